@@ -1,0 +1,1 @@
+"""Why it happened: causes from evidence, and the check of the labels."""

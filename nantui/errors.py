@@ -1,0 +1,19 @@
+"""The one exception that people see: a clear line with what to do, never a traceback."""
+
+from __future__ import annotations
+
+NO = 1
+USAGE = 2
+FAILED = 3
+
+
+class UserError(Exception):
+    """Something the user can understand and act on.
+
+    `status` is the exit status of the command: `NO` (the answer is no), `USAGE` (wrong usage) or
+    `FAILED` (it failed; the text says what was left as it was).
+    """
+
+    def __init__(self, message: str, status: int = USAGE) -> None:
+        super().__init__(message)
+        self.status = status

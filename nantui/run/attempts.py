@@ -1,0 +1,90 @@
+"""Attempts: what each was asked to do, what its ranks saw, and how they ended."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nantui.run.files import read_json, write_json
+from nantui.run.journal import Entry, parse
+from nantui.run.layout import RunLayout
+
+FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"
+EXIT_CODES = {FINISHED: 0, STOPPED: 70, DIVERGED: 77, FAILED: 1}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What the supervisor asks the worker to do; see docs/file-formats.md for each field."""
+
+    attempt: int
+    uuid: str
+    created: float
+    mode: str
+    checkpoint: str | None
+    train: dict[str, Any]
+    ours: dict[str, Any]
+    python: str
+    devices: int = 1
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    argv: list[str] = field(default_factory=list)
+    asked: dict[str, Any] = field(default_factory=dict)
+    probation_epochs: int = 0
+
+
+@dataclass(frozen=True)
+class RankExit:
+    """How one rank ended; a rank without one was killed."""
+
+    outcome: str
+    rank: int
+    pid: int
+    code: int
+    t: float
+    epoch: int | None = None
+    step: int | None = None
+    text: str = ""
+    incident: dict[str, Any] | None = None
+    checkpoint: str | None = None
+    resumable: bool = False
+
+
+def write_attempt(layout: RunLayout, attempt: Attempt) -> None:
+    """Put the attempt's record where the worker reads it."""
+    layout.attempts.mkdir(parents=True, exist_ok=True)
+    write_json(layout.attempt(attempt.attempt), asdict(attempt))
+
+
+def read_attempt(layout: RunLayout, number: int) -> Attempt | None:
+    """Return the record of attempt `number`, or None where there is none."""
+    return _known_fields(Attempt, read_json(layout.attempt(number)))
+
+
+def write_exit(layout: RunLayout, number: int, ending: RankExit) -> None:
+    """Record how a rank ended."""
+    write_json(layout.exit(number, ending.rank), asdict(ending))
+
+
+def read_exits(layout: RunLayout, number: int) -> list[RankExit]:
+    """Return how the ranks of an attempt ended, rank 0 first; ranks that were killed are missing."""
+    exits = (_known_fields(RankExit, read_json(layout.exit(number, rank))) for rank in layout.ranks(number))
+    return [ending for ending in exits if ending is not None]
+
+
+def read_events(path: Path) -> list[Entry]:
+    """Return the events of one rank, oldest first."""
+    try:
+        return parse(path.read_text(encoding="utf-8", errors="replace").split("\n"))
+    except OSError:
+        return []
+
+
+def _known_fields(kind: Any, document: dict[str, Any] | None) -> Any:
+    """Build `kind` from a document, leaving out fields of a newer format; None where fields are missing."""
+    if document is None:
+        return None
+    try:
+        return kind(**{name: document[name] for name in kind.__dataclass_fields__ if name in document})
+    except TypeError:
+        return None

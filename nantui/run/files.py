@@ -1,0 +1,81 @@
+"""Writes that survive a crash: beside, fsync, rename.
+
+Every file that another process may read at any moment goes through here, so that a reader sees the
+old file or the new one and never a torn one, whatever kills the writer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# The umask can only be read by setting it, which is not safe once threads run: read it once.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+NEW_FILE_MODE = 0o666 & ~_UMASK
+
+
+def write_atomic(path: Path, data: bytes | str, mode: int | None = None) -> None:
+    """Replace `path` by `data` in one step.
+
+    `mode` is the permission of the new file; by default the umask decides, as for any new file.
+    Raises OSError (disk full, no permission); then the old file is whole and nothing is left beside it.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fchmod(file.fileno(), NEW_FILE_MODE if mode is None else mode)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames inside `directory` durable; a file system without directory fsync is tolerated."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def to_json(document: Any, indent: int | None = None) -> str:
+    """Return `document` as JSON with non-finite numbers as the strings "nan", "inf" and "-inf"."""
+    return json.dumps(finite(document), indent=indent, ensure_ascii=False, default=str, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """Return `value` with every non-finite float replaced by its name, since JSON has no NaN literal."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def write_json(path: Path, document: Any, mode: int | None = None) -> None:
+    """Write `document` as indented JSON, atomically."""
+    write_atomic(path, to_json(document, indent=2) + "\n", mode)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in `path`, or None where there is none or it is not a JSON object."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,84 @@
+"""The journal: everything that was done to a run, append-only and on the disk before it is done.
+
+Only the holder of the run's lock appends. Readers skip a torn or foreign line, so a crash in the middle
+of a write costs at most the line that was being written.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nantui.run.files import to_json
+
+Entry = dict[str, Any]
+
+
+def author() -> str:
+    """Return who acts, as `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+class Journal:
+    """Appends to and reads `journal.jsonl`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, kind: str, *, by: str = "supervisor", **fields: Any) -> Entry:
+        """Write one entry and wait until it is on the disk. Raises OSError when it cannot be kept."""
+        entry: Entry = {"t": time.time(), "kind": kind, "by": by, **fields}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            line = (to_json(entry) + "\n").encode()
+            os.write(descriptor, (b"" if _ends_whole(descriptor) else b"\n") + line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """Return all whole entries, oldest first; an unreadable journal is an empty one."""
+        try:
+            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError:
+            return []
+        return parse(lines)
+
+
+def parse(lines: Iterable[str]) -> list[Entry]:
+    """Return the entries among `lines`, leaving out what is torn or no object."""
+    entries = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("kind"), str):
+            entries.append(entry)
+    return entries
+
+
+def last(entries: Iterable[Mapping[str, Any]], *kinds: str) -> Mapping[str, Any] | None:
+    """Return the newest entry of one of `kinds`."""
+    found = None
+    for entry in entries:
+        if entry["kind"] in kinds:
+            found = entry
+    return found
+
+
+def _ends_whole(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"

@@ -1,0 +1,107 @@
+"""results.csv as Ultralytics writes it, with what makes it awkward taken care of.
+
+It is appended to, also after a rollback, so the same epoch can stand in it several times; the last
+line may be half written; a NaN is a legal value. Read by segment: a new segment begins wherever the
+epoch does not rise, and what a later segment repeats is superseded.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch of one segment: `epoch` from 1, `seconds` since that start of training, all other columns."""
+
+    epoch: int
+    seconds: float
+    values: dict[str, float]
+    segment: int
+    superseded: bool = False
+
+    def losses(self, split: str) -> dict[str, float]:
+        """Return the losses of `split` ("train" or "val") by bare name, e.g. `{"box_loss": 1.2}`."""
+        prefix = f"{split}/"
+        return {
+            name[len(prefix) :]: value
+            for name, value in self.values.items()
+            if name.startswith(prefix) and name.endswith("loss")
+        }
+
+    @property
+    def finite(self) -> bool:
+        """False when any column of the epoch is NaN or infinite."""
+        return all(math.isfinite(value) for value in self.values.values())
+
+
+def read_results(path: Path) -> list[EpochRow]:
+    """Return the epochs in `path` in file order; a missing or torn file gives what is whole."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    whole = text[: text.rfind("\n") + 1]
+    return _mark_superseded(_rows(whole.splitlines()))
+
+
+def current(rows: Iterable[EpochRow]) -> list[EpochRow]:
+    """Return the rows that still count, one an epoch, in epoch order."""
+    return sorted((row for row in rows if not row.superseded), key=lambda row: row.epoch)
+
+
+def _rows(lines: list[str]) -> list[EpochRow]:
+    header: list[str] = []
+    rows: list[EpochRow] = []
+    segment = 0
+    for cells in csv.reader(lines):
+        cells = [cell.strip() for cell in cells]
+        if cells and cells[0] == "epoch":
+            header = cells
+            continue
+        row = _row(header, cells, segment)
+        if row is None:
+            continue
+        if rows and row.epoch <= rows[-1].epoch:
+            segment += 1
+            row = EpochRow(row.epoch, row.seconds, row.values, segment)
+        rows.append(row)
+    return rows
+
+
+def _row(header: list[str], cells: list[str], segment: int) -> EpochRow | None:
+    if not header or len(cells) != len(header):
+        return None
+    try:
+        numbers = dict(zip(header, map(float, cells), strict=True))
+        epoch = int(numbers.pop("epoch"))
+    except (ValueError, KeyError, OverflowError):
+        return None
+    return EpochRow(epoch, numbers.pop("time", math.nan), numbers, segment)
+
+
+def _mark_superseded(rows: list[EpochRow]) -> list[EpochRow]:
+    """A row is superseded once a later segment begins at or before its epoch."""
+    begins: dict[int, int] = {}
+    for row in rows:
+        begins.setdefault(row.segment, row.epoch)
+    marked = []
+    for row in rows:
+        old = any(begin <= row.epoch for segment, begin in begins.items() if segment > row.segment)
+        marked.append(EpochRow(row.epoch, row.seconds, row.values, row.segment, old))
+    return marked
+
+
+def epoch_seconds(rows: Iterable[EpochRow]) -> list[float]:
+    """Return how long each epoch took, from the differences of `time` inside a segment."""
+    spans = []
+    previous: EpochRow | None = None
+    for row in rows:
+        if previous is not None and previous.segment == row.segment and row.epoch == previous.epoch + 1:
+            spans.append(row.seconds - previous.seconds)
+        previous = row
+    return [span for span in spans if math.isfinite(span) and span > 0]

@@ -1,0 +1,74 @@
+"""spec.yaml: what to train, as asked. Ultralytics' arguments and nantui's own settings stay apart."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nantui.errors import UserError
+from nantui.run.files import write_atomic
+
+OURS_DEFAULTS: dict[str, Any] = {
+    "guard": "protect",
+    "grad_clip": 10.0,
+    "rewarmup": 0,
+    "restore_every_minutes": 0.0,
+    "keep_restore_points": 3,
+    "max_consecutive_skips": 5,
+    "skip_window": 200,
+    "max_skip_share": 0.2,
+    "loss_limit": 12.0,
+    "loss_patience": 20,
+    "min_loss_scale": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a run is asked to be; `train` are Ultralytics' arguments, `ours` nantui's settings that differ."""
+
+    train: dict[str, Any]
+    ours: dict[str, Any] = field(default_factory=dict)
+    python: str = ""
+    auto: bool = False
+    kind: str = "train"
+    created: float = 0.0
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    exec: dict[str, Any] | None = None
+    format: int = 1
+
+
+def read_spec(path: Path) -> Spec | None:
+    """Return the spec in `path`, None where there is none. Raises UserError when it cannot be read."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        why = _first_line(error)
+        raise UserError(f"{path}: not readable as YAML ({why}); mend it or move it away") from error
+    if not isinstance(document, dict) or not isinstance(document.get("train"), dict):
+        raise UserError(f"{path}: not a spec (no 'train:' mapping); mend it or move it away")
+    return Spec(**{name: document[name] for name in Spec.__dataclass_fields__ if name in document})
+
+
+def write_spec(path: Path, spec: Spec) -> None:
+    """Write the spec, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, yaml.safe_dump(asdict(spec), sort_keys=False, allow_unicode=True))
+
+
+def read_args(path: Path) -> dict[str, Any]:
+    """Return Ultralytics' args.yaml as plain values, empty where it is missing or broken."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,54 @@
+"""The state of a run as everybody shows it: one frozen snapshot, one list of state words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STARTING, RUNNING, STALLED, STOPPING = "starting", "running", "stalled", "stopping"
+STOPPED, FINISHED, DIVERGED, RECOVERING = "stopped", "finished", "diverged", "recovering"
+FAILED, LOST, FOREIGN = "failed", "lost", "foreign"
+ACTIVE = frozenset({STARTING, RUNNING, STALLED, STOPPING, RECOVERING})
+STATES = (
+    STARTING, RUNNING, STALLED, STOPPING, STOPPED, FINISHED, DIVERGED, RECOVERING, FAILED, LOST, FOREIGN,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Where a run stands. `epoch` and `step` count from 1 and are None before the first step."""
+
+    path: Path
+    state: str
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    steps_per_epoch: int | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+    eta_s: float | None = None
+    attempt: int | None = None
+    pids: tuple[int, ...] = ()
+    last_incident: dict[str, Any] | None = None
+    text: str = ""
+    doing: dict[str, Any] | None = None
+    host: str = ""
+    guarded: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row of `nantui status --json`."""
+        return {
+            "path": str(self.path),
+            "state": self.state,
+            "epoch": self.epoch,
+            "epochs": self.epochs,
+            "step": self.step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "losses": dict(self.losses),
+            "eta_s": self.eta_s,
+            "attempt": self.attempt,
+            "pids": list(self.pids),
+            "last_incident": self.last_incident,
+            "text": self.text,
+            "host": self.host,
+        }

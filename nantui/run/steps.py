@@ -1,0 +1,85 @@
+"""Per-step telemetry as rank 0 wrote it: the newest steps, read a bounded chunk at a time."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nantui.run.lines import LineFollower
+
+BEFORE_LOSSES = ("t", "epoch", "step", "steps", "skipped", "reason")
+AFTER_LOSSES = (
+    "grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb", "instances", "imgsz",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch: `epoch` and `step` from 1, `losses` by Ultralytics' names, times in s, memory in GB."""
+
+    t: float
+    epoch: int
+    step: int
+    steps: int
+    skipped: bool
+    reason: str
+    losses: dict[str, float]
+    values: dict[str, float] = field(default_factory=dict)
+
+    def value(self, name: str) -> float:
+        """Return one of the columns after the losses, NaN where it was not measured."""
+        return self.values.get(name, math.nan)
+
+
+def header(loss_names: tuple[str, ...]) -> list[str]:
+    """Return the columns of steps.csv for a task with these losses."""
+    return [*BEFORE_LOSSES, *loss_names, *AFTER_LOSSES]
+
+
+class StepFollower:
+    """Reads the steps appended to one attempt's steps.csv since the last call."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = LineFollower(path)
+        self._header: list[str] = []
+
+    def read(self, limit: int = 1 << 20) -> tuple[list[Step], bool]:
+        """Return the new steps among `limit` bytes, and whether more is waiting."""
+        new = self._lines.read(limit)
+        return self._parse(new.lines), new.more
+
+    def _parse(self, lines: list[str]) -> list[Step]:
+        steps = []
+        for cells in csv.reader(lines):
+            if cells and cells[0] == "t":
+                self._header = cells
+            elif self._header and len(cells) == len(self._header):
+                step = _step(dict(zip(self._header, cells, strict=True)))
+                if step is not None:
+                    steps.append(step)
+        return steps
+
+
+def _step(cells: dict[str, str]) -> Step | None:
+    try:
+        before = {name: cells.pop(name) for name in BEFORE_LOSSES}
+        after = {name: _number(cells.pop(name)) for name in AFTER_LOSSES if name in cells}
+        losses = {name: _number(cell) for name, cell in cells.items()}
+        return Step(
+            t=float(before["t"]),
+            epoch=int(before["epoch"]),
+            step=int(before["step"]),
+            steps=int(before["steps"]),
+            skipped=before["skipped"] == "1",
+            reason=before["reason"],
+            losses=losses,
+            values=after,
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _number(cell: str) -> float:
+    return float(cell) if cell else math.nan
