@@ -1,0 +1,51 @@
+# Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CLI := $(BIN)/nantui
+
+# uv installs the same packages several times faster; pip does where uv is not there.
+UV := $(shell command -v uv 2>/dev/null)
+INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
+
+.PHONY: demo test lint bench screenshots soak clean help
+
+help:
+	@echo "make demo         a real training with an injected NaN, shown and recovered"
+	@echo "make test         lint, types and tests"
+	@echo "make bench        the measured figures, as ratios within one run"
+	@echo "make soak         long randomised runs"
+	@echo "make screenshots  pictures of every screen, from the real app"
+
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit("nantui needs Python 3.10 or newer: make PYTHON=python3.12 demo") if sys.version_info < (3, 10) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) --quiet --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(INSTALL) --quiet --editable '.[test]'
+	touch $@
+
+demo: $(VENV)/installed
+	$(CLI) demo $(if $(shell test -t 0 && echo terminal),,--headless)
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check nantui tests benchmarks
+	$(BIN)/ruff format --check nantui tests benchmarks
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m 'not soak'
+
+soak: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m soak
+
+bench: $(VENV)/installed-test
+	$(BIN)/python -m benchmarks
+
+screenshots: $(VENV)/installed-test
+	$(CLI) screenshots
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,5 @@
+"""`python -m nantui` is the command `nantui`."""
+
+from nantui.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,128 @@
+"""The command line: which commands there are, and nothing else. Each lives in `commands/`.
+
+Nothing heavy is imported here, and only the module of the command that was asked for, so that `--help`
+comes in a blink over a slow disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from nantui import __version__
+from nantui.errors import FAILED, USAGE, UserError
+
+COMMANDS = {
+    "demo": "a real training with an injected NaN: detection, rollback, resume, finish",
+    "train": "start a run under a supervisor and return",
+    "exec": "run your own training script, unchanged, detached, with guard and telemetry",
+    "status": "state, epoch, losses and last incident of each run",
+    "check": "the truth about checkpoints, without running them",
+    "stop": "stop at the next batch boundary, checkpoint kept; --now kills every process",
+    "rollback": "go back to a clean checkpoint; starts nothing",
+    "undo": "take the last rollback back",
+    "resume": "continue under a supervisor, with the changed settings in effect",
+    "recover": "stop, roll back, resume: what the key R does",
+    "compare": "two runs or attempts: settings, curves, best metrics, cost",
+    "diagnose": "why it happened: causes, evidence, advice",
+    "labels": "label errors by kind, and what each does to training",
+    "presets": "list the remedies, or show what one would change in a run",
+    "doctor": "versions, GPUs, which hooks are in place, terminal abilities",
+    "screenshots": "write pictures of every screen from the real app",
+}
+COCKPIT = "cockpit"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 the answer is no, 2 usage, 3 failed."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except UserError as error:
+        from nantui.commands.common import say
+
+        say(f"nantui: {error}")
+        return error.status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`nantui status | head`): nothing is wrong. Python would
+        # complain once more while it closes stdout at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _run(words: list[str]) -> int:
+    if words and words[0] in COMMANDS:
+        return _run_command(words[0], words[1:])
+    if {"-h", "--help"} & set(words):
+        print(_overview())
+        return 0
+    if "--version" in words:
+        print(f"nantui {__version__}")
+        return 0
+    _refuse_misspelt_command(words)
+    return _run_command(COCKPIT, words)
+
+
+def _refuse_misspelt_command(words: list[str]) -> None:
+    """A word that is no directory but nearly a command was meant as one."""
+    import difflib
+
+    if words and not words[0].startswith("-") and not os.path.exists(words[0]):
+        near = difflib.get_close_matches(words[0], COMMANDS, 1)
+        hint = f"did you mean `nantui {near[0]}`?" if near else "give a run directory, or see `nantui --help`"
+        raise UserError(f"{words[0]}: no such directory and no such command; {hint}")
+
+
+def _run_command(name: str, words: list[str]) -> int:
+    module = importlib.import_module(f"nantui.commands.{name}")
+    title = "nantui" if name == COCKPIT else f"nantui {name}"
+    parser = argparse.ArgumentParser(title, description=module.__doc__, allow_abbrev=False)
+    module.add_arguments(parser)
+    add_everywhere(parser)
+    return int(module.run(_parse(parser, words)))
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    try:
+        return parser.parse_args(words)
+    except SystemExit as stop:
+        # argparse has already said what is wrong and how the command is used.
+        raise SystemExit(USAGE if stop.code else 0) from None
+
+
+def add_everywhere(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    group = parser.add_argument_group("everywhere")
+    group.add_argument("--python", metavar="PATH", help="the interpreter that trains, if not this one")
+    group.add_argument("--ascii", action="store_true", help="only plain ASCII on the screen")
+    group.add_argument("--read-only", action="store_true", help="watch; change nothing")
+    group.add_argument(
+        "--take-over", action="store_true", help="act on a run whose supervisor on another host is gone"
+    )
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: nantui [DIR]            open the cockpit on a run, or on all runs below DIR",
+            "       nantui COMMAND --help   what a command does and takes",
+            "",
+            "A cockpit and an autopilot for Ultralytics training, in a terminal.",
+            "",
+            "commands:",
+            *lines,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,62 @@
+"""What every command shares: the options that readers and changers have, questions, and output.
+
+Results go to stdout, one JSON document with `--json`; words for people go to stderr, so that a script
+never has to filter them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import unicodedata
+from typing import Any
+
+from nantui.errors import USAGE, UserError
+from nantui.run.files import to_json
+
+
+def add_reader(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that reads has."""
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def add_changer(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that changes something has."""
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def confirm(arguments: argparse.Namespace, question: str) -> bool:
+    """Ask before a change. Raises UserError without a terminal and without `--yes`: nobody can answer."""
+    if arguments.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} There is no terminal to ask on: add --yes to do it", USAGE)
+    say(f"{question} [y/N] ", end="")
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def refuse_read_only(arguments: argparse.Namespace) -> None:
+    """Raise UserError when the person asked for read-only."""
+    if getattr(arguments, "read_only", False):
+        raise UserError("--read-only: this command changes the run; leave the option out to do it")
+
+
+def emit(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    print(to_json(document, indent=2), flush=True)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Tell the person something, on stderr."""
+    print(printable(text), end=end, file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Return `text` without control characters, so that no file name or log line can steer the terminal."""
+    return "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+        else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )

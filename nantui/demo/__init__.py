@@ -1,0 +1,1 @@
+"""The demo: a small drawn data set, a real training on it, two planted faults, and somebody at the keys."""

@@ -1,0 +1,53 @@
+"""results.csv is awkward: torn, appended after rollbacks, full of NaN."""
+
+import math
+
+import pytest
+
+from nantui.run.results import current, epoch_seconds, read_results
+
+HEADER = "epoch,time,train/box_loss,val/box_loss,lr/pg0\n"
+
+
+def rows_of(tmp_path, *lines):
+    path = tmp_path / "results.csv"
+    path.write_text("".join(lines))
+    return read_results(path)
+
+
+def test_a_later_segment_supersedes_what_it_repeats(tmp_path):
+    lines = [f"{epoch},{epoch},1,1,0.1\n" for epoch in (1, 2, 3, 4, 3, 4)]
+    rows = rows_of(tmp_path, HEADER, *lines)
+    assert [row.superseded for row in rows] == [False, False, True, True, False, False]
+    assert [(row.epoch, row.segment) for row in current(rows)] == [(1, 0), (2, 0), (3, 1), (4, 1)]
+
+
+def test_the_half_written_last_line_is_not_yet_there(tmp_path):
+    rows = rows_of(tmp_path, HEADER, "1,1,1,1,0.1\n", "2,2,1,1,0.1")
+    assert [row.epoch for row in rows] == [1]
+
+
+def test_nan_is_a_value_and_is_said(tmp_path):
+    (row,) = rows_of(tmp_path, HEADER, "1,2.5,nan,inf,0.1\n")
+    assert math.isnan(row.losses("train")["box_loss"])
+    assert row.losses("val") == {"box_loss": math.inf}
+    assert not row.finite
+
+
+@pytest.mark.parametrize("line", ["garbage\n", "1,2,3\n", ",,,,\n", "x,1,1,1,1\n", "nan,1,1,1,1\n"])
+def test_lines_that_make_no_sense_are_left_out(tmp_path, line):
+    assert [row.epoch for row in rows_of(tmp_path, HEADER, line, "2,2,1,1,0.1\n")] == [2]
+
+
+def test_a_missing_file_has_no_epochs(tmp_path):
+    assert read_results(tmp_path / "results.csv") == []
+
+
+def test_seconds_of_an_epoch_are_differences_inside_a_segment(tmp_path):
+    rows = rows_of(tmp_path, HEADER, *(f"{e},{t},1,1,0.1\n" for e, t in ((1, 10), (2, 13), (2, 20), (3, 24))))
+    assert epoch_seconds(rows) == [3.0, 4.0]
+
+
+def test_old_releases_padded_their_columns(tmp_path):
+    rows = rows_of(tmp_path, "      epoch,  time,  train/box_loss\n", "   1,   2.0,   0.5\n")
+    assert rows[0].losses("train") == {"box_loss": 0.5}
