@@ -58,7 +58,7 @@ def _draw_shape(pencil: ImageDraw.ImageDraw, dice: random.Random) -> str:
     colour = tuple(
         dice.randrange(140, 256) if channel == kind else dice.randrange(0, 90) for channel in range(3)
     )
-    left, top, right, bottom = x - radius, y - radius, x + radius, y + radius
+    left, top, right, bottom = map(float, (x - radius, y - radius, x + radius, y + radius))
     if CLASSES[kind] == "circle":
         pencil.ellipse((left, top, right, bottom), fill=colour)
     elif CLASSES[kind] == "square":
