@@ -1,0 +1,62 @@
+"""A real training on a small drawn data set, with two planted faults: see them, recover, finish.
+
+Act one: the guard only observes, and one bad batch leaves NaN in the BatchNorm statistics. Ultralytics
+notices nothing and saves ruined checkpoints. Press R. Act two: with the guard protecting, one NaN pixel
+costs one step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from nantui.commands import common
+from nantui.errors import FAILED, UserError
+
+PACE_FOR_A_PERSON_S = 0.5
+PACE_ALONE_S = 0.1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui demo` takes."""
+    parser.add_argument("--headless", action="store_true", help="play the keys and prove it from the files")
+    parser.add_argument(
+        "--dir", type=Path, default=Path("nantui-demo"), metavar="DIR", help="where to keep it"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the data set, start the training, and open the cockpit on it (or play it headless)."""
+    from nantui.demo.dataset import write_dataset
+    from nantui.demo.headless import Stages, play
+
+    common.refuse_read_only(arguments)
+    headless = arguments.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
+    stages = Stages()
+    try:
+        data = write_dataset(arguments.dir / "shapes")
+    except OSError as error:
+        raise UserError(f"{arguments.dir}: {error.strerror}; choose another --dir", FAILED) from error
+    stages.say("data set drawn", str(data))
+    where = _start(arguments, data, PACE_ALONE_S if headless else PACE_FOR_A_PERSON_S)
+    stages.say("run created", str(where))
+    if headless:
+        return play(where, stages)
+    return _watch(arguments, where)
+
+
+def _start(arguments: argparse.Namespace, data: Path, seconds_per_step: float) -> Path:
+    from nantui.demo.story import make_story
+    from nantui.supervise.client import create_run
+
+    story = make_story(data, (arguments.dir / "runs").resolve(), seconds_per_step)
+    return create_run(story.train, story.ours, python=arguments.python, faults=story.faults)
+
+
+def _watch(arguments: argparse.Namespace, where: Path) -> int:
+    from nantui.commands import cockpit
+
+    common.say(f"The training runs on its own. Come back to it with: nantui {where}")
+    arguments.directory = where
+    return cockpit.run(arguments)

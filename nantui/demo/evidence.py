@@ -1,0 +1,142 @@
+"""What the demo has to prove, each read from the files of the run and never from our own say-so.
+
+Every function returns a line that says what was found, or None while it is not there yet. A finding that
+contradicts the story raises `Contradiction`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from nantui.checkpoint.catalog import Catalog
+from nantui.demo.story import ACT_ONE, ACT_TWO, EPOCHS
+from nantui.run.attempts import read_events, read_exits
+from nantui.run.journal import Entry, Journal
+from nantui.run.layout import RunLayout
+from nantui.run.results import current, read_results
+from nantui.run.steps import Step, StepFollower
+
+
+class Contradiction(Exception):
+    """The files say something else than the story."""
+
+
+def training_started(layout: RunLayout) -> str | None:
+    """The first attempt has made a step."""
+    steps = read_steps(layout, 1)
+    return f"first step: losses {_losses(steps[0])}" if steps else None
+
+
+def alarm_raised(layout: RunLayout) -> str | None:
+    """The guard saw the NaN in the BatchNorm statistics in the step in which it was planted."""
+    incident = _first(read_events(layout.events(1, 0)), "incident")
+    if incident is None:
+        return None
+    planted = (ACT_ONE["epoch"], ACT_ONE["batch"])
+    if incident["incident"] != "nan_buffer" or (incident["epoch"], incident["step"]) != planted:
+        raise Contradiction(f"planted at epoch and step {planted}, reported: {incident}")
+    losses = [step.losses for step in read_steps(layout, 1) if (step.epoch, step.step) == planted]
+    if not losses or not all(math.isfinite(value) for value in losses[0].values()):
+        return None
+    return f"epoch {incident['epoch']}, step {incident['step']}: {incident['text']}; its losses are finite"
+
+
+def badges_turned(layout: RunLayout) -> str | None:
+    """What was saved after the fault is corrupt, what was saved before it is clean."""
+    catalog = Catalog(layout.weights)
+    ruined = layout.weights / f"epoch{ACT_ONE['epoch'] - 1}.pt"
+    whole = layout.weights / f"epoch{ACT_ONE['epoch'] - 2}.pt"
+    if not ruined.exists() or not layout.last.exists():
+        return None
+    badges = {path.name: catalog.verdict(path).badge for path in (whole, ruined, layout.last)}
+    if "busy" in badges.values() or badges[layout.last.name] == "unreadable":
+        return None
+    if list(badges.values()) != ["clean", "corrupt", "corrupt"]:
+        raise Contradiction(f"badges: {badges}")
+    return ", ".join(f"{name} {badge}" for name, badge in badges.items())
+
+
+def recovery_asked(layout: RunLayout) -> str | None:
+    """The supervisor has taken the command that `R` left."""
+    commands = [entry["command"] for entry in Journal(layout.journal).entries() if entry["kind"] == "command"]
+    asked = next((command for command in commands if command["kind"] == "recover"), None)
+    return None if asked is None else f"by {asked['by']}: {asked['options']}"
+
+
+def rolled_back(layout: RunLayout) -> str | None:
+    """The ruined checkpoints lie in corrupted_backup and the newest clean epoch was restored."""
+    entries = Journal(layout.journal).entries()
+    begun, done = _first(entries, "rollback_begun"), _first(entries, "rollback_done")
+    if begun is None or done is None:
+        return None
+    expected = f"epoch{ACT_ONE['epoch'] - 2}.pt"
+    if Path(str(begun["restore_point"])).name != expected:
+        raise Contradiction(f"restored {begun['restore_point']}, not {expected}")
+    moved = sorted(path.name for path in layout.corrupted_backup.glob("*.pt"))
+    if not any(name.startswith("last_epoch") and name.endswith("_corrupted.pt") for name in moved):
+        raise Contradiction(f"corrupted_backup holds {moved}")
+    return f"restored {expected}; moved aside: {', '.join(moved)}"
+
+
+def settings_in_effect(layout: RunLayout) -> str | None:
+    """The resumed worker read the changed settings back from its live optimizer."""
+    entries = [entry for entry in Journal(layout.journal).entries() if entry.get("attempt") == 2]
+    reported, started = _first(entries, "in_effect"), _first(entries, "attempt_started")
+    if reported is None or started is None:
+        return None
+    if reported["differences"]:
+        raise Contradiction(f"asked against in effect: {reported['differences']}")
+    values = reported["values"]
+    if started["mode"] != "resume" or values.get("optimizer") != "SGD":
+        raise Contradiction(f"attempt 2 is a {started['mode']} with {values}")
+    return ", ".join(f"{name} {values[name]}" for name in ("optimizer", "lr0", "amp") if name in values)
+
+
+def one_step_lost(layout: RunLayout) -> str | None:
+    """With the guard on protect, the NaN pixel cost exactly its own step."""
+    steps = read_steps(layout, 2)
+    planted = (ACT_TWO["epoch"], ACT_TWO["batch"])
+    if not any((step.epoch, step.step) > planted for step in steps):
+        return None
+    skipped = [(step.epoch, step.step) for step in steps if step.skipped]
+    if skipped != [planted]:
+        raise Contradiction(f"skipped steps {skipped}, planted {planted}")
+    return f"epoch {planted[0]}, step {planted[1]} skipped, the next step trained on"
+
+
+def finished(layout: RunLayout) -> str | None:
+    """Every epoch stands in results.csv with finite numbers, and what remains is clean."""
+    exits = read_exits(layout, 2)
+    if not exits or not _first(
+        [entry for entry in Journal(layout.journal).entries() if entry.get("attempt") == 2], "attempt_ended"
+    ):
+        return None
+    if exits[0].outcome != "finished":
+        raise Contradiction(f"attempt 2 ended as {exits[0].outcome}: {exits[0].text}")
+    rows = current(read_results(layout.results_csv))
+    if [row.epoch for row in rows] != list(range(1, EPOCHS + 1)) or not all(row.finite for row in rows):
+        raise Contradiction(f"results.csv holds epochs {[(row.epoch, row.finite) for row in rows]}")
+    catalog = Catalog(layout.weights)
+    badges = {path.name: catalog.verdict(path, crc=True).badge for path in (layout.last, layout.best)}
+    if set(badges.values()) != {"clean"}:
+        raise Contradiction(f"badges at the end: {badges}")
+    return f"{len(rows)} finite epochs; last.pt and best.pt clean"
+
+
+def read_steps(layout: RunLayout, attempt: int) -> list[Step]:
+    """Return every step of one attempt."""
+    follower = StepFollower(layout.steps(attempt))
+    steps, more = follower.read()
+    while more:
+        newer, more = follower.read()
+        steps += newer
+    return steps
+
+
+def _losses(step: Step) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
+
+
+def _first(entries: list[Entry], kind: str) -> Entry | None:
+    return next((entry for entry in entries if entry["kind"] == kind), None)

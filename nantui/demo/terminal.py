@@ -1,0 +1,61 @@
+"""A person at a keyboard: the real cockpit in a pseudo-terminal of its own, and keys typed into it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from pathlib import Path
+
+COLUMNS, LINES = 120, 40
+
+
+class CockpitTerminal:
+    """Runs `nantui RUN` in a terminal that nobody sees; its output is read and thrown away."""
+
+    def __init__(self, run: Path) -> None:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        self._keyboard = ours
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "nantui", str(run)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color"},
+        )
+        os.close(theirs)
+        self._drawn = 0
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    @property
+    def bytes_drawn(self) -> int:
+        """How many bytes the cockpit has sent to its terminal."""
+        return self._drawn
+
+    def press(self, key: str) -> None:
+        """Type one key. Raises OSError when the cockpit is gone."""
+        os.write(self._keyboard, key.encode())
+
+    def close(self) -> int:
+        """Quit the cockpit as a person does, with `q`; returns its exit status."""
+        try:
+            if self._process.poll() is None:
+                self.press("q")
+            return self._process.wait(timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            self._process.kill()
+            return self._process.wait()
+
+    def _drain(self) -> None:
+        try:
+            while data := os.read(self._keyboard, 1 << 16):
+                self._drawn += len(data)
+        except OSError:
+            return

@@ -1,0 +1,54 @@
+"""The command line answers quickly, in one line, and never with a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nantui.cli import COMMANDS, main
+from nantui.commands.common import printable
+
+
+def nantui(*words, cwd=None):
+    command = [sys.executable, "-m", "nantui", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL)
+
+
+def test_help_names_every_command():
+    text = nantui("--help").stdout
+    assert all(f"  {name} " in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name):
+    answer = nantui(name, "--help")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith(f"usage: nantui {name}")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["recovr"], "did you mean `nantui recover`?"),
+        (["no-such-place"], "no such directory"),
+        (["status", "no-such-place"], "no-such-place"),
+        (["check", "no-such-place"], "no-such-place"),
+        (["train", "model=yolov8n.yaml", "data=none.yaml", "lr=0.1"], "did you mean lr0?"),
+    ],
+)
+def test_bad_input_is_one_line_with_what_to_do(words, says, tmp_path):
+    answer = nantui(*words, cwd=tmp_path)
+    assert answer.returncode in (2, 3)
+    assert says in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
+    assert answer.stdout == ""
+
+
+def test_an_unknown_option_is_wrong_usage():
+    with pytest.raises(SystemExit) as stop:
+        main(["status", "--jsn"])
+    assert stop.value.code == 2
+
+
+def test_what_is_printed_cannot_steer_the_terminal():
+    assert printable("a\x1b[2Jb\x07c\u202ed\ne") == "a\ufffd[2Jb\ufffdc\ufffdd\ne"
