@@ -20,7 +20,8 @@ def data_directory(name: str) -> Path:
     for place in places:
         if place.is_dir():
             return place
-    raise FileNotFoundError(f"nantui's own {name}/ is missing (looked in {places[0]} and {places[1]}); reinstall nantui")
+    looked = " and ".join(map(str, places))
+    raise FileNotFoundError(f"nantui's own {name}/ is missing (looked in {looked}); reinstall nantui")
 
 
 def configs_dir() -> Path:

@@ -1,0 +1,1 @@
+"""Training arguments as data: schema, presets, lint, effective values, differences. No torch anywhere."""

@@ -1,0 +1,45 @@
+"""nantui's own settings, described like Ultralytics' so that one form and one parser serve both.
+
+Defaults are those of nantui.run.spec; stock Ultralytics knows none of these names, so they are kept apart
+from a run's training arguments everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nantui.run.spec import OURS_DEFAULTS
+
+GROUP = "nantui"
+GUARD_MODES = ("protect", "observe", "off")
+
+HELP = {
+    "guard": "what happens to a non-finite step: protect (skip it), observe (record only) or off",
+    "grad_clip": "clip the gradient norm at this value; 0 switches clipping off (Ultralytics: always 10)",
+    "rewarmup": "steps over which the learning rate climbs again after a resume",
+    "restore_every_minutes": "also keep a restore point after so many minutes, at the epoch's end; 0 is off",
+    "keep_restore_points": "the newest clean restore points that are never deleted",
+    "max_consecutive_skips": "more skipped steps in a row than this is divergence",
+    "skip_window": "steps over which the share of skipped steps is taken",
+    "max_skip_share": "a larger share of skipped steps in the window is divergence",
+    "loss_limit": "robust score (on log-loss) beyond which a loss counts as exploding",
+    "loss_patience": "exploding steps in a row that are divergence",
+    "min_loss_scale": "a loss scale below this is a collapse",
+}
+LOWEST = {"skip_window": 1, "keep_restore_points": 1, "loss_patience": 1}
+HIGHEST = {"max_skip_share": 1.0}
+
+
+def describe() -> list[dict[str, Any]]:
+    """Return name, types, default, help, range and choices of each of our settings."""
+    return [
+        {
+            "name": name,
+            "types": (type(default).__name__,),
+            "default": default,
+            "help": HELP[name],
+            "range": None if isinstance(default, str) else (LOWEST.get(name, 0), HIGHEST.get(name)),
+            "choices": GUARD_MODES if name == "guard" else (),
+        }
+        for name, default in OURS_DEFAULTS.items()
+    ]

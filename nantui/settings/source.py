@@ -1,0 +1,140 @@
+"""The arguments of the *installed* Ultralytics, read from its files without importing it.
+
+Importing Ultralytics means importing torch: seconds and hundreds of megabytes that a form or a typo check
+does not need. `cfg/default.yaml` holds names, defaults and, in its comments, types and help;
+`cfg/__init__.py` holds the ranges as plain literals, which `ast` reads.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nantui.errors import UserError
+
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml where it is there: eight times as fast, and the form opens at once."""
+LINE = re.compile(r"^(?P<name>[a-z_0-9]+):(?P<value>[^#]*)(?:#\s*(?:\((?P<types>[^)]*)\))?\s*(?P<help>.*))?$")
+GROUP = re.compile(r"^#\s*(?P<name>[A-Z][\w/ .-]*?)\s*-*\s*$")
+FIND = "import importlib.util as u; s = u.find_spec('ultralytics'); print(s.origin if s and s.origin else '')"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One argument as `default.yaml` has it: `types` such as ("int", "float"), `optional` may be None."""
+
+    name: str
+    group: str
+    types: tuple[str, ...]
+    optional: bool
+    default: Any
+    help: str
+
+
+def find_ultralytics(python: str | None = None) -> Path:
+    """Return the directory of the Ultralytics package that `python` (default: this interpreter) would import.
+
+    Raises UserError when there is none, or the interpreter cannot be run.
+    """
+    return find_for_interpreter(python) if python else find_for_this_process()
+
+
+@lru_cache(maxsize=1)
+def find_for_this_process() -> Path:
+    spec = importlib.util.find_spec("ultralytics")
+    if spec is None or not spec.origin:
+        raise UserError(
+            "Ultralytics is not installed here; install it, or name the interpreter: --python PATH"
+        )
+    return Path(spec.origin).parent
+
+
+@lru_cache(maxsize=8)
+def find_for_interpreter(python: str) -> Path:
+    try:
+        done = subprocess.run([python, "-c", FIND], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"cannot run {python} ({error}); --python wants an interpreter's path") from None
+    origin = done.stdout.strip()
+    if done.returncode or not origin:
+        raise UserError(f"{python} has no Ultralytics; install it there, or give another --python PATH")
+    return Path(origin).parent
+
+
+def read_lines(package: Path) -> list[Line]:
+    """Return every argument of `cfg/default.yaml` in the file's order.
+
+    Raises UserError when the file is missing or no YAML, which means a broken or very old installation.
+    """
+    path = package / "cfg" / "default.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+        defaults = yaml.load(text, Loader=LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}: {error}; reinstall ultralytics (8.0.100 or newer)") from None
+    return [*parse_lines(text, defaults if isinstance(defaults, dict) else {})]
+
+
+def parse_lines(text: str, defaults: dict[str, Any]) -> list[Line]:
+    """Return the arguments in `text`, grouped under the headings between them."""
+    group, lines = "General", []
+    for raw in text.splitlines():
+        if heading := GROUP.match(raw):
+            group = heading["name"].removesuffix(" settings").strip()
+        elif (found := LINE.match(raw)) and found["name"] in defaults:
+            lines.append(to_line(found, group, defaults[found["name"]]))
+    return lines
+
+
+def to_line(found: re.Match[str], group: str, default: Any) -> Line:
+    words = [word.strip() for word in re.split(r"[|,]", found["types"] or "")]
+    known = tuple(re.sub(r"\[.*", "", word) for word in words if word and word != "optional")
+    types = known or ((type(default).__name__,) if default is not None else ())
+    optional = "optional" in words or default is None
+    return Line(found["name"], group, types, optional, default, (found["help"] or "").strip())
+
+
+def read_ranges(package: Path) -> dict[str, tuple[float | None, float | None]]:
+    """Return {argument: (lowest, highest)} as `cfg/__init__.py` checks them, {} where it does not."""
+    try:
+        tree = ast.parse((package / "cfg" / "__init__.py").read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return {}
+    tables = {name: value for node in tree.body for name, value in assigned_literal(node)}
+    ranges: dict[str, tuple[float | None, float | None]] = {}
+    for name in tables.get("CFG_FRACTION_KEYS", ()):
+        ranges[name] = (0.0, 1.0)
+    for name, lowest in dict(tables.get("CFG_INT_MIN", {})).items():
+        ranges[name] = (lowest, None)
+    return ranges
+
+
+def assigned_literal(node: ast.stmt) -> list[tuple[str, Any]]:
+    """Return [(name, value)] for `NAME = {…}` and `NAME = frozenset({…})`, else nothing."""
+    if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+        return []
+    value = node.value
+    if isinstance(value, ast.Call) and len(value.args) == 1:
+        value = value.args[0]
+    try:
+        return [(node.targets[0].id, ast.literal_eval(value))]
+    except (ValueError, TypeError, SyntaxError):
+        return []
+
+
+def read_version(package: Path) -> str:
+    """Return the package's version, or "unknown"."""
+    try:
+        text = (package / "__init__.py").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "unknown"
+    found = re.search(r'__version__\s*=\s*"([^"]+)"', text)
+    return found[1] if found else "unknown"

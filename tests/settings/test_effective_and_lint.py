@@ -1,0 +1,98 @@
+"""Effective values against Ultralytics' own schedule and choice, and what lint says about a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from nantui.settings.diff import Change, changed
+from nantui.settings.effective import in_effect, lr_at, resolve_optimizer
+from nantui.settings.lint import Known, lint
+from nantui.settings.memory import Measured, fit, predict
+
+
+def test_the_rate_at_an_epoch_is_ultralytics_own(ultralytics_says: dict[str, Any]) -> None:
+    for cos, expected in zip((False, True), ultralytics_says["rates"], strict=True):
+        args = {"lr0": 0.005, "lrf": 0.01, "epochs": 200, "cos_lr": cos}
+        assert [lr_at(args, epoch) for epoch in (0, 1, 130, 199, 200)] == pytest.approx(expected)
+
+
+def test_the_guides_example_of_a_rate_in_effect() -> None:
+    assert lr_at({"lr0": 0.005, "lrf": 0.0001, "epochs": 200}, 130) == pytest.approx(0.00175, rel=1e-3)
+
+
+def test_auto_resolves_as_ultralytics_does(ultralytics_says: dict[str, Any]) -> None:
+    args = {"optimizer": "auto", "lr0": 0.01, "momentum": 0.937, "batch": 64, "nbs": 64, "epochs": 100}
+    for (classes, images), (name, lr0) in zip(
+        ((6, 3200), (80, 3200), (6, 12800)), ultralytics_says["auto"], strict=True
+    ):
+        got = resolve_optimizer(args, classes, images)
+        assert (got.name, got.lr0) == (name, pytest.approx(lr0))
+
+
+def test_auto_without_the_data_is_not_guessed() -> None:
+    resolved = in_effect({"optimizer": "auto", "lr0": 0.01, "batch": 16})
+    assert math.isnan(resolved["lr0"]) and resolved["optimizer"] == "auto"
+
+
+RUN: dict[str, Any] = {
+    "optimizer": "SGD", "lr0": 0.01, "lrf": 0.01, "amp": True, "batch": 16, "imgsz": 640, "epochs": 200,
+    "close_mosaic": 10, "mosaic": 1.0, "warmup_epochs": 3, "save_period": 5, "rewarmup": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "known", "name", "says", "instead"),
+    [
+        ({"optimizer": "auto"}, Known(images=100, classes=6), "optimizer", "AdamW at 0.001", {}),
+        ({"lrf": 0.00001, "lr0": 0.003}, Known(), "lrf", "3e-08", {}),
+        ({"amp": False}, Known(on_gpu=True), "amp", "70 %", {"amp": "bf16"}),
+        ({"amp": False}, Known(on_gpu=True, bf16=False), "amp", "twice the memory", {}),
+        ({"amp": "bf16"}, Known(on_gpu=False), "amp", "does not work on the CPU", {"amp": False}),
+        ({"batch": 10}, Known(devices=4), "batch", "no multiple of 4", {"batch": 8}),
+        ({"batch": -1}, Known(devices=4), "batch", "AutoBatch", {}),
+        ({"close_mosaic": 50}, Known(epoch=160), "close_mosaic", "40 epochs left", {}),
+        ({"imgsz": 650}, Known(), "imgsz", "trains at 672", {"imgsz": 672}),
+        ({"imgsz": [640, 480]}, Known(), "imgsz", "one number", {"imgsz": 640}),
+        ({}, Known(epoch=131), "warmup_epochs", "rewarmup", {"rewarmup": 100}),
+        ({}, Known(epoch=130), "lr0", "0.00357", {}),
+        ({"save_period": -1}, Known(), "save_period", "no restore points", {"save_period": 5}),
+        ({"imgsz": 1280}, Known(measured=Measured(30, 80), now=RUN), "imgsz", "about 120 GB", {}),
+        ({"batch": 64}, Known(measured=Measured(30, 80), now=RUN), "batch", "about 120 GB", {}),
+        ({"epochs": 100}, Known(epoch=100), "epochs", "raise epochs", {"epochs": 150}),
+    ],
+)
+def test_lint_gives_the_reason_and_what_to_set(
+    changes: dict[str, Any], known: Known, name: str, says: str, instead: dict[str, Any]
+) -> None:
+    found = [
+        finding
+        for finding in lint({**RUN, **changes}, known)
+        if finding.name == name and says in finding.text
+    ]
+    assert len(found) == 1 and dict(found[0].instead) == instead
+
+
+def test_a_sound_run_gives_no_warning() -> None:
+    assert lint(RUN, Known(on_gpu=True, bf16=True, measured=Measured(30, 80), now=RUN)) == []
+    assert lint({**RUN, "rewarmup": 100}, Known(epoch=150))[0].name == "lr0"
+
+
+def test_a_remedy_that_would_not_fit_comes_with_its_batch_cut() -> None:
+    rows = fit(
+        [Change("amp", True, False, "overflow")], {**RUN, "batch": 16}, Measured(22.5, 40.0, devices=2)
+    )
+    assert changed(rows) == {"amp": False, "batch": 14}
+    then = {**RUN, **changed(rows)}
+    assert predict(Measured(22.5, 40.0), RUN, then) <= 40.0 * 0.95
+    assert "memory" in rows[-1].why
+
+
+def test_a_remedy_that_fits_or_needs_less_is_left_alone() -> None:
+    off = [Change("amp", True, False, "overflow")]
+    assert fit(off, RUN, Measured(22.5, 80.0)) == off
+    smaller = [Change("imgsz", 640, 320, "")]
+    assert fit(smaller, RUN, Measured(79.0, 80.0)) == smaller
+    assert fit(off, RUN, None) == off
