@@ -1,0 +1,107 @@
+"""The end of an epoch: judge the validation, save or refuse to, and agree with the other ranks.
+
+Only the first rank validates and saves. What it finds is passed on at one fixed point that every rank
+reaches (`on_fit_epoch_end`), so that all of them end together or none.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+from nantui.training import ranks, touchpoints
+from nantui.training.ends import Stopped
+from nantui.training.judge import Judge
+from nantui.training.saves import save_staged
+from nantui.training.session import Session
+from nantui.training.stop_point import write_stop_point
+
+CODES = {0: "", 1: "nan_validation", 2: "nan_ema", 3: "save_failed"}
+
+
+class EpochEnd:
+    """Follows one trainer's epochs."""
+
+    def __init__(self, trainer: Any, session: Session, judge: Judge) -> None:
+        self.trainer, self.session, self.judge = trainer, session, judge
+        self._trouble, self._why = 0, ""
+        self._finite = True
+        self._began = time.time()
+
+    def validated(self, metrics: dict[str, Any] | None, fitness: float | None) -> None:
+        """Look at what validation gave (None on all ranks but the first)."""
+        if not self.session.options.watches or metrics is None:
+            return
+        bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
+        self._finite = not bad
+        if bad:
+            self._trouble, self._why = 1, f"{', '.join(bad[:4])} in epoch {self.trainer.epoch + 1}"
+
+    def save(self, stock_save: Callable[[], bool]) -> bool:
+        """Save, unless the state is bad and the guard protects; a failed save costs the file, not the run."""
+        if self._refuses():
+            return False
+        faults = self.trainer.faults
+        try:
+            saved = save_staged(self.trainer, stock_save, lambda: faults and faults.on_save(self.trainer))
+        except (OSError, zipfile.BadZipFile) as error:
+            path = str(self.trainer.last)
+            self.session.recorder.event("save_failed", path=path, text=f"{type(error).__name__}: {error}")
+            if self.trainer.epoch + 1 >= self.trainer.epochs:
+                self._trouble, self._why = 3, str(error)
+            return False
+        names = [f"weights/{path.name}" for path in saved]
+        self.session.recorder.event("saved", paths=names, epoch=self.trainer.epoch + 1)
+        return bool(saved)
+
+    def _refuses(self) -> bool:
+        """Tell whether saving now would keep a bad state."""
+        if not self.session.options.watches:
+            return False
+        bad = touchpoints.non_finite_state(self.trainer.ema.ema)
+        if bad:
+            self._trouble, self._why = 2, f"{len(bad)} tensors, first {bad[0]}"
+        return self._trouble in (1, 2) and self.session.options.protects
+
+    def agree(self) -> None:
+        """The fixed point of all ranks at an epoch's end. Raises Diverged, OSError for a lost last save."""
+        trainer, now = self.trainer, time.time()
+        seconds, self._began = now - self._began, now
+        self.session.recorder.event("epoch", epoch=trainer.epoch + 1, seconds=seconds, finite=self._finite)
+        code = int(ranks.agree(trainer.device, float(self._trouble))[0])
+        why, self._trouble, self._why, self._finite = self._why, 0, "", True
+        if CODES[code] == "save_failed":
+            raise OSError(f"the last checkpoint could not be saved ({why}); the one before it is whole")
+        if code:
+            step = self.session.progress.step or 0
+            self.judge.end(CODES[code], trainer.epoch + 1, step, why, {"epoch": trainer.epoch + 1})
+
+    def stop(self, stock_save: Callable[[], bool]) -> None:
+        """All ranks agreed to stop after this batch: the first leaves a stop point. Raises Stopped."""
+        trainer, progress = self.trainer, self.session.progress
+        self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
+        checkpoint, resumable, text = None, False, "stopped as asked"
+        if self.session.first:
+            checkpoint, text = self._leave_stop_point(stock_save)
+            resumable = checkpoint is not None and trainer.epoch > 0
+        ranks.wait_for_all(trainer.device)
+        raise Stopped(text, checkpoint, resumable)
+
+    def _leave_stop_point(self, stock_save: Callable[[], bool]) -> tuple[str | None, str]:
+        """Write the stop point; returns its name in the run, or None, and what to tell."""
+        trainer, path = self.trainer, self.session.layout.stop_point
+        if self.session.options.watches and touchpoints.non_finite_state(trainer.ema.ema):
+            return None, "stopped as asked; the averaged weights are not finite, so nothing was saved"
+        try:
+            write_stop_point(trainer, stock_save, path)
+        except (OSError, zipfile.BadZipFile) as error:
+            self.session.recorder.event("save_failed", path=str(path), text=str(error))
+            return None, f"stopped as asked; the stop point could not be saved ({error})"
+        name = f"weights/{path.name}"
+        self.session.recorder.event("saved", paths=[name], epoch=trainer.epoch)
+        if trainer.epoch == 0:
+            return name, "stopped inside the first epoch: nothing to resume, a restart can use these weights"
+        return name, f"stopped in epoch {trainer.epoch + 1}, which a resume repeats from the advanced weights"

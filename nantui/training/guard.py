@@ -1,0 +1,195 @@
+"""A training step as a transaction: what a bad batch touched is put back, as if it had not been there.
+
+Forward and backward have run when the guard looks. When losses, gradient norm and BatchNorm statistics
+are finite on every rank, the step is taken exactly as Ultralytics takes it (bit for bit) and the
+statistics are remembered. When not, they are put back, the gradients dropped, and optimizer, EMA and
+learning-rate schedule left alone. With gradient accumulation one bad batch voids its whole step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from nantui.training import ranks, touchpoints
+from nantui.training.buffers import RunningStatistics, Snapshot
+from nantui.training.judge import Judge, kind_of
+from nantui.training.look import Look, look
+from nantui.training.session import Session
+
+
+class Guard:
+    """Watches one trainer on one rank; made once its model, optimizer and loader are."""
+
+    def __init__(self, trainer: Any, session: Session) -> None:
+        self.trainer, self.session, self.options = trainer, session, session.options
+        self.judge = Judge(session.options, session.report)
+        self.statistics = RunningStatistics(touchpoints.unwrapped(trainer.model))
+        self._void = self._in_batch = False
+        self._batch_index = 0
+        self.seen: Look | None = None
+        self.skipped = False
+        self._last_loss = 0.0
+        self._steps_taken = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch people see, from 1."""
+        return int(self.trainer.epoch) + 1
+
+    def begin_epoch(self) -> None:
+        """Start counting batches; a batch left open was an out-of-memory retry and leaves no trace."""
+        self._batch_index = 0
+        self.statistics.refresh()
+        if self._in_batch:
+            self.statistics.restore()
+            self._in_batch = self._void = False
+
+    def begin_batch(self) -> None:
+        """Note that a batch begins."""
+        self._batch_index += 1
+        self._in_batch = True
+        self.seen, self.skipped = None, False
+        self.session.progress.epoch, self.session.progress.step = self.epoch, self._batch_index
+
+    def step(self, own_step: Any) -> None:
+        """Take or skip the optimizer's step. `own_step` is a trainer's own one, None for Ultralytics'."""
+        norm = self._norm_of_own_step() if own_step else self._clip()
+        seen, snapshot = self._see(norm)
+        if self.options.watches and self._judge(seen):
+            self._skip(seen, unscaled=own_step is None)
+            return
+        with self._rewarmup():
+            if own_step:
+                own_step()
+            else:
+                self._take()
+        self._steps_taken += 1
+        self._void = False
+        self.statistics.remember(snapshot)
+
+    def end_batch(self) -> Look:
+        """Look at a batch that had no step of its own, and keep `trainer.loss` finite. Raises Diverged."""
+        if self.seen is None:
+            self.seen, _ = self._see(None)
+            if self.options.watches and self._judge(self.seen):
+                self._void = True
+                self.statistics.restore()
+        seen = self.seen
+        self._keep_loss_finite(seen)
+        self._in_batch = False
+        return seen
+
+    def reason(self, seen: Look) -> str:
+        """Return the kind of incident that a batch shows, for its row of telemetry; empty for none."""
+        kind = kind_of(seen) if self.options.watches else None
+        return kind or ""
+
+    def _clip(self) -> torch.Tensor:
+        """Unscale and clip as Ultralytics does, with the limit as a setting; returns the norm before."""
+        self.trainer.scaler.unscale_(self.trainer.optimizer)
+        limit = self.options.grad_clip or float("inf")
+        return torch.nn.utils.clip_grad_norm_(self.trainer.model.parameters(), max_norm=limit)
+
+    def _norm_of_own_step(self) -> torch.Tensor:
+        """Return the norm and change no gradient, for a trainer that brings its own step and clips there."""
+        norm = torch.nn.utils.clip_grad_norm_(self.trainer.model.parameters(), max_norm=float("inf"))
+        scale = touchpoints.loss_scale(self.trainer)
+        return norm if scale is None else norm / scale
+
+    def _take(self) -> None:
+        """Do what `BaseTrainer.optimizer_step` does after clipping, in the same order."""
+        trainer = self.trainer
+        trainer.scaler.step(trainer.optimizer)
+        trainer.scaler.update()
+        trainer.optimizer.zero_grad()
+        if trainer.ema:
+            trainer.ema.update(trainer.model)
+
+    def _skip(self, seen: Look, unscaled: bool) -> None:
+        """Leave no trace of the step; only a loss scale that was too high is lowered."""
+        self.statistics.restore()
+        scaler = self.trainer.scaler
+        if scaler.is_enabled():
+            if not unscaled:
+                scaler.unscale_(self.trainer.optimizer)  # update() wants to know what was found
+            scaler.update(None if seen.scaler_at_work and not self._void else scaler.get_scale())
+        self.trainer.optimizer.zero_grad()
+        self._void = False
+        self.skipped = True
+
+    def _see(self, norm: torch.Tensor | None) -> tuple[Look, Snapshot]:
+        """Read this batch, once."""
+        trainer = self.trainer
+        names, losses = touchpoints.loss_items(trainer)
+        snapshot = self.statistics.snapshot()
+        peak = self.statistics.peak(snapshot)
+        scale = touchpoints.loss_scale(trainer)
+        stop = self.session.recorder.stop_requested.is_set()
+        self.seen = look(names, losses, trainer.loss, peak, norm, scale, stop)
+        return self.seen, snapshot
+
+    def _judge(self, seen: Look) -> bool:
+        """Report what the batch shows; returns whether its step must not be taken. Raises Diverged."""
+        place = self.epoch, self._batch_index
+        kind = kind_of(seen)
+        if kind is None and not seen.bad and not self._void:
+            self.judge.healthy_batch(seen, *place)
+        elif kind is not None and self.judge.is_news(kind):
+            self.judge.bad_batch(kind, *place, self._evidence(seen))
+            self._check_weights(place)
+        skip = self.options.protects and (seen.bad or self._void)
+        if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
+            self.judge.optimizer_step(skip, *place, self._evidence(seen))
+        return skip
+
+    def _check_weights(self, place: tuple[int, int]) -> None:
+        """After a bad batch: when the weights themselves are bad, skipping will not help."""
+        bad = touchpoints.non_finite_parameters(touchpoints.unwrapped(self.trainer.model))
+        if ranks.any_of_us(bool(bad), self.trainer.device):
+            evidence = {"tensors": len(bad), "first": bad[:10]}
+            self.judge.end("nan_weight", *place, f"{len(bad)} tensors", evidence)
+
+    def _evidence(self, seen: Look) -> dict[str, Any]:
+        return {
+            "losses": dict(zip(seen.names, seen.losses, strict=True)),
+            "grad_norm": seen.norm,
+            "loss_scale": seen.scale,
+            "bad": [
+                name
+                for name, bad in (
+                    ("loss", seen.bad_loss),
+                    ("gradient", seen.bad_norm),
+                    ("batchnorm", seen.bad_buffers),
+                )
+                if bad
+            ],
+        }
+
+    def _keep_loss_finite(self, seen: Look) -> None:
+        """Ultralytics' own recovery looks at the last batch's loss, also when its step was skipped."""
+        if not seen.bad_loss:
+            self._last_loss = seen.loss
+        elif self.options.protects:
+            self.trainer.loss = torch.full_like(self.trainer.loss.detach(), self._last_loss)
+
+    @contextlib.contextmanager
+    def _rewarmup(self) -> Iterator[None]:
+        """Lower the learning rates for this step while the re-warm-up after a resume lasts."""
+        steps = self.options.rewarmup if self.trainer.start_epoch > 0 else 0
+        factor = (self._steps_taken + 1) / (steps + 1) if steps else 1.0
+        if factor >= 1.0:
+            yield
+            return
+        groups = self.trainer.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group in groups:
+            group["lr"] *= factor
+        try:
+            yield
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate

@@ -1,0 +1,104 @@
+"""The settings that are really in effect, read from the live objects and not from the arguments.
+
+Ultralytics ignores some arguments on resume, rewrites others (`optimizer=auto`), and takes momentum and
+weight decay from a saved optimizer; only the live optimizer, scaler, loader and criterion tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nantui.training import touchpoints
+from nantui.training.environment import world_size
+
+_GAINS = ("box", "cls", "dfl", "pose", "kobj", "rle", "angle")
+_FROM_ARGUMENTS = ("warmup_epochs", "warmup_momentum", "warmup_bias_lr", "cos_lr", "multi_scale", "freeze")
+
+
+def values_in_effect(trainer: Any) -> dict[str, Any]:
+    """Return the fields of the `in_effect` event after the first batch: `values`, `guarded`, `notes`."""
+    values = {**_optimizer(trainer), **_loop(trainer), **_gains(trainer), **_augmentation(trainer)}
+    arguments = vars(trainer.args)
+    values.update({name: arguments[name] for name in _FROM_ARGUMENTS if name in arguments})
+    options = trainer.session.options
+    values.update(guard=options.guard, grad_clip=options.grad_clip, rewarmup=options.rewarmup)
+    return {"values": values, "guarded": options.watches, "notes": _notes(trainer)}
+
+
+def _optimizer(trainer: Any) -> dict[str, Any]:
+    """Base rates come from `initial_lr`: `lr` itself moves through warm-up and schedule."""
+    groups = trainer.optimizer.param_groups
+    decayed = max(groups, key=lambda group: group.get("weight_decay", 0.0))
+    scale = trainer.batch_size * trainer.accumulate_nominal / trainer.args.nbs
+    values = {
+        "optimizer": type(trainer.optimizer).__name__,
+        "lr0": min(group.get("initial_lr", group["lr"]) for group in groups),
+        "lrf": round(float(trainer.lf(trainer.epochs)), 12),
+        "weight_decay": decayed.get("weight_decay", 0.0) / scale,
+    }
+    values["momentum"] = _momentum(trainer)
+    return {name: _short(value) for name, value in values.items()}
+
+
+def _momentum(trainer: Any) -> float:
+    """Return the momentum the run settles on: in warm-up the live one of SGD is still on its way."""
+    group = trainer.optimizer.param_groups[0]
+    if "betas" in group:
+        return float(group["betas"][0])
+    batches = len(trainer.train_loader)
+    warming = trainer.start_epoch * batches <= trainer._get_warmup_iterations(batches)
+    return float(trainer.args.momentum if warming else group.get("momentum", 0.0))
+
+
+def _loop(trainer: Any) -> dict[str, Any]:
+    stopper = getattr(trainer, "stopper", None)
+    return {
+        "epochs": trainer.epochs,
+        "batch": trainer.train_loader.batch_size * max(world_size(), 1),
+        "imgsz": trainer.args.imgsz,
+        "workers": trainer.train_loader.num_workers,
+        "amp": _precision(trainer),
+        "nbs": trainer.args.nbs,
+        "accumulate": trainer.accumulate_nominal,
+        "close_mosaic": trainer.args.close_mosaic,
+        "save_period": trainer.save_period,
+        "patience": getattr(stopper, "patience", trainer.args.patience),
+        "device": str(trainer.device),
+        "world_size": max(world_size(), 1),
+        "images": len(trainer.train_loader.dataset),
+    }
+
+
+def _precision(trainer: Any) -> bool | str:
+    """Return `bf16`, True for fp16 with a live scaler, False for fp32."""
+    if trainer.args.amp == "bf16":
+        return "bf16" if trainer.amp else False
+    return bool(trainer.scaler.is_enabled())
+
+
+def _gains(trainer: Any) -> dict[str, Any]:
+    """Return the loss gains that the criterion holds; it is made at the first forward."""
+    criterion = getattr(touchpoints.unwrapped(trainer.model), "criterion", None)
+    held = getattr(criterion, "hyp", None) or trainer.args
+    return {name: getattr(held, name) for name in _GAINS if hasattr(held, name)}
+
+
+def _augmentation(trainer: Any) -> dict[str, Any]:
+    """Return the strengths that the live transforms hold, by Ultralytics' argument names."""
+    found: dict[str, Any] = {}
+    for transform in touchpoints.transforms(trainer.train_loader.dataset):
+        for name, attribute in touchpoints.TRANSFORM_SETTINGS.get(type(transform).__name__, {}).items():
+            found[name] = getattr(transform, attribute, None)
+    return {name: value for name, value in found.items() if isinstance(value, (int, float))}
+
+
+def _notes(trainer: Any) -> list[str]:
+    rows: dict[float, list[str]] = {}
+    for group in trainer.optimizer.param_groups:
+        rate = _short(group.get("initial_lr", group["lr"]))
+        rows.setdefault(rate, []).append(group.get("param_group", "?"))
+    return [f"lr {rate:g} for {', '.join(names)}" for rate, names in rows.items()] if len(rows) > 1 else []
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value

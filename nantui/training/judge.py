@@ -1,0 +1,122 @@
+"""What a batch means: an incident, a warning, or the end. Reports it and says what to do.
+
+Everything here is taken from a `Look`, whose verdicts are the same on every rank, so all ranks come to
+the same conclusion; only the first rank writes it down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from nantui.training.ends import ENDED, OBSERVED, SKIPPED, Diverged, Incident
+from nantui.training.look import Look
+from nantui.training.options import Options
+from nantui.training.verdicts import Distribution, Explosion, Skips
+
+TEXTS = {
+    "nan_loss": "the loss is not finite",
+    "nan_gradient": "the gradient is not finite",
+    "nan_buffer": "the running statistics of BatchNorm are not finite",
+    "nan_weight": "weights are not finite",
+    "nan_ema": "the averaged weights (EMA) are not finite",
+    "nan_validation": "the validation loss is not finite",
+    "zero_loss": "all losses are zero",
+    "loss_exploded": "the loss has left its range for good",
+    "scale_collapsed": "the loss scale has collapsed",
+    "too_many_skips": "too many steps had to be skipped",
+}
+CONSEQUENCES = {
+    SKIPPED: "the step was skipped and nothing of it kept",
+    OBSERVED: "only observed: the guard does not protect in this mode",
+    ENDED: "the training was ended, nothing was saved from this state",
+}
+
+
+def kind_of(look: Look) -> str | None:
+    """Return the kind of incident that a look at a batch shows, None for a healthy one."""
+    if look.scaler_at_work:
+        return None
+    if look.bad_loss:
+        return "nan_loss"
+    if look.bad_norm:
+        return "nan_gradient"
+    return "nan_buffer" if look.bad_buffers else None
+
+
+class Judge:
+    """Follows a run batch by batch and reports what is wrong with it."""
+
+    def __init__(self, options: Options, report: Callable[[Incident], None]) -> None:
+        self.options = options
+        self._report = report
+        self._skips = Skips(options.max_consecutive_skips, options.skip_window, options.max_skip_share)
+        self._explosion = Explosion(options.loss_limit, options.loss_patience)
+        self._norms = Distribution()
+        self._zero_steps = 0
+        self._ongoing: set[str] = set()
+
+    def bad_batch(self, kind: str, epoch: int, step: int, evidence: dict[str, Any]) -> None:
+        """Report a batch that must not reach the weights (protect), or has reached them (observe).
+
+        While the same trouble goes on unprotected, it is reported once.
+        """
+        action = SKIPPED if self.options.protects else OBSERVED
+        if action == OBSERVED and kind in self._ongoing:
+            return
+        self._ongoing.add(kind)
+        self._report(Incident(kind, epoch, step, action, f"{TEXTS[kind]}; {CONSEQUENCES[action]}", evidence))
+
+    def is_news(self, kind: str) -> bool:
+        """Tell whether `bad_batch` would report this kind now."""
+        return self.options.protects or kind not in self._ongoing
+
+    def end(self, kind: str, epoch: int, step: int, why: str, evidence: dict[str, Any]) -> None:
+        """Report divergence and, when protecting, end the training. Raises Diverged."""
+        protects = self.options.protects
+        if not protects and kind in self._ongoing:
+            return
+        self._ongoing.add(kind)
+        action = ENDED if protects else OBSERVED
+        text = f"{TEXTS[kind]}: {why}; {CONSEQUENCES[action]}"
+        incident = Incident(kind, epoch, step, action, text, evidence)
+        self._report(incident)
+        if protects:
+            raise Diverged(incident)
+
+    def optimizer_step(self, skipped: bool, epoch: int, step: int, evidence: dict[str, Any]) -> None:
+        """Count a step; too many skipped ones are divergence. Raises Diverged."""
+        why = self._skips.add(skipped)
+        if why is not None:
+            self.end("too_many_skips", epoch, step, why, evidence)
+
+    def healthy_batch(self, look: Look, epoch: int, step: int) -> None:
+        """Follow losses, norm and loss scale of a batch that is finite. Raises Diverged."""
+        self._ongoing -= {"nan_loss", "nan_gradient", "nan_buffer"}
+        self._watch_loss(look.loss, epoch, step)
+        if look.norm is not None and math.isfinite(look.norm):
+            self._norms.add(look.norm)
+        if look.scale is not None and look.scale < self.options.min_loss_scale:
+            why = f"{look.scale:g} is below {self.options.min_loss_scale:g}"
+            self.end("scale_collapsed", epoch, step, why, {"loss_scale": look.scale})
+
+    def _watch_loss(self, loss: float, epoch: int, step: int) -> None:
+        if loss == 0.0:
+            self._zero(epoch, step)
+            return
+        self._zero_steps = 0
+        self._ongoing.discard("zero_loss")
+        score, at_an_end = self._explosion.add(loss)
+        if at_an_end:
+            usual = self._explosion.seen.typical
+            why = f"{loss:.4g} where {usual:.4g} was usual, for {self._explosion.in_a_row} steps"
+            self.end("loss_exploded", epoch, step, why, {"loss": loss, "score": score})
+
+    def _zero(self, epoch: int, step: int) -> None:
+        self._zero_steps += 1
+        if self._zero_steps > self.options.max_consecutive_skips:
+            self.end("zero_loss", epoch, step, f"for {self._zero_steps} steps", {"steps": self._zero_steps})
+        elif self._zero_steps == 1:
+            text = f"{TEXTS['zero_loss']}: nothing is learned from this batch"
+            self._report(Incident("zero_loss", epoch, step, OBSERVED, text, {"steps": 1}))

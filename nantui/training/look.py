@@ -1,0 +1,97 @@
+"""One look at a batch: everything the host must know, brought over in a single read.
+
+A read makes the host wait for the GPU, so there is exactly one a batch. With several ranks one small
+all-reduce (MAX) goes before it, and every decision is taken from its result, so that it is the same on
+all ranks; the raw values serve only for reports.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from nantui.training import ranks
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one batch looked like.
+
+    `losses` are this rank's, `loss` the largest sum of losses on any rank (finite), `norm` the gradient
+    norm before clipping or None for a batch without an optimizer step, `scale` the loss scale or None.
+    The three `bad_…` and `asked_to_stop` are the same on every rank; `mine` tells whether this rank's own
+    batch was bad.
+    """
+
+    names: tuple[str, ...]
+    losses: tuple[float, ...]
+    loss: float
+    norm: float | None
+    scale: float | None
+    bad_loss: bool
+    bad_norm: bool
+    bad_buffers: bool
+    asked_to_stop: bool
+    mine: bool
+
+    @property
+    def bad(self) -> bool:
+        return self.bad_loss or self.bad_norm or self.bad_buffers
+
+    @property
+    def scaler_at_work(self) -> bool:
+        """Under fp16 a non-finite norm of finite losses: the loss scale was too high, no incident."""
+        return self.bad_norm and not self.bad_loss and self.scale is not None
+
+
+def look(
+    names: tuple[str, ...],
+    losses: torch.Tensor,
+    total: torch.Tensor,
+    peak: torch.Tensor,
+    norm: torch.Tensor | None,
+    scale: torch.Tensor | None,
+    stop: bool,
+) -> Look:
+    """Read the batch. `losses` is a vector, all others 0-dim, on one device. Every rank must call it."""
+    scalars = [total.detach().float(), peak, *(x.float() for x in (norm, scale) if x is not None)]
+    probe = torch.cat([losses, torch.stack([scalar.reshape(()) for scalar in scalars])])
+    if not ranks.together():
+        values = probe.tolist()
+        flags = [0.0 if math.isfinite(value) else 1.0 for value in values]
+        loss = sum(value for value in values[: len(names)] if math.isfinite(value))
+        return _look(names, values, flags, loss, norm is not None, scale is not None, stop)
+    mine = (~torch.isfinite(probe)).float()
+    sum_of_losses = torch.nan_to_num(losses.sum(), nan=0.0, posinf=0.0, neginf=0.0)
+    wish = torch.full_like(sum_of_losses, float(stop))
+    agreed = ranks.largest(torch.cat([mine, torch.stack([sum_of_losses, wish])]))
+    *read, loss, stop_read = torch.cat([probe, agreed]).tolist()
+    half = len(read) // 2
+    return _look(names, read[:half], read[half:], loss, norm is not None, scale is not None, stop_read > 0)
+
+
+def _look(
+    names: tuple[str, ...],
+    values: list[float],
+    flags: list[float],
+    loss: float,
+    has_norm: bool,
+    has_scale: bool,
+    stop: bool,
+) -> Look:
+    count = len(names)
+    norm_at, scale_at = count + 2, count + 2 + has_norm
+    return Look(
+        names=names,
+        losses=tuple(values[:count]),
+        loss=loss,
+        norm=values[norm_at] if has_norm else None,
+        scale=values[scale_at] if has_scale else None,
+        bad_loss=any(flags[: count + 1]),
+        bad_norm=has_norm and flags[norm_at] > 0,
+        bad_buffers=flags[count + 1] > 0,
+        asked_to_stop=stop,
+        mine=not all(math.isfinite(value) for value in values),
+    )

@@ -1,0 +1,51 @@
+"""How ranks agree: one tiny all-reduce, the same on all.
+
+Every decision to skip, save, stop or end is taken from what comes out of here, because a rank that
+decides alone leaves the others waiting in a collective for hours.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import torch
+from torch import distributed
+
+from nantui.training.environment import rank, world_size
+
+TIMEOUT = timedelta(hours=3)  # as Ultralytics: rank 0 may scan a large data set while the others wait
+
+
+def together() -> bool:
+    """Tell whether collectives are possible and needed."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def set_up_cpu() -> None:
+    """Join the other ranks over gloo, for training on the CPU. Raises RuntimeError when they do not come."""
+    distributed.init_process_group("gloo", rank=rank(), world_size=world_size(), timeout=TIMEOUT)
+
+
+def largest(values: torch.Tensor) -> torch.Tensor:
+    """Return the elementwise largest of `values` over all ranks; NaN must have been taken out before."""
+    if together():
+        distributed.all_reduce(values, op=distributed.ReduceOp.MAX)
+    return values
+
+
+def agree(device: torch.device, *values: float) -> list[float]:
+    """Return the largest of each value over all ranks. To be called at the same point by every rank."""
+    if not together():
+        return list(values)
+    agreed: list[float] = largest(torch.tensor(values, dtype=torch.float32, device=device)).tolist()
+    return agreed
+
+
+def any_of_us(mine: bool, device: torch.device) -> bool:
+    """Tell whether any rank says yes. To be called at the same point by every rank."""
+    return agree(device, float(mine))[0] > 0
+
+
+def wait_for_all(device: torch.device) -> None:
+    """Return once every rank is here, so that none is killed while another still writes its last words."""
+    agree(device, 0.0)

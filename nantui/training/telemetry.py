@@ -1,0 +1,151 @@
+"""What a rank reports, written by a thread: a disk that hangs costs rows, never a step.
+
+The queue is bounded. Rows of steps.csv are dropped first and counted; events have room to spare. The
+same thread samples memory and, on rank 0, looks for a request to stop, so that the training loop never
+touches the file system between two saves.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nantui.run.files import to_json
+from nantui.run.steps import header
+
+MOST_WAITING = 8192
+ROWS_WAITING = 4096
+LOOK_EVERY = 0.25
+Row = tuple[Any, ...]
+
+
+class Recorder:
+    """Writes one rank's events and, with `steps`, the per-step rows; looks for `stop_request`."""
+
+    def __init__(
+        self, events: Path, rank: int, *, steps: Path | None = None, stop_request: Path | None = None
+    ) -> None:
+        self.rank = rank
+        self.dropped = 0
+        self.stop_requested = threading.Event()
+        self.memory: Callable[[], tuple[float, float]] | None = None
+        self._events, self._steps, self._stop_request = events, steps, stop_request
+        self._queue: queue.Queue[tuple[str, Any] | None] = queue.Queue(MOST_WAITING)
+        self._reported = 0
+        self._loss_names: tuple[str, ...] | None = None
+        self._memory = (math.nan, math.nan)
+        self._thread = threading.Thread(target=self._run, name="nantui-telemetry", daemon=True)
+        events.parent.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Report an event; see docs/file-formats.md for kinds and fields."""
+        self._put("event", to_json({"t": time.time(), "kind": kind, "rank": self.rank, **fields}) + "\n")
+
+    def step(self, loss_names: tuple[str, ...], before: Row, losses: Sequence[float], after: Row) -> None:
+        """Report one batch: the columns before the losses, the losses, the columns after up to images_s,
+        and those from instances on; memory is filled in by the thread."""
+        if self._steps is None:
+            return
+        if self._queue.qsize() >= ROWS_WAITING:
+            self.dropped += 1
+            return
+        self._put("row", (loss_names, before, tuple(losses), after))
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Write what waits and end the thread; give up after `timeout` seconds on a disk that hangs."""
+        try:
+            self._queue.put(None, timeout=timeout)
+        except queue.Full:
+            return
+        self._thread.join(timeout)
+
+    def _put(self, what: str, payload: Any) -> None:
+        try:
+            self._queue.put_nowait((what, payload))
+        except queue.Full:
+            self.dropped += 1
+
+    def _run(self) -> None:
+        sampled = 0.0
+        going = True
+        while going:
+            batch = self._collect()
+            going = None not in batch
+            now = time.monotonic()
+            if now - sampled >= LOOK_EVERY:
+                sampled = now
+                self._look()
+            self._write([item for item in batch if item is not None])
+
+    def _collect(self) -> list[tuple[str, Any] | None]:
+        """Wait a moment for something to write, then take all that is there."""
+        taken: list[tuple[str, Any] | None] = []
+        try:
+            taken.append(self._queue.get(timeout=LOOK_EVERY))
+            while taken[-1] is not None:
+                taken.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass
+        return taken
+
+    def _look(self) -> None:
+        if self._stop_request is not None and os.path.exists(self._stop_request):
+            self.stop_requested.set()
+        if self.memory is not None:
+            self._memory = self.memory()
+
+    def _write(self, batch: list[tuple[str, Any]]) -> None:
+        events = "".join(payload for what, payload in batch if what == "event")
+        rows = "".join(self._row(*payload) for what, payload in batch if what == "row")
+        if rows and self._steps is not None:
+            self._append(self._steps, rows)
+        events += self._dropped_rows()
+        if events:
+            self._append(self._events, events)
+
+    def _dropped_rows(self) -> str:
+        """Return a warning about rows that were dropped since the last one, or nothing."""
+        lost, self._reported = self.dropped - self._reported, self.dropped
+        if not lost:
+            return ""
+        text = f"{lost} rows of telemetry were dropped: the disk did not keep up"
+        warning = {"t": time.time(), "kind": "warning", "rank": self.rank, "warning": "telemetry_dropped"}
+        return (
+            to_json({**warning, "epoch": None, "step": None, "text": text, "evidence": {"rows": lost}}) + "\n"
+        )
+
+    def _append(self, path: Path, text: str) -> None:
+        """Append whole lines in one write; a disk that refuses them costs these lines, not the training."""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                os.write(descriptor, text.encode())
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self.dropped += text.count("\n")
+
+    def _row(self, loss_names: tuple[str, ...], before: Row, losses: tuple[float, ...], after: Row) -> str:
+        """Return one line, with the header before it when the losses were not known yet or have changed."""
+        cells = [_cell(value) for value in (*before, *losses, *after[:-2], *self._memory, *after[-2:])]
+        line = ",".join(cells) + "\n"
+        if loss_names != self._loss_names:
+            self._loss_names = loss_names
+            line = ",".join(header(loss_names)) + "\n" + line
+        return line
+
+
+def _cell(value: Any) -> str:
+    """Return a number in at most 7 digits (times in ms), an empty cell for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}" if value > 1e8 and math.isfinite(value) else f"{value:.6g}"
+    return str(value)

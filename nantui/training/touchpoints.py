@@ -1,0 +1,220 @@
+"""Every place where the training room leans on Ultralytics' insides, in one module.
+
+A new Ultralytics release is checked here and in tests/training/test_touchpoints.py, which pins each
+fact against the installed version. Facts were read in ultralytics 8.4.190.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nantui.training import environment
+
+STOCK_GRAD_CLIP = 10.0  # engine/trainer.py, BaseTrainer.optimizer_step
+
+
+# data/augment.py: which attribute of which transform holds an argument
+TRANSFORM_SETTINGS = {
+    "Mosaic": {"mosaic": "p"},
+    "MixUp": {"mixup": "p"},
+    "CutMix": {"cutmix": "p"},
+    "CopyPaste": {"copy_paste": "p"},
+    "RandomPerspective": {
+        "degrees": "degrees",
+        "translate": "translate",
+        "scale": "scale",
+        "shear": "shear",
+        "perspective": "perspective",
+    },
+    "RandomHSV": {"hsv_h": "hgain", "hsv_s": "sgain", "hsv_v": "vgain"},
+}
+
+
+def load_model(name: str, task: str | None = None) -> Any:
+    """Return the model that Ultralytics' own rules make of a name: YOLO, RT-DETR, World or YOLOE.
+
+    `engine/model.py` switches classes inside `YOLO.__init__` by the file's stem and its head. Raises
+    what Ultralytics raises: FileNotFoundError for a missing file, RuntimeError for a broken one.
+    """
+    from ultralytics import YOLO
+
+    return YOLO(name, task=task)
+
+
+def task_trainer(model: Any) -> type:
+    """Return the trainer class that `model.train()` would use (`Model.task_map`)."""
+    trainer: type = model._smart_load("trainer")
+    return trainer
+
+
+def base_trainer() -> type:
+    """Return the class that all trainers share."""
+    from ultralytics.engine.trainer import BaseTrainer
+
+    base: type = BaseTrainer
+    return base
+
+
+def has_own_step(trainer_class: type) -> bool:
+    """Tell whether somebody's trainer brings its own `optimizer_step`, which then must be called."""
+    return trainer_class.optimizer_step is not base_trainer().optimizer_step  # type: ignore[attr-defined]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside DDP or torch.compile."""
+    from ultralytics.utils.torch_utils import unwrap_model
+
+    inner: nn.Module = unwrap_model(model)
+    return inner
+
+
+def loss_items(trainer: Any) -> tuple[tuple[str, ...], torch.Tensor]:
+    """Return the names and values of this batch's losses, the values as one float vector on the device.
+
+    `trainer.loss_items` is a dict of 0-dim tensors; before 8.4 it was one vector named by `loss_names`.
+    """
+    items = trainer.loss_items
+    if isinstance(items, dict):
+        return tuple(items), torch.stack([value.detach().reshape(()).float() for value in items.values()])
+    return tuple(trainer.loss_names), items.detach().reshape(-1).float()
+
+
+def like_loss_items(trainer: Any, values: torch.Tensor) -> Any:
+    """Return `values` in the shape in which the trainer keeps its losses (dict or vector)."""
+    items = trainer.loss_items
+    if isinstance(items, dict):
+        return dict(zip(items, values.unbind(), strict=True))
+    return values.reshape(items.shape)
+
+
+def loss_scale(trainer: Any) -> torch.Tensor | None:
+    """Return the GradScaler's scale as a tensor on the device, None without fp16. Not a host read.
+
+    `GradScaler._scale` is private to PyTorch (torch/amp/grad_scaler.py); `get_scale()` waits for the GPU.
+    """
+    scaler = trainer.scaler
+    return scaler._scale if scaler.is_enabled() else None
+
+
+def normalization_buffers(model: nn.Module) -> list[torch.Tensor]:
+    """Return the running statistics of every normalization layer, in a fixed order."""
+    layers = (layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._NormBase))
+    return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
+
+
+def non_finite_parameters(model: nn.Module) -> list[str]:
+    """Return the names of parameters with a NaN or Inf in them; reads every weight, with one host read."""
+    return _non_finite(list(model.named_parameters()))
+
+
+def non_finite_state(model: nn.Module) -> list[str]:
+    """Return the names of parameters and normalization statistics with a NaN or Inf in them.
+
+    Other buffers do not count: the anchors of RT-DETR hold Inf on purpose.
+    """
+    statistics = {id(buffer) for buffer in normalization_buffers(model)}
+    buffers = [(name, buffer) for name, buffer in model.named_buffers() if id(buffer) in statistics]
+    return _non_finite([*model.named_parameters(), *buffers])
+
+
+def _non_finite(tensors: list[tuple[str, torch.Tensor]]) -> list[str]:
+    tensors = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
+    if not tensors:
+        return []
+    finite = torch.stack([torch.isfinite(tensor.detach()).all() for _, tensor in tensors]).tolist()
+    return [name for (name, _), good in zip(tensors, finite, strict=True) if not good]
+
+
+def memory_gb(device: torch.device) -> tuple[float, float]:
+    """Return GB of GPU memory reserved and its peak, on the CPU the process' resident memory and its peak."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device) / 2**30, torch.cuda.max_memory_reserved(device) / 2**30
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    with open("/proc/self/statm", encoding="ascii") as file:
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return resident, peak
+
+
+def transforms(dataset: Any) -> Iterator[Any]:
+    """Yield every transform of a data set, with those inside a `Compose`."""
+    waiting = [getattr(dataset, "transforms", None)]
+    while waiting:
+        transform = waiting.pop(0)
+        if transform is None:
+            continue
+        inner = getattr(transform, "transforms", None)
+        if isinstance(inner, list):
+            waiting = [*inner, *waiting]
+            continue
+        yield transform
+
+
+def instances(batch: dict[str, Any]) -> int:
+    """Return the number of objects in a batch, as the progress line counts them."""
+    return int(batch.get("cls", batch["img"]).shape[0])
+
+
+@contextlib.contextmanager
+def redirected_saves(trainer: Any, directory: Path) -> Iterator[None]:
+    """Let `save_model` write into `directory`: it uses `wdir`, `last` and `best` and nothing else."""
+    kept = trainer.wdir, trainer.last, trainer.best
+    trainer.wdir, trainer.last, trainer.best = directory, directory / "last.pt", directory / "best.pt"
+    try:
+        yield
+    finally:
+        trainer.wdir, trainer.last, trainer.best = kept
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Put `value` in the place of an attribute for a while."""
+    kept = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
+
+
+@contextlib.contextmanager
+def ranks_on_the_cpu() -> Iterator[None]:
+    """Let several ranks train without a GPU, for tests and machines that have none.
+
+    Ultralytics hands `device_ids` to DDP, which refuses them on the CPU, and asks CUDA for the current
+    device in the final validation (engine/trainer.py `_setup_train`, engine/validator.py `__call__`).
+    """
+    from ultralytics.engine import validator
+
+    parallel, backend = nn.parallel.DistributedDataParallel, validator.AutoBackend
+
+    def on_cpu(module: nn.Module, device_ids: Any = None, **options: Any) -> nn.Module:
+        return parallel(module, **options)
+
+    def loaded_on_cpu(*args: Any, device: Any = None, **options: Any) -> Any:
+        return backend(*args, device=torch.device("cpu"), **options)
+
+    class Accelerator:
+        @staticmethod
+        def current_device() -> int:
+            return 0
+
+    with (
+        replaced(nn.parallel, "DistributedDataParallel", on_cpu),
+        replaced(validator, "AutoBackend", loaded_on_cpu),
+        replaced(validator, "get_torch_device_backend", lambda kind: Accelerator),
+    ):
+        yield
+
+
+def world_size(trainer: Any) -> int:
+    """Return the trainer's `world_size`: all machines' ranks from the environment, else its own count."""
+    return environment.world_size() if environment.world_size() > 1 else int(trainer.world_size)

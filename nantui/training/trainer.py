@@ -1,0 +1,197 @@
+"""The guarded trainer: a subclass of whatever trainer the task or the user brings.
+
+Made by `guarded`, as a class, so that the user's own trainer, dataset, callbacks and augmentations stay
+what they are. It only routes: each override says what happens around Ultralytics' own method.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from nantui.training import ranks, touchpoints
+from nantui.training.ends import Diverged
+from nantui.training.environment import world_size
+from nantui.training.epoch_end import EpochEnd
+from nantui.training.guard import Guard
+from nantui.training.in_effect import values_in_effect
+from nantui.training.running_mean import RunningMean
+from nantui.training.session import Session
+
+
+def guarded(base: type, session: Session, faults: Any = None) -> type:
+    """Return a trainer class that trains as `base` does, under the guard and reporting to `session`."""
+    members = {"session": session, "faults": faults, "__doc__": f"{base.__name__} under nantui's guard."}
+    return type(f"Guarded{base.__name__}", (GuardedTrainer, base), members)
+
+
+class GuardedTrainer:
+    """Mixed in before the trainer; `self` is also an Ultralytics `BaseTrainer`."""
+
+    session: Session
+    faults: Any
+    guard: Guard | None = None
+    epoch_end: EpochEnd
+    args: Any
+    device: Any
+    _epochs_over: bool = False
+    _tloss: Any = None
+    _mean: RunningMean | None = None
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Resume as Ultralytics does, then pin the run directory: it must never move or be numbered."""
+        super().check_resume(overrides)  # type: ignore[misc]
+        self.args.save_dir = str(self.session.layout.run)
+
+    def _do_train(self) -> None:
+        self.world_size = touchpoints.world_size(self)
+        self.session.phase("setup")
+        if world_size() > 1 and self.device.type == "cpu":
+            with touchpoints.ranks_on_the_cpu():
+                super()._do_train()  # type: ignore[misc]
+        else:
+            super()._do_train()  # type: ignore[misc]
+
+    def _setup_ddp(self) -> None:
+        if self.device.type == "cpu":
+            ranks.set_up_cpu()
+        else:
+            super()._setup_ddp()  # type: ignore[misc]
+
+    def run_callbacks(self, event: str) -> None:
+        """Run everybody's callbacks, then nantui's own part of the event."""
+        if event == "on_train_batch_start" and self.guard:
+            self.guard.begin_batch()
+        super().run_callbacks(event)  # type: ignore[misc]
+        ours = _OURS.get(event)
+        if ours and (self.guard or event == "on_pretrain_routine_end"):
+            ours(self)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
+        if self.faults and self.guard:
+            self.faults.on_batch(self, self._batch)
+        return self._batch
+
+    def optimizer_step(self) -> None:
+        if self.guard is None:
+            super().optimizer_step()  # type: ignore[misc]
+            return
+        if self.faults:
+            self.faults.on_gradients(self)
+        own = super().optimizer_step if touchpoints.has_own_step(type(self).__mro__[2]) else None  # type: ignore[misc]
+        try:
+            self.guard.step(own)
+        except Diverged:
+            _report_step(self, self.guard.seen)
+            raise
+
+    @property
+    def tloss(self) -> Any:
+        """The epoch's mean loss so far; None before its first batch."""
+        return self._tloss
+
+    @tloss.setter
+    def tloss(self, value: Any) -> None:
+        protects = self.guard is not None and self.guard.options.protects
+        if value is None or not protects:
+            self._tloss, self._mean = value, None
+            return
+        _, losses = touchpoints.loss_items(self)
+        if self._mean is None:
+            self._mean = RunningMean(losses)
+        else:
+            self._mean.add(losses)
+        self._tloss = touchpoints.like_loss_items(self, self._mean.mean)
+
+    def validate(self) -> Any:
+        self.session.phase("validating")
+        metrics, fitness = super().validate()  # type: ignore[misc]
+        if self.guard:
+            self.epoch_end.validated(metrics, fitness)
+        return metrics, fitness
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Ultralytics' own recovery stays off, on every rank alike: it holds a broadcast."""
+        if self.guard and self.guard.options.protects:
+            return False
+        return bool(super()._handle_nan_recovery(epoch))  # type: ignore[misc]
+
+    def save_model(self) -> bool:
+        if self.guard is None:
+            return bool(super().save_model())  # type: ignore[misc]
+        self.session.phase("saving")
+        saved = self.epoch_end.save(super().save_model)  # type: ignore[misc]
+        self.session.phase("training")
+        return saved
+
+    def final_eval(self) -> None:
+        """Evaluate best.pt; it calls `on_fit_epoch_end` once more, for an epoch that is none."""
+        self._epochs_over = True
+        super().final_eval()  # type: ignore[misc]
+
+    def stock_save(self) -> bool:
+        """Ultralytics' own `save_model`, for the stop point."""
+        return bool(super().save_model())  # type: ignore[misc]
+
+
+def _set_up(trainer: Any) -> None:
+    trainer.guard = Guard(trainer, trainer.session)
+    trainer.epoch_end = EpochEnd(trainer, trainer.session, trainer.guard.judge)
+    trainer.session.recorder.memory = lambda: touchpoints.memory_gb(trainer.device)
+    trainer._batch_ended = time.perf_counter()
+    trainer._reported_in_effect = False
+    trainer.accumulate_nominal = trainer.accumulate  # warm-up ramps `accumulate` itself up from 1
+
+
+def _epoch_start(trainer: Any) -> None:
+    trainer.guard.begin_epoch()
+    trainer.session.phase("training")
+    trainer._batch_ended = time.perf_counter()
+
+
+def _batch_end(trainer: Any) -> None:
+    guard = trainer.guard
+    try:
+        seen = guard.end_batch()
+    except Diverged:
+        _report_step(trainer, guard.seen)
+        raise
+    if not trainer._reported_in_effect and trainer.session.first:
+        trainer._reported_in_effect = True
+        trainer.session.recorder.event("in_effect", **values_in_effect(trainer))
+    _report_step(trainer, seen)
+    if seen.asked_to_stop:
+        trainer.epoch_end.stop(trainer.stock_save)
+
+
+def _report_step(trainer: Any, seen: Any) -> None:
+    """Hand one row of telemetry to the writer; `nantui.run.steps` has the columns."""
+    guard, batch = trainer.guard, trainer._batch
+    now = time.perf_counter()
+    seconds, trainer._batch_ended = now - trainer._batch_ended, now
+    images = batch["img"].shape[0] * max(world_size(), 1)
+    reason = guard.reason(seen)
+    before = (time.time(), guard.epoch, trainer.session.progress.step, len(trainer.train_loader))
+    rate = max(group["lr"] for group in trainer.optimizer.param_groups)
+    size = int(batch["img"].shape[-1])
+    after = (seen.norm, rate, seen.scale, seconds, images / seconds, touchpoints.instances(batch), size)
+    trainer.session.recorder.step(seen.names, (*before, int(guard.skipped), reason), seen.losses, after)
+
+
+def _fit_epoch_end(trainer: Any) -> None:
+    if not trainer._epochs_over:
+        trainer.epoch_end.agree()
+
+
+def _train_end(trainer: Any) -> None:
+    trainer.session.phase("ending")
+
+
+_OURS = {
+    "on_pretrain_routine_end": _set_up,
+    "on_train_epoch_start": _epoch_start,
+    "on_train_batch_end": _batch_end,
+    "on_fit_epoch_end": _fit_epoch_end,
+    "on_train_end": _train_end,
+}

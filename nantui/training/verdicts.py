@@ -1,0 +1,84 @@
+"""When skipped steps or strange losses are no longer an accident: rules on plain numbers.
+
+No torch here, and nothing that differs between ranks goes in, so that every rank comes to the same
+verdict at the same step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from statistics import median
+
+ENOUGH = 30  # steps before a distribution is trusted
+WINDOW = 200
+SPREAD_FLOOR = 0.15  # in log units: a run whose loss hardly moves must not become a tripwire
+
+
+class Skips:
+    """Counts skipped optimizer steps: in a row, and as a share of a window."""
+
+    def __init__(self, most_in_a_row: int, window: int, largest_share: float) -> None:
+        self.in_a_row = 0
+        self.total = 0
+        self._most, self._share = most_in_a_row, largest_share
+        self._window: deque[bool] = deque(maxlen=max(window, 1))
+
+    def add(self, skipped: bool) -> str | None:
+        """Take in one step; returns why this is divergence, or None while it is not."""
+        self._window.append(skipped)
+        self.in_a_row = self.in_a_row + 1 if skipped else 0
+        self.total += skipped
+        if self.in_a_row > self._most:
+            return f"{self.in_a_row} steps in a row had to be skipped (limit {self._most})"
+        share = sum(self._window) / len(self._window)
+        if skipped and len(self._window) == self._window.maxlen and share > self._share:
+            return f"{share:.0%} of the last {len(self._window)} steps were skipped (limit {self._share:.0%})"
+        return None
+
+
+class Distribution:
+    """Running distribution of a positive quantity; scores a new value robustly, on its logarithm."""
+
+    def __init__(self, window: int = WINDOW) -> None:
+        self._logs: deque[float] = deque(maxlen=window)
+
+    def score(self, value: float) -> float:
+        """Return how many spreads `value` lies above the median; 0.0 while too little was seen."""
+        if len(self._logs) < ENOUGH or not value > 0:
+            return 0.0
+        middle = median(self._logs)
+        spread = 1.4826 * median(abs(log - middle) for log in self._logs)
+        return (math.log(value) - middle) / max(spread, SPREAD_FLOOR)
+
+    def add(self, value: float) -> None:
+        """Take a value into the distribution; values that are not positive and finite stay out."""
+        if value > 0 and math.isfinite(value):
+            self._logs.append(math.log(value))
+
+    @property
+    def typical(self) -> float:
+        """The median, NaN while nothing was seen."""
+        return math.exp(median(self._logs)) if self._logs else math.nan
+
+
+class Explosion:
+    """Tells when a loss has left its distribution for good."""
+
+    def __init__(self, limit: float, patience: int) -> None:
+        self.seen = Distribution()
+        self.in_a_row = 0
+        self._limit, self._patience = limit, max(patience, 1)
+
+    def add(self, loss: float) -> tuple[float, bool]:
+        """Take in a finite loss; returns its score, and whether the patience is at an end.
+
+        A step that scores beyond the limit stays out of the distribution, which would else get used to it.
+        """
+        score = self.seen.score(loss)
+        if score <= self._limit:
+            self.in_a_row = 0
+            self.seen.add(loss)
+            return score, False
+        self.in_a_row += 1
+        return score, self.in_a_row >= self._patience

@@ -1,0 +1,114 @@
+"""The worker: one rank of one attempt. `python -m nantui.training.worker RUN NNN`.
+
+Started by the supervisor, directly or under torchrun. It trains through Ultralytics' own front door with
+a guarded trainer, and says in attempts/NNN.rankR.exit.json how it ended: torchrun's exit status does not.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import UserError
+from nantui.run.attempts import FAILED, FINISHED
+from nantui.training.ends import Ended
+from nantui.training.session import Session
+
+
+def main(arguments: list[str]) -> int:
+    """Run one rank; returns its exit code. Raises UserError for wrong arguments."""
+    if len(arguments) != 2 or not arguments[1].isdigit():
+        raise UserError("usage: python -m nantui.training.worker RUN NNN")
+    session = Session.open(Path(arguments[0]), int(arguments[1]))
+    session.register()
+    try:
+        train(session)
+    except Ended as ended:
+        code = session.end(ended.outcome, ended=ended)
+    except UserError as error:
+        print(f"nantui: {error}", file=sys.stderr)
+        return session.end(FAILED, str(error))
+    except KeyboardInterrupt:
+        return session.end(FAILED, "interrupted")
+    except BaseException as error:
+        traceback.print_exc()
+        return session.end(FAILED, _one_line(error))
+    else:
+        code = session.end(FINISHED)
+    _leave_together()
+    return code
+
+
+def train(session: Session) -> None:
+    """Train as the attempt asks. Raises Ended when stopped or diverged, else whatever the training raises."""
+    session.phase("importing")
+    from nantui.training import touchpoints
+    from nantui.training.trainer import guarded
+
+    attempt = session.attempt
+    faults = _faults(session)
+    if attempt.mode == "resume":
+        model, arguments = touchpoints.load_model(str(_checkpoint(session))), _resume_arguments(attempt.train)
+    else:
+        _refuse_to_overwrite(session)
+        arguments = dict(attempt.train)
+        model = touchpoints.load_model(str(arguments.pop("model", "")), arguments.pop("task", None))
+    model.train(trainer=guarded(touchpoints.task_trainer(model), session, faults), **arguments)
+
+
+def _faults(session: Session) -> Any:
+    """Return the faults that a test or the demo asked for; production never imports them."""
+    if not session.attempt.faults:
+        return None
+    from nantui.training.faults import Faults
+
+    return Faults(session.attempt.faults, session.attempt.attempt, session.rank)
+
+
+def _checkpoint(session: Session) -> Path:
+    name = session.attempt.checkpoint or "weights/last.pt"
+    path = session.layout.run / name
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint to resume from; choose another restore point")
+    return path
+
+
+def _resume_arguments(train: dict[str, Any]) -> dict[str, Any]:
+    """Return what a resume may say: the checkpoint's own `train_args`, which the rebase wrote, decide."""
+    return {"resume": True, **{name: train[name] for name in ("device",) if name in train}}
+
+
+def _refuse_to_overwrite(session: Session) -> None:
+    """Ultralytics deletes results.csv on a fresh start, so a fresh start needs a fresh directory."""
+    layout = session.layout
+    for path in (layout.last, layout.best, layout.results_csv):
+        if path.exists():
+            raise UserError(f"{path} exists: a fresh start here would overwrite a run; resume it instead")
+
+
+def _leave_together() -> None:
+    """Wait for the other ranks: torchrun kills those that remain once one has left with an exit code."""
+    import torch
+    from torch import distributed
+
+    from nantui.training import ranks
+
+    if ranks.together():
+        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
+        ranks.wait_for_all(device or torch.device("cpu"))
+        distributed.destroy_process_group()
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(f"nantui: {error}", file=sys.stderr)
+        sys.exit(error.status)
