@@ -1,0 +1,72 @@
+"""What the commands that act on a run share: send one command, show its stages, turn its outcome into a
+status.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nantui.commands import common
+from nantui.errors import FAILED, NO
+from nantui.run.discovery import require_run
+from nantui.run.layout import RunLayout
+from nantui.run.spool import Command
+from nantui.settings.schema import Schema
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the run directory that the command acts on."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, e.g. runs/detect/train")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the settings that a resume or a recovery may change."""
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings"
+    )
+    parser.add_argument(
+        "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
+    )
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options `set` and `presets` of a command. Raises UserError for a misspelt setting."""
+    options: dict[str, Any] = {}
+    if arguments.set:
+        options["set"] = Schema.load(arguments.python).parse_assignments(arguments.set)
+    if arguments.preset:
+        options["presets"] = list(arguments.preset)
+    return options
+
+
+def act(
+    arguments: argparse.Namespace,
+    kind: str,
+    options: dict[str, Any],
+    question: str,
+    check: Callable[[RunLayout], None] = lambda layout: None,
+) -> int:
+    """Ask, send the command, show its stages, and return the exit status. Raises UserError for a bad run."""
+    from nantui.supervise.client import carry_out
+
+    common.refuse_read_only(arguments)
+    layout = require_run(arguments.run)
+    check(layout)
+    if arguments.dry_run:
+        common.say(f"would {kind} {layout.run}: {question}")
+        return 0
+    if not common.confirm(arguments, question):
+        common.say("nothing was done")
+        return NO
+    command = Command(kind, options)
+    outcome = carry_out(layout.run, command, on_stage=show_stage, take_over=arguments.take_over)
+    common.say(f"{kind}: {outcome.text}")
+    return 0 if outcome.ok else FAILED
+
+
+def show_stage(stage: str, text: str) -> None:
+    """Print one line of progress."""
+    common.say(f"{stage}: {text}")

@@ -1,0 +1,57 @@
+"""State, epoch, time to go, losses and last incident of a run, or of every run below a directory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nantui.commands import common
+from nantui.errors import NO, UserError
+from nantui.run.status import RunStatus
+from nantui.supervise.clean import printable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui status` takes."""
+    parser.add_argument("directory", type=Path, nargs="?", default=Path("."), metavar="DIR")
+    common.add_reader(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one line (or JSON object) per run."""
+    from nantui.supervise.fleet import read_fleet
+
+    if not arguments.directory.is_dir():
+        raise UserError(f"{arguments.directory}: no such directory; give a run, or a directory of runs")
+    found = read_fleet(arguments.directory)
+    if arguments.json:
+        common.emit({"runs": [status.to_json() for status in found]})
+    elif not found:
+        common.say(f"no runs in {arguments.directory.resolve()}; start one: nantui train model=… data=…")
+    else:
+        print("\n".join(line for status in found for line in describe(status)))
+    return 0 if found else NO
+
+
+def describe(status: RunStatus) -> list[str]:
+    """Return the lines that tell a person where a run stands."""
+    epoch = f"epoch {status.epoch}/{status.epochs or '?'}" if status.epoch else ""
+    step = f"step {status.step}/{status.steps_per_epoch}" if status.step else ""
+    losses = " ".join(f"{printable(name)} {value:.4g}" for name, value in status.losses.items())
+    eta = f"{duration(status.eta_s)} to go" if status.eta_s is not None else ""
+    first = "  ".join(filter(None, [f"{status.state:<10}", printable(status.path), epoch, step, losses, eta]))
+    more = [printable(status.text)] if status.text else []
+    if status.last_incident:
+        incident = status.last_incident
+        where = f"epoch {incident.get('epoch')}, step {incident.get('step')}"
+        more.append(
+            printable(f"last incident: {incident.get('incident')} at {where}: {incident.get('text', '')}")
+        )
+    return [first, *(f"{'':<12}{line}" for line in more)]
+
+
+def duration(seconds: float) -> str:
+    """Return 3725 as 1h02m, 95 as 1m35s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

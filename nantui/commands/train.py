@@ -1,0 +1,77 @@
+"""Start a run under a supervisor that outlives this terminal, and return."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nantui.commands import common
+from nantui.errors import UserError
+from nantui.settings.schema import Schema
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui train` takes."""
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="as in the yolo command")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML; words on the line win")
+    parser.add_argument(
+        "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
+    )
+    parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
+    parser.add_argument("--watch", action="store_true", help="open the cockpit on it")
+    common.add_changer(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything, create the run, start it."""
+    from nantui.supervise.client import check_arguments, create_run
+
+    common.refuse_read_only(arguments)
+    schema = Schema.load(arguments.python)
+    settings = {**read_config(arguments.config, schema), **schema.parse_assignments(arguments.settings)}
+    train, ours = schema.split(with_presets(settings, arguments.preset, schema))
+    if not train.get("model") or not train.get("data"):
+        raise UserError("what to train? nantui train model=yolov8n.pt data=path/to/data.yaml [key=value…]")
+    if arguments.dry_run:
+        where = check_arguments(train, python=arguments.python)["save_dir"]
+        common.say(f"would train in {where}")
+        return 0
+    where = create_run(train, ours, python=arguments.python, auto=arguments.auto)
+    print(where)
+    common.say(f"training, detached; watch it with: nantui {where}")
+    return open_cockpit(arguments, where) if arguments.watch else 0
+
+
+def read_config(path: Path | None, schema: Schema) -> dict[str, Any]:
+    """Return the settings of a YAML file. Raises UserError for what is no mapping of known settings."""
+    if path is None:
+        return {}
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: {str(error).splitlines()[0]}; --config wants a YAML file of settings"
+        ) from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: --config wants a YAML mapping, e.g. 'lr0: 0.003'")
+    return schema.check(document)
+
+
+def with_presets(settings: dict[str, Any], names: list[str], schema: Schema) -> dict[str, Any]:
+    """Return the settings with remedies applied: each is a bound on what the run would have otherwise."""
+    from nantui.settings.diff import changed
+    from nantui.settings.presets import apply_all, find_presets
+
+    changes = apply_all(find_presets(names, schema), {**schema.defaults(), **settings}, schema.fields)
+    return {**settings, **changed(changes)}
+
+
+def open_cockpit(arguments: argparse.Namespace, where: Path) -> int:
+    """Watch the run that was just started."""
+    from nantui.commands import cockpit
+
+    arguments.directory = where
+    return cockpit.run(arguments)

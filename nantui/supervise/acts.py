@@ -1,0 +1,244 @@
+"""What each command does, as plain code over the keeper. Returns a line for people; a refusal is a
+UserError.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from nantui.errors import FAILED, UserError
+from nantui.run.attempts import read_exits
+from nantui.run.journal import Entry, last
+from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
+from nantui.run.spool import Command
+from nantui.run.status import RECOVERING
+from nantui.supervise import stopping
+from nantui.supervise.clean import printable
+from nantui.supervise.helpers import ACT, helper
+from nantui.supervise.keeper import Keeper
+from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
+
+PROBATION_EPOCHS = 3
+
+
+def start(keeper: Keeper, command: Command) -> str:
+    """Train from the beginning, in a directory that holds no checkpoint yet."""
+    refuse_while_running(keeper)
+    spec = spec_of(keeper)
+    if last(keeper.journal.entries(), "created") is None:
+        cwd = command.options.get("cwd")
+        keeper.journal.append("created", by=command.by, spec=spec.__dict__, cwd=cwd)
+    if any(keeper.layout.weights.glob("*.pt")):
+        raise UserError("this run has checkpoints already: resume it, or train under another name", FAILED)
+    return begin(keeper, spec, START, None, {**pending_edits(keeper), **_set_of(command)})
+
+
+def stop(keeper: Keeper, command: Command) -> str:
+    """Stop at an agreed step, checkpoint kept; escalates after the patience that is shown."""
+    return stopping.stop(keeper, command, at_once=False)
+
+
+def kill(keeper: Keeper, command: Command) -> str:
+    """End every process of the run now."""
+    return stopping.stop(keeper, command, at_once=True)
+
+
+def set_values(keeper: Keeper, command: Command) -> str:
+    """Keep edited settings for the next start."""
+    values = _set_of(command)
+    if not values:
+        raise UserError("nothing to set")
+    write_spec(keeper.layout.spec, with_values(spec_of(keeper), values))
+    return "kept for the next start: " + ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def rollback(keeper: Keeper, command: Command) -> str:
+    """Go back to a clean checkpoint; starts nothing."""
+    refuse_while_running(keeper)
+    return str(_act(keeper, command, "rollback").get("text") or "rolled back")
+
+
+def undo(keeper: Keeper, command: Command) -> str:
+    """Take the last rollback back."""
+    refuse_while_running(keeper)
+    return str(_act(keeper, command, "undo").get("text") or "undone")
+
+
+def resume(keeper: Keeper, command: Command) -> str:
+    """Continue from where the run stopped, with edited settings in effect."""
+    refuse_while_running(keeper)
+    spec = spec_of(keeper)
+    asked = {**pending_edits(keeper), **_set_of(command)}
+    checkpoint = newest_checkpoint(keeper)
+    if not (asked or command.options.get("presets") or command.options.get("to")):
+        return begin(keeper, spec, RESUME, checkpoint, {})
+    wanted = Command(
+        command.kind, {"to": checkpoint, **command.options, "set": asked}, command.id, command.by, command.t
+    )
+    return _begin_after(keeper, wanted, _act(keeper, wanted, "rollback"), spec, probation_epochs=0)
+
+
+def recover(keeper: Keeper, command: Command) -> str:
+    """Stop what runs, roll back, and continue: what the key R does."""
+    spec = spec_of(keeper)
+    if keeper.watch is not None:
+        keeper.stage(command.id, "stop", "stopping the training")
+        stopping.stop(keeper, command, at_once=False)
+    if recovered_already(keeper.journal.entries(), command.id):
+        return _begin_after(keeper, command, {}, spec, PROBATION_EPOCHS)
+    keeper.publish(state=RECOVERING)
+    edits = {**pending_edits(keeper), **_set_of(command)}
+    wanted = Command(command.kind, {**command.options, "set": edits}, command.id, command.by, command.t)
+    keeper.stage(command.id, "rollback", "going back to a clean checkpoint")
+    answer = _act(keeper, wanted, "rollback")
+    keeper.stage(command.id, "start", "starting the new attempt")
+    return _begin_after(keeper, wanted, answer, spec, PROBATION_EPOCHS)
+
+
+HANDLERS: dict[str, Callable[[Keeper, Command], str]] = {
+    "start": start,
+    "stop": stop,
+    "kill": kill,
+    "rollback": rollback,
+    "undo": undo,
+    "resume": resume,
+    "recover": recover,
+    "set": set_values,
+}
+
+
+def begin(
+    keeper: Keeper,
+    spec: Spec,
+    mode: str,
+    checkpoint: str | None,
+    asked: dict[str, Any],
+    probation_epochs: int = 0,
+) -> str:
+    """Start a new attempt; a fresh start trains with the edits, a resume has them in its checkpoint."""
+    spec = with_values(spec, asked)
+    write_spec(keeper.layout.spec, spec)
+    attempt = new_attempt(keeper.layout, spec, mode, checkpoint, asked, probation_epochs)
+    keeper.journal.append(
+        "attempt_started", attempt=attempt.attempt, mode=mode, checkpoint=checkpoint, epoch=None, asked=asked
+    )
+    keeper.begin(attempt, cwd_of(keeper.journal.entries()))
+    return f"attempt {attempt.attempt} started ({mode}{' from ' + checkpoint if checkpoint else ''})"
+
+
+def refuse_while_running(keeper: Keeper) -> None:
+    """Raise UserError while a worker lives."""
+    if keeper.watch is not None:
+        raise UserError(f"attempt {keeper.state.attempt} is still running: stop it first", FAILED)
+
+
+def spec_of(keeper: Keeper) -> Spec:
+    """Return what to train; a foreign run's spec is its args.yaml. Raises UserError when there is neither."""
+    spec = read_spec(keeper.layout.spec)
+    if spec is not None:
+        return spec
+    args = read_args(keeper.layout.args_yaml)
+    if not args:
+        raise UserError(
+            f"{keeper.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train"
+        )
+    return Spec(train=args, created=time.time())
+
+
+def with_values(spec: Spec, values: dict[str, Any]) -> Spec:
+    """Return the spec with edited values, each where it belongs: Ultralytics' arguments or our own
+    settings.
+    """
+    train = {name: value for name, value in values.items() if name not in OURS_DEFAULTS}
+    ours = {name: value for name, value in values.items() if name in OURS_DEFAULTS}
+    fields = {**spec.__dict__, "train": {**spec.train, **train}, "ours": {**spec.ours, **ours}}
+    return Spec(**fields)
+
+
+def pending_edits(keeper: Keeper) -> dict[str, Any]:
+    """Return what was set since the last attempt started."""
+    edits: dict[str, Any] = {}
+    for entry in keeper.journal.entries():
+        command = entry.get("command") if entry["kind"] == "command" else None
+        if entry["kind"] == "attempt_started":
+            edits = {}
+        elif isinstance(command, dict) and command.get("kind") == "set":
+            edits.update((command.get("options") or {}).get("set") or {})
+    return edits
+
+
+def newest_checkpoint(keeper: Keeper) -> str:
+    """Return what to continue from: what the last stop left, else last.pt. Raises UserError when there is
+    nothing.
+    """
+    layout = keeper.layout
+    exits = read_exits(layout, (layout.attempt_numbers() or [0])[-1])
+    point = next((found.checkpoint for found in exits if found.checkpoint and found.resumable), None)
+    if point and (layout.run / point).is_file():
+        return point
+    if not layout.last.is_file():
+        raise UserError("there is no weights/last.pt to continue from: start the run again", FAILED)
+    return "weights/last.pt"
+
+
+def cwd_of(entries: list[Entry]) -> str | None:
+    """Return the directory in which the run was asked for, so that relative paths mean the same."""
+    created = last(entries, "created")
+    return str(created["cwd"]) if created and created.get("cwd") else None
+
+
+def recovered_already(entries: list[Entry], command: str) -> bool:
+    """Tell whether the rollback of an interrupted command is done and only the start is left to do."""
+    done = last(entries, "rollback_done", "attempt_started")
+    return done is not None and done["kind"] == "rollback_done" and done.get("id") == command
+
+
+def repair(keeper: Keeper) -> str:
+    """Finish or undo a rollback that a crash interrupted; returns a line, empty when there was none."""
+    entries = keeper.journal.entries()
+    begun = last(entries, "rollback_begun", "undo_begun")
+    ended = last(entries, "rollback_done", "rollback_reverted", "undo_done")
+    if begun is None or (ended is not None and entries.index(dict(ended)) > entries.index(dict(begun))):
+        return ""
+    wanted = Command("rollback", {}, str(begun.get("id", "")), "supervisor")
+    return str(_act(keeper, wanted, "repair").get("text") or "an interrupted rollback was put right")
+
+
+def _begin_after(
+    keeper: Keeper, command: Command, answer: dict[str, Any], spec: Spec, probation_epochs: int
+) -> str:
+    mode = RESTART if command.options.get("force_restart") or answer.get("mode") == RESTART else RESUME
+    checkpoint = None if mode == RESTART else str(answer.get("checkpoint") or "weights/last.pt")
+    asked = {**dict(answer.get("asked") or {}), **_set_of(command)}
+    started = begin(keeper, spec, mode, checkpoint, asked, probation_epochs)
+    return "; ".join(filter(None, [str(answer.get("text") or ""), started]))
+
+
+def _act(keeper: Keeper, command: Command, action: str) -> dict[str, Any]:
+    """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
+    spec = read_spec(keeper.layout.spec)
+    request = {
+        "action": action,
+        "run": str(keeper.layout.run),
+        "id": command.id,
+        "by": command.by,
+        "options": command.options,
+        **command.options,
+    }
+    answer = helper(
+        ACT,
+        request,
+        python=spec.python if spec else "",
+        pump=keeper.pump,
+        started=lambda child: keeper.helpers.__setitem__(child.pid, child),
+    )
+    if not answer.get("ok"):
+        raise UserError(printable(answer.get("error") or answer.get("text") or "refused"), FAILED)
+    return answer
+
+
+def _set_of(command: Command) -> dict[str, Any]:
+    values = command.options.get("set") or {}
+    return dict(values) if isinstance(values, dict) else {}

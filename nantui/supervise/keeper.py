@@ -1,0 +1,276 @@
+"""The one process that holds a run: its lock, its journal, its published state, and the worker it watches.
+
+Commands are plain code that calls `pump` wherever it waits; `pump` does the chores (heartbeat, reaping,
+reading what the ranks write), so that a supervisor in the middle of a long command still shows that it
+lives.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import FAILED, UserError
+from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.journal import Journal, last
+from nantui.run.layout import RunLayout
+from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
+from nantui.supervise import notify, stacks
+from nantui.supervise.clean import printable
+from nantui.supervise.config import Config, Patience
+from nantui.supervise.identity import Machine, ProcessRef, alive, ref_of, this_machine
+from nantui.supervise.launch import start_worker
+from nantui.supervise.lock import RunLock
+from nantui.supervise.outcome import Ending, ending_of
+from nantui.supervise.processes import Leftover, end_all, members, shared_memory_of
+from nantui.supervise.standstill import Standstill
+from nantui.supervise.state import SupervisorState, read_state, write_state
+from nantui.supervise.watch import Watch, journaled
+
+
+class LostLock(Exception):
+    """Somebody took the run over: this process must not act on it any more."""
+
+
+class Keeper:
+    """Holds the run in `layout`. One thread; `pump` is the only place where it waits."""
+
+    def __init__(self, layout: RunLayout, lock: RunLock, config: Config) -> None:
+        self.layout, self.lock, self.config = layout, lock, config
+        self.journal = Journal(layout.journal)
+        self.watch: Watch | None = None
+        self.helpers: dict[int, subprocess.Popen[bytes]] = {}
+        """What was started beside the worker: it is reaped by its owner and never taken for the worker's."""
+        self._child: subprocess.Popen[bytes] | None = None
+        self._standstill = Standstill(config.patience)
+        self._published = 0.0
+        self._seen_start = False
+        own = ref_of(os.getpid())
+        assert own is not None, "this process exists"
+        self.before = read_state(layout.supervisor)
+        fresh = SupervisorState(own, self.machine, state="", since=time.time())
+        self.state = self.before.but(process=own, machine=self.machine, doing=None) if self.before else fresh
+
+    @property
+    def machine(self) -> Machine:
+        return this_machine()
+
+    @property
+    def patience(self) -> Patience:
+        return self.config.patience
+
+    # what everybody sees
+
+    def publish(self, **changes: Any) -> None:
+        """Change the published state and write it. Raises LostLock when the run was taken over."""
+        if "state" in changes and changes["state"] != self.state.state:
+            changes.setdefault("since", time.time())
+        self.state = self.state.but(**changes, heartbeat=time.time())
+        if not self.lock.held():
+            raise LostLock
+        self._published = time.monotonic()
+        try:
+            write_state(self.layout.supervisor, self.state)
+        except OSError as error:
+            self.say(f"cannot write {self.layout.supervisor}: {error}")
+
+    def stage(self, command: str, stage: str, text: str) -> None:
+        """Say how far a long command is, in the journal and in the published state."""
+        self.journal.append("stage", command=command, stage=stage, text=text)
+        doing = {**(self.state.doing or {}), "command": command, "stage": stage, "text": text}
+        self.publish(doing=doing)
+
+    def say(self, text: str) -> None:
+        """Write a line into supervisor.log."""
+        print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}", file=sys.stderr, flush=True)
+
+    def tell(self, event: str, text: str) -> None:
+        """Notify whoever the user's configuration names."""
+        child = notify.tell(self.config.notify, self.layout.run, event, text, self.say)
+        if child is not None:
+            self.helpers[child.pid] = child
+
+    # the worker
+
+    @property
+    def attempt(self) -> Attempt | None:
+        return self.watch.attempt if self.watch else None
+
+    def worker_alive(self) -> bool:
+        """Tell whether the process that was started for the attempt lives."""
+        if self._child is not None:
+            return self._child.poll() is None
+        return alive(self.state.worker)
+
+    def find_members(self) -> list[ProcessRef]:
+        """Return every living process of the current attempt."""
+        roots = [self.state.worker.pid] if self.state.worker and alive(self.state.worker) else []
+        orphans = self._adopted_children()
+        return members(self.state.attempt_uuid, [*roots, *orphans])
+
+    def begin(self, attempt: Attempt, cwd: str | None) -> None:
+        """Start the worker of `attempt` and publish it."""
+        self._child = start_worker(self.layout, attempt, cwd)
+        self.watch = Watch(self.layout, attempt)
+        self._standstill.reset()
+        self._seen_start = True
+        self.publish(
+            state=STARTING,
+            attempt=attempt.attempt,
+            attempt_uuid=attempt.uuid,
+            worker=ref_of(self._child.pid),
+            text="",
+            guarded=None,
+            last_incident=None,
+        )
+
+    def adopt(self) -> str:
+        """Find out what became of the attempt that an earlier supervisor left; returns a line for the
+        journal.
+
+        Empty when there was nothing to adopt or settle.
+        """
+        number = (self.layout.attempt_numbers() or [0])[-1]
+        attempt = read_attempt(self.layout, number)
+        entries = self.journal.entries()
+        if attempt is None or self._has_ended(entries, number):
+            return ""
+        self._seen_start = False
+        self.watch = Watch(self.layout, attempt, journaled(entries, number))
+        comparable = self.before is not None and self.machine.sees_pids_of(self.before.machine)
+        worker = self.state.worker if comparable and self.state.attempt == number else None
+        self.state = self.state.but(attempt=number, attempt_uuid=attempt.uuid, worker=worker)
+        found = self.find_members()
+        if not found:
+            return f"attempt {number}: no process of it is left"
+        if not alive(worker):
+            self.state = self.state.but(worker=min(found, key=lambda ref: ref.created))
+        self.publish(state=RUNNING)
+        return f"attempt {number}: adopted {len(found)} processes, first {found[0].pid}"
+
+    def settle(self, *, stopped_by: str = "") -> Ending:
+        """After the worker's end: end what it left, find out how it ended, tell everybody.
+
+        Raises UserError when processes of it do not die.
+        """
+        assert self.watch is not None, "settle follows begin or adopt"
+        self.refuse_leftover(self.end_members(self.patience.terminate_s))
+        self.read_watch()
+        number = self.watch.attempt.attempt
+        code = self._child.poll() if self._child else None
+        ending = ending_of(self.layout, number, stopped_by=stopped_by, code=code, seen=self._seen_start)
+        step = self.watch.last_step
+        self.journal.append(
+            "attempt_ended",
+            attempt=number,
+            outcome=ending.outcome,
+            epoch=ending.epoch or (step.epoch if step else None),
+            step=ending.step or (step.step if step else None),
+            text=ending.text,
+        )
+        self._child, self.watch = None, None
+        self.publish(state=ending.outcome, text=ending.text, worker=None)
+        self.tell(ending.outcome, ending.text)
+        return ending
+
+    def end_members(self, grace_s: float) -> list[Leftover]:
+        """SIGTERM, then SIGKILL every process of the attempt; returns what does not die."""
+        pids = {ref.pid for ref in self.find_members()}
+        left = end_all(self.find_members, self.pump, grace_s=grace_s, limit_s=self.patience.die_s)
+        for path in shared_memory_of(pids - {one.pid for one in left}):
+            path.unlink(missing_ok=True)
+        return left
+
+    def refuse_leftover(self, left: list[Leftover]) -> None:
+        """Raise UserError when processes are left, with what they are and where they hang."""
+        if left:
+            names = ", ".join(map(str, left[:5]))
+            text = (
+                f"{len(left)} processes do not die: {names}; state D waits in the kernel (disk, NFS, driver)"
+            )
+            self.publish(text=text)
+            raise UserError(text, FAILED)
+
+    # chores
+
+    def pump(self, seconds: float) -> None:
+        """Wait, doing the chores."""
+        until = time.monotonic() + seconds
+        self.chores()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, self.patience.tick_s))
+            if left > self.patience.tick_s:
+                self.chores()
+
+    def chores(self) -> None:
+        """Reap, read what is new, notice a standstill, show that we live."""
+        self._reap()
+        self.read_watch()
+        if time.monotonic() - self._published > self.patience.heartbeat_s:
+            self.publish()
+
+    def read_watch(self) -> None:
+        """Take over what the ranks have written into the journal and the published state."""
+        if self.watch is None:
+            return
+        for kind, fields in self.watch.read():
+            self.journal.append(kind, **fields)
+            if kind == "incident":
+                text = f"{fields.get('incident')}: {fields.get('text', '')}"
+                self.tell("incident", text)
+        self._publish_progress(self.watch)
+
+    def _publish_progress(self, watch: Watch) -> None:
+        changes: dict[str, Any] = {}
+        if watch.last_incident and watch.last_incident != self.state.last_incident:
+            changes["last_incident"] = watch.last_incident
+        if watch.guarded is not None and watch.guarded != self.state.guarded:
+            changes["guarded"] = watch.guarded
+        if self.state.state == STARTING and watch.last_step is not None:
+            changes["state"] = RUNNING
+        if self.state.state in {RUNNING, STALLED, STARTING}:
+            changes.update(self._standstill_changes(watch))
+        if changes:
+            self.publish(**changes)
+
+    def _standstill_changes(self, watch: Watch) -> dict[str, Any]:
+        silent_s = self._standstill.look(watch.moved, watch.phase, watch.usual_step_s())
+        if silent_s and self.state.state != STALLED:
+            found = stacks.collect(self.find_members(), self.layout, watch.attempt.attempt)
+            usual_s, phase = watch.usual_step_s(), watch.phase or "unknown"
+            text = f"no step for {silent_s:.0f} s (usually {usual_s:.2f} s), phase {phase}"
+            self.journal.append("note", text=f"stalled: {text}", attempt=watch.attempt.attempt, stacks=found)
+            self.tell(STALLED, text)
+            return {"state": STALLED, "text": text}
+        if not silent_s and self.state.state == STALLED:
+            self.journal.append("note", text="steps again", attempt=watch.attempt.attempt)
+            return {"state": RUNNING, "text": ""}
+        return {}
+
+    def _reap(self) -> None:
+        """Take away dead orphans; the children that we wait for ourselves are left to their Popen."""
+        self.helpers = {pid: child for pid, child in self.helpers.items() if child.poll() is None}
+        known = {*self.helpers, *([self._child.pid] if self._child else [])}
+        while True:
+            try:
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if dead is None or dead.si_pid in known:
+                return
+            os.waitpid(dead.si_pid, 0)
+
+    def _adopted_children(self) -> list[int]:
+        try:
+            text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+        except OSError:
+            return []
+        return [pid for pid in map(int, text.split()) if pid not in self.helpers]
+
+    def _has_ended(self, entries: list[dict[str, Any]], number: int) -> bool:
+        ended = (entry for entry in entries if entry.get("attempt") == number)
+        return last(ended, "attempt_ended") is not None and self.state.state not in ACTIVE

@@ -1,0 +1,100 @@
+"""Start the worker of an attempt: record first what it is asked to do, then one process (or torchrun).
+
+Ultralytics' own DDP spawn is never used: it deletes run directories and leaves orphans. One device trains in
+plain Python, several under `torch.distributed.run`, and every process carries the attempt's mark.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import FAILED, UserError
+from nantui.run.attempts import Attempt, write_attempt
+from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec
+from nantui.supervise.helpers import worker_environment
+from nantui.supervise.processes import MARK
+
+START, RESUME, RESTART = "start", "resume", "restart"
+
+
+def new_attempt(
+    layout: RunLayout,
+    spec: Spec,
+    mode: str,
+    checkpoint: str | None = None,
+    asked: dict[str, Any] | None = None,
+    probation_epochs: int = 0,
+) -> Attempt:
+    """Return the next attempt of a run, and put it on disk for the worker."""
+    number = (layout.attempt_numbers() or [0])[-1] + 1
+    attempt = Attempt(
+        attempt=number,
+        uuid=uuid.uuid4().hex,
+        created=time.time(),
+        mode=mode,
+        checkpoint=checkpoint,
+        train=spec.train,
+        ours=spec.ours,
+        python=spec.python or sys.executable,
+        devices=device_count(spec.train.get("device")),
+        faults=spec.faults,
+        asked=asked or {},
+        probation_epochs=probation_epochs,
+    )
+    attempt = replace(attempt, argv=worker_argv(layout, attempt))
+    write_attempt(layout, attempt)
+    return attempt
+
+
+def device_count(device: Any) -> int:
+    """Return how many processes `device` means, as Ultralytics reads it: "0,1" and [0, 1] are two."""
+    if isinstance(device, (list, tuple)):
+        return max(1, len(device))
+    return max(1, len([part for part in str(device).strip("[]() ").split(",") if part.strip()]))
+
+
+def worker_argv(layout: RunLayout, attempt: Attempt) -> list[str]:
+    """Return the command line of the worker."""
+    module = ["-m", "nantui.training.worker", str(layout.run), f"{attempt.attempt:03d}"]
+    if attempt.devices == 1:
+        return [attempt.python, *module]
+    ranks = ["--standalone", "--nproc_per_node", str(attempt.devices)]
+    return [attempt.python, "-m", "torch.distributed.run", *ranks, *module]
+
+
+def start_worker(layout: RunLayout, attempt: Attempt, cwd: str | None) -> subprocess.Popen[bytes]:
+    """Start the worker in a session of its own, its output in the attempt's log. Raises UserError."""
+    place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
+    environment = worker_environment(**{MARK: attempt.uuid, "PYTHONUNBUFFERED": "1"})
+    try:
+        with layout.attempt_log(attempt.attempt).open("ab") as log:
+            return subprocess.Popen(
+                attempt.argv,
+                cwd=place,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        why = error.strerror
+        raise UserError(
+            f"cannot start {attempt.argv[0]}: {why}; check --python and the disk", FAILED
+        ) from None
+
+
+def relative_to_run(layout: RunLayout, path: Path) -> str:
+    """Return a checkpoint's path as attempts record it: relative where it lies inside the run."""
+    try:
+        return str(path.relative_to(layout.run))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,160 @@
+"""Find every process of an attempt, end them, and prove that none is left.
+
+Sessions and process groups do not tell: torchrun gives each rank a session of its own, dataloaders are
+orphaned when a rank is killed. What holds is the mark in the environment (NANTUI_ATTEMPT, inherited by all of
+them) and descent. Signals go through pidfds, so that a pid that was reused meanwhile is never hit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nantui.supervise.identity import DEAD_STATES, ProcessRef, alive, ref_of, stat_of
+
+MARK = "NANTUI_ATTEMPT"
+UNKILLABLE_AFTER_S = 5.0
+FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A process that does not die: `state` as in ps (D: uninterruptible, in the kernel), `where` it waits."""
+
+    pid: int
+    name: str
+    state: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.pid} ({self.name}, state {self.state}{', in ' + self.where if self.where else ''})"
+
+
+def living_pids() -> list[int]:
+    """Return all pids of this pid namespace."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def marked(uuid: str) -> set[int]:
+    """Return the processes that carry the mark of the attempt `uuid`; needs the same user (or root)."""
+    wanted = f"{MARK}={uuid}".encode()
+    return {pid for pid in living_pids() if wanted in _environment(pid)}
+
+
+def descendants(roots: Iterable[int]) -> set[int]:
+    """Return all processes below `roots`, without the roots, from one look at the process table."""
+    children: dict[int, list[int]] = {}
+    for pid in living_pids():
+        stat = stat_of(pid)
+        if stat is not None:
+            children.setdefault(stat.parent, []).append(pid)
+    found: set[int] = set()
+    todo = list(roots)
+    while todo:
+        new = [pid for pid in children.get(todo.pop(), []) if pid not in found]
+        found.update(new)
+        todo += new
+    return found
+
+
+def members(uuid: str, roots: Iterable[int] = ()) -> list[ProcessRef]:
+    """Return every living process of an attempt: marked, or descending from one that is or from `roots`."""
+    known = set(roots) | (marked(uuid) if uuid else set())
+    pids = (known | descendants(known)) - {os.getpid()}
+    return [ref for pid in sorted(pids) if (ref := ref_of(pid)) is not None and alive(ref)]
+
+
+def send(ref: ProcessRef, number: int) -> bool:
+    """Send a signal to exactly this process; False when it is gone or not ours."""
+    try:
+        descriptor = os.pidfd_open(ref.pid)
+    except ProcessLookupError:
+        return False
+    except (OSError, AttributeError):
+        return _send_plainly(ref, number)
+    try:
+        if not alive(ref):
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def end_all(
+    find: Callable[[], list[ProcessRef]],
+    pump: Callable[[float], None],
+    *,
+    grace_s: float,
+    limit_s: float,
+) -> list[Leftover]:
+    """SIGTERM all that `find` finds, SIGKILL what is left after `grace_s`, again until none is left.
+
+    `pump(seconds)` is called to wait, so that the caller can go on with its chores. Returns what did not die
+    within `limit_s` after the first SIGKILL.
+    """
+    begun = time.monotonic()
+    look_s = FIRST_LOOK_S
+    for ref in find():
+        send(ref, signal.SIGTERM)
+        send(ref, signal.SIGCONT)
+    while left := find():
+        waited = time.monotonic() - begun
+        if waited > grace_s:
+            for ref in left:
+                send(ref, signal.SIGKILL)
+        if waited > grace_s + limit_s:
+            return [describe(ref) for ref in left]
+        pump(look_s)
+        look_s = min(look_s * 1.5, LONGEST_LOOK_S)
+    return []
+
+
+def describe(ref: ProcessRef) -> Leftover:
+    """Return what is known about a process that is still there."""
+    stat = stat_of(ref.pid)
+    return Leftover(ref.pid, _word(ref.pid, "comm"), stat.state if stat else "?", _word(ref.pid, "wchan"))
+
+
+def shared_memory_of(pids: Iterable[int], place: Path = Path("/dev/shm")) -> list[Path]:
+    """Return the shared-memory files that PyTorch names after the given pids (`torch_PID_…`)."""
+    names = tuple(f"torch_{pid}_" for pid in pids)
+    try:
+        return [path for path in place.iterdir() if names and path.name.startswith(names)]
+    except OSError:
+        return []
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        stat = stat_of(pid)
+        if stat is None or stat.state in DEAD_STATES:
+            return b""
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _send_plainly(ref: ProcessRef, number: int) -> bool:
+    try:
+        if alive(ref):
+            os.kill(ref.pid, number)
+            return True
+    except OSError:
+        pass
+    return False
+
+
+def _word(pid: int, name: str) -> str:
+    try:
+        word = Path(f"/proc/{pid}/{name}").read_text().strip()
+    except OSError:
+        return ""
+    return "" if word == "0" else word

@@ -1,0 +1,82 @@
+"""Stopping means stopped: an agreed step first, then signals, and never done before nothing is left.
+
+A signal alone reaches the ranks at different steps and kills a save half way; so the request is a file that
+all ranks agree on. Whoever does not follow within the time that is shown gets SIGTERM, then SIGKILL.
+"""
+
+from __future__ import annotations
+
+import time
+
+from nantui.run.attempts import read_exits
+from nantui.run.files import write_json
+from nantui.run.spool import Command
+from nantui.run.status import STOPPING
+from nantui.supervise import spools
+from nantui.supervise.keeper import Keeper
+
+LOOK_S = 0.05
+USUAL_STEPS = 20
+SHOW_EVERY_S = 1.0
+SHORT_GRACE_S = 0.5
+
+
+def stop(keeper: Keeper, command: Command, *, at_once: bool) -> str:
+    """Stop the worker and return once no process of it is left. Raises UserError for what does not die."""
+    if keeper.watch is None:
+        left = keeper.find_members()
+        if not left:
+            return "nothing was running"
+        keeper.refuse_leftover(keeper.end_members(keeper.patience.terminate_s))
+        return f"{len(left)} processes that an earlier attempt had left were ended"
+    keeper.read_watch()
+    keeper.publish(state=STOPPING)
+    begun = time.monotonic()
+    agreed = not at_once and keeper.watch.stepping() and _ask_and_wait(keeper, command)
+    keeper.stage(command.id, "end", "ending its processes")
+    keeper.refuse_leftover(keeper.end_members(SHORT_GRACE_S if agreed else keeper.patience.terminate_s))
+    ending = keeper.settle(stopped_by=command.by)
+    took = time.monotonic() - begun
+    where = f" at epoch {ending.epoch}, step {ending.step}" if ending.step else ""
+    kept = f"; kept {ending.checkpoint}" if ending.checkpoint else ""
+    return f"{ending.outcome}{where} after {took:.1f} s; no process is left{kept}"
+
+
+def _ask_and_wait(keeper: Keeper, command: Command) -> bool:
+    """Leave the request and wait; True when the ranks ended by themselves, False when patience ran out."""
+    assert keeper.watch is not None, "the caller looked"
+    number = keeper.watch.attempt.attempt
+    request = {"id": command.id, "t": time.time(), "by": command.by}
+    write_json(keeper.layout.stop_request(number), request)
+    patience_s = keeper.patience.stop_s + USUAL_STEPS * keeper.watch.usual_step_s()
+    deadline = time.monotonic() + patience_s
+    shown = -SHOW_EVERY_S
+    while keeper.worker_alive():
+        left_s = deadline - time.monotonic()
+        if left_s < 0 or _kill_was_asked(keeper):
+            return False
+        if _all_wrote_their_end(keeper, number):
+            return _await_teardown(keeper)
+        if time.monotonic() - shown >= SHOW_EVERY_S:
+            shown = time.monotonic()
+            text = f"waiting for the agreed step, then a save; SIGTERM in {left_s:.0f} s"
+            keeper.publish(doing={**(keeper.state.doing or {}), "stage": "agree", "text": text})
+        keeper.pump(LOOK_S)
+    return True
+
+
+def _await_teardown(keeper: Keeper) -> bool:
+    until = time.monotonic() + keeper.patience.teardown_s
+    while keeper.worker_alive() and time.monotonic() < until:
+        keeper.pump(LOOK_S)
+    return True
+
+
+def _all_wrote_their_end(keeper: Keeper, number: int) -> bool:
+    assert keeper.watch is not None, "the caller looked"
+    return len(read_exits(keeper.layout, number)) >= keeper.watch.attempt.devices
+
+
+def _kill_was_asked(keeper: Keeper) -> bool:
+    """A person who presses X while x waits means it; the kill itself is carried out right after."""
+    return any(command.kind == "kill" for _, command in spools.pending(keeper.layout))

@@ -1,0 +1,137 @@
+"""What the supervisor sees of a running attempt: the ranks' events and rank 0's telemetry, as they grow.
+
+Only new bytes are read. What matters goes to the journal as (kind, fields) pairs; the rest (phase, last step,
+usual step time) stays here for the standstill check and the stop's deadline.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from nantui.run.attempts import Attempt
+from nantui.run.journal import Entry, parse
+from nantui.run.layout import RunLayout
+from nantui.run.lines import LineFollower
+from nantui.run.steps import Step, StepFollower
+
+TRAINING = "training"
+BEFORE_STEPS = frozenset({"", "importing", "setup"})
+KEPT = {"incident": "incident", "warning": "warning", "save_failed": "save_failed", "autopsy": "autopsy"}
+
+
+@dataclass
+class Watch:
+    """Follows one attempt. `known` holds (rank, t) of events that the journal has already, after an
+    adoption.
+    """
+
+    layout: RunLayout
+    attempt: Attempt
+    known: set[tuple[int, float]] = field(default_factory=set)
+    phase: str = ""
+    last_step: Step | None = None
+    last_incident: dict[str, Any] | None = None
+    guarded: bool | None = None
+    moved: int = 0
+    """Counts everything new; whoever looks for a standstill compares two looks."""
+
+    def __post_init__(self) -> None:
+        self._steps = StepFollower(self.layout.steps(self.attempt.attempt))
+        self._events: dict[int, LineFollower] = {}
+        self._durations: deque[float] = deque(maxlen=100)
+
+    def read(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return what is new for the journal."""
+        self._read_steps()
+        new: list[tuple[str, dict[str, Any]]] = []
+        for rank in range(self.attempt.devices):
+            for event in self._read_events(rank):
+                new += self._see(rank, event)
+        return new
+
+    def stepping(self) -> bool:
+        """Tell whether the ranks have got as far as agreeing on a step."""
+        return self.last_step is not None or self.phase not in BEFORE_STEPS
+
+    def usual_step_s(self) -> float:
+        """Return the median of the last steps' times in s, 0 before the first."""
+        return statistics.median(self._durations) if self._durations else 0.0
+
+    def _read_steps(self) -> None:
+        more = True
+        while more:
+            steps, more = self._steps.read()
+            if steps:
+                self.last_step = steps[-1]
+                self.moved += len(steps)
+                self._durations.extend(s for step in steps if (s := step.value("step_s")) > 0)
+
+    def _read_events(self, rank: int) -> list[Entry]:
+        follower = self._events.setdefault(rank, LineFollower(self.layout.events(self.attempt.attempt, rank)))
+        lines: list[str] = []
+        more = True
+        while more:
+            new = follower.read()
+            lines, more = lines + new.lines, new.more
+        return parse(lines)
+
+    def _see(self, rank: int, event: Entry) -> list[tuple[str, dict[str, Any]]]:
+        kind = event["kind"]
+        self.moved += 1
+        if kind == "phase" and rank == 0:
+            self.phase = str(event.get("phase", ""))
+        if kind == "incident":
+            self.last_incident = {**event, "attempt": self.attempt.attempt, "rank": rank}
+        if kind == "in_effect" and rank == 0:
+            self.guarded = bool(event.get("guarded"))
+            return [] if self._is_known(rank, event) else [("in_effect", self._in_effect(event))]
+        if kind not in KEPT or self._is_known(rank, event):
+            return []
+        return [(KEPT[kind], {**_without_kind(event), "attempt": self.attempt.attempt, "rank": rank})]
+
+    def _in_effect(self, event: Entry) -> dict[str, Any]:
+        values = event.get("values") or {}
+        return {
+            "t": event.get("t"),
+            "attempt": self.attempt.attempt,
+            "rank": 0,
+            "values": values,
+            "differences": differences(self.attempt.asked, values),
+            "guarded": event.get("guarded"),
+            "notes": event.get("notes") or [],
+        }
+
+    def _is_known(self, rank: int, event: Entry) -> bool:
+        return (rank, event.get("t")) in self.known
+
+
+def differences(asked: dict[str, Any], in_effect: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return where the worker does not do what it was asked: [{"name", "asked", "in_effect"}]."""
+    return [
+        {"name": name, "asked": value, "in_effect": in_effect[name]}
+        for name, value in asked.items()
+        if name in in_effect and not same(value, in_effect[name])
+    ]
+
+
+def same(asked: Any, in_effect: Any) -> bool:
+    """Compare two settings as people would: 1e-3 and 0.001 are the same, so are 0.1 and its float32."""
+    if isinstance(asked, bool) or isinstance(in_effect, bool):
+        return asked is in_effect
+    if isinstance(asked, (int, float)) and isinstance(in_effect, (int, float)):
+        return abs(asked - in_effect) <= 1e-6 * max(abs(asked), abs(in_effect))
+    return str(asked).lower() == str(in_effect).lower()
+
+
+def journaled(entries: list[Entry], attempt: int) -> set[tuple[int, float]]:
+    """Return (rank, t) of the events of `attempt` that the journal has already."""
+    kinds = {*KEPT.values(), "in_effect"}
+    ours = (entry for entry in entries if entry["kind"] in kinds and entry.get("attempt") == attempt)
+    return {(int(entry.get("rank") or 0), entry["t"]) for entry in ours}
+
+
+def _without_kind(event: Entry) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name not in {"kind", "by"}}

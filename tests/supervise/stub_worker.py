@@ -1,0 +1,168 @@
+"""A worker without torch: real processes that keep to docs/file-formats.md, for tests of process control.
+
+Started in place of an interpreter (`SCRIPT -m MODULE …`), it plays the modules that the supervisor
+starts: the argument check, the launcher of several ranks, and a rank with two dataloader children. What
+it does wrong on request stands under `stub` in the training arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+
+from nantui.run.attempts import RankExit, read_attempt, write_exit  # noqa: E402
+from nantui.run.files import read_json, to_json  # noqa: E402
+from nantui.run.layout import RunLayout  # noqa: E402
+from nantui.run.steps import header  # noqa: E402
+
+LOSSES = ("box_loss", "cls_loss", "dfl_loss")
+PYTHON = os.environ.get("STUB_PYTHON", sys.executable)
+
+
+def main() -> int:
+    module, rest = sys.argv[2], sys.argv[3:]
+    if module == "nantui.training.prepare":
+        return prepare(json.loads(Path(rest[0]).read_text()))
+    if module == "torch.distributed.run":
+        return launch(int(rest[2]), rest[3:])
+    if module == "nantui.training.worker":
+        return Rank(Path(rest[0]), int(rest[1])).run()
+    if module == "nantui.recovery.act":
+        return act(json.loads(Path(rest[0]).read_text()))
+    raise SystemExit(f"unknown module {module}")
+
+
+def prepare(request: dict) -> int:
+    train = request["train"]
+    if "lr" in train:
+        print(json.dumps({"ok": False, "error": "'lr' is not a valid argument: did you mean lr0?"}))
+        return 1
+    save_dir = str(Path(train["project"]).resolve() / train["name"])
+    print(json.dumps({"ok": True, "save_dir": save_dir, "args": train}))
+    return 0
+
+
+def act(request: dict) -> int:
+    time.sleep(float((request.get("set") or {}).get("act_s", 0)))
+    print(json.dumps({"ok": True, "checkpoint": "weights/last.pt", "text": f"{request['action']} done"}))
+    return 0
+
+
+def launch(ranks: int, rest: list[str]) -> int:
+    children = []
+    for rank in range(ranks):
+        env = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(ranks)}
+        children.append(subprocess.Popen([PYTHON, __file__, *rest], env=env, start_new_session=True))
+    signal.signal(signal.SIGTERM, lambda number, frame: [child.terminate() for child in children])
+    codes = [child.wait() for child in children]
+    return 1 if any(codes) else 0
+
+
+class Rank:
+    """One rank: registers, steps, looks for the stop request, writes how it ended."""
+
+    def __init__(self, run: Path, number: int) -> None:
+        self.layout, self.number = RunLayout(run), number
+        self.rank = int(os.environ.get("RANK", "0"))
+        attempt = read_attempt(self.layout, number)
+        assert attempt is not None
+        self.train, self.how = attempt.train, attempt.train.get("stub", {})
+        self.uuid = attempt.uuid
+
+    def run(self) -> int:
+        import psutil
+
+        created = psutil.Process().create_time()
+        self.event("registered", pid=os.getpid(), created=created, host="", boot_id="", uuid=self.uuid)
+        if self.how.get("ignore_term"):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self.how.get("stacks"):
+            import faulthandler
+
+            faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+        self.event("phase", phase="setup")
+        if words := self.how.get("fail"):
+            print(
+                f"Traceback (most recent call last):\n  File x\n\x1b[31mRuntimeError\x1b[0m: {words}",
+                flush=True,
+            )
+            print(f"RuntimeError: {words}", flush=True)
+            return 1
+        self.children = [self.dataloader() for _ in range(2)]
+        self.event("phase", phase="training")
+        self.event("in_effect", values={"lr0": self.train.get("lr0", 0.01)}, guarded=True, notes=[])
+        return self.train_epochs()
+
+    def dataloader(self) -> subprocess.Popen:
+        code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
+        return subprocess.Popen([PYTHON, "-c", code])
+
+    def train_epochs(self) -> int:
+        steps, pace = self.how.get("steps", 5), self.how.get("pace", 0.02)
+        for epoch in range(1, int(self.train.get("epochs", 3)) + 1):
+            for step in range(1, steps + 1):
+                time.sleep(pace)
+                if self.stop_wanted():
+                    return self.end("stopped", 70, epoch, step, checkpoint=self.save("nantui_stop.pt"))
+                if [epoch, step] == self.how.get("diverge_at"):
+                    self.event(
+                        "incident", incident="nan_loss", epoch=epoch, step=step, action="ended", text="NaN"
+                    )
+                    return self.end("diverged", 77, epoch, step)
+                if [epoch, step] == self.how.get("hang_at"):
+                    self.hang()
+                self.row(epoch, step, steps)
+            self.save("last.pt")
+        return self.end("finished", 0, epoch, steps)
+
+    def hang(self) -> None:
+        while self.how.get("hang_at"):
+            time.sleep(1)
+
+    def stop_wanted(self) -> bool:
+        return not self.how.get("deaf") and read_json(self.layout.stop_request(self.number)) is not None
+
+    def save(self, name: str) -> str:
+        if self.rank == 0:
+            self.layout.weights.mkdir(exist_ok=True)
+            (self.layout.weights / name).write_bytes(b"checkpoint")
+        return f"weights/{name}"
+
+    def end(self, outcome: str, code: int, epoch: int, step: int, checkpoint: str | None = None) -> int:
+        for child in self.children:
+            child.kill()
+            child.wait()
+        ending = RankExit(
+            outcome, self.rank, os.getpid(), code, time.time(), epoch, step, checkpoint=checkpoint
+        )
+        write_exit(
+            self.layout, self.number, RankExit(**{**ending.__dict__, "resumable": checkpoint is not None})
+        )
+        return code
+
+    def event(self, kind: str, **fields) -> None:
+        with self.layout.events(self.number, self.rank).open("a") as file:
+            file.write(to_json({"t": time.time(), "kind": kind, "rank": self.rank, **fields}) + "\n")
+
+    def row(self, epoch: int, step: int, steps: int) -> None:
+        if self.rank:
+            return
+        path = self.layout.steps(self.number)
+        with path.open("a") as file:
+            if file.tell() == 0:
+                file.write(",".join(header(LOSSES)) + "\n")
+            pace = self.how.get("pace", 0.02)
+            file.write(
+                f"{time.time()},{epoch},{step},{steps},0,,1.0,2.0,0.5,3.0,0.01,1,{pace},9,0.1,0.1,4,64\n"
+            )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

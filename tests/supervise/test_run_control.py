@@ -1,0 +1,67 @@
+"""Start, stop, kill: on real processes, with nothing left afterwards."""
+
+from __future__ import annotations
+
+
+def test_start_stop_leaves_nothing(make_run):
+    run = make_run()
+    run.await_step()
+    outcome = run.do("stop")
+    assert outcome.ok, outcome.text
+    assert run.members() == []
+    assert run.status().state == "stopped"
+
+
+def test_kill_ends_a_worker_that_ignores_sigterm_with_its_dataloaders(make_run):
+    run = make_run(ignore_term=True, deaf=True)
+    run.await_step()
+    assert len(run.members()) == 3
+    outcome = run.do("kill")
+    assert outcome.ok, outcome.text
+    assert run.members() == []
+    assert run.status().state == "stopped"
+
+
+def test_stop_escalates_when_nobody_agrees(make_run):
+    run = make_run(deaf=True, ignore_term=True)
+    run.await_step()
+    outcome = run.do("stop")
+    assert outcome.ok, outcome.text
+    assert run.members() == []
+    assert "killed by" in run.status().text
+
+
+def test_several_ranks_start_and_stop_together(make_run):
+    run = make_run(devices=2)
+    run.await_step()
+    assert len(run.members()) == 7, "launcher, two ranks, two dataloaders each"
+    outcome = run.do("stop")
+    assert outcome.ok, outcome.text
+    assert run.members() == []
+
+
+def test_failure_before_the_first_step_says_why_in_one_line(make_run):
+    run = make_run(fail="CUDA out of memory")
+    status = run.await_state("failed")
+    assert status.text == "RuntimeError: CUDA out of memory"
+
+
+def test_resume_continues_from_what_the_stop_left(make_run):
+    run = make_run()
+    run.await_step()
+    run.do("stop")
+    outcome = run.do("resume")
+    assert outcome.ok, outcome.text
+    assert "weights/nantui_stop.pt" in outcome.text
+    assert run.await_step().attempt == 2
+
+
+def test_recover_stops_rolls_back_and_continues(make_run):
+    run = make_run()
+    run.await_step()
+    outcome = run.do("recover", set={"lr0": 0.001})
+    assert outcome.ok, outcome.text
+    assert run.await_step().attempt == 2
+    kinds = [entry["kind"] for entry in run.journal()]
+    assert kinds.index("attempt_ended") < len(kinds) - 1 - kinds[::-1].index("attempt_started")
+    assert [entry["stage"] for entry in run.journal() if entry["kind"] == "stage"][0] == "stop"
