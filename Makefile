@@ -28,7 +28,7 @@ $(VENV)/installed-test: $(VENV)/installed
 	touch $@
 
 demo: $(VENV)/installed
-	$(CLI) demo $(if $(shell test -t 0 && echo terminal),,--headless)
+	$(CLI) demo
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check nantui tests benchmarks

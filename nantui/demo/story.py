@@ -51,5 +51,10 @@ def make_story(data: Path, runs: Path, seconds_per_step: float) -> Story:
         "plots": False,
         "seed": 0,
     }
-    pace = {"fault": "slow_step", "seconds": seconds_per_step, "times": 0}
-    return Story(train, {"guard": "observe"}, [ACT_ONE, ACT_TWO, *([pace] if seconds_per_step else [])])
+    return Story(train, {"guard": "observe"}, [ACT_ONE, ACT_TWO, *_pace(seconds_per_step)])
+
+
+def _pace(seconds_per_step: float) -> list[dict[str, Any]]:
+    """Slow down every step of every epoch."""
+    every_step = {"fault": "slow_step", "batch": 1, "times": 1_000_000, "seconds": seconds_per_step}
+    return [{**every_step, "epoch": epoch} for epoch in range(1, EPOCHS + 1)]
