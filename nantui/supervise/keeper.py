@@ -137,7 +137,12 @@ class Keeper:
         number = (self.layout.attempt_numbers() or [0])[-1]
         attempt = read_attempt(self.layout, number)
         entries = self.journal.entries()
-        if attempt is None or self._has_ended(entries, number):
+        if attempt is None:
+            return ""
+        ended = last((entry for entry in entries if entry.get("attempt") == number), "attempt_ended")
+        if ended is not None:
+            if self.state.state in ACTIVE:
+                self.publish(state=str(ended.get("outcome")), text=str(ended.get("text", "")), worker=None)
             return ""
         self._seen_start = False
         self.watch = Watch(self.layout, attempt, journaled(entries, number))
@@ -149,7 +154,8 @@ class Keeper:
             return f"attempt {number}: no process of it is left"
         if not alive(worker):
             self.state = self.state.but(worker=min(found, key=lambda ref: ref.created))
-        self.publish(state=RUNNING)
+        self.publish(state=STARTING)
+        self.read_watch()
         return f"attempt {number}: adopted {len(found)} processes, first {found[0].pid}"
 
     def settle(self, *, stopped_by: str = "") -> Ending:
@@ -270,7 +276,3 @@ class Keeper:
         except OSError:
             return []
         return [pid for pid in map(int, text.split()) if pid not in self.helpers]
-
-    def _has_ended(self, entries: list[dict[str, Any]], number: int) -> bool:
-        ended = (entry for entry in entries if entry.get("attempt") == number)
-        return last(ended, "attempt_ended") is not None and self.state.state not in ACTIVE

@@ -5,28 +5,21 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nantui.run.journal import Journal
-from nantui.run.layout import RunLayout
-from nantui.run.spool import Command
-from nantui.run.status import RunStatus
-from nantui.supervise.client import Outcome, carry_out, create_run
-from nantui.supervise.identity import alive
-from nantui.supervise.processes import members, send
+from nantui.supervise.client import create_run
+from nantui.supervise.processes import send
 from nantui.supervise.state import read_state
-from nantui.supervise.status import read_status
+from tests.supervise.stub_run import StubRun
 
 STUB = Path(__file__).with_name("stub_worker.py")
 QUICK = """patience: {tick_s: 0.05, heartbeat_s: 0.5, idle_exit_s: 0.5, stop_s: 5, teardown_s: 1,
   terminate_s: 0.5, stall_floor_s: 1.5, stall_factor: 3, other_phase_s: 30}
 """
-PATIENCE_S = 30.0
 
 
 @pytest.fixture(autouse=True)
@@ -48,55 +41,6 @@ def stub_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("STUB_PYTHON", sys.executable)
     return str(script)
-
-
-class StubRun:
-    """A run of the stub, and what tests want to know of it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.layout = path, RunLayout(path)
-
-    def do(self, kind: str, **options: Any) -> Outcome:
-        return carry_out(self.path, Command(kind, options))
-
-    def status(self) -> RunStatus:
-        return read_status(self.path)
-
-    def journal(self) -> list[dict[str, Any]]:
-        return Journal(self.layout.journal).entries()
-
-    def uuid(self) -> str:
-        state = read_state(self.layout.supervisor)
-        return state.attempt_uuid if state else ""
-
-    def members(self) -> list[Any]:
-        return members(self.uuid()) if self.uuid() else []
-
-    def supervisor_alive(self) -> bool:
-        state = read_state(self.layout.supervisor)
-        return state is not None and alive(state.process)
-
-    def kill_supervisor(self) -> None:
-        state = read_state(self.layout.supervisor)
-        assert state is not None and send(state.process, 9)
-        eventually(lambda: not alive(state.process))
-
-    def await_state(self, *states: str) -> RunStatus:
-        eventually(lambda: self.status().state in states, lambda: str(self.status()))
-        return self.status()
-
-    def await_step(self) -> RunStatus:
-        eventually(lambda: self.status().step is not None, lambda: str(self.status()))
-        return self.status()
-
-
-def eventually(look: Callable[[], Any], what: Callable[[], str] = lambda: "") -> Any:
-    """Wait until `look` is true; fail with `what` it is instead."""
-    until = time.monotonic() + PATIENCE_S
-    while not (found := look()):
-        assert time.monotonic() < until, what()
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture

@@ -61,8 +61,14 @@ def launch(ranks: int, rest: list[str]) -> int:
         env = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(ranks)}
         children.append(subprocess.Popen([PYTHON, __file__, *rest], env=env, start_new_session=True))
     signal.signal(signal.SIGTERM, lambda number, frame: [child.terminate() for child in children])
-    codes = [child.wait() for child in children]
-    return 1 if any(codes) else 0
+    while all(child.poll() in (None, 0) for child in children):
+        if all(child.poll() == 0 for child in children):
+            return 0
+        time.sleep(0.02)
+    for child in children:
+        child.terminate()
+        child.wait()
+    return 1
 
 
 class Rank:

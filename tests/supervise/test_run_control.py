@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.supervise.stub_run import eventually
+
 
 def test_start_stop_leaves_nothing(make_run):
     run = make_run()
@@ -34,7 +36,7 @@ def test_stop_escalates_when_nobody_agrees(make_run):
 def test_several_ranks_start_and_stop_together(make_run):
     run = make_run(devices=2)
     run.await_step()
-    assert len(run.members()) == 7, "launcher, two ranks, two dataloaders each"
+    eventually(lambda: len(run.members()) == 7, lambda: "launcher, two ranks, two dataloaders each")
     outcome = run.do("stop")
     assert outcome.ok, outcome.text
     assert run.members() == []
