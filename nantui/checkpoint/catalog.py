@@ -1,0 +1,182 @@
+"""All checkpoints of a run: what there is at once, verdicts as they come, newest first.
+
+A file by itself cannot always tell whether a zero channel was trained or washed; an older clean file of
+the same run can. Which one is asked, and in what order, is decided here.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nantui.checkpoint.cache import Cache
+from nantui.checkpoint.scan import Look, Stamp, look, stamp_of, sum_up
+from nantui.checkpoint.suspect import Suspect
+from nantui.checkpoint.verdict import Finding, Verdict, badge_of
+
+BACKUP = "corrupted_backup"
+_EPOCH = re.compile(r"epoch(\d+)")
+_SAVE_EVERY = 20  # verdicts
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A `.pt` of the run as the directory shows it. `modified` is in seconds since the epoch."""
+
+    path: Path
+    name: str
+    bytes: int
+    modified: float
+    kind: str  # last, best, epoch, nantui_stop or other
+    epoch: int | None  # the N of epochN.pt, counted from 0
+    in_backup: bool
+
+
+class Catalog:
+    """The checkpoints in one `weights/` directory and its `corrupted_backup/`.
+
+    Thread-safe: a file is never scanned twice at the same time.
+    """
+
+    def __init__(self, weights_dir: Path, allowed: Collection[str] = ()) -> None:
+        self.weights_dir = weights_dir
+        self.allowed = frozenset(allowed)
+        self._cache = Cache(weights_dir)
+        self._lock = threading.RLock()
+        self._unkept: dict[Stamp, Look] = {}
+
+    def files(self) -> list[CheckpointFile]:
+        """Return the checkpoints that are there, newest first. A missing directory holds none."""
+        found = []
+        for directory in (self.weights_dir, self.weights_dir / BACKUP):
+            try:
+                paths = [path for path in directory.iterdir() if path.suffix == ".pt" and path.name[0] != "."]
+            except OSError:
+                continue
+            found += [_file(path, directory.name == BACKUP) for path in paths]
+        return sorted(
+            (file for file in found if file is not None), key=lambda file: file.modified, reverse=True
+        )
+
+    def verdict(self, path: Path, crc: bool = False) -> Verdict:
+        """Return the verdict on one file, compared with the nearest older clean one where that helps."""
+        with self._lock:
+            verdict = self._verdict(path, self.files(), crc)
+            self._cache.save(self._stamps())
+            return verdict
+
+    def verdicts(self, crc: bool = False) -> Iterator[Verdict]:
+        """Yield the verdict of each file, newest first, as soon as it is known."""
+        files = self.files()
+        for index, file in enumerate(files):
+            with self._lock:
+                verdict = self._verdict(file.path, files, crc)
+                if index % _SAVE_EVERY == _SAVE_EVERY - 1 or index == len(files) - 1:
+                    self._cache.save(self._stamps())
+            yield verdict
+
+    def _stamps(self) -> set[Stamp]:
+        stamps = (stamp_of(file.path) for file in self.files())
+        return {stamp for stamp in stamps if stamp is not None}
+
+    def _verdict(self, path: Path, files: list[CheckpointFile], crc: bool) -> Verdict:
+        seen = self._look(path, crc)
+        more, compared_with = self._compare(path, seen, files)
+        verdict = sum_up(path, seen, more, compared_with)
+        return replace(verdict, best=True) if self._is_best(path, seen, files) else verdict
+
+    def _look(self, path: Path, crc: bool = False) -> Look:
+        """Look at a file, or remember a look; CRCs are always checked anew, for bit rot leaves no mark."""
+        stamp = stamp_of(path)
+        known = None if crc or self.allowed else self._cache.look(stamp)
+        if known is None and stamp is not None and not crc:
+            known = self._unkept.get(stamp)
+        if known is not None:
+            return known
+        seen = look(path, crc=crc, allowed=self.allowed)
+        if not self.allowed and not crc:
+            self._cache.keep_look(seen)
+        elif seen.stamp is not None and not seen.moving:
+            self._unkept[seen.stamp] = seen
+        return seen
+
+    def _compare(
+        self, path: Path, seen: Look, files: list[CheckpointFile]
+    ) -> tuple[tuple[Finding, ...], Path | None]:
+        """Ask older clean files, nearest first, until every suspect is cleared or convicted."""
+        findings: list[Finding] = []
+        asked: Path | None = None
+        left = seen.contents.suspects
+        for file in files:
+            if not left or seen.moving or seen.stamp is None:
+                break
+            other = self._look(file.path) if file.path != path else None
+            if other is None or other.stamp is None or not _older_and_clean(other, seen):
+                continue
+            asked = asked or file.path
+            unsettled = tuple(suspect for suspect in left if not _shared(suspect, other.contents.suspects))
+            if unsettled:
+                findings += self._compare_two(seen.stamp, unsettled, other.stamp, file.path)
+            left = tuple(suspect for suspect in left if suspect not in unsettled)
+        return tuple(findings), asked
+
+    def _compare_two(
+        self, stamp: Stamp, suspects: tuple[Suspect, ...], older: Stamp, path: Path
+    ) -> tuple[Finding, ...]:
+        from nantui.checkpoint.compare import compare
+
+        known = self._cache.compared(stamp, older)
+        if known is None:
+            known = compare(suspects, path)
+            self._cache.keep_compared(stamp, older, known)
+        return known
+
+    def _is_best(self, path: Path, seen: Look, files: list[CheckpointFile]) -> bool:
+        """Whether the file is the same save as `best.pt`."""
+        said = seen.contents.metadata
+        for file in files:
+            if file.kind == "best" and not file.in_backup and said.date is not None:
+                best = self._look(file.path) if file.path != path else seen
+                return best.contents.metadata.date == said.date
+        return path.stem == "best"
+
+
+def _file(path: Path, in_backup: bool) -> CheckpointFile | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    kind, epoch = _kind(path.stem)
+    return CheckpointFile(path, path.name, status.st_size, status.st_mtime, kind, epoch, in_backup)
+
+
+def _kind(stem: str) -> tuple[str, int | None]:
+    if stem in ("last", "best", "nantui_stop"):
+        return stem, None
+    match = _EPOCH.fullmatch(stem)
+    return ("epoch", int(match[1])) if match else ("other", None)
+
+
+def _older_and_clean(other: Look, seen: Look) -> bool:
+    if (
+        other.moving
+        or badge_of(other.contents.findings) != "clean"
+        or other.stamp is None
+        or seen.stamp is None
+    ):
+        return False
+    one, two = other.contents.metadata, seen.contents.metadata
+    if one.date and two.date:
+        return one.date < two.date
+    return other.stamp[3] < seen.stamp[3]
+
+
+def _shared(suspect: Suspect, others: tuple[Suspect, ...]) -> bool:
+    """Whether the older file has the same zeros, so that it cannot tell anything about them."""
+    return any(
+        other.name == suspect.name and other.kind == suspect.kind and other.rows == suspect.rows
+        for other in others
+    )

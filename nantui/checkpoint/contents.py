@@ -1,0 +1,124 @@
+"""Everything one file says by itself: the steps from a descriptor to findings, in their order.
+
+Each step may refuse the file; what the steps before it found is kept, since a file that is torn behind
+an unsafe pickle is unsafe all the same.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from nantui.checkpoint import metadata as meta
+from nantui.checkpoint.archive import Archive
+from nantui.checkpoint.machine import MOST_BYTES, Machine
+from nantui.checkpoint.names import judge
+from nantui.checkpoint.suspect import Suspect
+from nantui.checkpoint.symbols import Refused
+from nantui.checkpoint.tree import walk
+from nantui.checkpoint.verdict import Finding
+
+_PICKLE = "data.pkl"
+_ROTTEN = "its bytes do not match their CRC-32: bit rot"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Findings of the file alone, what it says about itself, and what only an older file can settle."""
+
+    findings: tuple[Finding, ...]
+    metadata: meta.Metadata = field(default_factory=meta.Metadata)
+    suspects: tuple[Suspect, ...] = ()
+
+    @property
+    def torn(self) -> bool:
+        """Whether it looks as a file does that is still being written."""
+        return any(finding.kind in ("torn", "crc") for finding in self.findings)
+
+
+def contents(descriptor: int, size: int, crc: bool, allowed: frozenset[str]) -> Contents:
+    """Return what the open file of `size` bytes contains. Raises OSError only."""
+    steps = _Steps(allowed, crc)
+    try:
+        steps.take(Archive(descriptor, size))
+    except Refused as refused:
+        steps.findings.append(Finding(refused.kind, refused.where, refused.detail))
+    except MemoryError:
+        steps.findings.append(Finding("cannot-read", "file", "it claims more memory than there is"))
+    return Contents(tuple(dict.fromkeys(steps.findings)), steps.metadata, steps.suspects)
+
+
+class _Steps:
+    """What has been found so far."""
+
+    def __init__(self, allowed: frozenset[str], crc: bool) -> None:
+        self.allowed = allowed
+        self.crc = crc
+        self.findings: list[Finding] = []
+        self.metadata = meta.Metadata()
+        self.suspects: tuple[Suspect, ...] = ()
+
+    def take(self, archive: Archive) -> None:
+        root = self._describe(_pickle_of(archive, self.findings))
+        self.metadata = meta.read(root)
+        tree = walk(root)
+        if not tree.leaves:
+            raise Refused("cannot-read", _PICKLE, "there is no tensor in it: not a checkpoint")
+        if not self.metadata.ultralytics:
+            detail = "weights, but not an Ultralytics training checkpoint"
+            self.findings.append(Finding("not-ultralytics", "file", detail))
+        self._weigh(archive, tree)
+
+    def _describe(self, data: bytes) -> Any:
+        """Run the pickle on paper; every name it mentions is judged, also when it breaks off."""
+        machine = Machine(data)
+        try:
+            return machine.run()
+        finally:
+            for name in machine.names.values():
+                found = judge(name, machine.instances.get(name, []), self.allowed)
+                if found is not None:
+                    self.findings.append(found)
+            self.findings += [Finding("unsafe", where, detail) for where, detail in machine.remarks]
+
+    def _weigh(self, archive: Archive, tree: Any) -> None:
+        from nantui.checkpoint import evidence
+        from nantui.checkpoint.layout import layout
+        from nantui.checkpoint.sweep import sweep
+
+        segments = layout(tree.leaves, archive)
+        swept = sweep(archive, segments, self.crc)
+        judged = evidence.judge(swept.counts, tree, self.metadata)
+        self.suspects = judged.suspects
+        self.findings += judged.findings
+        bad = swept.bad_crc
+        if not self.crc:
+            bad = [name for name in evidence.doubtful(swept.counts)[:16] if not _sound(archive, name)]
+        self.findings += [Finding("crc", name, _ROTTEN) for name in bad]
+
+
+def _pickle_of(archive: Archive, findings: list[Finding]) -> bytes:
+    record = archive.records.get(_PICKLE)
+    if "constants.pkl" in archive.records:
+        raise Refused("cannot-read", "file", "a TorchScript archive, not a training checkpoint")
+    if record is None:
+        raise Refused("torn", "file", f"it has no {_PICKLE}: not a checkpoint")
+    order = archive.records.get("byteorder")
+    if order is not None and archive.read_at(archive.data_offset(order), min(order.size, 8)) != b"little":
+        raise Refused("cannot-read", "byteorder", "written on a big-endian machine")
+    if record.size > MOST_BYTES:
+        raise Refused("cannot-read", _PICKLE, f"it has {record.size} bytes, more than {MOST_BYTES}")
+    data = archive.read(record)
+    if zlib.crc32(data) != record.crc:
+        findings.append(Finding("crc", _PICKLE, _ROTTEN))
+    return data
+
+
+def _sound(archive: Archive, name: str) -> bool:
+    """Whether a record's bytes match its CRC-32."""
+    record = archive.records[name]
+    start, total = archive.data_offset(record), 0
+    for at in range(0, record.size, 1 << 20):
+        total = zlib.crc32(archive.read_at(start + at, min(1 << 20, record.size - at)), total)
+    return total == record.crc

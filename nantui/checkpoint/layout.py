@@ -1,0 +1,139 @@
+"""Where each tensor's values lie in its record, and in which rows they are judged.
+
+A row is an output channel of a weight matrix, or a whole vector. Anything whose claimed shape does not
+fit into its record, or that would have us read bytes many times over, is refused here, before a single
+byte of it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from nantui.checkpoint.archive import Archive, Record
+from nantui.checkpoint.formats import EXACT, FLOATS, SIZES, Format
+from nantui.checkpoint.symbols import Refused, Storage, Tensor
+from nantui.checkpoint.tree import Leaf
+
+MOST_ROWS = 1 << 18
+MOST_ROW_BYTES = 1 << 20
+FEWEST_VALUES = 4  # a row with fewer values can be zero by chance
+_MOST_SPARSE_BYTES = 32 << 20
+_MOST_OVERLAP = 4
+
+
+@dataclass(eq=False, slots=True)
+class Segment:
+    """Values that lie together: `rows` rows of `length` values from byte `start` of the record.
+
+    `leaves` are the tensors that are exactly these values (tied weights share one segment). A segment
+    with `strides` is not dense and is gathered value by value.
+    """
+
+    start: int
+    rows: int
+    length: int
+    format: Format
+    channels: bool
+    leaves: list[Leaf] = field(default_factory=list)
+    strides: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+
+    @property
+    def end(self) -> int:
+        """The byte after the last value, in the record."""
+        return self.start + self.rows * self.length * self.format.size
+
+
+def layout(leaves: Iterable[Leaf], archive: Archive) -> dict[str, list[Segment]]:
+    """Return the segments of each record that holds floats, sorted by where they start.
+
+    Raises Refused for a shape that does not fit, a missing record, an exotic dtype.
+    """
+    found: dict[str, dict[tuple[int, ...], Segment]] = {}
+    for leaf in leaves:
+        record = record_of(leaf.tensor.storage, archive)
+        _fits(leaf, record)
+        if leaf.tensor.dtype in FLOATS and leaf.tensor.numel:
+            segment = _segment(leaf)
+            key = (segment.start, segment.rows, segment.length, segment.format.bits)
+            known = found.setdefault(record.name, {}).setdefault(key, segment)
+            known.leaves.append(leaf)
+    return {name: _ordered(archive.records[name], list(parts.values())) for name, parts in found.items()}
+
+
+def record_of(storage: Storage, archive: Archive) -> Record:
+    """Return the record of a storage; its size has to be the size the pickle claims."""
+    record = archive.records.get(f"data/{storage.key}")
+    if record is None:
+        raise Refused("torn", f"data/{storage.key}"[:100], "the record that holds this tensor is missing")
+    if storage.numel * SIZES[storage.dtype] != record.size:
+        claim = f"the pickle claims {storage.numel} x {storage.dtype}, the record has {record.size} bytes"
+        raise Refused("unsafe", record.name, claim)
+    return record
+
+
+def _fits(leaf: Leaf, record: Record) -> None:
+    tensor = leaf.tensor
+    size = SIZES.get(tensor.dtype)
+    if size is None or (tensor.dtype not in FLOATS and tensor.dtype not in EXACT):
+        raise Refused("cannot-read", leaf.name, f"dtype {tensor.dtype[:30]} cannot be judged")
+    if tensor.numel and (tensor.offset + _extent(tensor)) * size > record.size:
+        shown = "x".join(map(str, tensor.shape))[:60]
+        raise Refused("unsafe", leaf.name, f"its shape {shown} does not fit into its record")
+
+
+def _extent(tensor: Tensor) -> int:
+    """Number of elements from the first to the last one, both included."""
+    return 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride, strict=True))
+
+
+def _segment(leaf: Leaf) -> Segment:
+    tensor = leaf.tensor
+    form = FLOATS[tensor.dtype]
+    start = tensor.offset * SIZES[tensor.dtype]
+    parts = SIZES[tensor.dtype] // form.size  # 2 for complex numbers
+    dims = [(size, step) for size, step in zip(tensor.shape, tensor.stride, strict=True) if size > 1 and step]
+    count = 1
+    for size, _ in dims:
+        count *= size
+    if _dense(dims):
+        return _dense_segment(tensor, dims, start, count * parts, form)
+    return _sparse_segment(leaf, dims, start, count, form, parts)
+
+
+def _dense(dims: list[tuple[int, int]]) -> bool:
+    """Whether the values fill a range without gaps or repeats, in whatever order (channels_last too)."""
+    expected = 1
+    for size, step in sorted(dims, key=lambda dim: dim[1]):
+        if step != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _dense_segment(
+    tensor: Tensor, dims: list[tuple[int, int]], start: int, count: int, form: Format
+) -> Segment:
+    rows = tensor.shape[0] if len(tensor.shape) > 1 and tensor.stride[0] else 1
+    outermost = rows == 1 or all(step <= tensor.stride[0] for _, step in dims)
+    length = count // rows
+    if not outermost or rows > MOST_ROWS or not FEWEST_VALUES <= length <= MOST_ROW_BYTES // form.size:
+        rows = 1
+    return Segment(start, rows, count // rows, form, channels=rows > 1)
+
+
+def _sparse_segment(
+    leaf: Leaf, dims: list[tuple[int, int]], start: int, count: int, form: Format, parts: int
+) -> Segment:
+    span = 1 + sum((size - 1) * step for size, step in dims)
+    if count > span or span * form.size * parts > _MOST_SPARSE_BYTES or parts > 1:
+        raise Refused("cannot-read", leaf.name, "its strides are too unusual to be judged")
+    strides = tuple(size for size, _ in dims), tuple(step * form.size for _, step in dims)
+    return Segment(start, 1, span, form, channels=False, strides=strides)
+
+
+def _ordered(record: Record, segments: list[Segment]) -> list[Segment]:
+    covered = sum(segment.end - segment.start for segment in segments)
+    if covered > _MOST_OVERLAP * max(record.size, 1):
+        raise Refused("cannot-read", record.name, "its tensors overlap each other many times")
+    return sorted(segments, key=lambda segment: segment.start)

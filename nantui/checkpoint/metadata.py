@@ -1,0 +1,152 @@
+"""What a checkpoint says about itself: epoch, date, version, fitness, arguments, metrics, results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nantui.checkpoint.names import is_module
+from nantui.checkpoint.symbols import Instance, Pairs
+from nantui.checkpoint.tree import items_of
+
+_DEEPEST = 5
+_MOST_VALUES = 100_000
+_LONGEST_TEXT = 4096
+_RESULT_TOLERANCE = 1e-4  # results.csv keeps six significant digits
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Plain values only; None where the file does not say. `results` holds one list per column."""
+
+    ultralytics: bool = False
+    module: bool = False
+    epoch: int | None = None
+    date: str | None = None
+    version: str | None = None
+    fitness: float | None = None
+    updates: int | None = None
+    has_ema: bool = False
+    has_optimizer: bool = False
+    args: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def stripped(self) -> bool:
+        """Whether the training has ended and `strip_optimizer` has taken what a resume needs."""
+        return self.ultralytics and self.epoch is None and not self.has_optimizer
+
+
+def read(root: Any) -> Metadata:
+    """Return what the root object of the pickle says."""
+    top = items_of(root)
+    if top is None or (type(root) is Instance and is_module(root)):
+        return Metadata(module=type(root) is Instance and is_module(root))
+    said = top.named()
+    weights = said.get("ema"), said.get("model")
+    modules = [value for value in weights if type(value) is Instance and is_module(value)]
+    metrics, results = _table(said.get("train_metrics")), _table(said.get("train_results"))
+    epoch = said.get("epoch")
+    return Metadata(
+        ultralytics=bool(modules) and ("train_args" in said or "epoch" in said),
+        module=bool(modules),
+        epoch=epoch if type(epoch) is int and epoch >= 0 else None,
+        date=_line(said.get("date")),
+        version=_line(said.get("version")),
+        fitness=_fitness(metrics.get("fitness")),
+        updates=said["updates"] if type(said.get("updates")) is int else None,
+        has_ema=type(said.get("ema")) is Instance,
+        has_optimizer=items_of(said.get("optimizer")) is not None,
+        args=_table(said.get("train_args")),
+        metrics=metrics,
+        results={key: value for key, value in results.items() if type(value) is list},
+    )
+
+
+def own_row(metadata: Metadata) -> dict[str, Any]:
+    """Return the row of `train_results` that belongs to the checkpoint's own epoch, {} where unknown.
+
+    A stripped file has no epoch, and a stripped `best.pt` carries the results of `last.pt`
+    (`final_eval` in Ultralytics' engine/trainer.py), so its row is the one with its own metrics.
+    """
+    rows = _rows(metadata.results)
+    if metadata.epoch is not None:
+        own = [row for row in rows if row.get("epoch") == metadata.epoch + 1]
+    else:
+        own = [row for row in rows if _agrees(row, metadata.metrics)]
+    return own[-1] if own else {}
+
+
+def not_finite(values: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose value is a float that is NaN or infinite (or the text of one)."""
+    return [key for key, value in values.items() if _is_bad(value)]
+
+
+def _is_bad(value: Any) -> bool:
+    if type(value) is float:
+        return not math.isfinite(value)
+    return type(value) is str and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
+
+
+def _rows(results: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    columns = {key.strip(): values for key, values in results.items()}
+    length = min(map(len, columns.values()), default=0)
+    return [{key: values[index] for key, values in columns.items()} for index in range(length)]
+
+
+def _agrees(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    shared = [key for key in metrics if key in row]
+    return bool(shared) and all(_close(row[key], metrics[key]) for key in shared)
+
+
+def _close(one: Any, other: Any) -> bool:
+    if not all(type(value) in (int, float) for value in (one, other)):
+        return bool(one == other)
+    if not (math.isfinite(one) and math.isfinite(other)):
+        return str(one) == str(other)
+    return math.isclose(one, other, rel_tol=_RESULT_TOLERANCE, abs_tol=_RESULT_TOLERANCE)
+
+
+def _fitness(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) else None
+
+
+def _line(value: Any) -> str | None:
+    """Return a short printable text; a date or version of a hostile file must not move the cursor."""
+    if type(value) is not str:
+        return None
+    return "".join(character if character.isprintable() else "?" for character in value[:100])
+
+
+def _table(value: Any) -> dict[str, Any]:
+    items = items_of(value)
+    if items is None and type(value) is Instance and type(value.state) is Pairs:
+        items = value.state  # a namespace
+    if items is None:
+        return {}
+    budget = [_MOST_VALUES]
+    return {key: _plain(item, _DEEPEST, budget) for key, item in items.named().items()}
+
+
+def _plain(value: Any, depth: int, budget: list[int]) -> Any:
+    """Return a value made of plain Python types; what cannot be said plainly becomes None."""
+    budget[0] -= 1
+    if budget[0] < 0 or depth < 0:
+        return None
+    if type(value) in (int, float, bool, type(None)):
+        return value
+    if type(value) is str:
+        return value[:_LONGEST_TEXT]
+    if type(value) in (list, tuple):
+        return [_plain(item, depth - 1, budget) for item in value[: budget[0]]]
+    items = items_of(value)
+    if items is not None:
+        return {str(key)[:100]: _plain(item, depth - 1, budget) for key, item in items.named().items()}
+    if type(value) is Instance and value.cls.module.startswith("pathlib"):
+        parts = [part for part in value.args if type(part) is str] if type(value.args) is tuple else []
+        root = "/" if parts[:1] == ["/"] else ""
+        return root + "/".join(part.strip("/") for part in parts if part != "/")
+    return None

@@ -1,0 +1,157 @@
+"""Judge one `.pt` without running it.
+
+Whatever a file contains, `scan` answers: a file that cannot be judged gets the badge `unreadable` with
+the reason, one that changes under our eyes `busy`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nantui.checkpoint.contents import Contents, contents
+from nantui.checkpoint.verdict import Finding, Verdict, badge_of, worst_first
+
+FRESH = 3.0  # seconds: a torn file younger than this may still be being written
+SETTLE = 0.25  # seconds to wait before looking at such a file again
+
+Stamp = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a file by itself: its contents, its identity, whether it moved, what it took."""
+
+    contents: Contents
+    stamp: Stamp | None
+    moving: bool
+    bytes: int
+    seconds: float
+
+
+def scan(
+    path: Path, *, crc: bool = False, older: Path | None = None, allowed: Collection[str] = ()
+) -> Verdict:
+    """Return the verdict on `path`; never raises for anything a file can contain.
+
+    `crc` also checks the CRC-32 of every record (always do so before a restore). `older` is a clean,
+    older checkpoint of the same run, to tell what became zero since. `allowed` are dotted names of
+    callables and classes that the user trusts.
+    """
+    seen = look(path, crc=crc, allowed=allowed)
+    if older is None or not seen.contents.suspects:
+        return sum_up(path, seen)
+    from nantui.checkpoint.compare import compare
+
+    return sum_up(path, seen, compare(seen.contents.suspects, older), older)
+
+
+def look(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) -> Look:
+    """Look at one file by itself; at a torn one that is very young, twice."""
+    started = time.perf_counter()
+    seen = _look_once(path, crc, frozenset(allowed))
+    if not seen.moving and seen.contents.torn and _young(path):
+        time.sleep(SETTLE)
+        seen = replace(seen, moving=stamp_of(path) != seen.stamp)
+    return replace(seen, seconds=time.perf_counter() - started)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return (device, inode, size, mtime in ns), the identity of a file's content; None where it is gone."""
+    try:
+        return _stamp(path.stat())
+    except OSError:
+        return None
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _young(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.stat().st_mtime) < FRESH
+    except OSError:
+        return False
+
+
+def _look_once(path: Path, crc: bool, allowed: frozenset[str]) -> Look:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return _failed(f"it cannot be opened: {reason}")
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            return _failed("it is not a regular file")
+        found = contents(descriptor, before.st_size, crc, allowed)
+        moving = not _stamp(before) == _stamp(os.fstat(descriptor)) == stamp_of(path)
+        return Look(found, _stamp(before), moving, before.st_size, 0.0)
+    except OSError as error:
+        return _failed(f"it cannot be read: {error.strerror}")
+    finally:
+        os.close(descriptor)
+
+
+def _failed(detail: str) -> Look:
+    return Look(Contents((Finding("cannot-read", "file", detail),)), None, False, 0, 0.0)
+
+
+def sum_up(
+    path: Path, seen: Look, more: tuple[Finding, ...] = (), compared_with: Path | None = None
+) -> Verdict:
+    """Return the verdict that a look and the findings of a comparison add up to."""
+    found = seen.contents
+    findings = worst_first(dict.fromkeys((*found.findings, *more)))
+    badge = "busy" if seen.moving else badge_of(findings)
+    why, repairable = _resumable(found, badge, findings)
+    return Verdict(
+        path=path,
+        badge=badge,
+        resumable=not why,
+        why_not_resumable=why,
+        repairable=repairable,
+        epoch=found.metadata.epoch,
+        date=found.metadata.date,
+        version=found.metadata.version,
+        fitness=found.metadata.fitness,
+        best=path.stem == "best",
+        findings=findings,
+        bytes=seen.bytes,
+        seconds=round(seen.seconds, 6),
+        train_args=found.metadata.args,
+        train_metrics=found.metadata.metrics,
+        stripped=found.metadata.stripped,
+        updates=found.metadata.updates,
+        compared_with=compared_with,
+    )
+
+
+def _resumable(found: Contents, badge: str, findings: tuple[Finding, ...]) -> tuple[str, bool]:
+    """Return why a resume may not start here ("" if it may), and whether a rebase would change that."""
+    said = found.metadata
+    if badge != "clean":
+        return {"busy": "it is still being written", "corrupt": "its weights are not sound"}.get(
+            badge, "it cannot be read or must not be loaded"
+        ), False
+    if not said.ultralytics:
+        return "not an Ultralytics training checkpoint", False
+    if said.stripped:
+        return "stripped: the training had ended, and epoch and optimizer were taken out", False
+    if said.epoch is None:
+        return "it does not contain a completed epoch", False
+    if not said.args:
+        return "it does not contain the training arguments", False
+    epochs = said.args.get("epochs")
+    if type(epochs) is int and said.epoch + 1 >= epochs:
+        return f"the last epoch of {epochs} is done: nothing is left to resume", False
+    if any(finding.kind == "optimizer" for finding in findings):
+        return "its optimizer or scaler state is not finite: a rebase rebuilds it", True
+    if not said.has_optimizer:
+        return "it has no optimizer state (a stock resume would start anew): a rebase builds it", True
+    return "", False

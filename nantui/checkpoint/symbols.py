@@ -1,0 +1,98 @@
+"""What a pickle describes, as inert values: names are kept as names, calls as notes, nothing is made.
+
+Dictionaries become flat lists of keys and values (`Pairs`): a hostile pickle then cannot make us hash
+colliding or deeply nested keys, and shared references cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+class Refused(Exception):
+    """The file is not what a checkpoint of `torch.save` looks like; carries the finding to report."""
+
+    def __init__(self, kind: str, where: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.where = where
+        self.detail = detail
+
+
+class Pairs(list):
+    """A pickled dictionary as `[key, value, key, value, ...]`, in the order of the file."""
+
+    __slots__ = ()
+
+    def entries(self) -> Iterator[tuple[Any, Any]]:
+        """Yield (key, value), duplicates included."""
+        return zip(self[::2], self[1::2], strict=True)
+
+    def named(self) -> dict[str, Any]:
+        """Return the entries whose key is a string; of duplicates the last one, as in a dictionary."""
+        return {key: value for key, value in self.entries() if type(key) is str}
+
+
+class Group(list):
+    """A pickled set or frozenset."""
+
+    __slots__ = ()
+
+
+class Name:
+    """A global the pickle names: `module` and `name` as written, never imported."""
+
+    __slots__ = ("called", "made", "module", "name", "text")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module = module
+        self.name = name
+        self.text = f"{module}.{name}"
+        self.called = False
+        self.made = False
+
+    def __repr__(self) -> str:
+        return f"<{self.text}>"
+
+
+class Instance:
+    """An object made by NEWOBJ or REDUCE: the name it was made from, arguments, state and contents."""
+
+    __slots__ = ("args", "cls", "items", "made", "state")
+
+    def __init__(self, cls: Name, args: Any, made: bool) -> None:
+        self.cls = cls
+        self.args = args
+        self.made = made
+        self.state: Any = None
+        self.items: Pairs | None = None
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A record of raw bytes: its key in the zip, its dtype and its number of elements as claimed."""
+
+    key: str
+    dtype: str
+    numel: int
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A view into a storage; offset and strides count elements of `dtype`."""
+
+    storage: Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """Number of elements the shape claims."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count

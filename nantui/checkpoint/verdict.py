@@ -1,0 +1,120 @@
+"""What is said about a checkpoint: frozen snapshots that travel between threads and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+BADGES = ("clean", "corrupt", "unreadable", "busy")
+
+# Every kind a finding can have, worst first; the table of people and `findings` are sorted by it.
+FINDING_KINDS = (
+    "unsafe",  # the pickle names or calls something outside the known set: never load it
+    "torn",  # the file is not whole: truncated, empty, no zip, a hole in the middle
+    "crc",  # a record's bytes do not match its CRC-32: bit rot, or a copy gone wrong
+    "cannot-read",  # nothing can be said: no permission, the legacy format, an exotic dtype, over a limit
+    "nan",  # NaN in the weights
+    "inf",  # infinity in the weights
+    "laundered",  # NaN or infinity that Ultralytics turned into 0 or +-65504 when it saved
+    "metrics",  # NaN in the metrics or losses of the checkpoint's own epoch
+    "optimizer",  # only optimizer or scaler state is bad: a rebase rebuilds it
+    "saturated",  # values at the dtype's limit: a warning, large healthy values look the same
+    "not-ultralytics",  # weights, but not in an Ultralytics checkpoint
+    "unknown-class",  # a user's own class: loading runs its code, so its name has to be allowed first
+)
+CORRUPT_KINDS = frozenset({"nan", "inf", "laundered", "metrics"})
+UNREADABLE_KINDS = frozenset({"unsafe", "torn", "crc", "cannot-read"})
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One observation. `where` is a tensor, record or dotted name; `detail` a sentence for people."""
+
+    kind: str
+    where: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one look at one file told.
+
+    `resumable` is whether a resume may start from the file as it is; `repairable` whether it may after a
+    rebase has rebuilt optimizer and scaler state. `epoch` is Ultralytics' own count from 0 (the N of
+    `epochN.pt`), None where the file does not tell (stripped after training, or not a training
+    checkpoint). `seconds` is what the scan took, `bytes` the file's size. `train_args` and
+    `train_metrics` hold plain values only.
+    """
+
+    path: Path
+    badge: str
+    resumable: bool
+    why_not_resumable: str
+    repairable: bool
+    epoch: int | None
+    date: str | None
+    version: str | None
+    fitness: float | None
+    best: bool
+    findings: tuple[Finding, ...]
+    bytes: int
+    seconds: float
+    train_args: Mapping[str, Any] = field(default_factory=dict)
+    train_metrics: Mapping[str, Any] = field(default_factory=dict)
+    stripped: bool = False
+    updates: int | None = None
+    compared_with: Path | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can serve as a restore point: clean, and resumable now or after a rebase."""
+        return self.badge == "clean" and (self.resumable or self.repairable)
+
+    @property
+    def work_epoch(self) -> int | None:
+        """The epoch counted from 1, as in `results.csv` and the progress line's "N/total"."""
+        return work_of(self.epoch)
+
+    @property
+    def names_to_allow(self) -> tuple[str, ...]:
+        """Dotted names that the user has to allow before this file may be loaded (it runs their code)."""
+        kinds = ("unsafe", "unknown-class")
+        return tuple(sorted({f.where for f in self.findings if f.kind in kinds and f.where.isprintable()}))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row of `nantui check --json` (commands.md)."""
+        return {
+            "path": str(self.path),
+            "badge": self.badge,
+            "resumable": self.resumable,
+            "repairable": self.repairable,
+            "epoch": self.epoch,
+            "date": self.date,
+            "version": self.version,
+            "fitness": self.fitness,
+            "best": self.best,
+            "findings": [asdict(finding) for finding in self.findings],
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+        }
+
+
+def work_of(epoch: int | None) -> int | None:
+    """Return the epoch counted from 1 whose work a checkpoint of `epoch` (counted from 0) contains."""
+    return None if epoch is None else epoch + 1
+
+
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Sort findings by how bad their kind is, keeping the file's order within a kind."""
+    order = {kind: index for index, kind in enumerate(FINDING_KINDS)}
+    return tuple(sorted(findings, key=lambda finding: order.get(finding.kind, len(order))))
+
+
+def badge_of(findings: Iterable[Finding]) -> str:
+    """Return the badge that these findings add up to."""
+    kinds = {finding.kind for finding in findings}
+    if kinds & UNREADABLE_KINDS:
+        return "unreadable"
+    return "corrupt" if kinds & CORRUPT_KINDS else "clean"

@@ -1,0 +1,99 @@
+"""The truth about checkpoints, without running them: files, a `weights/` directory, or whole runs.
+
+Exit status 0 if all of them are clean, 1 if any is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nantui.commands import common
+from nantui.errors import NO, USAGE, UserError
+
+if TYPE_CHECKING:
+    from nantui.checkpoint.verdict import Verdict
+
+_WORST = {"unreadable": 0, "corrupt": 1, "busy": 2, "clean": 3}
+_SHOWN_FINDINGS = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui check` takes."""
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a .pt, a weights/ or a run")
+    parser.add_argument(
+        "--crc", action="store_true", help="read every byte against its CRC-32: finds bit rot"
+    )
+    common.add_reader(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge every checkpoint and print a table, worst first, or JSON."""
+    verdicts = sorted(_verdicts(arguments), key=lambda verdict: _WORST[verdict.badge])
+    if arguments.json:
+        common.emit({"checkpoints": [verdict.to_json() for verdict in verdicts]})
+    else:
+        for line in table(verdicts):
+            print(common.printable(line))
+    return 0 if all(verdict.badge == "clean" for verdict in verdicts) else NO
+
+
+def _verdicts(arguments: argparse.Namespace) -> Iterator[Verdict]:
+    from nantui.checkpoint.catalog import Catalog
+
+    for path in arguments.paths:
+        weights = _weights(path)
+        if weights is None:
+            yield Catalog(path.parent).verdict(path, crc=arguments.crc)
+            continue
+        catalog = Catalog(weights)
+        if not catalog.files():
+            raise UserError(f"{path}: there is no checkpoint (*.pt) in {weights}", USAGE)
+        yield from catalog.verdicts(crc=arguments.crc)
+
+
+def _weights(path: Path) -> Path | None:
+    """Return the directory of checkpoints that `path` means, None for a file."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or directory; give a .pt, a weights/ or a run", USAGE)
+    if not path.is_dir():
+        return None
+    return path / "weights" if (path / "weights").is_dir() else path
+
+
+def table(verdicts: list[Verdict]) -> list[str]:
+    """Return the lines people read: a row per checkpoint, its findings below."""
+    rows: list[tuple[str, ...]] = [("badge", "resume", "epoch", "fitness", "saved", "size", "file")]
+    rows += [_row(verdict) for verdict in verdicts]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row, verdict in zip(rows, [None, *verdicts], strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+        if verdict is not None:
+            lines += [f"    {line}" for line in _remarks(verdict)]
+    return lines
+
+
+def _row(verdict: Verdict) -> tuple[str, ...]:
+    resume = "yes" if verdict.resumable else "after repair" if verdict.repairable else "no"
+    epoch = "-" if verdict.epoch is None else f"{verdict.epoch} (work of {verdict.epoch + 1})"
+    fitness = "-" if verdict.fitness is None else f"{verdict.fitness:.4g}"
+    saved = (verdict.date or "-")[:19].replace("T", " ")
+    size = f"{verdict.bytes / 1e6:.1f} MB"
+    name = str(verdict.path) + ("  (best)" if verdict.best and verdict.path.stem != "best" else "")
+    return verdict.badge, resume, epoch, fitness, saved, size, name
+
+
+def _remarks(verdict: Verdict) -> list[str]:
+    lines = [f"{finding.kind}: {finding.where}: {finding.detail}" for finding in verdict.findings]
+    if len(lines) > _SHOWN_FINDINGS:
+        lines = [
+            *lines[:_SHOWN_FINDINGS],
+            f"... and {len(lines) - _SHOWN_FINDINGS} more findings (see --json)",
+        ]
+    if verdict.badge == "clean" and verdict.why_not_resumable:
+        lines.append(f"resume: {verdict.why_not_resumable}")
+    return lines
