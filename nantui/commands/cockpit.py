@@ -1,0 +1,46 @@
+"""Open the cockpit on a run, or on all runs below a directory (default: here)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from nantui.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the cockpit takes."""
+    parser.add_argument(
+        "directory", nargs="?", default=".", metavar="DIR", help="a run, or a directory of runs"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the cockpit until it is left. Raises UserError without a terminal or without a run."""
+    top = Path(arguments.directory).expanduser()
+    runs = runs_to_show(top)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError("the cockpit needs a terminal; `nantui status` prints the same for scripts")
+    from nantui.ui.app import CockpitApp
+    from nantui.ui.data.backend import RealBackend
+
+    backend = RealBackend(arguments.python, arguments.take_over)
+    app = CockpitApp(top.resolve(), runs, backend, ascii_only=arguments.ascii, read_only=arguments.read_only)
+    return app.run() or 0
+
+
+def runs_to_show(top: Path) -> list[Path]:
+    """Return the runs in and below `top`. Raises UserError when there is none."""
+    from nantui.run.discovery import find_runs, require_run
+    from nantui.run.layout import RunLayout
+
+    if not top.is_dir() or RunLayout(top).looks_like_run() or top.name == "weights":
+        return [require_run(top).run]
+    runs = [path.resolve() for path in find_runs(top)]
+    if not runs:
+        raise UserError(
+            f"{top}: no training run in or below it; give a run directory, start one with `nantui train`,"
+            " or see one made by `nantui demo`"
+        )
+    return runs

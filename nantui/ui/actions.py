@@ -1,0 +1,139 @@
+"""Every key of the cockpit, as data: what it is called, what it does, and why it cannot be done right now.
+
+The bindings, the key bar, the help, the command palette and docs/keys.md all come from this list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nantui.run import status as words
+from nantui.ui.data.snapshot import RunSnapshot
+
+Why = Callable[[RunSnapshot, bool], "str | None"]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing a key does. `why_not` returns the reason it cannot be done, None when it can."""
+
+    name: str
+    keys: str
+    label: str
+    help: str
+    group: str
+    why_not: Why | None = None
+    bar: int = 0
+
+    @property
+    def shown_key(self) -> str:
+        """The first key, as printed on it."""
+        return KEY_NAMES.get(self.keys.split(",")[0], self.keys.split(",")[0])
+
+
+KEY_NAMES = {
+    "question_mark": "?", "colon": ":", "slash": "/", "plus": "+", "minus": "-", "left_square_bracket": "[",
+    "right_square_bracket": "]", "escape": "Esc", "enter": "Enter", "tab": "Tab", "shift+tab": "Shift+Tab",
+    "equals_sign": "=", "space": "Space", "comma": ",",
+}  # fmt: skip
+
+
+def _acts(check: Why) -> Why:
+    """Wrap a check of something that changes the run: never when watching read-only."""
+
+    def why(snapshot: RunSnapshot, read_only: bool) -> str | None:
+        return "read-only: open it without --read-only to act" if read_only else check(snapshot, read_only)
+
+    return why
+
+
+def _start(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    state = snapshot.status.state
+    if state in words.ACTIVE:
+        return f"it is already {state}"
+    if state == words.FINISHED:
+        return "the training is finished; roll back with r to train on from an older epoch"
+    return None
+
+
+def _stop(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    state = snapshot.status.state
+    if state == words.STOPPING:
+        return "it is stopping already; X kills it"
+    return None if _has_processes(snapshot) else f"nothing is running: it is {state}"
+
+
+def _kill(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    return None if _has_processes(snapshot) else f"nothing is running: it is {snapshot.status.state}"
+
+
+def _has_processes(snapshot: RunSnapshot) -> bool:
+    return snapshot.status.state in words.ACTIVE or bool(snapshot.status.pids)
+
+
+def _rollback(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    if snapshot.status.state in words.ACTIVE:
+        return f"it is {snapshot.status.state}: stop it first with x, or press R to do it all in one"
+    return _has_checkpoints(snapshot)
+
+
+def _recover(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    if snapshot.status.state == words.RECOVERING:
+        return "a recovery is under way"
+    return _has_checkpoints(snapshot)
+
+
+def _has_checkpoints(snapshot: RunSnapshot) -> str | None:
+    return None if snapshot.checkpoints else "there is no checkpoint to go back to yet"
+
+
+def _undo(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    if snapshot.status.state in words.ACTIVE:
+        return f"it is {snapshot.status.state}: stop it first with x"
+    kinds = [entry["kind"] for entry in snapshot.journal]
+    rolled_back = sum(kind == "rollback_done" for kind in kinds)
+    undone = sum(kind == "undo_done" for kind in kinds)
+    return None if rolled_back > undone else "there is no rollback to undo"
+
+
+RUN, LOOK, GO, APP = "Act on the run", "Look at it", "Go to", "Everywhere"
+RUN_ACTIONS = (
+    Action("start", "s", "start/resume", "start the run, or resume it from its last checkpoint", RUN, _acts(_start), 5),
+    Action("stop", "x", "stop", "stop at the next batch boundary; the checkpoint is kept", RUN, _acts(_stop), 6),
+    Action("kill", "X", "kill", "kill every process of the run now", RUN, _acts(_kill), 12),
+    Action("rollback", "r", "rollback", "go back to a clean checkpoint, without starting anything", RUN, _acts(_rollback), 7),
+    Action("recover", "R", "recover", "stop, roll back to a clean checkpoint, change settings, resume", RUN,
+           _acts(_recover), 4),
+    Action("undo", "u", "undo", "take the last rollback back", RUN, _acts(_undo), 13),
+    Action("acknowledge", "a", "acknowledge", "put the alarm away", RUN, None, 0),
+    Action("config", "c", "config", "the run's settings; edits are saved for the next start or resume", GO, None, 8),
+    Action("log", "o", "output", "the training's own output, live and searchable", GO, None, 9),
+    Action("diagnosis", "d", "diagnosis", "why it happened: causes, evidence, remedies", GO, None, 10),
+    Action("labels", "D", "data labels", "errors in the labels of the data set, by kind", GO, None, 0),
+    Action("compare", "v", "compare", "this attempt or run against another", GO, None, 0),
+    Action("fleet", "f", "all runs", "all runs below the directory", GO, None, 0),
+    Action("steps", "e", "epochs/steps", "curves over epochs or over single steps", LOOK, None, 11),
+    Action("logscale", "L", "log scale", "linear or logarithmic y axis", LOOK),
+    Action("smooth", "m", "smooth", "running mean over 1, 5, 20 or 100 points", LOOK),
+    Action("outliers", "w", "whole range", "leave outliers outside the y range, or show all of it", LOOK),
+    Action("charts_back", "left_square_bracket", "charts back", "the charts before these", LOOK),
+    Action("charts_on", "right_square_bracket", "charts on", "the charts after these", LOOK),
+    Action("zoom", "z", "zoom", "one chart on the whole screen, with cursor and zoom", LOOK),
+)  # fmt: skip
+APP_ACTIONS = (
+    Action("help", "question_mark", "help", "keys of this screen", APP, None, 1),
+    Action("palette", "colon,ctrl+p", "commands", "find a command by its name", APP, None, 2),
+    Action("quit", "q,ctrl+q", "quit", "leave; the training goes on", APP, None, 3),
+    Action("theme", "T", "theme", "night, day, high contrast, 16 colours", APP),
+    Action("ascii", "A", "ascii", "plain ASCII signs for terminals that lack the glyphs, remembered", APP),
+)
+EVERY = {action.name: action for action in (*RUN_ACTIONS, *APP_ACTIONS)}
+
+
+def why_not(name: str, snapshot: RunSnapshot | None, read_only: bool) -> str | None:
+    """Return why the action `name` cannot be done now, None when it can."""
+    check = EVERY[name].why_not
+    if check is None:
+        return None
+    return check(snapshot, read_only) if snapshot is not None else "the run has not been read yet"

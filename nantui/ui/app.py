@@ -1,0 +1,131 @@
+"""The app: themes, signs, keys that work everywhere, and which screen comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.scrollbar import ScrollBar, ScrollBarRender
+
+from nantui.paths import styles_dir
+from nantui.ui import remember
+from nantui.ui.actions import APP_ACTIONS
+from nantui.ui.data.backend import Backend
+from nantui.ui.glyphs import choose
+from nantui.ui.themes import NAMES, load_theme
+from nantui.ui.widgets.lines import Inked, LinesWidget
+
+SMALLEST = (60, 18)
+
+
+class PlainScrollBar(ScrollBarRender):
+    """A scroll bar of spaces only: the usual eighth blocks have an ambiguous width."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "]
+    HORIZONTAL_BARS: ClassVar[list[str]] = [" "]
+
+
+class CockpitApp(App[int]):
+    """The cockpit on one run, or on all runs below a directory."""
+
+    CSS_PATH: ClassVar[list[str | PurePath]] = [*sorted(styles_dir().glob("*.tcss"))]
+    ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = None
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(action.keys, f"everywhere('{action.name}')", action.label, show=False)
+            for action in APP_ACTIONS
+        ),
+        Binding("ctrl+c", "everywhere('quit')", "quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        top: Path,
+        runs: list[Path],
+        backend: Backend,
+        *,
+        ascii_only: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        """`runs` are those found below `top`; with exactly one, its screen is shown at once."""
+        super().__init__(ansi_color=None)
+        self.top, self.runs, self.backend, self.read_only = top, runs, backend, read_only
+        self.glyphs = choose(remember.wants_ascii(ascii_only))
+        ScrollBar.renderer = PlainScrollBar
+        for name in NAMES:
+            self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss"))
+        self.theme = self._first_theme()
+
+    def _first_theme(self) -> str:
+        """The remembered theme; the terminal's own colours where it has only those, or where NO_COLOR is set."""
+        remembered = remember.load().get("theme")
+        if self.no_color or self.console.color_system in (None, "standard"):
+            return "sixteen"
+        return remembered if remembered in NAMES else NAMES[0]
+
+    def on_mount(self) -> None:
+        if len(self.runs) == 1:
+            self.open_run(self.runs[0])
+        else:
+            from nantui.ui.screens.fleet import FleetScreen
+
+            self.push_screen(FleetScreen(self.top))
+
+    def open_run(self, run: Path) -> None:
+        """Show one run."""
+        from nantui.ui.screens.run import RunScreen
+
+        self.push_screen(RunScreen(run))
+
+    def action_everywhere(self, name: str) -> None:
+        """Do one of the things that work on every screen."""
+        getattr(self, f"do_{name}")()
+
+    def do_quit(self) -> None:
+        """Leave; nothing else ends with the cockpit."""
+        self.exit(0)
+
+    def do_help(self) -> None:
+        """Show the keys of the screen that is open."""
+        from nantui.ui.screens.help import HelpDialog
+
+        if not isinstance(self.screen, HelpDialog):
+            self.push_screen(HelpDialog(self.screen))
+
+    def do_palette(self) -> None:
+        """Find a command by its name."""
+        from nantui.ui.screens.palette import PaletteDialog
+
+        if not isinstance(self.screen, PaletteDialog):
+            self.push_screen(PaletteDialog(self.screen))
+
+    def do_theme(self) -> None:
+        """Take the next theme and remember it."""
+        self.theme = NAMES[(NAMES.index(self.theme) + 1) % len(NAMES)]
+        remember.save(theme=self.theme)
+        self.call_after_refresh(self._recolour)
+        self._say(f"theme: {self.theme}")
+
+    def do_ascii(self) -> None:
+        """Change between the signs and plain ASCII, and remember it."""
+        self.glyphs = choose(self.glyphs.braille)
+        remember.save(ascii=not self.glyphs.braille)
+        self._recolour()
+        self._say("plain ASCII" if not self.glyphs.braille else "signs beyond ASCII; A changes back")
+
+    def _recolour(self) -> None:
+        for screen in self.screen_stack:
+            for widget in self._drawn(screen.query(Inked)):
+                widget.recolour()
+
+    def _drawn(self, widgets: Iterable[Inked]) -> Iterable[LinesWidget]:
+        return (widget for widget in widgets if hasattr(widget, "recolour"))  # type: ignore[misc]
+
+    def _say(self, text: str) -> None:
+        say = getattr(self.screen, "say", None)
+        if say is not None:
+            say(text)

@@ -1,0 +1,141 @@
+"""From a snapshot to the charts: which there are, their curves, and what is marked on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nantui.run.results import EpochRow, current
+from nantui.ui.data.snapshot import RunSnapshot
+from nantui.ui.plot.curves import Curve, Mark, Picture
+
+METRICS = (("mAP50-95", "train"), ("mAP50", "val"), ("accuracy_top1", "train"), ("accuracy_top5", "val"))
+MARKED = {"incident": "incident", "rollback_begun": "rollback"}
+
+
+def bare(loss: str) -> str:
+    """Return the short name of a loss: `box_loss` is `box`; a lone `loss` keeps its name."""
+    return loss.removesuffix("_loss") or loss
+
+
+def loss_names(snapshot: RunSnapshot) -> list[str]:
+    """Return the losses of the run's task, in Ultralytics' order."""
+    names: dict[str, None] = {}
+    for row in snapshot.rows[-1:]:
+        names.update(dict.fromkeys(row.losses("train")))
+        names.update(dict.fromkeys(row.losses("val")))
+    names.update(dict.fromkeys(snapshot.steps.losses))
+    return list(names) or ["loss"]
+
+
+def epoch_pictures(snapshot: RunSnapshot) -> list[Picture]:
+    """Return the charts over epochs: each loss train against val, then metrics, rate, gradient norm."""
+    rows = current(snapshot.rows)
+    old = _superseded(snapshot.rows)
+    marks = epoch_marks(snapshot)
+    losses = [_loss_picture(name, rows, old, marks) for name in loss_names(snapshot)]
+    return [*losses, _metrics_picture(rows, marks), _rate_picture(rows, marks), *step_extras(snapshot)]
+
+
+def step_pictures(snapshot: RunSnapshot) -> list[Picture]:
+    """Return the charts over single steps: each loss, then gradient norm, rate and memory."""
+    marks = step_marks(snapshot)
+    losses = [
+        Picture(bare(name), (_step_curve(snapshot, name, "train", "train"),), marks, x_name="step", floor=0.0,
+                empty="no step yet")
+        for name in snapshot.steps.losses or loss_names(snapshot)
+    ]  # fmt: skip
+    return [*losses, *step_extras(snapshot)]
+
+
+def step_extras(snapshot: RunSnapshot) -> list[Picture]:
+    """Return gradient norm and, where it is used, loss scale, per step."""
+    marks = step_marks(snapshot)
+    extras = [Picture("gradient norm", (_step_curve(snapshot, "grad_norm", "norm", "extra"),), marks, x_name="step",
+                      floor=0.0, empty="only known under nantui's guard")]  # fmt: skip
+    scale = _step_curve(snapshot, "loss_scale", "scale", "extra")
+    if len({value for value in scale.ys if value == value}) > 1:
+        extras.append(Picture("loss scale", (scale,), marks, x_name="step", floor=0.0))
+    return extras
+
+
+def _step_curve(snapshot: RunSnapshot, column: str, name: str, ink: str) -> Curve:
+    xs, ys = snapshot.steps.columns.get(column, ((), ()))
+    return Curve(name, xs, ys, ink)
+
+
+def _loss_picture(
+    name: str, rows: list[EpochRow], old: list[list[EpochRow]], marks: tuple[Mark, ...]
+) -> Picture:
+    dimmed = [
+        _curve("old", segment, f"{split}/{name}", "old", split == "val")
+        for segment in old
+        for split in ("train", "val")
+    ]
+    curves = [
+        *dimmed, _curve("train", rows, f"train/{name}", "train"), _curve("val", rows, f"val/{name}", "val", dashed=True)
+    ]  # fmt: skip
+    return Picture(
+        bare(name),
+        tuple(curve for curve in curves if curve.xs),
+        marks,
+        floor=0.0,
+        empty="no epoch finished yet",
+    )
+
+
+def _metrics_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
+    """mAP of the first head (B, M or P), or accuracy."""
+    columns = list(rows[-1].values) if rows else []
+    curves = []
+    for metric, ink in METRICS:
+        found = next((column for column in columns if column.split("(")[0] == f"metrics/{metric}"), None)
+        if found:
+            curves.append(_curve(metric.removeprefix("accuracy_"), rows, found, ink, dashed=ink == "val"))
+    return Picture("metrics", tuple(curves), marks, floor=0.0, empty="no validation yet")
+
+
+def _rate_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
+    columns = [column for column in (rows[-1].values if rows else ()) if column.startswith("lr/")]
+    curves = tuple(_curve(column.removeprefix("lr/"), rows, column, "extra") for column in columns[:1])
+    return Picture("learning rate", curves, marks, floor=0.0, empty="no epoch finished yet")
+
+
+def _curve(name: str, rows: Iterable[EpochRow], column: str, ink: str, dashed: bool = False) -> Curve:
+    points = [(float(row.epoch), row.values[column]) for row in rows if column in row.values]
+    return Curve(name, tuple(x for x, _ in points), tuple(y for _, y in points), ink, dashed)
+
+
+def _superseded(rows: Iterable[EpochRow]) -> list[list[EpochRow]]:
+    """Return the rolled-back epochs, by segment."""
+    segments: dict[int, list[EpochRow]] = {}
+    for row in rows:
+        if row.superseded:
+            segments.setdefault(row.segment, []).append(row)
+    return list(segments.values())
+
+
+def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
+    """Return incidents and rollbacks on the epoch axis."""
+    marks = set()
+    for entry in snapshot.journal:
+        kind = MARKED.get(entry["kind"])
+        epoch = entry.get("epoch")
+        if kind and isinstance(epoch, int):
+            skipped = kind == "incident" and entry.get("action") == "skipped"
+            marks.add(Mark(float(epoch), "skip" if skipped else kind))
+    return tuple(sorted(marks, key=lambda mark: (mark.x, mark.kind)))
+
+
+def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
+    """Return skipped steps, incidents and where attempts begin on the step axis."""
+    steps = snapshot.steps
+    skips = [Mark(x, "skip") for x in steps.skipped]
+    begins = [Mark(x, "attempt") for x in steps.boundaries]
+    per_epoch = int(steps.last.get("steps", 0))
+    incidents = [
+        Mark(float((entry["epoch"] - 1) * per_epoch + entry["step"]), "incident")
+        for entry in snapshot.journal
+        if entry["kind"] == "incident" and entry.get("action") != "skipped"
+        and isinstance(entry.get("epoch"), int) and isinstance(entry.get("step"), int) and per_epoch
+    ]  # fmt: skip
+    return tuple([*begins, *skips, *incidents])

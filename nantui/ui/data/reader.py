@@ -1,0 +1,170 @@
+"""Reads a run again and again, a bounded amount each time, and only what has changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nantui.run.journal import Entry, parse
+from nantui.run.layout import RunLayout
+from nantui.run.lines import LineFollower
+from nantui.run.results import EpochRow, read_results
+from nantui.run.spec import read_args
+from nantui.run.status import RunStatus
+from nantui.ui.data.snapshot import Checkpoint, RunSnapshot, StepCurves
+from nantui.ui.data.telemetry import StepReader, StepStore
+
+MOST_ENTRIES = 4000
+Identity = tuple[int, int, int] | None
+
+
+def identity(path: Path) -> Identity:
+    """Return what changes when a file does (inode, size, ns of modification), None when it is missing."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+class Watched:
+    """A value made from a file, made anew only when the file has changed."""
+
+    def __init__(self, path: Path, make: Callable[[Path], Any], empty: Any) -> None:
+        self._path, self._make, self._value = path, make, empty
+        self._seen: Identity = None
+
+    def get(self) -> Any:
+        """Return the value; the same object while nothing changed."""
+        now = identity(self._path)
+        if now != self._seen:
+            self._value = self._make(self._path)
+            self._seen = now
+        return self._value
+
+
+class EntryLog:
+    """The entries of a growing JSON-lines file, oldest first, the newest few thousand of them."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = LineFollower(path, tail_bytes=4 << 20)
+        self.entries: tuple[Entry, ...] = ()
+
+    def read(self) -> tuple[Entry, ...]:
+        """Return all entries; the same object while nothing was added."""
+        new = self._lines.read()
+        if new.restarted:
+            self.entries = ()
+        found = parse(new.lines)
+        if found:
+            self.entries = (*self.entries, *found)[-MOST_ENTRIES:]
+        return self.entries
+
+
+class RunReader:
+    """Takes snapshots of one run. Used by one thread only."""
+
+    def __init__(self, run: Path, status: Callable[[Path], RunStatus]) -> None:
+        self.layout = RunLayout(run)
+        self._status = status
+        self._rows = Watched(self.layout.results_csv, lambda path: tuple(read_results(path)), ())
+        self._args = Watched(self.layout.args_yaml, read_args, {})
+        self._listing: tuple[Checkpoint, ...] = ()
+        self._journal = EntryLog(self.layout.journal)
+        self._events: dict[tuple[int, int], EntryLog] = {}
+        self._merged: tuple[Entry, ...] = ()
+        self._store = StepStore()
+        self._steps: dict[int, StepReader] = {}
+        self._curves = StepCurves()
+
+    def read(self) -> RunSnapshot:
+        """Return the run as it is now. Raises OSError only when the directory itself is gone."""
+        os.stat(self.layout.run)
+        numbers = self.layout.attempt_numbers()
+        events = self._read_events(numbers[-1:])
+        journal = self._journal.read()
+        return RunSnapshot(
+            path=self.layout.run,
+            taken=time.time(),
+            status=self._status(self.layout.run),
+            rows=self._read_rows(),
+            steps=self._read_steps(numbers),
+            journal=journal,
+            events=events,
+            checkpoints=self._list_checkpoints(),
+            args=self._args.get(),
+            phase=_last_phase(events),
+            started=_started(journal),
+            log_path=self.layout.attempt_log(numbers[-1]) if numbers else None,
+        )
+
+    def _read_rows(self) -> tuple[EpochRow, ...]:
+        rows: tuple[EpochRow, ...] = self._rows.get()
+        return rows
+
+    def _read_events(self, numbers: list[int]) -> tuple[Entry, ...]:
+        """Return the events of the newest attempt's ranks, by time."""
+        before = [log.entries for log in self._events.values()]
+        for number in numbers:
+            for rank in self.layout.ranks(number):
+                self._events.setdefault((number, rank), EntryLog(self.layout.events(number, rank)))
+        current = [log.read() for key, log in self._events.items() if key[0] in numbers]
+        if [id(entries) for entries in before] != [id(entries) for entries in current]:
+            merged = [entry for entries in current for entry in entries]
+            self._merged = tuple(sorted(merged, key=_time_of))
+            self._events = {key: log for key, log in self._events.items() if key[0] in numbers}
+        return self._merged
+
+    def _read_steps(self, numbers: list[int]) -> StepCurves:
+        changed = False
+        for number in numbers:
+            if number not in self._steps:
+                self._steps[number] = StepReader(self.layout.steps(number), self._store)
+            if number >= numbers[-1] - 1 or not self._steps[number].opened:
+                changed = self._steps[number].read() or changed
+        if changed:
+            self._curves = self._store.curves()
+        return self._curves
+
+    def _list_checkpoints(self) -> tuple[Checkpoint, ...]:
+        found = tuple(sorted(list_checkpoints(self.layout.weights), key=lambda item: -item.modified))
+        if found != self._listing:
+            self._listing = found
+        return self._listing
+
+
+def list_checkpoints(weights: Path) -> list[Checkpoint]:
+    """Return the .pt files in `weights`, in no order; a missing folder has none."""
+    found = []
+    try:
+        with os.scandir(weights) as entries:
+            for entry in entries:
+                if entry.name.endswith(".pt") and not entry.name.startswith("."):
+                    state = entry.stat()
+                    found.append(Checkpoint(weights / entry.name, state.st_size, state.st_mtime))
+    except OSError:
+        return found
+    return found
+
+
+def _time_of(entry: Entry) -> float:
+    t = entry.get("t")
+    return float(t) if isinstance(t, (int, float)) else 0.0
+
+
+def _last_phase(events: tuple[Entry, ...]) -> str:
+    for entry in reversed(events):
+        if entry["kind"] == "phase":
+            return str(entry.get("phase", ""))
+    return ""
+
+
+def _started(journal: tuple[Entry, ...]) -> float | None:
+    """Return when the newest attempt began."""
+    for entry in reversed(journal):
+        if entry["kind"] == "attempt_started":
+            return _time_of(entry)
+    return None

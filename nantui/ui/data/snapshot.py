@@ -1,0 +1,67 @@
+"""One look at a run: everything the screens draw, frozen, so that it can cross from a thread to the screen.
+
+A part that has not changed since the last look is the very same object, so `is` tells what to redraw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nantui.run.journal import Entry
+from nantui.run.results import EpochRow
+from nantui.run.status import RunStatus
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One file in weights/: `size` in bytes, `modified` in s since the epoch, `current` if it can be resumed from."""
+
+    path: Path
+    size: int
+    modified: float
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+@dataclass(frozen=True)
+class StepCurves:
+    """Per-step telemetry of the run: for each column, points over the running number of the step.
+
+    `columns` maps a name to (xs, ys); `skipped` are xs of skipped steps; `boundaries` xs where attempts
+    begin; `every` tells how many steps one point stands for where the history was thinned.
+    """
+
+    columns: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    losses: tuple[str, ...] = ()
+    skipped: tuple[float, ...] = ()
+    boundaries: tuple[float, ...] = ()
+    every: int = 1
+    last: dict[str, float] = field(default_factory=dict)
+    steps_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RunSnapshot:
+    """One look at one run, taken at `taken` (s since the epoch)."""
+
+    path: Path
+    taken: float
+    status: RunStatus
+    rows: tuple[EpochRow, ...] = ()
+    steps: StepCurves = field(default_factory=StepCurves)
+    journal: tuple[Entry, ...] = ()
+    events: tuple[Entry, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    args: dict[str, Any] = field(default_factory=dict)
+    phase: str = ""
+    started: float | None = None
+    log_path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The last two parts of the path, as people name a run."""
+        return "/".join(self.path.parts[-2:])

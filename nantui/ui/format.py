@@ -1,0 +1,84 @@
+"""Numbers, times and names as people read them: aligned, with units, harmless whatever a file holds."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import PurePath
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_HARMFUL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb]"
+)
+NOTHING = "-"
+
+
+def clean(text: object, longest: int = 400) -> str:
+    """Return `text` on one line without escape sequences, control characters or direction overrides."""
+    plain = str(text)[: longest * 4].replace("\t", "    ")
+    plain = _HARMFUL.sub("", _ESCAPES.sub("", plain))
+    return plain if len(plain) <= longest else plain[: longest - 2] + ".."
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return `value` with about `digits` significant digits, never longer than 9 characters."""
+    if value is None:
+        return NOTHING
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 10**6 or size < 10**-3:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(size)))
+    return f"{value:.{min(decimals, 5)}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a span with its two largest units, e.g. `2 h 14 min`."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    seconds = max(0, int(round(seconds)))
+    days, rest = divmod(seconds, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def age(seconds: float) -> str:
+    """Return how long ago, with one unit, at most 5 characters: `12 s`, `3 min`, `2 h`, `5 d`."""
+    for limit, unit, word in ((86400, 86400, "d"), (3600, 3600, "h"), (60, 60, "m")):
+        if seconds >= limit:
+            return f"{int(seconds // unit)} {word}"
+    return f"{max(0, int(seconds))} s"
+
+
+def size(count: float | None) -> str:
+    """Return a number of bytes with one decimal and a decimal unit, at most 8 characters."""
+    if count is None or not math.isfinite(count):
+        return NOTHING
+    for limit, unit in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= limit:
+            return f"{count / limit:.1f} {unit}"
+    return f"{int(count)} B"
+
+
+def gigabytes(used: float, total: float | None = None) -> str:
+    """Return memory in GB, e.g. `21.4 / 80.0 GB`; inputs are GB."""
+    return f"{used:.1f} GB" if total is None else f"{used:.1f} / {total:.1f} GB"
+
+
+def short_path(path: PurePath, parts: int = 2) -> str:
+    """Return the last `parts` parts of a path, cleaned."""
+    return clean("/".join(path.parts[-parts:]), 200)
+
+
+def count(amount: int, word: str) -> str:
+    """Return `1 epoch`, `4 epochs`."""
+    return f"{amount:,} {word}{'' if amount == 1 else 's'}"

@@ -1,0 +1,62 @@
+"""The few signs that are not letters, once for terminals with them and once in plain ASCII.
+
+Only characters that are one cell wide everywhere are used: box drawing lines, dots and arrows of
+"ambiguous" width are two cells wide in many East Asian set-ups and break every column after them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """One set of signs. `meter` is (full, half, empty)."""
+
+    name: str
+    rule: str
+    good: str
+    bad: str
+    warn: str
+    busy: str
+    unknown: str
+    cursor: str
+    mark: str
+    skip: str
+    rollback: str
+    above: str
+    more: str
+    left: str
+    right: str
+    then: str
+    separator: str
+    meter: tuple[str, str, str]
+    dot: str
+    best: str
+    braille: bool
+
+
+UNICODE = Glyphs(
+    name="unicode", rule="╌", good="✓", bad="✗", warn="⚠", busy="◌", unknown="?", cursor="▸", mark="▪",
+    skip="▴", rollback="↩", above="▴", more="⋯", left="◂", right="▸", then="➜", separator="╎",
+    meter=("⣿", "⡇", "⣀"), dot="▪", best="✦", braille=True,
+)  # fmt: skip
+ASCII = Glyphs(
+    name="ascii", rule="-", good="+", bad="x", warn="!", busy="~", unknown="?", cursor=">", mark="#",
+    skip="^", rollback="<", above="^", more="..", left="<", right=">", then="->", separator="|",
+    meter=("#", "=", "."), dot="*", best="*", braille=False,
+)  # fmt: skip
+SAMPLE = "⠑⠢⣀⣀⠤⠒⠉ ⣿⣿⡇⣀ ✓ ✗ ⚠ ▸ ➜ ↩ ✦ ╌╎"
+
+
+def choose(ascii_only: bool) -> Glyphs:
+    """Return the set for this terminal."""
+    return ASCII if ascii_only else UNICODE
+
+
+def meter(share: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
+    """Return the filled and the empty part of a meter `width` cells wide for a share from 0 to 1."""
+    full, half, empty = glyphs.meter
+    halves = round(min(1.0, max(0.0, share)) * width * 2)
+    filled = full * (halves // 2) + half * (halves % 2)
+    return filled, empty * (width - len(filled))

@@ -1,0 +1,81 @@
+"""Text with meaning instead of colours: a span is (text, ink), a line is a list of spans.
+
+What is drawn is decided without a terminal library, so that it is tested as text; the inks get their
+colours from styles/ink.tcss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.cells import cell_len, set_cell_size
+
+Span = tuple[str, str]
+Line = list[Span]
+
+INKS = (
+    "text", "muted", "faint", "strong", "accent", "good", "bad", "warn", "info", "train", "val", "extra", "old",
+    "key", "title", "cursor", "alarm", "alarm-key", "pill-good", "pill-bad", "pill-warn", "pill-info", "pill-muted",
+    "chosen", "rule", "grid",
+)  # fmt: skip
+
+
+def width(line: Iterable[Span]) -> int:
+    """Return the cells a line takes."""
+    return sum(cell_len(text) for text, _ in line)
+
+
+def fit(line: Line, cells: int) -> Line:
+    """Return `line` cut to at most `cells` cells, with two dots where something was cut."""
+    if width(line) <= cells:
+        return line
+    kept: Line = []
+    left = max(0, cells - 2)
+    for text, ink in line:
+        needed = cell_len(text)
+        if needed > left:
+            kept.append((set_cell_size(text, left), ink))
+            break
+        kept.append((text, ink))
+        left -= needed
+    return [*kept, (".." if cells >= 2 else "." * cells, "muted")]
+
+
+def spread(left: Line, right: Line, cells: int, filler: str = " ", ink: str = "rule") -> Line:
+    """Return `left` and `right` at the ends of a line of `cells` cells; `right` goes first when space is short."""
+    gap = cells - width(left) - width(right)
+    if gap < 2:
+        return (
+            fit(left, cells)
+            if width(left) + 4 > cells
+            else spread(left, fit(right, cells - width(left) - 2), cells)
+        )
+    space = " " * gap if filler == " " else f" {filler * (gap - 2)} "
+    return [*left, (space, ink), *right]
+
+
+def column(text: str, cells: int, right: bool = False) -> str:
+    """Return `text` in exactly `cells` cells."""
+    needed = cell_len(text)
+    if needed > cells:
+        return set_cell_size(text, max(0, cells - 2)) + ".."[:cells]
+    return " " * (cells - needed) + text if right else text + " " * (cells - needed)
+
+
+def plain(line: Iterable[Span]) -> str:
+    """Return only the text of a line."""
+    return "".join(text for text, _ in line)
+
+
+def wrap(text: str, cells: int, ink: str = "text", indent: str = "") -> list[Line]:
+    """Return `text` broken at spaces into lines of at most `cells` cells, later ones indented."""
+    lines: list[Line] = []
+    current = ""
+    for word in text.split():
+        lead = indent if lines else ""
+        trial = f"{current} {word}" if current else f"{lead}{word}"
+        if current and cell_len(trial) > cells:
+            lines.append([(current, ink)])
+            trial = f"{indent}{word}"
+        current = trial
+    return [*lines, [(current, ink)]] if current else lines or [[]]

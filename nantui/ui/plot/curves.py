@@ -1,0 +1,128 @@
+"""What a chart is given: curves with gaps where a value was not finite, and marks along the x axis."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart. `xs` rise; a non-finite y is a gap. `ink` names its colour."""
+
+    name: str
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+    ink: str = "train"
+    dashed: bool = False
+
+    @property
+    def last(self) -> float | None:
+        """The newest value, finite or not."""
+        return self.ys[-1] if self.ys else None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened at `x`: kind is `incident`, `skip`, `rollback`, `attempt` or `cursor`."""
+
+    x: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class View:
+    """How to look at curves: the x range (None is all of it), log scale, smoothing, all of the y range."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    smooth: int = 0
+    whole: bool = False
+    cursor: float | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Curves with their marks, ready to be drawn; equal pictures need not be drawn again."""
+
+    title: str
+    curves: tuple[Curve, ...]
+    marks: tuple[Mark, ...] = ()
+    unit: str = ""
+    x_name: str = "epoch"
+    integers: bool = False
+    floor: float | None = None
+    empty: str = "nothing yet"
+    view: View = field(default_factory=View)
+
+
+def window(curve: Curve, low: float, high: float) -> Curve:
+    """Return the part of `curve` from `low` to `high`, with one point more at either side."""
+    first = max(0, bisect_left(curve.xs, low) - 1)
+    last = bisect_right(curve.xs, high) + 1
+    return Curve(curve.name, curve.xs[first:last], curve.ys[first:last], curve.ink, curve.dashed)
+
+
+def smooth(ys: Sequence[float], strength: int) -> tuple[float, ...]:
+    """Return the exponential mean over about `strength` points, corrected at the start; gaps stay gaps."""
+    if strength < 2:
+        return tuple(ys)
+    keep = 1 - 1 / strength
+    mean = weight = 0.0
+    smoothed = []
+    for value in ys:
+        if not math.isfinite(value):
+            smoothed.append(value)
+            continue
+        mean = keep * mean + (1 - keep) * value
+        weight = keep * weight + (1 - keep)
+        smoothed.append(mean / weight)
+    return tuple(smoothed)
+
+
+def thin(xs: Sequence[float], ys: Sequence[float], columns: int) -> list[tuple[float, float]]:
+    """Return at most about two points a column, the smallest and the largest, so that peaks stay visible.
+
+    A column that holds a non-finite value also gets a NaN point, so that the gap stays visible too.
+    """
+    if len(xs) <= 2 * columns or columns < 1 or xs[-1] <= xs[0]:
+        return list(zip(xs, ys, strict=True))
+    scale = columns / (xs[-1] - xs[0])
+    points: list[tuple[float, float]] = []
+    start = 0
+    while start < len(xs):
+        column = int((xs[start] - xs[0]) * scale)
+        end = start + 1
+        while end < len(xs) and int((xs[end] - xs[0]) * scale) == column:
+            end += 1
+        points.extend(_extremes(xs[start:end], ys[start:end]))
+        start = end
+    return points
+
+
+def _extremes(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
+    finite = [(y, x) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+    gap = [(xs[-1], math.nan)] if len(finite) < len(ys) else []
+    if not finite:
+        return gap
+    low, high = min(finite), max(finite)
+    pair = sorted({(low[1], low[0]), (high[1], high[0])})
+    return [*pair, *gap]
+
+
+def finite_values(curves: Iterable[Curve]) -> list[float]:
+    """Return every finite y of `curves`."""
+    return [y for curve in curves for y in curve.ys if math.isfinite(y)]
+
+
+def nearest(curve: Curve, x: float) -> tuple[float, float] | None:
+    """Return the point of `curve` nearest to `x`."""
+    if not curve.xs:
+        return None
+    right = bisect_left(curve.xs, x)
+    candidates = [index for index in (right - 1, right) if 0 <= index < len(curve.xs)]
+    best = min(candidates, key=lambda index: abs(curve.xs[index] - x))
+    return curve.xs[best], curve.ys[best]

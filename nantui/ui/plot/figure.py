@@ -1,0 +1,165 @@
+"""A picture drawn into a number of cells: y labels on the left, a row of x labels below, marks, a readout."""
+
+from __future__ import annotations
+
+import math
+
+from nantui.ui.format import number
+from nantui.ui.glyphs import Glyphs
+from nantui.ui.ink import Line, fit, spread, width
+from nantui.ui.plot.canvas import Canvas
+from nantui.ui.plot.curves import Curve, Picture, finite_values, nearest, smooth, thin, window
+from nantui.ui.plot.scale import Scale, limits, linear_ticks, tick_label
+
+LABELS = 6
+MARK_INKS = {"incident": "bad", "skip": "warn", "rollback": "info", "attempt": "faint", "cursor": "accent"}
+
+
+def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line]:
+    """Return `rows` lines of at most `columns` cells: title with the newest values, plot, x labels."""
+    if rows < 1 or columns < 8:
+        return [[] for _ in range(rows)]
+    shown = [curve for curve in picture.curves if curve.xs]
+    if not shown or rows < 4:
+        empty: list[Line] = [[(picture.empty, "muted")]] if not shown else []
+        lines = [_title(picture, columns, glyphs), *empty]
+        return (lines + [[] for _ in range(rows)])[:rows]
+    across = x_range(picture)
+    curves = [_prepare(curve, picture, across) for curve in shown]
+    view = picture.view
+    scale = limits(finite_values(curves), log=view.log, whole=view.whole, floor=picture.floor)
+    canvas = Canvas(columns - LABELS, rows - 2, glyphs.braille)
+    _grid(canvas, scale, glyphs)
+    for curve in curves:
+        _plot(canvas, curve, scale, across, glyphs)
+    _marks(canvas, picture, across, glyphs)
+    plot = [
+        [(label, "muted"), *line] for label, line in zip(_labels(canvas, scale), canvas.lines(), strict=True)
+    ]
+    return [_title(picture, columns, glyphs), *plot, _x_labels(picture, across, columns)]
+
+
+def x_range(picture: Picture) -> tuple[float, float]:
+    """Return the first and the last x that is shown."""
+    firsts = [curve.xs[0] for curve in picture.curves if curve.xs]
+    lasts = [curve.xs[-1] for curve in picture.curves if curve.xs]
+    low = min(firsts, default=0.0) if picture.view.low is None else picture.view.low
+    high = max(lasts, default=1.0) if picture.view.high is None else picture.view.high
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _prepare(curve: Curve, picture: Picture, across: tuple[float, float]) -> Curve:
+    ys = smooth(curve.ys, picture.view.smooth)
+    return window(Curve(curve.name, curve.xs, ys, curve.ink, curve.dashed), *across)
+
+
+def _grid(canvas: Canvas, scale: Scale, glyphs: Glyphs) -> None:
+    """A faint dot at every fourth cell of a tick's row: enough to read a height by."""
+    for tick in scale.ticks(max(2, canvas.rows // 3)):
+        row = _row_of(scale, tick, canvas.rows)
+        for column in range(1, canvas.columns, 4):
+            canvas.background(column, row, "⠄" if glyphs.braille else ".", "grid")
+
+
+def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float], glyphs: Glyphs) -> None:
+    low, high = across
+    previous: tuple[int, int] | None = None
+    alone = True
+    for x, y in thin(curve.xs, curve.ys, canvas.columns):
+        column = round((x - low) / (high - low) * (canvas.width - 1))
+        if not math.isfinite(y):
+            previous = None
+            if low <= x <= high:
+                canvas.sign(column // (2 if canvas.braille else 1), canvas.rows - 1, glyphs.bad, "bad")
+            continue
+        share = scale.place(y)
+        if share > 1.0 and low <= x <= high:
+            canvas.sign(column // (2 if canvas.braille else 1), 0, glyphs.above, curve.ink)
+        point = (column, round((1 - min(1.4, max(-0.4, share))) * (canvas.height - 1)))
+        if previous is not None:
+            canvas.line(previous, point, curve.ink, curve.dashed)
+            alone = False
+        else:
+            canvas.dot(*point, curve.ink)
+        previous = point
+    if alone and previous is not None:
+        canvas.sign(previous[0] // (2 if canvas.braille else 1), previous[1] // 4, glyphs.dot, curve.ink)
+
+
+def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
+    low, high = across
+    signs = {
+        "incident": glyphs.bad,
+        "skip": glyphs.skip,
+        "rollback": glyphs.rollback,
+        "attempt": glyphs.separator,
+    }
+    for mark in picture.marks:
+        if low <= mark.x <= high:
+            column = round((mark.x - low) / (high - low) * (canvas.columns - 1))
+            canvas.sign(
+                column, canvas.rows - 1, signs.get(mark.kind, glyphs.mark), MARK_INKS.get(mark.kind, "muted")
+            )
+    cursor = picture.view.cursor
+    if cursor is not None and low <= cursor <= high:
+        column = round((cursor - low) / (high - low) * (canvas.columns - 1))
+        for row in range(canvas.rows):
+            canvas.sign(column, row, glyphs.separator, "accent")
+
+
+def _row_of(scale: Scale, value: float, rows: int) -> int:
+    return round((1 - scale.place(value)) * (rows * 4 - 1)) // 4
+
+
+def _labels(canvas: Canvas, scale: Scale) -> list[str]:
+    labels = [" " * LABELS] * canvas.rows
+    for tick in scale.ticks(max(2, canvas.rows // 3)):
+        row = _row_of(scale, tick, canvas.rows)
+        if 0 <= row < canvas.rows:
+            labels[row] = f"{tick_label(tick):>{LABELS - 1}.{LABELS - 1}} "
+    return labels
+
+
+def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
+    values: Line = []
+    for curve in picture.curves:
+        if curve.ink == "old" or not curve.ys:
+            continue
+        value, ink = _readout(curve, picture)
+        values += [("  " if values else "", "text"), (f"{curve.name} ", curve.ink), (value, ink)]
+    if picture.unit and values:
+        values.append((f" {picture.unit}", "muted"))
+    flags = [
+        word
+        for word, on in (("log", picture.view.log), (f"mean {picture.view.smooth}", picture.view.smooth > 1))
+        if on
+    ]
+    title: Line = [(picture.title, "title"), (f" {' '.join(flags)}" if flags else "", "muted")]
+    if width(title) + width(values) + 2 > columns:
+        values = (
+            [span for span in values if span[1] not in ("train", "val", "extra")] if columns < 24 else values
+        )
+    return fit(spread(title, values, columns, glyphs.rule), columns)
+
+
+def _readout(curve: Curve, picture: Picture) -> tuple[str, str]:
+    value = curve.last
+    if picture.view.cursor is not None and (point := nearest(curve, picture.view.cursor)):
+        value = point[1]
+    return number(value), "bad" if value is not None and not math.isfinite(value) else "strong"
+
+
+def _x_labels(picture: Picture, across: tuple[float, float], columns: int) -> Line:
+    """Put round x values under their columns, the name of the axis at the far left."""
+    low, high = across
+    cells = columns - LABELS
+    text = [" "] * columns
+    for tick in linear_ticks(low, high, max(2, cells // 10), whole=True):
+        label = f"{tick:,.0f}" if abs(tick) < 10**6 else f"{tick / 10**6:g}M"
+        start = LABELS + round((tick - low) / (high - low) * (cells - 1)) - len(label) // 2
+        start = max(LABELS, min(start, columns - len(label)))
+        if all(character == " " for character in text[max(0, start - 1) : start + len(label) + 1]):
+            text[start : start + len(label)] = label
+    name = picture.x_name[: LABELS - 1]
+    text[: len(name)] = name
+    return [("".join(text), "muted")]

@@ -1,0 +1,102 @@
+"""Where values land on an axis: limits that one outlier cannot ruin, and few, round ticks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nantui.ui.format import number
+
+STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values from `low`..`high` to 0..1; with `log`, by their logarithm (both limits positive)."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Return where `value` lies, 0 at `low`, 1 at `high`, beyond for values outside."""
+        if self.log:
+            if value <= 0:
+                return -1.0
+            span = math.log(self.high / self.low)
+            return math.log(value / self.low) / span if span else 0.5
+        span = self.high - self.low
+        return (value - self.low) / span if span else 0.5
+
+    def ticks(self, most: int) -> list[float]:
+        """Return at most `most` round values inside the limits, rising."""
+        return _log_ticks(self.low, self.high, most) if self.log else linear_ticks(self.low, self.high, most)
+
+
+def linear_ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
+    """Return at most `most` round values from `low` to `high`."""
+    if most < 1 or not high > low:
+        return [low]
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    for factor in (*STEPS, 20.0, 50.0):
+        step = factor * power
+        if whole and (step < 1 or step != int(step)):
+            continue
+        first = math.ceil(low / step - 1e-9)
+        last = math.floor(high / step + 1e-9)
+        if 0 <= last - first < most:
+            return [index * step for index in range(first, last + 1)]
+    return [low]
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    decades = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    ticks = [10.0**power for power in decades]
+    if len(ticks) < 2:
+        return linear_ticks(low, high, most)
+    every = math.ceil(len(ticks) / most)
+    return ticks[::every]
+
+
+def limits(values: Sequence[float], *, log: bool, whole: bool, floor: float | None = None) -> Scale:
+    """Return the scale for finite `values`: outliers beyond the bulk are left outside unless `whole`."""
+    if log:
+        values = [value for value in values if value > 0]
+    if not values:
+        return Scale(0.1, 1.0, True) if log else Scale(0.0, 1.0)
+    low, high = (min(values), max(values)) if whole else _bulk(sorted(values))
+    if log:
+        return Scale(low / 1.1, high * 1.1, True)
+    margin = (high - low) * 0.05 or abs(high) * 0.1 or 0.5
+    bottom = low - margin
+    if floor is not None and low >= floor:
+        bottom = max(floor, bottom)
+    return Scale(bottom, high + margin)
+
+
+def _bulk(ordered: Sequence[float]) -> tuple[float, float]:
+    """Return the range of all values, or without the outermost 2 % where those lie far out."""
+    low, high = ordered[0], ordered[-1]
+    if len(ordered) < 12:
+        middle = ordered[len(ordered) // 2]
+        inner = ordered[-2]
+        return low, (inner if high > inner + 8 * max(inner - low, abs(middle) * 0.05) else high)
+    cut = max(1, len(ordered) // 50)
+    inner_low, inner_high = ordered[cut], ordered[-1 - cut]
+    spread = max(inner_high - inner_low, abs(inner_high) * 0.02)
+    return (
+        inner_low if inner_low - low > 1.5 * spread else low,
+        inner_high if high - inner_high > 1.5 * spread else high,
+    )
+
+
+def tick_label(value: float) -> str:
+    """Return a tick as short as it can be, at most 6 characters."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 10**4 or size < 10**-3:
+        return number(value, 2)
+    return f"{value:.4f}".rstrip("0").rstrip(".")

@@ -1,0 +1,48 @@
+"""What every screen has: a way back, a line to say something in, and keys that explain themselves."""
+
+from __future__ import annotations
+
+from typing import ClassVar, cast
+
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen, Screen
+
+from nantui.ui.widgets.keybar import KeyBar
+
+
+class Speaking:
+    """Says things in the key bar of a screen."""
+
+    def say(self, text: str, ink: str = "info") -> None:
+        """Show one line for a few seconds."""
+        for bar in cast(Screen[None], self).query(KeyBar):
+            bar.say(text, ink)
+
+
+class BaseScreen(Speaking, Screen[None]):
+    """A full screen; Esc goes back where there is something to go back to."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "back", show=False),
+        Binding("tab", "app.focus_next", "next panel", show=False),
+        Binding("shift+tab", "app.focus_previous", "previous panel", show=False),
+    ]
+
+    def action_back(self) -> None:
+        """Return to the screen before."""
+        if len(self.app.screen_stack) > 2:
+            self.app.pop_screen()
+
+
+class Dialog(Speaking, ModalScreen[object]):
+    """A dialog over a screen; Esc cancels."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "cancel", show=False),
+        Binding("tab,right,l", "app.focus_next", "next", show=False),
+        Binding("shift+tab,left,h", "app.focus_previous", "previous", show=False),
+    ]
+
+    def action_cancel(self) -> None:
+        """Close the dialog; nothing is done."""
+        self.dismiss(None)

@@ -1,0 +1,233 @@
+"""The run's settings: all arguments in groups, checked as they are typed, saved for the next start or resume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import Input
+
+from nantui.errors import UserError
+from nantui.ui.data import editor
+from nantui.ui.data.draft import Draft
+from nantui.ui.data.plans import pending_edits
+from nantui.ui.ink import Line
+from nantui.ui.messages import Answer
+from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.config_actions import ConfigActions
+from nantui.ui.watch import find_out
+from nantui.ui.widgets.document import Document
+from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.listing import Listing
+from nantui.ui.widgets.title import Title
+
+if TYPE_CHECKING:
+    from nantui.ui.screens.run import RunScreen
+
+KEYS = (
+    ("Esc", "back", True), ("Enter", "edit", True), ("w", "save", True), ("p", "presets", True), ("/", "search", True),
+    ("C", "changed only", True), ("u", "undo", True), ("s", "save and start/resume", True), ("y", "copy", True), ("?", "help", True),
+)  # fmt: skip
+
+
+class ConfigScreen(ConfigActions, BaseScreen):
+    """A list of settings beside what is known about the one under the cursor."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "search", "search by name or description", show=False),
+        Binding("space", "next_value", "the next choice, or yes and no", show=False),
+        Binding("C", "changed_only", "only what was changed, or everything", show=False),
+        Binding("p", "presets", "apply presets to the draft", show=False),
+        Binding("u,ctrl+z", "undo", "undo the last change of the draft", show=False),
+        Binding("backspace,delete", "reset", "back to what is in effect", show=False),
+        Binding("w,ctrl+s", "save", "save for the next start or resume", show=False),
+        Binding("s", "start", "save, and start or resume with it", show=False),
+        Binding("n", "save_preset", "save the draft as a preset of your own", show=False),
+        Binding("y", "copy", "copy the draft as Python, also over SSH", show=False),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+
+    def __init__(self, over: RunScreen) -> None:
+        super().__init__()
+        self.over = over
+        self.schema: Any = None
+        self.draft: Draft | None = None
+        self.findings: list[Any] = []
+        self.wanted, self.only_changed = "", False
+        self.entries: list[editor.Entry] = []
+        self.editing = ""
+
+    def compose(self) -> ComposeResult:
+        yield Title(lambda width: self._title())
+        with Container(id="config"):
+            yield Listing(id="settings", empty="reading the installed Ultralytics' settings..")
+            yield Document(id="about", write=self._about)
+        yield Input(id="edit")
+        yield KeyBar(KEYS)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).display = False
+        self.query_one("#settings", Listing).focus()
+        find_out("schema", self._read, self.post_message)
+
+    def _read(self) -> tuple[Any, dict[str, Any]]:
+        from nantui.run.layout import RunLayout
+        from nantui.run.spec import read_spec
+
+        schema = self.over.cockpit.backend.schema()
+        snapshot = self.over.snapshot
+        spec = read_spec(RunLayout(self.over.run_path).spec)
+        args = snapshot.args if snapshot is not None else {}
+        return schema, editor.original_of(schema, args, spec, pending_edits(snapshot))
+
+    def on_answer(self, message: Answer) -> None:
+        if message.about == "schema":
+            self._take_schema(message)
+        elif message.about == "presets-applied":
+            self.take_presets(message)
+        elif message.problem:
+            self.say(message.problem, "bad")
+        elif message.about == "saved":
+            self.say(str(message.value), "good")
+
+    def _take_schema(self, message: Answer) -> None:
+        if message.problem:
+            self.query_one("#settings", Listing).empty = message.problem
+            self.query_one("#settings", Listing).show([], lambda row, width: [])
+            return
+        self.schema, original = message.value
+        self.draft = Draft(self.over.run_path, original)
+        if self.draft.changes:
+            self.say(
+                f"a draft of {len(self.draft.changes)} changes was kept from last time; u and Backspace take them back"
+            )
+        self.refresh_rows()
+        self.query_one("#settings", Listing).go(1)
+
+    def refresh_rows(self) -> None:
+        """Show the rows again: the draft, the search or the view has changed."""
+        if self.draft is None:
+            return
+        from nantui.settings.lint import lint
+
+        self.findings = lint(self.draft.whole())
+        grave = {finding.name: finding.severity for finding in reversed(self.findings)}
+        self.entries = editor.entries(self.schema, self.draft, self.wanted, self.only_changed)
+        draft, glyphs, shown = self.draft, self.over.cockpit.glyphs, self.entries
+        listing = self.query_one("#settings", Listing)
+        listing.empty = (
+            "no setting matches" if self.wanted else "nothing is changed" if self.only_changed else ""
+        )
+        listing.show(
+            [entry.key for entry in shown],
+            lambda row, width: editor.row(shown[row], draft, grave, glyphs, width),
+        )
+        self.query_one(Document).remake()
+        self.query_one(Title).redraw()
+
+    @property
+    def entry(self) -> editor.Entry | None:
+        """The row under the cursor."""
+        row = self.query_one("#settings", Listing).cursor
+        return self.entries[row] if 0 <= row < len(self.entries) else None
+
+    def _title(self) -> list[Line]:
+        count = len(self.draft.changes) if self.draft is not None else 0
+        version = f"Ultralytics {self.schema.version}" if self.schema is not None else ""
+        changed: Line = (
+            [(f"   {count} changed, not saved", "warn")] if count else [("   as in effect", "muted")]
+        )
+        narrowed = (
+            f"   search {self.wanted!r}" if self.wanted else "   changed only" if self.only_changed else ""
+        )
+        return [
+            [
+                ("settings ", "title"),
+                (self.over.run_path.name, "strong"),
+                *changed,
+                (narrowed, "info"),
+                (f"   {version}", "faint"),
+            ]
+        ]
+
+    def _about(self, width: int) -> list[Line]:
+        return editor.about(self.entry, self.draft, self.findings, width) if self.draft is not None else []
+
+    def on_listing_moved(self, message: Listing.Moved) -> None:
+        if message.listing.id == "settings":
+            self.query_one(Document).remake()
+
+    def on_listing_chosen(self, message: Listing.Chosen) -> None:
+        entry = self.entry
+        if (
+            message.listing.id == "settings"
+            and entry is not None
+            and entry.field is not None
+            and self.draft is not None
+        ):
+            self.open_input(entry.field.name, f"{entry.field.name} = ", self._shown(entry.field.name))
+
+    def _shown(self, name: str) -> str:
+        from nantui.settings.values import show_value
+
+        return show_value(self.draft.value(name)) if self.draft is not None else ""
+
+    def open_input(self, editing: str, placeholder: str, value: str) -> None:
+        """Show the input line for `editing`: a setting, `/` for the search, `#` for a preset's name."""
+        field = self.query_one(Input)
+        self.editing = editing
+        field.placeholder, field.value, field.display = placeholder, value, True
+        field.focus()
+        field.action_end()
+
+    def close_input(self) -> None:
+        """Put the input line away."""
+        self.editing = ""
+        self.query_one(Input).display = False
+        self.query_one("#settings", Listing).focus()
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        if self.editing == "/":
+            self.wanted = message.value
+            self.refresh_rows()
+        elif self.editing and self.editing != "#" and message.input.display:
+            self._check(message.value)
+
+    def _check(self, text: str) -> Any:
+        """Say at once whether the value would do; returns it checked, or raises UserError."""
+        try:
+            value = self.schema.parse_assignments([f"{self.editing}={text}"])[self.editing]
+        except UserError as error:
+            self.say(str(error), "bad")
+            return error
+        remark = next((one.text for one in self._lint_with(value) if one.name == self.editing), "")
+        self.say(remark or f"{self.editing}: fine", "warn" if remark else "good")
+        return value
+
+    def _lint_with(self, value: Any) -> list[Any]:
+        from nantui.settings.lint import lint
+
+        return lint({**(self.draft.whole() if self.draft is not None else {}), self.editing: value})
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        if self.editing == "#":
+            self.write_preset(message.value)
+        elif self.editing != "/" and self.draft is not None:
+            value = self._check(message.value)
+            if isinstance(value, UserError):
+                return
+            self.draft.set({self.editing: value})
+        self.close_input()
+        self.refresh_rows()
+
+    def action_back(self) -> None:
+        """Put the input line away, then the search, then the screen; the draft is kept."""
+        if self.query_one(Input).display:
+            self.close_input()
+        elif self.wanted:
+            self.wanted = ""
+            self.refresh_rows()
+        else:
+            super().action_back()

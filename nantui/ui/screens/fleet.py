@@ -1,0 +1,75 @@
+"""All runs below a directory, live; Enter opens one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from nantui.run.status import RunStatus
+from nantui.ui.ink import Line
+from nantui.ui.messages import FleetRead
+from nantui.ui.screens.base import BaseScreen
+from nantui.ui.watch import FleetWatcher
+from nantui.ui.widgets.fleet import FleetList
+from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.title import Title
+
+KEYS = (
+    ("?", "help", True),
+    (":", "commands", True),
+    ("q", "quit", True),
+    ("Enter", "open", True),
+    ("S", "sort", True),
+)
+
+
+class FleetScreen(BaseScreen):
+    """One line per run."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("S", "sort", "sort by state, name, epoch or time left", show=False)
+    ]
+
+    def __init__(self, top: Path) -> None:
+        super().__init__()
+        self.top = top
+        self._watcher: FleetWatcher | None = None
+        self._arrived = time.monotonic()
+
+    def compose(self) -> ComposeResult:
+        yield Title(lambda width: self._title())
+        yield FleetList()
+        yield KeyBar(KEYS)
+
+    def on_mount(self) -> None:
+        self.query_one(FleetList).focus()
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self._watcher = FleetWatcher(self.top, self.app.backend, self.post_message)  # type: ignore[attr-defined]
+        self._watcher.start()
+
+    def on_unmount(self) -> None:
+        if self._watcher is not None:
+            self._watcher.stop()
+
+    def _title(self) -> list[Line]:
+        rows = self.query_one(FleetList).statuses
+        return [[("nantui ", "accent"), (str(self.top), "strong"), (f"   {len(rows)} runs", "muted")]]
+
+    def on_fleet_read(self, message: FleetRead) -> None:
+        self.query_one(FleetList).show_statuses(message.statuses)
+        self.query_one(Title).redraw()
+
+    def on_listing_chosen(self, message: FleetList.Chosen) -> None:
+        status: RunStatus | None = self.query_one(FleetList).status
+        if status is not None:
+            self.app.open_run(status.path)  # type: ignore[attr-defined]
+
+    def action_sort(self) -> None:
+        """Sort by the next column."""
+        self.say(f"sorted by {self.query_one(FleetList).sort_on()}")

@@ -1,0 +1,197 @@
+"""R: what will be stopped and moved, which epoch comes back, what it costs, which settings change and why.
+
+Nothing is done here: the dialog leaves one command for the supervisor and then shows what becomes of it.
+Closing it, or the terminal, changes nothing about that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+
+from nantui.run.spool import Command
+from nantui.ui.data import plans
+from nantui.ui.data.progress import Progress, follow
+from nantui.ui.ink import Line
+from nantui.ui.messages import Answer
+from nantui.ui.screens.base import Dialog
+from nantui.ui.watch import find_out
+from nantui.ui.widgets.candidates import Candidates
+from nantui.ui.widgets.choice import Choice
+from nantui.ui.widgets.document import Document
+from nantui.ui.widgets.title import Title
+
+if TYPE_CHECKING:
+    from nantui.ui.screens.run import RunScreen
+
+VERBS = {"recover": "Recover", "rollback": "Roll back"}
+TITLES = {
+    "recover": "Recover: stop, go back to a clean checkpoint, change settings, resume",
+    "rollback": "Roll back to a clean checkpoint; nothing is started",
+}
+PLANNING, ASKING, WORKING, DONE, FAILED = "planning", "asking", "working", "done", "failed"
+
+
+class RecoverDialog(Dialog):
+    """Shows a plan, asks once, then shows progress and what is in effect."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "confirm", "confirm", show=False),
+        Binding("n", "cancel", "cancel", show=False),
+        Binding("p", "presets", "choose presets to apply", show=False),
+        Binding("u", "undo", "undo a finished rollback", show=False),
+    ]
+
+    def __init__(
+        self, over: RunScreen, kind: str, presets: Sequence[str] | None = None, to: str | None = None
+    ) -> None:
+        super().__init__()
+        self.over, self.kind = over, kind
+        self.presets, self.to = None if presets is None else tuple(presets), to
+        self.phase = PLANNING
+        self.plan: Any = None
+        self.problem = ""
+        self.command: Command | None = None
+        self.progress: Progress | None = None
+
+    def compose(self) -> ComposeResult:
+        with Container(classes="dialog tall", id="recover"):
+            yield Title(self._heading, id="recover-title")
+            yield Candidates()
+            yield Document(id="plan", write=self._write)
+            yield Choice((("cancel", "Cancel", "Esc"),))
+
+    def on_mount(self) -> None:
+        self.query_one(Choice).focus()
+        self.watch(self.over, "snapshot", self._follow, init=False)
+        self.make_plan()
+
+    def make_plan(self) -> None:
+        """Ask for a plan in a thread; the answer comes as a message."""
+        self.phase = PLANNING
+        self._redraw()
+        find_out("plan", self._plan, self.post_message)
+
+    def _plan(self) -> Any:
+        """Without a choice of presets the evidence proposes some; edits that wait come on top."""
+        backend, run, to = self.over.cockpit.backend, self.over.run_path, self.to
+        edits = plans.pending_edits(self.over.snapshot)
+        if self.presets is not None:
+            return backend.plan(run, to, edits, self.presets)
+        proposed = backend.plan(run, to, None, ())
+        if not edits:
+            return proposed
+        return backend.plan(run, to, plans.options(proposed, edits)["set"], proposed.presets)
+
+    def on_answer(self, message: Answer) -> None:
+        if message.about != "plan" or self.phase != PLANNING:
+            return
+        self.plan, self.problem = message.value, message.problem
+        self.phase = ASKING
+        verb = (("confirm", VERBS[self.kind], "y"),) if self.plan is not None else ()
+        self.query_one(Choice).offer((("cancel", "Cancel", "Esc"), *verb))
+        if self.plan is not None:
+            self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
+        self._redraw()
+
+    def _heading(self, width: int) -> list[Line]:
+        words = {
+            PLANNING: ("  working out a plan..", "muted"),
+            WORKING: ("  under way; closing this changes nothing", "info"),
+            DONE: ("  done", "good"),
+            FAILED: ("  failed", "bad"),
+        }
+        return [
+            [(TITLES[self.kind], "title")],
+            [
+                words.get(
+                    self.phase, ("  choose a restore point with j and k; nothing has been done yet", "muted")
+                )
+            ],
+        ]
+
+    def _write(self, width: int) -> list[Line]:
+        if self.progress is not None and self.phase in (WORKING, DONE, FAILED):
+            return plans.describe_progress(self.progress, self.glyphs, width)
+        if self.problem:
+            return plans.describe_problem(self.problem, width)
+        if self.plan is None:
+            return [[("reading checkpoints and history..", "muted")]]
+        return plans.describe(self.plan, self.kind, self.over.snapshot, self.glyphs, width)
+
+    @property
+    def glyphs(self) -> Any:
+        """The signs for this terminal."""
+        return self.over.cockpit.glyphs
+
+    def _redraw(self) -> None:
+        self.query_one(Candidates).display = self.phase in (PLANNING, ASKING) and self.plan is not None
+        self.query_one(Title).redraw()
+        self.query_one(Document).remake()
+
+    def on_listing_chosen(self, message: Candidates.Chosen) -> None:
+        """Another restore point was chosen: work out a plan for it."""
+        if self.phase == ASKING and message.listing.id == "candidates":
+            chosen = self.query_one(Candidates).candidate
+            if chosen is not None and not chosen.usable:
+                self.problem = f"{chosen.name}: {chosen.why_not}"
+                self._redraw()
+                self.problem = ""
+            elif chosen is not None:
+                self.to = chosen.name
+                self.make_plan()
+
+    def on_choice_pressed(self, message: Choice.Pressed) -> None:
+        if message.name == "confirm":
+            self.action_confirm()
+        elif message.name == "undo":
+            self.action_undo()
+        else:
+            self.action_cancel()
+
+    def action_confirm(self) -> None:
+        """Leave the command; only with a plan on the screen."""
+        if self.phase != ASKING or self.plan is None:
+            return
+        options = plans.options(self.plan, plans.pending_edits(self.over.snapshot))
+        self.command = self.over.submit(self.kind, **options)
+        self.phase, self.progress = WORKING, Progress(self.command.id, self.kind)
+        self.query_one(Choice).offer((("cancel", "Close, it goes on", "Esc"),))
+        self._redraw()
+
+    def _follow(self) -> None:
+        """Another snapshot came: see what became of the command."""
+        if self.command is None or self.over.snapshot is None or self.progress is None:
+            return
+        progress = follow(self.command.id, self.kind, self.over.snapshot)
+        if progress == self.progress:
+            return
+        self.progress = progress
+        if progress.ok is not None:
+            self.phase = DONE if progress.ok else FAILED
+            undo = (("undo", "Undo", "u"),) if progress.ok and self.kind == "rollback" else ()
+            self.query_one(Choice).offer((("cancel", "Close", "Esc"), *undo))
+        self._redraw()
+
+    def action_undo(self) -> None:
+        """Take the rollback back, once it is done."""
+        if self.phase == DONE:
+            self.dismiss(None)
+            self.over.action_act("undo")
+
+    def action_presets(self) -> None:
+        """Choose presets; the plan is worked out again with them."""
+        if self.phase != ASKING:
+            return
+        from nantui.ui.screens.presets import PresetsDialog
+
+        def chosen(names: object) -> None:
+            if isinstance(names, tuple):
+                self.presets = names
+                self.make_plan()
+
+        self.app.push_screen(PresetsDialog(self.over, self.plan.presets if self.plan else ()), chosen)

@@ -1,0 +1,188 @@
+"""The screen people keep open: one run, live, with everything that can be done about it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.reactive import reactive
+
+from nantui.run.spool import Command
+from nantui.ui import actions
+from nantui.ui.data import checkpoints as checkpoint_rows
+from nantui.ui.data.alarms import open_alarm
+from nantui.ui.data.pictures import epoch_pictures, step_pictures
+from nantui.ui.data.sentences import incident_text, sentences
+from nantui.ui.data.snapshot import RunSnapshot
+from nantui.ui.messages import Answer, MachineMeasured, SnapshotTaken, VerdictsFound
+from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.run_actions import RunActions
+from nantui.ui.watch import MachineWatcher, RunWatcher, Scanner, Watcher, find_out
+from nantui.ui.widgets.alarm import Alarm
+from nantui.ui.widgets.checkpoints import Checkpoints
+from nantui.ui.widgets.hardware import HardwarePanel
+from nantui.ui.widgets.header import Header
+from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.timeline import Timeline
+from nantui.ui.widgets.wall import ChartWall
+
+STALE_AFTER_S = 4.0
+ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
+
+
+class RunScreen(RunActions, BaseScreen):
+    """Shows the newest snapshot; starts the threads that take them and ends them when it is left."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(action.keys, f"act('{action.name}')", action.label, show=False)
+        for action in actions.RUN_ACTIONS
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
+    snapshot: reactive[RunSnapshot | None] = reactive(None)
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run_path = run
+        self.verdicts: dict[Path, Any] = {}
+        self.waiting: frozenset[Path] = frozenset()
+        self.over_steps = False
+        self.acknowledged = 0.0
+        self._arrived = time.monotonic()
+        self._watchers: list[Watcher] = []
+        self._rung_for: tuple[object, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        yield Header()
+        yield Alarm()
+        yield ChartWall()
+        with Container(id="lower"):
+            yield Checkpoints()
+            yield HardwarePanel()
+            yield Timeline()
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.query_one(Header).read_only = self.cockpit.read_only
+        self.query_one(Checkpoints).focus()
+        self.set_interval(1.0, self._tick)
+        self.call_after_refresh(self._begin_watching)
+
+    def _begin_watching(self) -> None:
+        backend, post = self.cockpit.backend, self.post_message
+        self._watchers = [
+            RunWatcher(self.run_path, backend, post),
+            Scanner(self.run_path / "weights", backend, post),
+            MachineWatcher(self.run_path, backend, post),
+        ]
+        for watcher in self._watchers:
+            watcher.start()
+
+    def on_unmount(self) -> None:
+        for watcher in self._watchers:
+            watcher.stop()
+
+    def look_now(self) -> None:
+        """Read the run again without waiting for the next turn."""
+        for watcher in self._watchers[:1]:
+            watcher.hurry()
+
+    def on_snapshot_taken(self, message: SnapshotTaken) -> None:
+        self._arrived = time.monotonic()
+        if message.snapshot is None:
+            self.say(f"cannot read {self.run_path}: {message.problem}", "bad")
+        else:
+            self.snapshot = message.snapshot
+
+    def on_verdicts_found(self, message: VerdictsFound) -> None:
+        self.verdicts, self.waiting = message.verdicts, message.waiting
+        self._show_checkpoints()
+
+    def on_machine_measured(self, message: MachineMeasured) -> None:
+        self.query_one(HardwarePanel).show(message.machine)
+
+    def watch_snapshot(self, before: RunSnapshot | None, now: RunSnapshot | None) -> None:
+        if now is None:
+            return
+        self.query_one(Header).show(now)
+        if before is None or (before.rows, before.steps, before.journal) != (
+            now.rows,
+            now.steps,
+            now.journal,
+        ):
+            self.show_charts()
+        if before is None or before.checkpoints is not now.checkpoints:
+            self._show_checkpoints()
+        if before is None or before.journal is not now.journal or before.events is not now.events:
+            self.query_one(Timeline).show_sentences(sentences(now.journal, now.events))
+        for watcher in self._watchers:
+            if isinstance(watcher, MachineWatcher):
+                watcher.pids = now.status.pids
+        self._show_alarm(now)
+        self._show_keys(now)
+
+    def show_charts(self) -> None:
+        """Draw the curves over epochs or over steps."""
+        if self.snapshot is not None:
+            make = step_pictures if self.over_steps else epoch_pictures
+            self.query_one(ChartWall).show(make(self.snapshot))
+
+    def _show_checkpoints(self) -> None:
+        if self.snapshot is not None:
+            rows = checkpoint_rows.rows(self.snapshot.checkpoints, self.verdicts, self.waiting)
+            self.query_one(Checkpoints).show_rows(rows)
+
+    def _show_alarm(self, snapshot: RunSnapshot) -> None:
+        incident = open_alarm(snapshot, self.acknowledged)
+        self.query_one(Alarm).show(incident, ALARM_KEYS)
+        if incident is None:
+            self._rung_for = ()
+            self.app.title = f"nantui {snapshot.name} {snapshot.status.state}"
+            return
+        self.app.title = f"ALARM {incident_text(incident)}: nantui {snapshot.name}"
+        rung = (incident.get("incident"), incident.get("epoch"), incident.get("attempt"))
+        if rung != self._rung_for:
+            self._rung_for = rung
+            self.app.bell()
+
+    def _show_keys(self, snapshot: RunSnapshot) -> None:
+        offered = sorted(
+            (action for action in actions.EVERY.values() if action.bar), key=lambda action: action.bar
+        )
+        keys = tuple(
+            (
+                action.shown_key,
+                action.label,
+                actions.why_not(action.name, snapshot, self.cockpit.read_only) is None,
+            )
+            for action in offered
+        )
+        self.query_one(KeyBar).show(keys)
+
+    def _tick(self) -> None:
+        late = time.monotonic() - self._arrived
+        header = self.query_one(Header)
+        header.stale = int(late) if late > STALE_AFTER_S else 0
+        header.redraw()
+
+    def look(self, **changes: Any) -> None:
+        """Look at all charts another way."""
+        wall = self.query_one(ChartWall)
+        wall.look(replace(wall.view, **changes))
+
+    def submit(self, kind: str, **options: Any) -> Command:
+        """Leave a command for the supervisor, from a thread: it may first have to start one."""
+        command = Command(kind, options)
+        find_out("submit", lambda: self.cockpit.backend.submit(self.run_path, command), self.post_message)
+        return command
+
+    def on_answer(self, message: Answer) -> None:
+        if message.about == "submit":
+            self.look_now()
+            if message.problem:
+                self.say(message.problem, "bad")

@@ -1,0 +1,169 @@
+"""What the keys of the run screen do. Every change goes through the supervisor; a key that cannot act says why."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nantui.errors import UserError
+from nantui.run.layout import RunLayout
+from nantui.ui import actions
+from nantui.ui.widgets.wall import SMOOTHINGS, ChartWall
+
+if TYPE_CHECKING:
+    from nantui.ui.app import CockpitApp
+    from nantui.ui.screens.run import RunScreen
+
+
+class RunActions:
+    """The actions of RunScreen."""
+
+    run_path: Path
+
+    @property
+    def cockpit(self) -> CockpitApp:
+        """The app, with its own type."""
+        return cast("CockpitApp", self._screen.app)
+
+    @property
+    def _screen(self) -> RunScreen:
+        return cast("RunScreen", self)
+
+    def action_act(self, name: str) -> None:
+        """Do what the action `name` says, or say why not."""
+        screen = self._screen
+        reason = actions.why_not(name, screen.snapshot, self.cockpit.read_only)
+        if reason is not None:
+            screen.say(f"{actions.EVERY[name].label}: {reason}", "warn")
+            return
+        try:
+            getattr(self, f"_do_{name}")()
+        except UserError as error:
+            screen.say(str(error), "bad")
+
+    def _do_start(self) -> None:
+        screen = self._screen
+        resumable = (
+            any(file.name in ("last.pt", "nantui_stop.pt") for file in screen.snapshot.checkpoints)
+            if screen.snapshot
+            else False
+        )
+        screen.submit("resume" if resumable else "start")
+        screen.say("asked the supervisor to resume" if resumable else "asked the supervisor to start")
+
+    def _do_stop(self) -> None:
+        self._ask("stop", "Stop the training?", [
+            "It ends at the next batch boundary, on all ranks at the same step.",
+            "What it has learned is kept in weights/nantui_stop.pt; s resumes from there.",
+        ])  # fmt: skip
+
+    def _do_kill(self) -> None:
+        self._ask("kill", "Kill every process of the run?", [
+            "What was learned since the last checkpoint is lost.",
+            "Prefer x, which stops at a batch boundary and loses nothing.",
+        ])  # fmt: skip
+
+    def _do_undo(self) -> None:
+        self._ask("undo", "Undo the last rollback?", [
+            "Checkpoints, results.csv and settings come back as they were before it.",
+            "What was made since is moved aside, not deleted.",
+        ])  # fmt: skip
+
+    def _ask(self, kind: str, question: str, text: list[str]) -> None:
+        from nantui.ui.screens.confirm import ConfirmDialog
+
+        def answered(confirmed: object) -> None:
+            if confirmed:
+                self._submit(kind)
+
+        self._screen.app.push_screen(ConfirmDialog(question, text, actions.EVERY[kind].label), answered)
+
+    def _submit(self, kind: str) -> None:
+        try:
+            self._screen.submit(kind)
+            self._screen.say(f"{actions.EVERY[kind].label}: asked the supervisor")
+        except UserError as error:
+            self._screen.say(str(error), "bad")
+
+    def _do_rollback(self) -> None:
+        self._open_recover("rollback")
+
+    def _do_recover(self) -> None:
+        self._open_recover("recover")
+
+    def _open_recover(self, kind: str) -> None:
+        from nantui.ui.screens.recover import RecoverDialog
+
+        self._screen.app.push_screen(RecoverDialog(self._screen, kind))
+
+    def _do_config(self) -> None:
+        from nantui.ui.screens.config import ConfigScreen
+
+        self._screen.app.push_screen(ConfigScreen(self._screen))
+
+    def _do_log(self) -> None:
+        from nantui.ui.screens.log import LogScreen
+
+        self._screen.app.push_screen(LogScreen(self._screen))
+
+    def _do_acknowledge(self) -> None:
+        self._screen.acknowledged = time.time()
+        if self._screen.snapshot is not None:
+            self._screen.watch_snapshot(self._screen.snapshot, self._screen.snapshot)
+        self._screen.say("alarm put away; it stays in the timeline")
+
+    def _do_steps(self) -> None:
+        screen = self._screen
+        screen.over_steps = not screen.over_steps
+        screen.show_charts()
+        screen.say("curves over single steps" if screen.over_steps else "curves over epochs")
+
+    def _do_logscale(self) -> None:
+        view = self._wall.view
+        self._screen.look(log=not view.log)
+
+    def _do_smooth(self) -> None:
+        now = SMOOTHINGS.index(self._wall.view.smooth)
+        self._screen.look(smooth=SMOOTHINGS[(now + 1) % len(SMOOTHINGS)])
+
+    def _do_outliers(self) -> None:
+        whole = not self._wall.view.whole
+        self._screen.look(whole=whole)
+        self._screen.say(
+            "the whole y range" if whole else "y range without far outliers; they are marked at the edge"
+        )
+
+    def _do_charts_on(self) -> None:
+        self._turn(1)
+
+    def _do_charts_back(self) -> None:
+        self._turn(-1)
+
+    def _turn(self, by: int) -> None:
+        wall = self._wall
+        wall.turn(by)
+        self._screen.say(
+            f"charts, page {wall.page + 1} of {wall.pages}" if wall.pages > 1 else "all charts are shown"
+        )
+
+    @property
+    def _wall(self) -> ChartWall:
+        return self._screen.query_one(ChartWall)
+
+    @property
+    def layout_of_run(self) -> RunLayout:
+        """Names of the run's files."""
+        return RunLayout(self.run_path)
+
+    def on_listing_chosen(self, message: Any) -> None:
+        """Enter on a checkpoint or a timeline entry opens what is known about it."""
+        from nantui.ui.screens.detail import DetailDialog, about_checkpoint, about_sentence
+
+        listing = message.listing
+        if listing.id == "checkpoints" and listing.row is not None:
+            self._screen.app.push_screen(
+                DetailDialog(listing.row.checkpoint.name, about_checkpoint(listing.row))
+            )
+        elif listing.id == "timeline" and listing.sentence is not None:
+            self._screen.app.push_screen(DetailDialog("timeline", about_sentence(listing.sentence)))

@@ -1,0 +1,159 @@
+"""Threads that look at files and devices, so that a dead disk or a slow driver never holds up a key.
+
+They are daemon threads: `q` gives the terminal back at once, also while a read is stuck.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textual.message import Message
+
+from nantui.errors import UserError
+from nantui.run.lines import LineFollower
+from nantui.ui.data.backend import Backend
+from nantui.ui.data.reader import RunReader, list_checkpoints
+from nantui.ui.messages import Answer, FleetRead, LogRead, MachineMeasured, SnapshotTaken, VerdictsFound
+
+Post = Callable[[Message], Any]
+
+
+class Watcher(threading.Thread):
+    """Calls `look` every `interval` seconds until stopped, or at once after `hurry`."""
+
+    def __init__(self, name: str, interval: float, post: Post) -> None:
+        super().__init__(name=f"nantui-{name}", daemon=True)
+        self.interval, self.post = interval, post
+        self._wake = threading.Event()
+        self._stopped = False
+
+    def look(self) -> None:
+        """Look once and post what was seen."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        while not self._stopped:
+            began = time.monotonic()
+            self.look()
+            # A look that takes long is followed by a longer rest, so that reading never fills a core.
+            spent = time.monotonic() - began
+            self._wake.wait(max(self.interval, spent * 4))
+            self._wake.clear()
+
+    def hurry(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the look that is under way; nobody waits for it."""
+        self._stopped = True
+        self._wake.set()
+
+
+class RunWatcher(Watcher):
+    """Takes snapshots of a run."""
+
+    def __init__(self, run: Path, backend: Backend, post: Post, interval: float = 1.0) -> None:
+        super().__init__("run", interval, post)
+        self._reader = RunReader(run, backend.status)
+
+    def look(self) -> None:
+        try:
+            message = SnapshotTaken(self._reader.read())
+        except (OSError, UserError) as error:
+            message = SnapshotTaken(None, str(error))
+        if not self._stopped:
+            self.post(message)
+
+
+class MachineWatcher(Watcher):
+    """Measures GPUs and host."""
+
+    def __init__(self, run: Path, backend: Backend, post: Post, interval: float = 2.0) -> None:
+        super().__init__("machine", interval, post)
+        self._run, self._backend = run, backend
+        self.pids: tuple[int, ...] = ()
+
+    def look(self) -> None:
+        machine = self._backend.hardware(self._run, self.pids)
+        if not self._stopped:
+            self.post(MachineMeasured(machine))
+
+
+class Scanner(Watcher):
+    """Scans checkpoints, newest first, and again those that changed."""
+
+    def __init__(self, weights: Path, backend: Backend, post: Post, interval: float = 1.5) -> None:
+        super().__init__("scan", interval, post)
+        self._weights, self._backend = weights, backend
+        self._listed: frozenset[tuple[Path, int, float]] = frozenset()
+        self._verdicts: dict[Path, Any] = {}
+
+    def look(self) -> None:
+        files = list_checkpoints(self._weights)
+        listed = frozenset((file.path, file.size, file.modified) for file in files)
+        busy = any(verdict.badge == "busy" for verdict in self._verdicts.values())
+        if listed == self._listed and not busy:
+            return
+        changed = {entry[0] for entry in listed - self._listed}
+        self._verdicts = {path: verdict for path, verdict in self._verdicts.items() if path not in changed}
+        waiting = frozenset(file.path for file in files) - self._verdicts.keys()
+        self._tell(waiting)
+        for verdict in self._backend.verdicts(self._weights):
+            if self._stopped:
+                return
+            self._verdicts[verdict.path] = verdict
+            waiting -= {verdict.path}
+            self._tell(waiting)
+        self._listed = listed
+        self._tell(frozenset())
+
+    def _tell(self, waiting: frozenset[Path]) -> None:
+        self.post(VerdictsFound(dict(self._verdicts), frozenset(waiting)))
+
+
+class LogWatcher(Watcher):
+    """Follows a log from near its end: a log of gigabytes opens as fast as a short one."""
+
+    TAIL_BYTES = 4 << 20
+
+    def __init__(self, path: Path, post: Post, interval: float = 0.5) -> None:
+        super().__init__("log", interval, post)
+        self._lines = LineFollower(path, tail_bytes=self.TAIL_BYTES)
+
+    def look(self) -> None:
+        new = self._lines.read()
+        if (new.lines or new.restarted) and not self._stopped:
+            self.post(LogRead(new.lines, new.restarted))
+
+
+class FleetWatcher(Watcher):
+    """Reads where every run below a directory stands."""
+
+    def __init__(self, top: Path, backend: Backend, post: Post, interval: float = 3.0) -> None:
+        super().__init__("fleet", interval, post)
+        self._top, self._backend = top, backend
+
+    def look(self) -> None:
+        statuses = self._backend.fleet(self._top)
+        if not self._stopped:
+            self.post(FleetRead(statuses))
+
+
+def find_out(about: str, question: Callable[[], Any], post: Post) -> None:
+    """Answer `question` in a thread of its own and post an Answer, also when it goes wrong."""
+
+    def ask() -> None:
+        try:
+            post(Answer(about, question()))
+        except UserError as error:
+            post(Answer(about, problem=str(error)))
+        except Exception as error:
+            # The cockpit must outlive whatever a plan stumbles over; the person is told what it was.
+            post(Answer(about, problem=f"{type(error).__name__}: {error}"))
+
+    threading.Thread(target=ask, name=f"nantui-{about}", daemon=True).start()

@@ -1,0 +1,39 @@
+"""The alarm: two lines that cannot be missed and take no keys away."""
+
+from __future__ import annotations
+
+from nantui.run.journal import Entry
+from nantui.ui.data.sentences import action_text, incident_text, where
+from nantui.ui.ink import Line, fit, spread
+from nantui.ui.widgets.lines import LinesWidget
+
+
+class Alarm(LinesWidget):
+    """Shown while an incident is neither acknowledged nor followed by a recovery."""
+
+    def __init__(self) -> None:
+        super().__init__(id="alarm")
+        self.incident: Entry | None = None
+        self.keys: tuple[tuple[str, str], ...] = ()
+        self.display = False
+
+    def show(self, incident: Entry | None, keys: tuple[tuple[str, str], ...] = ()) -> None:
+        """Show an incident with the keys that help, or nothing."""
+        self.incident, self.keys = incident, keys
+        self.display = incident is not None
+        self.redraw()
+
+    def build(self, width: int, height: int) -> list[Line]:
+        if self.incident is None:
+            return []
+        place = where(self.incident)
+        what: Line = [
+            (f" {self.glyphs.warn} ALARM  ", "alarm-key"),
+            (incident_text(self.incident), "alarm-key"),
+        ]
+        first = spread(what, [(f"{place} ", "alarm")], width)
+        keys: Line = []
+        for key, text in self.keys:
+            keys += [(f" {key} ", "alarm-key"), (f"{text}  ", "alarm")]
+        done = action_text(self.incident)
+        return [first, fit(spread([(f"   {done}", "alarm")], keys, width), width)]

@@ -1,0 +1,57 @@
+"""Restore points with what each costs, and why the others are out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nantui.ui.format import clean, duration, number
+from nantui.ui.ink import Line, column, fit
+from nantui.ui.widgets.listing import Listing
+
+
+class Candidates(Listing):
+    """The chosen one is marked; Enter chooses the one under the cursor."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            id="candidates",
+            header=[("restore point", "title"), ("   Enter chooses", "faint")],
+            empty="there is no checkpoint",
+        )
+        self._candidates: list[Any] = []
+        self._restore: Any = None
+
+    def show_candidates(self, candidates: list[Any], restore: Any) -> None:
+        """Show these, the chosen one under the cursor."""
+        self._candidates, self._restore = candidates, restore
+        self.show([candidate.name for candidate in candidates], self._row)
+        if restore in candidates:
+            self.go(candidates.index(restore))
+
+    @property
+    def candidate(self) -> Any:
+        """The candidate under the cursor."""
+        return self._candidates[self.cursor] if 0 <= self.cursor < len(self._candidates) else None
+
+    def _row(self, index: int, width: int) -> Line:
+        candidate = self._candidates[index]
+        chosen = candidate == self._restore
+        line: Line = [
+            (f"{self.glyphs.cursor if chosen else ' '} ", "accent"),
+            (column(clean(candidate.name, 60), 15), "strong" if candidate.usable else "faint"),
+        ]
+        if not candidate.usable:
+            return fit([*line, (clean(candidate.why_not, 200), "muted")], width)
+        work = f"epoch {candidate.work}" if candidate.work is not None else ""
+        line += [
+            (column(work, 10), "text"),
+            (
+                f"costs {clean(candidate.lost_text or 'nothing', 60)}",
+                "warn" if candidate.epochs_lost else "good",
+            ),
+        ]
+        if candidate.hours_lost == candidate.hours_lost:
+            line.append((f"  about {duration(candidate.hours_lost * 3600)}", "muted"))
+        if candidate.fitness is not None:
+            line.append((f"  fitness {number(candidate.fitness, 3)}", "muted"))
+        return fit(line, width)

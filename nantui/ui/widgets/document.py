@@ -1,0 +1,48 @@
+"""Text to read and scroll: headings, paragraphs, tables, as lines that are made for a width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nantui.ui.ink import Line
+from nantui.ui.widgets.listing import Listing
+
+Write = Callable[[int], list[Line]]
+
+
+class Document(Listing):
+    """Shows what `write(width)` returns; made again when the width changes."""
+
+    def __init__(self, *, id: str | None = None, write: Write | None = None) -> None:
+        super().__init__(id=id, empty="")
+        self._write: Write = write or (lambda width: [])
+        self._made: list[Line] = []
+
+    def write(self, write: Write) -> None:
+        """Show another text from its beginning."""
+        self._write = write
+        self.remake()
+
+    def remake(self) -> None:
+        """Make the text again: what it is made from has changed."""
+        width = self.scrollable_content_region.width
+        if width:
+            self._made = self._write(width)
+            self.show(range(len(self._made)), lambda row, cells: self._made[row])
+
+    def on_resize(self) -> None:
+        self.remake()
+        super().on_resize()
+
+    def action_move(self, by: int) -> None:
+        self.scroll_relative(y=by, animate=False)
+
+    def action_page(self, by: int) -> None:
+        self.scroll_relative(y=by * max(1, self.size.height - 1), animate=False)
+
+    def action_edge(self, end: int) -> None:
+        self.scroll_to(y=self.virtual_size.height if end else 0, animate=False)
+
+    def under_cursor(self) -> bool:
+        """A text has no cursor row."""
+        return False

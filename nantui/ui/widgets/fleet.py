@@ -1,0 +1,95 @@
+"""Runs as a table: name, state, progress, loss, time left, last incident."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nantui.run.status import ACTIVE, RunStatus
+from nantui.ui.data.sentences import incident_text
+from nantui.ui.format import clean, duration, number
+from nantui.ui.glyphs import meter
+from nantui.ui.ink import Line, column, fit
+from nantui.ui.widgets.header import STATE_INKS
+from nantui.ui.widgets.listing import Listing
+
+SORTS = ("state", "name", "epoch", "time left")
+GRAVEST = ("diverged", "failed", "lost", "stalled", "recovering", "running", "starting", "stopping")
+
+
+class FleetList(Listing):
+    """Sorted, gravest first, until another order is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(id="fleet", empty="looking for runs..")
+        self.statuses: list[RunStatus] = []
+        self._sort = 0
+        self.wanted = ""
+
+    def show_statuses(self, statuses: list[RunStatus]) -> None:
+        """Show these runs."""
+        self.statuses = statuses
+        self.lay_out()
+
+    @property
+    def status(self) -> RunStatus | None:
+        """The run under the cursor."""
+        return next((status for status in self.statuses if status.path == self.key), None)
+
+    def sort_on(self) -> str:
+        """Sort by the next column and return its name."""
+        self._sort = (self._sort + 1) % len(SORTS)
+        self.lay_out()
+        return SORTS[self._sort]
+
+    def lay_out(self) -> None:
+        """Put the wanted runs in order."""
+        shown = [
+            status
+            for status in self.statuses
+            if self.wanted in str(status.path).lower() or self.wanted == status.state
+        ]
+        shown.sort(key=self._order)
+        self.header = self._heading()
+        if self.statuses and not shown:
+            self.empty = f"no run matches {self.wanted!r}"
+        self.show([status.path for status in shown], lambda row, width: self._row(shown[row], width))
+
+    def _order(self, status: RunStatus) -> tuple[object, ...]:
+        rank = GRAVEST.index(status.state) if status.state in GRAVEST else len(GRAVEST)
+        by = {
+            "state": rank,
+            "name": 0,
+            "epoch": -(status.epoch or 0),
+            "time left": status.eta_s if status.eta_s is not None else float("inf"),
+        }
+        return by[SORTS[self._sort]], str(status.path)
+
+    def _heading(self) -> Line:
+        return [
+            (
+                f"{'run':<34} {'state':<11} {'epoch':>9}  {'':<12} {'loss':>8}  {'left':>11}  last incident",
+                "muted",
+            )
+        ]
+
+    def _row(self, status: RunStatus, width: int) -> Line:
+        epoch = f"{status.epoch or 0}/{status.epochs or '?'}"
+        share = (status.epoch or 0) / status.epochs if status.epochs else 0.0
+        filled, empty = meter(share, 12, self.glyphs)
+        loss = sum(status.losses.values()) if status.losses else None
+        left = duration(status.eta_s) if status.state in ACTIVE and status.eta_s is not None else ""
+        incident = incident_text(status.last_incident) if status.last_incident else ""
+        return fit(
+            [
+                (column(_name(status.path), 34), "strong"),
+                (f" {status.state:<11}", STATE_INKS.get(status.state, "muted")),
+                (f" {epoch:>9}  ", "text"), (filled, "accent"), (empty, "faint"),
+                (f" {number(loss):>8}", "bad" if loss is not None and loss != loss else "text"), (f"  {left:>11}", "muted"),
+                (f"  {incident}", "warn"),
+            ],
+            width,
+        )  # fmt: skip
+
+
+def _name(path: Path) -> str:
+    return clean("/".join(path.parts[-2:]), 200)

@@ -1,0 +1,120 @@
+"""The two lines on top: which run, in what state, how far, how fast, how long yet, and who watches over it."""
+
+from __future__ import annotations
+
+import time
+
+from nantui.run import status as words
+from nantui.ui.data.snapshot import RunSnapshot
+from nantui.ui.format import clean, duration
+from nantui.ui.glyphs import meter
+from nantui.ui.ink import Line, fit, spread, width
+from nantui.ui.widgets.lines import LinesWidget
+
+STATE_INKS = {
+    words.STARTING: "info", words.RUNNING: "good", words.STALLED: "warn", words.STOPPING: "warn", words.STOPPED: "muted",
+    words.FINISHED: "good", words.DIVERGED: "bad", words.RECOVERING: "info", words.FAILED: "bad", words.LOST: "bad",
+    words.FOREIGN: "muted",
+}  # fmt: skip
+PHASES = {"importing": "loading", "setup": "setting up", "training": "", "validating": "validating", "saving": "saving",
+          "ending": "final validation"}  # fmt: skip
+
+
+class Header(LinesWidget):
+    """Drawn from the newest snapshot; `stale` is how many seconds it is late."""
+
+    def __init__(self) -> None:
+        super().__init__(id="header")
+        self.snapshot: RunSnapshot | None = None
+        self.stale = 0
+        self.read_only = False
+
+    def show(self, snapshot: RunSnapshot) -> None:
+        """Draw another snapshot."""
+        self.snapshot = snapshot
+        self.redraw()
+
+    def build(self, width: int, height: int) -> list[Line]:
+        if self.snapshot is None:
+            return [[("nantui", "accent"), ("  reading..", "muted")]]
+        return [self._first(width), self._second(width)][:height]
+
+    def _first(self, cells: int) -> Line:
+        snapshot = self.snapshot
+        assert snapshot is not None
+        status = snapshot.status
+        state: Line = [(f" {status.state.upper()} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
+        phase = PHASES.get(snapshot.phase, "") if status.state in (words.RUNNING, words.STARTING) else ""
+        right: Line = [(phase, "muted"), ("  " if phase else "", "text")]
+        if self.stale:
+            right += [(f"stale {self.stale} s", "warn"), ("  ", "text")]
+        if self.read_only:
+            right += [("read-only", "info"), ("  ", "text")]
+        right += [*_guard(status.guarded), ("  ", "text"), *state]
+        name = clean(snapshot.name, 200)
+        room = max(8, cells - width(right) - 10)
+        return spread([("nantui ", "accent"), *fit([(name, "strong")], room)], right, cells)
+
+    def _second(self, cells: int) -> Line:
+        snapshot = self.snapshot
+        assert snapshot is not None
+        left = self._progress(snapshot)
+        right = self._times(snapshot)
+        room = cells - width(left) - width(right) - 4
+        if room < 6:
+            return spread(left, right, cells)
+        filled, empty = meter(_share(snapshot), min(room, 80), self.glyphs)
+        return spread([*left, ("  ", "text"), (filled, "accent"), (empty, "faint")], right, cells)
+
+    def _progress(self, snapshot: RunSnapshot) -> Line:
+        status = snapshot.status
+        line: Line = [
+            ("epoch ", "muted"),
+            (str(status.epoch or 0), "strong"),
+            (f"/{status.epochs or '?'}", "muted"),
+        ]
+        if status.steps_per_epoch:
+            line += [
+                ("  step ", "muted"),
+                (str(status.step or 0), "strong"),
+                (f"/{status.steps_per_epoch}", "muted"),
+            ]
+        if status.attempt and status.attempt > 1:
+            line += [("  attempt ", "muted"), (str(status.attempt), "strong")]
+        return line
+
+    def _times(self, snapshot: RunSnapshot) -> Line:
+        line: Line = []
+        active = snapshot.status.state in words.ACTIVE
+        speed = snapshot.steps.steps_per_s
+        if active and speed:
+            line += [(f"{speed:.1f}", "strong"), (" step/s  ", "muted")]
+        if active and snapshot.status.eta_s is not None:
+            line += [("ETA ", "muted"), (duration(snapshot.status.eta_s), "strong"), ("  ", "text")]
+        if active and snapshot.started and self.size.width >= 100:
+            line += [
+                ("elapsed ", "muted"),
+                (duration(time.time() - snapshot.started), "strong"),
+                ("  ", "text"),
+            ]
+        if snapshot.status.host and self.size.width >= 120:
+            line += [(clean(snapshot.status.host, 24), "muted")]
+        while line and not line[-1][0].strip():
+            line.pop()
+        return line
+
+
+def _guard(guarded: bool | None) -> Line:
+    if guarded is None:
+        return []
+    return [("guarded", "good")] if guarded else [("not guarded", "warn")]
+
+
+def _share(snapshot: RunSnapshot) -> float:
+    status = snapshot.status
+    if status.state == words.FINISHED:
+        return 1.0
+    if not status.epochs or not status.epoch:
+        return 0.0
+    within = (status.step or 0) / status.steps_per_epoch if status.steps_per_epoch else 0.0
+    return (status.epoch - 1 + within) / status.epochs

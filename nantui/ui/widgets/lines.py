@@ -1,0 +1,98 @@
+"""A widget that is a few lines of text, and repaints only the lines that changed.
+
+Over a slow link the bytes of a repaint are what is felt, so lines are compared before they are sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.widget import Widget
+
+from nantui.ui.glyphs import Glyphs
+from nantui.ui.ink import INKS, Line
+
+if TYPE_CHECKING:
+    from nantui.ui.app import CockpitApp
+
+
+class Inked(Widget):
+    """Knows the colours of the inks, as styles/ink.tcss gives them."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"ink--{ink}" for ink in INKS}
+
+    @property
+    def cockpit(self) -> CockpitApp:
+        """The app, with its own type."""
+        return cast("CockpitApp", self.app)
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The signs for this terminal."""
+        return self.cockpit.glyphs
+
+    def ink(self, name: str) -> Style:
+        """Return the style of an ink."""
+        return self.get_component_rich_style(f"ink--{name}" if name else "ink--text")
+
+    def to_strip(self, line: Line, width: int, under: str = "") -> Strip:
+        """Return a line as a strip exactly `width` cells wide; with `under`, all of it on that ink's background."""
+        base = self.ink(under) if under else self.rich_style
+        segments = [Segment(text, self._over(ink, base, under)) for text, ink in line]
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def _over(self, ink: str, base: Style, under: str) -> Style:
+        style = self.ink(ink)
+        if not under or ink.startswith("pill"):
+            return style
+        if base.reverse:
+            return base
+        return style + Style(bgcolor=base.bgcolor, bold=base.bold)
+
+
+class LinesWidget(Inked):
+    """Shows what `build` returns. Call `redraw` when what it would return may have changed."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._lines: list[Line] = []
+        self._drawn_for: Size | None = None
+
+    def build(self, width: int, height: int) -> list[Line]:
+        """Return the lines to show in `width` x `height` cells."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Build again and repaint the lines that differ."""
+        size = self.content_size
+        if not size.width or not size.height:
+            return
+        lines = self.build(size.width, size.height)
+        if self._drawn_for != size:
+            self._lines, self._drawn_for = lines, size
+            self.refresh()
+            return
+        changed = [y for y in range(size.height) if _at(lines, y) != _at(self._lines, y)]
+        self._lines = lines
+        if changed:
+            self.refresh(*(Region(0, y, size.width, 1) for y in changed))
+
+    def on_resize(self) -> None:
+        self._drawn_for = None
+        self.redraw()
+
+    def recolour(self) -> None:
+        """Repaint everything: the theme or the signs have changed."""
+        self._drawn_for = None
+        self.redraw()
+
+    def render_line(self, y: int) -> Strip:
+        return self.to_strip(_at(self._lines, y), self.content_size.width)
+
+
+def _at(lines: list[Line], y: int) -> Line:
+    return lines[y] if y < len(lines) else []

@@ -1,0 +1,70 @@
+"""Lines of a log, the newest hundred thousand of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from nantui.ui.format import clean
+from nantui.ui.ink import Line, fit
+from nantui.ui.widgets.listing import Listing
+
+MOST_LINES = 100_000
+NAN = re.compile(r"(?<![a-z])(nan|inf)(?![a-z])", re.IGNORECASE)
+
+
+class LogList(Listing):
+    """Follows the end until the cursor is moved up."""
+
+    def __init__(self) -> None:
+        super().__init__(id="log", empty="nothing was written yet")
+        self._text: list[str] = []
+        self._dropped = 0
+        self.wanted = ""
+        self.follow = True
+
+    def add(self, lines: list[str], restarted: bool) -> None:
+        """Take new lines; a progress bar rewrites its line with carriage returns, of which the last counts."""
+        if restarted:
+            self._text, self._dropped = [], 0
+        self._text += [line.rstrip("\r").rpartition("\r")[2] for line in lines]
+        if len(self._text) > MOST_LINES:
+            self._dropped += len(self._text) - MOST_LINES
+            del self._text[: len(self._text) - MOST_LINES]
+        self.show(range(self._dropped, self._dropped + len(self._text)), self._row)
+
+    def state(self) -> str:
+        """Say how many lines there are and whether the end is followed."""
+        searched = f", search {self.wanted!r}" if self.wanted else ""
+        return f"{len(self._text):,} lines, {'following' if self.follow else 'held'}{searched}"
+
+    def _row(self, index: int, width: int) -> Line:
+        text = clean(self._text[index], 1000)
+        ink = "bad" if NAN.search(text) else "text"
+        if self.wanted and (start := text.lower().find(self.wanted.lower())) >= 0:
+            end = start + len(self.wanted)
+            return fit([(text[:start], ink), (text[start:end], "pill-warn"), (text[end:], ink)], width)
+        return fit([(text, ink)], width)
+
+    def go(self, row: int) -> None:
+        super().go(row)
+        self.follow = self.cursor >= self.rows - 1
+
+    def find(self, direction: int) -> bool:
+        """Go to the next line that has the wanted text, around the ends; False when no other has it."""
+        wanted = self.wanted.lower()
+        return self._go_where(lambda text: wanted in text.lower(), direction)
+
+    def find_nan(self) -> bool:
+        """Go to the next line that has a NaN."""
+        return self._go_where(lambda text: bool(NAN.search(text)), 1)
+
+    def _go_where(self, matches: Callable[[str], bool], direction: int) -> bool:
+        total = len(self._text)
+        for offset in range(1, total + 1):
+            row = (self.cursor + offset * direction) % total
+            if matches(self._text[row]):
+                self.go(row)
+                self.follow = False
+                return True
+        return False

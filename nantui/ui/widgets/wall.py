@@ -1,0 +1,81 @@
+"""The wall of charts: as many as fit, in pages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from textual.containers import Container
+
+from nantui.ui.plot.curves import Picture, View
+from nantui.ui.widgets.chart import Chart
+
+NARROWEST, LOWEST = 25, 7
+SMOOTHINGS = (0, 5, 20, 100)
+
+
+class ChartWall(Container):
+    """Shows pictures side by side; `[` and `]` turn the page where not all of them fit."""
+
+    def __init__(self) -> None:
+        super().__init__(id="charts")
+        self.pictures: list[Picture] = []
+        self.view = View()
+        self.page = 0
+        self._grid = (0, 0)
+
+    def show(self, pictures: list[Picture]) -> None:
+        """Show these pictures."""
+        self.pictures = pictures
+        self.lay_out()
+
+    def on_resize(self) -> None:
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Choose how many charts fit, and give each its picture."""
+        if not self.size.width or not self.pictures:
+            return
+        columns, rows = self.grid()
+        room = columns * rows
+        self.page %= max(1, -(-len(self.pictures) // room))
+        shown = self.pictures[self.page * room :][:room]
+        if (columns, rows) != self._grid:
+            self._grid = (columns, rows)
+            self.styles.grid_size_columns, self.styles.grid_size_rows = columns, rows
+        for index in range(max(len(shown), len(self.children))):
+            self._place(index, shown)
+
+    def grid(self) -> tuple[int, int]:
+        """Return how many charts stand side by side and how many above each other."""
+        most = len(self.pictures)
+        columns = max(1, min(most, (self.size.width + 1) // (NARROWEST + 1), 4))
+        rows = max(1, min(-(-most // columns), (self.size.height + 1) // (LOWEST + 1)))
+        return columns, rows
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are."""
+        columns, rows = self.grid()
+        return max(1, -(-len(self.pictures) // (columns * rows)))
+
+    def _place(self, index: int, shown: list[Picture]) -> None:
+        charts = list(self.query(Chart))
+        if index >= len(shown):
+            charts[index].display = False
+            return
+        picture = replace(shown[index], view=self.view)
+        if index < len(charts):
+            charts[index].display = True
+            charts[index].show(picture)
+        else:
+            self.mount(Chart(picture))
+
+    def turn(self, by: int) -> None:
+        """Turn the page."""
+        self.page = (self.page + by) % self.pages
+        self.lay_out()
+
+    def look(self, view: View) -> None:
+        """Look at all charts another way."""
+        self.view = view
+        self.lay_out()

@@ -1,0 +1,103 @@
+"""The other rooms, played: fixed answers at once, and a list of what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nantui.checkpoint.verdict import Finding, Verdict
+from nantui.hardware import Gpu, GpuProcess, Host, Sample
+from nantui.run.discovery import find_runs
+from nantui.run.files import read_json
+from nantui.run.layout import RunLayout
+from nantui.run.results import current, read_results
+from nantui.run.spool import Command
+from nantui.run.status import RunStatus
+from nantui.settings.presets import load_presets
+from nantui.settings.schema import Schema
+
+MACHINE = Sample(
+    0.0,
+    tuple(
+        Gpu(
+            index,
+            "NVIDIA H100",
+            80.0,
+            used,
+            busy,
+            celsius,
+            watts,
+            700.0,
+            (GpuProcess(1, used - 0.6, True, "ana"),),
+        )
+        for index, used, busy, celsius, watts in ((0, 21.4, 97.0, 61.0, 412.0), (1, 20.9, 95.0, 58.0, 405.0))
+    ),
+    Host(37.0, 64, 12.0, 128.0, 48.2, 64.0, 1.0, 4000.0, 412.0, 9.0),
+)
+
+
+class FakeBackend:
+    """Reads the state from supervisor.json without asking whether its process lives."""
+
+    def __init__(self, *, corrupt_from: int | None = 7, plan: Any = None) -> None:
+        self.corrupt_from, self.plan_answer = corrupt_from, plan
+        self.submitted: list[Command] = []
+        self.asked: list[tuple[str | None, dict[str, Any] | None, tuple[str, ...]]] = []
+        self.machine = MACHINE
+        self.python: str | None = None
+
+    def status(self, run: Path) -> RunStatus:
+        layout = RunLayout(run)
+        state = read_json(layout.supervisor)
+        rows = current(read_results(layout.results_csv))
+        epoch = rows[-1].epoch if rows else None
+        status = RunStatus(run, "foreign", epoch, 20, losses=rows[-1].losses("train") if rows else {})
+        if state is None:
+            return status
+        return replace(
+            status, state=state["state"], step=5, steps_per_epoch=8, eta_s=8040.0, attempt=state["attempt"], host="gpu1",
+            guarded=True, last_incident=state["last_incident"],
+        )  # fmt: skip
+
+    def fleet(self, top: Path) -> list[RunStatus]:
+        return [self.status(path) for path in find_runs(top)]
+
+    def submit(self, run: Path, command: Command) -> None:
+        self.submitted.append(command)
+
+    def verdicts(self, weights: Path) -> Iterable[Verdict]:
+        for path in sorted(weights.glob("*.pt"), key=lambda path: -path.stat().st_mtime):
+            yield self.verdict(path)
+
+    def verdict(self, path: Path) -> Verdict:
+        digits = path.stem.removeprefix("epoch")
+        epoch = int(digits) if digits.isdigit() else 11
+        ill = self.corrupt_from is not None and epoch >= self.corrupt_from
+        findings = (
+            (
+                Finding(
+                    "laundered", "model.22.cv2.0.0.bn.running_var", "114 tensors are all zero that were not"
+                ),
+            )
+            if ill
+            else ()
+        )
+        return Verdict(
+            path, "corrupt" if ill else "clean", not ill, "its weights are ruined" if ill else "", False, epoch,
+            "2026-11-21T10:00:00", "8.4.190", 0.31 + epoch / 100, path.stem == "best", findings, path.stat().st_size, 0.02,
+        )  # fmt: skip
+
+    def plan(self, run: Path, to: str | None, settings: dict[str, Any] | None, presets: Sequence[str]) -> Any:
+        self.asked.append((to, settings, tuple(presets)))
+        return self.plan_answer
+
+    def presets(self, run: Path) -> dict[str, Any]:
+        return load_presets(self.schema(), run)
+
+    def schema(self) -> Any:
+        return Schema.load()
+
+    def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
+        return self.machine
