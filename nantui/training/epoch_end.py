@@ -15,6 +15,7 @@ from typing import Any
 from nantui.training import ranks, touchpoints
 from nantui.training.ends import Stopped
 from nantui.training.judge import Judge
+from nantui.training.restore_points import RestorePoints
 from nantui.training.saves import save_staged
 from nantui.training.session import Session
 from nantui.training.stop_point import write_stop_point
@@ -30,6 +31,10 @@ class EpochEnd:
         self._trouble, self._why = 0, ""
         self._finite = True
         self._began = time.time()
+        options = session.options
+        self._points = RestorePoints(
+            session.layout, options.restore_every_minutes, options.keep_restore_points
+        )
 
     def validated(self, metrics: dict[str, Any] | None, fitness: float | None) -> None:
         """Look at what validation gave (None on all ranks but the first)."""
@@ -44,18 +49,25 @@ class EpochEnd:
         """Save, unless the state is bad and the guard protects; a failed save costs the file, not the run."""
         if self._refuses():
             return False
-        faults = self.trainer.faults
+        faults, due = self.trainer.faults, self._points.due()
         try:
-            saved = save_staged(self.trainer, stock_save, lambda: faults and faults.on_save(self.trainer))
+            with self._points.kept(self.trainer, due):
+                saved = save_staged(self.trainer, stock_save, lambda: faults and faults.on_save(self.trainer))
         except (OSError, zipfile.BadZipFile) as error:
             path = str(self.trainer.last)
             self.session.recorder.event("save_failed", path=path, text=f"{type(error).__name__}: {error}")
             if self.trainer.epoch + 1 >= self.trainer.epochs:
                 self._trouble, self._why = 3, str(error)
             return False
-        names = [f"weights/{path.name}" for path in saved]
-        self.session.recorder.event("saved", paths=names, epoch=self.trainer.epoch + 1)
+        self._report_saved([path.name for path in saved], due)
         return bool(saved)
+
+    def _report_saved(self, names: list[str], due: bool) -> None:
+        epoch, clean = self.trainer.epoch + 1, self.session.options.watches and self._trouble == 0
+        deleted = self._points.saved(names, due, clean)
+        paths = [f"weights/{name}" for name in names]
+        extra = {"by_the_clock": True, "deleted": deleted} if due else {}
+        self.session.recorder.event("saved", paths=paths, epoch=epoch, **extra)
 
     def _refuses(self) -> bool:
         """Tell whether saving now would keep a bad state."""

@@ -16,9 +16,13 @@ import torch
 
 from nantui.training import ranks, touchpoints
 from nantui.training.buffers import RunningStatistics, Snapshot
+from nantui.training.casebook import Casebook
+from nantui.training.ends import Diverged
 from nantui.training.judge import Judge, kind_of
 from nantui.training.look import Look, look
 from nantui.training.session import Session
+
+SUSPICION = 2.0  # in the first epochs after a recovery, limits for the loss are this much lower
 
 
 class Guard:
@@ -26,7 +30,8 @@ class Guard:
 
     def __init__(self, trainer: Any, session: Session) -> None:
         self.trainer, self.session, self.options = trainer, session, session.options
-        self.judge = Judge(session.options, session.report)
+        self.judge = Judge(session.options, session.report, session.warn)
+        self.casebook = Casebook(trainer, session)
         self.statistics = RunningStatistics(touchpoints.unwrapped(trainer.model))
         self._void = self._in_batch = False
         self._batch_index = 0
@@ -44,6 +49,8 @@ class Guard:
         """Start counting batches; a batch left open was an out-of-memory retry and leaves no trace."""
         self._batch_index = 0
         self.statistics.refresh()
+        on_probation = self.trainer.epoch - self.trainer.start_epoch < self.session.attempt.probation_epochs
+        self.judge.suspicion = SUSPICION if on_probation else 1.0
         if self._in_batch:
             self.statistics.restore()
             self._in_batch = self._void = False
@@ -135,39 +142,32 @@ class Guard:
     def _judge(self, seen: Look) -> bool:
         """Report what the batch shows; returns whether its step must not be taken. Raises Diverged."""
         place = self.epoch, self._batch_index
-        kind = kind_of(seen)
-        if kind is None and not seen.bad and not self._void:
-            self.judge.healthy_batch(seen, *place)
-        elif kind is not None and self.judge.is_news(kind):
-            self.judge.bad_batch(kind, *place, self._evidence(seen))
-            self._check_weights(place)
-        skip = self.options.protects and (seen.bad or self._void)
-        if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
-            self.judge.optimizer_step(skip, *place, self._evidence(seen))
+        try:
+            self._report(seen, place)
+            skip = self.options.protects and (seen.bad or self._void)
+            if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
+                self.judge.optimizer_step(skip, *place)
+        except Diverged:
+            self.casebook.evidence(seen, final=True)
+            raise
         return skip
 
+    def _report(self, seen: Look, place: tuple[int, int]) -> None:
+        """Raises Diverged."""
+        kind = kind_of(seen)
+        if kind is None:
+            if not seen.bad and not self._void:
+                self.judge.healthy_batch(seen, *place)
+        elif self.judge.is_news(kind):
+            self.judge.bad_batch(kind, *place, self.casebook.evidence(seen))
+            self._check_weights(place)
+
     def _check_weights(self, place: tuple[int, int]) -> None:
-        """After a bad batch: when the weights themselves are bad, skipping will not help."""
+        """After a bad batch: when the weights themselves are bad, skipping will not help. Raises Diverged."""
         bad = touchpoints.non_finite_parameters(touchpoints.unwrapped(self.trainer.model))
         if ranks.any_of_us(bool(bad), self.trainer.device):
             evidence = {"tensors": len(bad), "first": bad[:10]}
             self.judge.end("nan_weight", *place, f"{len(bad)} tensors", evidence)
-
-    def _evidence(self, seen: Look) -> dict[str, Any]:
-        return {
-            "losses": dict(zip(seen.names, seen.losses, strict=True)),
-            "grad_norm": seen.norm,
-            "loss_scale": seen.scale,
-            "bad": [
-                name
-                for name, bad in (
-                    ("loss", seen.bad_loss),
-                    ("gradient", seen.bad_norm),
-                    ("batchnorm", seen.bad_buffers),
-                )
-                if bad
-            ],
-        }
 
     def _keep_loss_finite(self, seen: Look) -> None:
         """Ultralytics' own recovery looks at the last batch's loss, also when its step was skipped."""

@@ -6,14 +6,13 @@ the same conclusion; only the first rank writes it down.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from nantui.training.ends import ENDED, OBSERVED, SKIPPED, Diverged, Incident
 from nantui.training.look import Look
 from nantui.training.options import Options
-from nantui.training.verdicts import Distribution, Explosion, Skips
+from nantui.training.verdicts import Explosion, Skips, Trend
 
 TEXTS = {
     "nan_loss": "the loss is not finite",
@@ -27,6 +26,7 @@ TEXTS = {
     "scale_collapsed": "the loss scale has collapsed",
     "too_many_skips": "too many steps had to be skipped",
 }
+FOREWARNED = 500  # batches for which an early warning counts as one
 CONSEQUENCES = {
     SKIPPED: "the step was skipped and nothing of it kept",
     OBSERVED: "only observed: the guard does not protect in this mode",
@@ -48,12 +48,21 @@ def kind_of(look: Look) -> str | None:
 class Judge:
     """Follows a run batch by batch and reports what is wrong with it."""
 
-    def __init__(self, options: Options, report: Callable[[Incident], None]) -> None:
+    def __init__(
+        self, options: Options, report: Callable[[Incident], None], warn: Callable[..., None] | None = None
+    ) -> None:
+        """`warn(kind, text, **evidence)` is told of what is not an incident yet."""
         self.options = options
-        self._report = report
+        self.suspicion = 1.0
+        self._report, self._warn = report, warn or (lambda kind, text, **evidence: None)
         self._skips = Skips(options.max_consecutive_skips, options.skip_window, options.max_skip_share)
         self._explosion = Explosion(options.loss_limit, options.loss_patience)
-        self._norms = Distribution()
+        self._trends = {
+            "loss_climbing": Trend(options.loss_limit),
+            "gradient_climbing": Trend(options.loss_limit),
+        }
+        self._batches = 0
+        self._first_warning: int | None = None
         self._zero_steps = 0
         self._ongoing: set[str] = set()
 
@@ -66,6 +75,7 @@ class Judge:
         if action == OBSERVED and kind in self._ongoing:
             return
         self._ongoing.add(kind)
+        evidence = {**evidence, **self._forewarned()}
         self._report(Incident(kind, epoch, step, action, f"{TEXTS[kind]}; {CONSEQUENCES[action]}", evidence))
 
     def is_news(self, kind: str) -> bool:
@@ -80,23 +90,26 @@ class Judge:
         self._ongoing.add(kind)
         action = ENDED if protects else OBSERVED
         text = f"{TEXTS[kind]}: {why}; {CONSEQUENCES[action]}"
-        incident = Incident(kind, epoch, step, action, text, evidence)
+        incident = Incident(kind, epoch, step, action, text, {**evidence, **self._forewarned()})
         self._report(incident)
         if protects:
             raise Diverged(incident)
 
-    def optimizer_step(self, skipped: bool, epoch: int, step: int, evidence: dict[str, Any]) -> None:
+    def optimizer_step(self, skipped: bool, epoch: int, step: int) -> None:
         """Count a step; too many skipped ones are divergence. Raises Diverged."""
         why = self._skips.add(skipped)
         if why is not None:
-            self.end("too_many_skips", epoch, step, why, evidence)
+            counts = {"in_a_row": self._skips.in_a_row, "total": self._skips.total}
+            self.end("too_many_skips", epoch, step, why, counts)
 
     def healthy_batch(self, look: Look, epoch: int, step: int) -> None:
         """Follow losses, norm and loss scale of a batch that is finite. Raises Diverged."""
         self._ongoing -= {"nan_loss", "nan_gradient", "nan_buffer"}
+        self._batches += 1
+        self._watch_trend("loss_climbing", "loss", look.loss)
+        if look.norm is not None:
+            self._watch_trend("gradient_climbing", "gradient norm", look.norm)
         self._watch_loss(look.loss, epoch, step)
-        if look.norm is not None and math.isfinite(look.norm):
-            self._norms.add(look.norm)
         if look.scale is not None and look.scale < self.options.min_loss_scale:
             why = f"{look.scale:g} is below {self.options.min_loss_scale:g}"
             self.end("scale_collapsed", epoch, step, why, {"loss_scale": look.scale})
@@ -107,11 +120,26 @@ class Judge:
             return
         self._zero_steps = 0
         self._ongoing.discard("zero_loss")
-        score, at_an_end = self._explosion.add(loss)
+        score, at_an_end = self._explosion.add(loss, self.suspicion)
         if at_an_end:
             usual = self._explosion.seen.typical
             why = f"{loss:.4g} where {usual:.4g} was usual, for {self._explosion.in_a_row} steps"
             self.end("loss_exploded", epoch, step, why, {"loss": loss, "score": score})
+
+    def _watch_trend(self, kind: str, name: str, value: float) -> None:
+        """Warn of a value far outside its running distribution, and remember since when."""
+        usual = self._trends[kind].seen.typical
+        score = self._trends[kind].add(value)
+        if score is not None:
+            self._first_warning = self._batches
+            text = f"{name} {value:.4g} where {usual:.4g} was usual ({score:.1f} spreads above)"
+            self._warn(kind, text, value=value, usual=usual, score=score)
+
+    def _forewarned(self) -> dict[str, Any]:
+        """Tell how many batches ago the last early warning was, where there was one not long ago."""
+        if self._first_warning is None or self._batches - self._first_warning > FOREWARNED:
+            return {}
+        return {"warned_steps_before": self._batches - self._first_warning + 1}
 
     def _zero(self, epoch: int, step: int) -> None:
         self._zero_steps += 1

@@ -7,6 +7,7 @@ decides alone leaves the others waiting in a collective for hours.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed
@@ -44,6 +45,15 @@ def agree(device: torch.device, *values: float) -> list[float]:
 def any_of_us(mine: bool, device: torch.device) -> bool:
     """Tell whether any rank says yes. To be called at the same point by every rank."""
     return agree(device, float(mine))[0] > 0
+
+
+def gather(mine: Any) -> list[Any]:
+    """Return every rank's `mine`, in rank order. To be called at the same point by every rank."""
+    if not together():
+        return [mine]
+    reports: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(reports, mine)
+    return reports
 
 
 def wait_for_all(device: torch.device) -> None:

@@ -59,6 +59,10 @@ class Session:
     def first(self) -> bool:
         return self.rank == 0
 
+    def attempt_file(self, name: str) -> Path:
+        """Return the path of a file of this attempt, `attempts/NNN.<name>`."""
+        return self.layout.attempts / f"{self.attempt.attempt:03d}.{name}"
+
     def register(self) -> None:
         """Say which process this is, so that it can be found and told apart from a later one."""
         process = psutil.Process()
@@ -83,6 +87,8 @@ class Session:
 
     def warn(self, kind: str, text: str, **evidence: Any) -> None:
         """Report something that is not an incident but may become one."""
+        if not self.first:
+            return
         place = {"epoch": self.progress.epoch, "step": self.progress.step}
         self.recorder.event("warning", warning=kind, text=text, evidence=evidence, **place)
 

@@ -114,6 +114,11 @@ def non_finite_parameters(model: nn.Module) -> list[str]:
     return _non_finite(list(model.named_parameters()))
 
 
+def non_finite_gradients(model: nn.Module) -> list[str]:
+    """Return the names of parameters whose gradient holds a NaN or Inf, those nearest the loss first."""
+    return _non_finite([(n, p.grad) for n, p in model.named_parameters() if p.grad is not None])[::-1]
+
+
 def non_finite_state(model: nn.Module) -> list[str]:
     """Return the names of parameters and normalization statistics with a NaN or Inf in them.
 
@@ -130,6 +135,37 @@ def _non_finite(tensors: list[tuple[str, torch.Tensor]]) -> list[str]:
         return []
     finite = torch.stack([torch.isfinite(tensor.detach()).all() for _, tensor in tensors]).tolist()
     return [name for (name, _), good in zip(tensors, finite, strict=True) if not good]
+
+
+def weight_size(model: nn.Module) -> tuple[float, float]:
+    """Return the Euclidean norm of all trainable weights and the largest magnitude among the finite ones."""
+    weights = [p.detach().float() for p in model.parameters() if p.requires_grad]
+    size = torch.stack([torch.linalg.vector_norm(weight) for weight in weights]).norm()
+    largest = torch.stack([weight.nan_to_num(0.0, 0.0, 0.0).abs().amax() for weight in weights]).amax()
+    return float(size), float(largest)
+
+
+def update_size(optimizer: torch.optim.Optimizer) -> float:
+    """Return the Euclidean norm of the last step, as far as the optimizer's state tells."""
+    total = 0.0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            moved = _direction_size(optimizer.state.get(parameter, {}), bool(group.get("use_muon")))
+            total += (group["lr"] * moved) ** 2
+    return total**0.5
+
+
+def _direction_size(state: dict[str, Any], orthogonal: bool) -> float:
+    """SGD steps by its momentum buffer, Adam by mean / root of mean square, Muon by an orthogonal matrix."""
+    if "exp_avg_sq" in state:
+        direction = state["exp_avg"].float() / (state["exp_avg_sq"].float().sqrt() + 1e-8)
+        return float(torch.linalg.vector_norm(direction))
+    buffer = state.get("momentum_buffer")
+    if buffer is None:
+        return 0.0
+    return (
+        float(min(buffer.shape[:2])) ** 0.5 if orthogonal else float(torch.linalg.vector_norm(buffer.float()))
+    )
 
 
 def memory_gb(device: torch.device) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from nantui.training.guard import Guard
 from nantui.training.in_effect import values_in_effect
 from nantui.training.running_mean import RunningMean
 from nantui.training.session import Session
+from nantui.training.sources import files_of, instrument
 
 
 def guarded(base: type, session: Session, faults: Any = None) -> type:
@@ -68,10 +69,20 @@ class GuardedTrainer:
             ours(self)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        files = files_of(batch)
         self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
+        if self.guard:
+            self.guard.casebook.batch, self.guard.casebook.files = self._batch, files
         if self.faults and self.guard:
             self.faults.on_batch(self, self._batch)
         return self._batch
+
+    def build_dataset(self, img_path: Any, mode: str = "train", *args: Any, **options: Any) -> Any:
+        """Build whatever data set the trainer builds; the train set learns to name its files."""
+        dataset = super().build_dataset(img_path, mode, *args, **options)  # type: ignore[misc]
+        if mode == "train":
+            instrument(dataset)
+        return dataset
 
     def optimizer_step(self) -> None:
         if self.guard is None:

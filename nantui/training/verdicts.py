@@ -62,6 +62,32 @@ class Distribution:
         return math.exp(median(self._logs)) if self._logs else math.nan
 
 
+class Trend:
+    """Early warning: a quantity climbing far out of its running distribution, before anything is NaN.
+
+    One step beyond `limit`, or three of five beyond half of it, raise a warning; the next one only after
+    the quantity has been back in its range for a while.
+    """
+
+    CALM = 20
+
+    def __init__(self, limit: float) -> None:
+        self.seen = Distribution()
+        self._limit = limit
+        self._recent: deque[float] = deque(maxlen=5)
+        self._calm = self.CALM
+
+    def add(self, value: float) -> float | None:
+        """Take in a value; returns its score when it is time to warn, else None."""
+        score = self.seen.score(value)
+        self.seen.add(value)
+        self._recent.append(score)
+        high = score > self._limit or sum(past > self._limit / 2 for past in self._recent) >= 3
+        was_calm = self._calm >= self.CALM
+        self._calm = 0 if high else self._calm + 1
+        return score if high and was_calm else None
+
+
 class Explosion:
     """Tells when a loss has left its distribution for good."""
 
@@ -70,15 +96,16 @@ class Explosion:
         self.in_a_row = 0
         self._limit, self._patience = limit, max(patience, 1)
 
-    def add(self, loss: float) -> tuple[float, bool]:
+    def add(self, loss: float, suspicion: float = 1.0) -> tuple[float, bool]:
         """Take in a finite loss; returns its score, and whether the patience is at an end.
 
-        A step that scores beyond the limit stays out of the distribution, which would else get used to it.
+        `suspicion` above 1 lowers limit and patience (probation after a recovery). A step that scores
+        beyond the limit stays out of the distribution, which would else get used to it.
         """
         score = self.seen.score(loss)
-        if score <= self._limit:
+        if score <= self._limit / suspicion:
             self.in_a_row = 0
             self.seen.add(loss)
             return score, False
         self.in_a_row += 1
-        return score, self.in_a_row >= self._patience
+        return score, self.in_a_row >= self._patience / suspicion
