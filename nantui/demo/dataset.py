@@ -42,7 +42,8 @@ def _write_sample(directory: Path, split: str, name: str, dice: random.Random) -
     images.mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
     ground = dice.randrange(40, 120)
-    noise = bytes(max(0, min(255, ground + dice.randrange(-20, 21))) for _ in range(SIDE * SIDE * 3))
+    noisy = bytes(ground - 20 + level * 41 // 256 for level in range(256))
+    noise = dice.randbytes(SIDE * SIDE * 3).translate(noisy)
     picture = Image.frombytes("RGB", (SIDE, SIDE), noise)
     pencil = ImageDraw.Draw(picture)
     rows = [_draw_shape(pencil, dice) for _ in range(dice.randrange(1, 4))]
