@@ -4,12 +4,14 @@ UserError.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
-from nantui.run.attempts import read_exits
 from nantui.run.journal import Entry, last
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
 from nantui.run.spool import Command
@@ -67,16 +69,14 @@ def undo(keeper: Keeper, command: Command) -> str:
 
 
 def resume(keeper: Keeper, command: Command) -> str:
-    """Continue from where the run stopped, with edited settings in effect."""
+    """Continue from the newest checkpoint, with edited settings in effect. Refuses one that is not clean."""
     refuse_while_running(keeper)
     spec = spec_of(keeper)
     asked = {**pending_edits(keeper), **_set_of(command)}
-    checkpoint = newest_checkpoint(keeper)
+    newest = newest_checkpoint(keeper, command)
     if not (asked or command.options.get("presets") or command.options.get("to")):
-        return begin(keeper, spec, RESUME, checkpoint, {})
-    wanted = Command(
-        command.kind, {"to": checkpoint, **command.options, "set": asked}, command.id, command.by, command.t
-    )
+        return begin(keeper, spec, RESUME, newest, {})
+    wanted = replace(command, options={"to": Path(newest).name, **command.options, "set": asked})
     return _begin_after(keeper, wanted, _act(keeper, wanted, "rollback"), spec, probation_epochs=0)
 
 
@@ -86,15 +86,16 @@ def recover(keeper: Keeper, command: Command) -> str:
     if keeper.watch is not None:
         keeper.stage(command.id, "stop", "stopping the training")
         stopping.stop(keeper, command, at_once=False)
-    if recovered_already(keeper.journal.entries(), command.id):
-        return _begin_after(keeper, command, {}, spec, PROBATION_EPOCHS)
-    keeper.publish(state=RECOVERING)
-    edits = {**pending_edits(keeper), **_set_of(command)}
-    wanted = Command(command.kind, {**command.options, "set": edits}, command.id, command.by, command.t)
-    keeper.stage(command.id, "rollback", "going back to a clean checkpoint")
-    answer = _act(keeper, wanted, "rollback")
+    answer = rolled_back_before(keeper.journal.entries(), command.id)
+    if answer is None:
+        keeper.publish(state=RECOVERING)
+        edits = {**pending_edits(keeper), **_set_of(command)}
+        options = {**command.options, **({"set": edits} if edits else {})}
+        options.setdefault("propose", not (edits or options.get("presets")))
+        keeper.stage(command.id, "rollback", "going back to a clean checkpoint")
+        answer = _act(keeper, replace(command, options=options), "rollback")
     keeper.stage(command.id, "start", "starting the new attempt")
-    return _begin_after(keeper, wanted, answer, spec, PROBATION_EPOCHS)
+    return _begin_after(keeper, command, answer, spec, PROBATION_EPOCHS)
 
 
 HANDLERS: dict[str, Callable[[Keeper, Command], str]] = {
@@ -169,18 +170,21 @@ def pending_edits(keeper: Keeper) -> dict[str, Any]:
     return edits
 
 
-def newest_checkpoint(keeper: Keeper) -> str:
-    """Return what to continue from: what the last stop left, else last.pt. Raises UserError when there is
-    nothing.
+def newest_checkpoint(keeper: Keeper, command: Command) -> str:
+    """Return what to continue from: the newest of last.pt and what an agreed stop left, if it is clean.
+
+    Raises UserError when there is nothing to continue from, or only a rollback leads to something clean.
     """
-    layout = keeper.layout
-    exits = read_exits(layout, (layout.attempt_numbers() or [0])[-1])
-    point = next((found.checkpoint for found in exits if found.checkpoint and found.resumable), None)
-    if point and (layout.run / point).is_file():
-        return point
-    if not layout.last.is_file():
-        raise UserError("there is no weights/last.pt to continue from: start the run again", FAILED)
-    return "weights/last.pt"
+    if command.options.get("to"):
+        return str(command.options["to"])
+    asked = {"set": _set_of(command)}
+    plan = _act(keeper, replace(command, options=asked), "plan").get("plan") or {}
+    point = plan.get("restore_point") or {}
+    names = {keeper.layout.last.name, keeper.layout.stop_point.name}
+    if point.get("name") in names:
+        return f"{keeper.layout.weights.name}/{point['name']}"
+    instead = f"the newest clean one is {point['name']}" if point else "nothing clean is left"
+    raise UserError(f"last.pt cannot be continued from; {instead}: recover the run instead", FAILED)
 
 
 def cwd_of(entries: list[Entry]) -> str | None:
@@ -189,10 +193,14 @@ def cwd_of(entries: list[Entry]) -> str | None:
     return str(created["cwd"]) if created and created.get("cwd") else None
 
 
-def recovered_already(entries: list[Entry], command: str) -> bool:
-    """Tell whether the rollback of an interrupted command is done and only the start is left to do."""
+def rolled_back_before(entries: list[Entry], command: str) -> dict[str, Any] | None:
+    """Return the answer of a rollback that an earlier supervisor finished for this command, else None."""
     done = last(entries, "rollback_done", "attempt_started")
-    return done is not None and done["kind"] == "rollback_done" and done.get("id") == command
+    begun = last((entry for entry in entries if entry.get("id") == command), "rollback_begun")
+    if done is None or begun is None or done["kind"] != "rollback_done" or done.get("id") != command:
+        return None
+    asked = {row["name"]: row["then"] for row in begun.get("settings") or [] if not row.get("kept")}
+    return {"mode": begun.get("mode"), "asked": asked, "text": begun.get("text")}
 
 
 def repair(keeper: Keeper) -> str:
@@ -219,18 +227,12 @@ def _begin_after(
 def _act(keeper: Keeper, command: Command, action: str) -> dict[str, Any]:
     """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
     spec = read_spec(keeper.layout.spec)
-    request = {
-        "action": action,
-        "run": str(keeper.layout.run),
-        "id": command.id,
-        "by": command.by,
-        "options": command.options,
-        **command.options,
-    }
+    python = (spec.python if spec else "") or sys.executable
+    own = {"action": action, "run": str(keeper.layout.run), "id": command.id, "by": command.by}
     answer = helper(
         ACT,
-        request,
-        python=spec.python if spec else "",
+        {**command.options, **own, "python": python},
+        python=python,
         pump=keeper.pump,
         started=lambda child: keeper.helpers.__setitem__(child.pid, child),
     )

@@ -8,47 +8,83 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nantui.run.attempts import Attempt, read_attempt
 from nantui.run.layout import RunLayout
-from nantui.run.results import EpochRow, current, epoch_seconds, read_results
-from nantui.run.spec import read_args
+from nantui.run.results import EpochRow, epoch_seconds
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.steps import Step
-from nantui.supervise.identity import alive, this_machine
+from nantui.supervise.foreign import Candidate, ForeignTraining, candidates, find_foreign
+from nantui.supervise.identity import Machine, alive, this_machine
 from nantui.supervise.outcome import ending_of
+from nantui.supervise.progress import log_of, read_progress
+from nantui.supervise.stacks import registered
 from nantui.supervise.state import SupervisorState, read_state
-from nantui.supervise.tail import last_step
+from nantui.supervise.tail import epochs_asked, last_epochs, last_step
 
 RECENT_EPOCHS = 5
+REBOOTED = "the host was rebooted or the container restarted: resume it"
+Candidates = Callable[[], Iterable[Candidate]]
 
 
-def read_status(run: Path) -> RunStatus:
-    """Return where the run in `run` stands; a run that nantui did not make is `foreign`."""
+def read_status(run: Path, machine: Machine | None = None, foreign: Candidates = candidates) -> RunStatus:
+    """Return where the run in `run` stands; a run that nantui did not make is `foreign`.
+
+    `machine` is where this is asked (default: here). `foreign` returns the processes that may belong to a
+    foreign run; whoever reads many runs passes one that looks only once.
+    """
     layout = RunLayout(Path(run).resolve())
     state = read_state(layout.supervisor)
     number = max(layout.attempt_numbers(), default=None)
     attempt = read_attempt(layout, number) if number else None
-    if state is None and attempt is None:
-        return foreign_status(layout)
+    if attempt is None and (state is None or state.state in {"", STOPPED}):
+        return foreign_status(layout, state, foreign)
     status = RunStatus(layout.run, STARTING if state is None else state.state or STOPPED, attempt=number)
     if state is not None:
-        status = _from_supervisor(layout, status, state)
+        status = _from_supervisor(layout, status, state, machine or this_machine())
     return _with_progress(layout, status, attempt)
 
 
-def foreign_status(layout: RunLayout) -> RunStatus:
-    """Return what `results.csv` and `args.yaml` tell of a run."""
-    rows = current(read_results(layout.results_csv))
-    state = STARTING if layout.spec.is_file() else FOREIGN
-    status = RunStatus(layout.run, state, epochs=_whole(read_args(layout.args_yaml).get("epochs")))
-    return _with_row(status, rows)
+def foreign_status(layout: RunLayout, state: SupervisorState | None, foreign: Candidates) -> RunStatus:
+    """Return what `results.csv`, `args.yaml` and the processes of somebody else's training tell."""
+    if layout.spec.is_file() and not layout.args_yaml.is_file():
+        return RunStatus(layout.run, STARTING, text="created, not started yet")
+    rows = last_epochs(layout.results_csv)
+    doing = state.doing if state and alive(state.process) else None
+    status = RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), doing=doing)
+    status = _with_row(status, rows)
+    found = find_foreign(layout.run, foreign())
+    return _with_processes(status, found) if found else replace(status, text="no process of it runs here")
 
 
-def _from_supervisor(layout: RunLayout, status: RunStatus, state: SupervisorState) -> RunStatus:
+def _with_processes(status: RunStatus, found: list[ForeignTraining]) -> RunStatus:
+    one = found[0]
+    text = (
+        f"training of {one.user}, process {one.root.pid}, from {one.origin or 'somewhere'} ({one.evidence})"
+    )
+    if one.restarted_by:
+        text += f"; started again by {one.restarted_by}"
+    status = replace(status, pids=tuple(pid for each in found for pid in each.pids), text=text)
+    log = log_of(one.root.pid)
+    progress = read_progress(log) if log else None
+    if progress is None:
+        return status
+    return replace(
+        status,
+        epoch=progress.epoch,
+        epochs=progress.epochs,
+        step=progress.batch,
+        steps_per_epoch=progress.batches,
+        losses=progress.losses,
+    )
+
+
+def _from_supervisor(
+    layout: RunLayout, status: RunStatus, state: SupervisorState, here: Machine
+) -> RunStatus:
     status = replace(
         status,
         text=state.text,
@@ -57,23 +93,25 @@ def _from_supervisor(layout: RunLayout, status: RunStatus, state: SupervisorStat
         last_incident=state.last_incident,
         guarded=state.guarded,
     )
-    here = this_machine()
     if not here.sees_pids_of(state.machine):
-        return _from_elsewhere(status, state, here.outlived(state.machine))
-    pids = tuple(ref.pid for ref in (state.worker,) if ref is not None and alive(ref))
+        return _from_elsewhere(status, here.outlived(state.machine))
+    status = replace(status, pids=_pids(layout, state) if status.state in ACTIVE else ())
     if alive(state.process):
-        return replace(status, pids=pids)
-    return _without_supervisor(layout, replace(status, pids=pids, doing=None))
+        return status
+    return _without_supervisor(layout, replace(status, doing=None))
 
 
-def _from_elsewhere(status: RunStatus, state: SupervisorState, outlived: bool) -> RunStatus:
-    """A run of another host is as its supervisor said; one of an earlier boot of this host has lost its
-    worker.
-    """
-    if outlived and state.state in ACTIVE:
-        return replace(
-            status, state=LOST, text="the host was rebooted or the container restarted: resume it", doing=None
-        )
+def _pids(layout: RunLayout, state: SupervisorState) -> tuple[int, ...]:
+    """Return the living worker and its ranks; their own children come and go and are not listed."""
+    workers = {state.worker.pid} if alive(state.worker) and state.worker else set()
+    ranks = registered(layout, state.attempt).values() if state.attempt else ()
+    return tuple(sorted(workers | {ref.pid for ref in ranks}))
+
+
+def _from_elsewhere(status: RunStatus, outlived: bool) -> RunStatus:
+    """A run of another host is as its supervisor said; an earlier boot of this host has lost its worker."""
+    if outlived and status.state in ACTIVE:
+        return replace(status, state=LOST, text=REBOOTED, doing=None)
     return status
 
 
@@ -91,10 +129,9 @@ def _without_supervisor(layout: RunLayout, status: RunStatus) -> RunStatus:
 
 def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None) -> RunStatus:
     step = last_step(layout.steps(attempt.attempt)) if attempt else None
-    rows = current(read_results(layout.results_csv))
-    epochs = _whole((attempt.train if attempt else {}).get("epochs")) or _whole(
-        read_args(layout.args_yaml).get("epochs")
-    )
+    rows = last_epochs(layout.results_csv)
+    asked = (attempt.train if attempt else {}).get("epochs")
+    epochs = asked if isinstance(asked, int) else epochs_asked(layout.args_yaml)
     status = replace(status, epochs=epochs)
     if step is None:
         return _with_row(status, rows)
@@ -118,11 +155,3 @@ def eta_s(status: RunStatus, rows: list[EpochRow], step: Step) -> float | None:
     recent = epoch_seconds(rows)[-RECENT_EPOCHS:]
     seconds = statistics.median(recent) if recent else step.value("step_s") * step.steps
     return left_epochs * seconds if math.isfinite(seconds) else None
-
-
-def _whole(value: Any) -> int | None:
-    return (
-        int(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
-        else None
-    )

@@ -51,7 +51,11 @@ def prepare(request: dict) -> int:
 
 def act(request: dict) -> int:
     time.sleep(float((request.get("set") or {}).get("act_s", 0)))
-    print(json.dumps({"ok": True, "checkpoint": "weights/last.pt", "text": f"{request['action']} done"}))
+    weights = RunLayout(Path(request["run"])).weights
+    names = [name for name in ("nantui_stop.pt", "last.pt") if (weights / name).is_file()]
+    plan = {"restore_point": {"name": names[0]} if names else None}
+    answer = {"checkpoint": "weights/last.pt", "plan": plan, "asked": request.get("set") or {}}
+    print(json.dumps({"ok": True, "text": f"{request['action']} done", **answer}))
     return 0
 
 

@@ -1,0 +1,282 @@
+"""Trainings that nantui did not start: find their processes, show whose they are, stop only their tree.
+
+A process started in a tmux pane has the pane's shell as its session leader, so a session or a process
+group is never signalled: only the training's own tree, as it was before the first signal. What belongs
+to another user is shown and never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from nantui.errors import FAILED, UserError
+from nantui.supervise.clean import printable
+from nantui.supervise.identity import ProcessRef, alive, ref_of, stat_of
+from nantui.supervise.processes import MARK, Leftover, descendants, end_all, living_pids
+
+CERTAIN, LIKELY = "certain", "likely"
+PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
+LAUNCHER = re.compile(r"torch\.distributed\.(run|launch)|torchrun|accelerate|/yolo$|_temp_\w+\.py")
+SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish", "ksh", "tcsh", "csh"})
+ARGS_WRITTEN_WITHIN_S = 900.0
+"""A training writes args.yaml soon after it was started: that links a process to a run it does not name."""
+RESTART_LOOK_S = 2.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A process that may train: what can be read of it without touching it."""
+
+    ref: ProcessRef
+    argv: tuple[str, ...]
+    cwd: str
+    parent: int
+    files: tuple[str, ...]
+    user: str
+    ours: bool
+
+
+@dataclass(frozen=True)
+class ForeignTraining:
+    """One training of somebody: its root process and what is below it."""
+
+    root: ProcessRef
+    pids: tuple[int, ...]
+    command: str
+    argv: tuple[str, ...]
+    cwd: str
+    user: str
+    age_s: float
+    origin: str
+    evidence: str
+    mine: bool
+    restarted_by: str
+    """The loop or service that seems to start it again, empty where none is seen."""
+
+
+def candidates() -> list[Candidate]:
+    """Return every Python process that is not nantui's own; one look serves many runs."""
+    found = (_candidate(pid) for pid in living_pids() if pid != os.getpid())
+    return [one for one in found if one is not None]
+
+
+def find_foreign(run: Path, among: Iterable[Candidate] | None = None) -> list[ForeignTraining]:
+    """Return the trainings that write into `run` and were not started by nantui, oldest first."""
+    known = list(candidates() if among is None else among)
+    evidence = {one.ref.pid: word for one in known if (word := _evidence(one, run))}
+    if CERTAIN in evidence.values():
+        evidence = {pid: word for pid, word in evidence.items() if word == CERTAIN}
+    by_pid = {one.ref.pid: one for one in known}
+    roots = {_root(by_pid[pid], by_pid): evidence[pid] for pid in evidence}
+    trainings = [_training(by_pid[pid], word) for pid, word in roots.items()]
+    return sorted(trainings, key=lambda training: training.root.created)
+
+
+def stop_tree(
+    training: ForeignTraining, pump: Callable[[float], None] = time.sleep, grace_s: float = 5.0
+) -> list[Leftover]:
+    """End the training's tree, as it is now, and return what does not die.
+
+    Raises UserError for another user's process.
+    """
+    if not training.mine:
+        raise UserError(
+            f"process {training.root.pid} belongs to {training.user}: ask them to stop it", FAILED
+        )
+    pids = {training.root.pid, *descendants([training.root.pid])} - {os.getpid()}
+    tree = {ref.pid: ref for pid in pids if (ref := ref_of(pid)) is not None}
+
+    def living() -> list[ProcessRef]:
+        left = [ref for ref in tree.values() if alive(ref)]
+        for pid in descendants(ref.pid for ref in left):
+            if pid not in tree and (ref := ref_of(pid)) is not None:
+                tree[pid] = ref
+        return [ref for ref in tree.values() if alive(ref)]
+
+    return end_all(living, pump, grace_s=grace_s, limit_s=10.0)
+
+
+def came_back(run: Path, stopped: ForeignTraining, pump: Callable[[float], None] = time.sleep) -> str:
+    """After a stop, look whether something started the training again; returns who, empty for nobody."""
+    pump(RESTART_LOOK_S)
+    again = [one for one in find_foreign(run) if one.root.pid != stopped.root.pid]
+    again += [one for one in map(_as_stopped(stopped), candidates()) if one is not None]
+    return again[0].restarted_by or f"process {again[0].root.pid} runs the same command" if again else ""
+
+
+def _as_stopped(stopped: ForeignTraining) -> Callable[[Candidate], ForeignTraining | None]:
+    def same(one: Candidate) -> ForeignTraining | None:
+        equal = (one.argv, one.cwd) == (stopped.argv, stopped.cwd) and one.ref.created > stopped.root.created
+        return _training(one, LIKELY) if equal else None
+
+    return same
+
+
+def _candidate(pid: int) -> Candidate | None:
+    try:
+        process = psutil.Process(pid)
+        argv = tuple(process.cmdline())
+        if not argv or not any(PYTHON.search(word) for word in argv[:2]) or _is_nantui(pid, argv):
+            return None
+        ref, stat = ref_of(pid), stat_of(pid)
+    except psutil.Error:
+        return None
+    if ref is None or stat is None:
+        return None
+    return Candidate(
+        ref, argv, _link(pid, "cwd"), stat.parent, _open_files(pid), _user(process), _is_mine(process)
+    )
+
+
+def _evidence(one: Candidate, run: Path) -> str:
+    """Return how sure it is that a process trains into `run`: CERTAIN, LIKELY or empty."""
+    inside = f"{run}{os.sep}"
+    if any(name.startswith(inside) for name in one.files):
+        return CERTAIN
+    if any(_names_run(word, one.cwd, run) for word in one.argv) or _names_run_in_ddp_file(one, run):
+        return CERTAIN
+    return LIKELY if _started_with_run(one, run) else ""
+
+
+def _names_run(word: str, cwd: str, run: Path) -> bool:
+    """Tell whether an argument is the run directory or a file in it, relative to the process' own cwd."""
+    value = word.partition("=")[2] or word
+    path = os.path.normpath(os.path.join(cwd or "/", value))
+    return path == str(run) or path.startswith(f"{run}{os.sep}")
+
+
+def _names_run_in_ddp_file(one: Candidate, run: Path) -> bool:
+    """Ultralytics' own DDP ranks run a generated file that holds the overrides, `save_dir` among them."""
+    for word in one.argv:
+        if "_temp_" in word and word.endswith(".py"):
+            try:
+                return f"'{run}'" in Path(word).read_text(errors="replace")
+            except OSError:
+                return False
+    return False
+
+
+def _started_with_run(one: Candidate, run: Path) -> bool:
+    """A process started below whose cwd the run appeared: args.yaml was written soon after its start."""
+    words = " ".join(one.argv)
+    if not one.cwd or not str(run).startswith(one.cwd.rstrip(os.sep) + os.sep) or "train" not in words:
+        return False
+    try:
+        written = (run / "args.yaml").stat().st_mtime
+    except OSError:
+        return False
+    return 0 <= written - one.ref.created <= ARGS_WRITTEN_WITHIN_S
+
+
+def _root(one: Candidate, by_pid: dict[int, Candidate]) -> int:
+    """Climb to the launcher that started a rank; never to a shell, a tmux server or a service manager."""
+    while (parent := by_pid.get(one.parent)) is not None and _is_launcher_of(parent, one):
+        one = parent
+    return one.ref.pid
+
+
+def _is_launcher_of(parent: Candidate, child: Candidate) -> bool:
+    words = " ".join(parent.argv)
+    return bool(LAUNCHER.search(words)) or parent.argv[1:] == child.argv[1:] or "train" in words
+
+
+def _training(one: Candidate, evidence: str) -> ForeignTraining:
+    return ForeignTraining(
+        root=one.ref,
+        pids=tuple(sorted({one.ref.pid, *descendants([one.ref.pid])})),
+        command=printable(" ".join(one.argv), 300),
+        argv=one.argv,
+        cwd=one.cwd,
+        user=one.user,
+        age_s=max(0.0, time.time() - one.ref.created),
+        origin=origin_of(one.ref.pid),
+        evidence=evidence,
+        mine=one.ours,
+        restarted_by=restart_loop(one.parent),
+    )
+
+
+def origin_of(pid: int) -> str:
+    """Return where a process was started: tmux, screen, an SSH login, a service; from its ancestors."""
+    for name, ancestor in _ancestors(pid):
+        if name.startswith("tmux"):
+            return "tmux"
+        if name.startswith(("screen", "SCREEN")):
+            return "screen"
+        if name.startswith("sshd"):
+            return "SSH"
+        if name.startswith(("slurmstepd", "cron", "systemd")) and ancestor != 1:
+            return printable(name)
+    return "init or container" if stat_of(pid) else ""
+
+
+def restart_loop(parent: int) -> str:
+    """Return the script or service around a training that may start it again, empty for an open prompt."""
+    try:
+        process = psutil.Process(parent)
+        name, argv = process.name(), process.cmdline()
+    except psutil.Error:
+        return ""
+    if name in SHELLS and len(argv) > 1 and not argv[1].startswith("-") or (name in SHELLS and "-c" in argv):
+        return f"{printable(' '.join(argv), 120)} (process {parent})"
+    if name in {"supervisord", "runsv", "s6-supervise", "pm2"}:
+        return f"{name} (process {parent})"
+    return ""
+
+
+def _ancestors(pid: int) -> Iterable[tuple[str, int]]:
+    stat = stat_of(pid)
+    while stat is not None and stat.parent > 0:
+        pid = stat.parent
+        try:
+            yield Path(f"/proc/{pid}/comm").read_text().strip(), pid
+        except OSError:
+            return
+        stat = stat_of(pid)
+
+
+def _open_files(pid: int) -> tuple[str, ...]:
+    try:
+        return tuple(_link(pid, f"fd/{number}") for number in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return ()
+
+
+def _link(pid: int, name: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/{name}")
+    except OSError:
+        return ""
+
+
+def _is_nantui(pid: int, argv: tuple[str, ...]) -> bool:
+    named = any(word.startswith("nantui.") or word.endswith("/nantui") for word in argv[:4])
+    return named or f"{MARK}=" in _environ(pid)
+
+
+def _is_mine(process: psutil.Process) -> bool:
+    try:
+        return process.uids().effective == os.geteuid()
+    except psutil.Error:
+        return False
+
+
+def _environ(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _user(process: psutil.Process) -> str:
+    try:
+        return process.username()
+    except (psutil.Error, KeyError):
+        return "?"
