@@ -1,0 +1,104 @@
+"""One action of recovery in a process of its own: `python -m nantui.recovery.act REQUEST.json`.
+
+Started by the supervisor, which must not import what a scan of checkpoints needs, in the interpreter that
+trains. The request is {"action", "run", "id", "by", "to", "set", "presets", "force_restart", "allow"}, with
+actions `plan`, `rollback`, `undo` and `repair` (finish or take back what a crash left half done). One JSON
+answer on stdout, {"ok", "text" or "error", …}; exit status as every command's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import FAILED, USAGE, UserError
+from nantui.recovery.plan import Plan, make_plan
+from nantui.recovery.rollback import roll_back
+from nantui.recovery.transaction import settle
+from nantui.recovery.undo import undo
+from nantui.run.discovery import require_run
+from nantui.run.files import to_json
+from nantui.run.journal import author
+
+Request = Mapping[str, Any]
+
+
+def plan_for(request: Request) -> Plan:
+    """Return the plan that a request means. Raises UserError as `make_plan` does."""
+    settings = None if request.get("propose") else dict(request.get("set") or {})
+    return make_plan(
+        Path(request["run"]),
+        request.get("to"),
+        settings,
+        tuple(request.get("presets") or ()),
+        restart=bool(request.get("force_restart")),
+        python=request.get("python"),
+        id=str(request.get("id") or ""),
+    )
+
+
+def act_plan(request: Request) -> dict[str, Any]:
+    """Say what would be done."""
+    plan = plan_for(request)
+    return {"text": plan.headline, "plan": plan.to_json()}
+
+
+def act_rollback(request: Request) -> dict[str, Any]:
+    """Go back; an interrupted transaction is put right first."""
+    layout = require_run(Path(request["run"]))
+    settle(layout, by=_by(request))
+    python = str(request.get("python") or sys.executable)
+    allow = request.get("allow") or ()
+    return asdict(roll_back(plan_for(request), by=_by(request), python=python, allow=allow))
+
+
+def act_undo(request: Request) -> dict[str, Any]:
+    """Take the last rollback back; an interrupted transaction is put right first."""
+    layout = require_run(Path(request["run"]))
+    settle(layout, by=_by(request))
+    return asdict(undo(layout, by=_by(request)))
+
+
+def act_repair(request: Request) -> dict[str, Any]:
+    """Finish or take back what a crash left half done."""
+    return {"text": settle(require_run(Path(request["run"])), by=_by(request))}
+
+
+ACTIONS: dict[str, Callable[[Request], dict[str, Any]]] = {
+    "plan": act_plan,
+    "rollback": act_rollback,
+    "undo": act_undo,
+    "repair": act_repair,
+}
+
+
+def _by(request: Request) -> str:
+    return str(request.get("by") or author())
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out one request; returns the exit status."""
+    try:
+        request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+        action = ACTIONS[request["action"]]
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        print(to_json({"ok": False, "error": f"no such request: {error}", "status": USAGE}))
+        return USAGE
+    try:
+        answer = action(request)
+    except UserError as error:
+        print(to_json({"ok": False, "error": str(error), "status": error.status}))
+        return error.status
+    except OSError as error:
+        print(to_json({"ok": False, "error": f"{error}; nothing was changed", "status": FAILED}))
+        return FAILED
+    print(to_json({"ok": True, **answer}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

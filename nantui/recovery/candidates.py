@@ -1,0 +1,200 @@
+"""Which checkpoint to go back to: each one with its cost, and why the others are out.
+
+The newest *clean* file is not enough: a file saved after the first sign of trouble may look clean and
+already hold the damage. So a restore point is clean, can be resumed, and ends before that sign.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nantui.checkpoint.catalog import Catalog
+from nantui.checkpoint.verdict import Verdict
+from nantui.errors import NO, UserError
+from nantui.recovery.signs import Reached, Trouble
+from nantui.run.layout import RunLayout
+
+STOP_POINT, LAST, BEST = "nantui_stop.pt", "last.pt", "best.pt"
+PREFERENCE = {STOP_POINT: 3, LAST: 2, BEST: 0}
+"""Among files of one epoch: the stop point has trained on into the next, last.pt needs no second copy."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint as a restore point.
+
+    `epoch` counts from 0 as in the file's name, `work` from 1 as people see it; `epochs_lost` are the
+    epochs that must be trained again, wholly or in part; hours are NaN where no epoch was timed.
+    """
+
+    path: Path
+    epoch: int | None
+    verdict: Verdict
+    usable: bool
+    why_not: str
+    epochs_lost: int = 0
+    lost_text: str = ""
+    hours_lost: float = math.nan
+    hours_remaining: float = math.nan
+    revive: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def work(self) -> int | None:
+        """The last epoch, counted from 1, whose work it holds."""
+        return None if self.epoch is None else self.epoch + 1
+
+    @property
+    def fitness(self) -> float | None:
+        """The fitness recorded in it."""
+        return self.verdict.fitness
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a table or a script shows of it."""
+        return {
+            "path": str(self.path), "name": self.name, "epoch": self.epoch, "work": self.work,
+            "badge": self.verdict.badge, "usable": self.usable, "why_not": self.why_not,
+            "fitness": self.fitness, "epochs_lost": self.epochs_lost, "lost": self.lost_text,
+            "hours_lost": self.hours_lost, "hours_remaining": self.hours_remaining,
+            "repair": self.verdict.repairable and not self.verdict.resumable,
+        }  # fmt: skip
+
+
+def list_candidates(
+    verdicts: Iterable[Verdict], trouble: Trouble | None, reached: Reached, epochs: int | None
+) -> list[Candidate]:
+    """Return every checkpoint of the run as a candidate, the best restore point first.
+
+    `epochs` is how many the run is to train in all.
+    """
+    candidates = [judge(verdict.path, verdict, trouble, reached, int(epochs or 0)) for verdict in verdicts]
+    return sorted(candidates, key=rank, reverse=True)
+
+
+def own_files(catalog: Catalog) -> list[Path]:
+    """Return the checkpoints of the run itself; what lies in corrupted_backup/ is out of the question."""
+    return [file.path for file in catalog.files() if not file.in_backup]
+
+
+def rank(candidate: Candidate) -> tuple[bool, int, bool, int, str]:
+    """Return the sort key: usable first, then the newest, then whole ones, then the preferred name."""
+    epoch = -1 if candidate.epoch is None else candidate.epoch
+    return candidate.usable, epoch, not candidate.revive, PREFERENCE.get(candidate.name, 1), candidate.name
+
+
+def judge(path: Path, verdict: Verdict, trouble: Trouble | None, reached: Reached, goal: int) -> Candidate:
+    """Return one file as a candidate; `goal` is the number of epochs to train, 0 when it is not known."""
+    revive = verdict.stripped and verdict.badge == "clean" and path.name == LAST and reached.completed > 0
+    epoch = reached.completed - 1 if revive else verdict.epoch
+    why_not = reason_against(path, verdict, epoch, trouble, goal, revive)
+    candidate = Candidate(path, epoch, verdict, not why_not, why_not, revive=revive)
+    return with_costs(candidate, reached, goal) if epoch is not None else candidate
+
+
+def reason_against(
+    path: Path, verdict: Verdict, epoch: int | None, trouble: Trouble | None, goal: int, revive: bool = False
+) -> str:
+    """Return why the file cannot be the restore point, "" when it can."""
+    if verdict.badge != "clean":
+        kinds = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
+        return f"{verdict.badge}{f' ({kinds})' if kinds else ''}"
+    if not (verdict.usable or revive or was_the_last(verdict)):
+        return f"cannot be resumed: {verdict.why_not_resumable}"
+    if epoch is None:
+        return "does not say which epoch it holds"
+    if trouble is not None and holds_until(path, epoch) >= trouble.epoch:
+        return f"saved after the first sign of trouble ({trouble.kind} in epoch {trouble.epoch})"
+    if goal and epoch + 1 >= goal:
+        return f"finished: raise epochs with --set epochs={epoch + 51}"
+    return ""
+
+
+def was_the_last(verdict: Verdict) -> bool:
+    """Tell whether only its own number of epochs keeps a file from being resumed: more of them mend that."""
+    epochs = verdict.train_args.get("epochs")
+    return not verdict.stripped and verdict.epoch is not None and epochs == verdict.epoch + 1
+
+
+def holds_until(path: Path, epoch: int) -> int:
+    """Return the last epoch, from 1, with steps in the weights; an agreed stop is inside the next one."""
+    return epoch + (2 if path.name == STOP_POINT else 1)
+
+
+def with_costs(candidate: Candidate, reached: Reached, goal: int) -> Candidate:
+    """Return the candidate with what going back to it costs."""
+    work = candidate.work or 0
+    done = max(reached.epoch, work)
+    part = reached.part if done == reached.epoch and done > reached.completed else 0.0
+    whole = max(reached.completed - work, 0)
+    return replace(
+        candidate,
+        epochs_lost=done - work,
+        lost_text=in_words(work, reached, done),
+        hours_lost=(whole + part) * reached.seconds / 3600,
+        hours_remaining=max(goal - work, 0) * reached.seconds / 3600 if goal else math.nan,
+    )
+
+
+def in_words(work: int, reached: Reached, done: int) -> str:
+    """Return which epochs are lost as a person says it: "132, 133 and part of 134"."""
+    whole = [str(epoch) for epoch in range(work + 1, reached.completed + 1)]
+    if len(whole) > 3:
+        whole = [f"{whole[0]} to {whole[-1]}"]
+    parts = [*whole, *([f"part of {done}"] if done > reached.completed and done > work else [])]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts) or "nothing"
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the restore point: the first that is usable, None when none is."""
+    return next((candidate for candidate in candidates if candidate.usable), None)
+
+
+def pick(candidates: Iterable[Candidate], to: str, layout: RunLayout) -> Candidate:
+    """Return the checkpoint that a person named. Raises UserError (NO) when it may not be the restore point.
+
+    There is no way to force a corrupt one.
+    """
+    wanted = Path(to)
+    place = wanted if wanted.is_absolute() or len(wanted.parts) > 1 else layout.weights / wanted
+    found = next((one for one in candidates if one.path == place or same_file(one.path, place)), None)
+    if found is None and place.exists():
+        raise UserError(f"{to}: not a checkpoint of this run ({layout.weights}); nothing was done", NO)
+    if found is None:
+        names = ", ".join(one.name for one in candidates if one.usable) or "none"
+        raise UserError(f"{to}: no such checkpoint; usable: {names}", NO)
+    if not found.usable:
+        raise UserError(f"{found.name} cannot be the restore point: {found.why_not}", NO)
+    return found
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Tell whether two paths lead to one file."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def best_at(candidates: Iterable[Candidate], restore: Candidate) -> Candidate:
+    """Return the clean file with the best recorded fitness at or before `restore`, the newest of equals.
+
+    Without any recorded fitness (val=False) Ultralytics' best.pt is the newest file: then it is `restore`.
+    """
+    held = [one for one in candidates if _may_be_best(one, restore)]
+    return max(held, key=lambda one: (one.fitness, one.epoch or 0, one.name == BEST), default=restore)
+
+
+def _may_be_best(one: Candidate, restore: Candidate) -> bool:
+    if one.verdict.badge != "clean" or one.fitness is None or not math.isfinite(one.fitness):
+        return False
+    if one.epoch is None:
+        return restore.revive and one.name == BEST
+    return one.name != STOP_POINT and restore.epoch is not None and one.epoch <= restore.epoch

@@ -1,0 +1,54 @@
+"""What the files of a run say, gathered once for a plan: candidates, trouble, how far it came, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nantui.checkpoint.catalog import Catalog
+from nantui.recovery.candidates import Candidate, list_candidates, own_files
+from nantui.recovery.signs import Reached, Trouble, first_sign, how_far
+from nantui.run.attempts import read_attempt
+from nantui.run.layout import RunLayout
+from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec
+from nantui.settings.schema import Schema
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A snapshot. `candidates` come best first; `asked` are the settings asked for by name, checked."""
+
+    layout: RunLayout
+    schema: Schema
+    spec: Spec | None
+    args: Mapping[str, Any]
+    ours: Mapping[str, Any]
+    asked: Mapping[str, Any]
+    candidates: list[Candidate]
+    trouble: Trouble | None
+    reached: Reached
+
+
+def gather(layout: RunLayout, asked: Mapping[str, Any], python: str | None = None) -> Facts:
+    """Return the facts of a run. Raises UserError for an unknown setting or a wrong value in `asked`."""
+    spec = read_spec(layout.spec)
+    schema = Schema.load(python or (spec.python if spec else None) or None)
+    checked = schema.check(asked)
+    catalog = Catalog(layout.weights)
+    verdicts = [catalog.verdict(path) for path in own_files(catalog)]
+    bad = [one.epoch + 1 for one in verdicts if one.badge == "corrupt" and one.epoch is not None]
+    trouble, reached = first_sign(layout, bad), how_far(layout)
+    args = read_args(layout.args_yaml)
+    epochs = args.get("epochs") or (spec.train.get("epochs") if spec else None)
+    candidates = list_candidates(verdicts, trouble, reached, checked.get("epochs", epochs))
+    return Facts(layout, schema, spec, args, ours_of(layout, spec), checked, candidates, trouble, reached)
+
+
+def ours_of(layout: RunLayout, spec: Spec | None) -> dict[str, Any]:
+    """Return nantui's own settings in effect: the newest attempt's; a foreign run has no guard."""
+    numbers = layout.attempt_numbers()
+    attempt = read_attempt(layout, numbers[-1]) if numbers else None
+    if attempt is None and spec is None:
+        return {**OURS_DEFAULTS, "guard": "off"}
+    return {**OURS_DEFAULTS, **(attempt.ours if attempt else spec.ours if spec else {})}

@@ -1,0 +1,256 @@
+"""What `R` would do, worked out before anything is touched: the dialog, the command and the policy share it.
+
+A plan reads files only. It is cheap enough for a thread of the cockpit; the helper process makes it
+again before it acts, so that what is done is what the files say then.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import NO, UserError
+from nantui.recovery import remedy
+from nantui.recovery.candidates import Candidate, best_at, choose, pick
+from nantui.recovery.facts import Facts, gather
+from nantui.recovery.moves import Move, checkpoints_aside, record_ends_because
+from nantui.recovery.signs import Reached, Trouble
+from nantui.run.discovery import require_run
+from nantui.run.spec import OURS_DEFAULTS
+from nantui.settings.diff import Change, changed, differences, merge
+from nantui.settings.effective import number
+from nantui.settings.lint import Finding, Known, lint
+from nantui.settings.memory import Measured, fit
+from nantui.settings.presets import apply_all, find_presets
+
+RESUME, RESTART = "resume", "restart"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What it costs; hours are NaN where no epoch was timed, `factor` is an epoch's time then over now."""
+
+    epochs_lost: int
+    lost_text: str
+    hours_lost: float
+    hours_remaining: float
+    seconds_per_epoch: float
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A rollback as it would be done. `mode` is RESUME, or RESTART for plan B (no clean checkpoint)."""
+
+    id: str
+    run: Path
+    mode: str
+    restore: Candidate | None
+    candidates: tuple[Candidate, ...]
+    trouble: Trouble | None
+    reached: Reached
+    moves: tuple[Move, ...]
+    best: Candidate | None
+    settings: tuple[Change, ...]
+    in_effect: Mapping[str, Any]
+    costs: Costs
+    findings: tuple[Finding, ...] = ()
+    warnings: tuple[str, ...] = ()
+    presets: tuple[str, ...] = ()
+    record_ends: tuple[str, ...] = ()
+    earlier: tuple[remedy.Earlier, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plan_b(self) -> bool:
+        """Whether nothing clean is left and the training begins again."""
+        return self.mode == RESTART
+
+    @property
+    def incident_epoch(self) -> int:
+        """The epoch, from 1, that names the back-ups."""
+        return self.trouble.epoch if self.trouble else self.reached.epoch
+
+    @property
+    def headline(self) -> str:
+        """What happens, in one line."""
+        if self.restore is None:
+            return "Plan B: no clean checkpoint is left, the training begins again"
+        back = f"go back to {self.restore.name} (epoch {self.restore.work}"
+        lost = f"; lost: {self.costs.lost_text})" if self.costs.epochs_lost else "; nothing is lost)"
+        return back + lost
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as `--dry-run --json` and the helper's answer show it."""
+        return {
+            "id": self.id, "run": str(self.run), "mode": self.mode, "headline": self.headline,
+            "restore_point": self.restore.to_json() if self.restore else None,
+            "candidates": [one.to_json() for one in self.candidates],
+            "trouble": asdict(self.trouble) if self.trouble else None,
+            "moves": [asdict(move) for move in self.moves], "best": self.best.name if self.best else None,
+            "settings": [asdict(change) for change in self.settings], "costs": asdict(self.costs),
+            "warnings": list(self.warnings), "findings": [asdict(one) for one in self.findings],
+            "presets": list(self.presets), "earlier": [asdict(one) for one in self.earlier],
+        }  # fmt: skip
+
+
+def make_plan(
+    run_dir: Path,
+    to: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    presets: Sequence[str] = (),
+    *,
+    restart: bool = False,
+    python: str | None = None,
+    measured: Measured | None = None,
+    id: str = "",
+) -> Plan:
+    """Return what a rollback of the run in `run_dir` would do.
+
+    `to` names a checkpoint; by default the best restore point is chosen. `settings` are asked for by name,
+    `presets` applied below them. With `settings` None and no presets the remedy that the evidence supports
+    is proposed, when there was trouble. `restart` asks for plan B; `id` names the transaction and its
+    backups. Raises UserError: no run, a checkpoint that cannot be used, an unknown setting or preset, a
+    wrong value.
+    """
+    facts = gather(require_run(Path(run_dir)), dict(settings or {}), python)
+    restore = choose_restore(facts, to, restart)
+    in_effect = settings_in_effect(facts, restore)
+    propose = settings is None and facts.trouble is not None
+    names = tuple(presets)
+    if propose and not names and facts.trouble:
+        names = remedy.first(facts.layout, restore is None, facts.trouble, in_effect)
+    rows = fit(rows_for(names, facts, in_effect, propose_guard=propose), in_effect, measured)
+    return put_together(facts, restore, in_effect, rows, names, measured, id or uuid.uuid4().hex)
+
+
+def choose_restore(facts: Facts, to: str | None, restart: bool) -> Candidate | None:
+    """Return the restore point, None for plan B. Raises UserError when there is nothing to do at all."""
+    if restart:
+        return None
+    restore = pick(facts.candidates, to, facts.layout) if to else choose(facts.candidates)
+    if restore is None:
+        refuse_finished(facts)
+    return restore
+
+
+def put_together(
+    facts: Facts,
+    restore: Candidate | None,
+    in_effect: Mapping[str, Any],
+    rows: Sequence[Change],
+    presets: tuple[str, ...],
+    measured: Measured | None,
+    id: str,
+) -> Plan:
+    """Return the plan for a restore point and the settings' rows."""
+    then = {**in_effect, **changed(rows)}
+    best = best_at(facts.candidates, restore) if restore else None
+    ends = tuple(record_ends_because(changed(rows)))
+    label = f"{ends[0]}{in_effect.get(ends[0])}_epoch{best.work}" if ends and best else ""
+    moves = checkpoints_aside(facts, id, restore, best, safe_name(label))
+    earlier = tuple(remedy.earlier_recoveries(facts.layout))
+    known = Known(epoch=restore.work or 0 if restore else 0, measured=measured, now=in_effect)
+    return Plan(
+        id=id,
+        run=facts.layout.run,
+        mode=RESUME if restore else RESTART,
+        restore=restore,
+        candidates=tuple(facts.candidates),
+        trouble=facts.trouble,
+        reached=facts.reached,
+        moves=tuple(moves),
+        best=best,
+        settings=tuple(rows),
+        in_effect=in_effect,
+        costs=costs_of(restore, facts.reached, in_effect, then),
+        findings=tuple(lint(then, known)),
+        warnings=tuple(warnings_for(facts, restore, rows, earlier)),
+        presets=presets,
+        record_ends=ends,
+        earlier=earlier,
+        asked={**facts.asked, **changed(rows)},
+    )
+
+
+def settings_in_effect(facts: Facts, restore: Candidate | None) -> dict[str, Any]:
+    """Return every setting in effect: the restore point's own arguments, else args.yaml, else as asked."""
+    spec = facts.spec.train if facts.spec else {}
+    from_file = restore.verdict.train_args if restore else {}
+    return {**facts.schema.defaults(), **spec, **facts.args, **from_file, **facts.ours}
+
+
+def rows_for(
+    presets: Sequence[str], facts: Facts, in_effect: Mapping[str, Any], *, propose_guard: bool
+) -> list[Change]:
+    """Return the rows of presets and of what was asked for by name, which has the last word."""
+    wanted = find_presets(presets, facts.schema, facts.layout.run)
+    rows = apply_all(wanted, in_effect, facts.schema.fields)
+    if propose_guard and in_effect.get("guard") != "protect":
+        why = "the next bad batch costs one step instead of the run"
+        rows = merge(rows, [Change("guard", in_effect.get("guard"), "protect", why)])
+    rows = [row for row in rows if row.name not in facts.asked]
+    return [*rows, *differences(in_effect, facts.asked)]
+
+
+def costs_of(
+    restore: Candidate | None, reached: Reached, now: Mapping[str, Any], then: Mapping[str, Any]
+) -> Costs:
+    """Return the costs from this run's own epoch times."""
+    factor, seconds = time_factor(now, then), reached.seconds
+    work = restore.work or 0 if restore else 0
+    left = max(number(then.get("epochs")) - work, 0)
+    remaining = left * seconds * factor / 3600
+    if restore is None:
+        text = f"all {reached.completed} epochs" if reached.completed else "nothing"
+        return Costs(reached.epoch, text, reached.completed * seconds / 3600, remaining, seconds, factor)
+    return Costs(restore.epochs_lost, restore.lost_text, restore.hours_lost, remaining, seconds, factor)
+
+
+def time_factor(now: Mapping[str, Any], then: Mapping[str, Any]) -> float:
+    """Return how much longer an epoch will take on a GPU: image area, and precision as measured there."""
+    time_of = {False: 169.0, "fp32": 169.0, "bf16": 108.0}
+    area = (number(then.get("imgsz")) / number(now.get("imgsz"))) ** 2
+    precision = time_of.get(then.get("amp", True), 98.6) / time_of.get(now.get("amp", True), 98.6)
+    on_gpu = str(then.get("device") or "") not in ("cpu", "mps")
+    return (area if math.isfinite(area) else 1.0) * (precision if on_gpu else 1.0)
+
+
+def warnings_for(
+    facts: Facts, restore: Candidate | None, rows: Sequence[Change], earlier: Sequence[remedy.Earlier]
+) -> list[str]:
+    """Return what the person should know before saying yes."""
+    found = []
+    if restore is None:
+        found.append("no checkpoint is clean: the training begins again from the model's own weights")
+    elif names := restore.verdict.names_to_allow:
+        found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
+    if not facts.args:
+        found.append("args.yaml is missing: the settings are those in the checkpoint")
+    if restore and restore.verdict.repairable and not restore.verdict.resumable:
+        found.append(f"{restore.name}: optimizer or scaler state is not finite and begins anew")
+    if stock := [row.name for row in rows if row.name in OURS_DEFAULTS and not row.kept]:
+        found.append(f"a plain `yolo train resume` knows nothing of {', '.join(stock)}")
+    if repeat := remedy.repeats(earlier, restore, changed(rows)):
+        found.append(repeat)
+    return found
+
+
+def refuse_finished(facts: Facts) -> None:
+    """Raise UserError (NO) when nothing is usable only because every epoch was trained."""
+    done = next((one for one in facts.candidates if one.why_not.startswith("finished")), None)
+    if done is not None:
+        raise UserError(f"{facts.layout.run.name} is {done.why_not}", NO)
+    if not facts.candidates and not facts.args and facts.spec is None:
+        raise UserError(
+            f"{facts.layout.weights}: no checkpoint and no args.yaml; nothing can be restored", NO
+        )
+
+
+def safe_name(text: str) -> str:
+    """Return `text` fit for a file name."""
+    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in text)

@@ -1,0 +1,132 @@
+"""Take the last rollback back: everything outside nantui/ as it was, byte for byte.
+
+What a later attempt has made or changed meanwhile is not lost: it moves into the undo's own backups first.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from nantui.errors import FAILED, NO, UserError
+from nantui.recovery import manifest
+from nantui.recovery.manifest import COPIES, FILE, FOLDER, Item
+from nantui.recovery.steps import MOVE, RMDIR, Step, copy_durably, is_file_of, move, step_from
+from nantui.recovery.transaction import STAGED, UNDO, Transaction, carry_out, discard_staged
+from nantui.run.journal import Entry, Journal
+from nantui.run.layout import RunLayout
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What undo gave back: the rollback's `id`, what could not be given back, where later files went."""
+
+    of: str
+    text: str
+    missing: tuple[str, ...]
+    aside: str
+
+
+def last_rollback(layout: RunLayout) -> Entry | None:
+    """Return the journal's `rollback_begun` of the newest rollback that is in force, None without one."""
+    begun: dict[str, Entry] = {}
+    in_force: list[str] = []
+    for entry in Journal(layout.journal).entries():
+        if entry["kind"] == "rollback_begun":
+            begun[str(entry["id"])] = entry
+        elif entry["kind"] == "rollback_done" and entry.get("id") in begun:
+            in_force.append(str(entry["id"]))
+        elif entry["kind"] == "undo_done" and entry.get("of") in in_force:
+            in_force.remove(str(entry["of"]))
+    return begun[in_force[-1]] if in_force else None
+
+
+def undo(layout: RunLayout, *, by: str) -> Undone:
+    """Take back the last rollback that is in force.
+
+    Raises UserError (status NO) when there is none, (FAILED) when it cannot be done; nothing is changed then.
+    """
+    rollback = last_rollback(layout)
+    if rollback is None:
+        raise UserError(f"{layout.run}: there is no rollback to take back", NO)
+    id, of = f"undo-{uuid.uuid4().hex[:8]}", str(rollback["id"])
+    before = manifest.load(layout, of)
+    if before is None:
+        raise UserError(
+            f"nantui/backups/{of}/{manifest.NAME} is missing; the rollback cannot be taken back", FAILED
+        )
+    try:
+        steps, missing = _steps(layout, id, of, before, [step_from(step) for step in rollback["steps"]])
+    except OSError as error:
+        discard_staged(layout, id)
+        raise UserError(f"undo could not be prepared ({error}); nothing was changed", FAILED) from error
+    aside = str((layout.backups / id).relative_to(layout.run))
+    text = f"the rollback to {Path(str(rollback.get('restore_point'))).name} was taken back"
+    carry_out(
+        layout, Transaction(id, UNDO, tuple(steps), {"of": of, "text": text, "missing": missing}), by=by
+    )
+    return Undone(of, text, tuple(missing), aside)
+
+
+def _steps(
+    layout: RunLayout, id: str, of: str, before: dict[str, Item], done: list[Step]
+) -> tuple[list[Step], list[str]]:
+    """Return the moves that give back what `before` lists, and what cannot be given back."""
+    now, aside = manifest.look(layout), f"nantui/backups/{id}"
+    came_from = {step.target: step for step in done if step.kind == MOVE and not _is_staged(step.source)}
+    returning = {step.source: step for step in came_from.values()}
+    away = [path for path, item in now.items() if item.kind != FOLDER and not item.matches(before.get(path))]
+    steps = [
+        move(layout.run, path, f"{aside}/{path}")
+        for path in away
+        if not _still_there(layout, came_from, path)
+    ]
+    steps += _ours_away(layout, aside, returning)
+    missing = []
+    for path, item in before.items():
+        if item.kind == FOLDER or item.matches(now.get(path)):
+            continue
+        step = _back(layout, id, of, path, item, returning)
+        steps.extend(step)
+        missing += [] if step else [path]
+    steps += [
+        Step(MOVE, step.source, step.target, step.size, step.mtime_ns)
+        for path, step in returning.items()
+        if path not in before and is_file_of(layout.run / step.target, step)
+    ]
+    folders = sorted(
+        (path for path, item in now.items() if item.kind == FOLDER and path not in before), reverse=True
+    )
+    return steps + [Step(RMDIR, path) for path in folders], missing
+
+
+def _still_there(layout: RunLayout, came_from: dict[str, Step], path: str) -> bool:
+    """Tell whether `path` is where the rollback put an original, which goes back rather than aside."""
+    return path in came_from and is_file_of(layout.run / path, came_from[path])
+
+
+def _ours_away(layout: RunLayout, aside: str, returning: dict[str, Step]) -> list[Step]:
+    """Return the moves for our own files inside nantui/ that the rollback replaced (spec.yaml)."""
+    ours = [path for path in returning if path.startswith("nantui/") and os.path.lexists(layout.run / path)]
+    return [move(layout.run, path, f"{aside}/{path}") for path in ours]
+
+
+def _back(
+    layout: RunLayout, id: str, of: str, path: str, item: Item, returning: dict[str, Step]
+) -> list[Step]:
+    """Return the move that brings `path` back, from where the rollback put it or from its copy."""
+    step = returning.get(path)
+    if step is not None and is_file_of(layout.run / step.target, step):
+        return [Step(MOVE, path, step.target, step.size, step.mtime_ns)]
+    copy = layout.backups / of / COPIES / path
+    if item.kind != FILE or not item.copied or not copy.is_file():
+        return []
+    staged = layout.home / f"{STAGED}{id}-{uuid.uuid4().hex[:8]}"
+    copy_durably(copy, staged)
+    return [move(layout.run, str(staged.relative_to(layout.run)), path)]
+
+
+def _is_staged(path: str) -> bool:
+    return Path(path).name.startswith(STAGED)

@@ -1,0 +1,195 @@
+"""The optimizer that a resume will build, as a state dict, with as much of the old state as still fits.
+
+Weight decay is per group and scaled by the batch, MuSGD has eight groups at two rates, and a resume takes
+whole groups from the file. So the groups come from Ultralytics' own `build_optimizer`, never from one value
+written over all of them; the saved state (momenta) is kept where the optimizer stays the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Built:
+    """The state dict; `groups` for people, how many parameters' state was `kept` and `dropped`, and notes."""
+
+    state: dict[str, Any]
+    groups: list[dict[str, Any]]
+    kept: int
+    dropped: int
+    notes: list[str]
+
+
+def build(
+    model: Any, args: Any, saved: Mapping[str, Any] | None, before: Mapping[str, Any], epoch: int
+) -> Built:
+    """Return the optimizer state with which training resumes at `epoch` (from 0) under `args`.
+
+    `saved` is the checkpoint's optimizer, `before` its old arguments. As `_build_train_pipeline` does,
+    `args.optimizer` and `args.lr0` become what `auto` chose. Raises NotImplementedError for an optimizer that
+    Ultralytics does not know.
+    """
+    optimizer = fresh_optimizer(model, args)
+    fresh = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    factor = schedule(args, epoch)
+    for group in fresh["param_groups"]:
+        group["initial_lr"] = group["lr"]  # the scheduler would add it, but a resume replaces whole groups
+        group["lr"] = group["initial_lr"] * factor
+    state, notes = _kept_state(model, args, saved, before, fresh["param_groups"], parameters)
+    finite = {index: entry for index, entry in state.items() if _is_finite(entry)}
+    total = len((saved or {}).get("state", {}))
+    if len(finite) < len(state):
+        notes.append(
+            f"{len(state) - len(finite)} parameters had non-finite optimizer state; theirs begins anew"
+        )
+    groups = [_describe(group) for group in fresh["param_groups"]]
+    return Built(
+        {"state": finite, "param_groups": fresh["param_groups"]},
+        groups,
+        len(finite),
+        total - len(finite),
+        notes,
+    )
+
+
+def fresh_optimizer(model: Any, args: Any) -> torch.optim.Optimizer:
+    """Return the optimizer that `BaseTrainer._build_train_pipeline` would build for `model` under `args`."""
+    from ultralytics.engine.trainer import BaseTrainer
+
+    trainer: Any = BaseTrainer.__new__(BaseTrainer)
+    trainer.args = args
+    trainer.data = {"nc": _classes(model)}
+    batch = int(args.batch)
+    accumulate = max(round(args.nbs / batch), 1)
+    return trainer.build_optimizer(
+        model=model,
+        name=args.optimizer,
+        lr=args.lr0,
+        momentum=args.momentum,
+        decay=args.weight_decay * batch * accumulate / args.nbs,
+        iterations=_iterations(args),
+    )
+
+
+def schedule(args: Any, epoch: int) -> float:
+    """Return the scheduler's factor in `epoch`, from 0 (`BaseTrainer._setup_scheduler`)."""
+    if args.cos_lr:
+        return max((1 - math.cos(epoch * math.pi / args.epochs)) / 2, 0) * (args.lrf - 1) + 1
+    return max(1 - epoch / args.epochs, 0) * (1.0 - args.lrf) + args.lrf
+
+
+def _iterations(args: Any) -> float:
+    """Return the number of optimizer steps that `optimizer=auto` decides by; else nothing is counted."""
+    if str(args.optimizer).lower() != "auto":
+        return 1e5
+    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
+
+    data = (
+        check_cls_dataset(args.data)
+        if args.task == "classify"
+        else check_det_dataset(args.data, autodownload=False)
+    )
+    return math.ceil(_count_images(data["train"]) / max(args.batch, args.nbs)) * args.epochs
+
+
+def _count_images(source: Any) -> int:
+    from pathlib import Path
+
+    from ultralytics.data.utils import IMG_FORMATS
+
+    count = 0
+    for path in map(Path, source if isinstance(source, (list, tuple)) else [source]):
+        if path.is_dir():
+            count += sum(1 for found in path.rglob("*") if found.suffix[1:].lower() in IMG_FORMATS)
+        else:
+            count += sum(1 for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return count
+
+
+def _classes(model: Any) -> int:
+    return int(getattr(model, "nc", 0) or (model.yaml or {}).get("nc") or 80)
+
+
+def _kept_state(
+    model: Any,
+    args: Any,
+    saved: Mapping[str, Any] | None,
+    before: Mapping[str, Any],
+    groups: Sequence[Mapping[str, Any]],
+    parameters: Sequence[torch.Tensor],
+) -> tuple[dict[int, Any], list[str]]:
+    """Return the saved state under the fresh indices; empty where the optimizer or its groups changed."""
+    if not saved or not saved.get("state"):
+        return {}, []
+    old, new = kind_of(saved, before), str(args.optimizer)
+    if old.lower() != new.lower():
+        return {}, [f"optimizer {old} became {new}: its state begins anew"]
+    order = _matching_order(saved["param_groups"], groups)
+    if order is None:
+        return {}, [f"the saved groups of {old} do not fit this model: its state begins anew"]
+    where = {was: now for was, now in order if was in saved["state"]}
+    state = {now: saved["state"][was] for was, now in where.items()}
+    wrong = [index for index, entry in state.items() if not _fits(entry, parameters[index])]
+    if wrong:
+        return {}, [f"{len(wrong)} saved momenta have another shape: the state begins anew"]
+    return state, []
+
+
+def kind_of(saved: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """Return the optimizer that a saved state belongs to.
+
+    The arguments say it since `auto` writes back its choice; before that, the group's own options tell.
+    """
+    asked = str(before.get("optimizer", "auto"))
+    if asked.lower() != "auto":
+        return asked
+    group = saved["param_groups"][0]
+    if "use_muon" in group or any("use_muon" in other for other in saved["param_groups"]):
+        return "MuSGD"
+    return "SGD" if "nesterov" in group else "AdamW" if "betas" in group else "RMSprop"
+
+
+def _matching_order(
+    saved: Sequence[Mapping[str, Any]], fresh: Sequence[Mapping[str, Any]]
+) -> list[tuple[int, int]] | None:
+    """Return (saved index, fresh index) of every parameter, None when the groups do not correspond.
+
+    Ultralytics has put the three groups in another order before (bias, weight, norm); within a group the
+    order is the model's.
+    """
+    sizes = [len(group["params"]) for group in fresh]
+    for order in (range(len(fresh)), (1, 2, 0)):
+        if len(saved) == len(fresh) == len(list(order)) and all(
+            len(saved[was]["params"]) == sizes[now] for was, now in enumerate(order)
+        ):
+            return [
+                (old, new)
+                for was, now in enumerate(order)
+                for old, new in zip(saved[was]["params"], fresh[now]["params"], strict=True)
+            ]
+    return None
+
+
+def _fits(entry: Mapping[str, Any], parameter: torch.Tensor) -> bool:
+    tensors = (value for value in entry.values() if isinstance(value, torch.Tensor) and value.ndim > 0)
+    return all(value.shape == parameter.shape for value in tensors)
+
+
+def _is_finite(entry: Mapping[str, Any]) -> bool:
+    values = (
+        value for value in entry.values() if isinstance(value, torch.Tensor) and value.is_floating_point()
+    )
+    return all(bool(torch.isfinite(value).all()) for value in values)
+
+
+def _describe(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person wants to know of a parameter group."""
+    names = ("param_group", "lr", "initial_lr", "momentum", "betas", "weight_decay")
+    return {name: group[name] for name in names if name in group} | {"parameters": len(group["params"])}
