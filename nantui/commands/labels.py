@@ -1,0 +1,152 @@
+"""Label errors by kind, and what each would do to training. Changes nothing in the data set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from nantui.commands import common
+from nantui.errors import NO, USAGE, UserError
+from nantui.run.discovery import require_run
+from nantui.run.layout import RunLayout
+from nantui.run.spec import read_args, read_spec
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui labels` takes."""
+    parser.add_argument(
+        "data", help="data.yaml, a classification directory, or a run (then the run's data set)"
+    )
+    parser.add_argument(
+        "--split", action="append", metavar="NAME", help="train, val or test; default: train and val"
+    )
+    parser.add_argument(
+        "--task", help="detect, segment, pose, obb; default: the run's, or as data.yaml shows"
+    )
+    parser.add_argument("--imgsz", type=int, help="image size of the training; default: the run's, or 640")
+    parser.add_argument("--run", metavar="RUN", help="take task, imgsz and single_cls from this run")
+    parser.add_argument("--images", action="store_true", help="look into the images as well")
+    parser.add_argument(
+        "--quarantine", action="store_true", help="put images with errors on the run's quarantine list"
+    )
+    parser.add_argument(
+        "--undo-quarantine", action="store_true", help="take the last change of that list back"
+    )
+    parser.add_argument("--csv", action="store_true", help="all findings as CSV on stdout")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes that read; default: one a processor")
+    common.add_reader(parser)
+    common.add_changer(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, report, and quarantine if asked; 1 when labels have errors."""
+    layout = _run_of(arguments)
+    if arguments.undo_quarantine:
+        return _undo(arguments, layout)
+    report = _check(arguments, _settings(layout))
+    _show(arguments, report)
+    if arguments.quarantine:
+        _quarantine(arguments, layout, report)
+    return NO if report.errors else 0
+
+
+def _run_of(arguments: argparse.Namespace) -> RunLayout | None:
+    """Return the run that was named, either by --run or in place of the data set."""
+    if arguments.run:
+        return require_run(Path(arguments.run))
+    path = Path(arguments.data)
+    layout = RunLayout(path.resolve())
+    if path.is_dir() and layout.looks_like_run():
+        return layout
+    if arguments.quarantine or arguments.undo_quarantine:
+        raise UserError("the quarantine list belongs to a run; name it: --run RUN", USAGE)
+    return None
+
+
+def _settings(layout: RunLayout | None) -> dict[str, Any]:
+    """Return the run's training arguments, those in effect where they are known."""
+    if layout is None:
+        return {}
+    spec = read_spec(layout.spec)
+    return {**(spec.train if spec else {}), **read_args(layout.args_yaml)}
+
+
+def _check(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:
+    from nantui.diagnosis.dataset import SPLITS, load_data_set
+    from nantui.diagnosis.labels import check_data_set
+    from nantui.diagnosis.progress import ProgressLine
+
+    splits = arguments.split or ["train", "val"]
+    if wrong := [split for split in splits if split not in SPLITS]:
+        raise UserError(f"--split {wrong[0]}: expects one of {', '.join(SPLITS)}")
+    progress = ProgressLine("files", ascii_only=arguments.ascii)
+    imgsz = settings.get("imgsz")
+    try:
+        return check_data_set(
+            load_data_set(_data_of(arguments, settings)),
+            splits=splits,
+            task=arguments.task or settings.get("task"),
+            imgsz=arguments.imgsz or (imgsz if isinstance(imgsz, int) else 640),
+            single_class=bool(settings.get("single_cls")),
+            images=arguments.images,
+            workers=arguments.jobs,
+            progress=progress,
+        )
+    finally:
+        progress.close()
+
+
+def _data_of(arguments: argparse.Namespace, settings: dict[str, Any]) -> str:
+    path = Path(arguments.data)
+    if not (path.is_dir() and RunLayout(path).looks_like_run()):
+        return str(arguments.data)
+    if not settings.get("data"):
+        raise UserError(f"{path}: the run does not say which data set it trains on; name the data.yaml")
+    return str(settings["data"])
+
+
+def _show(arguments: argparse.Namespace, report: Any) -> None:
+    from nantui.diagnosis import report as reports
+
+    if arguments.json:
+        reports.write_json(report, sys.stdout)
+    elif arguments.csv:
+        reports.write_csv(report, sys.stdout)
+    else:
+        for line in reports.summary(report):
+            print(common.printable(line))
+
+
+def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, report: Any) -> None:
+    from nantui.diagnosis.quarantine import quarantine_add, quarantined
+
+    common.refuse_read_only(arguments)
+    assert layout is not None
+    images = sorted(set(report.faulty_images()) - set(quarantined(layout)))
+    if not images:
+        common.say("quarantine: nothing to add")
+    elif arguments.dry_run:
+        common.say(f"quarantine: would add {len(images)} images to {layout.home}")
+    elif common.confirm(arguments, f"Leave {len(images)} images out of the training of {layout.run}?"):
+        added = quarantine_add(layout, images, "label check")
+        common.say(
+            f"quarantine: {len(added)} images added; they are left out from the next start or resume on"
+        )
+
+
+def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
+    from nantui.diagnosis.quarantine import quarantine_undo, quarantined
+
+    common.refuse_read_only(arguments)
+    assert layout is not None
+    question = f"Take the last change of the quarantine list ({len(quarantined(layout))} images) back?"
+    if arguments.dry_run:
+        common.say("quarantine: would take the last change of the list back")
+        return 0
+    if not common.confirm(arguments, question):
+        return NO
+    done = quarantine_undo(layout)
+    common.say(done or "quarantine: nothing to undo")
+    return 0 if done else NO
