@@ -132,9 +132,11 @@ def choose_restore(facts: Facts, to: str | None, restart: bool) -> Candidate | N
     """Return the restore point, None for plan B. Raises UserError when there is nothing to do at all."""
     if restart:
         return None
-    restore = pick(facts.candidates, to, facts.layout) if to else choose(facts.candidates)
-    if restore is None:
-        refuse_finished(facts)
+    if to:
+        return pick(facts.candidates, to, facts.layout)
+    restore = choose(facts.candidates)
+    if restore is None or facts.trouble is None:
+        refuse_finished(facts, restore)
     return restore
 
 
@@ -240,10 +242,10 @@ def warnings_for(
     return found
 
 
-def refuse_finished(facts: Facts) -> None:
-    """Raise UserError (NO) when nothing is usable only because every epoch was trained."""
+def refuse_finished(facts: Facts, restore: Candidate | None) -> None:
+    """Raise UserError (NO) when every epoch was trained: going back would only repeat the last ones."""
     done = next((one for one in facts.candidates if one.why_not.startswith("finished")), None)
-    if done is not None:
+    if done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0)):
         raise UserError(f"{facts.layout.run.name} is {done.why_not}", NO)
     if not facts.candidates and not facts.args and facts.spec is None:
         raise UserError(

@@ -52,7 +52,7 @@ def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
             f"{transaction.kind}_begun", by=by, id=transaction.id, **transaction.about, steps=planned
         )
         for index, step in enumerate(transaction.steps):
-            journal.append(f"{transaction.kind}_step", by=by, id=transaction.id, index=index)
+            journal.append("rollback_step", by=by, id=transaction.id, index=index)
             files.do(layout.run, step)
         journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **_outcome(transaction))
     except OSError as error:
@@ -81,7 +81,7 @@ def take_back(layout: RunLayout, transaction: Transaction, *, by: str, why: str)
     with contextlib.suppress(OSError):
         # A full disk may refuse even this line. Without the staged files the next start can only take
         # back what is already back, and writes the line then.
-        Journal(layout.journal).append(f"{transaction.kind}_reverted", by=by, id=transaction.id, text=why)
+        Journal(layout.journal).append("rollback_reverted", by=by, id=transaction.id, text=why)
 
 
 def pending(layout: RunLayout) -> Transaction | None:

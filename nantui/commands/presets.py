@@ -1,0 +1,90 @@
+"""List the remedies, show one, or show what it would change in a run and why."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nantui.commands import common
+from nantui.errors import USAGE, UserError
+from nantui.recovery.words import settings_table, table
+from nantui.settings.diff import as_python, changed
+from nantui.settings.presets import Preset, apply_all, find_presets, load_presets
+from nantui.settings.schema import Schema
+from nantui.settings.values import show_value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui presets` takes."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a preset, or several applied in this order")
+    parser.add_argument("--against", type=Path, metavar="RUN", help="show what would change in this run")
+    parser.add_argument("--dict", action="store_true", help="with --against: the changed settings as Python")
+    common.add_reader(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list, a preset, or the difference to a run."""
+    schema = Schema.load(arguments.python)
+    if arguments.against is not None:
+        return show_difference(arguments, schema)
+    presets = load_presets(schema)
+    chosen = find_presets(arguments.names, schema) if arguments.names else list(presets.values())
+    if arguments.json:
+        common.emit({"presets": [document(preset) for preset in chosen]})
+        return 0
+    lines = describe(chosen) if arguments.names else overview(chosen)
+    for line in lines:
+        print(common.printable(line))
+    return 0
+
+
+def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
+    """Print what the presets change in a run, compared with what it has in effect."""
+    from nantui.recovery.facts import gather
+    from nantui.recovery.plan import choose_restore, settings_in_effect
+    from nantui.run.discovery import require_run
+
+    if not arguments.names:
+        raise UserError("which preset? e.g. nantui presets nan-safe --against RUN", USAGE)
+    facts = gather(require_run(arguments.against), {}, arguments.python)
+    usable = any(one.usable for one in facts.candidates)
+    in_effect = settings_in_effect(facts, choose_restore(facts, None, restart=not usable))
+    rows = apply_all(find_presets(arguments.names, schema, facts.layout.run), in_effect, schema.fields)
+    if arguments.json:
+        common.emit({"changes": [asdict(row) for row in rows], "set": changed(rows)})
+    elif arguments.dict:
+        print(as_python(rows))
+    else:
+        for line in settings_table(rows) or ["nothing changes: every setting is so already"]:
+            print(common.printable(line))
+    return 0
+
+
+def overview(presets: list[Preset]) -> list[str]:
+    """Return one line a preset."""
+    return table(
+        [("preset", "from", "what it does"), *((one.name, one.source, one.title) for one in presets)]
+    )
+
+
+def describe(presets: list[Preset]) -> list[str]:
+    """Return each preset with its entries and reasons."""
+    lines: list[str] = []
+    for preset in presets:
+        rows = [
+            (bound.name, bound.kind.replace("_", " "), show_value(bound.value), bound.why)
+            for bound in preset.bounds
+        ]
+        lines += [
+            f"{preset.name}: {preset.title} ({preset.source}: {preset.path})",
+            *(f"  {row}" for row in table(rows)),
+        ]
+    return lines
+
+
+def document(preset: Preset) -> dict[str, Any]:
+    """Return a preset for scripts."""
+    entries = {bound.name: {bound.kind: bound.value, "why": bound.why} for bound in preset.bounds}
+    return {"name": preset.name, "title": preset.title, "source": preset.source, "settings": entries}

@@ -1,0 +1,29 @@
+"""Take the last rollback back: everything outside nantui/ as it was before, byte for byte."""
+
+from __future__ import annotations
+
+import argparse
+
+from nantui.commands import common, following
+from nantui.errors import NO, UserError
+from nantui.run.layout import RunLayout
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui undo` takes."""
+    following.add_run(parser)
+    common.add_changer(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Undo, after asking."""
+    question = "take the last rollback back? What was trained since moves aside, nothing is deleted."
+    return following.act(arguments, "undo", {}, f"{arguments.run}: {question}", refuse_without_rollback)
+
+
+def refuse_without_rollback(layout: RunLayout) -> None:
+    """Raise UserError (status NO) when there is nothing to take back."""
+    from nantui.recovery.undo import last_rollback
+
+    if last_rollback(layout) is None:
+        raise UserError(f"{layout.run}: there is no rollback to take back", NO)
