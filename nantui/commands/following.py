@@ -5,6 +5,7 @@ status.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def act(
     outcome = carry_out(layout.run, command, on_stage=show_stage, take_over=arguments.take_over)
     common.say(f"{kind}: {outcome.text}")
     return 0 if outcome.ok else FAILED
+
+
+def ask(question: str) -> str | None:
+    """Return what the person types, None where there is no terminal to ask on."""
+    if not sys.stdin.isatty():
+        return None
+    common.say(question, end="")
+    return sys.stdin.readline().strip()
 
 
 def show_stage(stage: str, text: str) -> None:

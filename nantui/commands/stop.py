@@ -5,20 +5,60 @@ from __future__ import annotations
 import argparse
 
 from nantui.commands import common, following
+from nantui.errors import NO, USAGE, UserError
+from nantui.run.discovery import require_run
+from nantui.run.layout import RunLayout
+from nantui.run.status import FOREIGN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui stop` takes."""
     following.add_run(parser)
     parser.add_argument("--now", action="store_true", help="end every process at once, nothing is saved")
+    parser.add_argument(
+        "--foreign", metavar="NAME", help="the run's name: stop a training nantui did not start"
+    )
     common.add_changer(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Stop or kill, and say what is left."""
+    from nantui.supervise.status import read_status
+
+    kind = "kill" if arguments.now else "stop"
+    layout = require_run(arguments.run)
+    status = read_status(layout.run)
+    if status.state == FOREIGN and status.pids:
+        return stop_foreign(arguments, layout, kind)
     how = (
         "kill every process, losing what was not saved"
         if arguments.now
         else "stop at the next batch boundary"
     )
-    return following.act(arguments, "kill" if arguments.now else "stop", {}, f"{arguments.run}: {how}?")
+    return following.act(arguments, kind, {}, f"{arguments.run}: {how}?")
+
+
+def stop_foreign(arguments: argparse.Namespace, layout: RunLayout, kind: str) -> int:
+    """Show whose training it is; the run's name, typed or given, confirms."""
+    from nantui.supervise.foreign import find_foreign
+    from nantui.supervise.foreign_stop import describe
+
+    for training in find_foreign(layout.run):
+        common.say(f"{describe(training)}\n  in {training.cwd}; {training.evidence} to write into this run")
+        if training.restarted_by:
+            common.say(f"  it seems to be started again by {training.restarted_by}: end that first")
+    if not arguments.dry_run and not named(arguments, layout.run.name):
+        common.say("nothing was done")
+        return NO
+    arguments.yes = True
+    return following.act(arguments, kind, {"foreign": True}, "end these processes and what they started?")
+
+
+def named(arguments: argparse.Namespace, name: str) -> bool:
+    """Tell whether the person confirms by the run's name. Raises UserError where nobody can type it."""
+    if arguments.foreign is not None:
+        return bool(arguments.foreign == name)
+    word = following.ask(f"Stop it? Type the run's name ({name}): ")
+    if word is None:
+        raise UserError(f"not started by nantui: confirm with --foreign {name}", USAGE)
+    return word == name

@@ -18,6 +18,8 @@ from nantui.run.spool import Command
 from nantui.run.status import RECOVERING
 from nantui.supervise import stopping
 from nantui.supervise.clean import printable
+from nantui.supervise.foreign import find_foreign
+from nantui.supervise.foreign_stop import describe
 from nantui.supervise.helpers import ACT, helper
 from nantui.supervise.keeper import Keeper
 from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
@@ -133,6 +135,8 @@ def refuse_while_running(keeper: Keeper) -> None:
     """Raise UserError while a worker lives."""
     if keeper.watch is not None:
         raise UserError(f"attempt {keeper.state.attempt} is still running: stop it first", FAILED)
+    for training in find_foreign(keeper.layout.run):
+        raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
 
 
 def spec_of(keeper: Keeper) -> Spec:

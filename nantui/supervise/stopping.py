@@ -12,7 +12,7 @@ from nantui.run.attempts import read_exits
 from nantui.run.files import write_json
 from nantui.run.spool import Command
 from nantui.run.status import STOPPING
-from nantui.supervise import spools
+from nantui.supervise import foreign_stop, spools
 from nantui.supervise.keeper import Keeper
 
 LOOK_S = 0.05
@@ -26,7 +26,7 @@ def stop(keeper: Keeper, command: Command, *, at_once: bool) -> str:
     if keeper.watch is None:
         left = keeper.find_members()
         if not left:
-            return "nothing was running"
+            return foreign_stop.stop_foreign(keeper, command, at_once=at_once)
         keeper.refuse_leftover(keeper.end_members(keeper.patience.terminate_s))
         return f"{len(left)} processes that an earlier attempt had left were ended"
     keeper.read_watch()

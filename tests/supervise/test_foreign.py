@@ -1,0 +1,173 @@
+"""Trainings that nantui did not start: found, shown, and stopped without touching anything around them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from nantui.errors import UserError
+from nantui.run.layout import RunLayout
+from nantui.run.spec import read_spec
+from nantui.run.spool import Command
+from nantui.supervise.client import carry_out
+from nantui.supervise.foreign import ForeignTraining, find_foreign, stop_tree
+from nantui.supervise.identity import ProcessRef, alive, ref_of
+from nantui.supervise.status import read_status
+from tests.supervise.stub_run import eventually
+
+SCRIPT = Path(__file__).with_name("foreign_train.py")
+
+
+def command_line(folder, name="exp"):
+    return [sys.executable, str(SCRIPT), "train", f"project={folder}", f"name={name}"]
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """Start a foreign training with its output in a file; yields (run, process)."""
+    with (tmp_path / "train.log").open("wb") as log:
+        process = subprocess.Popen(command_line("."), cwd=tmp_path, stdout=log)
+    run = tmp_path / "exp"
+    eventually((run / "results.csv").is_file)
+    yield run, process
+    for pid in [process.pid, *below(process.pid)]:
+        kill(pid)
+    process.wait()
+
+
+def below(pid):
+    from nantui.supervise.processes import descendants
+
+    return sorted(descendants([pid]))
+
+
+def kill(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_it_is_found_with_its_tree_user_and_age(foreign):
+    run, process = foreign
+    found = eventually(lambda: [one for one in find_foreign(run) if len(one.pids) == 3])
+    assert [one.root.pid for one in found] == [process.pid]
+    training = found[0]
+    assert training.mine and training.user and training.cwd == str(run.parent)
+    assert 0 <= training.age_s < 60
+    assert "foreign_train.py train" in training.command
+
+
+def test_a_process_elsewhere_is_not_taken_for_it(foreign, tmp_path):
+    run, _ = foreign
+    other = tmp_path / "other" / "exp"
+    other.mkdir(parents=True)
+    (other / "args.yaml").write_text("epochs: 3\n")
+    os.utime(other / "args.yaml", (1, 1))
+    assert find_foreign(other) == []
+
+
+def test_status_reads_its_log(foreign):
+    run, process = foreign
+    status = eventually(lambda: (found := read_status(run)).step and found)
+    assert (status.state, status.epoch, status.epochs) == ("foreign", 3, 9)
+    assert status.losses["box_loss"] == 1.25
+    assert math.isnan(status.losses["cls_loss"]) and math.isinf(status.losses["dfl_loss"])
+    assert process.pid in status.pids
+
+
+def test_stopping_needs_the_word_and_keeps_how_it_was_started(foreign):
+    run, process = foreign
+    pids = [process.pid, *eventually(lambda: len(found := below(process.pid)) == 2 and found)]
+    refused = carry_out(run, Command("stop"))
+    assert not refused.ok and "not started by nantui" in refused.text
+    assert process.poll() is None
+    done = carry_out(run, Command("stop", {"foreign": True}))
+    assert done.ok, done.text
+    eventually(lambda: process.poll() is not None)
+    assert not [pid for pid in pids if alive(ref_of(pid))]
+    spec = read_spec(RunLayout(run).spec)
+    assert spec.exec["argv"] == command_line(".") and spec.exec["cwd"] == str(run.parent)
+    assert spec.train["lr0"] == 0.01
+
+
+def test_nothing_secret_is_kept(monkeypatch, tmp_path):
+    from nantui.supervise.foreign_stop import kept_environment
+
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "1", "WANDB_API_KEY": "hush", "CUDA_TOKEN": "hush"}
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=env)
+    try:
+        kept = eventually(lambda: kept_environment(process.pid))
+        assert kept["CUDA_VISIBLE_DEVICES"] == "1"
+        assert "hush" not in kept.values()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_somebody_elses_process_is_never_signalled():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        ref = ref_of(process.pid)
+        theirs = ForeignTraining(
+            ref, (ref.pid,), "python", ("python",), "/", "eve", 1.0, "", "certain", False, ""
+        )
+        with pytest.raises(UserError, match="eve"):
+            stop_tree(theirs)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def pane(tmp_path):
+    """A tmux server of our own with one pane; yields a function that types a line, and the shell's identity."""
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed")
+    server = ["tmux", "-L", f"nantui-{uuid.uuid4().hex[:8]}", "-f", "/dev/null"]
+    begin = [*server, "new-session", "-d", "-x", "200", "-c", str(tmp_path), "bash --norc -i"]
+    subprocess.run(begin, check=True)
+    shell = int(subprocess.check_output([*server, "display-message", "-p", "#{pane_pid}"]))
+    yield (lambda line: subprocess.run([*server, "send-keys", line, "Enter"], check=True)), ref_of(shell)
+    subprocess.run([*server, "kill-server"], check=False)
+
+
+def test_in_a_tmux_pane_the_shell_and_a_second_job_survive(pane, tmp_path):
+    type_line, shell = pane
+    type_line(f"{sys.executable} -c 'import time; time.sleep(600)' & echo $! > second.pid")
+    second = ref_of(int(eventually(lambda: read(tmp_path / "second.pid"))))
+    type_line(" ".join(command_line(tmp_path)))
+    run = tmp_path / "exp"
+    found = eventually(lambda: [one for one in find_foreign(run) if len(one.pids) == 3])
+    assert found[0].origin == "tmux"
+    done = carry_out(run, Command("kill", {"foreign": True}))
+    assert done.ok, done.text
+    assert find_foreign(run) == []
+    assert alive(shell) and alive(second)
+    assert isinstance(shell, ProcessRef)
+
+
+def test_a_restart_loop_is_noticed(pane, tmp_path):
+    type_line, shell = pane
+    loop = tmp_path / "loop.sh"
+    words = " ".join(command_line(tmp_path))
+    loop.write_text(f"while sleep 0.1; do {words}; done\n")
+    type_line(f"bash {loop}")
+    run = tmp_path / "exp"
+    found = eventually(lambda: find_foreign(run))
+    assert "loop.sh" in found[0].restarted_by
+    outcome = carry_out(run, Command("kill", {"foreign": True}))
+    assert not outcome.ok and "loop.sh" in outcome.text
+    assert alive(shell)
+
+
+def read(path):
+    return path.read_text().strip() if path.is_file() else ""
