@@ -75,6 +75,11 @@ class CockpitApp(App[int]):
 
             self.push_screen(FleetScreen(self.top))
 
+    @property
+    def fleet_top(self) -> Path:
+        """Where to look for all runs: the directory that was given, or the folder of the one run."""
+        return self.top if self.top not in self.runs else self.top.parent
+
     def open_run(self, run: Path) -> None:
         """Show one run."""
         from nantui.ui.screens.run import RunScreen

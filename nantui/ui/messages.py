@@ -69,3 +69,14 @@ class LogRead(Message):
     def __init__(self, lines: list[str], restarted: bool) -> None:
         super().__init__()
         self.lines, self.restarted = lines, restarted
+
+
+class Counted(Message):
+    """How far a long look has come."""
+
+    def __init__(self, done: int, total: int) -> None:
+        super().__init__()
+        self.done, self.total = done, total
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Counted)

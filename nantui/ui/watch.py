@@ -59,7 +59,7 @@ class RunWatcher(Watcher):
 
     def __init__(self, run: Path, backend: Backend, post: Post, interval: float = 1.0) -> None:
         super().__init__("run", interval, post)
-        self._reader = RunReader(run, backend.status)
+        self._reader = RunReader(run, backend.status, backend.now)
 
     def look(self) -> None:
         try:

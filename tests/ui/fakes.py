@@ -38,6 +38,9 @@ MACHINE = Sample(
 )
 
 
+NOW = 1_763_751_000.0
+
+
 class FakeBackend:
     """Reads the state from supervisor.json without asking whether its process lives."""
 
@@ -47,6 +50,9 @@ class FakeBackend:
         self.asked: list[tuple[str | None, dict[str, Any] | None, tuple[str, ...]]] = []
         self.machine = MACHINE
         self.python: str | None = None
+
+    def now(self) -> float:
+        return NOW
 
     def status(self, run: Path) -> RunStatus:
         layout = RunLayout(run)

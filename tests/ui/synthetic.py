@@ -7,7 +7,6 @@ import json
 import math
 import os
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def make_run(
     if recovered:
         recover(journal, layout, nan_from or done)
     if checkpoints:
-        write_checkpoints(layout.weights, done)
+        write_checkpoints(layout.weights, done, start)
     write_supervisor(layout, state, nan_from, start)
     return run
 
@@ -155,9 +154,9 @@ def write_events(layout: RunLayout, number: int, start: float) -> None:
     )
 
 
-def write_checkpoints(weights: Path, done: int) -> None:
+def write_checkpoints(weights: Path, done: int, start: float) -> None:
     """Write files that only have a name, a size and an age."""
-    now = time.time()
+    now = start + 600
     for index, name in enumerate([*(f"epoch{n}" for n in range(done)), "best", "last"]):
         path = weights / f"{name}.pt"
         path.write_bytes(b"\0" * 4096)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from nantui.errors import FAILED, UserError
 from nantui.run.spool import Command
 from nantui.run.status import RunStatus
 
 
+Progress = Callable[[int, int], bool]
+
+
 class Backend(Protocol):
     """Everything that is not drawing."""
+
+    def now(self) -> float:
+        """Return the time, s since the epoch."""
 
     def status(self, run: Path) -> RunStatus:
         """Return where the run stands."""
@@ -27,6 +35,15 @@ class Backend(Protocol):
 
     def plan(self, run: Path, to: str | None, settings: dict[str, Any] | None, presets: Sequence[str]) -> Any:
         """Return the plan of a rollback; slow, for a thread. Raises UserError when there is none."""
+
+    def diagnose(self, run: Path) -> dict[str, Any]:
+        """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""
+
+    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
+        """Return the check of the run's labels; slow, for a thread. Raises UserError where there is no data set."""
+
+    def write_labels(self, run: Path, report: Any) -> Path:
+        """Write all findings as CSV and return the file."""
 
     def presets(self, run: Path) -> dict[str, Any]:
         """Return the presets that exist for the run, by name; for a thread."""
@@ -45,6 +62,9 @@ class RealBackend:
         self.python, self.take_over = python, take_over
         self._catalogs: dict[Path, Any] = {}
         self._samplers: dict[Path, Any] = {}
+
+    def now(self) -> float:
+        return time.time()
 
     def status(self, run: Path) -> RunStatus:
         from nantui.supervise.status import read_status
@@ -72,6 +92,34 @@ class RealBackend:
         from nantui.recovery.plan import make_plan
 
         return make_plan(run, to=to, settings=settings, presets=tuple(presets), python=self.python)
+
+    def diagnose(self, run: Path) -> dict[str, Any]:
+        from nantui.diagnosis.causes import diagnose
+
+        return dict(diagnose(run).to_json())
+
+    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
+        from nantui.diagnosis.dataset import load_data_set
+        from nantui.diagnosis.labels import check_data_set
+
+        if not args.get("data"):
+            raise UserError("the run does not say which data set it trains on: its args.yaml has no data")
+        size = args.get("imgsz")
+        return check_data_set(
+            load_data_set(str(args["data"])), task=args.get("task"), imgsz=size if isinstance(size, int) else 640,
+            single_class=bool(args.get("single_cls")), progress=progress,
+        )  # fmt: skip
+
+    def write_labels(self, run: Path, report: Any) -> Path:
+        from nantui.diagnosis.report import write_csv
+
+        path = run / "nantui-labels.csv"
+        try:
+            with path.open("w", encoding="utf-8", newline="") as file:
+                write_csv(report, file)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}", FAILED) from None
+        return path
 
     def presets(self, run: Path) -> dict[str, Any]:
         from nantui.settings.presets import load_presets

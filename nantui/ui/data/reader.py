@@ -18,6 +18,7 @@ from nantui.ui.data.snapshot import Checkpoint, RunSnapshot, StepCurves
 from nantui.ui.data.telemetry import StepReader, StepStore
 
 MOST_ENTRIES = 4000
+LOG_TAIL_BYTES, LOG_TAIL_LINES = 1 << 15, 60
 Identity = tuple[int, int, int] | None
 
 
@@ -67,7 +68,10 @@ class EntryLog:
 class RunReader:
     """Takes snapshots of one run. Used by one thread only."""
 
-    def __init__(self, run: Path, status: Callable[[Path], RunStatus]) -> None:
+    def __init__(
+        self, run: Path, status: Callable[[Path], RunStatus], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
         self.layout = RunLayout(run)
         self._status = status
         self._rows = Watched(self.layout.results_csv, lambda path: tuple(read_results(path)), ())
@@ -77,6 +81,8 @@ class RunReader:
         self._events: dict[tuple[int, int], EntryLog] = {}
         self._merged: tuple[Entry, ...] = ()
         self._store = StepStore()
+        self._log: LineFollower | None = None
+        self._tail: tuple[str, ...] = ()
         self._steps: dict[int, StepReader] = {}
         self._curves = StepCurves()
 
@@ -88,7 +94,7 @@ class RunReader:
         journal = self._journal.read()
         return RunSnapshot(
             path=self.layout.run,
-            taken=time.time(),
+            taken=self._clock(),
             status=self._status(self.layout.run),
             rows=self._read_rows(),
             steps=self._read_steps(numbers),
@@ -98,6 +104,8 @@ class RunReader:
             args=self._args.get(),
             phase=_last_phase(events),
             started=_started(journal),
+            log_tail=self._read_log(numbers),
+            guard=_guard_of(journal),
             log_path=self.layout.attempt_log(numbers[-1]) if numbers else None,
         )
 
@@ -129,6 +137,19 @@ class RunReader:
             self._curves = self._store.curves()
         return self._curves
 
+    def _read_log(self, numbers: list[int]) -> tuple[str, ...]:
+        """Return the last lines of the newest attempt's output."""
+        if not numbers:
+            return ()
+        if self._log is None or self._log.path != self.layout.attempt_log(numbers[-1]):
+            self._log = LineFollower(self.layout.attempt_log(numbers[-1]), tail_bytes=LOG_TAIL_BYTES)
+            self._tail = ()
+        new = self._log.read(LOG_TAIL_BYTES)
+        if new.lines:
+            lines = [line.rstrip("\r").rpartition("\r")[2] for line in new.lines]
+            self._tail = (*(() if new.restarted else self._tail), *lines)[-LOG_TAIL_LINES:]
+        return self._tail
+
     def _list_checkpoints(self) -> tuple[Checkpoint, ...]:
         found = tuple(sorted(list_checkpoints(self.layout.weights), key=lambda item: -item.modified))
         if found != self._listing:
@@ -159,6 +180,16 @@ def _last_phase(events: tuple[Entry, ...]) -> str:
     for entry in reversed(events):
         if entry["kind"] == "phase":
             return str(entry.get("phase", ""))
+    return ""
+
+
+def _guard_of(journal: tuple[Entry, ...]) -> str:
+    """Return the guard's mode in the newest attempt, as the worker reported it."""
+    for entry in reversed(journal):
+        if entry["kind"] == "in_effect" and isinstance(entry.get("values"), dict):
+            return str(entry["values"].get("guard", ""))
+        if entry["kind"] == "attempt_started":
+            return ""
     return ""
 
 

@@ -11,12 +11,12 @@ from nantui.run.journal import Entry
 from nantui.ui.format import clean, count
 
 INCIDENTS = {
-    "nan_gradient": "the gradient is not finite",
-    "nan_loss": "the loss is not finite",
-    "nan_buffer": "BatchNorm statistics are not finite",
-    "nan_weight": "weights are not finite",
-    "nan_ema": "the averaged weights (EMA) are not finite",
-    "nan_validation": "a validation loss is not finite",
+    "nan_gradient": "NaN in the gradient",
+    "nan_loss": "NaN in the loss",
+    "nan_buffer": "NaN in the BatchNorm statistics",
+    "nan_weight": "NaN in the weights",
+    "nan_ema": "NaN in the averaged weights (EMA)",
+    "nan_validation": "NaN in the validation losses",
     "loss_exploded": "the loss exploded",
     "zero_loss": "the loss is exactly zero",
     "scale_collapsed": "the loss scale collapsed",
@@ -27,6 +27,7 @@ ACTIONS = {
     "observed": "only observed, weights may be ruined",
     "ended": "training ended",
 }
+ONLY_EVENTS = frozenset({"warning", "save_failed", "autopsy", "epoch", "stopping"})
 VERBS = {
     "start": "start", "stop": "stop", "kill": "kill", "rollback": "roll back", "undo": "undo the rollback",
     "resume": "resume", "recover": "recover", "set": "change settings",
@@ -68,10 +69,12 @@ def action_text(entry: dict[str, Any]) -> str:
 
 def sentences(journal: Iterable[Entry], events: Iterable[Entry] = ()) -> list[Sentence]:
     """Return the timeline, oldest first: the journal, and those events that the journal does not repeat."""
+    journal = tuple(journal)
+    known = {(entry["kind"], entry.get("text")) for entry in journal}
     own = [
         entry
         for entry in events
-        if entry["kind"] in ("warning", "save_failed", "autopsy", "epoch", "stopping")
+        if entry["kind"] in ONLY_EVENTS and (entry["kind"], entry.get("text")) not in known
     ]
     found = [_sentence(entry) for entry in (*journal, *own)]
     return sorted((sentence for sentence in found if sentence is not None), key=lambda sentence: sentence.t)

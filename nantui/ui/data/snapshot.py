@@ -60,6 +60,8 @@ class RunSnapshot:
     phase: str = ""
     started: float | None = None
     log_path: Path | None = None
+    log_tail: tuple[str, ...] = ()
+    guard: str = ""
 
     @property
     def name(self) -> str:

@@ -28,15 +28,18 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
     curves = [_prepare(curve, picture, across) for curve in shown]
     view = picture.view
     scale = limits(finite_values(curves), log=view.log, whole=view.whole, floor=picture.floor)
-    canvas = Canvas(columns - LABELS, rows - 2, glyphs.braille)
-    _grid(canvas, scale, glyphs)
+    ticks = scale.ticks(max(3, (rows - 2) // 3))
+    margin = max(LABELS, max((len(tick_label(tick)) for tick in ticks), default=0) + 1)
+    canvas = Canvas(columns - margin, rows - 2, glyphs.braille)
+    _grid(canvas, scale, ticks, glyphs)
     for curve in curves:
         _plot(canvas, curve, scale, across, glyphs)
     _marks(canvas, picture, across, glyphs)
     plot = [
-        [(label, "muted"), *line] for label, line in zip(_labels(canvas, scale), canvas.lines(), strict=True)
+        [(label, "muted"), *line]
+        for label, line in zip(_labels(canvas, scale, ticks, margin), canvas.lines(), strict=True)
     ]
-    return [_title(picture, columns, glyphs), *plot, _x_labels(picture, across, columns)]
+    return [_title(picture, columns, glyphs), *plot, _x_labels(picture, across, columns, margin)]
 
 
 def x_range(picture: Picture) -> tuple[float, float]:
@@ -53,9 +56,9 @@ def _prepare(curve: Curve, picture: Picture, across: tuple[float, float]) -> Cur
     return window(Curve(curve.name, curve.xs, ys, curve.ink, curve.dashed), *across)
 
 
-def _grid(canvas: Canvas, scale: Scale, glyphs: Glyphs) -> None:
+def _grid(canvas: Canvas, scale: Scale, ticks: list[float], glyphs: Glyphs) -> None:
     """A faint dot at every fourth cell of a tick's row: enough to read a height by."""
-    for tick in scale.ticks(max(2, canvas.rows // 3)):
+    for tick in ticks:
         row = _row_of(scale, tick, canvas.rows)
         for column in range(1, canvas.columns, 4):
             canvas.background(column, row, "⠄" if glyphs.braille else ".", "grid")
@@ -70,7 +73,7 @@ def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float
         if not math.isfinite(y):
             previous = None
             if low <= x <= high:
-                canvas.sign(column // (2 if canvas.braille else 1), canvas.rows - 1, glyphs.bad, "bad")
+                canvas.sign(column // (2 if canvas.braille else 1), canvas.rows - 1, glyphs.bad, "old" if curve.ink == "old" else "bad")
             continue
         share = scale.place(y)
         if share > 1.0 and low <= x <= high:
@@ -111,35 +114,35 @@ def _row_of(scale: Scale, value: float, rows: int) -> int:
     return round((1 - scale.place(value)) * (rows * 4 - 1)) // 4
 
 
-def _labels(canvas: Canvas, scale: Scale) -> list[str]:
-    labels = [" " * LABELS] * canvas.rows
-    for tick in scale.ticks(max(2, canvas.rows // 3)):
+def _labels(canvas: Canvas, scale: Scale, ticks: list[float], margin: int) -> list[str]:
+    labels = [" " * margin] * canvas.rows
+    for tick in ticks:
         row = _row_of(scale, tick, canvas.rows)
         if 0 <= row < canvas.rows:
-            labels[row] = f"{tick_label(tick):>{LABELS - 1}.{LABELS - 1}} "
+            labels[row] = f"{tick_label(tick):>{margin - 1}} "
     return labels
 
 
 def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
+    """The newest values on the right; their names, then the values themselves, go where space is short."""
+    flags = " log" if picture.view.log else ""
+    flags += f" mean {picture.view.smooth}" if picture.view.smooth > 1 else ""
+    title: Line = [(picture.title, "title"), (flags, "muted")]
+    for named in (True, False):
+        values = _values(picture, named)
+        if width(title) + width(values) + 2 <= columns:
+            return spread(title, values, columns, glyphs.rule)
+    return fit(title, columns)
+
+
+def _values(picture: Picture, named: bool) -> Line:
     values: Line = []
     for curve in picture.curves:
-        if curve.ink == "old" or not curve.ys:
-            continue
-        value, ink = _readout(curve, picture)
-        values += [("  " if values else "", "text"), (f"{curve.name} ", curve.ink), (value, ink)]
-    if picture.unit and values:
-        values.append((f" {picture.unit}", "muted"))
-    flags = [
-        word
-        for word, on in (("log", picture.view.log), (f"mean {picture.view.smooth}", picture.view.smooth > 1))
-        if on
-    ]
-    title: Line = [(picture.title, "title"), (f" {' '.join(flags)}" if flags else "", "muted")]
-    if width(title) + width(values) + 2 > columns:
-        values = (
-            [span for span in values if span[1] not in ("train", "val", "extra")] if columns < 24 else values
-        )
-    return fit(spread(title, values, columns, glyphs.rule), columns)
+        if curve.ink != "old" and curve.ys:
+            text, ink = _readout(curve, picture)
+            values += [("  " if values else "", "text"), (f"{curve.name} " if named else "", curve.ink)]
+            values.append((text, ink if named or ink == "bad" else curve.ink))
+    return [*values, (f" {picture.unit}", "muted")] if picture.unit and values else values
 
 
 def _readout(curve: Curve, picture: Picture) -> tuple[str, str]:
@@ -149,17 +152,17 @@ def _readout(curve: Curve, picture: Picture) -> tuple[str, str]:
     return number(value), "bad" if value is not None and not math.isfinite(value) else "strong"
 
 
-def _x_labels(picture: Picture, across: tuple[float, float], columns: int) -> Line:
+def _x_labels(picture: Picture, across: tuple[float, float], columns: int, margin: int) -> Line:
     """Put round x values under their columns, the name of the axis at the far left."""
     low, high = across
-    cells = columns - LABELS
+    cells = columns - margin
     text = [" "] * columns
     for tick in linear_ticks(low, high, max(2, cells // 10), whole=True):
         label = f"{tick:,.0f}" if abs(tick) < 10**6 else f"{tick / 10**6:g}M"
-        start = LABELS + round((tick - low) / (high - low) * (cells - 1)) - len(label) // 2
-        start = max(LABELS, min(start, columns - len(label)))
+        start = margin + round((tick - low) / (high - low) * (cells - 1)) - len(label) // 2
+        start = max(margin, min(start, columns - len(label)))
         if all(character == " " for character in text[max(0, start - 1) : start + len(label) + 1]):
             text[start : start + len(label)] = label
-    name = picture.x_name[: LABELS - 1]
+    name = picture.x_name[: margin - 1]
     text[: len(name)] = name
     return [("".join(text), "muted")]

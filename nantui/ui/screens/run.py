@@ -28,6 +28,7 @@ from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.hardware import HardwarePanel
 from nantui.ui.widgets.header import Header
 from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.output import Output
 from nantui.ui.widgets.timeline import Timeline
 from nantui.ui.widgets.wall import ChartWall
 
@@ -63,7 +64,9 @@ class RunScreen(RunActions, BaseScreen):
         yield ChartWall()
         with Container(id="lower"):
             yield Checkpoints()
-            yield HardwarePanel()
+            with Container(id="machine"):
+                yield HardwarePanel()
+                yield Output()
             yield Timeline()
         yield KeyBar()
 
@@ -123,6 +126,7 @@ class RunScreen(RunActions, BaseScreen):
         for watcher in self._watchers:
             if isinstance(watcher, MachineWatcher):
                 watcher.pids = now.status.pids
+        self.query_one(Output).show(now.log_tail)
         self._show_alarm(now)
         self._show_keys(now)
 
@@ -135,7 +139,7 @@ class RunScreen(RunActions, BaseScreen):
     def _show_checkpoints(self) -> None:
         if self.snapshot is not None:
             rows = checkpoint_rows.rows(self.snapshot.checkpoints, self.verdicts, self.waiting)
-            self.query_one(Checkpoints).show_rows(rows)
+            self.query_one(Checkpoints).show_rows(rows, self.snapshot.taken)
 
     def _show_alarm(self, snapshot: RunSnapshot) -> None:
         incident = open_alarm(snapshot, self.acknowledged)

@@ -107,6 +107,35 @@ class RunActions:
 
         self._screen.app.push_screen(LogScreen(self._screen))
 
+    def _do_diagnosis(self) -> None:
+        from nantui.ui.screens.diagnosis import DiagnosisScreen
+
+        self._screen.app.push_screen(DiagnosisScreen(self._screen))
+
+    def _do_labels(self) -> None:
+        from nantui.ui.screens.labels import LabelsScreen
+
+        self._screen.app.push_screen(LabelsScreen(self._screen))
+
+    def _do_compare(self) -> None:
+        from nantui.ui.screens.compare import CompareScreen
+
+        self._screen.app.push_screen(CompareScreen(self._screen))
+
+    def _do_zoom(self) -> None:
+        from nantui.ui.screens.zoom import ZoomScreen
+
+        self._screen.app.push_screen(ZoomScreen(self._screen, self._wall.first))
+
+    def _do_fleet(self) -> None:
+        from nantui.ui.screens.fleet import FleetScreen
+
+        app = self.cockpit
+        if any(isinstance(screen, FleetScreen) for screen in app.screen_stack):
+            self._screen.action_back()
+        else:
+            app.switch_screen(FleetScreen(app.fleet_top))
+
     def _do_acknowledge(self) -> None:
         self._screen.acknowledged = time.time()
         if self._screen.snapshot is not None:

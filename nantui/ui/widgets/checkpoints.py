@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import time
-
 from nantui.ui.data.checkpoints import Row, findings_of
 from nantui.ui.format import age, clean, number, size
 from nantui.ui.ink import Line, column, fit
+from nantui.ui.ink import width as width_of
 from nantui.ui.widgets.listing import Listing
+
+
+ROOMY, NOTE = 66, 14
 
 
 class Checkpoints(Listing):
     """Newest first; Enter opens the findings."""
 
     def __init__(self) -> None:
-        super().__init__(id="checkpoints", empty="no checkpoint yet: the first is written after epoch 1")
+        super().__init__(
+            id="checkpoints", header=[], empty="no checkpoint yet: the first is written after epoch 1"
+        )
         self._rows: list[Row] = []
-        self.progress = ""
+        self._now = 0.0
 
-    def show_rows(self, rows: list[Row]) -> None:
-        """Show these checkpoints."""
-        self._rows = rows
-        self.header = self._heading()
+    def show_rows(self, rows: list[Row], now: float) -> None:
+        """Show these checkpoints; `now` is the time their ages are counted to, s since the epoch."""
+        self._rows, self._now = rows, now
         self.show([row.checkpoint.path for row in rows], self._row)
 
     @property
@@ -29,32 +32,51 @@ class Checkpoints(Listing):
         """The checkpoint under the cursor."""
         return self._rows[self.cursor] if 0 <= self.cursor < len(self._rows) else None
 
-    def _heading(self) -> Line:
+    def heading(self, width: int) -> Line:
         bad = sum(row.badge in ("corrupt", "unreadable") for row in self._rows)
         waiting = sum(row.badge in ("", "scanning") for row in self._rows)
         line: Line = [("checkpoints ", "title"), (f"{len(self._rows)}", "muted")]
-        if bad:
-            line.append((f"  {bad} not clean", "bad"))
         if waiting:
-            line.append((f"  scanning, {waiting} to go", "muted"))
-        return line
+            line.append((f"  scanning, {waiting} to go", "info"))
+        elif bad:
+            line.append((f"  {bad} not clean", "bad"))
+        labels = "".join(f"{label:>{cells}}" for label, cells in columns(width))
+        gap = 13 + name_cells(width) - width_of(line)
+        return [*line, (" " * gap + labels, "faint")] if gap > 0 else line
 
     def _row(self, index: int, width: int) -> Line:
         row = self._rows[index]
-        sign = {"good": self.glyphs.good, "bad": self.glyphs.bad, "info": self.glyphs.busy}.get(
-            row.ink, self.glyphs.unknown
-        )
-        badge = row.badge or "waiting"
+        bad = row.badge in ("corrupt", "unreadable")
+        signs = {"good": self.glyphs.good, "bad": self.glyphs.bad, "info": self.glyphs.busy}
         name = clean(row.checkpoint.name.removesuffix(".pt"), 60)
-        line: Line = [(f"{sign} {badge:<10} ", row.ink), (column(name, 11 if width < 44 else 14), "strong")]
-        line.append((f" e{row.epoch:<4}" if row.epoch is not None else "  -   ", "text"))
-        if width >= 50:
-            fitness = row.fitness
-            line.append((f" {number(fitness, 3) if fitness is not None else '-':>7}", "text"))
-        if width >= 40:
-            line.append((f" {size(row.checkpoint.size):>8}", "muted"))
-        line.append((f" {age(time.time() - row.checkpoint.modified):>5}", "muted"))
-        note = findings_of(row.verdict) if row.badge in ("corrupt", "unreadable") else " ".join(row.roles)
-        if width >= 56 and note:
-            line.append((f"  {note}", "bad" if row.badge in ("corrupt", "unreadable") else "info"))
+        line: Line = [
+            (f"{signs.get(row.ink, self.glyphs.unknown)} {row.badge or 'waiting':<10} ", row.ink),
+            (column(name, name_cells(width) - 2), "strong"),
+            (f"{self.glyphs.left} " if "restore point" in row.roles else "  ", "accent"),
+        ]
+        cells = {
+            "epoch": ("-" if row.epoch is None else str(row.epoch), "text"),
+            "fitness": ("-" if row.fitness is None else number(row.fitness, 3), "text"),
+            "size": (size(row.checkpoint.size), "muted"),
+            "age": (age(self._now - row.checkpoint.modified), "muted"),
+        }
+        for label, wide in columns(width):
+            text, ink = cells[label]
+            line.append((f"{text:>{wide}}", ink))
+        note = findings_of(row.verdict) if bad else ", ".join(row.roles)
+        if width >= ROOMY and note:
+            line.append((f"  {column(note, NOTE)}", "bad" if bad else "info"))
         return fit(line, width)
+
+
+def name_cells(width: int) -> int:
+    """Return the cells for the name: what badge, numbers and note leave."""
+    note = NOTE + 2 if width >= ROOMY else 0
+    return max(12, width - 13 - note - sum(cells for _, cells in columns(width)))
+
+
+def columns(width: int) -> list[tuple[str, int]]:
+    """Return the columns after badge and name that fit, with their widths."""
+    if width < 42:
+        return [("epoch", 6), ("age", 5)]
+    return [("epoch", 5), *([("fitness", 8)] if width >= 51 else []), ("size", 8), ("age", 5)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from textual.geometry import Size
+
 from nantui.ui.format import clean, gigabytes
 from nantui.ui.glyphs import meter
 from nantui.ui.ink import Line, fit, spread, width
@@ -24,8 +26,13 @@ class HardwarePanel(LinesWidget):
 
     def show(self, sample: Sample) -> None:
         """Draw another sample."""
-        self.sample = sample
+        before, self.sample = self.sample, sample
+        if before is None or len(before.gpus) != len(sample.gpus):
+            self.refresh(layout=True)
         self.redraw()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return 3 + 2 * len(self.sample.gpus) if self.sample is not None else 3
 
     def build(self, width: int, height: int) -> list[Line]:
         sample = self.sample

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from nantui.run import status as words
 from nantui.ui.data.snapshot import RunSnapshot
 from nantui.ui.format import clean, duration
@@ -43,14 +41,14 @@ class Header(LinesWidget):
         snapshot = self.snapshot
         assert snapshot is not None
         status = snapshot.status
-        state: Line = [(f" {status.state.upper()} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
+        state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
         phase = PHASES.get(snapshot.phase, "") if status.state in (words.RUNNING, words.STARTING) else ""
         right: Line = [(phase, "muted"), ("  " if phase else "", "text")]
         if self.stale:
             right += [(f"stale {self.stale} s", "warn"), ("  ", "text")]
         if self.read_only:
             right += [("read-only", "info"), ("  ", "text")]
-        right += [*_guard(status.guarded), ("  ", "text"), *state]
+        right += [*_guard(snapshot), ("  ", "text"), *state]
         name = clean(snapshot.name, 200)
         room = max(8, cells - width(right) - 10)
         return spread([("nantui ", "accent"), *fit([(name, "strong")], room)], right, cells)
@@ -94,7 +92,7 @@ class Header(LinesWidget):
         if active and snapshot.started and self.size.width >= 100:
             line += [
                 ("elapsed ", "muted"),
-                (duration(time.time() - snapshot.started), "strong"),
+                (duration(snapshot.taken - snapshot.started), "strong"),
                 ("  ", "text"),
             ]
         if snapshot.status.host and self.size.width >= 120:
@@ -104,10 +102,12 @@ class Header(LinesWidget):
         return line
 
 
-def _guard(guarded: bool | None) -> Line:
-    if guarded is None:
+def _guard(snapshot: RunSnapshot) -> Line:
+    if snapshot.guard == "observe":
+        return [("guard only observes", "warn")]
+    if snapshot.status.guarded is None:
         return []
-    return [("guarded", "good")] if guarded else [("not guarded", "warn")]
+    return [("guarded", "good")] if snapshot.status.guarded else [("not guarded", "warn")]
 
 
 def _share(snapshot: RunSnapshot) -> float:

@@ -113,7 +113,7 @@ class Listing(Inked, ScrollView, can_focus=True):
 
     def _line(self, y: int, top: int, width: int) -> Line:
         if self.head and y == 0:
-            return self.header or []
+            return self.heading(width)
         row = y + top - self.head
         if not self._keys:
             return [(self.empty, "muted")] if row == 0 else []
@@ -128,6 +128,10 @@ class Listing(Inked, ScrollView, can_focus=True):
         here = self.under_cursor() and bool(self._keys) and row == self.cursor and y >= self.head
         under = ("cursor" if self.has_focus else "chosen") if here else ""
         return self.to_strip(line, width, under)
+
+    def heading(self, width: int) -> Line:
+        """Return the line above the rows."""
+        return self.header or []
 
     def under_cursor(self) -> bool:
         """Whether the row under the cursor is set off."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
+
 from collections.abc import Callable
 
 from nantui.ui.format import clean
 from nantui.ui.ink import Line, fit
 from nantui.ui.widgets.listing import Listing
+from nantui.ui.widgets.output import NAN
 
 MOST_LINES = 100_000
-NAN = re.compile(r"(?<![a-z])(nan|inf)(?![a-z])", re.IGNORECASE)
 
 
 class LogList(Listing):

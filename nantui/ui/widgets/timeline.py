@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nantui.ui.data.sentences import Sentence
-from nantui.ui.ink import Line, fit
+from nantui.ui.ink import Line, wrap
 from nantui.ui.widgets.listing import Listing
 
 
@@ -13,23 +13,46 @@ class Timeline(Listing):
     def __init__(self) -> None:
         super().__init__(id="timeline", header=[("timeline", "title")], empty="nothing has happened yet")
         self._sentences: list[Sentence] = []
+        self._lines_of: list[tuple[int, Line]] = []
+        self._wrapped_for = 0
         self.follow = True
 
     def show_sentences(self, sentences: list[Sentence]) -> None:
         """Show these, oldest first."""
         self._sentences = sentences
-        self.show(range(len(sentences)), self._row)
+        self._wrap()
+
+    def _wrap(self) -> None:
+        """Break sentences into as many lines as the width asks for."""
+        width = self.scrollable_content_region.width
+        if not width:
+            return
+        self._wrapped_for = width
+        self._lines_of = [
+            (index, line)
+            for index, sentence in enumerate(self._sentences)
+            for line in in_lines(sentence, width)
+        ]
+        self.show(range(len(self._lines_of)), lambda row, cells: self._lines_of[row][1])
+
+    def on_resize(self) -> None:
+        if self.scrollable_content_region.width != self._wrapped_for:
+            self._wrap()
+        super().on_resize()
 
     @property
     def sentence(self) -> Sentence | None:
         """The entry under the cursor."""
-        return self._sentences[self.cursor] if 0 <= self.cursor < len(self._sentences) else None
-
-    def _row(self, index: int, width: int) -> Line:
-        sentence = self._sentences[index]
-        clock = sentence.clock if width >= 40 else sentence.clock[:5]
-        return fit([(f"{clock} ", "muted"), (sentence.text, sentence.ink)], width)
+        return self._sentences[self._lines_of[self.cursor][0]] if self.cursor < len(self._lines_of) else None
 
     def go(self, row: int) -> None:
         super().go(row)
         self.follow = self.cursor >= self.rows - 1
+
+
+def in_lines(sentence: Sentence, width: int) -> list[Line]:
+    """Return a sentence after its time of day, later lines under the first."""
+    clock = sentence.clock if width >= 44 else sentence.clock[:5]
+    words = wrap(sentence.text, max(8, width - len(clock) - 1), sentence.ink)
+    lead = [f"{clock} ", *[" " * (len(clock) + 1)] * (len(words) - 1)]
+    return [[(start, "muted"), *line] for start, line in zip(lead, words, strict=True)]

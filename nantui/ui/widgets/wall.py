@@ -48,9 +48,15 @@ class ChartWall(Container):
     def grid(self) -> tuple[int, int]:
         """Return how many charts stand side by side and how many above each other."""
         most = len(self.pictures)
-        columns = max(1, min(most, (self.size.width + 1) // (NARROWEST + 1), 4))
-        rows = max(1, min(-(-most // columns), (self.size.height + 1) // (LOWEST + 1)))
-        return columns, rows
+        widest = max(1, min(most, (self.size.width + 1) // (NARROWEST + 1), 4))
+        rows = max(1, min(-(-most // widest), (self.size.height + 1) // (LOWEST + 1)))
+        return min(widest, -(-most // rows)), rows
+
+    @property
+    def first(self) -> int:
+        """The number of the first chart that is shown."""
+        columns, rows = self.grid()
+        return self.page * columns * rows
 
     @property
     def pages(self) -> int:

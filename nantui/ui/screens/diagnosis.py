@@ -1,0 +1,86 @@
+"""Why it happened: causes with their evidence, and remedies one key away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from nantui.ui.actions import why_not
+from nantui.ui.data.diagnoses import describe
+from nantui.ui.ink import Line
+from nantui.ui.messages import Answer
+from nantui.ui.screens.base import BaseScreen
+from nantui.ui.watch import find_out
+from nantui.ui.widgets.document import Document
+from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.title import Title
+
+if TYPE_CHECKING:
+    from nantui.ui.screens.run import RunScreen
+
+KEYS = (("Esc", "back", True), ("R", "recover", True), ("1-9", "recover with this remedy", True), ("D", "data labels", True), ("?", "help", True))
+
+
+class DiagnosisScreen(BaseScreen):
+    """Shows what the diagnosis room concludes, over what was recorded."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("R", "recover", "recover", show=False),
+        Binding("D", "labels", "errors in the labels", show=False),
+        *(Binding(str(digit), f"remedy({digit})", f"recover with remedy {digit}", show=False) for digit in range(1, 10)),
+    ]
+
+    def __init__(self, over: RunScreen) -> None:
+        super().__init__()
+        self.over = over
+        self.diagnosis: dict[str, Any] | None = None
+        self.problem = ""
+
+    def compose(self) -> ComposeResult:
+        yield Title(lambda width: [[("diagnosis ", "title"), (self.over.run_path.name, "strong")]])
+        yield Document(id="page", write=self._write)
+        yield KeyBar(KEYS)
+
+    def on_mount(self) -> None:
+        self.query_one(Document).focus()
+        run, backend = self.over.run_path, self.over.cockpit.backend
+        find_out("diagnosis", lambda: backend.diagnose(run), self.post_message)
+
+    def on_answer(self, message: Answer) -> None:
+        self.diagnosis, self.problem = message.value, message.problem
+        self.query_one(Document).remake()
+
+    def _write(self, width: int) -> list[Line]:
+        snapshot = self.over.snapshot
+        if snapshot is None:
+            return [[("the run has not been read yet", "muted")]]
+        return describe(snapshot, self.diagnosis, self.problem, self.over.cockpit.glyphs, width)
+
+    def action_recover(self) -> None:
+        """Open the recover dialog."""
+        self._recover(None)
+
+    def action_remedy(self, digit: int) -> None:
+        """Open the recover dialog with a remedy of the list."""
+        advice = (self.diagnosis or {}).get("advice") or []
+        if digit > len(advice):
+            self.say(f"there is no remedy {digit}", "warn")
+        else:
+            self._recover((str(advice[digit - 1].get("preset", "")),))
+
+    def _recover(self, presets: tuple[str, ...] | None) -> None:
+        from nantui.ui.screens.recover import RecoverDialog
+
+        reason = why_not("recover", self.over.snapshot, self.over.cockpit.read_only)
+        if reason is not None:
+            self.say(f"recover: {reason}", "warn")
+        else:
+            self.app.push_screen(RecoverDialog(self.over, "recover", presets))
+
+    def action_labels(self) -> None:
+        """Look for errors in the labels."""
+        from nantui.ui.screens.labels import LabelsScreen
+
+        self.app.push_screen(LabelsScreen(self.over))

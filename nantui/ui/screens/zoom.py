@@ -1,0 +1,145 @@
+"""One chart on the whole screen: a cursor that reads values, zoom and pan, the same keys as on the small ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from nantui.ui.data.pictures import epoch_pictures, step_pictures
+from nantui.ui.format import number
+from nantui.ui.ink import Line
+from nantui.ui.plot.curves import Picture, View, nearest
+from nantui.ui.plot.figure import x_range
+from nantui.ui.screens.base import BaseScreen
+from nantui.ui.widgets.chart import Chart
+from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.title import Title
+from nantui.ui.widgets.wall import SMOOTHINGS
+
+if TYPE_CHECKING:
+    from nantui.ui.screens.run import RunScreen
+
+KEYS = (
+    ("Esc", "back", True), ("h l", "cursor", True), ("+ -", "zoom", True), ("0", "all", True), ("Tab", "next chart", True),
+    ("L", "log", True), ("m", "smooth", True), ("w", "whole range", True), ("e", "epochs/steps", True), ("?", "help", True),
+)  # fmt: skip
+
+
+class ZoomScreen(BaseScreen):
+    """Shows the picture with the number `index`; follows the run like the small charts."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "move(-1)", "cursor left", show=False),
+        Binding("right,l", "move(1)", "cursor right", show=False),
+        Binding("H,shift+left", "move(-10)", "cursor far left", show=False),
+        Binding("shift+right", "move(10)", "cursor far right", show=False),
+        Binding("plus,equals_sign,up,k", "zoom(0.5)", "zoom in around the cursor", show=False),
+        Binding("minus,down,j", "zoom(2.0)", "zoom out", show=False),
+        Binding("0,home", "all", "the whole x range", show=False),
+        Binding("tab,n,right_square_bracket", "turn(1)", "next chart", show=False, priority=True),
+        Binding("shift+tab,N,left_square_bracket", "turn(-1)", "previous chart", show=False, priority=True),
+        Binding("L", "log", "linear or logarithmic", show=False),
+        Binding("m", "smooth", "running mean", show=False),
+        Binding("w", "whole", "all of the y range, or without outliers", show=False),
+        Binding("e", "steps", "over epochs or steps", show=False),
+    ]
+
+    def __init__(self, over: RunScreen, index: int = 0) -> None:
+        super().__init__()
+        self.over, self.index = over, index
+        self.over_steps = over.over_steps
+        self.view = View()
+
+    def compose(self) -> ComposeResult:
+        yield Title(self._readout)
+        yield Chart(Picture("", ()), id="zoomed")
+        yield KeyBar(KEYS)
+
+    def on_mount(self) -> None:
+        self.watch(self.over, "snapshot", self.show)
+
+    def pictures(self) -> list[Picture]:
+        """Return the charts there are."""
+        snapshot = self.over.snapshot
+        if snapshot is None:
+            return [Picture("reading..", ())]
+        return step_pictures(snapshot) if self.over_steps else epoch_pictures(snapshot)
+
+    @property
+    def picture(self) -> Picture:
+        """The chart that is shown, as it is looked at."""
+        pictures = self.pictures()
+        return replace(pictures[self.index % len(pictures)], view=self.view)
+
+    def show(self) -> None:
+        """Draw the chart and the readout again."""
+        self.query_one(Chart).show(self.picture)
+        self.query_one(Title).redraw()
+
+    def _readout(self, width: int) -> list[Line]:
+        picture = self.picture
+        line: Line = [(f"{picture.title} ", "title"), (f"{self.index % len(self.pictures()) + 1}/{len(self.pictures())}   ", "faint")]
+        if self.view.cursor is None:
+            return [[*line, ("h and l move a cursor that reads the values", "muted")]]
+        line += [(f"{picture.x_name} ", "muted"), (f"{self.view.cursor:,.0f}", "strong")]
+        for curve in picture.curves:
+            point = nearest(curve, self.view.cursor)
+            if point is not None:
+                x, y = point
+                place = f" (rolled back, at {x:,.0f})" if curve.ink == "old" else ""
+                line += [(f"   {curve.name} ", curve.ink), (number(y), "bad" if y != y else "strong"), (place, "faint")]
+        return [line]
+
+    def look(self, **changes: object) -> None:
+        """Look another way."""
+        self.view = replace(self.view, **changes)  # type: ignore[arg-type]
+        self.show()
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor by points of the longest curve, at least by a hundredth of the range."""
+        low, high = x_range(self.picture)
+        step = max(1.0, round((high - low) / 100))
+        cursor = self.view.cursor if self.view.cursor is not None else (high if by < 0 else low - step)
+        cursor = min(high, max(low, cursor + by * step))
+        self.look(cursor=cursor)
+
+    def action_zoom(self, factor: float) -> None:
+        """Show half or twice the range, around the cursor or the newest values."""
+        whole = x_range(replace(self.picture, view=View()))
+        low, high = x_range(self.picture)
+        span = max(2.0, min((high - low) * factor, whole[1] - whole[0]))
+        centre = self.view.cursor if self.view.cursor is not None else high - span / 2
+        low = max(whole[0], min(centre - span / 2, whole[1] - span))
+        if span >= whole[1] - whole[0]:
+            self.look(low=None, high=None)
+        else:
+            self.look(low=low, high=low + span)
+
+    def action_all(self) -> None:
+        """Show everything."""
+        self.look(low=None, high=None, cursor=None)
+
+    def action_turn(self, by: int) -> None:
+        """Show another chart."""
+        self.index = (self.index + by) % len(self.pictures())
+        self.action_all()
+
+    def action_log(self) -> None:
+        """Linear or logarithmic."""
+        self.look(log=not self.view.log)
+
+    def action_smooth(self) -> None:
+        """The next strength of smoothing."""
+        self.look(smooth=SMOOTHINGS[(SMOOTHINGS.index(self.view.smooth) + 1) % len(SMOOTHINGS)])
+
+    def action_whole(self) -> None:
+        """All of the y range, or without far outliers."""
+        self.look(whole=not self.view.whole)
+
+    def action_steps(self) -> None:
+        """Over epochs or over steps."""
+        self.over_steps = not self.over_steps
+        self.action_all()
