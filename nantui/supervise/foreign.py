@@ -140,9 +140,21 @@ def _evidence(one: Candidate, run: Path) -> str:
     inside = f"{run}{os.sep}"
     if any(name.startswith(inside) for name in one.files):
         return CERTAIN
-    if any(_names_run(word, one.cwd, run) for word in one.argv) or _names_run_in_ddp_file(one, run):
+    if _names_run_in_ddp_file(one, run):
+        return CERTAIN
+    if any(_names_run(word, one.cwd, run) for word in one.argv) and _trains(one):
         return CERTAIN
     return LIKELY if _started_with_run(one, run) else ""
+
+
+def _trains(one: Candidate) -> bool:
+    """A script that only reads the run names it as well: a training says so, or has torch loaded."""
+    if "train" in " ".join(one.argv):
+        return True
+    try:
+        return "libtorch" in Path(f"/proc/{one.ref.pid}/maps").read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def _names_run(word: str, cwd: str, run: Path) -> bool:
@@ -257,7 +269,9 @@ def _link(pid: int, name: str) -> str:
 
 
 def _is_nantui(pid: int, argv: tuple[str, ...]) -> bool:
-    named = any(word.startswith("nantui.") or word.endswith("/nantui") for word in argv[:4])
+    named = any(
+        word == "nantui" or word.startswith("nantui.") or word.endswith("/nantui") for word in argv[:4]
+    )
     return named or f"{MARK}=" in _environ(pid)
 
 
