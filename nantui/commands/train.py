@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
     )
     parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
+    parser.add_argument("--wait-gpu", action="store_true", help="wait until others have freed the GPU")
     parser.add_argument("--watch", action="store_true", help="open the cockpit on it")
     common.add_changer(parser)
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, create the run, start it."""
     from nantui.supervise.client import check_arguments, create_run
+    from nantui.supervise.room import ensure_room
 
     common.refuse_read_only(arguments)
     schema = Schema.load(arguments.python)
@@ -39,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         where = check_arguments(train, python=arguments.python)["save_dir"]
         common.say(f"would train in {where}")
         return 0
+    ensure_room(None, train.get("device"), wait_for_it=arguments.wait_gpu, say=common.say)
     where = create_run(train, ours, python=arguments.python, auto=arguments.auto)
     print(where)
     common.say(f"training, detached; watch it with: nantui {where}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.journal import Entry, last
+from nantui.run.layout import RunLayout
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
 from nantui.run.spool import Command
 from nantui.run.status import RECOVERING
@@ -180,7 +181,7 @@ def newest_checkpoint(keeper: Keeper, command: Command) -> str:
     Raises UserError when there is nothing to continue from, or only a rollback leads to something clean.
     """
     if command.options.get("to"):
-        return str(command.options["to"])
+        return checkpoint_inside(keeper.layout, str(command.options["to"]))
     asked = {"set": _set_of(command)}
     plan = _act(keeper, replace(command, options=asked), "plan").get("plan") or {}
     point = plan.get("restore_point") or {}
@@ -189,6 +190,14 @@ def newest_checkpoint(keeper: Keeper, command: Command) -> str:
         return f"{keeper.layout.weights.name}/{point['name']}"
     instead = f"the newest clean one is {point['name']}" if point else "nothing clean is left"
     raise UserError(f"last.pt cannot be continued from; {instead}: recover the run instead", FAILED)
+
+
+def checkpoint_inside(layout: RunLayout, name: str) -> str:
+    """Return a checkpoint by its path inside the run. Raises UserError for one that lies elsewhere."""
+    for path in (layout.weights / name, layout.run / name):
+        if path.is_file() and path.resolve().is_relative_to(layout.run.resolve()):
+            return str(path.resolve().relative_to(layout.run.resolve()))
+    raise UserError(f"{name}: no such checkpoint inside {layout.run}", FAILED)
 
 
 def cwd_of(entries: list[Entry]) -> str | None:

@@ -19,6 +19,10 @@ from nantui.run.files import read_json, write_json
 from nantui.supervise.identity import Machine, ProcessRef, alive, ref_from, ref_of, this_machine
 
 STALE_HEARTBEAT_S = 60.0
+TRIES = 50
+BEING_WRITTEN_S = 2.0
+"""An unreadable lock that is younger may be one that is just being written, on mounts without links."""
+UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,11 @@ class RunLock:
         self.token = uuid.uuid4().hex
 
     def acquire(self, *, take_over: bool = False) -> Holder | None:
-        """Take the lock. Returns None once held, or the other holder. Raises OSError where nothing can be
-        written.
+        """Take the lock. Returns None once held, or the other holder.
+
+        Raises OSError where nothing can be written, UserError where the file changes all the time.
         """
-        for _ in range(3):
+        for _ in range(TRIES):
             if self._create():
                 return None
             holder = read_holder(self.path)
@@ -56,8 +61,13 @@ class RunLock:
                 return None
             if holder is not None and not self._may_break(holder, take_over):
                 return holder
-            self._break(holder.token if holder else "unreadable", take_over)
-        return read_holder(self.path)
+            if holder is None and _just_made(self.path):
+                time.sleep(BEING_WRITTEN_S / TRIES * 2)
+                continue
+            self._break(holder.token if holder else UNREADABLE, take_over)
+        raise UserError(
+            f"{self.path} cannot be taken: others take and leave it all the time; try again", FAILED
+        )
 
     def held(self) -> bool:
         """Tell whether the lock is still ours; somebody may have taken it over."""
@@ -105,7 +115,7 @@ class RunLock:
             return
         try:
             holder = read_holder(self.path)
-            if (holder.token if holder else "unreadable") == token:
+            if (holder.token if holder else UNREADABLE) == token:
                 self.path.unlink(missing_ok=True)
         finally:
             claim.release()
@@ -119,6 +129,13 @@ def read_holder(path: Path) -> Holder | None:
         return None
     machine = Machine(*(str(document.get(name, "")) for name in Machine.__dataclass_fields__))
     return Holder(machine, process, str(document.get("token", "")))
+
+
+def _just_made(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < BEING_WRITTEN_S
+    except OSError:
+        return False
 
 
 def refuse_other_host(holder: Holder, run: Path, heartbeat: float, take_over: bool) -> None:

@@ -15,8 +15,8 @@ from nantui.run.attempts import DIVERGED, FAILED, FINISHED, STOPPED, RankExit, r
 from nantui.run.layout import RunLayout
 from nantui.run.status import LOST
 from nantui.supervise.clean import printable, without_sequences
+from nantui.supervise.tail import tail_text
 
-TAIL = 1 << 16
 ERROR = re.compile(
     r"^(?:\[rank\d+\]:\s*)?((?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b.*)"
 )
@@ -83,12 +83,7 @@ def last_words(path: Path) -> str:
     """Return the line of a log that says why: the last error that is no echo of another, else the last
     line.
     """
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            text = without_sequences(file.read().decode("utf-8", errors="replace"))
-    except OSError:
-        return ""
+    text = without_sequences(tail_text(path))
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     errors = [found[1] for line in lines if (found := ERROR.match(line)) and not _echo(found[1])]
     return printable(errors[-1] if errors else lines[-1] if lines else "", 400)

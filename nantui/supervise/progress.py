@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nantui.supervise.clean import without_sequences
+from nantui.supervise.tail import tail_text
 
-TAIL = 1 << 16
 NUMBER = r"-?(?:nan|inf|\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
 LINE = re.compile(
     rf"^\s*(?P<epoch>\d+)/(?P<epochs>\d+)\s+(?P<memory>[\d.]+)\s?(?P<unit>[KMGT]?)i?B?\s+"
@@ -53,20 +53,6 @@ def parse_progress(text: str) -> Progress | None:
         elif row := LINE.match(line):
             found = _progress(row, names)
     return found
-
-
-def tail_text(path: Path, size: int = TAIL) -> str:
-    """Return the end of a regular file, opened without following a link and without blocking; else empty."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
-        return ""
-    with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode):
-            return ""
-        file.seek(max(0, state.st_size - size))
-        return file.read(size).decode("utf-8", errors="replace")
 
 
 def log_of(pid: int) -> Path | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nantui.run.files import read_json, write_json
 from nantui.run.status import STARTING
 from nantui.supervise.identity import Machine, ProcessRef, ref_from
 
 FORMAT = 1
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,22 @@ def read_state(path: Path) -> SupervisorState | None:
     return SupervisorState(
         process,
         machine,
-        heartbeat=float(document.get("heartbeat") or 0.0),
+        heartbeat=_number(document.get("heartbeat")),
         state=str(document.get("state", "")),
-        attempt=document.get("attempt"),
+        attempt=_of(int, document.get("attempt")),
         attempt_uuid=str(document.get("attempt_uuid") or ""),
         worker=ref_from(document.get("worker")),
-        since=float(document.get("since") or 0.0),
+        since=_number(document.get("since")),
         text=str(document.get("text") or ""),
-        doing=document.get("doing"),
-        last_incident=document.get("last_incident"),
-        guarded=document.get("guarded"),
+        doing=_of(dict, document.get("doing")),
+        last_incident=_of(dict, document.get("last_incident")),
+        guarded=_of(bool, document.get("guarded")),
     )
+
+
+def _of(kind: type[Value], value: Any) -> Value | None:
+    return value if isinstance(value, kind) else None
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0

@@ -6,26 +6,22 @@ import csv
 import math
 import os
 import re
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from nantui.run.results import EpochRow
 from nantui.run.steps import Step, StepFollower
 
-HEADER, TAIL, SETTINGS = 4096, 8192, 1 << 16
+HEADER, TAIL, SETTINGS, LOG_TAIL = 4096, 8192, 1 << 16, 1 << 16
 EPOCHS = re.compile(r"^epochs:\s*(\d+)\s*$", re.MULTILINE)
 
 
 def last_lines(path: Path, size: int = TAIL) -> list[str]:
     """Return the whole lines among the last `size` bytes; a torn last line is left out."""
-    try:
-        with path.open("rb") as file:
-            whole = os.fstat(file.fileno()).st_size
-            file.seek(max(0, whole - size))
-            data = file.read(size)
-    except OSError:
-        return []
+    data, cut = read_end(path, size)
     lines = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace").splitlines()
-    return lines[1:] if whole > size else lines
+    return lines[1:] if cut else lines
 
 
 def first_line(path: Path) -> str:
@@ -56,13 +52,41 @@ def epochs_asked(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
+def tail_text(path: Path, size: int = LOG_TAIL) -> str:
+    """Return the end of a regular file, opened without following a link and without blocking; else empty."""
+    return read_end(path, size, os.O_NOFOLLOW)[0].decode("utf-8", errors="replace")
+
+
 def head(path: Path, size: int) -> str:
-    """Return the first `size` bytes of a file, empty where there is none."""
-    try:
-        with path.open("rb") as file:
-            return file.read(size).decode("utf-8", errors="replace")
-    except OSError:
+    """Return the first `size` bytes of a regular file, empty where there is none."""
+    file = open_regular(path)
+    if file is None:
         return ""
+    with file:
+        return file.read(size).decode("utf-8", errors="replace")
+
+
+def read_end(path: Path, size: int, flags: int = 0) -> tuple[bytes, bool]:
+    """Return the last `size` bytes of a regular file, and whether something stands before them."""
+    file = open_regular(path, flags)
+    if file is None:
+        return b"", False
+    with file:
+        whole = os.fstat(file.fileno()).st_size
+        file.seek(max(0, whole - size))
+        return file.read(size), whole > size
+
+
+def open_regular(path: Path, flags: int = 0) -> BinaryIO | None:
+    """Open a file for reading, None where it is missing or no regular file: a pipe would block for ever."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | flags)
+    except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "rb")
 
 
 def _epoch(header: list[str], cells: list[str]) -> EpochRow | None:

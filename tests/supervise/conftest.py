@@ -17,7 +17,7 @@ from nantui.supervise.state import read_state
 from tests.supervise.stub_run import StubRun
 
 STUB = Path(__file__).with_name("stub_worker.py")
-QUICK = """patience: {tick_s: 0.05, heartbeat_s: 0.5, idle_exit_s: 0.5, stop_s: 5, teardown_s: 1,
+QUICK = """patience: {tick_s: 0.05, heartbeat_s: 0.5, idle_exit_s: 0.5, stop_s: 3, teardown_s: 1,
   terminate_s: 0.5, stall_floor_s: 1.5, stall_factor: 3, other_phase_s: 30}
 """
 

@@ -107,7 +107,8 @@ class Rank:
             return 1
         self.children = [self.dataloader() for _ in range(2)]
         self.event("phase", phase="training")
-        self.event("in_effect", values={"lr0": self.train.get("lr0", 0.01)}, guarded=True, notes=[])
+        values = {"lr0": self.train.get("lr0", 0.01), **self.how.get("lie", {})}
+        self.event("in_effect", values=values, guarded=True, notes=[])
         return self.train_epochs()
 
     def dataloader(self) -> subprocess.Popen:

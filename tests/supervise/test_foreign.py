@@ -129,7 +129,7 @@ def test_somebody_elses_process_is_never_signalled():
 
 @pytest.fixture
 def pane(tmp_path):
-    """A tmux server of our own with one pane; yields a function that types a line, and the shell's identity."""
+    """A tmux server of our own with one pane; yields how to type a line, and the shell."""
     if shutil.which("tmux") is None:
         pytest.skip("tmux is not installed")
     server = ["tmux", "-L", f"nantui-{uuid.uuid4().hex[:8]}", "-f", "/dev/null"]

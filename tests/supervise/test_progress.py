@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from nantui.supervise.progress import parse_progress, read_progress, tail_text
+from nantui.supervise.progress import parse_progress, read_progress
+from nantui.supervise.tail import tail_text
 
 HEADER = "      Epoch    GPU_mem   box_loss   cls_loss   dfl_loss  Instances       Size\n"
 COLUMNS = "      134/200      38.1G       1.88       4.06      1.659        312       1280: "

@@ -1,0 +1,136 @@
+"""What is installed, which GPUs and Ultralytics hooks are there, and what the system may do to a training."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from nantui import __version__
+from nantui.commands import common
+from nantui.errors import NO, UserError
+from nantui.supervise.host_checks import BAD, OK, WARN, Check, check_host
+
+LIBRARIES = ("ultralytics", "torch", "torchvision", "textual", "numpy", "psutil", "nvidia-ml-py")
+HOOKS = {
+    "optimizer_step": "the guard's transaction takes its place",
+    "save_model": "saves become atomic",
+    "_handle_nan_recovery": "switched off while the guard protects",
+    "run_callbacks": "the guard is installed by a callback",
+    "_setup_ddp": "ranks are started by torchrun",
+}
+NEEDED_HOOKS = ("optimizer_step", "save_model", "run_callbacks")
+SMALLEST_TERMINAL = (80, 24)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui doctor` takes."""
+    parser.add_argument(
+        "directory", type=Path, nargs="?", default=Path("."), metavar="DIR", help="where runs lie"
+    )
+    common.add_reader(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print every check; exit status 1 when something will not work."""
+    if not arguments.directory.is_dir():
+        raise UserError(f"{arguments.directory}: no such directory; give the one your runs lie in")
+    checks = [*versions(arguments.python), *gpus(), *hooks(arguments.python), *terminal()]
+    checks += [*check_host(arguments.directory.resolve()), configuration()]
+    if arguments.json:
+        common.emit({"checks": [vars(check) for check in checks]})
+    else:
+        for check in checks:
+            print(common.printable(f"{check.verdict:<5} {check.name:<14} {check.text}"))
+            if check.do:
+                print(common.printable(f"{'':<21}-> {check.do}"))
+    return NO if any(check.verdict == BAD for check in checks) else 0
+
+
+def versions(python: str | None) -> Iterator[Check]:
+    """Yield what is installed beside nantui, and which interpreter trains."""
+    yield Check("nantui", OK, f"{__version__}, Python {sys.version.split()[0]} ({sys.executable})")
+    if python:
+        yield Check("trains with", OK, python)
+    for name in LIBRARIES:
+        try:
+            yield Check(name, OK, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            do = "" if python else f"pip install {name}"
+            yield Check(name, WARN, "not installed in nantui's environment", do)
+
+
+def gpus() -> Iterator[Check]:
+    """Yield each GPU with its memory and who holds it."""
+    from nantui.hardware import Sampler
+
+    sample = Sampler().sample()
+    if not sample.gpus:
+        yield Check("GPU", WARN, sample.note or "none", "training runs on the CPU, slowly")
+    for gpu in sample.gpus:
+        used = f"{gpu.used_gb:.1f} of {gpu.total_gb:.1f} GB used by {len(gpu.processes)} processes"
+        yield Check(f"GPU {gpu.index}", OK, f"{gpu.name}, {used}")
+
+
+def hooks(python: str | None) -> Iterator[Check]:
+    """Yield whether the installed Ultralytics has the places that nantui leans on, read from its source."""
+    from nantui.settings.source import find_ultralytics
+
+    try:
+        names = methods_of_trainer(find_ultralytics(python))
+    except UserError as error:
+        yield Check("hooks", BAD, str(error))
+        return
+    for hook, why in HOOKS.items():
+        if hook in names:
+            yield Check("hook", OK, f"BaseTrainer.{hook}: {why}")
+        else:
+            verdict = BAD if hook in NEEDED_HOOKS else WARN
+            yield Check("hook", verdict, f"BaseTrainer.{hook} is missing in this Ultralytics ({why})")
+
+
+def methods_of_trainer(package: Path) -> set[str]:
+    """Return the methods of Ultralytics' BaseTrainer. Raises UserError when its source cannot be read."""
+    path = package / "engine" / "trainer.py"
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from None
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "BaseTrainer")
+    return {item.name for node in classes for item in node.body if isinstance(item, ast.FunctionDef)}
+
+
+def terminal() -> Iterator[Check]:
+    """Yield what the terminal can do."""
+    columns, rows = shutil.get_terminal_size()
+    small = columns < SMALLEST_TERMINAL[0] or rows < SMALLEST_TERMINAL[1]
+    do = f"at least {SMALLEST_TERMINAL[0]}x{SMALLEST_TERMINAL[1]} is comfortable" if small else ""
+    yield Check(
+        "terminal", WARN if small else OK, f"{columns}x{rows}, TERM={os.environ.get('TERM', 'unset')}", do
+    )
+    colour = os.environ.get("COLORTERM") or "256 colours or fewer"
+    yield Check("colours", OK, "NO_COLOR is set" if os.environ.get("NO_COLOR") else colour)
+    encoding = (sys.stdout.encoding or "").lower()
+    unicode = "utf" in encoding
+    yield Check(
+        "characters", OK if unicode else WARN, encoding or "unknown", "" if unicode else "use --ascii"
+    )
+    where = [name for name in ("TMUX", "STY", "SSH_CONNECTION") if os.environ.get(name)]
+    yield Check("around it", OK, ", ".join(where) or "neither tmux, screen nor SSH")
+
+
+def configuration() -> Check:
+    """Return whether the user's supervise.yaml can be read, and whether it notifies."""
+    from nantui.supervise.config import load_config
+
+    try:
+        notify = load_config().notify
+    except UserError as error:
+        return Check("configuration", BAD, str(error))
+    ways = [way for way in ("command", "url") if notify.get(way)]
+    return Check("configuration", OK, f"notifies by {' and '.join(ways)}" if ways else "notifies nobody")
