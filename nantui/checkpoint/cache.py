@@ -104,6 +104,7 @@ def _row_of(seen: Look) -> dict[str, Any]:
     found = seen.contents
     said = asdict(found.metadata)
     said.pop("results")
+    said.pop("bad_state")
     return {
         "findings": [[finding.kind, finding.where, finding.detail] for finding in found.findings],
         "metadata": said,

@@ -119,19 +119,20 @@ class Catalog:
             asked = asked or file.path
             unsettled = tuple(suspect for suspect in left if not _shared(suspect, other.contents.suspects))
             if unsettled:
-                findings += self._compare_two(seen.stamp, unsettled, other.stamp, file.path)
+                findings += self._compare_two(seen, unsettled, other, file.path)
             left = tuple(suspect for suspect in left if suspect not in unsettled)
         return tuple(findings), asked
 
     def _compare_two(
-        self, stamp: Stamp, suspects: tuple[Suspect, ...], older: Stamp, path: Path
+        self, seen: Look, suspects: tuple[Suspect, ...], other: Look, path: Path
     ) -> tuple[Finding, ...]:
         from nantui.checkpoint.compare import compare
 
-        known = self._cache.compared(stamp, older)
+        assert seen.stamp is not None and other.stamp is not None
+        known = self._cache.compared(seen.stamp, other.stamp)
         if known is None:
-            known = compare(suspects, path)
-            self._cache.keep_compared(stamp, older, known)
+            known = compare(suspects, seen.contents.metadata.updates, path)
+            self._cache.keep_compared(seen.stamp, other.stamp, known)
         return known
 
     def _is_best(self, path: Path, seen: Look, files: list[CheckpointFile]) -> bool:

@@ -1,46 +1,50 @@
 """What became zero, or jumped to the limit, since an older checkpoint of the same run.
 
-Only the tensors under suspicion are read from the older file. A channel that has died slowly goes through
-tiny values first, so a channel counts only if the older file has a normal fp16 number in it.
+Only the tensors under suspicion are read from the older file. Two things keep healthy files out: a
+channel that has died slowly goes through tiny values first, so it counts only if the older file has a
+normal fp16 number in it; and a BatchNorm variance, which really does decay to zero where the input died,
+counts only if the EMA cannot have decayed that far in the steps between the two files.
 """
 
 from __future__ import annotations
 
+import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nantui.checkpoint import metadata
 from nantui.checkpoint.archive import Archive
 from nantui.checkpoint.formats import FLOATS, SIZES
 from nantui.checkpoint.layout import record_of
 from nantui.checkpoint.machine import MOST_BYTES, Machine
-from nantui.checkpoint.suspect import Suspect
+from nantui.checkpoint.suspect import ZERO, Suspect
 from nantui.checkpoint.symbols import Refused, Tensor
 from nantui.checkpoint.tree import WEIGHTS, Leaf, walk
 from nantui.checkpoint.verdict import Finding
 
 ALIVE = 2.0**-14  # the smallest normal fp16 number: weight decay has not worn this channel away
+SMALLEST = 2.0**-24  # the smallest fp16 number there is
 FAR_FROM_LIMIT = 65504 / 16
+_EMA_DECAY, _EMA_TAU = 0.9999, 2000.0  # ModelEMA in Ultralytics' utils/torch_utils.py
+_MOST_UPDATES = 1_000_000
 _MOST_BYTES = 64 << 20
 
 
-def compare(suspects: tuple[Suspect, ...], older: Path) -> tuple[Finding, ...]:
+def compare(suspects: tuple[Suspect, ...], updates: int | None, older: Path) -> tuple[Finding, ...]:
     """Return a `laundered` finding for each suspect that was alive in `older`; () where none can be told.
 
-    An `older` that cannot be read proves nothing.
+    `updates` is the number of EMA updates that the file under suspicion has seen, None where it does not
+    say. An `older` that cannot be read proves nothing.
     """
     try:
         descriptor = os.open(older, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ()
     try:
-        archive = Archive(descriptor, os.fstat(descriptor).st_size)
-        record = archive.records["data.pkl"]
-        if record.size > MOST_BYTES:
-            return ()
-        leaves = walk(Machine(archive.read(record)).run()).leaves
-        known = {leaf.name: leaf for leaf in reversed(leaves) if leaf.role == WEIGHTS}
-        found = [_convict(suspect, known.get(suspect.name), archive, older.name) for suspect in suspects]
+        witness = _witness(descriptor, older.name)
+        found = [_convict(suspect, updates, witness) for suspect in suspects]
         return tuple(finding for finding in found if finding is not None)
     except (Refused, OSError, KeyError):
         return ()
@@ -48,25 +52,65 @@ def compare(suspects: tuple[Suspect, ...], older: Path) -> tuple[Finding, ...]:
         os.close(descriptor)
 
 
-def _convict(suspect: Suspect, leaf: Leaf | None, archive: Archive, older: str) -> Finding | None:
+@dataclass(frozen=True)
+class _Witness:
+    """The older file."""
+
+    name: str
+    archive: Archive
+    leaves: dict[str, Leaf]
+    updates: int | None
+
+
+def _witness(descriptor: int, name: str) -> _Witness:
+    archive = Archive(descriptor, os.fstat(descriptor).st_size)
+    record = archive.records["data.pkl"]
+    if record.size > MOST_BYTES:
+        raise Refused("cannot-read", "data.pkl", "too large")
+    root = Machine(archive.read(record)).run()
+    leaves = {leaf.name: leaf for leaf in reversed(walk(root).leaves) if leaf.role == WEIGHTS}
+    return _Witness(name, archive, leaves, metadata.read(root).updates)
+
+
+def _convict(suspect: Suspect, updates: int | None, witness: _Witness) -> Finding | None:
+    leaf = witness.leaves.get(suspect.name)
     if leaf is None or leaf.tensor.shape != suspect.shape:
         return None
-    sizes = _magnitudes(leaf.tensor, archive)
+    sizes = _magnitudes(leaf.tensor, witness.archive)
     if sizes is None:
         return None
     rows = [row for row in suspect.rows if row < len(sizes)] if suspect.rows else list(range(len(sizes)))
-    if suspect.kind == "zero":
-        guilty = [row for row in rows if sizes[row] >= ALIVE]
-        what = "became exactly 0"
+    statistic = suspect.name.endswith("running_var")
+    if suspect.kind == ZERO:
+        floor = _floor(witness.updates, updates) if statistic else ALIVE
+        guilty, what = [row for row in rows if sizes[row] >= floor], "exactly 0"
     else:
-        guilty = [row for row in rows if sizes[row] < FAR_FROM_LIMIT]
-        what = "jumped to the limit of the dtype"
+        guilty, what = [row for row in rows if sizes[row] < FAR_FROM_LIMIT], "at the limit of the dtype"
+        if statistic and 2 * len(guilty) < len(sizes):
+            return None  # single variances of huge activations are healthy
     if not guilty:
         return None
-    if suspect.rows:
-        shown = ", ".join(map(str, guilty[:8])) + (" ..." if len(guilty) > 8 else "")
-        what = f"{len(guilty)} channels ({shown}) {what}"
-    return Finding("laundered", suspect.name, f"{what} since {older}: washed NaN or infinity")
+    listed = ", ".join(map(str, guilty[:8])) + (", ..." if len(guilty) > 8 else "")
+    shown = f"{len(guilty)} of {len(sizes)} channels ({listed})" if suspect.rows else "all values"
+    return Finding(
+        "laundered", suspect.name, f"{shown} became {what} since {witness.name}: washed NaN or Inf"
+    )
+
+
+def _floor(before: int | None, after: int | None) -> float:
+    """Return the value from which the EMA cannot have decayed to zero between two numbers of updates.
+
+    Each update multiplies by `decay * (1 - exp(-updates / tau))` and adds something that, for a variance,
+    is not negative. Infinite where the numbers are not known: then nothing is proved.
+    """
+    if before is None or after is None or not 0 <= before <= after or after - before > _MOST_UPDATES:
+        return math.inf
+    shrunk = 0.0
+    for update in range(before + 1, after + 1):
+        shrunk += math.log(_EMA_DECAY * -math.expm1(-update / _EMA_TAU))
+        if shrunk < -60:
+            return math.inf
+    return 2 * SMALLEST / math.exp(shrunk)
 
 
 def _magnitudes(tensor: Tensor, archive: Archive) -> Any:
@@ -90,5 +134,5 @@ def _magnitudes(tensor: Tensor, archive: Archive) -> Any:
         values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
     else:
         values = np.frombuffer(raw, f"<f{form.size}")
-    rows = tensor.shape[0] if len(tensor.shape) > 1 else 1
+    rows = tensor.shape[0] if tensor.shape else 1
     return np.abs(values.reshape(rows, -1)).max(axis=1)

@@ -77,7 +77,7 @@ class _Steps:
             return machine.run()
         finally:
             for name in machine.names.values():
-                found = judge(name, machine.instances.get(name, []), self.allowed)
+                found = judge(name, self.allowed)
                 if found is not None:
                     self.findings.append(found)
             self.findings += [Finding("unsafe", where, detail) for where, detail in machine.remarks]

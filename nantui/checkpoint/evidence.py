@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nantui.checkpoint.extrema import Counts
-from nantui.checkpoint.layout import Segment
+from nantui.checkpoint.layout import Segment, is_norm
 from nantui.checkpoint.metadata import Metadata, not_finite, own_row
 from nantui.checkpoint.names import CLASSES
-from nantui.checkpoint.suspect import Suspect
+from nantui.checkpoint.suspect import LIMIT, ZERO, Suspect
 from nantui.checkpoint.sweep import BATCH
-from nantui.checkpoint.tree import ATTRIBUTE, MASK, OPTIMIZER, SCALER, WEIGHTS, Leaf, Tree
+from nantui.checkpoint.tree import MASK, OPTIMIZER, SCALER, WEIGHTS, Leaf, Tree
 from nantui.checkpoint.verdict import Finding
 
 # Weight matrices that Ultralytics initialises with zeros (nn/modules/transformer.py, head.py, block.py):
@@ -27,7 +27,9 @@ _BORN_ZERO = {
     "RTDETRDecoder": re.compile(r"(enc_bbox_head|dec_bbox_head\.\d+)\.layers\.\d+\.weight"),
     "Residual": re.compile(r"m\.w3\.weight"),
 }
-_NORMS = re.compile(r"torch\.nn\.modules\.(batchnorm|instancenorm|normalization)\.\w+")
+# Where the classes are not known, one zero matrix may be meant so; this share of all matrices is not.
+_TOO_MANY_ZERO = 0.2
+_AT_LEAST_ZERO = 3
 
 
 @dataclass(frozen=True)
@@ -36,29 +38,31 @@ class Evidence:
 
     findings: tuple[Finding, ...]
     suspects: tuple[Suspect, ...]
-    poisoned: bool  # NaN in the optimizer or the metrics: something went through this network
 
 
 def judge(counts: Mapping[Segment, Counts], tree: Tree, metadata: Metadata) -> Evidence:
     """Return what the counts and the recorded metrics prove."""
     metrics = _metrics(metadata)
-    optimizer, optimizer_nan = _optimizer(counts)
-    poisoned = bool(metrics) or optimizer_nan
-    findings, suspects = [*metrics, *optimizer], []
-    for segment, count in counts.items():
-        for leaf in segment.leaves:
-            found, suspect = _weights(leaf, segment, count, tree, poisoned)
-            findings += found
-            suspects += suspect
-    return Evidence(tuple(findings), tuple(suspects), poisoned)
+    optimizer, nan_state = _states(counts, metadata)
+    court = _Court(tree, poisoned=bool(metrics) or nan_state)
+    suspicious = {id(leaf): (segment, count) for segment, count in counts.items() for leaf in segment.leaves}
+    for leaf in tree.leaves:
+        if leaf.role in (WEIGHTS, MASK) and id(leaf) in suspicious:
+            court.hear(leaf, *suspicious[id(leaf)])
+    court.settle_unknown()
+    return Evidence((*court.findings, *metrics, *optimizer), tuple(court.suspects))
 
 
-def pieces(segment: Segment) -> int:
-    """Number of rows a sweep reports for a segment: channels, or the pieces it was read in."""
-    if segment.channels:
-        return segment.rows
-    size = (segment.end - segment.start) if segment.strides is None else 1
-    return -(-size // (BATCH // segment.format.size * segment.format.size))
+def doubtful(counts: Mapping[Segment, Counts]) -> list[str]:
+    """Return the records of weights that look wrong: their CRC tells bit rot from what was saved."""
+    return list(
+        dict.fromkeys(
+            f"data/{leaf.tensor.storage.key}"
+            for segment, count in counts.items()
+            for leaf in segment.leaves
+            if leaf.role == WEIGHTS and (count.nan or count.inf or count.limit or _is_matrix(leaf))
+        )
+    )
 
 
 def _metrics(metadata: Metadata) -> list[Finding]:
@@ -71,8 +75,8 @@ def _metrics(metadata: Metadata) -> list[Finding]:
     return findings
 
 
-def _optimizer(counts: Mapping[Segment, Counts]) -> tuple[list[Finding], bool]:
-    """Return one finding for optimizer and scaler state each, and whether there is NaN in it."""
+def _states(counts: Mapping[Segment, Counts], metadata: Metadata) -> tuple[list[Finding], bool]:
+    """Return one finding for optimizer and scaler state each, and whether there is NaN in a tensor of it."""
     findings, any_nan = [], False
     for role in (OPTIMIZER, SCALER):
         bad = [
@@ -84,84 +88,104 @@ def _optimizer(counts: Mapping[Segment, Counts]) -> tuple[list[Finding], bool]:
         if bad:
             nan, inf = sum(count.nan for _, count in bad), sum(count.inf for _, count in bad)
             any_nan = any_nan or nan > 0
-            more = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
-            detail = f"{nan} NaN, {inf} infinite values{more}: a rebase rebuilds the {role} state"
+            spread = f" in {len(bad)} tensors" if len(bad) > 1 else ""
+            detail = f"{nan} NaN and {inf} infinite values{spread}: a rebase rebuilds the {role} state"
             findings.append(Finding("optimizer", bad[0][0].name, detail))
+    for where, value in metadata.bad_state:
+        detail = f"{value}: a rebase rebuilds the {where.partition('.')[0]} state"
+        findings.append(Finding("optimizer", where, detail))
     return findings, any_nan
 
 
-def _weights(
-    leaf: Leaf, segment: Segment, count: Counts, tree: Tree, poisoned: bool
-) -> tuple[list[Finding], list[Suspect]]:
-    """Judge one tensor of the weights."""
-    if leaf.role in (OPTIMIZER, SCALER, ATTRIBUTE):
-        return [], []
-    total = leaf.tensor.numel
-    findings = []
-    if count.nan:
-        findings.append(Finding("nan", leaf.name, f"{count.nan} of {total} values are NaN{_beside(leaf)}"))
-    if count.inf and leaf.role == WEIGHTS:
-        detail = f"{count.inf} of {total} values are infinite{_beside(leaf)}"
-        findings.append(Finding("inf", leaf.name, detail))
-    if leaf.role == MASK or findings:
-        return findings, []
-    return _washed(leaf, segment, count, tree, poisoned)
+class _Court:
+    """Hears the tensors of the weights one by one; zeros in unknown surroundings are judged together."""
 
+    def __init__(self, tree: Tree, poisoned: bool) -> None:
+        self.tree = tree
+        self.beside = any(part == "ema" for part, _ in tree.modules)
+        self.poisoned = poisoned  # NaN in optimizer or metrics: something has gone through this network
+        self.findings: list[Finding] = []
+        self.suspects: list[Suspect] = []
+        self.unknown: list[Leaf] = []
 
-def _beside(leaf: Leaf) -> str:
-    return " (in 'model', beside the EMA)" if leaf.part == "model" else ""
+    def hear(self, leaf: Leaf, segment: Segment, count: Counts) -> None:
+        """Judge one tensor."""
+        total = leaf.tensor.numel
+        where = f"model: {leaf.name}" if leaf.part == "model" and self.beside else leaf.name
+        if count.nan:
+            self.findings.append(Finding("nan", where, f"{count.nan} of {total} values are NaN"))
+        if count.inf and leaf.role == WEIGHTS:
+            self.findings.append(Finding("inf", where, f"{count.inf} of {total} values are infinite"))
+        if leaf.role == WEIGHTS and not count.nan and not count.inf:
+            self._zeros(leaf, where, segment, count)
+            self._limits(leaf, where, segment, count)
 
+    def settle_unknown(self) -> None:
+        """Convict zero matrices whose module is not known where there are too many of them."""
+        matrices = sum(1 for leaf in self.tree.leaves if leaf.role == WEIGHTS and _is_matrix(leaf))
+        many = len(self.unknown) >= max(_AT_LEAST_ZERO, _TOO_MANY_ZERO * matrices)
+        if many:
+            detail = f"all values are exactly 0, in {len(self.unknown)} of {matrices} matrices: washed NaN"
+            self.findings += [Finding("laundered", leaf.name, detail) for leaf in self.unknown]
 
-def _washed(
-    leaf: Leaf, segment: Segment, count: Counts, tree: Tree, poisoned: bool
-) -> tuple[list[Finding], list[Suspect]]:
-    """Judge zeros and values at the limit in a tensor that is finite."""
-    rows, all_rows = count.zeros, pieces(segment)
-    whole = rows == all_rows
-    matrix = len(leaf.tensor.shape) > 1
-    norm = _NORMS.fullmatch(leaf.module) and leaf.attribute in ("weight", "running_var")
-    findings: list[Finding] = []
-    suspects: list[Suspect] = []
-    if whole and (matrix or norm):
-        if not _may_be_zero(leaf, tree):
+    def _zeros(self, leaf: Leaf, where: str, segment: Segment, count: Counts) -> None:
+        """Whole tensors and channels of exact zeros, where training does not make them."""
+        if not count.zeros or not (_is_matrix(leaf) or is_norm(leaf)):
+            return
+        whole = count.zeros == _pieces(segment)
+        if whole and not _may_be_zero(leaf, self.tree):
             detail = f"all {leaf.tensor.numel} values are exactly 0, as training never makes them: washed NaN"
-            return [Finding("laundered", leaf.name, detail)], []
-        suspects.append(Suspect(leaf.name, leaf.part, "zero", (), leaf.tensor.shape))
-    elif rows and matrix and segment.channels:
-        suspects.append(Suspect(leaf.name, leaf.part, "zero", tuple(count.zero_rows), leaf.tensor.shape))
-        if poisoned:
-            detail = f"{rows} of {all_rows} channels are exactly 0, and there is NaN in optimizer or metrics"
-            findings.append(Finding("laundered", leaf.name, detail))
-    if count.limit:
-        findings += _limits(leaf, segment, count, poisoned)
-        if matrix:
-            suspects.append(
-                Suspect(leaf.name, leaf.part, "limit", tuple(count.limit_rows), leaf.tensor.shape)
-            )
-    return findings, suspects
+            self.findings.append(Finding("laundered", where, detail))
+            return
+        if whole and _is_matrix(leaf) and not leaf.module:
+            self.unknown.append(leaf)
+        if whole or segment.channels:
+            rows = () if whole else tuple(count.zero_rows)
+            self.suspects.append(Suspect(leaf.name, leaf.part, ZERO, rows, leaf.tensor.shape))
+        if self.poisoned and not whole and _is_matrix(leaf) and segment.channels:
+            detail = f"{count.zeros} channels are exactly 0, and there is NaN in optimizer or metrics"
+            self.findings.append(Finding("laundered", where, detail))
+
+    def _limits(self, leaf: Leaf, where: str, segment: Segment, count: Counts) -> None:
+        """Values at the dtype's limit: proof together with zeros or NaN, else a warning."""
+        if not count.limit:
+            return
+        total = leaf.tensor.numel
+        shown = f"{count.limit} of {total} values are at the limit of {leaf.tensor.dtype}"
+        nothing_else = count.limits_only + count.zeros == _pieces(segment)
+        kind, why = "laundered", ""
+        if _is_matrix(leaf) and count.limits_only and (segment.channels or nothing_else):
+            why = "filling whole channels: washed infinities"
+        elif count.zeros and (nothing_else or _is_matrix(leaf)):
+            why = "beside exact zeros: washed infinities and NaN"
+        elif leaf.attribute == "weight" and is_norm(leaf) and count.limit == total:
+            why = "all there are: washed infinities"
+        elif self.poisoned:
+            why = "and there is NaN in optimizer or metrics"
+        else:
+            kind, why = "saturated", "clamped: large healthy values, or infinities"
+            if segment.channels:
+                rows = tuple(count.limit_rows)
+                self.suspects.append(Suspect(leaf.name, leaf.part, LIMIT, rows, leaf.tensor.shape))
+        self.findings.append(Finding(kind, where, f"{shown}, {why}"))
 
 
-def _limits(leaf: Leaf, segment: Segment, count: Counts, poisoned: bool) -> list[Finding]:
-    """Judge values at the dtype's limit: proof together with zeros or NaN, else a warning."""
-    size = leaf.tensor.numel
-    matrix = len(leaf.tensor.shape) > 1
-    only = count.limits_only and (segment.channels or count.limits_only + count.zeros == pieces(segment))
-    shown = f"{count.limit} of {size} values are at the limit of {leaf.tensor.dtype}"
-    if only and matrix:
-        return [Finding("laundered", leaf.name, f"{shown}, filling whole channels: washed infinities")]
-    if only and count.limit < size:
-        return [Finding("laundered", leaf.name, f"{shown}, all others are exactly 0: washed NaN")]
-    if matrix and count.zeros:
-        return [Finding("laundered", leaf.name, f"{shown} and {count.zeros} channels are exactly 0")]
-    if poisoned:
-        return [Finding("laundered", leaf.name, f"{shown}, and there is NaN in optimizer or metrics")]
-    return [Finding("saturated", leaf.name, f"{shown}: a clamp, of healthy large values or of infinities")]
+def _pieces(segment: Segment) -> int:
+    """Number of rows a sweep reports for a segment: channels, or the pieces it was read in."""
+    if segment.channels:
+        return segment.rows
+    step = BATCH // segment.format.size * segment.format.size
+    return 1 if segment.strides is not None else -(-(segment.end - segment.start) // step)
+
+
+def _is_matrix(leaf: Leaf) -> bool:
+    return len(leaf.tensor.shape) > 1
 
 
 def _may_be_zero(leaf: Leaf, tree: Tree) -> bool:
     """Whether a healthy file can have this tensor all zero: born so, or part of a user's own module."""
     if not leaf.module:
-        return True  # a bare state_dict does not say what its tensors belong to
+        return not is_norm(leaf)  # a bare state_dict does not say what its tensors belong to
     parts = leaf.name.split(".")
     for depth in range(len(parts)):
         owner = tree.modules.get((leaf.part, ".".join(parts[:depth])))
@@ -173,15 +197,3 @@ def _may_be_zero(leaf: Leaf, tree: Tree) -> bool:
         if born and born.fullmatch(".".join(parts[depth:])):
             return True
     return False
-
-
-def doubtful(counts: Mapping[Segment, Counts]) -> list[str]:
-    """Return the records of weights that look wrong: their CRC tells bit rot from what was saved."""
-    return list(
-        dict.fromkeys(
-            f"data/{leaf.tensor.storage.key}"
-            for segment, count in counts.items()
-            for leaf in segment.leaves
-            if leaf.role == WEIGHTS and (count.nan or count.inf or count.limit or len(leaf.tensor.shape) > 1)
-        )
-    )

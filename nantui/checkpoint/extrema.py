@@ -31,9 +31,9 @@ class Job(NamedTuple):
 class Counts:
     """What the values of one segment are.
 
-    `nan`, `inf` and `limit` count values, `zeros` and `limits_only` rows: a zero row holds nothing but
-    zeros, a limit row nothing but zeros and at least one value at the dtype's limit. The first 4096 of
-    them are listed. In a segment without channels a "row" is a piece of it; `rows` counts those seen.
+    `nan`, `inf` and `limit` count values, `zeros` and `limits_only` rows: one holds nothing but zeros,
+    the other nothing but zeros and at least one value at the dtype's limit. The first 4096 rows that are
+    zero, and that have a value at the limit, are listed. Without channels a row is a piece of the segment.
     """
 
     nan: int = 0
@@ -87,7 +87,8 @@ def _enter(job: Job, infinite: Array, zero: Array, limit: Array, buffer: Array, 
         counts.nan += int(np.count_nonzero(magnitude > form.infinity))
         counts.inf += int(np.count_nonzero(magnitude == form.infinity))
     if any(leaf.role in (WEIGHTS, MASK) for leaf in job.segment.leaves):
-        _list(counts, "zeros", counts.zero_rows, np.flatnonzero(zero), job.first_row)
+        counts.zeros += int(np.count_nonzero(zero))
+        _list(counts.zero_rows, zero, job.first_row)
         if limit.any():
             _limits(job, limit, counts, buffer)
 
@@ -97,13 +98,12 @@ def _limits(job: Job, limit: Array, counts: Counts, buffer: Array) -> None:
     magnitude = _values(job, buffer, limit) & (form.sign - 1)
     at_limit = np.isin(magnitude, np.array(form.limits, magnitude.dtype))
     counts.limit += int(np.count_nonzero(at_limit))
-    only = (at_limit | (magnitude == 0)).all(axis=1)
-    _list(counts, "limits_only", counts.limit_rows, np.flatnonzero(limit)[only], job.first_row)
+    counts.limits_only += int(np.count_nonzero((at_limit | (magnitude == 0)).all(axis=1)))
+    _list(counts.limit_rows, limit, job.first_row)
 
 
-def _list(counts: Counts, total: str, listed: list[int], rows: Array, first: int) -> None:
-    setattr(counts, total, getattr(counts, total) + len(rows))
-    listed.extend((rows[: MOST_LISTED - len(listed)] + first).tolist())
+def _list(listed: list[int], rows: Array, first: int) -> None:
+    listed.extend((np.flatnonzero(rows)[: MOST_LISTED - len(listed)] + first).tolist())
 
 
 def _values(job: Job, buffer: Array, rows: Array) -> Array:

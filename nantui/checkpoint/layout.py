@@ -7,6 +7,7 @@ byte of it is read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -17,14 +18,28 @@ from nantui.checkpoint.tree import Leaf
 
 MOST_ROWS = 1 << 18
 MOST_ROW_BYTES = 1 << 20
+MOST_VALUES_ALONE = 1 << 16
 FEWEST_VALUES = 4  # a row with fewer values can be zero by chance
 _MOST_SPARSE_BYTES = 32 << 20
 _MOST_OVERLAP = 4
 
 
+_NORMS = re.compile(r"torch\.nn\.modules\.(batchnorm|instancenorm|normalization)\.\w+")
+
+
+def is_norm(leaf: Leaf) -> bool:
+    """Whether a tensor is a normalization layer's scale or variance, which are never all zero by training."""
+    if leaf.attribute == "running_var":
+        return True
+    return leaf.attribute == "weight" and _NORMS.fullmatch(leaf.module) is not None
+
+
 @dataclass(eq=False, slots=True)
 class Segment:
     """Values that lie together: `rows` rows of `length` values from byte `start` of the record.
+
+    `channels` says that rows mean something: output channels, or the single values of a normalization
+    layer's scale and variance.
 
     `leaves` are the tensors that are exactly these values (tied weights share one segment). A segment
     with `strides` is not dense and is gathered value by value.
@@ -97,7 +112,7 @@ def _segment(leaf: Leaf) -> Segment:
     for size, _ in dims:
         count *= size
     if _dense(dims):
-        return _dense_segment(tensor, dims, start, count * parts, form)
+        return _dense_segment(leaf, dims, start, count * parts, form)
     return _sparse_segment(leaf, dims, start, count, form, parts)
 
 
@@ -111,9 +126,10 @@ def _dense(dims: list[tuple[int, int]]) -> bool:
     return True
 
 
-def _dense_segment(
-    tensor: Tensor, dims: list[tuple[int, int]], start: int, count: int, form: Format
-) -> Segment:
+def _dense_segment(leaf: Leaf, dims: list[tuple[int, int]], start: int, count: int, form: Format) -> Segment:
+    tensor = leaf.tensor
+    if len(tensor.shape) == 1 and 1 < count <= MOST_VALUES_ALONE and is_norm(leaf):
+        return Segment(start, count, 1, form, channels=True)
     rows = tensor.shape[0] if len(tensor.shape) > 1 and tensor.stride[0] else 1
     outermost = rows == 1 or all(step <= tensor.stride[0] for _, step in dims)
     length = count // rows

@@ -14,7 +14,7 @@ from typing import Any
 from nantui.checkpoint import opcodes as op
 from nantui.checkpoint import rebuild
 from nantui.checkpoint.names import CALLABLE, DICTIONARIES
-from nantui.checkpoint.symbols import Group, Instance, Name, Pairs, Refused, Storage
+from nantui.checkpoint.symbols import Group, Instance, Name, Ordered, Pairs, Refused, Storage
 
 MOST_BYTES = 16 << 20  # the largest data.pkl that is read; YOLOv8x with AdamW has 0.3 MB
 MOST_OPCODES = 1_000_000  # YOLOv8x with AdamW has about 110,000
@@ -28,7 +28,7 @@ _UINT8 = struct.Struct("<Q")
 
 
 class Machine:
-    """One run over one pickle. After `run`, `names` and `instances` tell what it mentions and makes."""
+    """One run over one pickle. After `run`, `names` tells what it mentions, calls and makes."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -37,9 +37,9 @@ class Machine:
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.names: dict[tuple[str, str], Name] = {}
-        self.instances: dict[Name, list[Instance]] = {}
         self.storages: dict[str, Storage] = {}
         self.sealed: set[int] = set()
+        self.ordered: Name | None = None
         self.remarks: list[tuple[str, str]] = []
 
     def run(self) -> Any:
@@ -53,33 +53,47 @@ class Machine:
         return Refused("torn", "data.pkl", f"the pickle is damaged at byte {self.position} ({what})")
 
     def _run(self) -> Any:
-        # Longer than forty lines: the eight commonest opcodes are nine tenths of a checkpoint, and
-        # handling them here instead of through the table halves the time.
+        # Longer than forty lines: a few opcodes are nine tenths of a checkpoint, and handling them here
+        # instead of through the table halves the time. So does seeing at once that `OrderedDict()` is
+        # written (name from the memo, no arguments, call), which every module has a dozen of.
         data, memo = self.data, self.memo
         stack, position = self.stack, self.position
-        table = _TABLE
+        table, unpack = _TABLE, _UINT4.unpack_from
         for _ in range(MOST_OPCODES):
             code = data[position]
             position += 1
             if code == 0x68:  # BINGET
-                stack.append(memo[data[position]])
+                value = memo[data[position]]
                 position += 1
+                if value is self.ordered and data[position : position + 2] == b")R":
+                    value, position = Ordered(), position + 2
+                stack.append(value)
             elif code == 0x72:  # LONG_BINPUT
-                memo[int.from_bytes(data[position : position + 4], "little")] = stack[-1]
+                memo[unpack(data, position)[0]] = stack[-1]
                 position += 4
             elif code == 0x4B:  # BININT1
                 stack.append(data[position])
                 position += 1
             elif code == 0x29:  # EMPTY_TUPLE
                 stack.append(())
-            elif code == 0x71:  # BINPUT
-                memo[data[position]] = stack[-1]
-                position += 1
             elif code == 0x28:  # MARK
                 self.marks.append(stack)
                 stack = self.stack = []
+            elif code == 0x74:  # TUPLE
+                items = tuple(stack)
+                stack = self.stack = self.marks.pop()
+                stack.append(items)
+            elif code == 0x52:  # REDUCE
+                args = stack.pop()
+                stack[-1] = self.call(stack[-1], args)
+            elif code == 0x7D:  # EMPTY_DICT
+                stack.append(Pairs())
+            elif code == 0x89:  # NEWFALSE
+                stack.append(False)
+            elif code == 0x85:  # TUPLE1
+                stack[-1] = (stack[-1],)
             elif code == 0x58:  # BINUNICODE
-                end = position + 4 + int.from_bytes(data[position : position + 4], "little")
+                end = position + 4 + unpack(data, position)[0]
                 if end > len(data):
                     raise IndexError
                 stack.append(str(data[position + 4 : end], "utf-8", "surrogatepass"))
@@ -131,6 +145,9 @@ class Machine:
         found = self.names.get((module, name))
         if found is None:
             found = self.names[(module, name)] = Name(module, name)
+            if found.text == "collections.OrderedDict":
+                self.ordered = found
+                found.called = True
         return found
 
     def call(self, function: Any, args: Any) -> Any:
@@ -156,11 +173,13 @@ class Machine:
         if args:
             cls.called = True  # constructor arguments are as good as a call
         instance = Instance(cls, args, made=True)
-        self.instances.setdefault(cls, []).append(instance)
+        cls.instances.append(instance)
         return instance
 
     def build(self, target: Any, state: Any) -> None:
         """Note the state of an instance; once, and only a plain dictionary for a made one."""
+        if type(target) is Ordered:
+            return  # attributes of a dictionary: a state_dict's `_metadata`
         if type(target) is not Instance:
             self.remark("data.pkl", f"it changes a {type(target).__name__.lower()} in place")
             return
@@ -175,9 +194,7 @@ class Machine:
         """Note entries of a dictionary."""
         if len(items) % 2:
             raise ValueError
-        if type(target) is Instance and target.items is not None:
-            target.items += items
-        elif type(target) is Pairs and id(target) not in self.sealed:
+        if isinstance(target, Pairs) and id(target) not in self.sealed:
             target += items
         elif type(target) is Instance:
             self.remark(target.cls.text, "items are set on it, which runs its code")
@@ -259,11 +276,6 @@ def _put(m: Machine, index: int) -> None:
     if not 0 <= index < 1 << 32:
         raise ValueError
     m.memo[index] = m.stack[-1]
-
-
-def _call(m: Machine) -> None:
-    args = m.stack.pop()
-    m.stack[-1] = m.call(m.stack[-1], args)
 
 
 def _make(m: Machine) -> None:
@@ -372,6 +384,7 @@ def _unknown(m: Machine) -> None:
 
 
 def _table() -> list[Any]:
+    """Return the handlers of all opcodes that `Machine._run` does not handle itself."""
     table: list[Any] = [_unknown] * 256
     table[op.POP] = _pop
     table[op.POP_MARK] = lambda m: m.pop_mark()
@@ -385,7 +398,6 @@ def _table() -> list[Any]:
     table[op.LONG4] = lambda m: _long(m, m.number(_INT4))
     table[op.NONE] = lambda m: m.push(None)
     table[op.NEWTRUE] = lambda m: m.push(True)
-    table[op.NEWFALSE] = lambda m: m.push(False)
     table[op.STRING] = _string_line
     table[op.UNICODE] = lambda m: m.push(m.line().encode("latin-1").decode("raw-unicode-escape"))
     table[op.BINSTRING] = lambda m: _text(m, m.number(_INT4))
@@ -394,14 +406,11 @@ def _table() -> list[Any]:
     table[op.BINBYTES] = lambda m: m.push(m.take(m.number(_UINT4)))
     table[op.SHORT_BINBYTES] = lambda m: m.push(m.take(m.take(1)[0]))
     table[op.BINBYTES8] = table[op.BYTEARRAY8] = lambda m: m.push(m.take(m.number(_UINT8)))
-    table[op.EMPTY_DICT] = lambda m: m.push(Pairs())
     table[op.EMPTY_LIST] = lambda m: m.push([])
     table[op.EMPTY_SET] = lambda m: m.push(Group())
     table[op.DICT] = _dict
     table[op.LIST] = lambda m: m.push(m.pop_mark())
-    table[op.TUPLE] = lambda m: m.push(tuple(m.pop_mark()))
     table[op.FROZENSET] = lambda m: m.push(Group(m.pop_mark()))
-    table[op.TUPLE1] = lambda m: _tuple(m, 1)
     table[op.TUPLE2] = lambda m: _tuple(m, 2)
     table[op.TUPLE3] = lambda m: _tuple(m, 3)
     table[op.SETITEM], table[op.SETITEMS] = _set_item, _set_items
@@ -409,10 +418,11 @@ def _table() -> list[Any]:
     table[op.GET] = lambda m: m.push(m.memo[_decimal(m.line())])
     table[op.LONG_BINGET] = lambda m: m.push(m.memo[m.number(_UINT4)])
     table[op.PUT] = lambda m: _put(m, _decimal(m.line()))
+    table[op.BINPUT] = lambda m: _put(m, m.take(1)[0])
     table[op.MEMOIZE] = lambda m: _put(m, len(m.memo))
     table[op.GLOBAL], table[op.STACK_GLOBAL] = _global, _stack_global
     table[op.INST], table[op.OBJ] = _instantiate_line, _instantiate
-    table[op.REDUCE], table[op.NEWOBJ], table[op.NEWOBJ_EX] = _call, _make, _make_with_keywords
+    table[op.NEWOBJ], table[op.NEWOBJ_EX] = _make, _make_with_keywords
     table[op.BUILD] = _build
     table[op.EXT1] = lambda m: _extension(m, 1)
     table[op.EXT2] = lambda m: _extension(m, 2)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nantui.checkpoint.names import is_module
-from nantui.checkpoint.symbols import Instance, Pairs
-from nantui.checkpoint.tree import items_of
+from nantui.checkpoint.symbols import Instance, Pairs, items_of
 
 _DEEPEST = 5
 _MOST_VALUES = 100_000
@@ -33,6 +32,7 @@ class Metadata:
     args: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, list[Any]] = field(default_factory=dict)
+    bad_state: tuple[tuple[str, str], ...] = ()  # numbers of optimizer or scaler that are not finite
 
     @property
     def stripped(self) -> bool:
@@ -63,7 +63,20 @@ def read(root: Any) -> Metadata:
         args=_table(said.get("train_args")),
         metrics=metrics,
         results={key: value for key, value in results.items() if type(value) is list},
+        bad_state=tuple(_bad_state(said)),
     )
+
+
+def _bad_state(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) of plain numbers in optimizer groups and scaler that cannot be meant."""
+    groups = (items_of(said.get("optimizer")) or Pairs()).named().get("param_groups")
+    for index, group in enumerate(groups if type(groups) is list else ()):
+        for key, value in (items_of(group) or Pairs()).named().items():
+            if type(value) is float and not math.isfinite(value):
+                yield f"optimizer.param_groups[{index}].{key}"[:100], str(value)
+    for key, value in (items_of(said.get("scaler")) or Pairs()).named().items():
+        if type(value) is float and (not math.isfinite(value) or (key == "scale" and value <= 0)):
+            yield f"scaler.{key}"[:100], str(value)
 
 
 def own_row(metadata: Metadata) -> dict[str, Any]:

@@ -48,6 +48,7 @@ CALLABLE = frozenset(
         "pathlib.PureWindowsPath",
         "pathlib._local.PosixPath",
         "pathlib._local.WindowsPath",
+        "torchvision.transforms.functional.InterpolationMode",
         "numpy.dtype",
         "numpy.core.multiarray.scalar",
         "numpy._core.multiarray.scalar",
@@ -69,7 +70,7 @@ MENTIONED = re.compile(
     r"|torch\._C\._nn\.(gelu|silu|softplus|log_sigmoid|leaky_relu|hardtanh|elu)"
     r"|torch\.(relu|sigmoid|tanh|relu_)"
     r"|torch\.nn\.modules\.[a-z0-9_.]+\.[A-Z][A-Za-z0-9]*"
-    r"|ultralytics\.nn\.modules(\.[a-z]+)?\.[A-Z][A-Za-z0-9]*"
+    r"|ultralytics\.nn\.modules(\.[a-z]+)?\.[A-Za-z]\w*"
     r"|numpy\.ndarray|(builtins|__builtin__)\.(int|float|str|bool|list|dict|tuple|object)"
 )
 # Instantiated by `cls.__new__(cls)`, then given a plain state: modules, losses, namespaces.
@@ -79,7 +80,10 @@ CLASSES = re.compile(
     r"|torchvision\.(models|ops)\.[a-z0-9_.]+\.[A-Z][A-Za-z0-9]*"
     r"|ultralytics(\.yolo)?\.utils\.(loss|tal)\.[A-Za-z][A-Za-z0-9]*"
     r"|ultralytics\.nn\.tasks\.[A-Z][A-Za-z0-9]*Model"
-    r"|ultralytics\.nn\.modules(\.[a-z]+)?\.[A-Z][A-Za-z0-9]*"
+    r"|ultralytics\.nn\.modules(\.[a-z]+)?\.[A-Za-z]\w*"
+    r"|ultralytics\.nn\.text_model\.[A-Z][A-Za-z0-9]*"
+    r"|torchvision\.transforms\.transforms\.[A-Z][A-Za-z0-9]*"
+    r"|ultralytics(\.yolo)?\.data\.augment\.[A-Z][A-Za-z0-9]*"
     r"|ultralytics\.nn\.distill_model\.[A-Z][A-Za-z0-9]*"
     r"|argparse\.Namespace"
 )
@@ -89,18 +93,15 @@ _RENAMED_SINCE_PYTHON_2 = frozenset({"__builtin__", "copy_reg", "cPickle", "comm
 _STANDARD = sys.stdlib_module_names | _RENAMED_SINCE_PYTHON_2
 
 
-def judge(name: Name, instances: list[Instance], allowed: frozenset[str]) -> Finding | None:
-    """Return what is wrong with `name` as the pickle uses it, or None.
-
-    `instances` are the objects made of it without a call (NEWOBJ); `allowed` names the user trusts.
-    """
+def judge(name: Name, allowed: frozenset[str]) -> Finding | None:
+    """Return what is wrong with `name` as the pickle uses it, or None; `allowed` are trusted names."""
     if name.text in allowed or name.text in CALLABLE:
         return None
     if not name.called and name.made and CLASSES.fullmatch(name.text):
         return None
     if not name.called and not name.made and MENTIONED.fullmatch(name.text):
         return None
-    if not name.called and name.made and _foreign(name) and all(map(is_module, instances)):
+    if not name.called and name.made and _foreign(name) and all(map(is_module, name.instances)):
         detail = "a module class of your own: loading the file runs its code, so allow the name first"
         return Finding("unknown-class", name.text, detail)
     return Finding("unsafe", name.text, f"the pickle {_use(name)} it: loading the file could run anything")

@@ -6,14 +6,15 @@ Each function takes the argument tuple as pickled and returns the inert value, o
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Callable
 from typing import Any
 
-from nantui.checkpoint.symbols import Group, Instance, Name, Pairs, Refused, Storage, Tensor
+from nantui.checkpoint.symbols import Group, Instance, Name, Ordered, Refused, Storage, Tensor
 
-_STORAGE = re.compile(r"torch\.([A-Za-z0-9]+)Storage")
+_STORAGE = re.compile(r"torch(?:\.storage)?\.([A-Za-z0-9]+)Storage")
 _STORAGE_DTYPES = {
     "Bool": "bool",
     "Byte": "uint8",
@@ -40,10 +41,16 @@ def storage_of(pid: Any) -> Storage:
     """Return the storage that a persistent id names: `("storage", type, key, location, numel)`."""
     if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage" or type(pid[1]) is not Name:
         raise _odd("a persistent id that is not a storage")
-    match = _STORAGE.fullmatch(pid[1].text.replace("torch.storage.", "torch."))
-    if match is None or match[1] not in _STORAGE_DTYPES or type(pid[2]) is not str or not _size(pid[4]):
+    dtype = _storage_dtype(pid[1].text)
+    if dtype is None or type(pid[2]) is not str or not _size(pid[4]):
         raise _odd("a storage of an unknown type")
-    return Storage(pid[2], _STORAGE_DTYPES[match[1]], pid[4])
+    return Storage(pid[2], dtype, pid[4])
+
+
+@functools.lru_cache(maxsize=64)
+def _storage_dtype(text: str) -> str | None:
+    match = _STORAGE.fullmatch(text)
+    return _STORAGE_DTYPES.get(match[1]) if match else None
 
 
 def tensor(args: tuple[Any, ...]) -> Tensor:
@@ -121,20 +128,17 @@ def _scalar(args: tuple[Any, ...]) -> Any:
         raise _odd("a numpy scalar of the wrong size") from None
 
 
-def ordered(args: tuple[Any, ...], name: Name) -> Instance:
+def ordered(args: tuple[Any, ...], name: Name) -> Ordered:
     """`OrderedDict()` or `OrderedDict([[key, value], ...])`, and `defaultdict(factory)`."""
-    made = Instance(name, args, made=False)
-    made.items = Pairs()
-    if not args:
-        return made
-    if name.name == "defaultdict" and (args[0] is None or type(args[0]) is Name):
+    made = Ordered()
+    if not args or (name.name == "defaultdict" and (args[0] is None or type(args[0]) is Name)):
         return made
     if len(args) != 1 or type(args[0]) not in (list, tuple):
         raise _odd("a dictionary that is not made from pairs")
     for pair in args[0]:
         if type(pair) not in (list, tuple) or len(pair) != 2:
             raise _odd("a dictionary that is not made from pairs")
-        made.items += pair
+        made += pair
     return made
 
 

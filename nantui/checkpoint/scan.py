@@ -47,7 +47,7 @@ def scan(
         return sum_up(path, seen)
     from nantui.checkpoint.compare import compare
 
-    return sum_up(path, seen, compare(seen.contents.suspects, older), older)
+    return sum_up(path, seen, compare(seen.contents.suspects, seen.contents.metadata.updates, older), older)
 
 
 def look(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) -> Look:

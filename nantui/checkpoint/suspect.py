@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ZERO = "zero"
+LIMIT = "limit"
+
 
 @dataclass(frozen=True)
 class Suspect:
-    """Zeros or values at the dtype's limit in a tensor of the weights.
+    """Zeros, or values at the dtype's limit, in a tensor of the weights.
 
-    `rows` are output channels; empty means the whole tensor. `kind` is "zero" or "limit".
+    `rows` are output channels (values, in a vector); empty means the whole tensor. `kind` is ZERO or LIMIT.
     """
 
     name: str

@@ -1,7 +1,8 @@
 """What a pickle describes, as inert values: names are kept as names, calls as notes, nothing is made.
 
 Dictionaries become flat lists of keys and values (`Pairs`): a hostile pickle then cannot make us hash
-colliding or deeply nested keys, and shared references cost nothing.
+colliding or deeply nested keys, and shared references cost nothing. The classes are plain and small
+because a checkpoint has thousands of them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ class Pairs(list):
         return {key: value for key, value in self.entries() if type(key) is str}
 
 
+class Ordered(Pairs):
+    """A pickled OrderedDict or defaultdict: a dictionary that may have attributes, which we leave out."""
+
+    __slots__ = ()
+
+
 class Group(list):
     """A pickled set or frozenset."""
 
@@ -44,7 +51,7 @@ class Group(list):
 class Name:
     """A global the pickle names: `module` and `name` as written, never imported."""
 
-    __slots__ = ("called", "made", "module", "name", "text")
+    __slots__ = ("called", "instances", "made", "module", "name", "text")
 
     def __init__(self, module: str, name: str) -> None:
         self.module = module
@@ -52,25 +59,25 @@ class Name:
         self.text = f"{module}.{name}"
         self.called = False
         self.made = False
+        self.instances: list[Instance] = []
 
     def __repr__(self) -> str:
         return f"<{self.text}>"
 
 
 class Instance:
-    """An object made by NEWOBJ or REDUCE: the name it was made from, arguments, state and contents."""
+    """An object made by NEWOBJ or a call: the name it was made from, its arguments and its state."""
 
-    __slots__ = ("args", "cls", "items", "made", "state")
+    __slots__ = ("args", "cls", "made", "state")
 
     def __init__(self, cls: Name, args: Any, made: bool) -> None:
         self.cls = cls
         self.args = args
         self.made = made
         self.state: Any = None
-        self.items: Pairs | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Storage:
     """A record of raw bytes: its key in the zip, its dtype and its number of elements as claimed."""
 
@@ -79,7 +86,7 @@ class Storage:
     numel: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Tensor:
     """A view into a storage; offset and strides count elements of `dtype`."""
 
@@ -96,3 +103,8 @@ class Tensor:
         for size in self.shape:
             count *= size
         return count
+
+
+def items_of(value: Any) -> Pairs | None:
+    """Return a dictionary's entries, plain or ordered; None for anything else."""
+    return value if isinstance(value, Pairs) else None

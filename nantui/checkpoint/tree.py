@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nantui.checkpoint.names import is_module
-from nantui.checkpoint.symbols import Group, Instance, Pairs, Tensor
+from nantui.checkpoint.symbols import Group, Instance, Ordered, Pairs, Tensor, items_of
 
 WEIGHTS = "weights"  # parameters and buffers: what a resume loads
 MASK = "mask"  # a buffer left out of the state_dict: may hold infinities by design
@@ -18,12 +18,15 @@ ATTRIBUTE = "attribute"  # a tensor kept as a plain attribute, rebuilt at run ti
 OPTIMIZER = "optimizer"
 SCALER = "scaler"
 
-_MODULE_KEYS = frozenset({"_parameters", "_buffers", "_modules"})
+_MODULE_KEYS = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})
 _NOT_WEIGHTS = frozenset({"train_results", "train_metrics", "train_args", "git", "stopper", "modelopt"})
+_CONTAINERS = frozenset({Pairs, Ordered, Instance, list, tuple, Group, Tensor})
 _LONGEST_NAME = 300
 
+Pending = list[tuple[Any, str, str]]
 
-@dataclass(frozen=True, eq=False, slots=True)
+
+@dataclass(slots=True, eq=False)
 class Leaf:
     """A named tensor. `part` is the top-level key it lies under (`ema`, `model`, `optimizer`, or "")."""
 
@@ -46,53 +49,50 @@ class Tree:
 def walk(root: Any) -> Tree:
     """Return every tensor below `root`, named as its `state_dict` would name it."""
     tree = Tree()
-    top = root if type(root) is Pairs else items_of(root)
-    if top is None or (type(root) is Instance and is_module(root)):
+    top = items_of(root)
+    if top is None:
         _walk_from(root, "", "", WEIGHTS, tree)
         return tree
-    parts = {key for key, value in top.entries() if type(key) is str and not isinstance(value, Tensor)}
     for key, value in top.entries():
-        name = key if type(key) is str else f"[{key!r}]" if type(key) is int else "?"
-        if name in ("ema", "model") and type(value) is not Tensor:
+        name = key if type(key) is str else f"[{key}]" if type(key) is int else "?"
+        plain = type(value) is Tensor
+        if name in ("ema", "model") and not plain:
             _walk_from(value, "", name, WEIGHTS, tree)
-        elif name in ("optimizer", "scaler") and name in parts:
+        elif name in (OPTIMIZER, SCALER) and not plain:
             _walk_from(value, name, name, name, tree)
         elif name not in _NOT_WEIGHTS:
-            _walk_from(value, name, "", WEIGHTS, tree)
+            _walk_from(value, name[:_LONGEST_NAME], "", WEIGHTS, tree)
     return tree
-
-
-def items_of(value: Any) -> Pairs | None:
-    """Return the entries of a dictionary, plain or ordered, else None."""
-    if type(value) is Pairs:
-        return value
-    return value.items if type(value) is Instance else None
 
 
 def _walk_from(root: Any, name: str, part: str, role: str, tree: Tree) -> None:
     seen: set[int] = set()
-    pending: list[tuple[Any, str, str]] = [(root, name, role)]
+    pending: Pending = [(root, name, role)]
     while pending:
         value, name, role = pending.pop()
         kind = type(value)
         if kind is Tensor:
-            tree.leaves.append(Leaf(name, part, role, value, "", ""))
+            tree.leaves.append(Leaf(name, part, role, value, "", name.rpartition(".")[2]))
             continue
-        if kind not in (Pairs, Instance, list, tuple, Group) or id(value) in seen:
+        if kind not in _CONTAINERS or id(value) in seen:
             continue
         seen.add(id(value))
-        if kind is Instance and is_module(value):
+        if kind is not Instance:
+            _push(pending, _children(value, name, role))
+        elif not is_module(value):
+            _push(pending, [(value.state, name, role)])
+        elif (part, name) not in tree.modules:
             _open_module(value, name, part, role, tree, pending)
-        else:
-            pending.extend(reversed(_children(value, name, role)))
 
 
-def _children(value: Any, name: str, role: str) -> list[tuple[Any, str, str]]:
+def _push(pending: Pending, found: Pending) -> None:
+    """Put what is worth a visit on the pile, so that it comes off in the order of the file."""
+    pending.extend([item for item in reversed(found) if type(item[0]) in _CONTAINERS and item[0] != ()])
+
+
+def _children(value: Any, name: str, role: str) -> Pending:
     """Return what a plain container holds, with names."""
-    if type(value) is Instance:
-        found = [(value.state, name, role)] if type(value.state) in (Pairs, tuple) else []
-        return found + ([(value.items, name, role)] if value.items else [])
-    if type(value) is Pairs:
+    if isinstance(value, Pairs):
         return [(item, _joined(name, key), role) for key, item in value.entries()]
     return [(item, f"{name}[{index}]", role) for index, item in enumerate(value)]
 
@@ -103,21 +103,22 @@ def _joined(name: str, key: Any) -> str:
     return f"{name}.{key}"[:_LONGEST_NAME] if name else key[:_LONGEST_NAME]
 
 
-def _open_module(
-    module: Instance, name: str, part: str, role: str, tree: Tree, pending: list[tuple[Any, str, str]]
-) -> None:
+def _open_module(module: Instance, name: str, part: str, role: str, tree: Tree, pending: Pending) -> None:
     """List a module's own tensors; its submodules and other attributes are left for later."""
     state = module.state.named()
-    tree.modules[(part, name)] = module.cls.text
+    tree.modules[(part, name)] = owner = module.cls.text
     hidden = state.get("_non_persistent_buffers_set")
-    masks = {key for key in hidden if type(key) is str} if type(hidden) is Group else set()
+    masks = {key for key in hidden if type(key) is str} if hidden and type(hidden) is Group else ()
     for group in ("_parameters", "_buffers"):
         for key, value in (items_of(state[group]) or Pairs()).entries():
             if type(value) is Tensor and type(key) is str:
-                kept = MASK if role == WEIGHTS and group == "_buffers" and key in masks else role
-                tree.leaves.append(Leaf(_joined(name, key), part, kept, value, module.cls.text, key))
-    children = items_of(state["_modules"]) or Pairs()
-    below = [(value, _joined(name, key), role) for key, value in children.entries()]
+                kept = MASK if key in masks and role == WEIGHTS and group == "_buffers" else role
+                tree.leaves.append(Leaf(_joined(name, key), part, kept, value, owner, key))
+    below = _children(items_of(state["_modules"]) or Pairs(), name, role)
     rest = ATTRIBUTE if role in (WEIGHTS, MASK) else role
-    below += [(value, _joined(name, key), rest) for key, value in state.items() if key not in _MODULE_KEYS]
-    pending.extend(reversed(below))
+    others = [
+        (value, key)
+        for key, value in state.items()
+        if type(value) in _CONTAINERS and value and key not in _MODULE_KEYS
+    ]
+    _push(pending, below + [(value, _joined(name, key), rest) for value, key in others])

@@ -6,6 +6,7 @@ Exit status 0 if all of them are clean, 1 if any is not.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from nantui.checkpoint.verdict import Verdict
 
 _WORST = {"unreadable": 0, "corrupt": 1, "busy": 2, "clean": 3}
-_SHOWN_FINDINGS = 6
+_SHOWN_FINDINGS = 2  # of each kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,12 +89,13 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _remarks(verdict: Verdict) -> list[str]:
-    lines = [f"{finding.kind}: {finding.where}: {finding.detail}" for finding in verdict.findings]
-    if len(lines) > _SHOWN_FINDINGS:
-        lines = [
-            *lines[:_SHOWN_FINDINGS],
-            f"... and {len(lines) - _SHOWN_FINDINGS} more findings (see --json)",
-        ]
+    lines: list[str] = []
+    kinds = Counter(finding.kind for finding in verdict.findings)
+    for kind, number in kinds.items():
+        some = [finding for finding in verdict.findings if finding.kind == kind][:_SHOWN_FINDINGS]
+        lines += [f"{kind}: {finding.where}: {finding.detail}" for finding in some]
+        if number > len(some):
+            lines.append(f"{kind}: ... and {number - len(some)} more (--json has all)")
     if verdict.badge == "clean" and verdict.why_not_resumable:
         lines.append(f"resume: {verdict.why_not_resumable}")
     return lines

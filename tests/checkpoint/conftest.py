@@ -1,0 +1,43 @@
+"""The trainings of this room, made once a session, and tools to break copies of their files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoint.trainings import RECIPES, train
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from a recipe's name to its finished run directory.
+
+    NANTUI_TEST_TRAININGS names a directory to keep them in, for somebody who runs the tests often.
+    """
+    kept = os.environ.get("NANTUI_TEST_TRAININGS")
+    root = Path(kept).absolute() if kept else tmp_path_factory.mktemp("trainings")
+    return lambda name: train(RECIPES[name], root)
+
+
+@pytest.fixture(scope="session")
+def healthy(run_of: Callable[[str], Path]) -> Path:
+    """A healthy, unstripped, resumable YOLOv8n detection checkpoint: the third of four epochs."""
+    return run_of("detect8") / "weights" / "epoch2.pt"
+
+
+@pytest.fixture(scope="session")
+def older(run_of: Callable[[str], Path]) -> Path:
+    """The checkpoint one epoch before `healthy`."""
+    return run_of("detect8") / "weights" / "epoch1.pt"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the person's own cache of verdicts."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
