@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.events import Resize
 from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from nantui.paths import styles_dir
@@ -17,8 +18,6 @@ from nantui.ui.data.backend import Backend
 from nantui.ui.glyphs import choose
 from nantui.ui.themes import NAMES, load_theme
 from nantui.ui.widgets.lines import Inked, LinesWidget
-
-SMALLEST = (60, 18)
 
 
 class PlainScrollBar(ScrollBarRender):
@@ -74,6 +73,15 @@ class CockpitApp(App[int]):
             from nantui.ui.screens.fleet import FleetScreen
 
             self.push_screen(FleetScreen(self.top))
+
+    def on_resize(self, event: Resize) -> None:
+        from nantui.ui.screens.small import TooSmall, fits
+
+        small = isinstance(self.screen, TooSmall)
+        if small and fits(event.size.width, event.size.height):
+            self.pop_screen()
+        elif not small and not fits(event.size.width, event.size.height):
+            self.push_screen(TooSmall())
 
     @property
     def fleet_top(self) -> Path:

@@ -80,3 +80,11 @@ class Counted(Message):
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, Counted)
+
+
+class Stumbled(Message):
+    """A watching thread met something unexpected; it goes on."""
+
+    def __init__(self, who: str, problem: str) -> None:
+        super().__init__()
+        self.who, self.problem = who, problem

@@ -17,7 +17,7 @@ from nantui.errors import UserError
 from nantui.run.lines import LineFollower
 from nantui.ui.data.backend import Backend
 from nantui.ui.data.reader import RunReader, list_checkpoints
-from nantui.ui.messages import Answer, FleetRead, LogRead, MachineMeasured, SnapshotTaken, VerdictsFound
+from nantui.ui.messages import Answer, FleetRead, LogRead, MachineMeasured, SnapshotTaken, Stumbled, VerdictsFound
 
 Post = Callable[[Message], Any]
 
@@ -38,7 +38,11 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         while not self._stopped:
             began = time.monotonic()
-            self.look()
+            try:
+                self.look()
+            except Exception as error:
+                # One bad look must not end all later ones; the person sees what it stumbled over.
+                self.post(Stumbled(self.name, f"{type(error).__name__}: {error}"))
             # A look that takes long is followed by a longer rest, so that reading never fills a core.
             spent = time.monotonic() - began
             self._wake.wait(max(self.interval, spent * 4))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from nantui.checkpoint.verdict import Finding, Verdict
 from nantui.hardware import Gpu, GpuProcess, Host, Sample
+from nantui.errors import UserError
+from nantui.recovery.comparison import read_side
 from nantui.run.discovery import find_runs
 from nantui.run.files import read_json
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.spool import Command
 from nantui.run.status import RunStatus
+from nantui.settings.diff import Change
 from nantui.settings.presets import load_presets
 from nantui.settings.schema import Schema
 
@@ -49,6 +54,9 @@ class FakeBackend:
         self.submitted: list[Command] = []
         self.asked: list[tuple[str | None, dict[str, Any] | None, tuple[str, ...]]] = []
         self.machine = MACHINE
+        self.plan_problem: Exception | None = None
+        self.hold = threading.Event()
+        self.hold.set()
         self.python: str | None = None
 
     def now(self) -> float:
@@ -96,8 +104,33 @@ class FakeBackend:
         )  # fmt: skip
 
     def plan(self, run: Path, to: str | None, settings: dict[str, Any] | None, presets: Sequence[str]) -> Any:
+        self.hold.wait(20)
         self.asked.append((to, settings, tuple(presets)))
+        if self.plan_problem is not None:
+            raise self.plan_problem
         return self.plan_answer
+
+    def diagnose(self, run: Path) -> dict[str, Any]:
+        return {
+            "incident": None,
+            "causes": [
+                {
+                    "cause": "gradient_explosion",
+                    "probability": 0.7,
+                    "evidence": ["the norm rose from 8 to 4,000"],
+                }
+            ],
+            "advice": [{"preset": "gentle-lr", "why": "the rate was ten times the usual one"}],
+        }
+
+    def labels(self, run: Path, args: Any, progress: Any) -> Any:
+        raise UserError("shapes.yaml: no such file")
+
+    def side(self, name: str) -> Any:
+        return read_side(name)
+
+    def write_labels(self, run: Path, report: Any) -> Path:
+        raise UserError("nowhere to write")
 
     def presets(self, run: Path) -> dict[str, Any]:
         return load_presets(self.schema(), run)
@@ -107,3 +140,49 @@ class FakeBackend:
 
     def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
         return self.machine
+
+
+def make_plan() -> Any:
+    """Return a plan as recovery.plan makes them, with the parts that the dialog shows."""
+    candidates = tuple(
+        SimpleNamespace(
+            name=f"epoch{n}.pt", usable=True, why_not="", work=n + 1, epochs_lost=11 - n, lost_text=f"{n + 2} to 12",
+            hours_lost=1.0, fitness=0.3,
+        )
+        for n in (6, 5)
+    )  # fmt: skip
+    out = [
+        SimpleNamespace(name=name, usable=False, why_not="corrupt (laundered)", work=12, epochs_lost=0, lost_text="",
+                        hours_lost=0.0, fitness=None)
+        for name in ("best.pt", "last.pt")
+    ]  # fmt: skip
+    return SimpleNamespace(
+        headline="go back to epoch6.pt (epoch 7; lost: 8 to 12)",
+        candidates=(*candidates, *out),
+        restore=candidates[0],
+        trouble=SimpleNamespace(kind="nan_buffer", epoch=8),
+        moves=[
+            SimpleNamespace(
+                source="weights/last.pt",
+                target="weights/corrupted_backup/last_epoch8_corrupted.pt",
+                why="corrupt",
+            )
+        ],
+        settings=[
+            Change("lr0", 0.01, 0.003, "explosion"),
+            Change("batch", 8, 8, "kept: yours is safer", kept=True),
+            Change("guard", "observe", "protect", "the next bad batch costs one step"),
+        ],
+        costs=SimpleNamespace(
+            epochs_lost=5,
+            lost_text="8 to 12",
+            hours_lost=1.0,
+            hours_remaining=2.5,
+            seconds_per_epoch=720.0,
+            factor=1.0,
+        ),
+        warnings=["a plain `yolo train resume` knows nothing of guard"],
+        findings=[],
+        presets=("nan-safe",),
+        earlier=[],
+    )

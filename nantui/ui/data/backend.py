@@ -11,7 +11,6 @@ from nantui.errors import FAILED, UserError
 from nantui.run.spool import Command
 from nantui.run.status import RunStatus
 
-
 Progress = Callable[[int, int], bool]
 
 
@@ -41,6 +40,9 @@ class Backend(Protocol):
 
     def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
         """Return the check of the run's labels; slow, for a thread. Raises UserError where there is no data set."""
+
+    def side(self, name: str) -> Any:
+        """Return a run, or attempt N of it (RUN#N), to compare; slow, for a thread. Raises UserError."""
 
     def write_labels(self, run: Path, report: Any) -> Path:
         """Write all findings as CSV and return the file."""
@@ -109,6 +111,11 @@ class RealBackend:
             load_data_set(str(args["data"])), task=args.get("task"), imgsz=size if isinstance(size, int) else 640,
             single_class=bool(args.get("single_cls")), progress=progress,
         )  # fmt: skip
+
+    def side(self, name: str) -> Any:
+        from nantui.recovery.comparison import read_side
+
+        return read_side(name)
 
     def write_labels(self, run: Path, report: Any) -> Path:
         from nantui.diagnosis.report import write_csv

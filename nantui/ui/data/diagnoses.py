@@ -21,12 +21,15 @@ def incidents(snapshot: RunSnapshot) -> list[dict[str, Any]]:
     fresh = [
         entry
         for entry in snapshot.events
-        if entry["kind"] == "incident" and (entry.get("incident"), entry.get("epoch"), entry.get("step")) not in known
+        if entry["kind"] == "incident"
+        and (entry.get("incident"), entry.get("epoch"), entry.get("step")) not in known
     ]
     return list(reversed([*journal, *fresh]))
 
 
-def describe(snapshot: RunSnapshot, diagnosis: Mapping[str, Any] | None, problem: str, glyphs: Glyphs, width: int) -> list[Line]:
+def describe(
+    snapshot: RunSnapshot, diagnosis: Mapping[str, Any] | None, problem: str, glyphs: Glyphs, width: int
+) -> list[Line]:
     """Return everything as lines."""
     found = incidents(snapshot)
     if not found and not diagnosis:
@@ -54,9 +57,17 @@ def _causes(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Li
         share = float(cause.get("probability") or 0.0)
         filled, empty = meter(share, 12, glyphs)
         name = clean(str(cause.get("cause", "")).replace("_", " "), 60)
-        lines.append(fit([(f"{share:4.0%} ", "strong"), (filled, "accent"), (empty, "faint"), (f"  {name}", "strong")], width))
+        lines.append(
+            fit(
+                [(f"{share:4.0%} ", "strong"), (filled, "accent"), (empty, "faint"), (f"  {name}", "strong")],
+                width,
+            )
+        )
         for text in cause.get("evidence") or []:
-            lines += [[("                   ", "text"), *line] for line in wrap(clean(text, 400), max(10, width - 20), "muted")]
+            lines += [
+                [("                   ", "text"), *line]
+                for line in wrap(clean(text, 400), max(10, width - 20), "muted")
+            ]
     return [*lines, []]
 
 
@@ -79,7 +90,9 @@ def _autopsies(snapshot: RunSnapshot, width: int) -> list[Line]:
             seen.setdefault((entry.get("cause"), entry.get("text")), entry)
     if not seen:
         return []
-    lines: list[Line] = [[("autopsy", "title"), ("   done by the worker with the guilty batch still in memory", "muted")]]
+    lines: list[Line] = [
+        [("autopsy", "title"), ("   done by the worker with the guilty batch still in memory", "muted")]
+    ]
     for entry in seen.values():
         lines += wrap(clean(entry.get("text", ""), 600), width, "warn")
         lines += _evidence(entry.get("evidence"), width)
@@ -89,7 +102,11 @@ def _autopsies(snapshot: RunSnapshot, width: int) -> list[Line]:
 def _incident(entry: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
     skipped = entry.get("action") == "skipped"
     sign = (glyphs.skip, "warn") if skipped else (glyphs.bad, "bad")
-    head: Line = [(f"{sign[0]} ", sign[1]), (incident_text(dict(entry)), sign[1]), (f"   {where(dict(entry))}", "strong")]
+    head: Line = [
+        (f"{sign[0]} ", sign[1]),
+        (incident_text(dict(entry)), sign[1]),
+        (f"   {where(dict(entry))}", "strong"),
+    ]
     lines: list[Line] = [fit([*head, (f"   {action_text(dict(entry))}", "muted")], width)]
     if entry.get("text"):
         lines += [[("  ", "text"), *line] for line in wrap(clean(entry["text"], 500), width - 2)]
@@ -103,7 +120,10 @@ def _evidence(evidence: Any, width: int) -> list[Line]:
     lines: list[Line] = []
     for name, value in list(evidence.items())[:MOST_EVIDENCE]:
         words = wrap(clean(_shown(value), 500), max(10, width - 20), "muted")
-        lines += [[(column(f"  {clean(name, 40)}" if first else "", 20), "faint"), *line] for first, line in _first(words)]
+        lines += [
+            [(column(f"  {clean(name, 40)}" if first else "", 20), "faint"), *line]
+            for first, line in _first(words)
+        ]
     return lines
 
 

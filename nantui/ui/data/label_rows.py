@@ -56,6 +56,9 @@ def headline(report: Any) -> Line:
     ink = "bad" if report.errors else "good"
     return [
         (count(report.errors, "error"), ink),
-        (f"   {count(report.images, 'image')}, {count(report.labels, 'label file')}, {count(report.boxes, 'row')}", "muted"),
+        (
+            f"   {count(report.images, 'image')}, {count(report.labels, 'label file')}, {count(report.boxes, 'row')}",
+            "muted",
+        ),
         (f"   {report.seconds:.1f} s", "faint"),
     ]

@@ -75,6 +75,8 @@ class RunReader:
         self.layout = RunLayout(run)
         self._status = status
         self._rows = Watched(self.layout.results_csv, lambda path: tuple(read_results(path)), ())
+        self._trimmed = Watched(self.layout.backups, read_trimmed, ())
+        self._joined: tuple[Any, Any, tuple[EpochRow, ...]] | None = None
         self._args = Watched(self.layout.args_yaml, read_args, {})
         self._listing: tuple[Checkpoint, ...] = ()
         self._journal = EntryLog(self.layout.journal)
@@ -110,8 +112,13 @@ class RunReader:
         )
 
     def _read_rows(self) -> tuple[EpochRow, ...]:
+        """Return the epochs of results.csv, before them those that rollbacks trimmed from it."""
         rows: tuple[EpochRow, ...] = self._rows.get()
-        return rows
+        trimmed: tuple[EpochRow, ...] = self._trimmed.get()
+        if self._joined is None or self._joined[0] is not rows or self._joined[1] is not trimmed:
+            kept = set(map(_seen_as, rows))
+            self._joined = rows, trimmed, (*(row for row in trimmed if _seen_as(row) not in kept), *rows)
+        return self._joined[2]
 
     def _read_events(self, numbers: list[int]) -> tuple[Entry, ...]:
         """Return the events of the newest attempt's ranks, by time."""
@@ -155,6 +162,22 @@ class RunReader:
         if found != self._listing:
             self._listing = found
         return self._listing
+
+
+def read_trimmed(backups: Path) -> tuple[EpochRow, ...]:
+    """Return the epochs in the copies of results.csv that rollbacks kept, all superseded, oldest copy first."""
+    copies = sorted(backups.glob("*/copies/results.csv"), key=lambda path: path.stat().st_mtime)
+    found: dict[tuple[int, float], EpochRow] = {}
+    for number, copy in enumerate(copies):
+        for row in read_results(copy):
+            old = EpochRow(row.epoch, row.seconds, row.values, -1 - number, superseded=True)
+            found.setdefault(_seen_as(row), old)
+    return tuple(found.values())
+
+
+def _seen_as(row: EpochRow) -> tuple[int, float]:
+    """What tells two trainings of the same epoch apart."""
+    return row.epoch, row.seconds
 
 
 def list_checkpoints(weights: Path) -> list[Checkpoint]:

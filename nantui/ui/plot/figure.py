@@ -73,7 +73,12 @@ def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float
         if not math.isfinite(y):
             previous = None
             if low <= x <= high:
-                canvas.sign(column // (2 if canvas.braille else 1), canvas.rows - 1, glyphs.bad, "old" if curve.ink == "old" else "bad")
+                canvas.sign(
+                    column // (2 if canvas.braille else 1),
+                    canvas.rows - 1,
+                    glyphs.bad,
+                    "old" if curve.ink == "old" else "bad",
+                )
             continue
         share = scale.place(y)
         if share > 1.0 and low <= x <= high:

@@ -39,8 +39,8 @@ class Dialog(Speaking, ModalScreen[object]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", show=False),
-        Binding("tab,right,l", "app.focus_next", "next", show=False),
-        Binding("shift+tab,left,h", "app.focus_previous", "previous", show=False),
+        Binding("tab", "app.focus_next", "next", show=False),
+        Binding("shift+tab", "app.focus_previous", "previous", show=False),
     ]
 
     def action_cancel(self) -> None:

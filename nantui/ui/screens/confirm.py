@@ -32,6 +32,7 @@ class ConfirmDialog(Dialog):
             yield Choice((("cancel", "Cancel", "Esc"), ("confirm", self.verb.capitalize(), "y")))
 
     def on_mount(self) -> None:
+        self.query_one(Document).can_focus = False
         self.query_one(Choice).focus()
 
     def _write(self, width: int) -> list[Line]:

@@ -20,7 +20,13 @@ from nantui.ui.widgets.title import Title
 if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
-KEYS = (("Esc", "back", True), ("R", "recover", True), ("1-9", "recover with this remedy", True), ("D", "data labels", True), ("?", "help", True))
+KEYS = (
+    ("Esc", "back", True),
+    ("R", "recover", True),
+    ("1-9", "recover with this remedy", True),
+    ("D", "data labels", True),
+    ("?", "help", True),
+)
 
 
 class DiagnosisScreen(BaseScreen):
@@ -29,7 +35,10 @@ class DiagnosisScreen(BaseScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("R", "recover", "recover", show=False),
         Binding("D", "labels", "errors in the labels", show=False),
-        *(Binding(str(digit), f"remedy({digit})", f"recover with remedy {digit}", show=False) for digit in range(1, 10)),
+        *(
+            Binding(str(digit), f"remedy({digit})", f"recover with remedy {digit}", show=False)
+            for digit in range(1, 10)
+        ),
     ]
 
     def __init__(self, over: RunScreen) -> None:

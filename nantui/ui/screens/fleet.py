@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.widgets import Input
 
 from nantui.run.status import RunStatus
 from nantui.ui.ink import Line
@@ -23,6 +24,7 @@ KEYS = (
     (":", "commands", True),
     ("q", "quit", True),
     ("Enter", "open", True),
+    ("/", "filter", True),
     ("S", "sort", True),
 )
 
@@ -31,7 +33,8 @@ class FleetScreen(BaseScreen):
     """One line per run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("S", "sort", "sort by state, name, epoch or time left", show=False)
+        Binding("S", "sort", "sort by state, name, epoch or time left", show=False),
+        Binding("slash", "filter", "show only runs with this in their path, or in this state", show=False),
     ]
 
     def __init__(self, top: Path) -> None:
@@ -43,9 +46,11 @@ class FleetScreen(BaseScreen):
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
         yield FleetList()
+        yield Input(placeholder="part of a path, or a state such as running", id="filter")
         yield KeyBar(KEYS)
 
     def on_mount(self) -> None:
+        self.query_one(Input).display = False
         self.query_one(FleetList).focus()
         self.call_after_refresh(self._begin)
 
@@ -73,3 +78,27 @@ class FleetScreen(BaseScreen):
     def action_sort(self) -> None:
         """Sort by the next column."""
         self.say(f"sorted by {self.query_one(FleetList).sort_on()}")
+
+    def action_filter(self) -> None:
+        """Open the filter line."""
+        field = self.query_one(Input)
+        field.display = True
+        field.focus()
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        fleet = self.query_one(FleetList)
+        fleet.wanted = message.value.strip().lower()
+        fleet.lay_out()
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        message.input.display = bool(message.value)
+        self.query_one(FleetList).focus()
+
+    def action_back(self) -> None:
+        """Put the filter away, or go back."""
+        field = self.query_one(Input)
+        if field.display:
+            field.value, field.display = "", False
+            self.query_one(FleetList).focus()
+        else:
+            super().action_back()

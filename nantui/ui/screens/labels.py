@@ -22,13 +22,21 @@ from nantui.ui.widgets.title import Title
 if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
-KEYS = (("Esc", "back", True), ("Tab", "kinds/lines", True), ("w", "write CSV", True), ("?", "help", True), ("q", "quit", True))
+KEYS = (
+    ("Esc", "back", True),
+    ("Tab", "kinds/lines", True),
+    ("w", "write CSV", True),
+    ("?", "help", True),
+    ("q", "quit", True),
+)
 
 
 class LabelsScreen(BaseScreen):
     """Kinds on top, the lines of the one under the cursor below."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("w", "write", "write all findings as CSV beside the run", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("w", "write", "write all findings as CSV beside the run", show=False)
+    ]
 
     def __init__(self, over: RunScreen) -> None:
         super().__init__()
@@ -84,7 +92,14 @@ class LabelsScreen(BaseScreen):
             return [[("labels ", "title"), *label_rows.headline(self.report)]]
         done, total = self.counted
         filled, empty = meter(done / total if total else 0.0, 30, self.over.cockpit.glyphs)
-        return [[("labels ", "title"), (filled, "accent"), (empty, "faint"), (f"  {done:,} / {total:,} files", "muted")]]
+        return [
+            [
+                ("labels ", "title"),
+                (filled, "accent"),
+                (empty, "faint"),
+                (f"  {done:,} / {total:,} files", "muted"),
+            ]
+        ]
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
         if message.listing.id == "kinds":
@@ -92,7 +107,9 @@ class LabelsScreen(BaseScreen):
 
     def _show_lines(self) -> None:
         kind = self.query_one("#kinds", Listing).key
-        issues = [issue for issue in self.report.issues if issue.kind == kind] if self.report is not None else []
+        issues = (
+            [issue for issue in self.report.issues if issue.kind == kind] if self.report is not None else []
+        )
         lines = self.query_one("#lines", Listing)
         lines.header = [("lines", "title"), (f"   {len(issues):,}", "muted")]
         lines.show(range(len(issues)), lambda row, width: label_rows.issue_line(issues[row], width))

@@ -19,7 +19,7 @@ from nantui.ui.data.alarms import open_alarm
 from nantui.ui.data.pictures import epoch_pictures, step_pictures
 from nantui.ui.data.sentences import incident_text, sentences
 from nantui.ui.data.snapshot import RunSnapshot
-from nantui.ui.messages import Answer, MachineMeasured, SnapshotTaken, VerdictsFound
+from nantui.ui.messages import Answer, MachineMeasured, SnapshotTaken, Stumbled, VerdictsFound
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.screens.run_actions import RunActions
 from nantui.ui.watch import MachineWatcher, RunWatcher, Scanner, Watcher, find_out
@@ -101,6 +101,9 @@ class RunScreen(RunActions, BaseScreen):
             self.say(f"cannot read {self.run_path}: {message.problem}", "bad")
         else:
             self.snapshot = message.snapshot
+
+    def on_stumbled(self, message: Stumbled) -> None:
+        self.say(f"{message.who}: {message.problem}", "bad")
 
     def on_verdicts_found(self, message: VerdictsFound) -> None:
         self.verdicts, self.waiting = message.verdicts, message.waiting

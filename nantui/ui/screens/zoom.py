@@ -81,7 +81,10 @@ class ZoomScreen(BaseScreen):
 
     def _readout(self, width: int) -> list[Line]:
         picture = self.picture
-        line: Line = [(f"{picture.title} ", "title"), (f"{self.index % len(self.pictures()) + 1}/{len(self.pictures())}   ", "faint")]
+        line: Line = [
+            (f"{picture.title} ", "title"),
+            (f"{self.index % len(self.pictures()) + 1}/{len(self.pictures())}   ", "faint"),
+        ]
         if self.view.cursor is None:
             return [[*line, ("h and l move a cursor that reads the values", "muted")]]
         line += [(f"{picture.x_name} ", "muted"), (f"{self.view.cursor:,.0f}", "strong")]
@@ -90,7 +93,11 @@ class ZoomScreen(BaseScreen):
             if point is not None:
                 x, y = point
                 place = f" (rolled back, at {x:,.0f})" if curve.ink == "old" else ""
-                line += [(f"   {curve.name} ", curve.ink), (number(y), "bad" if y != y else "strong"), (place, "faint")]
+                line += [
+                    (f"   {curve.name} ", curve.ink),
+                    (number(y), "bad" if y != y else "strong"),
+                    (place, "faint"),
+                ]
         return [line]
 
     def look(self, **changes: object) -> None:

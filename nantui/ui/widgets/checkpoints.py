@@ -8,7 +8,6 @@ from nantui.ui.ink import Line, column, fit
 from nantui.ui.ink import width as width_of
 from nantui.ui.widgets.listing import Listing
 
-
 ROOMY, NOTE = 66, 14
 
 

@@ -1,0 +1,40 @@
+"""Write pictures of every screen from the real app, on a recorded real run. Needs a checkout of the sources."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from nantui.commands import common
+from nantui.errors import FAILED, UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui screenshots` takes."""
+    parser.add_argument("--to", type=Path, default=Path("screenshots"), metavar="DIR", help="where to write them")
+    parser.add_argument("--only", metavar="NAME", help="only the screens with this in their name")
+    parser.add_argument("--size", action="append", metavar="80x24", help="another size; may be repeated")
+    parser.add_argument("--theme", help="night (default), day, contrast or sixteen")
+    parser.add_argument("--record", type=Path, metavar="RUN", help="record RUN instead, for later pictures")
+    parser.add_argument("--as", dest="moment", metavar="NAME", default="alarm", help="name of what is recorded")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Record a run, or draw every screen of the recorded ones."""
+    from nantui.ui import gallery
+
+    recordings = gallery.recordings()
+    if arguments.record is not None:
+        gallery.record_run(arguments.record, recordings / arguments.moment)
+        common.say(f"recorded in {recordings / arguments.moment}")
+        return 0
+    if not recordings.is_dir():
+        raise UserError(f"no recorded run in {recordings}; this needs a checkout of nantui's sources", FAILED)
+    sizes = [gallery.parse_size(size) for size in arguments.size or gallery.SIZES]
+    arguments.to.mkdir(parents=True, exist_ok=True)
+    for path in gallery.draw(arguments.to, sizes, arguments.only, arguments.theme):
+        common.say(str(path))
+    if shutil.which("rsvg-convert") is None:
+        common.say("PNG files need rsvg-convert (apt-get install librsvg2-bin); the SVG files are complete")
+    return 0

@@ -1,0 +1,171 @@
+"""Every screen in every size, from the real app with real keys on recorded runs."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import UserError
+from nantui.ui.data.backend import RealBackend
+from nantui.ui.recorded import HOST, PLACE, USER, RecordedBackend, record
+
+SIZES = ("80x24", "120x40", "200x60")
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A screen: which recording, which keys lead to it, and what tells that it is complete."""
+
+    name: str
+    moment: str
+    keys: tuple[str, ...] = ()
+    ready: str = ""
+    fleet: bool = False
+
+
+SCENES = (
+    Scene("run", "recovered", ready="clean"),
+    Scene("alarm", "alarm", ready="clean"),
+    Scene("recover", "alarm", ("R",), ready="Recover   y"),
+    Scene("config", "alarm", ("c", "slash", "l", "r", "0", "enter"), ready="accepts"),
+    Scene("diagnosis", "alarm", ("d",), ready="incidents"),
+    Scene("zoom", "recovered", ("z", "h"), ready="epoch"),
+    Scene("steps", "recovered", ("e",), ready="step"),
+    Scene("compare", "recovered", ("v",), ready="settings that differ"),
+    Scene("output", "recovered", ("o",), ready="lines"),
+    Scene("help", "alarm", ("question_mark",), ready="Keys"),
+    Scene("commands", "alarm", ("colon",), ready="not now"),
+    Scene("fleet", "alarm", ready="recovered", fleet=True),
+)
+
+
+def recordings() -> Path:
+    """Return where recorded runs are kept, in a checkout."""
+    return Path(__file__).resolve().parents[2] / "tests" / "data" / "recorded_run"
+
+
+def parse_size(text: str) -> Size:
+    """Return (columns, rows) from `80x24`. Raises UserError."""
+    columns, _, rows = text.partition("x")
+    if not (columns.isdigit() and rows.isdigit()):
+        raise UserError(f"--size {text}: expects columns x rows, e.g. 120x40")
+    return int(columns), int(rows)
+
+
+def record_run(run: Path, target: Path) -> None:
+    """Record a run without this machine's names in it."""
+    run = run.resolve()
+    data = str(RunArgs(run).data_folder)
+    scrub = {
+        str(run.parent): PLACE, data: "/data/shapes", f"{getpass.getuser()}@{socket.gethostname()}": f"{USER}@{HOST}",
+        f'"{socket.gethostname()}"': f'"{HOST}"', _boot_id(): "recorded",
+    }  # fmt: skip
+    shutil.rmtree(target, ignore_errors=True)
+    record(run, target, RealBackend(), {secret: shown for secret, shown in scrub.items() if secret})
+
+
+@dataclass(frozen=True)
+class RunArgs:
+    """What a run was asked to train on."""
+
+    run: Path
+
+    @property
+    def data_folder(self) -> Path:
+        from nantui.run.spec import read_args
+
+        return Path(str(read_args(self.run / "args.yaml").get("data", "/nowhere/data.yaml"))).parent
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def draw(
+    target: Path, sizes: list[Size], only: str | None = None, theme: str | None = None
+) -> Iterator[Path]:
+    """Write an SVG and, where it can be made, a PNG of every scene in every size; yields the files."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_STATE_HOME"] = home
+        for scene in SCENES:
+            for size in sizes:
+                if only is None or only in scene.name:
+                    name = f"{scene.name}-{size[0]}x{size[1]}{f'-{theme}' if theme else ''}.svg"
+                    path = target / name
+                    path.write_text(asyncio.run(picture(scene, size, theme)), encoding="utf-8")
+                    yield path
+                    yield from _png(path)
+
+
+def _png(svg: Path) -> Iterator[Path]:
+    if shutil.which("rsvg-convert"):
+        png = svg.with_suffix(".png")
+        subprocess.run(["rsvg-convert", str(svg), "-z", "1.5", "-o", str(png)], check=True)
+        yield png
+
+
+async def picture(scene: Scene, size: Size, theme: str | None = None) -> str:
+    """Return one scene as SVG."""
+    from nantui.ui.picture import screen_svg
+
+    async with shown(scene, size, theme) as app:
+        return screen_svg(app, f"nantui {PLACE}/demo")
+
+
+class shown:
+    """The app on a recording, with the keys of a scene pressed and everything drawn; an async context."""
+
+    def __init__(self, scene: Scene, size: Size, theme: str | None = None) -> None:
+        self.scene, self.size, self.theme = scene, size, theme
+        self._folder = tempfile.TemporaryDirectory()
+
+    async def __aenter__(self) -> Any:
+        from nantui.ui.app import CockpitApp
+
+        top = Path(self._folder.name) / "runs"
+        names = [self.scene.moment]
+        if self.scene.fleet or self.scene.name == "compare":
+            names += [path.name for path in sorted(recordings().iterdir()) if path.name != self.scene.moment]
+        backends = [RecordedBackend.unpacked(recordings() / name, top / name) for name in names]
+        runs = [top / name for name in names]
+        app = CockpitApp(top, runs if self.scene.fleet else runs[:1], backends[0])
+        if self.theme:
+            app.theme = self.theme
+        self._running = app.run_test(size=self.size)
+        pilot = await self._running.__aenter__()
+        await settle(app, pilot, "")
+        for key in self.scene.keys:
+            await pilot.press(key)
+        await settle(app, pilot, self.scene.ready)
+        return app
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._running.__aexit__(*error)
+        self._folder.cleanup()
+
+
+async def settle(app: Any, pilot: Any, ready: str, patience: int = 200) -> None:
+    """Wait until `ready` is on the screen and two looks in a row show the same."""
+    from nantui.ui.picture import screen_text
+
+    before = ""
+    for _ in range(patience):
+        await pilot.pause(0.1)
+        text = screen_text(app)
+        if ready in text and text == before and "reading" not in text and "scanning," not in text:
+            return
+        before = text
+    raise UserError(f"the screen did not come to rest with {ready!r} on it:\n{before}")

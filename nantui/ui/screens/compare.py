@@ -1,0 +1,132 @@
+"""Two attempts, or two runs, overlaid on the epoch axis beside what differs between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+
+from nantui.run.layout import RunLayout
+from nantui.ui.data import comparing
+from nantui.ui.ink import Line, wrap
+from nantui.ui.messages import Answer
+from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.pick import PickDialog
+from nantui.ui.watch import find_out
+from nantui.ui.widgets.document import Document
+from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.title import Title
+from nantui.ui.widgets.wall import ChartWall
+
+if TYPE_CHECKING:
+    from nantui.ui.screens.run import RunScreen
+
+KEYS = (
+    ("Esc", "back", True),
+    ("a", "choose A", True),
+    ("b", "choose B", True),
+    ("x", "exchange", True),
+    ("[ ]", "more charts", True),
+    ("?", "help", True),
+)
+
+
+class CompareScreen(BaseScreen):
+    """By default the newest attempt against the one before it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "choose(0)", "choose A", show=False),
+        Binding("b", "choose(1)", "choose B", show=False),
+        Binding("x", "exchange", "exchange A and B", show=False),
+        Binding("left_square_bracket", "turn(-1)", "charts back", show=False),
+        Binding("right_square_bracket", "turn(1)", "charts on", show=False),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+
+    def __init__(self, over: RunScreen) -> None:
+        super().__init__()
+        self.over = over
+        self.choices: list[str] = []
+        self.chosen: list[str] = []
+        self.sides: tuple[Any, Any] | None = None
+        self.problem = ""
+
+    def compose(self) -> ComposeResult:
+        yield Title(self._title)
+        with Container(id="comparison"):
+            yield ChartWall()
+            yield Document(id="differences", write=self._write)
+        yield KeyBar(KEYS)
+
+    def on_mount(self) -> None:
+        self.query_one(Document).focus()
+        find_out("choices", self._find_choices, self.post_message)
+
+    def _find_choices(self) -> list[str]:
+        cockpit, run = self.over.cockpit, self.over.run_path
+        others = [status.path for status in cockpit.backend.fleet(cockpit.fleet_top)]
+        return comparing.choices(run, RunLayout(run).attempt_numbers(), others)
+
+    def on_answer(self, message: Answer) -> None:
+        if message.about == "choices":
+            self.choices = message.value or []
+            attempts = [choice for choice in self.choices if choice.startswith(f"{self.over.run_path}#")]
+            others = [choice for choice in self.choices if "#" not in choice]
+            self.chosen = attempts[-2:] if len(attempts) > 1 else others[:2]
+            self._read()
+        elif message.about == "sides":
+            self.sides, self.problem = message.value, message.problem
+            self._show()
+
+    def _read(self) -> None:
+        if len(self.chosen) < 2:
+            self.problem = "there is nothing to compare with: one attempt, and no other run beside it"
+            self._show()
+            return
+        one, other = self.chosen
+        backend = self.over.cockpit.backend
+        find_out("sides", lambda: (backend.side(one), backend.side(other)), self.post_message)
+
+    def _show(self) -> None:
+        if self.sides is not None:
+            self.query_one(ChartWall).show(comparing.pictures(*self.sides))
+        self.query_one(Document).remake()
+        self.query_one(Title).redraw()
+
+    def _title(self, width: int) -> list[Line]:
+        line: Line = [("compare ", "title")]
+        for label, ink, name in zip("AB", ("train", "val"), self.chosen, strict=False):
+            line += [(f"  {label} ", ink), (comparing.short(name), "strong")]
+        return [line]
+
+    def _write(self, width: int) -> list[Line]:
+        if self.problem:
+            return wrap(self.problem, width, "warn")
+        if self.sides is None:
+            return [[("reading both..", "muted")]]
+        return comparing.table(*self.sides, self.over.cockpit.glyphs, width)
+
+    def action_choose(self, side: int) -> None:
+        """Choose one side."""
+        if not self.choices:
+            return
+
+        def chosen(name: object) -> None:
+            if isinstance(name, str):
+                self.chosen = [*self.chosen, name, name][:2]
+                self.chosen[side] = name
+                self._read()
+
+        names = [(choice, comparing.short(choice)) for choice in self.choices]
+        self.app.push_screen(PickDialog(f"Compare what as {'AB'[side]}?", names), chosen)
+
+    def action_exchange(self) -> None:
+        """Exchange the sides."""
+        self.chosen.reverse()
+        self._read()
+
+    def action_turn(self, by: int) -> None:
+        """Turn the page of charts."""
+        self.query_one(ChartWall).turn(by)

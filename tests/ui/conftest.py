@@ -1,0 +1,86 @@
+"""Fixtures of the cockpit's tests: an app on a synthetic run, and a home of its own for every test."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fakes import FakeBackend  # noqa: E402
+from synthetic import make_run  # noqa: E402
+
+from nantui.ui.app import CockpitApp  # noqa: E402
+from nantui.ui.picture import screen_text  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    """Nothing a test does may touch, or depend on, the home of whoever runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("NANTUI_ASCII", raising=False)
+
+
+class Driver:
+    """The app with a person at its keyboard."""
+
+    def __init__(self, app, pilot, backend):
+        self.app, self.pilot, self.backend = app, pilot, backend
+
+    @property
+    def text(self):
+        return screen_text(self.app)
+
+    async def press(self, *keys):
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    async def until(self, *words, absent=(), tries=150):
+        """Wait until all words are on the screen and none of `absent` is; returns its text."""
+        for _ in range(tries):
+            text = self.text
+            if all(word in text for word in words) and not any(word in text for word in absent):
+                return text
+            await self.pilot.pause(0.05)
+        raise AssertionError(f"{words} (without {absent}) did not come; the screen is\n{self.text}")
+
+    async def type(self, text):
+        names = {
+            "=": "equals_sign",
+            ".": "full_stop",
+            "/": "slash",
+            "-": "minus",
+            " ": "space",
+            "_": "underscore",
+        }
+        await self.press(*(names.get(letter, letter) for letter in text))
+
+
+@pytest.fixture
+def cockpit(tmp_path):
+    """Return an async context manager: the app on a run (a synthetic one by default)."""
+
+    @contextlib.asynccontextmanager
+    async def opened(run=None, size=(120, 40), backend=None, wait=("clean",), top=None, runs=None, **more):
+        made = {name: more.pop(name) for name in list(more) if name in MADE}
+        if run is None and runs is None:
+            run = make_run(tmp_path / "runs" / "demo", **made)
+        backend = backend or FakeBackend()
+        runs = [run] if runs is None else runs
+        app = CockpitApp(top or runs[0], runs, backend, **more)
+        async with app.run_test(size=size) as pilot:
+            driver = Driver(app, pilot, backend)
+            await driver.until(*wait)
+            yield driver
+
+    return opened
+
+
+MADE = frozenset({"epochs", "done", "steps", "nan_from", "state", "recovered", "checkpoints"})

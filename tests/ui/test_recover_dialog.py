@@ -1,0 +1,151 @@
+"""R: the plan, one confirmation with Cancel as default, progress, what is in effect, and failure."""
+
+import json
+
+import pytest
+from fakes import FakeBackend, make_plan
+from synthetic import make_run
+
+from nantui.errors import UserError
+from nantui.run.layout import RunLayout
+
+
+def journal(run, **entry):
+    with RunLayout(run).journal.open("a") as file:
+        file.write(json.dumps({"t": 1_763_750_100.0, "by": "supervisor", **entry}) + "\n")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "runs" / "demo")
+
+
+async def test_the_plan_says_what_moves_what_it_costs_and_what_changes(cockpit, run):
+    async with cockpit(run, backend=FakeBackend(plan=make_plan()), size=(120, 60)) as driver:
+        await driver.press("R")
+        text = await driver.until("epoch6.pt", "[ Cancel ]")
+        for word in (
+            "at the next batch boundary", "5 epochs to train again", "about 1 h", "corrupted_backup/last_epoch8_corrupted.pt",
+            "lr0", "0.01", "0.003", "explosion", "kept: yours is safer", "unknown", "Why not keep my learning rate?",
+            "Why not best.pt?",
+        ):  # fmt: skip
+            assert word in text, f"{word} not in\n{text}"
+        assert "laundered" in text, "why another candidate is out"
+
+
+async def test_enter_cancels_and_nothing_is_done(cockpit, run):
+    async with cockpit(run, backend=FakeBackend(plan=make_plan())) as driver:
+        await driver.press("R")
+        await driver.until("epoch6.pt", "Recover   y")
+        await driver.press("enter")
+        await driver.until("ALARM", absent=("what people ask",))
+        assert driver.backend.submitted == []
+
+
+async def test_y_before_there_is_a_plan_does_nothing(cockpit, run):
+    backend = FakeBackend(plan=make_plan())
+    async with cockpit(run, backend=backend) as driver:
+        backend.hold.clear()
+        await driver.press("R", "y")
+        await driver.until("working out a plan")
+        assert backend.submitted == []
+        backend.hold.set()
+        await driver.until("Recover   y")
+
+
+async def test_confirmed_it_shows_stages_outcome_and_what_is_in_effect(cockpit, run):
+    backend = FakeBackend(plan=make_plan())
+    async with cockpit(run, backend=backend) as driver:
+        await driver.press("R")
+        await driver.until("Recover   y")
+        await driver.press("y")
+        await driver.until("waiting for the supervisor")
+        command = backend.submitted[0]
+        assert command.kind == "recover"
+        assert command.options == {"presets": ["nan-safe"], "set": {"guard": "protect"}, "to": "epoch6.pt"}
+        journal(run, kind="stage", command=command.id, stage="stop", text="stopping the training")
+        await driver.until("stopping the training")
+        journal(run, kind="attempt_started", attempt=2, asked={"lr0": 0.003, "batch": 8})
+        journal(run, kind="in_effect", attempt=2, values={"lr0": 0.003, "batch": 4}, differences=[])
+        journal(
+            run,
+            kind="command_done",
+            id=command.id,
+            command_kind="recover",
+            ok=True,
+            text="resumed from epoch 8",
+        )
+        text = await driver.until("resumed from epoch 8", "in effect")
+        line = next(line for line in text.splitlines() if "batch " in line)
+        assert "8" in line and "4" in line
+        await driver.press("escape")
+        await driver.until("checkpoints")
+
+
+async def test_a_failure_says_that_nothing_is_lost(cockpit, run):
+    backend = FakeBackend(plan=make_plan())
+    async with cockpit(run, backend=backend) as driver:
+        await driver.press("R")
+        await driver.until("Recover   y")
+        await driver.press("y")
+        await driver.until("waiting for the supervisor")
+        command = backend.submitted[0]
+        journal(run, kind="command_done", id=command.id, command_kind="recover", ok=False, text="disk full")
+        await driver.until("disk full", "Nothing is lost")
+
+
+async def test_no_plan_is_told_in_one_line(cockpit, run):
+    backend = FakeBackend()
+    backend.plan_problem = UserError("demo is finished: raise epochs with --set epochs=71")
+    async with cockpit(run, backend=backend) as driver:
+        await driver.press("R")
+        await driver.until("raise epochs", "Nothing was changed")
+        await driver.press("y", "escape")
+        await driver.until("ALARM", absent=("Nothing was changed",))
+        assert backend.submitted == []
+
+
+async def test_another_restore_point_makes_another_plan_and_a_bad_one_says_why(cockpit, run):
+    backend = FakeBackend(plan=make_plan())
+    async with cockpit(run, backend=backend) as driver:
+        await driver.press("R")
+        await driver.until("Recover   y")
+        await driver.press("tab", "j", "enter")
+        await driver.until("Recover   y")
+        assert backend.asked[-1][0] == "epoch5.pt"
+        await driver.press("G", "enter")
+        await driver.until("last.pt: corrupt (laundered)")
+
+
+async def test_presets_can_be_changed(cockpit, run):
+    backend = FakeBackend(plan=make_plan())
+    async with cockpit(run, backend=backend, size=(120, 50)) as driver:
+        await driver.press("R")
+        await driver.until("Recover   y")
+        await driver.press("p")
+        await driver.until("conservative")
+        await driver.press("g", "space", "enter")
+        await driver.until("Recover   y")
+        to, settings, presets = backend.asked[-1]
+        assert settings == {} and presets and presets != ("nan-safe",)
+
+
+async def test_rollback_of_a_stopped_run(cockpit, tmp_path):
+    run = make_run(tmp_path / "stopped", state="stopped")
+    backend = FakeBackend(plan=make_plan())
+    async with cockpit(run, backend=backend) as driver:
+        await driver.press("r")
+        text = await driver.until("Roll back   y")
+        assert "at the next batch boundary" not in text, "nothing is running, so nothing is stopped"
+        await driver.press("y")
+        await driver.until("waiting for the supervisor")
+        assert backend.submitted[0].kind == "rollback"
+
+
+async def test_waiting_edits_are_part_of_the_plan(cockpit, run):
+    backend = FakeBackend(plan=make_plan())
+    journal(run, kind="command", command={"id": "e", "kind": "set", "options": {"set": {"mixup": 0.0}}})
+    async with cockpit(run, backend=backend) as driver:
+        await driver.press("R")
+        await driver.until("Recover   y")
+        assert backend.asked[-1][1] == {"mixup": 0.0, "guard": "protect"}

@@ -1,0 +1,212 @@
+"""The run screen: what it shows, at which sizes, and that every key acts or says why not."""
+
+import json
+
+import pytest
+from fakes import FakeBackend
+from synthetic import make_run
+
+from nantui.run.layout import RunLayout
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60), (300, 100)])
+async def test_everything_that_matters_is_on_the_screen_at_every_size(cockpit, size):
+    async with cockpit(size=size, done=12) as driver:
+        text = await driver.until("ALARM", "corrupt", "clean", "box")
+        for word in (
+            "running",
+            "epoch 12/20",
+            "box",
+            "cls",
+            "dfl",
+            "GPU0",
+            "RAM",
+            "checkpoints",
+            "timeline",
+            "? help",
+        ):
+            assert word in text, word
+        assert max(map(len, text.splitlines())) <= size[0]
+
+
+async def test_alarm_names_the_nan_and_is_put_away_with_one_key(cockpit):
+    async with cockpit() as driver:
+        text = await driver.until("ALARM")
+        assert "NaN in the BatchNorm statistics" in text and "epoch 8 step 3" in text
+        assert driver.app.title.startswith("ALARM")
+        await driver.press("a")
+        await driver.until("clean", absent=("ALARM",))
+        assert "NaN in the BatchNorm statistics" in driver.text, "it stays in the timeline"
+
+
+async def test_a_skipped_step_raises_no_alarm(cockpit, tmp_path):
+    run = make_run(tmp_path / "quiet", nan_from=None)
+    with RunLayout(run).journal.open("a") as journal:
+        entry = {
+            "t": 1.0,
+            "kind": "incident",
+            "incident": "nan_loss",
+            "epoch": 3,
+            "step": 2,
+            "action": "skipped",
+        }
+        journal.write(json.dumps(entry) + "\n")
+    async with cockpit(run, backend=FakeBackend(corrupt_from=None)) as driver:
+        text = await driver.until("step skipped")
+        assert "ALARM" not in text
+
+
+async def test_no_alarm_after_a_recovery_and_old_epochs_stay_visible(cockpit):
+    async with cockpit(recovered=True) as driver:
+        await driver.until("rollback done")
+        assert "ALARM" not in driver.text
+        wall = driver.app.screen.query_one("#charts")
+        assert {"old", "train", "val"} <= {curve.ink for curve in wall.pictures[0].curves}
+
+
+async def test_alarm_of_a_foreign_run_comes_from_its_results(cockpit, tmp_path):
+    run = make_run(tmp_path / "foreign", nan_from=6)
+    import shutil
+
+    shutil.rmtree(run / "nantui")
+    async with cockpit(run) as driver:
+        text = await driver.until("ALARM", "foreign")
+        assert "epoch 6" in text
+
+
+async def test_stop_asks_first_and_cancel_is_the_default(cockpit):
+    async with cockpit() as driver:
+        await driver.press("x")
+        await driver.until("Stop the training?", "[ Cancel ]")
+        await driver.press("enter")
+        await driver.until("ALARM", absent=("Stop the training?",))
+        assert driver.backend.submitted == []
+        await driver.press("x", "right", "enter")
+        await driver.until("asked the supervisor")
+        assert [command.kind for command in driver.backend.submitted] == ["stop"]
+
+
+@pytest.mark.parametrize(("key", "kind"), [("x", "stop"), ("X", "kill")])
+async def test_confirmed_actions_leave_one_command(cockpit, key, kind):
+    async with cockpit() as driver:
+        await driver.press(key)
+        await driver.until("[ Cancel ]")
+        await driver.press("y")
+        await driver.until("asked the supervisor")
+        assert [command.kind for command in driver.backend.submitted] == [kind]
+
+
+async def test_undo_of_a_finished_rollback(cockpit):
+    async with cockpit(recovered=True, state="stopped") as driver:
+        await driver.press("u")
+        await driver.until("Undo the last rollback?")
+        await driver.press("y")
+        await driver.until("asked the supervisor")
+        assert driver.backend.submitted[0].kind == "undo"
+
+
+async def test_start_resumes_where_there_is_a_checkpoint_and_starts_where_there_is_none(cockpit, tmp_path):
+    async with cockpit(state="stopped") as driver:
+        await driver.press("s")
+        await driver.until("resume")
+        assert driver.backend.submitted[0].kind == "resume"
+    run = make_run(tmp_path / "new", state="stopped", nan_from=None, checkpoints=False)
+    async with cockpit(run, wait=("no checkpoint yet",)) as driver:
+        await driver.press("s")
+        await driver.until("asked the supervisor to start")
+        assert driver.backend.submitted[0].kind == "start"
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "reason"),
+    [
+        ("s", "running", "already running"),
+        ("s", "finished", "finished"),
+        ("x", "stopped", "nothing is running"),
+        ("X", "stopped", "nothing is running"),
+        ("r", "running", "stop it first"),
+        ("u", "stopped", "no rollback to undo"),
+    ],
+)
+async def test_a_key_that_cannot_act_says_why(cockpit, key, state, reason):
+    async with cockpit(state=state) as driver:
+        await driver.press(key)
+        await driver.until(reason)
+        assert driver.backend.submitted == []
+
+
+@pytest.mark.parametrize("key", ["s", "x", "X", "r", "R", "u"])
+async def test_read_only_changes_nothing(cockpit, key):
+    async with cockpit(state="stopped", read_only=True) as driver:
+        await driver.press(key)
+        await driver.until("read-only: open it without")
+        assert driver.backend.submitted == []
+
+
+async def test_looking_keys(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await driver.press("L")
+        await driver.until("box log")
+        await driver.press("L", "m")
+        await driver.until("mean 5")
+        await driver.press("w")
+        await driver.until("whole y range")
+        await driver.press("e")
+        await driver.until("curves over single steps")
+        await driver.press("e")
+        await driver.until("curves over epochs")
+
+
+async def test_charts_that_do_not_fit_are_a_page_away(cockpit):
+    async with cockpit(size=(80, 24)) as driver:
+        assert "learning rate" not in driver.text
+        await driver.press("right_square_bracket")
+        await driver.until("learning rate", "page 2 of 2")
+        await driver.press("left_square_bracket")
+        await driver.until("box")
+
+
+async def test_enter_opens_findings_and_escape_returns(cockpit):
+    async with cockpit() as driver:
+        await driver.press("g", "enter")
+        text = await driver.until("laundered", "running_var")
+        assert "its weights are ruined" in text
+        await driver.press("escape")
+        await driver.until("ALARM", absent=("running_var",))
+
+
+async def test_vi_keys_and_arrows_move_alike(cockpit):
+    async with cockpit() as driver:
+        listing = driver.app.screen.query_one("#checkpoints")
+        await driver.press("j", "j", "down", "k")
+        assert listing.cursor == 2
+        await driver.press("G")
+        assert listing.cursor == listing.rows - 1
+        await driver.press("home")
+        assert listing.cursor == 0
+        await driver.press("tab")
+        assert driver.app.focused.id == "timeline"
+
+
+async def test_the_palette_offers_what_can_be_done_and_says_why_the_rest_cannot(cockpit):
+    async with cockpit() as driver:
+        await driver.press("colon")
+        text = await driver.until("not now: it is already running")
+        assert text.index("recover") < text.index("not now:")
+        await driver.type("kill")
+        await driver.press("enter")
+        await driver.until("Kill every process of the run?")
+
+
+async def test_quit_leaves_with_status_zero(cockpit):
+    async with cockpit() as driver:
+        await driver.press("q")
+        assert driver.app.return_value == 0
+
+
+async def test_too_small_says_so_and_recovers(cockpit):
+    async with cockpit() as driver:
+        await driver.pilot.resize_terminal(60, 15)
+        await driver.until("nantui needs 70 x 20")
+        await driver.pilot.resize_terminal(100, 30)
+        await driver.until("checkpoints", absent=("nantui needs",))
