@@ -19,7 +19,7 @@ from nantui.run.spool import Command
 from nantui.run.status import RECOVERING
 from nantui.supervise import stopping
 from nantui.supervise.clean import printable
-from nantui.supervise.foreign import find_foreign
+from nantui.supervise.foreign import CERTAIN, find_foreign
 from nantui.supervise.foreign_stop import describe
 from nantui.supervise.helpers import ACT, helper
 from nantui.supervise.keeper import Keeper
@@ -136,8 +136,11 @@ def refuse_while_running(keeper: Keeper) -> None:
     """Raise UserError while a worker lives."""
     if keeper.watch is not None:
         raise UserError(f"attempt {keeper.state.attempt} is still running: stop it first", FAILED)
+    ours = bool(keeper.layout.attempt_numbers())
     for training in find_foreign(keeper.layout.run):
-        raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
+        # That args.yaml is as young as a process says nothing where our own worker has written it.
+        if training.evidence == CERTAIN or not ours:
+            raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
 
 
 def spec_of(keeper: Keeper) -> Spec:

@@ -19,12 +19,12 @@ import psutil
 from nantui.errors import FAILED, UserError
 from nantui.supervise.clean import printable
 from nantui.supervise.identity import ProcessRef, alive, ref_of, stat_of
+from nantui.supervise.origins import origin_of, restart_loop
 from nantui.supervise.processes import MARK, Leftover, descendants, end_all, living_pids
 
 CERTAIN, LIKELY = "certain", "likely"
 PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
 LAUNCHER = re.compile(r"torch\.distributed\.(run|launch)|torchrun|accelerate|/yolo$|_temp_\w+\.py")
-SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish", "ksh", "tcsh", "csh"})
 ARGS_WRITTEN_WITHIN_S = 900.0
 """A training writes args.yaml soon after it was started: that links a process to a run it does not name."""
 RESTART_LOOK_S = 2.0
@@ -131,7 +131,7 @@ def _candidate(pid: int) -> Candidate | None:
     if ref is None or stat is None:
         return None
     return Candidate(
-        ref, argv, _link(pid, "cwd"), stat.parent, _open_files(pid), _user(process), _is_mine(process)
+        ref, argv, _link(pid, "cwd"), stat.parent, _written_files(pid), _user(process), _is_mine(process)
     )
 
 
@@ -215,50 +215,22 @@ def _training(one: Candidate, evidence: str) -> ForeignTraining:
     )
 
 
-def origin_of(pid: int) -> str:
-    """Return where a process was started: tmux, screen, an SSH login, a service; from its ancestors."""
-    for name, ancestor in _ancestors(pid):
-        if name.startswith("tmux"):
-            return "tmux"
-        if name.startswith(("screen", "SCREEN")):
-            return "screen"
-        if name.startswith("sshd"):
-            return "SSH"
-        if name.startswith(("slurmstepd", "cron", "systemd")) and ancestor != 1:
-            return printable(name)
-    return "init or container" if stat_of(pid) else ""
-
-
-def restart_loop(parent: int) -> str:
-    """Return the script or service around a training that may start it again, empty for an open prompt."""
+def _written_files(pid: int) -> tuple[str, ...]:
+    """Return what a process has open for writing; whoever only reads a run does not train into it."""
     try:
-        process = psutil.Process(parent)
-        name, argv = process.name(), process.cmdline()
-    except psutil.Error:
-        return ""
-    if name in SHELLS and len(argv) > 1 and not argv[1].startswith("-") or (name in SHELLS and "-c" in argv):
-        return f"{printable(' '.join(argv), 120)} (process {parent})"
-    if name in {"supervisord", "runsv", "s6-supervise", "pm2"}:
-        return f"{name} (process {parent})"
-    return ""
-
-
-def _ancestors(pid: int) -> Iterable[tuple[str, int]]:
-    stat = stat_of(pid)
-    while stat is not None and stat.parent > 0:
-        pid = stat.parent
-        try:
-            yield Path(f"/proc/{pid}/comm").read_text().strip(), pid
-        except OSError:
-            return
-        stat = stat_of(pid)
-
-
-def _open_files(pid: int) -> tuple[str, ...]:
-    try:
-        return tuple(_link(pid, f"fd/{number}") for number in os.listdir(f"/proc/{pid}/fd"))
+        numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return ()
+    return tuple(_link(pid, f"fd/{number}") for number in numbers if _writes(pid, number))
+
+
+def _writes(pid: int, number: str) -> bool:
+    try:
+        text = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
+    except OSError:
+        return False
+    found = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
+    return bool(found and int(found[1], 8) & (os.O_WRONLY | os.O_RDWR))
 
 
 def _link(pid: int, name: str) -> str:

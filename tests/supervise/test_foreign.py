@@ -74,6 +74,22 @@ def test_a_process_elsewhere_is_not_taken_for_it(foreign, tmp_path):
     assert find_foreign(other) == []
 
 
+@pytest.mark.parametrize(("mode", "evidence"), [("r", []), ("a", ["certain"])])
+def test_who_reads_the_run_does_not_train_into_it(tmp_path, mode, evidence):
+    run = tmp_path / "exp"
+    run.mkdir()
+    (run / "args.yaml").write_text("epochs: 3\n")
+    path = str(run / "args.yaml")
+    code = f"import time; file = open({path!r}, {mode!r}); print(1, flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        assert [one.evidence for one in find_foreign(run)] == evidence
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_status_reads_its_log(foreign):
     run, process = foreign
     status = eventually(lambda: (found := read_status(run)).step and found)
