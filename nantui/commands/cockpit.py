@@ -27,7 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     backend = RealBackend(arguments.python, arguments.take_over)
     app = CockpitApp(top.resolve(), runs, backend, ascii_only=arguments.ascii, read_only=arguments.read_only)
-    return app.run() or 0
+    app.run()
+    return app.return_code or 0
 
 
 def runs_to_show(top: Path) -> list[Path]:

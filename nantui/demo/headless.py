@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nantui.demo import evidence
-from nantui.demo.terminal import CockpitTerminal
+from nantui.demo.terminal import CockpitGone, CockpitTerminal
 from nantui.errors import FAILED
 from nantui.run.attempts import read_exits
 from nantui.run.layout import RunLayout
@@ -58,7 +58,7 @@ def play(run: Path, stages: Stages) -> int:
         status = terminal.close()
         stages.say("cockpit quit with q", f"exit status {status}, {terminal.bytes_drawn} bytes drawn")
         return 0 if status == 0 else FAILED
-    except (Failed, evidence.Contradiction) as error:
+    except (Failed, CockpitGone, evidence.Contradiction) as error:
         stages.say("FAILED", str(error))
         return FAILED
     finally:

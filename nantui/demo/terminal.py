@@ -15,6 +15,10 @@ from pathlib import Path
 COLUMNS, LINES = 120, 40
 
 
+class CockpitGone(Exception):
+    """The cockpit ended although nobody quit it."""
+
+
 class CockpitTerminal:
     """Runs `nantui RUN` in a terminal that nobody sees; its output is read and thrown away."""
 
@@ -40,7 +44,9 @@ class CockpitTerminal:
         return self._drawn
 
     def press(self, key: str) -> None:
-        """Type one key. Raises OSError when the cockpit is gone."""
+        """Type one key. Raises CockpitGone when nobody reads it any more."""
+        if self._process.poll() is not None:
+            raise CockpitGone(f"the cockpit has ended with status {self._process.returncode}")
         os.write(self._keyboard, key.encode())
 
     def close(self) -> int:

@@ -79,6 +79,8 @@ def limits(values: Sequence[float], *, log: bool, whole: bool, floor: float | No
 def _bulk(ordered: Sequence[float]) -> tuple[float, float]:
     """Return the range of all values, or without the outermost 2 % where those lie far out."""
     low, high = ordered[0], ordered[-1]
+    if len(ordered) < 3:
+        return low, high
     if len(ordered) < 12:
         middle = ordered[len(ordered) // 2]
         inner = ordered[-2]
