@@ -12,6 +12,7 @@ from nantui.training import touchpoints
 from nantui.training.environment import world_size
 
 _GAINS = ("box", "cls", "dfl", "pose", "kobj", "rle", "angle")
+_OFF_AFTER_MOSAIC = ("mosaic", "mixup", "cutmix", "copy_paste")
 _FROM_ARGUMENTS = ("warmup_epochs", "warmup_momentum", "warmup_bias_lr", "cos_lr", "multi_scale", "freeze")
 
 
@@ -84,12 +85,26 @@ def _gains(trainer: Any) -> dict[str, Any]:
 
 
 def _augmentation(trainer: Any) -> dict[str, Any]:
-    """Return the strengths that the live transforms hold, by Ultralytics' argument names."""
+    """Return the strengths that the live transforms hold, by Ultralytics' argument names.
+
+    What the closing of mosaic has switched off (`YOLODataset.close_mosaic`, data/dataset.py) says nothing
+    about its setting and is left out; a note tells.
+    """
     found: dict[str, Any] = {}
     for transform in touchpoints.transforms(trainer.train_loader.dataset):
         for name, attribute in touchpoints.TRANSFORM_SETTINGS.get(type(transform).__name__, {}).items():
             found[name] = getattr(transform, attribute, None)
-    return {name: value for name, value in found.items() if isinstance(value, (int, float))}
+    switched_off = _OFF_AFTER_MOSAIC if _mosaic_closed(trainer) else ()
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and name not in switched_off
+    }
+
+
+def _mosaic_closed(trainer: Any) -> bool:
+    last_epochs = trainer.args.close_mosaic
+    return bool(last_epochs) and trainer.epoch >= trainer.epochs - last_epochs
 
 
 def _notes(trainer: Any) -> list[str]:
@@ -97,7 +112,10 @@ def _notes(trainer: Any) -> list[str]:
     for group in trainer.optimizer.param_groups:
         rate = _short(group.get("initial_lr", group["lr"]))
         rows.setdefault(rate, []).append(group.get("param_group", "?"))
-    return [f"lr {rate:g} for {', '.join(names)}" for rate, names in rows.items()] if len(rows) > 1 else []
+    notes = [f"lr {rate:g} for {', '.join(names)}" for rate, names in rows.items()] if len(rows) > 1 else []
+    if _mosaic_closed(trainer):
+        notes.append(f"mosaic is closed: these are the last {trainer.args.close_mosaic} epochs (close_mosaic)")
+    return notes
 
 
 def _short(value: Any) -> Any:
