@@ -30,7 +30,13 @@ def run(arguments: argparse.Namespace) -> int:
     options = following.settings_of(arguments)
     wanted, presets = options.get("set", {}), options.get("presets", [])
     plan = make_plan(
-        arguments.run, arguments.to, wanted, presets, restart=arguments.restart, python=arguments.python
+        arguments.run,
+        arguments.to,
+        wanted,
+        presets,
+        restart=arguments.restart,
+        python=arguments.python,
+        allow=arguments.allow,
     )
     if arguments.json and arguments.dry_run:
         common.emit(plan.to_json())

@@ -37,6 +37,7 @@ def plan_for(request: Request) -> Plan:
         tuple(request.get("presets") or ()),
         restart=bool(request.get("force_restart")),
         python=request.get("python"),
+        allow=tuple(request.get("allow") or ()),
         id=str(request.get("id") or ""),
     )
 

@@ -68,15 +68,21 @@ class Candidate:
         }  # fmt: skip
 
 
-def list_candidates(
-    verdicts: Iterable[Verdict], trouble: Trouble | None, reached: Reached, epochs: int | None
-) -> list[Candidate]:
-    """Return every checkpoint of the run as a candidate, the best restore point first.
-
-    `epochs` is how many the run is to train in all.
+@dataclass(frozen=True)
+class Judge:
+    """What a file is judged by: the first sign of trouble, how far the run came, the number of epochs to
+    train in all (0: not known), and the directories that the run has called its own.
     """
-    candidates = [judge(verdict.path, verdict, trouble, reached, int(epochs or 0)) for verdict in verdicts]
-    return sorted(candidates, key=rank, reverse=True)
+
+    trouble: Trouble | None
+    reached: Reached
+    goal: int
+    places: frozenset[str] = frozenset()
+
+
+def list_candidates(verdicts: Iterable[Verdict], judge: Judge) -> list[Candidate]:
+    """Return every checkpoint of the run as a candidate, the best restore point first."""
+    return sorted((candidate_of(verdict, judge) for verdict in verdicts), key=rank, reverse=True)
 
 
 def own_files(catalog: Catalog) -> list[Path]:
@@ -90,19 +96,21 @@ def rank(candidate: Candidate) -> tuple[bool, int, bool, int, str]:
     return candidate.usable, epoch, not candidate.revive, PREFERENCE.get(candidate.name, 1), candidate.name
 
 
-def judge(path: Path, verdict: Verdict, trouble: Trouble | None, reached: Reached, goal: int) -> Candidate:
-    """Return one file as a candidate; `goal` is the number of epochs to train, 0 when it is not known."""
-    revive = verdict.stripped and verdict.badge == "clean" and path.name == LAST and reached.completed > 0
-    epoch = reached.completed - 1 if revive else verdict.epoch
-    why_not = reason_against(path, verdict, epoch, trouble, goal, revive)
-    candidate = Candidate(path, epoch, verdict, not why_not, why_not, revive=revive)
-    return with_costs(candidate, reached, goal) if epoch is not None else candidate
+def candidate_of(verdict: Verdict, judge: Judge) -> Candidate:
+    """Return one file as a candidate."""
+    completed = judge.reached.completed
+    revive = verdict.stripped and verdict.badge == "clean" and verdict.path.name == LAST and completed > 0
+    epoch = completed - 1 if revive else verdict.epoch
+    why_not = reason_against(verdict, epoch, revive, judge)
+    candidate = Candidate(verdict.path, epoch, verdict, not why_not, why_not, revive=revive)
+    return with_costs(candidate, judge.reached, judge.goal) if epoch is not None else candidate
 
 
-def reason_against(
-    path: Path, verdict: Verdict, epoch: int | None, trouble: Trouble | None, goal: int, revive: bool = False
-) -> str:
+def reason_against(verdict: Verdict, epoch: int | None, revive: bool, judge: Judge) -> str:
     """Return why the file cannot be the restore point, "" when it can."""
+    trouble, place = judge.trouble, verdict.train_args.get("save_dir")
+    if verdict.badge == "unreadable" and (names := verdict.names_to_allow):
+        return f"loading it runs code of {', '.join(names)}; allow it by name with --allow {' '.join(names)}"
     if verdict.badge != "clean":
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
         return f"{verdict.badge}{f' ({kinds})' if kinds else ''}"
@@ -110,9 +118,11 @@ def reason_against(
         return f"cannot be resumed: {verdict.why_not_resumable}"
     if epoch is None:
         return "does not say which epoch it holds"
-    if trouble is not None and holds_until(path, epoch) >= trouble.epoch:
+    if place and judge.places and str(place) not in judge.places:
+        return f"is from another run ({place})"
+    if trouble is not None and holds_until(verdict.path, epoch) >= trouble.epoch:
         return f"saved after the first sign of trouble ({trouble.kind} in epoch {trouble.epoch})"
-    if goal and epoch + 1 >= goal:
+    if judge.goal and epoch + 1 >= judge.goal:
         return f"finished: raise epochs with --set epochs={epoch + 51}"
     return ""
 
@@ -162,9 +172,9 @@ def pick(candidates: Iterable[Candidate], to: str, layout: RunLayout) -> Candida
 
     There is no way to force a corrupt one.
     """
-    wanted = Path(to)
-    place = wanted if wanted.is_absolute() or len(wanted.parts) > 1 else layout.weights / wanted
-    found = next((one for one in candidates if one.path == place or same_file(one.path, place)), None)
+    places = (layout.weights / to, layout.run / to, Path(to))
+    place = next((place for place in places if place.exists()), Path(to))
+    found = next((one for one in candidates if same_file(one.path, place)), None)
     if found is None and place.exists():
         raise UserError(f"{to}: not a checkpoint of this run ({layout.weights}); nothing was done", NO)
     if found is None:

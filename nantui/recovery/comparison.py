@@ -119,7 +119,8 @@ def side_by_side(one: Side, other: Side) -> dict[str, Any]:
     curves = {name: {"a": list(joined[f"{name}|a"]), "b": list(joined[f"{name}|b"])} for name in columns}
     differing = compare(one.settings, other.settings)
     return {
-        "a": summary(one), "b": summary(other), "epochs": [int(epoch) for epoch in joined.index], "curves": curves,
+        "a": summary(one), "b": summary(other),
+        "epochs": [int(epoch) for epoch in joined.index], "curves": curves,
         "settings": [{"name": row.name, "a": row.now, "b": row.then} for row in differing],
     }  # fmt: skip
 
@@ -137,9 +138,8 @@ def summary(side: Side) -> dict[str, Any]:
     metrics = {name for row in side.rows for name in row.values if name.startswith("metrics/")}
     best = {}
     for name in sorted(metrics):
-        values = {
-            row.epoch: row.values[name] for row in side.rows if math.isfinite(row.values.get(name, math.nan))
-        }
+        of = {row.epoch: row.values.get(name, math.nan) for row in side.rows}
+        values = {epoch: value for epoch, value in of.items() if math.isfinite(value)}
         if values:
             epoch = max(values, key=lambda epoch: values[epoch])
             best[name] = {"value": values[epoch], "epoch": epoch}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nantui.checkpoint.catalog import Catalog
-from nantui.recovery.candidates import Candidate, list_candidates, own_files
+from nantui.recovery.candidates import Candidate, Judge, list_candidates, own_files
+from nantui.recovery.manifest import COPIES
 from nantui.recovery.signs import Reached, Trouble, first_sign, how_far
 from nantui.run.attempts import read_attempt
 from nantui.run.layout import RunLayout
@@ -30,19 +31,36 @@ class Facts:
     reached: Reached
 
 
-def gather(layout: RunLayout, asked: Mapping[str, Any], python: str | None = None) -> Facts:
-    """Return the facts of a run. Raises UserError for an unknown setting or a wrong value in `asked`."""
+def gather(
+    layout: RunLayout, asked: Mapping[str, Any], python: str | None = None, allow: Collection[str] = ()
+) -> Facts:
+    """Return the facts of a run; `allow` names code that loading a checkpoint may run.
+
+    Raises UserError for an unknown setting or a wrong value in `asked`.
+    """
     spec = read_spec(layout.spec)
     schema = Schema.load(python or (spec.python if spec else None) or None)
     checked = schema.check(asked)
-    catalog = Catalog(layout.weights)
+    catalog = Catalog(layout.weights, allow)
     verdicts = [catalog.verdict(path) for path in own_files(catalog)]
     bad = [one.epoch + 1 for one in verdicts if one.badge == "corrupt" and one.epoch is not None]
     trouble, reached = first_sign(layout, bad), how_far(layout)
     args = read_args(layout.args_yaml)
     epochs = args.get("epochs") or (spec.train.get("epochs") if spec else None)
-    candidates = list_candidates(verdicts, trouble, reached, checked.get("epochs", epochs))
+    judge = Judge(trouble, reached, int(checked.get("epochs", epochs) or 0), known_places(layout, spec, args))
+    candidates = list_candidates(verdicts, judge)
     return Facts(layout, schema, spec, args, ours_of(layout, spec), checked, candidates, trouble, reached)
+
+
+def known_places(layout: RunLayout, spec: Spec | None, args: Mapping[str, Any]) -> frozenset[str]:
+    """Return every directory that this run has called its own: it may have been moved or copied.
+
+    Empty where neither args.yaml nor a spec says, so that nothing can be told apart.
+    """
+    copies = (read_args(path) for path in layout.backups.glob(f"*/{COPIES}/args.yaml"))
+    said = [args, spec.train if spec else {}, *copies]
+    places = {str(one["save_dir"]) for one in said if one.get("save_dir")}
+    return frozenset({*places, str(layout.run)} if places else ())
 
 
 def ours_of(layout: RunLayout, spec: Spec | None) -> dict[str, Any]:

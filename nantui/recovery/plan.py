@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,17 +107,18 @@ def make_plan(
     restart: bool = False,
     python: str | None = None,
     measured: Measured | None = None,
+    allow: Collection[str] = (),
     id: str = "",
 ) -> Plan:
     """Return what a rollback of the run in `run_dir` would do.
 
     `to` names a checkpoint; by default the best restore point is chosen. `settings` are asked for by name,
     `presets` applied below them. With `settings` None and no presets the remedy that the evidence supports
-    is proposed, when there was trouble. `restart` asks for plan B; `id` names the transaction and its
-    backups. Raises UserError: no run, a checkpoint that cannot be used, an unknown setting or preset, a
-    wrong value.
+    is proposed, when there was trouble. `restart` asks for plan B; `allow` names code that loading may run;
+    `id` names the transaction and its backups. Raises UserError: no run, a checkpoint that cannot be used,
+    an unknown setting or preset, a wrong value.
     """
-    facts = gather(require_run(Path(run_dir)), dict(settings or {}), python)
+    facts = gather(require_run(Path(run_dir)), dict(settings or {}), python, allow)
     restore = choose_restore(facts, to, restart)
     in_effect = settings_in_effect(facts, restore)
     propose = settings is None and facts.trouble is not None

@@ -53,7 +53,7 @@ def stage(layout: RunLayout, plan: Plan, *, python: str, allow: frozenset[str] =
     if plan.restore is not None:
         new_last = layout.weights / f"{STAGED}{plan.id}-last.pt"
         answer = run_rebase(rebase_request(layout, plan, new_last), python)
-        refuse_unfit(new_last)
+        refuse_unfit(new_last, allow)
         installs.append((new_last, "weights/last.pt"))
         installs += _best(layout, plan)
     installs += _texts(layout, plan)
@@ -64,7 +64,7 @@ def verify(layout: RunLayout, plan: Plan, allow: frozenset[str]) -> None:
     """Raise UserError unless the restore point is whole to the last bit and may be loaded."""
     if plan.restore is None:
         return
-    verdict = Catalog(layout.weights).verdict(plan.restore.path, crc=True)
+    verdict = Catalog(layout.weights, allow).verdict(plan.restore.path, crc=True)
     if verdict.badge != "clean":
         kinds = ", ".join(finding.kind for finding in verdict.findings)
         raise UserError(f"{plan.restore.name} is {verdict.badge} ({kinds}): choose another with --to", NO)
@@ -124,9 +124,9 @@ def run_rebase(request: Mapping[str, Any], python: str) -> dict[str, Any]:
     return answer
 
 
-def refuse_unfit(path: Path) -> None:
+def refuse_unfit(path: Path, allow: frozenset[str]) -> None:
     """Raise UserError unless the rebased checkpoint is clean and resumable: it is read back as written."""
-    verdict = Catalog(path.parent).verdict(path, crc=True)
+    verdict = Catalog(path.parent, allow).verdict(path, crc=True)
     if verdict.badge != "clean" or not verdict.resumable:
         why = verdict.why_not_resumable or ", ".join(finding.detail for finding in verdict.findings)
         raise UserError(f"the rebased checkpoint is not fit to resume from ({why}); nothing was done", FAILED)

@@ -1,0 +1,141 @@
+"""A run without torch: small files with the right names, and the verdicts a scan would give them.
+
+The transaction never looks inside a checkpoint, so random bytes serve to prove that none is lost; tests of
+what is inside use a real training (tests/recovery/conftest.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nantui.checkpoint.verdict import Verdict
+from nantui.recovery import stage
+from nantui.recovery.candidates import Judge, list_candidates
+from nantui.recovery.facts import Facts
+from nantui.recovery.plan import Plan, put_together, rows_for, settings_in_effect
+from nantui.recovery.signs import Trouble, how_far
+from nantui.run.layout import RunLayout
+from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
+from nantui.settings.schema import Schema
+
+EPOCHS, BAD = 8, 4
+"""Epochs done (from 1: 1 to 6 of 8), and the first epoch, from 1, with NaN in it."""
+
+
+def make_run(place: Path, seed: int = 0) -> RunLayout:
+    """Write a run whose epochs 4 to 6 are spoilt: epoch0…2.pt are clean, the others are not."""
+    dice = random.Random(seed)
+    layout = RunLayout(place)
+    layout.weights.mkdir(parents=True)
+    for name in (*(f"epoch{n}.pt" for n in range(6)), "last.pt", "best.pt"):
+        (layout.weights / name).write_bytes(dice.randbytes(dice.randrange(2000, 3000)))
+    rows = "".join(f"{n},{n * 10.0},{'nan' if n >= BAD else 1.0 / n},0.{n}\n" for n in range(1, 7))
+    layout.results_csv.write_text(f"epoch,time,train/box_loss,metrics/mAP50-95(B)\n{rows}")
+    layout.args_yaml.write_text("task: detect\nepochs: 8\nlr0: 0.01\nimgsz: 64\noptimizer: AdamW\n")
+    (layout.run / "labels.jpg").write_bytes(dice.randbytes(500))
+    (layout.run / "plots").mkdir()
+    (layout.run / "plots" / "curve.png").write_bytes(dice.randbytes(300))
+    write_spec(layout.spec, Spec({"epochs": 8, "lr0": 0.01}, {"guard": "observe"}))
+    return layout
+
+
+def verdict(
+    path: Path, epoch: int | None, badge: str = "clean", fitness: float | None = None, **fields: Any
+) -> Verdict:
+    """Return what a scan would say."""
+    sound = badge == "clean"
+    why = "" if sound else "its weights are not sound"
+    values: dict[str, Any] = {
+        "path": path, "badge": badge, "resumable": sound, "why_not_resumable": why, "repairable": False,
+        "epoch": epoch,
+        "date": None, "version": None, "fitness": fitness, "best": path.name == "best.pt", "findings": (),
+        "bytes": path.stat().st_size if path.exists() else 0, "seconds": 0.0,
+        "train_args": {"epochs": EPOCHS, "lr0": 0.01, "optimizer": "AdamW"},
+    }  # fmt: skip
+    return Verdict(**{**values, **fields})
+
+
+def verdicts(layout: RunLayout) -> list[Verdict]:
+    """Return the verdicts of `make_run`: clean before the NaN, corrupt after it."""
+    epochs = {path: int(path.stem[5:]) for path in layout.weights.glob("epoch*.pt")}
+    epochs |= {path: 5 for path in (layout.last, layout.best, layout.stop_point) if path.exists()}
+    return [
+        verdict(path, epoch, "corrupt" if epoch + 1 >= BAD else "clean", (epoch + 1) / 10)
+        for path, epoch in sorted(epochs.items())
+    ]
+
+
+def make_plan(
+    layout: RunLayout, asked: Mapping[str, Any], id: str = "t1", presets: tuple[str, ...] = ()
+) -> Plan:
+    """Return the plan as `nantui.recovery.plan.make_plan` would, from the verdicts above."""
+    trouble, reached = Trouble(BAD, 2, "nan_loss", "box_loss not finite", "results.csv"), how_far(layout)
+    candidates = list_candidates(verdicts(layout), Judge(trouble, reached, EPOCHS))
+    spec = read_spec(layout.spec)
+    ours = {**OURS_DEFAULTS, **(spec.ours if spec else {})}
+    facts = Facts(
+        layout,
+        Schema.load(),
+        spec,
+        read_args(layout.args_yaml),
+        ours,
+        dict(asked),
+        candidates,
+        trouble,
+        reached,
+    )
+    restore = next((one for one in candidates if one.usable), None)
+    in_effect = settings_in_effect(facts, restore)
+    rows = rows_for(presets, facts, in_effect, propose_guard=True)
+    return put_together(facts, restore, in_effect, rows, presets, None, id)
+
+
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let staging copy the restore point instead of rebasing it, and trust it unread."""
+
+    def copy(request: Mapping[str, Any], python: str) -> dict[str, Any]:
+        Path(request["target"]).write_bytes(b"rebased " + Path(request["source"]).read_bytes())
+        return {"ok": True}
+
+    monkeypatch.setattr(stage, "run_rebase", copy)
+    monkeypatch.setattr(stage, "refuse_unfit", lambda path, allow: None)
+    monkeypatch.setattr(stage, "verify", lambda layout, plan, allow: None)
+
+
+def tree(layout: RunLayout) -> dict[str, str]:
+    """Return everything outside nantui/: relative path to content hash, folders to ""."""
+    found = {}
+    for path in sorted(layout.run.rglob("*")):
+        name = str(path.relative_to(layout.run))
+        if name != "nantui" and not name.startswith("nantui/"):
+            found[name] = hash_of(path) if path.is_file() else ""
+    return found
+
+
+def contents(layout: RunLayout) -> set[str]:
+    """Return the hashes of every file of the run, wherever it lies now; the journal only grows."""
+    return {hash_of(path) for path in layout.run.rglob("*") if path.is_file() and path != layout.journal}
+
+
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def train_on(layout: RunLayout) -> None:
+    """Do to the files what a later attempt does: overwrite in place, append, add, and draw new plots."""
+    for path in (layout.last, layout.best, layout.run / "labels.jpg", layout.run / "plots" / "curve.png"):
+        path.write_bytes(b"later " + path.read_bytes())
+    (layout.weights / "epoch3.pt").write_bytes(b"epoch 3 again")
+    layout.stop_point.write_bytes(b"stopped")
+    with layout.results_csv.open("a") as file:
+        file.write("4,5.0,0.2,0.4\n")
+    (layout.run / "results.png").write_bytes(b"a new plot")
+    (layout.run / "more").mkdir(exist_ok=True)
+    (layout.run / "more" / "file.txt").write_text("later")
+    layout.args_yaml.write_text("written by the later attempt\n")

@@ -1,0 +1,171 @@
+"""Rebase against live optimizers: what stock Ultralytics has in effect after resuming our file must be what
+it has in a fresh training with the same arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nantui.checkpoint.catalog import Catalog
+from nantui.errors import UserError
+from nantui.recovery.plan import make_plan
+from nantui.recovery.rollback import roll_back
+from tests.recovery import live
+from tests.recovery.conftest import SETTINGS
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "another optimizer": {
+        "optimizer": "SGD", "lr0": 0.003, "lrf": 0.00001, "momentum": 0.9, "weight_decay": 0.0001,
+        "amp": False, "box": 8.0, "cls": 1.5, "dfl": 1.2, "hsv_h": 0.01, "hsv_s": 0.5, "hsv_v": 0.3,
+        "mixup": 0.0, "epochs": 15,
+    },
+    "the same optimizer": {
+        "lr0": 0.002, "momentum": 0.85, "weight_decay": 0.002, "batch": 4, "nbs": 16, "imgsz": 96,
+    },
+    "eight groups": {"optimizer": "MuSGD", "lr0": 0.004, "momentum": 0.8, "weight_decay": 0.01},
+    "auto": {"optimizer": "auto", "lr0": 0.5, "cos_lr": True},
+    "an adaptive one": {"optimizer": "RMSprop", "lr0": 0.0005, "patience": 7},
+}  # fmt: skip
+FROM_THE_START = (
+    "optimizer",
+    "groups",
+    "base_lrs",
+    "amp",
+    "batch",
+    "imgsz",
+    "epochs",
+    "gains",
+    "hsv",
+    "mixup",
+)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_stock_resumes_with_what_a_fresh_training_would_have(
+    name: str, healthy: Path, room: Path, tmp_path: Path, rebase_here: Callable[..., Any]
+) -> None:
+    changes = CHANGES[name]
+    roll_back(make_plan(healthy, settings=changes), by="me")
+    resumed = live.first_step(str(healthy / "weights/last.pt"), resume=True)
+    data = {"data": str(room / "data/data.yaml"), "project": str(tmp_path), "name": "fresh"}
+    fresh = live.first_step(str(room / "tiny.yaml"), **{**SETTINGS, **changes, **data})
+    assert {key: resumed[key] for key in FROM_THE_START} == {key: fresh[key] for key in FROM_THE_START}
+    assert resumed["epoch"] == 4 and resumed["save_dir"] == healthy
+    assert len({group["weight_decay"] for group in resumed["groups"]}) > 1, "never one value over all groups"
+    same = changes.get("optimizer", "AdamW") in ("AdamW", "auto")
+    assert (resumed["state"] > 0) == same or resumed["state"] == fresh["state"]
+    assert resumed["stopper"][2] == changes.get("patience", SETTINGS["patience"])
+
+
+def test_without_a_rebase_stock_ignores_the_same_changes(healthy: Path) -> None:
+    """The reason for all this: pinned, so that a release that honours them is noticed."""
+    ignored = live.first_step(
+        str(healthy / "weights/last.pt"), resume=True, lr0=0.003, optimizer="SGD", momentum=0.5
+    )
+    assert ignored["optimizer"] == "AdamW" and ignored["base_lrs"] == [0.01] * 3
+    assert ignored["groups"][0]["betas"][0] == pytest.approx(0.937)
+
+
+def test_state_is_kept_where_the_optimizer_stays_and_repaired_where_it_is_not_finite(
+    healthy: Path, rebase_here: Callable[..., Any]
+) -> None:
+    import torch
+
+    path = healthy / "weights/last.pt"
+    checkpoint = torch.load(path, weights_only=False)
+    state = checkpoint["optimizer"]["state"]
+    first, second = sorted(state)[:2]
+    state[first]["exp_avg"].view(-1)[0] = float("inf")
+    untouched = state[second]["exp_avg"].clone()
+    torch.save(checkpoint, path)
+    (healthy / "weights/epoch3.pt").unlink()
+    plan = make_plan(healthy, settings={"lr0": 0.001})
+    assert plan.restore is not None and plan.restore.name == "last.pt"
+    assert any("begins anew" in warning for warning in plan.warnings)
+    done = roll_back(plan, by="me")
+    after = torch.load(path, weights_only=False)["optimizer"]
+    assert first not in after["state"] and len(after["state"]) == len(state) - 1
+    assert torch.equal(after["state"][second]["exp_avg"], untouched)
+    assert any("1 parameters had non-finite" in note for note in done.notes)
+    assert live.first_step(str(path), resume=True)["base_lrs"] == [0.001] * 3
+
+
+def test_a_collapsed_or_foreign_loss_scale_begins_anew() -> None:
+    from nantui.training.rebase import _scaler
+
+    saved = {"scale": 1024.0, "growth_factor": 2.0}
+    assert _scaler(saved, True, "fp16") == saved
+    assert _scaler({**saved, "scale": float("inf")}, True, True) == {}
+    assert _scaler({**saved, "scale": 0.0}, True, True) == {}
+    assert _scaler(saved, True, "bf16") == {} == _scaler(saved, True, False)
+    assert _scaler({}, False, True) == {}
+
+
+def test_what_ultralytics_refuses_is_refused_before_anything_moves(
+    healthy: Path, rebase_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nantui.settings.schema import Field
+
+    monkeypatch.setattr(Field, "check", lambda self, value: value)
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in healthy.rglob("*") if path.is_file())
+    with pytest.raises(ValueError, match="lr0"):
+        roll_back(make_plan(healthy, settings={"lr0": 7.0}), by="me")
+    left = [path for path in healthy.rglob("*") if path.is_file() and "nantui" not in path.parts]
+    assert (
+        sorted((path.name, path.stat().st_mtime_ns) for path in left if not path.name.startswith("."))
+        == before
+    )
+
+
+@pytest.mark.parametrize(("settings", "names"), [({"imgsz": 96}, ("imgsz",)), ({"lr0": 0.001}, ())])
+def test_the_record_starts_again_only_when_fitness_is_no_longer_comparable(
+    healthy: Path, rebase_here: Callable[..., Any], settings: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    import torch
+
+    before = torch.load(healthy / "weights/epoch3.pt", weights_only=False)
+    best = healthy / "weights/best.pt"
+    best.write_bytes((healthy / "weights/epoch2.pt").read_bytes())
+    checkpoint = torch.load(best, weights_only=False)
+    checkpoint["train_metrics"]["fitness"] = 9.0
+    torch.save(checkpoint, best)
+    plan = make_plan(healthy, settings=settings)
+    assert plan.record_ends == names
+    roll_back(plan, by="me")
+    after = torch.load(healthy / "weights/last.pt", weights_only=False)
+    if names:
+        assert after["best_fitness"] is None and after["stopper"] == {"best_fitness": 0.0, "best_epoch": 4}
+        assert [path.name for path in best.parent.glob("best*")] == ["best_imgsz64_epoch3.pt"]
+    else:
+        assert after["best_fitness"] == 9.0 and after["stopper"] == {"best_fitness": 9.0, "best_epoch": 3}
+        assert best.exists()
+    assert before["epoch"] == after["epoch"] == 3 and before["updates"] == after["updates"]
+
+
+def test_a_file_with_unknown_code_is_loaded_only_once_allowed_by_name(
+    healthy: Path, rebase_here: Callable[..., Any]
+) -> None:
+    import torch
+
+    path = healthy / "weights/last.pt"
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint["mine"] = Unknown()
+    torch.save(checkpoint, path)
+    (healthy / "weights/epoch3.pt").unlink()
+    name = f"{Unknown.__module__}.{Unknown.__qualname__}"
+    with pytest.raises(UserError, match=f"allow it by name with --allow .*{name}"):
+        make_plan(healthy, to="last.pt", settings={"lr0": 0.001})
+    names = Catalog(path.parent).verdict(path).names_to_allow
+    assert name in names
+    plan = make_plan(healthy, to="last.pt", settings={"lr0": 0.001}, allow=names)
+    with pytest.raises(UserError, match="last.pt is unreadable"):
+        roll_back(plan, by="me")
+    assert roll_back(plan, by="me", allow=names).mode == "resume"
+
+
+class Unknown:
+    """A user's own class inside a checkpoint."""

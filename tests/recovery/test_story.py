@@ -1,0 +1,223 @@
+"""The guide's own story on a tiny model: NaN, laundered checkpoints, rollback, stock resume, finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nantui.checkpoint.catalog import Catalog
+from nantui.errors import NO, UserError
+from nantui.recovery import act
+from nantui.recovery.plan import make_plan
+from nantui.recovery.rollback import roll_back
+from nantui.recovery.undo import undo
+from nantui.run.layout import RunLayout
+from nantui.run.results import current, read_results
+from tests.recovery import fakes
+from tests.recovery.conftest import ENDED, EPOCHS, POISONED
+
+
+def badges(run: Path) -> dict[str, str]:
+    catalog = Catalog(run / "weights")
+    return {file.name: catalog.verdict(file.path).badge for file in catalog.files() if not file.in_backup}
+
+
+def test_the_whole_story_ends_with_a_finished_run_under_nan_safe(poisoned: Path) -> None:
+    before = badges(poisoned)
+    assert before["last.pt"] == "corrupt"
+    assert {name for name, badge in before.items() if badge == "clean" and name != "best.pt"} == {
+        f"epoch{n}.pt" for n in range(POISONED - 1)
+    }
+    plan = make_plan(poisoned)
+    assert plan.restore is not None and plan.restore.name == f"epoch{POISONED - 2}.pt"
+    assert plan.trouble is not None and plan.trouble.epoch == POISONED
+    assert (plan.costs.epochs_lost, plan.costs.lost_text) == (3, "5, 6 and 7")
+    assert (
+        plan.presets == ("nan-safe",)
+        and plan.asked["optimizer"] == "SGD"
+        and plan.asked["guard"] == "protect"
+    )
+    originals = fakes.contents(RunLayout(poisoned))
+
+    request = poisoned.parent / "request.json"
+    options = {"set": {}, "presets": ["nan-safe"], "id": "abc", "by": "me@here"}
+    request.write_text(json.dumps({"action": "rollback", "run": str(poisoned), **options}))
+    done = subprocess.run(
+        [sys.executable, "-m", "nantui.recovery.act", str(request)], capture_output=True, text=True
+    )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert (
+        done.returncode == 0
+        and answer["ok"]
+        and answer["id"] == "abc"
+        and answer["checkpoint"] == "weights/last.pt"
+    )
+    assert originals <= fakes.contents(RunLayout(poisoned))
+    assert (poisoned / f"weights/corrupted_backup/last_epoch{POISONED}_corrupted.pt").exists()
+    assert set(badges(poisoned).values()) == {"clean"}
+
+    stock = [
+        sys.executable,
+        "-m",
+        "ultralytics.cfg.__init__",
+        "train",
+        "resume",
+        f"model={poisoned}/weights/last.pt",
+    ]
+    environment = {**os.environ, "YOLO_OFFLINE": "true", "OMP_NUM_THREADS": "1"}
+    log = subprocess.run(stock, capture_output=True, text=True, env=environment, cwd=poisoned.parent)
+    assert log.returncode == 0, log.stdout[-2000:] + log.stderr[-2000:]
+    rows = current(read_results(poisoned / "results.csv"))
+    assert [row.epoch for row in rows] == list(range(1, EPOCHS + 1)) and all(row.finite for row in rows)
+    expected = 0.003 * ((1 - 11 / EPOCHS) * (1 - 0.00001) + 0.00001)
+    assert rows[11].values["lr/pg0"] == pytest.approx(expected, rel=1e-4), (
+        "the rate in effect, by stock Ultralytics"
+    )
+    assert "optimizer: SGD" in (poisoned / "args.yaml").read_text()
+    assert badges(poisoned)["best.pt"] == "clean" == badges(poisoned)["last.pt"]
+
+
+def test_undo_after_a_real_later_attempt(poisoned: Path, rebase_here: Callable[..., Any]) -> None:
+    from tests.recovery import live
+
+    layout = RunLayout(poisoned)
+    before = fakes.tree(layout)
+    roll_back(make_plan(poisoned), by="me")
+    live.first_step(str(layout.last), resume=True)
+    assert fakes.tree(layout) != before
+    undo(layout, by="me")
+    assert fakes.tree(layout) == before
+
+
+def test_a_run_that_never_improves_again_still_ends_with_a_best(
+    poisoned: Path, rebase_here: Callable[..., Any]
+) -> None:
+    import torch
+    from ultralytics import YOLO
+
+    for n in range(POISONED - 1):
+        path = poisoned / f"weights/epoch{n}.pt"
+        checkpoint = torch.load(path, weights_only=False)
+        checkpoint["train_metrics"]["fitness"] = checkpoint["best_fitness"] = 5.0 - n
+        torch.save(checkpoint, path)
+    roll_back(make_plan(poisoned, settings={"epochs": 6}), by="me")
+    best = (poisoned / "weights/best.pt").read_bytes()
+    assert best == (poisoned / "weights/epoch0.pt").read_bytes(), (
+        "the best fitness recorded before the trouble"
+    )
+    YOLO(str(poisoned / "weights/last.pt")).train(resume=True)
+    assert Catalog(poisoned / "weights").verdict(poisoned / "weights/best.pt").stripped
+    assert Catalog(poisoned / "weights").verdict(poisoned / "weights/best.pt").fitness == 5.0
+
+
+def test_a_finished_run_says_so_and_goes_on_with_more_epochs(
+    finished: Path, rebase_here: Callable[..., Any]
+) -> None:
+    from tests.recovery import live
+
+    with pytest.raises(UserError, match="finished: raise epochs with --set epochs=") as caught:
+        make_plan(finished)
+    assert caught.value.status == NO
+    plan = make_plan(finished, settings={"epochs": 6})
+    assert plan.restore is not None and plan.restore.revive and plan.costs.epochs_lost == 0
+    roll_back(plan, by="me")
+    seen = live.first_step(str(finished / "weights/last.pt"), resume=True)
+    assert (seen["epoch"], seen["epochs"], seen["optimizer"]) == (3, 6, "AdamW")
+    assert badges(finished)["best.pt"] == "clean"
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ("last.pt", "corrupt"),
+        ("epoch5.pt", "corrupt"),
+        ("nope.pt", "no such checkpoint"),
+        ("../finished/weights/last.pt", "not a checkpoint of this run"),
+    ],
+)
+def test_what_cannot_be_the_restore_point_is_refused(
+    poisoned: Path, finished: Path, to: str, says: str
+) -> None:
+    wanted = str((poisoned / to).resolve()) if to.startswith("..") else to
+    before = fakes.tree(RunLayout(poisoned))
+    with pytest.raises(UserError, match=says) as caught:
+        make_plan(poisoned, to=wanted)
+    assert caught.value.status == NO and fakes.tree(RunLayout(poisoned)) == before
+
+
+def test_a_checkpoint_copied_in_from_another_run_is_refused(
+    poisoned: Path, room: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    checkpoint = torch.load(poisoned / "weights/epoch3.pt", weights_only=False)
+    checkpoint["train_args"]["save_dir"] = str(tmp_path / "elsewhere")
+    torch.save(checkpoint, poisoned / "weights/epoch3.pt")
+    with pytest.raises(UserError, match="from another run"):
+        make_plan(poisoned, to="epoch3.pt")
+    plan = make_plan(poisoned)
+    assert plan.restore is not None and plan.restore.name == "epoch2.pt"
+
+
+def test_a_run_without_args_yaml_uses_the_checkpoints_own(
+    poisoned: Path, rebase_here: Callable[..., Any]
+) -> None:
+    (poisoned / "args.yaml").unlink()
+    plan = make_plan(poisoned, settings={"lr0": 0.001})
+    assert any("args.yaml is missing" in warning for warning in plan.warnings)
+    assert plan.in_effect["optimizer"] == "AdamW"
+    roll_back(plan, by="me")
+    assert not (poisoned / "args.yaml").exists()
+
+
+def test_nothing_clean_is_plan_b_said_plainly(poisoned: Path) -> None:
+    for path in [*(poisoned / "weights").glob("epoch[0-3].pt"), poisoned / "weights/best.pt"]:
+        path.unlink()
+    plan = make_plan(poisoned)
+    assert plan.plan_b and "begins again" in plan.headline and plan.presets == ("restart",)
+    assert plan.costs.epochs_lost == ENDED
+
+
+def test_every_answer_of_the_helper_is_one_json_line(
+    poisoned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(**request: Any) -> tuple[int, dict[str, Any]]:
+        path = poisoned.parent / "request.json"
+        path.write_text(json.dumps(request))
+        status = act.main([str(path)])
+        return status, json.loads(capsys.readouterr().out)
+
+    status, answer = ask(action="plan", run=str(poisoned), propose=True)
+    assert status == 0 and answer["ok"] and answer["plan"]["restore_point"]["name"] == "epoch3.pt"
+    assert {row["name"] for row in answer["plan"]["settings"]} >= {"lr0", "optimizer", "guard"}
+    status, answer = ask(action="rollback", run=str(poisoned), to="last.pt")
+    assert (status, answer["ok"]) == (1, False) and "corrupt" in answer["error"]
+    status, answer = ask(action="rollback", run=str(poisoned), set={"lr": 1})
+    assert status == 2 and "did you mean lr0?" in answer["error"]
+    status, answer = ask(action="undo", run=str(poisoned))
+    assert status == 1 and "no rollback" in answer["error"]
+    status, answer = ask(action="repair", run=str(poisoned))
+    assert status == 0 and answer["text"] == ""
+    status, answer = ask(action="rollback", run=str(poisoned / "nowhere"))
+    assert status == 2 and "no such directory" in answer["error"]
+    status, answer = ask(action="dance", run=str(poisoned))
+    assert status == 2 and not answer["ok"]
+
+
+def test_a_copied_run_is_resumed_where_it_lies(
+    poisoned: Path, tmp_path: Path, rebase_here: Callable[..., Any]
+) -> None:
+    """Stock Ultralytics would write into the original: `save_dir` comes from the checkpoint."""
+    from tests.recovery import live
+
+    copy = Path(shutil.copytree(poisoned, tmp_path / "copy"))
+    roll_back(make_plan(copy), by="me")
+    assert live.first_step(str(copy / "weights/last.pt"), resume=True)["save_dir"] == copy
