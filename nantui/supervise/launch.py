@@ -41,7 +41,7 @@ def new_attempt(
         created=time.time(),
         mode=mode,
         checkpoint=checkpoint,
-        train=spec.train,
+        train=for_ranks(spec.train),
         ours=spec.ours,
         python=spec.python or sys.executable,
         devices=device_count(spec.train.get("device")),
@@ -59,6 +59,12 @@ def device_count(device: Any) -> int:
     if isinstance(device, (list, tuple)):
         return max(1, len(device))
     return max(1, len([part for part in str(device).strip("[]() ").split(",") if part.strip()]))
+
+
+def for_ranks(train: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments as each rank gets them: "cpu,cpu" (two ranks, no GPU) is "cpu" to Ultralytics."""
+    words = {word.strip() for word in str(train.get("device")).split(",")}
+    return {**train, "device": "cpu"} if words == {"cpu"} else train
 
 
 def worker_argv(layout: RunLayout, attempt: Attempt) -> list[str]:

@@ -1,0 +1,79 @@
+"""Real trainings of a real YOLO on drawn shapes: killed, stopped, resumed; nothing is left, they finish."""
+
+from __future__ import annotations
+
+import random
+import signal
+
+import pytest
+
+from nantui.demo.dataset import write_dataset
+from nantui.run.results import current, read_results
+from nantui.supervise.client import create_run
+from nantui.supervise.config import Patience
+from nantui.supervise.processes import send
+from tests.supervise import stub_run
+from tests.supervise.stub_run import StubRun, eventually
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.fixture
+def train(tmp_path, shapes, monkeypatch, own_home):
+    """Start a real training; yields a function of the arguments that differ."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(stub_run, "PATIENCE_S", 180.0)
+    patience = f"{{stop_s: 60, tick_s: 0.1, idle_exit_s: 1, other_phase_s: {Patience().other_phase_s}}}"
+    (own_home / "config" / "nantui" / "supervise.yaml").write_text(f"patience: {patience}\n")
+    made = []
+
+    def start(**changes):
+        arguments = {
+            "model": "yolov8n.yaml", "data": str(shapes), "imgsz": 64, "batch": 8, "epochs": 3,
+            "device": "cpu", "workers": 1, "plots": False, "save_period": 1,
+            "project": str(tmp_path / "runs"), "name": "real",
+        }  # fmt: skip
+        made.append(StubRun(create_run({**arguments, **changes})))
+        return made[-1]
+
+    yield start
+    for run in made:
+        for ref in run.members():
+            send(ref, signal.SIGKILL)
+
+
+def test_killed_at_random_stopped_and_resumed_it_still_finishes_every_epoch(train):
+    run = train()
+    eventually(lambda: run.layout.last.is_file(), lambda: str(run.status()))
+    random.Random(5).choice([lambda: None, run.kill_supervisor])()
+    outcome = run.do("stop")
+    assert outcome.ok, outcome.text
+    assert run.members() == []
+    assert run.status().state == "stopped"
+    assert run.do("resume").ok
+    run.await_state("running")
+    for ref in run.members():
+        send(ref, signal.SIGKILL)
+    run.await_state("failed")
+    outcome = run.do("resume", set={"lr0": 0.0007})
+    assert outcome.ok, outcome.text
+    run.await_state("finished")
+    rows = current(read_results(run.layout.results_csv))
+    assert [row.epoch for row in rows] == [1, 2, 3]
+    effect = [entry for entry in run.journal() if entry["kind"] == "in_effect"][-1]
+    assert effect["values"]["lr0"] == 0.0007 and effect["differences"] == []
+
+
+def test_two_ranks_agree_on_one_step_to_stop(train):
+    run = train(device="cpu,cpu", epochs=50)
+    run.await_state("running")
+    assert len(run.status().pids) == 3, "torchrun and two ranks"
+    outcome = run.do("stop")
+    assert outcome.ok, outcome.text
+    assert "killed" not in run.status().text
+    exits = [run.layout.exit(1, rank).read_text() for rank in (0, 1)]
+    assert all('"stopped"' in text for text in exits)
+    assert run.members() == []
