@@ -21,10 +21,10 @@ from nantui.errors import UserError
 from nantui.training import touchpoints
 
 ON_BATCH = frozenset(
-    ("nan_pixel", "inf_pixel", "nan_label", "nan_weight", "batchnorm_nan")
+    ("nan_pixel", "inf_pixel", "nan_label", "nan_weight", "nan_ema", "batchnorm_nan")
     + ("slow_step", "out_of_memory", "exception", "kill")
 )
-ON_LOSS = {"nan_loss": float("nan"), "inf_loss": float("inf"), "loss_spike": 1e4, "zero_loss": 0.0}
+ON_LOSS = {"nan_loss": float("nan"), "inf_loss": float("inf"), "loss_spike": 1e6, "zero_loss": 0.0}
 ON_GRADIENT = {"nan_gradient": float("nan"), "inf_gradient": float("inf")}
 KINDS = ON_BATCH | set(ON_LOSS) | set(ON_GRADIENT) | {"save_failure"}
 
@@ -99,6 +99,8 @@ def _spoil_batch(fault: Fault, trainer: Any, batch: dict[str, Any]) -> None:
     elif kind == "nan_weight":
         with torch.no_grad():
             next(p for p in model.parameters() if p.requires_grad).view(-1)[0] = float("nan")
+    elif kind == "nan_ema":
+        next(iter(trainer.ema.ema.parameters())).view(-1)[0] = float("nan")
     elif kind == "batchnorm_nan":
         for buffer in touchpoints.normalization_buffers(model):
             if buffer.is_floating_point():

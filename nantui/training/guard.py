@@ -37,6 +37,7 @@ class Guard:
         self._batch_index = 0
         self.seen: Look | None = None
         self.skipped = False
+        self._void_reason = ""
         self._last_loss = 0.0
         self._steps_taken = 0
 
@@ -59,6 +60,7 @@ class Guard:
         """Note that a batch begins."""
         self._batch_index += 1
         self._in_batch = True
+        self.session.recorder.batch_begins()
         self.seen, self.skipped = None, False
         self.session.progress.epoch, self.session.progress.step = self.epoch, self._batch_index
 
@@ -83,17 +85,18 @@ class Guard:
         if self.seen is None:
             self.seen, _ = self._see(None)
             if self.options.watches and self._judge(self.seen):
-                self._void = True
+                self._void, self._void_reason = True, self.reason(self.seen)
                 self.statistics.restore()
         seen = self.seen
         self._keep_loss_finite(seen)
         self._in_batch = False
+        self.session.recorder.batch_ends()
         return seen
 
     def reason(self, seen: Look) -> str:
         """Return the kind of incident that a batch shows, for its row of telemetry; empty for none."""
         kind = kind_of(seen) if self.options.watches else None
-        return kind or ""
+        return kind or (self._void_reason if self.skipped else "")
 
     def _clip(self) -> torch.Tensor:
         """Unscale and clip as Ultralytics does, with the limit as a setting; returns the norm before."""
@@ -134,9 +137,10 @@ class Guard:
         names, losses = touchpoints.loss_items(trainer)
         snapshot = self.statistics.snapshot()
         peak = self.statistics.peak(snapshot)
+        targets = touchpoints.target_peak(self.casebook.batch, peak)
         scale = touchpoints.loss_scale(trainer)
         stop = self.session.recorder.stop_requested.is_set()
-        self.seen = look(names, losses, trainer.loss, peak, norm, scale, stop)
+        self.seen = look(names, losses, trainer.loss, peak, targets, norm, scale, stop)
         return self.seen, snapshot
 
     def _judge(self, seen: Look) -> bool:
@@ -155,10 +159,12 @@ class Guard:
     def _report(self, seen: Look, place: tuple[int, int]) -> None:
         """Raises Diverged."""
         kind = kind_of(seen)
+        if seen.bad_targets and kind is None:
+            self.judge.bad_targets(self.casebook.evidence(seen))
         if kind is None:
             if not seen.bad and not self._void:
                 self.judge.healthy_batch(seen, *place)
-        elif self.judge.is_news(kind):
+        elif self.judge.is_news(kind) and not (self._void and kind == "nan_gradient"):
             self.judge.bad_batch(kind, *place, self.casebook.evidence(seen))
             self._check_weights(place)
 

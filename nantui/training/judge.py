@@ -58,8 +58,8 @@ class Judge:
         self._skips = Skips(options.max_consecutive_skips, options.skip_window, options.max_skip_share)
         self._explosion = Explosion(options.loss_limit, options.loss_patience)
         self._trends = {
-            "loss_climbing": Trend(options.loss_limit),
-            "gradient_climbing": Trend(options.loss_limit),
+            "loss_climbing": Trend(options.loss_limit / 2),
+            "gradient_climbing": Trend(options.loss_limit / 2),
         }
         self._batches = 0
         self._first_warning: int | None = None
@@ -125,6 +125,10 @@ class Judge:
             usual = self._explosion.seen.typical
             why = f"{loss:.4g} where {usual:.4g} was usual, for {self._explosion.in_a_row} steps"
             self.end("loss_exploded", epoch, step, why, {"loss": loss, "score": score})
+
+    def bad_targets(self, evidence: dict[str, Any]) -> None:
+        """Warn of labels that are not finite though the loss is: Ultralytics' assigner passes over them."""
+        self._warn("nan_label", "labels of this batch are not finite; the loss passed over them", **evidence)
 
     def _watch_trend(self, kind: str, name: str, value: float) -> None:
         """Warn of a value far outside its running distribution, and remember since when."""

@@ -21,7 +21,7 @@ class Look:
 
     `losses` are this rank's, `loss` the largest sum of losses on any rank (finite), `norm` the gradient
     norm before clipping or None for a batch without an optimizer step, `scale` the loss scale or None.
-    The three `bad_…` and `asked_to_stop` are the same on every rank; `mine` tells whether this rank's own
+    The `bad_…` and `asked_to_stop` are the same on every rank; `mine` tells whether this rank's own
     batch was bad.
     """
 
@@ -33,6 +33,7 @@ class Look:
     bad_loss: bool
     bad_norm: bool
     bad_buffers: bool
+    bad_targets: bool
     asked_to_stop: bool
     mine: bool
 
@@ -51,12 +52,13 @@ def look(
     losses: torch.Tensor,
     total: torch.Tensor,
     peak: torch.Tensor,
+    targets: torch.Tensor,
     norm: torch.Tensor | None,
     scale: torch.Tensor | None,
     stop: bool,
 ) -> Look:
     """Read the batch. `losses` is a vector, all others 0-dim, on one device. Every rank must call it."""
-    scalars = [total.detach().float(), peak, *(x.float() for x in (norm, scale) if x is not None)]
+    scalars = [total.detach().float(), peak, targets, *(x.float() for x in (norm, scale) if x is not None)]
     probe = torch.cat([losses, torch.stack([scalar.reshape(()) for scalar in scalars])])
     if not ranks.together():
         values = probe.tolist()
@@ -82,7 +84,7 @@ def _look(
     stop: bool,
 ) -> Look:
     count = len(names)
-    norm_at, scale_at = count + 2, count + 2 + has_norm
+    norm_at, scale_at = count + 3, count + 3 + has_norm
     return Look(
         names=names,
         losses=tuple(values[:count]),
@@ -92,6 +94,13 @@ def _look(
         bad_loss=any(flags[: count + 1]),
         bad_norm=has_norm and flags[norm_at] > 0,
         bad_buffers=flags[count + 1] > 0,
+        bad_targets=flags[count + 2] > 0,
         asked_to_stop=stop,
-        mine=not all(math.isfinite(value) for value in values),
+        mine=_mine(values, norm_at if has_norm else None, any(flags[: count + 1])),
     )
+
+
+def _mine(values: list[float], norm_at: int | None, loss_explains: bool) -> bool:
+    """Tell whether this rank's own batch is bad: after the all-reduce one bad loss spoils everybody's norm."""
+    own = [value for at, value in enumerate(values) if at != norm_at or not loss_explains]
+    return not all(math.isfinite(value) for value in own)

@@ -24,6 +24,8 @@ def together() -> bool:
 
 def set_up_cpu() -> None:
     """Join the other ranks over gloo, for training on the CPU. Raises RuntimeError when they do not come."""
+    if distributed.is_initialized():
+        return
     distributed.init_process_group("gloo", rank=rank(), world_size=world_size(), timeout=TIMEOUT)
 
 
@@ -54,6 +56,12 @@ def gather(mine: Any) -> list[Any]:
     reports: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(reports, mine)
     return reports
+
+
+def leave() -> None:
+    """Take leave of the other ranks in good order, at the very end of a process."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def wait_for_all(device: torch.device) -> None:

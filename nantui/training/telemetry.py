@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 import os
 import queue
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from nantui.run.steps import header
 MOST_WAITING = 8192
 ROWS_WAITING = 4096
 LOOK_EVERY = 0.25
+STALLED_AFTER = 120.0  # seconds inside one batch; the supervisor decides what to do about it
 Row = tuple[Any, ...]
 
 
@@ -38,6 +41,8 @@ class Recorder:
         self._events, self._steps, self._stop_request = events, steps, stop_request
         self._queue: queue.Queue[tuple[str, Any] | None] = queue.Queue(MOST_WAITING)
         self._reported = 0
+        self._batch_since: float | None = None
+        self._main_thread = threading.get_ident()
         self._loss_names: tuple[str, ...] | None = None
         self._memory = (math.nan, math.nan)
         self._thread = threading.Thread(target=self._run, name="nantui-telemetry", daemon=True)
@@ -57,6 +62,14 @@ class Recorder:
             self.dropped += 1
             return
         self._put("row", (loss_names, before, tuple(losses), after))
+
+    def batch_begins(self) -> None:
+        """Start the watch over one batch: one that does not end is reported, with where it hangs."""
+        self._batch_since = time.monotonic()
+
+    def batch_ends(self) -> None:
+        """End the watch."""
+        self._batch_since = None
 
     def close(self, timeout: float = 10.0) -> None:
         """Write what waits and end the thread; give up after `timeout` seconds on a disk that hangs."""
@@ -100,6 +113,20 @@ class Recorder:
             self.stop_requested.set()
         if self.memory is not None:
             self._memory = self.memory()
+        since = self._batch_since
+        if since is not None and time.monotonic() - since > STALLED_AFTER:
+            self._batch_since = None
+            self._report_stall(time.monotonic() - since)
+
+    def _report_stall(self, seconds: float) -> None:
+        """Say where the training thread hangs: in a collective it waits for another rank."""
+        frame = sys._current_frames().get(self._main_thread)
+        stack = [
+            f"{f.name} ({Path(f.filename).name}:{f.lineno})" for f in traceback.extract_stack(frame)[-8:]
+        ]
+        text = f"rank {self.rank} has been in one batch for {seconds:.0f} s, in {stack[-1] if stack else '?'}"
+        evidence = {"seconds": seconds, "stack": stack}
+        self.event("warning", warning="stalled", epoch=None, step=None, text=text, evidence=evidence)
 
     def _write(self, batch: list[tuple[str, Any]]) -> None:
         events = "".join(payload for what, payload in batch if what == "event")

@@ -168,6 +168,15 @@ def _direction_size(state: dict[str, Any], orthogonal: bool) -> float:
     )
 
 
+def target_peak(batch: dict[str, Any], like: torch.Tensor) -> torch.Tensor:
+    """Return the largest magnitude among boxes and keypoints as a 0-dim tensor: NaN or Inf when one is."""
+    targets = [
+        batch[name].flatten() for name in ("bboxes", "keypoints") if isinstance(batch.get(name), torch.Tensor)
+    ]
+    every = torch.cat(targets).float() if targets else like.new_zeros(1)
+    return torch.linalg.vector_norm(every, ord=float("inf")) if every.numel() else like.new_zeros(())
+
+
 def memory_gb(device: torch.device) -> tuple[float, float]:
     """Return GB of GPU memory reserved and its peak, on the CPU the process' resident memory and its peak."""
     if device.type == "cuda":

@@ -10,9 +10,10 @@ import math
 from collections import deque
 from statistics import median
 
-ENOUGH = 30  # steps before a distribution is trusted
+A_FEW, ENOUGH = 3, 30  # steps before a distribution tells anything, and before it is trusted
 WINDOW = 200
 SPREAD_FLOOR = 0.15  # in log units: a run whose loss hardly moves must not become a tripwire
+EARLY_FLOOR = 0.5  # while little was seen, only a jump by orders of magnitude counts
 
 
 class Skips:
@@ -45,11 +46,12 @@ class Distribution:
 
     def score(self, value: float) -> float:
         """Return how many spreads `value` lies above the median; 0.0 while too little was seen."""
-        if len(self._logs) < ENOUGH or not value > 0:
+        if len(self._logs) < A_FEW or not value > 0:
             return 0.0
+        floor = SPREAD_FLOOR if len(self._logs) >= ENOUGH else EARLY_FLOOR
         middle = median(self._logs)
         spread = 1.4826 * median(abs(log - middle) for log in self._logs)
-        return (math.log(value) - middle) / max(spread, SPREAD_FLOOR)
+        return (math.log(value) - middle) / max(spread, floor)
 
     def add(self, value: float) -> None:
         """Take a value into the distribution; values that are not positive and finite stay out."""
@@ -65,8 +67,8 @@ class Distribution:
 class Trend:
     """Early warning: a quantity climbing far out of its running distribution, before anything is NaN.
 
-    One step beyond `limit`, or three of five beyond half of it, raise a warning; the next one only after
-    the quantity has been back in its range for a while.
+    One step beyond `limit`, or three of five beyond two thirds of it, raise a warning; the next one only
+    after the quantity has been back in its range for a while.
     """
 
     CALM = 20
@@ -82,7 +84,7 @@ class Trend:
         score = self.seen.score(value)
         self.seen.add(value)
         self._recent.append(score)
-        high = score > self._limit or sum(past > self._limit / 2 for past in self._recent) >= 3
+        high = score > self._limit or sum(past > self._limit * 2 / 3 for past in self._recent) >= 3
         was_calm = self._calm >= self.CALM
         self._calm = 0 if high else self._calm + 1
         return score if high and was_calm else None

@@ -91,14 +91,12 @@ def _refuse_to_overwrite(session: Session) -> None:
 def _leave_together() -> None:
     """Wait for the other ranks: torchrun kills those that remain once one has left with an exit code."""
     import torch
-    from torch import distributed
 
     from nantui.training import ranks
 
     if ranks.together():
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
         ranks.wait_for_all(device or torch.device("cpu"))
-        distributed.destroy_process_group()
 
 
 def _one_line(error: BaseException) -> str:
@@ -108,7 +106,12 @@ def _one_line(error: BaseException) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        code = main(sys.argv[1:])
+        if "torch" in sys.modules:
+            from nantui.training.ranks import leave
+
+            leave()
+        sys.exit(code)
     except UserError as error:
         print(f"nantui: {error}", file=sys.stderr)
         sys.exit(error.status)

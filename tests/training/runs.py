@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -50,17 +51,23 @@ def draw_data_set(root: Path, images: int = 32, size: int = 64) -> Path:
     return data
 
 
-def tiny_model(directory: Path) -> Path:
-    """Write a YOLOv8 a quarter as wide as yolov8n; returns its YAML."""
-    import ultralytics
-    import yaml
+LAYERS = """
+nc: 3
+backbone:
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, C2f, [16, True]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, C2f, [32, True]]
+head:
+  - [[4], 1, HEAD]
+"""
 
-    source = Path(ultralytics.__file__).parent / "cfg/models/v8/yolov8.yaml"
-    model = yaml.safe_load(source.read_text())
-    del model["scales"]
-    model.update(depth_multiple=0.33, width_multiple=0.0625)
-    path = directory / "tiny.yaml"
-    path.write_text(yaml.safe_dump(model))
+
+def tiny_model(directory: Path, head: str = "Detect, [nc]", name: str = "tiny") -> Path:
+    """Write a model of six layers with YOLO's own modules; returns its YAML."""
+    path = directory / f"{name}.yaml"
+    path.write_text(LAYERS.replace("HEAD", head))
     return path
 
 
@@ -134,8 +141,8 @@ class Trainings:
         self.data, self.model = data, model
         self.common: dict[str, Any] = {
             "model": str(model), "data": str(data), "epochs": 3, "imgsz": 64, "batch": 8, "nbs": 8,
-            "device": "cpu", "plots": False, "workers": 0, "seed": 0, "optimizer": "SGD", "lr0": 0.001, "warmup_epochs": 0.0,
-            "mosaic": 0.0,
+            "device": "cpu", "plots": False, "workers": 0, "seed": 0, "optimizer": "SGD", "lr0": 0.001,
+            "warmup_epochs": 0.0, "mosaic": 0.0, "val": True,
         }  # fmt: skip
 
     def __call__(
@@ -153,3 +160,25 @@ def tensors_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     model = checkpoint["ema"] if checkpoint.get("ema") is not None else checkpoint["model"]
     state: dict[str, Any] = model.state_dict()
     return state
+
+
+def on_two_ranks(cases: list[dict[str, Any]], place: Path, timeout: float = 240.0) -> subprocess.Popen[bytes]:
+    """Run attempts on two gloo ranks, in one launch; returns the ended torchrun process."""
+    place.mkdir(parents=True, exist_ok=True)
+    request = place / "cases.json"
+    request.write_text(json.dumps(cases))
+    script = Path(__file__).with_name("two_ranks.py")
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*argv, str(script), str(request)], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait(60)
+        raise AssertionError(f"hung: {(place / 'log').read_text()[-3000:]}") from None
+    return process
