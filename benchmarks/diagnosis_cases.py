@@ -256,7 +256,7 @@ def _zero_by_zero(batch: int) -> Callable[[Any, int], Any]:
 
 
 def _enlarge(factor: float) -> Callable[[Any], None]:
-    """Return a callback that enlarges a BatchNorm's weight and the convolution after it, by `factor` in all."""
+    """Return a callback that enlarges a BatchNorm's weight and the convolution after it."""
 
     def install(trainer: Any) -> None:
         import torch

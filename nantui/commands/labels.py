@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--undo-quarantine", action="store_true", help="take the last change of that list back"
     )
+    parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        metavar="IMAGE",
+        help="put these images on the run's quarantine list",
+    )
     parser.add_argument("--csv", action="store_true", help="all findings as CSV on stdout")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes that read; default: one a processor")
     common.add_reader(parser)
@@ -45,10 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
     layout = _run_of(arguments)
     if arguments.undo_quarantine:
         return _undo(arguments, layout)
+    if arguments.leave_out:
+        _quarantine(arguments, layout, arguments.leave_out)
+        return 0
     report = _check(arguments, _settings(layout))
     _show(arguments, report)
     if arguments.quarantine:
-        _quarantine(arguments, layout, report)
+        _quarantine(arguments, layout, report.faulty_images())
     return NO if report.errors else 0
 
 
@@ -60,7 +71,7 @@ def _run_of(arguments: argparse.Namespace) -> RunLayout | None:
     layout = RunLayout(path.resolve())
     if path.is_dir() and layout.looks_like_run():
         return layout
-    if arguments.quarantine or arguments.undo_quarantine:
+    if arguments.quarantine or arguments.undo_quarantine or arguments.leave_out:
         raise UserError("the quarantine list belongs to a run; name it: --run RUN", USAGE)
     return None
 
@@ -119,12 +130,12 @@ def _show(arguments: argparse.Namespace, report: Any) -> None:
             print(common.printable(line))
 
 
-def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, report: Any) -> None:
+def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty: list[str]) -> None:
     from nantui.diagnosis.quarantine import quarantine_add, quarantined
 
     common.refuse_read_only(arguments)
     assert layout is not None
-    images = sorted(set(report.faulty_images()) - set(quarantined(layout)))
+    images = sorted(set(map(os.path.abspath, faulty)) - set(quarantined(layout)))
     if not images:
         common.say("quarantine: nothing to add")
     elif arguments.dry_run:

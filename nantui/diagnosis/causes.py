@@ -1,90 +1,118 @@
-"""The causes that a run can fail from, how likely each is beforehand, and how evidence moves them.
+"""Why it happened: from a run's files to ranked causes, each with its evidence, and what helps.
 
-The recovery guide's 70 / 15 / 10 / 5 % are the prior of its four causes; three more that evidence can show
-share five hundredths, taken from all four alike. Each piece of evidence multiplies the odds of causes by a
-written ratio; the result is a probability that a person can follow and disagree with.
+Prior odds, written likelihood ratios and the posterior are all in the result, so that a person can
+disagree; what could not be measured is listed as unknown, and no claim is made from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-EXPLOSION, RATE, DATA, FP16 = "gradient_explosion", "learning_rate", "data", "fp16_overflow"
-CHECKPOINT, SINGULAR, HARDWARE = "contaminated_checkpoint", "singular_loss", "hardware"
-
-TITLES = {
-    EXPLOSION: "gradient explosion",
-    RATE: "learning rate too high",
-    DATA: "data or augmentation anomaly",
-    FP16: "fp16 overflow under AMP",
-    CHECKPOINT: "a contaminated checkpoint was resumed",
-    SINGULAR: "a numerically singular loss",
-    HARDWARE: "hardware or a transient fault",
-}
-GUIDE = {EXPLOSION: 0.70, RATE: 0.15, DATA: 0.10, FP16: 0.05}
-BESIDE = {CHECKPOINT: 0.02, SINGULAR: 0.02, HARDWARE: 0.01}
-PRIOR = {**{name: share * (1 - sum(BESIDE.values())) for name, share in GUIDE.items()}, **BESIDE}
+from nantui.diagnosis import evidence_files
+from nantui.diagnosis.advice import Advice, advise
+from nantui.diagnosis.evidence import all_evidence
+from nantui.diagnosis.facts import Facts, gather
+from nantui.diagnosis.odds import Evidence, Ranked, rank
+from nantui.run.discovery import require_run
+from nantui.run.journal import Entry
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """One observation.
+class Diagnosis:
+    """The outcome: `incident` that the trouble began with, `causes` most probable first, `unknown` in words.
 
-    `ratios`: how many times likelier it is if that cause is the right one than it is on the whole; a cause
-    that is not named is not moved. `source` says where it was read, `text` what was seen, with numbers.
+    `replay` says whether repeating the epoch could tell more: nantui did not watch, or saw no autopsy.
     """
 
-    name: str
-    text: str
-    source: str
-    ratios: Mapping[str, float] = field(default_factory=dict)
+    run: Path
+    watched: bool
+    incident: Entry | None = None
+    causes: Sequence[Ranked] = ()
+    advice: Sequence[Advice] = ()
+    unknown: Sequence[str] = ()
+    replay: bool = False
+    incidents: int = 0
+    facts: Facts | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the evidence as it stands in `nantui diagnose --json`."""
-        return {"name": self.name, "text": self.text, "source": self.source, "ratios": dict(self.ratios)}
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One cause with its probability before and after the evidence, and the evidence that moved it."""
-
-    cause: str
-    prior: float
-    probability: float
-    evidence: tuple[Evidence, ...]
-
-    @property
-    def title(self) -> str:
-        """Return its name for people."""
-        return TITLES[self.cause]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the cause as it stands in `nantui diagnose --json`."""
-        moved = [
-            {"text": item.text, "source": item.source, "ratio": item.ratios[self.cause]}
-            for item in self.evidence
-        ]
+        """Return the document of `nantui diagnose --json`."""
         return {
-            "cause": self.cause,
-            "title": self.title,
-            "prior": round(self.prior, 4),
-            "probability": round(self.probability, 4),
-            "evidence": moved,
+            "run": str(self.run),
+            "watched": self.watched,
+            "incident": self.incident,
+            "incidents": self.incidents,
+            "causes": [cause.to_json() for cause in self.causes],
+            "advice": [advice.to_json() for advice in self.advice],
+            "unknown": list(self.unknown),
+            "replay": self.replay,
         }
 
 
-def rank(evidence: Iterable[Evidence]) -> list[Ranked]:
-    """Return all causes, the most probable first, after `evidence`, whose pieces count as independent."""
-    pieces = list(evidence)
-    weights = dict(PRIOR)
-    for piece in pieces:
-        for cause, ratio in piece.ratios.items():
-            weights[cause] *= ratio
-    whole = sum(weights.values())
-    ranked = [
-        Ranked(cause, PRIOR[cause], weight / whole, tuple(p for p in pieces if p.ratios.get(cause, 1) != 1))
-        for cause, weight in weights.items()
-    ]
-    return sorted(ranked, key=lambda item: -item.probability)
+def diagnose(
+    run: Path, *, labels: bool = True, costs: bool = True, more: Sequence[Evidence] = ()
+) -> Diagnosis:
+    """Return why the run's last trouble happened.
+
+    `labels` checks its labels, `costs` plans the remedies, `more` is evidence from elsewhere.
+    Raises UserError when `run` is no run. Reads only.
+    """
+    layout = require_run(Path(run))
+    facts = gather(layout)
+    sign = facts.first or _sign_of_results(facts)
+    if sign is None:
+        return Diagnosis(layout.run, facts.watched, unknown=_nothing_known(facts), facts=facts)
+    pieces = [*all_evidence(facts), *more]
+    unknown = list(missing(facts))
+    for asked in (evidence_files.checkpoint, *((evidence_files.labels,) if labels else ())):
+        found, not_known = asked(facts)
+        pieces += found
+        unknown += [not_known] if not_known else []
+    ranked = rank(pieces)
+    return Diagnosis(
+        layout.run,
+        facts.watched,
+        sign,
+        ranked,
+        advise(facts, ranked) if costs else (),
+        unknown,
+        replay=facts.autopsy is None,
+        incidents=len(facts.incidents),
+        facts=facts,
+    )
+
+
+def missing(facts: Facts) -> list[str]:
+    """Return what was not measured and therefore says nothing."""
+    gaps = []
+    if not facts.watched:
+        gaps.append(
+            "nantui did not watch this run: gradient norms, loss scale and the guilty batch were not seen"
+        )
+    elif not facts.before:
+        gaps.append("no step was recorded before it: whether anything climbed is not known")
+    if facts.watched and facts.autopsy is None:
+        gaps.append("there was no autopsy: weights and batch were not looked at while they were in memory")
+    if not facts.in_effect:
+        gaps.append("the settings in effect were not reported; those asked for are taken instead")
+    return gaps
+
+
+def _sign_of_results(facts: Facts) -> Entry | None:
+    """Return the first bad epoch of results.csv in the form of an incident, where nobody watched."""
+    bad = next((row for row in facts.results if not row.finite), None)
+    if bad is None or facts.watched:
+        return None
+    where = ", ".join(
+        name for name, value in bad.values.items() if value != value or abs(value) == float("inf")
+    )
+    text = f"not finite in results.csv: {where}"
+    return {"kind": "incident", "incident": "nan_results", "epoch": bad.epoch, "step": None, "text": text}
+
+
+def _nothing_known(facts: Facts) -> list[str]:
+    if facts.watched:
+        return []
+    return ["nantui did not watch this run; results.csv shows no NaN, which is all that can be said"]

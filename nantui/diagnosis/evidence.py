@@ -13,18 +13,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nantui.diagnosis.causes import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
 from nantui.diagnosis.evidence_autopsy import from_autopsy
 from nantui.diagnosis.evidence_history import from_history
 from nantui.diagnosis.facts import Facts
+from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
 
 USUAL_RATE = {"SGD": 0.01, "MuSGD": 0.01}
 USUAL_RATE_OF_ADAM = 0.001
 """Rates that Ultralytics (SGD: default.yaml's lr0) and PyTorch (Adam and its kin) start from."""
 USUAL_GAIN = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 STRONG = {
-    "mixup": 0.1, "copy_paste": 0.1, "cutmix": 0.1, "hsv_h": 0.02, "hsv_s": 0.8, "hsv_v": 0.5, "degrees": 15.0,
-    "shear": 5.0, "perspective": 0.001,
+    "mixup": 0.1, "copy_paste": 0.1, "cutmix": 0.1, "hsv_h": 0.02, "hsv_s": 0.8, "hsv_v": 0.5,
+    "degrees": 15.0, "shear": 5.0, "perspective": 0.001,
 }  # fmt: skip
 """Augmentation beyond what the recovery guide keeps after a NaN."""
 SOON = 5
@@ -82,7 +82,7 @@ def resolution(facts: Facts) -> Iterator[Evidence]:
     """A larger image size than in the attempts before: the guide's first suspect."""
     now, then = _number(facts.settings.get("imgsz")), _number(facts.earlier_settings.get("imgsz"))
     if now > then:
-        text = f"imgsz went from {then:g} to {now:g}: gradients grow with the area ({(now / then) ** 2:.2g} times)"
+        text = f"imgsz went from {then:g} to {now:g}: gradients grow with the area ({(now / then) ** 2:.2g})"
         yield Evidence("resolution", text, "settings in effect, earlier attempt", {EXPLOSION: 3.0})
 
 
@@ -123,17 +123,18 @@ def recurrence(facts: Facts) -> Iterator[Evidence]:
     yield from _same_image(facts, bad)
     in_a_row = _in_a_row(facts)
     healthy = sum(1 for step in facts.after if not step.reason)
-    if len(bad) == 1 and healthy >= 8 and in_a_row == 1:
+    places = {(incident.get("epoch"), incident.get("step")) for incident in bad}
+    if len(places) == 1 and healthy >= 8 and in_a_row == 1:
         text = f"it happened once; the {healthy} steps recorded after it were healthy"
         ratios = {HARDWARE: 3.0, DATA: 1.5, EXPLOSION: 0.5, RATE: 0.3, SINGULAR: 0.3, CHECKPOINT: 0.05}
         yield Evidence("recurrence", text, "steps.csv", ratios)
     elif in_a_row >= 3:
         text = f"{in_a_row} steps in a row were bad"
         yield Evidence(
-            "recurrence", text, "steps.csv", {HARDWARE: 0.05, DATA: 0.1, SINGULAR: 2.0, CHECKPOINT: 2.0}
+            "recurrence", text, "steps.csv", {HARDWARE: 0.05, DATA: 0.5, SINGULAR: 2.0, CHECKPOINT: 2.0}
         )
-    elif len(bad) >= 2:
-        text = f"it happened {len(bad)} times, with healthy steps between"
+    elif len(places) >= 2:
+        text = f"it happened {len(places)} times, with healthy steps between"
         yield Evidence("recurrence", text, "events", {HARDWARE: 0.1, DATA: 1.5, SINGULAR: 2.0})
 
 

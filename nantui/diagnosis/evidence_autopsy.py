@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from nantui.diagnosis.causes import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
 from nantui.diagnosis.facts import Facts
+from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
 
 USUAL_ACTIVATION = 1e3
 """Outputs of a healthy YOLO stay in the tens; below this, nothing in the forward pass is extreme."""
@@ -34,7 +34,8 @@ Outcome = tuple[str, dict[str, float]]
 
 
 def _broken_data(facts: Facts, measured: Measured) -> Outcome:
-    return "", {DATA: 300.0}
+    # A number in the batch that is not a pixel or a label explains everything that follows from it.
+    return "", {DATA: 2000.0}
 
 
 def _overflow(facts: Facts, measured: Measured) -> Outcome:
@@ -56,7 +57,7 @@ def _explosion(facts: Facts, measured: Measured) -> Outcome:
     if not bad:
         return "", {EXPLOSION: 3.0, RATE: 2.0}
     if _is_nan(measured.get("grad_norm")):
-        # Clipping by a NaN norm makes every gradient NaN before the autopsy can look: their number says nothing.
+        # Clipping by a NaN norm makes every gradient NaN before the autopsy can look.
         more = "the gradient is NaN though the loss and all activations are finite"
         return more, {SINGULAR: 60.0, HARDWARE: 40.0, EXPLOSION: 1.5}
     if len(bad) <= FEW_TENSORS:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from nantui.diagnosis.causes import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
 from nantui.diagnosis.facts import Facts
+from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
 from nantui.run.results import EpochRow
 
 ENOUGH = 8
@@ -50,7 +50,7 @@ def _of_steps(facts: Facts) -> Iterator[Evidence]:
         ratios = {EXPLOSION: 5.0, RATE: 2.5, DATA: 0.5, SINGULAR: 0.3, HARDWARE: 0.3, CHECKPOINT: 0.3}
         yield Evidence("history", text, "steps.csv", ratios)
     elif most < CALM:
-        text = f"gradient norm and loss were calm up to the last step (at most {most:.2g} times their highest before)"
+        text = f"gradient norm and loss were calm up to it (at most {most:.2g} times their highest before)"
         ratios = {EXPLOSION: 0.15, RATE: 0.15, DATA: 2.0, SINGULAR: 2.0, HARDWARE: 2.0}
         yield Evidence("history", text, "steps.csv", ratios)
 

@@ -1,0 +1,103 @@
+"""Why it happened: causes with their evidence, and what helps. Reads only."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nantui.commands import common
+from nantui.errors import NO
+
+SHOWN = 0.01
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui diagnose` takes."""
+    parser.add_argument("run", help="run directory")
+    parser.add_argument("--no-labels", action="store_true", help="do not check the labels (up to 5 s)")
+    parser.add_argument(
+        "--replay", action="store_true", help="repeat the epoch under the guard, beside the run"
+    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="with --replay: keep what it wrote, in DIR")
+    common.add_reader(parser)
+    common.add_changer(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print causes, evidence, what is not known, and advice."""
+    from nantui.diagnosis.causes import diagnose
+
+    if arguments.replay:
+        return _replay(arguments)
+    _show(arguments, diagnose(Path(arguments.run), labels=not arguments.no_labels))
+    return 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    """Repeat the epoch of the trouble, after asking: it takes time and the GPU."""
+    from nantui.diagnosis.replay import plan_replay, replay
+
+    plan = plan_replay(Path(arguments.run))
+    if arguments.dry_run:
+        common.say(f"would {plan.text}")
+        return 0
+    if not common.confirm(arguments, f"{plan.run}: {plan.text}?"):
+        return NO
+    with tempfile.TemporaryDirectory(prefix="nantui-replay-") as folder:
+        _show(arguments, replay(plan, arguments.keep or Path(folder), arguments.python))
+    return 0
+
+
+def _show(arguments: argparse.Namespace, diagnosis: Any) -> None:
+    if arguments.json:
+        common.emit(diagnosis.to_json())
+        return
+    for line in lines(diagnosis):
+        print(common.printable(line))
+
+
+def lines(diagnosis: Any) -> Iterator[str]:
+    """Yield the diagnosis as lines for people."""
+    incident = diagnosis.incident
+    if incident is None:
+        yield f"{diagnosis.run}: no incident is recorded"
+    else:
+        place = f"epoch {incident.get('epoch')}" + (
+            f", step {incident['step']}" if incident.get("step") else ""
+        )
+        yield f"{diagnosis.run}: {incident.get('incident')} in {place}: {incident.get('text', '')}"
+        yield from _causes(diagnosis)
+    if diagnosis.unknown:
+        yield "not known:"
+        yield from (f"  {text}" for text in diagnosis.unknown)
+    yield from _advice(diagnosis)
+    if diagnosis.replay:
+        yield f"to find out more, repeat the epoch under the guard: nantui diagnose {diagnosis.run} --replay"
+
+
+def _causes(diagnosis: Any) -> Iterator[str]:
+    for cause in diagnosis.causes:
+        if cause.probability < SHOWN:
+            continue
+        yield f"{cause.probability:4.0%}  {cause.title} ({cause.prior:.0%} before any evidence)"
+        yield from (f"        {text}" for text in cause.to_json()["evidence"])
+    rest = sum(cause.probability for cause in diagnosis.causes if cause.probability < SHOWN)
+    if rest:
+        yield f"{rest:5.1%} everything else"
+
+
+def _advice(diagnosis: Any) -> Iterator[str]:
+    if diagnosis.advice:
+        yield "what helps:"
+    for advice in diagnosis.advice:
+        what = " ".join(
+            [*([f"--preset {advice.preset}"] if advice.preset else [])]
+            + [f"--set {name}={value}" for name, value in advice.settings.items()]
+        )
+        yield f"  {what + ': ' if what else ''}{advice.why}"
+        yield from (f"      {image}" for image in advice.images)
+        if advice.cost:
+            yield f"      cost: {advice.cost}"

@@ -1,0 +1,165 @@
+"""What helps against each cause, and what it costs this run in time and memory.
+
+Costs come from a rollback that is planned and not carried out: epochs lost, hours left and how much longer
+an epoch takes, from the run's own epoch times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nantui.diagnosis.facts import Facts
+from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Ranked
+from nantui.errors import UserError
+from nantui.settings.effective import number
+from nantui.settings.memory import Measured, predict
+
+WORTH_ADVICE = 0.1
+MOST = 3
+"""Causes that are given advice, when they are at least this probable."""
+CLIP_ROOM = 2.0
+"""A clip value of twice what healthy steps reached leaves them alone and stops the others."""
+FALLBACK_CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One remedy: a preset (empty where none applies), settings beside it, images to leave out, and why.
+
+    `cost` is in words; `numbers` holds what it was made of (hours, factor, GB), absent where not measured.
+    """
+
+    cause: str
+    why: str
+    preset: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+    cost: str = ""
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the advice as it stands in `nantui diagnose --json`."""
+        return asdict(self)
+
+
+def advise(facts: Facts, ranked: Sequence[Ranked]) -> list[Advice]:
+    """Return remedies for the most probable causes, the first for the likeliest, with their costs."""
+    likely = [cause for cause in ranked[:MOST] if cause.probability >= WORTH_ADVICE]
+    found = [advice for cause in likely for advice in _REMEDIES[cause.cause](facts)]
+    return [with_cost(facts, advice) for advice in found]
+
+
+def _explosion(facts: Facts) -> Iterator[Advice]:
+    clip = clip_value(facts)
+    why = f"a lower rate and smaller gains; gradients clipped at {clip:g}, where healthy steps are left alone"
+    yield Advice(EXPLOSION, why, "recover", {"grad_clip": clip})
+
+
+def _rate(facts: Facts) -> Iterator[Advice]:
+    yield Advice(RATE, "a learning rate at which no step moves the weights by their own size", "gentle-lr")
+
+
+def _data(facts: Facts) -> Iterator[Advice]:
+    images = blamed_images(facts)
+    if images:
+        why = f"leave {len(images)} named image(s) out: nantui labels RUN --leave-out IMAGE"
+        yield Advice(DATA, why, images=images)
+    else:
+        yield Advice(DATA, "look for the images: nantui labels RUN --images, then again with --quarantine")
+    if any(number(facts.settings.get(name)) > 0 for name in ("mixup", "copy_paste")):
+        yield Advice(DATA, "weaker augmentation, as the guide keeps it after a NaN", "nan-safe")
+
+
+def _fp16(facts: Facts) -> Iterator[Advice]:
+    yield Advice(
+        FP16,
+        "bfloat16 has fp32's range: nothing overflows, and it costs little time",
+        "bf16",
+    )
+    why = "where the GPU has no bfloat16: fp32, which is slower and takes about twice the memory"
+    yield Advice(FP16, why, settings={"amp": False})
+
+
+def _checkpoint(facts: Facts) -> Iterator[Advice]:
+    yield Advice(CHECKPOINT, "go back to an older, clean checkpoint: nantui recover RUN; settings can stay")
+
+
+def _singular(facts: Facts) -> Iterator[Advice]:
+    why = "no setting mends it: look for a division, logarithm or root of zero in the loss; add an epsilon"
+    yield Advice(SINGULAR, why)
+
+
+def _hardware(facts: Facts) -> Iterator[Advice]:
+    why = "the step was skipped; if it comes back, test the GPU's memory (nvidia-smi -q -d ECC)"
+    yield Advice(HARDWARE, why)
+
+
+_REMEDIES = {
+    EXPLOSION: _explosion, RATE: _rate, DATA: _data, FP16: _fp16, CHECKPOINT: _checkpoint,
+    SINGULAR: _singular, HARDWARE: _hardware,
+}  # fmt: skip
+
+
+def clip_value(facts: Facts) -> float:
+    """Return a clip value from the healthy steps' gradient norms, never above what is in effect."""
+    norms = sorted(norm for step in facts.before if math.isfinite(norm := step.value("grad_norm")))
+    usual = CLIP_ROOM * norms[int(0.9 * (len(norms) - 1))] if norms else FALLBACK_CLIP
+    now = number(facts.settings.get("grad_clip"))
+    most = now if now > 0 else FALLBACK_CLIP
+    return float(f"{min(usual, most):.2g}")
+
+
+def blamed_images(facts: Facts) -> tuple[str, ...]:
+    """Return the images that the autopsies of the trouble name alone (a mosaic has several candidates)."""
+    measured: Mapping[str, Any] = (facts.autopsy or {}).get("evidence") or {}
+    named = (image.get("files") or [] for image in measured.get("images") or [])
+    return tuple(dict.fromkeys(str(files[0]) for files in named if len(files) == 1))
+
+
+def with_cost(facts: Facts, advice: Advice) -> Advice:
+    """Return the advice with what it would cost this run."""
+    from nantui.recovery.plan import make_plan
+
+    presets = (advice.preset,) if advice.preset else ()
+    try:
+        plan = make_plan(facts.layout.run, settings=advice.settings, presets=presets)
+    except UserError as error:
+        return _with(advice, f"cost not known: {error}", {})
+    costs = plan.costs
+    numbers = {
+        "epochs_lost": float(costs.epochs_lost), "hours_lost": costs.hours_lost,
+        "hours_remaining": costs.hours_remaining, "time_factor": costs.factor,
+        "memory_gb": _memory(facts, plan.in_effect, plan.settings),
+    }  # fmt: skip
+    return _with(advice, _in_words(costs.lost_text, numbers), numbers)
+
+
+def _with(advice: Advice, cost: str, numbers: dict[str, float]) -> Advice:
+    known = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    return Advice(advice.cause, advice.why, advice.preset, advice.settings, advice.images, cost, known)
+
+
+def _in_words(lost: str, numbers: Mapping[str, float]) -> str:
+    parts = [f"epochs lost: {lost}"]
+    if math.isfinite(numbers["hours_remaining"]):
+        parts.append(f"{numbers['hours_remaining']:.2g} hours left to train")
+    if abs(numbers["time_factor"] - 1) > 0.01:
+        parts.append(f"an epoch takes {numbers['time_factor']:.2f} times as long")
+    if math.isfinite(numbers["memory_gb"]):
+        parts.append(f"{numbers['memory_gb']:.3g} GB of memory")
+    return ", ".join(parts)
+
+
+def _memory(facts: Facts, now: Mapping[str, Any], changes: Any) -> float:
+    """Return the GB that the changed settings would need, from this run's own peak, or NaN."""
+    from nantui.settings.diff import changed
+
+    peaks = [
+        peak for step in (*facts.before, *facts.after) if math.isfinite(peak := step.value("mem_peak_gb"))
+    ]
+    if not peaks:
+        return math.nan
+    return predict(Measured(max(peaks), math.nan), now, {**now, **changed(changes)})

@@ -1,0 +1,117 @@
+"""The replay: for a run that nobody watched, see the trouble happen again with the guard looking.
+
+The last clean checkpoint is trained on in a helper process and a directory of its own, up to the epoch of
+the trouble. Batches come in another order than then, so that it may not happen again; that says something
+too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nantui.diagnosis.causes import Diagnosis, diagnose
+from nantui.diagnosis.odds import CHECKPOINT, HARDWARE, SINGULAR, Evidence
+from nantui.errors import FAILED, NO, UserError
+from nantui.recovery.plan import Plan, make_plan
+from nantui.recovery.writers import living_writers
+from nantui.run.attempts import DIVERGED, STOPPED, RankExit, read_exits
+from nantui.run.files import write_json
+from nantui.run.layout import RunLayout
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What is to be repeated: from `checkpoint`, whose work ends with epoch `done`, to epoch `until`."""
+
+    run: Path
+    checkpoint: Path
+    done: int
+    until: int
+    train: dict[str, Any]
+    hours: float
+
+    @property
+    def text(self) -> str:
+        """Return what will be done, in one line."""
+        epochs = (
+            f"epoch {self.until}"
+            if self.until == self.done + 1
+            else f"epochs {self.done + 1} to {self.until}"
+        )
+        time = f", about {self.hours:.2g} hours" if self.hours == self.hours else ""
+        return f"repeat {epochs} from {self.checkpoint.name} under the guard, beside the run{time}"
+
+
+def plan_replay(run: Path) -> Replay:
+    """Return what a replay of the run would do.
+
+    Raises UserError when the run still trains, shows no trouble, or has no clean checkpoint from before it.
+    """
+    plan = make_plan(run, settings={})
+    if writers := living_writers(RunLayout(plan.run)):
+        raise UserError(
+            f"{plan.run} is still training ({writers[0]}); stop it first: nantui stop {plan.run}", NO
+        )
+    if plan.trouble is None:
+        raise UserError(f"{plan.run}: no trouble is recorded; there is nothing to repeat", NO)
+    if plan.restore is None or plan.restore.work is None or not plan.restore.verdict.resumable:
+        raise UserError(f"{plan.run}: no clean checkpoint from before the trouble can be resumed", NO)
+    done = plan.restore.work
+    until = max(plan.trouble.epoch, done + 1)
+    hours = (until - done) * plan.costs.seconds_per_epoch / 3600
+    return Replay(plan.run, plan.restore.path, done, until, _one_device(plan), hours)
+
+
+def _one_device(plan: Plan) -> dict[str, Any]:
+    """Return the arguments that let a run of several devices be repeated on its first."""
+    device = plan.in_effect.get("device")
+    devices = (
+        [str(one) for one in device] if isinstance(device, (list, tuple)) else str(device or "").split(",")
+    )
+    batch = plan.in_effect.get("batch")
+    if len(devices) < 2:
+        return {}
+    smaller = {"batch": max(batch // len(devices), 1)} if isinstance(batch, int) and batch > 0 else {}
+    return {"device": devices[0].strip(), **smaller}
+
+
+def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
+    """Carry the replay out in the new directory `place`; returns the diagnosis of what was seen.
+
+    Raises UserError when the helper could not train; its words are in `place/replay.log`.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    scratch, log = place / "run", place / "replay.log"
+    request = {
+        "checkpoint": str(plan.checkpoint),
+        "place": str(scratch),
+        "until": plan.until,
+        "train": plan.train,
+    }
+    write_json(place / "request.json", request)
+    argv = [python or sys.executable, "-m", "nantui.training.replay", str(place / "request.json")]
+    with log.open("wb") as output:
+        subprocess.run(argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+    ending = next(iter(read_exits(RunLayout(scratch), 1)), None)
+    if ending is None or ending.outcome not in (DIVERGED, STOPPED):
+        why = (
+            ending.text
+            if ending
+            else (log.read_text(errors="replace").strip().splitlines() or ["killed"])[-1]
+        )
+        raise UserError(
+            f"the replay failed: {why}; with --keep DIR all of its words stay in {log.name}", FAILED
+        )
+    if ending.outcome == STOPPED:
+        return diagnose(plan.run, more=[not_again(plan, ending)])
+    return diagnose(scratch)
+
+
+def not_again(plan: Replay, ending: RankExit) -> Evidence:
+    """Return what it says that nothing happened the second time."""
+    text = f"{ending.text}: from a clean checkpoint the same images trained well, in another order"
+    return Evidence("replay", text, "replay", {HARDWARE: 3.0, CHECKPOINT: 3.0, SINGULAR: 0.5})
