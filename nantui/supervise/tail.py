@@ -14,6 +14,8 @@ from nantui.run.results import EpochRow
 from nantui.run.steps import Step, StepFollower
 
 HEADER, TAIL, SETTINGS, LOG_TAIL = 4096, 8192, 1 << 16, 1 << 16
+FEW_LINES = 8
+"""Enough for the newest step and the last epochs' times; parsing is what costs over hundreds of runs."""
 EPOCHS = re.compile(r"^epochs:\s*(\d+)\s*$", re.MULTILINE)
 
 
@@ -31,7 +33,7 @@ def first_line(path: Path) -> str:
 
 def last_step(path: Path) -> Step | None:
     """Return the newest step of a steps.csv, None where there is none yet."""
-    steps = StepFollower(path)._parse([first_line(path), *last_lines(path)])
+    steps = StepFollower(path)._parse([first_line(path), *last_lines(path)[-FEW_LINES:]])
     return steps[-1] if steps else None
 
 
@@ -39,7 +41,7 @@ def last_epochs(path: Path) -> list[EpochRow]:
     """Return the epochs at the end of a results.csv, oldest first, at most those of its last segment."""
     header = [name.strip() for name in first_line(path).split(",")]
     rows: list[EpochRow] = []
-    for cells in csv.reader(last_lines(path)):
+    for cells in csv.reader(last_lines(path)[-FEW_LINES:]):
         row = _epoch(header, cells)
         if row is not None:
             rows = [*rows, row] if rows and row.epoch > rows[-1].epoch else [row]

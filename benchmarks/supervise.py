@@ -1,0 +1,139 @@
+"""What run control costs: the supervisor's memory and processor, how long x and X take, status over 300 runs.
+
+    python benchmarks/supervise.py [--seconds 20] [--runs 300]
+
+The worker is the stub of the tests (real processes, no torch), so that nantui's own share is measured: a real
+stop adds the batch in flight and one save. Run it on a machine with nothing else to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit  # noqa: E402
+from nantui.run.files import write_json  # noqa: E402
+from nantui.run.layout import RunLayout  # noqa: E402
+from nantui.run.spool import Command  # noqa: E402
+from nantui.run.steps import header  # noqa: E402
+from nantui.supervise.client import carry_out, create_run  # noqa: E402
+from nantui.supervise.processes import members  # noqa: E402
+from nantui.supervise.state import read_state  # noqa: E402
+from nantui.supervise.status import read_status  # noqa: E402
+
+LOSSES = ("box_loss", "cls_loss", "dfl_loss")
+TARGETS = {
+    "supervisor resident MB": 35.0,
+    "supervisor processor %": 0.5,
+    "x to all gone s": 2.0,
+    "X to all gone s": 5.0,
+    "status over the runs s": 1.5,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long the supervisor is watched")
+    parser.add_argument("--runs", type=int, default=300)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        for name in ("CONFIG", "CACHE", "STATE"):
+            os.environ[f"XDG_{name}_HOME"] = str(place / name)
+        found = {**supervisor_costs(place, arguments.seconds), **stop_times(place)}
+        found["status over the runs s"] = status_time(place / "fleet", arguments.runs)
+    for name, value in found.items():
+        print(f"{name:<26} {value:8.3f}   target {TARGETS[name]:g}")
+    return 0 if all(value < TARGETS[name] for name, value in found.items()) else 1
+
+
+def supervisor_costs(place: Path, seconds: float) -> dict[str, float]:
+    """Watch the supervisor of a training with two ranks and ten steps a second."""
+    run = start(place, "costs", devices="0,1", pace=0.1)
+    state = read_state(RunLayout(run).supervisor)
+    assert state is not None, "it holds the run"
+    process = psutil.Process(state.process.pid)
+    before, begun = sum(process.cpu_times()[:2]), time.monotonic()
+    time.sleep(seconds)
+    share = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - begun)
+    resident = process.memory_info().rss / 1e6
+    carry_out(run, Command("kill"))
+    return {"supervisor resident MB": resident, "supervisor processor %": share * 100}
+
+
+def stop_times(place: Path) -> dict[str, float]:
+    """Time x and X over two ranks whose dataloaders ignore SIGTERM."""
+    found = {}
+    for key, kind in (("x", "stop"), ("X", "kill")):
+        run = start(place, kind, devices="0,1", pace=0.02)
+        uuid = read_state(RunLayout(run).supervisor).attempt_uuid  # type: ignore[union-attr]
+        begun = time.monotonic()
+        outcome = carry_out(run, Command(kind))
+        found[f"{key} to all gone s"] = time.monotonic() - begun
+        assert outcome.ok and not members(uuid), outcome.text
+    return found
+
+
+def start(place: Path, name: str, devices: str, pace: float) -> Path:
+    """Start the stub and wait for its first step."""
+    stub = {"pace": pace, "steps": 50}
+    train = {"project": str(place), "name": name, "device": devices, "epochs": 10**6, "stub": stub}
+    run = create_run(train, python=stub_python(place))
+    while read_status(run).step is None:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    return run
+
+
+def stub_python(place: Path) -> str:
+    """Return an "interpreter" that plays the worker's modules."""
+    os.environ["STUB_PYTHON"] = sys.executable
+    script = place / "stub-python"
+    worker = ROOT / "tests" / "supervise" / "stub_worker.py"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{worker}" "$@"\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return str(script)
+
+
+def status_time(top: Path, count: int) -> float:
+    """Time `nantui status --json` as a process over finished runs of 200 epochs each."""
+    for number in range(count):
+        finished_run(top / f"train{number}")
+    argv = [sys.executable, "-m", "nantui", "status", str(top), "--json"]
+    begun = time.monotonic()
+    done = subprocess.run(argv, capture_output=True, cwd=ROOT, check=True)
+    seconds = time.monotonic() - begun
+    assert len(json.loads(done.stdout)["runs"]) == count, "every run is listed"
+    return seconds
+
+
+def finished_run(path: Path) -> None:
+    """Write a finished run as its files lie on disk."""
+    layout = RunLayout(path)
+    layout.attempts.mkdir(parents=True)
+    layout.args_yaml.write_text("epochs: 200\n" + "".join(f"name{number}: 0.1\n" for number in range(100)))
+    rows = (f"{epoch},{epoch * 10.0}," + ",".join(["1.25"] * 12) for epoch in range(1, 201))
+    names = ["epoch", "time", *(f"train/{loss}" for loss in LOSSES), *(f"metrics/m{n}" for n in range(9))]
+    layout.results_csv.write_text("\n".join([",".join(names), *rows, ""]))
+    write_attempt(layout, Attempt(1, "0" * 32, 0.0, "start", None, {"epochs": 200}, {}, sys.executable))
+    write_exit(layout, 1, RankExit("finished", 0, 1, 0, 0.0, 200, 50))
+    row = ",1,50,50,0,," + ",".join(["1.25"] * (len(LOSSES) + 9)) + "\n"
+    layout.steps(1).write_text(",".join(header(LOSSES)) + "\n" + "".join(f"{t}.0{row}" for t in range(2000)))
+    state = {"pid": 1, "created": 1.0, "host": "x", "state": "finished", "attempt": 1, "heartbeat": 1.0}
+    write_json(layout.supervisor, state)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
