@@ -17,7 +17,15 @@ from nantui.errors import UserError
 from nantui.run.lines import LineFollower
 from nantui.ui.data.backend import Backend
 from nantui.ui.data.reader import RunReader, list_checkpoints
-from nantui.ui.messages import Answer, FleetRead, LogRead, MachineMeasured, SnapshotTaken, Stumbled, VerdictsFound
+from nantui.ui.messages import (
+    Answer,
+    FleetRead,
+    LogRead,
+    MachineMeasured,
+    SnapshotTaken,
+    Stumbled,
+    VerdictsFound,
+)
 
 Post = Callable[[Message], Any]
 

@@ -127,7 +127,7 @@ async def test_presets_can_be_changed(cockpit, run):
         await driver.press("g", "space", "enter")
         await driver.until("Recover   y")
         to, settings, presets = backend.asked[-1]
-        assert settings == {} and presets and presets != ("nan-safe",)
+        assert settings == {"guard": "protect"} and presets and presets != ("nan-safe",)
 
 
 async def test_rollback_of_a_stopped_run(cockpit, tmp_path):

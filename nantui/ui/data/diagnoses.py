@@ -11,7 +11,7 @@ from nantui.ui.format import clean, number
 from nantui.ui.glyphs import Glyphs, meter
 from nantui.ui.ink import Line, column, fit, wrap
 
-MOST_EVIDENCE = 12
+MOST_EVIDENCE, SHOWN = 12, 0.01
 
 
 def incidents(snapshot: RunSnapshot) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def describe(
 ) -> list[Line]:
     """Return everything as lines."""
     found = incidents(snapshot)
-    if not found and not diagnosis:
+    if not found and not (diagnosis and diagnosis.get("causes")):
         return [
             [("nothing has gone wrong in this run", "good")], [],
             *wrap("When something does, this page tells what it was, which batch and images it came from, how likely each "
@@ -41,6 +41,7 @@ def describe(
     lines: list[Line] = []
     if diagnosis:
         lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, glyphs, width)
+        lines += _unknown(diagnosis, width)
     elif problem:
         lines += [*wrap(clean(problem, 400), width, "warn"), []]
     lines += _autopsies(snapshot, width)
@@ -51,36 +52,67 @@ def describe(
 
 
 def _causes(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
-    causes = diagnosis.get("causes") or []
-    lines: list[Line] = [[("causes", "title"), ("   by evidence; what is likeliest comes first", "muted")]]
+    causes = [cause for cause in diagnosis.get("causes") or [] if _share(cause) >= SHOWN]
+    if not causes:
+        return []
+    lines: list[Line] = [[("causes", "title"), ("   the likeliest first", "muted")]]
     for cause in causes:
-        share = float(cause.get("probability") or 0.0)
-        filled, empty = meter(share, 12, glyphs)
-        name = clean(str(cause.get("cause", "")).replace("_", " "), 60)
-        lines.append(
-            fit(
-                [(f"{share:4.0%} ", "strong"), (filled, "accent"), (empty, "faint"), (f"  {name}", "strong")],
-                width,
-            )
-        )
+        filled, empty = meter(_share(cause), 12, glyphs)
+        name = clean(cause.get("title") or str(cause.get("cause", "")).replace("_", " "), 80)
+        head: Line = [
+            (f"{_share(cause):4.0%} ", "strong"),
+            (filled, "accent"),
+            (empty, "faint"),
+            (f"  {name}", "strong"),
+        ]
+        if cause.get("prior") is not None:
+            head.append((f"   {float(cause['prior']):.0%} before any evidence", "faint"))
+        lines.append(fit(head, width))
         for text in cause.get("evidence") or []:
             lines += [
-                [("                   ", "text"), *line]
-                for line in wrap(clean(text, 400), max(10, width - 20), "muted")
+                [(" " * 19, "text"), *line] for line in wrap(clean(text, 400), max(10, width - 20), "muted")
             ]
     return [*lines, []]
 
 
+def _share(cause: Mapping[str, Any]) -> float:
+    return float(cause.get("probability") or 0.0)
+
+
 def _advice(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
     advice = diagnosis.get("advice") or []
-    if not advice:
-        return []
-    lines: list[Line] = [[("what helps", "title"), ("   the digit opens the recovery with it", "muted")]]
+    lines: list[Line] = []
     for index, one in enumerate(advice[:9], 1):
-        line: Line = [(f"  {index} ", "key"), (column(clean(one.get("preset", ""), 30), 18), "strong")]
-        reason = wrap(clean(one.get("why", ""), 300), max(10, width - 24), "muted")
-        lines += [[*line, *reason[0]], *([(" " * 22, "text"), *more] for more in reason[1:])]
-    return [*lines, []]
+        key: Line = [(f"  {index} " if can_be_done(one) else "    ", "key"), (remedy_name(one), "strong")]
+        lines.append(fit(key, width))
+        for text, ink in ((one.get("why"), "muted"), (one.get("cost"), "faint")):
+            lines += [
+                [("      ", "text"), *line]
+                for line in wrap(clean(text or "", 400), max(10, width - 8), ink)
+                if line
+            ]
+    head: Line = [("what helps", "title"), ("   a digit opens the recovery with it", "muted")]
+    return [head, *lines, []] if lines else []
+
+
+def can_be_done(advice: Mapping[str, Any]) -> bool:
+    """Tell whether a piece of advice is a preset or settings, which a recovery can apply."""
+    return bool(advice.get("preset") or advice.get("settings"))
+
+
+def remedy_name(advice: Mapping[str, Any]) -> str:
+    """Return a piece of advice in a few words."""
+    settings = ", ".join(f"{name}={value}" for name, value in (advice.get("settings") or {}).items())
+    words = " with ".join(filter(None, [str(advice.get("preset") or ""), settings]))
+    return clean(words or "look at the data", 120)
+
+
+def _unknown(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
+    """Return what was not measured: it speaks for no cause and against none."""
+    lines: list[Line] = []
+    for text in diagnosis.get("unknown") or []:
+        lines += [[("  ", "text"), *line] for line in wrap(clean(text, 400), width - 2, "muted")]
+    return [[("not known", "title")], *lines, []] if lines else []
 
 
 def _autopsies(snapshot: RunSnapshot, width: int) -> list[Line]:

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from nantui.ui.actions import why_not
-from nantui.ui.data.diagnoses import describe
+from nantui.ui.data.diagnoses import can_be_done, describe
 from nantui.ui.ink import Line
 from nantui.ui.messages import Answer
 from nantui.ui.screens.base import BaseScreen
@@ -74,19 +74,21 @@ class DiagnosisScreen(BaseScreen):
     def action_remedy(self, digit: int) -> None:
         """Open the recover dialog with a remedy of the list."""
         advice = (self.diagnosis or {}).get("advice") or []
-        if digit > len(advice):
-            self.say(f"there is no remedy {digit}", "warn")
+        chosen = advice[digit - 1] if digit <= len(advice) else {}
+        if can_be_done(chosen):
+            presets = (str(chosen["preset"]),) if chosen.get("preset") else ()
+            self._recover(presets, dict(chosen.get("settings") or {}))
         else:
-            self._recover((str(advice[digit - 1].get("preset", "")),))
+            self.say(f"there is no remedy {digit} that a recovery can apply", "warn")
 
-    def _recover(self, presets: tuple[str, ...] | None) -> None:
+    def _recover(self, presets: tuple[str, ...] | None, settings: dict[str, Any] | None = None) -> None:
         from nantui.ui.screens.recover import RecoverDialog
 
         reason = why_not("recover", self.over.snapshot, self.over.cockpit.read_only)
         if reason is not None:
             self.say(f"recover: {reason}", "warn")
         else:
-            self.app.push_screen(RecoverDialog(self.over, "recover", presets))
+            self.app.push_screen(RecoverDialog(self.over, "recover", presets, settings))
 
     def action_labels(self) -> None:
         """Look for errors in the labels."""

@@ -6,7 +6,7 @@ Closing it, or the terminal, changes nothing about that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -47,11 +47,16 @@ class RecoverDialog(Dialog):
     ]
 
     def __init__(
-        self, over: RunScreen, kind: str, presets: Sequence[str] | None = None, to: str | None = None
+        self,
+        over: RunScreen,
+        kind: str,
+        presets: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.over, self.kind = over, kind
-        self.presets, self.to = None if presets is None else tuple(presets), to
+        self.presets = None if presets is None else tuple(presets)
+        self.settings, self.to = dict(settings or {}), ""
         self.phase = PLANNING
         self.plan: Any = None
         self.problem = ""
@@ -76,16 +81,19 @@ class RecoverDialog(Dialog):
         self._redraw()
         find_out("plan", self._plan, self.post_message)
 
+    @property
+    def edits(self) -> dict[str, Any]:
+        """Settings that come on top of the presets: those edited before, then those this dialog was opened with."""
+        return {**plans.pending_edits(self.over.snapshot), **self.settings}
+
     def _plan(self) -> Any:
-        """Without a choice of presets the evidence proposes some; edits that wait come on top."""
-        backend, run, to = self.over.cockpit.backend, self.over.run_path, self.to
-        edits = plans.pending_edits(self.over.snapshot)
-        if self.presets is not None:
-            return backend.plan(run, to, edits, self.presets)
+        """Without a choice of presets the evidence proposes some; the guard it proposes and edits stay on top."""
+        backend, run, to, edits = self.over.cockpit.backend, self.over.run_path, self.to or None, self.edits
         proposed = backend.plan(run, to, None, ())
-        if not edits:
+        if self.presets is None and not edits:
             return proposed
-        return backend.plan(run, to, plans.options(proposed, edits)["set"], proposed.presets)
+        presets = proposed.presets if self.presets is None else self.presets
+        return backend.plan(run, to, plans.options(proposed, edits)["set"], presets)
 
     def on_answer(self, message: Answer) -> None:
         if message.about != "plan" or self.phase != PLANNING:
@@ -157,7 +165,7 @@ class RecoverDialog(Dialog):
         """Leave the command; only with a plan on the screen."""
         if self.phase != ASKING or self.plan is None:
             return
-        options = plans.options(self.plan, plans.pending_edits(self.over.snapshot))
+        options = plans.options(self.plan, self.edits)
         self.command = self.over.submit(self.kind, **options)
         self.phase, self.progress = WORKING, Progress(self.command.id, self.kind)
         self.query_one(Choice).offer((("cancel", "Close, it goes on", "Esc"),))

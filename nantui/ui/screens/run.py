@@ -18,7 +18,7 @@ from nantui.ui.data import checkpoints as checkpoint_rows
 from nantui.ui.data.alarms import open_alarm
 from nantui.ui.data.pictures import epoch_pictures, step_pictures
 from nantui.ui.data.sentences import incident_text, sentences
-from nantui.ui.data.snapshot import RunSnapshot
+from nantui.ui.data.snapshot import RunSnapshot, StepCurves
 from nantui.ui.messages import Answer, MachineMeasured, SnapshotTaken, Stumbled, VerdictsFound
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.screens.run_actions import RunActions
@@ -33,6 +33,7 @@ from nantui.ui.widgets.timeline import Timeline
 from nantui.ui.widgets.wall import ChartWall
 
 STALE_AFTER_S = 4.0
+STEPS_EVERY_S, EXTRAS_EVERY_S = 1.0, 10.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
 
 
@@ -45,7 +46,7 @@ class RunScreen(RunActions, BaseScreen):
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
-    snapshot: reactive[RunSnapshot | None] = reactive(None)
+    snapshot: reactive[RunSnapshot | None] = reactive(None, repaint=False)
 
     def __init__(self, run: Path) -> None:
         super().__init__()
@@ -56,6 +57,7 @@ class RunScreen(RunActions, BaseScreen):
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
         self._watchers: list[Watcher] = []
+        self._charts_drawn, self._charts_of = 0.0, StepCurves()
         self._rung_for: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -133,9 +135,17 @@ class RunScreen(RunActions, BaseScreen):
         self._show_alarm(now)
         self._show_keys(now)
 
+    def _charts_changed(self, before: RunSnapshot, now: RunSnapshot) -> bool:
+        """Whether the curves are worth drawing again: among curves over epochs those over steps can wait."""
+        if before.rows is not now.rows or before.journal is not now.journal:
+            return True
+        late = time.monotonic() - self._charts_drawn > (STEPS_EVERY_S if self.over_steps else EXTRAS_EVERY_S)
+        return late and self._charts_of is not now.steps
+
     def show_charts(self) -> None:
         """Draw the curves over epochs or over steps."""
         if self.snapshot is not None:
+            self._charts_drawn, self._charts_of = time.monotonic(), self.snapshot.steps
             make = step_pictures if self.over_steps else epoch_pictures
             self.query_one(ChartWall).show(make(self.snapshot))
 

@@ -21,7 +21,7 @@ class Choice(LinesWidget, can_focus=True):
         Binding("right,l", "move(1)", "right", show=False),
         Binding("enter", "press", "press", show=False),
     ]
-    cursor: reactive[int] = reactive(0)
+    cursor: reactive[int] = reactive(0, repaint=False)
 
     class Pressed(Message):
         """A button was pressed."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
@@ -42,7 +43,7 @@ class Inked(Widget):
     def to_strip(self, line: Line, width: int, under: str = "") -> Strip:
         """Return a line as a strip exactly `width` cells wide; with `under`, all of it on that ink's background."""
         base = self.ink(under) if under else self.rich_style
-        segments = [Segment(text, self._over(ink, base, under)) for text, ink in line]
+        segments = [Segment(text, self._over(ink, base, under)) for text, ink in line if text]
         return Strip(segments).adjust_cell_length(width, base)
 
     def _over(self, ink: str, base: Style, under: str) -> Style:
@@ -76,10 +77,11 @@ class LinesWidget(Inked):
             self._lines, self._drawn_for = lines, size
             self.refresh()
             return
-        changed = [y for y in range(size.height) if _at(lines, y) != _at(self._lines, y)]
-        self._lines = lines
-        if changed:
-            self.refresh(*(Region(0, y, size.width, 1) for y in changed))
+        before, self._lines = self._lines, lines
+        changed = [changed_cells(_at(before, y), _at(lines, y), size.width) for y in range(size.height)]
+        regions = [Region(start, y, end - start, 1) for y, (start, end) in enumerate(changed) if end > start]
+        if regions:
+            self.refresh(*regions)
 
     def on_resize(self) -> None:
         self._drawn_for = None
@@ -92,6 +94,24 @@ class LinesWidget(Inked):
 
     def render_line(self, y: int) -> Strip:
         return self.to_strip(_at(self._lines, y), self.content_size.width)
+
+
+def changed_cells(before: Line, now: Line, width: int) -> tuple[int, int]:
+    """Return the first and the end of the cells in which two lines differ, (0, 0) when they do not."""
+    if before == now:
+        return 0, 0
+    one, other = _cells(before, width), _cells(now, width)
+    if len(one) != width or len(other) != width:
+        return 0, width
+    differing = [cell for cell in range(width) if one[cell] != other[cell]]
+    return (differing[0], differing[-1] + 1) if differing else (0, 0)
+
+
+def _cells(line: Line, width: int) -> list[tuple[str, str]]:
+    """Return a line cell by cell; one with characters of two cells is not `width` long and counts as changed."""
+    cells = [(character, ink) for text, ink in line for character in text]
+    wide = any(not text.isascii() and cell_len(text) != len(text) for text, _ in line)
+    return [] if wide else (cells + [(" ", "")] * width)[:width]
 
 
 def _at(lines: list[Line], y: int) -> Line:

@@ -31,7 +31,7 @@ class Listing(Inked, ScrollView, can_focus=True):
         Binding("end,G", "edge(1)", "last", show=False),
         Binding("enter", "choose", "open", show=False),
     ]
-    cursor: reactive[int] = reactive(0)
+    cursor: reactive[int] = reactive(0, repaint=False)
 
     class Moved(Message):
         """The cursor stands on another row."""
