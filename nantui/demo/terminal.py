@@ -10,9 +10,13 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from pathlib import Path
 
 COLUMNS, LINES = 120, 40
+ESCAPE = "\x1b"
+ESCAPE_ALONE_S = 1.0  # any key that comes sooner would make a sequence of it
+QUIT_WITHIN_S = 20.0
 
 
 class CockpitGone(Exception):
@@ -50,11 +54,13 @@ class CockpitTerminal:
         os.write(self._keyboard, key.encode())
 
     def close(self) -> int:
-        """Quit the cockpit as a person does, with `q`; returns its exit status."""
+        """Close what is open with Esc and quit with `q`, as a person does; returns the exit status."""
         try:
             if self._process.poll() is None:
+                self.press(ESCAPE)
+                time.sleep(ESCAPE_ALONE_S)
                 self.press("q")
-            return self._process.wait(timeout=10)
+            return self._process.wait(timeout=QUIT_WITHIN_S)
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
             return self._process.wait()

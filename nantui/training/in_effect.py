@@ -114,9 +114,8 @@ def _notes(trainer: Any) -> list[str]:
         rows.setdefault(rate, []).append(group.get("param_group", "?"))
     notes = [f"lr {rate:g} for {', '.join(names)}" for rate, names in rows.items()] if len(rows) > 1 else []
     if _mosaic_closed(trainer):
-        notes.append(
-            f"mosaic is closed: these are the last {trainer.args.close_mosaic} epochs (close_mosaic)"
-        )
+        last = trainer.args.close_mosaic
+        notes.append(f"mosaic is closed: these are the last {last} epochs (close_mosaic)")
     return notes
 
 
