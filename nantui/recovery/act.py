@@ -2,8 +2,9 @@
 
 Started by the supervisor, which must not import what a scan of checkpoints needs, in the interpreter that
 trains. The request is {"action", "run", "id", "by", "to", "set", "presets", "force_restart", "allow"}, with
-actions `plan`, `rollback`, `undo` and `repair` (finish or take back what a crash left half done). One JSON
-answer on stdout, {"ok", "text" or "error", …}; exit status as every command's.
+actions `plan`, `rollback`, `undo`, `repair` (finish or take back what a crash left half done) and `next`
+(what the ladder would do after an attempt ended badly). One JSON answer on stdout,
+{"ok", "text" or "error", …}; exit status as every command's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from nantui.errors import FAILED, USAGE, UserError
 from nantui.recovery.plan import Plan, make_plan
+from nantui.recovery.policy import decide
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import settle
 from nantui.recovery.undo import undo
@@ -57,6 +59,12 @@ def act_rollback(request: Request) -> dict[str, Any]:
     return asdict(roll_back(plan_for(request), by=_by(request), python=python, allow=allow))
 
 
+def act_next(request: Request) -> dict[str, Any]:
+    """Say what the ladder would do now: {"action": "recover" | "give up" | "nothing", "options", …}."""
+    decision = decide(Path(request["run"]))
+    return {**asdict(decision), "text": decision.why}
+
+
 def act_undo(request: Request) -> dict[str, Any]:
     """Take the last rollback back; an interrupted transaction is put right first."""
     layout = require_run(Path(request["run"]))
@@ -71,6 +79,7 @@ def act_repair(request: Request) -> dict[str, Any]:
 
 ACTIONS: dict[str, Callable[[Request], dict[str, Any]]] = {
     "plan": act_plan,
+    "next": act_next,
     "rollback": act_rollback,
     "undo": act_undo,
     "repair": act_repair,

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import NO, UserError
-from nantui.recovery import remedy
 from nantui.recovery.candidates import Candidate, best_at, choose, pick
 from nantui.recovery.facts import Facts, gather
+from nantui.recovery.history import Earlier, earlier_recoveries, repeats, settings_in_force
+from nantui.recovery.ladder import AGAIN, QUARANTINE, load_ladder, next_step, proven
 from nantui.recovery.moves import Move, checkpoints_aside, record_ends_because
 from nantui.recovery.signs import Reached, Trouble
 from nantui.run.discovery import require_run
@@ -25,7 +26,8 @@ from nantui.settings.diff import Change, changed, differences, merge
 from nantui.settings.effective import number
 from nantui.settings.lint import Finding, Known, lint
 from nantui.settings.memory import Measured, fit
-from nantui.settings.presets import apply_all, find_presets
+from nantui.settings.presets import apply_all, find_presets, load_presets
+from nantui.settings.values import same_value, show_value
 
 RESUME, RESTART = "resume", "restart"
 
@@ -62,7 +64,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
     record_ends: tuple[str, ...] = ()
-    earlier: tuple[remedy.Earlier, ...] = ()
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    earlier: tuple[Earlier, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -123,10 +126,20 @@ def make_plan(
     in_effect = settings_in_effect(facts, restore)
     propose = settings is None and facts.trouble is not None
     names = tuple(presets)
-    if propose and not names and facts.trouble:
-        names = remedy.first(facts.layout, restore is None, facts.trouble, in_effect)
+    if propose and not names:
+        names = propose_presets(facts, restore, in_effect)
     rows = fit(rows_for(names, facts, in_effect, propose_guard=propose), in_effect, measured)
     return put_together(facts, restore, in_effect, rows, names, measured, id or uuid.uuid4().hex)
+
+
+def propose_presets(facts: Facts, restore: Candidate | None, in_effect: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the remedy that the evidence and the earlier recoveries suggest, as presets."""
+    if restore is None:
+        return (AGAIN,)
+    earlier, proof = earlier_recoveries(facts.layout), proven(facts.layout, facts.trouble)
+    presets = load_presets(facts.schema, facts.layout.run)
+    step = next_step(load_ladder(), earlier, proof, presets, in_effect, facts.schema.fields)
+    return (step,) if step and step != QUARANTINE else ()
 
 
 def choose_restore(facts: Facts, to: str | None, restart: bool) -> Candidate | None:
@@ -156,7 +169,7 @@ def put_together(
     ends = tuple(record_ends_because(changed(rows)))
     label = f"{ends[0]}{in_effect.get(ends[0])}_epoch{best.work}" if ends and best else ""
     moves = checkpoints_aside(facts, id, restore, best, safe_name(label))
-    earlier = tuple(remedy.earlier_recoveries(facts.layout))
+    earlier = tuple(earlier_recoveries(facts.layout))
     known = Known(epoch=restore.work or 0 if restore else 0, measured=measured, now=in_effect)
     return Plan(
         id=id,
@@ -176,15 +189,26 @@ def put_together(
         presets=presets,
         record_ends=ends,
         earlier=earlier,
+        carried=carried_over(facts, restore),
         asked={**facts.asked, **changed(rows)},
     )
 
 
 def settings_in_effect(facts: Facts, restore: Candidate | None) -> dict[str, Any]:
-    """Return every setting in effect: the restore point's own arguments, else args.yaml, else as asked."""
+    """Return every setting in effect: as asked, as in args.yaml, as the restore point has resolved them, and
+    as earlier recoveries of this run have decided.
+    """
     spec = facts.spec.train if facts.spec else {}
     from_file = restore.verdict.train_args if restore else {}
-    return {**facts.schema.defaults(), **spec, **facts.args, **from_file, **facts.ours}
+    decided = {**settings_in_force(facts.layout), **facts.ours}
+    return {**facts.schema.defaults(), **spec, **facts.args, **from_file, **decided}
+
+
+def carried_over(facts: Facts, restore: Candidate | None) -> dict[str, Any]:
+    """Return what earlier recoveries decided and the restore point, being older, does not have."""
+    own = restore.verdict.train_args if restore else {}
+    decided = facts.schema.split(settings_in_force(facts.layout))[0]
+    return {name: value for name, value in decided.items() if not same_value(own.get(name), value)}
 
 
 def rows_for(
@@ -224,7 +248,7 @@ def time_factor(now: Mapping[str, Any], then: Mapping[str, Any]) -> float:
 
 
 def warnings_for(
-    facts: Facts, restore: Candidate | None, rows: Sequence[Change], earlier: Sequence[remedy.Earlier]
+    facts: Facts, restore: Candidate | None, rows: Sequence[Change], earlier: Sequence[Earlier]
 ) -> list[str]:
     """Return what the person should know before saying yes."""
     found = []
@@ -236,9 +260,12 @@ def warnings_for(
         found.append("args.yaml is missing: the settings are those in the checkpoint")
     if restore and restore.verdict.repairable and not restore.verdict.resumable:
         found.append(f"{restore.name}: optimizer or scaler state is not finite and begins anew")
+    if carried := carried_over(facts, restore):
+        words = ", ".join(f"{name}={show_value(value)}" for name, value in carried.items())
+        found.append(f"what earlier recoveries changed stays in force: {words}")
     if stock := [row.name for row in rows if row.name in OURS_DEFAULTS and not row.kept]:
         found.append(f"a plain `yolo train resume` knows nothing of {', '.join(stock)}")
-    if repeat := remedy.repeats(earlier, restore, changed(rows)):
+    if restore and (repeat := repeats(earlier, f"weights/{restore.name}", changed(rows))):
         found.append(repeat)
     return found
 

@@ -79,7 +79,8 @@ def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None
     """Return the request for training/rebase.py."""
     restore = plan.restore
     assert restore is not None, "plan B rebases nothing"
-    train = {name: value for name, value in changed(plan.settings).items() if name not in OURS_DEFAULTS}
+    wanted = {**plan.carried, **changed(plan.settings)}
+    train = {name: value for name, value in wanted.items() if name not in OURS_DEFAULTS}
     best = None
     if plan.best is not None and not plan.record_ends:
         best = {"fitness": plan.best.fitness, "epoch": plan.best.work}

@@ -7,6 +7,7 @@ what is inside use a real training (tests/recovery/conftest.py).
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,6 +106,7 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(stage, "run_rebase", copy)
     monkeypatch.setattr(stage, "refuse_unfit", lambda path, allow: None)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a kill of the process loses no page cache
     monkeypatch.setattr(stage, "verify", lambda layout, plan, allow: None)
 
 

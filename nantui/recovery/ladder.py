@@ -1,0 +1,127 @@
+"""The escalation ladder: which remedy comes next, given what was tried and what is proven.
+
+The first remedy is the smallest that the evidence supports; no step is taken twice, and one that would
+change nothing on this run is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nantui.errors import UserError
+from nantui.paths import configs_dir, user_config_dir
+from nantui.recovery.history import Earlier
+from nantui.recovery.signs import Trouble
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.settings.diff import changed
+from nantui.settings.presets import Preset, apply
+
+QUARANTINE, AGAIN = "quarantine", "restart"
+NAME = "ladder.yaml"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The configured steps; `evidence` maps a proven cause to what comes first then."""
+
+    first: tuple[str, ...]
+    steps: tuple[str, ...]
+    evidence: Mapping[str, tuple[str, ...]]
+    max_recoveries: int
+    probation_epochs: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the newest attempt's autopsies and incidents proved: causes, and the images found guilty."""
+
+    causes: frozenset[str]
+    images: tuple[str, ...] = ()
+
+
+def load_ladder(path: Path | None = None) -> Ladder:
+    """Return the user's ladder, else the shipped one. Raises UserError naming the file when it is wrong."""
+    own = user_config_dir() / NAME
+    path = path or (own if own.is_file() else configs_dir() / NAME)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        evidence = {str(cause): tuple(steps) for cause, steps in (document.get("evidence") or {}).items()}
+        numbers = (int(document.get("max_recoveries", 4)), int(document.get("probation_epochs", 3)))
+        return Ladder(tuple(document["first"]), tuple(document["steps"]), evidence, *numbers)
+    except (
+        OSError,
+        UnicodeDecodeError,
+        yaml.YAMLError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise UserError(f"{path}: not a ladder ({str(error).splitlines()[0]}); see configs/{NAME}") from None
+
+
+def next_step(
+    ladder: Ladder,
+    earlier: Sequence[Earlier],
+    proof: Proof,
+    presets: Mapping[str, Preset],
+    in_effect: Mapping[str, Any],
+    known: Collection[str] | None = None,
+) -> str | None:
+    """Return the next step by name, None when the ladder is at its end.
+
+    Raises UserError for a step that is no preset.
+    """
+    tried = {name for one in earlier for name in one.presets}
+    proven = [step for cause in sorted(proof.causes) for step in ladder.evidence.get(cause, ())]
+    order = [*proven, *(() if earlier or proven else ladder.first), *ladder.steps]
+    for step in dict.fromkeys(order):
+        if step not in tried and helps(step, proof, presets, in_effect, known):
+            return step
+    return None
+
+
+def helps(
+    step: str,
+    proof: Proof,
+    presets: Mapping[str, Preset],
+    in_effect: Mapping[str, Any],
+    known: Collection[str] | None,
+) -> bool:
+    """Tell whether a step would change anything on this run."""
+    if step == QUARANTINE:
+        return bool(proof.images)
+    if step not in presets:
+        raise UserError(f"the ladder names {step!r}, which is no preset; there are {', '.join(presets)}")
+    if step == "bf16" and not on_gpu(in_effect):
+        return False
+    return bool(changed(apply(presets[step], in_effect, known)))
+
+
+def proven(layout: RunLayout, trouble: Trouble | None) -> Proof:
+    """Return what was proven in the newest attempt."""
+    numbers = layout.attempt_numbers()
+    newest = numbers[-1] if numbers else None
+    causes, images = {trouble.kind} if trouble else set(), []
+    for entry in Journal(layout.journal).entries():
+        if entry["kind"] == "autopsy" and entry.get("attempt") == newest:
+            causes.add(str(entry.get("cause")))
+            images += guilty_images(entry.get("evidence") or {})
+    return Proof(frozenset(causes), tuple(dict.fromkeys(images)))
+
+
+def guilty_images(evidence: Mapping[str, Any]) -> list[str]:
+    """Return the files an autopsy names; one of several candidates of a mosaic is not proven guilty."""
+    named = (image.get("files") or [] for image in evidence.get("images") or [] if isinstance(image, dict))
+    return [str(files[0]) for files in named if len(files) == 1]
+
+
+def on_gpu(settings: Mapping[str, Any]) -> bool:
+    """Tell whether the run trains on a GPU as far as its settings say; a run that says nothing may."""
+    return str(settings.get("device")) not in ("cpu", "mps")

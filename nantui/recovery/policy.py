@@ -1,0 +1,120 @@
+"""Unattended: what the supervisor does after an attempt has ended badly. Needs no terminal.
+
+It climbs the ladder within a budget that counts only recoveries which did not get past the earlier trouble,
+goes to an older restore point when the last one failed within its probation, and gives up with everything
+kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nantui.recovery.facts import Facts, gather
+from nantui.recovery.history import Earlier, earlier_recoveries, newest_failure
+from nantui.recovery.ladder import AGAIN, QUARANTINE, Ladder, load_ladder, next_step, proven
+from nantui.recovery.plan import settings_in_effect
+from nantui.run.discovery import require_run
+from nantui.settings.presets import load_presets
+from nantui.settings.values import is_number
+
+RECOVER, GIVE_UP, NOTHING = "recover", "give up", "nothing"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do and why. `options` are those of the command `recover`; `images` are to be left out first."""
+
+    action: str
+    why: str
+    options: dict[str, Any] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+
+
+def decide(run: Path, ladder: Ladder | None = None) -> Decision:
+    """Return the next step for the run, judged from its files alone. Raises UserError for no run."""
+    layout, ladder = require_run(run), ladder or load_ladder()
+    ended = newest_failure(layout)
+    if ended is None:
+        return Decision(NOTHING, "the newest attempt did not end badly")
+    facts, earlier = gather(layout, {}), earlier_recoveries(layout)
+    last = earlier[-1] if earlier else None
+    if last is not None and last.out_of_memory:
+        return halve_batch(facts, last, ladder)
+    if facts.trouble is None:
+        return Decision(GIVE_UP, f"it failed for another reason than NaN: {ended.get('text') or 'unknown'}")
+    if spent(earlier, ladder) >= ladder.max_recoveries:
+        return Decision(GIVE_UP, f"{ladder.max_recoveries} recoveries did not get past the trouble")
+    return climb(facts, earlier, ladder)
+
+
+def climb(facts: Facts, earlier: Sequence[Earlier], ladder: Ladder) -> Decision:
+    """Return the next rung from a restore point that has not just failed."""
+    last = earlier[-1] if earlier else None
+    within = last is not None and fails_within(last, ladder.probation_epochs)
+    usable = [one for one in facts.candidates if one.usable]
+    if within and last is not None:
+        usable = [one for one in usable if not past(one.work, last.work)]
+    if not usable:
+        return begin_again(earlier)
+    restore = usable[0]
+    in_effect = settings_in_effect(facts, restore)
+    presets, proof = load_presets(facts.schema, facts.layout.run), proven(facts.layout, facts.trouble)
+    step = next_step(ladder, earlier, proof, presets, in_effect, facts.schema.fields)
+    if step is None:
+        return Decision(GIVE_UP, "the ladder is at its end: every step was tried or would change nothing")
+    options: dict[str, Any] = {"to": restore.name, "presets": [step] if step != QUARANTINE else []}
+    if in_effect.get("guard") != "protect":
+        options["set"] = {"guard": "protect"}
+    older = " (an older one: the last failed within its probation)" if within else ""
+    return Decision(
+        RECOVER, f"{step}, from {restore.name}{older}", options, proof.images if step == QUARANTINE else ()
+    )
+
+
+def begin_again(earlier: Sequence[Earlier]) -> Decision:
+    """Return plan B, once."""
+    if any(AGAIN in one.presets for one in earlier):
+        return Decision(GIVE_UP, "no older clean checkpoint is left, and beginning again was tried")
+    options = {"presets": [AGAIN], "force_restart": True}
+    return Decision(RECOVER, "no clean checkpoint is left: begin again", options)
+
+
+def halve_batch(facts: Facts, last: Earlier, ladder: Ladder) -> Decision:
+    """Return the same recovery again with half the batch: memory is no verdict on the remedy."""
+    point = Path(last.restore_point).name if fails_within(last, ladder.probation_epochs) else ""
+    usable = [one for one in facts.candidates if one.usable]
+    restore = next((one for one in usable if one.name == point), usable[0] if usable else None)
+    if restore is None:
+        return Decision(GIVE_UP, "out of memory, and no clean checkpoint is left")
+    batch = settings_in_effect(facts, restore).get("batch")
+    if not is_number(batch) or batch < 2:
+        return Decision(GIVE_UP, f"out of memory with batch={batch}, which cannot be halved")
+    half = int(batch) // 2
+    options = {"to": restore.name, "presets": [], "set": {"batch": half}}
+    return Decision(RECOVER, f"out of memory: batch {batch} becomes {half}, from {restore.name}", options)
+
+
+def spent(earlier: Sequence[Earlier], ladder: Ladder) -> int:
+    """Return the recoveries since the last one that got past the trouble before it, with its probation."""
+    count, farthest = 0, 0
+    for one in earlier:
+        if one.out_of_memory:
+            continue
+        count += 1
+        if one.failed_at is not None and farthest and one.failed_at > farthest + ladder.probation_epochs:
+            count = 0
+        farthest = max(farthest, one.failed_at or 0)
+    return count
+
+
+def fails_within(one: Earlier, probation: int) -> bool:
+    """Tell whether the attempt after a recovery failed before its probation was over."""
+    return one.failed_at is not None and one.failed_at - (one.work or 0) <= probation
+
+
+def past(work: int | None, limit: int | None) -> bool:
+    """Tell whether a checkpoint holds the failed restore point's epoch, or a later one."""
+    return work is not None and limit is not None and work >= limit

@@ -1,0 +1,236 @@
+"""The ladder and the unattended policy, judged from files alone: what comes next, and when it gives up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nantui.errors import UserError
+from nantui.recovery import facts as facts_of
+from nantui.recovery import policy
+from nantui.recovery.history import Earlier, earlier_recoveries, repeats
+from nantui.recovery.ladder import Ladder, Proof, load_ladder, next_step
+from nantui.recovery.plan import make_plan
+from nantui.recovery.policy import GIVE_UP, NOTHING, RECOVER, decide
+from nantui.recovery.rollback import about
+from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec, write_spec
+from nantui.settings.presets import load_presets
+from nantui.settings.schema import Schema
+from tests.recovery import fakes
+
+GPU_RUN: dict[str, Any] = {
+    "lr0": 0.01,
+    "optimizer": "AdamW",
+    "amp": True,
+    "batch": 32,
+    "imgsz": 1280,
+    "device": "0",
+}
+
+
+@pytest.fixture(scope="module")
+def schema() -> Schema:
+    return Schema.load()
+
+
+def steps(
+    schema: Schema, earlier: list[Earlier], causes: set[str], images: tuple[str, ...] = (), **run: Any
+) -> str | None:
+    in_effect = {**schema.defaults(), **GPU_RUN, **run}
+    return next_step(
+        load_ladder(), earlier, Proof(frozenset(causes), images), load_presets(schema), in_effect
+    )
+
+
+def tried(*names: str) -> list[Earlier]:
+    return [
+        Earlier(str(number), "weights/epoch2.pt", {}, presets=(name,)) for number, name in enumerate(names)
+    ]
+
+
+def test_without_evidence_the_guides_whole_comes_first_and_then_each_level(schema: Schema) -> None:
+    assert steps(schema, [], set()) == "nan-safe"
+    assert steps(schema, tried("nan-safe"), set()) == "level1"
+    assert steps(schema, tried("nan-safe", "level1"), set()) == "level2"
+    assert steps(schema, tried("nan-safe", "level1", "level2"), set()) == "level3"
+    assert steps(schema, tried("nan-safe", "level1", "level2", "level3"), set(), ("a.png",)) == "quarantine"
+    assert steps(schema, tried("nan-safe", "level1", "level2", "level3"), set()) is None
+
+
+def test_evidence_comes_first(schema: Schema) -> None:
+    assert steps(schema, [], {"fp16_overflow"}) == "bf16"
+    assert steps(schema, tried("bf16"), {"fp16_overflow"}) == "nan-safe"
+    assert steps(schema, [], {"broken_pixels"}, ("bad.png",)) == "quarantine"
+    assert steps(schema, [], {"broken_pixels"}) == "nan-safe", "no image is proven guilty"
+    assert steps(schema, [], {"fp16_overflow"}, device="cpu") == "nan-safe", "there is no bf16 on a CPU"
+    assert steps(schema, [], {"fp16_overflow"}, amp=False) == "nan-safe", "nothing to change there"
+
+
+def test_a_step_that_would_change_nothing_is_passed_over(schema: Schema) -> None:
+    assert steps(schema, tried("nan-safe"), set(), lr0=0.0005) == "level2"
+    assert steps(schema, tried("nan-safe"), set(), lr0=0.0005, imgsz=320) == "level3"
+
+
+def test_a_ladder_of_ones_own_is_checked(tmp_path: Path, schema: Schema) -> None:
+    path = tmp_path / "ladder.yaml"
+    path.write_text("first: [nan-safe]\nsteps: [level9]\n")
+    with pytest.raises(UserError, match="level9.*no preset"):
+        next_step(load_ladder(path), tried("nan-safe"), Proof(frozenset()), load_presets(schema), GPU_RUN)
+    path.write_text("steps: 3")
+    with pytest.raises(UserError, match="not a ladder"):
+        load_ladder(path)
+
+
+class Tale:
+    """Writes what happens to a run into its files: attempts that end, rollbacks that are done."""
+
+    def __init__(self, layout: RunLayout) -> None:
+        self.layout, self.journal, self.number = layout, Journal(layout.journal), 0
+
+    def attempt(self, outcome: str, epoch: int, text: str = "", incident: str = "nan_gradient") -> None:
+        self.number += 1
+        write_attempt(
+            self.layout,
+            Attempt(self.number, f"u{self.number}", self.journal.append("attempt_started", attempt=self.number)["t"],
+                    "resume", None, {}, {"guard": "protect"}, "python"),
+        )  # fmt: skip
+        if outcome == "diverged":
+            fields = {"attempt": self.number, "epoch": epoch, "step": 1, "action": "ended", "text": ""}
+            self.journal.append("incident", incident=incident, **fields)
+        write_exit(self.layout, self.number, RankExit(outcome, 0, 1, 77, 0.0, epoch=epoch, text=text))
+        self.journal.append("attempt_ended", attempt=self.number, outcome=outcome, epoch=epoch, text=text)
+
+    def recovery(self, decision: policy.Decision) -> None:
+        options = decision.options
+        plan = make_plan(
+            self.layout.run, options.get("to"), options.get("set", {}), options["presets"],
+            restart=bool(options.get("force_restart")), id=f"r{self.number}",
+        )  # fmt: skip
+        self.journal.append("rollback_begun", id=plan.id, **about(plan), steps=[])
+        self.journal.append("rollback_done", id=plan.id, text="")
+
+
+@pytest.fixture
+def tale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tale:
+    """A run with clean epoch0…5.pt (epochs 1 to 6 of 20) and nothing wrong yet."""
+    layout = fakes.make_run(tmp_path / "run")
+    layout.best.unlink()
+    layout.last.unlink()
+    layout.results_csv.write_text(
+        "epoch,time,train/box_loss\n" + "".join(f"{n},{n},1.0\n" for n in range(1, 7))
+    )
+    train = {
+        "epochs": 20,
+        "lr0": 0.01,
+        "batch": 32,
+        "imgsz": 1280,
+        "optimizer": "AdamW",
+        "amp": True,
+        "device": "cpu",
+    }
+    write_spec(layout.spec, Spec(train, {"guard": "protect"}, auto=True))
+    layout.args_yaml.write_text("".join(f"{name}: {value}\n" for name, value in train.items()))
+
+    class Looked:
+        def __init__(self, weights: Path, allow: object = ()) -> None:
+            pass
+
+        def files(self) -> list[Any]:
+            return []
+
+        def verdict(self, path: Path) -> Any:
+            return fakes.verdict(path, int(path.stem[5:]), train_args=train)
+
+    monkeypatch.setattr(facts_of, "Catalog", Looked)
+    monkeypatch.setattr(facts_of, "own_files", lambda catalog: sorted(layout.weights.glob("epoch*.pt")))
+    return Tale(layout)
+
+
+def test_the_policy_climbs_goes_further_back_and_gives_up_with_everything_kept(tale: Tale) -> None:
+    seen = []
+    tale.attempt("diverged", 7)
+    for _ in range(6):
+        decision = decide(tale.layout.run)
+        if decision.action != RECOVER:
+            break
+        seen.append((decision.options["to"], *decision.options["presets"]))
+        tale.recovery(decision)
+        tale.attempt("diverged", int(decision.options["to"][5:-3]) + 3)
+    assert seen == [
+        ("epoch5.pt", "nan-safe"), ("epoch4.pt", "level1"), ("epoch3.pt", "level2"), ("epoch2.pt", "level3"),
+    ]  # fmt: skip
+    assert decision.action == GIVE_UP and "4 recoveries" in decision.why
+    assert len(list(tale.layout.weights.glob("*.pt"))) == 6
+
+
+def test_getting_past_the_trouble_gives_the_budget_back(tale: Tale) -> None:
+    tale.attempt("diverged", 7)
+    tale.recovery(decide(tale.layout.run))
+    tale.attempt("diverged", 15)
+    ladder = Ladder(
+        ("nan-safe",), ("nan-safe", "level1", "level2", "level3"), {}, max_recoveries=1, probation_epochs=3
+    )
+    assert policy.spent(earlier_recoveries(tale.layout), ladder) == 1
+    tale.recovery(decide(tale.layout.run, Ladder(**{**ladder.__dict__, "max_recoveries": 2})))
+    tale.attempt("diverged", 19)
+    assert policy.spent(earlier_recoveries(tale.layout), ladder) == 0
+    assert decide(tale.layout.run, ladder).action == RECOVER
+
+
+def test_after_probation_the_same_restore_point_may_serve_again(tale: Tale) -> None:
+    tale.attempt("diverged", 7)
+    tale.recovery(decide(tale.layout.run))
+    tale.attempt("diverged", 11)
+    assert decide(tale.layout.run).options == {"to": "epoch5.pt", "presets": ["level1"]}
+
+
+def test_out_of_memory_halves_the_batch_there_and_costs_no_level(tale: Tale) -> None:
+    tale.attempt("diverged", 7)
+    tale.recovery(decide(tale.layout.run))
+    tale.attempt("failed", 7, "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB")
+    decision = decide(tale.layout.run)
+    assert decision.options == {"to": "epoch5.pt", "presets": [], "set": {"batch": 16}}
+    tale.recovery(decision)
+    plan = make_plan(tale.layout.run, "epoch5.pt", {})
+    assert plan.in_effect["lr0"] == 0.003 and plan.in_effect["batch"] == 16, "nan-safe stays in force"
+    assert plan.carried["optimizer"] == "SGD" and any("stays in force" in words for words in plan.warnings)
+    tale.attempt("failed", 7, "CUDA out of memory")
+    assert decide(tale.layout.run).options["set"] == {"batch": 8}
+    assert policy.spent(earlier_recoveries(tale.layout), load_ladder()) == 0
+
+
+def test_another_failure_is_no_matter_for_the_ladder(tale: Tale) -> None:
+    assert decide(tale.layout.run).action == NOTHING
+    tale.attempt("failed", 3, "FileNotFoundError: images are gone")
+    decision = decide(tale.layout.run)
+    assert decision.action == GIVE_UP and "images are gone" in decision.why
+    tale.attempt("finished", 20)
+    assert decide(tale.layout.run).action == NOTHING
+
+
+def test_nothing_clean_begins_again_once(tale: Tale) -> None:
+    tale.attempt("diverged", 1)
+    decision = decide(tale.layout.run)
+    assert decision.options == {"presets": ["restart"], "force_restart": True}
+    tale.recovery(decision)
+    tale.attempt("diverged", 1)
+    assert decide(tale.layout.run).action == GIVE_UP
+
+
+def test_a_repeat_is_warned_of_and_the_next_proposal_is_another(tale: Tale) -> None:
+    tale.attempt("diverged", 7)
+    plan = make_plan(tale.layout.run)
+    assert plan.presets == ("nan-safe",) and not plan.earlier
+    tale.recovery(policy.Decision(RECOVER, "", {"to": "epoch5.pt", "presets": ["nan-safe"]}))
+    tale.attempt("diverged", 8)
+    again = make_plan(tale.layout.run)
+    assert again.presets == ("level1",)
+    assert [(one.restore_point, one.failed_at) for one in again.earlier] == [("weights/epoch5.pt", 8)]
+    same = Earlier("1", "weights/epoch5.pt", {"lr0": 0.003}, failed_at=8)
+    assert "failed before, in epoch 8" in repeats([same], "weights/epoch5.pt", {"lr0": 0.003})
+    assert repeats([same], "weights/epoch5.pt", {"lr0": 0.001}) == ""
