@@ -101,6 +101,6 @@ def _look(
 
 
 def _mine(values: list[float], norm_at: int | None, loss_explains: bool) -> bool:
-    """Tell whether this rank's own batch is bad: after the all-reduce one bad loss spoils everybody's norm."""
+    """Tell whether this rank's own batch is bad: one bad loss spoils everybody's norm."""
     own = [value for at, value in enumerate(values) if at != norm_at or not loss_explains]
     return not all(math.isfinite(value) for value in own)

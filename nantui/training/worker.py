@@ -13,6 +13,7 @@ from typing import Any
 
 from nantui.errors import UserError
 from nantui.run.attempts import FAILED, FINISHED
+from nantui.run.spec import read_spec
 from nantui.training.ends import Ended
 from nantui.training.session import Session
 
@@ -44,6 +45,11 @@ def main(arguments: list[str]) -> int:
 def train(session: Session) -> None:
     """Train as the attempt asks. Raises Ended when stopped or diverged, else whatever the training raises."""
     session.phase("importing")
+    spec = read_spec(session.layout.spec)
+    if spec is not None and spec.kind == "exec":
+        from nantui.training.exec_run import become
+
+        become(session, spec)
     from nantui.training import touchpoints
     from nantui.training.trainer import guarded
 
