@@ -4,7 +4,6 @@ UserError.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,12 +17,11 @@ from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spe
 from nantui.run.spool import Command
 from nantui.run.status import RECOVERING
 from nantui.supervise import stopping
-from nantui.supervise.clean import printable
 from nantui.supervise.foreign import CERTAIN, find_foreign
 from nantui.supervise.foreign_stop import describe
-from nantui.supervise.helpers import ACT, helper
 from nantui.supervise.keeper import Keeper
 from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
+from nantui.supervise.transactions import act, rolled_back_before
 
 PROBATION_EPOCHS = 3
 
@@ -62,13 +60,13 @@ def set_values(keeper: Keeper, command: Command) -> str:
 def rollback(keeper: Keeper, command: Command) -> str:
     """Go back to a clean checkpoint; starts nothing."""
     refuse_while_running(keeper)
-    return str(_act(keeper, command, "rollback").get("text") or "rolled back")
+    return str(act(keeper, command, "rollback").get("text") or "rolled back")
 
 
 def undo(keeper: Keeper, command: Command) -> str:
     """Take the last rollback back."""
     refuse_while_running(keeper)
-    return str(_act(keeper, command, "undo").get("text") or "undone")
+    return str(act(keeper, command, "undo").get("text") or "undone")
 
 
 def resume(keeper: Keeper, command: Command) -> str:
@@ -80,7 +78,7 @@ def resume(keeper: Keeper, command: Command) -> str:
     if not (asked or command.options.get("presets") or command.options.get("to")):
         return begin(keeper, spec, RESUME, newest, {})
     wanted = replace(command, options={"to": Path(newest).name, **command.options, "set": asked})
-    return _begin_after(keeper, wanted, _act(keeper, wanted, "rollback"), spec, probation_epochs=0)
+    return _begin_after(keeper, wanted, act(keeper, wanted, "rollback"), spec, probation_epochs=0)
 
 
 def recover(keeper: Keeper, command: Command) -> str:
@@ -96,7 +94,7 @@ def recover(keeper: Keeper, command: Command) -> str:
         options = {**command.options, **({"set": edits} if edits else {})}
         options.setdefault("propose", not (edits or options.get("presets")))
         keeper.stage(command.id, "rollback", "going back to a clean checkpoint")
-        answer = _act(keeper, replace(command, options=options), "rollback")
+        answer = act(keeper, replace(command, options=options), "rollback")
     keeper.stage(command.id, "start", "starting the new attempt")
     return _begin_after(keeper, command, answer, spec, PROBATION_EPOCHS)
 
@@ -186,7 +184,7 @@ def newest_checkpoint(keeper: Keeper, command: Command) -> str:
     if command.options.get("to"):
         return checkpoint_inside(keeper.layout, str(command.options["to"]))
     asked = {"set": _set_of(command)}
-    plan = _act(keeper, replace(command, options=asked), "plan").get("plan") or {}
+    plan = act(keeper, replace(command, options=asked), "plan").get("plan") or {}
     point = plan.get("restore_point") or {}
     names = {keeper.layout.last.name, keeper.layout.stop_point.name}
     if point.get("name") in names:
@@ -209,27 +207,6 @@ def cwd_of(entries: list[Entry]) -> str | None:
     return str(created["cwd"]) if created and created.get("cwd") else None
 
 
-def rolled_back_before(entries: list[Entry], command: str) -> dict[str, Any] | None:
-    """Return the answer of a rollback that an earlier supervisor finished for this command, else None."""
-    done = last(entries, "rollback_done", "attempt_started")
-    begun = last((entry for entry in entries if entry.get("id") == command), "rollback_begun")
-    if done is None or begun is None or done["kind"] != "rollback_done" or done.get("id") != command:
-        return None
-    asked = {row["name"]: row["then"] for row in begun.get("settings") or [] if not row.get("kept")}
-    return {"mode": begun.get("mode"), "asked": asked, "text": begun.get("text")}
-
-
-def repair(keeper: Keeper) -> str:
-    """Finish or undo a rollback that a crash interrupted; returns a line, empty when there was none."""
-    entries = keeper.journal.entries()
-    begun = last(entries, "rollback_begun", "undo_begun")
-    ended = last(entries, "rollback_done", "rollback_reverted", "undo_done")
-    if begun is None or (ended is not None and entries.index(dict(ended)) > entries.index(dict(begun))):
-        return ""
-    wanted = Command("rollback", {}, str(begun.get("id", "")), "supervisor")
-    return str(_act(keeper, wanted, "repair").get("text") or "an interrupted rollback was put right")
-
-
 def _begin_after(
     keeper: Keeper, command: Command, answer: dict[str, Any], spec: Spec, probation_epochs: int
 ) -> str:
@@ -238,23 +215,6 @@ def _begin_after(
     asked = {**dict(answer.get("asked") or {}), **_set_of(command)}
     started = begin(keeper, spec, mode, checkpoint, asked, probation_epochs)
     return "; ".join(filter(None, [str(answer.get("text") or ""), started]))
-
-
-def _act(keeper: Keeper, command: Command, action: str) -> dict[str, Any]:
-    """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
-    spec = read_spec(keeper.layout.spec)
-    python = (spec.python if spec else "") or sys.executable
-    own = {"action": action, "run": str(keeper.layout.run), "id": command.id, "by": command.by}
-    answer = helper(
-        ACT,
-        {**command.options, **own, "python": python},
-        python=python,
-        pump=keeper.pump,
-        started=lambda child: keeper.helpers.__setitem__(child.pid, child),
-    )
-    if not answer.get("ok"):
-        raise UserError(printable(answer.get("error") or answer.get("text") or "refused"), FAILED)
-    return answer
 
 
 def _set_of(command: Command) -> dict[str, Any]:

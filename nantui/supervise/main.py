@@ -20,7 +20,7 @@ from nantui.errors import FAILED, UserError
 from nantui.run.layout import RunLayout
 from nantui.run.spool import Command
 from nantui.run.status import LOST
-from nantui.supervise import acts, spools
+from nantui.supervise import acts, spools, transactions, unattended
 from nantui.supervise.clean import printable
 from nantui.supervise.config import Config, load_config
 from nantui.supervise.keeper import Keeper, LostLock
@@ -97,20 +97,26 @@ class Service:
         if adopted:
             gone = not keeper.worker_alive()
             keeper.journal.append("adopted", text=adopted)
-            if gone and keeper.settle().outcome == LOST:
-                keeper.journal.append("lost", text=keeper.state.text)
+            if gone:
+                self._settle_unseen()
         try:
-            if repaired := acts.repair(keeper):
+            if repaired := transactions.repair(keeper):
                 keeper.journal.append("note", text=repaired)
         except UserError as error:
             keeper.publish(text=f"an interrupted rollback could not be put right: {error}")
+
+    def _settle_unseen(self) -> None:
+        outcome = self.keeper.settle().outcome
+        if outcome == LOST:
+            self.keeper.journal.append("lost", text=self.keeper.state.text)
+        unattended.follow_up(self.keeper, outcome)
 
     def _one_round(self) -> bool:
         """Settle an ended worker, carry out what waits; True when there was something to do."""
         keeper = self.keeper
         if keeper.watch is not None and not keeper.worker_alive():
             try:
-                keeper.settle()
+                unattended.follow_up(keeper, keeper.settle().outcome)
             except UserError as error:
                 keeper.say(str(error))
             return True

@@ -74,7 +74,7 @@ def _await_teardown(keeper: Keeper) -> bool:
 
 def _all_wrote_their_end(keeper: Keeper, number: int) -> bool:
     assert keeper.watch is not None, "the caller looked"
-    return len(read_exits(keeper.layout, number)) >= keeper.watch.attempt.devices
+    return len(read_exits(keeper.layout, number)) >= keeper.watch.ranks
 
 
 def _kill_was_asked(keeper: Keeper) -> bool:

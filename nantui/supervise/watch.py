@@ -42,12 +42,16 @@ class Watch:
         self._steps = StepFollower(self.layout.steps(self.attempt.attempt))
         self._events: dict[int, LineFollower] = {}
         self._durations: deque[float] = deque(maxlen=100)
+        self.ranks = self.attempt.devices
 
     def read(self) -> list[tuple[str, dict[str, Any]]]:
         """Return what is new for the journal."""
         self._read_steps()
         new: list[tuple[str, dict[str, Any]]] = []
-        for rank in range(self.attempt.devices):
+        # A script of the user's own may start more ranks than was asked for.
+        while self.layout.events(self.attempt.attempt, self.ranks).exists():
+            self.ranks += 1
+        for rank in range(self.ranks):
             for event in self._read_events(rank):
                 new += self._see(rank, event)
         return new

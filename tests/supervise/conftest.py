@@ -48,7 +48,9 @@ def make_run(tmp_path: Path, stub_python: str) -> Iterator[Callable[..., StubRun
     """Return a maker of runs; every process of every run is gone after the test."""
     made: list[StubRun] = []
 
-    def make(name: str = "stub", start: bool = True, devices: int = 1, **how: Any) -> StubRun:
+    def make(
+        name: str = "stub", start: bool = True, auto: bool = False, devices: int = 1, **how: Any
+    ) -> StubRun:
         train = {
             "project": str(tmp_path / "runs"),
             "name": name,
@@ -56,7 +58,7 @@ def make_run(tmp_path: Path, stub_python: str) -> Iterator[Callable[..., StubRun
             "stub": how,
         }
         train["device"] = ",".join(map(str, range(devices)))
-        made.append(StubRun(create_run(train, python=stub_python, start=start)))
+        made.append(StubRun(create_run(train, python=stub_python, start=start, auto=auto)))
         return made[-1]
 
     yield make

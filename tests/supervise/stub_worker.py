@@ -52,8 +52,18 @@ def prepare(request: dict) -> int:
 def act(request: dict) -> int:
     time.sleep(float((request.get("set") or {}).get("act_s", 0)))
     weights = RunLayout(Path(request["run"])).weights
+    attempts = len(RunLayout(Path(request["run"])).attempt_numbers())
     names = [name for name in ("nantui_stop.pt", "last.pt") if (weights / name).is_file()]
     plan = {"restore_point": {"name": names[0]} if names else None}
+    if request["action"] == "next":
+        answer = {"action": "recover", "why": "gentle", "options": {"set": {"lr0": 0.001}}, "images": []}
+        if (
+            int(read_attempt(RunLayout(Path(request["run"])), 1).train["stub"].get("recoveries", 1))
+            < attempts
+        ):
+            answer = {"action": "give up", "why": "the ladder is at its end"}
+        print(json.dumps({"ok": True, **answer}))
+        return 0
     answer = {"checkpoint": "weights/last.pt", "plan": plan, "asked": request.get("set") or {}}
     print(json.dumps({"ok": True, "text": f"{request['action']} done", **answer}))
     return 0
