@@ -1,0 +1,1 @@
+"""What only real GPUs can show: `bash benchmarks/gpu/run.sh [SECTION…]`; docs/gpu-results.md keeps what it printed."""

@@ -1,0 +1,45 @@
+"""Run the sections that this machine's GPUs allow, and write what was found as JSON and as a page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import traceback
+from pathlib import Path
+
+from benchmarks.gpu import control, cost, nan
+from benchmarks.gpu.bench import Bench, gpu_memory, versions
+
+SECTIONS = {
+    "ranks": control.ranks, "stops": control.stops, "plain": control.plain, "nan": nan.caught,
+    "persistent": nan.persistent, "natural": nan.natural, "auto": nan.unattended, "recovery": nan.recovery_time,
+    "cost": cost.cost,
+}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "sections", nargs="*", default=[*SECTIONS], metavar="SECTION", help=", ".join(SECTIONS)
+    )
+    parser.add_argument("--place", type=Path, default=Path("/tmp/nantui-gpu"))
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build")))
+    arguments = parser.parse_args()
+    arguments.place.mkdir(parents=True, exist_ok=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(arguments.place, len(gpu_memory()), out=arguments.out / "gpu-results.json")
+    print(f"{bench.gpus} GPUs, {versions()}", flush=True)
+    for name in arguments.sections:
+        begun = time.monotonic()
+        try:
+            SECTIONS[name](bench)
+        except Exception as error:  # one section that fails must not hide the others
+            traceback.print_exc()
+            bench.found(name, "failed", f"{type(error).__name__}: {str(error)[:300]}", False)
+        print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
+    return 0 if all(row["held"] is not False for row in bench.rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

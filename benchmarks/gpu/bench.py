@@ -1,0 +1,172 @@
+"""What the sections share: a data set, runs under a supervisor, nvidia-smi, and the record of what was found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nantui.demo.dataset import CLASSES, write_dataset
+from nantui.run.journal import Entry, Journal
+from nantui.run.layout import RunLayout
+from nantui.run.spool import Command
+from nantui.supervise.client import Outcome, carry_out, create_run
+from nantui.supervise.status import read_status
+
+PATIENCE_S = 240.0
+
+
+@dataclass
+class Bench:
+    """Where things are kept, how many GPUs there are, and the rows found so far."""
+
+    place: Path
+    gpus: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    out: Path | None = None
+
+    def found(self, section: str, what: str, value: Any, held: bool | None = None) -> None:
+        """Record one finding; `held` says whether it is as it should be, None for a mere figure."""
+        word = {True: "ok", False: "NOT AS IT SHOULD BE", None: ""}[held]
+        print(f"  {section:<10} {what:<58} {value} {word}", flush=True)
+        self.rows.append({"section": section, "what": what, "value": value, "held": held})
+        if self.out:
+            self.out.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
+
+    def data(self, sets: int = 4) -> Path:
+        """Return a data set of `sets` times 48 train and 16 val images."""
+        folder = self.place / f"data{sets}"
+        description = folder / "all.yaml"
+        if not description.exists():
+            parts = [write_dataset(folder / str(seed), seed).parent for seed in range(sets)]
+            names = "".join(f"  {number}: {name}\n" for number, name in enumerate(CLASSES))
+            lists = {
+                split: [str(part.resolve() / "images" / split) for part in parts]
+                for split in ("train", "val")
+            }
+            text = f"path: {folder.resolve()}\ntrain: {lists['train']}\nval: {lists['val']}\nnames:\n{names}"
+            description.write_text(text, encoding="utf-8")
+        return description
+
+    def train(
+        self,
+        name: str,
+        *,
+        devices: int = 1,
+        ours: dict[str, Any] | None = None,
+        faults: list[dict[str, Any]] | None = None,
+        auto: bool = False,
+        **train: Any,
+    ) -> Path:
+        """Start a run under a supervisor and return its directory."""
+        asked = {
+            "model": "yolov8n.yaml", "data": str(self.data()), "project": str(self.place / "runs"), "name": name,
+            "imgsz": 128, "batch": 16, "epochs": 30, "save_period": 1, "workers": 4, "plots": False,
+            "device": ",".join(map(str, range(devices))), "optimizer": "SGD", "lr0": 0.01, "nbs": 16, **train,
+        }  # fmt: skip
+        return create_run(asked, ours or {}, faults=faults or [], auto=auto)
+
+
+def until(look: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
+    """Return what `look` finds. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+
+
+def stepping(run: Path, attempt: int = 1, steps: int = 3) -> None:
+    """Wait until an attempt has made some steps."""
+    path = RunLayout(run).steps(attempt)
+
+    def enough() -> bool:
+        ended_early(run, attempt)
+        return path.exists() and len(path.read_text().splitlines()) > steps
+
+    until(enough, f"steps of attempt {attempt} in {run}")
+
+
+def ended_early(run: Path, attempt: int) -> None:
+    """Raise RuntimeError with the log's end when an attempt failed."""
+    ending = entry(run, "attempt_ended", attempt=attempt)
+    if ending and ending["outcome"] == "failed":
+        log = RunLayout(run).attempt_log(attempt).read_text(errors="replace").splitlines()[-25:]
+        raise RuntimeError(f"attempt {attempt} failed: {ending['text']}\n" + "\n".join(log))
+
+
+def entries(run: Path, kind: str, **fields: Any) -> list[Entry]:
+    """Return the journal's entries of a kind whose fields are as given."""
+    every = Journal(RunLayout(run).journal).entries()
+    return [
+        e for e in every if e["kind"] == kind and all(e.get(name) == value for name, value in fields.items())
+    ]
+
+
+def entry(run: Path, kind: str, **fields: Any) -> Entry | None:
+    """Return the first such entry."""
+    return next(iter(entries(run, kind, **fields)), None)
+
+
+def ended(run: Path, attempt: int = 1, seconds: float = PATIENCE_S) -> Entry:
+    """Wait for the end of an attempt and return its entry."""
+    found: Entry = until(
+        lambda: entry(run, "attempt_ended", attempt=attempt), f"end of attempt {attempt}", seconds
+    )
+    return found
+
+
+def command(run: Path, kind: str, **options: Any) -> tuple[Outcome, float]:
+    """Carry out a command; returns its outcome and the seconds it took."""
+    begun = time.monotonic()
+    outcome = carry_out(run, Command(kind, options))
+    return outcome, time.monotonic() - begun
+
+
+def gpu_memory() -> list[int]:
+    """Return MiB in use per GPU, as nvidia-smi says."""
+    words = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return [int(line) for line in subprocess.check_output(words, text=True).split()]
+
+
+def memory_back(before: list[int], seconds: float = 20.0) -> tuple[bool, list[int]]:
+    """Wait until GPU memory is what it was; returns whether, and what it is."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        now = gpu_memory()
+        if all(after <= start + 8 for after, start in zip(now, before, strict=True)):
+            return True, now
+        time.sleep(0.1)
+    return False, gpu_memory()
+
+
+@contextmanager
+def ending(run: Path) -> Iterator[Path]:
+    """Kill the run afterwards if it still lives."""
+    try:
+        yield run
+    finally:
+        if read_status(run).pids:
+            carry_out(run, Command("kill"))
+
+
+def versions() -> dict[str, str]:
+    """Return what the record has to name."""
+    code = ("import torch, ultralytics; print(torch.__version__, ultralytics.__version__, "
+            "torch.cuda.get_device_name(0), sep='|')")  # fmt: skip
+    torch, ultralytics, gpu = (
+        subprocess.check_output([sys.executable, "-c", code], text=True).strip().split("|")
+    )
+    driver = subprocess.check_output(
+        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], text=True
+    ).split()[0]  # fmt: skip
+    return {"gpu": gpu, "torch": torch, "ultralytics": ultralytics, "driver": driver,
+            "python": sys.version.split()[0], "cores": str(os.cpu_count())}  # fmt: skip

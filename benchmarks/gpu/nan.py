@@ -1,0 +1,145 @@
+"""NaN on one rank, in every precision; persistent trouble; the cockpit killed; recovery unattended."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.bench import Bench, command, ended, ending, entries, entry, stepping, until
+from nantui.checkpoint.catalog import Catalog
+from nantui.run.layout import RunLayout
+from nantui.run.results import current, read_results
+from nantui.run.spool import Command
+from nantui.supervise.client import submit
+
+PRECISIONS: tuple[tuple[str, Any], ...] = (("fp16", True), ("bf16", "bf16"), ("fp32", False))
+
+
+def caught(bench: Bench) -> None:
+    """A NaN pixel on one rank costs one step on all, in three precisions."""
+    for rank in range(bench.gpus):
+        for name, amp in PRECISIONS:
+            fault = {"fault": "nan_pixel", "rank": rank, "epoch": 3, "batch": 2}
+            run = bench.train(f"nan-{name}-rank{rank}", devices=bench.gpus, batch=16 * bench.gpus, epochs=5,
+                              amp=amp, faults=[fault])  # fmt: skip
+            with ending(run):
+                end = ended(run)
+                bench.found("nan", f"{name}, rank {rank}: outcome, seen, badges, rows",
+                            *_judge(run, end["outcome"]))  # fmt: skip
+
+
+def _judge(run: Path, outcome: str) -> tuple[str, bool]:
+    layout = RunLayout(run)
+    seen = [(e["epoch"], e["step"], e["action"]) for e in entries(run, "incident")]
+    badges = {verdict.badge for verdict in Catalog(layout.weights).verdicts()}
+    rows = current(read_results(layout.results_csv))
+    finite = sum(row.finite for row in rows)
+    fine = outcome == "finished" and seen == [(3, 2, "skipped")] and badges == {"clean"} and finite == 5
+    return f"{outcome} {seen} {badges} {finite}/5", fine
+
+
+def persistent(bench: Bench) -> None:
+    """NaN that stays: diverged, rolled back and resumed with other settings, the cockpit killed in between."""
+    fault = {"fault": "nan_pixel", "rank": bench.gpus - 1, "epoch": 4, "batch": 1, "times": 100, "attempt": 1}
+    run = bench.train("persistent", devices=bench.gpus, batch=16 * bench.gpus, epochs=8, faults=[fault])
+    with ending(run):
+        end = ended(run)
+        bench.found(
+            "persistent",
+            "attempt 1 ended as",
+            f"{end['outcome']}: {end['text']}",
+            end["outcome"] == "diverged",
+        )
+        asked = Command("recover", {"presets": ["nan-safe"], "set": {"lr0": 0.002}})
+        code = f"import sys; from benchmarks.gpu.nan import leave; leave({str(run)!r}, {asked.id!r})"
+        cockpit = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+        until(lambda: entry(run, "command"), "the command")
+        cockpit.send_signal(signal.SIGKILL)
+        cockpit.wait()
+        again = ended(run, 2)
+        effect = entry(run, "in_effect", attempt=2) or {}
+        values = effect.get("values", {})
+        fine = again["outcome"] == "finished" and effect.get("differences") == []
+        bench.found("persistent", "attempt 2: outcome, optimizer, lr0, amp, differences",
+                    f"{again['outcome']} {values.get('optimizer')} {values.get('lr0')} {values.get('amp')} "
+                    f"{effect.get('differences')}", fine)  # fmt: skip
+
+
+def leave(run: str, identity: str) -> None:
+    """Leave the recover command and wait, as a cockpit does until somebody kills it."""
+    submit(Path(run), Command("recover", {"presets": ["nan-safe"], "set": {"lr0": 0.002}}, id=identity))
+    time.sleep(600)
+
+
+def natural(bench: Bench) -> None:
+    """No injection: weights that make an activation overflow under fp16; bf16, the advised remedy, cures it."""
+    run = bench.train("overflow", batch=16, epochs=12, amp=True, optimizer="SGD", lr0=1.0, warmup_epochs=0,
+                      warmup_bias_lr=1.0, momentum=0.98, ours={"grad_clip": 0.0})  # fmt: skip
+    with ending(run):
+        end = ended(run)
+        bench.found("natural", "learning rate 1.0, unclipped, fp16: outcome", f"{end['outcome']}: {end['text']}",
+                    end["outcome"] == "diverged")  # fmt: skip
+        for found in entries(run, "autopsy")[:3]:
+            bench.found("natural", "autopsy", f"{found['cause']}: {found['text']}")
+
+
+def unattended(bench: Bench) -> None:
+    """`--auto` climbs two levels by itself: the fault returns once, then stays away."""
+    faults = [
+        {"fault": "nan_pixel", "epoch": 3 + attempt, "batch": 1, "times": 100, "attempt": attempt}
+        for attempt in (1, 2)
+    ]
+    run = bench.train("auto", devices=bench.gpus, batch=16 * bench.gpus, epochs=8, faults=faults, auto=True)
+    with ending(run):
+        end = ended(run, 3, 400)
+        started = [(e["attempt"], e.get("asked")) for e in entries(run, "attempt_started")]
+        bench.found("auto", "attempts and what each was asked", started)
+        bench.found("auto", "attempt 3 ended as", end["outcome"], end["outcome"] == "finished")
+
+
+def recovery_time(bench: Bench) -> None:
+    """From the NaN step to the first resumed step, split, beside a plain `yolo resume` start."""
+    fault = {"fault": "nan_pixel", "epoch": 3, "batch": 1, "times": 100, "attempt": 1}
+    run = bench.train("clock", batch=16, epochs=200, faults=[fault])
+    with ending(run):
+        ended(run)
+        nan = entries(run, "incident")[0]["t"]
+        over = entry(run, "attempt_ended")["t"]  # type: ignore[index]
+        asked = time.time()
+        command(run, "recover", presets=["nan-safe"])
+        stepping(run, 2, 1)
+        first = float(RunLayout(run).steps(2).read_text().splitlines()[1].split(",")[0])
+        rolled = entry(run, "rollback_done")["t"]  # type: ignore[index]
+        begun = entry(run, "rollback_begun")["t"]  # type: ignore[index]
+        parts = {"NaN to end of attempt": over - nan, "asked to staged (stop, plan, rebase)": begun - asked,
+                 "files moved": rolled - begun, "worker started to first step": first - rolled}  # fmt: skip
+        for name, seconds in parts.items():
+            bench.found("recovery", f"{name}, s", f"{seconds:.2f}")
+        bench.found("recovery", "asked to first resumed step, s", f"{first - asked:.2f}")
+        command(run, "kill")
+        bench.found("recovery", "plain `yolo resume` to its first epoch line, s", f"{_plain_resume(run):.2f}")
+
+
+def _plain_resume(run: Path) -> float:
+    last = RunLayout(run).last
+    code = f"from ultralytics import YOLO; YOLO({str(last)!r}).train(resume=True)"
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        assert process.stdout is not None
+        seen = b""
+        while data := process.stdout.read1(4096):
+            seen += data
+            if b"/200" in seen and b"it/s" in seen:
+                return time.monotonic() - begun
+        return math.nan
+    finally:
+        process.kill()
+        process.wait()

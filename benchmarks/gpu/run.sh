@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# One entry point for the checks on real GPUs, for a machine without a network that has torch.
+# What is missing is installed from a folder of wheels (NANTUI_WHEELS, default .whl), into a folder of its own.
+#   bash benchmarks/gpu/run.sh control nan          # some sections
+#   bash benchmarks/gpu/run.sh                      # all that this machine's GPUs allow
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+wheels=${NANTUI_WHEELS:-.whl}
+site=${NANTUI_SITE:-/tmp/nantui-site}
+if [ -d "$wheels" ] && [ ! -e "$site/installed" ]; then
+  python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" "$wheels"/*.whl
+  touch "$site/installed"
+fi
+export PYTHONPATH="$PWD:$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 YOLO_OFFLINE=true
+export YOLO_CONFIG_DIR=${YOLO_CONFIG_DIR:-/tmp/nantui-ultralytics}
+mkdir -p "$YOLO_CONFIG_DIR"
+exec python3 -m benchmarks.gpu "$@"
