@@ -71,7 +71,7 @@ def cockpit(tmp_path):
     async def opened(run=None, size=(120, 40), backend=None, wait=("clean",), top=None, runs=None, **more):
         made = {name: more.pop(name) for name in list(more) if name in MADE}
         if run is None and runs is None:
-            run = make_run(tmp_path / "runs" / "demo", **made)
+            run = make_run(tmp_path / f"runs{len(list(tmp_path.iterdir()))}" / "demo", **made)
         backend = backend or FakeBackend()
         runs = [run] if runs is None else runs
         app = CockpitApp(top or runs[0], runs, backend, **more)

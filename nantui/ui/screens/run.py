@@ -33,7 +33,7 @@ from nantui.ui.widgets.timeline import Timeline
 from nantui.ui.widgets.wall import ChartWall
 
 STALE_AFTER_S = 4.0
-STEPS_EVERY_S, EXTRAS_EVERY_S = 1.0, 10.0
+STEPS_EVERY_S, EXTRAS_EVERY_S = 1.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
 
 

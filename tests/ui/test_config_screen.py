@@ -1,0 +1,135 @@
+"""The config editor: search, edit, checks while typing, presets as a draft, undo, save, copy, and drafts that stay."""
+
+import yaml
+
+from nantui.paths import user_config_dir
+
+
+async def opened(driver):
+    await driver.press("c")
+    await driver.until("model", "accepts")
+
+
+async def find(driver, name):
+    await driver.press("slash")
+    await driver.type(name)
+    await driver.press("enter", "g", "j")
+
+
+async def test_settings_are_grouped_and_explained(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await opened(driver)
+        await find(driver, "lr0")
+        text = await driver.until("initial learning rate", "default")
+        assert "0.01" in text and "search 'lr0'" in text
+        await driver.press("escape")
+        await driver.until("epochs", "batch", absent=("search 'lr0'",))
+
+
+async def test_an_edit_is_checked_drafted_saved_and_left_to_the_supervisor(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await opened(driver)
+        await find(driver, "mixup")
+        await driver.press("enter", "ctrl+u")
+        await driver.type("7")
+        await driver.until("expects")
+        await driver.press("enter")
+        assert driver.app.screen.draft.changes == {}, "a value out of range is not taken"
+        await driver.press("ctrl+u")
+        await driver.type("0.05")
+        await driver.press("enter")
+        await driver.until("1 changed, not saved", "was 0.15")
+        await driver.press("w")
+        await driver.until("the next start or resume uses it")
+        assert driver.backend.submitted[0].kind == "set"
+        assert driver.backend.submitted[0].options == {"set": {"mixup": 0.05}}
+
+
+async def test_space_takes_the_next_choice_and_u_takes_it_back(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await opened(driver)
+        await find(driver, "cos_lr")
+        await driver.press("space")
+        await driver.until("1 changed", "True")
+        await driver.press("u")
+        await driver.until("as in effect")
+        await driver.press("u")
+        await driver.until("no change to undo")
+
+
+async def test_presets_become_a_visible_draft_with_reasons(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await opened(driver)
+        await driver.press("p")
+        await driver.until("nan-safe")
+        listing = driver.app.screen.query_one("#presets")
+        listing.go([preset.name for preset in driver.app.screen._presets].index("nan-safe"))
+        await driver.press("space", "enter")
+        await driver.until("settings drafted")
+        await driver.press("C")
+        text = await driver.until("changed only")
+        assert "lr0" in text and "0.003" in text and "imgsz" not in text, "a safer value of one's own is kept"
+        assert driver.app.screen.draft.why["lr0"]
+
+
+async def test_a_draft_survives_a_closed_terminal(cockpit, tmp_path):
+    from synthetic import make_run
+
+    run = make_run(tmp_path / "runs" / "kept")
+    for visit in range(2):
+        async with cockpit(run, size=(120, 40)) as driver:
+            await opened(driver)
+            if visit == 0:
+                await find(driver, "cos_lr")
+                await driver.press("space")
+                await driver.until("1 changed")
+            else:
+                await driver.until("1 changed, not saved")
+
+
+async def test_copy_sends_python_through_the_terminal(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await opened(driver)
+        await find(driver, "cos_lr")
+        await driver.press("space", "y")
+        await driver.until("OSC 52")
+        values = {}
+        exec(driver.app.clipboard, {"dict": dict}, values)
+        assert values["settings"] == {"cos_lr": True}
+
+
+async def test_a_draft_becomes_a_preset_of_ones_own(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await opened(driver)
+        await driver.press("n")
+        await driver.until("nothing is changed")
+        await find(driver, "cos_lr")
+        await driver.press("space", "n")
+        await driver.type("mine")
+        await driver.press("enter")
+        await driver.until("saved as")
+        saved = yaml.safe_load((user_config_dir() / "presets" / "mine.yaml").read_text())
+        assert saved["settings"]["cos_lr"]["exactly"] is True
+        assert "mine" in driver.backend.presets(driver.app.runs[0]), "it can be read back"
+
+
+async def test_save_and_resume_in_one_key_and_why_not_while_it_runs(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await opened(driver)
+        await driver.press("s")
+        await driver.until("already running")
+    async with cockpit(size=(120, 40), state="stopped", run=None, done=11) as driver:
+        await opened(driver)
+        await find(driver, "cos_lr")
+        await driver.press("space", "s")
+        await driver.until("asked the supervisor to resume")
+        assert driver.backend.submitted[0].options == {"set": {"cos_lr": True}}
+
+
+async def test_read_only_saves_nothing(cockpit):
+    async with cockpit(size=(120, 40), read_only=True) as driver:
+        await opened(driver)
+        await find(driver, "cos_lr")
+        await driver.press("space", "w")
+        await driver.until("read-only")
+        assert driver.backend.submitted == []

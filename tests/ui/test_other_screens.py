@@ -1,0 +1,188 @@
+"""Zoom, output, diagnosis, labels, compare, fleet, help, themes and signs."""
+
+import pytest
+from synthetic import make_run, write_attempt
+
+from nantui.run.layout import RunLayout
+from nantui.ui import remember
+from nantui.ui.themes import NAMES
+
+
+async def test_zoom_reads_values_zooms_and_turns(cockpit):
+    async with cockpit(size=(100, 30)) as driver:
+        await driver.press("z")
+        await driver.until("box", "1/6")
+        await driver.press("h")
+        await driver.until("epoch 11", "train")
+        await driver.press("plus")
+        low, high = driver.app.screen.view.low, driver.app.screen.view.high
+        assert high - low < 11
+        await driver.press("minus", "minus", "0")
+        assert driver.app.screen.view.low is None
+        await driver.press("tab")
+        await driver.until("cls", "2/6")
+        await driver.press("shift+tab", "L", "m", "w", "e")
+        await driver.until("log", "mean 5")
+        await driver.press("escape")
+        await driver.until("checkpoints")
+
+
+async def test_output_follows_holds_and_finds(cockpit):
+    async with cockpit(size=(100, 30)) as driver:
+        await driver.press("o")
+        text = await driver.until("40 lines, following", "epoch 39/20")
+        assert "\x1b" not in text and "[31m" not in text
+        await driver.press("slash")
+        await driver.type("epoch 17")
+        await driver.press("enter")
+        await driver.until("held, search 'epoch 17'")
+        log = driver.app.screen.query_one("#log")
+        assert log.cursor == 17
+        await driver.press("n")
+        await driver.until("no other line") if log.cursor != 17 else None
+        await driver.press("i")
+        assert log.cursor == 18, "every line has a NaN, so the next one"
+        await driver.press("p")
+        await driver.until("following")
+        await driver.press("escape")
+        await driver.until("checkpoints")
+
+
+async def test_diagnosis_shows_causes_evidence_and_opens_the_remedy(cockpit):
+    async with cockpit(size=(110, 40)) as driver:
+        await driver.press("d")
+        text = await driver.until("gradient explosion", "70%", "what helps")
+        assert "the norm rose from 8 to 4,000" in text and "BatchNorm" in text
+        await driver.press("9")
+        await driver.until("no remedy 9")
+        await driver.press("1")
+        await driver.until("Recover: stop")
+        assert driver.app.screen.presets == ("gentle-lr",)
+
+
+async def test_diagnosis_of_a_healthy_run_says_so(cockpit):
+    async with cockpit(size=(110, 40), nan_from=None) as driver:
+        driver.backend.diagnose = lambda run: {"causes": [], "advice": []}
+        await driver.press("d")
+        await driver.until("nothing has gone wrong")
+
+
+async def test_labels_tells_why_it_cannot_check(cockpit):
+    async with cockpit(size=(110, 40)) as driver:
+        await driver.press("D")
+        await driver.until("shapes.yaml: no such file")
+        await driver.press("w")
+        await driver.until("the check is not done yet")
+        await driver.press("escape")
+        await driver.until("checkpoints")
+
+
+async def test_labels_groups_errors_by_kind(cockpit, tmp_path):
+    from nantui.diagnosis.report import Issue, LabelReport
+
+    issues = [Issue("a.txt", 3, "outside", "x = 1.2"), Issue("b.txt", 1, "class-range", "class 9 of 3")]
+    from nantui.diagnosis.kinds import KINDS
+
+    issues = [Issue(f"{name}.txt", 3, name, f"about {name}") for name in list(KINDS)[:2]]
+    async with cockpit(size=(110, 40)) as driver:
+        driver.backend.labels = lambda run, args, progress: LabelReport("d.yaml", "detect", 5, 5, 9, issues)
+        driver.backend.write_labels = lambda run, report: tmp_path / "labels.csv"
+        await driver.press("D")
+        first, second = list(LabelReport("d", "detect", issues=issues).counts)
+        await driver.until(f"about {first}", absent=(f"about {second}",))
+        await driver.press("j")
+        await driver.until(f"about {second}", absent=(f"about {first}",))
+        await driver.press("w")
+        await driver.until("labels.csv")
+
+
+async def test_compare_two_attempts(cockpit, tmp_path):
+    run = make_run(tmp_path / "runs" / "two", recovered=True)
+    layout = RunLayout(run)
+    write_attempt(layout, 2, run, 30, 1_763_750_000.0)
+    layout.steps(2).write_text(layout.steps(1).read_text())
+    async with cockpit(run, size=(140, 40)) as driver:
+        await driver.press("v")
+        text = await driver.until("settings that differ", "two attempt 1", "two attempt 2")
+        assert "epochs" in text and "20" in text and "30" in text
+        await driver.press("x")
+        await driver.until("A two attempt 2")
+        await driver.press("a")
+        await driver.until("Compare what as A?")
+        await driver.press("escape", "escape")
+        await driver.until("checkpoints")
+
+
+async def test_compare_with_nothing_to_compare_with(cockpit):
+    async with cockpit() as driver:
+        await driver.press("v")
+        await driver.until("nothing to compare with")
+
+
+async def test_fleet_sorts_filters_and_opens(cockpit, tmp_path):
+    top = tmp_path / "many"
+    runs = [make_run(top / name, done=done, state=state, nan_from=None)
+            for name, done, state in (("calm", 3, "running"), ("ill", 9, "diverged"), ("old", 12, "finished"))]  # fmt: skip
+    async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(140, 30)) as driver:
+        text = driver.text
+        assert text.index("ill") < text.index("calm") < text.index("old"), "the gravest first"
+        await driver.press("S")
+        await driver.until("sorted by name")
+        await driver.press("slash")
+        await driver.type("finished")
+        await driver.until("many/old", absent=("many/calm",))
+        await driver.press("enter", "enter")
+        await driver.until("checkpoints", "epoch 12/20")
+        await driver.press("escape")
+        await driver.until("many/old", absent=("checkpoints",))
+        await driver.press("escape")
+        await driver.until("many/calm")
+
+
+async def test_one_run_leads_to_the_fleet_around_it(cockpit, tmp_path):
+    runs = [make_run(tmp_path / "many" / name, nan_from=None) for name in ("a", "b")]
+    async with cockpit(runs[0]) as driver:
+        await driver.press("f")
+        await driver.until("2 runs", "many/a", "many/b")
+
+
+async def test_help_lists_every_binding_of_the_screen(cockpit):
+    from nantui.ui.actions import APP_ACTIONS, RUN_ACTIONS
+
+    async with cockpit(size=(110, 100)) as driver:
+        await driver.press("question_mark")
+        text = " ".join((await driver.until("Keys", "Everywhere")).split())
+        for action in (*RUN_ACTIONS, *APP_ACTIONS):
+            assert " ".join(action.help.split()[:3]) in text, action.name
+        await driver.press("escape")
+        await driver.until("checkpoints", absent=("Everywhere",))
+
+
+async def test_themes_change_and_are_remembered(cockpit):
+    async with cockpit() as driver:
+        seen = []
+        for _ in NAMES:
+            await driver.press("T")
+            await driver.until(f"theme: {driver.app.theme}")
+            seen.append(driver.app.theme)
+        assert set(seen) == set(NAMES)
+        assert remember.load()["theme"] == seen[-1]
+
+
+@pytest.mark.parametrize("keys", [(), ("R",), ("c",), ("o",), ("question_mark",), ("colon",), ("z",), ("d",)])
+async def test_ascii_is_ascii_on_every_screen(cockpit, keys):
+    async with cockpit(ascii_only=True) as driver:
+        await driver.press(*keys)
+        await driver.pilot.pause(0.5)
+        text = driver.text.replace("\u2801", "")
+        sample = "Signs" in text
+        assert sample or text.isascii(), sorted({c for c in text if not c.isascii()})
+
+
+async def test_a_key_changes_to_ascii_and_it_is_remembered(cockpit):
+    async with cockpit() as driver:
+        assert not driver.text.isascii()
+        await driver.press("A")
+        await driver.until("plain ASCII")
+        assert driver.text.isascii()
+        assert remember.wants_ascii(False)
