@@ -48,6 +48,7 @@ class Keeper:
         self._child: subprocess.Popen[bytes] | None = None
         self._standstill = Standstill(config.patience)
         self._published = 0.0
+        self._unwritten: list[tuple[str, dict[str, Any]]] = []
         self._seen_start = False
         own = ref_of(os.getpid())
         assert own is not None, "this process exists"
@@ -80,9 +81,25 @@ class Keeper:
 
     def stage(self, command: str, stage: str, text: str) -> None:
         """Say how far a long command is, in the journal and in the published state."""
-        self.journal.append("stage", command=command, stage=stage, text=text)
+        self.record("stage", command=command, stage=stage, text=text)
         doing = {**(self.state.doing or {}), "command": command, "stage": stage, "text": text}
         self.publish(doing=doing)
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Append to the journal what has happened already: on a full disk it waits and is tried again."""
+        self._unwritten.append((kind, {"t": time.time(), **fields}))
+        self.write_waiting()
+
+    def write_waiting(self) -> None:
+        """Write what could not be written before, in order."""
+        while self._unwritten:
+            kind, fields = self._unwritten[0]
+            try:
+                self.journal.append(kind, **fields)
+            except OSError as error:
+                self.say(f"the journal cannot be written ({error}); {len(self._unwritten)} entries wait")
+                return
+            self._unwritten.pop(0)
 
     def say(self, text: str) -> None:
         """Write a line into supervisor.log."""
@@ -170,7 +187,7 @@ class Keeper:
         code = self._child.poll() if self._child else None
         ending = ending_of(self.layout, number, stopped_by=stopped_by, code=code, seen=self._seen_start)
         step = self.watch.last_step
-        self.journal.append(
+        self.record(
             "attempt_ended",
             attempt=number,
             outcome=ending.outcome,
@@ -217,6 +234,7 @@ class Keeper:
         self._reap()
         self.read_watch()
         if time.monotonic() - self._published > self.patience.heartbeat_s:
+            self.write_waiting()
             self.publish()
 
     def read_watch(self) -> None:
@@ -224,7 +242,7 @@ class Keeper:
         if self.watch is None:
             return
         for kind, fields in self.watch.read():
-            self.journal.append(kind, **fields)
+            self.record(kind, **fields)
             if kind == "incident":
                 text = f"{fields.get('incident')}: {fields.get('text', '')}"
                 self.tell("incident", text)
@@ -249,11 +267,11 @@ class Keeper:
             found = stacks.collect(self.find_members(), self.layout, watch.attempt.attempt)
             usual_s, phase = watch.usual_step_s(), watch.phase or "unknown"
             text = f"no step for {silent_s:.0f} s (usually {usual_s:.2f} s), phase {phase}"
-            self.journal.append("note", text=f"stalled: {text}", attempt=watch.attempt.attempt, stacks=found)
+            self.record("note", text=f"stalled: {text}", attempt=watch.attempt.attempt, stacks=found)
             self.tell(STALLED, text)
             return {"state": STALLED, "text": text}
         if not silent_s and self.state.state == STALLED:
-            self.journal.append("note", text="steps again", attempt=watch.attempt.attempt)
+            self.record("note", text="steps again", attempt=watch.attempt.attempt)
             return {"state": RUNNING, "text": ""}
         return {}
 

@@ -70,9 +70,20 @@ class RunLock:
         )
 
     def held(self) -> bool:
-        """Tell whether the lock is still ours; somebody may have taken it over."""
+        """Tell whether the lock is still ours; somebody may have taken it over.
+
+        A file that cannot be read just now (a file server that is away) is not taken for lost.
+        """
         holder = read_holder(self.path)
-        return holder is not None and holder.token == self.token
+        if holder is not None:
+            return holder.token == self.token
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def release(self) -> None:
         """Give the lock back, if it is ours."""

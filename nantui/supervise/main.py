@@ -27,6 +27,7 @@ from nantui.supervise.keeper import Keeper, LostLock
 from nantui.supervise.lock import RunLock
 
 PR_SET_CHILD_SUBREAPER = 36
+RETRY_S = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +85,7 @@ class Service:
         self._take_up()
         idle_since = time.monotonic()
         while not self.ending:
-            busy = self._one_round() or self.keeper.watch is not None
+            busy = self._round_despite_disk() or self.keeper.watch is not None
             idle_since = time.monotonic() if busy else idle_since
             if time.monotonic() - idle_since > self.config.patience.idle_exit_s and self._let_go():
                 return
@@ -111,15 +112,24 @@ class Service:
             self.keeper.journal.append("lost", text=self.keeper.state.text)
         unattended.follow_up(self.keeper, outcome)
 
+    def _round_despite_disk(self) -> bool:
+        """A full disk or a file server that is away delays what is asked; it does not end the supervisor."""
+        try:
+            return self._one_round()
+        except OSError as error:
+            self.keeper.say(f"{type(error).__name__}: {error}; trying again")
+            self.keeper.pump(RETRY_S)
+            return True
+
     def _one_round(self) -> bool:
         """Settle an ended worker, carry out what waits; True when there was something to do."""
         keeper = self.keeper
         if keeper.watch is not None and not keeper.worker_alive():
             try:
                 unattended.follow_up(keeper, keeper.settle().outcome)
+                return True
             except UserError as error:
                 keeper.say(str(error))
-            return True
         waiting = spools.pending(keeper.layout)
         for path, command in waiting[:1]:
             self._carry_out(command)
@@ -149,7 +159,7 @@ class Service:
 
     def _finish(self, command: Command, ok: bool, text: str) -> None:
         self._done.add(command.id)
-        self.keeper.journal.append("command_done", id=command.id, command_kind=command.kind, ok=ok, text=text)
+        self.keeper.record("command_done", id=command.id, command_kind=command.kind, ok=ok, text=text)
         self.keeper.publish(doing=None)
 
     def _let_go(self) -> bool:

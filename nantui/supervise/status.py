@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from nantui.supervise.state import SupervisorState, read_state
 from nantui.supervise.tail import epochs_asked, last_epochs, last_step
 
 RECENT_EPOCHS = 5
+SILENT_S = 60.0
 REBOOTED = "the host was rebooted or the container restarted: resume it"
 Candidates = Callable[[], Iterable[Candidate]]
 
@@ -97,7 +99,9 @@ def _from_supervisor(
         return _from_elsewhere(status, here.outlived(state.machine))
     status = replace(status, pids=_pids(layout, state) if status.state in ACTIVE else ())
     if alive(state.process):
-        return status
+        silent_s = time.time() - state.heartbeat
+        hangs = f"its supervisor hangs: silent for {silent_s:.0f} s"
+        return replace(status, text=hangs) if silent_s > SILENT_S else status
     return _without_supervisor(layout, replace(status, doing=None))
 
 

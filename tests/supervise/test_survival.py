@@ -170,3 +170,29 @@ def test_chaos(make_run, seed):
 @pytest.mark.parametrize("seed", range(4, 104))
 def test_chaos_soak(make_run, seed):
     chaos(make_run(devices=1 + seed % 2, epochs=100000), seed)
+
+
+def test_a_full_disk_delays_and_ends_nothing(make_run):
+    run = make_run(epochs=100000)
+    run.await_state("running")
+    whole = run.layout.journal.read_text()
+    run.layout.journal.rename(run.layout.home / "kept.jsonl")
+    run.layout.journal.mkdir()
+    command = Command("set", {"set": {"lr0": 0.002}})
+    submit(run.path, command)
+    eventually(lambda: "trying again" in run.layout.supervisor_log.read_text())
+    assert run.supervisor_alive() and run.members()
+    run.layout.journal.rmdir()
+    run.layout.journal.write_text(whole)
+    eventually(lambda: run.kinds()[-1] == "command_done")
+
+
+def test_a_supervisor_that_was_taken_over_stops_acting(make_run):
+    run = make_run(epochs=100000)
+    run.await_state("running")
+    document = read_json(run.layout.lock)
+    write_json(run.layout.lock, {**document, "token": "somebody else", "host": "gpu7", "boot_id": "other"})
+    eventually(lambda: not run.supervisor_alive())
+    assert run.members(), "the training itself goes on"
+    run.layout.lock.unlink()
+    assert run.do("kill").ok
