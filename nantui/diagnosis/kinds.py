@@ -49,7 +49,7 @@ _ALL = (
         ERROR,
         "Inf literal that Ultralytics does not look at",
         "trains on it: in pose labels its upper limit is asked of the keypoints' x and y only",
-        "an Inf box makes the box loss NaN in the step that meets it",
+        "augmentation turns it into NaN and loses it (seen in 8.4.190); an own loss may meet it as Inf",
     ),
     Kind("columns", ERROR, "wrong number of columns", _DROP, _LOST, drops=True),
     Kind("mixed_rows", ERROR, "boxes and polygons in one file", _DROP, _LOST, drops=True),
@@ -84,7 +84,7 @@ _ALL = (
         ERROR,
         "zero width or height",
         "trains on it where nothing augments (validation, rect); augmentation drops it (under 2 pixels)",
-        "IoU with an empty box divides by an epsilon: in fp16 large or NaN gradients in own losses",
+        "IoU with an empty box divides by an epsilon; an own loss without one divides by zero",
     ),
     Kind(
         "below_pixel",
@@ -115,7 +115,7 @@ _ALL = (
         ERROR,
         "polygon without area",
         "trains on it: the mask has no pixels; for obb the box has no width",
-        "obb: the covariance of a box without width is singular, its logarithm Inf or NaN",
+        "obb: the covariance of a box without width is singular; Ultralytics adds an epsilon, own losses may not",
     ),
     Kind("keypoint_outside", ERROR, "keypoint outside the image", _DROP, _LOST, drops=True),
     Kind(

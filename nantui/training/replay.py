@@ -67,7 +67,7 @@ def _train(session: Session, until: int) -> int:
     session.register()
     try:
         model = touchpoints.load_model(str(session.layout.last))
-        model.add_callback("on_train_epoch_start", lambda trainer: _end_after(trainer, until))
+        model.add_callback("on_train_epoch_end", lambda trainer: _end_after(trainer, until))
         model.train(trainer=guarded(touchpoints.task_trainer(model), session), resume=True)
     except Ended as ended:
         return session.end(ended.outcome, ended=ended)
@@ -77,8 +77,8 @@ def _train(session: Session, until: int) -> int:
 
 
 def _end_after(trainer: Any, until: int) -> None:
-    """Raise Stopped at the start of the first epoch that is not to be repeated."""
-    if trainer.epoch >= until:
+    """Raise Stopped once the last epoch that is to be repeated has taken its steps."""
+    if trainer.epoch + 1 >= until:
         raise Stopped(f"repeated up to epoch {until} without trouble", None, False)
 
 

@@ -138,9 +138,10 @@ def test_a_checkpoint_that_was_written_again_is_not_judged(broken):
     layout = RunLayout(broken("hardware"))
     attempt = Attempt(2, "u", 0.0, "resume", "weights/last.pt", {}, {}, "python")
     assert checkpoint(Facts(layout, attempt=attempt)) == (
-        [], "weights/last.pt was written again since the attempt began: what was resumed is not there any more",
+        [],
+        "weights/last.pt was written again since the attempt began: what was resumed is not there any more",
     )  # fmt: skip
-    gone = Attempt(2, "u", 0.0, "resume", "weights/gone.pt", {}, {}, "python")
+    gone = Attempt(2, "u", 0.0, "resume", "weights/gone.pt", {}, {}, "p")
     assert "gone" in checkpoint(Facts(layout, attempt=gone))[1]
 
 

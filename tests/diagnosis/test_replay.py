@@ -1,0 +1,98 @@
+"""The replay of a run that nobody watched: it happens again under the guard, or it does not."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+
+import pytest
+
+from benchmarks import diagnosis_cases as cases
+from benchmarks.diagnosis_table import quiet_train
+from nantui.cli import main
+from nantui.diagnosis.causes import diagnose
+from nantui.diagnosis.odds import CHECKPOINT
+from nantui.diagnosis.replay import not_again, plan_replay, replay
+from nantui.errors import UserError
+from nantui.run.attempts import STOPPED, read_exits
+from nantui.run.layout import RunLayout
+
+
+@pytest.fixture(scope="session")
+def unwatched(tmp_path_factory):
+    """Return a run as plain Ultralytics leaves it: NaN in epoch 3, and the clean epoch1.pt before it.
+
+    The cause, an image whose .npy holds NaN, is put there afterwards: what matters is what a replay meets.
+    """
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(1)
+    case = cases.broken_cache(random.Random(1), 7)
+    bad, case.cache = next(iter(case.cache)), {}
+    case.train |= {"save_period": 1, "epochs": 3}
+    run = quiet_train(case, tmp_path_factory.mktemp("unwatched") / "case", "cpu")
+    shutil.rmtree(run / "nantui")
+    lines = (run / "results.csv").read_text().splitlines()
+    cells = lines[3].split(",")
+    (run / "results.csv").write_text(
+        "\n".join([*lines[:3], ",".join([*cells[:2], *["nan"] * len(cells[2:])])]) + "\n"
+    )
+    image = run.parent / "data" / "images" / "train" / f"{bad}.npy"
+    np.save(image, np.full((64, 64, 3), np.nan, np.float32))
+    return run, image
+
+
+def test_it_happens_again_and_the_image_is_named(unwatched, capsys):
+    run, image = unwatched
+    before = sorted(path.name for path in run.rglob("*"))
+    assert main(["diagnose", str(run), "--replay", "--yes", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["causes"][0]["cause"] == "data"
+    assert document["advice"][0]["images"] == [str(image.with_suffix(".png"))]
+    assert sorted(path.name for path in run.rglob("*")) == before
+
+
+def test_what_would_be_repeated_is_said_first(unwatched, capsys):
+    run, _ = unwatched
+    assert main(["diagnose", str(run), "--replay", "--dry-run"]) == 0
+    assert "repeat epoch 3 from epoch1.pt" in capsys.readouterr().err
+
+
+def test_it_does_not_happen_again(unwatched, tmp_path):
+    from nantui.training.replay import Request
+    from nantui.training.replay import replay as helper
+
+    run, image = unwatched
+    plan = plan_replay(run)
+    aside = image.rename(tmp_path / "aside.npy")
+    try:
+        code = helper(Request(str(plan.checkpoint), str(tmp_path / "run"), plan.until, plan.train))
+    finally:
+        aside.rename(image)
+    (ending,) = read_exits(RunLayout(tmp_path / "run"), 1)
+    assert (code, ending.outcome, ending.epoch) == (70, STOPPED, 3)
+    evidence = not_again(plan, ending)
+    said = {cause.cause: cause for cause in diagnose(run, more=[evidence]).causes}
+    assert evidence in said[CHECKPOINT].evidence
+
+
+def test_a_helper_that_cannot_train_is_one_line(unwatched, tmp_path):
+    run, _ = unwatched
+    plan = plan_replay(run)
+    with pytest.raises(UserError, match="the replay failed") as error:
+        replay(plan, tmp_path / "place", python="/bin/false")
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_to_repeat_without_trouble(unwatched, tmp_path):
+    run, _ = unwatched
+    healthy = tmp_path / "run"
+    shutil.copytree(run, healthy)
+    lines = (healthy / "results.csv").read_text().splitlines()
+    (healthy / "results.csv").write_text("\n".join(lines[:3]) + "\n")
+    for name in ("last.pt", "best.pt", "epoch2.pt"):
+        (healthy / "weights" / name).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="nothing to repeat"):
+        plan_replay(healthy)
