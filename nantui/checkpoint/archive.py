@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nantui.checkpoint.symbols import Refused
 
+MOST_FILE_BYTES = 32 << 30
 MOST_DIRECTORY_BYTES = 16 << 20
 MOST_RECORDS = 100_000
 _END = struct.Struct("<4s4H2LH")
@@ -76,6 +77,8 @@ class Archive:
             raise _not_a_zip(magic, self.size)
         if self.size < _END.size:
             raise _torn()
+        if self.size > MOST_FILE_BYTES:
+            raise Refused("cannot-read", "file", f"it has {self.size} bytes, more than any checkpoint")
         count, length, offset = self._locate()
         if length > MOST_DIRECTORY_BYTES or count > MOST_RECORDS:
             raise Refused("cannot-read", "file", f"its directory claims {count} records in {length} bytes")

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nantui import __version__
 from nantui.checkpoint.contents import Contents
 from nantui.checkpoint.metadata import Metadata
 from nantui.checkpoint.scan import Look, Stamp
@@ -24,7 +25,7 @@ from nantui.checkpoint.suspect import Suspect
 from nantui.checkpoint.verdict import Finding
 from nantui.run.files import write_atomic
 
-RULES = 1  # raise it whenever the same file would now be judged differently
+RULES = f"{__version__}.1"  # change it whenever the same file would now be judged differently
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
 

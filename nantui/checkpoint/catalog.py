@@ -117,10 +117,11 @@ class Catalog:
             if other is None or other.stamp is None or not _older_and_clean(other, seen):
                 continue
             asked = asked or file.path
-            unsettled = tuple(suspect for suspect in left if not _shared(suspect, other.contents.suspects))
+            shared = frozenset(other.contents.suspects)  # the same zeros: it cannot tell anything about them
+            unsettled = tuple(suspect for suspect in left if suspect not in shared)
             if unsettled:
                 findings += self._compare_two(seen, unsettled, other, file.path)
-            left = tuple(suspect for suspect in left if suspect not in unsettled)
+            left = tuple(suspect for suspect in left if suspect in shared)
         return tuple(findings), asked
 
     def _compare_two(
@@ -173,11 +174,3 @@ def _older_and_clean(other: Look, seen: Look) -> bool:
     if one.date and two.date:
         return one.date < two.date
     return other.stamp[3] < seen.stamp[3]
-
-
-def _shared(suspect: Suspect, others: tuple[Suspect, ...]) -> bool:
-    """Whether the older file has the same zeros, so that it cannot tell anything about them."""
-    return any(
-        other.name == suspect.name and other.kind == suspect.kind and other.rows == suspect.rows
-        for other in others
-    )

@@ -16,8 +16,8 @@ from typing import Any
 
 from nantui.checkpoint import metadata
 from nantui.checkpoint.archive import Archive
-from nantui.checkpoint.formats import FLOATS, SIZES
-from nantui.checkpoint.layout import record_of
+from nantui.checkpoint.formats import FLOATS
+from nantui.checkpoint.layout import MOST_ROWS, record_of
 from nantui.checkpoint.machine import MOST_BYTES, Machine
 from nantui.checkpoint.suspect import ZERO, Suspect
 from nantui.checkpoint.symbols import Refused, Tensor
@@ -29,7 +29,7 @@ SMALLEST = 2.0**-24  # the smallest fp16 number there is
 FAR_FROM_LIMIT = 65504 / 16
 _EMA_DECAY, _EMA_TAU = 0.9999, 2000.0  # ModelEMA in Ultralytics' utils/torch_utils.py
 _MOST_UPDATES = 1_000_000
-_MOST_BYTES = 64 << 20
+_MOST_BYTES = 4 << 20  # read at a time
 
 
 def compare(suspects: tuple[Suspect, ...], updates: int | None, older: Path) -> tuple[Finding, ...]:
@@ -113,26 +113,39 @@ def _floor(before: int | None, after: int | None) -> float:
     return 2 * SMALLEST / math.exp(shrunk)
 
 
-def _magnitudes(tensor: Tensor, archive: Archive) -> Any:
+def _magnitudes(tensor: Tensor, archive: Archive) -> list[float] | None:
     """Return the largest magnitude of each output channel of a contiguous tensor, else None."""
-    import numpy as np
-
     record = record_of(tensor.storage, archive)
     form, count = FLOATS.get(tensor.dtype), tensor.numel
-    if form is None or tensor.dtype.startswith("complex") or not 0 < count * form.size <= _MOST_BYTES:
+    if form is None or tensor.dtype.startswith("complex") or not count or not _contiguous(tensor):
         return None
+    rows = tensor.shape[0] if tensor.shape else 1
+    row = count // rows * form.size
+    start = tensor.offset * form.size
+    if row > _MOST_BYTES or rows > MOST_ROWS or start + rows * row > record.size:
+        return None
+    found: list[float] = []
+    step = max(1, _MOST_BYTES // row)
+    for first in range(0, rows, step):
+        some = min(step, rows - first)
+        raw = archive.read_at(archive.data_offset(record) + start + first * row, some * row)
+        found += _values(raw, tensor.dtype, form.size).reshape(some, -1).max(axis=1).tolist()
+    return found
+
+
+def _contiguous(tensor: Tensor) -> bool:
     expected = 1
     for size, step in zip(reversed(tensor.shape), reversed(tensor.stride), strict=True):
         if size > 1 and step != expected:
-            return None
+            return False
         expected *= size
-    start = tensor.offset * SIZES[tensor.dtype]
-    if start + count * form.size > record.size:
-        return None
-    raw = archive.read_at(archive.data_offset(record) + start, count * form.size)
-    if tensor.dtype == "bfloat16":
-        values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
-    else:
-        values = np.frombuffer(raw, f"<f{form.size}")
-    rows = tensor.shape[0] if tensor.shape else 1
-    return np.abs(values.reshape(rows, -1)).max(axis=1)
+    return True
+
+
+def _values(raw: bytes, dtype: str, size: int) -> Any:
+    """Return the magnitudes of raw values as an array."""
+    import numpy as np
+
+    if dtype == "bfloat16":
+        return np.abs((np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32))
+    return np.abs(np.frombuffer(raw, f"<f{size}"))

@@ -47,7 +47,7 @@ class Counts:
 
 def reduce(form: Format, jobs: list[Job], buffer: Array, found: dict[Segment, Counts]) -> None:
     """Take both maxima of every row of `jobs` and enter what is suspicious into `found`."""
-    starts, owner = _boundaries(form, jobs)
+    starts, ends = _boundaries(form, jobs)
     end = int(starts[-1])
     unsigned = buffer[: (end + 1) * form.size].view(_UNSIGNED[form.bits])
     high = np.maximum.reduceat(unsigned, starts)
@@ -57,25 +57,25 @@ def reduce(form: Format, jobs: list[Job], buffer: Array, found: dict[Segment, Co
     limit: Array = np.zeros(len(high), bool)
     for value in form.limits:
         limit |= (low == value) | (high == (value | form.sign))
-    flagged = (infinite | zero | limit) & (owner >= 0)
-    if flagged.any():
-        for index in np.unique(owner[flagged]):
-            rows = owner == index
-            _enter(jobs[index], infinite[rows], zero[rows], limit[rows], buffer, found)
+    flagged = infinite | zero | limit
+    flagged[ends - 1] = False  # the gap behind each job
+    for index in np.unique(np.searchsorted(ends, np.flatnonzero(flagged), "right")):
+        rows = slice(ends[index] - 1 - jobs[index].rows, ends[index] - 1)
+        _enter(jobs[index], infinite[rows], zero[rows], limit[rows], buffer, found)
 
 
 def _boundaries(form: Format, jobs: list[Job]) -> tuple[Array, Array]:
-    """Return where rows begin (in values), and which job each belongs to; -1 for the gap after a job."""
+    """Return where rows begin (in values), and where each job's rows end in that list.
+
+    The last entry of each job is the gap behind it, which has no meaning.
+    """
     rows = np.array([job.rows for job in jobs])
     begins = np.array([job.at // form.size for job in jobs])
     lengths = np.array([job.length for job in jobs])
     each = rows + 1
     ends = np.cumsum(each)
     within = np.arange(ends[-1]) - np.repeat(ends - each, each)
-    starts = np.repeat(begins, each) + within * np.repeat(lengths, each)
-    owner: Array = np.repeat(np.arange(len(jobs)), each)
-    owner[ends - 1] = -1
-    return starts, owner
+    return np.repeat(begins, each) + within * np.repeat(lengths, each), ends
 
 
 def _enter(job: Job, infinite: Array, zero: Array, limit: Array, buffer: Array, found: Any) -> None:

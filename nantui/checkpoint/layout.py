@@ -20,7 +20,7 @@ MOST_ROWS = 1 << 18
 MOST_ROW_BYTES = 1 << 20
 MOST_VALUES_ALONE = 1 << 16
 FEWEST_VALUES = 4  # a row with fewer values can be zero by chance
-_MOST_SPARSE_BYTES = 32 << 20
+_MOST_SPARSE_BYTES = 12 << 20
 _MOST_OVERLAP = 4
 
 

@@ -12,7 +12,9 @@ from nantui.checkpoint.symbols import Instance, Pairs, items_of
 
 _DEEPEST = 5
 _MOST_VALUES = 100_000
+_MOST_TEXT = 1 << 20
 _LONGEST_TEXT = 4096
+_LARGEST = 1 << 63
 _RESULT_TOLERANCE = 1e-4  # results.csv keeps six significant digits
 
 
@@ -53,11 +55,11 @@ def read(root: Any) -> Metadata:
     return Metadata(
         ultralytics=bool(modules) and ("train_args" in said or "epoch" in said),
         module=bool(modules),
-        epoch=epoch if type(epoch) is int and epoch >= 0 else None,
+        epoch=epoch if type(epoch) is int and 0 <= epoch < _LARGEST else None,
         date=_line(said.get("date")),
         version=_line(said.get("version")),
         fitness=_fitness(metrics.get("fitness")),
-        updates=said["updates"] if type(said.get("updates")) is int else None,
+        updates=_plain(said.get("updates"), 0, [1, 0]) if type(said.get("updates")) is int else None,
         has_ema=type(said.get("ema")) is Instance,
         has_optimizer=items_of(said.get("optimizer")) is not None,
         args=_table(said.get("train_args")),
@@ -124,7 +126,9 @@ def _close(one: Any, other: Any) -> bool:
 
 
 def _fitness(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) else None
+    if type(value) not in (int, float) or (type(value) is int and abs(value) >= _LARGEST):
+        return None
+    return float(value)
 
 
 def _line(value: Any) -> str | None:
@@ -140,18 +144,24 @@ def _table(value: Any) -> dict[str, Any]:
         items = value.state  # a namespace
     if items is None:
         return {}
-    budget = [_MOST_VALUES]
+    budget = [_MOST_VALUES, _MOST_TEXT]
     return {key: _plain(item, _DEEPEST, budget) for key, item in items.named().items()}
 
 
 def _plain(value: Any, depth: int, budget: list[int]) -> Any:
-    """Return a value made of plain Python types; what cannot be said plainly becomes None."""
+    """Return a value made of plain Python types; what cannot be said plainly, or briefly, becomes None.
+
+    `budget` is what may still be returned: values, and characters of text.
+    """
     budget[0] -= 1
-    if budget[0] < 0 or depth < 0:
+    if min(budget) < 0 or depth < 0:
         return None
-    if type(value) in (int, float, bool, type(None)):
+    if type(value) in (float, bool, type(None)):
         return value
+    if type(value) is int:
+        return value if abs(value) < _LARGEST else None
     if type(value) is str:
+        budget[1] -= min(len(value), _LONGEST_TEXT)
         return value[:_LONGEST_TEXT]
     if type(value) in (list, tuple):
         return [_plain(item, depth - 1, budget) for item in value[: budget[0]]]

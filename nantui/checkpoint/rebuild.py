@@ -108,7 +108,9 @@ def _bytearray(args: tuple[Any, ...]) -> bytes:
 
 
 def _shape(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(args) != 1 or type(args[0]) not in (list, tuple) or not all(map(_size, args[0])):
+    if len(args) != 1 or type(args[0]) not in (list, tuple) or len(args[0]) > _MOST_DIMENSIONS:
+        raise _odd("a torch.Size that is not made from a few numbers")
+    if not all(map(_size, args[0])):
         raise _odd("a torch.Size that is not made from numbers")
     return tuple(args[0])
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.checkpoint.contents import Contents, contents
-from nantui.checkpoint.verdict import Finding, Verdict, badge_of, worst_first
+from nantui.checkpoint.verdict import MOST_FINDINGS, Finding, Verdict, badge_of, printable, worst_first
 
 FRESH = 3.0  # seconds: a torn file younger than this may still be being written
 SETTLE = 0.25  # seconds to wait before looking at such a file again
@@ -107,7 +107,7 @@ def sum_up(
 ) -> Verdict:
     """Return the verdict that a look and the findings of a comparison add up to."""
     found = seen.contents
-    findings = worst_first(dict.fromkeys((*found.findings, *more)))
+    findings = worst_first(dict.fromkeys(map(printable, (*found.findings, *more))))[:MOST_FINDINGS]
     badge = "busy" if seen.moving else badge_of(findings)
     why, repairable = _resumable(found, badge, findings)
     return Verdict(

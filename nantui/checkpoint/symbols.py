@@ -59,7 +59,7 @@ class Name:
         self.text = f"{module}.{name}"
         self.called = False
         self.made = False
-        self.instances: list[Instance] = []
+        self.instances: list[Instance] = []  # made of it without a call
 
     def __repr__(self) -> str:
         return f"<{self.text}>"

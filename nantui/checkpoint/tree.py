@@ -94,7 +94,7 @@ def _children(value: Any, name: str, role: str) -> Pending:
     """Return what a plain container holds, with names."""
     if isinstance(value, Pairs):
         return [(item, _joined(name, key), role) for key, item in value.entries()]
-    return [(item, f"{name}[{index}]", role) for index, item in enumerate(value)]
+    return [(item, f"{name}[{index}]"[:_LONGEST_NAME], role) for index, item in enumerate(value)]
 
 
 def _joined(name: str, key: Any) -> str:

@@ -28,6 +28,10 @@ CORRUPT_KINDS = frozenset({"nan", "inf", "laundered", "metrics"})
 UNREADABLE_KINDS = frozenset({"unsafe", "torn", "crc", "cannot-read"})
 
 
+MOST_FINDINGS = 5_000  # YOLOv8x has about 700 tensors
+_LONGEST_TEXT = 500
+
+
 @dataclass(frozen=True)
 class Finding:
     """One observation. `where` is a tensor, record or dotted name; `detail` a sentence for people."""
@@ -86,7 +90,7 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Return the row of `nantui check --json` (commands.md)."""
         return {
-            "path": str(self.path),
+            "path": str(self.path).encode("utf-8", "backslashreplace").decode(),
             "badge": self.badge,
             "resumable": self.resumable,
             "repairable": self.repairable,
@@ -99,6 +103,18 @@ class Verdict:
             "bytes": self.bytes,
             "seconds": self.seconds,
         }
+
+
+def printable(finding: Finding) -> Finding:
+    """Return a finding whose text, which comes from the file, cannot move a terminal's cursor."""
+    where, detail = finding.where, finding.detail
+    if max(len(where), len(detail)) <= _LONGEST_TEXT and where.isprintable() and detail.isprintable():
+        return finding
+    shown = (
+        "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_TEXT])
+        for text in (where, detail)
+    )
+    return Finding(finding.kind, *shown)
 
 
 def work_of(epoch: int | None) -> int | None:

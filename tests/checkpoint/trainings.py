@@ -109,7 +109,9 @@ def dataset(task: str, root: Path) -> Path:
         for part in ("train", "val"):
             _draw(home, part, task)
         text = f"path: {home.absolute()}\ntrain: images/train\nval: images/val\nnames: {{0: a, 1: b}}\n"
-        text += {"pose": "kpt_shape: [2, 3]\nflip_idx: [0, 1]\n", "semantic": "masks_dir: masks\n"}.get(task, "")
+        text += {"pose": "kpt_shape: [2, 3]\nflip_idx: [0, 1]\n", "semantic": "masks_dir: masks\n"}.get(
+            task, ""
+        )
         (home / "data.yaml").write_text(text)
     return home / "data.yaml"
 
