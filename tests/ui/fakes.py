@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from nantui.checkpoint.verdict import Finding, Verdict
-from nantui.hardware import Gpu, GpuProcess, Host, Sample
 from nantui.errors import UserError
+from nantui.hardware import Gpu, GpuProcess, Host, Sample
 from nantui.recovery.comparison import read_side
 from nantui.run.discovery import find_runs
 from nantui.run.files import read_json

@@ -70,11 +70,11 @@ def action_text(entry: dict[str, Any]) -> str:
 def sentences(journal: Iterable[Entry], events: Iterable[Entry] = ()) -> list[Sentence]:
     """Return the timeline, oldest first: the journal, and those events that the journal does not repeat."""
     journal = tuple(journal)
-    known = {(entry["kind"], entry.get("text")) for entry in journal}
+    known = {(entry["kind"], str(entry.get("text"))) for entry in journal}
     own = [
         entry
         for entry in events
-        if entry["kind"] in ONLY_EVENTS and (entry["kind"], entry.get("text")) not in known
+        if entry["kind"] in ONLY_EVENTS and (entry["kind"], str(entry.get("text"))) not in known
     ]
     found = [_sentence(entry) for entry in (*journal, *own)]
     return sorted((sentence for sentence in found if sentence is not None), key=lambda sentence: sentence.t)

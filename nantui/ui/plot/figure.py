@@ -21,7 +21,7 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
         return [[] for _ in range(rows)]
     shown = [curve for curve in picture.curves if curve.xs]
     if not shown or rows < 4:
-        empty: list[Line] = [[(picture.empty, "muted")]] if not shown else []
+        empty: list[Line] = [fit([(picture.empty, "muted")], columns)] if not shown else []
         lines = [_title(picture, columns, glyphs), *empty]
         return (lines + [[] for _ in range(rows)])[:rows]
     across = x_range(picture)

@@ -80,7 +80,9 @@ class Listing(Inked, ScrollView, can_focus=True):
         self.virtual_size = Size(self.size.width, len(keys) + self.head)
         self.cursor = self._find(before)
         if self.follow:
+            # The new height counts for scrolling only after the layout that it asks for.
             self._reveal(self.cursor)
+            self.call_after_refresh(self._reveal, self.cursor)
         self.redraw()
 
     def _find(self, key: object | None) -> int:
@@ -152,9 +154,9 @@ class Listing(Inked, ScrollView, can_focus=True):
         height = self.size.height - self.head
         top = self.scroll_offset.y
         if row < top:
-            self.scroll_to(y=row, animate=False, immediate=True)
+            self.scroll_to(y=row, animate=False, immediate=True, force=True)
         elif row >= top + height:
-            self.scroll_to(y=row - height + 1, animate=False, immediate=True)
+            self.scroll_to(y=row - height + 1, animate=False, immediate=True, force=True)
 
     def go(self, row: int) -> None:
         """Put the cursor on `row`, as near as there are rows, and show it."""

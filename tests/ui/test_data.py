@@ -1,0 +1,182 @@
+"""What the screens are fed: text without poison, time and size in words, telemetry kept small, runs read again and again."""
+
+import json
+import math
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from synthetic import LOSSES, make_run, write_results, write_steps
+
+from nantui.run.layout import RunLayout
+from nantui.run.spec import read_args
+from nantui.run.steps import header
+from nantui.supervise.status import read_status
+from nantui.ui import format as words
+from nantui.ui.data.reader import RunReader
+from nantui.ui.data.sentences import sentences
+from nantui.ui.data.telemetry import MOST_POINTS, StepReader, StepStore
+from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE, meter
+from nantui.ui.ink import column, fit, plain, spread, width, wrap
+from nantui.ui.widgets.lines import changed_cells
+
+
+@given(st.text(max_size=300))
+def test_cleaned_text_steers_no_terminal(text):
+    cleaned = words.clean(text + "\x1b]0;owned\x07\x1b[2J\u202e")
+    assert not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in cleaned)
+    assert "\u202e" not in cleaned and "owned" not in cleaned
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(5, "5 s"), (200, "3 min 20 s"), (8040, "2 h 14 min"), (200_000, "2 d 7 h"), (math.nan, "-")],
+)
+def test_durations(seconds, said):
+    assert words.duration(seconds) == said
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_numbers_are_short(value):
+    assert len(words.number(value)) <= 9
+
+
+def test_signs_are_one_cell_wide_everywhere():
+    signs = (
+        "".join(str(value) for value in vars(UNICODE).values() if isinstance(value, str))
+        + "".join(UNICODE.meter)
+        + SAMPLE
+    )
+    for letter in signs:
+        assert unicodedata.east_asian_width(letter) in ("N", "Na"), letter
+        assert cell_len(letter) == 1, letter
+    assert all(str(value).isascii() for value in vars(ASCII).values())
+
+
+@given(st.floats(-1, 2), st.integers(0, 50))
+def test_meters_have_their_width(share, cells):
+    assert sum(map(len, meter(share, cells, UNICODE))) == cells
+
+
+@given(st.text(max_size=60), st.text(max_size=60), st.integers(1, 80))
+def test_lines_fit_whatever_is_in_them(left, right, cells):
+    left, right = words.clean(left), words.clean(right)
+    assert width(fit([(left, "text")], cells)) <= cells
+    assert width(spread([(left, "text")], [(right, "text")], cells)) <= cells
+    assert cell_len(column(left, cells)) == cells
+
+
+def test_long_words_and_paragraphs_are_wrapped():
+    lines = wrap("one two three four five", 9)
+    assert [plain(line) for line in lines] == ["one two", "three", "four five"]
+
+
+def test_only_the_cells_that_differ_are_repainted():
+    assert changed_cells([("step 41", "text")], [("step 42", "text")], 20) == (6, 7)
+    assert changed_cells([("same", "a")], [("same", "a")], 20) == (0, 0)
+    assert changed_cells([("same", "a")], [("same", "b")], 20) == (0, 4)
+
+
+def test_a_snapshot_reuses_what_has_not_changed(tmp_path):
+    run = make_run(tmp_path / "run")
+    reader = RunReader(run, read_status)
+    first, second = reader.read(), reader.read()
+    for part in ("rows", "steps", "journal", "events", "checkpoints", "args"):
+        assert getattr(first, part) is getattr(second, part), part
+    with RunLayout(run).journal.open("a") as journal:
+        journal.write(json.dumps({"t": 1.0, "kind": "note", "text": "x"}) + "\n")
+    assert reader.read().journal is not first.journal
+
+
+def test_epochs_trimmed_by_a_rollback_stay_as_superseded(tmp_path):
+    run = make_run(tmp_path / "run", done=12, nan_from=8)
+    layout = RunLayout(run)
+    copy = layout.backups / "r1" / "copies" / "results.csv"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(layout.results_csv.read_text())
+    whole = layout.results_csv.read_text().splitlines(keepends=True)
+    layout.results_csv.write_text("".join(whole[:8]))
+    rows = RunReader(run, read_status).read().rows
+    assert [row.epoch for row in rows if row.superseded] == [8, 9, 10, 11, 12]
+    assert [row.epoch for row in rows if not row.superseded] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_torn_line_means_not_yet(tmp_path):
+    path = tmp_path / "001.steps.csv"
+    write_steps(path, 1, 4, 0.0)
+    text = path.read_text()
+    path.write_text(text[:-10])
+    store = StepStore()
+    reader = StepReader(path, store)
+    reader.read()
+    assert store.last["step"] == 3
+    path.write_text(text)
+    reader.read()
+    assert store.last["step"] == 4
+
+
+def test_telemetry_of_any_length_stays_small_and_keeps_its_peak(tmp_path):
+    path = tmp_path / "001.steps.csv"
+    with path.open("w") as file:
+        file.write(",".join(header(LOSSES)) + "\n")
+        for index in range(30_000):
+            norm = 5000.0 if index == 12_345 else 4.0
+            file.write(
+                f"{index},{index // 100 + 1},{index % 100 + 1},100,0,,1,1,1,{norm},0.01,,0.1,80,1,1,1,64\n"
+            )
+    store = StepStore()
+    reader = StepReader(path, store)
+    while reader.read():
+        pass
+    xs, ys = store.curves().columns["grad_norm"]
+    assert len(xs) <= MOST_POINTS + 1 and xs[-1] > 29_900
+    assert max(ys) == 5000.0
+
+
+def test_a_repeated_stretch_replaces_the_older_one():
+    store = StepStore()
+    store.begin_attempt(header(LOSSES))
+    for epoch, loss in ((1, 3.0), (2, 2.0), (2, 1.0)):
+        for step in (1, 2):
+            row = {
+                "t": f"{epoch}",
+                "epoch": str(epoch),
+                "step": str(step),
+                "steps": "2",
+                "skipped": "0",
+                "box_loss": str(loss),
+            }
+            store.add(row)
+    xs, ys = store.curves().columns["box_loss"]
+    assert xs == (1.0, 2.0, 3.0, 4.0) and ys == (3.0, 3.0, 1.0, 1.0)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["kind", "t", "epoch", "step", "text", "command", "settings", "outcome"]),
+                                st.one_of(st.none(), st.text(max_size=9), st.integers(), st.lists(st.integers(), max_size=2)))))  # fmt: skip
+def test_any_journal_makes_a_timeline(entries):
+    known = (
+        "created",
+        "incident",
+        "attempt_started",
+        "attempt_ended",
+        "command",
+        "command_done",
+        "in_effect",
+        "autopsy",
+    )
+    for index, entry in enumerate(entries):
+        entry["kind"] = known[index % len(known)]
+    assert len(sentences(entries)) <= len(entries)
+
+
+def test_results_that_are_half_written_or_strange_are_read_as_far_as_they_go(tmp_path):
+    run = make_run(tmp_path / "run", done=3, nan_from=None)
+    layout = RunLayout(run)
+    write_results(layout.results_csv, 3, None)
+    layout.results_csv.write_bytes(layout.results_csv.read_bytes() + b"4,17,\xff\xfe,nan\n5,1")
+    layout.args_yaml.write_text("{ not yaml")
+    snapshot = RunReader(run, read_status).read()
+    assert [row.epoch for row in snapshot.rows] == [1, 2, 3]
+    assert snapshot.args == read_args(layout.args_yaml) == {}
