@@ -40,12 +40,12 @@ TRANSFORM_SETTINGS = {
 def load_model(name: str, task: str | None = None) -> Any:
     """Return the model that Ultralytics' own rules make of a name: YOLO, RT-DETR, World or YOLOE.
 
-    `engine/model.py` switches classes inside `YOLO.__init__` by the file's stem and its head. Raises
-    what Ultralytics raises: FileNotFoundError for a missing file, RuntimeError for a broken one.
+    Like `cfg.entrypoint`, RT-DETR by the file's stem; the rest `YOLO.__init__` finds out itself, also
+    RT-DETR in a checkpoint. Raises what Ultralytics raises: FileNotFoundError for a missing file.
     """
-    from ultralytics import YOLO
+    from ultralytics import RTDETR, YOLO
 
-    return YOLO(name, task=task)
+    return RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name, task=task)
 
 
 def task_trainer(model: Any) -> type:

@@ -53,6 +53,7 @@ def draw_data_set(root: Path, images: int = 32, size: int = 64) -> Path:
 
 LAYERS = """
 nc: 3
+kpt_shape: [2, 3]
 backbone:
   - [-1, 1, Conv, [8, 3, 2]]
   - [-1, 1, Conv, [16, 3, 2]]
@@ -60,14 +61,16 @@ backbone:
   - [-1, 1, Conv, [32, 3, 2]]
   - [-1, 1, C2f, [32, True]]
 head:
-  - [[4], 1, HEAD]
+  - [FROM, 1, HEAD]
 """
 
 
 def tiny_model(directory: Path, head: str = "Detect, [nc]", name: str = "tiny") -> Path:
     """Write a model of six layers with YOLO's own modules; returns its YAML."""
     path = directory / f"{name}.yaml"
-    path.write_text(LAYERS.replace("HEAD", head))
+    path.write_text(
+        LAYERS.replace("HEAD", head).replace("FROM", "4" if head.startswith("Classify") else "[4]")
+    )
     return path
 
 
