@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nantui.run.attempts import Attempt, read_attempt, read_events
-from nantui.run.journal import Entry
+from nantui.run.journal import Entry, Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, current, read_results
 from nantui.run.spec import read_args, read_spec
@@ -70,6 +70,7 @@ def gather(layout: RunLayout) -> Facts:
     asked = {**(spec.train if spec else {}), **(spec.ours if spec else {}), **read_args(layout.args_yaml)}
     numbers = layout.attempt_numbers()
     events = {number: _events(layout, number) for number in numbers}
+    _add_journal(layout, events)
     troubled = [number for number in numbers if any(event["kind"] == "incident" for event in events[number])]
     if not troubled:
         return Facts(layout, watched=bool(numbers), settings=asked, results=results)
@@ -114,6 +115,14 @@ def _events(layout: RunLayout, number: int) -> list[Entry]:
     """Return the events of all ranks, oldest first."""
     found = [event for rank in layout.ranks(number) for event in read_events(layout.events(number, rank))]
     return sorted(found, key=lambda event: event.get("t", 0.0))
+
+
+def _add_journal(layout: RunLayout, events: dict[int, list[Entry]]) -> None:
+    """Add the journal's incidents of attempts whose own record of them is gone."""
+    journaled = [entry for entry in Journal(layout.journal).entries() if entry["kind"] == "incident"]
+    for number, known in events.items():
+        if not any(event["kind"] == "incident" for event in known):
+            known += [entry for entry in journaled if entry.get("attempt") == number]
 
 
 def _in_effect(events: Sequence[Entry]) -> dict[str, Any]:

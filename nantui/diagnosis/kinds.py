@@ -115,7 +115,7 @@ _ALL = (
         ERROR,
         "polygon without area",
         "trains on it: the mask has no pixels; for obb the box has no width",
-        "obb: the covariance of a box without width is singular; Ultralytics adds an epsilon, own losses may not",
+        "obb: a box without width has a singular covariance; Ultralytics adds an epsilon, own losses may not",
     ),
     Kind("keypoint_outside", ERROR, "keypoint outside the image", _DROP, _LOST, drops=True),
     Kind(

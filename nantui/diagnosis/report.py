@@ -92,11 +92,14 @@ def _rank(kind: str) -> int:
 
 
 def write_json(report: LabelReport, out: TextIO) -> None:
-    """Write the report as one JSON document, issue by issue: there can be a million of them."""
-    head = json.dumps(report.head(), ensure_ascii=False, indent=2)
+    """Write the report as one JSON document, issue by issue: there can be a million of them.
+
+    In ASCII, so that file names which are not UTF-8 can be written too.
+    """
+    head = json.dumps(report.head(), indent=2)
     out.write(head[: head.rindex("\n}")] + ',\n  "issues": [')
     for number, issue in enumerate(report.issues):
-        out.write(("," if number else "") + "\n    " + json.dumps(_document(issue), ensure_ascii=False))
+        out.write(("," if number else "") + "\n    " + json.dumps(_document(issue)))
     out.write("\n  ]\n}\n" if report.issues else "]\n}\n")
 
 
@@ -116,7 +119,14 @@ def write_csv(report: LabelReport, out: TextIO) -> None:
     writer.writerow(("file", "line", "kind", "severity", "text", "ultralytics"))
     for issue in report.issues:
         kind = KINDS[issue.kind]
-        writer.writerow((issue.file, issue.line, issue.kind, kind.severity, issue.text, kind.ultralytics))
+        writer.writerow(
+            (writable(issue.file), issue.line, issue.kind, kind.severity, issue.text, kind.ultralytics)
+        )
+
+
+def writable(path: str) -> str:
+    """Return a path as UTF-8 can hold it: bytes of a name that are not UTF-8 as escapes."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:

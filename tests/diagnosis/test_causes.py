@@ -16,6 +16,7 @@ from nantui.diagnosis.evidence_files import checkpoint
 from nantui.diagnosis.facts import Facts, gather
 from nantui.diagnosis.odds import CHECKPOINT, PRIOR
 from nantui.run.attempts import Attempt
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 
 PLACE = {"epoch": 1, "batch": 13}
@@ -132,6 +133,20 @@ def test_facts_are_of_the_last_trouble(broken):
     assert facts.autopsy["cause"] == "broken_pixels"
     assert [step.step for step in facts.before] == list(range(1, 13))
     assert facts.in_effect
+
+
+def test_the_journal_stands_in_where_the_events_are_gone(broken, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(broken("data"), run)
+    layout = RunLayout(run)
+    (incident,) = gather(layout).incidents
+    layout.events(1, 0).unlink()
+    assert not gather(layout).trouble
+    fields = {name: value for name, value in incident.items() if name not in ("t", "kind")}
+    Journal(layout.journal).append("incident", attempt=1, **fields)
+    facts = gather(layout)
+    assert facts.first["epoch"] == incident["epoch"]
+    assert facts.autopsy is None
 
 
 def test_a_checkpoint_that_was_written_again_is_not_judged(broken):

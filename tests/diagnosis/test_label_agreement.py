@@ -19,7 +19,7 @@ from nantui.diagnosis.parse import Text, parse_plain
 from nantui.diagnosis.rules import Rules
 from nantui.diagnosis.scan import scan
 
-FILES = 2000
+FILES = 1000
 BOX = Rules(3)
 POSE = Rules(3, task="pose", keypoints=2, dimensions=3)
 POSE_2D = Rules(3, task="pose", keypoints=2, dimensions=2)

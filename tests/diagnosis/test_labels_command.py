@@ -124,3 +124,15 @@ def test_progress_has_rate_and_eta_and_only_on_a_terminal():
     assert "50/100 files" in shown.getvalue()
     assert piped.getvalue() == ""
     assert ProgressLine("files", piped).line(50, 100, 2.0).endswith("50/100 files, 25/s, 2 s left")
+
+
+def test_file_names_that_are_not_utf8_can_be_reported(data_set, capfdbinary):
+    data = data_set()
+    label = data.add("0 2 0.5 0.2 0.2\n")
+    image = data.root / "images" / "train" / "00001.jpg"
+    label.rename(label.with_name("\udcff.txt"))
+    image.rename(image.with_name("\udcff.jpg"))
+    for option in ("--json", "--csv"):
+        assert main(["labels", str(data.yaml), option]) == 1
+        assert b"udcff" in capfdbinary.readouterr().out
+    assert main(["labels", str(data.yaml)]) == 1
