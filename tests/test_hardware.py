@@ -16,6 +16,11 @@ def refuse(*arguments):
     raise NVMLError("Not Supported")
 
 
+def memory(handle, version=1):
+    """The first version counts 600 MB that the driver keeps for itself as used."""
+    return SimpleNamespace(total=80e9, used=10e9 if version == 2 else 10.6e9)
+
+
 def nvml_of(**changes):
     """Return a stand-in for pynvml with one GPU of 80 GB, which this process and another one use."""
     processes = [
@@ -26,7 +31,8 @@ def nvml_of(**changes):
         "nvmlInit": lambda: None,
         "nvmlDeviceGetCount": lambda: 1,
         "nvmlDeviceGetHandleByIndex": lambda index: index,
-        "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(total=80e9, used=10e9),
+        "nvmlMemory_v2": 2,
+        "nvmlDeviceGetMemoryInfo": memory,
         "nvmlDeviceGetName": lambda handle: b"NVIDIA H100",
         "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=97),
         "nvmlDeviceGetTemperature": lambda handle, kind: 61,
@@ -43,6 +49,14 @@ def test_gpu_memory_is_split_into_ours_and_others(tmp_path):
     assert (gpu.name, gpu.busy, gpu.celsius, gpu.watts, gpu.watts_limit) == ("NVIDIA H100", 97, 61, 650, 700)
     assert (gpu.ours_gb, gpu.others_gb, gpu.free_gb) == (3, 7, 70)
     assert [process.gb for process in gpu.processes] == [3, None]
+
+
+def test_a_driver_without_the_second_version_is_asked_for_the_first(tmp_path):
+    def old(handle, version=1):
+        return memory(handle) if version == 1 else refuse()
+
+    gpu = Sampler(tmp_path, lambda: nvml_of(nvmlDeviceGetMemoryInfo=old)).sample().gpus[0]
+    assert gpu.used_gb == 10.6
 
 
 def test_a_figure_that_the_card_does_not_know_is_none_and_the_rest_stays(tmp_path):

@@ -1,1 +1,1 @@
-"""What only real GPUs can show: `bash benchmarks/gpu/run.sh [SECTION…]`; docs/gpu-results.md keeps what it printed."""
+"""What only real GPUs can show: `bash benchmarks/gpu/run.sh`; docs/gpu-results.md keeps what it printed."""

@@ -12,10 +12,16 @@ from benchmarks.gpu import control, cost, nan
 from benchmarks.gpu.bench import Bench, gpu_memory, versions
 
 SECTIONS = {
-    "ranks": control.ranks, "stops": control.stops, "plain": control.plain, "nan": nan.caught,
-    "persistent": nan.persistent, "natural": nan.natural, "auto": nan.unattended, "recovery": nan.recovery_time,
+    "ranks": control.ranks,
+    "stops": control.stops,
+    "plain": control.plain,
+    "nan": nan.caught,
+    "persistent": nan.persistent,
+    "natural": nan.natural,
+    "auto": nan.unattended,
+    "recovery": nan.recovery_time,
     "cost": cost.cost,
-}  # fmt: skip
+}
 
 
 def main() -> int:

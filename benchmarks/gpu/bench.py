@@ -1,4 +1,4 @@
-"""What the sections share: a data set, runs under a supervisor, nvidia-smi, and the record of what was found."""
+"""What the sections share: a data set, runs under a supervisor, nvidia-smi, and the record of findings."""
 
 from __future__ import annotations
 
@@ -67,10 +67,22 @@ class Bench:
     ) -> Path:
         """Start a run under a supervisor and return its directory."""
         asked = {
-            "model": "yolov8n.yaml", "data": str(self.data()), "project": str(self.place / "runs"), "name": name,
-            "imgsz": 128, "batch": 16, "epochs": 30, "save_period": 1, "workers": 4, "plots": False,
-            "device": ",".join(map(str, range(devices))), "optimizer": "SGD", "lr0": 0.01, "nbs": 16, **train,
-        }  # fmt: skip
+            "model": "yolov8n.yaml",
+            "data": str(self.data()),
+            "project": str(self.place / "runs"),
+            "name": name,
+            "imgsz": 128,
+            "batch": 16,
+            "epochs": 30,
+            "save_period": 1,
+            "workers": 4,
+            "plots": False,
+            "device": ",".join(map(str, range(devices))),
+            "optimizer": "SGD",
+            "lr0": 0.01,
+            "nbs": 16,
+            **train,
+        }
         return create_run(asked, ours or {}, faults=faults or [], auto=auto)
 
 

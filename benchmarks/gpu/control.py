@@ -76,33 +76,38 @@ def plain(bench: Bench) -> None:
     """What the same signals leave of plain Ultralytics; cleaned up afterwards."""
     for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         before = gpu_memory()
-        script = bench.place / "plain.py"
-        devices = list(range(bench.gpus))
-        script.write_text(
-            PLAIN.format(data=str(bench.data()), devices=devices, project=str(bench.place / "plain"))
-        )
-        with (bench.place / "plain.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(script)], stdout=log, stderr=log, start_new_session=True
-            )
+        process = _start_plain(bench)
+        tree: list[psutil.Process] = []
         try:
-            until(lambda: all(now > start + 300 for now, start in zip(gpu_memory(), before, strict=True)),
-                  "plain Ultralytics on the GPUs", 120)  # fmt: skip
+            _await_memory(before)
             time.sleep(5)
             tree = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(how)
             time.sleep(12)
             process.poll()
             left = [one for one in tree if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-            bench.found(
-                "plain",
-                f"{how.name} to plain Ultralytics, 12 s later: processes, MiB",
-                f"{len(left)} {gpu_memory()}",
-            )
+            what = f"{how.name} to plain Ultralytics, 12 s later: processes, MiB"
+            bench.found("plain", what, f"{len(left)} {gpu_memory()}")
         finally:
             _end([process.pid, *(one.pid for one in tree)])
             process.wait()
             memory_back(before)
+
+
+def _start_plain(bench: Bench) -> subprocess.Popen[bytes]:
+    script = bench.place / "plain.py"
+    places = {"data": str(bench.data()), "project": str(bench.place / "plain")}
+    script.write_text(PLAIN.format(devices=list(range(bench.gpus)), **places))
+    with (bench.place / "plain.log").open("wb") as log:
+        words = [sys.executable, str(script)]
+        return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+
+
+def _await_memory(before: list[int]) -> None:
+    def grown() -> bool:
+        return all(now > start + 300 for now, start in zip(gpu_memory(), before, strict=True))
+
+    until(grown, "plain Ultralytics on the GPUs", 120)
 
 
 def _hang(run: Path) -> None:

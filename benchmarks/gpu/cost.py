@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
@@ -39,8 +40,9 @@ def cost(bench: Bench) -> None:
                 continue
             found = json.loads(line)
             share = found["guarded"] / found["stock"] - 1
-            text = (f"stock {1e3 * found['stock']:.1f} ms, guarded {1e3 * found['guarded']:.1f} ms, "
-                    f"{100 * share:+.2f} %, spread of stock {100 * found['spread']:.2f} %, {found['peak_gb']:.1f} GB")  # fmt: skip
+            stock, with_guard, spread = (1e3 * found["stock"], 1e3 * found["guarded"], 100 * found["spread"])
+            text = f"stock {stock:.1f} ms, guarded {with_guard:.1f} ms, {100 * share:+.2f} %"
+            text += f", spread of stock {spread:.1f} %, {found['peak_gb']:.1f} GB"
             bench.found("cost", f"yolov8m {imgsz} {name}", text, share <= 0.01)
 
 
@@ -49,7 +51,7 @@ class Enough(Exception):
 
 
 def measure(data: str, imgsz: int, amp: Any) -> dict[str, float]:
-    """Train here and return median seconds a step for both kinds of block, and the spread of the stock ones."""
+    """Train here; returns median seconds a step of both kinds of block, and the spread of the stock ones."""
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
 
@@ -90,11 +92,23 @@ def measure(data: str, imgsz: int, amp: Any) -> dict[str, float]:
             self._began = time.perf_counter()
 
     model = touchpoints.load_model("yolov8m.yaml")
-    try:
-        model.train(trainer=Alternating, data=data, imgsz=imgsz, batch=16, epochs=50, amp=amp, workers=8, cache="ram",
-                    plots=False, val=False, save=False, device=0, optimizer="SGD", nbs=16, save_dir=str(run))  # fmt: skip
-    except Enough:
-        pass
+    settings = {
+        "imgsz": imgsz,
+        "amp": amp,
+        "batch": 16,
+        "nbs": 16,
+        "epochs": 50,
+        "workers": 8,
+        "cache": "ram",
+        "optimizer": "SGD",
+        "device": 0,
+        "plots": False,
+        "val": False,
+        "save": False,
+        "save_dir": str(run),
+    }
+    with contextlib.suppress(Enough):
+        model.train(trainer=Alternating, data=data, **settings)
     stock = times[False]
     return {
         "stock": statistics.median(stock),

@@ -44,7 +44,7 @@ def _judge(run: Path, outcome: str) -> tuple[str, bool]:
 
 
 def persistent(bench: Bench) -> None:
-    """NaN that stays: diverged, rolled back and resumed with other settings, the cockpit killed in between."""
+    """NaN that stays: diverged, rolled back, resumed with other settings; the cockpit killed in between."""
     fault = {"fault": "nan_pixel", "rank": bench.gpus - 1, "epoch": 4, "batch": 1, "times": 100, "attempt": 1}
     run = bench.train("persistent", devices=bench.gpus, batch=16 * bench.gpus, epochs=8, faults=[fault])
     with ending(run):
@@ -58,7 +58,7 @@ def persistent(bench: Bench) -> None:
         asked = Command("recover", {"presets": ["nan-safe"], "set": {"lr0": 0.002}})
         code = f"import sys; from benchmarks.gpu.nan import leave; leave({str(run)!r}, {asked.id!r})"
         cockpit = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-        until(lambda: entry(run, "command"), "the command")
+        until(lambda: any(e["command"]["kind"] == "recover" for e in entries(run, "command")), "the command")
         cockpit.send_signal(signal.SIGKILL)
         cockpit.wait()
         again = ended(run, 2)
@@ -77,15 +77,23 @@ def leave(run: str, identity: str) -> None:
 
 
 def natural(bench: Bench) -> None:
-    """No injection: weights that make an activation overflow under fp16; bf16, the advised remedy, cures it."""
-    run = bench.train("overflow", batch=16, epochs=12, amp=True, optimizer="SGD", lr0=1.0, warmup_epochs=0,
-                      warmup_bias_lr=1.0, momentum=0.98, ours={"grad_clip": 0.0})  # fmt: skip
-    with ending(run):
-        end = ended(run)
-        bench.found("natural", "learning rate 1.0, unclipped, fp16: outcome", f"{end['outcome']}: {end['text']}",
+    """No injection: a resume with a learning rate that explodes under fp16, and the remedy that cures it."""
+    with ending(bench.train("natural", epochs=12, amp=True)) as run:
+        stepping(run, 1, 60)
+        command(run, "stop")
+        wild = {"lr0": 1.0, "momentum": 0.98, "grad_clip": 0.0}
+        command(run, "resume", set=wild)
+        end = ended(run, 2)
+        bench.found("natural", f"resumed with {wild}, fp16", f"{end['outcome']}: {end['text']}",
                     end["outcome"] == "diverged")  # fmt: skip
-        for found in entries(run, "autopsy")[:3]:
+        for found in entries(run, "autopsy", attempt=2)[:2]:
             bench.found("natural", "autopsy", f"{found['cause']}: {found['text']}")
+        outcome, _ = command(run, "recover", presets=["nan-safe"], set={"grad_clip": 10.0, "momentum": 0.9})
+        bench.found("natural", "recover with nan-safe", outcome.text, outcome.ok)
+        end = ended(run, 3)
+        bench.found(
+            "natural", "attempt 3 ended as", f"{end['outcome']} {end['text']}", end["outcome"] == "finished"
+        )
 
 
 def unattended(bench: Bench) -> None:
