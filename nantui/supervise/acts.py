@@ -19,6 +19,7 @@ from nantui.run.status import RECOVERING
 from nantui.supervise import stopping
 from nantui.supervise.foreign import CERTAIN, find_foreign
 from nantui.supervise.foreign_stop import describe
+from nantui.supervise.into import recover_into
 from nantui.supervise.keeper import Keeper
 from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
 from nantui.supervise.transactions import act, rolled_back_before
@@ -89,10 +90,13 @@ def recover(keeper: Keeper, command: Command) -> str:
         stopping.stop(keeper, command, at_once=False)
     answer = rolled_back_before(keeper.journal.entries(), command.id)
     if answer is None:
-        keeper.publish(state=RECOVERING)
         edits = {**pending_edits(keeper), **_set_of(command)}
         options = {**command.options, **({"set": edits} if edits else {})}
         options.setdefault("propose", not (edits or options.get("presets")))
+        if options.get("into"):
+            plan = act(keeper, replace(command, options=options), "plan").get("plan") or {}
+            return recover_into(keeper.layout, spec, command, plan)
+        keeper.publish(state=RECOVERING)
         keeper.stage(command.id, "rollback", "going back to a clean checkpoint")
         answer = act(keeper, replace(command, options=options), "rollback")
     keeper.stage(command.id, "start", "starting the new attempt")

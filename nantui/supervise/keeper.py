@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
@@ -26,7 +25,7 @@ from nantui.supervise.identity import Machine, ProcessRef, alive, ref_of, this_m
 from nantui.supervise.launch import start_worker
 from nantui.supervise.lock import RunLock
 from nantui.supervise.outcome import Ending, ending_of
-from nantui.supervise.processes import Leftover, end_all, members, shared_memory_of
+from nantui.supervise.processes import Leftover, end_all, members, own_children, shared_memory_of
 from nantui.supervise.standstill import Standstill
 from nantui.supervise.state import SupervisorState, read_state, write_state
 from nantui.supervise.watch import Watch, journaled
@@ -126,7 +125,7 @@ class Keeper:
     def find_members(self) -> list[ProcessRef]:
         """Return every living process of the current attempt."""
         roots = [self.state.worker.pid] if self.state.worker and alive(self.state.worker) else []
-        orphans = self._adopted_children()
+        orphans = [pid for pid in own_children() if pid not in self.helpers]
         return members(self.state.attempt_uuid, [*roots, *orphans])
 
     def begin(self, attempt: Attempt, cwd: str | None) -> None:
@@ -156,7 +155,12 @@ class Keeper:
         entries = self.journal.entries()
         if attempt is None:
             return ""
-        ended = last((entry for entry in entries if entry.get("attempt") == number), "attempt_ended")
+        its = [entry for entry in entries if entry.get("attempt") == number]
+        if last(its, "attempt_started") is None:
+            # Recorded, but its supervisor died before the journal said so: nothing was started.
+            self.layout.attempt(number).unlink(missing_ok=True)
+            return ""
+        ended = last(its, "attempt_ended")
         if ended is not None:
             if self.state.state in ACTIVE:
                 self.publish(state=str(ended.get("outcome")), text=str(ended.get("text", "")), worker=None)
@@ -287,10 +291,3 @@ class Keeper:
             if dead is None or dead.si_pid in known:
                 return
             os.waitpid(dead.si_pid, 0)
-
-    def _adopted_children(self) -> list[int]:
-        try:
-            text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-        except OSError:
-            return []
-        return [pid for pid in map(int, text.split()) if pid not in self.helpers]

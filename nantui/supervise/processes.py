@@ -61,6 +61,15 @@ def descendants(roots: Iterable[int]) -> set[int]:
     return found
 
 
+def own_children() -> list[int]:
+    """Return the children of this process; to a subreaper that includes the orphans of what it started."""
+    try:
+        text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
 def members(uuid: str, roots: Iterable[int] = ()) -> list[ProcessRef]:
     """Return every living process of an attempt: marked, or descending from one that is or from `roots`."""
     known = set(roots) | (marked(uuid) if uuid else set())

@@ -54,7 +54,7 @@ def act(request: dict) -> int:
     weights = RunLayout(Path(request["run"])).weights
     attempts = len(RunLayout(Path(request["run"])).attempt_numbers())
     names = [name for name in ("nantui_stop.pt", "last.pt") if (weights / name).is_file()]
-    plan = {"restore_point": {"name": names[0]} if names else None}
+    plan = {"restore_point": {"name": names[0], "path": str(weights / names[0])} if names else None}
     if request["action"] == "next":
         answer = {"action": "recover", "why": "gentle", "options": {"set": {"lr0": 0.001}}, "images": []}
         if (

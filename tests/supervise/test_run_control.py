@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.supervise.stub_run import eventually
+from nantui.run.spec import read_spec
+from tests.supervise.stub_run import StubRun, eventually
 
 
 def test_start_stop_leaves_nothing(make_run):
@@ -67,3 +68,21 @@ def test_recover_stops_rolls_back_and_continues(make_run):
     kinds = [entry["kind"] for entry in run.journal()]
     assert kinds.index("attempt_ended") < len(kinds) - 1 - kinds[::-1].index("attempt_started")
     assert [entry["stage"] for entry in run.journal() if entry["kind"] == "stage"][0] == "stop"
+
+
+def test_recover_into_a_new_run_leaves_the_old_one(make_run, tmp_path):
+    run = make_run(steps=2, epochs=100000)
+    eventually(run.layout.last.is_file)
+    outcome = run.do("recover", into="second")
+    assert outcome.ok, outcome.text
+    second = StubRun(tmp_path / "runs" / "second")
+    try:
+        second.await_step()
+        assert run.status().attempt == 1 and run.status().state == "stopped"
+        assert not run.layout.corrupted_backup.exists()
+        assert read_spec(second.layout.spec).train["save_dir"] == str(second.path)
+        refused = run.do("recover", into="second")
+        assert not refused.ok and "exists already" in refused.text
+        assert not run.do("recover", into="../elsewhere").ok
+    finally:
+        second.do("kill")

@@ -196,3 +196,15 @@ def test_a_supervisor_that_was_taken_over_stops_acting(make_run):
     assert run.members(), "the training itself goes on"
     run.layout.lock.unlink()
     assert run.do("kill").ok
+
+
+def test_an_attempt_that_was_recorded_but_never_started_is_forgotten(make_run):
+    run = make_run(epochs=100000)
+    run.await_state("running")
+    run.do("kill")
+    eventually(lambda: not run.supervisor_alive())
+    first = run.layout.attempt(1).read_text()
+    run.layout.attempt(2).write_text(first.replace('"attempt": 1', '"attempt": 2'))
+    assert run.do("set", set={"lr0": 0.1}).ok
+    assert run.layout.attempt_numbers() == [1]
+    assert run.kinds().count("attempt_ended") == 1
