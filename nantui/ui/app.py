@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import ClassVar
@@ -51,7 +52,8 @@ class CockpitApp(App[int]):
         read_only: bool = False,
     ) -> None:
         """`runs` are those found below `top`; with exactly one, its screen is shown at once."""
-        super().__init__(ansi_color=None)
+        # Textual chooses how to leave colours out before any theme is known.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.top, self.runs, self.backend, self.read_only = top, runs, backend, read_only
         self.glyphs = choose(remember.wants_ascii(ascii_only))
         ScrollBar.renderer = PlainScrollBar

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ SCENES = (
     Scene("alarm", "alarm", ready="clean"),
     Scene("recover", "alarm", ("R",), ready="Recover   y"),
     Scene("config", "alarm", ("c", "slash", "l", "r", "0", "enter"), ready="accepts"),
-    Scene("diagnosis", "alarm", ("d",), ready="incidents"),
+    Scene("diagnosis", "alarm", ("d",), ready="causes"),
     Scene("zoom", "recovered", ("z", "h"), ready="epoch"),
     Scene("steps", "recovered", ("e",), ready="step"),
     Scene("compare", "recovered", ("v",), ready="settings that differ"),
@@ -65,26 +66,16 @@ def parse_size(text: str) -> Size:
 def record_run(run: Path, target: Path) -> None:
     """Record a run without this machine's names in it."""
     run = run.resolve()
-    data = str(RunArgs(run).data_folder)
     scrub = {
-        str(run.parent): PLACE, data: "/data/shapes", f"{getpass.getuser()}@{socket.gethostname()}": f"{USER}@{HOST}",
-        f'"{socket.gethostname()}"': f'"{HOST}"', _boot_id(): "recorded",
-    }  # fmt: skip
+        str(run.parents[1]): str(Path(PLACE).parent),
+        sys.executable: "/usr/bin/python3",
+        str(Path.cwd()): f"/home/{USER}",
+        f"{getpass.getuser()}@{socket.gethostname()}": f"{USER}@{HOST}",
+        f'"{socket.gethostname()}"': f'"{HOST}"',
+        _boot_id(): "recorded",
+    }
     shutil.rmtree(target, ignore_errors=True)
     record(run, target, RealBackend(), {secret: shown for secret, shown in scrub.items() if secret})
-
-
-@dataclass(frozen=True)
-class RunArgs:
-    """What a run was asked to train on."""
-
-    run: Path
-
-    @property
-    def data_folder(self) -> Path:
-        from nantui.run.spec import read_args
-
-        return Path(str(read_args(self.run / "args.yaml").get("data", "/nowhere/data.yaml"))).parent
 
 
 def _boot_id() -> str:
@@ -99,7 +90,10 @@ def draw(
 ) -> Iterator[Path]:
     """Write an SVG and, where it can be made, a PNG of every scene in every size; yields the files."""
     with tempfile.TemporaryDirectory() as home:
-        os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_STATE_HOME"] = home
+        os.environ.update(
+            XDG_CONFIG_HOME=home, XDG_STATE_HOME=home, TERM="xterm-256color", COLORTERM="truecolor"
+        )
+        os.environ.pop("NO_COLOR", None)
         for scene in SCENES:
             for size in sizes:
                 if only is None or only in scene.name:

@@ -31,8 +31,11 @@ def screen_text(app: App[object]) -> str:
 def screen_svg(app: App[object], title: str) -> str:
     """Return what is on the screen as an SVG with a window around it."""
     rows = [list(strip) for strip in app.screen._compositor.render_strips()]
-    background = app.current_theme.background or "#101010"
-    return to_svg(rows, title, background, app.current_theme.foreground or "#e0e0e0")
+    theme = app.current_theme
+    background, foreground = (
+        (theme.background, theme.foreground) if not theme.ansi else ("#101010", "#d0d0d0")
+    )
+    return to_svg(rows, title, background or "#101010", foreground or "#d0d0d0")
 
 
 def to_svg(rows: Sequence[Iterable[Segment]], title: str, background: str, foreground: str) -> str:

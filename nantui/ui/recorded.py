@@ -23,6 +23,7 @@ from nantui.ui.data.backend import Progress, RealBackend
 
 RECORD = "recorded.json"
 SMALL = 1 << 18
+SUFFIXES = (".csv", ".yaml", ".json", ".jsonl", ".log")
 HOST, USER, PLACE = "gpu1", "ana", "/data/runs"
 
 
@@ -34,17 +35,18 @@ def record(run: Path, target: Path, backend: RealBackend, scrub: Mapping[str, st
     layout = RunLayout(run)
     document = {
         "now": _newest(layout),
-        "weights": [_weight(verdict) for verdict in backend.verdicts(layout.weights)],
+        "weights": [
+            _weight(verdict)
+            for verdict in backend.verdicts(layout.weights)
+            if verdict.path.parent == layout.weights
+        ],
         "plan": _or_none(lambda: backend.plan(run, None, None, ()).to_json()),
         "hardware": to_plain(backend.hardware(run, ())),
     }
     for source in sorted(run.rglob("*")):
         name = source.relative_to(run)
-        if (
-            source.is_file()
-            and source.suffix in (".csv", ".yaml", ".json", ".jsonl", ".log")
-            and "backups" not in name.parts
-        ):
+        kept = name.name == "results.csv" if "backups" in name.parts else source.suffix in SUFFIXES
+        if source.is_file() and kept:
             _copy(source, target / name, scrub)
     write_atomic(target / RECORD, _scrubbed(to_json(document, indent=1), scrub))
 

@@ -52,7 +52,7 @@ def table(one: Any, other: Any, glyphs: Glyphs, width: int) -> list[Line]:
     """Return names, cost, best metrics and differing settings as lines."""
     cells = max(10, (width - 18) // 2)
     lines: list[Line] = [_row("", "A", "B", cells, ("train", "val"))]
-    lines.append(_row("run", short(one.name), short(other.name), cells))
+    lines.append(_row("run", *names(one.name, other.name), cells))
     lines.append(_row("epochs", _span(one), _span(other), cells))
     lines.append(_row("per epoch", _per_epoch(one), _per_epoch(other), cells))
     lines.append(_row("steps skipped", _shown(one.skipped), _shown(other.skipped), cells))
@@ -85,6 +85,13 @@ def short(name: str) -> str:
     return clean(f"{Path(place).name} attempt {attempt}" if mark else Path(name).name, 60)
 
 
+def names(one: str, other: str) -> tuple[str, str]:
+    """Return how to call the two beside each other: by their attempts alone where the run is the same."""
+    if one.rpartition("#")[0] == other.rpartition("#")[0] != "":
+        return f"attempt {one.rpartition('#')[2]}", f"attempt {other.rpartition('#')[2]}"
+    return short(one), short(other)
+
+
 def _span(side: Any) -> str:
     return f"{side.rows[0].epoch} to {side.rows[-1].epoch}" if side.rows else "none"
 
@@ -107,4 +114,4 @@ def _best(side: Any, name: str) -> str:
     values = [
         (row.values[name], row.epoch) for row in side.rows if math.isfinite(row.values.get(name, math.nan))
     ]
-    return f"{number(max(values)[0])} (epoch {max(values)[1]})" if values else "-"
+    return f"{number(max(values)[0], 3)} at {max(values)[1]}" if values else "-"

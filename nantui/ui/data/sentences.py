@@ -76,8 +76,22 @@ def sentences(journal: Iterable[Entry], events: Iterable[Entry] = ()) -> list[Se
         for entry in events
         if entry["kind"] in ONLY_EVENTS and (entry["kind"], str(entry.get("text"))) not in known
     ]
-    found = [_sentence(entry) for entry in (*journal, *own)]
+    found = [_sentence(entry) for entry in (*journal, *_ill_epochs(own))]
     return sorted((sentence for sentence in found if sentence is not None), key=lambda sentence: sentence.t)
+
+
+def _ill_epochs(events: list[Entry]) -> list[Entry]:
+    """Put neighbouring epochs whose losses are not finite into one entry; healthy ones are no news."""
+    kept: list[Entry] = []
+    for entry in events:
+        if entry["kind"] != "epoch":
+            kept.append(entry)
+        elif entry.get("finite") is False:
+            if kept and kept[-1]["kind"] == "epoch":
+                kept[-1] = {**kept[-1], "until": entry.get("epoch")}
+            else:
+                kept.append(entry)
+    return kept
 
 
 def _sentence(entry: Entry) -> Sentence | None:
@@ -150,9 +164,9 @@ def _rollback_begun(entry: Entry) -> tuple[str, str]:
 
 
 def _epoch(entry: Entry) -> tuple[str, str]:
-    if entry.get("finite") is False:
-        return f"epoch {entry.get('epoch', '?')} has losses that are not finite", "bad"
-    return "", ""
+    if entry.get("until"):
+        return f"epochs {entry.get('epoch', '?')} to {entry['until']} have losses that are not finite", "bad"
+    return f"epoch {entry.get('epoch', '?')} has losses that are not finite", "bad"
 
 
 def _texted(prefix: str, ink: str) -> Any:

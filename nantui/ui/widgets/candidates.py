@@ -43,15 +43,10 @@ class Candidates(Listing):
         if not candidate.usable:
             return fit([*line, (clean(candidate.why_not, 200), "muted")], width)
         work = f"epoch {candidate.work}" if candidate.work is not None else ""
-        line += [
-            (column(work, 10), "text"),
-            (
-                f"costs {clean(candidate.lost_text or 'nothing', 60)}",
-                "warn" if candidate.epochs_lost else "good",
-            ),
-        ]
-        if candidate.hours_lost == candidate.hours_lost:
-            line.append((f"  about {duration(candidate.hours_lost * 3600)}", "muted"))
+        cost = f"again: {clean(candidate.lost_text, 40)}" if candidate.epochs_lost else "costs nothing"
+        line += [(column(work, 11), "text"), (column(cost, 26), "warn" if candidate.epochs_lost else "good")]
+        hours = candidate.hours_lost
+        line.append((column(f"{duration(hours * 3600)}" if hours == hours else "", 13), "muted"))
         if candidate.fitness is not None:
-            line.append((f"  fitness {number(candidate.fitness, 3)}", "muted"))
+            line.append((f"fitness {number(candidate.fitness, 3)}", "muted"))
         return fit(line, width)

@@ -27,6 +27,6 @@ class Output(LinesWidget):
     def build(self, width: int, height: int) -> list[Line]:
         lines: list[Line] = [[("output", "title"), ("   o opens it", "faint")]]
         for text in self.tail[-(height - 1) :] if height > 1 else ():
-            text = clean(text, 600)
+            text = " ".join(clean(text, 600).split())
             lines.append(fit([(text, "bad" if NAN.search(text) else "muted")], width))
         return lines

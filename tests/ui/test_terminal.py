@@ -1,0 +1,112 @@
+"""The cockpit in a real terminal (a pty read through pyte): first frame, colours, resize, hostile bytes, dead disks."""
+
+import fcntl
+import json
+import os
+import signal
+import struct
+import termios
+import time
+
+import pytest
+from synthetic import make_run
+
+from nantui.run.layout import RunLayout
+from tests.screen import Screen
+
+
+@pytest.fixture
+def terminal():
+    opened = []
+
+    def start(*words, **options):
+        screen = Screen(words, **options)
+        opened.append(screen)
+        return screen
+
+    yield start
+    for screen in opened:
+        if screen.process.poll() is None:
+            screen.kill()
+
+
+def resize(screen, columns, lines):
+    fcntl.ioctl(screen.keyboard, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    with screen._lock:
+        screen._screen.resize(lines, columns)
+    os.kill(screen.process.pid, signal.SIGWINCH)
+
+
+@pytest.mark.parametrize("variables", [
+    {}, {"NO_COLOR": "1"}, {"TERM": "screen", "COLORTERM": ""}, {"TERM": "tmux-256color", "COLORTERM": ""},
+    {"NANTUI_ASCII": "1"},
+])  # fmt: skip
+def test_every_kind_of_terminal_gets_a_whole_screen_and_is_given_back(terminal, tmp_path, variables):
+    run = make_run(tmp_path / "runs" / "demo", nan_from=6)
+    screen = terminal(run, **variables)
+    text = screen.wait_for("checkpoints", "ALARM", "memory", seconds=60)
+    assert "\x1b" not in text
+    if "NANTUI_ASCII" in variables:
+        assert text.isascii()
+    resize(screen, 140, 40)
+    screen.wait_for("timeline", "learning rate", seconds=30)
+    assert screen.quit() == 0
+
+
+def test_without_colours_there_are_none(terminal, tmp_path):
+    run = make_run(tmp_path / "runs" / "demo")
+    screen = terminal(run, NO_COLOR="1")
+    screen.wait_for("checkpoints", "ALARM", seconds=60)
+    with screen._lock:
+        cells = [cell for row in screen._screen.buffer.values() for cell in row.values()]
+    assert {cell.fg for cell in cells} == {"default"} and {cell.bg for cell in cells} == {"default"}
+    assert any(cell.reverse for cell in cells), "what stands out does so by reversing"
+
+
+def test_hostile_names_logs_and_tables_break_nothing(terminal, tmp_path):
+    poison = "\x1b[2J\x1b]0;owned\x07\u202eevil\r\n\x00\U0001f4a5" * 3
+    run = make_run(tmp_path / "runs" / "de\x1b[31mmo", nan_from=6)
+    layout = RunLayout(run)
+    (layout.weights / "epoch\x1b[5m9\u202e.pt").write_bytes(b"x")
+    layout.attempt_log(1).write_text(poison * 50)
+    with layout.journal.open("a") as journal:
+        journal.write(json.dumps({"t": 1.0, "kind": "note", "text": poison}) + "\n{torn")
+    with layout.results_csv.open("a") as table:
+        table.write(f"{poison},1,2\n99999999999999999999,nan")
+    screen = terminal(run, columns=140, lines=40)
+    text = screen.wait_for("checkpoints", "evil", "ALARM", seconds=60)
+    assert "\u202e" not in text and "owned" not in screen._screen.title
+    screen.press("o")
+    screen.wait_for("following", seconds=30)
+    screen.press("\x1b")
+    screen.wait_for("checkpoints", seconds=30)
+    assert screen.quit() == 0
+
+
+def test_a_dead_disk_leaves_keys_and_quit_alive(terminal, tmp_path):
+    run = make_run(tmp_path / "runs" / "demo")
+    screen = terminal(run)
+    screen.wait_for("checkpoints", "ALARM", seconds=60)
+    # A FIFO that nobody writes to holds every reader of it, as a dead NFS mount does.
+    layout = RunLayout(run)
+    layout.args_yaml.unlink()
+    os.mkfifo(layout.args_yaml)
+    screen.wait_for("stale", seconds=60)
+    screen.press("?")
+    screen.wait_for("Act on the run", seconds=30)
+    began = time.monotonic()
+    assert screen.quit() == 0
+    assert time.monotonic() - began < 20
+
+
+def test_too_small_a_terminal_says_what_it_needs(terminal, tmp_path):
+    screen = terminal(make_run(tmp_path / "runs" / "demo"), columns=50, lines=12)
+    screen.wait_for("nantui needs 70 x 20", seconds=60)
+    assert screen.quit() == 0
+
+
+def test_no_run_is_one_line(terminal, tmp_path):
+    (tmp_path / "empty").mkdir()
+    screen = terminal(tmp_path / "empty", columns=200)
+    screen.wait_for("no training run in or below it", seconds=60)
+    assert screen.process.wait(timeout=20) == 2
