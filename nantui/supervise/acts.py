@@ -85,9 +85,7 @@ def resume(keeper: Keeper, command: Command) -> str:
 def recover(keeper: Keeper, command: Command) -> str:
     """Stop what runs, roll back, and continue: what the key R does."""
     spec = spec_of(keeper)
-    if keeper.watch is not None:
-        keeper.stage(command.id, "stop", "stopping the training")
-        stopping.stop(keeper, command, at_once=False)
+    _stop_first(keeper, command)
     answer = rolled_back_before(keeper.journal.entries(), command.id)
     if answer is None:
         edits = {**pending_edits(keeper), **_set_of(command)}
@@ -96,9 +94,7 @@ def recover(keeper: Keeper, command: Command) -> str:
         if options.get("into"):
             plan = act(keeper, replace(command, options=options), "plan").get("plan") or {}
             return recover_into(keeper.layout, spec, command, plan)
-        keeper.publish(state=RECOVERING)
-        keeper.stage(command.id, "rollback", "going back to a clean checkpoint")
-        answer = act(keeper, replace(command, options=options), "rollback")
+        answer = _roll_back_shown(keeper, replace(command, options=options))
     keeper.stage(command.id, "start", "starting the new attempt")
     return _begin_after(keeper, command, answer, spec, PROBATION_EPOCHS)
 
@@ -209,6 +205,27 @@ def cwd_of(entries: list[Entry]) -> str | None:
     """Return the directory in which the run was asked for, so that relative paths mean the same."""
     created = last(entries, "created")
     return str(created["cwd"]) if created and created.get("cwd") else None
+
+
+def _stop_first(keeper: Keeper, command: Command) -> None:
+    """End what trains here; a training that nantui did not start only with the word `foreign`."""
+    if keeper.watch is not None or command.options.get("foreign"):
+        keeper.stage(command.id, "stop", "stopping the training")
+        stopping.stop(keeper, command, at_once=False)
+    else:
+        refuse_while_running(keeper)
+
+
+def _roll_back_shown(keeper: Keeper, command: Command) -> dict[str, Any]:
+    """Roll back as `recovering`; a refusal leaves the state as it was."""
+    before = keeper.state
+    keeper.publish(state=RECOVERING)
+    keeper.stage(command.id, "rollback", "going back to a clean checkpoint")
+    try:
+        return act(keeper, command, "rollback")
+    except UserError:
+        keeper.publish(state=before.state, text=before.text, since=before.since)
+        raise
 
 
 def _begin_after(

@@ -52,6 +52,9 @@ def prepare(request: dict) -> int:
 def act(request: dict) -> int:
     time.sleep(float((request.get("set") or {}).get("act_s", 0)))
     weights = RunLayout(Path(request["run"])).weights
+    if "act_fail" in (request.get("set") or {}):
+        print(json.dumps({"ok": False, "error": "nothing clean is left"}))
+        return 1
     attempts = len(RunLayout(Path(request["run"])).attempt_numbers())
     names = [name for name in ("nantui_stop.pt", "last.pt") if (weights / name).is_file()]
     plan = {"restore_point": {"name": names[0], "path": str(weights / names[0])} if names else None}

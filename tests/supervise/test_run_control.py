@@ -86,3 +86,12 @@ def test_recover_into_a_new_run_leaves_the_old_one(make_run, tmp_path):
         assert not run.do("recover", into="../elsewhere").ok
     finally:
         second.do("kill")
+
+
+def test_a_refused_recovery_leaves_the_state_as_it_was(make_run):
+    run = make_run(diverge_at=[1, 3])
+    run.await_state("diverged")
+    outcome = run.do("recover", set={"act_fail": 1})
+    assert not outcome.ok and outcome.text == "nothing clean is left"
+    assert run.status().state == "diverged"
+    assert run.status().attempt == 1
