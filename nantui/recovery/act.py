@@ -1,22 +1,24 @@
 """One action of recovery in a process of its own: `python -m nantui.recovery.act REQUEST.json`.
 
 Started by the supervisor, which must not import what a scan of checkpoints needs, in the interpreter that
-trains. The request is {"action", "run", "id", "by", "to", "set", "presets", "force_restart", "allow"}, with
-actions `plan`, `rollback`, `undo`, `repair` (finish or take back what a crash left half done) and `next`
-(what the ladder would do after an attempt ended badly). One JSON answer on stdout,
+trains. The request is {"action", "run", "id", "by", "to", "set", "presets", "force_restart", "allow", "into",
+"images"}, with actions `plan`, `rollback`, `undo`, `repair` (finish or take back what a crash left half
+done) and `next` (what the ladder would do after an attempt ended badly). One JSON answer on stdout,
 {"ok", "text" or "error", …}; exit status as every command's.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, USAGE, UserError
+from nantui.recovery.branch import branch, new_place
 from nantui.recovery.plan import Plan, make_plan
 from nantui.recovery.policy import decide
 from nantui.recovery.rollback import roll_back
@@ -25,6 +27,7 @@ from nantui.recovery.undo import undo
 from nantui.run.discovery import require_run
 from nantui.run.files import to_json
 from nantui.run.journal import author
+from nantui.run.layout import RunLayout
 
 Request = Mapping[str, Any]
 
@@ -51,12 +54,28 @@ def act_plan(request: Request) -> dict[str, Any]:
 
 
 def act_rollback(request: Request) -> dict[str, Any]:
-    """Go back; an interrupted transaction is put right first."""
+    """Go back, or into a new directory; an interrupted transaction is put right first."""
     layout = require_run(Path(request["run"]))
     settle(layout, by=_by(request))
     python = str(request.get("python") or sys.executable)
-    allow = request.get("allow") or ()
-    return asdict(roll_back(plan_for(request), by=_by(request), python=python, allow=allow))
+    allow, images = tuple(request.get("allow") or ()), tuple(request.get("images") or ())
+    if request.get("into"):
+        name = str(request["into"])
+        new_place(layout.run, name)
+        return asdict(branch(plan_for(request), name, by=_by(request), python=python, allow=allow))
+    leave_out(layout, images)
+    return asdict(roll_back(plan_for(request), by=_by(request), python=python, allow=allow, images=images))
+
+
+def leave_out(layout: RunLayout, images: Sequence[str]) -> None:
+    """Put images on the run's quarantine list, as the label check does. Raises UserError when it cannot."""
+    if not images:
+        return
+    words = [sys.executable, "-m", "nantui", "labels", str(layout.run), "--yes", "--leave-out", *images]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(f"the images could not be left out ({last}); nothing was done", FAILED)
 
 
 def act_next(request: Request) -> dict[str, Any]:

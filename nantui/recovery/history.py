@@ -10,6 +10,7 @@ from nantui.run.attempts import read_exits
 from nantui.run.journal import Entry, Journal
 from nantui.run.layout import RunLayout
 
+QUARANTINE = "quarantine"
 BAD_ENDS = ("diverged", "failed")
 OUT_OF_MEMORY = ("out of memory", "cublas_status_alloc_failed", "unable to find an engine")
 
@@ -85,6 +86,7 @@ def _begun(entry: Entry) -> Earlier:
     rows = entry.get("settings") or []
     settings = {row["name"]: row["then"] for row in rows if not row.get("kept")}
     point, presets = str(entry.get("restore_point")), tuple(entry.get("presets") or ())
+    presets += (QUARANTINE,) if entry.get("images") else ()
     return Earlier(str(entry["id"]), point, settings, work=entry.get("epoch"), presets=presets)
 
 

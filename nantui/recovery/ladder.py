@@ -15,14 +15,14 @@ import yaml
 
 from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
-from nantui.recovery.history import Earlier
+from nantui.recovery.history import QUARANTINE, Earlier
 from nantui.recovery.signs import Trouble
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.settings.diff import changed
 from nantui.settings.presets import Preset, apply
 
-QUARANTINE, AGAIN = "quarantine", "restart"
+AGAIN = "restart"
 NAME = "ladder.yaml"
 
 

@@ -87,7 +87,7 @@ def _walk(top: Path, run: Path) -> Iterator[Item]:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         path = os.path.relpath(entry.path, run)
-        if path == "nantui" or entry.name.startswith(STAGED):
+        if path == "nantui" or entry.name.lstrip(".").startswith(STAGED.lstrip(".")):
             continue
         state = entry.stat(follow_symlinks=False)
         if stat.S_ISDIR(state.st_mode) or (path == "weights" and entry.is_dir()):

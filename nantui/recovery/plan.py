@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import NO, UserError
+from nantui.recovery import measure
 from nantui.recovery.candidates import Candidate, best_at, choose, pick
 from nantui.recovery.facts import Facts, gather
-from nantui.recovery.history import Earlier, earlier_recoveries, repeats, settings_in_force
-from nantui.recovery.ladder import AGAIN, QUARANTINE, load_ladder, next_step, proven
+from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats, settings_in_force
+from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
 from nantui.recovery.moves import Move, checkpoints_aside, record_ends_because
 from nantui.recovery.signs import Reached, Trouble
 from nantui.run.discovery import require_run
@@ -128,8 +129,9 @@ def make_plan(
     names = tuple(presets)
     if propose and not names:
         names = propose_presets(facts, restore, in_effect)
-    rows = fit(rows_for(names, facts, in_effect, propose_guard=propose), in_effect, measured)
-    return put_together(facts, restore, in_effect, rows, names, measured, id or uuid.uuid4().hex)
+    memory = measured or measure.measured(facts.layout, in_effect.get("device"))
+    rows = fit(rows_for(names, facts, in_effect, propose_guard=propose), in_effect, memory)
+    return put_together(facts, restore, in_effect, rows, names, memory, id or uuid.uuid4().hex)
 
 
 def propose_presets(facts: Facts, restore: Candidate | None, in_effect: Mapping[str, Any]) -> tuple[str, ...]:
@@ -256,6 +258,10 @@ def warnings_for(
         found.append("no checkpoint is clean: the training begins again from the model's own weights")
     elif names := restore.verdict.names_to_allow:
         found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
+    if facts.spec is not None and facts.spec.kind == "exec":
+        found.append(
+            "trained by its own script, which goes on with it: arguments in the script win over ours"
+        )
     if not facts.args:
         found.append("args.yaml is missing: the settings are those in the checkpoint")
     if restore and restore.verdict.repairable and not restore.verdict.resumable:

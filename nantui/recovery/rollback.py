@@ -17,7 +17,10 @@ from nantui.run.layout import RunLayout
 
 @dataclass(frozen=True)
 class Done:
-    """What a rollback left: how to go on (`mode`, `checkpoint`), what was `asked`, a line to show."""
+    """What a rollback left: how to go on (`mode`, `checkpoint`), what was `asked`, a line to show.
+
+    `run` is the new run when it continues in another directory.
+    """
 
     id: str
     mode: str
@@ -26,16 +29,22 @@ class Done:
     text: str
     notes: tuple[str, ...] = ()
     groups: list[dict[str, Any]] = field(default_factory=list)
+    run: str = ""
 
 
-def roll_back(plan: Plan, *, by: str, python: str = "", allow: Iterable[str] = ()) -> Done:
-    """Carry `plan` out. Raises UserError when a writer lives or it cannot be done: nothing is changed."""
+def roll_back(
+    plan: Plan, *, by: str, python: str = "", allow: Iterable[str] = (), images: Iterable[str] = ()
+) -> Done:
+    """Carry `plan` out; `images`, which are left out with it, are journaled as part of the step.
+
+    Raises UserError when a writer lives or it cannot be done: nothing is changed then.
+    """
     layout = RunLayout(plan.run)
     if writers := living_writers(layout):
         raise UserError(f"{plan.run.name} is being written by {', '.join(writers)}: stop it first", FAILED)
     try:
         staged = stage(layout, plan, python=python, allow=frozenset(allow))
-        transaction = Transaction(plan.id, ROLLBACK, staged.steps, about(plan))
+        transaction = Transaction(plan.id, ROLLBACK, staged.steps, {**about(plan), "images": list(images)})
     except UserError:
         forget(layout, plan.id)
         raise

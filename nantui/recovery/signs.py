@@ -145,13 +145,11 @@ def _parse(header: bytes, line: bytes) -> Step | None:
     names, cells = (part.decode("utf-8", "replace").strip().split(",") for part in (header, line))
     row = dict(zip(names, cells, strict=False))
     try:
-        losses = {
-            name: float(cell)
-            for name, cell in row.items()
-            if name not in (*BEFORE_LOSSES, *AFTER_LOSSES) and cell
-        }
+        numbers = {name: float(cell) for name, cell in row.items() if cell and name != "reason"}
+        losses = {name: n for name, n in numbers.items() if name not in (*BEFORE_LOSSES, *AFTER_LOSSES)}
+        values = {name: n for name, n in numbers.items() if name in AFTER_LOSSES}
         epoch, step, steps = (int(row[name]) for name in ("epoch", "step", "steps"))
-        return Step(float(row["t"]), epoch, step, steps, row["skipped"] == "1", row["reason"], losses)
+        return Step(numbers["t"], epoch, step, steps, row["skipped"] == "1", row["reason"], losses, values)
     except (KeyError, ValueError):
         return None
 

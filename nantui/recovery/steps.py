@@ -95,6 +95,8 @@ def revert(run: Path, step: Step) -> None:
         _remove_empty(run / step.target)
     elif is_file_of(run / step.target, step) and not is_file_of(run / step.source, step):
         _move(run / step.target, run / step.source, step)
+    if step.kind == MOVE:
+        _beside(run / step.target).unlink(missing_ok=True)
 
 
 def _move(source: Path, target: Path, step: Step) -> None:
@@ -132,7 +134,8 @@ def rename_without_replacing(source: Path, target: Path) -> None:
 
 def _move_to_other_disk(source: Path, target: Path) -> None:
     """Move between file systems: a whole and durable copy first, the original goes last."""
-    beside = target.with_name(f".{target.name}.moving")
+    beside = _beside(target)
+    beside.unlink(missing_ok=True)
     try:
         copy_durably(source, beside)
         rename_without_replacing(beside, target)
@@ -140,6 +143,11 @@ def _move_to_other_disk(source: Path, target: Path) -> None:
         beside.unlink(missing_ok=True)
     sync_directory(target.parent)
     source.unlink()
+
+
+def _beside(target: Path) -> Path:
+    """Return where a move between disks copies to first; a kill may leave it there."""
+    return target.with_name(f".nantui-moving-{target.name}")
 
 
 def _drop_leftover(source: Path, target: Path, step: Step) -> None:

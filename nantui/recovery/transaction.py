@@ -137,7 +137,8 @@ def discard_staged(layout: RunLayout, id: str = "") -> None:
     """Remove what was prepared by the transaction `id` (default: by any, none being under way)."""
     for directory in (layout.run, layout.weights, layout.home):
         with contextlib.suppress(OSError):
-            for path in directory.glob(f"{STAGED}{id}*"):
+            staged = [*directory.glob(f"{STAGED}{id}*"), *directory.glob(f".{STAGED}{id}*.tmp")]
+            for path in staged:  # the second kind is what a kill inside `write_atomic` leaves
                 path.unlink()
 
 

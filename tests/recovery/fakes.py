@@ -18,11 +18,11 @@ import pytest
 from nantui.checkpoint.verdict import Verdict
 from nantui.recovery import stage
 from nantui.recovery.candidates import Judge, list_candidates
-from nantui.recovery.facts import Facts
+from nantui.recovery.facts import Facts, ours_of
 from nantui.recovery.plan import Plan, put_together, rows_for, settings_in_effect
 from nantui.recovery.signs import Trouble, how_far
 from nantui.run.layout import RunLayout
-from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
+from nantui.run.spec import Spec, read_args, read_spec, write_spec
 from nantui.settings.schema import Schema
 
 EPOCHS, BAD = 8, 4
@@ -79,18 +79,8 @@ def make_plan(
     trouble, reached = Trouble(BAD, 2, "nan_loss", "box_loss not finite", "results.csv"), how_far(layout)
     candidates = list_candidates(verdicts(layout), Judge(trouble, reached, EPOCHS))
     spec = read_spec(layout.spec)
-    ours = {**OURS_DEFAULTS, **(spec.ours if spec else {})}
-    facts = Facts(
-        layout,
-        Schema.load(),
-        spec,
-        read_args(layout.args_yaml),
-        ours,
-        dict(asked),
-        candidates,
-        trouble,
-        reached,
-    )
+    args, ours = read_args(layout.args_yaml), ours_of(layout, spec)
+    facts = Facts(layout, Schema.load(), spec, args, ours, dict(asked), candidates, trouble, reached)
     restore = next((one for one in candidates if one.usable), None)
     in_effect = settings_in_effect(facts, restore)
     rows = rows_for(presets, facts, in_effect, propose_guard=True)

@@ -94,11 +94,10 @@ class Tale:
 
     def attempt(self, outcome: str, epoch: int, text: str = "", incident: str = "nan_gradient") -> None:
         self.number += 1
-        write_attempt(
-            self.layout,
-            Attempt(self.number, f"u{self.number}", self.journal.append("attempt_started", attempt=self.number)["t"],
-                    "resume", None, {}, {"guard": "protect"}, "python"),
-        )  # fmt: skip
+        begun = self.journal.append("attempt_started", attempt=self.number)["t"]
+        fields = {"train": {}, "ours": {"guard": "protect"}, "python": "python"}
+        attempt = Attempt(self.number, f"u{self.number}", begun, "resume", None, **fields)
+        write_attempt(self.layout, attempt)
         if outcome == "diverged":
             fields = {"attempt": self.number, "epoch": epoch, "step": 1, "action": "ended", "text": ""}
             self.journal.append("incident", incident=incident, **fields)

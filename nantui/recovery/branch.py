@@ -1,0 +1,93 @@
+"""Recover into a new directory: the old run stays untouched, the new one goes on from its restore point.
+
+Everything is made beside the new name and appears with one rename, so a crash leaves no half run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from nantui.errors import FAILED, USAGE, UserError
+from nantui.recovery.candidates import BEST
+from nantui.recovery.plan import RESUME, Plan
+from nantui.recovery.rollback import Done, summary
+from nantui.recovery.stage import Staged, rebase_request, refuse_unfit, run_rebase, verify, with_settings
+from nantui.recovery.steps import copy_durably, rename_without_replacing
+from nantui.recovery.transaction import STAGED
+from nantui.recovery.trim import trimmed
+from nantui.run.files import sync_directory, write_atomic
+from nantui.run.journal import Journal, last
+from nantui.run.layout import RunLayout
+from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
+from nantui.settings.diff import changed
+
+
+def new_place(run: Path, name: str) -> Path:
+    """Return the directory for `--into NAME`. Raises UserError when it is taken or no plain name."""
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise UserError(f"--into {name}: give a plain name; the new run lies beside {run.name}", USAGE)
+    place = run.parent / name
+    if place.exists():
+        raise UserError(f"--into {name}: {place} exists already and is never overwritten", USAGE)
+    return place
+
+
+def branch(plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[str] = ()) -> Done:
+    """Make the run NAME from `plan`'s restore point and settings. Raises UserError; nothing is left then."""
+    old, place = RunLayout(plan.run), new_place(plan.run, name)
+    beside = place.with_name(f"{STAGED}{plan.id}-{name}")
+    try:
+        (beside / "weights").mkdir(parents=True)
+        staged = _fill(old, plan, RunLayout(beside), place, python, frozenset(allow))
+        Journal(RunLayout(beside).journal).append("created", by=by, **_created(old, beside))
+        Journal(RunLayout(beside).journal).append(
+            "note", by=by, text=f"continues {plan.run}: {plan.headline}"
+        )
+        rename_without_replacing(beside, place)
+        sync_directory(place.parent)
+    except OSError as error:
+        raise UserError(f"{place} could not be made ({error}); nothing was changed", FAILED) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    text = f"{summary(plan).split(';')[0]} into {place}; {plan.run.name} is untouched"
+    checkpoint = "weights/last.pt" if plan.mode == RESUME else None
+    notes = tuple(staged.answer.get("notes", ()))
+    return Done(plan.id, plan.mode, checkpoint, dict(plan.asked), text, notes, run=str(place))
+
+
+def _fill(
+    old: RunLayout, plan: Plan, new: RunLayout, place: Path, python: str, allow: frozenset[str]
+) -> Staged:
+    """Write the new run's files; `place` is where they will lie."""
+    verify(old, plan, allow)
+    answer = {}
+    if plan.restore is not None:
+        answer = run_rebase(rebase_request(old, plan, new.last, place), python)
+        refuse_unfit(new.last, allow)
+        if plan.best is not None and not plan.record_ends:
+            copy_durably(plan.best.path, new.weights / BEST)
+    work = plan.restore.work or 0 if plan.restore else 0
+    if plan.restore is not None and old.results_csv.is_file():
+        before = old.results_csv.read_text(encoding="utf-8", errors="surrogateescape")
+        write_atomic(new.results_csv, trimmed(before, work).encode("utf-8", "surrogateescape"))
+    settings = {**plan.carried, **changed(plan.settings)}
+    own = {"save_dir": str(place), "project": str(place.parent), "name": place.name}
+    train = {name: value for name, value in settings.items() if name not in OURS_DEFAULTS}
+    args = {**read_args(old.args_yaml), **train, **own}
+    write_atomic(new.args_yaml, yaml.safe_dump(args, sort_keys=False, allow_unicode=True))
+    spec = read_spec(old.spec) or Spec(read_args(old.args_yaml))
+    document = with_settings(spec, settings)
+    write_spec(new.spec, Spec(**{**document, "train": {**document["train"], **own}, "created": time.time()}))
+    return Staged((), answer)
+
+
+def _created(old: RunLayout, beside: Path) -> dict[str, object]:
+    """Return the new journal's first entry; relative paths mean what they meant to the old run."""
+    created = last(Journal(old.journal).entries(), "created")
+    spec = read_spec(RunLayout(beside).spec)
+    return {"spec": spec.__dict__ if spec else {}, "cwd": created.get("cwd") if created else None}

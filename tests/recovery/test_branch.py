@@ -1,0 +1,152 @@
+"""`--into NAME`, images left out, and what a plan takes from the machine: without torch."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nantui.errors import UserError
+from nantui.hardware import Gpu, Host, Sample
+from nantui.recovery import act, branch, facts, measure, stage
+from nantui.recovery.branch import branch as branch_off
+from nantui.recovery.history import earlier_recoveries
+from nantui.recovery.transaction import settle
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.results import read_results
+from nantui.run.spec import read_args, read_spec
+from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES
+from nantui.settings.memory import Measured
+from nantui.settings.phases import read_phases, train_of
+from nantui.settings.schema import Schema
+from tests.recovery import fakes
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunLayout:
+    fakes.without_torch(monkeypatch)
+    monkeypatch.setattr(branch, "run_rebase", stage.run_rebase)
+    monkeypatch.setattr(branch, "refuse_unfit", stage.refuse_unfit)
+    monkeypatch.setattr(branch, "verify", stage.verify)
+    layout = fakes.make_run(tmp_path / "run")
+    Journal(layout.journal).append("created", spec={}, cwd="/somewhere")
+    return layout
+
+
+def test_into_a_new_directory_leaves_the_old_one_untouched(layout: RunLayout) -> None:
+    before, ours = fakes.tree(layout), sorted(path.name for path in layout.home.rglob("*"))
+    done = branch_off(fakes.make_plan(layout, {"lr0": 0.003}), "second", by="me")
+    new = RunLayout(layout.run.parent / "second")
+    assert fakes.tree(layout) == before and sorted(path.name for path in layout.home.rglob("*")) == ours
+    assert (done.run, done.mode, done.checkpoint) == (str(new.run), "resume", "weights/last.pt")
+    assert new.last.read_bytes() == b"rebased " + (layout.weights / "epoch2.pt").read_bytes()
+    assert new.best.read_bytes() == (layout.weights / "epoch2.pt").read_bytes()
+    assert [row.epoch for row in read_results(new.results_csv)] == [1, 2, 3]
+    args, spec = read_args(new.args_yaml), read_spec(new.spec)
+    assert args["lr0"] == 0.003 and args["save_dir"] == str(new.run) and args["name"] == "second"
+    assert spec is not None and spec.train["save_dir"] == str(new.run) and spec.ours["guard"] == "protect"
+    created = Journal(new.journal).entries()[0]
+    assert created["kind"] == "created" and created["cwd"] == "/somewhere"
+    assert not [path for path in layout.run.parent.iterdir() if path.name.startswith(".nantui")]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("run", "exists already"), ("a/b", "plain name"), ("..", "plain name")]
+)
+def test_a_name_that_is_taken_or_no_name_is_refused(layout: RunLayout, name: str, says: str) -> None:
+    before = fakes.tree(layout)
+    with pytest.raises(UserError, match=says):
+        branch_off(fakes.make_plan(layout, {}), name, by="me")
+    assert fakes.tree(layout) == before
+
+
+def test_a_full_disk_leaves_no_half_run(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(branch, "copy_durably", full)
+    with pytest.raises(UserError, match="could not be made"):
+        branch_off(fakes.make_plan(layout, {}), "second", by="me")
+    assert [path.name for path in layout.run.parent.iterdir()] == ["run"]
+
+
+def test_images_are_left_out_by_the_label_checks_own_list_and_count_as_a_step(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(act, "plan_for", lambda request: fakes.make_plan(layout, {}, "with-images"))
+    request = layout.run.parent / "request.json"
+    asked = {"action": "rollback", "run": str(layout.run), "images": ["/data/bad.png"], "id": "with-images"}
+    request.write_text(json.dumps(asked))
+    assert act.main([str(request)]) == 0, capsys.readouterr().out
+    assert "/data/bad.png" in (layout.home / "quarantine.txt").read_text()
+    assert earlier_recoveries(layout)[-1].presets == ("quarantine",)
+
+
+def test_what_a_kill_inside_an_atomic_write_leaves_is_cleared_away(layout: RunLayout) -> None:
+    left = [layout.run / "..nantui-abc-results.csv.x1.tmp", layout.home / "..nantui-abc-spec.yaml.x2.tmp"]
+    for path in (*left, layout.weights / ".nantui-abc-last.pt"):
+        path.write_bytes(b"half")
+    before = {name: content for name, content in fakes.tree(layout).items() if "nantui-abc" not in name}
+    settle(layout, by="me")
+    assert fakes.tree(layout) == before and not any(path.exists() for path in left)
+
+
+def test_a_remedy_that_needs_more_memory_than_this_gpu_has_comes_with_a_smaller_batch(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Gpu(0, "a GPU", 24.0, 1.0, None, None, None, None, ())
+    host = Host(0, 2, 0, 8, 1, 1, 0, 10, 5, 0)
+
+    class Sampler:
+        def __init__(self, run: Path) -> None:
+            pass
+
+        def sample(self) -> Sample:
+            return Sample(0.0, (gpu,), host)
+
+    monkeypatch.setattr(measure, "Sampler", Sampler)
+    layout.attempts.mkdir()
+    layout.attempt(1).write_text("{}")
+    header = ",".join((*BEFORE_LOSSES, "box_loss", *AFTER_LOSSES))
+    layout.steps(1).write_text(f"{header}\n1.0,1,1,4,0,,1.0,1.0,0.01,,0.1,80,20,20.5,9,64\n")
+    assert measure.measured(layout, "0,1") == Measured(20.5, 24.0, 2)
+    assert measure.measured(layout, "cpu") is None
+
+
+def test_the_guides_plan_runs_small_and_then_large_from_the_weights_before(tmp_path: Path) -> None:
+    phases = read_phases("progressive", Schema.load())
+    assert [dict(phase.settings) for phase in phases] == [
+        {"epochs": 150, "imgsz": 640}, {"epochs": 50, "imgsz": 1280, "lr0": 0.001},
+    ]  # fmt: skip
+    base = {"model": "yolov8m.pt", "data": "a.yaml", "imgsz": 320}
+    assert train_of(phases, 0, base, tmp_path) == {**base, "epochs": 150, "imgsz": 640}
+    with pytest.raises(UserError, match="left no weights"):
+        train_of(phases, 1, base, tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/last.pt").write_bytes(b"x")
+    assert train_of(phases, 1, base, tmp_path)["model"] == str(tmp_path / "weights/last.pt")
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"phases": []}, {"phases": [{"title": "x"}]}, {"phases": [{"settings": {"lr": 1}}]}]
+)
+def test_a_wrong_plan_is_named(tmp_path: Path, document: dict[str, Any]) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(UserError, match="plan.yaml"):
+        read_phases(str(path), Schema.load())
+    with pytest.raises(UserError, match="no plan 'nix'"):
+        read_phases("nix", Schema.load())
+
+
+def test_a_foreign_run_has_no_guard_and_is_offered_one(layout: RunLayout) -> None:
+    layout.spec.unlink()
+    assert facts.ours_of(layout, None)["guard"] == "off"
+    rows = {row.name: row.then for row in fakes.make_plan(layout, {}).settings}
+    assert rows["guard"] == "protect"
