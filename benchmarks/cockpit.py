@@ -1,4 +1,5 @@
-"""What the cockpit costs, measured on a pseudo-terminal: bytes on the wire, processor, memory, first frame, keys, scale.
+"""What the cockpit costs, measured on a pseudo-terminal: bytes on the wire, processor, memory,
+first frame, keys, scale.
 
     python benchmarks/cockpit.py [--seconds 20] [--scale]
 
@@ -63,8 +64,14 @@ class Terminal:
             "COLORTERM": "truecolor",
         }
         self.began = time.monotonic()
-        self.process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-                                        env={**os.environ, **places})  # fmt: skip
+        self.process = subprocess.Popen(
+            argv,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**os.environ, **places},
+        )
         os.close(slave)
         self.received = 0
         self.text = b""
@@ -120,8 +127,28 @@ class Training(threading.Thread):
             writer = csv.writer(file)
             while not self.over.wait(0.1):
                 index += 1
-                writer.writerow([f"{time.time():.3f}", index // 200 + 13, index % 200 + 1, 200, 0, "", 1.1, 1.2, 0.9, 4.1,
-                                 0.001, "", 0.1, 80, 10.1, 11, 30, 640])  # fmt: skip
+                writer.writerow(
+                    [
+                        f"{time.time():.3f}",
+                        index // 200 + 13,
+                        index % 200 + 1,
+                        200,
+                        0,
+                        "",
+                        1.1,
+                        1.2,
+                        0.9,
+                        4.1,
+                        0.001,
+                        "",
+                        0.1,
+                        80,
+                        10.1,
+                        11,
+                        30,
+                        640,
+                    ]
+                )
                 file.flush()
                 if index % 200 == 0:
                     write_results(
@@ -142,8 +169,13 @@ def first_frames(run: Path, rounds: int = 5) -> dict[str, float]:
         filled.append(terminal.read(20, b"clean") or 20.0)
         terminal.close()
     base, one, all_of_it = map(statistics.median, (bare, first, filled))
-    return {"bare app s": base, "first frame s": one, "panels filled s": all_of_it, "first / bare": one / base,
-            "filled / bare": all_of_it / base}  # fmt: skip
+    return {
+        "bare app s": base,
+        "first frame s": one,
+        "panels filled s": all_of_it,
+        "first / bare": one / base,
+        "filled / bare": all_of_it / base,
+    }
 
 
 def steady(run: Path, seconds: float, live: bool) -> dict[str, float]:
@@ -197,8 +229,11 @@ def scaled(top: Path) -> Path:
     with layout.steps(1).open("w") as file:
         file.write(",".join(header(LOSSES)) + "\n")
         for index in range(1_000_000):
-            file.write(f"{1.7e9 + index * 0.1:.3f},{index // 200 + 1},{index % 200 + 1},200,0,,{1 + 1000 / (index + 500):.4f},1.2,0.9,"
-                       f"{4 + index % 7},0.001,,0.1,80,10.1,11,30,640\n")  # fmt: skip
+            file.write(
+                f"{1.7e9 + index * 0.1:.3f},{index // 200 + 1},{index % 200 + 1},200,0,,"
+                f"{1 + 1000 / (index + 500):.4f},1.2,0.9,"
+                f"{4 + index % 7},0.001,,0.1,80,10.1,11,30,640\n"
+            )
     for number in range(500):
         (layout.weights / f"epoch{number}.pt").write_bytes(b"\0" * 1024)
     with layout.attempt_log(1).open("wb") as log:
@@ -208,7 +243,9 @@ def scaled(top: Path) -> Path:
 
 
 def scale(top: Path) -> dict[str, float]:
-    """Return opening time, memory, and how long a refresh keeps keys waiting, on the large run and on 300 runs."""
+    """Return opening time, memory, and how long a refresh keeps keys waiting,
+    on the large run and on 300 runs.
+    """
     run = scaled(top)
     terminal = cockpit(run, 200, 60)
     row = {"large: open s": terminal.read(30, b"checkpoints") or 30.0}

@@ -1,4 +1,6 @@
-"""Write pictures of every screen from the real app, on a recorded real run. Needs a checkout of the sources."""
+"""Write pictures of every screen from the real app, on a recorded real run.
+Needs a checkout of the sources.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,16 @@ from nantui.errors import FAILED, UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui screenshots` takes."""
-    parser.add_argument("--to", type=Path, default=Path("screenshots"), metavar="DIR", help="where to write them")
+    parser.add_argument(
+        "--to", type=Path, default=Path("screenshots"), metavar="DIR", help="where to write them"
+    )
     parser.add_argument("--only", metavar="NAME", help="only the screens with this in their name")
     parser.add_argument("--size", action="append", metavar="80x24", help="another size; may be repeated")
     parser.add_argument("--theme", help="night (default), day, contrast or sixteen")
     parser.add_argument("--record", type=Path, metavar="RUN", help="record RUN instead, for later pictures")
-    parser.add_argument("--as", dest="moment", metavar="NAME", default="alarm", help="name of what is recorded")
+    parser.add_argument(
+        "--as", dest="moment", metavar="NAME", default="alarm", help="name of what is recorded"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -62,7 +62,9 @@ class CockpitApp(App[int]):
         self.theme = self._first_theme()
 
     def _first_theme(self) -> str:
-        """The remembered theme; the terminal's own colours where it has only those, or where NO_COLOR is set."""
+        """The remembered theme; the terminal's own colours where it has only those,
+        or where NO_COLOR is set.
+        """
         remembered = remember.load().get("theme")
         if self.no_color or self.console.color_system in (None, "standard"):
             return "sixteen"

@@ -14,10 +14,33 @@ Span = tuple[str, str]
 Line = list[Span]
 
 INKS = (
-    "text", "muted", "faint", "strong", "accent", "good", "bad", "warn", "info", "train", "val", "extra", "old",
-    "key", "title", "cursor", "alarm", "alarm-key", "pill-good", "pill-bad", "pill-warn", "pill-info", "pill-muted",
-    "chosen", "rule", "grid",
-)  # fmt: skip
+    "text",
+    "muted",
+    "faint",
+    "strong",
+    "accent",
+    "good",
+    "bad",
+    "warn",
+    "info",
+    "train",
+    "val",
+    "extra",
+    "old",
+    "key",
+    "title",
+    "cursor",
+    "alarm",
+    "alarm-key",
+    "pill-good",
+    "pill-bad",
+    "pill-warn",
+    "pill-info",
+    "pill-muted",
+    "chosen",
+    "rule",
+    "grid",
+)
 
 
 def width(line: Iterable[Span]) -> int:
@@ -42,7 +65,9 @@ def fit(line: Line, cells: int) -> Line:
 
 
 def spread(left: Line, right: Line, cells: int, filler: str = " ", ink: str = "rule") -> Line:
-    """Return `left` and `right` at the ends of a line of `cells` cells; `right` goes first when space is short."""
+    """Return `left` and `right` at the ends of a line of `cells` cells;
+    `right` goes first when space is short.
+    """
     gap = cells - width(left) - width(right)
     if gap < 2:
         return (

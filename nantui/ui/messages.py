@@ -1,4 +1,6 @@
-"""What threads tell the screens. A newer snapshot replaces one that waits, so a slow screen never falls behind."""
+"""What threads tell the screens. A newer snapshot replaces one that waits,
+so a slow screen never falls behind.
+"""
 
 from __future__ import annotations
 

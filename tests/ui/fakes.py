@@ -71,9 +71,16 @@ class FakeBackend:
         if state is None:
             return status
         return replace(
-            status, state=state["state"], step=5, steps_per_epoch=8, eta_s=8040.0, attempt=state["attempt"], host="gpu1",
-            guarded=True, last_incident=state["last_incident"],
-        )  # fmt: skip
+            status,
+            state=state["state"],
+            step=5,
+            steps_per_epoch=8,
+            eta_s=8040.0,
+            attempt=state["attempt"],
+            host="gpu1",
+            guarded=True,
+            last_incident=state["last_incident"],
+        )
 
     def fleet(self, top: Path) -> list[RunStatus]:
         return [self.status(path) for path in find_runs(top)]
@@ -99,9 +106,20 @@ class FakeBackend:
             else ()
         )
         return Verdict(
-            path, "corrupt" if ill else "clean", not ill, "its weights are ruined" if ill else "", False, epoch,
-            "2026-11-21T10:00:00", "8.4.190", 0.31 + epoch / 100, path.stem == "best", findings, path.stat().st_size, 0.02,
-        )  # fmt: skip
+            path,
+            "corrupt" if ill else "clean",
+            not ill,
+            "its weights are ruined" if ill else "",
+            False,
+            epoch,
+            "2026-11-21T10:00:00",
+            "8.4.190",
+            0.31 + epoch / 100,
+            path.stem == "best",
+            findings,
+            path.stat().st_size,
+            0.02,
+        )
 
     def plan(self, run: Path, to: str | None, settings: dict[str, Any] | None, presets: Sequence[str]) -> Any:
         self.hold.wait(20)
@@ -146,16 +164,30 @@ def make_plan() -> Any:
     """Return a plan as recovery.plan makes them, with the parts that the dialog shows."""
     candidates = tuple(
         SimpleNamespace(
-            name=f"epoch{n}.pt", usable=True, why_not="", work=n + 1, epochs_lost=11 - n, lost_text=f"{n + 2} to 12",
-            hours_lost=1.0, fitness=0.3,
+            name=f"epoch{n}.pt",
+            usable=True,
+            why_not="",
+            work=n + 1,
+            epochs_lost=11 - n,
+            lost_text=f"{n + 2} to 12",
+            hours_lost=1.0,
+            fitness=0.3,
         )
         for n in (6, 5)
-    )  # fmt: skip
+    )
     out = [
-        SimpleNamespace(name=name, usable=False, why_not="corrupt (laundered)", work=12, epochs_lost=0, lost_text="",
-                        hours_lost=0.0, fitness=None)
+        SimpleNamespace(
+            name=name,
+            usable=False,
+            why_not="corrupt (laundered)",
+            work=12,
+            epochs_lost=0,
+            lost_text="",
+            hours_lost=0.0,
+            fitness=None,
+        )
         for name in ("best.pt", "last.pt")
-    ]  # fmt: skip
+    ]
     return SimpleNamespace(
         headline="go back to epoch6.pt (epoch 7; lost: 8 to 12)",
         candidates=(*candidates, *out),

@@ -1,4 +1,6 @@
-"""A run directory in the real formats, of any size, for tests that need a state a real training cannot be put in quickly."""
+"""A run directory in the real formats, of any size,
+for tests that need a state a real training cannot be put in quickly.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,17 @@ BY = "ana@gpu1"
 
 
 def make_run(
-    run: Path, *, epochs: int = 20, done: int = 12, steps: int = 8, nan_from: int | None = 8, state: str = "running",
-    recovered: bool = False, start: float = 1_763_750_000.0, checkpoints: bool = True,
-) -> Path:  # fmt: skip
+    run: Path,
+    *,
+    epochs: int = 20,
+    done: int = 12,
+    steps: int = 8,
+    nan_from: int | None = 8,
+    state: str = "running",
+    recovered: bool = False,
+    start: float = 1_763_750_000.0,
+    checkpoints: bool = True,
+) -> Path:
     """Write a run with `done` of `epochs` epochs; from `nan_from` on validation losses are NaN."""
     layout = RunLayout(run)
     layout.attempts.mkdir(parents=True)
@@ -39,9 +49,16 @@ def make_run(
     write_events(layout, 1, start)
     if nan_from is not None:
         journal.add(
-            "incident", incident="nan_buffer", epoch=nan_from, step=3, action="observed", attempt=1, rank=0,
-            text="114 BatchNorm buffers are not finite", evidence={"buffers": 114},
-        )  # fmt: skip
+            "incident",
+            incident="nan_buffer",
+            epoch=nan_from,
+            step=3,
+            action="observed",
+            attempt=1,
+            rank=0,
+            text="114 BatchNorm buffers are not finite",
+            evidence={"buffers": 114},
+        )
     if recovered:
         recover(journal, layout, nan_from or done)
     if checkpoints:
@@ -67,19 +84,44 @@ class _Clock:
 def arguments(run: Path, epochs: int) -> dict[str, Any]:
     """Return args.yaml as Ultralytics writes it, the part that matters here."""
     return {
-        "task": "detect", "mode": "train", "model": "yolov8n.yaml", "data": "shapes.yaml", "epochs": epochs, "batch": 8,
-        "imgsz": 64, "optimizer": "AdamW", "lr0": 0.01, "lrf": 0.01, "amp": True, "save_dir": str(run), "mixup": 0.15,
-        "box": 7.5, "cls": 0.5, "dfl": 1.5, "save_period": 1, "warmup_epochs": 1.0, "momentum": 0.937, "patience": 100,
-    }  # fmt: skip
+        "task": "detect",
+        "mode": "train",
+        "model": "yolov8n.yaml",
+        "data": "shapes.yaml",
+        "epochs": epochs,
+        "batch": 8,
+        "imgsz": 64,
+        "optimizer": "AdamW",
+        "lr0": 0.01,
+        "lrf": 0.01,
+        "amp": True,
+        "save_dir": str(run),
+        "mixup": 0.15,
+        "box": 7.5,
+        "cls": 0.5,
+        "dfl": 1.5,
+        "save_period": 1,
+        "warmup_epochs": 1.0,
+        "momentum": 0.937,
+        "patience": 100,
+    }
 
 
 def write_attempt(layout: RunLayout, number: int, run: Path, epochs: int, start: float) -> None:
     """Write what an attempt was asked to do."""
     write_json(
         layout.attempt(number),
-        {"attempt": number, "uuid": "u", "created": start, "mode": "start", "checkpoint": None, "train": arguments(run, epochs),
-         "ours": {"guard": "observe"}, "python": "python3"},
-    )  # fmt: skip
+        {
+            "attempt": number,
+            "uuid": "u",
+            "created": start,
+            "mode": "start",
+            "checkpoint": None,
+            "train": arguments(run, epochs),
+            "ours": {"guard": "observe"},
+            "python": "python3",
+        },
+    )
 
 
 def loss(name: str, x: float, rng: random.Random) -> float:
@@ -99,9 +141,25 @@ def write_steps(path: Path, epochs: int, steps: int, start: float, seed: int = 1
             losses = [f"{loss(name, x, rng):.5f}" for name in LOSSES]
             norm = 4 + 30 * math.exp(-x / 2) + abs(rng.gauss(0, 1))
             writer.writerow(
-                [f"{start + 0.5 * index:.3f}", index // steps + 1, index % steps + 1, steps, 0, "", *losses, f"{norm:.3f}",
-                 f"{0.01 * (1 - x / (epochs + 1)):.6f}", "", 0.5, 16, 0.61, 0.7, 30, 64]
-            )  # fmt: skip
+                [
+                    f"{start + 0.5 * index:.3f}",
+                    index // steps + 1,
+                    index % steps + 1,
+                    steps,
+                    0,
+                    "",
+                    *losses,
+                    f"{norm:.3f}",
+                    f"{0.01 * (1 - x / (epochs + 1)):.6f}",
+                    "",
+                    0.5,
+                    16,
+                    0.61,
+                    0.7,
+                    30,
+                    64,
+                ]
+            )
 
 
 def write_results(
@@ -168,10 +226,24 @@ def write_supervisor(layout: RunLayout, state: str, nan_from: int | None, start:
     incident = {"incident": "nan_buffer", "epoch": nan_from, "step": 3} if nan_from else None
     write_json(
         layout.supervisor,
-        {"format": 1, "pid": 1, "created": start, "boot_id": "b", "pid_namespace": "n", "host": "gpu1", "heartbeat": start,
-         "state": state, "attempt": 1, "attempt_uuid": "u", "worker": None, "since": start, "text": "", "doing": None,
-         "last_incident": incident},
-    )  # fmt: skip
+        {
+            "format": 1,
+            "pid": 1,
+            "created": start,
+            "boot_id": "b",
+            "pid_namespace": "n",
+            "host": "gpu1",
+            "heartbeat": start,
+            "state": state,
+            "attempt": 1,
+            "attempt_uuid": "u",
+            "worker": None,
+            "since": start,
+            "text": "",
+            "doing": None,
+            "last_incident": incident,
+        },
+    )
 
 
 def recover(journal: _Clock, layout: RunLayout, nan_from: int) -> None:

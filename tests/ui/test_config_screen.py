@@ -1,4 +1,6 @@
-"""The config editor: search, edit, checks while typing, presets as a draft, undo, save, copy, and drafts that stay."""
+"""The config editor: search, edit, checks while typing, presets as a draft, undo, save, copy,
+and drafts that stay.
+"""
 
 import yaml
 

@@ -1,4 +1,6 @@
-"""What the screens are fed: text without poison, time and size in words, telemetry kept small, runs read again and again."""
+"""What the screens are fed: text without poison, time and size in words, telemetry kept small,
+runs read again and again.
+"""
 
 import json
 import math
@@ -153,8 +155,14 @@ def test_a_repeated_stretch_replaces_the_older_one():
     assert xs == (1.0, 2.0, 3.0, 4.0) and ys == (3.0, 3.0, 1.0, 1.0)
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["kind", "t", "epoch", "step", "text", "command", "settings", "outcome"]),
-                                st.one_of(st.none(), st.text(max_size=9), st.integers(), st.lists(st.integers(), max_size=2)))))  # fmt: skip
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["kind", "t", "epoch", "step", "text", "command", "settings", "outcome"]),
+            st.one_of(st.none(), st.text(max_size=9), st.integers(), st.lists(st.integers(), max_size=2)),
+        )
+    )
+)
 def test_any_journal_makes_a_timeline(entries):
     known = (
         "created",

@@ -121,8 +121,10 @@ async def test_compare_with_nothing_to_compare_with(cockpit):
 
 async def test_fleet_sorts_filters_and_opens(cockpit, tmp_path):
     top = tmp_path / "many"
-    runs = [make_run(top / name, done=done, state=state, nan_from=None)
-            for name, done, state in (("calm", 3, "running"), ("ill", 9, "diverged"), ("old", 12, "finished"))]  # fmt: skip
+    runs = [
+        make_run(top / name, done=done, state=state, nan_from=None)
+        for name, done, state in (("calm", 3, "running"), ("ill", 9, "diverged"), ("old", 12, "finished"))
+    ]
     async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(140, 30)) as driver:
         text = driver.text
         assert text.index("ill") < text.index("calm") < text.index("old"), "the gravest first"

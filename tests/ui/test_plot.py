@@ -1,4 +1,6 @@
-"""Curves: thinning keeps peaks and gaps, limits ignore outliers, ticks are round, marks and dashes are drawn."""
+"""Curves: thinning keeps peaks and gaps, limits ignore outliers, ticks are round,
+marks and dashes are drawn.
+"""
 
 import math
 

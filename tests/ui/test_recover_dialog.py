@@ -25,10 +25,19 @@ async def test_the_plan_says_what_moves_what_it_costs_and_what_changes(cockpit, 
         await driver.press("R")
         text = await driver.until("epoch6.pt", "[ Cancel ]")
         for word in (
-            "at the next batch boundary", "5 epochs to train again", "about 1 h", "corrupted_backup/last_epoch8_corrupted.pt",
-            "lr0", "0.01", "0.003", "explosion", "kept: yours is safer", "unknown", "Why not keep my learning rate?",
+            "at the next batch boundary",
+            "5 epochs to train again",
+            "about 1 h",
+            "corrupted_backup/last_epoch8_corrupted.pt",
+            "lr0",
+            "0.01",
+            "0.003",
+            "explosion",
+            "kept: yours is safer",
+            "unknown",
+            "Why not keep my learning rate?",
             "Why not best.pt?",
-        ):  # fmt: skip
+        ):
             assert word in text, f"{word} not in\n{text}"
         assert "laundered" in text, "why another candidate is out"
 

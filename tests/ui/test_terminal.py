@@ -1,4 +1,6 @@
-"""The cockpit in a real terminal (a pty read through pyte): first frame, colours, resize, hostile bytes, dead disks."""
+"""The cockpit in a real terminal (a pty read through pyte): first frame, colours, resize, hostile bytes,
+dead disks.
+"""
 
 import fcntl
 import json
@@ -37,10 +39,16 @@ def resize(screen, columns, lines):
     os.kill(screen.process.pid, signal.SIGWINCH)
 
 
-@pytest.mark.parametrize("variables", [
-    {}, {"NO_COLOR": "1"}, {"TERM": "screen", "COLORTERM": ""}, {"TERM": "tmux-256color", "COLORTERM": ""},
-    {"NANTUI_ASCII": "1"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"NO_COLOR": "1"},
+        {"TERM": "screen", "COLORTERM": ""},
+        {"TERM": "tmux-256color", "COLORTERM": ""},
+        {"NANTUI_ASCII": "1"},
+    ],
+)
 def test_every_kind_of_terminal_gets_a_whole_screen_and_is_given_back(terminal, tmp_path, variables):
     run = make_run(tmp_path / "runs" / "demo", nan_from=6)
     screen = terminal(run, **variables)

@@ -1,4 +1,6 @@
-"""When to raise the alarm: an incident that ruined or ended something, and is neither recovered nor acknowledged."""
+"""When to raise the alarm: an incident that ruined or ended something,
+and is neither recovered nor acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ ENDS_ALARM = {"rollback_done", "undo_done"}
 
 
 def open_alarm(snapshot: RunSnapshot, acknowledged: float) -> Entry | None:
-    """Return the first incident since the last recovery that is newer than `acknowledged` (s since the epoch).
+    """Return the first incident since the last recovery that is newer than `acknowledged` (s since the
+    epoch).
 
     A step that was skipped cost one step and ruined nothing: it stands in the timeline and on the curves,
     and raises no alarm.

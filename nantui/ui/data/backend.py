@@ -39,7 +39,9 @@ class Backend(Protocol):
         """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""
 
     def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
-        """Return the check of the run's labels; slow, for a thread. Raises UserError where there is no data set."""
+        """Return the check of the run's labels; slow, for a thread.
+        Raises UserError where there is no data set.
+        """
 
     def side(self, name: str) -> Any:
         """Return a run, or attempt N of it (RUN#N), to compare; slow, for a thread. Raises UserError."""
@@ -108,9 +110,12 @@ class RealBackend:
             raise UserError("the run does not say which data set it trains on: its args.yaml has no data")
         size = args.get("imgsz")
         return check_data_set(
-            load_data_set(str(args["data"])), task=args.get("task"), imgsz=size if isinstance(size, int) else 640,
-            single_class=bool(args.get("single_cls")), progress=progress,
-        )  # fmt: skip
+            load_data_set(str(args["data"])),
+            task=args.get("task"),
+            imgsz=size if isinstance(size, int) else 640,
+            single_class=bool(args.get("single_cls")),
+            progress=progress,
+        )
 
     def side(self, name: str) -> Any:
         from nantui.recovery.comparison import read_side

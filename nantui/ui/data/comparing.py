@@ -31,12 +31,14 @@ def pictures(one: Any, other: Any) -> list[Picture]:
         Picture(
             _title(name),
             tuple(
-                curve for curve in (_curve("A", one, name, "train"), _curve("B", other, name, "val")) if curve.xs
+                curve
+                for curve in (_curve("A", one, name, "train"), _curve("B", other, name, "val"))
+                if curve.xs
             ),
             floor=0.0,
         )
         for name in ordered
-    ]  # fmt: skip
+    ]
 
 
 def _title(name: str) -> str:

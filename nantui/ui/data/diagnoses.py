@@ -1,4 +1,6 @@
-"""Why it happened, from what there is: the verdict of the diagnosis room, the autopsies, and what was recorded."""
+"""Why it happened, from what there is: the verdict of the diagnosis room, the autopsies,
+and what was recorded.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ MOST_EVIDENCE, SHOWN = 12, 0.01
 
 
 def incidents(snapshot: RunSnapshot) -> list[dict[str, Any]]:
-    """Return the incidents of the run, newest first; those of the journal, then those only the worker reported."""
+    """Return the incidents of the run, newest first; those of the journal,
+    then those only the worker reported.
+    """
     journal = [entry for entry in snapshot.journal if entry["kind"] == "incident"]
     known = {(entry.get("incident"), entry.get("epoch"), entry.get("step")) for entry in journal}
     fresh = [
@@ -34,10 +38,16 @@ def describe(
     found = incidents(snapshot)
     if not found and not (diagnosis and diagnosis.get("causes")):
         return [
-            [("nothing has gone wrong in this run", "good")], [],
-            *wrap("When something does, this page tells what it was, which batch and images it came from, how likely each "
-                  "cause is and what helps.", width, "muted"),
-        ]  # fmt: skip
+            [("nothing has gone wrong in this run", "good")],
+            [],
+            *wrap(
+                "When something does, this page tells what it was, which batch and images it came from, "
+                "how likely each "
+                "cause is and what helps.",
+                width,
+                "muted",
+            ),
+        ]
     lines: list[Line] = []
     if diagnosis:
         lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, glyphs, width)

@@ -1,4 +1,6 @@
-"""An edit of a run's settings that is not saved yet: it survives a closed terminal, and every step can be undone."""
+"""An edit of a run's settings that is not saved yet: it survives a closed terminal,
+and every step can be undone.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ def entries(schema: Any, draft: Draft, wanted: str = "", changed_only: bool = Fa
 
 
 def next_value(field: Any, value: Any) -> Any:
-    """Return the next choice of a setting with few values: the other of yes and no, the next word. Else None."""
+    """Return the next choice of a setting with few values: the other of yes and no, the next word.
+    Else None.
+    """
     if field.choices:
         choices = list(field.choices)
         return choices[(choices.index(value) + 1) % len(choices)] if value in choices else choices[0]
@@ -78,8 +80,10 @@ def about(entry: Entry | None, draft: Draft, findings: Iterable[Any], width: int
     lines: list[Line] = [[(field.name, "title"), (f"   {field.type}" if field.types else "", "muted")]]
     lines += [[], *wrap(clean(field.help, 600) or "no description", width)]
     facts = [
-        ("accepts", field.expects()), ("default", show_value(field.default)), ("in effect", show_value(draft.original.get(field.name))),
-    ]  # fmt: skip
+        ("accepts", field.expects()),
+        ("default", show_value(field.default)),
+        ("in effect", show_value(draft.original.get(field.name))),
+    ]
     if field.name in draft.changes:
         facts.append(("draft", show_value(draft.changes[field.name])))
     lines.append([])
@@ -106,7 +110,9 @@ def _first(lines: list[Line]) -> list[tuple[bool, Line]]:
 
 
 def original_of(schema: Any, args: Mapping[str, Any], spec: Any, edits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every setting as the next start or resume would have it: defaults, as asked, in effect, edited."""
+    """Return every setting as the next start or resume would have it: defaults, as asked, in effect,
+    edited.
+    """
     train = dict(spec.train) if spec is not None else {}
     own = dict(spec.ours) if spec is not None else {}
     known = {**schema.defaults(), **train, **args, **own, **edits}

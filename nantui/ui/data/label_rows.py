@@ -36,11 +36,14 @@ def kind_line(row: KindRow, width: int) -> Line:
     """Return a kind as one line."""
     return fit(
         [
-            (column(row.severity, 9), SEVERITY_INKS.get(row.severity, "text")), (f"{row.count:>9,}  ", "strong"),
-            (column(row.name, 20), "strong"), (clean(row.title, 120), "text"), (f"   Ultralytics {clean(row.ultralytics, 200)}", "muted"),
+            (column(row.severity, 9), SEVERITY_INKS.get(row.severity, "text")),
+            (f"{row.count:>9,}  ", "strong"),
+            (column(row.name, 20), "strong"),
+            (clean(row.title, 120), "text"),
+            (f"   Ultralytics {clean(row.ultralytics, 200)}", "muted"),
         ],
         width,
-    )  # fmt: skip
+    )
 
 
 def issue_line(issue: Any, width: int) -> Line:
@@ -57,7 +60,8 @@ def headline(report: Any) -> Line:
     return [
         (count(report.errors, "error"), ink),
         (
-            f"   {count(report.images, 'image')}, {count(report.labels, 'label file')}, {count(report.boxes, 'row')}",
+            f"   {count(report.images, 'image')}, {count(report.labels, 'label file')}"
+            f", {count(report.boxes, 'row')}",
             "muted",
         ),
         (f"   {report.seconds:.1f} s", "faint"),

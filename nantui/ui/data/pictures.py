@@ -40,18 +40,32 @@ def step_pictures(snapshot: RunSnapshot) -> list[Picture]:
     """Return the charts over single steps: each loss, then gradient norm, rate and memory."""
     marks = step_marks(snapshot)
     losses = [
-        Picture(bare(name), (_step_curve(snapshot, name, "train", "train"),), marks, x_name="step", floor=0.0,
-                empty="no step yet")
+        Picture(
+            bare(name),
+            (_step_curve(snapshot, name, "train", "train"),),
+            marks,
+            x_name="step",
+            floor=0.0,
+            empty="no step yet",
+        )
         for name in snapshot.steps.losses or loss_names(snapshot)
-    ]  # fmt: skip
+    ]
     return [*losses, *step_extras(snapshot)]
 
 
 def step_extras(snapshot: RunSnapshot) -> list[Picture]:
     """Return gradient norm and, where it is used, loss scale, per step."""
     marks = step_marks(snapshot)
-    extras = [Picture("gradient norm", (_step_curve(snapshot, "grad_norm", "norm", "extra"),), marks, x_name="step",
-                      floor=0.0, empty="only known under nantui's guard")]  # fmt: skip
+    extras = [
+        Picture(
+            "gradient norm",
+            (_step_curve(snapshot, "grad_norm", "norm", "extra"),),
+            marks,
+            x_name="step",
+            floor=0.0,
+            empty="only known under nantui's guard",
+        )
+    ]
     scale = _step_curve(snapshot, "loss_scale", "scale", "extra")
     if len({value for value in scale.ys if value == value}) > 1:
         extras.append(Picture("loss scale", (scale,), marks, x_name="step", floor=0.0))
@@ -72,8 +86,10 @@ def _loss_picture(
         for split in ("train", "val")
     ]
     curves = [
-        *dimmed, _curve("train", rows, f"train/{name}", "train"), _curve("val", rows, f"val/{name}", "val", dashed=True)
-    ]  # fmt: skip
+        *dimmed,
+        _curve("train", rows, f"train/{name}", "train"),
+        _curve("val", rows, f"val/{name}", "val", dashed=True),
+    ]
     return Picture(
         bare(name),
         tuple(curve for curve in curves if curve.xs),
@@ -135,7 +151,10 @@ def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     incidents = [
         Mark(float((entry["epoch"] - 1) * per_epoch + entry["step"]), "incident")
         for entry in snapshot.journal
-        if entry["kind"] == "incident" and entry.get("action") != "skipped"
-        and isinstance(entry.get("epoch"), int) and isinstance(entry.get("step"), int) and per_epoch
-    ]  # fmt: skip
+        if entry["kind"] == "incident"
+        and entry.get("action") != "skipped"
+        and isinstance(entry.get("epoch"), int)
+        and isinstance(entry.get("step"), int)
+        and per_epoch
+    ]
     return tuple([*begins, *skips, *incidents])

@@ -1,4 +1,6 @@
-"""A plan of the recovery room as text: what moves, what it costs, what changes, and the answers people ask for."""
+"""A plan of the recovery room as text: what moves, what it costs, what changes,
+and the answers people ask for.
+"""
 
 from __future__ import annotations
 
@@ -195,18 +197,33 @@ def _questions(plan: Any, width: int) -> list[Line]:
 
 def questions(plan: Any) -> list[tuple[str, str]]:
     """Return the questions of that moment with answers that are true for this plan."""
-    asked = [("What if it goes wrong?", "Every step is journaled before it is done; a crash is finished or taken back at the next "
-              "start, and u takes the whole rollback back.")]  # fmt: skip
+    asked = [
+        (
+            "What if it goes wrong?",
+            "Every step is journaled before it is done; a crash is finished or taken back at the next "
+            "start, and u takes the whole rollback back.",
+        )
+    ]
     rate = next((row for row in plan.settings if row.name == "lr0"), None)
     if rate is not None and not rate.kept:
-        asked.append(("Why not keep my learning rate?", f"It was {number(rate.now)} when it happened; {clean(rate.why, 200)}. "
-                      "To keep it, choose other presets with p."))  # fmt: skip
+        asked.append(
+            (
+                "Why not keep my learning rate?",
+                f"It was {number(rate.now)} when it happened; {clean(rate.why, 200)}. "
+                "To keep it, choose other presets with p.",
+            )
+        )
     best = next((one for one in plan.candidates if one.name == "best.pt"), None)
     if best is not None and plan.restore is not None and best.name != plan.restore.name:
         why = best.why_not or f"{plan.restore.name} is at least as new and costs less"
         asked.append(("Why not best.pt?", f"{clean(why, 200)}."))
-    asked.append(("Does a resume really use these settings?", "Yes: they are written into the checkpoint, and the worker reports "
-                  "what is in effect at its first step, shown here."))  # fmt: skip
+    asked.append(
+        (
+            "Does a resume really use these settings?",
+            "Yes: they are written into the checkpoint, and the worker reports "
+            "what is in effect at its first step, shown here.",
+        )
+    )
     return asked
 
 
@@ -251,8 +268,17 @@ def _in_effect(progress: Progress, glyphs: Glyphs, width: int) -> list[Line]:
     for name, asked in progress.asked:
         same = same_setting(effect.get(name), asked)
         sign = (glyphs.good, "good") if same else (glyphs.warn, "warn")
-        lines.append(fit([(f"{sign[0]} ", sign[1]), (column(name, 15), "strong"), (column(clean(asked, 40), 12), "text"),
-                          (clean(effect.get(name, "not reported"), 60), "text" if same else "warn")], width))  # fmt: skip
+        lines.append(
+            fit(
+                [
+                    (f"{sign[0]} ", sign[1]),
+                    (column(name, 15), "strong"),
+                    (column(clean(asked, 40), 12), "text"),
+                    (clean(effect.get(name, "not reported"), 60), "text" if same else "warn"),
+                ],
+                width,
+            )
+        )
     return lines
 
 

@@ -43,9 +43,15 @@ def follow(command: str, kind: str, snapshot: RunSnapshot) -> Progress:
             values = entry["values"]
     effects = None if values is None else tuple((name, values.get(name)) for name in asked)
     return Progress(
-        command, kind, tuple(stages), None if not done else done.get("ok") is not False, str(done.get("text", "")),
-        float(done.get("t", 0)), tuple(asked.items()), effects,
-    )  # fmt: skip
+        command,
+        kind,
+        tuple(stages),
+        None if not done else done.get("ok") is not False,
+        str(done.get("text", "")),
+        float(done.get("t", 0)),
+        tuple(asked.items()),
+        effects,
+    )
 
 
 def _id_of(entry: dict[str, Any]) -> str:

@@ -165,7 +165,9 @@ class RunReader:
 
 
 def read_trimmed(backups: Path) -> tuple[EpochRow, ...]:
-    """Return the epochs in the copies of results.csv that rollbacks kept, all superseded, oldest copy first."""
+    """Return the epochs in the copies of results.csv that rollbacks kept, all superseded,
+    oldest copy first.
+    """
     copies = sorted(backups.glob("*/copies/results.csv"), key=lambda path: path.stat().st_mtime)
     found: dict[tuple[int, float], EpochRow] = {}
     for number, copy in enumerate(copies):

@@ -16,7 +16,9 @@ from nantui.run.status import RunStatus
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One file in weights/: `size` in bytes, `modified` in s since the epoch, `current` if it can be resumed from."""
+    """One file in weights/: `size` in bytes, `modified` in s since the epoch,
+    `current` if it can be resumed from.
+    """
 
     path: Path
     size: int

@@ -99,9 +99,14 @@ class StepStore:
             name: (xs, tuple(column[index] for index in order)) for name, column in self._columns.items()
         }
         return StepCurves(
-            columns, self.losses, tuple(self._skipped[-512:]), tuple(self._boundaries), self.every,
-            dict(self.last), self._speed(),
-        )  # fmt: skip
+            columns,
+            self.losses,
+            tuple(self._skipped[-512:]),
+            tuple(self._boundaries),
+            self.every,
+            dict(self.last),
+            self._speed(),
+        )
 
     def _speed(self) -> float | None:
         """Steps a second over the last rows of one epoch or more; None while it cannot be told."""
@@ -112,7 +117,9 @@ class StepStore:
 
 
 def _rising(xs: list[float]) -> list[int]:
-    """Return the indices of the points that still count, x rising: a repeated stretch replaces the older one."""
+    """Return the indices of the points that still count, x rising:
+    a repeated stretch replaces the older one.
+    """
     kept: list[int] = []
     for index, x in enumerate(xs):
         while kept and xs[kept[-1]] >= x:

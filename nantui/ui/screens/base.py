@@ -7,6 +7,7 @@ from typing import ClassVar, cast
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
+from nantui.ui.actions import APP_ACTIONS
 from nantui.ui.widgets.keybar import KeyBar
 
 
@@ -17,6 +18,13 @@ class Speaking:
         """Show one line for a few seconds."""
         for bar in cast(Screen[None], self).query(KeyBar):
             bar.say(text, ink)
+
+
+# A modal screen hides the app's own bindings, and `q` must work everywhere.
+EVERYWHERE: list[BindingType] = [
+    Binding(action.keys, f"app.everywhere('{action.name}')", action.label, show=False)
+    for action in APP_ACTIONS
+]
 
 
 class BaseScreen(Speaking, Screen[None]):
@@ -41,6 +49,7 @@ class Dialog(Speaking, ModalScreen[object]):
         Binding("escape", "cancel", "cancel", show=False),
         Binding("tab", "app.focus_next", "next", show=False),
         Binding("shift+tab", "app.focus_previous", "previous", show=False),
+        *EVERYWHERE,
     ]
 
     def action_cancel(self) -> None:

@@ -1,4 +1,6 @@
-"""The run's settings: all arguments in groups, checked as they are typed, saved for the next start or resume."""
+"""The run's settings: all arguments in groups, checked as they are typed,
+saved for the next start or resume.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,17 @@ if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
 KEYS = (
-    ("Esc", "back", True), ("Enter", "edit", True), ("w", "save", True), ("p", "presets", True), ("/", "search", True),
-    ("C", "changed only", True), ("u", "undo", True), ("s", "save and start/resume", True), ("y", "copy", True), ("?", "help", True),
-)  # fmt: skip
+    ("Esc", "back", True),
+    ("Enter", "edit", True),
+    ("w", "save", True),
+    ("p", "presets", True),
+    ("/", "search", True),
+    ("C", "changed only", True),
+    ("u", "undo", True),
+    ("s", "save and start/resume", True),
+    ("y", "copy", True),
+    ("?", "help", True),
+)
 
 
 class ConfigScreen(ConfigActions, BaseScreen):
@@ -101,7 +111,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
         self.draft = Draft(self.over.run_path, original)
         if self.draft.changes:
             self.say(
-                f"a draft of {len(self.draft.changes)} changes was kept from last time; u and Backspace take them back"
+                f"a draft of {len(self.draft.changes)} changes was kept from last time; Backspace takes one back"
             )
         self.refresh_rows()
         self.query_one("#settings", Listing).go(1)

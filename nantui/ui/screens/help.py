@@ -16,9 +16,21 @@ from nantui.ui.ink import Line, column, wrap
 from nantui.ui.screens.base import Dialog
 from nantui.ui.widgets.document import Document
 
-SPOKEN = {**KEY_NAMES, "up": "Up", "down": "Down", "left": "Left", "right": "Right", "pageup": "PgUp", "pagedown": "PgDn",
-          "home": "Home", "end": "End", "delete": "Del", "backspace": "Backspace", "shift+left": "Shift+Left",
-          "shift+right": "Shift+Right"}  # fmt: skip
+SPOKEN = {
+    **KEY_NAMES,
+    "up": "Up",
+    "down": "Down",
+    "left": "Left",
+    "right": "Right",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "home": "Home",
+    "end": "End",
+    "delete": "Del",
+    "backspace": "Backspace",
+    "shift+left": "Shift+Left",
+    "shift+right": "Shift+Right",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ def all_keys(screen: Screen[object]) -> list[Entry]:
     own = keys_of(screen, "On this screen")
     focused = keys_of(screen.focused, "In the list") if screen.focused is not None else []
     entries = [*own, *focused, *keys_of(screen.app, "Everywhere")]
+    entries = list({(entry.keys, entry.text): entry for entry in entries}.values())
     groups = list(dict.fromkeys(entry.group for entry in entries))
     return sorted(entries, key=lambda entry: groups.index(entry.group))
 

@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
 KEYS = (
-    ("Esc", "back", True), ("/", "search", True), ("n", "next", True), ("N", "previous", True), ("p", "follow/hold", True),
-    ("i", "next NaN", True), ("?", "help", True), ("q", "quit", True),
-)  # fmt: skip
+    ("Esc", "back", True),
+    ("/", "search", True),
+    ("n", "next", True),
+    ("N", "previous", True),
+    ("p", "follow/hold", True),
+    ("i", "next NaN", True),
+    ("?", "help", True),
+    ("q", "quit", True),
+)
 
 
 class LogScreen(BaseScreen):

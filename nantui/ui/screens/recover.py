@@ -83,11 +83,15 @@ class RecoverDialog(Dialog):
 
     @property
     def edits(self) -> dict[str, Any]:
-        """Settings that come on top of the presets: those edited before, then those this dialog was opened with."""
+        """Settings that come on top of the presets: those edited before,
+        then those this dialog was opened with.
+        """
         return {**plans.pending_edits(self.over.snapshot), **self.settings}
 
     def _plan(self) -> Any:
-        """Without a choice of presets the evidence proposes some; the guard it proposes and edits stay on top."""
+        """Without a choice of presets the evidence proposes some;
+        the guard it proposes and edits stay on top.
+        """
         backend, run, to, edits = self.over.cockpit.backend, self.over.run_path, self.to or None, self.edits
         proposed = backend.plan(run, to, None, ())
         if self.presets is None and not edits:

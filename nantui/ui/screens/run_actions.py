@@ -1,4 +1,6 @@
-"""What the keys of the run screen do. Every change goes through the supervisor; a key that cannot act says why."""
+"""What the keys of the run screen do. Every change goes through the supervisor;
+a key that cannot act says why.
+"""
 
 from __future__ import annotations
 
@@ -53,22 +55,34 @@ class RunActions:
         screen.say("asked the supervisor to resume" if resumable else "asked the supervisor to start")
 
     def _do_stop(self) -> None:
-        self._ask("stop", "Stop the training?", [
-            "It ends at the next batch boundary, on all ranks at the same step.",
-            "What it has learned is kept in weights/nantui_stop.pt; s resumes from there.",
-        ])  # fmt: skip
+        self._ask(
+            "stop",
+            "Stop the training?",
+            [
+                "It ends at the next batch boundary, on all ranks at the same step.",
+                "What it has learned is kept in weights/nantui_stop.pt; s resumes from there.",
+            ],
+        )
 
     def _do_kill(self) -> None:
-        self._ask("kill", "Kill every process of the run?", [
-            "What was learned since the last checkpoint is lost.",
-            "Prefer x, which stops at a batch boundary and loses nothing.",
-        ])  # fmt: skip
+        self._ask(
+            "kill",
+            "Kill every process of the run?",
+            [
+                "What was learned since the last checkpoint is lost.",
+                "Prefer x, which stops at a batch boundary and loses nothing.",
+            ],
+        )
 
     def _do_undo(self) -> None:
-        self._ask("undo", "Undo the last rollback?", [
-            "Checkpoints, results.csv and settings come back as they were before it.",
-            "What was made since is moved aside, not deleted.",
-        ])  # fmt: skip
+        self._ask(
+            "undo",
+            "Undo the last rollback?",
+            [
+                "Checkpoints, results.csv and settings come back as they were before it.",
+                "What was made since is moved aside, not deleted.",
+            ],
+        )
 
     def _ask(self, kind: str, question: str, text: list[str]) -> None:
         from nantui.ui.screens.confirm import ConfirmDialog

@@ -6,6 +6,7 @@ from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
 from nantui.ui.ink import wrap
+from nantui.ui.screens.base import EVERYWHERE
 from nantui.ui.widgets.title import Title
 
 SMALLEST = (70, 20)
@@ -13,6 +14,8 @@ SMALLEST = (70, 20)
 
 class TooSmall(ModalScreen[None]):
     """Goes away by itself when there is room again."""
+
+    BINDINGS = EVERYWHERE
 
     def compose(self) -> ComposeResult:
         yield Title(

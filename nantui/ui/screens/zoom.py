@@ -1,4 +1,6 @@
-"""One chart on the whole screen: a cursor that reads values, zoom and pan, the same keys as on the small ones."""
+"""One chart on the whole screen: a cursor that reads values, zoom and pan,
+the same keys as on the small ones.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,17 @@ if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
 KEYS = (
-    ("Esc", "back", True), ("h l", "cursor", True), ("+ -", "zoom", True), ("0", "all", True), ("Tab", "next chart", True),
-    ("L", "log", True), ("m", "smooth", True), ("w", "whole range", True), ("e", "epochs/steps", True), ("?", "help", True),
-)  # fmt: skip
+    ("Esc", "back", True),
+    ("h l", "cursor", True),
+    ("+ -", "zoom", True),
+    ("0", "all", True),
+    ("Tab", "next chart", True),
+    ("L", "log", True),
+    ("m", "smooth", True),
+    ("w", "whole range", True),
+    ("e", "epochs/steps", True),
+    ("?", "help", True),
+)
 
 
 class ZoomScreen(BaseScreen):

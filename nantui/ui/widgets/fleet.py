@@ -83,12 +83,15 @@ class FleetList(Listing):
             [
                 (column(_name(status.path), 34), "strong"),
                 (f" {status.state:<11}", STATE_INKS.get(status.state, "muted")),
-                (f" {epoch:>9}  ", "text"), (filled, "accent"), (empty, "faint"),
-                (f" {number(loss):>8}", "bad" if loss is not None and loss != loss else "text"), (f"  {left:>11}", "muted"),
+                (f" {epoch:>9}  ", "text"),
+                (filled, "accent"),
+                (empty, "faint"),
+                (f" {number(loss):>8}", "bad" if loss is not None and loss != loss else "text"),
+                (f"  {left:>11}", "muted"),
                 (f"  {incident}", "warn"),
             ],
             width,
-        )  # fmt: skip
+        )
 
 
 def _name(path: Path) -> str:

@@ -1,4 +1,6 @@
-"""The two lines on top: which run, in what state, how far, how fast, how long yet, and who watches over it."""
+"""The two lines on top: which run, in what state, how far, how fast, how long yet,
+and who watches over it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,26 @@ from nantui.ui.ink import Line, fit, spread, width
 from nantui.ui.widgets.lines import LinesWidget
 
 STATE_INKS = {
-    words.STARTING: "info", words.RUNNING: "good", words.STALLED: "warn", words.STOPPING: "warn", words.STOPPED: "muted",
-    words.FINISHED: "good", words.DIVERGED: "bad", words.RECOVERING: "info", words.FAILED: "bad", words.LOST: "bad",
+    words.STARTING: "info",
+    words.RUNNING: "good",
+    words.STALLED: "warn",
+    words.STOPPING: "warn",
+    words.STOPPED: "muted",
+    words.FINISHED: "good",
+    words.DIVERGED: "bad",
+    words.RECOVERING: "info",
+    words.FAILED: "bad",
+    words.LOST: "bad",
     words.FOREIGN: "muted",
-}  # fmt: skip
-PHASES = {"importing": "loading", "setup": "setting up", "training": "", "validating": "validating", "saving": "saving",
-          "ending": "final validation"}  # fmt: skip
+}
+PHASES = {
+    "importing": "loading",
+    "setup": "setting up",
+    "training": "",
+    "validating": "validating",
+    "saving": "saving",
+    "ending": "final validation",
+}
 
 
 class Header(LinesWidget):

@@ -41,7 +41,9 @@ class Inked(Widget):
         return self.get_component_rich_style(f"ink--{name}" if name else "ink--text")
 
     def to_strip(self, line: Line, width: int, under: str = "") -> Strip:
-        """Return a line as a strip exactly `width` cells wide; with `under`, all of it on that ink's background."""
+        """Return a line as a strip exactly `width` cells wide; with `under`,
+        all of it on that ink's background.
+        """
         base = self.ink(under) if under else self.rich_style
         segments = [Segment(text, self._over(ink, base, under)) for text, ink in line if text]
         return Strip(segments).adjust_cell_length(width, base)
@@ -108,7 +110,9 @@ def changed_cells(before: Line, now: Line, width: int) -> tuple[int, int]:
 
 
 def _cells(line: Line, width: int) -> list[tuple[str, str]]:
-    """Return a line cell by cell; one with characters of two cells is not `width` long and counts as changed."""
+    """Return a line cell by cell; one with characters of two cells is not `width` long and counts as
+    changed.
+    """
     cells = [(character, ink) for text, ink in line for character in text]
     wide = any(not text.isascii() and cell_len(text) != len(text) for text, _ in line)
     return [] if wide else (cells + [(" ", "")] * width)[:width]

@@ -1,4 +1,6 @@
-"""A list of rows with a cursor: only visible rows are drawn, only changed rows repainted, arrows and vi keys."""
+"""A list of rows with a cursor: only visible rows are drawn, only changed rows repainted,
+arrows and vi keys.
+"""
 
 from __future__ import annotations
 

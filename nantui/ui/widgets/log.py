@@ -23,7 +23,9 @@ class LogList(Listing):
         self.follow = True
 
     def add(self, lines: list[str], restarted: bool) -> None:
-        """Take new lines; a progress bar rewrites its line with carriage returns, of which the last counts."""
+        """Take new lines; a progress bar rewrites its line with carriage returns,
+        of which the last counts.
+        """
         if restarted:
             self._text, self._dropped = [], 0
         self._text += [line.rstrip("\r").rpartition("\r")[2] for line in lines]
