@@ -21,6 +21,7 @@ from nantui.supervise.clean import printable
 from nantui.supervise.identity import ProcessRef, alive, ref_of, stat_of
 from nantui.supervise.origins import origin_of, restart_loop
 from nantui.supervise.processes import MARK, Leftover, descendants, end_all, living_pids
+from nantui.supervise.tail import head
 
 CERTAIN, LIKELY = "certain", "likely"
 PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
@@ -176,15 +177,35 @@ def _names_run_in_ddp_file(one: Candidate, run: Path) -> bool:
 
 
 def _started_with_run(one: Candidate, run: Path) -> bool:
-    """A process started below whose cwd the run appeared: args.yaml was written soon after its start."""
-    words = " ".join(one.argv)
-    if not one.cwd or not str(run).startswith(one.cwd.rstrip(os.sep) + os.sep) or "train" not in words:
+    """Tell whether the run appeared soon after a training process had started that has to do with it.
+
+    To do with it: it was started in a directory above, or its command line says the run's project, data or
+    model.
+    """
+    if "train" not in " ".join(one.argv) or not _appeared_after(one, run):
         return False
+    above = bool(one.cwd) and str(run).startswith(one.cwd.rstrip(os.sep) + os.sep)
+    return above or _says(one, run)
+
+
+def _appeared_after(one: Candidate, run: Path) -> bool:
     try:
         written = (run / "args.yaml").stat().st_mtime
     except OSError:
         return False
     return 0 <= written - one.ref.created <= ARGS_WRITTEN_WITHIN_S
+
+
+def _says(one: Candidate, run: Path) -> bool:
+    """Tell whether `project=`, or both `data=` and `model=`, on the command line are those of the run."""
+    said = dict(word.removeprefix("--").partition("=")[::2] for word in one.argv if "=" in word)
+    project = said.get("project")
+    if project and os.path.normpath(os.path.join(one.cwd or "/", project)) == str(run.parent):
+        return True
+    text = head(run / "args.yaml", 1 << 16)
+    kept = {found[1]: found[2] for found in re.finditer(r"^(data|model): *(\S+)", text, re.MULTILINE)}
+    names = [(Path(said.get(key, "")).name, Path(kept.get(key, "?")).name) for key in ("data", "model")]
+    return all(one_name == other for one_name, other in names)
 
 
 def _root(one: Candidate, by_pid: dict[int, Candidate]) -> int:

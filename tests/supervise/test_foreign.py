@@ -187,3 +187,15 @@ def test_a_restart_loop_is_noticed(pane, tmp_path):
 
 def read(path):
     return path.read_text().strip() if path.is_file() else ""
+
+
+def test_a_training_started_elsewhere_is_known_by_its_project(tmp_path):
+    process = subprocess.Popen(command_line(tmp_path), cwd="/", stdout=subprocess.DEVNULL)
+    run = tmp_path / "exp"
+    try:
+        eventually((run / "results.csv").is_file)
+        assert [one.root.pid for one in find_foreign(run)] == [process.pid]
+    finally:
+        for pid in [process.pid, *below(process.pid)]:
+            kill(pid)
+        process.wait()
