@@ -75,9 +75,11 @@ def resume(keeper: Keeper, command: Command) -> str:
     refuse_while_running(keeper)
     spec = spec_of(keeper)
     asked = {**pending_edits(keeper), **_set_of(command)}
+    keeper.stage(command.id, "check", "looking for the newest clean checkpoint")
     newest = newest_checkpoint(keeper, command)
     if not (asked or command.options.get("presets") or command.options.get("to")):
         return begin(keeper, spec, RESUME, newest, {})
+    keeper.stage(command.id, "rebase", "writing the changed settings into it")
     wanted = replace(command, options={"to": Path(newest).name, **command.options, "set": asked})
     return _begin_after(keeper, wanted, act(keeper, wanted, "rollback"), spec, probation_epochs=0)
 

@@ -15,6 +15,7 @@ from nantui.run.attempts import DIVERGED, FAILED, FINISHED, STOPPED, RankExit, r
 from nantui.run.layout import RunLayout
 from nantui.run.status import LOST
 from nantui.supervise.clean import printable, without_sequences
+from nantui.supervise.progress import LINE
 from nantui.supervise.tail import tail_text
 
 ERROR = re.compile(
@@ -86,7 +87,8 @@ def last_words(path: Path) -> str:
     text = without_sequences(tail_text(path))
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     errors = [found[1] for line in lines if (found := ERROR.match(line)) and not _echo(found[1])]
-    return printable(errors[-1] if errors else lines[-1] if lines else "", 400)
+    words = [line for line in lines if not LINE.match(line)]
+    return printable(errors[-1] if errors else words[-1] if words else "", 400)
 
 
 def _echo(error: str) -> bool:

@@ -133,3 +133,11 @@ def test_nothing_waits_for_a_log_that_is_a_pipe(tmp_path):
     begun = time.monotonic()
     assert last_words(tmp_path / "001.log") == ""
     assert time.monotonic() - begun < 10
+
+
+def test_a_progress_line_is_no_last_word(tmp_path):
+    log = tmp_path / "001.log"
+    log.write_text(
+        "Starting training\n\r        2/3         0G      4.299      3.1      2.2      9     64: 16% 1/6"
+    )
+    assert last_words(log) == "Starting training"
