@@ -192,6 +192,43 @@ def transient_gradient(dice: random.Random, seed: int) -> Case:
     return Case("hardware", "gradient", seed, faults=[fault])
 
 
+def observed_pixels(dice: random.Random, seed: int) -> Case:
+    """A broken pixel while the guard only observes: everything after it is NaN too."""
+    fault = {"fault": dice.choice(("nan_pixel", "inf_pixel")), **_place(dice)}
+    return Case("data", "pixels-observed", seed, {}, {"guard": "observe"}, [fault])
+
+
+def observed_rate(dice: random.Random, seed: int) -> Case:
+    """A rate that is too high while the guard only observes."""
+    train = {"lr0": dice.uniform(0.5, 1.0), "momentum": dice.uniform(0.95, 0.99), "epochs": 4}
+    return Case("learning_rate", "sgd-observed", seed, train, {"grad_clip": 0.0, "guard": "observe"})
+
+
+def growing_under_adam(dice: random.Random, seed: int) -> Case:
+    """The gradient grows from step to step under AdamW, which divides by its size, until it overflows."""
+    patch = _loss_patch(_growing(dice.uniform(5.0, 50.0), dice.randint(8, 16)))
+    train = {"lr0": 0.001, "optimizer": "AdamW"}
+    return Case("gradient_explosion", "growing-adamw", seed, train, {"grad_clip": 0.0}, at_start=patch)
+
+
+def poisoned_adam(dice: random.Random, seed: int) -> Case:
+    """A checkpoint whose AdamW moments are NaN is resumed."""
+    train = {"lr0": 0.001, "optimizer": "AdamW"}
+    poison = _poison(dice.randrange(1 << 30), "moments")
+    return Case("contaminated_checkpoint", "moments", seed, train, between=poison)
+
+
+def root_of_zero_at_times(dice: random.Random, seed: int) -> Case:
+    """A square root at zero in one batch of each epoch."""
+    batch = dice.randint(12, STEPS - 1)
+    return Case("singular_loss", "sqrt0-once", seed, at_start=_loss_patch(_root_at(batch)))
+
+
+def flipped_weight(dice: random.Random, seed: int) -> Case:
+    """A number among the weights becomes NaN between two steps, as a memory fault does it."""
+    return Case("hardware", "weight", seed, faults=[{"fault": "nan_weight", **_place(dice)}])
+
+
 def large_activations(dice: random.Random, seed: int) -> Case:
     """Activations beyond 65504 inside the network: finite in fp32, Inf in fp16."""
     return Case(
@@ -213,7 +250,8 @@ def large_activations_later(dice: random.Random, seed: int) -> Case:
 WAYS = (
     spiking_loss, high_rate_sgd, broken_pixels, poisoned_weights, logarithm_of_zero, transient_loss,
     huge_gain, high_rate_adam, broken_cache, poisoned_statistics, root_of_zero, transient_gradient,
-    growing_gain, high_rate_warmup, wild_cache, poisoned_optimizer, zero_by_zero,
+    growing_gain, high_rate_warmup, wild_cache, poisoned_optimizer, zero_by_zero, flipped_weight,
+    growing_under_adam, observed_rate, observed_pixels, poisoned_adam, root_of_zero_at_times,
 )  # fmt: skip
 GPU_WAYS = (large_activations, large_activations_later)
 
@@ -249,6 +287,10 @@ def _log_of_zero(first: int) -> Callable[[Any, int], Any]:
 
 def _root_of_zero(first: int) -> Callable[[Any, int], Any]:
     return lambda loss, step: loss + (loss * 0).abs().sqrt() if step >= first else loss
+
+
+def _root_at(batch: int) -> Callable[[Any, int], Any]:
+    return lambda loss, step: loss + (loss * 0).abs().sqrt() if (step - 1) % STEPS + 1 == batch else loss
 
 
 def _zero_by_zero(batch: int) -> Callable[[Any, int], Any]:
@@ -293,6 +335,9 @@ def _poison(seed: int, what: str) -> Callable[[Path], None]:
         if what == "optimizer":
             buffers = [state["momentum_buffer"] for state in checkpoint["optimizer"]["state"].values()]
             tensors = dice.sample(buffers, 3)
+        elif what == "moments":
+            moments = [state["exp_avg"] for state in checkpoint["optimizer"]["state"].values()]
+            tensors = dice.sample(moments, 3)
         elif what == "weights":
             tensors = dice.sample(list(checkpoint["ema"].parameters()), 2)
         else:

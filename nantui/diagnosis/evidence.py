@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nantui.diagnosis.evidence_autopsy import from_autopsy
+from nantui.diagnosis.evidence_autopsy import SOON, from_autopsy
 from nantui.diagnosis.evidence_history import from_history
 from nantui.diagnosis.facts import Facts
 from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
@@ -27,8 +27,6 @@ STRONG = {
     "degrees": 15.0, "shear": 5.0, "perspective": 0.001,
 }  # fmt: skip
 """Augmentation beyond what the recovery guide keeps after a NaN."""
-SOON = 5
-"""Steps after a resume in which trouble points at what was resumed."""
 LONG_AFTER = 100
 
 

@@ -14,6 +14,9 @@ USUAL_ACTIVATION = 1e3
 FEW_TENSORS = 2
 """A NaN out of the loss goes back through every layer; one in a tensor or two did not come from there."""
 
+SOON = 5
+"""Steps after a resume in which trouble points at what was resumed."""
+
 Measured = Mapping[str, Any]
 
 
@@ -70,7 +73,12 @@ def _explosion(facts: Facts, measured: Measured) -> Outcome:
 
 
 def _corrupt_weights(facts: Facts, measured: Measured) -> Outcome:
-    return "", {CHECKPOINT: 15.0, HARDWARE: 2.0, EXPLOSION: 0.5, RATE: 0.3, DATA: 0.3}
+    if facts.settings.get("guard", "protect") != "protect":
+        return "nothing kept a bad step out of them", {EXPLOSION: 1.5, RATE: 1.5}
+    if facts.resumed and (facts.steps_in or 0) < SOON:
+        return "", {CHECKPOINT: 15.0, HARDWARE: 2.0, EXPLOSION: 0.5, RATE: 0.3, DATA: 0.3}
+    more = "the guard lets no step make them so: something else wrote there"
+    return more, {HARDWARE: 100.0, CHECKPOINT: 2.0, EXPLOSION: 0.5, RATE: 0.3, DATA: 0.3}
 
 
 def _statistics(facts: Facts, measured: Measured) -> Outcome:

@@ -120,7 +120,10 @@ class _Words:
     def odd_files(self) -> Array:
         """Return the indices of files with anything but plain decimals."""
         positions = [self._foreign_bytes(), self._unusual_words(), self._lone_returns()]
-        where = np.concatenate(positions)
+        where: Array = np.concatenate(positions)
+        if not where.size:
+            # `np.unique` imports numpy.ma at its first call, which takes longer than reading a batch.
+            return where
         return np.unique(np.searchsorted(self.text.begin, where, "right") - 1)
 
     def _foreign_bytes(self) -> Array:

@@ -81,7 +81,7 @@ def autopsy(cause, **measured):
         ("fp16_overflow", {}, FP16),
         ("learning_rate", {}, RATE),
         ("not_reproduced", {}, HARDWARE),
-        ("corrupt_weights", {}, CHECKPOINT),
+        ("corrupt_weights", {}, HARDWARE),
         ("spoilt_statistics", {}, CHECKPOINT),
         ("exploding_gradient", {"fp32_first_bad_module": "model.3"}, EXPLOSION),
         ("exploding_gradient", {"fp32_loss_finite": False}, SINGULAR),
@@ -93,6 +93,14 @@ def autopsy(cause, **measured):
 )
 def test_what_the_autopsy_found(cause, measured, favoured):
     assert favours(only(from_autopsy, autopsy(cause, **measured)).ratios, favoured)
+
+
+def test_corrupt_weights_mean_what_could_have_made_them_so():
+    found = {"kind": "autopsy", "cause": "corrupt_weights", "text": "seen", "evidence": {}}
+    resumed = facts(autopsy=found, attempt=attempt("resume"), trouble=[incident()], steps_in=0)
+    assert favours(only(from_autopsy, resumed).ratios, CHECKPOINT)
+    observed = facts(autopsy=found, settings={"guard": "observe"})
+    assert HARDWARE not in only(from_autopsy, observed).ratios
 
 
 def test_an_autopsy_that_knows_nothing_is_no_evidence():
