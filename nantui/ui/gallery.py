@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
 import shutil
@@ -10,7 +11,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,19 +91,48 @@ def draw(
     target: Path, sizes: list[Size], only: str | None = None, theme: str | None = None
 ) -> Iterator[Path]:
     """Write an SVG and, where it can be made, a PNG of every scene in every size; yields the files."""
-    with tempfile.TemporaryDirectory() as home:
-        os.environ.update(
-            XDG_CONFIG_HOME=home, XDG_STATE_HOME=home, TERM="xterm-256color", COLORTERM="truecolor"
-        )
-        os.environ.pop("NO_COLOR", None)
+    from nantui.ui.picture import screen_svg
+
+    with quiet_place():
         for scene in SCENES:
-            for size in sizes:
-                if only is None or only in scene.name:
-                    name = f"{scene.name}-{size[0]}x{size[1]}{f'-{theme}' if theme else ''}.svg"
-                    path = target / name
-                    path.write_text(asyncio.run(picture(scene, size, theme)), encoding="utf-8")
+            if only is None or only in scene.name:
+                drawn = asyncio.run(in_sizes(scene, sizes, theme, lambda app: screen_svg(app, "nantui")))
+                for (columns, lines), svg in drawn.items():
+                    path = target / f"{scene.name}-{columns}x{lines}{f'-{theme}' if theme else ''}.svg"
+                    path.write_text(svg, encoding="utf-8")
                     yield path
                     yield from _png(path)
+
+
+@contextlib.contextmanager
+def quiet_place() -> Iterator[None]:
+    """A terminal, a time zone and a home that are the same everywhere."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(
+            XDG_CONFIG_HOME=home, XDG_STATE_HOME=home, TERM="xterm-256color", COLORTERM="truecolor", TZ="UTC"
+        )
+        os.environ.pop("NO_COLOR", None)
+        time.tzset()
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            time.tzset()
+
+
+async def in_sizes(
+    scene: Scene, sizes: Sequence[Size], theme: str | None, look: Callable[[Any], str]
+) -> dict[Size, str]:
+    """Return what `look(app)` gives of a scene in each size, one app resized from one to the next."""
+    found = {}
+    async with shown(scene, sizes[0], theme) as (app, pilot):
+        for size in sizes:
+            await pilot.resize_terminal(*size)
+            await settle(app, pilot, scene.ready)
+            found[size] = look(app)
+    return found
 
 
 def _png(svg: Path) -> Iterator[Path]:
@@ -109,14 +140,6 @@ def _png(svg: Path) -> Iterator[Path]:
         png = svg.with_suffix(".png")
         subprocess.run(["rsvg-convert", str(svg), "-z", "1.5", "-o", str(png)], check=True)
         yield png
-
-
-async def picture(scene: Scene, size: Size, theme: str | None = None) -> str:
-    """Return one scene as SVG."""
-    from nantui.ui.picture import screen_svg
-
-    async with shown(scene, size, theme) as app:
-        return screen_svg(app, f"nantui {PLACE}/demo")
 
 
 class shown:
@@ -140,11 +163,11 @@ class shown:
             app.theme = self.theme
         self._running = app.run_test(size=self.size)
         pilot = await self._running.__aenter__()
-        await settle(app, pilot, "")
+        await settle(app, pilot, "?")
         for key in self.scene.keys:
             await pilot.press(key)
         await settle(app, pilot, self.scene.ready)
-        return app
+        return app, pilot
 
     async def __aexit__(self, *error: Any) -> None:
         await self._running.__aexit__(*error)

@@ -110,9 +110,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
         self.schema, original = message.value
         self.draft = Draft(self.over.run_path, original)
         if self.draft.changes:
-            self.say(
-                f"a draft of {len(self.draft.changes)} changes was kept from last time; Backspace takes one back"
-            )
+            self.say(f"a draft of {len(self.draft.changes)} changes was kept from last time")
         self.refresh_rows()
         self.query_one("#settings", Listing).go(1)
 

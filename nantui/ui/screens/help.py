@@ -44,9 +44,14 @@ class Entry:
 
 
 def keys_of(node: DOMNode, group: str) -> list[Entry]:
-    """Return the bindings that our own classes of `node` declare, in their order; inherited ones last."""
+    """Return the bindings of `node`, as its class declares them."""
+    return keys_of_class(type(node), group)
+
+
+def keys_of_class(declaring: type, group: str) -> list[Entry]:
+    """Return the bindings that our own classes declare, in their order; inherited ones last."""
     entries: dict[str, Entry] = {}
-    for kind in type(node).__mro__:
+    for kind in declaring.__mro__:
         if not kind.__module__.startswith("nantui."):
             continue
         for binding in kind.__dict__.get("BINDINGS", ()):

@@ -31,8 +31,8 @@ class Document(Listing):
             self.show(range(len(self._made)), lambda row, cells: self._made[row])
 
     def on_resize(self) -> None:
+        self._shown.clear()
         self.remake()
-        super().on_resize()
 
     def action_move(self, by: int) -> None:
         self.scroll_relative(y=by, animate=False)

@@ -155,6 +155,8 @@ class Listing(Inked, ScrollView, can_focus=True):
     def _reveal(self, row: int) -> None:
         height = self.size.height - self.head
         top = self.scroll_offset.y
+        if height <= 0:
+            return
         if row < top:
             self.scroll_to(y=row, animate=False, immediate=True, force=True)
         elif row >= top + height:
