@@ -137,8 +137,8 @@ def table(rows: list[Judged], tried: int, seed: int, seconds: float) -> Iterator
     columns = list(dict.fromkeys([*causes, *(row.said for row in rows)]))
     confusion = Counter((row.cause, row.said) for row in rows)
     yield "# The diagnosis, validated\n"
-    yield f"Made by `make diagnosis-table`: {len(rows)} trainings broken on purpose, seeds from {seed} on (on a GPU"
-    yield "from 1000), none of which was used while the ratios were set (those were below 1000)."
+    yield f"Made by `make diagnosis-table`: {len(rows)} trainings broken on purpose, seeds from {seed} on"
+    yield "(on a GPU from 1000), none of which was used while the ratios were set (those were below 1000)."
     yield f"The right cause came first in **{right} of {len(rows)} ({right / len(rows):.0%})**."
     on_cpu = sum(row.where == "CPU" for row in rows)
     yield f"{tried} CPU trainings were needed for {on_cpu} that broke; {seconds:.0f} s in all.\n"

@@ -7,6 +7,7 @@ whole batch. A batch is what fits the processor's cache, and what a progress bar
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -88,11 +89,23 @@ def _read(folder: int, name: str, index: int, result: BatchResult) -> bytes:
         finally:
             os.close(descriptor)
         return data
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except FileNotFoundError:
         result.missing.append(index)
     except OSError as error:
-        result.findings.append(Found(index, 0, "unreadable", error.strerror or str(error)))
+        _unread(folder, name, index, error, result)
     return b""
+
+
+def _unread(folder: int, name: str, index: int, error: OSError, result: BatchResult) -> None:
+    """A directory or a broken link is no label file to Ultralytics; a file that cannot be read is."""
+    try:
+        is_file = stat.S_ISREG(os.stat(name, dir_fd=folder).st_mode)
+    except OSError:
+        is_file = False
+    if is_file:
+        result.findings.append(Found(index, 0, "unreadable", error.strerror or str(error)))
+    else:
+        result.missing.append(index)
 
 
 def _with_odd(table: Table, odd: Array, contents: list[bytes], blank: Array, result: BatchResult) -> Table:

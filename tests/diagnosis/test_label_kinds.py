@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from nantui.diagnosis.kinds import KINDS
@@ -191,6 +194,29 @@ def test_stop_is_asked_after_each_batch(data_set, monkeypatch):
     assert report.stopped
 
 
+def test_what_is_no_file_is_no_label_and_what_cannot_be_read_is_an_error(data_set, monkeypatch):
+    data = data_set()
+    for _ in range(3):
+        data.add(None)
+    labels = data.root / "labels" / "train"
+    (labels / "00001.txt").mkdir()
+    (labels / "00002.txt").symlink_to(labels / "00002.txt")
+    (labels / "00003.txt").symlink_to(labels / "gone")
+    assert data.check().counts == {"no_label": 3}
+    data.add(GOOD)
+    read = os.read
+
+    def failing(descriptor: int, size: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("00004.txt"):
+            raise OSError(errno.EIO, "Input/output error")
+        return read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", failing)
+    report = data.check()
+    assert report.counts == {"unreadable": 1, "no_label": 3}
+    assert len(report.dropped) == 1
+
+
 def test_every_kind_has_a_test_here_or_beside():
     here = {kind for kind, *_ in BOXES + POLYGONS + KEYPOINTS}
     beside = {
@@ -198,7 +224,7 @@ def test_every_kind_has_a_test_here_or_beside():
         "no_image",
         "image_missing",
         "boxes_in_segments",
-    }  # above, and needs no file content
+    }  # tests of their own above
     others = {
         "image_unreadable",
         "image_small",
