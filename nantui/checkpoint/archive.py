@@ -27,7 +27,7 @@ _FULL16 = 0xFFFF
 _ENCRYPTED = 0x1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Record:
     """One entry: its name without the archive's prefix, and where it lies according to the directory."""
 
@@ -62,6 +62,11 @@ class Archive:
             header = self.read_at(record.header, LOCAL_SIZE + len(record.raw_name))
             known = self._data_offsets[record.name] = check_local(header, record, self.size)
         return known
+
+    @property
+    def has_crcs(self) -> bool:
+        """Whether CRCs were written; `torch.serialization.set_crc32_options(False)` leaves zeros."""
+        return any(record.crc for record in self.records.values())
 
     def read(self, record: Record) -> bytes:
         """Return a whole record; for small ones only."""
@@ -120,49 +125,21 @@ class Archive:
         return count, length, offset
 
     def _parse(self, directory: bytes, count: int) -> None:
-        position, folded, prefix = 0, set(), None
+        position, prefix = 0, b""
+        folded: set[str] = set()
         for _ in range(count):
-            record, position = self._parse_one(directory, position)
-            if prefix is None:
-                prefix = self._prefix(record)
-            folder, _, rest = record.name.partition("/")
-            if folder != prefix or not rest or ".." in rest.split("/") or "\\" in rest or "\0" in rest:
+            raw, header, size, crc, position = _entry(directory, position)
+            prefix = prefix or _prefix(raw, header)
+            name = raw[len(prefix) :].decode("utf-8", "replace")
+            record = Record(name, header, size, crc, raw)
+            if not raw.startswith(prefix) or not name or ".." in name or "\\" in name or "\0" in name:
                 raise _unsafe(record, "its name leads outside the archive's own folder")
-            if rest.lower() in folded:
+            if name.lower() in folded:
                 raise _unsafe(record, "two records have the same name: readers would differ")
-            folded.add(rest.lower())
-            self.records[rest] = Record(rest, record.header, record.size, record.crc, record.raw_name)
+            folded.add(name.lower())
+            self.records[name] = record
         if position != len(directory):
             raise _foreign_zip("its directory has bytes that belong to no record")
-
-    def _prefix(self, first: Record) -> str:
-        if first.header != 0:
-            raise _foreign_zip("its first record is not at its beginning")
-        prefix, slash, _ = first.name.partition("/")
-        if not slash or not prefix:
-            raise Refused("cannot-read", "file", "a zip, but not one that torch.save wrote")
-        return prefix
-
-    def _parse_one(self, directory: bytes, position: int) -> tuple[Record, int]:
-        if position + _CENTRAL.size > len(directory):
-            raise _torn("its directory ends early")
-        fields = _CENTRAL.unpack_from(directory, position)
-        magic, flags, method, crc = fields[0], fields[5], fields[6], fields[9]
-        packed, size, name_size, extra_size, comment_size = fields[10:15]
-        header = fields[18]
-        name_at = position + _CENTRAL.size
-        extra_at = name_at + name_size
-        end = extra_at + extra_size + comment_size
-        if magic != b"PK\x01\x02" or end > len(directory):
-            raise _torn("its directory is damaged")
-        name = directory[name_at:extra_at]
-        extra = directory[extra_at : extra_at + extra_size]
-        size, packed, header = _widen(extra, size, packed, header)
-        record = Record(name.decode("utf-8", "replace"), header, size, crc, name)
-        if flags & _ENCRYPTED or method or packed != size:
-            where = _shown(record)
-            raise Refused("cannot-read", where, "it is compressed or encrypted, which torch.save never does")
-        return record, end
 
     def _no_overlaps(self, directory_at: int) -> None:
         """Refuse records that share bytes or reach into the directory: false sizes, zip bombs."""
@@ -175,28 +152,55 @@ class Archive:
                 raise _unsafe(record, f"it claims {record.size} bytes, more than the file has")
 
 
-def check_local(header: bytes | memoryview, record: Record, limit: int) -> int:
+def _entry(directory: bytes, position: int) -> tuple[bytes, int, int, int, int]:
+    """Return (raw name, header offset, size, CRC, position behind it) of one directory entry."""
+    name_at = position + _CENTRAL.size
+    if name_at > len(directory):
+        raise _torn("its directory ends early")
+    fields = _CENTRAL.unpack_from(directory, position)
+    flags, method, crc = fields[5], fields[6], fields[9]
+    packed, size, name_size, extra_size, comment_size = fields[10:15]
+    header = fields[18]
+    extra_at = name_at + name_size
+    end = extra_at + extra_size + comment_size
+    if fields[0] != b"PK\x01\x02" or end > len(directory):
+        raise _torn("its directory is damaged")
+    name = directory[name_at:extra_at]
+    if _FULL32 in (size, packed, header):
+        size, packed, header = _widen(directory[extra_at : extra_at + extra_size], size, packed, header)
+    if flags & _ENCRYPTED or method or packed != size:
+        where = name.decode("utf-8", "replace")[:100]
+        raise Refused("cannot-read", where, "it is compressed or encrypted, which torch.save never does")
+    return name, header, size, crc, end
+
+
+def _prefix(raw: bytes, header: int) -> bytes:
+    """Return the folder that all records lie in, with its slash, from the first record."""
+    if header != 0:
+        raise _foreign_zip("its first record is not at its beginning")
+    folder, slash, _ = raw.partition(b"/")
+    if not slash or not folder:
+        raise Refused("cannot-read", "file", "a zip, but not one that torch.save wrote")
+    return folder + slash
+
+
+def check_local(header: bytes, record: Record, limit: int) -> int:
     """Return the offset of a record's bytes from its local header, or refuse one that disagrees."""
-    fields = _LOCAL.unpack_from(header)
-    magic, flags, method, crc, packed, size, name_size, extra_size = (
-        fields[0], fields[3], fields[4], fields[7], fields[8], fields[9], fields[10], fields[11],
-    )  # fmt: skip
+    magic, _, _, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack_from(header)
     if magic != b"PK\x03\x04":
         raise Refused("torn", _shown(record), "its header is missing: a hole in the middle of the file")
-    start = record.header + LOCAL_SIZE + name_size + extra_size
-    described_later = flags & 0x8  # sizes and CRC follow the bytes, as miniz writes them
-    sizes = {record.size, _FULL32}
-    if bytes(header[LOCAL_SIZE:]) != record.raw_name or method or start + record.size > limit:
+    start: int = record.header + LOCAL_SIZE + name_size + extra_size
+    if header[LOCAL_SIZE:] != record.raw_name or method or start + record.size > limit:
         raise _unsafe(record, "its header and the directory disagree")
-    if not described_later and (crc != record.crc or packed not in sizes or size not in sizes):
-        raise _unsafe(record, "its header and the directory disagree")
+    if not flags & 0x8:  # else sizes and CRC follow the bytes, as miniz writes them
+        sizes = {record.size, _FULL32}
+        if crc != record.crc or packed not in sizes or size not in sizes:
+            raise _unsafe(record, "its header and the directory disagree")
     return start
 
 
 def _widen(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
     """Return the 64-bit values where the 32-bit ones are full (zip64 extra field 1)."""
-    if _FULL32 not in (size, packed, header):
-        return size, packed, header
     position = 0
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, position)

@@ -8,20 +8,17 @@ file's identity (device, inode, size, mtime in ns); a comparison to the identiti
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
 import time
-from dataclasses import asdict
+import zlib
 from pathlib import Path
 from typing import Any
 
 from nantui import __version__
-from nantui.checkpoint.contents import Contents
-from nantui.checkpoint.metadata import Metadata
-from nantui.checkpoint.scan import Look, Stamp
-from nantui.checkpoint.suspect import Suspect
+from nantui.checkpoint.facts import Look, Stamp
+from nantui.checkpoint.rows import findings_of, look_of, row_of, rows_of
 from nantui.checkpoint.verdict import Finding
 from nantui.run.files import write_atomic
 
@@ -33,8 +30,8 @@ class Cache:
     """Looks and comparisons by identity, in memory and on disk. Nothing here can fail a scan."""
 
     def __init__(self, directory: Path) -> None:
-        name = hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:24]
-        self.file = cache_directory() / f"{name}.json"
+        self.directory = os.path.abspath(directory)
+        self.file = cache_directory() / f"{zlib.crc32(os.fsencode(self.directory)):08x}.json"
         self._looks: dict[str, dict[str, Any]] = {}
         self._compared: dict[str, list[list[str]]] = {}
         self._changed = False
@@ -42,28 +39,26 @@ class Cache:
 
     def look(self, stamp: Stamp | None) -> Look | None:
         """Return the remembered look at the file of this identity."""
-        known = self._looks.get(_key(stamp)) if stamp else None
-        try:
-            return _look_of(known, stamp) if known else None
-        except (KeyError, TypeError, ValueError):
-            return None
+        row = self._looks.get(_key(stamp)) if stamp else None
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            return look_of(row) if row else None
+        return None
 
     def keep_look(self, seen: Look) -> None:
         """Remember a look, unless the file was still moving or is too young to tell."""
         if seen.stamp is None or seen.moving or time.time() - seen.stamp[3] / 1e9 < SETTLED:
             return
-        self._looks[_key(seen.stamp)] = _row_of(seen)
+        self._looks[_key(seen.stamp)] = row_of(seen)
         self._changed = True
 
     def compared(self, stamp: Stamp, older: Stamp) -> tuple[Finding, ...] | None:
         """Return what a comparison of these two files found."""
         rows = self._compared.get(f"{_key(stamp)} {_key(older)}")
-        return tuple(Finding(*row) for row in rows) if rows is not None else None
+        return findings_of(rows) if rows is not None else None
 
     def keep_compared(self, stamp: Stamp, older: Stamp, findings: tuple[Finding, ...]) -> None:
         """Remember a comparison."""
-        rows = [[finding.kind, finding.where, finding.detail] for finding in findings]
-        self._compared[f"{_key(stamp)} {_key(older)}"] = rows
+        self._compared[f"{_key(stamp)} {_key(older)}"] = rows_of(findings)
         self._changed = True
 
     def save(self, present: set[Stamp]) -> None:
@@ -73,21 +68,22 @@ class Cache:
         keys = set(map(_key, present))
         document = {
             "rules": RULES,
+            "directory": self.directory,
             "looks": {key: row for key, row in self._looks.items() if key in keys},
             "compared": {key: row for key, row in self._compared.items() if set(key.split()) <= keys},
         }
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomic(self.file, json.dumps(document, separators=(",", ":")), mode=0o600)
             self._changed = False
 
     def _load(self) -> None:
-        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             status = self.file.stat()
             if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 return
             document = json.loads(self.file.read_text())
-            if document.get("rules") == RULES:
+            if (document["rules"], document["directory"]) == (RULES, self.directory):
                 self._looks, self._compared = dict(document["looks"]), dict(document["compared"])
 
 
@@ -99,29 +95,3 @@ def cache_directory() -> Path:
 
 def _key(stamp: Stamp) -> str:
     return ":".join(map(str, stamp))
-
-
-def _row_of(seen: Look) -> dict[str, Any]:
-    found = seen.contents
-    said = asdict(found.metadata)
-    said.pop("results")
-    said.pop("bad_state")
-    return {
-        "findings": [[finding.kind, finding.where, finding.detail] for finding in found.findings],
-        "metadata": said,
-        "suspects": [asdict(suspect) for suspect in found.suspects],
-        "bytes": seen.bytes,
-        "seconds": seen.seconds,
-    }
-
-
-def _look_of(row: dict[str, Any], stamp: Stamp | None) -> Look:
-    found = Contents(
-        tuple(Finding(*finding) for finding in row["findings"]),
-        Metadata(**row["metadata"]),
-        tuple(
-            Suspect(**{**suspect, "rows": tuple(suspect["rows"]), "shape": tuple(suspect["shape"])})
-            for suspect in row["suspects"]
-        ),
-    )
-    return Look(found, stamp, False, row["bytes"], row["seconds"])

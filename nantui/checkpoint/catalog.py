@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.checkpoint.cache import Cache
-from nantui.checkpoint.scan import Look, Stamp, look, stamp_of, sum_up
-from nantui.checkpoint.suspect import Suspect
+from nantui.checkpoint.facts import Look, Metadata, Stamp, Suspect, divide
+from nantui.checkpoint.helpers import FEWEST_FILES, looks
+from nantui.checkpoint.scan import describe, look, stamp_of, sum_up
 from nantui.checkpoint.verdict import Finding, Verdict, badge_of
 
 BACKUP = "corrupted_backup"
@@ -38,7 +40,8 @@ class CheckpointFile:
 class Catalog:
     """The checkpoints in one `weights/` directory and its `corrupted_backup/`.
 
-    Thread-safe: a file is never scanned twice at the same time.
+    Verdicts are remembered by the files' identity, also between processes. Thread-safe: a file is never
+    scanned twice at the same time.
     """
 
     def __init__(self, weights_dir: Path, allowed: Collection[str] = ()) -> None:
@@ -46,7 +49,8 @@ class Catalog:
         self.allowed = frozenset(allowed)
         self._cache = Cache(weights_dir)
         self._lock = threading.RLock()
-        self._unkept: dict[Stamp, Look] = {}
+        self._looks: dict[Stamp, Look] = {}  # of one pass, and those the cache may not keep
+        self._said: dict[Stamp, Metadata] = {}
 
     def files(self) -> list[CheckpointFile]:
         """Return the checkpoints that are there, newest first. A missing directory holds none."""
@@ -57,13 +61,13 @@ class Catalog:
             except OSError:
                 continue
             found += [_file(path, directory.name == BACKUP) for path in paths]
-        return sorted(
-            (file for file in found if file is not None), key=lambda file: file.modified, reverse=True
-        )
+        there = [file for file in found if file is not None]
+        return sorted(there, key=lambda file: (file.modified, file.epoch or 0), reverse=True)
 
     def verdict(self, path: Path, crc: bool = False) -> Verdict:
         """Return the verdict on one file, compared with the nearest older clean one where that helps."""
         with self._lock:
+            self._looks.clear()
             verdict = self._verdict(path, self.files(), crc)
             self._cache.save(self._stamps())
             return verdict
@@ -71,12 +75,20 @@ class Catalog:
     def verdicts(self, crc: bool = False) -> Iterator[Verdict]:
         """Yield the verdict of each file, newest first, as soon as it is known."""
         files = self.files()
-        for index, file in enumerate(files):
-            with self._lock:
-                verdict = self._verdict(file.path, files, crc)
-                if index % _SAVE_EVERY == _SAVE_EVERY - 1 or index == len(files) - 1:
-                    self._cache.save(self._stamps())
-            yield verdict
+        with self._lock:
+            self._looks.clear()
+        unknown = [file.path for file in files if crc or self._known(stamp_of(file.path)) is None]
+        helped = unknown if len(unknown) >= FEWEST_FILES and not self.allowed else []
+        with closing(looks(helped, crc)) as ready:
+            for index, file in enumerate(files, 1):
+                seen = next(ready) if file.path in helped else None
+                with self._lock:
+                    if seen is not None:
+                        self._remember(seen, crc)
+                    verdict = self._verdict(file.path, files, crc)
+                    if index % _SAVE_EVERY == 0 or index == len(files):
+                        self._cache.save(self._stamps())
+                yield verdict
 
     def _stamps(self) -> set[Stamp]:
         stamps = (stamp_of(file.path) for file in self.files())
@@ -88,20 +100,29 @@ class Catalog:
         verdict = sum_up(path, seen, more, compared_with)
         return replace(verdict, best=True) if self._is_best(path, seen, files) else verdict
 
+    # -- looks ---------------------------------------------------------------------------------------
+
     def _look(self, path: Path, crc: bool = False) -> Look:
         """Look at a file, or remember a look; CRCs are always checked anew, for bit rot leaves no mark."""
         stamp = stamp_of(path)
-        known = None if crc or self.allowed else self._cache.look(stamp)
-        if known is None and stamp is not None and not crc:
-            known = self._unkept.get(stamp)
-        if known is not None:
-            return known
-        seen = look(path, crc=crc, allowed=self.allowed)
-        if not self.allowed and not crc:
+        known = self._looks.get(stamp) if stamp else None
+        if known is None and not crc:
+            known = self._known(stamp)
+        if known is None:
+            known = look(path, crc=crc, allowed=self.allowed)
+            self._remember(known, crc)
+        return known
+
+    def _known(self, stamp: Stamp | None) -> Look | None:
+        return None if self.allowed else self._cache.look(stamp)
+
+    def _remember(self, seen: Look, crc: bool) -> None:
+        if seen.stamp is not None and not seen.moving:
+            self._looks[seen.stamp] = seen
+        if not crc and not self.allowed:
             self._cache.keep_look(seen)
-        elif seen.stamp is not None and not seen.moving:
-            self._unkept[seen.stamp] = seen
-        return seen
+
+    # -- comparisons ---------------------------------------------------------------------------------
 
     def _compare(
         self, path: Path, seen: Look, files: list[CheckpointFile]
@@ -109,7 +130,7 @@ class Catalog:
         """Ask older clean files, nearest first, until every suspect is cleared or convicted."""
         findings: list[Finding] = []
         asked: Path | None = None
-        left = seen.contents.suspects
+        left = list(seen.contents.suspects)
         for file in files:
             if not left or seen.moving or seen.stamp is None:
                 break
@@ -117,11 +138,9 @@ class Catalog:
             if other is None or other.stamp is None or not _older_and_clean(other, seen):
                 continue
             asked = asked or file.path
-            shared = frozenset(other.contents.suspects)  # the same zeros: it cannot tell anything about them
-            unsettled = tuple(suspect for suspect in left if suspect not in shared)
-            if unsettled:
-                findings += self._compare_two(seen, unsettled, other, file.path)
-            left = tuple(suspect for suspect in left if suspect in shared)
+            ask, left = divide(left, other.contents.suspects)
+            if ask:
+                findings += self._compare_two(seen, tuple(ask), other, file.path)
         return tuple(findings), asked
 
     def _compare_two(
@@ -138,12 +157,24 @@ class Catalog:
 
     def _is_best(self, path: Path, seen: Look, files: list[CheckpointFile]) -> bool:
         """Whether the file is the same save as `best.pt`."""
-        said = seen.contents.metadata
-        for file in files:
-            if file.kind == "best" and not file.in_backup and said.date is not None:
-                best = self._look(file.path) if file.path != path else seen
-                return best.contents.metadata.date == said.date
-        return path.stem == "best"
+        date = seen.contents.metadata.date
+        best = [file.path for file in files if file.kind == "best" and not file.in_backup]
+        if not best or date is None or best[0] == path:
+            return path.stem == "best"
+        return self._metadata(best[0]).date == date
+
+    def _metadata(self, path: Path) -> Metadata:
+        """Return what a file says about itself, without judging its weights."""
+        stamp = stamp_of(path)
+        seen = (self._looks.get(stamp) or self._known(stamp)) if stamp else None
+        if seen is not None:
+            return seen.contents.metadata
+        if stamp is None or stamp not in self._said:
+            said = describe(path)
+            if stamp is None:
+                return said
+            self._said[stamp] = said
+        return self._said[stamp]
 
 
 def _file(path: Path, in_backup: bool) -> CheckpointFile | None:
@@ -163,12 +194,9 @@ def _kind(stem: str) -> tuple[str, int | None]:
 
 
 def _older_and_clean(other: Look, seen: Look) -> bool:
-    if (
-        other.moving
-        or badge_of(other.contents.findings) != "clean"
-        or other.stamp is None
-        or seen.stamp is None
-    ):
+    if other.stamp is None or seen.stamp is None or other.moving:
+        return False
+    if badge_of(other.contents.findings) != "clean":
         return False
     one, two = other.contents.metadata, seen.contents.metadata
     if one.date and two.date:

@@ -16,10 +16,10 @@ from typing import Any
 
 from nantui.checkpoint import metadata
 from nantui.checkpoint.archive import Archive
+from nantui.checkpoint.facts import ZERO, Suspect
 from nantui.checkpoint.formats import FLOATS
 from nantui.checkpoint.layout import MOST_ROWS, record_of
 from nantui.checkpoint.machine import MOST_BYTES, Machine
-from nantui.checkpoint.suspect import ZERO, Suspect
 from nantui.checkpoint.symbols import Refused, Tensor
 from nantui.checkpoint.tree import WEIGHTS, Leaf, walk
 from nantui.checkpoint.verdict import Finding

@@ -7,34 +7,19 @@ an unsafe pickle is unsafe all the same.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
 from typing import Any
 
 from nantui.checkpoint import metadata as meta
 from nantui.checkpoint.archive import Archive
+from nantui.checkpoint.facts import Contents, Metadata, Suspect
 from nantui.checkpoint.machine import MOST_BYTES, Machine
 from nantui.checkpoint.names import judge
-from nantui.checkpoint.suspect import Suspect
 from nantui.checkpoint.symbols import Refused
 from nantui.checkpoint.tree import walk
 from nantui.checkpoint.verdict import Finding
 
 _PICKLE = "data.pkl"
 _ROTTEN = "its bytes do not match their CRC-32: bit rot"
-
-
-@dataclass(frozen=True)
-class Contents:
-    """Findings of the file alone, what it says about itself, and what only an older file can settle."""
-
-    findings: tuple[Finding, ...]
-    metadata: meta.Metadata = field(default_factory=meta.Metadata)
-    suspects: tuple[Suspect, ...] = ()
-
-    @property
-    def torn(self) -> bool:
-        """Whether it looks as a file does that is still being written."""
-        return any(finding.kind in ("torn", "crc") for finding in self.findings)
 
 
 def contents(descriptor: int, size: int, crc: bool, allowed: frozenset[str]) -> Contents:
@@ -46,7 +31,20 @@ def contents(descriptor: int, size: int, crc: bool, allowed: frozenset[str]) -> 
         steps.findings.append(Finding(refused.kind, refused.where, refused.detail))
     except MemoryError:
         steps.findings.append(Finding("cannot-read", "file", "it claims more memory than there is"))
+    except OSError:
+        raise
+    except Exception as error:  # every file gets an answer, also one that shows up a mistake of ours
+        detail = f"nantui failed on it ({type(error).__name__}: {error}): please report this"
+        steps.findings.append(Finding("cannot-read", "file", detail))
     return Contents(tuple(dict.fromkeys(steps.findings)), steps.metadata, steps.suspects)
+
+
+def metadata(descriptor: int, size: int) -> Metadata:
+    """Return only what the open file says about itself, {} of it where it cannot be read."""
+    try:
+        return meta.read(Machine(_pickle_of(Archive(descriptor, size), [])).run())
+    except (Refused, MemoryError):
+        return Metadata()
 
 
 class _Steps:
@@ -56,7 +54,7 @@ class _Steps:
         self.allowed = allowed
         self.crc = crc
         self.findings: list[Finding] = []
-        self.metadata = meta.Metadata()
+        self.metadata = Metadata()
         self.suspects: tuple[Suspect, ...] = ()
 
     def take(self, archive: Archive) -> None:
@@ -88,12 +86,15 @@ class _Steps:
         from nantui.checkpoint.sweep import sweep
 
         segments = layout(tree.leaves, archive)
-        swept = sweep(archive, segments, self.crc)
+        crc = self.crc and archive.has_crcs
+        if self.crc and not crc:
+            self.findings.append(Finding("unchecked", "file", "it was written without CRCs (a torch option)"))
+        swept = sweep(archive, segments, crc)
         judged = evidence.judge(swept.counts, tree, self.metadata)
         self.suspects = judged.suspects
         self.findings += judged.findings
         bad = swept.bad_crc
-        if not self.crc:
+        if not crc and archive.has_crcs:
             bad = [name for name in evidence.doubtful(swept.counts)[:16] if not _sound(archive, name)]
         self.findings += [Finding("crc", name, _ROTTEN) for name in bad]
 
@@ -110,7 +111,7 @@ def _pickle_of(archive: Archive, findings: list[Finding]) -> bytes:
     if record.size > MOST_BYTES:
         raise Refused("cannot-read", _PICKLE, f"it has {record.size} bytes, more than {MOST_BYTES}")
     data = archive.read(record)
-    if zlib.crc32(data) != record.crc:
+    if archive.has_crcs and zlib.crc32(data) != record.crc:
         findings.append(Finding("crc", _PICKLE, _ROTTEN))
     return data
 

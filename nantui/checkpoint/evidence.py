@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nantui.checkpoint.extrema import Counts
+from nantui.checkpoint.facts import LIMIT, ZERO, Suspect
 from nantui.checkpoint.layout import Segment, is_norm
 from nantui.checkpoint.metadata import Metadata, not_finite, own_row
 from nantui.checkpoint.names import CLASSES
-from nantui.checkpoint.suspect import LIMIT, ZERO, Suspect
 from nantui.checkpoint.sweep import BATCH
 from nantui.checkpoint.tree import MASK, OPTIMIZER, SCALER, WEIGHTS, Leaf, Tree
 from nantui.checkpoint.verdict import Finding
@@ -141,7 +141,7 @@ class _Court:
             self.unknown.append(leaf)
         if whole or segment.channels:
             rows = () if whole else tuple(count.zero_rows)
-            self.suspects.append(Suspect(leaf.name, leaf.part, ZERO, rows, leaf.tensor.shape))
+            self.suspects.append(Suspect(leaf.name, ZERO, rows, leaf.tensor.shape))
         if self.poisoned and not whole and _is_matrix(leaf) and segment.channels:
             detail = f"{count.zeros} channels are exactly 0, and there is NaN in optimizer or metrics"
             self.findings.append(Finding("laundered", where, detail))
@@ -166,7 +166,7 @@ class _Court:
             kind, why = "saturated", "clamped: large healthy values, or infinities"
             if segment.channels:
                 rows = tuple(count.limit_rows)
-                self.suspects.append(Suspect(leaf.name, leaf.part, LIMIT, rows, leaf.tensor.shape))
+                self.suspects.append(Suspect(leaf.name, LIMIT, rows, leaf.tensor.shape))
         self.findings.append(Finding(kind, where, f"{shown}, {why}"))
 
 

@@ -50,4 +50,3 @@ SIZES = {
     "bool": 1, "uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8,
     "uint64": 8, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16,
 }  # fmt: skip
-EXACT = frozenset(SIZES) - frozenset(FLOATS)  # dtypes that cannot hold a NaN

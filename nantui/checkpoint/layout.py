@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from nantui.checkpoint.archive import Archive, Record
-from nantui.checkpoint.formats import EXACT, FLOATS, SIZES, Format
-from nantui.checkpoint.symbols import Refused, Storage, Tensor
+from nantui.checkpoint.formats import FLOATS, SIZES, Format
+from nantui.checkpoint.symbols import Refused, Storage
 from nantui.checkpoint.tree import Leaf
 
 MOST_ROWS = 1 << 18
@@ -67,9 +68,8 @@ def layout(leaves: Iterable[Leaf], archive: Archive) -> dict[str, list[Segment]]
     found: dict[str, dict[tuple[int, ...], Segment]] = {}
     for leaf in leaves:
         record = record_of(leaf.tensor.storage, archive)
-        _fits(leaf, record)
-        if leaf.tensor.dtype in FLOATS and leaf.tensor.numel:
-            segment = _segment(leaf)
+        segment = _segment(leaf, record)
+        if segment is not None:
             key = (segment.start, segment.rows, segment.length, segment.format.bits)
             known = found.setdefault(record.name, {}).setdefault(key, segment)
             known.leaves.append(leaf)
@@ -87,39 +87,35 @@ def record_of(storage: Storage, archive: Archive) -> Record:
     return record
 
 
-def _fits(leaf: Leaf, record: Record) -> None:
+def _segment(leaf: Leaf, record: Record) -> Segment | None:
+    """Return where a tensor's values lie in its record; None where there is nothing to judge."""
     tensor = leaf.tensor
     size = SIZES.get(tensor.dtype)
-    if size is None or (tensor.dtype not in FLOATS and tensor.dtype not in EXACT):
+    if size is None:
         raise Refused("cannot-read", leaf.name, f"dtype {tensor.dtype[:30]} cannot be judged")
-    if tensor.numel and (tensor.offset + _extent(tensor)) * size > record.size:
+    count, span, dims = 1, 1, []
+    for length, step in zip(tensor.shape, tensor.stride, strict=True):
+        if length > 1 and step:
+            dims.append((length, step))
+            count *= length
+        span += (length - 1) * step
+    if 0 in tensor.shape:
+        return None
+    if (tensor.offset + span) * size > record.size:
         shown = "x".join(map(str, tensor.shape))[:60]
         raise Refused("unsafe", leaf.name, f"its shape {shown} does not fit into its record")
-
-
-def _extent(tensor: Tensor) -> int:
-    """Number of elements from the first to the last one, both included."""
-    return 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride, strict=True))
-
-
-def _segment(leaf: Leaf) -> Segment:
-    tensor = leaf.tensor
-    form = FLOATS[tensor.dtype]
-    start = tensor.offset * SIZES[tensor.dtype]
-    parts = SIZES[tensor.dtype] // form.size  # 2 for complex numbers
-    dims = [(size, step) for size, step in zip(tensor.shape, tensor.stride, strict=True) if size > 1 and step]
-    count = 1
-    for size, _ in dims:
-        count *= size
+    form = FLOATS.get(tensor.dtype)
+    if form is None:
+        return None
     if _dense(dims):
-        return _dense_segment(leaf, dims, start, count * parts, form)
-    return _sparse_segment(leaf, dims, start, count, form, parts)
+        return _dense_segment(leaf, dims, tensor.offset * size, count * (size // form.size), form)
+    return _sparse_segment(leaf, dims, tensor.offset * size, count, form, size // form.size)
 
 
 def _dense(dims: list[tuple[int, int]]) -> bool:
     """Whether the values fill a range without gaps or repeats, in whatever order (channels_last too)."""
     expected = 1
-    for size, step in sorted(dims, key=lambda dim: dim[1]):
+    for size, step in sorted(dims, key=itemgetter(1)):
         if step != expected:
             return False
         expected *= size
@@ -128,14 +124,16 @@ def _dense(dims: list[tuple[int, int]]) -> bool:
 
 def _dense_segment(leaf: Leaf, dims: list[tuple[int, int]], start: int, count: int, form: Format) -> Segment:
     tensor = leaf.tensor
-    if len(tensor.shape) == 1 and 1 < count <= MOST_VALUES_ALONE and is_norm(leaf):
-        return Segment(start, count, 1, form, channels=True)
-    rows = tensor.shape[0] if len(tensor.shape) > 1 and tensor.stride[0] else 1
-    outermost = rows == 1 or all(step <= tensor.stride[0] for _, step in dims)
+    if len(tensor.shape) == 1:
+        alone = 1 < count <= MOST_VALUES_ALONE and is_norm(leaf)
+        return Segment(start, count, 1, form, True) if alone else Segment(start, 1, count, form, False)
+    rows = tensor.shape[0] if tensor.shape and tensor.stride[0] else 1
     length = count // rows
-    if not outermost or rows > MOST_ROWS or not FEWEST_VALUES <= length <= MOST_ROW_BYTES // form.size:
+    if rows > 1 and not (rows <= MOST_ROWS and FEWEST_VALUES <= length <= MOST_ROW_BYTES // form.size):
         rows = 1
-    return Segment(start, rows, count // rows, form, channels=rows > 1)
+    if rows > 1 and any(step > tensor.stride[0] for _, step in dims):
+        rows = 1  # the channels are not the outermost dimension
+    return Segment(start, rows, count // rows, form, rows > 1)
 
 
 def _sparse_segment(

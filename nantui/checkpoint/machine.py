@@ -19,7 +19,7 @@ from nantui.checkpoint.symbols import Instance, Name, Ordered, Pairs, Refused, S
 MOST_BYTES = 16 << 20  # the largest data.pkl that is read; YOLOv8x with AdamW has 0.3 MB
 MOST_OPCODES = 1_000_000  # YOLOv8x with AdamW has about 110,000
 MOST_NAMES = 2_000  # a checkpoint names a few dozen
-MOST_COPIED = 16 << 20  # characters, bytes and elements that calls may copy: a call can be made repeatedly
+MOST_COPIED = 4 << 20  # characters, bytes and elements that calls may copy: a call can be made repeatedly
 _UINT4 = struct.Struct("<I")
 
 
@@ -35,7 +35,7 @@ class Machine:
         self.names: dict[tuple[str, str], Name] = {}
         self.storages: dict[str, Storage] = {}
         self.sealed: set[int] = set()
-        self.ordered: Name | None = None
+        self.ordered: Any = self  # the name of OrderedDict, once it has come up
         self.copied = 0
         self.remarks: list[tuple[str, str]] = []
 
@@ -55,15 +55,16 @@ class Machine:
         # written (name from the memo, no arguments, call), which every module has a dozen of.
         data, memo = self.data, self.memo
         stack, position = self.stack, self.position
-        table, unpack = TABLE, _UINT4.unpack_from
+        table, unpack, ordered = TABLE, _UINT4.unpack_from, self.ordered
         for _ in range(MOST_OPCODES):
             code = data[position]
             position += 1
             if code == 0x68:  # BINGET
                 value = memo[data[position]]
                 position += 1
-                if value is self.ordered and data[position : position + 2] == b")R":
-                    value, position = Ordered(), position + 2
+                if value is ordered and data[position : position + 3] == b")Rr":
+                    value = memo[unpack(data, position + 3)[0]] = Ordered()
+                    position += 7
                 stack.append(value)
             elif code == 0x72:  # LONG_BINPUT
                 memo[unpack(data, position)[0]] = stack[-1]
@@ -100,7 +101,7 @@ class Machine:
             else:
                 self.position = position
                 table[code](self)
-                stack, position = self.stack, self.position
+                stack, position, ordered = self.stack, self.position, self.ordered
         raise Refused("cannot-read", "data.pkl", f"it has more than {MOST_OPCODES} opcodes")
 
     # -- reading arguments -------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from nantui.checkpoint.facts import Metadata
 from nantui.checkpoint.names import is_module
 from nantui.checkpoint.symbols import Instance, Pairs, items_of
 
@@ -16,30 +16,6 @@ _MOST_TEXT = 1 << 20
 _LONGEST_TEXT = 4096
 _LARGEST = 1 << 63
 _RESULT_TOLERANCE = 1e-4  # results.csv keeps six significant digits
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """Plain values only; None where the file does not say. `results` holds one list per column."""
-
-    ultralytics: bool = False
-    module: bool = False
-    epoch: int | None = None
-    date: str | None = None
-    version: str | None = None
-    fitness: float | None = None
-    updates: int | None = None
-    has_ema: bool = False
-    has_optimizer: bool = False
-    args: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    results: Mapping[str, list[Any]] = field(default_factory=dict)
-    bad_state: tuple[tuple[str, str], ...] = ()  # numbers of optimizer or scaler that are not finite
-
-    @property
-    def stripped(self) -> bool:
-        """Whether the training has ended and `strip_optimizer` has taken what a resume needs."""
-        return self.ultralytics and self.epoch is None and not self.has_optimizer
 
 
 def read(root: Any) -> Metadata:

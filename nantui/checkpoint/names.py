@@ -34,6 +34,8 @@ CALLABLE = frozenset(
         "__builtin__.complex",
         "builtins.slice",
         "__builtin__.slice",
+        "builtins.bytes",
+        "__builtin__.bytes",
         "builtins.bytearray",
         "__builtin__.bytearray",
         "_codecs.encode",

@@ -101,6 +101,13 @@ def _bytes(args: tuple[Any, ...]) -> bytes:
     return args[0].encode("latin-1", "replace")
 
 
+def _no_bytes(args: tuple[Any, ...]) -> bytes:
+    """`bytes()`, which is how protocols 0 to 2 write an empty one; with a number it would be a bomb."""
+    if args:
+        raise _odd("bytes made from something")
+    return b""
+
+
 def _bytearray(args: tuple[Any, ...]) -> bytes:
     if not args:
         return b""
@@ -164,6 +171,8 @@ HANDLERS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "__builtin__.frozenset": _group,
     "builtins.bytearray": _bytearray,
     "__builtin__.bytearray": _bytearray,
+    "builtins.bytes": _no_bytes,
+    "__builtin__.bytes": _no_bytes,
     "_codecs.encode": _bytes,
     "torch.Size": _shape,
     "numpy.core.multiarray.scalar": _scalar,

@@ -10,27 +10,14 @@ import os
 import stat
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from nantui.checkpoint.contents import Contents, contents
+from nantui.checkpoint.facts import Contents, Look, Metadata, Stamp
 from nantui.checkpoint.verdict import MOST_FINDINGS, Finding, Verdict, badge_of, printable, worst_first
 
 FRESH = 3.0  # seconds: a torn file younger than this may still be being written
 SETTLE = 0.25  # seconds to wait before looking at such a file again
-
-Stamp = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Look:
-    """One look at a file by itself: its contents, its identity, whether it moved, what it took."""
-
-    contents: Contents
-    stamp: Stamp | None
-    moving: bool
-    bytes: int
-    seconds: float
 
 
 def scan(
@@ -60,6 +47,23 @@ def look(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) -> Loo
     return replace(seen, seconds=time.perf_counter() - started)
 
 
+def describe(path: Path) -> Metadata:
+    """Return what a file says about itself, without judging it: an empty one where it cannot be read."""
+    from nantui.checkpoint.contents import metadata
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return Metadata()
+    try:
+        status = os.fstat(descriptor)
+        return metadata(descriptor, status.st_size) if stat.S_ISREG(status.st_mode) else Metadata()
+    except OSError:
+        return Metadata()
+    finally:
+        os.close(descriptor)
+
+
 def stamp_of(path: Path) -> Stamp | None:
     """Return (device, inode, size, mtime in ns), the identity of a file's content; None where it is gone."""
     try:
@@ -85,6 +89,8 @@ def _look_once(path: Path, crc: bool, allowed: frozenset[str]) -> Look:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return _failed(f"it cannot be opened: {reason}")
+    from nantui.checkpoint.contents import contents
+
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):

@@ -82,20 +82,21 @@ class _Work:
 
     def _together(self, batch: list[Record], buffer: Array) -> list[Record]:
         """Do records that fit into one read; return those that need a read of their own."""
-        base, last = batch[0].header, batch[-1]
-        size = min(last.header + last.size + _SLACK, self.archive.size) - base
-        self._fill(buffer, base, size)
+        base, last, limit = batch[0].header, batch[-1], self.archive.size
+        size = min(last.header + last.size + _SLACK, limit) - base
+        raw = memoryview(self._fill(buffer, base, size))
         jobs: dict[Format, list[Job]] = {}
         alone = []
         for record in batch:
             at = record.header - base
-            header = bytes(buffer[at : at + LOCAL_SIZE + len(record.raw_name)])
-            start = check_local(header, record, self.archive.size) - base
+            header = raw[at : at + LOCAL_SIZE + len(record.raw_name)].tobytes()
+            start = check_local(header, record, limit) - base
             segments = self.segments.get(record.name, ())
-            if start + record.size > size or any(not _simple(segment, start) for segment in segments):
+            if start + record.size > size or not all(_simple(segment, start) for segment in segments):
                 alone.append(record)
                 continue
-            self._sum_pieces(record, iter((buffer[start : start + record.size],)))
+            if self.crc:
+                self._sum_pieces(record, iter((buffer[start : start + record.size],)))
             for segment in segments:
                 job = Job(segment, 0, start + segment.start, segment.rows, segment.length)
                 jobs.setdefault(segment.format, []).append(job)

@@ -21,6 +21,7 @@ FINDING_KINDS = (
     "metrics",  # NaN in the metrics or losses of the checkpoint's own epoch
     "optimizer",  # only optimizer or scaler state is bad: a rebase rebuilds it
     "saturated",  # values at the dtype's limit: a warning, large healthy values look the same
+    "unchecked",  # a check of CRCs was asked for, and the file was written without any
     "not-ultralytics",  # weights, but not in an Ultralytics checkpoint
     "unknown-class",  # a user's own class: loading runs its code, so its name has to be allowed first
 )
