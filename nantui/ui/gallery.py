@@ -47,7 +47,7 @@ SCENES = (
     Scene("compare", "recovered", ("v",), ready="settings that differ"),
     Scene("output", "recovered", ("o",), ready="lines"),
     Scene("help", "alarm", ("question_mark",), ready="Keys"),
-    Scene("commands", "alarm", ("colon",), ready="not now"),
+    Scene("commands", "alarm", ("colon",), ready="what do you want"),
     Scene("fleet", "alarm", ready="recovered", fleet=True),
 )
 
@@ -70,7 +70,7 @@ def record_run(run: Path, target: Path) -> None:
     run = run.resolve()
     scrub = {
         str(run.parents[1]): str(Path(PLACE).parent),
-        sys.executable: "/usr/bin/python3",
+        sys.executable: "",
         str(Path.cwd()): f"/home/{USER}",
         f"{getpass.getuser()}@{socket.gethostname()}": f"{USER}@{HOST}",
         f'"{socket.gethostname()}"': f'"{HOST}"',
@@ -138,7 +138,7 @@ async def in_sizes(
 def _png(svg: Path) -> Iterator[Path]:
     if shutil.which("rsvg-convert"):
         png = svg.with_suffix(".png")
-        subprocess.run(["rsvg-convert", str(svg), "-z", "1.5", "-o", str(png)], check=True)
+        subprocess.run(["rsvg-convert", str(svg), "-o", str(png)], check=True)
         yield png
 
 
@@ -152,7 +152,7 @@ class shown:
     async def __aenter__(self) -> Any:
         from nantui.ui.app import CockpitApp
 
-        top = Path(self._folder.name) / "runs"
+        top = Path(self._folder.name) / "data" / "runs"
         names = [self.scene.moment]
         if self.scene.fleet or self.scene.name == "compare":
             names += [path.name for path in sorted(recordings().iterdir()) if path.name != self.scene.moment]

@@ -51,8 +51,8 @@ def lines() -> Iterator[str]:
     yield "# Keys"
     yield ""
     yield "Made by `python -m nantui.ui.keylist` from the bindings. `?` shows those of the screen that is"
-    yield "open, with the reason where one cannot be used now. vi keys and arrows do the same; `Esc` always goes"
-    yield "back; `^` is Ctrl."
+    yield "open, with the reason where one cannot be used now. vi keys and arrows do the same; `Esc` always"
+    yield "goes back; `^` is Ctrl."
     yield from _table("Everywhere", everywhere())
     known = {(entry.keys, entry.text) for entry in everywhere()}
     shared = {(entry.keys, entry.text) for kind in (BaseScreen, Dialog) for entry in keys_of_class(kind, "")}

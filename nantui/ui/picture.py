@@ -54,7 +54,7 @@ def to_svg(rows: Sequence[Iterable[Segment]], title: str, background: str, foreg
         f'{buttons}<text x="{width / 2:.0f}" y="{BAR / 2 + 4:.0f}" text-anchor="middle" '
         f'font-family="sans-serif" font-size="12" fill="#808890">{escape(title)}</text>'
         f'<g transform="translate({MARGIN},{BAR})" font-family="Fira Code,DejaVu Sans Mono,monospace" '
-        f'font-size="{FONT_SIZE}">{body}</g></svg>\n'
+        f'font-size="{FONT_SIZE}" stroke-width="2.9" stroke-linecap="round">{body}</g></svg>\n'
     )
 
 
@@ -90,14 +90,14 @@ def _text(text: str, column: int, y: int, colour: str, style: Style) -> str:
     looks += ' font-weight="bold"' if style.bold else ""
     looks += ' text-decoration="underline"' if style.underline else ""
     looks += ' opacity="0.6"' if style.dim else ""
-    drawn = ""
+    drawn = dots = ""
     for word, start in _words(text, column):
         if 0x2800 < ord(word[0]) < 0x2900:
-            drawn += f'<g fill="{colour}">{_dots(ord(word) - 0x2800, start, y)}</g>'
+            dots += _dots(ord(word) - 0x2800, start, y)
         else:
             place = f'x="{start * WIDTH:.1f}" y="{y * HEIGHT + 13.4:.1f}"'
             drawn += f"<text {place} {looks}>{escape(word)}</text>"
-    return drawn
+    return f'{drawn}<path d="{dots}" stroke="{colour}"/>' if dots else drawn
 
 
 def _words(text: str, column: int) -> list[tuple[str, int]]:
@@ -116,9 +116,9 @@ def _words(text: str, column: int) -> list[tuple[str, int]]:
 
 
 def _dots(bits: int, column: int, y: int) -> str:
+    """Return the dots of one character as moves of a path; a stroke of no length with round ends is a dot."""
     return "".join(
-        f'<circle cx="{column * WIDTH + 2.1 + 4.2 * across:.1f}" cy="{y * HEIGHT + 2.25 + 4.5 * down:.1f}" '
-        f'r="1.45"/>'
+        f"M{column * WIDTH + 2.1 + 4.2 * across:.1f} {y * HEIGHT + 2.25 + 4.5 * down:.1f}h0"
         for bit, (across, down) in enumerate(DOTS)
         if bits & (1 << bit)
     )

@@ -41,6 +41,7 @@ def record(run: Path, target: Path, backend: RealBackend, scrub: Mapping[str, st
             if verdict.path.parent == layout.weights
         ],
         "plan": _or_none(lambda: backend.plan(run, None, None, ()).to_json()),
+        "diagnosis": _or_none(lambda: backend.diagnose(run)),
         "hardware": to_plain(backend.hardware(run, ())),
     }
     for source in sorted(run.rglob("*")):
@@ -153,7 +154,7 @@ class RecordedBackend:
         )
 
     def diagnose(self, run: Path) -> dict[str, Any]:
-        return self._real.diagnose(run)
+        return dict(self.document.get("diagnosis") or {})
 
     def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
         return self._real.labels(run, args, progress)

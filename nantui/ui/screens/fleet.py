@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 from nantui.run.status import RunStatus
+from nantui.ui.format import short_path
 from nantui.ui.ink import Line
 from nantui.ui.messages import FleetRead
 from nantui.ui.screens.base import BaseScreen
@@ -64,7 +65,7 @@ class FleetScreen(BaseScreen):
 
     def _title(self) -> list[Line]:
         rows = self.query_one(FleetList).statuses
-        return [[("nantui ", "accent"), (str(self.top), "strong"), (f"   {len(rows)} runs", "muted")]]
+        return [[("nantui ", "accent"), (short_path(self.top), "strong"), (f"   {len(rows)} runs", "muted")]]
 
     def on_fleet_read(self, message: FleetRead) -> None:
         self.query_one(FleetList).show_statuses(message.statuses)
