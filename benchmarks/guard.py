@@ -51,7 +51,7 @@ class Stopwatch:
     @property
     def ours(self) -> float:
         """Seconds of nantui's own: the guarded step without the clipping and stepping inside it."""
-        inside = self.seconds["_clip"] + self.seconds["_take"]
+        inside = self.seconds["_norm"] + self.seconds["_take"]
         rest = ("begin_batch", "end_batch", "_report_step", "add", "files_of")
         return self.seconds["step"] - inside + sum(self.seconds[name] for name in rest)
 
@@ -62,7 +62,7 @@ def install(watch: Stopwatch) -> None:
     from nantui.training.guard import Guard
     from nantui.training.running_mean import RunningMean
 
-    for name in ("step", "_clip", "_take", "begin_batch", "end_batch"):
+    for name in ("step", "_norm", "_take", "begin_batch", "end_batch"):
         watch.on(Guard, name)
     watch.on(RunningMean, "add")
     watch.on(trainer, "_report_step")

@@ -66,7 +66,7 @@ class Guard:
 
     def step(self, own_step: Any) -> None:
         """Take or skip the optimizer's step. `own_step` is a trainer's own one, None for Ultralytics'."""
-        norm = self._norm_of_own_step() if own_step else self._clip()
+        norm = self._norm_of_own_step() if own_step else self._norm()
         seen, snapshot = self._see(norm)
         if self.options.watches and self._judge(seen):
             self._skip(seen, unscaled=own_step is None)
@@ -98,21 +98,23 @@ class Guard:
         kind = kind_of(seen) if self.options.watches else None
         return kind or (self._void_reason if self.skipped else "")
 
-    def _clip(self) -> torch.Tensor:
-        """Unscale and clip as Ultralytics does, with the limit as a setting; returns the norm before."""
+    def _norm(self) -> torch.Tensor:
+        """Unscale and take the norm; clipping waits for the verdict, as a NaN norm would make all NaN."""
         self.trainer.scaler.unscale_(self.trainer.optimizer)
-        limit = self.options.grad_clip or float("inf")
-        return torch.nn.utils.clip_grad_norm_(self.trainer.model.parameters(), max_norm=limit)
+        self._total = touchpoints.gradient_norm(self.trainer.model.parameters())
+        return self._total
 
     def _norm_of_own_step(self) -> torch.Tensor:
-        """Return the norm and change no gradient, for a trainer that brings its own step and clips there."""
-        norm = torch.nn.utils.clip_grad_norm_(self.trainer.model.parameters(), max_norm=float("inf"))
+        """Return the norm for a trainer that brings its own step, and unscales and clips there."""
+        norm = touchpoints.gradient_norm(self.trainer.model.parameters())
         scale = touchpoints.loss_scale(self.trainer)
         return norm if scale is None else norm / scale
 
     def _take(self) -> None:
-        """Do what `BaseTrainer.optimizer_step` does after clipping, in the same order."""
+        """Clip and do what `BaseTrainer.optimizer_step` does after it, in the same order."""
         trainer = self.trainer
+        limit = self.options.grad_clip or float("inf")
+        touchpoints.clip_by(trainer.model.parameters(), limit, self._total)
         trainer.scaler.step(trainer.optimizer)
         trainer.scaler.update()
         trainer.optimizer.zero_grad()

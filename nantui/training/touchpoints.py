@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,23 @@ def normalization_buffers(model: nn.Module) -> list[torch.Tensor]:
 def non_finite_parameters(model: nn.Module) -> list[str]:
     """Return the names of parameters with a NaN or Inf in them; reads every weight, with one host read."""
     return _non_finite(list(model.named_parameters()))
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
+    """Return the Euclidean norm of all gradients, exactly as `clip_grad_norm_` computes it."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if hasattr(torch.nn.utils, "get_total_norm"):  # torch 2.6
+        return torch.nn.utils.get_total_norm(gradients)
+    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+    return torch.linalg.vector_norm(norms)
+
+
+def clip_by(parameters: Iterable[nn.Parameter], limit: float, norm: torch.Tensor) -> None:
+    """Clip the gradients to `limit`, given their norm, exactly as `clip_grad_norm_` does."""
+    if hasattr(torch.nn.utils, "clip_grads_with_norm_"):  # torch 2.6
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    else:
+        torch.nn.utils.clip_grad_norm_(parameters, max_norm=limit)
 
 
 def non_finite_gradients(model: nn.Module) -> list[str]:

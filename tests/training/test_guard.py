@@ -13,7 +13,7 @@ from nantui.training import faults as faults_module
 from tests.training.runs import tensors_of
 
 
-@pytest.mark.parametrize("extra", [{}, {"nbs": 32, "warmup_epochs": 1.0}, {"multi_scale": 0.5, "freeze": 2}])
+@pytest.mark.parametrize("extra", [{"nbs": 32, "warmup_epochs": 1.0}, {"multi_scale": 0.5, "freeze": 2}])
 def test_a_healthy_run_is_bit_equal_with_the_guard_on_and_off(trainings, tmp_path, extra):
     train = {"epochs": 2, **extra}
     protected = trainings(tmp_path / "protect", train=train, ours={"guard": "protect"})
@@ -69,8 +69,9 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("fault", ["nan_pixel", "nan_gradient", "batchnorm_nan"])
-@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+@pytest.mark.parametrize(
+    ("fault", "optimizer"), [("nan_pixel", "AdamW"), ("nan_gradient", "SGD"), ("batchnorm_nan", "SGD")]
+)
 def test_a_skipped_batch_leaves_no_trace(trainings, tmp_path, recorded, fault, optimizer):
     wanted = [{"fault": fault, "epoch": 2, "batch": 2}]
     outcome = trainings(tmp_path / "run", train={"epochs": 2, "optimizer": optimizer}, faults=wanted)
