@@ -30,7 +30,9 @@ def badges(run: Path) -> dict[str, str]:
     return {file.name: catalog.verdict(file.path).badge for file in catalog.files() if not file.in_backup}
 
 
-def test_the_whole_story_ends_with_a_finished_run_under_nan_safe(poisoned: Path) -> None:
+def test_the_whole_story_ends_with_a_finished_run_under_nan_safe(
+    poisoned: Path, rebase_here: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     before = badges(poisoned)
     assert before["last.pt"] == "corrupt"
     assert {name for name, badge in before.items() if badge == "clean" and name != "best.pt"} == {
@@ -50,16 +52,9 @@ def test_the_whole_story_ends_with_a_finished_run_under_nan_safe(poisoned: Path)
     request = poisoned.parent / "request.json"
     options = {"set": {}, "presets": ["nan-safe"], "id": "abc", "by": "me@here"}
     request.write_text(json.dumps({"action": "rollback", "run": str(poisoned), **options}))
-    done = subprocess.run(
-        [sys.executable, "-m", "nantui.recovery.act", str(request)], capture_output=True, text=True
-    )
-    answer = json.loads(done.stdout.splitlines()[-1])
-    assert (
-        done.returncode == 0
-        and answer["ok"]
-        and answer["id"] == "abc"
-        and answer["checkpoint"] == "weights/last.pt"
-    )
+    assert act.main([str(request)]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (answer["ok"], answer["id"], answer["checkpoint"]) == (True, "abc", "weights/last.pt")
     assert originals <= fakes.contents(RunLayout(poisoned))
     assert (poisoned / f"weights/corrupted_backup/last_epoch{POISONED}_corrupted.pt").exists()
     assert set(badges(poisoned).values()) == {"clean"}
