@@ -33,7 +33,8 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.diagnosis_cases import GPU_WAYS, WAYS, Case, train  # noqa: E402
+from benchmarks.diagnosis_cases import Case, train  # noqa: E402
+from benchmarks.diagnosis_ways import GPU_WAYS, WAYS  # noqa: E402
 
 RECORDED = Path(__file__).with_name("recorded") / "fp16_overflow.json.gz"
 WANTED = 0.9

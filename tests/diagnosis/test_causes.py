@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import diagnosis_breaks as breaks
 from benchmarks import diagnosis_cases as cases
 from benchmarks.diagnosis_table import RECORDED, WANTED, quiet_train, recorded
 from nantui.cli import main
@@ -25,10 +26,10 @@ BROKEN = {
     "hardware": cases.Case("hardware", "loss", 2, faults=[{"fault": "nan_loss", **PLACE}]),
     "gradient_explosion": cases.Case(
         "gradient_explosion", "growing", 3, {"lr0": 0.005}, {"grad_clip": 0.0},
-        at_start=cases._loss_patch(cases._growing(3.0, 12)),
+        at_start=breaks.loss_patch(breaks.growing(3.0, 12)),
     ),
     "singular_loss": cases.Case(
-        "singular_loss", "log0", 4, at_start=cases._loss_patch(cases._log_of_zero(14))
+        "singular_loss", "log0", 4, at_start=breaks.loss_patch(breaks.log_of_zero(14))
     ),
 }  # fmt: skip
 

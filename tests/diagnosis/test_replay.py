@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from benchmarks import diagnosis_cases as cases
+from benchmarks import diagnosis_ways as ways
 from benchmarks.diagnosis_table import quiet_train
 from nantui.cli import main
 from nantui.diagnosis.causes import diagnose
@@ -29,7 +29,7 @@ def unwatched(tmp_path_factory):
     import torch
 
     torch.set_num_threads(1)
-    case = cases.broken_cache(random.Random(1), 7)
+    case = ways.broken_cache(random.Random(1), 7)
     bad, case.cache = next(iter(case.cache)), {}
     case.train |= {"save_period": 1, "epochs": 3}
     run = quiet_train(case, tmp_path_factory.mktemp("unwatched") / "case", "cpu")
