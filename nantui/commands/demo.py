@@ -55,8 +55,8 @@ def _start(arguments: argparse.Namespace, data: Path, seconds_per_step: float) -
 
 
 def _watch(arguments: argparse.Namespace, where: Path) -> int:
-    from nantui.commands import cockpit
+    from nantui.commands.cockpit import run as open_cockpit
 
     common.say(f"The training runs on its own. Come back to it with: nantui {where}")
     arguments.directory = where
-    return cockpit.run(arguments)
+    return open_cockpit(arguments)

@@ -13,8 +13,8 @@ from typing import Any
 
 EPOCHS = 20
 BATCH = 8
-ACT_ONE = {"fault": "batchnorm_nan", "attempt": 1, "epoch": 8, "batch": 3}
-ACT_TWO = {"fault": "nan_pixel", "attempt": 2, "epoch": 12, "batch": 4}
+ACT_ONE: dict[str, Any] = {"fault": "batchnorm_nan", "attempt": 1, "epoch": 8, "batch": 3}
+ACT_TWO: dict[str, Any] = {"fault": "nan_pixel", "attempt": 2, "epoch": 12, "batch": 4}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nantui.run.files import read_json, write_json
+from nantui.run.files import read_json, read_text, write_json
 from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 
@@ -74,10 +74,7 @@ def read_exits(layout: RunLayout, number: int) -> list[RankExit]:
 
 def read_events(path: Path) -> list[Entry]:
     """Return the events of one rank, oldest first."""
-    try:
-        return parse(path.read_text(encoding="utf-8", errors="replace").split("\n"))
-    except OSError:
-        return []
+    return parse((read_text(path) or "").split("\n"))
 
 
 def _known_fields(kind: Any, document: dict[str, Any] | None) -> Any:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 # The umask can only be read by setting it, which is not safe once threads run: read it once.
 _UMASK = os.umask(0o077)
@@ -72,10 +73,34 @@ def write_json(path: Path, document: Any, mode: int | None = None) -> None:
     write_atomic(path, to_json(document, indent=2) + "\n", mode)
 
 
+def open_regular(path: Path, flags: int = 0) -> BinaryIO | None:
+    """Open a file for reading, None where it is missing or no regular file: a pipe would block for ever."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | flags)
+    except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "rb")
+
+
+def read_text(path: Path) -> str | None:
+    """Return the text of a regular file, None where there is none; bytes that are no UTF-8 are replaced."""
+    file = open_regular(path)
+    if file is None:
+        return None
+    try:
+        with file:
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return None
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in `path`, or None where there is none or it is not a JSON object."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError):
+        document = json.loads(read_text(path) or "")
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None

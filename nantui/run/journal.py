@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nantui.run.files import to_json
+from nantui.run.files import read_text, to_json
 
 Entry = dict[str, Any]
 
@@ -50,11 +50,7 @@ class Journal:
 
     def entries(self) -> list[Entry]:
         """Return all whole entries, oldest first; an unreadable journal is an empty one."""
-        try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
-        except OSError:
-            return []
-        return parse(lines)
+        return parse((read_text(self.path) or "").split("\n"))
 
 
 def parse(lines: Iterable[str]) -> list[Entry]:

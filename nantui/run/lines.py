@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from nantui.run.files import open_regular
+
 CHUNK = 1 << 20
 LONGEST_LINE = 1 << 16
 
@@ -37,8 +39,11 @@ class LineFollower:
 
     def read(self, limit: int = CHUNK) -> NewLines:
         """Return the whole lines among at most `limit` new bytes; a missing file brings none."""
+        file = open_regular(self.path)
+        if file is None:
+            return NewLines([], False, False)
         try:
-            with self.path.open("rb") as file:
+            with file:
                 state = os.fstat(file.fileno())
                 restarted = self._begin_if_new(state)
                 file.seek(self._offset)

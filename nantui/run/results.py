@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nantui.run.files import read_text
+
 
 @dataclass(frozen=True)
 class EpochRow:
@@ -41,10 +43,7 @@ class EpochRow:
 
 def read_results(path: Path) -> list[EpochRow]:
     """Return the epochs in `path` in file order; a missing or torn file gives what is whole."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
+    text = read_text(path) or ""
     whole = text[: text.rfind("\n") + 1]
     return _mark_superseded(_rows(whole.splitlines()))
 
@@ -63,7 +62,7 @@ def _rows(lines: list[str]) -> list[EpochRow]:
         if cells and cells[0] == "epoch":
             header = cells
             continue
-        row = _row(header, cells, segment)
+        row = parse_row(header, cells, segment)
         if row is None:
             continue
         if rows and row.epoch <= rows[-1].epoch:
@@ -73,7 +72,8 @@ def _rows(lines: list[str]) -> list[EpochRow]:
     return rows
 
 
-def _row(header: list[str], cells: list[str], segment: int) -> EpochRow | None:
+def parse_row(header: list[str], cells: list[str], segment: int = 0) -> EpochRow | None:
+    """Return the epoch in one line of results.csv, None for a line that makes no sense."""
     if not header or len(cells) != len(header):
         return None
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from nantui.errors import UserError
-from nantui.run.files import write_atomic
+from nantui.run.files import read_text, write_atomic
 
 OURS_DEFAULTS: dict[str, Any] = {
     "guard": "protect",
@@ -64,8 +64,8 @@ def write_spec(path: Path, spec: Spec) -> None:
 def read_args(path: Path) -> dict[str, Any]:
     """Return Ultralytics' args.yaml as plain values, empty where it is missing or broken."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, yaml.YAMLError):
+        document = yaml.safe_load(read_text(path) or "")
+    except yaml.YAMLError:
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -43,23 +43,26 @@ class StepFollower:
 
     def __init__(self, path: Path) -> None:
         self._lines = LineFollower(path)
-        self._header: list[str] = []
+        self._columns: list[str] = []
 
     def read(self, limit: int = 1 << 20) -> tuple[list[Step], bool]:
         """Return the new steps among `limit` bytes, and whether more is waiting."""
         new = self._lines.read(limit)
-        return self._parse(new.lines), new.more
+        steps, self._columns = parse_steps(new.lines, self._columns)
+        return steps, new.more
 
-    def _parse(self, lines: list[str]) -> list[Step]:
-        steps = []
-        for cells in csv.reader(lines):
-            if cells and cells[0] == "t":
-                self._header = cells
-            elif self._header and len(cells) == len(self._header):
-                step = _step(dict(zip(self._header, cells, strict=True)))
-                if step is not None:
-                    steps.append(step)
-        return steps
+
+def parse_steps(lines: list[str], columns: list[str]) -> tuple[list[Step], list[str]]:
+    """Return the steps among `lines` of a steps.csv, and the columns in force after them."""
+    steps = []
+    for cells in csv.reader(lines):
+        if cells and cells[0] == "t":
+            columns = cells
+        elif columns and len(cells) == len(columns):
+            step = _step(dict(zip(columns, cells, strict=True)))
+            if step is not None:
+                steps.append(step)
+    return steps, columns
 
 
 def _step(cells: dict[str, str]) -> Step | None:

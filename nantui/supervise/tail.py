@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 import re
-import stat
 from pathlib import Path
-from typing import BinaryIO
 
-from nantui.run.results import EpochRow
-from nantui.run.steps import Step, StepFollower
+from nantui.run.files import open_regular
+from nantui.run.results import EpochRow, parse_row
+from nantui.run.steps import Step, parse_steps
 
 HEADER, TAIL, SETTINGS, LOG_TAIL = 4096, 8192, 1 << 16, 1 << 16
 FEW_LINES = 8
@@ -33,7 +31,7 @@ def first_line(path: Path) -> str:
 
 def last_step(path: Path) -> Step | None:
     """Return the newest step of a steps.csv, None where there is none yet."""
-    steps = StepFollower(path)._parse([first_line(path), *last_lines(path)[-FEW_LINES:]])
+    steps, _ = parse_steps([first_line(path), *last_lines(path)[-FEW_LINES:]], [])
     return steps[-1] if steps else None
 
 
@@ -42,7 +40,7 @@ def last_epochs(path: Path) -> list[EpochRow]:
     header = [name.strip() for name in first_line(path).split(",")]
     rows: list[EpochRow] = []
     for cells in csv.reader(last_lines(path)[-FEW_LINES:]):
-        row = _epoch(header, cells)
+        row = parse_row(header, cells)
         if row is not None:
             rows = [*rows, row] if rows and row.epoch > rows[-1].epoch else [row]
     return rows
@@ -77,26 +75,3 @@ def read_end(path: Path, size: int, flags: int = 0) -> tuple[bytes, bool]:
         whole = os.fstat(file.fileno()).st_size
         file.seek(max(0, whole - size))
         return file.read(size), whole > size
-
-
-def open_regular(path: Path, flags: int = 0) -> BinaryIO | None:
-    """Open a file for reading, None where it is missing or no regular file: a pipe would block for ever."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | flags)
-    except OSError:
-        return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return None
-    return os.fdopen(descriptor, "rb")
-
-
-def _epoch(header: list[str], cells: list[str]) -> EpochRow | None:
-    if len(cells) != len(header):
-        return None
-    try:
-        numbers = dict(zip(header, map(float, cells), strict=True))
-        epoch = int(numbers.pop("epoch"))
-    except (ValueError, KeyError, OverflowError):
-        return None
-    return EpochRow(epoch, numbers.pop("time", math.nan), numbers, 0)

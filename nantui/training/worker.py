@@ -6,6 +6,8 @@ a guarded trainer, and says in attempts/NNN.rankR.exit.json how it ended: torchr
 
 from __future__ import annotations
 
+import faulthandler
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -23,6 +25,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or not arguments[1].isdigit():
         raise UserError("usage: python -m nantui.training.worker RUN NNN")
     session = Session.open(Path(arguments[0]), int(arguments[1]))
+    # The supervisor asks a rank that stands still for its stack; the answer comes from C, whatever hangs.
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
     session.register()
     try:
         train(session)

@@ -54,3 +54,16 @@ def test_round_trip(tmp_path):
     write_json(tmp_path / "x.json", {"a": 1})
     assert read_json(tmp_path / "x.json") == {"a": 1}
     assert read_json(tmp_path / "missing.json") is None
+
+
+def test_a_pipe_in_the_place_of_a_file_blocks_nobody(tmp_path):
+    from nantui.run.attempts import read_events
+    from nantui.run.journal import Journal
+    from nantui.run.lines import LineFollower
+    from nantui.run.results import read_results
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert read_json(pipe) is None
+    assert LineFollower(pipe).read().lines == []
+    assert read_results(pipe) == [] and read_events(pipe) == [] and Journal(pipe).entries() == []
