@@ -33,7 +33,7 @@ class ChartWall(Container):
 
     def lay_out(self) -> None:
         """Choose how many charts fit, and give each its picture."""
-        if not self.size.width or not self.pictures:
+        if not self.is_attached or not self.size.width or not self.pictures:
             return
         columns, rows = self.grid()
         room = columns * rows
