@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
 def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     """Print what the presets change in a run, compared with what it has in effect."""
     from nantui.recovery.facts import gather
-    from nantui.recovery.plan import choose_restore, settings_in_effect
+    from nantui.recovery.plan import choose_restore
+    from nantui.recovery.wanted import settings_in_effect
     from nantui.run.discovery import require_run
 
     if not arguments.names:

@@ -114,7 +114,7 @@ def side_by_side(one: Side, other: Side) -> dict[str, Any]:
     `curves` holds, for every column both have, the values of both on the epochs both trained.
     """
     frames = [frame(side) for side in (one, other)]
-    joined = frames[0].join(frames[1], how="inner", lsuffix="|a", rsuffix="|b")
+    joined = frames[0].add_suffix("|a").join(frames[1].add_suffix("|b"), how="inner")
     columns = [name for name in frames[0].columns if name in frames[1].columns]
     curves = {name: {"a": list(joined[f"{name}|a"]), "b": list(joined[f"{name}|b"])} for name in columns}
     differing = compare(one.settings, other.settings)

@@ -17,18 +17,19 @@ from nantui.errors import NO, UserError
 from nantui.recovery import measure
 from nantui.recovery.candidates import Candidate, best_at, choose, pick
 from nantui.recovery.facts import Facts, gather
-from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats, settings_in_force
+from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats
 from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
 from nantui.recovery.moves import Move, checkpoints_aside, record_ends_because
 from nantui.recovery.signs import Reached, Trouble
+from nantui.recovery.wanted import carried_over, rows_for, settings_in_effect
 from nantui.run.discovery import require_run
 from nantui.run.spec import OURS_DEFAULTS
-from nantui.settings.diff import Change, changed, differences, merge
+from nantui.settings.diff import Change, changed
 from nantui.settings.effective import number
 from nantui.settings.lint import Finding, Known, lint
 from nantui.settings.memory import Measured, fit
-from nantui.settings.presets import apply_all, find_presets, load_presets
-from nantui.settings.values import same_value, show_value
+from nantui.settings.presets import load_presets
+from nantui.settings.values import show_value
 
 RESUME, RESTART = "resume", "restart"
 
@@ -172,6 +173,7 @@ def put_together(
     label = f"{ends[0]}{in_effect.get(ends[0])}_epoch{best.work}" if ends and best else ""
     moves = checkpoints_aside(facts, id, restore, best, safe_name(label))
     earlier = tuple(earlier_recoveries(facts.layout))
+    carried = carried_over(facts, restore, in_effect, rows)
     known = Known(epoch=restore.work or 0 if restore else 0, measured=measured, now=in_effect)
     return Plan(
         id=id,
@@ -187,43 +189,13 @@ def put_together(
         in_effect=in_effect,
         costs=costs_of(restore, facts.reached, in_effect, then),
         findings=tuple(lint(then, known)),
-        warnings=tuple(warnings_for(facts, restore, rows, earlier)),
+        warnings=tuple(warnings_for(facts, restore, rows, earlier, carried)),
         presets=presets,
         record_ends=ends,
         earlier=earlier,
-        carried=carried_over(facts, restore),
-        asked={**facts.asked, **changed(rows)},
+        carried=carried,
+        asked={**(carried if restore is None else {}), **facts.asked, **changed(rows)},
     )
-
-
-def settings_in_effect(facts: Facts, restore: Candidate | None) -> dict[str, Any]:
-    """Return every setting in effect: as asked, as in args.yaml, as the restore point has resolved them, and
-    as earlier recoveries of this run have decided.
-    """
-    spec = facts.spec.train if facts.spec else {}
-    from_file = restore.verdict.train_args if restore else {}
-    decided = {**settings_in_force(facts.layout), **facts.ours}
-    return {**facts.schema.defaults(), **spec, **facts.args, **from_file, **decided}
-
-
-def carried_over(facts: Facts, restore: Candidate | None) -> dict[str, Any]:
-    """Return what earlier recoveries decided and the restore point, being older, does not have."""
-    own = restore.verdict.train_args if restore else {}
-    decided = facts.schema.split(settings_in_force(facts.layout))[0]
-    return {name: value for name, value in decided.items() if not same_value(own.get(name), value)}
-
-
-def rows_for(
-    presets: Sequence[str], facts: Facts, in_effect: Mapping[str, Any], *, propose_guard: bool
-) -> list[Change]:
-    """Return the rows of presets and of what was asked for by name, which has the last word."""
-    wanted = find_presets(presets, facts.schema, facts.layout.run)
-    rows = apply_all(wanted, in_effect, facts.schema.fields)
-    if propose_guard and in_effect.get("guard") != "protect":
-        why = "the next bad batch costs one step instead of the run"
-        rows = merge(rows, [Change("guard", in_effect.get("guard"), "protect", why)])
-    rows = [row for row in rows if row.name not in facts.asked]
-    return [*rows, *differences(in_effect, facts.asked)]
 
 
 def costs_of(
@@ -250,7 +222,11 @@ def time_factor(now: Mapping[str, Any], then: Mapping[str, Any]) -> float:
 
 
 def warnings_for(
-    facts: Facts, restore: Candidate | None, rows: Sequence[Change], earlier: Sequence[Earlier]
+    facts: Facts,
+    restore: Candidate | None,
+    rows: Sequence[Change],
+    earlier: Sequence[Earlier],
+    carried: Mapping[str, Any],
 ) -> list[str]:
     """Return what the person should know before saying yes."""
     found = []
@@ -266,9 +242,9 @@ def warnings_for(
         found.append("args.yaml is missing: the settings are those in the checkpoint")
     if restore and restore.verdict.repairable and not restore.verdict.resumable:
         found.append(f"{restore.name}: optimizer or scaler state is not finite and begins anew")
-    if carried := carried_over(facts, restore):
+    if carried:
         words = ", ".join(f"{name}={show_value(value)}" for name, value in carried.items())
-        found.append(f"what earlier recoveries changed stays in force: {words}")
+        found.append(f"what earlier recoveries or auto decided stays in force: {words}")
     if stock := [row.name for row in rows if row.name in OURS_DEFAULTS and not row.kept]:
         found.append(f"a plain `yolo train resume` knows nothing of {', '.join(stock)}")
     if restore and (repeat := repeats(earlier, f"weights/{restore.name}", changed(rows))):

@@ -15,7 +15,7 @@ from typing import Any
 from nantui.recovery.facts import Facts, gather
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, newest_failure
 from nantui.recovery.ladder import AGAIN, Ladder, load_ladder, next_step, proven
-from nantui.recovery.plan import settings_in_effect
+from nantui.recovery.wanted import settings_in_effect
 from nantui.run.discovery import require_run
 from nantui.settings.presets import load_presets
 from nantui.settings.values import is_number

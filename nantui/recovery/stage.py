@@ -158,16 +158,15 @@ def _texts(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
         after = trimmed(before, work)
         if after != before:
             staged.append((_write(layout.run, plan, "results.csv", after), "results.csv"))
-    train = {name: value for name, value in changed(plan.settings).items() if name not in OURS_DEFAULTS}
+    wanted = {**plan.carried, **changed(plan.settings)}
+    train = {name: value for name, value in wanted.items() if name not in OURS_DEFAULTS}
     args = read_args(layout.args_yaml)
     if args and train:
         text = yaml.safe_dump({**args, **train}, sort_keys=False, allow_unicode=True)
         staged.append((_write(layout.run, plan, "args.yaml", text), "args.yaml"))
     spec = read_spec(layout.spec)
-    if spec is not None and changed(plan.settings):
-        text = yaml.safe_dump(
-            with_settings(spec, changed(plan.settings)), sort_keys=False, allow_unicode=True
-        )
+    if spec is not None and wanted:
+        text = yaml.safe_dump(with_settings(spec, wanted), sort_keys=False, allow_unicode=True)
         staged.append((_write(layout.home, plan, "spec.yaml", text), "nantui/spec.yaml"))
     return staged
 

@@ -19,8 +19,9 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.recovery import stage
 from nantui.recovery.candidates import Judge, list_candidates
 from nantui.recovery.facts import Facts, ours_of
-from nantui.recovery.plan import Plan, put_together, rows_for, settings_in_effect
+from nantui.recovery.plan import Plan, put_together
 from nantui.recovery.signs import Trouble, how_far
+from nantui.recovery.wanted import rows_for, settings_in_effect
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_args, read_spec, write_spec
 from nantui.settings.schema import Schema

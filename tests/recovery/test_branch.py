@@ -150,3 +150,26 @@ def test_a_foreign_run_has_no_guard_and_is_offered_one(layout: RunLayout) -> Non
     assert facts.ours_of(layout, None)["guard"] == "off"
     rows = {row.name: row.then for row in fakes.make_plan(layout, {}).settings}
     assert rows["guard"] == "protect"
+
+
+@pytest.mark.parametrize("known_from", ["a corrupt checkpoint", "the live optimizer", "nowhere"])
+def test_beginning_again_compares_with_the_rate_that_auto_had_chosen(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch, known_from: str
+) -> None:
+    for path in layout.weights.glob("epoch[012].pt"):
+        path.unlink()
+    layout.args_yaml.write_text("optimizer: auto\nlr0: 0.01\nmomentum: 0.937\nepochs: 8\nbatch: 8\n")
+    live = {"optimizer": "AdamW", "lr0": 0.00125, "momentum": 0.9}
+    if known_from == "the live optimizer":
+        Journal(layout.journal).append("in_effect", attempt=1, values=live)
+    real = fakes.verdict
+    args = live if known_from == "a corrupt checkpoint" else {"optimizer": "auto"}
+    monkeypatch.setattr(fakes, "verdict", lambda *a, **k: real(*a, **{**k, "train_args": args}))
+    plan = fakes.make_plan(layout, {}, presets=("restart",))
+    rows = {row.name: row for row in plan.settings}
+    assert plan.plan_b and rows["optimizer"].then == "SGD"
+    if known_from == "nowhere":
+        assert rows["lr0"].then == 0.003
+    else:
+        assert rows["lr0"].kept and rows["lr0"].now == 0.00125
+        assert plan.asked["lr0"] == 0.00125 and plan.asked["momentum"] == 0.9

@@ -23,7 +23,7 @@ from nantui.run.layout import RunLayout
 from tests.recovery import fakes
 
 TRACED = ("nantui/recovery/", "nantui/run/files.py", "nantui/run/journal.py")
-SAMPLE = 60
+SAMPLE = 40
 
 
 def lines_of(action: Callable[[], Any], kill_at: int = 0) -> int:
@@ -135,7 +135,7 @@ def test_settling_killed_at_any_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     total = lines_of(lambda: roll_back(plan, by="me"))
     complete = fakes.tree(trial)
     for number in (total * 3 // 4, total * 7 // 8):
-        for second in range(5, 400, 30):
+        for second in range(5, 400, 50):
             layout = fakes.make_run(tmp_path / f"run{number}-{second}")
             before, originals = fakes.tree(layout), fakes.contents(layout)
             mine = fakes.make_plan(layout, {"lr0": 0.003})

@@ -1,0 +1,83 @@
+"""Which settings a recovered run trains with: what is in effect, what was decided before, what changes now.
+
+A preset bounds what is *in effect*. With `optimizer=auto` the arguments do not say that; the restore point
+does, or any checkpoint of the run, or what the worker read from its live optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nantui.recovery.candidates import Candidate
+from nantui.recovery.facts import Facts
+from nantui.recovery.history import settings_in_force
+from nantui.run.journal import Journal, last
+from nantui.settings.diff import Change, changed, differences, merge
+from nantui.settings.presets import apply_all, find_presets
+from nantui.settings.values import is_number, same_value
+
+RESOLVED = ("optimizer", "lr0", "momentum")
+"""What `optimizer=auto` decides by itself (`BaseTrainer.build_optimizer`)."""
+
+
+def settings_in_effect(facts: Facts, restore: Candidate | None) -> dict[str, Any]:
+    """Return every setting in effect: as asked, as in args.yaml, as the restore point has resolved them, and
+    as earlier recoveries of this run have decided.
+    """
+    spec = facts.spec.train if facts.spec else {}
+    from_file = restore.verdict.train_args if restore else resolved_elsewhere(facts)
+    decided = {**settings_in_force(facts.layout), **facts.ours}
+    settings = {**facts.schema.defaults(), **spec, **facts.args, **from_file, **decided}
+    return {**settings, **resolved_live(facts)} if is_auto(settings) else settings
+
+
+def resolved_elsewhere(facts: Facts) -> dict[str, Any]:
+    """Return what `auto` chose as another checkpoint of the run tells it, also one that is corrupt."""
+    for one in facts.candidates:
+        if one.verdict.train_args and not is_auto(one.verdict.train_args):
+            return {name: one.verdict.train_args[name] for name in RESOLVED if name in one.verdict.train_args}
+    return {}
+
+
+def resolved_live(facts: Facts) -> dict[str, Any]:
+    """Return what `auto` chose as the worker read it from its live optimizer, if it got that far."""
+    entry = last(Journal(facts.layout.journal).entries(), "in_effect")
+    values = entry.get("values") or {} if entry else {}
+    return {name: values[name] for name in RESOLVED if name in values}
+
+
+def is_auto(settings: Mapping[str, Any]) -> bool:
+    """Tell whether Ultralytics chooses the optimizer, and with it the rate."""
+    return str(settings.get("optimizer", "auto")).lower() == "auto"
+
+
+def carried_over(
+    facts: Facts, restore: Candidate | None, in_effect: Mapping[str, Any], rows: Sequence[Change]
+) -> dict[str, Any]:
+    """Return what must be written down besides the rows.
+
+    These are decisions of earlier recoveries that an older restore point does not have; and, beginning
+    again, the rate that `auto` had chosen: once the optimizer is named, the one in the arguments counts.
+    """
+    asked = {**facts.schema.defaults(), **(facts.spec.train if facts.spec else {}), **facts.args}
+    own = restore.verdict.train_args if restore else asked
+    decided = facts.schema.split(settings_in_force(facts.layout))[0]
+    if restore is None and is_auto(asked) and "optimizer" in changed(rows):
+        chosen = {name: in_effect[name] for name in RESOLVED[1:] if is_number(in_effect.get(name))}
+        decided = {**chosen, **decided}
+    rest = {name: value for name, value in decided.items() if name not in changed(rows)}
+    return {name: value for name, value in rest.items() if not same_value(own.get(name), value)}
+
+
+def rows_for(
+    presets: Sequence[str], facts: Facts, in_effect: Mapping[str, Any], *, propose_guard: bool
+) -> list[Change]:
+    """Return the rows of presets and of what was asked for by name, which has the last word."""
+    wanted = find_presets(presets, facts.schema, facts.layout.run)
+    rows = apply_all(wanted, in_effect, facts.schema.fields)
+    if propose_guard and in_effect.get("guard") != "protect":
+        why = "the next bad batch costs one step instead of the run"
+        rows = merge(rows, [Change("guard", in_effect.get("guard"), "protect", why)])
+    rows = [row for row in rows if row.name not in facts.asked]
+    return [*rows, *differences(in_effect, facts.asked)]

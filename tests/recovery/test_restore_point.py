@@ -1,0 +1,194 @@
+"""The choice of the restore point, with its costs counted as the guide counts them; pure, no torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nantui.checkpoint.verdict import Finding
+from nantui.recovery.candidates import Candidate, Judge, best_at, choose, list_candidates
+from nantui.recovery.facts import Facts
+from nantui.recovery.moves import checkpoints_aside
+from nantui.recovery.signs import Reached, Trouble, first_sign, how_far
+from nantui.recovery.trim import trimmed
+from nantui.run.attempts import Attempt, write_attempt
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.results import current, read_results
+from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES
+from nantui.settings.schema import Schema
+from tests.recovery import fakes
+
+NAN = Trouble(134, 21, "nan_loss", "", "guard")
+REACHED = Reached(133, 21 / 500, 360.0)
+
+
+def candidates(
+    files: dict[str, tuple[int | None, str, float | None]], judge: Judge, **fields: Any
+) -> list[Candidate]:
+    """Return candidates from {name: (epoch, badge, fitness)}, in a run of 200 epochs."""
+    args = {"epochs": 200}
+    verdicts = [
+        fakes.verdict(Path("/run/weights") / name, epoch, badge, fitness, train_args=args, **fields)
+        for name, (epoch, badge, fitness) in files.items()
+    ]
+    return list_candidates(verdicts, judge)
+
+
+GUIDE = {
+    "epoch120.pt": (120, "clean", 0.55), "epoch130.pt": (130, "clean", 0.6), "best.pt": (127, "clean", 0.62),
+    "last.pt": (132, "corrupt", None),
+}  # fmt: skip
+
+
+def test_the_guides_own_case_is_counted_right() -> None:
+    found = candidates(GUIDE, Judge(NAN, REACHED, 200))
+    restore = choose(found)
+    assert restore is not None and restore.name == "epoch130.pt"
+    assert (restore.work, restore.epochs_lost, restore.lost_text) == (131, 3, "132, 133 and part of 134")
+    assert restore.hours_lost == pytest.approx((2 + 21 / 500) / 10)
+    assert restore.hours_remaining == pytest.approx(69 / 10)
+    costs = {one.name: (one.usable, one.epochs_lost, one.lost_text) for one in found}
+    assert costs["best.pt"] == (True, 6, "129 to 133 and part of 134")
+    assert not costs["last.pt"][0]
+    assert best_at(found, restore).name == "best.pt"
+
+
+def test_back_ups_are_named_as_the_guides_owner_named_them(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    found = candidates(GUIDE, Judge(NAN, REACHED, 200))
+    facts = Facts(layout, Schema.load(), None, {}, {}, {}, found, NAN, REACHED)
+    moves = checkpoints_aside(facts, "id", choose(found), best_at(found, found[0]))
+    assert [(move.source, move.target) for move in moves] == [
+        ("weights/last.pt", "weights/corrupted_backup/last_epoch134_corrupted.pt")
+    ]
+    layout.corrupted_backup.mkdir(parents=True)
+    (layout.corrupted_backup / "last_epoch134_corrupted.pt").write_bytes(b"an older back-up")
+    assert checkpoints_aside(facts, "id", choose(found), None)[-1].target.endswith(
+        "last_epoch134_corrupted-2.pt"
+    )
+
+
+def test_a_clean_looking_file_from_after_the_first_sign_is_no_restore_point() -> None:
+    early = Trouble(130, 3, "nan_buffer", "", "guard")
+    found = candidates(GUIDE, Judge(early, REACHED, 200))
+    assert choose(found).name == "best.pt"  # type: ignore[union-attr]
+    late = next(one for one in found if one.name == "epoch130.pt")
+    assert late.why_not == "saved after the first sign of trouble (nan_buffer in epoch 130)"
+
+
+def test_an_agreed_stop_counts_as_inside_the_next_epoch_and_is_preferred_when_nothing_happened() -> None:
+    files = {
+        "last.pt": (9, "clean", 0.1),
+        "nantui_stop.pt": (9, "clean", None),
+        "epoch9.pt": (9, "clean", 0.1),
+    }
+    assert choose(candidates(files, Judge(None, Reached(10, 0.5, 1.0), 20))).name == "nantui_stop.pt"  # type: ignore[union-attr]
+    inside = Judge(Trouble(11, 2, "nan_loss", "", ""), Reached(10, 0.5, 1.0), 20)
+    assert choose(candidates(files, inside)).name == "last.pt"  # type: ignore[union-attr]
+
+
+def test_reasons_against_are_told() -> None:
+    torn = Finding("torn", "file", "")
+    files = {"epoch1.pt": (1, "unreadable", None)}
+    (one,) = candidates(files, Judge(None, Reached(5, 0, 1.0), 9), findings=(torn, torn))
+    assert one.why_not == "unreadable (torn)" and choose([one]) is None
+    (repaired,) = candidates(
+        {"last.pt": (1, "clean", None)}, Judge(None, Reached(2, 0, 1.0), 9), resumable=False, repairable=True
+    )
+    assert repaired.usable and repaired.to_json()["repair"]
+
+
+def test_without_any_fitness_the_best_is_the_restore_point() -> None:
+    found = candidates(
+        {"epoch3.pt": (3, "clean", None), "epoch2.pt": (2, "clean", math.nan)}, Judge(None, REACHED, 200)
+    )
+    assert best_at(found, found[0]) is found[0]
+
+
+@pytest.mark.parametrize(
+    ("bad_loss", "skipped", "incident", "action", "expected"),
+    [
+        ("nan", 0, None, "", ("nan_loss", 3, 2)),
+        ("nan", 1, None, "", None),
+        ("1.0", 0, "nan_buffer", "observed", ("nan_buffer", 2, 1)),
+        ("nan", 0, "nan_gradient", "skipped", ("nan_loss", 3, 2)),
+        ("1.0", 1, "too_many_skips", "ended", ("too_many_skips", 2, 1)),
+        ("1.0", 0, None, "", None),
+    ],
+)
+def test_the_first_sign_is_looked_for_everywhere(
+    tmp_path: Path,
+    bad_loss: str,
+    skipped: int,
+    incident: str | None,
+    action: str,
+    expected: tuple[str, int, int] | None,
+) -> None:
+    layout = RunLayout(tmp_path)
+    write_attempt(layout, Attempt(1, "u", 100.0, "start", None, {}, {}, "python"))
+    header = ",".join((*BEFORE_LOSSES, "box_loss", *AFTER_LOSSES))
+    rest = ",".join(["1.0"] * len(AFTER_LOSSES))
+    rows = [f"1.0,1,1,4,0,,1.0,{rest}", f"1.0,3,2,4,{skipped},,{bad_loss},{rest}", f"1.0,3,3,4,0,,1.0,{rest}"]
+    layout.steps(1).write_text("\n".join([header, *rows]) + "\n1.0,3,4,4,0,,na")
+    layout.results_csv.write_text("epoch,time,train/box_loss\n1,5,1.0\n2,11,1.0\n")
+    if incident:
+        fields = {"epoch": 2, "step": 1, "action": action, "text": ""}
+        Journal(layout.journal).append("incident", attempt=1, incident=incident, **fields)
+    sign = first_sign(layout)
+    assert (None if sign is None else (sign.kind, sign.epoch, sign.step)) == expected
+    assert how_far(layout) == Reached(2, 0.75, 6.0)
+
+
+def test_a_foreign_run_shows_its_trouble_in_results_csv_and_in_its_checkpoints(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    layout.results_csv.write_text("epoch,time,train/box_loss,val/box_loss\n1,5,1.0,1.0\n2,9,1.0,nan\n")
+    sign = first_sign(layout)
+    assert sign is not None and (sign.epoch, sign.kind) == (2, "nan_validation")
+    layout.results_csv.write_text("epoch,time,train/box_loss\n1,5,1.0\n2,9,1.0\n")
+    assert first_sign(layout) is None
+    sign = first_sign(layout, corrupt_epochs=[2, 3])
+    assert sign is not None and (sign.epoch, sign.kind) == (2, "corrupt")
+
+
+def test_signs_from_before_the_last_rollback_are_dealt_with(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    journal = Journal(layout.journal)
+    journal.append("incident", incident="nan_loss", epoch=2, step=1, action="observed", text="")
+    assert first_sign(layout) is not None
+    journal.append("rollback_begun", id="a", steps=[], restore_point="weights/epoch0.pt")
+    journal.append("rollback_done", id="a")
+    assert first_sign(layout) is None
+    journal.append("undo_done", id="b", of="a")
+    assert first_sign(layout) is not None
+
+
+HEADER = "epoch,time,a\n"
+
+
+@given(st.lists(st.integers(1, 12), max_size=30), st.integers(0, 12))
+def test_trimming_keeps_what_counts_and_is_stable(epochs: list[int], work: int) -> None:
+    text = HEADER + "".join(f"{epoch},{index}.0,{index}\n" for index, epoch in enumerate(epochs))
+    after = trimmed(text, work)
+    assert trimmed(after, work) == after and after.startswith(HEADER)
+    lines = after.splitlines()[1:]
+    kept = [int(line.split(",")[0]) for line in lines]
+    assert kept == sorted(set(kept)) and all(epoch <= work for epoch in kept)
+    assert all(line + "\n" in text for line in lines)
+    for epoch, line in zip(kept, lines, strict=True):
+        last = max(index for index, seen in enumerate(epochs) if seen == epoch)
+        assert line == f"{epoch},{last}.0,{last}"
+
+
+def test_trimming_agrees_with_the_reader_and_drops_a_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(HEADER + "1,1,1\n2,2,2\n3,3,3\n4,4,4\n3,5,5\n4,6,6\n5,7")
+    before = [(row.epoch, row.seconds) for row in current(read_results(path)) if row.epoch <= 4]
+    path.write_text(trimmed(path.read_text(), 4))
+    assert [(row.epoch, row.seconds) for row in read_results(path)] == before
+    assert path.read_text() == HEADER + "1,1,1\n2,2,2\n3,5,5\n4,6,6\n"
