@@ -8,30 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from nantui.run.files import write_atomic
 from nantui.run.journal import Journal, author
 from nantui.run.layout import RunLayout
+from nantui.run.quarantine import quarantined
 
-NAME = "quarantine.txt"
 BYTES = "bytes:"
 HEADER = "# Images that this run leaves out of its training, one path a line. Made by nantui.\n"
-
-
-def quarantine_file(layout: RunLayout) -> Path:
-    """Return where the list is."""
-    return layout.home / NAME
-
-
-def quarantined(layout: RunLayout) -> list[str]:
-    """Return the images on the list, in its order; none where there is no list."""
-    try:
-        text = quarantine_file(layout).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return []
-    return [line for line in text.split("\n") if line and not line.startswith("#")]
 
 
 def quarantine_add(layout: RunLayout, images: Iterable[str], why: str) -> list[str]:
@@ -101,4 +86,4 @@ def _change(layout: RunLayout, images: list[str], text: str, **change: Any) -> N
     layout.home.mkdir(parents=True, exist_ok=True)
     Journal(layout.journal).append("note", by=author(), text=text, quarantine=change)
     lines = HEADER + "".join(image + "\n" for image in images)
-    write_atomic(quarantine_file(layout), lines.encode("utf-8", "surrogateescape"))
+    write_atomic(layout.quarantine, lines.encode("utf-8", "surrogateescape"))

@@ -77,6 +77,10 @@ class RunLayout:
         return self.home / "backups"
 
     @property
+    def quarantine(self) -> Path:
+        return self.home / "quarantine.txt"
+
+    @property
     def attempts(self) -> Path:
         return self.home / "attempts"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nantui.run.quarantine import quarantined
 from nantui.training import touchpoints
 from nantui.training.environment import world_size
 
@@ -116,6 +117,8 @@ def _notes(trainer: Any) -> list[str]:
     if _mosaic_closed(trainer):
         last = trainer.args.close_mosaic
         notes.append(f"mosaic is closed: these are the last {last} epochs (close_mosaic)")
+    if images := quarantined(trainer.session.layout):
+        notes.append(f"{len(images)} images are in quarantine and left out")
     return notes
 
 

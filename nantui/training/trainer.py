@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from nantui.run.quarantine import quarantined
 from nantui.training import ranks, touchpoints
 from nantui.training.ends import Diverged
 from nantui.training.environment import world_size
 from nantui.training.epoch_end import EpochEnd
 from nantui.training.guard import Guard
 from nantui.training.in_effect import values_in_effect
+from nantui.training.left_out import leaving_out, without
 from nantui.training.running_mean import RunningMean
 from nantui.training.session import Session
 from nantui.training.sources import files_of, instrument
@@ -78,10 +80,13 @@ class GuardedTrainer:
         return self._batch
 
     def build_dataset(self, img_path: Any, mode: str = "train", *args: Any, **options: Any) -> Any:
-        """Build whatever data set the trainer builds; the train set learns to name its files."""
-        dataset = super().build_dataset(img_path, mode, *args, **options)  # type: ignore[misc]
-        if mode == "train":
-            instrument(dataset)
+        """Build what the trainer builds; the train set leaves quarantined images out and names its files."""
+        if mode != "train":
+            return super().build_dataset(img_path, mode, *args, **options)  # type: ignore[misc]
+        images = frozenset(quarantined(self.session.layout))
+        with leaving_out(images):
+            dataset = without(super().build_dataset(img_path, mode, *args, **options), images)  # type: ignore[misc]
+        instrument(dataset)
         return dataset
 
     def optimizer_step(self) -> None:

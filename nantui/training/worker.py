@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("usage: python -m nantui.training.worker RUN NNN")
     session = Session.open(Path(arguments[0]), int(arguments[1]))
     # The supervisor asks a rank that stands still for its stack; the answer comes from C, whatever hangs.
-    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
     session.register()
     try:
         train(session)
