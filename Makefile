@@ -8,13 +8,14 @@ CLI := $(BIN)/nantui
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
 
-.PHONY: demo test lint bench screenshots soak clean help
+.PHONY: demo test lint bench diagnosis-table screenshots soak clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
 	@echo "make test         lint, types and tests"
 	@echo "make bench        the measured figures, as ratios within one run"
 	@echo "make soak         long randomised runs"
+	@echo "make diagnosis-table  trainings broken on purpose: is the right cause named?"
 	@echo "make screenshots  pictures of every screen, from the real app"
 
 $(VENV)/installed: pyproject.toml
@@ -42,7 +43,10 @@ soak: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write docs/benchmarks.md
+
+diagnosis-table: $(VENV)/installed-test
+	$(BIN)/python benchmarks/diagnosis_table.py --write docs/diagnosis-table.md
 
 screenshots: $(VENV)/installed-test
 	$(CLI) screenshots

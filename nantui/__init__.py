@@ -4,4 +4,20 @@ Importing this package costs nothing: no module here pulls in torch, ultralytics
 pandas. The rooms below are described in docs/architecture.md.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 __version__ = "0.1.0"
+__all__ = ["attach"]
+
+
+def attach(model: Any, **ours: Any) -> Any:
+    """Guard every training of an Ultralytics model from now on, in your own script; returns the model.
+
+    `ours` are nantui's settings, e.g. `grad_clip=5.0`. Raises UserError for a wrong one.
+    """
+    # By name: the room that imports torch is nobody's dependency, and only a script that trains calls this.
+    import importlib
+
+    return importlib.import_module("nantui.training.attach").attach(model, **ours)
