@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
+import shutil
 from typing import Any
 
 from nantui.commands import common
+from nantui.errors import UserError
 from nantui.recovery.words import table
 from nantui.settings.values import show_value
 
@@ -18,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui compare` takes."""
     parser.add_argument("a", metavar="A", help="a run, or RUN#N for attempt N of it")
     parser.add_argument("b", metavar="B", help="what to compare it with")
+    parser.add_argument("--plot", metavar="CURVE", help="draw one curve of both, e.g. val/box_loss")
     common.add_reader(parser)
 
 
@@ -31,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for line in lines(found):
         print(common.printable(line))
+    if arguments.plot:
+        print(plot(found, arguments.plot, plain=arguments.ascii))
     return 0
 
 
@@ -67,6 +73,26 @@ def curve_table(found: dict[str, Any]) -> list[str]:
         if not name.startswith("lr/")
     ]
     return table([head, *rows])
+
+
+def plot(found: dict[str, Any], name: str, *, plain: bool = False) -> str:
+    """Return one curve of both sides over the epochs that both trained. Raises UserError for a wrong name."""
+    import plotext
+
+    if name not in found["curves"]:
+        near = difflib.get_close_matches(name, found["curves"], 1)
+        raise UserError(
+            f"no curve {name}; " + (f"did you mean {near[0]}?" if near else "see the table above")
+        )
+    plotext.clear_figure()
+    plotext.plot_size(min(100, shutil.get_terminal_size().columns), 20)
+    plotext.theme("clear")
+    for side, marker in (("a", "a" if plain else "braille"), ("b", "b" if plain else "dot")):
+        curve = found["curves"][name][side]
+        plotext.plot(found["epochs"], curve, marker=marker, label=f"{side.upper()}  {found[side]['name']}")
+    plotext.title(name)
+    plotext.xlabel("epoch")
+    return str(plotext.build())
 
 
 def span(epochs: list[int]) -> str:

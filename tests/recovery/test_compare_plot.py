@@ -1,0 +1,23 @@
+"""`nantui compare --plot`: one curve of both runs, on a terminal."""
+
+import pytest
+
+from nantui.commands.compare import plot
+from nantui.errors import UserError
+
+FOUND = {
+    "epochs": [1, 2, 3],
+    "curves": {"val/box_loss": {"a": [4.0, 3.0, 2.0], "b": [4.0, 3.5, 3.0]}},
+    "a": {"name": "first"},
+    "b": {"name": "second"},
+}
+
+
+def test_both_curves_are_drawn_and_named():
+    drawn = plot(FOUND, "val/box_loss", plain=True)
+    assert all(word in drawn for word in ("val/box_loss", "first", "second", "epoch", "4.00", "2.00"))
+
+
+def test_a_misspelt_curve_is_said_in_a_line():
+    with pytest.raises(UserError, match="did you mean val/box_loss"):
+        plot(FOUND, "val/box_los")
