@@ -4,13 +4,12 @@ so a slow screen never falls behind.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from textual.message import Message
 
 from nantui.run.status import RunStatus
-from nantui.ui.data.snapshot import RunSnapshot
+from nantui.ui.data.snapshot import Checkpoint, RunSnapshot
 
 
 class SnapshotTaken(Message):
@@ -38,7 +37,7 @@ class MachineMeasured(Message):
 class VerdictsFound(Message):
     """What the scan says about checkpoints; `waiting` are still to be looked at."""
 
-    def __init__(self, verdicts: dict[Path, Any], waiting: frozenset[Path]) -> None:
+    def __init__(self, verdicts: dict[Checkpoint, Any], waiting: frozenset[Checkpoint]) -> None:
         super().__init__()
         self.verdicts, self.waiting = verdicts, waiting
 

@@ -16,7 +16,8 @@ from textual.message import Message
 from nantui.errors import UserError
 from nantui.run.lines import LineFollower
 from nantui.ui.data.backend import Backend
-from nantui.ui.data.reader import RunReader, list_checkpoints
+from nantui.ui.data.reader import RunReader, checkpoint_at, list_checkpoints
+from nantui.ui.data.snapshot import Checkpoint
 from nantui.ui.messages import (
     Answer,
     FleetRead,
@@ -97,35 +98,39 @@ class MachineWatcher(Watcher):
 
 
 class Scanner(Watcher):
-    """Scans checkpoints, newest first, and again those that changed."""
+    """Scans checkpoints, newest first, and again those that changed.
+
+    A verdict belongs to a file as it was (path, size, time): after a rollback the same name holds another
+    training, which must not be shown with the old one's badge.
+    """
 
     def __init__(self, weights: Path, backend: Backend, post: Post, interval: float = 1.5) -> None:
         super().__init__("scan", interval, post)
         self._weights, self._backend = weights, backend
-        self._listed: frozenset[tuple[Path, int, float]] = frozenset()
-        self._verdicts: dict[Path, Any] = {}
+        self._listed: frozenset[Checkpoint] = frozenset()
+        self._verdicts: dict[Checkpoint, Any] = {}
 
     def look(self) -> None:
-        files = list_checkpoints(self._weights)
-        listed = frozenset((file.path, file.size, file.modified) for file in files)
+        listed = frozenset(list_checkpoints(self._weights))
         busy = any(verdict.badge == "busy" for verdict in self._verdicts.values())
         if listed == self._listed and not busy:
             return
-        changed = {entry[0] for entry in listed - self._listed}
-        self._verdicts = {path: verdict for path, verdict in self._verdicts.items() if path not in changed}
-        waiting = frozenset(file.path for file in files) - self._verdicts.keys()
+        self._verdicts = {file: verdict for file, verdict in self._verdicts.items() if file in listed}
+        waiting = listed - self._verdicts.keys()
         self._tell(waiting)
         for verdict in self._backend.verdicts(self._weights):
             if self._stopped:
                 return
-            self._verdicts[verdict.path] = verdict
-            waiting -= {verdict.path}
+            file = checkpoint_at(verdict.path)
+            if file is not None:
+                self._verdicts[file] = verdict
+                waiting -= {file}
             self._tell(waiting)
         self._listed = listed
         self._tell(frozenset())
 
-    def _tell(self, waiting: frozenset[Path]) -> None:
-        self.post(VerdictsFound(dict(self._verdicts), frozenset(waiting)))
+    def _tell(self, waiting: frozenset[Checkpoint]) -> None:
+        self.post(VerdictsFound(dict(self._verdicts), waiting))
 
 
 class LogWatcher(Watcher):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nantui.ui.data.snapshot import Checkpoint
@@ -37,14 +36,16 @@ class Row:
 
 
 def rows(
-    checkpoints: tuple[Checkpoint, ...], verdicts: Mapping[Path, Any], scanning: frozenset[Path] = frozenset()
+    checkpoints: tuple[Checkpoint, ...],
+    verdicts: Mapping[Checkpoint, Any],
+    scanning: frozenset[Checkpoint] = frozenset(),
 ) -> list[Row]:
     """Return a row per file, newest first; the newest clean one that is no `last` is the restore point."""
     found: list[Row] = []
     restore_named = False
     for checkpoint in checkpoints:
-        verdict = verdicts.get(checkpoint.path)
-        badge = verdict.badge if verdict is not None else "scanning" if checkpoint.path in scanning else ""
+        verdict = verdicts.get(checkpoint)
+        badge = verdict.badge if verdict is not None else "scanning" if checkpoint in scanning else ""
         roles = []
         if verdict is not None and not restore_named and verdict.usable:
             roles.append("restore point")

@@ -196,6 +196,15 @@ def list_checkpoints(weights: Path) -> list[Checkpoint]:
     return found
 
 
+def checkpoint_at(path: Path) -> Checkpoint | None:
+    """Return the file as it is now, None where it is gone."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return Checkpoint(path, state.st_size, state.st_mtime)
+
+
 def _time_of(entry: Entry) -> float:
     t = entry.get("t")
     return float(t) if isinstance(t, (int, float)) else 0.0

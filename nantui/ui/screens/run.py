@@ -18,7 +18,7 @@ from nantui.ui.data import checkpoints as checkpoint_rows
 from nantui.ui.data.alarms import open_alarm
 from nantui.ui.data.pictures import epoch_pictures, step_pictures
 from nantui.ui.data.sentences import incident_text, sentences
-from nantui.ui.data.snapshot import RunSnapshot, StepCurves
+from nantui.ui.data.snapshot import Checkpoint, RunSnapshot, StepCurves
 from nantui.ui.messages import Answer, MachineMeasured, SnapshotTaken, Stumbled, VerdictsFound
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.screens.run_actions import RunActions
@@ -51,8 +51,8 @@ class RunScreen(RunActions, BaseScreen):
     def __init__(self, run: Path) -> None:
         super().__init__()
         self.run_path = run
-        self.verdicts: dict[Path, Any] = {}
-        self.waiting: frozenset[Path] = frozenset()
+        self.verdicts: dict[Checkpoint, Any] = {}
+        self.waiting: frozenset[Checkpoint] = frozenset()
         self.over_steps = False
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
