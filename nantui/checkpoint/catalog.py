@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.checkpoint.cache import Cache
-from nantui.checkpoint.facts import Look, Metadata, Stamp, Suspect, divide
-from nantui.checkpoint.helpers import FEWEST_FILES, looks
+from nantui.checkpoint.facts import Look, Metadata, Stamp, divide
+from nantui.checkpoint.helpers import Ahead
 from nantui.checkpoint.scan import describe, look, stamp_of, sum_up
 from nantui.checkpoint.verdict import Finding, Verdict, badge_of
 
 BACKUP = "corrupted_backup"
 _EPOCH = re.compile(r"epoch(\d+)")
 _SAVE_EVERY = 20  # verdicts
+FEWEST_FILES = 8  # below this a helper process costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -77,39 +78,43 @@ class Catalog:
         files = self.files()
         with self._lock:
             self._looks.clear()
-        unknown = [file.path for file in files if crc or self._known(stamp_of(file.path)) is None]
-        helped = unknown if len(unknown) >= FEWEST_FILES and not self.allowed else []
-        with closing(looks(helped, crc)) as ready:
+        with closing(self._ahead(files, crc)) as ahead:
             for index, file in enumerate(files, 1):
-                seen = next(ready) if file.path in helped else None
                 with self._lock:
-                    if seen is not None:
-                        self._remember(seen, crc)
-                    verdict = self._verdict(file.path, files, crc)
+                    verdict = self._verdict(file.path, files, crc, ahead)
                     if index % _SAVE_EVERY == 0 or index == len(files):
                         self._cache.save(self._stamps())
                 yield verdict
+
+    def _ahead(self, files: list[CheckpointFile], crc: bool) -> Ahead:
+        """Start helpers where many files are unknown; what they have not looked at we look at ourselves."""
+        unknown = [file.path for file in files if crc or self._known(stamp_of(file.path)) is None]
+        worth_it = len(unknown) >= FEWEST_FILES and not self.allowed
+        return Ahead(unknown if worth_it else [], crc)
 
     def _stamps(self) -> set[Stamp]:
         stamps = (stamp_of(file.path) for file in self.files())
         return {stamp for stamp in stamps if stamp is not None}
 
-    def _verdict(self, path: Path, files: list[CheckpointFile], crc: bool) -> Verdict:
-        seen = self._look(path, crc)
-        more, compared_with = self._compare(path, seen, files)
+    def _verdict(
+        self, path: Path, files: list[CheckpointFile], crc: bool, ahead: Ahead | None = None
+    ) -> Verdict:
+        seen = self._look(path, crc, ahead)
+        more, compared_with = self._compare(path, seen, files, ahead)
         verdict = sum_up(path, seen, more, compared_with)
         return replace(verdict, best=True) if self._is_best(path, seen, files) else verdict
 
     # -- looks ---------------------------------------------------------------------------------------
 
-    def _look(self, path: Path, crc: bool = False) -> Look:
+    def _look(self, path: Path, crc: bool = False, ahead: Ahead | None = None) -> Look:
         """Look at a file, or remember a look; CRCs are always checked anew, for bit rot leaves no mark."""
         stamp = stamp_of(path)
         known = self._looks.get(stamp) if stamp else None
         if known is None and not crc:
             known = self._known(stamp)
         if known is None:
-            known = look(path, crc=crc, allowed=self.allowed)
+            known = ahead.take(path) if ahead is not None else None
+            known = known or look(path, crc=crc, allowed=self.allowed)
             self._remember(known, crc)
         return known
 
@@ -125,7 +130,7 @@ class Catalog:
     # -- comparisons ---------------------------------------------------------------------------------
 
     def _compare(
-        self, path: Path, seen: Look, files: list[CheckpointFile]
+        self, path: Path, seen: Look, files: list[CheckpointFile], ahead: Ahead | None
     ) -> tuple[tuple[Finding, ...], Path | None]:
         """Ask older clean files, nearest first, until every suspect is cleared or convicted."""
         findings: list[Finding] = []
@@ -134,24 +139,23 @@ class Catalog:
         for file in files:
             if not left or seen.moving or seen.stamp is None:
                 break
-            other = self._look(file.path) if file.path != path else None
+            other = self._look(file.path, ahead=ahead) if file.path != path else None
             if other is None or other.stamp is None or not _older_and_clean(other, seen):
                 continue
             asked = asked or file.path
             ask, left = divide(left, other.contents.suspects)
             if ask:
-                findings += self._compare_two(seen, tuple(ask), other, file.path)
+                findings += self._compare_two(seen, other, file.path)
         return tuple(findings), asked
 
-    def _compare_two(
-        self, seen: Look, suspects: tuple[Suspect, ...], other: Look, path: Path
-    ) -> tuple[Finding, ...]:
+    def _compare_two(self, seen: Look, other: Look, path: Path) -> tuple[Finding, ...]:
+        """Compare all suspects with one older file; what both have in common it does not convict."""
         from nantui.checkpoint.compare import compare
 
         assert seen.stamp is not None and other.stamp is not None
         known = self._cache.compared(seen.stamp, other.stamp)
         if known is None:
-            known = compare(suspects, seen.contents.metadata.updates, path)
+            known = compare(seen.contents.suspects, seen.contents.metadata.updates, path)
             self._cache.keep_compared(seen.stamp, other.stamp, known)
         return known
 

@@ -1,4 +1,9 @@
-"""The two maxima per row, and the exact counts where a row looks wrong."""
+"""The two maxima per tensor, and the exact counts where something looks wrong.
+
+Healthy files are nearly all there is to read, so the common case is two reductions at memory speed: the
+maximum over the unsigned and over the signed view. Only a row whose first value is exactly zero can be a
+zero row, so rows cost one value each; everything else is counted only where these signs point.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,11 @@ import numpy as np
 
 from nantui.checkpoint.formats import Format
 from nantui.checkpoint.layout import Segment
-from nantui.checkpoint.tree import MASK, WEIGHTS
 
 Array = Any
 MOST_LISTED = 4096
-_UNSIGNED = {16: "<u2", 32: "<u4", 64: "<u8"}
-_SIGNED = {16: "<i2", 32: "<i4", 64: "<i8"}
+_UNSIGNED = {16: np.dtype("<u2"), 32: np.dtype("<u4"), 64: np.dtype("<u8")}
+_SIGNED = {16: np.dtype("<i2"), 32: np.dtype("<i4"), 64: np.dtype("<i8")}
 
 
 class Job(NamedTuple):
@@ -46,78 +50,93 @@ class Counts:
 
 
 def reduce(form: Format, jobs: list[Job], buffer: Array, found: dict[Segment, Counts]) -> None:
-    """Take both maxima of every row of `jobs` and enter what is suspicious into `found`."""
-    starts, ends = _boundaries(form, jobs)
-    end = int(starts[-1])
-    unsigned = buffer[: (end + 1) * form.size].view(_UNSIGNED[form.bits])
-    high = np.maximum.reduceat(unsigned, starts)
-    low = np.maximum.reduceat(unsigned.view(_SIGNED[form.bits]), starts)
-    infinite = (low >= form.infinity) | (high >= (form.infinity | form.sign))
-    zero = (high == 0) | ((high == form.sign) & (low <= 0))
-    limit: Array = np.zeros(len(high), bool)
-    for value in form.limits:
-        limit |= (low == value) | (high == (value | form.sign))
-    flagged = infinite | zero | limit
-    flagged[ends - 1] = False  # the gap behind each job
-    for index in np.unique(np.searchsorted(ends, np.flatnonzero(flagged), "right")):
-        rows = slice(ends[index] - 1 - jobs[index].rows, ends[index] - 1)
-        _enter(jobs[index], infinite[rows], zero[rows], limit[rows], buffer, found)
+    """Look at every value of `jobs`, which lie in ascending order in `buffer`; enter the suspicious ones."""
+    words = buffer[: buffer.size // form.size * form.size].view(_UNSIGNED[form.bits])
+    if len(jobs) == 1:
+        _reduce_one(form, jobs[0], words, found)
+        return
+    for index in _suspicious(form, jobs, words):
+        _count(jobs[index], words, found)
+    _zero_rows(form, [job for job in jobs if job.segment.judged], words, found)
 
 
-def _boundaries(form: Format, jobs: list[Job]) -> tuple[Array, Array]:
-    """Return where rows begin (in values), and where each job's rows end in that list.
+def _reduce_one(form: Format, job: Job, words: Array, found: dict[Segment, Counts]) -> None:
+    """The same for a single job, which is where the bytes are: no array but the values themselves."""
+    begin = job.at // form.size
+    values = words[begin : begin + job.rows * job.length]
+    high = int(values.max())
+    low = int(values.view(_SIGNED[form.bits]).max()) if high >= form.infinity else high
+    if max(low, high & ~form.sign) >= form.infinity or low in form.limits or high ^ form.sign in form.limits:
+        _count(job, words, found)
+    if job.segment.judged and not (values[:: job.length] & (form.sign - 1)).all():
+        _zero_rows(form, [job], words, found)
 
-    The last entry of each job is the gap behind it, which has no meaning.
-    """
+
+def _suspicious(form: Format, jobs: list[Job], words: Array) -> list[int]:
+    """Return the indices of jobs in which a value is not finite or at the limit."""
+    bounds: Array = np.empty(2 * len(jobs), np.intp)
+    bounds[0::2] = [job.at // form.size for job in jobs]
+    bounds[1::2] = bounds[0::2] + [job.rows * job.length for job in jobs]
+    some = words[: bounds[-1] + 1]
+    high = np.maximum.reduceat(some, bounds)[0::2]
+    low = np.maximum.reduceat(some.view(_SIGNED[form.bits]), bounds)[0::2]
+    wrong = (low >= form.infinity) | (high >= (form.infinity | form.sign))
+    for limit in form.limits:
+        wrong |= (low == limit) | (high == (limit | form.sign))
+    return list(np.flatnonzero(wrong).tolist())
+
+
+def _count(job: Job, words: Array, found: dict[Segment, Counts]) -> None:
+    """Count what a suspicious job holds, value by value."""
+    form, counts = job.segment.format, found.setdefault(job.segment, Counts())
+    begin = job.at // form.size
+    magnitude = words[begin : begin + job.rows * job.length] & (form.sign - 1)
+    counts.nan += int(np.count_nonzero(magnitude > form.infinity))
+    counts.inf += int(np.count_nonzero(magnitude == form.infinity))
+    if not job.segment.judged:
+        return
+    at_limit = magnitude == form.limits[0]
+    for limit in form.limits[1:]:
+        at_limit |= magnitude == limit
+    counts.limit += int(np.count_nonzero(at_limit))
+    rows = at_limit.reshape(job.rows, job.length)
+    some = np.flatnonzero(rows.any(axis=1))
+    nothing_else = (rows | (magnitude == 0).reshape(rows.shape))[some].all(axis=1)
+    counts.limits_only += int(np.count_nonzero(nothing_else))
+    _list(counts.limit_rows, some + job.first_row)
+
+
+def _zero_rows(form: Format, jobs: list[Job], words: Array, found: dict[Segment, Counts]) -> None:
+    """Enter the rows that hold nothing but zeros: those whose first value is zero, if the rest is too."""
+    if not jobs:
+        return
     rows = np.array([job.rows for job in jobs])
     begins = np.array([job.at // form.size for job in jobs])
-    lengths = np.array([job.length for job in jobs])
-    each = rows + 1
-    ends = np.cumsum(each)
-    within = np.arange(ends[-1]) - np.repeat(ends - each, each)
-    return np.repeat(begins, each) + within * np.repeat(lengths, each), ends
+    ends = np.cumsum(rows)
+    within = np.arange(ends[-1]) - np.repeat(ends - rows, rows)
+    starts = np.repeat(begins, rows) + within * np.repeat([job.length for job in jobs], rows)
+    candidates = np.flatnonzero((words[starts] & (form.sign - 1)) == 0)
+    edges: Array = np.searchsorted(candidates, ends)
+    first = 0
+    for job, begin, last in zip(jobs, begins.tolist(), edges.tolist(), strict=True):
+        if first < last:
+            values = words[begin : begin + job.rows * job.length].reshape(job.rows, job.length)
+            local = within[candidates[first:last]]
+            zero = [row for row in local.tolist() if not (values[row] & (form.sign - 1)).any()]
+            if zero:
+                counts = found.setdefault(job.segment, Counts())
+                counts.zeros += len(zero)
+                _list(counts.zero_rows, np.array(zero) + job.first_row)
+        first = last
 
 
-def _enter(job: Job, infinite: Array, zero: Array, limit: Array, buffer: Array, found: Any) -> None:
-    counts = found.setdefault(job.segment, Counts())
-    form = job.segment.format
-    if infinite.any():
-        values = _values(job, buffer, infinite)
-        magnitude = values & (form.sign - 1)
-        counts.nan += int(np.count_nonzero(magnitude > form.infinity))
-        counts.inf += int(np.count_nonzero(magnitude == form.infinity))
-    if any(leaf.role in (WEIGHTS, MASK) for leaf in job.segment.leaves):
-        counts.zeros += int(np.count_nonzero(zero))
-        _list(counts.zero_rows, zero, job.first_row)
-        if limit.any():
-            _limits(job, limit, counts, buffer)
-
-
-def _limits(job: Job, limit: Array, counts: Counts, buffer: Array) -> None:
-    form = job.segment.format
-    magnitude = _values(job, buffer, limit) & (form.sign - 1)
-    at_limit = np.isin(magnitude, np.array(form.limits, magnitude.dtype))
-    counts.limit += int(np.count_nonzero(at_limit))
-    counts.limits_only += int(np.count_nonzero((at_limit | (magnitude == 0)).all(axis=1)))
-    _list(counts.limit_rows, limit, job.first_row)
-
-
-def _list(listed: list[int], rows: Array, first: int) -> None:
-    listed.extend((np.flatnonzero(rows)[: MOST_LISTED - len(listed)] + first).tolist())
-
-
-def _values(job: Job, buffer: Array, rows: Array) -> Array:
-    """Return the chosen rows of a job as unsigned integers, shape (rows, length)."""
-    form = job.segment.format
-    flat = buffer[job.at : job.at + job.rows * job.length * form.size].view(_UNSIGNED[form.bits])
-    return flat.reshape(job.rows, job.length)[rows]
+def _list(listed: list[int], rows: Array) -> None:
+    listed.extend(rows[: MOST_LISTED - len(listed)].tolist())
 
 
 def gather(segment: Segment, span: Array, found: dict[Segment, Counts]) -> None:
     """Judge a segment with gaps: only the values its strides reach, as one row."""
     assert segment.strides is not None
     flat = span.view(_UNSIGNED[segment.format.bits])
-    values = np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, *segment.strides))
-    job = Job(segment, 0, 0, 1, values.size)
-    padded = np.concatenate([values.reshape(-1).view(np.uint8), np.zeros(8, np.uint8)])
-    reduce(segment.format, [job], padded, found)
+    values = np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, *segment.strides)).reshape(-1)
+    reduce(segment.format, [Job(segment, 0, 0, 1, values.size)], values.view(np.uint8), found)

@@ -12,32 +12,49 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from nantui.checkpoint.facts import Look
 from nantui.checkpoint.rows import look_of, row_of
 
-FEWEST_FILES = 8  # below this a helper costs more than it saves
+# The helper imports from where we import, and not from its working directory, which may hold anything.
+_PROGRAM = """
+import sys
+sys.path[:] = sys.argv[2:]
+from nantui.checkpoint.helpers import main
+main(crc=sys.argv[1] == "crc")
+"""
 
 
-def looks(paths: Sequence[Path], crc: bool) -> Generator[Look | None, None, None]:
-    """Yield the look at each path, in order; None for one whose helper failed: look at it yourself."""
-    count = min(2, os.cpu_count() or 1, len(paths))
-    processes = [_start(paths[index::count], crc) for index in range(count)]
-    try:
-        for index in range(len(paths)):
-            process = processes[index % count]
-            yield _answer(process.stdout) if process is not None else None
-    finally:
-        for process in filter(None, processes):
+class Ahead:
+    """Looks at several files, taken ahead by helper processes. Close it to be rid of them."""
+
+    def __init__(self, paths: Sequence[Path], crc: bool) -> None:
+        count = min(2, os.cpu_count() or 1, len(paths))
+        self._processes = [_start(paths[index::count], crc) for index in range(count)]
+        self._coming = deque(enumerate(paths))
+        self._ready: dict[Path, Look | None] = {}
+
+    def take(self, path: Path) -> Look | None:
+        """Return the look at `path`, waiting for it; None where it was not asked for or its helper failed."""
+        while path not in self._ready and self._coming:
+            index, coming = self._coming.popleft()
+            self._ready[coming] = _answer(self._processes[index % len(self._processes)])
+        return self._ready.pop(path, None)
+
+    def close(self) -> None:
+        """End the helpers, finished or not."""
+        self._coming.clear()
+        for process in filter(None, self._processes):
             process.kill()
             process.communicate()  # reaps it and closes the pipe
 
 
 def _start(paths: Sequence[Path], crc: bool) -> subprocess.Popen[bytes] | None:
-    command = [sys.executable, "-m", __name__, "--crc" if crc else "--no-crc"]
+    command = [sys.executable, "-c", _PROGRAM, "crc" if crc else "quick", *filter(None, sys.path)]
     names = "".join(json.dumps(os.fspath(path)) + "\n" for path in paths)
     try:
         with tempfile.TemporaryFile() as asked:  # a pipe could fill up while both sides write
@@ -48,7 +65,8 @@ def _start(paths: Sequence[Path], crc: bool) -> subprocess.Popen[bytes] | None:
         return None
 
 
-def _answer(stream: IO[bytes] | None) -> Look | None:
+def _answer(process: subprocess.Popen[bytes] | None) -> Look | None:
+    stream: IO[bytes] | None = process.stdout if process is not None else None
     with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
         line = stream.readline() if stream is not None else b""
         if line:
@@ -56,15 +74,10 @@ def _answer(stream: IO[bytes] | None) -> Look | None:
     return None
 
 
-def main() -> None:
+def main(crc: bool) -> None:
     """Look at the files named on stdin; one JSON line each on stdout."""
     from nantui.checkpoint.scan import look
 
-    crc = "--crc" in sys.argv
     for line in sys.stdin:
-        row: dict[str, Any] = row_of(look(Path(json.loads(line)), crc=crc))
+        row = row_of(look(Path(json.loads(line)), crc=crc))
         print(json.dumps(row, separators=(",", ":")), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -15,7 +15,7 @@ from operator import itemgetter
 from nantui.checkpoint.archive import Archive, Record
 from nantui.checkpoint.formats import FLOATS, SIZES, Format
 from nantui.checkpoint.symbols import Refused, Storage
-from nantui.checkpoint.tree import Leaf
+from nantui.checkpoint.tree import MASK, WEIGHTS, Leaf
 
 MOST_ROWS = 1 << 18
 MOST_ROW_BYTES = 1 << 20
@@ -41,7 +41,7 @@ class Segment:
 
     `channels` says that rows mean something: output channels, or the single values of a normalization
     layer's scale and variance.
-
+    `judged` is whether zeros and limits matter in it, because it holds weights.
     `leaves` are the tensors that are exactly these values (tied weights share one segment). A segment
     with `strides` is not dense and is gathered value by value.
     """
@@ -52,6 +52,7 @@ class Segment:
     format: Format
     channels: bool
     leaves: list[Leaf] = field(default_factory=list)
+    judged: bool = False
     strides: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     @property
@@ -73,6 +74,7 @@ def layout(leaves: Iterable[Leaf], archive: Archive) -> dict[str, list[Segment]]
             key = (segment.start, segment.rows, segment.length, segment.format.bits)
             known = found.setdefault(record.name, {}).setdefault(key, segment)
             known.leaves.append(leaf)
+            known.judged = known.judged or leaf.role in (WEIGHTS, MASK)
     return {name: _ordered(archive.records[name], list(parts.values())) for name, parts in found.items()}
 
 

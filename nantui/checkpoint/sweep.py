@@ -22,8 +22,9 @@ from nantui.checkpoint.layout import Segment
 from nantui.checkpoint.symbols import Refused
 
 BATCH = 1 << 20
-_SLACK = 8192  # local header, padding and data descriptor around the last record of a batch
+_SLACK = 16384  # local header, padding and data descriptor around the last record of a batch
 _PARALLEL_FROM = 16 << 20
+_PAGE = 4096
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class _Work:
 
     def do(self, batches: list[list[Record]]) -> None:
         """Do several batches one after the other in one buffer."""
-        buffer: Array = np.empty(BATCH + 2 * _SLACK, np.uint8)
+        buffer = _buffer(BATCH + 2 * _SLACK)
         for batch in batches:
             if len(batch) > 1 or batch[0].size + _SLACK <= BATCH:
                 alone = self._together(batch, buffer)
@@ -82,7 +83,7 @@ class _Work:
 
     def _together(self, batch: list[Record], buffer: Array) -> list[Record]:
         """Do records that fit into one read; return those that need a read of their own."""
-        base, last, limit = batch[0].header, batch[-1], self.archive.size
+        base, last, limit = batch[0].header // _PAGE * _PAGE, batch[-1], self.archive.size
         size = min(last.header + last.size + _SLACK, limit) - base
         raw = memoryview(self._fill(buffer, base, size))
         jobs: dict[Format, list[Job]] = {}
@@ -123,7 +124,7 @@ class _Work:
     def _segment(self, segment: Segment, start: int, buffer: Array) -> Iterator[Array]:
         """Judge one segment of a record whose bytes begin at `start`; yields the bytes as they come."""
         if segment.strides is not None:
-            span: Array = np.empty(segment.end - segment.start, np.uint8)
+            span = _buffer(segment.end - segment.start)
             yield self._fill(span, start + segment.start, len(span))
             gather(segment, span, self.swept.counts)
             return
@@ -156,6 +157,17 @@ class _Work:
                 raise Refused("torn", "file", f"it ends at byte {offset + done}, in the middle")
             done += count
         return buffer[:size]
+
+
+def _buffer(size: int) -> Array:
+    """Return an empty buffer that begins on a page.
+
+    On AMD Zen 3 a read runs at a quarter of its speed where buffer and file differ by 16 bytes within the
+    page, which is just what a large malloc gives.
+    """
+    room: Array = np.empty(size + _PAGE, np.uint8)
+    start = -room.ctypes.data % _PAGE
+    return room[start : start + size]
 
 
 def _simple(segment: Segment, start: int) -> bool:

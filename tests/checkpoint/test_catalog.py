@@ -316,6 +316,27 @@ def test_many_files_are_looked_at_in_helper_processes(weights, looked):
     assert verdicts == list(Catalog(weights).verdicts())
 
 
+def test_helpers_and_comparisons_look_at_each_file_once(weights, looked):
+    """The newest file is under suspicion: those that are asked about it are awaited, not read twice."""
+    many(weights)
+    age(edited(weights / "epoch3.pt", weights / "epoch200.pt", channel), 5000)
+    verdicts = list(Catalog(weights).verdicts())
+    assert verdicts[0].path.name == "epoch200.pt" and verdicts[0].badge == "corrupt"
+    assert looked == [] and len(verdicts) == 19
+
+
+def test_helpers_import_nothing_from_the_working_directory(weights, looked, tmp_path, monkeypatch):
+    many(weights)
+    for name in ("json", "numpy", "nantui"):
+        (tmp_path / f"{name}.py").write_text(
+            "import pathlib; pathlib.Path('tripwire').touch(); import nowhere"
+        )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", ".")])
+    assert len(badges(Catalog(weights.absolute()))) == 18
+    assert looked == [] and not (tmp_path / "tripwire").exists()
+
+
 def test_when_helpers_fail_we_look_ourselves(weights, looked, monkeypatch):
     many(weights)
     monkeypatch.setattr(helpers.sys, "executable", "/nowhere/python")

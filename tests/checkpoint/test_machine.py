@@ -77,7 +77,8 @@ def simple_opcodes():
         [b"N", b"\x88", b"\x89", b"K\x07", b"M\x01\x02", b"J\xff\xff\xff\xff", b"G" + struct.pack(">d", 1.5),
          b"X\x01\x00\x00\x00a", b"\x8c\x01b", b"C\x01c", b"]", b"}", b")", b"(", b"t", b"l", b"d", b"a", b"e",
          b"s", b"u", b"\x85", b"\x86", b"\x87", b"0", b"1", b"2", b"q\x00", b"q\x01", b"h\x00", b"h\x01",
-         b"\x94", b"\x8f", b"\x90", b"\x91", b"\x8a\x01\x05", b"I5\n", b"I01\n", b"F2.5\n", b"g0\n", b"p1\n", b"L9L\n",
+         b"\x94", b"\x8f", b"\x90", b"\x91", b"\x8a\x01\x05", b"I5\n", b"I01\n", b"F2.5\n", b"g0\n",
+         b"p1\n", b"L9L\n",
          b"\x80\x02", b"b", b"\x81", b"R"]
     )  # fmt: skip
 
