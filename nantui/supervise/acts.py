@@ -19,7 +19,7 @@ from nantui.run.status import RECOVERING
 from nantui.supervise import stopping
 from nantui.supervise.foreign import CERTAIN, find_foreign
 from nantui.supervise.foreign_stop import describe
-from nantui.supervise.into import recover_into
+from nantui.supervise.into import continue_elsewhere
 from nantui.supervise.keeper import Keeper
 from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
 from nantui.supervise.transactions import act, rolled_back_before
@@ -94,8 +94,9 @@ def recover(keeper: Keeper, command: Command) -> str:
         options = {**command.options, **({"set": edits} if edits else {})}
         options.setdefault("propose", not (edits or options.get("presets")))
         if options.get("into"):
-            plan = act(keeper, replace(command, options=options), "plan").get("plan") or {}
-            return recover_into(keeper.layout, spec, command, plan)
+            keeper.stage(command.id, "branch", "making the new run from the restore point")
+            answer = act(keeper, replace(command, options=options), "rollback")
+            return continue_elsewhere(answer, command.by)
         answer = _roll_back_shown(keeper, replace(command, options=options))
     keeper.stage(command.id, "start", "starting the new attempt")
     return _begin_after(keeper, command, answer, spec, PROBATION_EPOCHS)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
@@ -20,6 +22,7 @@ sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pat
 from nantui.run.attempts import RankExit, read_attempt, write_exit  # noqa: E402
 from nantui.run.files import read_json, to_json  # noqa: E402
 from nantui.run.layout import RunLayout  # noqa: E402
+from nantui.run.spec import read_spec, write_spec  # noqa: E402
 from nantui.run.steps import header  # noqa: E402
 
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
@@ -55,6 +58,8 @@ def act(request: dict) -> int:
     if "act_fail" in (request.get("set") or {}):
         print(json.dumps({"ok": False, "error": "nothing clean is left"}))
         return 1
+    if request.get("into"):
+        return branch(Path(request["run"]), request["into"])
     attempts = len(RunLayout(Path(request["run"])).attempt_numbers())
     names = [name for name in ("nantui_stop.pt", "last.pt") if (weights / name).is_file()]
     plan = {"restore_point": {"name": names[0], "path": str(weights / names[0])} if names else None}
@@ -69,6 +74,18 @@ def act(request: dict) -> int:
         return 0
     answer = {"checkpoint": "weights/last.pt", "plan": plan, "asked": request.get("set") or {}}
     print(json.dumps({"ok": True, "text": f"{request['action']} done", **answer}))
+    return 0
+
+
+def branch(run: Path, name: str) -> int:
+    """Make the new run as recovery does: its checkpoint and a spec that lies where it lies."""
+    old, new = RunLayout(run), RunLayout(run.parent / name)
+    new.weights.mkdir(parents=True)
+    shutil.copy2(old.last, new.last)
+    spec = read_spec(old.spec)
+    place = {"save_dir": str(new.run), "project": str(new.run.parent), "name": name}
+    write_spec(new.spec, replace(spec, train={**spec.train, **place}))
+    print(json.dumps({"ok": True, "run": str(new.run), "mode": "resume", "text": f"into {new.run}"}))
     return 0
 
 

@@ -1,0 +1,61 @@
+"""What `rollback` and `recover` share: the options of a restore, and the plan shown before it is done."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from nantui.commands import common, following
+
+if TYPE_CHECKING:
+    from nantui.recovery.plan import Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the run, the choice of a restore point and the settings."""
+    following.add_run(parser)
+    parser.add_argument("--to", metavar="CHECKPOINT", help="the restore point, e.g. epoch130.pt")
+    parser.add_argument(
+        "--restart", action="store_true", help="plan B: move everything aside and begin again"
+    )
+    parser.add_argument(
+        "--allow", nargs="+", action="extend", default=[], metavar="NAME", help="code that loading may run"
+    )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: the plan as one JSON document")
+    following.add_settings(parser)
+    common.add_changer(parser)
+
+
+def plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
+    """Return the plan; without settings and presets it has a remedy of its own where `propose` says so."""
+    from nantui.recovery.plan import make_plan
+
+    given = following.settings_of(arguments)
+    nothing_asked: dict[str, Any] | None = None if propose and not given else {}
+    return make_plan(
+        arguments.run,
+        arguments.to,
+        given.get("set", nothing_asked),
+        given.get("presets", []),
+        restart=arguments.restart,
+        python=arguments.python,
+        allow=arguments.allow,
+    )
+
+
+def only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:
+    """Show the plan; True when it was asked for as JSON, and nothing is to follow."""
+    from nantui.recovery.words import plan_lines
+
+    if arguments.json and arguments.dry_run:
+        common.emit(plan.to_json())
+        return True
+    for line in plan_lines(plan):
+        common.say(line)
+    return False
+
+
+def options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+    """Return the options of the command that carries out what was shown."""
+    options: dict[str, Any] = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
+    return options | ({"allow": arguments.allow} if arguments.allow else {})
