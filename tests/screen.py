@@ -26,7 +26,9 @@ class Screen:
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
-        variables = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment}
+        # COLUMNS and LINES would win over the terminal's own size, and whoever runs the tests may set them.
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        variables = {**inherited, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "nantui", *map(str, words)],
             stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, env=variables,

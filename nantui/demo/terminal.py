@@ -19,6 +19,12 @@ ESCAPE_ALONE_S = 1.0  # any key that comes sooner would make a sequence of it
 QUIT_WITHIN_S = 20.0
 
 
+def _environment() -> dict[str, str]:
+    """Return ours without COLUMNS and LINES, which would win over the terminal's own size."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return {**kept, "TERM": "xterm-256color"}
+
+
 class CockpitGone(Exception):
     """The cockpit ended although nobody quit it."""
 
@@ -36,7 +42,7 @@ class CockpitTerminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color"},
+            env=_environment(),
         )
         os.close(theirs)
         self._drawn = 0
