@@ -42,12 +42,13 @@ class Spec:
 
 
 def read_spec(path: Path) -> Spec | None:
-    """Return the spec in `path`, None where there is none. Raises UserError when it cannot be read."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """Return the spec in `path`, None where there is no file. Raises UserError when it makes no sense."""
+    text = read_text(path)
+    if text is None:
         return None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         why = _first_line(error)
         raise UserError(f"{path}: not readable as YAML ({why}); mend it or move it away") from error
     if not isinstance(document, dict) or not isinstance(document.get("train"), dict):

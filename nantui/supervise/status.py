@@ -53,6 +53,8 @@ def read_status(run: Path, machine: Machine | None = None, foreign: Candidates =
 def foreign_status(layout: RunLayout, state: SupervisorState | None, foreign: Candidates) -> RunStatus:
     """Return what `results.csv`, `args.yaml` and the processes of somebody else's training tell."""
     if layout.spec.is_file() and not layout.args_yaml.is_file():
+        if state is not None and state.state == STOPPED:
+            return RunStatus(layout.run, STOPPED, text=state.text)
         return RunStatus(layout.run, STARTING, text="created, not started yet")
     rows = last_epochs(layout.results_csv)
     doing = state.doing if state and alive(state.process) else None

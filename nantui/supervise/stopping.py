@@ -11,7 +11,7 @@ import time
 from nantui.run.attempts import read_exits
 from nantui.run.files import write_json
 from nantui.run.spool import Command
-from nantui.run.status import STOPPING
+from nantui.run.status import STOPPED, STOPPING
 from nantui.supervise import foreign_stop, spools
 from nantui.supervise.keeper import Keeper
 
@@ -25,6 +25,9 @@ def stop(keeper: Keeper, command: Command, *, at_once: bool) -> str:
     """Stop the worker and return once no process of it is left. Raises UserError for what does not die."""
     if keeper.watch is None:
         left = keeper.find_members()
+        if not left and keeper.layout.spec.is_file() and not keeper.layout.attempt_numbers():
+            keeper.publish(state=STOPPED, text="stopped before it was started")
+            return keeper.state.text
         if not left:
             return foreign_stop.stop_foreign(keeper, command, at_once=at_once)
         keeper.refuse_leftover(keeper.end_members(keeper.patience.terminate_s))

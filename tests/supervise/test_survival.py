@@ -172,6 +172,14 @@ def test_chaos_soak(make_run, seed):
     chaos(make_run(devices=1 + seed % 2, epochs=100000), seed)
 
 
+def test_stopped_before_it_was_started_is_stopped(make_run):
+    run = make_run(start=False)
+    assert run.status().state == "starting"
+    outcome = run.do("kill")
+    assert outcome.ok and "before it was started" in outcome.text
+    assert run.status().state == "stopped"
+
+
 def test_a_full_disk_delays_and_ends_nothing(make_run):
     run = make_run(epochs=100000)
     run.await_state("running")

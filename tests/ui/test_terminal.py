@@ -91,14 +91,33 @@ def test_hostile_names_logs_and_tables_break_nothing(terminal, tmp_path):
     assert screen.quit() == 0
 
 
+DEAD_MOUNT = """
+import builtins, io, os, time
+
+def hanging(call):
+    def wait(path, *arguments, **options):
+        below = isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(os.environ["DEAD_MOUNT"])
+        while below and access(os.environ["DEAD_SINCE"], os.F_OK):
+            time.sleep(0.1)
+        return call(path, *arguments, **options)
+    return wait
+
+access = os.access
+for name in ("open", "stat", "lstat", "scandir", "listdir"):
+    setattr(os, name, hanging(getattr(os, name)))
+io.open = builtins.open = hanging(io.open)
+"""
+
+
 def test_a_dead_disk_leaves_keys_and_quit_alive(terminal, tmp_path):
+    """Every file call below the run hangs, as on a mount whose server is gone."""
     run = make_run(tmp_path / "runs" / "demo")
-    screen = terminal(run)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DEAD_MOUNT)
+    dead_since = tmp_path / "dead"
+    screen = terminal(run, PYTHONPATH=str(tmp_path / "site"), DEAD_MOUNT=str(run), DEAD_SINCE=str(dead_since))
     screen.wait_for("checkpoints", "ALARM", seconds=60)
-    # A FIFO that nobody writes to holds every reader of it, as a dead NFS mount does.
-    layout = RunLayout(run)
-    layout.args_yaml.unlink()
-    os.mkfifo(layout.args_yaml)
+    dead_since.touch()
     screen.wait_for("stale", seconds=60)
     screen.press("?")
     screen.wait_for("Act on the run", seconds=30)
