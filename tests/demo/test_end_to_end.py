@@ -19,7 +19,6 @@ from nantui.run.layout import RunLayout
 from nantui.run.spool import Command
 from nantui.supervise.client import carry_out, create_run
 from nantui.supervise.status import read_status
-from tests.screen import Screen
 
 
 @pytest.fixture
@@ -41,16 +40,16 @@ def until(look, layout, seconds=180):
     raise AssertionError(f"{look.__name__}: not seen; screen of the run: {read_status(layout.run)}")
 
 
-def test_alarm_recover_and_finish_with_the_cockpit_killed_in_between(training):
+def test_alarm_recover_and_finish_with_the_cockpit_killed_in_between(training, terminal):
     layout = RunLayout(training)
-    first = Screen([training])
+    first = terminal(training)
     first.wait_for("demo")
     until(evidence.alarm_raised, layout)
     first.wait_for("NaN", seconds=20)
     assert first.kill(signal.SIGHUP) is not None
     assert read_status(training).state == "running", "the training must survive its terminal"
 
-    second = Screen([training], columns=160, lines=45)
+    second = terminal(training, columns=160, lines=45)
     until(evidence.badges_turned, layout)
     second.wait_for("corrupt", "clean", seconds=30)
     second.press("R")
@@ -61,7 +60,7 @@ def test_alarm_recover_and_finish_with_the_cockpit_killed_in_between(training):
     second.kill(signal.SIGKILL)
 
     until(evidence.rolled_back, layout)
-    third = Screen([training])
+    third = terminal(training)
     until(evidence.settings_in_effect, layout)
     until(evidence.one_step_lost, layout)
     until(evidence.finished, layout)

@@ -14,22 +14,6 @@ import pytest
 from synthetic import make_run
 
 from nantui.run.layout import RunLayout
-from tests.screen import Screen
-
-
-@pytest.fixture
-def terminal():
-    opened = []
-
-    def start(*words, **options):
-        screen = Screen(words, **options)
-        opened.append(screen)
-        return screen
-
-    yield start
-    for screen in opened:
-        if screen.process.poll() is None:
-            screen.kill()
 
 
 def resize(screen, columns, lines):
