@@ -97,7 +97,7 @@ def measure(place: Path, rounds: int) -> Iterator[tuple[str, str, str, bool]]:
         path = built("x", optimizer, place)
         size = path.stat().st_size / 1e6
         label = f"YOLOv8x {optimizer} {size:.0f} MB"
-        torch_s, check_s = in_turn([torch_process(path), check_process(path, place)], rounds)
+        torch_s, check_s = in_turn([torch_process(path), check_process(path)], rounds)
         ratio = torch_s / check_s
         yield f"{label}: torch process / nantui check", f"{ratio:.1f}x", ">= 15x", ratio >= 15
         yield f"{label}: nantui check, whole process", f"{check_s:.3f} s", "", True
@@ -189,22 +189,22 @@ def built(scale: str, optimizer: str, place: Path) -> Path:
     return path
 
 
-def torch_process(path: Path) -> Callable[[], None]:
+def torch_process(path: Path) -> Callable[[], object]:
     """Return what everybody does today, as a whole process."""
-    return lambda: run([sys.executable, "-c", TORCH_CHECK, str(path)], {})
+    return lambda: run([sys.executable, "-c", TORCH_CHECK, str(path)], path.parent / "cache")
 
 
-def check_process(path: Path, place: Path) -> Callable[[], None]:
+def check_process(path: Path) -> Callable[[], object]:
     """Return `nantui check FILE` as a whole process that remembers nothing."""
     command = [sys.executable, "-m", "nantui.cli", "check", str(path)]
-    return lambda: run(command, {"XDG_CACHE_HOME": str(fresh(place / "cache"))})
+    return lambda: run(command, fresh(path.parent / "cache"))
 
 
-def run(command: list[str], environment: dict[str, str]) -> None:
-    """Run a process to its good end."""
-    subprocess.run(
-        command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, env={**os.environ, **environment}
-    )
+def run(command: list[str], cache: Path) -> subprocess.CompletedProcess[str]:
+    """Run a process to its good end, with compiled bytecode as any installed package has it."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"PYTHONPYCACHEPREFIX": str(cache.parent / "bytecode"), "XDG_CACHE_HOME": str(cache)}
+    return subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
 def fresh(cache: Path) -> Path:
@@ -213,7 +213,7 @@ def fresh(cache: Path) -> Path:
     return cache
 
 
-def in_turn(things: list[Callable[[], None]], rounds: int) -> list[float]:
+def in_turn(things: list[Callable[[], object]], rounds: int) -> list[float]:
     """Run each once to warm up, then all in turn; return the best time of each."""
     best = [float("inf")] * len(things)
     for number in range(rounds + 1):
@@ -225,31 +225,26 @@ def in_turn(things: list[Callable[[], None]], rounds: int) -> list[float]:
     return best
 
 
-def program(code: str, *arguments: str, cache: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a process of its own."""
-    environment = {**os.environ, **({"XDG_CACHE_HOME": str(cache)} if cache else {})}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True, cwd=ROOT,
-        env=environment,
-    )  # fmt: skip
-
-
 def measured_inside(path: Path, rounds: int) -> dict[str, float]:
     """Return the seconds of numpy.max, of the sweep alone and of a whole scan, in one warm process."""
-    found: dict[str, float] = json.loads(program(INSIDE, str(path), str(rounds)).stdout)
+    found: dict[str, float] = json.loads(
+        run([sys.executable, "-c", INSIDE, str(path), str(rounds)], path.parent / "cache").stdout
+    )
     return found
 
 
 def listing(weights: Path, cache: Path) -> dict[str, float]:
     """Return the seconds from the first import to the list, and to the last badge."""
-    found: dict[str, float] = json.loads(program(LISTING, str(weights), str(MANY), cache=cache).stdout)
+    found: dict[str, float] = json.loads(
+        run([sys.executable, "-c", LISTING, str(weights), str(MANY)], cache).stdout
+    )
     return found
 
 
 def peak_memory(path: Path) -> float:
     """Return the peak resident memory of `nantui check` in MB."""
-    with tempfile.TemporaryDirectory() as cache:
-        return int(program(PEAK, str(path), cache=Path(cache)).stderr.split()[-1]) / 1024
+    done = run([sys.executable, "-c", PEAK, str(path)], fresh(path.parent / "cache"))
+    return int(done.stderr.split()[-1]) / 1024
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """Verdicts that are remembered: a second look at an unchanged file costs a `stat`.
 
-One JSON file per weights directory in the user's own cache directory, never beside the checkpoints:
-somebody else who may write there must not be able to say that a file is clean. An entry belongs to a
-file's identity (device, inode, size, mtime in ns); a comparison to the identities of both files.
+One JSON file per weights directory (and set of allowed names) in the user's own cache directory, never
+beside the checkpoints: somebody else who may write there must not be able to say that a file is clean. An
+entry belongs to a file's identity (device, inode, size, mtime in ns); a comparison to the identities of
+both files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import stat
 import time
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +26,21 @@ from nantui.checkpoint.verdict import Finding
 from nantui.run.files import write_atomic
 
 RULES = f"{__version__}.1"  # change it whenever the same file would now be judged differently
+_SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
 
 class Cache:
     """Looks and comparisons by identity, in memory and on disk. Nothing here can fail a scan."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = os.path.abspath(directory)
-        self.file = cache_directory() / f"{zlib.crc32(os.fsencode(self.directory)):08x}.json"
+    def __init__(self, directory: Path, allowed: Collection[str] = ()) -> None:
+        self._belongs = [RULES, os.path.abspath(directory), *sorted(allowed)]
+        name = zlib.crc32(os.fsencode("\n".join(self._belongs[1:])))
+        self.file = cache_directory() / f"{name:08x}.json"
         self._looks: dict[str, dict[str, Any]] = {}
         self._compared: dict[str, list[list[str]]] = {}
         self._changed = False
+        self._saved = -math.inf
         self._load()
 
     def look(self, stamp: Stamp | None) -> Look | None:
@@ -61,14 +67,18 @@ class Cache:
         self._compared[f"{_key(stamp)} {_key(older)}"] = rows_of(findings)
         self._changed = True
 
+    def due(self) -> bool:
+        """Whether there is something to save, and the last time was not just now."""
+        return self._changed and time.monotonic() - self._saved > _SAVE_EVERY
+
     def save(self, present: set[Stamp]) -> None:
         """Write what is known of the files that are still there; a full or read-only disk is no error."""
         if not self._changed:
             return
+        self._saved = time.monotonic()
         keys = set(map(_key, present))
         document = {
-            "rules": RULES,
-            "directory": self.directory,
+            "belongs": self._belongs,
             "looks": {key: row for key, row in self._looks.items() if key in keys},
             "compared": {key: row for key, row in self._compared.items() if set(key.split()) <= keys},
         }
@@ -83,7 +93,7 @@ class Cache:
             if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 return
             document = json.loads(self.file.read_text())
-            if (document["rules"], document["directory"]) == (RULES, self.directory):
+            if document["belongs"] == self._belongs:
                 self._looks, self._compared = dict(document["looks"]), dict(document["compared"])
 
 

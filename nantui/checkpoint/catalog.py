@@ -21,7 +21,6 @@ from nantui.checkpoint.verdict import Finding, Verdict, badge_of
 
 BACKUP = "corrupted_backup"
 _EPOCH = re.compile(r"epoch(\d+)")
-_SAVE_EVERY = 20  # verdicts
 FEWEST_FILES = 8  # below this a helper process costs more than it saves
 
 
@@ -48,9 +47,9 @@ class Catalog:
     def __init__(self, weights_dir: Path, allowed: Collection[str] = ()) -> None:
         self.weights_dir = weights_dir
         self.allowed = frozenset(allowed)
-        self._cache = Cache(weights_dir)
+        self._cache = Cache(weights_dir, self.allowed)
         self._lock = threading.RLock()
-        self._looks: dict[Stamp, Look] = {}  # of one pass, and those the cache may not keep
+        self._looks: dict[Stamp, Look] = {}  # of one pass: those too that the cache may not keep
         self._said: dict[Stamp, Metadata] = {}
 
     def files(self) -> list[CheckpointFile]:
@@ -70,7 +69,8 @@ class Catalog:
         with self._lock:
             self._looks.clear()
             verdict = self._verdict(path, self.files(), crc)
-            self._cache.save(self._stamps())
+            if self._cache.due():
+                self._cache.save(self._stamps())
             return verdict
 
     def verdicts(self, crc: bool = False) -> Iterator[Verdict]:
@@ -82,15 +82,14 @@ class Catalog:
             for index, file in enumerate(files, 1):
                 with self._lock:
                     verdict = self._verdict(file.path, files, crc, ahead)
-                    if index % _SAVE_EVERY == 0 or index == len(files):
+                    if self._cache.due() or index == len(files):
                         self._cache.save(self._stamps())
                 yield verdict
 
     def _ahead(self, files: list[CheckpointFile], crc: bool) -> Ahead:
         """Start helpers where many files are unknown; what they have not looked at we look at ourselves."""
         unknown = [file.path for file in files if crc or self._known(stamp_of(file.path)) is None]
-        worth_it = len(unknown) >= FEWEST_FILES and not self.allowed
-        return Ahead(unknown if worth_it else [], crc)
+        return Ahead(unknown if len(unknown) >= FEWEST_FILES else [], crc, self.allowed)
 
     def _stamps(self) -> set[Stamp]:
         stamps = (stamp_of(file.path) for file in self.files())
@@ -119,12 +118,12 @@ class Catalog:
         return known
 
     def _known(self, stamp: Stamp | None) -> Look | None:
-        return None if self.allowed else self._cache.look(stamp)
+        return self._cache.look(stamp)
 
     def _remember(self, seen: Look, crc: bool) -> None:
         if seen.stamp is not None and not seen.moving:
             self._looks[seen.stamp] = seen
-        if not crc and not self.allowed:
+        if not crc:
             self._cache.keep_look(seen)
 
     # -- comparisons ---------------------------------------------------------------------------------
@@ -142,6 +141,8 @@ class Catalog:
             other = self._look(file.path, ahead=ahead) if file.path != path else None
             if other is None or other.stamp is None or not _older_and_clean(other, seen):
                 continue
+            if not (self.weights_dir.name == "weights" or _same_save_dir(other, seen)):
+                continue  # a folder of downloads: other trainings prove nothing
             asked = asked or file.path
             ask, left = divide(left, other.contents.suspects)
             if ask:
@@ -206,3 +207,8 @@ def _older_and_clean(other: Look, seen: Look) -> bool:
     if one.date and two.date:
         return one.date < two.date
     return other.stamp[3] < seen.stamp[3]
+
+
+def _same_save_dir(one: Look, two: Look) -> bool:
+    place = one.contents.metadata.args.get("save_dir")
+    return place is not None and place == two.contents.metadata.args.get("save_dir")

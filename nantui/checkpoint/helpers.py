@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -23,18 +23,18 @@ from nantui.checkpoint.rows import look_of, row_of
 # The helper imports from where we import, and not from its working directory, which may hold anything.
 _PROGRAM = """
 import sys
-sys.path[:] = sys.argv[2:]
+sys.path[:] = sys.argv[1:]
 from nantui.checkpoint.helpers import main
-main(crc=sys.argv[1] == "crc")
+main()
 """
 
 
 class Ahead:
     """Looks at several files, taken ahead by helper processes. Close it to be rid of them."""
 
-    def __init__(self, paths: Sequence[Path], crc: bool) -> None:
+    def __init__(self, paths: Sequence[Path], crc: bool, allowed: Collection[str] = ()) -> None:
         count = min(2, os.cpu_count() or 1, len(paths))
-        self._processes = [_start(paths[index::count], crc) for index in range(count)]
+        self._processes = [_start(paths[index::count], crc, allowed) for index in range(count)]
         self._coming = deque(enumerate(paths))
         self._ready: dict[Path, Look | None] = {}
 
@@ -53,9 +53,10 @@ class Ahead:
             process.communicate()  # reaps it and closes the pipe
 
 
-def _start(paths: Sequence[Path], crc: bool) -> subprocess.Popen[bytes] | None:
-    command = [sys.executable, "-c", _PROGRAM, "crc" if crc else "quick", *filter(None, sys.path)]
-    names = "".join(json.dumps(os.fspath(path)) + "\n" for path in paths)
+def _start(paths: Sequence[Path], crc: bool, allowed: Collection[str]) -> subprocess.Popen[bytes] | None:
+    command = [sys.executable, "-c", _PROGRAM, *filter(None, sys.path)]
+    lines = [{"crc": crc, "allowed": sorted(allowed)}, *map(os.fspath, paths)]
+    names = "".join(json.dumps(line) + "\n" for line in lines)
     try:
         with tempfile.TemporaryFile() as asked:  # a pipe could fill up while both sides write
             asked.write(names.encode())
@@ -74,10 +75,11 @@ def _answer(process: subprocess.Popen[bytes] | None) -> Look | None:
     return None
 
 
-def main(crc: bool) -> None:
-    """Look at the files named on stdin; one JSON line each on stdout."""
+def main() -> None:
+    """Read the options of `look` and then file names from stdin; one JSON line for each file on stdout."""
     from nantui.checkpoint.scan import look
 
+    options = json.loads(sys.stdin.readline())
     for line in sys.stdin:
-        row = row_of(look(Path(json.loads(line)), crc=crc))
+        row = row_of(look(Path(json.loads(line)), **options))
         print(json.dumps(row, separators=(",", ":")), flush=True)

@@ -1,6 +1,6 @@
 """One pass over the bytes of a checkpoint: bounded reads, two maxima per row, nothing kept.
 
-Records are read in batches of about a megabyte, which stays in the processor's cache while the maxima are
+Records are read in batches of four megabytes, which stay in the processor's cache while the maxima are
 taken. Two threads share the batches (numpy and the reads release the interpreter lock). With `crc` the
 same bytes are also summed, so that nothing is read twice.
 """
@@ -21,7 +21,7 @@ from nantui.checkpoint.formats import Format
 from nantui.checkpoint.layout import Segment
 from nantui.checkpoint.symbols import Refused
 
-BATCH = 1 << 20
+BATCH = 4 << 20
 _SLACK = 16384  # local header, padding and data descriptor around the last record of a batch
 _PARALLEL_FROM = 16 << 20
 _PAGE = 4096

@@ -44,12 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _verdicts(arguments: argparse.Namespace) -> Iterator[Verdict]:
     from nantui.checkpoint.catalog import Catalog
 
+    catalogs: dict[Path, Catalog] = {}
     for path in arguments.paths:
         weights = _weights(path)
+        place = path.parent if weights is None else weights
+        if place not in catalogs:
+            catalogs[place] = Catalog(place)
+        catalog = catalogs[place]
         if weights is None:
-            yield Catalog(path.parent).verdict(path, crc=arguments.crc)
+            yield catalog.verdict(path, crc=arguments.crc)
             continue
-        catalog = Catalog(weights)
         if not catalog.files():
             raise UserError(f"{path}: there is no checkpoint (*.pt) in {weights}", USAGE)
         yield from catalog.verdicts(crc=arguments.crc)

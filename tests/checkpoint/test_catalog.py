@@ -165,6 +165,20 @@ def test_a_corrupt_file_is_no_witness(weights):
     assert badges(Catalog(weights))["epoch2.pt"] == "clean"
 
 
+def test_elsewhere_only_files_of_the_same_run_are_witnesses(weights, tmp_path):
+    """A folder of downloads: the same architecture, other trainings."""
+
+    def other_run(checkpoint):
+        checkpoint["train_args"]["save_dir"] = "/elsewhere"
+
+    age(edited(weights / "epoch2.pt", tmp_path / "a" / "x.pt", channel), 120)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    age(edited(weights / "epoch1.pt", tmp_path / "a" / "y.pt", lambda checkpoint: None), 60)
+    age(edited(weights / "epoch1.pt", tmp_path / "b" / "y.pt", other_run), 60)
+    assert badges(Catalog(tmp_path / "a")) == {"x.pt": "corrupt", "y.pt": "clean"}
+    assert badges(Catalog(tmp_path / "b")) == {"x.pt": "clean", "y.pt": "clean"}
+
+
 def test_a_file_moved_aside_is_a_witness(weights):
     """A clean file in corrupted_backup (moved there by a rollback further back) still tells."""
     (weights / "corrupted_backup").mkdir()
@@ -251,9 +265,9 @@ def test_a_file_too_young_to_trust_its_time_is_not_remembered(weights, looked):
 
 
 def test_what_is_allowed_is_not_remembered_for_others(weights, looked):
-    allowed = Catalog(weights, allowed=["my.Thing"])
-    assert allowed.verdict(weights / "epoch1.pt").badge == "clean"
-    Catalog(weights).verdict(weights / "epoch1.pt")
+    for _ in range(2):
+        Catalog(weights, allowed=["my.Thing"]).verdict(weights / "epoch1.pt")
+        Catalog(weights).verdict(weights / "epoch1.pt")
     assert looked.count("epoch1.pt") == 2
 
 
