@@ -20,7 +20,7 @@ from nantui.checkpoint.scan import scan
 from tests.checkpoint.editing import edited, strip
 
 QUICK = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=70, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 LONG = settings(QUICK, max_examples=4000)
 BITS = {torch.float16: (2, 0x7C00, 10), torch.bfloat16: (2, 0x7F80, 7), torch.float32: (4, 0x7F800000, 23)}
