@@ -17,6 +17,7 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run import spool
+from nantui.run.identity import this_machine
 from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 from nantui.run.lines import LineFollower
@@ -24,7 +25,6 @@ from nantui.run.spec import Spec, write_spec
 from nantui.run.spool import Command
 from nantui.supervise.clean import printable
 from nantui.supervise.helpers import PREPARE, helper, worker_environment
-from nantui.supervise.identity import this_machine
 from nantui.supervise.lock import read_holder, refuse_other_host
 from nantui.supervise.spools import spool_for
 from nantui.supervise.state import read_state

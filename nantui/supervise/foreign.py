@@ -17,10 +17,11 @@ from pathlib import Path
 import psutil
 
 from nantui.errors import FAILED, UserError
+from nantui.run.alive import MARK, living_pids
+from nantui.run.identity import ProcessRef, alive, ref_of, stat_of
 from nantui.supervise.clean import printable
-from nantui.supervise.identity import ProcessRef, alive, ref_of, stat_of
 from nantui.supervise.origins import origin_of, restart_loop
-from nantui.supervise.processes import MARK, Leftover, descendants, end_all, living_pids
+from nantui.supervise.processes import Leftover, descendants, end_all
 from nantui.supervise.tail import head
 
 CERTAIN, LIKELY = "certain", "likely"

@@ -20,9 +20,9 @@ from typing import Any
 import nantui
 from nantui.errors import FAILED, UserError
 from nantui.paths import PACKAGE
+from nantui.run.alive import MARK
 from nantui.run.files import write_json
 from nantui.supervise.clean import printable
-from nantui.supervise.processes import MARK
 
 ACT, PREPARE = "nantui.recovery.act", "nantui.training.prepare"
 LOOK_S = 0.05

@@ -15,13 +15,13 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.identity import Machine, ProcessRef, alive, ref_of, this_machine
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
 from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
 from nantui.supervise import notify, stacks
 from nantui.supervise.clean import printable
 from nantui.supervise.config import Config, Patience
-from nantui.supervise.identity import Machine, ProcessRef, alive, ref_of, this_machine
 from nantui.supervise.launch import start_worker
 from nantui.supervise.lock import RunLock
 from nantui.supervise.outcome import Ending, ending_of

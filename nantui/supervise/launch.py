@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
+from nantui.run.alive import MARK
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec
 from nantui.supervise.helpers import worker_environment
-from nantui.supervise.processes import MARK
 
 START, RESUME, RESTART = "start", "resume", "restart"
 

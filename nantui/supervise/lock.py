@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nantui.errors import FAILED, UserError
 from nantui.run.files import read_json, write_json
-from nantui.supervise.identity import Machine, ProcessRef, alive, ref_from, ref_of, this_machine
+from nantui.run.identity import Machine, ProcessRef, alive, ref_from, ref_of, this_machine
 
 STALE_HEARTBEAT_S = 60.0
 TRIES = 50

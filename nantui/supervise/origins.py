@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from nantui.run.identity import stat_of
 from nantui.supervise.clean import printable
-from nantui.supervise.identity import stat_of
 
 SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish", "ksh", "tcsh", "csh"})
 SERVICE_MANAGERS = frozenset({"supervisord", "runsv", "s6-supervise", "pm2"})

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nantui.supervise.identity import DEAD_STATES, ProcessRef, alive, ref_of, stat_of
+from nantui.run.alive import living_pids, marked
+from nantui.run.identity import ProcessRef, alive, ref_of, stat_of
 
-MARK = "NANTUI_ATTEMPT"
 UNKILLABLE_AFTER_S = 5.0
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
 
@@ -32,17 +32,6 @@ class Leftover:
 
     def __str__(self) -> str:
         return f"{self.pid} ({self.name}, state {self.state}{', in ' + self.where if self.where else ''})"
-
-
-def living_pids() -> list[int]:
-    """Return all pids of this pid namespace."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def marked(uuid: str) -> set[int]:
-    """Return the processes that carry the mark of the attempt `uuid`; needs the same user (or root)."""
-    wanted = f"{MARK}={uuid}".encode()
-    return {pid for pid in living_pids() if wanted in _environment(pid)}
 
 
 def descendants(roots: Iterable[int]) -> set[int]:
@@ -72,7 +61,7 @@ def own_children() -> list[int]:
 
 def members(uuid: str, roots: Iterable[int] = ()) -> list[ProcessRef]:
     """Return every living process of an attempt: marked, or descending from one that is or from `roots`."""
-    known = set(roots) | (marked(uuid) if uuid else set())
+    known = set(roots) | marked([uuid])
     pids = (known | descendants(known)) - {os.getpid()}
     return [ref for pid in sorted(pids) if (ref := ref_of(pid)) is not None and alive(ref)]
 
@@ -138,17 +127,6 @@ def shared_memory_of(pids: Iterable[int], place: Path = Path("/dev/shm")) -> lis
         return [path for path in place.iterdir() if names and path.name.startswith(names)]
     except OSError:
         return []
-
-
-def _environment(pid: int) -> bytes:
-    try:
-        stat = stat_of(pid)
-        if stat is None or stat.state in DEAD_STATES:
-            return b""
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
 
 
 def _send_plainly(ref: ProcessRef, number: int) -> bool:

@@ -10,10 +10,10 @@ import signal
 import time
 from pathlib import Path
 
-from nantui.run.attempts import read_events
+from nantui.run.alive import registered
+from nantui.run.identity import ProcessRef
 from nantui.run.layout import RunLayout
 from nantui.supervise.clean import printable
-from nantui.supervise.identity import ProcessRef, alive, ref_from
 from nantui.supervise.processes import describe, send
 
 WAIT_S, LOOK_S = 1.0, 0.02
@@ -25,17 +25,6 @@ def collect(found: list[ProcessRef], layout: RunLayout, attempt: int) -> list[di
     living = {ref.pid for ref in found}
     ranks = registered(layout, attempt)
     return [_look(rank, ref, layout.attempt_log(attempt)) for rank, ref in ranks.items() if ref.pid in living]
-
-
-def registered(layout: RunLayout, attempt: int) -> dict[int, ProcessRef]:
-    """Return the living ranks of an attempt by the pid and create time that they registered."""
-    refs: dict[int, ProcessRef] = {}
-    for rank in layout.ranks(attempt):
-        for event in read_events(layout.events(attempt, rank)):
-            ref = ref_from(event) if event["kind"] == "registered" else None
-            if ref is not None and alive(ref):
-                refs[rank] = ref
-    return refs
 
 
 def catches(pid: int, number: int) -> bool:

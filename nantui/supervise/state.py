@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nantui.run.files import read_json, write_json
+from nantui.run.identity import Machine, ProcessRef, ref_from
 from nantui.run.status import STARTING
-from nantui.supervise.identity import Machine, ProcessRef, ref_from
 
 FORMAT = 1
 Value = TypeVar("Value")

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from nantui.run.alive import registered
 from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.identity import Machine, alive, this_machine
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, epoch_seconds
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.steps import Step
 from nantui.supervise.foreign import Candidate, ForeignTraining, candidates, find_foreign
-from nantui.supervise.identity import Machine, alive, this_machine
 from nantui.supervise.outcome import ending_of
 from nantui.supervise.progress import log_of, read_progress
-from nantui.supervise.stacks import registered
 from nantui.supervise.state import SupervisorState, read_state
 from nantui.supervise.tail import epochs_asked, last_epochs, last_step
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from nantui.errors import UserError
 from nantui.run.attempts import EXIT_CODES, Attempt, RankExit, read_attempt, write_exit
+from nantui.run.identity import ref_of, this_machine
 from nantui.run.layout import RunLayout
 from nantui.training.ends import Ended, Incident
 from nantui.training.environment import rank
@@ -65,15 +63,10 @@ class Session:
 
     def register(self) -> None:
         """Say which process this is, so that it can be found and told apart from a later one."""
-        process = psutil.Process()
-        self.recorder.event(
-            "registered",
-            pid=process.pid,
-            created=process.create_time(),
-            host=socket.gethostname(),
-            boot_id=_boot_id(),
-            uuid=self.attempt.uuid,
-        )
+        own = ref_of(os.getpid())
+        assert own is not None, "this process exists"
+        where = asdict(this_machine())
+        self.recorder.event("registered", **own.to_json(), **where, uuid=self.attempt.uuid)
 
     def phase(self, name: str) -> None:
         """Report what this rank is doing now: importing, setup, training, validating, saving, ending."""
@@ -111,10 +104,3 @@ class Session:
         self.recorder.close()
         write_exit(self.layout, self.attempt.attempt, ending)
         return ending.code
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import UserError
+from nantui.run.identity import this_machine
 from nantui.ui.data.backend import RealBackend
 from nantui.ui.recorded import HOST, PLACE, USER, RecordedBackend, record
 
@@ -74,17 +75,10 @@ def record_run(run: Path, target: Path) -> None:
         str(Path.cwd()): f"/home/{USER}",
         f"{getpass.getuser()}@{socket.gethostname()}": f"{USER}@{HOST}",
         f'"{socket.gethostname()}"': f'"{HOST}"',
-        _boot_id(): "recorded",
+        this_machine().boot_id: "recorded",
     }
     shutil.rmtree(target, ignore_errors=True)
     record(run, target, RealBackend(), {secret: shown for secret, shown in scrub.items() if secret})
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def draw(

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nantui.run.identity import ProcessRef, alive
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spool import Command
 from nantui.run.status import RunStatus
 from nantui.supervise.client import Outcome, carry_out
-from nantui.supervise.identity import ProcessRef, alive
 from nantui.supervise.processes import members, send
 from nantui.supervise.state import read_state
 from nantui.supervise.status import read_status

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from nantui.errors import UserError
+from nantui.run.identity import ProcessRef, alive, ref_of
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from nantui.run.spool import Command
 from nantui.supervise.client import carry_out
 from nantui.supervise.foreign import ForeignTraining, find_foreign, stop_tree
-from nantui.supervise.identity import ProcessRef, alive, ref_of
 from nantui.supervise.status import read_status
 from tests.supervise.stub_run import eventually
 

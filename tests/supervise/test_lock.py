@@ -12,7 +12,7 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.run.files import read_json, write_json
-from nantui.supervise.identity import Machine, this_machine
+from nantui.run.identity import Machine, this_machine
 from nantui.supervise.lock import RunLock, read_holder, refuse_other_host
 
 TAKE = """

@@ -11,9 +11,9 @@ import sys
 import pytest
 
 from nantui.run.files import read_json, write_json
+from nantui.run.identity import alive, ref_of
 from nantui.run.spool import Command
 from nantui.supervise.client import submit
-from nantui.supervise.identity import alive, ref_of
 from nantui.supervise.processes import send
 from nantui.supervise.state import read_state
 from tests.supervise.stub_run import eventually
