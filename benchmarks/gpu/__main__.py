@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks.gpu import control, cost, nan
+from benchmarks.gpu import control, cost, memory, nan
 from benchmarks.gpu.bench import Bench, gpu_memory, versions
 
 SECTIONS = {
@@ -21,6 +21,7 @@ SECTIONS = {
     "auto": nan.unattended,
     "recovery": nan.recovery_time,
     "cost": cost.cost,
+    "memory": memory.memory,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +130,18 @@ def make_plan(
     names = tuple(presets)
     if propose and not names:
         names = propose_presets(facts, restore, in_effect)
-    memory = measured or measure.measured(facts.layout, in_effect.get("device"))
-    rows = fit(rows_for(names, facts, in_effect, propose_guard=propose), in_effect, memory)
-    return put_together(facts, restore, in_effect, rows, names, memory, id or uuid.uuid4().hex)
+    known = known_to(facts, restore, in_effect, measured)
+    rows = fit(rows_for(names, facts, in_effect, propose_guard=propose), in_effect, known.measured)
+    return put_together(facts, restore, in_effect, rows, names, known, id or uuid.uuid4().hex)
+
+
+def known_to(
+    facts: Facts, restore: Candidate | None, in_effect: Mapping[str, Any], measured: Measured | None
+) -> Known:
+    """Return what lint may go by; `measured` takes the place of what the run's own files tell."""
+    verdicts = [one.verdict for one in facts.candidates]
+    known = measure.known_about(facts.layout, in_effect, restore.work or 0 if restore else 0, verdicts)
+    return replace(known, measured=measured or known.measured)
 
 
 def propose_presets(facts: Facts, restore: Candidate | None, in_effect: Mapping[str, Any]) -> tuple[str, ...]:
@@ -163,7 +172,7 @@ def put_together(
     in_effect: Mapping[str, Any],
     rows: Sequence[Change],
     presets: tuple[str, ...],
-    measured: Measured | None,
+    known: Known,
     id: str,
 ) -> Plan:
     """Return the plan for a restore point and the settings' rows."""
@@ -174,7 +183,6 @@ def put_together(
     moves = checkpoints_aside(facts, id, restore, best, safe_name(label))
     earlier = tuple(earlier_recoveries(facts.layout))
     carried = carried_over(facts, restore, in_effect, rows)
-    known = Known(epoch=restore.work or 0 if restore else 0, measured=measured, now=in_effect)
     return Plan(
         id=id,
         run=facts.layout.run,

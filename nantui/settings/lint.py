@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nantui.settings.effective import lr_at, number, resolve_optimizer
-from nantui.settings.memory import USABLE, Measured, predict
+from nantui.settings.memory import Measured, largest_batch, predict
 from nantui.settings.values import is_number, show_value
 
 WARNING, NOTE = "warning", "note"
@@ -140,10 +140,14 @@ def does_not_fit(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]
     if measured is None or not known.now:
         return
     needed = predict(measured, known.now, settings)
-    if needed > measured.total_gb * USABLE and needed > measured.peak_gb:
-        name = "imgsz" if settings.get("imgsz") != known.now.get("imgsz") else "batch"
+    if needed > measured.usable_gb and needed > measured.peak_gb:
+        differs = [name for name in ("imgsz", "batch", "amp") if settings.get(name) != known.now.get(name)]
         text = f"needs about {needed:.0f} GB a GPU (this run's own peak is {measured.peak_gb:.0f} GB)"
-        yield Finding(name, WARNING, f"{text}; the GPU has {measured.total_gb:.0f} GB")
+        fits = largest_batch(measured, known.now, settings)
+        instead = {"batch": fits} if fits < number(settings.get("batch")) else {}
+        yield Finding(
+            (differs or ["batch"])[0], WARNING, f"{text}; the GPU has {measured.total_gb:.0f} GB", instead
+        )
 
 
 def already_finished(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:

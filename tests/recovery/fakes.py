@@ -24,6 +24,7 @@ from nantui.recovery.signs import Trouble, how_far
 from nantui.recovery.wanted import rows_for, settings_in_effect
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_args, read_spec, write_spec
+from nantui.settings.lint import Known
 from nantui.settings.schema import Schema
 
 EPOCHS, BAD = 8, 4
@@ -85,7 +86,7 @@ def make_plan(
     restore = next((one for one in candidates if one.usable), None)
     in_effect = settings_in_effect(facts, restore)
     rows = rows_for(presets, facts, in_effect, propose_guard=True)
-    return put_together(facts, restore, in_effect, rows, presets, None, id)
+    return put_together(facts, restore, in_effect, rows, presets, Known(now=in_effect), id)
 
 
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:

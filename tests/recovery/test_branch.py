@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_what_a_kill_inside_an_atomic_write_leaves_is_cleared_away(layout: RunLa
 def test_a_remedy_that_needs_more_memory_than_this_gpu_has_comes_with_a_smaller_batch(
     layout: RunLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu = Gpu(0, "a GPU", 24.0, 1.0, None, None, None, None, ())
+    gpu = Gpu(0, "a GPU", 24 * 1.073741824, 1.0, None, None, None, None, ())
     host = Host(0, 2, 0, 8, 1, 1, 0, 10, 5, 0)
 
     class Sampler:
@@ -115,8 +116,26 @@ def test_a_remedy_that_needs_more_memory_than_this_gpu_has_comes_with_a_smaller_
     layout.attempt(1).write_text("{}")
     header = ",".join((*BEFORE_LOSSES, "box_loss", *AFTER_LOSSES))
     layout.steps(1).write_text(f"{header}\n1.0,1,1,4,0,,1.0,1.0,0.01,,0.1,80,20,20.5,9,64\n")
-    assert measure.measured(layout, "0,1") == Measured(20.5, 24.0, 2)
-    assert measure.measured(layout, "cpu") is None
+    assert measure.measured(layout, "0,1") == Measured(20.5, pytest.approx(24.0), 2)
+    assert measure.measured(layout, "cpu") is None and measure.measured(layout, "cpu,cpu") is None
+
+
+def test_the_size_of_checkpoints_tells_how_much_of_the_peak_the_weights_are() -> None:
+    million = 4e6 / 2**30
+    saved = [("SGD", 4, False), ("AdamW", 10, False), ("AdamW", 2, True)]
+    for optimizer, each, stripped in saved:
+        one = fakes.verdict(Path("last.pt"), 3, train_args={"optimizer": optimizer})
+        one = replace(one, bytes=each * 1_000_000, stripped=stripped)
+        assert measure.weights_gb([one]) == pytest.approx(million)
+    assert measure.weights_gb([]) == 0
+
+
+def test_lint_hears_of_the_device_and_the_images_that_the_worker_reported(layout: RunLayout) -> None:
+    assert measure.known_about(layout, {"device": None}).on_gpu is None
+    Journal(layout.journal).append("in_effect", attempt=1, values={"images": 640, "device": "cuda:0"})
+    known = measure.known_about(layout, {"device": "0,1,2,3"}, 7)
+    assert (known.images, known.devices, known.on_gpu, known.epoch) == (640, 4, True, 7)
+    assert measure.known_about(layout, {"device": "cpu"}).on_gpu is False
 
 
 def test_the_guides_plan_runs_small_and_then_large_from_the_weights_before(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from nantui.settings.diff import Change, changed
 from nantui.settings.effective import in_effect, lr_at, resolve_optimizer
 from nantui.settings.lint import Known, lint
-from nantui.settings.memory import Measured, fit, predict
+from nantui.settings.memory import Measured, fit, largest_batch, predict, stays_gb
 
 
 def test_the_rate_at_an_epoch_is_ultralytics_own(ultralytics_says: dict[str, Any]) -> None:
@@ -59,8 +59,8 @@ RUN: dict[str, Any] = {
         ({}, Known(epoch=131), "warmup_epochs", "rewarmup", {"rewarmup": 100}),
         ({}, Known(epoch=130), "lr0", "0.00357", {}),
         ({"save_period": -1}, Known(), "save_period", "no restore points", {"save_period": 5}),
-        ({"imgsz": 1280}, Known(measured=Measured(30, 80), now=RUN), "imgsz", "about 120 GB", {}),
-        ({"batch": 64}, Known(measured=Measured(30, 80), now=RUN), "batch", "about 120 GB", {}),
+        ({"imgsz": 1280}, Known(measured=Measured(30, 80), now=RUN), "imgsz", "about 120 GB", {"batch": 10}),
+        ({"batch": 64}, Known(measured=Measured(30, 80), now=RUN), "batch", "about 120 GB", {"batch": 40}),
         ({"epochs": 100}, Known(epoch=100), "epochs", "raise epochs", {"epochs": 150}),
     ],
 )
@@ -96,3 +96,23 @@ def test_a_remedy_that_fits_or_needs_less_is_left_alone() -> None:
     smaller = [Change("imgsz", 640, 320, "")]
     assert fit(smaller, RUN, Measured(79.0, 80.0)) == smaller
     assert fit(off, RUN, None) == off
+
+
+def test_weights_ema_and_optimizer_do_not_grow_with_the_batch() -> None:
+    large = Measured(10.0, 24.0, weights_gb=1.0)
+    assert stays_gb(large, RUN) == 3.5 and stays_gb(large, {**RUN, "optimizer": "AdamW"}) == 4.5
+    assert predict(large, RUN, {**RUN, "batch": 32}) == pytest.approx(3.5 + 2 * 6.5)
+    assert predict(large, RUN, {**RUN, "imgsz": 1280}) == pytest.approx(3.5 + 4 * 6.5)
+    assert predict(large, RUN, {**RUN, "optimizer": "AdamW"}) == pytest.approx(11.0)
+    assert predict(large, {**RUN, "multi_scale": 0.0}, {**RUN, "multi_scale": 0.5}) == pytest.approx(
+        3.5 + 2.25 * 6.5
+    )
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_the_largest_batch_fits_and_one_more_would_not(devices: int) -> None:
+    measured = Measured(10.0, 24.0, devices=devices, weights_gb=0.4)
+    batch = largest_batch(measured, RUN, RUN)
+    assert batch % devices == 0
+    assert predict(measured, RUN, {**RUN, "batch": batch}) <= measured.usable_gb
+    assert predict(measured, RUN, {**RUN, "batch": batch + devices}) > measured.usable_gb

@@ -1,0 +1,181 @@
+"""What the lint predicts of GPU memory against what is really taken, and the largest batch that really fits.
+
+One real run of nantui measures its own peak, as every run does; from it the peaks of other sizes, batches,
+precisions and optimizers are predicted, and each is then measured in a process of its own. Under a cap on the
+process' memory the largest batch predicted to fit is tried against the largest that does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.gpu.bench import Bench, ended, ending
+from nantui.checkpoint.catalog import Catalog
+from nantui.recovery.measure import GIBIBYTE, measured
+from nantui.run.layout import RunLayout
+from nantui.settings.memory import Measured, largest_batch, predict, stays_gb
+
+BASE: dict[str, Any] = {"imgsz": 640, "batch": 16, "amp": True, "optimizer": "SGD"}
+OTHERS: tuple[dict[str, Any], ...] = (
+    {"batch": 8}, {"batch": 32}, {"batch": 64}, {"imgsz": 960}, {"imgsz": 1280, "batch": 8},
+    {"imgsz": 1280}, {"imgsz": 1280, "batch": 32}, {"amp": "bf16"}, {"amp": False}, {"optimizer": "AdamW"},
+    {"imgsz": 1280, "amp": False},
+)  # fmt: skip
+CAPS: tuple[tuple[float, dict[str, Any]], ...] = ((24.0, {"imgsz": 640}), (40.0, {"imgsz": 1280}))
+"""GiB of a smaller card, and what is trained on it."""
+STEPS = 8
+OFF_BY = 0.15
+"""A prediction within this share of what is measured is good enough to choose a batch by."""
+
+
+def memory(bench: Bench) -> None:
+    """yolov8m on one GPU: predicted against measured peaks, then the largest batch under a cap."""
+    base = own_peak(bench)
+    bench.found("memory", "640 x 16 fp16 SGD, the run's own peak (GiB)", f"{base.peak_gb:.2f}")
+    text = f"{stays_gb(base, BASE):.2f} of it, weights {base.weights_gb:.3f}"
+    bench.found("memory", "taken not to grow (GiB)", text)
+    for other in OTHERS:
+        then = {**BASE, **other}
+        found = one_training(bench, then)
+        if "peak_gb" not in found:
+            bench.found("memory", words(then), found.get("error", "no answer"), False)
+            continue
+        guess = predict(base, BASE, then)
+        error = guess / found["peak_gb"] - 1
+        text = f"predicted {guess:.2f}, measured {found['peak_gb']:.2f} reserved ({100 * error:+.1f} %), "
+        text += f"{found['allocated_gb']:.2f} allocated, {found['resting_gb']:.2f} between steps, "
+        text += f"{found['context_gb']:.2f} beside PyTorch"
+        bench.found("memory", words(then), text, abs(error) <= OFF_BY)
+    for cap, other in CAPS:
+        largest(bench, base, cap, {**BASE, **other})
+
+
+def own_peak(bench: Bench) -> Measured:
+    """Return what nantui measures of its own run: two epochs under a supervisor."""
+    run = bench.train("memory", model="yolov8m.yaml", data=str(bench.data(8)), epochs=2, nbs=16, **BASE)
+    with ending(run):
+        ended(run)
+    found = measured(RunLayout(run), "0", list(Catalog(RunLayout(run).weights).verdicts()))
+    if found is None:
+        raise RuntimeError(f"{run}: no peak was measured")
+    return found
+
+
+def largest(bench: Bench, base: Measured, cap_gb: float, settings: dict[str, Any]) -> None:
+    """Find the largest batch that trains under a cap, beginning at the one predicted."""
+    small = Measured(base.peak_gb, cap_gb, 1, base.weights_gb)
+    guess = largest_batch(small, BASE, settings)
+
+    def fits(batch: int) -> bool:
+        return "peak_gb" in one_training(bench, {**settings, "batch": batch}, cap_gb)
+
+    really = largest_that(fits, guess)
+    text = f"predicted {guess}, really {really} ({100 * (guess / really - 1 if really else 1):+.0f} %)"
+    bench.found("memory", f"largest batch in {cap_gb:.0f} GiB at {settings['imgsz']}", text, guess <= really)
+
+
+def largest_that(fits: Callable[[int], bool], guess: int) -> int:
+    """Return the largest batch that fits, 0 for none: bracketed in growing strides, then halved."""
+    stride, low, high = max(guess // 10, 1), 0, 0
+    if fits(guess):
+        low, high = guess, guess + stride
+        while fits(high):
+            stride *= 2
+            low, high = high, high + stride
+    else:
+        low, high = max(guess - stride, 0), guess
+        while low and not fits(low):
+            stride *= 2
+            low, high = max(low - stride, 0), low
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def words(settings: dict[str, Any]) -> str:
+    """Return settings as the table names them."""
+    precision = {True: "fp16", False: "fp32"}.get(settings["amp"], settings["amp"])
+    return f"{settings['imgsz']} x {settings['batch']} {precision} {settings['optimizer']}"
+
+
+def one_training(bench: Bench, settings: dict[str, Any], cap_gb: float = 0.0) -> dict[str, Any]:
+    """Train some steps in a process of its own; {"peak_gb", …} or {"error"}."""
+    request = json.dumps({**settings, "data": str(bench.data(8)), "cap_gb": cap_gb})
+    argv = [sys.executable, "-m", "benchmarks.gpu.memory", request]
+    answer = subprocess.run(argv, capture_output=True, text=True, timeout=240)
+    line = next((row for row in answer.stdout.splitlines() if row.startswith("{")), None)
+    return json.loads(line) if line else {"error": (answer.stdout + answer.stderr)[-400:]}
+
+
+class Enough(Exception):
+    """The steps are made."""
+
+
+def train(settings: dict[str, Any], cap_gb: float) -> dict[str, Any]:
+    """Train here, stock, and return peaks in GiB, or {"error"} when it does not fit.
+
+    Ultralytics halves the batch when memory runs out in the first epoch and goes on: that is no fit.
+    """
+    import torch
+    from ultralytics import YOLO
+
+    free, total = torch.cuda.mem_get_info()
+    if cap_gb:
+        torch.cuda.set_per_process_memory_fraction(cap_gb * GIBIBYTE / total)
+    model, found = YOLO("yolov8m.yaml"), {}
+    steps = 0
+
+    def look(trainer: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if trainer.batch_size != settings["batch"]:
+            found["error"] = f"out of memory, Ultralytics went on with batch={trainer.batch_size}"
+            raise Enough
+        if steps == STEPS:
+            found.update(figures(torch))
+            raise Enough
+
+    model.add_callback("on_train_batch_end", look)
+    more = {
+        "epochs": 50, "workers": 8, "cache": "ram", "device": 0, "plots": False, "val": False,
+        "save": False, "nbs": settings["batch"], "verbose": False, "save_dir": tempfile.mkdtemp(),
+    }  # fmt: skip
+    with contextlib.suppress(Enough):
+        model.train(**settings, **more)
+    return found
+
+
+def figures(torch: Any) -> dict[str, float]:
+    """Return GiB: the reserved and the allocated peak, what is held between two steps, what else is taken."""
+    torch.cuda.synchronize()
+    free, total = torch.cuda.mem_get_info()
+    cuda = torch.cuda
+    taken = {
+        "peak_gb": cuda.max_memory_reserved(),
+        "allocated_gb": cuda.max_memory_allocated(),
+        "resting_gb": cuda.memory_allocated(),
+        "context_gb": total - free - cuda.memory_reserved(),
+    }
+    return {name: value / GIBIBYTE for name, value in taken.items()}
+
+
+def main(request: str) -> int:
+    """Answer one request with one JSON line."""
+    settings = json.loads(request)
+    try:
+        found = train(settings, settings.pop("cap_gb"))
+    except RuntimeError as error:
+        found = {"error": str(error).splitlines()[0][:300]}
+    print("\n" + json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
