@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks.gpu import control, cost, memory, nan
+from benchmarks.gpu import ahead, control, cost, memory, nan
 from benchmarks.gpu.bench import Bench, gpu_memory, versions
 
 SECTIONS = {
@@ -20,6 +20,7 @@ SECTIONS = {
     "natural": nan.natural,
     "auto": nan.unattended,
     "recovery": nan.recovery_time,
+    "ahead": ahead.ahead,
     "cost": cost.cost,
     "memory": memory.memory,
 }

@@ -3,7 +3,10 @@
 Forward and backward have run when the guard looks. When losses, gradient norm and BatchNorm statistics
 are finite on every rank, the step is taken exactly as Ultralytics takes it (bit for bit) and the
 statistics are remembered. When not, they are put back, the gradients dropped, and optimizer, EMA and
-learning-rate schedule left alone. With gradient accumulation one bad batch voids its whole step.
+learning-rate schedule are as before. With gradient accumulation one bad batch voids its whole step.
+
+On a GPU the step is queued before its verdict is known, and taken back where that is bad; the verdict is
+read before anybody else looks at the weights (`settle`). Elsewhere the verdict comes first.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ from nantui.training.buffers import RunningStatistics, Snapshot
 from nantui.training.casebook import Casebook
 from nantui.training.ends import Diverged
 from nantui.training.judge import Judge, kind_of
-from nantui.training.look import Look, look
+from nantui.training.look import Look, Unread, look
 from nantui.training.session import Session
+from nantui.training.step_back import StepBack
 
 SUSPICION = 2.0  # in the first epochs after a recovery, limits for the loss are this much lower
 
@@ -33,13 +37,18 @@ class Guard:
         self.judge = Judge(session.options, session.report, session.warn)
         self.casebook = Casebook(trainer, session)
         self.statistics = RunningStatistics(touchpoints.unwrapped(trainer.model))
-        self._void = self._in_batch = False
-        self._batch_index = 0
+        self.step_back = StepBack(trainer)
+        self.ahead = self.options.protects and touchpoints.step_can_be_taken_back(trainer)
         self.seen: Look | None = None
         self.skipped = False
+        self._void = self._in_batch = self._stepped = self._unsettled = False
+        self._batch_index = 0
         self._void_reason = ""
         self._last_loss = 0.0
         self._steps_taken = 0
+        self._unread: Unread
+        self._snapshot: Snapshot
+        self._parameters = list(trainer.model.parameters())
 
     @property
     def epoch(self) -> int:
@@ -49,7 +58,9 @@ class Guard:
     def begin_epoch(self) -> None:
         """Start counting batches; a batch left open was an out-of-memory retry and leaves no trace."""
         self._batch_index = 0
+        self._parameters = list(self.trainer.model.parameters())
         self.statistics.refresh()
+        self.step_back.refresh()
         on_probation = self.trainer.epoch - self.trainer.start_epoch < self.session.attempt.probation_epochs
         self.judge.suspicion = SUSPICION if on_probation else 1.0
         if self._in_batch:
@@ -61,65 +72,117 @@ class Guard:
         self._batch_index += 1
         self._in_batch = True
         self.session.recorder.batch_begins()
-        self.seen, self.skipped = None, False
+        self.seen, self.skipped, self._stepped = None, False, False
         self.session.progress.epoch, self.session.progress.step = self.epoch, self._batch_index
 
     def step(self, own_step: Any) -> None:
-        """Take or skip the optimizer's step. `own_step` is a trainer's own one, None for Ultralytics'."""
-        norm = self._norm_of_own_step() if own_step else self._norm()
-        seen, snapshot = self._see(norm)
-        if self.options.watches and self._judge(seen):
-            self._skip(seen, unscaled=own_step is None)
+        """Take or skip the optimizer's step. `own_step` is a trainer's own one, None for Ultralytics'.
+
+        Raises Diverged; a step that is taken ahead of its verdict leaves that to `settle`.
+        """
+        norm = self._norm_of_own_step() if own_step else self._clipped()
+        self._see(norm)
+        self._stepped = True
+        if own_step is None and self._take_ahead():
+            return
+        if self.options.watches and self._judge(self.look_now()):
+            self._skip(self.look_now(), unscaled=own_step is None)
             return
         with self._rewarmup():
             if own_step:
                 own_step()
             else:
                 self._take()
-        self._steps_taken += 1
-        self._void = False
-        self.statistics.remember(snapshot)
+                self.trainer.optimizer.zero_grad()
+        self._keep()
+
+    def settle(self) -> None:
+        """Read the verdict on a step that was taken ahead of it, and keep it or not. Raises Diverged."""
+        if not self._unsettled:
+            return
+        self._unsettled = False
+        seen = self.look_now()
+        if seen.bad:
+            self.step_back.take_back()
+        if self._judge(seen):
+            self._skip(seen, unscaled=True)
+            return
+        self.step_back.forget()
+        self.trainer.optimizer.zero_grad()
+        self._keep()
 
     def end_batch(self) -> Look:
         """Look at a batch that had no step of its own, and keep `trainer.loss` finite. Raises Diverged."""
-        if self.seen is None:
-            self.seen, _ = self._see(None)
-            if self.options.watches and self._judge(self.seen):
-                self._void, self._void_reason = True, self.reason(self.seen)
-                self.statistics.restore()
-        seen = self.seen
+        self.settle()
+        seen = self.look_now()
+        if not self._stepped and self.options.watches and self._judge(seen):
+            self._void, self._void_reason = True, self.reason(seen)
+            self.statistics.restore()
         self._keep_loss_finite(seen)
         self._in_batch = False
         self.session.recorder.batch_ends()
         return seen
+
+    def look_now(self) -> Look:
+        """Return what this batch looks like; the first time it waits for the values."""
+        if self.seen is None:
+            if not self._stepped:
+                self._see(None)
+            self.seen = self._unread.read()
+        return self.seen
 
     def reason(self, seen: Look) -> str:
         """Return the kind of incident that a batch shows, for its row of telemetry; empty for none."""
         kind = kind_of(seen) if self.options.watches else None
         return kind or (self._void_reason if self.skipped else "")
 
-    def _norm(self) -> torch.Tensor:
-        """Unscale and take the norm; clipping waits for the verdict, as a NaN norm would make all NaN."""
+    def _clipped(self) -> torch.Tensor:
+        """Unscale, clip and return the norm before that, as `BaseTrainer.optimizer_step` begins.
+
+        A norm that is not finite would make every gradient NaN; under `protect` it clips nothing, so that
+        the autopsy finds the gradients as they were.
+        """
         self.trainer.scaler.unscale_(self.trainer.optimizer)
-        self._total = touchpoints.gradient_norm(self.trainer.model.parameters())
-        return self._total
+        norm = touchpoints.gradient_norm(self._parameters)
+        harmless = torch.where(torch.isfinite(norm), norm, 0.0) if self.options.protects else norm
+        touchpoints.clip_by(self._parameters, self.options.grad_clip or float("inf"), harmless)
+        return norm
 
     def _norm_of_own_step(self) -> torch.Tensor:
         """Return the norm for a trainer that brings its own step, and unscales and clips there."""
-        norm = touchpoints.gradient_norm(self.trainer.model.parameters())
+        norm = touchpoints.gradient_norm(self._parameters)
         scale = touchpoints.loss_scale(self.trainer)
         return norm if scale is None else norm / scale
 
     def _take(self) -> None:
-        """Clip and do what `BaseTrainer.optimizer_step` does after it, in the same order."""
+        """Do what `BaseTrainer.optimizer_step` does after clipping, in its order, but for `zero_grad`."""
         trainer = self.trainer
-        limit = self.options.grad_clip or float("inf")
-        touchpoints.clip_by(trainer.model.parameters(), limit, self._total)
         trainer.scaler.step(trainer.optimizer)
         trainer.scaler.update()
-        trainer.optimizer.zero_grad()
         if trainer.ema:
             trainer.ema.update(trainer.model)
+
+    def _take_ahead(self) -> bool:
+        """Queue the step before its verdict is known; returns whether that could be done.
+
+        The ranks need not agree on it: what they exchange is queued in the same order either way.
+        """
+        if not self.ahead or self._void:
+            return False
+        try:
+            self.step_back.copy()
+        except RuntimeError:  # no room for the copies
+            return False
+        with self._rewarmup():
+            self._take()
+        self._unsettled = True
+        return True
+
+    def _keep(self) -> None:
+        """The step was good: what it leaves is what a later skip goes back to."""
+        self._steps_taken += 1
+        self._void = False
+        self.statistics.remember(self._snapshot)
 
     def _skip(self, seen: Look, unscaled: bool) -> None:
         """Leave no trace of the step; only a loss scale that was too high is lowered."""
@@ -133,17 +196,16 @@ class Guard:
         self._void = False
         self.skipped = True
 
-    def _see(self, norm: torch.Tensor | None) -> tuple[Look, Snapshot]:
-        """Read this batch, once."""
+    def _see(self, norm: torch.Tensor | None) -> None:
+        """Send for what there is to know of this batch, once."""
         trainer = self.trainer
         names, losses = touchpoints.loss_items(trainer)
-        snapshot = self.statistics.snapshot()
-        peak = self.statistics.peak(snapshot)
+        self._snapshot = self.statistics.snapshot()
+        peak = self.statistics.peak(self._snapshot)
         targets = touchpoints.target_peak(self.casebook.batch, peak)
         scale = touchpoints.loss_scale(trainer)
         stop = self.session.recorder.stop_requested.is_set()
-        self.seen = look(names, losses, trainer.loss, peak, targets, norm, scale, stop)
-        return self.seen, snapshot
+        self._unread = look(names, losses, trainer.loss, peak, targets, norm, scale, stop)
 
     def _judge(self, seen: Look) -> bool:
         """Report what the batch shows; returns whether its step must not be taken. Raises Diverged."""
@@ -154,6 +216,7 @@ class Guard:
             if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
                 self.judge.optimizer_step(skip, *place)
         except Diverged:
+            self.step_back.take_back()
             self.casebook.evidence(seen, final=True)
             raise
         return skip

@@ -1,8 +1,8 @@
 """One look at a batch: everything the host must know, brought over in a single read.
 
-A read makes the host wait for the GPU, so there is exactly one a batch. With several ranks one small
-all-reduce (MAX) goes before it, and every decision is taken from its result, so that it is the same on
-all ranks; the raw values serve only for reports.
+A read makes the host wait for the GPU, so there is exactly one a batch, and it waits for nothing that was
+queued after it. With several ranks one small all-reduce (MAX) goes before it, and every decision is taken
+from its result, so that it is the same on all ranks; the raw values serve only for reports.
 """
 
 from __future__ import annotations
@@ -47,6 +47,32 @@ class Look:
         return self.bad_norm and not self.bad_loss and self.scale is not None
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A look on its way to the host. `flagged` tells whether the ranks' agreement follows the values."""
+
+    names: tuple[str, ...]
+    values: torch.Tensor
+    arrived: torch.cuda.Event | None
+    flagged: bool
+    has_norm: bool
+    has_scale: bool
+    stop: bool
+
+    def read(self) -> Look:
+        """Wait until the values are here."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        values = self.values.tolist()
+        if not self.flagged:
+            flags = [0.0 if math.isfinite(value) else 1.0 for value in values]
+            loss = sum(value for value in values[: len(self.names)] if math.isfinite(value))
+            return _look(self, values, flags, loss, self.stop)
+        *read, loss, stop = values
+        half = len(read) // 2
+        return _look(self, read[:half], read[half:], loss, stop > 0)
+
+
 def look(
     names: tuple[str, ...],
     losses: torch.Tensor,
@@ -56,47 +82,50 @@ def look(
     norm: torch.Tensor | None,
     scale: torch.Tensor | None,
     stop: bool,
-) -> Look:
-    """Read the batch. `losses` is a vector, all others 0-dim, on one device. Every rank must call it."""
+) -> Unread:
+    """Send for the batch. `losses` is a vector, all others 0-dim, on one device. Every rank must call it."""
     scalars = [total.detach().float(), peak, targets, *(x.float() for x in (norm, scale) if x is not None)]
     probe = torch.cat([losses, torch.stack([scalar.reshape(()) for scalar in scalars])])
-    if not ranks.together():
-        values = probe.tolist()
-        flags = [0.0 if math.isfinite(value) else 1.0 for value in values]
-        loss = sum(value for value in values[: len(names)] if math.isfinite(value))
-        return _look(names, values, flags, loss, norm is not None, scale is not None, stop)
+    if ranks.together():
+        probe = _agreed(probe, losses, stop)
+    kinds = ranks.together(), norm is not None, scale is not None, stop
+    return Unread(names, *_sent(probe), *kinds)
+
+
+def _agreed(probe: torch.Tensor, losses: torch.Tensor, stop: bool) -> torch.Tensor:
+    """Return the probe, which of its values are bad on any rank, and the largest loss and wish to stop."""
     mine = (~torch.isfinite(probe)).float()
     sum_of_losses = torch.nan_to_num(losses.sum(), nan=0.0, posinf=0.0, neginf=0.0)
     wish = torch.full_like(sum_of_losses, float(stop))
-    agreed = ranks.largest(torch.cat([mine, torch.stack([sum_of_losses, wish])]))
-    *read, loss, stop_read = torch.cat([probe, agreed]).tolist()
-    half = len(read) // 2
-    return _look(names, read[:half], read[half:], loss, norm is not None, scale is not None, stop_read > 0)
+    return torch.cat([probe, ranks.largest(torch.cat([mine, torch.stack([sum_of_losses, wish])]))])
 
 
-def _look(
-    names: tuple[str, ...],
-    values: list[float],
-    flags: list[float],
-    loss: float,
-    has_norm: bool,
-    has_scale: bool,
-    stop: bool,
-) -> Look:
-    count = len(names)
-    norm_at, scale_at = count + 3, count + 3 + has_norm
+def _sent(values: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    """Return the values on their way to the host, and what tells that they have arrived."""
+    if values.device.type != "cuda":
+        return values, None
+    here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    here.copy_(values, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return here, arrived
+
+
+def _look(sent: Unread, values: list[float], flags: list[float], loss: float, stop: bool) -> Look:
+    count = len(sent.names)
+    norm_at, scale_at = count + 3, count + 3 + sent.has_norm
     return Look(
-        names=names,
+        names=sent.names,
         losses=tuple(values[:count]),
         loss=loss,
-        norm=values[norm_at] if has_norm else None,
-        scale=values[scale_at] if has_scale else None,
+        norm=values[norm_at] if sent.has_norm else None,
+        scale=values[scale_at] if sent.has_scale else None,
         bad_loss=any(flags[: count + 1]),
-        bad_norm=has_norm and flags[norm_at] > 0,
+        bad_norm=sent.has_norm and flags[norm_at] > 0,
         bad_buffers=flags[count + 1] > 0,
         bad_targets=flags[count + 2] > 0,
         asked_to_stop=stop,
-        mine=_mine(values, norm_at if has_norm else None, any(flags[: count + 1])),
+        mine=_mine(values, norm_at if sent.has_norm else None, any(flags[: count + 1])),
     )
 
 

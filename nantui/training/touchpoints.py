@@ -87,11 +87,14 @@ def loss_items(trainer: Any) -> tuple[tuple[str, ...], torch.Tensor]:
 
 
 def like_loss_items(trainer: Any, values: torch.Tensor) -> Any:
-    """Return `values` in the shape in which the trainer keeps its losses (dict or vector)."""
+    """Return `values`, on the host, in the shape in which the trainer keeps its losses.
+
+    A dict may stay on the host: its 0-dim values mix with those of any device. A vector may not.
+    """
     items = trainer.loss_items
     if isinstance(items, dict):
         return dict(zip(items, values.unbind(), strict=True))
-    return values.reshape(items.shape)
+    return values.reshape(items.shape).to(items.device, non_blocking=True)
 
 
 def loss_scale(trainer: Any) -> torch.Tensor | None:
@@ -128,7 +131,21 @@ def clip_by(parameters: Iterable[nn.Parameter], limit: float, norm: torch.Tensor
     if hasattr(torch.nn.utils, "clip_grads_with_norm_"):  # torch 2.6
         torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     else:
-        torch.nn.utils.clip_grad_norm_(parameters, max_norm=limit)
+        share = torch.clamp(limit / (norm + 1e-6), max=1.0)
+        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], share)
+
+
+def step_can_be_taken_back(trainer: Any) -> bool:
+    """Tell whether everything that `BaseTrainer.optimizer_step` changes is known, on a device that queues.
+
+    True for PyTorch's and Ultralytics' optimizers, which keep what they know in `optimizer.state`, and for
+    Ultralytics' own EMA. With a GradScaler at work the host waits inside `GradScaler.step` anyway.
+    """
+    from ultralytics.utils.torch_utils import ModelEMA
+
+    known = type(trainer.optimizer).__module__.startswith(("torch.optim.", "ultralytics."))
+    queues = trainer.device.type == "cuda" and not trainer.scaler.is_enabled()
+    return known and queues and (not trainer.ema or type(trainer.ema) is ModelEMA)
 
 
 def non_finite_gradients(model: nn.Module) -> list[str]:

@@ -7,6 +7,7 @@ what they are. It only routes: each override says what happens around Ultralytic
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from nantui.run.quarantine import quarantined
@@ -40,6 +41,7 @@ class GuardedTrainer:
     _epochs_over: bool = False
     _tloss: Any = None
     _mean: RunningMean | None = None
+    _loss_waits: bool = False
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Resume as Ultralytics does, then pin the run directory: it must never move or be numbered."""
@@ -65,6 +67,8 @@ class GuardedTrainer:
         """Run everybody's callbacks, then nantui's own part of the event."""
         if event == "on_train_batch_start" and self.guard:
             self.guard.begin_batch()
+        elif event in _SETTLED and self.guard:
+            _reporting(self, self.guard.settle)
         super().run_callbacks(event)  # type: ignore[misc]
         ours = _OURS.get(event)
         if ours and (self.guard or event == "on_pretrain_routine_end"):
@@ -96,29 +100,27 @@ class GuardedTrainer:
         if self.faults:
             self.faults.on_gradients(self)
         own = super().optimizer_step if touchpoints.has_own_step(type(self).__mro__[2]) else None  # type: ignore[misc]
-        try:
-            self.guard.step(own)
-        except Diverged:
-            _report_step(self, self.guard.seen)
-            raise
+        _reporting(self, lambda: self.guard.step(own))  # type: ignore[union-attr]
 
     @property
     def tloss(self) -> Any:
-        """The epoch's mean loss so far; None before its first batch."""
+        """The epoch's mean loss so far; None before its first batch.
+
+        Made from what the host has read anyway, so that the progress line does not wait for the GPU again.
+        """
+        if self._loss_waits and self.guard is not None:
+            self._loss_waits = False
+            self._mean = self._mean or RunningMean()
+            self._mean.add(self.guard.look_now().losses)
+            self._tloss = touchpoints.like_loss_items(self, self._mean.mean)
         return self._tloss
 
     @tloss.setter
     def tloss(self, value: Any) -> None:
         protects = self.guard is not None and self.guard.options.protects
-        if value is None or not protects:
+        self._loss_waits = value is not None and protects
+        if not self._loss_waits:
             self._tloss, self._mean = value, None
-            return
-        _, losses = touchpoints.loss_items(self)
-        if self._mean is None:
-            self._mean = RunningMean(losses)
-        else:
-            self._mean.add(losses)
-        self._tloss = touchpoints.like_loss_items(self, self._mean.mean)
 
     def validate(self) -> Any:
         self.session.phase("validating")
@@ -167,18 +169,23 @@ def _epoch_start(trainer: Any) -> None:
 
 
 def _batch_end(trainer: Any) -> None:
-    guard = trainer.guard
-    try:
-        seen = guard.end_batch()
-    except Diverged:
-        _report_step(trainer, guard.seen)
-        raise
+    seen = _reporting(trainer, trainer.guard.end_batch)
+    _ = trainer.tloss  # ranks without a progress line take the batch into the mean here
     if not trainer._reported_in_effect and trainer.session.first:
         trainer._reported_in_effect = True
         trainer.session.recorder.event("in_effect", **values_in_effect(trainer))
     _report_step(trainer, seen)
     if seen.asked_to_stop:
         trainer.epoch_end.stop(trainer.stock_save)
+
+
+def _reporting(trainer: Any, part: Callable[[], Any]) -> Any:
+    """Do a part of a batch; the batch that ends the training gets its row of telemetry too."""
+    try:
+        return part()
+    except Diverged:
+        _report_step(trainer, trainer.guard.seen)
+        raise
 
 
 def _report_step(trainer: Any, seen: Any) -> None:
@@ -204,6 +211,7 @@ def _train_end(trainer: Any) -> None:
     trainer.session.phase("ending")
 
 
+_SETTLED = ("on_train_batch_end", "on_train_epoch_end")  # a run out of time leaves its batch by `break`
 _OURS = {
     "on_pretrain_routine_end": _set_up,
     "on_train_epoch_start": _epoch_start,

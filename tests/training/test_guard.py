@@ -10,11 +10,28 @@ import torch
 
 from nantui.run.results import read_results
 from nantui.training import faults as faults_module
+from nantui.training import touchpoints
+from nantui.training.casebook import Casebook
+from nantui.training.step_back import StepBack
 from tests.training.runs import tensors_of
 
 
-@pytest.mark.parametrize("extra", [{"nbs": 32, "warmup_epochs": 1.0}, {"multi_scale": 0.5, "freeze": 2}])
-def test_a_healthy_run_is_bit_equal_with_the_guard_on_and_off(trainings, tmp_path, extra):
+@pytest.fixture(params=["verdict first", "step ahead"])
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both orders of step and verdict: that of the CPU and, forced, that of a GPU."""
+    if request.param == "step ahead":
+        monkeypatch.setattr(touchpoints, "step_can_be_taken_back", lambda trainer: True)
+    return str(request.param)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"nbs": 32, "warmup_epochs": 1.0, "optimizer": "AdamW"},
+        {"multi_scale": 0.5, "freeze": 2, "optimizer": "MuSGD"},
+    ],
+)
+def test_a_healthy_run_is_bit_equal_with_the_guard_on_and_off(trainings, tmp_path, order, extra):
     train = {"epochs": 2, **extra}
     protected = trainings(tmp_path / "protect", train=train, ours={"guard": "protect"})
     plain = trainings(tmp_path / "off", train=train, ours={"guard": "off"})
@@ -70,14 +87,52 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "optimizer"), [("nan_pixel", "AdamW"), ("nan_gradient", "SGD"), ("batchnorm_nan", "SGD")]
+    ("fault", "optimizer"), [("nan_pixel", "AdamW"), ("nan_gradient", "SGD"), ("batchnorm_nan", "MuSGD")]
 )
-def test_a_skipped_batch_leaves_no_trace(trainings, tmp_path, recorded, fault, optimizer):
+def test_a_skipped_batch_leaves_no_trace(trainings, tmp_path, recorded, order, fault, optimizer):
     wanted = [{"fault": fault, "epoch": 2, "batch": 2}]
     outcome = trainings(tmp_path / "run", train={"epochs": 2, "optimizer": optimizer}, faults=wanted)
     assert outcome.code == 0
     assert differing(recorded[2, 2], recorded[2, 3]) == []
     assert differing(recorded[2, 1], recorded[2, 2]) != []
+
+
+def test_the_very_first_step_leaves_no_optimizer_state_behind(trainings, tmp_path, recorded, order):
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 1}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 1, "optimizer": "AdamW"}, faults=wanted)
+    assert outcome.code == 0 and outcome.steps[0].skipped
+    assert differing(recorded[1, 1], recorded[1, 2]) == []
+
+
+def test_a_run_that_diverges_keeps_the_weights_from_before_the_step(trainings, tmp_path, monkeypatch, order):
+    kept: list[dict[str, Any]] = []
+    evidence = Casebook.evidence
+
+    def examine(self: Casebook, *args: Any, **options: Any) -> dict[str, Any]:
+        kept.append(flat(state_of(self.trainer)))
+        return evidence(self, *args, **options)
+
+    monkeypatch.setattr(Casebook, "evidence", examine)
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": batch} for batch in (2, 3)]
+    ours = {"max_consecutive_skips": 1}
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted, ours=ours)
+    assert outcome.code == 77 and outcome.incidents[-1]["incident"] == "too_many_skips"
+    weights = [{name: v for name, v in state.items() if "running" not in name} for state in kept]
+    assert len(weights) >= 3 and all(differing(weights[0], state) == [] for state in weights[1:])
+    assert all(torch.isfinite(value).all() for value in weights[0].values() if torch.is_tensor(value))
+
+
+def test_a_step_that_finds_no_room_for_its_copies_waits_for_its_verdict(trainings, tmp_path, monkeypatch):
+    monkeypatch.setattr(touchpoints, "step_can_be_taken_back", lambda trainer: True)
+
+    def full(self: StepBack) -> None:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(StepBack, "copy", full)
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 2}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted)
+    assert outcome.code == 0
+    assert [(s.step, s.skipped) for s in outcome.steps] == [(1, False), (2, True), (3, False), (4, False)]
 
 
 def test_one_bad_micro_batch_voids_the_whole_accumulated_step(trainings, tmp_path, recorded):
