@@ -83,16 +83,18 @@ def _train(
     class Recording(guarded(DetectionTrainer, Session.open(run, 1))):  # type: ignore[misc]
         def run_callbacks(self, event: str) -> None:
             super().run_callbacks(event)
-            place = (self.guard.epoch, self.guard._batch_index) if self.guard else None
-            if event == "on_train_batch_start" and place:
+            if event == "on_train_batch_start":
                 kept[:] = [self.guard]
-                states[place] = _state(self)
+                states[self._place()] = _state(self)
             elif event == "on_train_batch_end" and self.guard.skipped:
-                skipped.append(place)
+                skipped.append(self._place())
+
+        def _place(self) -> tuple[int, int]:
+            return self.session.progress.epoch, self.session.progress.step
 
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             batch = super().preprocess_batch(batch)
-            if bad == (self.guard.epoch, self.guard._batch_index):
+            if bad == self._place():
                 batch["img"][0, 0, 0, 0] = float("nan")
             return batch
 
