@@ -60,7 +60,6 @@ class Guard:
         self._batch_index = 0
         self._parameters = list(self.trainer.model.parameters())
         self.statistics.refresh()
-        self.step_back.refresh()
         on_probation = self.trainer.epoch - self.trainer.start_epoch < self.session.attempt.probation_epochs
         self.judge.suspicion = SUSPICION if on_probation else 1.0
         if self._in_batch:
@@ -93,7 +92,7 @@ class Guard:
                 own_step()
             else:
                 self._take()
-                self.trainer.optimizer.zero_grad()
+                self._take_rest()
         self._keep()
 
     def settle(self) -> None:
@@ -108,7 +107,7 @@ class Guard:
             self._skip(seen, unscaled=True)
             return
         self.step_back.forget()
-        self.trainer.optimizer.zero_grad()
+        self._take_rest()
         self._keep()
 
     def end_batch(self) -> Look:
@@ -144,7 +143,7 @@ class Guard:
         """
         self.trainer.scaler.unscale_(self.trainer.optimizer)
         norm = touchpoints.gradient_norm(self._parameters)
-        harmless = torch.where(torch.isfinite(norm), norm, 0.0) if self.options.protects else norm
+        harmless = torch.nan_to_num(norm, 0.0, 0.0, 0.0) if self.options.protects else norm
         touchpoints.clip_by(self._parameters, self.options.grad_clip or float("inf"), harmless)
         return norm
 
@@ -155,12 +154,15 @@ class Guard:
         return norm if scale is None else norm / scale
 
     def _take(self) -> None:
-        """Do what `BaseTrainer.optimizer_step` does after clipping, in its order, but for `zero_grad`."""
-        trainer = self.trainer
-        trainer.scaler.step(trainer.optimizer)
-        trainer.scaler.update()
-        if trainer.ema:
-            trainer.ema.update(trainer.model)
+        """Do the part of `BaseTrainer.optimizer_step` after clipping that can be taken back."""
+        self.trainer.scaler.step(self.trainer.optimizer)
+        self.trainer.scaler.update()
+
+    def _take_rest(self) -> None:
+        """Do the rest of it, once the step is known to be good."""
+        self.trainer.optimizer.zero_grad()
+        if self.trainer.ema:
+            self.trainer.ema.update(self.trainer.model)
 
     def _take_ahead(self) -> bool:
         """Queue the step before its verdict is known; returns whether that could be done.

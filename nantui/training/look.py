@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -75,7 +76,7 @@ class Unread:
 
 def look(
     names: tuple[str, ...],
-    losses: torch.Tensor,
+    losses: list[torch.Tensor],
     total: torch.Tensor,
     peak: torch.Tensor,
     targets: torch.Tensor,
@@ -83,19 +84,20 @@ def look(
     scale: torch.Tensor | None,
     stop: bool,
 ) -> Unread:
-    """Send for the batch. `losses` is a vector, all others 0-dim, on one device. Every rank must call it."""
-    scalars = [total.detach().float(), peak, targets, *(x.float() for x in (norm, scale) if x is not None)]
-    probe = torch.cat([losses, torch.stack([scalar.reshape(()) for scalar in scalars])])
+    """Send for the batch. All tensors are 0-dim, on one device. Every rank must call it, and read it before
+    it looks again."""
+    scalars = (*losses, total.detach(), peak, targets, *(x for x in (norm, scale) if x is not None))
+    probe = torch.stack([scalar.float().reshape(()) for scalar in scalars])
     if ranks.together():
-        probe = _agreed(probe, losses, stop)
+        probe = _agreed(probe, len(losses), stop)
     kinds = ranks.together(), norm is not None, scale is not None, stop
     return Unread(names, *_sent(probe), *kinds)
 
 
-def _agreed(probe: torch.Tensor, losses: torch.Tensor, stop: bool) -> torch.Tensor:
+def _agreed(probe: torch.Tensor, losses: int, stop: bool) -> torch.Tensor:
     """Return the probe, which of its values are bad on any rank, and the largest loss and wish to stop."""
     mine = (~torch.isfinite(probe)).float()
-    sum_of_losses = torch.nan_to_num(losses.sum(), nan=0.0, posinf=0.0, neginf=0.0)
+    sum_of_losses = torch.nan_to_num(probe[:losses].sum(), nan=0.0, posinf=0.0, neginf=0.0)
     wish = torch.full_like(sum_of_losses, float(stop))
     return torch.cat([probe, ranks.largest(torch.cat([mine, torch.stack([sum_of_losses, wish])]))])
 
@@ -104,11 +106,17 @@ def _sent(values: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
     """Return the values on their way to the host, and what tells that they have arrived."""
     if values.device.type != "cuda":
         return values, None
-    here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    here = _pinned(values.numel())
     here.copy_(values, non_blocking=True)
     arrived = torch.cuda.Event()
     arrived.record()
     return here, arrived
+
+
+@lru_cache(maxsize=8)
+def _pinned(count: int) -> torch.Tensor:
+    """Return the page-locked place for so many values; only one look at a time is under way."""
+    return torch.empty(count, pin_memory=True)
 
 
 def _look(sent: Unread, values: list[float], flags: list[float], loss: float, stop: bool) -> Look:

@@ -75,15 +75,17 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return inner
 
 
-def loss_items(trainer: Any) -> tuple[tuple[str, ...], torch.Tensor]:
-    """Return the names and values of this batch's losses, the values as one float vector on the device.
+def loss_items(trainer: Any) -> tuple[tuple[str, ...], list[torch.Tensor]]:
+    """Return the names and values of this batch's losses, the values as 0-dim tensors on the device.
 
     `trainer.loss_items` is a dict of 0-dim tensors; before 8.4 it was one vector named by `loss_names`.
     """
     items = trainer.loss_items
     if isinstance(items, dict):
-        return tuple(items), torch.stack([value.detach().reshape(()).float() for value in items.values()])
-    return tuple(trainer.loss_names), items.detach().reshape(-1).float()
+        return tuple(items), [
+            value.detach() if value.dim() == 0 else value.detach().sum() for value in items.values()
+        ]
+    return tuple(trainer.loss_names), list(items.detach().reshape(-1).unbind())
 
 
 def like_loss_items(trainer: Any, values: torch.Tensor) -> Any:
@@ -136,16 +138,13 @@ def clip_by(parameters: Iterable[nn.Parameter], limit: float, norm: torch.Tensor
 
 
 def step_can_be_taken_back(trainer: Any) -> bool:
-    """Tell whether everything that `BaseTrainer.optimizer_step` changes is known, on a device that queues.
+    """Tell whether everything that the optimizer's step changes is known, on a device that queues.
 
-    True for PyTorch's and Ultralytics' optimizers, which keep what they know in `optimizer.state`, and for
-    Ultralytics' own EMA. With a GradScaler at work the host waits inside `GradScaler.step` anyway.
+    True for PyTorch's and Ultralytics' optimizers, which keep what they know in `optimizer.state`. With a
+    GradScaler at work the host waits inside `GradScaler.step` anyway.
     """
-    from ultralytics.utils.torch_utils import ModelEMA
-
     known = type(trainer.optimizer).__module__.startswith(("torch.optim.", "ultralytics."))
-    queues = trainer.device.type == "cuda" and not trainer.scaler.is_enabled()
-    return known and queues and (not trainer.ema or type(trainer.ema) is ModelEMA)
+    return known and trainer.device.type == "cuda" and not trainer.scaler.is_enabled()
 
 
 def non_finite_gradients(model: nn.Module) -> list[str]:
@@ -204,11 +203,12 @@ def _direction_size(state: dict[str, Any], orthogonal: bool) -> float:
 
 def target_peak(batch: dict[str, Any], like: torch.Tensor) -> torch.Tensor:
     """Return the largest magnitude among boxes and keypoints as a 0-dim tensor: NaN or Inf when one is."""
-    targets = [
-        batch[name].flatten() for name in ("bboxes", "keypoints") if isinstance(batch.get(name), torch.Tensor)
-    ]
-    every = torch.cat(targets).float() if targets else like.new_zeros(1)
-    return torch.linalg.vector_norm(every, ord=float("inf")) if every.numel() else like.new_zeros(())
+    kinds = (batch.get(name) for name in ("bboxes", "keypoints"))
+    targets = [kind for kind in kinds if isinstance(kind, torch.Tensor) and kind.numel()]
+    peaks = [torch.linalg.vector_norm(kind.float(), ord=float("inf")) for kind in targets]
+    if len(peaks) == 1:
+        return peaks[0]
+    return torch.stack(peaks).amax() if peaks else like.new_zeros(())
 
 
 def memory_gb(device: torch.device) -> tuple[float, float]:

@@ -7,8 +7,8 @@ verdict at the same step.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
-from statistics import median
 
 A_FEW, ENOUGH = 3, 30  # steps before a distribution tells anything, and before it is trusted
 WINDOW = 200
@@ -39,29 +39,55 @@ class Skips:
 
 
 class Distribution:
-    """Running distribution of a positive quantity; scores a new value robustly, on its logarithm."""
+    """Running distribution of a positive quantity; scores a new value robustly, on its logarithm.
+
+    Kept sorted beside its order of arrival: this is asked several times a training step.
+    """
 
     def __init__(self, window: int = WINDOW) -> None:
         self._logs: deque[float] = deque(maxlen=window)
+        self._sorted: list[float] = []
 
     def score(self, value: float) -> float:
         """Return how many spreads `value` lies above the median; 0.0 while too little was seen."""
         if len(self._logs) < A_FEW or not value > 0:
             return 0.0
         floor = SPREAD_FLOOR if len(self._logs) >= ENOUGH else EARLY_FLOOR
-        middle = median(self._logs)
-        spread = 1.4826 * median(abs(log - middle) for log in self._logs)
-        return (math.log(value) - middle) / max(spread, floor)
+        return (math.log(value) - self._middle()) / max(1.4826 * self._deviation(), floor)
 
     def add(self, value: float) -> None:
         """Take a value into the distribution; values that are not positive and finite stay out."""
-        if value > 0 and math.isfinite(value):
-            self._logs.append(math.log(value))
+        if not (value > 0 and math.isfinite(value)):
+            return
+        if len(self._logs) == self._logs.maxlen:
+            del self._sorted[bisect_left(self._sorted, self._logs[0])]
+        self._logs.append(math.log(value))
+        insort(self._sorted, self._logs[-1])
 
     @property
     def typical(self) -> float:
         """The median, NaN while nothing was seen."""
-        return math.exp(median(self._logs)) if self._logs else math.nan
+        return math.exp(self._middle()) if self._logs else math.nan
+
+    def _middle(self) -> float:
+        half = len(self._sorted) // 2
+        return (self._sorted[half] + self._sorted[~half]) / 2
+
+    def _deviation(self) -> float:
+        """Return the median distance from the median."""
+        count, middle = len(self._sorted), self._middle()
+        return (self._nearest((count + 1) // 2, middle) + self._nearest(count // 2 + 1, middle)) / 2
+
+    def _nearest(self, rank: int, middle: float) -> float:
+        """Return the `rank`-th smallest distance: the nearest values are a run of the sorted ones."""
+        low, high = 0, len(self._sorted) - rank
+        while low < high:
+            begin = (low + high) // 2
+            if middle - self._sorted[begin] > self._sorted[begin + rank] - middle:
+                low = begin + 1
+            else:
+                high = begin
+        return max(middle - self._sorted[low], self._sorted[low + rank - 1] - middle)
 
 
 class Trend:

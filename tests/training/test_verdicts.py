@@ -5,16 +5,27 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nantui.errors import UserError
 from nantui.training.ends import Diverged
 from nantui.training.judge import Judge, kind_of
 from nantui.training.look import Look
 from nantui.training.options import read_options
-from nantui.training.verdicts import Distribution, Explosion, Skips, Trend
+from nantui.training.verdicts import (
+    EARLY_FLOOR,
+    ENOUGH,
+    SPREAD_FLOOR,
+    Distribution,
+    Explosion,
+    Skips,
+    Trend,
+)
 
 HEALTHY = Look(
     names=("box_loss",), losses=(1.0,), loss=1.0, norm=2.0, scale=None,
@@ -127,3 +138,17 @@ def test_wrong_settings_are_refused_in_one_line():
     for ours in ({"guard": "maybe"}, {"grad_clip": "much"}, {"grad_clip": -1}):
         with pytest.raises(UserError):
             read_options(ours)
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=3, max_size=60), st.floats(1e-6, 1e6))
+def test_a_score_is_the_distance_from_the_median_in_median_deviations(values, value):
+    window = 25
+    seen = Distribution(window)
+    for one in values:
+        seen.add(one)
+    logs = [math.log(one) for one in values[-window:]]
+    middle = median(logs)
+    spread = 1.4826 * median(abs(log - middle) for log in logs)
+    floor = SPREAD_FLOOR if len(logs) >= ENOUGH else EARLY_FLOOR
+    assert seen.score(value) == pytest.approx((math.log(value) - middle) / max(spread, floor))
+    assert seen.typical == pytest.approx(math.exp(middle))
