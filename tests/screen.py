@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -34,15 +35,26 @@ class Screen:
             stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, env=variables,
         )  # fmt: skip
         os.close(terminal)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._hung_up = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self):
         try:
-            while data := os.read(self.keyboard, 1 << 16):
+            while not self._hung_up.is_set():
+                if not select.select([self.keyboard], [], [], 0.1)[0]:
+                    continue
+                data = os.read(self.keyboard, 1 << 16)
                 with self._lock:
                     self._stream.feed(data)
         except OSError:
             return
+
+    def hang_up(self):
+        """Close the terminal, as a terminal emulator does that crashes."""
+        self._hung_up.set()
+        self._reader.join()
+        os.close(self.keyboard)
 
     @property
     def text(self):

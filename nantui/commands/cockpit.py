@@ -24,9 +24,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("the cockpit needs a terminal; `nantui status` prints the same for scripts")
     from nantui.ui.app import CockpitApp
     from nantui.ui.data.backend import RealBackend
+    from nantui.ui.hangup import end_with_terminal
 
     backend = RealBackend(arguments.python, arguments.take_over)
     app = CockpitApp(top.resolve(), runs, backend, ascii_only=arguments.ascii, read_only=arguments.read_only)
+    end_with_terminal(sys.stdin.fileno(), lambda: app.call_from_thread(app.exit, 0))
     app.run()
     return app.return_code or 0
 

@@ -43,6 +43,16 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
+def add_wait_gpu(parser: argparse.ArgumentParser) -> None:
+    """Add what every command has that starts a training."""
+    parser.add_argument("--wait-gpu", action="store_true", help="start once others have freed the GPU")
+
+
+def wait_gpu_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the option of the command that starts: the supervisor waits, this terminal may go."""
+    return {"wait_gpu": True} if arguments.wait_gpu else {}
+
+
 def act(
     arguments: argparse.Namespace,
     kind: str,

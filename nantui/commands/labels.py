@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.commands import common
-from nantui.errors import NO, USAGE, UserError
+from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args, read_spec
@@ -131,7 +131,7 @@ def _show(arguments: argparse.Namespace, report: Any) -> None:
 
 
 def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty: list[str]) -> None:
-    from nantui.diagnosis.quarantine import quarantine_add, quarantined
+    from nantui.run.quarantine import quarantined
 
     common.refuse_read_only(arguments)
     assert layout is not None
@@ -141,14 +141,11 @@ def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty:
     elif arguments.dry_run:
         common.say(f"quarantine: would add {len(images)} images to {layout.home}")
     elif common.confirm(arguments, f"Leave {len(images)} images out of the training of {layout.run}?"):
-        added = quarantine_add(layout, images, "label check")
-        common.say(
-            f"quarantine: {len(added)} images added; they are left out from the next start or resume on"
-        )
+        _change(arguments, layout, {"images": images, "why": "label check"})
 
 
 def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
-    from nantui.diagnosis.quarantine import quarantine_undo, quarantined
+    from nantui.run.quarantine import newest_change, quarantined
 
     common.refuse_read_only(arguments)
     assert layout is not None
@@ -158,6 +155,19 @@ def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
         return 0
     if not common.confirm(arguments, question):
         return NO
-    done = quarantine_undo(layout)
-    common.say(done or "quarantine: nothing to undo")
-    return 0 if done else NO
+    if newest_change(layout) is None:
+        common.say("quarantine: nothing to undo")
+        return NO
+    _change(arguments, layout, {"undo": True})
+    return 0
+
+
+def _change(arguments: argparse.Namespace, layout: RunLayout, options: dict[str, Any]) -> None:
+    """Have the holder of the run's lock change the list. Raises UserError when it could not."""
+    from nantui.run.spool import Command
+    from nantui.supervise.client import carry_out
+
+    outcome = carry_out(layout.run, Command("quarantine", options), take_over=arguments.take_over)
+    if not outcome.ok:
+        raise UserError(outcome.text, FAILED)
+    common.say(outcome.text)

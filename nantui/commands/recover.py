@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui recover` takes."""
     planning.add_arguments(parser)
     parser.add_argument("--into", metavar="NAME", help="continue in a new run, leave this one untouched")
+    following.add_wait_gpu(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -21,5 +22,6 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     options: dict[str, Any] = {"set": dict(plan.asked), "presets": list(plan.presets), "propose": False}
     options |= planning.options_of(arguments, plan) | ({"into": arguments.into} if arguments.into else {})
+    options |= following.wait_gpu_of(arguments)
     question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
     return following.act(arguments, "recover", options, question)

@@ -40,7 +40,7 @@ def describe(status: RunStatus) -> list[str]:
     losses = " ".join(f"{printable(name)} {value:.4g}" for name, value in status.losses.items())
     eta = f"{duration(status.eta_s)} to go" if status.eta_s is not None else ""
     first = "  ".join(filter(None, [f"{status.state:<10}", printable(status.path), epoch, step, losses, eta]))
-    more = [printable(status.text)] if status.text else []
+    more = [printable(text) for text in (doing(status), status.text) if text]
     if status.last_incident:
         incident = status.last_incident
         where = f"epoch {incident.get('epoch')}, step {incident.get('step')}"
@@ -48,6 +48,13 @@ def describe(status: RunStatus) -> list[str]:
             printable(f"last incident: {incident.get('incident')} at {where}: {incident.get('text', '')}")
         )
     return [first, *(f"{'':<12}{line}" for line in more)]
+
+
+def doing(status: RunStatus) -> str:
+    """Return which command is being carried out and how far it is, its time limit included."""
+    if not status.doing:
+        return ""
+    return f"{status.doing.get('kind', '')}: {status.doing.get('text') or 'begun'}"
 
 
 def duration(seconds: float) -> str:

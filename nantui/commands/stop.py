@@ -41,10 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
 def stop_foreign(arguments: argparse.Namespace, layout: RunLayout, kind: str) -> int:
     """Show whose training it is; the run's name, typed or given, confirms."""
     from nantui.supervise.foreign import find_foreign
-    from nantui.supervise.foreign_stop import describe
+    from nantui.supervise.foreign_words import describe, gpu_memory_gb
 
     for training in find_foreign(layout.run):
-        common.say(f"{describe(training)}\n  in {training.cwd}; {training.evidence} to write into this run")
+        common.say(describe(training, gpu_memory_gb(training)))
+        common.say(f"  in {training.cwd}; {training.evidence} to write into this run")
         if training.restarted_by:
             common.say(f"  it seems to be started again by {training.restarted_by}: end that first")
     if not arguments.dry_run and not named(arguments, layout.run.name):

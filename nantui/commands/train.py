@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from nantui.commands import common
+from nantui.commands import common, following
 from nantui.errors import UserError
 from nantui.settings.schema import Schema
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
     )
     parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
-    parser.add_argument("--wait-gpu", action="store_true", help="wait until others have freed the GPU")
+    following.add_wait_gpu(parser)
     parser.add_argument("--watch", action="store_true", help="open the cockpit on it")
     common.add_changer(parser)
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, create the run, start it."""
     from nantui.supervise.client import check_arguments, create_run
-    from nantui.supervise.room import ensure_room
+    from nantui.supervise.room import ensure_room, lacks
 
     common.refuse_read_only(arguments)
     schema = Schema.load(arguments.python)
@@ -41,8 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
         where = check_arguments(train, python=arguments.python)["save_dir"]
         common.say(f"would train in {where}")
         return 0
-    ensure_room(None, train.get("device"), wait_for_it=arguments.wait_gpu, say=common.say)
-    where = create_run(train, ours, python=arguments.python, auto=arguments.auto)
+    if not arguments.wait_gpu:
+        ensure_room(lambda: lacks(None, train.get("device")), wait_for_it=False)
+    options = following.wait_gpu_of(arguments)
+    where = create_run(train, ours, python=arguments.python, auto=arguments.auto, options=options)
     print(where)
     common.say(f"training, detached; watch it with: nantui {where}")
     return open_cockpit(arguments, where) if arguments.watch else 0

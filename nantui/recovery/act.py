@@ -10,7 +10,6 @@ done) and `next` (what the ladder would do after an attempt ended badly). One JS
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from nantui.run.discovery import require_run
 from nantui.run.files import to_json
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
+from nantui.run.quarantine import quarantine_add
 
 Request = Mapping[str, Any]
 
@@ -63,19 +63,16 @@ def act_rollback(request: Request) -> dict[str, Any]:
         name = str(request["into"])
         new_place(layout.run, name)
         return asdict(branch(plan_for(request), name, by=_by(request), python=python, allow=allow))
-    leave_out(layout, images)
+    leave_out(layout, images, _by(request))
     return asdict(roll_back(plan_for(request), by=_by(request), python=python, allow=allow, images=images))
 
 
-def leave_out(layout: RunLayout, images: Sequence[str]) -> None:
-    """Put images on the run's quarantine list, as the label check does. Raises UserError when it cannot."""
-    if not images:
-        return
-    words = [sys.executable, "-m", "nantui", "labels", str(layout.run), "--yes", "--leave-out", *images]
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"the images could not be left out ({last}); nothing was done", FAILED)
+def leave_out(layout: RunLayout, images: Sequence[str], by: str) -> None:
+    """Put images on the run's quarantine list. Raises UserError when it cannot."""
+    try:
+        quarantine_add(layout, images, "recovery", by)
+    except OSError as error:
+        raise UserError(f"the images could not be left out ({error}); nothing was done", FAILED) from None
 
 
 def act_next(request: Request) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from nantui.recovery.undo import last_rollback
 from nantui.run.attempts import read_attempt, read_events
+from nantui.run.files import open_regular
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, current, epoch_seconds, read_results
@@ -124,9 +125,8 @@ def scan_telemetry(layout: RunLayout, attempt: int) -> tuple[Step | None, Step |
     A long attempt has a million rows; only those that name a non-finite number are taken apart.
     """
     first_bad, newest, header = None, b"", b""
-    try:
-        file = layout.steps(attempt).open("rb")
-    except OSError:
+    file = open_regular(layout.steps(attempt))
+    if file is None:
         return None, None
     with file:
         header = file.readline()

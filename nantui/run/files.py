@@ -53,8 +53,18 @@ def sync_directory(directory: Path) -> None:
 
 
 def to_json(document: Any, indent: int | None = None) -> str:
-    """Return `document` as JSON with non-finite numbers as the strings "nan", "inf" and "-inf"."""
-    return json.dumps(finite(document), indent=indent, ensure_ascii=False, default=str, allow_nan=False)
+    """Return `document` as JSON with non-finite numbers as the strings "nan", "inf" and "-inf".
+
+    A file name that is not UTF-8 (surrogate escapes in Python) is written with \\u escapes and read back as
+    it was; everything else stays readable.
+    """
+    plain = finite(document)
+    text = json.dumps(plain, indent=indent, ensure_ascii=False, default=str, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(plain, indent=indent, default=str, allow_nan=False)
+    return text
 
 
 def finite(value: Any) -> Any:

@@ -6,6 +6,7 @@ of a write costs at most the line that was being written.
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
@@ -42,7 +43,9 @@ class Journal:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             line = (to_json(entry) + "\n").encode()
-            os.write(descriptor, (b"" if _ends_whole(descriptor) else b"\n") + line)
+            data = (b"" if _ends_whole(descriptor) else b"\n") + line
+            if os.write(descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +122,8 @@ class RunLayout:
 
     def is_ours(self) -> bool:
         """Tell whether nantui made this run (else it is foreign: plain Ultralytics)."""
-        return self.home.is_dir()
+        return os.path.isdir(self.home)
 
     def looks_like_run(self) -> bool:
         """Tell whether the directory holds a training run at all."""
-        return self.home.is_dir() or self.args_yaml.is_file() or self.results_csv.is_file()
+        return any((self.is_ours(), os.path.isfile(self.args_yaml), os.path.isfile(self.results_csv)))

@@ -1,8 +1,20 @@
-"""The images that a run leaves out of its training, one path a line; the data set itself is not touched."""
+"""A run's quarantine list: images left out of its training, one path a line; the data set is not touched.
+
+`RUN/nantui/quarantine.txt`; lines that begin with `#` are for people. Every change is in the journal first,
+with the paths, so that it can be taken back. Changes are for the holder of the run's lock only.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from nantui.run.files import write_atomic
+from nantui.run.journal import Journal, author
 from nantui.run.layout import RunLayout
+
+HEADER = "# Images that this run leaves out of its training, one path a line. Made by nantui.\n"
 
 
 def quarantined(layout: RunLayout) -> list[str]:
@@ -15,3 +27,52 @@ def quarantined(layout: RunLayout) -> list[str]:
     except OSError:
         return []
     return [line for line in text.split("\n") if line and not line.startswith("#")]
+
+
+def quarantine_add(layout: RunLayout, images: Iterable[str], why: str, by: str = "") -> list[str]:
+    """Put images on the list and return those that were not on it. Raises OSError when it cannot be kept."""
+    known = quarantined(layout)
+    new = [image for image in dict.fromkeys(map(os.path.abspath, images)) if image not in set(known)]
+    if new:
+        _change(layout, [*known, *new], f"quarantine: {len(new)} added: {why}", by, added=new)
+    return new
+
+
+def quarantine_remove(layout: RunLayout, images: Iterable[str], why: str, by: str = "") -> list[str]:
+    """Take images off the list and return those that were on it. Raises OSError when it cannot be kept."""
+    known, out = quarantined(layout), set(map(os.path.abspath, images))
+    removed = [image for image in known if image in out]
+    if removed:
+        kept = [image for image in known if image not in out]
+        _change(layout, kept, f"quarantine: {len(removed)} removed: {why}", by, removed=removed)
+    return removed
+
+
+def quarantine_undo(layout: RunLayout, by: str = "") -> str | None:
+    """Take the newest change of the list back; return what was done, None when there is nothing to undo."""
+    change = newest_change(layout)
+    if change is None:
+        return None
+    added, removed = list(change.get("added") or ()), list(change.get("removed") or ())
+    kept = [image for image in quarantined(layout) if image not in set(added)]
+    text = f"quarantine: undone: {len(added)} taken off, {len(removed)} put back"
+    _change(layout, [*kept, *(image for image in removed if image not in kept)], text, by, undo=True)
+    return text
+
+
+def newest_change(layout: RunLayout) -> dict[str, Any] | None:
+    """Return the change of the list that an undo would take back, None when there is none."""
+    changes: list[dict[str, Any]] = []
+    for entry in Journal(layout.journal).entries():
+        change = entry.get("quarantine")
+        if isinstance(change, dict):
+            changes = changes[:-1] if change.get("undo") else [*changes, change]
+    return changes[-1] if changes else None
+
+
+def _change(layout: RunLayout, images: list[str], text: str, by: str, **change: Any) -> None:
+    """Journal a change, then make it."""
+    layout.home.mkdir(parents=True, exist_ok=True)
+    Journal(layout.journal).append("note", by=by or author(), text=text, quarantine=change)
+    lines = HEADER + "".join(image + "\n" for image in images)
+    write_atomic(layout.quarantine, lines.encode("utf-8", "surrogateescape"))

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
-from nantui.run.files import write_json
+from nantui.run.files import to_json, write_json
 from nantui.run.journal import author
 
-KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set")
-LARGEST = 1 << 20
+KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set", "quarantine")
+LARGEST = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ def put(directory: Path, command: Command) -> Path:
     if command.kind not in KINDS:
         raise ValueError(f"no such command: {command.kind}")
     path = directory / f"{int(command.t * 1000):013d}-{command.id}.json"
+    if len(to_json(asdict(command))) > LARGEST // 2:
+        raise UserError(f"this {command.kind} says too much at once; do it in parts", FAILED)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json(path, asdict(command), mode=0o600)

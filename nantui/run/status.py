@@ -50,5 +50,6 @@ class RunStatus:
             "pids": list(self.pids),
             "last_incident": self.last_incident,
             "text": self.text,
+            "doing": self.doing,
             "host": self.host,
         }

@@ -13,12 +13,14 @@ from typing import Any
 from nantui.errors import FAILED, UserError
 from nantui.run.journal import Entry, last
 from nantui.run.layout import RunLayout
+from nantui.run.quarantine import quarantine_add, quarantine_undo
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
 from nantui.run.spool import Command
 from nantui.run.status import RECOVERING
 from nantui.supervise import stopping
+from nantui.supervise.admission import admit
 from nantui.supervise.foreign import CERTAIN, find_foreign
-from nantui.supervise.foreign_stop import describe
+from nantui.supervise.foreign_words import describe
 from nantui.supervise.into import continue_elsewhere
 from nantui.supervise.keeper import Keeper
 from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
@@ -36,7 +38,7 @@ def start(keeper: Keeper, command: Command) -> str:
         keeper.journal.append("created", by=command.by, spec=spec.__dict__, cwd=cwd)
     if any(keeper.layout.weights.glob("*.pt")):
         raise UserError("this run has checkpoints already: resume it, or train under another name", FAILED)
-    return begin(keeper, spec, START, None, {**pending_edits(keeper), **_set_of(command)})
+    return begin(keeper, command, spec, START, None, {**pending_edits(keeper), **_set_of(command)})
 
 
 def stop(keeper: Keeper, command: Command) -> str:
@@ -78,7 +80,7 @@ def resume(keeper: Keeper, command: Command) -> str:
     keeper.stage(command.id, "check", "looking for the newest clean checkpoint")
     newest = newest_checkpoint(keeper, command)
     if not (asked or command.options.get("presets") or command.options.get("to")):
-        return begin(keeper, spec, RESUME, newest, {})
+        return begin(keeper, command, spec, RESUME, newest, {})
     keeper.stage(command.id, "rebase", "writing the changed settings into it")
     wanted = replace(command, options={"to": Path(newest).name, **command.options, "set": asked})
     return _begin_after(keeper, wanted, act(keeper, wanted, "rollback"), spec, probation_epochs=0)
@@ -96,10 +98,20 @@ def recover(keeper: Keeper, command: Command) -> str:
         if options.get("into"):
             keeper.stage(command.id, "branch", "making the new run from the restore point")
             answer = act(keeper, replace(command, options=options), "rollback")
-            return continue_elsewhere(answer, command.by)
+            return continue_elsewhere(answer, command)
         answer = _roll_back_shown(keeper, replace(command, options=options))
     keeper.stage(command.id, "start", "starting the new attempt")
     return _begin_after(keeper, command, answer, spec, PROBATION_EPOCHS)
+
+
+def quarantine(keeper: Keeper, command: Command) -> str:
+    """Change the list of images that are left out of the training, from the next start on."""
+    layout, options = keeper.layout, command.options
+    if options.get("undo"):
+        return quarantine_undo(layout, command.by) or "quarantine: nothing to undo"
+    images = [str(image) for image in options.get("images") or ()]
+    added = quarantine_add(layout, images, str(options.get("why") or "as asked"), command.by)
+    return f"quarantine: {len(added)} images added; they are left out from the next start or resume on"
 
 
 HANDLERS: dict[str, Callable[[Keeper, Command], str]] = {
@@ -111,20 +123,26 @@ HANDLERS: dict[str, Callable[[Keeper, Command], str]] = {
     "resume": resume,
     "recover": recover,
     "set": set_values,
+    "quarantine": quarantine,
 }
 
 
 def begin(
     keeper: Keeper,
+    command: Command,
     spec: Spec,
     mode: str,
     checkpoint: str | None,
     asked: dict[str, Any],
     probation_epochs: int = 0,
 ) -> str:
-    """Start a new attempt; a fresh start trains with the edits, a resume has them in its checkpoint."""
+    """Start a new attempt; a fresh start trains with the edits, a resume has them in its checkpoint.
+
+    Raises UserError where its GPUs have no room; what was asked for is then kept for the next start.
+    """
     spec = with_values(spec, asked)
     write_spec(keeper.layout.spec, spec)
+    admit(keeper, command, spec)
     attempt = new_attempt(keeper.layout, spec, mode, checkpoint, asked, probation_epochs)
     keeper.journal.append(
         "attempt_started", attempt=attempt.attempt, mode=mode, checkpoint=checkpoint, epoch=None, asked=asked
@@ -237,7 +255,7 @@ def _begin_after(
     mode = RESTART if command.options.get("force_restart") or answer.get("mode") == RESTART else RESUME
     checkpoint = None if mode == RESTART else str(answer.get("checkpoint") or "weights/last.pt")
     asked = {**dict(answer.get("asked") or {}), **_set_of(command)}
-    started = begin(keeper, spec, mode, checkpoint, asked, probation_epochs)
+    started = begin(keeper, command, spec, mode, checkpoint, asked, probation_epochs)
     return "; ".join(filter(None, [str(answer.get("text") or ""), started]))
 
 

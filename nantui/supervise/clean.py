@@ -18,13 +18,16 @@ _BIDI_AND_INVISIBLE = "\u200e\u200f\u2028\u2029" + "".join(
     map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
 )
 _DROP = {code: None for code in (*range(0x20), *range(0x7F, 0xA0), *map(ord, _BIDI_AND_INVISIBLE))}
+_BROKEN = {code: "\N{REPLACEMENT CHARACTER}" for code in range(0xD800, 0xE000)}
+"""How Python spells the bytes of a file name that are not UTF-8; no terminal can be sent them."""
 _SPACE = {ord("\t"): " ", ord("\n"): " ", ord("\r"): " "}
+_TABLE = {**_DROP, **_BROKEN, **_SPACE}
 
 
 def printable(text: object, limit: int = 2000) -> str:
     """Return `text` as one line without escape sequences, control or direction characters."""
     whole = _SEQUENCE.sub("", str(text)[: limit * 4])
-    return whole.translate({**_DROP, **_SPACE})[:limit]
+    return whole.translate(_TABLE)[:limit]
 
 
 def without_sequences(text: str) -> str:

@@ -89,10 +89,12 @@ def create_run(
     auto: bool = False,
     faults: Sequence[Mapping[str, Any]] = (),
     start: bool = True,
+    options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Check the arguments, make the run directory under the name Ultralytics chooses, and start it.
 
-    Returns the new run directory. Raises UserError for bad arguments, before anything is created.
+    `options` go with the start command. Returns the new run directory. Raises UserError for bad arguments,
+    before anything is created.
     """
     cwd = os.getcwd()
     answer = check_arguments(train, python=python, cwd=cwd)
@@ -116,7 +118,7 @@ def create_run(
     )
     write_spec(layout.spec, spec)
     if start:
-        submit(layout.run, Command("start", {"cwd": cwd}))
+        submit(layout.run, Command("start", {"cwd": cwd, **(options or {})}))
     return layout.run
 
 

@@ -25,8 +25,8 @@ class Patience:
     tick_s: float = 0.2
     heartbeat_s: float = 4.0
     idle_exit_s: float = 5.0
-    stop_s: float = 60.0
-    """How long an agreed stop may take beyond 20 usual steps, before SIGTERM."""
+    stop_s: float = 30.0
+    """How long the ranks may take to agree on a step beyond 20 usual steps, before SIGTERM."""
     teardown_s: float = 1.5
     """How long processes may live on once all ranks have written how they ended."""
     terminate_s: float = 2.0
@@ -37,7 +37,7 @@ class Patience:
     stall_factor: float = 30.0
     """No step for this many usual steps (and at least the floor) is a standstill."""
     other_phase_s: float = 1800.0
-    """As the floor, while importing, setting up, validating or saving."""
+    """As the floor, while importing, setting up, validating or saving; also what a stop grants these."""
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
+from nantui.run.alive import environment_of
 from nantui.run.spec import Spec, read_args, read_spec, write_spec
 from nantui.run.spool import Command
 from nantui.run.status import STOPPED, STOPPING
 from nantui.supervise.foreign import ForeignTraining, came_back, find_foreign, stop_tree
+from nantui.supervise.foreign_words import describe
 from nantui.supervise.keeper import Keeper
 
 GRACE_S = 5.0
@@ -37,13 +42,6 @@ def stop_foreign(keeper: Keeper, command: Command, *, at_once: bool) -> str:
     return "; ".join(texts)
 
 
-def describe(training: ForeignTraining) -> str:
-    """Return one line about a foreign training."""
-    hours = training.age_s / 3600
-    place = f", from {training.origin}" if training.origin else ""
-    return f"process {training.root.pid} of {training.user}{place}, {hours:.1f} h old: {training.command}"
-
-
 def _stop_one(keeper: Keeper, command: Command, training: ForeignTraining, at_once: bool) -> str:
     keep_for_resume(keeper, training)
     keeper.publish(state=STOPPING)
@@ -58,33 +56,50 @@ def _stop_one(keeper: Keeper, command: Command, training: ForeignTraining, at_on
 
 
 def keep_for_resume(keeper: Keeper, training: ForeignTraining) -> None:
-    """Write down command, cwd and variables, so that the run can go on through its own script."""
-    environment = kept_environment(training.root.pid)
-    how: dict[str, Any] = {"argv": list(training.argv), "cwd": training.cwd, "env": environment}
+    """Write down command, cwd and variables; a run of the user's own script goes on through that script."""
+    program = program_of(training)
+    how: dict[str, Any] = {
+        "argv": [program, *training.argv[1:]],
+        "cwd": training.cwd,
+        "env": kept_environment(training.root.pid),
+    }
     spec = read_spec(keeper.layout.spec)
     if spec is None:
         spec = Spec(train=read_args(keeper.layout.args_yaml), created=time.time())
-    write_spec(keeper.layout.spec, replace(spec, exec=how, python=spec.python or interpreter_of(training)))
+    kind = "exec" if runs_a_script(training.argv) else spec.kind
+    python = spec.python or (program if "python" in Path(program).name else "")
+    write_spec(keeper.layout.spec, replace(spec, kind=kind, exec=how, python=python))
     keeper.journal.append("note", text=f"stopping a foreign training: {describe(training)}")
 
 
-def interpreter_of(training: ForeignTraining) -> str:
-    """Return the interpreter that ran the training, empty when it is gone or no Python."""
+def runs_a_script(argv: Sequence[str]) -> bool:
+    """Tell whether a command is Python with a script of somebody's own, no module and no generated file."""
+    script = next((word for word in argv[1:] if not word.startswith("-")), "")
+    generated = Path(script).name.startswith("_temp_")
+    module = "-m" in argv[1:2] or "-c" in argv[1:2]
+    return script.endswith(".py") and not (module or generated) and "python" in Path(argv[0]).name
+
+
+def program_of(training: ForeignTraining) -> str:
+    """Return the full path of the program as it was called: a link of a virtual environment stays one."""
+    word = training.argv[0]
+    if "/" in word:
+        return os.path.normpath(os.path.join(training.cwd or "/", word))
+    variables = (entry.partition(b"=") for entry in environment_of(training.root.pid))
+    path = next((os.fsdecode(value) for name, _, value in variables if name == b"PATH"), None)
+    return shutil.which(word, path=path) or _executable(training.root.pid) or word
+
+
+def _executable(pid: int) -> str:
     try:
-        path = str(Path(f"/proc/{training.root.pid}/exe").readlink())
+        return os.readlink(f"/proc/{pid}/exe")
     except OSError:
         return ""
-    word = training.argv[0]
-    return word if word.startswith("/") and "python" in Path(word).name else path if "python" in path else ""
 
 
 def kept_environment(pid: int) -> dict[str, str]:
     """Return the variables of a process that decide how it trains; nothing that smells of a secret."""
-    try:
-        text = Path(f"/proc/{pid}/environ").read_text(errors="replace")
-    except OSError:
-        return {}
-    pairs = (entry.partition("=") for entry in text.split("\0") if "=" in entry)
+    pairs = (entry.decode(errors="replace").partition("=") for entry in environment_of(pid))
     return {name: value for name, _, value in pairs if _is_kept(name)}
 
 

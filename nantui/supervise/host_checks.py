@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,7 +20,13 @@ from pathlib import Path
 from nantui.supervise.spools import is_private
 
 OK, WARN, BAD = "ok", "warn", "bad"
-LOGIND = ("/etc/systemd/logind.conf", "/etc/systemd/logind.conf.d", "/usr/lib/systemd/logind.conf.d")
+LOGIND = tuple(f"{base}/systemd/logind.conf" for base in ("/usr/lib", "/usr/local/lib", "/run", "/etc"))
+"""From the least to the most important; beside each there may be a folder of drop-ins, NAME.d."""
+ASK_LOGIND = (
+    "busctl", "get-property", "org.freedesktop.login1", "/org/freedesktop/login1",
+    "org.freedesktop.login1.Manager", "KillUserProcesses",
+)  # fmt: skip
+ASK_S = 2.0
 SMALL_SHARED_GB, SMALL_DISK_GB = 1.0, 5.0
 CLOCK_SKEW_S = 5.0
 
@@ -43,9 +50,9 @@ def check_host(directory: Path) -> Iterator[Check]:
     yield from mount(directory)
 
 
-def logout(places: tuple[str, ...] = LOGIND, user: str = "") -> Check:
+def logout(places: tuple[str, ...] = LOGIND, user: str = "", ask: tuple[str, ...] = ASK_LOGIND) -> Check:
     """Does logind kill what a logout leaves? Then a detached training dies with the SSH session."""
-    value = kill_user_processes(places)
+    value = _told_by_logind(ask) or kill_user_processes(places)
     name = user or os.environ.get("USER") or str(os.getuid())
     lingers = Path("/var/lib/systemd/linger", name).exists()
     if value != "yes" or lingers or os.getuid() == 0:
@@ -55,16 +62,27 @@ def logout(places: tuple[str, ...] = LOGIND, user: str = "") -> Check:
     return Check("logout", BAD, "systemd kills everything of yours at logout (KillUserProcesses=yes)", do)
 
 
+def _told_by_logind(ask: tuple[str, ...]) -> str:
+    """Return what logind itself says, whatever its files and its built-in default; empty without logind."""
+    try:
+        out = subprocess.run(ask, capture_output=True, timeout=ASK_S, check=True, text=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return {"true": "yes", "false": "no"}.get(out[-1] if out else "", "")
+
+
 def kill_user_processes(places: tuple[str, ...]) -> str:
-    """Return what logind is told, "no" (its default) where nothing says otherwise; drop-ins win."""
+    """Return what the files of logind say, "no" (as most distributions build it) where none says anything.
+
+    logind.conf is read first, then every drop-in by its name, wherever it lies (systemd's logind.conf(5)).
+    """
+    main = [Path(place) for place in places]
+    drop_ins = {path.name: path for place in main for path in sorted(Path(f"{place}.d").glob("*.conf"))}
     value = "no"
-    for place in map(Path, places):
-        for path in sorted(place.glob("*.conf")) if place.is_dir() else [place]:
-            with suppress(OSError):
-                for found in re.finditer(
-                    r"^\s*KillUserProcesses\s*=\s*(\S+)", path.read_text(), re.MULTILINE
-                ):
-                    value = "yes" if found[1].lower() in {"yes", "true", "1", "on"} else "no"
+    for path in [*main, *(drop_ins[name] for name in sorted(drop_ins))]:
+        with suppress(OSError, UnicodeDecodeError):
+            for found in re.finditer(r"^\s*KillUserProcesses\s*=\s*(\S+)", path.read_text(), re.MULTILINE):
+                value = "yes" if found[1].lower() in {"yes", "true", "1", "on"} else "no"
     return value
 
 

@@ -13,9 +13,11 @@ from nantui.supervise.launch import RESTART
 from nantui.supervise.spools import spool_for
 
 
-def continue_elsewhere(answer: dict[str, Any], by: str) -> str:
+def continue_elsewhere(answer: dict[str, Any], command: Command) -> str:
     """Have the run that `answer` of recovery names go on; returns a line for people. Raises UserError."""
     new = RunLayout(Path(str(answer["run"])))
-    spool.put(spool_for(new), Command("start" if answer.get("mode") == RESTART else "resume", {}, by=by))
+    options = {name: command.options[name] for name in ("wait_gpu",) if name in command.options}
+    kind = "start" if answer.get("mode") == RESTART else "resume"
+    spool.put(spool_for(new), Command(kind, options, by=command.by))
     ensure_supervisor(new)
     return str(answer.get("text") or f"continues in {new.run}")

@@ -108,7 +108,11 @@ class Keeper:
         """Notify whoever the user's configuration names."""
         child = notify.tell(self.config.notify, self.layout.run, event, text, self.say)
         if child is not None:
-            self.helpers[child.pid] = child
+            self.start_helper(child)
+
+    def start_helper(self, child: subprocess.Popen[bytes]) -> None:
+        """Remember what was started beside the worker: it is never taken for a part of the training."""
+        self.helpers[child.pid] = child
 
     # the worker
 

@@ -35,6 +35,10 @@ def new_attempt(
 ) -> Attempt:
     """Return the next attempt of a run, and put it on disk for the worker."""
     number = (layout.attempt_numbers() or [0])[-1] + 1
+    if os.path.lexists(layout.attempt(number)):
+        raise UserError(
+            f"{layout.attempts} cannot be listed, so no new attempt has a number; try again", FAILED
+        )
     attempt = Attempt(
         attempt=number,
         uuid=uuid.uuid4().hex,
@@ -44,7 +48,7 @@ def new_attempt(
         train=for_ranks(spec.train),
         ours=spec.ours,
         python=spec.python or sys.executable,
-        devices=device_count(spec.train.get("device")),
+        devices=1 if spec.kind == "exec" else device_count(spec.train.get("device")),
         faults=spec.faults,
         asked=asked or {},
         probation_epochs=probation_epochs,

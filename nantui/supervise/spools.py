@@ -53,6 +53,9 @@ def pending(layout: RunLayout) -> list[tuple[Path, Command]]:
     """Return the commands that wait in either place, oldest first; only private places are read."""
     places = [layout.commands, local_spool(layout)]
     found = [
-        item for place in places if place.is_dir() and is_private(place) for item in spool.pending(place)
+        item
+        for place in places
+        if os.path.isdir(place) and is_private(place)
+        for item in spool.pending(place)
     ]
     return sorted(found, key=lambda item: item[0].name)

@@ -7,6 +7,7 @@ living processes (the worker goes on without it), exit files, or nothing (`lost`
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ from nantui.run.results import EpochRow, epoch_seconds
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.steps import Step
 from nantui.supervise.foreign import Candidate, ForeignTraining, candidates, find_foreign
+from nantui.supervise.foreign_words import describe, gpu_memory_gb
 from nantui.supervise.outcome import ending_of
 from nantui.supervise.progress import log_of, read_progress
 from nantui.supervise.state import SupervisorState, read_state
@@ -39,6 +41,11 @@ def read_status(run: Path, machine: Machine | None = None, foreign: Candidates =
     foreign run; whoever reads many runs passes one that looks only once.
     """
     layout = RunLayout(Path(run).resolve())
+    if closed := _closed(layout):
+        rows = last_epochs(layout.results_csv)
+        return _with_row(
+            RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), text=closed), rows
+        )
     state = read_state(layout.supervisor)
     number = max(layout.attempt_numbers(), default=None)
     attempt = read_attempt(layout, number) if number else None
@@ -50,9 +57,16 @@ def read_status(run: Path, machine: Machine | None = None, foreign: Candidates =
     return _with_progress(layout, status, attempt)
 
 
+def _closed(layout: RunLayout) -> str:
+    """Return why nothing can be known of a run whose nantui/ this user may not read, empty when it may."""
+    if not os.path.isdir(layout.home) or os.access(layout.home, os.R_OK | os.X_OK):
+        return ""
+    return f"{layout.home} may not be read: ask whoever owns it"
+
+
 def foreign_status(layout: RunLayout, state: SupervisorState | None, foreign: Candidates) -> RunStatus:
     """Return what `results.csv`, `args.yaml` and the processes of somebody else's training tell."""
-    if layout.spec.is_file() and not layout.args_yaml.is_file():
+    if os.path.isfile(layout.spec) and not os.path.isfile(layout.args_yaml):
         if state is not None and state.state == STOPPED:
             return RunStatus(layout.run, STOPPED, text=state.text)
         return RunStatus(layout.run, STARTING, text="created, not started yet")
@@ -66,9 +80,7 @@ def foreign_status(layout: RunLayout, state: SupervisorState | None, foreign: Ca
 
 def _with_processes(status: RunStatus, found: list[ForeignTraining]) -> RunStatus:
     one = found[0]
-    text = (
-        f"training of {one.user}, process {one.root.pid}, from {one.origin or 'somewhere'} ({one.evidence})"
-    )
+    text = f"{describe(one, gpu_memory_gb(one))} ({one.evidence})"
     if one.restarted_by:
         text += f"; started again by {one.restarted_by}"
     status = replace(status, pids=tuple(pid for each in found for pid in each.pids), text=text)

@@ -6,7 +6,9 @@ all ranks agree on. Whoever does not follow within the time that is shown gets S
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 
 from nantui.run.attempts import read_exits
 from nantui.run.files import write_json
@@ -14,6 +16,7 @@ from nantui.run.spool import Command
 from nantui.run.status import STOPPED, STOPPING
 from nantui.supervise import foreign_stop, spools
 from nantui.supervise.keeper import Keeper
+from nantui.supervise.watch import TRAINING
 
 LOOK_S = 0.05
 USUAL_STEPS = 20
@@ -25,7 +28,7 @@ def stop(keeper: Keeper, command: Command, *, at_once: bool) -> str:
     """Stop the worker and return once no process of it is left. Raises UserError for what does not die."""
     if keeper.watch is None:
         left = keeper.find_members()
-        if not left and keeper.layout.spec.is_file() and not keeper.layout.attempt_numbers():
+        if not left and os.path.isfile(keeper.layout.spec) and not keeper.layout.attempt_numbers():
             keeper.publish(state=STOPPED, text="stopped before it was started")
             return keeper.state.text
         if not left:
@@ -45,27 +48,53 @@ def stop(keeper: Keeper, command: Command, *, at_once: bool) -> str:
     return f"{ending.outcome}{where} after {took:.1f} s; no process is left{kept}"
 
 
+class Countdown:
+    """How long until SIGTERM. Steps have little time to agree; a validation or a save under way has more.
+
+    Each has an account of its own, so that a rank which hangs among steps is not waited for as long as a
+    validation is.
+    """
+
+    def __init__(self, step_s: float, other_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`step_s` for phases with steps, `other_s` for all others, in s."""
+        self._left = {True: step_s, False: other_s}
+        self._clock, self._looked = clock, clock()
+
+    def left_s(self, phase: str) -> float:
+        """Charge the time since the last look to `phase`, and return what is left of its account in s."""
+        now = self._clock()
+        stepping = phase == TRAINING
+        self._left[stepping] -= now - self._looked
+        self._looked = now
+        return self._left[stepping]
+
+
 def _ask_and_wait(keeper: Keeper, command: Command) -> bool:
     """Leave the request and wait; True when the ranks ended by themselves, False when patience ran out."""
     assert keeper.watch is not None, "the caller looked"
-    number = keeper.watch.attempt.attempt
+    watch, patience = keeper.watch, keeper.patience
+    number = watch.attempt.attempt
     request = {"id": command.id, "t": time.time(), "by": command.by}
     write_json(keeper.layout.stop_request(number), request)
-    patience_s = keeper.patience.stop_s + USUAL_STEPS * keeper.watch.usual_step_s()
-    deadline = time.monotonic() + patience_s
+    countdown = Countdown(patience.stop_s + USUAL_STEPS * watch.usual_step_s(), patience.other_phase_s)
     shown = -SHOW_EVERY_S
     while keeper.worker_alive():
-        left_s = deadline - time.monotonic()
+        left_s = countdown.left_s(watch.phase)
         if left_s < 0 or _kill_was_asked(keeper):
             return False
         if _all_wrote_their_end(keeper, number):
             return _await_teardown(keeper)
         if time.monotonic() - shown >= SHOW_EVERY_S:
             shown = time.monotonic()
-            text = f"waiting for the agreed step, then a save; SIGTERM in {left_s:.0f} s"
-            keeper.publish(doing={**(keeper.state.doing or {}), "stage": "agree", "text": text})
+            doing = {**(keeper.state.doing or {}), "stage": "agree", "text": _waiting(watch.phase, left_s)}
+            keeper.publish(doing=doing)
         keeper.pump(LOOK_S)
     return True
+
+
+def _waiting(phase: str, left_s: float) -> str:
+    what = "the agreed step" if phase == TRAINING else f"{phase or 'the worker'} to end"
+    return f"waiting for {what}; SIGTERM in {left_s:.0f} s, X ends it now"
 
 
 def _await_teardown(keeper: Keeper) -> bool:

@@ -24,7 +24,7 @@ def act(keeper: Keeper, command: Command, action: str) -> dict[str, Any]:
         {**command.options, **own, "python": python},
         python=python,
         pump=keeper.pump,
-        started=lambda child: keeper.helpers.__setitem__(child.pid, child),
+        started=keeper.start_helper,
     )
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or answer.get("text") or "refused"), FAILED)

@@ -32,7 +32,9 @@ def follow_up(keeper: Keeper, outcome: str) -> None:
         decision = act(keeper, Command("recover", {}, uuid.uuid4().hex, POLICY), "next")
         why = str(decision.get("why") or decision.get("text") or "")
         if decision.get("action") == RECOVER:
-            options = {**(decision.get("options") or {}), "images": list(decision.get("images") or ())}
+            # Nobody is there to start it again once the GPU is free: it waits by itself.
+            own = {"images": list(decision.get("images") or ()), "wait_gpu": True}
+            options = {**(decision.get("options") or {}), **own}
             keeper.journal.append("note", by=POLICY, text=f"unattended: {why}")
             spool.put(spool_for(keeper.layout), Command("recover", options, by=POLICY))
         elif decision.get("action") != NOTHING:

@@ -6,6 +6,7 @@ usual step time) stays here for the standstill check and the stop's deadline.
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.lines import LineFollower
 from nantui.run.steps import Step, StepFollower
 
-TRAINING = "training"
+TRAINING, SAVING = "training", "saving"
 BEFORE_STEPS = frozenset({"", "importing", "setup"})
 KEPT = {"incident": "incident", "warning": "warning", "save_failed": "save_failed", "autopsy": "autopsy"}
 
@@ -49,7 +50,7 @@ class Watch:
         self._read_steps()
         new: list[tuple[str, dict[str, Any]]] = []
         # A script of the user's own may start more ranks than was asked for.
-        while self.layout.events(self.attempt.attempt, self.ranks).exists():
+        while os.path.exists(self.layout.events(self.attempt.attempt, self.ranks)):
             self.ranks += 1
         for rank in range(self.ranks):
             for event in self._read_events(rank):
@@ -87,6 +88,8 @@ class Watch:
         self.moved += 1
         if kind == "phase" and rank == 0:
             self.phase = str(event.get("phase", ""))
+        if kind == "stopping" and rank == 0:
+            self.phase = SAVING
         if kind == "incident":
             self.last_incident = {**event, "attempt": self.attempt.attempt, "rank": rank}
         if kind == "in_effect" and rank == 0:

@@ -10,9 +10,9 @@ import pytest
 
 from nantui.cli import main
 from nantui.diagnosis.progress import ProgressLine
-from nantui.diagnosis.quarantine import quarantine_add, quarantine_remove, quarantine_undo, quarantined
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.quarantine import quarantine_add, quarantine_remove, quarantine_undo, quarantined
 
 GOOD = "0 0.5 0.5 0.2 0.2\n"
 
@@ -108,6 +108,9 @@ def test_a_quarantine_list_with_odd_names_survives(tmp_path):
     odd = ["/with space.jpg", "/\u4e2d.jpg", "/\udcff.jpg"]
     quarantine_add(layout, odd, "test")
     assert quarantined(layout) == odd
+    assert quarantine_undo(layout) and quarantined(layout) == []
+    (added, undone) = Journal(layout.journal).entries()
+    assert added["quarantine"]["added"] == odd
 
 
 class Terminal(io.StringIO):

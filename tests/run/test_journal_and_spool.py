@@ -35,6 +35,27 @@ def test_nan_in_the_journal_is_a_word(tmp_path):
     assert json.loads(journal.path.read_text())["evidence"] == {"grad_norm": "nan"}
 
 
+def test_a_name_that_is_no_utf8_is_kept_and_told_apart(tmp_path):
+    odd = [os.fsdecode(b"/data/\xff.jpg"), os.fsdecode(b"/data/\xfe.jpg"), "/data/\u4e2d.jpg"]
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append("note", images=odd)
+    assert journal.entries()[0]["images"] == odd
+    put(tmp_path / "commands", Command("quarantine", {"images": odd}))
+    assert pending(tmp_path / "commands")[0][1].options["images"] == odd
+
+
+def test_an_entry_that_the_disk_takes_only_in_part_is_not_kept(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append("note", text="one")
+    write = os.write
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:9]))
+        with pytest.raises(OSError, match="No space"):
+            journal.append("note", text="two")
+    journal.append("note", text="two")
+    assert [entry["text"] for entry in journal.entries()] == ["one", "two"]
+
+
 def test_commands_wait_oldest_first_and_private(tmp_path):
     spool = tmp_path / "commands"
     put(spool, Command("stop", t=2.0))

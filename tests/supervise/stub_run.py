@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +15,16 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spool import Command
 from nantui.run.status import RunStatus
-from nantui.supervise.client import Outcome, carry_out
+from nantui.supervise.client import Outcome, carry_out, create_run
 from nantui.supervise.processes import members, send
 from nantui.supervise.state import read_state
 from nantui.supervise.status import read_status
 
 PATIENCE_S = 30.0
+STUB = Path(__file__).with_name("stub_worker.py")
+QUICK = """patience: {tick_s: 0.05, heartbeat_s: 0.5, idle_exit_s: 0.5, stop_s: 3, teardown_s: 1,
+  terminate_s: 0.5, stall_floor_s: 1.5, stall_factor: 3, other_phase_s: 30}
+"""
 
 
 class StubRun:
@@ -77,3 +83,49 @@ def eventually(look: Callable[[], Any], what: Callable[[], str] = lambda: "") ->
         assert time.monotonic() < until, what()
         time.sleep(0.02)
     return found
+
+
+def own_home(place: Path) -> dict[str, str]:
+    """Return an environment with configuration, cache and state in `place`; supervisors there are quick."""
+    config = place / "config" / "nantui" / "supervise.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(QUICK)
+    homes = {f"XDG_{name}_HOME": str(place / name.lower()) for name in ("CONFIG", "CACHE", "STATE")}
+    return {**homes, "STUB_PYTHON": sys.executable}
+
+
+def stub_interpreter(place: Path) -> str:
+    """Return an "interpreter" that plays the worker's modules."""
+    script = place / "stub-python"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STUB}" "$@"\n')
+    script.chmod(0o755)
+    return str(script)
+
+
+class Runs:
+    """Makes runs below `place`; `end` leaves no process of any of them."""
+
+    def __init__(self, place: Path, python: str) -> None:
+        self.place, self.python = place, python
+        self.made: list[StubRun] = []
+
+    def make(
+        self, name: str = "stub", start: bool = True, auto: bool = False, devices: int = 1, **how: Any
+    ) -> StubRun:
+        train = {
+            "project": str(self.place / "runs"),
+            "name": name,
+            "epochs": how.pop("epochs", 500),
+            "stub": how,
+            "device": ",".join(map(str, range(devices))),
+        }
+        self.made.append(StubRun(create_run(train, python=self.python, start=start, auto=auto)))
+        return self.made[-1]
+
+    def end(self) -> None:
+        for run in self.made:
+            state = read_state(run.layout.supervisor)
+            if state is not None and state.process.pid != os.getpid():
+                send(state.process, 9)
+            for ref in run.members():
+                send(ref, 9)

@@ -21,6 +21,8 @@ from nantui.run.spec import read_spec
 from nantui.run.spool import Command
 from nantui.supervise.client import carry_out
 from nantui.supervise.foreign import ForeignTraining, find_foreign, stop_tree
+from nantui.supervise.foreign_stop import program_of, runs_a_script
+from nantui.supervise.origins import origin_of
 from nantui.supervise.status import read_status
 from tests.supervise.stub_run import eventually
 
@@ -110,6 +112,7 @@ def test_stopping_needs_the_word_and_keeps_how_it_was_started(foreign):
     eventually(lambda: process.poll() is not None)
     assert not [pid for pid in pids if alive(ref_of(pid))]
     spec = read_spec(RunLayout(run).spec)
+    assert spec.kind == "exec", "it goes on through its own script"
     assert spec.exec["argv"] == command_line(".") and spec.exec["cwd"] == str(run.parent)
     assert spec.train["lr0"] == 0.01
 
@@ -144,12 +147,25 @@ def test_somebody_elses_process_is_never_signalled():
 
 
 @pytest.fixture
-def pane(tmp_path):
+def pane(tmp_path, monkeypatch):
     """A tmux server of our own with one pane; yields how to type a line, and the shell."""
     if shutil.which("tmux") is None:
         pytest.skip("tmux is not installed")
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 50022 192.0.2.1 22")
+    monkeypatch.delenv("TMUX", raising=False)
     server = ["tmux", "-L", f"nantui-{uuid.uuid4().hex[:8]}", "-f", "/dev/null"]
-    begin = [*server, "new-session", "-d", "-x", "200", "-c", str(tmp_path), "bash --norc -i"]
+    begin = [
+        *server,
+        "new-session",
+        "-d",
+        "-s",
+        "night shift",
+        "-x",
+        "200",
+        "-c",
+        str(tmp_path),
+        "bash --norc -i",
+    ]
     subprocess.run(begin, check=True)
     shell = int(subprocess.check_output([*server, "display-message", "-p", "#{pane_pid}"]))
     yield (lambda line: subprocess.run([*server, "send-keys", line, "Enter"], check=True)), ref_of(shell)
@@ -163,12 +179,24 @@ def test_in_a_tmux_pane_the_shell_and_a_second_job_survive(pane, tmp_path):
     type_line(" ".join(command_line(tmp_path)))
     run = tmp_path / "exp"
     found = eventually(lambda: [one for one in find_foreign(run) if len(one.pids) == 3])
-    assert found[0].origin == "tmux"
+    assert found[0].origin == "tmux session night shift, SSH from 192.0.2.7"
     done = carry_out(run, Command("kill", {"foreign": True}))
     assert done.ok, done.text
     assert find_foreign(run) == []
     assert alive(shell) and alive(second)
     assert isinstance(shell, ProcessRef)
+
+
+def test_what_left_its_tmux_session_still_says_which(pane, tmp_path):
+    type_line, _ = pane
+    type_line(f"(setsid {' '.join(command_line(tmp_path))} &)")
+    (found,) = eventually(lambda: find_foreign(tmp_path / "exp"))
+    try:
+        origin = eventually(lambda: (now := origin_of(found.root.pid)) and "left" in now and now)
+        assert origin == "tmux session night shift (it has left it), SSH from 192.0.2.7"
+    finally:
+        for pid in [found.root.pid, *below(found.root.pid)]:
+            kill(pid)
 
 
 def test_a_restart_loop_is_noticed(pane, tmp_path):
@@ -198,4 +226,36 @@ def test_a_training_started_elsewhere_is_known_by_its_project(tmp_path):
     finally:
         for pid in [process.pid, *below(process.pid)]:
             kill(pid)
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        ("python train.py --epochs 3", True),
+        ("/venv/bin/python3.11 -u lib/train.py", True),
+        ("/venv/bin/python /venv/bin/yolo train model=yolov8n.pt", False),
+        ("python -m torch.distributed.run --nproc_per_node 2 train.py", False),
+        ("python /home/me/.config/Ultralytics/DDP/_temp_7a.py", False),
+        ("python -c import.train.py", False),
+    ],
+)
+def test_only_a_script_of_somebodys_own_goes_on_through_itself(command, own):
+    assert runs_a_script(command.split()) is own
+
+
+def test_the_interpreter_is_kept_as_it_was_called(tmp_path):
+    link = tmp_path / "venv" / "python-of-mine"
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    variables = {**os.environ, "PATH": f"{link.parent}:{os.environ['PATH']}"}
+    process = subprocess.Popen([link.name, "-c", "import time; time.sleep(60)"], env=variables, cwd="/")
+    try:
+        ref = eventually(lambda: ref_of(process.pid))
+        training = ForeignTraining(
+            ref, (ref.pid,), "", (link.name, "x.py"), "/", "me", 1.0, "", "certain", True, ""
+        )
+        assert eventually(lambda: program_of(training) == str(link))
+    finally:
+        process.kill()
         process.wait()

@@ -13,7 +13,9 @@ from nantui.supervise.host_checks import BAD, OK, WARN, kill_user_processes, log
 def test_drop_ins_win_over_logind_conf(tmp_path):
     (tmp_path / "logind.conf").write_text("[Login]\n#KillUserProcesses=yes\n KillUserProcesses = no\n")
     (tmp_path / "logind.conf.d").mkdir()
-    places = (str(tmp_path / "logind.conf"), str(tmp_path / "logind.conf.d"), str(tmp_path / "missing"))
+    places = (str(tmp_path / "vendor.conf"), str(tmp_path / "logind.conf"))
+    (tmp_path / "vendor.conf.d").mkdir()
+    (tmp_path / "vendor.conf.d" / "50.conf").write_text("[Login]\nKillUserProcesses=no\n")
     assert kill_user_processes(places) == "no"
     (tmp_path / "logind.conf.d" / "50.conf").write_text("[Login]\nKillUserProcesses=true\n")
     assert kill_user_processes(places) == "yes"
@@ -22,10 +24,18 @@ def test_drop_ins_win_over_logind_conf(tmp_path):
 def test_a_logout_that_kills_is_bad_and_says_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "logind.conf").write_text("KillUserProcesses=yes\n")
     monkeypatch.setattr("os.getuid", lambda: 1000)
-    check = logout((str(tmp_path / "logind.conf"),), user="nobody-at-all")
+    check = logout((str(tmp_path / "logind.conf"),), user="nobody-at-all", ask=("false",))
     assert check.verdict == BAD and "enable-linger nobody-at-all" in check.do
     monkeypatch.setattr("os.getuid", lambda: 0)
-    assert logout((str(tmp_path / "logind.conf"),)).verdict == OK
+    assert logout((str(tmp_path / "logind.conf"),), ask=("false",)).verdict == OK
+
+
+@pytest.mark.parametrize(("said", "verdict"), [("true", BAD), ("false", OK)])
+def test_logind_itself_knows_better_than_its_files(tmp_path, monkeypatch, said, verdict):
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    (tmp_path / "logind.conf").write_text(f"KillUserProcesses={'no' if said == 'true' else 'yes'}\n")
+    check = logout((str(tmp_path / "logind.conf"),), user="nobody-at-all", ask=("echo", "b", said))
+    assert check.verdict == verdict
 
 
 def test_inside_slurm_is_said(monkeypatch):

@@ -6,9 +6,13 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.hardware import Gpu, GpuProcess
+from nantui.run.attempts import read_attempt
 from nantui.run.layout import RunLayout
+from nantui.run.spool import Command
 from nantui.run.steps import header
 from nantui.supervise import room
+from nantui.supervise.client import submit, wait
+from tests.supervise.stub_run import eventually
 
 
 def gpu(index=0, others_gb=0.0):
@@ -30,27 +34,106 @@ def layout(tmp_path):
 
 def test_the_earlier_peak_is_what_it_needs(layout):
     assert room.earlier_peak_gb(layout) == 30
-    room.ensure_room(layout, "0", wait_for_it=False, look=lambda: (gpu(others_gb=49),))
-    with pytest.raises(UserError, match=r"51\.0 of 80\.0 GB are held by eve, this run needed 30\.0 GB"):
-        room.ensure_room(layout, "0", wait_for_it=False, look=lambda: (gpu(others_gb=51),))
+    assert room.lacks(layout, "0", lambda: (gpu(others_gb=49),)) == []
+    assert room.lacks(layout, "0", lambda: (gpu(others_gb=51),)) == [
+        "GPU 0: 51.0 of 80.0 GB are held by eve, this run needed 30.0 GB"
+    ]
 
 
 def test_without_an_earlier_peak_only_a_full_gpu_is_refused():
-    room.ensure_room(None, 0, wait_for_it=False, look=lambda: (gpu(others_gb=60),))
-    with pytest.raises(UserError, match="--wait-gpu"):
-        room.ensure_room(None, 0, wait_for_it=False, look=lambda: (gpu(others_gb=79),))
+    assert room.lacks(None, 0, lambda: (gpu(others_gb=60),)) == []
+    assert "held by eve" in room.lacks(None, 0, lambda: (gpu(others_gb=79),))[0]
+
+
+def test_a_refusal_says_what_to_do_after_a_moment_for_what_has_just_ended(monkeypatch):
+    waited = []
+    monkeypatch.setattr(room, "JUST_ENDED_S", 0.0)
+    with pytest.raises(UserError, match="GPU 0 is full; .*--wait-gpu"):
+        room.ensure_room(lambda: ["GPU 0 is full"], wait_for_it=False, pump=waited.append)
+    assert waited == []
+    monkeypatch.setattr(room, "JUST_ENDED_S", 60.0)
+    answers = [["GPU 0 is full"], []]
+    room.ensure_room(lambda: answers.pop(0), wait_for_it=False, pump=waited.append)
+    assert waited == [room.JUST_ENDED_LOOK_S]
 
 
 @pytest.mark.parametrize(
     ("device", "indexes"), [("0,2", [0, 2]), ([1], [1]), (2, [2]), ("cuda:1", [1]), ("cpu", []), (None, [0])]
 )
 def test_only_the_devices_that_train_matter(device, indexes):
-    assert [one.index for one in room.chosen((gpu(0), gpu(1), gpu(2)), device)] == indexes
+    assert [one.index for one in room.chosen((gpu(0), gpu(1), gpu(2)), device, {})] == indexes
 
 
-def test_waiting_says_for_whom(layout, monkeypatch):
-    looks = iter([(gpu(others_gb=70),), (gpu(others_gb=70),), (gpu(),)])
-    monkeypatch.setattr(room, "LOOK_S", 0.0)
+@pytest.mark.parametrize(
+    ("variable", "device", "indexes"),
+    [("2", "0", [2]), ("2,1", "0,1", [1, 2]), ("", None, []), ("GPU-8a", "0", []), ("1,2", None, [1])],
+)
+def test_cuda_counts_among_the_visible_ones(variable, device, indexes):
+    found = room.chosen((gpu(0), gpu(1), gpu(2)), device, {"CUDA_VISIBLE_DEVICES": variable})
+    assert [one.index for one in found] == indexes
+
+
+def test_waiting_says_for_whom():
+    answers = [["GPU 0: held by eve"], ["GPU 0: held by eve"], []]
     said = []
-    room.ensure_room(layout, "0", wait_for_it=True, look=lambda: next(looks), say=said.append)
-    assert len(said) == 2 and "eve" in said[0]
+    room.ensure_room(lambda: answers.pop(0), wait_for_it=True, say=said.append, pump=lambda seconds: None)
+    assert said == ["waiting for room: GPU 0: held by eve"] * 2
+
+
+FAKE_DRIVER = """
+import os
+
+class NVMLError(Exception):
+    pass
+
+NVML_TEMPERATURE_GPU = 0
+nvmlInit = lambda: None
+nvmlDeviceGetCount = lambda: 1
+nvmlDeviceGetHandleByIndex = lambda index: index
+
+class nvmlDeviceGetMemoryInfo:
+    total = 80e9
+
+    def __init__(self, handle):
+        with open(os.environ["FAKE_USED_GB"]) as file:
+            self.used = float(file.read()) * 1e9
+
+def refuse(*arguments):
+    raise NVMLError("not known here")
+
+def __getattr__(name):
+    if name.startswith("nvmlDeviceGet"):
+        return refuse
+    raise AttributeError(name)
+"""
+
+
+@pytest.fixture
+def used_gb(tmp_path, monkeypatch):
+    """A machine with one GPU of 80 GB; returns how to set what others hold of it."""
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "driver" / "pynvml.py").write_text(FAKE_DRIVER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "driver"))
+    monkeypatch.setenv("FAKE_USED_GB", str(tmp_path / "used"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return (tmp_path / "used").write_text
+
+
+def test_every_start_is_refused_on_a_full_gpu_and_may_wait_for_it(make_run, used_gb):
+    used_gb("79")
+    run = make_run(epochs=100000)
+    assert "79.0 of 80.0 GB are held by others" in run.await_state("failed").text
+    for kind in ("start", "recover"):
+        refused = run.do(kind, set={"lr0": 0.002})
+        assert not refused.ok and "--wait-gpu" in refused.text, "what s and R leave in the spool"
+    waiting = submit(run.path, Command("start", {"wait_gpu": True}))
+    eventually(lambda: "waiting for room" in str(run.status().doing))
+    stopped = submit(run.path, Command("stop"))
+    assert "no longer waiting" in wait(run.path, waiting).text
+    assert wait(run.path, stopped).ok
+    waiting = submit(run.path, Command("start", {"wait_gpu": True}))
+    eventually(lambda: "waiting for room" in str(run.status().doing))
+    used_gb("1")
+    assert wait(run.path, waiting).ok
+    run.await_step()
+    assert read_attempt(run.layout, 1).train["lr0"] == 0.002

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from nantui.cli import main
 from nantui.run.spec import read_spec
+from nantui.run.spool import Command
+from nantui.supervise.client import submit, wait
+from nantui.supervise.stopping import Countdown
 from tests.supervise.stub_run import StubRun, eventually
 
 
@@ -32,6 +38,30 @@ def test_stop_escalates_when_nobody_agrees(make_run):
     assert outcome.ok, outcome.text
     assert run.members() == []
     assert "killed by" in run.status().text
+
+
+def test_the_time_until_it_escalates_is_shown_and_x_may_be_followed_by_X(make_run, own_home, capsys):
+    config = own_home / "config" / "nantui" / "supervise.yaml"
+    config.write_text(config.read_text().replace("stop_s: 3,", "stop_s: 600,"))
+    run = make_run(deaf=True)
+    run.await_step()
+    stop = submit(run.path, Command("stop"))
+    eventually(lambda: "SIGTERM in" in str(run.status().doing))
+    assert main(["status", str(run.path)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"stop: waiting for the agreed step; SIGTERM in \d+ s, X ends it now", shown)
+    assert run.do("kill").ok
+    assert wait(run.path, stop).ok
+    assert run.members() == []
+
+
+def test_a_hung_step_is_waited_for_less_long_than_a_validation():
+    clock = iter([0.0, 10.0, 15.0, 115.0, 120.0])
+    countdown = Countdown(30.0, 600.0, lambda: next(clock))
+    assert countdown.left_s("training") == 20.0
+    assert countdown.left_s("training") == 15.0
+    assert countdown.left_s("validating") == 500.0
+    assert countdown.left_s("training") == 10.0
 
 
 def test_several_ranks_start_and_stop_together(make_run):

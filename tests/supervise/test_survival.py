@@ -16,6 +16,7 @@ from nantui.run.spool import Command
 from nantui.supervise.client import submit
 from nantui.supervise.processes import send
 from nantui.supervise.state import read_state
+from tests.supervise.chaos import VICTIMS, chaos
 from tests.supervise.stub_run import eventually
 
 
@@ -142,34 +143,10 @@ def test_hangup_of_the_supervisor_is_ignored(make_run):
     assert alive(state.process)
 
 
-def chaos(run, seed):
-    """Kill something at a random moment, then stop; nothing may be left and the journal must be whole."""
-    dice = random.Random(seed)
-    eventually(lambda: run.status().step is not None or dice.random() < 0.05)
-    victims = [ref for ref in run.members()]
-    state = read_state(run.layout.supervisor)
-    if state is not None:
-        victims.append(state.process)
-    if victims:
-        send(dice.choice(victims), signal.SIGKILL)
-    outcome = run.do("stop" if dice.random() < 0.5 else "kill")
-    assert outcome.ok, (seed, outcome.text)
-    assert run.members() == [], seed
-    assert run.status().state in {"stopped", "failed", "lost"}, (seed, run.status())
-    eventually(lambda: not run.supervisor_alive())
-    assert not run.layout.lock.exists(), seed
-    assert run.kinds().count("attempt_started") == run.kinds().count("attempt_ended"), seed
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_chaos(make_run, seed):
-    chaos(make_run(devices=1 + seed % 2, epochs=100000), seed)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("seed", range(4, 104))
-def test_chaos_soak(make_run, seed):
-    chaos(make_run(devices=1 + seed % 2, epochs=100000), seed)
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_chaos(make_run, victim):
+    seed = VICTIMS.index(victim)
+    chaos(make_run(devices=1 + seed % 2, epochs=100000), random.Random(seed), victim)
 
 
 def test_stopped_before_it_was_started_is_stopped(make_run):

@@ -121,3 +121,11 @@ def test_no_run_is_one_line(terminal, tmp_path):
     screen = terminal(tmp_path / "empty", columns=200)
     screen.wait_for("no training run in or below it", seconds=60)
     assert screen.process.wait(timeout=20) == 2
+
+
+def test_a_terminal_that_vanishes_without_a_hangup_ends_the_cockpit(terminal, tmp_path):
+    """It is not the controlling terminal, so nobody sends SIGHUP: only reading tells that it is gone."""
+    screen = terminal(make_run(tmp_path / "runs" / "demo"))
+    screen.wait_for("checkpoints", seconds=60)
+    screen.hang_up()
+    assert screen.process.wait(timeout=20) in (0, 128 + signal.SIGHUP)

@@ -31,6 +31,7 @@ ONLY_EVENTS = frozenset({"warning", "save_failed", "autopsy", "epoch", "stopping
 VERBS = {
     "start": "start", "stop": "stop", "kill": "kill", "rollback": "roll back", "undo": "undo the rollback",
     "resume": "resume", "recover": "recover", "set": "change settings",
+    "quarantine": "change which images are left out",
 }  # fmt: skip
 MODES = {"start": "started", "resume": "resumed", "restart": "restarted from scratch"}
 

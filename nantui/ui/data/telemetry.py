@@ -12,6 +12,7 @@ import os
 from collections import deque
 from pathlib import Path
 
+from nantui.run.files import open_regular
 from nantui.run.lines import LineFollower
 from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES
 from nantui.ui.data.snapshot import StepCurves
@@ -152,9 +153,12 @@ class StepReader:
         return self._take(new.lines)
 
     def _open(self) -> bool:
+        file = open_regular(self.path)
+        if file is None:
+            return False
         try:
-            size = self.path.stat().st_size
-            with self.path.open("rb") as file:
+            with file:
+                size = os.fstat(file.fileno()).st_size
                 first = file.readline(1 << 14)
                 if not first.endswith(b"\n"):
                     return False

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nantui.errors import UserError
+from nantui.run import status as words
 from nantui.run.layout import RunLayout
 from nantui.ui import actions
+from nantui.ui.format import clean
 from nantui.ui.widgets.wall import SMOOTHINGS, ChartWall
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class RunActions:
         screen.say("asked the supervisor to resume" if resumable else "asked the supervisor to start")
 
     def _do_stop(self) -> None:
+        if self._trained_by_others():
+            self._ask_for_the_name("stop")
+            return
         self._ask(
             "stop",
             "Stop the training?",
@@ -65,6 +70,9 @@ class RunActions:
         )
 
     def _do_kill(self) -> None:
+        if self._trained_by_others():
+            self._ask_for_the_name("kill")
+            return
         self._ask(
             "kill",
             "Kill every process of the run?",
@@ -93,9 +101,31 @@ class RunActions:
 
         self._screen.app.push_screen(ConfirmDialog(question, text, actions.EVERY[kind].label), answered)
 
-    def _submit(self, kind: str) -> None:
+    def _trained_by_others(self) -> bool:
+        """Whether processes that nantui did not start train into the run."""
+        snapshot = self._screen.snapshot
+        return snapshot is not None and snapshot.status.state == words.FOREIGN and bool(snapshot.status.pids)
+
+    def _ask_for_the_name(self, kind: str) -> None:
+        from nantui.ui.screens.named import NameDialog
+
+        snapshot = self._screen.snapshot
+        assert snapshot is not None, "somebody was seen to train"
+
+        def answered(confirmed: object) -> None:
+            if confirmed:
+                self._submit(kind, foreign=True)
+
+        text = [
+            f"nantui did not start it: {snapshot.status.text}",
+            "These processes and what they started are ended; shells and sessions are left alone.",
+        ]
+        name = clean(self.run_path.name, 80)
+        self._screen.app.push_screen(NameDialog(f"Stop the training in {name}?", text, name), answered)
+
+    def _submit(self, kind: str, **options: Any) -> None:
         try:
-            self._screen.submit(kind)
+            self._screen.submit(kind, **options)
             self._screen.say(f"{actions.EVERY[kind].label}: asked the supervisor")
         except UserError as error:
             self._screen.say(str(error), "bad")
@@ -104,6 +134,9 @@ class RunActions:
         self._open_recover("rollback")
 
     def _do_recover(self) -> None:
+        if self._trained_by_others():
+            self._screen.say("nantui did not start this training: stop it with x first, then R", "warn")
+            return
         self._open_recover("recover")
 
     def _open_recover(self, kind: str) -> None:

@@ -73,6 +73,8 @@ class Header(LinesWidget):
         snapshot = self.snapshot
         assert snapshot is not None
         left = self._progress(snapshot)
+        if under_way := _doing(snapshot):
+            return spread(left, fit([(under_way, "warn")], max(8, cells - width(left) - 2)), cells)
         right = self._times(snapshot)
         room = cells - width(left) - width(right) - 4
         if room < 6:
@@ -116,6 +118,13 @@ class Header(LinesWidget):
         while line and not line[-1][0].strip():
             line.pop()
         return line
+
+
+def _doing(snapshot: RunSnapshot) -> str:
+    """How far the command is that is being carried out; a stop's includes the time until it escalates."""
+    doing = snapshot.status.doing or {}
+    text = clean(doing.get("text") or "", 200)
+    return f"{clean(doing.get('kind') or '', 12)}: {text}" if text else ""
 
 
 def _guard(snapshot: RunSnapshot) -> Line:
