@@ -10,6 +10,7 @@ import zlib
 from typing import Any
 
 from nantui.checkpoint import metadata as meta
+from nantui.checkpoint import recipe
 from nantui.checkpoint.archive import Archive
 from nantui.checkpoint.facts import Contents, Metadata, Suspect
 from nantui.checkpoint.machine import MOST_BYTES, Machine
@@ -61,6 +62,7 @@ class _Steps:
         root = self._describe(_pickle_of(archive, self.findings))
         self.metadata = meta.read(root)
         tree = walk(root)
+        self.findings += recipe.judge(tree.recipes)
         if not tree.leaves:
             raise Refused("cannot-read", _PICKLE, "there is no tensor in it: not a checkpoint")
         if not self.metadata.ultralytics:

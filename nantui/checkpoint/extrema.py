@@ -17,6 +17,7 @@ from nantui.checkpoint.layout import Segment
 
 Array = Any
 MOST_LISTED = 4096
+MOST_LISTED_IN_ALL = 1 << 17
 _UNSIGNED = {16: np.dtype("<u2"), 32: np.dtype("<u4"), 64: np.dtype("<u8")}
 _SIGNED = {16: np.dtype("<i2"), 32: np.dtype("<i4"), 64: np.dtype("<i8")}
 
@@ -49,7 +50,19 @@ class Counts:
     limit_rows: list[int] = field(default_factory=list)
 
 
-def reduce(form: Format, jobs: list[Job], buffer: Array, found: dict[Segment, Counts]) -> None:
+class Found(dict[Segment, Counts]):
+    """Counts of the segments in which something was found; how many rows may still be listed."""
+
+    room = MOST_LISTED_IN_ALL
+
+    def enter(self, listed: list[int], rows: Array) -> None:
+        """Add row numbers to a list of one of the counts, as far as there is room."""
+        more = rows[: min(MOST_LISTED - len(listed), self.room)].tolist()
+        self.room -= len(more)
+        listed.extend(more)
+
+
+def reduce(form: Format, jobs: list[Job], buffer: Array, found: Found) -> None:
     """Look at every value of `jobs`, which lie in ascending order in `buffer`; enter the suspicious ones."""
     words = buffer[: buffer.size // form.size * form.size].view(_UNSIGNED[form.bits])
     if len(jobs) == 1:
@@ -60,7 +73,7 @@ def reduce(form: Format, jobs: list[Job], buffer: Array, found: dict[Segment, Co
     _zero_rows(form, [job for job in jobs if job.segment.judged], words, found)
 
 
-def _reduce_one(form: Format, job: Job, words: Array, found: dict[Segment, Counts]) -> None:
+def _reduce_one(form: Format, job: Job, words: Array, found: Found) -> None:
     """The same for a single job, which is where the bytes are: no array but the values themselves."""
     begin = job.at // form.size
     values = words[begin : begin + job.rows * job.length]
@@ -86,7 +99,7 @@ def _suspicious(form: Format, jobs: list[Job], words: Array) -> list[int]:
     return list(np.flatnonzero(wrong).tolist())
 
 
-def _count(job: Job, words: Array, found: dict[Segment, Counts]) -> None:
+def _count(job: Job, words: Array, found: Found) -> None:
     """Count what a suspicious job holds, value by value."""
     form, counts = job.segment.format, found.setdefault(job.segment, Counts())
     begin = job.at // form.size
@@ -103,10 +116,10 @@ def _count(job: Job, words: Array, found: dict[Segment, Counts]) -> None:
     some = np.flatnonzero(rows.any(axis=1))
     nothing_else = (rows | (magnitude == 0).reshape(rows.shape))[some].all(axis=1)
     counts.limits_only += int(np.count_nonzero(nothing_else))
-    _list(counts.limit_rows, some + job.first_row)
+    found.enter(counts.limit_rows, some + job.first_row)
 
 
-def _zero_rows(form: Format, jobs: list[Job], words: Array, found: dict[Segment, Counts]) -> None:
+def _zero_rows(form: Format, jobs: list[Job], words: Array, found: Found) -> None:
     """Enter the rows that hold nothing but zeros: those whose first value is zero, if the rest is too."""
     if not jobs:
         return
@@ -121,20 +134,24 @@ def _zero_rows(form: Format, jobs: list[Job], words: Array, found: dict[Segment,
     for job, begin, last in zip(jobs, begins.tolist(), edges.tolist(), strict=True):
         if first < last:
             values = words[begin : begin + job.rows * job.length].reshape(job.rows, job.length)
-            local = within[candidates[first:last]]
-            zero = [row for row in local.tolist() if not (values[row] & (form.sign - 1)).any()]
-            if zero:
+            zero = _all_zero(values, within[candidates[first:last]], form)
+            if zero.size:
                 counts = found.setdefault(job.segment, Counts())
-                counts.zeros += len(zero)
-                _list(counts.zero_rows, np.array(zero) + job.first_row)
+                counts.zeros += zero.size
+                found.enter(counts.zero_rows, zero + job.first_row)
         first = last
 
 
-def _list(listed: list[int], rows: Array) -> None:
-    listed.extend(rows[: MOST_LISTED - len(listed)].tolist())
+def _all_zero(values: Array, rows: Array, form: Format) -> Array:
+    """Return those of `rows` that are zero throughout; a column at a time where rows are many and short."""
+    if values.shape[1] < rows.size:
+        for column in range(1, values.shape[1]):
+            rows = rows[(values[rows, column] & (form.sign - 1)) == 0]
+        return rows
+    return np.array([row for row in rows.tolist() if not (values[row] & (form.sign - 1)).any()], np.intp)
 
 
-def gather(segment: Segment, span: Array, found: dict[Segment, Counts]) -> None:
+def gather(segment: Segment, span: Array, found: Found) -> None:
     """Judge a segment with gaps: only the values its strides reach, as one row."""
     assert segment.strides is not None
     flat = span.view(_UNSIGNED[segment.format.bits])

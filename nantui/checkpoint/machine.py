@@ -181,8 +181,10 @@ class Machine:
 
     def build(self, target: Any, state: Any) -> None:
         """Note the state of an instance; once, and only a plain dictionary for a made one."""
-        if type(target) is Ordered:
-            return  # attributes of a dictionary: a state_dict's `_metadata`
+        if type(target) is Ordered:  # attributes of a dictionary: a state_dict has one
+            if type(state) not in (Pairs, Ordered) or state[::2] != ["_metadata"]:
+                self.remark("data.pkl", "it gives a dictionary attributes that would hide its methods")
+            return
         if type(target) is not Instance:
             self.remark("data.pkl", f"it changes a {type(target).__name__.lower()} in place")
             return

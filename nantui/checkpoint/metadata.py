@@ -8,7 +8,7 @@ from typing import Any
 
 from nantui.checkpoint.facts import Metadata
 from nantui.checkpoint.names import is_module
-from nantui.checkpoint.symbols import Instance, Pairs, items_of
+from nantui.checkpoint.symbols import Instance, Pairs, Refused, items_of
 
 _DEEPEST = 5
 _MOST_VALUES = 100_000
@@ -48,8 +48,13 @@ def read(root: Any) -> Metadata:
 def _bad_state(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (name, value) of plain numbers in optimizer groups and scaler that cannot be meant."""
     groups = (items_of(said.get("optimizer")) or Pairs()).named().get("param_groups")
+    room = _MOST_VALUES
     for index, group in enumerate(groups if type(groups) is list else ()):
-        for key, value in (items_of(group) or Pairs()).named().items():
+        entries = items_of(group) or Pairs()
+        room -= len(entries) + 1
+        if room < 0:
+            raise Refused("cannot-read", "optimizer", "its parameter groups say more than an optimizer has")
+        for key, value in entries.named().items():
             if type(value) is float and not math.isfinite(value):
                 yield f"optimizer.param_groups[{index}].{key}"[:100], str(value)
     for key, value in (items_of(said.get("scaler")) or Pairs()).named().items():
@@ -143,9 +148,16 @@ def _plain(value: Any, depth: int, budget: list[int]) -> Any:
         return [_plain(item, depth - 1, budget) for item in value[: budget[0]]]
     items = items_of(value)
     if items is not None:
-        return {str(key)[:100]: _plain(item, depth - 1, budget) for key, item in items.named().items()}
+        budget[0] -= len(items) // 2  # also the entries that are not kept
+        return {key[:100]: _plain(item, depth - 1, budget) for key, item in items.named().items()}
     if type(value) is Instance and value.cls.module.startswith("pathlib"):
-        parts = [part for part in value.args if type(part) is str] if type(value.args) is tuple else []
-        root = "/" if parts[:1] == ["/"] else ""
-        return root + "/".join(part.strip("/") for part in parts if part != "/")
+        return _path(value, budget)
     return None
+
+
+def _path(value: Instance, budget: list[int]) -> str:
+    parts = [part for part in value.args if type(part) is str] if type(value.args) is tuple else []
+    root = "/" if parts[:1] == ["/"] else ""
+    said = root + "/".join(part[:_LONGEST_TEXT].strip("/") for part in parts[:64] if part != "/")
+    budget[1] -= min(len(said), _LONGEST_TEXT)
+    return said[:_LONGEST_TEXT]

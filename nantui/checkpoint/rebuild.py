@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from nantui.checkpoint.symbols import Group, Instance, Name, Ordered, Refused, Storage, Tensor
+from nantui.checkpoint.symbols import Group, Instance, Name, Ordered, Refused, Storage, Tensor, items_of
 
 _STORAGE = re.compile(r"torch(?:\.storage)?\.([A-Za-z0-9]+)Storage")
 _STORAGE_DTYPES = {
@@ -87,6 +87,15 @@ def _parameter(args: tuple[Any, ...]) -> Tensor:
     return args[0]
 
 
+def _parameter_with_state(args: tuple[Any, ...]) -> Tensor:
+    """A parameter with attributes of its own: plain ones only, since setting `data` would swap its values."""
+    state = items_of(args[3]) if len(args) > 3 else None
+    scalars = (str, int, float, bool, type(None))
+    if state is None or not all(type(part) in scalars for part in state):
+        raise _odd("a parameter with attributes that are not plain")
+    return _parameter(args)
+
+
 def _group(args: tuple[Any, ...]) -> Group:
     if not args:
         return Group()
@@ -127,7 +136,7 @@ def _scalar(args: tuple[Any, ...]) -> Any:
     dtype = args[0] if args else None
     if type(dtype) is not Instance or dtype.cls.text != "numpy.dtype" or type(args[-1]) is not bytes:
         raise _odd("a numpy scalar of an unknown dtype")
-    code = str(dtype.args[0]).lstrip("<>=|") if dtype.args else ""
+    code = dtype.args[0].lstrip("<>=|")
     if code not in _NUMPY_SCALARS:
         raise _odd(f"a numpy scalar of dtype {code[:20]!r}")
     big = type(dtype.state) is tuple and len(dtype.state) > 1 and dtype.state[1] == ">"
@@ -154,17 +163,35 @@ def ordered(args: tuple[Any, ...], name: Name) -> Ordered:
 def plain(args: tuple[Any, ...], name: Name) -> Instance:
     """A call whose arguments may only be plain values: paths, dates, devices, numpy's own."""
     simple = (str, bytes, int, float, bool, type(None), tuple, list, Name, Instance)
+    expected = _EXPECTED.get(name.text)
     if len(args) > 64 or not all(type(argument) in simple for argument in args):
         raise _odd(f"{name.text} with arguments that are not plain")
+    if expected is not None and not expected(args):
+        raise _odd(f"{name.text} with arguments that numpy does not write")
     return Instance(name, args, made=False)
 
 
+def _is_dtype(args: tuple[Any, ...]) -> bool:
+    """`numpy.dtype("f8", False, True)`."""
+    return bool(args) and type(args[0]) is str and len(args[0]) <= 32
+
+
+def _is_empty_array(args: tuple[Any, ...]) -> bool:
+    """`_reconstruct(numpy.ndarray, (0,), b"b")`: an array of any other shape would be allocated at once."""
+    return len(args) == 3 and type(args[0]) is Name and args[0].text == "numpy.ndarray" and args[1] == (0,)
+
+
+_EXPECTED: dict[str, Callable[[tuple[Any, ...]], bool]] = {
+    "numpy.dtype": _is_dtype,
+    "numpy.core.multiarray._reconstruct": _is_empty_array,
+    "numpy._core.multiarray._reconstruct": _is_empty_array,
+}
 HANDLERS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "torch._utils._rebuild_tensor": tensor,
     "torch._utils._rebuild_tensor_v2": tensor,
     "torch._utils._rebuild_tensor_v3": tensor_v3,
     "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter_with_state,
     "builtins.set": _group,
     "__builtin__.set": _group,
     "builtins.frozenset": _group,

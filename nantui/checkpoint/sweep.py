@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nantui.checkpoint.archive import LOCAL_SIZE, Archive, Record, check_local
-from nantui.checkpoint.extrema import Array, Counts, Job, gather, reduce
+from nantui.checkpoint.extrema import Array, Found, Job, gather, reduce
 from nantui.checkpoint.formats import Format
 from nantui.checkpoint.layout import Segment
 from nantui.checkpoint.symbols import Refused
@@ -31,7 +31,7 @@ _PAGE = 4096
 class Swept:
     """Result of a sweep: counts of the segments in which something was found, records with a bad CRC."""
 
-    counts: dict[Segment, Counts] = field(default_factory=dict)
+    counts: Found = field(default_factory=Found)
     bad_crc: list[str] = field(default_factory=list)
 
 

@@ -1,0 +1,324 @@
+"""Attacks on the scanner itself: weights hidden from it, code by other ways than a call, amplification.
+
+Each of these once got past it, or took minutes or gigabytes. A pair of files that differ in one value proves
+that the way in which they are built is not what is judged.
+"""
+
+import json
+import resource
+import struct
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from nantui.checkpoint.scan import scan
+from tests.checkpoint import archives as a
+
+DATA = {"data/0": struct.pack("<4e", 1, 2, 3, 4), "data/1": struct.pack("<4H", 0x7E00, 0, 0, 0)}
+GOOD, NAN = a.tensor(), a.tensor(of=a.storage(key="1"))
+DETECTOR = "ultralytics.nn.tasks", "DetectionModel"
+
+
+def pairs(*items):
+    """A dictionary from key and value opcodes, also with the same key twice."""
+    return b"}(" + b"".join(items) + b"u"
+
+
+def module(made_of=("torch.nn.modules.conv", "Conv2d"), **state):
+    empty = {"_parameters": b"}", "_buffers": b"}", "_modules": b"}"}
+    return a.name(*made_of) + b")\x81" + a.dictionary(**{**empty, **state}) + b"b"
+
+
+def convolution(weight):
+    return module(_parameters=a.dictionary(weight=weight))
+
+
+def checkpoint(ema, **more):
+    arguments = {"train_args": a.dictionary(epochs=b"K\x09"), **more}
+    return a.pickled(a.dictionary(ema=ema, epoch=b"K\x01", **arguments))
+
+
+def put(index):
+    return b"r" + struct.pack("<I", index)
+
+
+def get(index):
+    return b"j" + struct.pack("<I", index)
+
+
+def judged(body, folder):
+    return scan(a.write(folder / "x.pt", body, DATA))
+
+
+# -- hidden weights -------------------------------------------------------------------------------------
+
+
+def same_key_twice(weight):
+    items = (a.text("ema"), convolution(GOOD), a.text("ema"), convolution(weight))
+    return a.pickled(pairs(*items, a.text("epoch"), b"K\x01", a.text("train_args"), a.dictionary(x=b"N")))
+
+
+def same_child_twice(weight):
+    children = pairs(a.text("0"), convolution(GOOD), a.text("0"), convolution(weight))
+    return checkpoint(module(_modules=children))
+
+
+def names_too_long_to_tell(weight):
+    children = (a.text("a" * 400 + "b"), convolution(GOOD), a.text("a" * 400 + "c"), convolution(weight))
+    return checkpoint(module(_modules=pairs(*children)))
+
+
+def parameters_that_are_a_module(weight):
+    inner = module(("torch.nn.modules.container", "ParameterDict"), _parameters=a.dictionary(weight=weight))
+    return checkpoint(module(_parameters=inner, _buffers=a.dictionary(x=GOOD)))
+
+
+def children_that_are_a_module(weight):
+    return checkpoint(module(_modules=convolution(weight), _buffers=a.dictionary(x=GOOD)))
+
+
+def parameters_in_a_list(weight):
+    return checkpoint(module(_parameters=a.dictionary(weight=GOOD, more=b"]" + weight + b"a")))
+
+
+def parameter_under_a_number(weight):
+    return checkpoint(module(_parameters=pairs(a.text("weight"), GOOD, b"K\x07", weight)))
+
+
+HIDDEN = [
+    same_key_twice, same_child_twice, names_too_long_to_tell, parameters_that_are_a_module,
+    children_that_are_a_module, parameters_in_a_list, parameter_under_a_number,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hide", HIDDEN)
+def test_no_weight_is_hidden(hide, tmp_path):
+    assert judged(hide(GOOD), tmp_path).badge == "clean"
+    verdict = judged(hide(NAN), tmp_path)
+    assert verdict.badge == "corrupt" and verdict.findings[0].kind == "nan"
+
+
+def test_a_parameter_whose_values_are_swapped_while_loading(tmp_path):
+    """`_rebuild_parameter_with_state` sets attributes, and `data` is one."""
+
+    def parameter(**attributes):
+        arguments = GOOD, b"\x88", b"}", a.dictionary(**attributes)
+        return convolution(a.call("torch._utils", "_rebuild_parameter_with_state", *arguments))
+
+    assert judged(checkpoint(parameter(no_decay=b"\x88")), tmp_path).badge == "clean"
+    assert judged(checkpoint(parameter(data=NAN)), tmp_path).badge == "unreadable"
+
+
+def test_a_dictionary_whose_methods_are_hidden(tmp_path):
+    """Attributes of an OrderedDict come before its methods: `items` could answer with other weights."""
+
+    def ordered(**attributes):
+        made = a.name("collections", "OrderedDict") + b")R(" + a.text("weight") + GOOD + b"u"
+        return a.pickled(a.dictionary(model=made + a.dictionary(**attributes) + b"b"))
+
+    assert judged(ordered(_metadata=b"}"), tmp_path).badge == "clean"
+    assert judged(ordered(items=convolution(NAN)), tmp_path).badge == "unreadable"
+
+
+# -- code without a call --------------------------------------------------------------------------------
+
+
+def dotted(module_name, path):
+    return a.text(module_name) + a.text(path) + b"\x93"
+
+
+def test_a_known_module_does_not_lead_to_what_it_has_imported(tmp_path):
+    """Protocol 4 looks a dotted name up attribute by attribute; an instance's `__del__` then runs."""
+    popen = dotted("torch.nn.modules.module", "torch.utils.cpp_extension.subprocess.Popen")
+    instance = popen + b")\x81" + a.dictionary(pid=b"K\x01", _child_created=b"\x88") + b"b"
+    verdict = judged(b"\x80\x04" + a.dictionary(w=GOOD, x=instance) + b".", tmp_path)
+    assert verdict.badge == "unreadable" and "Popen" in verdict.findings[0].where
+
+
+@pytest.mark.parametrize(
+    "path", ["_utils._rebuild_tensor_v2", "nn.modules.conv.Conv2d", "nn.functional.relu"]
+)
+def test_no_known_name_is_reached_by_attributes(path, tmp_path):
+    body = b"\x80\x04" + a.dictionary(w=GOOD, x=dotted("torch", path) + b")R") + b"."
+    assert judged(body, tmp_path).badge == "unreadable"
+
+
+def architecture(**said):
+    return checkpoint(module(DETECTOR, _parameters=a.dictionary(weight=GOOD), yaml=a.dictionary(**said)))
+
+
+def layer(kind):
+    return b"](](J\xff\xff\xff\xffK\x01" + a.text(kind) + b"]ee"
+
+
+BUILT = {
+    "an activation": {"activation": a.text("nn.SiLU()")},
+    "an activation with arguments": {"activation": a.text("torch.nn.LeakyReLU(0.1, inplace=True)")},
+    "no activation": {"activation": b"N"},
+    "a layer": {"backbone": layer("Conv"), "head": layer("Detect")},
+    "a layer of PyTorch": {"backbone": layer("nn.Upsample")},
+    "a layer of torchvision": {"backbone": layer("torchvision.ops.DeformConv2d")},
+}
+RUN = {
+    "an activation that imports": {"activation": a.text("__import__('os').system('touch /tmp/x')")},
+    "an activation that calls inside": {"activation": a.text("nn.SiLU(open('/tmp/x', 'w'))")},
+    "an activation of two expressions": {"activation": a.text("nn.SiLU() or exit()")},
+    "an activation that is no text": {"activation": a.dictionary(x=b"N")},
+    "an endless activation": {"activation": a.text("nn.SiLU(" + " " * 100_000 + ")")},
+    "a function as a layer": {"backbone": layer("torch_load")},
+    "a function as a head": {"head": layer("torchvision.ops.nms")},
+    "an attribute of a layer": {"backbone": layer("nn.Module.apply")},
+}
+
+
+@pytest.mark.parametrize("said", BUILT.values(), ids=BUILT.keys())
+def test_architectures_are_no_alarm(said, tmp_path):
+    assert judged(architecture(**said), tmp_path).badge == "clean"
+
+
+@pytest.mark.parametrize("said", RUN.values(), ids=RUN.keys())
+def test_an_architecture_that_runs_when_it_is_built(said, tmp_path):
+    """`parse_model` evaluates `activation` and looks layers up by name, which a resume does."""
+    verdict = judged(architecture(**said), tmp_path)
+    assert verdict.badge == "unreadable"
+    assert (verdict.findings[0].kind, verdict.findings[0].where) == ("unsafe", "yaml")
+
+
+def test_an_architecture_that_would_be_fetched(tmp_path):
+    body = module(DETECTOR, _parameters=a.dictionary(weight=GOOD), yaml=a.text("http://example.com/x.yaml"))
+    assert judged(checkpoint(body), tmp_path).badge == "unreadable"
+
+
+def test_ultralytics_still_evaluates_the_activation():
+    """The premise: once a release no longer does, this rule can go."""
+    import inspect
+
+    pytest.importorskip("torch")
+    tasks = pytest.importorskip("ultralytics.nn.tasks")
+    assert "eval(act)" in inspect.getsource(tasks.parse_model)
+
+
+# -- amplification --------------------------------------------------------------------------------------
+
+
+def numbered(count):
+    return b"}(" + b"".join(b"J" + struct.pack("<i", index) + b"N" for index in range(count)) + b"u"
+
+
+def whole(**values):
+    return a.dictionary(ema=convolution(GOOD), epoch=b"K\x01", **values)
+
+
+def shared_argument(count=60_000):
+    """A dictionary whose entries are all left out, in every argument."""
+    every = b"".join(a.text(f"{index:05}") + get(1) for index in range(count))
+    return a.pickled(numbered(count) + put(1) + b"0" + whole(train_args=b"}(" + every + b"u"))
+
+
+def shared_path(count=100_000):
+    path = a.call("pathlib", "PosixPath", a.text("x" * (2 << 20)))
+    every = b"".join(a.text(f"{index:05}") + get(1) for index in range(count))
+    return a.pickled(path + put(1) + b"0" + whole(train_args=b"}(" + every + b"u"))
+
+
+def shared_group(group, count=800_000):
+    groups = a.dictionary(param_groups=b"](" + get(1) * count + b"e")
+    return a.pickled(group + put(1) + b"0" + whole(optimizer=groups))
+
+
+def shared_tensor(tensor, count=900_000):
+    return a.pickled(tensor + put(1) + b"0" + a.dictionary(**{"k" * 280: b"](" + get(1) * count + b"e"}))
+
+
+def scalar_of(dtype):
+    made = a.call("numpy", "dtype", dtype)
+    return a.pickled(a.dictionary(w=GOOD, x=a.call("numpy.core.multiarray", "scalar", made, b"C\x04abcd")))
+
+
+def array_of(count):
+    arguments = a.name("numpy", "ndarray"), b"(" + a.number(count) + b"t", a.text("b")
+    return a.pickled(a.dictionary(w=GOOD, x=a.call("numpy.core.multiarray", "_reconstruct", *arguments)))
+
+
+def numbered_key(length):
+    return a.pickled(b"}(\x8b" + struct.pack("<i", length) + b"\x7f" * length + GOOD + b"u")
+
+
+def ordered_dictionaries(count=990_000):
+    made = b"".join(b"h\x00)Rr" + struct.pack("<I", index + 1) for index in range(count))
+    return a.pickled(a.name("collections", "OrderedDict") + b"q\x000" + made + b"N")
+
+
+AMPLIFIED = {
+    "an argument shared": ("clean", shared_argument()),
+    "a path shared": ("clean", shared_path()),
+    "a parameter group shared": ("unreadable", shared_group(numbered(60_000))),
+    "NaN groups": ("unreadable", shared_group(a.dictionary(lr=b"G" + struct.pack(">d", float("nan"))))),
+    "a tensor shared": ("unreadable", shared_tensor(GOOD)),
+    "a NaN tensor shared": ("unreadable", shared_tensor(NAN)),
+    "a dtype of a billion laughs": ("unreadable", scalar_of(b"K\x01" + b"2\x86" * 60)),
+    "a dtype in a million brackets": ("unreadable", scalar_of(b"N" + b"\x85" * 300_000)),
+    "an array of terabytes": ("unreadable", array_of(1 << 42)),
+    "a key of ten thousand digits": ("clean", numbered_key(4_000)),
+    "a key of millions of digits": ("clean", numbered_key(8 << 20)),
+    "ordered dictionaries": ("unreadable", ordered_dictionaries()),
+}
+
+
+def test_amplification_is_bounded(tmp_path):
+    """One process with 200 MB of room for what it reads; a hang ends it, and fails."""
+    for name, (_, body) in AMPLIFIED.items():
+        a.write(tmp_path / f"{name}.pt", body, DATA)
+    zero_rows(tmp_path / "zero rows.pt", 100, 1 << 18)
+    zero_rows(tmp_path / "zero rows of many tensors.pt", 3000, 1 << 13)
+    program = textwrap.dedent(
+        """
+        import sys, json, pathlib, re
+        from nantui.checkpoint.scan import scan
+        def peak():
+            return int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+        print(json.dumps({
+            path.stem: [scan(path).badge, peak()] for path in sorted(pathlib.Path(sys.argv[1]).glob("*.pt"))
+        }))
+        """
+    )
+    room = 3 << 30
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True,
+        timeout=240,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (room, room)),
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    expected = {name: badge for name, (badge, _) in AMPLIFIED.items()}
+    expected |= {"zero rows": "corrupt", "zero rows of many tensors": "corrupt"}
+    assert {name: badge for name, (badge, _) in told.items()} == expected
+    assert all(peak < 200 << 10 for _, peak in told.values()), told
+
+
+def zero_rows(path, count, rows, length=4):
+    """Matrices of short rows, all zero, in a file that is one hole: it takes no room on the disk."""
+    values = rows * length
+    whole_storage = a.storage(numel=values * count)
+    every = b"".join(
+        a.text(f"{index}") + a.tensor((rows, length), (length, 1), offset=index * values, of=whole_storage)
+        for index in range(count)
+    )
+    body, size, name = a.pickled(b"}(" + every + b"u"), 2 * values * count, b"archive/data/0"
+    with open(path, "wb") as file:
+        file.write(a.local(b"archive/data.pkl", body))
+        at = file.tell()
+        file.write(without_crc(a.local(name, b"", size), 14))
+        end = file.tell() + size
+        file.truncate(end)
+        file.seek(end)
+        entries = without_crc(a.central(b"archive/data.pkl", body, 0), 16)
+        entries += without_crc(a.central(name, b"", at, size), 16)
+        file.write(entries + a.end(2, len(entries), end))
+        file.seek(0)
+        file.write(without_crc(a.local(b"archive/data.pkl", b"", len(body)), 14))
+
+
+def without_crc(header, at):
+    return header[:at] + bytes(4) + header[at + 4 :]
