@@ -25,7 +25,11 @@ SHIPPED, USER, PROJECT = "shipped", "user", "project"
 
 @dataclass(frozen=True)
 class Preset:
-    """A named set of bounds. `source` says whose it is; `plan` is "resume" or "restart" where it matters."""
+    """A named set of bounds. `source` says whose it is; `plan` is "resume" or "restart" where it matters.
+
+    `unfit` says why a shipped one cannot be used with the installed Ultralytics (an older one knows no
+    amp=bf16); it has no bounds then, and changes nothing.
+    """
 
     name: str
     title: str
@@ -34,6 +38,7 @@ class Preset:
     plan: str = ""
     source: str = SHIPPED
     path: Path | None = None
+    unfit: str = ""
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -95,6 +100,8 @@ def find_presets(names: Iterable[str], schema: Schema, start: Path | None = None
         if name not in known:
             own = user_config_dir() / "presets"
             raise UserError(f"no preset {name!r}; there are {', '.join(known)} (your own go to {own})")
+        if known[name].unfit:
+            raise UserError(f"preset {name}: {known[name].unfit}")
     return [known[name] for name in wanted]
 
 
@@ -117,14 +124,18 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
         raise UserError(
             f"{path}: a preset needs `settings:` with lines like `lr0: {{at_most: 0.01, why: …}}`"
         )
+    bounds: tuple[Bound, ...] = ()
+    unfit = ""
     try:
         bounds = tuple(_bound(name, entry, schema) for name, entry in document["settings"].items())
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        unfit = f"this Ultralytics does not take {error}"
+        if source != SHIPPED:
+            raise UserError(f"{path}: {error}") from None
     name, title, about, plan = (
         str(document.get(key) or "").strip() for key in ("name", "title", "about", "plan")
     )
-    return Preset(name or path.stem, title, bounds, about, plan, source, path)
+    return Preset(name or path.stem, title, bounds, about, plan, source, path, unfit)
 
 
 def _bound(name: str, entry: Any, schema: Schema) -> Bound:

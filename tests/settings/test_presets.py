@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,21 @@ def test_own_and_project_presets_are_found_and_win(
     assert found["mine"].source == "user" and found["both"].source == "project" and "nan-safe" in found
     with pytest.raises(UserError, match="no preset 'nope'; there are .*nan-safe"):
         find_presets(["nope"], schema, run)
+
+
+def test_an_older_ultralytics_lacks_one_preset_and_not_all(schema: Schema, tmp_path: Path) -> None:
+    """Before bf16 came, `amp` was true or false."""
+    amp = replace(schema.fields["amp"], types=("bool",), choices=())
+    older = Schema([amp if field.name == "amp" else field for field in schema.fields.values()])
+    found = load_presets(older)
+    assert [name for name, preset in found.items() if preset.unfit] == ["bf16"]
+    assert apply(found["bf16"], {"amp": True}) == []
+    assert find_presets(["nan-safe"], older)[0].bounds
+    with pytest.raises(UserError, match="preset bf16: this Ultralytics does not take amp=bf16"):
+        find_presets(["bf16"], older)
+    (tmp_path / "mine.yaml").write_text("settings: {amp: {exactly: bf16, why: mine}}")
+    with pytest.raises(UserError, match="mine.yaml: amp=bf16"):
+        read_preset(tmp_path / "mine.yaml", older)
 
 
 def test_every_shipped_preset_is_commented_and_gives_reasons(presets: dict[str, Preset]) -> None:
