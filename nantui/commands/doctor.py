@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 import shutil
 import sys
@@ -17,14 +16,6 @@ from nantui.errors import NO, UserError
 from nantui.supervise.host_checks import BAD, OK, WARN, Check, check_host
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "textual", "numpy", "psutil", "nvidia-ml-py")
-HOOKS = {
-    "optimizer_step": "the guard's transaction takes its place",
-    "save_model": "saves become atomic",
-    "_handle_nan_recovery": "switched off while the guard protects",
-    "run_callbacks": "the guard is installed by a callback",
-    "_setup_ddp": "ranks are started by torchrun",
-}
-NEEDED_HOOKS = ("optimizer_step", "save_model", "run_callbacks")
 SMALLEST_TERMINAL = (80, 24)
 
 
@@ -79,30 +70,22 @@ def gpus() -> Iterator[Check]:
 
 def hooks(python: str | None) -> Iterator[Check]:
     """Yield whether the installed Ultralytics has the places that nantui leans on, read from its source."""
+    from nantui.settings.hooks import read_hooks
     from nantui.settings.source import find_ultralytics
 
     try:
-        names = methods_of_trainer(find_ultralytics(python))
+        found = read_hooks(find_ultralytics(python))
     except UserError as error:
         yield Check("hooks", BAD, str(error))
         return
-    for hook, why in HOOKS.items():
-        if hook in names:
-            yield Check("hook", OK, f"BaseTrainer.{hook}: {why}")
+    for hook in found:
+        if hook.held:
+            yield Check("hook", OK, f"{hook.name}: {hook.why}")
+        elif hook.needed:
+            do = "its trainings would be shown as unguarded; use another Ultralytics"
+            yield Check("hook", BAD, f"{hook.name} is missing ({hook.why})", do)
         else:
-            verdict = BAD if hook in NEEDED_HOOKS else WARN
-            yield Check("hook", verdict, f"BaseTrainer.{hook} is missing in this Ultralytics ({why})")
-
-
-def methods_of_trainer(package: Path) -> set[str]:
-    """Return the methods of Ultralytics' BaseTrainer. Raises UserError when its source cannot be read."""
-    path = package / "engine" / "trainer.py"
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from None
-    classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "BaseTrainer")
-    return {item.name for node in classes for item in node.body if isinstance(item, ast.FunctionDef)}
+            yield Check("hook", OK, f"{hook.name} is not there, and not needed ({hook.why})")
 
 
 def terminal() -> Iterator[Check]:

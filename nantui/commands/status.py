@@ -41,6 +41,8 @@ def describe(status: RunStatus) -> list[str]:
     eta = f"{duration(status.eta_s)} to go" if status.eta_s is not None else ""
     first = "  ".join(filter(None, [f"{status.state:<10}", printable(status.path), epoch, step, losses, eta]))
     more = [printable(text) for text in (doing(status), status.text) if text]
+    if status.guarded is False:
+        more.append("unguarded: nothing keeps a NaN out of its weights; nantui doctor says why")
     if status.last_incident:
         incident = status.last_incident
         where = f"epoch {incident.get('epoch')}, step {incident.get('step')}"

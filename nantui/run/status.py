@@ -52,4 +52,5 @@ class RunStatus:
             "text": self.text,
             "doing": self.doing,
             "host": self.host,
+            "guarded": self.guarded,
         }

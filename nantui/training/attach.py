@@ -65,11 +65,11 @@ def patch(base: type) -> None:
         with _sparing_our_folder():
             return train(trainer, *args, **options)
 
-    def guarded_training(trainer: Any) -> None:
+    def guarded_training(trainer: Any, *stock: int) -> None:
         if getattr(trainer, "session", None) is None:
-            _train_guarded(trainer)
+            _train_guarded(trainer, *stock)
         else:
-            do_train(trainer)
+            do_train(trainer, *stock)
 
     target.check_resume, target.train, target._do_train = pinned, sparing, guarded_training
     if os.environ.get(RESUME):
@@ -85,7 +85,7 @@ def _pin(trainer: Any) -> None:
     trainer.nantui_call = _calls[-1]
 
 
-def _train_guarded(trainer: Any) -> None:
+def _train_guarded(trainer: Any, *stock: int) -> None:
     """Make the trainer a guarded one, train, and record how it ended. Raises what the training raises."""
     from nantui.training.trainer import guarded
 
@@ -99,7 +99,7 @@ def _train_guarded(trainer: Any) -> None:
     trainer.__class__ = guarded(type(trainer), session, faults)
     _note_calls(session)
     try:
-        trainer._do_train()
+        trainer._do_train(*stock)
     except Ended as ended:
         session.end(ended.outcome, ended=ended)
         _leave(trainer)

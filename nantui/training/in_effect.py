@@ -48,7 +48,7 @@ def _momentum(trainer: Any) -> float:
     if "betas" in group:
         return float(group["betas"][0])
     batches = len(trainer.train_loader)
-    warming = trainer.start_epoch * batches <= trainer._get_warmup_iterations(batches)
+    warming = trainer.start_epoch * batches <= touchpoints.warmup_iterations(trainer, batches)
     return float(trainer.args.momentum if warming else group.get("momentum", 0.0))
 
 

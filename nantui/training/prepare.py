@@ -29,7 +29,7 @@ def prepare(train: dict[str, Any]) -> dict[str, Any]:
     `args` are those asked for, with files by their full path and `save_dir`, `project`, `name` fixed.
     Raises UserError for what Ultralytics or the disk refuses.
     """
-    from ultralytics.cfg import get_cfg, get_save_dir
+    from ultralytics.cfg import get_cfg
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     from nantui.errors import UserError
@@ -40,11 +40,27 @@ def prepare(train: dict[str, Any]) -> dict[str, Any]:
     model, data = find_model(train.get("model")), find_data(train.get("data"))
     task = str(train.get("task") or task_of(model))
     asked = {**train, "model": model, "data": data, "task": task, "mode": "train"}
-    save_dir = get_save_dir(get_cfg(DEFAULT_CFG_DICT, dict(asked)))
+    save_dir = directory_for(get_cfg(DEFAULT_CFG_DICT, dict(asked)))
     if save_dir.exists():
         raise UserError(f"{save_dir} exists already and is never overwritten; choose another name=")
     place = {"save_dir": str(save_dir), "project": str(save_dir.parent), "name": save_dir.name}
     return {"save_dir": str(save_dir), "args": {**asked, **place}, "task": task}
+
+
+def directory_for(args: Any) -> Path:
+    """Return the run directory that Ultralytics would choose; unlike 8.3, do not make it."""
+    from ultralytics.cfg import get_save_dir
+    from ultralytics.utils import files
+
+    from nantui.training.touchpoints import replaced
+
+    choose = files.increment_path
+
+    def only_chosen(*args: Any, mkdir: bool = False, **options: Any) -> Path:
+        return Path(choose(*args, **options))
+
+    with replaced(files, "increment_path", only_chosen):
+        return Path(get_save_dir(args))
 
 
 def refuse_other_purposes(train: dict[str, Any]) -> None:

@@ -19,7 +19,9 @@ from nantui.training import touchpoints
 STAGING = ".nantui-staging"
 
 
-def save_staged(trainer: Any, save: Callable[[], bool], before_rename: Callable[[], None]) -> list[Path]:
+def save_staged(
+    trainer: Any, save: Callable[[], bool | None], before_rename: Callable[[], None]
+) -> list[Path]:
     """Let `save` write its files aside, check them, and rename them into place; returns the files.
 
     Raises OSError (disk full, no permission) or zipfile.BadZipFile; then every old file is as it was.
@@ -30,7 +32,7 @@ def save_staged(trainer: Any, save: Callable[[], bool], before_rename: Callable[
     staging.mkdir(parents=True)
     try:
         with touchpoints.redirected_saves(trainer, staging):
-            if not save():
+            if save() is False:  # before 8.4 it told nothing
                 return []
         staged = sorted(staging.iterdir())
         before_rename()

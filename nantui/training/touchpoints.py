@@ -1,7 +1,8 @@
 """Every place where the training room leans on Ultralytics' insides, in one module.
 
 A new Ultralytics release is checked here and in tests/training/test_touchpoints.py, which pins each
-fact against the installed version. Facts were read in ultralytics 8.4.190.
+fact against the installed version. Facts were read in ultralytics 8.4.190; what was otherwise in 8.2.103 and
+8.3.253 says so, and `make matrix` tries those.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nantui.settings import hooks
 from nantui.training import environment
 
 STOCK_GRAD_CLIP = 10.0  # engine/trainer.py, BaseTrainer.optimizer_step
@@ -62,16 +64,34 @@ def base_trainer() -> type:
     return base
 
 
+def missing_hooks(trainer_class: type) -> list[str]:
+    """Return the places that a guard needs and this trainer does not have; a loop of its own counts.
+
+    Classes without readable source (typed into an interpreter) count as lacking the loop they bring.
+    """
+    theirs = [cls for cls in trainer_class.__mro__[:-1] if not cls.__module__.startswith("nantui.")]
+    nodes = {cls: hooks.source_of(cls) for cls in theirs}
+    hidden = [
+        f"{name} of {cls.__name__} (its source cannot be read)"
+        for cls, node in nodes.items()
+        for name in (hooks.LOOP, hooks.SETUP)
+        if node is None and name in vars(cls)
+    ]
+    readable = (node for node in nodes.values() if node is not None)
+    return hidden + hooks.missing(hooks.hooks_of(hooks.methods_of(readable)))
+
+
 def has_own_step(trainer_class: type) -> bool:
     """Tell whether somebody's trainer brings its own `optimizer_step`, which then must be called."""
     return trainer_class.optimizer_step is not base_trainer().optimizer_step  # type: ignore[attr-defined]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside DDP or torch.compile."""
-    from ultralytics.utils.torch_utils import unwrap_model
+    """Return the model inside DDP or torch.compile (`unwrap_model`, in 8.2 `de_parallel`)."""
+    from ultralytics.utils import torch_utils
 
-    inner: nn.Module = unwrap_model(model)
+    unwrap = getattr(torch_utils, "unwrap_model", None) or torch_utils.de_parallel
+    inner: nn.Module = unwrap(model)
     return inner
 
 
@@ -85,7 +105,11 @@ def loss_items(trainer: Any) -> tuple[tuple[str, ...], list[torch.Tensor]]:
         return tuple(items), [
             value.detach() if value.dim() == 0 else value.detach().sum() for value in items.values()
         ]
-    return tuple(trainer.loss_names), list(items.detach().reshape(-1).unbind())
+    values = list(items.detach().reshape(-1).unbind())
+    names = tuple(trainer.loss_names)
+    if len(names) != len(values):  # 8.2 named them on the first rank only
+        names = tuple(f"loss_{index}" for index in range(len(values)))
+    return names, values
 
 
 def like_loss_items(trainer: Any, values: torch.Tensor) -> Any:
@@ -264,36 +288,21 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, kept)
 
 
-@contextlib.contextmanager
-def ranks_on_the_cpu() -> Iterator[None]:
-    """Let several ranks train without a GPU, for tests and machines that have none.
+def world_size(trainer: Any, *stock: int) -> int:
+    """Return how many ranks train: all machines' from the environment, else the trainer's own count.
 
-    Ultralytics hands `device_ids` to DDP, which refuses them on the CPU, and asks CUDA for the current
-    device in the final validation (engine/trainer.py `_setup_train`, engine/validator.py `__call__`).
+    8.4 and late 8.3 keep it in `trainer.world_size`; 8.2 hands it to `_do_train` (`stock`).
     """
-    from ultralytics.engine import validator
-
-    parallel, backend = nn.parallel.DistributedDataParallel, validator.AutoBackend
-
-    def on_cpu(module: nn.Module, device_ids: Any = None, **options: Any) -> nn.Module:
-        return parallel(module, **options)
-
-    def loaded_on_cpu(*args: Any, device: Any = None, **options: Any) -> Any:
-        return backend(*args, device=torch.device("cpu"), **options)
-
-    class Accelerator:
-        @staticmethod
-        def current_device() -> int:
-            return 0
-
-    with (
-        replaced(nn.parallel, "DistributedDataParallel", on_cpu),
-        replaced(validator, "AutoBackend", loaded_on_cpu),
-        replaced(validator, "get_torch_device_backend", lambda kind: Accelerator),
-    ):
-        yield
+    return (
+        environment.world_size()
+        if environment.world_size() > 1
+        else int(stock[0] if stock else trainer.world_size)
+    )
 
 
-def world_size(trainer: Any) -> int:
-    """Return the trainer's `world_size`: all machines' ranks from the environment, else its own count."""
-    return environment.world_size() if environment.world_size() > 1 else int(trainer.world_size)
+def warmup_iterations(trainer: Any, batches: int) -> int:
+    """Return in how many batches the rates warm up (`_get_warmup_iterations`; before 8.4 inside the loop)."""
+    if hasattr(trainer, "_get_warmup_iterations"):
+        return int(trainer._get_warmup_iterations(batches))
+    epochs = trainer.args.warmup_epochs
+    return max(round(epochs * batches), 100) if epochs > 0 else -1

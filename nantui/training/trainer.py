@@ -12,6 +12,7 @@ from typing import Any
 
 from nantui.run.quarantine import quarantined
 from nantui.training import ranks, touchpoints
+from nantui.training.cpu_ranks import ranks_on_the_cpu
 from nantui.training.ends import Diverged
 from nantui.training.environment import world_size
 from nantui.training.epoch_end import EpochEnd
@@ -48,20 +49,22 @@ class GuardedTrainer:
         super().check_resume(overrides)  # type: ignore[misc]
         self.args.save_dir = str(self.session.layout.run)
 
-    def _do_train(self) -> None:
-        self.world_size = touchpoints.world_size(self)
+    def _do_train(self, *stock: int) -> None:
+        """Train; in 8.2 Ultralytics hands over its own number of ranks (`stock`)."""
+        self.world_size = touchpoints.world_size(self, *stock)
+        arguments = [self.world_size] if stock else []
         self.session.phase("setup")
         if world_size() > 1 and self.device.type == "cpu":
-            with touchpoints.ranks_on_the_cpu():
-                super()._do_train()  # type: ignore[misc]
+            with ranks_on_the_cpu():
+                super()._do_train(*arguments)  # type: ignore[misc]
         else:
-            super()._do_train()  # type: ignore[misc]
+            super()._do_train(*arguments)  # type: ignore[misc]
 
-    def _setup_ddp(self) -> None:
+    def _setup_ddp(self, *stock: int) -> None:
         if self.device.type == "cpu":
             ranks.set_up_cpu()
         else:
-            super()._setup_ddp()  # type: ignore[misc]
+            super()._setup_ddp(*stock)  # type: ignore[misc]
 
     def run_callbacks(self, event: str) -> None:
         """Run everybody's callbacks, then nantui's own part of the event."""
@@ -154,6 +157,13 @@ class GuardedTrainer:
 
 
 def _set_up(trainer: Any) -> None:
+    """Install the guard; where a place for it is missing, install nothing and say so."""
+    missing = touchpoints.missing_hooks(type(trainer))
+    if missing:
+        notes = [f"unguarded: this trainer has no {name}" for name in missing]
+        trainer.session.recorder.event("in_effect", values={}, guarded=False, notes=notes)
+        trainer.session.warn("unguarded", "; ".join(notes))
+        return
     trainer.guard = Guard(trainer, trainer.session)
     trainer.epoch_end = EpochEnd(trainer, trainer.session, trainer.guard.judge)
     trainer.session.recorder.memory = lambda: touchpoints.memory_gb(trainer.device)

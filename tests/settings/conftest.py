@@ -56,6 +56,7 @@ print(json.dumps({"rates": rates, "auto": auto, "values": values, "defaults": DE
 @pytest.fixture(scope="session")
 def ultralytics_says() -> dict[str, Any]:
     """What the installed release itself does, asked once in a process of its own."""
+    pytest.importorskip("torch")
     words = [sys.executable, "-c", ASK, json.dumps(TEXTS)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return {**json.loads(done.stdout.splitlines()[-1]), "texts": TEXTS}

@@ -132,7 +132,7 @@ def _guard(snapshot: RunSnapshot) -> Line:
         return [("guard only observes", "warn")]
     if snapshot.status.guarded is None:
         return []
-    return [("guarded", "good")] if snapshot.status.guarded else [("not guarded", "warn")]
+    return [("guarded", "good")] if snapshot.status.guarded else [("unguarded", "warn")]
 
 
 def _share(snapshot: RunSnapshot) -> float:

@@ -1,0 +1,113 @@
+"""Are the places that the guard stands on there? Read from the source of Ultralytics' trainer.
+
+`nantui doctor` asks for the installed version, whichever interpreter it belongs to; the worker asks for the
+very class that it is about to guard, which may be somebody's own with a loop of its own. Where a needed place
+is missing nothing is installed, and the run is shown as unguarded: half a guard would promise too much.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nantui.errors import UserError
+
+LOOP, SETUP = "_do_train", "_setup_train"
+Method = ast.FunctionDef
+
+
+@dataclass(frozen=True)
+class Hook:
+    """One place: its name for people, what it is for, whether a guard needs it, whether it is there."""
+
+    name: str
+    why: str
+    needed: bool
+    held: bool
+
+
+# What has to be in which method, and why. A call of `run_callbacks` counts by its event.
+CALLS = (
+    (LOOP, "self.optimizer_step()", "the guard's transaction takes its place"),
+    (LOOP, "self.preprocess_batch()", "the batch is at hand when something is wrong with it"),
+    (LOOP, "self.save_model()", "saves become atomic, and refuse a bad state"),
+    (LOOP, 'run_callbacks("on_train_epoch_start")', "an epoch begins"),
+    (LOOP, 'run_callbacks("on_train_batch_start")', "a batch begins"),
+    (LOOP, 'run_callbacks("on_train_batch_end")', "a batch is over"),
+    (LOOP, 'run_callbacks("on_fit_epoch_end")', "all ranks agree at the end of an epoch"),
+    (LOOP, "self.tloss =", "the epoch's mean loss stays finite"),
+    (LOOP, "self.loss =", "the loss is looked at, and kept finite"),
+    (LOOP, "self.loss_items =", "the losses are looked at"),
+    (SETUP, 'run_callbacks("on_pretrain_routine_end")', "the guard is installed here"),
+)
+# Methods that are replaced where they are; without them there is nothing to replace.
+REPLACED = (
+    ("check_resume", "the run directory stays where it is", True),
+    ("validate", "non-finite validation is noticed", True),
+    ("final_eval", "the last validation is told from an epoch", True),
+    ("_setup_ddp", "ranks may run on the CPU", False),
+    ("_handle_nan_recovery", "Ultralytics' own recovery is switched off while the guard protects", False),
+)
+
+
+def read_hooks(package: Path) -> list[Hook]:
+    """Return every hook of an installed Ultralytics. Raises UserError when its source cannot be read."""
+    path = package / "engine" / "trainer.py"
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: {error}; is this Ultralytics whole?") from None
+    base = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "BaseTrainer"]
+    return hooks_of(methods_of(base))
+
+
+def source_of(cls: type) -> ast.ClassDef | None:
+    """Return a class as it was written, None where its source cannot be read."""
+    try:
+        node = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        return None
+    return node if isinstance(node, ast.ClassDef) else None
+
+
+def methods_of(classes: Iterable[ast.ClassDef]) -> dict[str, Method]:
+    """Return the methods that an object has whose classes are these, in the order of lookup."""
+    found: dict[str, Method] = {}
+    for node in classes:
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef):
+                found.setdefault(item.name, item)
+    return found
+
+
+def hooks_of(methods: Mapping[str, Method]) -> list[Hook]:
+    """Return every hook of a trainer that has these methods."""
+    said = {name: _said(methods[name]) if name in methods else set() for name in (LOOP, SETUP)}
+    calls = [Hook(f"{what} in {where}", why, True, what in said[where]) for where, what, why in CALLS]
+    return calls + [Hook(name, why, needed, name in methods) for name, why, needed in REPLACED]
+
+
+def missing(hooks: Iterable[Hook]) -> list[str]:
+    """Return the names of needed places that are not there."""
+    return [hook.name for hook in hooks if hook.needed and not hook.held]
+
+
+def _said(method: Method) -> set[str]:
+    """Return what a method does with `self`, in the words of `CALLS`."""
+    found = set()
+    for node in ast.walk(method):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _of_self(node.func):
+            name = node.func.attr
+            events = [str(word.value) for word in node.args[:1] if isinstance(word, ast.Constant)]
+            found |= {f'{name}("{event}")' for event in events} | {f"self.{name}()"}
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _of_self(node):
+            found.add(f"self.{node.attr} =")
+    return found
+
+
+def _of_self(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == "self"
