@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay", action="store_true", help="repeat the epoch under the guard, beside the run"
     )
+    parser.add_argument(
+        "--allow", nargs="+", default=[], metavar="NAME", help="with --replay: classes that may be loaded"
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="with --replay: keep what it wrote, in DIR")
     common.add_reader(parser)
     common.add_changer(parser)
@@ -40,7 +43,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     """Repeat the epoch of the trouble, after asking: it takes time and the GPU."""
     from nantui.diagnosis.replay import plan_replay, replay
 
-    plan = plan_replay(Path(arguments.run))
+    plan = plan_replay(Path(arguments.run), arguments.allow)
     if arguments.dry_run:
         common.say(f"would {plan.text}")
         return 0

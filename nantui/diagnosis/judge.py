@@ -17,8 +17,8 @@ from nantui.diagnosis.parse import Array, Table
 from nantui.diagnosis.rules import Rules
 
 
-def findings(table: Table, files: int, rules: Rules) -> Iterator[Found]:
-    """Yield everything that is wrong with the rows of `files` files."""
+def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None) -> Iterator[Found]:
+    """Yield everything that is wrong with the rows of `files` files, whose images have these `shapes`."""
     table = drop_keypoints(table, rules)
     columns = table.columns
     if columns.size == 0:
@@ -27,10 +27,10 @@ def findings(table: Table, files: int, rules: Rules) -> Iterator[Found]:
     yield from wrong_columns(table, polygon, rules)
     boxes = np.flatnonzero(~polygon & (columns == rules.columns))
     if boxes.size:
-        yield from BoxJudge(_regular(table, boxes, rules.columns), boxes, table, rules).findings()
+        yield from BoxJudge(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
     polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
     if polygons.size:
-        yield from PolygonJudge(polygons, table, rules).findings()
+        yield from PolygonJudge(polygons, table, rules, shapes).findings()
 
 
 def among_polygons(table: Table, files: int, rules: Rules) -> Array:

@@ -17,8 +17,8 @@ NAMES = ("x", "y", "width", "height")
 class BoxJudge(RowJudge):
     """Judges rows of class, x, y, w, h and, for pose, keypoints: a float32 (n, columns) array."""
 
-    def __init__(self, numbers: Array, rows: Array, table: Table, rules: Rules) -> None:
-        super().__init__(np.ascontiguousarray(numbers.T[:5]), rows, table, rules)
+    def __init__(self, numbers: Array, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
+        super().__init__(np.ascontiguousarray(numbers.T[:5]), rows, table, rules, shapes)
         self.numbers = numbers
         self.whole = self.finite
         if rules.pose:

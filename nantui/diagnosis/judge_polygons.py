@@ -18,9 +18,9 @@ FLAT = 1e-6
 class PolygonJudge(RowJudge):
     """Judges rows of a class and x y pairs; Ultralytics looks only at the box around them."""
 
-    def __init__(self, rows: Array, table: Table, rules: Rules) -> None:
+    def __init__(self, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
         self.polygons = Polygons.of(table, rows)
-        super().__init__(self.polygons.boxes, rows, table, rules)
+        super().__init__(self.polygons.boxes, rows, table, rules, shapes)
         self.finite &= np.isfinite(self.polygons.lowest) & np.isfinite(self.polygons.highest)
 
     def findings(self) -> Iterator[Found]:

@@ -26,10 +26,11 @@ class RowJudge:
     """What boxes and polygons share.
 
     `boxes` is a float32 (5, n) array of class, x, y, w, h; column i of it is row `rows[i]` of `table`.
+    `shapes` are the images' sides as shares of the longer one, float32 (files, 2), None where nobody looked.
     """
 
-    def __init__(self, boxes: Array, rows: Array, table: Table, rules: Rules) -> None:
-        self.boxes, self.rows, self.table, self.rules = boxes, rows, table, rules
+    def __init__(self, boxes: Array, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
+        self.boxes, self.rows, self.table, self.rules, self.shapes = boxes, rows, table, rules, shapes
         self.file = table.file[rows]
         self.finite = np.isfinite(boxes).all(0)
 
@@ -52,15 +53,23 @@ class RowJudge:
         )
 
     def sizes(self, judged: Array) -> Iterator[Found]:
-        """Yield what is wrong with width and height of the rows where `judged` is true."""
+        """Yield what is wrong with width and height of the rows where `judged` is true.
+
+        The longer side of an image becomes imgsz pixels (`LetterBox`). Where its shape is not known it is
+        taken as square, so that a box has at most as many pixels as are said here.
+        """
         size = self.boxes[3:5]
-        least, most, imgsz = size.min(0), size.max(0), self.rules.imgsz
-        positive = judged & (least > 0)
-        yield from self.tell(judged & (least == 0), "size_zero", self.size)
+        imgsz, known = self.rules.imgsz, self.shapes is not None
+        sides = size * self.shapes[self.file].T if self.shapes is not None else size
+        least, most = sides.min(0), sides.max(0)
+        positive = judged & (size.min(0) > 0)
+        yield from self.tell(judged & (size.min(0) == 0), "size_zero", self.size)
         yield from self.tell(
             positive & (least * imgsz < 1),
             "below_pixel",
-            lambda i: f"{self.size(i)}: {least[i] * imgsz:.2g} pixels at imgsz {imgsz}",
+            lambda i: (
+                f"{self.size(i)}: {'' if known else 'at most '}{least[i] * imgsz:.2g} pixels at imgsz {imgsz}"
+            ),
         )
         yield from self.tell(
             positive & (most > least * EXTREME_ASPECT),

@@ -23,6 +23,7 @@ from nantui.diagnosis.images import missing_images, scan_images
 from nantui.diagnosis.judge_rows import Found
 from nantui.diagnosis.kinds import ERROR, KINDS
 from nantui.diagnosis.listing import Folder, Listing, labels_without_image, list_images
+from nantui.diagnosis.parse import Array
 from nantui.diagnosis.report import Issue, LabelReport
 from nantui.diagnosis.rules import Rules
 from nantui.diagnosis.scan import BATCH, BatchResult, scan
@@ -177,14 +178,21 @@ class _Check:
 def judge_batch(folders: list[Folder], rules: Rules, images: bool, batch: Batch) -> BatchResult:
     """Return what is wrong with one batch; runs in a worker process or here."""
     folder = folders[batch.folder]
+    faults, shapes = _images_of(folder, images, batch)
     if rules.task == "classify":
         result = BatchResult(batch.stop - batch.start)
     else:
-        result = scan(folder.labels, folder.label_names(batch.start, batch.stop), rules)
-    if images or folder.listed:
-        paths = [folder.image(index) for index in range(batch.start, batch.stop)]
-        result.findings += scan_images(paths) if images else missing_images(paths)
+        result = scan(folder.labels, folder.label_names(batch.start, batch.stop), rules, shapes)
+    result.findings += faults
     return result
+
+
+def _images_of(folder: Folder, images: bool, batch: Batch) -> tuple[list[Found], Array | None]:
+    """Return what is wrong with the images of a batch, and their shapes where they were looked into."""
+    if not (images or folder.listed):
+        return [], None
+    paths = [folder.image(index) for index in range(batch.start, batch.stop)]
+    return scan_images(paths) if images else (missing_images(paths), None)
 
 
 def _distinct(folders: list[Folder]) -> list[Folder]:

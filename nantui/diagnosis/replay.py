@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,10 @@ class Replay:
         return f"repeat {epochs} from {self.checkpoint.name} under the guard, beside the run{time}"
 
 
-def plan_replay(run: Path) -> Replay:
-    """Return what a replay of the run would do.
+def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
+    """Return what a replay of the run would do. `allow` are names whose code loading may run.
 
+    A checkpoint that needs a repair will do: the helper rebases it, which rebuilds its optimizer state.
     Raises UserError when the run still trains, shows no trouble, or has no clean checkpoint from before it.
     """
     plan = make_plan(run, settings={})
@@ -58,8 +60,11 @@ def plan_replay(run: Path) -> Replay:
         )
     if plan.trouble is None:
         raise UserError(f"{plan.run}: no trouble is recorded; there is nothing to repeat", NO)
-    if plan.restore is None or plan.restore.work is None or not plan.restore.verdict.resumable:
+    if plan.restore is None or plan.restore.work is None or not plan.restore.verdict.usable:
         raise UserError(f"{plan.run}: no clean checkpoint from before the trouble can be resumed", NO)
+    if refused := sorted(set(plan.restore.verdict.names_to_allow) - set(allow)):
+        names = " ".join(refused)
+        raise UserError(f"loading {plan.restore.name} runs code of {names}; allow it: --allow {names}", NO)
     done = plan.restore.work
     until = max(plan.trouble.epoch, done + 1)
     hours = (until - done) * plan.costs.seconds_per_epoch / 3600

@@ -44,8 +44,11 @@ class BatchResult:
     size: int = 0
 
 
-def scan(folder: str, names: Sequence[str], rules: Rules) -> BatchResult:
-    """Judge the label files `names` in `folder`; one that does not exist is among the missing."""
+def scan(folder: str, names: Sequence[str], rules: Rules, shapes: Array | None = None) -> BatchResult:
+    """Judge the label files `names` in `folder`; one that does not exist is among the missing.
+
+    `shapes` are the images' sides as shares of the longer one, (files, 2), where they are known.
+    """
     result = BatchResult(files=len(names))
     contents = _read_all(folder, names, result)
     text = Text.of(contents)
@@ -60,7 +63,7 @@ def scan(folder: str, names: Sequence[str], rules: Rules) -> BatchResult:
     _note_endings(text, contents, result)
     with np.errstate(all="ignore"):
         # NaN and Inf are among the numbers that are judged.
-        result.findings += findings(table, len(names), rules)
+        result.findings += findings(table, len(names), rules, shapes)
     _count(table, len(names), rules, result)
     return result
 

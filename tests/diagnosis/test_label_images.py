@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from ultralytics.data.utils import check_image
 
 from nantui.diagnosis.dataset import load_data_set
-from nantui.diagnosis.images import image_fault
+from nantui.diagnosis.images import look_into
 from nantui.diagnosis.kinds import KINDS
 from nantui.diagnosis.labels import check_data_set
 
@@ -49,7 +50,7 @@ KINDS_OF = {
 def test_images(tmp_path, picture, name, kind):
     path = write(tmp_path, picture, name)
     before = path.read_bytes()
-    fault = image_fault(str(path))
+    fault, _ = look_into(str(path))
     assert path.read_bytes() == before
     assert (fault and fault[0]) == kind
     try:
@@ -68,6 +69,43 @@ def test_images_are_looked_into_only_when_asked(data_set):
     report = data.check(images=True)
     assert report.counts == {"image_unreadable": 1}
     assert report.dropped == [str(data.root / "images/train/00001.jpg")]
+
+
+TURNED = 6  # EXIF: rotate by a quarter to see it upright
+
+
+def jpeg(width, height, orientation=None):
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    held = io.BytesIO()
+    Image.new("RGB", (width, height)).save(held, format="JPEG", exif=exif)
+    return held.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("image", "rows", "kinds"),
+    [
+        (jpeg(64, 64), "0 0.5 0.5 0.1 0.003\n", {}),
+        (jpeg(128, 64), "0 0.5 0.5 0.1 0.003\n", {"below_pixel": 1}),
+        (jpeg(128, 64, TURNED), "0 0.5 0.5 0.1 0.003\n", {}),
+        (jpeg(128, 64, TURNED), "0 0.5 0.5 0.003 0.1\n", {"below_pixel": 1}),
+        (jpeg(128, 64), "0 0.5 0.5 0.9 0.015\n", {"extreme_aspect": 1}),
+        (jpeg(128, 64), "0 0.1 0.1 0.9 0.1 0.5 0.103\n", {"below_pixel": 1, "extreme_aspect": 1}),
+    ],
+)
+def test_the_shape_of_an_image_counts_where_it_is_looked_into(image, rows, kinds, data_set):
+    """Its longer side becomes imgsz: 0.003 of the shorter one is 1.9 pixels in a square, 0.96 in 2:1."""
+    data = data_set()
+    data.add(rows, image=image)
+    assert data.check(images=True).counts == kinds
+
+
+def test_without_looking_a_size_is_at_most(data_set):
+    data = data_set()
+    data.add("0 0.5 0.5 0.1 0.003\n0 0.5 0.5 0.1 0.0015\n", image=jpeg(128, 64))
+    (issue,) = data.check().issues
+    assert issue.kind == "below_pixel" and "at most 0.96 pixels" in issue.text
 
 
 def test_classification_folders(tmp_path, picture):

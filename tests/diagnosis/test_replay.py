@@ -7,9 +7,11 @@ import random
 import shutil
 
 import pytest
+import torch
 
 from benchmarks import diagnosis_ways as ways
 from benchmarks.diagnosis_table import quiet_train
+from nantui.checkpoint.scan import scan
 from nantui.cli import main
 from nantui.diagnosis.causes import diagnose
 from nantui.diagnosis.odds import CHECKPOINT
@@ -60,12 +62,46 @@ def test_what_would_be_repeated_is_said_first(unwatched, capsys):
     assert "repeat epoch 3 from epoch1.pt" in capsys.readouterr().err
 
 
-def test_it_does_not_happen_again(unwatched, tmp_path):
+def copied(run, place, change):
+    """Return a copy of the run in whose epoch1.pt something was changed; its settings still name `run`."""
+    import torch
+
+    shutil.copytree(run, place)
+    path = place / "weights" / "epoch1.pt"
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    change(checkpoint)
+    checkpoint["train_args"]["save_dir"] = str(place)
+    torch.save(checkpoint, path)
+    return place
+
+
+class Attention(torch.nn.Module):
+    """Somebody's own block."""
+
+
+def test_code_of_ones_own_is_loaded_only_when_it_is_allowed(unwatched, tmp_path):
+    def own_class(checkpoint):
+        checkpoint["ema"].attention = Attention()
+
+    run = copied(unwatched[0], tmp_path / "run", own_class)
+    with pytest.raises(UserError, match="runs code of .*Attention; allow it") as refused:
+        plan_replay(run)
+    name = str(refused.value).split()[-1]
+    assert plan_replay(run, [name]).checkpoint.name == "epoch1.pt"
+
+
+def test_it_does_not_happen_again_from_a_checkpoint_that_needs_a_repair(unwatched, tmp_path):
     from nantui.training.replay import Request
     from nantui.training.replay import replay as helper
 
-    run, image = unwatched
+    def nan_momentum(checkpoint):
+        for state in checkpoint["optimizer"]["state"].values():
+            state["momentum_buffer"].fill_(float("nan"))
+
+    image = unwatched[1]
+    run = copied(unwatched[0], tmp_path / "copy", nan_momentum)
     plan = plan_replay(run)
+    assert not scan(plan.checkpoint).resumable
     aside = image.rename(tmp_path / "aside.npy")
     try:
         code = helper(Request(str(plan.checkpoint), str(tmp_path / "run"), plan.until, plan.train))
