@@ -8,7 +8,7 @@ CLI := $(BIN)/nantui
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
 
-.PHONY: demo test lint bench diagnosis-table screenshots soak clean help
+.PHONY: demo test lint bench diagnosis-table matrix screenshots soak clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench        the measured figures, as ratios within one run"
 	@echo "make soak         long randomised runs"
 	@echo "make diagnosis-table  trainings broken on purpose: is the right cause named?"
+	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
 	@echo "make screenshots  pictures of every screen, from the real app"
 
 $(VENV)/installed: pyproject.toml
@@ -47,6 +48,9 @@ bench: $(VENV)/installed-test
 
 diagnosis-table: $(VENV)/installed-test
 	$(BIN)/python benchmarks/diagnosis_table.py --write docs/diagnosis-table.md
+
+matrix: $(VENV)/installed-test
+	$(BIN)/python benchmarks/versions.py --write docs/versions.md
 
 screenshots: $(VENV)/installed-test
 	$(CLI) screenshots
