@@ -56,7 +56,7 @@ def list_images(split: str, sources: list[str]) -> Listing:
     for source in _expanded(sources, listing):
         if os.path.isdir(source):
             listing.walked.append(source)
-            listing.folders += [Folder(path, names) for path, names in walk(source)]
+            listing.folders += [Folder(path, sorted(names)) for path, names in walk(source)]
         elif os.path.isfile(source):
             listing.folders += _listed(source)
         else:
@@ -81,7 +81,7 @@ def _expanded(sources: list[str], listing: Listing) -> Iterator[str]:
 
 
 def walk(top: str, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tuple[str, list[str]]]:
-    """Yield (folder, sorted names of the files with one of the lower-case `endings`) for `top` and below.
+    """Yield (folder, names of the files with one of the lower-case `endings`) for `top` and below.
 
     Hidden files are passed over. Links are followed, as Ultralytics does, but no folder is entered twice.
     """
@@ -99,7 +99,7 @@ def walk(top: str, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tuple[str, l
             continue
         waiting += sorted(below, reverse=True)
         if names:
-            yield folder, sorted(names)
+            yield folder, names
 
 
 def _entries(folder: str, endings: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -144,14 +144,12 @@ def labels_without_image(listing: Listing) -> Iterator[str]:
     for path, names in _label_files(tops, list(images)):
         if path not in seen:
             seen.add(path)
-            yield from (f"{path}/{name}" for name in _unknown(names, images.get(path, [])))
+            yield from (f"{path}/{name}" for name in sorted(_unknown(names, images.get(path, []))))
 
 
 def _unknown(names: list[str], images: list[Folder]) -> list[str]:
-    """Return the label files among the sorted `names` that belong to none of `images`."""
-    if len(images) == 1 and not images[0].listed and images[0].label_names(0, len(names)) == names:
-        return []
-    known = set().union(*map(_stems, images))
+    """Return the label files among `names` that belong to none of `images`."""
+    known: set[str] = set().union(*map(_stems, images))
     return [name for name in names if name[:-4] not in known]
 
 
@@ -172,6 +170,6 @@ def _stems(folder: Folder) -> set[str]:
 
 def _names(folder: str, endings: tuple[str, ...]) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(folder) if name.lower().endswith(endings))
+        return [name for name in os.listdir(folder) if name.lower().endswith(endings)]
     except OSError:
         return []

@@ -170,7 +170,12 @@ class _Words:
         return values.astype(np.float32)
 
     def _decimals(self, whole: Array, end: Array, digits: Array) -> Array:
-        """Return the numbers of one digit, a dot and `digits` digits that end before `end`."""
+        """Return the numbers of one digit, a dot and `digits` digits that end before `end`.
+
+        One tool writes one number of digits, and then nothing has to be looked up word by word.
+        """
+        if digits.size and 0 < (usual := int(digits[0])) <= 8 and (digits == usual).all():
+            return (whole * _POWERS[usual] + self._digits(end, usual)) / _POWERS[usual]
         fraction = self._digits(end, np.minimum(digits, 8)).astype(np.float64)
         long = np.flatnonzero(digits > 8)
         if long.size:
@@ -179,11 +184,11 @@ class _Words:
         # One division of exact numbers is the correctly rounded decimal, up to 15 digits.
         return (whole * power + fraction) / power
 
-    def _digits(self, end: Array, count: Array) -> Array:
+    def _digits(self, end: Array, count: Array | int) -> Array:
         """Return the whole numbers of the `count` (1 to 8) digits before `end`, eight bytes at a time."""
         eight = np.ndarray((self.data.size - 7,), "<u8", self.data, strides=(1,))
         value = eight[end - 8]
-        value &= np.uint64(0x0F0F0F0F0F0F0F0F) << ((8 - count) * 8).astype(np.uint64)
+        value &= np.uint64(0x0F0F0F0F0F0F0F0F) << np.uint64((8 - count) * 8)
         # Pairs of digits, then of pairs, then of fours: three multiplications instead of eight.
         value = (value * np.uint64(2561)) >> np.uint64(8)
         value = ((value & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(6553601)) >> np.uint64(16)

@@ -23,7 +23,7 @@ OWN_STEP = "self.scaler.step(self.optimizer); self.scaler.update(); self.optimiz
 PREAMBLE = """
 from ultralytics.engine import trainer
 from ultralytics.models.yolo.detect import DetectionTrainer
-globals().update(vars(trainer))
+globals().update({k: v for k, v in vars(trainer).items() if not k.startswith("__")})
 
 class Blind(DetectionTrainer):
 """
