@@ -10,6 +10,7 @@ supervisor, Ultralytics' own DDP spawn. uv has to be there; an environment is re
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,10 +42,12 @@ ULTRALYTICS = (
     Row("8.3", "3.12", ("ultralytics<8.4", "torch==2.9.1", "torchvision==0.24.1")),
     Row("8.4", "", ()),
 )
-LIBRARIES = ("textual", "plotext<6", "psutil", "numpy", "pandas", "PyYAML", "pillow", "nvidia-ml-py")
+LIBRARIES = ("textual", "psutil", "numpy", "pandas", "PyYAML", "pillow", "nvidia-ml-py")
+TRAINING_PACKAGES = ("torchvision", "numpy", "psutil")
 TESTING = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pyte")
 PYTHONS = tuple(
-    Row(f"Python {number}", number, (*LIBRARIES, *TESTING)) for number in ("3.10", "3.11", "3.12", "3.13")
+    Row(f"Python {number}", number, (*LIBRARIES, "plotext<6", *TESTING))
+    for number in ("3.10", "3.11", "3.12", "3.13")
 )
 LOWEST = Row("lowest", "3.10", ())
 TRAINING_CHECKS = {
@@ -67,19 +70,32 @@ def main() -> int:
     rows = {row.name: row for row in (*ULTRALYTICS, *PYTHONS, LOWEST)}
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(rows))
     parser.add_argument("--write", type=Path, help="write the page here")
+    parser.add_argument("--found", type=Path, help="keep what was found here, with what was found before")
     parser.add_argument("--keep", type=Path, help="keep environments here, and use those that are there")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(rows):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    told = {}
+    told = earlier(arguments.found)
     for name in arguments.names or rows:
         print(f"== {name}", flush=True)
         told[name] = list(printed(proved(rows[name], arguments.keep)))
+    if arguments.found:
+        document = {name: [asdict(one) for one in found] for name, found in told.items()}
+        arguments.found.write_text(json.dumps(document), encoding="utf-8")
     if arguments.write:
         from benchmarks.versions_page import page
 
-        arguments.write.write_text(page(told, machine()), encoding="utf-8")
+        tried = {name: told[name] for name in rows if name in told}
+        arguments.write.write_text(page(tried, machine()), encoding="utf-8")
     return 0 if all(found.good for row in told.values() for found in row) else 1
+
+
+def earlier(path: Path | None) -> dict[str, list[Found]]:
+    """Return what earlier calls found of other rows."""
+    if path is None or not path.exists():
+        return {}
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return {name: [Found(**one) for one in found] for name, found in document.items()}
 
 
 @dataclass(frozen=True)
@@ -114,15 +130,19 @@ def proved(row: Row, keep: Path | None) -> Iterator[Found]:
 
 
 def checks_of(row: Row, python: Path, place: Path) -> Iterator[Found]:
+    """Yield what a row is for: trainings, the tests that need no torch, or both."""
     place.mkdir()
-    if row in ULTRALYTICS:
+    trains = row in ULTRALYTICS or row is LOWEST
+    names = TRAINING_PACKAGES if row in ULTRALYTICS else LIBRARIES
+    yield Found(
+        "versions", True, versions(python, ("ultralytics", "torch", *names) if trains else names), True
+    )
+    if trains:
         from benchmarks.versions_training import checks
 
-        yield Found("versions", True, versions(python, ("ultralytics", "torch", "numpy")), True)
         yield from (Found(*found) for found in checks(python, place))
-        return
-    yield Found("versions", True, versions(python, ("textual", "psutil", "numpy", "pandas", "PyYAML")), True)
-    yield from without_torch(python)
+    if row not in ULTRALYTICS:
+        yield from without_torch(python)
 
 
 # -- environments ---------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.versions import TRAINING_CHECKS, ULTRALYTICS, Found
+from benchmarks.versions import ROOMS, TRAINING_CHECKS, Found
 
 HEAD = """# Versions
 
@@ -17,7 +17,7 @@ TRAINED = """
 What each check does:
 {checks}
 
-| Ultralytics | {columns} |
+| environment | {columns} |
 | --- | {rules} |
 """
 WITHOUT = """
@@ -25,7 +25,7 @@ WITHOUT = """
 The tests of each room that neither import torch nor train, under each Python; *lowest* has the oldest version
 of every dependency that nantui's own bounds allow (`uv pip install --resolution lowest-direct`).
 
-| environment | versions | {columns} |
+| environment | {columns} |
 | --- | --- | {rules} |
 """
 
@@ -33,20 +33,20 @@ of every dependency that nantui's own bounds allow (`uv pip install --resolution
 def page(told: Mapping[str, Sequence[Found]], machine: str) -> str:
     """Return the page for the rows that were tried."""
     text = HEAD.format(machine=machine)
-    trained = {name: found for name, found in told.items() if name in {row.name for row in ULTRALYTICS}}
+    trained = {
+        name: found for name, found in told.items() if any(one.check in TRAINING_CHECKS for one in found)
+    }
     if trained:
         checks = "\n".join(f"- *{name}*: {what}" for name, what in TRAINING_CHECKS.items())
         text += _table(TRAINED, trained, ["versions", *TRAINING_CHECKS], checks=checks)
-    other = {name: found for name, found in told.items() if name not in trained}
+    other = {name: found for name, found in told.items() if any(one.check in ROOMS for one in found)}
     if other:
-        columns = list(dict.fromkeys(one.check for found in other.values() for one in found))[1:]
-        text += _table(WITHOUT, other, ["versions", *columns])
+        text += _table(WITHOUT, other, ["versions", *ROOMS])
     return text
 
 
 def _table(head: str, rows: Mapping[str, Sequence[Found]], columns: Sequence[str], **more: str) -> str:
-    shown = columns if head is TRAINED else columns[1:]
-    lines = head.format(columns=" | ".join(shown), rules=" | ".join("---" for _ in shown), **more)
+    lines = head.format(columns=" | ".join(columns), rules=" | ".join("---" for _ in columns), **more)
     for name, found in rows.items():
         by_check = {one.check: one for one in found}
         cells = (_cell(by_check.get(column)) for column in columns)

@@ -8,7 +8,6 @@ fact against the installed version. Facts were read in ultralytics 8.4.190; what
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -233,18 +232,6 @@ def target_peak(batch: dict[str, Any], like: torch.Tensor) -> torch.Tensor:
     if len(peaks) == 1:
         return peaks[0]
     return torch.stack(peaks).amax() if peaks else like.new_zeros(())
-
-
-def memory_gb(device: torch.device) -> tuple[float, float]:
-    """Return GB of GPU memory reserved and its peak, on the CPU the process' resident memory and its peak."""
-    if device.type == "cuda":
-        return torch.cuda.memory_reserved(device) / 2**30, torch.cuda.max_memory_reserved(device) / 2**30
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    with open("/proc/self/statm", encoding="ascii") as file:
-        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return resident, peak
 
 
 def transforms(dataset: Any) -> Iterator[Any]:

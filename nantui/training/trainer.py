@@ -19,6 +19,7 @@ from nantui.training.epoch_end import EpochEnd
 from nantui.training.guard import Guard
 from nantui.training.in_effect import values_in_effect
 from nantui.training.left_out import leaving_out, without
+from nantui.training.memory import memory_gb
 from nantui.training.running_mean import RunningMean
 from nantui.training.session import Session
 from nantui.training.sources import files_of, instrument
@@ -166,7 +167,7 @@ def _set_up(trainer: Any) -> None:
         return
     trainer.guard = Guard(trainer, trainer.session)
     trainer.epoch_end = EpochEnd(trainer, trainer.session, trainer.guard.judge)
-    trainer.session.recorder.memory = lambda: touchpoints.memory_gb(trainer.device)
+    trainer.session.recorder.memory = lambda: memory_gb(trainer.device)
     trainer._batch_ended = time.perf_counter()
     trainer._reported_in_effect = False
     trainer.accumulate_nominal = trainer.accumulate  # warm-up ramps `accumulate` itself up from 1
