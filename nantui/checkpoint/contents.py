@@ -57,12 +57,13 @@ class _Steps:
         self.findings: list[Finding] = []
         self.metadata = Metadata()
         self.suspects: tuple[Suspect, ...] = ()
+        self.classes: set[str] = set()
 
     def take(self, archive: Archive) -> None:
         root = self._describe(_pickle_of(archive, self.findings))
         self.metadata = meta.read(root)
         tree = walk(root)
-        self.findings += recipe.judge(tree.recipes)
+        self.findings += recipe.judge(tree.recipes, self.classes, self.allowed)
         if not tree.leaves:
             raise Refused("cannot-read", _PICKLE, "there is no tensor in it: not a checkpoint")
         if not self.metadata.ultralytics:
@@ -76,6 +77,7 @@ class _Steps:
         try:
             return machine.run()
         finally:
+            self.classes = {name.name for name in machine.names.values() if name.made}
             for name in machine.names.values():
                 found = judge(name, self.allowed)
                 if found is not None:

@@ -9,7 +9,7 @@ which a resume does not ask for. So only what architectures really say passes he
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from nantui.checkpoint.symbols import items_of
@@ -21,33 +21,41 @@ _LONGEST = 200
 _MOST_FINDINGS = 20
 
 
-def judge(recipes: Iterable[tuple[str, Any]]) -> list[Finding]:
-    """Return an `unsafe` finding for each value that building the model would run, fetch or look up."""
+def judge(
+    recipes: Iterable[tuple[str, Any]], classes: Collection[str], allowed: Collection[str]
+) -> list[Finding]:
+    """Return an `unsafe` finding for each value that building the model would run, fetch or look up.
+
+    `classes` are the names of the classes of which the file holds instances, judged elsewhere: somebody's
+    own layer is among them, whatever it is called. `allowed` are texts that the user trusts.
+    """
     found: list[Finding] = []
     for where, recipe in recipes:
-        for detail in _oddities(recipe):
-            found.append(Finding("unsafe", where, detail))
+        for said, detail in _oddities(recipe, classes):
+            if said not in allowed:
+                found.append(Finding("unsafe", said or where, detail))
             if len(found) >= _MOST_FINDINGS:
                 return found
     return found
 
 
-def _oddities(recipe: Any) -> Iterator[str]:
+def _oddities(recipe: Any, classes: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield (what it says, "" where that is no short text; what is wrong with it)."""
     if recipe is None:
         return
     items = items_of(recipe)
     if items is None:
-        yield "it is not an architecture but something that building the model would fetch"
+        yield "", "its architecture is none, but something that building the model would fetch"
         return
     said = items.named()
     activation = said.get("activation")
     if activation is not None and not _is(activation, _ACTIVATION):
-        yield f"building the model would evaluate its activation: {_shown(activation)}"
+        yield _text(activation), "building the model would evaluate this activation, which is no plain one"
     for part in ("backbone", "head"):
         for layer in _list(said.get(part)):
             kind = next(iter(_list(layer)[2:3]), None)
-            if kind is not None and not _is(kind, _LAYER):
-                yield f"building the model would call {_shown(kind)}, which is no layer"
+            if kind is not None and not (_is(kind, _LAYER) or _text(kind) in classes):
+                yield _text(kind), "building the model would call it as a layer, and it is none"
 
 
 def _list(value: Any) -> Any:
@@ -58,5 +66,5 @@ def _is(value: Any, pattern: re.Pattern[str]) -> bool:
     return type(value) is str and len(value) <= _LONGEST and pattern.fullmatch(value) is not None
 
 
-def _shown(value: Any) -> str:
-    return repr(value[:80]) if type(value) is str else f"a {type(value).__name__.lower()}"
+def _text(value: Any) -> str:
+    return value if type(value) is str and len(value) <= _LONGEST else ""

@@ -182,8 +182,19 @@ def test_architectures_are_no_alarm(said, tmp_path):
 def test_an_architecture_that_runs_when_it_is_built(said, tmp_path):
     """`parse_model` evaluates `activation` and looks layers up by name, which a resume does."""
     verdict = judged(architecture(**said), tmp_path)
-    assert verdict.badge == "unreadable"
-    assert (verdict.findings[0].kind, verdict.findings[0].where) == ("unsafe", "yaml")
+    assert verdict.badge == "unreadable" and verdict.findings[0].kind == "unsafe"
+
+
+def test_a_layer_of_ones_own_may_have_any_name(tmp_path):
+    """A class of which the file holds an instance is judged by that; one activation can be allowed."""
+    body = module(
+        DETECTOR, _parameters=a.dictionary(weight=GOOD), yaml=a.dictionary(backbone=layer("eca_block")),
+        _modules=a.dictionary(x=module(("ultralytics.nn.modules.block", "eca_block"))),
+    )  # fmt: skip
+    assert judged(checkpoint(body), tmp_path).badge == "clean"
+    own = a.write(tmp_path / "own.pt", architecture(activation=a.text("mine.Act()")), DATA)
+    assert scan(own).names_to_allow == ("mine.Act()",)
+    assert scan(own, allowed=["mine.Act()"]).badge == "clean"
 
 
 def test_an_architecture_that_would_be_fetched(tmp_path):

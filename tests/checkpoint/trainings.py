@@ -23,7 +23,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training to make. `thin` builds the architecture with a sixteenth of its channels: MuSGD is slow."""
+    """A training to make. `thin` builds the architecture with a sixteenth of its channels: some are slow."""
 
     name: str
     model: str
@@ -59,7 +59,7 @@ RECIPES = {
         Recipe("obb11", "yolo11n-obb.yaml", "obb", "SGD"),
         Recipe("classify8", "yolov8n-cls.yaml", "classify", "AdamW"),
         Recipe("semantic26", "yolo26n-sem.yaml", "semantic", "AdamW"),
-        Recipe("rtdetr8", "yolov8n-rtdetr.yaml", "detect", "AdamW", more={"freeze": [22]}),
+        Recipe("rtdetr8", "yolov8n-rtdetr.yaml", "detect", "AdamW", thin=True, more={"freeze": [22]}),
         Recipe("weights_poisoned", "yolov8n.yaml", "detect", "SGD", poison=nan_weights),
         Recipe("buffers_poisoned", "yolo11n.yaml", "detect", "AdamW", epochs=3, poison=nan_buffers),
     )
@@ -92,7 +92,7 @@ def _thin(model: str, root: Path) -> str:
     """Write a copy of an architecture whose scale n is sixteen times narrower than the full width."""
     import ultralytics
 
-    base = model.replace("26n", "26")
+    base = re.sub(r"(\d)n", r"\1", model)
     text = next(Path(ultralytics.__file__).parent.glob(f"cfg/models/*/{base}")).read_text()
     thin = root / "thin" / model
     thin.parent.mkdir(exist_ok=True)
