@@ -14,7 +14,7 @@ help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
 	@echo "make test         lint, types and tests"
 	@echo "make bench        the measured figures, as ratios within one run"
-	@echo "make soak         long randomised runs"
+	@echo "make soak         thousands of random disasters, bounded: NANTUI_SOAK_MINUTES, NANTUI_SOAK_SEED"
 	@echo "make diagnosis-table  trainings broken on purpose: is the right cause named?"
 	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
 	@echo "make screenshots  pictures of every screen, from the real app"
@@ -41,6 +41,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak'
 
 soak: $(VENV)/installed-test
+	$(BIN)/python -m tests.soak --write docs/soak.md
 	$(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test

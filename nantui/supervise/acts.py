@@ -4,6 +4,7 @@ UserError.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from nantui.supervise.foreign_words import describe
 from nantui.supervise.into import continue_elsewhere
 from nantui.supervise.keeper import Keeper
 from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
+from nantui.supervise.notify import RECOVERED
 from nantui.supervise.transactions import act, rolled_back_before
 
 PROBATION_EPOCHS = 3
@@ -101,7 +103,9 @@ def recover(keeper: Keeper, command: Command) -> str:
             return continue_elsewhere(answer, command)
         answer = _roll_back_shown(keeper, replace(command, options=options))
     keeper.stage(command.id, "start", "starting the new attempt")
-    return _begin_after(keeper, command, answer, spec, PROBATION_EPOCHS)
+    text = _begin_after(keeper, command, answer, spec, PROBATION_EPOCHS)
+    keeper.tell(RECOVERED, text)
+    return text
 
 
 def quarantine(keeper: Keeper, command: Command) -> str:
@@ -166,6 +170,7 @@ def spec_of(keeper: Keeper) -> Spec:
     """Return what to train; a foreign run's spec is its args.yaml. Raises UserError when there is neither."""
     spec = read_spec(keeper.layout.spec)
     if spec is not None:
+        refuse_others_spec(keeper.layout)
         return spec
     args = read_args(keeper.layout.args_yaml)
     if not args:
@@ -173,6 +178,20 @@ def spec_of(keeper: Keeper) -> Spec:
             f"{keeper.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train"
         )
     return Spec(train=args, created=time.time())
+
+
+def refuse_others_spec(layout: RunLayout) -> None:
+    """Raise UserError when somebody else wrote spec.yaml: its interpreter and command would run as this user.
+
+    Where a mount squashes owners, the lock that was just made shows whose name everything has.
+    """
+    owner = os.stat(layout.spec).st_uid
+    if owner not in {os.getuid(), os.stat(layout.lock).st_uid}:
+        raise UserError(
+            f"{layout.spec} belongs to another user (uid {owner}): the program it names would run as you;"
+            " copy the run, look at that file, and start from the copy",
+            FAILED,
+        )
 
 
 def with_values(spec: Spec, values: dict[str, Any]) -> Spec:

@@ -4,7 +4,7 @@
 notify:
   command: [notify-send, "{event}", "{run}: {text}"]   # no shell; placeholders are replaced
   url: https://example.org/hook                        # gets a JSON object by POST, or any Apprise URL
-  on: [incident, diverged, failed, finished, stalled]  # default: all of these and lost
+  on: [incident, diverged, failed, finished, stalled]  # default: all of these, lost and recovered
 ```
 It runs as a process of its own, so that a slow network never holds up the supervisor; the URL reaches it
 through its standard input and stands in no log, journal or command line.
@@ -22,7 +22,8 @@ from typing import Any
 
 from nantui.supervise.clean import printable
 
-DEFAULT_ON = ("incident", "diverged", "failed", "finished", "stalled", "lost")
+RECOVERED = "recovered"
+DEFAULT_ON = ("incident", "diverged", "failed", "finished", "stalled", "lost", RECOVERED)
 TIMEOUT_S = 20.0
 
 

@@ -39,6 +39,15 @@ def test_nothing_steers_the_terminal(text):
     assert printable(f"before {text} after").startswith("before ")
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_what_another_user_wrote_into_spec_yaml_is_not_run(make_run):
+    run = make_run(start=False)
+    os.chown(run.layout.spec, 12345, 12345)
+    outcome = run.do("start")
+    assert not outcome.ok and "belongs to another user" in outcome.text
+    assert run.members() == [] and run.layout.attempt_numbers() == []
+
+
 def test_a_hostile_run_prints_clean(tmp_path, capsys):
     run = tmp_path / "exp\x1b]0;owned\x07"
     (run / "nantui" / "attempts").mkdir(parents=True)

@@ -1,0 +1,172 @@
+"""Disks that are full, may not be written or read, are slow or hang; clocks that jump."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+from nantui.errors import UserError
+from nantui.run.spec import read_spec
+from nantui.run.spool import Command
+from nantui.supervise.client import submit
+from tests.soak.harness import Kind
+from tests.soak.worlds import Disturbance, small_disk, without_override, world
+from tests.supervise.stub_run import StubRun, eventually
+
+SUPERVISOR = "nantui.supervise.main"
+
+
+def full_disk(folder: Path, dice: random.Random) -> None:
+    """The disk fills up while a training runs, and is emptied again."""
+    with small_disk(folder, 4) as disk, world(folder, disk) as runs:
+        run = runs.make(epochs=100000)
+        run.await_step()
+        time.sleep(dice.random())
+        filler = disk / "filler"
+        fill(filler)
+        asked(run, dice)
+        time.sleep(dice.random() * 2)
+        filler.unlink()
+        still_in_hand(run)
+
+
+def fill(path: Path) -> None:
+    """Write until nothing more fits, to the last byte."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 10, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
+def asked(run: StubRun, dice: random.Random) -> None:
+    """Ask for something that may be refused, in one line; reading must work."""
+    run.status()
+    if dice.random() < 0.5:
+        try:
+            submit(run.path, Command("set", {"set": {"lr0": 0.5}}))
+        except UserError as error:
+            assert "\n" not in str(error), error
+
+
+def still_in_hand(run: StubRun) -> None:
+    """Once the trouble is over the run can be stopped, and what is on disk is whole."""
+    outcome = run.do("stop")
+    assert outcome.ok, outcome.text
+    spec = read_spec(run.layout.spec)
+    assert spec is not None and spec.train["epochs"] == 100000
+    assert run.members() == []
+    eventually(lambda: not run.supervisor_alive())
+    assert not run.layout.lock.exists()
+    assert run.kinds().count("attempt_started") == run.kinds().count("attempt_ended"), run.kinds()
+    outcomes = [entry for entry in run.journal() if entry["kind"] == "command_done"]
+    assert len({entry["id"] for entry in outcomes}) == len(outcomes), "carried out twice"
+
+
+def modes_of(mode: int):  # type: ignore[no-untyped-def]
+    """Return a trial in which nantui/ loses its permissions for a while, all of them or those to write."""
+
+    def trial(folder: Path, dice: random.Random) -> None:
+        with world(folder) as runs:
+            run = runs.make(epochs=100000)
+            run.await_step()
+            time.sleep(dice.random())
+            places = [
+                path for path in (run.layout.home, run.layout.attempts, run.layout.commands) if path.is_dir()
+            ]
+            before = {path: path.stat().st_mode for path in places}
+            for path in reversed(places):
+                path.chmod(mode)
+            try:
+                asked(run, dice)
+                time.sleep(dice.random() * 2)
+            finally:
+                for path in places:
+                    path.chmod(before[path])
+            still_in_hand(run)
+
+    return trial
+
+
+def permissions_count(folder: Path) -> bool:
+    """Tell whether a mode keeps this very process out."""
+    closed = folder / "closed"
+    closed.mkdir()
+    closed.chmod(0)
+    try:
+        (closed / "x").touch()
+    except PermissionError:
+        return True
+    finally:
+        closed.chmod(0o700)
+    return False
+
+
+def slow_disk(folder: Path, dice: random.Random) -> None:
+    """Every file call of the supervisor takes up to a second, most much less."""
+    disturbance = Disturbance(folder, folder / "runs", dice, SUPERVISOR, late_s=1.0)
+    with world(folder, **disturbance.variables) as runs:
+        run = runs.make(epochs=100000)
+        run.await_step()
+        time.sleep(dice.random() * 2)
+        still_in_hand(run)
+
+
+def hanging_disk(folder: Path, dice: random.Random) -> None:
+    """The supervisor's file calls hang for seconds, as on a mount whose server is away: no false alarm."""
+    disturbance = Disturbance(folder, folder / "runs", dice, SUPERVISOR)
+    with world(folder, **disturbance.variables) as runs:
+        run = runs.make(epochs=100000)
+        run.await_state("running")
+        time.sleep(dice.random())
+        disturbance.hang(True)
+        asked(run, dice)
+        time.sleep(2.0 + dice.random() * 3)
+        disturbance.hang(False)
+        still_in_hand(run)
+        assert not [entry for entry in run.journal() if "stalled" in str(entry.get("text"))]
+
+
+def clock_jumps(folder: Path, dice: random.Random) -> None:
+    """The supervisor's clock is set by hours and years: nothing is stalled, lost, or taken for another."""
+    disturbance = Disturbance(folder, folder / "runs", dice, SUPERVISOR)
+    with world(folder, **disturbance.variables) as runs:
+        run = runs.make(epochs=100000)
+        run.await_state("running")
+        for _ in range(3):
+            disturbance.jump(dice.choice((1, -1)) * 10 ** dice.uniform(0, 8))
+            time.sleep(0.2 + dice.random())
+            assert run.status().state == "running", run.status()
+            assert run.do("set", set={"lr0": 0.1}).ok
+        still_in_hand(run)
+        assert not [entry for entry in run.journal() if "stalled" in str(entry.get("text"))]
+
+
+def under_permissions(kind: Kind) -> Kind:
+    """For root: the same trials in a process that permissions do keep out."""
+
+    def trial(folder: Path, dice: random.Random) -> None:
+        if permissions_count(folder):
+            kind.trial(folder, dice)
+            return
+        words = without_override()
+        seed = dice.randrange(1 << 30)
+        words += ["-m", "tests.soak", "--kind", kind.name, "--seed", str(seed), "--trial", "1"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+    return Kind(kind.name, kind.what, trial, kind.most, kind.share)
+
+
+KINDS = (
+    Kind("full disk", "a small tmpfs fills up under a running training", full_disk, 200),
+    under_permissions(Kind("read-only", "nantui/ may not be written for a while", modes_of(0o500), 200)),
+    under_permissions(Kind("no permission", "nantui/ may not even be read for a while", modes_of(0), 200)),
+    Kind("slow disk", "file calls of the supervisor take up to 1 s", slow_disk, 100),
+    Kind("hanging disk", "file calls of the supervisor hang for seconds", hanging_disk, 100),
+    Kind("clock jumps", "its clock is set by up to three years, both ways", clock_jumps, 100),
+)

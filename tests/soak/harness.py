@@ -1,0 +1,142 @@
+"""Many random trials of many kinds, bounded by time and repeatable by seed; a table of what they showed.
+
+A trial is a function of a folder of its own and dice. It returns when everything it looked at survived, and
+raises otherwise: then something was lost, and the line in the table says how to repeat just that trial.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TRIAL_S = 180
+"""A trial that has not ended by then counts as lost: something hangs."""
+
+
+class NotPossible(Exception):
+    """This machine cannot run such a trial at all (no permission to mount, no setpriv)."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to make trouble. At most `most` trials; `share` weighs its part of the time."""
+
+    name: str
+    what: str
+    trial: Callable[[Path, random.Random], None]
+    most: int
+    share: float = 1.0
+
+
+@dataclass
+class Tally:
+    """What became of the trials of one kind. `lost` holds (number of the trial, why)."""
+
+    kind: Kind
+    tried: int = 0
+    seconds: float = 0.0
+    lost: list[tuple[int, str]] = field(default_factory=list)
+    not_possible: str = ""
+
+    @property
+    def survived(self) -> int:
+        return self.tried - len(self.lost)
+
+
+def run_kinds(
+    kinds: Sequence[Kind], seed: int, minutes: float, say: Callable[[str], None] = print
+) -> list[Tally]:
+    """Run every kind within its share of `minutes`; what one kind leaves over goes to those after it."""
+    end = time.monotonic() + minutes * 60
+    tallies = []
+    for place, kind in enumerate(kinds):
+        shares = sum(later.share for later in kinds[place:])
+        allowed_s = max(0.0, end - time.monotonic()) * kind.share / shares
+        tally = run_kind(kind, seed, allowed_s, say)
+        say(f"{kind.name}: tried {tally.tried}, lost {len(tally.lost)}, {tally.seconds:.0f} s")
+        tallies.append(tally)
+    return tallies
+
+
+def run_kind(kind: Kind, seed: int, seconds: float, say: Callable[[str], None] = print) -> Tally:
+    """Run trials of one kind for at most `seconds`, at least one."""
+    tally = Tally(kind)
+    begun = time.monotonic()
+    while tally.tried < kind.most and (tally.tried == 0 or time.monotonic() - begun < seconds):
+        try:
+            why = run_trial(kind, seed, tally.tried + 1)
+        except NotPossible as reason:
+            tally.not_possible = str(reason)
+            break
+        tally.tried += 1
+        if why:
+            tally.lost.append((tally.tried, why))
+            say(f"LOST {repeat(kind, seed, tally.tried)}\n{why}")
+    tally.seconds = time.monotonic() - begun
+    return tally
+
+
+def run_trial(kind: Kind, seed: int, number: int) -> str:
+    """Run one trial; returns why something was lost, empty when everything survived."""
+    folder = Path(tempfile.mkdtemp(prefix="nantui-soak-"))
+    try:
+        with time_limit(TRIAL_S):
+            kind.trial(folder, dice_of(kind, seed, number))
+    except NotPossible:
+        raise
+    except (Exception, TimeLimit):
+        return traceback.format_exc(limit=-4).strip()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return ""
+
+
+def dice_of(kind: Kind, seed: int, number: int) -> random.Random:
+    """Return the dice of a trial, the same whichever other trials run."""
+    return random.Random(f"{seed}/{kind.name}/{number}")
+
+
+def repeat(kind: Kind, seed: int, number: int) -> str:
+    """Return the command that repeats one trial."""
+    return f"python -m tests.soak --kind '{kind.name}' --seed {seed} --trial {number}"
+
+
+class TimeLimit(BaseException):
+    """A trial took too long. No Exception, so that code under test does not swallow it."""
+
+
+@contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    """Raise TimeLimit in the main thread after `seconds`."""
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeLimit(f"not ended after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def table(tallies: Sequence[Tally]) -> list[str]:
+    """Return the table as lines of Markdown."""
+    lines = ["| kind | what is done | tried | survived | lost | s |", "|---|---|--:|--:|--:|--:|"]
+    for tally in tallies:
+        counts = f"{tally.tried:,} | {tally.survived:,} | {len(tally.lost):,} | {tally.seconds:.0f}"
+        if tally.not_possible:
+            counts = f"not possible here: {tally.not_possible} | | |"
+        lines.append(f"| {tally.kind.name} | {tally.kind.what} | {counts} |")
+    tried, lost = sum(tally.tried for tally in tallies), sum(len(tally.lost) for tally in tallies)
+    seconds = sum(tally.seconds for tally in tallies)
+    return [*lines, f"| **all** | | {tried:,} | {tried - lost:,} | {lost:,} | {seconds:.0f} |"]

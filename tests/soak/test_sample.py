@@ -1,0 +1,52 @@
+"""A short sample of the soak: a few trials of quick kinds; and that the harness counts what it sees."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from tests.soak import checkpoints, disks, files, processes
+from tests.soak.harness import Kind, NotPossible, run_kind, run_trial, table
+
+SEED = 1
+QUICK = {
+    "damaged files": 12, "log of gigabytes": 1, "hostile pickles": 100, "crash in a rollback": 2,
+    "clock jumps": 1, "full disk": 1, "hanging disk": 1, "kill in a recovery": 1,
+}  # fmt: skip
+KINDS = {kind.name: kind for kind in (*processes.KINDS, *disks.KINDS, *files.KINDS, *checkpoints.KINDS)}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_sample_survives(name):
+    for number in range(1, QUICK[name] + 1):
+        try:
+            assert run_trial(KINDS[name], SEED, number) == ""
+        except NotPossible as reason:
+            pytest.skip(str(reason))
+
+
+def test_what_is_lost_is_counted_and_can_be_repeated():
+    def sometimes(folder, dice):
+        assert dice.random() < 0.5, "thrown too high"
+
+    kind = Kind("dice", "throw them", sometimes, most=40)
+    said = []
+    tally = run_kind(kind, 7, 60.0, said.append)
+    assert tally.tried == 40 and 0 < len(tally.lost) < 40 and tally.survived == 40 - len(tally.lost)
+    number, why = tally.lost[0]
+    assert "thrown too high" in why and f"--seed 7 --trial {number}" in said[0]
+    assert run_trial(kind, 7, number), "the same dice, the same end"
+    assert any(f"40 | {tally.survived} | {len(tally.lost)}" in line for line in table([tally]))
+
+
+def test_time_bounds_it_and_what_is_not_possible_is_said():
+    def refuse(folder, dice):
+        raise NotPossible("no disk to mount")
+
+    kind = Kind("waiting", "", lambda folder, dice: time.sleep(0.01), most=10**6)
+    assert 1 <= run_kind(kind, 1, 0.0).tried < 10
+    tally = run_kind(Kind("disk", "", refuse, most=5), 1, 1.0)
+    assert tally.tried == 0 and "no disk to mount" in table([tally])[2]
+    assert random.Random("1/a/1").random() == random.Random("1/a/1").random()
