@@ -14,6 +14,12 @@ from nantui.supervise.clean import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui status` takes."""
     parser.add_argument("directory", type=Path, nargs="?", default=Path("."), metavar="DIR")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="what a training prints that nantui did not start",
+    )
     common.add_reader(parser)
 
 
@@ -23,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.directory.is_dir():
         raise UserError(f"{arguments.directory}: no such directory; give a run, or a directory of runs")
-    found = read_fleet(arguments.directory)
+    found = one_with_log(arguments) if arguments.log else read_fleet(arguments.directory)
     if arguments.json:
         common.emit({"runs": [status.to_json() for status in found]})
     elif not found:
@@ -31,6 +37,16 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(line for status in found for line in describe(status)))
     return 0 if found else NO
+
+
+def one_with_log(arguments: argparse.Namespace) -> list[RunStatus]:
+    """Return the one run whose log was given. Raises UserError for a directory of runs or no such file."""
+    from nantui.run.discovery import require_run
+    from nantui.supervise.status import read_status
+
+    if not arguments.log.is_file():
+        raise UserError(f"{arguments.log}: no such file; --log wants what the training prints")
+    return [read_status(require_run(arguments.directory).run, log=arguments.log)]
 
 
 def describe(status: RunStatus) -> list[str]:

@@ -34,11 +34,17 @@ REBOOTED = "the host was rebooted or the container restarted: resume it"
 Candidates = Callable[[], Iterable[Candidate]]
 
 
-def read_status(run: Path, machine: Machine | None = None, foreign: Candidates = candidates) -> RunStatus:
+def read_status(
+    run: Path,
+    machine: Machine | None = None,
+    foreign: Candidates = candidates,
+    log: Path | None = None,
+) -> RunStatus:
     """Return where the run in `run` stands; a run that nantui did not make is `foreign`.
 
     `machine` is where this is asked (default: here). `foreign` returns the processes that may belong to a
-    foreign run; whoever reads many runs passes one that looks only once.
+    foreign run; whoever reads many runs passes one that looks only once. `log` is where a foreign training
+    prints to, for one whose standard output is no file.
     """
     layout = RunLayout(Path(run).resolve())
     if closed := _closed(layout):
@@ -50,7 +56,7 @@ def read_status(run: Path, machine: Machine | None = None, foreign: Candidates =
     number = max(layout.attempt_numbers(), default=None)
     attempt = read_attempt(layout, number) if number else None
     if attempt is None and (state is None or state.state in {"", STOPPED}):
-        return foreign_status(layout, state, foreign)
+        return foreign_status(layout, state, foreign, log)
     status = RunStatus(layout.run, STARTING if state is None else state.state or STOPPED, attempt=number)
     if state is not None:
         status = _from_supervisor(layout, status, state, machine or this_machine())
@@ -64,7 +70,9 @@ def _closed(layout: RunLayout) -> str:
     return f"{layout.home} may not be read: ask whoever owns it"
 
 
-def foreign_status(layout: RunLayout, state: SupervisorState | None, foreign: Candidates) -> RunStatus:
+def foreign_status(
+    layout: RunLayout, state: SupervisorState | None, foreign: Candidates, log: Path | None = None
+) -> RunStatus:
     """Return what `results.csv`, `args.yaml` and the processes of somebody else's training tell."""
     if os.path.isfile(layout.spec) and not os.path.isfile(layout.args_yaml):
         if state is not None and state.state == STOPPED:
@@ -75,7 +83,9 @@ def foreign_status(layout: RunLayout, state: SupervisorState | None, foreign: Ca
     status = RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), doing=doing)
     status = _with_row(status, rows)
     found = find_foreign(layout.run, foreign())
-    return _with_processes(status, found) if found else replace(status, text="no process of it runs here")
+    if not found:
+        return _with_log(replace(status, text="no process of it runs here"), log)
+    return _with_log(_with_processes(status, found), log or log_of(found[0].root.pid))
 
 
 def _with_processes(status: RunStatus, found: list[ForeignTraining]) -> RunStatus:
@@ -83,8 +93,11 @@ def _with_processes(status: RunStatus, found: list[ForeignTraining]) -> RunStatu
     text = f"{describe(one, gpu_memory_gb(one))} ({one.evidence})"
     if one.restarted_by:
         text += f"; started again by {one.restarted_by}"
-    status = replace(status, pids=tuple(pid for each in found for pid in each.pids), text=text)
-    log = log_of(one.root.pid)
+    return replace(status, pids=tuple(pid for each in found for pid in each.pids), text=text)
+
+
+def _with_log(status: RunStatus, log: Path | None) -> RunStatus:
+    """Put in the batch and its losses, from the newest progress line of a log."""
     progress = read_progress(log) if log else None
     if progress is None:
         return status

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from nantui.cli import main
 from nantui.errors import UserError
 from nantui.run.identity import ProcessRef, alive, ref_of
 from nantui.run.layout import RunLayout
@@ -99,6 +100,18 @@ def test_status_reads_its_log(foreign):
     assert status.losses["box_loss"] == 1.25
     assert math.isnan(status.losses["cls_loss"]) and math.isinf(status.losses["dfl_loss"])
     assert process.pid in status.pids
+
+
+def test_a_log_that_is_given_tells_the_batches_too(tmp_path, capsys):
+    run = tmp_path / "exp"
+    run.mkdir()
+    (run / "args.yaml").write_text("epochs: 9\n")
+    log = tmp_path / "slurm.out"
+    log.write_text("\r\x1b[K   4/9   2.31G   1.25   nan   inf   12   64: 45% 7/30 ")
+    assert main(["status", str(run), "--log", str(log)]) == 0
+    assert "epoch 4/9" in (said := capsys.readouterr().out) and "step 7/30" in said
+    assert main(["status", str(tmp_path), "--log", str(log)]) == 2
+    assert main(["status", str(run), "--log", str(tmp_path)]) == 2
 
 
 def test_stopping_needs_the_word_and_keeps_how_it_was_started(foreign):

@@ -7,6 +7,8 @@ from fakes import FakeBackend
 from synthetic import make_run
 
 from nantui.run.layout import RunLayout
+from nantui.run.status import RunStatus
+from nantui.ui.screens.run import worth_a_bell
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60), (300, 100)])
@@ -210,3 +212,15 @@ async def test_too_small_says_so_and_recovers(cockpit):
         await driver.until("nantui needs 70 x 20")
         await driver.pilot.resize_terminal(100, 30)
         await driver.until("checkpoints", absent=("nantui needs",))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "rings"),
+    [
+        ("running", "finished", True), ("running", "failed", True), ("stopping", "stopped", True),
+        ("recovering", "starting", True), ("running", "running", False), ("running", "stalled", False),
+        ("stopped", "starting", False), ("diverged", "recovering", False),
+    ],
+)  # fmt: skip
+def test_the_bell_rings_at_an_end_and_after_a_recovery(tmp_path, before, now, rings):
+    assert worth_a_bell(RunStatus(tmp_path, before), RunStatus(tmp_path, now)) is rings

@@ -12,7 +12,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.reactive import reactive
 
+from nantui.run import status as words
 from nantui.run.spool import Command
+from nantui.run.status import RunStatus
 from nantui.ui import actions
 from nantui.ui.data import checkpoints as checkpoint_rows
 from nantui.ui.data.alarms import open_alarm
@@ -35,6 +37,12 @@ from nantui.ui.widgets.wall import ChartWall
 STALE_AFTER_S = 4.0
 STEPS_EVERY_S, EXTRAS_EVERY_S = 1.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
+
+
+def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
+    """Whether somebody who looks elsewhere should look here: the training has ended, or was recovered."""
+    ended = before.state in words.ACTIVE and now.state not in words.ACTIVE
+    return ended or (before.state == words.RECOVERING and now.state != words.RECOVERING)
 
 
 class RunScreen(RunActions, BaseScreen):
@@ -133,6 +141,8 @@ class RunScreen(RunActions, BaseScreen):
                 watcher.pids = now.status.pids
         self.query_one(Output).show(now.log_tail)
         self._show_alarm(now)
+        if before is not None and worth_a_bell(before.status, now.status):
+            self.app.bell()
         self._show_keys(now)
 
     def _charts_changed(self, before: RunSnapshot, now: RunSnapshot) -> bool:
