@@ -8,13 +8,14 @@ CLI := $(BIN)/nantui
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
 
-.PHONY: demo test lint bench diagnosis-table matrix screenshots soak clean help
+.PHONY: demo test lint bench diagnosis-table matrix screenshots soak soak-matrix clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
 	@echo "make test         lint, types and tests"
 	@echo "make bench        the measured figures, as ratios within one run"
 	@echo "make soak         thousands of random disasters, bounded: NANTUI_SOAK_MINUTES, NANTUI_SOAK_SEED"
+	@echo "make soak-matrix  every combination of faults, optimizers and architectures; takes hours"
 	@echo "make diagnosis-table  trainings broken on purpose: is the right cause named?"
 	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
 	@echo "make screenshots  pictures of every screen, from the real app"
@@ -42,6 +43,8 @@ test: lint
 
 soak: $(VENV)/installed-test
 	$(BIN)/python -m tests.soak --write docs/soak.md
+
+soak-matrix: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import stat
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from nantui.supervise.client import carry_out, create_run  # noqa: E402
 from nantui.supervise.processes import members  # noqa: E402
 from nantui.supervise.state import read_state  # noqa: E402
 from nantui.supervise.status import read_status  # noqa: E402
+from tests.supervise.stub_run import stub_interpreter  # noqa: E402
 
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 TARGETS = {
@@ -52,6 +52,7 @@ def main() -> int:
         place = Path(folder)
         for name in ("CONFIG", "CACHE", "STATE"):
             os.environ[f"XDG_{name}_HOME"] = str(place / name)
+        os.environ["STUB_PYTHON"] = sys.executable
         found = {**supervisor_costs(place, arguments.seconds), **stop_times(place)}
         found["status over the runs s"] = status_time(place / "fleet", arguments.runs)
     for name, value in found.items():
@@ -90,21 +91,11 @@ def start(place: Path, name: str, devices: str, pace: float) -> Path:
     """Start the stub and wait for its first step."""
     stub = {"pace": pace, "steps": 50}
     train = {"project": str(place), "name": name, "device": devices, "epochs": 10**6, "stub": stub}
-    run = create_run(train, python=stub_python(place))
+    run = create_run(train, python=stub_interpreter(place))
     while read_status(run).step is None:
         time.sleep(0.05)
     time.sleep(1.0)
     return run
-
-
-def stub_python(place: Path) -> str:
-    """Return an "interpreter" that plays the worker's modules."""
-    os.environ["STUB_PYTHON"] = sys.executable
-    script = place / "stub-python"
-    worker = ROOT / "tests" / "supervise" / "stub_worker.py"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{worker}" "$@"\n')
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return str(script)
 
 
 def status_time(top: Path, count: int) -> float:
