@@ -1,6 +1,6 @@
 """`make soak`: every kind of trouble, many times, bounded and repeatable; prints a table and writes a page.
 
-    python -m tests.soak [--minutes 60] [--seed 1] [--kind NAME…] [--trial N] [--write docs/soak.md]
+    python -m tests.soak [--minutes 60] [--seed 1] [--kind NAME…] [--trial N] [--record FILE] [--write FILE]
 
 NANTUI_SOAK_MINUTES and NANTUI_SOAK_SEED set the bound and the seed, too. Exit status 1: something was lost.
 """
@@ -14,32 +14,34 @@ import time
 from pathlib import Path
 
 from tests.soak import checkpoints, disks, files, processes
-from tests.soak.harness import Kind, Tally, repeat, run_kinds, run_trial, table
+from tests.soak.harness import Kind, Tally, read_record, repeat, run_kinds, run_trial, table, write_record
 
 KINDS: tuple[Kind, ...] = (*processes.KINDS, *disks.KINDS, *files.KINDS, *checkpoints.KINDS)
 
 
 def main() -> int:
     arguments = parsed()
-    kinds = [kind for kind in KINDS if not arguments.kind or kind.name in arguments.kind]
+    seed = arguments.seed
+    chosen = [kind.name for kind in KINDS if not arguments.kind or kind.name in arguments.kind]
     if arguments.trial:
-        return one_trial(kinds[0], arguments.seed, arguments.trial)
-    print(f"soak: {arguments.minutes:g} minutes, seed {arguments.seed}", flush=True)
-    begun = time.monotonic()
-    tallies = run_kinds(kinds, arguments.seed, arguments.minutes, lambda text: print(text, flush=True))
-    took = (time.monotonic() - begun) / 60
-    where = f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
-    took, today = (time.monotonic() - begun) / 60, time.strftime("%Y-%m-%d")
-    where = f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
+        return one_trial(next(kind for kind in KINDS if kind.name in chosen), seed, arguments.trial)
+    print(f"soak: {arguments.minutes:g} minutes, seed {seed}", flush=True)
+    every = read_record(arguments.record, KINDS, seed)
+    now = [tally for tally in every if tally.kind.name in chosen]
+    run_kinds(now, seed, arguments.minutes, lambda text: print(text, flush=True))
+    shown = every if arguments.record else now
     head = [
-        f"Bound {arguments.minutes:g} minutes, took {took:.1f}; seed {arguments.seed}; {today};"
-        f" {where}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}.",
+        f"Seed {seed}, {sum(tally.seconds for tally in shown) / 60:.0f} minutes in all;"
+        f" {time.strftime('%Y-%m-%d')}; {platform.system()} {platform.release().split('-')[0]},"
+        f" Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}.",
         "",
     ]
-    print("\n" + "\n".join([*head, *table(tallies)]), flush=True)
+    print("\n" + "\n".join([*head, *table(shown)]), flush=True)
+    if arguments.record:
+        write_record(arguments.record, every, seed)
     if arguments.write:
-        arguments.write.write_text(page(head, tallies, arguments.seed), encoding="utf-8")
-    return 1 if any(tally.lost for tally in tallies) else 0
+        arguments.write.write_text(page(head, shown, seed), encoding="utf-8")
+    return 1 if any(tally.lost for tally in shown) else 0
 
 
 def parsed() -> argparse.Namespace:
@@ -49,6 +51,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=minutes, help="the bound for all kinds together")
     parser.add_argument("--seed", type=int, default=seed)
     parser.add_argument("--kind", nargs="+", choices=[kind.name for kind in KINDS], metavar="NAME")
+    parser.add_argument("--record", type=Path, help="go on with the counts kept here, and keep them")
     parser.add_argument("--trial", type=int, help="repeat only this trial of the (first) kind")
     parser.add_argument("--write", type=Path, help="write the page here")
     return parser.parse_args()

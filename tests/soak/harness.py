@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nantui.run.files import read_json, write_json
+
 TRIAL_S = 180
 """A trial that has not ended by then counts as lost: something hangs."""
 
@@ -52,25 +54,20 @@ class Tally:
 
 
 def run_kinds(
-    kinds: Sequence[Kind], seed: int, minutes: float, say: Callable[[str], None] = print
-) -> list[Tally]:
+    tallies: Sequence[Tally], seed: int, minutes: float, say: Callable[[str], None] = print
+) -> None:
     """Run every kind within its share of `minutes`; what one kind leaves over goes to those after it."""
     end = time.monotonic() + minutes * 60
-    tallies = []
-    for place, kind in enumerate(kinds):
-        shares = sum(later.share for later in kinds[place:])
-        allowed_s = max(0.0, end - time.monotonic()) * kind.share / shares
-        tally = run_kind(kind, seed, allowed_s, say)
-        say(f"{kind.name}: tried {tally.tried}, lost {len(tally.lost)}, {tally.seconds:.0f} s")
-        tallies.append(tally)
-    return tallies
+    for place, tally in enumerate(tallies):
+        shares = sum(later.kind.share for later in tallies[place:])
+        run_kind(tally, seed, max(0.0, end - time.monotonic()) * tally.kind.share / shares, say)
+        say(f"{tally.kind.name}: tried {tally.tried}, lost {len(tally.lost)}, {tally.seconds:.0f} s")
 
 
-def run_kind(kind: Kind, seed: int, seconds: float, say: Callable[[str], None] = print) -> Tally:
-    """Run trials of one kind for at most `seconds`, at least one."""
-    tally = Tally(kind)
-    begun = time.monotonic()
-    while tally.tried < kind.most and (tally.tried == 0 or time.monotonic() - begun < seconds):
+def run_kind(tally: Tally, seed: int, seconds: float, say: Callable[[str], None] = print) -> None:
+    """Go on with the trials of one kind for at most `seconds`, at least one."""
+    kind, begun, before = tally.kind, time.monotonic(), tally.tried
+    while tally.tried < kind.most and (tally.tried == before or time.monotonic() - begun < seconds):
         try:
             why = run_trial(kind, seed, tally.tried + 1)
         except NotPossible as reason:
@@ -80,8 +77,7 @@ def run_kind(kind: Kind, seed: int, seconds: float, say: Callable[[str], None] =
         if why:
             tally.lost.append((tally.tried, why))
             say(f"LOST {repeat(kind, seed, tally.tried)}\n{why}")
-    tally.seconds = time.monotonic() - begun
-    return tally
+    tally.seconds += time.monotonic() - begun
 
 
 def run_trial(kind: Kind, seed: int, number: int) -> str:
@@ -127,6 +123,24 @@ def time_limit(seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def read_record(path: Path | None, kinds: Sequence[Kind], seed: int) -> list[Tally]:
+    """Return what earlier pieces of a soak with this seed have counted, nothing where there was none."""
+    document = read_json(path) if path is not None else None
+    if document is None or document.get("seed") != seed:
+        return [Tally(kind) for kind in kinds]
+    known = document["kinds"]
+    return [Tally(kind, **known[kind.name]) if kind.name in known else Tally(kind) for kind in kinds]
+
+
+def write_record(path: Path, tallies: Sequence[Tally], seed: int) -> None:
+    """Keep the counts, so that a later piece goes on with them."""
+    counts = {
+        tally.kind.name: {name: value for name, value in vars(tally).items() if name != "kind"}
+        for tally in tallies
+    }
+    write_json(path, {"seed": seed, "kinds": counts})
 
 
 def table(tallies: Sequence[Tally]) -> list[str]:

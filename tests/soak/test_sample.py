@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import random
 import time
 
 import pytest
 
 from tests.soak import checkpoints, disks, files, processes
-from tests.soak.harness import Kind, NotPossible, run_kind, run_trial, table
+from tests.soak.harness import (
+    Kind,
+    NotPossible,
+    Tally,
+    read_record,
+    run_kind,
+    run_kinds,
+    run_trial,
+    table,
+    write_record,
+)
 
 SEED = 1
 QUICK = {
@@ -33,7 +42,8 @@ def test_what_is_lost_is_counted_and_can_be_repeated():
 
     kind = Kind("dice", "throw them", sometimes, most=40)
     said = []
-    tally = run_kind(kind, 7, 60.0, said.append)
+    tally = Tally(kind)
+    run_kind(tally, 7, 60.0, said.append)
     assert tally.tried == 40 and 0 < len(tally.lost) < 40 and tally.survived == 40 - len(tally.lost)
     number, why = tally.lost[0]
     assert "thrown too high" in why and f"--seed 7 --trial {number}" in said[0]
@@ -46,7 +56,20 @@ def test_time_bounds_it_and_what_is_not_possible_is_said():
         raise NotPossible("no disk to mount")
 
     kind = Kind("waiting", "", lambda folder, dice: time.sleep(0.01), most=10**6)
-    assert 1 <= run_kind(kind, 1, 0.0).tried < 10
-    tally = run_kind(Kind("disk", "", refuse, most=5), 1, 1.0)
+    tally = Tally(kind)
+    run_kind(tally, 1, 0.0)
+    assert 1 <= tally.tried < 10
+    tally = Tally(Kind("disk", "", refuse, most=5))
+    run_kind(tally, 1, 1.0)
     assert tally.tried == 0 and "no disk to mount" in table([tally])[2]
-    assert random.Random("1/a/1").random() == random.Random("1/a/1").random()
+
+
+def test_a_soak_goes_on_where_an_earlier_piece_ended(tmp_path):
+    thrown = []
+    kind = Kind("dice", "", lambda folder, dice: thrown.append(dice.random()), most=3)
+    for minutes in (0.0, 1.0):
+        (tally,) = read_record(tmp_path / "soak.json", [kind], 7)
+        run_kinds([tally], 7, minutes, lambda text: None)
+        write_record(tmp_path / "soak.json", [tally], 7)
+    assert tally.tried == 3 and len(set(thrown)) == 3, "no trial twice"
+    assert read_record(tmp_path / "soak.json", [kind], 8)[0].tried == 0, "another seed begins anew"
