@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nantui.run import status as words
-from nantui.ui.data.snapshot import RunSnapshot
 
-Why = Callable[[RunSnapshot, bool], "str | None"]
+if TYPE_CHECKING:
+    from nantui.ui.data.snapshot import RunSnapshot
+
+Why = Callable[["RunSnapshot", bool], "str | None"]
 
 
 @dataclass(frozen=True)

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterable
 from pathlib import Path, PurePath
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Resize
-from textual.scrollbar import ScrollBar, ScrollBarRender
+from textual.screen import Screen
 
 from nantui.paths import styles_dir
 from nantui.ui import remember
 from nantui.ui.actions import APP_ACTIONS
-from nantui.ui.data.backend import Backend
 from nantui.ui.glyphs import choose
+from nantui.ui.palette import CLASSES, Palette
 from nantui.ui.themes import NAMES, load_theme
-from nantui.ui.widgets.lines import Inked, LinesWidget
+from nantui.ui.screens.first import FirstScreen
+from nantui.ui.widgets.lines import Inked
+
+if TYPE_CHECKING:
+    from nantui.ui.data.backend import Backend
 
 
-class PlainScrollBar(ScrollBarRender):
-    """A scroll bar of spaces only: the usual eighth blocks have an ambiguous width."""
-
-    VERTICAL_BARS: ClassVar[list[str]] = [" "]
-    HORIZONTAL_BARS: ClassVar[list[str]] = [" "]
+def collect_garbage_again() -> None:
+    """What was imported stays for good and need not be looked through; from now on garbage is collected."""
+    gc.freeze()
+    gc.enable()
 
 
 class CockpitApp(App[int]):
     """The cockpit on one run, or on all runs below a directory."""
 
     CSS_PATH: ClassVar[list[str | PurePath]] = [*sorted(styles_dir().glob("*.tcss"))]
+    COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
     ENABLE_COMMAND_PALETTE = False
     AUTO_FOCUS = None
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,7 +60,7 @@ class CockpitApp(App[int]):
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.top, self.runs, self.backend, self.read_only = top, runs, backend, read_only
         self.glyphs = choose(remember.wants_ascii(ascii_only))
-        ScrollBar.renderer = PlainScrollBar
+        self.inks = Palette(self.get_component_styles)
         for name in NAMES:
             self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss"))
         self.theme = self._first_theme()
@@ -71,12 +75,22 @@ class CockpitApp(App[int]):
         return remembered if remembered in NAMES else NAMES[0]
 
     def on_mount(self) -> None:
+        self.theme_changed_signal.subscribe(self, self._recolour)
+        self.call_after_refresh(self._open)
+
+    def get_default_screen(self) -> Screen[Any]:
+        """Return what is drawn first."""
+        return FirstScreen(self.runs[0] if len(self.runs) == 1 else self.top)
+
+    def _open(self) -> None:
+        """Show what was asked for; the first frame is on the terminal by now."""
         if len(self.runs) == 1:
             self.open_run(self.runs[0])
         else:
             from nantui.ui.screens.fleet import FleetScreen
 
             self.push_screen(FleetScreen(self.top))
+        collect_garbage_again()
 
     def on_resize(self, event: Resize) -> None:
         from nantui.ui.screens.small import TooSmall, fits
@@ -124,7 +138,6 @@ class CockpitApp(App[int]):
         """Take the next theme and remember it."""
         self.theme = NAMES[(NAMES.index(self.theme) + 1) % len(NAMES)]
         remember.save(theme=self.theme)
-        self.call_after_refresh(self._recolour)
         self._say(f"theme: {self.theme}")
 
     def do_ascii(self) -> None:
@@ -134,13 +147,11 @@ class CockpitApp(App[int]):
         self._recolour()
         self._say("plain ASCII" if not self.glyphs.braille else "signs beyond ASCII; A changes back")
 
-    def _recolour(self) -> None:
+    def _recolour(self, _theme: object = None) -> None:
+        self.inks.forget()
         for screen in self.screen_stack:
-            for widget in self._drawn(screen.query(Inked)):
+            for widget in screen.query(Inked):
                 widget.recolour()
-
-    def _drawn(self, widgets: Iterable[Inked]) -> Iterable[LinesWidget]:
-        return (widget for widget in widgets if hasattr(widget, "recolour"))  # type: ignore[misc]
 
     def _say(self, text: str) -> None:
         say = getattr(self.screen, "say", None)

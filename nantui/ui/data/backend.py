@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nantui.errors import FAILED, UserError
-from nantui.run.spool import Command
-from nantui.run.status import RunStatus
+
+if TYPE_CHECKING:
+    from nantui.run.spool import Command
+    from nantui.run.status import RunStatus
 
 Progress = Callable[[int, int], bool]
 

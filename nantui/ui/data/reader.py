@@ -12,7 +12,6 @@ from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 from nantui.run.lines import LineFollower
 from nantui.run.results import EpochRow, read_results
-from nantui.run.spec import read_args
 from nantui.run.status import RunStatus
 from nantui.ui.data.snapshot import Checkpoint, RunSnapshot, StepCurves
 from nantui.ui.data.telemetry import StepReader, StepStore
@@ -77,7 +76,6 @@ class RunReader:
         self._rows = Watched(self.layout.results_csv, lambda path: tuple(read_results(path)), ())
         self._trimmed = Watched(self.layout.backups, read_trimmed, ())
         self._joined: tuple[Any, Any, tuple[EpochRow, ...]] | None = None
-        self._args = Watched(self.layout.args_yaml, read_args, {})
         self._listing: tuple[Checkpoint, ...] = ()
         self._journal = EntryLog(self.layout.journal)
         self._events: dict[tuple[int, int], EntryLog] = {}
@@ -103,7 +101,6 @@ class RunReader:
             journal=journal,
             events=events,
             checkpoints=self._list_checkpoints(),
-            args=self._args.get(),
             phase=_last_phase(events),
             started=_started(journal),
             log_tail=self._read_log(numbers),

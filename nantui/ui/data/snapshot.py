@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nantui.run.journal import Entry
 from nantui.run.results import EpochRow
@@ -58,7 +57,6 @@ class RunSnapshot:
     journal: tuple[Entry, ...] = ()
     events: tuple[Entry, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
-    args: dict[str, Any] = field(default_factory=dict)
     phase: str = ""
     started: float | None = None
     log_path: Path | None = None

@@ -84,13 +84,11 @@ class ConfigScreen(ConfigActions, BaseScreen):
 
     def _read(self) -> tuple[Any, dict[str, Any]]:
         from nantui.run.layout import RunLayout
-        from nantui.run.spec import read_spec
+        from nantui.run.spec import read_args, read_spec
 
-        schema = self.over.cockpit.backend.schema()
-        snapshot = self.over.snapshot
-        spec = read_spec(RunLayout(self.over.run_path).spec)
-        args = snapshot.args if snapshot is not None else {}
-        return schema, editor.original_of(schema, args, spec, pending_edits(snapshot))
+        schema, layout = self.over.cockpit.backend.schema(), RunLayout(self.over.run_path)
+        edits = pending_edits(self.over.snapshot)
+        return schema, editor.original_of(schema, read_args(layout.args_yaml), read_spec(layout.spec), edits)
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "schema":

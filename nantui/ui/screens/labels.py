@@ -8,6 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
+from nantui.run.layout import RunLayout
 from nantui.ui.data import label_rows
 from nantui.ui.format import clean
 from nantui.ui.glyphs import meter
@@ -55,10 +56,13 @@ class LabelsScreen(BaseScreen):
 
     def on_mount(self) -> None:
         self.query_one("#kinds", Listing).focus()
-        snapshot = self.over.snapshot
-        args = snapshot.args if snapshot is not None else {}
-        backend = self.over.cockpit.backend
-        find_out("labels", lambda: backend.labels(self.over.run_path, args, self._count), self.post_message)
+        find_out("labels", self._check, self.post_message)
+
+    def _check(self) -> Any:
+        from nantui.run.spec import read_args
+
+        run = self.over.run_path
+        return self.over.cockpit.backend.labels(run, read_args(RunLayout(run).args_yaml), self._count)
 
     def on_unmount(self) -> None:
         self._left = True

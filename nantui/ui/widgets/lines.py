@@ -5,7 +5,7 @@ Over a slow link the bytes of a repaint are what is felt, so lines are compared 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -15,16 +15,14 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from nantui.ui.glyphs import Glyphs
-from nantui.ui.ink import INKS, Line
+from nantui.ui.ink import Line
 
 if TYPE_CHECKING:
     from nantui.ui.app import CockpitApp
 
 
 class Inked(Widget):
-    """Knows the colours of the inks, as styles/ink.tcss gives them."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"ink--{ink}" for ink in INKS}
+    """Draws in inks, whose colours the app knows."""
 
     @property
     def cockpit(self) -> CockpitApp:
@@ -36,25 +34,27 @@ class Inked(Widget):
         """The signs for this terminal."""
         return self.cockpit.glyphs
 
-    def ink(self, name: str) -> Style:
-        """Return the style of an ink."""
-        return self.get_component_rich_style(f"ink--{name}" if name else "ink--text")
+    def recolour(self) -> None:
+        """Repaint everything: the theme or the signs have changed."""
+        self.refresh()
 
     def to_strip(self, line: Line, width: int, under: str = "") -> Strip:
         """Return a line as a strip exactly `width` cells wide; with `under`,
         all of it on that ink's background.
         """
-        base = self.ink(under) if under else self.rich_style
-        segments = [Segment(text, self._over(ink, base, under)) for text, ink in line if text]
+        ground, inks = self.rich_style, self.cockpit.inks
+        base = ground + inks[under] if under else ground
+        segments = [Segment(text, _over(inks[ink], ink, base, under)) for text, ink in line if text]
         return Strip(segments).adjust_cell_length(width, base)
 
-    def _over(self, ink: str, base: Style, under: str) -> Style:
-        style = self.ink(ink)
-        if not under or ink.startswith("pill"):
-            return style
-        if base.reverse:
-            return base
-        return style + Style(bgcolor=base.bgcolor, bold=base.bold)
+
+def _over(style: Style, ink: str, base: Style, under: str) -> Style:
+    """Return an ink on its ground; under a cursor the ground stays the cursor's."""
+    if not under or ink.startswith("pill"):
+        return base + style
+    if base.reverse:
+        return base
+    return base + style + Style(bgcolor=base.bgcolor, bold=base.bold)
 
 
 class LinesWidget(Inked):
@@ -90,7 +90,6 @@ class LinesWidget(Inked):
         self.redraw()
 
     def recolour(self) -> None:
-        """Repaint everything: the theme or the signs have changed."""
         self._drawn_for = None
         self.redraw()
 

@@ -13,12 +13,23 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.strip import Strip
 
 from nantui.ui.ink import Line
 from nantui.ui.widgets.lines import Inked
 
 Draw = Callable[[int, int], Line]
+
+
+class PlainScrollBar(ScrollBarRender):
+    """A scroll bar of spaces only: the usual eighth blocks have an ambiguous width."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "]
+    HORIZONTAL_BARS: ClassVar[list[str]] = [" "]
+
+
+ScrollBar.renderer = PlainScrollBar
 
 
 class Listing(Inked, ScrollView, can_focus=True):
@@ -111,7 +122,6 @@ class Listing(Inked, ScrollView, can_focus=True):
             self.refresh(*changed)
 
     def recolour(self) -> None:
-        """Repaint everything."""
         self._shown.clear()
         self.refresh()
 
