@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from nantui.errors import UserError
@@ -32,8 +34,23 @@ def run(arguments: argparse.Namespace) -> int:
     backend = RealBackend(arguments.python, arguments.take_over)
     app = CockpitApp(top.resolve(), runs, backend, ascii_only=arguments.ascii, read_only=arguments.read_only)
     end_with_terminal(sys.stdin.fileno(), lambda: app.call_from_thread(app.exit, 0))
-    app.run()
+    with kept_title():
+        app.run()
     return app.return_code or 0
+
+
+@contextlib.contextmanager
+def kept_title() -> Iterator[None]:
+    """Have the terminal keep its window's title and put it back; one that cannot ignores this."""
+    from nantui.ui.app import has_titles
+
+    if has_titles():
+        print("\x1b[22;2t", end="", flush=True)
+    try:
+        yield
+    finally:
+        if has_titles():
+            print("\x1b[23;2t", end="", flush=True)
 
 
 def runs_to_show(top: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.run.files import read_text
@@ -41,35 +41,45 @@ class EpochRow:
         return all(math.isfinite(value) for value in self.values.values())
 
 
+class Results:
+    """The epochs of a results.csv as it grows: feed it the file's whole lines in their order."""
+
+    def __init__(self) -> None:
+        self.rows: list[EpochRow] = []
+        self._header: list[str] = []
+        self._segment = 0
+
+    def feed(self, lines: Iterable[str]) -> None:
+        """Take more lines; one that makes no sense is left out."""
+        for cells in csv.reader(lines):
+            cells = [cell.strip() for cell in cells]
+            if cells and cells[0] == "epoch":
+                self._header = cells
+            elif (row := parse_row(self._header, cells, self._segment)) is not None:
+                self._add(row)
+
+    def _add(self, row: EpochRow) -> None:
+        """A row begins a new segment where its epoch does not rise, which supersedes what it repeats."""
+        if self.rows and row.epoch <= self.rows[-1].epoch:
+            self._segment += 1
+            row = replace(row, segment=self._segment)
+            self.rows = [
+                replace(old, superseded=True) if old.epoch >= row.epoch else old for old in self.rows
+            ]
+        self.rows.append(row)
+
+
 def read_results(path: Path) -> list[EpochRow]:
     """Return the epochs in `path` in file order; a missing or torn file gives what is whole."""
     text = read_text(path) or ""
-    whole = text[: text.rfind("\n") + 1]
-    return _mark_superseded(_rows(whole.splitlines()))
+    results = Results()
+    results.feed(text[: text.rfind("\n") + 1].splitlines())
+    return results.rows
 
 
 def current(rows: Iterable[EpochRow]) -> list[EpochRow]:
     """Return the rows that still count, one an epoch, in epoch order."""
     return sorted((row for row in rows if not row.superseded), key=lambda row: row.epoch)
-
-
-def _rows(lines: list[str]) -> list[EpochRow]:
-    header: list[str] = []
-    rows: list[EpochRow] = []
-    segment = 0
-    for cells in csv.reader(lines):
-        cells = [cell.strip() for cell in cells]
-        if cells and cells[0] == "epoch":
-            header = cells
-            continue
-        row = parse_row(header, cells, segment)
-        if row is None:
-            continue
-        if rows and row.epoch <= rows[-1].epoch:
-            segment += 1
-            row = EpochRow(row.epoch, row.seconds, row.values, segment)
-        rows.append(row)
-    return rows
 
 
 def parse_row(header: list[str], cells: list[str], segment: int = 0) -> EpochRow | None:
@@ -82,18 +92,6 @@ def parse_row(header: list[str], cells: list[str], segment: int = 0) -> EpochRow
     except (ValueError, KeyError, OverflowError):
         return None
     return EpochRow(epoch, numbers.pop("time", math.nan), numbers, segment)
-
-
-def _mark_superseded(rows: list[EpochRow]) -> list[EpochRow]:
-    """A row is superseded once a later segment begins at or before its epoch."""
-    begins: dict[int, int] = {}
-    for row in rows:
-        begins.setdefault(row.segment, row.epoch)
-    marked = []
-    for row in rows:
-        old = any(begin <= row.epoch for segment, begin in begins.items() if segment > row.segment)
-        marked.append(EpochRow(row.epoch, row.seconds, row.values, row.segment, old))
-    return marked
 
 
 def epoch_seconds(rows: Iterable[EpochRow]) -> list[float]:

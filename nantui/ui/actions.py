@@ -111,6 +111,20 @@ def _undo(snapshot: RunSnapshot, read_only: bool) -> str | None:
     return None if rolled_back > undone else "there is no rollback to undo"
 
 
+def _acknowledge(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    from nantui.ui.data.alarms import open_alarm
+
+    return None if open_alarm(snapshot, 0.0) else "there is no alarm"
+
+
+def _log(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    return None if snapshot.log_path else "no output: this run was not started by nantui"
+
+
+def _charts(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    return None if snapshot.rows or snapshot.steps.columns else "there is no curve yet"
+
+
 RUN, LOOK, GO, APP = "Act on the run", "Look at it", "Go to", "Everywhere"
 RUN_ACTIONS = (
     Action(
@@ -145,7 +159,7 @@ RUN_ACTIONS = (
         4,
     ),
     Action("undo", "u", "undo", "take the last rollback back", RUN, _acts(_undo), 13),
-    Action("acknowledge", "a", "acknowledge", "put the alarm away", RUN, None, 0),
+    Action("acknowledge", "a", "acknowledge", "put the alarm away", RUN, _acknowledge, 0),
     Action(
         "config",
         "c",
@@ -155,18 +169,19 @@ RUN_ACTIONS = (
         None,
         8,
     ),
-    Action("log", "o", "output", "the training's own output, live and searchable", GO, None, 9),
+    Action("log", "o", "output", "the training's own output, live and searchable", GO, _log, 9),
     Action("diagnosis", "d", "diagnosis", "why it happened: causes, evidence, remedies", GO, None, 10),
     Action("labels", "D", "data labels", "errors in the labels of the data set, by kind", GO, None, 0),
     Action("compare", "v", "compare", "this attempt or run against another", GO, None, 0),
     Action("fleet", "f", "all runs", "all runs below the directory", GO, None, 0),
     Action("steps", "e", "epochs/steps", "curves over epochs or over single steps", LOOK, None, 11),
+    Action("window", "t", "last part", "the whole run, or only its newest epochs or steps", LOOK),
     Action("logscale", "L", "log scale", "linear or logarithmic y axis", LOOK),
     Action("smooth", "m", "smooth", "running mean over 1, 5, 20 or 100 points", LOOK),
     Action("outliers", "w", "whole range", "leave outliers outside the y range, or show all of it", LOOK),
     Action("charts_back", "left_square_bracket", "charts back", "the charts before these", LOOK),
     Action("charts_on", "right_square_bracket", "charts on", "the charts after these", LOOK),
-    Action("zoom", "z", "zoom", "one chart on the whole screen, with cursor and zoom", LOOK),
+    Action("zoom", "z", "zoom", "one chart on the whole screen, with cursor and zoom", LOOK, _charts),
 )
 APP_ACTIONS = (
     Action("help", "question_mark", "help", "keys of this screen", APP, None, 1),
@@ -175,6 +190,7 @@ APP_ACTIONS = (
     Action("theme", "T", "theme", "night, day, high contrast, 16 colours", APP),
     Action("ascii", "A", "ascii", "plain ASCII signs for terminals that lack the glyphs, remembered", APP),
 )
+HELPS_IN_ALARM = ("recover", "diagnosis", "acknowledge")
 EVERY = {action.name: action for action in (*RUN_ACTIONS, *APP_ACTIONS)}
 
 

@@ -15,14 +15,25 @@ from textual.screen import Screen
 from nantui.paths import styles_dir
 from nantui.ui import remember
 from nantui.ui.actions import APP_ACTIONS
-from nantui.ui.glyphs import choose
+from nantui.ui.format import clean
+from nantui.ui.glyphs import SAMPLE, choose
 from nantui.ui.palette import CLASSES, Palette
-from nantui.ui.themes import NAMES, load_theme
 from nantui.ui.screens.first import FirstScreen
+from nantui.ui.themes import NAMES, load_theme
+from nantui.ui.widgets.keybar import SECONDS_SHOWN
 from nantui.ui.widgets.lines import Inked
 
 if TYPE_CHECKING:
     from nantui.ui.data.backend import Backend
+
+
+SHAPING_S = 0.7
+LOST_TERMINAL = 129
+
+
+def has_titles() -> bool:
+    """Tell whether the terminal has a window with a title; the Linux console prints such a sequence."""
+    return os.environ.get("TERM", "") not in ("", "linux", "dumb")
 
 
 def collect_garbage_again() -> None:
@@ -60,6 +71,7 @@ class CockpitApp(App[int]):
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.top, self.runs, self.backend, self.read_only = top, runs, backend, read_only
         self.glyphs = choose(remember.wants_ascii(ascii_only))
+        self._held = False
         self.inks = Palette(self.get_component_styles)
         for name in NAMES:
             self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss"))
@@ -77,10 +89,40 @@ class CockpitApp(App[int]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._recolour)
         self.call_after_refresh(self._open)
+        self.set_interval(2.0, self._notice_lost_terminal)
 
     def get_default_screen(self) -> Screen[Any]:
         """Return what is drawn first."""
         return FirstScreen(self.runs[0] if len(self.runs) == 1 else self.top)
+
+    def watch_title(self, title: str) -> None:
+        """Put the title on the window too: an alarm is seen from another tab."""
+        if self._driver is not None and not self.is_headless and has_titles():
+            self._driver.write(f"\x1b]2;{clean(title, 120)}\x07")
+
+    def _notice_lost_terminal(self) -> None:
+        """End where the terminal is gone and hang-ups are ignored, as below nohup."""
+        if not self.is_headless and not os.isatty(0):
+            os._exit(LOST_TERMINAL)
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Send what was painted to the terminal, or nothing while it is held back."""
+        if not self._held:
+            super()._display(screen, renderable)
+
+    def hold_back(self, seconds: float) -> None:
+        """Send nothing while a screen takes shape, but not for longer than `seconds`.
+
+        Each of its layouts would paint every cell: half a second of a slow link, and of drawing.
+        """
+        self._held = True
+        self.set_timer(seconds, self.let_go)
+
+    def let_go(self) -> None:
+        """Paint the whole screen, and from now on what changes."""
+        if self._held:
+            self._held = False
+            self.screen.refresh()
 
     def _open(self) -> None:
         """Show what was asked for; the first frame is on the terminal by now."""
@@ -91,6 +133,15 @@ class CockpitApp(App[int]):
 
             self.push_screen(FleetScreen(self.top))
         collect_garbage_again()
+        self._let_signs_be_judged()
+
+    def _let_signs_be_judged(self) -> None:
+        """The first time, show the signs: no locale tells whether the terminal's font has them."""
+        if not remember.load() and self.glyphs.braille:
+            remember.save(signs_shown=True)
+            self.set_timer(
+                SHAPING_S, lambda: self._say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", 60)
+            )
 
     def on_resize(self, event: Resize) -> None:
         from nantui.ui.screens.small import TooSmall, fits
@@ -110,6 +161,7 @@ class CockpitApp(App[int]):
         """Show one run."""
         from nantui.ui.screens.run import RunScreen
 
+        self.hold_back(SHAPING_S)
         self.push_screen(RunScreen(run))
 
     def action_everywhere(self, name: str) -> None:
@@ -153,7 +205,7 @@ class CockpitApp(App[int]):
             for widget in screen.query(Inked):
                 widget.recolour()
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, seconds: float = SECONDS_SHOWN) -> None:
         say = getattr(self.screen, "say", None)
         if say is not None:
-            say(text)
+            say(text, seconds=seconds)

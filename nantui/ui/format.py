@@ -52,11 +52,11 @@ def duration(seconds: float | None) -> str:
 
 
 def age(seconds: float) -> str:
-    """Return how long ago, with one unit, at most 4 characters: `12s`, `3m`, `2h`, `5d`."""
+    """Return how long ago, with one unit, at most 4 characters: `<1m`, `3m`, `2h`, `5d`."""
     for limit, unit, word in ((86400, 86400, "d"), (3600, 3600, "h"), (60, 60, "m")):
         if seconds >= limit:
             return f"{int(seconds // unit)}{word}"
-    return f"{max(0, int(seconds))}s"
+    return "<1m"
 
 
 def size(count: float | None) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from nantui.errors import UserError
 from nantui.run.identity import this_machine
+from nantui.ui import remember
 from nantui.ui.data.backend import RealBackend
 from nantui.ui.recorded import HOST, PLACE, USER, RecordedBackend, record
 
@@ -108,6 +109,7 @@ def quiet_place() -> Iterator[None]:
         )
         os.environ.pop("NO_COLOR", None)
         time.tzset()
+        remember.save(signs_shown=True)
         try:
             yield
         finally:

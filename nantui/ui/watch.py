@@ -27,7 +27,9 @@ from nantui.ui.messages import (
     Stumbled,
     VerdictsFound,
 )
+from nantui.ui.pace import Pace
 
+TELL_EVERY_S = 0.5
 Post = Callable[[Message], Any]
 
 
@@ -77,6 +79,8 @@ class RunWatcher(Watcher):
     def look(self) -> None:
         try:
             message = SnapshotTaken(self._reader.read())
+            if self._reader.hurries:
+                self.hurry()
         except (OSError, UserError) as error:
             message = SnapshotTaken(None, str(error))
         if not self._stopped:
@@ -117,7 +121,9 @@ class Scanner(Watcher):
             return
         self._verdicts = {file: verdict for file, verdict in self._verdicts.items() if file in listed}
         waiting = listed - self._verdicts.keys()
-        self._tell(waiting)
+        pace = Pace(TELL_EVERY_S, at_once=1)
+        if pace.allows():
+            self._tell(waiting)
         for verdict in self._backend.verdicts(self._weights):
             if self._stopped:
                 return
@@ -125,7 +131,8 @@ class Scanner(Watcher):
             if file is not None:
                 self._verdicts[file] = verdict
                 waiting -= {file}
-            self._tell(waiting)
+            if pace.allows():
+                self._tell(waiting)
         self._listed = listed
         self._tell(frozenset())
 

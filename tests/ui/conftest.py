@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fakes import FakeBackend  # noqa: E402
 from synthetic import make_run  # noqa: E402
 
+from nantui.ui import remember  # noqa: E402
 from nantui.ui.app import CockpitApp  # noqa: E402
 from nantui.ui.picture import screen_text  # noqa: E402
 
@@ -26,6 +27,7 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.delenv("NANTUI_ASCII", raising=False)
+    remember.save(signs_shown=True)
 
 
 class Driver:

@@ -54,6 +54,7 @@ class FakeBackend:
         self.submitted: list[Command] = []
         self.asked: list[tuple[str | None, dict[str, Any] | None, tuple[str, ...]]] = []
         self.machine = MACHINE
+        self.left_out: set[str] = set()
         self.plan_problem: Exception | None = None
         self.hold = threading.Event()
         self.hold.set()
@@ -149,6 +150,17 @@ class FakeBackend:
 
     def write_labels(self, run: Path, report: Any) -> Path:
         raise UserError("nowhere to write")
+
+    def quarantined(self, run: Path) -> set[str]:
+        return self.left_out
+
+    def quarantine(self, run: Path, images: Sequence[str]) -> int:
+        self.left_out |= set(images)
+        return len(images)
+
+    def undo_quarantine(self, run: Path) -> str | None:
+        self.left_out = set()
+        return "quarantine: undone"
 
     def presets(self, run: Path) -> dict[str, Any]:
         return load_presets(self.schema(), run)

@@ -4,6 +4,7 @@ runs read again and again.
 
 import json
 import math
+import operator
 import unicodedata
 
 import pytest
@@ -14,7 +15,7 @@ from synthetic import LOSSES, make_run, write_results, write_steps
 
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args
-from nantui.run.steps import header
+from nantui.run.steps import Step, header
 from nantui.supervise.status import read_status
 from nantui.ui import format as words
 from nantui.ui.data.reader import RunReader
@@ -22,7 +23,7 @@ from nantui.ui.data.sentences import sentences
 from nantui.ui.data.telemetry import MOST_POINTS, StepReader, StepStore
 from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE, meter
 from nantui.ui.ink import column, fit, plain, spread, width, wrap
-from nantui.ui.widgets.lines import changed_cells
+from nantui.ui.widgets.lines import changed_runs
 
 
 @given(st.text(max_size=300))
@@ -76,17 +77,22 @@ def test_long_words_and_paragraphs_are_wrapped():
 
 
 def test_only_the_cells_that_differ_are_repainted():
-    assert changed_cells([("step 41", "text")], [("step 42", "text")], 20) == (6, 7)
-    assert changed_cells([("same", "a")], [("same", "a")], 20) == (0, 0)
-    assert changed_cells([("same", "a")], [("same", "b")], 20) == (0, 4)
+    assert changed_runs([("step 41", "text")], [("step 42", "text")], 20) == [(6, 7)]
+    assert changed_runs([("same", "a")], [("same", "a")], 20) == []
+    assert changed_runs([("same", "a")], [("same", "b")], 20) == [(0, 4)]
+    far = " " * 20
+    assert changed_runs([(f"1 2{far}3", "a")], [(f"4 5{far}6", "a")], 30) == [(0, 3), (23, 24)]
 
 
 def test_a_snapshot_reuses_what_has_not_changed(tmp_path):
     run = make_run(tmp_path / "run")
     reader = RunReader(run, read_status)
+    reader.read()
     first, second = reader.read(), reader.read()
-    for part in ("rows", "steps", "journal", "events", "checkpoints"):
+    for part in ("rows", "steps", "journal", "events", "checkpoints", "timeline"):
         assert getattr(first, part) is getattr(second, part), part
+    assert all(map(operator.is_, first.epoch_charts, second.epoch_charts)), "nothing to draw again"
+    assert first.epoch_charts[0].curves and first.step_charts[0].curves
     with RunLayout(run).journal.open("a") as journal:
         journal.write(json.dumps({"t": 1.0, "kind": "note", "text": "x"}) + "\n")
     assert reader.read().journal is not first.journal
@@ -139,18 +145,10 @@ def test_telemetry_of_any_length_stays_small_and_keeps_its_peak(tmp_path):
 
 def test_a_repeated_stretch_replaces_the_older_one():
     store = StepStore()
-    store.begin_attempt(header(LOSSES))
+    store.begin_attempt()
     for epoch, loss in ((1, 3.0), (2, 2.0), (2, 1.0)):
         for step in (1, 2):
-            row = {
-                "t": f"{epoch}",
-                "epoch": str(epoch),
-                "step": str(step),
-                "steps": "2",
-                "skipped": "0",
-                "box_loss": str(loss),
-            }
-            store.add(row)
+            store.add(Step(float(epoch), epoch, step, 2, False, "", {"box_loss": loss}))
     xs, ys = store.curves().columns["box_loss"]
     assert xs == (1.0, 2.0, 3.0, 4.0) and ys == (3.0, 3.0, 1.0, 1.0)
 

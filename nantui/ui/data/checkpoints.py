@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from nantui.ui.data.snapshot import Checkpoint
@@ -64,6 +65,19 @@ def _epoch_of(name: str) -> int | None:
     """Return the epoch counted from 1 that the name `epochN.pt` tells."""
     digits = name.removeprefix("epoch").removesuffix(".pt")
     return int(digits) + 1 if name.startswith("epoch") and digits.isdigit() else None
+
+
+def hours_of_room(checkpoints: tuple[Checkpoint, ...], free_gb: float) -> float | None:
+    """Return for how many hours of training checkpoints fit into `free_gb`.
+
+    Counted from the sizes and times of those that are kept (`epochN.pt`; last.pt and best.pt replace
+    themselves). None while there are fewer than three: nothing piles up, or its pace is not known yet.
+    """
+    kept = sorted((one for one in checkpoints if _epoch_of(one.name)), key=lambda one: one.modified)
+    gaps = [after.modified - before.modified for before, after in zip(kept, kept[1:], strict=False)]
+    if len(gaps) < 2 or not (gap := median(gaps)):
+        return None
+    return free_gb * 1e9 / max(1.0, median(one.size for one in kept)) * gap / 3600
 
 
 def findings_of(verdict: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import replace
 
 from nantui.run.results import EpochRow, current
 from nantui.ui.data.snapshot import RunSnapshot
@@ -27,19 +29,19 @@ def loss_names(snapshot: RunSnapshot) -> list[str]:
     return list(names) or ["loss"]
 
 
-def epoch_pictures(snapshot: RunSnapshot) -> list[Picture]:
-    """Return the charts over epochs: each loss train against val, then metrics, rate, gradient norm."""
+def epoch_charts(snapshot: RunSnapshot) -> list[Picture]:
+    """Return the charts over epochs: each loss train against val, then metrics and rate."""
     rows = current(snapshot.rows)
     old = _superseded(snapshot.rows)
     marks = epoch_marks(snapshot)
     losses = [_loss_picture(name, rows, old, marks) for name in loss_names(snapshot)]
-    return [*losses, _metrics_picture(rows, marks), _rate_picture(rows, marks), *step_extras(snapshot)]
+    return [*losses, _metrics_picture(rows, marks), _rate_picture(rows, marks)]
 
 
-def step_pictures(snapshot: RunSnapshot) -> list[Picture]:
-    """Return the charts over single steps: each loss, then gradient norm, rate and memory."""
+def step_charts(snapshot: RunSnapshot) -> list[Picture]:
+    """Return the charts of the losses over single steps."""
     marks = step_marks(snapshot)
-    losses = [
+    return [
         Picture(
             bare(name),
             (_step_curve(snapshot, name, "train", "train"),),
@@ -47,10 +49,10 @@ def step_pictures(snapshot: RunSnapshot) -> list[Picture]:
             x_name="step",
             floor=0.0,
             empty="no step yet",
+            note=_note(snapshot),
         )
         for name in snapshot.steps.losses or loss_names(snapshot)
     ]
-    return [*losses, *step_extras(snapshot)]
 
 
 def step_extras(snapshot: RunSnapshot) -> list[Picture]:
@@ -64,6 +66,7 @@ def step_extras(snapshot: RunSnapshot) -> list[Picture]:
             x_name="step",
             floor=0.0,
             empty="only known under nantui's guard",
+            note=_note(snapshot),
         )
     ]
     scale = _step_curve(snapshot, "loss_scale", "scale", "extra")
@@ -72,9 +75,39 @@ def step_extras(snapshot: RunSnapshot) -> list[Picture]:
     return extras
 
 
+def newest(snapshot: RunSnapshot, over_steps: bool, last: int) -> list[Picture]:
+    """Return the charts of the last `last` epochs or steps; of the newest steps none is left out."""
+    if over_steps:
+        snapshot = replace(snapshot, steps=replace(snapshot.steps, columns=snapshot.steps.recent))
+        return [_from(picture, last) for picture in (*step_charts(snapshot), *step_extras(snapshot))]
+    steps = int(snapshot.steps.last.get("steps", 1))
+    return [
+        _from(picture, last * steps if picture.x_name == "step" else last)
+        for picture in snapshot.epoch_charts
+    ]
+
+
+def _from(picture: Picture, last: int) -> Picture:
+    ends = [curve.xs[-1] for curve in picture.curves if curve.xs]
+    first = max(ends, default=0.0) - last
+    curves = []
+    for curve in picture.curves:
+        start = bisect_right(curve.xs, first)
+        curves.append(replace(curve, xs=curve.xs[start:], ys=curve.ys[start:]))
+    return replace(picture, curves=tuple(curves))
+
+
 def _step_curve(snapshot: RunSnapshot, column: str, name: str, ink: str) -> Curve:
     xs, ys = snapshot.steps.columns.get(column, ((), ()))
     return Curve(name, xs, ys, ink)
+
+
+def _note(snapshot: RunSnapshot) -> str:
+    """Say what part of the steps the curves are drawn from."""
+    steps = snapshot.steps
+    if steps.columns is steps.recent:
+        return ""
+    return "sampled" if steps.sampled else f"1 in {steps.every}" if steps.every > 1 else ""
 
 
 def _loss_picture(

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 from nantui.run.lines import LineFollower
-from nantui.run.results import EpochRow, read_results
+from nantui.run.results import EpochRow, Results, read_results
 from nantui.run.status import RunStatus
+from nantui.ui.data.charts import ChartMaker
+from nantui.ui.data.sentences import Sentence, sentences
 from nantui.ui.data.snapshot import Checkpoint, RunSnapshot, StepCurves
 from nantui.ui.data.telemetry import StepReader, StepStore
 
 MOST_ENTRIES = 4000
+CURVES_EVERY_S = 1.5
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 1 << 15, 60
 Identity = tuple[int, int, int] | None
 
@@ -64,6 +68,29 @@ class EntryLog:
         return self.entries
 
 
+class EpochTable:
+    """The epochs of a growing results.csv; the same object while nothing was added."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = LineFollower(path)
+        self._results = Results()
+        self.rows: tuple[EpochRow, ...] = ()
+
+    def read(self) -> tuple[EpochRow, ...]:
+        """Return all epochs that are whole."""
+        more, changed = True, False
+        while more:
+            new = self._lines.read()
+            if new.restarted:
+                self._results = Results()
+            self._results.feed(new.lines)
+            changed = changed or new.restarted or bool(new.lines)
+            more = new.more and bool(new.lines)
+        if changed:
+            self.rows = tuple(self._results.rows)
+        return self.rows
+
+
 class RunReader:
     """Takes snapshots of one run. Used by one thread only."""
 
@@ -73,7 +100,7 @@ class RunReader:
         self._clock = clock
         self.layout = RunLayout(run)
         self._status = status
-        self._rows = Watched(self.layout.results_csv, lambda path: tuple(read_results(path)), ())
+        self._table = EpochTable(self.layout.results_csv)
         self._trimmed = Watched(self.layout.backups, read_trimmed, ())
         self._joined: tuple[Any, Any, tuple[EpochRow, ...]] | None = None
         self._listing: tuple[Checkpoint, ...] = ()
@@ -84,20 +111,28 @@ class RunReader:
         self._log: LineFollower | None = None
         self._tail: tuple[str, ...] = ()
         self._steps: dict[int, StepReader] = {}
-        self._curves = StepCurves()
+        self._curves, self._curves_made = StepCurves(), 0.0
+        self._charts = ChartMaker()
+        self._told_of: tuple[Any, ...] = ()
+        self._timeline: tuple[Sentence, ...] = ()
+        self._looks, self._steps_waiting = 0, False
 
     def read(self) -> RunSnapshot:
-        """Return the run as it is now. Raises OSError only when the directory itself is gone."""
+        """Return the run as it is now. Raises OSError only when the directory itself is gone.
+
+        The first look leaves the steps out: of a long run they take as long as everything else together.
+        """
         os.stat(self.layout.run)
         numbers = self.layout.attempt_numbers()
         events = self._read_events(numbers[-1:])
         journal = self._journal.read()
-        return RunSnapshot(
+        self._looks += 1
+        snapshot = RunSnapshot(
             path=self.layout.run,
             taken=self._clock(),
             status=self._status(self.layout.run),
             rows=self._read_rows(),
-            steps=self._read_steps(numbers),
+            steps=self._read_steps(numbers) if self._looks > 1 else self._curves,
             journal=journal,
             events=events,
             checkpoints=self._list_checkpoints(),
@@ -106,11 +141,28 @@ class RunReader:
             log_tail=self._read_log(numbers),
             guard=_guard_of(journal),
             log_path=self.layout.attempt_log(numbers[-1]) if numbers else None,
+            timeline=self._tell(journal, events),
         )
+        over_epochs, over_steps = self._charts.make(snapshot)
+        return replace(snapshot, epoch_charts=over_epochs, step_charts=over_steps)
+
+    @property
+    def hurries(self) -> bool:
+        """Whether the next look has something left over from this one."""
+        return self._looks == 1
+
+    def _tell(self, journal: tuple[Entry, ...], events: tuple[Entry, ...]) -> tuple[Sentence, ...]:
+        """Return the timeline; the same object while it says the same."""
+        if not (self._told_of and self._told_of[0] is journal and self._told_of[1] is events):
+            self._told_of = journal, events
+            told = tuple(sentences(journal, events))
+            if told != self._timeline:
+                self._timeline = told
+        return self._timeline
 
     def _read_rows(self) -> tuple[EpochRow, ...]:
         """Return the epochs of results.csv, before them those that rollbacks trimmed from it."""
-        rows: tuple[EpochRow, ...] = self._rows.get()
+        rows = self._table.read()
         trimmed: tuple[EpochRow, ...] = self._trimmed.get()
         if self._joined is None or self._joined[0] is not rows or self._joined[1] is not trimmed:
             kept = set(map(_seen_as, rows))
@@ -131,14 +183,14 @@ class RunReader:
         return self._merged
 
     def _read_steps(self, numbers: list[int]) -> StepCurves:
-        changed = False
         for number in numbers:
             if number not in self._steps:
                 self._steps[number] = StepReader(self.layout.steps(number), self._store)
             if number >= numbers[-1] - 1 or not self._steps[number].opened:
-                changed = self._steps[number].read() or changed
-        if changed:
-            self._curves = self._store.curves()
+                self._steps_waiting = self._steps[number].read() or self._steps_waiting
+        if self._steps_waiting and time.monotonic() - self._curves_made >= CURVES_EVERY_S:
+            self._curves, self._curves_made = self._store.curves(), time.monotonic()
+            self._steps_waiting = False
         return self._curves
 
     def _read_log(self, numbers: list[int]) -> tuple[str, ...]:

@@ -11,6 +11,10 @@ from pathlib import Path
 from nantui.run.journal import Entry
 from nantui.run.results import EpochRow
 from nantui.run.status import RunStatus
+from nantui.ui.data.sentences import Sentence
+from nantui.ui.plot.curves import Picture
+
+Column = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,18 @@ class Checkpoint:
 class StepCurves:
     """Per-step telemetry of the run: for each column, points over the running number of the step.
 
-    `columns` maps a name to (xs, ys); `skipped` are xs of skipped steps; `boundaries` xs where attempts
-    begin; `every` tells how many steps one point stands for where the history was thinned.
+    `columns` maps a name to (xs, ys) over the whole run, `recent` over the newest steps, none left out;
+    `skipped` are xs of skipped steps; `boundaries` xs where attempts begin; `every` tells how many steps
+    one point stands for where the history was thinned, `sampled` that it was read in places only.
     """
 
-    columns: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    columns: dict[str, Column] = field(default_factory=dict)
+    recent: dict[str, Column] = field(default_factory=dict)
     losses: tuple[str, ...] = ()
     skipped: tuple[float, ...] = ()
     boundaries: tuple[float, ...] = ()
     every: int = 1
+    sampled: bool = False
     last: dict[str, float] = field(default_factory=dict)
     steps_per_s: float | None = None
 
@@ -62,6 +69,9 @@ class RunSnapshot:
     log_path: Path | None = None
     log_tail: tuple[str, ...] = ()
     guard: str = ""
+    timeline: tuple[Sentence, ...] = ()
+    epoch_charts: tuple[Picture, ...] = ()
+    step_charts: tuple[Picture, ...] = ()
 
     @property
     def name(self) -> str:

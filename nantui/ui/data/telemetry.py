@@ -1,8 +1,9 @@
 """Per-step telemetry kept small: whatever a run's length, at most a few thousand points a column.
 
 A point is kept for every `every` steps, the one farthest from the one before it, so that peaks survive;
-when the store is full every second point goes. A very long file is opened by samples spread over it: the
-curve is there at once, and it is said that it was sampled. Incidents come from the journal, which is whole.
+when the store is full every second point goes. The newest steps are also kept one by one. A very long file
+is opened by samples spread over it: the curve is there at once, and it is said that it was sampled.
+Incidents come from the journal, which is whole.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from pathlib import Path
 
 from nantui.run.files import open_regular
 from nantui.run.lines import LineFollower
-from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES
-from nantui.ui.data.snapshot import StepCurves
+from nantui.run.steps import Step, parse_steps
+from nantui.ui.data.snapshot import Column, StepCurves
 
 MOST_POINTS = 4096
-WHOLE_BYTES = 4 << 20
-SAMPLES = 256
-SAMPLE_BYTES = 4096
+RECENT_STEPS = 2048
+WHOLE_BYTES = 1 << 21
+SAMPLES, SAMPLE_BYTES = 512, 768
 TAIL_BYTES = 1 << 18
 KEPT = ("grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb")
 
@@ -30,52 +31,53 @@ class StepStore:
 
     def __init__(self) -> None:
         self.every = 1
+        self.sampled = False
         self.losses: tuple[str, ...] = ()
         self.last: dict[str, float] = {}
         self._xs: list[float] = []
         self._columns: dict[str, list[float]] = {}
+        self._recent: deque[tuple[float, dict[str, float]]] = deque(maxlen=RECENT_STEPS)
         self._skipped: list[float] = []
         self._boundaries: list[float] = []
         self._pending: dict[str, float] = {}
         self._waiting = 0
         self._times: deque[tuple[float, float]] = deque(maxlen=64)
 
-    def begin_attempt(self, header: list[str]) -> None:
-        """Note that another attempt's steps follow; `header` names the columns."""
-        self.losses = tuple(header[len(BEFORE_LOSSES) : len(header) - len(AFTER_LOSSES)])
+    def begin_attempt(self) -> None:
+        """Note that another attempt's steps follow."""
         self._times.clear()
         if self._xs:
             self._boundaries.append(self._xs[-1])
 
-    def add(self, cells: dict[str, str]) -> None:
-        """Take one row. Rows that do not parse are left out."""
-        try:
-            epoch, step, steps = int(cells["epoch"]), int(cells["step"]), int(cells["steps"])
-            t = float(cells["t"])
-            row = {name: float(cells[name] or "nan") for name in (*self.losses, *KEPT) if name in cells}
-        except (KeyError, ValueError):
-            return
-        x = float((epoch - 1) * steps + step)
-        if cells.get("skipped") == "1":
+    def add(self, step: Step) -> None:
+        """Take one step."""
+        x = float((step.epoch - 1) * step.steps + step.step)
+        row = {**step.losses, **{name: step.values[name] for name in KEPT if name in step.values}}
+        if not self.last or len(step.losses) != len(self.losses):
+            self.losses = tuple(step.losses)
+        if step.skipped:
             self._skipped.append(x)
-        self._times.append((t, x))
-        self.last = {**row, "epoch": epoch, "step": step, "steps": steps, "t": t}
+        self._times.append((step.t, x))
+        self._recent.append((x, row))
+        self.last = {**row, "epoch": step.epoch, "step": step.step, "steps": step.steps, "t": step.t}
         self._keep(x, row)
 
     def _keep(self, x: float, row: dict[str, float]) -> None:
-        for name, value in row.items():
-            waiting = self._pending.get(name, math.nan)
-            if name not in self._pending or self._tells_more(name, value, waiting):
-                self._pending[name] = value
-        self._waiting += 1
-        if self._waiting < self.every:
-            return
-        for name in row.keys() - self._columns.keys():
-            self._columns[name] = [math.nan] * len(self._xs)
+        if self.every > 1:
+            for name, value in row.items():
+                waiting = self._pending.get(name, math.nan)
+                if name not in self._pending or self._tells_more(name, value, waiting):
+                    self._pending[name] = value
+            self._waiting += 1
+            if self._waiting < self.every:
+                return
+            row, self._pending, self._waiting = self._pending, {}, 0
+        if row.keys() != self._columns.keys():
+            for name in row.keys() - self._columns.keys():
+                self._columns[name] = [math.nan] * len(self._xs)
         self._xs.append(x)
         for name, column in self._columns.items():
-            column.append(self._pending.get(name, math.nan))
-        self._pending, self._waiting = {}, 0
+            column.append(row.get(name, math.nan))
         if len(self._xs) > MOST_POINTS:
             self._halve()
 
@@ -88,8 +90,10 @@ class StepStore:
         return not math.isfinite(value) or abs(value - before) > abs(waiting - before)
 
     def _halve(self) -> None:
-        self._xs = self._xs[1::2]
-        self._columns = {name: column[1::2] for name, column in self._columns.items()}
+        """Of two neighbours the one that tells more stays."""
+        for name, column in self._columns.items():
+            self._columns[name] = [column[0], *map(_farther, column[0::2], column[1::2], column[2::2])]
+        self._xs = [self._xs[0], *self._xs[2::2]]
         self.every *= 2
 
     def curves(self) -> StepCurves:
@@ -101,13 +105,25 @@ class StepStore:
         }
         return StepCurves(
             columns,
+            self._newest(),
             self.losses,
             tuple(self._skipped[-512:]),
             tuple(self._boundaries),
             self.every,
+            self.sampled,
             dict(self.last),
             self._speed(),
         )
+
+    def _newest(self) -> dict[str, Column]:
+        """Return the newest steps one by one, those of a repeated stretch once."""
+        rows = list(self._recent)
+        order = _rising([x for x, _ in rows])
+        xs = tuple(rows[index][0] for index in order)
+        return {
+            name: (xs, tuple(rows[index][1].get(name, math.nan) for index in order))
+            for name in (rows[-1][1] if rows else ())
+        }
 
     def _speed(self) -> float | None:
         """Steps a second over the last rows of one epoch or more; None while it cannot be told."""
@@ -115,6 +131,13 @@ class StepStore:
             return None
         (t0, x0), (t1, x1) = self._times[0], self._times[-1]
         return (x1 - x0) / (t1 - t0) if t1 > t0 and x1 > x0 else None
+
+
+def _farther(before: float, one: float, other: float) -> float:
+    """Return which of two values differs more from the one before; what is not finite outlives others."""
+    if not math.isfinite(one):
+        return one
+    return one if math.isfinite(other) and abs(one - before) > abs(other - before) else other
 
 
 def _rising(xs: list[float]) -> list[int]:
@@ -135,9 +158,8 @@ class StepReader:
     def __init__(self, path: Path, store: StepStore) -> None:
         self.path = path
         self._store = store
-        self._header: list[str] = []
+        self._columns: list[str] = []
         self._lines: LineFollower | None = None
-        self.sampled = False
 
     @property
     def opened(self) -> bool:
@@ -149,8 +171,7 @@ class StepReader:
         if self._lines is None and not self._open():
             return False
         assert self._lines is not None
-        new = self._lines.read(limit)
-        return self._take(new.lines)
+        return self._take(self._lines.read(limit).lines)
 
     def _open(self) -> bool:
         file = open_regular(self.path)
@@ -162,8 +183,8 @@ class StepReader:
                 first = file.readline(1 << 14)
                 if not first.endswith(b"\n"):
                     return False
-                self._header = first.decode("utf-8", "replace").strip().split(",")
-                self._store.begin_attempt(self._header)
+                self._take([first.decode("utf-8", "replace")])
+                self._store.begin_attempt()
                 if size > WHOLE_BYTES:
                     self._sample(file.fileno(), len(first), size)
         except OSError:
@@ -173,15 +194,14 @@ class StepReader:
 
     def _sample(self, descriptor: int, start: int, size: int) -> None:
         """Read whole lines at evenly spread places, in file order, up to where the tail begins."""
-        self.sampled = True
+        self._store.sampled = True
         span = size - TAIL_BYTES - start
         for index in range(SAMPLES):
             data = os.pread(descriptor, SAMPLE_BYTES, start + span * index // SAMPLES)
             self._take(data.decode("utf-8", "replace").split("\n")[1:-1])
 
     def _take(self, lines: list[str]) -> bool:
-        for line in lines:
-            cells = line.split(",")
-            if len(cells) == len(self._header) and cells[0] != "t":
-                self._store.add(dict(zip(self._header, cells, strict=True)))
+        steps, self._columns = parse_steps(lines, self._columns)
+        for step in steps:
+            self._store.add(step)
         return bool(lines)

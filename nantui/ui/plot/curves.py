@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+MOST_COLUMNS = 600
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,14 @@ class Curve:
         """The newest value, finite or not."""
         return self.ys[-1] if self.ys else None
 
+    @cached_property
+    def coarse(self) -> Curve:
+        """The curve with no more points than any screen has dots; peaks and gaps stay."""
+        if len(self.xs) <= 3 * MOST_COLUMNS:
+            return self
+        points = thin(self.xs, self.ys, MOST_COLUMNS)
+        return replace(self, xs=tuple(x for x, _ in points), ys=tuple(y for _, y in points))
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -34,7 +45,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class View:
-    """How to look at curves: the x range (None is all of it), log scale, smoothing, all of the y range."""
+    """How to look at curves: the x range (None is all of it), log scale, smoothing, all of the y range.
+
+    `last` says that only so many of the newest points are there (0: all).
+    """
 
     low: float | None = None
     high: float | None = None
@@ -42,6 +56,7 @@ class View:
     smooth: int = 0
     whole: bool = False
     cursor: float | None = None
+    last: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,7 @@ class Picture:
     integers: bool = False
     floor: float | None = None
     empty: str = "nothing yet"
+    note: str = ""
     view: View = field(default_factory=View)
 
 
@@ -63,7 +79,7 @@ def window(curve: Curve, low: float, high: float) -> Curve:
     """Return the part of `curve` from `low` to `high`, with one point more at either side."""
     first = max(0, bisect_left(curve.xs, low) - 1)
     last = bisect_right(curve.xs, high) + 1
-    return Curve(curve.name, curve.xs[first:last], curve.ys[first:last], curve.ink, curve.dashed)
+    return replace(curve, xs=curve.xs[first:last], ys=curve.ys[first:last])
 
 
 def smooth(ys: Sequence[float], strength: int) -> tuple[float, ...]:

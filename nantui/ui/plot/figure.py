@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from nantui.ui.format import number
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.ink import Line, fit, spread, width
 from nantui.ui.plot.canvas import Canvas
 from nantui.ui.plot.curves import Curve, Picture, finite_values, nearest, smooth, thin, window
-from nantui.ui.plot.scale import Scale, limits, linear_ticks, tick_label
+from nantui.ui.plot.scale import Scale, limits, linear_ticks, rounded_end, tick_label
 
 LABELS = 6
 MARK_INKS = {"incident": "bad", "skip": "warn", "rollback": "info", "attempt": "faint", "cursor": "accent"}
@@ -43,17 +44,23 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
 
 
 def x_range(picture: Picture) -> tuple[float, float]:
-    """Return the first and the last x that is shown."""
+    """Return the first and the last x that is shown.
+
+    Unless it was asked for, the end is a round number with some room before it, so that a point more only
+    lengthens the curve and does not move all of it.
+    """
     firsts = [curve.xs[0] for curve in picture.curves if curve.xs]
     lasts = [curve.xs[-1] for curve in picture.curves if curve.xs]
     low = min(firsts, default=0.0) if picture.view.low is None else picture.view.low
-    high = max(lasts, default=1.0) if picture.view.high is None else picture.view.high
+    high = rounded_end(low, max(lasts, default=1.0)) if picture.view.high is None else picture.view.high
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def _prepare(curve: Curve, picture: Picture, across: tuple[float, float]) -> Curve:
-    ys = smooth(curve.ys, picture.view.smooth)
-    return window(Curve(curve.name, curve.xs, ys, curve.ink, curve.dashed), *across)
+    view = picture.view
+    if view.low is None and view.high is None and view.smooth < 2:
+        return curve.coarse
+    return window(replace(curve, ys=smooth(curve.ys, view.smooth)), *across)
 
 
 def _grid(canvas: Canvas, scale: Scale, ticks: list[float], glyphs: Glyphs) -> None:
@@ -132,7 +139,11 @@ def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
     """The newest values on the right; their names, then the values themselves, go where space is short."""
     flags = " log" if picture.view.log else ""
     flags += f" mean {picture.view.smooth}" if picture.view.smooth > 1 else ""
+    flags += f" last {picture.view.last:,}" if picture.view.last else ""
     title: Line = [(picture.title, "title"), (flags, "muted")]
+    note: Line = [(f" {picture.note}", "faint")] if picture.note else []
+    if note and width(title) + width(note) + width(_values(picture, True)) + 4 <= columns:
+        title += note
     for named in (True, False):
         values = _values(picture, named)
         if width(title) + width(values) + 2 <= columns:

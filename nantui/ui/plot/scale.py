@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from nantui.ui.format import number
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+ROOMS = 16
+"""Axes end at multiples of a round sixteenth of their range: few of their numbers move when a value comes."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,29 @@ def limits(values: Sequence[float], *, log: bool, whole: bool, floor: float | No
         return Scale(0.1, 1.0, True) if log else Scale(0.0, 1.0)
     low, high = (min(values), max(values)) if whole else _bulk(sorted(values))
     if log:
-        return Scale(low / 1.1, high * 1.1, True)
-    margin = (high - low) * 0.05 or abs(high) * 0.1 or 0.5
-    bottom = low - margin
+        return Scale(
+            10 ** (math.floor(math.log10(low) * 8) / 8), 10 ** (math.ceil(math.log10(high) * 8) / 8), True
+        )
+    margin = (high - low) * 0.02 or abs(high) * 0.1 or 0.5
+    step = round_step((high - low + 2 * margin) / ROOMS)
+    bottom, top = math.floor((low - margin) / step) * step, math.ceil((high + margin) / step) * step
     if floor is not None and low >= floor:
         bottom = max(floor, bottom)
-    return Scale(bottom, high + margin)
+    return Scale(bottom, top)
+
+
+def round_step(least: float) -> float:
+    """Return the smallest 1, 2, 2.5 or 5 times a power of ten that is not below `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (*STEPS, 20.0) if factor * power >= least * (1 - 1e-9))
+
+
+def rounded_end(low: float, high: float) -> float:
+    """Return the round number at or after `high` where an x axis from `low` may end."""
+    if high <= low:
+        return high
+    step = max(1.0, round_step((high - low) / ROOMS))
+    return math.ceil(high / step - 1e-9) * step
 
 
 def _bulk(ordered: Sequence[float]) -> tuple[float, float]:

@@ -8,16 +8,16 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 from nantui.ui.actions import APP_ACTIONS
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import SECONDS_SHOWN, KeyBar
 
 
 class Speaking:
     """Says things in the key bar of a screen."""
 
-    def say(self, text: str, ink: str = "info") -> None:
+    def say(self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN) -> None:
         """Show one line for a few seconds."""
         for bar in cast(Screen[None], self).query(KeyBar):
-            bar.say(text, ink)
+            bar.say(text, ink, seconds)
 
 
 # A modal screen hides the app's own bindings, and `q` must work everywhere.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,7 +23,7 @@ from nantui.ui.widgets.title import Title
 from nantui.ui.widgets.wall import ChartWall
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
+    from nantui.ui.app import CockpitApp
 
 KEYS = (
     ("Esc", "back", True),
@@ -34,7 +36,7 @@ KEYS = (
 
 
 class CompareScreen(BaseScreen):
-    """By default the newest attempt against the one before it."""
+    """`chosen` are two runs or attempts; by default the newest attempt against the one before it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "choose(0)", "choose A", show=False),
@@ -45,13 +47,18 @@ class CompareScreen(BaseScreen):
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
 
-    def __init__(self, over: RunScreen) -> None:
+    def __init__(self, run: Path, chosen: Sequence[str] = ()) -> None:
         super().__init__()
-        self.over = over
+        self.run_path = run
         self.choices: list[str] = []
-        self.chosen: list[str] = []
+        self.chosen: list[str] = list(chosen)
         self.sides: tuple[Any, Any] | None = None
         self.problem = ""
+
+    @property
+    def cockpit(self) -> CockpitApp:
+        """The app, with its own type."""
+        return cast("CockpitApp", self.app)
 
     def compose(self) -> ComposeResult:
         yield Title(self._title)
@@ -65,16 +72,17 @@ class CompareScreen(BaseScreen):
         find_out("choices", self._find_choices, self.post_message)
 
     def _find_choices(self) -> list[str]:
-        cockpit, run = self.over.cockpit, self.over.run_path
+        cockpit, run = self.cockpit, self.run_path
         others = [status.path for status in cockpit.backend.fleet(cockpit.fleet_top)]
         return comparing.choices(run, RunLayout(run).attempt_numbers(), others)
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "choices":
             self.choices = message.value or []
-            attempts = [choice for choice in self.choices if choice.startswith(f"{self.over.run_path}#")]
-            others = [choice for choice in self.choices if "#" not in choice]
-            self.chosen = attempts[-2:] if len(attempts) > 1 else others[:2]
+            if len(self.chosen) < 2:
+                attempts = [choice for choice in self.choices if choice.startswith(f"{self.run_path}#")]
+                others = [choice for choice in self.choices if "#" not in choice]
+                self.chosen = attempts[-2:] if len(attempts) > 1 else others[:2]
             self._read()
         elif message.about == "sides":
             self.sides, self.problem = message.value, message.problem
@@ -86,7 +94,7 @@ class CompareScreen(BaseScreen):
             self._show()
             return
         one, other = self.chosen
-        backend = self.over.cockpit.backend
+        backend = self.cockpit.backend
         find_out("sides", lambda: (backend.side(one), backend.side(other)), self.post_message)
 
     def _show(self) -> None:
@@ -106,7 +114,7 @@ class CompareScreen(BaseScreen):
             return wrap(self.problem, width, "warn")
         if self.sides is None:
             return [[("reading both..", "muted")]]
-        return comparing.table(*self.sides, self.over.cockpit.glyphs, width)
+        return comparing.table(*self.sides, self.cockpit.glyphs, width)
 
     def action_choose(self, side: int) -> None:
         """Choose one side."""

@@ -1,4 +1,4 @@
-"""The first frame: which run it is and how to leave, before anything that takes time to import is imported."""
+"""The first frame: which run it is and how to leave, before anything that takes long to import is there."""
 
 from __future__ import annotations
 

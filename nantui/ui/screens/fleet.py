@@ -27,6 +27,8 @@ KEYS = (
     ("Enter", "open", True),
     ("/", "filter", True),
     ("S", "sort", True),
+    ("Space", "mark", True),
+    ("v", "compare", True),
 )
 
 
@@ -35,6 +37,8 @@ class FleetScreen(BaseScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("S", "sort", "sort by state, name, epoch or time left", show=False),
+        Binding("space", "mark", "mark a run to be compared; two at most", show=False),
+        Binding("v", "compare", "compare the two that are marked, or the marked one with this", show=False),
         Binding("slash", "filter", "show only runs with this in their path, or in this state", show=False),
     ]
 
@@ -79,6 +83,23 @@ class FleetScreen(BaseScreen):
     def action_sort(self) -> None:
         """Sort by the next column."""
         self.say(f"sorted by {self.query_one(FleetList).sort_on()}")
+
+    def action_mark(self) -> None:
+        """Mark or unmark the run under the cursor."""
+        marked = self.query_one(FleetList).mark()
+        self.say(
+            "v compares the two" if marked == 2 else "mark another with Space" if marked else "none is marked"
+        )
+
+    def action_compare(self) -> None:
+        """Compare two runs."""
+        from nantui.ui.screens.compare import CompareScreen
+
+        pair = self.query_one(FleetList).pair()
+        if len(pair) < 2:
+            self.say("compare: mark two runs with Space, or one and put the cursor on the other", "warn")
+        else:
+            self.app.push_screen(CompareScreen(pair[0], [str(path) for path in pair]))
 
     def action_filter(self) -> None:
         """Open the filter line."""

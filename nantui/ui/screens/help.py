@@ -35,12 +35,15 @@ SPOKEN = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the help: all keys of an action, what it does, and the action's name where it has one."""
+    """One line of the help: all keys of an action, what it does, the action's name where it has one,
+    and what a key runs.
+    """
 
     group: str
     keys: str
     text: str
     name: str = ""
+    action: str = ""
 
 
 def keys_of(node: DOMNode, group: str) -> list[Entry]:
@@ -64,8 +67,8 @@ def _entry(binding: Binding, group: str) -> Entry:
     keys = " ".join(SPOKEN.get(key, key.replace("ctrl+", "^")) for key in binding.key.split(","))
     name = binding.action.partition("'")[2].rstrip("')")
     if name in EVERY:
-        return Entry(EVERY[name].group, keys, EVERY[name].help, name)
-    return Entry(group, keys, binding.description)
+        return Entry(EVERY[name].group, keys, EVERY[name].help, name, binding.action)
+    return Entry(group, keys, binding.description, action=binding.action)
 
 
 def all_keys(screen: Screen[object]) -> list[Entry]:
@@ -115,6 +118,6 @@ class HelpDialog(Dialog):
         return [first, *([(" " * 18, "text"), *line] for line in words[1:])]
 
     def _reason(self, name: str) -> str | None:
-        if not any(action.name == name for action in RUN_ACTIONS):
+        if not any(action.name == name for action in RUN_ACTIONS) or not hasattr(self._of, "action_act"):
             return None
         return why_not(name, getattr(self._of, "snapshot", None), getattr(self.app, "read_only", False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -10,11 +11,12 @@ from textual.containers import Container
 
 from nantui.run.layout import RunLayout
 from nantui.ui.data import label_rows
-from nantui.ui.format import clean
+from nantui.ui.format import clean, count
 from nantui.ui.glyphs import meter
 from nantui.ui.ink import Line
 from nantui.ui.messages import Answer, Counted
 from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.confirm import ConfirmDialog
 from nantui.ui.watch import find_out
 from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.listing import Listing
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 KEYS = (
     ("Esc", "back", True),
     ("Tab", "kinds/lines", True),
+    ("Q", "quarantine", True),
+    ("u", "undo it", True),
     ("w", "write CSV", True),
     ("?", "help", True),
     ("q", "quit", True),
@@ -36,7 +40,9 @@ class LabelsScreen(BaseScreen):
     """Kinds on top, the lines of the one under the cursor below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("w", "write", "write all findings as CSV beside the run", show=False)
+        Binding("Q", "quarantine", "leave the images with errors out of the training", show=False),
+        Binding("u", "undo", "take the last change of the quarantine list back", show=False),
+        Binding("w", "write", "write all findings as CSV beside the run", show=False),
     ]
 
     def __init__(self, over: RunScreen) -> None:
@@ -78,8 +84,12 @@ class LabelsScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def on_answer(self, message: Answer) -> None:
-        if message.about == "written":
-            self.say(message.problem or f"written to {message.value}", "bad" if message.problem else "good")
+        if message.about == "faulty" and not message.problem:
+            self._ask(message.value)
+            return
+        if message.about != "labels":
+            self.say(message.problem or str(message.value), "bad" if message.problem else "good")
+            self.over.look_now()
             return
         self.report, self.problem = message.value, message.problem
         kinds = self.query_one("#kinds", Listing)
@@ -119,12 +129,59 @@ class LabelsScreen(BaseScreen):
         lines.show(range(len(issues)), lambda row, width: label_rows.issue_line(issues[row], width))
         lines.recolour()
 
+    def _why_not(self, checked: bool = True) -> str | None:
+        """Return why nothing can be written now."""
+        if self.over.cockpit.read_only:
+            return "read-only: open it without --read-only to write"
+        return "the check is not done yet" if checked and self.report is None else None
+
+    def action_quarantine(self) -> None:
+        """Find the images with errors that the training does not leave out yet, and ask."""
+        if reason := self._why_not():
+            self.say(reason, "warn")
+        else:
+            find_out("faulty", self._faulty, self.post_message)
+
+    def _faulty(self) -> list[str]:
+        known = self.over.cockpit.backend.quarantined(self.over.run_path)
+        return sorted(set(map(os.path.abspath, self.report.faulty_images())) - known)
+
+    def _ask(self, faulty: list[str]) -> None:
+        """Put images on the run's quarantine list, once that was confirmed."""
+        if not faulty:
+            self.say("every image with an error is left out already, or there is none")
+            return
+        run, backend = self.over.run_path, self.over.cockpit.backend
+
+        def answered(confirmed: object) -> None:
+            if confirmed:
+                find_out("quarantine", lambda: _left_out(backend.quarantine(run, faulty)), self.post_message)
+
+        text = [
+            "From the next start or resume on; no file of the data set is touched.",
+            "It stands in the journal; u takes it back.",
+        ]
+        question = f"Leave {count(len(faulty), 'image')} with errors out of the training?"
+        self.app.push_screen(ConfirmDialog(question, text, "leave out"), answered)
+
+    def action_undo(self) -> None:
+        """Take the last change of the quarantine list back."""
+        if reason := self._why_not(checked=False):
+            self.say(reason, "warn")
+            return
+        run, backend = self.over.run_path, self.over.cockpit.backend
+        find_out(
+            "undo", lambda: backend.undo_quarantine(run) or "there is nothing to undo", self.post_message
+        )
+
     def action_write(self) -> None:
         """Write all findings as CSV."""
-        if self.report is None:
-            self.say("the check is not done yet", "warn")
-        elif self.over.cockpit.read_only:
-            self.say("read-only: open it without --read-only to write", "warn")
-        else:
-            report, backend, run = self.report, self.over.cockpit.backend, self.over.run_path
-            find_out("written", lambda: backend.write_labels(run, report), self.post_message)
+        if reason := self._why_not():
+            self.say(reason, "warn")
+            return
+        report, backend, run = self.report, self.over.cockpit.backend, self.over.run_path
+        find_out("written", lambda: f"written to {backend.write_labels(run, report)}", self.post_message)
+
+
+def _left_out(images: int) -> str:
+    return f"{count(images, 'image')} left out from the next start or resume on; u takes it back"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -10,10 +11,50 @@ from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Input
 
-from nantui.ui.actions import APP_ACTIONS, RUN_ACTIONS, Action, why_not
+from nantui.ui.actions import APP_ACTIONS, HELPS_IN_ALARM, RUN_ACTIONS, Action, why_not
 from nantui.ui.ink import Line, column, fit
 from nantui.ui.screens.base import Dialog
+from nantui.ui.screens.help import Entry, keys_of
 from nantui.ui.widgets.listing import Listing
+
+if TYPE_CHECKING:
+    from nantui.ui.data.snapshot import RunSnapshot
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One line: the key, what it is called, what it does, the action it runs, and why it cannot be done."""
+
+    key: str
+    label: str
+    text: str
+    action: str
+    reason: str | None = None
+
+
+def offers(screen: Screen[Any], read_only: bool) -> list[Offer]:
+    """Return what can be done on `screen`, what helps now first, and last what cannot, with the reason."""
+    snapshot = getattr(screen, "snapshot", None)
+    found = [_of_action(action, "screen.act", snapshot, read_only) for action in RUN_ACTIONS]
+    if not hasattr(screen, "action_act"):
+        found = [_of_entry(entry) for entry in keys_of(screen, "") if entry.action]
+    found += [_of_action(action, "app.everywhere", snapshot, read_only) for action in APP_ACTIONS]
+    urgent = _urgent(snapshot)
+    return sorted(found, key=lambda offer: (offer.reason is not None, offer.action not in urgent))
+
+
+def _urgent(snapshot: RunSnapshot | None) -> set[str]:
+    alarm = snapshot is not None and why_not("acknowledge", snapshot, False) is None
+    return {f"screen.act('{name}')" for name in HELPS_IN_ALARM} if alarm else set()
+
+
+def _of_action(action: Action, run: str, snapshot: RunSnapshot | None, read_only: bool) -> Offer:
+    reason = why_not(action.name, snapshot, read_only)
+    return Offer(action.shown_key, action.label, action.help, f"{run}('{action.name}')", reason)
+
+
+def _of_entry(entry: Entry) -> Offer:
+    return Offer(entry.keys.split()[0], entry.text, "", f"screen.{entry.action}")
 
 
 class PaletteDialog(Dialog):
@@ -24,10 +65,11 @@ class PaletteDialog(Dialog):
         Binding("up", "move(-1)", "up", show=False, priority=True),
     ]
 
-    def __init__(self, over: Screen[object]) -> None:
+    def __init__(self, over: Screen[Any]) -> None:
         super().__init__()
         self.over = over
-        self._shown: list[tuple[Action, str | None]] = []
+        self._offers: list[Offer] = []
+        self._shown: list[Offer] = []
 
     def compose(self) -> ComposeResult:
         with Container(classes="dialog tall"):
@@ -35,6 +77,7 @@ class PaletteDialog(Dialog):
             yield Listing(id="palette", empty="no command has these letters")
 
     def on_mount(self) -> None:
+        self._offers = offers(self.over, getattr(self.app, "read_only", False))
         self.query_one(Input).focus()
         self._narrow("")
 
@@ -42,27 +85,20 @@ class PaletteDialog(Dialog):
         self._narrow(message.value)
 
     def _narrow(self, typed: str) -> None:
-        on_run = hasattr(self.over, "action_act")
-        actions = [*(RUN_ACTIONS if on_run else ()), *APP_ACTIONS]
-        snapshot = getattr(self.over, "snapshot", None)
-        read_only = getattr(self.app, "read_only", False)
-        found = [action for action in actions if matches(typed, f"{action.label} {action.help}")]
-        reasons = [
-            (action, why_not(action.name, snapshot, read_only) if action in RUN_ACTIONS else None)
-            for action in found
-        ]
-        self._shown = sorted(
-            reasons, key=lambda pair: (pair[1] is not None, not matches(typed, pair[0].label))
-        )
+        found = [offer for offer in self._offers if matches(typed, f"{offer.label} {offer.text}")]
+        if typed:
+            found.sort(key=lambda offer: (offer.reason is not None, not matches(typed, offer.label)))
+        self._shown = found
         listing = self.query_one(Listing)
-        listing.show([action.name for action, _ in self._shown], self._row)
+        listing.show([offer.action for offer in found], self._row)
         listing.go(0)
 
     def _row(self, index: int, width: int) -> Line:
-        action, reason = self._shown[index]
-        key: Line = [(column(action.shown_key, 4), "key" if reason is None else "faint")]
-        label = (column(action.label, 15), "strong" if reason is None else "faint")
-        return fit([*key, label, (f"not now: {reason}" if reason else action.help, "muted")], width)
+        offer = self._shown[index]
+        possible = offer.reason is None
+        key: Line = [(column(offer.key, 6), "key" if possible else "faint")]
+        label = (column(offer.label, 15) if offer.text else offer.label, "strong" if possible else "faint")
+        return fit([*key, label, (offer.text if possible else f"not now: {offer.reason}", "muted")], width)
 
     def action_move(self, by: int) -> None:
         """Move the cursor while the typing goes on above."""
@@ -75,14 +111,10 @@ class PaletteDialog(Dialog):
         self._do(message.row)
 
     def _do(self, row: int) -> None:
-        if not 0 <= row < len(self._shown):
-            return
-        action = self._shown[row][0]
-        self.dismiss(None)
-        if action in RUN_ACTIONS:
-            self.app.call_later(self.over.action_act, action.name)  # type: ignore[attr-defined]
-        else:
-            self.app.call_later(self.app.action_everywhere, action.name)  # type: ignore[attr-defined]
+        if 0 <= row < len(self._shown):
+            action, over = self._shown[row].action, self.over
+            self.dismiss(None)
+            self.app.call_later(over.run_action, action)
 
 
 def matches(typed: str, text: str) -> bool:

@@ -18,10 +18,12 @@ from nantui.run.status import RunStatus
 from nantui.ui import actions
 from nantui.ui.data import checkpoints as checkpoint_rows
 from nantui.ui.data.alarms import open_alarm
-from nantui.ui.data.pictures import epoch_pictures, step_pictures
-from nantui.ui.data.sentences import incident_text, sentences
-from nantui.ui.data.snapshot import Checkpoint, RunSnapshot, StepCurves
+from nantui.ui.data.pictures import newest
+from nantui.ui.data.sentences import incident_text
+from nantui.ui.data.snapshot import Checkpoint, RunSnapshot
 from nantui.ui.messages import Answer, MachineMeasured, SnapshotTaken, Stumbled, VerdictsFound
+from nantui.ui.pace import Pace
+from nantui.ui.plot.curves import Picture
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.screens.run_actions import RunActions
 from nantui.ui.watch import MachineWatcher, RunWatcher, Scanner, Watcher, find_out
@@ -35,7 +37,8 @@ from nantui.ui.widgets.timeline import Timeline
 from nantui.ui.widgets.wall import ChartWall
 
 STALE_AFTER_S = 4.0
-STEPS_EVERY_S, EXTRAS_EVERY_S = 1.0, 15.0
+SETTLING_S = 0.15
+CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
 
 
@@ -65,7 +68,10 @@ class RunScreen(RunActions, BaseScreen):
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
         self._watchers: list[Watcher] = []
-        self._charts_drawn, self._charts_of = 0.0, StepCurves()
+        self._charts_pace, self._list_pace = Pace(CHARTS_EVERY_S), Pace(CHARTS_EVERY_S, at_once=5)
+        self._charts_drawn = 0.0
+        self._charts_of: RunSnapshot | None = None
+        self._list_waits = False
         self._rung_for: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -87,14 +93,19 @@ class RunScreen(RunActions, BaseScreen):
         self.call_after_refresh(self._begin_watching)
 
     def _begin_watching(self) -> None:
-        backend, post = self.cockpit.backend, self.post_message
-        self._watchers = [
-            RunWatcher(self.run_path, backend, post),
-            Scanner(self.run_path / "weights", backend, post),
-            MachineWatcher(self.run_path, backend, post),
-        ]
-        for watcher in self._watchers:
+        self._watch(RunWatcher(self.run_path, self.cockpit.backend, self.post_message))
+
+    def _watch(self, *watchers: Watcher) -> None:
+        for watcher in watchers:
+            self._watchers.append(watcher)
             watcher.start()
+
+    def _watch_the_rest(self) -> None:
+        """What is slower than a snapshot waits for the first one, which shows most of the screen."""
+        backend, post = self.cockpit.backend, self.post_message
+        self._watch(
+            Scanner(self.run_path / "weights", backend, post), MachineWatcher(self.run_path, backend, post)
+        )
 
     def on_unmount(self) -> None:
         for watcher in self._watchers:
@@ -111,6 +122,9 @@ class RunScreen(RunActions, BaseScreen):
             self.say(f"cannot read {self.run_path}: {message.problem}", "bad")
         else:
             self.snapshot = message.snapshot
+        if len(self._watchers) == 1:
+            self._watch_the_rest()
+            self.set_timer(SETTLING_S, self.cockpit.let_go)
 
     def on_stumbled(self, message: Stumbled) -> None:
         self.say(f"{message.who}: {message.problem}", "bad")
@@ -120,22 +134,20 @@ class RunScreen(RunActions, BaseScreen):
         self._show_checkpoints()
 
     def on_machine_measured(self, message: MachineMeasured) -> None:
-        self.query_one(HardwarePanel).show(message.machine)
+        files = self.snapshot.checkpoints if self.snapshot is not None else ()
+        hours = checkpoint_rows.hours_of_room(files, message.machine.host.disk_free_gb)
+        self.query_one(HardwarePanel).show(message.machine, hours)
 
     def watch_snapshot(self, before: RunSnapshot | None, now: RunSnapshot | None) -> None:
         if now is None:
             return
         self.query_one(Header).show(now)
-        if before is None or (before.rows, before.steps, before.journal) != (
-            now.rows,
-            now.steps,
-            now.journal,
-        ):
+        if self._charts_changed(now) and self._charts_pace.allows():
             self.show_charts()
         if before is None or before.checkpoints is not now.checkpoints:
             self._show_checkpoints()
-        if before is None or before.journal is not now.journal or before.events is not now.events:
-            self.query_one(Timeline).show_sentences(sentences(now.journal, now.events))
+        if before is None or before.timeline is not now.timeline:
+            self.query_one(Timeline).show_sentences(now.timeline)
         for watcher in self._watchers:
             if isinstance(watcher, MachineWatcher):
                 watcher.pids = now.status.pids
@@ -145,24 +157,42 @@ class RunScreen(RunActions, BaseScreen):
             self.app.bell()
         self._show_keys(now)
 
-    def _charts_changed(self, before: RunSnapshot, now: RunSnapshot) -> bool:
-        """Whether the curves are worth drawing again: among curves over epochs those over steps can wait."""
-        if before.rows is not now.rows or before.journal is not now.journal:
+    def _charts_changed(self, now: RunSnapshot) -> bool:
+        """Whether the curves are worth drawing again: beside curves over epochs those over steps can wait."""
+        before = self._charts_of
+        if before is None or before.journal is not now.journal or not before.steps.columns:
             return True
-        late = time.monotonic() - self._charts_drawn > (STEPS_EVERY_S if self.over_steps else EXTRAS_EVERY_S)
-        return late and self._charts_of is not now.steps
+        if self.over_steps:
+            return before.steps is not now.steps
+        late = time.monotonic() - self._charts_drawn > EXTRAS_EVERY_S
+        return before.rows is not now.rows or (late and before.steps is not now.steps)
 
     def show_charts(self) -> None:
         """Draw the curves over epochs or over steps."""
         if self.snapshot is not None:
-            self._charts_drawn, self._charts_of = time.monotonic(), self.snapshot.steps
-            make = step_pictures if self.over_steps else epoch_pictures
-            self.query_one(ChartWall).show(make(self.snapshot))
+            self._charts_drawn, self._charts_of = time.monotonic(), self.snapshot
+            self.query_one(ChartWall).show(
+                self.pictures(self.over_steps, self.query_one(ChartWall).view.last)
+            )
+
+    def pictures(self, over_steps: bool, last: int = 0) -> list[Picture]:
+        """Return the charts of the whole run, or of its `last` epochs or steps."""
+        if self.snapshot is None:
+            return []
+        if last:
+            return newest(self.snapshot, over_steps, last)
+        return list(self.snapshot.step_charts if over_steps else self.snapshot.epoch_charts)
 
     def _show_checkpoints(self) -> None:
-        if self.snapshot is not None:
+        self._list_waits = True
+        self._show_waiting_list()
+
+    def _show_waiting_list(self) -> None:
+        """Show the checkpoints if something about them has changed, but not many times in a second."""
+        if self.snapshot is not None and self._list_waits and self._list_pace.allows():
+            self._list_waits = False
             rows = checkpoint_rows.rows(self.snapshot.checkpoints, self.verdicts, self.waiting)
-            self.query_one(Checkpoints).show_rows(rows, self.snapshot.taken)
+            self.query_one(Checkpoints).show_rows(rows)
 
     def _show_alarm(self, snapshot: RunSnapshot) -> None:
         incident = open_alarm(snapshot, self.acknowledged)
@@ -196,6 +226,13 @@ class RunScreen(RunActions, BaseScreen):
         header = self.query_one(Header)
         header.stale = int(late) if late > STALE_AFTER_S else 0
         header.redraw()
+        self._show_waiting_list()
+        self.query_one(Checkpoints).grow_older(self.cockpit.backend.now())
+
+    @property
+    def x_name(self) -> str:
+        """What the x axis counts."""
+        return "steps" if self.over_steps else "epochs"
 
     def look(self, **changes: Any) -> None:
         """Look at all charts another way."""

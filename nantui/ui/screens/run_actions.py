@@ -13,7 +13,7 @@ from nantui.run import status as words
 from nantui.run.layout import RunLayout
 from nantui.ui import actions
 from nantui.ui.format import clean
-from nantui.ui.widgets.wall import SMOOTHINGS, ChartWall
+from nantui.ui.widgets.wall import SMOOTHINGS, ChartWall, next_window
 
 if TYPE_CHECKING:
     from nantui.ui.app import CockpitApp
@@ -167,7 +167,7 @@ class RunActions:
     def _do_compare(self) -> None:
         from nantui.ui.screens.compare import CompareScreen
 
-        self._screen.app.push_screen(CompareScreen(self._screen))
+        self._screen.app.push_screen(CompareScreen(self.run_path))
 
     def _do_zoom(self) -> None:
         from nantui.ui.screens.zoom import ZoomScreen
@@ -192,8 +192,16 @@ class RunActions:
     def _do_steps(self) -> None:
         screen = self._screen
         screen.over_steps = not screen.over_steps
+        screen.look(last=0)
         screen.show_charts()
         screen.say("curves over single steps" if screen.over_steps else "curves over epochs")
+
+    def _do_window(self) -> None:
+        screen = self._screen
+        last = next_window(screen.over_steps, self._wall.view.last)
+        screen.look(last=last)
+        screen.show_charts()
+        screen.say(f"the last {last:,} {screen.x_name}" if last else f"all {screen.x_name}")
 
     def _do_logscale(self) -> None:
         view = self._wall.view

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from nantui.ui.data.pictures import epoch_pictures, step_pictures
 from nantui.ui.format import number
 from nantui.ui.ink import Line
 from nantui.ui.plot.curves import Picture, View, nearest
@@ -19,7 +18,7 @@ from nantui.ui.screens.base import BaseScreen
 from nantui.ui.widgets.chart import Chart
 from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.title import Title
-from nantui.ui.widgets.wall import SMOOTHINGS
+from nantui.ui.widgets.wall import SMOOTHINGS, ChartWall, next_window
 
 if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
@@ -34,6 +33,7 @@ KEYS = (
     ("m", "smooth", True),
     ("w", "whole range", True),
     ("e", "epochs/steps", True),
+    ("t", "last part", True),
     ("?", "help", True),
 )
 
@@ -55,13 +55,14 @@ class ZoomScreen(BaseScreen):
         Binding("m", "smooth", "running mean", show=False),
         Binding("w", "whole", "all of the y range, or without outliers", show=False),
         Binding("e", "steps", "over epochs or steps", show=False),
+        Binding("t", "window", "the whole run, or only its newest epochs or steps", show=False),
     ]
 
     def __init__(self, over: RunScreen, index: int = 0) -> None:
         super().__init__()
         self.over, self.index = over, index
         self.over_steps = over.over_steps
-        self.view = View()
+        self.view = View(last=over.query_one(ChartWall).view.last)
 
     def compose(self) -> ComposeResult:
         yield Title(self._readout)
@@ -73,10 +74,7 @@ class ZoomScreen(BaseScreen):
 
     def pictures(self) -> list[Picture]:
         """Return the charts there are."""
-        snapshot = self.over.snapshot
-        if snapshot is None:
-            return [Picture("reading..", ())]
-        return step_pictures(snapshot) if self.over_steps else epoch_pictures(snapshot)
+        return self.over.pictures(self.over_steps, self.view.last) or [Picture("reading..", ())]
 
     @property
     def picture(self) -> Picture:
@@ -159,4 +157,8 @@ class ZoomScreen(BaseScreen):
     def action_steps(self) -> None:
         """Over epochs or over steps."""
         self.over_steps = not self.over_steps
-        self.action_all()
+        self.look(low=None, high=None, cursor=None, last=0)
+
+    def action_window(self) -> None:
+        """All of it, or the newest part."""
+        self.look(low=None, high=None, cursor=None, last=next_window(self.over_steps, self.view.last))

@@ -20,7 +20,8 @@ class Alarm(LinesWidget):
     def show(self, incident: Entry | None, keys: tuple[tuple[str, str], ...] = ()) -> None:
         """Show an incident with the keys that help, or nothing."""
         self.incident, self.keys = incident, keys
-        self.display = incident is not None
+        if self.display != (incident is not None):
+            self.display = incident is not None
         self.redraw()
 
     def build(self, width: int, height: int) -> list[Line]:

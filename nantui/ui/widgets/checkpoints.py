@@ -21,10 +21,15 @@ class Checkpoints(Listing):
         self._rows: list[Row] = []
         self._now = 0.0
 
-    def show_rows(self, rows: list[Row], now: float) -> None:
-        """Show these checkpoints; `now` is the time their ages are counted to, s since the epoch."""
-        self._rows, self._now = rows, now
+    def show_rows(self, rows: list[Row]) -> None:
+        """Show these checkpoints."""
+        self._rows = rows
         self.show([row.checkpoint.path for row in rows], self._row)
+
+    def grow_older(self, now: float) -> None:
+        """Count ages to `now`, s since the epoch."""
+        self._now = now
+        self.redraw()
 
     @property
     def row(self) -> Row | None:

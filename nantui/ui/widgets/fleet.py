@@ -24,6 +24,20 @@ class FleetList(Listing):
         self.statuses: list[RunStatus] = []
         self._sort = 0
         self.wanted = ""
+        self.marked: list[Path] = []
+
+    def mark(self) -> int:
+        """Mark or unmark the run under the cursor, two at most; returns how many are marked."""
+        if isinstance(self.key, Path):
+            kept = [path for path in self.marked if path != self.key]
+            self.marked = kept if len(kept) < len(self.marked) else [*kept, self.key][-2:]
+            self.redraw()
+        return len(self.marked)
+
+    def pair(self) -> list[Path]:
+        """Return the runs to compare: the marked ones, the one under the cursor where only one is."""
+        here = [self.key] if isinstance(self.key, Path) else []
+        return list(dict.fromkeys([*self.marked, *(here if len(self.marked) < 2 else [])]))
 
     def show_statuses(self, statuses: list[RunStatus]) -> None:
         """Show these runs."""
@@ -67,7 +81,7 @@ class FleetList(Listing):
     def _heading(self) -> Line:
         return [
             (
-                f"{'run':<34} {'state':<11} {'epoch':>9}  {'':<12} {'loss':>8}  {'left':>11}  last incident",
+                f"{'  run':<36} {'state':<11} {'epoch':>9}{'':<16}{'loss':>7}  {'left':>11}  last incident",
                 "muted",
             )
         ]
@@ -81,6 +95,7 @@ class FleetList(Listing):
         incident = incident_text(status.last_incident) if status.last_incident else ""
         return fit(
             [
+                (f"{self.glyphs.mark if status.path in self.marked else ' '} ", "accent"),
                 (column(_name(status.path), 34), "strong"),
                 (f" {status.state:<11}", STATE_INKS.get(status.state, "muted")),
                 (f" {epoch:>9}  ", "text"),

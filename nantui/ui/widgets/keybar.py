@@ -23,12 +23,12 @@ class KeyBar(LinesWidget):
             self.keys = keys
             self.redraw()
 
-    def say(self, text: str, ink: str = "info") -> None:
+    def say(self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN) -> None:
         """Show a message in place of the keys for a while."""
         said: Line = [(f" {clean(text)}", ink)]
         self._said = said
         self.redraw()
-        self.set_timer(SECONDS_SHOWN, lambda: self._forget(said))
+        self.set_timer(seconds, lambda: self._forget(said))
 
     def _forget(self, said: Line) -> None:
         if self._said is said:

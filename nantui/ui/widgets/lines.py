@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from nantui.ui.app import CockpitApp
 
 
+NEAR = 12
+
+
 class Inked(Widget):
     """Draws in inks, whose colours the app knows."""
 
@@ -80,8 +83,7 @@ class LinesWidget(Inked):
             self.refresh()
             return
         before, self._lines = self._lines, lines
-        changed = [changed_cells(_at(before, y), _at(lines, y), size.width) for y in range(size.height)]
-        regions = [Region(start, y, end - start, 1) for y, (start, end) in enumerate(changed) if end > start]
+        regions = changed_regions(before, lines, size)
         if regions:
             self.refresh(*regions)
 
@@ -97,15 +99,31 @@ class LinesWidget(Inked):
         return self.to_strip(_at(self._lines, y), self.content_size.width)
 
 
-def changed_cells(before: Line, now: Line, width: int) -> tuple[int, int]:
-    """Return the first and the end of the cells in which two lines differ, (0, 0) when they do not."""
+def changed_regions(before: list[Line], now: list[Line], size: Size) -> list[Region]:
+    """Return where two texts differ."""
+    return [
+        Region(start, y, end - start, 1)
+        for y in range(size.height)
+        for start, end in changed_runs(_at(before, y), _at(now, y), size.width)
+    ]
+
+
+def changed_runs(before: Line, now: Line, width: int) -> list[tuple[int, int]]:
+    """Return (first, end) of the stretches of cells in which two lines differ.
+
+    Stretches that are near each other are one: to go there costs more bytes than to write what is between.
+    """
     if before == now:
-        return 0, 0
+        return []
     one, other = _cells(before, width), _cells(now, width)
     if len(one) != width or len(other) != width:
-        return 0, width
-    differing = [cell for cell in range(width) if one[cell] != other[cell]]
-    return (differing[0], differing[-1] + 1) if differing else (0, 0)
+        return [(0, width)]
+    runs: list[tuple[int, int]] = []
+    for cell in range(width):
+        if one[cell] != other[cell]:
+            near = bool(runs) and cell - runs[-1][1] < NEAR
+            runs[-1:] = [(runs[-1][0], cell + 1)] if near else [*runs[-1:], (cell, cell + 1)]
+    return runs
 
 
 def _cells(line: Line, width: int) -> list[tuple[str, str]]:

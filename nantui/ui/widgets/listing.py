@@ -17,7 +17,7 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.strip import Strip
 
 from nantui.ui.ink import Line
-from nantui.ui.widgets.lines import Inked
+from nantui.ui.widgets.lines import Inked, changed_runs
 
 Draw = Callable[[int, int], Line]
 
@@ -45,6 +45,8 @@ class Listing(Inked, ScrollView, can_focus=True):
         Binding("enter", "choose", "open", show=False),
     ]
     cursor: reactive[int] = reactive(0, repaint=False)
+    # Textual lays the whole screen out again, and repaints it, for each row more; only the bar has changed.
+    virtual_size: reactive[Size] = reactive(Size(0, 0), repaint=False)
 
     class Moved(Message):
         """The cursor stands on another row."""
@@ -93,10 +95,11 @@ class Listing(Inked, ScrollView, can_focus=True):
         self.virtual_size = Size(self.size.width, len(keys) + self.head)
         self.cursor = self._find(before)
         if self.follow:
-            # The new height counts for scrolling only after the layout that it asks for.
             self._reveal(self.cursor)
-            self.call_after_refresh(self._reveal, self.cursor)
         self.redraw()
+
+    def watch_virtual_size(self, _before: Size, now: Size) -> None:
+        self._scroll_update(now)
 
     def _find(self, key: object | None) -> int:
         if self.follow:
@@ -115,9 +118,11 @@ class Listing(Inked, ScrollView, can_focus=True):
         changed = []
         for y in range(size.height):
             line = self._line(y, top, size.width)
-            if self._shown.get(y) != line:
+            before = self._shown.get(y)
+            if before != line:
                 self._shown[y] = line
-                changed.append(Region(0, y, size.width, 1))
+                runs = [(0, size.width)] if before is None else changed_runs(before, line, size.width)
+                changed += [Region(start, y, end - start, 1) for start, end in runs]
         if changed:
             self.refresh(*changed)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nantui.ui.data.sentences import Sentence
 from nantui.ui.ink import Line, wrap
 from nantui.ui.widgets.listing import Listing
@@ -12,12 +14,12 @@ class Timeline(Listing):
 
     def __init__(self) -> None:
         super().__init__(id="timeline", header=[("timeline", "title")], empty="nothing has happened yet")
-        self._sentences: list[Sentence] = []
+        self._sentences: Sequence[Sentence] = ()
         self._lines_of: list[tuple[int, Line]] = []
         self._wrapped_for = 0
         self.follow = True
 
-    def show_sentences(self, sentences: list[Sentence]) -> None:
+    def show_sentences(self, sentences: Sequence[Sentence]) -> None:
         """Show these, oldest first."""
         self._sentences = sentences
         self._wrap()

@@ -11,6 +11,13 @@ from nantui.ui.widgets.chart import Chart
 
 NARROWEST, LOWEST = 25, 7
 SMOOTHINGS = (0, 5, 20, 100)
+EPOCH_WINDOWS, STEP_WINDOWS = (0, 100, 20), (0, 2000, 200)
+
+
+def next_window(over_steps: bool, last: int) -> int:
+    """Return how many of the newest epochs or steps to show after `last`; 0 is all."""
+    windows = STEP_WINDOWS if over_steps else EPOCH_WINDOWS
+    return windows[(windows.index(last) + 1) % len(windows)]
 
 
 class ChartWall(Container):
@@ -66,12 +73,13 @@ class ChartWall(Container):
 
     def _place(self, index: int, shown: list[Picture]) -> None:
         charts = list(self.query(Chart))
-        if index >= len(shown):
-            charts[index].display = False
+        wanted = index < len(shown)
+        if index < len(charts) and charts[index].display != wanted:
+            charts[index].display = wanted
+        if not wanted:
             return
         picture = replace(shown[index], view=self.view)
         if index < len(charts):
-            charts[index].display = True
             charts[index].show(picture)
         else:
             self.mount(Chart(picture))
