@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nantui.errors import UserError
 from nantui.run.identity import this_machine
@@ -23,8 +23,10 @@ from nantui.ui import remember
 from nantui.ui.data.backend import RealBackend
 from nantui.ui.recorded import HOST, PLACE, USER, RecordedBackend, record
 
+PAUSE = "wait until the screen is at rest"
 SIZES = ("80x24", "120x40", "200x60")
 Size = tuple[int, int]
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,31 @@ SCENES = (
     Scene("run", "recovered", ready="clean"),
     Scene("alarm", "alarm", ready="clean"),
     Scene("recover", "alarm", ("R",), ready="Recover   y"),
-    Scene("config", "alarm", ("c", "slash", "l", "r", "0", "enter"), ready="accepts"),
+    Scene(
+        "config",
+        "alarm",
+        (
+            "c",
+            PAUSE,
+            "slash",
+            "l",
+            "r",
+            "0",
+            "enter",
+            PAUSE,
+            "enter",
+            "ctrl+u",
+            "0",
+            "full_stop",
+            "0",
+            "0",
+            "5",
+            "enter",
+            PAUSE,
+            "escape",
+        ),
+        ready="was 0.01",
+    ),
     Scene("diagnosis", "alarm", ("d",), ready="causes"),
     Scene("zoom", "recovered", ("z", "h"), ready="epoch"),
     Scene("steps", "recovered", ("e",), ready="step"),
@@ -119,8 +145,8 @@ def quiet_place() -> Iterator[None]:
 
 
 async def in_sizes(
-    scene: Scene, sizes: Sequence[Size], theme: str | None, look: Callable[[Any], str]
-) -> dict[Size, str]:
+    scene: Scene, sizes: Sequence[Size], theme: str | None, look: Callable[[Any], Seen]
+) -> dict[Size, Seen]:
     """Return what `look(app)` gives of a scene in each size, one app resized from one to the next."""
     found = {}
     async with shown(scene, sizes[0], theme) as (app, pilot):
@@ -161,7 +187,10 @@ class shown:
         pilot = await self._running.__aenter__()
         await settle(app, pilot, "?")
         for key in self.scene.keys:
-            await pilot.press(key)
+            if key == PAUSE:
+                await settle(app, pilot, "")
+            else:
+                await pilot.press(key)
         await settle(app, pilot, self.scene.ready)
         return app, pilot
 

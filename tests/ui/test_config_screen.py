@@ -25,7 +25,7 @@ async def test_settings_are_grouped_and_explained(cockpit):
         text = await driver.until("initial learning rate", "default")
         assert "0.01" in text and "search 'lr0'" in text
         await driver.press("escape")
-        await driver.until("epochs", "batch", absent=("search 'lr0'",))
+        await driver.until("Hyperparameters", "lr0", "plots", absent=("search 'lr0'",))
 
 
 async def test_an_edit_is_checked_drafted_saved_and_left_to_the_supervisor(cockpit):

@@ -3,6 +3,7 @@
 import pytest
 from synthetic import make_run, write_attempt
 
+from nantui.paths import user_config_dir
 from nantui.run.layout import RunLayout
 from nantui.ui import remember
 from nantui.ui.themes import NAMES
@@ -94,6 +95,76 @@ async def test_labels_groups_errors_by_kind(cockpit, tmp_path):
         await driver.until(f"about {second}", absent=(f"about {first}",))
         await driver.press("w")
         await driver.until("labels.csv")
+
+
+async def test_images_with_errors_are_left_out_with_one_key_and_taken_back(cockpit):
+    from nantui.diagnosis.kinds import ERROR, KINDS
+    from nantui.diagnosis.report import Issue, LabelReport
+
+    error = next(name for name, kind in KINDS.items() if kind.severity == ERROR)
+    note = next(name for name, kind in KINDS.items() if kind.severity != ERROR)
+    issues = [Issue("/d/a.txt", 3, error, "bad"), Issue("/d/b.txt", 1, note, "odd")]
+    images = {"/d/a.txt": "/d/a.png", "/d/b.txt": "/d/b.png"}
+    report = LabelReport("d.yaml", "detect", 5, 5, 9, issues, image_of=images)
+    faulty = set(report.faulty_images())
+    assert len(faulty) == 1
+    async with cockpit(size=(110, 40)) as driver:
+        driver.backend.labels = lambda run, args, progress: report
+        await driver.press("D")
+        await driver.until("bad")
+        await driver.press("Q")
+        await driver.until("Leave 1 image with errors out", "[ Cancel ]")
+        await driver.press("enter")
+        assert driver.backend.left_out == set(), "the default is Cancel"
+        await driver.press("Q")
+        await driver.until("[ Cancel ]")
+        await driver.press("y")
+        await driver.until("1 image left out from the next start or resume on")
+        assert driver.backend.left_out == faulty
+        await driver.press("Q")
+        await driver.until("left out already")
+        await driver.press("u")
+        await driver.until("undone")
+        assert driver.backend.left_out == set()
+
+
+async def test_read_only_leaves_no_image_out(cockpit):
+    async with cockpit(size=(110, 40), read_only=True) as driver:
+        await driver.press("D", "Q")
+        await driver.until("read-only: open it without")
+
+
+async def test_two_runs_marked_among_all_are_compared(cockpit, tmp_path):
+    top = tmp_path / "many"
+    runs = [make_run(top / name, done=9, nan_from=None) for name in ("one", "three", "two")]
+    async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(140, 30)) as driver:
+        await driver.until("many/two")
+        await driver.press("v")
+        await driver.until("mark two runs")
+        await driver.press("space", "j", "j", "space")
+        await driver.until("v compares the two")
+        await driver.press("v")
+        await driver.until("A one", "B two", "settings that differ")
+        await driver.press("escape")
+        await driver.until("3 runs")
+
+
+async def test_the_palette_knows_the_keys_of_every_screen(cockpit):
+    async with cockpit(size=(110, 40)) as driver:
+        await driver.press("D", "colon")
+        await driver.until("leave the images with errors out", "write all findings as CSV")
+        await driver.type("csv")
+        await driver.press("enter")
+        await driver.until("the check is not done yet")
+
+
+async def test_the_first_time_the_signs_are_shown_to_be_judged(cockpit):
+    remember.save(signs_shown=True)
+    (user_config_dir() / remember.FILE).unlink()
+    async with cockpit() as driver:
+        await driver.until("boxes, or not in line? A: plain ASCII")
+    async with cockpit() as driver:
+        await driver.until("? help", absent=("not in line?",))
 
 
 async def test_compare_two_attempts(cockpit, tmp_path):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from nantui.ui.glyphs import ASCII, UNICODE
 from nantui.ui.ink import plain, width
-from nantui.ui.plot.curves import Curve, Mark, Picture, View, nearest, smooth, thin, window
+from nantui.ui.plot.curves import MOST_COLUMNS, Curve, Mark, Picture, View, nearest, smooth, thin, window
 from nantui.ui.plot.figure import draw
-from nantui.ui.plot.scale import Scale, limits, linear_ticks, tick_label
+from nantui.ui.plot.scale import Scale, limits, linear_ticks, rounded_end, tick_label
+from nantui.ui.plot.spark import spark
 
 
 def text(picture, columns=60, rows=12, glyphs=UNICODE):
@@ -101,3 +102,36 @@ def test_whatever_the_values_the_picture_has_its_size(ys, columns, rows, log, wh
     assert all(width(line) <= columns for line in lines)
     if ascii_only:
         assert all(plain(line).isascii() for line in lines)
+
+
+def test_a_point_more_leaves_the_axes_where_they_were():
+    ends = {rounded_end(1.0, float(last)) for last in range(121, 137)}
+    assert len(ends) <= 3 and all(end >= 121 for end in ends)
+    scales = {limits([1.0 + step / 1000, 5.0], log=False, whole=True) for step in range(40)}
+    assert len(scales) == 1
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0.001, 1e6))
+def test_axes_hold_what_they_are_made_for(low, span):
+    scale = limits([low, low + span], log=False, whole=True)
+    assert scale.low <= low and scale.high >= low + span
+    assert low + span <= rounded_end(low, low + span)
+
+
+def test_long_curves_are_drawn_from_few_points_that_keep_peaks_and_gaps():
+    ys = [1.0] * 50_000
+    ys[12_345], ys[30_000] = 99.0, math.nan
+    coarse = Curve("long", tuple(map(float, range(50_000))), tuple(ys)).coarse
+    assert len(coarse.xs) < 3 * MOST_COLUMNS
+    assert 99.0 in coarse.ys and any(y != y for y in coarse.ys)
+
+
+@given(st.lists(st.floats(-1, 2), max_size=90), st.integers(1, 30), st.booleans())
+def test_a_spark_has_its_width(shares, cells, braille):
+    text = spark(shares, cells, braille)
+    assert len(text) == cells and (braille or text.isascii())
+
+
+def test_a_spark_tells_high_from_low():
+    assert spark([0.0, 0.0, 1.0, 1.0], 2, True) == "\u28c0\u28ff"
+    assert spark([0.0, 0.5, 1.0], 3, False) == "_-#"

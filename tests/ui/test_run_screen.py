@@ -38,7 +38,7 @@ async def test_alarm_names_the_nan_and_is_put_away_with_one_key(cockpit):
         assert driver.app.title.startswith("ALARM")
         await driver.press("a")
         await driver.until("clean", absent=("ALARM",))
-        assert "NaN in the BatchNorm statistics" in driver.text, "it stays in the timeline"
+        assert "NaN in the BatchNorm" in driver.text, "it stays in the timeline"
 
 
 async def test_a_skipped_step_raises_no_alarm(cockpit, tmp_path):
@@ -159,6 +159,24 @@ async def test_looking_keys(cockpit):
         await driver.until("curves over epochs")
 
 
+async def test_the_newest_part_of_the_curves(cockpit):
+    async with cockpit(size=(120, 40), done=40, epochs=60, nan_from=None) as driver:
+        wall = driver.app.screen.query_one("#charts")
+        await driver.press("t", "t")
+        await driver.until("the last 20 epochs", "box last 20")
+        assert wall.pictures[0].curves[0].xs[0] == 21.0
+        await driver.press("t", "e", "t", "t")
+        await driver.until("the last 200 steps")
+        assert len(wall.pictures[0].curves[0].xs) == 200
+        await driver.press("e")
+        await driver.until("curves over epochs", absent=("last 200",))
+
+
+async def test_gpus_have_a_past_and_the_disk_is_told_in_hours(cockpit):
+    async with cockpit(size=(200, 60), nan_from=None) as driver:
+        await driver.until("97 %", "61 C", "412 W", "busy", "memory", "of checkpoints")
+
+
 async def test_charts_that_do_not_fit_are_a_page_away(cockpit):
     async with cockpit(size=(80, 24)) as driver:
         assert "learning rate" not in driver.text
@@ -194,7 +212,8 @@ async def test_the_palette_offers_what_can_be_done_and_says_why_the_rest_cannot(
     async with cockpit() as driver:
         await driver.press("colon")
         text = await driver.until("not now: it is already running")
-        assert text.index("recover") < text.index("not now:")
+        assert text.index("recover") < text.index("stop, roll") < text.index("not now:")
+        assert text.index("acknowledge") < text.index("data labels"), "with an alarm, first what helps"
         await driver.type("kill")
         await driver.press("enter")
         await driver.until("Kill every process of the run?")

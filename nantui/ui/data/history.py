@@ -1,4 +1,4 @@
-"""What GPUs and processor did in the last minutes, a point every ten seconds."""
+"""What the GPUs did in the last minutes, a point every ten seconds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ class History:
 
     def add(self, sample: Sample) -> None:
         """Take a sample."""
-        self._add("cpu", sample.t, sample.host.cpu / 100)
         for gpu in sample.gpus:
             if gpu.busy is not None:
                 self._add(f"busy{gpu.index}", sample.t, gpu.busy / 100)

@@ -9,12 +9,15 @@ _ASCII_LEVELS = "'-._"
 
 
 class Canvas:
-    """`columns` x `rows` cells; dots are addressed from the top left in dot units."""
+    """`columns` x `rows` cells; dots are addressed from the top left in dot units.
 
-    def __init__(self, columns: int, rows: int, braille: bool) -> None:
+    With `spare` the lowest row has no dots, only signs.
+    """
+
+    def __init__(self, columns: int, rows: int, braille: bool, spare: bool = False) -> None:
         self.columns, self.rows, self.braille = columns, rows, braille
         self.width = columns * 2 if braille else columns
-        self.height = rows * 4
+        self.height = (rows - spare) * 4
         self._dots = [0] * (columns * rows)
         self._inks = [""] * (columns * rows)
         self._signs: dict[int, tuple[str, str]] = {}

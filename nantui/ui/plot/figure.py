@@ -12,7 +12,7 @@ from nantui.ui.plot.canvas import Canvas
 from nantui.ui.plot.curves import Curve, Picture, finite_values, nearest, smooth, thin, window
 from nantui.ui.plot.scale import Scale, limits, linear_ticks, rounded_end, tick_label
 
-LABELS = 6
+LABELS, ROOMY = 6, 8
 MARK_INKS = {"incident": "bad", "skip": "warn", "rollback": "info", "attempt": "faint", "cursor": "accent"}
 
 
@@ -31,7 +31,7 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
     scale = limits(finite_values(curves), log=view.log, whole=view.whole, floor=picture.floor)
     ticks = scale.ticks(max(3, (rows - 2) // 3))
     margin = max(LABELS, max((len(tick_label(tick)) for tick in ticks), default=0) + 1)
-    canvas = Canvas(columns - margin, rows - 2, glyphs.braille)
+    canvas = Canvas(columns - margin, rows - 2, glyphs.braille, spare=rows >= ROOMY and _has_signs(picture))
     _grid(canvas, scale, ticks, glyphs)
     for curve in curves:
         _plot(canvas, curve, scale, across, glyphs)
@@ -41,6 +41,13 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
         for label, line in zip(_labels(canvas, scale, ticks, margin), canvas.lines(), strict=True)
     ]
     return [_title(picture, columns, glyphs), *plot, _x_labels(picture, across, columns, margin)]
+
+
+def _has_signs(picture: Picture) -> bool:
+    """Whether something is to be marked below the curves: what happened, and values that are no numbers."""
+    return bool(picture.marks) or any(
+        not math.isfinite(y) for curve in picture.curves for y in curve.coarse.ys
+    )
 
 
 def x_range(picture: Picture) -> tuple[float, float]:
@@ -66,7 +73,7 @@ def _prepare(curve: Curve, picture: Picture, across: tuple[float, float]) -> Cur
 def _grid(canvas: Canvas, scale: Scale, ticks: list[float], glyphs: Glyphs) -> None:
     """A faint dot at every fourth cell of a tick's row: enough to read a height by."""
     for tick in ticks:
-        row = _row_of(scale, tick, canvas.rows)
+        row = _row_of(scale, tick, canvas)
         for column in range(1, canvas.columns, 4):
             canvas.background(column, row, "⠄" if glyphs.braille else ".", "grid")
 
@@ -122,14 +129,14 @@ def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs
             canvas.sign(column, row, glyphs.separator, "accent")
 
 
-def _row_of(scale: Scale, value: float, rows: int) -> int:
-    return round((1 - scale.place(value)) * (rows * 4 - 1)) // 4
+def _row_of(scale: Scale, value: float, canvas: Canvas) -> int:
+    return round((1 - scale.place(value)) * (canvas.height - 1)) // 4
 
 
 def _labels(canvas: Canvas, scale: Scale, ticks: list[float], margin: int) -> list[str]:
     labels = [" " * margin] * canvas.rows
     for tick in ticks:
-        row = _row_of(scale, tick, canvas.rows)
+        row = _row_of(scale, tick, canvas)
         if 0 <= row < canvas.rows:
             labels[row] = f"{tick_label(tick):>{margin - 1}} "
     return labels

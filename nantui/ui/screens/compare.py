@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from nantui.ui.app import CockpitApp
 
 KEYS = (
+    ("?", "help", True),
     ("Esc", "back", True),
     ("a", "choose A", True),
     ("b", "choose B", True),
     ("x", "exchange", True),
     ("[ ]", "more charts", True),
-    ("?", "help", True),
 )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
 KEYS = (
+    ("?", "help", True),
     ("Esc", "back", True),
     ("Enter", "edit", True),
     ("w", "save", True),
@@ -38,7 +39,6 @@ KEYS = (
     ("u", "undo", True),
     ("s", "save and start/resume", True),
     ("y", "copy", True),
-    ("?", "help", True),
 )
 
 
@@ -198,6 +198,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
         if self.editing == "/":
             self.wanted = message.value
             self.refresh_rows()
+            self.query_one("#settings", Listing).go(1)
         elif self.editing and self.editing != "#" and message.input.display:
             self._check(message.value)
 

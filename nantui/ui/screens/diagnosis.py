@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
 KEYS = (
+    ("?", "help", True),
     ("Esc", "back", True),
     ("R", "recover", True),
     ("1-9", "recover with this remedy", True),
     ("D", "data labels", True),
-    ("?", "help", True),
 )
 
 

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
 KEYS = (
+    ("?", "help", True),
     ("Esc", "back", True),
     ("Tab", "kinds/lines", True),
     ("Q", "quarantine", True),
     ("u", "undo it", True),
     ("w", "write CSV", True),
-    ("?", "help", True),
     ("q", "quit", True),
 )
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
 KEYS = (
+    ("?", "help", True),
     ("Esc", "back", True),
     ("/", "search", True),
     ("n", "next", True),
     ("N", "previous", True),
     ("p", "follow/hold", True),
     ("i", "next NaN", True),
-    ("?", "help", True),
     ("q", "quit", True),
 )
 

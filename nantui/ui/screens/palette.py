@@ -38,7 +38,10 @@ def offers(screen: Screen[Any], read_only: bool) -> list[Offer]:
     found = [_of_action(action, "screen.act", snapshot, read_only) for action in RUN_ACTIONS]
     if not hasattr(screen, "action_act"):
         found = [_of_entry(entry) for entry in keys_of(screen, "") if entry.action]
-    found += [_of_action(action, "app.everywhere", snapshot, read_only) for action in APP_ACTIONS]
+    found += [
+        _of_action(action, "app.everywhere", snapshot, read_only)
+        for action in APP_ACTIONS[:1] + APP_ACTIONS[2:]
+    ]
     urgent = _urgent(snapshot)
     return sorted(found, key=lambda offer: (offer.reason is not None, offer.action not in urgent))
 

@@ -112,16 +112,17 @@ class RecoverDialog(Dialog):
 
     def _heading(self, width: int) -> list[Line]:
         words = {
-            PLANNING: ("  working out a plan..", "muted"),
-            WORKING: ("  under way; closing this changes nothing", "info"),
-            DONE: ("  done", "good"),
-            FAILED: ("  failed", "bad"),
+            PLANNING: ("working out a plan..", "muted"),
+            WORKING: ("under way; closing this changes nothing", "info"),
+            DONE: ("done", "good"),
+            FAILED: ("failed", "bad"),
         }
         return [
             [(TITLES[self.kind], "title")],
             [
                 words.get(
-                    self.phase, ("  choose a restore point with j and k; nothing has been done yet", "muted")
+                    self.phase,
+                    ("Tab, j and k, Enter choose a restore point; nothing has been done yet", "muted"),
                 )
             ],
         ]

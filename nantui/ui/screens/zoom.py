@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
 KEYS = (
+    ("?", "help", True),
     ("Esc", "back", True),
     ("h l", "cursor", True),
     ("+ -", "zoom", True),
@@ -34,7 +35,6 @@ KEYS = (
     ("w", "whole range", True),
     ("e", "epochs/steps", True),
     ("t", "last part", True),
-    ("?", "help", True),
 )
 
 

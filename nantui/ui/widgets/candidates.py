@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from nantui.ui.format import clean, duration, number
+from nantui.ui.format import clean, count, duration, number
 from nantui.ui.ink import Line, column, fit
 from nantui.ui.widgets.listing import Listing
+
+ROOMY = 82
 
 
 class Candidates(Listing):
@@ -42,11 +44,12 @@ class Candidates(Listing):
         ]
         if not candidate.usable:
             return fit([*line, (clean(candidate.why_not, 200), "muted")], width)
-        work = f"epoch {candidate.work}" if candidate.work is not None else ""
-        cost = f"again: {clean(candidate.lost_text, 40)}" if candidate.epochs_lost else "costs nothing"
-        line += [(column(work, 11), "text"), (column(cost, 26), "warn" if candidate.epochs_lost else "good")]
-        hours = candidate.hours_lost
-        line.append((column(f"{duration(hours * 3600)}" if hours == hours else "", 13), "muted"))
-        if candidate.fitness is not None:
-            line.append((f"fitness {number(candidate.fitness, 3)}", "muted"))
+        work = f"epoch {candidate.work:>4}" if candidate.work is not None else ""
+        lost = candidate.epochs_lost
+        cost = f"{count(lost, 'epoch'):>11} again" if lost else f"{'costs nothing':>17}"
+        line += [(column(work, 12), "text"), (cost, "warn" if lost else "good")]
+        hours = candidate.hours_lost if lost else float("nan")
+        line.append((f"{duration(hours * 3600) if hours == hours else '':>14}", "muted"))
+        if candidate.fitness is not None and width >= ROOMY:
+            line += [("    fitness", "muted"), (f"{number(candidate.fitness, 3):>9}", "text")]
         return fit(line, width)

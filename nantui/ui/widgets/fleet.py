@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from nantui.run.status import ACTIVE, RunStatus
 from nantui.ui.data.sentences import incident_text
 from nantui.ui.format import clean, duration, number
@@ -25,6 +27,7 @@ class FleetList(Listing):
         self._sort = 0
         self.wanted = ""
         self.marked: list[Path] = []
+        self._name_cells = 34
 
     def mark(self) -> int:
         """Mark or unmark the run under the cursor, two at most; returns how many are marked."""
@@ -63,6 +66,8 @@ class FleetList(Listing):
             if self.wanted in str(status.path).lower() or self.wanted == status.state
         ]
         shown.sort(key=self._order)
+        names = max((cell_len(_name(status.path)) for status in shown), default=0)
+        self._name_cells = max(16, min(44, names + 2))
         self.header = self._heading()
         if self.statuses and not shown:
             self.empty = f"no run matches {self.wanted!r}"
@@ -79,12 +84,9 @@ class FleetList(Listing):
         return by[SORTS[self._sort]], str(status.path)
 
     def _heading(self) -> Line:
-        return [
-            (
-                f"{'  run':<36} {'state':<11} {'epoch':>9}{'':<16}{'loss':>7}  {'left':>11}  last incident",
-                "muted",
-            )
-        ]
+        names = f"{'  run':<{self._name_cells + 2}}"
+        rest = f" {'state':<11} {'epoch':>9}{'':<16}{'loss':>7}  {'left':>11}  last incident"
+        return [(names + rest, "muted")]
 
     def _row(self, status: RunStatus, width: int) -> Line:
         epoch = f"{status.epoch or 0}/{status.epochs or '?'}"
@@ -96,7 +98,7 @@ class FleetList(Listing):
         return fit(
             [
                 (f"{self.glyphs.mark if status.path in self.marked else ' '} ", "accent"),
-                (column(_name(status.path), 34), "strong"),
+                (column(_name(status.path), self._name_cells), "strong"),
                 (f" {status.state:<11}", STATE_INKS.get(status.state, "muted")),
                 (f" {epoch:>9}  ", "text"),
                 (filled, "accent"),

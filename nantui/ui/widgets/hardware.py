@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HOT_C = 85
 NAME, NUMBERS = 6, 16
+OTHERS_GB = 1.0
 SCARCE_H, LOW_H, SCARCE_GB = 2.0, 12.0, 2.0
 
 
@@ -47,7 +48,7 @@ class HardwarePanel(LinesWidget):
             return [[("machine", "title")], [("measuring..", "muted")]]
         where = f"{len(sample.gpus)} GPU" if sample.gpus else "no GPU"
         lines = [spread([("machine", "title")], [(where, "muted")], width, self.glyphs.rule)]
-        host = self._host(sample.host, width, sample.host.disk_total_gb > 0)
+        host = self._host(sample.host, width)
         rows = 1 if not sample.gpus else max(1, min(3, (height - 1 - len(host)) // len(sample.gpus)))
         for gpu in sample.gpus:
             lines += self._gpu(gpu, width)[:rows]
@@ -55,21 +56,24 @@ class HardwarePanel(LinesWidget):
 
     def _gpu(self, gpu: Gpu, cells: int) -> list[Line]:
         """Memory; then the other figures; then the last minutes."""
-        first = self._bar(f"GPU{gpu.index}", gpu.used_gb, gpu.total_gb, cells, self._busy(gpu, cells))
-        facts: Line = [(" " * NAME, "text")]
-        for value, unit, wide, ink in (
-            (gpu.celsius, " C", 3, "bad" if (gpu.celsius or 0) >= HOT_C else "text"),
-            (gpu.watts, " W", 4, "text"),
-        ):
-            if value is not None:
-                facts.append((f"{value:{wide}.0f}{unit}  ", ink))
-        facts += [(f"{gpu.ours_gb:5.1f} GB ours  ", "accent"), (f"{gpu.others_gb:.1f} GB others  ", "muted")]
-        return [first, fit([*facts, (clean(gpu.name, 24), "faint")], cells), self._past(gpu, cells)]
+        memory = self._bar(f"GPU{gpu.index}", gpu.used_gb, gpu.total_gb, cells)
+        return [memory, self._facts(gpu, cells), self._past(gpu, cells)]
 
-    def _busy(self, gpu: Gpu, cells: int) -> Line:
-        if gpu.busy is None or cells < 44:
-            return []
-        return [(f"  {gpu.busy:3.0f} %", "text")]
+    def _facts(self, gpu: Gpu, cells: int) -> Line:
+        """Everything else that is known, as far as it fits whole."""
+        hot = "bad" if (gpu.celsius or 0) >= HOT_C else "text"
+        known = (
+            (gpu.busy, "{:3.0f} %", "text"),
+            (gpu.celsius, "  {:2.0f} C", hot),
+            (gpu.watts, "  {:3.0f} W", "text"),
+            (gpu.others_gb, "  others {:.1f} GB", "warn" if gpu.others_gb > OTHERS_GB else "muted"),
+            (gpu.ours_gb, "  ours {:.1f} GB", "accent"),
+        )
+        line: Line = [(" " * NAME, "text")]
+        for value, form, ink in known:
+            if value is not None and width(line) + len(form.format(value)) <= cells:
+                line.append((form.format(value), ink))
+        return fit([*line, ("  ", "text"), (clean(gpu.name, 24), "faint")], cells) if cells > 70 else line
 
     def _past(self, gpu: Gpu, cells: int) -> Line:
         room = (cells - NAME - 15) // 2
@@ -82,35 +86,35 @@ class HardwarePanel(LinesWidget):
             line += [(label, "faint"), (spark(shares, room, self.glyphs.braille), ink), ("  ", "text")]
         return fit(line, cells) if room >= 4 else []
 
-    def _bar(self, name: str, used: float, total: float, cells: int, more: Line | None = None) -> Line:
-        text = f" {gigabytes(used, total):>{NUMBERS}}"
+    def _bar(self, name: str, used: float, total: float, cells: int) -> Line:
         share = used / total if total else 0.0
-        room = cells - NAME - width([(text, "")]) - width(more or [])
-        filled, empty = meter(share, max(4, room), self.glyphs)
         ink = "bad" if share > 0.95 else "warn" if share > 0.85 else "accent"
-        line: Line = [(f"{name:<{NAME}}", "muted"), (filled, ink), (empty, "faint"), (text, "text")]
-        return fit([*line, *(more or [])], cells)
+        return self._meter(name, share, gigabytes(used, total), cells, ink)
 
-    def _host(self, host: Host, cells: int, disk: bool) -> list[Line]:
-        bar = self._bar("RAM", host.memory_used_gb, host.memory_total_gb, cells)
-        cpu: Line = [(f"{'CPU':<{NAME}}", "muted")]
-        figure = f" {host.cpu:3.0f} % of {host.cores} cores"
-        past = spark(self._history.shares("cpu"), max(4, cells - NAME - NUMBERS - 1), self.glyphs.braille)
-        cpu += [(past, "good"), (f"{figure:>{NUMBERS + 1}}", "text")]
-        return [bar, fit(cpu, cells), *([self._disk(host, cells)] if disk else [])]
+    def _meter(self, name: str, share: float, figure: str, cells: int, ink: str = "accent") -> Line:
+        text = f" {figure:>{NUMBERS}}"
+        room = cells - NAME - len(text)
+        filled, empty = meter(share, max(4, room), self.glyphs)
+        line: Line = [(f"{name:<{NAME}}", "muted"), (filled, ink), (empty, "faint"), (text, "text")]
+        return fit(line, cells)
+
+    def _host(self, host: Host, cells: int) -> list[Line]:
+        memory = self._bar("RAM", host.memory_used_gb, host.memory_total_gb, cells)
+        processor = self._meter("CPU", host.cpu / 100, f"{host.cpu:.0f} % of {host.cores}", cells)
+        disk = [self._disk(host, cells)] if host.disk_total_gb else []
+        return [memory, *disk, processor]
 
     def _disk(self, host: Host, cells: int) -> Line:
+        """Free space, and how long checkpoints fit into it; the words go first where the line is short."""
         free, hours = host.disk_free_gb, self.hours
         scarce = free < SCARCE_GB or (hours is not None and hours < SCARCE_H)
-        low = hours is not None and hours < LOW_H
+        ink = "bad" if scarce else "warn" if hours is not None and hours < LOW_H else "strong"
         line: Line = [
             (f"{'disk':<{NAME}}", "muted"),
             (f"{gigabytes(free)} free", "bad" if scarce else "text"),
         ]
-        if hours is not None:
-            line += [
-                ("  = ", "faint"),
-                (duration(hours * 3600), "bad" if scarce else "warn" if low else "strong"),
-            ]
-            line += [(" of checkpoints", "muted")]
-        return fit(line, cells)
+        if hours is None:
+            return fit(line, cells)
+        room: Line = [*line, ("  = ", "faint"), (duration(hours * 3600), ink)]
+        long: Line = [*room, (" of checkpoints", "muted")]
+        return long if width(long) <= cells else fit(room, cells)

@@ -93,8 +93,8 @@ class Listing(Inked, ScrollView, can_focus=True):
         before, self._draw = self.key, draw
         self._keys = keys
         self.virtual_size = Size(self.size.width, len(keys) + self.head)
-        self.cursor = self._find(before)
-        if self.follow:
+        stood, self.cursor = self.cursor, self._find(before)
+        if self.follow or stood != self.cursor:
             self._reveal(self.cursor)
         self.redraw()
 

@@ -1,0 +1,43 @@
+"""Repaints in a slow link's rhythm, means of ten seconds, and how long the disk lasts."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from nantui.ui.data.checkpoints import hours_of_room
+from nantui.ui.data.history import History
+from nantui.ui.data.snapshot import Checkpoint
+from nantui.ui.pace import Pace
+
+
+def test_a_few_repaints_at_once_and_then_one_at_a_time():
+    now = [0.0]
+    pace = Pace(2.0, at_once=2, clock=lambda: now[0])
+    assert [pace.allows() for _ in range(4)] == [True, True, False, False]
+    allowed = 0
+    for _ in range(40):
+        now[0] += 0.5
+        allowed += pace.allows()
+    assert allowed == 10
+
+
+def sample(t, busy):
+    gpu = SimpleNamespace(index=0, busy=busy, used_gb=20.0, total_gb=80.0)
+    return SimpleNamespace(t=t, gpus=(gpu,))
+
+
+def test_a_point_of_the_past_is_a_mean_and_does_not_move():
+    history = History()
+    for t, busy in ((0, 100.0), (4, 50.0), (11, 10.0), (12, None)):
+        history.add(sample(t, busy))
+    assert history.shares("busy0") == [0.75]
+    assert history.shares("memory0") == [0.25]
+    assert history.shares("busy7") == []
+
+
+def files(*names, every=600.0, size=10**9):
+    return tuple(Checkpoint(Path(name), size, index * every) for index, name in enumerate(names))
+
+
+def test_hours_of_room_are_counted_from_what_is_kept():
+    assert hours_of_room(files("epoch0.pt", "epoch5.pt", "epoch10.pt"), 12.0) == 2.0
+    assert hours_of_room(files("last.pt", "best.pt", "epoch0.pt", "epoch5.pt"), 12.0) is None
