@@ -17,7 +17,10 @@ AFTER_LOSSES = (
 
 @dataclass(frozen=True)
 class Step:
-    """One batch: `epoch` and `step` from 1, `losses` by Ultralytics' names, times in s, memory in GB."""
+    """One batch: `epoch` and `step` from 1, `losses` by Ultralytics' names, times in s, memory in GB.
+
+    `values` has no entry for what was not measured: a batch without an optimizer step has no norm.
+    """
 
     t: float
     epoch: int
@@ -68,7 +71,7 @@ def parse_steps(lines: list[str], columns: list[str]) -> tuple[list[Step], list[
 def _step(cells: dict[str, str]) -> Step | None:
     try:
         before = {name: cells.pop(name) for name in BEFORE_LOSSES}
-        after = {name: _number(cells.pop(name)) for name in AFTER_LOSSES if name in cells}
+        after = {name: cells.pop(name) for name in AFTER_LOSSES if name in cells}
         losses = {name: _number(cell) for name, cell in cells.items()}
         return Step(
             t=float(before["t"]),
@@ -78,7 +81,7 @@ def _step(cells: dict[str, str]) -> Step | None:
             skipped=before["skipped"] == "1",
             reason=before["reason"],
             losses=losses,
-            values=after,
+            values={name: float(cell) for name, cell in after.items() if cell},
         )
     except (KeyError, ValueError):
         return None

@@ -7,6 +7,7 @@ import os
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual._compositor import ChopsUpdate
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Resize
@@ -22,13 +23,13 @@ from nantui.ui.screens.first import FirstScreen
 from nantui.ui.themes import NAMES, load_theme
 from nantui.ui.widgets.keybar import SECONDS_SHOWN
 from nantui.ui.widgets.lines import Inked
+from nantui.ui.wire import NarrowUpdate
 
 if TYPE_CHECKING:
     from nantui.ui.data.backend import Backend
 
 
 SHAPING_S = 0.7
-LOST_TERMINAL = 129
 
 
 def has_titles() -> bool:
@@ -89,7 +90,6 @@ class CockpitApp(App[int]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._recolour)
         self.call_after_refresh(self._open)
-        self.set_interval(2.0, self._notice_lost_terminal)
 
     def get_default_screen(self) -> Screen[Any]:
         """Return what is drawn first."""
@@ -100,15 +100,11 @@ class CockpitApp(App[int]):
         if self._driver is not None and not self.is_headless and has_titles():
             self._driver.write(f"\x1b]2;{clean(title, 120)}\x07")
 
-    def _notice_lost_terminal(self) -> None:
-        """End where the terminal is gone and hang-ups are ignored, as below nohup."""
-        if not self.is_headless and not os.isatty(0):
-            os._exit(LOST_TERMINAL)
-
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         """Send what was painted to the terminal, or nothing while it is held back."""
         if not self._held:
-            super()._display(screen, renderable)
+            changed = isinstance(renderable, ChopsUpdate)
+            super()._display(screen, NarrowUpdate.of(renderable) if changed else renderable)
 
     def hold_back(self, seconds: float) -> None:
         """Send nothing while a screen takes shape, but not for longer than `seconds`.

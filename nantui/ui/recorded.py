@@ -138,12 +138,6 @@ class RecordedBackend:
     def quarantined(self, run: Path) -> set[str]:
         return set()
 
-    def quarantine(self, run: Path, images: Sequence[str]) -> int:
-        return len(images)
-
-    def undo_quarantine(self, run: Path) -> str | None:
-        return None
-
     def plan(self, run: Path, to: str | None, settings: dict[str, Any] | None, presets: Sequence[str]) -> Any:
         plan = self.document["plan"]
         candidates = tuple(map(_candidate, plan["candidates"]))

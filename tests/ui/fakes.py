@@ -154,14 +154,6 @@ class FakeBackend:
     def quarantined(self, run: Path) -> set[str]:
         return self.left_out
 
-    def quarantine(self, run: Path, images: Sequence[str]) -> int:
-        self.left_out |= set(images)
-        return len(images)
-
-    def undo_quarantine(self, run: Path) -> str | None:
-        self.left_out = set()
-        return "quarantine: undone"
-
     def presets(self, run: Path) -> dict[str, Any]:
         return load_presets(self.schema(), run)
 

@@ -143,6 +143,19 @@ def test_telemetry_of_any_length_stays_small_and_keeps_its_peak(tmp_path):
     assert max(ys) == 5000.0
 
 
+def test_a_step_without_a_norm_is_no_nan():
+    """With gradient accumulation most batches end without an optimizer step."""
+    store = StepStore()
+    for step in range(1, 20_001):
+        values = {"lr": 0.1} if step % 4 else {"lr": 0.1, "grad_norm": math.nan if step == 8 else 2.0}
+        store.add(Step(float(step), 1, step, 20_000, False, "", {"box_loss": 1.0}, values))
+    for columns in (store.curves().columns, store.curves().recent):
+        assert columns["grad_norm"][1] and len(columns["grad_norm"][0]) == len(columns["grad_norm"][1])
+    whole = store.curves().columns["grad_norm"][1]
+    assert sum(value != value for value in whole) == 1, "the one that is a NaN stays"
+    assert all(value == 2.0 for value in store.curves().recent["grad_norm"][1])
+
+
 def test_a_repeated_stretch_replaces_the_older_one():
     store = StepStore()
     store.begin_attempt()

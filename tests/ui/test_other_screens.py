@@ -115,17 +115,19 @@ async def test_images_with_errors_are_left_out_with_one_key_and_taken_back(cockp
         await driver.press("Q")
         await driver.until("Leave 1 image with errors out", "[ Cancel ]")
         await driver.press("enter")
-        assert driver.backend.left_out == set(), "the default is Cancel"
+        assert driver.backend.submitted == [], "the default is Cancel"
         await driver.press("Q")
         await driver.until("[ Cancel ]")
         await driver.press("y")
-        await driver.until("1 image left out from the next start or resume on")
-        assert driver.backend.left_out == faulty
+        await driver.until("asked the supervisor")
+        (command,) = driver.backend.submitted
+        assert command.kind == "quarantine" and set(command.options["images"]) == faulty
+        driver.backend.left_out = faulty
         await driver.press("Q")
         await driver.until("left out already")
         await driver.press("u")
-        await driver.until("undone")
-        assert driver.backend.left_out == set()
+        await driver.until("take the last change")
+        assert driver.backend.submitted[-1].options == {"undo": True}
 
 
 async def test_read_only_leaves_no_image_out(cockpit):

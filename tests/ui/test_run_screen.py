@@ -41,6 +41,13 @@ async def test_alarm_names_the_nan_and_is_put_away_with_one_key(cockpit):
         assert "NaN in the BatchNorm" in driver.text, "it stays in the timeline"
 
 
+async def test_a_training_that_died_raises_the_alarm_until_it_is_acknowledged(cockpit):
+    async with cockpit(state="failed", nan_from=None, backend=FakeBackend(corrupt_from=None)) as driver:
+        await driver.until("ALARM", "the training has died", "s resume")
+        await driver.press("a")
+        await driver.until("clean", absent=("ALARM",))
+
+
 async def test_a_skipped_step_raises_no_alarm(cockpit, tmp_path):
     run = make_run(tmp_path / "quiet", nan_from=None)
     with RunLayout(run).journal.open("a") as journal:

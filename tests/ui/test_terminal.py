@@ -36,7 +36,7 @@ def resize(screen, columns, lines):
 def test_every_kind_of_terminal_gets_a_whole_screen_and_is_given_back(terminal, tmp_path, variables):
     run = make_run(tmp_path / "runs" / "demo", nan_from=6)
     screen = terminal(run, **variables)
-    text = screen.wait_for("checkpoints", "ALARM", "memory", seconds=60)
+    text = screen.wait_for("checkpoints", "ALARM", "machine", seconds=60)
     assert "\x1b" not in text
     if "NANTUI_ASCII" in variables:
         assert text.isascii()

@@ -1,4 +1,4 @@
-"""When to raise the alarm: an incident that ruined or ended something,
+"""When to raise the alarm: an incident that ruined or ended something, or a training that died,
 and is neither recovered nor acknowledged.
 """
 
@@ -7,8 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 from nantui.run.journal import Entry
+from nantui.run.status import FAILED, LOST
 from nantui.ui.data.snapshot import RunSnapshot
 
+FIRST = 0.5
+"""The time of what has none: later than never acknowledged."""
 ENDS_ALARM = {"rollback_done", "undo_done"}
 
 
@@ -32,7 +35,19 @@ def open_alarm(snapshot: RunSnapshot, acknowledged: float) -> Entry | None:
             found = entry
     if found is None:
         found = _from_events(snapshot, acknowledged)
-    return found or _from_results(snapshot, acknowledged)
+    return found or _from_results(snapshot, acknowledged) or _from_state(snapshot, acknowledged)
+
+
+def _from_state(snapshot: RunSnapshot, acknowledged: float) -> Entry | None:
+    """A training that nobody ended and that has not finished."""
+    status = snapshot.status
+    if status.state not in (FAILED, LOST):
+        return None
+    ends = [_t(entry) for entry in snapshot.journal if entry["kind"] in ("attempt_ended", "lost")]
+    when = ends[-1] if ends else FIRST
+    place = {"epoch": status.epoch, "step": status.step}
+    told = {"kind": "incident", "incident": status.state, "t": when, "action": status.text, **place}
+    return told if when > acknowledged else None
 
 
 def _from_events(snapshot: RunSnapshot, acknowledged: float) -> Entry | None:
@@ -49,7 +64,7 @@ def _from_results(snapshot: RunSnapshot, acknowledged: float) -> Entry | None:
         return None
     for row in snapshot.rows:
         if not row.superseded and not row.finite:
-            return {"kind": "incident", "incident": "nan_loss", "epoch": row.epoch, "t": 0.5, "action": ""}
+            return {"kind": "incident", "incident": "nan_loss", "epoch": row.epoch, "t": FIRST, "action": ""}
     return None
 
 

@@ -54,12 +54,6 @@ class Backend(Protocol):
     def quarantined(self, run: Path) -> set[str]:
         """Return the images that the run leaves out of its training, absolute."""
 
-    def quarantine(self, run: Path, images: Sequence[str]) -> int:
-        """Leave images out from the next start or resume on; returns how many were not left out already."""
-
-    def undo_quarantine(self, run: Path) -> str | None:
-        """Take the last change of the list back; None where there is none."""
-
     def presets(self, run: Path) -> dict[str, Any]:
         """Return the presets that exist for the run, by name; for a thread."""
 
@@ -149,18 +143,6 @@ class RealBackend:
         from nantui.run.quarantine import quarantined
 
         return set(quarantined(RunLayout(run)))
-
-    def quarantine(self, run: Path, images: Sequence[str]) -> int:
-        from nantui.diagnosis.quarantine import quarantine_add
-        from nantui.run.layout import RunLayout
-
-        return len(quarantine_add(RunLayout(run), images, "label check"))
-
-    def undo_quarantine(self, run: Path) -> str | None:
-        from nantui.diagnosis.quarantine import quarantine_undo
-        from nantui.run.layout import RunLayout
-
-        return quarantine_undo(RunLayout(run))
 
     def presets(self, run: Path) -> dict[str, Any]:
         from nantui.settings.presets import load_presets

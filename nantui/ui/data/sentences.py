@@ -21,6 +21,8 @@ INCIDENTS = {
     "zero_loss": "the loss is exactly zero",
     "scale_collapsed": "the loss scale collapsed",
     "too_many_skips": "too many steps were skipped",
+    "failed": "the training has died",
+    "lost": "the training is gone without a word",
 }
 ACTIONS = {
     "skipped": "step skipped, weights untouched",
@@ -65,7 +67,8 @@ def where(entry: dict[str, Any]) -> str:
 
 def action_text(entry: dict[str, Any]) -> str:
     """Return what was done about an incident."""
-    return ACTIONS.get(str(entry.get("action", "")), clean(entry.get("action", "")))
+    action = str(entry.get("action", ""))
+    return ACTIONS.get(action, " ".join(clean(action).split()))
 
 
 def sentences(journal: Iterable[Entry], events: Iterable[Entry] = ()) -> list[Sentence]:

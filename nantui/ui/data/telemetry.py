@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 from nantui.run.files import open_regular
@@ -35,7 +36,7 @@ class StepStore:
         self.losses: tuple[str, ...] = ()
         self.last: dict[str, float] = {}
         self._xs: list[float] = []
-        self._columns: dict[str, list[float]] = {}
+        self._columns: dict[str, list[float | None]] = {}
         self._recent: deque[tuple[float, dict[str, float]]] = deque(maxlen=RECENT_STEPS)
         self._skipped: list[float] = []
         self._boundaries: list[float] = []
@@ -74,10 +75,10 @@ class StepStore:
             row, self._pending, self._waiting = self._pending, {}, 0
         if row.keys() != self._columns.keys():
             for name in row.keys() - self._columns.keys():
-                self._columns[name] = [math.nan] * len(self._xs)
+                self._columns[name] = [None] * len(self._xs)
         self._xs.append(x)
         for name, column in self._columns.items():
-            column.append(row.get(name, math.nan))
+            column.append(row.get(name))
         if len(self._xs) > MOST_POINTS:
             self._halve()
 
@@ -86,7 +87,7 @@ class StepStore:
         if not math.isfinite(waiting):
             return name == "grad_norm" and math.isnan(waiting)
         column = self._columns.get(name)
-        before = column[-1] if column else waiting
+        before = column[-1] if column and column[-1] is not None else waiting
         return not math.isfinite(value) or abs(value - before) > abs(waiting - before)
 
     def _halve(self) -> None:
@@ -99,9 +100,9 @@ class StepStore:
     def curves(self) -> StepCurves:
         """Return what was collected, frozen."""
         order = _rising(self._xs)
-        xs = tuple(self._xs[index] for index in order)
         columns = {
-            name: (xs, tuple(column[index] for index in order)) for name, column in self._columns.items()
+            name: _known((self._xs[index], column[index]) for index in order)
+            for name, column in self._columns.items()
         }
         return StepCurves(
             columns,
@@ -119,10 +120,9 @@ class StepStore:
         """Return the newest steps one by one, those of a repeated stretch once."""
         rows = list(self._recent)
         order = _rising([x for x, _ in rows])
-        xs = tuple(rows[index][0] for index in order)
         return {
-            name: (xs, tuple(rows[index][1].get(name, math.nan) for index in order))
-            for name in (rows[-1][1] if rows else ())
+            name: _known((rows[index][0], rows[index][1].get(name)) for index in order)
+            for name in self._columns
         }
 
     def _speed(self) -> float | None:
@@ -133,11 +133,20 @@ class StepStore:
         return (x1 - x0) / (t1 - t0) if t1 > t0 and x1 > x0 else None
 
 
-def _farther(before: float, one: float, other: float) -> float:
+def _farther(before: float | None, one: float | None, other: float | None) -> float | None:
     """Return which of two values differs more from the one before; what is not finite outlives others."""
+    if one is None or other is None:
+        return other if one is None else one
     if not math.isfinite(one):
         return one
-    return one if math.isfinite(other) and abs(one - before) > abs(other - before) else other
+    base = one if before is None else before
+    return one if math.isfinite(other) and abs(one - base) > abs(other - base) else other
+
+
+def _known(points: Iterable[tuple[float, float | None]]) -> Column:
+    """Return the points that were measured: what was not is no gap, as a NaN is."""
+    known = [(x, y) for x, y in points if y is not None]
+    return tuple(x for x, _ in known), tuple(y for _, y in known)
 
 
 def _rising(xs: list[float]) -> list[int]:

@@ -151,11 +151,11 @@ class LabelsScreen(BaseScreen):
         if not faulty:
             self.say("every image with an error is left out already, or there is none")
             return
-        run, backend = self.over.run_path, self.over.cockpit.backend
 
         def answered(confirmed: object) -> None:
             if confirmed:
-                find_out("quarantine", lambda: _left_out(backend.quarantine(run, faulty)), self.post_message)
+                self.over.submit("quarantine", images=faulty, why="label check")
+                self.say("asked the supervisor; the run's timeline tells when it is done")
 
         text = [
             "From the next start or resume on; no file of the data set is touched.",
@@ -169,10 +169,8 @@ class LabelsScreen(BaseScreen):
         if reason := self._why_not(checked=False):
             self.say(reason, "warn")
             return
-        run, backend = self.over.run_path, self.over.cockpit.backend
-        find_out(
-            "undo", lambda: backend.undo_quarantine(run) or "there is nothing to undo", self.post_message
-        )
+        self.over.submit("quarantine", undo=True)
+        self.say("asked the supervisor to take the last change of the quarantine list back")
 
     def action_write(self) -> None:
         """Write all findings as CSV."""
@@ -181,7 +179,3 @@ class LabelsScreen(BaseScreen):
             return
         report, backend, run = self.report, self.over.cockpit.backend, self.over.run_path
         find_out("written", lambda: f"written to {backend.write_labels(run, report)}", self.post_message)
-
-
-def _left_out(images: int) -> str:
-    return f"{count(images, 'image')} left out from the next start or resume on; u takes it back"

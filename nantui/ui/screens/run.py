@@ -40,6 +40,7 @@ STALE_AFTER_S = 4.0
 SETTLING_S = 0.15
 CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
+DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowledge"))
 
 
 def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
@@ -196,7 +197,8 @@ class RunScreen(RunActions, BaseScreen):
 
     def _show_alarm(self, snapshot: RunSnapshot) -> None:
         incident = open_alarm(snapshot, self.acknowledged)
-        self.query_one(Alarm).show(incident, ALARM_KEYS)
+        died = incident is not None and incident.get("incident") in (words.FAILED, words.LOST)
+        self.query_one(Alarm).show(incident, DEATH_KEYS if died else ALARM_KEYS)
         if incident is None:
             self._rung_for = ()
             self.app.title = f"nantui {snapshot.name} {snapshot.status.state}"

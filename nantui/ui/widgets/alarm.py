@@ -5,6 +5,7 @@ from __future__ import annotations
 from nantui.run.journal import Entry
 from nantui.ui.data.sentences import action_text, incident_text, where
 from nantui.ui.ink import Line, fit, spread
+from nantui.ui.ink import width as width_of
 from nantui.ui.widgets.lines import LinesWidget
 
 
@@ -36,5 +37,5 @@ class Alarm(LinesWidget):
         keys: Line = []
         for key, text in self.keys:
             keys += [(f" {key} ", "alarm-key"), (f"{text}  ", "alarm")]
-        done = action_text(self.incident)
-        return [first, fit(spread([(f"   {done}", "alarm")], keys, width), width)]
+        done = fit([(f"   {action_text(self.incident)}", "alarm")], max(0, width - width_of(keys) - 2))
+        return [first, fit(spread(done, keys, width), width)]

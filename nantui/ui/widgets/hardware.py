@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.geometry import Size
 
 from nantui.ui.data.history import History
-from nantui.ui.format import clean, duration, gigabytes
+from nantui.ui.format import clean, gigabytes
 from nantui.ui.glyphs import meter
 from nantui.ui.ink import Line, fit, spread, width
 from nantui.ui.plot.spark import spark
@@ -115,6 +115,6 @@ class HardwarePanel(LinesWidget):
         ]
         if hours is None:
             return fit(line, cells)
-        room: Line = [*line, ("  = ", "faint"), (duration(hours * 3600), ink)]
+        room: Line = [*line, ("  = ", "faint"), (f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h", ink)]
         long: Line = [*room, (" of checkpoints", "muted")]
         return long if width(long) <= cells else fit(room, cells)
