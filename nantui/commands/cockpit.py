@@ -50,7 +50,8 @@ def kept_title() -> Iterator[None]:
         yield
     finally:
         if has_titles():
-            print("\x1b[23;2t", end="", flush=True)
+            with contextlib.suppress(OSError):  # the terminal may be gone by now
+                print("\x1b[23;2t", end="", flush=True)
 
 
 def runs_to_show(top: Path) -> list[Path]:

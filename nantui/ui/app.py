@@ -118,7 +118,8 @@ class CockpitApp(App[int]):
         """Paint the whole screen, and from now on what changes."""
         if self._held:
             self._held = False
-            self.screen.refresh()
+            for screen in self.screen_stack[-1:]:
+                screen.refresh()
 
     def _open(self) -> None:
         """Show what was asked for; the first frame is on the terminal by now."""
@@ -202,6 +203,7 @@ class CockpitApp(App[int]):
                 widget.recolour()
 
     def _say(self, text: str, seconds: float = SECONDS_SHOWN) -> None:
-        say = getattr(self.screen, "say", None)
-        if say is not None:
-            say(text, seconds=seconds)
+        for screen in self.screen_stack[-1:]:
+            say = getattr(screen, "say", None)
+            if say is not None:
+                say(text, seconds=seconds)
