@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import yaml
 
 from nantui.errors import UserError
-from nantui.run.files import read_text, write_atomic
+from nantui.run.files import open_regular, read_text, write_atomic
 
 OURS_DEFAULTS: dict[str, Any] = {
     "guard": "protect",
@@ -41,11 +43,16 @@ class Spec:
     format: int = 1
 
 
-def read_spec(path: Path) -> Spec | None:
-    """Return the spec in `path`, None where there is no file. Raises UserError when it makes no sense."""
-    text = read_text(path)
-    if text is None:
+def read_spec(path: Path, trusted: Collection[int] = ()) -> Spec | None:
+    """Return the spec in `path`, None where there is no file. Raises UserError when it makes no sense.
+
+    What it would run (`python`, `exec`) is left out unless this user or root wrote it, or one of the
+    `trusted` user ids: looking at somebody's run must not start their programs.
+    """
+    found = _read_with_owner(path)
+    if found is None:
         return None
+    text, owner = found
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -53,7 +60,19 @@ def read_spec(path: Path) -> Spec | None:
         raise UserError(f"{path}: not readable as YAML ({why}); mend it or move it away") from error
     if not isinstance(document, dict) or not isinstance(document.get("train"), dict):
         raise UserError(f"{path}: not a spec (no 'train:' mapping); mend it or move it away")
-    return Spec(**{name: document[name] for name in Spec.__dataclass_fields__ if name in document})
+    known = {name: document[name] for name in Spec.__dataclass_fields__ if name in document}
+    return Spec(**known if owner in {os.getuid(), 0, *trusted} else {**known, "python": "", "exec": None})
+
+
+def _read_with_owner(path: Path) -> tuple[str, int] | None:
+    file = open_regular(path)
+    if file is None:
+        return None
+    try:
+        with file:
+            return file.read().decode("utf-8", errors="replace"), os.fstat(file.fileno()).st_uid
+    except OSError:
+        return None
 
 
 def write_spec(path: Path, spec: Spec) -> None:

