@@ -139,14 +139,21 @@ def _candidate(pid: int) -> Candidate | None:
 
 def _evidence(one: Candidate, run: Path) -> str:
     """Return how sure it is that a process trains into `run`: CERTAIN, LIKELY or empty."""
-    inside = f"{run}{os.sep}"
-    if any(name.startswith(inside) for name in one.files):
+    if any(_is_of_training(name, run) for name in one.files):
         return CERTAIN
     if _names_run_in_ddp_file(one, run):
         return CERTAIN
     if any(_names_run(word, one.cwd, run) for word in one.argv) and _trains(one):
         return CERTAIN
     return LIKELY if _started_with_run(one, run) else ""
+
+
+def _is_of_training(name: str, run: Path) -> bool:
+    """Whoever leaves a command or starts a supervisor has files of nantui/ open; only attempts/ is training."""
+    ours = os.path.join(run, "nantui", "")
+    return name.startswith(f"{run}{os.sep}") and (
+        not name.startswith(ours) or name.startswith(os.path.join(ours, "attempts", ""))
+    )
 
 
 def _trains(one: Candidate) -> bool:

@@ -77,12 +77,20 @@ def test_a_process_elsewhere_is_not_taken_for_it(foreign, tmp_path):
     assert find_foreign(other) == []
 
 
-@pytest.mark.parametrize(("mode", "evidence"), [("r", []), ("a", ["certain"])])
-def test_who_reads_the_run_does_not_train_into_it(tmp_path, mode, evidence):
+@pytest.mark.parametrize(
+    ("name", "mode", "evidence"),
+    [
+        ("args.yaml", "r", []),
+        ("args.yaml", "a", ["certain"]),
+        ("nantui/supervisor.log", "a", []),
+        ("nantui/attempts/001.steps.csv", "a", ["certain"]),
+    ],
+)
+def test_who_reads_the_run_or_leaves_a_command_does_not_train_into_it(tmp_path, name, mode, evidence):
     run = tmp_path / "exp"
-    run.mkdir()
+    (run / "nantui" / "attempts").mkdir(parents=True)
     (run / "args.yaml").write_text("epochs: 3\n")
-    path = str(run / "args.yaml")
+    path = str(run / name)
     code = f"import time; file = open({path!r}, {mode!r}); print(1, flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
