@@ -12,7 +12,6 @@ from nantui.errors import FAILED, UserError
 from nantui.run.spec import Spec
 from nantui.run.spool import Command
 from nantui.run.status import ACTIVE, STARTING, STOPPED
-from nantui.run.status import FAILED as FAILED_STATE
 from nantui.supervise import spools
 from nantui.supervise.helpers import helper
 from nantui.supervise.keeper import Keeper
@@ -73,7 +72,6 @@ def _pump(keeper: Keeper, seconds: float) -> None:
 
 
 def _publish_refusal(keeper: Keeper, text: str) -> None:
-    """A run that never started has failed, one that was being recovered is stopped, others stay as is."""
+    """A run that was being recovered, or waited for its first start, is stopped; others stay as they are."""
     state = keeper.state.state
-    new = FAILED_STATE if not keeper.layout.attempt_numbers() else STOPPED if state in ACTIVE else state
-    keeper.publish(state=new, text=text)
+    keeper.publish(state=STOPPED if state in ACTIVE else state, text=text)

@@ -149,7 +149,7 @@ def _evidence(one: Candidate, run: Path) -> str:
 
 
 def _is_of_training(name: str, run: Path) -> bool:
-    """Whoever leaves a command or starts a supervisor has files of nantui/ open; only attempts/ is training."""
+    """Whoever leaves a command or starts a supervisor has files of nantui/ open; attempts/ is training."""
     ours = os.path.join(run, "nantui", "")
     return name.startswith(f"{run}{os.sep}") and (
         not name.startswith(ours) or name.startswith(os.path.join(ours, "attempts", ""))

@@ -19,6 +19,7 @@ from pathlib import Path
 from nantui.errors import FAILED, UserError
 from nantui.run.layout import RunLayout
 from nantui.run.spool import Command
+from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import LOST
 from nantui.supervise import acts, spools, transactions, unattended
 from nantui.supervise.clean import printable
@@ -155,7 +156,15 @@ class Service:
         except (OSError, ValueError, KeyError, TypeError) as error:
             keeper.say(f"{command.kind} failed: {type(error).__name__}: {error}")
             ok, text = False, f"{type(error).__name__}: {error}"
+        if not ok and command.kind == "start":
+            self._show_refused_start(printable(text))
         self._finish(command, ok, printable(text))
+
+    def _show_refused_start(self, text: str) -> None:
+        """A run that was never started shows why, instead of starting for ever."""
+        layout = self.keeper.layout
+        if not layout.attempt_numbers() and not os.path.isfile(layout.args_yaml):
+            self.keeper.publish(state=FAILED_STATE, text=text)
 
     def _finish(self, command: Command, ok: bool, text: str) -> None:
         self._done.add(command.id)

@@ -46,6 +46,7 @@ def test_what_another_user_wrote_into_spec_yaml_is_not_run(make_run):
     os.chown(run.layout.spec, 12345, 12345)
     outcome = run.do("start")
     assert not outcome.ok and "belongs to another user" in outcome.text
+    assert run.status().state == "failed" and "another user" in run.status().text
     assert not run.do("rollback").ok, "its interpreter would run the rollback"
     assert run.members() == [] and run.layout.attempt_numbers() == []
 
