@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 import time
@@ -12,12 +11,10 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import FAILED, UserError
+from nantui.run.command import kept_environment
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
 from nantui.run.spool import Command
-
-SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE|SESSION|COOKIE|AUTH", re.IGNORECASE)
-_NOT_OURS_TO_KEEP = ("NANTUI_", "PYTHONPATH", "TERM", "SSH_", "DISPLAY", "TMUX")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,12 +77,3 @@ def new_run(where: Path, argv: list[str], auto: bool) -> RunLayout:
     spec = Spec(train={}, python=sys.executable, auto=auto, kind="exec", created=time.time(), exec=command)
     write_spec(layout.spec, spec)
     return layout
-
-
-def kept_environment() -> dict[str, str]:
-    """Return this environment without secrets and without what belongs to this terminal."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not SECRET.search(name) and not name.startswith(_NOT_OURS_TO_KEEP)
-    }

@@ -160,7 +160,7 @@ class Keeper:
         if attempt is None:
             return ""
         its = [entry for entry in entries if entry.get("attempt") == number]
-        if last(its, "attempt_started") is None:
+        if last(its, "attempt_started") is None and not self.layout.ranks(number):
             # Recorded, but its supervisor died before the journal said so: nothing was started.
             self.layout.attempt(number).unlink(missing_ok=True)
             return ""
@@ -174,7 +174,7 @@ class Keeper:
         comparable = self.before is not None and self.machine.sees_pids_of(self.before.machine)
         worker = self.state.worker if comparable and self.state.attempt == number else None
         self.state = self.state.but(attempt=number, attempt_uuid=attempt.uuid, worker=worker)
-        found = self.find_members()
+        found = self.find_members() or stacks.processes_of(self.layout, number)
         if not found:
             return f"attempt {number}: no process of it is left"
         if not alive(worker):

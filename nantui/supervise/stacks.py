@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from nantui.run.alive import registered
-from nantui.run.identity import ProcessRef
+from nantui.run.identity import ProcessRef, ref_of, stat_of
 from nantui.run.layout import RunLayout
 from nantui.supervise.clean import printable
 from nantui.supervise.processes import describe, send
@@ -25,6 +25,17 @@ def collect(found: list[ProcessRef], layout: RunLayout, attempt: int) -> list[di
     living = {ref.pid for ref in found}
     ranks = registered(layout, attempt)
     return [_look(rank, ref, layout.attempt_log(attempt)) for rank, ref in ranks.items() if ref.pid in living]
+
+
+def processes_of(layout: RunLayout, attempt: int) -> list[ProcessRef]:
+    """Return the process that trains in a script of the user's own, or the launcher of its ranks.
+
+    Such a process was not started by a supervisor and carries no mark: it has only registered itself.
+    """
+    ranks = list(registered(layout, attempt).values())
+    stat = stat_of(ranks[0].pid) if len(ranks) > 1 else None
+    launcher = ref_of(stat.parent) if stat else None
+    return [launcher] if launcher else ranks
 
 
 def catches(pid: int, number: int) -> bool:

@@ -6,6 +6,7 @@ server, or that was suspended with its laptop, must not call the training stalle
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ from nantui.supervise.config import Patience
 from nantui.supervise.watch import TRAINING
 
 LONGEST_GAP_S = 1.0
+ELSEWHERE = "elsewhere"
+"""The run's own training is over, its script trains on in another directory."""
 
 
 class Standstill:
@@ -43,6 +46,8 @@ class Standstill:
 
     def allowed_s(self, phase: str, usual_step_s: float) -> float:
         """Return how long silence is normal in this phase."""
+        if phase == ELSEWHERE:
+            return math.inf
         if phase == TRAINING and usual_step_s > 0:
             return max(self._patience.stall_floor_s, self._patience.stall_factor * usual_step_s)
         return max(self._patience.stall_floor_s, self._patience.other_phase_s)

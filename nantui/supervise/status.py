@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nantui.run.alive import registered
-from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.attempts import Attempt, read_attempt, read_exits
 from nantui.run.identity import Machine, alive, this_machine
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, epoch_seconds
@@ -60,6 +60,8 @@ def read_status(
     status = RunStatus(layout.run, STARTING if state is None else state.state or STOPPED, attempt=number)
     if state is not None:
         status = _from_supervisor(layout, status, state, machine or this_machine())
+    elif number and layout.ranks(number):
+        status = _under_its_own_script(layout, status, number)
     return _with_progress(layout, status, attempt)
 
 
@@ -130,6 +132,15 @@ def _from_supervisor(
         hangs = f"its supervisor hangs: silent for {silent_s:.0f} s"
         return replace(status, text=hangs) if silent_s > SILENT_S else status
     return _without_supervisor(layout, replace(status, doing=None))
+
+
+def _under_its_own_script(layout: RunLayout, status: RunStatus, number: int) -> RunStatus:
+    """A training under `attach` has no supervisor: its ranks say that they live, or how they ended."""
+    pids = tuple(sorted(ref.pid for ref in registered(layout, number).values()))
+    if pids and not read_exits(layout, number):
+        return replace(status, state=RUNNING, pids=pids, text="trains under its own script")
+    ending = ending_of(layout, number, seen=False)
+    return replace(status, state=ending.outcome, text=ending.text)
 
 
 def _pids(layout: RunLayout, state: SupervisorState) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from nantui.run.spool import Command
 from nantui.run.status import STOPPED, STOPPING
 from nantui.supervise import foreign_stop, spools
 from nantui.supervise.keeper import Keeper
+from nantui.supervise.standstill import ELSEWHERE
 from nantui.supervise.watch import TRAINING
 
 LOOK_S = 0.05
@@ -106,6 +107,8 @@ def _await_teardown(keeper: Keeper) -> bool:
 
 def _all_wrote_their_end(keeper: Keeper, number: int) -> bool:
     assert keeper.watch is not None, "the caller looked"
+    if keeper.watch.phase == ELSEWHERE:
+        return False
     return len(read_exits(keeper.layout, number)) >= keeper.watch.ranks
 
 

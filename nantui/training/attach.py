@@ -7,29 +7,25 @@ a script; `nantui exec` reaches an unchanged script through the environment (tra
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
-import time
-import uuid
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from nantui.run.attempts import FAILED, FINISHED, Attempt, write_attempt
-from nantui.run.files import write_json
-from nantui.run.layout import RunLayout
+from nantui.run.attempts import FAILED, FINISHED
+from nantui.training import calls
+from nantui.training.calls import BEFORE, HERE, Call
 from nantui.training.ends import Ended
-from nantui.training.session import Session
+from nantui.training.own_run import OURS, refuse, session_of
+from nantui.training.spawn import spawning
 
-HOOK, RUN, NUMBER, RESUME, OURS = (
-    f"NANTUI_{name}" for name in ("HOOK", "RUN", "NUMBER", "RESUME", "ATTACHED")
-)
+HOOK = "NANTUI_HOOK"
 HOOK_FOLDER = Path(__file__).parent / "hook"
+OF_THE_SCRIPT = ("device", "augmentations")
+"""What a resumed call still takes from the script, unless a recovery has decided it."""
+NEVER_DECIDED = frozenset(("model", "data", "task", "mode", "resume", "project", "name", "save_dir"))
 _patched: set[type] = set()
-_calls: list[dict[str, Any]] = []
 
 
 def attach(model: Any, **ours: Any) -> Any:
@@ -43,7 +39,7 @@ def attach(model: Any, **ours: Any) -> Any:
 
     read_options(ours)
     os.environ.update({HOOK: "1", OURS: json.dumps(ours)})
-    python_path = [str(HOOK_FOLDER), str(HOOK_FOLDER.parents[2]), os.environ.get("PYTHONPATH", "")]
+    python_path = [str(HOOK_FOLDER), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(python_path)))
     patch(touchpoints.base_trainer())
     return model
@@ -57,12 +53,13 @@ def patch(base: type) -> None:
     target: Any = base
     check_resume, train, do_train = target.check_resume, target.train, target._do_train
 
-    def pinned(trainer: Any, overrides: Any) -> None:
-        check_resume(trainer, overrides)
-        _pin(trainer)
+    def placed(trainer: Any, overrides: Any) -> None:
+        trainer.nantui_call = calls.take()
+        check_resume(trainer, _before_resume(trainer, overrides))
+        _settle(trainer)
 
-    def sparing(trainer: Any, *args: Any, **options: Any) -> Any:
-        with _sparing_our_folder():
+    def started(trainer: Any, *args: Any, **options: Any) -> Any:
+        with spawning(trainer):
             return train(trainer, *args, **options)
 
     def guarded_training(trainer: Any, *stock: int) -> None:
@@ -71,25 +68,55 @@ def patch(base: type) -> None:
         else:
             do_train(trainer, *stock)
 
-    target.check_resume, target.train, target._do_train = pinned, sparing, guarded_training
-    if os.environ.get(RESUME):
-        _redirect_to_resume()
+    target.check_resume, target.train, target._do_train = placed, started, guarded_training
+    if calls.supervised() is not None:
+        from nantui.training.redirect import redirect
+
+        redirect()
 
 
-def _pin(trainer: Any) -> None:
-    """The first training of an exec run belongs into the run directory; later ones where the script says."""
-    run = os.environ.get(RUN)
-    if run and not _calls:
-        trainer.args.save_dir = run
-    _calls.append({"index": len(_calls) + 1, "pinned": bool(run) and not _calls, "finished": False})
-    trainer.nantui_call = _calls[-1]
+def decided() -> dict[str, Any]:
+    """Return the settings that a person or a recovery has chosen for this run: they win over the script's."""
+    spec = calls.spec_of_run()
+    chosen = spec.train if spec else {}
+    return {name: value for name, value in chosen.items() if name not in NEVER_DECIDED}
+
+
+def of_the_script(options: dict[str, Any]) -> dict[str, Any]:
+    """Return those of a script's own settings that a resumed call keeps."""
+    chosen = decided()
+    return {k: options[k] for k in OF_THE_SCRIPT if k in options and k not in chosen}
+
+
+def _before_resume(trainer: Any, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Point this run's call at its checkpoint; returns the overrides that a resume may still apply."""
+    call: Call = trainer.nantui_call
+    if call.role == BEFORE:
+        where = calls.directory_of(call.index)
+        refuse(f"train() number {call.index} of the script has finished ({where}) and cannot be skipped here")
+    if call.checkpoint is None:
+        return overrides
+    trainer.args.resume, trainer.args.data = call.checkpoint, None
+    return of_the_script(overrides)
+
+
+def _settle(trainer: Any) -> None:
+    """Give this run's call its directory and the settings that were decided; others stay the script's."""
+    call: Call = trainer.nantui_call
+    if call.role != HERE:
+        return
+    trainer.args.save_dir = os.environ[calls.RUN]
+    if call.checkpoint is None:
+        for name, value in decided().items():
+            setattr(trainer.args, name, value)
 
 
 def _train_guarded(trainer: Any, *stock: int) -> None:
     """Make the trainer a guarded one, train, and record how it ended. Raises what the training raises."""
     from nantui.training.trainer import guarded
 
-    session = _session(trainer)
+    _refuse_to_begin_anew(trainer)
+    session = session_of(trainer)
     session.register()
     faults = None
     if session.attempt.faults:
@@ -97,7 +124,8 @@ def _train_guarded(trainer: Any, *stock: int) -> None:
 
         faults = Faults(session.attempt.faults, session.attempt.attempt, session.rank)
     trainer.__class__ = guarded(type(trainer), session, faults)
-    _note_calls(session)
+    call = replace(trainer.nantui_call, run=str(session.layout.run), attempt=session.attempt.attempt)
+    calls.note(call)
     try:
         trainer._do_train(*stock)
     except Ended as ended:
@@ -107,84 +135,20 @@ def _train_guarded(trainer: Any, *stock: int) -> None:
     except BaseException as error:
         session.end(FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
         raise
-    trainer.nantui_call["finished"] = True
-    _note_calls(session)
+    calls.note(replace(call, finished=True))
     session.end(FINISHED)
+
+
+def _refuse_to_begin_anew(trainer: Any) -> None:
+    """A call that was to resume must load its checkpoint, whatever model the script has put in place."""
+    if trainer.nantui_call.checkpoint is None:
+        return
+    if not trainer.resume:
+        refuse("this train() was to resume a checkpoint but the script's trainer would begin anew")
+    trainer.model = trainer.args.model
 
 
 def _leave(trainer: Any) -> None:
     from nantui.training import ranks
 
     ranks.wait_for_all(trainer.device)
-
-
-def _session(trainer: Any) -> Session:
-    """Return the exec run's session, or a new one in the directory that the script chose."""
-    call = getattr(trainer, "nantui_call", {"pinned": False})
-    if call["pinned"]:
-        return Session.open(Path(os.environ[RUN]), int(os.environ[NUMBER]))
-    layout = RunLayout(Path(trainer.save_dir).resolve())
-    ours = json.loads(os.environ.get(OURS, "{}"))
-    number = (layout.attempt_numbers() or [0])[-1] + 1
-    mode = "resume" if trainer.resume else "start"
-    attempt = Attempt(
-        number, uuid.uuid4().hex, time.time(), mode, None, _plain(vars(trainer.args)), ours, sys.executable
-    )
-    if int(os.environ.get("RANK", "0")) == 0:
-        write_attempt(layout, attempt)
-    return Session(layout, attempt)
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool, list, type(None)))}
-
-
-def _note_calls(session: Session) -> None:
-    """Keep which `train()` of the script this is, so that a resume knows where it was interrupted."""
-    if session.first:
-        write_json(session.attempt_file("calls.json"), {"calls": _calls})
-
-
-@contextlib.contextmanager
-def _sparing_our_folder() -> Iterator[None]:
-    """Ultralytics' DDP spawn removes the run directory on a fresh start (utils/dist.py): keep `nantui/`."""
-    import shutil
-
-    from ultralytics.utils import dist
-
-    from nantui.training.touchpoints import replaced
-
-    def rmtree(directory: Any, *args: Any, **options: Any) -> None:
-        for entry in Path(directory).iterdir():
-            if entry.name == "nantui":
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, *args, **options)
-            else:
-                entry.unlink()
-
-    stand_in = SimpleNamespace(**{**vars(shutil), "rmtree": rmtree})
-    with replaced(dist, "shutil", stand_in):
-        yield
-
-
-def _redirect_to_resume() -> None:
-    """Let the script's first `train()` resume the run's checkpoint; its own settings lose.
-
-    Trainer class, callbacks, data set class and augmentations stay the script's: the first two are
-    arguments that a resume keeps, the others come with them.
-    """
-    from ultralytics.engine.model import Model
-
-    train = Model.train
-    waiting = [os.environ[RESUME]]
-
-    def resumed(model: Any, trainer: Any = None, **options: Any) -> Any:
-        if not waiting:
-            return train(model, trainer=trainer, **options)
-        checkpoint = waiting.pop()
-        model._load(checkpoint)
-        kept = {name: options[name] for name in ("device", "augmentations") if name in options}
-        return train(model, trainer=trainer, resume=True, **kept)
-
-    Model.train = resumed

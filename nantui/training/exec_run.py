@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from nantui.errors import UserError
-from nantui.run.files import read_json
+from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec
-from nantui.training.attach import HOOK, HOOK_FOLDER, NUMBER, OURS, RESUME, RUN
+from nantui.training.attach import HOOK, HOOK_FOLDER
+from nantui.training.calls import CALL, NUMBER, RESUME, RUN, calls_of
 from nantui.training.session import Session
 
 
@@ -20,9 +20,10 @@ def become(session: Session, spec: Spec) -> NoReturn:
     argv = [str(word) for word in command.get("argv") or []]
     if not argv:
         raise UserError(f"{session.layout.spec}: no command recorded; start it with nantui exec -- python …")
-    environment = {**command.get("env", {}), **os.environ, **_hook(session)}
+    kept = {str(name): str(value) for name, value in (command.get("env") or {}).items()}
+    environment = {**os.environ, **kept, **_hook(session, spec, kept.get("PYTHONPATH", ""))}
     if session.attempt.mode == "resume":
-        refuse_later_calls(session.layout, session.attempt.attempt)
+        refuse_later_calls(session.layout, session.attempt.attempt, int(command.get("call") or 1))
         environment[RESUME] = str(session.layout.run / (session.attempt.checkpoint or "weights/last.pt"))
     session.recorder.close()
     try:
@@ -34,30 +35,36 @@ def become(session: Session, spec: Spec) -> NoReturn:
         ) from None
 
 
-def _hook(session: Session) -> dict[str, str]:
-    path = [str(HOOK_FOLDER), *filter(None, [os.environ.get("PYTHONPATH", "")])]
+def _hook(session: Session, spec: Spec, python_path: str) -> dict[str, str]:
+    """Return what brings the guard into every process of the command, whatever its own environment says."""
+    ours = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = filter(None, dict.fromkeys([str(HOOK_FOLDER), *ours, *python_path.split(os.pathsep)]))
+    mine = {name: value for name, value in os.environ.items() if name.startswith("NANTUI_")}
     return {
+        **mine,
         HOOK: "1",
         RUN: str(session.layout.run),
         NUMBER: str(session.attempt.attempt),
-        OURS: "{}",
+        CALL: str((spec.exec or {}).get("call") or 1),
         "PYTHONPATH": os.pathsep.join(path),
     }
 
 
-def refuse_later_calls(layout: RunLayout, number: int) -> None:
-    """A script interrupted in a later `train()` cannot be resumed there. Raises UserError with the reason."""
-    for earlier in range(number - 1, 0, -1):
-        calls: list[dict[str, Any]] = (read_json(_calls(layout, earlier)) or {}).get("calls", [])
-        if not calls:
-            continue
-        if calls[0].get("finished"):
-            raise UserError(
-                "the script had finished its first train() and went on to the next; only the first can be "
-                "resumed under nantui: resume the later one from its own last.pt, or run the script anew"
-            )
+def refuse_later_calls(layout: RunLayout, number: int, own: int) -> None:
+    """A run whose own `train()` has finished is not where its script was interrupted.
+
+    A rollback since then means that it is to go on from an earlier point. Raises UserError that names the
+    run of the later call, which is the one to be resumed.
+    """
+    newest = last(Journal(layout.journal).entries(), "attempt_ended", "rollback_done")
+    if newest is not None and newest["kind"] == "rollback_done":
         return
-
-
-def _calls(layout: RunLayout, number: int) -> Path:
-    return layout.attempts / f"{number:03d}.calls.json"
+    for earlier in range(number - 1, 0, -1):
+        made = calls_of(layout, earlier)
+        if not any(call.index == own and call.finished for call in made):
+            if made:
+                return
+            continue
+        later = next((call.run for call in made if call.index > own and not call.finished and call.run), "")
+        then = f"its script was interrupted in a later one: resume {later}" if later else "all is done"
+        raise UserError(f"the train() of this run has finished; {then}")

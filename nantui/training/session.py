@@ -29,7 +29,8 @@ class Progress:
 class Session:
     """Holds the attempt, the recorder and the place in the run directory for one rank."""
 
-    def __init__(self, layout: RunLayout, attempt: Attempt) -> None:
+    def __init__(self, layout: RunLayout, attempt: Attempt, also_stopped_by: Path | None = None) -> None:
+        """`also_stopped_by` is another file whose appearance asks for a stop."""
         self.layout, self.attempt = layout, attempt
         self.rank = rank()
         self.options: Options = read_options(attempt.ours)
@@ -37,11 +38,12 @@ class Session:
         self.incident: Incident | None = None
         number = attempt.attempt
         first = self.rank == 0
+        requests = [layout.stop_request(number), *filter(None, [also_stopped_by])]
         self.recorder = Recorder(
             layout.events(number, self.rank),
             self.rank,
             steps=layout.steps(number) if first else None,
-            stop_request=layout.stop_request(number) if first else None,
+            stop_requests=requests if first else (),
         )
 
     @classmethod

@@ -29,16 +29,16 @@ Row = tuple[Any, ...]
 
 
 class Recorder:
-    """Writes one rank's events and, with `steps`, the per-step rows; looks for `stop_request`."""
+    """Writes one rank's events and, with `steps`, the per-step rows; looks for `stop_requests`."""
 
     def __init__(
-        self, events: Path, rank: int, *, steps: Path | None = None, stop_request: Path | None = None
+        self, events: Path, rank: int, *, steps: Path | None = None, stop_requests: Sequence[Path] = ()
     ) -> None:
         self.rank = rank
         self.dropped = 0
         self.stop_requested = threading.Event()
         self.memory: Callable[[], tuple[float, float]] | None = None
-        self._events, self._steps, self._stop_request = events, steps, stop_request
+        self._events, self._steps, self._stop_requests = events, steps, tuple(stop_requests)
         self._queue: queue.Queue[tuple[str, Any] | None] = queue.Queue(MOST_WAITING)
         self._reported = 0
         self._batch_since: float | None = None
@@ -109,7 +109,7 @@ class Recorder:
         return taken
 
     def _look(self) -> None:
-        if self._stop_request is not None and os.path.exists(self._stop_request):
+        if any(os.path.exists(request) for request in self._stop_requests):
             self.stop_requested.set()
         if self.memory is not None:
             self._memory = self.memory()

@@ -8,7 +8,9 @@ fact against the installed version. Facts were read in ultralytics 8.4.190; what
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,15 @@ def missing_hooks(trainer_class: type) -> list[str]:
     ]
     readable = (node for node in nodes.values() if node is not None)
     return hidden + hooks.missing(hooks.hooks_of(hooks.methods_of(readable)))
+
+
+def spawns_ranks(trainer: Any) -> bool:
+    """Tell whether `train()` will start ranks of its own, as several devices do outside torchrun.
+
+    `trainer.ddp` (engine/trainer.py, `__init__`); before 8.4 `train` itself counted the devices.
+    """
+    devices = [word for word in str(trainer.args.device or "").strip("[]()").split(",") if word.strip()]
+    return bool(getattr(trainer, "ddp", len(devices) > 1 and "LOCAL_RANK" not in os.environ))
 
 
 def has_own_step(trainer_class: type) -> bool:
@@ -262,6 +273,15 @@ def redirected_saves(trainer: Any, directory: Path) -> Iterator[None]:
         yield
     finally:
         trainer.wdir, trainer.last, trainer.best = kept
+
+
+@contextlib.contextmanager
+def replaced_strip(strip: Callable[..., Any]) -> Iterator[None]:
+    """Let `final_eval` strip its checkpoints by `strip(stock, file, s, updates)` (engine/trainer.py)."""
+    from ultralytics.engine import trainer
+
+    with replaced(trainer, "strip_optimizer", functools.partial(strip, trainer.strip_optimizer)):
+        yield
 
 
 @contextlib.contextmanager

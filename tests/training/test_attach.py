@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 from nantui.training import attach
 from tests.training.runs import outcome_of
@@ -35,23 +34,6 @@ def test_every_training_of_an_attached_script_is_guarded_where_it_is(trainings, 
         outcome = outcome_of(tmp_path / "runs" / name, 1, code)
         assert outcome.exit.outcome == "finished"
         assert outcome.of("in_effect")[0]["guarded"] and len(outcome.steps) == 4
-
-
-def test_ultralytics_own_ddp_spawn_spares_our_folder(tmp_path, monkeypatch):
-    from ultralytics.utils import dist
-
-    run = tmp_path / "run"
-    for folder in ("nantui", "weights"):
-        (run / folder).mkdir(parents=True)
-        (run / folder / "file").touch()
-    (run / "args.yaml").touch()
-    monkeypatch.setattr(dist, "generate_ddp_file", lambda trainer: "spawn.py")  # wants cloudpickle
-    trainer = SimpleNamespace(resume=False, save_dir=run, world_size=2)
-    with attach._sparing_our_folder():
-        command, file = dist.generate_ddp_command(trainer)
-    assert command[-1] == file == "spawn.py"
-    assert (run / "nantui" / "file").exists()
-    assert sorted(path.name for path in run.iterdir()) == ["nantui"]
 
 
 def test_the_hook_waits_for_the_trainer_and_runs_the_users_sitecustomize(tmp_path):

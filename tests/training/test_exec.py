@@ -1,152 +1,184 @@
-"""A user's own script, unchanged: guarded, resumed with the rebased settings, everything of theirs active."""
+"""A user's own script, unchanged, under the real supervisor: diverged, recovered, still entirely theirs."""
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from nantui.commands import exec as exec_command
 from nantui.errors import UserError
+from nantui.run.attempts import read_attempt
+from nantui.run.command import kept_environment
 from nantui.run.files import write_json
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.spec import Spec, write_spec
+from nantui.run.results import current, read_results
+from nantui.supervise.processes import send
 from nantui.training.exec_run import refuse_later_calls
-from tests.training.runs import Outcome, Trainings, outcome_of, write_request
+from tests.supervise import stub_run
+from tests.supervise.stub_run import StubRun, eventually
+from tests.training.runs import Trainings, outcome_of
 
-SCRIPT = """
-import sys
-from ultralytics import YOLO
-from ultralytics.data.dataset import YOLODataset
-from ultralytics.models.yolo.detect import DetectionTrainer
-
-PROOF = open(sys.argv[1], "a", buffering=1)
-
-class Brighter:
-    def __call__(self, labels):
-        PROOF.write("augmentation\\n")
-        return labels
-
-class MyDataset(YOLODataset):
-    def build_transforms(self, hyp=None):
-        transforms = super().build_transforms(hyp)
-        transforms.insert(0, Brighter())
-        return transforms
-
-class MyTrainer(DetectionTrainer):
-    def build_dataset(self, img_path, mode="train", batch=None):
-        dataset = super().build_dataset(img_path, mode, batch)
-        dataset.__class__ = MyDataset
-        dataset.transforms = dataset.build_transforms(dataset_hyp(self))
-        PROOF.write("dataset\\n")
-        return dataset
-
-    def optimizer_step(self):
-        PROOF.write("trainer\\n")
-        super().optimizer_step()
-
-def dataset_hyp(trainer):
-    from copy import copy
-    return copy(trainer.args)
-
-if __name__ == "__main__":
-    model = YOLO(sys.argv[2])
-    model.add_callback("on_train_epoch_end", lambda trainer: PROOF.write(f"callback {trainer.epoch + 1}\\n"))
-    model.train(trainer=MyTrainer, data=sys.argv[3], epochs=3, imgsz=64, batch=8, nbs=8, device="cpu",
-                workers=0, plots=False, optimizer="SGD", lr0=0.001, warmup_epochs=0.0, mosaic=0.0,
-                project=sys.argv[4], name="mine")
-    PROOF.write("after\\n")
-"""
-
-
-class Script:
-    """The script with its run directory, started as the supervisor would start it."""
-
-    def __init__(self, trainings: Trainings, place: Path) -> None:
-        self.place, self.run, self.proof = place, place / "run", place / "proof.txt"
-        script = place / "train.py"
-        script.write_text(SCRIPT)
-        words = [script, self.proof, trainings.model, trainings.data, place / "asked"]
-        argv = [sys.executable, *map(str, words)]
-        write_spec(
-            RunLayout(self.run).spec, Spec(train={}, kind="exec", exec={"argv": argv, "cwd": str(place)})
-        )
-
-    def attempt(self, number: int, **request: Any) -> Outcome:
-        self.proof.write_text("")
-        write_request(self.run, number, {}, **request)
-        root = str(Path(__file__).parents[2])
-        environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "NANTUI_ATTEMPT": "mark"}
-        argv = [sys.executable, "-m", "nantui.training.worker", str(self.run), f"{number:03d}"]
-        with (self.place / f"{number}.log").open("wb") as log:
-            code = subprocess.call(argv, env=environment, stdout=log, stderr=log, timeout=200)
-        return outcome_of(self.run, number, code)
-
-    @property
-    def proofs(self) -> list[str]:
-        return self.proof.read_text().splitlines()
+SCRIPTS = Path(__file__).with_name("scripts")
+REPOSITORY = str(Path(__file__).parents[2])
 
 
 @pytest.fixture(scope="module")
-def attempts(
-    trainings: Trainings, tmp_path_factory: pytest.TempPathFactory
-) -> list[tuple[Outcome, list[str]]]:
-    script = Script(trainings, tmp_path_factory.mktemp("exec"))
-    fault = {"fault": "nan_weight", "epoch": 2, "batch": 2}
-    first = script.attempt(1, faults=[fault]), script.proofs
-    checkpoint = first[0].checkpoint("last.pt")
-    assert checkpoint["epoch"] == 0
-    checkpoint["train_args"]["lr0"] = 0.0005
-    for group in checkpoint["optimizer"]["param_groups"]:
-        group["initial_lr"] = 0.0005
-    torch.save(checkpoint, script.run / "weights" / "last.pt")
-    second = script.attempt(2, mode="resume", checkpoint="weights/last.pt"), script.proofs
-    return [first, second]
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Supervisors with a configuration of their own; they wait for real trainings."""
+    place = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CONFIG", "CACHE", "STATE"):
+            patch.setenv(f"XDG_{name}_HOME", str(place / name.lower()))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONPATH", REPOSITORY)
+        patch.setattr(stub_run, "PATIENCE_S", 180.0)
+        yield place
 
 
-def test_the_script_diverges_under_the_guard_in_its_run_directory(attempts):
-    outcome, proofs = attempts[0]
-    assert outcome.code == 77 and outcome.exit.outcome == "diverged"
-    assert outcome.incidents[-1]["incident"] == "nan_weight"
-    assert "after" not in proofs and not (outcome.run.parent / "asked").exists()
+def under_exec(run: Path, script: str, *words: Any) -> StubRun:
+    """Start a script as a person does, with the command line."""
+    argv = [sys.executable, "-m", "nantui", "exec", "--run", str(run), "--"]
+    command = [*argv, sys.executable, str(SCRIPTS / script), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    return StubRun(Path(done.stdout.strip()))
 
 
-def test_the_resumed_script_keeps_all_that_is_its_own(attempts):
-    outcome, proofs = attempts[1]
-    assert outcome.code == 0 and outcome.exit.outcome == "finished"
+def log_of(run: StubRun, attempt: int) -> str:
+    return run.layout.attempt_log(attempt).read_text()
+
+
+def ended(run: StubRun, state: str) -> None:
+    eventually(lambda: run.status().state == state, lambda: f"{run.status()}\n{log_of(run, 1)[-2000:]}")
+
+
+def end_processes(run: StubRun) -> None:
+    for ref in run.members():
+        send(ref, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def recovered(
+    trainings: Trainings, tmp_path_factory: pytest.TempPathFactory, home: Path
+) -> Iterator[tuple[StubRun, list[str], list[str]]]:
+    """The script's run after it broke and was recovered; what its parts proved in either attempt."""
+    place = tmp_path_factory.mktemp("exec")
+    proof = place / "proof.txt"
+    run = under_exec(place / "run", "mine.py", proof, trainings.model, trainings.data, place / "asked")
+    try:
+        ended(run, "diverged")
+        first = proof.read_text().splitlines()
+        proof.write_text("")
+        outcome = run.do("recover", presets=["nan-safe"], set={"batch": 4, "lr0": 0.0007})
+        assert outcome.ok, outcome.text
+        ended(run, "finished")
+        yield run, first, proof.read_text().splitlines()
+    finally:
+        end_processes(run)
+
+
+def test_the_script_diverges_under_the_guard_in_its_run_directory(recovered):
+    run, proofs, _ = recovered
+    outcome = outcome_of(run.path, 1, 77)
+    assert outcome.exit.outcome == "diverged"
+    assert outcome.incidents[-1]["incident"] == "nan_weight" and outcome.incidents[-1]["epoch"] == 2
+    assert "after" not in proofs and not (run.path.parent / "asked").exists()
+
+
+def test_all_that_is_the_scripts_own_is_active_again(recovered):
+    run, _, proofs = recovered
     assert {"trainer", "dataset", "augmentation"} <= set(proofs)
     assert [line for line in proofs if line.startswith("callback")] == ["callback 2", "callback 3"]
-    assert proofs[-1] == "after"
+    assert proofs[-1] == "after", "the script goes on behind train()"
+    rows = current(read_results(run.layout.results_csv))
+    assert [row.epoch for row in rows] == [1, 2, 3] and all(row.finite for row in rows)
 
 
-def test_rebased_settings_win_over_the_script(attempts):
-    values = attempts[1][0].of("in_effect")[0]["values"]
-    assert values["lr0"] == 0.0005
+def test_recovered_settings_win_over_the_scripts_in_the_live_optimizer(recovered):
+    effect = [entry for entry in recovered[0].journal() if entry["kind"] == "in_effect"][-1]
+    values, attempt = effect["values"], read_attempt(recovered[0].layout, 2)
+    assert attempt is not None and attempt.mode == "resume"
+    assert (values["optimizer"], values["lr0"], values["batch"]) == ("SGD", 0.0007, 4)
+    assert values["amp"] is False and values["momentum"] == 0.937
+    assert effect["differences"] == [] and effect["guarded"]
+    assert outcome_of(recovered[0].path, 2, 0).of("registered")
 
 
-def test_a_script_in_its_second_training_is_refused(tmp_path):
+@pytest.fixture(scope="module")
+def twice(
+    trainings: Trainings, tmp_path_factory: pytest.TempPathFactory, home: Path
+) -> Iterator[tuple[StubRun, StubRun]]:
+    """A script that was interrupted in its second train(), and that second run, recovered."""
+    place = tmp_path_factory.mktemp("twice")
+    words = trainings.model, trainings.data, place / "asked", place / "broken"
+    first = under_exec(place / "run", "twice.py", *words)
+    second = StubRun(place / "asked" / "second")
+    try:
+        ended(first, "finished")
+        eventually(lambda: second.status().state == "diverged", lambda: str(second.status()))
+        before = first.layout.last.read_bytes(), first.layout.results_csv.read_bytes()
+        outcome = second.do("recover", set={"lr0": 0.0005})
+        assert outcome.ok, outcome.text
+        ended(second, "finished")
+        assert before == (first.layout.last.read_bytes(), first.layout.results_csv.read_bytes())
+        yield first, second
+    finally:
+        end_processes(first)
+        end_processes(second)
+
+
+def test_the_second_train_of_a_script_is_a_run_of_its_own(twice):
+    first, second = twice
+    assert outcome_of(first.path, 1, 0).exit.outcome == "finished"
+    assert outcome_of(first.path, 1, 0).of("phase")[-1] | {"t": 0} == {
+        "t": 0, "kind": "phase", "rank": 0, "phase": "elsewhere", "call": 2, "run": str(second.path),
+    }  # fmt: skip
+    broken = outcome_of(second.path, 1, 77)
+    assert broken.exit.outcome == "diverged" and broken.of("in_effect")[0]["guarded"]
+    assert "swallowed" not in log_of(first, 1) and "all done" not in log_of(first, 1)
+
+
+def test_it_is_resumed_at_the_interrupted_call_and_the_finished_one_is_not_repeated(twice):
+    first, second = twice
+    log = log_of(second, 2)
+    assert f"first left {first.layout.best}" in log, "the finished call answers from what it left"
+    assert "begins at 1" in log and "all done" in log
+    assert first.layout.attempt_numbers() == [1] and second.layout.attempt_numbers() == [1, 2]
+    assert [row.epoch for row in current(read_results(second.layout.results_csv))] == [1, 2, 3]
+    effect = [entry for entry in second.journal() if entry["kind"] == "in_effect"][-1]
+    assert effect["values"]["lr0"] == 0.0005 and effect["differences"] == []
+
+
+def test_a_run_whose_own_call_has_finished_names_the_later_one(tmp_path):
     layout = RunLayout(tmp_path)
     layout.attempts.mkdir(parents=True)
-    calls = [{"index": 1, "finished": True}, {"index": 2, "finished": False}]
-    write_json(layout.attempts / "001.calls.json", {"calls": calls})
-    with pytest.raises(UserError, match="only the first can be"):
-        refuse_later_calls(layout, 2)
-    write_json(layout.attempts / "001.calls.json", {"calls": [{"index": 1, "finished": False}]})
-    refuse_later_calls(layout, 2)
+    call = {"role": "here", "token": "", "attempt": 1}
+    one = {**call, "index": 1, "run": str(tmp_path), "finished": False}
+    write_json(layout.attempts / "001.call1.json", one)
+    refuse_later_calls(layout, 2, 1)
+    write_json(layout.attempts / "001.call1.json", {**one, "finished": True})
+    write_json(layout.attempts / "001.call2.json", {**one, "index": 2, "run": "/runs/second"})
+    with pytest.raises(UserError, match="resume /runs/second"):
+        refuse_later_calls(layout, 2, 1)
+    Journal(layout.journal).append("rollback_done", id="x", text="")
+    refuse_later_calls(layout, 2, 1)
 
 
 def test_the_recorded_environment_has_no_secrets(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "x")
     monkeypatch.setenv("HF_TOKEN", "x")
     monkeypatch.setenv("MY_SETTING", "kept")
-    kept = exec_command.kept_environment()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    kept = kept_environment()
     assert kept["MY_SETTING"] == "kept"
-    assert not {"WANDB_API_KEY", "HF_TOKEN"} & set(kept)
+    assert not {"WANDB_API_KEY", "HF_TOKEN", "LOCAL_RANK"} & set(kept)
 
 
 def test_a_program_that_is_not_there_is_refused():

@@ -29,8 +29,11 @@ class _WhenTrainerIsImported:
 
             def load_and_patch(module: Any) -> None:
                 load(module)
-                from nantui.training import attach
-
+                try:
+                    from nantui.training import attach
+                except ImportError as error:
+                    print(f"nantui: this training is not guarded: {error}", file=sys.stderr)
+                    return
                 attach.patch(module.BaseTrainer)
 
             loader.exec_module = load_and_patch
