@@ -2,6 +2,7 @@
 
 `save_period` counts epochs, which may take a minute or three hours. Only points that this rule made are
 ever deleted, and never one of the newest clean ones; Ultralytics' own and the user's files are not touched.
+Points from before a rollback stay: a trouble that returns sends the run back further than the last time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.run.attempts import read_events
+from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
 
 _NAME = re.compile(r"^epoch(\d+)\.pt$")
@@ -79,10 +81,12 @@ def _epoch(name: str) -> int:
 
 
 def _made_before(layout: RunLayout) -> set[str]:
-    """Return the restore points that earlier attempts made by the clock and that are still there."""
+    """Return the restore points made by the clock since the last rollback that are still there."""
     names: set[str] = set()
+    rollback = last(Journal(layout.journal).entries(), "rollback_done")
+    since = float(rollback["t"]) if rollback else 0.0
     for number in layout.attempt_numbers():
         for event in read_events(layout.events(number, 0)):
-            if event["kind"] == "saved" and event.get("by_the_clock"):
+            if event["kind"] == "saved" and event.get("by_the_clock") and event["t"] > since:
                 names.update(Path(path).name for path in event.get("paths", []))
     return {name for name in names if _NAME.match(name) and (layout.weights / name).exists()}
