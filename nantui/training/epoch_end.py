@@ -6,17 +6,18 @@ reaches (`on_fit_epoch_end`), so that all of them end together or none.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nantui.training import ranks, touchpoints
 from nantui.training.ends import Stopped
 from nantui.training.judge import Judge
 from nantui.training.restore_points import RestorePoints
-from nantui.training.saves import save_staged
+from nantui.training.saves import save_staged, strip_staged
 from nantui.training.session import Session
 from nantui.training.stop_point import write_stop_point
 
@@ -61,6 +62,23 @@ class EpochEnd:
             return False
         self._report_saved([path.name for path in saved], due)
         return bool(saved)
+
+    @contextlib.contextmanager
+    def stripping(self) -> Iterator[None]:
+        """While this lasts, the final `strip_optimizer` cannot tear; where it fails the file stays whole."""
+        faults = self.trainer.faults
+
+        def strip(stock: Callable[..., Any], file: Any, *args: Any, **options: Any) -> Any:
+            options["before_rename"] = lambda: faults and faults.on_save(self.trainer, "strip_failure")
+            try:
+                return strip_staged(stock, file, *args, **options)
+            except (OSError, zipfile.BadZipFile) as error:
+                text = f"not stripped, it keeps its training state: {type(error).__name__}: {error}"
+                self.session.recorder.event("save_failed", path=str(file), text=text)
+                return {}
+
+        with touchpoints.replaced_strip(strip):
+            yield
 
     def _report_saved(self, names: list[str], due: bool) -> None:
         epoch, clean = self.trainer.epoch + 1, self.session.options.watches and self._trouble == 0

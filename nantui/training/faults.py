@@ -26,7 +26,8 @@ ON_BATCH = frozenset(
 )
 ON_LOSS = {"nan_loss": float("nan"), "inf_loss": float("inf"), "loss_spike": 1e6, "zero_loss": 0.0}
 ON_GRADIENT = {"nan_gradient": float("nan"), "inf_gradient": float("inf")}
-KINDS = ON_BATCH | set(ON_LOSS) | set(ON_GRADIENT) | {"save_failure"}
+ON_SAVE = frozenset(("save_failure", "strip_failure"))
+KINDS = ON_BATCH | set(ON_LOSS) | set(ON_GRADIENT) | ON_SAVE
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ class Faults:
             gradient = next(p.grad for p in trainer.model.parameters() if p.grad is not None)
             gradient.view(-1)[0] = ON_GRADIENT[fault.fault]
 
-    def on_save(self, trainer: Any) -> None:
-        """Raise as a full disk would, in the epoch of a save_failure."""
+    def on_save(self, trainer: Any, kind: str = "save_failure") -> None:
+        """Raise as a full disk would, in the epoch of a save_failure, or when the last epoch is stripped."""
         epoch = trainer.epoch + 1
         for fault in self._faults:
-            if fault.fault == "save_failure" and fault.epoch <= epoch < fault.epoch + fault.times:
+            if fault.fault == kind and fault.epoch <= epoch < fault.epoch + fault.times:
                 raise OSError(errno.ENOSPC, "No space left on device (injected)")
 
     def _due(self, trainer: Any, kinds: Collection[str]) -> list[Fault]:

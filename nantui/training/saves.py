@@ -46,6 +46,30 @@ def save_staged(
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def strip_staged(
+    stock_strip: Callable[..., Any], file: Any, s: str = "", updates: Any = None, before_rename: Any = None
+) -> Any:
+    """Strip a checkpoint as Ultralytics' `strip_optimizer` does, beside the old file, then take its place.
+
+    It would write over the only copy of the trained weights. Raises OSError (disk full) or
+    zipfile.BadZipFile; then the file is as it was.
+    """
+    target = Path(s or file)
+    staging = clean_staging(target.parent)
+    staging.mkdir()
+    try:
+        stripped = stock_strip(file, s=str(staging / target.name), updates=updates)
+        if stripped:
+            if before_rename:
+                before_rename()
+            settle(staging / target.name)
+            os.replace(staging / target.name, target)
+            sync_directory(target.parent)
+        return stripped
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def clean_staging(directory: Path) -> Path:
     """Return the staging folder inside `directory`, removed if a killed save left one."""
     staging = directory / STAGING

@@ -6,6 +6,7 @@ what they are. It only routes: each override says what happens around Ultralytic
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -150,7 +151,8 @@ class GuardedTrainer:
     def final_eval(self) -> None:
         """Evaluate best.pt; it calls `on_fit_epoch_end` once more, for an epoch that is none."""
         self._epochs_over = True
-        super().final_eval()  # type: ignore[misc]
+        with self.epoch_end.stripping() if self.guard else contextlib.nullcontext():
+            super().final_eval()  # type: ignore[misc]
 
     def stock_save(self) -> bool:
         """Ultralytics' own `save_model`, for the stop point."""

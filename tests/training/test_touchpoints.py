@@ -60,6 +60,19 @@ def test_saving_uses_wdir_last_and_best_and_the_save_period():
     assert "self.epoch % self.save_period == 0" in saving
 
 
+def test_the_final_strip_is_a_function_of_the_trainers_module_that_can_write_elsewhere():
+    from ultralytics.engine import trainer
+
+    assert "strip_optimizer(self.last)" in body("final_eval")
+    assert "strip_optimizer(self.best, updates=" in body("final_eval")
+    assert list(inspect.signature(trainer.strip_optimizer).parameters) == ["f", "s", "updates"]
+
+
+def test_a_trainer_that_spawns_ranks_says_so_before_it_does():
+    assert "self.ddp = world_size > 1 and LOCAL_RANK == -1" in body("__init__")
+    assert body("train").index("if self.ddp:") < body("train").index("generate_ddp_command(self)")
+
+
 def test_the_run_directory_comes_from_save_dir_after_check_resume():
     making = body("__init__")
     assert making.index("self.check_resume(") < making.index("get_save_dir(self.args)")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from nantui.run.files import write_json
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.steps import StepFollower
-from nantui.training import restore_points, telemetry
+from nantui.training import restore_points, saves, telemetry
 from nantui.training.running_mean import RunningMean
 from nantui.training.telemetry import Recorder
 from tests.training.runs import tensors_of
@@ -68,6 +74,31 @@ def test_a_full_disk_leaves_the_old_file_whole(trainings, tmp_path):
     assert sorted(p.name for p in (outcome.run / "weights").iterdir()) == ["best.pt", "last.pt"]
 
 
+def test_a_full_disk_at_the_end_leaves_the_trained_weights_whole(trainings, tmp_path):
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=[{"fault": "strip_failure"}])
+    assert outcome.code == 0 and outcome.exit.outcome == "finished"
+    assert [Path(event["path"]).name for event in outcome.of("save_failed")] == ["last.pt", "best.pt"]
+    assert outcome.checkpoint("last.pt")["epoch"] == 0 and outcome.checkpoint("best.pt")["optimizer"]
+    assert sorted(p.name for p in (outcome.run / "weights").iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_a_kill_while_stripping_leaves_the_trained_weights_whole(tmp_path):
+    file = tmp_path / "last.pt"
+    torch.save({"model": None, "epoch": 4}, file)
+    before = file.read_bytes()
+
+    def killed(source: Path, s: str, updates: Any) -> None:
+        Path(s).write_bytes(before[:100])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        saves.strip_staged(killed, file)
+    assert file.read_bytes() == before
+    with pytest.raises(zipfile.BadZipFile):
+        saves.strip_staged(lambda source, s, updates: Path(s).write_bytes(before[:100]), file)
+    assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
 def test_a_bug_is_failed_and_not_diverged(trainings, tmp_path):
     outcome = trainings(tmp_path / "run", faults=[{"fault": "exception", "batch": 2}])
     assert outcome.code == 1 and outcome.exit.outcome == "failed"
@@ -112,6 +143,45 @@ def test_only_points_of_the_clock_are_ever_deleted(tmp_path):
     assert points.saved(["epoch3.pt"], by_the_clock=True, clean=True) == []
     assert points.saved(["epoch4.pt"], by_the_clock=True, clean=True) == ["epoch1.pt", "epoch2.pt"]
     assert (layout.weights / "epoch0.pt").exists() and (layout.weights / "epoch5.pt").exists()
+
+
+def clocked(layout: RunLayout, number: int, epochs: range) -> None:
+    """Leave points by the clock as attempt `number` would, with its record."""
+    layout.attempts.mkdir(parents=True, exist_ok=True)
+    layout.weights.mkdir(exist_ok=True)
+    write_json(layout.attempt(number), {})
+    recorder = Recorder(layout.events(number, 0), 0)
+    for epoch in epochs:
+        (layout.weights / f"epoch{epoch}.pt").touch()
+        recorder.event("saved", paths=[f"weights/epoch{epoch}.pt"], epoch=epoch + 1, by_the_clock=True)
+    recorder.close()
+
+
+def test_points_of_earlier_attempts_are_pruned_but_those_from_before_a_rollback_stay(tmp_path):
+    layout = RunLayout(tmp_path)
+    clocked(layout, 1, range(2))
+    Journal(layout.journal).append("rollback_done", id="x", text="")
+    clocked(layout, 2, range(2, 4))
+    points = restore_points.RestorePoints(layout, 1.0, 2)
+    for epoch in (4, 5):
+        (layout.weights / f"epoch{epoch}.pt").touch()
+    assert points.saved(["epoch4.pt"], by_the_clock=True, clean=True) == []
+    assert points.saved(["epoch5.pt"], by_the_clock=True, clean=True) == ["epoch2.pt", "epoch3.pt"]
+    left = sorted(path.name for path in layout.weights.iterdir())
+    assert left == ["epoch0.pt", "epoch1.pt", "epoch4.pt", "epoch5.pt"]
+
+
+@given(saves=st.lists(st.tuples(st.booleans(), st.booleans()), max_size=12), keep=st.integers(1, 4))
+def test_the_newest_clean_points_are_always_there(saves, keep):
+    with tempfile.TemporaryDirectory() as folder:
+        layout = RunLayout(Path(folder))
+        layout.weights.mkdir()
+        points = restore_points.RestorePoints(layout, 1.0, keep)
+        for epoch, (by_the_clock, clean) in enumerate(saves):
+            (layout.weights / f"epoch{epoch}.pt").touch()
+            points.saved([f"epoch{epoch}.pt"], by_the_clock, clean)
+            newest = [n for n, (_, good) in enumerate(saves[: epoch + 1]) if good][-keep:]
+            assert all((layout.weights / f"epoch{n}.pt").exists() for n in newest)
 
 
 def test_telemetry_survives_a_disk_that_hangs_and_counts_what_it_dropped(tmp_path, monkeypatch):
