@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from nantui.training import touchpoints
+from nantui.training.backward_pass import Repeated, described, live_gradients, repeated
 from nantui.training.buffers import RunningStatistics
 from nantui.training.forward_pass import Forward, forward, largest_activation
 from nantui.training.inspect_batch import broken_images, broken_labels
@@ -76,15 +77,17 @@ def _examine(
         text = "only BatchNorm's running statistics are not finite: something before this batch spoilt them"
         return Finding("spoilt_statistics", text, {"grad_norm": seen.norm})
     evidence = {**_weights(trainer, model), "grad_norm": seen.norm, "loss_scale": seen.scale}
-    evidence["bad_gradients"] = touchpoints.non_finite_gradients(model)[:10]
+    evidence.update(live_gradients(model))
     if evidence["bad_weights"]:
         return _bad_weights(evidence)
     with _undisturbed(model):
         full = forward(model, batch, None)
         low = forward(model, batch, precision) if precision else None
-        evidence.update(_forwards(full, low))
+        evidence.update(forwards(full, low))
+        again = repeated(trainer, model, batch, seen, precision)
+        evidence.update(described(again))
         evidence["images"] = _to_blame(model, batch, files, precision) if full.first_bad or low else []
-    return _verdict(evidence, full, low, precision, seen)
+    return _verdict(evidence, full, low, precision, seen) or _of_gradients(evidence, again, seen)
 
 
 def _data(batch: dict[str, Any], files: list[tuple[str, ...]], trainer: Any) -> Finding | None:
@@ -146,7 +149,8 @@ def _learning_rate(evidence: dict[str, Any]) -> Finding:
     return Finding("learning_rate", text, evidence)
 
 
-def _forwards(full: Forward, low: Forward | None) -> dict[str, Any]:
+def forwards(full: Forward, low: Forward | None) -> dict[str, Any]:
+    """Return what forward passes in fp32 and in the run's precision showed, as evidence."""
     found: dict[str, Any] = {
         "fp32_first_bad_module": full.first_bad,
         "fp32_largest_activation": full.largest,
@@ -164,7 +168,8 @@ def _verdict(
     low: Forward | None,
     precision: torch.dtype | None,
     seen: Look,
-) -> Finding:
+) -> Finding | None:
+    """Return what the weights and the repeated forward pass tell, None where they are sound."""
     if _violent(evidence):
         return _learning_rate(evidence)
     beyond = precision is torch.float16 and full.largest > FP16_LARGEST
@@ -180,7 +185,25 @@ def _verdict(
             "the same batch gives a finite loss when repeated: a transient fault, not the data or the weights"
         )
         return Finding("not_reproduced", text, evidence)
-    where = f", first in {evidence['bad_gradients'][0]}" if evidence["bad_gradients"] else ""
+    return None
+
+
+def _of_gradients(evidence: dict[str, Any], again: Repeated, seen: Look) -> Finding:
+    """Return the verdict where inputs, weights and the whole forward pass are sound."""
+    full, low = again.full, again.low
+    if full and full.finite and low and not low.finite:
+        where = low.modules[0]["module"] if low.modules else "all of them together"
+        text = f"a gradient in {where} is beyond fp16 at the loss scale {seen.scale:g}, not in fp32"
+        return Finding("fp16_overflow", text, evidence)
+    if full and full.finite and again.whole and seen.bad_norm:
+        count = evidence["bad_gradients_count"]
+        text = (
+            f"the same batch gives finite gradients when repeated ({count} tensors were bad): "
+            "a transient fault, not the data or the weights"
+        )
+        return Finding("not_reproduced", text, evidence)
+    bad, largest = evidence["bad_gradients"], list(evidence.get("repeat_largest_gradients") or ())
+    where = f", first in {bad[0]}" if bad else f", largest in {largest[0]}" if largest else ""
     text = f"inputs, weights and activations are finite; the gradient is what explodes{where}"
     return Finding("exploding_gradient", text, evidence)
 

@@ -53,7 +53,8 @@ class Casebook:
         """Gather the ranks' reports; the first rank reports the autopsy of a rank whose batch was bad."""
         reports = ranks.gather(report)
         examined = [found for found in reports if "cause" in found]
-        chosen = next((found for found in examined if found["bad"]), examined[0] if examined else None)
+        examined.sort(key=lambda found: (not found["bad"], found["cause"] == "not_reproduced"))
+        chosen = examined[0] if examined else None
         evidence: dict[str, Any] = {**_numbers(seen), "bad": _what(seen)}
         if chosen is not None:
             evidence["cause"] = chosen["cause"]

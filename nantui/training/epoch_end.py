@@ -11,6 +11,7 @@ import math
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from nantui.training import ranks, touchpoints
@@ -20,6 +21,7 @@ from nantui.training.restore_points import RestorePoints
 from nantui.training.saves import save_staged, strip_staged
 from nantui.training.session import Session
 from nantui.training.stop_point import write_stop_point
+from nantui.training.validation_autopsy import examine_validation
 
 CODES = {0: "", 1: "nan_validation", 2: "nan_ema", 3: "save_failed"}
 
@@ -45,6 +47,9 @@ class EpochEnd:
         self._finite = not bad
         if bad:
             self._trouble, self._why = 1, f"{', '.join(bad[:4])} in epoch {self.trainer.epoch + 1}"
+            if self.judge.is_news(CODES[1]):
+                finding = examine_validation(self.trainer)
+                self.session.recorder.event("autopsy", **asdict(finding), of_rank=self.session.rank)
 
     def save(self, stock_save: Callable[[], bool]) -> bool:
         """Save, unless the state is bad and the guard protects; a failed save costs the file, not the run."""

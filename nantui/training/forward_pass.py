@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,22 @@ class Forward:
 
 def forward(model: nn.Module, batch: dict[str, Any], precision: torch.dtype | None) -> Forward:
     """Run the model and its loss on a batch under hooks, in fp32 or under autocast to `precision`."""
+    return _watched(model, lambda: model(dict(batch))[0], batch["img"].device.type, precision)
+
+
+def prediction(model: nn.Module, images: torch.Tensor, precision: torch.dtype | None) -> Forward:
+    """Run the model alone on images of shape (N, C, H, W), as validation does; there is no loss."""
+
+    def predict() -> torch.Tensor:
+        model(images)
+        return images.new_zeros(())
+
+    return _watched(model, predict, images.device.type, precision)
+
+
+def _watched(
+    model: nn.Module, run: Callable[[], torch.Tensor], device: str, precision: torch.dtype | None
+) -> Forward:
     peaks: list[tuple[str, torch.Tensor]] = []
 
     def note(name: str) -> Any:
@@ -33,13 +49,12 @@ def forward(model: nn.Module, batch: dict[str, Any], precision: torch.dtype | No
 
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
-    device = batch["img"].device.type
     try:
         with (
             torch.no_grad(),
             torch.autocast(device, dtype=precision or torch.bfloat16, enabled=bool(precision)),
         ):
-            loss, _ = model(dict(batch))
+            loss = run()
     finally:
         for handle in handles:
             handle.remove()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from nantui.run.quarantine import quarantined
-from nantui.training import touchpoints
+from nantui.training import dataset_touchpoints, touchpoints
 from nantui.training.environment import world_size
 
 _GAINS = ("box", "cls", "dfl", "pose", "kobj", "rle", "angle")
@@ -92,8 +92,10 @@ def _augmentation(trainer: Any) -> dict[str, Any]:
     about its setting and is left out; a note tells.
     """
     found: dict[str, Any] = {}
-    for transform in touchpoints.transforms(trainer.train_loader.dataset):
-        for name, attribute in touchpoints.TRANSFORM_SETTINGS.get(type(transform).__name__, {}).items():
+    for transform in dataset_touchpoints.transforms(trainer.train_loader.dataset):
+        for name, attribute in dataset_touchpoints.TRANSFORM_SETTINGS.get(
+            type(transform).__name__, {}
+        ).items():
             found[name] = getattr(transform, attribute, None)
     switched_off = _OFF_AFTER_MOSAIC if _mosaic_closed(trainer) else ()
     return {

@@ -1,4 +1,4 @@
-"""Every place where the training room leans on Ultralytics' insides, in one module.
+"""Where the training room leans on the insides of Ultralytics' trainer; its data sets: dataset_touchpoints.
 
 A new Ultralytics release is checked here and in tests/training/test_touchpoints.py, which pins each
 fact against the installed version. Facts were read in ultralytics 8.4.190; what was otherwise in 8.2.103 and
@@ -12,6 +12,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,23 +22,6 @@ from nantui.settings import hooks
 from nantui.training import environment
 
 STOCK_GRAD_CLIP = 10.0  # engine/trainer.py, BaseTrainer.optimizer_step
-
-
-# data/augment.py: which attribute of which transform holds an argument
-TRANSFORM_SETTINGS = {
-    "Mosaic": {"mosaic": "p"},
-    "MixUp": {"mixup": "p"},
-    "CutMix": {"cutmix": "p"},
-    "CopyPaste": {"copy_paste": "p"},
-    "RandomPerspective": {
-        "degrees": "degrees",
-        "translate": "translate",
-        "scale": "scale",
-        "shear": "shear",
-        "perspective": "perspective",
-    },
-    "RandomHSV": {"hsv_h": "hgain", "hsv_s": "sgain", "hsv_v": "vgain"},
-}
 
 
 def load_model(name: str, task: str | None = None) -> Any:
@@ -89,6 +73,14 @@ def spawns_ranks(trainer: Any) -> bool:
     """
     devices = [word for word in str(trainer.args.device or "").strip("[]()").split(",") if word.strip()]
     return bool(getattr(trainer, "ddp", len(devices) > 1 and "LOCAL_RANK" not in os.environ))
+
+
+def chosen_directory(args: Any, exist_ok: bool) -> Path:
+    """Return the run directory that a trainer with these arguments would take (cfg, `get_save_dir`)."""
+    from ultralytics.cfg import get_save_dir
+
+    chosen: Path = get_save_dir(SimpleNamespace(**{**vars(args), "exist_ok": exist_ok}))
+    return chosen
 
 
 def has_own_step(trainer_class: type) -> bool:
@@ -243,20 +235,6 @@ def target_peak(batch: dict[str, Any], like: torch.Tensor) -> torch.Tensor:
     if len(peaks) == 1:
         return peaks[0]
     return torch.stack(peaks).amax() if peaks else like.new_zeros(())
-
-
-def transforms(dataset: Any) -> Iterator[Any]:
-    """Yield every transform of a data set, with those inside a `Compose`."""
-    waiting = [getattr(dataset, "transforms", None)]
-    while waiting:
-        transform = waiting.pop(0)
-        if transform is None:
-            continue
-        inner = getattr(transform, "transforms", None)
-        if isinstance(inner, list):
-            waiting = [*inner, *waiting]
-            continue
-        yield transform
 
 
 def instances(batch: dict[str, Any]) -> int:

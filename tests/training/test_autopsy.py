@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nantui.training import autopsy, casebook
+from nantui.training import autopsy, backward_pass, casebook
 from tests.training.runs import Outcome, Trainings, draw_data_set
 
 
@@ -31,6 +31,10 @@ def test_a_gradient_that_explodes(trainings, tmp_path):
     outcome = trainings(tmp_path / "run", train={**extreme, "epochs": 1})
     assert verdict(outcome)["cause"] == "exploding_gradient"
     assert {i["incident"] for i in outcome.incidents} <= {"nan_gradient", "nan_loss", "too_many_skips"}
+    evidence = verdict(outcome)["evidence"]
+    assert evidence["repeat_gradients_finite"] is False
+    assert evidence["repeat_bad_modules"] or evidence["repeat_grad_norm"] == "inf", "the norm overflows first"
+    assert len(evidence["repeat_largest_gradients"]) == 5
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,61 @@ def test_an_activation_beyond_fp16(trainings, tmp_path, monkeypatch):
 def test_a_transient_fault_is_not_blamed_on_the_data(trainings, tmp_path):
     outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=[{"fault": "nan_loss", "batch": 2}])
     assert verdict(outcome)["cause"] == "not_reproduced"
+
+
+def test_a_gradient_that_is_fine_when_repeated_is_not_blamed_on_the_training(trainings, tmp_path):
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=[{"fault": "nan_gradient", "batch": 2}])
+    found = verdict(outcome)
+    assert found["cause"] == "not_reproduced" and found["evidence"]["repeat_gradients_finite"] is True
+    assert found["evidence"]["bad_gradients"] == ["model.0.conv.weight"]
+    assert found["evidence"]["bad_modules"] == [{"module": "model.0.conv", "bad": 1, "of": 1}]
+
+
+def test_with_accumulation_one_batch_alone_does_not_tell(trainings, tmp_path):
+    train = {"epochs": 1, "nbs": 16}
+    outcome = trainings(tmp_path / "run", train=train, faults=[{"fault": "nan_gradient", "batch": 2}])
+    assert verdict(outcome)["cause"] == "exploding_gradient"
+
+
+def test_repeating_a_batch_leaves_the_gradients_and_the_model_alone():
+    model = Quadratic()
+    model.weight.grad = torch.ones(3)
+    batch = {"img": torch.tensor([1.0, 2.0, 3.0])}
+    good = backward_pass.backward(model, batch, None)
+    assert good is not None and good.finite and good.largest == {"weight": pytest.approx(392**0.5)}
+    assert torch.equal(model.weight.grad, torch.ones(3))
+    found = backward_pass.backward(model, {"img": torch.tensor([1.0, float("inf"), 3.0])}, None)
+    assert found is not None and found.modules == [{"module": "", "bad": 1, "of": 1}]
+
+
+class Quadratic(torch.nn.Module):
+    """A model with one parameter and a loss, as Ultralytics' models have one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, batch: dict[str, Any]) -> tuple[torch.Tensor, None]:
+        return (self.weight * batch["img"]).square().sum(), None
+
+
+def test_validation_that_is_not_finite_is_looked_into(trainings, tmp_path, monkeypatch):
+    """Averaged weights that overflow on their own: finite numbers, activations beyond any precision."""
+
+    def drive(fault: Any, trainer: Any, batch: Any) -> None:
+        for module in trainer.ema.ema.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.weight.data.fill_(3e38)
+
+    from nantui.training import faults
+
+    monkeypatch.setattr(faults, "_spoil_batch", drive)
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=[{"fault": "nan_pixel", "batch": 4}])
+    assert outcome.code == 77 and outcome.incidents[-1]["incident"] == "nan_validation"
+    found = verdict(outcome)
+    assert found["cause"] == "exploding_gradient" and found["of_rank"] == 0
+    assert found["evidence"]["fp32_first_bad_module"].startswith("model.")
+    assert "overflow in fp32" in found["text"]
 
 
 def test_an_autopsy_that_fails_does_not_cost_the_run(trainings, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from nantui.training import touchpoints
+from nantui.training import dataset_touchpoints, touchpoints
 from nantui.training.trainer import guarded
 
 
@@ -110,7 +110,7 @@ def test_transform_settings_are_where_in_effect_reads_them():
         "CopyPaste": augment.CopyPaste(p=0.5),
     }
     for name, transform in samples.items():
-        for attribute in touchpoints.TRANSFORM_SETTINGS[name].values():
+        for attribute in dataset_touchpoints.TRANSFORM_SETTINGS[name].values():
             assert isinstance(getattr(transform, attribute), (int, float)), (name, attribute)
 
 
