@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from nantui.errors import NO, UserError
 from nantui.supervise.host_checks import BAD, OK, WARN, Check, check_host
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "textual", "numpy", "psutil", "nvidia-ml-py")
+TESTED_WITH = "8.4.190"
+TESTED = ("detect", "segment", "pose", "obb", "classify", "semantic", "depth", "RT-DETR")
+STAND_IN = ("World", "YOLOE")
+"""Trained in the tests with a stand-in for their text model, which Ultralytics downloads."""
 SMALLEST_TERMINAL = (80, 24)
 
 
@@ -31,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print every check; exit status 1 when something will not work."""
     if not arguments.directory.is_dir():
         raise UserError(f"{arguments.directory}: no such directory; give the one your runs lie in")
-    checks = [*versions(arguments.python), *gpus(), *hooks(arguments.python), *terminal()]
+    checks = [*versions(arguments.python), *gpus(), *hooks(arguments.python)]
+    checks += [*tasks(arguments.python), *terminal()]
     checks += [*check_host(arguments.directory.resolve()), configuration()]
     if arguments.json:
         common.emit({"checks": [vars(check) for check in checks]})
@@ -86,6 +92,25 @@ def hooks(python: str | None) -> Iterator[Check]:
             yield Check("hook", BAD, f"{hook.name} is missing ({hook.why})", do)
         else:
             yield Check("hook", OK, f"{hook.name} is not there, and not needed ({hook.why})")
+
+
+def tasks(python: str | None) -> Iterator[Check]:
+    """Yield which tasks' trainings the guard was tested on, and what is untested."""
+    from nantui.settings.source import find_ultralytics
+
+    try:
+        source = (find_ultralytics(python) / "__init__.py").read_text(encoding="utf-8")
+    except (UserError, OSError, UnicodeDecodeError):
+        return
+    found = re.search(r"^__version__ = [\"']([^\"']+)", source, re.MULTILINE)
+    version = found[1] if found else "unknown"
+    if version == TESTED_WITH:
+        yield Check("tasks", OK, f"guarded and tested: {', '.join(TESTED)}")
+    else:
+        text = f"untested in full with Ultralytics {version}; docs/versions.md says what was tried beside "
+        yield Check("tasks", WARN, text + TESTED_WITH, "watch the first epoch: it says guarded or not")
+    text = f"untested: {' and '.join(STAND_IN)} with their own text models; with a stand-in they are guarded"
+    yield Check("tasks", WARN, text, "watch the first epoch when you train one of these")
 
 
 def terminal() -> Iterator[Check]:
