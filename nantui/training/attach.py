@@ -17,7 +17,7 @@ from nantui.run.attempts import FAILED, FINISHED
 from nantui.training import calls
 from nantui.training.calls import BEFORE, HERE, Call
 from nantui.training.ends import Ended
-from nantui.training.own_run import OURS, refuse, session_of
+from nantui.training.own_run import OURS, lead_to, refuse, session_of
 from nantui.training.spawn import spawning
 
 HOOK = "NANTUI_HOOK"
@@ -105,10 +105,12 @@ def _settle(trainer: Any) -> None:
     call: Call = trainer.nantui_call
     if call.role != HERE:
         return
-    trainer.args.save_dir = os.environ[calls.RUN]
+    run = os.environ[calls.RUN]
     if call.checkpoint is None:
+        lead_to(Path(run), trainer.args)
         for name, value in decided().items():
             setattr(trainer.args, name, value)
+    trainer.args.save_dir = run
 
 
 def _train_guarded(trainer: Any, *stock: int) -> None:

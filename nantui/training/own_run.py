@@ -21,7 +21,7 @@ from nantui.run.attempts import EXIT_CODES, FAILED, Attempt, read_attempt, write
 from nantui.run.command import kept_environment
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
-from nantui.training import calls
+from nantui.training import calls, touchpoints
 from nantui.training.calls import HERE, NUMBER, RUN, Call
 from nantui.training.environment import rank, world_size
 from nantui.training.session import Session
@@ -46,7 +46,8 @@ def session_of(trainer: Any) -> Session:
 def new_attempt(trainer: Any, layout: RunLayout) -> Attempt:
     """Record the attempt that a call makes in a run of its own, and the command that made it."""
     call: Call = trainer.nantui_call
-    ours = json.loads(os.environ.get(OURS, "{}"))
+    supervised = calls.spec_of_run()
+    ours = {**(supervised.ours if supervised else {}), **json.loads(os.environ.get(OURS, "{}"))}
     number = (layout.attempt_numbers() or [0])[-1] + 1
     mode = "resume" if trainer.resume else "start"
     train = _plain(vars(trainer.args))
@@ -76,6 +77,20 @@ def _argv() -> list[str]:
     """Return the words of this command: those of the launcher where torchrun has started this process."""
     own = [sys.executable, *sys.orig_argv[1:]]
     return psutil.Process(os.getppid()).cmdline() if world_size() > 1 else own
+
+
+def lead_to(run: Path, args: Any) -> None:
+    """Let the path that the script would have trained into lead to the run: scripts often name it again."""
+    if rank() != 0 or calls.SPAWN in os.environ:
+        return
+    if touchpoints.chosen_directory(args, exist_ok=True) == run.resolve():
+        return
+    place = touchpoints.chosen_directory(args, exist_ok=bool(args.exist_ok))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(run, target_is_directory=True)
+    except OSError as error:
+        print(f"nantui: the run is {run}; {place} does not lead there ({error.strerror})", file=sys.stderr)
 
 
 def refuse(text: str) -> NoReturn:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nantui.supervise.status import read_status
 from nantui.training import attach
 from tests.training.runs import outcome_of
 
@@ -32,7 +33,7 @@ def test_every_training_of_an_attached_script_is_guarded_where_it_is(trainings, 
     assert code == 0, (tmp_path / "log").read_text()[-2000:]
     for name in ("one", "two"):
         outcome = outcome_of(tmp_path / "runs" / name, 1, code)
-        assert outcome.exit.outcome == "finished"
+        assert outcome.exit.outcome == read_status(outcome.run).state == "finished"
         assert outcome.of("in_effect")[0]["guarded"] and len(outcome.steps) == 4
 
 

@@ -19,11 +19,12 @@ from nantui.run.files import write_json
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
+from nantui.run.spec import Spec, write_spec
 from nantui.supervise.processes import send
 from nantui.training.exec_run import refuse_later_calls
 from tests.supervise import stub_run
 from tests.supervise.stub_run import StubRun, eventually
-from tests.training.runs import Trainings, outcome_of
+from tests.training.runs import Trainings, outcome_of, write_request
 
 SCRIPTS = Path(__file__).with_name("scripts")
 REPOSITORY = str(Path(__file__).parents[2])
@@ -89,14 +90,16 @@ def test_the_script_diverges_under_the_guard_in_its_run_directory(recovered):
     outcome = outcome_of(run.path, 1, 77)
     assert outcome.exit.outcome == "diverged"
     assert outcome.incidents[-1]["incident"] == "nan_weight" and outcome.incidents[-1]["epoch"] == 2
-    assert "after" not in proofs and not (run.path.parent / "asked").exists()
+    assert "after" not in proofs
+    place = run.path.parent / "asked" / "mine"
+    assert place.is_symlink() and place.resolve() == run.path, "where the script would look for it"
 
 
 def test_all_that_is_the_scripts_own_is_active_again(recovered):
     run, _, proofs = recovered
     assert {"trainer", "dataset", "augmentation"} <= set(proofs)
     assert [line for line in proofs if line.startswith("callback")] == ["callback 2", "callback 3"]
-    assert proofs[-1] == "after", "the script goes on behind train()"
+    assert proofs[-2:] == ["weights True", "after"], "the script goes on behind train()"
     rows = current(read_results(run.layout.results_csv))
     assert [row.epoch for row in rows] == [1, 2, 3] and all(row.finite for row in rows)
 
@@ -111,49 +114,57 @@ def test_recovered_settings_win_over_the_scripts_in_the_live_optimizer(recovered
     assert outcome_of(recovered[0].path, 2, 0).of("registered")
 
 
-@pytest.fixture(scope="module")
-def twice(
-    trainings: Trainings, tmp_path_factory: pytest.TempPathFactory, home: Path
-) -> Iterator[tuple[StubRun, StubRun]]:
-    """A script that was interrupted in its second train(), and that second run, recovered."""
-    place = tmp_path_factory.mktemp("twice")
+def worker(run: Path, number: int, log: Path) -> str:
+    """Carry an attempt out as the supervisor would; returns its output."""
+    argv = [sys.executable, "-m", "nantui.training.worker", str(run), f"{number:03d}"]
+    with log.open("wb") as file:
+        subprocess.call(argv, stdout=file, stderr=file, timeout=200)
+    return log.read_text()
+
+
+def twice_script(trainings: Trainings, place: Path) -> list[str]:
     words = trainings.model, trainings.data, place / "asked", place / "broken"
-    first = under_exec(place / "run", "twice.py", *words)
-    second = StubRun(place / "asked" / "second")
+    return [sys.executable, str(SCRIPTS / "twice.py"), *map(str, words)]
+
+
+def test_a_script_is_resumed_at_the_interrupted_call_and_repeats_no_finished_one(trainings, tmp_path, home):
+    first, second = RunLayout(tmp_path / "run"), RunLayout(tmp_path / "asked" / "second")
+    command = {"argv": twice_script(trainings, tmp_path), "cwd": str(tmp_path), "env": {}}
+    write_spec(first.spec, Spec({}, kind="exec", exec=command))
+    write_request(first.run, 1, {})
+    log = worker(first.run, 1, tmp_path / "log1")
+    finished, broken = outcome_of(first.run, 1, 0), outcome_of(second.run, 1, 77)
+    assert finished.exit.outcome == "finished" and broken.exit.outcome == "diverged", log[-2000:]
+    assert broken.of("in_effect")[0]["guarded"], "the second train() is a run of its own"
+    assert (finished.of("phase")[-1]["phase"], finished.of("phase")[-1]["call"]) == ("elsewhere", 2)
+    assert "swallowed" not in log and "all done" not in log
+    before = first.last.read_bytes(), first.results_csv.read_bytes()
+    write_request(second.run, 2, {}, mode="resume", checkpoint="weights/last.pt")
+    log = worker(second.run, 2, tmp_path / "log2")
+    assert f"first left {first.best}" in log, "the finished call answers from what it left"
+    assert "begins at 1" in log and "all done" in log
+    assert before == (first.last.read_bytes(), first.results_csv.read_bytes())
+    assert first.attempt_numbers() == [1] and outcome_of(second.run, 2, 0).exit.outcome == "finished"
+    assert [row.epoch for row in current(read_results(second.results_csv))] == [1, 2, 3]
+
+
+@pytest.mark.soak
+def test_the_second_run_of_a_script_is_recovered_by_a_supervisor_of_its_own(trainings, tmp_path, home):
+    first = under_exec(tmp_path / "run", "twice.py", *twice_script(trainings, tmp_path)[2:])
+    second = StubRun(tmp_path / "asked" / "second")
     try:
         ended(first, "finished")
         eventually(lambda: second.status().state == "diverged", lambda: str(second.status()))
-        before = first.layout.last.read_bytes(), first.layout.results_csv.read_bytes()
+        assert not first.do("resume").ok, "its own train() is over"
         outcome = second.do("recover", set={"lr0": 0.0005})
         assert outcome.ok, outcome.text
         ended(second, "finished")
-        assert before == (first.layout.last.read_bytes(), first.layout.results_csv.read_bytes())
-        yield first, second
+        effect = [entry for entry in second.journal() if entry["kind"] == "in_effect"][-1]
+        assert effect["values"]["lr0"] == 0.0005 and effect["differences"] == []
+        assert first.layout.attempt_numbers() == [1] and second.layout.attempt_numbers() == [1, 2]
     finally:
         end_processes(first)
         end_processes(second)
-
-
-def test_the_second_train_of_a_script_is_a_run_of_its_own(twice):
-    first, second = twice
-    assert outcome_of(first.path, 1, 0).exit.outcome == "finished"
-    assert outcome_of(first.path, 1, 0).of("phase")[-1] | {"t": 0} == {
-        "t": 0, "kind": "phase", "rank": 0, "phase": "elsewhere", "call": 2, "run": str(second.path),
-    }  # fmt: skip
-    broken = outcome_of(second.path, 1, 77)
-    assert broken.exit.outcome == "diverged" and broken.of("in_effect")[0]["guarded"]
-    assert "swallowed" not in log_of(first, 1) and "all done" not in log_of(first, 1)
-
-
-def test_it_is_resumed_at_the_interrupted_call_and_the_finished_one_is_not_repeated(twice):
-    first, second = twice
-    log = log_of(second, 2)
-    assert f"first left {first.layout.best}" in log, "the finished call answers from what it left"
-    assert "begins at 1" in log and "all done" in log
-    assert first.layout.attempt_numbers() == [1] and second.layout.attempt_numbers() == [1, 2]
-    assert [row.epoch for row in current(read_results(second.layout.results_csv))] == [1, 2, 3]
-    effect = [entry for entry in second.journal() if entry["kind"] == "in_effect"][-1]
-    assert effect["values"]["lr0"] == 0.0005 and effect["differences"] == []
 
 
 def test_a_run_whose_own_call_has_finished_names_the_later_one(tmp_path):

@@ -71,9 +71,11 @@ def test_spawned_ranks_are_guarded_end_with_the_code_and_resume(trainings, tmp_p
     assert [row.epoch for row in current(read_results(script.layout.results_csv))] == [1, 2, 3]
     assert "callback of rank 0" in again[2] and again[2].rstrip().endswith("after")
     assert [(call.role, call.finished) for call in calls_of(script.layout, 2)] == [("here", True)]
-    assert not (tmp_path / "asked").exists(), "everything went into the supervised run"
+    place = tmp_path / "asked" / "spawned"
+    assert place.is_symlink() and place.resolve() == script.layout.run
 
 
+@pytest.mark.soak
 def test_attach_reaches_spawned_ranks_in_one_attempt(trainings, tmp_path):
     log = tmp_path / "log"
     code = run_to_its_end([*words(trainings, tmp_path), "attach"], log)

@@ -3,6 +3,7 @@
 With AdamW it breaks its own weights in the second epoch; nothing here knows of nantui.
 """
 
+import os
 import sys
 from copy import copy
 
@@ -56,4 +57,5 @@ if __name__ == "__main__":
         nbs=8, device="cpu", workers=0, plots=False, optimizer="AdamW", lr0=0.002, amp=True,
         warmup_epochs=0.0, mosaic=0.0, save_period=1,
     )  # fmt: skip
+    prove(f"weights {os.path.isfile(os.path.join(sys.argv[4], 'mine', 'weights', 'best.pt'))}")
     prove("after")
