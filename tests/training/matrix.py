@@ -1,4 +1,7 @@
-"""The fault matrix: every pair of fault, optimizer, number of ranks and moment occurs in 24 cases."""
+"""The fault matrix: every pair of fault, optimizer, number of ranks and moment occurs in 24 cases.
+
+The soak runs every combination, of some more faults as well.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ FAULTS = {
     "nan_loss": "nan_loss",
     "loss_spike": "loss_climbing",
 }
+MORE_FAULTS = {"inf_loss": "nan_loss", "inf_gradient": "nan_gradient", "zero_loss": "zero_loss"}
 OPTIMIZERS = ("SGD", "AdamW", "MuSGD")
 MOMENTS = {"first": (1, 1), "later": (2, 4), "resumed": (2, 2)}
 
@@ -59,4 +63,20 @@ def pairwise() -> list[Case]:
 
 def everything() -> list[Case]:
     """Return the full product, for the soak."""
-    return [Case(*values) for values in itertools.product(FAULTS, OPTIMIZERS, (1, 2), MOMENTS)]
+    faults = [*FAULTS, *MORE_FAULTS]
+    return [Case(*values) for values in itertools.product(faults, OPTIMIZERS, (1, 2), MOMENTS)]
+
+
+def table(cases: list[Case], wrong: dict[Case, str]) -> str:
+    """Return a row a fault, a column an optimizer and number of ranks; in each cell a letter a moment."""
+    columns = list(itertools.product(OPTIMIZERS, (1, 2)))
+    lines = [" " * 14 + "".join(f"{optimizer:>7} x{ranks}" for optimizer, ranks in columns)]
+    by_value = {(c.fault, c.optimizer, c.ranks, c.moment): c for c in cases}
+    for fault in dict.fromkeys(case.fault for case in cases):
+        cells = []
+        for column in columns:
+            there = {moment[0]: by_value.get((fault, *column, moment)) for moment in MOMENTS}
+            marks = [m.upper() if c in wrong else m if c else "-" for m, c in there.items()]
+            cells.append("".join(marks))
+        lines.append(f"{fault:14}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join([*lines, *(f"{case.name}: {why}" for case, why in wrong.items())])
