@@ -23,8 +23,11 @@ def ranks_on_the_cpu() -> Iterator[None]:
 
     parallel, backend = nn.parallel.DistributedDataParallel, validator.AutoBackend
 
-    def on_cpu(module: nn.Module, device_ids: Any = None, **options: Any) -> nn.Module:
-        return parallel(module, **options)
+    class OnCpu(parallel):  # type: ignore[misc, valid-type]
+        """A type and no function: `de_parallel` (8.2) asks for instances of it."""
+
+        def __init__(self, module: nn.Module, device_ids: Any = None, **options: Any) -> None:
+            super().__init__(module, **options)
 
     def loaded_on_cpu(*args: Any, device: Any = None, **options: Any) -> Any:
         return backend(*args, device=torch.device("cpu"), **options)
@@ -43,7 +46,7 @@ def ranks_on_the_cpu() -> Iterator[None]:
         tensor.copy_(passed)
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(replaced(nn.parallel, "DistributedDataParallel", on_cpu))
+        stack.enter_context(replaced(nn.parallel, "DistributedDataParallel", OnCpu))
         stack.enter_context(replaced(validator, "AutoBackend", loaded_on_cpu))
         stack.enter_context(replaced(torch.distributed, "broadcast", any_dtype))
         if hasattr(validator, "get_torch_device_backend"):  # not in 8.3
