@@ -30,7 +30,7 @@ BESIDE = ("psutil", "pandas")  # what nantui needs in an interpreter that only t
 
 @dataclass(frozen=True)
 class Row:
-    """One environment to prove: its Python and the packages it gets (none: this environment itself)."""
+    """One environment to prove: its Python and the packages it gets."""
 
     name: str
     python: str
@@ -40,7 +40,9 @@ class Row:
 ULTRALYTICS = (
     Row("8.2", "3.10", ("ultralytics<8.3", "torch==2.4.1", "torchvision==0.19.1", "numpy<2")),
     Row("8.3", "3.12", ("ultralytics<8.4", "torch==2.9.1", "torchvision==0.24.1")),
-    Row("8.4", "", ()),
+    Row(
+        "8.4", "3.11", ("ultralytics", "torch", "torchvision", "cloudpickle>=3.1.1")
+    ),  # the last for its spawn
 )
 LIBRARIES = ("textual", "psutil", "numpy", "pandas", "PyYAML", "pillow", "nvidia-ml-py")
 TRAINING_PACKAGES = ("torchvision", "numpy", "psutil")
@@ -150,8 +152,6 @@ def checks_of(row: Row, python: Path, place: Path) -> Iterator[Found]:
 
 def environment(row: Row, home: Path) -> Path:
     """Return the interpreter of a row, installed first where it is not there yet."""
-    if row in ULTRALYTICS and not row.packages:
-        return Path(sys.executable)
     python = home / "bin" / "python"
     if not (home / "installed").exists():
         uv("venv", "--quiet", "--python", interpreter(row.python), str(home))
