@@ -1,8 +1,9 @@
 """What a rank reports, written by a thread: a disk that hangs costs rows, never a step.
 
-The queue is bounded. Rows of steps.csv are dropped first and counted; events have room to spare. The
-same thread samples memory and, on rank 0, looks for a request to stop, so that the training loop never
-touches the file system between two saves.
+Both queues are bounded. Rows of steps.csv wait for the thread's next round, as a thread that is woken in
+every step takes time from it; they are dropped first and counted. Events wake it. The same thread samples
+memory and, on rank 0, looks for a request to stop, so that the training loop never touches the file
+system between two saves.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,8 @@ class Recorder:
         self.stop_requested = threading.Event()
         self.memory: Callable[[], tuple[float, float]] | None = None
         self._events, self._steps, self._stop_requests = events, steps, tuple(stop_requests)
-        self._queue: queue.Queue[tuple[str, Any] | None] = queue.Queue(MOST_WAITING)
+        self._queue: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
+        self._rows: deque[tuple[tuple[str, ...], Row, tuple[float, ...], Row]] = deque()
         self._reported = 0
         self._batch_since: float | None = None
         self._main_thread = threading.get_ident()
@@ -51,17 +54,22 @@ class Recorder:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Report an event; see docs/file-formats.md for kinds and fields."""
-        self._put("event", to_json({"t": time.time(), "kind": kind, "rank": self.rank, **fields}) + "\n")
+        try:
+            self._queue.put_nowait(
+                to_json({"t": time.time(), "kind": kind, "rank": self.rank, **fields}) + "\n"
+            )
+        except queue.Full:
+            self.dropped += 1
 
     def step(self, loss_names: tuple[str, ...], before: Row, losses: Sequence[float], after: Row) -> None:
         """Report one batch: the columns before the losses, the losses, the columns after up to images_s,
         and those from instances on; memory is filled in by the thread."""
         if self._steps is None:
             return
-        if self._queue.qsize() >= ROWS_WAITING:
+        if len(self._rows) >= ROWS_WAITING:
             self.dropped += 1
             return
-        self._put("row", (loss_names, before, tuple(losses), after))
+        self._rows.append((loss_names, before, tuple(losses), after))
 
     def batch_begins(self) -> None:
         """Start the watch over one batch: one that does not end is reported, with where it hangs."""
@@ -79,27 +87,21 @@ class Recorder:
             return
         self._thread.join(timeout)
 
-    def _put(self, what: str, payload: Any) -> None:
-        try:
-            self._queue.put_nowait((what, payload))
-        except queue.Full:
-            self.dropped += 1
-
     def _run(self) -> None:
         sampled = 0.0
         going = True
         while going:
-            batch = self._collect()
-            going = None not in batch
+            events = self._collect()
+            going = None not in events
             now = time.monotonic()
             if now - sampled >= LOOK_EVERY:
                 sampled = now
                 self._look()
-            self._write([item for item in batch if item is not None])
+            self._write("".join(event for event in events if event is not None))
 
-    def _collect(self) -> list[tuple[str, Any] | None]:
-        """Wait a moment for something to write, then take all that is there."""
-        taken: list[tuple[str, Any] | None] = []
+    def _collect(self) -> list[str | None]:
+        """Wait a moment for an event, then take all that are there."""
+        taken: list[str | None] = []
         try:
             taken.append(self._queue.get(timeout=LOOK_EVERY))
             while taken[-1] is not None:
@@ -128,9 +130,8 @@ class Recorder:
         evidence = {"seconds": seconds, "stack": stack}
         self.event("warning", warning="stalled", epoch=None, step=None, text=text, evidence=evidence)
 
-    def _write(self, batch: list[tuple[str, Any]]) -> None:
-        events = "".join(payload for what, payload in batch if what == "event")
-        rows = "".join(self._row(*payload) for what, payload in batch if what == "row")
+    def _write(self, events: str) -> None:
+        rows = "".join(self._row(*self._rows.popleft()) for _ in range(len(self._rows)))
         if rows and self._steps is not None:
             self._append(self._steps, rows)
         events += self._dropped_rows()

@@ -28,7 +28,9 @@ from nantui.training.sources import files_of, instrument
 
 def guarded(base: type, session: Session, faults: Any = None) -> type:
     """Return a trainer class that trains as `base` does, under the guard and reporting to `session`."""
-    members = {"session": session, "faults": faults, "__doc__": f"{base.__name__} under nantui's guard."}
+    own_step = touchpoints.has_own_step(base)
+    members = {"session": session, "faults": faults, "has_own_step": own_step}
+    members["__doc__"] = f"{base.__name__} under nantui's guard."
     return type(f"Guarded{base.__name__}", (GuardedTrainer, base), members)
 
 
@@ -37,6 +39,7 @@ class GuardedTrainer:
 
     session: Session
     faults: Any
+    has_own_step: bool
     guard: Guard | None = None
     epoch_end: EpochEnd
     args: Any
@@ -104,7 +107,7 @@ class GuardedTrainer:
             return
         if self.faults:
             self.faults.on_gradients(self)
-        own = super().optimizer_step if touchpoints.has_own_step(type(self).__mro__[2]) else None  # type: ignore[misc]
+        own = super().optimizer_step if self.has_own_step else None  # type: ignore[misc]
         _reporting(self, lambda: self.guard.step(own))  # type: ignore[union-attr]
 
     @property
