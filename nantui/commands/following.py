@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from nantui.commands import common
-from nantui.errors import FAILED, NO
+from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
+from nantui.run.spec import read_spec
 from nantui.run.spool import Command
 from nantui.settings.schema import Schema
 
@@ -31,6 +32,35 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
     )
+
+
+def add_our_runner(parser: argparse.ArgumentParser) -> None:
+    """Add the word that a training which nantui did not start is to go on under nantui's own runner."""
+    parser.add_argument(
+        "--our-runner", action="store_true", help="go on without the script that began it, whatever is lost"
+    )
+
+
+def agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
+    """Name what going on with our runner loses, and ask; False for a no. Raises UserError where nobody can.
+
+    An exec run goes on with its own script unless `--our-runner` says otherwise.
+    """
+    from nantui.recovery.losses import lost_with_our_runner
+
+    spec = read_spec(layout.spec)
+    if spec is not None and not arguments.our_runner:
+        return True
+    lost = lost_with_our_runner(layout, Schema.load(arguments.python))
+    if not lost:
+        return True
+    for line in ("nantui's own runner goes on without:", *(f"  {line}" for line in lost)):
+        common.say(line)
+    if arguments.our_runner or arguments.dry_run:
+        return True
+    if arguments.yes or not sys.stdin.isatty():
+        raise UserError(f"{layout.run.name} was not started by nantui: add --our-runner to go on", USAGE)
+    return common.confirm(arguments, "Go on without it?")
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -58,14 +88,19 @@ def act(
     kind: str,
     options: dict[str, Any],
     question: str,
-    check: Callable[[RunLayout], None] = lambda layout: None,
+    check: Callable[[RunLayout], bool | None] = lambda layout: None,
 ) -> int:
-    """Ask, send the command, show its stages, and return the exit status. Raises UserError for a bad run."""
+    """Ask, send the command, show its stages, and return the exit status. Raises UserError for a bad run.
+
+    `check` may refuse by raising, and ask a question of its own: False means no.
+    """
     from nantui.supervise.client import carry_out
 
     common.refuse_read_only(arguments)
     layout = require_run(arguments.run)
-    check(layout)
+    if check(layout) is False:
+        common.say("nothing was done")
+        return NO
     if arguments.dry_run:
         common.say(f"would {kind} {layout.run}: {question}")
         return 0

@@ -31,12 +31,12 @@ def plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
     from nantui.recovery.plan import make_plan
 
     given = following.settings_of(arguments)
-    nothing_asked: dict[str, Any] | None = None if propose and not given else {}
     return make_plan(
         arguments.run,
         arguments.to,
-        given.get("set", nothing_asked),
-        given.get("presets", []),
+        given.get("set"),
+        given.get("presets"),
+        propose=propose and not given,
         restart=arguments.restart,
         python=arguments.python,
         allow=arguments.allow,

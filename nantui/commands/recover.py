@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from nantui.commands import following, planning
+from nantui.commands import common, following, planning
+from nantui.errors import NO
+from nantui.run.layout import RunLayout
+from nantui.run.status import ACTIVE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui recover` takes."""
     planning.add_arguments(parser)
+    following.add_our_runner(parser)
+    parser.add_argument("--auto", action="store_true", help="and let the ladder recover it from now on")
     parser.add_argument("--into", metavar="NAME", help="continue in a new run, leave this one untouched")
     following.add_wait_gpu(parser)
 
@@ -24,4 +31,33 @@ def run(arguments: argparse.Namespace) -> int:
     options |= planning.options_of(arguments, plan) | ({"into": arguments.into} if arguments.into else {})
     options |= following.wait_gpu_of(arguments)
     question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
-    return following.act(arguments, "recover", options, question)
+    options |= {name: True for name in ("our_runner", "auto") if getattr(arguments, name)}
+    agreed = partial(following.agree_to_lose, arguments)
+    if arguments.into and not trains(plan.run):
+        return into(arguments, plan.run, options)
+    return following.act(arguments, "recover", options, question, agreed)
+
+
+def trains(run: Path) -> bool:
+    """Tell whether something trains there, which has to be stopped first."""
+    from nantui.supervise.status import read_status
+
+    status = read_status(run)
+    return status.state in ACTIVE or bool(status.pids)
+
+
+def into(arguments: argparse.Namespace, run: Path, options: dict[str, Any]) -> int:
+    """Continue in a new run without a supervisor for the old one, of which no byte changes."""
+    from nantui.supervise.into import branch_off
+
+    common.refuse_read_only(arguments)
+    if not following.agree_to_lose(arguments, RunLayout(run)):
+        return NO
+    question = f"continue {run} in {run.parent / arguments.into}, leaving it untouched?"
+    if arguments.dry_run:
+        common.say(f"would {question}")
+        return 0
+    if not common.confirm(arguments, question):
+        return NO
+    common.say(f"recover: {branch_off(run, options, arguments.python)}")
+    return 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from nantui.commands import common, following
+from nantui.settings.phases import checked
+from nantui.settings.schema import Schema
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,13 +15,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     following.add_run(parser)
     following.add_settings(parser)
     following.add_wait_gpu(parser)
+    parser.add_argument(
+        "--phase", nargs="+", default=[], metavar="KEY=VALUE", help="of a finished run: a new phase"
+    )
+    following.add_our_runner(parser)
     common.add_changer(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Start the next attempt from what the last one left."""
     options = following.settings_of(arguments)
+    if arguments.phase:
+        schema = Schema.load(arguments.python)
+        options["phase"] = checked(schema.parse_assignments(arguments.phase), schema)
     changes = [f"{name}={value}" for name, value in options.get("set", {}).items()] + arguments.preset
+    changes += [f"a new phase: {', '.join(arguments.phase)}"] if arguments.phase else []
     with_changes = f" with {', '.join(changes)}" if changes else ""
     question = f"{arguments.run}: continue{with_changes}?"
-    return following.act(arguments, "resume", options | following.wait_gpu_of(arguments), question)
+    options |= following.wait_gpu_of(arguments)
+    options |= {"our_runner": True} if arguments.our_runner else {}
+    agreed = partial(following.agree_to_lose, arguments)
+    return following.act(arguments, "resume", options, question, agreed)

@@ -51,11 +51,13 @@ def one_with_log(arguments: argparse.Namespace) -> list[RunStatus]:
 
 def describe(status: RunStatus) -> list[str]:
     """Return the lines that tell a person where a run stands."""
+    phase = f"phase {status.phase['number']}/{status.phase['of']}" if status.phase else ""
     epoch = f"epoch {status.epoch}/{status.epochs or '?'}" if status.epoch else ""
     step = f"step {status.step}/{status.steps_per_epoch}" if status.step else ""
     losses = " ".join(f"{printable(name)} {value:.4g}" for name, value in status.losses.items())
     eta = f"{duration(status.eta_s)} to go" if status.eta_s is not None else ""
-    first = "  ".join(filter(None, [f"{status.state:<10}", printable(status.path), epoch, step, losses, eta]))
+    where = [f"{status.state:<10}", printable(status.path), phase, epoch, step]
+    first = "  ".join(filter(None, [*where, losses, eta]))
     more = [printable(text) for text in (doing(status), status.text) if text]
     if status.guarded is False:
         more.append("unguarded: nothing keeps a NaN out of its weights; nantui doctor says why")

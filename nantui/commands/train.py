@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import yaml
 
 from nantui.commands import common, following
 from nantui.errors import UserError
+from nantui.run.phases import Phase, new_plan
 from nantui.settings.schema import Schema
+from nantui.settings.values import show_value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
     )
+    parser.add_argument(
+        "--plan", metavar="FILE", help="train in phases: a plan's YAML file, or `progressive`"
+    )
     parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
     following.add_wait_gpu(parser)
     parser.add_argument("--watch", action="store_true", help="open the cockpit on it")
@@ -28,26 +35,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, create the run, start it."""
+    from nantui.settings.phases import read_phases
     from nantui.supervise.client import check_arguments, create_run
     from nantui.supervise.room import ensure_room, lacks
 
     common.refuse_read_only(arguments)
     schema = Schema.load(arguments.python)
     settings = {**read_config(arguments.config, schema), **schema.parse_assignments(arguments.settings)}
-    train, ours = schema.split(with_presets(settings, arguments.preset, schema))
+    own = with_presets(settings, arguments.preset, schema)
+    phases = read_phases(arguments.plan, schema) if arguments.plan else []
+    train, ours = schema.split({**own, **(phases[0].settings if phases else {})})
     if not train.get("model") or not train.get("data"):
         raise UserError("what to train? nantui train model=yolov8n.pt data=path/to/data.yaml [key=value…]")
     if arguments.dry_run:
         where = check_arguments(train, python=arguments.python)["save_dir"]
-        common.say(f"would train in {where}")
+        common.say("\n".join([f"would train in {where}", *in_phases(phases, own)]))
         return 0
     if not arguments.wait_gpu:
         ensure_room(lambda: lacks(None, train.get("device")), wait_for_it=False)
+    plan = partial(plan_of, arguments.plan, phases, schema, own) if phases else None
     options = following.wait_gpu_of(arguments)
-    where = create_run(train, ours, python=arguments.python, auto=arguments.auto, options=options)
+    where = create_run(train, ours, python=arguments.python, auto=arguments.auto, options=options, plan=plan)
     print(where)
+    for line in in_phases(phases, own):
+        common.say(line)
     common.say(f"training, detached; watch it with: nantui {where}")
     return open_cockpit(arguments, where) if arguments.watch else 0
+
+
+def plan_of(
+    name: str, phases: Sequence[Phase], schema: Schema, own: Mapping[str, Any], resolved: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the plan for the spec: the run's `own` settings, paths as Ultralytics `resolved` them."""
+    train, ours = schema.split(own)
+    first = phases[0].settings
+    base = {name: value for name, value in {**train, **resolved}.items() if name not in first}
+    return new_plan(name, phases, {**base, **{k: v for k, v in train.items() if k in first}}, ours)
+
+
+def in_phases(phases: Sequence[Phase], own: Mapping[str, Any]) -> list[str]:
+    """Return a line for each phase, and one for what was asked and every phase sets otherwise."""
+    lines = []
+    for number, phase in enumerate(phases, 1):
+        settings = ", ".join(f"{name}={show_value(value)}" for name, value in phase.settings.items())
+        lines.append(f"phase {number} of {len(phases)}: {phase.title or 'no title'} ({settings})")
+    unused = [name for name in own if phases and all(name in phase.settings for phase in phases)]
+    return [*lines, *([f"the plan sets {', '.join(unused)} in every phase"] if unused else [])]
 
 
 def read_config(path: Path | None, schema: Schema) -> dict[str, Any]:

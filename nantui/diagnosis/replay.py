@@ -53,7 +53,7 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
     A checkpoint that needs a repair will do: the helper rebases it, which rebuilds its optimizer state.
     Raises UserError when the run still trains, shows no trouble, or has no clean checkpoint from before it.
     """
-    plan = make_plan(run, settings={})
+    plan = make_plan(run, propose=False)
     if writers := living_writers(RunLayout(plan.run)):
         raise UserError(
             f"{plan.run} is still training ({writers[0]}); stop it first: nantui stop {plan.run}", NO

@@ -2,9 +2,9 @@
 
 Started by the supervisor, which must not import what a scan of checkpoints needs, in the interpreter that
 trains. The request is {"action", "run", "id", "by", "to", "set", "presets", "force_restart", "allow", "into",
-"images"}, with actions `plan`, `rollback`, `undo`, `repair` (finish or take back what a crash left half
-done) and `next` (what the ladder would do after an attempt ended badly). One JSON answer on stdout,
-{"ok", "text" or "error", …}; exit status as every command's.
+"images"}, with actions `plan`, `rollback`, `undo`, `phase` (on to the plan's next phase), `repair` (finish or
+take back what a crash left half done) and `next` (what the ladder would do after an attempt ended badly).
+One JSON answer on stdout, {"ok", "text" or "error", …}; exit status as every command's.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Any
 
 from nantui.errors import FAILED, USAGE, UserError
 from nantui.recovery.branch import branch, new_place
+from nantui.recovery.phase import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
 from nantui.recovery.policy import decide
 from nantui.recovery.rollback import roll_back
-from nantui.recovery.transaction import settle
+from nantui.recovery.transaction import pending, settle
 from nantui.recovery.undo import undo
 from nantui.run.discovery import require_run
 from nantui.run.files import to_json
@@ -34,12 +35,12 @@ Request = Mapping[str, Any]
 
 def plan_for(request: Request) -> Plan:
     """Return the plan that a request means. Raises UserError as `make_plan` does."""
-    settings = None if request.get("propose") else dict(request.get("set") or {})
     return make_plan(
         Path(request["run"]),
         request.get("to"),
-        settings,
-        tuple(request.get("presets") or ()),
+        dict(request.get("set") or {}),
+        request.get("presets") or None,
+        propose=bool(request.get("propose")),
         restart=bool(request.get("force_restart")),
         python=request.get("python"),
         allow=tuple(request.get("allow") or ()),
@@ -54,17 +55,25 @@ def act_plan(request: Request) -> dict[str, Any]:
 
 
 def act_rollback(request: Request) -> dict[str, Any]:
-    """Go back, or into a new directory; an interrupted transaction is put right first."""
+    """Go back, an interrupted transaction put right first; or into a new run, the old one untouched."""
     layout = require_run(Path(request["run"]))
-    settle(layout, by=_by(request))
     python = str(request.get("python") or sys.executable)
     allow, images = tuple(request.get("allow") or ()), tuple(request.get("images") or ())
     if request.get("into"):
         name = str(request["into"])
         new_place(layout.run, name)
+        refuse_unsettled(layout)
         return asdict(branch(plan_for(request), name, by=_by(request), python=python, allow=allow))
+    settle(layout, by=_by(request))
     leave_out(layout, images, _by(request))
     return asdict(roll_back(plan_for(request), by=_by(request), python=python, allow=allow, images=images))
+
+
+def refuse_unsettled(layout: RunLayout) -> None:
+    """Raise UserError where a crash left a rollback half done: putting it right would touch the run."""
+    if pending(layout) is not None:
+        name = layout.run.name
+        raise UserError(f"{name}: a rollback was interrupted; `nantui undo` puts it right first", FAILED)
 
 
 def leave_out(layout: RunLayout, images: Sequence[str], by: str) -> None:
@@ -88,6 +97,14 @@ def act_undo(request: Request) -> dict[str, Any]:
     return asdict(undo(layout, by=_by(request)))
 
 
+def act_phase(request: Request) -> dict[str, Any]:
+    """Go on to the next phase of the run's plan; an interrupted transaction is put right first."""
+    layout = require_run(Path(request["run"]))
+    if settle(layout, by=_by(request)) and (done := just_begun(layout)):
+        return asdict(done)
+    return asdict(advance(layout, id=str(request["id"]), by=_by(request)))
+
+
 def act_repair(request: Request) -> dict[str, Any]:
     """Finish or take back what a crash left half done."""
     return {"text": settle(require_run(Path(request["run"])), by=_by(request))}
@@ -98,6 +115,7 @@ ACTIONS: dict[str, Callable[[Request], dict[str, Any]]] = {
     "next": act_next,
     "rollback": act_rollback,
     "undo": act_undo,
+    "phase": act_phase,
     "repair": act_repair,
 }
 

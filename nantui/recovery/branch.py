@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -81,7 +82,9 @@ def _fill(
     args = {**read_args(old.args_yaml), **train, **own}
     write_atomic(new.args_yaml, yaml.safe_dump(args, sort_keys=False, allow_unicode=True))
     spec = read_spec(old.spec) or Spec(read_args(old.args_yaml))
-    document = with_settings(spec, settings)
+    if spec.kind == "exec" and not spec.exec:  # somebody else's: what it would run was not read
+        spec = replace(spec, kind="train", train={**read_args(old.args_yaml), **spec.train})
+    document = with_settings(spec, settings, plan.appended)
     write_spec(new.spec, Spec(**{**document, "train": {**document["train"], **own}, "created": time.time()}))
     return Staged((), answer)
 

@@ -83,14 +83,22 @@ def attempt_rows(layout: RunLayout, number: int) -> list[EpochRow]:
 
 
 def results_of(layout: RunLayout, number: int) -> Path:
-    """Return the results.csv that holds an attempt's epochs: a later rollback's copy, else the run's own."""
-    started = False
+    """Return the results.csv that holds an attempt's epochs: the copy of the rollback right after it, what
+    the change to the next phase put aside, or the run's own.
+    """
+    started = seen = False
+    aside: dict[str, str] = {}
     for entry in Journal(layout.journal).entries():
         if entry["kind"] == "attempt_started":
             started = entry.get("attempt") == number
-        elif entry["kind"] == "rollback_done" and started:
-            copy = layout.backups / str(entry.get("id")) / COPIES / "results.csv"
-            if copy.is_file():
+            seen = seen or started
+        elif entry["kind"] == "phase_begun":
+            aside[str(entry["id"])] = str(entry.get("aside"))
+        elif entry["kind"] in ("rollback_done", "phase_done") and (started or seen):
+            id = str(entry.get("id"))
+            rollback = layout.backups / id / COPIES / "results.csv"
+            copy = layout.run / aside[id] / "results.csv" if id in aside else rollback
+            if (started or id in aside) and copy.is_file():
                 return copy
     return layout.results_csv
 

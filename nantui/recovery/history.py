@@ -35,8 +35,9 @@ class Earlier:
 
 
 def earlier_recoveries(layout: RunLayout) -> list[Earlier]:
-    """Return the recoveries that are in force, oldest first."""
+    """Return the recoveries that are in force, oldest first; each phase of a plan has its own."""
     found: list[Earlier] = []
+    phases: dict[str, list[Earlier]] = {}
     attempt = 0
     for entry in Journal(layout.journal).entries():
         kind = entry["kind"]
@@ -44,6 +45,10 @@ def earlier_recoveries(layout: RunLayout) -> list[Earlier]:
             attempt = int(entry.get("attempt") or 0)
         elif kind == "rollback_begun":
             found = [*_in_trouble(found, entry.get("incident_epoch"), "trouble came back"), _begun(entry)]
+        elif kind == "phase_done":
+            phases[str(entry.get("id"))], found = found, []
+        elif kind == "undo_done" and str(entry.get("of")) in phases:
+            found = phases[str(entry["of"])]
         elif kind in ("rollback_reverted", "undo_done"):
             gone = entry.get("id") if kind == "rollback_reverted" else entry.get("of")
             found = [one for one in found if one.id != gone]
@@ -75,7 +80,7 @@ def newest_failure(layout: RunLayout) -> Entry | None:
     """Return the `attempt_ended` of the newest attempt when it ended badly and nothing was done since."""
     found: Entry | None = None
     for entry in Journal(layout.journal).entries():
-        if entry["kind"] in ("attempt_started", "rollback_done"):
+        if entry["kind"] in ("attempt_started", "rollback_done", "phase_done"):
             found = None
         elif entry["kind"] == "attempt_ended":
             found = entry if entry.get("outcome") in BAD_ENDS else None

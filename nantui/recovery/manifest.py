@@ -63,9 +63,15 @@ def keep(layout: RunLayout, id: str, in_place: Collection[str] = ()) -> tuple[di
             else:
                 left_out.append(path)
         items[path] = item
-    home.mkdir(parents=True, exist_ok=True)
-    write_json(home / NAME, {"items": [asdict(item) for item in items.values()]})
+    _write(home, items)
     return items, left_out
+
+
+def note(layout: RunLayout, id: str) -> dict[str, Item]:
+    """Write down what is there, copying nothing: for a transaction that only moves. Raises OSError."""
+    items = look(layout)
+    _write(layout.backups / id, items)
+    return items
 
 
 def load(layout: RunLayout, id: str) -> dict[str, Item] | None:
@@ -74,6 +80,11 @@ def load(layout: RunLayout, id: str) -> dict[str, Item] | None:
     if document is None:
         return None
     return {entry["path"]: Item(**entry) for entry in document["items"]}
+
+
+def _write(home: Path, items: dict[str, Item]) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    write_json(home / NAME, {"items": [asdict(item) for item in items.values()]})
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint.verdict import Verdict
@@ -15,6 +16,7 @@ from nantui.hardware import GIGABYTE, Sampler
 from nantui.recovery.signs import scan_telemetry
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
+from nantui.run.spec import read_args
 from nantui.settings.lint import Known
 from nantui.settings.memory import STATES, Measured
 
@@ -65,12 +67,20 @@ def known_about(
     images = live.get("images")
     return Known(
         epoch=epoch,
+        classes=classes_of(settings.get("data")),
         images=images if isinstance(images, int) else None,
         devices=device_count(settings.get("device")),
         on_gpu=on_gpu(settings.get("device"), live.get("device")),
         measured=measured(layout, settings.get("device"), verdicts),
         now=settings,
     )
+
+
+def classes_of(data: object) -> int | None:
+    """Return how many classes the data set's YAML names, None where it cannot be read here."""
+    document = read_args(Path(str(data))) if data else {}
+    names, count = document.get("names"), document.get("nc")
+    return len(names) if isinstance(names, (list, dict)) else count if isinstance(count, int) else None
 
 
 def on_gpu(asked: object, live: object) -> bool | None:

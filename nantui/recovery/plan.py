@@ -6,7 +6,6 @@ again before it acts, so that what is done is what the files say then.
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,34 +15,25 @@ from typing import Any
 from nantui.errors import NO, UserError
 from nantui.recovery import measure
 from nantui.recovery.candidates import Candidate, best_at, choose, pick
+from nantui.recovery.costs import Costs, costs_of
 from nantui.recovery.facts import Facts, gather
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats
 from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
+from nantui.recovery.losses import lost_with_our_runner
 from nantui.recovery.moves import Move, checkpoints_aside, record_ends_because
 from nantui.recovery.signs import Reached, Trouble
-from nantui.recovery.wanted import carried_over, rows_for, settings_in_effect
+from nantui.recovery.wanted import carried_over, rows_for, settings_in_effect, with_rate
 from nantui.run.discovery import require_run
+from nantui.run.phases import Phase, place_of
 from nantui.run.spec import OURS_DEFAULTS
+from nantui.settings.afterwards import phase_after
 from nantui.settings.diff import Change, changed
-from nantui.settings.effective import number
 from nantui.settings.lint import Finding, Known, lint
 from nantui.settings.memory import Measured, fit
-from nantui.settings.presets import load_presets
+from nantui.settings.presets import find_presets, load_presets
 from nantui.settings.values import show_value
 
 RESUME, RESTART = "resume", "restart"
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What it costs; hours are NaN where no epoch was timed, `factor` is an epoch's time then over now."""
-
-    epochs_lost: int
-    lost_text: str
-    hours_lost: float
-    hours_remaining: float
-    seconds_per_epoch: float
-    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +59,13 @@ class Plan:
     carried: Mapping[str, Any] = field(default_factory=dict)
     earlier: tuple[Earlier, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+    afterwards: Phase | None = None
+    auto: bool = False
+
+    @property
+    def appended(self) -> Phase | None:
+        """The phase that the run is to go on with by itself once it has finished: unattended only."""
+        return self.afterwards if self.auto else None
 
     @property
     def plan_b(self) -> bool:
@@ -99,6 +96,7 @@ class Plan:
             "moves": [asdict(move) for move in self.moves], "best": self.best.name if self.best else None,
             "settings": [asdict(change) for change in self.settings], "costs": asdict(self.costs),
             "warnings": list(self.warnings), "findings": [asdict(one) for one in self.findings],
+            "afterwards": asdict(self.afterwards) if self.afterwards else None, "auto": self.auto,
             "presets": list(self.presets), "earlier": [asdict(one) for one in self.earlier],
         }  # fmt: skip
 
@@ -107,8 +105,9 @@ def make_plan(
     run_dir: Path,
     to: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    presets: Sequence[str] = (),
+    presets: Sequence[str] | None = None,
     *,
+    propose: bool | None = None,
     restart: bool = False,
     python: str | None = None,
     measured: Measured | None = None,
@@ -118,20 +117,23 @@ def make_plan(
     """Return what a rollback of the run in `run_dir` would do.
 
     `to` names a checkpoint; by default the best restore point is chosen. `settings` are asked for by name,
-    `presets` applied below them. With `settings` None and no presets the remedy that the evidence supports
-    is proposed, when there was trouble. `restart` asks for plan B; `allow` names code that loading may run;
+    `presets` applied below them. With `propose` the guard and, where `presets` is None, the remedy that the
+    evidence supports are proposed beneath what is asked for, when there was trouble; by default where nothing
+    is asked for. `restart` asks for plan B; `allow` names code that loading may run;
     `id` names the transaction and its backups. Raises UserError: no run, a checkpoint that cannot be used,
     an unknown setting or preset, a wrong value.
     """
     facts = gather(require_run(Path(run_dir)), dict(settings or {}), python, allow)
     restore = choose_restore(facts, to, restart)
     in_effect = settings_in_effect(facts, restore)
-    propose = settings is None and facts.trouble is not None
-    names = tuple(presets)
-    if propose and not names:
-        names = propose_presets(facts, restore, in_effect)
+    if propose is None:
+        propose = not settings and presets is None
+    propose = propose and facts.trouble is not None
+    wanted = propose and presets is None
+    names = propose_presets(facts, restore, in_effect) if wanted else tuple(presets or ())
     known = known_to(facts, restore, in_effect, measured)
     rows = fit(rows_for(names, facts, in_effect, propose_guard=propose), in_effect, known.measured)
+    rows = with_rate(rows, in_effect, known.epoch)
     return put_together(facts, restore, in_effect, rows, names, known, id or uuid.uuid4().hex)
 
 
@@ -203,30 +205,20 @@ def put_together(
         earlier=earlier,
         carried=carried,
         asked={**(carried if restore is None else {}), **facts.asked, **changed(rows)},
+        afterwards=afterwards_of(presets, facts, in_effect, rows),
+        auto=facts.spec is not None and facts.spec.auto,
     )
 
 
-def costs_of(
-    restore: Candidate | None, reached: Reached, now: Mapping[str, Any], then: Mapping[str, Any]
-) -> Costs:
-    """Return the costs from this run's own epoch times."""
-    factor, seconds = time_factor(now, then), reached.seconds
-    work = restore.work or 0 if restore else 0
-    left = max(number(then.get("epochs")) - work, 0)
-    remaining = left * seconds * factor / 3600
-    if restore is None:
-        text = f"all {reached.completed} epochs" if reached.completed else "nothing"
-        return Costs(reached.epoch, text, reached.completed * seconds / 3600, remaining, seconds, factor)
-    return Costs(restore.epochs_lost, restore.lost_text, restore.hours_lost, remaining, seconds, factor)
-
-
-def time_factor(now: Mapping[str, Any], then: Mapping[str, Any]) -> float:
-    """Return how much longer an epoch will take on a GPU: image area, and precision as measured there."""
-    time_of = {False: 169.0, "fp32": 169.0, "bf16": 108.0}
-    area = (number(then.get("imgsz")) / number(now.get("imgsz"))) ** 2
-    precision = time_of.get(then.get("amp", True), 98.6) / time_of.get(now.get("amp", True), 98.6)
-    on_gpu = str(then.get("device") or "") not in ("cpu", "mps")
-    return (area if math.isfinite(area) else 1.0) * (precision if on_gpu else 1.0)
+def afterwards_of(
+    presets: Sequence[str], facts: Facts, in_effect: Mapping[str, Any], rows: Sequence[Change]
+) -> Phase | None:
+    """Return the phase that the remedies ask for at the end; a plan that goes on anyway needs none."""
+    place = place_of(facts.spec.plan) if facts.spec else None
+    if not presets or (place is not None and place.number < place.of):
+        return None
+    wanted = find_presets(presets, facts.schema, facts.layout.run)
+    return phase_after([preset.then for preset in wanted], in_effect, rows)
 
 
 def warnings_for(
@@ -246,6 +238,8 @@ def warnings_for(
         found.append(
             "trained by its own script, which goes on with it: arguments in the script win over ours"
         )
+    if facts.spec is None:
+        found += [f"nantui's own runner goes on without {one}" for one in lost_with_our_runner(facts.layout)]
     if not facts.args:
         found.append("args.yaml is missing: the settings are those in the checkpoint")
     if restore and restore.verdict.repairable and not restore.verdict.resumable:

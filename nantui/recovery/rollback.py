@@ -73,6 +73,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "mode": plan.mode,
         "presets": list(plan.presets),
         "settings": [asdict(change) for change in plan.settings],
+        "afterwards": asdict(plan.afterwards) if plan.afterwards else None,
         "text": summary(plan),
     }
 

@@ -28,6 +28,7 @@ from nantui.recovery.transaction import STAGED
 from nantui.recovery.trim import trimmed
 from nantui.run.files import write_atomic, write_json
 from nantui.run.layout import RunLayout
+from nantui.run.phases import Phase, with_phase
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec
 from nantui.settings.diff import changed
 
@@ -166,16 +167,18 @@ def _texts(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
         staged.append((_write(layout.run, plan, "args.yaml", text), "args.yaml"))
     spec = read_spec(layout.spec)
     if spec is not None and wanted:
-        text = yaml.safe_dump(with_settings(spec, wanted), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(with_settings(spec, wanted, plan.appended), sort_keys=False, allow_unicode=True)
         staged.append((_write(layout.home, plan, "spec.yaml", text), "nantui/spec.yaml"))
     return staged
 
 
-def with_settings(spec: Spec, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the spec's document with changed settings, each on its own side."""
+def with_settings(spec: Spec, settings: Mapping[str, Any], phase: Phase | None = None) -> dict[str, Any]:
+    """Return the spec's document with changed settings, each on its own side, and one more phase."""
     train = {name: value for name, value in settings.items() if name not in OURS_DEFAULTS}
     ours = {name: value for name, value in settings.items() if name in OURS_DEFAULTS}
-    return {**spec.__dict__, "train": {**spec.train, **train}, "ours": {**spec.ours, **ours}}
+    train, ours = {**spec.train, **train}, {**spec.ours, **ours}
+    plan = with_phase(spec.plan, phase, train, ours) if phase else spec.plan
+    return {**spec.__dict__, "train": train, "ours": ours, "plan": plan}
 
 
 def _write(directory: Path, plan: Plan, name: str, text: str) -> Path:

@@ -7,6 +7,7 @@ crash nobody has to trust a counter.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import filecmp
@@ -96,7 +97,8 @@ def revert(run: Path, step: Step) -> None:
     elif is_file_of(run / step.target, step) and not is_file_of(run / step.source, step):
         _move(run / step.target, run / step.source, step)
     if step.kind == MOVE:
-        _beside(run / step.target).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            _beside(run / step.target).unlink()
 
 
 def _move(source: Path, target: Path, step: Step) -> None:

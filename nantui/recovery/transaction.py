@@ -17,14 +17,14 @@ from nantui.recovery.steps import DONE, IMPOSSIBLE, Step, step_from
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 
-ROLLBACK, UNDO = "rollback", "undo"
+ROLLBACK, UNDO, PHASE = "rollback", "undo", "phase"
 STAGED = ".nantui-"
 """Files that are prepared before anything moves begin with this, followed by the transaction's id."""
 
 
 @dataclass(frozen=True)
 class Transaction:
-    """What is to be done: `kind` is ROLLBACK or UNDO, `about` goes into the journal with the steps."""
+    """What is to be done: `kind` is ROLLBACK, UNDO or PHASE, `about` goes into the journal with the steps."""
 
     id: str
     kind: str
@@ -89,7 +89,7 @@ def pending(layout: RunLayout) -> Transaction | None:
     found: Transaction | None = None
     for entry in Journal(layout.journal).entries():
         kind, _, what = str(entry["kind"]).partition("_")
-        if kind not in (ROLLBACK, UNDO):
+        if kind not in (ROLLBACK, UNDO, PHASE):
             continue
         if what == "begun" and isinstance(entry.get("steps"), list):
             steps = tuple(step_from(step) for step in entry["steps"])
@@ -160,4 +160,4 @@ def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> N
 
 
 def _outcome(transaction: Transaction) -> dict[str, Any]:
-    return {key: transaction.about[key] for key in ("text", "of") if key in transaction.about}
+    return {key: transaction.about[key] for key in ("text", "of", "phase") if key in transaction.about}

@@ -30,17 +30,25 @@ class Undone:
 
 
 def last_rollback(layout: RunLayout) -> Entry | None:
-    """Return the journal's `rollback_begun` of the newest rollback that is in force, None without one."""
+    """Return how the newest rollback or change of phase in force was begun, None without one."""
     begun: dict[str, Entry] = {}
     in_force: list[str] = []
     for entry in Journal(layout.journal).entries():
-        if entry["kind"] == "rollback_begun":
+        if entry["kind"] in ("rollback_begun", "phase_begun"):
             begun[str(entry["id"])] = entry
-        elif entry["kind"] == "rollback_done" and entry.get("id") in begun:
+        elif entry["kind"] in ("rollback_done", "phase_done") and entry.get("id") in begun:
             in_force.append(str(entry["id"]))
         elif entry["kind"] == "undo_done" and entry.get("of") in in_force:
             in_force.remove(str(entry["of"]))
     return begun[in_force[-1]] if in_force else None
+
+
+def taken_back(entry: Entry) -> str:
+    """Return what undoing a rollback or a change of phase means, in one line."""
+    if entry["kind"] == "phase_begun":
+        number = int(entry.get("phase") or 2)
+        return f"phase {number} was taken back; phase {number - 1} is as it ended"
+    return f"the rollback to {Path(str(entry.get('restore_point'))).name} was taken back"
 
 
 def undo(layout: RunLayout, *, by: str) -> Undone:
@@ -63,7 +71,7 @@ def undo(layout: RunLayout, *, by: str) -> Undone:
         discard_staged(layout, id)
         raise UserError(f"undo could not be prepared ({error}); nothing was changed", FAILED) from error
     aside = str((layout.backups / id).relative_to(layout.run))
-    text = f"the rollback to {Path(str(rollback.get('restore_point'))).name} was taken back"
+    text = taken_back(rollback)
     carry_out(
         layout, Transaction(id, UNDO, tuple(steps), {"of": of, "text": text, "missing": missing}), by=by
     )

@@ -6,7 +6,9 @@ does, or any checkpoint of the run, or what the worker read from its live optimi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nantui.recovery.candidates import Candidate
@@ -14,6 +16,7 @@ from nantui.recovery.facts import Facts
 from nantui.recovery.history import settings_in_force
 from nantui.run.journal import Journal, last
 from nantui.settings.diff import Change, changed, differences, merge
+from nantui.settings.effective import lr_at
 from nantui.settings.presets import apply_all, find_presets
 from nantui.settings.values import is_number, same_value
 
@@ -81,3 +84,15 @@ def rows_for(
         rows = merge(rows, [Change("guard", in_effect.get("guard"), "protect", why)])
     rows = [row for row in rows if row.name not in facts.asked]
     return [*rows, *differences(in_effect, facts.asked)]
+
+
+def with_rate(rows: Sequence[Change], in_effect: Mapping[str, Any], epoch: int) -> list[Change]:
+    """Return the rows with what lr0 amounts to in the next epoch, counted from 0: the schedule lowers it."""
+    then = {**in_effect, **changed(rows)}
+    rate = lr_at(then, epoch)
+    if epoch < 1 or not math.isfinite(rate) or str(then.get("optimizer")).lower() == "auto":
+        return list(rows)
+    said = f"{rate:.3g} in effect in epoch {epoch + 1}/{then.get('epochs')}"
+    return [
+        replace(row, why=f"{row.why}; {said}") if row.name == "lr0" and not row.kept else row for row in rows
+    ]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from nantui.recovery.plan import Plan
+from nantui.settings.afterwards import as_words
 from nantui.settings.diff import Change
 
 
@@ -20,9 +21,20 @@ def plan_lines(plan: Plan) -> list[str]:
     lines += [f"costs: {cost}" for cost in costs(plan)]
     lines += [f"moves: {move.source} to {move.target} ({move.why})" for move in plan.moves]
     lines += [f"  {line}" for line in settings_table(plan.settings)]
+    lines += afterwards(plan)
     lines += [f"note: {finding.name}: {finding.text}" for finding in plan.findings]
     lines += [f"warning: {warning}" for warning in plan.warnings]
     return lines
+
+
+def afterwards(plan: Plan) -> list[str]:
+    """Return what follows at the end of the run: by itself when it is unattended, else as an offer."""
+    if plan.afterwards is None:
+        return []
+    words = " ".join(as_words(plan.afterwards))
+    if plan.appended:
+        return [f"afterwards: {plan.afterwards.title} ({words}), as a further phase of this run"]
+    return [f"once it has finished: nantui resume {plan.run} --phase {words}  ({plan.afterwards.title})"]
 
 
 def costs(plan: Plan) -> list[str]:

@@ -31,6 +31,7 @@ class Attempt:
     argv: list[str] = field(default_factory=list)
     asked: dict[str, Any] = field(default_factory=dict)
     probation_epochs: int = 0
+    phase: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

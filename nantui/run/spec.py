@@ -40,6 +40,7 @@ class Spec:
     created: float = 0.0
     faults: list[dict[str, Any]] = field(default_factory=list)
     exec: dict[str, Any] | None = None
+    plan: dict[str, Any] | None = None
     format: int = 1
 
 

@@ -34,6 +34,8 @@ class RunStatus:
     doing: dict[str, Any] | None = None
     host: str = ""
     guarded: bool | None = None
+    phase: dict[str, Any] | None = None
+    """Of a run with a plan: {"number", "of", "title"}."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the row of `nantui status --json`."""
@@ -47,6 +49,7 @@ class RunStatus:
             "losses": dict(self.losses),
             "eta_s": self.eta_s,
             "attempt": self.attempt,
+            "phase": self.phase,
             "pids": list(self.pids),
             "last_incident": self.last_incident,
             "text": self.text,

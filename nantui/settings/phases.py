@@ -6,7 +6,6 @@ A plan is a YAML file with `phases`, each a title and settings (configs/progress
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,11 @@ import yaml
 
 from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
+from nantui.run.phases import Phase
 from nantui.settings.schema import Schema
 
-WEIGHTS = ("weights/best.pt", "weights/last.pt")
-"""What the next phase begins with, the first that is there: stock's own choice for a finished training."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One phase: `settings` on top of the run's own."""
-
-    title: str
-    settings: Mapping[str, Any]
+FIXED = ("model", "save_dir", "project", "name", "resume", "exist_ok")
+"""What a phase cannot choose: it begins with the weights of the one before, in the same directory."""
 
 
 def read_phases(plan: str, schema: Schema) -> list[Phase]:
@@ -37,7 +29,7 @@ def read_phases(plan: str, schema: Schema) -> list[Phase]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         listed = document["phases"]
-        phases = [Phase(str(one.get("title") or ""), schema.check(one["settings"])) for one in listed]
+        phases = [Phase(str(one.get("title") or ""), checked(one["settings"], schema)) for one in listed]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         why = str(error).splitlines()[0]
         raise UserError(f"{path}: not a plan ({why}); it needs `phases:`, each with `settings:`") from None
@@ -57,15 +49,9 @@ def find_plan(plan: str) -> Path:
     return found
 
 
-def train_of(phases: list[Phase], index: int, base: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    """Return the settings of phase `index` (from 0), which begins with the weights of the one before.
-
-    Raises UserError when the phase before has left no weights.
-    """
-    settings = {**base, **phases[index].settings}
-    if index == 0:
-        return settings
-    weights = next((run / name for name in WEIGHTS if (run / name).is_file()), None)
-    if weights is None:
-        raise UserError(f"phase {index} of {run.name} has left no weights to go on from")
-    return {**settings, "model": str(weights), "pretrained": True}
+def checked(settings: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """Return a phase's settings, checked. Raises UserError for a wrong one, or one that is not a phase's."""
+    for name in FIXED:
+        if name in settings:
+            raise UserError(f"{name}: a phase cannot set it; it goes on from the weights of the one before")
+    return schema.check(settings)

@@ -15,17 +15,20 @@ import yaml
 
 from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
+from nantui.settings.afterwards import Afterwards, read_afterwards
 from nantui.settings.bounds import HALF, KINDS, Bound
 from nantui.settings.diff import Change, merge
 from nantui.settings.schema import Schema
 
 PROJECT_FOLDER = Path(".nantui") / "presets"
+KEYS = frozenset({"name", "title", "about", "plan", "settings", "then"})
 SHIPPED, USER, PROJECT = "shipped", "user", "project"
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named set of bounds. `source` says whose it is; `plan` is "resume" or "restart" where it matters.
+    """A named set of bounds. `source` says whose it is; `plan` is "resume" or "restart" where it matters;
+    `then` is the phase that it asks for once the run has finished.
 
     `unfit` says why a shipped one cannot be used with the installed Ultralytics (an older one knows no
     amp=bf16); it has no bounds then, and changes nothing.
@@ -39,6 +42,7 @@ class Preset:
     source: str = SHIPPED
     path: Path | None = None
     unfit: str = ""
+    then: Afterwards | None = None
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -125,9 +129,13 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
             f"{path}: a preset needs `settings:` with lines like `lr0: {{at_most: 0.01, why: …}}`"
         )
     bounds: tuple[Bound, ...] = ()
-    unfit = ""
+    unfit, then = "", None
     try:
+        refuse_unknown(document)
         bounds = tuple(_bound(name, entry, schema) for name, entry in document["settings"].items())
+        later = document.get("then")
+        lower = ((later or {}).get("settings") or {}).items() if isinstance(later, dict) else ()
+        then = read_afterwards(later, tuple(_bound(name, entry, schema) for name, entry in lower))
     except UserError as error:
         unfit = f"this Ultralytics does not take {error}"
         if source != SHIPPED:
@@ -135,7 +143,13 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
     name, title, about, plan = (
         str(document.get(key) or "").strip() for key in ("name", "title", "about", "plan")
     )
-    return Preset(name or path.stem, title, bounds, about, plan, source, path, unfit)
+    return Preset(name or path.stem, title, bounds, about, plan, source, path, unfit, then)
+
+
+def refuse_unknown(document: Mapping[str, Any]) -> None:
+    """Raise UserError for a key of the file that no preset has: a misspelt one would be left out unseen."""
+    if unknown := sorted(map(str, set(document) - KEYS)):
+        raise UserError(f"unknown key {unknown[0]!r}; a preset has {', '.join(sorted(KEYS))}")
 
 
 def _bound(name: str, entry: Any, schema: Schema) -> Bound:

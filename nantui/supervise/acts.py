@@ -4,7 +4,6 @@ UserError.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,11 @@ from nantui.errors import FAILED, UserError
 from nantui.run.journal import Entry, last
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import quarantine_add, quarantine_undo
-from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, write_spec
+from nantui.run.spec import Spec, write_spec
 from nantui.run.spool import Command
+from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import RECOVERING
-from nantui.supervise import stopping
+from nantui.supervise import phases, stopping
 from nantui.supervise.admission import admit
 from nantui.supervise.foreign import CERTAIN, find_foreign
 from nantui.supervise.foreign_words import describe
@@ -25,7 +25,7 @@ from nantui.supervise.into import continue_elsewhere
 from nantui.supervise.keeper import Keeper
 from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
 from nantui.supervise.notify import RECOVERED
-from nantui.supervise.specs import own_spec
+from nantui.supervise.specs import leave_the_script, spec_of, stay_automatic, with_values
 from nantui.supervise.transactions import act, rolled_back_before
 
 PROBATION_EPOCHS = 3
@@ -77,21 +77,41 @@ def undo(keeper: Keeper, command: Command) -> str:
 def resume(keeper: Keeper, command: Command) -> str:
     """Continue from the newest checkpoint, with edited settings in effect. Refuses one that is not clean."""
     refuse_while_running(keeper)
+    leave_the_script(keeper, command)
+    if phases.waits(keeper, command):
+        return next_phase(keeper, command)
     spec = spec_of(keeper)
     asked = {**pending_edits(keeper), **_set_of(command)}
+    if phases.begins(keeper, spec):
+        return begin(keeper, command, spec, START, None, {**phases.settings_now(spec), **asked})
     keeper.stage(command.id, "check", "looking for the newest clean checkpoint")
     newest = newest_checkpoint(keeper, command)
     if not (asked or command.options.get("presets") or command.options.get("to")):
         return begin(keeper, command, spec, RESUME, newest, {})
     keeper.stage(command.id, "rebase", "writing the changed settings into it")
     wanted = replace(command, options={"to": Path(newest).name, **command.options, "set": asked})
-    return _begin_after(keeper, wanted, act(keeper, wanted, "rollback"), spec, probation_epochs=0)
+    return _begin_after(keeper, wanted, act(keeper, wanted, "rollback"), probation_epochs=0)
+
+
+def next_phase(keeper: Keeper, command: Command) -> str:
+    """Go on to the next phase of the plan, or to one that is appended; a refusal is shown as a failure."""
+    spec_of(keeper)  # refuses here, with nothing done, what another user wrote
+    try:
+        asked = {**phases.go_on(keeper, command), **pending_edits(keeper), **_set_of(command)}
+        return begin(keeper, command, spec_of(keeper), START, None, asked)
+    except UserError as error:
+        text = f"the next phase could not begin: {error}"
+        keeper.publish(state=FAILED_STATE, text=text)
+        keeper.tell(FAILED_STATE, text)
+        raise
 
 
 def recover(keeper: Keeper, command: Command) -> str:
     """Stop what runs, roll back, and continue: what the key R does."""
-    spec = spec_of(keeper)
     _stop_first(keeper, command)
+    leave_the_script(keeper, command)
+    stay_automatic(keeper, command)
+    spec_of(keeper)  # refuses here, with nothing done, what says nowhere what to train
     answer = rolled_back_before(keeper.journal.entries(), command.id)
     if answer is None:
         edits = {**pending_edits(keeper), **_set_of(command)}
@@ -103,7 +123,7 @@ def recover(keeper: Keeper, command: Command) -> str:
             return continue_elsewhere(answer, command)
         answer = _roll_back_shown(keeper, replace(command, options=options))
     keeper.stage(command.id, "start", "starting the new attempt")
-    text = _begin_after(keeper, command, answer, spec, PROBATION_EPOCHS)
+    text = _begin_after(keeper, command, answer, PROBATION_EPOCHS)
     keeper.tell(RECOVERED, text)
     return text
 
@@ -149,7 +169,13 @@ def begin(
     admit(keeper, command, spec)
     attempt = new_attempt(keeper.layout, spec, mode, checkpoint, asked, probation_epochs)
     keeper.journal.append(
-        "attempt_started", attempt=attempt.attempt, mode=mode, checkpoint=checkpoint, epoch=None, asked=asked
+        "attempt_started",
+        attempt=attempt.attempt,
+        mode=mode,
+        checkpoint=checkpoint,
+        epoch=None,
+        asked=asked,
+        phase=attempt.phase,
     )
     keeper.begin(attempt, cwd_of(keeper.journal.entries()))
     return f"attempt {attempt.attempt} started ({mode}{' from ' + checkpoint if checkpoint else ''})"
@@ -164,29 +190,6 @@ def refuse_while_running(keeper: Keeper) -> None:
         # That args.yaml is as young as a process says nothing where our own worker has written it.
         if training.evidence == CERTAIN or not ours:
             raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
-
-
-def spec_of(keeper: Keeper) -> Spec:
-    """Return what to train; a foreign run's spec is its args.yaml. Raises UserError when there is neither."""
-    spec = own_spec(keeper.layout)
-    if spec is not None:
-        return spec
-    args = read_args(keeper.layout.args_yaml)
-    if not args:
-        raise UserError(
-            f"{keeper.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train"
-        )
-    return Spec(train=args, created=time.time())
-
-
-def with_values(spec: Spec, values: dict[str, Any]) -> Spec:
-    """Return the spec with edited values, each where it belongs: Ultralytics' arguments or our own
-    settings.
-    """
-    train = {name: value for name, value in values.items() if name not in OURS_DEFAULTS}
-    ours = {name: value for name, value in values.items() if name in OURS_DEFAULTS}
-    fields = {**spec.__dict__, "train": {**spec.train, **train}, "ours": {**spec.ours, **ours}}
-    return Spec(**fields)
 
 
 def pending_edits(keeper: Keeper) -> dict[str, Any]:
@@ -253,13 +256,12 @@ def _roll_back_shown(keeper: Keeper, command: Command) -> dict[str, Any]:
         raise
 
 
-def _begin_after(
-    keeper: Keeper, command: Command, answer: dict[str, Any], spec: Spec, probation_epochs: int
-) -> str:
+def _begin_after(keeper: Keeper, command: Command, answer: dict[str, Any], probation_epochs: int) -> str:
+    """Start the attempt after a rollback, which may have changed the spec."""
     mode = RESTART if command.options.get("force_restart") or answer.get("mode") == RESTART else RESUME
     checkpoint = None if mode == RESTART else str(answer.get("checkpoint") or "weights/last.pt")
     asked = {**dict(answer.get("asked") or {}), **_set_of(command)}
-    started = begin(keeper, command, spec, mode, checkpoint, asked, probation_epochs)
+    started = begin(keeper, command, spec_of(keeper), mode, checkpoint, asked, probation_epochs)
     return "; ".join(filter(None, [str(answer.get("text") or ""), started]))
 
 

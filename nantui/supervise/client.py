@@ -90,11 +90,13 @@ def create_run(
     faults: Sequence[Mapping[str, Any]] = (),
     start: bool = True,
     options: Mapping[str, Any] | None = None,
+    plan: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Path:
     """Check the arguments, make the run directory under the name Ultralytics chooses, and start it.
 
-    `options` go with the start command. Returns the new run directory. Raises UserError for bad arguments,
-    before anything is created.
+    `options` go with the start command; `plan` returns the plan of a run in phases, given the checked
+    arguments of the first one. Returns the new run directory. Raises UserError for bad arguments, before
+    anything is created.
     """
     cwd = os.getcwd()
     answer = check_arguments(train, python=python, cwd=cwd)
@@ -115,6 +117,7 @@ def create_run(
         auto=auto,
         created=time.time(),
         faults=[dict(fault) for fault in faults],
+        plan=plan(dict(answer.get("args") or train)) if plan else None,
     )
     write_spec(layout.spec, spec)
     if start:

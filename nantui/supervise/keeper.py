@@ -18,6 +18,7 @@ from nantui.run.attempts import Attempt, read_attempt
 from nantui.run.identity import Machine, ProcessRef, alive, ref_of, this_machine
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
+from nantui.run.phases import after_the_end
 from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
 from nantui.supervise import notify, stacks
 from nantui.supervise.clean import printable
@@ -204,8 +205,11 @@ class Keeper:
             text=ending.text,
         )
         self._child, self.watch = None, None
-        self.publish(state=ending.outcome, text=ending.text, worker=None)
-        self.tell(ending.outcome, ending.text)
+        goes_on, more = after_the_end(self.layout.spec, self.journal.entries())
+        text = ending.text or more
+        self.publish(state=STARTING if goes_on else ending.outcome, text=text, worker=None)
+        if not goes_on:
+            self.tell(ending.outcome, text)
         return ending
 
     def end_members(self, grace_s: float) -> list[Leftover]:

@@ -19,6 +19,7 @@ from nantui.errors import FAILED, UserError
 from nantui.run.alive import MARK
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.layout import RunLayout
+from nantui.run.phases import place_document
 from nantui.run.spec import Spec
 from nantui.supervise.helpers import worker_environment
 
@@ -52,6 +53,7 @@ def new_attempt(
         faults=spec.faults,
         asked=asked or {},
         probation_epochs=probation_epochs,
+        phase=place_document(spec.plan),
     )
     attempt = replace(attempt, argv=worker_argv(layout, attempt))
     write_attempt(layout, attempt)

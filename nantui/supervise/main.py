@@ -21,7 +21,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.spool import Command
 from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import LOST
-from nantui.supervise import acts, spools, transactions, unattended
+from nantui.supervise import acts, phases, spools, transactions, unattended
 from nantui.supervise.clean import printable
 from nantui.supervise.config import Config, load_config
 from nantui.supervise.keeper import Keeper, LostLock
@@ -106,12 +106,14 @@ class Service:
                 keeper.journal.append("note", text=repaired)
         except UserError as error:
             keeper.publish(text=f"an interrupted rollback could not be put right: {error}")
+        phases.follow_up(keeper)
 
     def _settle_unseen(self) -> None:
         outcome = self.keeper.settle().outcome
         if outcome == LOST:
             self.keeper.journal.append("lost", text=self.keeper.state.text)
         unattended.follow_up(self.keeper, outcome)
+        phases.follow_up(self.keeper)
 
     def _round_despite_disk(self) -> bool:
         """A full disk or a file server that is away delays what is asked; it does not end the supervisor."""
@@ -128,6 +130,7 @@ class Service:
         if keeper.watch is not None and not keeper.worker_alive():
             try:
                 unattended.follow_up(keeper, keeper.settle().outcome)
+                phases.follow_up(keeper)
                 return True
             except UserError as error:
                 keeper.say(str(error))

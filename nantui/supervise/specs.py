@@ -1,12 +1,21 @@
-"""A spec that may be acted on: it names an interpreter and a command, so it must be the user's own."""
+"""What a run is asked to be, as commands act on it and change it.
+
+A spec that is acted on names an interpreter and a command, so it must be the user's own; a run without one is
+what its args.yaml says.
+"""
 
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import replace
+from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.layout import RunLayout
-from nantui.run.spec import Spec, read_spec
+from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
+from nantui.run.spool import Command
+from nantui.supervise.keeper import Keeper
 
 
 def own_spec(layout: RunLayout) -> Spec | None:
@@ -27,3 +36,45 @@ def own_spec(layout: RunLayout) -> Spec | None:
             FAILED,
         )
     return read_spec(layout.spec, trusted=mine)
+
+
+def spec_of(keeper: Keeper) -> Spec:
+    """Return what to train; a foreign run's spec is its args.yaml. Raises UserError when there is neither."""
+    spec = own_spec(keeper.layout)
+    if spec is not None:
+        return spec
+    args = read_args(keeper.layout.args_yaml)
+    if not args:
+        raise UserError(
+            f"{keeper.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train"
+        )
+    return Spec(train=args, created=time.time())
+
+
+def leave_the_script(keeper: Keeper, command: Command) -> None:
+    """Let our own runner go on with an exec run, where a person asked for that."""
+    spec = own_spec(keeper.layout)
+    if spec is None or spec.kind != "exec" or not command.options.get("our_runner"):
+        return
+    args = read_args(keeper.layout.args_yaml)
+    if not args:
+        raise UserError(f"{keeper.layout.args_yaml} is missing: only its script knows what to train")
+    write_spec(keeper.layout.spec, replace(spec, kind="train", exec=None, train={**args, **spec.train}))
+    keeper.journal.append("note", by=command.by, text="goes on without its script, under nantui's own runner")
+
+
+def stay_automatic(keeper: Keeper, command: Command) -> None:
+    """From now on the ladder may recover the run by itself, where a person asked for that."""
+    if command.options.get("auto"):
+        write_spec(keeper.layout.spec, replace(spec_of(keeper), auto=True))
+        keeper.journal.append("note", by=command.by, text="recovers by itself from now on")
+
+
+def with_values(spec: Spec, values: dict[str, Any]) -> Spec:
+    """Return the spec with edited values, each where it belongs: Ultralytics' arguments or our own
+    settings.
+    """
+    train = {name: value for name, value in values.items() if name not in OURS_DEFAULTS}
+    ours = {name: value for name, value in values.items() if name in OURS_DEFAULTS}
+    fields = {**spec.__dict__, "train": {**spec.train, **train}, "ours": {**spec.ours, **ours}}
+    return Spec(**fields)

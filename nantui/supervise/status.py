@@ -174,7 +174,7 @@ def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None
     rows = last_epochs(layout.results_csv)
     asked = (attempt.train if attempt else {}).get("epochs")
     epochs = asked if isinstance(asked, int) else epochs_asked(layout.args_yaml)
-    status = replace(status, epochs=epochs)
+    status = replace(status, epochs=epochs, phase=attempt.phase if attempt else None)
     if step is None:
         return _with_row(status, rows)
     status = replace(

@@ -34,8 +34,8 @@ def act(keeper: Keeper, command: Command, action: str) -> dict[str, Any]:
 def repair(keeper: Keeper) -> str:
     """Finish or undo a rollback that a crash interrupted; returns a line, empty when there was none."""
     entries = keeper.journal.entries()
-    begun = last(entries, "rollback_begun", "undo_begun")
-    ended = last(entries, "rollback_done", "rollback_reverted", "undo_done")
+    begun = last(entries, "rollback_begun", "undo_begun", "phase_begun")
+    ended = last(entries, "rollback_done", "rollback_reverted", "undo_done", "phase_done")
     if begun is None or (ended is not None and entries.index(dict(ended)) > entries.index(dict(begun))):
         return ""
     wanted = Command("rollback", {}, str(begun.get("id", "")), "supervisor")

@@ -55,7 +55,7 @@ class EpochEnd:
         """Save, unless the state is bad and the guard protects; a failed save costs the file, not the run."""
         if self._refuses():
             return False
-        faults, due = self.trainer.faults, self._points.due()
+        faults, due = self.trainer.faults, self._is_due()
         try:
             with self._points.kept(self.trainer, due):
                 saved = save_staged(self.trainer, stock_save, lambda: faults and faults.on_save(self.trainer))
@@ -84,6 +84,15 @@ class EpochEnd:
 
         with touchpoints.replaced_strip(strip):
             yield
+
+    def _is_due(self) -> bool:
+        """Tell whether this epoch leaves a restore point of ours: by the clock, or on probation after a
+        recovery; what Ultralytics keeps anyway (`epoch % save_period == 0`) is not ours to delete later.
+        """
+        trainer, attempt = self.trainer, self.session.attempt
+        if trainer.save_period > 0 and trainer.epoch % trainer.save_period == 0:
+            return False
+        return self._points.due() or trainer.epoch - trainer.start_epoch < attempt.probation_epochs
 
     def _report_saved(self, names: list[str], due: bool) -> None:
         epoch, clean = self.trainer.epoch + 1, self.session.options.watches and self._trouble == 0

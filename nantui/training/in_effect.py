@@ -18,13 +18,38 @@ _FROM_ARGUMENTS = ("warmup_epochs", "warmup_momentum", "warmup_bias_lr", "cos_lr
 
 
 def values_in_effect(trainer: Any) -> dict[str, Any]:
-    """Return the fields of the `in_effect` event after the first batch: `values`, `guarded`, `notes`."""
+    """Return the fields of the `in_effect` event after the first batch."""
     values = {**_optimizer(trainer), **_loop(trainer), **_gains(trainer), **_augmentation(trainer)}
     arguments = vars(trainer.args)
     values.update({name: arguments[name] for name in _FROM_ARGUMENTS if name in arguments})
     options = trainer.session.options
     values.update(guard=options.guard, grad_clip=options.grad_clip, rewarmup=options.rewarmup)
-    return {"values": values, "guarded": options.watches, "notes": _notes(trainer)}
+    own = parts_of_the_script(trainer)
+    return {"values": values, "guarded": options.watches, "notes": _notes(trainer), "own": own}
+
+
+def parts_of_the_script(trainer: Any) -> list[str]:
+    """Return what a script of the user's own brings along: classes and callbacks that are not Ultralytics'
+    (whose loggers are callbacks of `ultralytics.utils.callbacks`) nor ours.
+    """
+    found = []
+    kinds = (one for one in type(trainer).__mro__ if not one.__module__.startswith("nantui."))
+    if _is_the_scripts(kind := next(kinds)):
+        found.append(f"trainer class {_name_of(kind)}")
+    for event, functions in trainer.callbacks.items():
+        found += [f"callback {event}: {_name_of(one)}" for one in functions if _is_the_scripts(one)]
+    if _is_the_scripts(kind := type(trainer.train_loader.dataset)):
+        found.append(f"data set class {_name_of(kind)}")
+    return found
+
+
+def _is_the_scripts(thing: Any) -> bool:
+    module = str(getattr(thing, "__module__", ""))
+    return module.partition(".")[0] not in ("ultralytics", "nantui", "torch", "torchvision", "builtins")
+
+
+def _name_of(thing: Any) -> str:
+    return f"{getattr(thing, '__module__', '?')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
 def _optimizer(trainer: Any) -> dict[str, Any]:

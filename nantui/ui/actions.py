@@ -106,7 +106,7 @@ def _undo(snapshot: RunSnapshot, read_only: bool) -> str | None:
     if snapshot.status.state in words.ACTIVE:
         return f"it is {snapshot.status.state}: stop it first with x"
     kinds = [entry["kind"] for entry in snapshot.journal]
-    rolled_back = sum(kind == "rollback_done" for kind in kinds)
+    rolled_back = sum(kind in ("rollback_done", "phase_done") for kind in kinds)
     undone = sum(kind == "undo_done" for kind in kinds)
     return None if rolled_back > undone else "there is no rollback to undo"
 

@@ -19,7 +19,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.spool import Command
 from nantui.run.status import RunStatus
 from nantui.settings.diff import Change
-from nantui.ui.data.backend import Progress, RealBackend
+from nantui.ui.data.backend import Presets, Progress, RealBackend
 
 RECORD = "recorded.json"
 SMALL = 1 << 18
@@ -40,7 +40,7 @@ def record(run: Path, target: Path, backend: RealBackend, scrub: Mapping[str, st
             for verdict in backend.verdicts(layout.weights)
             if verdict.path.parent == layout.weights
         ],
-        "plan": _or_none(lambda: backend.plan(run, None, None, ()).to_json()),
+        "plan": _or_none(lambda: backend.plan(run, None, {}, None).to_json()),
         "diagnosis": _or_none(lambda: backend.diagnose(run)),
         "hardware": to_plain(backend.hardware(run, ())),
     }
@@ -138,7 +138,7 @@ class RecordedBackend:
     def quarantined(self, run: Path) -> set[str]:
         return set()
 
-    def plan(self, run: Path, to: str | None, settings: dict[str, Any] | None, presets: Sequence[str]) -> Any:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
         plan = self.document["plan"]
         candidates = tuple(map(_candidate, plan["candidates"]))
         wanted = to or (plan["restore_point"] or {}).get("name")
@@ -151,6 +151,8 @@ class RecordedBackend:
             settings=[Change(**row) for row in plan["settings"]],
             costs=SimpleNamespace(**_finite(plan["costs"])),
             warnings=plan["warnings"],
+            auto=plan.get("auto", True),
+            afterwards=None,
             findings=[SimpleNamespace(**one) for one in plan["findings"]],
             presets=tuple(plan["presets"]),
             earlier=[SimpleNamespace(**one) for one in plan["earlier"]],

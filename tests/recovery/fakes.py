@@ -10,19 +10,22 @@ import hashlib
 import os
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nantui.checkpoint.verdict import Verdict
-from nantui.recovery import stage
+from nantui.recovery import phase, stage
 from nantui.recovery.candidates import Judge, list_candidates
 from nantui.recovery.facts import Facts, ours_of
 from nantui.recovery.plan import Plan, put_together
 from nantui.recovery.signs import Trouble, how_far
 from nantui.recovery.wanted import rows_for, settings_in_effect
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.phases import Phase, new_plan
 from nantui.run.spec import Spec, read_args, read_spec, write_spec
 from nantui.settings.lint import Known
 from nantui.settings.schema import Schema
@@ -100,6 +103,19 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "refuse_unfit", lambda path, allow: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a kill of the process loses no page cache
     monkeypatch.setattr(stage, "verify", lambda layout, plan, allow: None)
+
+
+def finished_phase(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> RunLayout:
+    """Make a run the finished first phase of a plan of two; its weights are trusted unread."""
+    monkeypatch.setattr(phase, "clean_weights", lambda layout, number: "weights/best.pt")
+    spec = Spec({"epochs": 8, "imgsz": 64, "lr0": 0.01, "model": "m.yaml"}, {"guard": "observe"})
+    phases = [Phase("small", {"epochs": 8, "imgsz": 64}), Phase("large", {"imgsz": 128, "grad_clip": 1.0})]
+    plan = new_plan("two", phases, {"epochs": 20, "lr0": 0.01, "model": "m.yaml"}, spec.ours)
+    write_spec(layout.spec, replace(spec, plan=plan))
+    if not layout.journal.exists():
+        Journal(layout.journal).append("attempt_started", attempt=1, phase={"number": 1})
+        Journal(layout.journal).append("attempt_ended", attempt=1, outcome="finished")
+    return layout
 
 
 def tree(layout: RunLayout) -> dict[str, str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from nantui.errors import UserError
 from nantui.hardware import Gpu, Host, Sample
@@ -18,14 +17,13 @@ from nantui.recovery import act, branch, facts, measure, stage
 from nantui.recovery.branch import branch as branch_off
 from nantui.recovery.history import earlier_recoveries
 from nantui.recovery.transaction import settle
+from nantui.run import spec as specs
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import read_results
-from nantui.run.spec import read_args, read_spec
+from nantui.run.spec import read_args, read_spec, write_spec
 from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES
 from nantui.settings.memory import Measured
-from nantui.settings.phases import read_phases, train_of
-from nantui.settings.schema import Schema
 from tests.recovery import fakes
 
 
@@ -55,6 +53,27 @@ def test_into_a_new_directory_leaves_the_old_one_untouched(layout: RunLayout) ->
     created = Journal(new.journal).entries()[0]
     assert created["kind"] == "created" and created["cwd"] == "/somewhere"
     assert not [path for path in layout.run.parent.iterdir() if path.name.startswith(".nantui")]
+
+
+def test_of_a_run_of_somebody_elses_the_settings_are_taken_and_no_program(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = read_spec(layout.spec)
+    assert spec is not None
+    theirs = replace(spec, python="/theirs/python", kind="exec", exec={"argv": ["/theirs/program"]})
+    write_spec(layout.spec, theirs)
+    branch_off(fakes.make_plan(layout, {}), "mine", by="me", python="/my/python")
+    mine = read_spec(layout.run.parent / "mine/nantui/spec.yaml")
+    assert mine is not None and (mine.python, mine.kind) == ("/theirs/python", "exec")
+    text, _ = specs._read_with_owner(layout.spec) or ("", 0)
+    look = specs._read_with_owner
+    monkeypatch.setattr(
+        specs, "_read_with_owner", lambda path: (text, 4242) if path == layout.spec else look(path)
+    )
+    branch_off(fakes.make_plan(layout, {}), "second", by="me", python="/my/python")
+    mine = read_spec(layout.run.parent / "second/nantui/spec.yaml")
+    assert mine is not None and (mine.python, mine.kind, mine.exec) == ("/my/python", "train", None)
+    assert mine.train["epochs"] == 8
 
 
 @pytest.mark.parametrize(
@@ -133,35 +152,12 @@ def test_the_size_of_checkpoints_tells_how_much_of_the_peak_the_weights_are() ->
 def test_lint_hears_of_the_device_and_the_images_that_the_worker_reported(layout: RunLayout) -> None:
     assert measure.known_about(layout, {"device": None}).on_gpu is None
     Journal(layout.journal).append("in_effect", attempt=1, values={"images": 640, "device": "cuda:0"})
-    known = measure.known_about(layout, {"device": "0,1,2,3"}, 7)
+    data = layout.run.parent / "data.yaml"
+    data.write_text("names: [a, b, c]\n")
+    known = measure.known_about(layout, {"device": "0,1,2,3", "data": str(data)}, 7)
+    assert known.classes == 3 and measure.classes_of("nowhere.yaml") is None
     assert (known.images, known.devices, known.on_gpu, known.epoch) == (640, 4, True, 7)
     assert measure.known_about(layout, {"device": "cpu"}).on_gpu is False
-
-
-def test_the_guides_plan_runs_small_and_then_large_from_the_weights_before(tmp_path: Path) -> None:
-    phases = read_phases("progressive", Schema.load())
-    assert [dict(phase.settings) for phase in phases] == [
-        {"epochs": 150, "imgsz": 640}, {"epochs": 50, "imgsz": 1280, "lr0": 0.001},
-    ]  # fmt: skip
-    base = {"model": "yolov8m.pt", "data": "a.yaml", "imgsz": 320}
-    assert train_of(phases, 0, base, tmp_path) == {**base, "epochs": 150, "imgsz": 640}
-    with pytest.raises(UserError, match="left no weights"):
-        train_of(phases, 1, base, tmp_path)
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights/last.pt").write_bytes(b"x")
-    assert train_of(phases, 1, base, tmp_path)["model"] == str(tmp_path / "weights/last.pt")
-
-
-@pytest.mark.parametrize(
-    "document", [{}, {"phases": []}, {"phases": [{"title": "x"}]}, {"phases": [{"settings": {"lr": 1}}]}]
-)
-def test_a_wrong_plan_is_named(tmp_path: Path, document: dict[str, Any]) -> None:
-    path = tmp_path / "plan.yaml"
-    path.write_text(yaml.safe_dump(document))
-    with pytest.raises(UserError, match="plan.yaml"):
-        read_phases(str(path), Schema.load())
-    with pytest.raises(UserError, match="no plan 'nix'"):
-        read_phases("nix", Schema.load())
 
 
 def test_a_foreign_run_has_no_guard_and_is_offered_one(layout: RunLayout) -> None:

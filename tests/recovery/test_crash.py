@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from nantui.recovery.phase import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.undo import undo
 from nantui.run.layout import RunLayout
+from nantui.run.spec import read_spec
 from tests.recovery import fakes
 
 TRACED = ("nantui/recovery/", "nantui/run/files.py", "nantui/run/journal.py")
@@ -110,6 +112,28 @@ def crash_undo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool) -> 
     return total
 
 
+def crash_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool) -> int:
+    fakes.without_torch(monkeypatch)
+
+    def ready(name: str) -> RunLayout:
+        return fakes.finished_phase(fakes.make_run(tmp_path / name), monkeypatch)
+
+    trial = ready("trial")
+    total = lines_of(lambda: advance(trial, id="p1", by="me"))
+    complete = fakes.tree(trial)
+    ends = set()
+    for number in points(total, every):
+        layout = ready(f"run{number}")
+        before, originals = fakes.tree(layout), fakes.contents(layout)
+        assert in_a_child(lambda layout=layout: advance(layout, id="p1", by="me"), number) or number == total
+        assert originals <= fakes.contents(layout), f"a byte was lost at line {number}"
+        ends.add(put_right(layout, before, complete, number))
+        spec = read_spec(layout.spec)
+        assert spec is not None and spec.plan["phase"] == (1 if fakes.tree(layout) == before else 2)
+    assert ends == {"before", "after"}
+    return total
+
+
 def put_right(layout: RunLayout, before: dict[str, str], after: dict[str, str], number: int) -> str:
     """Settle as the next start does; everything must be as before or as after, and stay so."""
     settle(layout, by="next start")
@@ -125,6 +149,10 @@ def test_a_rollback_killed_at_any_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_an_undo_killed_at_any_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert crash_undo(tmp_path, monkeypatch, every=False) > 500
+
+
+def test_a_change_of_phase_killed_at_any_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert crash_phase(tmp_path, monkeypatch, every=False) > 300
 
 
 def test_settling_killed_at_any_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +176,11 @@ def test_settling_killed_at_any_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.soak
 def test_a_rollback_killed_at_every_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert crash_rollback(tmp_path, monkeypatch, every=True) > 1000
+
+
+@pytest.mark.soak
+def test_a_change_of_phase_killed_at_every_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert crash_phase(tmp_path, monkeypatch, every=True) > 300
 
 
 @pytest.mark.soak

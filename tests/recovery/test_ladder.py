@@ -195,7 +195,7 @@ def test_out_of_memory_halves_the_batch_there_and_costs_no_level(tale: Tale) -> 
     decision = decide(tale.layout.run)
     assert decision.options == {"to": "epoch5.pt", "presets": [], "set": {"batch": 16}}
     tale.recovery(decision)
-    plan = make_plan(tale.layout.run, "epoch5.pt", {})
+    plan = make_plan(tale.layout.run, "epoch5.pt", propose=False)
     assert plan.in_effect["lr0"] == 0.003 and plan.in_effect["batch"] == 16, "nan-safe stays in force"
     assert plan.carried["optimizer"] == "SGD" and any("stays in force" in words for words in plan.warnings)
     tale.attempt("failed", 7, "CUDA out of memory")

@@ -16,11 +16,13 @@ from nantui.recovery.facts import Facts
 from nantui.recovery.moves import checkpoints_aside
 from nantui.recovery.signs import Reached, Trouble, first_sign, how_far
 from nantui.recovery.trim import trimmed
+from nantui.recovery.wanted import with_rate
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES
+from nantui.settings.diff import Change
 from nantui.settings.schema import Schema
 from tests.recovery import fakes
 
@@ -192,3 +194,13 @@ def test_trimming_agrees_with_the_reader_and_drops_a_torn_line(tmp_path: Path) -
     path.write_text(trimmed(path.read_text(), 4))
     assert [(row.epoch, row.seconds) for row in read_results(path)] == before
     assert path.read_text() == HEADER + "1,1,1\n2,2,2\n3,5,5\n4,6,6\n"
+
+
+def test_the_difference_says_what_lr0_amounts_to_in_the_next_epoch() -> None:
+    """The guide's example: 0.005 at 130/200 is about 0.00175."""
+    guide = {"lr0": 0.01, "lrf": 0.0001, "epochs": 200, "optimizer": "SGD"}
+    rows = [Change("lr0", 0.01, 0.005, "asked for"), Change("amp", True, False, "overflow")]
+    rate, other = with_rate(rows, guide, 130)
+    assert rate.why == "asked for; 0.00175 in effect in epoch 131/200" and other == rows[1]
+    assert with_rate(rows, guide, 0) == rows
+    assert with_rate(rows, {**guide, "optimizer": "auto"}, 130) == rows, "auto ignores lr0"

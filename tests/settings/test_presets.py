@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nantui.errors import UserError
+from nantui.settings.afterwards import phase_after
 from nantui.settings.bounds import AT_LEAST, AT_MOST, EXACTLY, SAFER, Bound, magnitude
 from nantui.settings.diff import as_python, changed, merge
 from nantui.settings.presets import Preset, apply, apply_all, find_presets, load_presets, read_preset
@@ -253,3 +254,31 @@ def test_magnitude_orders_what_has_an_order() -> None:
     assert magnitude("optimizer", "SGD") is None
     assert magnitude("lr0", True) is None
     assert magnitude("lr0", 0.5) == 0.5
+
+
+def test_a_key_that_no_preset_has_is_named(tmp_path: Path, schema: Schema) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ntitel: typo\nsettings: {lr0: {at_most: 0.1}}\n")
+    with pytest.raises(UserError, match=r"mine.yaml: unknown key 'titel'"):
+        read_preset(path, schema)
+
+
+@pytest.mark.parametrize("then", ["{before: [imgsz]}", "{epochs: 2}", "7", "{epochs: 0.5, x: 1}"])
+def test_a_wrong_then_is_named(tmp_path: Path, schema: Schema, then: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"settings: {{imgsz: {{at_most: 640}}}}\nthen: {then}\n")
+    with pytest.raises(UserError, match=r"mine.yaml: then: needs"):
+        read_preset(path, schema)
+
+
+def test_smaller_images_are_followed_by_the_guides_fine_tuning(schema: Schema) -> None:
+    """The guide's run: 50 epochs at 1280 with lr0 0.001, a quarter of its 200."""
+    level2 = load_presets(schema)["level2"]
+    guide = {"imgsz": 1280, "epochs": 200, "lr0": 0.003}
+    phase = phase_after([level2.then], guide, apply(level2, guide))
+    assert phase is not None and dict(phase.settings) == {"imgsz": 1280, "epochs": 50, "lr0": 0.001}
+    gentle = {**guide, "lr0": 0.0005}
+    phase = phase_after([level2.then], gentle, apply(level2, gentle))
+    assert phase is not None and dict(phase.settings) == {"imgsz": 1280, "epochs": 50}, "no rate is raised"
+    small = {**guide, "imgsz": 640}
+    assert phase_after([level2.then, None], small, apply(level2, small)) is None, "nothing was given up"

@@ -58,6 +58,8 @@ def act(request: dict) -> int:
     if "act_fail" in (request.get("set") or {}):
         print(json.dumps({"ok": False, "error": "nothing clean is left"}))
         return 1
+    if request["action"] == "phase":
+        return next_phase(request)
     if request.get("into"):
         return branch(Path(request["run"]), request["into"])
     attempts = len(RunLayout(Path(request["run"])).attempt_numbers())
@@ -74,6 +76,15 @@ def act(request: dict) -> int:
         return 0
     answer = {"checkpoint": "weights/last.pt", "plan": plan, "asked": request.get("set") or {}}
     print(json.dumps({"ok": True, "text": f"{request['action']} done", **answer}))
+    return 0
+
+
+def next_phase(request: dict) -> int:
+    """Go on to the next phase as recovery does; the stub's checkpoints cannot be judged."""
+    from nantui.recovery import act, phase
+
+    phase.clean_weights = lambda layout, number: "weights/last.pt"
+    print(to_json({"ok": True, **act.act_phase(request)}))
     return 0
 
 

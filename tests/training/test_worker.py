@@ -131,6 +131,15 @@ def test_restore_points_by_the_clock_are_kept_and_pruned(trainings, tmp_path):
     assert [event["by_the_clock"] for event in outcome.of("saved")] == [True] * 5
 
 
+def test_each_epoch_on_probation_leaves_a_restore_point_and_ultralytics_own_are_never_ours(
+    trainings, tmp_path
+):
+    outcome = trainings(tmp_path / "run", train={"epochs": 4, "save_period": 2}, probation_epochs=2)
+    kept = sorted(path.name for path in (outcome.run / "weights").glob("epoch*.pt"))
+    assert kept == ["epoch0.pt", "epoch1.pt", "epoch2.pt"], "0 and 2 by save_period, 1 on probation"
+    assert [event.get("by_the_clock", False) for event in outcome.of("saved")] == [False, True, False, False]
+
+
 def test_only_points_of_the_clock_are_ever_deleted(tmp_path):
     layout = RunLayout(tmp_path)
     layout.weights.mkdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from nantui.run.status import RunStatus
 from nantui.settings.diff import Change
 from nantui.settings.presets import load_presets
 from nantui.settings.schema import Schema
+from nantui.ui.data.backend import Presets
 
 MACHINE = Sample(
     0.0,
@@ -52,7 +53,7 @@ class FakeBackend:
     def __init__(self, *, corrupt_from: int | None = 7, plan: Any = None) -> None:
         self.corrupt_from, self.plan_answer = corrupt_from, plan
         self.submitted: list[Command] = []
-        self.asked: list[tuple[str | None, dict[str, Any] | None, tuple[str, ...]]] = []
+        self.asked: list[tuple[str | None, dict[str, Any], Presets]] = []
         self.machine = MACHINE
         self.left_out: set[str] = set()
         self.plan_problem: Exception | None = None
@@ -122,9 +123,9 @@ class FakeBackend:
             0.02,
         )
 
-    def plan(self, run: Path, to: str | None, settings: dict[str, Any] | None, presets: Sequence[str]) -> Any:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
         self.hold.wait(20)
-        self.asked.append((to, settings, tuple(presets)))
+        self.asked.append((to, dict(settings), presets))
         if self.plan_problem is not None:
             raise self.plan_problem
         return self.plan_answer
@@ -164,7 +165,7 @@ class FakeBackend:
         return self.machine
 
 
-def make_plan() -> Any:
+def make_plan(auto: bool = True) -> Any:
     """Return a plan as recovery.plan makes them, with the parts that the dialog shows."""
     candidates = tuple(
         SimpleNamespace(
@@ -217,6 +218,8 @@ def make_plan() -> Any:
             seconds_per_epoch=720.0,
             factor=1.0,
         ),
+        auto=auto,
+        afterwards=None,
         warnings=["a plain `yolo train resume` knows nothing of guard"],
         findings=[],
         presets=("nan-safe",),

@@ -136,7 +136,7 @@ async def test_presets_can_be_changed(cockpit, run):
         await driver.press("g", "space", "enter")
         await driver.until("Recover   y")
         to, settings, presets = backend.asked[-1]
-        assert settings == {"guard": "protect"} and presets and presets != ("nan-safe",)
+        assert settings == {} and presets and presets != ("nan-safe",)
 
 
 async def test_rollback_of_a_stopped_run(cockpit, tmp_path):
@@ -157,4 +157,14 @@ async def test_waiting_edits_are_part_of_the_plan(cockpit, run):
     async with cockpit(run, backend=backend) as driver:
         await driver.press("R")
         await driver.until("Recover   y")
-        assert backend.asked[-1][1] == {"mixup": 0.0, "guard": "protect"}
+        assert backend.asked == [(None, {"mixup": 0.0}, None)]
+
+
+async def test_staying_automatic_is_offered_where_the_run_is_not_so_yet(cockpit, run):
+    backend = FakeBackend(plan=make_plan(auto=False))
+    async with cockpit(run, backend=backend) as driver:
+        await driver.press("R")
+        await driver.until("and stay automatic   a")
+        await driver.press("a")
+        await driver.until("waiting for the supervisor")
+        assert backend.submitted[0].options["auto"] is True and backend.submitted[0].options["to"]

@@ -83,6 +83,21 @@ async def test_alarm_of_a_foreign_run_comes_from_its_results(cockpit, tmp_path):
         assert "epoch 6" in text
 
 
+async def test_resuming_a_foreign_run_says_what_is_lost_and_asks(cockpit, tmp_path):
+    run = make_run(tmp_path / "foreign", nan_from=None)
+    import shutil
+
+    shutil.rmtree(run / "nantui")
+    async with cockpit(run, backend=FakeBackend(corrupt_from=None)) as driver:
+        await driver.until("foreign")
+        await driver.press("s")
+        await driver.until("It goes on without", "whatever its script adds")
+        assert driver.backend.submitted == []
+        await driver.press("right", "enter")
+        await driver.until("asked the supervisor")
+        assert [command.kind for command in driver.backend.submitted] == ["resume"]
+
+
 async def test_stop_asks_first_and_cancel_is_the_default(cockpit):
     async with cockpit() as driver:
         await driver.press("x")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nantui.run.status import RunStatus
 
 Progress = Callable[[int, int], bool]
+Presets = Sequence[str] | None
 
 
 class Backend(Protocol):
@@ -34,8 +35,10 @@ class Backend(Protocol):
     def verdicts(self, weights: Path) -> Iterable[Any]:
         """Yield a verdict for every checkpoint, newest first; slow, for a thread."""
 
-    def plan(self, run: Path, to: str | None, settings: dict[str, Any] | None, presets: Sequence[str]) -> Any:
-        """Return the plan of a rollback; slow, for a thread. Raises UserError when there is none."""
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
+        """Return the plan of a rollback, `settings` on top of `presets` (None: what the evidence supports);
+        slow, for a thread. Raises UserError when there is none.
+        """
 
     def diagnose(self, run: Path) -> dict[str, Any]:
         """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""
@@ -97,10 +100,10 @@ class RealBackend:
             self._catalogs[weights] = Catalog(weights)
         return self._catalogs[weights].verdicts()
 
-    def plan(self, run: Path, to: str | None, settings: dict[str, Any] | None, presets: Sequence[str]) -> Any:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
         from nantui.recovery.plan import make_plan
 
-        return make_plan(run, to=to, settings=settings, presets=tuple(presets), python=self.python)
+        return make_plan(run, to, settings, presets, propose=True, python=self.python)
 
     def diagnose(self, run: Path) -> dict[str, Any]:
         from nantui.diagnosis.causes import diagnose

@@ -50,6 +50,7 @@ def describe(plan: Any, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs,
         _what(plan, kind, snapshot, width),
         _warnings(plan, glyphs, width),
         _settings(plan, glyphs, width),
+        _afterwards(plan, width),
         _moves(plan, glyphs, width),
         _earlier(plan, width),
         _questions(plan, width),
@@ -153,6 +154,16 @@ def setting_rows(rows: Iterable[Any], glyphs: Glyphs, width: int) -> list[Line]:
         else:
             lines += [fit(change, width), *([("    ", "text"), *line] for line in reason)]
     return lines
+
+
+def _afterwards(plan: Any, width: int) -> list[Line]:
+    """What a remedy asks for at the end of the run."""
+    if plan.afterwards is None:
+        return []
+    from nantui.recovery.words import afterwards
+
+    lines = [line for text in afterwards(plan) for line in wrap(clean(text, 500), width)]
+    return [[("afterwards", "title")], *lines]
 
 
 def _moves(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:

@@ -119,7 +119,9 @@ def _attempt_started(entry: Entry) -> tuple[str, str]:
     mode = MODES.get(str(entry.get("mode")), str(entry.get("mode", "started")))
     origin = f" from {entry['checkpoint']}" if entry.get("checkpoint") else ""
     epoch = f", epoch {entry['epoch']}" if entry.get("epoch") else ""
-    return f"attempt {entry.get('attempt', '?')} {mode}{origin}{epoch}", "good"
+    phase = entry.get("phase")
+    where = f", phase {phase.get('number')} of {phase.get('of')}" if isinstance(phase, dict) else ""
+    return f"attempt {entry.get('attempt', '?')} {mode}{origin}{epoch}{where}", "good"
 
 
 def _attempt_ended(entry: Entry) -> tuple[str, str]:
@@ -191,6 +193,7 @@ _MAKERS: dict[str, Any] = {
     "command_done": _command_done,
     "stage": _texted("", "muted"),
     "rollback_begun": _rollback_begun,
+    "phase_begun": _texted("", "info"),
     "rollback_done": _texted("rollback done: ", "good"),
     "rollback_reverted": _texted("rollback taken back: ", "warn"),
     "undo_begun": _texted("undo begun ", "info"),

@@ -63,6 +63,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
         super().__init__()
         self.over = over
         self.schema: Any = None
+        self.known: Any = None
         self.draft: Draft | None = None
         self.findings: list[Any] = []
         self.wanted, self.only_changed = "", False
@@ -82,13 +83,18 @@ class ConfigScreen(ConfigActions, BaseScreen):
         self.query_one("#settings", Listing).focus()
         find_out("schema", self._read, self.post_message)
 
-    def _read(self) -> tuple[Any, dict[str, Any]]:
+    def _read(self) -> tuple[Any, dict[str, Any], Any]:
+        """Return the schema, what is in effect, and what is known about the run for remarks; in a thread."""
+        from nantui.recovery.measure import known_about
         from nantui.run.layout import RunLayout
         from nantui.run.spec import read_args, read_spec
 
         schema, layout = self.over.cockpit.backend.schema(), RunLayout(self.over.run_path)
-        edits = pending_edits(self.over.snapshot)
-        return schema, editor.original_of(schema, read_args(layout.args_yaml), read_spec(layout.spec), edits)
+        snapshot = self.over.snapshot
+        args, spec = read_args(layout.args_yaml), read_spec(layout.spec)
+        original = editor.original_of(schema, args, spec, pending_edits(snapshot))
+        epoch = snapshot.status.epoch if snapshot is not None else None
+        return schema, original, known_about(layout, original, max((epoch or 1) - 1, 0))
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "schema":
@@ -105,7 +111,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
             self.query_one("#settings", Listing).empty = message.problem
             self.query_one("#settings", Listing).show([], lambda row, width: [])
             return
-        self.schema, original = message.value
+        self.schema, original, self.known = message.value
         self.draft = Draft(self.over.run_path, original)
         if self.draft.changes:
             self.say(f"a draft of {len(self.draft.changes)} changes was kept from last time")
@@ -118,7 +124,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
             return
         from nantui.settings.lint import lint
 
-        self.findings = lint(self.draft.whole())
+        self.findings = lint(self.draft.whole(), self.known)
         grave = {finding.name: finding.severity for finding in reversed(self.findings)}
         self.entries = editor.entries(self.schema, self.draft, self.wanted, self.only_changed)
         draft, glyphs, shown = self.draft, self.over.cockpit.glyphs, self.entries
@@ -216,7 +222,8 @@ class ConfigScreen(ConfigActions, BaseScreen):
     def _lint_with(self, value: Any) -> list[Any]:
         from nantui.settings.lint import lint
 
-        return lint({**(self.draft.whole() if self.draft is not None else {}), self.editing: value})
+        settings = self.draft.whole() if self.draft is not None else {}
+        return lint({**settings, self.editing: value}, self.known)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         if self.editing == "#":

@@ -41,6 +41,7 @@ class RecoverDialog(Dialog):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "confirm", "confirm", show=False),
+        Binding("a", "stay_automatic", "recover, and by itself from now on", show=False),
         Binding("n", "cancel", "cancel", show=False),
         Binding("p", "presets", "choose presets to apply", show=False),
         Binding("u", "undo", "undo a finished rollback", show=False),
@@ -89,26 +90,28 @@ class RecoverDialog(Dialog):
         return {**plans.pending_edits(self.over.snapshot), **self.settings}
 
     def _plan(self) -> Any:
-        """Without a choice of presets the evidence proposes some;
-        the guard it proposes and edits stay on top.
-        """
-        backend, run, to, edits = self.over.cockpit.backend, self.over.run_path, self.to or None, self.edits
-        proposed = backend.plan(run, to, None, ())
-        if self.presets is None and not edits:
-            return proposed
-        presets = proposed.presets if self.presets is None else self.presets
-        return backend.plan(run, to, plans.options(proposed, edits)["set"], presets)
+        """Without a choice of presets the evidence proposes some; edits stay on top."""
+        return self.over.cockpit.backend.plan(self.over.run_path, self.to or None, self.edits, self.presets)
 
     def on_answer(self, message: Answer) -> None:
         if message.about != "plan" or self.phase != PLANNING:
             return
         self.plan, self.problem = message.value, message.problem
         self.phase = ASKING
-        verb = (("confirm", VERBS[self.kind], "y"),) if self.plan is not None else ()
+        verb: tuple[tuple[str, str, str], ...] = ()
+        if self.plan is not None:
+            verb = (("confirm", VERBS[self.kind], "y"),)
+        if self.may_stay_automatic:
+            verb += (("auto", "and stay automatic", "a"),)
         self.query_one(Choice).offer((("cancel", "Cancel", "Esc"), *verb))
         if self.plan is not None:
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
         self._redraw()
+
+    @property
+    def may_stay_automatic(self) -> bool:
+        """Whether the ladder could recover the run from now on and does not do so yet."""
+        return self.plan is not None and self.kind == "recover" and not self.plan.auto
 
     def _heading(self, width: int) -> list[Line]:
         words = {
@@ -161,16 +164,25 @@ class RecoverDialog(Dialog):
     def on_choice_pressed(self, message: Choice.Pressed) -> None:
         if message.name == "confirm":
             self.action_confirm()
+        elif message.name == "auto":
+            self.action_stay_automatic()
         elif message.name == "undo":
             self.action_undo()
         else:
             self.action_cancel()
 
+    def action_stay_automatic(self) -> None:
+        """Recover, and let the ladder do so by itself from now on."""
+        if self.phase == ASKING and self.may_stay_automatic:
+            self._leave(auto=True)
+
     def action_confirm(self) -> None:
         """Leave the command; only with a plan on the screen."""
-        if self.phase != ASKING or self.plan is None:
-            return
-        options = plans.options(self.plan, self.edits)
+        if self.phase == ASKING and self.plan is not None:
+            self._leave()
+
+    def _leave(self, **more: Any) -> None:
+        options = {**plans.options(self.plan, self.edits), **more}
         self.command = self.over.submit(self.kind, **options)
         self.phase, self.progress = WORKING, Progress(self.command.id, self.kind)
         self.query_one(Choice).offer((("cancel", "Close, it goes on", "Esc"),))

@@ -53,8 +53,18 @@ class RunActions:
             if screen.snapshot
             else False
         )
+        if resumable and (lost := self._lost()):
+            self._ask("start", "Resume with nantui's own runner?", ["It goes on without:", *lost], "resume")
+            return
         screen.submit("resume" if resumable else "start")
         screen.say("asked the supervisor to resume" if resumable else "asked the supervisor to start")
+
+    def _lost(self) -> list[str]:
+        """Return what a run that nantui did not start loses under our runner; nothing for any other."""
+        from nantui.recovery.losses import lost_with_our_runner
+
+        layout = RunLayout(self.run_path)
+        return [] if layout.spec.is_file() else lost_with_our_runner(layout)
 
     def _do_stop(self) -> None:
         if self._trained_by_others():
@@ -92,12 +102,12 @@ class RunActions:
             ],
         )
 
-    def _ask(self, kind: str, question: str, text: list[str]) -> None:
+    def _ask(self, kind: str, question: str, text: list[str], sends: str = "") -> None:
         from nantui.ui.screens.confirm import ConfirmDialog
 
         def answered(confirmed: object) -> None:
             if confirmed:
-                self._submit(kind)
+                self._submit(kind, sends)
 
         self._screen.app.push_screen(ConfirmDialog(question, text, actions.EVERY[kind].label), answered)
 
@@ -123,9 +133,9 @@ class RunActions:
         name = clean(self.run_path.name, 80)
         self._screen.app.push_screen(NameDialog(f"Stop the training in {name}?", text, name), answered)
 
-    def _submit(self, kind: str, **options: Any) -> None:
+    def _submit(self, kind: str, sends: str = "", **options: Any) -> None:
         try:
-            self._screen.submit(kind, **options)
+            self._screen.submit(sends or kind, **options)
             self._screen.say(f"{actions.EVERY[kind].label}: asked the supervisor")
         except UserError as error:
             self._screen.say(str(error), "bad")

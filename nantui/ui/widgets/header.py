@@ -84,7 +84,9 @@ class Header(LinesWidget):
 
     def _progress(self, snapshot: RunSnapshot) -> Line:
         status = snapshot.status
-        line: Line = [
+        phase = status.phase or {}
+        line: Line = [("phase ", "muted"), (f"{phase['number']}/{phase['of']}  ", "strong")] if phase else []
+        line += [
             ("epoch ", "muted"),
             (str(status.epoch or 0), "strong"),
             (f"/{status.epochs or '?'}", "muted"),
