@@ -85,7 +85,9 @@ def _fill(
     if spec.kind == "exec" and not spec.exec:  # somebody else's: what it would run was not read
         spec = replace(spec, kind="train", train={**read_args(old.args_yaml), **spec.train})
     document = with_settings(spec, settings, plan.appended)
-    write_spec(new.spec, Spec(**{**document, "train": {**document["train"], **own}, "created": time.time()}))
+    train = {**document["train"], **own}
+    fresh = {"train": train, "python": spec.python or python, "created": time.time()}
+    write_spec(new.spec, Spec(**{**document, **fresh}))
     return Staged((), answer)
 
 

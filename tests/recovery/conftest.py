@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from nantui.recovery import stage
 from tests.training.runs import draw_data_set, tiny_model
+from tests.warm import WarmPython
 
 EPOCHS, POISONED, ENDED = 12, 5, 7
 """Epochs asked for; the one, from 1, with NaN in the BatchNorm statistics; the last that was saved."""
@@ -60,6 +62,16 @@ def train(room: Path, name: str, poisoned: int = 0, ended: int = 0, **settings: 
     with contextlib.suppress(Killed):
         model.train(**{**SETTINGS, **settings, **place})
     return room / "runs" / name
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[str]:
+    """An interpreter whose processes have torch imported from the start."""
+    place = Path(tempfile.mkdtemp(prefix="nantui-"))  # a socket's path must be short
+    warm = WarmPython(place)
+    yield str(warm.path)
+    warm.close()
+    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session")

@@ -46,11 +46,11 @@ def everything(run: Path) -> dict[str, tuple[str, int]]:
 
 
 def test_a_foreign_run_goes_on_in_a_new_one_and_no_byte_of_it_changes(
-    poisoned: Path, own_home: None, capsys: pytest.CaptureFixture[str]
+    poisoned: Path, own_home: None, warm_python: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A rebase and a training in processes of their own: about 20 s."""
     before = everything(poisoned)
     words = ["recover", str(poisoned), "--into", "second", "--set", "epochs=6", "lr0=0.002", "--yes"]
+    words += ["--python", warm_python]
     assert cli.main(words) == 2
     said = capsys.readouterr().err
     assert UNKNOWN in said and "--our-runner" in said and not (poisoned.parent / "second").exists()

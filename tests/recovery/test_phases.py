@@ -214,16 +214,17 @@ def place(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def test_a_real_plan_trains_small_and_then_large_as_one_run(
-    room: Path, place: Path, capsys: pytest.CaptureFixture[str]
+    room: Path, place: Path, warm_python: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two trainings through the command, the supervisor and the worker: about 25 s."""
+    """Two trainings through the command, the supervisor and the worker."""
     plan = {"phases": [{"title": "small", "settings": {"epochs": 1, "imgsz": 32}},
                        {"title": "large", "settings": {"epochs": 2, "imgsz": 64, "lr0": 0.001}}]}  # fmt: skip
     (place / "plan.yaml").write_text(yaml.safe_dump(plan))
     asked = {**SETTINGS, "model": room / "tiny.yaml", "data": room / "data/data.yaml", "optimizer": "SGD",
              "project": place / "runs", "name": "plan", "epochs": 9}  # fmt: skip
     words = [f"{name}={value}" for name, value in asked.items()]
-    assert cli.main(["train", *words, "--plan", str(place / "plan.yaml")]) == 0
+    plan_file = str(place / "plan.yaml")
+    assert cli.main(["train", *words, "--plan", plan_file, "--python", warm_python]) == 0
     said = capsys.readouterr().err
     assert "phase 2 of 2: large (epochs=2, imgsz=64, lr0=0.001)" in said
     assert "the plan sets" in said and "epochs" in said

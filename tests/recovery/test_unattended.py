@@ -31,11 +31,10 @@ SMALLER = {
 
 
 @pytest.fixture
-def automatic(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubRun]:
-    """A real training with --auto that goes NaN in epoch 3 of its first and of its second attempt.
-
-    Its four attempts and two rebases each start a process that imports torch: there the time goes.
-    """
+def automatic(
+    room: Path, tmp_path: Path, warm_python: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StubRun]:
+    """A real training with --auto that goes NaN in epoch 3 of its first and of its second attempt."""
     for name in ("CONFIG", "CACHE", "STATE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     own = tmp_path / "config" / "nantui"
@@ -47,7 +46,9 @@ def automatic(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     faults = [{"fault": "nan_gradient", "epoch": 3, "batch": 1, "times": 4, "attempt": n} for n in (1, 2)]
     place = {"project": str(tmp_path / "runs"), "name": "auto", "epochs": 4}
     train = {**SETTINGS, **place, "model": str(room / "tiny.yaml"), "data": str(room / "data/data.yaml")}
-    run = StubRun(create_run(train, {"max_consecutive_skips": 1}, auto=True, faults=faults))
+    run = StubRun(
+        create_run(train, {"max_consecutive_skips": 1}, python=warm_python, auto=True, faults=faults)
+    )
     yield run
     for ref in run.members():
         send(ref, signal.SIGKILL)
