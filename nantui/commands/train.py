@@ -44,12 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
     settings = {**read_config(arguments.config, schema), **schema.parse_assignments(arguments.settings)}
     own = with_presets(settings, arguments.preset, schema)
     phases = read_phases(arguments.plan, schema) if arguments.plan else []
-    train, ours = schema.split({**own, **(phases[0].settings if phases else {})})
+    first = {**own, **(phases[0].settings if phases else {})}
+    train, ours = schema.split(first)
     if not train.get("model") or not train.get("data"):
         raise UserError("what to train? nantui train model=yolov8n.pt data=path/to/data.yaml [key=value…]")
     if arguments.dry_run:
         where = check_arguments(train, python=arguments.python)["save_dir"]
-        common.say("\n".join([f"would train in {where}", *in_phases(phases, own)]))
+        common.say("\n".join([f"would train in {where}", *in_phases(phases, own), *remarks(schema, first)]))
         return 0
     if not arguments.wait_gpu:
         ensure_room(lambda: lacks(None, train.get("device")), wait_for_it=False)
@@ -57,10 +58,26 @@ def run(arguments: argparse.Namespace) -> int:
     options = following.wait_gpu_of(arguments)
     where = create_run(train, ours, python=arguments.python, auto=arguments.auto, options=options, plan=plan)
     print(where)
-    for line in in_phases(phases, own):
+    for line in [*in_phases(phases, own), *remarks(schema, first)]:
         common.say(line)
     common.say(f"training, detached; watch it with: nantui {where}")
     return open_cockpit(arguments, where) if arguments.watch else 0
+
+
+def remarks(schema: Schema, asked: Mapping[str, Any]) -> list[str]:
+    """Return what lint says of the settings asked for by name; defaults are nobody's mistake."""
+    from nantui.recovery.measure import classes_of, device_count, on_cpu
+    from nantui.settings.lint import Known, lint
+
+    device = asked.get("device")
+    known = Known(
+        classes=classes_of(asked.get("data")),
+        devices=device_count(device),
+        on_gpu=False if on_cpu(device) else None,
+    )
+    about = {*asked, *(("optimizer",) if {"lr0", "momentum"} & set(asked) else ())}
+    found = lint({**schema.defaults(), **asked}, known)
+    return [f"{finding.severity}: {finding.text}" for finding in found if finding.name in about]
 
 
 def plan_of(

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from nantui.cli import main
+from nantui.commands.train import remarks
 from nantui.run.spec import read_spec
+from nantui.settings.schema import Schema
 from tests.supervise.stub_run import eventually
 
 
@@ -15,6 +17,15 @@ def test_train_refuses_a_misspelt_setting_before_anything_is_created(tmp_path, c
     assert main(["train", "model=yolov8n.yaml", "data=a.yaml", "lr=0.1", f"project={tmp_path}/runs"]) == 2
     assert "did you mean lr0" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_train_remarks_on_what_was_asked_and_not_on_defaults():
+    schema = Schema.load()
+    assert remarks(schema, {"model": "m.pt", "data": "nowhere.yaml"}) == []
+    said = remarks(schema, {"lr0": 0.02, "batch": 10, "device": "0,1,2,3"})
+    assert any("optimizer=auto ignores lr0=0.02" in line for line in said)
+    assert any("no multiple of 4 GPUs" in line for line in said) and len(said) == 2
+    assert remarks(schema, {"amp": "bf16", "device": "cpu"})[0].startswith("warning: amp=bf16 does not work")
 
 
 def test_train_says_what_is_missing(capsys):
