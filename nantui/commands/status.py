@@ -56,8 +56,8 @@ def describe(status: RunStatus) -> list[str]:
     step = f"step {status.step}/{status.steps_per_epoch}" if status.step else ""
     losses = " ".join(f"{printable(name)} {value:.4g}" for name, value in status.losses.items())
     eta = f"{duration(status.eta_s)} to go" if status.eta_s is not None else ""
-    where = [f"{status.state:<10}", printable(status.path), phase, epoch, step]
-    first = "  ".join(filter(None, [*where, losses, eta]))
+    begins = [f"{status.state:<10}", printable(status.path), phase, epoch, step]
+    first = "  ".join(filter(None, [*begins, losses, eta]))
     more = [printable(text) for text in (doing(status), status.text) if text]
     if status.guarded is False:
         more.append("unguarded: nothing keeps a NaN out of its weights; nantui doctor says why")
