@@ -17,7 +17,8 @@ from nantui.supervise.clean import printable
 
 SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish", "ksh", "tcsh", "csh"})
 NOWHERE = "init or container"
-ADDRESS = re.compile(r"[\w.:%-]{2,}")
+ADDRESS = re.compile(r"(?!localhost$)\w[\w.:%-]+")
+"""A host in the list of logins; not ":0" (a display), "localhost" or "tmux(71).%0"."""
 TMUX_S = 1.0
 SERVICE_MANAGERS = frozenset({"supervisord", "runsv", "s6-supervise", "pm2"})
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,7 @@ from nantui.run.identity import ProcessRef, alive, ref_of
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from nantui.run.spool import Command
+from nantui.supervise import origins
 from nantui.supervise.client import carry_out
 from nantui.supervise.foreign import ForeignTraining, find_foreign, stop_tree
 from nantui.supervise.foreign_stop import program_of, runs_a_script
@@ -206,6 +208,19 @@ def test_in_a_tmux_pane_the_shell_and_a_second_job_survive(pane, tmp_path):
     assert find_foreign(run) == []
     assert alive(shell) and alive(second)
     assert isinstance(shell, ProcessRef)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("192.0.2.7", "192.0.2.7"), ("2001:db8::1", "2001:db8::1"), ("gate.example.org", "gate.example.org"),
+     (":0", ""), ("localhost", ""), ("tmux(71).%0", ""), (None, "")],
+)  # fmt: skip
+def test_the_login_of_a_terminal_tells_the_address(monkeypatch, host, address):
+    monkeypatch.setattr(origins.psutil.Process, "terminal", lambda process: "/dev/pts/7")
+    login = SimpleNamespace(terminal="pts/7", host=host)
+    monkeypatch.setattr(origins.psutil, "users", lambda: [login])
+    monkeypatch.setattr(origins, "environment_of", lambda pid: set())
+    assert (f"SSH from {address}" in origins.origin_of(os.getpid())) is bool(address)
 
 
 def test_what_left_its_tmux_session_still_says_which(pane, tmp_path):
