@@ -22,7 +22,7 @@ NAME = "supervise.yaml"
 class Patience:
     """Times in seconds."""
 
-    tick_s: float = 0.2
+    tick_s: float = 0.25
     heartbeat_s: float = 4.0
     idle_exit_s: float = 5.0
     stop_s: float = 30.0

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
 
 from nantui.run import spool
@@ -39,8 +40,14 @@ def is_private(directory: Path) -> bool:
 
 def local_spool(layout: RunLayout) -> Path:
     """Return this host's private folder for commands to the run."""
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    name = hashlib.sha256(str(layout.run.resolve()).encode()).hexdigest()[:16]
+    return _local_spool(layout.run, os.environ.get("XDG_STATE_HOME") or "")
+
+
+@lru_cache(maxsize=64)
+def _local_spool(run: Path, state_home: str) -> Path:
+    """Worked out once: a supervisor looks there several times a second."""
+    base = Path(state_home) if state_home else Path.home() / ".local" / "state"
+    name = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
     return base / "nantui" / "commands" / name
 
 
