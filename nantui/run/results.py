@@ -52,9 +52,8 @@ class Results:
     def feed(self, lines: Iterable[str]) -> None:
         """Take more lines; one that makes no sense is left out."""
         for cells in csv.reader(lines):
-            cells = [cell.strip() for cell in cells]
-            if cells and cells[0] == "epoch":
-                self._header = cells
+            if cells and cells[0].strip() == "epoch":
+                self._header = [cell.strip() for cell in cells]
             elif (row := parse_row(self._header, cells, self._segment)) is not None:
                 self._add(row)
 

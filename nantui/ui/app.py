@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nantui.ui.data.backend import Backend
 
 
-SHAPING_S = 0.7
+SHAPING_S = 2.0
 
 
 def has_titles() -> bool:

@@ -37,7 +37,7 @@ from nantui.ui.widgets.timeline import Timeline
 from nantui.ui.widgets.wall import ChartWall
 
 STALE_AFTER_S = 4.0
-SETTLING_S = 0.15
+SETTLING_S = 0.2
 CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
 DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowledge"))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 NEAR = 12
+QUIET = frozenset({"muted", "faint"})
+"""Inks that could not be read on the cursor's ground."""
 
 
 class Inked(Widget):
@@ -55,7 +57,7 @@ def _over(style: Style, ink: str, base: Style, under: str) -> Style:
     """Return an ink on its ground; under a cursor the ground stays the cursor's."""
     if not under or ink.startswith("pill"):
         return base + style
-    if base.reverse:
+    if base.reverse or (under == "cursor" and ink in QUIET):
         return base
     return base + style + Style(bgcolor=base.bgcolor, bold=base.bold)
 
