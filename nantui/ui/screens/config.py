@@ -21,6 +21,7 @@ from nantui.ui.screens.base import BaseScreen
 from nantui.ui.screens.config_actions import ConfigActions
 from nantui.ui.watch import find_out
 from nantui.ui.widgets.document import Document
+from nantui.ui.widgets.field import Field
 from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.listing import Listing
 from nantui.ui.widgets.title import Title
@@ -75,7 +76,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
         with Container(id="config"):
             yield Listing(id="settings", empty="reading the installed Ultralytics' settings..")
             yield Document(id="about", write=self._about)
-        yield Input(id="edit")
+        yield Field(id="edit")
         yield KeyBar(KEYS)
 
     def on_mount(self) -> None:

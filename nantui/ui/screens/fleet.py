@@ -16,6 +16,7 @@ from nantui.ui.ink import Line
 from nantui.ui.messages import FleetRead
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.watch import FleetWatcher
+from nantui.ui.widgets.field import Field
 from nantui.ui.widgets.fleet import FleetList
 from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.title import Title
@@ -51,7 +52,7 @@ class FleetScreen(BaseScreen):
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
         yield FleetList()
-        yield Input(placeholder="part of a path, or a state such as running", id="filter")
+        yield Field(placeholder="part of a path, or a state such as running", id="filter")
         yield KeyBar(KEYS)
 
     def on_mount(self) -> None:

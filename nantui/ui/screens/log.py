@@ -12,6 +12,7 @@ from nantui.ui.ink import Line
 from nantui.ui.messages import LogRead
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.watch import LogWatcher
+from nantui.ui.widgets.field import Field
 from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.log import LogList
 from nantui.ui.widgets.title import Title
@@ -50,7 +51,7 @@ class LogScreen(BaseScreen):
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
         yield LogList()
-        yield Input(placeholder="search; Enter goes to the next match", id="search")
+        yield Field(placeholder="search; Enter goes to the next match", id="search")
         yield KeyBar(KEYS)
 
     def on_mount(self) -> None:

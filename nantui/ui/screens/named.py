@@ -9,6 +9,7 @@ from textual.widgets import Input
 from nantui.ui.ink import Line, wrap
 from nantui.ui.screens.base import Dialog
 from nantui.ui.widgets.document import Document
+from nantui.ui.widgets.field import Field
 
 
 class NameDialog(Dialog):
@@ -21,7 +22,7 @@ class NameDialog(Dialog):
     def compose(self) -> ComposeResult:
         with Container(classes="dialog small"):
             yield Document(write=self._write)
-            yield Input(placeholder=f"type {self.wanted} and press Enter; Esc cancels")
+            yield Field(placeholder=f"type {self.wanted} and press Enter; Esc cancels")
 
     def on_mount(self) -> None:
         self.query_one(Document).can_focus = False

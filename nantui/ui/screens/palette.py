@@ -15,6 +15,7 @@ from nantui.ui.actions import APP_ACTIONS, HELPS_IN_ALARM, RUN_ACTIONS, Action, 
 from nantui.ui.ink import Line, column, fit
 from nantui.ui.screens.base import Dialog
 from nantui.ui.screens.help import Entry, keys_of
+from nantui.ui.widgets.field import Field
 from nantui.ui.widgets.listing import Listing
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class PaletteDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         with Container(classes="dialog tall"):
-            yield Input(placeholder="what do you want to do?")
+            yield Field(placeholder="what do you want to do?")
             yield Listing(id="palette", empty="no command has these letters")
 
     def on_mount(self) -> None:
