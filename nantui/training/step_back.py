@@ -19,7 +19,7 @@ class StepBack:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._copies: list[torch.Tensor] = []
-        self._states: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._states: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._flats: list[list[torch.Tensor]] = []
         self._pointers: list[int] = []
 
@@ -29,11 +29,9 @@ class StepBack:
         Raises RuntimeError (torch.cuda.OutOfMemoryError is one) when there is no room or a tensor has holes.
         """
         optimizer = self._trainer.optimizer
-        states = {parameter: (state, dict(state)) for parameter, state in optimizer.state.items()}
+        states = [(state, dict(state)) for state in optimizer.state.values()]
         tensors = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        tensors += [
-            value for _, kept in states.values() for value in kept.values() if isinstance(value, torch.Tensor)
-        ]
+        tensors += [v for _, kept in states for v in kept.values() if isinstance(v, torch.Tensor)]
         pointers = [tensor.data_ptr() for tensor in tensors]
         if pointers != self._pointers:
             self._flats, self._pointers = _flattened(tensors), pointers
@@ -45,17 +43,17 @@ class StepBack:
             return
         for flats, copy in zip(self._flats, self._copies, strict=True):
             torch._foreach_copy_(flats, list(copy.split([flat.numel() for flat in flats])))
-        for state, kept in self._states.values():
+        for state, kept in self._states:
             state.clear()
             state.update(kept)
-        known = self._trainer.optimizer.state
-        for parameter in [parameter for parameter in known if parameter not in self._states]:
-            del known[parameter]
+        every = self._trainer.optimizer.state
+        for parameter in list(every)[len(self._states) :]:  # a dict keeps its order: these are new
+            del every[parameter]
         self.forget()
 
     def forget(self) -> None:
         """Let the copies go: the step was good."""
-        self._copies, self._states = [], {}
+        self._copies, self._states = [], []
 
 
 def _flattened(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:
