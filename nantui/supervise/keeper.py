@@ -150,10 +150,9 @@ class Keeper:
         )
 
     def adopt(self) -> str:
-        """Find out what became of the attempt that an earlier supervisor left; returns a line for the
-        journal.
+        """Find out what became of the attempt that an earlier supervisor left.
 
-        Empty when there was nothing to adopt or settle.
+        Returns a line for the journal, empty when there was nothing to adopt or settle.
         """
         number = (self.layout.attempt_numbers() or [0])[-1]
         attempt = read_attempt(self.layout, number)
@@ -224,9 +223,7 @@ class Keeper:
         """Raise UserError when processes are left, with what they are and where they hang."""
         if left:
             names = ", ".join(map(str, left[:5]))
-            text = (
-                f"{len(left)} processes do not die: {names}; state D waits in the kernel (disk, NFS, driver)"
-            )
+            text = f"{len(left)} processes do not die: {names}; state D waits in the kernel (disk, driver)"
             self.publish(text=text)
             raise UserError(text, FAILED)
 
