@@ -63,7 +63,8 @@ def missing_hooks(trainer_class: type) -> list[str]:
         if node is None and name in vars(cls)
     ]
     readable = (node for node in nodes.values() if node is not None)
-    return hidden + hooks.missing(hooks.hooks_of(hooks.methods_of(readable)))
+    old = [] if hasattr(torch, "_foreach_copy_") else ["torch._foreach_copy_, which came with PyTorch 2.1"]
+    return old + hidden + hooks.missing(hooks.hooks_of(hooks.methods_of(readable)))
 
 
 def spawns_ranks(trainer: Any) -> bool:

@@ -61,6 +61,13 @@ def test_a_loop_that_cannot_be_read_is_not_trusted(blind):
     assert told.startswith("_do_train of Typed")
 
 
+def test_a_pytorch_without_what_a_step_back_needs(blind, monkeypatch):
+    import torch
+
+    monkeypatch.delattr(torch, "_foreach_copy_")
+    assert any("PyTorch 2.1" in name for name in touchpoints.missing_hooks(blind.__mro__[1]))
+
+
 def test_such_a_training_is_shown_as_unguarded(blind, trainings: Trainings, tmp_path: Path):
     from ultralytics import YOLO
 
