@@ -39,9 +39,9 @@ def words(trainings: Any, place: Path) -> list[str]:
 class UnderExec:
     """The script as the supervisor's worker carries it out."""
 
-    def __init__(self, trainings: Any, place: Path) -> None:
+    def __init__(self, trainings: Any, place: Path, launcher: tuple[str, ...] = ()) -> None:
         self.layout, self.place = RunLayout(place / "run"), place
-        argv = [sys.executable, *words(trainings, place)]
+        argv = [sys.executable, *launcher, *words(trainings, place)]
         write_spec(self.layout.spec, Spec({}, kind="exec", exec={"argv": argv, "cwd": str(place)}))
 
     def attempt(self, number: int, **request: Any) -> tuple[int, list[Outcome], str]:
@@ -73,6 +73,18 @@ def test_spawned_ranks_are_guarded_end_with_the_code_and_resume(trainings, tmp_p
     assert [(call.role, call.finished) for call in calls_of(script.layout, 2)] == [("here", True)]
     place = tmp_path / "asked" / "spawned"
     assert place.is_symlink() and place.resolve() == script.layout.run
+
+
+@pytest.mark.soak
+def test_ranks_that_the_user_starts_with_torchrun_are_one_call(trainings, tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    script = UnderExec(trainings, tmp_path, launcher)
+    fault = {"fault": "nan_pixel", "epoch": 1, "batch": 2, "rank": 1}
+    code, ranks, log = script.attempt(1, faults=[fault])
+    assert code == 0, log[-3000:]
+    assert [rank.exit.outcome for rank in ranks] == ["finished"] * 2
+    assert ranks[0].incidents[0]["evidence"]["ranks"] == [1]
+    assert [(call.index, call.finished) for call in calls_of(script.layout, 1)] == [(1, True)]
 
 
 @pytest.mark.soak
