@@ -19,6 +19,7 @@ from nantui.errors import FAILED, USAGE, UserError
 COMMANDS = {
     "demo": "a real training with an injected NaN: detection, rollback, resume, finish",
     "train": "start a run under a supervisor and return",
+    "join": "take part, with this host's devices, in a run that another host leads",
     "exec": "run your own training script, unchanged, detached, with guard and telemetry",
     "status": "state, epoch, losses and last incident of each run",
     "check": "the truth about checkpoints, without running them",

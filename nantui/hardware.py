@@ -16,7 +16,12 @@ from typing import Any
 
 import psutil
 
+from nantui.run.files import read_json
+
 GIGABYTE = 1e9
+SAMPLE_NAME = "sample.json"
+OLD_S = 60.0
+"""A sample of another host that is older says nothing about now."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class Sample:
     gpus: tuple[Gpu, ...]
     host: Host
     note: str = ""
+    elsewhere: tuple[tuple[str, Sample], ...] = ()
+    """The other hosts of a run on several, by name, as their agents wrote them."""
 
 
 class Sampler:
@@ -129,6 +136,28 @@ class Sampler:
                 return None
             self._nvml, self._note = nvml, ""
         return self._nvml
+
+
+def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sample], ...]:
+    """Return the newest samples that the agents of other hosts left in `hosts`, leaving out old ones."""
+    found = []
+    for path in sorted(hosts.glob(f"*/{SAMPLE_NAME}")):
+        sample = sample_from(read_json(path)) if path.parent.name != here else None
+        if sample is not None and abs(now - sample.t) < OLD_S:
+            found.append((path.parent.name, sample))
+    return tuple(found)
+
+
+def sample_from(document: dict[str, Any] | None) -> Sample | None:
+    """Return the sample that a JSON object holds (`asdict` of one), None where it holds none."""
+    try:
+        gpus = [
+            Gpu(**{**gpu, "processes": tuple(GpuProcess(**one) for one in gpu["processes"])})
+            for gpu in (document or {})["gpus"]
+        ]
+        return Sample((document or {})["t"], tuple(gpus), Host(**(document or {})["host"]))
+    except (KeyError, TypeError):
+        return None
 
 
 def _pynvml() -> Any:

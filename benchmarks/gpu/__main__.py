@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks.gpu import ahead, control, cost, memory, nan
+from benchmarks.gpu import ahead, control, cost, memory, nan, nodes
 from benchmarks.gpu.bench import Bench, gpu_memory, versions
 
 SECTIONS = {
@@ -23,6 +23,7 @@ SECTIONS = {
     "ahead": ahead.ahead,
     "cost": cost.cost,
     "memory": memory.memory,
+    "nodes": nodes.nodes,
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import NO, UserError
-from nantui.run.status import RunStatus
+from nantui.run.status import HostStatus, RunStatus
 from nantui.supervise.clean import printable
 
 
@@ -61,6 +61,7 @@ def describe(status: RunStatus) -> list[str]:
     more = [printable(text) for text in (doing(status), status.text) if text]
     if status.guarded is False:
         more.append("unguarded: nothing keeps a NaN out of its weights; nantui doctor says why")
+    more += [printable(f"host {host.host}: {_part(host)}") for host in status.hosts]
     if status.last_incident:
         incident = status.last_incident
         where = f"epoch {incident.get('epoch')}, step {incident.get('step')}"
@@ -75,6 +76,12 @@ def doing(status: RunStatus) -> str:
     if not status.doing:
         return ""
     return f"{status.doing.get('kind', '')}: {status.doing.get('text') or 'begun'}"
+
+
+def _part(host: HostStatus) -> str:
+    ranks = f", ranks {host.ranks[0]}-{host.ranks[-1]}" if len(host.ranks) > 1 else ""
+    ranks = ranks or (f", rank {host.ranks[0]}" if host.ranks else "")
+    return f"{host.state}{ranks}" + (f": {host.text}" if host.text else "")
 
 
 def duration(seconds: float) -> str:

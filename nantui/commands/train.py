@@ -16,6 +16,8 @@ from nantui.run.phases import Phase, new_plan
 from nantui.settings.schema import Schema
 from nantui.settings.values import show_value
 
+MOST_HOSTS = 64
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui train` takes."""
@@ -27,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plan", metavar="FILE", help="train in phases: a plan's YAML file, or `progressive`"
     )
+    parser.add_argument("--nnodes", type=int, default=1, metavar="N", help="hosts that train together")
+    parser.add_argument("--endpoint", default="", metavar="HOST:PORT", help="where the hosts' ranks meet")
     parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
     following.add_wait_gpu(parser)
     parser.add_argument("--watch", action="store_true", help="open the cockpit on it")
@@ -41,13 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     common.refuse_read_only(arguments)
     schema = Schema.load(arguments.python)
-    settings = {**read_config(arguments.config, schema), **schema.parse_assignments(arguments.settings)}
+    words = take_hosts(arguments)
+    settings = {**read_config(arguments.config, schema), **schema.parse_assignments(words)}
     own = with_presets(settings, arguments.preset, schema)
     phases = read_phases(arguments.plan, schema) if arguments.plan else []
     first = {**own, **(phases[0].settings if phases else {})}
     train, ours = schema.split(first)
     if not train.get("model") or not train.get("data"):
         raise UserError("what to train? nantui train model=yolov8n.pt data=path/to/data.yaml [key=value…]")
+    if arguments.nnodes > 1:
+        refuse_alone(train)
     if arguments.dry_run:
         where = check_arguments(train, python=arguments.python)["save_dir"]
         common.say("\n".join([f"would train in {where}", *in_phases(phases, own), *remarks(schema, first)]))
@@ -55,12 +62,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.wait_gpu:
         ensure_room(lambda: lacks(None, train.get("device")), wait_for_it=False)
     plan = partial(plan_of, arguments.plan, phases, schema, own) if phases else None
-    options = following.wait_gpu_of(arguments)
-    where = create_run(train, ours, python=arguments.python, auto=arguments.auto, options=options, plan=plan)
+    how = {"options": following.wait_gpu_of(arguments), "plan": plan, **hosts_of(arguments)}
+    where = create_run(train, ours, python=arguments.python, auto=arguments.auto, **how)
     print(where)
     for line in [*in_phases(phases, own), *remarks(schema, first)]:
         common.say(line)
     common.say(f"training, detached; watch it with: nantui {where}")
+    if arguments.nnodes > 1:
+        common.say(f"waiting for its hosts; on each other host: nantui join {where}")
     return open_cockpit(arguments, where) if arguments.watch else 0
 
 
@@ -98,6 +107,45 @@ def in_phases(phases: Sequence[Phase], own: Mapping[str, Any]) -> list[str]:
         lines.append(f"phase {number} of {len(phases)}: {phase.title or 'no title'} ({settings})")
     unused = [name for name in own if phases and all(name in phase.settings for phase in phases)]
     return [*lines, *([f"the plan sets {', '.join(unused)} in every phase"] if unused else [])]
+
+
+def take_hosts(arguments: argparse.Namespace) -> list[str]:
+    """Take `nnodes=` and `endpoint=` out of the words on the line, as they are no settings of a training.
+
+    Returns the other words. Raises UserError for a number of hosts that is none.
+    """
+    rest = []
+    for word in arguments.settings:
+        name, _, value = word.partition("=")
+        if name == "endpoint":
+            arguments.endpoint = value
+        elif name == "nnodes" and value.isdigit():
+            arguments.nnodes = int(value)
+        else:
+            rest.append(word)
+    if not 1 <= arguments.nnodes <= MOST_HOSTS:
+        raise UserError(f"nnodes={arguments.nnodes}: expects a number of hosts from 1 to {MOST_HOSTS}")
+    return rest
+
+
+def refuse_alone(train: dict[str, Any]) -> None:
+    """Raise UserError for what only one host can do; without a device, the first GPU or the CPU is meant."""
+    from nantui.hardware import Sampler
+
+    batch = train.get("batch", 16)
+    if not isinstance(batch, int) or batch < 1:
+        raise UserError(f"batch={batch}: hosts cannot each find one; give that of all ranks together")
+    if not train.get("device"):
+        train["device"] = "0" if Sampler().sample().gpus else "cpu"
+
+
+def hosts_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return how many hosts train, and where they meet. Raises UserError for no endpoint at all."""
+    from nantui.supervise.hosts.endpoint import split
+
+    if arguments.endpoint:
+        split(arguments.endpoint)
+    return {"nnodes": arguments.nnodes, "endpoint": arguments.endpoint if arguments.nnodes > 1 else ""}
 
 
 def read_config(path: Path | None, schema: Schema) -> dict[str, Any]:

@@ -32,6 +32,9 @@ class Attempt:
     asked: dict[str, Any] = field(default_factory=dict)
     probation_epochs: int = 0
     phase: dict[str, Any] | None = None
+    nnodes: int = 1
+    endpoint: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

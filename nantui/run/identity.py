@@ -7,13 +7,13 @@ another container. A process is the same one only if boot id, pid namespace, pid
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import psutil
+
+from nantui.run.host import boot_id, host_name
 
 SAME_CREATE_TIME_S = 3.0
 """Create times are computed from the wall clock at boot, which a clock that is being set shifts a little."""
@@ -63,7 +63,7 @@ class ProcessStat:
 @lru_cache(maxsize=1)
 def this_machine() -> Machine:
     """Return where this process runs."""
-    return Machine(socket.gethostname(), _read("/proc/sys/kernel/random/boot_id"), _namespace())
+    return Machine(host_name(), boot_id(), _namespace())
 
 
 def stat_of(pid: int) -> ProcessStat | None:
@@ -108,12 +108,5 @@ def alive(ref: ProcessRef | None) -> bool:
 def _namespace() -> str:
     try:
         return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
     except OSError:
         return ""

@@ -10,13 +10,13 @@ import errno
 import getpass
 import json
 import os
-import socket
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nantui.run.files import read_text, to_json
+from nantui.run.host import host_name
 
 Entry = dict[str, Any]
 
@@ -27,7 +27,7 @@ def author() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{host_name()}"
 
 
 class Journal:

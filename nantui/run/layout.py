@@ -85,6 +85,14 @@ class RunLayout:
     def attempts(self) -> Path:
         return self.home / "attempts"
 
+    @property
+    def hosts(self) -> Path:
+        """What the hosts of a run on several report, a folder each."""
+        return self.home / "hosts"
+
+    def roster(self, number: int) -> Path:
+        return self.attempts / f"{number:03d}.hosts.json"
+
     def attempt(self, number: int) -> Path:
         return self.attempts / f"{number:03d}.json"
 

@@ -41,6 +41,8 @@ class Spec:
     faults: list[dict[str, Any]] = field(default_factory=list)
     exec: dict[str, Any] | None = None
     plan: dict[str, Any] | None = None
+    nnodes: int = 1
+    endpoint: str = ""
     format: int = 1
 
 

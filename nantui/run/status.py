@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,16 @@ ACTIVE = frozenset({STARTING, RUNNING, STALLED, STOPPING, RECOVERING})
 STATES = (
     STARTING, RUNNING, STALLED, STOPPING, STOPPED, FINISHED, DIVERGED, RECOVERING, FAILED, LOST, FOREIGN,
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """One host of a run on several: `ranks` of the newest attempt; `state` as its agent says, or `leads`."""
+
+    host: str
+    state: str
+    ranks: tuple[int, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class RunStatus:
     guarded: bool | None = None
     phase: dict[str, Any] | None = None
     """Of a run with a plan: {"number", "of", "title"}."""
+    hosts: tuple[HostStatus, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the row of `nantui status --json`."""
@@ -56,4 +67,5 @@ class RunStatus:
             "doing": self.doing,
             "host": self.host,
             "guarded": self.guarded,
+            "hosts": [asdict(host) for host in self.hosts],
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
-from nantui.run.journal import Entry, last
+from nantui.run.journal import last
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import quarantine_add, quarantine_undo
 from nantui.run.spec import Spec, write_spec
@@ -21,9 +21,10 @@ from nantui.supervise import phases, stopping
 from nantui.supervise.admission import admit
 from nantui.supervise.foreign import CERTAIN, find_foreign
 from nantui.supervise.foreign_words import describe
+from nantui.supervise.hosts.leading import several
 from nantui.supervise.into import continue_elsewhere
 from nantui.supervise.keeper import Keeper
-from nantui.supervise.launch import RESTART, RESUME, START, new_attempt
+from nantui.supervise.launch import RESTART, RESUME, START, cwd_of, new_attempt
 from nantui.supervise.notify import RECOVERED
 from nantui.supervise.specs import leave_the_script, spec_of, stay_automatic, with_values
 from nantui.supervise.transactions import act, rolled_back_before
@@ -167,7 +168,8 @@ def begin(
     spec = with_values(spec, asked)
     write_spec(keeper.layout.spec, spec)
     admit(keeper, command, spec)
-    attempt = new_attempt(keeper.layout, spec, mode, checkpoint, asked, probation_epochs)
+    hosts = several(keeper, spec)
+    attempt = new_attempt(keeper.layout, spec, mode, checkpoint, asked, probation_epochs, **hosts)
     keeper.journal.append(
         "attempt_started",
         attempt=attempt.attempt,
@@ -178,7 +180,11 @@ def begin(
         phase=attempt.phase,
     )
     keeper.begin(attempt, cwd_of(keeper.journal.entries()))
-    return f"attempt {attempt.attempt} started ({mode}{' from ' + checkpoint if checkpoint else ''})"
+    how = f"({mode}{' from ' + checkpoint if checkpoint else ''})"
+    if attempt.nnodes > 1:
+        join = f"on the others: nantui join {keeper.layout.run}"
+        return f"attempt {attempt.attempt} {how}: {keeper.hosts.text}, at {attempt.endpoint}; {join}"
+    return f"attempt {attempt.attempt} started {how}"
 
 
 def refuse_while_running(keeper: Keeper) -> None:
@@ -227,12 +233,6 @@ def checkpoint_inside(layout: RunLayout, name: str) -> str:
         if path.is_file() and path.resolve().is_relative_to(layout.run.resolve()):
             return str(path.resolve().relative_to(layout.run.resolve()))
     raise UserError(f"{name}: no such checkpoint inside {layout.run}", FAILED)
-
-
-def cwd_of(entries: list[Entry]) -> str | None:
-    """Return the directory in which the run was asked for, so that relative paths mean the same."""
-    created = last(entries, "created")
-    return str(created["cwd"]) if created and created.get("cwd") else None
 
 
 def _stop_first(keeper: Keeper, command: Command) -> None:

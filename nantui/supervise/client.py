@@ -91,6 +91,8 @@ def create_run(
     start: bool = True,
     options: Mapping[str, Any] | None = None,
     plan: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    nnodes: int = 1,
+    endpoint: str = "",
 ) -> Path:
     """Check the arguments, make the run directory under the name Ultralytics chooses, and start it.
 
@@ -118,6 +120,8 @@ def create_run(
         created=time.time(),
         faults=[dict(fault) for fault in faults],
         plan=plan(dict(answer.get("args") or train)) if plan else None,
+        nnodes=nnodes,
+        endpoint=endpoint,
     )
     write_spec(layout.spec, spec)
     if start:

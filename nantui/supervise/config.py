@@ -38,6 +38,16 @@ class Patience:
     """No step for this many usual steps (and at least the floor) is a standstill."""
     other_phase_s: float = 1800.0
     """As the floor, while importing, setting up, validating or saving; also what a stop grants these."""
+    host_silent_s: float = 60.0
+    """Another host that has not been heard of for so long is given up."""
+    host_grace_s: float = 15.0
+    """How long ranks may live on once another host's have ended, and an agent once nobody holds the run."""
+    link_s: float = 20.0
+    """How long the leading host's endpoint may be out of reach, before a joined host ends its ranks."""
+    hosts_wait_s: float = 43200.0
+    """How long supervisor and agents wait for a next attempt, after one that did not finish."""
+    rejoin_silent_s: float = 600.0
+    """How long an agent without ranks waits for a supervisor that is silent."""
 
 
 @dataclass(frozen=True)

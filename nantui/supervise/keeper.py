@@ -14,22 +14,23 @@ import time
 from typing import Any
 
 from nantui.errors import FAILED, UserError
-from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.attempts import Attempt
 from nantui.run.identity import Machine, ProcessRef, alive, ref_of, this_machine
-from nantui.run.journal import Journal, last
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.phases import after_the_end
-from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
+from nantui.run.status import RUNNING, STALLED, STARTING
 from nantui.supervise import notify, stacks
 from nantui.supervise.clean import printable
 from nantui.supervise.config import Config, Patience
+from nantui.supervise.hosts.leading import Leading
 from nantui.supervise.launch import start_worker
 from nantui.supervise.lock import RunLock
-from nantui.supervise.outcome import Ending, ending_of
+from nantui.supervise.outcome import Ending, blamed, ending_of
 from nantui.supervise.processes import Leftover, end_all, members, own_children, shared_memory_of
 from nantui.supervise.standstill import Standstill
 from nantui.supervise.state import SupervisorState, read_state, write_state
-from nantui.supervise.watch import Watch, journaled
+from nantui.supervise.watch import Watch
 
 
 class LostLock(Exception):
@@ -46,10 +47,12 @@ class Keeper:
         self.helpers: dict[int, subprocess.Popen[bytes]] = {}
         """What was started beside the worker: it is reaped by its owner and never taken for the worker's."""
         self._child: subprocess.Popen[bytes] | None = None
+        self.hosts = Leading(layout, config.patience, lambda: [ref.pid for ref in self.find_members()])
         self._standstill = Standstill(config.patience)
         self._published = 0.0
         self._unwritten: list[tuple[str, dict[str, Any]]] = []
-        self._seen_start = False
+        self.seen_start = False
+        """Whether this very process saw the attempt begin, and so would have seen it end."""
         own = ref_of(os.getpid())
         assert own is not None, "this process exists"
         self.before = read_state(layout.supervisor)
@@ -122,7 +125,9 @@ class Keeper:
         return self.watch.attempt if self.watch else None
 
     def worker_alive(self) -> bool:
-        """Tell whether the process that was started for the attempt lives."""
+        """Tell whether the process that was started for the attempt lives, or is yet to be started."""
+        if self.hosts.gathering:
+            return True
         if self._child is not None:
             return self._child.poll() is None
         return alive(self.state.worker)
@@ -134,66 +139,36 @@ class Keeper:
         return members(self.state.attempt_uuid, [*roots, *orphans])
 
     def begin(self, attempt: Attempt, cwd: str | None) -> None:
-        """Start the worker of `attempt` and publish it."""
-        self._child = start_worker(self.layout, attempt, cwd)
+        """Start the worker of `attempt` and publish it; with several hosts, once they are there."""
+        if attempt.nnodes > 1:
+            self.hosts.begin(attempt, cwd)
+        else:
+            self._child = start_worker(self.layout, attempt, cwd)
         self.watch = Watch(self.layout, attempt)
         self._standstill.reset()
-        self._seen_start = True
+        self.seen_start = True
         self.publish(
             state=STARTING,
             attempt=attempt.attempt,
             attempt_uuid=attempt.uuid,
-            worker=ref_of(self._child.pid),
-            text="",
+            worker=ref_of(self._child.pid) if self._child else None,
+            text=self.hosts.text,
             guarded=None,
             last_incident=None,
         )
 
-    def adopt(self) -> str:
-        """Find out what became of the attempt that an earlier supervisor left.
-
-        Returns a line for the journal, empty when there was nothing to adopt or settle.
-        """
-        number = (self.layout.attempt_numbers() or [0])[-1]
-        attempt = read_attempt(self.layout, number)
-        entries = self.journal.entries()
-        if attempt is None:
-            return ""
-        its = [entry for entry in entries if entry.get("attempt") == number]
-        if last(its, "attempt_started") is None and not self.layout.ranks(number):
-            # Recorded, but its supervisor died before the journal said so: nothing was started.
-            self.layout.attempt(number).unlink(missing_ok=True)
-            return ""
-        ended = last(its, "attempt_ended")
-        if ended is not None:
-            if self.state.state in ACTIVE:
-                self.publish(state=str(ended.get("outcome")), text=str(ended.get("text", "")), worker=None)
-            return ""
-        self._seen_start = False
-        self.watch = Watch(self.layout, attempt, journaled(entries, number))
-        comparable = self.before is not None and self.machine.sees_pids_of(self.before.machine)
-        worker = self.state.worker if comparable and self.state.attempt == number else None
-        self.state = self.state.but(attempt=number, attempt_uuid=attempt.uuid, worker=worker)
-        found = self.find_members() or stacks.processes_of(self.layout, number)
-        if not found:
-            return f"attempt {number}: no process of it is left"
-        if not alive(worker):
-            self.state = self.state.but(worker=min(found, key=lambda ref: ref.created))
-        self.publish(state=STARTING)
-        self.read_watch()
-        return f"attempt {number}: adopted {len(found)} processes, first {found[0].pid}"
-
-    def settle(self, *, stopped_by: str = "") -> Ending:
+    def settle(self, *, stopped_by: str = "", because: str = "") -> Ending:
         """After the worker's end: end what it left, find out how it ended, tell everybody.
 
-        Raises UserError when processes of it do not die.
+        `because` is what became of another host. Raises UserError when processes of it do not die.
         """
         assert self.watch is not None, "settle follows begin or adopt"
         self.refuse_leftover(self.end_members(self.patience.terminate_s))
         self.read_watch()
         number = self.watch.attempt.attempt
         code = self._child.poll() if self._child else None
-        ending = ending_of(self.layout, number, stopped_by=stopped_by, code=code, seen=self._seen_start)
+        ending = ending_of(self.layout, number, stopped_by=stopped_by, code=code, seen=self.seen_start)
+        ending = blamed(ending, because or self.hosts.blame())
         step = self.watch.last_step
         self.record(
             "attempt_ended",
@@ -204,6 +179,7 @@ class Keeper:
             text=ending.text,
         )
         self._child, self.watch = None, None
+        self.hosts.end()
         goes_on, more = after_the_end(self.layout.spec, self.journal.entries())
         text = ending.text or more
         self.publish(state=STARTING if goes_on else ending.outcome, text=text, worker=None)
@@ -241,10 +217,21 @@ class Keeper:
     def chores(self) -> None:
         """Reap, read what is new, notice a standstill, show that we live."""
         self._reap()
+        self._gather()
         self.read_watch()
         if time.monotonic() - self._published > self.patience.heartbeat_s:
             self.write_waiting()
             self.publish()
+
+    def _gather(self) -> None:
+        """Start the worker once enough hosts are ready; until then say who is missing."""
+        started = self.hosts.gather()
+        if started is not None:
+            self._child = started
+            self.record("note", text=self.hosts.note, attempt=self.state.attempt)
+            self.publish(worker=ref_of(started.pid), text="")
+        elif self.hosts.gathering and self.hosts.text != self.state.text:
+            self.publish(text=self.hosts.text)
 
     def read_watch(self) -> None:
         """Take over what the ranks have written into the journal and the published state."""
@@ -265,7 +252,7 @@ class Keeper:
             changes["guarded"] = watch.guarded
         if self.state.state == STARTING and watch.last_step is not None:
             changes["state"] = RUNNING
-        if self.state.state in {RUNNING, STALLED, STARTING}:
+        if self.state.state in {RUNNING, STALLED, STARTING} and not self.hosts.gathering:
             changes.update(self._standstill_changes(watch))
         if changes:
             self.publish(**changes)

@@ -18,12 +18,16 @@ from typing import Any
 from nantui.errors import FAILED, UserError
 from nantui.run.alive import MARK
 from nantui.run.attempts import Attempt, write_attempt
+from nantui.run.journal import Entry, last
 from nantui.run.layout import RunLayout
 from nantui.run.phases import place_document
 from nantui.run.spec import Spec
 from nantui.supervise.helpers import worker_environment
 
 START, RESUME, RESTART = "start", "resume", "restart"
+DEVICE, TIED, LISTENER = "NANTUI_DEVICE", "NANTUI_TIED", "NANTUI_LISTEN_FD"
+"""What a rank of several hosts trains on, whether it dies with its parent, and the socket of the endpoint."""
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def new_attempt(
@@ -33,8 +37,12 @@ def new_attempt(
     checkpoint: str | None = None,
     asked: dict[str, Any] | None = None,
     probation_epochs: int = 0,
+    **hosts: Any,
 ) -> Attempt:
-    """Return the next attempt of a run, and put it on disk for the worker."""
+    """Return the next attempt of a run, and put it on disk for the worker.
+
+    `hosts` are the fields of an attempt on several: `nnodes`, `endpoint` and `facts`.
+    """
     number = (layout.attempt_numbers() or [0])[-1] + 1
     if os.path.lexists(layout.attempt(number)):
         raise UserError(
@@ -54,6 +62,7 @@ def new_attempt(
         asked=asked or {},
         probation_epochs=probation_epochs,
         phase=place_document(spec.plan),
+        **hosts,
     )
     attempt = replace(attempt, argv=worker_argv(layout, attempt))
     write_attempt(layout, attempt)
@@ -76,32 +85,75 @@ def for_ranks(train: dict[str, Any]) -> dict[str, Any]:
 def worker_argv(layout: RunLayout, attempt: Attempt) -> list[str]:
     """Return the command line of the worker."""
     module = ["-m", "nantui.training.worker", str(layout.run), f"{attempt.attempt:03d}"]
+    if attempt.nnodes > 1:
+        return node_argv(layout, attempt, 0)
     if attempt.devices == 1:
         return [attempt.python, *module]
     ranks = ["--standalone", "--nproc_per_node", str(attempt.devices)]
     return [attempt.python, "-m", "torch.distributed.run", *ranks, *module]
 
 
+def node_argv(layout: RunLayout, attempt: Attempt, node: int) -> list[str]:
+    """Return the command line of one host's ranks, in an attempt on several; `devices` are this host's."""
+    place = [str(layout.run), f"{attempt.attempt:03d}", str(node), str(attempt.devices)]
+    return [attempt.python, "-m", "nantui.training.launch_hosts", *place]
+
+
 def start_worker(layout: RunLayout, attempt: Attempt, cwd: str | None) -> subprocess.Popen[bytes]:
     """Start the worker in a session of its own, its output in the attempt's log. Raises UserError."""
     place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
-    environment = worker_environment(**{MARK: attempt.uuid, "PYTHONUNBUFFERED": "1"})
+    return _start(attempt.argv, place, layout.attempt_log(attempt.attempt), {MARK: attempt.uuid})
+
+
+def start_leading_node(
+    layout: RunLayout, attempt: Attempt, cwd: str | None, interface: str, listener: int
+) -> subprocess.Popen[bytes]:
+    """Start the leading host's ranks; `listener` is the socket of the endpoint. Raises UserError."""
+    place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
+    variables = {MARK: attempt.uuid, LISTENER: str(listener), **_through(interface)}
+    return _start(attempt.argv, place, layout.attempt_log(attempt.attempt), variables, (listener,))
+
+
+def start_joined_node(
+    layout: RunLayout, attempt: Attempt, node: int, device: str, mark: str, interface: str, log: Path
+) -> subprocess.Popen[bytes]:
+    """Start a joined host's ranks on `device`; they die with the process that calls. Raises UserError."""
+    own = str(for_ranks({"device": device})["device"])
+    variables = {MARK: mark, DEVICE: own, TIED: "1", **_through(interface)}
+    return _start(node_argv(layout, attempt, node), str(layout.run), log, variables)
+
+
+def _through(interface: str) -> dict[str, str]:
+    """Gloo looks up the host's own name, which many machines answer with 127.0.1.1."""
+    return {name: interface for name in INTERFACES if interface and name not in os.environ}
+
+
+def _start(
+    argv: list[str], cwd: str, log: Path, variables: dict[str, str], descriptors: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    environment = worker_environment(PYTHONUNBUFFERED="1", **variables)
     try:
-        with layout.attempt_log(attempt.attempt).open("ab") as log:
+        with log.open("ab") as output:
             return subprocess.Popen(
-                attempt.argv,
-                cwd=place,
+                argv,
+                cwd=cwd,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=descriptors,
             )
     except OSError as error:
-        why = error.strerror
         raise UserError(
-            f"cannot start {attempt.argv[0]}: {why}; check --python and the disk", FAILED
+            f"cannot start {argv[0]}: {error.strerror}; check --python and the disk", FAILED
         ) from None
+
+
+def cwd_of(entries: list[Entry]) -> str | None:
+    """Return the directory in which the run was asked for, so that relative paths mean the same."""
+    created = last(entries, "created")
+    return str(created["cwd"]) if created and created.get("cwd") else None
 
 
 def relative_to_run(layout: RunLayout, path: Path) -> str:

@@ -7,7 +7,6 @@ after there is nothing left to do. It imports the standard library, psutil and y
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import sys
@@ -22,12 +21,13 @@ from nantui.run.spool import Command
 from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import LOST
 from nantui.supervise import acts, phases, spools, transactions, unattended
+from nantui.supervise.adoption import adopt
 from nantui.supervise.clean import printable
 from nantui.supervise.config import Config, load_config
 from nantui.supervise.keeper import Keeper, LostLock
 from nantui.supervise.lock import RunLock
+from nantui.supervise.processes import prepare_process
 
-PR_SET_CHILD_SUBREAPER = 36
 RETRY_S = 2.0
 
 
@@ -86,7 +86,7 @@ class Service:
         self._take_up()
         idle_since = time.monotonic()
         while not self.ending:
-            busy = self._round_despite_disk() or self.keeper.watch is not None
+            busy = self._round_despite_disk() or self.keeper.watch is not None or self.keeper.hosts.wanted()
             idle_since = time.monotonic() if busy else idle_since
             if time.monotonic() - idle_since > self.config.patience.idle_exit_s and self._let_go():
                 return
@@ -95,7 +95,7 @@ class Service:
     def _take_up(self) -> None:
         """Bring the run into a known state: an interrupted rollback, an attempt that another left."""
         keeper = self.keeper
-        adopted = keeper.adopt()
+        adopted = adopt(keeper)
         if adopted:
             gone = not keeper.worker_alive()
             keeper.journal.append("adopted", text=adopted)
@@ -127,9 +127,10 @@ class Service:
     def _one_round(self) -> bool:
         """Settle an ended worker, carry out what waits; True when there was something to do."""
         keeper = self.keeper
-        if keeper.watch is not None and not keeper.worker_alive():
+        trouble = keeper.hosts.trouble() if keeper.watch is not None else ""
+        if keeper.watch is not None and (trouble or not keeper.worker_alive()):
             try:
-                unattended.follow_up(keeper, keeper.settle().outcome)
+                unattended.follow_up(keeper, keeper.settle(because=trouble).outcome)
                 phases.follow_up(keeper)
                 return True
             except UserError as error:
@@ -184,14 +185,6 @@ class Service:
 
     def _end(self, number: int, frame: object) -> None:
         self.ending = True
-
-
-def prepare_process() -> None:
-    """Adopt orphans of the worker; a closed terminal and Ctrl-C are none of our business."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # A handler, not SIG_IGN: what is ignored stays ignored in the worker.
-    signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
 def detach() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.run.attempts import DIVERGED, FAILED, FINISHED, STOPPED, RankExit, read_exits
@@ -78,6 +78,13 @@ def _why_without_exit(layout: RunLayout, number: int, code: int | None) -> str:
         hint = ", perhaps by the kernel for lack of memory" if -code == signal.SIGKILL else ""
         return f"killed by {name}{hint}" + (f"; last words: {words}" if words else "")
     return words or f"ended without a word (exit status {code})"
+
+
+def blamed(ending: Ending, because: str) -> Ending:
+    """Return the ending with what became of another host as its reason, where ranks only broke off."""
+    if not because or ending.outcome not in (FAILED, LOST):
+        return ending
+    return replace(ending, outcome=FAILED, text=because)
 
 
 def last_words(path: Path) -> str:

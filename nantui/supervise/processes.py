@@ -7,6 +7,7 @@ them) and descent. Signals go through pidfds, so that a pid that was reused mean
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from nantui.run.alive import living_pids, marked
 from nantui.run.identity import ProcessRef, alive, ref_of, stat_of
 
+PR_SET_CHILD_SUBREAPER = 36
 UNKILLABLE_AFTER_S = 5.0
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
 
@@ -118,6 +120,14 @@ def describe(ref: ProcessRef) -> Leftover:
     """Return what is known about a process that is still there."""
     stat = stat_of(ref.pid)
     return Leftover(ref.pid, _word(ref.pid, "comm"), stat.state if stat else "?", _word(ref.pid, "wchan"))
+
+
+def prepare_process() -> None:
+    """Adopt orphans of the worker; a closed terminal and Ctrl-C are none of our business."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A handler, not SIG_IGN: what is ignored stays ignored in the worker.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
 def shared_memory_of(pids: Iterable[int], place: Path = Path("/dev/shm")) -> list[Path]:

@@ -23,6 +23,7 @@ from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED,
 from nantui.run.steps import Step
 from nantui.supervise.foreign import Candidate, ForeignTraining, candidates, find_foreign
 from nantui.supervise.foreign_words import describe, gpu_memory_gb
+from nantui.supervise.hosts.reports import host_rows
 from nantui.supervise.outcome import ending_of
 from nantui.supervise.progress import log_of, read_progress
 from nantui.supervise.state import SupervisorState, read_state
@@ -62,6 +63,8 @@ def read_status(
         status = _from_supervisor(layout, status, state, machine or this_machine())
     elif number and layout.ranks(number):
         status = _under_its_own_script(layout, status, number)
+    if attempt is not None and attempt.nnodes > 1:
+        status = replace(status, hosts=host_rows(layout, attempt.attempt, status.host))
     return _with_progress(layout, status, attempt)
 
 

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 
+from nantui.errors import FAILED, UserError
 from nantui.run.attempts import read_exits
 from nantui.run.files import write_json
 from nantui.run.spool import Command
@@ -28,6 +29,8 @@ SHORT_GRACE_S = 0.5
 def stop(keeper: Keeper, command: Command, *, at_once: bool) -> str:
     """Stop the worker and return once no process of it is left. Raises UserError for what does not die."""
     if keeper.watch is None:
+        if dismissed := keeper.hosts.dismiss():
+            return f"nothing was running; {dismissed} waiting hosts are sent home"
         left = keeper.find_members()
         if not left and os.path.isfile(keeper.layout.spec) and not keeper.layout.attempt_numbers():
             keeper.publish(state=STOPPED, text="stopped before it was started")
@@ -43,9 +46,14 @@ def stop(keeper: Keeper, command: Command, *, at_once: bool) -> str:
     keeper.stage(command.id, "end", "ending its processes")
     keeper.refuse_leftover(keeper.end_members(SHORT_GRACE_S if agreed else keeper.patience.terminate_s))
     ending = keeper.settle(stopped_by=command.by)
+    others = _await_hosts(keeper)
     took = time.monotonic() - begun
     where = f" at epoch {ending.epoch}, step {ending.step}" if ending.step else ""
     kept = f"; kept {ending.checkpoint}" if ending.checkpoint else ""
+    if others:
+        raise UserError(
+            f"{ending.outcome}{where}, but {', '.join(others)} did not say that its processes ended", FAILED
+        )
     return f"{ending.outcome}{where} after {took:.1f} s; no process is left{kept}"
 
 
@@ -70,6 +78,14 @@ class Countdown:
         return self._left[stepping]
 
 
+def _await_hosts(keeper: Keeper) -> list[str]:
+    """Wait until the other hosts say that their processes ended; returns those that do not."""
+    until = time.monotonic() + keeper.patience.host_grace_s
+    while (others := keeper.hosts.still_there()) and time.monotonic() < until:
+        keeper.pump(LOOK_S)
+    return others
+
+
 def _ask_and_wait(keeper: Keeper, command: Command) -> bool:
     """Leave the request and wait; True when the ranks ended by themselves, False when patience ran out."""
     assert keeper.watch is not None, "the caller looked"
@@ -81,7 +97,7 @@ def _ask_and_wait(keeper: Keeper, command: Command) -> bool:
     shown = -SHOW_EVERY_S
     while keeper.worker_alive():
         left_s = countdown.left_s(watch.phase)
-        if left_s < 0 or _kill_was_asked(keeper):
+        if left_s < 0 or keeper.hosts.trouble() or _kill_was_asked(keeper):
             return False
         if _all_wrote_their_end(keeper, number):
             return _await_teardown(keeper)

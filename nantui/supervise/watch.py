@@ -44,6 +44,7 @@ class Watch:
         self._events: dict[int, LineFollower] = {}
         self._durations: deque[float] = deque(maxlen=100)
         self.ranks = self.attempt.devices
+        self._hosts: dict[int, str] = {}
 
     def read(self) -> list[tuple[str, dict[str, Any]]]:
         """Return what is new for the journal."""
@@ -86,6 +87,10 @@ class Watch:
     def _see(self, rank: int, event: Entry) -> list[tuple[str, dict[str, Any]]]:
         kind = event["kind"]
         self.moved += 1
+        if kind == "registered":
+            self._hosts[rank] = str(event.get("host") or "")
+        if kind == "incident":
+            event = self._with_hosts(event)
         if kind == "phase" and rank == 0:
             self.phase = str(event.get("phase", ""))
         if kind == "stopping" and rank == 0:
@@ -98,6 +103,13 @@ class Watch:
         if kind not in KEPT or self._is_known(rank, event):
             return []
         return [(KEPT[kind], {**_without_kind(event), "attempt": self.attempt.attempt, "rank": rank})]
+
+    def _with_hosts(self, event: Entry) -> Entry:
+        """Name the hosts whose batches were bad, where the ranks are on several."""
+        ranks = (event.get("evidence") or {}).get("ranks") or []
+        if len(set(self._hosts.values())) < 2 or not ranks:
+            return event
+        return {**event, "hosts": sorted({self._hosts.get(rank, "?") for rank in ranks})}
 
     def _in_effect(self, event: Entry) -> dict[str, Any]:
         values = event.get("values") or {}

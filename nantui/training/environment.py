@@ -4,6 +4,9 @@ a worker registers itself before the ten seconds of imports."""
 from __future__ import annotations
 
 import os
+from typing import Any
+
+DEVICE = "NANTUI_DEVICE"
 
 
 def rank() -> int:
@@ -14,3 +17,14 @@ def rank() -> int:
 def world_size() -> int:
     """Return the number of processes that train together, on all machines."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def several_hosts() -> bool:
+    """Tell whether ranks train on other machines too, so that the first rank here may not be the first."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) < world_size()
+
+
+def device_here(train: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments with the devices of this host, which a joined host names itself."""
+    device = os.environ.get(DEVICE)
+    return {**train, "device": device} if device else train

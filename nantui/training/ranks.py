@@ -58,6 +58,16 @@ def gather(mine: Any) -> list[Any]:
     return reports
 
 
+def barrier() -> None:
+    """Wait for every rank, once there are others; as in Ultralytics' `torch_distributed_zero_first`."""
+    if not together():
+        return
+    if distributed.get_backend() == "nccl":
+        distributed.barrier(device_ids=[torch.cuda.current_device()])
+    else:
+        distributed.barrier()
+
+
 def leave() -> None:
     """Take leave of the other ranks in good order, at the very end of a process."""
     if distributed.is_available() and distributed.is_initialized():

@@ -7,6 +7,7 @@ what they are. It only routes: each override says what happens around Ultralytic
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from nantui.run.quarantine import quarantined
 from nantui.training import ranks, touchpoints
 from nantui.training.cpu_ranks import ranks_on_the_cpu
 from nantui.training.ends import Diverged
-from nantui.training.environment import world_size
+from nantui.training.environment import several_hosts, world_size
 from nantui.training.epoch_end import EpochEnd
 from nantui.training.guard import Guard
 from nantui.training.in_effect import values_in_effect
@@ -24,6 +25,7 @@ from nantui.training.memory import memory_gb
 from nantui.training.running_mean import RunningMean
 from nantui.training.session import Session
 from nantui.training.sources import files_of, instrument
+from nantui.training.turns import hosts_in_turn
 
 
 def guarded(base: type, session: Session, faults: Any = None) -> type:
@@ -44,6 +46,7 @@ class GuardedTrainer:
     epoch_end: EpochEnd
     args: Any
     device: Any
+    wdir: Any
     _epochs_over: bool = False
     _tloss: Any = None
     _mean: RunningMean | None = None
@@ -59,10 +62,11 @@ class GuardedTrainer:
         self.world_size = touchpoints.world_size(self, *stock)
         arguments = [self.world_size] if stock else []
         self.session.phase("setup")
-        if world_size() > 1 and self.device.type == "cpu":
-            with ranks_on_the_cpu():
-                super()._do_train(*arguments)  # type: ignore[misc]
-        else:
+        with contextlib.ExitStack() as stack:
+            if world_size() > 1 and self.device.type == "cpu":
+                stack.enter_context(ranks_on_the_cpu())
+            if several_hosts():
+                stack.enter_context(hosts_in_turn())
             super()._do_train(*arguments)  # type: ignore[misc]
 
     def _setup_ddp(self, *stock: int) -> None:
@@ -154,6 +158,9 @@ class GuardedTrainer:
     def final_eval(self) -> None:
         """Evaluate best.pt; it calls `on_fit_epoch_end` once more, for an epoch that is none."""
         self._epochs_over = True
+        if several_hosts():
+            # Each rank asks whether best.pt is there; a file server's client may remember that it was not.
+            os.listdir(self.wdir)
         with self.epoch_end.stripping() if self.guard else contextlib.nullcontext():
             super().final_eval()  # type: ignore[misc]
 

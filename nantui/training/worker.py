@@ -18,13 +18,16 @@ from nantui.errors import UserError
 from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.spec import read_spec
 from nantui.training.ends import Ended
+from nantui.training.environment import device_here
 from nantui.training.session import Session
+from nantui.training.tie import die_with_parent
 
 
 def main(arguments: list[str]) -> int:
     """Run one rank; returns its exit code. Raises UserError for wrong arguments."""
     if len(arguments) != 2 or not arguments[1].isdigit():
         raise UserError("usage: python -m nantui.training.worker RUN NNN")
+    die_with_parent()
     session = Session.open(Path(arguments[0]), int(arguments[1]))
     # The supervisor asks a rank that stands still for its stack; the answer comes from C, whatever hangs.
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
@@ -64,12 +67,13 @@ def train(session: Session) -> None:
     from nantui.training.trainer import guarded
 
     attempt = session.attempt
+    asked = device_here(attempt.train)
     faults = _faults(session)
     if attempt.mode == "resume":
-        model, arguments = touchpoints.load_model(str(_checkpoint(session))), _resume_arguments(attempt.train)
+        model, arguments = touchpoints.load_model(str(_checkpoint(session))), _resume_arguments(asked)
     else:
         _refuse_to_overwrite(session)
-        arguments = dict(attempt.train)
+        arguments = dict(asked)
         model = touchpoints.load_model(str(arguments.pop("model", "")), arguments.pop("task", None))
     model.train(trainer=guarded(touchpoints.task_trainer(model), session, faults), **arguments)
 

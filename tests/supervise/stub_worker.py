@@ -24,6 +24,7 @@ from nantui.run.files import read_json, to_json  # noqa: E402
 from nantui.run.layout import RunLayout  # noqa: E402
 from nantui.run.spec import read_spec, write_spec  # noqa: E402
 from nantui.run.steps import header  # noqa: E402
+from nantui.training.tie import die_with_parent  # noqa: E402
 
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 PYTHON = os.environ.get("STUB_PYTHON", sys.executable)
@@ -35,7 +36,13 @@ def main() -> int:
         return prepare(json.loads(Path(rest[0]).read_text()))
     if module == "torch.distributed.run":
         return launch(int(rest[2]), rest[3:])
+    if module == "nantui.training.launch_hosts":
+        return launch_hosts(rest)
+    if module == "nantui.diagnosis.same":
+        print(json.dumps({"versions": {"torch": os.environ.get("STUB_TORCH", "2")}, "images": {}}))
+        return 0
     if module == "nantui.training.worker":
+        die_with_parent()
         return Rank(Path(rest[0]), int(rest[1])).run()
     if module == "nantui.recovery.act":
         return act(json.loads(Path(rest[0]).read_text()))
@@ -100,10 +107,18 @@ def branch(run: Path, name: str) -> int:
     return 0
 
 
-def launch(ranks: int, rest: list[str]) -> int:
+def launch_hosts(rest: list[str]) -> int:
+    """One host's part: ranks by node, as many devices on each host."""
+    die_with_parent()
+    run, number, node, devices = rest
+    worker = ["-m", "nantui.training.worker", run, number]
+    return launch(int(devices), worker, first=int(node) * int(devices), world=2 * int(devices))
+
+
+def launch(ranks: int, rest: list[str], first: int = 0, world: int = 0) -> int:
     children = []
-    for rank in range(ranks):
-        env = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(ranks)}
+    for rank in range(first, first + ranks):
+        env = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world or ranks)}
         children.append(subprocess.Popen([PYTHON, __file__, *rest], env=env, start_new_session=True))
     signal.signal(signal.SIGTERM, lambda number, frame: [child.terminate() for child in children])
     while all(child.poll() in (None, 0) for child in children):
@@ -131,7 +146,8 @@ class Rank:
         import psutil
 
         created = psutil.Process().create_time()
-        self.event("registered", pid=os.getpid(), created=created, host="", boot_id="", uuid=self.uuid)
+        where = {"host": os.environ.get("NANTUI_HOST", ""), "boot_id": "", "uuid": self.uuid}
+        self.event("registered", pid=os.getpid(), created=created, **where)
         if self.how.get("ignore_term"):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self.how.get("stacks"):
@@ -153,7 +169,9 @@ class Rank:
         return self.train_epochs()
 
     def dataloader(self) -> subprocess.Popen:
-        code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
+        # PyTorch's own notice the end of their rank; these are only told to on a joined host.
+        code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        code += "from nantui.training.tie import die_with_parent\ndie_with_parent()\ntime.sleep(600)"
         return subprocess.Popen([PYTHON, "-c", code])
 
     def train_epochs(self) -> int:

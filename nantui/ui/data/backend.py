@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -158,8 +159,12 @@ class RealBackend:
         return Schema.load(self.python)
 
     def hardware(self, run: Path, pids: Sequence[int]) -> Any:
-        from nantui.hardware import Sampler
+        from nantui.hardware import Sampler, samples_elsewhere
+        from nantui.run.host import host_id
+        from nantui.run.layout import RunLayout
 
         if run not in self._samplers:
             self._samplers[run] = Sampler(run)
-        return self._samplers[run].sample(pids)
+        sample = self._samplers[run].sample(pids)
+        hosts = RunLayout(run).hosts
+        return replace(sample, elsewhere=samples_elsewhere(hosts, host_id(), sample.t))

@@ -134,7 +134,9 @@ def _attempt_ended(entry: Entry) -> tuple[str, str]:
 
 def _incident(entry: Entry) -> tuple[str, str]:
     done = action_text(entry)
-    text = f"{incident_text(entry)} at {where(entry)}" + (f": {done}" if done else "")
+    hosts = ", ".join(clean(host, 24) for host in entry.get("hosts") or ())
+    place = where(entry) + (f" on host {hosts}" if hosts else "")
+    text = f"{incident_text(entry)} at {place}" + (f": {done}" if done else "")
     return text, "warn" if entry.get("action") == "skipped" else "bad"
 
 

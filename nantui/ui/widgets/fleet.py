@@ -95,6 +95,8 @@ class FleetList(Listing):
         loss = sum(status.losses.values()) if status.losses else None
         left = duration(status.eta_s) if status.state in ACTIVE and status.eta_s is not None else ""
         incident = incident_text(status.last_incident) if status.last_incident else ""
+        if status.state == "starting" and status.hosts and not incident:
+            incident = clean(status.text, 60)  # hosts are missing
         return fit(
             [
                 (f"{self.glyphs.mark if status.path in self.marked else ' '} ", "accent"),

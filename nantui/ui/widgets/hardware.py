@@ -22,6 +22,12 @@ OTHERS_GB = 1.0
 SCARCE_H, LOW_H, SCARCE_GB = 2.0, 12.0, 2.0
 
 
+def _rows(sample: Sample) -> int:
+    """Return how many lines a sample wants."""
+    elsewhere = sum(2 + 2 * len(other.gpus) for _, other in sample.elsewhere)
+    return 4 + 3 * len(sample.gpus) + elsewhere
+
+
 class HardwarePanel(LinesWidget):
     """One line per GPU (three where there is room), then the host."""
 
@@ -35,12 +41,12 @@ class HardwarePanel(LinesWidget):
         """Draw another sample; `hours` is how long checkpoints of this run fit on the disk, if known."""
         before, self.sample, self.hours = self.sample, sample, hours
         self._history.add(sample)
-        if before is None or len(before.gpus) != len(sample.gpus):
+        if before is None or _rows(before) != _rows(sample):
             self.refresh(layout=True)
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return 4 + 3 * len(self.sample.gpus) if self.sample is not None else 4
+        return _rows(self.sample) if self.sample is not None else 4
 
     def build(self, width: int, height: int) -> list[Line]:
         sample = self.sample
@@ -49,10 +55,19 @@ class HardwarePanel(LinesWidget):
         where = f"{len(sample.gpus)} GPU" if sample.gpus else "no GPU"
         lines = [spread([("machine", "title")], [(where, "muted")], width, self.glyphs.rule)]
         host = self._host(sample.host, width)
-        rows = 1 if not sample.gpus else max(1, min(3, (height - 1 - len(host)) // len(sample.gpus)))
+        elsewhere = [line for name, other in sample.elsewhere for line in self._elsewhere(name, other, width)]
+        room = height - 1 - len(host) - len(elsewhere)
+        rows = 1 if not sample.gpus else max(1, min(3, room // len(sample.gpus)))
         for gpu in sample.gpus:
             lines += self._gpu(gpu, width)[:rows]
-        return [*lines, *host][:height]
+        return [*lines, *host, *elsewhere][:height]
+
+    def _elsewhere(self, name: str, other: Sample, cells: int) -> list[Line]:
+        """Another host of the run: its GPUs in two lines each, and its memory."""
+        title: Line = [("host ", "muted"), (clean(name, 40), "strong")]
+        gpus = [line for gpu in other.gpus for line in self._gpu(gpu, cells)[:2]]
+        memory = self._bar("RAM", other.host.memory_used_gb, other.host.memory_total_gb, cells)
+        return [fit(title, cells), *gpus, memory]
 
     def _gpu(self, gpu: Gpu, cells: int) -> list[Line]:
         """Memory; then the other figures; then the last minutes."""

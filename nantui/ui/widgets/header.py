@@ -59,6 +59,8 @@ class Header(LinesWidget):
         status = snapshot.status
         state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
         phase = PHASES.get(snapshot.phase, "") if status.state in (words.RUNNING, words.STARTING) else ""
+        if status.state == words.STARTING and status.hosts and status.text:
+            phase = clean(status.text, 60)  # hosts are missing
         right: Line = [(phase, "muted"), ("  " if phase else "", "text")]
         if self.stale:
             right += [(f"stale {self.stale} s", "warn"), ("  ", "text")]
@@ -115,8 +117,8 @@ class Header(LinesWidget):
                 (duration(snapshot.taken - snapshot.started), "strong"),
                 ("  ", "text"),
             ]
-        if snapshot.status.host and self.size.width >= 120:
-            line += [(clean(snapshot.status.host, 24), "muted")]
+        if self.size.width >= 120:
+            line += [(_hosts(snapshot.status), "muted")]
         while line and not line[-1][0].strip():
             line.pop()
         return line
@@ -135,6 +137,16 @@ def _guard(snapshot: RunSnapshot) -> Line:
     if snapshot.status.guarded is None:
         return []
     return [("guarded", "good")] if snapshot.status.guarded else [("unguarded", "warn")]
+
+
+def _hosts(status: words.RunStatus) -> str:
+    """Return where it trains: one host, or each with its ranks."""
+    if not status.hosts:
+        return clean(status.host, 24)
+    named = [
+        f"{clean(host.host, 16)}:{','.join(map(str, host.ranks))}" for host in status.hosts if host.ranks
+    ]
+    return " ".join(named) or clean(status.host, 24)
 
 
 def _share(snapshot: RunSnapshot) -> float:

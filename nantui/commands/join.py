@@ -1,0 +1,135 @@
+"""Take part, with this host's devices, in a run that another host leads; both see the same run directory."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nantui.commands import common, following
+from nantui.errors import FAILED, USAGE, UserError
+from nantui.run.attempts import Attempt
+from nantui.run.discovery import require_run
+from nantui.run.layout import RunLayout
+from nantui.run.spec import read_spec
+
+LOOK_S = 0.1
+APPEARS_S = 600.0
+ANSWERS_S = 60.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui join` takes."""
+    following.add_run(parser)
+    parser.add_argument("settings", nargs="*", metavar="device=…", help="this host's devices, as for train")
+    parser.add_argument(
+        "--wait", action="store_true", help="wait for the run to appear, and stay until it is over"
+    )
+    common.add_changer(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, name every difference, and start this host's agent."""
+    common.refuse_read_only(arguments)
+    device = device_of(arguments.settings)
+    if arguments.wait:
+        wait_for(lambda: has_attempt(arguments.run), f"{arguments.run}: no run of several hosts", APPEARS_S)
+    layout = require_run(arguments.run)
+    attempt = attempt_to_join(layout)
+    device = device or str(attempt.train.get("device") or "")
+    check(layout, attempt, device, arguments.python)
+    if arguments.dry_run:
+        common.say(f"would join {layout.run} with device={device}")
+        return 0
+    return follow(layout, device, arguments.python) if arguments.wait else start(layout, device, arguments)
+
+
+def device_of(words: list[str]) -> str:
+    """Return the device asked for, empty for none. Raises UserError for other settings."""
+    device = ""
+    for word in words:
+        name, _, device = word.partition("=")
+        if name != "device" or not device:
+            raise UserError(f"{word}: a host brings its device= only; the run has all other settings", USAGE)
+    return device
+
+
+def has_attempt(run: Path) -> bool:
+    """Tell whether the run is there and was started."""
+    return bool(RunLayout(run.resolve()).attempt_numbers())
+
+
+def attempt_to_join(layout: RunLayout) -> Attempt:
+    """Return the newest attempt. Raises UserError where there is nothing to take part in."""
+    from nantui.supervise.hosts.checks import owners, refuse
+    from nantui.supervise.hosts.reports import read_own_attempt
+
+    spec = read_spec(layout.spec)
+    if spec is None or spec.nnodes < 2:
+        raise UserError(f"{layout.run} trains on one host; start it with: nantui train nnodes=2 …", FAILED)
+    number = max(layout.attempt_numbers(), default=0)
+    attempt = read_own_attempt(layout, number)
+    if number and attempt is None:
+        refuse(owners(layout, number))
+    if attempt is None or not layout.lock.exists():
+        raise UserError(f"{layout.run}: nobody leads it; start or resume it on the leading host", FAILED)
+    return attempt
+
+
+def check(layout: RunLayout, attempt: Attempt, device: str, python: str | None) -> None:
+    """Compare this host with the leading one. Raises UserError with every difference."""
+    from nantui.supervise.hosts import checks
+
+    checks.refuse(checks.owners(layout, attempt.attempt))
+    found = checks.differences(attempt, device, checks.python_here(attempt, python))
+    late = checks.clock(layout.supervisor)
+    checks.refuse([*found, *([late] if late else [])])
+    common.say("same versions, same images, endpoint reached, clocks agree")
+
+
+def follow(layout: RunLayout, device: str, python: str | None) -> int:
+    """Be the agent in this very process, until the run is over."""
+    from nantui.supervise.hosts.agent import hold
+
+    return hold(layout, device, python)
+
+
+def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:
+    """Start the agent, detached, and return once it has said that it is ready. Raises UserError."""
+    from nantui.run.host import host_id
+    from nantui.supervise.helpers import worker_environment
+    from nantui.supervise.hosts import reports
+
+    home = reports.home_of(layout, host_id())
+    home.mkdir(parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "nantui.supervise.hosts.agent", str(layout.run), "--device", device]
+    argv += ["--python", arguments.python] if arguments.python else []
+    with (home / "agent.log").open("ab") as log:
+        child = subprocess.Popen(
+            argv, cwd="/", env=worker_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def answered() -> bool:
+        if child.poll() is not None:
+            raise UserError(f"the agent ended at once; see {home / 'agent.log'}", FAILED)
+        report = reports.read_report(layout, host_id())
+        return report is not None and report.process.pid == child.pid and bool(report.uuid)
+
+    wait_for(answered, "the agent does not answer", ANSWERS_S)
+    report = reports.read_report(layout, host_id())
+    assert report is not None, "it has answered"
+    common.say(f"host {report.host} is {report.state}" + (f": {report.text}" if report.text else ""))
+    return FAILED if report.state == reports.DIFFERS else 0
+
+
+def wait_for(look: Callable[[], bool], what: str, seconds: float) -> None:
+    """Wait until `look` is true. Raises UserError saying `what` else."""
+    until = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > until:
+            raise UserError(f"{what} (waited {seconds:.0f} s)", FAILED)
+        time.sleep(LOOK_S)

@@ -1,0 +1,180 @@
+"""What the hosts tell one another, as files of the run: an agent's report, the roster of an attempt.
+
+Only files of this very user are believed: world size, hosts and endpoint decide what connects where.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nantui.run.attempts import Attempt
+from nantui.run.files import open_regular, write_json
+from nantui.run.identity import Machine, ProcessRef, ref_from
+from nantui.run.layout import RunLayout
+from nantui.run.status import HostStatus
+
+WAITING, READY, DIFFERS, TRAINING, ENDED, LEFT = "waiting", "ready", "differs", "training", "ended", "left"
+LONGEST_GAP_S = 1.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """An agent's word, hosts/ID/agent.json. `heartbeat` in s since the epoch; `code` is its launcher's."""
+
+    host: str
+    process: ProcessRef
+    machine: Machine
+    heartbeat: float = 0.0
+    state: str = WAITING
+    attempt: int | None = None
+    uuid: str = ""
+    device: str = ""
+    devices: int = 1
+    text: str = ""
+    code: int | None = None
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One host's place in an attempt: `node` 0 leads, `devices` are its ranks."""
+
+    host: str
+    node: int
+    devices: int
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Who takes part in an attempt: the word to begin."""
+
+    attempt: int
+    uuid: str
+    seats: tuple[Seat, ...]
+
+    @property
+    def ranks(self) -> int:
+        """Ranks on all hosts together."""
+        return sum(seat.devices for seat in self.seats)
+
+    def hosts_of_ranks(self) -> list[str]:
+        """Return the host of each rank, by rank."""
+        return [seat.host for seat in self.seats for _ in range(seat.devices)]
+
+    def seat_of(self, host: str) -> Seat | None:
+        """Return the place of a host, None where it takes no part."""
+        return next((seat for seat in self.seats if seat.host == host), None)
+
+
+def home_of(layout: RunLayout, host: str) -> Path:
+    """Return the folder in which a host reports."""
+    return layout.hosts / host
+
+
+def write_report(layout: RunLayout, report: Report) -> None:
+    """Replace the report of this host's agent."""
+    write_json(home_of(layout, report.host) / "agent.json", {"format": 1, **asdict(report)})
+
+
+def read_report(layout: RunLayout, host: str) -> Report | None:
+    """Return a host's report, None where there is none of this user."""
+    document = read_own(home_of(layout, host) / "agent.json")
+    process = ref_from((document or {}).get("process"))
+    if document is None or process is None:
+        return None
+    try:
+        machine = Machine(**document["machine"])
+        known = {name: document[name] for name in Report.__dataclass_fields__ if name in document}
+        return Report(**{**known, "host": host, "process": process, "machine": machine})
+    except (KeyError, TypeError):
+        return None
+
+
+def read_reports(layout: RunLayout) -> list[Report]:
+    """Return what every host that ever took part reports, by name; without those that have left."""
+    try:
+        names = sorted(os.listdir(layout.hosts))
+    except OSError:
+        return []
+    found = (read_report(layout, name) for name in names)
+    return [report for report in found if report is not None and report.state != LEFT]
+
+
+def write_roster(layout: RunLayout, roster: Roster) -> None:
+    """Put down who takes part; the agents begin when they see it."""
+    write_json(layout.roster(roster.attempt), asdict(roster))
+
+
+def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
+    """Return who takes part in an attempt, None while that is open (or says somebody else's file)."""
+    document = read_own(layout.roster(attempt))
+    try:
+        seats = tuple(Seat(**seat) for seat in document["seats"]) if document else ()
+        return Roster(int(document["attempt"]), str(document["uuid"]), seats) if document else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def read_own_attempt(layout: RunLayout, number: int) -> Attempt | None:
+    """Return the record of an attempt, where it is there and belongs to this user."""
+    document = read_own(layout.attempt(number))
+    if document is None:
+        return None
+    try:
+        return Attempt(**{name: document[name] for name in Attempt.__dataclass_fields__ if name in document})
+    except TypeError:
+        return None
+
+
+def read_own(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object of a file that belongs to this user, else None."""
+    file = open_regular(path, os.O_NOFOLLOW)
+    if file is None:
+        return None
+    with file:
+        if os.fstat(file.fileno()).st_uid != os.getuid():
+            return None
+        try:
+            document = json.loads(file.read())
+        except (OSError, ValueError):
+            return None
+    return document if isinstance(document, dict) else None
+
+
+class Silence:
+    """How long somebody has not been heard of: adds up the time in which this process itself was awake.
+
+    No clock of another host is read: a heartbeat is news when it differs from the one before.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: dict[str, tuple[float, float, float]] = {}
+
+    def quiet_s(self, name: str, heartbeat: float) -> float:
+        """Return for how many seconds `name` has been silent."""
+        now = self._clock()
+        beat, quiet, looked = self._heard.get(name, (heartbeat, 0.0, now))
+        quiet = quiet + min(now - looked, LONGEST_GAP_S) if beat == heartbeat else 0.0
+        self._heard[name] = heartbeat, quiet, now
+        return quiet
+
+
+def host_rows(layout: RunLayout, attempt: int, leader: str) -> tuple[HostStatus, ...]:
+    """Return the hosts of an attempt and those that wait, the leading one first, with their ranks."""
+    roster = read_roster(layout, attempt)
+    hosts = roster.hosts_of_ranks() if roster else []
+    rows = [HostStatus(leader, "leads", _ranks(hosts, hosts[0]) if hosts else ())]
+    for report in read_reports(layout):
+        if report.host != (hosts[0] if hosts else leader):
+            rows.append(HostStatus(report.host, report.state, _ranks(hosts, report.host), report.text))
+    return tuple(rows)
+
+
+def _ranks(hosts: list[str], host: str) -> tuple[int, ...]:
+    return tuple(rank for rank, its in enumerate(hosts) if its == host)
