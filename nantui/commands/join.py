@@ -18,6 +18,7 @@ from nantui.run.spec import read_spec
 
 LOOK_S = 0.1
 APPEARS_S = 600.0
+BEGINS_S = 120.0
 ANSWERS_S = 60.0
 
 
@@ -70,6 +71,9 @@ def attempt_to_join(layout: RunLayout) -> Attempt:
     spec = read_spec(layout.spec)
     if spec is None or spec.nnodes < 2:
         raise UserError(f"{layout.run} trains on one host; start it with: nantui train nnodes=2 …", FAILED)
+    if layout.lock.exists():
+        # The leading host looks at its data set before it writes down the attempt.
+        wait_for(lambda: has_attempt(layout.run), f"{layout.run}: nothing was started yet", BEGINS_S)
     number = max(layout.attempt_numbers(), default=0)
     attempt = read_own_attempt(layout, number)
     if number and attempt is None:
