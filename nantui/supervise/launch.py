@@ -26,7 +26,7 @@ from nantui.supervise.helpers import worker_environment
 
 START, RESUME, RESTART = "start", "resume", "restart"
 DEVICE, TIED, LISTENER = "NANTUI_DEVICE", "NANTUI_TIED", "NANTUI_LISTEN_FD"
-"""What a rank of several hosts trains on, whether it dies with its parent, and the socket of the endpoint."""
+"""What a rank of several hosts trains on, the process it dies with, and the socket of the endpoint."""
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
@@ -119,7 +119,7 @@ def start_joined_node(
 ) -> subprocess.Popen[bytes]:
     """Start a joined host's ranks on `device`; they die with the process that calls. Raises UserError."""
     own = str(for_ranks({"device": device})["device"])
-    variables = {MARK: mark, DEVICE: own, TIED: "1", **_through(interface)}
+    variables = {MARK: mark, DEVICE: own, TIED: str(os.getpid()), **_through(interface)}
     return _start(node_argv(layout, attempt, node), str(layout.run), log, variables)
 
 

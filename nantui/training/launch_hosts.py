@@ -16,7 +16,7 @@ from typing import Any
 from nantui.errors import UserError
 from nantui.run.attempts import Attempt, read_attempt
 from nantui.run.layout import RunLayout
-from nantui.training.tie import die_with_parent
+from nantui.training.tie import die_with_parent, tie_children
 
 JOIN_S = 900
 LISTENER = "NANTUI_LISTEN_FD"
@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("usage: python -m nantui.training.launch_hosts RUN NNN NODE DEVICES")
     layout, (number, node, devices) = RunLayout(Path(arguments[0])), map(int, arguments[1:])
     die_with_parent()
+    tie_children()
     attempt = read_attempt(layout, number)
     if attempt is None:
         raise UserError(f"{layout.attempt(number)}: no readable record of this attempt")

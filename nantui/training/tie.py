@@ -11,10 +11,19 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, where the environment asks for it."""
-    if not os.environ.get(TIED):
+    """Have the kernel kill this process when its parent dies, where the environment names one.
+
+    The parent may have died before this process got so far: then it ends here.
+    """
+    parent = os.environ.get(TIED)
+    if not parent:
         return
-    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
+    if os.getppid() != int(parent):
         os._exit(1)
+
+
+def tie_children() -> None:
+    """Let the processes started from here on die with this one, where it is tied itself."""
+    if os.environ.get(TIED):
+        os.environ[TIED] = str(os.getpid())

@@ -24,7 +24,7 @@ from nantui.run.files import read_json, to_json  # noqa: E402
 from nantui.run.layout import RunLayout  # noqa: E402
 from nantui.run.spec import read_spec, write_spec  # noqa: E402
 from nantui.run.steps import header  # noqa: E402
-from nantui.training.tie import die_with_parent  # noqa: E402
+from nantui.training.tie import die_with_parent, tie_children  # noqa: E402
 
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 PYTHON = os.environ.get("STUB_PYTHON", sys.executable)
@@ -43,6 +43,7 @@ def main() -> int:
         return 0
     if module == "nantui.training.worker":
         die_with_parent()
+        tie_children()
         return Rank(Path(rest[0]), int(rest[1])).run()
     if module == "nantui.recovery.act":
         return act(json.loads(Path(rest[0]).read_text()))
@@ -110,6 +111,7 @@ def branch(run: Path, name: str) -> int:
 def launch_hosts(rest: list[str]) -> int:
     """One host's part: ranks by node, as many devices on each host."""
     die_with_parent()
+    tie_children()
     run, number, node, devices = rest
     worker = ["-m", "nantui.training.worker", run, number]
     return launch(int(devices), worker, first=int(node) * int(devices), world=2 * int(devices))
