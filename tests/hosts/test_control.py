@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from nantui.run.identity import this_machine
 from nantui.supervise.client import create_run
 from nantui.supervise.hosts import reports
 from tests.hosts.second import Second
@@ -24,6 +25,7 @@ def two(tmp_path, stub_python, own_home, monkeypatch):
     """Return a maker of (run led by host a, host b), all processes gone afterwards."""
     (own_home / "config" / "nantui" / "supervise.yaml").write_text(QUICK)
     monkeypatch.setenv("NANTUI_HOST", "a")
+    this_machine.cache_clear()
     made = []
 
     def make(endpoint: str = "127.0.0.1:0", auto: bool = False, **how) -> tuple[StubRun, Second]:
@@ -41,6 +43,8 @@ def two(tmp_path, stub_python, own_home, monkeypatch):
         run.do("stop")
         run.kill_supervisor() if run.supervisor_alive() else None
         second.clean_up()
+    monkeypatch.delenv("NANTUI_HOST")
+    this_machine.cache_clear()
 
 
 def joined(run: StubRun, second: Second) -> None:

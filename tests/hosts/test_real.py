@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from nantui.run.attempts import read_exits
+from nantui.run.identity import this_machine
 from nantui.run.steps import Step, StepFollower
 from nantui.supervise.client import create_run
 from nantui.supervise.hosts import reports
@@ -73,10 +74,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatc
         config.parent.mkdir(parents=True)
         config.write_text(PATIENCE)
         patch.setenv("NANTUI_HOST", "a")
+        this_machine.cache_clear()
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("YOLO_OFFLINE", "true")
         patch.setattr(stub_run, "PATIENCE_S", 120.0)
         yield patch
+    this_machine.cache_clear()
 
 
 @pytest.fixture(scope="module")
