@@ -8,7 +8,7 @@ CLI := $(BIN)/nantui
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
 
-.PHONY: demo test lint bench diagnosis-table matrix screenshots soak soak-matrix clean help
+.PHONY: demo test lint bench diagnosis-table matrix screenshots soak soak-matrix docs clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
@@ -18,6 +18,7 @@ help:
 	@echo "make soak-matrix  every combination of faults, optimizers and architectures; takes hours"
 	@echo "make diagnosis-table  trainings broken on purpose: is the right cause named?"
 	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
+	@echo "make docs         the pages that are made from the code: keys, commands, settings"
 	@echo "make screenshots  pictures of every screen, from the real app"
 
 $(VENV)/installed: pyproject.toml
@@ -58,6 +59,10 @@ matrix: $(VENV)/installed-test
 
 screenshots: $(VENV)/installed-test
 	$(CLI) screenshots
+
+docs: $(VENV)/installed-test
+	$(BIN)/python -m nantui.ui.keylist > docs/keys.md
+	$(BIN)/python -m nantui.reference docs
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -36,6 +36,7 @@ COMMANDS = {
     "screenshots": "write pictures of every screen from the real app",
 }
 COCKPIT = "cockpit"
+SHARED = "everywhere"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,11 +84,17 @@ def _refuse_misspelt_command(words: list[str]) -> None:
 
 def _run_command(name: str, words: list[str]) -> int:
     module = importlib.import_module(f"nantui.commands.{name}")
+    return int(module.run(_parse(parser_of(name), words)))
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Return what the command `name` takes; docs/commands.md is made from the same."""
+    module = importlib.import_module(f"nantui.commands.{name}")
     title = "nantui" if name == COCKPIT else f"nantui {name}"
     parser = argparse.ArgumentParser(title, description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     add_everywhere(parser)
-    return int(module.run(_parse(parser, words)))
+    return parser
 
 
 def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
@@ -100,7 +107,7 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
 
 def add_everywhere(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command has."""
-    group = parser.add_argument_group("everywhere")
+    group = parser.add_argument_group(SHARED)
     group.add_argument("--python", metavar="PATH", help="the interpreter that trains, if not this one")
     group.add_argument("--ascii", action="store_true", help="only plain ASCII on the screen")
     group.add_argument("--read-only", action="store_true", help="watch; change nothing")

@@ -19,7 +19,9 @@ from nantui.run.spool import Command
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui exec` takes."""
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- python train.py …")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="-- python train.py …", help="the command"
+    )
     parser.add_argument("--run", type=Path, metavar="DIR", help="the run directory (default: runs/exec/NAME)")
     parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
     common.add_changer(parser)

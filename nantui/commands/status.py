@@ -13,7 +13,14 @@ from nantui.supervise.clean import printable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui status` takes."""
-    parser.add_argument("directory", type=Path, nargs="?", default=Path("."), metavar="DIR")
+    parser.add_argument(
+        "directory",
+        type=Path,
+        nargs="?",
+        default=Path("."),
+        metavar="DIR",
+        help="a run, or a directory of runs",
+    )
     parser.add_argument(
         "--log",
         type=Path,

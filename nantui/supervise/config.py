@@ -18,36 +18,52 @@ from nantui.paths import user_config_dir
 NAME = "supervise.yaml"
 
 
+def _seconds(default: float, meaning: str) -> float:
+    """A field of Patience; docs/settings.md is made from what it means."""
+    time: float = field(default=default, metadata={"help": meaning})
+    return time
+
+
 @dataclass(frozen=True)
 class Patience:
-    """Times in seconds."""
+    """Times in seconds, except `stall_factor`."""
 
-    tick_s: float = 0.25
-    heartbeat_s: float = 4.0
-    idle_exit_s: float = 5.0
-    stop_s: float = 30.0
-    """How long the ranks may take to agree on a step beyond 20 usual steps, before SIGTERM."""
-    teardown_s: float = 1.5
-    """How long processes may live on once all ranks have written how they ended."""
-    terminate_s: float = 2.0
-    """From SIGTERM to SIGKILL."""
-    die_s: float = 10.0
-    """From SIGKILL to reporting what does not die."""
-    stall_floor_s: float = 120.0
-    stall_factor: float = 30.0
-    """No step for this many usual steps (and at least the floor) is a standstill."""
-    other_phase_s: float = 1800.0
-    """As the floor, while importing, setting up, validating or saving; also what a stop grants these."""
-    host_silent_s: float = 60.0
-    """Another host that has not been heard of for so long is given up."""
-    host_grace_s: float = 15.0
-    """How long ranks may live on once another host's have ended, and an agent once nobody holds the run."""
-    link_s: float = 20.0
-    """How long the leading host's endpoint may be out of reach, before a joined host ends its ranks."""
-    hosts_wait_s: float = 43200.0
-    """How long supervisor and agents wait for a next attempt, after one that did not finish."""
-    rejoin_silent_s: float = 600.0
-    """How long an agent without ranks waits for a supervisor that is silent."""
+    tick_s: float = _seconds(0.25, "between two looks at the run")
+    heartbeat_s: float = _seconds(
+        4.0, "between two signs of life in `supervisor.json`, where nothing else is new"
+    )
+    idle_exit_s: float = _seconds(5.0, "how long a supervisor stays when nothing is left to do")
+    stop_s: float = _seconds(
+        30.0, "how long the ranks may take to agree on a step beyond 20 usual steps, before SIGTERM"
+    )
+    teardown_s: float = _seconds(
+        1.5, "how long processes may live on once all ranks have written how they ended"
+    )
+    terminate_s: float = _seconds(2.0, "from SIGTERM to SIGKILL")
+    die_s: float = _seconds(10.0, "from SIGKILL to reporting what does not die")
+    stall_floor_s: float = _seconds(
+        120.0, "no step for `stall_factor` usual steps, and at least this, is a standstill"
+    )
+    stall_factor: float = _seconds(30.0, "a number of usual steps, see `stall_floor_s`")
+    other_phase_s: float = _seconds(
+        1800.0,
+        "like `stall_floor_s`, while it imports, sets up, validates or saves; a stop waits for these as long",
+    )
+    host_silent_s: float = _seconds(60.0, "another host that has not been heard of for so long is given up")
+    host_grace_s: float = _seconds(
+        15.0,
+        "how long ranks may live on once another host's have ended, and an agent once nobody holds the run",
+    )
+    link_s: float = _seconds(
+        20.0,
+        "how long the leading host's endpoint may be out of reach, before a joined host ends its ranks",
+    )
+    hosts_wait_s: float = _seconds(
+        43200.0, "how long supervisor and agents wait for a next attempt, after one that did not finish"
+    )
+    rejoin_silent_s: float = _seconds(
+        600.0, "how long an agent without ranks waits for a supervisor that is silent"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""docs/commands.md and docs/settings.md say what the code takes, and nothing is left without a word."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from nantui import reference
+from nantui.cli import COCKPIT, COMMANDS, parser_of
+from nantui.run.spec import OURS_DEFAULTS
+from nantui.settings import ours
+from nantui.supervise.config import Patience, load_config
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_the_generated_pages_are_up_to_date(name):
+    wanted = "\n".join(reference.PAGES[name]()) + "\n"
+    assert (DOCS / name).read_text(encoding="utf-8") == wanted, "python -m nantui.reference docs"
+
+
+@pytest.mark.parametrize("name", [COCKPIT, *COMMANDS])
+def test_every_argument_of_a_command_says_what_it_is_for(name):
+    parser = parser_of(name)
+    silent = [reference.words_of(one) for one in reference.arguments_of(parser) if not one.help]
+    assert silent == []
+    assert parser.description
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_has_every_word_that_help_has(name):
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    section = page.split(f"\n## nantui {name}\n")[1].split("\n## ")[0]
+    everywhere = page.split("\n## Options of every command\n")[1]
+    options = [word for action in parser_of(name)._actions for word in action.option_strings]
+    missing = [word for word in options if f"`{word}" not in section + everywhere]
+    assert missing == ["-h", "--help"]
+
+
+def test_an_undocumented_option_is_found():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quiet", action="store_true")
+    assert [one.help for one in reference.arguments_of(parser)] == [None]
+
+
+def test_every_setting_of_ours_stands_in_the_page_with_its_default():
+    page = (DOCS / "settings.md").read_text(encoding="utf-8")
+    assert set(ours.HELP) == set(OURS_DEFAULTS)
+    for name, default in OURS_DEFAULTS.items():
+        assert f"| `{name}` | {reference.show_value(default)} |" in page
+
+
+def test_patience_of_the_page_is_what_the_supervisor_has(tmp_path):
+    page = (DOCS / "settings.md").read_text(encoding="utf-8")
+    assert load_config(tmp_path / "none.yaml").patience == Patience()
+    for name, value in vars(Patience()).items():
+        assert f"| `{name}` | {reference.show_value(value)} |" in page
