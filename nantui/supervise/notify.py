@@ -7,13 +7,15 @@ notify:
   on: [incident, diverged, failed, finished, stalled]  # default: all of these, lost and recovered
 ```
 It runs as a process of its own, so that a slow network never holds up the supervisor; the URL reaches it
-through its standard input and stands in no log, journal or command line.
+through its standard input and stands in no log, journal or command line. What a command or a library says
+itself is not kept either: it may repeat a URL, and a URL may hold a secret.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -53,12 +55,15 @@ def tell(
 
 def main() -> int:
     """Read one request from standard input and deliver it; what goes wrong is said without the URL."""
+    logging.disable()
     request = json.load(sys.stdin)
     config, message = request["config"], request["message"]
     problems = []
     for way in (by_command, by_url):
         try:
             way(config, message)
+        except subprocess.CalledProcessError as error:
+            problems.append(f"notify {way.__name__}: exit status {error.returncode}")
         except Exception as error:  # a notifier must never do more harm than not to notify
             problems.append(f"notify {way.__name__}: {type(error).__name__}")
     print("\n".join(problems), end="\n" if problems else "", file=sys.stderr)
@@ -70,7 +75,8 @@ def by_command(config: Mapping[str, Any], message: Mapping[str, str]) -> None:
     command = config.get("command")
     if command:
         words = [command] if isinstance(command, str) else command
-        subprocess.run([fill(str(word), message) for word in words], timeout=TIMEOUT_S, check=True)
+        told = [fill(str(word), message) for word in words]
+        subprocess.run(told, timeout=TIMEOUT_S, check=True, stderr=subprocess.DEVNULL)
 
 
 def fill(word: str, message: Mapping[str, str]) -> str:

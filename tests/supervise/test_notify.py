@@ -60,6 +60,22 @@ def test_a_url_gets_json(tmp_path, hook):
     assert received == [{"run": str(tmp_path), "event": "diverged", "text": "NaN"}]
 
 
+def test_what_ways_say_themselves_is_not_repeated(tmp_path, monkeypatch, capfd):
+    (tmp_path / "apprise.py").write_text(
+        "import logging\n"
+        "class Apprise:\n"
+        "    def add(self, url): logging.getLogger('apprise').error('cannot use %s', url)\n"
+        "    def notify(self, **words): return False\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    complain = ["sh", "-c", "echo https://example.org/secret-token >&2; exit 3"]
+    config = {"url": "slack://secret-token", "command": complain}
+    assert tell(config, tmp_path, "failed", "", print).wait() == 1
+    said = capfd.readouterr().err
+    assert "secret-token" not in said
+    assert said.splitlines() == ["notify by_command: exit status 3", "notify by_url: RuntimeError"]
+
+
 def test_what_was_not_asked_for_is_not_told(tmp_path):
     assert tell({"command": ["true"], "on": ["failed"]}, tmp_path, "finished", "", print) is None
     assert tell({}, tmp_path, "failed", "", print) is None
