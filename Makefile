@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLI := $(BIN)/nantui
 
-# uv installs the same packages several times faster; pip does where uv is not there.
+# uv installs the same packages several times faster; pip does where uv is not there or cannot.
 UV := $(shell command -v uv 2>/dev/null)
-INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
+PIP = $(BIN)/python -m pip install --disable-pip-version-check
+INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python $(1) || )$(PIP) $(1)
 
 .PHONY: demo test lint bench diagnosis-table matrix screenshots soak soak-matrix docs clean help
 
@@ -24,11 +25,11 @@ help:
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit("nantui needs Python 3.10 or newer: make PYTHON=python3.12 demo") if sys.version_info < (3, 10) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) --quiet --editable .
+	$(call INSTALL,--quiet --editable .)
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(INSTALL) --quiet --editable '.[test]'
+	$(call INSTALL,--quiet --editable '.[test]')
 	touch $@
 
 demo: $(VENV)/installed
