@@ -26,7 +26,14 @@ from nantui.supervise.tail import head
 
 CERTAIN, LIKELY = "certain", "likely"
 PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
-LAUNCHER = re.compile(r"torch\.distributed\.(run|launch)|torchrun|accelerate|/yolo$|_temp_\w+\.py")
+LAUNCHERS = (
+    "torchrun",
+    "accelerate",
+    "deepspeed",
+    "yolo",
+    "torch.distributed.run",
+    "torch.distributed.launch",
+)
 ARGS_WRITTEN_WITHIN_S = 900.0
 """A training writes args.yaml soon after it was started: that links a process to a run it does not name."""
 RESTART_LOOK_S = 2.0
@@ -224,8 +231,24 @@ def _root(one: Candidate, by_pid: dict[int, Candidate]) -> int:
 
 
 def _is_launcher_of(parent: Candidate, child: Candidate) -> bool:
-    words = " ".join(parent.argv)
-    return bool(LAUNCHER.search(words)) or parent.argv[1:] == child.argv[1:] or "train" in words
+    """Tell whether a process started a rank as part of the same training.
+
+    What it runs decides, never a word among its arguments: a scheduler that was told to start a training is
+    not part of it. Ultralytics' own DDP starts torchrun with a generated file (utils/dist.py).
+    """
+    generated = any("_temp_" in word and word.endswith(".py") for word in child.argv)
+    forked = parent.argv[1:] == child.argv[1:] or any("multiprocessing." in word for word in child.argv[:3])
+    return _program(parent.argv) in LAUNCHERS or forked or (generated and _program(child.argv) in LAUNCHERS)
+
+
+def _program(argv: tuple[str, ...]) -> str:
+    """Return the module, or the name of the script, that a command line runs."""
+    words = list(argv[1:] if PYTHON.search(argv[0]) and "python" in argv[0] else argv)
+    while words and words[0].startswith("-") and words[0] != "-m":
+        words = words[1:]
+    if words[:1] == ["-m"]:
+        return words[1] if len(words) > 1 else ""
+    return Path(words[0]).name if words else ""
 
 
 def _training(one: Candidate, evidence: str) -> ForeignTraining:

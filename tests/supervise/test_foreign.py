@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from nantui.run.spec import read_spec
 from nantui.run.spool import Command
 from nantui.supervise import origins
 from nantui.supervise.client import carry_out
-from nantui.supervise.foreign import ForeignTraining, find_foreign, stop_tree
+from nantui.supervise.foreign import Candidate, ForeignTraining, _is_launcher_of, find_foreign, stop_tree
 from nantui.supervise.foreign_stop import program_of, runs_a_script
 from nantui.supervise.origins import origin_of
 from nantui.supervise.status import read_status
@@ -167,6 +168,48 @@ def test_somebody_elses_process_is_never_signalled():
     finally:
         process.kill()
         process.wait()
+
+
+SCHEDULER = "import shlex, subprocess, sys, time; subprocess.Popen(shlex.split(sys.argv[2])); time.sleep(600)"
+
+
+def test_a_scheduler_that_was_told_to_train_is_not_part_of_the_training(tmp_path):
+    scheduler = subprocess.Popen(
+        [sys.executable, "-c", SCHEDULER, "train-nightly", shlex.join(command_line("."))], cwd=tmp_path
+    )
+    try:
+        run = tmp_path / "exp"
+        eventually((run / "results.csv").is_file)
+        (found,) = find_foreign(run)
+        assert found.root.pid != scheduler.pid and str(SCRIPT) in found.command
+        assert stop_tree(found) == [] and scheduler.poll() is None
+    finally:
+        for pid in [scheduler.pid, *below(scheduler.pid)]:
+            kill(pid)
+        scheduler.wait()
+
+
+RANK = "python -u _temp_abc.py"
+TORCHRUN = "python -m torch.distributed.run --nproc_per_node 2 _temp_abc.py"
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "expected"),
+    [
+        (TORCHRUN, RANK, True),
+        ("python -u train.py", TORCHRUN, True),
+        ("/opt/bin/torchrun train.py", "python -u train.py", True),
+        ("python /opt/bin/accelerate launch train.py", "python train.py", True),
+        ("python train.py", "python -c multiprocessing.spawn --multiprocessing-fork", True),
+        ("python train.py", "python train.py", True),
+        ("python nightly.py --then torchrun train.py", "python train.py", False),
+        ("python -m pytest tests/training", "python train.py", False),
+    ],
+)
+def test_what_a_process_runs_tells_whether_it_launched_a_rank(parent, child, expected):
+    ref = ProcessRef(1, 1.0)
+    one, other = (Candidate(ref, tuple(x.split()), "/", 0, (), "me", True) for x in (parent, child))
+    assert _is_launcher_of(one, other) is expected
 
 
 @pytest.fixture
