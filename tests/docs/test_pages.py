@@ -1,0 +1,100 @@
+"""The two READMEs say the same, every link leads somewhere, every command that is named exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nantui.cli import COMMANDS, parser_of
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGE_NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def headings(page):
+    return re.findall(r"^(#+) .+$", re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL), re.MULTILINE)
+
+
+def pictures(page):
+    return re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text_of(page))
+
+
+def blocks(page):
+    return re.findall(r"```\n(.*?)```", text_of(page), re.DOTALL)
+
+
+def rows(page):
+    return len(re.findall(r"^\|", text_of(page), re.MULTILINE))
+
+
+@pytest.mark.parametrize("part", [headings, pictures, blocks, rows])
+def test_both_readmes_have_the_same(part):
+    assert part(ENGLISH)
+    assert part(ENGLISH) == part(CHINESE)
+
+
+def test_both_readmes_name_the_same_commands_keys_and_pages():
+    links = r"\]\(([^)]+)\)"
+    code = r"`([^`\n]+)`"
+    english, chinese = text_of(ENGLISH), text_of(CHINESE)
+    assert set(re.findall(links, english)) - {"README.zh-CN.md"} == set(re.findall(links, chinese)) - {
+        "README.md"
+    }
+    assert set(re.findall(code, english)) <= set(re.findall(code, chinese))
+
+
+def anchors(page):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
+def test_every_link_leads_somewhere(page):
+    prose = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name) if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+def commands_named(page):
+    """Yield the words behind `nantui` in code, on a page."""
+    text = text_of(page)
+    code = [
+        *"\n".join(re.findall(r"```.*?```", text, re.DOTALL)).splitlines(),
+        *re.findall(r"`([^`\n]+)`", text),
+    ]
+    for line in code:
+        words = line.partition("  #")[0].split()
+        if words[:1] == ["nantui"] and len(words) > 1 and words[1][0].islower() and "/" not in words[1]:
+            yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
+def test_every_command_and_option_named_exists(page):
+    for command, *words in commands_named(page):
+        assert command in COMMANDS, f"{page.name}: nantui {command}"
+        words = words[: words.index("--")] if "--" in words else words
+        known = {option for action in parser_of(command)._actions for option in action.option_strings}
+        asked = {re.match(r"[-a-z]+", word).group() for word in words if re.match(r"--?[a-z]", word)}
+        assert asked <= known, f"{page.name}: nantui {command} {' '.join(words)}"
+
+
+def test_commands_in_pages_are_found():
+    assert ["exec", "--", "python", "train.py"] in list(commands_named(ENGLISH))
+
+
+def test_every_page_of_the_documentation_is_in_its_index():
+    index = text_of(ROOT / "docs" / "README.md")
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in index]
+    assert missing == ["README.md"]

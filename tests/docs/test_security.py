@@ -1,0 +1,80 @@
+"""What docs/security.md promises: connections, Ultralytics' own switches, what a training inherits."""
+
+import ast
+import os
+from pathlib import Path
+
+import nantui
+from nantui.run.command import kept_environment
+from nantui.supervise.helpers import worker_environment
+
+PACKAGE = Path(nantui.__file__).parent
+SPEAKS = {"socket", "urllib", "http", "ssl", "ftplib", "smtplib", "requests", "httpx", "aiohttp", "apprise"}
+MAY = {
+    "supervise/notify.py": {"urllib", "apprise"},
+    "supervise/hosts/lead.py": {"socket"},
+    "supervise/hosts/endpoint.py": {"socket"},
+    "run/host.py": {"socket"},  # the host's own name
+    "ui/gallery.py": {"socket"},  # the same, to take it out of pictures
+}
+STAY_OFFLINE = {"training/prepare.py", "training/rebase.py", "recovery/stage.py"}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8")
+
+
+def imported(text):
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+def test_only_notifications_and_hosts_open_connections():
+    found = {name: set(imported(text)) & SPEAKS for name, text in modules()}
+    assert {name: speaks for name, speaks in found.items() if speaks} == MAY
+
+
+def changes_settings(text):
+    """Tell whether a module takes Ultralytics' SETTINGS and does more with it than to look something up."""
+    tree = ast.parse(text)
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "SETTINGS"]
+    looked_up = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and node.value in named and isinstance(node.ctx, ast.Load)
+    ]
+    taken = any(
+        alias.name == "SETTINGS"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    )
+    return taken and len(looked_up) < len(named)
+
+
+def test_only_helpers_switch_ultralytics_offline_and_nobody_changes_its_settings():
+    assert {name for name, text in modules() if "YOLO_OFFLINE" in text} == STAY_OFFLINE
+    assert [name for name, text in modules() if changes_settings(text)] == []
+    assert changes_settings("from ultralytics.utils import SETTINGS\nSETTINGS.update(sync=False)")
+    assert changes_settings("from ultralytics.utils import SETTINGS\nSETTINGS['sync'] = False")
+
+
+def test_a_training_inherits_the_environment_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("YOLO_OFFLINE", "as the user set it")
+    inherited = worker_environment()
+    assert {name for name, value in inherited.items() if os.environ.get(name) != value} <= {"PYTHONPATH"}
+    assert set(os.environ) - set(inherited) <= {"NANTUI_ATTEMPT"}
+
+
+def test_secrets_of_the_environment_are_not_kept(monkeypatch):
+    for name in ("WANDB_API_KEY", "HF_TOKEN", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SESSION_ID"):
+        monkeypatch.setenv(name, "hush")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    kept = kept_environment()
+    assert "hush" not in kept.values()
+    assert kept["OMP_NUM_THREADS"] == "1"
