@@ -1,8 +1,10 @@
-"""What the guard and its telemetry cost: their own time as a share of step time, and an A/B beside it.
+"""What the guard and its telemetry cost: their own time as a share of step time, an A/B, and memory.
 
 Trains a YOLO on drawn images, in turn with Ultralytics' plain trainer and with the guarded one, in one
 process. `share` is the time spent in nantui's code inside the guarded run (on a GPU it holds the wait for
-the step's result, which the plain run spends elsewhere: there the A/B tells). Prints one JSON document.
+the step's result, which the plain run spends elsewhere: there the A/B tells). Memory is the largest resident
+size of whole processes, as the kernel counts it: a script that calls `YOLO(…).train(…)` and the worker, in
+turn, each with validation and saves; the difference of their medians. Prints one JSON document.
 Usage: python benchmarks/guard.py [--model yolov8n.yaml] [--imgsz 160] [--batch 8] [--turns 3] [--device cpu]
 """
 
@@ -13,8 +15,8 @@ import contextlib
 import io
 import json
 import os
-import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +30,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 LARGEST_SHARE = {"cpu": 0.02, "cuda": 0.01}
 LARGEST_ROW = 300
+LARGEST_MEMORY_MB = 50.0
+TELL_PEAK = """
+print("peak_kb", next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+PLAIN_SCRIPT = """
+import json, sys
+from ultralytics import YOLO
+settings = json.loads(sys.argv[2])
+YOLO(settings.pop("model")).train(project=sys.argv[1], name="run", exist_ok=True, **settings)
+"""
+WORKER_SCRIPT = """
+import sys
+from nantui.training import worker
+assert worker.main([sys.argv[1], "001"]) == 0
+"""
 
 
 class Stopwatch:
@@ -51,7 +68,7 @@ class Stopwatch:
     @property
     def ours(self) -> float:
         """Seconds of nantui's own: the guarded step without the clipping and stepping inside it."""
-        inside = self.seconds["_norm"] + self.seconds["_take"]
+        inside = sum(self.seconds[name] for name in ("_clipped", "_take", "_take_rest"))
         rest = ("begin_batch", "end_batch", "_report_step", "add", "files_of")
         return self.seconds["step"] - inside + sum(self.seconds[name] for name in rest)
 
@@ -62,7 +79,7 @@ def install(watch: Stopwatch) -> None:
     from nantui.training.guard import Guard
     from nantui.training.running_mean import RunningMean
 
-    for name in ("step", "_norm", "_take", "begin_batch", "end_batch"):
+    for name in ("step", "_clipped", "_take", "_take_rest", "begin_batch", "end_batch"):
         watch.on(Guard, name)
     watch.on(RunningMean, "add")
     watch.on(trainer, "_report_step")
@@ -97,6 +114,39 @@ def train(run: Path, settings: dict[str, Any], guarded: bool) -> tuple[list[floa
     return seconds, layout.steps(1)
 
 
+def peak_mb(script: str, *words: str) -> float:
+    """Run a script in a fresh process; returns its largest resident size. Raises SystemExit when it failed.
+
+    The process tells it itself (VmHWM): what `wait4` says also covers this process before the exec.
+    """
+    argv = [sys.executable, "-c", script + TELL_PEAK, *words]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{script.splitlines()[1]}: {done.stderr[-2000:]}")
+    return int(done.stdout.split("peak_kb")[-1]) / 1024
+
+
+def measure_memory(settings: dict[str, Any], turns: int, place: Path) -> dict[str, float]:
+    """Train in whole processes, plain and guarded in turn; returns the medians in MB and their difference."""
+    from nantui.run.attempts import Attempt, write_attempt
+    from nantui.run.layout import RunLayout
+
+    whole = {**settings, "val": True, "save": True}
+    plain, guarded = [], []
+    for turn in range(turns):
+        folder = place / f"memory{turn}"
+        layout = RunLayout(folder / "guarded")
+        plain.append(peak_mb(PLAIN_SCRIPT, str(folder / "plain"), json.dumps(whole)))
+        write_attempt(layout, Attempt(1, uuid.uuid4().hex, time.time(), "start", None, whole, {}, ""))
+        guarded.append(peak_mb(WORKER_SCRIPT, str(layout.run)))
+    ours, theirs = statistics.median(guarded), statistics.median(plain)
+    spread = max(max(one) - min(one) for one in (plain, guarded))
+    return {
+        "memory_mb": ours - theirs, "memory_mb_plain": theirs, "memory_mb_guarded": ours,
+        "memory_mb_spread": spread,
+    }  # fmt: skip
+
+
 def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     """Train plain and guarded in turn; returns the figures."""
     from nantui.demo.dataset import write_dataset
@@ -109,15 +159,13 @@ def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     }  # fmt: skip
     watch = Stopwatch()
     install(watch)
-    plain, guarded, memory = [], [], []
+    plain, guarded = [], []
     train(place / "warm-up", settings, False)
     for turn in range(arguments.turns):
         plain += train(place / f"plain{turn}", settings, False)[0][2:]
-        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         watch.seconds.clear()
         steps, telemetry = train(place / f"guarded{turn}", settings, True)
         guarded.append((watch.ours, sum(steps), steps[2:]))
-        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     rows = telemetry.read_text().splitlines()[1:]
     every = [second for _, _, steps in guarded for second in steps]
     return {
@@ -126,7 +174,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
         "step_ms_guarded": 1e3 * statistics.median(every),
         "a_b": statistics.median(every) / statistics.median(plain) - 1,
         "bytes_a_step": max(len(row) + 1 for row in rows),
-        "memory_mb": memory[1] - memory[0],
+        **measure_memory(settings, arguments.memory_turns, place),
         "steps": len(every),
         "device": arguments.device,
     }
@@ -140,6 +188,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--memory-turns", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     os.environ.setdefault("YOLO_VERBOSE", "false")
@@ -149,7 +198,8 @@ def main() -> int:
     print(json.dumps(figures, indent=2))
     kind = "cpu" if arguments.device == "cpu" else "cuda"
     cost = figures["share"] if kind == "cpu" else figures["a_b"]
-    return 0 if cost <= LARGEST_SHARE[kind] and figures["bytes_a_step"] < LARGEST_ROW else 1
+    kept = cost <= LARGEST_SHARE[kind] and figures["bytes_a_step"] < LARGEST_ROW
+    return 0 if kept and figures["memory_mb"] <= LARGEST_MEMORY_MB else 1
 
 
 if __name__ == "__main__":
