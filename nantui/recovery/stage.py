@@ -109,9 +109,8 @@ def run_rebase(request: Mapping[str, Any], python: str) -> dict[str, Any]:
         path = Path(folder) / "request.json"
         write_json(path, dict(request), mode=0o600)
         words = [python or sys.executable, "-m", REBASE, str(path)]
-        environment = {**os.environ, "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true"}
         try:
-            done = subprocess.run(words, capture_output=True, text=True, env=environment)
+            done = subprocess.run(words, capture_output=True, text=True)
         except OSError as error:
             raise UserError(f"cannot run {words[0]} ({error.strerror}); nothing was done", FAILED) from None
     for line in reversed(done.stdout.splitlines()):

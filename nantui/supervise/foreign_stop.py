@@ -12,6 +12,7 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.alive import environment_of
+from nantui.run.command import is_secret
 from nantui.run.spec import Spec, read_args, read_spec, write_spec
 from nantui.run.spool import Command
 from nantui.run.status import STOPPED, STOPPING
@@ -22,7 +23,6 @@ from nantui.supervise.keeper import Keeper
 GRACE_S = 5.0
 KEPT_VARIABLES = ("PATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LANG", "TZ", "MASTER_ADDR", "MASTER_PORT")
 KEPT_PREFIXES = ("CUDA_", "CONDA_", "NCCL_", "OMP_", "PYTHON", "TORCH_", "ULTRALYTICS_", "YOLO_")
-SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSW")
 
 
 def stop_foreign(keeper: Keeper, command: Command, *, at_once: bool) -> str:
@@ -100,9 +100,8 @@ def _executable(pid: int) -> str:
 def kept_environment(pid: int) -> dict[str, str]:
     """Return the variables of a process that decide how it trains; nothing that smells of a secret."""
     pairs = (entry.decode(errors="replace").partition("=") for entry in environment_of(pid))
-    return {name: value for name, _, value in pairs if _is_kept(name)}
+    return {name: value for name, _, value in pairs if _is_kept(name, value)}
 
 
-def _is_kept(name: str) -> bool:
-    secret = any(word in name.upper() for word in SECRET_WORDS)
-    return not secret and (name in KEPT_VARIABLES or name.startswith(KEPT_PREFIXES))
+def _is_kept(name: str, value: str) -> bool:
+    return not is_secret(name, value) and (name in KEPT_VARIABLES or name.startswith(KEPT_PREFIXES))

@@ -7,6 +7,9 @@ import os
 from typing import Any
 
 DEVICE = "NANTUI_DEVICE"
+OFFLINE = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+"""For helpers only, never for a training: checking arguments or loading a checkpoint must not install
+packages or ask the network, as `torch_safe_load` otherwise does."""
 
 
 def rank() -> int:

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-OFFLINE = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+from nantui.training.environment import OFFLINE
+
 TASK_SUFFIXES = {
     "-seg": "segment",
     "-cls": "classify",

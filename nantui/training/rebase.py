@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-OFFLINE = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
-"""Loading a checkpoint must not install packages or ask the network, as `torch_safe_load` otherwise does."""
+from nantui.training.environment import OFFLINE
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ MAY = {
     "run/host.py": {"socket"},  # the host's own name
     "ui/gallery.py": {"socket"},  # the same, to take it out of pictures
 }
-STAY_OFFLINE = {"training/prepare.py", "training/rebase.py", "recovery/stage.py"}
+STAY_OFFLINE = {"training/prepare.py", "training/rebase.py"}
 
 
 def modules():
@@ -57,7 +57,9 @@ def changes_settings(text):
 
 
 def test_only_helpers_switch_ultralytics_offline_and_nobody_changes_its_settings():
-    assert {name for name, text in modules() if "YOLO_OFFLINE" in text} == STAY_OFFLINE
+    assert {name for name, text in modules() if "YOLO_OFFLINE" in text} == {"training/environment.py"}
+    assert {name for name, text in modules() if "environ.update(OFFLINE)" in text} == STAY_OFFLINE
+    assert {name for name, text in modules() if "import OFFLINE" in text} == STAY_OFFLINE
     assert [name for name, text in modules() if changes_settings(text)] == []
     assert changes_settings("from ultralytics.utils import SETTINGS\nSETTINGS.update(sync=False)")
     assert changes_settings("from ultralytics.utils import SETTINGS\nSETTINGS['sync'] = False")
@@ -72,9 +74,13 @@ def test_a_training_inherits_the_environment_as_it_is(monkeypatch, tmp_path):
 
 
 def test_secrets_of_the_environment_are_not_kept(monkeypatch):
-    for name in ("WANDB_API_KEY", "HF_TOKEN", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SESSION_ID"):
+    names = ("WANDB_API_KEY", "HF_TOKEN", "DB_PASSWORD", "AWS_ACCESS_KEY_ID", "MYSQL_PWD", "SLACK_WEBHOOK")
+    for name in names:
         monkeypatch.setenv(name, "hush")
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hush@proxy:3128")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PWD", "/where/it/runs")
     kept = kept_environment()
-    assert "hush" not in kept.values()
+    assert [name for name, value in kept.items() if "hush" in value] == []
     assert kept["OMP_NUM_THREADS"] == "1"
+    assert kept["PWD"] == "/where/it/runs"
