@@ -180,7 +180,10 @@ def _unknown(m: Machine) -> None:
 
 
 def _table() -> list[Any]:
-    """Return the handlers of all opcodes that `Machine._run` does not handle itself."""
+    """Return the handlers of all opcodes that `Machine._run` does not handle itself.
+
+    Longer than forty lines because there are as many opcodes, a line each.
+    """
     table: list[Any] = [_unknown] * 256
     table[op.POP] = _pop
     table[op.POP_MARK] = lambda m: m.pop_mark()

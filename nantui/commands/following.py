@@ -102,7 +102,7 @@ def act(
         common.say("nothing was done")
         return NO
     if arguments.dry_run:
-        common.say(f"would {kind} {layout.run}: {question}")
+        common.say(f"would {kind} {question.removesuffix(' Do it?').rstrip('.?')}")
         return 0
     if not common.confirm(arguments, question):
         common.say("nothing was done")

@@ -55,7 +55,7 @@ def into(arguments: argparse.Namespace, run: Path, options: dict[str, Any]) -> i
         return NO
     question = f"continue {run} in {run.parent / arguments.into}, leaving it untouched?"
     if arguments.dry_run:
-        common.say(f"would {question}")
+        common.say(f"would {question.rstrip('?')}")
         return 0
     if not common.confirm(arguments, question):
         return NO

@@ -102,16 +102,7 @@ def create_run(
     """
     cwd = os.getcwd()
     answer = check_arguments(train, python=python, cwd=cwd)
-    run = Path(str(answer["save_dir"]))
-    try:
-        run.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(
-            f"{run} exists already and is never overwritten; choose another name=", FAILED
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot make {run}: {error.strerror}; choose another project=", FAILED) from None
-    layout = RunLayout(run.resolve())
+    layout = _new_directory(Path(str(answer["save_dir"])))
     spec = Spec(
         train=dict(answer.get("args") or train),
         ours=dict(ours or {}),
@@ -127,6 +118,18 @@ def create_run(
     if start:
         submit(layout.run, Command("start", {"cwd": cwd, **(options or {})}))
     return layout.run
+
+
+def _new_directory(run: Path) -> RunLayout:
+    try:
+        run.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(
+            f"{run} exists already and is never overwritten; choose another name=", FAILED
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot make {run}: {error.strerror}; choose another project=", FAILED) from None
+    return RunLayout(run.resolve())
 
 
 def check_arguments(

@@ -62,14 +62,19 @@ async def test_y_before_there_is_a_plan_does_nothing(cockpit, run):
         await driver.until("Recover   y")
 
 
+async def confirmed(driver, backend):
+    """Press R, wait for the plan, say yes; returns the command that was left."""
+    await driver.press("R")
+    await driver.until("Recover   y")
+    await driver.press("y")
+    await driver.until("waiting for the supervisor")
+    return backend.submitted[0]
+
+
 async def test_confirmed_it_shows_stages_outcome_and_what_is_in_effect(cockpit, run):
     backend = FakeBackend(plan=make_plan())
     async with cockpit(run, backend=backend) as driver:
-        await driver.press("R")
-        await driver.until("Recover   y")
-        await driver.press("y")
-        await driver.until("waiting for the supervisor")
-        command = backend.submitted[0]
+        command = await confirmed(driver, backend)
         assert command.kind == "recover"
         assert command.options == {"presets": ["nan-safe"], "set": {"guard": "protect"}, "to": "epoch6.pt"}
         journal(run, kind="stage", command=command.id, stage="stop", text="stopping the training")
@@ -94,11 +99,7 @@ async def test_confirmed_it_shows_stages_outcome_and_what_is_in_effect(cockpit, 
 async def test_a_failure_says_that_nothing_is_lost(cockpit, run):
     backend = FakeBackend(plan=make_plan())
     async with cockpit(run, backend=backend) as driver:
-        await driver.press("R")
-        await driver.until("Recover   y")
-        await driver.press("y")
-        await driver.until("waiting for the supervisor")
-        command = backend.submitted[0]
+        command = await confirmed(driver, backend)
         journal(run, kind="command_done", id=command.id, command_kind="recover", ok=False, text="disk full")
         await driver.until("disk full", "Nothing is lost")
 
