@@ -16,7 +16,7 @@ SHOWN = 0.01
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui diagnose` takes."""
-    parser.add_argument("run", help="run directory")
+    parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--no-labels", action="store_true", help="do not check the labels (up to 5 s)")
     parser.add_argument(
         "--replay", action="store_true", help="repeat the epoch under the guard, beside the run"

@@ -18,7 +18,9 @@ from nantui.run.spec import read_args, read_spec
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui labels` takes."""
     parser.add_argument(
-        "data", help="data.yaml, a classification directory, or a run (then the run's data set)"
+        "data",
+        metavar="DATA",
+        help="data.yaml, a classification directory, or a run (then the run's data set)",
     )
     parser.add_argument(
         "--split", action="append", metavar="NAME", help="train, val or test; default: train and val"

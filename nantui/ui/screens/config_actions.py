@@ -1,4 +1,4 @@
-"""What the keys of the config editor do."""
+"""What the keys of the config editor do, apart from how the editor looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pick one of several things by name."""
+"""Pick one of several things by name: which there are is known only when the key is pressed."""
 
 from __future__ import annotations
 
