@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nantui import reference
 from nantui.cli import COCKPIT, COMMANDS, parser_of
@@ -49,6 +50,13 @@ def test_every_setting_of_ours_stands_in_the_page_with_its_default():
     assert set(ours.HELP) == set(OURS_DEFAULTS)
     for name, default in OURS_DEFAULTS.items():
         assert f"| `{name}` | {reference.show_value(default)} |" in page
+
+
+def test_the_contract_of_files_has_the_same_settings_and_defaults():
+    contract = (DOCS / "file-formats.md").read_text(encoding="utf-8")
+    table = contract.split("## Our settings (`ours`)\n")[1].split("\n## ")[0]
+    rows = [[cell.strip(" `") for cell in row.split("|")[1:3]] for row in table.splitlines()[2:] if row]
+    assert {name: yaml.safe_load(default) for name, default in rows} == OURS_DEFAULTS
 
 
 def test_patience_of_the_page_is_what_the_supervisor_has(tmp_path):
