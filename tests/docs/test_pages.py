@@ -49,6 +49,22 @@ def test_both_readmes_name_the_same_commands_keys_and_pages():
     assert set(re.findall(code, english)) <= set(re.findall(code, chinese))
 
 
+@pytest.mark.parametrize(
+    ("figure", "page"),
+    [
+        (r"([\d,]+) random ones", "soak.md"),
+        (r"of (\d+) small trainings", "diagnosis-table.md"),
+        (r"came first in (\d+)", "diagnosis-table.md"),
+        (r"takes ([\d.]+) to", "gpu-results.md"),
+        (r"to ([\d.]+) % longer", "gpu-results.md"),
+    ],
+)
+def test_figures_of_the_readmes_are_those_that_were_measured(figure, page):
+    measured = re.search(figure, text_of(ENGLISH)).group(1)
+    assert measured in text_of(ROOT / "docs" / page), f"{page} has changed: mend both READMEs"
+    assert measured in text_of(CHINESE)
+
+
 def anchors(page):
     """Return the anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
