@@ -130,15 +130,27 @@ async def test_undo_of_a_finished_rollback(cockpit):
 
 
 async def test_start_resumes_where_there_is_a_checkpoint_and_starts_where_there_is_none(cockpit, tmp_path):
-    async with cockpit(state="stopped") as driver:
+    ours = make_run(tmp_path / "ours", state="stopped")
+    (ours / "nantui" / "spec.yaml").write_text("{}\n")
+    async with cockpit(ours) as driver:
         await driver.press("s")
-        await driver.until("resume")
+        await driver.until("asked the supervisor to resume")
         assert driver.backend.submitted[0].kind == "resume"
     run = make_run(tmp_path / "new", state="stopped", nan_from=None, checkpoints=False)
     async with cockpit(run, wait=("no checkpoint yet",)) as driver:
         await driver.press("s")
         await driver.until("asked the supervisor to start")
         assert driver.backend.submitted[0].kind == "start"
+
+
+async def test_a_run_of_somebodys_own_script_is_resumed_after_a_word_of_what_is_lost(cockpit):
+    async with cockpit(state="stopped") as driver:
+        await driver.press("s")
+        await driver.until("Resume with nantui's own runner?", "a trainer class, callbacks")
+        assert driver.backend.submitted == []
+        await driver.press("y")
+        await driver.until("asked the supervisor")
+        assert driver.backend.submitted[0].kind == "resume"
 
 
 @pytest.mark.parametrize(
