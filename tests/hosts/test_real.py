@@ -120,8 +120,19 @@ def numbers(step: Step) -> tuple[object, ...]:
     return step.epoch, step.step, tuple(step.losses.items()), str(step.value("grad_norm")), step.skipped
 
 
-def test_two_hosts_train_as_two_ranks_on_one_and_catch_a_nan_on_the_second(story):
+def test_one_run_on_two_hosts_from_its_start_to_a_cut_network(story, network):
+    """The wire is cut where a test may make networks (as root); elsewhere test_control cuts a forwarder."""
     alone, run, second = story
+    _two_hosts_train_as_two_ranks_on_one_and_catch_a_nan_on_the_second(alone, run, second)
+    _a_stop_is_taken_by_both_hosts_at_one_step_and_the_second_joins_again_by_itself(run, second)
+    _a_killed_agent_leaves_nothing_on_either_host(run, second)
+    if network.wire:
+        _a_cut_network_ends_both_and_a_recovery_takes_both_along(run, second, network)
+
+
+def _two_hosts_train_as_two_ranks_on_one_and_catch_a_nan_on_the_second(
+    alone: StubRun, run: StubRun, second: Second
+) -> None:
     eventually(lambda: "waiting for 1 of 2 hosts" in run.status().text, lambda: str(run.status()))
     answer = second.join()
     assert answer.returncode == 0, answer.stderr
@@ -135,8 +146,9 @@ def test_two_hosts_train_as_two_ranks_on_one_and_catch_a_nan_on_the_second(story
     assert effect["batch"] == 8 and effect["world_size"] == 2
 
 
-def test_a_stop_is_taken_by_both_hosts_at_one_step_and_the_second_joins_again_by_itself(story):
-    _, run, second = story
+def _a_stop_is_taken_by_both_hosts_at_one_step_and_the_second_joins_again_by_itself(
+    run: StubRun, second: Second
+) -> None:
     outcome = run.do("stop")
     assert outcome.ok, outcome.text
     exits = read_exits(run.layout, 1)
@@ -148,8 +160,7 @@ def test_a_stop_is_taken_by_both_hosts_at_one_step_and_the_second_joins_again_by
     assert {host.host: host.ranks for host in run.status().hosts} == {"a": (0,), "b": (1,)}
 
 
-def test_a_killed_agent_leaves_nothing_on_either_host(story):
-    _, run, second = story
+def _a_killed_agent_leaves_nothing_on_either_host(run: StubRun, second: Second) -> None:
     second.kill_agent()
     run.await_state("failed")
     assert "host b" in run.status().text
@@ -157,10 +168,9 @@ def test_a_killed_agent_leaves_nothing_on_either_host(story):
     assert run.members() == []
 
 
-def test_a_cut_network_ends_both_and_a_recovery_takes_both_along(story, network):
-    if not network.wire:
-        pytest.skip("this machine does not let a test make a network (ip netns add, as root)")
-    _, run, second = story
+def _a_cut_network_ends_both_and_a_recovery_takes_both_along(
+    run: StubRun, second: Second, network: Network
+) -> None:
     assert run.do("recover").ok
     assert second.join().returncode == 0
     stepping(run, 3)
