@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLI := $(BIN)/nantui
 
-# uv installs the same packages several times faster; pip does where uv is not there or cannot.
+# uv installs the same packages several times faster; pip does where uv is not there or cannot. Both compile
+# them: every worker and every helper is a new process, which would read torch from its source again.
 UV := $(shell command -v uv 2>/dev/null)
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
-INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python $(1) || )$(PIP) $(1)
+INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-bytecode --python $(BIN)/python $(1) || )$(PIP) $(1)
 
 .PHONY: demo test lint bench diagnosis-table matrix screenshots soak soak-matrix docs clean help
 
