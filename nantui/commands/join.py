@@ -74,7 +74,7 @@ def attempt_to_join(layout: RunLayout) -> Attempt:
     if layout.lock.exists():
         # The leading host looks at its data set before it writes down the attempt.
         wait_for(lambda: has_attempt(layout.run), f"{layout.run}: nothing was started yet", BEGINS_S)
-    number = max(layout.attempt_numbers(), default=0)
+    number = layout.newest_attempt()
     attempt = read_own_attempt(layout, number)
     if number and attempt is None:
         refuse(owners(layout, number))

@@ -11,20 +11,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from nantui.errors import FAILED, USAGE, UserError
 from nantui.recovery.candidates import BEST
 from nantui.recovery.plan import RESUME, Plan
 from nantui.recovery.rollback import Done, summary
-from nantui.recovery.stage import Staged, rebase_request, refuse_unfit, run_rebase, verify, with_settings
+from nantui.recovery.stage import Staged, decided_spec, rebase_request, refuse_unfit, run_rebase, verify
 from nantui.recovery.steps import copy_durably, rename_without_replacing
 from nantui.recovery.transaction import STAGED
 from nantui.recovery.trim import trimmed
 from nantui.run.files import sync_directory, write_atomic
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
-from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
+from nantui.run.spec import Spec, divided, own_uids, read_args, read_spec, to_yaml, write_spec
 from nantui.settings.diff import changed
 
 
@@ -78,16 +76,14 @@ def _fill(
         write_atomic(new.results_csv, trimmed(before, work).encode("utf-8", "surrogateescape"))
     settings = {**plan.carried, **changed(plan.settings)}
     own = {"save_dir": str(place), "project": str(place.parent), "name": place.name}
-    train = {name: value for name, value in settings.items() if name not in OURS_DEFAULTS}
-    args = {**read_args(old.args_yaml), **train, **own}
-    write_atomic(new.args_yaml, yaml.safe_dump(args, sort_keys=False, allow_unicode=True))
-    spec = read_spec(old.spec) or Spec(read_args(old.args_yaml))
+    args = {**read_args(old.args_yaml), **divided(settings)[0], **own}
+    write_atomic(new.args_yaml, to_yaml(args))
+    spec = read_spec(old.spec, own_uids(old.lock)) or Spec(read_args(old.args_yaml))
     if spec.kind == "exec" and not spec.exec:  # somebody else's: what it would run was not read
         spec = replace(spec, kind="train", train={**read_args(old.args_yaml), **spec.train})
-    document = with_settings(spec, settings, plan.appended)
-    train = {**document["train"], **own}
-    fresh = {"train": train, "python": spec.python or python, "created": time.time()}
-    write_spec(new.spec, Spec(**{**document, **fresh}))
+    spec = decided_spec(spec, settings, plan.appended)
+    fresh = replace(spec, train={**spec.train, **own}, python=spec.python or python, created=time.time())
+    write_spec(new.spec, fresh)
     return Staged((), answer)
 
 

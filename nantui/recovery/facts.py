@@ -65,8 +65,7 @@ def known_places(layout: RunLayout, spec: Spec | None, args: Mapping[str, Any]) 
 
 def ours_of(layout: RunLayout, spec: Spec | None) -> dict[str, Any]:
     """Return nantui's own settings in effect: the newest attempt's; a foreign run has no guard."""
-    numbers = layout.attempt_numbers()
-    attempt = read_attempt(layout, numbers[-1]) if numbers else None
+    attempt = read_attempt(layout, layout.newest_attempt())
     if attempt is None and spec is None:
         return {**OURS_DEFAULTS, "guard": "off"}
     return {**OURS_DEFAULTS, **(attempt.ours if attempt else spec.ours if spec else {})}

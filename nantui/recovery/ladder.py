@@ -106,8 +106,7 @@ def helps(
 
 def proven(layout: RunLayout, trouble: Trouble | None) -> Proof:
     """Return what was proven in the newest attempt."""
-    numbers = layout.attempt_numbers()
-    newest = numbers[-1] if numbers else None
+    newest = layout.newest_attempt() or None
     causes, images = {trouble.kind} if trouble else set(), []
     for entry in Journal(layout.journal).entries():
         if entry["kind"] == "autopsy" and entry.get("attempt") == newest:

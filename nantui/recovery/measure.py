@@ -29,8 +29,7 @@ def measured(layout: RunLayout, device: object, verdicts: Iterable[Verdict] = ()
 
     `verdicts` are the run's checkpoints: their size tells how much of the peak the weights are.
     """
-    numbers = layout.attempt_numbers()
-    _, newest = scan_telemetry(layout, numbers[-1]) if numbers else (None, None)
+    _, newest = scan_telemetry(layout, layout.newest_attempt())
     peak = newest.value("mem_peak_gb") if newest else math.nan
     if not math.isfinite(peak) or peak <= 0 or on_cpu(device):
         return None

@@ -7,11 +7,9 @@ the one before. Like a rollback it is finished or taken back after a crash, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import FAILED, NO, UserError
@@ -25,7 +23,7 @@ from nantui.run.files import write_atomic
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
 from nantui.run.phases import phases_of, place_of
-from nantui.run.spec import OURS_DEFAULTS, Spec, read_spec
+from nantui.run.spec import Spec, divided, own_uids, read_spec, to_yaml
 
 WEIGHTS = ("weights/best.pt", "weights/last.pt")
 """What the next phase begins with, the first that is clean: stock's own choice for a finished training."""
@@ -46,7 +44,7 @@ def advance(layout: RunLayout, *, id: str, by: str) -> Advanced:
     Raises UserError when there is no next phase, a writer lives, or no clean weights were left; nothing is
     changed then.
     """
-    spec = read_spec(layout.spec)
+    spec = read_spec(layout.spec, own_uids(layout.lock))
     place = place_of(spec.plan) if spec else None
     if spec is None or place is None or place.number >= place.of:
         raise UserError(f"{layout.run.name}: its plan has no further phase", NO)
@@ -97,27 +95,22 @@ def clean_weights(layout: RunLayout, number: int) -> str:
     raise UserError(f"phase {number} left nothing clean to go on from ({why}): recover the run", NO)
 
 
-def next_spec(layout: RunLayout, spec: Spec, weights: Path) -> dict[str, Any]:
+def next_spec(layout: RunLayout, spec: Spec, weights: Path) -> Spec:
     """Return the spec of the next phase: the run's own settings, what was decided since, the phase's own."""
     plan = dict(spec.plan or {})
     number = int(plan["phase"])
-    decided = settings_in_force(layout)
+    train_decided, ours_decided = divided(settings_in_force(layout))
     base = plan.get("base") or {"train": spec.train, "ours": spec.ours}
-    kept = {
-        "train": {**base["train"], **{k: v for k, v in decided.items() if k not in OURS_DEFAULTS}},
-        "ours": {**base["ours"], **{k: v for k, v in decided.items() if k in OURS_DEFAULTS}},
-    }
-    own = phases_of(plan)[number].settings
+    kept = {"train": {**base["train"], **train_decided}, "ours": {**base["ours"], **ours_decided}}
+    own_train, own_ours = divided(phases_of(plan)[number].settings)
     place = {"save_dir": str(layout.run), "project": str(layout.run.parent), "name": layout.run.name}
     start = {"model": str(weights), "pretrained": True}
-    train = {**kept["train"], **{k: v for k, v in own.items() if k not in OURS_DEFAULTS}, **start, **place}
-    ours = {**kept["ours"], **{k: v for k, v in own.items() if k in OURS_DEFAULTS}}
-    return {
-        **spec.__dict__,
-        "train": train,
-        "ours": ours,
-        "plan": {**plan, "phase": number + 1, "base": kept},
-    }
+    return replace(
+        spec,
+        train={**kept["train"], **own_train, **start, **place},
+        ours={**kept["ours"], **own_ours},
+        plan={**plan, "phase": number + 1, "base": kept},
+    )
 
 
 def free_folder(layout: RunLayout, number: int) -> str:
@@ -128,11 +121,11 @@ def free_folder(layout: RunLayout, number: int) -> str:
     return name
 
 
-def stage(layout: RunLayout, id: str, aside: str, spec: dict[str, Any]) -> list[Step]:
+def stage(layout: RunLayout, id: str, aside: str, spec: Spec) -> list[Step]:
     """Write the new spec beside the old one and return the moves. Raises OSError."""
     items = manifest.note(layout, id)
     staged = layout.home / f"{STAGED}{id}-spec.yaml"
-    write_atomic(staged, yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+    write_atomic(staged, to_yaml(asdict(spec)))
     run = layout.run
     steps = [move(run, path, f"{aside}/{path}") for path, item in items.items() if item.kind != FOLDER]
     steps.append(move(run, "nantui/spec.yaml", f"nantui/backups/{id}/nantui/spec.yaml"))

@@ -155,5 +155,4 @@ def _parse(header: bytes, line: bytes) -> Step | None:
 
 
 def _last_step(layout: RunLayout) -> Step | None:
-    numbers = layout.attempt_numbers()
-    return scan_telemetry(layout, numbers[-1])[1] if numbers else None
+    return scan_telemetry(layout, layout.newest_attempt())[1]

@@ -12,11 +12,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import FAILED, NO, UserError
@@ -29,7 +27,7 @@ from nantui.recovery.trim import trimmed
 from nantui.run.files import write_atomic, write_json
 from nantui.run.layout import RunLayout
 from nantui.run.phases import Phase, with_phase
-from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec
+from nantui.run.spec import Spec, divided, own_uids, read_args, read_spec, to_yaml, with_settings
 from nantui.settings.diff import changed
 
 REBASE = "nantui.training.rebase"
@@ -81,7 +79,7 @@ def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None
     restore = plan.restore
     assert restore is not None, "plan B rebases nothing"
     wanted = {**plan.carried, **changed(plan.settings)}
-    train = {name: value for name, value in wanted.items() if name not in OURS_DEFAULTS}
+    train, _ = divided(wanted)
     best = None
     if plan.best is not None and not plan.record_ends:
         best = {"fitness": plan.best.fitness, "epoch": plan.best.work}
@@ -159,25 +157,24 @@ def _texts(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
         if after != before:
             staged.append((_write(layout.run, plan, "results.csv", after), "results.csv"))
     wanted = {**plan.carried, **changed(plan.settings)}
-    train = {name: value for name, value in wanted.items() if name not in OURS_DEFAULTS}
+    train, _ = divided(wanted)
     args = read_args(layout.args_yaml)
     if args and train:
-        text = yaml.safe_dump({**args, **train}, sort_keys=False, allow_unicode=True)
+        text = to_yaml({**args, **train})
         staged.append((_write(layout.run, plan, "args.yaml", text), "args.yaml"))
-    spec = read_spec(layout.spec)
+    spec = read_spec(layout.spec, own_uids(layout.lock))
     if spec is not None and wanted:
-        text = yaml.safe_dump(with_settings(spec, wanted, plan.appended), sort_keys=False, allow_unicode=True)
+        text = to_yaml(asdict(decided_spec(spec, wanted, plan.appended)))
         staged.append((_write(layout.home, plan, "spec.yaml", text), "nantui/spec.yaml"))
     return staged
 
 
-def with_settings(spec: Spec, settings: Mapping[str, Any], phase: Phase | None = None) -> dict[str, Any]:
-    """Return the spec's document with changed settings, each on its own side, and one more phase."""
-    train = {name: value for name, value in settings.items() if name not in OURS_DEFAULTS}
-    ours = {name: value for name, value in settings.items() if name in OURS_DEFAULTS}
-    train, ours = {**spec.train, **train}, {**spec.ours, **ours}
-    plan = with_phase(spec.plan, phase, train, ours) if phase else spec.plan
-    return {**spec.__dict__, "train": train, "ours": ours, "plan": plan}
+def decided_spec(spec: Spec, settings: Mapping[str, Any], phase: Phase | None = None) -> Spec:
+    """Return the spec with changed settings, and with one more phase."""
+    changed_spec = with_settings(spec, settings)
+    if phase is None:
+        return changed_spec
+    return replace(changed_spec, plan=with_phase(spec.plan, phase, changed_spec.train, changed_spec.ours))
 
 
 def _write(directory: Path, plan: Plan, name: str, text: str) -> Path:

@@ -119,6 +119,10 @@ class RunLayout:
             return []
         return sorted(int(found.group(1)) for name in names if (found := _ATTEMPT.match(name)))
 
+    def newest_attempt(self) -> int:
+        """Return the number of the newest attempt on disk, 0 where there is none."""
+        return max(self.attempt_numbers(), default=0)
+
     def ranks(self, number: int) -> list[int]:
         """Return the ranks of an attempt that have written events or an exit, smallest first."""
         found = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,17 @@ def read_spec(path: Path, trusted: Collection[int] = ()) -> Spec | None:
     return Spec(**known if owner in {os.getuid(), 0, *trusted} else {**known, "python": "", "exec": None})
 
 
+def own_uids(lock: Path) -> frozenset[int]:
+    """Return the user ids under which this user's files appear beside `lock`, which this process holds.
+
+    Where a mount squashes owners, the lock that was just made shows whose name everything has.
+    """
+    try:
+        return frozenset({os.getuid(), os.stat(lock).st_uid})
+    except OSError:
+        return frozenset({os.getuid()})
+
+
 def _read_with_owner(path: Path) -> tuple[str, int] | None:
     file = open_regular(path)
     if file is None:
@@ -81,7 +92,24 @@ def _read_with_owner(path: Path) -> tuple[str, int] | None:
 def write_spec(path: Path, spec: Spec) -> None:
     """Write the spec, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, yaml.safe_dump(asdict(spec), sort_keys=False, allow_unicode=True))
+    write_atomic(path, to_yaml(asdict(spec)))
+
+
+def to_yaml(document: Mapping[str, Any]) -> str:
+    """Return a document as a person would write it: names in their order, letters as they are."""
+    return str(yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True))
+
+
+def divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return Ultralytics' arguments and nantui's own settings out of a mixture of both."""
+    ours = {name: value for name, value in settings.items() if name in OURS_DEFAULTS}
+    return {name: value for name, value in settings.items() if name not in ours}, ours
+
+
+def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
+    """Return the spec with changed settings, each where it belongs."""
+    train, ours = divided(settings)
+    return replace(spec, train={**spec.train, **train}, ours={**spec.ours, **ours})
 
 
 def read_args(path: Path) -> dict[str, Any]:

@@ -13,20 +13,21 @@ from nantui.errors import FAILED, UserError
 from nantui.run.journal import last
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import quarantine_add, quarantine_undo
-from nantui.run.spec import Spec, write_spec
+from nantui.run.spec import Spec, with_settings, write_spec
 from nantui.run.spool import Command
 from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import RECOVERING
 from nantui.supervise import phases, stopping
 from nantui.supervise.admission import admit
-from nantui.supervise.foreign import CERTAIN, find_foreign
+from nantui.supervise.evidence import CERTAIN
+from nantui.supervise.foreign import find_foreign
 from nantui.supervise.foreign_words import describe
 from nantui.supervise.hosts.leading import several
 from nantui.supervise.into import continue_elsewhere
 from nantui.supervise.keeper import Keeper
 from nantui.supervise.launch import RESTART, RESUME, START, cwd_of, new_attempt
 from nantui.supervise.notify import RECOVERED
-from nantui.supervise.specs import leave_the_script, spec_of, stay_automatic, with_values
+from nantui.supervise.specs import leave_the_script, spec_of, stay_automatic
 from nantui.supervise.transactions import act, rolled_back_before
 
 PROBATION_EPOCHS = 3
@@ -59,7 +60,7 @@ def set_values(keeper: Keeper, command: Command) -> str:
     values = _set_of(command)
     if not values:
         raise UserError("nothing to set")
-    write_spec(keeper.layout.spec, with_values(spec_of(keeper), values))
+    write_spec(keeper.layout.spec, with_settings(spec_of(keeper), values))
     return "kept for the next start: " + ", ".join(f"{name}={value}" for name, value in values.items())
 
 
@@ -165,7 +166,7 @@ def begin(
 
     Raises UserError where its GPUs have no room; what was asked for is then kept for the next start.
     """
-    spec = with_values(spec, asked)
+    spec = with_settings(spec, asked)
     write_spec(keeper.layout.spec, spec)
     admit(keeper, command, spec)
     hosts = several(keeper, spec)

@@ -18,7 +18,7 @@ def adopt(keeper: Keeper) -> str:
 
     Empty when there was nothing to adopt or settle.
     """
-    number = (keeper.layout.attempt_numbers() or [0])[-1]
+    number = keeper.layout.newest_attempt()
     attempt = read_attempt(keeper.layout, number)
     entries = keeper.journal.entries()
     if attempt is None:

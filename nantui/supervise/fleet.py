@@ -8,7 +8,7 @@ from threading import Lock
 
 from nantui.run.discovery import find_runs
 from nantui.run.status import RunStatus
-from nantui.supervise.foreign import Candidate, candidates
+from nantui.supervise.candidates import Candidate, candidates
 from nantui.supervise.status import read_status
 
 READERS = 8

@@ -8,24 +8,19 @@ to another user is shown and never touched.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from nantui.errors import FAILED, UserError
-from nantui.run.alive import MARK, living_pids
-from nantui.run.identity import ProcessRef, alive, ref_of, stat_of
+from nantui.run.identity import ProcessRef, alive, ref_of
+from nantui.supervise.candidates import PYTHON, Candidate, candidates
 from nantui.supervise.clean import printable
+from nantui.supervise.evidence import CERTAIN, LIKELY, evidence_of
 from nantui.supervise.origins import origin_of, restart_loop
 from nantui.supervise.processes import Leftover, descendants, end_all
-from nantui.supervise.tail import head
 
-CERTAIN, LIKELY = "certain", "likely"
-PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
 LAUNCHERS = (
     "torchrun",
     "accelerate",
@@ -34,22 +29,7 @@ LAUNCHERS = (
     "torch.distributed.run",
     "torch.distributed.launch",
 )
-ARGS_WRITTEN_WITHIN_S = 900.0
-"""A training writes args.yaml soon after it was started: that links a process to a run it does not name."""
 RESTART_LOOK_S = 2.0
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A process that may train: what can be read of it without touching it."""
-
-    ref: ProcessRef
-    argv: tuple[str, ...]
-    cwd: str
-    parent: int
-    files: tuple[str, ...]
-    user: str
-    ours: bool
 
 
 @dataclass(frozen=True)
@@ -70,16 +50,10 @@ class ForeignTraining:
     """The loop or service that seems to start it again, empty where none is seen."""
 
 
-def candidates() -> list[Candidate]:
-    """Return every Python process that is not nantui's own; one look serves many runs."""
-    found = (_candidate(pid) for pid in living_pids() if pid != os.getpid())
-    return [one for one in found if one is not None]
-
-
 def find_foreign(run: Path, among: Iterable[Candidate] | None = None) -> list[ForeignTraining]:
     """Return the trainings that write into `run` and were not started by nantui, oldest first."""
     known = list(candidates() if among is None else among)
-    evidence = {one.ref.pid: word for one in known if (word := _evidence(one, run))}
+    evidence = {one.ref.pid: word for one in known if (word := evidence_of(one, run))}
     if CERTAIN in evidence.values():
         evidence = {pid: word for pid, word in evidence.items() if word == CERTAIN}
     by_pid = {one.ref.pid: one for one in known}
@@ -128,99 +102,20 @@ def _as_stopped(stopped: ForeignTraining) -> Callable[[Candidate], ForeignTraini
     return same
 
 
-def _candidate(pid: int) -> Candidate | None:
-    try:
-        process = psutil.Process(pid)
-        argv = tuple(process.cmdline())
-        if not argv or not any(PYTHON.search(word) for word in argv[:2]) or _is_nantui(pid, argv):
-            return None
-        ref, stat = ref_of(pid), stat_of(pid)
-    except psutil.Error:
-        return None
-    if ref is None or stat is None:
-        return None
-    return Candidate(
-        ref, argv, _link(pid, "cwd"), stat.parent, _written_files(pid), _user(process), _is_mine(process)
+def _training(one: Candidate, evidence: str) -> ForeignTraining:
+    return ForeignTraining(
+        root=one.ref,
+        pids=tuple(sorted({one.ref.pid, *descendants([one.ref.pid])})),
+        command=printable(" ".join(one.argv), 300),
+        argv=one.argv,
+        cwd=one.cwd,
+        user=one.user,
+        age_s=max(0.0, time.time() - one.ref.created),
+        origin=origin_of(one.ref.pid),
+        evidence=evidence,
+        mine=one.ours,
+        restarted_by=restart_loop(one.parent),
     )
-
-
-def _evidence(one: Candidate, run: Path) -> str:
-    """Return how sure it is that a process trains into `run`: CERTAIN, LIKELY or empty."""
-    if any(_is_of_training(name, run) for name in one.files):
-        return CERTAIN
-    if _names_run_in_ddp_file(one, run):
-        return CERTAIN
-    if any(_names_run(word, one.cwd, run) for word in one.argv) and _trains(one):
-        return CERTAIN
-    return LIKELY if _started_with_run(one, run) else ""
-
-
-def _is_of_training(name: str, run: Path) -> bool:
-    """Whoever leaves a command or starts a supervisor has files of nantui/ open; attempts/ is training."""
-    ours = os.path.join(run, "nantui", "")
-    return name.startswith(f"{run}{os.sep}") and (
-        not name.startswith(ours) or name.startswith(os.path.join(ours, "attempts", ""))
-    )
-
-
-def _trains(one: Candidate) -> bool:
-    """A script that only reads the run names it as well: a training says so, or has torch loaded."""
-    if "train" in " ".join(one.argv):
-        return True
-    try:
-        return "libtorch" in Path(f"/proc/{one.ref.pid}/maps").read_text(errors="replace")
-    except OSError:
-        return False
-
-
-def _names_run(word: str, cwd: str, run: Path) -> bool:
-    """Tell whether an argument is the run directory or a file in it, relative to the process' own cwd."""
-    value = word.partition("=")[2] or word
-    path = os.path.normpath(os.path.join(cwd or "/", value))
-    return path == str(run) or path.startswith(f"{run}{os.sep}")
-
-
-def _names_run_in_ddp_file(one: Candidate, run: Path) -> bool:
-    """Ultralytics' own DDP ranks run a generated file that holds the overrides, `save_dir` among them."""
-    for word in one.argv:
-        if "_temp_" in word and word.endswith(".py"):
-            try:
-                return f"'{run}'" in Path(word).read_text(errors="replace")
-            except OSError:
-                return False
-    return False
-
-
-def _started_with_run(one: Candidate, run: Path) -> bool:
-    """Tell whether the run appeared soon after a training process had started that has to do with it.
-
-    To do with it: it was started in a directory above, or its command line says the run's project, data or
-    model.
-    """
-    if "train" not in " ".join(one.argv) or not _appeared_after(one, run):
-        return False
-    above = bool(one.cwd) and str(run).startswith(one.cwd.rstrip(os.sep) + os.sep)
-    return above or _says(one, run)
-
-
-def _appeared_after(one: Candidate, run: Path) -> bool:
-    try:
-        written = (run / "args.yaml").stat().st_mtime
-    except OSError:
-        return False
-    return 0 <= written - one.ref.created <= ARGS_WRITTEN_WITHIN_S
-
-
-def _says(one: Candidate, run: Path) -> bool:
-    """Tell whether `project=`, or both `data=` and `model=`, on the command line are those of the run."""
-    said = dict(word.removeprefix("--").partition("=")[::2] for word in one.argv if "=" in word)
-    project = said.get("project")
-    if project and os.path.normpath(os.path.join(one.cwd or "/", project)) == str(run.parent):
-        return True
-    text = head(run / "args.yaml", 1 << 16)
-    kept = {found[1]: found[2] for found in re.finditer(r"^(data|model): *(\S+)", text, re.MULTILINE)}
-    names = [(Path(said.get(key, "")).name, Path(kept.get(key, "?")).name) for key in ("data", "model")]
-    return all(one_name == other for one_name, other in names)
 
 
 def _root(one: Candidate, by_pid: dict[int, Candidate]) -> int:
@@ -249,72 +144,3 @@ def _program(argv: tuple[str, ...]) -> str:
     if words[:1] == ["-m"]:
         return words[1] if len(words) > 1 else ""
     return Path(words[0]).name if words else ""
-
-
-def _training(one: Candidate, evidence: str) -> ForeignTraining:
-    return ForeignTraining(
-        root=one.ref,
-        pids=tuple(sorted({one.ref.pid, *descendants([one.ref.pid])})),
-        command=printable(" ".join(one.argv), 300),
-        argv=one.argv,
-        cwd=one.cwd,
-        user=one.user,
-        age_s=max(0.0, time.time() - one.ref.created),
-        origin=origin_of(one.ref.pid),
-        evidence=evidence,
-        mine=one.ours,
-        restarted_by=restart_loop(one.parent),
-    )
-
-
-def _written_files(pid: int) -> tuple[str, ...]:
-    """Return what a process has open for writing; whoever only reads a run does not train into it."""
-    try:
-        numbers = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return ()
-    return tuple(_link(pid, f"fd/{number}") for number in numbers if _writes(pid, number))
-
-
-def _writes(pid: int, number: str) -> bool:
-    try:
-        text = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
-    except OSError:
-        return False
-    found = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
-    return bool(found and int(found[1], 8) & (os.O_WRONLY | os.O_RDWR))
-
-
-def _link(pid: int, name: str) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/{name}")
-    except OSError:
-        return ""
-
-
-def _is_nantui(pid: int, argv: tuple[str, ...]) -> bool:
-    named = any(
-        word == "nantui" or word.startswith("nantui.") or word.endswith("/nantui") for word in argv[:4]
-    )
-    return named or f"{MARK}=" in _environ(pid)
-
-
-def _is_mine(process: psutil.Process) -> bool:
-    try:
-        return process.uids().effective == os.geteuid()
-    except psutil.Error:
-        return False
-
-
-def _environ(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _user(process: psutil.Process) -> str:
-    try:
-        return process.username()
-    except (psutil.Error, KeyError):
-        return "?"

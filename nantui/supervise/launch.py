@@ -43,7 +43,7 @@ def new_attempt(
 
     `hosts` are the fields of an attempt on several: `nnodes`, `endpoint` and `facts`.
     """
-    number = (layout.attempt_numbers() or [0])[-1] + 1
+    number = layout.newest_attempt() + 1
     if os.path.lexists(layout.attempt(number)):
         raise UserError(
             f"{layout.attempts} cannot be listed, so no new attempt has a number; try again", FAILED

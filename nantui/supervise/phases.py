@@ -7,6 +7,7 @@ crash, and the same as what a person would ask for.
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from nantui.errors import FAILED, UserError
@@ -14,7 +15,7 @@ from nantui.run import spool
 from nantui.run.attempts import FINISHED
 from nantui.run.journal import last
 from nantui.run.phases import Phase, next_waits, phases_of, place_of, standing, with_phase
-from nantui.run.spec import OURS_DEFAULTS, Spec, read_spec, write_spec
+from nantui.run.spec import Spec, divided, read_spec, write_spec
 from nantui.run.spool import Command
 from nantui.supervise import spools
 from nantui.supervise.keeper import Keeper
@@ -71,9 +72,8 @@ def append(keeper: Keeper, settings: dict[str, Any]) -> None:
     if spec is None or not finished or (place is not None and place.number < place.of):
         raise UserError("a phase can be appended once the training has finished", FAILED)
     text = ", ".join(f"{name}={value}" for name, value in settings.items())
-    base = {name: value for name, value in spec.train.items() if name not in OURS_DEFAULTS}
-    plan = with_phase(spec.plan, Phase(text, settings), base, spec.ours)
-    write_spec(keeper.layout.spec, Spec(**{**spec.__dict__, "plan": plan}))
+    plan = with_phase(spec.plan, Phase(text, settings), divided(spec.train)[0], spec.ours)
+    write_spec(keeper.layout.spec, replace(spec, plan=plan))
 
 
 def begins(keeper: Keeper, spec: Spec) -> bool:

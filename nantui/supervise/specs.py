@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.layout import RunLayout
-from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec, write_spec
+from nantui.run.spec import Spec, own_uids, read_args, read_spec, write_spec
 from nantui.run.spool import Command
 from nantui.supervise.keeper import Keeper
 
@@ -21,10 +20,9 @@ from nantui.supervise.keeper import Keeper
 def own_spec(layout: RunLayout) -> Spec | None:
     """Return the spec with what it would run, None where there is none. For the holder of the run's lock.
 
-    Raises UserError when another user wrote it. Where a mount squashes owners, the lock that was just made
-    shows whose name everything has.
+    Raises UserError when another user wrote it.
     """
-    mine = {os.getuid(), os.stat(layout.lock).st_uid}
+    mine = own_uids(layout.lock)
     try:
         owner = os.stat(layout.spec).st_uid
     except OSError:
@@ -68,13 +66,3 @@ def stay_automatic(keeper: Keeper, command: Command) -> None:
     if command.options.get("auto"):
         write_spec(keeper.layout.spec, replace(spec_of(keeper), auto=True))
         keeper.journal.append("note", by=command.by, text="recovers by itself from now on")
-
-
-def with_values(spec: Spec, values: dict[str, Any]) -> Spec:
-    """Return the spec with edited values, each where it belongs: Ultralytics' arguments or our own
-    settings.
-    """
-    train = {name: value for name, value in values.items() if name not in OURS_DEFAULTS}
-    ours = {name: value for name, value in values.items() if name in OURS_DEFAULTS}
-    fields = {**spec.__dict__, "train": {**spec.train, **train}, "ours": {**spec.ours, **ours}}
-    return Spec(**fields)

@@ -21,7 +21,8 @@ from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, epoch_seconds
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.steps import Step
-from nantui.supervise.foreign import Candidate, ForeignTraining, candidates, find_foreign
+from nantui.supervise.candidates import Candidate, candidates
+from nantui.supervise.foreign import ForeignTraining, find_foreign
 from nantui.supervise.foreign_words import describe, gpu_memory_gb
 from nantui.supervise.hosts.reports import host_rows
 from nantui.supervise.outcome import ending_of
@@ -54,7 +55,7 @@ def read_status(
             RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), text=closed), rows
         )
     state = read_state(layout.supervisor)
-    number = max(layout.attempt_numbers(), default=None)
+    number = layout.newest_attempt() or None
     attempt = read_attempt(layout, number) if number else None
     if attempt is None and (state is None or state.state in {"", STOPPED}):
         return foreign_status(layout, state, foreign, log)

@@ -11,9 +11,10 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -28,6 +29,7 @@ BEFORE, HERE, BESIDE = "before", "here", "beside"
 """A call that an earlier attempt has finished, the one that this run is, and one with a run of its own."""
 PATIENCE_S = 120.0
 LOOK_S = 0.05
+Word = TypeVar("Word")
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,24 @@ def _claimed(layout: RunLayout, token: str) -> Call:
 
 def _awaited(layout: RunLayout, token: str) -> Call:
     """Return the call as the first rank of the same launch has counted it. Raises UserError."""
+
+    def counted() -> Call | None:
+        return next((call for call in calls_of(layout, _number()) if call.token == token), None)
+
+    return from_first_rank(counted, "has not begun this train()")
+
+
+def from_first_rank(look: Callable[[], Word | None], failing: str) -> Word:
+    """Return what the first rank of this launch writes down, once `look` finds it.
+
+    Raises UserError when it does not come, saying what the first rank then was `failing` to do.
+    """
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
-        for call in calls_of(layout, _number()):
-            if call.token == token:
-                return call
+        if (word := look()) is not None:
+            return word
         time.sleep(LOOK_S)
-    raise UserError(f"rank {rank()}: the first rank has not begun this train() within {PATIENCE_S:.0f} s")
+    raise UserError(f"rank {rank()}: the first rank {failing} within {PATIENCE_S:.0f} s")
 
 
 def _document(call: Call) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 import psutil
 
-from nantui.errors import UserError
 from nantui.run.attempts import EXIT_CODES, FAILED, Attempt, read_attempt, write_attempt
 from nantui.run.command import kept_environment
 from nantui.run.layout import RunLayout
@@ -48,7 +47,7 @@ def new_attempt(trainer: Any, layout: RunLayout) -> Attempt:
     call: Call = trainer.nantui_call
     supervised = calls.spec_of_run()
     ours = {**(supervised.ours if supervised else {}), **json.loads(os.environ.get(OURS, "{}"))}
-    number = (layout.attempt_numbers() or [0])[-1] + 1
+    number = layout.newest_attempt() + 1
     mode = "resume" if trainer.resume else "start"
     train = _plain(vars(trainer.args))
     attempt = Attempt(number, call.token, time.time(), mode, None, train, ours, sys.executable)
@@ -104,14 +103,12 @@ def refuse(text: str) -> NoReturn:
 
 def _awaited(layout: RunLayout, call: Call) -> Attempt:
     """Return the attempt that the first rank of this launch has recorded. Raises UserError."""
-    until = time.monotonic() + calls.PATIENCE_S
-    while time.monotonic() < until:
-        number = (layout.attempt_numbers() or [0])[-1]
-        attempt = read_attempt(layout, number)
-        if attempt is not None and attempt.uuid == call.token:
-            return attempt
-        time.sleep(calls.LOOK_S)
-    raise UserError(f"rank {rank()}: the first rank has recorded no attempt in {layout.run}")
+
+    def recorded() -> Attempt | None:
+        attempt = read_attempt(layout, layout.newest_attempt())
+        return attempt if attempt is not None and attempt.uuid == call.token else None
+
+    return calls.from_first_rank(recorded, f"has recorded no attempt in {layout.run}")
 
 
 def _supervisors_request() -> Path | None:

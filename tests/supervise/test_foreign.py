@@ -23,8 +23,9 @@ from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from nantui.run.spool import Command
 from nantui.supervise import origins
+from nantui.supervise.candidates import Candidate
 from nantui.supervise.client import carry_out
-from nantui.supervise.foreign import Candidate, ForeignTraining, _is_launcher_of, find_foreign, stop_tree
+from nantui.supervise.foreign import ForeignTraining, _is_launcher_of, find_foreign, stop_tree
 from nantui.supervise.foreign_stop import program_of, runs_a_script
 from nantui.supervise.origins import origin_of
 from nantui.supervise.status import read_status

@@ -28,14 +28,23 @@ from nantui.supervise.clean import printable
 from nantui.supervise.config import Config, load_config
 from nantui.supervise.hosts import checks, reports
 from nantui.supervise.hosts.endpoint import Link, interface_towards
-from nantui.supervise.hosts.reports import DIFFERS, ENDED, LEFT, READY, TRAINING, WAITING, Report, Silence
+from nantui.supervise.hosts.reports import (
+    DIFFERS,
+    ENDED,
+    LEFT,
+    LOOK_EVERY_S,
+    READY,
+    TRAINING,
+    WAITING,
+    Report,
+    Silence,
+)
 from nantui.supervise.hosts.sampling import Sampling
 from nantui.supervise.launch import device_count, start_joined_node
 from nantui.supervise.lock import RunLock
 from nantui.supervise.processes import end_all, members, prepare_process
 from nantui.supervise.state import SupervisorState, read_state
 
-LOOK_EVERY_S = 0.5
 CHECK_AGAIN_S = 15.0
 
 
@@ -108,7 +117,7 @@ class Agent:
     # joining
 
     def _look_for_work(self, state: SupervisorState | None) -> None:
-        number = max(self.layout.attempt_numbers(), default=0)
+        number = self.layout.newest_attempt()
         active = state is not None and state.state in ACTIVE and state.attempt == number
         attempt = reports.read_own_attempt(self.layout, number) if active else None
         if attempt is None or attempt.nnodes < 2:

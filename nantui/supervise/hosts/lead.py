@@ -12,9 +12,18 @@ from nantui.run.layout import RunLayout
 from nantui.supervise.config import Patience
 from nantui.supervise.hosts import reports
 from nantui.supervise.hosts.endpoint import open_endpoint
-from nantui.supervise.hosts.reports import DIFFERS, ENDED, READY, TRAINING, Report, Roster, Seat, Silence
+from nantui.supervise.hosts.reports import (
+    DIFFERS,
+    ENDED,
+    LOOK_EVERY_S,
+    READY,
+    TRAINING,
+    Report,
+    Roster,
+    Seat,
+    Silence,
+)
 
-LOOK_EVERY_S = 0.5
 Clock = Callable[[], float]
 
 
@@ -107,15 +116,14 @@ class Lead:
         for seat in self._others():
             report = reports.read_report(self.layout, seat.host)
             if report and report.uuid == self.attempt.uuid and report.state in (READY, TRAINING):
-                quiet_s = self._silence.quiet_s(seat.host, report.heartbeat)
-                found += [seat.host] if quiet_s < self.patience.host_silent_s else []
+                found += [seat.host] if self._heard(report) else []
         return found
 
     def _others(self) -> tuple[Seat, ...]:
         return self.roster.seats[1:] if self.roster else ()
 
     def _heard(self, report: Report) -> bool:
-        return self._silence.quiet_s(report.host, report.heartbeat) < self.patience.host_silent_s
+        return self._silence.heard(report, self.patience.host_silent_s)
 
     def _after_end(self, host: str) -> str:
         self._ended_since = self._ended_since or self._clock()

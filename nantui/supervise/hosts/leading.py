@@ -18,8 +18,8 @@ from nantui.supervise.hosts import reports
 from nantui.supervise.hosts.blame import blame
 from nantui.supervise.hosts.checks import gather_facts
 from nantui.supervise.hosts.endpoint import interface_towards, open_endpoint
-from nantui.supervise.hosts.lead import LOOK_EVERY_S, Lead
-from nantui.supervise.hosts.reports import Silence
+from nantui.supervise.hosts.lead import Lead
+from nantui.supervise.hosts.reports import LOOK_EVERY_S, Silence
 from nantui.supervise.hosts.sampling import Sampling
 from nantui.supervise.launch import start_leading_node
 
@@ -127,8 +127,9 @@ class Waiting:
             return False
         if now - self._looked >= LOOK_EVERY_S:
             self._looked = now
+            # All are looked at: whoever is not would count as silent at the next look.
             heard = [
-                self._silence.quiet_s(report.host, report.heartbeat) < self._patience.host_silent_s
+                self._silence.heard(report, self._patience.host_silent_s)
                 for report in reports.read_reports(self._layout)
             ]
             self._answer = any(heard)

@@ -21,6 +21,8 @@ from nantui.run.status import HostStatus
 
 WAITING, READY, DIFFERS, TRAINING, ENDED, LEFT = "waiting", "ready", "differs", "training", "ended", "left"
 LONGEST_GAP_S = 1.0
+LOOK_EVERY_S = 0.5
+"""How often the hosts look at one another's files: they may lie on a slow disk."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,10 @@ class Silence:
         quiet = quiet + min(now - looked, LONGEST_GAP_S) if beat == heartbeat else 0.0
         self._heard[name] = heartbeat, quiet, now
         return quiet
+
+    def heard(self, report: Report, within_s: float) -> bool:
+        """Tell whether the agent of `report` has been heard of within that time."""
+        return self.quiet_s(report.host, report.heartbeat) < within_s
 
 
 def host_rows(layout: RunLayout, attempt: int, leader: str) -> tuple[HostStatus, ...]:
