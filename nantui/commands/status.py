@@ -58,11 +58,11 @@ def one_with_log(arguments: argparse.Namespace) -> list[RunStatus]:
 
 def describe(status: RunStatus) -> list[str]:
     """Return the lines that tell a person where a run stands."""
-    phase = f"phase {status.phase['number']}/{status.phase['of']}" if status.phase else ""
-    epoch = f"epoch {status.epoch}/{status.epochs or '?'}" if status.epoch else ""
+    phase = f"phase {status.phase['number']} of {status.phase['of']}" if status.phase else ""
+    epoch = f"epoch {status.epoch}/{status.epochs or '?'}{in_all(status)}" if status.epoch else ""
     step = f"step {status.step}/{status.steps_per_epoch}" if status.step else ""
     losses = " ".join(f"{printable(name)} {value:.4g}" for name, value in status.losses.items())
-    eta = f"{duration(status.eta_s)} to go" if status.eta_s is not None else ""
+    eta = f"{duration(status.eta_s)} to go" if status.eta_s is not None else to_the_end_of_the_phase(status)
     begins = [f"{status.state:<10}", printable(status.path), phase, epoch, step]
     first = "  ".join(filter(None, [*begins, losses, eta]))
     more = [printable(text) for text in (doing(status), status.text) if text]
@@ -76,6 +76,22 @@ def describe(status: RunStatus) -> list[str]:
             printable(f"last incident: {incident.get('incident')} at {where}: {incident.get('text', '')}")
         )
     return [first, *(f"{'':<12}{line}" for line in more)]
+
+
+def in_all(status: RunStatus) -> str:
+    """Return where the epoch is among those of all phases, in brackets; empty without a plan."""
+    before, total = ((status.phase or {}).get(name) for name in ("epochs_before", "epochs_in_all"))
+    if before is None or status.epoch is None:
+        return ""
+    return f" ({before + status.epoch}/{total or '?'} of all phases)"
+
+
+def to_the_end_of_the_phase(status: RunStatus) -> str:
+    """Return the time that is left of a phase, and for which later ones none is known."""
+    phase = status.phase or {}
+    if phase.get("eta_s") is None:
+        return ""
+    return f"{duration(phase['eta_s'])} to go in this phase, unknown for {phase['unknown']}"
 
 
 def doing(status: RunStatus) -> str:

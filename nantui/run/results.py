@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import csv
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.run.files import read_text
+
+RECENT_EPOCHS = 5
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,9 @@ def epoch_seconds(rows: Iterable[EpochRow]) -> list[float]:
             spans.append(row.seconds - previous.seconds)
         previous = row
     return [span for span in spans if math.isfinite(span) and span > 0]
+
+
+def recent_epoch_s(rows: Iterable[EpochRow]) -> float:
+    """Return the median time of the last epochs in s, NaN where none was timed."""
+    recent = epoch_seconds(rows)[-RECENT_EPOCHS:]
+    return statistics.median(recent) if recent else math.nan

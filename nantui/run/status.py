@@ -27,7 +27,9 @@ class HostStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where a run stands. `epoch` and `step` count from 1 and are None before the first step."""
+    """Where a run stands. `epoch` and `step` count from 1 and are None before the first step; of a run with a
+    plan `epoch` and `epochs` are those of the current phase, `eta_s` counts to the end of the last one.
+    """
 
     path: Path
     state: str
@@ -45,7 +47,8 @@ class RunStatus:
     host: str = ""
     guarded: bool | None = None
     phase: dict[str, Any] | None = None
-    """Of a run with a plan: {"number", "of", "title"}."""
+    """Of a run with a plan: {"number", "of", "title"} and, once the phase trains, {"epochs_before",
+    "epochs_in_all", "eta_s": of this phase alone, "unknown": later phases whose time is not known}."""
     hosts: tuple[HostStatus, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,7 +17,7 @@ from nantui.run.alive import registered
 from nantui.run.attempts import Attempt, read_attempt, read_exits
 from nantui.run.identity import Machine, alive, this_machine
 from nantui.run.layout import RunLayout
-from nantui.run.results import EpochRow, epoch_seconds
+from nantui.run.results import EpochRow, recent_epoch_s
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.steps import Step
 from nantui.supervise.candidates import Candidate, candidates
@@ -26,11 +25,11 @@ from nantui.supervise.foreign import ForeignTraining, find_foreign
 from nantui.supervise.foreign_words import describe, gpu_memory_gb
 from nantui.supervise.hosts.reports import host_rows
 from nantui.supervise.outcome import ending_of
+from nantui.supervise.plan_status import with_plan
 from nantui.supervise.progress import log_of, read_progress
 from nantui.supervise.state import SupervisorState, read_state
 from nantui.supervise.tail import epochs_asked, last_epochs, last_step
 
-RECENT_EPOCHS = 5
 SILENT_S = 60.0
 REBOOTED = "the host was rebooted or the container restarted: resume it"
 Candidates = Callable[[], Iterable[Candidate]]
@@ -179,6 +178,11 @@ def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None
     asked = (attempt.train if attempt else {}).get("epochs")
     epochs = asked if isinstance(asked, int) else epochs_asked(layout.args_yaml)
     status = replace(status, epochs=epochs, phase=attempt.phase if attempt else None)
+    status = _with_step(status, rows, step)
+    return with_plan(layout, status) if status.phase else status
+
+
+def _with_step(status: RunStatus, rows: list[EpochRow], step: Step | None) -> RunStatus:
     if step is None:
         return _with_row(status, rows)
     status = replace(
@@ -198,6 +202,6 @@ def eta_s(status: RunStatus, rows: list[EpochRow], step: Step) -> float | None:
     if not status.epochs:
         return None
     left_epochs = max(0.0, status.epochs - step.epoch + 1 - step.step / max(step.steps, 1))
-    recent = epoch_seconds(rows)[-RECENT_EPOCHS:]
-    seconds = statistics.median(recent) if recent else step.value("step_s") * step.steps
+    recent = recent_epoch_s(rows)
+    seconds = step.value("step_s") * step.steps if math.isnan(recent) else recent
     return left_epochs * seconds if math.isfinite(seconds) else None

@@ -230,7 +230,9 @@ def test_a_real_plan_trains_small_and_then_large_as_one_run(
     assert "the plan sets" in said and "epochs" in said
     run = StubRun(place / "runs/plan")
     eventually(lambda: run.status().state in ("finished", "failed"), lambda: str(run.status()))
-    assert run.status().phase == {"number": 2, "of": 2, "title": "large"}, run.journal()[-1]
+    phase = run.status().phase
+    assert phase == {"number": 2, "of": 2, "title": "large", "epochs_before": 1, "epochs_in_all": 3,
+                     "eta_s": None, "unknown": ""}, run.journal()[-1]  # fmt: skip
     assert [entry["outcome"] for entry in run.journal() if entry["kind"] == "attempt_ended"] == [
         "finished",
         "finished",

@@ -34,6 +34,11 @@ def start(tmp_path, stub_python):
             send(ref, signal.SIGKILL)
 
 
+def place(run):
+    phase = run.status().phase
+    return tuple(phase[name] for name in ("number", "of", "title"))
+
+
 def phases_begun(run):
     entries = [entry for entry in run.journal() if entry["kind"] == "attempt_started"]
     return [entry["phase"]["number"] for entry in entries]
@@ -42,7 +47,7 @@ def phases_begun(run):
 def test_one_phase_follows_the_other_and_the_run_is_finished_once(start):
     run = start()
     run.await_state("finished")
-    assert run.status().phase == {"number": 2, "of": 2, "title": "large"}
+    assert place(run) == (2, 2, "large")
     assert phases_begun(run) == [1, 2]
     assert (run.layout.home / "phases/01/weights/last.pt").is_file()
     seen = [entry for entry in run.journal() if entry["kind"] in ("phase_done", "attempt_ended")]
@@ -94,7 +99,7 @@ def test_a_finished_run_trains_on_in_a_phase_that_is_appended(make_run):
     assert outcome.ok, outcome.text
     run.await_state("finished")
     assert phases_begun_or_none(run) == [None, 2]
-    assert run.status().phase == {"number": 2, "of": 2, "title": "epochs=1, lr0=0.002"}
+    assert place(run) == (2, 2, "epochs=1, lr0=0.002")
 
 
 def phases_begun_or_none(run):

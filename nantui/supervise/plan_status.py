@@ -1,0 +1,38 @@
+"""A run with a plan in its status: the epochs of all phases, and the time to the end of the last one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nantui.errors import UserError
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.plan_progress import CURRENT, epochs_in_all, read_parts, waiting_seconds
+from nantui.run.spec import read_spec
+from nantui.run.status import RunStatus
+
+
+def with_plan(layout: RunLayout, status: RunStatus) -> RunStatus:
+    """Return the status of a run with a plan: `phase` says more, `eta_s` counts to the end of the last phase
+    and is None where the time of one that waits is not known. A spec that cannot be read changes nothing.
+    """
+    try:
+        spec = read_spec(layout.spec)
+    except UserError:
+        return status
+    parts = read_parts(layout, spec, Journal(layout.journal).entries(), status.epochs) if spec else []
+    now = next((part for part in parts if part.state == CURRENT), None)
+    if now is None or now.number != (status.phase or {}).get("number"):
+        return status
+    seconds, unknown = waiting_seconds(parts)
+    phase = {
+        "number": now.number,
+        "of": len(parts),
+        "title": now.title,
+        "epochs_before": now.begins,
+        "epochs_in_all": epochs_in_all(parts),
+        "eta_s": status.eta_s,
+        "unknown": unknown,
+    }
+    whole = None if status.eta_s is None or unknown else status.eta_s + seconds
+    return replace(status, phase=phase, eta_s=whole)
