@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -16,6 +17,11 @@ READERS = 8
 
 def read_fleet(top: Path) -> list[RunStatus]:
     """Return the status of every run in and below `top`, in the order of their paths."""
+    return list(each_status(top))
+
+
+def each_status(top: Path) -> Iterator[RunStatus]:
+    """Yield the statuses in the order of their paths, each as soon as it and those before it are read."""
     guard, seen = Lock(), list[list[Candidate]]()
 
     def look_once() -> list[Candidate]:
@@ -28,4 +34,4 @@ def read_fleet(top: Path) -> list[RunStatus]:
         return read_status(run, foreign=look_once)
 
     with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(read, find_runs(Path(top).resolve())))
+        yield from readers.map(read, find_runs(Path(top).resolve()))

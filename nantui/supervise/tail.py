@@ -31,8 +31,12 @@ def first_line(path: Path) -> str:
 
 def last_step(path: Path) -> Step | None:
     """Return the newest step of a steps.csv, None where there is none yet."""
-    steps, _ = parse_steps([first_line(path), *last_lines(path)[-FEW_LINES:]], [])
-    return steps[-1] if steps else None
+    _, columns = parse_steps([first_line(path)], [])
+    for line in reversed(last_lines(path)[-FEW_LINES:]):
+        steps, _ = parse_steps([line], columns)
+        if steps:
+            return steps[-1]
+    return None
 
 
 def last_epochs(path: Path) -> list[EpochRow]:

@@ -72,7 +72,7 @@ class CockpitApp(App[int]):
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.top, self.runs, self.backend, self.read_only = top, runs, backend, read_only
         self.glyphs = choose(remember.wants_ascii(ascii_only))
-        self._held = False
+        self.held = False
         self.inks = Palette(self.get_component_styles)
         for name in NAMES:
             self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss"))
@@ -101,23 +101,22 @@ class CockpitApp(App[int]):
             self._driver.write(f"\x1b]2;{clean(title, 120)}\x07")
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        """Send what was painted to the terminal, or nothing while it is held back."""
-        if not self._held:
-            changed = isinstance(renderable, ChopsUpdate)
-            super()._display(screen, NarrowUpdate.of(renderable) if changed else renderable)
+        """Send what was painted to the terminal."""
+        changed = isinstance(renderable, ChopsUpdate)
+        super()._display(screen, NarrowUpdate.of(renderable) if changed else renderable)
 
     def hold_back(self, seconds: float) -> None:
-        """Send nothing while a screen takes shape, but not for longer than `seconds`.
+        """Paint nothing while a screen takes shape, but not for longer than `seconds`.
 
         Each of its layouts would paint every cell: half a second of a slow link, and of drawing.
         """
-        self._held = True
+        self.held = True
         self.set_timer(seconds, self.let_go)
 
     def let_go(self) -> None:
         """Paint the whole screen, and from now on what changes."""
-        if self._held:
-            self._held = False
+        if self.held:
+            self.held = False
             for screen in self.screen_stack[-1:]:
                 screen.refresh()
 

@@ -54,11 +54,11 @@ class Answer(Message):
 
 
 class FleetRead(Message):
-    """Where every run below a directory stands."""
+    """Where every run below a directory stands; not `whole` while more are being read."""
 
-    def __init__(self, statuses: list[RunStatus]) -> None:
+    def __init__(self, statuses: list[RunStatus], whole: bool = True) -> None:
         super().__init__()
-        self.statuses = statuses
+        self.statuses, self.whole = statuses, whole
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, FleetRead)

@@ -15,6 +15,7 @@ from textual.message import Message
 
 from nantui.errors import UserError
 from nantui.run.lines import LineFollower
+from nantui.run.status import RunStatus
 from nantui.ui.data.backend import Backend
 from nantui.ui.data.reader import RunReader, checkpoint_at, list_checkpoints
 from nantui.ui.data.snapshot import Checkpoint
@@ -79,8 +80,6 @@ class RunWatcher(Watcher):
     def look(self) -> None:
         try:
             message = SnapshotTaken(self._reader.read())
-            if self._reader.hurries:
-                self.hurry()
         except (OSError, UserError) as error:
             message = SnapshotTaken(None, str(error))
         if not self._stopped:
@@ -161,11 +160,21 @@ class FleetWatcher(Watcher):
     def __init__(self, top: Path, backend: Backend, post: Post, interval: float = 3.0) -> None:
         super().__init__("fleet", interval, post)
         self._top, self._backend = top, backend
+        self._looked = False
 
     def look(self) -> None:
-        statuses = self._backend.fleet(self._top)
-        if not self._stopped:
-            self.post(FleetRead(statuses))
+        """Read them all; the first time, what is read so far is shown, since a slow disk takes long."""
+        statuses: list[RunStatus] = []
+        pace = Pace(TELL_EVERY_S, at_once=1)
+        pace.allows()
+        for status in self._backend.fleet(self._top):
+            if self._stopped:
+                return
+            statuses.append(status)
+            if not self._looked and pace.allows():
+                self.post(FleetRead(list(statuses), whole=False))
+        self._looked = True
+        self.post(FleetRead(statuses))
 
 
 def find_out(about: str, question: Callable[[], Any], post: Post) -> None:

@@ -27,8 +27,8 @@ class Backend(Protocol):
     def status(self, run: Path) -> RunStatus:
         """Return where the run stands."""
 
-    def fleet(self, top: Path) -> list[RunStatus]:
-        """Return where every run below `top` stands; slow, for a thread."""
+    def fleet(self, top: Path) -> Iterable[RunStatus]:
+        """Yield where every run below `top` stands; slow, for a thread."""
 
     def submit(self, run: Path, command: Command) -> None:
         """Leave a command for the supervisor. Raises UserError when it cannot be left."""
@@ -84,10 +84,10 @@ class RealBackend:
 
         return read_status(run)
 
-    def fleet(self, top: Path) -> list[RunStatus]:
-        from nantui.supervise.fleet import read_fleet
+    def fleet(self, top: Path) -> Iterable[RunStatus]:
+        from nantui.supervise.fleet import each_status
 
-        return read_fleet(top)
+        return each_status(top)
 
     def submit(self, run: Path, command: Command) -> None:
         from nantui.supervise.client import submit

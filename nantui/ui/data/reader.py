@@ -120,7 +120,8 @@ class RunReader:
     def read(self) -> RunSnapshot:
         """Return the run as it is now. Raises OSError only when the directory itself is gone.
 
-        The first look leaves the steps out: of a long run they take as long as everything else together.
+        The first look leaves the steps out: of a long run they take as long as everything else together,
+        and the screen wants to be drawn meanwhile.
         """
         os.stat(self.layout.run)
         numbers = self.layout.attempt_numbers()
@@ -145,11 +146,6 @@ class RunReader:
         )
         over_epochs, over_steps = self._charts.make(snapshot)
         return replace(snapshot, epoch_charts=over_epochs, step_charts=over_steps)
-
-    @property
-    def hurries(self) -> bool:
-        """Whether the next look has something left over from this one."""
-        return self._looks == 1
 
     def _tell(self, journal: tuple[Entry, ...], events: tuple[Entry, ...]) -> tuple[Sentence, ...]:
         """Return the timeline; the same object while it says the same."""

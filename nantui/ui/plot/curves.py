@@ -106,27 +106,24 @@ def thin(xs: Sequence[float], ys: Sequence[float], columns: int) -> list[tuple[f
     """
     if len(xs) <= 2 * columns or columns < 1 or xs[-1] <= xs[0]:
         return list(zip(xs, ys, strict=True))
-    scale = columns / (xs[-1] - xs[0])
+    wide = (xs[-1] - xs[0]) / columns
     points: list[tuple[float, float]] = []
     start = 0
-    while start < len(xs):
-        column = int((xs[start] - xs[0]) * scale)
-        end = start + 1
-        while end < len(xs) and int((xs[end] - xs[0]) * scale) == column:
-            end += 1
-        points.extend(_extremes(xs[start:end], ys[start:end]))
+    for column in range(1, columns + 1):
+        end = bisect_left(xs, xs[0] + wide * column, start) if column < columns else len(xs)
+        if start < end:
+            points.extend(_extremes(xs[start:end], ys[start:end]))
         start = end
     return points
 
 
 def _extremes(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
-    finite = [(y, x) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
-    gap = [(xs[-1], math.nan)] if len(finite) < len(ys) else []
-    if not finite:
-        return gap
-    low, high = min(finite), max(finite)
-    pair = sorted({(low[1], low[0]), (high[1], high[0])})
-    return [*pair, *gap]
+    if all(map(math.isfinite, ys)):
+        first, last = sorted((ys.index(min(ys)), ys.index(max(ys))))
+        return [(xs[first], ys[first]), (xs[last], ys[last])][: 1 + (first < last)]
+    finite = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+    gap = [(xs[-1], math.nan)]
+    return [*_extremes(*zip(*finite, strict=True)), *gap] if finite else gap
 
 
 def finite_values(curves: Iterable[Curve]) -> list[float]:

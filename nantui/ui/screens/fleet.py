@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 from nantui.run.status import RunStatus
-from nantui.ui.format import short_path
+from nantui.ui.format import count, short_path
 from nantui.ui.ink import Line
 from nantui.ui.messages import FleetRead
 from nantui.ui.screens.base import BaseScreen
@@ -47,7 +46,7 @@ class FleetScreen(BaseScreen):
         super().__init__()
         self.top = top
         self._watcher: FleetWatcher | None = None
-        self._arrived = time.monotonic()
+        self._whole = False
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
@@ -69,10 +68,12 @@ class FleetScreen(BaseScreen):
             self._watcher.stop()
 
     def _title(self) -> list[Line]:
-        rows = self.query_one(FleetList).statuses
-        return [[("nantui ", "accent"), (short_path(self.top), "strong"), (f"   {len(rows)} runs", "muted")]]
+        runs = count(len(self.query_one(FleetList).statuses), "run")
+        told = f"   {runs}" if self._whole else f"   {runs} so far, reading on.."
+        return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted")]]
 
     def on_fleet_read(self, message: FleetRead) -> None:
+        self._whole = message.whole
         self.query_one(FleetList).show_statuses(message.statuses)
         self.query_one(Title).redraw()
 

@@ -93,6 +93,11 @@ class RunScreen(RunActions, BaseScreen):
         self.set_interval(1.0, self._tick)
         self.call_after_refresh(self._begin_watching)
 
+    def _compositor_refresh(self) -> None:
+        """Paint what has changed, nothing while the screen takes shape."""
+        if not self.cockpit.held:
+            super()._compositor_refresh()
+
     def _begin_watching(self) -> None:
         self._watch(RunWatcher(self.run_path, self.cockpit.backend, self.post_message))
 
@@ -101,12 +106,16 @@ class RunScreen(RunActions, BaseScreen):
             self._watchers.append(watcher)
             watcher.start()
 
-    def _watch_the_rest(self) -> None:
-        """What is slower than a snapshot waits for the first one, which shows most of the screen."""
-        backend, post = self.cockpit.backend, self.post_message
-        self._watch(
-            Scanner(self.run_path / "weights", backend, post), MachineWatcher(self.run_path, backend, post)
-        )
+    def _first_snapshot_came(self) -> None:
+        """Scan at once: badges are what people look for first."""
+        self._watch(Scanner(self.run_path / "weights", self.cockpit.backend, self.post_message))
+        self.set_timer(SETTLING_S, self._settle)
+
+    def _settle(self) -> None:
+        """Show the screen; only then look at what would have taken the processor from drawing it."""
+        self.cockpit.let_go()
+        self._watch(MachineWatcher(self.run_path, self.cockpit.backend, self.post_message))
+        self.look_now()
 
     def on_unmount(self) -> None:
         for watcher in self._watchers:
@@ -124,8 +133,7 @@ class RunScreen(RunActions, BaseScreen):
         else:
             self.snapshot = message.snapshot
         if len(self._watchers) == 1:
-            self._watch_the_rest()
-            self.set_timer(SETTLING_S, self.cockpit.let_go)
+            self._first_snapshot_came()
 
     def on_stumbled(self, message: Stumbled) -> None:
         self.say(f"{message.who}: {message.problem}", "bad")
