@@ -120,7 +120,7 @@ class RecordedBackend:
     def status(self, run: Path) -> RunStatus:
         return self._real.status(run)
 
-    def fleet(self, top: Path) -> list[RunStatus]:
+    def fleet(self, top: Path) -> Iterable[RunStatus]:
         return self._real.fleet(top)
 
     def submit(self, run: Path, command: Command) -> None:
