@@ -134,7 +134,7 @@ def with_cost(facts: Facts, advice: Advice) -> Advice:
         "hours_remaining": costs.hours_remaining, "time_factor": costs.factor,
         "memory_gb": _memory(facts, plan.in_effect, plan.settings),
     }  # fmt: skip
-    return _with(advice, _in_words(costs.lost_text, numbers), numbers)
+    return _with(advice, _in_words(costs.epochs_lost, costs.lost_text, numbers), numbers)
 
 
 def _with(advice: Advice, cost: str, numbers: dict[str, float]) -> Advice:
@@ -142,8 +142,9 @@ def _with(advice: Advice, cost: str, numbers: dict[str, float]) -> Advice:
     return Advice(advice.cause, advice.why, advice.preset, advice.settings, advice.images, cost, known)
 
 
-def _in_words(lost: str, numbers: Mapping[str, float]) -> str:
-    parts = [f"epochs lost: {lost}"]
+def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:
+    many = f"{lost} epoch" + ("" if lost == 1 else "s")
+    parts = [f"{many} to train again ({which})" if lost else "no epoch is lost"]
     if math.isfinite(numbers["hours_remaining"]):
         parts.append(f"{numbers['hours_remaining']:.2g} hours left to train")
     if abs(numbers["time_factor"] - 1) > 0.01:

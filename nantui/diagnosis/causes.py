@@ -63,7 +63,8 @@ def diagnose(
     facts = gather(layout)
     sign = facts.first or _sign_of_results(facts)
     if sign is None:
-        return Diagnosis(layout.run, facts.watched, unknown=_nothing_known(facts), facts=facts)
+        again = facts.broke_off is not None
+        return Diagnosis(layout.run, facts.watched, unknown=_nothing_known(facts), replay=again, facts=facts)
     pieces = [*all_evidence(facts), *more]
     unknown = list(missing(facts))
     for asked in (evidence_files.checkpoint, *((evidence_files.labels,) if labels else ())):
@@ -115,4 +116,8 @@ def _sign_of_results(facts: Facts) -> Entry | None:
 def _nothing_known(facts: Facts) -> list[str]:
     if facts.watched:
         return []
-    return ["nantui did not watch this run; results.csv shows no NaN, which is all that can be said"]
+    seen = "nantui did not watch this run; results.csv shows no NaN"
+    if facts.broke_off is None:
+        return [f"{seen}, which is all that can be said"]
+    early = f"it ends before epoch {facts.broke_off} of {facts.settings['epochs']}"
+    return [f"{seen}, but {early}: of an epoch that Ultralytics gave up because of a NaN it has no row"]

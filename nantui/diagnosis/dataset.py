@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any
 import yaml
 
 from nantui.errors import UserError
+from nantui.settings.source import LOADER, find_ultralytics
 
 IMAGE_SUFFIXES = frozenset(
     {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}
 )
 """`ultralytics.data.utils.IMG_FORMATS`; a test compares it with the installed release."""
 SPLITS = ("train", "val", "test")
+UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
+"""What YAML forbids; Ultralytics (`YAML.load`) takes it out of a file that cannot be parsed with it."""
 _EXPECTED: dict[str, Any] = {
     "path": str,
     "train": (str, list),
@@ -52,9 +56,11 @@ class DataSet:
 def load_data_set(data: str | Path) -> DataSet:
     """Return the data set of a data.yaml, of a directory that holds one, or of a classification directory.
 
-    Raises UserError when it is missing, no YAML, or lacks what Ultralytics insists on.
+    A name such as coco8.yaml that is no file here is one of those that Ultralytics brings along. Raises
+    UserError when it is missing, no YAML, or lacks what Ultralytics insists on.
     """
     path = Path(data).expanduser()
+    path = path if path.exists() else _brought_along(path)
     if path.is_dir():
         if (path / "train").is_dir() and not list(path.glob("*.y*ml")):
             return _class_folders(path.resolve())
@@ -79,9 +85,20 @@ def _yaml_in(folder: Path) -> Path:
     return named[0]
 
 
+def _brought_along(path: Path) -> Path:
+    """Return the one file of that name in the installed Ultralytics, where it looks as well, else `path`."""
+    if path.is_absolute() or path.suffix not in (".yaml", ".yml"):
+        return path
+    try:
+        found = [*(find_ultralytics() / "cfg" / "datasets").glob(path.name)]
+    except UserError:
+        return path
+    return found[0] if found else path
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8", errors="ignore"))
+        document = _parsed(path.read_text(encoding="utf-8", errors="ignore"))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}); mend it") from None
     if not isinstance(document, dict):
@@ -89,6 +106,17 @@ def _read(path: Path) -> dict[str, Any]:
     for key, types in _EXPECTED.items():
         if document.get(key) is not None and not isinstance(document[key], types):
             raise UserError(f"{path}: '{key}:' is a {type(document[key]).__name__}; Ultralytics refuses that")
+    return document
+
+
+def _parsed(text: str) -> Any:
+    """Return what the text holds, read as Ultralytics reads it. Raises yaml.YAMLError."""
+    try:
+        document = yaml.load(text, Loader=LOADER)
+    except yaml.YAMLError:
+        document = yaml.load(UNPRINTABLE.sub("", text), Loader=LOADER)
+    if isinstance(document, dict):
+        return {key: None if value == "None" else value for key, value in document.items()}
     return document
 
 
@@ -125,7 +153,7 @@ def _names(file: Path, document: dict[str, Any]) -> tuple[str, ...]:
     if names is None and count is None:
         raise UserError(f"{file}: neither 'names:' nor 'nc:'; Ultralytics refuses to train without")
     try:
-        count = None if count is None else int(float(count))
+        count = None if count is None else _whole(count)
         if names is None:
             return tuple(f"class_{number}" for number in range(count or 0))
         table = (
@@ -140,6 +168,13 @@ def _names(file: Path, document: dict[str, Any]) -> tuple[str, ...]:
     if count not in (None, len(table)) or not table or max(table) >= len(table):
         raise UserError(f"{file}: 'names:' must number {len(table)} classes from 0 on and agree with 'nc:'")
     return tuple(str(table[number]) for number in sorted(table))
+
+
+def _whole(count: Any) -> int:
+    """Return '3' and 3.0 as 3. Raises ValueError for 1.9."""
+    if float(count) != int(float(count)):
+        raise ValueError(count)
+    return int(float(count))
 
 
 def _keypoint_shape(file: Path, shape: Any) -> tuple[int, int]:

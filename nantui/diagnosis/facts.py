@@ -58,6 +58,18 @@ class Facts:
         return str(self.first.get("incident", "")) if self.first else ""
 
     @property
+    def broke_off(self) -> int | None:
+        """Return the epoch in which a run that nobody watched ended before its last, None where it did not.
+
+        Ultralytics (8.4.190, `_handle_nan_recovery`) gives up on a NaN before it writes the epoch's row: of
+        such an end results.csv shows nothing.
+        """
+        epochs = self.settings.get("epochs")
+        done = max((row.epoch for row in self.results), default=0)
+        early = not self.watched and isinstance(epochs, int) and 0 < done < epochs
+        return done + 1 if early else None
+
+    @property
     def resumed(self) -> bool:
         """Tell whether the attempt went on from a checkpoint."""
         return self.attempt is not None and self.attempt.mode == "resume"

@@ -90,9 +90,15 @@ def _list(data: DataSet, splits: Iterable[str], report: LabelReport) -> Listing:
     whole = Listing()
     seen: set[str] = set()
     for split in splits:
-        sources = [source for source in data.splits.get(split, []) if source not in seen]
+        named = data.splits.get(split, [])
+        if not named and split == "test":
+            raise UserError(f"{data.file}: it has no 'test:'; check another --split")
+        sources = [source for source in named if source not in seen]
         seen.update(sources)
         listing = list_images(split, sources)
+        if len(sources) == len(named) and not (listing.folders or listing.faults or data.classify):
+            where = ", ".join(named) or f"'{split}:' names nothing"
+            report.issues.append(Issue(str(data.file), 0, "no_images", f"{split}: no image in {where}"))
         whole.folders += listing.folders
         whole.walked += listing.walked
         report.issues += [Issue(path, 0, kind, text) for path, kind, text in listing.faults]

@@ -58,7 +58,7 @@ def list_images(split: str, sources: list[str]) -> Listing:
             listing.walked.append(source)
             listing.folders += [Folder(path, sorted(names)) for path, names in walk(source)]
         elif os.path.isfile(source):
-            listing.folders += _listed(source)
+            _add_listed(source, listing)
         else:
             listing.faults.append(
                 (source, "path_missing", f"{split}: it is neither a folder nor a list of images")
@@ -112,9 +112,17 @@ def _entries(folder: str, endings: tuple[str, ...]) -> tuple[list[str], list[str
     return wanted, [path for path in paths if os.path.isdir(path)]
 
 
+def _add_listed(source: str, listing: Listing) -> None:
+    try:
+        listing.folders += _listed(source)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        listing.faults.append((source, "list_unreadable", f"a file here must list images: {why}"))
+
+
 def _listed(source: str) -> list[Folder]:
-    """Return the images that a text file lists, one path a line."""
-    text = Path(source).read_text(encoding="utf-8-sig", errors="replace")
+    """Return the images that a text file lists, one path a line. Raises OSError, UnicodeDecodeError."""
+    text = Path(source).read_text(encoding="utf-8-sig")
     own = os.path.dirname(source) + "/"
     lines = (
         line.replace("./", own, 1) if line.startswith("./") else line for line in text.strip().splitlines()

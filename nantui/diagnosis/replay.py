@@ -7,6 +7,7 @@ too.
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Collection
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nantui.diagnosis.advice import advise
 from nantui.diagnosis.causes import Diagnosis, diagnose
+from nantui.diagnosis.facts import gather
 from nantui.diagnosis.odds import CHECKPOINT, HARDWARE, SINGULAR, Evidence
 from nantui.errors import FAILED, NO, UserError
 from nantui.recovery.plan import Plan, make_plan
@@ -50,7 +53,8 @@ class Replay:
 def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
     """Return what a replay of the run would do. `allow` are names whose code loading may run.
 
-    A checkpoint that needs a repair will do: the helper rebases it, which rebuilds its optimizer state.
+    Of a run that nobody watched and that ended early, it is the epoch in which it ended. A checkpoint that
+    needs a repair will do: the helper rebases it, which rebuilds its optimizer state.
     Raises UserError when the run still trains, shows no trouble, or has no clean checkpoint from before it.
     """
     plan = make_plan(run, propose=False)
@@ -58,7 +62,8 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
         raise UserError(
             f"{plan.run} is still training ({writers[0]}); stop it first: nantui stop {plan.run}", NO
         )
-    if plan.trouble is None:
+    bad = plan.trouble.epoch if plan.trouble else gather(RunLayout(plan.run)).broke_off
+    if bad is None:
         raise UserError(f"{plan.run}: no trouble is recorded; there is nothing to repeat", NO)
     if plan.restore is None or plan.restore.work is None or not plan.restore.verdict.usable:
         raise UserError(f"{plan.run}: no clean checkpoint from before the trouble can be resumed", NO)
@@ -66,7 +71,7 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
         names = " ".join(refused)
         raise UserError(f"loading {plan.restore.name} runs code of {names}; allow it: --allow {names}", NO)
     done = plan.restore.work
-    until = max(plan.trouble.epoch, done + 1)
+    until = max(bad, done + 1)
     hours = (until - done) * plan.costs.seconds_per_epoch / 3600
     return Replay(plan.run, plan.restore.path, done, until, _one_device(plan), hours)
 
@@ -112,8 +117,22 @@ def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
             f"the replay failed: {why}; with --keep DIR all of its words stay in {log.name}", FAILED
         )
     if ending.outcome == STOPPED:
-        return diagnose(plan.run, more=[not_again(plan, ending)])
-    return diagnose(scratch)
+        return _healthy(plan, not_again(plan, ending))
+    return _of_the_run(plan.run, diagnose(scratch, costs=False))
+
+
+def _healthy(plan: Replay, evidence: Evidence) -> Diagnosis:
+    """Return the run's diagnosis with what the replay did not show; without a sign that is all there is."""
+    found = diagnose(plan.run, more=[evidence])
+    said = () if found.incident else (f"the replay: {evidence.text}",)
+    return dataclasses.replace(found, replay=False, unknown=(*found.unknown, *said))
+
+
+def _of_the_run(run: Path, seen: Diagnosis) -> Diagnosis:
+    """Return what the replay showed as the diagnosis of `run`: remedies are planned, and cost, there."""
+    assert seen.facts is not None, "every diagnosis has them"
+    facts = dataclasses.replace(seen.facts, layout=RunLayout(run))
+    return dataclasses.replace(seen, run=run, watched=False, advice=advise(facts, seen.causes), facts=facts)
 
 
 def not_again(plan: Replay, ending: RankExit) -> Evidence:

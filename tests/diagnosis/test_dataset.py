@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -46,6 +47,8 @@ def theirs(paths):
         "train: ../images/train\nval: images/val\n",
         "train: list.txt\nval: list.txt\n",
         "train: images\nvalidation: images/val\n",
+        "path: None\ntrain:\timages/train\nval: images/val\nnc: 2.0\n",
+        "train: images/train\nval: images/val\n# a bell \x07\n",
     ],
 )
 def test_paths(tree, text):
@@ -83,6 +86,7 @@ def test_relative_path_below_the_datasets_directory(tree, monkeypatch):
         ("train: x\nval: x\nnames: [a]\nnc: 2\n", "names"),
         ("train: x\nval: x\nnames: {0: a, 5: b}\n", "names"),
         ("train: x\nval: x\nnames: {a: b}\n", "class numbers"),
+        ("train: x\nval: x\nnc: 1.9\n", "class numbers"),
         ("train: 3\nval: x\nnames: [a]\n", "'train:' is a int"),
         ("train: x\nval: x\nnames: [a]\nkpt_shape: [17]\n", "kpt_shape"),
         ("train: [x\n", "YAML"),
@@ -105,6 +109,39 @@ def test_missing_paths_and_patterns_are_told(tree, data_set):
     assert report.counts == {"path_missing": 1, "pattern": 1}
     assert report.blocked
     assert report.images == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("latin.txt", "list_unreadable"),
+        ("images/train/00001.jpg", "list_unreadable"),
+        ("nothing.txt", "no_images"),
+        ("labels", "no_images"),
+        ("", "no_images"),
+        ("images/train", None),
+    ],
+)
+def test_a_split_that_names_no_image_is_told_and_blocks(data_set, value, kind):
+    data = data_set()
+    data.add("0 0.5 0.5 0.2 0.2\n", image=b"\xff\xd8")
+    (data.root / "latin.txt").write_bytes("./images/train/\u00fc.jpg\n".encode("latin-1"))
+    (data.root / "nothing.txt").write_text("\n")
+    data.yaml.write_text(f"path: {data.root}\ntrain: images/train\nval: {value}\nnames: [a]\n")
+    report = data.check()
+    assert report.counts == ({kind: 1} if kind else {}) and report.blocked == bool(kind)
+    if value:  # of nothing at all Ultralytics makes the working directory
+        with pytest.raises(FileNotFoundError) if kind else contextlib.nullcontext():
+            theirs(check_det_dataset(str(data.yaml))["val"])
+    with pytest.raises(UserError, match="no 'test:'"):
+        data.check(splits=["test"])
+
+
+def test_a_data_set_that_ultralytics_brings_along_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(load_data_set("coco8.yaml").names) == 80
+    with pytest.raises(UserError, match="no such file"):
+        load_data_set("coco8000.yaml")
 
 
 def test_links_are_followed_once(tmp_path):

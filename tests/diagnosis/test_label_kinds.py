@@ -233,4 +233,4 @@ def test_every_kind_has_a_test_here_or_beside():
         "class_folders",
         "class_empty",
     }
-    assert set(KINDS) == here | beside | others | {"path_missing", "pattern"}
+    assert set(KINDS) == here | beside | others | {"path_missing", "pattern", "list_unreadable", "no_images"}

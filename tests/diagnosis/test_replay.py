@@ -53,6 +53,9 @@ def test_it_happens_again_and_the_image_is_named(unwatched, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["causes"][0]["cause"] == "data"
     assert document["advice"][0]["images"] == [str(image.with_suffix(".png"))]
+    # What it says is about the run, not about the directory in which it was repeated.
+    assert document["run"] == str(run) and not document["watched"]
+    assert document["advice"][0]["cost"].startswith("1 epoch to train again (3)")
     assert sorted(path.name for path in run.rglob("*")) == before
 
 
@@ -122,13 +125,29 @@ def test_a_helper_that_cannot_train_is_one_line(unwatched, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_nothing_to_repeat_without_trouble(unwatched, tmp_path):
-    run, _ = unwatched
-    healthy = tmp_path / "run"
-    shutil.copytree(run, healthy)
-    lines = (healthy / "results.csv").read_text().splitlines()
-    (healthy / "results.csv").write_text("\n".join(lines[:3]) + "\n")
+@pytest.fixture
+def broken_off(unwatched, tmp_path):
+    """Return a run that Ultralytics gave up in its third epoch: it has left no row of it."""
+    run = tmp_path / "run"
+    shutil.copytree(unwatched[0], run)
+    lines = (run / "results.csv").read_text().splitlines()
+    (run / "results.csv").write_text("\n".join(lines[:3]) + "\n")
     for name in ("last.pt", "best.pt", "epoch2.pt"):
-        (healthy / "weights" / name).unlink(missing_ok=True)
-    with pytest.raises(UserError, match="nothing to repeat"):
-        plan_replay(healthy)
+        (run / "weights" / name).unlink(missing_ok=True)
+    return run
+
+
+def test_the_epoch_in_which_a_run_broke_off_can_be_repeated(broken_off):
+    found = diagnose(broken_off)
+    assert found.replay and found.incident is None and not found.causes
+    assert "it ends before epoch 3 of 3" in found.unknown[0]
+    plan = plan_replay(broken_off)
+    assert (plan.checkpoint.name, plan.done, plan.until) == ("epoch1.pt", 2, 3)
+
+
+def test_nothing_to_repeat_without_trouble(broken_off):
+    args = broken_off / "args.yaml"
+    args.write_text(args.read_text().replace("epochs: 3", "epochs: 2"))
+    assert not diagnose(broken_off).replay
+    with pytest.raises(UserError):
+        plan_replay(broken_off)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,24 @@ def test_an_activation_beyond_fp16(trainings, tmp_path, monkeypatch):
     assert found["cause"] == "fp16_overflow"
     assert "model.0.conv" in found["text"] and found["evidence"]["fp32_largest_activation"] > 65504
     assert found["evidence"]["images"], "images that overflow alone must be named"
+
+
+@pytest.mark.parametrize(("scale", "cause"), [(2.0**40, "fp16_overflow"), (1.0, "not_reproduced")])
+def test_a_gradient_beyond_fp16_at_the_loss_scale(trainings, tmp_path, monkeypatch, scale, cause):
+    """The CPU repeats the batch in real fp16; only the scaler, which it has not, is played."""
+    examine = autopsy.examine
+    monkeypatch.setattr(autopsy, "run_precision", lambda trainer: torch.float16)
+    monkeypatch.setattr(
+        autopsy,
+        "examine",
+        lambda trainer, batch, seen, *rest: examine(trainer, batch, replace(seen, scale=scale), *rest),
+    )
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=[{"fault": "nan_gradient", "batch": 2}])
+    found = verdict(outcome)
+    assert found["cause"] == cause, found["text"]
+    assert bool(found["evidence"]["repeat_bad_modules"]) == (cause == "fp16_overflow")
+    if cause == "fp16_overflow":
+        assert "beyond fp16 at the loss scale" in found["text"]
 
 
 def test_a_transient_fault_is_not_blamed_on_the_data(trainings, tmp_path):
