@@ -23,7 +23,7 @@ def redirect() -> None:
 
     train = Model.train
 
-    def redirected(model: Any, trainer: Any = None, **options: Any) -> Any:
+    def redirected(model: Any, /, trainer: Any = None, **options: Any) -> Any:
         call = calls.upcoming()
         if call.role == BEFORE:
             return _answer(model, calls.take())

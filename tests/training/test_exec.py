@@ -148,6 +148,23 @@ def test_a_script_is_resumed_at_the_interrupted_call_and_repeats_no_finished_one
     assert [row.epoch for row in current(read_results(second.results_csv))] == [1, 2, 3]
 
 
+def test_the_yolo_command_is_guarded_and_resumed_as_it_was_typed(trainings, tmp_path, home):
+    run = RunLayout(tmp_path / "run")
+    options = {**trainings.common, "model": trainings.model, "data": trainings.data, "epochs": 3}
+    typed = [f"{name}={value}" for name, value in options.items()]
+    yolo = str(Path(sys.executable).with_name("yolo"))
+    command = {"argv": [yolo, "detect", "train", *typed], "cwd": str(tmp_path), "env": {}}
+    write_spec(run.spec, Spec({}, kind="exec", exec=command))
+    write_request(run.run, 1, {}, faults=[{"fault": "exception", "epoch": 2, "batch": 1}])
+    log = worker(run.run, 1, tmp_path / "log1")
+    assert outcome_of(run.run, 1, 0).exit.outcome == "failed", log[-2000:]
+    write_request(run.run, 2, {}, mode="resume", checkpoint="weights/last.pt")
+    log = worker(run.run, 2, tmp_path / "log2")
+    assert outcome_of(run.run, 2, 0).exit.outcome == "finished", log[-2000:]
+    assert outcome_of(run.run, 2, 0).of("in_effect")[0]["guarded"]
+    assert [row.epoch for row in current(read_results(run.results_csv))] == [1, 2, 3]
+
+
 @pytest.mark.soak
 def test_the_second_run_of_a_script_is_recovered_by_a_supervisor_of_its_own(trainings, tmp_path, home):
     first = under_exec(tmp_path / "run", "twice.py", *twice_script(trainings, tmp_path)[2:])
