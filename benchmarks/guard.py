@@ -4,8 +4,9 @@ Trains a YOLO on drawn images, in turn with Ultralytics' plain trainer and with 
 process. `share` is the time spent in nantui's code inside the guarded run (on a GPU it holds the wait for
 the step's result, which the plain run spends elsewhere: there the A/B tells). Memory is the largest resident
 size of whole processes, as the kernel counts it: a script that calls `YOLO(…).train(…)` and the worker, in
-turn, each with validation and saves; the difference of their medians. Prints one JSON document.
-Usage: python benchmarks/guard.py [--model yolov8n.yaml] [--imgsz 160] [--batch 8] [--turns 3] [--device cpu]
+turn, each with validation and saves.
+
+    python -m benchmarks.guard [--model yolov8n.yaml] [--imgsz 160] [--batch 8] [--turns 3] [--device cpu]
 """
 
 from __future__ import annotations
@@ -22,15 +23,12 @@ import tempfile
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.figures import Figure, carried_out, description
 
-LARGEST_SHARE = {"cpu": 0.02, "cuda": 0.01}
-LARGEST_ROW = 300
-LARGEST_MEMORY_MB = 50.0
 TELL_PEAK = """
 print("peak_kb", next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
@@ -126,8 +124,8 @@ def peak_mb(script: str, *words: str) -> float:
     return int(done.stdout.split("peak_kb")[-1]) / 1024
 
 
-def measure_memory(settings: dict[str, Any], turns: int, place: Path) -> dict[str, float]:
-    """Train in whole processes, plain and guarded in turn; returns the medians in MB and their difference."""
+def memory(settings: dict[str, Any], turns: int, place: Path) -> Iterator[Figure]:
+    """Train in whole processes, plain and guarded in turn; yields what the worker needs beside plain's."""
     from nantui.run.attempts import Attempt, write_attempt
     from nantui.run.layout import RunLayout
 
@@ -139,50 +137,57 @@ def measure_memory(settings: dict[str, Any], turns: int, place: Path) -> dict[st
         plain.append(peak_mb(PLAIN_SCRIPT, str(folder / "plain"), json.dumps(whole)))
         write_attempt(layout, Attempt(1, uuid.uuid4().hex, time.time(), "start", None, whole, {}, ""))
         guarded.append(peak_mb(WORKER_SCRIPT, str(layout.run)))
-    ours, theirs = statistics.median(guarded), statistics.median(plain)
-    spread = max(max(one) - min(one) for one in (plain, guarded))
-    return {
-        "memory_mb": ours - theirs, "memory_mb_plain": theirs, "memory_mb_guarded": ours,
-        "memory_mb_spread": spread,
-    }  # fmt: skip
+    more = statistics.median(guarded) - statistics.median(plain)
+    yield Figure("worker, largest resident memory", "MB", guarded, None, "plain Ultralytics", plain)
+    yield Figure("worker, memory more than plain's (of the medians)", "MB", [more], 50.0)
 
 
-def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
-    """Train plain and guarded in turn; returns the figures."""
+def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
+    """Train plain and guarded in turn; yields the figures."""
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory(prefix="nantui-bench-") as folder:
+        place = Path(folder)
+        settings = settings_of(arguments, place)
+        yield from cost(settings, arguments.turns, place)
+        yield from memory(settings, arguments.memory_turns, place)
+
+
+def settings_of(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
+    """Return what is trained: drawn images, no validation, no saves."""
     from nantui.demo.dataset import write_dataset
 
-    data = write_dataset(place / "data")
-    settings: dict[str, Any] = {
-        "model": arguments.model, "data": str(data), "imgsz": arguments.imgsz, "batch": arguments.batch,
-        "nbs": arguments.batch, "epochs": arguments.epochs, "device": arguments.device, "plots": False,
-        "workers": 0, "optimizer": "SGD", "lr0": 0.001, "val": False, "save": False,
+    return {
+        "model": arguments.model, "data": str(write_dataset(place / "data")), "imgsz": arguments.imgsz,
+        "batch": arguments.batch, "nbs": arguments.batch, "epochs": arguments.epochs,
+        "device": arguments.device, "plots": False, "workers": 0, "optimizer": "SGD", "lr0": 0.001,
+        "val": False, "save": False,
     }  # fmt: skip
+
+
+def cost(settings: dict[str, Any], turns: int, place: Path) -> Iterator[Figure]:
+    """Yield the guard's own share of the time, the A/B comparison, and the size of a row of telemetry."""
     watch = Stopwatch()
     install(watch)
-    plain, guarded = [], []
+    plain, guarded, shares = [], [], []
     train(place / "warm-up", settings, False)
-    for turn in range(arguments.turns):
-        plain += train(place / f"plain{turn}", settings, False)[0][2:]
+    for turn in range(turns):
+        plain.append(1e3 * statistics.median(train(place / f"plain{turn}", settings, False)[0][2:]))
         watch.seconds.clear()
         steps, telemetry = train(place / f"guarded{turn}", settings, True)
-        guarded.append((watch.ours, sum(steps), steps[2:]))
+        shares.append(100 * watch.ours / sum(steps))
+        guarded.append(1e3 * statistics.median(steps[2:]))
+    on_cpu = settings["device"] == "cpu"
     rows = telemetry.read_text().splitlines()[1:]
-    every = [second for _, _, steps in guarded for second in steps]
-    return {
-        "share": sum(ours for ours, _, _ in guarded) / sum(total for _, total, _ in guarded),
-        "step_ms_plain": 1e3 * statistics.median(plain),
-        "step_ms_guarded": 1e3 * statistics.median(every),
-        "a_b": statistics.median(every) / statistics.median(plain) - 1,
-        "bytes_a_step": max(len(row) + 1 for row in rows),
-        **measure_memory(settings, arguments.memory_turns, place),
-        "steps": len(every),
-        "device": arguments.device,
-    }
+    yield Figure("guard and telemetry, share of a step", "%", shares, 2.0 if on_cpu else None)
+    yield Figure(
+        "a step under the guard", "ms", guarded, None if on_cpu else 1.01, "plain Ultralytics", plain
+    )
+    yield Figure("a row of telemetry, longest", "bytes", [max(len(row) + 1 for row in rows)], 300)
 
 
 def main() -> int:
-    """Measure, print, and return 0 when the promises are kept."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = description(__doc__)
     parser.add_argument("--model", default="yolov8n.yaml")
     parser.add_argument("--imgsz", type=int, default=160)
     parser.add_argument("--batch", type=int, default=8)
@@ -190,16 +195,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--memory-turns", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args()
-    os.environ.setdefault("YOLO_VERBOSE", "false")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory(prefix="nantui-bench-") as folder:
-        figures = measure(arguments, Path(folder))
-    print(json.dumps(figures, indent=2))
-    kind = "cpu" if arguments.device == "cpu" else "cuda"
-    cost = figures["share"] if kind == "cpu" else figures["a_b"]
-    kept = cost <= LARGEST_SHARE[kind] and figures["bytes_a_step"] < LARGEST_ROW
-    return 0 if kept and figures["memory_mb"] <= LARGEST_MEMORY_MB else 1
+    return carried_out(parser, measure)
 
 
 if __name__ == "__main__":

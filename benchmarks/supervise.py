@@ -1,6 +1,6 @@
 """What run control costs: the supervisor's memory and processor, how long x and X take, status over 300 runs.
 
-    python benchmarks/supervise.py [--seconds 20] [--runs 300]
+    python -m benchmarks.supervise [--seconds 20] [--runs 300] [--turns 3]
 
 The worker is the stub of the tests (real processes, no torch), so that nantui's own share is measured: a real
 stop adds the batch in flight and one save. Run it on a machine with nothing else to do.
@@ -15,52 +15,52 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT)]
-
-from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit  # noqa: E402
-from nantui.run.files import write_json  # noqa: E402
-from nantui.run.layout import RunLayout  # noqa: E402
-from nantui.run.spool import Command  # noqa: E402
-from nantui.run.steps import header  # noqa: E402
-from nantui.supervise.client import carry_out, create_run  # noqa: E402
-from nantui.supervise.processes import members  # noqa: E402
-from nantui.supervise.state import read_state  # noqa: E402
-from nantui.supervise.status import read_status  # noqa: E402
-from tests.supervise.stub_run import stub_interpreter  # noqa: E402
+from benchmarks.figures import Figure, carried_out, description
+from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
+from nantui.run.files import write_json
+from nantui.run.layout import RunLayout
+from nantui.run.spool import Command
+from nantui.run.steps import header
+from nantui.supervise.client import carry_out, create_run
+from nantui.supervise.processes import members
+from nantui.supervise.state import read_state
+from nantui.supervise.status import read_status
+from tests.supervise.stub_run import stub_interpreter
 
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
-TARGETS = {
-    "supervisor resident MB": 35.0,
-    "supervisor processor %": 0.5,
-    "x to all gone s": 2.0,
-    "X to all gone s": 5.0,
-    "status over the runs s": 1.5,
-}
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = description(__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the supervisor is watched")
     parser.add_argument("--runs", type=int, default=300)
-    arguments = parser.parse_args()
+    parser.add_argument("--turns", type=int, default=3)
+    return carried_out(parser, measure)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
+    """Yield the figures of the supervisor, of x and X, and of the list of runs."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for name in ("CONFIG", "CACHE", "STATE"):
             os.environ[f"XDG_{name}_HOME"] = str(place / name)
         os.environ["STUB_PYTHON"] = sys.executable
-        found = {**supervisor_costs(place, arguments.seconds), **stop_times(place)}
-        found["status over the runs s"] = status_time(place / "fleet", arguments.runs)
-    for name, value in found.items():
-        print(f"{name:<26} {value:8.3f}   target {TARGETS[name]:g}")
-    return 0 if all(value < TARGETS[name] for name, value in found.items()) else 1
+        yield from supervisor_costs(place, arguments.seconds)
+        for key, kind, limit in (("x", "stop", 2.0), ("X", "kill", 5.0)):
+            seconds = [stop_time(place, f"{kind}{turn}", kind) for turn in range(arguments.turns)]
+            yield Figure(f"{key}, from the key to all processes gone", "s", seconds, limit)
+        write_fleet(place / "fleet", arguments.runs)
+        seconds = [status_time(place / "fleet", arguments.runs) for _ in range(arguments.turns)]
+        yield Figure(f"status over {arguments.runs} finished runs", "s", seconds, 1.5)
 
 
-def supervisor_costs(place: Path, seconds: float) -> dict[str, float]:
+def supervisor_costs(place: Path, seconds: float) -> Iterator[Figure]:
     """Watch the supervisor of a training with two ranks and ten steps a second."""
     run = start(place, "costs", devices="0,1", pace=0.1)
     state = read_state(RunLayout(run).supervisor)
@@ -71,20 +71,19 @@ def supervisor_costs(place: Path, seconds: float) -> dict[str, float]:
     share = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - begun)
     resident = process.memory_info().rss / 1e6
     carry_out(run, Command("kill"))
-    return {"supervisor resident MB": resident, "supervisor processor %": share * 100}
+    yield Figure("supervisor, resident memory", "MB", [resident], 35.0)
+    yield Figure("supervisor, share of a core", "%", [share * 100], 0.5)
 
 
-def stop_times(place: Path) -> dict[str, float]:
-    """Time x and X over two ranks whose dataloaders ignore SIGTERM."""
-    found = {}
-    for key, kind in (("x", "stop"), ("X", "kill")):
-        run = start(place, kind, devices="0,1", pace=0.02)
-        uuid = read_state(RunLayout(run).supervisor).attempt_uuid  # type: ignore[union-attr]
-        begun = time.monotonic()
-        outcome = carry_out(run, Command(kind))
-        found[f"{key} to all gone s"] = time.monotonic() - begun
-        assert outcome.ok and not members(uuid), outcome.text
-    return found
+def stop_time(place: Path, name: str, kind: str) -> float:
+    """Return the seconds of x or X over two ranks whose dataloaders ignore SIGTERM."""
+    run = start(place, name, devices="0,1", pace=0.02)
+    uuid = read_state(RunLayout(run).supervisor).attempt_uuid  # type: ignore[union-attr]
+    begun = time.monotonic()
+    outcome = carry_out(run, Command(kind))
+    seconds = time.monotonic() - begun
+    assert outcome.ok and not members(uuid), outcome.text
+    return seconds
 
 
 def start(place: Path, name: str, devices: str, pace: float) -> Path:
@@ -98,10 +97,14 @@ def start(place: Path, name: str, devices: str, pace: float) -> Path:
     return run
 
 
-def status_time(top: Path, count: int) -> float:
-    """Time `nantui status --json` as a process over finished runs of 200 epochs each."""
+def write_fleet(top: Path, count: int) -> None:
+    """Write finished runs of 200 epochs each."""
     for number in range(count):
         finished_run(top / f"train{number}")
+
+
+def status_time(top: Path, count: int) -> float:
+    """Return the seconds of `nantui status --json` as a process."""
     argv = [sys.executable, "-m", "nantui", "status", str(top), "--json"]
     begun = time.monotonic()
     done = subprocess.run(argv, capture_output=True, cwd=ROOT, check=True)
