@@ -13,12 +13,14 @@ from nantui.ui.plot.curves import Curve, Picture, finite_values, nearest, smooth
 from nantui.ui.plot.scale import Scale, limits, linear_ticks, rounded_end, tick_label
 
 LABELS, ROOMY = 6, 8
+NARROWEST = 12
+"""Cells: the longest label of a tick, and a little to see beside it."""
 MARK_INKS = {"incident": "bad", "skip": "warn", "rollback": "info", "attempt": "faint", "cursor": "accent"}
 
 
 def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line]:
     """Return `rows` lines of at most `columns` cells: title with the newest values, plot, x labels."""
-    if rows < 1 or columns < 8:
+    if rows < 1 or columns < NARROWEST:
         return [[] for _ in range(rows)]
     shown = [curve for curve in picture.curves if curve.xs]
     if not shown or rows < 4:
