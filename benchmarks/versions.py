@@ -26,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 BESIDE = ("psutil", "pandas")  # what nantui needs in an interpreter that only trains
+INSTALL = ("pip", "install", "--quiet", "--compile-bytecode", "--python")
 
 
 @dataclass(frozen=True)
@@ -158,17 +159,17 @@ def environment(row: Row, home: Path) -> Path:
         if row is LOWEST:
             lowest(python)
         else:
-            uv("pip", "install", "--quiet", "--python", str(python), *row.packages, *BESIDE)
+            uv(*INSTALL, str(python), *row.packages, *BESIDE)
             if row in PYTHONS:  # for its default.yaml and its trainer's source, which are only read
-                uv("pip", "install", "--quiet", "--no-deps", "--python", str(python), "ultralytics")
+                uv(*INSTALL, str(python), "--no-deps", "ultralytics")
         (home / "installed").touch()
     return python
 
 
 def lowest(python: Path) -> None:
     """Install nantui with the oldest version of each dependency that its own bounds allow."""
-    uv("pip", "install", "--quiet", "--python", str(python), "--resolution", "lowest-direct", str(ROOT))
-    uv("pip", "install", "--quiet", "--python", str(python), *TESTING)
+    uv(*INSTALL, str(python), "--resolution", "lowest-direct", str(ROOT))
+    uv(*INSTALL, str(python), *TESTING)
     uv("pip", "uninstall", "--quiet", "--python", str(python), "nantui")  # the tests use the checkout
 
 
@@ -183,7 +184,9 @@ def uv(*words: str) -> None:
     program = shutil.which("uv") or shutil.which(Path(sys.executable).with_name("uv"))
     if program is None:
         raise SystemExit("make matrix makes environments with uv: pip install uv")
-    subprocess.run([program, *words], check=True, capture_output=True, text=True)
+    # Set to anything, the variable would also keep --compile-bytecode from writing.
+    compiling = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([program, *words], check=True, capture_output=True, text=True, env=compiling)
 
 
 def versions(python: Path, names: tuple[str, ...]) -> str:
