@@ -85,9 +85,16 @@ def attempt_to_join(layout: RunLayout) -> Attempt:
 
 def check(layout: RunLayout, attempt: Attempt, device: str, python: str | None) -> None:
     """Compare this host with the leading one. Raises UserError with every difference."""
+    from nantui.run.host import host_name
     from nantui.supervise.hosts import checks
+    from nantui.supervise.state import read_state
 
     checks.refuse(checks.owners(layout, attempt.attempt))
+    if checks.leads_here(read_state(layout.supervisor)):
+        raise UserError(
+            f"host {host_name()} leads this run: join on another (two hosts of one name? set NANTUI_HOST)",
+            FAILED,
+        )
     found = checks.differences(attempt, device, checks.python_here(attempt, python))
     late = checks.clock(layout.supervisor)
     checks.refuse([*found, *([late] if late else [])])
@@ -106,6 +113,7 @@ def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:
     from nantui.run.host import host_id
     from nantui.supervise.helpers import worker_environment
     from nantui.supervise.hosts import reports
+    from nantui.supervise.outcome import last_words
 
     home = reports.home_of(layout, host_id())
     home.mkdir(parents=True, exist_ok=True)
@@ -119,7 +127,8 @@ def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:
 
     def answered() -> bool:
         if child.poll() is not None:
-            raise UserError(f"the agent ended at once; see {home / 'agent.log'}", FAILED)
+            why = last_words(home / "agent.log") or "without a word"
+            raise UserError(f"this host's agent ended at once: {why}", FAILED)
         report = reports.read_report(layout, host_id())
         return report is not None and report.process.pid == child.pid and bool(report.uuid)
 

@@ -140,12 +140,15 @@ def refuse_alone(train: dict[str, Any]) -> None:
 
 
 def hosts_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return how many hosts train, and where they meet. Raises UserError for no endpoint at all."""
-    from nantui.supervise.hosts.endpoint import split
+    """Return how many hosts train, and where they meet. Raises UserError where nothing can listen there."""
+    if arguments.nnodes < 2:
+        return {"nnodes": 1, "endpoint": ""}
+    from nantui.supervise.hosts.endpoint import open_endpoint
 
-    if arguments.endpoint:
-        split(arguments.endpoint)
-    return {"nnodes": arguments.nnodes, "endpoint": arguments.endpoint if arguments.nnodes > 1 else ""}
+    # Tried before anything is made; the supervisor opens it again when it waits.
+    listener, _ = open_endpoint(arguments.endpoint)
+    listener.close()
+    return {"nnodes": arguments.nnodes, "endpoint": arguments.endpoint}
 
 
 def read_config(path: Path | None, schema: Schema) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from nantui.run.attempts import DIVERGED, FAILED, FINISHED, STOPPED, RankExit, r
 from nantui.run.layout import RunLayout
 from nantui.run.status import LOST
 from nantui.supervise.clean import printable, without_sequences
+from nantui.supervise.hosts.blame import ECHO
 from nantui.supervise.progress import LINE
 from nantui.supervise.tail import tail_text
 
@@ -47,6 +48,9 @@ def ending_of(
     """
     exits = read_exits(layout, number)
     worst = next((found for word in WORST_FIRST for found in exits if found.outcome == word), None)
+    if stopped_by and worst is not None and worst.outcome == FAILED and ECHO.search(worst.text):
+        # Ranks that are killed a moment later than the others still tell of those.
+        return Ending(STOPPED, f"killed by {stopped_by}", worst.epoch, worst.step)
     if worst is not None and (worst.outcome != FINISHED or worst.rank == 0):
         return _from_exit(layout, number, worst, exits)
     if stopped_by:

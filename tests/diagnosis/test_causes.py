@@ -62,6 +62,10 @@ def test_the_right_cause_comes_first(broken, cause):
 def test_the_guilty_image_is_named_and_can_be_left_out(broken, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(broken("data"), run)
+    # It was trained in this very process, which a supervisor would take for a rank that still lives.
+    for events in run.glob("nantui/attempts/*.events.jsonl"):
+        lines = events.read_text().splitlines(keepends=True)
+        events.write_text("".join(line for line in lines if '"registered"' not in line))
     (image,) = diagnose(run).advice[0].images
     assert image.endswith(".png")
     assert main(["labels", str(run), "--leave-out", image, "--yes"]) == 0

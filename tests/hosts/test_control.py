@@ -64,6 +64,8 @@ def test_it_waits_for_the_second_host_and_then_trains_on_both(two):
     assert hosts["a"].ranks == (0,) and hosts["b"].ranks == (1,)
     assert run.members() and second.members()
     assert {ref.pid for ref in run.members()}.isdisjoint(ref.pid for ref in second.members())
+    again = second.join()
+    assert again.returncode == 3 and "takes part for host b already" in again.stderr
     # An agreed stop ends both; the second joins the next attempt by itself; then it is sent home.
     outcome = run.do("stop")
     assert outcome.ok, outcome.text
@@ -87,6 +89,8 @@ def test_a_difference_is_named_before_anything_starts(two):
     assert "do not mix" in answer.stderr and "nothing was started" in answer.stderr
     assert not (run.layout.hosts / "b").exists()
     assert "lr0" in second.join("lr0=1").stderr
+    answer = Second(run.path, name="a").join()
+    assert answer.returncode == 3 and "host a leads this run" in answer.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -15,10 +17,14 @@ from nantui.errors import UserError
 from nantui.hardware import Gpu, Host, Sample
 from nantui.run.attempts import RankExit, write_exit
 from nantui.run.host import boot_id, host_id, host_name
+from nantui.run.identity import Machine, ref_of
 from nantui.run.layout import RunLayout
+from nantui.supervise.hosts import checks
 from nantui.supervise.hosts.blame import blame
 from nantui.supervise.hosts.endpoint import Link, interface_towards, open_endpoint, reach, split
 from nantui.supervise.hosts.reports import Roster, Seat, Silence
+from nantui.supervise.outcome import ending_of
+from nantui.supervise.state import SupervisorState
 from tests.supervise.stub_run import eventually
 from tests.training.runs import draw_data_set
 
@@ -51,6 +57,35 @@ def test_an_endpoint_that_makes_no_sense_is_refused():
         split("a:b")
     with pytest.raises(UserError, match=r"cannot listen on 192\.0\.2\.77:29400"):
         open_endpoint("192.0.2.77:29400")
+
+
+def test_where_nothing_can_listen_nothing_is_made():
+    def asked(**words):
+        return train.hosts_of(argparse.Namespace(**{"nnodes": 2, "endpoint": "", **words}))
+
+    assert asked(endpoint="127.0.0.1") == {"nnodes": 2, "endpoint": "127.0.0.1"}
+    assert asked(nnodes=1, endpoint="192.0.2.77:1") == {"nnodes": 1, "endpoint": ""}
+    with pytest.raises(UserError, match="cannot listen"):
+        asked(endpoint="192.0.2.77:29400")
+    for every in ("0.0.0.0:29400", "[::]:29400"):
+        with pytest.raises(UserError, match="every address"):
+            asked(endpoint=every)
+
+
+@pytest.mark.parametrize(
+    ("off", "said"), [(1.0, ""), (9.0, r"\+9 s off that of a"), (-9.0, r"-9 s off that of a")]
+)
+def test_clocks_are_compared_at_the_next_heartbeat(monkeypatch, off, said):
+    machine, own = Machine("a", "boot", "space"), ref_of(os.getpid())
+    beats = iter([100.0, 100.0, 104.0])
+    monkeypatch.setattr(checks, "read_state", lambda path: SupervisorState(own, machine, next(beats)))
+    found = checks.clock(Path("supervisor.json"), now=lambda: 104.0 + off)
+    assert re.search(said, found) if said else found == ""
+
+
+def test_a_leader_that_is_not_heard_of_is_named(monkeypatch):
+    monkeypatch.setattr(checks, "read_state", lambda path: None)
+    assert "has not been heard of" in checks.clock(Path("supervisor.json"), wait_s=0.0)
 
 
 def test_it_listens_on_the_asked_address_only_and_a_cut_is_noticed():
@@ -93,6 +128,17 @@ def test_the_host_that_broke_is_named_and_not_those_that_lost_it(tmp_path: Path)
     assert blame(layout, ROSTER) == "host b, rank 2: OSError: data set is gone"
     ended(layout, 0, "OSError: No space left on device")
     assert blame(layout, ROSTER) == ""
+
+
+def test_a_kill_that_was_asked_for_is_no_failure(tmp_path: Path):
+    layout = RunLayout(tmp_path)
+    layout.attempts.mkdir(parents=True)
+    ended(layout, 1, "RuntimeError: [gloo] Connection reset by peer [10.0.0.1]")
+    assert ending_of(layout, 1).outcome == "failed"
+    killed = ending_of(layout, 1, stopped_by="me@a")
+    assert (killed.outcome, killed.text) == ("stopped", "killed by me@a")
+    ended(layout, 0, "OSError: No space left on device")
+    assert ending_of(layout, 1, stopped_by="me@a").text == "OSError: No space left on device"
 
 
 def test_the_same_images_have_the_same_digest_and_a_missing_one_another(tmp_path: Path):

@@ -119,6 +119,7 @@ class Agent:
     def _look_for_work(self, state: SupervisorState | None) -> None:
         number = self.layout.newest_attempt()
         active = state is not None and state.state in ACTIVE and state.attempt == number
+        active = active and not checks.leads_here(state)  # it joined while another host led
         attempt = reports.read_own_attempt(self.layout, number) if active else None
         if attempt is None or attempt.nnodes < 2:
             if self.report.state in (READY, DIFFERS):

@@ -10,10 +10,11 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.attempts import Attempt
+from nantui.run.host import host_name
 from nantui.run.layout import RunLayout
 from nantui.supervise.helpers import helper
 from nantui.supervise.hosts.endpoint import reach
-from nantui.supervise.state import read_state
+from nantui.supervise.state import SupervisorState, read_state
 
 FACTS = "nantui.diagnosis.same"
 CLOCK_S = 5.0
@@ -61,6 +62,11 @@ def owners(layout: RunLayout, number: int) -> list[str]:
         if owner != os.getuid():
             found.append(f"{path} belongs to user {owner}, you are {os.getuid()}: join as the run's owner")
     return found
+
+
+def leads_here(state: SupervisorState | None) -> bool:
+    """Tell whether the run is led from this very host, which therefore cannot join it."""
+    return state is not None and state.machine.host == host_name()
 
 
 def clock(path: Path, now: Callable[[], float] = time.time, wait_s: float = HEARD_S) -> str:

@@ -18,6 +18,7 @@ from nantui.errors import FAILED, UserError
 FIRST_PORT, LAST_PORT = 29400, 29499
 NOWHERE = ("192.0.2.1", 9)
 """An address that nobody has (RFC 5737): asking for the way there sends nothing."""
+EVERY_ADDRESS = ("0.0.0.0", "::", "*")
 CONNECT_S = 5.0
 
 
@@ -29,6 +30,8 @@ def split(endpoint: str) -> tuple[str, int]:
     host = host.strip("[]")
     if not port.isdigit() or int(port) > 65535:
         raise UserError(f"endpoint {endpoint!r}: expects HOST:PORT, e.g. 10.0.0.1:29400")
+    if host in EVERY_ADDRESS:
+        raise UserError(f"endpoint {endpoint!r} is every address: name the one that the other hosts reach")
     return host, int(port)
 
 
