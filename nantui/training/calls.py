@@ -73,6 +73,11 @@ def spec_of_run() -> Spec | None:
     return read_spec(layout.spec) if layout else None
 
 
+def number_of_own() -> int:
+    """Return which of the command's calls the supervised run is, from 1."""
+    return int(os.environ.get(CALL, "1"))
+
+
 def upcoming() -> Call:
     """Return the call that begins now; the same one until a trainer takes it."""
     if _process.waiting is None:
@@ -142,7 +147,7 @@ def _counted() -> Call:
     if layout is None:
         return Call(_process.begun, BESIDE, token)
     call = _claimed(layout, token) if rank() == 0 else _awaited(layout, token)
-    own = int(os.environ.get(CALL, "1"))
+    own = number_of_own()
     role = HERE if call.index == own else BEFORE if call.index < own else BESIDE
     return replace(call, role=role)
 

@@ -6,6 +6,7 @@ that the script chose, where it also leaves the command, so that this very call 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -85,6 +86,8 @@ def lead_to(run: Path, args: Any) -> None:
     if touchpoints.chosen_directory(args, exist_ok=True) == run.resolve():
         return
     place = touchpoints.chosen_directory(args, exist_ok=bool(args.exist_ok))
+    with contextlib.suppress(OSError):
+        place.rmdir()  # Ultralytics' MultiTrainer makes the directory before its trainer does
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(run, target_is_directory=True)

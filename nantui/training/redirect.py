@@ -24,17 +24,26 @@ def redirect() -> None:
     train = Model.train
 
     def redirected(model: Any, /, trainer: Any = None, **options: Any) -> Any:
+        if isinstance(options.get("data"), (list, tuple)):
+            _refuse_half_a_sweep()
+            return train(model, trainer=trainer, **options)
         call = calls.upcoming()
         if call.role == BEFORE:
             return _answer(model, calls.take())
         if call.checkpoint is None:
             return train(model, trainer=trainer, **options)
-        if isinstance(options.get("data"), (list, tuple)):
-            refuse("train() was called with several data sets: such a sweep cannot be resumed in the middle")
         model._load(call.checkpoint)
         return train(model, trainer=trainer, resume=True, **of_the_script(options))
 
     Model.train = redirected
+
+
+def _refuse_half_a_sweep() -> None:
+    """Each of several data sets is a call of its own, begun in a new directory (Ultralytics' MultiTrainer in
+    engine/trainer.py): the first can be resumed there, a later one would miss those before it.
+    """
+    if calls.number_of_own() > 1:
+        refuse("train() was called with several data sets: such a sweep cannot be resumed in the middle")
 
 
 def _answer(model: Any, call: Call) -> Any:

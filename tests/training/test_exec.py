@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -163,6 +164,27 @@ def test_the_yolo_command_is_guarded_and_resumed_as_it_was_typed(trainings, tmp_
     assert outcome_of(run.run, 2, 0).exit.outcome == "finished", log[-2000:]
     assert outcome_of(run.run, 2, 0).of("in_effect")[0]["guarded"]
     assert [row.epoch for row in current(read_results(run.results_csv))] == [1, 2, 3]
+
+
+@pytest.mark.soak
+def test_several_data_sets_are_runs_one_after_another_and_ultralytics_finds_each(trainings, tmp_path, home):
+    second, script = tmp_path / "second.yaml", tmp_path / "sweep.py"
+    second.write_text(Path(trainings.data).read_text())
+    options = {**trainings.common, "epochs": 1, "project": str(tmp_path / "asked")}
+    options = {name: value for name, value in options.items() if name not in ("model", "data", "save_dir")}
+    script.write_text(
+        f"from ultralytics import YOLO\nYOLO({str(trainings.model)!r}).train("
+        f"data={[str(trainings.data), str(second)]!r}, **{options!r})\n"
+    )
+    run = RunLayout(tmp_path / "run")
+    command = {"argv": [sys.executable, str(script)], "cwd": str(tmp_path), "env": {}}
+    write_spec(run.spec, Spec({}, kind="exec", exec=command))
+    write_request(run.run, 1, {})
+    log = worker(run.run, 1, tmp_path / "log")
+    assert outcome_of(run.run, 1, 0).exit.outcome == "finished", log[-2000:]
+    found = json.loads(next((tmp_path / "asked").rglob("multitrain_results.json")).read_text())["results"]
+    assert len(found) == 2 and all(found.values()), found
+    assert outcome_of(tmp_path / "asked" / "multitrain" / "second", 1, 0).of("in_effect")[0]["guarded"]
 
 
 @pytest.mark.soak
