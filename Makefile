@@ -48,7 +48,7 @@ soak: $(VENV)/installed-test
 	$(BIN)/python -m tests.soak --write docs/soak.md
 
 soak-matrix: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m soak
+	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test
 	$(BIN)/python -m benchmarks --write docs/benchmarks.md

@@ -6,13 +6,21 @@ work.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.screen import Screen
 
 HERE = Path(__file__).parent
+
+# A busy machine is no error, and a failure comes back in the next run; HYPOTHESIS_PROFILE=default looks further.
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture
