@@ -16,7 +16,7 @@ from tests.screen import Screen
 
 HERE = Path(__file__).parent
 
-# A busy machine is no error, and a failure comes back in the next run; HYPOTHESIS_PROFILE=default looks further.
+# A busy machine is no error, and a failure comes back in the next run; "default" makes up other examples.
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
