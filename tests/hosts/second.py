@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -50,3 +52,28 @@ class Second:
         found = reports.read_report(self.layout, self.name)
         for ref in [found.process, *self.members()] if found else []:
             send(ref, signal.SIGKILL)
+
+
+LISTEN = "0A"  # the state of a socket in /proc/PID/net/tcp
+
+
+def listening(pid: int) -> set[str]:
+    """Return the addresses on which a process listens for TCP, in its own network namespace (Linux)."""
+    sockets = {link[len("socket:[") : -1] for link in _descriptors(pid) if link.startswith("socket:[")}
+    found = set()
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == LISTEN and words[9] in sockets:
+                raw = bytes.fromhex(words[1].partition(":")[0])
+                turned = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
+                found.add(socket.inet_ntop(family, turned))
+    return found
+
+
+def _descriptors(pid: int) -> list[str]:
+    links = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return links
