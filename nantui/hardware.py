@@ -18,7 +18,8 @@ import psutil
 
 from nantui.run.files import read_json
 
-GIGABYTE = 1e9
+GIGABYTE, GIBIBYTE = 1e9, 2**30
+"""The driver's figures are in GB here; PyTorch's, in steps.csv, in GiB."""
 SAMPLE_NAME = "sample.json"
 OLD_S = 60.0
 """A sample of another host that is older says nothing about now."""
@@ -47,6 +48,8 @@ class Gpu:
     watts: float | None
     watts_limit: float | None
     processes: tuple[GpuProcess, ...]
+    capability: float | None = None
+    """CUDA compute capability, e.g. 9.0."""
 
     @property
     def free_gb(self) -> float:
@@ -174,10 +177,10 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
         return None
 
     def ask(name: str, *more: Any) -> Any:
-        """A card that does not know one figure (MIG, virtual GPUs) still tells the others."""
+        """A card (MIG, virtual) or pynvml that does not know one figure still tells the others."""
         try:
             return getattr(nvml, name)(handle, *more)
-        except nvml.NVMLError:
+        except (nvml.NVMLError, AttributeError):
             return None
 
     name = ask("nvmlDeviceGetName") or "GPU"
@@ -193,7 +196,13 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
         watts=None if watts is None else watts / 1000,
         watts_limit=None if limit is None else limit / 1000,
         processes=_processes(ask("nvmlDeviceGetComputeRunningProcesses") or (), ours),
+        capability=_capability(ask("nvmlDeviceGetCudaComputeCapability")),
     )
+
+
+def _capability(found: Any) -> float | None:
+    """Return (9, 0) as 9.0."""
+    return None if found is None else int(found[0]) + int(found[1]) / 10
 
 
 def _memory(nvml: Any, handle: Any) -> Any:

@@ -38,6 +38,7 @@ def nvml_of(**changes):
         "nvmlDeviceGetTemperature": lambda handle, kind: 61,
         "nvmlDeviceGetPowerUsage": lambda handle: 650_000,
         "nvmlDeviceGetEnforcedPowerLimit": lambda handle: 700_000,
+        "nvmlDeviceGetCudaComputeCapability": lambda handle: [9, 0],
         "nvmlDeviceGetComputeRunningProcesses": lambda handle: processes,
     }
     return SimpleNamespace(NVMLError=NVMLError, NVML_TEMPERATURE_GPU=0, **{**functions, **changes})
@@ -49,6 +50,7 @@ def test_gpu_memory_is_split_into_ours_and_others(tmp_path):
     assert (gpu.name, gpu.busy, gpu.celsius, gpu.watts, gpu.watts_limit) == ("NVIDIA H100", 97, 61, 650, 700)
     assert (gpu.ours_gb, gpu.others_gb, gpu.free_gb) == (3, 7, 70)
     assert [process.gb for process in gpu.processes] == [3, None]
+    assert gpu.capability == 9.0
 
 
 def test_a_driver_without_the_second_version_is_asked_for_the_first(tmp_path):

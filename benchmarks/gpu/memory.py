@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.gpu.bench import Bench, ended, ending
 from nantui.checkpoint.catalog import Catalog
-from nantui.recovery.measure import GIBIBYTE, measured
+from nantui.hardware import GIBIBYTE
+from nantui.recovery.measure import gpus_of, measured
 from nantui.run.layout import RunLayout
 from nantui.settings.memory import Measured, largest_batch, predict, stays_gb
 
@@ -37,7 +39,8 @@ OFF_BY = 0.15
 def memory(bench: Bench) -> None:
     """yolov8m on one GPU: predicted against measured peaks, then the largest batch under a cap."""
     base = own_peak(bench)
-    bench.found("memory", "640 x 16 fp16 SGD, the run's own peak (GiB)", f"{base.peak_gb:.2f}")
+    kind = "filled" if base.filled else "reserved"
+    bench.found("memory", "640 x 16 fp16 SGD, the run's own peak (GiB)", f"{base.peak_gb:.2f} {kind}")
     text = f"{stays_gb(base, BASE):.2f} of it, weights {base.weights_gb:.3f}"
     bench.found("memory", "taken not to grow (GiB)", text)
     for other in OTHERS:
@@ -61,7 +64,8 @@ def own_peak(bench: Bench) -> Measured:
     run = bench.train("memory", model="yolov8m.yaml", data=str(bench.data(8)), epochs=2, nbs=16, **BASE)
     with ending(run):
         ended(run)
-    found = measured(RunLayout(run), "0", list(Catalog(RunLayout(run).weights).verdicts()))
+    verdicts = list(Catalog(RunLayout(run).weights).verdicts())
+    found = measured(RunLayout(run), "0", verdicts, gpus_of("0"))
     if found is None:
         raise RuntimeError(f"{run}: no peak was measured")
     return found
@@ -69,7 +73,7 @@ def own_peak(bench: Bench) -> Measured:
 
 def largest(bench: Bench, base: Measured, cap_gb: float, settings: dict[str, Any]) -> None:
     """Find the largest batch that trains under a cap, beginning at the one predicted."""
-    small = Measured(base.peak_gb, cap_gb, 1, base.weights_gb)
+    small = replace(base, total_gb=cap_gb)
     guess = largest_batch(small, BASE, settings)
 
     def fits(batch: int) -> bool:

@@ -5,6 +5,7 @@ status.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,15 @@ def wait_gpu_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"wait_gpu": True} if arguments.wait_gpu else {}
 
 
+def python_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the option that names the interpreter that trains from now on, in full, as a supervisor has
+    another working directory. A link stays one: by it an interpreter finds its virtual environment.
+    """
+    if not arguments.python:
+        return {}
+    return {"python": os.path.abspath(arguments.python) if "/" in arguments.python else arguments.python}
+
+
 def act(
     arguments: argparse.Namespace,
     kind: str,
@@ -107,7 +117,7 @@ def act(
     if not common.confirm(arguments, question):
         common.say("nothing was done")
         return NO
-    command = Command(kind, options)
+    command = Command(kind, options | python_of(arguments))
     outcome = carry_out(layout.run, command, on_stage=show_stage, take_over=arguments.take_over)
     common.say(f"{kind}: {outcome.text}")
     return 0 if outcome.ok else FAILED

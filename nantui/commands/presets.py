@@ -11,6 +11,7 @@ from nantui.commands import common
 from nantui.errors import USAGE, UserError
 from nantui.recovery.words import settings_table, table
 from nantui.settings.diff import as_python, changed
+from nantui.settings.lint import lint
 from nantui.settings.presets import Preset, apply_all, find_presets, load_presets
 from nantui.settings.schema import Schema
 from nantui.settings.values import show_value
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     """Print what the presets change in a run, compared with what it has in effect."""
     from nantui.recovery.facts import gather
+    from nantui.recovery.measure import known_about
     from nantui.recovery.plan import choose_restore
     from nantui.recovery.wanted import settings_in_effect
     from nantui.run.discovery import require_run
@@ -53,12 +55,16 @@ def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     usable = any(one.usable for one in facts.candidates)
     in_effect = settings_in_effect(facts, choose_restore(facts, None, restart=not usable))
     rows = apply_all(find_presets(arguments.names, schema, facts.layout.run), in_effect, schema.fields)
+    then = {**in_effect, **changed(rows)}
+    findings = [one for one in lint(then, known_about(facts.layout, in_effect)) if one.name in changed(rows)]
     if arguments.json:
-        common.emit({"changes": [asdict(row) for row in rows], "set": changed(rows)})
+        said = [asdict(one) for one in findings]
+        common.emit({"changes": [asdict(row) for row in rows], "set": changed(rows), "findings": said})
     elif arguments.dict:
         print(as_python(rows))
     else:
-        for line in settings_table(rows) or ["nothing changes: every setting is so already"]:
+        lines = settings_table(rows) or ["nothing changes: every setting is so already"]
+        for line in [*lines, *(f"{one.severity}: {one.name}: {one.text}" for one in findings)]:
             print(common.printable(line))
     return 0
 

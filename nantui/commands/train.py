@@ -75,14 +75,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def remarks(schema: Schema, asked: Mapping[str, Any]) -> list[str]:
     """Return what lint says of the settings asked for by name; defaults are nobody's mistake."""
-    from nantui.recovery.measure import classes_of, device_count, on_cpu
+    from nantui.devices import device_count, has_bf16, uses_no_gpu
+    from nantui.recovery.measure import classes_of, gpus_of, model_stride
     from nantui.settings.lint import Known, lint
 
     device = asked.get("device")
     known = Known(
         classes=classes_of(asked.get("data")),
         devices=device_count(device),
-        on_gpu=False if on_cpu(device) else None,
+        on_gpu=False if uses_no_gpu(device) else None,
+        bf16=has_bf16(gpus_of(device)) if "amp" in asked else None,
+        stride=model_stride(asked.get("model")),
     )
     about = {*asked, *(("optimizer",) if {"lr0", "momentum"} & set(asked) else ())}
     found = lint({**schema.defaults(), **asked}, known)

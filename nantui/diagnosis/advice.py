@@ -158,9 +158,6 @@ def _memory(facts: Facts, now: Mapping[str, Any], changes: Any) -> float:
     """Return the GB that the changed settings would need, from this run's own peak, or NaN."""
     from nantui.settings.diff import changed
 
-    peaks = [
-        peak for step in (*facts.before, *facts.after) if math.isfinite(peak := step.value("mem_peak_gb"))
-    ]
-    if not peaks:
-        return math.nan
-    return predict(Measured(max(peaks), math.nan), now, {**now, **changed(changes)})
+    peaks = [step.memory_peak() for step in (*facts.before, *facts.after)]
+    peak, filled = max((one for one in peaks if math.isfinite(one[0])), default=(math.nan, False))
+    return predict(Measured(peak, math.nan, filled=filled), now, {**now, **changed(changes)})

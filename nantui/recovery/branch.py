@@ -82,7 +82,7 @@ def _fill(
     if spec.kind == "exec" and not spec.exec:  # somebody else's: what it would run was not read
         spec = replace(spec, kind="train", train={**read_args(old.args_yaml), **spec.train})
     spec = decided_spec(spec, settings, plan.appended)
-    fresh = replace(spec, train={**spec.train, **own}, python=spec.python or python, created=time.time())
+    fresh = replace(spec, train={**spec.train, **own}, python=python or spec.python, created=time.time())
     write_spec(new.spec, fresh)
     return Staged((), answer)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nantui.devices import uses_no_gpu
 from nantui.recovery.candidates import Candidate
 from nantui.recovery.signs import Reached
 from nantui.settings.effective import number
@@ -43,5 +44,4 @@ def time_factor(now: Mapping[str, Any], then: Mapping[str, Any]) -> float:
     time_of = {False: 169.0, "fp32": 169.0, "bf16": 108.0}
     area = (number(then.get("imgsz")) / number(now.get("imgsz"))) ** 2
     precision = time_of.get(then.get("amp", True), 98.6) / time_of.get(now.get("amp", True), 98.6)
-    on_gpu = str(then.get("device") or "") not in ("cpu", "mps")
-    return (area if math.isfinite(area) else 1.0) * (precision if on_gpu else 1.0)
+    return (area if math.isfinite(area) else 1.0) * (1.0 if uses_no_gpu(then.get("device")) else precision)

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from nantui.devices import uses_no_gpu
 from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
 from nantui.recovery.history import QUARANTINE, Earlier
@@ -73,8 +74,11 @@ def next_step(
     presets: Mapping[str, Preset],
     in_effect: Mapping[str, Any],
     known: Collection[str] | None = None,
+    *,
+    bf16: bool | None = None,
 ) -> str | None:
-    """Return the next step by name, None when the ladder is at its end.
+    """Return the next step by name, None when the ladder is at its end; `bf16` tells whether the GPUs support
+    it, None where that is not known: then it is tried.
 
     Raises UserError for a step that is no preset.
     """
@@ -82,6 +86,8 @@ def next_step(
     proven = [step for cause in sorted(proof.causes) for step in ladder.evidence.get(cause, ())]
     order = [*proven, *(() if earlier or proven else ladder.first), *ladder.steps]
     for step in dict.fromkeys(order):
+        if step == "bf16" and (bf16 is False or uses_no_gpu(in_effect.get("device"))):
+            continue
         if step not in tried and helps(step, proof, presets, in_effect, known):
             return step
     return None
@@ -99,8 +105,6 @@ def helps(
         return bool(proof.images)
     if step not in presets:
         raise UserError(f"the ladder names {step!r}, which is no preset; there are {', '.join(presets)}")
-    if step == "bf16" and not on_gpu(in_effect):
-        return False
     return bool(changed(apply(presets[step], in_effect, known)))
 
 
@@ -119,8 +123,3 @@ def guilty_images(evidence: Mapping[str, Any]) -> list[str]:
     """Return the files an autopsy names; one of several candidates of a mosaic is not proven guilty."""
     named = (image.get("files") or [] for image in evidence.get("images") or [] if isinstance(image, dict))
     return [str(files[0]) for files in named if len(files) == 1]
-
-
-def on_gpu(settings: Mapping[str, Any]) -> bool:
-    """Tell whether the run trains on a GPU as far as its settings say; a run that says nothing may."""
-    return str(settings.get("device")) not in ("cpu", "mps")

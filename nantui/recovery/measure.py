@@ -7,37 +7,43 @@ silent.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint.verdict import Verdict
-from nantui.hardware import GIGABYTE, Sampler
+from nantui.devices import chosen, device_count, has_bf16, uses_no_gpu
+from nantui.errors import UserError
+from nantui.hardware import GIBIBYTE, GIGABYTE, Gpu, Sampler
 from nantui.recovery.signs import scan_telemetry
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args
 from nantui.settings.lint import Known
-from nantui.settings.memory import STATES, Measured
+from nantui.settings.memory import COUNTS, STATES, Measured
+from nantui.settings.source import find_ultralytics
+from nantui.settings.stride import stride_of
 
-GIBIBYTE = 2**30
-"""PyTorch's figures in steps.csv are in GiB; the driver's are in GB."""
 
-
-def measured(layout: RunLayout, device: object, verdicts: Iterable[Verdict] = ()) -> Measured | None:
-    """Return the newest attempt's peak per GPU and the smallest GPU here; None on a CPU, or unmeasured.
+def measured(
+    layout: RunLayout, device: object, verdicts: Iterable[Verdict] = (), gpus: Sequence[Gpu] = ()
+) -> Measured | None:
+    """Return the newest attempt's peak per GPU and the smallest of `gpus`; None without any, or unmeasured.
 
     `verdicts` are the run's checkpoints: their size tells how much of the peak the weights are.
     """
     _, newest = scan_telemetry(layout, layout.newest_attempt())
-    peak = newest.value("mem_peak_gb") if newest else math.nan
-    if not math.isfinite(peak) or peak <= 0 or on_cpu(device):
-        return None
-    gpus = Sampler(layout.run).sample().gpus
-    if not gpus:
+    peak, filled = newest.memory_peak() if newest else (math.nan, False)
+    if not math.isfinite(peak) or peak <= 0 or not gpus:
         return None
     smallest = min(gpu.total_gb for gpu in gpus) * GIGABYTE / GIBIBYTE
-    return Measured(peak, smallest, device_count(device), weights_gb(verdicts))
+    return Measured(peak, smallest, device_count(device), weights_gb(verdicts), filled)
+
+
+def gpus_of(device: object) -> list[Gpu]:
+    """Return the GPUs of this machine that `device` means; all of them where it cannot be told which."""
+    gpus = () if uses_no_gpu(device) else Sampler().sample().gpus
+    return chosen(gpus, device) or list(gpus)
 
 
 def weights_gb(verdicts: Iterable[Verdict]) -> float:
@@ -61,18 +67,34 @@ def bytes_per_weight(verdict: Verdict) -> int:
 def known_about(
     layout: RunLayout, settings: Mapping[str, Any], epoch: int = 0, verdicts: Iterable[Verdict] = ()
 ) -> Known:
-    """Return what is known about a run with `settings` in effect whose next epoch is `epoch`, from 0."""
-    live = (last(Journal(layout.journal).entries(), "in_effect") or {}).get("values") or {}
-    images = live.get("images")
+    """Return what is known about a run with `settings` in effect whose next epoch is `epoch`, from 0.
+
+    Settings may have changed since the newest attempt, whose peak is measured: `now` has its own.
+    """
+    entry = last(Journal(layout.journal).entries(), "in_effect") or {}
+    live = entry.get("values") or {}
+    device, images = settings.get("device"), live.get("images")
+    gpus = gpus_of(device)
+    own = live if entry.get("attempt") == layout.newest_attempt() else {}
     return Known(
         epoch=epoch,
         classes=classes_of(settings.get("data")),
         images=images if isinstance(images, int) else None,
-        devices=device_count(settings.get("device")),
-        on_gpu=on_gpu(settings.get("device"), live.get("device")),
-        measured=measured(layout, settings.get("device"), verdicts),
-        now=settings,
+        devices=device_count(device),
+        on_gpu=on_gpu(device, live.get("device")),
+        bf16=has_bf16(gpus),
+        measured=measured(layout, device, verdicts, gpus),
+        now={**settings, **{name: own[name] for name in COUNTS if name in own}},
+        stride=live.get("stride") or model_stride(settings.get("model")),
     )
+
+
+def model_stride(model: object) -> int | None:
+    """Return the stride of a model by its YAML or name, None where it cannot be told without loading it."""
+    try:
+        return stride_of(model, find_ultralytics())
+    except UserError:
+        return None
 
 
 def classes_of(data: object) -> int | None:
@@ -84,17 +106,6 @@ def classes_of(data: object) -> int | None:
 
 def on_gpu(asked: object, live: object) -> bool | None:
     """Tell whether it trains on a GPU, from what was asked and what the worker reported; None: not known."""
-    if on_cpu(asked):
+    if uses_no_gpu(asked):
         return False
     return None if live is None else str(live).startswith("cuda")
-
-
-def on_cpu(device: object) -> bool:
-    """Tell whether `device` names no GPU: "cpu", "cpu,cpu" (ranks on the CPU) or Apple's "mps"."""
-    return {part.strip() for part in str(device).split(",")} <= {"cpu", "mps"}
-
-
-def device_count(device: object) -> int:
-    """Return how many devices `device` means, as Ultralytics reads it."""
-    parts = device if isinstance(device, (list, tuple)) else str(device).strip("[]() ").split(",")
-    return max(1, len([part for part in parts if str(part).strip()]))

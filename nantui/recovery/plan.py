@@ -130,9 +130,10 @@ def make_plan(
         propose = not settings and presets is None
     propose = propose and facts.trouble is not None
     wanted = propose and presets is None
-    names = propose_presets(facts, restore, in_effect) if wanted else tuple(presets or ())
     known = known_to(facts, restore, in_effect, measured)
-    rows = fit(rows_for(names, facts, in_effect, propose_guard=propose), in_effect, known.measured)
+    names = propose_presets(facts, restore, in_effect, known.bf16) if wanted else tuple(presets or ())
+    rows = rows_for(names, facts, in_effect, propose_guard=propose)
+    rows = fit(rows, in_effect, known.measured, known.now)
     rows = with_rate(rows, in_effect, known.epoch)
     return put_together(facts, restore, in_effect, rows, names, known, id or uuid.uuid4().hex)
 
@@ -146,13 +147,17 @@ def known_to(
     return replace(known, measured=measured or known.measured)
 
 
-def propose_presets(facts: Facts, restore: Candidate | None, in_effect: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the remedy that the evidence and the earlier recoveries suggest, as presets."""
+def propose_presets(
+    facts: Facts, restore: Candidate | None, in_effect: Mapping[str, Any], bf16: bool | None
+) -> tuple[str, ...]:
+    """Return the remedy that the evidence and the earlier recoveries suggest, as presets; `bf16` tells
+    whether the GPUs support it.
+    """
     if restore is None:
         return (AGAIN,)
     earlier, proof = earlier_recoveries(facts.layout), proven(facts.layout, facts.trouble)
     presets = load_presets(facts.schema, facts.layout.run)
-    step = next_step(load_ladder(), earlier, proof, presets, in_effect, facts.schema.fields)
+    step = next_step(load_ladder(), earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     return (step,) if step and step != QUARANTINE else ()
 
 

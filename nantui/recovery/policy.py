@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nantui.devices import has_bf16
 from nantui.recovery.facts import Facts, gather
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, newest_failure
 from nantui.recovery.ladder import AGAIN, Ladder, load_ladder, next_step, proven
+from nantui.recovery.measure import gpus_of
 from nantui.recovery.wanted import settings_in_effect
 from nantui.run.discovery import require_run
 from nantui.settings.presets import load_presets
@@ -62,7 +64,8 @@ def climb(facts: Facts, earlier: Sequence[Earlier], ladder: Ladder) -> Decision:
     restore = usable[0]
     in_effect = settings_in_effect(facts, restore)
     presets, proof = load_presets(facts.schema, facts.layout.run), proven(facts.layout, facts.trouble)
-    step = next_step(ladder, earlier, proof, presets, in_effect, facts.schema.fields)
+    bf16 = has_bf16(gpus_of(in_effect.get("device")))
+    step = next_step(ladder, earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     if step is None:
         return Decision(GIVE_UP, "the ladder is at its end: every step was tried or would change nothing")
     options: dict[str, Any] = {"to": restore.name, "presets": [step] if step != QUARANTINE else []}

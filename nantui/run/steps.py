@@ -11,7 +11,8 @@ from nantui.run.lines import LineFollower
 
 BEFORE_LOSSES = ("t", "epoch", "step", "steps", "skipped", "reason")
 AFTER_LOSSES = (
-    "grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb", "instances", "imgsz",
+    "grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb", "alloc_peak_gb",
+    "instances", "imgsz",
 )  # fmt: skip
 
 
@@ -34,6 +35,13 @@ class Step:
     def value(self, name: str) -> float:
         """Return one of the columns after the losses, NaN where it was not measured."""
         return self.values.get(name, math.nan)
+
+    def memory_peak(self) -> tuple[float, bool]:
+        """Return the peak of GPU memory so far in GiB, NaN where there is none, and whether it is what
+        tensors filled: attempts of older versions have only what PyTorch reserved.
+        """
+        filled = self.value("alloc_peak_gb")
+        return (self.value("mem_peak_gb"), False) if math.isnan(filled) else (filled, True)
 
 
 def header(loss_names: tuple[str, ...]) -> list[str]:

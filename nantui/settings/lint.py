@@ -12,6 +12,7 @@ from typing import Any
 
 from nantui.settings.effective import lr_at, number, resolve_optimizer
 from nantui.settings.memory import Measured, largest_batch, predict
+from nantui.settings.stride import SMALLEST
 from nantui.settings.values import is_number, show_value
 
 WARNING, NOTE = "warning", "note"
@@ -21,7 +22,8 @@ WARNING, NOTE = "warning", "note"
 class Known:
     """What is known about the run; None means not known, and rules that need it stay silent.
 
-    `epoch` is the next one to train, from 0; `now` the settings `measured` belongs to.
+    `epoch` is the next one to train, from 0; `now` the settings that `measured` belongs to; `bf16` whether
+    all GPUs support it.
     """
 
     epoch: int = 0
@@ -32,7 +34,7 @@ class Known:
     bf16: bool | None = None
     measured: Measured | None = None
     now: Mapping[str, Any] = field(default_factory=dict)
-    stride: int = 32
+    stride: int | None = None
     large: str = "MuSGD"
 
 
@@ -83,13 +85,20 @@ def amp_off_is_expensive(settings: Mapping[str, Any], known: Known) -> Iterator[
         if known.bf16 is False:
             yield Finding("amp", WARNING, text)
         else:
-            yield Finding("amp", WARNING, f"{text}; bf16 has the same range at about 9 %", {"amp": "bf16"})
+            where = "" if known.bf16 else ", where the GPU supports it"
+            text = f"{text}; bf16 has the same range at about 9 %{where}"
+            yield Finding("amp", WARNING, text, {"amp": "bf16"})
 
 
 def bf16_needs_a_gpu(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
-    if settings.get("amp") == "bf16" and (known.on_gpu is False or known.bf16 is False):
-        where = "the CPU" if known.on_gpu is False else "this GPU"
+    if settings.get("amp") != "bf16":
+        return
+    if known.on_gpu is False or known.bf16 is False:
+        where = "the CPU" if known.on_gpu is False else "this GPU (it takes compute capability 8.0)"
         yield Finding("amp", WARNING, f"amp=bf16 does not work on {where}; use amp=False", {"amp": False})
+    elif known.bf16 is None:
+        text = "whether the GPU supports bf16 is not known here: it takes compute capability 8.0 (Ampere)"
+        yield Finding("amp", NOTE, text)
 
 
 def batch_and_devices(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
@@ -112,13 +121,14 @@ def close_mosaic_too_early(settings: Mapping[str, Any], known: Known) -> Iterato
 
 
 def imgsz_and_stride(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
-    size, stride = settings.get("imgsz"), known.stride
+    size, stride = settings.get("imgsz"), known.stride or SMALLEST
     if isinstance(size, (list, tuple)):
         text = f"imgsz={show_value(size)}: training takes one number, images are square"
         yield Finding("imgsz", WARNING, text, {"imgsz": max(size)})
     elif is_number(size) and size % stride:
         rounded = max(-(-int(size) // stride) * stride, stride)
-        text = f"imgsz={size} is no multiple of the stride {stride}; Ultralytics trains at {rounded}"
+        assumed = "" if known.stride else " (assumed: most models have it, P6 models have 64)"
+        text = f"imgsz={size} is no multiple of the stride {stride}{assumed}; Ultralytics trains at {rounded}"
         yield Finding("imgsz", NOTE, text, {"imgsz": rounded})
 
 

@@ -166,7 +166,8 @@ def begin(
 
     Raises UserError where its GPUs have no room; what was asked for is then kept for the next start.
     """
-    spec = with_settings(spec, asked)
+    python = str(command.options.get("python") or spec.python)
+    spec = replace(with_settings(spec, asked), python=python)
     write_spec(keeper.layout.spec, spec)
     admit(keeper, command, spec)
     hosts = several(keeper, spec)
@@ -218,7 +219,7 @@ def newest_checkpoint(keeper: Keeper, command: Command) -> str:
     """
     if command.options.get("to"):
         return checkpoint_inside(keeper.layout, str(command.options["to"]))
-    asked = {"set": _set_of(command)}
+    asked = {"set": _set_of(command), "python": command.options.get("python")}
     plan = act(keeper, replace(command, options=asked), "plan").get("plan") or {}
     point = plan.get("restore_point") or {}
     names = {keeper.layout.last.name, keeper.layout.stop_point.name}

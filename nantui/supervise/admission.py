@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from nantui.devices import uses_no_gpu
 from nantui.errors import FAILED, UserError
 from nantui.run.spec import Spec
 from nantui.run.spool import Command
@@ -15,7 +16,7 @@ from nantui.run.status import ACTIVE, STARTING, STOPPED
 from nantui.supervise import spools
 from nantui.supervise.helpers import helper
 from nantui.supervise.keeper import Keeper
-from nantui.supervise.room import ensure_room, uses_no_gpu
+from nantui.supervise.room import ensure_room
 
 ENDS_WAITING = frozenset({"stop", "kill"})
 LOOK_S = 0.5

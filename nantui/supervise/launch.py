@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nantui.devices import device_count
 from nantui.errors import FAILED, UserError
 from nantui.run.alive import MARK
 from nantui.run.attempts import Attempt, write_attempt
@@ -67,13 +68,6 @@ def new_attempt(
     attempt = replace(attempt, argv=worker_argv(layout, attempt))
     write_attempt(layout, attempt)
     return attempt
-
-
-def device_count(device: Any) -> int:
-    """Return how many processes `device` means, as Ultralytics reads it: "0,1" and [0, 1] are two."""
-    if isinstance(device, (list, tuple)):
-        return max(1, len(device))
-    return max(1, len([part for part in str(device).strip("[]() ").split(",") if part.strip()]))
 
 
 def for_ranks(train: dict[str, Any]) -> dict[str, Any]:

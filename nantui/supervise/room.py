@@ -6,20 +6,22 @@ that hangs then holds up nobody who watches a training.
 
 from __future__ import annotations
 
-import csv
 import json
-import os
+import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nantui.devices import chosen, uses_no_gpu
 from nantui.errors import FAILED, UserError
-from nantui.hardware import Gpu, Sampler
+from nantui.hardware import GIBIBYTE, GIGABYTE, Gpu, Sampler
+from nantui.run.attempts import read_attempt
 from nantui.run.files import read_json
 from nantui.run.layout import RunLayout
-from nantui.supervise.tail import first_line, last_lines
+from nantui.settings.memory import CONTEXT_GB, reserved_gb
+from nantui.supervise.tail import last_step
 
 FULL_SHARE = 0.9
 """Without an earlier peak a GPU is refused only when others hold nearly all of it."""
@@ -60,35 +62,6 @@ def lacks(layout: RunLayout | None, device: Any, look: Look | None = None) -> li
     return [text for gpu in chosen(look(), device) if (text := lack(gpu, needed_gb))]
 
 
-def uses_no_gpu(device: Any) -> bool:
-    """Tell whether `device` names no CUDA GPU for certain."""
-    return str(device).strip().lower().startswith(("cpu", "mps"))
-
-
-def chosen(gpus: tuple[Gpu, ...], device: Any, environment: Mapping[str, str] = os.environ) -> list[Gpu]:
-    """Return the GPUs that `device` names ("0,1", [0, 1], 0): none for the CPU, the first where unset.
-
-    CUDA counts from 0 within CUDA_VISIBLE_DEVICES (Ultralytics 8.4 leaves that variable alone), NVML counts
-    all; where the variable holds no plain numbers nothing can be said.
-    """
-    visible = visible_indexes(gpus, environment.get("CUDA_VISIBLE_DEVICES"))
-    if device in (None, "", "cuda"):
-        wanted = {"0"}
-    else:
-        words = device if isinstance(device, (list, tuple)) else str(device).strip("[]() ").split(",")
-        wanted = {str(word).strip().removeprefix("cuda:") for word in words}
-    indexes = {index for place, index in enumerate(visible) if str(place) in wanted}
-    return [gpu for gpu in gpus if gpu.index in indexes]
-
-
-def visible_indexes(gpus: tuple[Gpu, ...], variable: str | None) -> list[int]:
-    """Return the indexes of the GPUs that CUDA sees, in its order."""
-    if variable is None:
-        return [gpu.index for gpu in gpus]
-    words = [word.strip() for word in variable.split(",")]
-    return [int(word) for word in words] if all(word.isdigit() for word in words) else []
-
-
 def lack(gpu: Gpu, needed_gb: float | None) -> str:
     """Return why a GPU has no room, empty when it has."""
     others = gpu.others_gb
@@ -103,21 +76,18 @@ def lack(gpu: Gpu, needed_gb: float | None) -> str:
 
 
 def earlier_peak_gb(layout: RunLayout) -> float | None:
-    """Return the most GPU memory the run has needed so far, in GB; None where it never trained on one."""
-    peaks = [_peak(layout.steps(number)) for number in layout.attempt_numbers()]
-    return max((peak for peak in peaks if peak is not None), default=None)
+    """Return the most GPU memory the run has needed so far, CUDA's own part included, in GB (10^9, as the
+    driver counts); None where it never trained on one.
+    """
+    peaks = [_peak(layout, number) for number in layout.attempt_numbers()]
+    most = max((peak for peak in peaks if math.isfinite(peak)), default=None)
+    return None if most is None else (most + CONTEXT_GB) * GIBIBYTE / GIGABYTE
 
 
-def _peak(path: Path) -> float | None:
-    header = first_line(path).split(",")
-    if "mem_peak_gb" not in header:
-        return None
-    place = header.index("mem_peak_gb")
-    cells = [row[place] for row in csv.reader(last_lines(path)) if len(row) == len(header)]
-    try:
-        return max((float(cell) for cell in cells if cell and cell != "mem_peak_gb"), default=None)
-    except ValueError:
-        return None
+def _peak(layout: RunLayout, number: int) -> float:
+    """Return the GiB that PyTorch had to reserve in an attempt, NaN where it never trained on a GPU."""
+    step, attempt = last_step(layout.steps(number)), read_attempt(layout, number)
+    return reserved_gb(*step.memory_peak(), attempt.train if attempt else {}) if step else math.nan
 
 
 def main() -> int:

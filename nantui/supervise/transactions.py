@@ -17,7 +17,7 @@ from nantui.supervise.specs import own_spec
 def act(keeper: Keeper, command: Command, action: str) -> dict[str, Any]:
     """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
     spec = own_spec(keeper.layout)
-    python = (spec.python if spec else "") or sys.executable
+    python = str(command.options.get("python") or (spec.python if spec else "") or sys.executable)
     own = {"action": action, "run": str(keeper.layout.run), "id": command.id, "by": command.by}
     answer = helper(
         ACT,

@@ -93,7 +93,14 @@ def _loop(trainer: Any) -> dict[str, Any]:
         "device": str(trainer.device),
         "world_size": max(world_size(), 1),
         "images": len(trainer.train_loader.dataset),
+        "stride": _stride(trainer),
     }
+
+
+def _stride(trainer: Any) -> int:
+    """Return what image sides are a multiple of (`BaseTrainer._setup_train`)."""
+    stride = getattr(touchpoints.unwrapped(trainer.model), "stride", None)
+    return 32 if stride is None else max(int(stride.max()), 32)
 
 
 def _precision(trainer: Any) -> bool | str:

@@ -39,7 +39,7 @@ class Recorder:
         self.rank = rank
         self.dropped = 0
         self.stop_requested = threading.Event()
-        self.memory: Callable[[], tuple[float, float]] | None = None
+        self.memory: Callable[[], tuple[float, float, float | None]] | None = None
         self._events, self._steps, self._stop_requests = events, steps, tuple(stop_requests)
         self._queue: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
         self._rows: deque[tuple[tuple[str, ...], Row, tuple[float, ...], Row]] = deque()
@@ -47,7 +47,7 @@ class Recorder:
         self._batch_since: float | None = None
         self._main_thread = threading.get_ident()
         self._loss_names: tuple[str, ...] | None = None
-        self._memory = (math.nan, math.nan)
+        self._memory: tuple[float | None, ...] = (None, None, None)
         self._thread = threading.Thread(target=self._run, name="nantui-telemetry", daemon=True)
         events.parent.mkdir(parents=True, exist_ok=True)
         self._thread.start()

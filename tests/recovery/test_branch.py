@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,9 +63,10 @@ def test_of_a_run_of_somebody_elses_the_settings_are_taken_and_no_program(
     assert spec is not None
     theirs = replace(spec, python="/theirs/python", kind="exec", exec={"argv": ["/theirs/program"]})
     write_spec(layout.spec, theirs)
-    branch_off(fakes.make_plan(layout, {}), "mine", by="me", python="/my/python")
-    mine = read_spec(layout.run.parent / "mine/nantui/spec.yaml")
-    assert mine is not None and (mine.python, mine.kind) == ("/theirs/python", "exec")
+    for name, named, trains in (("mine", "", "/theirs/python"), ("named", "/my/python", "/my/python")):
+        branch_off(fakes.make_plan(layout, {}), name, by="me", python=named)
+        mine = read_spec(layout.run.parent / name / "nantui/spec.yaml")
+        assert mine is not None and (mine.python, mine.kind) == (trains, "exec")
     text, _ = specs._read_with_owner(layout.spec) or ("", 0)
     look = specs._read_with_owner
     monkeypatch.setattr(
@@ -117,26 +119,49 @@ def test_what_a_kill_inside_an_atomic_write_leaves_is_cleared_away(layout: RunLa
     assert fakes.tree(layout) == before and not any(path.exists() for path in left)
 
 
-def test_a_remedy_that_needs_more_memory_than_this_gpu_has_comes_with_a_smaller_batch(
-    layout: RunLayout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gpu = Gpu(0, "a GPU", 24 * 1.073741824, 1.0, None, None, None, None, ())
+def with_gpus(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu) -> None:
     host = Host(0, 2, 0, 8, 1, 1, 0, 10, 5, 0)
+    sampler = SimpleNamespace(sample=lambda: Sample(0.0, gpus, host))
+    monkeypatch.setattr(measure, "Sampler", lambda: sampler)
 
-    class Sampler:
-        def __init__(self, run: Path) -> None:
-            pass
 
-        def sample(self) -> Sample:
-            return Sample(0.0, (gpu,), host)
+def a_gpu(index: int, gib: float, capability: float | None = 9.0) -> Gpu:
+    return Gpu(index, "a GPU", gib * 1.073741824, 1.0, None, None, None, None, (), capability)
 
-    monkeypatch.setattr(measure, "Sampler", Sampler)
-    layout.attempts.mkdir()
+
+def write_peaks(layout: RunLayout, peaks: str) -> None:
+    layout.attempts.mkdir(exist_ok=True)
     layout.attempt(1).write_text("{}")
     header = ",".join((*BEFORE_LOSSES, "box_loss", *AFTER_LOSSES))
-    layout.steps(1).write_text(f"{header}\n1.0,1,1,4,0,,1.0,1.0,0.01,,0.1,80,20,20.5,9,64\n")
-    assert measure.measured(layout, "0,1") == Measured(20.5, pytest.approx(24.0), 2)
-    assert measure.measured(layout, "cpu") is None and measure.measured(layout, "cpu,cpu") is None
+    layout.steps(1).write_text(f"{header}\n1.0,1,1,4,0,,1.0,1.0,0.01,,0.1,80,20,{peaks},9,64\n")
+
+
+def test_the_peak_is_what_tensors_filled_and_the_gpus_are_those_that_train(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpus(monkeypatch, a_gpu(0, 24), a_gpu(1, 48), a_gpu(2, 8, 7.5))
+    write_peaks(layout, "20.5,")
+    known = measure.known_about(layout, {"device": "0,1"})
+    assert known.measured == Measured(20.5, pytest.approx(24.0), 2) and known.bf16 is True
+    write_peaks(layout, "20.5,17")
+    assert measure.known_about(layout, {"device": "1"}).measured == Measured(
+        17, pytest.approx(48.0), filled=True
+    )
+    assert measure.known_about(layout, {"device": "1,2"}).bf16 is False
+    known = measure.known_about(layout, {"device": "cpu,cpu"})
+    assert known.measured is None and known.bf16 is None
+
+
+def test_a_peak_belongs_to_the_settings_it_was_measured_with_also_after_a_change(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpus(monkeypatch, a_gpu(0, 24, None))
+    write_peaks(layout, "6,5")
+    Journal(layout.journal).append("in_effect", attempt=1, values={"imgsz": 640, "batch": 16, "stride": 64})
+    known = measure.known_about(layout, {"imgsz": 1280, "batch": 16, "epochs": 9})
+    assert (known.now["imgsz"], known.now["epochs"], known.bf16, known.stride) == (640, 9, None, 64)
+    layout.attempt(2).write_text("{}")
+    assert measure.known_about(layout, {"imgsz": 1280}).now["imgsz"] == 1280
 
 
 def test_the_size_of_checkpoints_tells_how_much_of_the_peak_the_weights_are() -> None:

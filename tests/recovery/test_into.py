@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,10 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.spec import Spec, read_spec, write_spec
+from nantui.run.spool import Command
 from nantui.settings.schema import Schema
+from nantui.supervise import client
+from nantui.supervise.client import Outcome
 from nantui.supervise.processes import send
 from tests.recovery.fakes import hash_of
 from tests.supervise import stub_run
@@ -132,7 +136,6 @@ def test_an_exec_run_goes_on_under_our_runner_only_where_that_is_asked_for(
 
 
 def test_leaving_its_script_an_exec_run_trains_what_its_arguments_say(tmp_path: Path) -> None:
-    from nantui.run.spool import Command
     from nantui.supervise.specs import leave_the_script
 
     layout = RunLayout(tmp_path)
@@ -145,3 +148,22 @@ def test_leaving_its_script_an_exec_run_trains_what_its_arguments_say(tmp_path: 
     leave_the_script(keeper, Command("resume", {"our_runner": True}))
     spec = read_spec(layout.spec)
     assert (spec.kind, spec.exec, spec.train) == ("train", None, {"epochs": 3, "model": "m.yaml"})
+
+
+def test_the_interpreter_that_is_to_train_goes_with_the_command_wherever_it_was_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Command] = []
+
+    def carry_out(run: Path, command: Command, **how: Any) -> Outcome:
+        sent.append(command)
+        return Outcome(True, "")
+
+    monkeypatch.setattr(client, "carry_out", carry_out)
+    layout = RunLayout(tmp_path / "run")
+    layout.run.mkdir()
+    layout.args_yaml.write_text("epochs: 3\nmodel: m.yaml\n")
+    monkeypatch.chdir(Path(sys.executable).parent)
+    words = ["resume", str(layout.run), "--our-runner", "--yes"]
+    assert cli.main([*words, "--python", f"./{Path(sys.executable).name}"]) == 0 == cli.main(words)
+    assert [command.options.get("python") for command in sent] == [sys.executable, None]

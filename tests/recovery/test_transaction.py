@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.recovery import manifest, rollback, stage, steps, transaction
+from nantui.recovery.phase import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.undo import last_rollback, undo
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import read_results
-from nantui.run.spec import read_args, read_spec
+from nantui.run.spec import read_args, read_spec, write_spec
 from tests.recovery import fakes
 
 
@@ -47,6 +49,37 @@ def test_a_rollback_restores_moves_trims_and_keeps_everything(layout: RunLayout)
     assert (done.mode, done.checkpoint) == ("resume", "weights/last.pt")
     assert done.asked == {"lr0": 0.003, "grad_clip": 1.0, "guard": "protect"}
     assert not list(layout.run.rglob(".nantui-*"))
+
+
+SCRIPT = {"python": "/env/bin/python", "kind": "exec", "exec": {"argv": ["python", "train.py"]}}
+
+
+@pytest.mark.parametrize("act", ["rollback", "change of phase"])
+@pytest.mark.parametrize("lock_is_theirs", [False, True])
+def test_where_a_mount_gives_files_another_owner_what_the_spec_would_run_is_kept(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch, act: str, lock_is_theirs: bool
+) -> None:
+    """The lock that this user has just made shows whose name the mount gives; else the spec is theirs."""
+    fakes.finished_phase(layout, monkeypatch)
+    mine = read_spec(layout.spec)
+    assert mine is not None
+    write_spec(layout.spec, replace(mine, **SCRIPT))
+    layout.lock.touch()
+    if os.getuid() == 0:  # root is trusted by everybody: the mount's owner must be somebody else
+        os.chown(layout.spec, 4711, -1)
+        os.chown(layout.lock, 4712 if lock_is_theirs else 4711, -1)
+    elif lock_is_theirs:
+        layout.lock.unlink()
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    if act == "rollback":
+        roll_back(fakes.make_plan(layout, {"lr0": 0.003}), by="me")
+    else:
+        advance(layout, id="p1", by="me")
+    monkeypatch.undo()
+    now = read_spec(layout.spec)
+    assert now is not None
+    kept = (now.python, now.exec)
+    assert kept == (("", None) if lock_is_theirs else (SCRIPT["python"], SCRIPT["exec"]))
 
 
 def test_the_journal_has_the_plan_before_the_first_step_and_each_step_before_it_is_done(

@@ -4,7 +4,7 @@ import math
 import os
 
 from nantui.run.lines import LONGEST_LINE, LineFollower
-from nantui.run.steps import StepFollower, header
+from nantui.run.steps import StepFollower, header, parse_steps
 
 
 def test_a_torn_line_waits_for_its_end(tmp_path):
@@ -67,9 +67,16 @@ def test_steps_are_read_as_they_are_written(tmp_path):
     follower = StepFollower(path)
     assert follower.read() == ([], False)
     with path.open("a") as file:
-        file.write("10.5,1,3,20,1,nan_gradient,nan,2.5,inf,0.01,,0.2,40,1.5,2,7,64\n1,2")
+        file.write("10.5,1,3,20,1,nan_gradient,nan,2.5,inf,0.01,,0.2,40,1.5,2,1.2,7,64\n1,2")
     (step,), _ = follower.read()
     assert (step.epoch, step.step, step.steps, step.skipped, step.reason) == (1, 3, 20, True, "nan_gradient")
     assert math.isnan(step.losses["box_loss"]) and step.losses["cls_loss"] == 2.5
     assert step.value("grad_norm") == math.inf and math.isnan(step.value("loss_scale"))
-    assert step.value("imgsz") == 64
+    assert step.value("imgsz") == 64 and step.memory_peak() == (1.2, True)
+
+
+def test_steps_of_an_older_version_have_only_the_reserved_peak():
+    columns = [name for name in header(("box_loss",)) if name != "alloc_peak_gb"]
+    row = "10.5,1,3,20,0,,2.5,9.0,0.01,,0.2,40,1.5,2,7,64"
+    (step,), _ = parse_steps([",".join(columns), row], [])
+    assert step.memory_peak() == (2.0, False) and step.losses == {"box_loss": 2.5}

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from nantui.checkpoint.scan import scan
+from nantui.recovery.phase import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.undo import undo
 from nantui.run.layout import RunLayout
+from nantui.run.spec import read_spec
 from tests.checkpoint import archives
 from tests.checkpoint.editing import edited, strip
 from tests.checkpoint.test_hostile import DATA, RUNS_CODE
@@ -86,6 +88,27 @@ def crash_an_undo(folder: Path, dice: random.Random) -> None:
         total, original = whole_undo()
         layout = rolled_back(folder / "run")
         crash(layout, lambda: undo(layout, by="me"), dice.randrange(1, total + 1), original)
+
+
+@lru_cache(maxsize=1)
+def whole_phase() -> tuple[int, Tree]:
+    """Return how many lines a change of phase has, and what it leaves."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
+        layout = fakes.finished_phase(fakes.make_run(Path(folder) / "run"), monkeypatch)
+        return lines_of(lambda: advance(layout, id="p1", by="me")), fakes.tree(layout)
+
+
+def crash_a_change_of_phase(folder: Path, dice: random.Random) -> None:
+    """The same for the change from one phase of a plan to the next; the spec says the phase that is there."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fakes.without_torch(monkeypatch)
+        total, complete = whole_phase()
+        layout = fakes.finished_phase(fakes.make_run(folder / "run"), monkeypatch)
+        line = dice.randrange(1, total + 1)
+        crash(layout, lambda: advance(layout, id="p1", by="me"), line, complete)
+        spec = read_spec(layout.spec)
+        phase = 2 if fakes.tree(layout) == complete else 1
+        assert spec is not None and spec.plan is not None and spec.plan["phase"] == phase, f"line {line}"
 
 
 def crash(layout: RunLayout, action: Callable[[], object], line: int, after: Tree) -> None:
@@ -163,6 +186,9 @@ def hostile_pickle(folder: Path, dice: random.Random) -> None:
 KINDS = (
     Kind("crash in a rollback", "SIGKILL at any line, then the next start", crash_a_rollback, 1000, 3.0),
     Kind("crash in an undo", "SIGKILL at any line, then the next start", crash_an_undo, 300, 2.0),
+    Kind(
+        "crash between phases", "SIGKILL at any line, then the next start", crash_a_change_of_phase, 300, 2.0
+    ),
     Kind("mutated checkpoints", "bits, records, directory and pickle of real files", mutate, 10000, 8.0),
     Kind("hostile pickles", "that would run code, whole, damaged and spliced", hostile_pickle, 10000),
 )

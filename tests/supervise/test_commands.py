@@ -8,9 +8,10 @@ import pytest
 
 from nantui.cli import main
 from nantui.commands.train import remarks
+from nantui.run.attempts import read_attempt
 from nantui.run.spec import read_spec
 from nantui.settings.schema import Schema
-from tests.supervise.stub_run import eventually
+from tests.supervise.stub_run import StubRun, eventually
 
 
 def test_train_refuses_a_misspelt_setting_before_anything_is_created(tmp_path, capsys):
@@ -122,3 +123,17 @@ def test_doctor_reads_and_leaves_nothing(tmp_path, capsys):
     assert status == (1 if any(check["verdict"] == "bad" for check in checks) else 0)
     assert {"nantui", "hook", "logout", "lock", "permissions"} <= {check["name"] for check in checks}
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_foreign_run_is_resumed_where_it_lies_by_the_interpreter_that_was_named(
+    make_run, stub_python, tmp_path
+):
+    run = StubRun(tmp_path / "runs" / "foreign")
+    make_run.__self__.made.append(run)
+    run.layout.weights.mkdir(parents=True)
+    run.layout.last.write_bytes(b"saved")
+    run.layout.args_yaml.write_text("epochs: 3\nstub: {}\ndevice: '0'\n")
+    outcome = run.do("resume", python=stub_python)
+    assert outcome.ok, outcome.text
+    run.await_state("finished")
+    assert read_attempt(run.layout, 1).python == read_spec(run.layout.spec).python == stub_python

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nantui import devices
 from nantui.errors import UserError
 from nantui.hardware import Gpu, GpuProcess
 from nantui.run.attempts import read_attempt
@@ -26,18 +27,33 @@ def layout(tmp_path):
     layout = RunLayout(tmp_path)
     layout.attempts.mkdir(parents=True)
     layout.attempt(1).write_text("{}")
-    row = "1.0,1,1,5,0,,3.5,1,0.1,1,0.2,40,28,{},9,640\n"
-    lines = [",".join(header(("box_loss",))), row.format(30).strip(), row.format(29).strip(), ""]
-    layout.steps(1).write_text("\n".join(lines))
+    write_steps(layout, 1, "30,")
     return layout
 
 
-def test_the_earlier_peak_is_what_it_needs(layout):
-    assert room.earlier_peak_gb(layout) == 30
-    assert room.lacks(layout, "0", lambda: (gpu(others_gb=49),)) == []
-    assert room.lacks(layout, "0", lambda: (gpu(others_gb=51),)) == [
-        "GPU 0: 51.0 of 80.0 GB are held by eve, this run needed 30.0 GB"
+def write_steps(layout, number, peaks):
+    """`peaks` in GiB: what was reserved, what tensors filled."""
+    rows = f"1.0,1,1,5,0,,3.5,1,0.1,1,0.2,40,28,{peaks},9,640\n"
+    layout.steps(number).write_text(",".join(header(("box_loss",))) + "\n" + rows)
+
+
+def test_the_earlier_peak_and_what_cuda_itself_takes_is_what_it_needs(layout):
+    assert room.earlier_peak_gb(layout) == pytest.approx((30 + 0.7) * 1.0737, rel=1e-3)
+    assert room.lacks(layout, "0", lambda: (gpu(others_gb=47),)) == []
+    assert room.lacks(layout, "0", lambda: (gpu(others_gb=48),)) == [
+        "GPU 0: 48.0 of 80.0 GB are held by eve, this run needed 33.0 GB"
     ]
+
+
+def test_what_tensors_filled_and_the_allocators_usual_part_is_needed_not_what_it_kept(layout):
+    write_steps(layout, 1, "30,20")
+    assert room.earlier_peak_gb(layout) == pytest.approx((20 * 1.05 + 0.7) * 1.0737, rel=1e-3)
+
+
+def test_an_attempt_of_an_older_version_has_no_such_column(layout):
+    text = layout.steps(1).read_text().replace("mem_peak_gb,alloc_peak_gb,", "mem_peak_gb,")
+    layout.steps(1).write_text(text.replace("30,,", "30,"))
+    assert room.earlier_peak_gb(layout) == pytest.approx((30 + 0.7) * 1.0737, rel=1e-3)
 
 
 def test_without_an_earlier_peak_only_a_full_gpu_is_refused():
@@ -61,7 +77,7 @@ def test_a_refusal_says_what_to_do_after_a_moment_for_what_has_just_ended(monkey
     ("device", "indexes"), [("0,2", [0, 2]), ([1], [1]), (2, [2]), ("cuda:1", [1]), ("cpu", []), (None, [0])]
 )
 def test_only_the_devices_that_train_matter(device, indexes):
-    assert [one.index for one in room.chosen((gpu(0), gpu(1), gpu(2)), device, {})] == indexes
+    assert [one.index for one in devices.chosen((gpu(0), gpu(1), gpu(2)), device, {})] == indexes
 
 
 @pytest.mark.parametrize(
@@ -69,7 +85,7 @@ def test_only_the_devices_that_train_matter(device, indexes):
     [("2", "0", [2]), ("2,1", "0,1", [1, 2]), ("", None, []), ("GPU-8a", "0", []), ("1,2", None, [1])],
 )
 def test_cuda_counts_among_the_visible_ones(variable, device, indexes):
-    found = room.chosen((gpu(0), gpu(1), gpu(2)), device, {"CUDA_VISIBLE_DEVICES": variable})
+    found = devices.chosen((gpu(0), gpu(1), gpu(2)), device, {"CUDA_VISIBLE_DEVICES": variable})
     assert [one.index for one in found] == indexes
 
 

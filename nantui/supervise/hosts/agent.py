@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nantui.devices import device_count
 from nantui.errors import FAILED, UserError
 from nantui.run.attempts import FINISHED, Attempt
 from nantui.run.files import write_json
@@ -40,7 +41,7 @@ from nantui.supervise.hosts.reports import (
     Silence,
 )
 from nantui.supervise.hosts.sampling import Sampling
-from nantui.supervise.launch import device_count, start_joined_node
+from nantui.supervise.launch import start_joined_node
 from nantui.supervise.lock import RunLock
 from nantui.supervise.processes import end_all, members, prepare_process
 from nantui.supervise.state import SupervisorState, read_state
