@@ -64,6 +64,7 @@ class Judge:
         self._batches = 0
         self._first_warning: int | None = None
         self._zero_steps = 0
+        self._seen_zero = False
         self._ongoing: set[str] = set()
 
     def bad_batch(self, kind: str, epoch: int, step: int, evidence: dict[str, Any]) -> None:
@@ -109,22 +110,34 @@ class Judge:
         self._watch_trend("loss_climbing", "loss", look.loss)
         if look.norm is not None:
             self._watch_trend("gradient_climbing", "gradient norm", look.norm)
-        self._watch_loss(look.loss, epoch, step)
+        self._watch_loss(look, epoch, step)
         if look.scale is not None and look.scale < self.options.min_loss_scale:
             why = f"{look.scale:g} is below {self.options.min_loss_scale:g}"
             self.end("scale_collapsed", epoch, step, why, {"loss_scale": look.scale})
 
-    def _watch_loss(self, loss: float, epoch: int, step: int) -> None:
-        if loss == 0.0:
-            self._zero(epoch, step)
+    def _watch_loss(self, look: Look, epoch: int, step: int) -> None:
+        self._watch_zero(look, epoch, step)
+        if look.loss == 0.0:
             return
-        self._zero_steps = 0
-        self._ongoing.discard("zero_loss")
-        score, at_an_end = self._explosion.add(loss, self.suspicion)
+        score, at_an_end = self._explosion.add(look.loss, self.suspicion)
         if at_an_end:
             usual = self._explosion.seen.typical
-            why = f"{loss:.4g} where {usual:.4g} was usual, for {self._explosion.in_a_row} steps"
-            self.end("loss_exploded", epoch, step, why, {"loss": loss, "score": score})
+            why = f"{look.loss:.4g} where {usual:.4g} was usual, for {self._explosion.in_a_row} steps"
+            self.end("loss_exploded", epoch, step, why, {"loss": look.loss, "score": score})
+
+    def _watch_zero(self, look: Look, epoch: int, step: int) -> None:
+        """Report a batch that teaches some rank nothing; many that teach no rank anything are the end."""
+        everywhere = look.loss == 0.0
+        self._zero_steps = self._zero_steps + 1 if everywhere else 0
+        if self._zero_steps > self.options.max_consecutive_skips:
+            self.end("zero_loss", epoch, step, f"for {self._zero_steps} steps", {"steps": self._zero_steps})
+        elif look.zero_loss and not self._seen_zero:
+            whose = "" if everywhere else " on one of the ranks"
+            text = f"{TEXTS['zero_loss']}{whose}: nothing is learned from this batch"
+            self._report(Incident("zero_loss", epoch, step, OBSERVED, text, {"steps": 1}))
+        self._seen_zero = look.zero_loss
+        if not look.zero_loss:
+            self._ongoing.discard("zero_loss")
 
     def bad_targets(self, evidence: dict[str, Any]) -> None:
         """Warn of labels that are not finite though the loss is: Ultralytics' assigner passes over them."""
@@ -144,11 +157,3 @@ class Judge:
         if self._first_warning is None or self._batches - self._first_warning > FOREWARNED:
             return {}
         return {"warned_steps_before": self._batches - self._first_warning + 1}
-
-    def _zero(self, epoch: int, step: int) -> None:
-        self._zero_steps += 1
-        if self._zero_steps > self.options.max_consecutive_skips:
-            self.end("zero_loss", epoch, step, f"for {self._zero_steps} steps", {"steps": self._zero_steps})
-        elif self._zero_steps == 1:
-            text = f"{TEXTS['zero_loss']}: nothing is learned from this batch"
-            self._report(Incident("zero_loss", epoch, step, OBSERVED, text, {"steps": 1}))

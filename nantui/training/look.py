@@ -20,15 +20,16 @@ from nantui.training import ranks
 class Look:
     """What one batch looked like.
 
-    `losses` are this rank's, `loss` the largest sum of losses on any rank (finite), `norm` the gradient
-    norm before clipping or None for a batch without an optimizer step, `scale` the loss scale or None.
-    The `bad_…` and `asked_to_stop` are the same on every rank; `mine` tells whether this rank's own
-    batch was bad.
+    `losses` are this rank's, `loss` the largest sum of losses on any rank (finite), `zero_loss` whether that
+    sum is exactly zero on some rank, `norm` the gradient norm before clipping or None for a batch without an
+    optimizer step, `scale` the loss scale or None. The `bad_…`, `zero_loss` and `asked_to_stop` are the same
+    on every rank; `mine` tells whether this rank's own batch was bad.
     """
 
     names: tuple[str, ...]
     losses: tuple[float, ...]
     loss: float
+    zero_loss: bool
     norm: float | None
     scale: float | None
     bad_loss: bool
@@ -68,10 +69,10 @@ class Unread:
         if not self.flagged:
             flags = [0.0 if math.isfinite(value) else 1.0 for value in values]
             loss = sum(value for value in values[: len(self.names)] if math.isfinite(value))
-            return _look(self, values, flags, loss, self.stop)
-        *read, loss, stop = values
+            return _look(self, values, flags, (loss, float(loss == 0), float(self.stop)))
+        *read, loss, zero, stop = values
         half = len(read) // 2
-        return _look(self, read[:half], read[half:], loss, stop > 0)
+        return _look(self, read[:half], read[half:], (loss, zero, stop))
 
 
 def look(
@@ -95,11 +96,14 @@ def look(
 
 
 def _agreed(probe: torch.Tensor, losses: int, stop: bool) -> torch.Tensor:
-    """Return the probe, which of its values are bad on any rank, and the largest loss and wish to stop."""
+    """Return the probe, which of its values are bad on any rank, then the largest loss of the ranks, whether
+    one of them has a loss of zero, and whether one wishes to stop.
+    """
     mine = (~torch.isfinite(probe)).float()
     sum_of_losses = torch.nan_to_num(probe[:losses].sum(), nan=0.0, posinf=0.0, neginf=0.0)
     wish = torch.full_like(sum_of_losses, float(stop))
-    return torch.cat([probe, ranks.largest(torch.cat([mine, torch.stack([sum_of_losses, wish])]))])
+    asked = torch.stack([sum_of_losses, (sum_of_losses == 0).float(), wish])
+    return torch.cat([probe, ranks.largest(torch.cat([mine, asked]))])
 
 
 def _sent(values: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
@@ -119,20 +123,22 @@ def _pinned(count: int) -> torch.Tensor:
     return torch.empty(count, pin_memory=True)
 
 
-def _look(sent: Unread, values: list[float], flags: list[float], loss: float, stop: bool) -> Look:
+def _look(sent: Unread, values: list[float], flags: list[float], agreed: tuple[float, float, float]) -> Look:
     count = len(sent.names)
+    loss, zero, stop = agreed
     norm_at, scale_at = count + 3, count + 3 + sent.has_norm
     return Look(
         names=sent.names,
         losses=tuple(values[:count]),
         loss=loss,
+        zero_loss=zero > 0,
         norm=values[norm_at] if sent.has_norm else None,
         scale=values[scale_at] if sent.has_scale else None,
         bad_loss=any(flags[: count + 1]),
         bad_norm=sent.has_norm and flags[norm_at] > 0,
         bad_buffers=flags[count + 1] > 0,
         bad_targets=flags[count + 2] > 0,
-        asked_to_stop=stop,
+        asked_to_stop=stop > 0,
         mine=_mine(values, norm_at if sent.has_norm else None, any(flags[: count + 1])),
     )
 

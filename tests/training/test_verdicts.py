@@ -28,7 +28,7 @@ from nantui.training.verdicts import (
 )
 
 HEALTHY = Look(
-    names=("box_loss",), losses=(1.0,), loss=1.0, norm=2.0, scale=None,
+    names=("box_loss",), losses=(1.0,), loss=1.0, zero_loss=False, norm=2.0, scale=None,
     bad_loss=False, bad_norm=False, bad_buffers=False, bad_targets=False, asked_to_stop=False, mine=False,
 )  # fmt: skip
 
@@ -96,11 +96,11 @@ def test_probation_is_more_suspicious():
 
 def test_zero_losses_are_reported_at_once_and_end_after_some():
     made, incidents, _ = judge(max_consecutive_skips=3)
-    made.healthy_batch(replace(HEALTHY, loss=0.0), 1, 1)
+    made.healthy_batch(replace(HEALTHY, loss=0.0, zero_loss=True), 1, 1)
     assert [(i.incident, i.action) for i in incidents] == [("zero_loss", "observed")]
     with pytest.raises(Diverged):
         for step in range(2, 9):
-            made.healthy_batch(replace(HEALTHY, loss=0.0), 1, step)
+            made.healthy_batch(replace(HEALTHY, loss=0.0, zero_loss=True), 1, step)
 
 
 def test_a_collapsed_loss_scale_ends_and_a_lone_overflow_is_nothing():
@@ -115,7 +115,7 @@ def test_a_collapsed_loss_scale_ends_and_a_lone_overflow_is_nothing():
 def test_observing_ends_nothing():
     made, incidents, _ = judge(guard="observe", max_consecutive_skips=1)
     for step in range(5):
-        made.healthy_batch(replace(HEALTHY, loss=0.0), 1, step)
+        made.healthy_batch(replace(HEALTHY, loss=0.0, zero_loss=True), 1, step)
     assert {i.action for i in incidents} == {"observed"} and len(incidents) == 2
 
 
