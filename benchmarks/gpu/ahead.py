@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,40 +69,64 @@ def check(data: str, amp: Any, optimizer: str) -> dict[str, Any]:
     }
 
 
+@dataclass
+class Seen:
+    """What a training showed: the state before each (epoch, batch), which steps were queued ahead of their
+    verdict, and which were skipped."""
+
+    states: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    ahead: list[bool] = field(default_factory=list)
+    skipped: list[tuple[int, int]] = field(default_factory=list)
+
+
 def _train(
     data: str, amp: Any, optimizer: str, protect: bool, bad: tuple[int, int] | None
 ) -> tuple[dict[tuple[int, int], dict[str, Any]], int, bool]:
     """Train two epochs; returns the state before each batch, how many steps were queued ahead of their
     verdict, and whether the bad one was skipped."""
-    from ultralytics.models.yolo.detect import DetectionTrainer
-
     from nantui.training import touchpoints
     from nantui.training.guard import Guard
     from nantui.training.session import Session
-    from nantui.training.trainer import guarded
 
     run = Path(tempfile.mkdtemp())
     ours = {"guard": "protect" if protect else "off"}
     write_attempt(
         RunLayout(run), Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, ours, sys.executable)
     )
-    states: dict[tuple[int, int], dict[str, Any]] = {}
-    ahead: list[bool] = []
-    skipped: list[tuple[int, int]] = []
-
+    seen = Seen()
     take_ahead = Guard._take_ahead
 
     def counted(guard: Guard) -> bool:
-        ahead.append(take_ahead(guard))
-        return ahead[-1]
+        seen.ahead.append(take_ahead(guard))
+        return seen.ahead[-1]
 
-    class Recording(guarded(DetectionTrainer, Session.open(run, 1))):  # type: ignore[misc]
+    trainer = _recording(Session.open(run, 1), seen, bad)
+    settings = _settings(amp, optimizer)
+    with touchpoints.replaced(Guard, "_take_ahead", counted):
+        touchpoints.load_model("yolov8n.yaml").train(
+            trainer=trainer, data=data, save_dir=str(run), **settings
+        )
+    return seen.states, sum(seen.ahead), bad in seen.skipped
+
+
+def _settings(amp: Any, optimizer: str) -> dict[str, Any]:
+    return {"imgsz": 128, "amp": amp, "batch": 16, "nbs": 16, "epochs": 2, "workers": 4, "device": 0,
+            "optimizer": optimizer, "plots": False, "val": False, "save": False, "seed": 0}  # fmt: skip
+
+
+def _recording(session: Any, seen: Seen, bad: tuple[int, int] | None) -> type:
+    """Return a guarded trainer that notes what `seen` holds, and spoils one batch."""
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    from nantui.training.trainer import guarded
+
+    class Recording(guarded(DetectionTrainer, session)):  # type: ignore[misc]
         def run_callbacks(self, event: str) -> None:
             super().run_callbacks(event)
             if event == "on_train_batch_start":
-                states[self._place()] = _state(self)
+                seen.states[self._place()] = _state(self)
             elif event == "on_train_batch_end" and self.guard.skipped:
-                skipped.append(self._place())
+                seen.skipped.append(self._place())
 
         def _place(self) -> tuple[int, int]:
             return self.session.progress.epoch, self.session.progress.step
@@ -112,12 +137,7 @@ def _train(
                 batch["img"][0, 0, 0, 0] = float("nan")
             return batch
 
-    settings = {"imgsz": 128, "amp": amp, "batch": 16, "nbs": 16, "epochs": 2, "workers": 4, "device": 0,
-                "optimizer": optimizer, "plots": False, "val": False, "save": False, "seed": 0,
-                "save_dir": str(run)}  # fmt: skip
-    with touchpoints.replaced(Guard, "_take_ahead", counted):
-        touchpoints.load_model("yolov8n.yaml").train(trainer=Recording, data=data, **settings)
-    return states, sum(ahead), bad in skipped
+    return Recording
 
 
 def _state(trainer: Any) -> dict[str, Any]:

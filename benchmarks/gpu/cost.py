@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -122,25 +123,76 @@ class Enough(Exception):
     """All blocks are measured."""
 
 
+@dataclass
+class Blocks:
+    """What was measured: (guarded, seconds a step) of each block, and the peak of memory of both kinds."""
+
+    own: OwnTime
+    took: list[tuple[bool, float]] = field(default_factory=list)
+    peaks: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
+
+    def add(self, guarded_one: bool, seconds: float, peak_gb: float) -> None:
+        """Count a block. Raises Enough when all are there."""
+        self.took.append((guarded_one, seconds))
+        self.peaks[guarded_one] = max(self.peaks[guarded_one], peak_gb)
+        if len(self.took) > 2 * PAIRS:
+            raise Enough
+
+    def result(self) -> dict[str, Any]:
+        """Return what `measure` promises."""
+        stock = statistics.median(took for guarded_one, took in self.took if not guarded_one)
+        quartiles = statistics.quantiles(self._shares(), n=4)
+        return {
+            "stock": stock,
+            "own": self.own.a_step() / stock,
+            "share": quartiles[1],
+            "quartiles": [quartiles[0], quartiles[2]],
+            "peak_gb": [self.peaks[False], self.peaks[True]],
+        }
+
+    def _shares(self) -> list[float]:
+        """Return what each guarded block takes more than the stock blocks around it, as a share."""
+        return [
+            took / ((self.took[i - 1][1] + self.took[i + 1][1]) / 2) - 1
+            for i, (guarded_one, took) in enumerate(self.took[:-1])
+            if guarded_one and i
+        ]
+
+
 def measure(data: str, imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
     """Train here. Returns median seconds of a stock step, the guard's own share of a step, the median share
     that a guarded block takes more than the stock blocks around it, that share's quartiles, and the peak of
     GPU memory of both kinds, in GB."""
-    import torch
-    from ultralytics.models.yolo.detect import DetectionTrainer
-
     from nantui.training import touchpoints
     from nantui.training.session import Session
-    from nantui.training.trainer import guarded
 
-    blocks: list[tuple[bool, float]] = []
-    own = OwnTime()
-    peaks = {True: 0.0, False: 0.0}
+    blocks = Blocks(OwnTime())
     run = Path(tempfile.mkdtemp())
     write_attempt(
         RunLayout(run), Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, {}, sys.executable)
     )
-    session = Session.open(run, 1)
+    trainer = _alternating(Session.open(run, 1), blocks)
+    settings = _settings(imgsz, amp, optimizer)
+    with contextlib.suppress(Enough):
+        touchpoints.load_model("yolov8m.yaml").train(
+            trainer=trainer, data=data, save_dir=str(run), **settings
+        )
+    return blocks.result()
+
+
+def _settings(imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
+    return {
+        "imgsz": imgsz, "amp": amp, "batch": 16, "nbs": 16, "epochs": 200, "workers": 12, "cache": "ram",
+        "mosaic": 0.0, "optimizer": optimizer, "device": 0, "plots": False, "val": False, "save": False,
+    }  # fmt: skip
+
+
+def _alternating(session: Any, blocks: Blocks) -> type:
+    """Return a trainer that is guarded in every second block and measures each."""
+    import torch
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    from nantui.training.trainer import guarded
 
     class Alternating(guarded(DetectionTrainer, session)):  # type: ignore[misc]
         _count = 0
@@ -158,53 +210,21 @@ def measure(data: str, imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
                 return
             torch.cuda.synchronize()
             now = time.perf_counter()
-            guarded_one = self.guard is not None
             if self._count == SETTLING * BLOCK:
-                own.forget()
+                blocks.own.forget()
             if self._count > SETTLING * BLOCK:
-                blocks.append((guarded_one, (now - self._began) / BLOCK))
-                peaks[guarded_one] = max(peaks[guarded_one], torch.cuda.max_memory_allocated() / 2**30)
-            if len(blocks) > 2 * PAIRS:
-                raise Enough
-            self.guard = None if guarded_one else self._kept
+                peak_gb = torch.cuda.max_memory_allocated() / 2**30
+                blocks.add(self.guard is not None, (now - self._began) / BLOCK, peak_gb)
+            self._turn()
+
+        def _turn(self) -> None:
+            self.guard = None if self.guard is not None else self._kept
             if self.guard is not None:
                 self.guard.begin_epoch()
             torch.cuda.reset_peak_memory_stats()
             self._began = time.perf_counter()
 
-    model = touchpoints.load_model("yolov8m.yaml")
-    settings = {
-        "imgsz": imgsz,
-        "amp": amp,
-        "batch": 16,
-        "nbs": 16,
-        "epochs": 200,
-        "workers": 12,
-        "cache": "ram",
-        "mosaic": 0.0,
-        "optimizer": optimizer,
-        "device": 0,
-        "plots": False,
-        "val": False,
-        "save": False,
-        "save_dir": str(run),
-    }
-    with contextlib.suppress(Enough):
-        model.train(trainer=Alternating, data=data, **settings)
-    stock = statistics.median(took for guarded_one, took in blocks if not guarded_one)
-    shares = [
-        took / ((blocks[i - 1][1] + blocks[i + 1][1]) / 2) - 1
-        for i, (guarded_one, took) in enumerate(blocks[:-1])
-        if guarded_one and i
-    ]
-    quartiles = statistics.quantiles(shares, n=4)
-    return {
-        "stock": stock,
-        "own": own.a_step() / stock,
-        "share": quartiles[1],
-        "quartiles": [quartiles[0], quartiles[2]],
-        "peak_gb": [peaks[False], peaks[True]],
-    }
+    return Alternating
 
 
 if __name__ == "__main__":
