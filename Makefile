@@ -42,7 +42,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m 'not soak'
+	$(BIN)/python -m pytest -n 2
 
 soak: $(VENV)/installed-test
 	$(BIN)/python -m tests.soak --write docs/soak.md

@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nantui.checkpoint.cache import Cache
 from nantui.checkpoint.facts import Look, Metadata, Stamp, divide
-from nantui.checkpoint.helpers import Ahead
 from nantui.checkpoint.scan import describe, look, stamp_of, sum_up
 from nantui.checkpoint.verdict import Finding, Verdict, badge_of
+
+if TYPE_CHECKING:
+    from nantui.checkpoint.helpers import Ahead
 
 BACKUP = "corrupted_backup"
 _EPOCH = re.compile(r"epoch(\d+)")
@@ -78,7 +81,7 @@ class Catalog:
         files = self.files()
         with self._lock:
             self._looks.clear()
-        with closing(self._ahead(files, crc)) as ahead:
+        with self._ahead(files, crc) as ahead:
             for index, file in enumerate(files, 1):
                 with self._lock:
                     verdict = self._verdict(file.path, files, crc, ahead)
@@ -86,10 +89,14 @@ class Catalog:
                         self._cache.save(self._stamps())
                 yield verdict
 
-    def _ahead(self, files: list[CheckpointFile], crc: bool) -> Ahead:
+    def _ahead(self, files: list[CheckpointFile], crc: bool) -> AbstractContextManager[Ahead | None]:
         """Start helpers where many files are unknown; what they have not looked at we look at ourselves."""
         unknown = [file.path for file in files if crc or self._known(stamp_of(file.path)) is None]
-        return Ahead(unknown if len(unknown) >= FEWEST_FILES else [], crc, self.allowed)
+        if len(unknown) < FEWEST_FILES:
+            return nullcontext()
+        from nantui.checkpoint.helpers import Ahead
+
+        return closing(Ahead(unknown, crc, self.allowed))
 
     def _stamps(self) -> set[Stamp]:
         stamps = (stamp_of(file.path) for file in self.files())

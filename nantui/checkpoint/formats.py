@@ -8,6 +8,7 @@ values are zero and whether one sits at the dtype's limit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,12 @@ class Format:
     infinity: int
     limits: tuple[int, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of one value."""
         return self.bits // 8
 
-    @property
+    @cached_property
     def sign(self) -> int:
         """The sign bit alone."""
         return 1 << (self.bits - 1)

@@ -20,6 +20,7 @@ MOST_BYTES = 16 << 20  # the largest data.pkl that is read; YOLOv8x with AdamW h
 MOST_OPCODES = 1_000_000  # YOLOv8x with AdamW has about 110,000
 MOST_NAMES = 2_000  # a checkpoint names a few dozen
 MOST_COPIED = 4 << 20  # characters, bytes and elements that calls may copy: a call can be made repeatedly
+_COPIED = frozenset({str, bytes, list, tuple})
 _UINT4 = struct.Struct("<I")
 
 
@@ -158,7 +159,7 @@ class Machine:
             self.remark("data.pkl", "it calls the result of another call")
             return None
         function.called = True
-        self.copied += sum(len(part) for part in args if type(part) in (str, bytes, list, tuple))
+        self.copied += sum([len(part) for part in args if type(part) in _COPIED])
         if self.copied > MOST_COPIED:
             raise Refused("cannot-read", "data.pkl", "its calls copy more than a checkpoint holds")
         handler = rebuild.HANDLERS.get(function.text)
@@ -224,6 +225,6 @@ class Machine:
         """Return the storage of a persistent id; the same record cannot be two different ones."""
         wanted = rebuild.storage_of(pid)
         known = self.storages.setdefault(wanted.key, wanted)
-        if known != wanted:
+        if known is not wanted and known != wanted:
             raise Refused("unsafe", f"data/{wanted.key}", "one record is claimed as two different storages")
         return known

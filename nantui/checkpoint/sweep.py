@@ -8,9 +8,9 @@ same bytes are also summed, so that nothing is read twice.
 from __future__ import annotations
 
 import os
+import threading
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,8 +43,14 @@ def sweep(archive: Archive, segments: dict[str, list[Segment]], crc: bool) -> Sw
     if archive.size < _PARALLEL_FROM:
         work.do(batches)
         return swept
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(work.do, [batches[0::2], batches[1::2]]))
+    helper = _Helper(work, batches[1::2])
+    helper.start()
+    try:
+        work.do(batches[0::2])
+    finally:
+        helper.join()
+    if helper.error is not None:
+        raise helper.error
     return swept
 
 
@@ -157,6 +163,23 @@ class _Work:
                 raise Refused("torn", "file", f"it ends at byte {offset + done}, in the middle")
             done += count
         return buffer[:size]
+
+
+class _Helper(threading.Thread):
+    """The second thread of a sweep. `concurrent.futures` would be half as long, and imports logging for it."""
+
+    def __init__(self, work: _Work, batches: list[list[Record]]) -> None:
+        super().__init__(daemon=True)
+        self.work = work
+        self.batches = batches
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the batches; what goes wrong is for the thread that waits."""
+        try:
+            self.work.do(self.batches)
+        except BaseException as error:  # raised again where it is waited for
+            self.error = error
 
 
 def _buffer(size: int) -> Array:

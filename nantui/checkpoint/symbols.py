@@ -33,6 +33,9 @@ class Pairs(list):
 
     def named(self) -> dict[str, Any]:
         """Return the entries whose key is a string; of duplicates the last one, as in a dictionary."""
+        keys = self[::2]
+        if set(map(type, keys)) <= {str}:
+            return dict(zip(keys, self[1::2], strict=True))
         return {key: value for key, value in self.entries() if type(key) is str}
 
 

@@ -110,7 +110,7 @@ def _too_many() -> Refused:
 
 
 def _worth(value: Any) -> bool:
-    return type(value) in _CONTAINERS and (type(value) in (Tensor, Instance) or len(value) > 0)
+    return type(value) in _CONTAINERS and bool(value)
 
 
 def _children(value: Any, name: str, role: str) -> Iterable[Found]:
@@ -151,6 +151,6 @@ def _open_module(module: Instance, name: str, part: str, role: str, tree: Tree) 
     others = [
         (value, _joined(name, key), rest)
         for key, value in state.items()
-        if key not in _MODULE_KEYS and _worth(value)
+        if value and type(value) in _CONTAINERS and key not in _MODULE_KEYS
     ]
     return [*odd, *below, *others]
