@@ -147,7 +147,7 @@ assert len(files) == len(badges) == int(sys.argv[2]) and set(badges) == {"clean"
 print(json.dumps({"list": listed, "all": time.perf_counter() - started}))
 """
 INSIDE = """
-import sys, time, json, os, pathlib
+import gc, sys, time, json, os, pathlib
 import numpy as np
 from nantui.checkpoint.archive import Archive
 from nantui.checkpoint.layout import layout
@@ -158,6 +158,7 @@ from nantui.checkpoint.tree import walk
 path, rounds = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 data = np.fromfile(path, np.uint8)
 words = data[: len(data) // 4 * 4].view(np.uint32)
+gc.disable()  # as it is during every look
 descriptor = os.open(path, os.O_RDONLY)
 archive = Archive(descriptor, len(data))
 segments = layout(walk(Machine(archive.read(archive.records["data.pkl"])).run()).leaves, archive)
@@ -173,11 +174,12 @@ for _ in range(rounds * 5):
 print(json.dumps(best))
 """
 PEAK = """
-import sys, re, pathlib
+import sys, re, pathlib, resource
 from nantui.cli import main
 status = main(["check", sys.argv[1]])
 assert status == 0
-print(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1], file=sys.stderr)
+here = re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]
+print(int(here) + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
 """
 
 
@@ -242,7 +244,7 @@ def listing(weights: Path, cache: Path) -> dict[str, float]:
 
 
 def peak_memory(path: Path) -> float:
-    """Return the peak resident memory of `nantui check` in MB."""
+    """Return the peak resident memory of `nantui check` in MB, its own and that of its sweeping child."""
     done = run([sys.executable, "-c", PEAK, str(path)], fresh(path.parent / "cache"))
     return int(done.stderr.split()[-1]) / 1024
 

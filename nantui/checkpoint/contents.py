@@ -7,7 +7,7 @@ an unsafe pickle is unsafe all the same.
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nantui.checkpoint import metadata as meta
 from nantui.checkpoint import recipe
@@ -19,13 +19,18 @@ from nantui.checkpoint.symbols import Refused
 from nantui.checkpoint.tree import walk
 from nantui.checkpoint.verdict import Finding
 
+if TYPE_CHECKING:
+    from nantui.checkpoint.beside import Beside
+
 _PICKLE = "data.pkl"
 _ROTTEN = "its bytes do not match their CRC-32: bit rot"
 
 
-def contents(descriptor: int, size: int, crc: bool, allowed: frozenset[str]) -> Contents:
-    """Return what the open file of `size` bytes contains. Raises OSError only."""
-    steps = _Steps(allowed, crc)
+def contents(
+    descriptor: int, size: int, crc: bool, allowed: frozenset[str], beside: Beside | None = None
+) -> Contents:
+    """Return what the open file of `size` bytes contains; `beside` may sweep it. Raises OSError only."""
+    steps = _Steps(allowed, crc, beside)
     try:
         steps.take(Archive(descriptor, size))
     except Refused as refused:
@@ -51,9 +56,10 @@ def metadata(descriptor: int, size: int) -> Metadata:
 class _Steps:
     """What has been found so far."""
 
-    def __init__(self, allowed: frozenset[str], crc: bool) -> None:
+    def __init__(self, allowed: frozenset[str], crc: bool, beside: Beside | None) -> None:
         self.allowed = allowed
         self.crc = crc
+        self.beside = beside
         self.findings: list[Finding] = []
         self.metadata = Metadata()
         self.suspects: tuple[Suspect, ...] = ()
@@ -87,13 +93,16 @@ class _Steps:
     def _weigh(self, archive: Archive, tree: Any) -> None:
         from nantui.checkpoint import evidence
         from nantui.checkpoint.layout import layout
-        from nantui.checkpoint.sweep import sweep
 
         segments = layout(tree.leaves, archive)
         crc = self.crc and archive.has_crcs
         if self.crc and not crc:
             self.findings.append(Finding("unchecked", "file", "it was written without CRCs (a torch option)"))
-        swept = sweep(archive, segments, crc)
+        swept = self.beside.sweep(segments, crc) if self.beside is not None else None
+        if swept is None:
+            from nantui.checkpoint.sweep import sweep
+
+            swept = sweep(archive, segments, crc)
         judged = evidence.judge(swept.counts, tree, self.metadata)
         self.suspects = judged.suspects
         self.findings += judged.findings

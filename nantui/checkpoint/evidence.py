@@ -11,12 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nantui.checkpoint.extrema import Counts
+from nantui.checkpoint.counts import BATCH, Counts, Segment
 from nantui.checkpoint.facts import LIMIT, ZERO, Suspect
-from nantui.checkpoint.layout import Segment, is_norm
+from nantui.checkpoint.layout import is_norm
 from nantui.checkpoint.metadata import Metadata, not_finite, own_row
 from nantui.checkpoint.names import CLASSES
-from nantui.checkpoint.sweep import BATCH
 from nantui.checkpoint.tree import MASK, OPTIMIZER, SCALER, WEIGHTS, Leaf, Tree
 from nantui.checkpoint.verdict import Finding
 
@@ -43,9 +42,10 @@ class Evidence:
 def judge(counts: Mapping[Segment, Counts], tree: Tree, metadata: Metadata) -> Evidence:
     """Return what the counts and the recorded metrics prove."""
     metrics = _metrics(metadata)
-    optimizer, nan_state = _states(counts, metadata)
-    court = _Court(tree, poisoned=bool(metrics) or nan_state)
     suspicious = {id(leaf): (segment, count) for segment, count in counts.items() for leaf in segment.leaves}
+    heard = [(leaf, suspicious[id(leaf)][1]) for leaf in tree.leaves if id(leaf) in suspicious]
+    optimizer, nan_state = _states(heard, metadata)
+    court = _Court(tree, poisoned=bool(metrics) or nan_state)
     for leaf in tree.leaves:
         if leaf.role in (WEIGHTS, MASK) and id(leaf) in suspicious:
             court.hear(leaf, *suspicious[id(leaf)])
@@ -75,16 +75,11 @@ def _metrics(metadata: Metadata) -> list[Finding]:
     return findings
 
 
-def _states(counts: Mapping[Segment, Counts], metadata: Metadata) -> tuple[list[Finding], bool]:
+def _states(heard: list[tuple[Leaf, Counts]], metadata: Metadata) -> tuple[list[Finding], bool]:
     """Return one finding for optimizer and scaler state each, and whether there is NaN in a tensor of it."""
     findings, any_nan = [], False
     for role in (OPTIMIZER, SCALER):
-        bad = [
-            (leaf, count)
-            for segment, count in counts.items()
-            for leaf in segment.leaves
-            if leaf.role == role and (count.nan or count.inf)
-        ]
+        bad = [(leaf, count) for leaf, count in heard if leaf.role == role and (count.nan or count.inf)]
         if bad:
             nan, inf = sum(count.nan for _, count in bad), sum(count.inf for _, count in bad)
             any_nan = any_nan or nan > 0

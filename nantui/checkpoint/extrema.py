@@ -7,17 +7,14 @@ zero row, so rows cost one value each; everything else is counted only where the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nantui.checkpoint.counts import Counts, Found, Segment
 from nantui.checkpoint.formats import Format
-from nantui.checkpoint.layout import Segment
 
 Array = Any
-MOST_LISTED = 4096
-MOST_LISTED_IN_ALL = 1 << 17
 _UNSIGNED = {16: np.dtype("<u2"), 32: np.dtype("<u4"), 64: np.dtype("<u8")}
 _SIGNED = {16: np.dtype("<i2"), 32: np.dtype("<i4"), 64: np.dtype("<i8")}
 
@@ -30,36 +27,6 @@ class Job(NamedTuple):
     at: int
     rows: int
     length: int
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the values of one segment are.
-
-    `nan`, `inf` and `limit` count values, `zeros` and `limits_only` rows: one holds nothing but zeros,
-    the other nothing but zeros and at least one value at the dtype's limit. The first 4096 rows that are
-    zero, and that have a value at the limit, are listed. Without channels a row is a piece of the segment.
-    """
-
-    nan: int = 0
-    inf: int = 0
-    limit: int = 0
-    zeros: int = 0
-    limits_only: int = 0
-    zero_rows: list[int] = field(default_factory=list)
-    limit_rows: list[int] = field(default_factory=list)
-
-
-class Found(dict[Segment, Counts]):
-    """Counts of the segments in which something was found; how many rows may still be listed."""
-
-    room = MOST_LISTED_IN_ALL
-
-    def enter(self, listed: list[int], rows: Array) -> None:
-        """Add row numbers to a list of one of the counts, as far as there is room."""
-        more = rows[: min(MOST_LISTED - len(listed), self.room)].tolist()
-        self.room -= len(more)
-        listed.extend(more)
 
 
 def reduce(form: Format, jobs: list[Job], buffer: Array, found: Found) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from operator import itemgetter
 
 from nantui.checkpoint.archive import Archive, Record
+from nantui.checkpoint.counts import Segment
 from nantui.checkpoint.formats import FLOATS, SIZES, Format
 from nantui.checkpoint.symbols import Refused, Storage
 from nantui.checkpoint.tree import MASK, WEIGHTS, Leaf
@@ -33,32 +33,6 @@ def is_norm(leaf: Leaf) -> bool:
     if leaf.attribute == "running_var":
         return True
     return leaf.attribute == "weight" and _NORMS.fullmatch(leaf.module) is not None
-
-
-@dataclass(eq=False, slots=True)
-class Segment:
-    """Values that lie together: `rows` rows of `length` values from byte `start` of the record.
-
-    `channels` says that rows mean something: output channels, or the single values of a normalization
-    layer's scale and variance.
-    `judged` is whether zeros and limits matter in it, because it holds weights.
-    `leaves` are the tensors that are exactly these values (tied weights share one segment). A segment
-    with `strides` is not dense and is gathered value by value.
-    """
-
-    start: int
-    rows: int
-    length: int
-    format: Format
-    channels: bool
-    leaves: list[Leaf] = field(default_factory=list)
-    judged: bool = False
-    strides: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-
-    @property
-    def end(self) -> int:
-        """The byte after the last value, in the record."""
-        return self.start + self.rows * self.length * self.format.size
 
 
 def layout(leaves: Iterable[Leaf], archive: Archive) -> dict[str, list[Segment]]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from nantui.checkpoint.beside import prepared
 from nantui.checkpoint.facts import Contents, Look, Metadata, Stamp
 from nantui.checkpoint.verdict import MOST_FINDINGS, Finding, Verdict, badge_of, printable, worst_first
 
@@ -90,7 +91,7 @@ def _young(path: Path) -> bool:
 def _undisturbed() -> Iterator[None]:
     """Keep the cycle collector away: it would walk a file's thousands of small values over and over.
 
-    A third of the time of a look went there. What a look can hold is bounded, and no cycle outlives it for long.
+    A third of a look's time went there. What a look can hold is bounded, and its cycles go soon after it.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -107,13 +108,14 @@ def _look_once(path: Path, crc: bool, allowed: frozenset[str]) -> Look:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return _failed(f"it cannot be opened: {reason}")
-    from nantui.checkpoint.contents import contents
-
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             return _failed("it is not a regular file")
-        found = contents(descriptor, before.st_size, crc, allowed)
+        with prepared(descriptor, before.st_size) as beside:
+            from nantui.checkpoint.contents import contents
+
+            found = contents(descriptor, before.st_size, crc, allowed, beside)
         moving = not _stamp(before) == _stamp(os.fstat(descriptor)) == stamp_of(path)
         return Look(found, _stamp(before), moving, before.st_size, 0.0)
     except OSError as error:

@@ -11,28 +11,18 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from nantui.checkpoint.archive import LOCAL_SIZE, Archive, Record, check_local
-from nantui.checkpoint.extrema import Array, Found, Job, gather, reduce
+from nantui.checkpoint.counts import BATCH, Segment, Swept
+from nantui.checkpoint.extrema import Array, Job, gather, reduce
 from nantui.checkpoint.formats import Format
-from nantui.checkpoint.layout import Segment
 from nantui.checkpoint.symbols import Refused
 
-BATCH = 4 << 20
 _SLACK = 16384  # local header, padding and data descriptor around the last record of a batch
 _PARALLEL_FROM = 16 << 20
 _PAGE = 4096
-
-
-@dataclass(slots=True)
-class Swept:
-    """Result of a sweep: counts of the segments in which something was found, records with a bad CRC."""
-
-    counts: Found = field(default_factory=Found)
-    bad_crc: list[str] = field(default_factory=list)
 
 
 def sweep(archive: Archive, segments: dict[str, list[Segment]], crc: bool) -> Swept:
@@ -166,7 +156,7 @@ class _Work:
 
 
 class _Helper(threading.Thread):
-    """The second thread of a sweep. `concurrent.futures` would be half as long, and imports logging for it."""
+    """The second thread of a sweep. `concurrent.futures` would be shorter, and would import logging."""
 
     def __init__(self, work: _Work, batches: list[list[Record]]) -> None:
         super().__init__(daemon=True)
