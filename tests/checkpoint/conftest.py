@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from nantui.checkpoint import catalog
+from tests.checkpoint.lists import age
 from tests.checkpoint.trainings import RECIPES, train
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,3 +44,27 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the person's own cache of verdicts."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def weights(run_of, tmp_path):
+    """A copy of a healthy run's weights, with the times of an hour ago."""
+    target = tmp_path / "run" / "weights"
+    shutil.copytree(run_of("detect8") / "weights", target)
+    for index, name in enumerate(["epoch0", "epoch1", "epoch2", "epoch3", "last", "best"]):
+        age(target / f"{name}.pt", index * 60)
+    return target
+
+
+@pytest.fixture
+def looked(monkeypatch):
+    """The names of the files that were really looked at, in order."""
+    seen = []
+    real = catalog.look
+
+    def look(path, **options):
+        seen.append(path.name)
+        return real(path, **options)
+
+    monkeypatch.setattr(catalog, "look", look)
+    return seen

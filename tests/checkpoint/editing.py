@@ -10,6 +10,7 @@ import torch
 
 NAN, INF = float("nan"), float("inf")
 CONV = "model.4.cv1.conv.weight"
+LAYER = "model.4.cv1"
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -77,3 +78,19 @@ def both(*changes: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]]
         return result
 
     return change
+
+
+def all_momentum(checkpoint):
+    """A change: every momentum buffer of SGD becomes NaN."""
+    for state in checkpoint["optimizer"]["state"].values():
+        state["momentum_buffer"].fill_(NAN)
+
+
+def kinds(verdict: Any) -> set[str]:
+    """Return the kinds of a verdict's findings."""
+    return {finding.kind for finding in verdict.findings}
+
+
+def found(verdict: Any, kind: str) -> list[Any]:
+    """Return a verdict's findings of one kind."""
+    return [finding for finding in verdict.findings if finding.kind == kind]

@@ -168,21 +168,14 @@ MUTATIONS = [put_one_non_finite_value, damage_anything, damage_the_directory, da
 seeds = st.integers(0, 2**64 - 1)
 
 
+THOUSANDS = pytest.param(LONG, id="thousands", marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize("examples", [pytest.param(QUICK, id="hundreds"), THOUSANDS])
 @pytest.mark.parametrize("mutate", MUTATIONS)
-def test_hundreds_of_mutations(mutate, samples, tmp_path):
+def test_mutations(mutate, examples, samples, tmp_path):
     @given(seeds)
-    @QUICK
-    def check(seed):
-        mutate(samples, tmp_path, seed)
-
-    check()
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("mutate", MUTATIONS)
-def test_thousands_of_mutations(mutate, samples, tmp_path):
-    @given(seeds)
-    @LONG
+    @examples
     def check(seed):
         mutate(samples, tmp_path, seed)
 

@@ -1,0 +1,21 @@
+"""What the tests of a run's list of checkpoints share."""
+
+import os
+import time
+
+from tests.checkpoint.editing import CONV, NAN, poison
+
+START = time.time() - 7200
+
+
+def channel(checkpoint):
+    poison(lambda name: name == CONV, NAN, channel=7)(checkpoint)
+
+
+def age(path, seconds):
+    os.utime(path, (START + seconds, START + seconds))
+    return path
+
+
+def badges(catalog):
+    return {verdict.path.name: verdict.badge for verdict in catalog.verdicts()}
