@@ -12,8 +12,7 @@ from nantui.checkpoint.verdict import Finding
 def row_of(seen: Look) -> dict[str, Any]:
     """Return a look as JSON values. The results of all epochs, used for judging only, are left out."""
     found = seen.contents
-    said = asdict(found.metadata)
-    del said["results"], said["bad_state"]
+    said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
     return {
         "findings": rows_of(found.findings),
         "metadata": said,
