@@ -1,9 +1,9 @@
 """What judging checkpoints costs: against torch.load with isnan/isinf, against memory speed, in memory.
 
-    python benchmarks/checkpoint.py [--directory DIR] [--rounds 3]
+    python -m benchmarks.checkpoint [--directory DIR] [--rounds 3]
 
 YOLOv8x checkpoints with SGD (273 MB) and AdamW (683 MB) are built with torch, without training. Whatever is
-compared is measured in turn within one run, the best of a few rounds each, page cache warm.
+compared is measured in turn within one run, page cache warm.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.figures import Figure, carried_out, description
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT)]
 
 TORCH_CHECK = """
 import sys, torch, ultralytics
@@ -66,18 +67,10 @@ MANY = 200
 
 
 def main() -> int:
-    """Measure everything and print a table of what was asked for and what came out; 1 where it was missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = description(__doc__)
     parser.add_argument("--directory", type=Path, help="keep the built files here (about 4 GB)")
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    with folder(arguments.directory) as place:
-        rows = list(measure(place, arguments.rounds))
-    width = max(len(row[0]) for row in rows)
-    print(f"{'what':<{width}}  {'measured':>12}  {'asked for':>10}")
-    for name, value, asked, good in rows:
-        print(f"{name:<{width}}  {value:>12}  {asked:>10}  {'' if good else 'MISSED'}")
-    return 0 if all(row[3] for row in rows) else 1
+    return carried_out(parser, measure)
 
 
 @contextmanager
@@ -91,28 +84,29 @@ def folder(kept: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def measure(place: Path, rounds: int) -> Iterator[tuple[str, str, str, bool]]:
-    """Yield (what, measured, asked for, reached)."""
-    for optimizer in ("SGD", "AdamW"):
-        path = built("x", optimizer, place)
-        size = path.stat().st_size / 1e6
-        label = f"YOLOv8x {optimizer} {size:.0f} MB"
-        torch_s, check_s = in_turn([torch_process(path), check_process(path)], rounds)
-        ratio = torch_s / check_s
-        yield f"{label}: torch process / nantui check", f"{ratio:.1f}x", ">= 15x", ratio >= 15
-        yield f"{label}: nantui check, whole process", f"{check_s:.3f} s", "", True
-        inside = measured_inside(path, rounds)
-        share = inside["max"] / inside["sweep"]
-        yield f"{label}: sweep at share of numpy.max", f"{share:.0%}", ">= 40%", share >= 0.4
-        share = inside["max"] / inside["scan"]
-        yield f"{label}: scan() whole at share of numpy.max", f"{share:.0%}", "", True
-        yield f"{label}: numpy.max", f"{size / 1e3 / inside['max']:.1f} GB/s", "", True
-        memory = peak_memory(path)
-        yield f"{label}: resident memory", f"{memory:.0f} MB", "< 150 MB", memory < 150
-    yield from many_files(place, rounds)
+def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
+    """Yield the figures of one large file with either optimizer, then those of many files."""
+    with folder(arguments.directory) as place:
+        for optimizer in ("SGD", "AdamW"):
+            yield from one_file(built("x", optimizer, place), optimizer, arguments.rounds)
+        yield from many_files(place, arguments.rounds)
 
 
-def many_files(place: Path, rounds: int) -> Iterator[tuple[str, str, str, bool]]:
+def one_file(path: Path, optimizer: str, rounds: int) -> Iterator[Figure]:
+    """Yield what judging one file takes: as a process, inside a process, and in memory."""
+    label = f"YOLOv8x {optimizer} {path.stat().st_size / 1e6:.0f} MB"
+    torch_s, check_s = in_turn([torch_process(path), check_process(path)], rounds)
+    beside = "python: torch.load, isnan, isinf"
+    yield Figure(f"{label}: nantui check, as a process", "s", check_s, 15.0, beside, torch_s, faster=True)
+    seconds = measured_inside(path, rounds)
+    most, sweep, scan = ([1e3 * second for second in seconds[name]] for name in ("max", "sweep", "scan"))
+    beside = "numpy.max of the same bytes"
+    yield Figure(f"{label}: every value swept, all checks", "ms", sweep, 0.4, beside, most, faster=True)
+    yield Figure(f"{label}: with its pickle and the verdict", "ms", scan, None, beside, most, faster=True)
+    yield Figure(f"{label}: largest resident memory", "MB", [peak_memory(path)], 150.0)
+
+
+def many_files(place: Path, rounds: int) -> Iterator[Figure]:
     """Yield the figures of a run with two hundred checkpoints."""
     source = built("n", "SGD", place)
     weights = place / "many" / "weights"
@@ -128,11 +122,11 @@ def many_files(place: Path, rounds: int) -> Iterator[tuple[str, str, str, bool]]
         told = listing(weights, cache)
         first.append(told["all"])
         listed.append(told["list"])
-        second.append(min(listing(weights, cache)["all"] for _ in range(3)))
+        second += [listing(weights, cache)["all"] for _ in range(3)]
     label = f"{MANY} checkpoints of {source.stat().st_size / 1e6:.0f} MB"
-    yield f"{label}: the list", f"{min(listed) * 1e3:.0f} ms", "at once", min(listed) < 0.1
-    yield f"{label}: all badges", f"{min(first):.2f} s", "<= 6 s", min(first) <= 6
-    yield f"{label}: second look, another process", f"{min(second):.2f} s", "<= 0.2 s", min(second) <= 0.2
+    yield Figure(f"{label}: the list", "s", listed, 0.1)
+    yield Figure(f"{label}: all badges", "s", first, 6.0)
+    yield Figure(f"{label}: a second look, by another process", "s", second, 0.2)
 
 
 LISTING = """
@@ -166,12 +160,12 @@ def took(what):
     started = time.perf_counter()
     what()
     return time.perf_counter() - started
-best = {"max": 9.0, "sweep": 9.0, "scan": 9.0}
+found = {"max": [], "sweep": [], "scan": []}
 for _ in range(rounds * 5):
-    best["max"] = min(best["max"], took(lambda: words.max()))
-    best["sweep"] = min(best["sweep"], took(lambda: sweep(archive, segments, False)))
-    best["scan"] = min(best["scan"], took(lambda: scan(path)))
-print(json.dumps(best))
+    found["max"].append(took(lambda: words.max()))
+    found["sweep"].append(took(lambda: sweep(archive, segments, False)))
+    found["scan"].append(took(lambda: scan(path)))
+print(json.dumps(found))
 """
 PEAK = """
 import sys, re, pathlib, resource
@@ -215,21 +209,20 @@ def fresh(cache: Path) -> Path:
     return cache
 
 
-def in_turn(things: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Run each once to warm up, then all in turn; return the best time of each."""
-    best = [float("inf")] * len(things)
+def in_turn(things: list[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Run each once to warm up, then all in turn; return the seconds of each turn."""
+    seconds: list[list[float]] = [[] for _ in things]
     for number in range(rounds + 1):
-        for index, thing in enumerate(things):
+        for thing, its in zip(things, seconds, strict=True):
             started = time.perf_counter()
             thing()
-            if number:
-                best[index] = min(best[index], time.perf_counter() - started)
-    return best
+            its += [time.perf_counter() - started] if number else []
+    return seconds
 
 
-def measured_inside(path: Path, rounds: int) -> dict[str, float]:
+def measured_inside(path: Path, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of numpy.max, of the sweep alone and of a whole scan, in one warm process."""
-    found: dict[str, float] = json.loads(
+    found: dict[str, list[float]] = json.loads(
         run([sys.executable, "-c", INSIDE, str(path), str(rounds)], path.parent / "cache").stdout
     )
     return found
