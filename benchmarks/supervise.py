@@ -123,8 +123,9 @@ def finished_run(path: Path) -> None:
     layout.results_csv.write_text("\n".join([",".join(names), *rows, ""]))
     write_attempt(layout, Attempt(1, "0" * 32, 0.0, "start", None, {"epochs": 200}, {}, sys.executable))
     write_exit(layout, 1, RankExit("finished", 0, 1, 0, 0.0, 200, 50))
-    row = ",1,50,50,0,," + ",".join(["1.25"] * (len(LOSSES) + 9)) + "\n"
-    layout.steps(1).write_text(",".join(header(LOSSES)) + "\n" + "".join(f"{t}.0{row}" for t in range(2000)))
+    names = header(LOSSES)
+    row = ",1,50,50,0,," + ",".join(["1.25"] * (len(names) - 6)) + "\n"
+    layout.steps(1).write_text(",".join(names) + "\n" + "".join(f"{t}.0{row}" for t in range(2000)))
     state = {"pid": 1, "created": 1.0, "host": "x", "state": "finished", "attempt": 1, "heartbeat": 1.0}
     write_json(layout.supervisor, state)
 

@@ -156,6 +156,7 @@ def write_steps(path: Path, epochs: int, steps: int, start: float, seed: int = 1
                     16,
                     0.61,
                     0.7,
+                    0.6,
                     30,
                     64,
                 ]
