@@ -132,7 +132,7 @@ def test_telemetry_of_any_length_stays_small_and_keeps_its_peak(tmp_path):
         for index in range(30_000):
             norm = 5000.0 if index == 12_345 else 4.0
             file.write(
-                f"{index},{index // 100 + 1},{index % 100 + 1},100,0,,1,1,1,{norm},0.01,,0.1,80,1,1,1,64\n"
+                f"{index},{index // 100 + 1},{index % 100 + 1},100,0,,1,1,1,{norm},0.01,,0.1,80,1,1,1,1,64\n"
             )
     store = StepStore()
     reader = StepReader(path, store)
