@@ -103,4 +103,4 @@ def _advice(diagnosis: Any) -> Iterator[str]:
         yield f"  {what + ': ' if what else ''}{advice.why}"
         yield from (f"      {image}" for image in advice.images)
         if advice.cost:
-            yield f"      cost: {advice.cost}"
+            yield f"      {advice.cost}"

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, report, and quarantine if asked; 1 when labels have errors."""
+    _refuse_nonsense(arguments)
     layout = _run_of(arguments)
     if arguments.undo_quarantine:
         return _undo(arguments, layout)
@@ -63,6 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quarantine:
         _quarantine(arguments, layout, report.faulty_images())
     return NO if report.errors else 0
+
+
+def _refuse_nonsense(arguments: argparse.Namespace) -> None:
+    """Raise UserError for options that mean nothing, before anything is read or changed."""
+    for name, value in (("imgsz", arguments.imgsz), ("jobs", arguments.jobs)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: expects a number from 1 on", USAGE)
+    if arguments.csv and arguments.json:
+        raise UserError("--csv and --json both want stdout; choose one", USAGE)
+    if gone := [image for image in arguments.leave_out if not os.path.exists(image)]:
+        raise UserError(f"--leave-out {gone[0]}: no such image; the list stays as it was", USAGE)
 
 
 def _run_of(arguments: argparse.Namespace) -> RunLayout | None:

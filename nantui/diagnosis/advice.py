@@ -143,10 +143,11 @@ def _with(advice: Advice, cost: str, numbers: dict[str, float]) -> Advice:
 
 
 def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:
-    many = f"{lost} epoch" + ("" if lost == 1 else "s")
-    parts = [f"{many} to train again ({which})" if lost else "no epoch is lost"]
+    from nantui.recovery.words import hours
+
+    parts = [f"costs: {which} to train again" if lost and which != "nothing" else "costs: no epoch"]
     if math.isfinite(numbers["hours_remaining"]):
-        parts.append(f"{numbers['hours_remaining']:.2g} hours left to train")
+        parts.append(f"{hours(numbers['hours_remaining'])} left to train")
     if abs(numbers["time_factor"] - 1) > 0.01:
         parts.append(f"an epoch takes {numbers['time_factor']:.2f} times as long")
     if math.isfinite(numbers["memory_gb"]):

@@ -76,7 +76,7 @@ def test_costs_come_from_this_run(broken):
     advice = diagnose(broken("gradient_explosion")).advice[0]
     assert advice.preset == "recover"
     assert 0 < advice.settings["grad_clip"] <= 10
-    assert "to train again (" in advice.cost
+    assert " to train again, " in advice.cost
     assert advice.numbers["memory_gb"] > 0
 
 

@@ -75,6 +75,25 @@ def test_only_the_first_twenty_are_shown(data_set, capsys):
     assert capsys.readouterr().out.count("outside: x 2") == 20
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--imgsz", "0"], "--imgsz 0"),
+        (["--jobs", "-3"], "--jobs -3"),
+        (["--csv", "--json"], "choose one"),
+        (["--leave-out", "no.jpg", "--yes"], "no such image"),
+        (["--split", "nope"], "--split nope"),
+        (["--split", "test"], "no 'test:'"),
+        (["--task", "nope"], "task 'nope'"),
+    ],
+)
+def test_what_makes_no_sense_is_2_and_changes_nothing(run, capsys, words, said):
+    assert main(["labels", str(run.run), *words]) == 2
+    out = capsys.readouterr()
+    assert said in out.err and out.out == ""
+    assert quarantined(run) == []
+
+
 def test_quarantine_needs_a_run_and_an_answer(run, data_set, capsys):
     data = data_set()
     data.add(GOOD)
