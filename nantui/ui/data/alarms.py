@@ -62,9 +62,11 @@ def _from_results(snapshot: RunSnapshot, acknowledged: float) -> Entry | None:
     """Without a guard there are only the epochs' losses: the first current epoch that is not finite."""
     if acknowledged or any(entry["kind"] == "incident" for entry in snapshot.journal):
         return None
+    before = snapshot.phases.begins.get(snapshot.phases.now, 0)
     for row in snapshot.rows:
-        if not row.superseded and not row.finite:
-            return {"kind": "incident", "incident": "nan_loss", "epoch": row.epoch, "t": FIRST, "action": ""}
+        if not row.superseded and not row.finite and row.epoch > before:
+            place = {"epoch": row.epoch - before}
+            return {"kind": "incident", "incident": "nan_loss", **place, "t": FIRST, "action": ""}
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nantui.run.results import EpochRow, current
+from nantui.ui.data.epochs import phase_numbers
 from nantui.ui.data.snapshot import RunSnapshot
 from nantui.ui.plot.curves import Curve, Mark, Picture
 
@@ -65,7 +66,7 @@ def step_extras(snapshot: RunSnapshot) -> list[Picture]:
             marks,
             x_name="step",
             floor=0.0,
-            empty="only known under nantui's guard",
+            empty="no step yet" if snapshot.log_path else "only with nantui's guard",
             note=_note(snapshot),
         )
     ]
@@ -114,7 +115,7 @@ def _loss_picture(
     name: str, rows: list[EpochRow], old: list[list[EpochRow]], marks: tuple[Mark, ...]
 ) -> Picture:
     dimmed = [
-        _curve("old", segment, f"{split}/{name}", "old", split == "val")
+        _curve(f"rolled back {split}", segment, f"{split}/{name}", "old", split == "val")
         for segment in old
         for split in ("train", "val")
     ]
@@ -164,14 +165,15 @@ def _superseded(rows: Iterable[EpochRow]) -> list[list[EpochRow]]:
 
 
 def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
-    """Return incidents and rollbacks on the epoch axis."""
-    marks = set()
-    for entry in snapshot.journal:
+    """Return incidents, rollbacks and where phases begin on the epoch axis."""
+    begins, titles = snapshot.phases.begins, snapshot.phases.titles
+    marks = {Mark(begins[phase] + 0.5, "phase", titles[phase]) for phase in begins if begins[phase]}
+    for entry, phase in zip(snapshot.journal, phase_numbers(snapshot.journal), strict=True):
         kind = MARKED.get(entry["kind"])
         epoch = entry.get("epoch")
         if kind and isinstance(epoch, int):
             skipped = kind == "incident" and entry.get("action") == "skipped"
-            marks.add(Mark(float(epoch), "skip" if skipped else kind))
+            marks.add(Mark(float(epoch + begins.get(phase, 0)), "skip" if skipped else kind))
     return tuple(sorted(marks, key=lambda mark: (mark.x, mark.kind)))
 
 
@@ -183,8 +185,9 @@ def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     per_epoch = int(steps.last.get("steps", 0))
     incidents = [
         Mark(float((entry["epoch"] - 1) * per_epoch + entry["step"]), "incident")
-        for entry in snapshot.journal
+        for entry, phase in zip(snapshot.journal, phase_numbers(snapshot.journal), strict=True)
         if entry["kind"] == "incident"
+        and phase == snapshot.phases.now
         and entry.get("action") != "skipped"
         and isinstance(entry.get("epoch"), int)
         and isinstance(entry.get("step"), int)

@@ -12,9 +12,9 @@ from typing import Any
 from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 from nantui.run.lines import LineFollower
-from nantui.run.results import EpochRow, Results, read_results
 from nantui.run.status import RunStatus
 from nantui.ui.data.charts import ChartMaker
+from nantui.ui.data.epochs import EpochReader
 from nantui.ui.data.sentences import Sentence, sentences
 from nantui.ui.data.snapshot import Checkpoint, RunSnapshot, StepCurves
 from nantui.ui.data.telemetry import StepReader, StepStore
@@ -22,32 +22,6 @@ from nantui.ui.data.telemetry import StepReader, StepStore
 MOST_ENTRIES = 4000
 CURVES_EVERY_S = 1.5
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 1 << 15, 60
-Identity = tuple[int, int, int] | None
-
-
-def identity(path: Path) -> Identity:
-    """Return what changes when a file does (inode, size, ns of modification), None when it is missing."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_ino, state.st_size, state.st_mtime_ns
-
-
-class Watched:
-    """A value made from a file, made anew only when the file has changed."""
-
-    def __init__(self, path: Path, make: Callable[[Path], Any], empty: Any) -> None:
-        self._path, self._make, self._value = path, make, empty
-        self._seen: Identity = None
-
-    def get(self) -> Any:
-        """Return the value; the same object while nothing changed."""
-        now = identity(self._path)
-        if now != self._seen:
-            self._value = self._make(self._path)
-            self._seen = now
-        return self._value
 
 
 class EntryLog:
@@ -68,29 +42,6 @@ class EntryLog:
         return self.entries
 
 
-class EpochTable:
-    """The epochs of a growing results.csv; the same object while nothing was added."""
-
-    def __init__(self, path: Path) -> None:
-        self._lines = LineFollower(path)
-        self._results = Results()
-        self.rows: tuple[EpochRow, ...] = ()
-
-    def read(self) -> tuple[EpochRow, ...]:
-        """Return all epochs that are whole."""
-        more, changed = True, False
-        while more:
-            new = self._lines.read()
-            if new.restarted:
-                self._results = Results()
-            self._results.feed(new.lines)
-            changed = changed or new.restarted or bool(new.lines)
-            more = new.more and bool(new.lines)
-        if changed:
-            self.rows = tuple(self._results.rows)
-        return self.rows
-
-
 class RunReader:
     """Takes snapshots of one run. Used by one thread only."""
 
@@ -100,9 +51,7 @@ class RunReader:
         self._clock = clock
         self.layout = RunLayout(run)
         self._status = status
-        self._table = EpochTable(self.layout.results_csv)
-        self._trimmed = Watched(self.layout.backups, read_trimmed, ())
-        self._joined: tuple[Any, Any, tuple[EpochRow, ...]] | None = None
+        self._epochs = EpochReader(self.layout)
         self._listing: tuple[Checkpoint, ...] = ()
         self._journal = EntryLog(self.layout.journal)
         self._events: dict[tuple[int, int], EntryLog] = {}
@@ -128,11 +77,14 @@ class RunReader:
         events = self._read_events(numbers[-1:])
         journal = self._journal.read()
         self._looks += 1
+        status = self._status(self.layout.run)
+        rows, phases = self._epochs.read(status, journal)
         snapshot = RunSnapshot(
             path=self.layout.run,
             taken=self._clock(),
-            status=self._status(self.layout.run),
-            rows=self._read_rows(),
+            status=status,
+            rows=rows,
+            phases=phases,
             steps=self._read_steps(numbers) if self._looks > 1 else self._curves,
             journal=journal,
             events=events,
@@ -155,15 +107,6 @@ class RunReader:
             if told != self._timeline:
                 self._timeline = told
         return self._timeline
-
-    def _read_rows(self) -> tuple[EpochRow, ...]:
-        """Return the epochs of results.csv, before them those that rollbacks trimmed from it."""
-        rows = self._table.read()
-        trimmed: tuple[EpochRow, ...] = self._trimmed.get()
-        if self._joined is None or self._joined[0] is not rows or self._joined[1] is not trimmed:
-            kept = set(map(_seen_as, rows))
-            self._joined = rows, trimmed, (*(row for row in trimmed if _seen_as(row) not in kept), *rows)
-        return self._joined[2]
 
     def _read_events(self, numbers: list[int]) -> tuple[Entry, ...]:
         """Return the events of the newest attempt's ranks, by time."""
@@ -207,24 +150,6 @@ class RunReader:
         if found != self._listing:
             self._listing = found
         return self._listing
-
-
-def read_trimmed(backups: Path) -> tuple[EpochRow, ...]:
-    """Return the epochs in the copies of results.csv that rollbacks kept, all superseded,
-    oldest copy first.
-    """
-    copies = sorted(backups.glob("*/copies/results.csv"), key=lambda path: path.stat().st_mtime)
-    found: dict[tuple[int, float], EpochRow] = {}
-    for number, copy in enumerate(copies):
-        for row in read_results(copy):
-            old = EpochRow(row.epoch, row.seconds, row.values, -1 - number, superseded=True)
-            found.setdefault(_seen_as(row), old)
-    return tuple(found.values())
-
-
-def _seen_as(row: EpochRow) -> tuple[int, float]:
-    """What tells two trainings of the same epoch apart."""
-    return row.epoch, row.seconds
 
 
 def list_checkpoints(weights: Path) -> list[Checkpoint]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from nantui.run.journal import Entry
 from nantui.run.results import EpochRow
 from nantui.run.status import RunStatus
+from nantui.ui.data.epochs import Phases
 from nantui.ui.data.sentences import Sentence
 from nantui.ui.plot.curves import Picture
 
@@ -54,12 +55,15 @@ class StepCurves:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """One look at one run, taken at `taken` (s since the epoch)."""
+    """One look at one run, taken at `taken` (s since the epoch). Epochs of `rows` count through all phases of
+    a plan; everywhere else they count from 1 in each.
+    """
 
     path: Path
     taken: float
     status: RunStatus
     rows: tuple[EpochRow, ...] = ()
+    phases: Phases = field(default_factory=Phases)
     steps: StepCurves = field(default_factory=StepCurves)
     journal: tuple[Entry, ...] = ()
     events: tuple[Entry, ...] = ()

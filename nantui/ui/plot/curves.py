@@ -37,10 +37,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened at `x`: kind is `incident`, `skip`, `rollback`, `attempt` or `cursor`."""
+    """Something that happened at `x`: kind is `incident`, `skip`, `rollback`, `attempt`, `cursor`, or `phase`
+    for one that begins there and is called `text`.
+    """
 
     x: float
     kind: str
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from rich.cells import cell_len
+
 from nantui.ui.format import number
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.ink import Line, fit, spread, width
@@ -37,6 +39,7 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
     _grid(canvas, scale, ticks, glyphs)
     for curve in curves:
         _plot(canvas, curve, scale, across, glyphs)
+    _phases(canvas, picture, across, glyphs)
     _marks(canvas, picture, across, glyphs)
     plot = [
         [(label, "muted"), *line]
@@ -47,7 +50,7 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
 
 def _has_signs(picture: Picture) -> bool:
     """Whether something is to be marked below the curves: what happened, and values that are no numbers."""
-    return bool(picture.marks) or any(
+    return any(mark.kind != "phase" for mark in picture.marks) or any(
         not math.isfinite(y) for curve in picture.curves for y in curve.coarse.ys
     )
 
@@ -110,6 +113,19 @@ def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float
         canvas.sign(previous[0] // (2 if canvas.braille else 1), previous[1] // 4, glyphs.dot, curve.ink)
 
 
+def _phases(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
+    """A line behind the curves where a phase begins, its title beside it where that fits."""
+    low, high = across
+    for mark in picture.marks:
+        if mark.kind == "phase" and low <= mark.x <= high:
+            column = round((mark.x - low) / (high - low) * (canvas.columns - 1))
+            for row in range(canvas.rows):
+                canvas.background(column, row, glyphs.separator, "old")
+            if column + 2 + cell_len(mark.text) <= canvas.columns and mark.text.isascii():
+                for index, letter in enumerate(mark.text):
+                    canvas.background(column + 2 + index, 0, letter, "muted")
+
+
 def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
     low, high = across
     signs = {
@@ -119,7 +135,7 @@ def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs
         "attempt": glyphs.separator,
     }
     for mark in picture.marks:
-        if low <= mark.x <= high:
+        if low <= mark.x <= high and mark.kind != "phase":
             column = round((mark.x - low) / (high - low) * (canvas.columns - 1))
             canvas.sign(
                 column, canvas.rows - 1, signs.get(mark.kind, glyphs.mark), MARK_INKS.get(mark.kind, "muted")
@@ -145,7 +161,7 @@ def _labels(canvas: Canvas, scale: Scale, ticks: list[float], margin: int) -> li
 
 
 def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
-    """The newest values on the right; their names, then the values themselves, go where space is short."""
+    """The newest values on the right; a digit, their names, then they themselves go where space is short."""
     flags = " log" if picture.view.log else ""
     flags += f" mean {picture.view.smooth}" if picture.view.smooth > 1 else ""
     flags += f" last {picture.view.last:,}" if picture.view.last else ""
@@ -153,28 +169,28 @@ def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
     note: Line = [(f" {picture.note}", "faint")] if picture.note else []
     if note and width(title) + width(note) + width(_values(picture, True)) + 4 <= columns:
         title += note
-    for named in (True, False):
-        values = _values(picture, named)
+    for named, digits in ((True, 4), (True, 3), (False, 4)):
+        values = _values(picture, named, digits)
         if width(title) + width(values) + 2 <= columns:
             return spread(title, values, columns, glyphs.rule)
     return fit(title, columns)
 
 
-def _values(picture: Picture, named: bool) -> Line:
+def _values(picture: Picture, named: bool, digits: int = 4) -> Line:
     values: Line = []
     for curve in picture.curves:
         if curve.ink != "old" and curve.ys:
-            text, ink = _readout(curve, picture)
+            text, ink = _readout(curve, picture, digits)
             values += [("  " if values else "", "text"), (f"{curve.name} " if named else "", curve.ink)]
             values.append((text, ink if named or ink == "bad" else curve.ink))
     return [*values, (f" {picture.unit}", "muted")] if picture.unit and values else values
 
 
-def _readout(curve: Curve, picture: Picture) -> tuple[str, str]:
+def _readout(curve: Curve, picture: Picture, digits: int) -> tuple[str, str]:
     value = curve.last
     if picture.view.cursor is not None and (point := nearest(curve, picture.view.cursor)):
         value = point[1]
-    return number(value), "bad" if value is not None and not math.isfinite(value) else "strong"
+    return number(value, digits), "bad" if value is not None and not math.isfinite(value) else "strong"
 
 
 def _x_labels(picture: Picture, across: tuple[float, float], columns: int, margin: int) -> Line:

@@ -78,16 +78,15 @@ class Header(LinesWidget):
         if under_way := _doing(snapshot):
             return spread(left, fit([(under_way, "warn")], max(8, cells - width(left) - 2)), cells)
         right = self._times(snapshot)
-        room = cells - width(left) - width(right) - 4
+        room = min(cells - width(left) - width(right) - 4, 80) if right else cells - width(left) - 2
         if room < 6:
             return spread(left, right, cells)
-        filled, empty = meter(_share(snapshot), min(room, 80), self.glyphs)
+        filled, empty = meter(_share(snapshot), room, self.glyphs)
         return spread([*left, ("  ", "text"), (filled, "accent"), (empty, "faint")], right, cells)
 
     def _progress(self, snapshot: RunSnapshot) -> Line:
         status = snapshot.status
-        phase = status.phase or {}
-        line: Line = [("phase ", "muted"), (f"{phase['number']}/{phase['of']}  ", "strong")] if phase else []
+        line = _phase(status)
         line += [
             ("epoch ", "muted"),
             (str(status.epoch or 0), "strong"),
@@ -107,10 +106,11 @@ class Header(LinesWidget):
         line: Line = []
         active = snapshot.status.state in words.ACTIVE
         speed = snapshot.steps.steps_per_s
-        if active and speed:
+        if snapshot.status.state in (words.RUNNING, words.STALLED) and speed:
             line += [(f"{speed:.1f}", "strong"), (" step/s  ", "muted")]
-        if active and snapshot.status.eta_s is not None:
-            line += [("ETA ", "muted"), (duration(snapshot.status.eta_s), "strong"), ("  ", "text")]
+        left, of_what = _left(snapshot.status)
+        if active and left is not None:
+            line += [("ETA ", "muted"), (duration(left), "strong"), (f"{of_what}  ", "muted")]
         if active and snapshot.started and self.size.width >= 100:
             line += [
                 ("elapsed ", "muted"),
@@ -122,6 +122,22 @@ class Header(LinesWidget):
         while line and not line[-1][0].strip():
             line.pop()
         return line
+
+
+def _phase(status: words.RunStatus) -> Line:
+    """Return which phase of the plan it is in."""
+    phase = status.phase
+    if not phase:
+        return []
+    return [("phase ", "muted"), (str(phase["number"]), "strong"), (f" of {phase['of']}  ", "muted")]
+
+
+def _left(status: words.RunStatus) -> tuple[float | None, str]:
+    """Return the seconds that are left, and of what: the time of later phases may not be known."""
+    phase = status.phase or {}
+    if status.eta_s is None and phase.get("eta_s") is not None:
+        return float(phase["eta_s"]), " for this phase"
+    return status.eta_s, ""
 
 
 def _doing(snapshot: RunSnapshot) -> str:
@@ -153,7 +169,9 @@ def _share(snapshot: RunSnapshot) -> float:
     status = snapshot.status
     if status.state == words.FINISHED:
         return 1.0
-    if not status.epochs or not status.epoch:
+    phase = status.phase or {}
+    before, in_all = phase.get("epochs_before") or 0, phase.get("epochs_in_all") or status.epochs
+    if not in_all or not status.epoch:
         return 0.0
     within = (status.step or 0) / status.steps_per_epoch if status.steps_per_epoch else 0.0
-    return (status.epoch - 1 + within) / status.epochs
+    return (before + status.epoch - 1 + within) / in_all
