@@ -30,7 +30,7 @@ from nantui.ui.messages import (
 )
 from nantui.ui.pace import Pace
 
-TELL_EVERY_S = 0.5
+TELL_EVERY_S, FIRST_RUNS_S = 0.5, 0.2
 Post = Callable[[Message], Any]
 
 
@@ -165,8 +165,7 @@ class FleetWatcher(Watcher):
     def look(self) -> None:
         """Read them all; the first time, what is read so far is shown, since a slow disk takes long."""
         statuses: list[RunStatus] = []
-        pace = Pace(TELL_EVERY_S, at_once=1)
-        pace.allows()
+        pace = Pace(FIRST_RUNS_S, at_once=1)
         for status in self._backend.fleet(self._top):
             if self._stopped:
                 return

@@ -110,6 +110,19 @@ def test_a_dead_disk_leaves_keys_and_quit_alive(terminal, tmp_path):
     assert time.monotonic() - began < 20
 
 
+def test_a_dead_disk_below_all_runs_holds_up_no_quit(terminal, tmp_path):
+    for name in ("a", "b"):
+        make_run(tmp_path / "runs" / name, nan_from=None)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DEAD_MOUNT)
+    stuck, dead_since = tmp_path / "runs" / "b" / "nantui" / "supervisor.json", tmp_path / "dead"
+    dead_since.touch()
+    variables = {"DEAD_MOUNT": str(stuck), "DEAD_SINCE": str(dead_since)}
+    screen = terminal(tmp_path / "runs", PYTHONPATH=str(tmp_path / "site"), **variables)
+    screen.wait_for("1 run so far", "runs/a", seconds=60)
+    assert screen.quit() == 0
+
+
 def test_too_small_a_terminal_says_what_it_needs(terminal, tmp_path):
     screen = terminal(make_run(tmp_path / "runs" / "demo"), columns=50, lines=12)
     screen.wait_for("nantui needs 70 x 20", seconds=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from nantui.ui.widgets.fleet import FleetList
 from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.title import Title
 
+STALE_AFTER_S = 30.0
 KEYS = (
     ("?", "help", True),
     (":", "commands", True),
@@ -46,7 +48,7 @@ class FleetScreen(BaseScreen):
         super().__init__()
         self.top = top
         self._watcher: FleetWatcher | None = None
-        self._whole = False
+        self._whole, self._arrived = False, time.monotonic()
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
@@ -57,6 +59,7 @@ class FleetScreen(BaseScreen):
     def on_mount(self) -> None:
         self.query_one(Input).display = False
         self.query_one(FleetList).focus()
+        self.set_interval(1.0, self.query_one(Title).redraw)
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -70,10 +73,12 @@ class FleetScreen(BaseScreen):
     def _title(self) -> list[Line]:
         runs = count(len(self.query_one(FleetList).statuses), "run")
         told = f"   {runs}" if self._whole else f"   {runs} so far, reading on.."
-        return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted")]]
+        late = int(time.monotonic() - self._arrived)
+        stale = f"   stale {late} s" if late > STALE_AFTER_S else ""
+        return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted"), (stale, "warn")]]
 
     def on_fleet_read(self, message: FleetRead) -> None:
-        self._whole = message.whole
+        self._whole, self._arrived = message.whole, time.monotonic()
         self.query_one(FleetList).show_statuses(message.statuses)
         self.query_one(Title).redraw()
 
