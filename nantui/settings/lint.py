@@ -75,8 +75,8 @@ def lrf_is_a_fraction(settings: Mapping[str, Any], known: Known) -> Iterator[Fin
 def rate_in_effect(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
     if known.epoch > 0 and str(settings.get("optimizer")).lower() != "auto":
         where = f"{known.epoch + 1}/{settings.get('epochs')}"
-        text = f"in effect in epoch {where}: {lr_at(settings, known.epoch):.3g}"
-        yield Finding("lr0", NOTE, f"{text}, not lr0={show_value(settings.get('lr0'))}")
+        rate = f"{lr_at(settings, known.epoch):.3g}"
+        yield Finding("lr0", NOTE, f"in epoch {where} the schedule has come down to a rate of {rate}")
 
 
 def amp_off_is_expensive(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:

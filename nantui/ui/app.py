@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nantui.ui.data.backend import Backend
 
 
-SHAPING_S = 2.0
+SHAPING_S, SIGNS_S = 2.0, 20.0
 
 
 def has_titles() -> bool:
@@ -136,7 +136,7 @@ class CockpitApp(App[int]):
         if not remember.load() and self.glyphs.braille:
             remember.save(signs_shown=True)
             self.set_timer(
-                SHAPING_S, lambda: self._say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", 60)
+                SHAPING_S, lambda: self._say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", SIGNS_S)
             )
 
     def on_resize(self, event: Resize) -> None:

@@ -10,6 +10,7 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 _HARMFUL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+_PICTURES = re.compile("[\U0001f000-\U0001faff]+ ?")
 NOTHING = "-"
 
 
@@ -18,6 +19,11 @@ def clean(text: object, longest: int = 400) -> str:
     plain = str(text)[: longest * 4].replace("\t", "    ")
     plain = _HARMFUL.sub("", _ESCAPES.sub("", plain))
     return plain if len(plain) <= longest else plain[: longest - 2] + ".."
+
+
+def without_pictures(text: str) -> str:
+    """Return `text` without emoji: terminals do not agree on how wide they are."""
+    return _PICTURES.sub("", text)
 
 
 def number(value: float | None, digits: int = 4) -> str:

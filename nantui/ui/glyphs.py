@@ -39,14 +39,28 @@ class Glyphs:
 UNICODE = Glyphs(
     name="unicode", rule="╌", good="✓", bad="✗", warn="⚠", busy="◌", unknown="?", cursor="▸", mark="▪",
     skip="▴", rollback="↩", above="▴", more="⋯", left="◂", right="▸", then="➜", separator="╎",
-    meter=("⣿", "⡇", "⣀"), dot="▪", best="✦", braille=True,
+    meter=("⣶", "⡆", "⣀"), dot="▪", best="✦", braille=True,
 )  # fmt: skip
 ASCII = Glyphs(
     name="ascii", rule="-", good="+", bad="x", warn="!", busy="~", unknown="?", cursor=">", mark="#",
     skip="^", rollback="<", above="^", more="..", left="<", right=">", then="->", separator="|",
     meter=("#", "=", "."), dot="*", best="*", braille=False,
 )  # fmt: skip
-SAMPLE = "⠑⠢⣀⣀⠤⠒⠉ ⣿⣿⡇⣀ ✓ ✗ ⚠ ▸ ➜ ↩ ✦ ╌╎"
+
+
+def legend(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
+    """Return what the signs on the screens mean."""
+    return (
+        (f"{glyphs.good} {glyphs.bad} {glyphs.busy}", "a checkpoint is clean, is not, is being written"),
+        (glyphs.left, "the newest clean checkpoint: where a recovery goes back to"),
+        (glyphs.bad, "below a curve: NaN, or an incident"),
+        (glyphs.skip, "below a curve: a step that was skipped; at its upper edge: a value outside the range"),
+        (glyphs.rollback, "a rollback; what it took back stays as a dim curve"),
+        (glyphs.separator, "below a curve: another attempt begins"),
+    )
+
+
+SAMPLE = "⠑⠢⣀⣀⠤⠒⠉ ⣶⣶⡆⣀ ✓ ✗ ⚠ ▸ ➜ ↩ ✦ ╌╎"
 
 
 def choose(ascii_only: bool) -> Glyphs:

@@ -6,12 +6,16 @@ colours from styles/ink.tcss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 Span = tuple[str, str]
 Line = list[Span]
+
+_TIE = "\u00a0"
+_UNIT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|B|kB|MB|GB|TB|W|C|%)(?![^\W_]))")
 
 INKS = (
     "text",
@@ -93,10 +97,13 @@ def plain(line: Iterable[Span]) -> str:
 
 
 def wrap(text: str, cells: int, ink: str = "text", indent: str = "") -> list[Line]:
-    """Return `text` broken at spaces into lines of at most `cells` cells, later ones indented."""
+    """Return `text` broken at spaces into lines of at most `cells` cells, later ones indented.
+
+    A figure is not parted from its unit; a word that is longer than a line is broken where the line ends.
+    """
     lines: list[Line] = []
     current = ""
-    for word in text.split():
+    for word in _words(text, max(8, cells - cell_len(indent))):
         lead = indent if lines else ""
         trial = f"{current} {word}" if current else f"{lead}{word}"
         if current and cell_len(trial) > cells:
@@ -104,3 +111,9 @@ def wrap(text: str, cells: int, ink: str = "text", indent: str = "") -> list[Lin
             trial = f"{indent}{word}"
         current = trial
     return [*lines, [(current, ink)]] if current else lines or [[]]
+
+
+def _words(text: str, longest: int) -> Iterator[str]:
+    for word in _UNIT.sub(_TIE, text).split(" "):
+        if word:
+            yield from (part.replace(_TIE, " ") for part in chop_cells(word, longest))

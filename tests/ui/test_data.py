@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.color import Color
 from synthetic import LOSSES, make_run, write_results, write_steps
 
 from nantui.run.layout import RunLayout
@@ -23,7 +24,8 @@ from nantui.ui.data.sentences import sentences
 from nantui.ui.data.telemetry import MOST_POINTS, StepReader, StepStore
 from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE, meter
 from nantui.ui.ink import column, fit, plain, spread, width, wrap
-from nantui.ui.widgets.lines import changed_runs
+from nantui.ui.widgets.lines import changed_runs, legible
+from nantui.ui.widgets.timeline import in_short
 
 
 @given(st.text(max_size=300))
@@ -74,6 +76,24 @@ def test_lines_fit_whatever_is_in_them(left, right, cells):
 def test_long_words_and_paragraphs_are_wrapped():
     lines = wrap("one two three four five", 9)
     assert [plain(line) for line in lines] == ["one two", "three", "four five"]
+    assert [plain(line) for line in wrap("it takes 55 s yet", 12)] == ["it takes", "55 s yet"]
+    assert [plain(line) for line in wrap("at /data/shapes/images", 12)] == ["at", "/data/shapes", "/images"]
+
+
+def test_what_cannot_be_read_on_the_cursors_ground_takes_its_colour():
+    white, black, cyan, blue = map(Color.parse, ("#ffffff", "#000000", "#00e5ff", "#0000a0"))
+    assert not legible(white, white) and not legible(cyan, white) and legible(blue, white)
+    assert legible(white, black) and legible(Color.default(), white), "nobody knows a terminal's own colour"
+
+
+def test_the_timeline_keeps_the_end_of_long_paths():
+    said = in_short("autopsy: broken pixels: /data/shapes/images/train/012.png (1 pixel), 3/4 done in runs/a")
+    assert said == "autopsy: broken pixels: train/012.png (1 pixel), 3/4 done in runs/a"
+
+
+def test_emoji_are_left_out_and_names_are_not():
+    assert words.without_pictures("Ultralytics 8.4 \U0001f680 Python") == "Ultralytics 8.4 Python"
+    assert words.without_pictures("垃圾_v2") == "垃圾_v2"
 
 
 def test_only_the_cells_that_differ_are_repainted():

@@ -51,6 +51,15 @@ async def test_enter_cancels_and_nothing_is_done(cockpit, run):
         assert driver.backend.submitted == []
 
 
+async def test_arrows_lead_from_the_buttons_to_the_restore_points(cockpit, run):
+    async with cockpit(run, size=(110, 40), backend=FakeBackend(plan=make_plan())) as driver:
+        await driver.press("R")
+        await driver.until("Cancel", "epoch5.pt")
+        await driver.press("j", "enter")
+        await driver.until("j, k and Enter")
+        assert driver.backend.asked[-1][0] == "epoch5.pt", "another plan, and not Cancel"
+
+
 async def test_y_before_there_is_a_plan_does_nothing(cockpit, run):
     backend = FakeBackend(plan=make_plan())
     async with cockpit(run, backend=backend) as driver:
@@ -165,7 +174,7 @@ async def test_staying_automatic_is_offered_where_the_run_is_not_so_yet(cockpit,
     backend = FakeBackend(plan=make_plan(auto=False))
     async with cockpit(run, backend=backend) as driver:
         await driver.press("R")
-        await driver.until("and stay automatic   a")
+        await driver.until("Recover on autopilot   a")
         await driver.press("a")
         await driver.until("waiting for the supervisor")
         assert backend.submitted[0].options["auto"] is True and backend.submitted[0].options["to"]

@@ -1,6 +1,7 @@
 """The run screen: what it shows, at which sizes, and that every key acts or says why not."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from fakes import FakeBackend
@@ -127,7 +128,7 @@ async def test_start_resumes_where_there_is_a_checkpoint_and_starts_where_there_
         await driver.until("asked the supervisor to resume")
         assert driver.backend.submitted[0].kind == "resume"
     run = make_run(tmp_path / "new", state="stopped", nan_from=None, checkpoints=False)
-    async with cockpit(run, wait=("no checkpoint yet",)) as driver:
+    async with cockpit(run, wait=("none yet",)) as driver:
         await driver.press("s")
         await driver.until("asked the supervisor to start")
         assert driver.backend.submitted[0].kind == "start"
@@ -196,9 +197,20 @@ async def test_the_newest_part_of_the_curves(cockpit):
         await driver.until("curves over epochs", absent=("last 200",))
 
 
-async def test_gpus_have_a_past_and_the_disk_is_told_in_hours(cockpit):
-    async with cockpit(size=(200, 60), nan_from=None) as driver:
-        await driver.until("97 %", "61 C", "412 W", "busy", "memory", "of checkpoints")
+async def test_gpus_have_a_past_and_it_is_told_when_the_disk_will_be_full(cockpit):
+    backend = FakeBackend()
+    backend.machine = replace(backend.machine, host=replace(backend.machine.host, disk_free_gb=0.05))
+    async with cockpit(size=(200, 60), nan_from=None, backend=backend) as driver:
+        await driver.until("97 %", "61 C", "412 W", "busy", "memory", "free, full of checkpoints in 8 d")
+
+
+async def test_many_gpus_share_lines_where_there_are_few(cockpit):
+    backend = FakeBackend()
+    gpus = tuple(replace(backend.machine.gpus[0], index=index) for index in range(8))
+    backend.machine = replace(backend.machine, gpus=gpus)
+    async with cockpit(size=(80, 24), backend=backend) as driver:
+        text = await driver.until("GPU0", "GPU7", "21 GB")
+        assert "NaN in the" in text[text.index("timeline") :], "what happened last keeps its line"
 
 
 async def test_charts_that_do_not_fit_are_a_page_away(cockpit):

@@ -14,6 +14,9 @@ from nantui.ui.glyphs import Glyphs, meter
 from nantui.ui.ink import Line, column, fit, wrap
 
 MOST_EVIDENCE, SHOWN = 12, 0.01
+LOOK_AT_DATA, GO_BACK = "data", "contaminated_checkpoint"
+"""Causes, as the diagnosis room calls them, whose remedy needs no preset."""
+UNNAMED = {LOOK_AT_DATA: "look at the data", GO_BACK: "an older checkpoint"}
 
 
 def incidents(snapshot: RunSnapshot) -> list[dict[str, Any]]:
@@ -48,10 +51,10 @@ def describe(
                 "muted",
             ),
         ]
-    lines: list[Line] = []
+    lines = _what((diagnosis or {}).get("incident") or next(iter(found), None), width)
     if diagnosis:
         lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, glyphs, width)
-        lines += _unknown(diagnosis, width)
+        lines += _reasons(diagnosis, width) + _unknown(diagnosis, width)
     elif problem:
         lines += [*wrap(clean(problem, 400), width, "warn"), []]
     lines += _autopsies(snapshot, width)
@@ -61,28 +64,54 @@ def describe(
     return lines
 
 
-def _causes(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
-    causes = [cause for cause in diagnosis.get("causes") or [] if _share(cause) >= SHOWN]
-    if not causes:
+def _what(incident: Mapping[str, Any] | None, width: int) -> list[Line]:
+    """Return in one sentence what is being explained."""
+    if incident is None:
         return []
-    lines: list[Line] = [[("causes", "title"), ("   the likeliest first", "muted")]]
-    for cause in causes:
+    entry = dict(incident)
+    place, done = where(entry), action_text(entry)
+    text = incident_text(entry) + (f" at {place}" if place else "") + (f": {done}" if done else "")
+    return [[("what happened", "title")], *wrap(text, width, _ink_of(entry)), []]
+
+
+def _ink_of(incident: Mapping[str, Any]) -> str:
+    return "warn" if incident.get("action") == "skipped" else "bad"
+
+
+def _causes(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
+    """Return the causes, a line each: what helps must not be pushed off the screen by the evidence."""
+    lines: list[Line] = []
+    for cause in _likely(diagnosis):
         filled, empty = meter(_share(cause), 12, glyphs)
-        name = clean(cause.get("title") or str(cause.get("cause", "")).replace("_", " "), 80)
         head: Line = [
             (f"{_share(cause):4.0%} ", "strong"),
             (filled, "accent"),
             (empty, "faint"),
-            (f"  {name}", "strong"),
+            (f"  {_name_of(cause)}", "strong"),
         ]
         if cause.get("prior") is not None:
             head.append((f"   {float(cause['prior']):.0%} before any evidence", "faint"))
         lines.append(fit(head, width))
-        for text in cause.get("evidence") or []:
-            lines += [
-                [(" " * 19, "text"), *line] for line in wrap(clean(text, 400), max(10, width - 20), "muted")
-            ]
-    return [*lines, []]
+    return [[("causes", "title"), ("   the likeliest first", "muted")], *lines, []] if lines else []
+
+
+def _reasons(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
+    """Return the evidence of each cause."""
+    lines: list[Line] = []
+    for cause in _likely(diagnosis):
+        evidence = cause.get("evidence") or []
+        lines += [[(f"  {_name_of(cause)}", "strong")]] if evidence else []
+        for text in evidence:
+            lines += [[("    ", "text"), *line] for line in wrap(clean(text, 400), width - 4, "muted", "  ")]
+    return [[("evidence", "title")], *lines, []] if lines else []
+
+
+def _likely(diagnosis: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [cause for cause in diagnosis.get("causes") or [] if _share(cause) >= SHOWN]
+
+
+def _name_of(cause: Mapping[str, Any]) -> str:
+    return clean(cause.get("title") or str(cause.get("cause", "")).replace("_", " "), 80)
 
 
 def _share(cause: Mapping[str, Any]) -> float:
@@ -93,7 +122,8 @@ def _advice(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Li
     advice = diagnosis.get("advice") or []
     lines: list[Line] = []
     for index, one in enumerate(advice[:9], 1):
-        key: Line = [(f"  {index} " if can_be_done(one) else "    ", "key"), (remedy_name(one), "strong")]
+        possible = can_be_done(one) or concerns_data(one)
+        key: Line = [(f"  {index} " if possible else "    ", "key"), (remedy_name(one), "strong")]
         lines.append(fit(key, width))
         for text, ink in ((one.get("why"), "muted"), (one.get("cost"), "faint")):
             lines += [
@@ -101,20 +131,25 @@ def _advice(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Li
                 for line in wrap(clean(text or "", 400), max(10, width - 8), ink)
                 if line
             ]
-    head: Line = [("what helps", "title"), ("   a digit opens the recovery with it", "muted")]
+    head: Line = [("what helps", "title"), ("   its digit opens it", "muted")]
     return [head, *lines, []] if lines else []
 
 
 def can_be_done(advice: Mapping[str, Any]) -> bool:
-    """Tell whether a piece of advice is a preset or settings, which a recovery can apply."""
-    return bool(advice.get("preset") or advice.get("settings"))
+    """Tell whether a recovery can apply a piece of advice: a preset, settings, or only an older file."""
+    return bool(advice.get("preset") or advice.get("settings") or advice.get("cause") == GO_BACK)
+
+
+def concerns_data(advice: Mapping[str, Any]) -> bool:
+    """Tell whether a piece of advice is about images and labels, which a screen of their own shows."""
+    return not can_be_done(advice) and advice.get("cause") == LOOK_AT_DATA
 
 
 def remedy_name(advice: Mapping[str, Any]) -> str:
     """Return a piece of advice in a few words."""
     settings = ", ".join(f"{name}={value}" for name, value in (advice.get("settings") or {}).items())
     words = " with ".join(filter(None, [str(advice.get("preset") or ""), settings]))
-    return clean(words or "look at the data", 120)
+    return clean(words or UNNAMED.get(str(advice.get("cause")), "by hand"), 120)
 
 
 def _unknown(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
@@ -142,11 +177,10 @@ def _autopsies(snapshot: RunSnapshot, width: int) -> list[Line]:
 
 
 def _incident(entry: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
-    skipped = entry.get("action") == "skipped"
-    sign = (glyphs.skip, "warn") if skipped else (glyphs.bad, "bad")
+    ink = _ink_of(entry)
     head: Line = [
-        (f"{sign[0]} ", sign[1]),
-        (incident_text(dict(entry)), sign[1]),
+        (f"{glyphs.skip if ink == 'warn' else glyphs.bad} ", ink),
+        (incident_text(dict(entry)), ink),
         (f"   {where(dict(entry))}", "strong"),
     ]
     lines: list[Line] = [fit([*head, (f"   {action_text(dict(entry))}", "muted")], width)]

@@ -19,7 +19,6 @@ class KindRow:
     count: int
     severity: str
     title: str
-    ultralytics: str
 
 
 def kinds(report: Any) -> list[KindRow]:
@@ -27,7 +26,7 @@ def kinds(report: Any) -> list[KindRow]:
     from nantui.diagnosis.kinds import KINDS
 
     return [
-        KindRow(name, number, KINDS[name].severity, KINDS[name].title, KINDS[name].ultralytics)
+        KindRow(name, number, KINDS[name].severity, KINDS[name].title)
         for name, number in report.counts.items()
     ]
 
@@ -40,10 +39,16 @@ def kind_line(row: KindRow, width: int) -> Line:
             (f"{row.count:>9,}  ", "strong"),
             (column(row.name, 20), "strong"),
             (clean(row.title, 120), "text"),
-            (f"   Ultralytics {clean(row.ultralytics, 200)}", "muted"),
         ],
         width,
     )
+
+
+def effect(kind: object) -> Line:
+    """Return what Ultralytics does with findings of a kind."""
+    from nantui.diagnosis.kinds import KINDS
+
+    return [(f"   Ultralytics {clean(KINDS[str(kind)].ultralytics, 200)}", "info")] if kind in KINDS else []
 
 
 def issue_line(issue: Any, width: int) -> Line:

@@ -11,6 +11,7 @@ from typing import Any
 from nantui.run import status as words
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.ui.data.progress import Progress
+from nantui.ui.data.sentences import incident_text
 from nantui.ui.data.snapshot import RunSnapshot
 from nantui.ui.format import clean, count, duration, number
 from nantui.ui.glyphs import Glyphs
@@ -76,9 +77,8 @@ def _what(plan: Any, kind: str, snapshot: RunSnapshot | None, width: int) -> lis
         )
     lines += _fact("costs", _cost(plan.costs), width)
     if plan.trouble is not None:
-        lines += _fact(
-            "because", f"{plan.trouble.kind.replace('_', ' ')} in epoch {plan.trouble.epoch}", width
-        )
+        incident = incident_text({"incident": plan.trouble.kind})
+        lines += _fact("because", f"{incident} in epoch {plan.trouble.epoch}", width)
     remaining = plan.costs.hours_remaining
     if math.isfinite(remaining):
         factor = plan.costs.factor

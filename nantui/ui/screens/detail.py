@@ -10,7 +10,7 @@ from textual.containers import Container
 from nantui.run.files import to_json
 from nantui.ui.data.checkpoints import Row
 from nantui.ui.data.sentences import Sentence
-from nantui.ui.format import clean, number, size
+from nantui.ui.format import clean, count, number, size
 from nantui.ui.ink import Line, wrap
 from nantui.ui.screens.base import Dialog
 from nantui.ui.widgets.document import Document
@@ -41,15 +41,8 @@ def about_checkpoint(row: Row) -> Callable[[int], list[Line]]:
         lines: list[Line] = [[(f"{name:<12}", "muted"), (value, ink)] for name, value, ink in _facts(row)]
         if verdict is None:
             return [*lines, [], [("not scanned yet", "muted")]]
-        lines += [
-            [],
-            [
-                (
-                    f"{len(verdict.findings)} findings" if verdict.findings else "nothing wrong was found",
-                    "title",
-                )
-            ],
-        ]
+        found = count(len(verdict.findings), "finding") if verdict.findings else "nothing wrong was found"
+        lines += [[], [(found, "title")]]
         for finding in verdict.findings:
             lines.append(
                 [(f"{clean(finding.kind, 20):<16}", row.ink), (clean(finding.where, width - 18), "text")]

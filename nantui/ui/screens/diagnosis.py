@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from nantui.ui.actions import why_not
-from nantui.ui.data.diagnoses import can_be_done, describe
+from nantui.ui.data.diagnoses import can_be_done, concerns_data, describe
 from nantui.ui.ink import Line
 from nantui.ui.messages import Answer
 from nantui.ui.screens.base import BaseScreen
@@ -24,7 +24,7 @@ KEYS = (
     ("?", "help", True),
     ("Esc", "back", True),
     ("R", "recover", True),
-    ("1-9", "recover with this remedy", True),
+    ("1-9", "this remedy", True),
     ("D", "data labels", True),
 )
 
@@ -72,14 +72,16 @@ class DiagnosisScreen(BaseScreen):
         self._recover(None)
 
     def action_remedy(self, digit: int) -> None:
-        """Open the recover dialog with a remedy of the list."""
+        """Open the recover dialog with a remedy of the list, or the data where that is the remedy."""
         advice = (self.diagnosis or {}).get("advice") or []
         chosen = advice[digit - 1] if digit <= len(advice) else {}
         if can_be_done(chosen):
             presets = (str(chosen["preset"]),) if chosen.get("preset") else ()
             self._recover(presets, dict(chosen.get("settings") or {}))
+        elif concerns_data(chosen):
+            self.action_labels()
         else:
-            self.say(f"there is no remedy {digit} that a recovery can apply", "warn")
+            self.say(f"there is no remedy {digit} that a key can apply", "warn")
 
     def _recover(self, presets: tuple[str, ...] | None, settings: dict[str, Any] | None = None) -> None:
         from nantui.ui.screens.recover import RecoverDialog

@@ -11,7 +11,7 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 from nantui.ui.actions import EVERY, KEY_NAMES, RUN_ACTIONS, why_not
-from nantui.ui.glyphs import SAMPLE
+from nantui.ui.glyphs import SAMPLE, legend
 from nantui.ui.ink import Line, column, wrap
 from nantui.ui.screens.base import Dialog
 from nantui.ui.widgets.document import Document
@@ -106,7 +106,16 @@ class HelpDialog(Dialog):
                 group = entry.group
                 lines += [[], [(group, "accent")]]
             lines += self._about(entry, width)
-        lines += [[], [("Signs  ", "muted"), (SAMPLE, "text")]]
+        return lines + self._signs(width)
+
+    def _signs(self, width: int) -> list[Line]:
+        """What the signs mean, and what to do where they are not legible."""
+        lines: list[Line] = [[], [("Signs", "accent")]]
+        for sign, meaning in legend(self.app.glyphs):  # type: ignore[attr-defined]
+            words = wrap(meaning, max(10, width - 18))
+            lines += [[(column(f"  {sign}", 18), "strong"), *words[0]]]
+            lines += [[(" " * 18, "text"), *line] for line in words[1:]]
+        lines += [[], [(SAMPLE, "text")]]
         return lines + wrap("If these are boxes or do not line up, press A for plain ASCII.", width, "muted")
 
     def _about(self, entry: Entry, width: int) -> list[Line]:

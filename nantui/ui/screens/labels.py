@@ -125,7 +125,7 @@ class LabelsScreen(BaseScreen):
             [issue for issue in self.report.issues if issue.kind == kind] if self.report is not None else []
         )
         lines = self.query_one("#lines", Listing)
-        lines.header = [("lines", "title"), (f"   {len(issues):,}", "muted")]
+        lines.header = [("lines", "title"), (f"   {len(issues):,}", "muted"), *label_rows.effect(kind)]
         lines.show(range(len(issues)), lambda row, width: label_rows.issue_line(issues[row], width))
         lines.recolour()
 

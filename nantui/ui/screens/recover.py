@@ -43,6 +43,8 @@ class RecoverDialog(Dialog):
         Binding("y", "confirm", "confirm", show=False),
         Binding("a", "stay_automatic", "recover, and by itself from now on", show=False),
         Binding("n", "cancel", "cancel", show=False),
+        Binding("down,j", "pick(1)", "another restore point: down", show=False),
+        Binding("up,k", "pick(-1)", "another restore point: up", show=False),
         Binding("p", "presets", "choose presets to apply", show=False),
         Binding("u", "undo", "undo a finished rollback", show=False),
     ]
@@ -102,7 +104,7 @@ class RecoverDialog(Dialog):
         if self.plan is not None:
             verb = (("confirm", VERBS[self.kind], "y"),)
         if self.may_stay_automatic:
-            verb += (("auto", "and stay automatic", "a"),)
+            verb += (("auto", "Recover on autopilot", "a"),)
         self.query_one(Choice).offer((("cancel", "Cancel", "Esc"), *verb))
         if self.plan is not None:
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
@@ -125,7 +127,7 @@ class RecoverDialog(Dialog):
             [
                 words.get(
                     self.phase,
-                    ("Tab, j and k, Enter choose a restore point; nothing has been done yet", "muted"),
+                    ("j, k and Enter choose a restore point; nothing has been done yet", "muted"),
                 )
             ],
         ]
@@ -207,6 +209,13 @@ class RecoverDialog(Dialog):
         if self.phase == DONE:
             self.dismiss(None)
             self.over.action_act("undo")
+
+    def action_pick(self, by: int) -> None:
+        """Go to the restore points, also from the buttons."""
+        candidates = self.query_one(Candidates)
+        if candidates.display:
+            candidates.focus()
+            candidates.action_move(by)
 
     def action_presets(self) -> None:
         """Choose presets; the plan is worked out again with them."""

@@ -214,12 +214,15 @@ class RunActions:
         screen.say(f"the last {last:,} {screen.x_name}" if last else f"all {screen.x_name}")
 
     def _do_logscale(self) -> None:
-        view = self._wall.view
-        self._screen.look(log=not view.log)
+        log = not self._wall.view.log
+        self._screen.look(log=log)
+        self._screen.say("logarithmic y axis" if log else "linear y axis")
 
     def _do_smooth(self) -> None:
         now = SMOOTHINGS.index(self._wall.view.smooth)
-        self._screen.look(smooth=SMOOTHINGS[(now + 1) % len(SMOOTHINGS)])
+        points = SMOOTHINGS[(now + 1) % len(SMOOTHINGS)]
+        self._screen.look(smooth=points)
+        self._screen.say(f"running mean over {points} points" if points else "every point as it is")
 
     def _do_outliers(self) -> None:
         whole = not self._wall.view.whole

@@ -98,14 +98,9 @@ class ZoomScreen(BaseScreen):
         line += [(f"{picture.x_name} ", "muted"), (f"{self.view.cursor:,.0f}", "strong")]
         for curve in picture.curves:
             point = nearest(curve, self.view.cursor)
-            if point is not None:
-                x, y = point
-                place = f" (rolled back, at {x:,.0f})" if curve.ink == "old" else ""
-                line += [
-                    (f"   {curve.name} ", curve.ink),
-                    (number(y), "bad" if y != y else "strong"),
-                    (place, "faint"),
-                ]
+            if point is not None and (curve.ink != "old" or abs(point[0] - self.view.cursor) <= 0.5):
+                ink = "bad" if point[1] != point[1] else "strong"
+                line += [(f"   {curve.name} ", curve.ink), (number(point[1]), ink)]
         return [line]
 
     def look(self, **changes: object) -> None:

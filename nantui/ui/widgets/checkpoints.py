@@ -16,13 +16,14 @@ class Checkpoints(Listing):
 
     def __init__(self) -> None:
         super().__init__(id="checkpoints", header=[], empty="reading the run..")
+        self.newest_first = True
         self._rows: list[Row] = []
         self._now = 0.0
 
     def show_rows(self, rows: list[Row]) -> None:
         """Show these checkpoints."""
         self._rows = rows
-        self.empty = "no checkpoint yet: the first is written after epoch 1"
+        self.empty = "none yet: the first comes after epoch 1"
         self.show([row.checkpoint.path for row in rows], self._row)
 
     def grow_older(self, now: float) -> None:

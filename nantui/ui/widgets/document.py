@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from textual.geometry import Size
+
 from nantui.ui.ink import Line
 from nantui.ui.widgets.listing import Listing
 
@@ -25,14 +27,17 @@ class Document(Listing):
 
     def remake(self) -> None:
         """Make the text again: what it is made from has changed."""
-        width = self.scrollable_content_region.width
-        if width:
+        width = self.scrollable_content_region.width - 1  # beside a scroll bar
+        if width > 0:
             self._made = self._write(width)
             self.show(range(len(self._made)), lambda row, cells: self._made[row])
 
     def on_resize(self) -> None:
         self._shown.clear()
         self.remake()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._write(max(1, width - 1)))
 
     def action_move(self, by: int) -> None:
         self.scroll_relative(y=by, animate=False)

@@ -14,6 +14,7 @@ from nantui.ui.ink import Line, column, fit
 from nantui.ui.widgets.header import STATE_INKS
 from nantui.ui.widgets.listing import Listing
 
+BAR, INCIDENT = 12, 20
 SORTS = ("state", "name", "epoch", "time left")
 GRAVEST = ("diverged", "failed", "lost", "stalled", "recovering", "running", "starting", "stopping")
 
@@ -22,7 +23,7 @@ class FleetList(Listing):
     """Sorted, gravest first, until another order is asked for."""
 
     def __init__(self) -> None:
-        super().__init__(id="fleet", empty="looking for runs..")
+        super().__init__(id="fleet", header=[], empty="looking for runs..")
         self.statuses: list[RunStatus] = []
         self._sort = 0
         self.wanted = ""
@@ -68,7 +69,6 @@ class FleetList(Listing):
         shown.sort(key=self._order)
         names = max((cell_len(_name(status.path)) for status in shown), default=0)
         self._name_cells = max(16, min(44, names + 2))
-        self.header = self._heading()
         if self.statuses and not shown:
             self.empty = f"no run matches {self.wanted!r}"
         self.show([status.path for status in shown], lambda row, width: self._row(shown[row], width))
@@ -83,15 +83,23 @@ class FleetList(Listing):
         }
         return by[SORTS[self._sort]], str(status.path)
 
-    def _heading(self) -> Line:
+    def heading(self, width: int) -> Line:
         names = f"{'  run':<{self._name_cells + 2}}"
-        rest = f" {'state':<11} {'epoch':>9}{'':<16}{'loss':>7}  {'left':>11}  last incident"
-        return [(names + rest, "muted")]
+        bar, with_loss = self._room(width)
+        loss = f"{'loss':>9}" if with_loss else ""
+        line = f"{names} {'state':<11} {'epoch':>9}  {' ' * bar}{loss}  {'left':>11}  last incident"
+        return fit([(line, "muted")], width)
+
+    def _room(self, width: int) -> tuple[int, bool]:
+        """Return the cells for the progress bar and whether the loss fits; incidents go before both."""
+        left = width - self._name_cells - 2 - 24 - 13 - INCIDENT
+        return (BAR if left >= BAR + 9 else 0), left >= 9
 
     def _row(self, status: RunStatus, width: int) -> Line:
         epoch = f"{status.epoch or 0}/{status.epochs or '?'}"
         share = (status.epoch or 0) / status.epochs if status.epochs else 0.0
-        filled, empty = meter(share, 12, self.glyphs)
+        bar, with_loss = self._room(width)
+        filled, empty = meter(share, bar, self.glyphs)
         loss = sum(status.losses.values()) if status.losses else None
         left = duration(status.eta_s) if status.state in ACTIVE and status.eta_s is not None else ""
         incident = incident_text(status.last_incident) if status.last_incident else ""
@@ -105,7 +113,7 @@ class FleetList(Listing):
                 (f" {epoch:>9}  ", "text"),
                 (filled, "accent"),
                 (empty, "faint"),
-                (f" {number(loss):>8}", "bad" if loss is not None and loss != loss else "text"),
+                (f" {number(loss):>8}" if with_loss else "", "bad" if loss != loss else "text"),
                 (f"  {left:>11}", "muted"),
                 (f"  {incident}", "warn"),
             ],

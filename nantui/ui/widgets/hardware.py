@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual.geometry import Size
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 HOT_C = 85
 NAME, NUMBERS = 6, 16
 OTHERS_GB = 1.0
-SCARCE_H, LOW_H, SCARCE_GB = 2.0, 12.0, 2.0
+UNTIL_FULL = (" free, full of checkpoints in ", " free, full in ", ", full in ")
+SCARCE_H, LOW_H, FAR_H, SCARCE_GB = 2.0, 12.0, 24.0 * 90, 2.0
 
 
 def _rows(sample: Sample) -> int:
     """Return how many lines a sample wants."""
     elsewhere = sum(2 + 2 * len(other.gpus) for _, other in sample.elsewhere)
     return 4 + 3 * len(sample.gpus) + elsewhere
+
+
+def _grave(share: float) -> str:
+    """Return the ink of memory that is used to this share."""
+    return "bad" if share > 0.95 else "warn" if share > 0.85 else "accent"
 
 
 class HardwarePanel(LinesWidget):
@@ -58,8 +65,10 @@ class HardwarePanel(LinesWidget):
         elsewhere = [line for name, other in sample.elsewhere for line in self._elsewhere(name, other, width)]
         room = height - 1 - len(host) - len(elsewhere)
         rows = 1 if not sample.gpus else max(1, min(3, room // len(sample.gpus)))
-        for gpu in sample.gpus:
-            lines += self._gpu(gpu, width)[:rows]
+        if len(sample.gpus) > max(1, room + 1):  # the processor's line goes first
+            lines += self._pairs(sample.gpus, width)
+        else:
+            lines += [line for gpu in sample.gpus for line in self._gpu(gpu, width)[:rows]]
         return [*lines, *host, *elsewhere][:height]
 
     def _elsewhere(self, name: str, other: Sample, cells: int) -> list[Line]:
@@ -73,6 +82,21 @@ class HardwarePanel(LinesWidget):
         """Memory; then the other figures; then the last minutes."""
         memory = self._bar(f"GPU{gpu.index}", gpu.used_gb, gpu.total_gb, cells)
         return [memory, self._facts(gpu, cells), self._past(gpu, cells)]
+
+    def _pairs(self, gpus: Sequence[Gpu], cells: int) -> list[Line]:
+        """Memory of two GPUs a line, where there is no room for a line each."""
+        half = (cells - 2) // 2
+        lines: list[Line] = []
+        for one, *other in (gpus[start : start + 2] for start in range(0, len(gpus), 2)):
+            right = [span for gpu in other for span in self._half(gpu, half)]
+            lines.append([*self._half(one, half), ("  ", "text"), *right])
+        return lines
+
+    def _half(self, gpu: Gpu, cells: int) -> Line:
+        share = gpu.used_gb / gpu.total_gb if gpu.total_gb else 0.0
+        name, text = f"{f'GPU{gpu.index}':<5}", f"{gpu.used_gb:4.0f} GB"
+        filled, empty = meter(share, max(2, cells - len(name) - len(text)), self.glyphs)
+        return fit([(name, "muted"), (filled, _grave(share)), (empty, "faint"), (text, "text")], cells)
 
     def _facts(self, gpu: Gpu, cells: int) -> Line:
         """Everything else that is known, as far as it fits whole."""
@@ -103,8 +127,7 @@ class HardwarePanel(LinesWidget):
 
     def _bar(self, name: str, used: float, total: float, cells: int) -> Line:
         share = used / total if total else 0.0
-        ink = "bad" if share > 0.95 else "warn" if share > 0.85 else "accent"
-        return self._meter(name, share, gigabytes(used, total), cells, ink)
+        return self._meter(name, share, gigabytes(used, total), cells, _grave(share))
 
     def _meter(self, name: str, share: float, figure: str, cells: int, ink: str = "accent") -> Line:
         text = f" {figure:>{NUMBERS}}"
@@ -120,16 +143,14 @@ class HardwarePanel(LinesWidget):
         return [memory, *disk, processor]
 
     def _disk(self, host: Host, cells: int) -> Line:
-        """Free space, and how long checkpoints fit into it; the words go first where the line is short."""
+        """Free space, and when checkpoints will have filled it; words go first where the line is short."""
         free, hours = host.disk_free_gb, self.hours
         scarce = free < SCARCE_GB or (hours is not None and hours < SCARCE_H)
         ink = "bad" if scarce else "warn" if hours is not None and hours < LOW_H else "strong"
-        line: Line = [
-            (f"{'disk':<{NAME}}", "muted"),
-            (f"{gigabytes(free)} free", "bad" if scarce else "text"),
-        ]
-        if hours is None:
-            return fit(line, cells)
-        room: Line = [*line, ("  = ", "faint"), (f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h", ink)]
-        long: Line = [*room, (" of checkpoints", "muted")]
-        return long if width(long) <= cells else fit(room, cells)
+        room: Line = [(f"{'disk':<{NAME}}", "muted"), (gigabytes(free), "bad" if scarce else "text")]
+        if hours is None or hours > FAR_H:
+            return fit([*room, (" free", "text")], cells)
+        days = f"{hours / 24:.0f} d"
+        left = (days if hours >= 48 else f"{hours:.0f} h" if hours >= 10 else f"{hours:.1f} h", ink)
+        told = ([*room, (words, "muted"), left] for words in UNTIL_FULL)
+        return next((line for line in told if width(line) <= cells), fit([*room, (" free", "text")], cells))

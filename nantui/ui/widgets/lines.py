@@ -5,9 +5,11 @@ Over a slow link the bytes of a repaint are what is felt, so lines are compared 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
+from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from nantui.ui.app import CockpitApp
 
 
-NEAR = 12
+NEAR, LEAST_CONTRAST = 12, 3.0
 QUIET = frozenset({"muted", "faint"})
 """Inks that could not be read on the cursor's ground."""
 
@@ -57,9 +59,27 @@ def _over(style: Style, ink: str, base: Style, under: str) -> Style:
     """Return an ink on its ground; under a cursor the ground stays the cursor's."""
     if not under or ink.startswith("pill"):
         return base + style
-    if base.reverse or (under == "cursor" and ink in QUIET):
+    if base.reverse or (under == "cursor" and ink in QUIET) or not legible(style.color, base.bgcolor):
         return base
     return base + style + Style(bgcolor=base.bgcolor, bold=base.bold)
+
+
+@lru_cache(maxsize=256)
+def legible(ink: Color | None, ground: Color | None) -> bool:
+    """Tell whether text in one colour can be read on another: a contrast of 3 as WCAG counts it, or more."""
+    if ink is None or ground is None or ink.is_default or ground.is_default:
+        return True
+    one, other = sorted((_luminance(ink), _luminance(ground)))
+    return (other + 0.05) / (one + 0.05) >= LEAST_CONTRAST
+
+
+def _luminance(colour: Color) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2.1), from 0 to 1."""
+    shares = [part / 255 for part in colour.get_truecolor()]
+    red, green, blue = (
+        share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 class LinesWidget(Inked):

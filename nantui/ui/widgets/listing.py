@@ -16,7 +16,7 @@ from textual.scroll_view import ScrollView
 from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.strip import Strip
 
-from nantui.ui.ink import Line
+from nantui.ui.ink import Line, fit
 from nantui.ui.widgets.lines import Inked, changed_runs
 
 Draw = Callable[[int, int], Line]
@@ -33,7 +33,11 @@ ScrollBar.renderer = PlainScrollBar
 
 
 class Listing(Inked, ScrollView, can_focus=True):
-    """Rows with keys. `draw(row, width)` returns a row; rows are asked for only when they are seen."""
+    """Rows with keys. `draw(row, width)` returns a row; rows are asked for only when they are seen.
+
+    The cursor stays on its key; with `follow` on the last row, with `newest_first` on the first once it is
+    there.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "up", show=False),
@@ -71,7 +75,7 @@ class Listing(Inked, ScrollView, can_focus=True):
         self._shown: dict[int, Line] = {}
         self.header: Line | None = header
         self.empty = empty
-        self.follow = False
+        self.follow = self.newest_first = False
 
     @property
     def head(self) -> int:
@@ -104,6 +108,8 @@ class Listing(Inked, ScrollView, can_focus=True):
     def _find(self, key: object | None) -> int:
         if self.follow:
             return max(0, len(self._keys) - 1)
+        if self.newest_first and self.cursor == 0:
+            return 0
         if 0 <= self.cursor < len(self._keys) and self._keys[self.cursor] == key:
             return self.cursor
         try:
@@ -131,8 +137,9 @@ class Listing(Inked, ScrollView, can_focus=True):
         self.refresh()
 
     def _line(self, y: int, top: int, width: int) -> Line:
+        width -= self.show_vertical_scrollbar  # text does not touch the bar
         if self.head and y == 0:
-            return self.heading(width)
+            return fit(self.heading(width), width)
         row = y + top - self.head
         if not self._keys:
             return [(self.empty, "muted")] if row == 0 else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nantui.ui.format import clean
+from nantui.ui.format import clean, without_pictures
 from nantui.ui.ink import Line, fit
 from nantui.ui.widgets.listing import Listing
 from nantui.ui.widgets.output import NAN
@@ -40,7 +40,7 @@ class LogList(Listing):
         return f"{len(self._text):,} lines, {'following' if self.follow else 'held'}{searched}"
 
     def _row(self, index: int, width: int) -> Line:
-        text = clean(self._text[index], 1000)
+        text = without_pictures(clean(self._text[index], 1000))
         ink = "bad" if NAN.search(text) else "text"
         if self.wanted and (start := text.lower().find(self.wanted.lower())) >= 0:
             end = start + len(self.wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nantui.ui.format import clean
+from nantui.ui.format import clean, without_pictures
 from nantui.ui.ink import Line, fit
 from nantui.ui.widgets.lines import LinesWidget
 
@@ -27,6 +27,6 @@ class Output(LinesWidget):
     def build(self, width: int, height: int) -> list[Line]:
         lines: list[Line] = [[("output", "title"), ("   o opens it", "faint")]]
         for text in self.tail[-(height - 1) :] if height > 1 else ():
-            text = " ".join(clean(text, 600).split())
+            text = " ".join(without_pictures(clean(text, 600)).split())
             lines.append(fit([(text, "bad" if NAN.search(text) else "muted")], width))
         return lines
