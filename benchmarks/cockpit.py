@@ -10,7 +10,6 @@ label needs in the same minute, since both are mostly imports.
 from __future__ import annotations
 
 import argparse
-import csv
 import fcntl
 import os
 import pty
@@ -31,12 +30,13 @@ import psutil
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / "ui")]
 
-from synthetic import LOSSES, make_run, write_results  # noqa: E402
+from synthetic import LOSSES, make_run, step_line, write_results  # noqa: E402
 
 from benchmarks.figures import Figure, carried_out, description  # noqa: E402
 from nantui.run.layout import RunLayout  # noqa: E402
 from nantui.run.steps import header  # noqa: E402
 
+MEASURED = {"grad_norm": 4.1, "lr": 0.001, "step_s": 0.1, "images_s": 80, "mem_gb": 10.1, "mem_peak_gb": 11}
 BARE = """
 from textual.app import App
 from textual.widgets import Label
@@ -130,27 +130,15 @@ class Training(threading.Thread):
 
     def run(self) -> None:
         index = 96
-        with self.layout.steps(1).open("a", newline="") as file:
-            writer = csv.writer(file)
+        with self.layout.steps(1).open("a") as file:
             while not self.over.wait(0.1):
                 index += 1
-                epoch, step = index // self.steps + 13, index % self.steps + 1
-                row = [
-                    f"{time.time():.3f}",
-                    epoch,
-                    step,
-                    self.steps,
-                    0,
-                    "",
-                    1.1,
-                    1.2,
-                    0.9,
-                    4.1,
-                    0.001,
-                    "",
-                    0.1,
-                ]
-                writer.writerow([*row, 0.001, "", 0.1, 80, 10.1, 11, 9, 30, 640])
+                place = {
+                    "epoch": index // self.steps + 13,
+                    "step": index % self.steps + 1,
+                    "steps": self.steps,
+                }
+                file.write(step_line((1.1, 1.2, 0.9), t=f"{time.time():.3f}", **place, **MEASURED))
                 file.flush()
                 if index % self.steps == 0:
                     epoch = index // self.steps + 12
@@ -227,13 +215,10 @@ def scaled(top: Path) -> Path:
     write_results(layout.results_csv, 5000, None)
     with layout.steps(1).open("w") as file:
         file.write(",".join(header(LOSSES)) + "\n")
-        assert len(header(LOSSES)) == 19, "the rows below have as many cells"
+        form = step_line(("{3:.4f}", 1.2, 0.9), t="{0:.3f}", epoch="{1}", step="{2}", steps=200, **MEASURED)
         for index in range(1_000_000):
-            file.write(
-                f"{1.7e9 + index * 0.1:.3f},{index // 200 + 1},{index % 200 + 1},200,0,,"
-                f"{1 + 1000 / (index + 500):.4f},1.2,0.9,"
-                f"{4 + index % 7},0.001,,0.1,80,10.1,11,9,30,640\n"
-            )
+            place = index // 200 + 1, index % 200 + 1
+            file.write(form.format(1.7e9 + index * 0.1, *place, 1 + 1000 / (index + 500)))
     for number in range(500):
         (layout.weights / f"epoch{number}.pt").write_bytes(b"\0" * 1024)
     with layout.attempt_log(1).open("wb") as log:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,34 +134,26 @@ def loss(name: str, x: float, rng: random.Random) -> float:
 def write_steps(path: Path, epochs: int, steps: int, start: float, seed: int = 1) -> None:
     """Write per-step telemetry."""
     rng = random.Random(seed)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header(LOSSES))
+    with path.open("w") as file:
+        file.write(",".join(header(LOSSES)) + "\n")
         for index in range(epochs * steps):
             x = index / steps
             losses = [f"{loss(name, x, rng):.5f}" for name in LOSSES]
             norm = 4 + 30 * math.exp(-x / 2) + abs(rng.gauss(0, 1))
-            writer.writerow(
-                [
-                    f"{start + 0.5 * index:.3f}",
-                    index // steps + 1,
-                    index % steps + 1,
-                    steps,
-                    0,
-                    "",
-                    *losses,
-                    f"{norm:.3f}",
-                    f"{0.01 * (1 - x / (epochs + 1)):.6f}",
-                    "",
-                    0.5,
-                    16,
-                    0.61,
-                    0.7,
-                    0.6,
-                    30,
-                    64,
-                ]
-            )
+            rate = f"{0.01 * (1 - x / (epochs + 1)):.6f}"
+            place = {
+                "t": f"{start + 0.5 * index:.3f}",
+                "epoch": index // steps + 1,
+                "step": index % steps + 1,
+            }
+            measured = {"grad_norm": f"{norm:.3f}", "lr": rate, "step_s": 0.5, "images_s": 16, "mem_gb": 0.61}
+            file.write(step_line(losses, steps=steps, **place, **measured))
+
+
+def step_line(losses: Sequence[object], **cells: object) -> str:
+    """Return one row of telemetry, each cell under its name in the header; what is not given is empty."""
+    known = {"skipped": 0, "instances": 30, "imgsz": 64, **dict(zip(LOSSES, losses, strict=True)), **cells}
+    return ",".join(str(known.get(name, "")) for name in header(LOSSES)) + "\n"
 
 
 def write_results(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.color import Color
-from synthetic import LOSSES, make_run, write_results, write_steps
+from synthetic import LOSSES, make_run, step_line, write_results, write_steps
 
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args
@@ -151,9 +151,8 @@ def test_telemetry_of_any_length_stays_small_and_keeps_its_peak(tmp_path):
         file.write(",".join(header(LOSSES)) + "\n")
         for index in range(30_000):
             norm = 5000.0 if index == 12_345 else 4.0
-            file.write(
-                f"{index},{index // 100 + 1},{index % 100 + 1},100,0,,1,1,1,{norm},0.01,,0.1,80,1,1,1,1,64\n"
-            )
+            place = {"t": index, "epoch": index // 100 + 1, "step": index % 100 + 1, "steps": 100}
+            file.write(step_line((1, 1, 1), grad_norm=norm, **place))
     store = StepStore()
     reader = StepReader(path, store)
     while reader.read():
