@@ -208,7 +208,9 @@ def machine() -> str:
 # -- what needs no torch --------------------------------------------------------------------------------
 
 ROOMS = tuple(f"tests/{room}" for room in ("run", "settings", "checkpoint", "diagnosis", "supervise", "ui"))
-NEEDS_TRAINING = re.compile("import torch|from ultralytics|import ultralytics|tests.training|run_of|healthy")
+NEEDS_TRAINING = re.compile(
+    "import torch|(from|import) ultralytics|tests.training|run_of|healthy|write_dataset"
+)
 PINNED = "test_snapshots.py"  # pictures of one Textual version
 
 
