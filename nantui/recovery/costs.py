@@ -34,8 +34,9 @@ def costs_of(
     left = max(number(then.get("epochs")) - work, 0)
     remaining = left * seconds * factor / 3600
     if restore is None:
-        text = f"all {reached.completed} epochs" if reached.completed else "nothing"
-        return Costs(reached.epoch, text, reached.completed * seconds / 3600, remaining, seconds, factor)
+        done = reached.completed
+        text = f"all {done} epochs" if done > 1 else "the only epoch" if done else "nothing"
+        return Costs(done, text, done * seconds / 3600, remaining, seconds, factor)
     return Costs(restore.epochs_lost, restore.lost_text, restore.hours_lost, remaining, seconds, factor)
 
 
