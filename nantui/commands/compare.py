@@ -15,6 +15,8 @@ from nantui.settings.values import show_value
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model"})
 """Settings that say where a run lies, not what it trains."""
+FOUND = frozenset({"accumulate", "images", "stride", "world_size"})
+"""What a worker reports besides settings: no difference where only one side has reported."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +51,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     rows.append(("skipped steps", text(a["skipped_steps"]), text(b["skipped_steps"])))
     for name in dict.fromkeys([*a["best"], *b["best"]]):
         rows.append((f"best {name}", best(a["best"].get(name)), best(b["best"].get(name))))
-    changes = [row for row in found["settings"] if row["name"] not in PLACES]
+    changes = [row for row in found["settings"] if row["name"] not in PLACES and not one_sided(row)]
     settings = [("setting", "A", "B"), *((row["name"], text(row["a"]), text(row["b"])) for row in changes)]
     return [
         *table(rows),
@@ -58,6 +60,11 @@ def lines(found: dict[str, Any]) -> list[str]:
         "",
         *curve_table(found),
     ]
+
+
+def one_sided(row: dict[str, Any]) -> bool:
+    """Tell whether a row holds what only one side's worker has reported."""
+    return row["name"] in FOUND and None in (row["a"], row["b"])
 
 
 def curve_table(found: dict[str, Any]) -> list[str]:

@@ -54,6 +54,8 @@ def costs(plan: Plan) -> list[str]:
 
 def hours(value: float) -> str:
     """Return hours as a person says them."""
+    if value * 60 < 1:
+        return f"{value * 3600:.0f} seconds"
     return f"{value * 60:.0f} minutes" if value < 1.5 else f"{value:.1f} hours"
 
 

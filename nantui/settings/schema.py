@@ -29,6 +29,8 @@ HABITS = {
     "clip_grad": "grad_clip", "warmup": "warmup_epochs", "gpus": "device", "weights": "model",
     "dataset": "data",
 }  # fmt: skip
+SIDES = (1.0, None)
+"""Ultralytics takes an image side of -3 for the smallest that it can (`check_imgsz`); nobody means that."""
 CHOICES = {"amp": (True, False, "fp16", "bf16", "fp32")}
 ACCEPTED_BY_ULTRALYTICS = {
     "save_dir": "directory of the run, instead of project and name",
@@ -117,8 +119,6 @@ class Field:
 
     def _in_range(self, value: float) -> bool:
         lowest, highest = self.range or (None, None)
-        if "list" in self.types:
-            return True
         return (lowest is None or value >= lowest) and (highest is None or value <= highest)
 
     def _choices(self) -> str:
@@ -217,7 +217,8 @@ def _field(line: Line, ranges: dict[str, tuple[float | None, float | None]]) -> 
     choices: tuple[Any, ...] = CHOICES.get(line.name, ()) if "str" in line.types else ()
     if line.name == "optimizer":
         choices = _optimizers(line.help)
-    limits = ranges.get(line.name)
+    limits = None if "list" in line.types else ranges.get(line.name)  # a list's numbers mean something else
+    limits = SIDES if line.name == "imgsz" else limits
     return Field(line.name, line.group, line.types, line.default, line.help, limits, choices, line.optional)
 
 

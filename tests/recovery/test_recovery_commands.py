@@ -19,6 +19,7 @@ from nantui.recovery import act
 from nantui.recovery.comparison import read_side, side_by_side
 from nantui.recovery.writers import living_writers
 from nantui.run.attempts import Attempt, write_attempt
+from nantui.run.files import to_json
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spool import Command
@@ -155,6 +156,11 @@ def test_two_attempts_are_compared_on_the_epochs_both_trained(
     assert "0.3000 (epoch 3)" in table and "lr0" in table and "A epoch 3" in table
     assert cli.main(["compare", f"{layout.run}#7", b]) == 2
     assert "no such attempt; this run has #1, #2" in capsys.readouterr().err
+    reported = {"lr0": 0.001, "stride": 32, "world_size": 1}
+    event = to_json({"t": 1.0, "kind": "in_effect", "rank": 0, "values": reported})
+    layout.events(2, 0).write_text(f"{event}\n")
+    assert cli.main(["compare", a, b]) == 0
+    assert "stride" not in capsys.readouterr().out, "no setting, and only one side has told it"
     whole = side_by_side(read_side(str(layout.run)), read_side(str(layout.run)))
     assert whole["settings"] == [] and whole["epochs"] == [1, 2, 3, 4, 5]
 

@@ -92,6 +92,7 @@ def test_parse_value_agrees_with_ultralytics(ultralytics_says: dict[str, Any]) -
         ("plots=1", "expects True or False"),
         ("epochs", "a value is missing"),
         ("epochs=", "a value is missing"),
+        ("imgsz=-3", "expects a whole number or a list, at least 1"),
         ("guard=on", "protect, observe, off"),
         ("grad_clip=-1", "at least 0"),
         ("xyzzy=1", "unknown setting 'xyzzy'"),
