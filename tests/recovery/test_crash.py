@@ -25,7 +25,7 @@ from nantui.run.spec import read_spec
 from tests.recovery import fakes
 
 TRACED = ("nantui/recovery/", "nantui/run/files.py", "nantui/run/journal.py")
-SAMPLE = 40
+SAMPLE = 25
 
 
 def lines_of(action: Callable[[], Any], kill_at: int = 0) -> int:
