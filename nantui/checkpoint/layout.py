@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from operator import itemgetter
 
 from nantui.checkpoint.archive import Archive, Record
@@ -23,6 +24,8 @@ MOST_VALUES_ALONE = 1 << 16
 FEWEST_VALUES = 4  # a row with fewer values can be zero by chance
 _MOST_SPARSE_BYTES = 12 << 20
 _MOST_OVERLAP = 4
+
+Sizes = tuple[int, ...]
 
 
 _NORMS = re.compile(r"torch\.nn\.modules\.(batchnorm|instancenorm|normalization)\.\w+")
@@ -69,12 +72,7 @@ def _segment(leaf: Leaf, record: Record) -> Segment | None:
     size = SIZES.get(tensor.dtype)
     if size is None:
         raise Refused("cannot-read", leaf.name, f"dtype {tensor.dtype[:30]} cannot be judged")
-    count, span, dims = 1, 1, []
-    for length, step in zip(tensor.shape, tensor.stride, strict=True):
-        if length > 1 and step:
-            dims.append((length, step))
-            count *= length
-        span += (length - 1) * step
+    dims, count, span, dense = _measure(tensor.shape, tensor.stride)
     if 0 in tensor.shape:
         return None
     if (tensor.offset + span) * size > record.size:
@@ -83,12 +81,27 @@ def _segment(leaf: Leaf, record: Record) -> Segment | None:
     form = FLOATS.get(tensor.dtype)
     if form is None:
         return None
-    if _dense(dims):
+    if dense:
         return _dense_segment(leaf, dims, tensor.offset * size, count * (size // form.size), form)
     return _sparse_segment(leaf, dims, tensor.offset * size, count, form, size // form.size)
 
 
-def _dense(dims: list[tuple[int, int]]) -> bool:
+@lru_cache(maxsize=1024)
+def _measure(shape: Sizes, stride: Sizes) -> tuple[tuple[Sizes, ...], int, int, bool]:
+    """Return (dimensions with more than one place, distinct values, elements spanned, whether dense).
+
+    Remembered, because weights, momentum and moments come in the same few shapes.
+    """
+    count, span, dims = 1, 1, []
+    for length, step in zip(shape, stride, strict=True):
+        if length > 1 and step:
+            dims.append((length, step))
+            count *= length
+        span += (length - 1) * step
+    return tuple(dims), count, span, _dense(dims)
+
+
+def _dense(dims: Iterable[Sizes]) -> bool:
     """Whether the values fill a range without gaps or repeats, in whatever order (channels_last too)."""
     expected = 1
     for size, step in sorted(dims, key=itemgetter(1)):
@@ -98,7 +111,7 @@ def _dense(dims: list[tuple[int, int]]) -> bool:
     return True
 
 
-def _dense_segment(leaf: Leaf, dims: list[tuple[int, int]], start: int, count: int, form: Format) -> Segment:
+def _dense_segment(leaf: Leaf, dims: Iterable[Sizes], start: int, count: int, form: Format) -> Segment:
     tensor = leaf.tensor
     if len(tensor.shape) == 1:
         alone = 1 < count <= MOST_VALUES_ALONE and is_norm(leaf)
@@ -113,7 +126,7 @@ def _dense_segment(leaf: Leaf, dims: list[tuple[int, int]], start: int, count: i
 
 
 def _sparse_segment(
-    leaf: Leaf, dims: list[tuple[int, int]], start: int, count: int, form: Format, parts: int
+    leaf: Leaf, dims: Iterable[Sizes], start: int, count: int, form: Format, parts: int
 ) -> Segment:
     span = 1 + sum((size - 1) * step for size, step in dims)
     if count > span or span * form.size * parts > _MOST_SPARSE_BYTES or parts > 1:

@@ -27,7 +27,9 @@ OPTIMIZERS = ["SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "au
 def test_healthy_files_of_every_architecture(name, turn, tmp_path):
     model, task = ARCHITECTURES[name]
     optimizer = OPTIMIZERS[(list(ARCHITECTURES).index(name) + 3 * turn) % len(OPTIMIZERS)]
-    run = train(Recipe(f"{name}-{optimizer}", model, task, optimizer), tmp_path)
+    # At Ultralytics' 0.01 RMSprop really diverges here: NaN in the validation losses of epoch 2, seen twice.
+    more = {"lr0": 0.001} if optimizer == "RMSprop" else {}
+    run = train(Recipe(f"{name}-{optimizer}", model, task, optimizer, more=more), tmp_path)
     for path in (run / "weights").glob("*.pt"):
         verdict = scan(path, crc=True)
         assert (path.name, verdict.badge, verdict.findings) == (path.name, "clean", ())
