@@ -44,7 +44,8 @@ def spec_of(keeper: Keeper) -> Spec:
     args = read_args(keeper.layout.args_yaml)
     if not args:
         raise UserError(
-            f"{keeper.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train"
+            f"{keeper.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train;"
+            " put its args.yaml back, or begin a new run from a checkpoint: nantui train model=FILE data=FILE"
         )
     return Spec(train=args, created=time.time())
 
