@@ -73,6 +73,7 @@ class RunScreen(RunActions, BaseScreen):
         self._charts_drawn = 0.0
         self._charts_of: RunSnapshot | None = None
         self._list_waits = False
+        self._settled = False
         self._rung_for: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -113,6 +114,9 @@ class RunScreen(RunActions, BaseScreen):
 
     def _settle(self) -> None:
         """Show the screen; only then look at what would have taken the processor from drawing it."""
+        if self._settled:
+            return
+        self._settled = True
         self.cockpit.let_go()
         self._watch(MachineWatcher(self.run_path, self.cockpit.backend, self.post_message))
         self.look_now()
@@ -141,6 +145,8 @@ class RunScreen(RunActions, BaseScreen):
     def on_verdicts_found(self, message: VerdictsFound) -> None:
         self.verdicts, self.waiting = message.verdicts, message.waiting
         self._show_checkpoints()
+        if not message.waiting:
+            self._settle()
 
     def on_machine_measured(self, message: MachineMeasured) -> None:
         files = self.snapshot.checkpoints if self.snapshot is not None else ()
