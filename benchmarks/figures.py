@@ -58,10 +58,15 @@ HEAD = ("what", "nantui", "beside it", "ratio", "asked for")
 
 def shown(samples: Sequence[float], unit: str) -> str:
     """Return the median, with the smallest and the largest where there are several."""
-    text = f"{statistics.median(samples):.3g}"
+    text = digits(statistics.median(samples))
     if len(samples) > 1:
-        text += f" ({min(samples):.3g} to {max(samples):.3g})"
+        text += f" ({digits(min(samples))} to {digits(max(samples))})"
     return f"{text} {unit}"
+
+
+def digits(value: float) -> str:
+    """Return three digits, without a power of ten."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def told(figures: Iterable[Figure]) -> list[Figure]:

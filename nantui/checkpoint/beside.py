@@ -122,6 +122,8 @@ def _segment(start: int, rows: int, length: int, dtype: str, *more: Any) -> Segm
 def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:
     """Be the child: never returns, and says nothing where it fails."""
     try:
+        # No matrices are multiplied here: otherwise importing numpy starts a thread for every core.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from nantui.checkpoint.archive import Archive
         from nantui.checkpoint.sweep import sweep
 

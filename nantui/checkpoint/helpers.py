@@ -57,11 +57,15 @@ def _start(paths: Sequence[Path], crc: bool, allowed: Collection[str]) -> subpro
     command = [sys.executable, "-c", _PROGRAM, *filter(None, sys.path)]
     lines = [{"crc": crc, "allowed": sorted(allowed)}, *map(os.fspath, paths)]
     names = "".join(json.dumps(line) + "\n" for line in lines)
+    # No matrices are multiplied there: otherwise importing numpy starts a thread for every core.
+    environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
     try:
         with tempfile.TemporaryFile() as asked:  # a pipe could fill up while both sides write
             asked.write(names.encode())
             asked.seek(0)
-            return subprocess.Popen(command, stdin=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            return subprocess.Popen(
+                command, stdin=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            )
     except OSError:
         return None
 
