@@ -209,7 +209,7 @@ def machine() -> str:
 
 ROOMS = tuple(f"tests/{room}" for room in ("run", "settings", "checkpoint", "diagnosis", "supervise", "ui"))
 NEEDS_TRAINING = re.compile(
-    "import torch|(from|import) ultralytics|tests.training|checkpoint.(editing|lists)"
+    "import torch|(from|import) ultralytics|tests.training|checkpoint(.| import )(editing|lists)"
     "|run_of|healthy|write_dataset"
 )
 PINNED = "test_snapshots.py"  # pictures of one Textual version

@@ -3,12 +3,12 @@
 import os
 import time
 
-from tests.checkpoint.editing import CONV, NAN, poison
-
 START = time.time() - 7200
 
 
 def channel(checkpoint):
+    from tests.checkpoint.editing import CONV, NAN, poison  # needs torch, which half of the room does without
+
     poison(lambda name: name == CONV, NAN, channel=7)(checkpoint)
 
 
