@@ -113,6 +113,7 @@ def test_a_point_more_leaves_the_axes_where_they_were():
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0.001, 1e6))
+@example(5.960464477539063e-08, 500000.0)
 def test_axes_hold_what_they_are_made_for(low, span):
     scale = limits([low, low + span], log=False, whole=True)
     assert scale.low <= low and scale.high >= low + span

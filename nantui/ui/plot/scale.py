@@ -92,7 +92,7 @@ def rounded_end(low: float, high: float) -> float:
     if high <= low:
         return high
     step = max(1.0, round_step((high - low) / ROOMS))
-    return math.ceil(high / step - 1e-9) * step
+    return max(high, math.ceil(high / step - 1e-9) * step)
 
 
 def _bulk(ordered: Sequence[float]) -> tuple[float, float]:
