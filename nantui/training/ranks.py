@@ -68,12 +68,6 @@ def barrier() -> None:
         distributed.barrier()
 
 
-def leave() -> None:
-    """Take leave of the other ranks in good order, at the very end of a process."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
 def wait_for_all(device: torch.device) -> None:
     """Return once every rank is here, so that none is killed while another still writes its last words."""
     agree(device, 0.0)

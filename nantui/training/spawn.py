@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nantui.run.attempts import DIVERGED, EXIT_CODES, STOPPED, read_exits
+from nantui.run.attempts import DIVERGED, EXIT_CODES, FINISHED, STOPPED, read_exits
 from nantui.run.layout import RunLayout
 from nantui.training import calls, touchpoints
 from nantui.training.calls import HERE, NUMBER, RUN, SPAWN, Call
@@ -34,12 +35,11 @@ def spawning(trainer: Any) -> Iterator[None]:
     try:
         with _sparing_our_folder():
             yield
-        calls.note(replace(call, finished=True))
-    except subprocess.CalledProcessError:
-        _end_as_the_ranks(call)
-        raise
+    except subprocess.CalledProcessError as error:
+        _end_as_the_ranks(call, touchpoints.devices_asked(trainer), error)
     finally:
         del os.environ[SPAWN]
+    calls.note(replace(call, finished=True))
 
 
 def _begun(trainer: Any) -> Call:
@@ -51,11 +51,18 @@ def _begun(trainer: Any) -> Call:
     return replace(call, run=str(layout.run), attempt=new_attempt(trainer, layout).attempt)
 
 
-def _end_as_the_ranks(call: Call) -> None:
-    outcomes = {ending.outcome for ending in read_exits(RunLayout(Path(call.run)), call.attempt)}
+def _end_as_the_ranks(call: Call, ranks: int, error: subprocess.CalledProcessError) -> None:
+    """Raise what the ranks ended with; a crash after all have finished spoils nothing (see leave.py)."""
+    outcomes = [ending.outcome for ending in read_exits(RunLayout(Path(call.run)), call.attempt)]
     for outcome in (DIVERGED, STOPPED):
         if outcome in outcomes:
             raise SystemExit(EXIT_CODES[outcome]) from None
+    if outcomes != [FINISHED] * ranks:
+        raise error
+    print(
+        f"nantui: all {ranks} ranks finished, then one crashed on its way out; nothing is lost",
+        file=sys.stderr,
+    )
 
 
 @contextlib.contextmanager

@@ -72,8 +72,12 @@ def spawns_ranks(trainer: Any) -> bool:
 
     `trainer.ddp` (engine/trainer.py, `__init__`); before 8.4 `train` itself counted the devices.
     """
-    devices = [word for word in str(trainer.args.device or "").strip("[]()").split(",") if word.strip()]
-    return bool(getattr(trainer, "ddp", len(devices) > 1 and "LOCAL_RANK" not in os.environ))
+    return bool(getattr(trainer, "ddp", devices_asked(trainer) > 1 and "LOCAL_RANK" not in os.environ))
+
+
+def devices_asked(trainer: Any) -> int:
+    """Return how many devices are named, so how many ranks a spawn starts; `trainer.world_size` is of 8.4."""
+    return len([word for word in str(trainer.args.device or "").strip("[]()").split(",") if word.strip()])
 
 
 def chosen_directory(args: Any, exist_ok: bool) -> Path:

@@ -19,6 +19,7 @@ from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.spec import read_spec
 from nantui.training.ends import Ended
 from nantui.training.environment import device_here
+from nantui.training.leave import leave
 from nantui.training.session import Session
 from nantui.training.tie import die_with_parent
 
@@ -126,12 +127,8 @@ def _one_line(error: BaseException) -> str:
 
 if __name__ == "__main__":
     try:
-        code = main(sys.argv[1:])
-        if "torch" in sys.modules:
-            from nantui.training.ranks import leave
-
-            leave()
-        sys.exit(code)
+        status = main(sys.argv[1:])
     except UserError as error:
         print(f"nantui: {error}", file=sys.stderr)
-        sys.exit(error.status)
+        status = error.status
+    leave(status)

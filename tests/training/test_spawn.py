@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from nantui.run.attempts import RankExit
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.training import spawn
-from nantui.training.calls import calls_of
+from nantui.training.calls import HERE, Call, calls_of
 from tests.training.runs import Outcome, outcome_of, write_request
 
 pytest.importorskip("cloudpickle", reason="Ultralytics' own DDP spawn needs it")
@@ -99,6 +103,28 @@ def test_attach_reaches_spawned_ranks_in_one_attempt(trainings, tmp_path):
     spec = read_spec(layout.spec)
     assert spec is not None and spec.exec is not None
     assert spec.exec["argv"][1:] == [*words(trainings, tmp_path), "attach"] and spec.exec["call"] == 1
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "raised"),
+    [
+        (("finished", "finished"), None),
+        (("finished",), subprocess.CalledProcessError),
+        (("finished", "failed"), subprocess.CalledProcessError),
+        (("finished", "stopped"), SystemExit),
+    ],
+)
+def test_a_crash_of_ranks_that_have_all_finished_is_no_failure(tmp_path, capsys, outcomes, raised):
+    layout = RunLayout(tmp_path)
+    layout.attempts.mkdir(parents=True)
+    for rank, outcome in enumerate(outcomes):
+        layout.events(1, rank).touch()
+        ending = RankExit(outcome, rank, pid=1, code=0, t=0.0)
+        layout.exit(1, rank).write_text(json.dumps(asdict(ending)))
+    call, crash = Call(1, HERE, "", str(tmp_path), 1), subprocess.CalledProcessError(1, "torchrun")
+    with pytest.raises(raised) if raised else contextlib.nullcontext():
+        spawn._end_as_the_ranks(call, 2, crash)
+    assert ("all 2 ranks finished" in capsys.readouterr().err) is (raised is None)
 
 
 def test_ultralytics_own_ddp_spawn_spares_our_folder(tmp_path, monkeypatch):
