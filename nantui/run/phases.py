@@ -6,7 +6,7 @@ follows from the journal alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,16 @@ def next_waits(plan: Mapping[str, Any] | None, entries: Iterable[Entry]) -> bool
 
 
 def standing(entries: Iterable[Entry]) -> tuple[int, bool]:
-    """Return the phase, from 1, that the journal says the run is in, and whether it is finished.
+    """Return the phase, from 1, that the journal says the run is in, and whether it is finished."""
+    return [(1, False), *standings(entries)][-1]
+
+
+def standings(entries: Iterable[Entry]) -> Iterator[tuple[int, bool]]:
+    """Yield the same as it was after each entry.
 
     What a rollback or a change of phase did to this, its undo gives back.
     """
-    now, before = (1, False), {}
+    now, before = (1, False), dict[str, tuple[int, bool]]()
     for entry in entries:
         kind, id = entry["kind"], str(entry.get("id"))
         if kind == "attempt_started":
@@ -93,7 +98,7 @@ def standing(entries: Iterable[Entry]) -> tuple[int, bool]:
             now = (int(entry.get("phase") or now[0] + 1), False)
         elif kind == "undo_done":
             now = before.get(str(entry.get("of")), now)
-    return now
+        yield now
 
 
 def next_step(entries: Iterable[Entry]) -> str:

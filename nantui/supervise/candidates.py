@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from nantui.run.alive import MARK, living_pids
+from nantui.run.alive import MARK, environment_of, living_pids
 from nantui.run.identity import ProcessRef, ref_of, stat_of
 
 PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
@@ -46,7 +46,7 @@ def _candidate(pid: int) -> Candidate | None:
     if ref is None or stat is None:
         return None
     return Candidate(
-        ref, argv, _link(pid, "cwd"), stat.parent, _written_files(pid), _user(process), _is_mine(process)
+        ref, argv, link_of(pid, "cwd"), stat.parent, _written_files(pid), _user(process), _is_mine(process)
     )
 
 
@@ -56,7 +56,7 @@ def _written_files(pid: int) -> tuple[str, ...]:
         numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return ()
-    return tuple(_link(pid, f"fd/{number}") for number in numbers if _writes(pid, number))
+    return tuple(link_of(pid, f"fd/{number}") for number in numbers if _writes(pid, number))
 
 
 def _writes(pid: int, number: str) -> bool:
@@ -68,7 +68,8 @@ def _writes(pid: int, number: str) -> bool:
     return bool(found and int(found[1], 8) & (os.O_WRONLY | os.O_RDWR))
 
 
-def _link(pid: int, name: str) -> str:
+def link_of(pid: int, name: str) -> str:
+    """Return where a link of /proc/PID leads, e.g. `cwd`; empty where that cannot be read."""
     try:
         return os.readlink(f"/proc/{pid}/{name}")
     except OSError:
@@ -79,7 +80,7 @@ def _is_nantui(pid: int, argv: tuple[str, ...]) -> bool:
     named = any(
         word == "nantui" or word.startswith("nantui.") or word.endswith("/nantui") for word in argv[:4]
     )
-    return named or f"{MARK}=" in _environ(pid)
+    return named or any(entry.startswith(f"{MARK}=".encode()) for entry in environment_of(pid))
 
 
 def _is_mine(process: psutil.Process) -> bool:
@@ -87,13 +88,6 @@ def _is_mine(process: psutil.Process) -> bool:
         return process.uids().effective == os.geteuid()
     except psutil.Error:
         return False
-
-
-def _environ(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def _user(process: psutil.Process) -> str:

@@ -16,6 +16,7 @@ from nantui.run.command import is_secret
 from nantui.run.spec import Spec, read_args, read_spec, write_spec
 from nantui.run.spool import Command
 from nantui.run.status import STOPPED, STOPPING
+from nantui.supervise.candidates import link_of
 from nantui.supervise.foreign import ForeignTraining, came_back, find_foreign, stop_tree
 from nantui.supervise.foreign_words import describe
 from nantui.supervise.keeper import Keeper
@@ -87,14 +88,7 @@ def program_of(training: ForeignTraining) -> str:
         return os.path.normpath(os.path.join(training.cwd or "/", word))
     variables = (entry.partition(b"=") for entry in environment_of(training.root.pid))
     path = next((os.fsdecode(value) for name, _, value in variables if name == b"PATH"), None)
-    return shutil.which(word, path=path) or _executable(training.root.pid) or word
-
-
-def _executable(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        return ""
+    return shutil.which(word, path=path) or link_of(training.root.pid, "exe") or word
 
 
 def kept_environment(pid: int) -> dict[str, str]:

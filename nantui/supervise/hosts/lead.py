@@ -59,8 +59,8 @@ class Lead:
     def gather(self) -> Roster | None:
         """Return the roster, written down, once enough hosts are ready; says in `text` what is missing."""
         every = [report for report in reports.read_reports(self.layout) if self._heard(report)]
-        every = [report for report in every if report.host != host_id()]  # joined when another one led
-        mine = [report for report in every if report.uuid == self.attempt.uuid]
+        own = host_id()  # which has a report where it had joined while another host led
+        mine = [report for report in every if report.host != own and report.uuid == self.attempt.uuid]
         ready = [report for report in mine if report.state == READY]
         missing = self.attempt.nnodes - 1
         if len(ready) < missing:

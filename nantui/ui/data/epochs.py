@@ -15,6 +15,7 @@ from nantui.errors import UserError
 from nantui.run.journal import Entry
 from nantui.run.layout import RunLayout
 from nantui.run.lines import LineFollower
+from nantui.run.phases import standings
 from nantui.run.plan_progress import CURRENT, FINISHED, Part, read_parts
 from nantui.run.results import EpochRow, Results, read_results
 from nantui.run.spec import read_spec
@@ -23,6 +24,8 @@ from nantui.ui.data.watched import Watched, identity
 
 Trimmed = tuple[tuple[str, tuple[EpochRow, ...]], ...]
 CHANGES = frozenset({"phase_done", "undo_done"})
+SEGMENTS = 10**6
+"""More than one phase has: segments of different phases stay apart."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def in_a_row(
     ]
     numbers = {
         str(entry.get("id")): number
-        for entry, number in zip(journal, phase_numbers(journal), strict=True)
+        for entry, (number, _) in zip(journal, standings(journal), strict=True)
         if entry["kind"] == "rollback_begun"
     }
     kept = {_seen_as(row) for row in (*earlier, *current)}
@@ -132,23 +135,6 @@ def phases_in(parts: Iterable[Part]) -> Phases:
         {part.number: part.title for part in begun},
         max((part.number for part in begun), default=1),
     )
-
-
-def phase_numbers(journal: Iterable[Entry]) -> list[int]:
-    """Return in which phase, from 1, each entry was written."""
-    now, before, numbers = 1, dict[str, int](), []
-    for entry in journal:
-        kind, id = entry["kind"], str(entry.get("id"))
-        if kind == "attempt_started":
-            now = int((entry.get("phase") or {}).get("number") or now)
-        elif kind == "phase_begun":
-            before[id] = now
-        elif kind == "phase_done":
-            now = int(entry.get("phase") or now + 1)
-        elif kind == "undo_done":
-            now = before.get(str(entry.get("of")), now)
-        numbers.append(now)
-    return numbers
 
 
 def read_trimmed(backups: Path) -> Trimmed:
@@ -177,7 +163,3 @@ def _seen_as(row: EpochRow) -> tuple[int, float]:
 
 def _differs(one: object, other: object) -> bool:
     return one is not other
-
-
-SEGMENTS = 10**6
-"""More than one phase has: segments of different phases stay apart."""

@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import replace
 
+from nantui.run.phases import standings
 from nantui.run.results import EpochRow, current
-from nantui.ui.data.epochs import phase_numbers
 from nantui.ui.data.snapshot import RunSnapshot
 from nantui.ui.plot.curves import Curve, Mark, Picture
 
@@ -168,7 +168,7 @@ def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     """Return incidents, rollbacks and where phases begin on the epoch axis."""
     begins, titles = snapshot.phases.begins, snapshot.phases.titles
     marks = {Mark(begins[phase] + 0.5, "phase", titles[phase]) for phase in begins if begins[phase]}
-    for entry, phase in zip(snapshot.journal, phase_numbers(snapshot.journal), strict=True):
+    for entry, (phase, _) in zip(snapshot.journal, standings(snapshot.journal), strict=True):
         kind = MARKED.get(entry["kind"])
         epoch = entry.get("epoch")
         if kind and isinstance(epoch, int):
@@ -185,7 +185,7 @@ def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     per_epoch = int(steps.last.get("steps", 0))
     incidents = [
         Mark(float((entry["epoch"] - 1) * per_epoch + entry["step"]), "incident")
-        for entry, phase in zip(snapshot.journal, phase_numbers(snapshot.journal), strict=True)
+        for entry, (phase, _) in zip(snapshot.journal, standings(snapshot.journal), strict=True)
         if entry["kind"] == "incident"
         and phase == snapshot.phases.now
         and entry.get("action") != "skipped"
