@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
 NEW_FILE_MODE = 0o666 & ~_UMASK
+Identity = tuple[int, int, int] | None
 
 
 def write_atomic(path: Path, data: bytes | str, mode: int | None = None) -> None:
@@ -117,3 +118,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
+
+
+def identity(path: Path) -> Identity:
+    """Return what changes when a file does (inode, size, ns of modification), None when it is missing."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns

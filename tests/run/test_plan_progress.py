@@ -13,6 +13,7 @@ from nantui.run.phases import Phase, new_plan
 from nantui.run.plan_progress import epochs_in_all, read_parts, rows_in_a_row, waiting_seconds
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.run.status import RUNNING, RunStatus
+from nantui.supervise import plan_status
 from nantui.supervise.plan_status import with_plan
 
 
@@ -96,6 +97,15 @@ def test_the_status_says_the_phase_and_all_epochs_and_the_time_only_where_it_is_
     unknown = with_plan(three({"epochs": 20, "imgsz": 256}), status)
     assert unknown.eta_s is None
     assert describe(unknown)[0].endswith("1m40s to go in this phase, unknown for phase 3 (20 epochs)")
+
+
+def test_a_plan_is_read_again_only_when_its_files_have_changed(three, tmp_path, monkeypatch):
+    layout, reads = three({"epochs": 20, "imgsz": 128}), []
+    monkeypatch.setattr(plan_status, "read_parts", lambda *given: reads.append(1) or read_parts(*given))
+    status = RunStatus(tmp_path, RUNNING, 2, 50, eta_s=1.0, phase={"number": 2, "of": 3, "title": "large"})
+    assert [with_plan(layout, status).eta_s for _ in range(3)] == [801.0] * 3 and len(reads) == 1
+    results(layout.results_csv, range(1, 4), 10.0)
+    assert with_plan(layout, status).eta_s == 201.0 and len(reads) == 2
 
 
 def test_a_spec_that_cannot_be_read_or_is_one_phase_further_leaves_the_status_as_it_was(three, tmp_path):

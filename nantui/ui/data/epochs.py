@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import UserError
+from nantui.run.files import identity
 from nantui.run.journal import Entry
 from nantui.run.layout import RunLayout
 from nantui.run.lines import LineFollower
@@ -20,7 +21,7 @@ from nantui.run.plan_progress import CURRENT, FINISHED, Part, read_parts
 from nantui.run.results import EpochRow, Results, read_results
 from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
-from nantui.ui.data.watched import Watched, identity
+from nantui.ui.data.watched import Watched
 
 Trimmed = tuple[tuple[str, tuple[EpochRow, ...]], ...]
 CHANGES = frozenset({"phase_done", "undo_done"})

@@ -6,16 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Identity = tuple[int, int, int] | None
-
-
-def identity(path: Path) -> Identity:
-    """Return what changes when a file does (inode, size, ns of modification), None when it is missing."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_ino, state.st_size, state.st_mtime_ns
+from nantui.run.files import Identity, identity
 
 
 class Watched:
