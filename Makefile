@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/nantui
 
 # uv installs the same packages several times faster; pip does where uv is not there or cannot. Both compile
-# them: every worker and every helper is a new process, which would read torch from its source again.
+# them: every worker and every helper is a new process, which would read torch from its source again. `compiled`
+# does the same for nantui itself, also where PYTHONDONTWRITEBYTECODE is set.
 UV := $(shell command -v uv 2>/dev/null)
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-bytecode --python $(BIN)/python $(1) || )$(PIP) $(1)
 
-.PHONY: demo test lint bench diagnosis-table matrix screenshots soak soak-matrix docs clean help
+.PHONY: compiled demo test lint bench diagnosis-table matrix screenshots soak soak-matrix docs clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
@@ -33,7 +34,10 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(call INSTALL,--quiet --editable '.[test]')
 	touch $@
 
-demo: $(VENV)/installed
+compiled: $(VENV)/installed
+	$(BIN)/python -m compileall -q nantui
+
+demo: compiled
 	$(CLI) demo
 
 lint: $(VENV)/installed-test
@@ -41,22 +45,22 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check nantui tests benchmarks
 	$(BIN)/mypy
 
-test: lint
+test: lint compiled
 	$(BIN)/python -m pytest -n 2
 
-soak: $(VENV)/installed-test
+soak: $(VENV)/installed-test compiled
 	$(BIN)/python -m tests.soak --write docs/soak.md
 
-soak-matrix: $(VENV)/installed-test
+soak-matrix: $(VENV)/installed-test compiled
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -m soak
 
-bench: $(VENV)/installed-test
+bench: $(VENV)/installed-test compiled
 	$(BIN)/python -m benchmarks --write docs/benchmarks.md
 
-diagnosis-table: $(VENV)/installed-test
+diagnosis-table: $(VENV)/installed-test compiled
 	$(BIN)/python benchmarks/diagnosis_table.py --write docs/diagnosis-table.md
 
-matrix: $(VENV)/installed-test
+matrix: $(VENV)/installed-test compiled
 	$(BIN)/python benchmarks/versions.py --write docs/versions.md
 
 screenshots: $(VENV)/installed-test
