@@ -253,7 +253,9 @@ def warnings_for(
         words = ", ".join(f"{name}={show_value(value)}" for name, value in carried.items())
         found.append(f"what earlier recoveries or auto decided stays in force: {words}")
     if stock := [row.name for row in rows if row.name in OURS_DEFAULTS and not row.kept]:
-        found.append(f"a plain `yolo train resume` knows nothing of {', '.join(stock)}")
+        found.append(
+            f"{', '.join(stock)}: nantui's own, of no effect if you resume with plain `yolo` instead"
+        )
     if restore and (repeat := repeats(earlier, f"weights/{restore.name}", changed(rows))):
         found.append(repeat)
     return found

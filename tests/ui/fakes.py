@@ -220,7 +220,7 @@ def make_plan(auto: bool = True) -> Any:
         ),
         auto=auto,
         afterwards=None,
-        warnings=["a plain `yolo train resume` knows nothing of guard"],
+        warnings=["only under nantui, lost in a plain `yolo` resume: guard"],
         findings=[],
         presets=("nan-safe",),
         earlier=[],

@@ -61,6 +61,20 @@ async def test_diagnosis_shows_causes_evidence_and_opens_the_remedy(cockpit):
         assert driver.app.screen.presets == ("gentle-lr",)
 
 
+async def test_digits_count_the_remedies_that_a_key_can_apply(cockpit):
+    advice = [{"cause": "hardware_fault", "why": "test the memory"}, {"preset": "gentle-lr", "why": "slower"}]
+    async with cockpit(size=(110, 40)) as driver:
+        driver.backend.diagnose = lambda run: {"causes": [], "advice": advice}
+        await driver.press("d")
+        text = await driver.until("by hand", "1 gentle-lr")
+        assert "1 by hand" not in text
+        await driver.press("2")
+        await driver.until("no remedy 2")
+        await driver.press("1")
+        await driver.until("Recover: stop")
+        assert driver.app.screen.presets == ("gentle-lr",)
+
+
 async def test_diagnosis_of_a_healthy_run_says_so(cockpit):
     async with cockpit(size=(110, 40), nan_from=None) as driver:
         driver.backend.diagnose = lambda run: {"causes": [], "advice": []}

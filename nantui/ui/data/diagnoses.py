@@ -4,7 +4,7 @@ and what was recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nantui.ui.data.sentences import action_text, incident_text, where
@@ -120,10 +120,10 @@ def _share(cause: Mapping[str, Any]) -> float:
 
 def _advice(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
     advice = diagnosis.get("advice") or []
+    keys = {id(one): str(digit) for digit, one in enumerate(with_a_key(advice), 1)}
     lines: list[Line] = []
-    for index, one in enumerate(advice[:9], 1):
-        possible = can_be_done(one) or concerns_data(one)
-        key: Line = [(f"  {index} " if possible else "    ", "key"), (remedy_name(one), "strong")]
+    for one in advice[:9]:
+        key: Line = [(f"  {keys.get(id(one), ' ')} ", "key"), (remedy_name(one), "strong")]
         lines.append(fit(key, width))
         for text, ink in ((one.get("why"), "muted"), (one.get("cost"), "faint")):
             lines += [
@@ -133,6 +133,11 @@ def _advice(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Li
             ]
     head: Line = [("what helps", "title"), ("   its digit opens it", "muted")]
     return [head, *lines, []] if lines else []
+
+
+def with_a_key(advice: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the pieces of advice that 1, 2, 3 and so on open; the others are for a person."""
+    return [one for one in advice[:9] if can_be_done(one) or concerns_data(one)]
 
 
 def can_be_done(advice: Mapping[str, Any]) -> bool:

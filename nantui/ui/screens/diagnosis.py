@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from nantui.ui.actions import why_not
-from nantui.ui.data.diagnoses import can_be_done, concerns_data, describe
+from nantui.ui.data.diagnoses import can_be_done, concerns_data, describe, with_a_key
 from nantui.ui.ink import Line
 from nantui.ui.messages import Answer
 from nantui.ui.screens.base import BaseScreen
@@ -73,7 +73,7 @@ class DiagnosisScreen(BaseScreen):
 
     def action_remedy(self, digit: int) -> None:
         """Open the recover dialog with a remedy of the list, or the data where that is the remedy."""
-        advice = (self.diagnosis or {}).get("advice") or []
+        advice = with_a_key((self.diagnosis or {}).get("advice") or [])
         chosen = advice[digit - 1] if digit <= len(advice) else {}
         if can_be_done(chosen):
             presets = (str(chosen["preset"]),) if chosen.get("preset") else ()
