@@ -8,6 +8,7 @@ an active exception") and torchrun kills the other ranks. `multiprocessing` ends
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -20,7 +21,8 @@ def leave(code: int) -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError):  # a full disk; the outcome is in the rank's own file
+            stream.flush()
     os._exit(code)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 SCRIPT = """
 import atexit, sys, threading, time
@@ -23,9 +26,18 @@ leave(77)
 
 
 def test_threads_exit_functions_and_output_are_awaited_and_the_interpreter_stays():
-    ended = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=BUFFERED, capture_output=True, text=True, timeout=60
+    )
     assert ended.returncode == 77 and ended.stderr == ""
     assert ended.stdout == "last words other thread\nexit function\n"
+
+
+def test_output_that_cannot_be_written_changes_nothing_of_the_code():
+    script = "import sys; from nantui.training.leave import leave; sys.stdout.write('words'); leave(77)"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", script], env=BUFFERED, stdout=full, timeout=60)
+    assert ended.returncode == 77
 
 
 GLOO = """
