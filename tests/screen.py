@@ -17,6 +17,11 @@ import time
 import pyte
 
 
+def heed_hangup():
+    """A terminal's processes end with it; under nohup the tests would hand on that they do not."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Screen:
     """Runs a command in a terminal of `columns` x `lines` and keeps what it shows."""
 
@@ -33,6 +38,7 @@ class Screen:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "nantui", *map(str, words)],
             stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, env=variables,
+            preexec_fn=heed_hangup,
         )  # fmt: skip
         os.close(terminal)
         self._hung_up = threading.Event()
