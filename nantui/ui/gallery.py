@@ -200,14 +200,14 @@ class shown:
 
 
 async def settle(app: Any, pilot: Any, ready: str, patience: int = 200) -> None:
-    """Wait until `ready` is on the screen and two looks in a row show the same."""
+    """Wait until `ready` is on the screen and two looks in a row show the same, colours and all."""
     from nantui.ui.picture import screen_text
 
-    before = ""
+    before, text = None, ""
     for _ in range(patience):
         await pilot.pause(0.1)
-        text = screen_text(app)
-        if ready in text and text == before and "reading" not in text and "scanning," not in text:
+        rows, text = app.screen._compositor.render_strips(), screen_text(app)
+        if ready in text and rows == before and "reading" not in text and "scanning," not in text:
             return
-        before = text
-    raise UserError(f"the screen did not come to rest with {ready!r} on it:\n{before}")
+        before = rows
+    raise UserError(f"the screen did not come to rest with {ready!r} on it:\n{text}")

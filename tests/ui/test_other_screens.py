@@ -1,12 +1,16 @@
 """Zoom, output, diagnosis, labels, compare, fleet, help, themes and signs."""
 
+from dataclasses import replace
+
 import pytest
 from synthetic import make_run, write_attempt
 
 from nantui.paths import user_config_dir
 from nantui.run.layout import RunLayout
 from nantui.ui import remember
+from nantui.ui.messages import FleetRead
 from nantui.ui.themes import NAMES
+from nantui.ui.widgets.fleet import FleetList
 
 
 async def test_zoom_reads_values_zooms_and_turns(cockpit):
@@ -226,6 +230,23 @@ async def test_fleet_sorts_filters_and_opens(cockpit, tmp_path):
         await driver.until("many/old", absent=("checkpoints",))
         await driver.press("escape")
         await driver.until("many/calm")
+
+
+async def test_the_cursor_of_a_fleet_begins_on_the_gravest_and_then_stays_with_its_run(cockpit, tmp_path):
+    top = tmp_path / "many"
+    runs = [make_run(top / name, done=3, state="running", nan_from=None) for name in ("a", "b", "c")]
+    async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(140, 30)) as driver:
+        screen = driver.app.screen
+        fleet, known = screen.query_one(FleetList), list(screen.query_one(FleetList).statuses)
+        states = ("running", "diverged", "failed")
+        calm, gravest, grave = (replace(one, state=state) for one, state in zip(known, states, strict=True))
+        fleet.show_statuses([], whole=False)
+        for arrived in ([calm], [calm, grave], [calm, grave, gravest]):
+            screen.on_fleet_read(FleetRead(arrived, whole=len(arrived) == 3))
+            assert fleet.cursor == 0
+        assert fleet.key == gravest.path
+        screen.on_fleet_read(FleetRead([replace(gravest, state="finished"), calm, grave]))
+        assert fleet.key == gravest.path and fleet.cursor == 2
 
 
 async def test_one_run_leads_to_the_fleet_around_it(cockpit, tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import yaml
 from fakes import FakeBackend
-from synthetic import make_run, write_results
+from synthetic import make_run, write_attempt, write_results, write_steps
 
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -61,6 +61,21 @@ def test_epochs_of_all_phases_are_one_row_with_marks_where_they_happened(tmp_pat
     marks = {(mark.kind, mark.x, mark.text) for mark in box.marks}
     assert marks == {("rollback", 5.0, ""), ("phase", 12.5, "large"), ("skip", 15.0, "")}
     assert reader.read().rows is snapshot.rows
+
+
+def test_steps_of_all_phases_are_one_row_with_marks_where_they_happened(tmp_path):
+    layout = RunLayout(in_second_phase(tmp_path))
+    write_attempt(layout, 2, layout.run, 8, 0.0)
+    write_steps(layout.steps(2), 4, 5, 0.0)
+    journal = Journal(layout.journal)
+    journal.append("attempt_started", attempt=2, mode="resume", phase={"number": 2, "of": 2})
+    journal.append("incident", incident="nan_loss", epoch=3, step=2, action="ended", attempt=2)
+    reader = RunReader(layout.run, Planned().status)
+    reader.read()
+    box = reader.read().step_charts[0]
+    assert box.curves[0].xs == tuple(map(float, range(1, 4 * 8 + 4 * 5 + 1)))
+    marks = {(mark.kind, mark.x, mark.text) for mark in box.marks}
+    assert marks == {("phase", 32.0, "large"), ("incident", 32.0 + 2 * 5 + 2, "")}
 
 
 async def test_the_header_tells_the_phase_and_the_time_to_the_end_of_the_plan(cockpit, tmp_path):

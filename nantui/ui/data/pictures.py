@@ -9,6 +9,7 @@ from dataclasses import replace
 from nantui.run.phases import standings
 from nantui.run.results import EpochRow, current
 from nantui.ui.data.snapshot import RunSnapshot
+from nantui.ui.data.step_axis import place_of
 from nantui.ui.plot.curves import Curve, Mark, Picture
 
 METRICS = (("mAP50-95", "train"), ("mAP50", "val"), ("accuracy_top1", "train"), ("accuracy_top5", "val"))
@@ -178,19 +179,18 @@ def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
 
 
 def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
-    """Return skipped steps, incidents and where attempts begin on the step axis."""
-    steps = snapshot.steps
+    """Return skipped steps, incidents and where attempts and phases begin on the step axis."""
+    steps, titles = snapshot.steps, snapshot.phases.titles
     skips = [Mark(x, "skip") for x in steps.skipped]
-    begins = [Mark(x, "attempt") for x in steps.boundaries]
-    per_epoch = int(steps.last.get("steps", 0))
+    phases = {one.phase: one.x for one in steps.stretches if one.epoch == 1 and one.phase in titles and one.x}
+    changes = [Mark(x, "phase", titles[phase]) for phase, x in phases.items()]
+    begins = [Mark(x, "attempt") for x in steps.boundaries if x not in phases.values()]
     incidents = [
-        Mark(float((entry["epoch"] - 1) * per_epoch + entry["step"]), "incident")
-        for entry, (phase, _) in zip(snapshot.journal, standings(snapshot.journal), strict=True)
+        place_of(steps.stretches, entry.get("attempt"), entry["epoch"], entry["step"])
+        for entry in snapshot.journal
         if entry["kind"] == "incident"
-        and phase == snapshot.phases.now
         and entry.get("action") != "skipped"
         and isinstance(entry.get("epoch"), int)
         and isinstance(entry.get("step"), int)
-        and per_epoch
     ]
-    return tuple([*begins, *skips, *incidents])
+    return tuple([*changes, *begins, *skips, *(Mark(x, "incident") for x in incidents if x is not None)])

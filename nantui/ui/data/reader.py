@@ -12,6 +12,7 @@ from typing import Any
 from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 from nantui.run.lines import LineFollower
+from nantui.run.phases import standings
 from nantui.run.status import RunStatus
 from nantui.ui.data.charts import ChartMaker
 from nantui.ui.data.epochs import EpochReader
@@ -85,7 +86,7 @@ class RunReader:
             status=status,
             rows=rows,
             phases=phases,
-            steps=self._read_steps(numbers) if self._looks > 1 else self._curves,
+            steps=self._read_steps(numbers, journal) if self._looks > 1 else self._curves,
             journal=journal,
             events=events,
             checkpoints=self._list_checkpoints(),
@@ -121,12 +122,18 @@ class RunReader:
             self._events = {key: log for key, log in self._events.items() if key[0] in numbers}
         return self._merged
 
-    def _read_steps(self, numbers: list[int]) -> StepCurves:
+    def _read_steps(self, numbers: list[int], journal: tuple[Entry, ...]) -> StepCurves:
+        """Read on, in the order of the attempts; all of an earlier one before the next."""
         for number in numbers:
             if number not in self._steps:
-                self._steps[number] = StepReader(self.layout.steps(number), self._store)
-            if number >= numbers[-1] - 1 or not self._steps[number].opened:
-                self._steps_waiting = self._steps[number].read() or self._steps_waiting
+                phase = _phase_of(number, journal)
+                self._steps[number] = StepReader(self.layout.steps(number), self._store, number, phase)
+            reader = self._steps[number]
+            if number == numbers[-1]:
+                self._steps_waiting = reader.read() or self._steps_waiting
+            elif number == numbers[-1] - 1 or not reader.opened:
+                while reader.read():
+                    self._steps_waiting = True
         if self._steps_waiting and time.monotonic() - self._curves_made >= CURVES_EVERY_S:
             self._curves, self._curves_made = self._store.curves(), time.monotonic()
             self._steps_waiting = False
@@ -178,6 +185,14 @@ def checkpoint_at(path: Path) -> Checkpoint | None:
 def _time_of(entry: Entry) -> float:
     t = entry.get("t")
     return float(t) if isinstance(t, (int, float)) else 0.0
+
+
+def _phase_of(attempt: int, journal: tuple[Entry, ...]) -> int:
+    """Return the phase of the run's plan that an attempt trained; 1 without a plan."""
+    for entry, (phase, _) in zip(reversed(journal), reversed([*standings(journal)]), strict=True):
+        if entry["kind"] == "attempt_started" and entry.get("attempt") == attempt:
+            return phase
+    return 1
 
 
 def _last_phase(events: tuple[Entry, ...]) -> str:

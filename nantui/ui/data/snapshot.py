@@ -13,6 +13,7 @@ from nantui.run.results import EpochRow
 from nantui.run.status import RunStatus
 from nantui.ui.data.epochs import Phases
 from nantui.ui.data.sentences import Sentence
+from nantui.ui.data.step_axis import Stretch
 from nantui.ui.plot.curves import Picture
 
 Column = tuple[tuple[float, ...], tuple[float, ...]]
@@ -35,7 +36,8 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class StepCurves:
-    """Per-step telemetry of the run: for each column, points over the running number of the step.
+    """Per-step telemetry of the run: for each column, points over the running number of the step, which
+    counts on through attempts and phases (`stretches`).
 
     `columns` maps a name to (xs, ys) over the whole run, `recent` over the newest steps, none left out;
     `skipped` are xs of skipped steps; `boundaries` xs where attempts begin; `every` tells how many steps
@@ -47,6 +49,7 @@ class StepCurves:
     losses: tuple[str, ...] = ()
     skipped: tuple[float, ...] = ()
     boundaries: tuple[float, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
     every: int = 1
     sampled: bool = False
     last: dict[str, float] = field(default_factory=dict)

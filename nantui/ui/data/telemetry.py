@@ -18,6 +18,7 @@ from nantui.run.files import open_regular
 from nantui.run.lines import LineFollower
 from nantui.run.steps import Step, parse_steps
 from nantui.ui.data.snapshot import Column, StepCurves
+from nantui.ui.data.step_axis import StepAxis
 
 MOST_POINTS = 4096
 RECENT_STEPS = 2048
@@ -39,20 +40,22 @@ class StepStore:
         self._columns: dict[str, list[float | None]] = {}
         self._recent: deque[tuple[float, dict[str, float]]] = deque(maxlen=RECENT_STEPS)
         self._skipped: list[float] = []
+        self._axis = StepAxis()
         self._boundaries: list[float] = []
         self._pending: dict[str, float] = {}
         self._waiting = 0
         self._times: deque[tuple[float, float]] = deque(maxlen=64)
 
-    def begin_attempt(self) -> None:
-        """Note that another attempt's steps follow."""
+    def begin_attempt(self, number: int = 1, phase: int = 1) -> None:
+        """Note that another attempt's steps follow, trained in a phase of the run's plan."""
         self._times.clear()
-        if self._xs:
-            self._boundaries.append(self._xs[-1])
+        self._axis.begin_attempt(number, phase)
 
     def add(self, step: Step) -> None:
         """Take one step."""
-        x = float((step.epoch - 1) * step.steps + step.step)
+        x, begins = self._axis.place(step.epoch, step.step, step.steps)
+        if begins and self._xs:
+            self._boundaries.append(x - step.step)
         row = {**step.losses, **{name: step.values[name] for name in KEPT if name in step.values}}
         if not self.last or len(step.losses) != len(self.losses):
             self.losses = tuple(step.losses)
@@ -110,6 +113,7 @@ class StepStore:
             self.losses,
             tuple(self._skipped[-512:]),
             tuple(self._boundaries),
+            tuple(self._axis.stretches),
             self.every,
             self.sampled,
             dict(self.last),
@@ -164,9 +168,9 @@ def _rising(xs: list[float]) -> list[int]:
 class StepReader:
     """Feeds the steps of one attempt into a store, a bounded amount a call."""
 
-    def __init__(self, path: Path, store: StepStore) -> None:
+    def __init__(self, path: Path, store: StepStore, number: int = 1, phase: int = 1) -> None:
         self.path = path
-        self._store = store
+        self._store, self._number, self._phase = store, number, phase
         self._columns: list[str] = []
         self._lines: LineFollower | None = None
 
@@ -193,7 +197,7 @@ class StepReader:
                 if not first.endswith(b"\n"):
                     return False
                 self._take([first.decode("utf-8", "replace")])
-                self._store.begin_attempt()
+                self._store.begin_attempt(self._number, self._phase)
                 if size > WHOLE_BYTES:
                     self._sample(file.fileno(), len(first), size)
         except OSError:

@@ -79,7 +79,7 @@ class FleetScreen(BaseScreen):
 
     def on_fleet_read(self, message: FleetRead) -> None:
         self._whole, self._arrived = message.whole, time.monotonic()
-        self.query_one(FleetList).show_statuses(message.statuses)
+        self.query_one(FleetList).show_statuses(message.statuses, message.whole)
         self.query_one(Title).redraw()
 
     def on_listing_chosen(self, message: FleetList.Chosen) -> None:

@@ -16,7 +16,7 @@ class Checkpoints(Listing):
 
     def __init__(self) -> None:
         super().__init__(id="checkpoints", header=[], empty="reading the run..")
-        self.newest_first = True
+        self.keeps_first = True
         self._rows: list[Row] = []
         self._now = 0.0
 

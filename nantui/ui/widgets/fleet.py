@@ -24,6 +24,7 @@ class FleetList(Listing):
 
     def __init__(self) -> None:
         super().__init__(id="fleet", header=[], empty="looking for runs..")
+        self.keeps_first = True
         self.statuses: list[RunStatus] = []
         self._sort = 0
         self.wanted = ""
@@ -43,10 +44,11 @@ class FleetList(Listing):
         here = [self.key] if isinstance(self.key, Path) else []
         return list(dict.fromkeys([*self.marked, *(here if len(self.marked) < 2 else [])]))
 
-    def show_statuses(self, statuses: list[RunStatus]) -> None:
-        """Show these runs."""
+    def show_statuses(self, statuses: list[RunStatus], whole: bool) -> None:
+        """Show these runs; while they are not all there, a cursor that was not moved stays on the gravest."""
         self.statuses = statuses
         self.lay_out()
+        self.keeps_first = not whole
 
     @property
     def status(self) -> RunStatus | None:

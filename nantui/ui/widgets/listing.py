@@ -35,8 +35,8 @@ ScrollBar.renderer = PlainScrollBar
 class Listing(Inked, ScrollView, can_focus=True):
     """Rows with keys. `draw(row, width)` returns a row; rows are asked for only when they are seen.
 
-    The cursor stays on its key; with `follow` on the last row, with `newest_first` on the first once it is
-    there.
+    The cursor stays on its key; with `follow` on the last row, with `keeps_first` on the first once it is
+    there, whichever rows come before it.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -75,7 +75,7 @@ class Listing(Inked, ScrollView, can_focus=True):
         self._shown: dict[int, Line] = {}
         self.header: Line | None = header
         self.empty = empty
-        self.follow = self.newest_first = False
+        self.follow = self.keeps_first = False
 
     @property
     def head(self) -> int:
@@ -108,7 +108,7 @@ class Listing(Inked, ScrollView, can_focus=True):
     def _find(self, key: object | None) -> int:
         if self.follow:
             return max(0, len(self._keys) - 1)
-        if self.newest_first and self.cursor == 0:
+        if self.keeps_first and self.cursor == 0:
             return 0
         if 0 <= self.cursor < len(self._keys) and self._keys[self.cursor] == key:
             return self.cursor
