@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import shlex
-import shutil
-import signal
 import subprocess
 import sys
-import uuid
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -22,20 +16,13 @@ from nantui.run.identity import ProcessRef, alive, ref_of
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from nantui.run.spool import Command
-from nantui.supervise import origins
 from nantui.supervise.candidates import Candidate
 from nantui.supervise.client import carry_out
 from nantui.supervise.foreign import ForeignTraining, _is_launcher_of, find_foreign, stop_tree
 from nantui.supervise.foreign_stop import program_of, runs_a_script
-from nantui.supervise.origins import origin_of
 from nantui.supervise.status import read_status
+from tests.supervise.foreign_runs import SCRIPT, below, command_line, kill_tree
 from tests.supervise.stub_run import eventually
-
-SCRIPT = Path(__file__).with_name("foreign_train.py")
-
-
-def command_line(folder, name="exp"):
-    return [sys.executable, str(SCRIPT), "train", f"project={folder}", f"name={name}"]
 
 
 @pytest.fixture
@@ -46,20 +33,8 @@ def foreign(tmp_path):
     run = tmp_path / "exp"
     eventually((run / "results.csv").is_file)
     yield run, process
-    for pid in [process.pid, *below(process.pid)]:
-        kill(pid)
+    kill_tree(process.pid)
     process.wait()
-
-
-def below(pid):
-    from nantui.supervise.processes import descendants
-
-    return sorted(descendants([pid]))
-
-
-def kill(pid):
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_it_is_found_with_its_tree_user_and_age(foreign):
@@ -185,8 +160,7 @@ def test_a_scheduler_that_was_told_to_train_is_not_part_of_the_training(tmp_path
         assert found.root.pid != scheduler.pid and str(SCRIPT) in found.command
         assert stop_tree(found) == [] and scheduler.poll() is None
     finally:
-        for pid in [scheduler.pid, *below(scheduler.pid)]:
-            kill(pid)
+        kill_tree(scheduler.pid)
         scheduler.wait()
 
 
@@ -213,90 +187,6 @@ def test_what_a_process_runs_tells_whether_it_launched_a_rank(parent, child, exp
     assert _is_launcher_of(one, other) is expected
 
 
-@pytest.fixture
-def pane(tmp_path, monkeypatch):
-    """A tmux server of our own with one pane; yields how to type a line, and the shell."""
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed")
-    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 50022 192.0.2.1 22")
-    monkeypatch.delenv("TMUX", raising=False)
-    server = ["tmux", "-L", f"nantui-{uuid.uuid4().hex[:8]}", "-f", "/dev/null"]
-    begin = [
-        *server,
-        "new-session",
-        "-d",
-        "-s",
-        "night shift",
-        "-x",
-        "200",
-        "-c",
-        str(tmp_path),
-        "bash --norc -i",
-    ]
-    subprocess.run(begin, check=True)
-    shell = int(subprocess.check_output([*server, "display-message", "-p", "#{pane_pid}"]))
-    yield (lambda line: subprocess.run([*server, "send-keys", line, "Enter"], check=True)), ref_of(shell)
-    subprocess.run([*server, "kill-server"], check=False)
-
-
-def test_in_a_tmux_pane_the_shell_and_a_second_job_survive(pane, tmp_path):
-    type_line, shell = pane
-    type_line(f"{sys.executable} -c 'import time; time.sleep(600)' & echo $! > second.pid")
-    second = ref_of(int(eventually(lambda: read(tmp_path / "second.pid"))))
-    type_line(" ".join(command_line(tmp_path)))
-    run = tmp_path / "exp"
-    found = eventually(lambda: [one for one in find_foreign(run) if len(one.pids) == 3])
-    assert found[0].origin == "tmux session night shift, SSH from 192.0.2.7"
-    done = carry_out(run, Command("kill", {"foreign": True}))
-    assert done.ok, done.text
-    assert find_foreign(run) == []
-    assert alive(shell) and alive(second)
-    assert isinstance(shell, ProcessRef)
-
-
-@pytest.mark.parametrize(
-    ("host", "address"),
-    [("192.0.2.7", "192.0.2.7"), ("2001:db8::1", "2001:db8::1"), ("gate.example.org", "gate.example.org"),
-     (":0", ""), ("localhost", ""), ("tmux(71).%0", ""), (None, "")],
-)  # fmt: skip
-def test_the_login_of_a_terminal_tells_the_address(monkeypatch, host, address):
-    monkeypatch.setattr(origins.psutil.Process, "terminal", lambda process: "/dev/pts/7")
-    login = SimpleNamespace(terminal="pts/7", host=host)
-    monkeypatch.setattr(origins.psutil, "users", lambda: [login])
-    monkeypatch.setattr(origins, "environment_of", lambda pid: set())
-    assert (f"SSH from {address}" in origins.origin_of(os.getpid())) is bool(address)
-
-
-def test_what_left_its_tmux_session_still_says_which(pane, tmp_path):
-    type_line, _ = pane
-    type_line(f"(setsid {' '.join(command_line(tmp_path))} &)")
-    (found,) = eventually(lambda: find_foreign(tmp_path / "exp"))
-    try:
-        origin = eventually(lambda: (now := origin_of(found.root.pid)) and "left" in now and now)
-        assert origin == "tmux session night shift (it has left it), SSH from 192.0.2.7"
-    finally:
-        for pid in [found.root.pid, *below(found.root.pid)]:
-            kill(pid)
-
-
-def test_a_restart_loop_is_noticed(pane, tmp_path):
-    type_line, shell = pane
-    loop = tmp_path / "loop.sh"
-    words = " ".join(command_line(tmp_path))
-    loop.write_text(f"while sleep 0.1; do {words}; done\n")
-    type_line(f"bash {loop}")
-    run = tmp_path / "exp"
-    found = eventually(lambda: find_foreign(run))
-    assert "loop.sh" in found[0].restarted_by
-    outcome = carry_out(run, Command("kill", {"foreign": True}))
-    assert not outcome.ok and "loop.sh" in outcome.text
-    assert alive(shell)
-
-
-def read(path):
-    return path.read_text().strip() if path.is_file() else ""
-
-
 def test_a_training_started_elsewhere_is_known_by_its_project(tmp_path):
     process = subprocess.Popen(command_line(tmp_path), cwd="/", stdout=subprocess.DEVNULL)
     run = tmp_path / "exp"
@@ -304,8 +194,7 @@ def test_a_training_started_elsewhere_is_known_by_its_project(tmp_path):
         eventually((run / "results.csv").is_file)
         assert [one.root.pid for one in find_foreign(run)] == [process.pid]
     finally:
-        for pid in [process.pid, *below(process.pid)]:
-            kill(pid)
+        kill_tree(process.pid)
         process.wait()
 
 

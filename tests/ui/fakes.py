@@ -165,38 +165,41 @@ class FakeBackend:
         return self.machine
 
 
+def clean_candidate(number: int) -> Any:
+    """Return epochN.pt as a restore point, in a run that has trained 12 epochs."""
+    return SimpleNamespace(
+        name=f"epoch{number}.pt",
+        usable=True,
+        why_not="",
+        work=number + 1,
+        epochs_lost=11 - number,
+        lost_text=f"{number + 2} to 12",
+        hours_lost=1.0,
+        fitness=0.3,
+    )
+
+
+def corrupt_candidate(name: str) -> Any:
+    """Return a checkpoint that is no restore point."""
+    return SimpleNamespace(
+        name=name,
+        usable=False,
+        why_not="corrupt (laundered)",
+        work=12,
+        epochs_lost=0,
+        lost_text="",
+        hours_lost=0.0,
+        fitness=None,
+    )
+
+
 def make_plan(auto: bool = True) -> Any:
     """Return a plan as recovery.plan makes them, with the parts that the dialog shows."""
-    candidates = tuple(
-        SimpleNamespace(
-            name=f"epoch{n}.pt",
-            usable=True,
-            why_not="",
-            work=n + 1,
-            epochs_lost=11 - n,
-            lost_text=f"{n + 2} to 12",
-            hours_lost=1.0,
-            fitness=0.3,
-        )
-        for n in (6, 5)
-    )
-    out = [
-        SimpleNamespace(
-            name=name,
-            usable=False,
-            why_not="corrupt (laundered)",
-            work=12,
-            epochs_lost=0,
-            lost_text="",
-            hours_lost=0.0,
-            fitness=None,
-        )
-        for name in ("best.pt", "last.pt")
-    ]
+    clean = clean_candidate(6), clean_candidate(5)
     return SimpleNamespace(
         headline="go back to epoch6.pt (epoch 7; lost: 8 to 12)",
-        candidates=(*candidates, *out),
-        restore=candidates[0],
+        candidates=(*clean, corrupt_candidate("best.pt"), corrupt_candidate("last.pt")),
+        restore=clean[0],
         trouble=SimpleNamespace(kind="nan_buffer", epoch=8),
         moves=[
             SimpleNamespace(

@@ -49,23 +49,28 @@ def make_run(
     write_results(layout.results_csv, done, nan_from)
     write_events(layout, 1, start)
     if nan_from is not None:
-        journal.add(
-            "incident",
-            incident="nan_buffer",
-            epoch=nan_from,
-            step=3,
-            action="observed",
-            attempt=1,
-            rank=0,
-            text="114 BatchNorm buffers are not finite",
-            evidence={"buffers": 114},
-        )
+        add_incident(journal, nan_from)
     if recovered:
         recover(journal, layout, nan_from or done)
     if checkpoints:
         write_checkpoints(layout.weights, done, start)
     write_supervisor(layout, state, nan_from, start)
     return run
+
+
+def add_incident(journal: _Clock, epoch: int) -> None:
+    """Say that BatchNorm statistics became NaN in an epoch."""
+    journal.add(
+        "incident",
+        incident="nan_buffer",
+        epoch=epoch,
+        step=3,
+        action="observed",
+        attempt=1,
+        rank=0,
+        text="114 BatchNorm buffers are not finite",
+        evidence={"buffers": 114},
+    )
 
 
 class _Clock:
