@@ -6,7 +6,9 @@ replaced is read again from the start, and the reader says so.
 
 from __future__ import annotations
 
+import csv
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,3 +72,16 @@ class LineFollower:
         if self._skip_first and whole:
             whole, self._skip_first = whole[1:], False
         return [line.decode("utf-8", errors="replace") for line in whole]
+
+
+def cells_of(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the cells of each line of a CSV file; a line that cannot be one is left out.
+
+    Each by itself, so that a stray quote costs no more than its own line. Python 3.10 refuses the zeros that
+    a crash of the machine leaves in a file, and every version a cell of more than 128 KB.
+    """
+    for line in lines:
+        try:
+            yield next(csv.reader((line,)), [])
+        except csv.Error:
+            continue

@@ -7,7 +7,6 @@ epoch does not rise, and what a later segment repeats is superseded.
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.run.files import read_text
+from nantui.run.lines import cells_of
 
 RECENT_EPOCHS = 5
 
@@ -54,7 +54,7 @@ class Results:
 
     def feed(self, lines: Iterable[str]) -> None:
         """Take more lines; one that makes no sense is left out."""
-        for cells in csv.reader(lines):
+        for cells in cells_of(lines):
             if cells and cells[0].strip() == "epoch":
                 self._header = [cell.strip() for cell in cells]
             elif (row := parse_row(self._header, cells, self._segment)) is not None:

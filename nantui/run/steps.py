@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nantui.run.lines import LineFollower
+from nantui.run.lines import LineFollower, cells_of
 
 BEFORE_LOSSES = ("t", "epoch", "step", "steps", "skipped", "reason")
 AFTER_LOSSES = (
@@ -66,7 +65,7 @@ class StepFollower:
 def parse_steps(lines: list[str], columns: list[str]) -> tuple[list[Step], list[str]]:
     """Return the steps among `lines` of a steps.csv, and the columns in force after them."""
     steps = []
-    for cells in csv.reader(lines):
+    for cells in cells_of(lines):
         if cells and cells[0] == "t":
             columns = cells
         elif columns and len(cells) == len(columns):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from pathlib import Path
 
 from nantui.run.files import open_regular
+from nantui.run.lines import cells_of
 from nantui.run.results import EpochRow, parse_row
 from nantui.run.steps import Step, parse_steps
 
@@ -43,7 +43,7 @@ def last_epochs(path: Path) -> list[EpochRow]:
     """Return the epochs at the end of a results.csv, oldest first, at most those of its last segment."""
     header = [name.strip() for name in first_line(path).split(",")]
     rows: list[EpochRow] = []
-    for cells in csv.reader(last_lines(path)[-FEW_LINES:]):
+    for cells in cells_of(last_lines(path)[-FEW_LINES:]):
         row = parse_row(header, cells)
         if row is not None:
             rows = [*rows, row] if rows and row.epoch > rows[-1].epoch else [row]

@@ -34,7 +34,13 @@ def test_nan_is_a_value_and_is_said(tmp_path):
     assert not row.finite
 
 
-@pytest.mark.parametrize("line", ["garbage\n", "1,2,3\n", ",,,,\n", "x,1,1,1,1\n", "nan,1,1,1,1\n"])
+NO_ROWS = (
+    "garbage\n", "1,2,3\n", ",,,,\n", "x,1,1,1,1\n", "nan,1,1,1,1\n", '"1,1,1\n',
+    "\0\0\0\n", "\0,1,1,1,1\n", "9" * 200_000 + "\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", NO_ROWS, ids=range(len(NO_ROWS)))
 def test_lines_that_make_no_sense_are_left_out(tmp_path, line):
     assert [row.epoch for row in rows_of(tmp_path, HEADER, line, "2,2,1,1,0.1\n")] == [2]
 

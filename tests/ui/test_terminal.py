@@ -78,18 +78,21 @@ def test_hostile_names_logs_and_tables_break_nothing(terminal, tmp_path):
 DEAD_MOUNT = """
 import builtins, io, os, time
 
-def hanging(call):
-    def wait(path, *arguments, **options):
+class Hanging:
+    # No function: pathlib of Python 3.10 keeps these in a class, which would make methods of them.
+    def __init__(self, call):
+        self.call = call
+
+    def __call__(self, path, *arguments, **options):
         below = isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(os.environ["DEAD_MOUNT"])
         while below and access(os.environ["DEAD_SINCE"], os.F_OK):
             time.sleep(0.1)
-        return call(path, *arguments, **options)
-    return wait
+        return self.call(path, *arguments, **options)
 
 access = os.access
 for name in ("open", "stat", "lstat", "scandir", "listdir"):
-    setattr(os, name, hanging(getattr(os, name)))
-io.open = builtins.open = hanging(io.open)
+    setattr(os, name, Hanging(getattr(os, name)))
+io.open = builtins.open = Hanging(io.open)
 """
 
 
