@@ -19,16 +19,17 @@ from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import RECOVERING
 from nantui.supervise import phases, stopping
 from nantui.supervise.admission import admit
+from nantui.supervise.carried import rolled_back_before
 from nantui.supervise.evidence import CERTAIN
 from nantui.supervise.foreign import find_foreign
 from nantui.supervise.foreign_words import describe
 from nantui.supervise.hosts.leading import several
 from nantui.supervise.into import continue_elsewhere
 from nantui.supervise.keeper import Keeper
-from nantui.supervise.launch import RESTART, RESUME, START, cwd_of, new_attempt
+from nantui.supervise.launch import RESTART, RESUME, START, cwd_of, new_attempt, way_in
 from nantui.supervise.notify import RECOVERED
 from nantui.supervise.specs import leave_the_script, spec_of, stay_automatic
-from nantui.supervise.transactions import act, rolled_back_before
+from nantui.supervise.transactions import act
 
 PROBATION_EPOCHS = 3
 
@@ -174,6 +175,7 @@ def begin(
     attempt = new_attempt(keeper.layout, spec, mode, checkpoint, asked, probation_epochs, **hosts)
     keeper.journal.append(
         "attempt_started",
+        command=command.id,
         attempt=attempt.attempt,
         mode=mode,
         checkpoint=checkpoint,
@@ -182,7 +184,7 @@ def begin(
         phase=attempt.phase,
     )
     keeper.begin(attempt, cwd_of(keeper.journal.entries()))
-    how = f"({mode}{' from ' + checkpoint if checkpoint else ''})"
+    how = way_in(mode, checkpoint)
     if attempt.nnodes > 1:
         join = f"on the others: nantui join {keeper.layout.run}"
         return f"attempt {attempt.attempt} {how}: {keeper.hosts.text}, at {attempt.endpoint}; {join}"

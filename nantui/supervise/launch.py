@@ -150,6 +150,11 @@ def cwd_of(entries: list[Entry]) -> str | None:
     return str(created["cwd"]) if created and created.get("cwd") else None
 
 
+def way_in(mode: str, checkpoint: str | None) -> str:
+    """Return how an attempt begins, for people: `(resume from weights/last.pt)`."""
+    return f"({mode}{' from ' + checkpoint if checkpoint else ''})"
+
+
 def relative_to_run(layout: RunLayout, path: Path) -> str:
     """Return a checkpoint's path as attempts record it: relative where it lies inside the run."""
     try:

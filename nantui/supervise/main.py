@@ -22,6 +22,7 @@ from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import LOST
 from nantui.supervise import acts, phases, spools, transactions, unattended
 from nantui.supervise.adoption import adopt
+from nantui.supervise.carried import begun_before
 from nantui.supervise.clean import printable
 from nantui.supervise.config import Config, load_config
 from nantui.supervise.keeper import Keeper, LostLock
@@ -152,9 +153,10 @@ class Service:
         self._begun.append(document)
         keeper.publish(doing={"command": command.id, "kind": command.kind, "stage": "begun", "text": ""})
         try:
-            if times > 1:
+            text = begun_before(keeper, command.id) if times else ""
+            if times > 1 and not text:
                 raise UserError("given up: the supervisor died twice while carrying this out", FAILED)
-            ok, text = True, acts.HANDLERS[command.kind](keeper, command)
+            ok, text = True, text or acts.HANDLERS[command.kind](keeper, command)
         except UserError as error:
             ok, text = False, str(error)
         except (OSError, ValueError, KeyError, TypeError) as error:

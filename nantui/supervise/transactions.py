@@ -1,4 +1,4 @@
-"""Recovery's transactions, run as helper processes, and what the journal says of interrupted ones."""
+"""Recovery's transactions, run as helper processes; one that a crash has interrupted is put right."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from nantui.errors import FAILED, UserError
-from nantui.run.journal import Entry, last
+from nantui.run.journal import last
 from nantui.run.spool import Command
 from nantui.supervise.clean import printable
 from nantui.supervise.helpers import ACT, helper
@@ -40,13 +40,3 @@ def repair(keeper: Keeper) -> str:
         return ""
     wanted = Command("rollback", {}, str(begun.get("id", "")), "supervisor")
     return str(act(keeper, wanted, "repair").get("text") or "an interrupted rollback was put right")
-
-
-def rolled_back_before(entries: list[Entry], command: str) -> dict[str, Any] | None:
-    """Return the answer of a rollback that an earlier supervisor finished for this command, else None."""
-    done = last(entries, "rollback_done", "attempt_started")
-    begun = last((entry for entry in entries if entry.get("id") == command), "rollback_begun")
-    if done is None or begun is None or done["kind"] != "rollback_done" or done.get("id") != command:
-        return None
-    asked = {row["name"]: row["then"] for row in begun.get("settings") or [] if not row.get("kept")}
-    return {"mode": begun.get("mode"), "asked": asked, "text": begun.get("text")}
