@@ -35,7 +35,9 @@ COMMANDS = {
     "doctor": "versions, GPUs, which hooks are in place, terminal abilities",
     "screenshots": "write pictures of every screen from the real app",
 }
-COCKPIT = "cockpit"
+COCKPIT, SCRIPT = "cockpit", "exec"
+LISTS = {"--set": True, "--phase": True, "--preset": False, "--allow": False}
+"""Options that take several words, and whether these are settings (`name=value`) or names."""
 SHARED = "everywhere"
 
 
@@ -84,7 +86,29 @@ def _refuse_misspelt_command(words: list[str]) -> None:
 
 def _run_command(name: str, words: list[str]) -> int:
     module = importlib.import_module(f"nantui.commands.{name}")
-    return int(module.run(_parse(parser_of(name), words)))
+    # What follows a script of somebody's own is for the script.
+    return int(module.run(_parse(parser_of(name), words if name == SCRIPT else runs_first(words))))
+
+
+def runs_first(words: Sequence[str]) -> list[str]:
+    """Return the words with those in front that a list before them would swallow: RUN in
+    `--set lr0=0.001 RUN`, the settings in `--preset nan-safe model=yolov8n.pt`.
+    """
+    front: list[str] = []
+    kept: list[str] = []
+    place, values, settings = kept, 0, None
+    for word in words:
+        if word.startswith("-"):
+            place, values, settings = kept, -1, LISTS.get(word)
+        elif settings is not None and values and not _in_list(word, settings):
+            place = front
+        place.append(word)
+        values += 1
+    return [*front, *kept]
+
+
+def _in_list(word: str, settings: bool) -> bool:
+    return "=" in word if settings else "=" not in word and not os.path.exists(word)
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nantui.cli import COMMANDS, main
+from nantui.cli import COMMANDS, main, runs_first
 from nantui.commands.common import printable
 
 
@@ -42,6 +42,23 @@ def test_bad_input_is_one_line_with_what_to_do(words, says, tmp_path):
     assert says in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert answer.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "parsed"),
+    [
+        ("--dry-run --set lr0=0.001 batch=8 RUN", "RUN --dry-run --set lr0=0.001 batch=8"),
+        (
+            "--preset nan-safe gentle-lr model=a data=b --yes",
+            "model=a data=b --preset nan-safe gentle-lr --yes",
+        ),
+        ("--preset nan-safe . --to x.pt", ". --preset nan-safe --to x.pt"),
+        ("RUN --set RUN --yes", "RUN --set RUN --yes"),
+        ("--allow a.B --set --yes RUN", "--allow a.B --set --yes RUN"),
+    ],
+)
+def test_a_list_of_values_does_not_swallow_the_run(words, parsed):
+    assert runs_first(words.split()) == parsed.split()
 
 
 def test_an_unknown_option_is_wrong_usage():

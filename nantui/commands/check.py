@@ -1,6 +1,7 @@
 """The truth about checkpoints, without running them: files, a `weights/` directory, or whole runs.
 
-Exit status 0 if all of them are clean, 1 if any is not.
+Exit status 0 if all of them are clean, 1 if any is not; what a rollback has moved aside is
+shown, and does not count.
 """
 
 from __future__ import annotations
@@ -32,13 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge every checkpoint and print a table, worst first, or JSON."""
-    verdicts = sorted(_verdicts(arguments), key=lambda verdict: _WORST[verdict.badge])
+    from nantui.checkpoint.catalog import BACKUP
+
+    found = sorted(_verdicts(arguments), key=lambda verdict: _WORST[verdict.badge])
+    asked = {path.absolute() for path in arguments.paths}
+    aside = [one for one in found if one.path.parent.name == BACKUP and not asked & {*_places(one.path)}]
+    verdicts = [one for one in found if one not in aside]
     if arguments.json:
-        common.emit({"checkpoints": [verdict.to_json() for verdict in verdicts]})
+        common.emit({"checkpoints": [verdict.to_json() for verdict in (*verdicts, *aside)]})
     else:
-        for line in table(verdicts):
+        for line in table(verdicts, aside):
             print(common.printable(line))
     return 0 if all(verdict.badge == "clean" for verdict in verdicts) else NO
+
+
+def _places(path: Path) -> tuple[Path, Path]:
+    """Return what a person may have named who means this very file: itself, or the folder of backups."""
+    return path.absolute(), path.absolute().parent
 
 
 def _verdicts(arguments: argparse.Namespace) -> Iterator[Verdict]:
@@ -68,18 +79,17 @@ def _weights(path: Path) -> Path | None:
     return path / "weights" if (path / "weights").is_dir() else path
 
 
-def table(verdicts: list[Verdict]) -> list[str]:
-    """Return the lines people read: a row per checkpoint, its findings below."""
+def table(verdicts: list[Verdict], aside: list[Verdict]) -> list[str]:
+    """Return the lines people read: a row per checkpoint, its findings below; of those aside only the row."""
     rows: list[tuple[str, ...]] = [("badge", "resume", "epoch", "fitness", "saved", "size", "file")]
-    rows += [_row(verdict) for verdict in verdicts]
+    rows += [_row(verdict) for verdict in (*verdicts, *aside)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row, verdict in zip(rows, [None, *verdicts], strict=True):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join(cells).rstrip())
-        if verdict is not None:
-            lines += [f"    {line}" for line in _remarks(verdict)]
-    return lines
+    shown = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = shown[:1]
+    for row, verdict in zip(shown[1:], verdicts, strict=False):
+        lines += [row, *(f"    {line}" for line in _remarks(verdict))]
+    moved = shown[1 + len(verdicts) :]
+    return [*lines, *(["", "moved aside by rollbacks:", *moved] if moved else [])]
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import shutil
 from typing import Any
 
 from nantui.commands import common
-from nantui.errors import UserError
+from nantui.errors import NO, UserError
 from nantui.recovery.words import table
 from nantui.settings.values import show_value
 
@@ -94,9 +94,17 @@ def plot(found: dict[str, Any], name: str, *, plain: bool = False) -> str:
     plotext.clear_figure()
     plotext.plot_size(min(100, shutil.get_terminal_size().columns), 20)
     plotext.theme("clear")
+    drawn = 0
     for side, marker in (("a", "a" if plain else "braille"), ("b", "b" if plain else "dot")):
-        curve = found["curves"][name][side]
-        plotext.plot(found["epochs"], curve, marker=marker, label=f"{side.upper()}  {found[side]['name']}")
+        pairs = zip(found["epochs"], found["curves"][name][side], strict=True)
+        points = [(epoch, value) for epoch, value in pairs if math.isfinite(value)]
+        drawn += len(points)
+        if points:
+            plotext.plot(
+                *zip(*points, strict=True), marker=marker, label=f"{side.upper()}  {found[side]['name']}"
+            )
+    if not drawn:
+        raise UserError(f"{name} has no finite value in an epoch that both trained; see the table above", NO)
     plotext.title(name)
     plotext.xlabel("epoch")
     return str(plotext.build())

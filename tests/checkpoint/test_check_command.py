@@ -40,6 +40,18 @@ def test_anything_not_clean_exits_1_and_comes_first(run, capsys):
     assert badges == ["badge", "unreadable", "corrupt", "clean", "clean", "clean", "clean"]
 
 
+def test_what_a_rollback_moved_aside_comes_last_and_does_not_count(run, capsys):
+    aside = run / "weights" / "corrupted_backup" / "last_epoch3_corrupted.pt"
+    aside.parent.mkdir()
+    aside.write_bytes(b"PK\x03\x04")
+    assert main(["check", str(run)]) == 0
+    *_, head, row = capsys.readouterr().out.splitlines()
+    assert head == "moved aside by rollbacks:" and row.startswith("unreadable") and str(aside) in row
+    assert main(["check", "--json", str(run)]) == 0
+    assert json.loads(capsys.readouterr().out)["checkpoints"][-1]["path"] == str(aside)
+    assert main(["check", str(aside)]) == main(["check", str(aside.parent)]) == 1, "asked for by name"
+
+
 def test_the_columns_stand_under_each_other(run, capsys):
     spoil(run)
     main(["check", str(run)])

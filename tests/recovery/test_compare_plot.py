@@ -1,5 +1,7 @@
 """`nantui compare --plot`: one curve of both runs, on a terminal."""
 
+import math
+
 import pytest
 
 from nantui.commands.compare import plot
@@ -16,6 +18,16 @@ FOUND = {
 def test_both_curves_are_drawn_and_named():
     drawn = plot(FOUND, "val/box_loss", plain=True)
     assert all(word in drawn for word in ("val/box_loss", "first", "second", "epoch", "4.00", "2.00"))
+
+
+@pytest.mark.parametrize("spoilt", [[math.nan] * 3, [math.inf, 3.0, -math.inf]])
+def test_what_is_not_finite_is_left_out(spoilt):
+    curves = {"a": [4.0, 3.0, 2.0], "b": spoilt}
+    drawn = plot({**FOUND, "curves": {"val/box_loss": curves}}, "val/box_loss", plain=True)
+    assert "first" in drawn and ("second" in drawn) is (3.0 in spoilt)
+    nothing = {**FOUND, "curves": {"val/box_loss": {"a": [math.nan] * 3, "b": [math.nan] * 3}}}
+    with pytest.raises(UserError, match="no finite value"):
+        plot(nothing, "val/box_loss")
 
 
 def test_a_misspelt_curve_is_said_in_a_line():
