@@ -38,6 +38,7 @@ def prepare(train: dict[str, Any]) -> dict[str, Any]:
 
     refuse_other_purposes(train)
     Schema.load().check(train)
+    refuse_missing_device(train.get("device"))
     model, data = find_model(train.get("model")), find_data(train.get("data"))
     task = str(train.get("task") or task_of(model))
     asked = {**train, "model": model, "data": data, "task": task, "mode": "train"}
@@ -72,6 +73,23 @@ def refuse_other_purposes(train: dict[str, Any]) -> None:
         raise UserError("resume=… continues a run: use `nantui resume RUN`")
     if train.get("mode", "train") != "train":
         raise UserError(f"mode={train['mode']}: nantui only trains; use the yolo command")
+
+
+def refuse_missing_device(device: Any) -> None:
+    """Raise UserError for CUDA devices that PyTorch does not see here; other words are Ultralytics' affair.
+
+    Counting them starts no CUDA context (`torch.cuda.device_count`), as `select_device` would.
+    """
+    import torch
+
+    from nantui.errors import UserError
+
+    words = [word.strip() for word in str(device).strip("[]() ").replace("cuda:", "").split(",")]
+    there = torch.cuda.device_count()
+    missing = [word for word in words if word.isdigit() and int(word) >= there]
+    if missing:
+        seen = f"devices 0 to {there - 1}" if there else "no CUDA device"
+        raise UserError(f"device={device}: PyTorch sees {seen} here; choose another, or device=cpu")
 
 
 def find_model(name: Any) -> str:
