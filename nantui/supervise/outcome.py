@@ -81,6 +81,9 @@ def _why_without_exit(layout: RunLayout, number: int, code: int | None) -> str:
         name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
         hint = ", perhaps by the kernel for lack of memory" if -code == signal.SIGKILL else ""
         return f"killed by {name}{hint}" + (f"; last words: {words}" if words else "")
+    if code == 0:
+        text = "it ended with status 0, but no Ultralytics train() was seen in it"
+        return text + (f"; last words: {words}" if words else "")
     return words or f"ended without a word (exit status {code})"
 
 
