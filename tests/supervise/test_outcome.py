@@ -6,15 +6,18 @@ from nantui.run.layout import RunLayout
 from nantui.supervise.outcome import ending_of
 
 
+UNSEEN = "it ended with status 0, but no Ultralytics train() was seen in it"
+
+
 @pytest.mark.parametrize(
     ("log", "code", "text"),
     [
         (
             "hello\n",
             0,
-            "it ended with status 0, but no Ultralytics train() was seen in it; last words: hello",
+            f"{UNSEEN}; last words: hello",
         ),
-        ("", 0, "it ended with status 0, but no Ultralytics train() was seen in it"),
+        ("", 0, UNSEEN),
         ("Traceback\nValueError: no such data\n", 1, "ValueError: no such data"),
         ("", 3, "ended without a word (exit status 3)"),
         ("step 7\n", -9, "killed by SIGKILL, perhaps by the kernel for lack of memory; last words: step 7"),
