@@ -5,7 +5,6 @@ import pytest
 from nantui.run.layout import RunLayout
 from nantui.supervise.outcome import ending_of
 
-
 UNSEEN = "it ended with status 0, but no Ultralytics train() was seen in it"
 
 
