@@ -121,7 +121,7 @@ def reason_against(verdict: Verdict, epoch: int | None, revive: bool, judge: Jud
     if place and judge.places and str(place) not in judge.places:
         return f"is from another run ({place})"
     if trouble is not None and holds_until(verdict.path, epoch) >= trouble.epoch:
-        return f"saved after the first sign of trouble ({trouble.kind} in epoch {trouble.epoch})"
+        return f"saved after the first sign of trouble ({trouble.named})"
     if judge.goal and epoch + 1 >= judge.goal:
         return f"finished: raise epochs with --set epochs={epoch + 51}"
     return ""

@@ -1,7 +1,8 @@
 """The first sign of trouble since the last rollback, and how far the training had come.
 
 Looked for everywhere, since none tells everything: the guard's incidents, the telemetry of each step,
-`results.csv` (all that a foreign run has), and checkpoints that are corrupt.
+`results.csv` (all that a foreign run has, and where a training that dies with finite numbers shows first),
+and checkpoints that are corrupt.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from nantui.recovery.collapse import EXPLODED, LOST, ZERO, first_collapse
 from nantui.recovery.undo import last_rollback
 from nantui.run.attempts import read_attempt, read_events
 from nantui.run.files import open_regular
@@ -20,6 +22,7 @@ from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES, Step
 
 UNHARMED = frozenset({"skipped"})
 """What an incident may end with without harm to the weights."""
+RESULTS = "results.csv"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Trouble:
     kind: str
     text: str
     source: str
+
+    @property
+    def named(self) -> str:
+        """Kind and epoch; with the evidence where that is a judgement on the history."""
+        evidence = f": {self.text}" if self.kind in (ZERO, EXPLODED, LOST) and self.source == RESULTS else ""
+        return f"{self.kind} in epoch {self.epoch}{evidence}"
 
 
 @dataclass(frozen=True)
@@ -111,11 +120,14 @@ def _telemetry(layout: RunLayout, since: float) -> Iterator[Trouble]:
 
 
 def _results(layout: RunLayout) -> Iterator[Trouble]:
-    for row in current(read_results(layout.results_csv)):
+    rows = current(read_results(layout.results_csv))
+    if (dead := first_collapse(rows)) is not None:
+        yield Trouble(dead.epoch, None, dead.kind, dead.text, RESULTS)
+    for row in rows:
         bad = [name for name, value in row.values.items() if not math.isfinite(value)]
         if bad:
             kind = "nan_loss" if any(name.startswith("train/") for name in bad) else "nan_validation"
-            yield Trouble(row.epoch, None, kind, f"{', '.join(bad)} not finite", "results.csv")
+            yield Trouble(row.epoch, None, kind, f"{', '.join(bad)} not finite", RESULTS)
             return
 
 

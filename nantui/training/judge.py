@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nantui.run.zero import practically_zero
 from nantui.training.ends import ENDED, OBSERVED, SKIPPED, Diverged, Incident
 from nantui.training.look import Look
 from nantui.training.options import Options
@@ -116,8 +117,7 @@ class Judge:
             self.end("scale_collapsed", epoch, step, why, {"loss_scale": look.scale})
 
     def _watch_loss(self, look: Look, epoch: int, step: int) -> None:
-        self._watch_zero(look, epoch, step)
-        if look.loss == 0.0:
+        if self._watch_zero(look, epoch, step):
             return
         score, at_an_end = self._explosion.add(look.loss, self.suspicion)
         if at_an_end:
@@ -125,19 +125,24 @@ class Judge:
             why = f"{look.loss:.4g} where {usual:.4g} was usual, for {self._explosion.in_a_row} steps"
             self.end("loss_exploded", epoch, step, why, {"loss": look.loss, "score": score})
 
-    def _watch_zero(self, look: Look, epoch: int, step: int) -> None:
-        """Report a batch that teaches some rank nothing; many that teach no rank anything are the end."""
-        everywhere = look.loss == 0.0
+    def _watch_zero(self, look: Look, epoch: int, step: int) -> bool:
+        """Report a batch that teaches some rank nothing; many that teach no rank anything are the end.
+
+        Returns whether this one teaches nothing on any rank. Raises Diverged.
+        """
+        everywhere = practically_zero(look.loss, self._explosion.seen.typical)
+        somewhere = everywhere or look.zero_loss
         self._zero_steps = self._zero_steps + 1 if everywhere else 0
         if self._zero_steps > self.options.max_consecutive_skips:
             self.end("zero_loss", epoch, step, f"for {self._zero_steps} steps", {"steps": self._zero_steps})
-        elif look.zero_loss and not self._seen_zero:
+        elif somewhere and not self._seen_zero:
             whose = "" if everywhere else " on one of the ranks"
             text = f"{TEXTS['zero_loss']}{whose}: nothing is learned from this batch"
             self._report(Incident("zero_loss", epoch, step, OBSERVED, text, {"steps": 1}))
-        self._seen_zero = look.zero_loss
-        if not look.zero_loss:
+        self._seen_zero = somewhere
+        if not somewhere:
             self._ongoing.discard("zero_loss")
+        return everywhere
 
     def bad_targets(self, evidence: dict[str, Any]) -> None:
         """Warn of labels that are not finite though the loss is: Ultralytics' assigner passes over them."""

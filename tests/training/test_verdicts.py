@@ -103,6 +103,41 @@ def test_zero_losses_are_reported_at_once_and_end_after_some():
             made.healthy_batch(replace(HEALTHY, loss=0.0, zero_loss=True), 1, step)
 
 
+@pytest.mark.parametrize(("usual", "dead"), [(20.0, 1e-17), (20.0, 9e-6), (2829.0, 9e-4)])
+def test_losses_that_are_practically_zero_end_like_zeros(usual, dead):
+    made, incidents, _ = judge()
+    for step in range(1, 31):
+        made.healthy_batch(replace(HEALTHY, loss=usual), 1, step)
+    with pytest.raises(Diverged):
+        for step in range(31, 38):
+            made.healthy_batch(replace(HEALTHY, loss=dead), 1, step)
+    assert [(i.incident, i.action, i.step) for i in incidents] == [
+        ("zero_loss", "observed", 31),
+        ("zero_loss", "ended", 36),
+    ]
+
+
+def test_a_dead_network_is_known_right_after_a_resume():
+    """There is no earlier level in that attempt."""
+    made, incidents, _ = judge()
+    with pytest.raises(Diverged):
+        for step in range(1, 8):
+            made.healthy_batch(replace(HEALTHY, loss=1e-17), 22, step)
+    assert incidents[-1].step == 6
+
+
+def test_losses_that_shrink_or_change_sign_are_not_zero():
+    """A small data set learnt by heart, and a likelihood (pose with RLE) that passes zero."""
+    made, incidents, _ = judge()
+    for step in range(4000):
+        made.healthy_batch(replace(HEALTHY, loss=3.0 * 0.995**step), 1, step)
+    assert incidents == []
+    made, incidents, _ = judge()
+    for step in range(2000):
+        made.healthy_batch(replace(HEALTHY, loss=3.0 - (step + 0.5) / 300), 1, step)
+    assert incidents == []
+
+
 def test_a_collapsed_loss_scale_ends_and_a_lone_overflow_is_nothing():
     made, incidents, _ = judge()
     overflow = replace(HEALTHY, norm=math.inf, scale=65536.0, bad_norm=True)
