@@ -22,7 +22,7 @@ from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
 from nantui.recovery.losses import lost_with_our_runner
 from nantui.recovery.moves import Move, checkpoints_aside, record_ends_because
 from nantui.recovery.signs import Reached, Trouble
-from nantui.recovery.wanted import carried_over, rows_for, settings_in_effect, with_rate
+from nantui.recovery.wanted import carried_over, kept_of_auto, rows_for, settings_in_effect, with_rate
 from nantui.run.discovery import require_run
 from nantui.run.phases import Phase, place_of
 from nantui.run.spec import OURS_DEFAULTS
@@ -135,6 +135,7 @@ def make_plan(
     rows = rows_for(names, facts, in_effect, propose_guard=propose)
     rows = fit(rows, in_effect, known.measured, known.now)
     rows = with_rate(rows, in_effect, known.epoch)
+    rows += kept_of_auto(restore, in_effect, rows)
     return put_together(facts, restore, in_effect, rows, names, known, id or uuid.uuid4().hex)
 
 

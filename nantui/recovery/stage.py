@@ -78,7 +78,7 @@ def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None
     """Return the request for training/rebase.py."""
     restore = plan.restore
     assert restore is not None, "plan B rebases nothing"
-    wanted = {**plan.carried, **changed(plan.settings)}
+    wanted = {**plan.carried, **plan.asked, **changed(plan.settings)}
     train, _ = divided(wanted)
     best = None
     if plan.best is not None and not plan.record_ends:

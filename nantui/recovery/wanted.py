@@ -22,6 +22,7 @@ from nantui.settings.values import is_number, same_value
 
 RESOLVED = ("optimizer", "lr0", "momentum")
 """What `optimizer=auto` decides by itself (`BaseTrainer.build_optimizer`)."""
+AUTO_MOMENTUM = 0.9
 
 
 def settings_in_effect(facts: Facts, restore: Candidate | None) -> dict[str, Any]:
@@ -32,7 +33,24 @@ def settings_in_effect(facts: Facts, restore: Candidate | None) -> dict[str, Any
     from_file = restore.verdict.train_args if restore else resolved_elsewhere(facts)
     decided = {**settings_in_force(facts.layout), **facts.ours}
     settings = {**facts.schema.defaults(), **spec, **facts.args, **from_file, **decided}
-    return {**settings, **resolved_live(facts)} if is_auto(settings) else settings
+    if is_auto(settings):
+        return {**settings, **resolved_live(facts)}
+    if "momentum" not in decided and is_auto({**spec, **facts.args}):
+        settings["momentum"] = momentum_of_auto(settings, resolved_live(facts))
+    return settings
+
+
+def momentum_of_auto(settings: Mapping[str, Any], live: Mapping[str, Any]) -> Any:
+    """Return the momentum in effect where `auto` chose the optimizer that `settings` name.
+
+    Unlike optimizer and lr0 it is not written back into the arguments: it is 0.9 whatever they say, but a
+    warm-up leads SGD's on to theirs (`BaseTrainer.build_optimizer`, `_do_train`); Adam's betas stay.
+    """
+    name = str(settings.get("optimizer"))
+    if str(live.get("optimizer")) == name and is_number(live.get("momentum")):
+        return live["momentum"]
+    led = "adam" not in name.lower() and settings.get("warmup_epochs")
+    return settings.get("momentum") if led else AUTO_MOMENTUM
 
 
 def resolved_elsewhere(facts: Facts) -> dict[str, Any]:
@@ -60,8 +78,9 @@ def carried_over(
 ) -> dict[str, Any]:
     """Return what must be written down besides the rows.
 
-    These are decisions of earlier recoveries that an older restore point does not have; and, beginning
-    again, the rate that `auto` had chosen: once the optimizer is named, the one in the arguments counts.
+    These are decisions of earlier recoveries that an older restore point does not have; the momentum that
+    `auto` had chosen, which no argument says; and, beginning again, its rate as well: once the optimizer is
+    named, those in the arguments count.
     """
     asked = {**facts.schema.defaults(), **(facts.spec.train if facts.spec else {}), **facts.args}
     own = restore.verdict.train_args if restore else asked
@@ -69,8 +88,21 @@ def carried_over(
     if restore is None and is_auto(asked) and "optimizer" in changed(rows):
         chosen = {name: in_effect[name] for name in RESOLVED[1:] if is_number(in_effect.get(name))}
         decided = {**chosen, **decided}
+    if restore is not None and not is_auto({**in_effect, **changed(rows)}):
+        decided = {"momentum": in_effect.get("momentum"), **decided}
     rest = {name: value for name, value in decided.items() if name not in changed(rows)}
     return {name: value for name, value in rest.items() if not same_value(own.get(name), value)}
+
+
+def kept_of_auto(
+    restore: Candidate | None, in_effect: Mapping[str, Any], rows: Sequence[Change]
+) -> list[Change]:
+    """Return a row for the momentum of `auto` where the restore point's arguments say another."""
+    now = in_effect.get("momentum")
+    said = restore.verdict.train_args.get("momentum", now) if restore else now
+    if same_value(now, said) or any(row.name == "momentum" for row in rows):
+        return []
+    return [Change("momentum", now, now, f"kept as auto chose it; the arguments say {said}", kept=True)]
 
 
 def rows_for(

@@ -142,6 +142,18 @@ def _kept_state(
     return state, []
 
 
+def momentum_held(saved: Mapping[str, Any] | None, before: Mapping[str, Any]) -> float | None:
+    """Return the momentum that a saved optimizer settles on, None where the arguments `before` say it.
+
+    `auto` writes back its optimizer and lr0 but not its momentum of 0.9 (`BaseTrainer.build_optimizer`).
+    A warm-up leads SGD's on to the arguments' and may have been cut short in the file; Adam's betas stay.
+    """
+    group = (saved or {}).get("param_groups", [{}])[0]
+    if "betas" in group:
+        return float(group["betas"][0])
+    return float(group["momentum"]) if "momentum" in group and not before.get("warmup_epochs") else None
+
+
 def kind_of(saved: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     """Return the optimizer that a saved state belongs to.
 

@@ -56,8 +56,10 @@ def rebase(request: Request) -> dict[str, Any]:
     run = Path(request.run)
     before = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
     place = {"save_dir": str(run), "project": str(run.parent), "name": run.name}
-    args = get_cfg({**before, **request.train, **place})
     saved = None if request.revive else checkpoint.get("optimizer")
+    held = optimizer_state.momentum_held(saved, before)
+    kept = {"momentum": before["momentum"] if held is None else held}
+    args = get_cfg({**before, **kept, **request.train, **place})
     epoch = int(checkpoint["epoch"]) + 1
     built = optimizer_state.build(model, args, saved, before, epoch)
     checkpoint.update(
@@ -72,6 +74,8 @@ def rebase(request: Request) -> dict[str, Any]:
     torch.save(checkpoint, request.target)
     _sync(request.target)
     said = {name: getattr(built, name) for name in ("groups", "kept", "dropped", "notes")}
+    if args.momentum == kept["momentum"] != before["momentum"]:
+        said["notes"] = [*built.notes, f"momentum {args.momentum:g} is kept, as the optimizer had it"]
     return {"args": vars(args), **said}
 
 

@@ -14,8 +14,9 @@ from nantui.checkpoint.catalog import Catalog
 from nantui.errors import UserError
 from nantui.recovery.plan import make_plan
 from nantui.recovery.rollback import roll_back
+from nantui.recovery.wanted import momentum_of_auto
 from tests.recovery import live
-from tests.recovery.conftest import SETTINGS
+from tests.recovery.conftest import SETTINGS, train
 
 CHANGES: dict[str, dict[str, Any]] = {
     "another optimizer": {
@@ -92,6 +93,51 @@ def test_state_is_kept_where_the_optimizer_stays_and_repaired_where_it_is_not_fi
     assert torch.equal(after["state"][second]["exp_avg"], untouched)
     assert any("1 parameters had non-finite" in note for note in done.notes)
     assert live.first_step(str(path), resume=True)["base_lrs"] == [0.001] * 3
+
+
+@pytest.mark.parametrize("asked", [{"lr0": 0.005}, {"lr0": 0.005, "momentum": 0.937}])
+def test_the_momentum_that_auto_chose_is_kept_and_shown_unless_another_is_asked_for(
+    room: Path, rebase_here: Callable[..., Any], asked: dict[str, float]
+) -> None:
+    """`auto` builds AdamW with 0.9 and leaves 0.937 in the arguments, also in the checkpoint's."""
+    run = train(room, f"auto-{len(asked)}", ended=2, optimizer="auto", lr0=0.01, mixup=0.0)
+    plan = make_plan(run, settings=asked)
+    rows = {row.name: row for row in plan.settings}
+    expected = asked.get("momentum", 0.9)
+    assert (rows["momentum"].now, rows["momentum"].then) == (0.9, expected)
+    assert rows["momentum"].kept == ("momentum" not in asked) and plan.in_effect["momentum"] == 0.9
+    done = roll_back(plan, by="me")
+    assert done.groups[0]["betas"][0] == expected
+    seen = live.first_step(str(run / "weights/last.pt"), resume=True)
+    assert {group["betas"][0] for group in seen["groups"]} == {expected}
+    assert seen["base_lrs"] == [0.005] * 3
+    again = make_plan(run, settings={"lr0": 0.004})
+    assert again.in_effect["momentum"] == expected and [row.name for row in again.settings] == ["lr0"]
+
+
+def test_the_file_itself_tells_a_momentum_that_no_argument_says() -> None:
+    """Once stock Ultralytics has resumed, nothing says any more that `auto` chose."""
+    from nantui.training.optimizer_state import momentum_held
+
+    adam, sgd = {"param_groups": [{"betas": (0.9, 0.999)}]}, {"param_groups": [{"momentum": 0.85}]}
+    assert momentum_held(adam, {"warmup_epochs": 3.0}) == 0.9
+    assert momentum_held(sgd, {"warmup_epochs": 0.0}) == 0.85
+    assert momentum_held(sgd, {"warmup_epochs": 3.0}) is momentum_held(None, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "live", "expected"),
+    [
+        ({"optimizer": "AdamW"}, {}, 0.9),
+        ({"optimizer": "AdamW"}, {"optimizer": "AdamW", "momentum": 0.88}, 0.88),
+        ({"optimizer": "MuSGD", "warmup_epochs": 3.0}, {"optimizer": "AdamW", "momentum": 0.88}, 0.937),
+        ({"optimizer": "MuSGD", "warmup_epochs": 0}, {}, 0.9),
+    ],
+)
+def test_momentum_in_effect_after_auto(
+    settings: dict[str, Any], live: dict[str, Any], expected: float
+) -> None:
+    assert momentum_of_auto({"momentum": 0.937, **settings}, live) == expected
 
 
 def test_a_collapsed_or_foreign_loss_scale_begins_anew() -> None:
