@@ -58,6 +58,17 @@ def make_run(
     return run
 
 
+def journal(run: Path, **entry: Any) -> None:
+    """Let the supervisor of a run write one entry more."""
+    with RunLayout(run).journal.open("a") as file:
+        file.write(json.dumps({"t": 1_763_750_100.0, "by": "supervisor", **entry}) + "\n")
+
+
+def command_done(run: Path, command: Any, ok: bool, text: str) -> None:
+    """Let the supervisor say how a command ended."""
+    journal(run, kind="command_done", id=command.id, command_kind=command.kind, ok=ok, text=text)
+
+
 def add_incident(journal: _Clock, epoch: int) -> None:
     """Say that BatchNorm statistics became NaN in an epoch."""
     journal.add(

@@ -3,6 +3,7 @@ and drafts that stay.
 """
 
 import yaml
+from synthetic import command_done, journal, make_run
 
 from nantui.paths import user_config_dir
 
@@ -42,9 +43,12 @@ async def test_an_edit_is_checked_drafted_saved_and_left_to_the_supervisor(cockp
         await driver.press("enter")
         await driver.until("1 changed, not saved", "was 0.15")
         await driver.press("w")
-        await driver.until("the next start or resume uses it")
-        assert driver.backend.submitted[0].kind == "set"
-        assert driver.backend.submitted[0].options == {"set": {"mixup": 0.05}}
+        await driver.until("the draft is kept until that is done", "1 changed, asked the supervisor")
+        (command,) = driver.backend.submitted
+        assert command.kind == "set" and command.options == {"set": {"mixup": 0.05}}
+        command_done(driver.app.runs[0], command, True, "kept for the next start: mixup=0.05")
+        text = await driver.until("saved, from the next start on", "now 0.15", absent=("changed,",))
+        assert next(line for line in text.splitlines() if "in effect" in line).split()[-1] == "0.15"
 
 
 async def test_space_takes_the_next_choice_and_u_takes_it_back(cockpit):
@@ -75,8 +79,6 @@ async def test_presets_become_a_visible_draft_with_reasons(cockpit):
 
 
 async def test_a_draft_survives_a_closed_terminal(cockpit, tmp_path):
-    from synthetic import make_run
-
     run = make_run(tmp_path / "runs" / "kept")
     for visit in range(2):
         async with cockpit(run, size=(120, 40)) as driver:
@@ -125,13 +127,65 @@ async def test_save_and_resume_in_one_key_and_why_not_while_it_runs(cockpit):
         await find(driver, "cos_lr")
         await driver.press("space", "s")
         await driver.until("asked the supervisor to resume")
-        assert driver.backend.submitted[0].options == {"set": {"cos_lr": True}}
+        (command,) = driver.backend.submitted
+        assert command.options == {"set": {"cos_lr": True}}
+        await driver.press("s")
+        await driver.until("asked already to resume")
+        journal(driver.app.runs[0], kind="attempt_started", attempt=2, asked={"cos_lr": True})
+        command_done(driver.app.runs[0], command, True, "attempt 2 resumed from epoch 11")
+        await driver.until("attempt 2 resumed from epoch 11", "as in effect", absent=("changed,",))
+
+
+async def test_a_refused_resume_is_shown_whole_and_keeps_the_draft(cockpit):
+    async with cockpit(size=(80, 24), state="stopped", done=11) as driver:
+        await opened(driver)
+        await find(driver, "cos_lr")
+        await driver.press("space", "s")
+        await driver.until("asked the supervisor to resume")
+        (command,) = driver.backend.submitted
+        why = f"cos_lr cannot be resumed with: {'one more word, ' * 12}and that is the end of it"
+        command_done(driver.app.runs[0], command, False, why)
+        text = await driver.until("resume: NOT DONE", "1 changed, not saved", "? help")
+        assert "and that is the end of it" in " ".join(text.split())
+        await driver.press("s")
+        await driver.until("asked the supervisor to resume")
+        assert driver.backend.submitted[1].options == {"set": {"cos_lr": True}}
+
+
+async def test_what_the_worker_reports_is_shown_and_not_what_was_asked(cockpit, tmp_path):
+    run = make_run(tmp_path / "runs" / "auto")
+    args = yaml.safe_load((run / "args.yaml").read_text())
+    (run / "args.yaml").write_text(yaml.safe_dump({**args, "optimizer": "auto"}))
+    journal(run, kind="in_effect", attempt=1, values={"lr0": 0.001429, "amp": False, "optimizer": "AdamW"})
+    async with cockpit(run, size=(120, 40)) as driver:
+        await opened(driver)
+        await find(driver, "lr0")
+        await driver.until("0.001429", "(optimizer=auto chose it;", "lr0=0.01 is ignored)")
+        await driver.press("enter", "ctrl+u")
+        await driver.type("0.005")
+        await driver.press("enter")
+        await driver.until("was 0.001429")
+        await find(driver, "amp")
+        text = await driver.until("train precision", "in effect  ")
+        assert next(line for line in text.splitlines() if "in effect  " in line).split()[-1] == "False"
 
 
 async def test_read_only_saves_nothing(cockpit):
     async with cockpit(size=(120, 40), read_only=True) as driver:
         await opened(driver)
         await find(driver, "cos_lr")
-        await driver.press("space", "w")
-        await driver.until("read-only")
-        assert driver.backend.submitted == []
+        await driver.press("space")
+        await driver.until("read-only: open it without --read-only to edit")
+        await driver.press("enter", "p", "w")
+        await driver.until("read-only: open it without --read-only to save", "as in effect")
+        assert driver.backend.submitted == [] and driver.app.screen.draft.changes == {}
+
+
+async def test_a_search_among_the_changed_ones_says_that_only_these_are_searched(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await opened(driver)
+        await driver.press("C")
+        await find(driver, "lr0")
+        await driver.until("no changed setting matches 'lr0'; C shows")
+        await driver.press("C")
+        await driver.until("lrf", absent=("no changed setting",))

@@ -1,18 +1,10 @@
 """R: the plan, one confirmation with Cancel as default, progress, what is in effect, and failure."""
 
-import json
-
 import pytest
 from fakes import FakeBackend, make_plan
-from synthetic import make_run
+from synthetic import journal, make_run
 
 from nantui.errors import UserError
-from nantui.run.layout import RunLayout
-
-
-def journal(run, **entry):
-    with RunLayout(run).journal.open("a") as file:
-        file.write(json.dumps({"t": 1_763_750_100.0, "by": "supervisor", **entry}) + "\n")
 
 
 @pytest.fixture

@@ -66,7 +66,9 @@ def row(entry: Entry, draft: Draft, findings: Mapping[str, str], glyphs: Glyphs,
     ]
     line.append((f" {value}", "accent" if changed else "muted"))
     if changed:
-        line.append((f"  was {clean(show_value(draft.original.get(name)), 60)}", "faint"))
+        line.append((f"  was {clean(show_value(draft.before(name)), 60)}", "faint"))
+    elif draft.waits(name):
+        line.append((f"  from the next start on, now {clean(show_value(draft.in_effect(name)), 60)}", "info"))
     return fit(line, width)
 
 
@@ -82,8 +84,10 @@ def about(entry: Entry | None, draft: Draft, findings: Iterable[Any], width: int
     facts = [
         ("accepts", field.expects()),
         ("default", show_value(field.default)),
-        ("in effect", show_value(draft.original.get(field.name))),
+        ("in effect", show_value(draft.in_effect(field.name)) + _chosen(field.name, draft)),
     ]
+    if draft.waits(field.name):
+        facts.append(("saved", f"{show_value(draft.saved[field.name])}, from the next start on"))
     if field.name in draft.changes:
         facts.append(("draft", show_value(draft.changes[field.name])))
     lines.append([])
@@ -109,11 +113,8 @@ def _first(lines: list[Line]) -> list[tuple[bool, Line]]:
     return [(index == 0, line) for index, line in enumerate(lines)]
 
 
-def original_of(schema: Any, args: Mapping[str, Any], spec: Any, edits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every setting as the next start or resume would have it: defaults, as asked, in effect,
-    edited.
-    """
-    train = dict(spec.train) if spec is not None else {}
-    own = dict(spec.ours) if spec is not None else {}
-    known = {**schema.defaults(), **train, **args, **own, **edits}
-    return {name: value for name, value in known.items() if name in schema.fields}
+def _chosen(name: str, draft: Draft) -> str:
+    if name not in draft.now.chosen:
+        return ""
+    asked = "" if name == "optimizer" else f"; {name}={show_value(draft.now.next_start.get(name))} is ignored"
+    return f"  (optimizer=auto chose it{asked})"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nantui.run.journal import Entry
+from nantui.run.spool import Command
+from nantui.ui.data.sentences import VERBS
 from nantui.ui.data.snapshot import RunSnapshot
+from nantui.ui.format import clean
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,49 @@ class Progress:
     t: float = 0.0
     asked: tuple[tuple[str, Any], ...] = ()
     values: tuple[tuple[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended that this cockpit has sent."""
+
+    command: Command
+    ok: bool
+    text: str
+
+    def refusal(self) -> str:
+        """Say what was not done and why, whole."""
+        return f"{VERBS.get(self.command.kind, self.command.kind)}: NOT DONE. {clean(self.text, 1200)}"
+
+
+class Unanswered:
+    """The commands that were sent and whose outcome is not in the journal yet."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, Command] = {}
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """These commands, oldest first."""
+        return tuple(self._sent.values())
+
+    def add(self, command: Command) -> None:
+        """Take note of a command that was left for the supervisor."""
+        self._sent[command.id] = command
+
+    def settle(self, journal: Iterable[Entry]) -> list[Outcome]:
+        """Return the outcomes that have come, each once."""
+        if not self._sent:
+            return []
+        return [
+            Outcome(self._sent.pop(entry["id"]), entry.get("ok") is not False, str(entry.get("text", "")))
+            for entry in journal
+            if entry["kind"] == "command_done" and entry.get("id") in self._sent
+        ]
+
+    def fail(self, id: str, problem: str) -> list[Outcome]:
+        """Return the outcome of a command that could not even be left."""
+        return [Outcome(self._sent.pop(id), False, problem)] if id in self._sent else []
 
 
 def follow(command: str, kind: str, snapshot: RunSnapshot) -> Progress:

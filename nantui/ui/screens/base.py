@@ -8,7 +8,10 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 from nantui.ui.actions import APP_ACTIONS
+from nantui.ui.data.progress import Outcome
 from nantui.ui.widgets.keybar import SECONDS_SHOWN, KeyBar
+
+REFUSAL_S = 60.0
 
 
 class Speaking:
@@ -18,6 +21,12 @@ class Speaking:
         """Show one line for a few seconds."""
         for bar in cast(Screen[None], self).query(KeyBar):
             bar.say(text, ink, seconds)
+
+    def hear(self, outcome: Outcome) -> None:
+        """Learn how a command ended. One that was not carried out is said whole, and for long."""
+        if not outcome.ok:
+            for bar in cast(Screen[None], self).query(KeyBar):
+                bar.say(outcome.refusal(), "bad", REFUSAL_S, whole=True)
 
 
 # A modal screen hides the app's own bindings, and `q` must work everywhere.

@@ -14,7 +14,9 @@ from textual.widgets import Input
 from nantui.errors import UserError
 from nantui.ui.data import editor
 from nantui.ui.data.draft import Draft
-from nantui.ui.data.plans import pending_edits
+from nantui.ui.data.progress import Outcome
+from nantui.ui.data.settings_now import SettingsNow, newest_change, read_settings
+from nantui.ui.format import clean, count
 from nantui.ui.ink import Line
 from nantui.ui.messages import Answer
 from nantui.ui.screens.base import BaseScreen
@@ -29,6 +31,7 @@ from nantui.ui.widgets.title import Title
 if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
 
+SAVED = "saved, from the next start on"
 KEYS = (
     ("?", "help", True),
     ("Esc", "back", True),
@@ -70,6 +73,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
         self.wanted, self.only_changed = "", False
         self.entries: list[editor.Entry] = []
         self.editing = ""
+        self._read_after: Any = None
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
@@ -82,20 +86,27 @@ class ConfigScreen(ConfigActions, BaseScreen):
     def on_mount(self) -> None:
         self.query_one(Input).display = False
         self.query_one("#settings", Listing).focus()
-        find_out("schema", self._read, self.post_message)
+        self._read_when_news()
+        self.watch(self.over, "snapshot", self._read_when_news, init=False)
 
-    def _read(self) -> tuple[Any, dict[str, Any], Any]:
-        """Return the schema, what is in effect, and what is known about the run for remarks; in a thread."""
+    def _read_when_news(self) -> None:
+        """Read the settings, and again when an attempt has begun or has told what is in effect."""
+        snapshot = self.over.snapshot
+        news = (newest_change(snapshot.journal) if snapshot is not None else None) or {}
+        if self._read_after != news:
+            self._read_after = news
+            find_out("schema", self._read, self.post_message)
+
+    def _read(self) -> tuple[Any, SettingsNow, Any]:
+        """Return the schema, the settings, and what is known about the run for remarks; in a thread."""
         from nantui.recovery.measure import known_about
         from nantui.run.layout import RunLayout
-        from nantui.run.spec import read_args, read_spec
 
         schema, layout = self.over.cockpit.backend.schema(), RunLayout(self.over.run_path)
         snapshot = self.over.snapshot
-        args, spec = read_args(layout.args_yaml), read_spec(layout.spec)
-        original = editor.original_of(schema, args, spec, pending_edits(snapshot))
+        now = read_settings(layout, schema, snapshot)
         epoch = snapshot.status.epoch if snapshot is not None else None
-        return schema, original, known_about(layout, original, max((epoch or 1) - 1, 0))
+        return schema, now, known_about(layout, dict(now.next_start), max((epoch or 1) - 1, 0))
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "schema":
@@ -112,12 +123,14 @@ class ConfigScreen(ConfigActions, BaseScreen):
             self.query_one("#settings", Listing).empty = message.problem
             self.query_one("#settings", Listing).show([], lambda row, width: [])
             return
-        self.schema, original, self.known = message.value
-        self.draft = Draft(self.over.run_path, original)
-        if self.draft.changes:
-            self.say(f"a draft of {len(self.draft.changes)} changes was kept from last time")
+        first = self.draft is None
+        self.schema, now, self.known = message.value
+        self.draft = Draft(self.over.run_path, now)
+        if first and self.draft.changes:
+            self.say(f"a draft of {count(len(self.draft.changes), 'change')} was kept from last time")
         self.refresh_rows()
-        self.query_one("#settings", Listing).go(1)
+        if first:
+            self.query_one("#settings", Listing).go(1)
 
     def refresh_rows(self) -> None:
         """Show the rows again: the draft, the search or the view has changed."""
@@ -130,15 +143,19 @@ class ConfigScreen(ConfigActions, BaseScreen):
         self.entries = editor.entries(self.schema, self.draft, self.wanted, self.only_changed)
         draft, glyphs, shown = self.draft, self.over.cockpit.glyphs, self.entries
         listing = self.query_one("#settings", Listing)
-        listing.empty = (
-            "no setting matches" if self.wanted else "nothing is changed" if self.only_changed else ""
-        )
+        listing.empty = self._nothing()
         listing.show(
             [entry.key for entry in shown],
             lambda row, width: editor.row(shown[row], draft, grave, glyphs, width),
         )
         self.query_one(Document).remake()
         self.query_one(Title).redraw()
+
+    def _nothing(self) -> str:
+        """Say why no row is shown."""
+        if self.wanted and self.only_changed:
+            return f"no changed setting matches {self.wanted!r}; C shows the unchanged ones, too"
+        return "no setting matches" if self.wanted else "nothing is changed" if self.only_changed else ""
 
     @property
     def entry(self) -> editor.Entry | None:
@@ -147,23 +164,39 @@ class ConfigScreen(ConfigActions, BaseScreen):
         return self.entries[row] if 0 <= row < len(self.entries) else None
 
     def _title(self) -> list[Line]:
-        count = len(self.draft.changes) if self.draft is not None else 0
         version = f"Ultralytics {self.schema.version}" if self.schema is not None else ""
-        changed: Line = (
-            [(f"   {count} changed, not saved", "warn")] if count else [("   as in effect", "muted")]
-        )
-        narrowed = (
-            f"   search {self.wanted!r}" if self.wanted else "   changed only" if self.only_changed else ""
-        )
+        narrowed = f"   search {self.wanted!r}" if self.wanted else ""
+        narrowed += "   changed only" if self.only_changed else ""
         return [
             [
                 ("settings ", "title"),
                 (self.over.run_path.name, "strong"),
-                *changed,
+                self._standing(),
                 (narrowed, "info"),
                 (f"   {version}", "faint"),
             ]
         ]
+
+    def _standing(self) -> tuple[str, str]:
+        """Say how the draft stands."""
+        changed = len(self.draft.changes) if self.draft is not None else 0
+        if changed:
+            return f"   {changed} changed, {'asked the supervisor..' if self.asked else 'not saved'}", "warn"
+        if self.draft is not None and (waits := sum(map(self.draft.waits, self.draft.saved))):
+            return f"   {waits} saved, from the next start on", "info"
+        return "   as in effect", "muted"
+
+    def hear(self, outcome: Outcome) -> None:
+        """Forget the draft once the supervisor has it; a refusal is shown and leaves it as it was."""
+        values = outcome.command.options.get("set")
+        if outcome.ok and values and self.draft is not None:
+            waits = outcome.command.kind == "set"
+            self.draft.was_taken(values, waits)
+            self.say(SAVED if waits else clean(outcome.text, 300), "good")
+            if not waits:
+                find_out("schema", self._read, self.post_message)
+        super().hear(outcome)
+        self.refresh_rows()
 
     def _about(self, width: int) -> list[Line]:
         return editor.about(self.entry, self.draft, self.findings, width) if self.draft is not None else []
@@ -179,6 +212,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
             and entry is not None
             and entry.field is not None
             and self.draft is not None
+            and self.may_edit()
         ):
             self.open_input(entry.field.name, f"{entry.field.name} = ", self._shown(entry.field.name))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from nantui.errors import UserError
+from nantui.run.spool import Command
 from nantui.ui.data import editor
+from nantui.ui.data.sentences import VERBS
 from nantui.ui.messages import Answer
 from nantui.ui.watch import find_out
 
@@ -20,6 +22,18 @@ class ConfigActions:
     def _screen(self) -> ConfigScreen:
         return cast("ConfigScreen", self)
 
+    @property
+    def asked(self) -> Command | None:
+        """The newest command with settings that the supervisor has not answered yet."""
+        unanswered = [one for one in self._screen.over.sent.commands if one.options.get("set")]
+        return unanswered[-1] if unanswered else None
+
+    def may_edit(self) -> bool:
+        """Whether a draft may be changed; says why not."""
+        if self._screen.over.cockpit.read_only:
+            self._screen.say("read-only: open it without --read-only to edit", "warn")
+        return not self._screen.over.cockpit.read_only
+
     def action_search(self) -> None:
         """Narrow the list down while typing."""
         self._screen.open_input("/", "search settings by name or description", self._screen.wanted)
@@ -28,7 +42,7 @@ class ConfigActions:
         """Take the next choice of the setting under the cursor."""
         screen = self._screen
         entry, draft = screen.entry, screen.draft
-        if entry is None or entry.field is None or draft is None:
+        if entry is None or entry.field is None or draft is None or not self.may_edit():
             return
         value = editor.next_value(entry.field, draft.value(entry.field.name))
         if value is None:
@@ -52,7 +66,7 @@ class ConfigActions:
             screen.say("there is no change to undo", "warn")
 
     def action_reset(self) -> None:
-        """Set the value under the cursor back to what is in effect."""
+        """Set the value under the cursor back to what is in effect, or saved."""
         screen = self._screen
         entry, draft = screen.entry, screen.draft
         if (
@@ -61,7 +75,7 @@ class ConfigActions:
             and draft is not None
             and entry.field.name in draft.changes
         ):
-            draft.set({entry.field.name: draft.original.get(entry.field.name)})
+            draft.set({entry.field.name: draft.before(entry.field.name)})
             screen.refresh_rows()
 
     def action_presets(self) -> None:
@@ -69,13 +83,14 @@ class ConfigActions:
         from nantui.ui.screens.presets import PresetsDialog
 
         screen = self._screen
-        screen.app.push_screen(PresetsDialog(screen.over, ()), self._apply_presets)
+        if self.may_edit():
+            screen.app.push_screen(PresetsDialog(screen.over, ()), self._apply_presets)
 
     def _apply_presets(self, names: object) -> None:
         screen = self._screen
         if not isinstance(names, tuple) or not names or screen.draft is None:
             return
-        settings, backend, run = screen.draft.whole(), screen.over.cockpit.backend, screen.over.run_path
+        settings, backend, run = screen.draft.as_used(), screen.over.cockpit.backend, screen.over.run_path
         schema = screen.schema
 
         def rows() -> Any:
@@ -100,16 +115,16 @@ class ConfigActions:
 
     def action_save(self) -> None:
         """Save for the next start or resume."""
-        self._submit("set", "saved; the next start or resume uses it")
+        self._submit("set", "asked the supervisor to save it")
 
     def action_start(self) -> None:
         """Save, and start or resume at once."""
         screen = self._screen
         over = screen.over
         if over.snapshot is None or over.snapshot.checkpoints == ():
-            self._submit("start", "saved, and asked the supervisor to start")
+            self._submit("start", "asked the supervisor to start with it")
         else:
-            self._submit("resume", "saved, and asked the supervisor to resume")
+            self._submit("resume", "asked the supervisor to resume with it")
 
     def _submit(self, kind: str, said: str) -> None:
         screen = self._screen
@@ -120,15 +135,15 @@ class ConfigActions:
             reason = reason or why_not("start", screen.over.snapshot, screen.over.cockpit.read_only)
         if reason is None and kind == "set" and (screen.draft is None or not screen.draft.changes):
             reason = "nothing is changed"
+        if reason is None and self.asked is not None and self.asked.kind == kind:
+            reason = f"asked already to {VERBS[kind]}; waiting for the supervisor"
         if reason is not None or screen.draft is None:
             screen.say(reason or "the settings are still being read", "warn")
             return
         changes = dict(screen.draft.changes)
         screen.over.submit(kind, **({"set": changes} if changes else {}))
-        screen.draft.original.update(changes)
-        screen.draft.clear()
         screen.refresh_rows()
-        screen.say(said, "good")
+        screen.say(f"{said}; the draft is kept until that is done" if changes else said)
 
     def action_save_preset(self) -> None:
         """Ask for the name of a preset."""

@@ -19,12 +19,13 @@ from nantui.ui import actions
 from nantui.ui.data import checkpoints as checkpoint_rows
 from nantui.ui.data.alarms import open_alarm
 from nantui.ui.data.pictures import newest
+from nantui.ui.data.progress import Outcome, Unanswered
 from nantui.ui.data.sentences import incident_text
 from nantui.ui.data.snapshot import Checkpoint, RunSnapshot
 from nantui.ui.messages import Answer, MachineMeasured, SnapshotTaken, Stumbled, VerdictsFound
 from nantui.ui.pace import Pace
 from nantui.ui.plot.curves import Picture
-from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.base import BaseScreen, Speaking
 from nantui.ui.screens.run_actions import RunActions
 from nantui.ui.watch import MachineWatcher, RunWatcher, Scanner, Watcher, find_out
 from nantui.ui.widgets.alarm import Alarm
@@ -65,6 +66,7 @@ class RunScreen(RunActions, BaseScreen):
         self.run_path = run
         self.verdicts: dict[Checkpoint, Any] = {}
         self.waiting: frozenset[Checkpoint] = frozenset()
+        self.sent = Unanswered()
         self.over_steps = False
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
@@ -171,6 +173,8 @@ class RunScreen(RunActions, BaseScreen):
         if before is not None and worth_a_bell(before.status, now.status):
             self.app.bell()
         self._show_keys(now)
+        if before is None or before.journal is not now.journal:
+            self._tell(self.sent.settle(now.journal))
 
     def _charts_changed(self, now: RunSnapshot) -> bool:
         """Whether the curves are worth drawing again: beside curves over epochs those over steps can wait."""
@@ -258,11 +262,20 @@ class RunScreen(RunActions, BaseScreen):
     def submit(self, kind: str, **options: Any) -> Command:
         """Leave a command for the supervisor, from a thread: it may first have to start one."""
         command = Command(kind, options)
-        find_out("submit", lambda: self.cockpit.backend.submit(self.run_path, command), self.post_message)
+        self.sent.add(command)
+        find_out(command.id, lambda: self.cockpit.backend.submit(self.run_path, command), self.post_message)
         return command
 
     def on_answer(self, message: Answer) -> None:
-        if message.about == "submit":
-            self.look_now()
-            if message.problem:
-                self.say(message.problem, "bad")
+        self.look_now()
+        if message.problem:
+            self._tell(self.sent.fail(message.about, message.problem))
+
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        """Tell every screen that is open: whoever asked may look at another one by now."""
+        for outcome in outcomes:
+            for screen in self.app.screen_stack:
+                if isinstance(screen, Speaking):
+                    screen.hear(outcome)
+            if not outcome.ok:
+                self.app.bell()

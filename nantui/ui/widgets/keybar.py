@@ -1,12 +1,14 @@
-"""The bottom line: the keys that work now, or for a few seconds what there is to say."""
+"""The bottom line: the keys that work now, or for a few seconds what there is to say; what must not be missed
+stands whole above the keys.
+"""
 
 from __future__ import annotations
 
 from nantui.ui.format import clean
-from nantui.ui.ink import Line, fit, width
+from nantui.ui.ink import Line, fit, width, wrap
 from nantui.ui.widgets.lines import LinesWidget
 
-SECONDS_SHOWN = 6.0
+SECONDS_SHOWN, MOST_LINES = 6.0, 6
 
 
 class KeyBar(LinesWidget):
@@ -16,6 +18,7 @@ class KeyBar(LinesWidget):
         super().__init__(id="keybar")
         self.keys = keys
         self._said: Line = []
+        self._whole = False
 
     def show(self, keys: tuple[tuple[str, str, bool], ...]) -> None:
         """Offer these keys."""
@@ -23,21 +26,42 @@ class KeyBar(LinesWidget):
             self.keys = keys
             self.redraw()
 
-    def say(self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN) -> None:
-        """Show a message in place of the keys for a while."""
-        said: Line = [(f" {clean(text)}", ink)]
-        self._said = said
+    def say(
+        self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN, *, whole: bool = False
+    ) -> None:
+        """Show a message in place of the keys for a while; with `whole` above them, all of it."""
+        said: Line = [(clean(text, 1600), ink)]
+        self._said, self._whole = said, whole
+        self._take_room()
         self.redraw()
         self.set_timer(seconds, lambda: self._forget(said))
 
     def _forget(self, said: Line) -> None:
         if self._said is said:
-            self._said = []
+            self._said, self._whole = [], False
+            self._take_room()
             self.redraw()
 
+    def _take_room(self) -> None:
+        """Be as high as what is said whole, and the keys below it."""
+        lines = 1 + len(self._told(self.size.width)) if self._whole else 1
+        if self.size.height != lines:
+            self.styles.height = lines
+
+    def _told(self, cells: int) -> list[Line]:
+        text, ink = self._said[0]
+        lines = wrap(text, max(10, cells - 2), ink)[:MOST_LINES]
+        return [[(" ", ink), *line] for line in lines]
+
     def build(self, width_: int, height: int) -> list[Line]:
+        if self._said and self._whole:
+            return [*self._told(width_), self._keys(width_)]
         if self._said:
-            return [fit(self._said, width_)]
+            text, ink = self._said[0]
+            return [fit([(f" {text}", ink)], width_)]
+        return [self._keys(width_)]
+
+    def _keys(self, width_: int) -> Line:
         line: Line = []
         for key, label, possible in self.keys:
             item: Line = [
@@ -47,4 +71,4 @@ class KeyBar(LinesWidget):
             if width(line) + width(item) > width_:
                 break
             line += item
-        return [line]
+        return line
