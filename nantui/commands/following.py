@@ -17,6 +17,7 @@ from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from nantui.run.spool import Command
+from nantui.run.status import ACTIVE
 from nantui.settings.schema import Schema
 
 
@@ -121,6 +122,14 @@ def act(
     outcome = carry_out(layout.run, command, on_stage=show_stage, take_over=arguments.take_over)
     common.say(f"{kind}: {outcome.text}")
     return 0 if outcome.ok else FAILED
+
+
+def trains(run: Path) -> bool:
+    """Tell whether something trains there, which has to be stopped first."""
+    from nantui.supervise.status import read_status
+
+    status = read_status(run)
+    return status.state in ACTIVE or bool(status.pids)
 
 
 def ask(question: str) -> str | None:

@@ -52,6 +52,8 @@ def only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:
         return True
     for line in plan_lines(plan):
         common.say(line)
+    if arguments.dry_run and following.trains(plan.run):
+        common.say("note: it trains now; what is done is planned again from the files once it has stopped")
     return False
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from nantui.commands import common, following, planning
 from nantui.errors import NO
 from nantui.run.layout import RunLayout
-from nantui.run.status import ACTIVE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,17 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
     options |= {name: True for name in ("our_runner", "auto") if getattr(arguments, name)}
     agreed = partial(following.agree_to_lose, arguments)
-    if arguments.into and not trains(plan.run):
+    if arguments.into and not following.trains(plan.run):
         return into(arguments, plan.run, options)
     return following.act(arguments, "recover", options, question, agreed)
-
-
-def trains(run: Path) -> bool:
-    """Tell whether something trains there, which has to be stopped first."""
-    from nantui.supervise.status import read_status
-
-    status = read_status(run)
-    return status.state in ACTIVE or bool(status.pids)
 
 
 def into(arguments: argparse.Namespace, run: Path, options: dict[str, Any]) -> int:

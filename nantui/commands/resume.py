@@ -6,6 +6,8 @@ import argparse
 from functools import partial
 
 from nantui.commands import common, following
+from nantui.errors import FAILED, UserError
+from nantui.run.layout import RunLayout
 from nantui.settings.phases import checked
 from nantui.settings.schema import Schema
 
@@ -34,5 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     question = f"{arguments.run}: continue{with_changes}?"
     options |= following.wait_gpu_of(arguments)
     options |= {"our_runner": True} if arguments.our_runner else {}
-    agreed = partial(following.agree_to_lose, arguments)
+    agreed = partial(agree, arguments)
     return following.act(arguments, "resume", options, question, agreed)
+
+
+def agree(arguments: argparse.Namespace, layout: RunLayout) -> bool:
+    """Ask about what would be lost. Raises UserError for a dry run where something trains already."""
+    if arguments.dry_run and following.trains(layout.run):
+        raise UserError(
+            f"{layout.run.name} is training: nothing to resume; `nantui stop {layout.run}` first", FAILED
+        )
+    return following.agree_to_lose(arguments, layout)

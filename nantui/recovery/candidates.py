@@ -17,10 +17,12 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.errors import NO, UserError
 from nantui.recovery.signs import Reached, Trouble
 from nantui.run.layout import RunLayout
+from nantui.settings.lint import more_epochs
 
 STOP_POINT, LAST, BEST = "nantui_stop.pt", "last.pt", "best.pt"
 PREFERENCE = {STOP_POINT: 3, LAST: 2, BEST: 0}
 """Among files of one epoch: the stop point has trained on into the next, last.pt needs no second copy."""
+FINISHED = "finished"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Candidate:
     def work(self) -> int | None:
         """The last epoch, counted from 1, whose work it holds."""
         return None if self.epoch is None else self.epoch + 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether only the number of epochs keeps it from being the restore point."""
+        return self.why_not.startswith(FINISHED)
 
     @property
     def fitness(self) -> float | None:
@@ -111,6 +118,8 @@ def reason_against(verdict: Verdict, epoch: int | None, revive: bool, judge: Jud
     trouble, place = judge.trouble, verdict.train_args.get("save_dir")
     if verdict.badge == "unreadable" and (names := verdict.names_to_allow):
         return f"loading it runs code of {', '.join(names)}; allow it by name with --allow {' '.join(names)}"
+    if verdict.badge == "busy":
+        return "being written now"
     if verdict.badge != "clean":
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
         return f"{verdict.badge}{f' ({kinds})' if kinds else ''}"
@@ -123,7 +132,7 @@ def reason_against(verdict: Verdict, epoch: int | None, revive: bool, judge: Jud
     if trouble is not None and holds_until(verdict.path, epoch) >= trouble.epoch:
         return f"saved after the first sign of trouble ({trouble.named})"
     if judge.goal and epoch + 1 >= judge.goal:
-        return f"finished: raise epochs with --set epochs={epoch + 51}"
+        return f"{FINISHED}: raise epochs, e.g. to {more_epochs(epoch + 1)}"
     return ""
 
 
@@ -165,6 +174,12 @@ def in_words(work: int, reached: Reached, done: int) -> str:
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the restore point: the first that is usable, None when none is."""
     return next((candidate for candidate in candidates if candidate.usable), None)
+
+
+def why_again(candidates: Iterable[Candidate]) -> str:
+    """Return why a training begins again: because it was asked for, where it could go back or go on."""
+    sound = any(one.usable or one.finished for one in candidates)
+    return "a restart was asked for" if sound else "no clean checkpoint is left"
 
 
 def pick(candidates: Iterable[Candidate], to: str, layout: RunLayout) -> Candidate:

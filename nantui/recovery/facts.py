@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint.catalog import Catalog
+from nantui.checkpoint.verdict import Verdict
 from nantui.recovery.candidates import Candidate, Judge, list_candidates, own_files
 from nantui.recovery.manifest import COPIES
 from nantui.recovery.signs import Reached, Trouble, first_sign, how_far
@@ -14,6 +17,9 @@ from nantui.run.attempts import read_attempt
 from nantui.run.layout import RunLayout
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec
 from nantui.settings.schema import Schema
+
+LOOKS, BETWEEN_LOOKS_S = 4, 0.2
+"""How often a checkpoint that is being written is looked at: writing one takes less as a rule."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ def gather(
     schema = Schema.load(python or (spec.python if spec else None) or None)
     checked = schema.check(asked)
     catalog = Catalog(layout.weights, allow)
-    verdicts = [catalog.verdict(path) for path in own_files(catalog)]
+    verdicts = [settled(catalog, path) for path in own_files(catalog)]
     bad = [one.epoch + 1 for one in verdicts if one.badge == "corrupt" and one.epoch is not None]
     trouble, reached = first_sign(layout, bad), how_far(layout)
     args = read_args(layout.args_yaml)
@@ -50,6 +56,16 @@ def gather(
     judge = Judge(trouble, reached, int(checked.get("epochs", epochs) or 0), known_places(layout, spec, args))
     candidates = list_candidates(verdicts, judge)
     return Facts(layout, schema, spec, args, ours_of(layout, spec), checked, candidates, trouble, reached)
+
+
+def settled(catalog: Catalog, path: Path) -> Verdict:
+    """Return the verdict on a file; one that is being written gets a moment."""
+    for _ in range(LOOKS - 1):
+        verdict = catalog.verdict(path)
+        if verdict.badge != "busy":
+            return verdict
+        time.sleep(BETWEEN_LOOKS_S)
+    return catalog.verdict(path)
 
 
 def known_places(layout: RunLayout, spec: Spec | None, args: Mapping[str, Any]) -> frozenset[str]:

@@ -47,7 +47,9 @@ def why_aside(one: Candidate, restore: Candidate | None) -> str:
         return "the training begins again"
     if one.path == restore.path:
         return "replaced by the restored one" if one.name in (LAST, STOP_POINT) else ""
-    if one.verdict.badge in ("corrupt", "busy") or one.name in (LAST, STOP_POINT, BEST):
+    if one.verdict.badge == "busy":
+        return one.why_not
+    if one.verdict.badge == "corrupt" or one.name in (LAST, STOP_POINT, BEST):
         return one.verdict.badge if one.verdict.badge != "clean" else "replaced by the restored one"
     epoch = epoch_of(one)
     return "newer than the restore point" if epoch is None or epoch > (restore.epoch or 0) else ""
@@ -67,7 +69,8 @@ def target_of(facts: Facts, id: str, one: Candidate, restore: Candidate | None, 
     sound = one.verdict.badge == "clean"
     if sound and one.epoch is not None and one.epoch <= limit:
         return f"nantui/backups/{id}/weights/{one.name}"
-    word = "corrupted" if not sound else "suspect" if facts.trouble else "aside"
+    judged = sound or one.verdict.badge == "busy"
+    word = "corrupted" if not judged else "suspect" if facts.trouble else "aside"
     epoch = facts.trouble.epoch if facts.trouble else facts.reached.epoch
     return free_name(f"weights/corrupted_backup/{one.path.stem}_epoch{epoch}_{word}", taken)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from nantui.errors import NO, UserError
 from nantui.recovery import measure
-from nantui.recovery.candidates import Candidate, best_at, choose, pick
+from nantui.recovery.candidates import Candidate, best_at, choose, pick, why_again
 from nantui.recovery.costs import Costs, costs_of
 from nantui.recovery.facts import Facts, gather
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats
@@ -28,7 +28,7 @@ from nantui.run.phases import Phase, place_of
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.settings.afterwards import phase_after
 from nantui.settings.diff import Change, changed
-from nantui.settings.lint import Finding, Known, lint
+from nantui.settings.lint import Finding, Known, lint, more_epochs
 from nantui.settings.memory import Measured, fit
 from nantui.settings.presets import find_presets, load_presets
 from nantui.settings.values import show_value
@@ -81,7 +81,7 @@ class Plan:
     def headline(self) -> str:
         """What happens, in one line."""
         if self.restore is None:
-            return "Plan B: no clean checkpoint is left, the training begins again"
+            return f"Plan B: {why_again(self.candidates)}, the training begins again"
         back = f"go back to {self.restore.name} (epoch {self.restore.work}"
         lost = f"; lost: {self.costs.lost_text})" if self.costs.epochs_lost else "; nothing is lost)"
         return back + lost
@@ -237,9 +237,11 @@ def warnings_for(
     """Return what the person should know before saying yes."""
     found = []
     if restore is None:
-        found.append("no checkpoint is clean: the training begins again from the model's own weights")
+        found.append(f"{why_again(facts.candidates)}: it begins again from the model's own weights")
     elif names := restore.verdict.names_to_allow:
         found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
+    if busy := [one.name for one in facts.candidates if one.verdict.badge == "busy"]:
+        found.append(f"{', '.join(busy)}: being written now, judged again once the training has stopped")
     if facts.spec is not None and facts.spec.kind == "exec":
         found.append(
             "trained by its own script, which goes on with it: arguments in the script win over ours"
@@ -264,13 +266,23 @@ def warnings_for(
 
 def refuse_finished(facts: Facts, restore: Candidate | None) -> None:
     """Raise UserError (NO) when every epoch was trained: going back would only repeat the last ones."""
-    done = next((one for one in facts.candidates if one.why_not.startswith("finished")), None)
+    done = next((one for one in facts.candidates if one.finished), None)
     if done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0)):
-        raise UserError(f"{facts.layout.run.name} is {done.why_not}", NO)
+        raise UserError(finished_words(facts, done, restore), NO)
     if not facts.candidates and not facts.args and facts.spec is None:
         raise UserError(
             f"{facts.layout.weights}: no checkpoint and no args.yaml; nothing can be restored", NO
         )
+
+
+def finished_words(facts: Facts, done: Candidate, older: Candidate | None) -> str:
+    """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
+    work, run = done.work or 0, facts.layout.run
+    text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
+    text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s)"
+    if older is None:
+        return text
+    return f"{text}; to train on from an older epoch: nantui rollback {run} --to {older.name}, then resume"
 
 
 def safe_name(text: str) -> str:

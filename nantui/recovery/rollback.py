@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nantui.errors import FAILED, UserError
+from nantui.recovery.candidates import why_again
 from nantui.recovery.plan import RESUME, Plan
 from nantui.recovery.stage import Staged, stage
 from nantui.recovery.transaction import ROLLBACK, Transaction, carry_out, discard_staged
@@ -81,7 +82,7 @@ def about(plan: Plan) -> dict[str, Any]:
 def summary(plan: Plan) -> str:
     """Return what was done in one line."""
     if plan.restore is None:
-        return "no clean checkpoint: everything moved aside, the training begins again"
+        return f"{why_again(plan.candidates)}: everything moved aside, the training begins again"
     changes = [change for change in plan.settings if not change.kept]
     changed = f", {len(changes)} settings changed" if changes else ""
     restored = f"restored {plan.restore.name} (epoch {plan.restore.work})"

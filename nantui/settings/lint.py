@@ -163,9 +163,14 @@ def does_not_fit(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]
 def already_finished(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
     epochs = number(settings.get("epochs"))
     if 0 < epochs <= known.epoch:
-        more = known.epoch + 50
-        text = f"all {epochs:g} epochs are done: raise epochs, e.g. --set epochs={more}"
+        more = more_epochs(known.epoch)
+        text = f"all {epochs:g} epochs are done: raise epochs, e.g. to {more}"
         yield Finding("epochs", WARNING, text, {"epochs": more})
+
+
+def more_epochs(done: int) -> int:
+    """Return an example of how many epochs a run that has trained `done` may go on to: half as many again."""
+    return done + max(done // 20 * 10, 10)
 
 
 RULES: tuple[Rule, ...] = (

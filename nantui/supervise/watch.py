@@ -119,6 +119,7 @@ class Watch:
             "rank": 0,
             "values": values,
             "differences": differences(self.attempt.asked, values),
+            "unreported": [name for name in self.attempt.asked if name not in values],
             "guarded": event.get("guarded"),
             "notes": event.get("notes") or [],
         }

@@ -15,6 +15,7 @@ import pytest
 
 from nantui import cli
 from nantui.commands import following
+from nantui.errors import FAILED
 from nantui.recovery import act
 from nantui.recovery.comparison import read_side, side_by_side
 from nantui.recovery.writers import living_writers
@@ -61,6 +62,22 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(
     plan = json.loads(capsys.readouterr().out)
     assert plan["restore_point"]["name"] == "epoch3.pt" and plan["settings"] == []
     assert fakes.tree(RunLayout(poisoned)) == before and at_once == []
+
+
+def test_a_dry_run_says_that_it_trains_now(
+    poisoned: Path,
+    at_once: list[Command],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert cli.main(["recover", str(poisoned), "--dry-run"]) == 0
+    assert "it trains now" not in capsys.readouterr().err
+    monkeypatch.setattr(following, "trains", lambda run: True)
+    assert cli.main(["recover", str(poisoned), "--dry-run"]) == 0
+    assert "it trains now; what is done is planned again" in capsys.readouterr().err
+    assert cli.main(["resume", str(poisoned), "--dry-run"]) == FAILED
+    assert "poisoned is training: nothing to resume; `nantui stop" in capsys.readouterr().err
+    assert at_once == []
 
 
 def test_without_a_terminal_and_without_yes_nothing_is_done(

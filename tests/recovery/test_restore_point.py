@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nantui.checkpoint.verdict import Finding
+from nantui.errors import UserError
 from nantui.recovery.candidates import Candidate, Judge, best_at, choose, list_candidates
-from nantui.recovery.facts import Facts
+from nantui.recovery.facts import LOOKS, Facts, settled
 from nantui.recovery.moves import checkpoints_aside
+from nantui.recovery.plan import choose_restore, finished_words, put_together, warnings_for
+from nantui.recovery.rollback import summary
 from nantui.recovery.signs import Reached, Trouble, first_sign, how_far
 from nantui.recovery.trim import trimmed
 from nantui.recovery.wanted import with_rate
@@ -23,6 +28,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES
 from nantui.settings.diff import Change
+from nantui.settings.lint import Known
 from nantui.settings.schema import Schema
 from tests.recovery import fakes
 
@@ -104,6 +110,68 @@ def test_reasons_against_are_told() -> None:
         {"last.pt": (1, "clean", None)}, Judge(None, Reached(2, 0, 1.0), 9), resumable=False, repairable=True
     )
     assert repaired.usable and repaired.to_json()["repair"]
+
+
+def test_a_file_that_is_being_written_is_no_corrupt_one(tmp_path: Path) -> None:
+    files = {"epoch3.pt": (3, "clean", 0.1), "last.pt": (4, "busy", None)}
+    found = candidates(files, Judge(None, Reached(5, 0.5, 1.0), 9))
+    assert [(one.name, one.why_not) for one in found] == [("epoch3.pt", ""), ("last.pt", "being written now")]
+    facts = Facts(RunLayout(tmp_path), Schema.load(), None, {}, {}, {}, found, None, Reached(5, 0.5, 1.0))
+    (move,) = checkpoints_aside(facts, "id", found[0], None)
+    assert (move.target, move.why) == ("weights/corrupted_backup/last_epoch6_aside.pt", "being written now")
+    warnings = warnings_for(facts, found[0], [], [], {})
+    assert "last.pt: being written now, judged again once the training has stopped" in warnings
+
+
+def test_a_file_that_is_being_written_gets_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    said = [fakes.verdict(Path("last.pt"), 4, badge) for badge in ("busy", "busy", "clean", "busy")]
+    catalog: Any = SimpleNamespace(verdict=lambda path: said.pop(0))
+    assert settled(catalog, Path("last.pt")).badge == "clean" and len(waits) == 2
+    catalog = SimpleNamespace(verdict=lambda path: fakes.verdict(path, 4, "busy"))
+    assert settled(catalog, Path("last.pt")).badge == "busy" and len(waits) == 2 + LOOKS - 1
+
+
+@pytest.mark.parametrize(
+    ("badge", "epochs", "says"),
+    [
+        ("clean", 200, "a restart was asked for"),
+        ("clean", 4, "a restart was asked for"),
+        ("corrupt", 200, "no clean checkpoint is left"),
+    ],
+)
+def test_beginning_again_says_why(tmp_path: Path, badge: str, epochs: int, says: str) -> None:
+    found = candidates({"epoch3.pt": (3, badge, 0.1)}, Judge(None, Reached(4, 0, 1.0), epochs))
+    facts = Facts(RunLayout(tmp_path), Schema.load(), None, {}, {}, {}, found, None, Reached(4, 0, 1.0))
+    plan = put_together(facts, None, {"epochs": epochs}, [], (), Known(), "id")
+    assert plan.headline == f"Plan B: {says}, the training begins again"
+    assert f"{says}: it begins again from the model's own weights" in plan.warnings
+    assert summary(plan) == f"{says}: everything moved aside, the training begins again"
+
+
+@pytest.mark.parametrize(("done", "more"), [(3, 13), (60, 90), (100, 150), (300, 450)])
+def test_a_finished_run_says_how_many_epochs_would_make_sense(done: int, more: int) -> None:
+    args = {"epochs": done}
+    last = fakes.verdict(Path("/run/weights/last.pt"), done - 1, train_args=args)
+    (one,) = list_candidates([last], Judge(None, Reached(done, 0, 1.0), done))
+    assert one.finished and one.why_not == f"finished: raise epochs, e.g. to {more}"
+
+
+def test_a_finished_run_names_an_older_epoch_to_train_on_from(tmp_path: Path) -> None:
+    files = {"last.pt": (59, "clean", 0.3), "epoch40.pt": (40, "clean", 0.2)}
+    found = candidates(files, Judge(None, Reached(60, 0, 1.0), 60))
+    facts = Facts(
+        RunLayout(tmp_path / "auto"), Schema.load(), None, {}, {}, {}, found, None, Reached(60, 0, 1.0)
+    )
+    with pytest.raises(UserError) as caught:
+        choose_restore(facts, None, restart=False)
+    assert str(caught.value) == (
+        "auto is finished, all 60 epochs are trained; to train longer raise epochs, e.g. --set epochs=90 (in "
+        "the cockpit: epochs in c, then s); to train on from an older epoch: nantui rollback "
+        f"{tmp_path}/auto --to epoch40.pt, then resume"
+    )
+    assert "older" not in finished_words(facts, found[1], None)
 
 
 def test_without_any_fitness_the_best_is_the_restore_point() -> None:

@@ -105,9 +105,11 @@ def test_what_is_not_in_effect_is_said(make_run):
     run = make_run(epochs=100000, lie={"lr0": 0.5})
     run.await_step()
     run.do("stop")
-    assert run.do("resume", set={"lr0": 0.002}).ok
+    assert run.do("resume", set={"lr0": 0.002, "mixup": 0.0}).ok
     run.await_step()
-    assert second_in_effect(run)["differences"] == [{"name": "lr0", "asked": 0.002, "in_effect": 0.5}]
+    effect = second_in_effect(run)
+    assert effect["differences"] == [{"name": "lr0", "asked": 0.002, "in_effect": 0.5}]
+    assert effect["unreported"] == ["mixup"]
 
 
 def second_in_effect(run):

@@ -185,6 +185,27 @@ def test_a_repeated_stretch_replaces_the_older_one():
     assert xs == (1.0, 2.0, 3.0, 4.0) and ys == (3.0, 3.0, 1.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("entry", "text", "ink"),
+    [
+        ({}, "every setting asked for is in effect", "good"),
+        (
+            {"unreported": ["mosaic", "mixup"], "notes": ["mosaic is closed"]},
+            "in effect as asked, as far as reported; not reported: mosaic, mixup (mosaic is closed)",
+            "info",
+        ),
+        (
+            {"unreported": ["mixup"], "differences": [{"name": "lr0", "asked": 1, "in_effect": 2}]},
+            "not as asked: lr0: asked 1, in effect 2",
+            "warn",
+        ),
+    ],
+)
+def test_the_timeline_says_what_the_worker_confirmed_and_no_more(entry, text, ink):
+    (sentence,) = sentences([{"t": 1.0, "kind": "in_effect", **entry}])
+    assert (sentence.text, sentence.ink) == (text, ink)
+
+
 @given(
     st.lists(
         st.dictionaries(

@@ -80,8 +80,10 @@ async def test_confirmed_it_shows_stages_outcome_and_what_is_in_effect(cockpit, 
         assert command.options == {"presets": ["nan-safe"], "set": {"guard": "protect"}, "to": "epoch6.pt"}
         journal(run, kind="stage", command=command.id, stage="stop", text="stopping the training")
         await driver.until("stopping the training")
-        journal(run, kind="attempt_started", attempt=2, asked={"lr0": 0.003, "batch": 8})
-        journal(run, kind="in_effect", attempt=2, values={"lr0": 0.003, "batch": 4}, differences=[])
+        journal(run, kind="attempt_started", attempt=2, asked={"lr0": 0.003, "batch": 8, "mixup": 0.0})
+        note = "mosaic is closed: these are the last 10 epochs (close_mosaic)"
+        values = {"lr0": 0.003, "batch": 4}
+        journal(run, kind="in_effect", attempt=2, values=values, differences=[], notes=[note])
         journal(
             run,
             kind="command_done",
@@ -93,6 +95,8 @@ async def test_confirmed_it_shows_stages_outcome_and_what_is_in_effect(cockpit, 
         text = await driver.until("resumed from epoch 8", "in effect")
         line = next(line for line in text.splitlines() if "batch " in line)
         assert "8" in line and "4" in line
+        mixup = next(line for line in text.splitlines() if "mixup " in line and "not reported" in line)
+        assert "None" not in mixup and "⚠" not in mixup and "mosaic is closed" in text
         await driver.press("escape")
         await driver.until("checkpoints")
 

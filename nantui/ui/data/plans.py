@@ -276,21 +276,24 @@ def _in_effect(progress: Progress, glyphs: Glyphs, width: int) -> list[Line]:
     if progress.values is None:
         return [*lines, [("the worker reports at its first step..", "muted")]]
     effect = dict(progress.values)
-    for name, asked in progress.asked:
-        same = same_setting(effect.get(name), asked)
-        sign = (glyphs.good, "good") if same else (glyphs.warn, "warn")
-        lines.append(
-            fit(
-                [
-                    (f"{sign[0]} ", sign[1]),
-                    (column(name, 15), "strong"),
-                    (column(clean(asked, 40), 12), "text"),
-                    (clean(effect.get(name, "not reported"), 60), "text" if same else "warn"),
-                ],
-                width,
-            )
-        )
-    return lines
+    lines += [_confirmed(name, asked, effect, glyphs, width) for name, asked in progress.asked]
+    return lines + [line for note in progress.notes for line in wrap(clean(note, 200), width, "muted")]
+
+
+def _confirmed(name: str, asked: Any, effect: dict[str, Any], glyphs: Glyphs, width: int) -> Line:
+    """Return a line of asked against in effect; what the worker cannot report now contradicts nothing."""
+    same = name in effect and same_setting(effect[name], asked)
+    sign, ink = (glyphs.good, "good") if same else (glyphs.warn, "warn")
+    if name not in effect:
+        sign, ink = " ", "muted"
+    said = clean(effect.get(name, "not reported in this phase"), 60)
+    spans = [
+        (f"{sign} ", ink),
+        (column(name, 15), "strong"),
+        (column(clean(asked, 40), 12), "text"),
+        (said, "text" if same else ink),
+    ]
+    return fit(spans, width)
 
 
 def same_setting(one: Any, other: Any) -> bool:

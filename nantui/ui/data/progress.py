@@ -15,7 +15,9 @@ from nantui.ui.format import clean
 
 @dataclass(frozen=True)
 class Progress:
-    """`ok` is None while it runs. `in_effect` are the journal's differences, None until they are known."""
+    """`ok` is None while it runs. `values` are what the worker reported of what was `asked`, None until then;
+    `notes` are its remarks, e.g. that mosaic is closed.
+    """
 
     command: str
     kind: str
@@ -25,6 +27,7 @@ class Progress:
     t: float = 0.0
     asked: tuple[tuple[str, Any], ...] = ()
     values: tuple[tuple[str, Any], ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def follow(command: str, kind: str, snapshot: RunSnapshot) -> Progress:
     seen = False
     asked: dict[str, Any] = {}
     values: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
     for entry in snapshot.journal:
         if entry["kind"] == "command" and _id_of(entry) == command:
             seen = True
@@ -88,8 +92,8 @@ def follow(command: str, kind: str, snapshot: RunSnapshot) -> Progress:
         if seen and entry["kind"] == "attempt_started" and isinstance(entry.get("asked"), dict):
             asked, values = entry["asked"], None
         if seen and entry["kind"] == "in_effect" and isinstance(entry.get("values"), dict):
-            values = entry["values"]
-    effects = None if values is None else tuple((name, values.get(name)) for name in asked)
+            values, notes = entry["values"], tuple(map(str, entry.get("notes") or ()))
+    effects = None if values is None else tuple((name, values[name]) for name in asked if name in values)
     return Progress(
         command,
         kind,
@@ -99,6 +103,7 @@ def follow(command: str, kind: str, snapshot: RunSnapshot) -> Progress:
         float(done.get("t", 0)),
         tuple(asked.items()),
         effects,
+        notes,
     )
 
 

@@ -144,6 +144,11 @@ def _incident(entry: Entry) -> tuple[str, str]:
 
 def _in_effect(entry: Entry) -> tuple[str, str]:
     differences = entry.get("differences") or []
+    unreported = ", ".join(clean(name, 24) for name in entry.get("unreported") or ())
+    if not differences and unreported:
+        notes = "; ".join(clean(note, 100) for note in entry.get("notes") or ())
+        why = f" ({notes})" if notes else ""
+        return f"in effect as asked, as far as reported; not reported: {unreported}{why}", "info"
     if not differences:
         return "every setting asked for is in effect", "good"
     words = [
