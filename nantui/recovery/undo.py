@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +32,14 @@ class Undone:
 
 def last_rollback(layout: RunLayout) -> Entry | None:
     """Return how the newest rollback or change of phase in force was begun, None without one."""
+    return newest_in_force(Journal(layout.journal).entries())
+
+
+def newest_in_force(entries: Iterable[Entry]) -> Entry | None:
+    """Return the same from the journal's entries."""
     begun: dict[str, Entry] = {}
     in_force: list[str] = []
-    for entry in Journal(layout.journal).entries():
+    for entry in entries:
         if entry["kind"] in ("rollback_begun", "phase_begun"):
             begun[str(entry["id"])] = entry
         elif entry["kind"] in ("rollback_done", "phase_done") and entry.get("id") in begun:
