@@ -174,3 +174,25 @@ async def test_staying_automatic_is_offered_where_the_run_is_not_so_yet(cockpit,
         await driver.press("a")
         await driver.until("waiting for the supervisor")
         assert backend.submitted[0].options["auto"] is True and backend.submitted[0].options["to"]
+
+
+async def test_on_a_small_terminal_what_changes_is_seen_and_the_rest_announced(cockpit, run):
+    plan = make_plan()
+    plan.warnings = [f"warning number {number}" for number in range(20)]
+    async with cockpit(run, backend=FakeBackend(plan=plan), size=(80, 24)) as driver:
+        await driver.press("R")
+        text = await driver.until("Recover   y", "more lines below: PgDn")
+        assert "lr0" in text and "0.003" in text and "observe" in text and "fit   0.300" in text
+        assert text.index("guard") < text.index("kept: yours"), "what changes comes first"
+        for _ in range(6):
+            await driver.press("pagedown")
+        await driver.until("shown here", absent=("more lines below",))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 45)])
+async def test_the_buttons_of_the_presets_are_on_the_screen(cockpit, run, size):
+    async with cockpit(run, backend=FakeBackend(plan=make_plan()), size=size) as driver:
+        await driver.press("R")
+        await driver.until("Recover   y")
+        await driver.press("p")
+        await driver.until("nan-safe", "[ Use these ]", "Cancel   Esc")

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from fakes import FakeBackend
+from fakes import MACHINE, FakeBackend
 from synthetic import make_run
 
 from nantui.run.layout import RunLayout
@@ -279,3 +279,18 @@ async def test_too_small_says_so_and_recovers(cockpit):
 )  # fmt: skip
 def test_the_bell_rings_at_an_end_and_after_a_recovery(tmp_path, before, now, rings):
     assert worth_a_bell(RunStatus(tmp_path, before), RunStatus(tmp_path, now)) is rings
+
+
+async def test_ages_are_whole_beside_a_scroll_bar(cockpit):
+    async with cockpit(size=(160, 45), done=60, epochs=80) as driver:
+        await driver.until("epoch55")
+        rows = [line[:45].rstrip() for line in driver.text.splitlines() if " epoch5" in line[:45]]
+        assert len(rows) > 3 and all(row.endswith("m") for row in rows), rows
+
+
+@pytest.mark.parametrize(("state", "fills"), [("running", True), ("finished", False)])
+async def test_only_a_training_that_goes_on_fills_the_disk(cockpit, state, fills):
+    async with cockpit(state=state, size=(120, 40)) as driver:
+        driver.backend.machine = replace(MACHINE, host=replace(MACHINE.host, disk_free_gb=0.001))
+        await driver.until("disk  0.0 GB")
+        assert ("full" in driver.text) is fills

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nantui.run.status import FAILED, LOST
 from nantui.ui.data.sentences import action_text, incident_text, where
 from nantui.ui.data.snapshot import RunSnapshot
 from nantui.ui.format import clean, number
@@ -40,18 +41,9 @@ def describe(
     """Return everything as lines."""
     found = incidents(snapshot)
     if not found and not (diagnosis and diagnosis.get("causes")):
-        return [
-            [("nothing has gone wrong in this run", "good")],
-            [],
-            *wrap(
-                "When something does, this page tells what it was, which batch and images it came from, "
-                "how likely each "
-                "cause is and what helps.",
-                width,
-                "muted",
-            ),
-        ]
-    lines = _what((diagnosis or {}).get("incident") or next(iter(found), None), width)
+        return _nothing(snapshot, diagnosis, problem, width)
+    about = (diagnosis or {}).get("incident") or next(iter(found), None)
+    lines = [*_died(snapshot, width), *_what(about, snapshot.status.attempt, width)]
     if diagnosis:
         lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, glyphs, width)
         lines += _reasons(diagnosis, width) + _unknown(diagnosis, width)
@@ -64,14 +56,50 @@ def describe(
     return lines
 
 
-def _what(incident: Mapping[str, Any] | None, width: int) -> list[Line]:
-    """Return in one sentence what is being explained."""
+def _nothing(
+    snapshot: RunSnapshot, diagnosis: Mapping[str, Any] | None, problem: str, width: int
+) -> list[Line]:
+    """What there is to say of a run without an incident: it may have died all the same."""
+    if problem:
+        return wrap(clean(problem, 400), width, "warn")
+    if diagnosis is None:
+        return [*_died(snapshot, width), [("looking for signs of trouble..", "muted")]]
+    if died := _died(snapshot, width):
+        text = "No sign of NaN was recorded, so there is nothing to diagnose in the numbers."
+        return [*died, *wrap(text, width), [], *_unknown(diagnosis, width)]
+    text = (
+        "When something does, this page tells what it was, which batch and images it came from, how likely "
+        "each cause is and what helps."
+    )
+    return [[("nothing has gone wrong in this run", "good")], [], *wrap(text, width, "muted")]
+
+
+def _died(snapshot: RunSnapshot, width: int) -> list[Line]:
+    """How the newest attempt ended, where nobody asked it to; empty for any other."""
+    status = snapshot.status
+    if status.state not in (FAILED, LOST):
+        return []
+    attempt = f"attempt {status.attempt}: " if status.attempt else ""
+    place = where({"epoch": status.epoch, "step": status.step})
+    lines = wrap(
+        f"{attempt}{incident_text({'incident': status.state})}{f', {place}' if place else ''}", width, "bad"
+    )
+    lines += wrap(clean(status.text, 600), width) if status.text else []
+    return [*lines, *wrap("On the run's screen, o shows its last output and s resumes.", width, "muted"), []]
+
+
+def _what(incident: Mapping[str, Any] | None, newest: int | None, width: int) -> list[Line]:
+    """Return in one sentence what is being explained, and in which attempt where that is not the newest."""
     if incident is None:
         return []
     entry = dict(incident)
     place, done = where(entry), action_text(entry)
     text = incident_text(entry) + (f" at {place}" if place else "") + (f": {done}" if done else "")
-    return [[("what happened", "title")], *wrap(text, width, _ink_of(entry)), []]
+    head: Line = [("what happened", "title")]
+    if newest is not None and entry.get("attempt") is not None and entry["attempt"] != newest:
+        older = f"   in attempt {entry['attempt']}; attempt {newest}, the newest, has had no incident"
+        head.append((older, "warn"))
+    return [fit(head, width), *wrap(text, width, _ink_of(entry)), []]
 
 
 def _ink_of(incident: Mapping[str, Any]) -> str:
@@ -187,6 +215,7 @@ def _incident(entry: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line
         (f"{glyphs.skip if ink == 'warn' else glyphs.bad} ", ink),
         (incident_text(dict(entry)), ink),
         (f"   {where(dict(entry))}", "strong"),
+        (f"   attempt {entry['attempt']}" if entry.get("attempt") is not None else "", "muted"),
     ]
     lines: list[Line] = [fit([*head, (f"   {action_text(dict(entry))}", "muted")], width)]
     if entry.get("text"):

@@ -49,8 +49,9 @@ def describe(plan: Any, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs,
     """Return the whole plan as lines."""
     sections = [
         _what(plan, kind, snapshot, width),
-        _warnings(plan, glyphs, width),
         _settings(plan, glyphs, width),
+        _warnings(plan, glyphs, width),
+        _left(plan, width),
         _afterwards(plan, width),
         _moves(plan, glyphs, width),
         _earlier(plan, width),
@@ -79,6 +80,12 @@ def _what(plan: Any, kind: str, snapshot: RunSnapshot | None, width: int) -> lis
     if plan.trouble is not None:
         incident = incident_text({"incident": plan.trouble.kind})
         lines += _fact("because", f"{incident} in epoch {plan.trouble.epoch}", width)
+    return lines
+
+
+def _left(plan: Any, width: int) -> list[Line]:
+    """What is known of the training that follows."""
+    lines: list[Line] = []
     remaining = plan.costs.hours_remaining
     if math.isfinite(remaining):
         factor = plan.costs.factor
@@ -128,8 +135,10 @@ def _bullet(sign: str, text: str, width: int, ink: str) -> list[Line]:
 def _settings(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:
     names = f"   from {', '.join(plan.presets)}" if plan.presets else ""
     head: Line = [("settings", "title"), (names, "info"), ("   p changes the presets", "faint")]
+    # What changes must be seen before it is confirmed; what stays can be scrolled to.
+    rows = sorted(plan.settings, key=lambda row: bool(row.kept))
     return (
-        [head, *setting_rows(plan.settings, glyphs, width)]
+        [head, *setting_rows(rows, glyphs, width)]
         if plan.settings
         else [head, [("no setting changes", "muted")]]
     )

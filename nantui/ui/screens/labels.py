@@ -62,7 +62,8 @@ class LabelsScreen(BaseScreen):
 
     def on_mount(self) -> None:
         self.query_one("#kinds", Listing).focus()
-        find_out("labels", self._check, self.post_message)
+        # Drawn first: reading a data set takes the processor from drawing.
+        self.call_after_refresh(find_out, "labels", self._check, self.post_message)
 
     def _check(self) -> Any:
         from nantui.run.spec import read_args
@@ -105,7 +106,9 @@ class LabelsScreen(BaseScreen):
         if self.report is not None:
             return [[("labels ", "title"), *label_rows.headline(self.report)]]
         done, total = self.counted
-        filled, empty = meter(done / total if total else 0.0, 30, self.over.cockpit.glyphs)
+        if not total:
+            return [[("labels ", "title"), ("checking: looking for the data set's files..", "info")]]
+        filled, empty = meter(done / total, 30, self.over.cockpit.glyphs)
         return [
             [
                 ("labels ", "title"),

@@ -103,7 +103,11 @@ class LogScreen(BaseScreen):
         log = self.query_one(LogList)
         if not log.wanted:
             self.say("nothing to search for: press / first", "warn")
-        elif not log.find(direction):
+            return
+        before = log.cursor
+        if not log.find(direction):
+            self.say(f"no line has {log.wanted!r}", "warn")
+        elif log.cursor == before:
             self.say(f"no other line has {log.wanted!r}", "warn")
         self.query_one(Title).redraw()
 
@@ -118,7 +122,7 @@ class LogScreen(BaseScreen):
     def action_nan(self) -> None:
         """Go to the next line with a NaN."""
         if not self.query_one(LogList).find_nan():
-            self.say("no line below has a NaN", "good")
+            self.say("no line has a NaN", "good")
 
     def action_back(self) -> None:
         """Close the search line, or go back to the run."""

@@ -45,9 +45,12 @@ class RecoverDialog(Dialog):
         Binding("n", "cancel", "cancel", show=False),
         Binding("down,j", "pick(1)", "another restore point: down", show=False),
         Binding("up,k", "pick(-1)", "another restore point: up", show=False),
+        Binding("pagedown", "page(1)", "more of the plan", show=False),
+        Binding("pageup", "page(-1)", "the plan before", show=False),
         Binding("p", "presets", "choose presets to apply", show=False),
         Binding("u", "undo", "undo a finished rollback", show=False),
     ]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class RecoverDialog(Dialog):
         with Container(classes="dialog tall", id="recover"):
             yield Title(self._heading, id="recover-title")
             yield Candidates()
-            yield Document(id="plan", write=self._write)
+            yield Document(id="plan", write=self._write, tells_more=True)
             yield Choice((("cancel", "Cancel", "Esc"),))
 
     def on_mount(self) -> None:
@@ -216,6 +219,10 @@ class RecoverDialog(Dialog):
         if candidates.display:
             candidates.focus()
             candidates.action_move(by)
+
+    def action_page(self, by: int) -> None:
+        """Scroll the plan, also from the buttons."""
+        self.query_one(Document).action_page(by)
 
     def action_presets(self) -> None:
         """Choose presets; the plan is worked out again with them."""

@@ -151,9 +151,14 @@ class RunScreen(RunActions, BaseScreen):
             self._settle()
 
     def on_machine_measured(self, message: MachineMeasured) -> None:
-        files = self.snapshot.checkpoints if self.snapshot is not None else ()
+        files = self.snapshot.checkpoints if self.snapshot is not None and self._writes() else ()
         hours = checkpoint_rows.hours_of_room(files, message.machine.host.disk_free_gb)
         self.query_one(HardwarePanel).show(message.machine, hours)
+
+    def _writes(self) -> bool:
+        """Whether a training goes on that will leave more checkpoints."""
+        status = self.snapshot.status if self.snapshot is not None else None
+        return status is not None and (status.state in words.ACTIVE or bool(status.pids))
 
     def watch_snapshot(self, before: RunSnapshot | None, now: RunSnapshot | None) -> None:
         if now is None:

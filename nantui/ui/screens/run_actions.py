@@ -12,11 +12,13 @@ from nantui.errors import UserError
 from nantui.run import status as words
 from nantui.run.layout import RunLayout
 from nantui.ui import actions
+from nantui.ui.data import questions
 from nantui.ui.format import clean
 from nantui.ui.widgets.wall import SMOOTHINGS, ChartWall, next_window
 
 if TYPE_CHECKING:
     from nantui.ui.app import CockpitApp
+    from nantui.ui.data.snapshot import RunSnapshot
     from nantui.ui.screens.run import RunScreen
 
 
@@ -73,10 +75,7 @@ class RunActions:
         self._ask(
             "stop",
             "Stop the training?",
-            [
-                "It ends at the next batch boundary, on all ranks at the same step.",
-                "What it has learned is kept in weights/nantui_stop.pt; s resumes from there.",
-            ],
+            questions.stop_words(self._seen),
         )
 
     def _do_kill(self) -> None:
@@ -93,14 +92,18 @@ class RunActions:
         )
 
     def _do_undo(self) -> None:
-        self._ask(
-            "undo",
-            "Undo the last rollback?",
-            [
-                "Checkpoints, results.csv and settings come back as they were before it.",
-                "What was made since is moved aside, not deleted.",
-            ],
-        )
+        from nantui.recovery.undo import newest_in_force
+
+        begun = newest_in_force(self._seen.journal)
+        if begun is None:
+            raise UserError("there is no rollback to undo")
+        self._ask("undo", "Undo the last rollback?", questions.undo_words(self._seen, begun))
+
+    @property
+    def _seen(self) -> RunSnapshot:
+        snapshot = self._screen.snapshot
+        assert snapshot is not None, "why_not lets nobody act before the run was read"
+        return snapshot
 
     def _ask(self, kind: str, question: str, text: list[str], sends: str = "") -> None:
         from nantui.ui.screens.confirm import ConfirmDialog
@@ -119,15 +122,12 @@ class RunActions:
     def _ask_for_the_name(self, kind: str) -> None:
         from nantui.ui.screens.named import NameDialog
 
-        snapshot = self._screen.snapshot
-        assert snapshot is not None, "somebody was seen to train"
-
         def answered(confirmed: object) -> None:
             if confirmed:
                 self._submit(kind, foreign=True)
 
         text = [
-            f"nantui did not start it: {snapshot.status.text}",
+            f"nantui did not start it: {self._seen.status.text}",
             "These processes and what they started are ended; shells and sessions are left alone.",
         ]
         name = clean(self.run_path.name, 80)

@@ -46,10 +46,14 @@ class Candidates(Listing):
             return fit([*line, (clean(candidate.why_not, 200), "muted")], width)
         work = f"epoch {candidate.work:>4}" if candidate.work is not None else ""
         lost = candidate.epochs_lost
-        cost = f"{count(lost, 'epoch'):>11} again" if lost else f"{'costs nothing':>17}"
+        roomy = width >= ROOMY
+        cost = f"{count(lost, 'epoch'):>10} again" if lost else f"{'costs nothing':>16}"
         line += [(column(work, 12), "text"), (cost, "warn" if lost else "good")]
         hours = candidate.hours_lost if lost else float("nan")
-        line.append((f"{duration(hours * 3600) if hours == hours else '':>14}", "muted"))
-        if candidate.fitness is not None and width >= ROOMY:
-            line += [("    fitness", "muted"), (f"{number(candidate.fitness, 3):>9}", "text")]
+        line.append((f"{duration(hours * 3600) if hours == hours else '':>{14 if roomy else 11}}", "muted"))
+        if candidate.fitness is not None:
+            line += [
+                ("    fitness" if roomy else "  fit", "muted"),
+                (f"{number(candidate.fitness, 3):>{9 if roomy else 8}}", "text"),
+            ]
         return fit(line, width)

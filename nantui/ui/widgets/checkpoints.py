@@ -83,4 +83,9 @@ def columns(width: int) -> list[tuple[str, int]]:
     """Return the columns after badge and name that fit, with their widths."""
     if width < 42:
         return [("epoch", 6), ("age", 5)]
-    return [("epoch", 5), *([("fitness", 8)] if width >= 51 else []), ("size", 8), ("age", 5)]
+    return [
+        ("epoch", 4 if width == 42 else 5),
+        *([("fitness", 8)] if width >= 51 else []),
+        ("size", 8),
+        ("age", 5),
+    ]

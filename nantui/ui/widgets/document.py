@@ -15,8 +15,12 @@ Write = Callable[[int], list[Line]]
 class Document(Listing):
     """Shows what `write(width)` returns; made again when the width changes."""
 
-    def __init__(self, *, id: str | None = None, write: Write | None = None) -> None:
+    def __init__(
+        self, *, id: str | None = None, write: Write | None = None, tells_more: bool = False
+    ) -> None:
+        """With `tells_more` the last visible line says how much is out of sight below."""
         super().__init__(id=id, empty="")
+        self._tells_more = tells_more
         self._write: Write = write or (lambda width: [])
         self._made: list[Line] = []
 
@@ -35,6 +39,14 @@ class Document(Listing):
     def on_resize(self) -> None:
         self._shown.clear()
         self.remake()
+
+    def _line(self, y: int, top: int, width: int) -> Line:
+        height = self.scrollable_content_region.height
+        below = self.rows - top - height
+        if self._tells_more and below > 0 and y == height - 1:
+            told = f"{self.glyphs.then} {below + 1} more lines below: PgDn"
+            return [(told.rjust(width - self.show_vertical_scrollbar), "warn")]
+        return super()._line(y, top, width)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return len(self._write(max(1, width - 1)))

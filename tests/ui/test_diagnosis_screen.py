@@ -1,0 +1,98 @@
+"""The diagnosis: causes and remedies; deaths without a NaN; an older attempt's incident; the data."""
+
+import threading
+
+from synthetic import journal, make_run
+
+from nantui.errors import UserError
+from nantui.run.status import RunStatus
+from nantui.ui.data.diagnoses import describe
+from nantui.ui.data.reader import RunReader
+from nantui.ui.glyphs import choose
+from nantui.ui.ink import plain
+
+
+def told(run, diagnosis, **status):
+    snapshot = RunReader(run, lambda path: RunStatus(path, **status)).read()
+    return "\n".join(map(plain, describe(snapshot, diagnosis, "", choose(False), 100)))
+
+
+async def test_diagnosis_shows_causes_evidence_and_opens_the_remedy(cockpit):
+    async with cockpit(size=(110, 40)) as driver:
+        await driver.press("d")
+        text = await driver.until("gradient explosion", "70%", "what helps")
+        assert "the norm rose from 8 to 4,000" in text and "BatchNorm" in text
+        await driver.press("9")
+        await driver.until("no remedy 9")
+        await driver.press("1")
+        await driver.until("Recover: stop")
+        assert driver.app.screen.presets == ("gentle-lr",)
+
+
+async def test_digits_count_the_remedies_that_a_key_can_apply(cockpit):
+    advice = [{"cause": "hardware_fault", "why": "test the memory"}, {"preset": "gentle-lr", "why": "slower"}]
+    async with cockpit(size=(110, 40)) as driver:
+        driver.backend.diagnose = lambda run: {"causes": [], "advice": advice}
+        await driver.press("d")
+        text = await driver.until("by hand", "1 gentle-lr")
+        assert "1 by hand" not in text
+        await driver.press("2")
+        await driver.until("no remedy 2")
+        await driver.press("1")
+        await driver.until("Recover: stop")
+        assert driver.app.screen.presets == ("gentle-lr",)
+
+
+async def test_diagnosis_of_a_healthy_run_says_so(cockpit):
+    async with cockpit(size=(110, 40), nan_from=None) as driver:
+        driver.backend.diagnose = lambda run: {"causes": [], "advice": []}
+        await driver.press("d")
+        await driver.until("nothing has gone wrong")
+
+
+async def test_a_killed_training_is_not_called_healthy(cockpit):
+    async with cockpit(size=(110, 40), nan_from=None, state="failed") as driver:
+        driver.backend.diagnose = lambda run: {"causes": [], "advice": []}
+        await driver.press("d")
+        text = await driver.until(
+            "the training has died", "No sign of NaN was recorded", "nothing to diagnose"
+        )
+        assert "nothing has gone wrong" not in text
+
+
+def test_how_it_ended_is_told_in_the_supervisors_words(tmp_path):
+    run = make_run(tmp_path / "demo", nan_from=None)
+    text = told(run, {"causes": []}, state="lost", text="rank 0 was killed", attempt=2, epoch=4, step=3)
+    assert "attempt 2: the training is gone without a word, epoch 4 step 3" in text
+    assert "rank 0 was killed" in text and "nothing has gone wrong" not in text
+
+
+def test_before_the_answer_is_there_no_run_is_called_healthy(tmp_path):
+    text = told(make_run(tmp_path / "demo", nan_from=None), None, state="running")
+    assert "looking for signs of trouble" in text and "nothing has gone wrong" not in text
+
+
+def test_an_older_attempts_incident_is_named_as_such(tmp_path):
+    run = make_run(tmp_path / "demo", recovered=True)
+    journal(run, kind="attempt_started", attempt=2, asked={})
+    text = told(run, None, state="running", attempt=2)
+    assert "in attempt 1; attempt 2, the newest, has had no incident" in text
+    assert "the newest" not in told(run, None, state="running", attempt=1)
+
+
+async def test_the_key_of_the_data_says_at_once_that_it_is_checking(cockpit):
+    hold = threading.Event()
+
+    def check(run, args, progress):
+        hold.wait(20)
+        raise UserError("no such data set")
+
+    async with cockpit(size=(110, 40)) as driver:
+        driver.backend.diagnose = lambda run: {"causes": [], "advice": [{"cause": "data", "why": "look"}]}
+        driver.backend.labels = check
+        await driver.press("d")
+        await driver.until("1 look at the data")
+        await driver.press("1")
+        await driver.until("checking: looking for the data set's files")
+        hold.set()
+        await driver.until("no such data set")

@@ -1,0 +1,89 @@
+"""Before a stop and an undo: what the question says is true for this run, at this moment."""
+
+import time
+
+import pytest
+from synthetic import journal, make_run
+
+from nantui.recovery.undo import newest_in_force
+from nantui.run.layout import RunLayout
+from nantui.run.status import RunStatus
+from nantui.ui.data.questions import stop_words, undo_words
+from nantui.ui.data.reader import RunReader
+from nantui.ui.data.snapshot import Checkpoint, RunSnapshot
+
+
+def running(tmp_path, phase="training", names=(), **place):
+    files = tuple(Checkpoint(tmp_path / "weights" / name, 1, 0.0) for name in names)
+    status = RunStatus(tmp_path, "running", **place)
+    return RunSnapshot(tmp_path, 0.0, status, phase=phase, checkpoints=files)
+
+
+def test_before_the_first_step_nothing_is_promised(tmp_path):
+    text = " ".join(stop_words(running(tmp_path, phase="setup")))
+    assert "nothing to keep" in text and "nantui_stop.pt" not in text
+    resumed = " ".join(stop_words(running(tmp_path, phase="setup", names=("last.pt",), epoch=4)))
+    assert "s resumes from what was there before" in resumed and "nantui_stop.pt" not in resumed
+
+
+def test_in_the_first_epoch_no_resume_is_promised(tmp_path):
+    text = " ".join(stop_words(running(tmp_path, epoch=1, step=3)))
+    assert "s cannot go on from here" in text and "s resumes" not in text
+
+
+def test_later_s_resumes_from_the_stop_point(tmp_path):
+    text = " ".join(stop_words(running(tmp_path, names=("last.pt",), epoch=2, step=1)))
+    assert "nantui_stop.pt; s resumes from there" in text and "first epoch" not in text
+
+
+def look(run):
+    return RunReader(run, lambda path: RunStatus(path, "stopped"), lambda: 1_763_750_200.0).read()
+
+
+def test_undo_says_which_rollback_what_goes_aside_and_which_settings_go_back(tmp_path):
+    snapshot = look(make_run(tmp_path / "demo", recovered=True))
+    begun = newest_in_force(snapshot.journal)
+    text = " ".join(undo_words(snapshot, begun))
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun["t"]))
+    assert f"The rollback at {when}" in text and "ago, to epoch6.pt (epoch 7)" in text
+    assert "the 4 epochs that it gave up" in text
+    assert "lr0 from 0.005 to 0.01" in text
+    assert "6 epochs trained since: moved aside to nantui/backups/undo-" in text
+
+
+def test_undo_of_a_resume_with_changed_settings_is_called_so(tmp_path):
+    run = make_run(tmp_path / "demo", nan_from=None)
+    journal(run, kind="command", command={"id": "s", "kind": "resume", "options": {"set": {"mixup": 0.0}}})
+    changed = [{"name": "mixup", "now": 0.15, "then": 0.0, "why": "asked"}]
+    journal(
+        run, kind="rollback_begun", id="s", restore_point="last.pt", epoch=12, epochs_lost=0, settings=changed
+    )
+    journal(run, kind="rollback_done", id="s", text="")
+    snapshot = look(run)
+    text = " ".join(undo_words(snapshot, newest_in_force(snapshot.journal)))
+    assert "The resume with changed settings at" in text and "from last.pt (epoch 12)" in text
+    assert "mixup from 0.0 to 0.15" in text
+    assert "gave up" not in text and "What was made since: moved aside" in text
+
+
+def test_a_rollback_that_was_taken_back_is_no_longer_in_force(tmp_path):
+    run = make_run(tmp_path / "demo", recovered=True)
+    journal(run, kind="undo_done", id="u", of="r1")
+    assert newest_in_force(look(run).journal) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "word"), [("x", "running", "nantui_stop.pt"), ("u", "stopped", "lr0 from")]
+)
+async def test_the_dialogs_say_so(cockpit, key, state, word):
+    async with cockpit(size=(80, 24), state=state, recovered=True) as driver:
+        await driver.press(key)
+        await driver.until(word, "[ Cancel ]")
+
+
+async def test_the_dialog_in_the_first_epoch_does_not_promise_a_resume(cockpit, tmp_path):
+    run = make_run(tmp_path / "runs" / "young", done=1, nan_from=None, checkpoints=False)
+    RunLayout(run).results_csv.unlink()
+    async with cockpit(run, wait=("none yet",)) as driver:
+        await driver.press("x")
+        await driver.until("first epoch", "[ Cancel ]", absent=("s resumes from there",))
