@@ -80,6 +80,15 @@ def test_an_older_attempts_incident_is_named_as_such(tmp_path):
     assert "the newest" not in told(run, None, state="running", attempt=1)
 
 
+async def test_a_digit_before_the_answer_is_told_to_wait(cockpit):
+    hold = threading.Event()
+    async with cockpit(size=(110, 40)) as driver:
+        driver.backend.diagnose = lambda run: hold.wait(20) and {"causes": [], "advice": []}
+        await driver.press("d", "1")
+        await driver.until("still looking for causes")
+        hold.set()
+
+
 async def test_the_key_of_the_data_says_at_once_that_it_is_checking(cockpit):
     hold = threading.Event()
 

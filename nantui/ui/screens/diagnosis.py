@@ -73,7 +73,10 @@ class DiagnosisScreen(BaseScreen):
 
     def action_remedy(self, digit: int) -> None:
         """Open the recover dialog with a remedy of the list, or the data where that is the remedy."""
-        advice = with_a_key((self.diagnosis or {}).get("advice") or [])
+        if self.diagnosis is None:
+            self.say(self.problem or "still looking for causes: the remedies come with them", "warn")
+            return
+        advice = with_a_key(self.diagnosis.get("advice") or [])
         chosen = advice[digit - 1] if digit <= len(advice) else {}
         if can_be_done(chosen):
             presets = (str(chosen["preset"]),) if chosen.get("preset") else ()
