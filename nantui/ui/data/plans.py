@@ -18,19 +18,6 @@ from nantui.ui.glyphs import Glyphs
 from nantui.ui.ink import Line, column, fit, wrap
 
 
-def pending_edits(snapshot: RunSnapshot | None) -> dict[str, Any]:
-    """Return the settings that were edited since the last attempt began and wait for the next one."""
-    edits: dict[str, Any] = {}
-    for entry in snapshot.journal if snapshot is not None else ():
-        command = entry.get("command")
-        if entry["kind"] == "attempt_started":
-            edits = {}
-        elif entry["kind"] == "command" and isinstance(command, dict) and command.get("kind") == "set":
-            values = (command.get("options") or {}).get("set")
-            edits.update(values if isinstance(values, dict) else {})
-    return edits
-
-
 def options(plan: Any, edits: dict[str, Any]) -> dict[str, Any]:
     """Return the options of the command that does exactly what the plan shows."""
     rows = [row for row in plan.settings if not row.kept and (row.name in edits or row.name in OURS_DEFAULTS)]

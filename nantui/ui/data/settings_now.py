@@ -15,7 +15,6 @@ from nantui.run.attempts import Attempt, read_attempt
 from nantui.run.journal import Entry
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args, read_spec
-from nantui.ui.data.plans import pending_edits
 from nantui.ui.data.snapshot import RunSnapshot
 
 CHOSEN_BY_AUTO = ("lr0", "momentum", "optimizer")
@@ -50,6 +49,19 @@ def read_settings(run: RunLayout, schema: Any, snapshot: RunSnapshot | None) -> 
         _known(edits, schema),
         frozenset(name for name in CHOSEN_BY_AUTO if automatic and name in reported),
     )
+
+
+def pending_edits(snapshot: RunSnapshot | None) -> dict[str, Any]:
+    """Return the settings that were edited since the last attempt began and wait for the next one."""
+    edits: dict[str, Any] = {}
+    for entry in snapshot.journal if snapshot is not None else ():
+        command = entry.get("command")
+        if entry["kind"] == "attempt_started":
+            edits = {}
+        elif entry["kind"] == "command" and isinstance(command, dict) and command.get("kind") == "set":
+            values = (command.get("options") or {}).get("set")
+            edits.update(values if isinstance(values, dict) else {})
+    return edits
 
 
 def reported_values(journal: Iterable[Entry]) -> dict[str, Any]:

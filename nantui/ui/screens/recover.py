@@ -16,6 +16,7 @@ from textual.containers import Container
 from nantui.run.spool import Command
 from nantui.ui.data import plans
 from nantui.ui.data.progress import Progress, follow
+from nantui.ui.data.settings_now import pending_edits
 from nantui.ui.ink import Line
 from nantui.ui.messages import Answer
 from nantui.ui.screens.base import Dialog
@@ -92,7 +93,7 @@ class RecoverDialog(Dialog):
         """Settings that come on top of the presets: those edited before,
         then those this dialog was opened with.
         """
-        return {**plans.pending_edits(self.over.snapshot), **self.settings}
+        return {**pending_edits(self.over.snapshot), **self.settings}
 
     def _plan(self) -> Any:
         """Without a choice of presets the evidence proposes some; edits stay on top."""
