@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
+from nantui.run.edits import pending_edits
 from nantui.run.journal import last
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import quarantine_add, quarantine_undo
@@ -43,7 +44,7 @@ def start(keeper: Keeper, command: Command) -> str:
         keeper.journal.append("created", by=command.by, spec=spec.__dict__, cwd=cwd)
     if any(keeper.layout.weights.glob("*.pt")):
         raise UserError("this run has checkpoints already: resume it, or train under another name", FAILED)
-    return begin(keeper, command, spec, START, None, {**pending_edits(keeper), **_set_of(command)})
+    return begin(keeper, command, spec, START, None, _asked(keeper, command))
 
 
 def stop(keeper: Keeper, command: Command) -> str:
@@ -84,7 +85,7 @@ def resume(keeper: Keeper, command: Command) -> str:
     if phases.waits(keeper, command):
         return next_phase(keeper, command)
     spec = spec_of(keeper)
-    asked = {**pending_edits(keeper), **_set_of(command)}
+    asked = _asked(keeper, command)
     if phases.begins(keeper, spec):
         return begin(keeper, command, spec, START, None, {**phases.settings_now(spec), **asked})
     keeper.stage(command.id, "check", "looking for the newest clean checkpoint")
@@ -100,7 +101,7 @@ def next_phase(keeper: Keeper, command: Command) -> str:
     """Go on to the next phase of the plan, or to one that is appended; a refusal is shown as a failure."""
     spec_of(keeper)  # refuses here, with nothing done, what another user wrote
     try:
-        asked = {**phases.go_on(keeper, command), **pending_edits(keeper), **_set_of(command)}
+        asked = {**phases.go_on(keeper, command), **_asked(keeper, command)}
         return begin(keeper, command, spec_of(keeper), START, None, asked)
     except UserError as error:
         text = f"the next phase could not begin: {error}"
@@ -117,7 +118,7 @@ def recover(keeper: Keeper, command: Command) -> str:
     spec_of(keeper)  # refuses here, with nothing done, what says nowhere what to train
     answer = rolled_back_before(keeper.journal.entries(), command.id)
     if answer is None:
-        edits = {**pending_edits(keeper), **_set_of(command)}
+        edits = _asked(keeper, command)
         options = {**command.options, **({"set": edits} if edits else {})}
         options.setdefault("propose", not (edits or options.get("presets")))
         if options.get("into"):
@@ -202,18 +203,6 @@ def refuse_while_running(keeper: Keeper) -> None:
             raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
 
 
-def pending_edits(keeper: Keeper) -> dict[str, Any]:
-    """Return what was set since the last attempt started."""
-    edits: dict[str, Any] = {}
-    for entry in keeper.journal.entries():
-        command = entry.get("command") if entry["kind"] == "command" else None
-        if entry["kind"] == "attempt_started":
-            edits = {}
-        elif isinstance(command, dict) and command.get("kind") == "set":
-            edits.update((command.get("options") or {}).get("set") or {})
-    return edits
-
-
 def newest_checkpoint(keeper: Keeper, command: Command) -> str:
     """Return what to continue from: the newest of last.pt and what an agreed stop left, if it is clean.
 
@@ -267,6 +256,11 @@ def _begin_after(keeper: Keeper, command: Command, answer: dict[str, Any], proba
     asked = {**dict(answer.get("asked") or {}), **_set_of(command)}
     started = begin(keeper, command, spec_of(keeper), mode, checkpoint, asked, probation_epochs)
     return "; ".join(filter(None, [str(answer.get("text") or ""), started]))
+
+
+def _asked(keeper: Keeper, command: Command) -> dict[str, Any]:
+    """Return the settings of the next attempt: what was edited since the last one, then the command's own."""
+    return {**pending_edits(keeper.journal.entries()), **_set_of(command)}
 
 
 def _set_of(command: Command) -> dict[str, Any]:

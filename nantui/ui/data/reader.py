@@ -189,10 +189,11 @@ def _time_of(entry: Entry) -> float:
 
 def _phase_of(attempt: int, journal: tuple[Entry, ...]) -> int:
     """Return the phase of the run's plan that an attempt trained; 1 without a plan."""
-    for entry, (phase, _) in zip(reversed(journal), reversed([*standings(journal)]), strict=True):
-        if entry["kind"] == "attempt_started" and entry.get("attempt") == attempt:
-            return phase
-    return 1
+    begun = zip(journal, standings(journal), strict=True)
+    phases = {
+        entry.get("attempt"): phase for entry, (phase, _) in begun if entry["kind"] == "attempt_started"
+    }
+    return phases.get(attempt, 1)
 
 
 def _last_phase(events: tuple[Entry, ...]) -> str:

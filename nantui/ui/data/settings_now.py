@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.edits import pending_edits
 from nantui.run.journal import Entry
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args, read_spec
@@ -36,11 +37,12 @@ def read_settings(run: RunLayout, schema: Any, snapshot: RunSnapshot | None) -> 
     """Return what is known about the settings of `run`; reads files, for a thread.
     Raises UserError for a spec that makes no sense.
     """
-    args, spec, edits = read_args(run.args_yaml), read_spec(run.spec), pending_edits(snapshot)
+    journal = snapshot.journal if snapshot is not None else ()
+    args, spec, edits = read_args(run.args_yaml), read_spec(run.spec), pending_edits(journal)
     attempt = read_attempt(run, run.newest_attempt() or 0)
     train, ours = (spec.train, spec.ours) if spec is not None else ({}, {})
     asked = {**schema.defaults(), **train, **args, **ours}
-    reported = reported_values(snapshot.journal if snapshot is not None else ())
+    reported = reported_values(journal)
     used = asked if attempt is None else {**schema.defaults(), **_used(attempt, args, reported)}
     automatic = str(asked.get("optimizer", "")).lower() == "auto"
     return SettingsNow(
@@ -49,19 +51,6 @@ def read_settings(run: RunLayout, schema: Any, snapshot: RunSnapshot | None) -> 
         _known(edits, schema),
         frozenset(name for name in CHOSEN_BY_AUTO if automatic and name in reported),
     )
-
-
-def pending_edits(snapshot: RunSnapshot | None) -> dict[str, Any]:
-    """Return the settings that were edited since the last attempt began and wait for the next one."""
-    edits: dict[str, Any] = {}
-    for entry in snapshot.journal if snapshot is not None else ():
-        command = entry.get("command")
-        if entry["kind"] == "attempt_started":
-            edits = {}
-        elif entry["kind"] == "command" and isinstance(command, dict) and command.get("kind") == "set":
-            values = (command.get("options") or {}).get("set")
-            edits.update(values if isinstance(values, dict) else {})
-    return edits
 
 
 def reported_values(journal: Iterable[Entry]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
+from nantui.run.edits import pending_edits
 from nantui.run.spool import Command
 from nantui.ui.data import plans
 from nantui.ui.data.progress import Progress, follow
-from nantui.ui.data.settings_now import pending_edits
 from nantui.ui.ink import Line
 from nantui.ui.messages import Answer
 from nantui.ui.screens.base import Dialog
@@ -93,7 +93,8 @@ class RecoverDialog(Dialog):
         """Settings that come on top of the presets: those edited before,
         then those this dialog was opened with.
         """
-        return {**pending_edits(self.over.snapshot), **self.settings}
+        snapshot = self.over.snapshot
+        return {**pending_edits(snapshot.journal if snapshot is not None else ()), **self.settings}
 
     def _plan(self) -> Any:
         """Without a choice of presets the evidence proposes some; edits stay on top."""
