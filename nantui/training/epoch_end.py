@@ -33,7 +33,7 @@ class EpochEnd:
     def __init__(self, trainer: Any, session: Session, judge: Judge) -> None:
         self.trainer, self.session, self.judge = trainer, session, judge
         self._trouble, self._why = 0, ""
-        self._finite, self._ill, self._news = True, False, False
+        self._finite, self._ill, self._news = True, "", False
         self._beyond_half: list[str] = []
         self._began = time.time()
         options = session.options
@@ -46,18 +46,25 @@ class EpochEnd:
         if not self.session.options.watches or metrics is None:
             return
         bad = non_finite(metrics)
-        self._finite, ongoing, self._ill = not bad, self._ill, bool(bad)
+        self._finite = not bad
         if not bad:
-            return
-        self._trouble, self._why, self._news = 1, f"{', '.join(bad[:4])}", not ongoing
-        if self._weights_are_bad() or ongoing:
-            return
-        finding = examine_validation(self.trainer)
-        self.session.recorder.event("autopsy", **asdict(finding), of_rank=self.session.rank)
-        self._why += f" ({finding.text})"
-        if finding.cause == OVERFLOW and not self.session.options.protects:
+            self._ill = ""
+        elif not self._weights_are_bad():
+            self._trouble, self._why = 1, ", ".join(bad[:4])
+            self._look_into_it()
+
+    def _look_into_it(self) -> None:
+        """Find out once, while it lasts, what makes a validation of finite weights not finite."""
+        news = not self._ill
+        if news:
+            finding = examine_validation(self.trainer)
+            self.session.recorder.event("autopsy", **asdict(finding), of_rank=self.session.rank)
+            self._ill, self._news = finding.cause, True
+            self._why += f" ({finding.text})"
+        if self._ill == OVERFLOW and not self.session.options.protects:
             self._trouble = 0  # half precision is to blame; who only observes does not validate again
-            self.session.warn("validation_overflow", f"the validation overflowed fp16: {self._why}")
+            if news:
+                self.session.warn("validation_overflow", f"the validation overflowed fp16: {self._why}")
 
     def save(self, stock_save: Callable[[], bool]) -> bool:
         """Save, unless the state is bad and the guard protects; a failed save costs the file, not the run."""
@@ -117,7 +124,7 @@ class EpochEnd:
         names = self._beyond_half
         if names and not before:
             what = f"values of {len(names)} tensors (first {names[0]}) are beyond fp16"
-            text = f"{paths[0]} is not quite the network that was validated: {what}, as which it is saved"
+            text = f"{paths[0]} is not quite the network that was validated: {what}, in which it is saved"
             self.session.warn("saved_beyond_half", text, tensors=names[:10], paths=paths)
         return {"beyond_half": names[:10]} if names else {}
 

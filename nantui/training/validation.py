@@ -101,9 +101,9 @@ class Validation:
     def _finite_in_half(self) -> bool:
         loader = self.trainer.test_loader
         first = range(min(len(loader.dataset), loader.batch_size or 1))
-        with torch.inference_mode():
+        with torch.inference_mode(), theirs.dice_kept():
             batch = theirs.batch_of(self.trainer, first, half=True)
-        return theirs.losses_are_finite(self.trainer, self.trainer.ema.ema, batch, half=True)
+            return theirs.losses_are_finite(self.trainer, self.trainer.ema.ema, batch, half=True)
 
     def _agreed(self, mine: bool) -> bool:
         """Tell whether any rank says so, where all of them validate; else whether it is so here."""
@@ -113,7 +113,7 @@ class Validation:
 
     @contextlib.contextmanager
     def _finite_weights_kept(self) -> Iterator[None]:
-        """Undo what half precision in place does to values beyond its range; others stay rounded, as stock's."""
+        """Undo what half precision in place does to values beyond its range; stock's rounding stays."""
         if not theirs.halves_in_place():
             yield
             return
@@ -139,6 +139,7 @@ class Validation:
         validator = self.trainer.validator
         with (
             theirs.silent(),
+            theirs.dice_kept(),
             touchpoints.replaced(validator.args, "plots", False),
             touchpoints.replaced(validator, "quiet", True),
         ):

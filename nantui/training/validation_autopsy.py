@@ -29,7 +29,7 @@ def examine_validation(trainer: Any) -> Finding:
     All is looked at in fp32. Never raises.
     """
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), theirs.dice_kept():
             return _examine_validation(trainer, touchpoints.unwrapped(trainer.ema.ema))
     except Exception as error:
         return Finding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")

@@ -11,9 +11,11 @@ import copy
 import functools
 import inspect
 import logging
+import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -72,6 +74,22 @@ def halves_in_place() -> bool:
 def every_rank_validates(validator: Any) -> bool:
     """Tell whether all ranks validate, with collectives: since 8.4, which gathers their statistics."""
     return hasattr(validator, "gather_stats")
+
+
+@contextlib.contextmanager
+def dice_kept() -> Iterator[None]:
+    """Put every random state of this process back: loading validation images draws from Python's own.
+
+    Without workers the next epoch's augmentation draws from the same; measured on the CPU.
+    """
+    own, numpys = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(own)
+            np.random.set_state(numpys)
 
 
 @contextlib.contextmanager
