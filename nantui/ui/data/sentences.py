@@ -30,6 +30,7 @@ ACTIONS = {
     "skipped": "step skipped, weights untouched",
     "observed": "only observed, weights may be ruined",
     "ended": "training ended",
+    "warned": "only a warning, the training goes on",
 }
 ONLY_EVENTS = frozenset({"warning", "save_failed", "autopsy", "epoch", "stopping"})
 VERBS = {
