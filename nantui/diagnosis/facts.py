@@ -28,10 +28,11 @@ SAME_TROUBLE = 50
 class Facts:
     """The last trouble of a run.
 
-    `incidents` are those of the attempt, oldest first (suspicions count where nothing worse came after them); `trouble` those that belong to the last trouble, and
-    `first` is the first of them. `autopsy` is what was found there. `before` and `after` are the steps around
-    `first`; `settings` are in effect where the worker said so, else as asked. `steps_in` counts the steps of
-    the attempt up to `first`. `attempts` is how many there are; `watched` is False where nantui did not look.
+    `incidents` are those of the attempt, oldest first, suspicions among them where nothing worse came after
+    them; `trouble` those that belong to the last trouble, and `first` is the first of them. `autopsy` is what
+    was found there. `before` and `after` are the steps around `first`; `settings` are in effect where the
+    worker said so, else as asked. `steps_in` counts the steps of the attempt up to `first`. `attempts` is how
+    many there are; `watched` is False where nantui did not look.
     """
 
     layout: RunLayout

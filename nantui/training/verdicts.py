@@ -13,7 +13,7 @@ from collections import deque
 A_FEW = 3  # values before a distribution tells anything
 WINDOW, LAG = 200, 20  # values that are compared with, and the newest ones that are not among them yet
 SPREAD_FLOOR = 0.15  # in log units: a run whose loss hardly moves must not become a tripwire
-YOUNG_FLOOR = 0.75  # while nothing was learnt, only a jump by orders of magnitude counts
+SPREAD_CEILING = 0.75  # two levels far apart must not hide a jump; also the spread while nothing was learnt
 NEARLY_ALL = 0.95  # the share of what was usual that lies below its upper end, for what takes many steps
 CALM = 20  # steps in range after which an episode is over
 LEARNT = 0.5  # the losses of a network that has begun to learn are below this share of an untrained one's
@@ -49,7 +49,7 @@ class Distribution:
 
     A value is compared with the upper end of what was usual, not with its middle: a young network that
     assigns no boxes in most batches, or data with few objects, has a low middle and healthy losses a hundred
-    times above it. The newest values wait, so that nothing that grows from step to step becomes usual at once.
+    times above it. The newest values wait, so that what grows from step to step is not usual at once.
     Kept sorted beside its order of arrival: this is asked several times a training step.
     """
 
@@ -63,11 +63,12 @@ class Distribution:
     def score(self, value: float, floor: float = SPREAD_FLOOR) -> float:
         """Return how many spreads `value` lies above the upper end; 0.0 while too little was seen.
 
-        A spread is at least `floor`, in log units.
+        A spread is at least `floor` and at most SPREAD_CEILING, in log units.
         """
         if len(self._logs) < A_FEW or not value > 0:
             return 0.0
-        return (math.log(value) - self._upper()) / max(1.4826 * self._deviation(), floor)
+        spread = min(max(1.4826 * self._deviation(), floor), SPREAD_CEILING)
+        return (math.log(value) - self._upper()) / spread
 
     def add(self, value: float) -> None:
         """Take a value into the distribution; values that are not positive and finite stay out."""
@@ -165,7 +166,7 @@ class Explosion:
     @property
     def floor(self) -> float:
         """The least spread at this age of the network, in log units."""
-        return SPREAD_FLOOR if self.learnt else YOUNG_FLOOR
+        return SPREAD_FLOOR if self.learnt else SPREAD_CEILING
 
     @property
     def trifle(self) -> float:

@@ -22,6 +22,7 @@ from nantui.training.verdicts import (
     CALM,
     LAG,
     NEARLY_ALL,
+    SPREAD_CEILING,
     SPREAD_FLOOR,
     WINDOW,
     WORSE,
@@ -151,7 +152,8 @@ def test_batches_without_objects_are_no_calm_before_a_storm(share, seed):
     """Batch 2 of sparse images: most losses are next to nothing, a few of them are a hundred times larger."""
     dice = random.Random(seed)
     losses = [
-        dice.uniform(2, 9) if dice.random() < share else 0.1 * math.exp(dice.gauss(0, 0.1)) for _ in range(3000)
+        dice.uniform(2, 9) if dice.random() < share else 0.1 * math.exp(dice.gauss(0, 0.1))
+        for _ in range(3000)
     ]
     assert len(follow(losses)) <= 1
 
@@ -304,8 +306,8 @@ def test_a_score_is_the_distance_from_the_upper_end_in_median_deviations(values,
     known = values[: max(LAG, len(values) - LAG)]
     logs = [math.log(one) for one in known[-window:]]
     middle = median(logs)
-    spread = 1.4826 * median(abs(log - middle) for log in logs)
+    spread = max(1.4826 * median(abs(log - middle) for log in logs), SPREAD_FLOOR)
     upper = sorted(logs)[math.ceil(share * len(logs)) - 1]
-    assert seen.score(value) == pytest.approx((math.log(value) - upper) / max(spread, SPREAD_FLOOR))
+    assert seen.score(value) == pytest.approx((math.log(value) - upper) / min(spread, SPREAD_CEILING))
     assert seen.highest == pytest.approx(math.exp(upper))
     assert seen.typical == pytest.approx(math.exp(middle))
