@@ -15,8 +15,8 @@ GROUP = "nantui"
 HELP = {
     "guard": "what happens to a non-finite step: protect (undo it; end a run that cannot go on: weights not "
     "finite, too many skips), observe (record only) or off",
-    "on_suspicion": "what happens when finite numbers look bad (loss exploded, losses zero, loss scale sinking): "
-    "warn (say it, train on) or end (the training)",
+    "on_suspicion": "what happens when finite numbers look bad (loss exploded, losses zero, loss scale "
+    "sinking): warn (say it, train on) or end (the training)",
     "grad_clip": "clip the gradient norm at this value; 0 switches clipping off (Ultralytics: always 10)",
     "rewarmup": "steps over which the learning rate climbs again after a resume",
     "restore_every_minutes": "also keep a restore point after so many minutes, at the epoch's end; 0 is off",

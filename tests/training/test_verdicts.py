@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nantui.errors import UserError
+from nantui.run.suspicions import SUSPICIONS
 from nantui.training.ends import Diverged
-from nantui.training.judge import Judge, kind_of
+from nantui.training.judge import WHAT_TO_DO, Judge, kind_of
 from nantui.training.look import Look
 from nantui.training.options import read_options
 from nantui.training.verdicts import (
@@ -138,7 +139,7 @@ def test_what_lasts_is_usual_from_then_on_and_said_no_more():
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("low", [24, 60, 150])
 def test_a_young_network_that_begins_to_assign_boxes_is_left_alone(low, seed):
-    """Measured: 40 images, three batches an epoch, losses near 0.6 for eight epochs, 1.6 to 8 from then on."""
+    """Measured: 40 images, three batches an epoch, near 0.6 for eight epochs, 1.6 to 8 from then on."""
     dice = random.Random(seed)
     early = [0.62 * math.exp(dice.gauss(0, 0.15)) for _ in range(low)]
     later = [dice.uniform(1.6, 8.2) for _ in range(400)]
@@ -191,6 +192,10 @@ def test_a_loss_scale_that_keeps_sinking_is_said_once_though_no_step_is_finite()
 def test_a_dead_network_is_said_once_and_trains_on():
     said = follow([*training_losses(300, 0), *[0.0] * 200])
     assert said == [(300, "zero_batch"), (305, "zero_loss")]
+
+
+def test_every_suspicion_says_what_may_be_done():
+    assert set(WHAT_TO_DO) == SUSPICIONS
 
 
 def test_probation_only_warns_earlier_also_where_an_end_was_asked_for():
