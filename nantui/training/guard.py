@@ -247,6 +247,8 @@ class Guard:
         if kind is None:
             if not seen.bad and not self._void:
                 self.judge.healthy_batch(seen, *place)
+            elif seen.scaler_at_work:
+                self.judge.watch_scale(seen, *place)
         elif self.judge.is_news(kind) and not (self._void and kind == "nan_gradient"):
             self.judge.bad_batch(kind, *place, self.casebook.evidence(seen))
             self._check_weights(place)
