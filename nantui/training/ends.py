@@ -11,7 +11,7 @@ from typing import Any
 
 from nantui.run.attempts import DIVERGED, EXIT_CODES, STOPPED
 
-SKIPPED, OBSERVED, WARNED, ENDED = "skipped", "observed", "warned", "ended"
+SKIPPED, OBSERVED, ENDED = "skipped", "observed", "ended"
 
 
 @dataclass(frozen=True)

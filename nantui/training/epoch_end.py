@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from nantui.run.suspicions import WARNED
 from nantui.training import ranks, touchpoints
-from nantui.training.ends import WARNED, Incident, Stopped
+from nantui.training.ends import Incident, Stopped
 from nantui.training.judge import TEXTS, Judge
 from nantui.training.restore_points import RestorePoints
 from nantui.training.saves import save_staged, strip_staged
@@ -133,7 +134,7 @@ class EpochEnd:
         options = self.session.options
         if not options.watches:
             return False
-        bad = self._weights_are_bad() or (self._trouble == 1 and getattr(options, "ends_on_suspicion", False))
+        bad = self._weights_are_bad() or (self._trouble == 1 and options.ends_on_suspicion)
         return bad and options.protects
 
     def _weights_are_bad(self) -> bool:
@@ -156,11 +157,7 @@ class EpochEnd:
         if CODES[code] == "save_failed":
             raise OSError(f"the last checkpoint could not be saved ({why}); the one before it is whole")
         options = self.session.options
-        if (
-            CODES[code] == "nan_validation"
-            and options.protects
-            and not getattr(options, "ends_on_suspicion", False)
-        ):
+        if CODES[code] == "nan_validation" and options.protects and not options.ends_on_suspicion:
             self._say_of_validation(why)
         elif code:
             step = self.session.progress.step or 0

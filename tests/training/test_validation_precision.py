@@ -198,34 +198,46 @@ def test_a_file_that_cannot_hold_what_was_validated_says_so(trainings, tmp_path,
     assert verdicts["epoch1.pt"].badge == "clean" and verdicts["epoch0.pt"].findings == ()
 
 
-def test_an_image_that_is_not_finite_in_fp32_either_is_named_and_training_goes_on(
-    trainings, tmp_path, monkeypatch
-):
+@pytest.fixture
+def spoilt_image(monkeypatch: pytest.MonkeyPatch) -> str:
+    """One image of the validation set has a pixel that is NaN; returns its name."""
     from ultralytics.models.yolo.detect import DetectionValidator
 
-    preprocess = DetectionValidator.preprocess
+    preprocess, name = DetectionValidator.preprocess, "003.png"
 
     def spoilt(self: Any, batch: dict[str, Any]) -> dict[str, Any]:
         batch = preprocess(self, batch)
         for index, file in enumerate(batch["im_file"]):
-            if Path(file).name == "003.png":
+            if Path(file).name == name:
                 batch["img"][index, 0, 0, 0] = float("nan")
         return batch
 
     monkeypatch.setattr(DetectionValidator, "preprocess", spoilt)
+    return name
+
+
+def test_an_image_that_is_not_finite_in_fp32_either_is_named_and_training_goes_on(
+    trainings, tmp_path, spoilt_image
+):
     with half.half_precision() as passes:
         outcome = trainings(tmp_path / "run", train={"epochs": 3, "save_period": 1})
     assert outcome.code == 0, outcome.exit.text
-    assert [(i["incident"], i["epoch"], i["action"]) for i in outcome.incidents] == [
-        ("nan_validation", 1, "warned")
-    ]
+    seen = [(i["incident"], i["epoch"], i["action"]) for i in outcome.incidents]
+    assert seen == [("nan_validation", 1, "warned")]
     found = outcome.of("autopsy")
     assert len(found) == 1 and found[0]["cause"] == "broken_pixels"
-    assert [Path(image["files"][0]).name for image in found[0]["evidence"]["images"]] == ["003.png"]
-    assert "003.png" in found[0]["text"] and "003.png" in outcome.incidents[0]["text"]
+    assert [Path(image["files"][0]).name for image in found[0]["evidence"]["images"]] == [spoilt_image]
+    assert spoilt_image in found[0]["text"] and spoilt_image in outcome.incidents[0]["text"]
     assert len(outcome.of("saved")) == 3 and len(rows_of(outcome)) == 3
     assert precisions(outcome) == []
     assert passes.seen[:4] == [(1, "fp16"), (1, "fp32"), (2, "fp32"), (3, "fp32")]
+
+
+def test_who_asked_for_an_end_on_suspicion_gets_it_and_nothing_is_saved(trainings, tmp_path, spoilt_image):
+    outcome = trainings(tmp_path / "run", train={"epochs": 3}, ours={"on_suspicion": "end"})
+    assert outcome.code == 77
+    assert [(i["incident"], i["action"]) for i in outcome.incidents] == [("nan_validation", "ended")]
+    assert outcome.of("saved") == [] and outcome.of("autopsy")[0]["cause"] == "broken_pixels"
 
 
 def test_a_fitness_that_is_not_finite_is_never_the_best_for_good(trainings, tmp_path, monkeypatch):
