@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks.gpu import ahead, control, cost, memory, nan, nodes
+from benchmarks.gpu import ahead, control, cost, memory, nan, nodes, validation
 from benchmarks.gpu.bench import Bench, gpu_memory, versions
 
 SECTIONS = {
@@ -21,6 +21,7 @@ SECTIONS = {
     "auto": nan.unattended,
     "recovery": nan.recovery_time,
     "ahead": ahead.ahead,
+    "validation": validation.validation,
     "cost": cost.cost,
     "memory": memory.memory,
     "nodes": nodes.nodes,

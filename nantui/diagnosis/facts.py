@@ -6,7 +6,7 @@ What is not there stays None or empty, so that no evidence is made of it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, current, read_results
 from nantui.run.spec import read_args, read_spec
 from nantui.run.steps import Step, StepFollower
+from nantui.run.suspicions import as_incident, is_suspicion
 
 WINDOW = 400
 """Steps before the trouble that are looked at."""
@@ -27,10 +28,11 @@ SAME_TROUBLE = 50
 class Facts:
     """The last trouble of a run.
 
-    `incidents` are those of the attempt, oldest first; `trouble` those that belong to the last trouble, and
-    `first` is the first of them. `autopsy` is what was found there. `before` and `after` are the steps around
-    `first`; `settings` are in effect where the worker said so, else as asked. `steps_in` counts the steps of
-    the attempt up to `first`. `attempts` is how many there are; `watched` is False where nantui did not look.
+    `incidents` are those of the attempt, oldest first, suspicions among them where nothing worse came after
+    them; `trouble` those that belong to the last trouble, and `first` is the first of them. `autopsy` is what
+    was found there. `before` and `after` are the steps around `first`; `settings` are in effect where the
+    worker said so, else as asked. `steps_in` counts the steps of the attempt up to `first`. `attempts` is how
+    many there are; `watched` is False where nantui did not look.
     """
 
     layout: RunLayout
@@ -83,7 +85,7 @@ def gather(layout: RunLayout) -> Facts:
     numbers = layout.attempt_numbers()
     events = {number: _events(layout, number) for number in numbers}
     _add_journal(layout, events)
-    troubled = [number for number in numbers if any(event["kind"] == "incident" for event in events[number])]
+    troubled = _with(numbers, events, _is_incident) or _with(numbers, events, is_suspicion)
     if not troubled:
         return Facts(layout, watched=bool(numbers), settings=asked, results=results)
     number = troubled[-1]
@@ -100,7 +102,8 @@ def _of_attempt(
     results: Sequence[EpochRow],
 ) -> Facts:
     attempt = read_attempt(layout, number)
-    incidents = [event for event in events if event["kind"] == "incident"]
+    events = _with_suspicions(events)
+    incidents = [event for event in events if _is_incident(event)]
     steps_of_epoch = _steps_of_epoch(layout, number)
     trouble = _last_trouble(incidents, steps_of_epoch)
     before, after, steps_in = _around(layout, number, trouble[0])
@@ -130,11 +133,32 @@ def _events(layout: RunLayout, number: int) -> list[Entry]:
 
 
 def _add_journal(layout: RunLayout, events: dict[int, list[Entry]]) -> None:
-    """Add the journal's incidents of attempts whose own record of them is gone."""
-    journaled = [entry for entry in Journal(layout.journal).entries() if entry["kind"] == "incident"]
+    """Add the journal's incidents and suspicions of attempts whose own record of them is gone."""
+    journaled = [e for e in Journal(layout.journal).entries() if _is_incident(e) or is_suspicion(e)]
     for number, known in events.items():
-        if not any(event["kind"] == "incident" for event in known):
+        if not any(_is_incident(event) or is_suspicion(event) for event in known):
             known += [entry for entry in journaled if entry.get("attempt") == number]
+
+
+def _is_incident(event: Entry) -> bool:
+    return event["kind"] == "incident"
+
+
+def _with(
+    numbers: Sequence[int], events: dict[int, list[Entry]], is_one: Callable[[Entry], bool]
+) -> list[int]:
+    return [number for number in numbers if any(is_one(event) for event in events[number])]
+
+
+def _with_suspicions(events: list[Entry]) -> list[Entry]:
+    """Return the events with suspicions as incidents, those after the last real incident left as they are.
+
+    One that nothing came of must not hide what happened before it.
+    """
+    last = max((at for at, event in enumerate(events) if _is_incident(event)), default=len(events))
+    return [
+        as_incident(event) if at < last and is_suspicion(event) else event for at, event in enumerate(events)
+    ]
 
 
 def _in_effect(events: Sequence[Entry]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from nantui.run.files import open_regular, read_text, write_atomic
 
 OURS_DEFAULTS: dict[str, Any] = {
     "guard": "protect",
+    "on_suspicion": "warn",
     "grad_clip": 10.0,
     "rewarmup": 0,
     "restore_every_minutes": 0.0,
@@ -26,6 +27,7 @@ OURS_DEFAULTS: dict[str, Any] = {
     "loss_patience": 20,
     "min_loss_scale": 1.0,
 }
+OURS_CHOICES = {"guard": ("protect", "observe", "off"), "on_suspicion": ("warn", "end")}
 
 
 @dataclass(frozen=True)

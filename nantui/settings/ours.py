@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from nantui.run.spec import OURS_DEFAULTS
+from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS
 
 GROUP = "nantui"
-GUARD_MODES = ("protect", "observe", "off")
 
 HELP = {
-    "guard": "what happens to a non-finite step: protect (skip it), observe (record only) or off",
+    "guard": "what happens to a non-finite step: protect (undo it; end a run that cannot go on: weights not "
+    "finite, too many skips), observe (record only) or off",
+    "on_suspicion": "what happens when finite numbers look bad (loss exploded, losses zero, loss scale "
+    "sinking): warn (say it, train on) or end (the training)",
     "grad_clip": "clip the gradient norm at this value; 0 switches clipping off (Ultralytics: always 10)",
     "rewarmup": "steps over which the learning rate climbs again after a resume",
     "restore_every_minutes": "also keep a restore point after so many minutes, at the epoch's end; 0 is off",
@@ -22,9 +24,9 @@ HELP = {
     "max_consecutive_skips": "more skipped steps in a row than this is divergence",
     "skip_window": "steps over which the share of skipped steps is taken",
     "max_skip_share": "a larger share of skipped steps in the window is divergence",
-    "loss_limit": "robust score (on log-loss) beyond which a loss counts as exploding",
-    "loss_patience": "exploding steps in a row that are divergence",
-    "min_loss_scale": "a loss scale below this is a collapse",
+    "loss_limit": "robust score (on log-loss, above what was usual) beyond which a loss counts as exploding",
+    "loss_patience": "exploding steps in a row that are said, or end the training (on_suspicion)",
+    "min_loss_scale": "a loss scale below this is said, or ends the training (on_suspicion)",
 }
 LOWEST = {"skip_window": 1, "keep_restore_points": 1, "loss_patience": 1}
 HIGHEST = {"max_skip_share": 1.0}
@@ -39,7 +41,7 @@ def describe() -> list[dict[str, Any]]:
             "default": default,
             "help": HELP[name],
             "range": None if isinstance(default, str) else (LOWEST.get(name, 0), HIGHEST.get(name)),
-            "choices": GUARD_MODES if name == "guard" else (),
+            "choices": OURS_CHOICES.get(name, ()),
         }
         for name, default in OURS_DEFAULTS.items()
     ]

@@ -20,6 +20,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.phases import after_the_end
 from nantui.run.status import RUNNING, STALLED, STARTING
+from nantui.run.suspicions import is_suspicion
 from nantui.supervise import notify, stacks
 from nantui.supervise.clean import printable
 from nantui.supervise.config import Config, Patience
@@ -242,6 +243,8 @@ class Keeper:
             if kind == "incident":
                 text = f"{fields.get('incident')}: {fields.get('text', '')}"
                 self.tell("incident", text)
+            elif is_suspicion({"kind": kind, **fields}):
+                self.tell("suspicion", str(fields.get("text", "")))
         self._publish_progress(self.watch)
 
     def _publish_progress(self, watch: Watch) -> None:

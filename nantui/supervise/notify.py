@@ -4,7 +4,7 @@
 notify:
   command: [notify-send, "{event}", "{run}: {text}"]   # no shell; placeholders are replaced
   url: https://example.org/hook                        # gets a JSON object by POST, or any Apprise URL
-  on: [incident, diverged, failed, finished, stalled]  # default: all of these, lost and recovered
+  on: [incident, diverged, failed, finished, stalled]  # default: these, lost and recovered; also: suspicion
 ```
 It runs as a process of its own, so that a slow network never holds up the supervisor; the URL reaches it
 through its standard input and stands in no log, journal or command line. What a command or a library says

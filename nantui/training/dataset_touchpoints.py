@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
 # data/augment.py: which attribute of which transform holds an argument
 TRANSFORM_SETTINGS = {
     "Mosaic": {"mosaic": "p"},
@@ -39,16 +37,3 @@ def transforms(dataset: Any) -> Iterator[Any]:
             waiting = [*inner, *waiting]
             continue
         yield transform
-
-
-def validation_images(trainer: Any, most: int) -> torch.Tensor:
-    """Return the first validation images, at most a batch, as float (N, C, H, W) as validators prepare them.
-
-    They are taken from the data set itself: the loader's workers run ahead and must not lose a batch.
-    """
-    loader = trainer.test_loader
-    count = min(most, len(loader.dataset), loader.batch_size)
-    images = loader.collate_fn([loader.dataset[index] for index in range(count)])["img"]
-    pixels = images.dtype == torch.uint8  # classification has normalized its images already
-    images = images.to(trainer.device).float()
-    return images / 255 if pixels else images

@@ -7,21 +7,23 @@ reaches (`on_fit_epoch_end`), so that all of them end together or none.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from nantui.run.suspicions import WARNED
 from nantui.training import ranks, touchpoints
-from nantui.training.ends import Stopped
-from nantui.training.judge import Judge
+from nantui.training.ends import Incident, Stopped
+from nantui.training.judge import TEXTS, Judge
 from nantui.training.restore_points import RestorePoints
 from nantui.training.saves import save_staged, strip_staged
 from nantui.training.session import Session
 from nantui.training.stop_point import write_stop_point
-from nantui.training.validation_autopsy import examine_validation
+from nantui.training.validation import non_finite
+from nantui.training.validation_autopsy import OVERFLOW, examine_validation
+from nantui.training.validation_touchpoints import beyond_half
 
 CODES = {0: "", 1: "nan_validation", 2: "nan_ema", 3: "save_failed"}
 
@@ -32,7 +34,8 @@ class EpochEnd:
     def __init__(self, trainer: Any, session: Session, judge: Judge) -> None:
         self.trainer, self.session, self.judge = trainer, session, judge
         self._trouble, self._why = 0, ""
-        self._finite = True
+        self._finite, self._ill, self._news = True, "", False
+        self._beyond_half: list[str] = []
         self._began = time.time()
         options = session.options
         self._points = RestorePoints(
@@ -43,13 +46,26 @@ class EpochEnd:
         """Look at what validation gave (None on all ranks but the first)."""
         if not self.session.options.watches or metrics is None:
             return
-        bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
+        bad = non_finite(metrics)
         self._finite = not bad
-        if bad:
-            self._trouble, self._why = 1, f"{', '.join(bad[:4])} in epoch {self.trainer.epoch + 1}"
-            if self.judge.is_news(CODES[1]):
-                finding = examine_validation(self.trainer)
-                self.session.recorder.event("autopsy", **asdict(finding), of_rank=self.session.rank)
+        if not bad:
+            self._ill = ""
+        elif not self._weights_are_bad():
+            self._trouble, self._why = 1, ", ".join(bad[:4])
+            self._look_into_it()
+
+    def _look_into_it(self) -> None:
+        """Find out once, while it lasts, what makes a validation of finite weights not finite."""
+        news = not self._ill
+        if news:
+            finding = examine_validation(self.trainer)
+            self.session.recorder.event("autopsy", **asdict(finding), of_rank=self.session.rank)
+            self._ill, self._news = finding.cause, True
+            self._why += f" ({finding.text})"
+        if self._ill == OVERFLOW and not self.session.options.protects:
+            self._trouble = 0  # half precision is to blame; who only observes does not validate again
+            if news:
+                self.session.warn("validation_overflow", f"the validation overflowed fp16: {self._why}")
 
     def save(self, stock_save: Callable[[], bool]) -> bool:
         """Save, unless the state is bad and the guard protects; a failed save costs the file, not the run."""
@@ -98,30 +114,62 @@ class EpochEnd:
         epoch, clean = self.trainer.epoch + 1, self.session.options.watches and self._trouble == 0
         deleted = self._points.saved(names, due, clean)
         paths = [f"weights/{name}" for name in names]
-        extra = {"by_the_clock": True, "deleted": deleted} if due else {}
+        extra: dict[str, Any] = {"by_the_clock": True, "deleted": deleted} if due else {}
+        if self.session.options.watches and paths:
+            extra.update(self._told_apart(paths))
         self.session.recorder.event("saved", paths=paths, epoch=epoch, **extra)
+
+    def _told_apart(self, paths: list[str]) -> dict[str, Any]:
+        """Say where a file, which is in fp16, cannot hold all of the network that was validated."""
+        before, self._beyond_half = self._beyond_half, beyond_half(self.trainer.ema.ema)
+        names = self._beyond_half
+        if names and not before:
+            what = f"values of {len(names)} tensors (first {names[0]}) are beyond fp16"
+            text = f"{paths[0]} is not quite the network that was validated: {what}, in which it is saved"
+            self.session.warn("saved_beyond_half", text, tensors=names[:10], paths=paths)
+        return {"beyond_half": names[:10]} if names else {}
 
     def _refuses(self) -> bool:
         """Tell whether saving now would keep a bad state."""
-        if not self.session.options.watches:
+        options = self.session.options
+        if not options.watches:
             return False
+        bad = self._weights_are_bad() or (self._trouble == 1 and options.ends_on_suspicion)
+        return bad and options.protects
+
+    def _weights_are_bad(self) -> bool:
+        """Tell whether the averaged weights are not finite, which ends a training that is protected."""
         bad = touchpoints.non_finite_state(self.trainer.ema.ema)
         if bad:
             self._trouble, self._why = 2, f"{len(bad)} tensors, first {bad[0]}"
-        return self._trouble in (1, 2) and self.session.options.protects
+        return bool(bad)
 
     def agree(self) -> None:
         """The fixed point of all ranks at an epoch's end. Raises Diverged, OSError for a lost last save."""
         trainer, now = self.trainer, time.time()
         seconds, self._began = now - self._began, now
-        self.session.recorder.event("epoch", epoch=trainer.epoch + 1, seconds=seconds, finite=self._finite)
+        fields = {"validated_in": "fp32"} if trainer.validation.repeated else {}
+        self.session.recorder.event(
+            "epoch", epoch=trainer.epoch + 1, seconds=seconds, finite=self._finite, **fields
+        )
         code = int(ranks.agree(trainer.device, float(self._trouble))[0])
         why, self._trouble, self._why, self._finite = self._why, 0, "", True
         if CODES[code] == "save_failed":
             raise OSError(f"the last checkpoint could not be saved ({why}); the one before it is whole")
-        if code:
+        options = self.session.options
+        if CODES[code] == "nan_validation" and options.protects and not options.ends_on_suspicion:
+            self._say_of_validation(why)
+        elif code:
             step = self.session.progress.step or 0
             self.judge.end(CODES[code], trainer.epoch + 1, step, why, {"epoch": trainer.epoch + 1})
+
+    def _say_of_validation(self, why: str) -> None:
+        """The weights are finite, so training goes on; the first rank says it, once while it lasts."""
+        news, self._news = self._news, False
+        if news:
+            text = f"{TEXTS['nan_validation']}: {why}; the weights are finite, so the training goes on"
+            epoch, step = self.trainer.epoch + 1, self.session.progress.step or 0
+            self.session.report(Incident("nan_validation", epoch, step, WARNED, text, {"epoch": epoch}))
 
     def stop(self, stock_save: Callable[[], bool]) -> None:
         """All ranks agreed to stop after this batch: the first leaves a stop point. Raises Stopped."""

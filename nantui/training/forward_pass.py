@@ -43,7 +43,7 @@ def _watched(
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            peaks.extend((name, _peak(tensor)) for tensor in _tensors(output))
+            peaks.extend((name, _peak(tensor)) for tensor in tensors(output))
 
         return hook
 
@@ -79,23 +79,23 @@ def _peak(tensor: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _tensors(output: Any) -> Iterator[torch.Tensor]:
+def tensors(output: Any) -> Iterator[torch.Tensor]:
     """Yield the floating tensors inside whatever a module returns."""
     if isinstance(output, torch.Tensor):
         if output.is_floating_point():
             yield output
     elif isinstance(output, (list, tuple)):
         for item in output:
-            yield from _tensors(item)
+            yield from tensors(item)
     elif isinstance(output, dict):
-        yield from _tensors(list(output.values()))
+        yield from tensors(list(output.values()))
 
 
 def largest_activation(model: nn.Module, image: torch.Tensor, precision: torch.dtype | None) -> float:
     """Return the largest magnitude that any module gives for one image; NaN or Inf when one is not finite."""
     peaks: list[torch.Tensor] = []
     hooks = [
-        module.register_forward_hook(lambda m, i, output: peaks.extend(_peak(t) for t in _tensors(output)))
+        module.register_forward_hook(lambda m, i, output: peaks.extend(_peak(t) for t in tensors(output)))
         for module in model.modules()
         if not list(module.children())
     ]

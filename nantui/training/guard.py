@@ -4,6 +4,8 @@ Forward and backward have run when the guard looks. When losses, gradient norm a
 are finite on every rank, the step is taken exactly as Ultralytics takes it (bit for bit) and the
 statistics are remembered. When not, they are put back, the gradients dropped, and optimizer, EMA and
 learning-rate schedule are as before. With gradient accumulation one bad batch voids its whole step.
+Where GradScaler alone refuses a step, because its scale is too high, all stays as Ultralytics does it:
+the statistics are kept and the EMA is updated, or a healthy fp16 run would end elsewhere.
 
 On a GPU the step is queued before its verdict is known, and taken back where that is bad; the verdict is
 read before anybody else looks at the weights (`settle`). Elsewhere the verdict comes first.
@@ -84,9 +86,11 @@ class Guard:
         self._stepped = True
         if own_step is None and self._take_ahead():
             return
-        if self.options.watches and self._judge(self.look_now()):
-            self._skip(self.look_now(), unscaled=own_step is None)
-            return
+        if self.options.watches:
+            if self._judge(self.look_now()):
+                self._skip(self.look_now(), unscaled=own_step is None)
+                return
+            self._leave_to_the_scaler(norm, clipped=own_step is None)
         with self._rewarmup():
             if own_step:
                 own_step()
@@ -153,6 +157,18 @@ class Guard:
         scale = touchpoints.loss_scale(self.trainer)
         return norm if scale is None else norm / scale
 
+    def _leave_to_the_scaler(self, norm: torch.Tensor, clipped: bool) -> None:
+        """Where GradScaler will refuse this step, note it, and clip by the norm as it is.
+
+        It looks at each gradient: finite ones whose norm overflows it lets pass, and then Ultralytics'
+        clipping has made them zero.
+        """
+        if not self.look_now().scaler_at_work:
+            return
+        self.skipped = True
+        if clipped and self.options.protects and self.options.grad_clip:
+            touchpoints.clip_by(self._parameters, self.options.grad_clip, norm)
+
     def _take(self) -> None:
         """Do the part of `BaseTrainer.optimizer_step` after clipping that can be taken back."""
         self.trainer.scaler.step(self.trainer.optimizer)
@@ -214,7 +230,7 @@ class Guard:
         place = self.epoch, self._batch_index
         try:
             self._report(seen, place)
-            skip = self.options.protects and (seen.bad or self._void)
+            skip = self.options.protects and (_to_be_undone(seen) or self._void)
             if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
                 self.judge.optimizer_step(skip, *place)
         except Diverged:
@@ -231,6 +247,8 @@ class Guard:
         if kind is None:
             if not seen.bad and not self._void:
                 self.judge.healthy_batch(seen, *place)
+            elif seen.scaler_at_work:
+                self.judge.watch_scale(seen, *place)
         elif self.judge.is_news(kind) and not (self._void and kind == "nan_gradient"):
             self.judge.bad_batch(kind, *place, self.casebook.evidence(seen))
             self._check_weights(place)
@@ -266,3 +284,8 @@ class Guard:
         finally:
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate
+
+
+def _to_be_undone(seen: Look) -> bool:
+    """Tell whether a batch must leave no trace; a loss scale that was too high is no such thing."""
+    return seen.bad_loss or seen.bad_buffers or (seen.bad_norm and not seen.scaler_at_work)

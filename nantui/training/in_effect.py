@@ -23,7 +23,8 @@ def values_in_effect(trainer: Any) -> dict[str, Any]:
     arguments = vars(trainer.args)
     values.update({name: arguments[name] for name in _FROM_ARGUMENTS if name in arguments})
     options = trainer.session.options
-    values.update(guard=options.guard, grad_clip=options.grad_clip, rewarmup=options.rewarmup)
+    for name in ("guard", "on_suspicion", "grad_clip", "rewarmup"):
+        values[name] = getattr(options, name)
     own = parts_of_the_script(trainer)
     return {"values": values, "guarded": options.watches, "notes": _notes(trainer), "own": own}
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nantui.run.zero import practically_zero
+from nantui.run.zero import can_be_learnt_to_zero, practically_zero
 from nantui.training.ends import ENDED, OBSERVED, SKIPPED, Diverged, Incident
 from nantui.training.look import Look
 from nantui.training.options import Options
-from nantui.training.verdicts import Explosion, Skips, Trend
+from nantui.training.verdicts import CALM, Distribution, Explosion, Skips, Trend
 
 TEXTS = {
     "nan_loss": "the loss is not finite",
@@ -27,6 +27,12 @@ TEXTS = {
     "scale_collapsed": "the loss scale has collapsed",
     "too_many_skips": "too many steps had to be skipped",
 }
+WHAT_TO_DO = {
+    "loss_exploded": "where it stays up and the metrics fall, go back and lower lr0",
+    "zero_loss": "where the metrics are zero too, the network is dead: go back and lower lr0",
+    "scale_collapsed": "gradients overflow fp16 all the time: amp=False or bf16 helps",
+}
+"""What a person may do about a judgement on finite numbers; the training itself goes on."""
 FOREWARNED = 500  # batches for which an early warning counts as one
 CONSEQUENCES = {
     SKIPPED: "the step was skipped and nothing of it kept",
@@ -58,14 +64,15 @@ class Judge:
         self._report, self._warn = report, warn or (lambda kind, text, **evidence: None)
         self._skips = Skips(options.max_consecutive_skips, options.skip_window, options.max_skip_share)
         self._explosion = Explosion(options.loss_limit, options.loss_patience)
+        self._usual = Distribution()
         self._trends = {
             "loss_climbing": Trend(options.loss_limit / 2),
             "gradient_climbing": Trend(options.loss_limit / 2),
         }
         self._batches = 0
         self._first_warning: int | None = None
-        self._zero_steps = 0
-        self._seen_zero = False
+        self._zero_steps = self._steps_since_zero = 0
+        self._out_since: tuple[int, int] = (0, 0)
         self._ongoing: set[str] = set()
 
     def bad_batch(self, kind: str, epoch: int, step: int, evidence: dict[str, Any]) -> None:
@@ -105,43 +112,73 @@ class Judge:
             self.end("too_many_skips", epoch, step, why, counts)
 
     def healthy_batch(self, look: Look, epoch: int, step: int) -> None:
-        """Follow losses, norm and loss scale of a batch that is finite. Raises Diverged."""
+        """Follow losses, norm and loss scale of a batch that is finite. Raises Diverged where asked to."""
         self._ongoing -= {"nan_loss", "nan_gradient", "nan_buffer"}
         self._batches += 1
-        self._watch_trend("loss_climbing", "loss", look.loss)
         if look.norm is not None:
             self._watch_trend("gradient_climbing", "gradient norm", look.norm)
-        self._watch_loss(look, epoch, step)
-        if look.scale is not None and look.scale < self.options.min_loss_scale:
-            why = f"{look.scale:g} is below {self.options.min_loss_scale:g}"
-            self.end("scale_collapsed", epoch, step, why, {"loss_scale": look.scale})
+        if not self._watch_zero(look, epoch, step):
+            self._usual.add(look.loss)
+            self._watch_trend("loss_climbing", "loss", max(look.loss, self._explosion.trifle))
+            self._watch_loss(look, epoch, step)
+        self.watch_scale(look, epoch, step)
+
+    def watch_scale(self, look: Look, epoch: int, step: int) -> None:
+        """Follow the loss scale of fp16, also of a step that overflowed. Raises Diverged where asked to."""
+        if look.scale is None or look.scale >= self.options.min_loss_scale:
+            self._ongoing.discard("scale_collapsed")
+            return
+        why = f"{look.scale:g} is below {self.options.min_loss_scale:g}"
+        self._suspect("scale_collapsed", epoch, step, why, {"loss_scale": look.scale})
+
+    def _suspect(self, kind: str, epoch: int, step: int, why: str, evidence: dict[str, Any]) -> None:
+        """Say what finite numbers look like, once an episode; end only where that was asked for, by Diverged.
+
+        It may be wrong: a young network that begins to assign boxes looks like one whose loss explodes.
+        """
+        if self.options.ends_on_suspicion:
+            self.end(kind, epoch, step, why, evidence)
+        elif kind not in self._ongoing:
+            self._ongoing.add(kind)
+            text = f"{TEXTS[kind]}: {why}; the training goes on; {WHAT_TO_DO[kind]}"
+            self._say(kind, text, **evidence, **self._forewarned())
 
     def _watch_loss(self, look: Look, epoch: int, step: int) -> None:
-        if self._watch_zero(look, epoch, step):
-            return
-        score, at_an_end = self._explosion.add(look.loss, self.suspicion)
+        suspicion = 1.0 if self.options.ends_on_suspicion else self.suspicion
+        usual = self._explosion.seen.highest
+        score, at_an_end = self._explosion.add(look.loss, suspicion)
+        if self._explosion.in_a_row == 1:
+            self._out_since = epoch, step
         if at_an_end:
-            usual = self._explosion.seen.typical
-            why = f"{look.loss:.4g} where {usual:.4g} was usual, for {self._explosion.in_a_row} steps"
-            self.end("loss_exploded", epoch, step, why, {"loss": look.loss, "score": score})
+            since = "since epoch {} step {}".format(*self._out_since)
+            why = f"{look.loss:.4g} where at most {usual:.4g} was usual, {since}"
+            evidence = {"loss": look.loss, "usual": usual, "score": score, "since": list(self._out_since)}
+            self._suspect("loss_exploded", epoch, step, why, evidence)
+        elif self._explosion.over:
+            self._ongoing.discard("loss_exploded")
 
     def _watch_zero(self, look: Look, epoch: int, step: int) -> bool:
-        """Report a batch that teaches some rank nothing; many that teach no rank anything are the end.
+        """Say that a batch teaches some rank nothing, and where many teach no rank anything.
 
-        Returns whether this one teaches nothing on any rank. Raises Diverged.
+        Returns whether this one teaches nothing on any rank. Raises Diverged where asked to.
         """
-        everywhere = practically_zero(look.loss, self._explosion.seen.typical)
-        somewhere = everywhere or look.zero_loss
+        if can_be_learnt_to_zero(look.names):
+            return False
+        everywhere = practically_zero(look.loss, self._usual.typical)
         self._zero_steps = self._zero_steps + 1 if everywhere else 0
+        if not (everywhere or look.zero_loss):
+            self._steps_since_zero += 1
+            if self._steps_since_zero >= CALM:
+                self._ongoing -= {"zero_batch", "zero_loss"}
+            return False
+        self._steps_since_zero = 0
         if self._zero_steps > self.options.max_consecutive_skips:
-            self.end("zero_loss", epoch, step, f"for {self._zero_steps} steps", {"steps": self._zero_steps})
-        elif somewhere and not self._seen_zero:
+            evidence = {"steps": self._zero_steps}
+            self._suspect("zero_loss", epoch, step, f"for {self._zero_steps} steps", evidence)
+        elif "zero_batch" not in self._ongoing:
+            self._ongoing.add("zero_batch")
             whose = "" if everywhere else " on one of the ranks"
-            text = f"{TEXTS['zero_loss']}{whose}: nothing is learned from this batch"
-            self._report(Incident("zero_loss", epoch, step, OBSERVED, text, {"steps": 1}))
-        self._seen_zero = somewhere
-        if not somewhere:
-            self._ongoing.discard("zero_loss")
+            self._say("zero_batch", f"{TEXTS['zero_loss']}{whose}: nothing is learned from this batch")
         return everywhere
 
     def bad_targets(self, evidence: dict[str, Any]) -> None:
@@ -149,13 +186,17 @@ class Judge:
         self._warn("nan_label", "labels of this batch are not finite; the loss passed over them", **evidence)
 
     def _watch_trend(self, kind: str, name: str, value: float) -> None:
-        """Warn of a value far outside its running distribution, and remember since when."""
-        usual = self._trends[kind].seen.typical
-        score = self._trends[kind].add(value)
+        """Warn of a value far outside its running distribution."""
+        usual = self._trends[kind].seen.highest
+        score = self._trends[kind].add(value, self._explosion.floor)
         if score is not None:
-            self._first_warning = self._batches
-            text = f"{name} {value:.4g} where {usual:.4g} was usual ({score:.1f} spreads above)"
-            self._warn(kind, text, value=value, usual=usual, score=score)
+            text = f"{name} {value:.4g} where at most {usual:.4g} was usual ({score:.1f} spreads above)"
+            self._say(kind, text, value=value, usual=usual, score=score)
+
+    def _say(self, kind: str, text: str, **evidence: Any) -> None:
+        """Warn, and remember since when."""
+        self._first_warning = self._batches
+        self._warn(kind, text, **evidence)
 
     def _forewarned(self) -> dict[str, Any]:
         """Tell how many batches ago the last early warning was, where there was one not long ago."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nantui.errors import UserError
-from nantui.run.spec import OURS_DEFAULTS
+from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS
 
-PROTECT, OBSERVE, OFF = "protect", "observe", "off"
+PROTECT, OFF, END = "protect", "off", "end"
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Options:
     """The settings under `ours`; docs/file-formats.md says what each means."""
 
     guard: str
+    on_suspicion: str
     grad_clip: float
     rewarmup: int
     restore_every_minutes: float
@@ -37,16 +38,22 @@ class Options:
         """Whether steps are looked at at all (protect and observe)."""
         return self.guard != OFF
 
+    @property
+    def ends_on_suspicion(self) -> bool:
+        """Whether a judgement on finite numbers ends the training instead of being said."""
+        return self.protects and self.on_suspicion == END
+
 
 def read_options(ours: Mapping[str, Any]) -> Options:
     """Return the settings with the defaults filled in. Raises UserError for a value of the wrong kind."""
-    if ours.get("guard", PROTECT) not in (PROTECT, OBSERVE, OFF):
-        raise UserError(f"guard: {ours['guard']!r} is not a mode; use {PROTECT}, {OBSERVE} or {OFF}")
     values = {name: _typed(name, ours.get(name, default), default) for name, default in OURS_DEFAULTS.items()}
     return Options(**{name: values[name] for name in Options.__dataclass_fields__})
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
+    choices = OURS_CHOICES.get(name)
+    if choices is not None and value not in choices:
+        raise UserError(f"{name}: {value!r} is not one of its values; use {' or '.join(choices)}")
     try:
         typed = type(default)(value)
     except (TypeError, ValueError):

@@ -188,9 +188,13 @@ def non_finite_state(model: nn.Module) -> list[str]:
 
     Other buffers do not count: the anchors of RT-DETR hold Inf on purpose.
     """
+    return _non_finite([*model.named_parameters(), *named_statistics(model)])
+
+
+def named_statistics(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return the running statistics of every normalization layer with their names."""
     statistics = {id(buffer) for buffer in normalization_buffers(model)}
-    buffers = [(name, buffer) for name, buffer in model.named_buffers() if id(buffer) in statistics]
-    return _non_finite([*model.named_parameters(), *buffers])
+    return [(name, buffer) for name, buffer in model.named_buffers() if id(buffer) in statistics]
 
 
 def _non_finite(tensors: list[tuple[str, torch.Tensor]]) -> list[str]:

@@ -26,6 +26,7 @@ from nantui.training.running_mean import RunningMean
 from nantui.training.session import Session
 from nantui.training.sources import files_of, instrument
 from nantui.training.turns import hosts_in_turn
+from nantui.training.validation import Validation
 
 
 def guarded(base: type, session: Session, faults: Any = None) -> type:
@@ -44,6 +45,7 @@ class GuardedTrainer:
     has_own_step: bool
     guard: Guard | None = None
     epoch_end: EpochEnd
+    validation: Validation
     args: Any
     device: Any
     wdir: Any
@@ -136,6 +138,8 @@ class GuardedTrainer:
 
     def validate(self) -> Any:
         self.session.phase("validating")
+        if self.guard:
+            self.validation.stand_in()
         metrics, fitness = super().validate()  # type: ignore[misc]
         if self.guard:
             self.epoch_end.validated(metrics, fitness)
@@ -158,6 +162,8 @@ class GuardedTrainer:
     def final_eval(self) -> None:
         """Evaluate best.pt; it calls `on_fit_epoch_end` once more, for an epoch that is none."""
         self._epochs_over = True
+        if self.guard:
+            self.validation.stand_in()
         if several_hosts():
             # Each rank asks whether best.pt is there; a file server's client may remember that it was not.
             os.listdir(self.wdir)
@@ -178,6 +184,7 @@ def _set_up(trainer: Any) -> None:
         trainer.session.warn("unguarded", "; ".join(notes))
         return
     trainer.guard = Guard(trainer, trainer.session)
+    trainer.validation = Validation(trainer, trainer.session)
     trainer.epoch_end = EpochEnd(trainer, trainer.session, trainer.guard.judge)
     trainer.session.recorder.memory = lambda: memory_gb(trainer.device)
     trainer._batch_ended = time.perf_counter()

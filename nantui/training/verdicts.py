@@ -10,10 +10,16 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 
-A_FEW, ENOUGH = 3, 30  # steps before a distribution tells anything, and before it is trusted
-WINDOW = 200
+A_FEW = 3  # values before a distribution tells anything
+WINDOW, LAG = 200, 20  # values that are compared with, and the newest ones that are not among them yet
 SPREAD_FLOOR = 0.15  # in log units: a run whose loss hardly moves must not become a tripwire
-EARLY_FLOOR = 0.5  # while little was seen, only a jump by orders of magnitude counts
+SPREAD_CEILING = 0.75  # two levels far apart must not hide a jump; also the spread while nothing was learnt
+NEARLY_ALL = 0.95  # the share of what was usual that lies below its upper end, for what takes many steps
+CALM = 20  # steps in range after which an episode is over
+LEARNT = 0.5  # the losses of a network that has begun to learn are below this share of an untrained one's
+LONG = 1000  # steps after which a network counts as trained whatever its loss: it may have been so before
+WORSE = 2.0  # times the best upper end that there was: what was learnt is being lost
+TRIFLE = 0.05  # below this share of an untrained network's loss it is learnt by heart: scatter means nothing
 
 
 class Skips:
@@ -41,33 +47,55 @@ class Skips:
 class Distribution:
     """Running distribution of a positive quantity; scores a new value robustly, on its logarithm.
 
+    A value is compared with the upper end of what was usual, not with its middle: a young network that
+    assigns no boxes in most batches, or data with few objects, has a low middle and healthy losses a hundred
+    times above it. The newest values wait, so that what grows from step to step is not usual at once.
     Kept sorted beside its order of arrival: this is asked several times a training step.
     """
 
-    def __init__(self, window: int = WINDOW) -> None:
+    def __init__(self, upper: float = 1.0, window: int = WINDOW) -> None:
+        """`upper` is the share of the values up to the upper end, 1.0 for the highest."""
+        self._share = upper
         self._logs: deque[float] = deque(maxlen=window)
         self._sorted: list[float] = []
+        self._waiting: deque[float] = deque()
 
-    def score(self, value: float) -> float:
-        """Return how many spreads `value` lies above the median; 0.0 while too little was seen."""
+    def score(self, value: float, floor: float = SPREAD_FLOOR) -> float:
+        """Return how many spreads `value` lies above the upper end; 0.0 while too little was seen.
+
+        A spread is at least `floor` and at most SPREAD_CEILING, in log units.
+        """
         if len(self._logs) < A_FEW or not value > 0:
             return 0.0
-        floor = SPREAD_FLOOR if len(self._logs) >= ENOUGH else EARLY_FLOOR
-        return (math.log(value) - self._middle()) / max(1.4826 * self._deviation(), floor)
+        spread = min(max(1.4826 * self._deviation(), floor), SPREAD_CEILING)
+        return (math.log(value) - self._upper()) / spread
 
     def add(self, value: float) -> None:
         """Take a value into the distribution; values that are not positive and finite stay out."""
         if not (value > 0 and math.isfinite(value)):
             return
+        self._waiting.append(math.log(value))
+        if len(self._logs) < LAG or len(self._waiting) > LAG:
+            self._take_in(self._waiting.popleft())
+
+    def _take_in(self, log: float) -> None:
         if len(self._logs) == self._logs.maxlen:
             del self._sorted[bisect_left(self._sorted, self._logs[0])]
-        self._logs.append(math.log(value))
-        insort(self._sorted, self._logs[-1])
+        self._logs.append(log)
+        insort(self._sorted, log)
 
     @property
     def typical(self) -> float:
         """The median, NaN while nothing was seen."""
         return math.exp(self._middle()) if self._logs else math.nan
+
+    @property
+    def highest(self) -> float:
+        """The upper end, NaN while nothing was seen."""
+        return math.exp(self._upper()) if self._logs else math.nan
+
+    def _upper(self) -> float:
+        return self._sorted[math.ceil(self._share * len(self._sorted)) - 1]
 
     def _middle(self) -> float:
         half = len(self._sorted) // 2
@@ -97,43 +125,81 @@ class Trend:
     after the quantity has been back in its range for a while.
     """
 
-    CALM = 20
-
     def __init__(self, limit: float) -> None:
         self.seen = Distribution()
         self._limit = limit
         self._recent: deque[float] = deque(maxlen=5)
-        self._calm = self.CALM
+        self._calm = CALM
 
-    def add(self, value: float) -> float | None:
+    def add(self, value: float, floor: float = SPREAD_FLOOR) -> float | None:
         """Take in a value; returns its score when it is time to warn, else None."""
-        score = self.seen.score(value)
+        score = self.seen.score(value, floor)
         self.seen.add(value)
         self._recent.append(score)
         high = score > self._limit or sum(past > self._limit * 2 / 3 for past in self._recent) >= 3
-        was_calm = self._calm >= self.CALM
+        was_calm = self._calm >= CALM
         self._calm = 0 if high else self._calm + 1
         return score if high and was_calm else None
 
 
 class Explosion:
-    """Tells when a loss has left its distribution for good."""
+    """Tells when a loss has left its distribution for good, or what was learnt is being lost.
+
+    The loss of an untrained network is the highest that the upper end of the distribution has been. It may
+    still rise while a young network begins to assign boxes, until that end has halved.
+    """
 
     def __init__(self, limit: float, patience: int) -> None:
-        self.seen = Distribution()
-        self.in_a_row = 0
         self._limit, self._patience = limit, max(patience, 1)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.seen = Distribution(NEARLY_ALL)
+        self.untrained, self.best = 0.0, math.inf
+        self.in_a_row = self.calm = self._steps = 0
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the network is no longer young."""
+        return math.isfinite(self.best)
+
+    @property
+    def floor(self) -> float:
+        """The least spread at this age of the network, in log units."""
+        return SPREAD_FLOOR if self.learnt else SPREAD_CEILING
+
+    @property
+    def trifle(self) -> float:
+        """The loss below which differences mean nothing."""
+        return TRIFLE * self.untrained
+
+    @property
+    def over(self) -> bool:
+        """Whether the loss has been back in its range for a while."""
+        return self.calm >= CALM
 
     def add(self, loss: float, suspicion: float = 1.0) -> tuple[float, bool]:
         """Take in a finite loss; returns its score, and whether the patience is at an end.
 
-        `suspicion` above 1 lowers limit and patience (probation after a recovery). A step that scores
-        beyond the limit stays out of the distribution, which would else get used to it.
+        `suspicion` above 1 lowers limit and patience (probation after a recovery). A step beyond the limit
+        stays out of the distribution, which would else get used to it; what lasts for a whole window is what
+        is usual from then on.
         """
-        score = self.seen.score(loss)
-        if score <= self._limit / suspicion:
-            self.in_a_row = 0
-            self.seen.add(loss)
+        if self.in_a_row >= self._patience + WINDOW:
+            self._begin()
+        counted = max(loss, self.trifle)
+        score = self.seen.score(counted, self.floor)
+        if score <= self._limit / suspicion and counted <= WORSE * max(self.best, self.trifle):
+            self.in_a_row, self.calm = 0, self.calm + 1
+            self._take_in(counted)
             return score, False
-        self.in_a_row += 1
+        self.in_a_row, self.calm = self.in_a_row + 1, 0
         return score, self.in_a_row >= self._patience / suspicion
+
+    def _take_in(self, loss: float) -> None:
+        self.seen.add(loss)
+        self._steps += 1
+        self.untrained = self.untrained if self.learnt else max(self.untrained, self.seen.highest)
+        halved = self._steps >= WINDOW and self.seen.highest < LEARNT * self.untrained
+        if self.learnt or halved or self._steps >= LONG:
+            self.best = min(self.best, self.seen.highest)

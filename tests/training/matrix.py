@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-WARNED = ("nan_label", "loss_spike")  # contaminate nothing: the step is taken, with a warning
+WARNED = ("nan_label", "loss_spike", "zero_loss")  # contaminate nothing: the step is taken, with a warning
 FAULTS = {
     "nan_pixel": "nan_loss",
     "inf_pixel": "nan_loss",
@@ -19,7 +19,7 @@ FAULTS = {
     "nan_loss": "nan_loss",
     "loss_spike": "loss_climbing",
 }
-MORE_FAULTS = {"inf_loss": "nan_loss", "inf_gradient": "nan_gradient", "zero_loss": "zero_loss"}
+MORE_FAULTS = {"inf_loss": "nan_loss", "inf_gradient": "nan_gradient", "zero_loss": "zero_batch"}
 OPTIMIZERS = ("SGD", "AdamW", "MuSGD")
 MOMENTS = {"first": (1, 1), "later": (2, 4), "resumed": (2, 2)}
 

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from nantui.training import dataset_touchpoints, touchpoints
+from nantui.training import dataset_touchpoints, touchpoints, validation_touchpoints
 from nantui.training.trainer import guarded
 
 
@@ -131,3 +131,22 @@ def test_rt_detr_world_and_yoloe_use_the_common_step():
     assert not any(
         touchpoints.has_own_step(trainer) for trainer in (RTDETRTrainer, WorldTrainer, YOLOETrainer)
     )
+
+
+def test_an_epochs_validation_takes_its_precision_from_amp_alone_and_weights_stay_in_fp32():
+    from ultralytics.engine.validator import BaseValidator
+
+    source = inspect.getsource(BaseValidator.__call__)
+    assert '16 if (self.device.type != "cpu" and trainer.amp) else None' in source
+    assert source.count("trainer.amp") == 1 and "fp16=self.args.quantize == 16" in source
+    assert "bar = TQDM(self.dataloader" in source and "preds = self.postprocess(preds)" in source
+    assert not validation_touchpoints.halves_in_place()
+    assert hasattr(BaseValidator, "gather_stats")
+
+
+def test_the_best_fitness_is_taken_right_after_the_validator_and_saved_as_half():
+    assert body("validate").index("metrics = self.validator(self)") < body("validate").index(
+        "self.best_fitness ="
+    )
+    assert "deepcopy(ema).half()" in body("save_model") and "nan_to_num_" in body("save_model")
+    assert "self.metrics = self.validator(model=model)" in body("final_eval")

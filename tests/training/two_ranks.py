@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def main(cases: Path) -> None:
@@ -18,9 +20,19 @@ def main(cases: Path) -> None:
     codes = {}
     for case in json.loads(cases.read_text()):
         telemetry.STALLED_AFTER = case.get("stalled_after", telemetry.STALLED_AFTER)
-        codes[case["run"]] = worker.main([case["run"], f"{case['number']:03d}"])
+        with _precision(case):
+            codes[case["run"]] = worker.main([case["run"], f"{case['number']:03d}"])
     cases.with_suffix(f".rank{os.environ['RANK']}").write_text(json.dumps(codes))
     leave(0)
+
+
+def _precision(case: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """Return half precision in validations, where a case names the epochs in which that overflows."""
+    from tests.training.half import half_precision
+
+    if "overflows" not in case:
+        return contextlib.nullcontext()
+    return half_precision(case["overflows"], bool(case.get("at_the_end")))
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ ACTIONS = {
     "skipped": "step skipped, weights untouched",
     "observed": "only observed, weights may be ruined",
     "ended": "training ended",
+    "warned": "only a warning, the training goes on",
 }
-ONLY_EVENTS = frozenset({"warning", "save_failed", "autopsy", "epoch", "stopping"})
+ONLY_EVENTS = frozenset({"warning", "save_failed", "autopsy", "epoch", "stopping", "validation_precision"})
 VERBS = {
     "start": "start", "stop": "stop", "kill": "kill", "rollback": "roll back", "undo": "undo the rollback",
     "resume": "resume", "recover": "recover", "set": "change settings",
@@ -213,6 +214,7 @@ _MAKERS: dict[str, Any] = {
     "warning": _texted("warning: ", "warn"),
     "save_failed": _texted("save failed: ", "bad"),
     "autopsy": _texted("autopsy: ", "warn"),
+    "validation_precision": _texted("", "muted"),
     "epoch": _epoch,
     "stopping": lambda entry: (f"stopping at {where(entry)}", "info"),
 }
