@@ -32,7 +32,12 @@ def load_model(name: str, task: str | None = None) -> Any:
     """
     from ultralytics import RTDETR, YOLO
 
-    return RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name, task=task)
+    return RTDETR(name) if is_rtdetr(name) else YOLO(name, task=task)
+
+
+def is_rtdetr(name: str) -> bool:
+    """Tell whether Ultralytics makes an RT-DETR of a model of this name (`cfg.entrypoint`)."""
+    return "rtdetr" in Path(name).stem.lower()
 
 
 def task_trainer(model: Any) -> type:
