@@ -36,6 +36,7 @@ def prepare(train: dict[str, Any]) -> dict[str, Any]:
 
     from nantui.errors import UserError
     from nantui.settings.schema import Schema
+    from nantui.training.touchpoints import chosen_directory
 
     refuse_other_purposes(train)
     Schema.load().check(train)
@@ -44,7 +45,8 @@ def prepare(train: dict[str, Any]) -> dict[str, Any]:
     task = str(train.get("task") or task_of(model))
     data = find_data(train.get("data"), task)
     asked = {**train, "model": model, "data": data, "task": task, "mode": "train"}
-    save_dir = directory_for(get_cfg(DEFAULT_CFG_DICT, dict(asked)))
+    checked = get_cfg(DEFAULT_CFG_DICT, dict(asked))
+    save_dir = chosen_directory(checked, exist_ok=bool(checked.exist_ok)).resolve()
     if save_dir.exists():
         raise UserError(f"{save_dir} exists already and is never overwritten; choose another name=")
     place = {"save_dir": str(save_dir), "project": str(save_dir.parent), "name": save_dir.name}
@@ -78,22 +80,6 @@ def as_now(config: dict[str, Any]) -> dict[str, Any]:
     dropped = [name for name in config if name not in {**settings, **ours} and config[name] is not None]
     notes = [f"{name}: not a setting of this Ultralytics any more, left out" for name in dropped]
     return {"settings": {**settings, **ours}, "notes": notes}
-
-
-def directory_for(args: Any) -> Path:
-    """Return the run directory that Ultralytics would choose; unlike 8.3, do not make it."""
-    from ultralytics.cfg import get_save_dir
-    from ultralytics.utils import files
-
-    from nantui.training.touchpoints import replaced
-
-    choose = files.increment_path
-
-    def only_chosen(*args: Any, mkdir: bool = False, **options: Any) -> Path:
-        return Path(choose(*args, **options))
-
-    with replaced(files, "increment_path", only_chosen):
-        return Path(get_save_dir(args))
 
 
 def refuse_other_purposes(train: dict[str, Any]) -> None:
