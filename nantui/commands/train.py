@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     common.refuse_read_only(arguments)
     schema = Schema.load(arguments.python)
     words = take_hosts(arguments)
-    settings = {**read_config(arguments.config, schema), **schema.parse_assignments(words)}
+    config = read_config(arguments.config, schema, arguments.python)
+    settings = {**config, **schema.parse_assignments(words)}
     own = with_presets(settings, arguments.preset, schema)
     phases = read_phases(arguments.plan, schema) if arguments.plan else []
     first = {**own, **(phases[0].settings if phases else {})}
@@ -154,8 +155,11 @@ def hosts_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"nnodes": arguments.nnodes, "endpoint": arguments.endpoint}
 
 
-def read_config(path: Path | None, schema: Schema) -> dict[str, Any]:
-    """Return the settings of a YAML file. Raises UserError for what is no mapping of known settings."""
+def read_config(path: Path | None, schema: Schema, python: str | None = None) -> dict[str, Any]:
+    """Return the settings of a YAML file, also of another run's args.yaml, which may be of an older release.
+
+    Raises UserError for what is no mapping of known settings.
+    """
     if path is None:
         return {}
     try:
@@ -166,7 +170,17 @@ def read_config(path: Path | None, schema: Schema) -> dict[str, Any]:
         ) from None
     if not isinstance(document, dict):
         raise UserError(f"{path}: --config wants a YAML mapping, e.g. 'lr0: 0.003'")
-    return schema.check(document)
+    try:
+        return schema.check(document)
+    except UserError as refused:
+        if all(name in schema.fields and value is not None for name, value in document.items()):
+            raise refused
+    from nantui.supervise.client import settings_as_now
+
+    settings, notes = settings_as_now(document, python=python)
+    for note in notes:
+        common.say(note)
+    return schema.check(settings)
 
 
 def with_presets(settings: dict[str, Any], names: list[str], schema: Schema) -> dict[str, Any]:

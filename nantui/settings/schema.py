@@ -99,6 +99,8 @@ class Field:
             return self._canonical(value)
         if isinstance(value, float) and value.is_integer() and "int" in self.types:
             return int(value)
+        if isinstance(value, bool) and "float" in self.types and "int" not in self.types:
+            return float(value)  # multi_scale was a yes or no before 8.4, which still takes both
         if not isinstance(value, (bool, list, tuple, dict)) and self.types == ("str",):
             return str(value)
         raise UserError(f"{self.name}={show_value(value)}: expects {self.expects()} ({self.help})")

@@ -145,6 +145,17 @@ def check_arguments(
     return answer
 
 
+def settings_as_now(config: Mapping[str, Any], *, python: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Return a file's settings in the words of the installed Ultralytics, and notes on what it left out.
+
+    Raises UserError for a setting that it does not know.
+    """
+    answer = helper(PREPARE, {"config": dict(config)}, python=python or "")
+    if not answer.get("ok"):
+        raise UserError(printable(answer.get("error") or "the settings were refused"))
+    return dict(answer.get("settings") or {}), [printable(note) for note in answer.get("notes") or ()]
+
+
 def ensure_supervisor(layout: RunLayout, *, take_over: bool = False) -> bool:
     """Start a supervisor where none lives; True when one was started. Raises UserError when that fails."""
     holder = read_holder(layout.lock)

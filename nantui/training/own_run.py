@@ -66,11 +66,17 @@ def command_of(call: Call) -> dict[str, Any] | None:
     spec = calls.spec_of_run()
     if spec is not None and spec.exec:
         return {**spec.exec, "call": call.index, "earlier": earlier}
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not script or "ipykernel" in sys.modules:
+    if not _can_be_run_again():
         return None
     command = {"argv": _argv(), "cwd": os.getcwd(), "env": kept_environment()}
     return {**command, "call": call.index, "earlier": earlier}
+
+
+def _can_be_run_again() -> bool:
+    """Tell whether this program is a file: no notebook, `python -c` or script from standard input is one."""
+    script = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
+    typed_in = script.startswith(("/dev/", "/proc/")) or "ipykernel" in sys.modules
+    return os.path.isfile(script) and not typed_in
 
 
 def _argv() -> list[str]:
@@ -83,16 +89,30 @@ def lead_to(run: Path, args: Any) -> None:
     """Let the path that the script would have trained into lead to the run: scripts often name it again."""
     if rank() != 0 or calls.SPAWN in os.environ:
         return
-    if touchpoints.chosen_directory(args, exist_ok=True) == run.resolve():
+    if touchpoints.chosen_directory(args, exist_ok=True).resolve() == run.resolve():
         return
     place = touchpoints.chosen_directory(args, exist_ok=bool(args.exist_ok))
     with contextlib.suppress(OSError):
         place.rmdir()  # Ultralytics' MultiTrainer makes the directory before its trainer does
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(run, target_is_directory=True)
+        if leads_to_a_run(place):
+            _replace_link(place, run)
+        else:
+            place.symlink_to(run, target_is_directory=True)
     except OSError as error:
         print(f"nantui: the run is {run}; {place} does not lead there ({error.strerror})", file=sys.stderr)
+
+
+def leads_to_a_run(place: Path) -> bool:
+    """Tell whether `place` is a link to a run of nantui: what an earlier run of the same script has left."""
+    return place.is_symlink() and RunLayout(place).is_ours()
+
+
+def _replace_link(place: Path, run: Path) -> None:
+    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    beside.symlink_to(run, target_is_directory=True)
+    beside.replace(place)
 
 
 def refuse(text: str) -> NoReturn:

@@ -1,7 +1,8 @@
 """Ultralytics' own word on arguments, and the name of the new run, before anything is created.
 
-`python -m nantui.training.prepare REQUEST.json` with {"train": {…}}; answers one JSON line
-{"ok", "error", "save_dir", "args", "task"}. Nothing is downloaded, trained or written.
+`python -m nantui.training.prepare REQUEST.json` with {"train": {…}} answers one JSON line
+{"ok", "error", "save_dir", "args", "task"}; with {"config": {…}}, the settings of a file such as another
+run's args.yaml, {"ok", "error", "settings", "notes"}. Nothing is downloaded, trained or written.
 """
 
 from __future__ import annotations
@@ -35,34 +36,50 @@ def prepare(train: dict[str, Any]) -> dict[str, Any]:
 
     from nantui.errors import UserError
     from nantui.settings.schema import Schema
+    from nantui.training.touchpoints import chosen_directory
 
     refuse_other_purposes(train)
     Schema.load().check(train)
     refuse_missing_device(train.get("device"))
-    model, data = find_model(train.get("model")), find_data(train.get("data"))
+    model = find_model(train.get("model"))
     task = str(train.get("task") or task_of(model))
+    data = find_data(train.get("data"), task)
     asked = {**train, "model": model, "data": data, "task": task, "mode": "train"}
-    save_dir = directory_for(get_cfg(DEFAULT_CFG_DICT, dict(asked)))
+    checked = get_cfg(DEFAULT_CFG_DICT, dict(asked))
+    save_dir = chosen_directory(checked, exist_ok=bool(checked.exist_ok)).resolve()
     if save_dir.exists():
         raise UserError(f"{save_dir} exists already and is never overwritten; choose another name=")
     place = {"save_dir": str(save_dir), "project": str(save_dir.parent), "name": save_dir.name}
     return {"save_dir": str(save_dir), "args": {**asked, **place}, "task": task}
 
 
-def directory_for(args: Any) -> Path:
-    """Return the run directory that Ultralytics would choose; unlike 8.3, do not make it."""
-    from ultralytics.cfg import get_save_dir
-    from ultralytics.utils import files
+def as_now(config: dict[str, Any]) -> dict[str, Any]:
+    """Return {"settings", "notes"}: a file of settings in the words of this release.
 
-    from nantui.training.touchpoints import replaced
+    Older names become today's, what was dropped is left out (`cfg.check_dict_alignment`), and so is what is
+    None where a value is needed, as in an args.yaml of a run that was not resumed; notes name those.
+    Raises UserError for a setting that Ultralytics does not know.
+    """
+    from ultralytics.cfg import check_dict_alignment
+    from ultralytics.utils import DEFAULT_CFG_DICT
 
-    choose = files.increment_path
+    from nantui.errors import UserError
+    from nantui.settings.schema import Schema
 
-    def only_chosen(*args: Any, mkdir: bool = False, **options: Any) -> Path:
-        return Path(choose(*args, **options))
-
-    with replaced(files, "increment_path", only_chosen):
-        return Path(get_save_dir(args))
+    ours = Schema.load().split(config)[1]
+    aligned = {name: value for name, value in config.items() if name not in ours}
+    try:
+        check_dict_alignment(DEFAULT_CFG_DICT, aligned)
+    except SyntaxError as error:
+        raise UserError(str(error).splitlines()[0]) from None
+    settings = {
+        name: value
+        for name, value in aligned.items()
+        if value is not None or DEFAULT_CFG_DICT.get(name) is None
+    }
+    dropped = [name for name in config if name not in {**settings, **ours} and config[name] is not None]
+    notes = [f"{name}: not a setting of this Ultralytics any more, left out" for name in dropped]
+    return {"settings": {**settings, **ours}, "notes": notes}
 
 
 def refuse_other_purposes(train: dict[str, Any]) -> None:
@@ -97,6 +114,8 @@ def find_model(name: Any) -> str:
 
     Raises UserError when it is a path to nothing.
     """
+    from ultralytics.utils import SETTINGS
+    from ultralytics.utils.checks import check_model_file_from_stem, check_yolov5u_filename
     from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS
 
     from nantui.errors import UserError
@@ -106,32 +125,46 @@ def find_model(name: Any) -> str:
     path = Path(str(name))
     if path.is_file():
         return str(path.resolve())
-    if path.suffix in (".yaml", ".yml") and _shipped_model(path):
+    if "://" in str(name):
         return str(name)
-    if len(path.parts) == 1 and path.suffix in (".pt", "") and path.stem in GITHUB_ASSETS_STEMS:
+    if path.suffix in (".yaml", ".yml"):
+        return _model_yaml(path)
+    asset = Path(check_yolov5u_filename(str(check_model_file_from_stem(str(name))), verbose=False))
+    offered = asset.suffix == ".pt" and asset.stem in GITHUB_ASSETS_STEMS
+    if len(path.parts) == 1 and (offered or (Path(SETTINGS["weights_dir"]) / asset).is_file()):
         return str(name)
     raise UserError(f"model={name}: no such file, and no model that Ultralytics ships or offers")
 
 
-def _shipped_model(path: Path) -> bool:
-    """Tell whether Ultralytics has this YAML; yolov8n.yaml is yolov8.yaml at scale n (`yaml_model_load`)."""
-    import re
+def _model_yaml(path: Path) -> str:
+    """Return a model's YAML by its full path where it lies here, else by its shipped name.
 
-    from ultralytics.utils import ROOT
-
-    unscaled = re.sub(r"(\d+)([nslmx])(.+)?$", r"\1\3", path.stem)
-    names = {f"{stem}.yaml" for stem in (path.stem, unscaled)}
-    return len(path.parts) == 1 and any(
-        found.name in names for found in (ROOT / "cfg" / "models").rglob("*.yaml")
-    )
-
-
-def find_data(name: Any) -> str:
-    """Return the data set by its full path where it is a file or folder here, else by its shipped name.
-
-    Raises UserError when nothing of that name is there.
+    Its name may ask for a scale that the file's own name lacks: yolov8s-mine.yaml is yolov8-mine.yaml at
+    scale s (`nn.tasks.yaml_model_load`, which is asked, as it also knows older names). Raises UserError.
     """
-    from ultralytics.utils import ROOT, SETTINGS
+    from ultralytics.nn.tasks import yaml_model_load
+
+    from nantui.errors import UserError
+
+    def found_as(place: Path) -> Path | None:
+        try:
+            return Path(yaml_model_load(place)["yaml_file"])
+        except FileNotFoundError:
+            return None
+
+    found = found_as(Path.cwd() / path) or found_as(path)
+    if found is None:
+        raise UserError(f"model={path}: no such file, and no model that Ultralytics ships or offers")
+    return str(found)
+
+
+def find_data(name: Any, task: str = "") -> str:
+    """Return the data set by its full path where it is a file or folder here, else by the name Ultralytics
+    knows: a YAML that it ships, a folder among its data sets, for classification any word, which it then
+    fetches (`data.utils.check_cls_dataset`). Raises UserError when nothing of that name is there.
+    """
+    from ultralytics.utils import SETTINGS
+    from ultralytics.utils.checks import check_file
 
     from nantui.errors import UserError
 
@@ -143,22 +176,38 @@ def find_data(name: Any) -> str:
     path = Path(text)
     if path.exists():
         return str(path.resolve())
-    known = (ROOT / "cfg" / "datasets" / path.name, Path(SETTINGS["datasets_dir"]) / text)
-    if len(path.parts) == 1 and any(place.exists() for place in known):
+    word = len(path.parts) == 1 and not path.suffix
+    if check_file(text, download=False, hard=False) or (Path(SETTINGS["datasets_dir"]) / text).exists():
+        return text
+    if word and task == "classify":
         return text
     raise UserError(f"data={name}: no such file here ({Path.cwd()}); give the path of the data set's YAML")
 
 
 def task_of(model: str) -> str:
-    """Return the task Ultralytics would find in the model: from its YAML, its suffix or its arguments."""
+    """Return the task Ultralytics would find in the model: from its class, YAML, suffix or arguments.
+
+    RT-DETR's YAMLs end in a decoder that `nn.tasks.guess_model_task` cannot place; `models.rtdetr.RTDETR`
+    detects. Raises UserError where Ultralytics itself cannot tell.
+    """
+    from nantui.errors import UserError
+    from nantui.training.touchpoints import is_rtdetr
+
     path = Path(model)
     for suffix, task in TASK_SUFFIXES.items():
         if suffix in path.stem:
             return task
+    if is_rtdetr(model):
+        return "detect"
     if path.suffix in (".yaml", ".yml"):
         from ultralytics.nn.tasks import guess_model_task, yaml_model_load
 
-        return str(guess_model_task(yaml_model_load(model)))
+        guessed = guess_model_task(yaml_model_load(model))
+        if guessed is None:
+            raise UserError(
+                f"model={path.name}: Ultralytics cannot tell its task; give task=detect or another"
+            )
+        return str(guessed)
     return _task_inside(path) if path.is_file() else "detect"
 
 
@@ -175,8 +224,10 @@ def main(arguments: list[str]) -> int:
     from nantui.run.files import to_json
 
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    asked = {"train": prepare, "config": as_now}
     try:
-        answer: dict[str, Any] = {"ok": True, "error": "", **prepare(dict(request["train"]))}
+        said = next(answer(dict(request[kind])) for kind, answer in asked.items() if kind in request)
+        answer: dict[str, Any] = {"ok": True, "error": "", **said}
     except (
         Exception
     ) as error:  # UserError, and whatever Ultralytics raises: TypeError, ValueError, SyntaxError …

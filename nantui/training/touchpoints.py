@@ -32,7 +32,12 @@ def load_model(name: str, task: str | None = None) -> Any:
     """
     from ultralytics import RTDETR, YOLO
 
-    return RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name, task=task)
+    return RTDETR(name) if is_rtdetr(name) else YOLO(name, task=task)
+
+
+def is_rtdetr(name: str) -> bool:
+    """Tell whether Ultralytics makes an RT-DETR of a model of this name (`cfg.entrypoint`)."""
+    return "rtdetr" in Path(name).stem.lower()
 
 
 def task_trainer(model: Any) -> type:
@@ -81,11 +86,22 @@ def devices_asked(trainer: Any) -> int:
 
 
 def chosen_directory(args: Any, exist_ok: bool) -> Path:
-    """Return the run directory that a trainer with these arguments would take (cfg, `get_save_dir`)."""
-    from ultralytics.cfg import get_save_dir
+    """Return the run directory that a trainer with these arguments would take (cfg, `get_save_dir`).
 
-    chosen: Path = get_save_dir(SimpleNamespace(**{**vars(args), "exist_ok": exist_ok}))
-    return chosen
+    Unlike there, the last link on the way is not followed, and unlike 8.3 nothing is made.
+    """
+    from ultralytics.cfg import get_save_dir
+    from ultralytics.utils import files
+
+    choose, chosen = files.increment_path, list[Path]()
+
+    def only_chosen(*args: Any, mkdir: bool = False, **options: Any) -> Path:
+        chosen.append(Path(choose(*args, **options)))
+        return chosen[-1]
+
+    with replaced(files, "increment_path", only_chosen):
+        resolved = Path(get_save_dir(SimpleNamespace(**{**vars(args), "exist_ok": exist_ok})))
+    return chosen[-1].parent.resolve() / chosen[-1].name if chosen else resolved
 
 
 def has_own_step(trainer_class: type) -> bool:

@@ -123,3 +123,8 @@ def test_settings_are_split_into_theirs_and_ours(schema: Schema) -> None:
 )
 def test_numbers_read_as_a_person_writes_them(value: object, text: str) -> None:
     assert show_value(value) == text
+
+
+@pytest.mark.parametrize(("said", "means"), [(False, 0.0), (True, 1.0)])
+def test_what_was_a_yes_or_no_in_an_older_release_is_its_number(schema, said, means):
+    assert schema.check({"multi_scale": said}) == {"multi_scale": means}

@@ -42,12 +42,17 @@ class _WhenTrainerIsImported:
 
 def _run_the_users_own() -> None:
     """Run the next sitecustomize on the path, which ours has hidden."""
-    path = [entry for entry in sys.path if os.path.abspath(entry or ".") != _HERE]
+    path = [entry for entry in sys.path if os.path.abspath(entry or ".") not in _hooks]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", path)
-    if spec is not None and spec.loader is not None and spec.origin != __file__:
+    if spec is not None and spec.loader is not None:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-if os.environ.get("NANTUI_HOOK"):
-    sys.meta_path.insert(0, _WhenTrainerIsImported())
-_run_the_users_own()
+# The path may lead to several copies of this file (two installations, a link to one): each finds the
+# next one, and one that comes a second time does nothing, so that they never run each other in a circle.
+_hooks: list[str] = sys.__dict__.setdefault("_nantui_hooks", [])
+if _HERE not in _hooks:
+    if os.environ.get("NANTUI_HOOK") and not _hooks:
+        sys.meta_path.insert(0, _WhenTrainerIsImported())
+    _hooks.append(_HERE)
+    _run_the_users_own()

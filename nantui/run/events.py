@@ -1,0 +1,483 @@
+"""What the journal and the ranks' event files say, as typed events: the one place that knows their keys.
+
+A field of the wrong kind counts as not told, and what this version does not know is kept in `more`, so that
+a file of another version, or of somebody who means no good, costs one field and never a traceback.
+docs/file-formats.md describes each kind.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+LARGEST_INT = 10**9
+"""No epoch, step, rank or pid is larger: a larger number is nonsense, and whoever counts up to it hangs."""
+SKIPPED, OBSERVED, ENDED = "skipped", "observed", "ended"
+"""What was done about an incident."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The phase of a plan that a run is in: `number` from 1, how many there are, its title."""
+
+    number: int = 1
+    of: int = 1
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that is not in effect as it was asked for."""
+
+    name: str = ""
+    asked: Any = None
+    in_effect: Any = None
+
+
+@dataclass(frozen=True)
+class SettingChange:
+    """What a recovery made of one setting, and why; a `kept` one stayed as it was."""
+
+    name: str = ""
+    now: Any = None
+    then: Any = None
+    why: str = ""
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class PhaseAdvice:
+    """The phase that a remedy advises once the run has finished."""
+
+    title: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CommandAsked:
+    """A command as the journal keeps it."""
+
+    id: str = ""
+    kind: str = ""
+    by: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What every event has: `t` in s since the epoch (0.0: not told), who wrote it (`by`, in the journal),
+    and which attempt and rank it is about.
+    """
+
+    KIND: ClassVar[str] = ""
+
+    kind: str
+    t: float = 0.0
+    by: str = ""
+    attempt: int | None = None
+    rank: int | None = None
+    text: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed(Event):
+    """An event at a place of the training; `epoch` and `step` count from 1."""
+
+    epoch: int | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transacted(Event):
+    """An event of the transaction `id`."""
+
+    id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Created(Event):
+    KIND = "created"
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    cwd: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptStarted(Placed):
+    """`command` is the id of what asked for it, `asked` are the settings that a person changed."""
+
+    KIND = "attempt_started"
+    command: str = ""
+    mode: str = ""
+    checkpoint: str | None = None
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    phase: Place | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptEnded(Placed):
+    KIND = "attempt_ended"
+    outcome: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incident(Placed):
+    """Something that would have spoilt the weights: `incident` is its kind, `action` what was done of it."""
+
+    KIND = "incident"
+    incident: str = ""
+    action: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def harmless(self) -> bool:
+        """Whether its step was skipped, so that it cost one step and ruined nothing."""
+        return self.action == SKIPPED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned(Placed):
+    """Something that is said and not acted on; `warning` is its kind."""
+
+    KIND = "warning"
+    warning: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InEffect(Event):
+    """The settings that the worker read back; `unreported` are names asked for of which it knows nothing."""
+
+    KIND = "in_effect"
+    values: Mapping[str, Any] = field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
+    unreported: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    guarded: bool | None = None
+    own: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandReceived(Event):
+    KIND = "command"
+    command: CommandAsked = CommandAsked()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandDone(Transacted):
+    """How the command `id` ended."""
+
+    KIND = "command_done"
+    command_kind: str = ""
+    ok: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Event):
+    """Progress of the command with the id `command`."""
+
+    KIND = "stage"
+    command: str = ""
+    stage: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackBegun(Transacted):
+    """`epoch` is that of the restore point, from 1; `steps` are the operations as planned."""
+
+    KIND = "rollback_begun"
+    restore_point: str | None = None
+    epoch: int | None = None
+    epochs_lost: int | None = None
+    incident_epoch: int | None = None
+    mode: str = ""
+    presets: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    settings: tuple[SettingChange, ...] = ()
+    afterwards: PhaseAdvice | None = None
+    steps: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that it changed, by name."""
+        return {row.name: row.then for row in self.settings if not row.kept}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackStep(Transacted):
+    """Written before the step `index` is done; of a change of phase and of an undo, too."""
+
+    KIND = "rollback_step"
+    index: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackDone(Transacted):
+    KIND = "rollback_done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackReverted(Transacted):
+    KIND = "rollback_reverted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoBegun(Transacted):
+    """The undo `id` of the transaction `of`."""
+
+    KIND = "undo_begun"
+    of: str = ""
+    steps: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoDone(Transacted):
+    KIND = "undo_done"
+    of: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseBegun(Transacted):
+    """`phase` is the one that begins, from 1; what the one before left moves to `aside`, inside the run."""
+
+    KIND = "phase_begun"
+    phase: int | None = None
+    title: str = ""
+    aside: str = ""
+    steps: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseDone(Transacted):
+    KIND = "phase_done"
+    phase: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autopsy(Placed):
+    """Why a batch went wrong, as far as the worker could tell; `of_rank` is whose batch was looked at."""
+
+    KIND = "autopsy"
+    cause: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    of_rank: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveFailed(Event):
+    KIND = "save_failed"
+    path: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved(Placed):
+    """`by_the_clock` marks restore points of nantui's own, the only ones that are ever `deleted`."""
+
+    KIND = "saved"
+    paths: tuple[str, ...] = ()
+    by_the_clock: bool = False
+    deleted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopted(Event):
+    KIND = "adopted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost(Event):
+    KIND = "lost"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note(Event):
+    KIND = "note"
+    stacks: Any = None
+    quarantine: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered(Event):
+    """The process of a rank, which together with boot and pid namespace names it for good."""
+
+    KIND = "registered"
+    pid: int | None = None
+    created: float = 0.0
+    ticks: int = 0
+    host: str = ""
+    boot_id: str = ""
+    pid_namespace: str = ""
+    uuid: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity(Event):
+    """What a rank is doing from now on; `call` and `run` tell where a script's next train() goes."""
+
+    KIND = "phase"
+    phase: str = ""
+    call: int | None = None
+    run: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochEnded(Placed):
+    KIND = "epoch"
+    seconds: float = math.nan
+    finite: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping(Placed):
+    KIND = "stopping"
+
+
+KINDS: Mapping[str, type[Event]] = {
+    known.KIND: known
+    for known in (
+        Created, AttemptStarted, AttemptEnded, Incident, Warned, InEffect, CommandReceived, CommandDone,
+        Stage, RollbackBegun, RollbackStep, RollbackDone, RollbackReverted, UndoBegun, UndoDone, PhaseBegun,
+        PhaseDone, Autopsy, SaveFailed, Saved, Adopted, Lost, Note, Registered, Activity, EpochEnded,
+        Stopping,
+    )
+}  # fmt: skip
+Found = TypeVar("Found", bound=Event)
+
+
+def parse_lines(lines: Iterable[str]) -> list[Event]:
+    """Return the events among `lines` of JSON, in their order; what is torn or no event is left out."""
+    events = []
+    for line in lines:
+        try:
+            event = parse(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+        if event is not None:
+            events.append(event)
+    return events
+
+
+def parse(document: Any) -> Event | None:
+    """Return one event; a kind that this version does not know is a plain Event, what is none is None."""
+    if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+        return None
+    known = KINDS.get(document["kind"], Event)
+    values = _values(known, document)
+    more = {name: value for name, value in document.items() if name not in _readers(known)}
+    event: Event = known(**{**values, "kind": document["kind"], "more": more})
+    return event
+
+
+def document_of(event: Event) -> dict[str, Any]:
+    """Return the object that `parse` makes the same event of; what has its default is left out."""
+    told_nothing = type(event)(kind=event.kind)
+    document: dict[str, Any] = {"t": event.t, "kind": event.kind}
+    for name in (one.name for one in fields(event) if one.name != "more"):
+        if (value := getattr(event, name)) != getattr(told_nothing, name):
+            document[name] = _plain(value)
+    return {**document, **event.more}
+
+
+def of_kind(events: Iterable[Event], *kinds: type[Found]) -> list[Found]:
+    """Return the events of these kinds, in their order."""
+    return [event for event in events if isinstance(event, kinds)]
+
+
+def newest(events: Iterable[Event], *kinds: type[Found]) -> Found | None:
+    """Return the last event of one of these kinds, None without one."""
+    found = None
+    for event in events:
+        if isinstance(event, kinds):
+            found = event
+    return found
+
+
+def _values(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments for `kind` that `document` tells in the right type."""
+    readers = _readers(kind)
+    read = ((name, readers[name](value)) for name, value in document.items() if name in readers)
+    return {name: value for name, value in read if value is not _NOT_TOLD}
+
+
+def _readers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
+    """Return, by name, what reads each field of a dataclass from JSON."""
+    if kind not in _READERS_OF:
+        hints = get_type_hints(kind)
+        _READERS_OF[kind] = {
+            one.name: _READERS[hints[one.name]] for one in fields(kind) if one.name != "more"
+        }
+    return _READERS_OF[kind]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, (Place, Difference, SettingChange, PhaseAdvice, CommandAsked)):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _text(value: Any) -> Any:
+    return value if isinstance(value, str) else _NOT_TOLD
+
+
+def _whole(value: Any) -> Any:
+    fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INT
+    return value if fits else _NOT_TOLD
+
+
+def _number(value: Any) -> Any:
+    """JSON has no literal for a number that is not finite: those are written by name."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return _NOT_TOLD
+    return float(value) if value in ("nan", "inf", "-inf") else _NOT_TOLD
+
+
+def _yes_or_no(value: Any) -> Any:
+    return value if isinstance(value, bool) else _NOT_TOLD
+
+
+def _mapping(value: Any) -> Any:
+    return value if isinstance(value, dict) else _NOT_TOLD
+
+
+def _many(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def every(value: Any) -> Any:
+        if not isinstance(value, list):
+            return _NOT_TOLD
+        return tuple(one for one in map(read, value) if one is not _NOT_TOLD)
+
+    return every
+
+
+def _record(kind: Any) -> Callable[[Any], Any]:
+    return lambda value: kind(**_values(kind, value)) if isinstance(value, dict) else _NOT_TOLD
+
+
+_NOT_TOLD = object()
+_READERS_OF: dict[Any, Mapping[str, Callable[[Any], Any]]] = {}
+_READERS: Mapping[Any, Callable[[Any], Any]] = {
+    str: _text,
+    str | None: _text,
+    int: _whole,
+    int | None: _whole,
+    float: _number,
+    bool: _yes_or_no,
+    bool | None: _yes_or_no,
+    Any: lambda value: value,
+    Mapping[str, Any]: _mapping,
+    tuple[str, ...]: _many(_text),
+    tuple[Mapping[str, Any], ...]: _many(_mapping),
+    tuple[Difference, ...]: _many(_record(Difference)),
+    tuple[SettingChange, ...]: _many(_record(SettingChange)),
+    CommandAsked: _record(CommandAsked),
+    Place | None: _record(Place),
+    PhaseAdvice | None: _record(PhaseAdvice),
+}
