@@ -72,11 +72,13 @@ def _metrics(metadata: Metadata) -> list[Finding]:
         bad = not_finite(values)
         if bad:
             shown = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
-            works = _works(values, bad)
-            kind, more = (
-                ("validation", "; its metrics show a network that works") if works else ("metrics", "")
-            )
-            findings.append(Finding(kind, where, f"not finite in its own epoch: {shown}{more}"))
+            text = f"not finite in its own epoch: {shown}"
+            if _works(values, bad):
+                findings.append(
+                    Finding("validation", where, f"{text}; its metrics show a network that works")
+                )
+            else:
+                findings.append(Finding("metrics", where, text))
     return findings
 
 

@@ -8,7 +8,7 @@ from statistics import median
 
 from nantui.diagnosis.facts import Facts
 from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
-from nantui.recovery.signs import overflow_words, overflowed
+from nantui.recovery.signs import overflowed
 from nantui.run.results import EpochRow
 
 ENOUGH = 8
@@ -85,17 +85,14 @@ def _loss_scale(facts: Facts) -> Iterator[Evidence]:
 def _of_epochs(rows: Sequence[EpochRow]) -> Iterator[Evidence]:
     """With only results.csv there are epochs: which numbers went bad first, and what the ones before did."""
     sound = overflowed(rows)
-    if sound:
-        text = f"{overflow_words(sound)}; metrics or later epochs show a sound network: the validation overflowed"
-        yield Evidence("results", text, "results.csv", {FP16: 6.0, CHECKPOINT: 0.3, EXPLOSION: 0.5})
     bad = next((row for row in rows if not row.finite and row.epoch not in sound), None)
     if bad is None:
         return
     train = [value for value in bad.losses("train").values()]
     if train and all(math.isfinite(value) for value in train):
         text = (
-            f"in epoch {bad.epoch} the training losses were finite and the validation's were not: BatchNorm's "
-            "statistics were spoilt, or the validation overflowed"
+            f"in epoch {bad.epoch} the training losses were finite and the validation's were not: "
+            "BatchNorm's statistics were spoilt, or the validation overflowed"
         )
         ratios = {FP16: 3.0, CHECKPOINT: 2.0, DATA: 1.5, EXPLOSION: 0.5}
         yield Evidence("results", text, "results.csv", ratios)
