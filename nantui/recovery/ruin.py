@@ -18,8 +18,8 @@ from nantui.run.attempts import read_events
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow
 
-AGAIN = "validated_again"
-"""The guard's event for an epoch that it validated in fp32 after half precision had overflowed."""
+PRECISION, FP32 = "validation_precision", "fp32"
+"""The guard's event at the first epoch that it validates in another precision than Ultralytics would."""
 MARGIN = 10.0
 """Times the highest validation loss of the young network. By itself it proves nothing: a healthy training of
 tests/recovery/data was at 460 times for a while, with metrics that had not gone."""
@@ -88,18 +88,19 @@ def validated_in_fp32(layout: RunLayout) -> frozenset[int]:
     """Return the epochs, from 1, whose newest validation is known to have been done in fp32.
 
     Ultralytics (8.4.190, `BaseValidator.__call__`) validates in half precision where the device is no CPU and
-    `trainer.amp` is on, whatever kind of amp that is; the guard says where it validated again in fp32.
+    `trainer.amp` is on, whatever kind of amp that is; the guard says from which epoch on it validates in
+    fp32 instead, and from which on no more.
     """
     found: dict[int, bool] = {}
     for number in layout.attempt_numbers():
-        exact, again = False, set()
+        exact = by_guard = False
         for event in read_events(layout.events(number, 0)):
             if event["kind"] == "in_effect":
                 exact = _exact(event.get("values"))
-            elif event["kind"] == AGAIN:
-                again.add(event.get("epoch"))
+            elif event["kind"] == PRECISION and event.get("epoch") is not None:
+                by_guard = event.get("precision") == FP32
             elif event["kind"] == "epoch" and isinstance(event.get("epoch"), int):
-                found[event["epoch"]] = exact or event["epoch"] in again
+                found[event["epoch"]] = exact or by_guard
     return frozenset(epoch for epoch, exact in found.items() if exact)
 
 
