@@ -47,7 +47,7 @@ IN_WORDS = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """`epoch`, from 1, in which it began; `kind` as above; `text` has the numbers it rests on."""
+    """`epoch`, from 1: the first after the last good one; `kind` as above; `text` has the numbers it rests on."""
 
     epoch: int
     kind: str
@@ -87,7 +87,7 @@ def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement
     if learnt is None:
         return None
     before, since = seen[: learnt + 1], seen[learnt + 1 :]
-    return min(_evidence(before, since, unsettled), key=lambda one: one.epoch, default=None)
+    return next(_evidence(before, since, unsettled), None)
 
 
 def last_good(seen: Sequence[Seen]) -> int | None:
@@ -151,7 +151,7 @@ def lasting(
 def _evidence(
     before: Sequence[Seen], since: Sequence[Seen], unsettled: frozenset[int]
 ) -> Iterator[Judgement]:
-    """Yield what speaks for it, each with the epoch in which that began."""
+    """Yield what speaks for it, from the first epoch on that was no good any more."""
     recent = before[-HISTORY:]
     usual_train, usual_val = _usual(one.train for one in recent), _usual(one.val for one in recent)
     best = max(one.metric for one in before)
@@ -164,13 +164,13 @@ def _evidence(
 
     if run := lasting(since, lambda one: practically_zero(one.train, usual_train), epoch):
         text = f"all training losses are zero ({run[0].train:.3g} where {usual_train:.3g} was usual)"
-        yield Judgement(run[0].epoch, ZERO, text)
+        yield Judgement(since[0].epoch, ZERO, text)
     if run := lasting(since, lambda one: one.val > FACTOR * usual_val, validation):
         text = f"the validation losses are {run[0].val:.3g} where {usual_val:.3g} was usual"
-        yield Judgement(run[0].epoch, EXPLODED, f"{text}, and did not come back")
+        yield Judgement(since[0].epoch, EXPLODED, f"{text}, and did not come back")
     if run := lasting(since, lambda one: one.val > 0 and one.metric <= SHARE_LOST * best, validation):
         text = f"the metrics fell to {run[-1].metric:.3g} for good, the best before was {best:.3g}"
-        yield Judgement(run[0].epoch, LOST, text)
+        yield Judgement(since[0].epoch, LOST, text)
 
 
 def _begins(before: EpochRow, row: EpochRow) -> bool:

@@ -76,6 +76,14 @@ def test_a_network_that_never_learned_has_nothing_to_go_back_to() -> None:
     assert judge_numbers(rows((1e-17, 0.0), *[(0.0, 0.0)] * 30)) is None
 
 
+def test_a_real_training_whose_rate_went_wild_is_judged_from_the_first_dead_epoch() -> None:
+    """Learned up to epoch 22, then lr 1: losses of zero. It is no proof, for no validation was worse."""
+    whole = read_results(DATA / "ruined.csv")
+    found = judge_numbers(whole)
+    assert found is not None and (found.epoch, found.kind) == (23, ZERO)
+    assert proven_ruin(whole, range(1, 41)) is None
+
+
 def test_what_a_living_training_may_do() -> None:
     """Never validated; overfitted; mAP 0 from the start; a validation loss that fp16 spoilt; a stumble;
     losses of zero beside perfect metrics.
