@@ -8,8 +8,9 @@ where a healthy file cannot have one; the rest waits for a comparison with an ol
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nantui.checkpoint.counts import BATCH, Counts, Segment
 from nantui.checkpoint.facts import LIMIT, ZERO, Suspect
@@ -71,8 +72,24 @@ def _metrics(metadata: Metadata) -> list[Finding]:
         bad = not_finite(values)
         if bad:
             shown = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
-            findings.append(Finding("metrics", where, f"not finite in its own epoch: {shown}"))
+            text = f"not finite in its own epoch: {shown}"
+            if _works(values, bad):
+                findings.append(
+                    Finding("validation", where, f"{text}; its metrics show a network that works")
+                )
+            else:
+                findings.append(Finding("metrics", where, text))
     return findings
+
+
+def _works(values: Mapping[str, Any], bad: Sequence[str]) -> bool:
+    """Tell whether only validation losses are not finite, beside metrics above 0: a network with NaN in it
+    has none. It is the loss that overflowed, as half precision does on GPUs.
+    """
+    if not all(name.strip().startswith("val/") for name in bad):
+        return False
+    metrics = [value for name, value in values.items() if name.strip().startswith("metrics/")]
+    return any(type(value) in (int, float) and value > 0 for value in metrics)
 
 
 def _states(heard: list[tuple[Leaf, Counts]], metadata: Metadata) -> tuple[list[Finding], bool]:

@@ -73,6 +73,7 @@ def lines(diagnosis: Any) -> Iterator[str]:
         )
         yield f"{diagnosis.run}: {incident.get('incident')} in {place}: {incident.get('text', '')}"
         yield from _causes(diagnosis)
+    yield from (f"  {text}" for text in diagnosis.notes)
     if diagnosis.unknown:
         yield "not known:"
         yield from (f"  {text}" for text in diagnosis.unknown)

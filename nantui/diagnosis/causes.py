@@ -16,13 +16,17 @@ from nantui.diagnosis.advice import Advice, advise
 from nantui.diagnosis.evidence import all_evidence
 from nantui.diagnosis.facts import Facts, gather
 from nantui.diagnosis.odds import Evidence, Ranked, rank
+from nantui.recovery.collapse import judge_numbers
+from nantui.recovery.facts import mosaic_closes
+from nantui.recovery.signs import overflow_words, overflowed
 from nantui.run.discovery import require_run
 from nantui.run.journal import Entry
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The outcome: `incident` that the trouble began with, `causes` most probable first, `unknown` in words.
+    """The outcome: `incident` that the trouble began with, `causes` most probable first, `unknown` in words,
+    `notes` on what is no sign of trouble by itself: a judgement, a validation that overflowed.
 
     `replay` says whether repeating the epoch could tell more: nantui did not watch, or saw no autopsy.
     """
@@ -33,6 +37,7 @@ class Diagnosis:
     causes: Sequence[Ranked] = ()
     advice: Sequence[Advice] = ()
     unknown: Sequence[str] = ()
+    notes: Sequence[str] = ()
     replay: bool = False
     incidents: int = 0
     facts: Facts | None = field(default=None, repr=False)
@@ -47,6 +52,7 @@ class Diagnosis:
             "causes": [cause.to_json() for cause in self.causes],
             "advice": [advice.to_json() for advice in self.advice],
             "unknown": list(self.unknown),
+            "notes": list(self.notes),
             "replay": self.replay,
         }
 
@@ -64,7 +70,14 @@ def diagnose(
     sign = facts.first or _sign_of_results(facts)
     if sign is None:
         again = facts.broke_off is not None
-        return Diagnosis(layout.run, facts.watched, unknown=_nothing_known(facts), replay=again, facts=facts)
+        return Diagnosis(
+            layout.run,
+            facts.watched,
+            unknown=_nothing_known(facts),
+            notes=noted(facts),
+            replay=again,
+            facts=facts,
+        )
     pieces = [*all_evidence(facts), *more]
     unknown = list(missing(facts))
     for asked in (evidence_files.checkpoint, *((evidence_files.labels,) if labels else ())):
@@ -79,6 +92,7 @@ def diagnose(
         ranked,
         advise(facts, ranked) if costs else (),
         unknown,
+        notes=noted(facts),
         replay=facts.autopsy is None,
         incidents=len(facts.incidents),
         facts=facts,
@@ -103,7 +117,8 @@ def missing(facts: Facts) -> list[str]:
 
 def _sign_of_results(facts: Facts) -> Entry | None:
     """Return the first bad epoch of results.csv in the form of an incident, where nobody watched."""
-    bad = next((row for row in facts.results if not row.finite), None)
+    sound = overflowed(facts.results)
+    bad = next((row for row in facts.results if not row.finite and row.epoch not in sound), None)
     if bad is None or facts.watched:
         return None
     where = ", ".join(
@@ -116,8 +131,20 @@ def _sign_of_results(facts: Facts) -> Entry | None:
 def _nothing_known(facts: Facts) -> list[str]:
     if facts.watched:
         return []
-    seen = "nantui did not watch this run; results.csv shows no NaN"
+    more = "no other NaN" if overflowed(facts.results) else "no NaN"
+    seen = f"nantui did not watch this run; results.csv shows {more}"
     if facts.broke_off is None:
         return [f"{seen}, which is all that can be said"]
     early = f"it ends before epoch {facts.broke_off} of {facts.settings['epochs']}"
     return [f"{seen}, but {early}: of an epoch that Ultralytics gave up because of a NaN it has no row"]
+
+
+def noted(facts: Facts) -> list[str]:
+    """Return what results.csv shows that is no sign of trouble by itself."""
+    found, epochs = [], overflowed(facts.results)
+    if epochs:
+        sound = "metrics or later epochs show a sound network, so it is the validation that overflowed"
+        more = "half precision, as a rule: amp=False validates in fp32"
+        found.append(f"{overflow_words(epochs)}; {sound} ({more})")
+    judgement = judge_numbers(facts.results, mosaic_closes(facts.settings))
+    return [*found, judgement.as_judged] if judgement else found

@@ -8,6 +8,7 @@ from statistics import median
 
 from nantui.diagnosis.facts import Facts
 from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
+from nantui.recovery.signs import overflowed
 from nantui.run.results import EpochRow
 
 ENOUGH = 8
@@ -83,16 +84,18 @@ def _loss_scale(facts: Facts) -> Iterator[Evidence]:
 
 def _of_epochs(rows: Sequence[EpochRow]) -> Iterator[Evidence]:
     """With only results.csv there are epochs: which numbers went bad first, and what the ones before did."""
-    bad = next((row for row in rows if not row.finite), None)
+    sound = overflowed(rows)
+    bad = next((row for row in rows if not row.finite and row.epoch not in sound), None)
     if bad is None:
         return
     train = [value for value in bad.losses("train").values()]
     if train and all(math.isfinite(value) for value in train):
         text = (
-            f"in epoch {bad.epoch} the training losses were finite and the validation's were not: BatchNorm's"
+            f"in epoch {bad.epoch} the training losses were finite and the validation's were not: "
+            "BatchNorm's statistics were spoilt, or the validation overflowed"
         )
         ratios = {FP16: 3.0, CHECKPOINT: 2.0, DATA: 1.5, EXPLOSION: 0.5}
-        yield Evidence("results", text + " statistics were spoilt", "results.csv", ratios)
+        yield Evidence("results", text, "results.csv", ratios)
         return
     before = [sum(row.losses("train").values()) for row in rows if row.epoch < bad.epoch and row.finite]
     if len(before) >= 3:

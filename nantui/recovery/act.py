@@ -85,7 +85,7 @@ def leave_out(layout: RunLayout, images: Sequence[str], by: str) -> None:
 
 
 def act_next(request: Request) -> dict[str, Any]:
-    """Say what the ladder would do now: {"action": "recover" | "give up" | "nothing", "options", …}."""
+    """Say what the ladder would do now: {"action": "recover" | "give up" | "tell" | "nothing", …}."""
     decision = decide(Path(request["run"]))
     return {**asdict(decision), "text": decision.why}
 

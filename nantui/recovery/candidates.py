@@ -176,6 +176,16 @@ def choose(candidates: Sequence[Candidate]) -> Candidate | None:
     return next((candidate for candidate in candidates if candidate.usable), None)
 
 
+def choose_before(candidates: Sequence[Candidate], epoch: int) -> Candidate | None:
+    """Return the newest usable one that holds nothing of `epoch` (from 1), None without one."""
+    return next((one for one in candidates if one.usable and ends_before(one, epoch)), None)
+
+
+def ends_before(candidate: Candidate, epoch: int) -> bool:
+    """Tell whether a checkpoint holds nothing of `epoch`, counted from 1."""
+    return candidate.epoch is not None and holds_until(candidate.path, candidate.epoch) < epoch
+
+
 def why_again(candidates: Iterable[Candidate]) -> str:
     """Return why a training begins again: because it was asked for, where it could go back or go on."""
     sound = any(one.usable or one.finished for one in candidates)

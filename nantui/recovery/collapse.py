@@ -1,14 +1,22 @@
-"""A training that died with finite numbers, as results.csv tells: the epoch in which that began.
+"""A judgement on finite numbers, as results.csv tells: where a network lost what it had learned.
 
-Three things tell: all training losses are zero, the validation losses left their history by orders of
-magnitude, or the metrics fell to zero for good. None counts where a later epoch is sound again, for healthy
-trainings stumble too: in warm-up, when mosaic is closed, or for one validation in fp16.
+It is never proof. It only adds a second proposal below the newest clean checkpoint, and a person chooses.
+Three things speak: all training losses are zero, the validation losses are orders of magnitude beyond what
+was usual, or the metrics are gone. Each counts only of a network that had learned something, and only where
+it lasts to the newest epoch, over several validations that differ; an epoch with good metrics acquits
+everything before it. Epochs in which healthy trainings stumble are no evidence: the first ones, warm-up, a
+learning rate that rises, a resume, mosaic being closed.
+
+The bounds come from healthy trainings whose results.csv lie in tests/recovery/data: from scratch, on few
+small images, with SGD and AdamW. The worst of them, SGD at its default rate, had reached a metric of 0.25 and
+was then below half of that for 8 epochs, down to 0 in one; before that, from 0.09, its validation losses were
+up to 2,000 times what had been usual, for 8 epochs again. It ended with 0.34.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -18,26 +26,42 @@ from nantui.run.zero import practically_zero
 ZERO, EXPLODED, LOST = "zero_loss", "val_loss_exploded", "metrics_lost"
 HISTORY = 50
 """Earlier epochs that a new one is compared with."""
-FEW = 5
-FACTOR_OF_FEW, FACTOR = 1000.0, 300.0
-"""Times the median of the earlier epochs that no healthy validation loss is: with few of them, with more."""
-SPREADS, SPREAD_FLOOR = 10.0, 0.5
-"""And so many robust spreads of its logarithm, a spread being at least so large."""
-BACK = 10.0
-"""A validation loss below so many times the median is back."""
-LEARNT = 0.01
-"""A metric (mAP, accuracy) below this proves nothing: of a young network it comes and goes."""
-FOR_GOOD = 3
-"""Epochs with metrics of zero, up to the newest, that are for good."""
+FACTOR = 300.0
+"""Times the median of the earlier epochs that no validation loss of a healthy network is."""
+LEARNT = 0.25
+"""A best metric (mAP, accuracy) below this proves nothing: of a young network it comes and goes."""
+SHARE_LOST = 0.01
+"""A metric at or below this share of the best is gone."""
+LASTING = 10
+"""So many validations that differ must speak for it, up to the newest."""
+SETTLES = 5
+"""Epochs in which a training settles after it has begun or resumed, or its rate or its images changed."""
+RISES = 1.05
+"""A learning rate this many times the one before has risen."""
+IN_WORDS = {
+    ZERO: "before the training losses were zero",
+    EXPLODED: "before the validation losses left their history",
+    LOST: "before the metrics were lost",
+}
 
 
 @dataclass(frozen=True)
-class Collapse:
-    """The first epoch, from 1, of a training that has not recovered; `kind` as an incident's."""
+class Judgement:
+    """`epoch`, from 1: the first after the last good one; `kind` as above; `text` has the numbers it rests on."""
 
     epoch: int
     kind: str
     text: str
+
+    @property
+    def as_judged(self) -> str:
+        """What it says, and that it is no proof."""
+        return f"a judgement, no proof: {self.text} (from epoch {self.epoch} on)"
+
+    @property
+    def named(self) -> str:
+        """What a proposal from before it is called."""
+        return f"{IN_WORDS[self.kind]}; {self.as_judged}"
 
 
 @dataclass(frozen=True)
@@ -48,27 +72,48 @@ class Seen:
     train: float
     val: float
     metric: float
-    finite: bool
 
 
-def first_collapse(rows: Iterable[EpochRow]) -> Collapse | None:
-    """Return where the training died, None for a sound one; `rows` are one an epoch, in epoch order.
+def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement | None:
+    """Return where the network lost what it had learned, None where nothing says so.
 
-    Rows without training losses (not Ultralytics') tell nothing.
+    `rows` are one an epoch, in epoch order; `mosaic_closes` is the first epoch, from 1, without mosaic (0:
+    none is). Rows without training losses (not Ultralytics') tell nothing, nor do those with NaN or infinity.
     """
-    seen = [in_brief(row) for row in rows if row.losses("train")]
-    for at, one in enumerate(seen):
-        before, after = seen[max(at - HISTORY, 0) : at], seen[at + 1 :]
-        for kind, text in _evidence(before, one, after):
-            if not any(_sound(before, one, later) for later in after):
-                return Collapse(one.epoch, kind, text)
-    return None
+    rows = [row for row in rows if row.losses("train")]
+    unsettled = settling(rows, mosaic_closes)
+    seen = [in_brief(row) for row in rows if row.finite]
+    learnt = last_good(seen)
+    if learnt is None:
+        return None
+    before, since = seen[: learnt + 1], seen[learnt + 1 :]
+    return next(_evidence(before, since, unsettled), None)
+
+
+def last_good(seen: Sequence[Seen]) -> int | None:
+    """Return the index of the newest epoch with at least half of the best metric so far, None for a network
+    that has learned nothing yet.
+    """
+    best, found = 0.0, None
+    for index, one in enumerate(seen):
+        best = max(best, one.metric)
+        if best >= LEARNT and one.metric >= best / 2:
+            found = index
+    return found
+
+
+def settling(rows: Sequence[EpochRow], mosaic_closes: int = 0) -> frozenset[int]:
+    """Return the epochs in which a healthy training may stumble, and those just after."""
+    begins = [rows[0].epoch] if rows else []
+    begins += [row.epoch for before, row in zip(rows, rows[1:], strict=False) if _begins(before, row)]
+    begins += [mosaic_closes] if mosaic_closes > 0 else []
+    return frozenset(epoch + more for epoch in begins for more in range(SETTLES))
 
 
 def in_brief(row: EpochRow) -> Seen:
     """Return what is compared of an epoch."""
     train, val = (sum(row.losses(split).values()) for split in ("train", "val"))
-    return Seen(row.epoch, train, val, quality(row), row.finite)
+    return Seen(row.epoch, train, val, quality(row))
 
 
 def quality(row: EpochRow) -> float:
@@ -85,64 +130,54 @@ def quality(row: EpochRow) -> float:
     return 0.0
 
 
-def _evidence(before: Sequence[Seen], one: Seen, after: Sequence[Seen]) -> Iterator[tuple[str, str]]:
-    """Yield (kind, text) of what speaks against an epoch."""
-    if _zero(before, one):
-        usual = _usual(seen.train for seen in before)
-        where = f" where {usual:.3g} was usual" if usual > 0 else ""
-        yield ZERO, f"all training losses are zero ({one.train:.3g}{where})"
-    if text := _exploded(before, one):
-        yield EXPLODED, text
-    best = _best(before)
-    dead = all(later.val > 0 and later.metric == 0 for later in (one, *after))
-    if best >= LEARNT and dead and len(after) >= FOR_GOOD - 1:
-        yield LOST, f"the metrics fell to 0 for good, the best before was {best:.3g}"
+def resumed(before: EpochRow, row: EpochRow) -> bool:
+    """Tell whether the training was begun anew between two rows: its clock then starts from 0."""
+    return row.seconds <= before.seconds or row.segment != before.segment
 
 
-def _sound(before: Sequence[Seen], bad: Seen, later: Seen) -> bool:
-    """Tell whether an epoch after the bad one shows a training that is well again."""
-    if not later.finite or _zero(before, later):
-        return False
-    if later.metric >= _good_enough(before):
-        return True
-    had_metrics, usual = _best([*before, bad]) > 0, _usual(seen.val for seen in before)
-    back = math.isnan(usual) or 0 < later.val <= BACK * usual
-    return back and (later.metric > 0 or not had_metrics)
+def lasting(
+    since: Sequence[Seen], speaks: Callable[[Seen], bool], counts: Callable[[Seen], object]
+) -> list[Seen]:
+    """Return the epochs up to the newest that all speak, [] where fewer than `LASTING` of them count.
 
-
-def _zero(before: Sequence[Seen], one: Seen) -> bool:
-    return practically_zero(one.train, _usual(seen.train for seen in before))
-
-
-def _exploded(before: Sequence[Seen], one: Seen) -> str:
-    """Return how far the validation losses left their history, "" where they did not.
-
-    With good metrics they did not: a single image can spoil the loss, and so can fp16.
+    `counts` gives what makes one count (None: it does not): of equal ones only the first does, for a training
+    with few steps an epoch validates the same averaged network several times.
     """
-    earlier = _levels(seen.val for seen in before)
-    if not earlier or not 0 < one.val < math.inf or one.metric >= _good_enough(before):
-        return ""
-    usual = median(earlier)
-    if one.val < usual * (FACTOR_OF_FEW if len(earlier) < FEW else FACTOR):
-        return ""
-    deviation = median(abs(math.log(level / usual)) for level in earlier)
-    if math.log(one.val / usual) < SPREADS * max(1.4826 * deviation, SPREAD_FLOOR):
-        return ""
-    return f"the validation losses are {one.val:.3g} where {usual:.3g} was usual, and did not come back"
+    silent = [index for index, one in enumerate(since) if not speaks(one)]
+    run = list(since[silent[-1] + 1 if silent else 0 :])
+    return run if len({counts(one) for one in run} - {None}) >= LASTING else []
 
 
-def _best(seen: Iterable[Seen]) -> float:
-    return max((one.metric for one in seen), default=0.0)
+def _evidence(
+    before: Sequence[Seen], since: Sequence[Seen], unsettled: frozenset[int]
+) -> Iterator[Judgement]:
+    """Yield what speaks for it, from the first epoch on that was no good any more."""
+    recent = before[-HISTORY:]
+    usual_train, usual_val = _usual(one.train for one in recent), _usual(one.val for one in recent)
+    best = max(one.metric for one in before)
+
+    def epoch(one: Seen) -> object:
+        return None if one.epoch in unsettled else one.epoch
+
+    def validation(one: Seen) -> object:
+        return None if one.epoch in unsettled else (one.val, one.metric)
+
+    if run := lasting(since, lambda one: practically_zero(one.train, usual_train), epoch):
+        text = f"all training losses are zero ({run[0].train:.3g} where {usual_train:.3g} was usual)"
+        yield Judgement(since[0].epoch, ZERO, text)
+    if run := lasting(since, lambda one: one.val > FACTOR * usual_val, validation):
+        text = f"the validation losses are {run[0].val:.3g} where {usual_val:.3g} was usual"
+        yield Judgement(since[0].epoch, EXPLODED, f"{text}, and did not come back")
+    if run := lasting(since, lambda one: one.val > 0 and one.metric <= SHARE_LOST * best, validation):
+        text = f"the metrics fell to {run[-1].metric:.3g} for good, the best before was {best:.3g}"
+        yield Judgement(since[0].epoch, LOST, text)
 
 
-def _good_enough(before: Sequence[Seen]) -> float:
-    return max(LEARNT, _best(before) / 2)
-
-
-def _levels(values: Iterable[float]) -> list[float]:
-    return [value for value in values if 0 < value < math.inf]
+def _begins(before: EpochRow, row: EpochRow) -> bool:
+    rates = (before.values.get("lr/pg0", 0.0), row.values.get("lr/pg0", 0.0))
+    return resumed(before, row) or rates[1] > rates[0] * RISES > 0
 
 
 def _usual(values: Iterable[float]) -> float:
     """Return the median level, NaN without any."""
-    return median(_levels(values) or [math.nan])
+    return median([value for value in values if 0 < value < math.inf] or [math.nan])

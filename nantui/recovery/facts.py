@@ -11,20 +11,29 @@ from typing import Any
 from nantui.checkpoint.catalog import Catalog
 from nantui.checkpoint.verdict import Verdict
 from nantui.recovery.candidates import Candidate, Judge, list_candidates, own_files
+from nantui.recovery.collapse import Judgement, judge_numbers
 from nantui.recovery.manifest import COPIES
-from nantui.recovery.signs import Reached, Trouble, first_sign, how_far
+from nantui.recovery.ruin import Ruin, proven_ruin, validated_in_fp32
+from nantui.recovery.signs import Reached, Trouble, first_sign, how_far, overflowed
 from nantui.run.attempts import read_attempt
 from nantui.run.layout import RunLayout
+from nantui.run.results import current, read_results
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec
 from nantui.settings.schema import Schema
 
+METRICS = "metrics"
+"""The kind of finding that is only a number recorded in the file."""
 LOOKS, BETWEEN_LOOKS_S = 4, 0.2
 """How often a checkpoint that is being written is looked at: writing one takes less as a rule."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A snapshot. `candidates` come best first; `asked` are the settings asked for by name, checked."""
+    """A snapshot. `candidates` come best first; `asked` are the settings asked for by name, checked.
+
+    `judgement` is where finite numbers say that the network was lost, `ruin` where they prove it;
+    `overflowed` are the epochs whose validation was not finite though the network was sound.
+    """
 
     layout: RunLayout
     schema: Schema
@@ -35,6 +44,9 @@ class Facts:
     candidates: list[Candidate]
     trouble: Trouble | None
     reached: Reached
+    judgement: Judgement | None = None
+    ruin: Ruin | None = None
+    overflowed: tuple[int, ...] = ()
 
 
 def gather(
@@ -49,13 +61,32 @@ def gather(
     checked = schema.check(asked)
     catalog = Catalog(layout.weights, allow)
     verdicts = [settled(catalog, path) for path in own_files(catalog)]
-    bad = [one.epoch + 1 for one in verdicts if one.badge == "corrupt" and one.epoch is not None]
+    bad = [one.epoch + 1 for one in verdicts if one.epoch is not None and condemns(one)]
     trouble, reached = first_sign(layout, bad), how_far(layout)
     args = read_args(layout.args_yaml)
     epochs = args.get("epochs") or (spec.train.get("epochs") if spec else None)
     judge = Judge(trouble, reached, int(checked.get("epochs", epochs) or 0), known_places(layout, spec, args))
     candidates = list_candidates(verdicts, judge)
-    return Facts(layout, schema, spec, args, ours_of(layout, spec), checked, candidates, trouble, reached)
+    rows, closes = current(read_results(layout.results_csv)), mosaic_closes(args)
+    return Facts(
+        layout, schema, spec, args, ours_of(layout, spec), checked, candidates, trouble, reached,
+        judge_numbers(rows, closes), proven_ruin(rows, validated_in_fp32(layout), closes), overflowed(rows),
+    )  # fmt: skip
+
+
+def condemns(verdict: Verdict) -> bool:
+    """Tell whether a corrupt file speaks against its epoch, and so against every later one.
+
+    Where only the metrics recorded in it are not finite it repeats its row of results.csv, which is judged
+    together with the rows after it.
+    """
+    return verdict.badge == "corrupt" and any(finding.kind != METRICS for finding in verdict.findings)
+
+
+def mosaic_closes(args: Mapping[str, Any]) -> int:
+    """Return the first epoch, from 1, without mosaic; 0 where it is not known or never closed."""
+    epochs, last = args.get("epochs"), args.get("close_mosaic")
+    return max(epochs - last + 1, 0) if isinstance(epochs, int) and isinstance(last, int) and last else 0
 
 
 def settled(catalog: Catalog, path: Path) -> Verdict:

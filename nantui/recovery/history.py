@@ -76,14 +76,14 @@ def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[st
     return ""
 
 
-def newest_failure(layout: RunLayout) -> Entry | None:
-    """Return the `attempt_ended` of the newest attempt when it ended badly and nothing was done since."""
+def newest_end(layout: RunLayout) -> Entry | None:
+    """Return the `attempt_ended` of the newest attempt where nothing was done since, however it ended."""
     found: Entry | None = None
     for entry in Journal(layout.journal).entries():
         if entry["kind"] in ("attempt_started", "rollback_done", "phase_done"):
             found = None
         elif entry["kind"] == "attempt_ended":
-            found = entry if entry.get("outcome") in BAD_ENDS else None
+            found = entry
     return found
 
 

@@ -16,6 +16,7 @@ import yaml
 from nantui.devices import uses_no_gpu
 from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
+from nantui.recovery.collapse import Judgement
 from nantui.recovery.history import QUARANTINE, Earlier
 from nantui.recovery.signs import Trouble
 from nantui.run.journal import Journal
@@ -108,8 +109,8 @@ def helps(
     return bool(changed(apply(presets[step], in_effect, known)))
 
 
-def proven(layout: RunLayout, trouble: Trouble | None) -> Proof:
-    """Return what was proven in the newest attempt."""
+def proven(layout: RunLayout, trouble: Trouble | Judgement | None) -> Proof:
+    """Return what was proven in the newest attempt; `trouble` is what the recovery is for."""
     newest = layout.newest_attempt() or None
     causes, images = {trouble.kind} if trouble else set(), []
     for entry in Journal(layout.journal).entries():

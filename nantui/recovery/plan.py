@@ -14,20 +14,29 @@ from typing import Any
 
 from nantui.errors import NO, UserError
 from nantui.recovery import measure
-from nantui.recovery.candidates import Candidate, best_at, choose, pick, why_again
+from nantui.recovery.candidates import Candidate, best_at, choose, choose_before, pick, why_again
+from nantui.recovery.collapse import Judgement
 from nantui.recovery.costs import Costs, costs_of
 from nantui.recovery.facts import Facts, gather
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats
 from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
 from nantui.recovery.losses import lost_with_our_runner
 from nantui.recovery.moves import Move, checkpoints_aside, record_ends_because
-from nantui.recovery.signs import Reached, Trouble
-from nantui.recovery.wanted import carried_over, kept_of_auto, rows_for, settings_in_effect, with_rate
+from nantui.recovery.reason import reason_for, second_choice
+from nantui.recovery.signs import Reached, Trouble, overflow_words
+from nantui.recovery.wanted import (
+    against_overflow,
+    carried_over,
+    kept_of_auto,
+    rows_for,
+    settings_in_effect,
+    with_rate,
+)
 from nantui.run.discovery import require_run
 from nantui.run.phases import Phase, place_of
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.settings.afterwards import phase_after
-from nantui.settings.diff import Change, changed
+from nantui.settings.diff import Change, changed, merge
 from nantui.settings.lint import Finding, Known, lint, more_epochs
 from nantui.settings.memory import Measured, fit
 from nantui.settings.presets import find_presets, load_presets
@@ -38,7 +47,11 @@ RESUME, RESTART = "resume", "restart"
 
 @dataclass(frozen=True)
 class Plan:
-    """A rollback as it would be done. `mode` is RESUME, or RESTART for plan B (no clean checkpoint)."""
+    """A rollback as it would be done. `mode` is RESUME, or RESTART for plan B (no clean checkpoint).
+
+    `reason` is what it is for, `judgement` what finite numbers say; `second`, the proposal below the first,
+    is the newest restore point from before that, None where the first one is no later.
+    """
 
     id: str
     run: Path
@@ -61,6 +74,9 @@ class Plan:
     asked: Mapping[str, Any] = field(default_factory=dict)
     afterwards: Phase | None = None
     auto: bool = False
+    reason: Trouble | Judgement | None = None
+    judgement: Judgement | None = None
+    second: Candidate | None = None
 
     @property
     def appended(self) -> Phase | None:
@@ -78,6 +94,13 @@ class Plan:
         return self.trouble.epoch if self.trouble else self.reached.epoch
 
     @property
+    def second_words(self) -> str:
+        """The second proposal in words, "" without one."""
+        if self.second is None or self.judgement is None:
+            return ""
+        return f"epoch {self.second.work} ({self.second.name}): {self.judgement.named}"
+
+    @property
     def headline(self) -> str:
         """What happens, in one line."""
         if self.restore is None:
@@ -93,6 +116,8 @@ class Plan:
             "restore_point": self.restore.to_json() if self.restore else None,
             "candidates": [one.to_json() for one in self.candidates],
             "trouble": asdict(self.trouble) if self.trouble else None,
+            "judgement": asdict(self.judgement) if self.judgement else None,
+            "second": {**self.second.to_json(), "words": self.second_words} if self.second else None,
             "moves": [asdict(move) for move in self.moves], "best": self.best.name if self.best else None,
             "settings": [asdict(change) for change in self.settings], "costs": asdict(self.costs),
             "warnings": list(self.warnings), "findings": [asdict(one) for one in self.findings],
@@ -128,11 +153,14 @@ def make_plan(
     in_effect = settings_in_effect(facts, restore)
     if propose is None:
         propose = not settings and presets is None
-    propose = propose and facts.trouble is not None
+    wanted_by_default = propose and presets is None
+    propose = propose and reason_for(facts, restore) is not None
     wanted = propose and presets is None
     known = known_to(facts, restore, in_effect, measured)
     names = propose_presets(facts, restore, in_effect, known.bf16) if wanted else tuple(presets or ())
     rows = rows_for(names, facts, in_effect, propose_guard=propose)
+    if wanted_by_default:
+        rows = merge(rows, against_overflow(facts, in_effect))
     rows = fit(rows, in_effect, known.measured, known.now)
     rows = with_rate(rows, in_effect, known.epoch)
     rows += kept_of_auto(restore, in_effect, rows)
@@ -156,7 +184,7 @@ def propose_presets(
     """
     if restore is None:
         return (AGAIN,)
-    earlier, proof = earlier_recoveries(facts.layout), proven(facts.layout, facts.trouble)
+    earlier, proof = earlier_recoveries(facts.layout), proven(facts.layout, reason_for(facts, restore))
     presets = load_presets(facts.schema, facts.layout.run)
     step = next_step(load_ladder(), earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     return (step,) if step and step != QUARANTINE else ()
@@ -199,6 +227,9 @@ def put_together(
         candidates=tuple(facts.candidates),
         trouble=facts.trouble,
         reached=facts.reached,
+        reason=reason_for(facts, restore),
+        judgement=facts.judgement,
+        second=second_choice(facts, restore),
         moves=tuple(moves),
         best=best,
         settings=tuple(rows),
@@ -240,6 +271,8 @@ def warnings_for(
         found.append(f"{why_again(facts.candidates)}: it begins again from the model's own weights")
     elif names := restore.verdict.names_to_allow:
         found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
+    if facts.overflowed:
+        found.append(f"{overflow_words(facts.overflowed)}; metrics or later epochs show a sound network")
     if busy := [one.name for one in facts.candidates if one.verdict.badge == "busy"]:
         found.append(f"{', '.join(busy)}: being written now, judged again once the training has stopped")
     if facts.spec is not None and facts.spec.kind == "exec":
@@ -280,6 +313,9 @@ def finished_words(facts: Facts, done: Candidate, older: Candidate | None) -> st
     work, run = done.work or 0, facts.layout.run
     text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
     text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s)"
+    if facts.judgement is not None:
+        text += f"; {facts.judgement.as_judged}"
+        older = choose_before(facts.candidates, facts.judgement.epoch) or older
     if older is None:
         return text
     return f"{text}; to train on from an older epoch: nantui rollback {run} --to {older.name}, then resume"

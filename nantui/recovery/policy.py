@@ -1,5 +1,9 @@
-"""Unattended: what the supervisor does after an attempt has ended badly. Needs no terminal.
+"""Unattended: what the supervisor does after an attempt has ended. Needs no terminal.
 
+A training that goes on is never touched. Of a judgement on finite numbers only the proven one counts
+(`nantui.recovery.ruin`): after a bad end it goes back to before that, and it takes up again a training that
+has finished ruined, where a checkpoint from before is left; a restart would gain nothing there, since best.pt
+is from before as well.
 It climbs the ladder within a budget that counts only recoveries which did not get past the earlier trouble,
 goes to an older restore point when the last one failed within its probation, and gives up with everything
 kept.
@@ -8,40 +12,50 @@ kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nantui.devices import has_bf16
+from nantui.recovery.candidates import choose_before, ends_before
 from nantui.recovery.facts import Facts, gather
-from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, newest_failure
+from nantui.recovery.history import BAD_ENDS, QUARANTINE, Earlier, earlier_recoveries, newest_end
 from nantui.recovery.ladder import AGAIN, Ladder, load_ladder, next_step, proven
 from nantui.recovery.measure import gpus_of
+from nantui.recovery.reason import lost_since, reason_for
 from nantui.recovery.wanted import settings_in_effect
+from nantui.run.attempts import FINISHED
 from nantui.run.discovery import require_run
+from nantui.run.phases import place_of
 from nantui.settings.presets import load_presets
 from nantui.settings.values import is_number
 
-RECOVER, GIVE_UP, NOTHING = "recover", "give up", "nothing"
+RECOVER, GIVE_UP, TELL, NOTHING = "recover", "give up", "tell", "nothing"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do and why. `options` are those of the command `recover`; `images` are to be left out first."""
+    """What to do and why. `options` are those of the command `recover`; `images` are to be left out first;
+    `evidence` is what proves a ruin, where that is what it acts on.
+    """
 
     action: str
     why: str
     options: dict[str, Any] = field(default_factory=dict)
     images: tuple[str, ...] = ()
+    evidence: dict[str, Any] | None = None
 
 
 def decide(run: Path, ladder: Ladder | None = None) -> Decision:
     """Return the next step for the run, judged from its files alone. Raises UserError for no run."""
     layout, ladder = require_run(run), ladder or load_ladder()
-    ended = newest_failure(layout)
-    if ended is None:
+    ended = newest_end(layout)
+    outcome = ended.get("outcome") if ended else None
+    if ended is None or outcome not in (*BAD_ENDS, FINISHED):
         return Decision(NOTHING, "the newest attempt did not end badly")
     facts, earlier = gather(layout, {}), earlier_recoveries(layout)
+    if outcome == FINISHED:
+        return after_finish(facts, earlier, ladder)
     last = earlier[-1] if earlier else None
     if last is not None and last.out_of_memory:
         return halve_batch(facts, last, ladder)
@@ -52,18 +66,40 @@ def decide(run: Path, ladder: Ladder | None = None) -> Decision:
     return climb(facts, earlier, ladder)
 
 
+def after_finish(facts: Facts, earlier: Sequence[Earlier], ladder: Ladder) -> Decision:
+    """Return what becomes of a training that finished: nothing, unless it is proven that it was ruined.
+
+    Then it is taken up from before that, or, where that cannot be, it is told.
+    """
+    place = place_of(facts.spec.plan) if facts.spec else None
+    if facts.ruin is None or (place is not None and place.number < place.of):
+        return Decision(NOTHING, "it finished")
+    if spent(earlier, ladder) >= ladder.max_recoveries:
+        return Decision(TELL, f"{facts.ruin.text}; {ladder.max_recoveries} recoveries did not get past it")
+    if choose_before(facts.candidates, lost_since(facts) or 0) is None:
+        return Decision(TELL, f"{facts.ruin.text}; no checkpoint from before can be resumed, best.pt is kept")
+    decision = climb(facts, earlier, ladder)
+    return decision if decision.action == RECOVER else replace(decision, action=TELL)
+
+
 def climb(facts: Facts, earlier: Sequence[Earlier], ladder: Ladder) -> Decision:
-    """Return the next rung from a restore point that has not just failed."""
+    """Return the next rung from a restore point that has not just failed, nor holds anything of a ruin."""
+    ruin = facts.ruin
     last = earlier[-1] if earlier else None
     within = last is not None and fails_within(last, ladder.probation_epochs)
     usable = [one for one in facts.candidates if one.usable]
+    if (lost := lost_since(facts)) is not None:
+        usable = [one for one in usable if ends_before(one, lost)]
     if within and last is not None:
         usable = [one for one in usable if not past(one.work, last.work)]
+    if not usable and ruin is not None:
+        return Decision(GIVE_UP, f"{ruin.text}; no older checkpoint from before can be resumed")
     if not usable:
         return begin_again(earlier)
     restore = usable[0]
     in_effect = settings_in_effect(facts, restore)
-    presets, proof = load_presets(facts.schema, facts.layout.run), proven(facts.layout, facts.trouble)
+    presets = load_presets(facts.schema, facts.layout.run)
+    proof = proven(facts.layout, reason_for(facts, restore))
     bf16 = has_bf16(gpus_of(in_effect.get("device")))
     step = next_step(ladder, earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     if step is None:
@@ -72,9 +108,11 @@ def climb(facts: Facts, earlier: Sequence[Earlier], ladder: Ladder) -> Decision:
     if in_effect.get("guard") != "protect":
         options["set"] = {"guard": "protect"}
     older = " (an older one: the last failed within its probation)" if within else ""
-    return Decision(
-        RECOVER, f"{step}, from {restore.name}{older}", options, proof.images if step == QUARANTINE else ()
-    )
+    images = proof.images if step == QUARANTINE else ()
+    why = f"{step}, from {restore.name}{older}"
+    if ruin is None:
+        return Decision(RECOVER, why, options, images)
+    return Decision(RECOVER, f"{why}: {ruin.text}", options, images, asdict(ruin))
 
 
 def begin_again(earlier: Sequence[Earlier]) -> Decision:

@@ -1,17 +1,18 @@
 """The first sign of trouble since the last rollback, and how far the training had come.
 
-Looked for everywhere, since none tells everything: the guard's incidents, the telemetry of each step,
-`results.csv` (all that a foreign run has, and where a training that dies with finite numbers shows first),
-and checkpoints that are corrupt.
+A sign is something that is not finite and did harm: an incident of the guard's, a loss in the telemetry of
+the steps or in `results.csv` (all that a foreign run has), a checkpoint that is corrupt. What was only warned
+of, undone, or judged from finite numbers is none (`nantui.recovery.collapse`), nor is anything that a later
+attempt has left behind by beginning at or before it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from nantui.recovery.collapse import EXPLODED, LOST, ZERO, first_collapse
+from nantui.recovery.collapse import quality, resumed
 from nantui.recovery.undo import last_rollback
 from nantui.run.attempts import read_attempt, read_events
 from nantui.run.files import open_regular
@@ -20,8 +21,11 @@ from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, current, epoch_seconds, read_results
 from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES, Step
 
-UNHARMED = frozenset({"skipped"})
-"""What an incident may end with without harm to the weights."""
+HARMED = frozenset({"observed", "ended"})
+"""What an incident ends with where the weights may be harmed; a skipped step is undone."""
+FINITE = frozenset({"zero_loss", "loss_exploded", "scale_collapsed"})
+"""Incidents that are judged from finite numbers: a sign only where they ended the training."""
+NAN_VALIDATION = "nan_validation"
 RESULTS = "results.csv"
 
 
@@ -37,9 +41,8 @@ class Trouble:
 
     @property
     def named(self) -> str:
-        """Kind and epoch; with the evidence where that is a judgement on the history."""
-        evidence = f": {self.text}" if self.kind in (ZERO, EXPLODED, LOST) and self.source == RESULTS else ""
-        return f"{self.kind} in epoch {self.epoch}{evidence}"
+        """Kind and epoch."""
+        return f"{self.kind} in epoch {self.epoch}"
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,64 @@ def first_sign(layout: RunLayout, corrupt_epochs: Iterable[int] = ()) -> Trouble
     """
     rollback = last_rollback(layout)
     since = float(rollback["t"]) if rollback else 0.0
-    signs = [*_incidents(layout, since), *_telemetry(layout, since), *_results(layout)]
+    rows = current(read_results(layout.results_csv))
+    numbers = attempts_since(layout, since)
+    left = left_behind(layout, numbers)
+    acquitted = {row.epoch for index, row in enumerate(rows) if vouched_for(rows, index)}
+    signs = [*_incidents(layout, since, numbers, left, acquitted), *_telemetry(layout, left)]
+    signs += _results(rows, acquitted)
     signs += [
         Trouble(epoch, None, "corrupt", f"a checkpoint of epoch {epoch} is corrupt", "weights/")
         for epoch in corrupt_epochs
     ]
     return min(signs, key=lambda sign: (sign.epoch, sign.step or math.inf), default=None)
+
+
+def vouched_for(rows: Sequence[EpochRow], index: int) -> bool:
+    """Tell whether a validation that is not finite says nothing against the network of that epoch.
+
+    NaN in weights or BatchNorm's statistics leaves metrics of 0 and never goes away by itself. So metrics
+    above 0 in the same epoch, or a finite validation later without a resume between, acquit it: what was not
+    finite was the validation's own arithmetic (half precision, as a rule).
+    """
+    row = rows[index]
+    if not all(math.isfinite(value) for name, value in row.values.items() if not name.startswith("val/")):
+        return False
+    if quality(row) > 0:
+        return True
+    for before, later in zip(rows[index:], rows[index + 1 :], strict=False):
+        if resumed(before, later):
+            return False
+        if later.finite:
+            return True
+    return False
+
+
+def overflowed(rows: Sequence[EpochRow]) -> tuple[int, ...]:
+    """Return the epochs whose validation was not finite though the network was sound."""
+    return tuple(row.epoch for index, row in enumerate(rows) if not row.finite and vouched_for(rows, index))
+
+
+def overflow_words(epochs: Sequence[int]) -> str:
+    """Return which epochs those are as a person says it."""
+    many = len(epochs) > 1
+    which = f"epochs {epochs[0]} to {epochs[-1]}" if many else f"epoch {epochs[0]}"
+    return f"the validation losses of {which} are not finite{f' ({len(epochs)} of them)' if many else ''}"
+
+
+def left_behind(layout: RunLayout, numbers: Sequence[int]) -> dict[int, float]:
+    """Return for each attempt the epoch, from 1, from which on its work was left behind, else infinity.
+
+    A later attempt that began at or before an epoch went on from a checkpoint that holds none of it; only an
+    undo brings such work back.
+    """
+    undone = any(entry["kind"] == "undo_done" for entry in Journal(layout.journal).entries())
+    left, limit = {}, math.inf
+    for number in sorted(numbers, reverse=True):
+        left[number] = math.inf if undone else limit
+        begun = _first_step(layout, number)
+        limit = min(limit, begun.epoch if begun else math.inf)
+    return left
 
 
 def how_far(layout: RunLayout) -> Reached:
@@ -96,37 +151,45 @@ def attempts_since(layout: RunLayout, since: float) -> list[int]:
     return [number for number, attempt in numbers if attempt is not None and attempt.created >= since]
 
 
-def _incidents(layout: RunLayout, since: float) -> Iterator[Trouble]:
+def _incidents(
+    layout: RunLayout, since: float, numbers: Sequence[int], left: dict[int, float], acquitted: set[int]
+) -> Iterator[Trouble]:
     events = [entry for entry in Journal(layout.journal).entries() if float(entry.get("t", 0)) >= since]
-    for number in attempts_since(layout, since):
+    for number in numbers:
         for rank in layout.ranks(number):
-            events += read_events(layout.events(number, rank))
+            events += [{**event, "attempt": number} for event in read_events(layout.events(number, rank))]
+    newest = layout.newest_attempt()
     for event in events:
-        if event["kind"] != "incident" or event.get("action") in UNHARMED:
+        epoch, step, kind = event.get("epoch"), event.get("step"), str(event.get("incident", ""))
+        if event["kind"] != "incident" or not isinstance(epoch, int):
             continue
-        epoch, step = event.get("epoch"), event.get("step")
-        if isinstance(epoch, int):
-            kind, text = str(event.get("incident", "")), str(event.get("text", ""))
+        attempt = event.get("attempt", newest)
+        if not _harmed(kind, event.get("action"), attempt == newest):
+            continue
+        if epoch < left.get(attempt, math.inf) and not (kind == NAN_VALIDATION and epoch in acquitted):
+            text = str(event.get("text", ""))
             yield Trouble(epoch, step if isinstance(step, int) else None, kind, text, "guard")
 
 
-def _telemetry(layout: RunLayout, since: float) -> Iterator[Trouble]:
-    for number in attempts_since(layout, since):
+def _harmed(kind: str, action: object, newest: bool) -> bool:
+    """Tell whether an incident did harm; what ended an earlier attempt was not saved, and is dealt with."""
+    return action in HARMED and (kind not in FINITE or (action == "ended" and newest))
+
+
+def _telemetry(layout: RunLayout, left: dict[int, float]) -> Iterator[Trouble]:
+    for number, limit in left.items():
         bad, _ = scan_telemetry(layout, number)
-        if bad is not None:
+        if bad is not None and bad.epoch < limit:
             names = ", ".join(name for name, loss in bad.losses.items() if not math.isfinite(loss))
             text = f"{names} not finite at step {bad.step}"
             yield Trouble(bad.epoch, bad.step, "nan_loss", text, f"attempt {number}")
 
 
-def _results(layout: RunLayout) -> Iterator[Trouble]:
-    rows = current(read_results(layout.results_csv))
-    if (dead := first_collapse(rows)) is not None:
-        yield Trouble(dead.epoch, None, dead.kind, dead.text, RESULTS)
+def _results(rows: Sequence[EpochRow], acquitted: set[int]) -> Iterator[Trouble]:
     for row in rows:
         bad = [name for name, value in row.values.items() if not math.isfinite(value)]
-        if bad:
-            kind = "nan_loss" if any(name.startswith("train/") for name in bad) else "nan_validation"
+        if bad and row.epoch not in acquitted:
+            kind = "nan_loss" if any(name.startswith("train/") for name in bad) else NAN_VALIDATION
             yield Trouble(row.epoch, None, kind, f"{', '.join(bad)} not finite", RESULTS)
             return
 
@@ -164,6 +227,14 @@ def _parse(header: bytes, line: bytes) -> Step | None:
         return Step(numbers["t"], epoch, step, steps, row["skipped"] == "1", row["reason"], losses, values)
     except (KeyError, ValueError):
         return None
+
+
+def _first_step(layout: RunLayout, attempt: int) -> Step | None:
+    file = open_regular(layout.steps(attempt))
+    if file is None:
+        return None
+    with file:
+        return _parse(file.readline(), file.readline())
 
 
 def _last_step(layout: RunLayout) -> Step | None:

@@ -118,6 +118,19 @@ def rows_for(
     return [*rows, *differences(in_effect, facts.asked)]
 
 
+def against_overflow(facts: Facts, in_effect: Mapping[str, Any]) -> list[Change]:
+    """Return amp=False where the newest validation was not finite though the network is sound.
+
+    Ultralytics validates in half precision wherever amp is on, whatever kind of amp.
+    """
+    if "amp" in facts.asked or not facts.overflowed:
+        return []
+    if facts.overflowed[-1] != facts.reached.completed or not in_effect.get("amp"):
+        return []
+    why = "the validation losses are not finite though the network is sound: half precision overflows there"
+    return [Change("amp", in_effect.get("amp"), False, why)]
+
+
 def with_rate(rows: Sequence[Change], in_effect: Mapping[str, Any], epoch: int) -> list[Change]:
     """Return the rows with what lr0 amounts to in the next epoch, counted from 0: the schedule lowers it."""
     then = {**in_effect, **changed(rows)}

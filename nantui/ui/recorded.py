@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from nantui.recovery.collapse import Judgement
 from nantui.run.files import to_json, write_atomic
 from nantui.run.layout import RunLayout
 from nantui.run.spool import Command
@@ -147,6 +148,9 @@ class RecordedBackend:
             candidates=candidates,
             restore=next((one for one in candidates if one.name == wanted), None),
             trouble=SimpleNamespace(**plan["trouble"]) if plan["trouble"] else None,
+            judgement=Judgement(**plan["judgement"]) if plan.get("judgement") else None,
+            second=_candidate(plan["second"]) if plan.get("second") else None,
+            second_words=plan["second"]["words"] if plan.get("second") else "",
             moves=[SimpleNamespace(**move) for move in plan["moves"]],
             settings=[Change(**row) for row in plan["settings"]],
             costs=SimpleNamespace(**_finite(plan["costs"])),

@@ -181,6 +181,20 @@ def test_nan_in_the_metrics_of_its_own_epoch(change, where, after, healthy, tmp_
     assert where in {finding.where for finding in verdict.findings}
 
 
+@pytest.mark.parametrize("after", [[], [strip]], ids=["saved", "stripped"])
+def test_nan_in_validation_losses_beside_metrics_above_zero_is_a_warning(after, healthy, tmp_path):
+    """A network with NaN in it finds nothing; it is the validation's loss that overflowed."""
+
+    def works(value):
+        return both(metric("val/cls_loss", NAN), metric("metrics/mAP50(B)", value))
+
+    verdict = scan(edited(healthy, tmp_path / "copy.pt", both(works(0.5), *after)))
+    assert verdict.badge == "clean" and kinds(verdict) == {"validation"}
+    assert scan(edited(healthy, tmp_path / "none.pt", both(works(NAN), *after))).badge == "corrupt"
+    bad = both(works(0.5), metric("train/cls_loss", NAN), *after)
+    assert scan(edited(healthy, tmp_path / "train.pt", bad)).badge == "corrupt"
+
+
 def test_a_stripped_best_is_judged_by_its_own_row(run_of, tmp_path):
     """Ultralytics puts the results of last.pt into best.pt: a NaN of the last epoch is not best's."""
 

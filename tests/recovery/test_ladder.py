@@ -10,11 +10,14 @@ import pytest
 from nantui.errors import UserError
 from nantui.recovery import facts as facts_of
 from nantui.recovery import policy
+from nantui.recovery.collapse import LOST, Judgement
 from nantui.recovery.history import Earlier, earlier_recoveries, repeats
 from nantui.recovery.ladder import Ladder, Proof, load_ladder, next_step
 from nantui.recovery.plan import make_plan
-from nantui.recovery.policy import GIVE_UP, NOTHING, RECOVER, decide
+from nantui.recovery.policy import GIVE_UP, NOTHING, RECOVER, TELL, decide
 from nantui.recovery.rollback import about
+from nantui.recovery.ruin import Ruin
+from nantui.recovery.words import plan_lines
 from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -233,3 +236,74 @@ def test_a_repeat_is_warned_of_and_the_next_proposal_is_another(tale: Tale) -> N
     same = Earlier("1", "weights/epoch5.pt", {"lr0": 0.003}, failed_at=8)
     assert "failed before, in epoch 8" in repeats([same], "weights/epoch5.pt", {"lr0": 0.003})
     assert repeats([same], "weights/epoch5.pt", {"lr0": 0.001}) == ""
+
+
+def ruined(tale: Tale, monkeypatch: pytest.MonkeyPatch, since: int | None = 4) -> None:
+    """Let the files prove that the network has been worse than untrained since that epoch."""
+    ruin = Ruin(since, 10, 900.0, 9.0, 0.0, 0.4) if since else None
+    monkeypatch.setattr(facts_of, "proven_ruin", lambda *facts: ruin)
+
+
+def test_a_training_that_finished_well_is_left_alone(tale: Tale) -> None:
+    tale.attempt("finished", 20)
+    assert decide(tale.layout.run).action == NOTHING
+
+
+def test_one_that_is_proven_to_have_finished_ruined_is_taken_up_from_before(
+    tale: Tale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tale.attempt("finished", 20)
+    ruined(tale, monkeypatch)
+    decision = decide(tale.layout.run)
+    assert (decision.action, decision.options) == (RECOVER, {"to": "epoch2.pt", "presets": ["nan-safe"]})
+    assert decision.evidence is not None and decision.evidence["epoch"] == 4
+    assert "worse than untrained since epoch 4" in decision.why
+    tale.attempt("stopped", 20)
+    assert decide(tale.layout.run).action == NOTHING, "a person stopped it"
+
+
+def test_without_a_checkpoint_from_before_it_stays_finished_and_says_so(
+    tale: Tale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tale.attempt("finished", 20)
+    ruined(tale, monkeypatch, since=1)
+    decision = decide(tale.layout.run)
+    assert decision.action == TELL and "best.pt is kept" in decision.why
+    assert len(list(tale.layout.weights.glob("*.pt"))) == 6
+
+
+def test_a_diverged_attempt_goes_back_to_before_a_proven_ruin_and_only_then(
+    tale: Tale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tale.attempt("diverged", 7)
+    assert decide(tale.layout.run).options["to"] == "epoch5.pt"
+    judged = Judgement(4, LOST, "the metrics fell to 0")
+    monkeypatch.setattr(facts_of, "judge_numbers", lambda *facts: judged)
+    assert decide(tale.layout.run).options["to"] == "epoch5.pt", "a judgement is no proof"
+    ruined(tale, monkeypatch)
+    assert decide(tale.layout.run).options["to"] == "epoch2.pt"
+
+
+def test_the_second_proposal_is_a_persons_choice(tale: Tale, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = Judgement(4, LOST, "the metrics fell to 0 for good, the best before was 0.4")
+    monkeypatch.setattr(facts_of, "judge_numbers", lambda *facts: judged)
+    plan = make_plan(tale.layout.run)
+    assert plan.restore is not None and plan.restore.name == "epoch5.pt"
+    assert plan.second is not None and plan.second.name == "epoch2.pt"
+    assert not plan.settings and plan.reason is None, "nothing is changed for a judgement"
+    assert plan.to_json()["second"]["words"] == plan.second_words
+    assert plan.second_words == f"epoch 3 (epoch2.pt): before the metrics were lost; {judged.as_judged}"
+    assert f"or --to epoch2.pt: {plan.second_words}; yours to decide" in plan_lines(plan)
+    chosen = make_plan(tale.layout.run, "epoch2.pt", propose=True)
+    assert chosen.second is None and chosen.reason == judged and chosen.presets == ("nan-safe",)
+    assert about(chosen)["incident_epoch"] == 4
+
+
+def test_a_validation_that_overflows_costs_no_epoch_and_proposes_fp32(tale: Tale) -> None:
+    header = "epoch,time,train/box_loss,metrics/mAP50-95(B),val/box_loss\n"
+    tale.layout.results_csv.write_text(header + "".join(f"{n},{n},1.0,0.5,nan\n" for n in range(1, 7)))
+    plan = make_plan(tale.layout.run)
+    assert plan.restore is not None and plan.restore.name == "epoch5.pt" and plan.trouble is None
+    assert [(row.name, row.then) for row in plan.settings] == [("amp", False)]
+    assert any("epochs 1 to 6 are not finite" in text for text in plan.warnings)
+    assert not make_plan(tale.layout.run, settings={"lr0": 0.001}, propose=False).asked.get("amp")

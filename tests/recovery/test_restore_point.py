@@ -19,7 +19,7 @@ from nantui.recovery.facts import LOOKS, Facts, settled
 from nantui.recovery.moves import checkpoints_aside
 from nantui.recovery.plan import choose_restore, finished_words, put_together, warnings_for
 from nantui.recovery.rollback import summary
-from nantui.recovery.signs import Reached, Trouble, first_sign, how_far
+from nantui.recovery.signs import Reached, Trouble, first_sign, how_far, overflowed
 from nantui.recovery.trim import trimmed
 from nantui.recovery.wanted import with_rate
 from nantui.run.attempts import Attempt, write_attempt
@@ -224,6 +224,86 @@ def test_a_foreign_run_shows_its_trouble_in_results_csv_and_in_its_checkpoints(t
     assert first_sign(layout) is None
     sign = first_sign(layout, corrupt_epochs=[2, 3])
     assert sign is not None and (sign.epoch, sign.kind) == (2, "corrupt")
+
+
+VALIDATED = "epoch,time,train/box_loss,metrics/mAP50-95(B),val/box_loss\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("1,5,1,0.4,1\n2,9,1,0.4,nan\n", None),
+        ("1,5,1,0,1\n2,9,1,0,nan\n3,13,1,0,2\n", None),
+        ("1,5,1,0,1\n2,9,1,0,nan\n", ("nan_validation", 2)),
+        ("1,5,1,0,1\n2,9,1,0,nan\n3,3,1,0,2\n", ("nan_validation", 2)),
+        ("1,5,1,0.4,1\n2,9,nan,0.4,nan\n3,13,1,0.4,2\n", ("nan_loss", 2)),
+        ("1,5,1,0.4,1\n2,9,1,nan,nan\n3,13,1,0.4,2\n", ("nan_validation", 2)),
+    ],
+    ids=[
+        "metrics",
+        "finite later",
+        "neither",
+        "finite after a resume",
+        "training loss",
+        "metrics not finite",
+    ],
+)
+def test_a_validation_that_overflowed_is_no_trouble(
+    tmp_path: Path, lines: str, expected: tuple[str, int] | None
+) -> None:
+    """NaN in a network leaves metrics of 0 and does not go away by itself; a resume may begin from a washed
+    file.
+    """
+    layout = RunLayout(tmp_path)
+    layout.results_csv.write_text(VALIDATED + lines)
+    journal = Journal(layout.journal)
+    if expected is None:
+        journal.append("incident", incident="nan_validation", epoch=2, step=4, action="observed", text="")
+    sign = first_sign(layout)
+    assert (sign and (sign.kind, sign.epoch)) == expected
+    rows = current(read_results(layout.results_csv))
+    assert overflowed(rows) == (() if expected else (2,))
+
+
+def test_what_did_no_harm_is_no_sign(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    journal = Journal(layout.journal)
+    fields = {"epoch": 2, "step": 1, "text": "", "attempt": 1}
+    write_attempt(layout, Attempt(1, "u", 100.0, "start", None, {}, {}, "python"))
+    journal.append("warning", warning="loss_exploded", **fields)
+    journal.append("incident", incident="nan_loss", action="skipped", **fields)
+    journal.append("incident", incident="nan_loss", action="only said", **fields)
+    for kind in ("zero_loss", "loss_exploded", "scale_collapsed"):
+        journal.append("incident", incident=kind, action="observed", **fields)
+    assert first_sign(layout) is None
+    journal.append("incident", incident="loss_exploded", action="ended", **fields)
+    sign = first_sign(layout)
+    assert sign is not None and sign.kind == "loss_exploded", "it ended the training, as was asked for"
+    write_attempt(layout, Attempt(2, "v", 200.0, "resume", None, {}, {}, "python"))
+    assert first_sign(layout) is None, "which has gone on since"
+
+
+def test_what_a_later_attempt_left_behind_is_no_sign(tmp_path: Path) -> None:
+    """It began before the NaN, from a file that holds nothing of it; one that began later carries it."""
+    layout = RunLayout(tmp_path)
+    header = ",".join((*BEFORE_LOSSES, "box_loss", *AFTER_LOSSES))
+    rest = ",".join(["1.0"] * len(AFTER_LOSSES))
+
+    def attempt(number: int, *steps: tuple[int, str]) -> None:
+        write_attempt(layout, Attempt(number, f"u{number}", 100.0 * number, "resume", None, {}, {}, "python"))
+        rows = [f"1.0,{epoch},1,4,0,,{loss},{rest}" for epoch, loss in steps]
+        layout.steps(number).write_text("\n".join([header, *rows]) + "\n")
+
+    attempt(1, (2, "1.0"), (3, "nan"))
+    journal = Journal(layout.journal)
+    journal.append("incident", incident="nan_weight", epoch=3, step=1, action="ended", text="", attempt=1)
+    attempt(2, (4, "1.0"))
+    sign = first_sign(layout)
+    assert sign is not None and sign.epoch == 3
+    attempt(3, (3, "1.0"), (4, "1.0"))
+    assert first_sign(layout) is None
+    journal.append("undo_done", id="b", of="a")
+    assert first_sign(layout) is not None, "an undo brings the work of earlier attempts back"
 
 
 def test_signs_from_before_the_last_rollback_are_dealt_with(tmp_path: Path) -> None:

@@ -201,6 +201,8 @@ def make_plan(auto: bool = True) -> Any:
         candidates=(*clean, corrupt_candidate("best.pt"), corrupt_candidate("last.pt")),
         restore=clean[0],
         trouble=SimpleNamespace(kind="nan_buffer", epoch=8),
+        judgement=None,
+        second=None,
         moves=[
             SimpleNamespace(
                 source="weights/last.pt",

@@ -43,6 +43,20 @@ async def test_enter_cancels_and_nothing_is_done(cockpit, run):
         assert driver.backend.submitted == []
 
 
+async def test_a_judgement_is_a_second_proposal_and_b_takes_it(cockpit, run):
+    plan = make_plan()
+    plan.second = plan.candidates[1]
+    plan.second_words = "epoch 6 (epoch5.pt): before the metrics were lost; a judgement, no proof"
+    backend = FakeBackend(plan=plan)
+    async with cockpit(run, backend=backend, size=(120, 50)) as driver:
+        await driver.press("R")
+        text = await driver.until("epoch6.pt", "a judgement, no proof", "Epoch 6 instead")
+        assert text.index("go back to epoch6.pt") < text.index("a judgement, no proof")
+        await driver.press("b")
+        await driver.until("Recover   y")
+        assert backend.asked[-1][0] == "epoch5.pt" and backend.submitted == []
+
+
 async def test_arrows_lead_from_the_buttons_to_the_restore_points(cockpit, run):
     async with cockpit(run, size=(110, 40), backend=FakeBackend(plan=make_plan())) as driver:
         await driver.press("R")

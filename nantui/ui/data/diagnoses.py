@@ -46,7 +46,7 @@ def describe(
     lines = [*_died(snapshot, width), *_what(about, snapshot.status.attempt, width)]
     if diagnosis:
         lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, glyphs, width)
-        lines += _reasons(diagnosis, width) + _unknown(diagnosis, width)
+        lines += _reasons(diagnosis, width) + _notes(diagnosis, width) + _unknown(diagnosis, width)
     elif problem:
         lines += [*wrap(clean(problem, 400), width, "warn"), []]
     lines += _autopsies(snapshot, width)
@@ -66,7 +66,9 @@ def _nothing(
         return [*_died(snapshot, width), [("looking for signs of trouble..", "muted")]]
     if died := _died(snapshot, width):
         text = "No sign of NaN was recorded, so there is nothing to diagnose in the numbers."
-        return [*died, *wrap(text, width), [], *_unknown(diagnosis, width)]
+        return [*died, *wrap(text, width), [], *_notes(diagnosis, width), *_unknown(diagnosis, width)]
+    if notes := _notes(diagnosis, width):
+        return notes
     text = (
         "When something does, this page tells what it was, which batch and images it came from, how likely "
         "each cause is and what helps."
@@ -183,6 +185,14 @@ def remedy_name(advice: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in (advice.get("settings") or {}).items())
     words = " with ".join(filter(None, [str(advice.get("preset") or ""), settings]))
     return clean(words or UNNAMED.get(str(advice.get("cause")), "by hand"), 120)
+
+
+def _notes(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
+    """What is no sign of trouble by itself: a judgement on finite numbers, a validation that overflowed."""
+    lines: list[Line] = []
+    for text in diagnosis.get("notes") or []:
+        lines += wrap(clean(text, 400), width, "warn")
+    return [*lines, []] if lines else []
 
 
 def _unknown(diagnosis: Mapping[str, Any], width: int) -> list[Line]:

@@ -67,6 +67,10 @@ def _what(plan: Any, kind: str, snapshot: RunSnapshot | None, width: int) -> lis
     if plan.trouble is not None:
         incident = incident_text({"incident": plan.trouble.kind})
         lines += _fact("because", f"{incident} in epoch {plan.trouble.epoch}", width)
+    if plan.second is not None:
+        lines += _fact("or, with b", f"{plan.second_words}; yours to decide", width)
+    elif plan.judgement is not None:
+        lines += _fact("judged", plan.judgement.as_judged, width)
     return lines
 
 

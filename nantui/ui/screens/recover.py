@@ -48,6 +48,7 @@ class RecoverDialog(Dialog):
         Binding("up,k", "pick(-1)", "another restore point: up", show=False),
         Binding("pagedown", "page(1)", "more of the plan", show=False),
         Binding("pageup", "page(-1)", "the plan before", show=False),
+        Binding("b", "further_back", "the second proposal: before a judgement", show=False),
         Binding("p", "presets", "choose presets to apply", show=False),
         Binding("u", "undo", "undo a finished rollback", show=False),
     ]
@@ -110,6 +111,8 @@ class RecoverDialog(Dialog):
             verb = (("confirm", VERBS[self.kind], "y"),)
         if self.may_stay_automatic:
             verb += (("auto", "Recover on autopilot", "a"),)
+        if self.plan is not None and self.plan.second is not None:
+            verb += (("second", f"Epoch {self.plan.second.work} instead", "b"),)
         self.query_one(Choice).offer((("cancel", "Cancel", "Esc"), *verb))
         if self.plan is not None:
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
@@ -173,6 +176,8 @@ class RecoverDialog(Dialog):
             self.action_confirm()
         elif message.name == "auto":
             self.action_stay_automatic()
+        elif message.name == "second":
+            self.action_further_back()
         elif message.name == "undo":
             self.action_undo()
         else:
@@ -221,6 +226,12 @@ class RecoverDialog(Dialog):
         if candidates.display:
             candidates.focus()
             candidates.action_move(by)
+
+    def action_further_back(self) -> None:
+        """Take the second proposal: work out a plan that goes back to before the judgement."""
+        if self.phase == ASKING and self.plan is not None and self.plan.second is not None:
+            self.to = self.plan.second.name
+            self.make_plan()
 
     def action_page(self, by: int) -> None:
         """Scroll the plan, also from the buttons."""

@@ -1,0 +1,80 @@
+"""What the supervisor does with the policy's decision: a finished training stays finished unless it is proven."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nantui.errors import UserError
+from nantui.run.attempts import DIVERGED, FINISHED, STOPPED
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec, write_spec
+from nantui.supervise import spools, unattended
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Any:
+    """A keeper of a run with --auto that remembers what it published and told."""
+    layout = RunLayout(tmp_path)
+    layout.home.mkdir(parents=True, exist_ok=True)
+    write_spec(layout.spec, Spec({"epochs": 8}, auto=True))
+    said: list[tuple[str, str]] = []
+    return SimpleNamespace(
+        layout=layout,
+        journal=Journal(layout.journal),
+        said=said,
+        publish=lambda **changes: said.append(("published", changes["text"])),
+        tell=lambda event, text: said.append((event, text)),
+    )
+
+
+def decided(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | Exception) -> None:
+    def act(*request: Any) -> dict[str, Any]:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(unattended, "act", act)
+
+
+def test_a_proven_ruin_is_recovered_with_the_evidence_in_the_journal(
+    keeper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"to": "epoch2.pt", "presets": ["nan-safe"]}
+    evidence = {"epoch": 4, "loss": 900.0}
+    answer = {"action": "recover", "why": "worse", "options": options, "images": (), "evidence": evidence}
+    decided(monkeypatch, answer)
+    unattended.follow_up(keeper, FINISHED)
+    (note,) = keeper.journal.entries()
+    assert (note["text"], note["evidence"], note["by"]) == ("unattended: worse", evidence, "policy")
+    ((_, command),) = spools.pending(keeper.layout)
+    assert command.kind == "recover" and command.options == {**options, "images": [], "wait_gpu": True}
+
+
+@pytest.mark.parametrize("outcome", [FINISHED, STOPPED])
+def test_nothing_to_do_is_not_even_said(outcome: str, keeper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided(monkeypatch, {"action": "nothing", "why": "it finished"})
+    unattended.follow_up(keeper, outcome)
+    assert not keeper.said and not keeper.journal.entries() and not list(spools.pending(keeper.layout))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answer", "event", "begins"),
+    [
+        (FINISHED, {"action": "tell", "why": "worse than untrained"}, FINISHED, "finished, but worse"),
+        (FINISHED, UserError("no helper"), FINISHED, "finished, but no helper"),
+        (DIVERGED, {"action": "give up", "why": "spent"}, DIVERGED, "unattended recovery gave up: spent"),
+    ],
+)
+def test_what_is_not_done_is_told_under_the_right_name(
+    outcome: str, answer: Any, event: str, begins: str, keeper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided(monkeypatch, answer)
+    unattended.follow_up(keeper, outcome)
+    (_, text), (told, again) = keeper.said
+    assert told == event and text == again and text.startswith(begins)
+    assert not list(spools.pending(keeper.layout))

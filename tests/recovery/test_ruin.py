@@ -1,0 +1,66 @@
+"""What `--auto` may act on: a network proven to be worse than untrained, validated in fp32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nantui.recovery.collapse import LASTING
+from nantui.recovery.ruin import MARGIN, proven_ruin, validated_in_fp32
+from nantui.run.files import to_json
+from nantui.run.layout import RunLayout
+from tests.recovery.test_collapse import learning, lost, rows
+
+EVERYWHERE = range(1, 1000)
+RUINED = [*learning(30), *lost(LASTING, 12 * MARGIN + 1)]
+
+
+def test_worse_than_untrained_over_many_epochs_in_fp32_is_proof() -> None:
+    found = proven_ruin(rows(*RUINED), EVERYWHERE)
+    assert found is not None and (found.epoch, found.epochs, found.metric) == (31, LASTING, 0.0)
+    assert found.untrained == 12.0 and found.loss > MARGIN * found.untrained
+    assert found.text == (
+        "worse than untrained since epoch 31 (10 epochs, validated in fp32): validation losses of at least "
+        "121, before it learned at most 12; metrics of at most 0, the best before was 0.483"
+    )
+
+
+def test_anything_less_is_none() -> None:
+    """Not in fp32, or not always; losses that stayed; too few epochs; a pretrained network, of which nobody
+    knows what untrained means; one that never learned; one that came back.
+    """
+    whole = rows(*RUINED)
+    assert proven_ruin(whole, range(1, 31)) is None
+    assert proven_ruin(whole, set(EVERYWHERE) - {39}) is None
+    assert proven_ruin(rows(*learning(30), *lost(50)), EVERYWHERE) is None
+    assert proven_ruin(whole[:-1], EVERYWHERE) is None
+    assert proven_ruin(rows(*[(5, 6, 0.5)] * 30, *RUINED[30:]), EVERYWHERE) is None
+    assert proven_ruin(rows(*learning(30, best=0.2), *RUINED[30:]), EVERYWHERE) is None
+    assert proven_ruin(rows(*RUINED, (5, 7, 0.3)), EVERYWHERE) is None
+    assert proven_ruin(whole[1:], EVERYWHERE) is None, "epoch 1 is not there"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"device": "cpu", "amp": True}, {1, 2, 3, 4, 5}),
+        ({"device": "cuda:0", "amp": False}, {1, 2, 3, 4, 5}),
+        ({"device": "cuda:0", "amp": True}, {2, 3}),
+        ({"device": "cuda:0", "amp": "bf16"}, {2, 3}),
+        ({}, {2, 3}),
+    ],
+)
+def test_what_was_validated_in_fp32(tmp_path: Path, values: dict[str, object], expected: set[int]) -> None:
+    layout = RunLayout(tmp_path)
+    layout.attempts.mkdir(parents=True)
+    layout.attempt(1).write_text("{}")
+    events = [
+        {"kind": "in_effect", "values": values}, {"kind": "epoch", "epoch": 1},
+        {"kind": "validation_precision", "precision": "fp32", "epoch": 2}, {"kind": "epoch", "epoch": 2},
+        {"kind": "epoch", "epoch": 3},
+        {"kind": "validation_precision", "precision": "fp16", "epoch": 4}, {"kind": "epoch", "epoch": 4},
+        {"kind": "validation_precision", "precision": "fp32", "epoch": None}, {"kind": "epoch", "epoch": 5},
+    ]  # fmt: skip
+    layout.events(1, 0).write_text("".join(to_json(event) + "\n" for event in events))
+    assert validated_in_fp32(layout) == expected
