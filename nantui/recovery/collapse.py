@@ -47,7 +47,7 @@ IN_WORDS = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """`epoch`, from 1: the first after the last good one; `kind` as above; `text` has the numbers it rests on."""
+    """`epoch`, from 1: the first after the last good one; `kind` as above; `text` has its numbers."""
 
     epoch: int
     kind: str

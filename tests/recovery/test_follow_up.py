@@ -1,4 +1,4 @@
-"""What the supervisor does with the policy's decision: a finished training stays finished unless it is proven."""
+"""What the supervisor does with a decision: only a proven ruin takes a finished training up again."""
 
 from __future__ import annotations
 
