@@ -1,4 +1,4 @@
-"""The GPU's part of the healthy trainings: pairs in fp16 and bf16, as many side by side as there are cores."""
+"""The GPU's part of the healthy trainings: pairs in fp16 and bf16, one lane for each core."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Hundreds of healthy trainings, each beside its control without the guard: is nantui ever wrong about one?
 
-    python -m benchmarks.healthy --part cpu --lanes 2 --minutes 60       # go on where it was
-    python -m benchmarks.healthy --part gpu --lanes 16 --minutes 8
-    python -m benchmarks.healthy --write                                 # docs/healthy.md and tests/data/healthy
+    python -m benchmarks.healthy --part cpu --lanes 2 --minutes 60    # goes on where it was
+    python -m benchmarks.healthy --part gpu --lanes 16 --minutes 7
+    python -m benchmarks.healthy --write       # docs/healthy.md and tests/data/healthy
 
-A pair is a training under the default guard and the same one with guard=off, each forked from a process that has
-everything imported; every fifth is trained by plain Ultralytics as well. A pair that ended is a line in
+A pair is a training under the default guard and the same one with guard=off, each forked from a process that
+has everything imported; every fifth is trained by plain Ultralytics as well. A pair that ended is a line in
 build/healthy/PART.jsonl and is not trained again. Exit status 0 when every zero of the page is one.
 """
 
@@ -130,7 +130,7 @@ def environment(part: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit, marked where the working tree differs; the environment may name it where git cannot."""
+    """Return the commit, marked where files differ; NANTUI_COMMIT names it where there is no git."""
     words = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
     found = subprocess.run(words, cwd=records.ROOT, capture_output=True, text=True, check=False)
     return found.stdout.strip() or os.environ.get("NANTUI_COMMIT", "not known")

@@ -13,7 +13,7 @@ from nantui.run.attempts import read_events
 from nantui.run.layout import RunLayout
 
 LEARNED = 20
-"""Epochs that a training learns before it is broken; those with a rate far too high are broken from the start."""
+"""Epochs that a training learns before it is broken; those of `FROM_THE_START` are broken at once."""
 EPOCHS = 45
 
 

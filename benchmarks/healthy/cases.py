@@ -1,7 +1,7 @@
 """The table of healthy trainings: what is trained on what, how, and with which seed.
 
-The CPU's and the GPU's samples are drawn so that every pair of values of two dimensions comes together as early
-as possible; the same seed gives the same table. Beside them stand the cases that were measured as wrong once.
+The CPU's and the GPU's samples are drawn so that every pair of values of two dimensions comes together as
+early as possible; the same seed gives the same table. Beside them stand what was measured as wrong once.
 """
 
 from __future__ import annotations
@@ -89,11 +89,13 @@ def every_case() -> list[Case]:
 
 
 def sample() -> list[Case]:
-    """Return twelve for the tests: each task and family, optimizer and most twists, on few images, in seconds."""
+    """Return twelve for the tests: each task, family and optimizer, most twists; seconds each."""
     table = (
-        "yolov8 detect/auto/few/plain", "yolo11 detect/AdamW/few/cos_lr", "yolo26 detect/MuSGD/few/close_mosaic",
+        "yolov8 detect/auto/few/plain", "yolo11 detect/AdamW/few/cos_lr",
+        "yolo26 detect/MuSGD/few/close_mosaic",
         "yolov8 segment/SGD/few/freeze", "yolo11 pose/Adam/few/resumed", "yolo26 obb/AdamW/few/multi_scale",
-        "yolov8 classify/SGD/few/accumulation", "yolo26 semantic/Adam/few/batch 2", "rtdetr detect/AdamW/few/plain",
+        "yolov8 classify/SGD/few/accumulation", "yolo26 semantic/Adam/few/batch 2",
+        "rtdetr detect/AdamW/few/plain",
         "yolov8 detect/SGD/sparse/accumulation", "yolo26 segment/MuSGD/one class/plain",
         "yolo11 detect/AdamW/tiny objects/resumed",
     )  # fmt: skip
@@ -117,8 +119,9 @@ def _cpu() -> list[Case]:
     cases = [_drawn(CPU, number, values) for number, values in enumerate(drawn, 1)]
     for number in range(8):
         optimizer = ("AdamW", "SGD", "Adam", "MuSGD")[number % 4]
-        values = {"what": "rtdetr detect", "optimizer": optimizer, "rate": ("default", "three times")[number // 4],
-                  "warm-up": "03"[number % 2], "data": ("usual", "sparse")[number % 2], "twist": "plain"}  # fmt: skip
+        rate, data = ("default", "three times")[number // 4], ("usual", "sparse")[number % 2]
+        values = {"what": "rtdetr detect", "optimizer": optimizer, "rate": rate, "warm-up": "03"[number % 2],
+                  "data": data, "twist": "plain"}  # fmt: skip
         cases.append(_drawn(CPU, CPU_SAMPLE + 1 + number, values))
     return [*cases, *_measured_on_cpu()]
 
@@ -176,7 +179,8 @@ def _drawn(part: str, number: int, values: Mapping[str, str]) -> Case:
     train |= {"close_mosaic": half if twist == "close_mosaic" else 0}
     size = "n" if part == GPU and family != "rtdetr" else "thin"
     return Case(
-        f"{part} {number:03d}", part, family, task, size, data, number, train, {"precision": "fp32", **values},
+        f"{part} {number:03d}", part, family, task, size, data, number, train,
+        {"precision": "fp32", **values},
         resume=half if twist == "resumed" else 0, warm=twist == "fine-tuning",
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Small drawn data sets for every task: shapes whose colour is their class, on noisy ground.
 
-The kinds are what real sets are like at their worst: a handful of images, mostly background, one class, twenty.
+The kinds are what real sets are like at their worst: a handful of images, mostly background, twenty classes.
 """
 
 from __future__ import annotations

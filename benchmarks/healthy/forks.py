@@ -1,6 +1,6 @@
 """Processes forked from one that has torch, Ultralytics and the worker imported: none starts Python anew.
 
-The first process must not have touched a GPU and keeps torch at one thread, or its children could use neither.
+The first process must not touch a GPU and keeps torch at one thread, or its children could use neither.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a pair of run directories says: alarms, skips, warnings, what a rollback would do, and where they differ."""
+"""What a pair of run directories says: alarms, skips, warnings, a rollback's plan, where they differ."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def record_of(case: Case, guarded: Path, off: Path, plain: Path | None) -> Recor
         "other_events": sorted({event["kind"] for event in events} - USUAL_EVENTS),
         "revalidated": any("valid" in event["kind"] for event in events),
         "proposal": proposal(guarded, finished=not case.cut), "signs": signs(guarded),
-        "unlike_control": unlike(table, control), "lost_by_control": lost(off), "control_metric": metrics(off),
-        "results": rounded(table), "rows": [_row(step) for step in steps],
+        "unlike_control": unlike(table, control), "lost_by_control": lost(off),
+        "control_metric": metrics(off), "results": rounded(table), "rows": [_row(step) for step in steps],
     }  # fmt: skip
     if record["unlike_control"]:
         record["control_results"] = rounded(control)
@@ -59,7 +59,7 @@ def _brief(event: dict[str, Any], kind: str) -> list[Any]:
 
 
 def _unnamed(step: Step) -> str:
-    """A loss scale that was too high is a cause, though no incident; a step that is skipped has no norm else."""
+    """A loss scale that was too high is a cause, though no incident."""
     norm = step.value("grad_norm")
     scaled = not math.isnan(step.value("loss_scale"))
     return "loss scale" if scaled and not math.isfinite(norm) else ""
@@ -136,8 +136,14 @@ def proposal(run: Path, finished: bool) -> dict[str, Any]:
     point = plan["restore_point"] or {}
     newest = max((one["work"] for one in plan["candidates"] if one["work"]), default=None)
     trouble = plan["trouble"] or {}
-    return {"status": 0, "to": point.get("name"), "work": point.get("work"), "newest": newest,
-            "trouble": [trouble.get("kind"), trouble.get("epoch"), trouble.get("text")] if trouble else None}  # fmt: skip
+    why = [trouble.get(name) for name in ("kind", "epoch", "text")] if trouble else None
+    return {
+        "status": 0,
+        "to": point.get("name"),
+        "work": point.get("work"),
+        "newest": newest,
+        "trouble": why,
+    }
 
 
 def is_older(found: dict[str, Any]) -> bool:
@@ -169,7 +175,7 @@ def metrics(run: Path) -> list[float]:
 
 
 def lost(run: Path) -> str:
-    """Return why a training itself is no good, "" for a sound one: numbers or metrics gone, nothing learned."""
+    """Return why a training itself is no good (numbers or metrics gone, nothing learned), else ""."""
     rows, values = current(read_results(run / "results.csv")), metrics(run)
     if not rows:
         return "no epoch was finished"

@@ -12,6 +12,13 @@ from benchmarks.healthy.records import Record
 
 GROUPS = ("what", "optimizer", "rate", "warm-up", "data", "twist", "precision")
 HEADS = ("trainings", "steps", *COLUMNS, "warnings per 10,000 steps")
+HEAD = """Made by `make healthy`. Each training under the default guard stands beside the same one with
+`guard=off` in the same environment (`off` still runs nantui's trainer, which reports steps and saves through
+a rename); every fifth is trained by plain `YOLO(…).train()` as well. The columns after the steps should be 0:
+trainings that were ended, alarms (incidents), steps skipped without a cause, a rollback that would go back
+further than the newest epoch (at the end, or as results.csv stood after any epoch), results.csv unlike the
+control's in any cell but the time.
+""".splitlines()
 POINTS = 12
 MANY = 60
 BROKEN = "broken"
@@ -40,11 +47,7 @@ def missing(pairs: Iterable[Record]) -> list[str]:
 
 def _head(pairs: Sequence[Record]) -> Iterator[str]:
     yield "# Healthy trainings\n"
-    yield "Made by `make healthy`. Each training under the default guard stands beside the same one with `guard=off` in the"
-    yield "same environment (`off` still runs nantui's trainer, which reports steps and saves through a rename); every fifth is"
-    yield "trained by plain `YOLO(…).train()` as well. The columns after the steps should be 0: trainings that were ended, alarms"
-    yield "(incidents), steps skipped without a cause, a rollback that would go back further than the newest epoch (at the end,"
-    yield "or as results.csv stood after any epoch), results.csv unlike the control's in any cell but the time.\n"
+    yield from (*HEAD, "")
     left = missing(pairs)
     yield f"{len(pairs)} of {len(pairs) + len(left)} pairs were run."
     for (part, *where), count in sorted(Counter(_where(record) for record in pairs).items()):
@@ -101,8 +104,9 @@ def _settings(record: Record) -> str:
 
 def _compared(pairs: Sequence[Record]) -> Iterator[str]:
     yield "## Compared with the control\n"
-    yield "Trainings that may differ stand apart: where a step was skipped under fp16 (the loss scale was too high) or a"
-    yield "validation repeated, where the clock decides (`time=`), and where a kernel has no deterministic form.\n"
+    yield "Trainings that may differ stand apart: where a step was skipped under fp16 (the loss scale was"
+    yield "too high) or a validation repeated, where the clock decides (`time=`), where a kernel"
+    yield "is not deterministic.\n"
     yield "| | trainings | of them unlike the control |\n|---|--:|--:|"
     groups = [(apart(record) or "to be alike", bool(differs(record))) for record in pairs if counts(record)]
     for name in sorted({name for name, _ in groups}):
@@ -110,11 +114,12 @@ def _compared(pairs: Sequence[Record]) -> Iterator[str]:
         yield f"| {name} | {len(of)} | {sum(of)} |"
     plain = [record for record in pairs if "off_unlike_plain" in record]
     unlike = [record["name"] for record in plain if record["off_unlike_plain"]]
-    yield f"\n`guard=off` beside plain Ultralytics: {len(plain)} compared, {len(unlike)} unlike {_few(unlike)}\n"
+    yield f"\n`guard=off` beside plain Ultralytics: {len(plain)} compared, {len(unlike)} unlike{_few(unlike)}"
+    yield ""
 
 
 def _few(names: Sequence[str]) -> str:
-    return f"({', '.join(names[:5])}{' …' if len(names) > 5 else ''})." if names else "."
+    return f" ({', '.join(names[:5])}{' …' if len(names) > 5 else ''})." if names else "."
 
 
 def _warned(pairs: Sequence[Record]) -> Iterator[str]:
@@ -132,8 +137,8 @@ def _warned(pairs: Sequence[Record]) -> Iterator[str]:
 def _lost(pairs: Sequence[Record]) -> Iterator[str]:
     found = [record for record in pairs if record["lost_by_control"]]
     yield "## Lost by the control itself\n"
-    yield "Trainings that are no good without the guard either, with the control's metric over its epochs. They count above"
-    yield "where their numbers stay finite.\n"
+    yield "Trainings that are no good without the guard either, with the control's metric over its epochs."
+    yield "They count above where their numbers stay finite.\n"
     yield "| training | why | metric | what the guard said |\n| --- | --- | --- | --- |" if found else "None."
     for record in found:
         said = Counter(event[0] for event in (*record["incidents"], *record["warnings"]))

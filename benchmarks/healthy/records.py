@@ -1,4 +1,4 @@
-"""What was measured, kept: a line of JSON a pair as it ends, and the compressed corpus that the tests read."""
+"""What was measured, kept: a line of JSON a pair as it ends, and the packed corpus that the tests read."""
 
 from __future__ import annotations
 
