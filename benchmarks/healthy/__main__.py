@@ -27,7 +27,7 @@ from benchmarks.healthy import forks, page, records
 from benchmarks.healthy.broken import BROKEN, Broken, broken_record
 from benchmarks.healthy.cases import CPU, GPU, Case, every_case
 from benchmarks.healthy.measure import record_of
-from benchmarks.healthy.training import GUARDED, OFF, PLAIN, Place, train
+from benchmarks.healthy.training import GUARDED, OFF, PLAIN, Place, arguments_of, train
 
 PLAIN_EVERY = 5
 MOST_S = 900.0
@@ -87,14 +87,11 @@ def pair(case: Case, with_plain: bool, place: Path, asked: argparse.Namespace, w
     """Train a case under the guard, with guard=off and, where asked for, plainly; record what came of it."""
     modes = (GUARDED, OFF, *([PLAIN] if with_plain else []))
     shutil.rmtree(place, ignore_errors=True)
+    done(partial(arguments_of, case, asked.place), place / "made.log")
     seconds = {}
     for mode in modes:
         begun, cpu = time.monotonic(), os.times()
-        ended = forks.forked(
-            partial(train, case, Place(asked.place, place / mode), mode), place / f"{mode}.log"
-        )
-        if forks.wait_for(ended, MOST_S) is None:
-            raise TimeoutError(f"{case.name}, {mode}: not within {MOST_S:.0f} s")
+        done(partial(train, case, Place(asked.place, place / mode), mode), place / f"{mode}.log")
         now = os.times()
         cost = now.children_user + now.children_system - cpu.children_user - cpu.children_system
         seconds[mode] = [round(time.monotonic() - begun, 1), round(cost, 1)]
@@ -108,12 +105,22 @@ def broken(one: Broken, place: Path, asked: argparse.Namespace, where: dict[str,
     """Train a training that is broken on purpose, with finite numbers, and record when that was said."""
     shutil.rmtree(place, ignore_errors=True)
     run = Place(asked.place, place / GUARDED)
-    ended = forks.forked(partial(train, one.case, run, GUARDED, one.install), place / "guarded.log")
-    if forks.wait_for(ended, MOST_S) is None:
-        raise TimeoutError(f"{one.name}: not within {MOST_S:.0f} s")
+    done(partial(train, one.case, run, GUARDED, one.install), place / "guarded.log")
     records.append(asked.rows / "broken.jsonl", {**broken_record(one, run.run), "where": where})
     if not asked.keep:
         shutil.rmtree(place)
+
+
+def done(work: Callable[[], Any], log: Path) -> None:
+    """Do a work in a process of its own. Raises TimeoutError or RuntimeError where that does not end well.
+
+    How a guarded training ended is in its run directory; here only what no training may do is an error.
+    """
+    code = forks.wait_for(forks.forked(work, log), MOST_S)
+    if code is None:
+        raise TimeoutError(f"{log}: not within {MOST_S:.0f} s")
+    if code:
+        raise RuntimeError(f"{log}: exit status {code}")
 
 
 def environment(part: str) -> dict[str, Any]:

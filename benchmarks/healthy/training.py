@@ -21,7 +21,7 @@ from benchmarks.healthy.models import model_yaml
 
 GUARDED, OFF, PLAIN = "guarded", "off", "plain"
 SEEN_WITHIN_S = 30.0
-WARM_EPOCHS = 40
+WARM_EPOCHS = 15
 
 Install = Callable[[Any], None]
 
