@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -57,8 +58,8 @@ def work_off(asked: argparse.Namespace) -> int:
     jobs = []
     for name, work in wanted(asked):
         if name not in done:
-            place = asked.place / asked.part / name.replace(" ", "-").replace(",", "")
-            jobs.append((name, partial(work, place, asked, where), place.with_suffix(".log")))
+            place = asked.place / asked.part / re.sub(r"\W+", "-", name)
+            jobs.append((name, partial(work, place, asked, where), place.with_name(f"{place.name}.log")))
     print(f"{len(jobs)} of part {asked.part} to do, {where}", flush=True)
     limit = begun + asked.minutes * 60
     for name, ended in forks.side_by_side(jobs, asked.lanes, limit, limit + GRACE_S):
