@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-bytecode --python $(BIN)/python $(1) || )$(PIP) $(1)
 
-.PHONY: compiled demo test lint bench diagnosis-table matrix screenshots soak soak-matrix docs clean help
+.PHONY: compiled demo test lint bench diagnosis-table healthy matrix screenshots soak soak-matrix docs clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
@@ -20,6 +20,7 @@ help:
 	@echo "make soak         thousands of random disasters, bounded: NANTUI_SOAK_MINUTES, NANTUI_SOAK_SEED"
 	@echo "make soak-matrix  every combination of faults, optimizers and architectures; takes hours"
 	@echo "make diagnosis-table  trainings broken on purpose: is the right cause named?"
+	@echo "make healthy      hundreds of healthy trainings beside plain ones; bounded: NANTUI_HEALTHY_MINUTES"
 	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
 	@echo "make docs         the pages that are made from the code: keys, commands, settings"
 	@echo "make screenshots  pictures of every screen, from the real app"
@@ -51,7 +52,12 @@ test: lint compiled
 soak: $(VENV)/installed-test compiled
 	$(BIN)/python -m tests.soak --write docs/soak.md
 
-soak-matrix: $(VENV)/installed-test compiled
+soak-# Goes on where it was: a pair that ended is not trained again. The pairs on a GPU: benchmarks/gpu/run.sh healthy
+healthy: $(VENV)/installed-test compiled
+	nice $(BIN)/python -m benchmarks.healthy --part cpu --minutes $(or $(NANTUI_HEALTHY_MINUTES),60)
+	$(BIN)/python -m benchmarks.healthy --write
+
+matrix: $(VENV)/installed-test compiled
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test compiled
@@ -59,6 +65,11 @@ bench: $(VENV)/installed-test compiled
 
 diagnosis-table: $(VENV)/installed-test compiled
 	$(BIN)/python benchmarks/diagnosis_table.py --write docs/diagnosis-table.md
+
+# Goes on where it was: a pair that ended is not trained again. The pairs on a GPU: benchmarks/gpu/run.sh healthy
+healthy: $(VENV)/installed-test compiled
+	nice $(BIN)/python -m benchmarks.healthy --part cpu --minutes $(or $(NANTUI_HEALTHY_MINUTES),60)
+	$(BIN)/python -m benchmarks.healthy --write
 
 matrix: $(VENV)/installed-test compiled
 	$(BIN)/python benchmarks/versions.py --write docs/versions.md

@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks.gpu import ahead, control, cost, memory, nan, nodes, validation
+from benchmarks.gpu import ahead, control, cost, healthy, memory, nan, nodes, validation
 from benchmarks.gpu.bench import Bench, gpu_memory, versions
 
 SECTIONS = {
@@ -25,6 +25,7 @@ SECTIONS = {
     "cost": cost.cost,
     "memory": memory.memory,
     "nodes": nodes.nodes,
+    "healthy": healthy.healthy,
 }
 
 
