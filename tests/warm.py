@@ -20,13 +20,14 @@ import traceback
 from pathlib import Path
 
 CLIENT = '''#!{python}
-"""Stands in for an interpreter: has the warm one run `-m MODULE ARGUMENTS…` and ends as that ends."""
+"""Stands in for an interpreter: has the warm one run `[-u] -m MODULE ARGUMENTS…` and ends as that ends."""
 import array, json, os, signal, socket, sys
-if sys.argv[1:2] != ["-m"]:
+words = sys.argv[2:] if sys.argv[1:2] == ["-u"] else sys.argv[1:]
+if words[:1] != ["-m"]:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 warm = socket.socket(socket.AF_UNIX)
 warm.connect({address!r})
-request = json.dumps({{"argv": sys.argv[2:], "env": dict(os.environ), "cwd": os.getcwd()}}).encode()
+request = json.dumps({{"argv": words[1:], "env": dict(os.environ), "cwd": os.getcwd()}}).encode()
 streams = array.array("i", [0, 1, 2])
 warm.sendmsg([len(request).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
 warm.sendall(request)

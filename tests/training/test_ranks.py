@@ -23,14 +23,16 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def outcomes(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome]]:
+def outcomes(
+    trainings: Trainings, warm_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[Outcome]]:
     place = tmp_path_factory.mktemp("ranks")
     for name, request in CASES.items():
         ours = {"max_consecutive_skips": 2}
         write_request(place / name, 1, {**trainings.common, **SHORT}, devices=2, ours=ours, **request)
     RunLayout(place / "stopped").stop_request(1).write_text(json.dumps({"id": "x", "t": 0.0, "by": "test"}))
     requests = [{"run": str(place / name), "number": 1, "stalled_after": 1.0} for name in CASES]
-    process = on_two_ranks(requests, place / "log")
+    process = on_two_ranks(requests, place / "log", warm_python)
     assert process.returncode == 0, (place / "log" / "log").read_text()[-3000:]
     return {name: [outcome_of(place / name, 1, 0, rank) for rank in (0, 1)] for name in CASES}
 
