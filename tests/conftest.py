@@ -56,7 +56,9 @@ def warm_python() -> Iterator[str]:
     shutil.rmtree(place)
 
 
-TRAINS = frozenset({"trainings", "run_of", "poisoned_original", "finished_original", "warm_python"})
+TRAINS = frozenset(
+    {"trainings", "run_of", "room", "poisoned_original", "finished_original", "warm_python", "unwatched"}
+)
 """Fixtures for which something is trained; whatever uses one is left out of `make quick`."""
 LONGEST_FIRST = ("training", "demo", "hosts", "recovery", "supervise", "checkpoint", "diagnosis", "settings")
 
