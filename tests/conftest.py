@@ -16,8 +16,6 @@ from tests.screen import Screen
 from tests.shared import Shared, folder_of_session
 from tests.warm import WarmPython
 
-HERE = Path(__file__).parent
-
 # A busy machine is no error, and a failure comes back in the next run; "default" makes up other examples.
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -59,7 +57,11 @@ def warm_python() -> Iterator[str]:
 TRAINS = {"trainings", "run_of", "room", "poisoned_original", "finished_original"}
 TRAINS |= {"warm_python", "unwatched", "broken"}
 """Fixtures for which something is trained; whatever uses one is left out of `make quick`."""
-LONGEST_FIRST = ("training", "demo", "hosts", "recovery", "supervise", "checkpoint", "diagnosis", "settings")
+LONGEST_FIRST = (
+    "test_real", "test_end_to_end", "test_exec", "test_matrix", "test_spawn", "test_real_training",
+    "test_unattended", "test_ranks", "test_guard", "test_rebase", "test_control", "test_survival",
+)  # fmt: skip
+"""Files of half a minute and more, as measured; behind them the others that train."""
 
 
 def pytest_collection_modifyitems(items):
@@ -67,10 +69,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if TRAINS & set(item.fixturenames):
             item.add_marker("training")
-    rooms = [Path(item.path).relative_to(HERE).parts[0] for item in items]
-    place = {room: LONGEST_FIRST.index(room) for room in set(rooms) & set(LONGEST_FIRST)}
-    order = sorted(range(len(items)), key=lambda index: place.get(rooms[index], len(LONGEST_FIRST)))
-    items[:] = [items[index] for index in order]
+    place = {name: index for index, name in enumerate(LONGEST_FIRST)}
+    trains = {item.path for item in items if item.get_closest_marker("training")}
+    items.sort(key=lambda item: (place.get(item.path.stem, len(place)), item.path not in trains))
 
 
 def pytest_collection_finish():
