@@ -6,8 +6,8 @@ its own, with the arguments, environment, directory and output of whoever starte
 
 What a module read from its environment when it was imported stays as it was: Ultralytics its rank, for one
 (`RANK` in ultralytics/utils/__init__.py). So Ultralytics is not among what is imported before; it takes a
-tenth of a second. And /proc tells the environment of the first process, so that nobody finds such a process by
-its attempt's token: where a test kills or counts processes, they are started in the real way.
+tenth of a second. And /proc tells the environment of the first process, so nobody finds such a process by its
+attempt's token: where a test kills or counts processes, they are started in the real way.
 """
 
 from __future__ import annotations
