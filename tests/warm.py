@@ -13,6 +13,7 @@ attempt's token: where a test kills or counts processes, they are started in the
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import runpy
@@ -21,6 +22,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -99,9 +101,17 @@ def answer(client: socket.socket) -> None:
     if child == 0:
         run(request, list(streams))
     client.sendall(f"{child}\n".encode())
+    threading.Thread(target=end_with, args=(client, child), daemon=True).start()
     _, status = os.waitpid(child, 0)
     client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
+
+
+def end_with(client: socket.socket, child: int) -> None:
+    """Kill the grandchild where its stand-in was killed, which then says no more."""
+    if not client.recv(1):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def run(request: dict, streams: list[int]) -> None:

@@ -80,10 +80,11 @@ def test_bad_batches_on_one_rank_end_both(outcomes):
     assert len(skipped["evidence"]["files"]) == 4
 
 
-def test_a_killed_rank_takes_the_other_with_it(trainings: Trainings, tmp_path: Path):
+def test_a_killed_rank_takes_the_other_with_it(trainings: Trainings, warm_python: str, tmp_path: Path):
     fault = {"fault": "kill", "rank": 1, "epoch": 2, "batch": 2}
     write_request(tmp_path / "run", 1, {**trainings.common, **SHORT}, devices=2, faults=[fault])
-    process = on_two_ranks([{"run": str(tmp_path / "run"), "number": 1}], tmp_path / "log", timeout=120)
+    cases = [{"run": str(tmp_path / "run"), "number": 1}]
+    process = on_two_ranks(cases, tmp_path / "log", warm_python, timeout=120)
     first, second = (outcome_of(tmp_path / "run", 1, 1, rank) for rank in (0, 1))
     assert process.returncode != 0
     assert second.exit is None
