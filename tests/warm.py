@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -76,6 +77,7 @@ def serve(address: str) -> None:
     import torch.distributed.run  # noqa: F401
     import torchvision  # noqa: F401
 
+    gc.freeze()  # what has been imported is no garbage in any of the children
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(16)
