@@ -46,8 +46,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check nantui tests benchmarks
 	$(BIN)/mypy
 
+# One process more than the two cores of a small machine: many tests wait for processes that they started.
 # Compiled tests are kept as well: each of the processes that share them reads all of them.
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2
+WORKERS ?= 3
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 
 test: lint compiled
 	$(PYTEST)
