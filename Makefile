@@ -11,11 +11,12 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-bytecode --python $(BIN)/python $(1) || )$(PIP) $(1)
 
-.PHONY: compiled demo test lint bench diagnosis-table healthy matrix screenshots soak soak-matrix docs clean help
+.PHONY: compiled demo test quick lint bench diagnosis-table healthy matrix screenshots soak soak-matrix docs clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
 	@echo "make test         lint, types and tests"
+	@echo "make quick        lint, types and the tests that train nothing: before each commit"
 	@echo "make bench        the measured figures, as ratios within one run"
 	@echo "make soak         thousands of random disasters, bounded: NANTUI_SOAK_MINUTES, NANTUI_SOAK_SEED"
 	@echo "make soak-matrix  every combination of faults, optimizers and architectures; takes hours"
@@ -46,8 +47,16 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check nantui tests benchmarks
 	$(BIN)/mypy
 
+# One process more than the two cores of a small machine: many tests wait for processes that they started.
+# Compiled tests are kept as well: each of the processes that share them reads all of them.
+WORKERS ?= 3
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
+
 test: lint compiled
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
+
+quick: lint compiled
+	$(PYTEST) -q -m 'not soak and not training'
 
 soak: $(VENV)/installed-test compiled
 	$(BIN)/python -m tests.soak --write docs/soak.md

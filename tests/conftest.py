@@ -1,20 +1,20 @@
-"""What all rooms' tests share.
-
-Trainings are cached per process, so the tests that share them stay together when several processes share the
-work.
-"""
+"""What all rooms' tests share: a place for what is made once, warm processes, terminals; and who begins."""
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.screen import Screen
-
-HERE = Path(__file__).parent
+from tests.shared import Shared, folder_of_session
+from tests.warm import WarmPython
 
 # A busy machine is no error, and a failure comes back in the next run; "default" makes up other examples.
 settings.register_profile(
@@ -38,33 +38,68 @@ def terminal():
             screen.kill()
 
 
-TOGETHER = ("checkpoint", "settings")
-"""Rooms whose files share trainings, or what Ultralytics was asked once."""
-LONGEST_FIRST = ("training", "demo", "hosts", "recovery", "supervise", "checkpoint", "diagnosis", "settings")
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """What is made once a session, however many processes share the tests."""
+    return Shared(folder_of_session(tmp_path_factory) / "shared")
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[str]:
+    """An interpreter whose processes have torch imported from the start."""
+    place = Path(tempfile.mkdtemp(prefix="nantui-"))  # a socket's path must be short
+    warm = WarmPython(place)
+    yield str(warm.path)
+    warm.close()
+    shutil.rmtree(place)
+
+
+TRAINS = {"trainings", "run_of", "room", "poisoned_original", "finished_original"}
+TRAINS |= {"warm_python", "unwatched", "broken"}
+"""Fixtures for which something is trained; whatever uses one is left out of `make quick`."""
+LONGEST_FIRST = (
+    "test_real", "test_end_to_end", "test_exec", "test_matrix", "test_spawn", "test_real_training",
+    "test_unattended", "test_ranks", "test_guard", "test_rebase", "test_control", "test_survival",
+)  # fmt: skip
+"""Files of half a minute and more, as measured; behind them the others that train."""
 
 
 def pytest_collection_modifyitems(items):
-    """Whatever takes long begins early, so that no process works alone at the end."""
-    rooms = [Path(item.path).relative_to(HERE).parts[0] for item in items]
-    place = {room: LONGEST_FIRST.index(room) for room in set(rooms) & set(LONGEST_FIRST)}
-    order = sorted(range(len(items)), key=lambda index: place.get(rooms[index], len(LONGEST_FIRST)))
-    items[:] = [items[index] for index in order]
+    """Mark what trains. Whatever takes long begins early, so that no process works alone at the end."""
+    for item in items:
+        if TRAINS & set(item.fixturenames):
+            item.add_marker("training")
+    place = {name: index for index, name in enumerate(LONGEST_FIRST)}
+    trains = {item.path for item in items if item.get_closest_marker("training")}
+    items.sort(key=lambda item: (place.get(item.path.stem, len(place)), item.path not in trains))
+
+
+def pytest_collection_finish():
+    """Spare every later garbage collection the modules and tests, half a million objects.
+
+    Ultralytics collects three times a training, 0.2 s each, which was half the time of a tiny one.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    """Let the interpreter take down what it would have taken down."""
+    gc.unfreeze()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keep the tests of a file, or of a room that shares trainings, in one process.
+    """Keep the tests of a file in one process: it makes what they share once.
 
     The marks of pytest-xdist's own `--dist loadgroup` have no effect under pytest 9.2 (it sets `_nodeid`,
     which is no longer read).
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFileOrRoom(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            file = nodeid.split("::")[0]
-            room = Path(file).parts[1]
-            return room if room in TOGETHER else file
+            return nodeid.split("::")[0]
 
     config.option.loadscopereorder = False
-    return ByFileOrRoom(config, log)
+    return ByFile(config, log)

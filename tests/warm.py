@@ -1,13 +1,20 @@
-"""An interpreter that has torch and Ultralytics imported already, for tests that start many processes.
+"""An interpreter that has torch imported already, for tests that start many processes.
 
-Importing them takes several seconds a process, and far longer on a busy machine; a run with two recoveries
-does it six times. `WarmPython` forks from one process that has done it: what runs is the same module in a
-process of its own, with the arguments, environment, directory and output of whoever started it.
+Importing takes several seconds a process, and far longer on a busy machine; a run with two recoveries does it
+six times. `WarmPython` forks from one process that has done it: what runs is the same module in a process of
+its own, with the arguments, environment, directory and output of whoever started it.
+
+What a module read from its environment when it was imported stays as it was: Ultralytics its rank, for one
+(`RANK` in ultralytics/utils/__init__.py). So Ultralytics is not among what is imported before; it takes a
+tenth of a second. And /proc tells the environment of the first process, so nobody finds such a process by its
+attempt's token: where a test kills or counts processes, they are started in the real way.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
+import gc
 import json
 import os
 import runpy
@@ -16,17 +23,19 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 
 CLIENT = '''#!{python}
-"""Stands in for an interpreter: has the warm one run `-m MODULE ARGUMENTS…` and ends as that ends."""
+"""Stands in for an interpreter: has the warm one run `[-u] -m MODULE ARGUMENTS…` and ends as that ends."""
 import array, json, os, signal, socket, sys
-if sys.argv[1:2] != ["-m"]:
+words = sys.argv[2:] if sys.argv[1:2] == ["-u"] else sys.argv[1:]
+if words[:1] != ["-m"]:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 warm = socket.socket(socket.AF_UNIX)
 warm.connect({address!r})
-request = json.dumps({{"argv": sys.argv[2:], "env": dict(os.environ), "cwd": os.getcwd()}}).encode()
+request = json.dumps({{"argv": words[1:], "env": dict(os.environ), "cwd": os.getcwd()}}).encode()
 streams = array.array("i", [0, 1, 2])
 warm.sendmsg([len(request).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
 warm.sendall(request)
@@ -64,12 +73,11 @@ class WarmPython:
 
 def serve(address: str) -> None:
     """Import once, then fork for each request, until killed."""
-    import ultralytics
-    from ultralytics import YOLO  # noqa: F401  loads torch and the trainers
+    import cv2  # noqa: F401
+    import torch.distributed.run  # noqa: F401
+    import torchvision  # noqa: F401
 
-    import nantui.training.trainer  # noqa: F401
-
-    assert ultralytics.__version__
+    gc.freeze()  # what has been imported is no garbage in any of the children
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(16)
@@ -95,9 +103,17 @@ def answer(client: socket.socket) -> None:
     if child == 0:
         run(request, list(streams))
     client.sendall(f"{child}\n".encode())
+    threading.Thread(target=end_with, args=(client, child), daemon=True).start()
     _, status = os.waitpid(child, 0)
     client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
+
+
+def end_with(client: socket.socket, child: int) -> None:
+    """Kill the grandchild where its stand-in was killed, which then says no more."""
+    if not client.recv(1):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def run(request: dict, streams: list[int]) -> None:

@@ -12,19 +12,26 @@ import pytest
 from nantui.checkpoint import catalog
 from tests.checkpoint.lists import age
 from tests.checkpoint.trainings import RECIPES, train
+from tests.shared import Shared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
-def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def run_of(shared: Shared) -> Callable[[str], Path]:
     """Return a function from a recipe's name to its finished run directory.
 
     NANTUI_TEST_TRAININGS names a directory to keep them in, for somebody who runs the tests often.
     """
     kept = os.environ.get("NANTUI_TEST_TRAININGS")
-    root = Path(kept).absolute() if kept else tmp_path_factory.mktemp("trainings")
-    return lambda name: train(RECIPES[name], root)
+    place = Shared(Path(kept).absolute()) if kept else shared
+
+    def run(name: str) -> Path:
+        room = place.root / "checkpoint" / name  # with a data set of its own: nobody else writes there
+        place.made(f"checkpoint/{name}", lambda: train(RECIPES[name], room))
+        return room / name
+
+    return run
 
 
 @pytest.fixture(scope="session")

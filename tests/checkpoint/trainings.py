@@ -95,7 +95,7 @@ def _thin(model: str, root: Path) -> str:
     base = re.sub(r"(\d)n", r"\1", model)
     text = next(Path(ultralytics.__file__).parent.glob(f"cfg/models/*/{base}")).read_text()
     thin = root / "thin" / model
-    thin.parent.mkdir(exist_ok=True)
+    thin.parent.mkdir(parents=True, exist_ok=True)
     thin.write_text(re.sub(r"(n: \[[\d.]+), [\d.]+,", r"\1, 0.0625,", text))
     return str(thin)
 

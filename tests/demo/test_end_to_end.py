@@ -20,6 +20,8 @@ from nantui.run.spool import Command
 from nantui.supervise.client import carry_out, create_run
 from nantui.supervise.status import read_status
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture
 def training(tmp_path):

@@ -23,6 +23,8 @@ from tests.supervise import stub_run
 from tests.supervise.stub_run import StubRun, eventually
 from tests.training.runs import draw_data_set, tiny_model
 
+pytestmark = pytest.mark.training
+
 PATIENCE = """patience: {tick_s: 0.1, heartbeat_s: 0.5, idle_exit_s: 1, stop_s: 60, host_silent_s: 6,
   host_grace_s: 20, link_s: 3}
 """

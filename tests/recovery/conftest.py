@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 from nantui.recovery import stage
+from tests.shared import Shared
 from tests.training.runs import draw_data_set, tiny_model
-from tests.warm import WarmPython
 
 EPOCHS, POISONED, ENDED = 12, 5, 7
 """Epochs asked for; the one, from 1, with NaN in the BatchNorm statistics; the last that was saved."""
@@ -32,7 +31,10 @@ class Killed(Exception):
 @pytest.fixture(scope="session")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a data set, a tiny model and nothing else."""
-    root = tmp_path_factory.mktemp("recovery")
+    return furnished(tmp_path_factory.mktemp("recovery"))
+
+
+def furnished(root: Path) -> Path:
     draw_data_set(root / "data")
     tiny_model(root)
     return root
@@ -65,23 +67,20 @@ def train(room: Path, name: str, poisoned: int = 0, ended: int = 0, **settings: 
 
 
 @pytest.fixture(scope="session")
-def warm_python() -> Iterator[str]:
-    """An interpreter whose processes have torch imported from the start."""
-    place = Path(tempfile.mkdtemp(prefix="nantui-"))  # a socket's path must be short
-    warm = WarmPython(place)
-    yield str(warm.path)
-    warm.close()
-    shutil.rmtree(place)
+def poisoned_original(shared: Shared) -> Path:
+    return original(shared, "poisoned", poisoned=POISONED, ended=ENDED)
 
 
 @pytest.fixture(scope="session")
-def poisoned_original(room: Path) -> Path:
-    return train(room, "poisoned", POISONED, ENDED)
+def finished_original(shared: Shared) -> Path:
+    return original(shared, "finished", epochs=3, save_period=-1)
 
 
-@pytest.fixture(scope="session")
-def finished_original(room: Path) -> Path:
-    return train(room, "finished", epochs=3, save_period=-1)
+def original(shared: Shared, name: str, **how: Any) -> Path:
+    """Train once for all processes, each run in a room of its own: nobody else writes there."""
+    room = shared.root / "recovery" / name
+    shared.made(f"recovery/{name}", lambda: train(furnished(room), name, **how))
+    return room / "runs" / name
 
 
 @pytest.fixture

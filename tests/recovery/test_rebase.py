@@ -4,6 +4,7 @@ it has in a fresh training with the same arguments.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,12 +96,17 @@ def test_state_is_kept_where_the_optimizer_stays_and_repaired_where_it_is_not_fi
     assert live.first_step(str(path), resume=True)["base_lrs"] == [0.001] * 3
 
 
+@pytest.fixture(scope="module")
+def auto_original(room: Path) -> Path:
+    return train(room, "auto", ended=2, optimizer="auto", lr0=0.01, mixup=0.0)
+
+
 @pytest.mark.parametrize("asked", [{"lr0": 0.005}, {"lr0": 0.005, "momentum": 0.937}])
 def test_the_momentum_that_auto_chose_is_kept_and_shown_unless_another_is_asked_for(
-    room: Path, rebase_here: Callable[..., Any], asked: dict[str, float]
+    auto_original: Path, tmp_path: Path, rebase_here: Callable[..., Any], asked: dict[str, float]
 ) -> None:
     """`auto` builds AdamW with 0.9 and leaves 0.937 in the arguments, also in the checkpoint's."""
-    run = train(room, f"auto-{len(asked)}", ended=2, optimizer="auto", lr0=0.01, mixup=0.0)
+    run = Path(shutil.copytree(auto_original, tmp_path / "auto"))
     plan = make_plan(run, settings=asked)
     rows = {row.name: row for row in plan.settings}
     expected = asked.get("momentum", 0.9)

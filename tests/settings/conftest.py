@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nantui.settings.schema import Schema
+from tests.shared import Shared
 
 TEXTS = [
     "1",
@@ -61,12 +62,17 @@ print(json.dumps(said))
 
 
 @pytest.fixture(scope="session")
-def ultralytics_says() -> dict[str, Any]:
+def ultralytics_says(shared: Shared) -> dict[str, Any]:
     """What the installed release itself does, asked once in a process of its own."""
     pytest.importorskip("torch")
-    words = [sys.executable, "-c", ASK, json.dumps(TEXTS)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return {**json.loads(done.stdout.splitlines()[-1]), "texts": TEXTS}
+    answer = shared.root / "ultralytics_says"
+
+    def ask() -> None:
+        words = [sys.executable, "-c", ASK, json.dumps(TEXTS)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        answer.write_text(done.stdout.splitlines()[-1])
+
+    return {**json.loads(shared.made(answer.name, ask).read_text()), "texts": TEXTS}
 
 
 @pytest.fixture(scope="session")

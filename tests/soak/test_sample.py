@@ -27,7 +27,10 @@ QUICK = {
 KINDS = {kind.name: kind for kind in (*processes.KINDS, *disks.KINDS, *files.KINDS, *checkpoints.KINDS)}
 
 
-@pytest.mark.parametrize("name", QUICK)
+TRAINED = pytest.param("damaged files", marks=pytest.mark.training)
+
+
+@pytest.mark.parametrize("name", [TRAINED if name == "damaged files" else name for name in QUICK])
 def test_a_sample_survives(name):
     for number in range(1, QUICK[name] + 1):
         try:

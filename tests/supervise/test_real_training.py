@@ -14,6 +14,8 @@ from nantui.supervise.processes import send
 from tests.supervise import stub_run
 from tests.supervise.stub_run import StubRun, eventually
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory):

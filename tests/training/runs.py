@@ -165,19 +165,22 @@ def tensors_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def on_two_ranks(cases: list[dict[str, Any]], place: Path, timeout: float = 240.0) -> subprocess.Popen[bytes]:
-    """Run attempts on two gloo ranks, in one launch; returns the ended torchrun process."""
+def on_two_ranks(
+    cases: list[dict[str, Any]], place: Path, python: str = sys.executable, timeout: float = 240.0
+) -> subprocess.Popen[bytes]:
+    """Run attempts on two gloo ranks, in one launch; returns the ended torchrun process.
+
+    `python` is what torchrun and its ranks run in; PYTHON_EXEC is torchrun's own word for it.
+    """
     place.mkdir(parents=True, exist_ok=True)
     request = place / "cases.json"
     request.write_text(json.dumps(cases))
-    script = Path(__file__).with_name("two_ranks.py")
     root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "PYTHON_EXEC": python}
+    argv = [python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words = ["--module", "tests.training.two_ranks", str(request)]
     with (place / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*argv, str(script), str(request)], env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen([*argv, *words], env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         process.wait(timeout)
     except subprocess.TimeoutExpired:

@@ -22,8 +22,8 @@ SEEN_AS = {**FAULTS, **MORE_FAULTS}
 class Matrix:
     """Prepares cases, runs those of one process here and those of two ranks in one launch."""
 
-    def __init__(self, trainings: Trainings, place: Path) -> None:
-        self.trainings, self.place = trainings, place
+    def __init__(self, trainings: Trainings, place: Path, python: str) -> None:
+        self.trainings, self.place, self.python = trainings, place, python
         self.outcomes: dict[Case, list[Outcome]] = {}
 
     def run(self, cases: list[Case]) -> None:
@@ -44,7 +44,7 @@ class Matrix:
 
     def _launch(self, cases: list[Case], place: Path) -> None:
         requests = [{"run": str(self.place / case.name), "number": self._number(case)} for case in cases]
-        process = on_two_ranks(requests, place, timeout=60 + 15 * len(cases))
+        process = on_two_ranks(requests, place, self.python, timeout=60 + 15 * len(cases))
         assert process.returncode == 0, (place / "log").read_text()[-3000:]
 
     def _prepare(self, case: Case) -> None:
@@ -100,8 +100,8 @@ def assert_clean(outcome: Outcome, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def matrix(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
-    matrix = Matrix(trainings, tmp_path_factory.mktemp("matrix"))
+def matrix(trainings: Trainings, warm_python: str, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+    matrix = Matrix(trainings, tmp_path_factory.mktemp("matrix"), warm_python)
     matrix.run(pairwise())
     return matrix
 
@@ -112,8 +112,8 @@ def test_fault(matrix: Matrix, case: Case) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
-    return Matrix(trainings, tmp_path_factory.mktemp("whole"))
+def whole(trainings: Trainings, warm_python: str, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+    return Matrix(trainings, tmp_path_factory.mktemp("whole"), warm_python)
 
 
 @pytest.mark.soak

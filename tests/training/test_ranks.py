@@ -23,14 +23,16 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def outcomes(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome]]:
+def outcomes(
+    trainings: Trainings, warm_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[Outcome]]:
     place = tmp_path_factory.mktemp("ranks")
     for name, request in CASES.items():
         ours = {"max_consecutive_skips": 2}
         write_request(place / name, 1, {**trainings.common, **SHORT}, devices=2, ours=ours, **request)
     RunLayout(place / "stopped").stop_request(1).write_text(json.dumps({"id": "x", "t": 0.0, "by": "test"}))
     requests = [{"run": str(place / name), "number": 1, "stalled_after": 1.0} for name in CASES]
-    process = on_two_ranks(requests, place / "log")
+    process = on_two_ranks(requests, place / "log", warm_python)
     assert process.returncode == 0, (place / "log" / "log").read_text()[-3000:]
     return {name: [outcome_of(place / name, 1, 0, rank) for rank in (0, 1)] for name in CASES}
 
@@ -78,10 +80,11 @@ def test_bad_batches_on_one_rank_end_both(outcomes):
     assert len(skipped["evidence"]["files"]) == 4
 
 
-def test_a_killed_rank_takes_the_other_with_it(trainings: Trainings, tmp_path: Path):
+def test_a_killed_rank_takes_the_other_with_it(trainings: Trainings, warm_python: str, tmp_path: Path):
     fault = {"fault": "kill", "rank": 1, "epoch": 2, "batch": 2}
     write_request(tmp_path / "run", 1, {**trainings.common, **SHORT}, devices=2, faults=[fault])
-    process = on_two_ranks([{"run": str(tmp_path / "run"), "number": 1}], tmp_path / "log", timeout=120)
+    cases = [{"run": str(tmp_path / "run"), "number": 1}]
+    process = on_two_ranks(cases, tmp_path / "log", warm_python, timeout=120)
     first, second = (outcome_of(tmp_path / "run", 1, 1, rank) for rank in (0, 1))
     assert process.returncode != 0
     assert second.exit is None
