@@ -40,7 +40,17 @@ def terminal():
 
 TOGETHER = ("checkpoint", "settings")
 """Rooms whose files share trainings, or what Ultralytics was asked once."""
-LONGEST_FIRST = ("training", "demo", "hosts", "recovery", "supervise", "checkpoint", "diagnosis", "settings")
+LONGEST_FIRST = (
+    "training",
+    "demo",
+    "hosts",
+    "compat",
+    "recovery",
+    "supervise",
+    "checkpoint",
+    "diagnosis",
+    "settings",
+)
 
 
 def pytest_collection_modifyitems(items):
