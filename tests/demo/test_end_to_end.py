@@ -9,9 +9,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from benchmarks.demo_environments import read
 from nantui.demo import evidence, headless
 from nantui.demo.story import ACT_ONE, make_story
 from nantui.errors import FAILED
@@ -72,6 +74,8 @@ def test_headless_demo_proves_itself(tmp_path):
     )  # fmt: skip
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "act two" in demo.stdout and "FAILED" not in demo.stdout
+    against = read(Path(place) / "runs" / "demo")[-1]
+    assert not against, "a calm training: validation losses fall, and nothing alarms but what was planted"
 
 
 def test_a_demo_that_fails_ends_its_training_and_names_the_logs(training, monkeypatch, capsys):
