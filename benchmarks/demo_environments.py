@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -93,15 +93,25 @@ def main() -> int:
     arguments = parser.parse_args()
     told = earlier(arguments.found)
     open_ones = [one for one in environments() if one not in told]
-    with ThreadPoolExecutor(arguments.beside) as pool:
-        for found in pool.map(tried, open_ones):
-            told[found.environment] = found
-            with arguments.found.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(found)) + "\n")
-            print(f"{len(told):3d} {found.environment}: {cell(found)}, {found.seconds:.0f} s", flush=True)
+    for found in as_they_end(open_ones, arguments.beside):
+        told[found.environment] = found
+        with arguments.found.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(found)) + "\n")
+        print(f"{len(told):3d} {found.environment}: {cell(found)}, {found.seconds:.0f} s", flush=True)
     if arguments.write:
         arguments.write.write_text(page(told), encoding="utf-8")
     return 1 if any(found.against for found in told.values()) else 0
+
+
+def as_they_end(open_ones: list[Environment], beside: int) -> Iterator[Found]:
+    """Run demos, `beside` at once; after Ctrl-C, which ends those that run, none is begun."""
+    with ThreadPoolExecutor(beside) as pool:
+        demos = [pool.submit(tried, one) for one in open_ones]
+        try:
+            for demo in as_completed(demos):
+                yield demo.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def environments() -> Iterator[Environment]:
