@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-bytecode --python $(BIN)/python $(1) || )$(PIP) $(1)
 
-.PHONY: compiled demo test quick lint bench diagnosis-table healthy matrix screenshots soak soak-matrix docs clean help
+.PHONY: compiled demo demo-environments test quick lint bench diagnosis-table healthy matrix screenshots soak soak-matrix docs clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
@@ -23,6 +23,7 @@ help:
 	@echo "make diagnosis-table  trainings broken on purpose: is the right cause named?"
 	@echo "make healthy      hundreds of healthy trainings beside plain ones; bounded: NANTUI_HEALTHY_MINUTES"
 	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
+	@echo "make demo-environments  the demo where kernels, threads and seed differ; an hour or more"
 	@echo "make docs         the pages that are made from the code: keys, commands, settings"
 	@echo "make screenshots  pictures of every screen, from the real app"
 
@@ -82,6 +83,9 @@ healthy: $(VENV)/installed-test compiled
 
 matrix: $(VENV)/installed-test compiled
 	$(BIN)/python benchmarks/versions.py --write docs/versions.md
+
+demo-environments: $(VENV)/installed-test compiled
+	$(BIN)/python -m benchmarks.demo_environments --write docs/demo-environments.md
 
 screenshots: $(VENV)/installed-test
 	$(CLI) screenshots

@@ -14,8 +14,8 @@ from pathlib import Path
 from nantui.commands import common
 from nantui.errors import FAILED, UserError
 
-PACE_FOR_A_PERSON_S = 0.5
-PACE_ALONE_S = 0.1
+PACE_FOR_A_PERSON_S = 0.12
+PACE_ALONE_S = 0.03
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,33 +24,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir", type=Path, default=Path("nantui-demo"), metavar="DIR", help="where to keep it"
     )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the training's seed")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the data set, start the training, and open the cockpit on it (or play it headless)."""
-    from nantui.demo.dataset import write_dataset
     from nantui.demo.headless import Stages, play
 
     common.refuse_read_only(arguments)
     headless = arguments.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
     stages = Stages()
-    try:
-        data = write_dataset(arguments.dir / "shapes")
-    except OSError as error:
-        raise UserError(f"{arguments.dir}: {error.strerror}; choose another --dir", FAILED) from error
-    stages.say("data set drawn", str(data))
-    where = _start(arguments, data, PACE_ALONE_S if headless else PACE_FOR_A_PERSON_S)
+    where = _start(arguments, PACE_ALONE_S if headless else PACE_FOR_A_PERSON_S)
     stages.say("run created", str(where))
     if headless:
         return play(where, stages)
     return _watch(arguments, where)
 
 
-def _start(arguments: argparse.Namespace, data: Path, seconds_per_step: float) -> Path:
+def _start(arguments: argparse.Namespace, seconds_per_step: float) -> Path:
     from nantui.demo.story import make_story
     from nantui.supervise.client import create_run
 
-    story = make_story(data, (arguments.dir / "runs").resolve(), seconds_per_step)
+    try:
+        story = make_story(arguments.dir, seconds_per_step, arguments.seed)
+    except OSError as error:
+        raise UserError(f"{arguments.dir}: {error.strerror}; choose another --dir", FAILED) from error
     return create_run(story.train, story.ours, python=arguments.python, faults=story.faults)
 
 

@@ -16,17 +16,17 @@ TRAIN_IMAGES = 48
 VAL_IMAGES = 16
 
 
-def write_dataset(directory: Path, seed: int = 0) -> Path:
+def write_dataset(directory: Path, seed: int = 0, images: int = TRAIN_IMAGES) -> Path:
     """Write images, labels and `shapes.yaml` below `directory`; returns the path of the YAML.
 
-    Images are RGB PNG of SIDE x SIDE pixels with one to three shapes. A data set that is already there is
-    left as it is.
+    `images` to train on, RGB PNG of SIDE x SIDE pixels with one to three shapes. A data set that is
+    already there is left as it is.
     """
     description = directory / "shapes.yaml"
     if description.exists():
         return description
     dice = random.Random(seed)
-    for split, count in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES)):
+    for split, count in (("train", images), ("val", VAL_IMAGES)):
         for index in range(count):
             _write_sample(directory, split, f"{index:03d}", dice)
     names = "".join(f"  {number}: {name}\n" for number, name in enumerate(CLASSES))

@@ -70,13 +70,15 @@ def rolled_back(layout: RunLayout) -> str | None:
     begun, done = _first(entries, "rollback_begun"), _first(entries, "rollback_done")
     if begun is None or done is None:
         return None
-    expected = f"epoch{ACT_ONE['epoch'] - 2}.pt"
-    if Path(str(begun["restore_point"])).name != expected:
-        raise Contradiction(f"restored {begun['restore_point']}, not {expected}")
+    restored, newest = Path(str(begun["restore_point"])).name, ACT_ONE["epoch"] - 1
+    if begun["epoch"] != newest:
+        raise Contradiction(
+            f"restored {restored}, epoch {begun['epoch']}; the newest before the fault is epoch {newest}"
+        )
     moved = sorted(path.name for path in layout.corrupted_backup.glob("*.pt"))
     if not any(name.startswith("last_epoch") and name.endswith("_corrupted.pt") for name in moved):
         raise Contradiction(f"corrupted_backup holds {moved}")
-    return f"restored {expected}; moved aside: {', '.join(moved)}"
+    return f"restored {restored}, epoch {newest}; moved aside: {', '.join(moved)}"
 
 
 def settings_in_effect(layout: RunLayout) -> str | None:

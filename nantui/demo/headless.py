@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from nantui.demo import evidence
 from nantui.demo.terminal import CockpitGone, CockpitTerminal
-from nantui.errors import FAILED
+from nantui.errors import FAILED, UserError
 from nantui.run.attempts import read_exits
 from nantui.run.layout import RunLayout
+from nantui.run.spool import Command
+from nantui.supervise.client import submit, wait
 
 Look = Callable[[RunLayout], "str | None"]
 PATIENCE_S = 180.0
+"""How long nothing may be written: on a slow machine a stage takes as long as it takes."""
+END_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.2
 KEY_EVERY_S = 3.0
 RECOVER, CONFIRM = "R", "y"
@@ -46,51 +51,90 @@ class Stages:
 
 
 def play(run: Path, stages: Stages) -> int:
-    """Watch the run, press `R` and confirm when the alarm is up, and return the exit status."""
+    """Watch the run, press `R` and confirm when the alarm is up, and return the exit status.
+
+    Where a stage fails, or on Ctrl-C, the training is ended and the logs to read are named.
+    """
     layout = RunLayout(run)
     terminal = CockpitTerminal(run)
+    done = False
     try:
-        for name, look in BEFORE:
-            stages.say(name, _await(name, look, layout))
-        stages.say("R pressed in the cockpit", _recover(layout, terminal))
-        for name, look in AFTER:
-            stages.say(name, _await(name, look, layout))
-        status = terminal.close()
-        stages.say("cockpit quit with q", f"exit status {status}, {terminal.bytes_drawn} bytes drawn")
-        return 0 if status == 0 else FAILED
+        _act(layout, terminal, stages)
+        done = True
     except (Failed, CockpitGone, evidence.Contradiction) as error:
         stages.say("FAILED", str(error))
-        return FAILED
     finally:
         terminal.close()
+        if not done:
+            stages.say("training ended", _end(layout))
+            stages.say("read", _logs(layout))
+    return 0 if done else FAILED
+
+
+def _act(layout: RunLayout, terminal: CockpitTerminal, stages: Stages) -> None:
+    for name, look in BEFORE:
+        stages.say(name, wait_for(name, look, layout))
+    stages.say("R pressed in the cockpit", _recover(layout, terminal))
+    for name, look in AFTER:
+        stages.say(name, wait_for(name, look, layout))
+    if status := terminal.close():
+        raise Failed(f"the cockpit, told to quit, ended with status {status}")
+    stages.say("cockpit quit with q", f"{terminal.bytes_drawn} bytes drawn")
 
 
 def _recover(layout: RunLayout, terminal: CockpitTerminal) -> str:
-    """Open the recover dialog, confirm it, and wait until the supervisor has begun."""
+    """Open the recover dialog, and confirm it until the supervisor has the command."""
     terminal.press(RECOVER)
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        time.sleep(KEY_EVERY_S)
-        if (asked := evidence.recovery_asked(layout)) is not None:
-            return asked
-        terminal.press(CONFIRM)
-    raise Failed("the recover dialog was not confirmed")
+
+    def asked(layout: RunLayout) -> str | None:
+        if (found := evidence.recovery_asked(layout)) is None:
+            terminal.press(CONFIRM)
+        return found
+
+    time.sleep(KEY_EVERY_S)
+    return wait_for("recover dialog confirmed", asked, layout, KEY_EVERY_S)
 
 
-def _await(name: str, look: Look, layout: RunLayout) -> str:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        found = look(layout)
-        if found is not None:
+def wait_for(name: str, look: Look, layout: RunLayout, every_s: float = LOOK_EVERY_S) -> str:
+    """Return what `look` found. Raises Failed where the run has written nothing for PATIENCE_S."""
+    written, since = _written(layout), time.monotonic()
+    while time.monotonic() - since < PATIENCE_S:
+        if (found := look(layout)) is not None:
             return found
-        time.sleep(LOOK_EVERY_S)
-    raise Failed(f"{name}: not seen within {PATIENCE_S:.0f} s. {_what_is_there(layout)}")
+        time.sleep(every_s)
+        if (now := _written(layout)) != written:
+            written, since = now, time.monotonic()
+    raise Failed(f"{name}: not seen, and nothing written for {PATIENCE_S:.0f} s. {_ending(layout)}")
 
 
-def _what_is_there(layout: RunLayout) -> str:
-    """The last words of the worker, for whoever has to find out."""
-    numbers = layout.attempt_numbers()
-    if not numbers:
-        return f"No attempt was started; see {layout.supervisor_log}"
-    endings = [f"{ending.outcome}: {ending.text}" for ending in read_exits(layout, numbers[-1])]
-    return f"Attempt {numbers[-1]} {endings or 'has not ended'}; see {layout.attempt_log(numbers[-1])}"
+def _written(layout: RunLayout) -> int:
+    """Return the bytes in the journal and in what the attempts write."""
+    total = 0
+    for file in (layout.journal, *layout.attempts.glob("*")):
+        with contextlib.suppress(OSError):  # gone, or not there yet
+            total += file.stat().st_size
+    return total
+
+
+def _ending(layout: RunLayout) -> str:
+    """Return how the newest attempt ended, for whoever has to find out."""
+    number = layout.newest_attempt()
+    if not number:
+        return "No attempt was started"
+    endings = "; ".join(f"{ending.outcome}: {ending.text}" for ending in read_exits(layout, number))
+    return f"Attempt {number}: {endings or 'has not ended'}"
+
+
+def _end(layout: RunLayout) -> str:
+    """End every process of the run, as `X` does."""
+    try:
+        return wait(layout.run, submit(layout.run, Command("kill")), timeout_s=END_WITHIN_S).text
+    except UserError as error:
+        return f"FAILED, {error}; do it with: nantui stop --now {layout.run}"
+
+
+def _logs(layout: RunLayout) -> str:
+    """Return the log of the newest attempt, and the supervisor's."""
+    number = layout.newest_attempt()
+    logs = [*([layout.attempt_log(number)] if number else []), layout.supervisor_log]
+    return " and ".join(str(log) for log in logs)

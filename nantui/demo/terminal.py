@@ -16,7 +16,7 @@ from pathlib import Path
 COLUMNS, LINES = 120, 40
 ESCAPE = "\x1b"
 ESCAPE_ALONE_S = 1.0  # any key that comes sooner would make a sequence of it
-QUIT_WITHIN_S = 20.0
+QUIT_WITHIN_S = 60.0
 
 
 def _environment() -> dict[str, str]:

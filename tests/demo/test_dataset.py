@@ -19,9 +19,9 @@ def test_same_seed_same_pictures(tmp_path):
 
 
 def test_every_picture_has_a_label_inside_it(tmp_path):
-    description = yaml.safe_load(write_dataset(tmp_path).read_text())
+    description = yaml.safe_load(write_dataset(tmp_path, images=TRAIN_IMAGES + 1).read_text())
     assert list(description["names"].values()) == list(CLASSES)
-    for split, count in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES)):
+    for split, count in (("train", TRAIN_IMAGES + 1), ("val", VAL_IMAGES)):
         pictures = sorted((tmp_path / description[split]).glob("*.png"))
         assert len(pictures) == count
         for picture in pictures:
