@@ -55,7 +55,8 @@ def test_a_classifier_with_nothing_left_to_learn_finishes(trainings, tmp_path, p
     train = {
         "model": str(tiny_model(tmp_path, "Classify, [nc]")), "data": str(plates), "imgsz": 32, "epochs": 30,
         "batch": 16, "nbs": 16, "lr0": 0.1, "lrf": 1.0, "momentum": 0.9, "weight_decay": 0.0, "patience": 0,
-        "erasing": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "fliplr": 0.0, "auto_augment": None,
+        "erasing": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "fliplr": 0.0,
+        "auto_augment": None,
     }  # fmt: skip
     outcome = trainings(tmp_path / "run", train=train, ours=asked)
     assert outcome.code == 0 and outcome.incidents == [] and said(outcome) == []
