@@ -62,12 +62,7 @@ quick: lint compiled
 soak: $(VENV)/installed-test compiled
 	$(BIN)/python -m tests.soak --write docs/soak.md
 
-soak-# Goes on where it was: a pair that ended is not trained again. The pairs on a GPU: benchmarks/gpu/run.sh healthy
-healthy: $(VENV)/installed-test compiled
-	nice $(BIN)/python -m benchmarks.healthy --part cpu --minutes $(or $(NANTUI_HEALTHY_MINUTES),60)
-	$(BIN)/python -m benchmarks.healthy --write
-
-matrix: $(VENV)/installed-test compiled
+soak-matrix: $(VENV)/installed-test compiled
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test compiled
