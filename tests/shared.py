@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ class Shared:
         self.root = root
 
     def made(self, name: str, make: Callable[[], object]) -> Path:
-        """Return `root / name`, after `make` has put it there, once: what it raises, each caller meets."""
+        """Return `root / name`, put there by `make`, once. Where it raises, the next caller tries."""
         place = self.root / name
         done = self.root / f"{name}.done"
         if done.exists():
@@ -30,6 +31,7 @@ class Shared:
         with (self.root / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not done.exists():
+                shutil.rmtree(place, ignore_errors=True)  # what one that failed, or was killed, has left
                 make()
                 done.touch()
         return place

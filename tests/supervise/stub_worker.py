@@ -170,11 +170,15 @@ class Rank:
         self.event("in_effect", values=values, guarded=True, notes=[])
         return self.train_epochs()
 
-    def dataloader(self) -> subprocess.Popen:
-        # PyTorch's own notice the end of their rank; these are only told to on a joined host.
-        code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        code += "from nantui.training.tie import die_with_parent\ndie_with_parent()\ntime.sleep(600)"
-        return subprocess.Popen([PYTHON, "-c", code])
+    def dataloader(self) -> int:
+        """Fork, as PyTorch does; its own notice the end of their rank, these only on a joined host."""
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            die_with_parent()
+            time.sleep(600)
+            os._exit(0)
+        return child
 
     def train_epochs(self) -> int:
         steps, pace = self.how.get("steps", 5), self.how.get("pace", 0.02)
@@ -209,8 +213,8 @@ class Rank:
 
     def end(self, outcome: str, code: int, epoch: int, step: int, checkpoint: str | None = None) -> int:
         for child in self.children:
-            child.kill()
-            child.wait()
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
         ending = RankExit(
             outcome, self.rank, os.getpid(), code, time.time(), epoch, step, checkpoint=checkpoint
         )
