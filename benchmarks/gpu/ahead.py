@@ -73,7 +73,7 @@ def _report(bench: Bench, case: Case, found: dict[str, Any] | str) -> None:
     fp16 = case.precision == "fp16"
     fine = bool(found["ahead"]) != fp16 and not found["unlike_stock"]
     if case.accumulated == 1:
-        fine = fine and found["skipped"] and not found["touched"] and found["moved"]
+        fine = fine and found["skipped"] and not found["touched"] and bool(found["moved"])
     if fp16:  # GradScaler must have refused a step, or nothing is shown about it
         fine = fine and found["refused"] > 0
     held = None if NOT_DETERMINISTIC in case.model else fine

@@ -138,10 +138,12 @@ def environment(part: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit, marked where files differ; NANTUI_COMMIT names it where there is no git."""
+    """Return the commit, marked where files differ; NANTUI_COMMIT names it where a copy has no history."""
     words = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
+    if named := os.environ.get("NANTUI_COMMIT"):
+        return named
     found = subprocess.run(words, cwd=records.ROOT, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or os.environ.get("NANTUI_COMMIT", "not known")
+    return found.stdout.strip() or "not known"
 
 
 def options() -> argparse.Namespace:

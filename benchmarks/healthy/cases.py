@@ -149,7 +149,7 @@ def _gpu() -> list[Case]:
         for precision, seed in (("fp16", 0), ("fp16", 1), ("fp16", 2), ("bf16", 0)):
             train = {"epochs": 300, "optimizer": "AdamW", "lr0": 0.01, "amp": _amp(precision)}
             name = f"young averages {family}{size} {precision}"
-            cases.append(_measured(GPU, name, "64 images", seed, train, 45, family, size, precision))
+            cases.append(_measured(GPU, name, "64 images", seed, train, 27, family, size, precision))
     return cases
 
 

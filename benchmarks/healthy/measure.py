@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.healthy.cases import Case
+from benchmarks.healthy.misses import LOSS_SCALE
 from benchmarks.healthy.records import Record, short
 from nantui.run.attempts import FINISHED, STOPPED, read_events, read_exits
 from nantui.run.layout import RunLayout
@@ -62,7 +63,7 @@ def _unnamed(step: Step) -> str:
     """A loss scale that was too high is a cause, though no incident."""
     norm = step.value("grad_norm")
     scaled = not math.isnan(step.value("loss_scale"))
-    return "loss scale" if scaled and not math.isfinite(norm) else ""
+    return LOSS_SCALE if scaled and not math.isfinite(norm) else ""
 
 
 def _row(step: Step) -> list[Any]:
@@ -144,11 +145,6 @@ def proposal(run: Path, finished: bool) -> dict[str, Any]:
         "newest": newest,
         "trouble": why,
     }
-
-
-def is_older(found: dict[str, Any]) -> bool:
-    """Tell whether a proposal throws epochs away, or says nothing at all."""
-    return found["status"] != 0 or found["work"] is None or found["work"] != found["newest"]
 
 
 def signs(run: Path) -> list[Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from benchmarks.healthy.measure import is_older
 from benchmarks.healthy.records import Record
 
 NO_DETERMINISTIC_FORM = "rtdetr"
 """Its grid_sample has none on a GPU: two trainings by plain Ultralytics differ there as well."""
+
+LOSS_SCALE = "loss scale"
+"""What a step is skipped for that GradScaler refuses by itself, under the guard as in its control."""
 
 
 def counts(record: Record) -> bool:
@@ -32,6 +35,11 @@ def uncaused(record: Record) -> str:
     """Return the steps that were skipped though nothing was wrong."""
     places = [f"{epoch}.{step}" for epoch, step, why in record["skipped"] if not why]
     return f"steps {', '.join(places)}" if places else ""
+
+
+def is_older(found: dict[str, Any]) -> bool:
+    """Tell whether a proposal throws epochs away, or says nothing at all."""
+    return found["status"] != 0 or found["work"] is None or found["work"] != found["newest"]
 
 
 def older(record: Record) -> str:
@@ -66,7 +74,7 @@ def apart(record: Record) -> str:
     """Return why a training may differ from its control, "" where it may not."""
     if record["timed"]:
         return "time="
-    if record["skipped"]:
+    if any(why != LOSS_SCALE for _, _, why in record["skipped"]):
         return "a step was skipped"
     if record["revalidated"]:
         return "a validation was repeated"
