@@ -235,6 +235,18 @@ def test_the_running_mean_is_ultralytics_own_while_all_is_finite():
     assert torch.equal(stock, ours.mean)
 
 
+def test_on_a_gpu_the_running_mean_is_rounded_as_cuda_rounds_it():
+    dice = torch.Generator().manual_seed(0)
+    batches = [torch.rand(3, generator=dice) * 5 for _ in range(50)]
+    cuda, ours, elsewhere = batches[0], RunningMean("cuda"), RunningMean()
+    for i, losses in enumerate(batches):
+        cuda = (cuda * i + losses) * (torch.tensor(1.0) / (i + 1)) if i else losses
+        ours.add(losses.tolist())
+        elsewhere.add(losses.tolist())
+    assert torch.equal(cuda, ours.mean)
+    assert not torch.equal(ours.mean, elsewhere.mean) and torch.allclose(ours.mean, elsewhere.mean)
+
+
 def test_a_mean_that_begins_with_a_bad_batch_is_the_mean_of_the_others():
     mean = RunningMean()
     for losses in ([float("nan"), 1.0], [2.0, 4.0], [4.0, 8.0]):
