@@ -20,7 +20,7 @@ def verdict(outcome: Outcome) -> dict[str, Any]:
 
 
 def test_a_learning_rate_that_explodes(trainings, tmp_path):
-    ours = {"max_consecutive_skips": 2, "grad_clip": 0}
+    ours = {"max_consecutive_skips": 2, "grad_clip": 0, "on_suspicion": "end"}
     outcome = trainings(tmp_path / "run", train={"lr0": 1.0, "momentum": 0.99, "epochs": 9}, ours=ours)
     assert outcome.code == 77 and outcome.exit.outcome == "diverged"
     assert verdict(outcome)["cause"] == "learning_rate"
