@@ -86,8 +86,8 @@ screenshots: $(VENV)/installed-test
 	$(CLI) screenshots
 
 docs: $(VENV)/installed-test
-	$(BIN)/python -m nantui.ui.keylist > docs/keys.md
-	$(BIN)/python -m nantui.reference docs
+	$(BIN)/python -m nantui.devtools.keys_page > docs/keys.md
+	$(BIN)/python -m nantui.devtools.reference_pages docs
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

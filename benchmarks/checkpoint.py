@@ -143,12 +143,12 @@ print(json.dumps({"list": listed, "all": time.perf_counter() - started}))
 INSIDE = """
 import gc, sys, time, json, os, pathlib
 import numpy as np
-from nantui.checkpoint.archive import Archive
-from nantui.checkpoint.layout import layout
-from nantui.checkpoint.machine import Machine
+from nantui.checkpoint.tensors.zip_archive import Archive
+from nantui.checkpoint.tensors.segments import layout
+from nantui.checkpoint.pickle.interpreter import Machine
 from nantui.checkpoint.scan import scan
-from nantui.checkpoint.sweep import sweep
-from nantui.checkpoint.tree import walk
+from nantui.checkpoint.tensors.sweep import sweep
+from nantui.checkpoint.tensors.tensor_tree import walk
 path, rounds = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 data = np.fromfile(path, np.uint8)
 words = data[: len(data) // 4 * 4].view(np.uint32)

@@ -28,13 +28,10 @@ from pathlib import Path
 
 import psutil
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / "ui")]
-
-from synthetic import LOSSES, make_run, step_line, write_results  # noqa: E402
-
-from benchmarks.figures import Figure, carried_out, description  # noqa: E402
-from nantui.run.layout import RunLayout  # noqa: E402
-from nantui.run.steps import header  # noqa: E402
+from benchmarks.figures import Figure, carried_out, description
+from nantui.run.layout import RunLayout
+from nantui.run.telemetry import header
+from tests.ui.synthetic import LOSSES, make_run, step_line, write_results
 
 MEASURED = {"grad_norm": 4.1, "lr": 0.001, "step_s": 0.1, "images_s": 80, "mem_gb": 10.1, "mem_peak_gb": 11}
 BARE = """

@@ -108,7 +108,8 @@ def _attempt(
 ) -> None:
     from nantui.run.attempts import Attempt, write_attempt
     from nantui.run.layout import RunLayout
-    from nantui.training import touchpoints, worker
+    from nantui.worker import __main__ as worker
+    from nantui.worker import ultralytics_api
 
     layout = RunLayout(run)
     fields = {"mode": "start", "checkpoint": None, **request}
@@ -117,7 +118,7 @@ def _attempt(
         python=sys.executable, faults=list(case.faults), **fields,
     )  # fmt: skip
     write_attempt(layout, record)
-    load = touchpoints.load_model
+    load = ultralytics_api.load_model
 
     def loaded(*words: Any) -> Any:
         model = load(*words)
@@ -130,15 +131,15 @@ def _attempt(
             )
         return model
 
-    touchpoints.load_model = loaded
+    ultralytics_api.load_model = loaded
     try:
         worker.main([str(run), f"{number:03d}"])
     finally:
-        touchpoints.load_model = load
+        ultralytics_api.load_model = load
 
 
 def _stop(trainer: Any, layout: Any, number: int, after: int) -> None:
-    from nantui.run.files import write_json
+    from nantui.run.atomic_files import write_json
 
     if trainer.epoch == after + 1:
         write_json(layout.stop_request(number), {"id": "case", "t": time.time(), "by": "case"})

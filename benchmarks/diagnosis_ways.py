@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from benchmarks.diagnosis_breaks import (
+from benchmarks.diagnosis_breaks import (  # fmt: skip
     enlarge,
     growing,
     later_on,
@@ -17,7 +17,7 @@ from benchmarks.diagnosis_breaks import (
     root_of_zero_from,
     root_of_zero_in,
     zero_by_zero_in,
-)  # fmt: skip
+)
 from benchmarks.diagnosis_cases import EPOCHS, IMAGES, STEPS, Case
 
 

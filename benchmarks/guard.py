@@ -40,7 +40,7 @@ YOLO(settings.pop("model")).train(project=sys.argv[1], name="run", exist_ok=True
 """
 WORKER_SCRIPT = """
 import sys
-from nantui.training import worker
+from nantui.worker import __main__ as worker
 assert worker.main([sys.argv[1], "001"]) == 0
 """
 
@@ -73,9 +73,9 @@ class Stopwatch:
 
 def install(watch: Stopwatch) -> None:
     """Time every piece of the guard that runs once a batch."""
-    from nantui.training import trainer
-    from nantui.training.guard import Guard
-    from nantui.training.running_mean import RunningMean
+    from nantui.worker import trainer
+    from nantui.worker.guard.step_guard import Guard
+    from nantui.worker.trainer import RunningMean
 
     for name in ("step", "_clipped", "_take", "_take_rest", "begin_batch", "end_batch"):
         watch.on(Guard, name)
@@ -88,13 +88,13 @@ def train(run: Path, settings: dict[str, Any], guarded: bool) -> tuple[list[floa
     """Train once; returns the seconds of each batch, and the run's telemetry (missing when not guarded)."""
     from nantui.run.attempts import Attempt, write_attempt
     from nantui.run.layout import RunLayout
-    from nantui.training import touchpoints
-    from nantui.training.session import Session
-    from nantui.training.trainer import guarded as under_guard
+    from nantui.worker import ultralytics_api
+    from nantui.worker.session import Session
+    from nantui.worker.trainer import guarded as under_guard
 
     layout = RunLayout(run)
-    model = touchpoints.load_model(settings["model"])
-    kind = touchpoints.task_trainer(model)
+    model = ultralytics_api.load_model(settings["model"])
+    kind = ultralytics_api.task_trainer(model)
     session = None
     if guarded:
         write_attempt(layout, Attempt(1, uuid.uuid4().hex, time.time(), "start", None, settings, {}, ""))

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.figures import Figure, carried_out, description
-from nantui.diagnosis.dataset import load_data_set
-from nantui.diagnosis.labels import check_data_set
+from nantui.labels.check import check_data_set
+from nantui.labels.data_set import load_data_set
 
 BOXES = 7
 CLASSES = 6

@@ -22,11 +22,11 @@ import yaml
 from benchmarks.checkpoint import built, folder
 from benchmarks.figures import Figure, carried_out, description
 from nantui.demo.dataset import write_dataset
+from nantui.run.commands import Command
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
-from nantui.run.spool import Command
-from nantui.supervise.client import carry_out, create_run
+from nantui.supervisor.client import carry_out, create_run
 
 BY_HAND = """
 import pathlib, shutil, sys, torch, ultralytics

@@ -21,16 +21,16 @@ from pathlib import Path
 import psutil
 
 from benchmarks.figures import Figure, carried_out, description
+from nantui.machine.process_tree import members
+from nantui.run.atomic_files import write_json
 from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
-from nantui.run.files import write_json
+from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
-from nantui.run.spool import Command
-from nantui.run.steps import header
-from nantui.supervise.client import carry_out, create_run
-from nantui.supervise.processes import members
-from nantui.supervise.state import read_state
-from nantui.supervise.status import read_status
-from tests.supervise.stub_run import stub_interpreter
+from nantui.run.telemetry import header
+from nantui.supervisor.client import carry_out, create_run
+from nantui.supervisor.state import read_state
+from nantui.supervisor.status import read_status
+from tests.supervisor.stub_run import stub_interpreter
 
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 ROOT = Path(__file__).resolve().parents[1]

@@ -207,9 +207,11 @@ def machine() -> str:
 
 # -- what needs no torch --------------------------------------------------------------------------------
 
-ROOMS = tuple(f"tests/{room}" for room in ("run", "settings", "checkpoint", "diagnosis", "supervise", "ui"))
+ROOMS = tuple(
+    f"tests/{room}" for room in ("run", "settings", "checkpoint", "labels", "diagnosis", "supervisor", "ui")
+)
 NEEDS_TRAINING = re.compile(
-    "import torch|(from|import) ultralytics|tests.training|checkpoint(.| import )(editing|lists)"
+    "import torch|(from|import) ultralytics|tests.worker|checkpoint(.| import )(editing|lists)"
     "|run_of|healthy|write_dataset"
 )
 PINNED = "test_snapshots.py"  # pictures of one Textual version

@@ -15,9 +15,9 @@ from nantui.checkpoint.catalog import Catalog
 from nantui.run.attempts import read_events, read_exits
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.supervise.client import create_run
-from nantui.supervise.host_checks import OK
-from tests.training.runs import draw_data_set
+from nantui.supervisor.client import create_run
+from nantui.supervisor.host_checks import OK
+from tests.worker.runs import draw_data_set
 
 Result = tuple[str, bool, str]
 EPOCHS, BATCHES = 4, 4

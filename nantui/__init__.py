@@ -20,4 +20,4 @@ def attach(model: Any, **ours: Any) -> Any:
     # By name: the room that imports torch is nobody's dependency, and only a script that trains calls this.
     import importlib
 
-    return importlib.import_module("nantui.training.attach").attach(model, **ours)
+    return importlib.import_module("nantui.worker.script.attach").attach(model, **ours)

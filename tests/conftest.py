@@ -58,10 +58,20 @@ TRAINS = {"trainings", "run_of", "room", "poisoned_original", "finished_original
 TRAINS |= {"warm_python", "unwatched", "broken", "warm"}
 """Fixtures for which something is trained; whatever uses one is left out of `make quick`."""
 LONGEST_FIRST = (
-    "test_real", "test_end_to_end", "test_supervisor_of_the_version_before", "test_exec", "test_matrix",
-    "test_spawn", "test_real_training", "test_unattended", "test_ranks", "test_guard", "test_rebase",
-    "test_control", "test_survival",
-)  # fmt: skip
+    "test_real",
+    "test_end_to_end",
+    "test_supervisor_of_the_version_before",
+    "test_exec",
+    "test_matrix",
+    "test_ddp_spawn",
+    "test_real_training",
+    "test_unattended",
+    "test_distributed",
+    "test_step_guard",
+    "test_rebase",
+    "test_control",
+    "test_survival",
+)
 """Files of half a minute and more, as measured; behind them the others that train."""
 
 

@@ -26,8 +26,8 @@ def modules_after(statement):
 
 @pytest.mark.parametrize(
     "module",
-    ["nantui.cli", "nantui.commands.common", "nantui.supervise.main", "nantui.supervise.client",
-     "nantui.supervise.status", "nantui.recovery.plan", "nantui.settings.schema", "nantui.hardware"],
+    ["nantui.cli", "nantui.commands.common", "nantui.supervisor", "nantui.supervisor.client",
+     "nantui.supervisor.status", "nantui.recovery.plan", "nantui.settings.schema", "nantui.machine.gpus"],
 )  # fmt: skip
 def test_light_by_running(module):
     assert modules_after(f"import {module}") & HEAVY == set()

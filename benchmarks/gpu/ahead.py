@@ -114,9 +114,9 @@ class Seen:
 
 def _train(data: str, case: Case, protect: bool, bad: tuple[int, int] | None) -> Seen:
     """Train two epochs, with one bad batch where that is asked for; returns what it showed."""
-    from nantui.training import touchpoints
-    from nantui.training.guard import Guard
-    from nantui.training.session import Session
+    from nantui.worker import ultralytics_api
+    from nantui.worker.guard.step_guard import Guard
+    from nantui.worker.session import Session
 
     run = Path(tempfile.mkdtemp())
     ours = {"guard": "protect" if protect else "off"}
@@ -130,9 +130,9 @@ def _train(data: str, case: Case, protect: bool, bad: tuple[int, int] | None) ->
         seen.ahead.append(take_ahead(guard))
         return seen.ahead[-1]
 
-    model = touchpoints.load_model(case.model)
-    trainer = _recording(touchpoints.task_trainer(model), Session.open(run, 1), seen, bad)
-    with touchpoints.replaced(Guard, "_take_ahead", counted):
+    model = ultralytics_api.load_model(case.model)
+    trainer = _recording(ultralytics_api.task_trainer(model), Session.open(run, 1), seen, bad)
+    with ultralytics_api.replaced(Guard, "_take_ahead", counted):
         model.train(trainer=trainer, data=data, save_dir=str(run), **_settings(case))
     return seen
 
@@ -145,7 +145,7 @@ def _settings(case: Case) -> dict[str, Any]:
 
 def _recording(base: type, session: Any, seen: Seen, bad: tuple[int, int] | None) -> type:
     """Return a guarded trainer that notes what `seen` holds, and spoils one batch."""
-    from nantui.training.trainer import guarded
+    from nantui.worker.trainer import guarded
 
     class Recording(guarded(base, session)):  # type: ignore[misc]
         def run_callbacks(self, event: str) -> None:

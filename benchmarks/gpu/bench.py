@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from nantui.demo.dataset import CLASSES, write_dataset
+from nantui.run.commands import Command
 from nantui.run.journal import Entry, Journal
 from nantui.run.layout import RunLayout
-from nantui.run.spool import Command
-from nantui.supervise.client import Outcome, carry_out, create_run
-from nantui.supervise.status import read_status
+from nantui.supervisor.client import CommandResult, carry_out, create_run
+from nantui.supervisor.status import read_status
 
 PATIENCE_S = 240.0
 
@@ -136,7 +136,7 @@ def ended(run: Path, attempt: int = 1, seconds: float = PATIENCE_S) -> Entry:
     return found
 
 
-def command(run: Path, kind: str, **options: Any) -> tuple[Outcome, float]:
+def command(run: Path, kind: str, **options: Any) -> tuple[CommandResult, float]:
     """Carry out a command; returns its outcome and the seconds it took."""
     begun = time.monotonic()
     outcome = carry_out(run, Command(kind, options))

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 
 from benchmarks.gpu.bench import Bench, command, ending, gpu_memory, memory_back, stepping, until
-from nantui.hardware import Sampler
+from nantui.machine.gpus import Sampler
 from nantui.run.attempts import read_events
 from nantui.run.layout import RunLayout
-from nantui.supervise.status import read_status
+from nantui.supervisor.status import read_status
 
 PLAIN = """
 from ultralytics import YOLO

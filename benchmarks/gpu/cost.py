@@ -81,17 +81,19 @@ class OwnTime:
     """Seconds that the guard spends on the host beside what Ultralytics does itself."""
 
     def __init__(self) -> None:
-        from nantui.training import trainer
-        from nantui.training.guard import Guard
-        from nantui.training.look import Unread
-        from nantui.training.step_back import StepBack
+        from nantui.worker import trainer
+        from nantui.worker.guard.batch_probe import PendingProbe
+        from nantui.worker.guard.step_guard import Guard, StepBack
 
         self._spent = {"plus": 0.0, "minus": 0.0}
         self._steps = 0
         for owner, name in ((Guard, "begin_batch"), (Guard, "_see"), (StepBack, "copy"), (Guard, "settle"),
                             (Guard, "end_batch"), (trainer, "_report_step"), (Guard, "_judge")):  # fmt: skip
             self._watch(owner, name, "plus")
-        for owner, name in ((Unread, "read"), (Guard, "_take_rest")):  # within the above, and not its own
+        for owner, name in (
+            (PendingProbe, "read"),
+            (Guard, "_take_rest"),
+        ):  # within the above, and not its own
             self._watch(owner, name, "minus")
         self._inside = 0
 
@@ -163,8 +165,8 @@ def measure(data: str, imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
     """Train here. Returns median seconds of a stock step, the guard's own share of a step, the median share
     that a guarded block takes more than the stock blocks around it, that share's quartiles, and the peak of
     GPU memory of both kinds, in GB."""
-    from nantui.training import touchpoints
-    from nantui.training.session import Session
+    from nantui.worker import ultralytics_api
+    from nantui.worker.session import Session
 
     blocks = Blocks(OwnTime())
     run = Path(tempfile.mkdtemp())
@@ -174,7 +176,7 @@ def measure(data: str, imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
     trainer = _alternating(Session.open(run, 1), blocks)
     settings = _settings(imgsz, amp, optimizer)
     with contextlib.suppress(Enough):
-        touchpoints.load_model("yolov8m.yaml").train(
+        ultralytics_api.load_model("yolov8m.yaml").train(
             trainer=trainer, data=data, save_dir=str(run), **settings
         )
     return blocks.result()
@@ -192,7 +194,7 @@ def _alternating(session: Any, blocks: Blocks) -> type:
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    from nantui.training.trainer import guarded
+    from nantui.worker.trainer import guarded
 
     class Alternating(guarded(DetectionTrainer, session)):  # type: ignore[misc]
         _count = 0

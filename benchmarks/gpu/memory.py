@@ -18,10 +18,10 @@ from typing import Any
 
 from benchmarks.gpu.bench import Bench, ended, ending
 from nantui.checkpoint.catalog import Catalog
-from nantui.hardware import GIBIBYTE
-from nantui.recovery.measure import gpus_of, measured
+from nantui.machine.gpus import GIBIBYTE
+from nantui.recovery.run_facts import gpus_of, measured
 from nantui.run.layout import RunLayout
-from nantui.settings.memory import Measured, largest_batch, predict, stays_gb
+from nantui.settings.gpu_memory import Measured, largest_batch, predict, stays_gb
 
 BASE: dict[str, Any] = {"imgsz": 640, "batch": 16, "amp": True, "optimizer": "SGD"}
 OTHERS: tuple[dict[str, Any], ...] = (

@@ -12,10 +12,10 @@ from typing import Any
 
 from benchmarks.gpu.bench import Bench, command, ended, ending, entries, entry, stepping, until
 from nantui.checkpoint.catalog import Catalog
+from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
-from nantui.run.spool import Command
-from nantui.supervise.client import submit
+from nantui.supervisor.client import submit
 
 PRECISIONS: tuple[tuple[str, Any], ...] = (("fp16", True), ("bf16", "bf16"), ("fp32", False))
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.bench import Bench, ended, entries, gpu_memory, memory_back, stepping, until
-from nantui.run.identity import alive
+from nantui.machine.process_identity import alive
+from nantui.machine.process_tree import members, send
 from nantui.run.layout import RunLayout
-from nantui.run.steps import Step, StepFollower
-from nantui.supervise.hosts import reports
-from nantui.supervise.processes import members, send
-from nantui.supervise.status import read_status
+from nantui.run.telemetry import Step, StepFollower
+from nantui.supervisor.hosts import reports
+from nantui.supervisor.status import read_status
 
 LEAD = """
 import json, sys
-from nantui.supervise.client import create_run
+from nantui.supervisor.client import create_run
 asked = json.loads(sys.argv[1])
 print(create_run(asked["train"], faults=asked["faults"], nnodes=asked["nnodes"], endpoint=asked["endpoint"]))
 """

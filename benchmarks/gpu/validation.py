@@ -114,9 +114,9 @@ def train(data: str, amp: Any, guarded: bool) -> dict[str, Any]:
     from ultralytics.engine.validator import BaseValidator
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    from nantui.training import touchpoints
-    from nantui.training.session import Session
-    from nantui.training.trainer import guarded as guard
+    from nantui.worker import ultralytics_api
+    from nantui.worker.session import Session
+    from nantui.worker.trainer import guarded as guard
 
     torch.use_deterministic_algorithms(True, warn_only=True)
     layout = RunLayout(Path(tempfile.mkdtemp()))
@@ -153,8 +153,8 @@ def train(data: str, amp: Any, guarded: bool) -> dict[str, Any]:
         def final_eval(self) -> None:
             """The last checkpoint stays as it is: it is compared."""
 
-    with touchpoints.replaced(BaseValidator, "__call__", counted):
-        model = touchpoints.load_model("yolov8n.yaml")
+    with ultralytics_api.replaced(BaseValidator, "__call__", counted):
+        model = ultralytics_api.load_model("yolov8n.yaml")
         model.train(trainer=Cut, data=data, save_dir=str(layout.run), **_settings(amp))
     kept = torch.load(layout.last, weights_only=False, map_location="cpu")
     events = read_events(layout.events(1, 0)) if guarded else []
@@ -181,7 +181,7 @@ def _losses(trainer: Any) -> dict[str, float]:
     """Return the averaged weights' mean validation losses in fp32, without the validator's loop."""
     import torch
 
-    from nantui.training import validation_touchpoints as theirs
+    from nantui.worker import ultralytics_validation as theirs
 
     loader = trainer.test_loader
     size, count = loader.batch_size, len(loader.dataset)

@@ -35,8 +35,8 @@ def warm_up() -> None:
     import ultralytics
     from ultralytics import RTDETR, YOLO
 
-    import nantui.training.trainer
-    import nantui.training.worker
+    import nantui.worker.__main__
+    import nantui.worker.trainer
 
     for name in LATER:
         with contextlib.suppress(ImportError):
@@ -77,7 +77,7 @@ def forked(work: Callable[[], None], log: Path) -> int:
 
 def _die_with(parent: int) -> None:
     """Have the kernel end this process when its parent dies, however that comes."""
-    from nantui.training.tie import PR_SET_PDEATHSIG
+    from nantui.worker.process_end import PR_SET_PDEATHSIG
 
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

@@ -17,7 +17,7 @@ from benchmarks.healthy.records import Record, short
 from nantui.run.attempts import FINISHED, STOPPED, read_events, read_exits
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
-from nantui.run.steps import Step, StepFollower
+from nantui.run.telemetry import Step, StepFollower
 
 MORE_EPOCHS = 1000
 """Asked for in a dry run of a finished training, which has nothing to go back for otherwise."""
@@ -149,7 +149,7 @@ def proposal(run: Path, finished: bool) -> dict[str, Any]:
 
 def signs(run: Path) -> list[Any]:
     """Return the signs of trouble in results.csv as it stood after each epoch: [after, kind, epoch]."""
-    from nantui.recovery.signs import first_sign
+    from nantui.recovery.trouble import first_trouble
 
     path = run / "results.csv"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
@@ -158,14 +158,14 @@ def signs(run: Path) -> list[Any]:
         layout = RunLayout(Path(folder))
         for count in range(2, len(lines) + 1):
             layout.results_csv.write_text("".join(lines[:count]))
-            if sign := first_sign(layout):
+            if sign := first_trouble(layout):
                 found.append([count - 1, sign.kind, sign.epoch])
     return found
 
 
 def metrics(run: Path) -> list[float]:
     """Return the metric that decides about best.pt, epoch by epoch."""
-    from nantui.recovery.collapse import quality
+    from nantui.recovery.trouble import quality
 
     return [float(short(quality(row))) for row in current(read_results(run / "results.csv"))]
 

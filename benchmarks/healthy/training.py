@@ -86,7 +86,7 @@ def train(case: Case, place: Place, mode: str, install: Install | None = None) -
 
 
 def _plain(arguments: dict[str, Any], model: str, run: Path, cut: int = 0) -> None:
-    from nantui.training.touchpoints import load_model
+    from nantui.worker.ultralytics_api import load_model
 
     loaded = load_model(model)
 
@@ -105,7 +105,8 @@ def _attempt(
 ) -> None:  # fmt: skip
     from nantui.run.attempts import Attempt, write_attempt
     from nantui.run.layout import RunLayout
-    from nantui.training import touchpoints, worker
+    from nantui.worker import __main__ as worker
+    from nantui.worker import ultralytics_api
 
     layout = RunLayout(run)
     identity = f"healthy-{number}"
@@ -113,7 +114,7 @@ def _attempt(
         layout,
         Attempt(number, identity, time.time(), mode, checkpoint, arguments, ours, sys.executable),
     )
-    load = touchpoints.load_model
+    load = ultralytics_api.load_model
 
     def loaded(*words: Any) -> Any:
         model = load(*words)
@@ -123,12 +124,12 @@ def _attempt(
             model.add_callback("on_train_epoch_start", lambda trainer: _stop(trainer, layout, number, stop))
         return model
 
-    with touchpoints.replaced(touchpoints, "load_model", loaded):
+    with ultralytics_api.replaced(ultralytics_api, "load_model", loaded):
         worker.main([str(run), f"{number:03d}"])
 
 
 def _stop(trainer: Any, layout: Any, number: int, after: int) -> None:
-    from nantui.run.files import write_json
+    from nantui.run.atomic_files import write_json
 
     if trainer.epoch == after:
         write_json(layout.stop_request(number), {"id": "healthy", "t": time.time(), "by": "healthy"})

@@ -4,6 +4,8 @@ One JSON file per weights directory (and set of allowed names) in the user's own
 beside the checkpoints: somebody else who may write there must not be able to say that a file is clean. An
 entry belongs to a file's identity (device, inode, size, mtime in ns); a comparison to the identities of
 both files.
+
+A look as plain JSON values and back: for the cache on disk and for helper processes.
 """
 
 from __future__ import annotations
@@ -16,18 +18,58 @@ import stat
 import time
 import zlib
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nantui import __version__
-from nantui.checkpoint.facts import Look, Stamp
-from nantui.checkpoint.rows import findings_of, look_of, row_of, rows_of
-from nantui.checkpoint.verdict import Finding
-from nantui.run.files import write_atomic
+from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
+from nantui.run.atomic_files import write_atomic
 
 RULES = f"{__version__}.1"  # change it whenever the same file would now be judged differently
 _SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
+
+
+def row_of(seen: ScannedFile) -> dict[str, Any]:
+    """Return a look as JSON values. The results of all epochs, used for judging only, are left out."""
+    found = seen.contents
+    said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
+    return {
+        "findings": rows_of(found.findings),
+        "metadata": said,
+        "suspects": [asdict(suspect) for suspect in found.suspects],
+        "stamp": seen.stamp,
+        "moving": seen.moving,
+        "bytes": seen.bytes,
+        "seconds": seen.seconds,
+    }
+
+
+def scanned_of(row: dict[str, Any]) -> ScannedFile:
+    """Return the look that a row describes. Raises KeyError, TypeError or ValueError for any other row."""
+    found = Contents(
+        findings_of(row["findings"]),
+        Metadata(**row["metadata"]),
+        tuple(_suspect(**suspect) for suspect in row["suspects"]),
+    )
+    device, inode, size, modified = row["stamp"] or (0, 0, 0, 0)
+    stamp = (device, inode, size, modified) if row["stamp"] else None
+    return ScannedFile(found, stamp, row["moving"], row["bytes"], row["seconds"])
+
+
+def rows_of(findings: tuple[Finding, ...]) -> list[list[str]]:
+    """Return findings as lists of three texts."""
+    return [[finding.kind, finding.where, finding.detail] for finding in findings]
+
+
+def findings_of(rows: list[list[str]]) -> tuple[Finding, ...]:
+    """Return the findings that such lists describe."""
+    return tuple(Finding(*row) for row in rows)
+
+
+def _suspect(name: str, kind: str, rows: list[int], shape: list[int]) -> Suspect:
+    return Suspect(name, kind, tuple(rows), tuple(shape))
 
 
 class Cache:
@@ -43,14 +85,14 @@ class Cache:
         self._saved = -math.inf
         self._load()
 
-    def look(self, stamp: Stamp | None) -> Look | None:
+    def look(self, stamp: Stamp | None) -> ScannedFile | None:
         """Return the remembered look at the file of this identity."""
         row = self._looks.get(_key(stamp)) if stamp else None
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            return look_of(row) if row else None
+            return scanned_of(row) if row else None
         return None
 
-    def keep_look(self, seen: Look) -> None:
+    def keep_look(self, seen: ScannedFile) -> None:
         """Remember a look, unless the file was still moving or is too young to tell."""
         if seen.stamp is None or seen.moving or time.time() - seen.stamp[3] / 1e9 < SETTLED:
             return

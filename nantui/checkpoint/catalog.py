@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nantui.checkpoint.cache import Cache
-from nantui.checkpoint.facts import Look, Metadata, Stamp, divide
-from nantui.checkpoint.scan import describe, look, stamp_of, sum_up
-from nantui.checkpoint.verdict import Finding, Verdict, badge_of
+from nantui.checkpoint.scan import describe, scan_alone, stamp_of, sum_up
+from nantui.checkpoint.verdict import Finding, Metadata, ScannedFile, Stamp, Verdict, badge_of, divide
 
 if TYPE_CHECKING:
-    from nantui.checkpoint.helpers import Ahead
+    from nantui.checkpoint.parallel_scan import Ahead
 
 BACKUP = "corrupted_backup"
 _EPOCH = re.compile(r"epoch(\d+)")
@@ -52,7 +51,7 @@ class Catalog:
         self.allowed = frozenset(allowed)
         self._cache = Cache(weights_dir, self.allowed)
         self._lock = threading.RLock()
-        self._looks: dict[Stamp, Look] = {}  # of one pass: those too that the cache may not keep
+        self._looks: dict[Stamp, ScannedFile] = {}  # of one pass: those too that the cache may not keep
         self._said: dict[Stamp, Metadata] = {}
 
     def files(self) -> list[CheckpointFile]:
@@ -94,7 +93,7 @@ class Catalog:
         unknown = [file.path for file in files if crc or self._known(stamp_of(file.path)) is None]
         if len(unknown) < FEWEST_FILES:
             return nullcontext()
-        from nantui.checkpoint.helpers import Ahead
+        from nantui.checkpoint.parallel_scan import Ahead
 
         return closing(Ahead(unknown, crc, self.allowed))
 
@@ -112,7 +111,7 @@ class Catalog:
 
     # -- looks ---------------------------------------------------------------------------------------
 
-    def _look(self, path: Path, crc: bool = False, ahead: Ahead | None = None) -> Look:
+    def _look(self, path: Path, crc: bool = False, ahead: Ahead | None = None) -> ScannedFile:
         """Look at a file, or remember a look; CRCs are always checked anew, for bit rot leaves no mark."""
         stamp = stamp_of(path)
         known = self._looks.get(stamp) if stamp else None
@@ -120,14 +119,14 @@ class Catalog:
             known = self._known(stamp)
         if known is None:
             known = ahead.take(path) if ahead is not None else None
-            known = known or look(path, crc=crc, allowed=self.allowed)
+            known = known or scan_alone(path, crc=crc, allowed=self.allowed)
             self._remember(known, crc)
         return known
 
-    def _known(self, stamp: Stamp | None) -> Look | None:
+    def _known(self, stamp: Stamp | None) -> ScannedFile | None:
         return self._cache.look(stamp)
 
-    def _remember(self, seen: Look, crc: bool) -> None:
+    def _remember(self, seen: ScannedFile, crc: bool) -> None:
         if seen.stamp is not None and not seen.moving:
             self._looks[seen.stamp] = seen
         if not crc:
@@ -136,7 +135,7 @@ class Catalog:
     # -- comparisons ---------------------------------------------------------------------------------
 
     def _compare(
-        self, path: Path, seen: Look, files: list[CheckpointFile], ahead: Ahead | None
+        self, path: Path, seen: ScannedFile, files: list[CheckpointFile], ahead: Ahead | None
     ) -> tuple[tuple[Finding, ...], Path | None]:
         """Ask older clean files, nearest first, until every suspect is cleared or convicted."""
         findings: list[Finding] = []
@@ -156,9 +155,9 @@ class Catalog:
                 findings += self._compare_two(seen, other, file.path)
         return tuple(findings), asked
 
-    def _compare_two(self, seen: Look, other: Look, path: Path) -> tuple[Finding, ...]:
+    def _compare_two(self, seen: ScannedFile, other: ScannedFile, path: Path) -> tuple[Finding, ...]:
         """Compare all suspects with one older file; what both have in common it does not convict."""
-        from nantui.checkpoint.compare import compare
+        from nantui.checkpoint.older_checkpoint import compare
 
         assert seen.stamp is not None and other.stamp is not None
         known = self._cache.compared(seen.stamp, other.stamp)
@@ -167,7 +166,7 @@ class Catalog:
             self._cache.keep_compared(seen.stamp, other.stamp, known)
         return known
 
-    def _is_best(self, path: Path, seen: Look, files: list[CheckpointFile]) -> bool:
+    def _is_best(self, path: Path, seen: ScannedFile, files: list[CheckpointFile]) -> bool:
         """Whether the file is the same save as `best.pt`."""
         date = seen.contents.metadata.date
         best = [file.path for file in files if file.kind == "best" and not file.in_backup]
@@ -205,7 +204,7 @@ def _kind(stem: str) -> tuple[str, int | None]:
     return ("epoch", int(match[1])) if match else ("other", None)
 
 
-def _older_and_clean(other: Look, seen: Look) -> bool:
+def _older_and_clean(other: ScannedFile, seen: ScannedFile) -> bool:
     if other.stamp is None or seen.stamp is None or other.moving:
         return False
     if badge_of(other.contents.findings) != "clean":
@@ -216,6 +215,6 @@ def _older_and_clean(other: Look, seen: Look) -> bool:
     return other.stamp[3] < seen.stamp[3]
 
 
-def _same_save_dir(one: Look, two: Look) -> bool:
+def _same_save_dir(one: ScannedFile, two: ScannedFile) -> bool:
     place = one.contents.metadata.args.get("save_dir")
     return place is not None and place == two.contents.metadata.args.get("save_dir")

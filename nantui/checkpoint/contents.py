@@ -10,17 +10,16 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from nantui.checkpoint import metadata as meta
-from nantui.checkpoint import recipe
-from nantui.checkpoint.archive import Archive
-from nantui.checkpoint.facts import Contents, Metadata, Suspect
-from nantui.checkpoint.machine import MOST_BYTES, Machine
-from nantui.checkpoint.names import judge
-from nantui.checkpoint.symbols import Refused
-from nantui.checkpoint.tree import walk
-from nantui.checkpoint.verdict import Finding
+from nantui.checkpoint.pickle import allowlist
+from nantui.checkpoint.pickle.allowlist import judge_name
+from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Machine
+from nantui.checkpoint.pickle.stand_ins import Refused
+from nantui.checkpoint.tensors.tensor_tree import walk
+from nantui.checkpoint.tensors.zip_archive import Archive
+from nantui.checkpoint.verdict import Contents, Finding, Metadata, Suspect
 
 if TYPE_CHECKING:
-    from nantui.checkpoint.beside import Beside
+    from nantui.checkpoint.tensors.forked_sweep import Beside
 
 _PICKLE = "data.pkl"
 _ROTTEN = "its bytes do not match their CRC-32: bit rot"
@@ -69,7 +68,7 @@ class _Steps:
         root = self._describe(_pickle_of(archive, self.findings))
         self.metadata = meta.read(root)
         tree = walk(root)
-        self.findings += recipe.judge(tree.recipes, self.classes, self.allowed)
+        self.findings += allowlist.judge_recipes(tree.recipes, self.classes, self.allowed)
         if not tree.leaves:
             raise Refused("cannot-read", _PICKLE, "there is no tensor in it: not a checkpoint")
         if not self.metadata.ultralytics:
@@ -85,14 +84,14 @@ class _Steps:
         finally:
             self.classes = {name.name for name in machine.names.values() if name.made}
             for name in machine.names.values():
-                found = judge(name, self.allowed)
+                found = judge_name(name, self.allowed)
                 if found is not None:
                     self.findings.append(found)
             self.findings += [Finding("unsafe", where, detail) for where, detail in machine.remarks]
 
     def _weigh(self, archive: Archive, tree: Any) -> None:
-        from nantui.checkpoint import evidence
-        from nantui.checkpoint.layout import layout
+        from nantui.checkpoint import weight_findings
+        from nantui.checkpoint.tensors.segments import layout
 
         segments = layout(tree.leaves, archive)
         crc = self.crc and archive.has_crcs
@@ -100,15 +99,15 @@ class _Steps:
             self.findings.append(Finding("unchecked", "file", "it was written without CRCs (a torch option)"))
         swept = self.beside.sweep(segments, crc) if self.beside is not None else None
         if swept is None:
-            from nantui.checkpoint.sweep import sweep
+            from nantui.checkpoint.tensors.sweep import sweep
 
             swept = sweep(archive, segments, crc)
-        judged = evidence.judge(swept.counts, tree, self.metadata)
+        judged = weight_findings.review_weights(swept.counts, tree, self.metadata)
         self.suspects = judged.suspects
         self.findings += judged.findings
         bad = swept.bad_crc
         if not crc and archive.has_crcs:
-            bad = [name for name in evidence.doubtful(swept.counts)[:16] if not _sound(archive, name)]
+            bad = [name for name in weight_findings.doubtful(swept.counts)[:16] if not _sound(archive, name)]
         self.findings += [Finding("crc", name, _ROTTEN) for name in bad]
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nantui.checkpoint.facts import Metadata
-from nantui.checkpoint.names import is_module
-from nantui.checkpoint.symbols import Instance, Pairs, Refused, items_of
+from nantui.checkpoint.pickle.allowlist import is_module
+from nantui.checkpoint.pickle.stand_ins import Instance, Pairs, Refused, items_of
+from nantui.checkpoint.verdict import Metadata
 
 _DEEPEST = 5
 _MOST_VALUES = 100_000

@@ -15,9 +15,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from nantui.checkpoint.beside import prepared
-from nantui.checkpoint.facts import Contents, Look, Metadata, Stamp
-from nantui.checkpoint.verdict import MOST_FINDINGS, Finding, Verdict, badge_of, printable, worst_first
+from nantui.checkpoint.tensors.forked_sweep import prepared
+from nantui.checkpoint.verdict import (
+    MOST_FINDINGS,
+    Contents,
+    Finding,
+    Metadata,
+    ScannedFile,
+    Stamp,
+    Verdict,
+    badge_of,
+    printable_finding,
+    worst_first,
+)
 
 FRESH = 3.0  # seconds: a torn file younger than this may still be being written
 SETTLE = 0.25  # seconds to wait before looking at such a file again
@@ -32,15 +42,15 @@ def scan(
     older checkpoint of the same run, to tell what became zero since. `allowed` are dotted names of
     callables and classes that the user trusts.
     """
-    seen = look(path, crc=crc, allowed=allowed)
+    seen = scan_alone(path, crc=crc, allowed=allowed)
     if older is None or not seen.contents.suspects:
         return sum_up(path, seen)
-    from nantui.checkpoint.compare import compare
+    from nantui.checkpoint.older_checkpoint import compare
 
     return sum_up(path, seen, compare(seen.contents.suspects, seen.contents.metadata.updates, older), older)
 
 
-def look(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) -> Look:
+def scan_alone(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) -> ScannedFile:
     """Look at one file by itself; at a torn one that is very young, twice."""
     started = time.perf_counter()
     with _undisturbed():
@@ -102,7 +112,7 @@ def _undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def _look_once(path: Path, crc: bool, allowed: frozenset[str]) -> Look:
+def _look_once(path: Path, crc: bool, allowed: frozenset[str]) -> ScannedFile:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -117,23 +127,23 @@ def _look_once(path: Path, crc: bool, allowed: frozenset[str]) -> Look:
 
             found = contents(descriptor, before.st_size, crc, allowed, beside)
         moving = not _stamp(before) == _stamp(os.fstat(descriptor)) == stamp_of(path)
-        return Look(found, _stamp(before), moving, before.st_size, 0.0)
+        return ScannedFile(found, _stamp(before), moving, before.st_size, 0.0)
     except OSError as error:
         return _failed(f"it cannot be read: {error.strerror}")
     finally:
         os.close(descriptor)
 
 
-def _failed(detail: str) -> Look:
-    return Look(Contents((Finding("cannot-read", "file", detail),)), None, False, 0, 0.0)
+def _failed(detail: str) -> ScannedFile:
+    return ScannedFile(Contents((Finding("cannot-read", "file", detail),)), None, False, 0, 0.0)
 
 
 def sum_up(
-    path: Path, seen: Look, more: tuple[Finding, ...] = (), compared_with: Path | None = None
+    path: Path, seen: ScannedFile, more: tuple[Finding, ...] = (), compared_with: Path | None = None
 ) -> Verdict:
     """Return the verdict that a look and the findings of a comparison add up to."""
     found = seen.contents
-    findings = worst_first(dict.fromkeys(map(printable, (*found.findings, *more))))[:MOST_FINDINGS]
+    findings = worst_first(dict.fromkeys(map(printable_finding, (*found.findings, *more))))[:MOST_FINDINGS]
     badge = "busy" if seen.moving else badge_of(findings)
     why, repairable = _resumable(found, badge, findings)
     return Verdict(

@@ -1,1 +1,26 @@
-"""What each command of the command line does, one module a command; nothing heavy is imported here."""
+"""What each command of the command line does, one module a command; nothing heavy is imported here.
+
+Files, in reading order:
+
+check: The truth about checkpoints, without running them: files, a `weights/` directory, or whole runs
+cockpit: Open the cockpit on a run, or on all runs below a directory (default: here)
+common: What every command shares: the options that readers and changers have, questions, and output
+compare: Two runs, or two attempts of a run (RUN#N): settings, curves on the same epochs, best metrics, cost
+demo: A real training on a small drawn data set, with two planted faults: see them, recover, finish
+diagnose: Why it happened: causes with their evidence, and what helps. Reads only
+doctor: What is installed, which GPUs and Ultralytics hooks are there, and what the system may do to a …
+exec: Run your own training script, unchanged, detached, with guard and telemetry
+following: What the commands that act on a run share: send one command, show its stages, turn its outcome …
+join: Take part, with this host's devices, in a run that another host leads; both see the same run directory
+labels: Label errors by kind, and what each would do to training. Changes nothing in the data set
+planning: What `rollback` and `recover` share: the options of a restore, and the plan shown before it is done
+presets: List the remedies, show one, or show what it would change in a run and why
+recover: Stop, roll back to a clean checkpoint, continue: the one key R
+resume: Continue a run under a supervisor, with changed settings really in effect
+rollback: Go back to a clean checkpoint: back up, restore, write changed settings into it, trim
+screenshots: Write pictures of every screen from the real app, on a recorded real run
+status: State, epoch, time to go, losses and last incident of a run, or of every run below a directory
+stop: Stop at the next batch boundary, checkpoint kept; returns when no process of the training is left
+train: Start a run under a supervisor that outlives this terminal, and return
+undo: Take the last rollback back: everything outside nantui/ as it was before, byte for byte
+"""

@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     # Hundreds of modules come in: looking through them for garbage is a tenth of the time to the first frame.
     gc.disable()
     from nantui.ui.app import CockpitApp
-    from nantui.ui.data.backend import RealBackend
-    from nantui.ui.hangup import end_with_terminal
+    from nantui.ui.model.backend import RealBackend
+    from nantui.ui.terminal import end_with_terminal
 
     backend = RealBackend(arguments.python, arguments.take_over)
     app = CockpitApp(top.resolve(), runs, backend, ascii_only=arguments.ascii, read_only=arguments.read_only)

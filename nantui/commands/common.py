@@ -12,7 +12,7 @@ import unicodedata
 from typing import Any
 
 from nantui.errors import USAGE, UserError
-from nantui.run.files import to_json
+from nantui.run.atomic_files import to_json
 
 
 def add_reader(parser: argparse.ArgumentParser) -> None:

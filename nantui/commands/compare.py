@@ -10,7 +10,7 @@ from typing import Any
 
 from nantui.commands import common
 from nantui.errors import NO, UserError
-from nantui.recovery.words import table
+from nantui.recovery.plan_text import table
 from nantui.settings.values import show_value
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model"})

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _start(arguments: argparse.Namespace, seconds_per_step: float) -> Path:
     from nantui.demo.story import make_story
-    from nantui.supervise.client import create_run
+    from nantui.supervisor.client import create_run
 
     try:
         story = make_story(arguments.dir, seconds_per_step, arguments.seed)

@@ -14,7 +14,7 @@ from pathlib import Path
 from nantui import __version__
 from nantui.commands import common
 from nantui.errors import NO, UserError
-from nantui.supervise.host_checks import BAD, OK, WARN, Check, check_host
+from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "textual", "numpy", "psutil", "nvidia-ml-py")
 TESTED_WITH = "8.4.190"
@@ -64,7 +64,7 @@ def versions(python: str | None) -> Iterator[Check]:
 
 def gpus() -> Iterator[Check]:
     """Yield each GPU with its memory and who holds it."""
-    from nantui.hardware import Sampler
+    from nantui.machine.gpus import Sampler
 
     sample = Sampler().sample()
     if not sample.gpus:
@@ -76,8 +76,8 @@ def gpus() -> Iterator[Check]:
 
 def hooks(python: str | None) -> Iterator[Check]:
     """Yield whether the installed Ultralytics has the places that nantui leans on, read from its source."""
-    from nantui.settings.hooks import read_hooks
-    from nantui.settings.source import find_ultralytics
+    from nantui.settings.guard_requirements import read_hooks
+    from nantui.settings.ultralytics_args import find_ultralytics
 
     try:
         found = read_hooks(find_ultralytics(python))
@@ -96,7 +96,7 @@ def hooks(python: str | None) -> Iterator[Check]:
 
 def tasks(python: str | None) -> Iterator[Check]:
     """Yield which tasks' trainings the guard was tested on, and what is untested."""
-    from nantui.settings.source import find_ultralytics
+    from nantui.settings.ultralytics_args import find_ultralytics
 
     try:
         source = (find_ultralytics(python) / "__init__.py").read_text(encoding="utf-8")
@@ -134,7 +134,7 @@ def terminal() -> Iterator[Check]:
 
 def configuration() -> Check:
     """Return whether the user's supervise.yaml can be read, and whether it notifies."""
-    from nantui.supervise.config import load_config
+    from nantui.supervisor.config import load_config
 
     try:
         notify = load_config().notify

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import FAILED, UserError
-from nantui.run.command import kept_environment
+from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
-from nantui.run.spec import Spec, write_spec
-from nantui.run.spool import Command
+from nantui.run.spec import Spec, kept_environment, write_spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Record the command, make the run directory, start it under a supervisor."""
-    from nantui.supervise.client import submit
+    from nantui.supervisor.client import submit
 
     common.refuse_read_only(arguments)
     argv = resolved(arguments.command)

@@ -13,10 +13,10 @@ from typing import Any
 
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
+from nantui.run.commands import Command
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
-from nantui.run.spool import Command
 from nantui.run.status import ACTIVE
 from nantui.settings.schema import Schema
 
@@ -48,7 +48,7 @@ def agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
 
     An exec run goes on with its own script unless `--our-runner` says otherwise.
     """
-    from nantui.recovery.losses import lost_with_our_runner
+    from nantui.recovery.lost_without_script import lost_with_our_runner
 
     spec = read_spec(layout.spec)
     if spec is not None and not arguments.our_runner:
@@ -105,7 +105,7 @@ def act(
 
     `check` may refuse by raising, and ask a question of its own: False means no.
     """
-    from nantui.supervise.client import carry_out
+    from nantui.supervisor.client import carry_out
 
     common.refuse_read_only(arguments)
     layout = require_run(arguments.run)
@@ -126,7 +126,7 @@ def act(
 
 def trains(run: Path) -> bool:
     """Tell whether something trains there, which has to be stopped first."""
-    from nantui.supervise.status import read_status
+    from nantui.supervisor.status import read_status
 
     status = read_status(run)
     return status.state in ACTIVE or bool(status.pids)

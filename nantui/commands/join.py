@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from nantui import entry_points
 from nantui.commands import common, following
 from nantui.errors import FAILED, USAGE, UserError
 from nantui.run.attempts import Attempt
@@ -65,8 +66,8 @@ def has_attempt(run: Path) -> bool:
 
 def attempt_to_join(layout: RunLayout) -> Attempt:
     """Return the newest attempt. Raises UserError where there is nothing to take part in."""
-    from nantui.supervise.hosts.checks import owners, refuse
-    from nantui.supervise.hosts.reports import read_own_attempt
+    from nantui.supervisor.hosts.consistency import owners, refuse
+    from nantui.supervisor.hosts.reports import read_own_attempt
 
     spec = read_spec(layout.spec)
     if spec is None or spec.nnodes < 2:
@@ -85,39 +86,39 @@ def attempt_to_join(layout: RunLayout) -> Attempt:
 
 def check(layout: RunLayout, attempt: Attempt, device: str, python: str | None) -> None:
     """Compare this host with the leading one. Raises UserError with every difference."""
-    from nantui.run.host import host_name
-    from nantui.supervise.hosts import checks
-    from nantui.supervise.state import read_state
+    from nantui.machine.process_identity import host_name
+    from nantui.supervisor.hosts import consistency
+    from nantui.supervisor.state import read_state
 
-    checks.refuse(checks.owners(layout, attempt.attempt))
-    if checks.leads_here(read_state(layout.supervisor)):
+    consistency.refuse(consistency.owners(layout, attempt.attempt))
+    if consistency.leads_here(read_state(layout.supervisor)):
         raise UserError(
             f"host {host_name()} leads this run: join on another (two hosts of one name? set NANTUI_HOST)",
             FAILED,
         )
-    found = checks.differences(attempt, device, checks.python_here(attempt, python))
-    late = checks.clock(layout.supervisor)
-    checks.refuse([*found, *([late] if late else [])])
+    found = consistency.differences(attempt, device, consistency.python_here(attempt, python))
+    late = consistency.clock(layout.supervisor)
+    consistency.refuse([*found, *([late] if late else [])])
     common.say("same versions, same images, endpoint reached, clocks agree")
 
 
 def follow(layout: RunLayout, device: str, python: str | None) -> int:
     """Be the agent in this very process, until the run is over."""
-    from nantui.supervise.hosts.agent import hold
+    from nantui.supervisor.hosts.agent import hold
 
     return hold(layout, device, python)
 
 
 def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:
     """Start the agent, detached, and return once it has said that it is ready. Raises UserError."""
-    from nantui.run.host import host_id
-    from nantui.supervise.helpers import worker_environment
-    from nantui.supervise.hosts import reports
-    from nantui.supervise.outcome import last_words
+    from nantui.machine.process_identity import host_id
+    from nantui.supervisor.helper_process import worker_environment
+    from nantui.supervisor.hosts import reports
+    from nantui.supervisor.outcome import last_words
 
     home = reports.home_of(layout, host_id())
     home.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "nantui.supervise.hosts.agent", str(layout.run), "--device", device]
+    argv = [sys.executable, "-m", entry_points.HOST_AGENT, str(layout.run), "--device", device]
     argv += ["--python", arguments.python] if arguments.python else []
     with (home / "agent.log").open("ab") as log:
         child = subprocess.Popen(

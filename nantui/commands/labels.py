@@ -99,9 +99,9 @@ def _settings(layout: RunLayout | None) -> dict[str, Any]:
 
 
 def _check(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:
-    from nantui.diagnosis.dataset import SPLITS, load_data_set
-    from nantui.diagnosis.labels import check_data_set
-    from nantui.diagnosis.progress import ProgressLine
+    from nantui.labels.check import check_data_set
+    from nantui.labels.data_set import SPLITS, load_data_set
+    from nantui.labels.report import ProgressLine
 
     splits = arguments.split or ["train", "val"]
     if wrong := [split for split in splits if split not in SPLITS]:
@@ -133,7 +133,7 @@ def _data_of(arguments: argparse.Namespace, settings: dict[str, Any]) -> str:
 
 
 def _show(arguments: argparse.Namespace, report: Any) -> None:
-    from nantui.diagnosis import report as reports
+    from nantui.labels import report as reports
 
     if arguments.json:
         reports.write_json(report, sys.stdout)
@@ -178,8 +178,8 @@ def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
 
 def _change(arguments: argparse.Namespace, layout: RunLayout, options: dict[str, Any]) -> None:
     """Have the holder of the run's lock change the list. Raises UserError when it could not."""
-    from nantui.run.spool import Command
-    from nantui.supervise.client import carry_out
+    from nantui.run.commands import Command
+    from nantui.supervisor.client import carry_out
 
     outcome = carry_out(layout.run, Command("quarantine", options), take_over=arguments.take_over)
     if not outcome.ok:

@@ -45,7 +45,7 @@ def plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
 
 def only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:
     """Show the plan; True when it was asked for as JSON, and nothing is to follow."""
-    from nantui.recovery.words import plan_lines
+    from nantui.recovery.plan_text import plan_lines
 
     if arguments.json and arguments.dry_run:
         common.emit(plan.to_json())

@@ -9,12 +9,11 @@ from typing import Any
 
 from nantui.commands import common
 from nantui.errors import USAGE, UserError
-from nantui.recovery.words import settings_table, table
-from nantui.settings.diff import as_python, changed
+from nantui.recovery.plan_text import settings_table, table
 from nantui.settings.lint import lint
 from nantui.settings.presets import Preset, apply_all, find_presets, load_presets
 from nantui.settings.schema import Schema
-from nantui.settings.values import show_value
+from nantui.settings.values import as_python, changed, show_value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,15 +42,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     """Print what the presets change in a run, compared with what it has in effect."""
-    from nantui.recovery.facts import gather
-    from nantui.recovery.measure import known_about
     from nantui.recovery.plan import choose_restore
-    from nantui.recovery.wanted import settings_in_effect
+    from nantui.recovery.plan_inputs import gather_inputs
+    from nantui.recovery.resume_settings import settings_in_effect
+    from nantui.recovery.run_facts import known_about
     from nantui.run.discovery import require_run
 
     if not arguments.names:
         raise UserError("which preset? e.g. nantui presets nan-safe --against RUN", USAGE)
-    facts = gather(require_run(arguments.against), {}, arguments.python)
+    facts = gather_inputs(require_run(arguments.against), {}, arguments.python)
     usable = any(one.usable for one in facts.candidates)
     in_effect = settings_in_effect(facts, choose_restore(facts, None, restart=not usable))
     rows = apply_all(find_presets(arguments.names, schema, facts.layout.run), in_effect, schema.fields)

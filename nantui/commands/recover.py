@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def into(arguments: argparse.Namespace, run: Path, options: dict[str, Any]) -> int:
     """Continue in a new run without a supervisor for the old one, of which no byte changes."""
-    from nantui.supervise.into import branch_off
+    from nantui.supervisor.client import branch_off
 
     common.refuse_read_only(arguments)
     if not following.agree_to_lose(arguments, RunLayout(run)):

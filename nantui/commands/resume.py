@@ -8,7 +8,7 @@ from functools import partial
 from nantui.commands import common, following
 from nantui.errors import FAILED, UserError
 from nantui.run.layout import RunLayout
-from nantui.settings.phases import checked
+from nantui.settings.plan_files import checked
 from nantui.settings.schema import Schema
 
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Record a run, or draw every screen of the recorded ones."""
-    from nantui.ui import gallery
+    from nantui.devtools import gallery
 
     recordings = gallery.recordings()
     if arguments.record is not None:

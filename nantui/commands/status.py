@@ -8,7 +8,7 @@ from pathlib import Path
 from nantui.commands import common
 from nantui.errors import NO, UserError
 from nantui.run.status import HostStatus, RunStatus
-from nantui.supervise.clean import printable
+from nantui.terminal_text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line (or JSON object) per run."""
-    from nantui.supervise.fleet import read_fleet
+    from nantui.supervisor.status import read_fleet
 
     if not arguments.directory.is_dir():
         raise UserError(f"{arguments.directory}: no such directory; give a run, or a directory of runs")
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 def one_with_log(arguments: argparse.Namespace) -> list[RunStatus]:
     """Return the one run whose log was given. Raises UserError for a directory of runs or no such file."""
     from nantui.run.discovery import require_run
-    from nantui.supervise.status import read_status
+    from nantui.supervisor.status import read_status
 
     if not arguments.log.is_file():
         raise UserError(f"{arguments.log}: no such file; --log wants what the training prints")

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Stop or kill, and say what is left."""
-    from nantui.supervise.status import read_status
+    from nantui.supervisor.status import read_status
 
     kind = "kill" if arguments.now else "stop"
     layout = require_run(arguments.run)
@@ -40,8 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def stop_foreign(arguments: argparse.Namespace, layout: RunLayout, kind: str) -> int:
     """Show whose training it is; the run's name, typed or given, confirms."""
-    from nantui.supervise.foreign import find_foreign
-    from nantui.supervise.foreign_words import describe, gpu_memory_gb
+    from nantui.supervisor.foreign.find import describe, find_foreign, gpu_memory_gb
 
     for training in find_foreign(layout.run):
         common.say(describe(training, gpu_memory_gb(training)))

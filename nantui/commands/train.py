@@ -12,7 +12,7 @@ import yaml
 
 from nantui.commands import common, following
 from nantui.errors import UserError
-from nantui.run.phases import Phase, new_plan
+from nantui.run.plan import PlanPhase, new_plan
 from nantui.settings.schema import Schema
 from nantui.settings.values import show_value
 
@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, create the run, start it."""
-    from nantui.settings.phases import read_phases
-    from nantui.supervise.client import check_arguments, create_run
-    from nantui.supervise.room import ensure_room, lacks
+    from nantui.settings.plan_files import read_phases
+    from nantui.supervisor.client import check_arguments, create_run
+    from nantui.supervisor.gpu_admission import ensure_gpu_memory, gpu_shortages
 
     common.refuse_read_only(arguments)
     schema = Schema.load(arguments.python)
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         common.say("\n".join([f"would train in {where}", *in_phases(phases, own), *remarks(schema, first)]))
         return 0
     if not arguments.wait_gpu:
-        ensure_room(lambda: lacks(None, train.get("device")), wait_for_it=False)
+        ensure_gpu_memory(lambda: gpu_shortages(None, train.get("device")), wait_for_it=False)
     plan = partial(plan_of, arguments.plan, phases, schema, own) if phases else None
     how = {"options": following.wait_gpu_of(arguments), "plan": plan, **hosts_of(arguments)}
     where = create_run(train, ours, python=arguments.python, auto=arguments.auto, **how)
@@ -76,8 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def remarks(schema: Schema, asked: Mapping[str, Any]) -> list[str]:
     """Return what lint says of the settings asked for by name; defaults are nobody's mistake."""
-    from nantui.devices import device_count, has_bf16, uses_no_gpu
-    from nantui.recovery.measure import classes_of, gpus_of, model_stride
+    from nantui.machine.gpus import device_count, has_bf16, uses_no_gpu
+    from nantui.recovery.run_facts import classes_of, gpus_of, model_stride
     from nantui.settings.lint import Known, lint
 
     device = asked.get("device")
@@ -94,7 +94,11 @@ def remarks(schema: Schema, asked: Mapping[str, Any]) -> list[str]:
 
 
 def plan_of(
-    name: str, phases: Sequence[Phase], schema: Schema, own: Mapping[str, Any], resolved: Mapping[str, Any]
+    name: str,
+    phases: Sequence[PlanPhase],
+    schema: Schema,
+    own: Mapping[str, Any],
+    resolved: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the plan for the spec: the run's `own` settings, paths as Ultralytics `resolved` them."""
     train, ours = schema.split(own)
@@ -103,7 +107,7 @@ def plan_of(
     return new_plan(name, phases, {**base, **{k: v for k, v in train.items() if k in first}}, ours)
 
 
-def in_phases(phases: Sequence[Phase], own: Mapping[str, Any]) -> list[str]:
+def in_phases(phases: Sequence[PlanPhase], own: Mapping[str, Any]) -> list[str]:
     """Return a line for each phase, and one for what was asked and every phase sets otherwise."""
     lines = []
     for number, phase in enumerate(phases, 1):
@@ -134,7 +138,7 @@ def take_hosts(arguments: argparse.Namespace) -> list[str]:
 
 def refuse_alone(train: dict[str, Any]) -> None:
     """Raise UserError for what only one host can do; without a device, the first GPU or the CPU is meant."""
-    from nantui.hardware import Sampler
+    from nantui.machine.gpus import Sampler
 
     batch = train.get("batch", 16)
     if not isinstance(batch, int) or batch < 1:
@@ -147,7 +151,7 @@ def hosts_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return how many hosts train, and where they meet. Raises UserError where nothing can listen there."""
     if arguments.nnodes < 2:
         return {"nnodes": 1, "endpoint": ""}
-    from nantui.supervise.hosts.endpoint import open_endpoint
+    from nantui.supervisor.hosts.endpoint import open_endpoint
 
     # Tried before anything is made; the supervisor opens it again when it waits.
     listener, _ = open_endpoint(arguments.endpoint)
@@ -175,7 +179,7 @@ def read_config(path: Path | None, schema: Schema, python: str | None = None) ->
     except UserError as refused:
         if all(name in schema.fields and value is not None for name, value in document.items()):
             raise refused
-    from nantui.supervise.client import settings_as_now
+    from nantui.supervisor.client import settings_as_now
 
     settings, notes = settings_as_now(document, python=python)
     for note in notes:
@@ -185,8 +189,8 @@ def read_config(path: Path | None, schema: Schema, python: str | None = None) ->
 
 def with_presets(settings: dict[str, Any], names: list[str], schema: Schema) -> dict[str, Any]:
     """Return the settings with remedies applied: each is a bound on what the run would have otherwise."""
-    from nantui.settings.diff import changed
     from nantui.settings.presets import apply_all, find_presets
+    from nantui.settings.values import changed
 
     changes = apply_all(find_presets(names, schema), {**schema.defaults(), **settings}, schema.fields)
     return {**settings, **changed(changes)}

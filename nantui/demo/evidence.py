@@ -15,7 +15,7 @@ from nantui.run.attempts import read_events, read_exits
 from nantui.run.journal import Entry, Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
-from nantui.run.steps import Step, StepFollower
+from nantui.run.telemetry import Step, StepFollower
 
 
 class Contradiction(Exception):

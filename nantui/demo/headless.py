@@ -11,9 +11,9 @@ from nantui.demo import evidence
 from nantui.demo.terminal import CockpitGone, CockpitTerminal
 from nantui.errors import FAILED, UserError
 from nantui.run.attempts import read_exits
+from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
-from nantui.run.spool import Command
-from nantui.supervise.client import submit, wait
+from nantui.supervisor.client import submit, wait
 
 Look = Callable[[RunLayout], "str | None"]
 PATIENCE_S = 180.0

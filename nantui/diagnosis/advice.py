@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nantui.diagnosis.facts import Facts
-from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Ranked
+from nantui.diagnosis.probabilities import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Ranked
+from nantui.diagnosis.trouble import TroubleFacts
 from nantui.errors import UserError
 from nantui.settings.effective import number
-from nantui.settings.memory import Measured, predict
+from nantui.settings.gpu_memory import Measured, predict
 
 WORTH_ADVICE = 0.1
 MOST = 3
@@ -45,24 +45,24 @@ class Advice:
         return asdict(self)
 
 
-def advise(facts: Facts, ranked: Sequence[Ranked]) -> list[Advice]:
+def advise(facts: TroubleFacts, ranked: Sequence[Ranked]) -> list[Advice]:
     """Return remedies for the most probable causes, the first for the likeliest, with their costs."""
     likely = [cause for cause in ranked[:MOST] if cause.probability >= WORTH_ADVICE]
     found = [advice for cause in likely for advice in _REMEDIES[cause.cause](facts)]
     return [with_cost(facts, advice) for advice in found]
 
 
-def _explosion(facts: Facts) -> Iterator[Advice]:
+def _explosion(facts: TroubleFacts) -> Iterator[Advice]:
     clip = clip_value(facts)
     why = f"a lower rate and smaller gains; gradients clipped at {clip:g}, where healthy steps are left alone"
     yield Advice(EXPLOSION, why, "recover", {"grad_clip": clip})
 
 
-def _rate(facts: Facts) -> Iterator[Advice]:
+def _rate(facts: TroubleFacts) -> Iterator[Advice]:
     yield Advice(RATE, "a learning rate at which no step moves the weights by their own size", "gentle-lr")
 
 
-def _data(facts: Facts) -> Iterator[Advice]:
+def _data(facts: TroubleFacts) -> Iterator[Advice]:
     images = blamed_images(facts)
     if images:
         why = f"leave {len(images)} named image(s) out: nantui labels RUN --leave-out IMAGE"
@@ -73,7 +73,7 @@ def _data(facts: Facts) -> Iterator[Advice]:
         yield Advice(DATA, "weaker augmentation, as the guide keeps it after a NaN", "nan-safe")
 
 
-def _fp16(facts: Facts) -> Iterator[Advice]:
+def _fp16(facts: TroubleFacts) -> Iterator[Advice]:
     yield Advice(
         FP16,
         "bfloat16 has fp32's range: nothing overflows, and it costs little time",
@@ -83,16 +83,16 @@ def _fp16(facts: Facts) -> Iterator[Advice]:
     yield Advice(FP16, why, settings={"amp": False})
 
 
-def _checkpoint(facts: Facts) -> Iterator[Advice]:
+def _checkpoint(facts: TroubleFacts) -> Iterator[Advice]:
     yield Advice(CHECKPOINT, "go back to an older, clean checkpoint: nantui recover RUN; settings can stay")
 
 
-def _singular(facts: Facts) -> Iterator[Advice]:
+def _singular(facts: TroubleFacts) -> Iterator[Advice]:
     why = "no setting mends it: look for a division, logarithm or root of zero in the loss; add an epsilon"
     yield Advice(SINGULAR, why)
 
 
-def _hardware(facts: Facts) -> Iterator[Advice]:
+def _hardware(facts: TroubleFacts) -> Iterator[Advice]:
     why = "the step was skipped; if it comes back, test the GPU's memory (nvidia-smi -q -d ECC)"
     yield Advice(HARDWARE, why)
 
@@ -103,7 +103,7 @@ _REMEDIES = {
 }  # fmt: skip
 
 
-def clip_value(facts: Facts) -> float:
+def clip_value(facts: TroubleFacts) -> float:
     """Return a clip value from the healthy steps' gradient norms, never above what is in effect."""
     norms = sorted(norm for step in facts.before if math.isfinite(norm := step.value("grad_norm")))
     usual = CLIP_ROOM * norms[int(0.9 * (len(norms) - 1))] if norms else FALLBACK_CLIP
@@ -112,14 +112,14 @@ def clip_value(facts: Facts) -> float:
     return float(f"{min(usual, most):.2g}")
 
 
-def blamed_images(facts: Facts) -> tuple[str, ...]:
+def blamed_images(facts: TroubleFacts) -> tuple[str, ...]:
     """Return the images that the autopsies of the trouble name alone (a mosaic has several candidates)."""
     measured: Mapping[str, Any] = (facts.autopsy or {}).get("evidence") or {}
     named = (image.get("files") or [] for image in measured.get("images") or [])
     return tuple(dict.fromkeys(str(files[0]) for files in named if len(files) == 1))
 
 
-def with_cost(facts: Facts, advice: Advice) -> Advice:
+def with_cost(facts: TroubleFacts, advice: Advice) -> Advice:
     """Return the advice with what it would cost this run."""
     from nantui.recovery.plan import make_plan
 
@@ -143,7 +143,7 @@ def _with(advice: Advice, cost: str, numbers: dict[str, float]) -> Advice:
 
 
 def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:
-    from nantui.recovery.words import hours
+    from nantui.recovery.plan_text import hours
 
     parts = [f"costs: {which} to train again" if lost and which != "nothing" else "costs: no epoch"]
     if math.isfinite(numbers["hours_remaining"]):
@@ -155,9 +155,9 @@ def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:
     return ", ".join(parts)
 
 
-def _memory(facts: Facts, now: Mapping[str, Any], changes: Any) -> float:
+def _memory(facts: TroubleFacts, now: Mapping[str, Any], changes: Any) -> float:
     """Return the GB that the changed settings would need, from this run's own peak, or NaN."""
-    from nantui.settings.diff import changed
+    from nantui.settings.values import changed
 
     peaks = [step.memory_peak() for step in (*facts.before, *facts.after)]
     peak, filled = max((one for one in peaks if math.isfinite(one[0])), default=(math.nan, False))

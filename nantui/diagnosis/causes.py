@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nantui.diagnosis import evidence_files
+from nantui.diagnosis import evidence as evidence_files
 from nantui.diagnosis.advice import Advice, advise
 from nantui.diagnosis.evidence import all_evidence
-from nantui.diagnosis.facts import Facts, gather
-from nantui.diagnosis.odds import Evidence, Ranked, rank
-from nantui.recovery.collapse import judge_numbers
-from nantui.recovery.facts import mosaic_closes
-from nantui.recovery.signs import overflow_words, overflowed
+from nantui.diagnosis.probabilities import Evidence, Ranked, rank_causes
+from nantui.diagnosis.trouble import TroubleFacts, gather_facts
+from nantui.recovery.plan_inputs import mosaic_closes
+from nantui.recovery.trouble import judge_numbers, overflow_words, overflowed
 from nantui.run.discovery import require_run
 from nantui.run.journal import Entry
 
@@ -40,7 +39,7 @@ class Diagnosis:
     notes: Sequence[str] = ()
     replay: bool = False
     incidents: int = 0
-    facts: Facts | None = field(default=None, repr=False)
+    facts: TroubleFacts | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `nantui diagnose --json`."""
@@ -66,7 +65,7 @@ def diagnose(
     Raises UserError when `run` is no run. Reads only.
     """
     layout = require_run(Path(run))
-    facts = gather(layout)
+    facts = gather_facts(layout)
     sign = facts.first or _sign_of_results(facts)
     if sign is None:
         again = facts.broke_off is not None
@@ -84,7 +83,7 @@ def diagnose(
         found, not_known = asked(facts)
         pieces += found
         unknown += [not_known] if not_known else []
-    ranked = rank(pieces)
+    ranked = rank_causes(pieces)
     return Diagnosis(
         layout.run,
         facts.watched,
@@ -99,7 +98,7 @@ def diagnose(
     )
 
 
-def missing(facts: Facts) -> list[str]:
+def missing(facts: TroubleFacts) -> list[str]:
     """Return what was not measured and therefore says nothing."""
     gaps = []
     if not facts.watched:
@@ -115,7 +114,7 @@ def missing(facts: Facts) -> list[str]:
     return gaps
 
 
-def _sign_of_results(facts: Facts) -> Entry | None:
+def _sign_of_results(facts: TroubleFacts) -> Entry | None:
     """Return the first bad epoch of results.csv in the form of an incident, where nobody watched."""
     sound = overflowed(facts.results)
     bad = next((row for row in facts.results if not row.finite and row.epoch not in sound), None)
@@ -128,7 +127,7 @@ def _sign_of_results(facts: Facts) -> Entry | None:
     return {"kind": "incident", "incident": "nan_results", "epoch": bad.epoch, "step": None, "text": text}
 
 
-def _nothing_known(facts: Facts) -> list[str]:
+def _nothing_known(facts: TroubleFacts) -> list[str]:
     if facts.watched:
         return []
     more = "no other NaN" if overflowed(facts.results) else "no NaN"
@@ -139,7 +138,7 @@ def _nothing_known(facts: Facts) -> list[str]:
     return [f"{seen}, but {early}: of an epoch that Ultralytics gave up because of a NaN it has no row"]
 
 
-def noted(facts: Facts) -> list[str]:
+def noted(facts: TroubleFacts) -> list[str]:
     """Return what results.csv shows that is no sign of trouble by itself."""
     found, epochs = [], overflowed(facts.results)
     if epochs:

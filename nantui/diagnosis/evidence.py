@@ -4,20 +4,63 @@ The ratios are judgements, not measurements, and written so that they can be arg
 impossible counts a thousandth, a direct finding a hundred or more, a hint two or three. They were set on
 trainings broken on purpose and are validated on others (docs/diagnosis.md). Pieces that say the same thing
 twice are one function, so that nothing counts double.
+
+What the autopsy found, as evidence: the worker looked at the guilty batch and weights in memory.
+
+Evidence from the run's other files: the checkpoint that was resumed, and the labels it trains on.
+
+Slower than reading telemetry, so each is asked for on its own, and the label check is given up after a
+few seconds.
+
+What the steps and epochs before the trouble looked like: climbing, or calm up to the last step.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
 from typing import Any
 
-from nantui.diagnosis.evidence_autopsy import SOON, from_autopsy
-from nantui.diagnosis.evidence_history import from_history
-from nantui.diagnosis.facts import Facts
-from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Evidence
+from nantui.diagnosis.probabilities import (
+    CHECKPOINT,
+    DATA,
+    EXPLOSION,
+    FP16,
+    HARDWARE,
+    RATE,
+    SINGULAR,
+    Evidence,
+)
+from nantui.diagnosis.trouble import TroubleFacts
+from nantui.errors import UserError
+from nantui.labels.problem_kinds import ERROR, KINDS
+from nantui.recovery.trouble import overflowed
+from nantui.run.results import EpochRow
 
+USUAL_ACTIVATION = 1e3
+"""Outputs of a healthy YOLO stay in the tens; below this, nothing in the forward pass is extreme."""
+FEW_TENSORS = 2
+"""A NaN out of the loss goes back through every layer; one in a tensor or two did not come from there."""
+SOON = 5
+"""Steps after a resume in which trouble points at what was resumed."""
+Measured = Mapping[str, Any]
+PATIENCE_S = 5.0
+ENOUGH = 8
+"""Steps with a norm that a comparison needs."""
+LATELY = 10
+CLIMBED, CALM = 10.0, 3.0
+"""New peak against the one before: healthy runs stay below the second, explosions pass the first.
+
+Against the highest and not the median, for losses of small batches are heavy-tailed: in healthy runs of
+the validation table single steps stood a hundred times above the median.
+"""
+SLOW = ("zero_loss", "loss_exploded", "too_many_skips")
+"""Incidents that end a development instead of beginning one: their history is the whole window."""
+SCALE_FELL = 64.0
 USUAL_RATE = {"SGD": 0.01, "MuSGD": 0.01}
 USUAL_RATE_OF_ADAM = 0.001
 """Rates that Ultralytics (SGD: default.yaml's lr0) and PyTorch (Adam and its kin) start from."""
@@ -30,13 +73,254 @@ STRONG = {
 LONG_AFTER = 100
 
 
-def all_evidence(facts: Facts) -> Iterator[Evidence]:
+def from_autopsy(facts: TroubleFacts) -> Iterator[Evidence]:
+    """Yield what the autopsy of the first incident of the trouble says."""
+    if facts.autopsy is None:
+        return
+    measured = facts.autopsy.get("evidence") or {}
+    text = f"autopsy: {facts.autopsy.get('text', '')}"
+    found = _FINDINGS.get(str(facts.autopsy.get("cause")))
+    if found is None:
+        return
+    more, ratios = found(facts, measured)
+    yield Evidence("autopsy", text + (f"; {more}" if more else ""), "autopsy", ratios)
+
+
+Outcome = tuple[str, dict[str, float]]
+
+
+def _broken_data(facts: TroubleFacts, measured: Measured) -> Outcome:
+    # A number in the batch that is not a pixel or a label explains everything that follows from it.
+    return "", {DATA: 2000.0}
+
+
+def _overflow(facts: TroubleFacts, measured: Measured) -> Outcome:
+    return "", {FP16: 200.0}
+
+
+def _violent(facts: TroubleFacts, measured: Measured) -> Outcome:
+    """Steps of the weights' own size: a rate too high, or a gradient too large at a usual rate."""
+    return "", {RATE: 6.0, EXPLOSION: 4.0, DATA: 0.3, SINGULAR: 0.3, HARDWARE: 0.3}
+
+
+def _explosion(facts: TroubleFacts, measured: Measured) -> Outcome:
+    if measured.get("fp32_first_bad_module"):
+        return "", {EXPLOSION: 8.0, RATE: 4.0, FP16: 0.1, SINGULAR: 0.3, HARDWARE: 0.3}
+    if measured.get("fp32_loss_finite") is False:
+        more = "every module's output is finite and the loss is not, also when repeated"
+        return more, {SINGULAR: 200.0, HARDWARE: 0.1, EXPLOSION: 0.5, RATE: 0.5}
+    bad = measured.get("bad_gradients") or []
+    if not bad:
+        return "", {EXPLOSION: 3.0, RATE: 2.0}
+    if _is_nan(measured.get("grad_norm")):
+        # Clipping by a NaN norm makes every gradient NaN before the autopsy can look.
+        more = "the gradient is NaN though the loss and all activations are finite"
+        return more, {SINGULAR: 60.0, HARDWARE: 40.0, EXPLOSION: 1.5}
+    if len(bad) <= FEW_TENSORS:
+        more = f"only {len(bad)} tensor(s) had a bad gradient, which no backward pass leaves behind"
+        return more, {HARDWARE: 150.0, SINGULAR: 0.1}
+    if _usual(measured.get("fp32_largest_activation")):
+        more = "the loss and all activations are of usual size, only the gradients are not finite"
+        return more, {SINGULAR: 60.0, EXPLOSION: 1.5}
+    return "", {EXPLOSION: 5.0, RATE: 3.0}
+
+
+def _corrupt_weights(facts: TroubleFacts, measured: Measured) -> Outcome:
+    if facts.settings.get("guard", "protect") != "protect":
+        return "nothing kept a bad step out of them", {EXPLOSION: 1.5, RATE: 1.5}
+    if facts.resumed and (facts.steps_in or 0) < SOON:
+        return "", {CHECKPOINT: 15.0, HARDWARE: 2.0, EXPLOSION: 0.5, RATE: 0.3, DATA: 0.3}
+    more = "the guard lets no step make them so: something else wrote there"
+    return more, {HARDWARE: 100.0, CHECKPOINT: 2.0, EXPLOSION: 0.5, RATE: 0.3, DATA: 0.3}
+
+
+def _statistics(facts: TroubleFacts, measured: Measured) -> Outcome:
+    return "", {CHECKPOINT: 8.0, DATA: 2.0, FP16: 2.0, EXPLOSION: 0.5, RATE: 0.3}
+
+
+def _transient(facts: TroubleFacts, measured: Measured) -> Outcome:
+    return "", {HARDWARE: 150.0}
+
+
+def _is_nan(value: Any) -> bool:
+    return value == "nan" or (isinstance(value, float) and math.isnan(value))
+
+
+def _usual(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value < USUAL_ACTIVATION
+
+
+_FINDINGS: dict[str, Callable[[TroubleFacts, Measured], Outcome]] = {
+    "broken_pixels": _broken_data,
+    "broken_labels": _broken_data,
+    "fp16_overflow": _overflow,
+    "learning_rate": _violent,
+    "exploding_gradient": _explosion,
+    "corrupt_weights": _corrupt_weights,
+    "spoilt_statistics": _statistics,
+    "not_reproduced": _transient,
+}
+
+
+def checkpoint(facts: TroubleFacts) -> tuple[list[Evidence], str]:
+    """Return what the checkpoint that the attempt began with says, and what cannot be known of it."""
+    if not facts.resumed or facts.attempt is None:
+        return [], ""
+    from nantui.checkpoint.catalog import Catalog
+
+    name = facts.attempt.checkpoint or "weights/last.pt"
+    path = facts.layout.run / name
+    try:
+        if path.stat().st_mtime > facts.attempt.created:
+            return (
+                [],
+                f"{name} was written again since the attempt began: what was resumed is not there any more",
+            )
+    except OSError:
+        return [], f"{name}, which the attempt resumed, is gone"
+    verdict = Catalog(facts.layout.weights).verdict(path)
+    found = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
+    if verdict.badge == "corrupt":
+        text = f"{name}, which the attempt resumed, is corrupt ({found})"
+        return [Evidence("checkpoint", text, "nantui check", {CHECKPOINT: 100.0})], ""
+    if verdict.badge == "clean" and verdict.repairable and not verdict.resumable:
+        text = f"{name} was resumed with optimizer or scaler state that is not finite ({found})"
+        return [Evidence("checkpoint", text, "nantui check", {CHECKPOINT: 30.0})], ""
+    if verdict.badge == "clean":
+        return [
+            Evidence("checkpoint", f"{name}, which was resumed, is clean", "nantui check", {CHECKPOINT: 0.1})
+        ], ""
+    return [], f"{name} is {verdict.badge}: nothing can be said of what was resumed"
+
+
+def labels(facts: TroubleFacts) -> tuple[list[Evidence], str]:
+    """Return what the label check says of the training set, and what cannot be known of it."""
+    from nantui.labels.check import check_data_set
+    from nantui.labels.data_set import load_data_set
+
+    data, began = str(facts.settings.get("data") or ""), time.monotonic()
+    if not data:
+        return [], "the labels: the run does not say which data set it trained on"
+    task, imgsz = facts.settings.get("task"), facts.settings.get("imgsz")
+    try:
+        report = check_data_set(
+            load_data_set(Path(data)),
+            splits=["train"],
+            task=str(task) if task else None,
+            imgsz=imgsz if isinstance(imgsz, int) else 640,
+            single_class=bool(facts.settings.get("single_cls")),
+            progress=lambda done, total: time.monotonic() - began > PATIENCE_S,
+        )
+    except (UserError, OSError) as error:
+        return [], f"the labels: {error}"
+    unknown = "the rest of the labels: the check was given up; run `nantui labels`" if report.stopped else ""
+    return list(_of_labels(report)), unknown
+
+
+def _of_labels(report: Any) -> Iterator[Evidence]:
+    """Only labels that reach the training can cause anything; what Ultralytics drops cannot."""
+    reach = {
+        name: count
+        for name, count in report.counts.items()
+        if KINDS[name].severity == ERROR and not KINDS[name].drops and not KINDS[name].blocks
+    }
+    if reach:
+        named = ", ".join(f"{name} {count:,}" for name, count in reach.items())
+        yield Evidence(
+            "labels", f"wrong labels that Ultralytics trains on: {named}", "nantui labels", {DATA: 2.0}
+        )
+    elif not report.stopped and not report.errors:
+        text = f"no errors in {report.labels:,} label files (pixels were not looked at)"
+        yield Evidence("labels", text, "nantui labels", {DATA: 0.8})
+
+
+def from_history(facts: TroubleFacts) -> Iterator[Evidence]:
+    """Yield what steps.csv says of the time before; without it, what results.csv says of whole epochs."""
+    if facts.before:
+        yield from _of_steps(facts)
+        yield from _loss_scale(facts)
+    elif facts.results and not facts.watched:
+        yield from _of_epochs(facts.results)
+    if facts.kind in ("zero_loss", "loss_exploded"):
+        text = "the loss left its range with finite numbers: the weights went wrong first"
+        ratios = {EXPLOSION: 2.0, RATE: 2.0, DATA: 0.3, SINGULAR: 0.2, HARDWARE: 0.2, CHECKPOINT: 0.3}
+        yield Evidence("kind", text, f"incident {facts.kind}", ratios)
+
+
+def _of_steps(facts: TroubleFacts) -> Iterator[Evidence]:
+    whole = facts.kind in SLOW
+    norms = _growth([step.value("grad_norm") for step in facts.before], whole)
+    losses = _growth([sum(step.losses.values()) for step in facts.before], whole)
+    known = [growth for growth in (norms, losses) if growth is not None]
+    if not known:
+        return
+    most, what = max(known), "gradient norm" if norms == max(known) else "loss"
+    if most >= CLIMBED:
+        text = f"the {what} climbed to {most:.3g} times its highest before"
+        ratios = {EXPLOSION: 5.0, RATE: 2.5, DATA: 0.5, SINGULAR: 0.3, HARDWARE: 0.3, CHECKPOINT: 0.3}
+        yield Evidence("history", text, "steps.csv", ratios)
+    elif most < CALM:
+        text = f"gradient norm and loss were calm up to it (at most {most:.2g} times their highest before)"
+        ratios = {EXPLOSION: 0.15, RATE: 0.15, DATA: 2.0, SINGULAR: 2.0, HARDWARE: 2.0}
+        yield Evidence("history", text, "steps.csv", ratios)
+
+
+def _growth(values: Sequence[float], whole: bool) -> float | None:
+    """Return the peak of the last values against the highest of those before, None where there are too few.
+
+    `whole`: look for the peak in all values, for troubles that take long to show.
+    """
+    finite = [value for value in values if math.isfinite(value) and value > 0]
+    recent = min(LATELY, len(finite) // 2)
+    if len(finite) < ENOUGH:
+        return None
+    end = finite.index(max(finite)) + 1 if whole else len(finite)
+    begin = max(end - recent, ENOUGH // 2)
+    return max(finite[begin:], default=0.0) / max(finite[:begin])
+
+
+def _loss_scale(facts: TroubleFacts) -> Iterator[Evidence]:
+    scales = [step.value("loss_scale") for step in (*facts.before, *facts.after)]
+    scales = [scale for scale in scales if scale > 0]
+    if not scales:
+        return
+    if max(scales) / scales[-1] >= SCALE_FELL or facts.kind == "scale_collapsed":
+        text = (
+            f"the loss scale fell from {max(scales):g} to {scales[-1]:g}: gradients kept overflowing in fp16"
+        )
+        yield Evidence("loss_scale", text, "steps.csv", {FP16: 6.0})
+
+
+def _of_epochs(rows: Sequence[EpochRow]) -> Iterator[Evidence]:
+    """With only results.csv there are epochs: which numbers went bad first, and what the ones before did."""
+    sound = overflowed(rows)
+    bad = next((row for row in rows if not row.finite and row.epoch not in sound), None)
+    if bad is None:
+        return
+    train = [value for value in bad.losses("train").values()]
+    if train and all(math.isfinite(value) for value in train):
+        text = (
+            f"in epoch {bad.epoch} the training losses were finite and the validation's were not: "
+            "BatchNorm's statistics were spoilt, or the validation overflowed"
+        )
+        ratios = {FP16: 3.0, CHECKPOINT: 2.0, DATA: 1.5, EXPLOSION: 0.5}
+        yield Evidence("results", text, "results.csv", ratios)
+        return
+    before = [sum(row.losses("train").values()) for row in rows if row.epoch < bad.epoch and row.finite]
+    if len(before) >= 3:
+        jump = before[-1] / median(before[-6:-1])
+        ratios = {EXPLOSION: 2.0, RATE: 1.5} if jump > 1.5 else {EXPLOSION: 0.8, DATA: 1.2}
+        text = f"training loss NaN from epoch {bad.epoch} on; the epoch before was {jump:.2f} times the usual"
+        yield Evidence("results", text, "results.csv", ratios)
+
+
+def all_evidence(facts: TroubleFacts) -> Iterator[Evidence]:
     """Yield everything that the run's own files say; the label check and checkpoints are asked elsewhere."""
     for look in LOOKS:
         yield from look(facts)
 
 
-def precision(facts: Facts) -> Iterator[Evidence]:
+def precision(facts: TroubleFacts) -> Iterator[Evidence]:
     """fp16 can only overflow where it is used: on a GPU with amp on and not bf16."""
     amp, device = facts.settings.get("amp"), str(facts.settings.get("device") or "")
     if amp is None:
@@ -50,7 +334,7 @@ def precision(facts: Facts) -> Iterator[Evidence]:
         yield Evidence("precision", "the run is on the CPU, where fp16 is not used", "settings", impossible)
 
 
-def learning_rate(facts: Facts) -> Iterator[Evidence]:
+def learning_rate(facts: TroubleFacts) -> Iterator[Evidence]:
     """The rate at the trouble, against the rate that this optimizer usually starts from."""
     rates = [step.value("lr") for step in (*facts.before[-20:], *facts.after[:1]) if step.value("lr") > 0]
     rate = max(rates, default=_number(facts.settings.get("lr0")))
@@ -64,7 +348,7 @@ def learning_rate(facts: Facts) -> Iterator[Evidence]:
     yield Evidence("learning_rate", text, "steps.csv" if rates else "settings", {RATE: ratio})
 
 
-def limits(facts: Facts) -> Iterator[Evidence]:
+def limits(facts: TroubleFacts) -> Iterator[Evidence]:
     """Loss gains beyond their defaults make gradients larger; without clipping nothing holds them."""
     gains = {name: _number(facts.settings.get(name)) / usual for name, usual in USUAL_GAIN.items()}
     name, times = max(gains.items(), key=lambda item: item[1] if math.isfinite(item[1]) else 0.0)
@@ -76,7 +360,7 @@ def limits(facts: Facts) -> Iterator[Evidence]:
         yield Evidence("clipping", text, "settings", {EXPLOSION: 2.0})
 
 
-def resolution(facts: Facts) -> Iterator[Evidence]:
+def resolution(facts: TroubleFacts) -> Iterator[Evidence]:
     """A larger image size than in the attempts before: the guide's first suspect."""
     now, then = _number(facts.settings.get("imgsz")), _number(facts.earlier_settings.get("imgsz"))
     if now > then:
@@ -84,7 +368,7 @@ def resolution(facts: Facts) -> Iterator[Evidence]:
         yield Evidence("resolution", text, "settings in effect, earlier attempt", {EXPLOSION: 3.0})
 
 
-def augmentation(facts: Facts) -> Iterator[Evidence]:
+def augmentation(facts: TroubleFacts) -> Iterator[Evidence]:
     """Augmentation stronger than the guide keeps after a NaN."""
     strong = [name for name, limit in STRONG.items() if _number(facts.settings.get(name)) > limit]
     if len(strong) >= 2:
@@ -92,7 +376,7 @@ def augmentation(facts: Facts) -> Iterator[Evidence]:
         yield Evidence("augmentation", f"strong augmentation: {named}", "settings", {DATA: 1.5})
 
 
-def start(facts: Facts) -> Iterator[Evidence]:
+def start(facts: TroubleFacts) -> Iterator[Evidence]:
     """How soon after a resume it happened, or that nothing was resumed at all."""
     if facts.attempt is None or not facts.trouble:
         return
@@ -113,7 +397,7 @@ def start(facts: Facts) -> Iterator[Evidence]:
         yield Evidence("start", text, where, {CHECKPOINT: 0.1})
 
 
-def recurrence(facts: Facts) -> Iterator[Evidence]:
+def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
     """Once and gone, step after step, or the same image again and again."""
     bad = [incident for incident in facts.incidents if str(incident.get("incident", "")).startswith("nan_")]
     if not bad or facts.kind not in {incident["incident"] for incident in bad}:
@@ -136,7 +420,7 @@ def recurrence(facts: Facts) -> Iterator[Evidence]:
         yield Evidence("recurrence", text, "events", {HARDWARE: 0.1, DATA: 1.5, SINGULAR: 2.0})
 
 
-def _same_image(facts: Facts, bad: list[Any]) -> Iterator[Evidence]:
+def _same_image(facts: TroubleFacts, bad: list[Any]) -> Iterator[Evidence]:
     """An image that is in every bad batch, against the chance of that."""
     batches = [_files(incident) for incident in bad]
     batches = [files for files in batches if files]
@@ -157,7 +441,7 @@ def _files(incident: Any) -> set[str]:
     return {str(file) for group in groups for file in (group if isinstance(group, list) else [group])}
 
 
-def _in_a_row(facts: Facts) -> int:
+def _in_a_row(facts: TroubleFacts) -> int:
     count = 0
     for step in facts.after:
         if not step.reason:
@@ -175,7 +459,7 @@ def _step(value: float, table: tuple[tuple[float, float], ...]) -> float:
     return next(ratio for limit, ratio in table if value >= limit)
 
 
-LOOKS: tuple[Callable[[Facts], Iterator[Evidence]], ...] = (
+LOOKS: tuple[Callable[[TroubleFacts], Iterator[Evidence]], ...] = (
     from_autopsy,
     from_history,
     learning_rate,

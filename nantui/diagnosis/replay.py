@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nantui import entry_points
 from nantui.diagnosis.advice import advise
 from nantui.diagnosis.causes import Diagnosis, diagnose
-from nantui.diagnosis.facts import gather
-from nantui.diagnosis.odds import CHECKPOINT, HARDWARE, SINGULAR, Evidence
+from nantui.diagnosis.probabilities import CHECKPOINT, HARDWARE, SINGULAR, Evidence
+from nantui.diagnosis.trouble import gather_facts
 from nantui.errors import FAILED, NO, UserError
 from nantui.recovery.plan import Plan, make_plan
-from nantui.recovery.writers import living_writers
+from nantui.recovery.rollback import living_writers
+from nantui.run.atomic_files import write_json
 from nantui.run.attempts import DIVERGED, STOPPED, RankExit, read_exits
-from nantui.run.files import write_json
 from nantui.run.layout import RunLayout
 
 
@@ -62,7 +63,7 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
         raise UserError(
             f"{plan.run} is still training ({writers[0]}); stop it first: nantui stop {plan.run}", NO
         )
-    bad = plan.trouble.epoch if plan.trouble else gather(RunLayout(plan.run)).broke_off
+    bad = plan.trouble.epoch if plan.trouble else gather_facts(RunLayout(plan.run)).broke_off
     if bad is None:
         raise UserError(f"{plan.run}: no trouble is recorded; there is nothing to repeat", NO)
     if plan.restore is None or plan.restore.work is None or not plan.restore.verdict.usable:
@@ -103,7 +104,7 @@ def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
         "train": plan.train,
     }
     write_json(place / "request.json", request)
-    argv = [python or sys.executable, "-m", "nantui.training.replay", str(place / "request.json")]
+    argv = [python or sys.executable, "-m", entry_points.REPLAY, str(place / "request.json")]
     with log.open("wb") as output:
         subprocess.run(argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
     ending = next(iter(read_exits(RunLayout(scratch), 1)), None)

@@ -12,18 +12,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from nantui.errors import FAILED, USAGE, UserError
-from nantui.recovery.candidates import BEST
 from nantui.recovery.plan import RESUME, Plan
-from nantui.recovery.rollback import Done, summary
-from nantui.recovery.stage import Staged, decided_spec, rebase_request, refuse_unfit, run_rebase, verify
-from nantui.recovery.steps import copy_durably, rename_without_replacing
-from nantui.recovery.transaction import STAGED
-from nantui.recovery.trim import trimmed
-from nantui.run.files import sync_directory, write_atomic
+from nantui.recovery.restore_points import BEST
+from nantui.recovery.rollback import (
+    Done,
+    Staged,
+    decided_spec,
+    rebase_request,
+    refuse_unfit,
+    run_rebase,
+    summary,
+    trimmed,
+    verify,
+)
+from nantui.recovery.transaction import STAGED, copy_durably, rename_without_replacing
+from nantui.run.atomic_files import sync_directory, write_atomic
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, divided, own_uids, read_args, read_spec, to_yaml, write_spec
-from nantui.settings.diff import changed
+from nantui.settings.values import changed
 
 
 def new_place(run: Path, name: str) -> Path:

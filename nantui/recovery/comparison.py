@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import UserError
-from nantui.recovery.manifest import COPIES
-from nantui.recovery.signs import seconds_per_epoch
+from nantui.recovery.trouble import seconds_per_epoch
+from nantui.recovery.undo import COPIES
 from nantui.run.attempts import read_attempt, read_events
 from nantui.run.discovery import require_run
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, current, read_results
 from nantui.run.spec import read_args, read_spec
-from nantui.run.steps import StepFollower
-from nantui.settings.diff import compare
+from nantui.run.telemetry import StepFollower
+from nantui.settings.values import compare
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,15 @@ from typing import Any
 
 import yaml
 
-from nantui.devices import uses_no_gpu
 from nantui.errors import UserError
+from nantui.machine.gpus import uses_no_gpu
 from nantui.paths import configs_dir, user_config_dir
-from nantui.recovery.collapse import Judgement
 from nantui.recovery.history import QUARANTINE, Earlier
-from nantui.recovery.signs import Trouble
+from nantui.recovery.trouble import Judgement, Trouble
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.settings.diff import changed
 from nantui.settings.presets import Preset, apply
+from nantui.settings.values import changed
 
 AGAIN = "restart"
 NAME = "ladder.yaml"

@@ -2,10 +2,13 @@
 
 A plan reads files only. It is cheap enough for a thread of the cockpit; the helper process makes it
 again before it acts, so that what is done is what the files say then.
+
+Which files a rollback moves, and under which names: back-ups never overwrite an older one.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,18 +16,26 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import NO, UserError
-from nantui.recovery import measure
-from nantui.recovery.candidates import Candidate, best_at, choose, choose_before, pick, why_again
-from nantui.recovery.collapse import Judgement
-from nantui.recovery.costs import Costs, costs_of
-from nantui.recovery.facts import Facts, gather
+from nantui.recovery import run_facts
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats
 from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
-from nantui.recovery.losses import lost_with_our_runner
-from nantui.recovery.moves import Move, checkpoints_aside, record_ends_because
+from nantui.recovery.lost_without_script import lost_with_our_runner
+from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
 from nantui.recovery.reason import reason_for, second_choice
-from nantui.recovery.signs import Reached, Trouble, overflow_words
-from nantui.recovery.wanted import (
+from nantui.recovery.restore_points import (
+    BEST,
+    LAST,
+    STOP_POINT,
+    Candidate,
+    Costs,
+    best_at,
+    choose,
+    choose_before,
+    costs_of,
+    pick,
+    why_again,
+)
+from nantui.recovery.resume_settings import (
     against_overflow,
     carried_over,
     kept_of_auto,
@@ -32,17 +43,109 @@ from nantui.recovery.wanted import (
     settings_in_effect,
     with_rate,
 )
+from nantui.recovery.trouble import Judgement, Reached, Trouble, overflow_words
 from nantui.run.discovery import require_run
-from nantui.run.phases import Phase, place_of
+from nantui.run.layout import RunLayout
+from nantui.run.plan import PlanPhase, place_of
 from nantui.run.spec import OURS_DEFAULTS
-from nantui.settings.afterwards import phase_after
-from nantui.settings.diff import Change, changed, merge
-from nantui.settings.lint import Finding, Known, lint, more_epochs
-from nantui.settings.memory import Measured, fit
-from nantui.settings.presets import find_presets, load_presets
-from nantui.settings.values import show_value
+from nantui.settings.gpu_memory import Measured, fit
+from nantui.settings.lint import Known, LintFinding, lint, more_epochs
+from nantui.settings.presets import find_presets, load_presets, phase_after
+from nantui.settings.values import Change, changed, merge, show_value
 
+EPOCH_FILE = re.compile(r"^epoch(\d+)\.pt$")
 RESUME, RESTART = "resume", "restart"
+
+
+@dataclass(frozen=True)
+class Move:
+    """A checkpoint that goes aside; paths are relative to the run."""
+
+    source: str
+    target: str
+    why: str
+
+
+def checkpoints_aside(
+    facts: PlanInputs, id: str, restore: Candidate | None, best: Candidate | None, record_ends: str = ""
+) -> list[Move]:
+    """Return the moves of every checkpoint that must not stay where it is.
+
+    `restore` None moves all of them (plan B). `record_ends` is the telling part of the name under which
+    the old best is kept when its fitness can no longer be compared.
+    """
+    taken = existing_names(facts.layout)
+    moves = []
+    for one in sorted(facts.candidates, key=lambda one: one.name):
+        source, stays = f"weights/{one.name}", best is not None and one.path == best.path and one.name == BEST
+        if stays and record_ends:
+            moves.append(Move(source, free_name(f"weights/best_{record_ends}", taken), "the old record"))
+        elif not stays and (why := why_aside(one, restore)):
+            moves.append(Move(source, target_of(facts, id, one, restore, taken), why))
+    return moves
+
+
+def why_aside(one: Candidate, restore: Candidate | None) -> str:
+    """Return why a checkpoint moves, "" when it stays."""
+    if restore is None:
+        return "the training begins again"
+    if one.path == restore.path:
+        return "replaced by the restored one" if one.name in (LAST, STOP_POINT) else ""
+    if one.verdict.badge == "busy":
+        return one.why_not
+    if one.verdict.badge == "corrupt" or one.name in (LAST, STOP_POINT, BEST):
+        return one.verdict.badge if one.verdict.badge != "clean" else "replaced by the restored one"
+    epoch = epoch_of(one)
+    return "newer than the restore point" if epoch is None or epoch > (restore.epoch or 0) else ""
+
+
+def epoch_of(one: Candidate) -> int | None:
+    """Return the epoch, from 0, that the file or else its name tells."""
+    found = EPOCH_FILE.match(one.name)
+    return one.epoch if one.epoch is not None else int(found[1]) if found else None
+
+
+def target_of(facts: PlanInputs, id: str, one: Candidate, restore: Candidate | None, taken: set[str]) -> str:
+    """Return where a checkpoint moves: into the transaction's own backups when it is sound and not newer
+    than the restore point, else to corrupted_backup/ under a name that tells the incident's epoch.
+    """
+    limit = -1 if restore is None or restore.epoch is None else restore.epoch
+    sound = one.verdict.badge == "clean"
+    if sound and one.epoch is not None and one.epoch <= limit:
+        return f"nantui/backups/{id}/weights/{one.name}"
+    judged = sound or one.verdict.badge == "busy"
+    word = "corrupted" if not judged else "suspect" if facts.trouble else "aside"
+    epoch = facts.trouble.epoch if facts.trouble else facts.reached.epoch
+    return free_name(f"weights/corrupted_backup/{one.path.stem}_epoch{epoch}_{word}", taken)
+
+
+def existing_names(layout: RunLayout) -> set[str]:
+    """Return the relative paths that are taken in weights/ and its back-up folder."""
+    folders = (layout.weights, layout.corrupted_backup)
+    return {
+        f"{folder.relative_to(layout.run)}/{path.name}"
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.iterdir()
+    }
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """Return `stem`.pt, or with -2, -3 … when that is taken, and take it."""
+    name, number = f"{stem}.pt", 2
+    while name in taken:
+        name, number = f"{stem}-{number}.pt", number + 1
+    taken.add(name)
+    return name
+
+
+def record_ends_because(changed: Collection[str]) -> list[str]:
+    """Return the changed settings after which an old fitness can no longer be compared with a new one."""
+    return [
+        name
+        for name in ("imgsz", "data", "split", "val", "single_cls", "conf", "iou", "max_det")
+        if name in changed
+    ]
 
 
 @dataclass(frozen=True)
@@ -65,21 +168,21 @@ class Plan:
     settings: tuple[Change, ...]
     in_effect: Mapping[str, Any]
     costs: Costs
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[LintFinding, ...] = ()
     warnings: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
     record_ends: tuple[str, ...] = ()
     carried: Mapping[str, Any] = field(default_factory=dict)
     earlier: tuple[Earlier, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
-    afterwards: Phase | None = None
+    afterwards: PlanPhase | None = None
     auto: bool = False
     reason: Trouble | Judgement | None = None
     judgement: Judgement | None = None
     second: Candidate | None = None
 
     @property
-    def appended(self) -> Phase | None:
+    def appended(self) -> PlanPhase | None:
         """The phase that the run is to go on with by itself once it has finished: unattended only."""
         return self.afterwards if self.auto else None
 
@@ -148,7 +251,7 @@ def make_plan(
     `id` names the transaction and its backups. Raises UserError: no run, a checkpoint that cannot be used,
     an unknown setting or preset, a wrong value.
     """
-    facts = gather(require_run(Path(run_dir)), dict(settings or {}), python, allow)
+    facts = gather_inputs(require_run(Path(run_dir)), dict(settings or {}), python, allow)
     restore = choose_restore(facts, to, restart)
     in_effect = settings_in_effect(facts, restore)
     if propose is None:
@@ -168,16 +271,16 @@ def make_plan(
 
 
 def known_to(
-    facts: Facts, restore: Candidate | None, in_effect: Mapping[str, Any], measured: Measured | None
+    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, Any], measured: Measured | None
 ) -> Known:
     """Return what lint may go by; `measured` takes the place of what the run's own files tell."""
     verdicts = [one.verdict for one in facts.candidates]
-    known = measure.known_about(facts.layout, in_effect, restore.work or 0 if restore else 0, verdicts)
+    known = run_facts.known_about(facts.layout, in_effect, restore.work or 0 if restore else 0, verdicts)
     return replace(known, measured=measured or known.measured)
 
 
 def propose_presets(
-    facts: Facts, restore: Candidate | None, in_effect: Mapping[str, Any], bf16: bool | None
+    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, Any], bf16: bool | None
 ) -> tuple[str, ...]:
     """Return the remedy that the evidence and the earlier recoveries suggest, as presets; `bf16` tells
     whether the GPUs support it.
@@ -190,7 +293,7 @@ def propose_presets(
     return (step,) if step and step != QUARANTINE else ()
 
 
-def choose_restore(facts: Facts, to: str | None, restart: bool) -> Candidate | None:
+def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidate | None:
     """Return the restore point, None for plan B. Raises UserError when there is nothing to do at all."""
     if restart:
         return None
@@ -203,7 +306,7 @@ def choose_restore(facts: Facts, to: str | None, restart: bool) -> Candidate | N
 
 
 def put_together(
-    facts: Facts,
+    facts: PlanInputs,
     restore: Candidate | None,
     in_effect: Mapping[str, Any],
     rows: Sequence[Change],
@@ -248,8 +351,8 @@ def put_together(
 
 
 def afterwards_of(
-    presets: Sequence[str], facts: Facts, in_effect: Mapping[str, Any], rows: Sequence[Change]
-) -> Phase | None:
+    presets: Sequence[str], facts: PlanInputs, in_effect: Mapping[str, Any], rows: Sequence[Change]
+) -> PlanPhase | None:
     """Return the phase that the remedies ask for at the end; a plan that goes on anyway needs none."""
     place = place_of(facts.spec.plan) if facts.spec else None
     if not presets or (place is not None and place.number < place.of):
@@ -259,7 +362,7 @@ def afterwards_of(
 
 
 def warnings_for(
-    facts: Facts,
+    facts: PlanInputs,
     restore: Candidate | None,
     rows: Sequence[Change],
     earlier: Sequence[Earlier],
@@ -297,7 +400,7 @@ def warnings_for(
     return found
 
 
-def refuse_finished(facts: Facts, restore: Candidate | None) -> None:
+def refuse_finished(facts: PlanInputs, restore: Candidate | None) -> None:
     """Raise UserError (NO) when every epoch was trained: going back would only repeat the last ones."""
     done = next((one for one in facts.candidates if one.finished), None)
     if done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0)):
@@ -308,7 +411,7 @@ def refuse_finished(facts: Facts, restore: Candidate | None) -> None:
         )
 
 
-def finished_words(facts: Facts, done: Candidate, older: Candidate | None) -> str:
+def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) -> str:
     """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
     work, run = done.work or 0, facts.layout.run
     text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "

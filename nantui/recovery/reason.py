@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from nantui.recovery.candidates import Candidate, choose_before
-from nantui.recovery.collapse import Judgement
-from nantui.recovery.facts import Facts
-from nantui.recovery.signs import Trouble
+from nantui.recovery.plan_inputs import PlanInputs
+from nantui.recovery.restore_points import Candidate, choose_before
+from nantui.recovery.trouble import Judgement, Trouble
 
 
-def reason_for(facts: Facts, restore: Candidate | None) -> Trouble | Judgement | None:
+def reason_for(facts: PlanInputs, restore: Candidate | None) -> Trouble | Judgement | None:
     """Return the first sign of trouble, or the judgement where the restore point is from before that."""
     judged, trouble = facts.judgement, facts.trouble
     if judged is None or restore is None or (restore.work or 0) >= judged.epoch:
@@ -16,14 +15,14 @@ def reason_for(facts: Facts, restore: Candidate | None) -> Trouble | Judgement |
     return judged if trouble is None or judged.epoch < trouble.epoch else trouble
 
 
-def lost_since(facts: Facts) -> int | None:
+def lost_since(facts: PlanInputs) -> int | None:
     """Return the epoch, from 1, from which on a ruined network is not gone back to; None for any other."""
     if facts.ruin is None:
         return None
     return min(facts.ruin.epoch, facts.judgement.epoch if facts.judgement else facts.ruin.epoch)
 
 
-def second_choice(facts: Facts, restore: Candidate | None) -> Candidate | None:
+def second_choice(facts: PlanInputs, restore: Candidate | None) -> Candidate | None:
     """Return the newest restore point from before the judgement, None where `restore` is no later one."""
     if facts.judgement is None or restore is None:
         return None

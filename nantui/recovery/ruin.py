@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nantui.recovery.collapse import LEARNT, SHARE_LOST, Seen, in_brief, last_good, lasting, settling
+from nantui.recovery.trouble import LEARNT, SHARE_LOST, Seen, in_brief, last_good, lasting, settling
 from nantui.run.attempts import read_events
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow

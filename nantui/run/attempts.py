@@ -1,4 +1,10 @@
-"""Attempts: what each was asked to do, what its ranks saw, and how they ended."""
+"""Attempts: what each was asked to do, what its ranks saw, and how they ended.
+
+Which processes belong to an attempt: those that carry its mark, and the ranks that registered.
+
+The mark stands in the environment, so that every child inherits it; a registration names a rank for good,
+also where an environment cannot be read. Whoever acts on a run asks both.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nantui.run.files import read_json, read_text, write_json
+from nantui.machine.process_identity import (
+    Machine,
+    ProcessRef,
+    alive,
+    ref_from,
+    this_machine,
+)
+from nantui.run.atomic_files import read_json, read_text, write_json
 from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 
@@ -89,3 +102,24 @@ def _known_fields(kind: Any, document: dict[str, Any] | None) -> Any:
         return kind(**{name: document[name] for name in kind.__dataclass_fields__ if name in document})
     except TypeError:
         return None
+
+
+def registered(layout: RunLayout, attempt: int) -> dict[int, ProcessRef]:
+    """Return the living ranks of an attempt by what they registered; only this machine can be looked at."""
+    refs: dict[int, ProcessRef] = {}
+    for rank in layout.ranks(attempt):
+        for event in read_events(layout.events(attempt, rank)):
+            ref = ref_from(event) if event["kind"] == "registered" and _is_of_here(event) else None
+            if ref is not None and alive(ref):
+                refs[rank] = ref
+    return refs
+
+
+def _is_of_here(event: dict[str, Any]) -> bool:
+    """A pid noted on another host, boot or container means nothing here; an unsaid part is no objection."""
+    here = this_machine()
+    boot_id, namespace = (
+        event.get("boot_id") or here.boot_id,
+        event.get("pid_namespace") or here.pid_namespace,
+    )
+    return here.sees_pids_of(Machine(here.host, str(boot_id), str(namespace)))

@@ -2,6 +2,8 @@
 
 Only the holder of the run's lock appends. Readers skip a torn or foreign line, so a crash in the middle
 of a write costs at most the line that was being written.
+
+Settings that were edited and wait for the next attempt, as the journal tells.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nantui.run.files import read_text, to_json
-from nantui.run.host import host_name
+from nantui.machine.process_identity import host_name
+from nantui.run.atomic_files import read_text, to_json
 
 Entry = dict[str, Any]
 
@@ -81,3 +83,16 @@ def last(entries: Iterable[Mapping[str, Any]], *kinds: str) -> Mapping[str, Any]
 def _ends_whole(descriptor: int) -> bool:
     size = os.fstat(descriptor).st_size
     return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def pending_edits(entries: Iterable[Entry]) -> dict[str, Any]:
+    """Return what was set since the last attempt started; `entries` is the run's journal."""
+    edits: dict[str, Any] = {}
+    for entry in entries:
+        command = entry.get("command")
+        if entry["kind"] == "attempt_started":
+            edits = {}
+        elif entry["kind"] == "command" and isinstance(command, dict) and command.get("kind") == "set":
+            values = (command.get("options") or {}).get("set")
+            edits.update(values if isinstance(values, dict) else {})
+    return edits

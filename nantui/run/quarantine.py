@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from nantui.run.files import write_atomic
+from nantui.run.atomic_files import write_atomic
 from nantui.run.journal import Journal, author
 from nantui.run.layout import RunLayout
 

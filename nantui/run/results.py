@@ -3,20 +3,24 @@
 It is appended to, also after a rollback, so the same epoch can stand in it several times; the last
 line may be half written; a NaN is a legal value. Read by segment: a new segment begins wherever the
 epoch does not rise, and what a later segment repeats is superseded.
+
+When a loss is zero for all purposes: one rule for the guard, step by step, and for results.csv.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nantui.run.files import read_text
-from nantui.run.lines import cells_of
+from nantui.run.atomic_files import read_text
+from nantui.run.growing_files import cells_of
 
 RECENT_EPOCHS = 5
+NOTHING = 1e-9  # zero whatever was usual: a resume knows no earlier level
+SHARE, MOST = 1e-6, 1e-3  # of the usual level, and what is never called zero
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,21 @@ def recent_epoch_s(rows: Iterable[EpochRow]) -> float:
     """Return the median time of the last epochs in s, NaN where none was timed."""
     recent = epoch_seconds(rows)[-RECENT_EPOCHS:]
     return statistics.median(recent) if recent else math.nan
+
+
+def practically_zero(loss: float, usual: float) -> bool:
+    """Tell whether a sum of losses is zero for all purposes, where `usual` (NaN: not known) was its level.
+
+    A dead network's loss need not be 0.0: a saturated sigmoid leaves 1e-17.
+    """
+    share = min(usual * SHARE, MOST) if math.isfinite(usual) else 0.0
+    return abs(loss) <= max(share, NOTHING)
+
+
+def can_be_learnt_to_zero(losses: Sized) -> bool:
+    """Tell whether zero may mean that there is nothing left to learn; `losses` are all by name.
+
+    A lone loss is a classifier's cross-entropy (`v8ClassificationLoss`, utils/loss.py), 0 for one that is
+    right and sure. A detector's losses are several, and those of its boxes do not get there.
+    """
+    return len(losses) == 1

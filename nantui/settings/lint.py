@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nantui.settings.effective import lr_at, number, resolve_optimizer
-from nantui.settings.memory import Measured, largest_batch, predict
+from nantui.settings.gpu_memory import Measured, largest_batch, predict
 from nantui.settings.stride import SMALLEST
 from nantui.settings.values import is_number, show_value
 
@@ -39,7 +39,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """One remark about the setting `name`; `instead` is what to set, if anything."""
 
     name: str
@@ -48,104 +48,106 @@ class Finding:
     instead: Mapping[str, Any] = field(default_factory=dict)
 
 
-Rule = Callable[[Mapping[str, Any], Known], Iterator[Finding]]
+Rule = Callable[[Mapping[str, Any], Known], Iterator[LintFinding]]
 
 
-def lint(settings: Mapping[str, Any], known: Known | None = None) -> list[Finding]:
+def lint(settings: Mapping[str, Any], known: Known | None = None) -> list[LintFinding]:
     """Return what is worth saying about the complete `settings` (ours included), warnings first."""
     known = known or Known()
     found = [finding for rule in RULES for finding in rule(settings, known)]
     return sorted(found, key=lambda finding: finding.severity != WARNING)
 
 
-def auto_ignores_lr0(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def auto_ignores_lr0(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     if str(settings.get("optimizer")).lower() == "auto":
         chosen = resolve_optimizer(settings, known.classes, known.images, known.large)
         ignored = f"lr0={show_value(settings.get('lr0'))} and momentum"
-        yield Finding("optimizer", WARNING, f"optimizer=auto ignores {ignored}; {chosen.text}")
+        yield LintFinding("optimizer", WARNING, f"optimizer=auto ignores {ignored}; {chosen.text}")
 
 
-def lrf_is_a_fraction(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def lrf_is_a_fraction(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     last = number(settings.get("lr0")) * number(settings.get("lrf"))
     if last < 1e-6:
         text = f"lrf is a fraction of lr0: the rate sinks to {last:.0e}, the last epochs change nothing"
-        yield Finding("lrf", NOTE, text)
+        yield LintFinding("lrf", NOTE, text)
 
 
-def rate_in_effect(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def rate_in_effect(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     if known.epoch > 0 and str(settings.get("optimizer")).lower() != "auto":
         where = f"{known.epoch + 1}/{settings.get('epochs')}"
         rate = f"{lr_at(settings, known.epoch):.3g}"
-        yield Finding("lr0", NOTE, f"in epoch {where} the schedule has come down to a rate of {rate}")
+        yield LintFinding("lr0", NOTE, f"in epoch {where} the schedule has come down to a rate of {rate}")
 
 
-def amp_off_is_expensive(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def amp_off_is_expensive(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     if settings.get("amp") in (False, "fp32") and known.on_gpu:
         text = "amp=False costs about 70 % more time and twice the memory on a modern GPU"
         if known.bf16 is False:
-            yield Finding("amp", WARNING, text)
+            yield LintFinding("amp", WARNING, text)
         else:
             where = "" if known.bf16 else ", where the GPU supports it"
             text = f"{text}; bf16 has the same range at about 9 %{where}"
-            yield Finding("amp", WARNING, text, {"amp": "bf16"})
+            yield LintFinding("amp", WARNING, text, {"amp": "bf16"})
 
 
-def bf16_needs_a_gpu(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def bf16_needs_a_gpu(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     if settings.get("amp") != "bf16":
         return
     if known.on_gpu is False or known.bf16 is False:
         where = "the CPU" if known.on_gpu is False else "this GPU (it takes compute capability 8.0)"
-        yield Finding("amp", WARNING, f"amp=bf16 does not work on {where}; use amp=False", {"amp": False})
+        yield LintFinding("amp", WARNING, f"amp=bf16 does not work on {where}; use amp=False", {"amp": False})
     elif known.bf16 is None:
         text = "whether the GPU supports bf16 is not known here: it takes compute capability 8.0 (Ampere)"
-        yield Finding("amp", NOTE, text)
+        yield LintFinding("amp", NOTE, text)
 
 
-def batch_and_devices(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def batch_and_devices(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     batch, devices = settings.get("batch"), known.devices
     if not is_number(batch) or devices < 2:
         return
     if batch < 1:
         text = f"batch={show_value(batch)} (AutoBatch) does not work on {devices} GPUs; set a number"
-        yield Finding("batch", WARNING, text)
+        yield LintFinding("batch", WARNING, text)
     elif batch % devices:
         smaller = max(int(batch) // devices, 1) * devices
-        yield Finding("batch", WARNING, f"batch={batch} is no multiple of {devices} GPUs", {"batch": smaller})
+        yield LintFinding(
+            "batch", WARNING, f"batch={batch} is no multiple of {devices} GPUs", {"batch": smaller}
+        )
 
 
-def close_mosaic_too_early(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def close_mosaic_too_early(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     closing, left = number(settings.get("close_mosaic")), number(settings.get("epochs")) - known.epoch
     if closing >= left > 0 and number(settings.get("mosaic", 1.0)) > 0:
         text = f"close_mosaic={closing:g} with {left:g} epochs left: mosaic is off from the first of them"
-        yield Finding("close_mosaic", NOTE, text)
+        yield LintFinding("close_mosaic", NOTE, text)
 
 
-def imgsz_and_stride(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def imgsz_and_stride(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     size, stride = settings.get("imgsz"), known.stride or SMALLEST
     if isinstance(size, (list, tuple)):
         text = f"imgsz={show_value(size)}: training takes one number, images are square"
-        yield Finding("imgsz", WARNING, text, {"imgsz": max(size)})
+        yield LintFinding("imgsz", WARNING, text, {"imgsz": max(size)})
     elif is_number(size) and size % stride:
         rounded = max(-(-int(size) // stride) * stride, stride)
         assumed = "" if known.stride else " (assumed: most models have it, P6 models have 64)"
         text = f"imgsz={size} is no multiple of the stride {stride}{assumed}; Ultralytics trains at {rounded}"
-        yield Finding("imgsz", NOTE, text, {"imgsz": rounded})
+        yield LintFinding("imgsz", NOTE, text, {"imgsz": rounded})
 
 
-def warmup_without_effect(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def warmup_without_effect(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     if known.epoch > number(settings.get("warmup_epochs")) > 0 and not settings.get("rewarmup"):
         text = f"no warm-up after a resume at epoch {known.epoch + 1}, whatever warmup_epochs says"
         instead = {"rewarmup": 100}
-        yield Finding("warmup_epochs", NOTE, f"{text}; rewarmup lets the rate climb again", instead)
+        yield LintFinding("warmup_epochs", NOTE, f"{text}; rewarmup lets the rate climb again", instead)
 
 
-def no_restore_points(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def no_restore_points(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     if number(settings.get("save_period", -1)) < 1 and not settings.get("restore_every_minutes"):
         text = "save_period=-1 keeps no restore points but last.pt and best.pt"
-        yield Finding("save_period", WARNING, text, {"save_period": 5})
+        yield LintFinding("save_period", WARNING, text, {"save_period": 5})
 
 
-def does_not_fit(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def does_not_fit(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     measured = known.measured
     if measured is None or not known.now:
         return
@@ -155,17 +157,17 @@ def does_not_fit(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]
         text = f"needs about {needed:.0f} GB a GPU (this run's own peak is {measured.peak_gb:.0f} GB)"
         fits = largest_batch(measured, known.now, settings)
         instead = {"batch": fits} if fits < number(settings.get("batch")) else {}
-        yield Finding(
+        yield LintFinding(
             (differs or ["batch"])[0], WARNING, f"{text}; the GPU has {measured.total_gb:.0f} GB", instead
         )
 
 
-def already_finished(settings: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def already_finished(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
     epochs = number(settings.get("epochs"))
     if 0 < epochs <= known.epoch:
         more = more_epochs(known.epoch)
         text = f"all {epochs:g} epochs are done: raise epochs, e.g. to {more}"
-        yield Finding("epochs", WARNING, text, {"epochs": more})
+        yield LintFinding("epochs", WARNING, text, {"epochs": more})
 
 
 def more_epochs(done: int) -> int:

@@ -1,11 +1,22 @@
 """Presets: named remedies as commented YAML, shipped, the user's own and the project's.
 
-A preset touches only what it names, entry by entry as a bound (settings/bounds.py), compared with what
+A preset touches only what it names, entry by entry as a bound (settings/presets.py), compared with what
 the run has *in effect* (settings/effective.py), not with what was once asked for.
+
+Entries of a preset as bounds: on somebody else's run a remedy must never make things less safe.
+
+An entry is `at_most`, `at_least` or `exactly`. Where the run is already on the safe side of it, the row
+says so and nothing changes.
+
+What a remedy asks for once the run has finished: a further phase that takes back what it gave up.
+
+Smaller images get a training past its trouble; a short training at the old size and a low rate then gives
+back what they cost.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +26,123 @@ import yaml
 
 from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
-from nantui.settings.afterwards import Afterwards, read_afterwards
-from nantui.settings.bounds import HALF, KINDS, Bound
-from nantui.settings.diff import Change, merge
+from nantui.run.plan import PlanPhase
 from nantui.settings.schema import Schema
+from nantui.settings.values import Change, changed, is_number, merge, same_value, show_value
 
+AT_MOST, AT_LEAST, EXACTLY = "at_most", "at_least", "exactly"
+KINDS = (AT_MOST, AT_LEAST, EXACTLY)
+SAFER = "kept: yours is safer"
+HALF = "half"
+FULL_RANGE = {False: "fp32", "fp32": "fp32", "bf16": "bf16"}
+"""Precisions that cannot overflow where fp16 does: bf16 has the exponent range of fp32."""
+AFTERWARDS_KEYS = frozenset({"title", "before", "epochs", "settings"})
 PROJECT_FOLDER = Path(".nantui") / "presets"
 KEYS = frozenset({"name", "title", "about", "plan", "settings", "then"})
 SHIPPED, USER, PROJECT = "shipped", "user", "project"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One entry: `kind` of KINDS, the `value` it allows, and why."""
+
+    name: str
+    kind: str
+    value: Any
+    why: str
+
+    def against(self, now: Any) -> Change | None:
+        """Return the row for a run in which `now` is in effect, None where it is so already."""
+        wanted = max(1, int(now) // 2) if self.value == HALF and is_number(now) else self.value
+        if same_value(now, wanted) or (self.name == "amp" and same_precision(now, wanted)):
+            return None
+        if kept := self.keep(now, wanted):
+            return Change(self.name, now, now, kept, kept=True)
+        return Change(self.name, now, wanted, self.why)
+
+    def keep(self, now: Any, wanted: Any) -> str:
+        """Return why the run's own value stays, or "" when the entry's must take its place."""
+        if wanted == HALF or (self.name == "batch" and is_number(now) and now < 1):
+            return f"kept: {self.name}={show_value(now)} lets Ultralytics choose; set a number to bound it"
+        if self.name == "amp" and now in FULL_RANGE:
+            return SAFER if FULL_RANGE[now] == "fp32" else f"{SAFER} (bf16 does not overflow either)"
+        if self.kind == EXACTLY:
+            return ""
+        strength, allowed = magnitude(self.name, now), magnitude(self.name, wanted)
+        if strength is None or allowed is None:
+            return ""
+        safe = strength <= allowed if self.kind == AT_MOST else strength >= allowed
+        return SAFER if safe else ""
+
+
+def magnitude(name: str, value: Any) -> float | None:
+    """Return how strong a setting is, as a number that can be compared; None for what has no order.
+
+    Ultralytics writes "never" as 0 (patience) or below 1 (save_period); a `scale` may be a pair and an
+    `imgsz` a list.
+    """
+    if isinstance(value, (list, tuple)) and value and all(is_number(item) for item in value):
+        return max(abs(item - 1) for item in value) if name == "scale" else float(max(value))
+    if not is_number(value):
+        return None
+    if (name == "patience" and value == 0) or (name == "save_period" and value < 1):
+        return math.inf
+    return float(value)
+
+
+def same_precision(one: Any, other: Any) -> bool:
+    """Tell whether two values of `amp` mean the same precision: True is fp16, False is fp32."""
+    names = {True: "fp16", False: "fp32"}
+    return bool(names.get(one, one) == names.get(other, other))
+
+
+@dataclass(frozen=True)
+class Afterwards:
+    """`before` names settings that go back to what they were; `share` is the part of the run's epochs."""
+
+    title: str
+    before: tuple[str, ...]
+    share: float
+    bounds: tuple[Bound, ...]
+
+
+def read_afterwards(entry: Any, bounds: tuple[Bound, ...]) -> Afterwards | None:
+    """Return a preset's `then:`, whose settings are `bounds`. Raises UserError when it is wrong."""
+    if entry is None:
+        return None
+    share = entry.get("epochs") if isinstance(entry, dict) else None
+    if (
+        not isinstance(entry, dict)
+        or set(entry) - AFTERWARDS_KEYS
+        or not is_number(share)
+        or not 0 < share <= 1
+    ):
+        raise UserError("then: needs `before: [imgsz]` and `epochs: 0.25`, a share of the run's epochs")
+    before = tuple(str(name) for name in entry.get("before") or ())
+    return Afterwards(str(entry.get("title") or ""), before, float(share), bounds)
+
+
+def phase_after(
+    wanted: Iterable[Afterwards | None], in_effect: Mapping[str, Any], rows: Iterable[Change]
+) -> PlanPhase | None:
+    """Return the phase that follows a run whose settings `in_effect` are changed by `rows`; None when the
+    remedies give up nothing that it would take back.
+    """
+    changes = changed(rows)
+    for one in wanted:
+        again = {name: in_effect[name] for name in one.before if name in changes} if one else {}
+        if one is None or not again:
+            continue
+        then = {**in_effect, **changes}
+        lower = [row for bound in one.bounds if (row := bound.against(then.get(bound.name)))]
+        epochs = max(round(one.share * int(then.get("epochs") or 1)), 1)
+        return PlanPhase(one.title, {**again, "epochs": epochs, **changed(lower)})
+    return None
+
+
+def as_words(phase: PlanPhase) -> list[str]:
+    """Return a phase's settings as `nantui resume RUN --phase …` takes them."""
+    return [f"{name}={show_value(value)}" for name, value in phase.settings.items()]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Which settings exist, what they accept, and a clear line for what they do not.
 
-Ultralytics' arguments come from the installed release's own files (settings/source.py), ours stand beside
-them and are marked. Ultralytics' own checks have the last word later, in a helper with torch
-(training/prepare.py); these here answer at once.
+Ultralytics' arguments come from the installed release's own files (settings/ultralytics_args.py), ours stand
+beside them and are marked. Ultralytics' own checks have the last word later, in a helper with torch
+(worker/check_arguments.py); these here answer at once.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import UserError
-from nantui.settings import ours as our_settings
-from nantui.settings.source import Line, find_ultralytics, read_lines, read_ranges, read_version
+from nantui.settings import own_settings as our_settings
+from nantui.settings.ultralytics_args import Line, find_ultralytics, read_lines, read_ranges, read_version
 from nantui.settings.values import is_number, parse_value, show_value
 
 OTHER_MODES = frozenset({"Predict", "Visualize", "Export", "Tracker", "Custom config.yaml"})

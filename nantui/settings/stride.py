@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from nantui.settings.source import LOADER
+from nantui.settings.ultralytics_args import LOADER
 
 SMALLEST = 32
 WITH_LEVELS = re.compile(r"(?!Semantic)\w*(Detect|Segment|Pose|OBB)(26)?")

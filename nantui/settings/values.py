@@ -2,11 +2,15 @@
 
 A value typed into nantui must mean what it means in `yolo train key=value`; otherwise somebody copies a
 line from one to the other and trains something else.
+
+What changes: parameter, now, then, why. As rows for a table, and as Python for one's own script.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 WORDS = {"none": None, "true": True, "false": False}
@@ -55,3 +59,66 @@ def same_value(one: Any, other: Any) -> bool:
 def is_number(value: Any) -> TypeGuard[int | float]:
     """Tell whether `value` is a real number; True and False are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row: `kept` rows leave `now` as it is and say in `why` what they would have done."""
+
+    name: str
+    now: Any
+    then: Any
+    why: str
+    kept: bool = False
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Return parameter, now, then and why as text."""
+        return self.name, show_value(self.now), show_value(self.then), self.why
+
+
+def differences(now: Mapping[str, Any], then: Mapping[str, Any], why: str = "asked for") -> list[Change]:
+    """Return a row for every setting of `then` that differs from `now`, in the order of `then`."""
+    return [
+        Change(name, now.get(name), value, why)
+        for name, value in then.items()
+        if name not in now or not same_value(now[name], value)
+    ]
+
+
+def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Change]:
+    """Return a row for every setting in which two runs differ, also where only one of them has it."""
+    names = dict.fromkeys([*one, *other])
+    return [
+        Change(name, one.get(name), other.get(name), "")
+        for name in names
+        if name not in one or name not in other or not same_value(one[name], other[name])
+    ]
+
+
+def merge(*layers: Iterable[Change]) -> list[Change]:
+    """Return one row per setting from several layers of changes, where a later layer sees the earlier ones.
+
+    The first `now` and the last `then` count; a setting that ends where it began drops out, unless it was
+    kept on purpose.
+    """
+    rows: dict[str, Change] = {}
+    for change in (change for layer in layers for change in layer):
+        earlier = rows.get(change.name)
+        if earlier is None or (earlier.kept and change.kept):
+            rows[change.name] = change
+        elif not change.kept:
+            rows[change.name] = Change(change.name, earlier.now, change.then, change.why)
+    return [row for row in rows.values() if row.kept or not same_value(row.now, row.then)]
+
+
+def changed(changes: Iterable[Change]) -> dict[str, Any]:
+    """Return {name: new value} of the rows that change something."""
+    return {change.name: change.then for change in changes if not change.kept}
+
+
+def as_python(changes: Iterable[Change]) -> str:
+    """Return the changed settings as Python, ready for `model.train(**settings)` in one's own script."""
+    lines = [
+        f"    {change.name}={change.then!r},  # was {change.now!r}" for change in changes if not change.kept
+    ]
+    return "\n".join(["settings = dict(", *lines, ")"]) if lines else "settings = dict()"

@@ -1,1 +1,1 @@
-"""Processes: start a training, watch it, stop it, and prove that nothing of it is left."""
+"""Kept for one release: the names by which processes of the version before start others."""

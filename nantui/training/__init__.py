@@ -1,5 +1,1 @@
-"""The only room that imports torch and ultralytics: everything that runs beside the training.
-
-Other rooms start these modules as processes (`python -m nantui.training.worker …`) and read the files
-that they leave; nobody imports them.
-"""
+"""Kept for one release: the names by which processes of the version before start others."""

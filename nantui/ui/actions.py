@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nantui.run import status as words
+from nantui.run import status as run_status
 
 if TYPE_CHECKING:
-    from nantui.ui.data.snapshot import RunSnapshot
+    from nantui.ui.model.snapshot import RunSnapshot
 
 Why = Callable[["RunSnapshot", bool], "str | None"]
 
@@ -64,16 +64,16 @@ def _acts(check: Why) -> Why:
 
 def _start(snapshot: RunSnapshot, read_only: bool) -> str | None:
     state = snapshot.status.state
-    if state in words.ACTIVE:
+    if state in run_status.ACTIVE:
         return f"it is already {state}"
-    if state == words.FINISHED:
+    if state == run_status.FINISHED:
         return "the training is finished; roll back with r to train on from an older epoch"
     return None
 
 
 def _stop(snapshot: RunSnapshot, read_only: bool) -> str | None:
     state = snapshot.status.state
-    if state == words.STOPPING:
+    if state == run_status.STOPPING:
         return "it is stopping already; X kills it"
     return None if _has_processes(snapshot) else f"nothing is running: it is {state}"
 
@@ -83,17 +83,17 @@ def _kill(snapshot: RunSnapshot, read_only: bool) -> str | None:
 
 
 def _has_processes(snapshot: RunSnapshot) -> bool:
-    return snapshot.status.state in words.ACTIVE or bool(snapshot.status.pids)
+    return snapshot.status.state in run_status.ACTIVE or bool(snapshot.status.pids)
 
 
 def _rollback(snapshot: RunSnapshot, read_only: bool) -> str | None:
-    if snapshot.status.state in words.ACTIVE:
+    if snapshot.status.state in run_status.ACTIVE:
         return f"it is {snapshot.status.state}: stop it first with x, or press R to do it all in one"
     return _has_checkpoints(snapshot)
 
 
 def _recover(snapshot: RunSnapshot, read_only: bool) -> str | None:
-    if snapshot.status.state == words.RECOVERING:
+    if snapshot.status.state == run_status.RECOVERING:
         return "a recovery is under way"
     return _has_checkpoints(snapshot)
 
@@ -103,7 +103,7 @@ def _has_checkpoints(snapshot: RunSnapshot) -> str | None:
 
 
 def _undo(snapshot: RunSnapshot, read_only: bool) -> str | None:
-    if snapshot.status.state in words.ACTIVE:
+    if snapshot.status.state in run_status.ACTIVE:
         return f"it is {snapshot.status.state}: stop it first with x"
     kinds = [entry["kind"] for entry in snapshot.journal]
     rolled_back = sum(kind in ("rollback_done", "phase_done") for kind in kinds)
@@ -112,7 +112,7 @@ def _undo(snapshot: RunSnapshot, read_only: bool) -> str | None:
 
 
 def _acknowledge(snapshot: RunSnapshot, read_only: bool) -> str | None:
-    from nantui.ui.data.alarms import open_alarm
+    from nantui.ui.model.alarms import open_alarm
 
     return None if open_alarm(snapshot, 0.0) else "there is no alarm"
 

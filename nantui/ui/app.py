@@ -14,19 +14,18 @@ from textual.events import Resize
 from textual.screen import Screen
 
 from nantui.paths import styles_dir
-from nantui.ui import remember
+from nantui.ui import preferences
 from nantui.ui.actions import APP_ACTIONS
 from nantui.ui.format import clean
 from nantui.ui.glyphs import SAMPLE, choose
-from nantui.ui.palette import CLASSES, Palette
-from nantui.ui.screens.first import FirstScreen
-from nantui.ui.themes import NAMES, load_theme
+from nantui.ui.screens.startup import FirstScreen
+from nantui.ui.terminal import NarrowUpdate
+from nantui.ui.theme import CLASSES, NAMES, Palette, load_theme
 from nantui.ui.widgets.keybar import SECONDS_SHOWN
-from nantui.ui.widgets.lines import Inked
-from nantui.ui.wire import NarrowUpdate
+from nantui.ui.widgets.line_widget import Inked
 
 if TYPE_CHECKING:
-    from nantui.ui.data.backend import Backend
+    from nantui.ui.model.backend import Backend
 
 
 SHAPING_S, SIGNS_S = 2.0, 20.0
@@ -71,7 +70,7 @@ class CockpitApp(App[int]):
         # Textual chooses how to leave colours out before any theme is known.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.top, self.runs, self.backend, self.read_only = top, runs, backend, read_only
-        self.glyphs = choose(remember.wants_ascii(ascii_only))
+        self.glyphs = choose(preferences.wants_ascii(ascii_only))
         self.held = False
         self.inks = Palette(self.get_component_styles)
         for name in NAMES:
@@ -82,7 +81,7 @@ class CockpitApp(App[int]):
         """The remembered theme; the terminal's own colours where it has only those,
         or where NO_COLOR is set.
         """
-        remembered = remember.load().get("theme")
+        remembered = preferences.load().get("theme")
         if self.no_color or self.console.color_system in (None, "standard"):
             return "sixteen"
         return remembered if remembered in NAMES else NAMES[0]
@@ -133,14 +132,14 @@ class CockpitApp(App[int]):
 
     def _let_signs_be_judged(self) -> None:
         """The first time, show the signs: no locale tells whether the terminal's font has them."""
-        if not remember.load() and self.glyphs.braille:
-            remember.save(signs_shown=True)
+        if not preferences.load() and self.glyphs.braille:
+            preferences.save(signs_shown=True)
             self.set_timer(
                 SHAPING_S, lambda: self._say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", SIGNS_S)
             )
 
     def on_resize(self, event: Resize) -> None:
-        from nantui.ui.screens.small import TooSmall, fits
+        from nantui.ui.screens.startup import TooSmall, fits
 
         small = isinstance(self.screen, TooSmall)
         if small and fits(event.size.width, event.size.height):
@@ -170,14 +169,14 @@ class CockpitApp(App[int]):
 
     def do_help(self) -> None:
         """Show the keys of the screen that is open."""
-        from nantui.ui.screens.help import HelpDialog
+        from nantui.ui.dialogs.help import HelpDialog
 
         if not isinstance(self.screen, HelpDialog):
             self.push_screen(HelpDialog(self.screen))
 
     def do_palette(self) -> None:
         """Find a command by its name."""
-        from nantui.ui.screens.palette import PaletteDialog
+        from nantui.ui.dialogs.command_palette import PaletteDialog
 
         if not isinstance(self.screen, PaletteDialog):
             self.push_screen(PaletteDialog(self.screen))
@@ -185,13 +184,13 @@ class CockpitApp(App[int]):
     def do_theme(self) -> None:
         """Take the next theme and remember it."""
         self.theme = NAMES[(NAMES.index(self.theme) + 1) % len(NAMES)]
-        remember.save(theme=self.theme)
+        preferences.save(theme=self.theme)
         self._say(f"theme: {self.theme}")
 
     def do_ascii(self) -> None:
         """Change between the signs and plain ASCII, and remember it."""
         self.glyphs = choose(self.glyphs.braille)
-        remember.save(ascii=not self.glyphs.braille)
+        preferences.save(ascii=not self.glyphs.braille)
         self._recolour()
         self._say("plain ASCII" if not self.glyphs.braille else "signs beyond ASCII; A changes back")
 

@@ -67,11 +67,11 @@ def weights(run_of, tmp_path):
 def looked(monkeypatch):
     """The names of the files that were really looked at, in order."""
     seen = []
-    real = catalog.look
+    real = catalog.scan_alone
 
     def look(path, **options):
         seen.append(path.name)
         return real(path, **options)
 
-    monkeypatch.setattr(catalog, "look", look)
+    monkeypatch.setattr(catalog, "scan_alone", look)
     return seen

@@ -27,7 +27,7 @@ def test_a_second_look_imports_nothing_heavy(weights):
     program = (
         "import sys, pathlib; from nantui.checkpoint.catalog import Catalog;"
         "print(len(list(Catalog(pathlib.Path(sys.argv[1])).verdicts())), 'numpy' in sys.modules,"
-        "'nantui.checkpoint.machine' in sys.modules)"
+        "'nantui.checkpoint.pickle.interpreter' in sys.modules)"
     )
     told = subprocess.run(
         [sys.executable, "-c", program, weights], capture_output=True, text=True, check=True

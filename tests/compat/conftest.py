@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nantui.run.identity import this_machine
+from nantui.machine.process_identity import this_machine
 from tests.compat.archive import DATA, new_root, unpack
 from tests.compat.recorded import Recorded
 from tests.warm import WarmPython

@@ -113,7 +113,7 @@ class Room:
         line = f'exec "{sys.executable}" "$@"'
         if moves is not None:
             dying = f'exec "{sys.executable}" "{self.root}/die.py" {moves} {dies} "$2" "$3"'
-            line = f'[ "$2" = nantui.recovery.act ] && {dying}\n{line}'
+            line = f'[ "$2" = nantui.recovery ] && {dying}\n{line}'
         script = self.root / "python"
         script.write_text(
             f'#!/bin/sh\nexport PYTHONPATH="{self.root}/site${{PYTHONPATH:+:$PYTHONPATH}}"\n{line}\n'

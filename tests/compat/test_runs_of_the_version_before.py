@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from nantui.supervise.status import read_status
-from nantui.ui.data.reader import RunReader
+from nantui.supervisor.status import read_status
+from nantui.ui.model.run_reader import RunReader
 from tests.compat.recorded import (
     NAMES,
     Recorded,

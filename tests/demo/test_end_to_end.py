@@ -17,10 +17,10 @@ from benchmarks.demo_environments import read
 from nantui.demo import evidence, headless
 from nantui.demo.story import ACT_ONE, make_story
 from nantui.errors import FAILED
+from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
-from nantui.run.spool import Command
-from nantui.supervise.client import carry_out, create_run
-from nantui.supervise.status import read_status
+from nantui.supervisor.client import carry_out, create_run
+from nantui.supervisor.status import read_status
 
 pytestmark = pytest.mark.training
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nantui.diagnosis import evidence, evidence_autopsy, evidence_files, evidence_history, replay
-from nantui.diagnosis.kinds import KINDS
-from nantui.diagnosis.odds import PRIOR
+from nantui.diagnosis import evidence, replay
+from nantui.diagnosis import evidence as evidence_autopsy
+from nantui.diagnosis import evidence as evidence_files
+from nantui.diagnosis import evidence as evidence_history
+from nantui.diagnosis.probabilities import PRIOR
+from nantui.labels.problem_kinds import KINDS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LABELS, DIAGNOSIS = (DOCS / "labels.md").read_text(), (DOCS / "diagnosis.md").read_text()

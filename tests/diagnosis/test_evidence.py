@@ -7,29 +7,29 @@ from pathlib import Path
 import pytest
 
 from nantui.diagnosis.causes import missing
-from nantui.diagnosis.evidence import (
+from nantui.diagnosis.evidence import (  # fmt: skip
     augmentation,
+    from_autopsy,
+    from_history,
     learning_rate,
     limits,
     precision,
     recurrence,
     resolution,
     start,
-)  # fmt: skip
-from nantui.diagnosis.evidence_autopsy import from_autopsy
-from nantui.diagnosis.evidence_history import from_history
-from nantui.diagnosis.facts import Facts
-from nantui.diagnosis.odds import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR
+)
+from nantui.diagnosis.probabilities import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR
+from nantui.diagnosis.trouble import TroubleFacts
 from nantui.run.attempts import Attempt
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow
-from nantui.run.steps import Step
+from nantui.run.telemetry import Step
 
 HERE = RunLayout(Path("/nowhere"))
 
 
 def facts(**known):
-    return Facts(HERE, watched=known.pop("watched", True), **known)
+    return TroubleFacts(HERE, watched=known.pop("watched", True), **known)
 
 
 def steps(norms, losses=None, reason="", **values):

@@ -14,7 +14,7 @@ from benchmarks.diagnosis_table import quiet_train
 from nantui.checkpoint.scan import scan
 from nantui.cli import main
 from nantui.diagnosis.causes import diagnose
-from nantui.diagnosis.odds import CHECKPOINT
+from nantui.diagnosis.probabilities import CHECKPOINT
 from nantui.diagnosis.replay import not_again, plan_replay, replay
 from nantui.errors import UserError
 from nantui.run.attempts import STOPPED, read_exits
@@ -94,8 +94,8 @@ def test_code_of_ones_own_is_loaded_only_when_it_is_allowed(unwatched, tmp_path)
 
 
 def test_it_does_not_happen_again_from_a_checkpoint_that_needs_a_repair(unwatched, tmp_path):
-    from nantui.training.replay import Request
-    from nantui.training.replay import replay as helper
+    from nantui.worker.replay import Request
+    from nantui.worker.replay import replay as helper
 
     def nan_momentum(checkpoint):
         for state in checkpoint["optimizer"]["state"].values():

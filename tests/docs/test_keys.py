@@ -5,7 +5,7 @@ import pkgutil
 from pathlib import Path
 
 import nantui.ui
-from nantui.ui.screens.help import keys_of_class
+from nantui.ui.dialogs.help import keys_of_class
 
 KEYS = Path(__file__).resolve().parents[2] / "docs" / "keys.md"
 THE_SAME_EVERYWHERE = {"Up", "Down", "Left", "Right", "h", "l", "Enter", "Esc", "Tab", "Shift+Tab"}

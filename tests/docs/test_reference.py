@@ -6,25 +6,27 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nantui import reference
 from nantui.cli import COCKPIT, COMMANDS, parser_of
+from nantui.devtools import reference_pages
 from nantui.run.spec import OURS_DEFAULTS
-from nantui.settings import ours
-from nantui.supervise.config import Patience, load_config
+from nantui.settings import own_settings
+from nantui.supervisor.config import Patience, load_config
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", reference.PAGES)
+@pytest.mark.parametrize("name", reference_pages.PAGES)
 def test_the_generated_pages_are_up_to_date(name):
-    wanted = "\n".join(reference.PAGES[name]()) + "\n"
-    assert (DOCS / name).read_text(encoding="utf-8") == wanted, "python -m nantui.reference docs"
+    wanted = "\n".join(reference_pages.PAGES[name]()) + "\n"
+    assert (DOCS / name).read_text(encoding="utf-8") == wanted, (
+        "python -m nantui.devtools.reference_pages docs"
+    )
 
 
 @pytest.mark.parametrize("name", [COCKPIT, *COMMANDS])
 def test_every_argument_of_a_command_says_what_it_is_for(name):
     parser = parser_of(name)
-    silent = [reference.words_of(one) for one in reference.arguments_of(parser) if not one.help]
+    silent = [reference_pages.words_of(one) for one in reference_pages.arguments_of(parser) if not one.help]
     assert silent == []
     assert parser.description
 
@@ -42,14 +44,14 @@ def test_the_page_has_every_word_that_help_has(name):
 def test_an_undocumented_option_is_found():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quiet", action="store_true")
-    assert [one.help for one in reference.arguments_of(parser)] == [None]
+    assert [one.help for one in reference_pages.arguments_of(parser)] == [None]
 
 
 def test_every_setting_of_ours_stands_in_the_page_with_its_default():
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
-    assert set(ours.HELP) == set(OURS_DEFAULTS)
+    assert set(own_settings.HELP) == set(OURS_DEFAULTS)
     for name, default in OURS_DEFAULTS.items():
-        assert f"| `{name}` | {reference.show_value(default)} |" in page
+        assert f"| `{name}` | {reference_pages.show_value(default)} |" in page
 
 
 def test_the_contract_of_files_has_the_same_settings_and_defaults():
@@ -63,4 +65,4 @@ def test_patience_of_the_page_is_what_the_supervisor_has(tmp_path):
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
     assert load_config(tmp_path / "none.yaml").patience == Patience()
     for name, value in vars(Patience()).items():
-        assert f"| `{name}` | {reference.show_value(value)} |" in page
+        assert f"| `{name}` | {reference_pages.show_value(value)} |" in page

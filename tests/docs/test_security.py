@@ -5,19 +5,19 @@ import os
 from pathlib import Path
 
 import nantui
-from nantui.run.command import kept_environment
-from nantui.supervise.helpers import worker_environment
+from nantui.run.spec import kept_environment
+from nantui.supervisor.helper_process import worker_environment
 
 PACKAGE = Path(nantui.__file__).parent
 SPEAKS = {"socket", "urllib", "http", "ssl", "ftplib", "smtplib", "requests", "httpx", "aiohttp", "apprise"}
 MAY = {
-    "supervise/notify.py": {"urllib", "apprise"},
-    "supervise/hosts/lead.py": {"socket"},
-    "supervise/hosts/endpoint.py": {"socket"},
-    "run/host.py": {"socket"},  # the host's own name
-    "ui/gallery.py": {"socket"},  # the same, to take it out of pictures
+    "supervisor/notify.py": {"urllib", "apprise"},
+    "supervisor/hosts/leader.py": {"socket"},
+    "supervisor/hosts/endpoint.py": {"socket"},
+    "machine/process_identity.py": {"socket"},  # the host's own name
+    "devtools/gallery.py": {"socket"},  # the same, to take it out of pictures
 }
-STAY_OFFLINE = {"training/prepare.py", "training/rebase.py"}
+STAY_OFFLINE = {"worker/check_arguments.py", "worker/checkpoints/rebase.py"}
 
 
 def modules():
@@ -57,7 +57,7 @@ def changes_settings(text):
 
 
 def test_only_helpers_switch_ultralytics_offline_and_nobody_changes_its_settings():
-    assert {name for name, text in modules() if "YOLO_OFFLINE" in text} == {"training/environment.py"}
+    assert {name for name, text in modules() if "YOLO_OFFLINE" in text} == {"worker/torchrun_env.py"}
     assert {name for name, text in modules() if "environ.update(OFFLINE)" in text} == STAY_OFFLINE
     assert {name for name, text in modules() if "import OFFLINE" in text} == STAY_OFFLINE
     assert [name for name, text in modules() if changes_settings(text)] == []

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from nantui.recovery import stage
+from nantui.recovery import rollback
 from tests.shared import Shared
-from tests.training.runs import draw_data_set, tiny_model
+from tests.worker.runs import draw_data_set, tiny_model
 
 EPOCHS, POISONED, ENDED = 12, 5, 7
 """Epochs asked for; the one, from 1, with NaN in the BatchNorm statistics; the last that was saved."""
@@ -111,10 +111,10 @@ def finished(finished_original: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def rebase_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Rebase in this process, where torch is loaded already; one test takes the real way."""
-    from nantui.training.rebase import Request, rebase
+    from nantui.worker.checkpoints.rebase import Request, rebase
 
     def here(request: Mapping[str, Any], python: str) -> dict[str, Any]:
         return {"ok": True, **rebase(Request(**request))}
 
-    monkeypatch.setattr(stage, "run_rebase", here)
+    monkeypatch.setattr(rollback, "run_rebase", here)
     yield here

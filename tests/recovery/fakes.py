@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 
 from nantui.checkpoint.verdict import Verdict
-from nantui.recovery import phase, stage
-from nantui.recovery.candidates import Judge, list_candidates
-from nantui.recovery.facts import Facts, ours_of
+from nantui.recovery import phase_change, rollback
 from nantui.recovery.plan import Plan, put_together
-from nantui.recovery.signs import Trouble, how_far
-from nantui.recovery.wanted import rows_for, settings_in_effect
+from nantui.recovery.plan_inputs import PlanInputs, ours_of
+from nantui.recovery.restore_points import RestoreCriteria, list_candidates
+from nantui.recovery.resume_settings import rows_for, settings_in_effect
+from nantui.recovery.trouble import Trouble, how_far
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.phases import Phase, new_plan
+from nantui.run.plan import PlanPhase, new_plan
 from nantui.run.spec import Spec, read_args, read_spec, write_spec
 from nantui.settings.lint import Known
 from nantui.settings.schema import Schema
@@ -82,10 +82,10 @@ def make_plan(
 ) -> Plan:
     """Return the plan as `nantui.recovery.plan.make_plan` would, from the verdicts above."""
     trouble, reached = Trouble(BAD, 2, "nan_loss", "box_loss not finite", "results.csv"), how_far(layout)
-    candidates = list_candidates(verdicts(layout), Judge(trouble, reached, EPOCHS))
+    candidates = list_candidates(verdicts(layout), RestoreCriteria(trouble, reached, EPOCHS))
     spec = read_spec(layout.spec)
     args, ours = read_args(layout.args_yaml), ours_of(layout, spec)
-    facts = Facts(layout, Schema.load(), spec, args, ours, dict(asked), candidates, trouble, reached)
+    facts = PlanInputs(layout, Schema.load(), spec, args, ours, dict(asked), candidates, trouble, reached)
     restore = next((one for one in candidates if one.usable), None)
     in_effect = settings_in_effect(facts, restore)
     rows = rows_for(presets, facts, in_effect, propose_guard=True)
@@ -99,17 +99,20 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         Path(request["target"]).write_bytes(b"rebased " + Path(request["source"]).read_bytes())
         return {"ok": True}
 
-    monkeypatch.setattr(stage, "run_rebase", copy)
-    monkeypatch.setattr(stage, "refuse_unfit", lambda path, allow: None)
+    monkeypatch.setattr(rollback, "run_rebase", copy)
+    monkeypatch.setattr(rollback, "refuse_unfit", lambda path, allow: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a kill of the process loses no page cache
-    monkeypatch.setattr(stage, "verify", lambda layout, plan, allow: None)
+    monkeypatch.setattr(rollback, "verify", lambda layout, plan, allow: None)
 
 
 def finished_phase(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> RunLayout:
     """Make a run the finished first phase of a plan of two; its weights are trusted unread."""
-    monkeypatch.setattr(phase, "clean_weights", lambda layout, number: "weights/best.pt")
+    monkeypatch.setattr(phase_change, "clean_weights", lambda layout, number: "weights/best.pt")
     spec = Spec({"epochs": 8, "imgsz": 64, "lr0": 0.01, "model": "m.yaml"}, {"guard": "observe"})
-    phases = [Phase("small", {"epochs": 8, "imgsz": 64}), Phase("large", {"imgsz": 128, "grad_clip": 1.0})]
+    phases = [
+        PlanPhase("small", {"epochs": 8, "imgsz": 64}),
+        PlanPhase("large", {"imgsz": 128, "grad_clip": 1.0}),
+    ]
     plan = new_plan("two", phases, {"epochs": 20, "lr0": 0.01, "model": "m.yaml"}, spec.ours)
     write_spec(layout.spec, replace(spec, plan=plan))
     if not layout.journal.exists():

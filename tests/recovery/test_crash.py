@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from nantui.recovery.phase import advance
+from nantui.recovery.phase_change import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.undo import undo
@@ -24,7 +24,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from tests.recovery import fakes
 
-TRACED = ("nantui/recovery/", "nantui/run/files.py", "nantui/run/journal.py")
+TRACED = ("nantui/recovery/", "nantui/run/atomic_files.py", "nantui/run/journal.py")
 SAMPLE = 25
 
 

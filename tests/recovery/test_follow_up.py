@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from nantui.errors import UserError
+from nantui.run import commands
 from nantui.run.attempts import DIVERGED, FINISHED, STOPPED
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
-from nantui.supervise import spools, unattended
+from nantui.supervisor import after_attempt
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Any:
-    """A keeper of a run with --auto that remembers what it published and told."""
+def supervisor(tmp_path: Path) -> Any:
+    """A supervisor of a run with --auto that remembers what it published and told."""
     layout = RunLayout(tmp_path)
     layout.home.mkdir(parents=True, exist_ok=True)
     write_spec(layout.spec, Spec({"epochs": 8}, auto=True))
@@ -38,28 +39,34 @@ def decided(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | Exception)
             raise answer
         return answer
 
-    monkeypatch.setattr(unattended, "act", act)
+    monkeypatch.setattr(after_attempt, "act", act)
 
 
 def test_a_proven_ruin_is_recovered_with_the_evidence_in_the_journal(
-    keeper: Any, monkeypatch: pytest.MonkeyPatch
+    supervisor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"to": "epoch2.pt", "presets": ["nan-safe"]}
     evidence = {"epoch": 4, "loss": 900.0}
     answer = {"action": "recover", "why": "worse", "options": options, "images": (), "evidence": evidence}
     decided(monkeypatch, answer)
-    unattended.follow_up(keeper, FINISHED)
-    (note,) = keeper.journal.entries()
+    after_attempt.recover_unattended(supervisor, FINISHED)
+    (note,) = supervisor.journal.entries()
     assert (note["text"], note["evidence"], note["by"]) == ("unattended: worse", evidence, "policy")
-    ((_, command),) = spools.pending(keeper.layout)
+    ((_, command),) = commands.pending_commands(supervisor.layout)
     assert command.kind == "recover" and command.options == {**options, "images": [], "wait_gpu": True}
 
 
 @pytest.mark.parametrize("outcome", [FINISHED, STOPPED])
-def test_nothing_to_do_is_not_even_said(outcome: str, keeper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_do_is_not_even_said(
+    outcome: str, supervisor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decided(monkeypatch, {"action": "nothing", "why": "it finished"})
-    unattended.follow_up(keeper, outcome)
-    assert not keeper.said and not keeper.journal.entries() and not list(spools.pending(keeper.layout))
+    after_attempt.recover_unattended(supervisor, outcome)
+    assert (
+        not supervisor.said
+        and not supervisor.journal.entries()
+        and not list(commands.pending_commands(supervisor.layout))
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,10 +78,10 @@ def test_nothing_to_do_is_not_even_said(outcome: str, keeper: Any, monkeypatch: 
     ],
 )
 def test_what_is_not_done_is_told_under_the_right_name(
-    outcome: str, answer: Any, event: str, begins: str, keeper: Any, monkeypatch: pytest.MonkeyPatch
+    outcome: str, answer: Any, event: str, begins: str, supervisor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided(monkeypatch, answer)
-    unattended.follow_up(keeper, outcome)
-    (_, text), (told, again) = keeper.said
+    after_attempt.recover_unattended(supervisor, outcome)
+    (_, text), (told, again) = supervisor.said
     assert told == event and text == again and text.startswith(begins)
-    assert not list(spools.pending(keeper.layout))
+    assert not list(commands.pending_commands(supervisor.layout))

@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 
 from nantui import cli
-from nantui.recovery.losses import UNKNOWN, lost_with_our_runner
+from nantui.machine.process_tree import send
+from nantui.recovery.lost_without_script import UNKNOWN, lost_with_our_runner
 from nantui.recovery.plan import make_plan
+from nantui.run.atomic_files import to_json
 from nantui.run.attempts import Attempt, write_attempt
-from nantui.run.files import to_json
+from nantui.run.commands import Command
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.spec import Spec, read_spec, write_spec
-from nantui.run.spool import Command
 from nantui.settings.schema import Schema
-from nantui.supervise import client
-from nantui.supervise.client import Outcome
-from nantui.supervise.processes import send
+from nantui.supervisor import client
+from nantui.supervisor.client import CommandResult
 from tests.recovery.fakes import hash_of
-from tests.supervise import stub_run
-from tests.supervise.stub_run import StubRun
+from tests.supervisor import stub_run
+from tests.supervisor.stub_run import StubRun
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_scripts_own_classes_and_callbacks_are_told_from_ultralytics_own() -> 
     from ultralytics.models.yolo.detect import DetectionTrainer
     from ultralytics.utils.callbacks.base import default_callbacks
 
-    from nantui.training.in_effect import parts_of_the_script
+    from nantui.worker.effective_settings import parts_of_the_script
 
     def tell(trainer: Any) -> None:
         pass
@@ -108,7 +108,7 @@ def test_a_scripts_own_classes_and_callbacks_are_told_from_ultralytics_own() -> 
     stock = SimpleNamespace(train_loader=SimpleNamespace(dataset=None), callbacks=default_callbacks)
     assert parts_of_the_script(like(DetectionTrainer, stock)) == []
     mine = type("Mine", (DetectionTrainer,), {"__module__": "train"})
-    guarded = type("Guarded", (mine,), {"__module__": "nantui.training.trainer"})
+    guarded = type("Guarded", (mine,), {"__module__": "nantui.worker.trainer"})
     tell.__module__, tell.__qualname__ = "train", "tell"
     callbacks = {**default_callbacks, "on_train_end": [*default_callbacks["on_train_end"], tell]}
     found = parts_of_the_script(like(guarded, SimpleNamespace(**{**vars(stock), "callbacks": callbacks})))
@@ -136,16 +136,16 @@ def test_an_exec_run_goes_on_under_our_runner_only_where_that_is_asked_for(
 
 
 def test_leaving_its_script_an_exec_run_trains_what_its_arguments_say(tmp_path: Path) -> None:
-    from nantui.supervise.specs import leave_the_script
+    from nantui.supervisor.run_spec import leave_the_script
 
     layout = RunLayout(tmp_path)
     layout.args_yaml.write_text("epochs: 3\nmodel: m.yaml\n")
     write_spec(layout.spec, Spec({}, kind="exec", exec={"argv": ["python", "train.py"]}))
     layout.lock.touch()  # whoever acts on a run holds it
-    keeper: Any = SimpleNamespace(layout=layout, journal=Journal(layout.journal))
-    leave_the_script(keeper, Command("resume", {}))
+    supervisor: Any = SimpleNamespace(layout=layout, journal=Journal(layout.journal))
+    leave_the_script(supervisor, Command("resume", {}))
     assert read_spec(layout.spec).kind == "exec"
-    leave_the_script(keeper, Command("resume", {"our_runner": True}))
+    leave_the_script(supervisor, Command("resume", {"our_runner": True}))
     spec = read_spec(layout.spec)
     assert (spec.kind, spec.exec, spec.train) == ("train", None, {"epochs": 3, "model": "m.yaml"})
 
@@ -155,9 +155,9 @@ def test_the_interpreter_that_is_to_train_goes_with_the_command_wherever_it_was_
 ) -> None:
     sent: list[Command] = []
 
-    def carry_out(run: Path, command: Command, **how: Any) -> Outcome:
+    def carry_out(run: Path, command: Command, **how: Any) -> CommandResult:
         sent.append(command)
-        return Outcome(True, "")
+        return CommandResult(True, "")
 
     monkeypatch.setattr(client, "carry_out", carry_out)
     layout = RunLayout(tmp_path / "run")

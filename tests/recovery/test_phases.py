@@ -16,26 +16,27 @@ import yaml
 from nantui import cli
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import UserError
-from nantui.recovery import act, steps
-from nantui.recovery import phase as changing
+from nantui.machine.process_tree import send
+from nantui.recovery import __main__ as act
+from nantui.recovery import phase_change as changing
+from nantui.recovery import transaction as steps
 from nantui.recovery.comparison import results_of
 from nantui.recovery.history import earlier_recoveries
-from nantui.recovery.phase import advance, clean_weights
+from nantui.recovery.phase_change import advance, clean_weights
 from nantui.recovery.transaction import pending
 from nantui.recovery.undo import undo
 from nantui.run.attempts import read_attempt
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.phases import Phase, next_step, next_waits, phases_of, standing, with_phase
+from nantui.run.plan import PlanPhase, next_step, next_waits, phases_of, standing, with_phase
 from nantui.run.results import current, read_results
 from nantui.run.spec import read_args, read_spec
-from nantui.settings.phases import read_phases
+from nantui.settings.plan_files import read_phases
 from nantui.settings.schema import Schema
-from nantui.supervise.processes import send
 from tests.recovery import fakes
 from tests.recovery.conftest import SETTINGS
-from tests.supervise import stub_run
-from tests.supervise.stub_run import StubRun, eventually
+from tests.supervisor import stub_run
+from tests.supervisor.stub_run import StubRun, eventually
 
 
 def test_the_guides_plan_is_small_first_and_then_large() -> None:
@@ -187,7 +188,7 @@ def test_a_phase_that_left_nothing_clean_is_no_ground_for_the_next(poisoned: Pat
 
 
 def test_a_phase_is_appended_to_a_run_without_a_plan() -> None:
-    plan = with_phase(None, Phase("fine-tune", {"imgsz": 640}), {"imgsz": 320}, {})
+    plan = with_phase(None, PlanPhase("fine-tune", {"imgsz": 640}), {"imgsz": 320}, {})
     assert [phase.settings for phase in phases_of(plan)] == [{}, {"imgsz": 640}]
     ended = [{"kind": "attempt_started"}, {"kind": "attempt_ended", "outcome": "finished"}]
     assert next_waits(plan, ended) and not next_waits(plan, ended[:1]) and not next_waits(None, ended)

@@ -14,8 +14,8 @@ import pytest
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import UserError
 from nantui.recovery.plan import make_plan
+from nantui.recovery.resume_settings import momentum_of_auto
 from nantui.recovery.rollback import roll_back
-from nantui.recovery.wanted import momentum_of_auto
 from tests.recovery import live
 from tests.recovery.conftest import SETTINGS, train
 
@@ -123,7 +123,7 @@ def test_the_momentum_that_auto_chose_is_kept_and_shown_unless_another_is_asked_
 
 def test_the_file_itself_tells_a_momentum_that_no_argument_says() -> None:
     """Once stock Ultralytics has resumed, nothing says any more that `auto` chose."""
-    from nantui.training.optimizer_state import momentum_held
+    from nantui.worker.checkpoints.optimizer_state import momentum_held
 
     adam, sgd = {"param_groups": [{"betas": (0.9, 0.999)}]}, {"param_groups": [{"momentum": 0.85}]}
     assert momentum_held(adam, {"warmup_epochs": 3.0}) == 0.9
@@ -147,7 +147,7 @@ def test_momentum_in_effect_after_auto(
 
 
 def test_a_collapsed_or_foreign_loss_scale_begins_anew() -> None:
-    from nantui.training.rebase import _scaler
+    from nantui.worker.checkpoints.rebase import _scaler
 
     saved = {"scale": 1024.0, "growth_factor": 2.0}
     assert _scaler(saved, True, "fp16") == saved

@@ -16,16 +16,16 @@ import pytest
 from nantui import cli
 from nantui.commands import following
 from nantui.errors import FAILED
-from nantui.recovery import act
+from nantui.recovery import __main__ as act
 from nantui.recovery.comparison import read_side, side_by_side
-from nantui.recovery.writers import living_writers
+from nantui.recovery.rollback import living_writers
+from nantui.run.atomic_files import to_json
 from nantui.run.attempts import Attempt, write_attempt
-from nantui.run.files import to_json
+from nantui.run.commands import Command
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.spool import Command
-from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES
-from nantui.supervise import client
+from nantui.run.telemetry import AFTER_LOSSES, BEFORE_LOSSES
+from nantui.supervisor import client
 from tests.recovery import fakes
 
 
@@ -34,7 +34,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rebase_here: object
     """Carry commands out here instead of in a supervisor; returns those that were sent."""
     sent: list[Command] = []
 
-    def carry_out(run: Path, command: Command, **how: Any) -> client.Outcome:
+    def carry_out(run: Path, command: Command, **how: Any) -> client.CommandResult:
         sent.append(command)
         request = tmp_path / "command.json"
         request.write_text(
@@ -43,7 +43,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rebase_here: object
         with contextlib.redirect_stdout(io.StringIO()) as out:
             act.main([str(request)])
         answer = json.loads(out.getvalue().splitlines()[-1])
-        return client.Outcome(answer["ok"], answer.get("text") or answer.get("error"))
+        return client.CommandResult(answer["ok"], answer.get("text") or answer.get("error"))
 
     monkeypatch.setattr(client, "carry_out", carry_out)
     return sent
@@ -197,7 +197,7 @@ def test_a_process_that_carries_the_attempts_mark_is_a_living_writer(tmp_path: P
 
 def test_the_helper_and_the_commands_import_no_torch() -> None:
     script = (
-        "import sys; import nantui.recovery.act, nantui.commands.rollback, nantui.commands.presets, "
+        "import sys; import nantui.recovery, nantui.commands.rollback, nantui.commands.presets, "
         "nantui.commands.compare, nantui.recovery.comparison, nantui.recovery.branch; "
         "print([m for m in ('torch', 'ultralytics', 'pandas', 'textual') if m in sys.modules])"
     )

@@ -14,22 +14,20 @@ from hypothesis import strategies as st
 
 from nantui.checkpoint.verdict import Finding
 from nantui.errors import UserError
-from nantui.recovery.candidates import Candidate, Judge, best_at, choose, list_candidates
-from nantui.recovery.facts import LOOKS, Facts, settled
-from nantui.recovery.moves import checkpoints_aside
-from nantui.recovery.plan import choose_restore, finished_words, put_together, warnings_for
-from nantui.recovery.rollback import summary
-from nantui.recovery.signs import Reached, Trouble, first_sign, how_far, overflowed
-from nantui.recovery.trim import trimmed
-from nantui.recovery.wanted import with_rate
+from nantui.recovery.plan import checkpoints_aside, choose_restore, finished_words, put_together, warnings_for
+from nantui.recovery.plan_inputs import LOOKS, PlanInputs, settled
+from nantui.recovery.restore_points import Candidate, RestoreCriteria, best_at, choose, list_candidates
+from nantui.recovery.resume_settings import with_rate
+from nantui.recovery.rollback import summary, trimmed
+from nantui.recovery.trouble import Reached, Trouble, first_trouble, how_far, overflowed
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
-from nantui.run.steps import AFTER_LOSSES, BEFORE_LOSSES
-from nantui.settings.diff import Change
+from nantui.run.telemetry import AFTER_LOSSES, BEFORE_LOSSES
 from nantui.settings.lint import Known
 from nantui.settings.schema import Schema
+from nantui.settings.values import Change
 from tests.recovery import fakes
 
 NAN = Trouble(134, 21, "nan_loss", "", "guard")
@@ -37,7 +35,7 @@ REACHED = Reached(133, 21 / 500, 360.0)
 
 
 def candidates(
-    files: dict[str, tuple[int | None, str, float | None]], judge: Judge, **fields: Any
+    files: dict[str, tuple[int | None, str, float | None]], judge: RestoreCriteria, **fields: Any
 ) -> list[Candidate]:
     """Return candidates from {name: (epoch, badge, fitness)}, in a run of 200 epochs."""
     args = {"epochs": 200}
@@ -55,7 +53,7 @@ GUIDE = {
 
 
 def test_the_guides_own_case_is_counted_right() -> None:
-    found = candidates(GUIDE, Judge(NAN, REACHED, 200))
+    found = candidates(GUIDE, RestoreCriteria(NAN, REACHED, 200))
     restore = choose(found)
     assert restore is not None and restore.name == "epoch130.pt"
     assert (restore.work, restore.epochs_lost, restore.lost_text) == (131, 3, "132, 133 and part of 134")
@@ -69,8 +67,8 @@ def test_the_guides_own_case_is_counted_right() -> None:
 
 def test_back_ups_are_named_as_the_guides_owner_named_them(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
-    found = candidates(GUIDE, Judge(NAN, REACHED, 200))
-    facts = Facts(layout, Schema.load(), None, {}, {}, {}, found, NAN, REACHED)
+    found = candidates(GUIDE, RestoreCriteria(NAN, REACHED, 200))
+    facts = PlanInputs(layout, Schema.load(), None, {}, {}, {}, found, NAN, REACHED)
     moves = checkpoints_aside(facts, "id", choose(found), best_at(found, found[0]))
     assert [(move.source, move.target) for move in moves] == [
         ("weights/last.pt", "weights/corrupted_backup/last_epoch134_corrupted.pt")
@@ -84,7 +82,7 @@ def test_back_ups_are_named_as_the_guides_owner_named_them(tmp_path: Path) -> No
 
 def test_a_clean_looking_file_from_after_the_first_sign_is_no_restore_point() -> None:
     early = Trouble(130, 3, "nan_buffer", "", "guard")
-    found = candidates(GUIDE, Judge(early, REACHED, 200))
+    found = candidates(GUIDE, RestoreCriteria(early, REACHED, 200))
     assert choose(found).name == "best.pt"  # type: ignore[union-attr]
     late = next(one for one in found if one.name == "epoch130.pt")
     assert late.why_not == "saved after the first sign of trouble (nan_buffer in epoch 130)"
@@ -96,27 +94,34 @@ def test_an_agreed_stop_counts_as_inside_the_next_epoch_and_is_preferred_when_no
         "nantui_stop.pt": (9, "clean", None),
         "epoch9.pt": (9, "clean", 0.1),
     }
-    assert choose(candidates(files, Judge(None, Reached(10, 0.5, 1.0), 20))).name == "nantui_stop.pt"  # type: ignore[union-attr]
-    inside = Judge(Trouble(11, 2, "nan_loss", "", ""), Reached(10, 0.5, 1.0), 20)
+    assert (
+        choose(candidates(files, RestoreCriteria(None, Reached(10, 0.5, 1.0), 20))).name == "nantui_stop.pt"
+    )  # type: ignore[union-attr]
+    inside = RestoreCriteria(Trouble(11, 2, "nan_loss", "", ""), Reached(10, 0.5, 1.0), 20)
     assert choose(candidates(files, inside)).name == "last.pt"  # type: ignore[union-attr]
 
 
 def test_reasons_against_are_told() -> None:
     torn = Finding("torn", "file", "")
     files = {"epoch1.pt": (1, "unreadable", None)}
-    (one,) = candidates(files, Judge(None, Reached(5, 0, 1.0), 9), findings=(torn, torn))
+    (one,) = candidates(files, RestoreCriteria(None, Reached(5, 0, 1.0), 9), findings=(torn, torn))
     assert one.why_not == "unreadable (torn)" and choose([one]) is None
     (repaired,) = candidates(
-        {"last.pt": (1, "clean", None)}, Judge(None, Reached(2, 0, 1.0), 9), resumable=False, repairable=True
+        {"last.pt": (1, "clean", None)},
+        RestoreCriteria(None, Reached(2, 0, 1.0), 9),
+        resumable=False,
+        repairable=True,
     )
     assert repaired.usable and repaired.to_json()["repair"]
 
 
 def test_a_file_that_is_being_written_is_no_corrupt_one(tmp_path: Path) -> None:
     files = {"epoch3.pt": (3, "clean", 0.1), "last.pt": (4, "busy", None)}
-    found = candidates(files, Judge(None, Reached(5, 0.5, 1.0), 9))
+    found = candidates(files, RestoreCriteria(None, Reached(5, 0.5, 1.0), 9))
     assert [(one.name, one.why_not) for one in found] == [("epoch3.pt", ""), ("last.pt", "being written now")]
-    facts = Facts(RunLayout(tmp_path), Schema.load(), None, {}, {}, {}, found, None, Reached(5, 0.5, 1.0))
+    facts = PlanInputs(
+        RunLayout(tmp_path), Schema.load(), None, {}, {}, {}, found, None, Reached(5, 0.5, 1.0)
+    )
     (move,) = checkpoints_aside(facts, "id", found[0], None)
     assert (move.target, move.why) == ("weights/corrupted_backup/last_epoch6_aside.pt", "being written now")
     warnings = warnings_for(facts, found[0], [], [], {})
@@ -142,8 +147,8 @@ def test_a_file_that_is_being_written_gets_a_moment(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_beginning_again_says_why(tmp_path: Path, badge: str, epochs: int, says: str) -> None:
-    found = candidates({"epoch3.pt": (3, badge, 0.1)}, Judge(None, Reached(4, 0, 1.0), epochs))
-    facts = Facts(RunLayout(tmp_path), Schema.load(), None, {}, {}, {}, found, None, Reached(4, 0, 1.0))
+    found = candidates({"epoch3.pt": (3, badge, 0.1)}, RestoreCriteria(None, Reached(4, 0, 1.0), epochs))
+    facts = PlanInputs(RunLayout(tmp_path), Schema.load(), None, {}, {}, {}, found, None, Reached(4, 0, 1.0))
     plan = put_together(facts, None, {"epochs": epochs}, [], (), Known(), "id")
     assert plan.headline == f"Plan B: {says}, the training begins again"
     assert f"{says}: it begins again from the model's own weights" in plan.warnings
@@ -154,14 +159,14 @@ def test_beginning_again_says_why(tmp_path: Path, badge: str, epochs: int, says:
 def test_a_finished_run_says_how_many_epochs_would_make_sense(done: int, more: int) -> None:
     args = {"epochs": done}
     last = fakes.verdict(Path("/run/weights/last.pt"), done - 1, train_args=args)
-    (one,) = list_candidates([last], Judge(None, Reached(done, 0, 1.0), done))
+    (one,) = list_candidates([last], RestoreCriteria(None, Reached(done, 0, 1.0), done))
     assert one.finished and one.why_not == f"finished: raise epochs, e.g. to {more}"
 
 
 def test_a_finished_run_names_an_older_epoch_to_train_on_from(tmp_path: Path) -> None:
     files = {"last.pt": (59, "clean", 0.3), "epoch40.pt": (40, "clean", 0.2)}
-    found = candidates(files, Judge(None, Reached(60, 0, 1.0), 60))
-    facts = Facts(
+    found = candidates(files, RestoreCriteria(None, Reached(60, 0, 1.0), 60))
+    facts = PlanInputs(
         RunLayout(tmp_path / "auto"), Schema.load(), None, {}, {}, {}, found, None, Reached(60, 0, 1.0)
     )
     with pytest.raises(UserError) as caught:
@@ -176,7 +181,8 @@ def test_a_finished_run_names_an_older_epoch_to_train_on_from(tmp_path: Path) ->
 
 def test_without_any_fitness_the_best_is_the_restore_point() -> None:
     found = candidates(
-        {"epoch3.pt": (3, "clean", None), "epoch2.pt": (2, "clean", math.nan)}, Judge(None, REACHED, 200)
+        {"epoch3.pt": (3, "clean", None), "epoch2.pt": (2, "clean", math.nan)},
+        RestoreCriteria(None, REACHED, 200),
     )
     assert best_at(found, found[0]) is found[0]
 
@@ -210,7 +216,7 @@ def test_the_first_sign_is_looked_for_everywhere(
     if incident:
         fields = {"epoch": 2, "step": 1, "action": action, "text": ""}
         Journal(layout.journal).append("incident", attempt=1, incident=incident, **fields)
-    sign = first_sign(layout)
+    sign = first_trouble(layout)
     assert (None if sign is None else (sign.kind, sign.epoch, sign.step)) == expected
     assert how_far(layout) == Reached(2, 0.75, 6.0)
 
@@ -218,11 +224,11 @@ def test_the_first_sign_is_looked_for_everywhere(
 def test_a_foreign_run_shows_its_trouble_in_results_csv_and_in_its_checkpoints(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
     layout.results_csv.write_text("epoch,time,train/box_loss,val/box_loss\n1,5,1.0,1.0\n2,9,1.0,nan\n")
-    sign = first_sign(layout)
+    sign = first_trouble(layout)
     assert sign is not None and (sign.epoch, sign.kind) == (2, "nan_validation")
     layout.results_csv.write_text("epoch,time,train/box_loss\n1,5,1.0\n2,9,1.0\n")
-    assert first_sign(layout) is None
-    sign = first_sign(layout, corrupt_epochs=[2, 3])
+    assert first_trouble(layout) is None
+    sign = first_trouble(layout, corrupt_epochs=[2, 3])
     assert sign is not None and (sign.epoch, sign.kind) == (2, "corrupt")
 
 
@@ -259,7 +265,7 @@ def test_a_validation_that_overflowed_is_no_trouble(
     journal = Journal(layout.journal)
     if expected is None:
         journal.append("incident", incident="nan_validation", epoch=2, step=4, action="observed", text="")
-    sign = first_sign(layout)
+    sign = first_trouble(layout)
     assert (sign and (sign.kind, sign.epoch)) == expected
     rows = current(read_results(layout.results_csv))
     assert overflowed(rows) == (() if expected else (2,))
@@ -275,12 +281,12 @@ def test_what_did_no_harm_is_no_sign(tmp_path: Path) -> None:
     journal.append("incident", incident="nan_loss", action="only said", **fields)
     for kind in ("zero_loss", "loss_exploded", "scale_collapsed"):
         journal.append("incident", incident=kind, action="observed", **fields)
-    assert first_sign(layout) is None
+    assert first_trouble(layout) is None
     journal.append("incident", incident="loss_exploded", action="ended", **fields)
-    sign = first_sign(layout)
+    sign = first_trouble(layout)
     assert sign is not None and sign.kind == "loss_exploded", "it ended the training, as was asked for"
     write_attempt(layout, Attempt(2, "v", 200.0, "resume", None, {}, {}, "python"))
-    assert first_sign(layout) is None, "which has gone on since"
+    assert first_trouble(layout) is None, "which has gone on since"
 
 
 def test_what_a_later_attempt_left_behind_is_no_sign(tmp_path: Path) -> None:
@@ -298,24 +304,24 @@ def test_what_a_later_attempt_left_behind_is_no_sign(tmp_path: Path) -> None:
     journal = Journal(layout.journal)
     journal.append("incident", incident="nan_weight", epoch=3, step=1, action="ended", text="", attempt=1)
     attempt(2, (4, "1.0"))
-    sign = first_sign(layout)
+    sign = first_trouble(layout)
     assert sign is not None and sign.epoch == 3
     attempt(3, (3, "1.0"), (4, "1.0"))
-    assert first_sign(layout) is None
+    assert first_trouble(layout) is None
     journal.append("undo_done", id="b", of="a")
-    assert first_sign(layout) is not None, "an undo brings the work of earlier attempts back"
+    assert first_trouble(layout) is not None, "an undo brings the work of earlier attempts back"
 
 
 def test_signs_from_before_the_last_rollback_are_dealt_with(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
     journal = Journal(layout.journal)
     journal.append("incident", incident="nan_loss", epoch=2, step=1, action="observed", text="")
-    assert first_sign(layout) is not None
+    assert first_trouble(layout) is not None
     journal.append("rollback_begun", id="a", steps=[], restore_point="weights/epoch0.pt")
     journal.append("rollback_done", id="a")
-    assert first_sign(layout) is None
+    assert first_trouble(layout) is None
     journal.append("undo_done", id="b", of="a")
-    assert first_sign(layout) is not None
+    assert first_trouble(layout) is not None
 
 
 HEADER = "epoch,time,a\n"

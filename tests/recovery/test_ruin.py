@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nantui.recovery.collapse import LASTING
 from nantui.recovery.ruin import MARGIN, proven_ruin, validated_in_fp32
-from nantui.run.files import to_json
+from nantui.recovery.trouble import LASTING
+from nantui.run.atomic_files import to_json
 from nantui.run.layout import RunLayout
 from tests.recovery.test_collapse import learning, lost, rows
 

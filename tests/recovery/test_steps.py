@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nantui.recovery import steps
+from nantui.recovery import transaction as steps
 
 
 def test_moving_to_another_disk_copies_first_and_survives_a_crash_in_between(

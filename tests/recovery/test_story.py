@@ -15,7 +15,7 @@ import pytest
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import NO, UserError
-from nantui.recovery import act
+from nantui.recovery import __main__ as act
 from nantui.recovery.plan import make_plan
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.undo import undo

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from nantui.errors import UserError
-from nantui.recovery import manifest, rollback, stage, steps, transaction
-from nantui.recovery.phase import advance
+from nantui.recovery import rollback, transaction
+from nantui.recovery import rollback as stage
+from nantui.recovery import transaction as steps
+from nantui.recovery import undo as manifest
+from nantui.recovery.phase_change import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.undo import last_rollback, undo

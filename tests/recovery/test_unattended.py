@@ -12,15 +12,15 @@ import pytest
 import yaml
 
 from nantui.checkpoint.catalog import Catalog
+from nantui.machine.process_tree import send
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
-from nantui.supervise.client import create_run
-from nantui.supervise.processes import send
-from nantui.supervise.state import read_state
+from nantui.supervisor.client import create_run
+from nantui.supervisor.state import read_state
 from tests.recovery.conftest import SETTINGS
-from tests.supervise import stub_run
-from tests.supervise.stub_run import StubRun, eventually
+from tests.supervisor import stub_run
+from tests.supervisor.stub_run import StubRun, eventually
 
 LADDER = {"first": ["nan-safe"], "steps": ["nan-safe", "smaller"], "probation_epochs": 3}
 SMALLER = {

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nantui.run import events
+from nantui.run.atomic_files import to_json
 from nantui.run.events import (
     KINDS,
     AttemptStarted,
@@ -29,7 +30,6 @@ from nantui.run.events import (
     parse,
     parse_lines,
 )
-from nantui.run.files import to_json
 from nantui.run.journal import Journal
 
 JUNK = st.recursive(

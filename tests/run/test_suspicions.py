@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from nantui.diagnosis.causes import diagnose
-from nantui.recovery.signs import first_sign
+from nantui.recovery.trouble import first_trouble
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.suspicions import SUSPICIONS, is_suspicion
-from nantui.ui.data.alarms import open_alarm
-from nantui.ui.data.sentences import INCIDENTS, sentences
+from nantui.ui.model.alarms import open_alarm
+from nantui.ui.model.timeline import INCIDENTS, sentences
 
 ATTEMPT = {"attempt": 1, "uuid": "u", "created": 1.0, "mode": "start", "train": {}, "ours": {}}
 
@@ -41,7 +41,7 @@ def warn(layout: RunLayout, warning: str, epoch: int = 3) -> None:
 @pytest.mark.parametrize("kind", sorted(SUSPICIONS))
 def test_a_suspicion_costs_no_epochs_and_raises_no_alarm(layout, kind):
     warn(layout, kind)
-    assert first_sign(layout) is None
+    assert first_trouble(layout) is None
     entries = tuple(Journal(layout.journal).entries())
     assert [is_suspicion(entry) for entry in entries] == [True]
     phases, status = SimpleNamespace(begins={}, now=1), SimpleNamespace(state="running")
@@ -70,7 +70,7 @@ def test_what_led_to_the_end_is_where_the_trouble_began(layout):
     journal(layout, "incident", incident="nan_weight", epoch=3, step=9, action="ended", text="")
     found = diagnose(layout.run, labels=False, costs=False)
     assert found.incident is not None and found.incident["incident"] == "loss_exploded"
-    trouble = first_sign(layout)
+    trouble = first_trouble(layout)
     assert trouble is not None and trouble.kind == "nan_weight"
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from nantui.settings.diff import Change, changed
 from nantui.settings.effective import in_effect, lr_at, resolve_optimizer
+from nantui.settings.gpu_memory import Measured, fit, largest_batch, predict, stays_gb
 from nantui.settings.lint import Known, lint
-from nantui.settings.memory import Measured, fit, largest_batch, predict, stays_gb
+from nantui.settings.values import Change, changed
 
 
 def test_the_rate_at_an_epoch_is_ultralytics_own(ultralytics_says: dict[str, Any]) -> None:

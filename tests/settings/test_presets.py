@@ -11,11 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nantui.errors import UserError
-from nantui.settings.afterwards import phase_after
-from nantui.settings.bounds import AT_LEAST, AT_MOST, EXACTLY, SAFER, Bound, magnitude
-from nantui.settings.diff import as_python, changed, merge
-from nantui.settings.presets import Preset, apply, apply_all, find_presets, load_presets, read_preset
+from nantui.settings.presets import (
+    AT_LEAST,
+    AT_MOST,
+    EXACTLY,
+    SAFER,
+    Bound,
+    Preset,
+    apply,
+    apply_all,
+    find_presets,
+    load_presets,
+    magnitude,
+    phase_after,
+    read_preset,
+)
 from nantui.settings.schema import Schema
+from nantui.settings.values import as_python, changed, merge
 
 GUIDE_TABLE = [
     ("lr0", 0.01, 0.003, "explosion"),

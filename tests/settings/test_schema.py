@@ -24,7 +24,7 @@ def test_every_argument_of_the_installed_release_is_there_with_its_default(
 def test_loading_the_schema_imports_no_torch() -> None:
     script = (
         "import sys; from nantui.settings.schema import Schema; Schema.load(); "
-        "from nantui.settings import presets, lint, effective, memory, diff; "
+        "from nantui.settings import presets, lint, effective, gpu_memory as memory, values as diff; "
         "print([m for m in ('torch', 'ultralytics', 'numpy', 'pandas', 'textual') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nantui.settings.source import find_ultralytics
 from nantui.settings.stride import stride_of
+from nantui.settings.ultralytics_args import find_ultralytics
 
 
 def test_the_stride_is_that_of_the_built_model(ultralytics_says: dict[str, Any]) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from nantui.checkpoint.scan import scan
-from nantui.recovery.phase import advance
+from nantui.recovery.phase_change import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.undo import undo
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from tests.checkpoint import archives
 from tests.checkpoint.editing import edited, strip
-from tests.checkpoint.test_hostile import DATA, RUNS_CODE
+from tests.checkpoint.hostile import DATA
+from tests.checkpoint.test_hostile import RUNS_CODE
 from tests.checkpoint.test_mutations import LONG_AGO, MUTATIONS, Sample
 from tests.checkpoint.trainings import RECIPES, train
 from tests.recovery import fakes

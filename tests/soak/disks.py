@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 
 from nantui.errors import UserError
+from nantui.run.commands import Command
 from nantui.run.spec import read_spec
-from nantui.run.spool import Command
-from nantui.supervise.client import submit
+from nantui.supervisor.client import submit
 from tests.soak.harness import Kind, run_trial
 from tests.soak.worlds import Disturbance, small_disk, without_override, world
-from tests.supervise.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun, eventually
 
-SUPERVISOR = "nantui.supervise.main"
+SUPERVISOR = "nantui.supervisor"
 
 
 def full_disk(folder: Path, dice: random.Random) -> None:

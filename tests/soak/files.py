@@ -12,13 +12,13 @@ from pathlib import Path
 from nantui.errors import UserError
 from nantui.recovery.comparison import read_side
 from nantui.recovery.plan import make_plan
-from nantui.run.lines import LineFollower
+from nantui.run.growing_files import LineFollower
 from nantui.run.spec import read_args, read_spec
-from nantui.supervise.outcome import last_words
-from nantui.supervise.progress import read_progress
-from nantui.supervise.status import read_status
-from nantui.ui.data.reader import RunReader
-from nantui.ui.data.sentences import sentences
+from nantui.supervisor.foreign.log_progress import read_progress
+from nantui.supervisor.outcome import last_words
+from nantui.supervisor.status import read_status
+from nantui.ui.model.run_reader import RunReader
+from nantui.ui.model.timeline import sentences
 from tests.soak.harness import Kind, time_limit
 from tests.soak.worlds import world
 from tests.ui.synthetic import make_run

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nantui.run.files import read_json, write_json
+from nantui.run.atomic_files import read_json, write_json
 
 TRIAL_S = 180
 """A trial that has not ended by then counts as lost: something hangs."""

@@ -6,13 +6,13 @@ import random
 import time
 from pathlib import Path
 
-from nantui.run.spool import Command
-from nantui.supervise.client import submit
+from nantui.run.commands import Command
+from nantui.supervisor.client import submit
 from tests.screen import Screen
 from tests.soak.harness import Kind
 from tests.soak.worlds import world
-from tests.supervise.chaos import assert_gone, chaos
-from tests.supervise.stub_run import eventually
+from tests.supervisor.chaos import assert_gone, chaos
+from tests.supervisor.stub_run import eventually
 
 KEYS = ("", "x", "xy", "X", "Xy", "s", "R", "o", "?", "cj", "xyq")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from unittest import mock
 
 from tests.soak.harness import NotPossible
-from tests.supervise import stub_run
-from tests.supervise.stub_run import Runs, own_home, stub_interpreter
+from tests.supervisor import stub_run
+from tests.supervisor.stub_run import Runs, own_home, stub_interpreter
 
 PATIENCE_S = 90.0
 """A machine that soaks is busy; what takes longer hangs."""

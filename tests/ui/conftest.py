@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fakes import FakeBackend  # noqa: E402
-from synthetic import make_run  # noqa: E402
-
-from nantui.ui import remember  # noqa: E402
-from nantui.ui.app import CockpitApp  # noqa: E402
-from nantui.ui.picture import screen_text  # noqa: E402
+from nantui.devtools.screen_svg import screen_text
+from nantui.ui import preferences
+from nantui.ui.app import CockpitApp
+from tests.ui.fakes import FakeBackend
+from tests.ui.synthetic import make_run
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +22,7 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.delenv("NANTUI_ASCII", raising=False)
-    remember.save(signs_shown=True)
+    preferences.save(signs_shown=True)
 
 
 class Driver:

@@ -11,18 +11,18 @@ from typing import Any
 
 from nantui.checkpoint.verdict import Finding, Verdict
 from nantui.errors import UserError
-from nantui.hardware import Gpu, GpuProcess, Host, Sample
+from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample
 from nantui.recovery.comparison import read_side
+from nantui.run.atomic_files import read_json
+from nantui.run.commands import Command
 from nantui.run.discovery import find_runs
-from nantui.run.files import read_json
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
-from nantui.run.spool import Command
 from nantui.run.status import RunStatus
-from nantui.settings.diff import Change
 from nantui.settings.presets import load_presets
 from nantui.settings.schema import Schema
-from nantui.ui.data.backend import Presets
+from nantui.settings.values import Change
+from nantui.ui.model.backend import Presets
 
 MACHINE = Sample(
     0.0,

@@ -7,7 +7,7 @@ that no name stands for is `mixed`: what lies behind a dialog.
 from itertools import groupby
 
 from nantui.paths import styles_dir
-from nantui.ui.themes import NAMES, load_theme
+from nantui.ui.theme import NAMES, load_theme
 
 GROUNDS = ("background", "surface", "panel", "cursor", "chosen", "alarm")
 PLAIN = ("background", "surface", "panel")

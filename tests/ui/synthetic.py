@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from nantui.run.files import write_json
+from nantui.run.atomic_files import write_json
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.steps import header
+from nantui.run.telemetry import header
 
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 BY = "ana@gpu1"

@@ -1,10 +1,10 @@
 """What became of a command: whatever was not carried out is said whole, on the screen that is open."""
 
 import pytest
-from fakes import FakeBackend
-from synthetic import command_done
 
 from nantui.errors import UserError
+from tests.ui.fakes import FakeBackend
+from tests.ui.synthetic import command_done
 
 
 @pytest.mark.parametrize(("key", "state"), [("x", "running"), ("X", "running"), ("u", "stopped")])

@@ -3,9 +3,9 @@ and drafts that stay.
 """
 
 import yaml
-from synthetic import command_done, journal, make_run
 
 from nantui.paths import user_config_dir
+from tests.ui.synthetic import command_done, journal, make_run
 
 
 async def opened(driver):

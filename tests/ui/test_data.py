@@ -12,20 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.color import Color
-from synthetic import LOSSES, make_run, step_line, write_results, write_steps
 
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args
-from nantui.run.steps import Step, header
-from nantui.supervise.status import read_status
+from nantui.run.telemetry import Step, header
+from nantui.supervisor.status import read_status
 from nantui.ui import format as words
-from nantui.ui.data.reader import RunReader
-from nantui.ui.data.sentences import sentences
-from nantui.ui.data.telemetry import MOST_POINTS, StepReader, StepStore
 from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE, meter
-from nantui.ui.ink import column, fit, plain, spread, width, wrap
-from nantui.ui.widgets.lines import changed_runs, legible
+from nantui.ui.model.run_reader import RunReader
+from nantui.ui.model.step_store import MOST_POINTS, StepReader, StepStore
+from nantui.ui.model.timeline import sentences
+from nantui.ui.styled_text import column, fit, plain, spread, width, wrap
+from nantui.ui.widgets.line_widget import changed_runs, legible
 from nantui.ui.widgets.timeline import in_short
+from tests.ui.synthetic import LOSSES, make_run, step_line, write_results, write_steps
 
 
 @given(st.text(max_size=300))

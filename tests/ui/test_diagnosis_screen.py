@@ -2,14 +2,13 @@
 
 import threading
 
-from synthetic import journal, make_run
-
 from nantui.errors import UserError
 from nantui.run.status import RunStatus
-from nantui.ui.data.diagnoses import describe
-from nantui.ui.data.reader import RunReader
 from nantui.ui.glyphs import choose
-from nantui.ui.ink import plain
+from nantui.ui.model.diagnosis_text import describe
+from nantui.ui.model.run_reader import RunReader
+from nantui.ui.styled_text import plain
+from tests.ui.synthetic import journal, make_run
 
 
 def told(run, diagnosis, **status):

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from fakes import FakeBackend
-from synthetic import make_run
 
 from nantui.run.layout import RunLayout
+from tests.ui.fakes import FakeBackend
+from tests.ui.synthetic import make_run
 
 
 class SomebodyTrains(FakeBackend):

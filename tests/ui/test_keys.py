@@ -3,15 +3,15 @@
 from collections import Counter
 from pathlib import Path
 
-from nantui.ui import keylist
+from nantui.devtools import keys_page
 from nantui.ui.actions import APP_ACTIONS, RUN_ACTIONS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "keys.md"
 
 
 def test_the_list_of_keys_is_up_to_date():
-    wanted = "\n".join(keylist.lines()) + "\n"
-    assert DOCUMENT.read_text() == wanted, "python -m nantui.ui.keylist > docs/keys.md"
+    wanted = "\n".join(keys_page.lines()) + "\n"
+    assert DOCUMENT.read_text() == wanted, "python -m nantui.devtools.keys_page > docs/keys.md"
 
 
 def test_no_key_does_two_things_on_the_run_screen():

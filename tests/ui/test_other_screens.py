@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from synthetic import make_run, write_attempt
 
 from nantui.paths import user_config_dir
 from nantui.run.layout import RunLayout
-from nantui.ui import remember
-from nantui.ui.messages import FleetRead
-from nantui.ui.themes import NAMES
+from nantui.ui import preferences
+from nantui.ui.theme import NAMES
+from nantui.ui.watchers import FleetRead
 from nantui.ui.widgets.fleet import FleetList
+from tests.ui.synthetic import make_run, write_attempt
 
 
 async def test_zoom_reads_values_zooms_and_turns(cockpit):
@@ -69,10 +69,10 @@ async def test_labels_tells_why_it_cannot_check(cockpit):
 
 
 async def test_labels_groups_errors_by_kind(cockpit, tmp_path):
-    from nantui.diagnosis.report import Issue, LabelReport
+    from nantui.labels.report import Issue, LabelReport
 
     issues = [Issue("a.txt", 3, "outside", "x = 1.2"), Issue("b.txt", 1, "class-range", "class 9 of 3")]
-    from nantui.diagnosis.kinds import KINDS
+    from nantui.labels.problem_kinds import KINDS
 
     issues = [Issue(f"{name}.txt", 3, name, f"about {name}") for name in list(KINDS)[:2]]
     async with cockpit(size=(110, 40)) as driver:
@@ -88,8 +88,8 @@ async def test_labels_groups_errors_by_kind(cockpit, tmp_path):
 
 
 async def test_images_with_errors_are_left_out_with_one_key_and_taken_back(cockpit):
-    from nantui.diagnosis.kinds import ERROR, KINDS
-    from nantui.diagnosis.report import Issue, LabelReport
+    from nantui.labels.problem_kinds import ERROR, KINDS
+    from nantui.labels.report import Issue, LabelReport
 
     error = next(name for name, kind in KINDS.items() if kind.severity == ERROR)
     note = next(name for name, kind in KINDS.items() if kind.severity != ERROR)
@@ -151,8 +151,8 @@ async def test_the_palette_knows_the_keys_of_every_screen(cockpit):
 
 
 async def test_the_first_time_the_signs_are_shown_to_be_judged(cockpit):
-    remember.save(signs_shown=True)
-    (user_config_dir() / remember.FILE).unlink()
+    preferences.save(signs_shown=True)
+    (user_config_dir() / preferences.FILE).unlink()
     async with cockpit() as driver:
         await driver.until("boxes, or not in line? A: plain ASCII")
     async with cockpit() as driver:
@@ -248,7 +248,7 @@ async def test_themes_change_and_are_remembered(cockpit):
             await driver.until(f"theme: {driver.app.theme}")
             seen.append(driver.app.theme)
         assert set(seen) == set(NAMES)
-        assert remember.load()["theme"] == seen[-1]
+        assert preferences.load()["theme"] == seen[-1]
 
 
 @pytest.mark.parametrize("keys", [(), ("R",), ("c",), ("o",), ("question_mark",), ("colon",), ("z",), ("d",)])
@@ -267,4 +267,4 @@ async def test_a_key_changes_to_ascii_and_it_is_remembered(cockpit):
         await driver.press("A")
         await driver.until("plain ASCII")
         assert driver.text.isascii()
-        assert remember.wants_ascii(False)
+        assert preferences.wants_ascii(False)

@@ -3,10 +3,10 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from nantui.ui.data.checkpoints import hours_of_room
-from nantui.ui.data.history import History
-from nantui.ui.data.snapshot import Checkpoint
-from nantui.ui.pace import Pace
+from nantui.ui.model.checkpoint_rows import hours_of_room
+from nantui.ui.model.snapshot import Checkpoint
+from nantui.ui.watchers import Pace
+from nantui.ui.widgets.hardware import History
 
 
 def test_a_few_repaints_at_once_and_then_one_at_a_time():

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import yaml
-from fakes import FakeBackend
-from synthetic import make_run, write_attempt, write_results, write_steps
 
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
-from nantui.ui.data.reader import RunReader
+from nantui.ui.model.run_reader import RunReader
+from tests.ui.fakes import FakeBackend
+from tests.ui.synthetic import make_run, write_attempt, write_results, write_steps
 
 
 def in_second_phase(tmp_path):

@@ -3,14 +3,14 @@
 import time
 
 import pytest
-from synthetic import journal, make_run
 
 from nantui.recovery.undo import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
-from nantui.ui.data.questions import stop_words, undo_words
-from nantui.ui.data.reader import RunReader
-from nantui.ui.data.snapshot import Checkpoint, RunSnapshot
+from nantui.ui.model.plan_text import stop_words, undo_words
+from nantui.ui.model.run_reader import RunReader
+from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
+from tests.ui.synthetic import journal, make_run
 
 
 def running(tmp_path, phase="training", names=(), **place):

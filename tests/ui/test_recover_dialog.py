@@ -1,10 +1,10 @@
 """R: the plan, one confirmation with Cancel as default, progress, what is in effect, and failure."""
 
 import pytest
-from fakes import FakeBackend, make_plan
-from synthetic import journal, make_run
 
 from nantui.errors import UserError
+from tests.ui.fakes import FakeBackend, make_plan
+from tests.ui.synthetic import journal, make_run
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from fakes import MACHINE, FakeBackend
-from synthetic import make_run
 
 from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
 from nantui.ui.screens.run import worth_a_bell
+from tests.ui.fakes import MACHINE, FakeBackend
+from tests.ui.synthetic import make_run
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60), (300, 100)])

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nantui.ui.data.checkpoints import rows
-from nantui.ui.data.reader import list_checkpoints
-from nantui.ui.watch import Scanner
+from nantui.ui.model.checkpoint_rows import rows
+from nantui.ui.model.run_reader import list_checkpoints
+from nantui.ui.watchers import Scanner
 
 
 @dataclass(frozen=True)

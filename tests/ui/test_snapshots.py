@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 
 import pytest
-from inks import screen_inks
 
-from nantui.ui import gallery
-from nantui.ui.picture import screen_text
+from nantui.devtools import gallery
+from nantui.devtools.screen_svg import screen_text
+from tests.ui.inks import screen_inks
 
 KEPT = Path(__file__).parent / "snapshots"
 SIZES = [gallery.parse_size(size) for size in gallery.SIZES]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from synthetic import make_run, write_attempt, write_steps
 
 from nantui.run.layout import RunLayout
-from nantui.supervise.status import read_status
-from nantui.ui.data.reader import RunReader
-from nantui.ui.data.step_axis import StepAxis, place_of
-from nantui.ui.data.telemetry import StepReader
+from nantui.supervisor.status import read_status
+from nantui.ui.model.run_reader import RunReader
+from nantui.ui.model.step_axis import StepAxis, place_of
+from nantui.ui.model.step_store import StepReader
+from tests.ui.synthetic import make_run, write_attempt, write_steps
 
 
 def trained(axis, attempt, phase, epochs, steps):

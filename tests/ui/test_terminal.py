@@ -11,9 +11,9 @@ import termios
 import time
 
 import pytest
-from synthetic import make_run
 
 from nantui.run.layout import RunLayout
+from tests.ui.synthetic import make_run
 
 
 def resize(screen, columns, lines):

@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 from nantui.ui.actions import APP_ACTIONS
-from nantui.ui.data.progress import Outcome
+from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.widgets.keybar import SECONDS_SHOWN, KeyBar
 
 REFUSAL_S = 60.0
@@ -22,7 +22,7 @@ class Speaking:
         for bar in cast(Screen[None], self).query(KeyBar):
             bar.say(text, ink, seconds)
 
-    def hear(self, outcome: Outcome) -> None:
+    def hear(self, outcome: CommandOutcome) -> None:
         """Learn how a command ended. One that was not carried out is said whole, and for long."""
         if not outcome.ok:
             for bar in cast(Screen[None], self).query(KeyBar):

@@ -11,16 +11,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from nantui.run.layout import RunLayout
-from nantui.ui.data import comparing
-from nantui.ui.ink import Line, wrap
-from nantui.ui.messages import Answer
+from nantui.ui.dialogs.confirm import PickDialog
+from nantui.ui.model import comparison as comparing
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.screens.pick import PickDialog
-from nantui.ui.watch import find_out
-from nantui.ui.widgets.document import Document
+from nantui.ui.styled_text import Line, wrap
+from nantui.ui.watchers import Answer, find_out
+from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.keybar import KeyBar
-from nantui.ui.widgets.title import Title
-from nantui.ui.widgets.wall import ChartWall
+from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
     from nantui.ui.app import CockpitApp

@@ -1,10 +1,12 @@
 """The run's settings: all arguments in groups, checked as they are typed,
 saved for the next start or resume.
+
+What the keys of the config editor do, apart from how the editor looks.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,21 +14,19 @@ from textual.containers import Container
 from textual.widgets import Input
 
 from nantui.errors import UserError
-from nantui.ui.data import editor
-from nantui.ui.data.draft import Draft
-from nantui.ui.data.progress import Outcome
-from nantui.ui.data.settings_now import SettingsNow, newest_change, read_settings
+from nantui.run.commands import Command
 from nantui.ui.format import clean, count
-from nantui.ui.ink import Line
-from nantui.ui.messages import Answer
+from nantui.ui.model import config_editor
+from nantui.ui.model.command_progress import CommandOutcome
+from nantui.ui.model.config_editor import Draft, SettingsNow, newest_change, read_settings
+from nantui.ui.model.timeline import VERBS
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.screens.config_actions import ConfigActions
-from nantui.ui.watch import find_out
-from nantui.ui.widgets.document import Document
-from nantui.ui.widgets.field import Field
+from nantui.ui.styled_text import Line
+from nantui.ui.watchers import Answer, find_out
+from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.keybar import KeyBar
-from nantui.ui.widgets.listing import Listing
-from nantui.ui.widgets.title import Title
+from nantui.ui.widgets.list_view import Listing
+from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
@@ -44,6 +44,168 @@ KEYS = (
     ("s", "save and start/resume", True),
     ("y", "copy", True),
 )
+
+
+class ConfigActions:
+    """The actions of ConfigScreen."""
+
+    @property
+    def _screen(self) -> ConfigScreen:
+        return cast("ConfigScreen", self)
+
+    @property
+    def asked(self) -> Command | None:
+        """The newest command with settings that the supervisor has not answered yet."""
+        unanswered = [one for one in self._screen.over.sent.commands if one.options.get("set")]
+        return unanswered[-1] if unanswered else None
+
+    def may_edit(self) -> bool:
+        """Whether a draft may be changed; says why not."""
+        if self._screen.over.cockpit.read_only:
+            self._screen.say("read-only: open it without --read-only to edit", "warn")
+        return not self._screen.over.cockpit.read_only
+
+    def action_search(self) -> None:
+        """Narrow the list down while typing."""
+        self._screen.open_input("/", "search settings by name or description", self._screen.wanted)
+
+    def action_next_value(self) -> None:
+        """Take the next choice of the setting under the cursor."""
+        screen = self._screen
+        entry, draft = screen.entry, screen.draft
+        if entry is None or entry.field is None or draft is None or not self.may_edit():
+            return
+        value = config_editor.next_value(entry.field, draft.value(entry.field.name))
+        if value is None:
+            screen.say(f"{entry.field.name}: press Enter and type; it accepts {entry.field.expects()}")
+            return
+        draft.set({entry.field.name: value})
+        screen.refresh_rows()
+
+    def action_changed_only(self) -> None:
+        """Show only what was changed, or everything."""
+        self._screen.only_changed = not self._screen.only_changed
+        self._screen.refresh_rows()
+
+    def action_undo(self) -> None:
+        """Take the last change back."""
+        screen = self._screen
+        if screen.draft is not None and screen.draft.undo():
+            screen.refresh_rows()
+            screen.say("the last change was taken back")
+        else:
+            screen.say("there is no change to undo", "warn")
+
+    def action_reset(self) -> None:
+        """Set the value under the cursor back to what is in effect, or saved."""
+        screen = self._screen
+        entry, draft = screen.entry, screen.draft
+        if (
+            entry is not None
+            and entry.field is not None
+            and draft is not None
+            and entry.field.name in draft.changes
+        ):
+            draft.set({entry.field.name: draft.before(entry.field.name)})
+            screen.refresh_rows()
+
+    def action_presets(self) -> None:
+        """Apply presets as a visible draft."""
+        from nantui.ui.dialogs.presets import PresetsDialog
+
+        screen = self._screen
+        if self.may_edit():
+            screen.app.push_screen(PresetsDialog(screen.over, ()), self._apply_presets)
+
+    def _apply_presets(self, names: object) -> None:
+        screen = self._screen
+        if not isinstance(names, tuple) or not names or screen.draft is None:
+            return
+        settings, backend, run = screen.draft.as_used(), screen.over.cockpit.backend, screen.over.run_path
+        schema = screen.schema
+
+        def rows() -> Any:
+            from nantui.settings.presets import apply_all
+
+            known = backend.presets(run)
+            return apply_all([known[name] for name in names], settings, schema.fields)
+
+        find_out("presets-applied", rows, screen.post_message)
+
+    def take_presets(self, message: Answer) -> None:
+        """Put the rows of presets into the draft."""
+        screen = self._screen
+        if message.problem or screen.draft is None:
+            screen.say(message.problem or "the settings are still being read", "bad")
+            return
+        rows = [row for row in message.value if not row.kept]
+        kept = len(message.value) - len(rows)
+        screen.draft.set({row.name: row.then for row in rows}, {row.name: row.why for row in rows})
+        screen.refresh_rows()
+        screen.say(f"{len(rows)} settings drafted, {kept} kept because yours are safer; C shows only these")
+
+    def action_save(self) -> None:
+        """Save for the next start or resume."""
+        self._submit("set", "asked the supervisor to save it")
+
+    def action_start(self) -> None:
+        """Save, and start or resume at once."""
+        screen = self._screen
+        over = screen.over
+        if over.snapshot is None or over.snapshot.checkpoints == ():
+            self._submit("start", "asked the supervisor to start with it")
+        else:
+            self._submit("resume", "asked the supervisor to resume with it")
+
+    def _submit(self, kind: str, said: str) -> None:
+        screen = self._screen
+        from nantui.ui.actions import why_not
+
+        reason = "read-only: open it without --read-only to save" if screen.over.cockpit.read_only else None
+        if kind != "set":
+            reason = reason or why_not("start", screen.over.snapshot, screen.over.cockpit.read_only)
+        if reason is None and kind == "set" and (screen.draft is None or not screen.draft.changes):
+            reason = "nothing is changed"
+        if reason is None and self.asked is not None and self.asked.kind == kind:
+            reason = f"asked already to {VERBS[kind]}; waiting for the supervisor"
+        if reason is not None or screen.draft is None:
+            screen.say(reason or "the settings are still being read", "warn")
+            return
+        changes = dict(screen.draft.changes)
+        screen.over.submit(kind, **({"set": changes} if changes else {}))
+        screen.refresh_rows()
+        screen.say(f"{said}; the draft is kept until that is done" if changes else said)
+
+    def action_save_preset(self) -> None:
+        """Ask for the name of a preset."""
+        screen = self._screen
+        if screen.draft is None or not screen.draft.changes:
+            screen.say("nothing is changed: a preset needs at least one setting", "warn")
+            return
+        screen.open_input("#", "name of the preset, e.g. gentle", "")
+
+    def write_preset(self, name: str) -> None:
+        """Save the draft as a preset of the user's own."""
+        from nantui.ui.model.config_editor import save_preset
+
+        screen = self._screen
+        try:
+            path = save_preset(name, screen.draft.changes if screen.draft is not None else {})
+            screen.say(f"saved as {path}", "good")
+        except UserError as error:
+            screen.say(str(error), "bad")
+
+    def action_copy(self) -> None:
+        """Copy the draft, or everything when nothing is changed, as a Python dict."""
+        from nantui.ui.model.config_editor import as_dict
+
+        screen = self._screen
+        if screen.draft is None:
+            return
+        values = screen.draft.changes or screen.draft.whole()
+        screen.app.copy_to_clipboard(as_dict(values))
+        what = f"{len(values)} settings" if screen.draft.changes else "all settings"
+        screen.say(f"{what} copied as Python, through the terminal (OSC 52)")
 
 
 class ConfigScreen(ConfigActions, BaseScreen):
@@ -71,7 +233,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
         self.draft: Draft | None = None
         self.findings: list[Any] = []
         self.wanted, self.only_changed = "", False
-        self.entries: list[editor.Entry] = []
+        self.entries: list[config_editor.Entry] = []
         self.editing = ""
         self._read_after: Any = None
 
@@ -99,7 +261,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
 
     def _read(self) -> tuple[Any, SettingsNow, Any]:
         """Return the schema, the settings, and what is known about the run for remarks; in a thread."""
-        from nantui.recovery.measure import known_about
+        from nantui.recovery.run_facts import known_about
         from nantui.run.layout import RunLayout
 
         schema, layout = self.over.cockpit.backend.schema(), RunLayout(self.over.run_path)
@@ -140,13 +302,13 @@ class ConfigScreen(ConfigActions, BaseScreen):
 
         self.findings = lint(self.draft.whole(), self.known)
         grave = {finding.name: finding.severity for finding in reversed(self.findings)}
-        self.entries = editor.entries(self.schema, self.draft, self.wanted, self.only_changed)
+        self.entries = config_editor.entries(self.schema, self.draft, self.wanted, self.only_changed)
         draft, glyphs, shown = self.draft, self.over.cockpit.glyphs, self.entries
         listing = self.query_one("#settings", Listing)
         listing.empty = self._nothing()
         listing.show(
             [entry.key for entry in shown],
-            lambda row, width: editor.row(shown[row], draft, grave, glyphs, width),
+            lambda row, width: config_editor.row(shown[row], draft, grave, glyphs, width),
         )
         self.query_one(Document).remake()
         self.query_one(Title).redraw()
@@ -158,7 +320,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
         return "no setting matches" if self.wanted else "nothing is changed" if self.only_changed else ""
 
     @property
-    def entry(self) -> editor.Entry | None:
+    def entry(self) -> config_editor.Entry | None:
         """The row under the cursor."""
         row = self.query_one("#settings", Listing).cursor
         return self.entries[row] if 0 <= row < len(self.entries) else None
@@ -186,7 +348,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
             return f"   {waits} saved, from the next start on", "info"
         return "   as in effect", "muted"
 
-    def hear(self, outcome: Outcome) -> None:
+    def hear(self, outcome: CommandOutcome) -> None:
         """Forget the draft once the supervisor has it; a refusal is shown and leaves it as it was."""
         values = outcome.command.options.get("set")
         if outcome.ok and values and self.draft is not None:
@@ -199,7 +361,11 @@ class ConfigScreen(ConfigActions, BaseScreen):
         self.refresh_rows()
 
     def _about(self, width: int) -> list[Line]:
-        return editor.about(self.entry, self.draft, self.findings, width) if self.draft is not None else []
+        return (
+            config_editor.about(self.entry, self.draft, self.findings, width)
+            if self.draft is not None
+            else []
+        )
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
         if message.listing.id == "settings":

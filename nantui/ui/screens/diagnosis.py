@@ -8,14 +8,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from nantui.ui.actions import why_not
-from nantui.ui.data.diagnoses import can_be_done, concerns_data, describe, with_a_key
-from nantui.ui.ink import Line
-from nantui.ui.messages import Answer
+from nantui.ui.model.diagnosis_text import can_be_done, concerns_data, describe, with_a_key
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.watch import find_out
-from nantui.ui.widgets.document import Document
+from nantui.ui.styled_text import Line
+from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.keybar import KeyBar
-from nantui.ui.widgets.title import Title
+from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen
@@ -87,7 +85,7 @@ class DiagnosisScreen(BaseScreen):
             self.say(f"there is no remedy {digit} that a key can apply", "warn")
 
     def _recover(self, presets: tuple[str, ...] | None, settings: dict[str, Any] | None = None) -> None:
-        from nantui.ui.screens.recover import RecoverDialog
+        from nantui.ui.dialogs.recover import RecoverDialog
 
         reason = why_not("recover", self.over.snapshot, self.over.cockpit.read_only)
         if reason is not None:

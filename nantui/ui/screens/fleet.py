@@ -12,14 +12,13 @@ from textual.widgets import Input
 
 from nantui.run.status import RunStatus
 from nantui.ui.format import count, short_path
-from nantui.ui.ink import Line
-from nantui.ui.messages import FleetRead
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.watch import FleetWatcher
-from nantui.ui.widgets.field import Field
+from nantui.ui.styled_text import Line
+from nantui.ui.watchers import FleetRead, FleetWatcher
+from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.fleet import FleetList
 from nantui.ui.widgets.keybar import KeyBar
-from nantui.ui.widgets.title import Title
+from nantui.ui.widgets.text_view import Title
 
 STALE_AFTER_S = 30.0
 KEYS = (

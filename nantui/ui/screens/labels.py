@@ -10,17 +10,16 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from nantui.run.layout import RunLayout
-from nantui.ui.data import label_rows
+from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.format import clean, count
 from nantui.ui.glyphs import meter
-from nantui.ui.ink import Line
-from nantui.ui.messages import Answer, Counted
+from nantui.ui.model import label_rows
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.screens.confirm import ConfirmDialog
-from nantui.ui.watch import find_out
+from nantui.ui.styled_text import Line
+from nantui.ui.watchers import Answer, Counted, find_out
 from nantui.ui.widgets.keybar import KeyBar
-from nantui.ui.widgets.listing import Listing
-from nantui.ui.widgets.title import Title
+from nantui.ui.widgets.list_view import Listing
+from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen

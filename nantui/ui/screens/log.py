@@ -8,14 +8,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-from nantui.ui.ink import Line
-from nantui.ui.messages import LogRead
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.watch import LogWatcher
-from nantui.ui.widgets.field import Field
+from nantui.ui.styled_text import Line
+from nantui.ui.watchers import LogRead, LogWatcher
+from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.log import LogList
-from nantui.ui.widgets.title import Title
+from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen

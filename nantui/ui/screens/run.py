@@ -12,30 +12,40 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.reactive import reactive
 
-from nantui.run import status as words
-from nantui.run.spool import Command
+from nantui.run import status as run_status
+from nantui.run.commands import Command
 from nantui.run.status import RunStatus
 from nantui.ui import actions
-from nantui.ui.data import checkpoints as checkpoint_rows
-from nantui.ui.data.alarms import open_alarm
-from nantui.ui.data.pictures import newest
-from nantui.ui.data.progress import Outcome, Unanswered
-from nantui.ui.data.sentences import incident_text
-from nantui.ui.data.snapshot import Checkpoint, RunSnapshot
-from nantui.ui.messages import Answer, MachineMeasured, SnapshotTaken, Stumbled, VerdictsFound
-from nantui.ui.pace import Pace
-from nantui.ui.plot.curves import Picture
+from nantui.ui.charts.series import Picture
+from nantui.ui.model import checkpoint_rows
+from nantui.ui.model.alarms import open_alarm
+from nantui.ui.model.command_progress import CommandOutcome, Unanswered
+from nantui.ui.model.run_charts import newest
+from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
+from nantui.ui.model.timeline import incident_text
+from nantui.ui.run_commands import RunActions
 from nantui.ui.screens.base import BaseScreen, Speaking
-from nantui.ui.screens.run_actions import RunActions
-from nantui.ui.watch import MachineWatcher, RunWatcher, Scanner, Watcher, find_out
+from nantui.ui.watchers import (
+    Answer,
+    MachineMeasured,
+    MachineWatcher,
+    Pace,
+    RunWatcher,
+    Scanner,
+    SnapshotTaken,
+    Stumbled,
+    VerdictsFound,
+    Watcher,
+    find_out,
+)
 from nantui.ui.widgets.alarm import Alarm
+from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.hardware import HardwarePanel
 from nantui.ui.widgets.header import Header
 from nantui.ui.widgets.keybar import KeyBar
-from nantui.ui.widgets.output import Output
+from nantui.ui.widgets.log import Output
 from nantui.ui.widgets.timeline import Timeline
-from nantui.ui.widgets.wall import ChartWall
 
 STALE_AFTER_S = 4.0
 SETTLING_S = 0.2
@@ -46,8 +56,8 @@ DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowl
 
 def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
     """Whether somebody who looks elsewhere should look here: the training has ended, or was recovered."""
-    ended = before.state in words.ACTIVE and now.state not in words.ACTIVE
-    return ended or (before.state == words.RECOVERING and now.state != words.RECOVERING)
+    ended = before.state in run_status.ACTIVE and now.state not in run_status.ACTIVE
+    return ended or (before.state == run_status.RECOVERING and now.state != run_status.RECOVERING)
 
 
 class RunScreen(RunActions, BaseScreen):
@@ -158,7 +168,7 @@ class RunScreen(RunActions, BaseScreen):
     def _writes(self) -> bool:
         """Whether a training goes on that will leave more checkpoints."""
         status = self.snapshot.status if self.snapshot is not None else None
-        return status is not None and (status.state in words.ACTIVE or bool(status.pids))
+        return status is not None and (status.state in run_status.ACTIVE or bool(status.pids))
 
     def watch_snapshot(self, before: RunSnapshot | None, now: RunSnapshot | None) -> None:
         if now is None:
@@ -220,7 +230,7 @@ class RunScreen(RunActions, BaseScreen):
 
     def _show_alarm(self, snapshot: RunSnapshot) -> None:
         incident = open_alarm(snapshot, self.acknowledged)
-        died = incident is not None and incident.get("incident") in (words.FAILED, words.LOST)
+        died = incident is not None and incident.get("incident") in (run_status.FAILED, run_status.LOST)
         self.query_one(Alarm).show(incident, DEATH_KEYS if died else ALARM_KEYS)
         if incident is None:
             self._rung_for = ()
@@ -276,7 +286,7 @@ class RunScreen(RunActions, BaseScreen):
         if message.problem:
             self._tell(self.sent.fail(message.about, message.problem))
 
-    def _tell(self, outcomes: list[Outcome]) -> None:
+    def _tell(self, outcomes: list[CommandOutcome]) -> None:
         """Tell every screen that is open: whoever asked may look at another one by now."""
         for outcome in outcomes:
             for screen in self.app.screen_stack:

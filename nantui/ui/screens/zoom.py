@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from nantui.ui.charts.draw import x_range
+from nantui.ui.charts.series import Picture, View, nearest
 from nantui.ui.format import number
-from nantui.ui.ink import Line
-from nantui.ui.plot.curves import Picture, View, nearest
-from nantui.ui.plot.figure import x_range
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.widgets.chart import Chart
+from nantui.ui.styled_text import Line
+from nantui.ui.widgets.chart_wall import SMOOTHINGS, Chart, ChartWall, next_window
 from nantui.ui.widgets.keybar import KeyBar
-from nantui.ui.widgets.title import Title
-from nantui.ui.widgets.wall import SMOOTHINGS, ChartWall, next_window
+from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
     from nantui.ui.screens.run import RunScreen

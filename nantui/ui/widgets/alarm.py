@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nantui.run.journal import Entry
-from nantui.ui.data.sentences import action_text, incident_text, where
-from nantui.ui.ink import Line, fit, spread
-from nantui.ui.ink import width as width_of
-from nantui.ui.widgets.lines import LinesWidget
+from nantui.ui.model.timeline import action_text, incident_text, where
+from nantui.ui.styled_text import Line, fit, spread
+from nantui.ui.styled_text import width as width_of
+from nantui.ui.widgets.line_widget import LinesWidget
 
 
 class Alarm(LinesWidget):

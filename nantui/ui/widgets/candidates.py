@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nantui.ui.format import clean, count, duration, number
-from nantui.ui.ink import Line, column, fit
-from nantui.ui.widgets.listing import Listing
+from nantui.ui.styled_text import Line, column, fit
+from nantui.ui.widgets.list_view import Listing
 
 ROOMY = 82
 

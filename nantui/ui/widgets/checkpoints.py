@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nantui.ui.data.checkpoints import Row, findings_of
 from nantui.ui.format import age, clean, number, size
-from nantui.ui.ink import Line, column, fit
-from nantui.ui.ink import width as width_of
-from nantui.ui.widgets.listing import Listing
+from nantui.ui.model.checkpoint_rows import Row, findings_of
+from nantui.ui.styled_text import Line, column, fit
+from nantui.ui.styled_text import width as width_of
+from nantui.ui.widgets.list_view import Listing
 
 ROOMY, NOTE = 66, 14
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from nantui.run.status import ACTIVE, RunStatus
-from nantui.ui.data.sentences import incident_text
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import meter
-from nantui.ui.ink import Line, column, fit
+from nantui.ui.model.timeline import incident_text
+from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.header import STATE_INKS
-from nantui.ui.widgets.listing import Listing
+from nantui.ui.widgets.list_view import Listing
 
 BAR, INCIDENT = 12, 20
 SORTS = ("state", "name", "epoch", "time left")

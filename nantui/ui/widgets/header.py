@@ -4,25 +4,25 @@ and who watches over it.
 
 from __future__ import annotations
 
-from nantui.run import status as words
-from nantui.ui.data.snapshot import RunSnapshot
+from nantui.run import status as run_status
 from nantui.ui.format import clean, duration
 from nantui.ui.glyphs import meter
-from nantui.ui.ink import Line, fit, spread, width
-from nantui.ui.widgets.lines import LinesWidget
+from nantui.ui.model.snapshot import RunSnapshot
+from nantui.ui.styled_text import Line, fit, spread, width
+from nantui.ui.widgets.line_widget import LinesWidget
 
 STATE_INKS = {
-    words.STARTING: "info",
-    words.RUNNING: "good",
-    words.STALLED: "warn",
-    words.STOPPING: "warn",
-    words.STOPPED: "muted",
-    words.FINISHED: "good",
-    words.DIVERGED: "bad",
-    words.RECOVERING: "info",
-    words.FAILED: "bad",
-    words.LOST: "bad",
-    words.FOREIGN: "muted",
+    run_status.STARTING: "info",
+    run_status.RUNNING: "good",
+    run_status.STALLED: "warn",
+    run_status.STOPPING: "warn",
+    run_status.STOPPED: "muted",
+    run_status.FINISHED: "good",
+    run_status.DIVERGED: "bad",
+    run_status.RECOVERING: "info",
+    run_status.FAILED: "bad",
+    run_status.LOST: "bad",
+    run_status.FOREIGN: "muted",
 }
 PHASES = {
     "importing": "loading",
@@ -58,8 +58,12 @@ class Header(LinesWidget):
         assert snapshot is not None
         status = snapshot.status
         state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
-        phase = PHASES.get(snapshot.phase, "") if status.state in (words.RUNNING, words.STARTING) else ""
-        if status.state == words.STARTING and status.hosts and status.text:
+        phase = (
+            PHASES.get(snapshot.phase, "")
+            if status.state in (run_status.RUNNING, run_status.STARTING)
+            else ""
+        )
+        if status.state == run_status.STARTING and status.hosts and status.text:
             phase = clean(status.text, 60)  # hosts are missing
         right: Line = [(phase, "muted"), ("  " if phase else "", "text")]
         if self.stale:
@@ -104,9 +108,9 @@ class Header(LinesWidget):
 
     def _times(self, snapshot: RunSnapshot) -> Line:
         line: Line = []
-        active = snapshot.status.state in words.ACTIVE
+        active = snapshot.status.state in run_status.ACTIVE
         speed = snapshot.steps.steps_per_s
-        if snapshot.status.state in (words.RUNNING, words.STALLED) and speed:
+        if snapshot.status.state in (run_status.RUNNING, run_status.STALLED) and speed:
             line += [(f"{speed:.1f}", "strong"), (" step/s  ", "muted")]
         left, of_what = _left(snapshot.status)
         if active and left is not None:
@@ -124,7 +128,7 @@ class Header(LinesWidget):
         return line
 
 
-def _phase(status: words.RunStatus) -> Line:
+def _phase(status: run_status.RunStatus) -> Line:
     """Return which phase of the plan it is in."""
     phase = status.phase
     if not phase:
@@ -132,7 +136,7 @@ def _phase(status: words.RunStatus) -> Line:
     return [("phase ", "muted"), (str(phase["number"]), "strong"), (f" of {phase['of']}  ", "muted")]
 
 
-def _left(status: words.RunStatus) -> tuple[float | None, str]:
+def _left(status: run_status.RunStatus) -> tuple[float | None, str]:
     """Return the seconds that are left, and of what: the time of later phases may not be known."""
     phase = status.phase or {}
     if status.eta_s is None and phase.get("eta_s") is not None:
@@ -155,7 +159,7 @@ def _guard(snapshot: RunSnapshot) -> Line:
     return [("guarded", "good")] if snapshot.status.guarded else [("unguarded", "warn")]
 
 
-def _hosts(status: words.RunStatus) -> str:
+def _hosts(status: run_status.RunStatus) -> str:
     """Return where it trains: one host, or each with its ranks."""
     if not status.hosts:
         return clean(status.host, 24)
@@ -167,7 +171,7 @@ def _hosts(status: words.RunStatus) -> str:
 
 def _share(snapshot: RunSnapshot) -> float:
     status = snapshot.status
-    if status.state == words.FINISHED:
+    if status.state == run_status.FINISHED:
         return 1.0
     phase = status.phase or {}
     before, in_all = phase.get("epochs_before") or 0, phase.get("epochs_in_all") or status.epochs

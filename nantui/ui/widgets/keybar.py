@@ -5,8 +5,8 @@ stands whole above the keys.
 from __future__ import annotations
 
 from nantui.ui.format import clean
-from nantui.ui.ink import Line, fit, width, wrap
-from nantui.ui.widgets.lines import LinesWidget
+from nantui.ui.styled_text import Line, fit, width, wrap
+from nantui.ui.widgets.line_widget import LinesWidget
 
 SECONDS_SHOWN, MOST_LINES = 6.0, 6
 

@@ -1,15 +1,41 @@
-"""Lines of a log, the newest hundred thousand of them."""
+"""Lines of a log, the newest hundred thousand of them.
+
+The last lines of the training's output, where the screen is large enough for them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from nantui.ui.format import clean, without_pictures
-from nantui.ui.ink import Line, fit
-from nantui.ui.widgets.listing import Listing
-from nantui.ui.widgets.output import NAN
+from nantui.ui.styled_text import Line, fit
+from nantui.ui.widgets.line_widget import LinesWidget
+from nantui.ui.widgets.list_view import Listing
 
+NAN = re.compile(r"(?<![a-z])(nan|inf)(?![a-z])", re.IGNORECASE)
 MOST_LINES = 100_000
+
+
+class Output(LinesWidget):
+    """Newest line at the bottom."""
+
+    def __init__(self) -> None:
+        super().__init__(id="output", classes="panel")
+        self.tail: tuple[str, ...] = ()
+
+    def show(self, tail: tuple[str, ...]) -> None:
+        """Draw other lines."""
+        if tail != self.tail:
+            self.tail = tail
+            self.redraw()
+
+    def build(self, width: int, height: int) -> list[Line]:
+        lines: list[Line] = [[("output", "title"), ("   o opens it", "faint")]]
+        for text in self.tail[-(height - 1) :] if height > 1 else ():
+            text = " ".join(without_pictures(clean(text, 600)).split())
+            lines.append(fit([(text, "bad" if NAN.search(text) else "muted")], width))
+        return lines
 
 
 class LogList(Listing):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nantui.ui.data.sentences import Sentence
-from nantui.ui.ink import Line, fit, wrap
-from nantui.ui.widgets.listing import Listing
+from nantui.ui.model.timeline import Sentence
+from nantui.ui.styled_text import Line, fit, wrap
+from nantui.ui.widgets.list_view import Listing
 
 FEW_ROWS = 5
 LONG_PATH = re.compile(r"(?<![^\s('\"=])/(?:[^\s/:]+/)+([^\s/:]+/[^\s/:]+)")

@@ -1,0 +1,239 @@
+"""The zip around a checkpoint, read with bounded reads and believed in nothing.
+
+Only what `torch.save` writes is accepted (torch/csrc/jit/serialization via miniz: stored records, a zip64
+directory at the very end, no comment, the first record at byte 0). A zip that two readers could understand
+differently is refused: what we judge has to be what a load would read.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+
+from nantui.checkpoint.pickle.stand_ins import Refused
+
+MOST_FILE_BYTES = 32 << 30
+MOST_DIRECTORY_BYTES = 16 << 20
+MOST_RECORDS = 100_000
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
+_CENTRAL = struct.Struct("<4s4B4HL2L5H2L")
+_LOCAL = struct.Struct("<4s2B4HL2L2H")
+LOCAL_SIZE = _LOCAL.size
+_FULL32 = 0xFFFFFFFF
+_FULL16 = 0xFFFF
+_ENCRYPTED = 0x1
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """One entry: its name without the archive's prefix, and where it lies according to the directory."""
+
+    name: str
+    header: int
+    size: int
+    crc: int
+    raw_name: bytes
+
+
+class Archive:
+    """The directory of a checkpoint's zip. `descriptor` stays the caller's."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.descriptor = descriptor
+        self.size = size
+        self.records: dict[str, Record] = {}
+        self._data_offsets: dict[str, int] = {}
+        self._read_directory()
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return exactly `count` bytes at `offset`. Raises Refused where the file has become shorter."""
+        taken = os.pread(self.descriptor, count, offset)
+        if len(taken) != count:
+            raise Refused("torn", "file", f"it ends at byte {offset + len(taken)}, in the middle")
+        return taken
+
+    def data_offset(self, record: Record) -> int:
+        """Return where a record's bytes begin, from its local header, which has to agree."""
+        known = self._data_offsets.get(record.name)
+        if known is None:
+            header = self.read_at(record.header, LOCAL_SIZE + len(record.raw_name))
+            known = self._data_offsets[record.name] = check_local(header, record, self.size)
+        return known
+
+    @property
+    def has_crcs(self) -> bool:
+        """Whether CRCs were written; `torch.serialization.set_crc32_options(False)` leaves zeros."""
+        return any(record.crc for record in self.records.values())
+
+    def read(self, record: Record) -> bytes:
+        """Return a whole record; for small ones only."""
+        return self.read_at(self.data_offset(record), record.size)
+
+    # -- the directory -----------------------------------------------------------------------------
+
+    def _read_directory(self) -> None:
+        if self.size == 0:
+            raise Refused("torn", "file", "it is empty")
+        magic = self.read_at(0, min(4, self.size))
+        if magic != b"PK\x03\x04":
+            raise _not_a_zip(magic, self.size)
+        if self.size < _END.size:
+            raise _torn()
+        if self.size > MOST_FILE_BYTES:
+            raise Refused("cannot-read", "file", f"it has {self.size} bytes, more than any checkpoint")
+        count, length, offset = self._locate()
+        if length > MOST_DIRECTORY_BYTES or count > MOST_RECORDS:
+            raise Refused("cannot-read", "file", f"its directory claims {count} records in {length} bytes")
+        self._parse(self.read_at(offset, length), count)
+        self._no_overlaps(offset)
+
+    def _locate(self) -> tuple[int, int, int]:
+        """Return (number of records, bytes, offset) of the central directory."""
+        end_at = self.size - _END.size
+        magic, *fields = _END.unpack(self.read_at(end_at, _END.size))
+        if magic != b"PK\x05\x06":
+            raise _torn()
+        disk, first_disk, here, count, length, offset, comment = fields
+        if disk or first_disk or here != count or comment:
+            raise _foreign_zip("its end record has a comment or several disks")
+        locator_at = end_at - _LOCATOR.size
+        if locator_at >= 0:
+            locator = _LOCATOR.unpack(self.read_at(locator_at, _LOCATOR.size))
+            if locator[0] == b"PK\x06\x07":
+                return self._locate64(locator_at, locator[2], (count, length, offset))
+        if offset + length != end_at:
+            raise _foreign_zip("its directory is not where its end record says")
+        return count, length, offset
+
+    def _locate64(self, locator_at: int, end_at: int, small: tuple[int, int, int]) -> tuple[int, int, int]:
+        if end_at + _END64.size != locator_at:
+            raise _foreign_zip("its zip64 end record is not where it should be")
+        magic, rest, _, _, disk, first_disk, here, count, length, offset = _END64.unpack(
+            self.read_at(end_at, _END64.size)
+        )
+        if magic != b"PK\x06\x06" or rest != _END64.size - 12 or disk or first_disk or here != count:
+            raise _foreign_zip("its zip64 end record is damaged")
+        full = _FULL16, _FULL32, _FULL32
+        for wide, narrow, most in zip((count, length, offset), small, full, strict=True):
+            if narrow not in (wide, most):
+                raise _foreign_zip("its two end records disagree")
+        if offset + length != end_at:
+            raise _foreign_zip("its directory is not where its end record says")
+        return count, length, offset
+
+    def _parse(self, directory: bytes, count: int) -> None:
+        position, prefix = 0, b""
+        folded: set[str] = set()
+        for _ in range(count):
+            raw, header, size, crc, position = _entry(directory, position)
+            prefix = prefix or _prefix(raw, header)
+            name = raw[len(prefix) :].decode("utf-8", "replace")
+            record = Record(name, header, size, crc, raw)
+            if not raw.startswith(prefix) or not name or ".." in name or "\\" in name or "\0" in name:
+                raise _unsafe(record, "its name leads outside the archive's own folder")
+            if name.lower() in folded:
+                raise _unsafe(record, "two records have the same name: readers would differ")
+            folded.add(name.lower())
+            self.records[name] = record
+        if position != len(directory):
+            raise _foreign_zip("its directory has bytes that belong to no record")
+
+    def _no_overlaps(self, directory_at: int) -> None:
+        """Refuse records that share bytes or reach into the directory: false sizes, zip bombs."""
+        end = 0
+        for record in sorted(self.records.values(), key=lambda record: record.header):
+            if record.header < end:
+                raise _unsafe(record, "it shares bytes with another record")
+            end = record.header + LOCAL_SIZE + len(record.raw_name) + record.size
+            if end > directory_at:
+                raise _unsafe(record, f"it claims {record.size} bytes, more than the file has")
+
+
+def _entry(directory: bytes, position: int) -> tuple[bytes, int, int, int, int]:
+    """Return (raw name, header offset, size, CRC, position behind it) of one directory entry."""
+    name_at = position + _CENTRAL.size
+    if name_at > len(directory):
+        raise _torn("its directory ends early")
+    fields = _CENTRAL.unpack_from(directory, position)
+    flags, method, crc = fields[5], fields[6], fields[9]
+    packed, size, name_size, extra_size, comment_size = fields[10:15]
+    header = fields[18]
+    extra_at = name_at + name_size
+    end = extra_at + extra_size + comment_size
+    if fields[0] != b"PK\x01\x02" or end > len(directory):
+        raise _torn("its directory is damaged")
+    name = directory[name_at:extra_at]
+    if _FULL32 in (size, packed, header):
+        size, packed, header = _widen(directory[extra_at : extra_at + extra_size], size, packed, header)
+    if flags & _ENCRYPTED or method or packed != size:
+        where = name.decode("utf-8", "replace")[:100]
+        raise Refused("cannot-read", where, "it is compressed or encrypted, which torch.save never does")
+    return name, header, size, crc, end
+
+
+def _prefix(raw: bytes, header: int) -> bytes:
+    """Return the folder that all records lie in, with its slash, from the first record."""
+    if header != 0:
+        raise _foreign_zip("its first record is not at its beginning")
+    folder, slash, _ = raw.partition(b"/")
+    if not slash or not folder:
+        raise Refused("cannot-read", "file", "a zip, but not one that torch.save wrote")
+    return folder + slash
+
+
+def check_local(header: bytes, record: Record, limit: int) -> int:
+    """Return the offset of a record's bytes from its local header, or refuse one that disagrees."""
+    magic, _, _, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack_from(header)
+    if magic != b"PK\x03\x04":
+        raise Refused("torn", _shown(record), "its header is missing: a hole in the middle of the file")
+    start: int = record.header + LOCAL_SIZE + name_size + extra_size
+    if header[LOCAL_SIZE:] != record.raw_name or method or start + record.size > limit:
+        raise _unsafe(record, "its header and the directory disagree")
+    if not flags & 0x8:  # else sizes and CRC follow the bytes, as miniz writes them
+        sizes = {record.size, _FULL32}
+        if crc != record.crc or packed not in sizes or size not in sizes:
+            raise _unsafe(record, "its header and the directory disagree")
+    return start
+
+
+def _widen(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
+    """Return the 64-bit values where the 32-bit ones are full (zip64 extra field 1)."""
+    position = 0
+    while position + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, position)
+        field = extra[position + 4 : position + 4 + length]
+        if kind == 1:
+            values = list(struct.unpack(f"<{len(field) // 8}Q", field[: len(field) // 8 * 8]))
+            narrow = size, packed, header
+            wide = [values.pop(0) if value == _FULL32 and values else value for value in narrow]
+            return wide[0], wide[1], wide[2]
+        position += 4 + length
+    return size, packed, header
+
+
+def _shown(record: Record) -> str:
+    return record.name[:100]
+
+
+def _unsafe(record: Record, detail: str) -> Refused:
+    return Refused("unsafe", _shown(record), detail)
+
+
+def _foreign_zip(detail: str) -> Refused:
+    return Refused("cannot-read", "file", f"not a zip that torch.save wrote: {detail}")
+
+
+def _torn(detail: str = "its end is missing: it was cut off or is still being written") -> Refused:
+    return Refused("torn", "file", detail)
+
+
+def _not_a_zip(magic: bytes, size: int) -> Refused:
+    if not magic.strip(b"\0"):
+        return Refused("torn", "file", "it begins with zeros: its bytes never reached the disk")
+    if size >= 4 and magic[:1] == b"\x80":
+        legacy = "the legacy format of PyTorch before 1.6: it cannot be judged without running it"
+        return Refused("cannot-read", "file", legacy)
+    return Refused("torn", "file", "not a zip: its beginning is missing or it is no checkpoint")

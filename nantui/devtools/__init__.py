@@ -1,0 +1,10 @@
+"""Pictures and pages made from the app and the code itself: for the documentation, not for users.
+
+Files, in reading order:
+
+gallery: Every screen in every size, from the real app with real keys on recorded runs
+recorded_run: A recorded real run: what screenshots and snapshot tests show, the same on every machine …
+screen_svg: The screen as an SVG of our own: every character in its cell, braille as dots
+keys_page: docs/keys.md, made from the bindings themselves; a test keeps the file and the bindings together
+reference_pages: docs/commands.md and docs/settings.md, made from the code itself, so that they cannot …
+"""

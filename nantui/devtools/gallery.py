@@ -1,0 +1,213 @@
+"""Every screen in every size, from the real app with real keys on recorded runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nantui.devtools.recorded_run import HOST, PLACE, USER, RecordedBackend, record
+from nantui.errors import UserError
+from nantui.machine.process_identity import this_machine
+from nantui.ui import preferences
+from nantui.ui.model.backend import RealBackend
+
+PAUSE = "wait until the screen is at rest"
+SIZES = ("80x24", "120x40", "200x60")
+Size = tuple[int, int]
+Seen = TypeVar("Seen")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A screen: which recording, which keys lead to it, and what tells that it is complete."""
+
+    name: str
+    moment: str
+    keys: tuple[str, ...] = ()
+    ready: str = ""
+    fleet: bool = False
+
+
+SCENES = (
+    Scene("run", "recovered", ready="clean"),
+    Scene("alarm", "alarm", ready="clean"),
+    Scene("recover", "alarm", ("R",), ready="Recover   y"),
+    Scene(
+        "config",
+        "alarm",
+        (
+            "c",
+            PAUSE,
+            "slash",
+            "l",
+            "r",
+            "0",
+            "enter",
+            PAUSE,
+            "enter",
+            "ctrl+u",
+            "0",
+            "full_stop",
+            "0",
+            "0",
+            "5",
+            "enter",
+            PAUSE,
+            "escape",
+        ),
+        ready="was 0.01",
+    ),
+    Scene("diagnosis", "alarm", ("d",), ready="causes"),
+    Scene("zoom", "recovered", ("z", "h"), ready="epoch"),
+    Scene("steps", "recovered", ("e",), ready="step"),
+    Scene("compare", "recovered", ("v",), ready="settings that differ"),
+    Scene("output", "recovered", ("o",), ready="lines"),
+    Scene("help", "alarm", ("question_mark",), ready="Keys"),
+    Scene("commands", "alarm", ("colon",), ready="what do you want"),
+    Scene("fleet", "alarm", ready="recovered", fleet=True),
+)
+
+
+def recordings() -> Path:
+    """Return where recorded runs are kept, in a checkout."""
+    return Path(__file__).resolve().parents[2] / "tests" / "data" / "recorded_run"
+
+
+def parse_size(text: str) -> Size:
+    """Return (columns, rows) from `80x24`. Raises UserError."""
+    columns, _, rows = text.partition("x")
+    if not (columns.isdigit() and rows.isdigit()):
+        raise UserError(f"--size {text}: expects columns x rows, e.g. 120x40")
+    return int(columns), int(rows)
+
+
+def record_run(run: Path, target: Path) -> None:
+    """Record a run without this machine's names in it."""
+    run = run.resolve()
+    scrub = {
+        str(run.parents[1]): str(Path(PLACE).parent),
+        sys.executable: "",
+        str(Path.cwd()): f"/home/{USER}",
+        f"{getpass.getuser()}@{socket.gethostname()}": f"{USER}@{HOST}",
+        f'"{socket.gethostname()}"': f'"{HOST}"',
+        this_machine().boot_id: "recorded",
+    }
+    shutil.rmtree(target, ignore_errors=True)
+    record(run, target, RealBackend(), {secret: shown for secret, shown in scrub.items() if secret})
+
+
+def draw(
+    target: Path, sizes: list[Size], only: str | None = None, theme: str | None = None
+) -> Iterator[Path]:
+    """Write an SVG and, where it can be made, a PNG of every scene in every size; yields the files."""
+    from nantui.devtools.screen_svg import screen_svg
+
+    with quiet_place():
+        for scene in SCENES:
+            if only is None or only in scene.name:
+                drawn = asyncio.run(in_sizes(scene, sizes, theme, lambda app: screen_svg(app, "nantui")))
+                for (columns, lines), svg in drawn.items():
+                    path = target / f"{scene.name}-{columns}x{lines}{f'-{theme}' if theme else ''}.svg"
+                    path.write_text(svg, encoding="utf-8")
+                    yield path
+                    yield from _png(path)
+
+
+@contextlib.contextmanager
+def quiet_place() -> Iterator[None]:
+    """A terminal, a time zone and a home that are the same everywhere."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(
+            XDG_CONFIG_HOME=home, XDG_STATE_HOME=home, TERM="xterm-256color", COLORTERM="truecolor", TZ="UTC"
+        )
+        os.environ.pop("NO_COLOR", None)
+        time.tzset()
+        preferences.save(signs_shown=True)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            time.tzset()
+
+
+async def in_sizes(
+    scene: Scene, sizes: Sequence[Size], theme: str | None, look: Callable[[Any], Seen]
+) -> dict[Size, Seen]:
+    """Return what `look(app)` gives of a scene in each size, one app resized from one to the next."""
+    found = {}
+    async with shown(scene, sizes[0], theme) as (app, pilot):
+        for size in sizes:
+            await pilot.resize_terminal(*size)
+            await settle(app, pilot, scene.ready)
+            found[size] = look(app)
+    return found
+
+
+def _png(svg: Path) -> Iterator[Path]:
+    if shutil.which("rsvg-convert"):
+        png = svg.with_suffix(".png")
+        subprocess.run(["rsvg-convert", str(svg), "-o", str(png)], check=True)
+        yield png
+
+
+class shown:
+    """The app on a recording, with the keys of a scene pressed and everything drawn; an async context."""
+
+    def __init__(self, scene: Scene, size: Size, theme: str | None = None) -> None:
+        self.scene, self.size, self.theme = scene, size, theme
+        self._folder = tempfile.TemporaryDirectory()
+
+    async def __aenter__(self) -> Any:
+        from nantui.ui.app import CockpitApp
+
+        top = Path(self._folder.name) / "data" / "runs"
+        names = [self.scene.moment]
+        if self.scene.fleet or self.scene.name == "compare":
+            names += [path.name for path in sorted(recordings().iterdir()) if path.name != self.scene.moment]
+        backends = [RecordedBackend.unpacked(recordings() / name, top / name) for name in names]
+        runs = [top / name for name in names]
+        app = CockpitApp(top, runs if self.scene.fleet else runs[:1], backends[0])
+        if self.theme:
+            app.theme = self.theme
+        self._running = app.run_test(size=self.size)
+        pilot = await self._running.__aenter__()
+        await settle(app, pilot, "?")
+        for key in self.scene.keys:
+            if key == PAUSE:
+                await settle(app, pilot, "")
+            else:
+                await pilot.press(key)
+        await settle(app, pilot, self.scene.ready)
+        return app, pilot
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._running.__aexit__(*error)
+        self._folder.cleanup()
+
+
+async def settle(app: Any, pilot: Any, ready: str, patience: int = 200) -> None:
+    """Wait until `ready` is on the screen and two looks in a row show the same, colours and all."""
+    from nantui.devtools.screen_svg import screen_text
+
+    before, text = None, ""
+    for _ in range(patience):
+        await pilot.pause(0.1)
+        rows, text = app.screen._compositor.render_strips(), screen_text(app)
+        if ready in text and rows == before and "reading" not in text and "scanning," not in text:
+            return
+        before = rows
+    raise UserError(f"the screen did not come to rest with {ready!r} on it:\n{text}")

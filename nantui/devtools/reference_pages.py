@@ -1,0 +1,173 @@
+"""docs/commands.md and docs/settings.md, made from the code itself, so that they cannot tell anything else.
+
+What `--help` prints depends on the width of the terminal and the version of Python; the pages are made
+from the same parsers instead, and so is what the tests look for.
+
+python -m nantui.devtools.reference_pages docs
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from nantui.cli import COCKPIT, COMMANDS, SHARED, parser_of
+from nantui.run.atomic_files import write_atomic
+from nantui.settings import own_settings
+from nantui.settings.values import show_value
+from nantui.supervisor.config import Patience
+
+COMMON = """
+Everything that the cockpit does, a command does too; both call the same functions. Arguments of training
+are `key=value`, as in the `yolo` command. `RUN` is a run directory, `DIR` a directory of runs. Results go
+to stdout, with `--json` as one JSON document and nothing else; words for people go to stderr. JSON has no
+literal for a number that is not finite: it is written as "nan", "inf" or "-inf". What changes a run
+asks first; where there is no terminal to ask on, it wants `--yes`. `train` and `exec` make new runs and do
+not ask.
+
+| exit status | means |
+| --- | --- |
+| 0 | done, or clean |
+| 1 | the answer is no: a checkpoint is not clean, labels have errors, there is nothing to restore |
+| 2 | wrong usage |
+| 3 | it failed, and says what was left as it was |
+"""
+
+OURS = """
+Ultralytics' own arguments are those of the installed release: `c` in the cockpit lists them with type, range
+and meaning, and `nantui train key=value` takes them. The settings here are nantui's. They are given in the
+same way (`nantui train … grad_clip=5`, `nantui resume RUN --set guard=observe`, `c`), are kept apart from
+Ultralytics' in `spec.yaml`, and never reach it.
+"""
+
+THRESHOLDS = """
+[The guard](guard.md) says what the thresholds decide. `grad_clip` does nothing in a trainer that brings an
+`optimizer_step` of its own.
+"""
+
+OWN_FILES = {
+    "supervise.yaml": "`patience:` as below, and `notify:` (`command`, `url`, `on`): whom to tell, "
+    "see [run control](run-control.md)",
+    "ladder.yaml": "what is tried when trouble comes back; the shipped one is `configs/ladder.yaml`",
+    "presets/NAME.yaml": "remedies of your own, also in `.nantui/presets/` of the directory that you start "
+    "in; `n` in the settings screen writes one",
+    "NAME.yaml": "a plan, for `--plan NAME`: phases of a training; shipped is `configs/progressive.yaml`",
+}
+
+BOUNDS = """
+A preset's entry is `at_most`, `at_least` or `exactly` a value, with `why`: a bound on what is in effect, so
+that it never makes a run less safe than it is. `half` stands for half of what the run has.
+"""
+
+
+def commands() -> Iterator[str]:
+    """Yield docs/commands.md."""
+    yield from (
+        "# Commands",
+        "",
+        "Made by `python -m nantui.devtools.reference_pages docs` from what `--help` says.",
+    )
+    yield COMMON.rstrip()
+    yield from ("", "| command | does |", "| --- | --- |")
+    yield "| [`nantui [DIR]`](#nantui) | open the cockpit on a run, or on all runs below DIR |"
+    for name, text in COMMANDS.items():
+        yield f"| [`nantui {name}`](#nantui-{name}) | {text} |"
+    for name in (COCKPIT, *COMMANDS):
+        yield from _command(name)
+    yield from ("", "## Options of every command", "", *_table(group_of(parser_of(COCKPIT), SHARED)))
+
+
+def _command(name: str) -> Iterator[str]:
+    parser = parser_of(name)
+    own = [action for action in arguments_of(parser) if action not in group_of(parser, SHARED)]
+    yield from ("", f"## {parser.prog}", "", inspect.cleandoc(parser.description or ""))
+    yield from ("", "```", " ".join([parser.prog, *map(_in_usage, own)]), "```")
+    if own:
+        yield from ("", *_table(own))
+
+
+def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return what a command takes, options first as they were added, without `--help`."""
+    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    return sorted(actions, key=lambda action: not action.option_strings)
+
+
+def group_of(parser: argparse.ArgumentParser, title: str) -> list[argparse.Action]:
+    """Return the arguments of one titled group."""
+    return [
+        action for group in parser._action_groups if group.title == title for action in group._group_actions
+    ]
+
+
+def words_of(action: argparse.Action) -> str:
+    """Return how an argument is written, e.g. `--preset NAME…`."""
+    value = str(action.metavar or action.dest)
+    more = " …" if action.nargs in ("+", "*") else ""
+    if not action.option_strings:
+        return value + more
+    return ", ".join(action.option_strings) + (f" {value}{more}" if action.nargs != 0 else "")
+
+
+def _in_usage(action: argparse.Action) -> str:
+    optional = action.option_strings or action.nargs in ("?", "*")
+    return f"[{words_of(action)}]" if optional else words_of(action)
+
+
+def _table(actions: list[argparse.Action]) -> Iterator[str]:
+    yield from ("| argument | meaning |", "| --- | --- |")
+    for action in actions:
+        yield f"| `{words_of(action)}` | {action.help or ''} |"
+
+
+def settings() -> Iterator[str]:
+    """Yield docs/settings.md."""
+    yield from (
+        "# Settings",
+        "",
+        "Made by `python -m nantui.devtools.reference_pages docs` from the code.",
+        OURS.rstrip(),
+    )
+    yield from ("", "## Of a run", "", "| name | default | range | meaning |", "| --- | --- | --- | --- |")
+    for one in own_settings.describe():
+        yield f"| `{one['name']}` | {show_value(one['default'])} | {_range(one)} | {one['help']} |"
+    yield THRESHOLDS.rstrip()
+    yield from (
+        "",
+        "## Files of your own",
+        "",
+        "Below `~/.config/nantui/` (`$XDG_CONFIG_HOME/nantui/`); none is needed.",
+    )
+    yield from ("", "| file | holds |", "| --- | --- |")
+    yield from (f"| `{name}` | {holds} |" for name, holds in OWN_FILES.items())
+    yield BOUNDS.rstrip()
+    yield from ("", "## Patience of the supervisor", "", "Under `patience:` in `supervise.yaml`; seconds.")
+    yield from ("", "| name | default | meaning |", "| --- | --- | --- |")
+    for field in fields(Patience):
+        yield f"| `{field.name}` | {show_value(field.default)} | {field.metadata['help']} |"
+
+
+def _range(one: dict[str, object]) -> str:
+    choices, limits = one["choices"], one["range"]
+    if isinstance(choices, tuple) and choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    assert isinstance(limits, tuple), "a number has a range"
+    lowest, highest = limits
+    return f"from {lowest}" if highest is None else f"{lowest} to {show_value(highest)}"
+
+
+PAGES = {"commands.md": commands, "settings.md": settings}
+
+
+def main() -> int:
+    """Write the pages into the directory given."""
+    for name, page in PAGES.items():
+        write_atomic(Path(sys.argv[1]) / name, "\n".join(page()) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

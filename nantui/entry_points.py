@@ -1,0 +1,42 @@
+"""Every `-m nantui.…` that one process starts another by.
+
+A supervisor lives as long as its training, longer than an upgrade of nantui: it goes on starting modules by
+the names that it knew. `BEFORE` has those of the version before; each is a file of two lines that goes when
+the next version comes.
+"""
+
+from __future__ import annotations
+
+import runpy
+
+SUPERVISOR = "nantui.supervisor"  # one run's supervisor: RUN
+HOST_AGENT = "nantui.supervisor.hosts.agent"  # a further host's part: RUN
+GPU_ADMISSION = "nantui.supervisor.gpu_admission"  # what the GPUs lack: REQUEST.json
+NOTIFY = "nantui.supervisor.notify"  # one notification: JSON on stdin
+RECOVERY = "nantui.recovery"  # one action of recovery: REQUEST.json
+DATA_SET_DIGEST = "nantui.labels.data_set_digest"  # what all hosts must see: REQUEST.json
+WORKER = "nantui.worker"  # one rank of one attempt: RUN NNN
+LAUNCH_RANKS = "nantui.worker.launch_ranks"  # one host's ranks: RUN NNN NODE DEVICES
+CHECK_ARGUMENTS = "nantui.worker.check_arguments"  # Ultralytics' argument check: REQUEST.json
+REBASE = "nantui.worker.checkpoints.rebase"  # a checkpoint with other settings: REQUEST.json
+REPLAY = "nantui.worker.replay"  # a batch once more, for the diagnosis: REQUEST.json
+
+BEFORE = {
+    "nantui.supervise.main": SUPERVISOR,
+    "nantui.supervise.hosts.agent": HOST_AGENT,
+    "nantui.supervise.room": GPU_ADMISSION,
+    "nantui.supervise.notify": NOTIFY,
+    "nantui.recovery.act": RECOVERY,
+    "nantui.diagnosis.same": DATA_SET_DIGEST,
+    "nantui.training.worker": WORKER,
+    "nantui.training.launch_hosts": LAUNCH_RANKS,
+    "nantui.training.prepare": CHECK_ARGUMENTS,
+    "nantui.training.rebase": REBASE,
+    "nantui.training.replay": REPLAY,
+}
+"""Names of the version before, as a living process may still start them."""
+
+
+def run_under_old_name(name: str) -> None:
+    """Be the module that `name` was in the version before."""
+    runpy.run_module(BEFORE[name], run_name="__main__", alter_sys=True)

@@ -1,0 +1,217 @@
+"""What a label check found, and how it is told: counts, the first lines, JSON and CSV.
+
+A progress line with rate and ETA on stderr, only where somebody sits at a terminal.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TextIO
+
+from nantui.labels.problem_kinds import ERROR, KINDS, NOTE, WARNING
+
+EVERY = 0.1
+WIDTH = 24
+
+
+class Issue(NamedTuple):
+    """One finding: `line` counts from 1 and is 0 for the whole file."""
+
+    file: str
+    line: int
+    kind: str
+    text: str
+
+
+@dataclass
+class LabelReport:
+    """The outcome of a check.
+
+    `images` looked at, `labels` files read, `boxes` rows in them; `dropped` are the images that Ultralytics
+    would leave out, `blocked` says that it would refuse to train; `image_of` names the image of each
+    label file with an error.
+    """
+
+    data: str
+    task: str
+    images: int = 0
+    labels: int = 0
+    boxes: int = 0
+    issues: list[Issue] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    image_of: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    stopped: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how often each kind was found, the bad ones first."""
+        found = Counter(issue.kind for issue in self.issues)
+        return {
+            name: found[name] for name in sorted(found, key=lambda name: (_rank(name), -found[name], name))
+        }
+
+    @property
+    def errors(self) -> int:
+        """Return how many findings are errors: wrong labels, whatever Ultralytics does with them."""
+        return sum(count for name, count in self.counts.items() if KINDS[name].severity == ERROR)
+
+    @property
+    def blocked(self) -> bool:
+        return any(KINDS[name].blocks for name in self.counts)
+
+    def worst(self, limit: int = 20) -> list[Issue]:
+        """Return the first `limit` findings, errors before warnings before notes."""
+        ranks: dict[int, list[Issue]] = {0: [], 1: [], 2: []}
+        for issue in self.issues:
+            if len(ranks[_rank(issue.kind)]) < limit:
+                ranks[_rank(issue.kind)].append(issue)
+        return [*ranks[0], *ranks[1], *ranks[2]][:limit]
+
+    def faulty_images(self) -> list[str]:
+        """Return the images with at least one error, in or beside their label file."""
+        wrong = (issue.file for issue in self.issues if KINDS[issue.kind].severity == ERROR)
+        return list(dict.fromkeys(self.image_of[file] for file in wrong if file in self.image_of))
+
+    def head(self) -> dict[str, Any]:
+        """Return everything but the issues, as `nantui labels --json` has it."""
+        return {
+            "data": self.data,
+            "task": self.task,
+            "images": self.images,
+            "labels": self.labels,
+            "boxes": self.boxes,
+            "errors": self.errors,
+            "counts": self.counts,
+            "dropped": self.dropped,
+            "blocked": self.blocked,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def _rank(kind: str) -> int:
+    return (ERROR, WARNING, NOTE).index(KINDS[kind].severity)
+
+
+def write_json(report: LabelReport, out: TextIO) -> None:
+    """Write the report as one JSON document, issue by issue: there can be a million of them.
+
+    In ASCII, so that file names which are not UTF-8 can be written too.
+    """
+    head = json.dumps(report.head(), indent=2)
+    out.write(head[: head.rindex("\n}")] + ',\n  "issues": [')
+    for number, issue in enumerate(report.issues):
+        out.write(("," if number else "") + "\n    " + json.dumps(_document(issue)))
+    out.write("\n  ]\n}\n" if report.issues else "]\n}\n")
+
+
+def _document(issue: Issue) -> dict[str, Any]:
+    return {
+        "file": issue.file,
+        "line": issue.line,
+        "kind": issue.kind,
+        "severity": KINDS[issue.kind].severity,
+        "text": issue.text,
+    }
+
+
+def write_csv(report: LabelReport, out: TextIO) -> None:
+    """Write the findings as CSV with a header line."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("file", "line", "kind", "severity", "text", "ultralytics"))
+    for issue in report.issues:
+        kind = KINDS[issue.kind]
+        writer.writerow(
+            (writable(issue.file), issue.line, issue.kind, kind.severity, issue.text, kind.ultralytics)
+        )
+
+
+def writable(path: str) -> str:
+    """Return a path as UTF-8 can hold it: bytes of a name that are not UTF-8 as escapes."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:
+    """Yield the report as lines for people."""
+    rate = report.labels / report.seconds if report.seconds else 0
+    yield (
+        f"{report.data} ({report.task}): {_many(report.images, 'image')}, "
+        f"{_many(report.labels, 'label file')}, "
+        f"{_many(report.boxes, 'row')} in {report.seconds:.1f} s ({rate:,.0f} files/s)"
+    )
+    if report.stopped:
+        yield "stopped early: what follows is not everything"
+    yield from _table(report.counts)
+    if report.dropped:
+        yield f"Ultralytics drops {_many(len(report.dropped), 'image')} and trains without."
+    if report.blocked:
+        yield "Ultralytics refuses to train on this data set as it is."
+    worst = report.worst(limit)
+    if worst:
+        yield (
+            ""
+            if len(worst) == len(report.issues)
+            else f"the first {len(worst)} of {_many(len(report.issues), 'finding')} (all: --json or --csv):"
+        )
+        yield from (_line(issue) for issue in worst)
+    elif not report.issues:
+        yield "nothing wrong"
+
+
+def _table(counts: dict[str, int]) -> Iterable[str]:
+    if not counts:
+        return
+    width = max(len(f"{count:,}") for count in counts.values())
+    for name, count in counts.items():
+        kind = KINDS[name]
+        yield f"  {kind.severity:<7}  {count:>{width},}  {name}: {kind.title}"
+        yield f"  {'':<7}  {'':>{width}}  Ultralytics {kind.ultralytics}; {kind.danger}"
+
+
+def _line(issue: Issue) -> str:
+    where = f"{issue.file}:{issue.line}" if issue.line else issue.file
+    return f"  {where}: {issue.kind}: {issue.text}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+class ProgressLine:
+    """Call it with (done, total); it never asks to stop. `close` takes the line away."""
+
+    def __init__(self, noun: str, out: TextIO | None = None, ascii_only: bool = False) -> None:
+        self.noun = noun
+        self.out = sys.stderr if out is None else out
+        self.full, self.rest = ("#", ".") if ascii_only else ("█", "░")
+        self.shown = self.out.isatty()
+        self.begun = time.monotonic()
+        self.last = -EVERY
+
+    def __call__(self, done: int, total: int) -> bool:
+        now = time.monotonic()
+        if self.shown and (now - self.last >= EVERY or done == total):
+            self.last = now
+            self.out.write("\r" + self.line(done, total, now - self.begun) + "\x1b[K")
+            self.out.flush()
+        return False
+
+    def line(self, done: int, total: int, seconds: float) -> str:
+        """Return the line after `seconds`."""
+        filled = WIDTH * done // total if total else WIDTH
+        rate = done / seconds if seconds > 0 else 0.0
+        left = f"{(total - done) / rate:.0f} s left" if rate else "…"
+        bar = self.full * filled + self.rest * (WIDTH - filled)
+        return f"{bar} {done:,}/{total:,} {self.noun}, {rate:,.0f}/s, {left}"
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self.shown:
+            self.out.write("\r\x1b[K")
+            self.out.flush()

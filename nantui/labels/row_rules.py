@@ -1,0 +1,384 @@
+"""The verdict on a table of label rows: every kind of problem, for thousands of files at once.
+
+Each rule looks at one property of all rows and says which rows have it: classes, sizes, repetitions, boxes,
+keypoints, polygons and oriented boxes. What makes Ultralytics drop an image follows `verify_image_label`
+(8.4.190), float32 comparisons included. Repeated rows: hashes of all rows are sorted, and only equal ones
+compared. Polygons of many files are arrays: their boxes as Ultralytics computes them, extents and areas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from nantui.labels.data_set import EXTREME_ASPECT, TOLERANCE, Rules
+from nantui.labels.parser import Array, Table
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, with well-spread bits: multiplying by it scatters neighbouring whole numbers."""
+HIGH, LOW = np.float32(1 + TOLERANCE), np.float32(-TOLERANCE)
+NAMES = ("x", "y", "width", "height")
+FLAT = 1e-6
+"""A polygon that fills less of its box than this is a line."""
+
+
+def repeated_rows(rows: Array, file: Array) -> tuple[Array, Array]:
+    """Return which rows of a float32 (n, k) array repeat an earlier row of their file, and which that is.
+
+    0 and -0 are the same, as they are to `np.unique`.
+    """
+    rows = rows + np.float32(0)
+    bits = np.ascontiguousarray(rows).view(np.uint32)
+    keys = file.astype(np.uint64) * GOLDEN
+    for column in range(rows.shape[1]):
+        keys = (keys ^ bits[:, column]) * GOLDEN
+        keys ^= keys >> np.uint64(29)
+    return repeated_keys(
+        keys, lambda one, other: bool(file[one] == file[other] and (rows[one] == rows[other]).all())
+    )
+
+
+def repeated_keys(keys: Array, same: Callable[[int, int], bool]) -> tuple[Array, Array]:
+    """Return (mask, earlier): items whose key an earlier item has and that are the `same`, and that item."""
+    mask, earlier = np.zeros(keys.size, bool), np.zeros(keys.size, np.int64)
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    for position in (np.flatnonzero(ordered[1:] == ordered[:-1]) + 1).tolist():
+        one, other = int(order[position - 1]), int(order[position])
+        if same(one, other):
+            mask[other], earlier[other] = True, earlier[one] if mask[one] else one
+    return mask, earlier
+
+
+class Found(NamedTuple):
+    """One finding: the index of the file, the line (from 1), the kind and the words."""
+
+    file: int
+    line: int
+    kind: str
+    text: str
+
+
+class RowJudge:
+    """What boxes and polygons share.
+
+    `boxes` is a float32 (5, n) array of class, x, y, w, h; column i of it is row `rows[i]` of `table`.
+    `shapes` are the images' sides as shares of the longer one, float32 (files, 2), None where nobody looked.
+    """
+
+    def __init__(self, boxes: Array, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
+        self.boxes, self.rows, self.table, self.rules, self.shapes = boxes, rows, table, rules, shapes
+        self.file = table.file[rows]
+        self.finite = np.isfinite(boxes).all(0)
+
+    def tell(self, mask: Array, kind: str, words: Callable[[int], str]) -> Iterator[Found]:
+        """Yield a finding for each row where `mask` is true; `words` gets its index among ours."""
+        for index in np.flatnonzero(mask).tolist():
+            yield Found(int(self.file[index]), int(self.table.line[self.rows[index]]), kind, words(index))
+
+    def classes(self) -> Iterator[Found]:
+        classes = self.boxes[0]
+        known = np.isfinite(classes)
+        broken = known & (np.floor(classes) != classes)
+        negative = known & ~broken & (classes < 0)
+        large = known & ~broken & (classes >= self.rules.classes) & (not self.rules.single_class)
+        last = self.rules.classes - 1
+        yield from self.tell(negative, "class_negative", lambda i: f"class {classes[i]:g}")
+        yield from self.tell(broken, "class_not_whole", lambda i: f"class {classes[i]:g}")
+        yield from self.tell(
+            large, "class_too_large", lambda i: f"class {classes[i]:.0f}; names go from 0 to {last}"
+        )
+
+    def sizes(self, judged: Array) -> Iterator[Found]:
+        """Yield what is wrong with width and height of the rows where `judged` is true.
+
+        The longer side of an image becomes imgsz pixels (`LetterBox`). Where its shape is not known it is
+        taken as square, so that a box has at most as many pixels as are said here.
+        """
+        size = self.boxes[3:5]
+        imgsz, known = self.rules.imgsz, self.shapes is not None
+        sides = size * self.shapes[self.file].T if self.shapes is not None else size
+        least, most = sides.min(0), sides.max(0)
+        positive = judged & (size.min(0) > 0)
+        yield from self.tell(judged & (size.min(0) == 0), "size_zero", self.size)
+        yield from self.tell(
+            positive & (least * imgsz < 1),
+            "below_pixel",
+            lambda i: (
+                f"{self.size(i)}: {'' if known else 'at most '}{least[i] * imgsz:.2g} pixels at imgsz {imgsz}"
+            ),
+        )
+        yield from self.tell(
+            positive & (most > least * EXTREME_ASPECT),
+            "extreme_aspect",
+            lambda i: f"{self.size(i)}: {most[i] / least[i]:.0f} to 1",
+        )
+
+    def duplicates(self, found: tuple[Array, Array]) -> Iterator[Found]:
+        """Yield a finding for each row that repeats an earlier one of its file."""
+        mask, earlier = found
+        line = self.table.line
+        yield from self.tell(mask, "duplicate", lambda i: f"the same as line {line[self.rows[earlier[i]]]}")
+
+    def size(self, index: int) -> str:
+        return f"width {self.boxes[3, index]:g}, height {self.boxes[4, index]:g}"
+
+
+class BoxJudge(RowJudge):
+    """Judges rows of class, x, y, w, h and, for pose, keypoints: a float32 (n, columns) array."""
+
+    def __init__(self, numbers: Array, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
+        super().__init__(np.ascontiguousarray(numbers.T[:5]), rows, table, rules, shapes)
+        self.numbers = numbers
+        self.whole = self.finite
+        if rules.pose:
+            self.whole = ~self._broken(numbers).any(1)
+
+    def findings(self) -> Iterator[Found]:
+        yield from self.tell(~self.whole, "not_finite", self._literal)
+        if self.rules.pose:
+            unseen = self.whole & ~np.isfinite(self.numbers).all(1)
+            yield from self.tell(unseen, "inf_kept", lambda i: "Inf in the box or among the visibilities")
+        yield from self.classes()
+        yield from self._coordinates()
+        yield from self.sizes(self.finite)
+        yield from self._edges()
+        if self.rules.pose:
+            yield from KeypointJudge(self).findings()
+        yield from self.duplicates(repeated_rows(self.numbers, self.file))
+
+    def _broken(self, numbers: Array) -> Array:
+        """Return which numbers are not finite and do not slip through Ultralytics' checks either.
+
+        With keypoints its upper limit looks only at them: an Inf in the box or a visibility is accepted.
+        """
+        broken = ~np.isfinite(numbers)
+        if self.rules.pose:
+            broken[:, 1:5] &= numbers[:, 1:5] != np.inf
+        if self.rules.pose and self.rules.dimensions == 3:
+            broken[:, 7::3] &= numbers[:, 7::3] != np.inf
+        return broken
+
+    def _coordinates(self) -> Iterator[Found]:
+        points = self.boxes[1:]
+        highest, lowest = points.max(0), points.min(0)
+        if not (highest > 1).any() and not (lowest < 0).any():
+            return
+        negative = self.whole & (points[2:].min(0) < 0)
+        low = self.whole & (points[:2].min(0) < LOW)
+        high = self.finite & (highest > HIGH)
+        outside = low | (high & (not self.rules.pose))
+        # For pose the upper limit is asked of the keypoints only, not of the box.
+        kept = high & ~low & self.rules.pose
+        slight = self.finite & ~(negative | outside | kept) & ((lowest < 0) | (highest > 1))
+        yield from self.tell(negative, "size_negative", self.size)
+        yield from self.tell(outside, "outside", self._where)
+        yield from self.tell(kept, "outside_kept", self._where)
+        yield from self.tell(slight, "slightly_outside", self._where)
+
+    def _edges(self) -> Iterator[Found]:
+        centre, half = self.boxes[1:3], self.boxes[3:5] / 2
+        over = np.maximum((centre + half).max(0) - 1, (half - centre).max(0))
+        mask = self.finite & (over > TOLERANCE)
+        if mask.any():
+            mask &= (self.boxes[1:].min(0) >= 0) & (self.boxes[1:].max(0) <= HIGH)
+            yield from self.tell(mask, "over_edge", lambda i: f"{over[i]:.2g} of the image beyond its edge")
+
+    def _literal(self, index: int) -> str:
+        column = int(np.flatnonzero(self._broken(self.numbers[[index]])[0])[0])
+        return f"column {column + 1} is {self.numbers[index, column]:g}"
+
+    def _where(self, index: int) -> str:
+        pairs = zip(NAMES, self.boxes[1:, index].tolist(), strict=True)
+        return ", ".join(f"{name} {value:.6g}" for name, value in pairs if value < 0 or value > 1)
+
+
+class KeypointJudge:
+    """Judges the keypoints of rows with boxes."""
+
+    def __init__(self, boxes: BoxJudge) -> None:
+        self.boxes = boxes
+        rules = boxes.rules
+        points = boxes.numbers[:, 5:].reshape(-1, rules.keypoints, rules.dimensions)
+        self.x, self.y = points[..., 0], points[..., 1]
+        self.visibility = points[..., 2] if rules.dimensions == 3 else np.full(self.x.shape, 2, np.float32)
+
+    def findings(self) -> Iterator[Found]:
+        whole = self.boxes.whole
+        bad = (
+            (np.maximum(self.x, self.y) > HIGH) | (np.minimum(self.x, self.y) < LOW) | (self.visibility < LOW)
+        )
+        good = whole & ~bad.any(1)
+        strange = np.isfinite(self.visibility) & ~np.isin(self.visibility, (0, 1, 2))
+        off = self._off_box()
+        yield from self.boxes.tell(whole & bad.any(1), "keypoint_outside", lambda i: self._which(i, bad))
+        yield from self.boxes.tell(good & strange.any(1), "visibility", lambda i: self._which(i, strange))
+        yield from self.boxes.tell(good & off.any(1), "keypoint_off_box", lambda i: self._which(i, off))
+
+    def _off_box(self) -> Array:
+        x, y, width, height = self.boxes.boxes[1:, :, None]
+        far_x = np.abs(self.x - x) > width / 2 + TOLERANCE
+        far_y = np.abs(self.y - y) > height / 2 + TOLERANCE
+        nowhere = (self.x == 0) & (self.y == 0)
+        return (far_x | far_y) & (self.visibility > 0) & ~nowhere
+
+    def _which(self, index: int, mask: Array) -> str:
+        point = int(np.flatnonzero(mask[index])[0])
+        x, y, visibility = (float(values[index, point]) for values in (self.x, self.y, self.visibility))
+        shown = f", visibility {visibility:g}" if self.boxes.rules.dimensions == 3 else ""
+        return f"keypoint {point + 1} at {x:g}, {y:g}{shown}"
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """`values` float32 (class, x, y, x, y …) of all polygons in one line, polygon i from `start[i]`.
+
+    `points`: how many; `boxes`: float32 (5, n) of class, x, y, w, h as `segments2boxes` gives them;
+    `lowest`/`highest`: extreme coordinates; `area`: in parts of the image.
+    """
+
+    values: Array
+    start: Array
+    points: Array
+    boxes: Array
+    lowest: Array
+    highest: Array
+    area: Array
+
+    @classmethod
+    def of(cls, table: Table, rows: Array) -> Polygons:
+        """Return the polygons in `rows` of `table`; each row has a class and at least one pair."""
+        columns = table.columns[rows]
+        start = np.concatenate(([0], np.cumsum(columns)))
+        where = np.arange(start[-1]) + np.repeat(table.start[rows] - start[:-1], columns)
+        values = table.values[where]
+        points = (columns - 1) // 2
+        coordinates: Array = np.delete(values, start[:-1]).reshape(-1, 2)
+        first = np.concatenate(([0], np.cumsum(points)))[:-1]
+        least = np.minimum.reduceat(coordinates, first, axis=0)
+        most = np.maximum.reduceat(coordinates, first, axis=0)
+        boxes = np.vstack((values[start[:-1]], ((least + most) / 2).T, (most - least).T))
+        area = _areas(coordinates.astype(np.float64), first, points)
+        return cls(values, start, points, boxes, least.min(1), most.max(1), area)
+
+    def repeated(self, file: Array) -> tuple[Array, Array]:
+        """Return which polygons repeat an earlier one of the same file, byte for byte, and which that is."""
+        bits = self.values.view(np.uint32).astype(np.uint64)
+        column = np.arange(bits.size) - np.repeat(self.start[:-1], np.diff(self.start))
+        scattered = (bits + np.uint64(1)) * (
+            (column.astype(np.uint64) * np.uint64(2) + np.uint64(1)) * GOLDEN
+        )
+        keys = np.add.reduceat(scattered, self.start[:-1]) ^ (file.astype(np.uint64) * GOLDEN)
+        return repeated_keys(
+            keys, lambda one, other: bool(file[one] == file[other] and self._same(one, other))
+        )
+
+    def _same(self, one: int, other: int) -> bool:
+        return self._bytes(one) == self._bytes(other)
+
+    def _bytes(self, index: int) -> bytes:
+        return bytes(self.values[self.start[index] : self.start[index + 1]].tobytes())
+
+
+def _areas(coordinates: Array, first: Array, points: Array) -> Array:
+    """Return the area of each polygon (shoelace), relative to its first point so that digits are not lost."""
+    x, y = (coordinates - np.repeat(coordinates[first], points, axis=0)).T
+    after = np.arange(1, len(x) + 1)
+    after[first + points - 1] = first
+    return np.abs(np.add.reduceat(x * y[after] - x[after] * y, first)) / 2
+
+
+class PolygonJudge(RowJudge):
+    """Judges rows of a class and x y pairs; Ultralytics looks only at the box around them."""
+
+    def __init__(self, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
+        self.polygons = Polygons.of(table, rows)
+        super().__init__(self.polygons.boxes, rows, table, rules, shapes)
+        self.finite &= np.isfinite(self.polygons.lowest) & np.isfinite(self.polygons.highest)
+
+    def findings(self) -> Iterator[Found]:
+        yield from self.tell(~self.finite, "not_finite", lambda i: "NaN or Inf among the numbers")
+        yield from self.classes()
+        yield from self._coordinates()
+        yield from self._shapes()
+        yield from self.duplicates(self.polygons.repeated(self.file))
+
+    def _coordinates(self) -> Iterator[Found]:
+        box, lowest, highest = self.boxes[1:], self.polygons.lowest, self.polygons.highest
+        outside = self.finite & ((box.min(0) < LOW) | (box.max(0) > HIGH))
+        kept = self.finite & ~outside & ((lowest < LOW) | (highest > HIGH))
+        slight = self.finite & ~outside & ~kept & ((lowest < 0) | (highest > 1))
+        yield from self.tell(outside, "outside", self._span)
+        yield from self.tell(kept, "outside_kept", self._span)
+        yield from self.tell(slight, "slightly_outside", self._span)
+
+    def _shapes(self) -> Iterator[Found]:
+        points, box = self.polygons.points, self.boxes[3] * self.boxes[4]
+        few = self.finite & (points < 3)
+        flat = self.finite & ~few & (self.polygons.area <= FLAT * box)
+        yield from self.tell(
+            few, "few_points", lambda i: "1 point" if points[i] == 1 else f"{points[i]} points"
+        )
+        yield from self.tell(flat, "zero_area", self.size)
+        yield from self.sizes(self.finite & ~few & ~flat)
+
+    def _span(self, index: int) -> str:
+        return f"coordinates from {self.polygons.lowest[index]:.6g} to {self.polygons.highest[index]:.6g}"
+
+
+def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None) -> Iterator[Found]:
+    """Yield everything that is wrong with the rows of `files` files, whose images have these `shapes`."""
+    table = drop_keypoints(table, rules)
+    columns = table.columns
+    if columns.size == 0:
+        return
+    polygon = among_polygons(table, files, rules)
+    yield from wrong_columns(table, polygon, rules)
+    boxes = np.flatnonzero(~polygon & (columns == rules.columns))
+    if boxes.size:
+        yield from BoxJudge(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
+    polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
+    if polygons.size:
+        yield from PolygonJudge(polygons, table, rules, shapes).findings()
+
+
+def among_polygons(table: Table, files: int, rules: Rules) -> Array:
+    """Return which rows are in a file that Ultralytics reads as polygons: it has a row of over 6 columns."""
+    has_polygon: Array = np.zeros(files, bool)
+    if not rules.pose:
+        has_polygon[table.file[table.columns > 6]] = True
+    return has_polygon[table.file]
+
+
+def wrong_columns(table: Table, polygon: Array, rules: Rules) -> Iterator[Found]:
+    """Yield the rows with a wrong number of columns; `polygon` is what `among_polygons` says."""
+    columns = table.columns
+    expected = f"class and {rules.columns - 1} numbers expected"
+    for row in np.flatnonzero(
+        np.where(polygon, (columns % 2 == 0) | (columns == 1), columns != rules.columns)
+    ).tolist():
+        text = "a class and pairs of x y expected" if polygon[row] else expected
+        yield Found(int(table.file[row]), int(table.line[row]), "columns", f"{columns[row]} columns; {text}")
+    for row in np.flatnonzero(polygon & (columns == 5)).tolist():
+        yield Found(int(table.file[row]), int(table.line[row]), "mixed_rows", "a box in a file with polygons")
+
+
+def drop_keypoints(table: Table, rules: Rules) -> Table:
+    """Return `table` without the keypoints of pose rows where the task is not pose, as Ultralytics does."""
+    if rules.pose or not rules.keypoints:
+        return table
+    columns = table.columns
+    cut = np.where(columns == rules.pose_columns, 5, columns)
+    place = np.arange(table.values.size) - np.repeat(table.start[:-1], columns)
+    keep = place < np.repeat(cut, columns)
+    return Table(table.values[keep], np.concatenate(([0], np.cumsum(cut))), table.file, table.line)
+
+
+def _regular(table: Table, rows: Array, columns: int) -> Array:
+    """Return `rows`, which all have `columns` columns, as a (n, columns) array."""
+    if rows.size == table.columns.size:
+        return table.values.reshape(-1, columns)
+    return table.values[table.start[rows][:, None] + np.arange(columns)]

@@ -1,0 +1,9 @@
+"""This machine: its GPUs, its processes, whose child a process is. Nothing here knows what a run is.
+
+Files, in reading order:
+
+gpus: One frozen sample of the GPUs (NVML) and of the host, for panels and for "is there room to start"
+process_identity: Who a process is, for certain
+process_tree: Find every process of an attempt, end them, and prove that none is left
+process_origin: Where a process comes from: a terminal, a login, a service, or a loop that would start it …
+"""

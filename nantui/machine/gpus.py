@@ -1,0 +1,293 @@
+"""One frozen sample of the GPUs (NVML) and of the host, for panels and for "is there room to start".
+
+NVML is asked directly, without torch and without a CUDA context, so that looking costs no GPU memory. Where
+there is no GPU, no driver or no pynvml the list of GPUs is empty and `note` says which of these it is.
+
+What `device` means before anything is started: the CPU or which GPUs, how many, and what these can do.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+GIGABYTE, GIBIBYTE = 1e9, 2**30
+"""The driver's figures are in GB here; PyTorch's, in steps.csv, in GiB."""
+"""A sample of another host that is older says nothing about now."""
+BF16_SINCE = 8.0
+"""The CUDA compute capability from which a GPU has bfloat16 itself (`torch.cuda.is_bf16_supported`)."""
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A process on a GPU; `gb` is None where the driver does not say, `ours` whether it is of the run."""
+
+    pid: int
+    gb: float | None
+    ours: bool
+    user: str
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU: memory in GB, `busy` in percent, degrees Celsius, watts; None where it does not say."""
+
+    index: int
+    name: str
+    total_gb: float
+    used_gb: float
+    busy: float | None
+    celsius: float | None
+    watts: float | None
+    watts_limit: float | None
+    processes: tuple[GpuProcess, ...]
+    capability: float | None = None
+    """CUDA compute capability, e.g. 9.0."""
+
+    @property
+    def free_gb(self) -> float:
+        return self.total_gb - self.used_gb
+
+    @property
+    def ours_gb(self) -> float:
+        """Memory of the run's own processes in GB."""
+        return sum(process.gb or 0.0 for process in self.processes if process.ours)
+
+    @property
+    def others_gb(self) -> float:
+        """Memory that everybody else holds, in GB."""
+        return max(0.0, self.used_gb - self.ours_gb)
+
+
+@dataclass(frozen=True)
+class Host:
+    """The host: percent of all cores, memory and disk in GB; `disk` is where the run lies."""
+
+    cpu: float
+    cores: int
+    load: float
+    memory_total_gb: float
+    memory_used_gb: float
+    shared_total_gb: float
+    shared_used_gb: float
+    disk_total_gb: float
+    disk_free_gb: float
+    ours_gb: float
+    """Resident memory of the run's own processes."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Everything at one moment, `t` in s since the epoch."""
+
+    t: float
+    gpus: tuple[Gpu, ...]
+    host: Host
+    note: str = ""
+    elsewhere: tuple[tuple[str, Sample], ...] = ()
+    """The other hosts of a run on several, by name, as their agents wrote them."""
+
+
+class Sampler:
+    """Takes samples; keep one, since CPU load is measured from one sample to the next."""
+
+    def __init__(self, run: Path | None = None, load_nvml: Callable[[], Any] | None = None) -> None:
+        """`run` is where disk space is measured; `load_nvml` returns the pynvml module (for tests)."""
+        self._run = run or Path.cwd()
+        self._load_nvml = load_nvml or _pynvml
+        self._nvml: Any = None
+        self._note: str | None = None
+        psutil.cpu_percent()
+
+    def sample(self, pids: Collection[int] = ()) -> Sample:
+        """Return what is now; `pids` are the processes of the run. Never raises for missing hardware."""
+        ours = frozenset(pids)
+        return Sample(time.time(), self._gpus(ours), _host(self._run, ours), self._note or "")
+
+    def _gpus(self, ours: frozenset[int]) -> tuple[Gpu, ...]:
+        nvml = self._open()
+        if nvml is None:
+            return ()
+        try:
+            count = nvml.nvmlDeviceGetCount()
+        except nvml.NVMLError as error:
+            self._note = f"no GPU: {error}"
+            return ()
+        found = (_gpu(nvml, index, ours) for index in range(count))
+        return tuple(gpu for gpu in found if gpu is not None)
+
+    def _open(self) -> Any:
+        """Return NVML, opened once; a failure is remembered and not tried again."""
+        if self._note is not None and self._nvml is None:
+            return None
+        if self._nvml is None:
+            try:
+                nvml = self._load_nvml()
+                nvml.nvmlInit()
+            except ImportError:
+                self._note = "no GPU shown: nvidia-ml-py is not installed"
+                return None
+            except Exception as error:  # NVMLError is only known once the import worked
+                self._note = f"no GPU: {error}"
+                return None
+            self._nvml, self._note = nvml, ""
+        return self._nvml
+
+
+def _pynvml() -> Any:
+    import pynvml
+
+    return pynvml
+
+
+def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        memory = _memory(nvml, handle)
+    except nvml.NVMLError:
+        return None
+
+    def ask(name: str, *more: Any) -> Any:
+        """A card (MIG, virtual) or pynvml that does not know one figure still tells the others."""
+        try:
+            return getattr(nvml, name)(handle, *more)
+        except (nvml.NVMLError, AttributeError):
+            return None
+
+    name = ask("nvmlDeviceGetName") or "GPU"
+    rates = ask("nvmlDeviceGetUtilizationRates")
+    watts, limit = ask("nvmlDeviceGetPowerUsage"), ask("nvmlDeviceGetEnforcedPowerLimit")
+    return Gpu(
+        index=index,
+        name=name.decode() if isinstance(name, bytes) else str(name),
+        total_gb=memory.total / GIGABYTE,
+        used_gb=memory.used / GIGABYTE,
+        busy=None if rates is None else float(rates.gpu),
+        celsius=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+        watts=None if watts is None else watts / 1000,
+        watts_limit=None if limit is None else limit / 1000,
+        processes=_processes(ask("nvmlDeviceGetComputeRunningProcesses") or (), ours),
+        capability=_capability(ask("nvmlDeviceGetCudaComputeCapability")),
+    )
+
+
+def _capability(found: Any) -> float | None:
+    """Return (9, 0) as 9.0."""
+    return None if found is None else int(found[0]) + int(found[1]) / 10
+
+
+def _memory(nvml: Any, handle: Any) -> Any:
+    """Return what nvidia-smi shows: without the part that the driver reserves, where the driver can tell.
+
+    The first version of the call counts that part as used (615 MiB of an H200, seen).
+    """
+    try:
+        return nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+    except (AttributeError, TypeError, nvml.NVMLError):
+        return nvml.nvmlDeviceGetMemoryInfo(handle)
+
+
+def _processes(found: Collection[Any], ours: frozenset[int]) -> tuple[GpuProcess, ...]:
+    return tuple(
+        GpuProcess(
+            one.pid,
+            None if one.usedGpuMemory is None else one.usedGpuMemory / GIGABYTE,
+            one.pid in ours,
+            _user(one.pid),
+        )
+        for one in found
+    )
+
+
+def _user(pid: int) -> str:
+    try:
+        return psutil.Process(pid).username()
+    except (psutil.Error, KeyError):
+        return ""
+
+
+def _host(run: Path, ours: frozenset[int]) -> Host:
+    memory = psutil.virtual_memory()
+    shared, disk = _disk(Path("/dev/shm")), _disk(run)
+    return Host(
+        cpu=psutil.cpu_percent(),
+        cores=psutil.cpu_count() or 1,
+        load=psutil.getloadavg()[0],
+        memory_total_gb=memory.total / GIGABYTE,
+        memory_used_gb=(memory.total - memory.available) / GIGABYTE,
+        shared_total_gb=shared[0],
+        shared_used_gb=shared[0] - shared[1],
+        disk_total_gb=disk[0],
+        disk_free_gb=disk[1],
+        ours_gb=sum(map(_resident_gb, ours)),
+    )
+
+
+def _disk(path: Path) -> tuple[float, float]:
+    """Return (total, free) in GB of the file system of `path`, zeros where it cannot be asked."""
+    with suppress(OSError):
+        usage = shutil.disk_usage(path)
+        return usage.total / GIGABYTE, usage.free / GIGABYTE
+    return 0.0, 0.0
+
+
+def _resident_gb(pid: int) -> float:
+    try:
+        return psutil.Process(pid).memory_info().rss / GIGABYTE
+    except psutil.Error:
+        return 0.0
+
+
+def uses_no_gpu(device: Any) -> bool:
+    """Tell whether `device` names no CUDA GPU for certain: "cpu", "cpu,cpu" (two ranks on it), "mps"."""
+    return str(device).strip().lower().startswith(("cpu", "mps"))
+
+
+def device_count(device: Any) -> int:
+    """Return how many devices `device` means, as Ultralytics reads it."""
+    return max(1, len(words_of(device)))
+
+
+def words_of(device: Any) -> list[str]:
+    """Return the devices named one by one: "0,1", [0, 1] and 0 name GPUs; nothing where it is left open."""
+    if device is None:
+        return []
+    parts = device if isinstance(device, (list, tuple)) else str(device).strip("[]() ").split(",")
+    return [word for part in parts if (word := str(part).strip())]
+
+
+def chosen(gpus: tuple[Gpu, ...], device: Any, environment: Mapping[str, str] = os.environ) -> list[Gpu]:
+    """Return the GPUs that `device` names ("0,1", [0, 1], 0): none for the CPU, the first where unset.
+
+    CUDA counts from 0 within CUDA_VISIBLE_DEVICES (Ultralytics 8.4 leaves that variable alone), NVML counts
+    all; where the variable holds no plain numbers nothing can be said.
+    """
+    visible = visible_indexes(gpus, environment.get("CUDA_VISIBLE_DEVICES"))
+    words = [word.removeprefix("cuda:") for word in words_of(device)]
+    wanted = {"0"} if words in ([], ["cuda"]) else set(words)
+    indexes = {index for place, index in enumerate(visible) if str(place) in wanted}
+    return [gpu for gpu in gpus if gpu.index in indexes]
+
+
+def visible_indexes(gpus: tuple[Gpu, ...], variable: str | None) -> list[int]:
+    """Return the indexes of the GPUs that CUDA sees, in its order."""
+    if variable is None:
+        return [gpu.index for gpu in gpus]
+    words = [word.strip() for word in variable.split(",")]
+    return [int(word) for word in words] if all(word.isdigit() for word in words) else []
+
+
+def has_bf16(gpus: Iterable[Gpu]) -> bool | None:
+    """Tell whether every one of `gpus` supports bfloat16; None where that is not known, or there is none."""
+    known = [gpu.capability for gpu in gpus]
+    if any(one is not None and one < BF16_SINCE for one in known):
+        return False
+    return True if known and None not in known else None

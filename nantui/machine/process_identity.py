@@ -1,0 +1,141 @@
+"""Who a process is, for certain.
+
+A pid alone is reused, a create time alone moves with the clock, and both mean nothing after a reboot or in
+another container. A process is the same one only if boot id, pid namespace, pid and start tick agree.
+
+Which host this is, in one place, so that locks, process identities and heartbeats agree.
+
+`NANTUI_HOST` replaces the host name and makes another host of this one: tests play two hosts on one
+machine, and containers with the same host name can be told apart.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+VARIABLE = "NANTUI_HOST"
+SAME_CREATE_TIME_S = 3.0
+"""Create times are computed from the wall clock at boot, which a clock that is being set shifts a little."""
+DEAD_STATES = frozenset("ZXx")
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def host_name() -> str:
+    """Return the name of this host."""
+    return os.environ.get(VARIABLE) or socket.gethostname()
+
+
+def boot_id() -> str:
+    """Return what tells this boot of this host from every other, empty where the kernel does not say."""
+    try:
+        kernel = _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        kernel = ""
+    played = os.environ.get(VARIABLE)
+    return f"{kernel}/{played}" if played else kernel
+
+
+def host_id() -> str:
+    """Return the host's name as a folder can be called."""
+    return re.sub(r"[^\w.-]", "_", host_name()).lstrip(".") or "host"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The kernel and the pid namespace in which a pid means something."""
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+
+    def sees_pids_of(self, other: Machine) -> bool:
+        """Tell whether a pid noted on `other` can be looked up here."""
+        return self.boot_id == other.boot_id and self.pid_namespace == other.pid_namespace
+
+    def outlived(self, other: Machine) -> bool:
+        """Tell whether `other` is an earlier life of this host: rebooted, or its container restarted."""
+        return self.host == other.host and not self.sees_pids_of(other)
+
+
+@dataclass(frozen=True)
+class ProcessRef:
+    """One process: `created` in s since the epoch, `ticks` its start in clock ticks since boot (0:
+    unknown).
+    """
+
+    pid: int
+    created: float
+    ticks: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"pid": self.pid, "created": self.created, "ticks": self.ticks}
+
+
+@dataclass(frozen=True)
+class ProcessStat:
+    """The few fields of /proc/PID/stat that matter here."""
+
+    state: str
+    parent: int
+    ticks: int
+
+
+@lru_cache(maxsize=1)
+def this_machine() -> Machine:
+    """Return where this process runs."""
+    return Machine(host_name(), boot_id(), _namespace())
+
+
+def stat_of(pid: int) -> ProcessStat | None:
+    """Return what the kernel says about `pid`, None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            after_name = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return ProcessStat(after_name[0].decode(), int(after_name[1]), int(after_name[19]))
+
+
+def ref_of(pid: int) -> ProcessRef | None:
+    """Return the identity of a living process, None when there is none."""
+    stat = stat_of(pid)
+    try:
+        created = psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+    return None if stat is None else ProcessRef(pid, created, stat.ticks)
+
+
+def ref_from(document: Any) -> ProcessRef | None:
+    """Return the identity that a file holds, None where it holds none."""
+    try:
+        return ProcessRef(int(document["pid"]), float(document["created"]), int(document.get("ticks") or 0))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def alive(ref: ProcessRef | None) -> bool:
+    """Tell whether exactly this process lives here; a zombie does not."""
+    stat = stat_of(ref.pid) if ref is not None else None
+    if ref is None or stat is None or stat.state in DEAD_STATES:
+        return False
+    if ref.ticks:
+        return stat.ticks == ref.ticks
+    now = ref_of(ref.pid)
+    return now is not None and abs(now.created - ref.created) < SAME_CREATE_TIME_S
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""

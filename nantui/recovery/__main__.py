@@ -1,0 +1,148 @@
+"""One action of recovery in a process of its own: `python -m nantui.recovery REQUEST.json`.
+
+Started by the supervisor, which must not import what a scan of checkpoints needs, in the interpreter that
+trains. The request is {"action", "run", "id", "by", "to", "set", "presets", "force_restart", "allow", "into",
+"images"}, with actions `plan`, `rollback`, `undo`, `phase` (on to the plan's next phase), `repair` (finish or
+take back what a crash left half done) and `next` (what the ladder would do after an attempt ended badly).
+One JSON answer on stdout, {"ok", "text" or "error", …}; exit status as every command's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import FAILED, USAGE, UserError
+from nantui.recovery.branch import branch, new_place
+from nantui.recovery.phase_change import advance, just_begun
+from nantui.recovery.plan import Plan, make_plan
+from nantui.recovery.rollback import roll_back
+from nantui.recovery.transaction import pending, settle
+from nantui.recovery.unattended_policy import decide
+from nantui.recovery.undo import undo
+from nantui.run.atomic_files import to_json
+from nantui.run.discovery import require_run
+from nantui.run.journal import author
+from nantui.run.layout import RunLayout
+from nantui.run.quarantine import quarantine_add
+
+Request = Mapping[str, Any]
+
+
+def plan_for(request: Request) -> Plan:
+    """Return the plan that a request means. Raises UserError as `make_plan` does."""
+    return make_plan(
+        Path(request["run"]),
+        request.get("to"),
+        dict(request.get("set") or {}),
+        request.get("presets") or None,
+        propose=bool(request.get("propose")),
+        restart=bool(request.get("force_restart")),
+        python=request.get("python"),
+        allow=tuple(request.get("allow") or ()),
+        id=str(request.get("id") or ""),
+    )
+
+
+def act_plan(request: Request) -> dict[str, Any]:
+    """Say what would be done."""
+    plan = plan_for(request)
+    return {"text": plan.headline, "plan": plan.to_json()}
+
+
+def act_rollback(request: Request) -> dict[str, Any]:
+    """Go back, an interrupted transaction put right first; or into a new run, the old one untouched."""
+    layout = require_run(Path(request["run"]))
+    python = str(request.get("python") or sys.executable)
+    allow, images = tuple(request.get("allow") or ()), tuple(request.get("images") or ())
+    if request.get("into"):
+        name = str(request["into"])
+        new_place(layout.run, name)
+        refuse_unsettled(layout)
+        return asdict(branch(plan_for(request), name, by=_by(request), python=python, allow=allow))
+    settle(layout, by=_by(request))
+    leave_out(layout, images, _by(request))
+    return asdict(roll_back(plan_for(request), by=_by(request), python=python, allow=allow, images=images))
+
+
+def refuse_unsettled(layout: RunLayout) -> None:
+    """Raise UserError where a crash left a rollback half done: putting it right would touch the run."""
+    if pending(layout) is not None:
+        name = layout.run.name
+        raise UserError(f"{name}: a rollback was interrupted; `nantui undo` puts it right first", FAILED)
+
+
+def leave_out(layout: RunLayout, images: Sequence[str], by: str) -> None:
+    """Put images on the run's quarantine list. Raises UserError when it cannot."""
+    try:
+        quarantine_add(layout, images, "recovery", by)
+    except OSError as error:
+        raise UserError(f"the images could not be left out ({error}); nothing was done", FAILED) from None
+
+
+def act_next(request: Request) -> dict[str, Any]:
+    """Say what the ladder would do now: {"action": "recover" | "give up" | "tell" | "nothing", …}."""
+    decision = decide(Path(request["run"]))
+    return {**asdict(decision), "text": decision.why}
+
+
+def act_undo(request: Request) -> dict[str, Any]:
+    """Take the last rollback back; an interrupted transaction is put right first."""
+    layout = require_run(Path(request["run"]))
+    settle(layout, by=_by(request))
+    return asdict(undo(layout, by=_by(request)))
+
+
+def act_phase(request: Request) -> dict[str, Any]:
+    """Go on to the next phase of the run's plan; an interrupted transaction is put right first."""
+    layout = require_run(Path(request["run"]))
+    if settle(layout, by=_by(request)) and (done := just_begun(layout)):
+        return asdict(done)
+    return asdict(advance(layout, id=str(request["id"]), by=_by(request)))
+
+
+def act_repair(request: Request) -> dict[str, Any]:
+    """Finish or take back what a crash left half done."""
+    return {"text": settle(require_run(Path(request["run"])), by=_by(request))}
+
+
+ACTIONS: dict[str, Callable[[Request], dict[str, Any]]] = {
+    "plan": act_plan,
+    "next": act_next,
+    "rollback": act_rollback,
+    "undo": act_undo,
+    "phase": act_phase,
+    "repair": act_repair,
+}
+
+
+def _by(request: Request) -> str:
+    return str(request.get("by") or author())
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out one request; returns the exit status."""
+    try:
+        request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+        action = ACTIONS[request["action"]]
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        print(to_json({"ok": False, "error": f"no such request: {error}", "status": USAGE}))
+        return USAGE
+    try:
+        answer = action(request)
+    except UserError as error:
+        print(to_json({"ok": False, "error": str(error), "status": error.status}))
+        return error.status
+    except OSError as error:
+        print(to_json({"ok": False, "error": f"{error}; nothing was changed", "status": FAILED}))
+        return FAILED
+    print(to_json({"ok": True, **answer}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""The change from one phase of a plan to the next, as a transaction: what the phase has left moves aside.
+
+Ultralytics begins a training in an empty directory and would delete what lies there. So everything outside
+nantui/ moves to nantui/phases/NN, and the spec says what the next phase trains, beginning with the weights of
+the one before. Like a rollback it is finished or taken back after a crash, and `undo` gives the phase back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nantui.checkpoint.catalog import Catalog
+from nantui.errors import FAILED, NO, UserError
+from nantui.recovery import undo as manifest
+from nantui.recovery.history import settings_in_force
+from nantui.recovery.rollback import living_writers
+from nantui.recovery.transaction import PHASE, STAGED, Step, Transaction, carry_out, discard_staged, move
+from nantui.recovery.undo import FOLDER
+from nantui.run.atomic_files import write_atomic
+from nantui.run.journal import Journal, last
+from nantui.run.layout import RunLayout
+from nantui.run.plan import phases_of, place_of
+from nantui.run.spec import Spec, divided, own_uids, read_spec, to_yaml
+
+WEIGHTS = ("weights/best.pt", "weights/last.pt")
+"""What the next phase begins with, the first that is clean: stock's own choice for a finished training."""
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """The phase that is next: its number from 1, its settings, a line to show."""
+
+    phase: int
+    asked: dict[str, Any]
+    text: str
+
+
+def advance(layout: RunLayout, *, id: str, by: str) -> Advanced:
+    """Put the finished phase aside and write down what the next one trains.
+
+    Raises UserError when there is no next phase, a writer lives, or no clean weights were left; nothing is
+    changed then.
+    """
+    spec = read_spec(layout.spec, own_uids(layout.lock))
+    place = place_of(spec.plan) if spec else None
+    if spec is None or place is None or place.number >= place.of:
+        raise UserError(f"{layout.run.name}: its plan has no further phase", NO)
+    if writers := living_writers(layout):
+        raise UserError(f"{layout.run.name} is being written by {', '.join(writers)}: stop it first", FAILED)
+    weights = clean_weights(layout, place.number)
+    phase = phases_of(spec.plan)[place.number]
+    aside = free_folder(layout, place.number)
+    new = next_spec(layout, spec, layout.run / aside / weights)
+    text = f"phase {place.number + 1} of {place.of}: {phase.title or 'the next settings'}"
+    about = {
+        "phase": place.number + 1,
+        "title": phase.title,
+        "aside": aside,
+        "text": text,
+    }
+    try:
+        steps = stage(layout, id, aside, new)
+    except OSError as error:
+        discard_staged(layout, id)
+        raise UserError(f"the next phase could not be prepared ({error}); nothing was changed") from error
+    carry_out(layout, Transaction(id, PHASE, tuple(steps), about), by=by)
+    return Advanced(place.number + 1, dict(phase.settings), text)
+
+
+def just_begun(layout: RunLayout) -> Advanced | None:
+    """Return the phase that has been changed to and has not begun to train, None where there is none."""
+    spec = read_spec(layout.spec)
+    place = place_of(spec.plan) if spec else None
+    newest = last(Journal(layout.journal).entries(), "phase_done", "attempt_started", "rollback_reverted")
+    if spec is None or place is None or newest is None or newest["kind"] != "phase_done":
+        return None
+    settings = phases_of(spec.plan)[place.number - 1].settings
+    return Advanced(place.number, dict(settings), str(newest.get("text") or ""))
+
+
+def clean_weights(layout: RunLayout, number: int) -> str:
+    """Return the weights to go on from, relative to the run. Raises UserError when none are clean."""
+    catalog, said = Catalog(layout.weights), []
+    for name in WEIGHTS:
+        path = layout.run / name
+        if path.is_file():
+            verdict = catalog.verdict(path, crc=True)
+            if verdict.badge == "clean":
+                return name
+            said.append(f"{path.name} is {verdict.badge}")
+    why = ", ".join(said) or "it left no checkpoint"
+    raise UserError(f"phase {number} left nothing clean to go on from ({why}): recover the run", NO)
+
+
+def next_spec(layout: RunLayout, spec: Spec, weights: Path) -> Spec:
+    """Return the spec of the next phase: the run's own settings, what was decided since, the phase's own."""
+    plan = dict(spec.plan or {})
+    number = int(plan["phase"])
+    train_decided, ours_decided = divided(settings_in_force(layout))
+    base = plan.get("base") or {"train": spec.train, "ours": spec.ours}
+    kept = {"train": {**base["train"], **train_decided}, "ours": {**base["ours"], **ours_decided}}
+    own_train, own_ours = divided(phases_of(plan)[number].settings)
+    place = {"save_dir": str(layout.run), "project": str(layout.run.parent), "name": layout.run.name}
+    start = {"model": str(weights), "pretrained": True}
+    return replace(
+        spec,
+        train={**kept["train"], **own_train, **start, **place},
+        ours={**kept["ours"], **own_ours},
+        plan={**plan, "phase": number + 1, "base": kept},
+    )
+
+
+def free_folder(layout: RunLayout, number: int) -> str:
+    """Return the folder for phase `number`, relative to the run, that holds nothing yet."""
+    name, count = f"nantui/phases/{number:02d}", 2
+    while (layout.run / name).exists() and any(path.is_file() for path in (layout.run / name).rglob("*")):
+        name, count = f"nantui/phases/{number:02d}-{count}", count + 1
+    return name
+
+
+def stage(layout: RunLayout, id: str, aside: str, spec: Spec) -> list[Step]:
+    """Write the new spec beside the old one and return the moves. Raises OSError."""
+    items = manifest.note(layout, id)
+    staged = layout.home / f"{STAGED}{id}-spec.yaml"
+    write_atomic(staged, to_yaml(asdict(spec)))
+    run = layout.run
+    steps = [move(run, path, f"{aside}/{path}") for path, item in items.items() if item.kind != FOLDER]
+    steps.append(move(run, "nantui/spec.yaml", f"nantui/backups/{id}/nantui/spec.yaml"))
+    return [*steps, move(run, str(staged.relative_to(run)), "nantui/spec.yaml")]

@@ -1,0 +1,110 @@
+"""What is known about the machine and the data a run trains on, for remarks and remedies that depend on it.
+
+Nothing is guessed: what neither the run's files nor the driver tell stays unknown, and rules that need it are
+silent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nantui.checkpoint.verdict import Verdict
+from nantui.errors import UserError
+from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, device_count, has_bf16, uses_no_gpu
+from nantui.recovery.trouble import scan_telemetry
+from nantui.run.journal import Journal, last
+from nantui.run.layout import RunLayout
+from nantui.run.spec import read_args
+from nantui.settings.gpu_memory import COUNTS, STATES, Measured
+from nantui.settings.lint import Known
+from nantui.settings.stride import stride_of
+from nantui.settings.ultralytics_args import find_ultralytics
+
+
+def measured(
+    layout: RunLayout, device: object, verdicts: Iterable[Verdict] = (), gpus: Sequence[Gpu] = ()
+) -> Measured | None:
+    """Return the newest attempt's peak per GPU and the smallest of `gpus`; None without any, or unmeasured.
+
+    `verdicts` are the run's checkpoints: their size tells how much of the peak the weights are.
+    """
+    _, newest = scan_telemetry(layout, layout.newest_attempt())
+    peak, filled = newest.memory_peak() if newest else (math.nan, False)
+    if not math.isfinite(peak) or peak <= 0 or not gpus:
+        return None
+    smallest = min(gpu.total_gb for gpu in gpus) * GIGABYTE / GIBIBYTE
+    return Measured(peak, smallest, device_count(device), weights_gb(verdicts), filled)
+
+
+def gpus_of(device: object) -> list[Gpu]:
+    """Return the GPUs of this machine that `device` means; all of them where it cannot be told which."""
+    gpus = () if uses_no_gpu(device) else Sampler().sample().gpus
+    return chosen(gpus, device) or list(gpus)
+
+
+def weights_gb(verdicts: Iterable[Verdict]) -> float:
+    """Return the GiB of a model's weights in fp32, from the size of its smallest checkpoint; 0 without one.
+
+    A checkpoint holds EMA in fp16 and the optimizer's state: SGD's momentum in fp16, both moments of Adam's
+    family in fp32 (`BaseTrainer.save_model`, `convert_optimizer_state_dict_to_fp16`); stripped, the fp16
+    weights alone. The head's strides, results and arguments in it are small beside them.
+    """
+    sizes = (one.bytes * 4 / bytes_per_weight(one) for one in verdicts if one.badge != "unreadable")
+    return min(sizes, default=0.0) / GIBIBYTE
+
+
+def bytes_per_weight(verdict: Verdict) -> int:
+    """Return how many bytes of the file one weight takes."""
+    if verdict.stripped:
+        return 2
+    return 4 if str(verdict.train_args.get("optimizer")).lower() in STATES else 10
+
+
+def known_about(
+    layout: RunLayout, settings: Mapping[str, Any], epoch: int = 0, verdicts: Iterable[Verdict] = ()
+) -> Known:
+    """Return what is known about a run with `settings` in effect whose next epoch is `epoch`, from 0.
+
+    Settings may have changed since the newest attempt, whose peak is measured: `now` has its own.
+    """
+    entry = last(Journal(layout.journal).entries(), "in_effect") or {}
+    live = entry.get("values") or {}
+    device, images = settings.get("device"), live.get("images")
+    gpus = gpus_of(device)
+    own = live if entry.get("attempt") == layout.newest_attempt() else {}
+    return Known(
+        epoch=epoch,
+        classes=classes_of(settings.get("data")),
+        images=images if isinstance(images, int) else None,
+        devices=device_count(device),
+        on_gpu=on_gpu(device, live.get("device")),
+        bf16=has_bf16(gpus),
+        measured=measured(layout, device, verdicts, gpus),
+        now={**settings, **{name: own[name] for name in COUNTS if name in own}},
+        stride=live.get("stride") or model_stride(settings.get("model")),
+    )
+
+
+def model_stride(model: object) -> int | None:
+    """Return the stride of a model by its YAML or name, None where it cannot be told without loading it."""
+    try:
+        return stride_of(model, find_ultralytics())
+    except UserError:
+        return None
+
+
+def classes_of(data: object) -> int | None:
+    """Return how many classes the data set's YAML names, None where it cannot be read here."""
+    document = read_args(Path(str(data))) if data else {}
+    names, count = document.get("names"), document.get("nc")
+    return len(names) if isinstance(names, (list, dict)) else count if isinstance(count, int) else None
+
+
+def on_gpu(asked: object, live: object) -> bool | None:
+    """Tell whether it trains on a GPU, from what was asked and what the worker reported; None: not known."""
+    if uses_no_gpu(asked):
+        return False
+    return None if live is None else str(live).startswith("cuda")

@@ -1,0 +1,136 @@
+"""The spool: commands as one-file messages, put there by rename, taken only from the same owner.
+
+Where commands for a run are left: in the run directory, or in a private folder of this host.
+
+Commands are obeyed because only the owner can write there. Where the mount squashes owners or ignores chmod
+that does not hold, so commands go through a 0700 folder below the user's own state directory instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import FAILED, UserError
+from nantui.run.atomic_files import to_json, write_json
+from nantui.run.journal import author
+from nantui.run.layout import RunLayout
+
+KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set", "quarantine")
+LARGEST = 1 << 25
+
+
+@dataclass(frozen=True)
+class Command:
+    """One thing a person or the policy asks the supervisor to do."""
+
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    by: str = field(default_factory=author)
+    t: float = field(default_factory=time.time)
+
+
+def put(directory: Path, command: Command) -> Path:
+    """Leave `command` for the supervisor; returns its file. Raises UserError when it cannot be left."""
+    if command.kind not in KINDS:
+        raise ValueError(f"no such command: {command.kind}")
+    path = directory / f"{int(command.t * 1000):013d}-{command.id}.json"
+    if len(to_json(asdict(command))) > LARGEST // 2:
+        raise UserError(f"this {command.kind} says too much at once; do it in parts", FAILED)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_json(path, asdict(command), mode=0o600)
+    except OSError as error:
+        why = error.strerror
+        raise UserError(f"cannot leave a command in {directory}: {why}; nothing was done", FAILED) from error
+    return path
+
+
+def pending(directory: Path) -> list[tuple[Path, Command]]:
+    """Return the commands that wait, oldest first, leaving out other owners' files and nonsense."""
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".json") and name[0] != ".")
+    except OSError:
+        return []
+    found = ((directory / name, _take(directory / name)) for name in names)
+    return [(path, command) for path, command in found if command is not None]
+
+
+def _take(path: Path) -> Command | None:
+    """Read one command, checking owner and kind of file on the opened descriptor."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_size > LARGEST:
+            return None
+        try:
+            return _command(json.loads(file.read()))
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+def _command(document: dict[str, Any]) -> Command:
+    command = Command(**{name: document[name] for name in Command.__dataclass_fields__})
+    if command.kind not in KINDS or not isinstance(command.options, dict):
+        raise ValueError(command.kind)
+    return command
+
+
+def is_private(directory: Path) -> bool:
+    """Tell whether only this user can write into `directory`, making it (0700) where it does not exist."""
+    with contextlib.suppress(FileExistsError):
+        try:
+            directory.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            raise
+        except OSError:
+            return False
+    try:
+        state = os.lstat(directory)
+    except OSError:
+        return False
+    if stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and state.st_mode & 0o077:
+        with contextlib.suppress(OSError):
+            os.chmod(directory, 0o700)
+            state = os.lstat(directory)
+    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and not state.st_mode & 0o077
+
+
+def local_spool(layout: RunLayout) -> Path:
+    """Return this host's private folder for commands to the run."""
+    return _local_spool(layout.run, os.environ.get("XDG_STATE_HOME") or "")
+
+
+@lru_cache(maxsize=64)
+def _local_spool(run: Path, state_home: str) -> Path:
+    """Worked out once: a supervisor looks there several times a second."""
+    base = Path(state_home) if state_home else Path.home() / ".local" / "state"
+    name = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
+    return base / "nantui" / "commands" / name
+
+
+def spool_for(layout: RunLayout) -> Path:
+    """Return where to leave a command for the run."""
+    return layout.commands if is_private(layout.commands) else local_spool(layout)
+
+
+def pending_commands(layout: RunLayout) -> list[tuple[Path, Command]]:
+    """Return the commands that wait in either place, oldest first; only private places are read."""
+    places = [layout.commands, local_spool(layout)]
+    found = [
+        item for place in places if os.path.isdir(place) and is_private(place) for item in pending(place)
+    ]
+    return sorted(found, key=lambda item: item[0].name)

@@ -1,0 +1,300 @@
+"""Where a run stands in its plan: phases one after another in one run directory, as spec.yaml keeps them.
+
+The plan lies in the spec, so taking a phase back takes the spec back with it; whether a phase is finished
+follows from the journal alone.
+
+A plan's phases as one training: their epochs in one row, how many there are in all, the time that is left.
+
+A finished phase lies in nantui/phases/NN with a results.csv of its own, in which epochs count from 1. Whoever
+shows the run puts them behind each other here, so that 150 + 50 epochs are one curve and not two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import UserError
+from nantui.run.attempts import FINISHED as FINISHED_OUTCOME
+from nantui.run.journal import Entry
+from nantui.run.layout import RunLayout
+from nantui.run.results import EpochRow, current, read_results, recent_epoch_s
+from nantui.run.spec import Spec, read_spec
+
+FINISHED, CURRENT, WAITING = "finished", "current", "waiting"
+NO_TIME = frozenset({
+    "epochs", "patience", "save_period", "seed", "nbs", "lr0", "lrf", "cos_lr", "momentum", "weight_decay",
+    "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "box", "cls", "dfl", "pose", "kobj",
+    "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr",
+    "close_mosaic", "model", "pretrained", "name", "project", "save_dir", "exist_ok", "resume",
+})  # fmt: skip
+"""Settings that do not change how long an epoch takes. Any other that differs makes a time unknown: twice the
+image side was 2.5 times the step on one H200 and not four times, so the area is no rule."""
+
+
+@dataclass(frozen=True)
+class PlanPhase:
+    """One phase: `settings` on top of the run's own."""
+
+    title: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PlanPosition:
+    """The phase that a run is in: `number` from 1, how many there are, its title."""
+
+    number: int
+    of: int
+    title: str
+
+
+def new_plan(
+    name: str, phases: Sequence[PlanPhase], train: Mapping[str, Any], ours: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a plan as the spec keeps it; `train` and `ours` are the run's own settings, no phase's."""
+    listed = [{"title": phase.title, "settings": dict(phase.settings)} for phase in phases]
+    return {"name": name, "phase": 1, "phases": listed, "base": {"train": dict(train), "ours": dict(ours)}}
+
+
+def with_phase(plan: Mapping[str, Any] | None, phase: PlanPhase, train: Any, ours: Any) -> dict[str, Any]:
+    """Return `plan` with one more phase at its end; a run without a plan is its own first phase."""
+    known = dict(plan) if plan else new_plan("", [PlanPhase("the training", {})], train, ours)
+    return {**known, "phases": [*known["phases"], {"title": phase.title, "settings": dict(phase.settings)}]}
+
+
+def phases_of(plan: Mapping[str, Any] | None) -> list[PlanPhase]:
+    """Return the plan's phases, none without a plan."""
+    listed = plan.get("phases") or [] if plan else []
+    return [PlanPhase(str(one.get("title") or ""), dict(one.get("settings") or {})) for one in listed]
+
+
+def place_of(plan: Mapping[str, Any] | None) -> PlanPosition | None:
+    """Return where the run is in its plan, None without one."""
+    phases = phases_of(plan)
+    number = int((plan or {}).get("phase") or 1)
+    return PlanPosition(number, len(phases), phases[number - 1].title) if 0 < number <= len(phases) else None
+
+
+def place_document(plan: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the same as attempts and the journal record it."""
+    place = place_of(plan)
+    return asdict(place) if place else None
+
+
+def next_waits(plan: Mapping[str, Any] | None, entries: Iterable[Entry]) -> bool:
+    """Tell whether the plan's current phase is finished and another one is to follow."""
+    place = place_of(plan)
+    return place is not None and place.number < place.of and standing(entries) == (place.number, True)
+
+
+def standing(entries: Iterable[Entry]) -> tuple[int, bool]:
+    """Return the phase, from 1, that the journal says the run is in, and whether it is finished."""
+    return [(1, False), *standings(entries)][-1]
+
+
+def standings(entries: Iterable[Entry]) -> Iterator[tuple[int, bool]]:
+    """Yield the same as it was after each entry.
+
+    What a rollback or a change of phase did to this, its undo gives back.
+    """
+    now, before = (1, False), dict[str, tuple[int, bool]]()
+    for entry in entries:
+        kind, id = entry["kind"], str(entry.get("id"))
+        if kind == "attempt_started":
+            now = (int((entry.get("phase") or {}).get("number") or now[0]), False)
+        elif kind == "attempt_ended":
+            now = (now[0], entry.get("outcome") == FINISHED_OUTCOME)
+        elif kind in ("rollback_begun", "phase_begun"):
+            before[id] = now
+        elif kind == "rollback_done":
+            now = (now[0], False)
+        elif kind == "phase_done":
+            now = (int(entry.get("phase") or now[0] + 1), False)
+        elif kind == "undo_done":
+            now = before.get(str(entry.get("of")), now)
+        yield now
+
+
+def next_step(entries: Iterable[Entry]) -> str:
+    """Return what a remedy in force advises once the run has finished, "" when it advises nothing."""
+    advised: dict[str, Any] = {}
+    for entry in entries:
+        if entry["kind"] == "rollback_begun" and entry.get("afterwards"):
+            advised[str(entry["id"])] = entry["afterwards"]
+        elif entry["kind"] == "phase_done":
+            advised = {}
+        elif entry["kind"] in ("rollback_reverted", "undo_done"):
+            advised.pop(str(entry.get("of") or entry.get("id")), None)
+    if not advised:
+        return ""
+    phase = list(advised.values())[-1]
+    words = " ".join(f"{name}={value}" for name, value in phase["settings"].items())
+    return f"next: {phase['title']}, with nantui resume RUN --phase {words}"
+
+
+def after_the_end(spec: Path, entries: list[Entry]) -> tuple[bool, str]:
+    """Return whether another phase follows the attempt that has just ended, and what to say of that, or of
+    what a remedy advises now; (False, "") after any other end, and where the spec cannot be read.
+    """
+    try:
+        found = read_spec(spec)
+    except UserError:
+        return False, ""
+    place = place_of(found.plan) if found and next_waits(found.plan, entries) else None
+    if place is not None:
+        return True, f"phase {place.number} of {place.of} is finished; the next begins"
+    return False, next_step(entries) if standing(entries)[1] else ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One phase. `begins` is the number of epochs before it (None: not known), so its epoch E is `begins` + E
+    of the run; `epochs` are those it trained, or is asked to train; `epoch_s` is what one takes, in s, NaN
+    where nothing alike was timed. `rows` are in file order, superseded ones marked; a waiting phase has none.
+    """
+
+    number: int
+    title: str
+    state: str
+    begins: int | None
+    epochs: int | None
+    epoch_s: float
+    rows: tuple[EpochRow, ...] = ()
+    results: Path | None = None
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One epoch of one phase: `epoch` counts from 1 over all phases, `row.epoch` within the phase."""
+
+    phase: int
+    epoch: int
+    row: EpochRow
+
+
+def read_parts(
+    layout: RunLayout, spec: Spec, entries: Iterable[Entry], epochs: int | None = None
+) -> list[Part]:
+    """Return the phases of the run's plan, none without a plan; `entries` is its journal.
+
+    `epochs` are those of the current phase where the caller knows them better than the spec (args.yaml).
+    """
+    place, phases = place_of(spec.plan), phases_of(spec.plan)
+    if place is None:
+        return []
+    folders = finished_folders(layout, entries)
+    parts: list[Part] = []
+    begins: int | None = 0
+    for number, phase in enumerate(phases, 1):
+        state = FINISHED if number < place.number else CURRENT if number == place.number else WAITING
+        results = folders.get(number) if state == FINISHED else layout.results_csv
+        rows = tuple(read_results(results)) if results and state != WAITING else ()
+        asked = settings_of(spec, number).get("epochs")
+        if state == CURRENT:
+            asked = epochs or asked
+        took = trained(rows) if state == FINISHED else asked if isinstance(asked, int) else None
+        parts.append(
+            Part(number, phase.title, state, begins, took, epoch_time(rows), rows, results if rows else None)
+        )
+        begins = None if begins is None or took is None else begins + took
+    return [with_time(part, parts, spec) for part in parts]
+
+
+def finished_folders(layout: RunLayout, entries: Iterable[Entry]) -> dict[int, Path]:
+    """Return {phase: its results.csv} of the phases that were put aside, what was undone left out."""
+    begun: dict[str, tuple[int, Path]] = {}
+    found: dict[str, tuple[int, Path]] = {}
+    for entry in entries:
+        id = str(entry.get("id"))
+        if entry["kind"] == "phase_begun":
+            begun[id] = (int(entry["phase"]) - 1, layout.run / str(entry.get("aside")) / "results.csv")
+        elif entry["kind"] == "phase_done" and id in begun:
+            found[id] = begun[id]
+        elif entry["kind"] == "undo_done":
+            found.pop(str(entry.get("of")), None)
+    return dict(found.values())
+
+
+def settings_of(spec: Spec, number: int) -> dict[str, Any]:
+    """Return the arguments that a phase has or will have, as far as they were named: the run's own, what
+    recoveries and edits have decided by now, the phase's own.
+    """
+    plan, place = spec.plan or {}, place_of(spec.plan)
+    phases = phases_of(plan)
+    base = dict((plan.get("base") or {}).get("train") or {})
+    own = phases[number - 1].settings
+    if place is None or number < place.number:
+        return {**base, **own}
+    if number == place.number:
+        return dict(spec.train)
+    now = phases[place.number - 1].settings
+    decided = {name: value for name, value in spec.train.items() if now.get(name, _MISSING) != value}
+    return {**base, **decided, **own}
+
+
+def with_time(part: Part, parts: Sequence[Part], spec: Spec) -> Part:
+    """Return the phase with the time of one that trains alike, where it has none of its own yet."""
+    if math.isfinite(part.epoch_s):
+        return part
+    alike = (
+        other.epoch_s
+        for other in reversed(parts)
+        if math.isfinite(other.epoch_s) and _costs(spec, other.number) == _costs(spec, part.number)
+    )
+    return replace(part, epoch_s=next(alike, math.nan))
+
+
+def _costs(spec: Spec, number: int) -> dict[str, Any]:
+    """Return the settings of a phase on which the time of an epoch depends."""
+    return {name: value for name, value in settings_of(spec, number).items() if name not in NO_TIME}
+
+
+def rows_in_a_row(parts: Iterable[Part]) -> list[PlanRow]:
+    """Return the epochs of all phases as one sequence, superseded ones included (`row.superseded`)."""
+    return [
+        PlanRow(part.number, part.begins + row.epoch, row)
+        for part in parts
+        if part.begins is not None
+        for row in part.rows
+    ]
+
+
+def epochs_in_all(parts: Sequence[Part]) -> int | None:
+    """Return the epochs of all phases together, None where one does not say how many it has."""
+    total = 0
+    for part in parts:
+        if part.epochs is None:
+            return None
+        total += part.epochs
+    return total
+
+
+def waiting_seconds(parts: Iterable[Part]) -> tuple[float, str]:
+    """Return the seconds that the phases after the current one will take, and which of them are left out of
+    that because nothing alike was timed yet, "" for none.
+    """
+    waiting = [part for part in parts if part.state == WAITING]
+    known = [part for part in waiting if part.epochs is not None and math.isfinite(part.epoch_s)]
+    unknown = [part for part in waiting if part not in known]
+    names = ", ".join(f"phase {part.number} ({part.epochs or '?'} epochs)" for part in unknown)
+    return math.fsum((part.epochs or 0) * part.epoch_s for part in known), names
+
+
+def trained(rows: Iterable[EpochRow]) -> int | None:
+    """Return how many epochs a finished phase has trained; early stopping may have ended it."""
+    return max((row.epoch for row in current(rows)), default=None)
+
+
+def epoch_time(rows: Sequence[EpochRow]) -> float:
+    """Return what an epoch takes in s; of a phase with a single one, the time since its training began."""
+    seconds = recent_epoch_s(rows)
+    if math.isnan(seconds) and rows and rows[0].epoch == 1:
+        return rows[0].seconds
+    return seconds
+
+
+_MISSING = object()

@@ -1,0 +1,98 @@
+"""Per-step telemetry as rank 0 wrote it: the newest steps, read a bounded chunk at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nantui.run.growing_files import LineFollower, cells_of
+
+BEFORE_LOSSES = ("t", "epoch", "step", "steps", "skipped", "reason")
+AFTER_LOSSES = (
+    "grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb", "alloc_peak_gb",
+    "instances", "imgsz",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch: `epoch` and `step` from 1, `losses` by Ultralytics' names, times in s, memory in GB.
+
+    `values` has no entry for what was not measured: a batch without an optimizer step has no norm.
+    """
+
+    t: float
+    epoch: int
+    step: int
+    steps: int
+    skipped: bool
+    reason: str
+    losses: dict[str, float]
+    values: dict[str, float] = field(default_factory=dict)
+
+    def value(self, name: str) -> float:
+        """Return one of the columns after the losses, NaN where it was not measured."""
+        return self.values.get(name, math.nan)
+
+    def memory_peak(self) -> tuple[float, bool]:
+        """Return the peak of GPU memory so far in GiB, NaN where there is none, and whether it is what
+        tensors filled: attempts of older versions have only what PyTorch reserved.
+        """
+        filled = self.value("alloc_peak_gb")
+        return (self.value("mem_peak_gb"), False) if math.isnan(filled) else (filled, True)
+
+
+def header(loss_names: tuple[str, ...]) -> list[str]:
+    """Return the columns of steps.csv for a task with these losses."""
+    return [*BEFORE_LOSSES, *loss_names, *AFTER_LOSSES]
+
+
+class StepFollower:
+    """Reads the steps appended to one attempt's steps.csv since the last call."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = LineFollower(path)
+        self._columns: list[str] = []
+
+    def read(self, limit: int = 1 << 20) -> tuple[list[Step], bool]:
+        """Return the new steps among `limit` bytes, and whether more is waiting."""
+        new = self._lines.read(limit)
+        steps, self._columns = parse_steps(new.lines, self._columns)
+        return steps, new.more
+
+
+def parse_steps(lines: list[str], columns: list[str]) -> tuple[list[Step], list[str]]:
+    """Return the steps among `lines` of a steps.csv, and the columns in force after them."""
+    steps = []
+    for cells in cells_of(lines):
+        if cells and cells[0] == "t":
+            columns = cells
+        elif columns and len(cells) == len(columns):
+            step = _step(dict(zip(columns, cells, strict=True)))
+            if step is not None:
+                steps.append(step)
+    return steps, columns
+
+
+def _step(cells: dict[str, str]) -> Step | None:
+    try:
+        before = {name: cells.pop(name) for name in BEFORE_LOSSES}
+        after = {name: cells.pop(name) for name in AFTER_LOSSES if name in cells}
+        losses = {name: _number(cell) for name, cell in cells.items()}
+        return Step(
+            t=float(before["t"]),
+            epoch=int(before["epoch"]),
+            step=int(before["step"]),
+            steps=int(before["steps"]),
+            skipped=before["skipped"] == "1",
+            reason=before["reason"],
+            losses=losses,
+            values={name: float(cell) for name, cell in after.items() if cell},
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _number(cell: str) -> float:
+    return float(cell) if cell else math.nan

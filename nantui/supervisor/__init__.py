@@ -1,0 +1,28 @@
+"""Processes: start a training, watch it, stop it, and prove that nothing of it is left.
+
+Files, in reading order:
+
+__main__: The supervisor: `python -m nantui.supervisor RUN`
+supervisor: The one process that holds a run: its lock, its journal, its published state, and the worker …
+handlers: What each command does, as plain code over the supervisor
+launch: Start the worker of an attempt: record first what it is asked to do, then one process (or torchrun)
+attempt_watch: What the supervisor sees of a running attempt: the ranks' events and rank 0's telemetry, …
+stop: Stopping means stopped: an agreed step first, then signals, and never done before nothing is left
+outcome: How an attempt ended, from the ranks' exit files and, where there are none, from its log
+after_attempt: What follows when an attempt has ended: the plan's next phase, or a recovery that nobody …
+recovery_helper: Recovery's transactions, run as helper processes; one that a crash has interrupted is …
+helper_process: Short helper processes: Ultralytics' own argument check, and the transactions of recovery
+client: For the cockpit and the commands: leave a command, make sure that a supervisor lives, follow what …
+status: Where a run stands, read cheaply by anybody at any time, and never trusting a pid alone
+state: supervisor.json: who holds a run and where it stands, written by the supervisor only, read by …
+lock: Who may act on a run: a lock that dies with its holder and needs nothing but atomic link and rename
+gpu_admission: Is there room on the GPUs for this run? What others hold is compared with what the run …
+gpu_wait: Before a worker starts, whoever asked for it: is there room on its GPUs, and may it wait for some?
+run_spec: What a run is asked to be, as commands act on it and change it
+config: How patient the supervisor is, and whom it tells: defaults, and the user's own `supervise.yaml`
+notify: Tell somebody who is not looking: a command or a URL from the user's own configuration
+stack_dumps: Where each rank hangs: Python stacks through faulthandler, which the worker arms on SIGUSR1
+host_checks: What the system around a training may do to it: kill it at logout, starve it, or break its files
+foreign/: Trainings that nantui did not start: find them, say how far they are, stop them when asked.
+hosts/: One run on several hosts: one leads (its supervisor holds the run), an agent takes part on each other
+"""

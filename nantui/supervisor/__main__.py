@@ -1,0 +1,224 @@
+"""The supervisor: `python -m nantui.supervisor RUN`. One small process per run, in a session of its own.
+
+It holds the run's lock, carries out the commands of the spool, watches the worker, and ends some seconds
+after there is nothing left to do. It imports the standard library, psutil and yaml only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from nantui import entry_points
+from nantui.errors import FAILED, UserError
+from nantui.machine.process_tree import prepare_process
+from nantui.run import commands as spools
+from nantui.run.commands import Command
+from nantui.run.layout import RunLayout
+from nantui.run.status import FAILED as FAILED_STATE
+from nantui.run.status import LOST
+from nantui.supervisor import after_attempt, handlers, recovery_helper
+from nantui.supervisor.config import Config, load_config
+from nantui.supervisor.handlers import begun_before
+from nantui.supervisor.lock import RunLock
+from nantui.supervisor.supervisor import LostLock, Supervisor, adopt
+from nantui.terminal_text import printable
+
+RETRY_S = 2.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Hold one run until nothing is left to do. Exit status 0, or 3 when somebody else holds it."""
+    parser = argparse.ArgumentParser(entry_points.SUPERVISOR, description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--detach", action="store_true", help="return once the run is held")
+    parser.add_argument("--take-over", action="store_true")
+    arguments = parser.parse_args(argv)
+    ready = detach() if arguments.detach else -1
+    try:
+        return hold(RunLayout(arguments.run.resolve()), ready, arguments.take_over)
+    except UserError as error:
+        tell_parent(ready, printable(error))
+        print(f"nantui supervisor: {printable(error)}", file=sys.stderr)
+        return error.status
+
+
+def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
+    """Take the lock and serve; gives the lock back whatever happens."""
+    config = load_config()
+    lock = RunLock(layout.lock)
+    holder = lock.acquire(take_over=take_over)
+    if holder is not None:
+        raise UserError(
+            f"{layout.run} is held by process {holder.process.pid} on {holder.machine.host}", FAILED
+        )
+    prepare_process()
+    try:
+        supervisor = Supervisor(layout, lock, config)
+        supervisor.publish()
+        tell_parent(ready, "")
+        Service(supervisor, config).serve()
+        return 0
+    except LostLock:
+        print("nantui supervisor: the run was taken over; ending", file=sys.stderr)
+        return FAILED
+    finally:
+        lock.release()
+
+
+class Service:
+    """Takes commands one after the other, and settles what ends by itself."""
+
+    def __init__(self, supervisor: Supervisor, config: Config) -> None:
+        self.supervisor, self.config = supervisor, config
+        self.ending = False
+        entries = supervisor.journal.entries()
+        self._done = {str(entry.get("id")) for entry in entries if entry["kind"] == "command_done"}
+        self._begun = [entry["command"] for entry in entries if entry["kind"] == "command"]
+        signal.signal(signal.SIGTERM, self._end)
+
+    def serve(self) -> None:
+        """Adopt what is there, then serve until nothing has been left to do for a while."""
+        self._take_up()
+        idle_since = time.monotonic()
+        while not self.ending:
+            busy = (
+                self._round_despite_disk()
+                or self.supervisor.watch is not None
+                or self.supervisor.hosts.wanted()
+            )
+            idle_since = time.monotonic() if busy else idle_since
+            if time.monotonic() - idle_since > self.config.patience.idle_exit_s and self._let_go():
+                return
+            self.supervisor.pump(self.config.patience.tick_s)
+
+    def _take_up(self) -> None:
+        """Bring the run into a known state: an interrupted rollback, an attempt that another left."""
+        supervisor = self.supervisor
+        adopted = adopt(supervisor)
+        if adopted:
+            gone = not supervisor.worker_alive()
+            supervisor.journal.append("adopted", text=adopted)
+            if gone:
+                self._settle_unseen()
+        try:
+            if repaired := recovery_helper.repair(supervisor):
+                supervisor.journal.append("note", text=repaired)
+        except UserError as error:
+            supervisor.publish(text=f"an interrupted rollback could not be put right: {error}")
+        after_attempt.follow_up(supervisor)
+
+    def _settle_unseen(self) -> None:
+        outcome = self.supervisor.settle().outcome
+        if outcome == LOST:
+            self.supervisor.journal.append("lost", text=self.supervisor.state.text)
+        after_attempt.recover_unattended(self.supervisor, outcome)
+        after_attempt.follow_up(self.supervisor)
+
+    def _round_despite_disk(self) -> bool:
+        """A full disk or a file server that is away delays what is asked; it does not end the supervisor."""
+        try:
+            return self._one_round()
+        except OSError as error:
+            self.supervisor.say(f"{type(error).__name__}: {error}; trying again")
+            self.supervisor.pump(RETRY_S)
+            return True
+
+    def _one_round(self) -> bool:
+        """Settle an ended worker, carry out what waits; True when there was something to do."""
+        supervisor = self.supervisor
+        trouble = supervisor.hosts.trouble() if supervisor.watch is not None else ""
+        if supervisor.watch is not None and (trouble or not supervisor.worker_alive()):
+            try:
+                after_attempt.recover_unattended(supervisor, supervisor.settle(because=trouble).outcome)
+                after_attempt.follow_up(supervisor)
+                return True
+            except UserError as error:
+                supervisor.say(str(error))
+        waiting = spools.pending_commands(supervisor.layout)
+        for path, command in waiting[:1]:
+            self._carry_out(command)
+            path.unlink(missing_ok=True)
+        return bool(waiting)
+
+    def _carry_out(self, command: Command) -> None:
+        """Carry out one command, once: whoever sent it twice gets one outcome."""
+        supervisor = self.supervisor
+        if command.id in self._done:
+            return
+        times = sum(entry.get("id") == command.id for entry in self._begun)
+        document = asdict(command)
+        supervisor.journal.append("command", by=command.by, command=document)
+        self._begun.append(document)
+        supervisor.publish(doing={"command": command.id, "kind": command.kind, "stage": "begun", "text": ""})
+        try:
+            text = begun_before(supervisor, command.id) if times else ""
+            if times > 1 and not text:
+                raise UserError("given up: the supervisor died twice while carrying this out", FAILED)
+            ok, text = True, text or handlers.HANDLERS[command.kind](supervisor, command)
+        except UserError as error:
+            ok, text = False, str(error)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            supervisor.say(f"{command.kind} failed: {type(error).__name__}: {error}")
+            ok, text = False, f"{type(error).__name__}: {error}"
+        if not ok and command.kind == "start":
+            self._show_refused_start(printable(text))
+        self._finish(command, ok, printable(text))
+
+    def _show_refused_start(self, text: str) -> None:
+        """A run that was never started shows why, instead of starting for ever."""
+        layout = self.supervisor.layout
+        if not layout.attempt_numbers() and not os.path.isfile(layout.args_yaml):
+            self.supervisor.publish(state=FAILED_STATE, text=text)
+
+    def _finish(self, command: Command, ok: bool, text: str) -> None:
+        self._done.add(command.id)
+        self.supervisor.record("command_done", id=command.id, command_kind=command.kind, ok=ok, text=text)
+        self.supervisor.publish(doing=None)
+
+    def _let_go(self) -> bool:
+        """Give the lock back, then look once more: a command may have come just before."""
+        self.supervisor.publish()
+        self.supervisor.lock.release()
+        if not spools.pending_commands(self.supervisor.layout):
+            return True
+        return self.supervisor.lock.acquire() is not None
+
+    def _end(self, number: int, frame: object) -> None:
+        self.ending = True
+
+
+def detach() -> int:
+    """Become a process without terminal or parent; the parent waits for a word and exits with it.
+
+    Returns the descriptor for `tell_parent`.
+    """
+    reader, writer = os.pipe()
+    if os.fork():
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            word = pipe.read().decode()
+        print(word, end="", flush=True)
+        os._exit(0 if word == "" else FAILED)
+    os.close(reader)
+    os.dup2(2, 1)  # whoever reads our output would wait for its end
+    os.setsid()
+    os.chdir("/")
+    return writer
+
+
+def tell_parent(ready: int, word: str) -> None:
+    """Let the waiting parent return: an empty word is success."""
+    if ready >= 0:
+        os.write(ready, word.encode())
+        os.close(ready)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,243 @@
+"""For the cockpit and the commands: leave a command, make sure that a supervisor lives, follow what becomes
+of it.
+
+Nothing here acts on a run. Whoever dies after `submit` changes nothing: the supervisor carries on.
+
+Continue in a new run that recovery has made beside the old one, under a supervisor of its own.
+
+Where nothing trains in the old run, no supervisor is started for it: not one byte of it changes, so a run
+that is read-only, or somebody else's, can be continued, too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nantui import entry_points
+from nantui.errors import FAILED, UserError
+from nantui.machine.process_identity import this_machine
+from nantui.run import commands
+from nantui.run import commands as spool
+from nantui.run.commands import Command, spool_for
+from nantui.run.growing_files import LineFollower
+from nantui.run.journal import Entry, author, parse
+from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec, read_spec, write_spec
+from nantui.supervisor.helper_process import ACT, PREPARE, helper, worker_environment
+from nantui.supervisor.launch import RESTART
+from nantui.supervisor.lock import read_holder, refuse_other_host
+from nantui.supervisor.state import read_state
+from nantui.terminal_text import printable
+
+LOOK_S = 0.05
+ENSURE_EVERY_S = 1.0
+OnStage = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What became of a command."""
+
+    ok: bool
+    text: str
+
+
+def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
+    """Leave `command` for the run's supervisor, starting one where none lives; returns the command's id.
+
+    Raises UserError when the run is held on another host, or no supervisor can be started.
+    """
+    layout = RunLayout(Path(run).resolve())
+    refuse_elsewhere(layout, take_over)
+    spool.put(spool_for(layout), command)
+    ensure_supervisor(layout, take_over=take_over)
+    return command.id
+
+
+def wait(
+    run: Path, command: str, *, on_stage: OnStage | None = None, timeout_s: float | None = None
+) -> CommandResult:
+    """Follow the journal until the command is done. Raises UserError when `timeout_s` is over before."""
+    layout = RunLayout(Path(run).resolve())
+    follower = LineFollower(layout.journal)
+    begun, ensured = time.monotonic(), time.monotonic()
+    while True:
+        for entry in parse(follower.read().lines):
+            if (outcome := _see(entry, command, on_stage)) is not None:
+                return outcome
+        now = time.monotonic()
+        if timeout_s is not None and now - begun > timeout_s:
+            raise UserError(f"nothing heard within {timeout_s:.0f} s; the command stays in force", FAILED)
+        if now - ensured > ENSURE_EVERY_S:
+            ensured = now
+            ensure_supervisor(layout)
+        time.sleep(LOOK_S)
+
+
+def carry_out(
+    run: Path, command: Command, *, on_stage: OnStage | None = None, take_over: bool = False
+) -> CommandResult:
+    """Submit and wait."""
+    return wait(run, submit(run, command, take_over=take_over), on_stage=on_stage)
+
+
+def create_run(
+    train: Mapping[str, Any],
+    ours: Mapping[str, Any] | None = None,
+    *,
+    python: str | None = None,
+    auto: bool = False,
+    faults: Sequence[Mapping[str, Any]] = (),
+    start: bool = True,
+    options: Mapping[str, Any] | None = None,
+    plan: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    nnodes: int = 1,
+    endpoint: str = "",
+) -> Path:
+    """Check the arguments, make the run directory under the name Ultralytics chooses, and start it.
+
+    `options` go with the start command; `plan` returns the plan of a run in phases, given the checked
+    arguments of the first one. Returns the new run directory. Raises UserError for bad arguments, before
+    anything is created.
+    """
+    cwd = os.getcwd()
+    answer = check_arguments(train, python=python, cwd=cwd)
+    layout = _new_directory(Path(str(answer["save_dir"])))
+    spec = Spec(
+        train=dict(answer.get("args") or train),
+        ours=dict(ours or {}),
+        python=python or sys.executable,
+        auto=auto,
+        created=time.time(),
+        faults=[dict(fault) for fault in faults],
+        plan=plan(dict(answer.get("args") or train)) if plan else None,
+        nnodes=nnodes,
+        endpoint=endpoint,
+    )
+    write_spec(layout.spec, spec)
+    if start:
+        submit(layout.run, Command("start", {"cwd": cwd, **(options or {})}))
+    return layout.run
+
+
+def _new_directory(run: Path) -> RunLayout:
+    try:
+        run.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(
+            f"{run} exists already and is never overwritten; choose another name=", FAILED
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot make {run}: {error.strerror}; choose another project=", FAILED) from None
+    return RunLayout(run.resolve())
+
+
+def check_arguments(
+    train: Mapping[str, Any], *, python: str | None, cwd: str | None = None
+) -> dict[str, Any]:
+    """Have Ultralytics' own code check the arguments and choose the directory; returns its answer.
+
+    Raises UserError with what is wrong.
+    """
+    answer = helper(PREPARE, {"train": dict(train)}, python=python or "", cwd=cwd)
+    if not answer.get("ok"):
+        raise UserError(printable(answer.get("error") or "the arguments were refused"))
+    return answer
+
+
+def settings_as_now(config: Mapping[str, Any], *, python: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Return a file's settings in the words of the installed Ultralytics, and notes on what it left out.
+
+    Raises UserError for a setting that it does not know.
+    """
+    answer = helper(PREPARE, {"config": dict(config)}, python=python or "")
+    if not answer.get("ok"):
+        raise UserError(printable(answer.get("error") or "the settings were refused"))
+    return dict(answer.get("settings") or {}), [printable(note) for note in answer.get("notes") or ()]
+
+
+def ensure_supervisor(layout: RunLayout, *, take_over: bool = False) -> bool:
+    """Start a supervisor where none lives; True when one was started. Raises UserError when that fails."""
+    holder = read_holder(layout.lock)
+    if holder is not None and not take_over and not holder.is_dead(this_machine()):
+        return False
+    if (
+        holder is not None
+        and this_machine().sees_pids_of(holder.machine)
+        and not holder.is_dead(this_machine())
+    ):
+        return False
+    return _start_supervisor(layout, take_over)
+
+
+def refuse_elsewhere(layout: RunLayout, take_over: bool) -> None:
+    """Raise UserError when the run is held on another host that may still live."""
+    holder = read_holder(layout.lock)
+    if holder is not None:
+        state = read_state(layout.supervisor)
+        refuse_other_host(holder, layout.run, state.heartbeat if state else 0.0, take_over)
+
+
+def _start_supervisor(layout: RunLayout, take_over: bool) -> bool:
+    argv = [sys.executable, "-m", entry_points.SUPERVISOR, str(layout.run), "--detach"]
+    argv += ["--take-over"] if take_over else []
+    try:
+        layout.home.mkdir(exist_ok=True)
+        with layout.supervisor_log.open("ab") as log:
+            done = subprocess.run(
+                argv,
+                cwd="/",
+                env=worker_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                timeout=60,
+            )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(
+            f"cannot start a supervisor for {layout.run}: {error}; nothing was done", FAILED
+        ) from None
+    if done.returncode and read_holder(layout.lock) is None:
+        why = printable(done.stdout.decode(errors="replace")) or f"see {layout.supervisor_log}"
+        raise UserError(f"no supervisor could be started for {layout.run}: {why}", FAILED)
+    return done.returncode == 0
+
+
+def _see(entry: Entry, command: str, on_stage: OnStage | None) -> CommandResult | None:
+    if entry["kind"] == "stage" and entry.get("command") == command and on_stage is not None:
+        on_stage(str(entry.get("stage", "")), printable(entry.get("text", "")))
+    if entry["kind"] == "command_done" and entry.get("id") == command:
+        return CommandResult(bool(entry.get("ok")), printable(entry.get("text", "")))
+    return None
+
+
+def branch_off(run: Path, options: Mapping[str, Any], python: str | None = None) -> str:
+    """Make the new run that `options` of a recover name, and start it; returns a line for people.
+
+    Raises UserError with recovery's refusal; nothing is left of the new run then.
+    """
+    spec = read_spec(RunLayout(run).spec)
+    chosen = python or (spec.python if spec else "") or sys.executable
+    command = Command("recover", dict(options), by=author())
+    own = {"action": "rollback", "run": str(run), "id": command.id, "by": command.by, "python": chosen}
+    answer = helper(ACT, {**options, **own}, python=chosen)
+    if not answer.get("ok"):
+        raise UserError(printable(answer.get("error") or answer.get("text") or "refused"), FAILED)
+    return continue_elsewhere(answer, command)
+
+
+def continue_elsewhere(answer: dict[str, Any], command: Command) -> str:
+    """Have the run that `answer` of recovery names go on; returns a line for people. Raises UserError."""
+    new = RunLayout(Path(str(answer["run"])))
+    options = {name: command.options[name] for name in ("wait_gpu",) if name in command.options}
+    kind = "start" if answer.get("mode") == RESTART else "resume"
+    commands.put(spool_for(new), Command(kind, options, by=command.by))
+    ensure_supervisor(new)
+    return str(answer.get("text") or f"continues in {new.run}")

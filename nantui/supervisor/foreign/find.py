@@ -1,0 +1,340 @@
+"""Trainings that nantui did not start: find their processes, show whose they are, stop only their tree.
+
+A process started in a tmux pane has the pane's shell as its session leader, so a session or a process
+group is never signalled: only the training's own tree, as it was before the first signal. What belongs
+to another user is shown and never touched.
+
+The processes of this machine that may train: what can be read of each without touching it.
+
+Whether a process trains into a run: its open files and command line, or the time at which both began.
+
+What is shown of a training that nantui did not start, before anybody decides about it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+
+from nantui.errors import FAILED, UserError
+from nantui.machine.gpus import Sampler
+from nantui.machine.process_identity import ProcessRef, alive, ref_of, stat_of
+from nantui.machine.process_origin import origin_of, restart_loop
+from nantui.machine.process_tree import MARK, Leftover, descendants, end_all, environment_of, living_pids
+from nantui.run.newest_rows import head
+from nantui.terminal_text import printable
+
+PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
+CERTAIN, LIKELY = "certain", "likely"
+ARGS_WRITTEN_WITHIN_S = 900.0
+"""A training writes args.yaml soon after it was started: that links a process to a run it does not name."""
+LAUNCHERS = (
+    "torchrun",
+    "accelerate",
+    "deepspeed",
+    "yolo",
+    "torch.distributed.run",
+    "torch.distributed.launch",
+)
+RESTART_LOOK_S = 2.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A process that may train: what can be read of it without touching it."""
+
+    ref: ProcessRef
+    argv: tuple[str, ...]
+    cwd: str
+    parent: int
+    files: tuple[str, ...]
+    user: str
+    ours: bool
+
+
+def candidates() -> list[Candidate]:
+    """Return every Python process that is not nantui's own; one look serves many runs."""
+    found = (_candidate(pid) for pid in living_pids() if pid != os.getpid())
+    return [one for one in found if one is not None]
+
+
+def _candidate(pid: int) -> Candidate | None:
+    try:
+        process = psutil.Process(pid)
+        argv = tuple(process.cmdline())
+        if not argv or not any(PYTHON.search(word) for word in argv[:2]) or _is_nantui(pid, argv):
+            return None
+        ref, stat = ref_of(pid), stat_of(pid)
+    except psutil.Error:
+        return None
+    if ref is None or stat is None:
+        return None
+    return Candidate(
+        ref, argv, link_of(pid, "cwd"), stat.parent, _written_files(pid), _user(process), _is_mine(process)
+    )
+
+
+def _written_files(pid: int) -> tuple[str, ...]:
+    """Return what a process has open for writing; whoever only reads a run does not train into it."""
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return ()
+    return tuple(link_of(pid, f"fd/{number}") for number in numbers if _writes(pid, number))
+
+
+def _writes(pid: int, number: str) -> bool:
+    try:
+        text = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
+    except OSError:
+        return False
+    found = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
+    return bool(found and int(found[1], 8) & (os.O_WRONLY | os.O_RDWR))
+
+
+def link_of(pid: int, name: str) -> str:
+    """Return where a link of /proc/PID leads, e.g. `cwd`; empty where that cannot be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/{name}")
+    except OSError:
+        return ""
+
+
+def _is_nantui(pid: int, argv: tuple[str, ...]) -> bool:
+    named = any(
+        word == "nantui" or word.startswith("nantui.") or word.endswith("/nantui") for word in argv[:4]
+    )
+    return named or any(entry.startswith(f"{MARK}=".encode()) for entry in environment_of(pid))
+
+
+def _is_mine(process: psutil.Process) -> bool:
+    try:
+        return process.uids().effective == os.geteuid()
+    except psutil.Error:
+        return False
+
+
+def _user(process: psutil.Process) -> str:
+    try:
+        return process.username()
+    except (psutil.Error, KeyError):
+        return "?"
+
+
+def evidence_of(one: Candidate, run: Path) -> str:
+    """Return how sure it is that a process trains into `run`: CERTAIN, LIKELY or empty."""
+    if any(_is_of_training(name, run) for name in one.files):
+        return CERTAIN
+    if _names_run_in_ddp_file(one, run):
+        return CERTAIN
+    if any(_names_run(word, one.cwd, run) for word in one.argv) and _trains(one):
+        return CERTAIN
+    return LIKELY if _started_with_run(one, run) else ""
+
+
+def _is_of_training(name: str, run: Path) -> bool:
+    """Whoever leaves a command or starts a supervisor has files of nantui/ open; attempts/ is training."""
+    ours = os.path.join(run, "nantui", "")
+    return name.startswith(f"{run}{os.sep}") and (
+        not name.startswith(ours) or name.startswith(os.path.join(ours, "attempts", ""))
+    )
+
+
+def _trains(one: Candidate) -> bool:
+    """A script that only reads the run names it as well: a training says so, or has torch loaded."""
+    if "train" in " ".join(one.argv):
+        return True
+    try:
+        return "libtorch" in Path(f"/proc/{one.ref.pid}/maps").read_text(errors="replace")
+    except OSError:
+        return False
+
+
+def _names_run(word: str, cwd: str, run: Path) -> bool:
+    """Tell whether an argument is the run directory or a file in it, relative to the process' own cwd."""
+    value = word.partition("=")[2] or word
+    path = os.path.normpath(os.path.join(cwd or "/", value))
+    return path == str(run) or path.startswith(f"{run}{os.sep}")
+
+
+def _names_run_in_ddp_file(one: Candidate, run: Path) -> bool:
+    """Ultralytics' own DDP ranks run a generated file that holds the overrides, `save_dir` among them."""
+    for word in one.argv:
+        if "_temp_" in word and word.endswith(".py"):
+            try:
+                return f"'{run}'" in Path(word).read_text(errors="replace")
+            except OSError:
+                return False
+    return False
+
+
+def _started_with_run(one: Candidate, run: Path) -> bool:
+    """Tell whether the run appeared soon after a training process had started that has to do with it.
+
+    To do with it: it was started in a directory above, or its command line says the run's project, data or
+    model.
+    """
+    if "train" not in " ".join(one.argv) or not _appeared_after(one, run):
+        return False
+    above = bool(one.cwd) and str(run).startswith(one.cwd.rstrip(os.sep) + os.sep)
+    return above or _says(one, run)
+
+
+def _appeared_after(one: Candidate, run: Path) -> bool:
+    try:
+        written = (run / "args.yaml").stat().st_mtime
+    except OSError:
+        return False
+    return 0 <= written - one.ref.created <= ARGS_WRITTEN_WITHIN_S
+
+
+def _says(one: Candidate, run: Path) -> bool:
+    """Tell whether `project=`, or both `data=` and `model=`, on the command line are those of the run."""
+    said = dict(word.removeprefix("--").partition("=")[::2] for word in one.argv if "=" in word)
+    project = said.get("project")
+    if project and os.path.normpath(os.path.join(one.cwd or "/", project)) == str(run.parent):
+        return True
+    text = head(run / "args.yaml", 1 << 16)
+    kept = {found[1]: found[2] for found in re.finditer(r"^(data|model): *(\S+)", text, re.MULTILINE)}
+    names = [(Path(said.get(key, "")).name, Path(kept.get(key, "?")).name) for key in ("data", "model")]
+    return all(one_name == other for one_name, other in names)
+
+
+@dataclass(frozen=True)
+class ForeignTraining:
+    """One training of somebody: its root process and what is below it."""
+
+    root: ProcessRef
+    pids: tuple[int, ...]
+    command: str
+    argv: tuple[str, ...]
+    cwd: str
+    user: str
+    age_s: float
+    origin: str
+    evidence: str
+    mine: bool
+    restarted_by: str
+    """The loop or service that seems to start it again, empty where none is seen."""
+
+
+def find_foreign(run: Path, among: Iterable[Candidate] | None = None) -> list[ForeignTraining]:
+    """Return the trainings that write into `run` and were not started by nantui, oldest first."""
+    known = list(candidates() if among is None else among)
+    evidence = {one.ref.pid: word for one in known if (word := evidence_of(one, run))}
+    if CERTAIN in evidence.values():
+        evidence = {pid: word for pid, word in evidence.items() if word == CERTAIN}
+    by_pid = {one.ref.pid: one for one in known}
+    roots = {_root(by_pid[pid], by_pid): evidence[pid] for pid in evidence}
+    trainings = [_training(by_pid[pid], word) for pid, word in roots.items()]
+    return sorted(trainings, key=lambda training: training.root.created)
+
+
+def stop_tree(
+    training: ForeignTraining, pump: Callable[[float], None] = time.sleep, grace_s: float = 5.0
+) -> list[Leftover]:
+    """End the training's tree, as it is now, and return what does not die.
+
+    Raises UserError for another user's process.
+    """
+    if not training.mine:
+        raise UserError(
+            f"process {training.root.pid} belongs to {training.user}: ask them to stop it", FAILED
+        )
+    pids = {training.root.pid, *descendants([training.root.pid])} - {os.getpid()}
+    tree = {ref.pid: ref for pid in pids if (ref := ref_of(pid)) is not None}
+
+    def living() -> list[ProcessRef]:
+        left = [ref for ref in tree.values() if alive(ref)]
+        for pid in descendants(ref.pid for ref in left):
+            if pid not in tree and (ref := ref_of(pid)) is not None:
+                tree[pid] = ref
+        return [ref for ref in tree.values() if alive(ref)]
+
+    return end_all(living, pump, grace_s=grace_s, limit_s=10.0)
+
+
+def came_back(run: Path, stopped: ForeignTraining, pump: Callable[[float], None] = time.sleep) -> str:
+    """After a stop, look whether something started the training again; returns who, empty for nobody."""
+    pump(RESTART_LOOK_S)
+    again = [one for one in find_foreign(run) if one.root.pid != stopped.root.pid]
+    again += [one for one in map(_as_stopped(stopped), candidates()) if one is not None]
+    return again[0].restarted_by or f"process {again[0].root.pid} runs the same command" if again else ""
+
+
+def _as_stopped(stopped: ForeignTraining) -> Callable[[Candidate], ForeignTraining | None]:
+    def same(one: Candidate) -> ForeignTraining | None:
+        equal = (one.argv, one.cwd) == (stopped.argv, stopped.cwd) and one.ref.created > stopped.root.created
+        return _training(one, LIKELY) if equal else None
+
+    return same
+
+
+def _training(one: Candidate, evidence: str) -> ForeignTraining:
+    return ForeignTraining(
+        root=one.ref,
+        pids=tuple(sorted({one.ref.pid, *descendants([one.ref.pid])})),
+        command=printable(" ".join(one.argv), 300),
+        argv=one.argv,
+        cwd=one.cwd,
+        user=one.user,
+        age_s=max(0.0, time.time() - one.ref.created),
+        origin=origin_of(one.ref.pid),
+        evidence=evidence,
+        mine=one.ours,
+        restarted_by=restart_loop(one.parent),
+    )
+
+
+def _root(one: Candidate, by_pid: dict[int, Candidate]) -> int:
+    """Climb to the launcher that started a rank; never to a shell, a tmux server or a service manager."""
+    while (parent := by_pid.get(one.parent)) is not None and _is_launcher_of(parent, one):
+        one = parent
+    return one.ref.pid
+
+
+def _is_launcher_of(parent: Candidate, child: Candidate) -> bool:
+    """Tell whether a process started a rank as part of the same training.
+
+    What it runs decides, never a word among its arguments: a scheduler that was told to start a training is
+    not part of it. Ultralytics' own DDP starts torchrun with a generated file (utils/dist.py).
+    """
+    generated = any("_temp_" in word and word.endswith(".py") for word in child.argv)
+    forked = parent.argv[1:] == child.argv[1:] or any("multiprocessing." in word for word in child.argv[:3])
+    return _program(parent.argv) in LAUNCHERS or forked or (generated and _program(child.argv) in LAUNCHERS)
+
+
+def _program(argv: tuple[str, ...]) -> str:
+    """Return the module, or the name of the script, that a command line runs."""
+    words = list(argv[1:] if PYTHON.search(argv[0]) and "python" in argv[0] else argv)
+    while words and words[0].startswith("-") and words[0] != "-m":
+        words = words[1:]
+    if words[:1] == ["-m"]:
+        return words[1] if len(words) > 1 else ""
+    return Path(words[0]).name if words else ""
+
+
+def describe(training: ForeignTraining, gpu_gb: float | None = None) -> str:
+    """Return one line: whose process it is, from where, how old, what it holds, and its command."""
+    place = f", from {training.origin}" if training.origin else ""
+    gpu = f", {gpu_gb:.1f} GB of GPU memory" if gpu_gb else ""
+    hours = training.age_s / 3600
+    whose = f"process {training.root.pid} of {training.user}{place}"
+    return f"{whose}, {hours:.1f} h old{gpu}: {training.command}"
+
+
+def gpu_memory_gb(training: ForeignTraining) -> float:
+    """Return the GPU memory that its processes hold, in GB; 0 where the driver does not say."""
+    return sum(gpu.ours_gb for gpu in _sampler().sample(training.pids).gpus)
+
+
+@lru_cache(maxsize=1)
+def _sampler() -> Sampler:
+    return Sampler()

@@ -1,0 +1,113 @@
+"""Short helper processes: Ultralytics' own argument check, and the transactions of recovery.
+
+Both need what a supervisor must not import (torch, numpy), so they run as processes of their own, in the
+interpreter that trains: one JSON request in a private file, one JSON answer on stdout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nantui
+from nantui import entry_points
+from nantui.errors import FAILED, UserError
+from nantui.machine.process_tree import MARK
+from nantui.paths import PACKAGE
+from nantui.run.atomic_files import write_json
+from nantui.terminal_text import printable
+
+ACT, PREPARE = entry_points.RECOVERY, entry_points.CHECK_ARGUMENTS
+LOOK_S = 0.05
+
+
+def helper(
+    module: str,
+    request: Mapping[str, Any],
+    *,
+    python: str = "",
+    cwd: str | None = None,
+    pump: Callable[[float], None] = time.sleep,
+    started: Callable[[subprocess.Popen[bytes]], None] = lambda child: None,
+) -> dict[str, Any]:
+    """Run `PY -m MODULE REQUEST.json` and return its answer, calling `pump` while it works.
+
+    Raises UserError when the interpreter cannot be run or gives no answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
+        place = Path(folder)
+        write_json(place / "request.json", dict(request), mode=0o600)
+        argv = [python or sys.executable, "-m", module, str(place / "request.json")]
+        with (place / "out").open("wb") as out, (place / "err").open("wb") as err:
+            child = _start(argv, cwd, out, err)
+        started(child)
+        while child.poll() is None:
+            pump(LOOK_S)
+        return _answer(module, child.returncode, _text(place / "out"), _text(place / "err"))
+
+
+def worker_environment(**extra: str) -> dict[str, str]:
+    """Return the environment in which an interpreter finds this very nantui, whatever else it has installed.
+
+    Only a folder that holds nothing but a link to our package goes onto the path: our own environment's
+    libraries must not shadow those of the interpreter that trains.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != MARK}
+    path = [str(import_folder()), *filter(None, [environment.get("PYTHONPATH", "")])]
+    return {**environment, "PYTHONPATH": os.pathsep.join(path), **extra}
+
+
+def import_folder() -> Path:
+    """Return the private folder whose only entry is a link to the installed nantui package."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "nantui" / f"import-{nantui.__version__}-{hash_of(str(PACKAGE))}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    link = folder / "nantui"
+    if not link.exists():
+        beside = folder / f".{os.getpid()}"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(PACKAGE)
+        beside.replace(link)
+    return folder
+
+
+def hash_of(text: str) -> str:
+    """Return a short name for `text`, the same in every process (Python's own hash is seeded)."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _start(argv: list[str], cwd: str | None, out: Any, err: Any) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=worker_environment()
+        )
+    except OSError as error:
+        raise UserError(
+            f"cannot run {argv[0]} ({error.strerror}); --python wants a Python interpreter"
+        ) from None
+
+
+def _answer(module: str, code: int, out: str, err: str) -> dict[str, Any]:
+    for text in (out, *reversed(out.splitlines())):
+        try:
+            document = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(document, dict):
+            return document
+    last = [line for line in err.splitlines() if line.strip()]
+    raise UserError(
+        f"{module} gave no answer (exit {code}): {printable(last[-1]) if last else 'no output'}", FAILED
+    )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")

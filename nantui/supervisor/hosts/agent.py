@@ -1,0 +1,257 @@
+"""A host's part in a run that another host leads: `python -m nantui.supervisor.hosts.agent RUN`.
+
+It joins each attempt by itself, starts this host's ranks, and ends them when the run is over, when the
+leading host says so, or when the endpoint cannot be reached any more. It acts on nothing but its own host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nantui import entry_points
+from nantui.errors import FAILED, UserError
+from nantui.machine.gpus import device_count
+from nantui.machine.process_identity import host_id, ref_of, this_machine
+from nantui.machine.process_tree import end_all, members, prepare_process
+from nantui.run.atomic_files import write_json
+from nantui.run.attempts import FINISHED, Attempt
+from nantui.run.layout import RunLayout
+from nantui.run.status import ACTIVE
+from nantui.supervisor.config import Config, load_config
+from nantui.supervisor.hosts import consistency, reports
+from nantui.supervisor.hosts.endpoint import Link, interface_towards
+from nantui.supervisor.hosts.reports import (
+    DIFFERS,
+    ENDED,
+    LEFT,
+    LOOK_EVERY_S,
+    READY,
+    TRAINING,
+    WAITING,
+    Report,
+    Sampling,
+    Silence,
+)
+from nantui.supervisor.launch import start_joined_node
+from nantui.supervisor.lock import RunLock
+from nantui.supervisor.state import SupervisorState, read_state
+from nantui.terminal_text import printable
+
+CHECK_AGAIN_S = 15.0
+
+
+class Agent:
+    """Takes part in the attempts of one run, one after the other."""
+
+    def __init__(self, layout: RunLayout, device: str, python: str | None, config: Config) -> None:
+        self.layout, self.python, self.patience = layout, python, config.patience
+        own = ref_of(os.getpid())
+        assert own is not None, "this process exists"
+        self.report = Report(host_id(), own, this_machine(), device=device, devices=device_count(device))
+        self.leaving = False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._link: Link | None = None
+        self._silence = Silence()
+        self._written = self._checked = 0.0
+        self._over_since: float | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._leave)
+
+    @property
+    def mark(self) -> str:
+        """What this host's processes of the attempt carry; no other host's carry the same."""
+        return f"{self.report.host}@{self.report.uuid}"
+
+    def serve(self) -> int:
+        """Take part until the run needs this host no more. Returns 0 when it finished, else 1."""
+        sampling = Sampling(self.layout, self.pids)
+        try:
+            while not self.leaving:
+                state = read_state(self.layout.supervisor)
+                if self._child is not None:
+                    self._follow(state)
+                elif self._over(state):
+                    break
+                else:
+                    self._look_for_work(state)
+                self.pump(LOOK_EVERY_S)
+        finally:
+            sampling.close()
+            self._end("the agent was told to leave" if self._child else "")
+            self.publish(state=LEFT)
+        final = read_state(self.layout.supervisor)
+        return 0 if final is not None and final.state == FINISHED else 1
+
+    # what everybody sees
+
+    def publish(self, **changes: Any) -> None:
+        """Change the report and write it; a disk that is away is tried again at the next heartbeat."""
+        self.report = replace(self.report, **changes, heartbeat=time.time())
+        self._written = time.monotonic()
+        try:
+            reports.write_report(self.layout, self.report)
+        except OSError as error:
+            print(f"cannot write the report: {error}", flush=True)
+
+    def pump(self, seconds: float) -> None:
+        """Wait, showing that we live."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if time.monotonic() - self._written > self.patience.heartbeat_s:
+                self.publish()
+            time.sleep(min(left, self.patience.tick_s))
+
+    def pids(self) -> list[int]:
+        """Return this host's processes of the attempt."""
+        roots = [self._child.pid] if self._child else []
+        return [ref.pid for ref in members(self.mark if self.report.uuid else "", roots)]
+
+    # joining
+
+    def _look_for_work(self, state: SupervisorState | None) -> None:
+        number = self.layout.newest_attempt()
+        active = state is not None and state.state in ACTIVE and state.attempt == number
+        active = active and not consistency.leads_here(state)  # it joined while another host led
+        attempt = reports.read_own_attempt(self.layout, number) if active else None
+        if attempt is None or attempt.nnodes < 2:
+            if self.report.state in (READY, DIFFERS):
+                self.publish(state=WAITING, text="")
+            return
+        again = self.report.state == DIFFERS and time.monotonic() - self._checked > CHECK_AGAIN_S
+        if attempt.uuid != self.report.uuid or again:
+            self._check(attempt)
+        elif self.report.state == READY:
+            self._begin_when_called(attempt)
+
+    def _check(self, attempt: Attempt) -> None:
+        """Say whether this host can take part in an attempt that it has not seen before, or not in order."""
+        self._checked = time.monotonic()
+        if reports.read_roster(self.layout, attempt.attempt) is not None:
+            text = f"attempt {attempt.attempt} began without this host; it joins the next one"
+            self.publish(state=WAITING, attempt=attempt.attempt, uuid=attempt.uuid, text=text, code=None)
+            return
+        found = consistency.owners(self.layout, attempt.attempt)
+        python = consistency.python_here(attempt, self.python)
+        found = found or consistency.differences(attempt, self.report.device, python, self.pump)
+        state = DIFFERS if found else READY
+        self.publish(
+            state=state, attempt=attempt.attempt, uuid=attempt.uuid, text="; ".join(found), code=None
+        )
+
+    def _begin_when_called(self, attempt: Attempt) -> None:
+        roster = reports.read_roster(self.layout, attempt.attempt)
+        seat = roster.seat_of(self.report.host) if roster and roster.uuid == attempt.uuid else None
+        if seat is None:
+            return
+        python = consistency.python_here(attempt, self.python)
+        log = reports.home_of(self.layout, self.report.host) / f"{attempt.attempt:03d}.log"
+        here = replace(attempt, python=python, devices=seat.devices)
+        way = interface_towards(attempt.endpoint)
+        self._link = Link(attempt.endpoint, self.patience.heartbeat_s)
+        self._child = start_joined_node(self.layout, here, seat.node, self.report.device, self.mark, way, log)
+        self._over_since = None
+        self.publish(state=TRAINING, text="")
+
+    # taking part
+
+    def _follow(self, state: SupervisorState | None) -> None:
+        assert self._child is not None and self._link is not None, "called while ranks run"
+        if self._child.poll() is not None:
+            self._end("")
+        elif self._link.down_s() > self.patience.link_s:
+            self._end(f"no connection to {self._link.endpoint} for {self._link.down_s():.0f} s")
+        elif state is not None and (state.attempt != self.report.attempt or state.state not in ACTIVE):
+            self._end_soon()
+
+    def _end_soon(self) -> None:
+        """The leading host says that the attempt is over: ranks that agreed to end are about to."""
+        self._over_since = self._over_since or time.monotonic()
+        if time.monotonic() - self._over_since > self.patience.teardown_s:
+            self._end("")
+
+    def _end(self, reason: str) -> None:
+        """End this host's processes of the attempt and say how."""
+        if self._child is None:
+            return
+        child, number = self._child, self.report.attempt or 0
+        left = end_all(
+            lambda: members(self.mark, [child.pid] if child.poll() is None else []),
+            self._reaping(child),
+            grace_s=self.patience.terminate_s,
+            limit_s=self.patience.die_s,
+        )
+        if self._link is not None:
+            self._link.close()
+        self._child = self._link = None
+        text = reason or (f"{len(left)} processes do not die: {left[0]}" if left else "")
+        code = child.poll()
+        ended = {"attempt": number, "t": time.time(), "code": code, "text": text}
+        self.publish(state=ENDED, text=text, code=code)
+        write_json(reports.home_of(self.layout, self.report.host) / f"{number:03d}.exit.json", ended)
+
+    def _reaping(self, child: subprocess.Popen[bytes]) -> Any:
+        def pump(seconds: float) -> None:
+            self.pump(seconds)
+            child.poll()
+
+        return pump
+
+    # leaving
+
+    def _over(self, state: SupervisorState | None) -> bool:
+        """Tell whether nothing is to be expected: the run has finished, or nobody holds it any more."""
+        if state is not None and state.state == FINISHED:
+            return True
+        held = self.layout.lock.exists()
+        quiet_s = self._silence.quiet_s("held", float(held))
+        beat_s = self._silence.quiet_s("lead", state.heartbeat if state else 0.0)
+        return (not held and quiet_s > self.patience.host_grace_s) or beat_s > self.patience.rejoin_silent_s
+
+    def _leave(self, number: int, frame: object) -> None:
+        self.leaving = True
+
+
+def hold(layout: RunLayout, device: str, python: str | None) -> int:
+    """Be this host's only agent of the run until it needs none. Raises UserError where there is one."""
+    home = reports.home_of(layout, host_id())
+    home.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(home / "lock")
+    holder = lock.acquire()
+    if holder is not None:
+        raise UserError(
+            f"process {holder.process.pid} takes part for host {host_id()} already (two hosts of one name? "
+            "set NANTUI_HOST)",
+            FAILED,
+        )
+    prepare_process()
+    try:
+        return Agent(layout, device, python, load_config()).serve()
+    finally:
+        lock.release()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Take part in a run. Exit status: 0 when it finished, 1 when it did not, 3 on refusal."""
+    parser = argparse.ArgumentParser(entry_points.HOST_AGENT, description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--device", default="")
+    parser.add_argument("--python", default=None)
+    arguments = parser.parse_args(argv)
+    try:
+        return hold(RunLayout(arguments.run.resolve()), arguments.device, arguments.python)
+    except UserError as error:
+        print(f"nantui agent: {printable(error)}", file=sys.stderr)
+        return error.status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,238 @@
+"""What the hosts tell one another, as files of the run: an agent's report, the roster of an attempt.
+
+Only files of this very user are believed: world size, hosts and endpoint decide what connects where.
+
+GPU and host figures of this host, written where the cockpit on any other host finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample, Sampler
+from nantui.machine.process_identity import Machine, ProcessRef, host_id, ref_from
+from nantui.run.atomic_files import open_regular, read_json, write_json
+from nantui.run.attempts import Attempt
+from nantui.run.layout import RunLayout
+from nantui.run.status import HostStatus
+
+WAITING, READY, DIFFERS, TRAINING, ENDED, LEFT = "waiting", "ready", "differs", "training", "ended", "left"
+LONGEST_GAP_S = 1.0
+LOOK_EVERY_S = 0.5
+"""How often the hosts look at one another's files: they may lie on a slow disk."""
+SAMPLE_NAME = "sample.json"
+OLD_S = 60.0
+EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """An agent's word, hosts/ID/agent.json. `heartbeat` in s since the epoch; `code` is its launcher's."""
+
+    host: str
+    process: ProcessRef
+    machine: Machine
+    heartbeat: float = 0.0
+    state: str = WAITING
+    attempt: int | None = None
+    uuid: str = ""
+    device: str = ""
+    devices: int = 1
+    text: str = ""
+    code: int | None = None
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One host's place in an attempt: `node` 0 leads, `devices` are its ranks."""
+
+    host: str
+    node: int
+    devices: int
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Who takes part in an attempt: the word to begin."""
+
+    attempt: int
+    uuid: str
+    seats: tuple[Seat, ...]
+
+    @property
+    def ranks(self) -> int:
+        """Ranks on all hosts together."""
+        return sum(seat.devices for seat in self.seats)
+
+    def hosts_of_ranks(self) -> list[str]:
+        """Return the host of each rank, by rank."""
+        return [seat.host for seat in self.seats for _ in range(seat.devices)]
+
+    def seat_of(self, host: str) -> Seat | None:
+        """Return the place of a host, None where it takes no part."""
+        return next((seat for seat in self.seats if seat.host == host), None)
+
+
+def home_of(layout: RunLayout, host: str) -> Path:
+    """Return the folder in which a host reports."""
+    return layout.hosts / host
+
+
+def write_report(layout: RunLayout, report: Report) -> None:
+    """Replace the report of this host's agent."""
+    write_json(home_of(layout, report.host) / "agent.json", {"format": 1, **asdict(report)})
+
+
+def read_report(layout: RunLayout, host: str) -> Report | None:
+    """Return a host's report, None where there is none of this user."""
+    document = read_own(home_of(layout, host) / "agent.json")
+    process = ref_from((document or {}).get("process"))
+    if document is None or process is None:
+        return None
+    try:
+        machine = Machine(**document["machine"])
+        known = {name: document[name] for name in Report.__dataclass_fields__ if name in document}
+        return Report(**{**known, "host": host, "process": process, "machine": machine})
+    except (KeyError, TypeError):
+        return None
+
+
+def read_reports(layout: RunLayout) -> list[Report]:
+    """Return what every host that ever took part reports, by name; without those that have left."""
+    try:
+        names = sorted(os.listdir(layout.hosts))
+    except OSError:
+        return []
+    found = (read_report(layout, name) for name in names)
+    return [report for report in found if report is not None and report.state != LEFT]
+
+
+def write_roster(layout: RunLayout, roster: Roster) -> None:
+    """Put down who takes part; the agents begin when they see it."""
+    write_json(layout.roster(roster.attempt), asdict(roster))
+
+
+def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
+    """Return who takes part in an attempt, None while that is open (or says somebody else's file)."""
+    document = read_own(layout.roster(attempt))
+    try:
+        seats = tuple(Seat(**seat) for seat in document["seats"]) if document else ()
+        return Roster(int(document["attempt"]), str(document["uuid"]), seats) if document else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def read_own_attempt(layout: RunLayout, number: int) -> Attempt | None:
+    """Return the record of an attempt, where it is there and belongs to this user."""
+    document = read_own(layout.attempt(number))
+    if document is None:
+        return None
+    try:
+        return Attempt(**{name: document[name] for name in Attempt.__dataclass_fields__ if name in document})
+    except TypeError:
+        return None
+
+
+def read_own(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object of a file that belongs to this user, else None."""
+    file = open_regular(path, os.O_NOFOLLOW)
+    if file is None:
+        return None
+    with file:
+        if os.fstat(file.fileno()).st_uid != os.getuid():
+            return None
+        try:
+            document = json.loads(file.read())
+        except (OSError, ValueError):
+            return None
+    return document if isinstance(document, dict) else None
+
+
+class Silence:
+    """How long somebody has not been heard of: adds up the time in which this process itself was awake.
+
+    No clock of another host is read: a heartbeat is news when it differs from the one before.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: dict[str, tuple[float, float, float]] = {}
+
+    def quiet_s(self, name: str, heartbeat: float) -> float:
+        """Return for how many seconds `name` has been silent."""
+        now = self._clock()
+        beat, quiet, looked = self._heard.get(name, (heartbeat, 0.0, now))
+        quiet = quiet + min(now - looked, LONGEST_GAP_S) if beat == heartbeat else 0.0
+        self._heard[name] = heartbeat, quiet, now
+        return quiet
+
+    def heard(self, report: Report, within_s: float) -> bool:
+        """Tell whether the agent of `report` has been heard of within that time."""
+        return self.quiet_s(report.host, report.heartbeat) < within_s
+
+
+def host_rows(layout: RunLayout, attempt: int, leader: str) -> tuple[HostStatus, ...]:
+    """Return the hosts of an attempt and those that wait, the leading one first, with their ranks."""
+    roster = read_roster(layout, attempt)
+    hosts = roster.hosts_of_ranks() if roster else []
+    rows = [HostStatus(leader, "leads", _ranks(hosts, hosts[0]) if hosts else ())]
+    for report in read_reports(layout):
+        if report.host != (hosts[0] if hosts else leader):
+            rows.append(HostStatus(report.host, report.state, _ranks(hosts, report.host), report.text))
+    return tuple(rows)
+
+
+def _ranks(hosts: list[str], host: str) -> tuple[int, ...]:
+    return tuple(rank for rank, its in enumerate(hosts) if its == host)
+
+
+def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sample], ...]:
+    """Return the newest samples that the agents of other hosts left in `hosts`, leaving out old ones."""
+    found = []
+    for path in sorted(hosts.glob(f"*/{SAMPLE_NAME}")):
+        sample = sample_from(read_json(path)) if path.parent.name != here else None
+        if sample is not None and abs(now - sample.t) < OLD_S:
+            found.append((path.parent.name, sample))
+    return tuple(found)
+
+
+def sample_from(document: dict[str, Any] | None) -> Sample | None:
+    """Return the sample that a JSON object holds (`asdict` of one), None where it holds none."""
+    try:
+        gpus = [
+            Gpu(**{**gpu, "processes": tuple(GpuProcess(**one) for one in gpu["processes"])})
+            for gpu in (document or {})["gpus"]
+        ]
+        return Sample((document or {})["t"], tuple(gpus), Host(**(document or {})["host"]))
+    except (KeyError, TypeError):
+        return None
+
+
+class Sampling:
+    """A thread of its own: a slow driver or disk never holds up the heartbeat."""
+
+    def __init__(self, layout: RunLayout, pids: Callable[[], list[int]], every_s: float = EVERY_S) -> None:
+        self._home, self._pids, self._every_s = home_of(layout, host_id()), pids, every_s
+        self._sampler = Sampler(layout.run)
+        self._stop = threading.Event()
+        threading.Thread(target=self._run, name="nantui-sampling", daemon=True).start()
+
+    def close(self) -> None:
+        """End the thread; nobody waits for it."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            # Without a disk there is nobody to show it to; the next sample comes.
+            with contextlib.suppress(OSError):
+                self._home.mkdir(parents=True, exist_ok=True)
+                write_json(self._home / SAMPLE_NAME, asdict(self._sampler.sample(self._pids())))
+            self._stop.wait(self._every_s)

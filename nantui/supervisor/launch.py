@@ -1,0 +1,164 @@
+"""Start the worker of an attempt: record first what it is asked to do, then one process (or torchrun).
+
+Ultralytics' own DDP spawn is never used: it deletes run directories and leaves orphans. One device trains in
+plain Python, several under `torch.distributed.run`, and every process carries the attempt's mark.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nantui import entry_points
+from nantui.errors import FAILED, UserError
+from nantui.machine.gpus import device_count
+from nantui.machine.process_tree import MARK
+from nantui.run.attempts import Attempt, write_attempt
+from nantui.run.journal import Entry, last
+from nantui.run.layout import RunLayout
+from nantui.run.plan import place_document
+from nantui.run.spec import Spec
+from nantui.supervisor.helper_process import worker_environment
+
+START, RESUME, RESTART = "start", "resume", "restart"
+DEVICE, TIED, LISTENER = "NANTUI_DEVICE", "NANTUI_TIED", "NANTUI_LISTEN_FD"
+"""What a rank of several hosts trains on, the process it dies with, and the socket of the endpoint."""
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+
+
+def new_attempt(
+    layout: RunLayout,
+    spec: Spec,
+    mode: str,
+    checkpoint: str | None = None,
+    asked: dict[str, Any] | None = None,
+    probation_epochs: int = 0,
+    **hosts: Any,
+) -> Attempt:
+    """Return the next attempt of a run, and put it on disk for the worker.
+
+    `hosts` are the fields of an attempt on several: `nnodes`, `endpoint` and `facts`.
+    """
+    number = layout.newest_attempt() + 1
+    if os.path.lexists(layout.attempt(number)):
+        raise UserError(
+            f"{layout.attempts} cannot be listed, so no new attempt has a number; try again", FAILED
+        )
+    attempt = Attempt(
+        attempt=number,
+        uuid=uuid.uuid4().hex,
+        created=time.time(),
+        mode=mode,
+        checkpoint=checkpoint,
+        train=for_ranks(spec.train),
+        ours=spec.ours,
+        python=spec.python or sys.executable,
+        devices=1 if spec.kind == "exec" else device_count(spec.train.get("device")),
+        faults=spec.faults,
+        asked=asked or {},
+        probation_epochs=probation_epochs,
+        phase=place_document(spec.plan),
+        **hosts,
+    )
+    attempt = replace(attempt, argv=worker_argv(layout, attempt))
+    write_attempt(layout, attempt)
+    return attempt
+
+
+def for_ranks(train: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments as each rank gets them: "cpu,cpu" (two ranks, no GPU) is "cpu" to Ultralytics."""
+    words = {word.strip() for word in str(train.get("device")).split(",")}
+    return {**train, "device": "cpu"} if words == {"cpu"} else train
+
+
+def worker_argv(layout: RunLayout, attempt: Attempt) -> list[str]:
+    """Return the command line of the worker."""
+    module = ["-m", entry_points.WORKER, str(layout.run), f"{attempt.attempt:03d}"]
+    if attempt.nnodes > 1:
+        return node_argv(layout, attempt, 0)
+    if attempt.devices == 1:
+        return [attempt.python, *module]
+    ranks = ["--standalone", "--nproc_per_node", str(attempt.devices)]
+    return [attempt.python, "-m", "torch.distributed.run", *ranks, *module]
+
+
+def node_argv(layout: RunLayout, attempt: Attempt, node: int) -> list[str]:
+    """Return the command line of one host's ranks, in an attempt on several; `devices` are this host's."""
+    place = [str(layout.run), f"{attempt.attempt:03d}", str(node), str(attempt.devices)]
+    return [attempt.python, "-m", entry_points.LAUNCH_RANKS, *place]
+
+
+def start_worker(layout: RunLayout, attempt: Attempt, cwd: str | None) -> subprocess.Popen[bytes]:
+    """Start the worker in a session of its own, its output in the attempt's log. Raises UserError."""
+    place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
+    return _start(attempt.argv, place, layout.attempt_log(attempt.attempt), {MARK: attempt.uuid})
+
+
+def start_leading_node(
+    layout: RunLayout, attempt: Attempt, cwd: str | None, interface: str, listener: int
+) -> subprocess.Popen[bytes]:
+    """Start the leading host's ranks; `listener` is the socket of the endpoint. Raises UserError."""
+    place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
+    variables = {MARK: attempt.uuid, LISTENER: str(listener), **_through(interface)}
+    return _start(attempt.argv, place, layout.attempt_log(attempt.attempt), variables, (listener,))
+
+
+def start_joined_node(
+    layout: RunLayout, attempt: Attempt, node: int, device: str, mark: str, interface: str, log: Path
+) -> subprocess.Popen[bytes]:
+    """Start a joined host's ranks on `device`; they die with the process that calls. Raises UserError."""
+    own = str(for_ranks({"device": device})["device"])
+    variables = {MARK: mark, DEVICE: own, TIED: str(os.getpid()), **_through(interface)}
+    return _start(node_argv(layout, attempt, node), str(layout.run), log, variables)
+
+
+def _through(interface: str) -> dict[str, str]:
+    """Gloo looks up the host's own name, which many machines answer with 127.0.1.1."""
+    return {name: interface for name in INTERFACES if interface and name not in os.environ}
+
+
+def _start(
+    argv: list[str], cwd: str, log: Path, variables: dict[str, str], descriptors: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    environment = worker_environment(PYTHONUNBUFFERED="1", **variables)
+    try:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=descriptors,
+            )
+    except OSError as error:
+        raise UserError(
+            f"cannot start {argv[0]}: {error.strerror}; check --python and the disk", FAILED
+        ) from None
+
+
+def cwd_of(entries: list[Entry]) -> str | None:
+    """Return the directory in which the run was asked for, so that relative paths mean the same."""
+    created = last(entries, "created")
+    return str(created["cwd"]) if created and created.get("cwd") else None
+
+
+def way_in(mode: str, checkpoint: str | None) -> str:
+    """Return how an attempt begins, for people: `(resume from weights/last.pt)`."""
+    return f"({mode}{' from ' + checkpoint if checkpoint else ''})"
+
+
+def relative_to_run(layout: RunLayout, path: Path) -> str:
+    """Return a checkpoint's path as attempts record it: relative where it lies inside the run."""
+    try:
+        return str(path.relative_to(layout.run))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,71 @@
+"""What a run is asked to be, as commands act on it and change it.
+
+A spec that is acted on names an interpreter and a command, so it must be the user's own; a run without one is
+what its args.yaml says.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+from nantui.errors import FAILED, UserError
+from nantui.run.commands import Command
+from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec, own_uids, read_args, read_spec, write_spec
+from nantui.supervisor.supervisor import Supervisor
+
+
+def own_spec(layout: RunLayout) -> Spec | None:
+    """Return the spec with what it would run, None where there is none. For the holder of the run's lock.
+
+    Raises UserError when another user wrote it.
+    """
+    mine = own_uids(layout.lock)
+    try:
+        owner = os.stat(layout.spec).st_uid
+    except OSError:
+        return None
+    if owner not in mine:
+        raise UserError(
+            f"{layout.spec} belongs to another user (uid {owner}): the program it names would run as you;"
+            " copy the run, look at that file, and start from the copy",
+            FAILED,
+        )
+    return read_spec(layout.spec, trusted=mine)
+
+
+def spec_of(supervisor: Supervisor) -> Spec:
+    """Return what to train; a foreign run's spec is its args.yaml. Raises UserError when there is neither."""
+    spec = own_spec(supervisor.layout)
+    if spec is not None:
+        return spec
+    args = read_args(supervisor.layout.args_yaml)
+    if not args:
+        raise UserError(
+            f"{supervisor.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train;"
+            " put its args.yaml back, or begin a new run from a checkpoint: nantui train model=FILE data=FILE"
+        )
+    return Spec(train=args, created=time.time())
+
+
+def leave_the_script(supervisor: Supervisor, command: Command) -> None:
+    """Let our own runner go on with an exec run, where a person asked for that."""
+    spec = own_spec(supervisor.layout)
+    if spec is None or spec.kind != "exec" or not command.options.get("our_runner"):
+        return
+    args = read_args(supervisor.layout.args_yaml)
+    if not args:
+        raise UserError(f"{supervisor.layout.args_yaml} is missing: only its script knows what to train")
+    write_spec(supervisor.layout.spec, replace(spec, kind="train", exec=None, train={**args, **spec.train}))
+    supervisor.journal.append(
+        "note", by=command.by, text="goes on without its script, under nantui's own runner"
+    )
+
+
+def stay_automatic(supervisor: Supervisor, command: Command) -> None:
+    """From now on the ladder may recover the run by itself, where a person asked for that."""
+    if command.options.get("auto"):
+        write_spec(supervisor.layout.spec, replace(spec_of(supervisor), auto=True))
+        supervisor.journal.append("note", by=command.by, text="recovers by itself from now on")

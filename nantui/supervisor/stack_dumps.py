@@ -1,0 +1,82 @@
+"""Where each rank hangs: Python stacks through faulthandler, which the worker arms on SIGUSR1.
+
+SIGUSR1 kills a process that does not handle it, so it is only sent where the kernel says that it is caught.
+faulthandler writes from the signal handler in C: it answers even when Python itself is stuck in a collective.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from nantui.machine.process_identity import ProcessRef, ref_of, stat_of
+from nantui.machine.process_tree import describe, send
+from nantui.run.attempts import registered
+from nantui.run.layout import RunLayout
+from nantui.terminal_text import printable
+
+WAIT_S, LOOK_S = 1.0, 0.02
+LONGEST = 8000
+
+
+def collect(found: list[ProcessRef], layout: RunLayout, attempt: int) -> list[dict[str, object]]:
+    """Return what is known of each rank: [{"rank", "pid", "state", "where", "stack": [lines]}]."""
+    living = {ref.pid for ref in found}
+    ranks = registered(layout, attempt)
+    return [_look(rank, ref, layout.attempt_log(attempt)) for rank, ref in ranks.items() if ref.pid in living]
+
+
+def processes_of(layout: RunLayout, attempt: int) -> list[ProcessRef]:
+    """Return the process that trains in a script of the user's own, or the launcher of its ranks.
+
+    Such a process was not started by a supervisor and carries no mark: it has only registered itself.
+    """
+    ranks = list(registered(layout, attempt).values())
+    stat = stat_of(ranks[0].pid) if len(ranks) > 1 else None
+    launcher = ref_of(stat.parent) if stat else None
+    return [launcher] if launcher else ranks
+
+
+def catches(pid: int, number: int) -> bool:
+    """Tell whether a process has a handler for a signal, from the kernel's SigCgt mask."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")]
+    return bool(masks and masks[0] >> (number - 1) & 1)
+
+
+def _look(rank: int, ref: ProcessRef, log: Path) -> dict[str, object]:
+    left = describe(ref)
+    stack = _dump(ref, log) if catches(ref.pid, signal.SIGUSR1) else []
+    return {"rank": rank, "pid": ref.pid, "state": left.state, "where": left.where, "stack": stack}
+
+
+def _dump(ref: ProcessRef, log: Path) -> list[str]:
+    """Ask for the stack and read what the log has grown by; a stopped process answers nothing."""
+    before = _size(log)
+    if not send(ref, signal.SIGUSR1):
+        return []
+    until, size = time.monotonic() + WAIT_S, before
+    while time.monotonic() < until:
+        time.sleep(LOOK_S)
+        now = _size(log)
+        if now == size > before:
+            break
+        size = now
+    try:
+        with log.open("rb") as file:
+            file.seek(before)
+            text = file.read(LONGEST).decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return [printable(line) for line in text.splitlines() if line.strip()]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,314 @@
+"""Where a run stands, read cheaply by anybody at any time, and never trusting a pid alone.
+
+supervisor.json says what the supervisor last knew. When that process is gone, the truth is in what is left:
+living processes (the worker goes on without it), exit files, or nothing (`lost`).
+
+A run with a plan in its status: the epochs of all phases, and the time to the end of the last one.
+
+All runs below a directory, read side by side: on a slow disk hundreds of reads must not wait in line.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+from nantui.errors import UserError
+from nantui.machine.process_identity import Machine, alive, this_machine
+from nantui.run.atomic_files import Identity, identity
+from nantui.run.attempts import Attempt, read_attempt, read_exits, registered
+from nantui.run.discovery import find_runs
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.newest_rows import epochs_asked, last_epochs, last_step
+from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
+from nantui.run.results import EpochRow, recent_epoch_s
+from nantui.run.spec import read_spec
+from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
+from nantui.run.telemetry import Step
+from nantui.supervisor.foreign.find import (
+    Candidate,
+    ForeignTraining,
+    candidates,
+    describe,
+    find_foreign,
+    gpu_memory_gb,
+)
+from nantui.supervisor.foreign.log_progress import log_of, read_progress
+from nantui.supervisor.hosts.reports import host_rows
+from nantui.supervisor.outcome import ending_of
+from nantui.supervisor.state import SupervisorState, read_state
+
+SILENT_S = 60.0
+REBOOTED = "the host was rebooted or the container restarted: resume it"
+Candidates = Callable[[], Iterable[Candidate]]
+READERS = 8
+
+
+def with_plan(layout: RunLayout, status: RunStatus) -> RunStatus:
+    """Return the status of a run with a plan: `phase` says more, `eta_s` counts to the end of the last phase
+    and is None where the time of one that waits is not known. A spec that cannot be read changes nothing.
+    """
+    seen = tuple(map(identity, (layout.spec, layout.journal, layout.results_csv)))
+    phase, seconds = _phase(layout.run, status.epochs, seen)
+    if phase is None or phase["number"] != (status.phase or {}).get("number"):
+        return status
+    whole = None if status.eta_s is None or phase["unknown"] else status.eta_s + seconds
+    return replace(status, phase={**phase, "eta_s": status.eta_s}, eta_s=whole)
+
+
+@lru_cache(maxsize=512)
+def _phase(run: Path, epochs: int | None, seen: tuple[Identity, ...]) -> tuple[dict[str, Any] | None, float]:
+    """Return the current phase, None where there is none, and the seconds of those that wait.
+
+    Asked every second; read again only when the files are no longer those that were `seen`.
+    """
+    layout = RunLayout(run)
+    try:
+        spec = read_spec(layout.spec)
+    except UserError:
+        return None, 0.0
+    parts = read_parts(layout, spec, Journal(layout.journal).entries(), epochs) if spec else []
+    now = next((part for part in parts if part.state == CURRENT), None)
+    if now is None:
+        return None, 0.0
+    seconds, unknown = waiting_seconds(parts)
+    phase = {
+        "number": now.number,
+        "of": len(parts),
+        "title": now.title,
+        "epochs_before": now.begins,
+        "epochs_in_all": epochs_in_all(parts),
+        "unknown": unknown,
+    }
+    return phase, seconds
+
+
+def read_status(
+    run: Path,
+    machine: Machine | None = None,
+    foreign: Candidates = candidates,
+    log: Path | None = None,
+) -> RunStatus:
+    """Return where the run in `run` stands; a run that nantui did not make is `foreign`.
+
+    `machine` is where this is asked (default: here). `foreign` returns the processes that may belong to a
+    foreign run; whoever reads many runs passes one that looks only once. `log` is where a foreign training
+    prints to, for one whose standard output is no file.
+    """
+    layout = RunLayout(Path(run).resolve())
+    if closed := _closed(layout):
+        rows = last_epochs(layout.results_csv)
+        return _with_row(
+            RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), text=closed), rows
+        )
+    state = read_state(layout.supervisor)
+    number = layout.newest_attempt() or None
+    attempt = read_attempt(layout, number) if number else None
+    if attempt is None and (state is None or state.state in {"", STOPPED}):
+        return foreign_status(layout, state, foreign, log)
+    status = RunStatus(layout.run, STARTING if state is None else state.state or STOPPED, attempt=number)
+    if state is not None:
+        status = _from_supervisor(layout, status, state, machine or this_machine())
+    elif number and layout.ranks(number):
+        status = _under_its_own_script(layout, status, number)
+    if attempt is not None and attempt.nnodes > 1:
+        status = replace(status, hosts=host_rows(layout, attempt.attempt, status.host))
+    return _with_progress(layout, status, attempt)
+
+
+def _closed(layout: RunLayout) -> str:
+    """Return why nothing can be known of a run whose nantui/ this user may not read, empty when it may."""
+    if not os.path.isdir(layout.home) or os.access(layout.home, os.R_OK | os.X_OK):
+        return ""
+    return f"{layout.home} may not be read: ask whoever owns it"
+
+
+def foreign_status(
+    layout: RunLayout, state: SupervisorState | None, foreign: Candidates, log: Path | None = None
+) -> RunStatus:
+    """Return what `results.csv`, `args.yaml` and the processes of somebody else's training tell."""
+    if os.path.isfile(layout.spec) and not os.path.isfile(layout.args_yaml):
+        if state is not None and state.state == STOPPED:
+            return RunStatus(layout.run, STOPPED, text=state.text)
+        return RunStatus(layout.run, STARTING, text="created, not started yet")
+    rows = last_epochs(layout.results_csv)
+    doing = state.doing if state and alive(state.process) else None
+    status = RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), doing=doing)
+    status = _with_row(status, rows)
+    found = find_foreign(layout.run, foreign())
+    if not found:
+        return _with_log(replace(status, text="no process of it runs here"), log)
+    return _with_log(_with_processes(status, found), log or log_of(found[0].root.pid))
+
+
+def _with_processes(status: RunStatus, found: list[ForeignTraining]) -> RunStatus:
+    one = found[0]
+    text = f"{describe(one, gpu_memory_gb(one))} ({one.evidence})"
+    if one.restarted_by:
+        text += f"; started again by {one.restarted_by}"
+    return replace(status, pids=tuple(pid for each in found for pid in each.pids), text=text)
+
+
+def _with_log(status: RunStatus, log: Path | None) -> RunStatus:
+    """Put in the batch and its losses, from the newest progress line of a log."""
+    progress = read_progress(log) if log else None
+    if progress is None:
+        return status
+    return replace(
+        status,
+        epoch=progress.epoch,
+        epochs=progress.epochs,
+        step=progress.batch,
+        steps_per_epoch=progress.batches,
+        losses=progress.losses,
+    )
+
+
+def _from_supervisor(
+    layout: RunLayout, status: RunStatus, state: SupervisorState, here: Machine
+) -> RunStatus:
+    status = replace(
+        status,
+        text=state.text,
+        doing=state.doing,
+        host=state.machine.host,
+        last_incident=state.last_incident,
+        guarded=state.guarded,
+    )
+    if not here.sees_pids_of(state.machine):
+        return _from_elsewhere(status, here.outlived(state.machine))
+    status = replace(status, pids=_pids(layout, state) if status.state in ACTIVE else ())
+    if alive(state.process):
+        silent_s = time.time() - state.heartbeat
+        hangs = f"its supervisor hangs: silent for {silent_s:.0f} s"
+        return replace(status, text=hangs) if silent_s > SILENT_S else status
+    return _without_supervisor(layout, replace(status, doing=None))
+
+
+def _under_its_own_script(layout: RunLayout, status: RunStatus, number: int) -> RunStatus:
+    """A training under `attach` has no supervisor: its ranks say that they live, or how they ended."""
+    pids = tuple(sorted(ref.pid for ref in registered(layout, number).values()))
+    if pids and not read_exits(layout, number):
+        return replace(status, state=RUNNING, pids=pids, text="trains under its own script")
+    ending = ending_of(layout, number, seen=False)
+    return replace(status, state=ending.outcome, text=ending.text)
+
+
+def _pids(layout: RunLayout, state: SupervisorState) -> tuple[int, ...]:
+    """Return the living worker and its ranks; their own children come and go and are not listed."""
+    workers = {state.worker.pid} if alive(state.worker) and state.worker else set()
+    ranks = registered(layout, state.attempt).values() if state.attempt else ()
+    return tuple(sorted(workers | {ref.pid for ref in ranks}))
+
+
+def _from_elsewhere(status: RunStatus, outlived: bool) -> RunStatus:
+    """A run of another host is as its supervisor said; an earlier boot of this host has lost its worker."""
+    if outlived and status.state in ACTIVE:
+        return replace(status, state=LOST, text=REBOOTED, doing=None)
+    return status
+
+
+def _without_supervisor(layout: RunLayout, status: RunStatus) -> RunStatus:
+    if status.state not in ACTIVE:
+        return status
+    if status.pids:
+        text = "its supervisor is gone; the training goes on, the next command adopts it"
+        return replace(status, state=RUNNING, text=text)
+    if status.attempt is None:
+        return replace(status, state=STOPPED)
+    ending = ending_of(layout, status.attempt, seen=False)
+    return replace(status, state=ending.outcome, text=ending.text)
+
+
+def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None) -> RunStatus:
+    step = last_step(layout.steps(attempt.attempt)) if attempt else None
+    rows = last_epochs(layout.results_csv)
+    asked = (attempt.train if attempt else {}).get("epochs")
+    epochs = asked if isinstance(asked, int) else epochs_asked(layout.args_yaml)
+    status = replace(status, epochs=epochs, phase=attempt.phase if attempt else None)
+    status = _with_step(status, rows, step)
+    return with_plan(layout, status) if status.phase else status
+
+
+def _with_step(status: RunStatus, rows: list[EpochRow], step: Step | None) -> RunStatus:
+    if step is None:
+        return _with_row(status, rows)
+    status = replace(
+        status, epoch=step.epoch, step=step.step, steps_per_epoch=step.steps, losses=dict(step.losses)
+    )
+    return replace(status, eta_s=eta_s(status, rows, step) if status.state in ACTIVE else None)
+
+
+def _with_row(status: RunStatus, rows: list[EpochRow]) -> RunStatus:
+    if not rows:
+        return status
+    return replace(status, epoch=rows[-1].epoch, losses=rows[-1].losses("train"))
+
+
+def eta_s(status: RunStatus, rows: list[EpochRow], step: Step) -> float | None:
+    """Return the seconds to the end, from the last epochs' times; from step times inside the first epoch."""
+    if not status.epochs:
+        return None
+    left_epochs = max(0.0, status.epochs - step.epoch + 1 - step.step / max(step.steps, 1))
+    recent = recent_epoch_s(rows)
+    seconds = step.value("step_s") * step.steps if math.isnan(recent) else recent
+    return left_epochs * seconds if math.isfinite(seconds) else None
+
+
+def read_fleet(top: Path) -> list[RunStatus]:
+    """Return the status of every run in and below `top`, in the order of their paths."""
+    return sorted(each_status(top), key=lambda status: status.path)
+
+
+def each_status(top: Path) -> Iterator[RunStatus]:
+    """Yield each status as soon as it is read.
+
+    The readers are daemon threads and no executor's: one that is stuck on a dead mount holds up neither the
+    others nor the end of the process.
+    """
+    waiting, seen = SimpleQueue[Path](), Seen()
+    found = SimpleQueue[Callable[[], RunStatus]]()
+    runs = list(find_runs(Path(top).resolve()))
+    for run in runs:
+        waiting.put(run)
+    for _ in range(min(READERS, len(runs))):
+        Thread(target=_read, args=(waiting, found, seen), name="nantui-fleet", daemon=True).start()
+    for _ in runs:
+        yield found.get()()
+
+
+class Seen:
+    """The processes that may be trainings, looked at once for all runs."""
+
+    def __init__(self) -> None:
+        self._lock, self._found = Lock(), list[list[Candidate]]()
+
+    def look(self) -> list[Candidate]:
+        """Return them."""
+        with self._lock:
+            if not self._found:
+                self._found.append(candidates())
+            return self._found[0]
+
+
+def _read(waiting: SimpleQueue[Path], found: SimpleQueue[Callable[[], RunStatus]], seen: Seen) -> None:
+    """Put a function for each waiting run that returns its status, or raises what reading it has raised."""
+    while True:
+        future = Future[RunStatus]()
+        try:
+            future.set_result(read_status(waiting.get_nowait(), foreign=seen.look))
+        except Empty:
+            return
+        except BaseException as error:
+            future.set_exception(error)
+        found.put(future.result)

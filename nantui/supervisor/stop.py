@@ -1,0 +1,139 @@
+"""Stopping means stopped: an agreed step first, then signals, and never done before nothing is left.
+
+A signal alone reaches the ranks at different steps and kills a save half way; so the request is a file that
+all ranks agree on. Whoever does not follow within the time that is shown gets SIGTERM, then SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from nantui.errors import FAILED, UserError
+from nantui.run import commands
+from nantui.run.atomic_files import write_json
+from nantui.run.attempts import read_exits
+from nantui.run.commands import Command
+from nantui.run.status import STOPPED, STOPPING
+from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING
+from nantui.supervisor.foreign import stop as foreign_stop
+from nantui.supervisor.supervisor import Supervisor
+
+LOOK_S = 0.05
+USUAL_STEPS = 20
+SHOW_EVERY_S = 1.0
+SHORT_GRACE_S = 0.5
+
+
+def stop(supervisor: Supervisor, command: Command, *, at_once: bool) -> str:
+    """Stop the worker and return once no process of it is left. Raises UserError for what does not die."""
+    if supervisor.watch is None:
+        if dismissed := supervisor.hosts.dismiss():
+            return f"nothing was running; {dismissed} waiting hosts are sent home"
+        left = supervisor.find_members()
+        if not left and os.path.isfile(supervisor.layout.spec) and not supervisor.layout.attempt_numbers():
+            supervisor.publish(state=STOPPED, text="stopped before it was started")
+            return supervisor.state.text
+        if not left:
+            return foreign_stop.stop_foreign(supervisor, command, at_once=at_once)
+        supervisor.refuse_leftover(supervisor.end_members(supervisor.patience.terminate_s))
+        return f"{len(left)} processes that an earlier attempt had left were ended"
+    supervisor.read_watch()
+    supervisor.publish(state=STOPPING)
+    begun = time.monotonic()
+    agreed = not at_once and supervisor.watch.stepping() and _ask_and_wait(supervisor, command)
+    supervisor.stage(command.id, "end", "ending its processes")
+    supervisor.refuse_leftover(
+        supervisor.end_members(SHORT_GRACE_S if agreed else supervisor.patience.terminate_s)
+    )
+    ending = supervisor.settle(stopped_by=command.by)
+    others = _await_hosts(supervisor)
+    took = time.monotonic() - begun
+    where = f" at epoch {ending.epoch}, step {ending.step}" if ending.step else ""
+    kept = f"; kept {ending.checkpoint}" if ending.checkpoint else ""
+    if others:
+        raise UserError(
+            f"{ending.outcome}{where}, but {', '.join(others)} did not say that its processes ended", FAILED
+        )
+    return f"{ending.outcome}{where} after {took:.1f} s; no process is left{kept}"
+
+
+class Countdown:
+    """How long until SIGTERM. Steps have little time to agree; a validation or a save under way has more.
+
+    Each has an account of its own, so that a rank which hangs among steps is not waited for as long as a
+    validation is.
+    """
+
+    def __init__(self, step_s: float, other_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`step_s` for phases with steps, `other_s` for all others, in s."""
+        self._left = {True: step_s, False: other_s}
+        self._clock, self._looked = clock, clock()
+
+    def left_s(self, activity: str) -> float:
+        """Charge the time since the last look to `phase`, and return what is left of its account in s."""
+        now = self._clock()
+        stepping = activity == TRAINING
+        self._left[stepping] -= now - self._looked
+        self._looked = now
+        return self._left[stepping]
+
+
+def _await_hosts(supervisor: Supervisor) -> list[str]:
+    """Wait until the other hosts say that their processes ended; returns those that do not."""
+    until = time.monotonic() + supervisor.patience.host_grace_s
+    while (others := supervisor.hosts.still_there()) and time.monotonic() < until:
+        supervisor.pump(LOOK_S)
+    return others
+
+
+def _ask_and_wait(supervisor: Supervisor, command: Command) -> bool:
+    """Leave the request and wait; True when the ranks ended by themselves, False when patience ran out."""
+    assert supervisor.watch is not None, "the caller looked"
+    watch, patience = supervisor.watch, supervisor.patience
+    number = watch.attempt.attempt
+    request = {"id": command.id, "t": time.time(), "by": command.by}
+    write_json(supervisor.layout.stop_request(number), request)
+    countdown = Countdown(patience.stop_s + USUAL_STEPS * watch.usual_step_s(), patience.other_phase_s)
+    shown = -SHOW_EVERY_S
+    while supervisor.worker_alive():
+        left_s = countdown.left_s(watch.activity)
+        if left_s < 0 or supervisor.hosts.trouble() or _kill_was_asked(supervisor):
+            return False
+        if _all_wrote_their_end(supervisor, number):
+            return _await_teardown(supervisor)
+        if time.monotonic() - shown >= SHOW_EVERY_S:
+            shown = time.monotonic()
+            doing = {
+                **(supervisor.state.doing or {}),
+                "stage": "agree",
+                "text": _waiting(watch.activity, left_s),
+            }
+            supervisor.publish(doing=doing)
+        supervisor.pump(LOOK_S)
+    return True
+
+
+def _waiting(activity: str, left_s: float) -> str:
+    what = "the agreed step" if activity == TRAINING else f"{activity or 'the worker'} to end"
+    return f"waiting for {what}; SIGTERM in {left_s:.0f} s, X ends it now"
+
+
+def _await_teardown(supervisor: Supervisor) -> bool:
+    until = time.monotonic() + supervisor.patience.teardown_s
+    while supervisor.worker_alive() and time.monotonic() < until:
+        supervisor.pump(LOOK_S)
+    return True
+
+
+def _all_wrote_their_end(supervisor: Supervisor, number: int) -> bool:
+    assert supervisor.watch is not None, "the caller looked"
+    if supervisor.watch.activity == ELSEWHERE:
+        return False
+    return len(read_exits(supervisor.layout, number)) >= supervisor.watch.ranks
+
+
+def _kill_was_asked(supervisor: Supervisor) -> bool:
+    """A person who presses X while x waits means it; the kill itself is carried out right after."""
+    return any(command.kind == "kill" for _, command in commands.pending_commands(supervisor.layout))

@@ -1,0 +1,341 @@
+"""The one process that holds a run: its lock, its journal, its published state, and the worker it watches.
+
+Commands are plain code that calls `pump` wherever it waits; `pump` does the chores (heartbeat, reaping,
+reading what the ranks write), so that a supervisor in the middle of a long command still shows that it
+lives.
+
+A new supervisor takes up what an earlier one left: a training, an end nobody saw, hosts to wait for.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from nantui.errors import FAILED, UserError
+from nantui.machine.process_identity import Machine, ProcessRef, alive, ref_of, this_machine
+from nantui.machine.process_tree import Leftover, end_all, members, own_children, shared_memory_of
+from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.journal import Journal, last
+from nantui.run.layout import RunLayout
+from nantui.run.plan import after_the_end
+from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
+from nantui.run.suspicions import is_suspicion
+from nantui.supervisor import notify, stack_dumps
+from nantui.supervisor.attempt_watch import Standstill, Watch, journaled
+from nantui.supervisor.config import Config, Patience
+from nantui.supervisor.hosts.leader import Leading
+from nantui.supervisor.launch import cwd_of, start_worker
+from nantui.supervisor.lock import RunLock
+from nantui.supervisor.outcome import Ending, blamed, ending_of
+from nantui.supervisor.state import SupervisorState, read_state, write_state
+from nantui.terminal_text import printable
+
+
+class LostLock(Exception):
+    """Somebody took the run over: this process must not act on it any more."""
+
+
+class Supervisor:
+    """Holds the run in `layout`. One thread; `pump` is the only place where it waits."""
+
+    def __init__(self, layout: RunLayout, lock: RunLock, config: Config) -> None:
+        self.layout, self.lock, self.config = layout, lock, config
+        self.journal = Journal(layout.journal)
+        self.watch: Watch | None = None
+        self.helpers: dict[int, subprocess.Popen[bytes]] = {}
+        """What was started beside the worker: it is reaped by its owner and never taken for the worker's."""
+        self._child: subprocess.Popen[bytes] | None = None
+        self.hosts = Leading(layout, config.patience, lambda: [ref.pid for ref in self.find_members()])
+        self._standstill = Standstill(config.patience)
+        self._published = 0.0
+        self._unwritten: list[tuple[str, dict[str, Any]]] = []
+        self.seen_start = False
+        """Whether this very process saw the attempt begin, and so would have seen it end."""
+        own = ref_of(os.getpid())
+        assert own is not None, "this process exists"
+        self.before = read_state(layout.supervisor)
+        fresh = SupervisorState(own, self.machine, state="", since=time.time())
+        self.state = self.before.but(process=own, machine=self.machine, doing=None) if self.before else fresh
+
+    @property
+    def machine(self) -> Machine:
+        return this_machine()
+
+    @property
+    def patience(self) -> Patience:
+        return self.config.patience
+
+    # what everybody sees
+
+    def publish(self, **changes: Any) -> None:
+        """Change the published state and write it. Raises LostLock when the run was taken over."""
+        if "state" in changes and changes["state"] != self.state.state:
+            changes.setdefault("since", time.time())
+        self.state = self.state.but(**changes, heartbeat=time.time())
+        if not self.lock.held():
+            raise LostLock
+        self._published = time.monotonic()
+        try:
+            write_state(self.layout.supervisor, self.state)
+        except OSError as error:
+            self.say(f"cannot write {self.layout.supervisor}: {error}")
+
+    def stage(self, command: str, stage: str, text: str) -> None:
+        """Say how far a long command is, in the journal and in the published state."""
+        self.record("stage", command=command, stage=stage, text=text)
+        doing = {**(self.state.doing or {}), "command": command, "stage": stage, "text": text}
+        self.publish(doing=doing)
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Append to the journal what has happened already: on a full disk it waits and is tried again."""
+        self._unwritten.append((kind, {"t": time.time(), **fields}))
+        self.write_waiting()
+
+    def write_waiting(self) -> None:
+        """Write what could not be written before, in order."""
+        while self._unwritten:
+            kind, fields = self._unwritten[0]
+            try:
+                self.journal.append(kind, **fields)
+            except OSError as error:
+                self.say(f"the journal cannot be written ({error}); {len(self._unwritten)} entries wait")
+                return
+            self._unwritten.pop(0)
+
+    def say(self, text: str) -> None:
+        """Write a line into supervisor.log."""
+        print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}", file=sys.stderr, flush=True)
+
+    def tell(self, event: str, text: str) -> None:
+        """Notify whoever the user's configuration names."""
+        child = notify.tell(self.config.notify, self.layout.run, event, text, self.say)
+        if child is not None:
+            self.start_helper(child)
+
+    def start_helper(self, child: subprocess.Popen[bytes]) -> None:
+        """Remember what was started beside the worker: it is never taken for a part of the training."""
+        self.helpers[child.pid] = child
+
+    # the worker
+
+    @property
+    def attempt(self) -> Attempt | None:
+        return self.watch.attempt if self.watch else None
+
+    def worker_alive(self) -> bool:
+        """Tell whether the process that was started for the attempt lives, or is yet to be started."""
+        if self.hosts.gathering:
+            return True
+        if self._child is not None:
+            return self._child.poll() is None
+        return alive(self.state.worker)
+
+    def find_members(self) -> list[ProcessRef]:
+        """Return every living process of the current attempt."""
+        roots = [self.state.worker.pid] if self.state.worker and alive(self.state.worker) else []
+        orphans = [pid for pid in own_children() if pid not in self.helpers]
+        return members(self.state.attempt_uuid, [*roots, *orphans])
+
+    def begin(self, attempt: Attempt, cwd: str | None) -> None:
+        """Start the worker of `attempt` and publish it; with several hosts, once they are there."""
+        if attempt.nnodes > 1:
+            self.hosts.begin(attempt, cwd)
+        else:
+            self._child = start_worker(self.layout, attempt, cwd)
+        self.watch = Watch(self.layout, attempt)
+        self._standstill.reset()
+        self.seen_start = True
+        self.publish(
+            state=STARTING,
+            attempt=attempt.attempt,
+            attempt_uuid=attempt.uuid,
+            worker=ref_of(self._child.pid) if self._child else None,
+            text=self.hosts.text,
+            guarded=None,
+            last_incident=None,
+        )
+
+    def settle(self, *, stopped_by: str = "", because: str = "") -> Ending:
+        """After the worker's end: end what it left, find out how it ended, tell everybody.
+
+        `because` is what became of another host. Raises UserError when processes of it do not die.
+        """
+        assert self.watch is not None, "settle follows begin or adopt"
+        self.refuse_leftover(self.end_members(self.patience.terminate_s))
+        self.read_watch()
+        number = self.watch.attempt.attempt
+        code = self._child.poll() if self._child else None
+        ending = ending_of(self.layout, number, stopped_by=stopped_by, code=code, seen=self.seen_start)
+        ending = blamed(ending, because or self.hosts.blame())
+        step = self.watch.last_step
+        self.record(
+            "attempt_ended",
+            attempt=number,
+            outcome=ending.outcome,
+            epoch=ending.epoch or (step.epoch if step else None),
+            step=ending.step or (step.step if step else None),
+            text=ending.text,
+        )
+        self._child, self.watch = None, None
+        self.hosts.end()
+        goes_on, more = after_the_end(self.layout.spec, self.journal.entries())
+        text = ending.text or more
+        self.publish(state=STARTING if goes_on else ending.outcome, text=text, worker=None)
+        if not goes_on:
+            self.tell(ending.outcome, text)
+        return ending
+
+    def end_members(self, grace_s: float) -> list[Leftover]:
+        """SIGTERM, then SIGKILL every process of the attempt; returns what does not die."""
+        pids = {ref.pid for ref in self.find_members()}
+        left = end_all(self.find_members, self.pump, grace_s=grace_s, limit_s=self.patience.die_s)
+        for path in shared_memory_of(pids - {one.pid for one in left}):
+            path.unlink(missing_ok=True)
+        return left
+
+    def refuse_leftover(self, left: list[Leftover]) -> None:
+        """Raise UserError when processes are left, with what they are and where they hang."""
+        if left:
+            names = ", ".join(map(str, left[:5]))
+            text = f"{len(left)} processes do not die: {names}; state D waits in the kernel (disk, driver)"
+            self.publish(text=text)
+            raise UserError(text, FAILED)
+
+    # chores
+
+    def pump(self, seconds: float) -> None:
+        """Wait, doing the chores."""
+        until = time.monotonic() + seconds
+        self.chores()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, self.patience.tick_s))
+            if left > self.patience.tick_s:
+                self.chores()
+
+    def chores(self) -> None:
+        """Reap, read what is new, notice a standstill, show that we live."""
+        self._reap()
+        self._gather()
+        self.read_watch()
+        if time.monotonic() - self._published > self.patience.heartbeat_s:
+            self.write_waiting()
+            self.publish()
+
+    def _gather(self) -> None:
+        """Start the worker once enough hosts are ready; until then say who is missing."""
+        started = self.hosts.gather()
+        if started is not None:
+            self._child = started
+            self.record("note", text=self.hosts.note, attempt=self.state.attempt)
+            self.publish(worker=ref_of(started.pid), text="")
+        elif self.hosts.gathering and self.hosts.text != self.state.text:
+            self.publish(text=self.hosts.text)
+
+    def read_watch(self) -> None:
+        """Take over what the ranks have written into the journal and the published state."""
+        if self.watch is None:
+            return
+        for kind, fields in self.watch.read():
+            self.record(kind, **fields)
+            if kind == "incident":
+                text = f"{fields.get('incident')}: {fields.get('text', '')}"
+                self.tell("incident", text)
+            elif is_suspicion({"kind": kind, **fields}):
+                self.tell("suspicion", str(fields.get("text", "")))
+        self._publish_progress(self.watch)
+
+    def _publish_progress(self, watch: Watch) -> None:
+        changes: dict[str, Any] = {}
+        if watch.last_incident and watch.last_incident != self.state.last_incident:
+            changes["last_incident"] = watch.last_incident
+        if watch.guarded is not None and watch.guarded != self.state.guarded:
+            changes["guarded"] = watch.guarded
+        if self.state.state == STARTING and watch.last_step is not None:
+            changes["state"] = RUNNING
+        if self.state.state in {RUNNING, STALLED, STARTING} and not self.hosts.gathering:
+            changes.update(self._standstill_changes(watch))
+        if changes:
+            self.publish(**changes)
+
+    def _standstill_changes(self, watch: Watch) -> dict[str, Any]:
+        silent_s = self._standstill.look(watch.moved, watch.activity, watch.usual_step_s())
+        if silent_s and self.state.state != STALLED:
+            found = stack_dumps.collect(self.find_members(), self.layout, watch.attempt.attempt)
+            usual_s, activity = watch.usual_step_s(), watch.activity or "unknown"
+            text = f"no step for {silent_s:.0f} s (usually {usual_s:.2f} s), phase {activity}"
+            self.record("note", text=f"stalled: {text}", attempt=watch.attempt.attempt, stacks=found)
+            self.tell(STALLED, text)
+            return {"state": STALLED, "text": text}
+        if not silent_s and self.state.state == STALLED:
+            self.record("note", text="steps again", attempt=watch.attempt.attempt)
+            return {"state": RUNNING, "text": ""}
+        return {}
+
+    def _reap(self) -> None:
+        """Take away dead orphans; the children that we wait for ourselves are left to their Popen."""
+        self.helpers = {pid: child for pid, child in self.helpers.items() if child.poll() is None}
+        known = {*self.helpers, *([self._child.pid] if self._child else [])}
+        while True:
+            try:
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if dead is None or dead.si_pid in known:
+                return
+            os.waitpid(dead.si_pid, 0)
+
+
+def adopt(supervisor: Supervisor) -> str:
+    """Find out what became of the attempt that an earlier supervisor left; returns a line for the journal.
+
+    Empty when there was nothing to adopt or settle.
+    """
+    number = supervisor.layout.newest_attempt()
+    attempt = read_attempt(supervisor.layout, number)
+    entries = supervisor.journal.entries()
+    if attempt is None:
+        return ""
+    its = [entry for entry in entries if entry.get("attempt") == number]
+    if last(its, "attempt_started") is None and not supervisor.layout.ranks(number):
+        # Recorded, but its supervisor died before the journal said so: nothing was started.
+        supervisor.layout.attempt(number).unlink(missing_ok=True)
+        return ""
+    ended = last(its, "attempt_ended")
+    if ended is not None:
+        if supervisor.state.state in ACTIVE:
+            supervisor.publish(state=str(ended.get("outcome")), text=str(ended.get("text", "")), worker=None)
+        return ""
+    supervisor.seen_start = False
+    supervisor.watch = Watch(supervisor.layout, attempt, journaled(entries, number))
+    comparable = supervisor.before is not None and supervisor.machine.sees_pids_of(supervisor.before.machine)
+    worker = supervisor.state.worker if comparable and supervisor.state.attempt == number else None
+    supervisor.state = supervisor.state.but(attempt=number, attempt_uuid=attempt.uuid, worker=worker)
+    if attempt.nnodes > 1 and _waits(supervisor, attempt, cwd_of(entries)):
+        supervisor.publish(state=STARTING)
+        return f"attempt {number}: still waiting for its hosts"
+    return _processes(supervisor, number)
+
+
+def _waits(supervisor: Supervisor, attempt: Attempt, cwd: str | None) -> bool:
+    """Tell whether the attempt still waits for hosts; one that was led elsewhere cannot be led from here."""
+    try:
+        return supervisor.hosts.begin(attempt, cwd)
+    except UserError as error:
+        supervisor.say(str(error))
+        return False
+
+
+def _processes(supervisor: Supervisor, number: int) -> str:
+    """Take up the attempt's living processes, if there are any."""
+    found = supervisor.find_members() or stack_dumps.processes_of(supervisor.layout, number)
+    if not found:
+        return f"attempt {number}: no process of it is left"
+    if not alive(supervisor.state.worker):
+        supervisor.state = supervisor.state.but(worker=min(found, key=lambda ref: ref.created))
+    supervisor.publish(state=STARTING)
+    supervisor.read_watch()
+    return f"attempt {number}: adopted {len(found)} processes, first {found[0].pid}"

@@ -1,0 +1,209 @@
+"""A picture drawn into a number of cells: y labels on the left, a row of x labels below, marks, a readout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from rich.cells import cell_len
+
+from nantui.ui.charts.axis import Scale, limits, linear_ticks, rounded_end, tick_label
+from nantui.ui.charts.canvas import Canvas
+from nantui.ui.charts.series import Curve, Picture, finite_values, nearest, smooth, thin, window
+from nantui.ui.format import number
+from nantui.ui.glyphs import Glyphs
+from nantui.ui.styled_text import Line, fit, spread, width
+
+LABELS, ROOMY = 6, 8
+NARROWEST = 12
+"""Cells: the longest label of a tick, and a little to see beside it."""
+MARK_INKS = {"incident": "bad", "skip": "warn", "rollback": "info", "attempt": "faint", "cursor": "accent"}
+
+
+def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line]:
+    """Return `rows` lines of at most `columns` cells: title with the newest values, plot, x labels."""
+    if rows < 1 or columns < NARROWEST:
+        return [[] for _ in range(rows)]
+    shown = [curve for curve in picture.curves if curve.xs]
+    if not shown or rows < 4:
+        empty: list[Line] = [fit([(picture.empty, "muted")], columns)] if not shown else []
+        lines = [_title(picture, columns, glyphs), *empty]
+        return (lines + [[] for _ in range(rows)])[:rows]
+    across = x_range(picture)
+    curves = [_prepare(curve, picture, across) for curve in shown]
+    view = picture.view
+    scale = limits(finite_values(curves), log=view.log, whole=view.whole, floor=picture.floor)
+    ticks = scale.ticks(max(3, (rows - 2) // 3))
+    margin = max(LABELS, max((len(tick_label(tick)) for tick in ticks), default=0) + 1)
+    canvas = Canvas(columns - margin, rows - 2, glyphs.braille, spare=rows >= ROOMY and _has_signs(picture))
+    _grid(canvas, scale, ticks, glyphs)
+    for curve in curves:
+        _plot(canvas, curve, scale, across, glyphs)
+    _phases(canvas, picture, across, glyphs)
+    _marks(canvas, picture, across, glyphs)
+    plot = [
+        [(label, "muted"), *line]
+        for label, line in zip(_labels(canvas, scale, ticks, margin), canvas.lines(), strict=True)
+    ]
+    return [_title(picture, columns, glyphs), *plot, _x_labels(picture, across, columns, margin)]
+
+
+def _has_signs(picture: Picture) -> bool:
+    """Whether something is to be marked below the curves: what happened, and values that are no numbers."""
+    return any(mark.kind != "phase" for mark in picture.marks) or any(
+        not math.isfinite(y) for curve in picture.curves for y in curve.coarse.ys
+    )
+
+
+def x_range(picture: Picture) -> tuple[float, float]:
+    """Return the first and the last x that is shown.
+
+    Unless it was asked for, the end is a round number with some room before it, so that a point more only
+    lengthens the curve and does not move all of it.
+    """
+    firsts = [curve.xs[0] for curve in picture.curves if curve.xs]
+    lasts = [curve.xs[-1] for curve in picture.curves if curve.xs]
+    low = min(firsts, default=0.0) if picture.view.low is None else picture.view.low
+    high = rounded_end(low, max(lasts, default=1.0)) if picture.view.high is None else picture.view.high
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _prepare(curve: Curve, picture: Picture, across: tuple[float, float]) -> Curve:
+    view = picture.view
+    if view.low is None and view.high is None and view.smooth < 2:
+        return curve.coarse
+    return window(replace(curve, ys=smooth(curve.ys, view.smooth)), *across)
+
+
+def _grid(canvas: Canvas, scale: Scale, ticks: list[float], glyphs: Glyphs) -> None:
+    """A faint dot at every fourth cell of a tick's row: enough to read a height by."""
+    for tick in ticks:
+        row = _row_of(scale, tick, canvas)
+        for column in range(1, canvas.columns, 4):
+            canvas.background(column, row, "⠄" if glyphs.braille else ".", "grid")
+
+
+def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float], glyphs: Glyphs) -> None:
+    low, high = across
+    previous: tuple[int, int] | None = None
+    alone = True
+    for x, y in thin(curve.xs, curve.ys, canvas.columns):
+        column = round((x - low) / (high - low) * (canvas.width - 1))
+        if not math.isfinite(y):
+            previous = None
+            if low <= x <= high:
+                canvas.sign(
+                    column // (2 if canvas.braille else 1),
+                    canvas.rows - 1,
+                    glyphs.bad,
+                    "old" if curve.ink == "old" else "bad",
+                )
+            continue
+        share = scale.place(y)
+        if share > 1.0 and low <= x <= high:
+            canvas.sign(column // (2 if canvas.braille else 1), 0, glyphs.above, curve.ink)
+        point = (column, round((1 - min(1.4, max(-0.4, share))) * (canvas.height - 1)))
+        if previous is not None:
+            canvas.line(previous, point, curve.ink, curve.dashed)
+            alone = False
+        else:
+            canvas.dot(*point, curve.ink)
+        previous = point
+    if alone and previous is not None:
+        canvas.sign(previous[0] // (2 if canvas.braille else 1), previous[1] // 4, glyphs.dot, curve.ink)
+
+
+def _phases(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
+    """A line behind the curves where a phase begins, its title beside it where that fits."""
+    low, high = across
+    for mark in picture.marks:
+        if mark.kind == "phase" and low <= mark.x <= high:
+            column = round((mark.x - low) / (high - low) * (canvas.columns - 1))
+            for row in range(canvas.rows):
+                canvas.background(column, row, glyphs.separator, "old")
+            if column + 2 + cell_len(mark.text) <= canvas.columns and mark.text.isascii():
+                for index, letter in enumerate(mark.text):
+                    canvas.background(column + 2 + index, 0, letter, "muted")
+
+
+def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
+    low, high = across
+    signs = {
+        "incident": glyphs.bad,
+        "skip": glyphs.skip,
+        "rollback": glyphs.rollback,
+        "attempt": glyphs.separator,
+    }
+    for mark in picture.marks:
+        if low <= mark.x <= high and mark.kind != "phase":
+            column = round((mark.x - low) / (high - low) * (canvas.columns - 1))
+            canvas.sign(
+                column, canvas.rows - 1, signs.get(mark.kind, glyphs.mark), MARK_INKS.get(mark.kind, "muted")
+            )
+    cursor = picture.view.cursor
+    if cursor is not None and low <= cursor <= high:
+        column = round((cursor - low) / (high - low) * (canvas.columns - 1))
+        for row in range(canvas.rows):
+            canvas.sign(column, row, glyphs.separator, "accent")
+
+
+def _row_of(scale: Scale, value: float, canvas: Canvas) -> int:
+    return round((1 - scale.place(value)) * (canvas.height - 1)) // 4
+
+
+def _labels(canvas: Canvas, scale: Scale, ticks: list[float], margin: int) -> list[str]:
+    labels = [" " * margin] * canvas.rows
+    for tick in ticks:
+        row = _row_of(scale, tick, canvas)
+        if 0 <= row < canvas.rows:
+            labels[row] = f"{tick_label(tick):>{margin - 1}} "
+    return labels
+
+
+def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
+    """The newest values on the right; a digit, their names, then they themselves go where space is short."""
+    flags = " log" if picture.view.log else ""
+    flags += f" mean {picture.view.smooth}" if picture.view.smooth > 1 else ""
+    flags += f" last {picture.view.last:,}" if picture.view.last else ""
+    title: Line = [(picture.title, "title"), (flags, "muted")]
+    note: Line = [(f" {picture.note}", "faint")] if picture.note else []
+    if note and width(title) + width(note) + width(_values(picture, True)) + 4 <= columns:
+        title += note
+    for named, digits in ((True, 4), (True, 3), (False, 4)):
+        values = _values(picture, named, digits)
+        if width(title) + width(values) + 2 <= columns:
+            return spread(title, values, columns, glyphs.rule)
+    return fit(title, columns)
+
+
+def _values(picture: Picture, named: bool, digits: int = 4) -> Line:
+    values: Line = []
+    for curve in picture.curves:
+        if curve.ink != "old" and curve.ys:
+            text, ink = _readout(curve, picture, digits)
+            values += [("  " if values else "", "text"), (f"{curve.name} " if named else "", curve.ink)]
+            values.append((text, ink if named or ink == "bad" else curve.ink))
+    return [*values, (f" {picture.unit}", "muted")] if picture.unit and values else values
+
+
+def _readout(curve: Curve, picture: Picture, digits: int) -> tuple[str, str]:
+    value = curve.last
+    if picture.view.cursor is not None and (point := nearest(curve, picture.view.cursor)):
+        value = point[1]
+    return number(value, digits), "bad" if value is not None and not math.isfinite(value) else "strong"
+
+
+def _x_labels(picture: Picture, across: tuple[float, float], columns: int, margin: int) -> Line:
+    """Put round x values under their columns, the name of the axis at the far left."""
+    low, high = across
+    cells = columns - margin
+    text = [" "] * columns
+    for tick in linear_ticks(low, high, max(2, cells // 10), whole=True):
+        label = f"{tick:,.0f}" if abs(tick) < 10**6 else f"{tick / 10**6:g}M"
+        start = margin + round((tick - low) / (high - low) * (cells - 1)) - len(label) // 2
+        start = max(margin, min(start, columns - len(label)))
+        if all(character == " " for character in text[max(0, start - 1) : start + len(label) + 1]):
+            text[start : start + len(label)] = label
+    name = picture.x_name[: margin - 1]
+    text[: len(name)] = name
+    return [("".join(text), "muted")]

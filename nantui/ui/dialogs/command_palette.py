@@ -1,0 +1,133 @@
+"""Find a command by its name: those that can be done now first, the others with the reason why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.screen import Screen
+from textual.widgets import Input
+
+from nantui.ui.actions import APP_ACTIONS, HELPS_IN_ALARM, RUN_ACTIONS, Action, why_not
+from nantui.ui.dialogs.help import Entry, keys_of
+from nantui.ui.screens.base import Dialog
+from nantui.ui.styled_text import Line, column, fit
+from nantui.ui.widgets.dialog_controls import Field
+from nantui.ui.widgets.list_view import Listing
+
+if TYPE_CHECKING:
+    from nantui.ui.model.snapshot import RunSnapshot
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One line: the key, what it is called, what it does, the action it runs, and why it cannot be done."""
+
+    key: str
+    label: str
+    text: str
+    action: str
+    reason: str | None = None
+
+
+def offers(screen: Screen[Any], read_only: bool) -> list[Offer]:
+    """Return what can be done on `screen`, what helps now first, and last what cannot, with the reason."""
+    snapshot = getattr(screen, "snapshot", None)
+    found = [_of_action(action, "screen.act", snapshot, read_only) for action in RUN_ACTIONS]
+    if not hasattr(screen, "action_act"):
+        found = [_of_entry(entry) for entry in keys_of(screen, "") if entry.action]
+    found += [
+        _of_action(action, "app.everywhere", snapshot, read_only)
+        for action in APP_ACTIONS[:1] + APP_ACTIONS[2:]
+    ]
+    urgent = _urgent(snapshot)
+    return sorted(found, key=lambda offer: (offer.reason is not None, offer.action not in urgent))
+
+
+def _urgent(snapshot: RunSnapshot | None) -> set[str]:
+    alarm = snapshot is not None and why_not("acknowledge", snapshot, False) is None
+    return {f"screen.act('{name}')" for name in HELPS_IN_ALARM} if alarm else set()
+
+
+def _of_action(action: Action, run: str, snapshot: RunSnapshot | None, read_only: bool) -> Offer:
+    reason = why_not(action.name, snapshot, read_only)
+    return Offer(action.shown_key, action.label, action.help, f"{run}('{action.name}')", reason)
+
+
+def _of_entry(entry: Entry) -> Offer:
+    return Offer(entry.keys.split()[0], entry.text, "", f"screen.{entry.action}")
+
+
+class PaletteDialog(Dialog):
+    """Type to narrow down, arrows to choose, Enter to do it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "move(1)", "down", show=False, priority=True),
+        Binding("up", "move(-1)", "up", show=False, priority=True),
+    ]
+
+    def __init__(self, over: Screen[Any]) -> None:
+        super().__init__()
+        self.over = over
+        self._offers: list[Offer] = []
+        self._shown: list[Offer] = []
+
+    def compose(self) -> ComposeResult:
+        with Container(classes="dialog tall"):
+            yield Field(placeholder="what do you want to do?")
+            yield Listing(id="palette", empty="no command has these letters")
+
+    def on_mount(self) -> None:
+        self._offers = offers(self.over, getattr(self.app, "read_only", False))
+        self.query_one(Input).focus()
+        self._narrow("")
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        self._narrow(message.value)
+
+    def _narrow(self, typed: str) -> None:
+        found = [offer for offer in self._offers if matches(typed, f"{offer.label} {offer.text}")]
+        if typed:
+            found.sort(key=lambda offer: (offer.reason is not None, not matches(typed, offer.label)))
+        self._shown = found
+        listing = self.query_one(Listing)
+        listing.show([offer.action for offer in found], self._row)
+        listing.go(0)
+
+    def _row(self, index: int, width: int) -> Line:
+        offer = self._shown[index]
+        possible = offer.reason is None
+        key: Line = [(column(offer.key, 6), "key" if possible else "faint")]
+        label = (column(offer.label, 15) if offer.text else offer.label, "strong" if possible else "faint")
+        return fit([*key, label, (offer.text if possible else f"not now: {offer.reason}", "muted")], width)
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor while the typing goes on above."""
+        self.query_one(Listing).action_move(by)
+
+    def on_input_submitted(self) -> None:
+        self._do(self.query_one(Listing).cursor)
+
+    def on_listing_chosen(self, message: Listing.Chosen) -> None:
+        self._do(message.row)
+
+    def _do(self, row: int) -> None:
+        if 0 <= row < len(self._shown):
+            action, over = self._shown[row].action, self.over
+            self.dismiss(None)
+            self.app.call_later(over.run_action, action)
+
+
+def matches(typed: str, text: str) -> bool:
+    """Tell whether every typed word stands in `text`, or its letters do in this order."""
+    lowered = text.lower()
+    words = typed.lower().split()
+    return all(word in lowered for word in words) or _in_order("".join(words), lowered.split("  ")[0][:24])
+
+
+def _in_order(letters: str, text: str) -> bool:
+    rest = iter(text)
+    return all(letter in rest for letter in letters)

@@ -1,0 +1,110 @@
+"""A question before something that is hard to take back; Cancel is the default.
+
+A question that is answered by typing the run's name: for what nantui did not start itself.
+
+Pick one of several things by name: which there are is known only when the key is pressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import Input
+
+from nantui.ui.screens.base import Dialog
+from nantui.ui.styled_text import Line, fit, wrap
+from nantui.ui.widgets.dialog_controls import Choice, Field
+from nantui.ui.widgets.list_view import Listing
+from nantui.ui.widgets.text_view import Document, Title
+
+
+class ConfirmDialog(Dialog):
+    """Answers True when confirmed, else None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "confirm", "confirm", show=False),
+        Binding("n", "cancel", "cancel", show=False),
+    ]
+
+    def __init__(self, question: str, text: list[str], verb: str) -> None:
+        super().__init__()
+        self.question, self.text, self.verb = question, text, verb
+
+    def compose(self) -> ComposeResult:
+        with Container(classes="dialog small"):
+            yield Document(write=self._write)
+            yield Choice((("cancel", "Cancel", "Esc"), ("confirm", self.verb.capitalize(), "y")))
+
+    def on_mount(self) -> None:
+        self.query_one(Document).can_focus = False
+        self.query_one(Choice).focus()
+
+    def _write(self, width: int) -> list[Line]:
+        lines: list[Line] = [[(self.question, "title")], []]
+        for paragraph in self.text:
+            lines += wrap(paragraph, width)
+        return lines
+
+    def on_choice_pressed(self, message: Choice.Pressed) -> None:
+        self.dismiss(True if message.name == "confirm" else None)
+
+    def action_confirm(self) -> None:
+        """Confirm with one key, for those who have read it."""
+        self.dismiss(True)
+
+
+class NameDialog(Dialog):
+    """Answers True once the name has been typed and Enter pressed, None when cancelled."""
+
+    def __init__(self, question: str, text: list[str], name: str) -> None:
+        super().__init__()
+        self.question, self.text, self.wanted = question, text, name
+
+    def compose(self) -> ComposeResult:
+        with Container(classes="dialog small"):
+            yield Document(write=self._write)
+            yield Field(placeholder=f"type {self.wanted} and press Enter; Esc cancels")
+
+    def on_mount(self) -> None:
+        self.query_one(Document).can_focus = False
+        self.query_one(Input).focus()
+
+    def _write(self, width: int) -> list[Line]:
+        lines: list[Line] = [[(self.question, "title")], []]
+        for paragraph in self.text:
+            lines += wrap(paragraph, width)
+        return lines
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Answer only to the very name; anything else is typed again."""
+        if message.value.strip() == self.wanted:
+            self.dismiss(True)
+        else:
+            message.input.value = ""
+
+
+class PickDialog(Dialog):
+    """Answers the key of what was picked, None when cancelled."""
+
+    def __init__(self, question: str, names: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self.question, self.names = question, names
+
+    def compose(self) -> ComposeResult:
+        with Container(classes="dialog tall small"):
+            yield Title(lambda width: [[(self.question, "title"), ("   Enter picks, Esc cancels", "faint")]])
+            yield Listing(id="picks")
+
+    def on_mount(self) -> None:
+        listing = self.query_one(Listing)
+        listing.show(
+            [key for key, _ in self.names], lambda row, width: fit([(self.names[row][1], "text")], width)
+        )
+        listing.focus()
+
+    def on_listing_chosen(self, message: Listing.Chosen) -> None:
+        self.dismiss(self.names[message.row][0])

@@ -1,0 +1,100 @@
+"""Everything that is known about one thing: a checkpoint's findings, an entry of the timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual.app import ComposeResult
+from textual.containers import Container
+
+from nantui.run.atomic_files import to_json
+from nantui.ui.format import clean, count, number, size
+from nantui.ui.model.checkpoint_rows import Row
+from nantui.ui.model.timeline import Sentence
+from nantui.ui.screens.base import Dialog
+from nantui.ui.styled_text import Line, wrap
+from nantui.ui.widgets.text_view import Document
+
+
+class DetailDialog(Dialog):
+    """Shows a text; Esc or Enter closes it."""
+
+    BINDINGS = [("enter", "cancel", "close")]
+
+    def __init__(self, title: str, write: Callable[[int], list[Line]]) -> None:
+        super().__init__()
+        self.heading, self._write = title, write
+
+    def compose(self) -> ComposeResult:
+        with Container(classes="dialog tall"):
+            yield Document(write=self._whole)
+
+    def _whole(self, width: int) -> list[Line]:
+        return [[(clean(self.heading, width), "title"), ("   Esc closes", "faint")], [], *self._write(width)]
+
+
+def about_checkpoint(row: Row) -> Callable[[int], list[Line]]:
+    """Return a writer of everything the scan says about a checkpoint."""
+
+    def write(width: int) -> list[Line]:
+        verdict = row.verdict
+        lines: list[Line] = [[(f"{name:<12}", "muted"), (value, ink)] for name, value, ink in _facts(row)]
+        if verdict is None:
+            return [*lines, [], [("not scanned yet", "muted")]]
+        found = count(len(verdict.findings), "finding") if verdict.findings else "nothing wrong was found"
+        lines += [[], [(found, "title")]]
+        for finding in verdict.findings:
+            lines.append(
+                [(f"{clean(finding.kind, 20):<16}", row.ink), (clean(finding.where, width - 18), "text")]
+            )
+            lines += [
+                [("  ", "text"), *line] for line in wrap(clean(finding.detail, 600), width - 4, "muted")
+            ]
+        return lines
+
+    return write
+
+
+def _facts(row: Row) -> list[tuple[str, str, str]]:
+    verdict = row.verdict
+    facts = [
+        ("badge", row.badge or "waiting to be scanned", row.ink),
+        ("epoch", "-" if row.epoch is None else f"{row.epoch} (counted from 1)", "text"),
+        ("size", size(row.checkpoint.size), "text"),
+    ]
+    if verdict is None:
+        return facts
+    resume = "yes" if verdict.resumable else "after a repair" if verdict.repairable else "no"
+    why = (
+        f": {clean(verdict.why_not_resumable, 200)}"
+        if verdict.why_not_resumable and not verdict.resumable
+        else ""
+    )
+    return [
+        *facts,
+        ("resume", resume + why, "good" if verdict.resumable else "warn"),
+        ("fitness", number(verdict.fitness), "text"),
+        ("saved", clean(verdict.date or "-", 40), "text"),
+        ("ultralytics", clean(verdict.version or "-", 40), "text"),
+        ("scanned in", f"{verdict.seconds:.2f} s", "muted"),
+    ]
+
+
+def about_sentence(sentence: Sentence) -> Callable[[int], list[Line]]:
+    """Return a writer of an entry of the timeline, whole."""
+
+    def write(width: int) -> list[Line]:
+        lines: list[Line] = wrap(f"{sentence.clock}  {sentence.text}", width, sentence.ink)
+        lines.append([])
+        for line in to_json(sentence.entry, indent=2).split("\n"):
+            lines += [
+                [(part, "muted")]
+                for part in _chunks(clean(line.replace(" ", "\u2007"), 4000).replace("\u2007", " "), width)
+            ]
+        return lines
+
+    return write
+
+
+def _chunks(text: str, width: int) -> list[str]:
+    return [text[start : start + width] for start in range(0, len(text), max(1, width))] or [""]

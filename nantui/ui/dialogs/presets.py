@@ -1,0 +1,81 @@
+"""Choose presets: named remedies, each with what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+
+from nantui.ui.format import clean
+from nantui.ui.screens.base import Dialog
+from nantui.ui.styled_text import Line, column, fit
+from nantui.ui.watchers import Answer, find_out
+from nantui.ui.widgets.dialog_controls import Choice
+from nantui.ui.widgets.list_view import Listing
+from nantui.ui.widgets.text_view import Title
+
+if TYPE_CHECKING:
+    from nantui.ui.screens.run import RunScreen
+
+
+class PresetsDialog(Dialog):
+    """Space marks and unmarks; answers a tuple of names, None when cancelled."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "mark", "mark or unmark", show=False)]
+
+    def __init__(self, over: RunScreen, chosen: Sequence[str]) -> None:
+        super().__init__()
+        self.over, self.chosen = over, list(chosen)
+        self._presets: list[Any] = []
+
+    def compose(self) -> ComposeResult:
+        with Container(classes="dialog tall"):
+            yield Title(
+                lambda width: [[("Presets", "title"), ("   Space marks, Tab goes to the buttons", "faint")]]
+            )
+            yield Listing(id="presets", empty="reading presets..")
+            yield Choice((("use", "Use these", "Enter"), ("cancel", "Cancel", "Esc")))
+
+    def on_mount(self) -> None:
+        self.query_one(Listing).focus()
+        find_out("presets", lambda: self.over.cockpit.backend.presets(self.over.run_path), self.post_message)
+
+    def on_answer(self, message: Answer) -> None:
+        if message.problem:
+            self.query_one(Listing).empty = message.problem
+        self._presets = list((message.value or {}).values())
+        self._show()
+
+    def _show(self) -> None:
+        self.query_one(Listing).show([preset.name for preset in self._presets], self._row)
+
+    def _row(self, index: int, width: int) -> Line:
+        preset = self._presets[index]
+        marked = preset.name in self.chosen
+        sign = self.over.cockpit.glyphs.good if marked else " "
+        return fit(
+            [
+                (f"[{sign}] ", "accent"),
+                (column(clean(preset.name, 40), 20), "strong" if marked else "text"),
+                (clean(preset.title, 200), "muted"),
+            ],
+            width,
+        )
+
+    def action_mark(self) -> None:
+        """Mark or unmark the preset under the cursor."""
+        name = self.query_one(Listing).key
+        if isinstance(name, str):
+            self.chosen = (
+                [one for one in self.chosen if one != name] if name in self.chosen else [*self.chosen, name]
+            )
+            self._show()
+
+    def on_listing_chosen(self) -> None:
+        self.dismiss(tuple(self.chosen))
+
+    def on_choice_pressed(self, message: Choice.Pressed) -> None:
+        self.dismiss(tuple(self.chosen) if message.name == "use" else None)

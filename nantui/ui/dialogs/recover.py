@@ -1,0 +1,249 @@
+"""R: what will be stopped and moved, which epoch comes back, what it costs, which settings change and why.
+
+Nothing is done here: the dialog leaves one command for the supervisor and then shows what becomes of it.
+Closing it, or the terminal, changes nothing about that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+
+from nantui.run.commands import Command
+from nantui.run.journal import pending_edits
+from nantui.ui.model import plan_text
+from nantui.ui.model.command_progress import CommandProgress, follow
+from nantui.ui.screens.base import Dialog
+from nantui.ui.styled_text import Line
+from nantui.ui.watchers import Answer, find_out
+from nantui.ui.widgets.candidates import Candidates
+from nantui.ui.widgets.dialog_controls import Choice
+from nantui.ui.widgets.text_view import Document, Title
+
+if TYPE_CHECKING:
+    from nantui.ui.screens.run import RunScreen
+
+VERBS = {"recover": "Recover", "rollback": "Roll back"}
+TITLES = {
+    "recover": "Recover: stop, go back to a clean checkpoint, change settings, resume",
+    "rollback": "Roll back to a clean checkpoint; nothing is started",
+}
+PLANNING, ASKING, WORKING, DONE, FAILED = "planning", "asking", "working", "done", "failed"
+
+
+class RecoverDialog(Dialog):
+    """Shows a plan, asks once, then shows progress and what is in effect."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "confirm", "confirm", show=False),
+        Binding("a", "stay_automatic", "recover, and by itself from now on", show=False),
+        Binding("n", "cancel", "cancel", show=False),
+        Binding("down,j", "pick(1)", "another restore point: down", show=False),
+        Binding("up,k", "pick(-1)", "another restore point: up", show=False),
+        Binding("pagedown", "page(1)", "more of the plan", show=False),
+        Binding("pageup", "page(-1)", "the plan before", show=False),
+        Binding("b", "further_back", "the second proposal: before a judgement", show=False),
+        Binding("p", "presets", "choose presets to apply", show=False),
+        Binding("u", "undo", "undo a finished rollback", show=False),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
+
+    def __init__(
+        self,
+        over: RunScreen,
+        kind: str,
+        presets: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.over, self.kind = over, kind
+        self.presets = None if presets is None else tuple(presets)
+        self.settings, self.to = dict(settings or {}), ""
+        self.stage = PLANNING
+        self.plan: Any = None
+        self.problem = ""
+        self.command: Command | None = None
+        self.progress: CommandProgress | None = None
+
+    def compose(self) -> ComposeResult:
+        with Container(classes="dialog tall", id="recover"):
+            yield Title(self._heading, id="recover-title")
+            yield Candidates()
+            yield Document(id="plan", write=self._write, tells_more=True)
+            yield Choice((("cancel", "Cancel", "Esc"),))
+
+    def on_mount(self) -> None:
+        self.query_one(Choice).focus()
+        self.watch(self.over, "snapshot", self._follow, init=False)
+        self.make_plan()
+
+    def make_plan(self) -> None:
+        """Ask for a plan in a thread; the answer comes as a message."""
+        self.stage = PLANNING
+        self._redraw()
+        find_out("plan", self._plan, self.post_message)
+
+    @property
+    def edits(self) -> dict[str, Any]:
+        """Settings that come on top of the presets: those edited before,
+        then those this dialog was opened with.
+        """
+        snapshot = self.over.snapshot
+        return {**pending_edits(snapshot.journal if snapshot is not None else ()), **self.settings}
+
+    def _plan(self) -> Any:
+        """Without a choice of presets the evidence proposes some; edits stay on top."""
+        return self.over.cockpit.backend.plan(self.over.run_path, self.to or None, self.edits, self.presets)
+
+    def on_answer(self, message: Answer) -> None:
+        if message.about != "plan" or self.stage != PLANNING:
+            return
+        self.plan, self.problem = message.value, message.problem
+        self.stage = ASKING
+        verb: tuple[tuple[str, str, str], ...] = ()
+        if self.plan is not None:
+            verb = (("confirm", VERBS[self.kind], "y"),)
+        if self.may_stay_automatic:
+            verb += (("auto", "Recover on autopilot", "a"),)
+        if self.plan is not None and self.plan.second is not None:
+            verb += (("second", f"Epoch {self.plan.second.work} instead", "b"),)
+        self.query_one(Choice).offer((("cancel", "Cancel", "Esc"), *verb))
+        if self.plan is not None:
+            self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
+        self._redraw()
+
+    @property
+    def may_stay_automatic(self) -> bool:
+        """Whether the ladder could recover the run from now on and does not do so yet."""
+        return self.plan is not None and self.kind == "recover" and not self.plan.auto
+
+    def _heading(self, width: int) -> list[Line]:
+        words = {
+            PLANNING: ("working out a plan..", "muted"),
+            WORKING: ("under way; closing this changes nothing", "info"),
+            DONE: ("done", "good"),
+            FAILED: ("failed", "bad"),
+        }
+        return [
+            [(TITLES[self.kind], "title")],
+            [
+                words.get(
+                    self.stage,
+                    ("j, k and Enter choose a restore point; nothing has been done yet", "muted"),
+                )
+            ],
+        ]
+
+    def _write(self, width: int) -> list[Line]:
+        if self.progress is not None and self.stage in (WORKING, DONE, FAILED):
+            return plan_text.describe_progress(self.progress, self.glyphs, width)
+        if self.problem:
+            return plan_text.describe_problem(self.problem, width)
+        if self.plan is None:
+            return [[("reading checkpoints and history..", "muted")]]
+        return plan_text.describe(self.plan, self.kind, self.over.snapshot, self.glyphs, width)
+
+    @property
+    def glyphs(self) -> Any:
+        """The signs for this terminal."""
+        return self.over.cockpit.glyphs
+
+    def _redraw(self) -> None:
+        self.query_one(Candidates).display = self.stage in (PLANNING, ASKING) and self.plan is not None
+        self.query_one(Title).redraw()
+        self.query_one(Document).remake()
+
+    def on_listing_chosen(self, message: Candidates.Chosen) -> None:
+        """Another restore point was chosen: work out a plan for it."""
+        if self.stage == ASKING and message.listing.id == "candidates":
+            chosen = self.query_one(Candidates).candidate
+            if chosen is not None and not chosen.usable:
+                self.problem = f"{chosen.name}: {chosen.why_not}"
+                self._redraw()
+                self.problem = ""
+            elif chosen is not None:
+                self.to = chosen.name
+                self.make_plan()
+
+    def on_choice_pressed(self, message: Choice.Pressed) -> None:
+        if message.name == "confirm":
+            self.action_confirm()
+        elif message.name == "auto":
+            self.action_stay_automatic()
+        elif message.name == "second":
+            self.action_further_back()
+        elif message.name == "undo":
+            self.action_undo()
+        else:
+            self.action_cancel()
+
+    def action_stay_automatic(self) -> None:
+        """Recover, and let the ladder do so by itself from now on."""
+        if self.stage == ASKING and self.may_stay_automatic:
+            self._leave(auto=True)
+
+    def action_confirm(self) -> None:
+        """Leave the command; only with a plan on the screen."""
+        if self.stage == ASKING and self.plan is not None:
+            self._leave()
+
+    def _leave(self, **more: Any) -> None:
+        options = {**plan_text.options(self.plan, self.edits), **more}
+        self.command = self.over.submit(self.kind, **options)
+        self.stage, self.progress = WORKING, CommandProgress(self.command.id, self.kind)
+        self.query_one(Choice).offer((("cancel", "Close, it goes on", "Esc"),))
+        self._redraw()
+
+    def _follow(self) -> None:
+        """Another snapshot came: see what became of the command."""
+        if self.command is None or self.over.snapshot is None or self.progress is None:
+            return
+        progress = follow(self.command.id, self.kind, self.over.snapshot)
+        if progress == self.progress:
+            return
+        self.progress = progress
+        if progress.ok is not None:
+            self.stage = DONE if progress.ok else FAILED
+            undo = (("undo", "Undo", "u"),) if progress.ok and self.kind == "rollback" else ()
+            self.query_one(Choice).offer((("cancel", "Close", "Esc"), *undo))
+        self._redraw()
+
+    def action_undo(self) -> None:
+        """Take the rollback back, once it is done."""
+        if self.stage == DONE:
+            self.dismiss(None)
+            self.over.action_act("undo")
+
+    def action_pick(self, by: int) -> None:
+        """Go to the restore points, also from the buttons."""
+        candidates = self.query_one(Candidates)
+        if candidates.display:
+            candidates.focus()
+            candidates.action_move(by)
+
+    def action_further_back(self) -> None:
+        """Take the second proposal: work out a plan that goes back to before the judgement."""
+        if self.stage == ASKING and self.plan is not None and self.plan.second is not None:
+            self.to = self.plan.second.name
+            self.make_plan()
+
+    def action_page(self, by: int) -> None:
+        """Scroll the plan, also from the buttons."""
+        self.query_one(Document).action_page(by)
+
+    def action_presets(self) -> None:
+        """Choose presets; the plan is worked out again with them."""
+        if self.stage != ASKING:
+            return
+        from nantui.ui.dialogs.presets import PresetsDialog
+
+        def chosen(names: object) -> None:
+            if isinstance(names, tuple):
+                self.presets = names
+                self.make_plan()
+
+        self.app.push_screen(PresetsDialog(self.over, self.plan.presets if self.plan else ()), chosen)

@@ -1,0 +1,171 @@
+"""What the screens ask of the other rooms, in one place: imported when first used, replaced in tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nantui.errors import FAILED, UserError
+
+if TYPE_CHECKING:
+    from nantui.run.commands import Command
+    from nantui.run.status import RunStatus
+
+Progress = Callable[[int, int], bool]
+Presets = Sequence[str] | None
+
+
+class Backend(Protocol):
+    """Everything that is not drawing."""
+
+    def now(self) -> float:
+        """Return the time, s since the epoch."""
+
+    def status(self, run: Path) -> RunStatus:
+        """Return where the run stands."""
+
+    def fleet(self, top: Path) -> Iterable[RunStatus]:
+        """Yield where every run below `top` stands; slow, for a thread."""
+
+    def submit(self, run: Path, command: Command) -> None:
+        """Leave a command for the supervisor. Raises UserError when it cannot be left."""
+
+    def verdicts(self, weights: Path) -> Iterable[Any]:
+        """Yield a verdict for every checkpoint, newest first; slow, for a thread."""
+
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
+        """Return the plan of a rollback, `settings` on top of `presets` (None: what the evidence supports);
+        slow, for a thread. Raises UserError when there is none.
+        """
+
+    def diagnose(self, run: Path) -> dict[str, Any]:
+        """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""
+
+    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
+        """Return the check of the run's labels; slow, for a thread.
+        Raises UserError where there is no data set.
+        """
+
+    def side(self, name: str) -> Any:
+        """Return a run, or attempt N of it (RUN#N), to compare; slow, for a thread. Raises UserError."""
+
+    def write_labels(self, run: Path, report: Any) -> Path:
+        """Write all findings as CSV and return the file."""
+
+    def quarantined(self, run: Path) -> set[str]:
+        """Return the images that the run leaves out of its training, absolute."""
+
+    def presets(self, run: Path) -> dict[str, Any]:
+        """Return the presets that exist for the run, by name; for a thread."""
+
+    def schema(self) -> Any:
+        """Return which settings exist; for a thread. Raises UserError without an Ultralytics."""
+
+    def hardware(self, run: Path, pids: Sequence[int]) -> Any:
+        """Return one sample of GPUs and host, for a thread."""
+
+
+class RealBackend:
+    """The other rooms themselves. `take_over`: act on a run whose supervisor on another host is gone."""
+
+    def __init__(self, python: str | None = None, take_over: bool = False) -> None:
+        self.python, self.take_over = python, take_over
+        self._catalogs: dict[Path, Any] = {}
+        self._samplers: dict[Path, Any] = {}
+
+    def now(self) -> float:
+        return time.time()
+
+    def status(self, run: Path) -> RunStatus:
+        from nantui.supervisor.status import read_status
+
+        return read_status(run)
+
+    def fleet(self, top: Path) -> Iterable[RunStatus]:
+        from nantui.supervisor.status import each_status
+
+        return each_status(top)
+
+    def submit(self, run: Path, command: Command) -> None:
+        from nantui.supervisor.client import submit
+
+        submit(run, command, take_over=self.take_over)
+
+    def verdicts(self, weights: Path) -> Iterable[Any]:
+        from nantui.checkpoint.catalog import Catalog
+
+        if weights not in self._catalogs:
+            self._catalogs[weights] = Catalog(weights)
+        return self._catalogs[weights].verdicts()
+
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
+        from nantui.recovery.plan import make_plan
+
+        return make_plan(run, to, settings, presets, propose=True, python=self.python)
+
+    def diagnose(self, run: Path) -> dict[str, Any]:
+        from nantui.diagnosis.causes import diagnose
+
+        return dict(diagnose(run).to_json())
+
+    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
+        from nantui.labels.check import check_data_set
+        from nantui.labels.data_set import load_data_set
+
+        if not args.get("data"):
+            raise UserError("the run does not say which data set it trains on: its args.yaml has no data")
+        size = args.get("imgsz")
+        return check_data_set(
+            load_data_set(str(args["data"])),
+            task=args.get("task"),
+            imgsz=size if isinstance(size, int) else 640,
+            single_class=bool(args.get("single_cls")),
+            progress=progress,
+        )
+
+    def side(self, name: str) -> Any:
+        from nantui.recovery.comparison import read_side
+
+        return read_side(name)
+
+    def write_labels(self, run: Path, report: Any) -> Path:
+        from nantui.labels.report import write_csv
+
+        path = run / "nantui-labels.csv"
+        try:
+            with path.open("w", encoding="utf-8", newline="") as file:
+                write_csv(report, file)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}", FAILED) from None
+        return path
+
+    def quarantined(self, run: Path) -> set[str]:
+        from nantui.run.layout import RunLayout
+        from nantui.run.quarantine import quarantined
+
+        return set(quarantined(RunLayout(run)))
+
+    def presets(self, run: Path) -> dict[str, Any]:
+        from nantui.settings.presets import load_presets
+
+        return load_presets(self.schema(), run)
+
+    def schema(self) -> Any:
+        from nantui.settings.schema import Schema
+
+        return Schema.load(self.python)
+
+    def hardware(self, run: Path, pids: Sequence[int]) -> Any:
+        from nantui.machine.gpus import Sampler
+        from nantui.machine.process_identity import host_id
+        from nantui.run.layout import RunLayout
+        from nantui.supervisor.hosts.reports import samples_elsewhere
+
+        if run not in self._samplers:
+            self._samplers[run] = Sampler(run)
+        sample = self._samplers[run].sample(pids)
+        hosts = RunLayout(run).hosts
+        return replace(sample, elsewhere=samples_elsewhere(hosts, host_id(), sample.t))

@@ -1,0 +1,86 @@
+"""Files, verdicts and roles put together: one row per checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from nantui.ui.model.snapshot import Checkpoint
+
+BADGE_INKS = {
+    "clean": "good",
+    "corrupt": "bad",
+    "unreadable": "bad",
+    "busy": "info",
+    "scanning": "muted",
+    "": "muted",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the checkpoint list. `epoch` counts from 1, as people do."""
+
+    checkpoint: Checkpoint
+    badge: str
+    epoch: int | None
+    fitness: float | None
+    roles: tuple[str, ...]
+    findings: int
+    verdict: Any = None
+
+    @property
+    def ink(self) -> str:
+        return BADGE_INKS.get(self.badge, "warn")
+
+
+def rows(
+    checkpoints: tuple[Checkpoint, ...],
+    verdicts: Mapping[Checkpoint, Any],
+    scanning: frozenset[Checkpoint] = frozenset(),
+) -> list[Row]:
+    """Return a row per file, newest first; the newest clean one that is no `last` is the restore point."""
+    found: list[Row] = []
+    restore_named = False
+    for checkpoint in checkpoints:
+        verdict = verdicts.get(checkpoint)
+        badge = verdict.badge if verdict is not None else "scanning" if checkpoint in scanning else ""
+        roles = []
+        if verdict is not None and not restore_named and verdict.usable:
+            roles.append("restore point")
+            restore_named = True
+        if verdict is not None and badge == "clean" and verdict.repairable and not verdict.resumable:
+            roles.append("repairable")
+        epoch = verdict.work_epoch if verdict is not None else _epoch_of(checkpoint.name)
+        found.append(
+            Row(checkpoint, badge, epoch, getattr(verdict, "fitness", None), tuple(roles),
+                len(getattr(verdict, "findings", ())), verdict)
+        )  # fmt: skip
+    return found
+
+
+def _epoch_of(name: str) -> int | None:
+    """Return the epoch counted from 1 that the name `epochN.pt` tells."""
+    digits = name.removeprefix("epoch").removesuffix(".pt")
+    return int(digits) + 1 if name.startswith("epoch") and digits.isdigit() else None
+
+
+def hours_of_room(checkpoints: tuple[Checkpoint, ...], free_gb: float) -> float | None:
+    """Return for how many hours of training checkpoints fit into `free_gb`.
+
+    Counted from the sizes and times of those that are kept (`epochN.pt`; last.pt and best.pt replace
+    themselves). None while there are fewer than three: nothing piles up, or its pace is not known yet.
+    """
+    kept = sorted((one for one in checkpoints if _epoch_of(one.name)), key=lambda one: one.modified)
+    gaps = [after.modified - before.modified for before, after in zip(kept, kept[1:], strict=False)]
+    if len(gaps) < 2 or not (gap := median(gaps)):
+        return None
+    return free_gb * 1e9 / max(1.0, median(one.size for one in kept)) * gap / 3600
+
+
+def findings_of(verdict: Any) -> str:
+    """Return the kinds of findings in one word or two, worst first."""
+    kinds = list(dict.fromkeys(finding.kind for finding in getattr(verdict, "findings", ())))
+    return ", ".join(kinds[:2]) + (" .." if len(kinds) > 2 else "")

@@ -1,0 +1,327 @@
+"""The config editor without a terminal: which rows there are, what is wrong, what is said about a setting.
+
+A draft in other forms: as a preset of one's own, and as Python for one's own script.
+
+The settings of a run as the editor shows them: what the newest attempt really uses, what was saved for the
+next one, and what that one would use.
+
+What was asked is not what is in effect: `optimizer=auto` ignores `lr0` and `momentum`, and AMP is switched
+off where it does not work. Only the worker's own report tells.
+
+An edit of a run's settings that is not saved yet: it survives a closed terminal,
+and every step can be undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nantui.errors import FAILED, UserError
+from nantui.paths import user_config_dir
+from nantui.run.atomic_files import read_json, write_atomic, write_json
+from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.journal import Entry as JournalEntry
+from nantui.run.journal import pending_edits
+from nantui.run.layout import RunLayout
+from nantui.run.spec import read_args, read_spec
+from nantui.settings.values import same_value, show_value
+from nantui.ui.format import clean
+from nantui.ui.glyphs import Glyphs
+from nantui.ui.model.snapshot import RunSnapshot
+from nantui.ui.styled_text import Line, column, fit, wrap
+
+CHOSEN_BY_AUTO = ("lr0", "momentum", "optimizer")
+HIDDEN = frozenset({"save_dir", "mode", "task"})
+
+
+def save_preset(name: str, changes: Mapping[str, Any]) -> Path:
+    """Write `changes` as a preset that sets exactly these values.
+    Raises UserError for a bad or taken name.
+    """
+    name = name.strip()
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,60}", name):
+        raise UserError(f"{name!r}: a preset's name is made of letters, digits, - and _")
+    path = user_config_dir() / "presets" / f"{name}.yaml"
+    if path.exists():
+        raise UserError(f"there is a preset {name} already ({path}); choose another name")
+    settings = {
+        key: {"exactly": value, "why": "saved from the config editor"} for key, value in changes.items()
+    }
+    document = {
+        "name": name,
+        "title": f"saved from the config editor: {', '.join(changes)}",
+        "settings": settings,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}", FAILED) from None
+    return path
+
+
+def as_dict(values: Mapping[str, Any]) -> str:
+    """Return `settings = dict(...)`, ready for `model.train(**settings)`."""
+    lines = [f"    {name}={value!r}," for name, value in values.items()]
+    return "\n".join(["settings = dict(", *lines, ")"])
+
+
+@dataclass(frozen=True)
+class SettingsNow:
+    """`next_start` is asked for from the next start on, `in_effect` is what the newest attempt uses,
+    `saved` waits for the next start, `chosen` are names that `optimizer=auto` chose a value for.
+    """
+
+    next_start: Mapping[str, Any] = field(default_factory=dict)
+    in_effect: Mapping[str, Any] = field(default_factory=dict)
+    saved: Mapping[str, Any] = field(default_factory=dict)
+    chosen: frozenset[str] = frozenset()
+
+
+def read_settings(run: RunLayout, schema: Any, snapshot: RunSnapshot | None) -> SettingsNow:
+    """Return what is known about the settings of `run`; reads files, for a thread.
+    Raises UserError for a spec that makes no sense.
+    """
+    journal = snapshot.journal if snapshot is not None else ()
+    args, spec, edits = read_args(run.args_yaml), read_spec(run.spec), pending_edits(journal)
+    attempt = read_attempt(run, run.newest_attempt() or 0)
+    train, ours = (spec.train, spec.ours) if spec is not None else ({}, {})
+    asked = {**schema.defaults(), **train, **args, **ours}
+    reported = reported_values(journal)
+    used = asked if attempt is None else {**schema.defaults(), **_used(attempt, args, reported)}
+    automatic = str(asked.get("optimizer", "")).lower() == "auto"
+    return SettingsNow(
+        _known({**asked, **edits}, schema),
+        _known(used, schema),
+        _known(edits, schema),
+        frozenset(name for name in CHOSEN_BY_AUTO if automatic and name in reported),
+    )
+
+
+def reported_values(journal: Iterable[JournalEntry]) -> dict[str, Any]:
+    """Return what the worker of the newest attempt has reported to be in effect, empty before it has."""
+    values: dict[str, Any] = {}
+    for entry in journal:
+        if entry["kind"] == "attempt_started":
+            values = {}
+        elif entry["kind"] == "in_effect" and isinstance(entry.get("values"), dict):
+            values = entry["values"]
+    return values
+
+
+def newest_change(journal: Iterable[JournalEntry]) -> JournalEntry | None:
+    """Return the newest entry after which other settings may be in effect, None without one."""
+    found = [entry for entry in journal if entry["kind"] in ("attempt_started", "in_effect")]
+    return found[-1] if found else None
+
+
+def _used(attempt: Attempt, args: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
+    """What an attempt uses, without the spec, which may have been edited since. args.yaml is written anew
+    before the worker reports; until then it may be that of the attempt before.
+    """
+    if reported:
+        return {**attempt.train, **attempt.asked, **args, **attempt.ours, **reported}
+    return {**attempt.train, **args, **attempt.ours, **attempt.asked}
+
+
+def _known(values: Mapping[str, Any], schema: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in schema.fields}
+
+
+def drafts_dir() -> Path:
+    """Return the user's own folder of drafts: a run may belong to somebody else."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "nantui" / "drafts"
+
+
+class Draft:
+    """Changed settings over the ones in effect and the ones that are saved for the next start."""
+
+    def __init__(self, run: Path, now: SettingsNow) -> None:
+        self.now, self.saved = now, dict(now.saved)
+        self._path = drafts_dir() / f"{hashlib.sha1(str(run).encode()).hexdigest()[:16]}.json"
+        self._run = run
+        kept = (read_json(self._path) or {}).get("changes")
+        self.changes: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+        self._leave_out_what_is_so()
+        self.why: dict[str, str] = {}
+        self._before: list[tuple[dict[str, Any], dict[str, str]]] = []
+
+    def value(self, name: str) -> Any:
+        """Return the drafted value, else the one without the draft."""
+        return self.changes[name] if name in self.changes else self.before(name)
+
+    def before(self, name: str) -> Any:
+        """Return the value without the draft: the one saved for the next start, else the one in effect."""
+        return self.saved[name] if name in self.saved else self.in_effect(name)
+
+    def in_effect(self, name: str) -> Any:
+        """Return what the newest attempt uses."""
+        return self.now.in_effect.get(name)
+
+    def waits(self, name: str) -> bool:
+        """Tell whether another value than the one in effect is saved for the next start."""
+        return name in self.saved and not same_value(self.saved[name], self.in_effect(name))
+
+    def set(self, values: Mapping[str, Any], why: Mapping[str, str] | None = None) -> None:
+        """Change some settings; one set back to what it was leaves the draft."""
+        self._before.append((dict(self.changes), dict(self.why)))
+        for name, value in values.items():
+            self.changes[name] = value
+            if why and name in why:
+                self.why[name] = why[name]
+        self._leave_out_what_is_so()
+        self._keep()
+
+    def undo(self) -> bool:
+        """Take the last change back; False when there is none."""
+        if not self._before:
+            return False
+        self.changes, self.why = self._before.pop()
+        self._keep()
+        return True
+
+    def was_taken(self, values: Mapping[str, Any], waits: bool) -> None:
+        """Take note that the supervisor has these values now; what was drafted since stays drafted.
+
+        `waits`: they are saved for the next start, else the training has begun with them.
+        """
+        self.saved.update(values if waits else {})
+        self._before = []
+        for name in [name for name, value in values.items() if same_value(self.changes.get(name), value)]:
+            self.changes.pop(name, None)
+        self._keep()
+
+    def whole(self) -> dict[str, Any]:
+        """Return all settings as the next start would be asked for them."""
+        return {**self.now.next_start, **self.saved, **self.changes}
+
+    def as_used(self) -> dict[str, Any]:
+        """Return all settings as shown: where the worker reported a value, that one and not the one asked."""
+        return {**self.now.next_start, **self.now.in_effect, **self.saved, **self.changes}
+
+    def _leave_out_what_is_so(self) -> None:
+        for name in [name for name, value in self.changes.items() if same_value(value, self.before(name))]:
+            del self.changes[name]
+
+    def _keep(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.changes:
+                drafts_dir().mkdir(parents=True, exist_ok=True)
+                write_json(self._path, {"run": str(self._run), "changes": self.changes}, mode=0o600)
+            else:
+                self._path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A heading (`field` None) or a setting."""
+
+    group: str
+    field: Any = None
+
+    @property
+    def key(self) -> str:
+        return f"# {self.group}" if self.field is None else str(self.field.name)
+
+
+def entries(schema: Any, draft: Draft, wanted: str = "", changed_only: bool = False) -> list[Entry]:
+    """Return the rows: groups with their settings, narrowed down by search or to what was changed."""
+    groups: dict[str, list[Entry]] = {}
+    for setting in schema.fields.values():
+        if not setting.for_training or setting.name in HIDDEN:
+            continue
+        if changed_only and setting.name not in draft.changes:
+            continue
+        if wanted and wanted.lower() not in f"{setting.name} {setting.help}".lower():
+            continue
+        groups.setdefault(setting.group, []).append(Entry(setting.group, setting))
+    return [entry for group, below in groups.items() for entry in (Entry(group), *below)]
+
+
+def next_value(field: Any, value: Any) -> Any:
+    """Return the next choice of a setting with few values: the other of yes and no, the next word.
+    Else None.
+    """
+    if field.choices:
+        choices = list(field.choices)
+        return choices[(choices.index(value) + 1) % len(choices)] if value in choices else choices[0]
+    return (not value) if isinstance(value, bool) and "bool" in field.types else None
+
+
+def row(entry: Entry, draft: Draft, findings: Mapping[str, str], glyphs: Glyphs, width: int) -> Line:
+    """Return one row of the list."""
+    if entry.field is None:
+        name = entry.group
+        return [(f"{clean(name, 40)} ", "title"), (glyphs.rule * max(0, width - len(name) - 1), "rule")]
+    name = entry.field.name
+    changed = name in draft.changes
+    value = clean(show_value(draft.value(name)), 80)
+    sign = glyphs.warn if findings.get(name) == "warning" else glyphs.mark if changed else " "
+    line: Line = [
+        (f"{sign} ", "warn" if findings.get(name) == "warning" else "accent"),
+        (column(name, 18), "strong" if changed else "text"),
+    ]
+    line.append((f" {value}", "accent" if changed else "muted"))
+    if changed:
+        line.append((f"  was {clean(show_value(draft.before(name)), 60)}", "faint"))
+    elif draft.waits(name):
+        line.append((f"  from the next start on, now {clean(show_value(draft.in_effect(name)), 60)}", "info"))
+    return fit(line, width)
+
+
+def about(entry: Entry | None, draft: Draft, findings: Iterable[Any], width: int) -> list[Line]:
+    """Return what is known about the setting under the cursor."""
+    if entry is None:
+        return []
+    if entry.field is None:
+        return [[(entry.group, "title")]]
+    field = entry.field
+    lines: list[Line] = [[(field.name, "title"), (f"   {field.type}" if field.types else "", "muted")]]
+    lines += [[], *wrap(clean(field.help, 600) or "no description", width)]
+    facts = [
+        ("accepts", field.expects()),
+        ("default", show_value(field.default)),
+        ("in effect", show_value(draft.in_effect(field.name)) + _chosen(field.name, draft)),
+    ]
+    if draft.waits(field.name):
+        facts.append(("saved", f"{show_value(draft.saved[field.name])}, from the next start on"))
+    if field.name in draft.changes:
+        facts.append(("draft", show_value(draft.changes[field.name])))
+    lines.append([])
+    for name, text in facts:
+        lines += [
+            [(column(name if first else "", 11), "muted"), *line]
+            for first, line in _first(wrap(clean(text, 300), width - 11))
+        ]
+    if field.ours:
+        lines += [[], *wrap("nantui's own: a plain `yolo train` knows nothing of it", width, "info")]
+    if why := draft.why.get(field.name):
+        lines += [[], *wrap(clean(why, 400), width, "info")]
+    for finding in findings:
+        if finding.name == field.name:
+            lines += [
+                [],
+                *wrap(clean(finding.text, 500), width, "warn" if finding.severity == "warning" else "info"),
+            ]
+    return lines
+
+
+def _first(lines: list[Line]) -> list[tuple[bool, Line]]:
+    return [(index == 0, line) for index, line in enumerate(lines)]
+
+
+def _chosen(name: str, draft: Draft) -> str:
+    if name not in draft.now.chosen:
+        return ""
+    asked = "" if name == "optimizer" else f"; {name}={show_value(draft.now.next_start.get(name))} is ignored"
+    return f"  (optimizer=auto chose it{asked})"

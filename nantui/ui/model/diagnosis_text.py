@@ -1,0 +1,261 @@
+"""Why it happened, from what there is: the verdict of the diagnosis room, the autopsies,
+and what was recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nantui.run.status import FAILED, LOST
+from nantui.ui.format import clean, number
+from nantui.ui.glyphs import Glyphs, meter
+from nantui.ui.model.snapshot import RunSnapshot
+from nantui.ui.model.timeline import action_text, incident_text, where
+from nantui.ui.styled_text import Line, column, fit, wrap
+
+MOST_EVIDENCE, SHOWN = 12, 0.01
+LOOK_AT_DATA, GO_BACK = "data", "contaminated_checkpoint"
+"""Causes, as the diagnosis room calls them, whose remedy needs no preset."""
+UNNAMED = {LOOK_AT_DATA: "look at the data", GO_BACK: "an older checkpoint"}
+
+
+def incidents(snapshot: RunSnapshot) -> list[dict[str, Any]]:
+    """Return the incidents of the run, newest first; those of the journal,
+    then those only the worker reported.
+    """
+    journal = [entry for entry in snapshot.journal if entry["kind"] == "incident"]
+    known = {(entry.get("incident"), entry.get("epoch"), entry.get("step")) for entry in journal}
+    fresh = [
+        entry
+        for entry in snapshot.events
+        if entry["kind"] == "incident"
+        and (entry.get("incident"), entry.get("epoch"), entry.get("step")) not in known
+    ]
+    return list(reversed([*journal, *fresh]))
+
+
+def describe(
+    snapshot: RunSnapshot, diagnosis: Mapping[str, Any] | None, problem: str, glyphs: Glyphs, width: int
+) -> list[Line]:
+    """Return everything as lines."""
+    found = incidents(snapshot)
+    if not found and not (diagnosis and diagnosis.get("causes")):
+        return _nothing(snapshot, diagnosis, problem, width)
+    about = (diagnosis or {}).get("incident") or next(iter(found), None)
+    lines = [*_died(snapshot, width), *_what(about, snapshot.status.attempt, width)]
+    if diagnosis:
+        lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, glyphs, width)
+        lines += _reasons(diagnosis, width) + _notes(diagnosis, width) + _unknown(diagnosis, width)
+    elif problem:
+        lines += [*wrap(clean(problem, 400), width, "warn"), []]
+    lines += _autopsies(snapshot, width)
+    lines += [[("incidents", "title"), (f"   {len(found)}, newest first", "muted")]]
+    for entry in found[:20]:
+        lines += _incident(entry, glyphs, width)
+    return lines
+
+
+def _nothing(
+    snapshot: RunSnapshot, diagnosis: Mapping[str, Any] | None, problem: str, width: int
+) -> list[Line]:
+    """What there is to say of a run without an incident: it may have died all the same."""
+    if problem:
+        return wrap(clean(problem, 400), width, "warn")
+    if diagnosis is None:
+        return [*_died(snapshot, width), [("looking for signs of trouble..", "muted")]]
+    if died := _died(snapshot, width):
+        text = "No sign of NaN was recorded, so there is nothing to diagnose in the numbers."
+        return [*died, *wrap(text, width), [], *_notes(diagnosis, width), *_unknown(diagnosis, width)]
+    if notes := _notes(diagnosis, width):
+        return notes
+    text = (
+        "When something does, this page tells what it was, which batch and images it came from, how likely "
+        "each cause is and what helps."
+    )
+    return [[("nothing has gone wrong in this run", "good")], [], *wrap(text, width, "muted")]
+
+
+def _died(snapshot: RunSnapshot, width: int) -> list[Line]:
+    """How the newest attempt ended, where nobody asked it to; empty for any other."""
+    status = snapshot.status
+    if status.state not in (FAILED, LOST):
+        return []
+    attempt = f"attempt {status.attempt}: " if status.attempt else ""
+    place = where({"epoch": status.epoch, "step": status.step})
+    lines = wrap(
+        f"{attempt}{incident_text({'incident': status.state})}{f', {place}' if place else ''}", width, "bad"
+    )
+    lines += wrap(clean(status.text, 600), width) if status.text else []
+    return [*lines, *wrap("On the run's screen, o shows its last output and s resumes.", width, "muted"), []]
+
+
+def _what(incident: Mapping[str, Any] | None, newest: int | None, width: int) -> list[Line]:
+    """Return in one sentence what is being explained, and in which attempt where that is not the newest."""
+    if incident is None:
+        return []
+    entry = dict(incident)
+    place, done = where(entry), action_text(entry)
+    text = incident_text(entry) + (f" at {place}" if place else "") + (f": {done}" if done else "")
+    head: Line = [("what happened", "title")]
+    if newest is not None and entry.get("attempt") is not None and entry["attempt"] != newest:
+        older = f"   in attempt {entry['attempt']}; attempt {newest}, the newest, has had no incident"
+        head.append((older, "warn"))
+    return [fit(head, width), *wrap(text, width, _ink_of(entry)), []]
+
+
+def _ink_of(incident: Mapping[str, Any]) -> str:
+    return "warn" if incident.get("action") == "skipped" else "bad"
+
+
+def _causes(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
+    """Return the causes, a line each: what helps must not be pushed off the screen by the evidence."""
+    lines: list[Line] = []
+    for cause in _likely(diagnosis):
+        filled, empty = meter(_share(cause), 12, glyphs)
+        head: Line = [
+            (f"{_share(cause):4.0%} ", "strong"),
+            (filled, "accent"),
+            (empty, "faint"),
+            (f"  {_name_of(cause)}", "strong"),
+        ]
+        if cause.get("prior") is not None:
+            head.append((f"   {float(cause['prior']):.0%} before any evidence", "faint"))
+        lines.append(fit(head, width))
+    return [[("causes", "title"), ("   the likeliest first", "muted")], *lines, []] if lines else []
+
+
+def _reasons(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
+    """Return the evidence of each cause."""
+    lines: list[Line] = []
+    for cause in _likely(diagnosis):
+        evidence = cause.get("evidence") or []
+        lines += [[(f"  {_name_of(cause)}", "strong")]] if evidence else []
+        for text in evidence:
+            lines += [[("    ", "text"), *line] for line in wrap(clean(text, 400), width - 4, "muted", "  ")]
+    return [[("evidence", "title")], *lines, []] if lines else []
+
+
+def _likely(diagnosis: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [cause for cause in diagnosis.get("causes") or [] if _share(cause) >= SHOWN]
+
+
+def _name_of(cause: Mapping[str, Any]) -> str:
+    return clean(cause.get("title") or str(cause.get("cause", "")).replace("_", " "), 80)
+
+
+def _share(cause: Mapping[str, Any]) -> float:
+    return float(cause.get("probability") or 0.0)
+
+
+def _advice(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
+    advice = diagnosis.get("advice") or []
+    keys = {id(one): str(digit) for digit, one in enumerate(with_a_key(advice), 1)}
+    lines: list[Line] = []
+    for one in advice[:9]:
+        key: Line = [(f"  {keys.get(id(one), ' ')} ", "key"), (remedy_name(one), "strong")]
+        lines.append(fit(key, width))
+        for text, ink in ((one.get("why"), "muted"), (one.get("cost"), "faint")):
+            lines += [
+                [("      ", "text"), *line]
+                for line in wrap(clean(text or "", 400), max(10, width - 8), ink)
+                if line
+            ]
+    head: Line = [("what helps", "title"), ("   its digit opens it", "muted")]
+    return [head, *lines, []] if lines else []
+
+
+def with_a_key(advice: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the pieces of advice that 1, 2, 3 and so on open; the others are for a person."""
+    return [one for one in advice[:9] if can_be_done(one) or concerns_data(one)]
+
+
+def can_be_done(advice: Mapping[str, Any]) -> bool:
+    """Tell whether a recovery can apply a piece of advice: a preset, settings, or only an older file."""
+    return bool(advice.get("preset") or advice.get("settings") or advice.get("cause") == GO_BACK)
+
+
+def concerns_data(advice: Mapping[str, Any]) -> bool:
+    """Tell whether a piece of advice is about images and labels, which a screen of their own shows."""
+    return not can_be_done(advice) and advice.get("cause") == LOOK_AT_DATA
+
+
+def remedy_name(advice: Mapping[str, Any]) -> str:
+    """Return a piece of advice in a few words."""
+    settings = ", ".join(f"{name}={value}" for name, value in (advice.get("settings") or {}).items())
+    words = " with ".join(filter(None, [str(advice.get("preset") or ""), settings]))
+    return clean(words or UNNAMED.get(str(advice.get("cause")), "by hand"), 120)
+
+
+def _notes(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
+    """What is no sign of trouble by itself: a judgement on finite numbers, a validation that overflowed."""
+    lines: list[Line] = []
+    for text in diagnosis.get("notes") or []:
+        lines += wrap(clean(text, 400), width, "warn")
+    return [*lines, []] if lines else []
+
+
+def _unknown(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
+    """Return what was not measured: it speaks for no cause and against none."""
+    lines: list[Line] = []
+    for text in diagnosis.get("unknown") or []:
+        lines += [[("  ", "text"), *line] for line in wrap(clean(text, 400), width - 2, "muted")]
+    return [[("not known", "title")], *lines, []] if lines else []
+
+
+def _autopsies(snapshot: RunSnapshot, width: int) -> list[Line]:
+    seen: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for entry in (*snapshot.journal, *snapshot.events):
+        if entry["kind"] == "autopsy":
+            seen.setdefault((entry.get("cause"), entry.get("text")), entry)
+    if not seen:
+        return []
+    lines: list[Line] = [
+        [("autopsy", "title"), ("   done by the worker with the guilty batch still in memory", "muted")]
+    ]
+    for entry in seen.values():
+        lines += wrap(clean(entry.get("text", ""), 600), width, "warn")
+        lines += _evidence(entry.get("evidence"), width)
+    return [*lines, []]
+
+
+def _incident(entry: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
+    ink = _ink_of(entry)
+    head: Line = [
+        (f"{glyphs.skip if ink == 'warn' else glyphs.bad} ", ink),
+        (incident_text(dict(entry)), ink),
+        (f"   {where(dict(entry))}", "strong"),
+        (f"   attempt {entry['attempt']}" if entry.get("attempt") is not None else "", "muted"),
+    ]
+    lines: list[Line] = [fit([*head, (f"   {action_text(dict(entry))}", "muted")], width)]
+    if entry.get("text"):
+        lines += [[("  ", "text"), *line] for line in wrap(clean(entry["text"], 500), width - 2)]
+    return [*lines, *_evidence(entry.get("evidence"), width), []]
+
+
+def _evidence(evidence: Any, width: int) -> list[Line]:
+    """Return the evidence as name and value, nested values on one line."""
+    if not isinstance(evidence, Mapping):
+        return []
+    lines: list[Line] = []
+    for name, value in list(evidence.items())[:MOST_EVIDENCE]:
+        words = wrap(clean(_shown(value), 500), max(10, width - 20), "muted")
+        lines += [
+            [(column(f"  {clean(name, 40)}" if first else "", 20), "faint"), *line]
+            for first, line in _first(words)
+        ]
+    return lines
+
+
+def _first(lines: list[Line]) -> Iterable[tuple[bool, Line]]:
+    return ((index == 0, line) for index, line in enumerate(lines))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_shown(item) for item in value[:8]) + (" .." if len(value) > 8 else "")
+    return str(value)

@@ -1,0 +1,182 @@
+"""The epochs of a run in one row: what rollbacks trimmed, those of finished phases, and the current ones.
+
+A plan's phases each count their epochs from 1. On the curves they follow each other, so that 150 + 50 epochs
+are one training.
+
+What is made from a file, made anew only when the file has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import UserError
+from nantui.run.atomic_files import Identity, identity
+from nantui.run.growing_files import LineFollower
+from nantui.run.journal import Entry
+from nantui.run.layout import RunLayout
+from nantui.run.plan import CURRENT, FINISHED, Part, read_parts, standings
+from nantui.run.results import EpochRow, Results, read_results
+from nantui.run.spec import read_spec
+from nantui.run.status import RunStatus
+
+Trimmed = tuple[tuple[str, tuple[EpochRow, ...]], ...]
+CHANGES = frozenset({"phase_done", "undo_done"})
+SEGMENTS = 10**6
+"""More than one phase has: segments of different phases stay apart."""
+
+
+class Watched:
+    """A value made from a file or folder."""
+
+    def __init__(self, path: Path, make: Callable[[Path], Any], empty: Any) -> None:
+        self._path, self._make, self._value = path, make, empty
+        self._seen: Identity = None
+
+    def get(self) -> Any:
+        """Return the value; the same object while nothing changed."""
+        now = identity(self._path)
+        if now != self._seen:
+            self._value = self._make(self._path)
+            self._seen = now
+        return self._value
+
+
+@dataclass(frozen=True)
+class PlanPhases:
+    """`begins` is how many epochs come before each phase, `titles` what the phases are called, by number;
+    `now` is the current one.
+    """
+
+    begins: Mapping[int, int] = field(default_factory=dict)
+    titles: Mapping[int, str] = field(default_factory=dict)
+    now: int = 1
+
+
+class EpochTable:
+    """The epochs of a growing results.csv; the same object while nothing was added."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = LineFollower(path)
+        self._results = Results()
+        self.rows: tuple[EpochRow, ...] = ()
+
+    def read(self) -> tuple[EpochRow, ...]:
+        """Return all epochs that are whole."""
+        more, changed = True, False
+        while more:
+            new = self._lines.read()
+            if new.restarted:
+                self._results = Results()
+            self._results.feed(new.lines)
+            changed = changed or new.restarted or bool(new.lines)
+            more = new.more and bool(new.lines)
+        if changed:
+            self.rows = tuple(self._results.rows)
+        return self.rows
+
+
+class EpochReader:
+    """Reads everything that is on the epoch axis; its answers are the same objects while nothing changed."""
+
+    def __init__(self, layout: RunLayout) -> None:
+        self._layout = layout
+        self._table = EpochTable(layout.results_csv)
+        self._trimmed = Watched(layout.backups, read_trimmed, ())
+        self._planned: tuple[Any, tuple[Part, ...]] = (None, ())
+        self._made_of: tuple[Any, ...] = ()
+        self._made: tuple[tuple[EpochRow, ...], PlanPhases] = ((), PlanPhases())
+
+    def read(self, status: RunStatus, journal: Sequence[Entry]) -> tuple[tuple[EpochRow, ...], PlanPhases]:
+        """Return the epochs of the whole run, counted through, and where its phases begin."""
+        made_of = self._table.read(), self._trimmed.get(), self._parts(status, journal)
+        if len(self._made_of) != len(made_of) or any(map(_differs, self._made_of, made_of)):
+            self._made_of, self._made = made_of, in_a_row(*made_of, journal)
+        return self._made
+
+    def _parts(self, status: RunStatus, journal: Sequence[Entry]) -> tuple[Part, ...]:
+        """Return the phases of the plan; read again only when one has ended or was given back."""
+        if not status.phase:
+            return ()
+        changes = sum(entry["kind"] in CHANGES for entry in journal)
+        key = identity(self._layout.spec), changes, status.epochs
+        if key != self._planned[0]:
+            self._planned = key, self._read_plan(journal, status.epochs)
+        return self._planned[1]
+
+    def _read_plan(self, journal: Sequence[Entry], epochs: int | None) -> tuple[Part, ...]:
+        try:
+            spec = read_spec(self._layout.spec)
+        except UserError:
+            return ()
+        return tuple(read_parts(self._layout, spec, journal, epochs)) if spec is not None else ()
+
+
+def in_a_row(
+    rows: Sequence[EpochRow], trimmed: Trimmed, parts: Sequence[Part], journal: Sequence[Entry]
+) -> tuple[tuple[EpochRow, ...], PlanPhases]:
+    """Return all epochs, those that were trimmed first, and the phases, of which there are none without a
+    plan.
+    """
+    phases = phases_in(parts)
+    begins, now = phases.begins, phases.now
+    current = [_moved(row, begins.get(now, 0), now) for row in rows] if now > 1 else list(rows)
+    earlier = [
+        _moved(row, part.begins, part.number)
+        for part in parts
+        if part.state == FINISHED and part.begins is not None
+        for row in part.rows
+    ]
+    numbers = {
+        str(entry.get("id")): number
+        for entry, (number, _) in zip(journal, standings(journal), strict=True)
+        if entry["kind"] == "rollback_begun"
+    }
+    kept = {_seen_as(row) for row in (*earlier, *current)}
+    old = (
+        replace(row, epoch=row.epoch + begins.get(numbers.get(id, 1), 0))
+        for id, found in trimmed
+        for row in found
+    )
+    return (*(row for row in old if _seen_as(row) not in kept), *earlier, *current), phases
+
+
+def phases_in(parts: Iterable[Part]) -> PlanPhases:
+    """Return where the phases begin that have begun."""
+    begun = [part for part in parts if part.state in (FINISHED, CURRENT) and part.begins is not None]
+    return PlanPhases(
+        {part.number: part.begins for part in begun if part.begins is not None},
+        {part.number: part.title for part in begun},
+        max((part.number for part in begun), default=1),
+    )
+
+
+def read_trimmed(backups: Path) -> Trimmed:
+    """Return (rollback, its epochs, superseded) for each copy of results.csv that a rollback kept,
+    oldest copy first, each training of an epoch once.
+    """
+    copies = sorted(backups.glob("*/copies/results.csv"), key=lambda path: path.stat().st_mtime)
+    seen: set[tuple[int, float]] = set()
+    found = []
+    for number, copy in enumerate(copies):
+        rows = [row for row in read_results(copy) if _seen_as(row) not in seen]
+        seen.update(map(_seen_as, rows))
+        old = tuple(replace(row, segment=-1 - number, superseded=True) for row in rows)
+        found.append((copy.parents[1].name, old))
+    return tuple(found)
+
+
+def _moved(row: EpochRow, by: int, phase: int) -> EpochRow:
+    return replace(row, epoch=row.epoch + by, segment=row.segment + phase * SEGMENTS)
+
+
+def _seen_as(row: EpochRow) -> tuple[int, float]:
+    """What tells two trainings of the same epoch apart."""
+    return row.epoch, row.seconds
+
+
+def _differs(one: object, other: object) -> bool:
+    return one is not other

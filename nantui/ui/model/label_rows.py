@@ -1,0 +1,73 @@
+"""Rows of the label check: kinds with what they do to training, and single findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nantui.ui.format import clean, count
+from nantui.ui.styled_text import Line, column, fit
+
+SEVERITY_INKS = {"error": "bad", "warning": "warn", "note": "info"}
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """A kind of finding with how often it was found."""
+
+    name: str
+    count: int
+    severity: str
+    title: str
+
+
+def kinds(report: Any) -> list[KindRow]:
+    """Return the kinds that were found, the bad ones first."""
+    from nantui.labels.problem_kinds import KINDS
+
+    return [
+        KindRow(name, number, KINDS[name].severity, KINDS[name].title)
+        for name, number in report.counts.items()
+    ]
+
+
+def kind_line(row: KindRow, width: int) -> Line:
+    """Return a kind as one line."""
+    return fit(
+        [
+            (column(row.severity, 9), SEVERITY_INKS.get(row.severity, "text")),
+            (f"{row.count:>9,}  ", "strong"),
+            (column(row.name, 20), "strong"),
+            (clean(row.title, 120), "text"),
+        ],
+        width,
+    )
+
+
+def effect(kind: object) -> Line:
+    """Return what Ultralytics does with findings of a kind."""
+    from nantui.labels.problem_kinds import KINDS
+
+    return [(f"   Ultralytics {clean(KINDS[str(kind)].ultralytics, 200)}", "info")] if kind in KINDS else []
+
+
+def issue_line(issue: Any, width: int) -> Line:
+    """Return a finding as one line; of a long path the end is kept."""
+    place = clean(f"{issue.file}:{issue.line}" if issue.line else issue.file, 1000)
+    room = max(12, width // 2)
+    shown = place if len(place) <= room else ".." + place[-(room - 2) :]
+    return fit([(column(shown, min(room, len(shown)) + 2), "text"), (clean(issue.text, 400), "muted")], width)
+
+
+def headline(report: Any) -> Line:
+    """Return the outcome in one line."""
+    ink = "bad" if report.errors else "good"
+    return [
+        (count(report.errors, "error"), ink),
+        (
+            f"   {count(report.images, 'image')}, {count(report.labels, 'label file')}"
+            f", {count(report.boxes, 'row')}",
+            "muted",
+        ),
+        (f"   {report.seconds:.1f} s", "faint"),
+    ]

@@ -1,0 +1,396 @@
+"""A plan of the recovery room as text: what moves, what it costs, what changes,
+and the answers people ask for.
+
+What a stop or an undo would do to this run, in the words of the question that is asked before.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+from nantui.run import status as run_status
+from nantui.run.journal import Entry
+from nantui.run.spec import OURS_DEFAULTS
+from nantui.ui.format import clean, count, duration, number
+from nantui.ui.glyphs import Glyphs
+from nantui.ui.model.alarms import open_alarm
+from nantui.ui.model.command_progress import CommandProgress
+from nantui.ui.model.snapshot import RunSnapshot
+from nantui.ui.model.timeline import incident_text
+from nantui.ui.styled_text import Line, column, fit, wrap
+
+BEFORE_TRAINING = ("", "importing", "setup")
+"""Phases of a worker that has not begun its first step."""
+
+
+def options(plan: Any, edits: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the command that does exactly what the plan shows."""
+    rows = [row for row in plan.settings if not row.kept and (row.name in edits or row.name in OURS_DEFAULTS)]
+    chosen: dict[str, Any] = {
+        "presets": list(plan.presets),
+        "set": {**edits, **{row.name: row.then for row in rows}},
+    }
+    if plan.restore is not None:
+        chosen["to"] = plan.restore.name
+    else:
+        chosen["force_restart"] = True
+    return chosen
+
+
+def describe(plan: Any, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs, width: int) -> list[Line]:
+    """Return the whole plan as lines."""
+    sections = [
+        _what(plan, kind, snapshot, width),
+        _settings(plan, glyphs, width),
+        _warnings(plan, glyphs, width),
+        _left(plan, width),
+        _afterwards(plan, width),
+        _moves(plan, glyphs, width),
+        _earlier(plan, width),
+        _questions(plan, width),
+    ]
+    lines: list[Line] = []
+    for section in sections:
+        lines += ([[]] if lines and section else []) + section
+    return lines
+
+
+def _what(plan: Any, kind: str, snapshot: RunSnapshot | None, width: int) -> list[Line]:
+    lines: list[Line] = wrap(clean(plan.headline), width, "strong")
+    active = snapshot is not None and snapshot.status.state in run_status.ACTIVE
+    if kind == "recover" and active:
+        status = snapshot.status if snapshot is not None else None
+        place = (
+            f" in epoch {status.epoch}/{status.epochs or '?'}" if status is not None and status.epoch else ""
+        )
+        lines += _fact(
+            "stops",
+            f"the running attempt{place}, at the next batch boundary, then verifies that none is left",
+            width,
+        )
+    lines += _fact("costs", _cost(plan.costs), width)
+    if plan.trouble is not None:
+        incident = incident_text({"incident": plan.trouble.kind})
+        lines += _fact("because", f"{incident} in epoch {plan.trouble.epoch}", width)
+    if plan.second is not None:
+        lines += _fact("or, with b", f"{plan.second_words}; yours to decide", width)
+    elif plan.judgement is not None:
+        lines += _fact("judged", plan.judgement.as_judged, width)
+    return lines
+
+
+def _left(plan: Any, width: int) -> list[Line]:
+    """What is known of the training that follows."""
+    lines: list[Line] = []
+    remaining = plan.costs.hours_remaining
+    if math.isfinite(remaining):
+        factor = plan.costs.factor
+        slower = (
+            f", an epoch takes {factor:.2g}x as long with these settings" if abs(factor - 1) > 0.02 else ""
+        )
+        lines += _fact("then left", f"about {duration(remaining * 3600)}{slower}", width)
+    return lines + _fact("final mAP", "unknown: nobody can know it before it is trained", width)
+
+
+def _cost(costs: Any) -> str:
+    lost = (
+        f"{count(costs.epochs_lost, 'epoch')} to train again ({costs.lost_text})"
+        if costs.epochs_lost
+        else "no epoch is lost"
+    )
+    hours = (
+        f", about {duration(costs.hours_lost * 3600)}"
+        if costs.epochs_lost and math.isfinite(costs.hours_lost)
+        else ""
+    )
+    return lost + hours
+
+
+def _fact(name: str, text: str, width: int) -> list[Line]:
+    wrapped = wrap(clean(text, 500), max(10, width - 11))
+    return [[(column(name if index == 0 else "", 11), "muted"), *line] for index, line in enumerate(wrapped)]
+
+
+def _warnings(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:
+    lines: list[Line] = []
+    for text in plan.warnings:
+        lines += _bullet(glyphs.warn, clean(text, 500), width, "warn")
+    for finding in plan.findings:
+        if finding.severity == "warning":
+            lines += _bullet(glyphs.warn, f"{finding.name}: {clean(finding.text, 400)}", width, "warn")
+    return lines
+
+
+def _bullet(sign: str, text: str, width: int, ink: str) -> list[Line]:
+    return [
+        [(f"{sign if index == 0 else ' '} ", ink), *line]
+        for index, line in enumerate(wrap(text, max(10, width - 2), ink))
+    ]
+
+
+def _settings(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:
+    names = f"   from {', '.join(plan.presets)}" if plan.presets else ""
+    head: Line = [("settings", "title"), (names, "info"), ("   p changes the presets", "faint")]
+    # What changes must be seen before it is confirmed; what stays can be scrolled to.
+    rows = sorted(plan.settings, key=lambda row: bool(row.kept))
+    return (
+        [head, *setting_rows(rows, glyphs, width)]
+        if plan.settings
+        else [head, [("no setting changes", "muted")]]
+    )
+
+
+def setting_rows(rows: Iterable[Any], glyphs: Glyphs, width: int) -> list[Line]:
+    """Return rows of name, now, then and why; the reason goes below where the line is too short."""
+    lines: list[Line] = []
+    for row in rows:
+        name, now, then, why = (clean(cell, 300) for cell in row.cells())
+        change: Line = [(column(name, 15), "strong"), (column(now, 10, right=True), "muted")]
+        if row.kept:
+            change += [("  stays      ", "muted")]
+        else:
+            change += [(f" {glyphs.then} ", "accent"), (column(then, 10), "accent")]
+        room = width - 40
+        reason = wrap(why, room if room > 20 else width - 4, "muted")
+        if room > 20:
+            first: Line = reason[0] if reason else []
+            lines.append(fit([*change, ("  ", "text"), *first], width))
+            lines += [[(" " * 40, "text"), *line] for line in reason[1:]]
+        else:
+            lines += [fit(change, width), *([("    ", "text"), *line] for line in reason)]
+    return lines
+
+
+def _afterwards(plan: Any, width: int) -> list[Line]:
+    """What a remedy asks for at the end of the run."""
+    if plan.afterwards is None:
+        return []
+    from nantui.recovery.plan_text import afterwards
+
+    lines = [line for text in afterwards(plan) for line in wrap(clean(text, 500), width)]
+    return [[("afterwards", "title")], *lines]
+
+
+def _moves(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:
+    if not plan.moves:
+        return []
+    lines: list[Line] = [[("moved aside, nothing is deleted", "title"), (f"   {len(plan.moves)}", "muted")]]
+    for move in plan.moves:
+        source = clean(move.source.removeprefix("weights/"), 80)
+        target = clean(move.target.removeprefix("weights/"), 160)
+        lines.append(
+            fit(
+                [
+                    (column(source, 15), "text"),
+                    (f" {glyphs.then} ", "muted"),
+                    (target, "text"),
+                    (f"   {clean(move.why)}", "muted"),
+                ],
+                width,
+            )
+        )
+    return lines
+
+
+def _earlier(plan: Any, width: int) -> list[Line]:
+    lines: list[Line] = []
+    for one in plan.earlier:
+        end = f", failed in epoch {one.failed_at}" if one.failed_at else ""
+        changes = ", ".join(f"{name}={value}" for name, value in one.settings.items()) or "no setting changed"
+        lines += wrap(f"{clean(one.restore_point)}: {clean(changes)}{end}", width)
+    return [[("earlier recoveries", "title")], *lines] if lines else []
+
+
+def _questions(plan: Any, width: int) -> list[Line]:
+    lines: list[Line] = [[("what people ask", "title")]]
+    for question, answer in questions(plan):
+        lines += [
+            [(question, "strong")],
+            *([("  ", "text"), *line] for line in wrap(answer, width - 2, "muted")),
+        ]
+    return lines
+
+
+def questions(plan: Any) -> list[tuple[str, str]]:
+    """Return the questions of that moment with answers that are true for this plan."""
+    asked = [
+        (
+            "What if it goes wrong?",
+            "Every step is journaled before it is done; a crash is finished or taken back at the next "
+            "start, and u takes the whole rollback back.",
+        )
+    ]
+    rate = next((row for row in plan.settings if row.name == "lr0"), None)
+    if rate is not None and not rate.kept:
+        asked.append(
+            (
+                "Why not keep my learning rate?",
+                f"It was {number(rate.now)} when it happened; {clean(rate.why, 200)}. "
+                "To keep it, choose other presets with p.",
+            )
+        )
+    best = next((one for one in plan.candidates if one.name == "best.pt"), None)
+    if best is not None and plan.restore is not None and best.name != plan.restore.name:
+        why = best.why_not or f"{plan.restore.name} is at least as new and costs less"
+        asked.append(("Why not best.pt?", f"{clean(why, 200)}."))
+    asked.append(
+        (
+            "Does a resume really use these settings?",
+            "Yes: they are written into the checkpoint, and the worker reports "
+            "what is in effect at its first step, shown here.",
+        )
+    )
+    return asked
+
+
+def describe_problem(problem: str, width: int) -> list[Line]:
+    """Return why there is no plan, and that nothing was done."""
+    return [*wrap(clean(problem, 800), width, "bad"), [], [("Nothing was changed. Esc goes back.", "muted")]]
+
+
+def describe_progress(progress: CommandProgress, glyphs: Glyphs, width: int) -> list[Line]:
+    """Return the stages so far, the outcome, and asked against in effect."""
+    lines: list[Line] = []
+    for index, (_, stage, text) in enumerate(progress.stages):
+        going = index == len(progress.stages) - 1 and progress.ok is None
+        sign = (glyphs.busy, "info") if going else (glyphs.good, "good")
+        lines += [
+            [(f"{sign[0]} ", sign[1]), (column(stage, 12), "strong"), *line]
+            for line in wrap(clean(text), width - 14)[:1]
+        ]
+    if progress.ok is None:
+        waiting = "waiting for the supervisor.." if not progress.stages else ""
+        return [*lines, [(waiting, "muted")]]
+    ink = "good" if progress.ok else "bad"
+    lines += [
+        [],
+        *_bullet(glyphs.good if progress.ok else glyphs.bad, clean(progress.text or "done", 600), width, ink),
+    ]
+    if not progress.ok:
+        advice = (
+            "Nothing is lost: what was moved is journaled. R tries again, u takes a finished rollback back."
+        )
+        return [*lines, [], *wrap(advice, width, "muted")]
+    return [*lines, *_in_effect(progress, glyphs, width)]
+
+
+def _in_effect(progress: CommandProgress, glyphs: Glyphs, width: int) -> list[Line]:
+    if progress.kind != "recover" or not progress.asked:
+        return []
+    lines: list[Line] = [[], [("asked", "title"), (" against ", "muted"), ("in effect", "title")]]
+    if progress.values is None:
+        return [*lines, [("the worker reports at its first step..", "muted")]]
+    effect = dict(progress.values)
+    lines += [_confirmed(name, asked, effect, glyphs, width) for name, asked in progress.asked]
+    return lines + [line for note in progress.notes for line in wrap(clean(note, 200), width, "muted")]
+
+
+def _confirmed(name: str, asked: Any, effect: dict[str, Any], glyphs: Glyphs, width: int) -> Line:
+    """Return a line of asked against in effect; what the worker cannot report now contradicts nothing."""
+    same = name in effect and same_setting(effect[name], asked)
+    sign, ink = (glyphs.good, "good") if same else (glyphs.warn, "warn")
+    if name not in effect:
+        sign, ink = " ", "muted"
+    said = clean(effect.get(name, "not reported in this phase"), 60)
+    spans = [
+        (f"{sign} ", ink),
+        (column(name, 15), "strong"),
+        (column(clean(asked, 40), 12), "text"),
+        (said, "text" if same else ink),
+    ]
+    return fit(spans, width)
+
+
+def same_setting(one: Any, other: Any) -> bool:
+    """Tell whether two values mean the same setting."""
+    from nantui.settings.values import same_value
+
+    return same_value(one, other)
+
+
+def stop_words(snapshot: RunSnapshot) -> list[str]:
+    """Say when it ends and what can be resumed afterwards: nothing inside the first epoch."""
+    status = snapshot.status
+    has_last = any(file.name == "last.pt" for file in snapshot.checkpoints)
+    if status.state == run_status.STARTING or (status.step is None and snapshot.phase in BEFORE_TRAINING):
+        if has_last:
+            return ["It has not made a step yet; s resumes from what was there before, weights/last.pt."]
+        return ["It has not made a step yet, so there is nothing to keep: s starts it from the beginning."]
+    lines = ["It ends at the next batch boundary, on all ranks at the same step."]
+    if not has_last and (status.epoch or 1) <= 1:
+        return [
+            *lines,
+            "It is in its first epoch, and only a completed epoch can be resumed: s cannot go on from here, "
+            "R begins again from the start.",
+            "The weights so far are kept in weights/nantui_stop.pt, for a start from them.",
+        ]
+    lines.append("What it has learned is kept in weights/nantui_stop.pt; s resumes from there.")
+    if open_alarm(snapshot, 0.0) is not None:
+        lines.append("If its weights are NaN by now nothing is kept: R goes back to a clean checkpoint.")
+    return lines
+
+
+def undo_words(snapshot: RunSnapshot, begun: Entry) -> list[str]:
+    """Say what `begun` (a rollback or a change of phase) was, which settings go back and what goes aside."""
+    since = epochs_since(snapshot, begun)
+    trained = f"{count(since, 'epoch')} trained since" if since else "What was made since"
+    lost = begun.get("epochs_lost")
+    back = f", with the {count(lost, 'epoch')} that it gave up" if isinstance(lost, int) and lost else ""
+    return [
+        f"{what_it_was(snapshot, begun)}.",
+        f"Checkpoints and results.csv come back as they were before it{back}.",
+        _settings_back(begun),
+        f"{trained}: moved aside to nantui/backups/undo-…, nothing is deleted.",
+    ]
+
+
+def what_it_was(snapshot: RunSnapshot, begun: Entry) -> str:
+    """Return which rollback it is: what asked for it, when, and where it went."""
+    t = begun.get("t")
+    when = ""
+    if isinstance(t, (int, float)):
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(t))
+        when = f"at {clock}, {duration(max(0.0, snapshot.taken - t))} ago, "
+    if begun["kind"] == "phase_begun":
+        return f"The change {when}to phase {begun.get('phase', '?')} of the plan"
+    point = clean(PurePosixPath(str(begun.get("restore_point"))).name, 80)
+    place = f"{point} (epoch {begun.get('epoch', '?')})"
+    if _asked_by(snapshot, begun) in ("start", "resume"):
+        return f"The resume with changed settings {when}from {place}"
+    return f"The rollback {when}to {place}"
+
+
+def epochs_since(snapshot: RunSnapshot, begun: Entry) -> int:
+    """Return how many epochs in force were trained after `begun`."""
+    before = snapshot.phases.begins.get(snapshot.phases.now, 0)
+    epoch = begun.get("epoch") if begun["kind"] == "rollback_begun" else 0
+    kept = before + (epoch if isinstance(epoch, int) else 0)
+    return sum(not row.superseded and row.epoch > kept for row in snapshot.rows)
+
+
+def _settings_back(begun: Entry) -> str:
+    rows = begun.get("settings")
+    changes = [_change(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    changed = [change for change in changes if change]
+    return f"Settings go back: {', '.join(changed)}." if changed else "It changed no setting."
+
+
+def _change(row: dict[str, Any]) -> str:
+    name, now, then = (clean(row.get(key), 40) for key in ("name", "now", "then"))
+    return f"{name} from {then} to {now}" if now != then else ""
+
+
+def _asked_by(snapshot: RunSnapshot, begun: Entry) -> str:
+    """Return the kind of the command that a rollback was part of: the last one before it."""
+    kind = ""
+    for entry in snapshot.journal:
+        command = entry.get("command")
+        if entry["kind"] == "command" and isinstance(command, dict):
+            kind = str(command.get("kind", ""))
+        if entry is begun:
+            return kind
+    return ""

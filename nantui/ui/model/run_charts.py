@@ -1,0 +1,239 @@
+"""From a snapshot to the charts: which there are, their curves, and what is marked on them.
+
+The charts of a run, made where the files are read and not where keys are answered.
+
+A part whose data has not changed is the very same object as before, so that nothing is drawn for it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from nantui.run.plan import standings
+from nantui.run.results import EpochRow, current
+from nantui.ui.charts.series import Curve, Mark, Picture
+from nantui.ui.model.snapshot import RunSnapshot
+from nantui.ui.model.step_axis import place_of
+
+METRICS = (("mAP50-95", "train"), ("mAP50", "val"), ("accuracy_top1", "train"), ("accuracy_top5", "val"))
+MARKED = {"incident": "incident", "rollback_begun": "rollback"}
+Charts = tuple[Picture, ...]
+
+
+def bare(loss: str) -> str:
+    """Return the short name of a loss: `box_loss` is `box`; a lone `loss` keeps its name."""
+    return loss.removesuffix("_loss") or loss
+
+
+def loss_names(snapshot: RunSnapshot) -> list[str]:
+    """Return the losses of the run's task, in Ultralytics' order."""
+    names: dict[str, None] = {}
+    for row in snapshot.rows[-1:]:
+        names.update(dict.fromkeys(row.losses("train")))
+        names.update(dict.fromkeys(row.losses("val")))
+    names.update(dict.fromkeys(snapshot.steps.losses))
+    return list(names) or ["loss"]
+
+
+def epoch_charts(snapshot: RunSnapshot) -> list[Picture]:
+    """Return the charts over epochs: each loss train against val, then metrics and rate."""
+    rows = current(snapshot.rows)
+    old = _superseded(snapshot.rows)
+    marks = epoch_marks(snapshot)
+    losses = [_loss_picture(name, rows, old, marks) for name in loss_names(snapshot)]
+    return [*losses, _metrics_picture(rows, marks), _rate_picture(rows, marks)]
+
+
+def step_charts(snapshot: RunSnapshot) -> list[Picture]:
+    """Return the charts of the losses over single steps."""
+    marks = step_marks(snapshot)
+    return [
+        Picture(
+            bare(name),
+            (_step_curve(snapshot, name, "train", "train"),),
+            marks,
+            x_name="step",
+            floor=0.0,
+            empty="no step yet",
+            note=_note(snapshot),
+        )
+        for name in snapshot.steps.losses or loss_names(snapshot)
+    ]
+
+
+def step_extras(snapshot: RunSnapshot) -> list[Picture]:
+    """Return gradient norm and, where it is used, loss scale, per step."""
+    marks = step_marks(snapshot)
+    extras = [
+        Picture(
+            "gradient norm",
+            (_step_curve(snapshot, "grad_norm", "norm", "extra"),),
+            marks,
+            x_name="step",
+            floor=0.0,
+            empty="no step yet" if snapshot.log_path else "only with nantui's guard",
+            note=_note(snapshot),
+        )
+    ]
+    scale = _step_curve(snapshot, "loss_scale", "scale", "extra")
+    if len({value for value in scale.ys if value == value}) > 1:
+        extras.append(Picture("loss scale", (scale,), marks, x_name="step", floor=0.0))
+    return extras
+
+
+def newest(snapshot: RunSnapshot, over_steps: bool, last: int) -> list[Picture]:
+    """Return the charts of the last `last` epochs or steps; of the newest steps none is left out."""
+    if over_steps:
+        snapshot = replace(snapshot, steps=replace(snapshot.steps, columns=snapshot.steps.recent))
+        return [_from(picture, last) for picture in (*step_charts(snapshot), *step_extras(snapshot))]
+    steps = int(snapshot.steps.last.get("steps", 1))
+    return [
+        _from(picture, last * steps if picture.x_name == "step" else last)
+        for picture in snapshot.epoch_charts
+    ]
+
+
+def _from(picture: Picture, last: int) -> Picture:
+    ends = [curve.xs[-1] for curve in picture.curves if curve.xs]
+    first = max(ends, default=0.0) - last
+    curves = []
+    for curve in picture.curves:
+        start = bisect_right(curve.xs, first)
+        curves.append(replace(curve, xs=curve.xs[start:], ys=curve.ys[start:]))
+    return replace(picture, curves=tuple(curves))
+
+
+def _step_curve(snapshot: RunSnapshot, column: str, name: str, ink: str) -> Curve:
+    xs, ys = snapshot.steps.columns.get(column, ((), ()))
+    return Curve(name, xs, ys, ink)
+
+
+def _note(snapshot: RunSnapshot) -> str:
+    """Say what part of the steps the curves are drawn from."""
+    steps = snapshot.steps
+    if steps.columns is steps.recent:
+        return ""
+    return "sampled" if steps.sampled else f"1 in {steps.every}" if steps.every > 1 else ""
+
+
+def _loss_picture(
+    name: str, rows: list[EpochRow], old: list[list[EpochRow]], marks: tuple[Mark, ...]
+) -> Picture:
+    dimmed = [
+        _curve(f"rolled back {split}", segment, f"{split}/{name}", "old", split == "val")
+        for segment in old
+        for split in ("train", "val")
+    ]
+    curves = [
+        *dimmed,
+        _curve("train", rows, f"train/{name}", "train"),
+        _curve("val", rows, f"val/{name}", "val", dashed=True),
+    ]
+    return Picture(
+        bare(name),
+        tuple(curve for curve in curves if curve.xs),
+        marks,
+        floor=0.0,
+        empty="no epoch finished yet",
+    )
+
+
+def _metrics_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
+    """mAP of the first head (B, M or P), or accuracy."""
+    columns = list(rows[-1].values) if rows else []
+    curves = []
+    for metric, ink in METRICS:
+        found = next((column for column in columns if column.split("(")[0] == f"metrics/{metric}"), None)
+        if found:
+            curves.append(_curve(metric.removeprefix("accuracy_"), rows, found, ink, dashed=ink == "val"))
+    return Picture("metrics", tuple(curves), marks, floor=0.0, empty="no validation yet")
+
+
+def _rate_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
+    columns = [column for column in (rows[-1].values if rows else ()) if column.startswith("lr/")]
+    curves = tuple(_curve(column.removeprefix("lr/"), rows, column, "extra") for column in columns[:1])
+    return Picture("learning rate", curves, marks, floor=0.0, empty="no epoch finished yet")
+
+
+def _curve(name: str, rows: Iterable[EpochRow], column: str, ink: str, dashed: bool = False) -> Curve:
+    points = [(float(row.epoch), row.values[column]) for row in rows if column in row.values]
+    return Curve(name, tuple(x for x, _ in points), tuple(y for _, y in points), ink, dashed)
+
+
+def _superseded(rows: Iterable[EpochRow]) -> list[list[EpochRow]]:
+    """Return the rolled-back epochs, by segment."""
+    segments: dict[int, list[EpochRow]] = {}
+    for row in rows:
+        if row.superseded:
+            segments.setdefault(row.segment, []).append(row)
+    return list(segments.values())
+
+
+def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
+    """Return incidents, rollbacks and where phases begin on the epoch axis."""
+    begins, titles = snapshot.phases.begins, snapshot.phases.titles
+    marks = {Mark(begins[phase] + 0.5, "phase", titles[phase]) for phase in begins if begins[phase]}
+    for entry, (phase, _) in zip(snapshot.journal, standings(snapshot.journal), strict=True):
+        kind = MARKED.get(entry["kind"])
+        epoch = entry.get("epoch")
+        if kind and isinstance(epoch, int):
+            skipped = kind == "incident" and entry.get("action") == "skipped"
+            marks.add(Mark(float(epoch + begins.get(phase, 0)), "skip" if skipped else kind))
+    return tuple(sorted(marks, key=lambda mark: (mark.x, mark.kind)))
+
+
+def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
+    """Return skipped steps, incidents and where attempts and phases begin on the step axis."""
+    steps, titles = snapshot.steps, snapshot.phases.titles
+    skips = [Mark(x, "skip") for x in steps.skipped]
+    phases = {one.phase: one.x for one in steps.stretches if one.epoch == 1 and one.phase in titles and one.x}
+    changes = [Mark(x, "phase", titles[phase]) for phase, x in phases.items()]
+    begins = [Mark(x, "attempt") for x in steps.boundaries if x not in phases.values()]
+    incidents = [
+        place_of(steps.stretches, entry.get("attempt"), entry["epoch"], entry["step"])
+        for entry in snapshot.journal
+        if entry["kind"] == "incident"
+        and entry.get("action") != "skipped"
+        and isinstance(entry.get("epoch"), int)
+        and isinstance(entry.get("step"), int)
+    ]
+    return tuple([*changes, *begins, *skips, *(Mark(x, "incident") for x in incidents if x is not None)])
+
+
+class ChartMaker:
+    """Keeps the charts of the last look; `make` returns (over epochs, over steps)."""
+
+    def __init__(self) -> None:
+        self._of_epochs: tuple[Any, ...] = ()
+        self._of_steps: tuple[Any, ...] = ()
+        self._epochs: Charts = ()
+        self._steps: Charts = ()
+        self._extras: Charts = ()
+
+    def make(self, snapshot: RunSnapshot) -> tuple[Charts, Charts]:
+        """Return the charts, those over epochs with the curves that are only known by steps at their end."""
+        steps_changed = self._changed("_of_steps", snapshot.steps, snapshot.journal)
+        if self._changed("_of_epochs", snapshot.rows, snapshot.journal, snapshot.steps.losses):
+            self._epochs = _thinned(epoch_charts(snapshot))
+        if steps_changed:
+            self._steps = _thinned(step_charts(snapshot))
+            self._extras = _thinned(step_extras(snapshot))
+        return (*self._epochs, *self._extras), (*self._steps, *self._extras)
+
+    def _changed(self, name: str, *parts: Any) -> bool:
+        before = getattr(self, name)
+        setattr(self, name, parts)
+        return len(before) != len(parts) or any(
+            old is not new and old != new for old, new in zip(before, parts, strict=True)
+        )
+
+
+def _thinned(pictures: list[Picture]) -> Charts:
+    """Have long curves thinned here, where it holds up no key."""
+    for picture in pictures:
+        for curve in picture.curves:
+            _ = curve.coarse
+    return tuple(pictures)

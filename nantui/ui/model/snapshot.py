@@ -1,0 +1,86 @@
+"""One look at a run: everything the screens draw, frozen, so that it can cross from a thread to the screen.
+
+A part that has not changed since the last look is the very same object, so `is` tells what to redraw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nantui.run.journal import Entry
+from nantui.run.results import EpochRow
+from nantui.run.status import RunStatus
+from nantui.ui.charts.series import Picture
+from nantui.ui.model.epochs import PlanPhases
+from nantui.ui.model.step_axis import Stretch
+from nantui.ui.model.timeline import Sentence
+
+Column = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One file in weights/: `size` in bytes, `modified` in s since the epoch,
+    `current` if it can be resumed from.
+    """
+
+    path: Path
+    size: int
+    modified: float
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+@dataclass(frozen=True)
+class StepCurves:
+    """Per-step telemetry of the run: for each column, points over the running number of the step, which
+    counts on through attempts and phases (`stretches`).
+
+    `columns` maps a name to (xs, ys) over the whole run, `recent` over the newest steps, none left out;
+    `skipped` are xs of skipped steps; `boundaries` xs where attempts begin; `every` tells how many steps
+    one point stands for where the history was thinned, `sampled` that it was read in places only.
+    """
+
+    columns: dict[str, Column] = field(default_factory=dict)
+    recent: dict[str, Column] = field(default_factory=dict)
+    losses: tuple[str, ...] = ()
+    skipped: tuple[float, ...] = ()
+    boundaries: tuple[float, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
+    every: int = 1
+    sampled: bool = False
+    last: dict[str, float] = field(default_factory=dict)
+    steps_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RunSnapshot:
+    """One look at one run, taken at `taken` (s since the epoch). Epochs of `rows` count through all phases of
+    a plan; everywhere else they count from 1 in each.
+    """
+
+    path: Path
+    taken: float
+    status: RunStatus
+    rows: tuple[EpochRow, ...] = ()
+    phases: PlanPhases = field(default_factory=PlanPhases)
+    steps: StepCurves = field(default_factory=StepCurves)
+    journal: tuple[Entry, ...] = ()
+    events: tuple[Entry, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    phase: str = ""
+    started: float | None = None
+    log_path: Path | None = None
+    log_tail: tuple[str, ...] = ()
+    guard: str = ""
+    timeline: tuple[Sentence, ...] = ()
+    epoch_charts: tuple[Picture, ...] = ()
+    step_charts: tuple[Picture, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The last two parts of the path, as people name a run."""
+        return "/".join(self.path.parts[-2:])

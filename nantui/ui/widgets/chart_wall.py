@@ -1,0 +1,117 @@
+"""The wall of charts: as many as fit, in pages.
+
+One chart: redrawn only when its picture has changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from textual.containers import Container
+
+from nantui.ui.charts.draw import draw
+from nantui.ui.charts.series import Picture, View
+from nantui.ui.styled_text import Line
+from nantui.ui.widgets.line_widget import LinesWidget
+
+NARROWEST, LOWEST = 25, 7
+SMOOTHINGS = (0, 5, 20, 100)
+EPOCH_WINDOWS, STEP_WINDOWS = (0, 100, 20), (0, 2000, 200)
+
+
+class Chart(LinesWidget):
+    """Draws one picture."""
+
+    def __init__(self, picture: Picture, *, id: str | None = None) -> None:
+        super().__init__(id=id, classes="panel chart")
+        self.picture = picture
+
+    def show(self, picture: Picture) -> None:
+        """Draw `picture` unless it is what is drawn already."""
+        if picture != self.picture:
+            self.picture = picture
+            self.redraw()
+
+    def build(self, width: int, height: int) -> list[Line]:
+        return draw(self.picture, width, height, self.glyphs)
+
+
+def next_window(over_steps: bool, last: int) -> int:
+    """Return how many of the newest epochs or steps to show after `last`; 0 is all."""
+    windows = STEP_WINDOWS if over_steps else EPOCH_WINDOWS
+    return windows[(windows.index(last) + 1) % len(windows)]
+
+
+class ChartWall(Container):
+    """Shows pictures side by side; `[` and `]` turn the page where not all of them fit."""
+
+    def __init__(self) -> None:
+        super().__init__(id="charts")
+        self.pictures: list[Picture] = []
+        self.view = View()
+        self.page = 0
+        self._grid = (0, 0)
+
+    def show(self, pictures: list[Picture]) -> None:
+        """Show these pictures."""
+        self.pictures = pictures
+        self.lay_out()
+
+    def on_resize(self) -> None:
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Choose how many charts fit, and give each its picture."""
+        if not self.is_attached or not self.size.width or not self.pictures:
+            return
+        columns, rows = self.grid()
+        room = columns * rows
+        self.page %= max(1, -(-len(self.pictures) // room))
+        shown = self.pictures[self.page * room :][:room]
+        if (columns, rows) != self._grid:
+            self._grid = (columns, rows)
+            self.styles.grid_size_columns, self.styles.grid_size_rows = columns, rows
+        for index in range(max(len(shown), len(self.children))):
+            self._place(index, shown)
+
+    def grid(self) -> tuple[int, int]:
+        """Return how many charts stand side by side and how many above each other."""
+        most = len(self.pictures)
+        widest = max(1, min(most, (self.size.width + 1) // (NARROWEST + 1), 4))
+        rows = max(1, min(-(-most // widest), (self.size.height + 1) // (LOWEST + 1)))
+        return min(widest, -(-most // rows)), rows
+
+    @property
+    def first(self) -> int:
+        """The number of the first chart that is shown."""
+        columns, rows = self.grid()
+        return self.page * columns * rows
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are."""
+        columns, rows = self.grid()
+        return max(1, -(-len(self.pictures) // (columns * rows)))
+
+    def _place(self, index: int, shown: list[Picture]) -> None:
+        charts = list(self.query(Chart))
+        wanted = index < len(shown)
+        if index < len(charts) and charts[index].display != wanted:
+            charts[index].display = wanted
+        if not wanted:
+            return
+        picture = replace(shown[index], view=self.view)
+        if index < len(charts):
+            charts[index].show(picture)
+        else:
+            self.mount(Chart(picture))
+
+    def turn(self, by: int) -> None:
+        """Turn the page."""
+        self.page = (self.page + by) % self.pages
+        self.lay_out()
+
+    def look(self, view: View) -> None:
+        """Look at all charts another way."""
+        self.view = view
+        self.lay_out()

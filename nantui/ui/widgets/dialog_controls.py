@@ -1,0 +1,85 @@
+"""The buttons of a dialog: words between angle brackets, one of them under the cursor.
+
+A line to type into, whose cursor stands still: blinking costs bytes for ever, and tests their peace.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.events import Click
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widgets import Input
+
+from nantui.ui.styled_text import Line
+from nantui.ui.widgets.line_widget import LinesWidget
+
+
+class Choice(LinesWidget, can_focus=True):
+    """Buttons side by side; the first one is the default, so it had better be the harmless one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "move(-1)", "left", show=False),
+        Binding("right,l", "move(1)", "right", show=False),
+        Binding("enter", "press", "press", show=False),
+    ]
+    cursor: reactive[int] = reactive(0, repaint=False)
+
+    class Pressed(Message):
+        """A button was pressed."""
+
+        def __init__(self, choice: Choice, name: str) -> None:
+            super().__init__()
+            self.choice, self.name = choice, name
+
+    def __init__(self, buttons: tuple[tuple[str, str, str], ...], *, id: str | None = None) -> None:
+        """`buttons` are (name, label, key); the label says what happens."""
+        super().__init__(id=id, classes="buttons")
+        self.buttons = buttons
+
+    def offer(self, buttons: tuple[tuple[str, str, str], ...]) -> None:
+        """Replace the buttons; the cursor returns to the first."""
+        self.buttons = buttons
+        self.cursor = 0
+        self.redraw()
+
+    def build(self, width: int, height: int) -> list[Line]:
+        line: Line = []
+        for index, (_, label, key) in enumerate(self.buttons):
+            here = index == self.cursor
+            ink = "cursor" if here and self.has_focus else "chosen" if here else "text"
+            line += [(f"[ {label} ]" if here else f"  {label}  ", ink), (f" {key}   ", "key")]
+        return [line]
+
+    def watch_cursor(self) -> None:
+        self.redraw()
+
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        super().watch_has_focus(_has_focus)
+        self.redraw()
+
+    def on_click(self, event: Click) -> None:
+        start = 0
+        for index, (_, label, key) in enumerate(self.buttons):
+            end = start + len(label) + len(key) + 8
+            if start <= event.x < end:
+                self.cursor = index
+                self.action_press()
+                return
+            start = end
+
+    def action_move(self, by: int) -> None:
+        self.cursor = (self.cursor + by) % len(self.buttons)
+
+    def action_press(self) -> None:
+        self.post_message(self.Pressed(self, self.buttons[self.cursor][0]))
+
+
+class Field(Input):
+    """An input without the blinking."""
+
+    def __init__(self, *, placeholder: str = "", id: str | None = None) -> None:
+        super().__init__(placeholder=placeholder, id=id)
+        self.cursor_blink = False

@@ -1,0 +1,161 @@
+"""A widget that is a few lines of text, and repaints only the lines that changed.
+
+Over a slow link the bytes of a repaint are what is felt, so lines are compared before they are sent.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+from rich.cells import cell_len
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.widget import Widget
+
+from nantui.ui.glyphs import Glyphs
+from nantui.ui.styled_text import Line
+
+if TYPE_CHECKING:
+    from nantui.ui.app import CockpitApp
+
+
+NEAR, LEAST_CONTRAST = 12, 3.0
+QUIET = frozenset({"muted", "faint"})
+"""Inks that could not be read on the cursor's ground."""
+
+
+class Inked(Widget):
+    """Draws in inks, whose colours the app knows."""
+
+    @property
+    def cockpit(self) -> CockpitApp:
+        """The app, with its own type."""
+        return cast("CockpitApp", self.app)
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The signs for this terminal."""
+        return self.cockpit.glyphs
+
+    def recolour(self) -> None:
+        """Repaint everything: the theme or the signs have changed."""
+        self.refresh()
+
+    def to_strip(self, line: Line, width: int, under: str = "") -> Strip:
+        """Return a line as a strip exactly `width` cells wide; with `under`,
+        all of it on that ink's background.
+        """
+        ground, inks = self.rich_style, self.cockpit.inks
+        base = ground + inks[under] if under else ground
+        segments = [Segment(text, _over(inks[ink], ink, base, under)) for text, ink in line if text]
+        return Strip(segments).adjust_cell_length(width, base)
+
+
+def _over(style: Style, ink: str, base: Style, under: str) -> Style:
+    """Return an ink on its ground; under a cursor the ground stays the cursor's."""
+    if not under or ink.startswith("pill"):
+        return base + style
+    if base.reverse or (under == "cursor" and ink in QUIET) or not legible(style.color, base.bgcolor):
+        return base
+    return base + style + Style(bgcolor=base.bgcolor, bold=base.bold)
+
+
+@lru_cache(maxsize=256)
+def legible(ink: Color | None, ground: Color | None) -> bool:
+    """Tell whether text in one colour can be read on another: a contrast of 3 as WCAG counts it, or more."""
+    if ink is None or ground is None or ink.is_default or ground.is_default:
+        return True
+    one, other = sorted((_luminance(ink), _luminance(ground)))
+    return (other + 0.05) / (one + 0.05) >= LEAST_CONTRAST
+
+
+def _luminance(colour: Color) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2.1), from 0 to 1."""
+    shares = [part / 255 for part in colour.get_truecolor()]
+    red, green, blue = (
+        share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+class LinesWidget(Inked):
+    """Shows what `build` returns. Call `redraw` when what it would return may have changed."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._lines: list[Line] = []
+        self._drawn_for: Size | None = None
+
+    def build(self, width: int, height: int) -> list[Line]:
+        """Return the lines to show in `width` x `height` cells."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Build again and repaint the lines that differ."""
+        size = self.content_size
+        if not size.width or not size.height:
+            return
+        lines = self.build(size.width, size.height)
+        if self._drawn_for != size:
+            self._lines, self._drawn_for = lines, size
+            self.refresh()
+            return
+        before, self._lines = self._lines, lines
+        regions = changed_regions(before, lines, size)
+        if regions:
+            self.refresh(*regions)
+
+    def on_resize(self) -> None:
+        self._drawn_for = None
+        self.redraw()
+
+    def recolour(self) -> None:
+        self._drawn_for = None
+        self.redraw()
+
+    def render_line(self, y: int) -> Strip:
+        return self.to_strip(_at(self._lines, y), self.content_size.width)
+
+
+def changed_regions(before: list[Line], now: list[Line], size: Size) -> list[Region]:
+    """Return where two texts differ."""
+    return [
+        Region(start, y, end - start, 1)
+        for y in range(size.height)
+        for start, end in changed_runs(_at(before, y), _at(now, y), size.width)
+    ]
+
+
+def changed_runs(before: Line, now: Line, width: int) -> list[tuple[int, int]]:
+    """Return (first, end) of the stretches of cells in which two lines differ.
+
+    Stretches that are near each other are one: to go there costs more bytes than to write what is between.
+    """
+    if before == now:
+        return []
+    one, other = _cells(before, width), _cells(now, width)
+    if len(one) != width or len(other) != width:
+        return [(0, width)]
+    runs: list[tuple[int, int]] = []
+    for cell in range(width):
+        if one[cell] != other[cell]:
+            near = bool(runs) and cell - runs[-1][1] < NEAR
+            runs[-1:] = [(runs[-1][0], cell + 1)] if near else [*runs[-1:], (cell, cell + 1)]
+    return runs
+
+
+def _cells(line: Line, width: int) -> list[tuple[str, str]]:
+    """Return a line cell by cell; one with characters of two cells is not `width` long and counts as
+    changed.
+    """
+    cells = [(character, ink) for text, ink in line for character in text]
+    wide = any(not text.isascii() and cell_len(text) != len(text) for text, _ in line)
+    return [] if wide else (cells + [(" ", "")] * width)[:width]
+
+
+def _at(lines: list[Line], y: int) -> Line:
+    return lines[y] if y < len(lines) else []

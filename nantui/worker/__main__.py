@@ -1,0 +1,133 @@
+"""The worker: one rank of one attempt. `python -m nantui.worker RUN NNN`.
+
+Started by the supervisor, directly or under torchrun. It trains through Ultralytics' own front door with
+a guarded trainer, and says in attempts/NNN.rankR.exit.json how it ended: torchrun's exit status does not.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import UserError
+from nantui.run.attempts import FAILED, FINISHED
+from nantui.run.spec import read_spec
+from nantui.worker.incident import TrainingEnded
+from nantui.worker.process_end import die_with_parent, leave
+from nantui.worker.session import Session
+from nantui.worker.torchrun_env import device_here
+
+
+def main(arguments: list[str]) -> int:
+    """Run one rank; returns its exit code. Raises UserError for wrong arguments."""
+    if len(arguments) != 2 or not arguments[1].isdigit():
+        raise UserError("usage: python -m nantui.worker RUN NNN")
+    die_with_parent()
+    session = Session.open(Path(arguments[0]), int(arguments[1]))
+    # The supervisor asks a rank that stands still for its stack; the answer comes from C, whatever hangs.
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
+    session.register()
+    try:
+        train(session)
+    except TrainingEnded as ended:
+        code = session.end(ended.outcome, ended=ended)
+    except UserError as error:
+        print(f"nantui: {error}", file=sys.stderr)
+        return session.end(FAILED, str(error))
+    except KeyboardInterrupt:
+        return session.end(FAILED, "interrupted")
+    except BaseException as error:
+        traceback.print_exc()
+        return session.end(FAILED, _one_line(error))
+    else:
+        code = session.end(FINISHED)
+    _leave_together()
+    return code
+
+
+def _owner(path: Path) -> int:
+    return path.stat().st_uid if path.exists() else os.getuid()
+
+
+def train(session: Session) -> None:
+    """Train as the attempt asks. Raises Ended when stopped or diverged, else whatever the training raises."""
+    session.phase("importing")
+    # Whose it is was looked at by the supervisor that started this process.
+    spec = read_spec(session.layout.spec, trusted={_owner(session.layout.spec)})
+    if spec is not None and spec.kind == "exec":
+        from nantui.worker.script.exec import become
+
+        become(session, spec)
+    from nantui.worker import ultralytics_api
+    from nantui.worker.trainer import guarded
+
+    attempt = session.attempt
+    asked = device_here(attempt.train)
+    faults = _faults(session)
+    if attempt.mode == "resume":
+        model, arguments = ultralytics_api.load_model(str(_checkpoint(session))), _resume_arguments(asked)
+    else:
+        _refuse_to_overwrite(session)
+        arguments = dict(asked)
+        model = ultralytics_api.load_model(str(arguments.pop("model", "")), arguments.pop("task", None))
+    model.train(trainer=guarded(ultralytics_api.task_trainer(model), session, faults), **arguments)
+
+
+def _faults(session: Session) -> Any:
+    """Return the faults that a test or the demo asked for; production never imports them."""
+    if not session.attempt.faults:
+        return None
+    from nantui.worker.faults import Faults
+
+    return Faults(session.attempt.faults, session.attempt.attempt, session.rank)
+
+
+def _checkpoint(session: Session) -> Path:
+    name = session.attempt.checkpoint or "weights/last.pt"
+    path = session.layout.run / name
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint to resume from; choose another restore point")
+    return path
+
+
+def _resume_arguments(train: dict[str, Any]) -> dict[str, Any]:
+    """Return what a resume may say: the checkpoint's own `train_args`, which the rebase wrote, decide."""
+    return {"resume": True, **{name: train[name] for name in ("device",) if name in train}}
+
+
+def _refuse_to_overwrite(session: Session) -> None:
+    """Ultralytics deletes results.csv on a fresh start, so a fresh start needs a fresh directory."""
+    layout = session.layout
+    for path in (layout.last, layout.best, layout.results_csv):
+        if path.exists():
+            raise UserError(f"{path} exists: a fresh start here would overwrite a run; resume it instead")
+
+
+def _leave_together() -> None:
+    """Wait for the other ranks: torchrun kills those that remain once one has left with an exit code."""
+    import torch
+
+    from nantui.worker import distributed
+
+    if distributed.together():
+        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
+        distributed.wait_for_all(device or torch.device("cpu"))
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    try:
+        status = main(sys.argv[1:])
+    except UserError as error:
+        print(f"nantui: {error}", file=sys.stderr)
+        status = error.status
+    leave(status)

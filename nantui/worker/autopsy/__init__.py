@@ -1,0 +1,9 @@
+"""Why a batch went wrong: the batch is passed through the model again, layer by layer.
+
+Files, in reading order:
+
+incident_report: The evidence of an incident: each rank looks into its own batch, then all reports come …
+autopsy: Why a batch went wrong, found out while the guilty batch and weights are still in memory
+passes: A forward pass under hooks: which module gives the first non-finite output, how large outputs get
+sample_files: Every sample carries the files it was made of, so that a bad batch can name its images
+"""

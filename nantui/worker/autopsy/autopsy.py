@@ -1,0 +1,392 @@
+"""Why a batch went wrong, found out while the guilty batch and weights are still in memory.
+
+Runs in the worker, on one rank, with no collectives: are inputs and targets sound, are the weights, which
+module is the first to give a non-finite output in fp32 and in the run's precision, how large do
+activations and updates get, and which image is to blame. Nothing it does leaves a trace in the model.
+
+Is the batch itself sound: pixels finite and in range, labels finite, inside the image, of a known kind.
+
+Why a validation was not finite in fp32 either: the averaged weights, or the images that do it.
+
+Runs on the first rank, which alone has the result, with no collectives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from nantui.worker import ultralytics_api
+from nantui.worker import ultralytics_validation as theirs
+from nantui.worker.autopsy.passes import (
+    Forward,
+    Repeated,
+    described,
+    forward,
+    largest_activation,
+    live_gradients,
+    prediction,
+    repeated,
+)
+from nantui.worker.guard.batch_probe import BatchProbe
+from nantui.worker.guard.batchnorm_stats import RunningStatistics
+
+SLACK = 0.01  # Ultralytics' own tolerance for coordinates beyond the edge
+FP16_LARGEST = 65504.0
+VIOLENT_UPDATE = 0.1  # of a weight's own size in one step; a healthy one is near 0.001
+HUGE_WEIGHT = 1e3
+MOST_IMAGES_ALONE = 64
+OVERFLOW = "fp16_overflow"
+LONGEST_S = 60.0  # a large validation set is looked at from its beginning, for so long
+MOST_IMAGES = 10
+
+
+def broken_images(batch: dict[str, Any], normalized: bool) -> list[tuple[int, str]]:
+    """Return (index, why) of images with a non-finite pixel or, where `normalized`, one outside 0..1."""
+    images = batch["img"].detach().float().flatten(1)
+    finite = torch.isfinite(images).all(1)
+    inside = ((images >= -1e-3) & (images <= 1 + 1e-3)).all(1) if normalized else finite
+    reasons = []
+    for index, (is_finite, is_inside) in enumerate(zip(finite.tolist(), inside.tolist(), strict=True)):
+        if not is_finite:
+            values = images[index]
+            reasons.append((index, f"{int((~torch.isfinite(values)).sum())} pixels are not finite"))
+        elif not is_inside:
+            reasons.append((index, f"pixels from {images[index].min():.4g} to {images[index].max():.4g}"))
+    return reasons
+
+
+def broken_labels(batch: dict[str, Any]) -> list[tuple[int, str]]:
+    """Return (index of the image, why) of targets that are not finite or lie outside the image."""
+    owners = batch.get("batch_idx")
+    if owners is None:
+        return []
+    found: dict[int, str] = {}
+    for name in ("bboxes", "keypoints", "cls"):
+        target = batch.get(name)
+        if isinstance(target, torch.Tensor) and len(target) == len(owners) and len(target):
+            for row, why in _broken_rows(name, target.detach().float().flatten(1)):
+                found.setdefault(int(owners[row]), why)
+    return sorted(found.items())
+
+
+def _broken_rows(name: str, target: torch.Tensor) -> list[tuple[int, str]]:
+    finite = torch.isfinite(target).all(1)
+    rows = [(int(row), f"{name} not finite") for row in (~finite).nonzero().flatten()]
+    if name == "bboxes":
+        box = target[:, :4]
+        outside = finite & ((box < -SLACK) | (box > 1 + SLACK)).any(1)
+        rows += [(int(row), "a box lies outside the image") for row in outside.nonzero().flatten()]
+    return rows
+
+
+@dataclass(frozen=True)
+class AutopsyFinding:
+    """The verdict: `cause` as diagnosis knows it, one sentence, and what was measured."""
+
+    cause: str
+    text: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def examine(
+    trainer: Any,
+    batch: dict[str, Any],
+    seen: BatchProbe,
+    files: list[tuple[str, ...]],
+    precision: torch.dtype | None,
+) -> AutopsyFinding:
+    """Return why this batch went wrong. `precision` is the run's (float16, bfloat16), None for fp32.
+
+    Never raises: an autopsy that fails must not cost the run.
+    """
+    try:
+        return _examine(trainer, batch, seen, files, precision)
+    except Exception as error:
+        return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
+
+
+def run_precision(trainer: Any) -> torch.dtype | None:
+    """Return the precision of the run's forward pass, None for fp32."""
+    if not trainer.amp:
+        return None
+    return torch.bfloat16 if trainer.args.amp == "bf16" else torch.float16
+
+
+def _examine(
+    trainer: Any,
+    batch: dict[str, Any],
+    seen: BatchProbe,
+    files: list[tuple[str, ...]],
+    precision: torch.dtype | None,
+) -> AutopsyFinding:
+    model = ultralytics_api.unwrapped(trainer.model)
+    data = _data(batch, files, trainer)
+    if data is not None:
+        return data
+    if seen.bad_buffers and not seen.bad_loss and not seen.bad_norm:
+        text = "only BatchNorm's running statistics are not finite: something before this batch spoilt them"
+        return AutopsyFinding("spoilt_statistics", text, {"grad_norm": seen.norm})
+    evidence = {**_weights(trainer, model), "grad_norm": seen.norm, "loss_scale": seen.scale}
+    evidence.update(live_gradients(model))
+    if evidence["bad_weights"]:
+        return _bad_weights(evidence)
+    with _undisturbed(model):
+        full = forward(model, batch, None)
+        low = forward(model, batch, precision) if precision else None
+        evidence.update(forwards(full, low))
+        again = repeated(trainer, model, batch, seen, precision)
+        evidence.update(described(again))
+        evidence["images"] = _to_blame(model, batch, files, precision) if full.first_bad or low else []
+    return _verdict(evidence, full, low, precision, seen) or _of_gradients(evidence, again, seen)
+
+
+def _data(batch: dict[str, Any], files: list[tuple[str, ...]], trainer: Any) -> AutopsyFinding | None:
+    """Return a finding when the batch itself is broken: pixels first, then labels."""
+    normalized = trainer.args.task != "classify"  # classify standardizes: its pixels leave 0..1 by design
+    for cause, what, bad in (
+        ("broken_pixels", "pixels", broken_images(batch, normalized)),
+        ("broken_labels", "labels", broken_labels(batch)),
+    ):
+        if bad:
+            images = [
+                {"image": i, "files": list(files[i]) if i < len(files) else [], "why": why} for i, why in bad
+            ]
+            return AutopsyFinding(cause, f"broken {what}: {_name(images[0])}", {"images": images[:10]})
+    return None
+
+
+def _name(image: dict[str, Any]) -> str:
+    files = image["files"]
+    if not files:
+        return f"image {image['image'] + 1} of the batch ({image['why']})"
+    among = "" if len(files) == 1 else f", one of {len(files)} candidates in a mosaic or mix"
+    return f"{files[0]} ({image['why']}){among}"
+
+
+def _weights(trainer: Any, model: nn.Module) -> dict[str, Any]:
+    """Measure the weights, and the last update against them."""
+    bad = ultralytics_api.non_finite_parameters(model)
+    size, largest = ultralytics_api.weight_size(model)
+    update = ultralytics_api.update_size(trainer.optimizer)
+    ratio = update / size if size > 0 and math.isfinite(size) else math.nan
+    return {
+        "bad_weights": bad[:10],
+        "largest_weight": largest,
+        "update_to_weight": ratio,
+        "lr": max(group["lr"] for group in trainer.optimizer.param_groups),
+    }
+
+
+def _bad_weights(evidence: dict[str, Any]) -> AutopsyFinding:
+    if _violent(evidence):
+        return _learning_rate(evidence)
+    names = ", ".join(evidence["bad_weights"][:3])
+    return AutopsyFinding(
+        "corrupt_weights", f"weights are not finite ({names}) though steps were small", evidence
+    )
+
+
+def _violent(evidence: dict[str, Any]) -> bool:
+    """Tell whether the steps are of the weights' own size, or the weights out of all proportion."""
+    ratio, largest = evidence["update_to_weight"], evidence["largest_weight"]
+    return ratio > VIOLENT_UPDATE or (math.isfinite(largest) and largest > HUGE_WEIGHT)
+
+
+def _learning_rate(evidence: dict[str, Any]) -> AutopsyFinding:
+    text = (
+        f"the learning rate {evidence['lr']:g} is too high: one step moves the weights by "
+        f"{evidence['update_to_weight']:.1%} of their size, "
+        f"and the largest weight is {evidence['largest_weight']:.3g}"
+    )
+    return AutopsyFinding("learning_rate", text, evidence)
+
+
+def forwards(full: Forward, low: Forward | None) -> dict[str, Any]:
+    """Return what forward passes in fp32 and in the run's precision showed, as evidence."""
+    found: dict[str, Any] = {
+        "fp32_first_bad_module": full.first_bad,
+        "fp32_largest_activation": full.largest,
+        "fp32_largest_in": full.largest_in,
+        "fp32_loss_finite": full.loss_finite,
+    }
+    if low is not None:
+        found.update(run_first_bad_module=low.first_bad, run_largest_activation=low.largest)
+    return found
+
+
+def _verdict(
+    evidence: dict[str, Any],
+    full: Forward,
+    low: Forward | None,
+    precision: torch.dtype | None,
+    seen: BatchProbe,
+) -> AutopsyFinding | None:
+    """Return what the weights and the repeated forward pass tell, None where they are sound."""
+    if _violent(evidence):
+        return _learning_rate(evidence)
+    beyond = precision is torch.float16 and full.largest > FP16_LARGEST
+    if full.first_bad is None and low is not None and (low.first_bad or not low.loss_finite or beyond):
+        where = low.first_bad or full.largest_in
+        text = f"an activation of {full.largest:.3g} in {where} is beyond fp16 ({FP16_LARGEST:g}), not fp32"
+        return AutopsyFinding("fp16_overflow", text, evidence)
+    if full.first_bad is not None:
+        text = f"activations overflow even in fp32, first in {full.first_bad}"
+        return AutopsyFinding("exploding_gradient", text, evidence)
+    if seen.bad_loss and full.loss_finite:
+        text = (
+            "the same batch gives a finite loss when repeated: a transient fault, not the data or the weights"
+        )
+        return AutopsyFinding("not_reproduced", text, evidence)
+    return None
+
+
+def _of_gradients(evidence: dict[str, Any], again: Repeated, seen: BatchProbe) -> AutopsyFinding:
+    """Return the verdict where inputs, weights and the whole forward pass are sound."""
+    full, low = again.full, again.low
+    if full and full.finite and low and not low.finite:
+        where = low.modules[0]["module"] if low.modules else "all of them together"
+        text = f"a gradient in {where} is beyond fp16 at the loss scale {seen.scale:g}, not in fp32"
+        return AutopsyFinding("fp16_overflow", text, evidence)
+    if full and full.finite and again.whole and seen.bad_norm:
+        count = evidence["bad_gradients_count"]
+        text = (
+            f"the same batch gives finite gradients when repeated ({count} tensors were bad): "
+            "a transient fault, not the data or the weights"
+        )
+        return AutopsyFinding("not_reproduced", text, evidence)
+    bad, largest = evidence["bad_gradients"], list(evidence.get("repeat_largest_gradients") or ())
+    where = f", first in {bad[0]}" if bad else f", largest in {largest[0]}" if largest else ""
+    text = f"inputs, weights and activations are finite; the gradient is what explodes{where}"
+    return AutopsyFinding("exploding_gradient", text, evidence)
+
+
+def _to_blame(
+    model: nn.Module, batch: dict[str, Any], files: list[tuple[str, ...]], precision: torch.dtype | None
+) -> list[dict[str, Any]]:
+    """Run images one by one, with running statistics; those that alone overflow are to blame."""
+    model.eval()
+    largest = []
+    for index in range(min(len(batch["img"]), MOST_IMAGES_ALONE)):
+        peak = largest_activation(model, batch["img"][index : index + 1], precision)
+        largest.append((index, peak))
+    bad = [(i, peak) for i, peak in largest if not math.isfinite(peak) or peak > FP16_LARGEST]
+    return [
+        {
+            "image": i,
+            "files": list(files[i]) if i < len(files) else [],
+            "why": f"largest activation {peak:.3g}",
+        }
+        for i, peak in sorted(bad, key=lambda x: -x[1])[:10]
+    ]
+
+
+@contextlib.contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put running statistics, module modes and random numbers back afterwards."""
+    statistics = RunningStatistics(model)
+    modes = [(module, module.training) for module in model.modules()]
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            statistics.restore()
+            for module, training in modes:
+                module.training = training
+
+
+def examine_validation(trainer: Any) -> AutopsyFinding:
+    """Return why validation was not finite: the averaged weights, or images of the validation set.
+
+    All is looked at in fp32. Never raises.
+    """
+    try:
+        with torch.inference_mode(), theirs.dice_kept():
+            return _examine_validation(trainer, ultralytics_api.unwrapped(trainer.ema.ema))
+    except Exception as error:
+        return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
+
+
+def _examine_validation(trainer: Any, model: nn.Module) -> AutopsyFinding:
+    bad = ultralytics_api.non_finite_state(model)
+    evidence: dict[str, Any] = {"bad_state": bad[:10], "bad_state_count": len(bad)}
+    if bad:
+        weights = ultralytics_api.non_finite_parameters(model)
+        what = "weights" if weights else "running statistics"
+        text = f"the averaged {what} are not finite ({len(bad)} tensors, first {bad[0]})"
+        return AutopsyFinding("corrupt_weights" if weights else "spoilt_statistics", text, evidence)
+    return _of_images(trainer, model, evidence)
+
+
+def _of_images(trainer: Any, model: nn.Module, evidence: dict[str, Any]) -> AutopsyFinding:
+    search = _Search(trainer, model)
+    found = list(search)
+    evidence.update(images=[described for _, described, _ in found], images_looked_at=search.looked_at)
+    if not found:
+        of = f"{search.looked_at} of {len(trainer.test_loader.dataset)} validation images"
+        if search.looked_at and theirs.validates_in_half(trainer):
+            return AutopsyFinding(
+                OVERFLOW, f"in fp32 the losses of {of} are finite, in fp16 they are not", evidence
+            )
+        return AutopsyFinding("unknown", f"weights, and the losses of {of} alone, are finite", evidence)
+    cause, first, batch = found[0]
+    others = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    text = f"{first['files'][0]}{others} of the validation set: {first['why']}"
+    if cause == "exploding_gradient":
+        full = prediction(model, batch["img"], None)
+        evidence.update(
+            fp32_first_bad_module=full.first_bad,
+            fp32_largest_activation=full.largest,
+            fp32_largest_in=full.largest_in,
+        )
+        where = f", first in {full.first_bad}" if full.first_bad else ""
+        text += f"; activations overflow in fp32{where}" if full.first_bad else ""
+    return AutopsyFinding(cause, text, evidence)
+
+
+class _Search:
+    """Goes through the validation set batch by batch, and through bad batches image by image."""
+
+    def __init__(self, trainer: Any, model: nn.Module) -> None:
+        self.trainer, self.model = trainer, model
+        self.looked_at = 0
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """Yield the cause, the description and the batch of each image alone that is not finite."""
+        found, until = 0, time.monotonic() + LONGEST_S
+        loader = self.trainer.test_loader
+        count, size = len(loader.dataset), max(loader.batch_size or 1, 1)
+        for begin in range(0, count, size):
+            if found >= MOST_IMAGES or time.monotonic() > until:
+                return
+            indices = range(begin, min(begin + size, count))
+            self.looked_at = indices.stop
+            if self._fine(theirs.batch_of(self.trainer, indices, half=False)):
+                continue
+            for index in indices:
+                batch = theirs.batch_of(self.trainer, range(index, index + 1), half=False)
+                if found < MOST_IMAGES and not self._fine(batch):
+                    found += 1
+                    yield self._described(index, batch)
+
+    def _fine(self, batch: dict[str, Any]) -> bool:
+        return theirs.losses_are_finite(self.trainer, self.model, batch, half=False)
+
+    def _described(self, index: int, batch: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        normalized = self.trainer.args.task != "classify"
+        pixels, labels = broken_images(batch, normalized), broken_labels(batch)
+        cause, why = "exploding_gradient", "its loss is not finite"
+        if pixels:
+            cause, why = "broken_pixels", pixels[0][1]
+        elif labels:
+            cause, why = "broken_labels", labels[0][1]
+        file = theirs.file_of(self.trainer.test_loader.dataset, index, batch)
+        return cause, {"image": index, "files": [file], "why": why}, batch

@@ -1,0 +1,9 @@
+"""What the training saves: at an epoch's end, when stopped, and with other settings.
+
+Files, in reading order:
+
+epoch_end: The end of an epoch: judge the validation, save or refuse to, and agree with the other ranks
+save: Saves that cannot tear: Ultralytics' own `save_model` into a staging folder, then rename
+optimizer_state: The optimizer that a resume will build, as a state dict, with as much of the old state …
+rebase: Write changed settings into a checkpoint, so that a resume really uses them
+"""

@@ -1,0 +1,197 @@
+"""The end of an epoch: judge the validation, save or refuse to, and agree with the other ranks.
+
+Only the first rank validates and saves. What it finds is passed on at one fixed point that every rank
+reaches (`on_fit_epoch_end`), so that all of them end together or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from nantui.run.suspicions import WARNED
+from nantui.worker import distributed, ultralytics_api
+from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation
+from nantui.worker.checkpoints.save import RestorePoints, save_staged, strip_staged, write_stop_point
+from nantui.worker.guard.incident_policy import TEXTS, IncidentPolicy
+from nantui.worker.incident import Incident, TrainingStopped
+from nantui.worker.session import Session
+from nantui.worker.ultralytics_validation import beyond_half
+from nantui.worker.validation_precision import non_finite
+
+CODES = {0: "", 1: "nan_validation", 2: "nan_ema", 3: "save_failed"}
+
+
+class EpochEndChecks:
+    """Follows one trainer's epochs."""
+
+    def __init__(self, trainer: Any, session: Session, incident_policy: IncidentPolicy) -> None:
+        self.trainer, self.session, self.incident_policy = trainer, session, incident_policy
+        self._trouble, self._why = 0, ""
+        self._finite, self._ill, self._news = True, "", False
+        self._beyond_half: list[str] = []
+        self._began = time.time()
+        options = session.options
+        self._points = RestorePoints(
+            session.layout, options.restore_every_minutes, options.keep_restore_points
+        )
+
+    def validated(self, metrics: dict[str, Any] | None, fitness: float | None) -> None:
+        """Look at what validation gave (None on all ranks but the first)."""
+        if not self.session.options.watches or metrics is None:
+            return
+        bad = non_finite(metrics)
+        self._finite = not bad
+        if not bad:
+            self._ill = ""
+        elif not self._weights_are_bad():
+            self._trouble, self._why = 1, ", ".join(bad[:4])
+            self._look_into_it()
+
+    def _look_into_it(self) -> None:
+        """Find out once, while it lasts, what makes a validation of finite weights not finite."""
+        news = not self._ill
+        if news:
+            finding = examine_validation(self.trainer)
+            self.session.recorder.event("autopsy", **asdict(finding), of_rank=self.session.rank)
+            self._ill, self._news = finding.cause, True
+            self._why += f" ({finding.text})"
+        if self._ill == OVERFLOW and not self.session.options.protects:
+            self._trouble = 0  # half precision is to blame; who only observes does not validate again
+            if news:
+                self.session.warn("validation_overflow", f"the validation overflowed fp16: {self._why}")
+
+    def save(self, stock_save: Callable[[], bool]) -> bool:
+        """Save, unless the state is bad and the guard protects; a failed save costs the file, not the run."""
+        if self._refuses():
+            return False
+        faults, due = self.trainer.faults, self._is_due()
+        try:
+            with self._points.kept(self.trainer, due):
+                saved = save_staged(self.trainer, stock_save, lambda: faults and faults.on_save(self.trainer))
+        except (OSError, zipfile.BadZipFile) as error:
+            path = str(self.trainer.last)
+            self.session.recorder.event("save_failed", path=path, text=f"{type(error).__name__}: {error}")
+            if self.trainer.epoch + 1 >= self.trainer.epochs:
+                self._trouble, self._why = 3, str(error)
+            return False
+        self._report_saved([path.name for path in saved], due)
+        return bool(saved)
+
+    @contextlib.contextmanager
+    def stripping(self) -> Iterator[None]:
+        """While this lasts, the final `strip_optimizer` cannot tear; where it fails the file stays whole."""
+        faults = self.trainer.faults
+
+        def strip(stock: Callable[..., Any], file: Any, *args: Any, **options: Any) -> Any:
+            options["before_rename"] = lambda: faults and faults.on_save(self.trainer, "strip_failure")
+            try:
+                return strip_staged(stock, file, *args, **options)
+            except (OSError, zipfile.BadZipFile) as error:
+                text = f"not stripped, it keeps its training state: {type(error).__name__}: {error}"
+                self.session.recorder.event("save_failed", path=str(file), text=text)
+                return {}
+
+        with ultralytics_api.replaced_strip(strip):
+            yield
+
+    def _is_due(self) -> bool:
+        """Tell whether this epoch leaves a restore point of ours: by the clock, or on probation after a
+        recovery; what Ultralytics keeps anyway (`epoch % save_period == 0`) is not ours to delete later.
+        """
+        trainer, attempt = self.trainer, self.session.attempt
+        if trainer.save_period > 0 and trainer.epoch % trainer.save_period == 0:
+            return False
+        return self._points.due() or trainer.epoch - trainer.start_epoch < attempt.probation_epochs
+
+    def _report_saved(self, names: list[str], due: bool) -> None:
+        epoch, clean = self.trainer.epoch + 1, self.session.options.watches and self._trouble == 0
+        deleted = self._points.saved(names, due, clean)
+        paths = [f"weights/{name}" for name in names]
+        extra: dict[str, Any] = {"by_the_clock": True, "deleted": deleted} if due else {}
+        if self.session.options.watches and paths:
+            extra.update(self._told_apart(paths))
+        self.session.recorder.event("saved", paths=paths, epoch=epoch, **extra)
+
+    def _told_apart(self, paths: list[str]) -> dict[str, Any]:
+        """Say where a file, which is in fp16, cannot hold all of the network that was validated."""
+        before, self._beyond_half = self._beyond_half, beyond_half(self.trainer.ema.ema)
+        names = self._beyond_half
+        if names and not before:
+            what = f"values of {len(names)} tensors (first {names[0]}) are beyond fp16"
+            text = f"{paths[0]} is not quite the network that was validated: {what}, in which it is saved"
+            self.session.warn("saved_beyond_half", text, tensors=names[:10], paths=paths)
+        return {"beyond_half": names[:10]} if names else {}
+
+    def _refuses(self) -> bool:
+        """Tell whether saving now would keep a bad state."""
+        options = self.session.options
+        if not options.watches:
+            return False
+        bad = self._weights_are_bad() or (self._trouble == 1 and options.ends_on_suspicion)
+        return bad and options.protects
+
+    def _weights_are_bad(self) -> bool:
+        """Tell whether the averaged weights are not finite, which ends a training that is protected."""
+        bad = ultralytics_api.non_finite_state(self.trainer.ema.ema)
+        if bad:
+            self._trouble, self._why = 2, f"{len(bad)} tensors, first {bad[0]}"
+        return bool(bad)
+
+    def agree(self) -> None:
+        """The fixed point of all ranks at an epoch's end. Raises Diverged, OSError for a lost last save."""
+        trainer, now = self.trainer, time.time()
+        seconds, self._began = now - self._began, now
+        fields = {"validated_in": "fp32"} if trainer.validation.repeated else {}
+        self.session.recorder.event(
+            "epoch", epoch=trainer.epoch + 1, seconds=seconds, finite=self._finite, **fields
+        )
+        code = int(distributed.agree(trainer.device, float(self._trouble))[0])
+        why, self._trouble, self._why, self._finite = self._why, 0, "", True
+        if CODES[code] == "save_failed":
+            raise OSError(f"the last checkpoint could not be saved ({why}); the one before it is whole")
+        options = self.session.options
+        if CODES[code] == "nan_validation" and options.protects and not options.ends_on_suspicion:
+            self._say_of_validation(why)
+        elif code:
+            step = self.session.progress.step or 0
+            self.incident_policy.end(CODES[code], trainer.epoch + 1, step, why, {"epoch": trainer.epoch + 1})
+
+    def _say_of_validation(self, why: str) -> None:
+        """The weights are finite, so training goes on; the first rank says it, once while it lasts."""
+        news, self._news = self._news, False
+        if news:
+            text = f"{TEXTS['nan_validation']}: {why}; the weights are finite, so the training goes on"
+            epoch, step = self.trainer.epoch + 1, self.session.progress.step or 0
+            self.session.report(Incident("nan_validation", epoch, step, WARNED, text, {"epoch": epoch}))
+
+    def stop(self, stock_save: Callable[[], bool]) -> None:
+        """All ranks agreed to stop after this batch: the first leaves a stop point. Raises Stopped."""
+        trainer, progress = self.trainer, self.session.progress
+        self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
+        checkpoint, resumable, text = None, False, "stopped as asked"
+        if self.session.first:
+            checkpoint, text = self._leave_stop_point(stock_save)
+            resumable = checkpoint is not None and trainer.epoch > 0
+        distributed.wait_for_all(trainer.device)
+        raise TrainingStopped(text, checkpoint, resumable)
+
+    def _leave_stop_point(self, stock_save: Callable[[], bool]) -> tuple[str | None, str]:
+        """Write the stop point; returns its name in the run, or None, and what to tell."""
+        trainer, path = self.trainer, self.session.layout.stop_point
+        if self.session.options.watches and ultralytics_api.non_finite_state(trainer.ema.ema):
+            return None, "stopped as asked; the averaged weights are not finite, so nothing was saved"
+        try:
+            write_stop_point(trainer, stock_save, path)
+        except (OSError, zipfile.BadZipFile) as error:
+            self.session.recorder.event("save_failed", path=str(path), text=str(error))
+            return None, f"stopped as asked; the stop point could not be saved ({error})"
+        name = f"weights/{path.name}"
+        self.session.recorder.event("saved", paths=[name], epoch=trainer.epoch)
+        if trainer.epoch == 0:
+            return name, "stopped inside the first epoch: nothing to resume, a restart can use these weights"
+        return name, f"stopped in epoch {trainer.epoch + 1}, which a resume repeats from the advanced weights"

@@ -1,0 +1,153 @@
+"""Write changed settings into a checkpoint, so that a resume really uses them.
+
+`python -m nantui.worker.checkpoints.rebase REQUEST.json`, a short process with torch; one JSON answer on
+stdout. Ultralytics rebuilds all arguments of a resume from the checkpoint's `train_args` and takes momentum
+and weight decay from the saved optimizer's groups (`BaseTrainer.check_resume`, `_load_checkpoint_state`). So
+both are written here: the arguments after Ultralytics' own check, the groups by its own `build_optimizer`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nantui.worker.torchrun_env import OFFLINE
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to write: `source` becomes `target`, to be resumed in the run directory `run`.
+
+    `train` are the changed arguments. `best` is {"fitness", "epoch"} of the best.pt that stays (epoch from
+    1), or None to let the record start again. `revive` is {"epoch", "updates"} for a checkpoint that was
+    stripped when its training ended.
+    """
+
+    source: str
+    target: str
+    run: str
+    train: Mapping[str, Any] = field(default_factory=dict)
+    best: Mapping[str, Any] | None = None
+    revive: Mapping[str, Any] | None = None
+    note: Mapping[str, Any] = field(default_factory=dict)
+
+
+def rebase(request: Request) -> dict[str, Any]:
+    """Write the rebased checkpoint; returns {"args", "groups", "kept", "dropped", "notes"}.
+
+    Raises what Ultralytics raises for arguments it refuses (TypeError, ValueError), ValueError for a file
+    that cannot be resumed from, OSError when the target cannot be written.
+    """
+    import torch
+    from ultralytics.cfg import get_cfg
+    from ultralytics.nn.tasks import torch_safe_load
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    from nantui.worker.checkpoints import optimizer_state
+
+    checkpoint, _ = torch_safe_load(request.source)
+    model = _model_of(checkpoint, request)
+    run = Path(request.run)
+    before = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
+    place = {"save_dir": str(run), "project": str(run.parent), "name": run.name}
+    saved = None if request.revive else checkpoint.get("optimizer")
+    held = optimizer_state.momentum_held(saved, before)
+    kept = {"momentum": before["momentum"] if held is None else held}
+    args = get_cfg({**before, **kept, **request.train, **place})
+    epoch = int(checkpoint["epoch"]) + 1
+    built = optimizer_state.build(model, args, saved, before, epoch)
+    checkpoint.update(
+        model=None,
+        ema=model,
+        optimizer=built.state,
+        scaler=_scaler(checkpoint.get("scaler"), before.get("amp"), args.amp),
+        train_args=vars(args),
+        **_record(request, epoch),
+        nantui={**request.note, "rebased": time.time(), "changed": dict(request.train)},
+    )
+    torch.save(checkpoint, request.target)
+    _sync(request.target)
+    said = {name: getattr(built, name) for name in ("groups", "kept", "dropped", "notes")}
+    if args.momentum == kept["momentum"] != before["momentum"]:
+        said["notes"] = [*built.notes, f"momentum {args.momentum:g} is kept, as the optimizer had it"]
+    return {"args": vars(args), **said}
+
+
+def _model_of(checkpoint: Any, request: Request) -> Any:
+    """Return the weights of a training checkpoint, reviving a stripped one when asked to."""
+    import torch
+
+    if not isinstance(checkpoint, dict):
+        raise ValueError("not an Ultralytics training checkpoint")
+    model = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError("holds no model")
+    if request.revive:
+        checkpoint["epoch"], checkpoint["updates"] = (
+            int(request.revive["epoch"]),
+            int(request.revive["updates"]),
+        )
+        for parameter in model.parameters():
+            parameter.requires_grad = parameter.dtype.is_floating_point
+    elif int(checkpoint.get("epoch", -1)) < 0:
+        raise ValueError("it was stripped when its training ended, or stopped in its first epoch")
+    return model
+
+
+def _record(request: Request, epoch: int) -> dict[str, Any]:
+    """Return `best_fitness` and `stopper` that agree with the best.pt that stays.
+
+    The stopper counts epochs from 1 (`EarlyStopping.__call__(epoch + 1, fitness)`); without a best it
+    begins at the restored epoch, so that patience is not used up already.
+    """
+    if request.best is None or request.best.get("fitness") is None:
+        return {"best_fitness": None, "stopper": {"best_fitness": 0.0, "best_epoch": epoch}}
+    fitness, best_epoch = float(request.best["fitness"]), int(request.best.get("epoch") or epoch)
+    return {"best_fitness": fitness, "stopper": {"best_fitness": fitness, "best_epoch": best_epoch}}
+
+
+def _scaler(saved: Mapping[str, Any] | None, before: Any, after: Any) -> dict[str, Any]:
+    """Return the loss scaler's state, empty (a fresh start) where it is unusable or the precision changed."""
+    if not saved or _precision(before) != _precision(after) or _precision(after) != "fp16":
+        return {}
+    scale = float(saved.get("scale", 0.0))
+    return dict(saved) if 1.0 <= scale < float("inf") else {}
+
+
+def _precision(amp: Any) -> str:
+    return {True: "fp16", False: "fp32"}.get(amp, str(amp))
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def main(arguments: list[str]) -> int:
+    """Read the request, answer with one JSON line; the exit status is 0 only when the file was written."""
+    os.environ.update(OFFLINE)
+    from nantui.run.atomic_files import to_json
+
+    request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    try:
+        answer = {"ok": True, **rebase(Request(**request))}
+    except Exception as error:  # whatever Ultralytics, torch or the disk object to becomes one line
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        Path(request["target"]).unlink(missing_ok=True)
+        print(to_json({"ok": False, "error": first}))
+        return 1
+    print(to_json(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

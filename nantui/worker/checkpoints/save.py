@@ -1,0 +1,198 @@
+"""Saves that cannot tear: Ultralytics' own `save_model` into a staging folder, then rename.
+
+Ultralytics truncates last.pt and writes it in place (`write_bytes`); a kill or a full disk in between
+leaves neither the old file nor the new one. Here the old file stays whole until the new one is on disk.
+
+Restore points by the clock: an `epochN.pt` at the first epoch's end after so many minutes.
+
+`save_period` counts epochs, which may take a minute or three hours. Only points that this rule made are
+ever deleted, and never one of the newest clean ones; Ultralytics' own and the user's files are not touched.
+Points from before a rollback stay: a trouble that returns sends the run back further than the last time.
+
+The checkpoint that an agreed stop leaves: the advanced weights, with the last completed epoch's number.
+
+`trainer.stop = True` would finish and strip the run for good. This file is written beside the others
+and never is best.pt or epochN.pt; resuming from it repeats the interrupted epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nantui.run.atomic_files import sync_directory
+from nantui.run.attempts import read_events
+from nantui.run.journal import Journal, last
+from nantui.run.layout import RunLayout
+from nantui.worker import ultralytics_api
+
+STAGING = ".nantui-staging"
+_NAME = re.compile(r"^epoch(\d+)\.pt$")
+
+
+def save_staged(
+    trainer: Any, save: Callable[[], bool | None], before_rename: Callable[[], None]
+) -> list[Path]:
+    """Let `save` write its files aside, check them, and rename them into place; returns the files.
+
+    Raises OSError (disk full, no permission) or zipfile.BadZipFile; then every old file is as it was.
+    `before_rename` is called once all are written (faults for tests raise there).
+    """
+    target = Path(trainer.wdir)
+    staging = clean_staging(target)
+    staging.mkdir(parents=True)
+    try:
+        with ultralytics_api.redirected_saves(trainer, staging):
+            if save() is False:  # before 8.4 it told nothing
+                return []
+        staged = sorted(staging.iterdir())
+        before_rename()
+        for file in staged:
+            settle(file)
+        for file in staged:
+            os.replace(file, target / file.name)
+        sync_directory(target)
+        return [target / file.name for file in staged]
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def strip_staged(
+    stock_strip: Callable[..., Any], file: Any, s: str = "", updates: Any = None, before_rename: Any = None
+) -> Any:
+    """Strip a checkpoint as Ultralytics' `strip_optimizer` does, beside the old file, then take its place.
+
+    It would write over the only copy of the trained weights. Raises OSError (disk full) or
+    zipfile.BadZipFile; then the file is as it was.
+    """
+    target = Path(s or file)
+    staging = clean_staging(target.parent)
+    staging.mkdir()
+    try:
+        stripped = stock_strip(file, s=str(staging / target.name), updates=updates)
+        if stripped:
+            if before_rename:
+                before_rename()
+            settle(staging / target.name)
+            os.replace(staging / target.name, target)
+            sync_directory(target.parent)
+        return stripped
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def clean_staging(directory: Path) -> Path:
+    """Return the staging folder inside `directory`, removed if a killed save left one."""
+    staging = directory / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    return staging
+
+
+def settle(file: Path) -> None:
+    """Check that a written checkpoint is a whole archive, and wait until it is on the disk.
+
+    Raises zipfile.BadZipFile for a torn one: the directory of a zip is at its end.
+    """
+    with zipfile.ZipFile(file) as archive:
+        if not any(name.endswith("data.pkl") for name in archive.namelist()):
+            raise zipfile.BadZipFile(f"{file.name}: no checkpoint inside")
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RestorePoints:
+    """Decides when to keep one, and which older ones may go."""
+
+    def __init__(self, layout: RunLayout, minutes: float, keep: int) -> None:
+        self._layout, self._every, self._keep = layout, minutes * 60, max(keep, 1)
+        self._last = time.monotonic()
+        self._by_the_clock = _made_before(layout)
+        self._clean: set[str] = set()
+
+    def due(self) -> bool:
+        """Tell whether this epoch's end should leave a restore point by the clock."""
+        return self._every > 0 and time.monotonic() - self._last >= self._every
+
+    @contextlib.contextmanager
+    def kept(self, trainer: Any, due: bool) -> Iterator[None]:
+        """Let `save_model` write `epochN.pt` in this epoch: it does when `epoch % save_period == 0`."""
+        period = trainer.save_period
+        trainer.save_period = 1 if due else period
+        try:
+            yield
+        finally:
+            trainer.save_period = period
+
+    def saved(self, names: list[str], by_the_clock: bool, clean: bool) -> list[str]:
+        """Take note of what a save left; deletes what may go and returns its names.
+
+        `names` are file names in weights/. Points of which nothing is known count as not clean and, unless
+        the clock made them, are left alone.
+        """
+        points = [name for name in names if _NAME.match(name)]
+        if by_the_clock:
+            self._last = time.monotonic()
+            self._by_the_clock.update(points)
+        if clean:
+            self._clean.update(points)
+        return self._prune()
+
+    def _prune(self) -> list[str]:
+        newest_first = sorted((n for n in self._clean if (self._layout.weights / n).exists()), key=_epoch)[
+            ::-1
+        ]
+        if len(newest_first) < self._keep:
+            return []
+        oldest_kept = _epoch(newest_first[self._keep - 1])
+        deleted = []
+        for name in sorted(self._by_the_clock, key=_epoch):
+            if _epoch(name) < oldest_kept:
+                with contextlib.suppress(OSError):
+                    (self._layout.weights / name).unlink()
+                    deleted.append(name)
+                self._by_the_clock.discard(name)
+        return deleted
+
+
+def _epoch(name: str) -> int:
+    found = _NAME.match(name)
+    return int(found.group(1)) if found else -1
+
+
+def _made_before(layout: RunLayout) -> set[str]:
+    """Return the restore points made by the clock since the last rollback that are still there."""
+    names: set[str] = set()
+    rollback = last(Journal(layout.journal).entries(), "rollback_done")
+    since = float(rollback["t"]) if rollback else 0.0
+    for number in layout.attempt_numbers():
+        for event in read_events(layout.events(number, 0)):
+            if event["kind"] == "saved" and event.get("by_the_clock") and event["t"] > since:
+                names.update(Path(path).name for path in event.get("paths", []))
+    return {name for name in names if _NAME.match(name) and (layout.weights / name).exists()}
+
+
+def write_stop_point(trainer: Any, save: Any, path: Path) -> None:
+    """Write `path` from the trainer's present state, atomically. Raises OSError when it cannot be kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = clean_staging(path.parent)
+    staging.mkdir()
+    epoch, trainer.epoch = trainer.epoch, trainer.epoch - 1
+    try:
+        with ultralytics_api.redirected_saves(trainer, staging):
+            save()
+        settle(staging / "last.pt")
+        os.replace(staging / "last.pt", path)
+        sync_directory(path.parent)
+    finally:
+        trainer.epoch = epoch
+        clean_staging(path.parent)

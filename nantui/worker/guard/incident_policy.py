@@ -1,0 +1,205 @@
+"""What a batch means: an incident, a warning, or the end. Reports it and says what to do.
+
+Everything here is taken from a `Look`, whose verdicts are the same on every rank, so all ranks come to
+the same conclusion; only the first rank writes it down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nantui.run.results import can_be_learnt_to_zero, practically_zero
+from nantui.worker.guard.anomaly import CALM, Distribution, Explosion, Skips, Trend
+from nantui.worker.guard.batch_probe import BatchProbe
+from nantui.worker.incident import ENDED, OBSERVED, SKIPPED, Incident, TrainingDiverged
+from nantui.worker.options import Options
+
+TEXTS = {
+    "nan_loss": "the loss is not finite",
+    "nan_gradient": "the gradient is not finite",
+    "nan_buffer": "the running statistics of BatchNorm are not finite",
+    "nan_weight": "weights are not finite",
+    "nan_ema": "the averaged weights (EMA) are not finite",
+    "nan_validation": "the validation loss is not finite",
+    "zero_loss": "all losses are zero",
+    "loss_exploded": "the loss has left its range for good",
+    "scale_collapsed": "the loss scale has collapsed",
+    "too_many_skips": "too many steps had to be skipped",
+}
+WHAT_TO_DO = {
+    "loss_exploded": "where it stays up and the metrics fall, go back and lower lr0",
+    "zero_loss": "where the metrics are zero too, the network is dead: go back and lower lr0",
+    "scale_collapsed": "gradients overflow fp16 all the time: amp=False or bf16 helps",
+}
+"""What a person may do about a judgement on finite numbers; the training itself goes on."""
+FOREWARNED = 500  # batches for which an early warning counts as one
+CONSEQUENCES = {
+    SKIPPED: "the step was skipped and nothing of it kept",
+    OBSERVED: "only observed: the guard does not protect in this mode",
+    ENDED: "the training was ended, nothing was saved from this state",
+}
+
+
+def incident_kind(probe: BatchProbe) -> str | None:
+    """Return the kind of incident that a look at a batch shows, None for a healthy one."""
+    if probe.scaler_at_work:
+        return None
+    if probe.bad_loss:
+        return "nan_loss"
+    if probe.bad_norm:
+        return "nan_gradient"
+    return "nan_buffer" if probe.bad_buffers else None
+
+
+class IncidentPolicy:
+    """Follows a run batch by batch and reports what is wrong with it."""
+
+    def __init__(
+        self, options: Options, report: Callable[[Incident], None], warn: Callable[..., None] | None = None
+    ) -> None:
+        """`warn(kind, text, **evidence)` is told of what is not an incident yet."""
+        self.options = options
+        self.suspicion = 1.0
+        self._report, self._warn = report, warn or (lambda kind, text, **evidence: None)
+        self._skips = Skips(options.max_consecutive_skips, options.skip_window, options.max_skip_share)
+        self._explosion = Explosion(options.loss_limit, options.loss_patience)
+        self._usual = Distribution()
+        self._trends = {
+            "loss_climbing": Trend(options.loss_limit / 2),
+            "gradient_climbing": Trend(options.loss_limit / 2),
+        }
+        self._batches = 0
+        self._first_warning: int | None = None
+        self._zero_steps = self._steps_since_zero = 0
+        self._out_since: tuple[int, int] = (0, 0)
+        self._ongoing: set[str] = set()
+
+    def bad_batch(self, kind: str, epoch: int, step: int, evidence: dict[str, Any]) -> None:
+        """Report a batch that must not reach the weights (protect), or has reached them (observe).
+
+        While the same trouble goes on unprotected, it is reported once.
+        """
+        action = SKIPPED if self.options.protects else OBSERVED
+        if action == OBSERVED and kind in self._ongoing:
+            return
+        self._ongoing.add(kind)
+        evidence = {**evidence, **self._forewarned()}
+        self._report(Incident(kind, epoch, step, action, f"{TEXTS[kind]}; {CONSEQUENCES[action]}", evidence))
+
+    def is_news(self, kind: str) -> bool:
+        """Tell whether `bad_batch` would report this kind now."""
+        return self.options.protects or kind not in self._ongoing
+
+    def end(self, kind: str, epoch: int, step: int, why: str, evidence: dict[str, Any]) -> None:
+        """Report divergence and, when protecting, end the training. Raises Diverged."""
+        protects = self.options.protects
+        if not protects and kind in self._ongoing:
+            return
+        self._ongoing.add(kind)
+        action = ENDED if protects else OBSERVED
+        text = f"{TEXTS[kind]}: {why}; {CONSEQUENCES[action]}"
+        incident = Incident(kind, epoch, step, action, text, {**evidence, **self._forewarned()})
+        self._report(incident)
+        if protects:
+            raise TrainingDiverged(incident)
+
+    def optimizer_step(self, skipped: bool, epoch: int, step: int) -> None:
+        """Count a step; too many skipped ones are divergence. Raises Diverged."""
+        why = self._skips.add(skipped)
+        if why is not None:
+            counts = {"in_a_row": self._skips.in_a_row, "total": self._skips.total}
+            self.end("too_many_skips", epoch, step, why, counts)
+
+    def healthy_batch(self, probe: BatchProbe, epoch: int, step: int) -> None:
+        """Follow losses, norm and loss scale of a batch that is finite. Raises Diverged where asked to."""
+        self._ongoing -= {"nan_loss", "nan_gradient", "nan_buffer"}
+        self._batches += 1
+        if probe.norm is not None:
+            self._watch_trend("gradient_climbing", "gradient norm", probe.norm)
+        if not self._watch_zero(probe, epoch, step):
+            self._usual.add(probe.loss)
+            self._watch_trend("loss_climbing", "loss", max(probe.loss, self._explosion.trifle))
+            self._watch_loss(probe, epoch, step)
+        self.watch_scale(probe, epoch, step)
+
+    def watch_scale(self, probe: BatchProbe, epoch: int, step: int) -> None:
+        """Follow the loss scale of fp16, also of a step that overflowed. Raises Diverged where asked to."""
+        if probe.scale is None or probe.scale >= self.options.min_loss_scale:
+            self._ongoing.discard("scale_collapsed")
+            return
+        why = f"{probe.scale:g} is below {self.options.min_loss_scale:g}"
+        self._suspect("scale_collapsed", epoch, step, why, {"loss_scale": probe.scale})
+
+    def _suspect(self, kind: str, epoch: int, step: int, why: str, evidence: dict[str, Any]) -> None:
+        """Say what finite numbers look like, once an episode; end only where that was asked for, by Diverged.
+
+        It may be wrong: a young network that begins to assign boxes looks like one whose loss explodes.
+        """
+        if self.options.ends_on_suspicion:
+            self.end(kind, epoch, step, why, evidence)
+        elif kind not in self._ongoing:
+            self._ongoing.add(kind)
+            text = f"{TEXTS[kind]}: {why}; the training goes on; {WHAT_TO_DO[kind]}"
+            self._say(kind, text, **evidence, **self._forewarned())
+
+    def _watch_loss(self, probe: BatchProbe, epoch: int, step: int) -> None:
+        suspicion = 1.0 if self.options.ends_on_suspicion else self.suspicion
+        usual = self._explosion.seen.highest
+        score, at_an_end = self._explosion.add(probe.loss, suspicion)
+        if self._explosion.in_a_row == 1:
+            self._out_since = epoch, step
+        if at_an_end:
+            since = "since epoch {} step {}".format(*self._out_since)
+            why = f"{probe.loss:.4g} where at most {usual:.4g} was usual, {since}"
+            evidence = {"loss": probe.loss, "usual": usual, "score": score, "since": list(self._out_since)}
+            self._suspect("loss_exploded", epoch, step, why, evidence)
+        elif self._explosion.over:
+            self._ongoing.discard("loss_exploded")
+
+    def _watch_zero(self, probe: BatchProbe, epoch: int, step: int) -> bool:
+        """Say that a batch teaches some rank nothing, and where many teach no rank anything.
+
+        Returns whether this one teaches nothing on any rank. Raises Diverged where asked to.
+        """
+        if can_be_learnt_to_zero(probe.names):
+            return False
+        everywhere = practically_zero(probe.loss, self._usual.typical)
+        self._zero_steps = self._zero_steps + 1 if everywhere else 0
+        if not (everywhere or probe.zero_loss):
+            self._steps_since_zero += 1
+            if self._steps_since_zero >= CALM:
+                self._ongoing -= {"zero_batch", "zero_loss"}
+            return False
+        self._steps_since_zero = 0
+        if self._zero_steps > self.options.max_consecutive_skips:
+            evidence = {"steps": self._zero_steps}
+            self._suspect("zero_loss", epoch, step, f"for {self._zero_steps} steps", evidence)
+        elif "zero_batch" not in self._ongoing:
+            self._ongoing.add("zero_batch")
+            whose = "" if everywhere else " on one of the ranks"
+            self._say("zero_batch", f"{TEXTS['zero_loss']}{whose}: nothing is learned from this batch")
+        return everywhere
+
+    def bad_targets(self, evidence: dict[str, Any]) -> None:
+        """Warn of labels that are not finite though the loss is: Ultralytics' assigner passes over them."""
+        self._warn("nan_label", "labels of this batch are not finite; the loss passed over them", **evidence)
+
+    def _watch_trend(self, kind: str, name: str, value: float) -> None:
+        """Warn of a value far outside its running distribution."""
+        usual = self._trends[kind].seen.highest
+        score = self._trends[kind].add(value, self._explosion.floor)
+        if score is not None:
+            text = f"{name} {value:.4g} where at most {usual:.4g} was usual ({score:.1f} spreads above)"
+            self._say(kind, text, value=value, usual=usual, score=score)
+
+    def _say(self, kind: str, text: str, **evidence: Any) -> None:
+        """Warn, and remember since when."""
+        self._first_warning = self._batches
+        self._warn(kind, text, **evidence)
+
+    def _forewarned(self) -> dict[str, Any]:
+        """Tell how many batches ago the last early warning was, where there was one not long ago."""
+        if self._first_warning is None or self._batches - self._first_warning > FOREWARNED:
+            return {}
+        return {"warned_steps_before": self._batches - self._first_warning + 1}

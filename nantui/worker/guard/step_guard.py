@@ -1,0 +1,355 @@
+"""A training step as a transaction: what a bad batch touched is put back, as if it had not been there.
+
+Forward and backward have run when the guard looks. When losses, gradient norm and BatchNorm statistics
+are finite on every rank, the step is taken exactly as Ultralytics takes it (bit for bit) and the
+statistics are remembered. When not, they are put back, the gradients dropped, and optimizer, EMA and
+learning-rate schedule are as before. With gradient accumulation one bad batch voids its whole step.
+Where GradScaler alone refuses a step, because its scale is too high, all stays as Ultralytics does it:
+the statistics are kept and the EMA is updated, or a healthy fp16 run would end elsewhere.
+
+On a GPU the step is queued before its verdict is known, and taken back where that is bad; the verdict is
+read before anybody else looks at the weights (`settle`). Elsewhere the verdict comes first.
+
+The way back from an optimizer's step that was queued before its verdict was known.
+
+A host that waits for the verdict first leaves the GPU idle while it queues the step; measured, that cost
+up to a tenth of a batch. So on a GPU what the step changes (weights, optimizer state) is copied there,
+the step queued at once, and taken back if the verdict is bad. The copies live from the backward pass to
+the batch's end, where the activations' memory is free again, so that they hardly raise the peak.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from nantui.worker import distributed, ultralytics_api
+from nantui.worker.autopsy.incident_report import IncidentReporter
+from nantui.worker.guard.batch_probe import BatchProbe, PendingProbe, probe_batch
+from nantui.worker.guard.batchnorm_stats import RunningStatistics, Snapshot
+from nantui.worker.guard.incident_policy import IncidentPolicy, incident_kind
+from nantui.worker.incident import TrainingDiverged
+from nantui.worker.session import Session
+
+SUSPICION = 2.0  # in the first epochs after a recovery, limits for the loss are this much lower
+
+
+class StepBack:
+    """Copies of all that one trainer's optimizer step changes."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self._copies: list[torch.Tensor] = []
+        self._states: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._flats: list[list[torch.Tensor]] = []
+        self._pointers: list[int] = []
+
+    def copy(self) -> None:
+        """Copy everything, queued on the device, without a host read.
+
+        Raises RuntimeError (torch.cuda.OutOfMemoryError is one) when there is no room or a tensor has holes.
+        """
+        optimizer = self._trainer.optimizer
+        states = [(state, dict(state)) for state in optimizer.state.values()]
+        tensors = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        tensors += [v for _, kept in states for v in kept.values() if isinstance(v, torch.Tensor)]
+        pointers = [tensor.data_ptr() for tensor in tensors]
+        if pointers != self._pointers:
+            self._flats, self._pointers = _flattened(tensors), pointers
+        self._copies, self._states = [torch.cat(flats) for flats in self._flats], states
+
+    def take_back(self) -> None:
+        """Put everything back as it was at `copy`, bit for bit; without one there is nothing to do."""
+        if not self._copies:
+            return
+        for flats, copy in zip(self._flats, self._copies, strict=True):
+            torch._foreach_copy_(flats, list(copy.split([flat.numel() for flat in flats])))
+        for state, kept in self._states:
+            state.clear()
+            state.update(kept)
+        every = self._trainer.optimizer.state
+        for parameter in list(every)[len(self._states) :]:  # a dict keeps its order: these are new
+            del every[parameter]
+        self.forget()
+
+    def forget(self) -> None:
+        """Let the copies go: the step was good."""
+        self._copies, self._states = [], []
+
+
+def _flattened(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Return views of one dimension that share the tensors' memory, in groups that can be joined."""
+    groups: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.device, tensor.dtype), []).append(_flat(tensor))
+    return list(groups.values())
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """Return all elements in the order of memory (channels-last or not). Raises RuntimeError for holes."""
+    strides = tensor.stride()
+    order = sorted(range(tensor.dim()), key=lambda dimension: strides[dimension], reverse=True)
+    return tensor.detach().permute(order).view(-1)
+
+
+class Guard:
+    """Watches one trainer on one rank; made once its model, optimizer and loader are."""
+
+    def __init__(self, trainer: Any, session: Session) -> None:
+        self.trainer, self.session, self.options = trainer, session, session.options
+        self.incident_policy = IncidentPolicy(session.options, session.report, session.warn)
+        self.incident_reporter = IncidentReporter(trainer, session)
+        self.statistics = RunningStatistics(ultralytics_api.unwrapped(trainer.model))
+        self.step_back = StepBack(trainer)
+        self.ahead = self.options.protects and ultralytics_api.step_can_be_taken_back(trainer)
+        self.seen: BatchProbe | None = None
+        self.skipped = False
+        self._void = self._in_batch = self._stepped = self._unsettled = False
+        self._batch_index = 0
+        self._void_reason = ""
+        self._last_loss = 0.0
+        self._steps_taken = 0
+        self._unread: PendingProbe
+        self._snapshot: Snapshot
+        self._parameters = list(trainer.model.parameters())
+
+    @property
+    def epoch(self) -> int:
+        """The epoch people see, from 1."""
+        return int(self.trainer.epoch) + 1
+
+    def begin_epoch(self) -> None:
+        """Start counting batches; a batch left open was an out-of-memory retry and leaves no trace."""
+        self._batch_index = 0
+        self._parameters = list(self.trainer.model.parameters())
+        self.statistics.refresh()
+        on_probation = self.trainer.epoch - self.trainer.start_epoch < self.session.attempt.probation_epochs
+        self.incident_policy.suspicion = SUSPICION if on_probation else 1.0
+        if self._in_batch:
+            self.statistics.restore()
+            self._in_batch = self._void = False
+
+    def begin_batch(self) -> None:
+        """Note that a batch begins."""
+        self._batch_index += 1
+        self._in_batch = True
+        self.session.recorder.batch_begins()
+        self.seen, self.skipped, self._stepped = None, False, False
+        self.session.progress.epoch, self.session.progress.step = self.epoch, self._batch_index
+
+    def step(self, own_step: Any) -> None:
+        """Take or skip the optimizer's step. `own_step` is a trainer's own one, None for Ultralytics'.
+
+        Raises Diverged; a step that is taken ahead of its verdict leaves that to `settle`.
+        """
+        norm = self._norm_of_own_step() if own_step else self._clipped()
+        self._see(norm)
+        self._stepped = True
+        if own_step is None and self._take_ahead():
+            return
+        if self.options.watches:
+            if self._judge(self.look_now()):
+                self._skip(self.look_now(), unscaled=own_step is None)
+                return
+            self._leave_to_the_scaler(norm, clipped=own_step is None)
+        with self._rewarmup():
+            if own_step:
+                own_step()
+            else:
+                self._take()
+                self._take_rest()
+        self._keep()
+
+    def settle(self) -> None:
+        """Read the verdict on a step that was taken ahead of it, and keep it or not. Raises Diverged."""
+        if not self._unsettled:
+            return
+        self._unsettled = False
+        seen = self.look_now()
+        if seen.bad:
+            self.step_back.take_back()
+        if self._judge(seen):
+            self._skip(seen, unscaled=True)
+            return
+        self.step_back.forget()
+        self._take_rest()
+        self._keep()
+
+    def end_batch(self) -> BatchProbe:
+        """Look at a batch that had no step of its own, and keep `trainer.loss` finite. Raises Diverged."""
+        self.settle()
+        seen = self.look_now()
+        if not self._stepped and self.options.watches and self._judge(seen):
+            self._void, self._void_reason = True, self.reason(seen)
+            self.statistics.restore()
+        self._keep_loss_finite(seen)
+        self._in_batch = False
+        self.session.recorder.batch_ends()
+        return seen
+
+    def look_now(self) -> BatchProbe:
+        """Return what this batch looks like; the first time it waits for the values."""
+        if self.seen is None:
+            if not self._stepped:
+                self._see(None)
+            self.seen = self._unread.read()
+        return self.seen
+
+    def reason(self, seen: BatchProbe) -> str:
+        """Return the kind of incident that a batch shows, for its row of telemetry; empty for none."""
+        kind = incident_kind(seen) if self.options.watches else None
+        return kind or (self._void_reason if self.skipped else "")
+
+    def _clipped(self) -> torch.Tensor:
+        """Unscale, clip and return the norm before that, as `BaseTrainer.optimizer_step` begins.
+
+        A norm that is not finite would make every gradient NaN; under `protect` it clips nothing, so that
+        the autopsy finds the gradients as they were.
+        """
+        self.trainer.scaler.unscale_(self.trainer.optimizer)
+        norm = ultralytics_api.gradient_norm(self._parameters)
+        harmless = torch.nan_to_num(norm, 0.0, 0.0, 0.0) if self.options.protects else norm
+        ultralytics_api.clip_by(self._parameters, self.options.grad_clip or float("inf"), harmless)
+        return norm
+
+    def _norm_of_own_step(self) -> torch.Tensor:
+        """Return the norm for a trainer that brings its own step, and unscales and clips there."""
+        norm = ultralytics_api.gradient_norm(self._parameters)
+        scale = ultralytics_api.loss_scale(self.trainer)
+        return norm if scale is None else norm / scale
+
+    def _leave_to_the_scaler(self, norm: torch.Tensor, clipped: bool) -> None:
+        """Where GradScaler will refuse this step, note it, and clip by the norm as it is.
+
+        It looks at each gradient: finite ones whose norm overflows it lets pass, and then Ultralytics'
+        clipping has made them zero.
+        """
+        if not self.look_now().scaler_at_work:
+            return
+        self.skipped = True
+        if clipped and self.options.protects and self.options.grad_clip:
+            ultralytics_api.clip_by(self._parameters, self.options.grad_clip, norm)
+
+    def _take(self) -> None:
+        """Do the part of `BaseTrainer.optimizer_step` after clipping that can be taken back."""
+        self.trainer.scaler.step(self.trainer.optimizer)
+        self.trainer.scaler.update()
+
+    def _take_rest(self) -> None:
+        """Do the rest of it, once the step is known to be good."""
+        self.trainer.optimizer.zero_grad()
+        if self.trainer.ema:
+            self.trainer.ema.update(self.trainer.model)
+
+    def _take_ahead(self) -> bool:
+        """Queue the step before its verdict is known; returns whether that could be done.
+
+        The ranks need not agree on it: what they exchange is queued in the same order either way.
+        """
+        if not self.ahead or self._void:
+            return False
+        try:
+            self.step_back.copy()
+        except RuntimeError:  # no room for the copies
+            return False
+        with self._rewarmup():
+            self._take()
+        self._unsettled = True
+        return True
+
+    def _keep(self) -> None:
+        """The step was good: what it leaves is what a later skip goes back to."""
+        self._steps_taken += 1
+        self._void = False
+        self.statistics.remember(self._snapshot)
+
+    def _skip(self, seen: BatchProbe, unscaled: bool) -> None:
+        """Leave no trace of the step; only a loss scale that was too high is lowered."""
+        self.statistics.restore()
+        scaler = self.trainer.scaler
+        if scaler.is_enabled():
+            if not unscaled:
+                scaler.unscale_(self.trainer.optimizer)  # update() wants to know what was found
+            scaler.update(None if seen.scaler_at_work and not self._void else scaler.get_scale())
+        self.trainer.optimizer.zero_grad()
+        self._void = False
+        self.skipped = True
+
+    def _see(self, norm: torch.Tensor | None) -> None:
+        """Send for what there is to know of this batch, once."""
+        trainer = self.trainer
+        names, losses = ultralytics_api.loss_items(trainer)
+        self._snapshot = self.statistics.snapshot()
+        peak = self.statistics.peak(self._snapshot)
+        targets = ultralytics_api.target_peak(self.incident_reporter.batch, peak)
+        scale = ultralytics_api.loss_scale(trainer)
+        stop = self.session.recorder.stop_requested.is_set()
+        self._unread = probe_batch(names, losses, trainer.loss, peak, targets, norm, scale, stop)
+
+    def _judge(self, seen: BatchProbe) -> bool:
+        """Report what the batch shows; returns whether its step must not be taken. Raises Diverged."""
+        place = self.epoch, self._batch_index
+        try:
+            self._report(seen, place)
+            skip = self.options.protects and (_to_be_undone(seen) or self._void)
+            if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
+                self.incident_policy.optimizer_step(skip, *place)
+        except TrainingDiverged:
+            self.step_back.take_back()
+            self.incident_reporter.evidence(seen, final=True)
+            raise
+        return skip
+
+    def _report(self, seen: BatchProbe, place: tuple[int, int]) -> None:
+        """Raises Diverged."""
+        kind = incident_kind(seen)
+        if seen.bad_targets and kind is None:
+            self.incident_policy.bad_targets(self.incident_reporter.evidence(seen))
+        if kind is None:
+            if not seen.bad and not self._void:
+                self.incident_policy.healthy_batch(seen, *place)
+            elif seen.scaler_at_work:
+                self.incident_policy.watch_scale(seen, *place)
+        elif self.incident_policy.is_news(kind) and not (self._void and kind == "nan_gradient"):
+            self.incident_policy.bad_batch(kind, *place, self.incident_reporter.evidence(seen))
+            self._check_weights(place)
+
+    def _check_weights(self, place: tuple[int, int]) -> None:
+        """After a bad batch: when the weights themselves are bad, skipping will not help. Raises Diverged."""
+        bad = ultralytics_api.non_finite_parameters(ultralytics_api.unwrapped(self.trainer.model))
+        if distributed.any_of_us(bool(bad), self.trainer.device):
+            evidence = {"tensors": len(bad), "first": bad[:10]}
+            self.incident_policy.end("nan_weight", *place, f"{len(bad)} tensors", evidence)
+
+    def _keep_loss_finite(self, seen: BatchProbe) -> None:
+        """Ultralytics' own recovery looks at the last batch's loss, also when its step was skipped."""
+        if not seen.bad_loss:
+            self._last_loss = seen.loss
+        elif self.options.protects:
+            self.trainer.loss = torch.full_like(self.trainer.loss.detach(), self._last_loss)
+
+    @contextlib.contextmanager
+    def _rewarmup(self) -> Iterator[None]:
+        """Lower the learning rates for this step while the re-warm-up after a resume lasts."""
+        steps = self.options.rewarmup if self.trainer.start_epoch > 0 else 0
+        factor = (self._steps_taken + 1) / (steps + 1) if steps else 1.0
+        if factor >= 1.0:
+            yield
+            return
+        groups = self.trainer.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group in groups:
+            group["lr"] *= factor
+        try:
+            yield
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
+
+
+def _to_be_undone(seen: BatchProbe) -> bool:
+    """Tell whether a batch must leave no trace; a loss scale that was too high is no such thing."""
+    return seen.bad_loss or seen.bad_buffers or (seen.bad_norm and not seen.scaler_at_work)

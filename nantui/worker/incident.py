@@ -1,0 +1,61 @@
+"""How a training ends other than by reaching its last epoch: stopped when asked, or diverged.
+
+Both are raised at one step that all ranks agreed on. They are a SystemExit, so that a user's own script
+that catches `Exception` around `train()` ends with the right code instead of going on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nantui.run.attempts import DIVERGED, EXIT_CODES, STOPPED
+
+SKIPPED, OBSERVED, ENDED = "skipped", "observed", "ended"
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something that would have spoilt the weights; `epoch` and `step` count from 1."""
+
+    incident: str
+    epoch: int
+    step: int
+    action: str
+    text: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the event."""
+        return asdict(self)
+
+
+class TrainingEnded(SystemExit):
+    """The training was ended on purpose, at an agreed step; `code` is the worker's exit code."""
+
+    outcome = STOPPED
+
+    def __init__(self, text: str) -> None:
+        super().__init__(EXIT_CODES[self.outcome])
+        self.text = text
+
+
+class TrainingStopped(TrainingEnded):
+    """Somebody asked; `checkpoint` is what was left to go on from, relative to the run."""
+
+    outcome = STOPPED
+
+    def __init__(self, text: str, checkpoint: str | None, resumable: bool) -> None:
+        super().__init__(text)
+        self.checkpoint = checkpoint
+        self.resumable = resumable
+
+
+class TrainingDiverged(TrainingEnded):
+    """The training cannot get better from here; nothing was saved from this state."""
+
+    outcome = DIVERGED
+
+    def __init__(self, incident: Incident) -> None:
+        super().__init__(incident.text)
+        self.incident = incident

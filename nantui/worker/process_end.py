@@ -1,0 +1,61 @@
+"""How a rank's process ends: in good order without taking the interpreter down, or with its parent.
+
+A thread of gloo lets go of the last collective's tensor a moment after `all_reduce` has returned, and needs
+the interpreter for it. If that is being finalized by then, the process aborts ("terminate called without
+an active exception") and torchrun kills the other ranks. `multiprocessing` ends its children as is done here.
+
+Ranks of a joined host die with their parent: they must not outlive the agent that alone may end them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import NoReturn
+
+TIED = "NANTUI_TIED"
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, where the environment names one.
+
+    The parent may have died before this process got so far: then it ends here.
+    """
+    parent = os.environ.get(TIED)
+    if not parent:
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(parent):
+        os._exit(1)
+
+
+def tie_children() -> None:
+    """Let the processes started from here on die with this one, where it is tied itself."""
+    if os.environ.get(TIED):
+        os.environ[TIED] = str(os.getpid())
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with `code`, after other threads, exit functions and what was still to be printed."""
+    _leave_the_ranks()
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a full disk; the outcome is in the rank's own file
+            stream.flush()
+    os._exit(code)
+
+
+def _leave_the_ranks() -> None:
+    if "torch" not in sys.modules:
+        return
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,205 @@
+"""The guard in users' hands: under their own script, with their own trainer, callbacks and data set.
+
+`patch` changes three methods of Ultralytics' `BaseTrainer`, so that a trainer becomes a guarded one at
+the moment it begins to train, whatever class it is. `nantui.attach(model)` is the same for one line in
+a script; `nantui exec` reaches an unchanged script through the environment (training/hook).
+
+`model.train()` of a supervised script: begin, resume the run's checkpoint, or answer from a finished run.
+
+A script that is run again comes past the calls that it has finished already. They are not trained again: they
+answer as Ultralytics itself answers when ranks of its own have trained, from the checkpoint they left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from nantui.run.attempts import FAILED, FINISHED
+from nantui.run.layout import RunLayout
+from nantui.worker.incident import TrainingEnded
+from nantui.worker.script import train_calls
+from nantui.worker.script.ddp_spawn import spawning
+from nantui.worker.script.script_run import OURS, lead_to, refuse, session_of
+from nantui.worker.script.train_calls import BEFORE, HERE, Call
+
+HOOK = "NANTUI_HOOK"
+HOOK_FOLDER = Path(__file__).parent / "hook"
+OF_THE_SCRIPT = ("device", "augmentations")
+"""What a resumed call still takes from the script, unless a recovery has decided it."""
+NEVER_DECIDED = frozenset(("model", "data", "task", "mode", "resume", "project", "name", "save_dir"))
+_patched: set[type] = set()
+
+
+def attach(model: Any, **ours: Any) -> Any:
+    """Guard the trainings of an Ultralytics model from now on; `ours` are nantui's settings. Returns it.
+
+    The run directory stays where the script puts it; `nantui RUN` shows it from its first epoch on. Raises
+    UserError for a wrong setting.
+    """
+    from nantui.worker import ultralytics_api
+    from nantui.worker.options import read_options
+
+    read_options(ours)
+    os.environ.update({HOOK: "1", OURS: json.dumps(ours)})
+    python_path = [str(HOOK_FOLDER), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(python_path)))
+    patch(ultralytics_api.base_trainer())
+    return model
+
+
+def patch(base: type) -> None:
+    """Let every trainer of class `base` or below begin its training guarded. Done once."""
+    if base in _patched:
+        return
+    _patched.add(base)
+    target: Any = base
+    check_resume, train, do_train = target.check_resume, target.train, target._do_train
+
+    def placed(trainer: Any, overrides: Any) -> None:
+        trainer.nantui_call = train_calls.take()
+        check_resume(trainer, _before_resume(trainer, overrides))
+        _settle(trainer)
+
+    def started(trainer: Any, *args: Any, **options: Any) -> Any:
+        with spawning(trainer):
+            return train(trainer, *args, **options)
+
+    def guarded_training(trainer: Any, *stock: int) -> None:
+        if getattr(trainer, "session", None) is None:
+            _train_guarded(trainer, *stock)
+        else:
+            do_train(trainer, *stock)
+
+    target.check_resume, target.train, target._do_train = placed, started, guarded_training
+    if train_calls.supervised() is not None:
+        redirect()
+
+
+def decided() -> dict[str, Any]:
+    """Return the settings that a person or a recovery has chosen for this run: they win over the script's."""
+    spec = train_calls.spec_of_run()
+    chosen = spec.train if spec else {}
+    return {name: value for name, value in chosen.items() if name not in NEVER_DECIDED}
+
+
+def of_the_script(options: dict[str, Any]) -> dict[str, Any]:
+    """Return those of a script's own settings that a resumed call keeps."""
+    chosen = decided()
+    return {k: options[k] for k in OF_THE_SCRIPT if k in options and k not in chosen}
+
+
+def _before_resume(trainer: Any, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Point this run's call at its checkpoint; returns the overrides that a resume may still apply."""
+    call: Call = trainer.nantui_call
+    if call.role == BEFORE:
+        where = train_calls.directory_of(call.index)
+        refuse(f"train() number {call.index} of the script has finished ({where}) and cannot be skipped here")
+    if call.checkpoint is None:
+        return overrides
+    trainer.args.resume, trainer.args.data = call.checkpoint, None
+    return of_the_script(overrides)
+
+
+def _settle(trainer: Any) -> None:
+    """Give this run's call its directory and the settings that were decided; others stay the script's."""
+    call: Call = trainer.nantui_call
+    if call.role != HERE:
+        return
+    run = os.environ[train_calls.RUN]
+    if call.checkpoint is None:
+        lead_to(Path(run), trainer.args)
+        for name, value in decided().items():
+            setattr(trainer.args, name, value)
+    trainer.args.save_dir = run
+
+
+def _train_guarded(trainer: Any, *stock: int) -> None:
+    """Make the trainer a guarded one, train, and record how it ended. Raises what the training raises."""
+    from nantui.worker.trainer import guarded
+
+    _refuse_to_begin_anew(trainer)
+    session = session_of(trainer)
+    session.register()
+    faults = None
+    if session.attempt.faults:
+        from nantui.worker.faults import Faults
+
+        faults = Faults(session.attempt.faults, session.attempt.attempt, session.rank)
+    trainer.__class__ = guarded(type(trainer), session, faults)
+    call = replace(trainer.nantui_call, run=str(session.layout.run), attempt=session.attempt.attempt)
+    train_calls.note(call)
+    try:
+        trainer._do_train(*stock)
+    except TrainingEnded as ended:
+        session.end(ended.outcome, ended=ended)
+        _leave(trainer)
+        raise
+    except BaseException as error:
+        session.end(FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
+    train_calls.note(replace(call, finished=True))
+    session.end(FINISHED)
+
+
+def _refuse_to_begin_anew(trainer: Any) -> None:
+    """A call that was to resume must load its checkpoint, whatever model the script has put in place."""
+    if trainer.nantui_call.checkpoint is None:
+        return
+    if not trainer.resume:
+        refuse("this train() was to resume a checkpoint but the script's trainer would begin anew")
+    trainer.model = trainer.args.model
+
+
+def _leave(trainer: Any) -> None:
+    from nantui.worker import distributed
+
+    distributed.wait_for_all(trainer.device)
+
+
+def redirect() -> None:
+    """Change `Model.train` for this process."""
+    from ultralytics.engine.model import Model
+
+    train = Model.train
+
+    def redirected(model: Any, /, trainer: Any = None, **options: Any) -> Any:
+        if isinstance(options.get("data"), (list, tuple)):
+            _refuse_half_a_sweep()
+            return train(model, trainer=trainer, **options)
+        call = train_calls.upcoming()
+        if call.role == BEFORE:
+            return _answer(model, train_calls.take())
+        if call.checkpoint is None:
+            return train(model, trainer=trainer, **options)
+        model._load(call.checkpoint)
+        return train(model, trainer=trainer, resume=True, **of_the_script(options))
+
+    Model.train = redirected
+
+
+def _refuse_half_a_sweep() -> None:
+    """Each of several data sets is a call of its own, begun in a new directory (Ultralytics' MultiTrainer in
+    engine/trainer.py): the first can be resumed there, a later one would miss those before it.
+    """
+    if train_calls.number_of_own() > 1:
+        refuse("train() was called with several data sets: such a sweep cannot be resumed in the middle")
+
+
+def _answer(model: Any, call: Call) -> Any:
+    """Leave the model as `Model.train` does after its ranks have trained, and return the kept metrics."""
+    layout = RunLayout(Path(train_calls.directory_of(call.index) or "."))
+    checkpoint = layout.best if layout.best.is_file() else layout.last
+    if not checkpoint.is_file():
+        refuse(f"train() number {call.index} had finished in {layout.run}, but its weights are gone")
+    print(f"nantui: train() number {call.index} has finished before; going on with {checkpoint}", flush=True)
+    model._load(str(checkpoint))
+    model.metrics = (model.ckpt or {}).get("train_metrics")
+    model.trainer = SimpleNamespace(
+        save_dir=layout.run, wdir=layout.weights, best=layout.best, last=layout.last, metrics=model.metrics
+    )
+    return model.metrics

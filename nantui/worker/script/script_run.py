@@ -1,0 +1,154 @@
+"""The run that a script's `train()` makes: its attempt, its session, and how to run the script again.
+
+The call that is supervised reports into the run its supervisor watches. Any other reports into the directory
+that the script chose, where it also leaves the command, so that this very call can be recovered and resumed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+
+from nantui.run.attempts import EXIT_CODES, FAILED, Attempt, read_attempt, write_attempt
+from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec, kept_environment, write_spec
+from nantui.worker import ultralytics_api
+from nantui.worker.script import train_calls
+from nantui.worker.script.train_calls import HERE, NUMBER, RUN, Call
+from nantui.worker.session import Session
+from nantui.worker.telemetry import Recorder
+from nantui.worker.torchrun_env import rank, world_size
+
+OURS = "NANTUI_ATTACHED"
+ELSEWHERE = "elsewhere"
+
+
+def session_of(trainer: Any) -> Session:
+    """Return the session of the trainer's call: the supervised run's, or one in the script's directory."""
+    call: Call = trainer.nantui_call
+    if call.role == HERE:
+        return Session.open(Path(os.environ[RUN]), int(os.environ[NUMBER]))
+    layout = RunLayout(Path(trainer.save_dir).resolve())
+    attempt = read_attempt(layout, call.attempt) if call.attempt else None
+    if attempt is None:
+        attempt = new_attempt(trainer, layout) if rank() == 0 else _awaited(layout, call)
+    return Session(layout, attempt, also_stopped_by=_supervisors_request())
+
+
+def new_attempt(trainer: Any, layout: RunLayout) -> Attempt:
+    """Record the attempt that a call makes in a run of its own, and the command that made it."""
+    call: Call = trainer.nantui_call
+    supervised = train_calls.spec_of_run()
+    ours = {**(supervised.ours if supervised else {}), **json.loads(os.environ.get(OURS, "{}"))}
+    number = layout.newest_attempt() + 1
+    mode = "resume" if trainer.resume else "start"
+    train = _plain(vars(trainer.args))
+    attempt = Attempt(number, call.token, time.time(), mode, None, train, ours, sys.executable)
+    write_attempt(layout, replace(attempt, devices=max(world_size(), getattr(trainer, "world_size", 1), 1)))
+    if not layout.spec.exists() and (command := command_of(call)):
+        spec = Spec({}, ours, sys.executable, kind="exec", created=time.time(), exec=command)
+        write_spec(layout.spec, spec)
+    _tell_the_supervised_run(call, layout)
+    return attempt
+
+
+def command_of(call: Call) -> dict[str, Any] | None:
+    """Return the command that carries this call out when it is run again, None where there is no such."""
+    earlier = [train_calls.directory_of(index) for index in range(1, call.index)]
+    spec = train_calls.spec_of_run()
+    if spec is not None and spec.exec:
+        return {**spec.exec, "call": call.index, "earlier": earlier}
+    if not _can_be_run_again():
+        return None
+    command = {"argv": _argv(), "cwd": os.getcwd(), "env": kept_environment()}
+    return {**command, "call": call.index, "earlier": earlier}
+
+
+def _can_be_run_again() -> bool:
+    """Tell whether this program is a file: no notebook, `python -c` or script from standard input is one."""
+    script = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
+    typed_in = script.startswith(("/dev/", "/proc/")) or "ipykernel" in sys.modules
+    return os.path.isfile(script) and not typed_in
+
+
+def _argv() -> list[str]:
+    """Return the words of this command: those of the launcher where torchrun has started this process."""
+    own = [sys.executable, *sys.orig_argv[1:]]
+    return psutil.Process(os.getppid()).cmdline() if world_size() > 1 else own
+
+
+def lead_to(run: Path, args: Any) -> None:
+    """Let the path that the script would have trained into lead to the run: scripts often name it again."""
+    if rank() != 0 or train_calls.SPAWN in os.environ:
+        return
+    if ultralytics_api.chosen_directory(args, exist_ok=True).resolve() == run.resolve():
+        return
+    place = ultralytics_api.chosen_directory(args, exist_ok=bool(args.exist_ok))
+    with contextlib.suppress(OSError):
+        place.rmdir()  # Ultralytics' MultiTrainer makes the directory before its trainer does
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if leads_to_a_run(place):
+            _replace_link(place, run)
+        else:
+            place.symlink_to(run, target_is_directory=True)
+    except OSError as error:
+        print(f"nantui: the run is {run}; {place} does not lead there ({error.strerror})", file=sys.stderr)
+
+
+def leads_to_a_run(place: Path) -> bool:
+    """Tell whether `place` is a link to a run of nantui: what an earlier run of the same script has left."""
+    return place.is_symlink() and RunLayout(place).is_ours()
+
+
+def _replace_link(place: Path, run: Path) -> None:
+    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    beside.symlink_to(run, target_is_directory=True)
+    beside.replace(place)
+
+
+def refuse(text: str) -> NoReturn:
+    """End the script with the reason, so that no `except Exception` of its own goes on with the next call."""
+    print(f"nantui: {text}", file=sys.stderr, flush=True)
+    layout = train_calls.supervised()
+    if layout is not None:
+        Session.open(layout.run, int(os.environ[NUMBER])).end(FAILED, text)
+    raise SystemExit(EXIT_CODES[FAILED])
+
+
+def _awaited(layout: RunLayout, call: Call) -> Attempt:
+    """Return the attempt that the first rank of this launch has recorded. Raises UserError."""
+
+    def recorded() -> Attempt | None:
+        attempt = read_attempt(layout, layout.newest_attempt())
+        return attempt if attempt is not None and attempt.uuid == call.token else None
+
+    return train_calls.from_first_rank(recorded, f"has recorded no attempt in {layout.run}")
+
+
+def _supervisors_request() -> Path | None:
+    """Whoever stops the command means the call that trains just now, wherever its run lies."""
+    layout = train_calls.supervised()
+    return layout.stop_request(int(os.environ[NUMBER])) if layout else None
+
+
+def _tell_the_supervised_run(call: Call, layout: RunLayout) -> None:
+    """Say in the supervised run that its own training is over and the script trains on elsewhere."""
+    supervised = train_calls.supervised()
+    if supervised is None:
+        return
+    recorder = Recorder(supervised.events(int(os.environ[NUMBER]), 0), 0)
+    recorder.event("phase", phase=ELSEWHERE, call=call.index, run=str(layout.run))
+    recorder.close()
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool, list, type(None)))}

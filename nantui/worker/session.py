@@ -1,0 +1,108 @@
+"""One rank's part in one attempt: what was asked, where it reports, and how its end is recorded."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nantui.errors import UserError
+from nantui.machine.process_identity import ref_of, this_machine
+from nantui.run.attempts import EXIT_CODES, Attempt, RankExit, read_attempt, write_exit
+from nantui.run.layout import RunLayout
+from nantui.worker.incident import Incident, TrainingEnded
+from nantui.worker.options import Options, read_options
+from nantui.worker.telemetry import Recorder
+from nantui.worker.torchrun_env import rank
+
+
+@dataclass
+class TrainingPosition:
+    """Where the training is; both count from 1, None before the first batch."""
+
+    epoch: int | None = None
+    step: int | None = None
+
+
+class Session:
+    """Holds the attempt, the recorder and the place in the run directory for one rank."""
+
+    def __init__(self, layout: RunLayout, attempt: Attempt, also_stopped_by: Path | None = None) -> None:
+        """`also_stopped_by` is another file whose appearance asks for a stop."""
+        self.layout, self.attempt = layout, attempt
+        self.rank = rank()
+        self.options: Options = read_options(attempt.ours)
+        self.progress = TrainingPosition()
+        self.incident: Incident | None = None
+        number = attempt.attempt
+        first = self.rank == 0
+        requests = [layout.stop_request(number), *filter(None, [also_stopped_by])]
+        self.recorder = Recorder(
+            layout.events(number, self.rank),
+            self.rank,
+            steps=layout.steps(number) if first else None,
+            stop_requests=requests if first else (),
+        )
+
+    @classmethod
+    def open(cls, run: Path, number: int) -> Session:
+        """Return the session of attempt `number`. Raises UserError when its record is missing or broken."""
+        layout = RunLayout(run.resolve())
+        attempt = read_attempt(layout, number)
+        if attempt is None:
+            raise UserError(f"{layout.attempt(number)}: no readable record of this attempt")
+        return cls(layout, attempt)
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def attempt_file(self, name: str) -> Path:
+        """Return the path of a file of this attempt, `attempts/NNN.<name>`."""
+        return self.layout.attempts / f"{self.attempt.attempt:03d}.{name}"
+
+    def register(self) -> None:
+        """Say which process this is, so that it can be found and told apart from a later one."""
+        own = ref_of(os.getpid())
+        assert own is not None, "this process exists"
+        where = asdict(this_machine())
+        self.recorder.event("registered", **own.to_json(), **where, uuid=self.attempt.uuid)
+
+    def phase(self, name: str) -> None:
+        """Report what this rank is doing now: importing, setup, training, validating, saving, ending."""
+        self.recorder.event("phase", phase=name)
+
+    def report(self, incident: Incident) -> None:
+        """Report an incident; the last one is kept for the record of how the attempt ended."""
+        self.incident = incident
+        if self.first:
+            self.recorder.event("incident", **incident.fields())
+
+    def warn(self, kind: str, text: str, **evidence: Any) -> None:
+        """Report something that is not an incident but may become one."""
+        if not self.first:
+            return
+        place = {"epoch": self.progress.epoch, "step": self.progress.step}
+        self.recorder.event("warning", warning=kind, text=text, evidence=evidence, **place)
+
+    def end(self, outcome: str, text: str = "", ended: TrainingEnded | None = None) -> int:
+        """Record how this rank ended, and return its exit code."""
+        incident = getattr(ended, "incident", None)
+        ending = RankExit(
+            outcome=outcome,
+            rank=self.rank,
+            pid=os.getpid(),
+            code=EXIT_CODES[outcome],
+            t=time.time(),
+            epoch=self.progress.epoch,
+            step=self.progress.step,
+            text=text or (ended.text if ended else ""),
+            incident=incident.fields() if incident else None,
+            checkpoint=getattr(ended, "checkpoint", None),
+            resumable=bool(getattr(ended, "resumable", False)),
+        )
+        self.recorder.close()
+        write_exit(self.layout, self.attempt.attempt, ending)
+        return ending.code

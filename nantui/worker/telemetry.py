@@ -1,0 +1,179 @@
+"""What a rank reports, written by a thread: a disk that hangs costs rows, never a step.
+
+Both queues are bounded. Rows of steps.csv wait for the thread's next round, as a thread that is woken in
+every step takes time from it; they are dropped first and counted. Events wake it. The same thread samples
+memory and, on rank 0, looks for a request to stop, so that the training loop never touches the file
+system between two saves.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nantui.run.atomic_files import to_json
+from nantui.run.telemetry import header
+
+MOST_WAITING = 8192
+ROWS_WAITING = 4096
+LOOK_EVERY = 0.25
+STALLED_AFTER = 120.0  # seconds inside one batch; the supervisor decides what to do about it
+Row = tuple[Any, ...]
+
+
+class Recorder:
+    """Writes one rank's events and, with `steps`, the per-step rows; looks for `stop_requests`."""
+
+    def __init__(
+        self, events: Path, rank: int, *, steps: Path | None = None, stop_requests: Sequence[Path] = ()
+    ) -> None:
+        self.rank = rank
+        self.dropped = 0
+        self.stop_requested = threading.Event()
+        self.memory: Callable[[], tuple[float, float, float | None]] | None = None
+        self._events, self._steps, self._stop_requests = events, steps, tuple(stop_requests)
+        self._queue: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
+        self._rows: deque[tuple[tuple[str, ...], Row, tuple[float, ...], Row]] = deque()
+        self._reported = 0
+        self._batch_since: float | None = None
+        self._main_thread = threading.get_ident()
+        self._loss_names: tuple[str, ...] | None = None
+        self._memory: tuple[float | None, ...] = (None, None, None)
+        self._thread = threading.Thread(target=self._run, name="nantui-telemetry", daemon=True)
+        events.parent.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Report an event; see docs/file-formats.md for kinds and fields."""
+        try:
+            self._queue.put_nowait(
+                to_json({"t": time.time(), "kind": kind, "rank": self.rank, **fields}) + "\n"
+            )
+        except queue.Full:
+            self.dropped += 1
+
+    def step(self, loss_names: tuple[str, ...], before: Row, losses: Sequence[float], after: Row) -> None:
+        """Report one batch: the columns before the losses, the losses, the columns after up to images_s,
+        and those from instances on; memory is filled in by the thread."""
+        if self._steps is None:
+            return
+        if len(self._rows) >= ROWS_WAITING:
+            self.dropped += 1
+            return
+        self._rows.append((loss_names, before, tuple(losses), after))
+
+    def batch_begins(self) -> None:
+        """Start the watch over one batch: one that does not end is reported, with where it hangs."""
+        self._batch_since = time.monotonic()
+
+    def batch_ends(self) -> None:
+        """End the watch."""
+        self._batch_since = None
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Write what waits and end the thread; give up after `timeout` seconds on a disk that hangs."""
+        try:
+            self._queue.put(None, timeout=timeout)
+        except queue.Full:
+            return
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        sampled = 0.0
+        going = True
+        while going:
+            events = self._collect()
+            going = None not in events
+            now = time.monotonic()
+            if now - sampled >= LOOK_EVERY:
+                sampled = now
+                self._look()
+            self._write("".join(event for event in events if event is not None))
+
+    def _collect(self) -> list[str | None]:
+        """Wait a moment for an event, then take all that are there."""
+        taken: list[str | None] = []
+        try:
+            taken.append(self._queue.get(timeout=LOOK_EVERY))
+            while taken[-1] is not None:
+                taken.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass
+        return taken
+
+    def _look(self) -> None:
+        if any(os.path.exists(request) for request in self._stop_requests):
+            self.stop_requested.set()
+        if self.memory is not None:
+            self._memory = self.memory()
+        since = self._batch_since
+        if since is not None and time.monotonic() - since > STALLED_AFTER:
+            self._batch_since = None
+            self._report_stall(time.monotonic() - since)
+
+    def _report_stall(self, seconds: float) -> None:
+        """Say where the training thread hangs: in a collective it waits for another rank."""
+        frame = sys._current_frames().get(self._main_thread)
+        stack = [
+            f"{f.name} ({Path(f.filename).name}:{f.lineno})" for f in traceback.extract_stack(frame)[-8:]
+        ]
+        text = f"rank {self.rank} has been in one batch for {seconds:.0f} s, in {stack[-1] if stack else '?'}"
+        evidence = {"seconds": seconds, "stack": stack}
+        self.event("warning", warning="stalled", epoch=None, step=None, text=text, evidence=evidence)
+
+    def _write(self, events: str) -> None:
+        rows = "".join(self._row(*self._rows.popleft()) for _ in range(len(self._rows)))
+        if rows and self._steps is not None:
+            self._append(self._steps, rows)
+        events += self._dropped_rows()
+        if events:
+            self._append(self._events, events)
+
+    def _dropped_rows(self) -> str:
+        """Return a warning about rows that were dropped since the last one, or nothing."""
+        lost, self._reported = self.dropped - self._reported, self.dropped
+        if not lost:
+            return ""
+        text = f"{lost} rows of telemetry were dropped: the disk did not keep up"
+        warning = {"t": time.time(), "kind": "warning", "rank": self.rank, "warning": "telemetry_dropped"}
+        return (
+            to_json({**warning, "epoch": None, "step": None, "text": text, "evidence": {"rows": lost}}) + "\n"
+        )
+
+    def _append(self, path: Path, text: str) -> None:
+        """Append whole lines in one write; a disk that refuses them costs these lines, not the training."""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                os.write(descriptor, text.encode())
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self.dropped += text.count("\n")
+
+    def _row(self, loss_names: tuple[str, ...], before: Row, losses: tuple[float, ...], after: Row) -> str:
+        """Return one line, with the header before it when the losses were not known yet or have changed."""
+        cells = [_cell(value) for value in (*before, *losses, *after[:-2], *self._memory, *after[-2:])]
+        line = ",".join(cells) + "\n"
+        if loss_names != self._loss_names:
+            self._loss_names = loss_names
+            line = ",".join(header(loss_names)) + "\n" + line
+        return line
+
+
+def _cell(value: Any) -> str:
+    """Return a number in at most 7 digits (times in ms), an empty cell for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}" if value > 1e8 and math.isfinite(value) else f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,300 @@
+"""The guarded trainer: a subclass of whatever trainer the task or the user brings.
+
+Made by `guarded`, as a class, so that the user's own trainer, dataset, callbacks and augmentations stay
+what they are. It only routes: each override says what happens around Ultralytics' own method.
+
+How much memory this rank holds, for its row of telemetry.
+
+The epoch's mean train loss, over the batches whose loss was finite.
+
+Ultralytics keeps a running mean in `trainer.tloss`; one NaN batch makes the whole epoch's train loss
+NaN, in the progress line and in results.csv. This one leaves such a batch out. It works in float32 on
+the host and is bit-equal to Ultralytics' own as long as every batch is finite. PyTorch on CUDA divides by
+a number by multiplying with its reciprocal (aten/src/ATen/native/cuda/BinaryDivTrueKernel.cu), which may
+differ in the last bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from nantui.run.quarantine import quarantined
+from nantui.worker import distributed, ultralytics_api
+from nantui.worker.autopsy.sample_files import files_of, instrument
+from nantui.worker.checkpoints.epoch_end import EpochEndChecks
+from nantui.worker.distributed_patches import hosts_in_turn, ranks_on_the_cpu
+from nantui.worker.effective_settings import values_in_effect
+from nantui.worker.guard.step_guard import Guard
+from nantui.worker.incident import TrainingDiverged
+from nantui.worker.session import Session
+from nantui.worker.torchrun_env import several_hosts, world_size
+from nantui.worker.ultralytics_api import leaving_out, without
+from nantui.worker.validation_precision import Validation
+
+GIBIBYTE = 2**30
+
+
+def memory_gb(device: torch.device) -> tuple[float, float, float | None]:
+    """Return GiB of GPU memory reserved, its peak, and the peak that tensors filled (the allocator keeps more
+    than that, e.g. blocks that fitted a validation); on the CPU the process' resident memory, its peak, None.
+    """
+    if device.type == "cuda":
+        cuda = torch.cuda
+        peaks = cuda.max_memory_reserved(device) / GIBIBYTE, cuda.max_memory_allocated(device) / GIBIBYTE
+        return cuda.memory_reserved(device) / GIBIBYTE, *peaks
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    with open("/proc/self/statm", encoding="ascii") as file:
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / GIBIBYTE
+    return resident, peak, None
+
+
+class RunningMean:
+    """Mean of vectors of losses, batch by batch, as a device of the type `device` rounds it."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.mean = torch.zeros(())
+        self._batches = 0
+        self._by_reciprocal = device == "cuda"
+
+    def add(self, losses: Sequence[float]) -> None:
+        """Take in one batch; a batch with any non-finite loss changes nothing."""
+        if all(map(math.isfinite, losses)):
+            total = self.mean * self._batches + torch.tensor(losses)
+            self._batches += 1
+            self.mean = total * self._reciprocal() if self._by_reciprocal else total / self._batches
+        elif not self._batches:
+            self.mean = torch.zeros(len(losses))
+
+    def _reciprocal(self) -> torch.Tensor:
+        return torch.ones(()) / self._batches
+
+
+def guarded(base: type, session: Session, faults: Any = None) -> type:
+    """Return a trainer class that trains as `base` does, under the guard and reporting to `session`."""
+    own_step = ultralytics_api.has_own_step(base)
+    members = {"session": session, "faults": faults, "has_own_step": own_step}
+    members["__doc__"] = f"{base.__name__} under nantui's guard."
+    return type(f"Guarded{base.__name__}", (GuardedTrainer, base), members)
+
+
+class GuardedTrainer:
+    """Mixed in before the trainer; `self` is also an Ultralytics `BaseTrainer`."""
+
+    session: Session
+    faults: Any
+    has_own_step: bool
+    guard: Guard | None = None
+    epoch_end: EpochEndChecks
+    validation: Validation
+    args: Any
+    device: Any
+    wdir: Any
+    _epochs_over: bool = False
+    _tloss: Any = None
+    _mean: RunningMean | None = None
+    _loss_waits: bool = False
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Resume as Ultralytics does, then pin the run directory: it must never move or be numbered."""
+        super().check_resume(overrides)  # type: ignore[misc]
+        self.args.save_dir = str(self.session.layout.run)
+
+    def _do_train(self, *stock: int) -> None:
+        """Train; in 8.2 Ultralytics hands over its own number of ranks (`stock`)."""
+        self.world_size = ultralytics_api.world_size(self, *stock)
+        arguments = [self.world_size] if stock else []
+        self.session.phase("setup")
+        with contextlib.ExitStack() as stack:
+            if world_size() > 1 and self.device.type == "cpu":
+                stack.enter_context(ranks_on_the_cpu())
+            if several_hosts():
+                stack.enter_context(hosts_in_turn())
+            super()._do_train(*arguments)  # type: ignore[misc]
+
+    def _setup_ddp(self, *stock: int) -> None:
+        if self.device.type == "cpu":
+            distributed.set_up_cpu()
+        else:
+            super()._setup_ddp(*stock)  # type: ignore[misc]
+
+    def run_callbacks(self, event: str) -> None:
+        """Run everybody's callbacks, then nantui's own part of the event."""
+        if event == "on_train_batch_start" and self.guard:
+            self.guard.begin_batch()
+        elif event in _SETTLED and self.guard:
+            _reporting(self, self.guard.settle)
+        super().run_callbacks(event)  # type: ignore[misc]
+        ours = _OURS.get(event)
+        if ours and (self.guard or event == "on_pretrain_routine_end"):
+            ours(self)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        files = files_of(batch)
+        self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
+        if self.guard:
+            self.guard.incident_reporter.batch, self.guard.incident_reporter.files = self._batch, files
+        if self.faults and self.guard:
+            self.faults.on_batch(self, self._batch)
+        return self._batch
+
+    def build_dataset(self, img_path: Any, mode: str = "train", *args: Any, **options: Any) -> Any:
+        """Build what the trainer builds; the train set leaves quarantined images out and names its files."""
+        if mode != "train":
+            return super().build_dataset(img_path, mode, *args, **options)  # type: ignore[misc]
+        images = frozenset(quarantined(self.session.layout))
+        with leaving_out(images):
+            dataset = without(super().build_dataset(img_path, mode, *args, **options), images)  # type: ignore[misc]
+        instrument(dataset)
+        return dataset
+
+    def optimizer_step(self) -> None:
+        if self.guard is None:
+            super().optimizer_step()  # type: ignore[misc]
+            return
+        if self.faults:
+            self.faults.on_gradients(self)
+        own = super().optimizer_step if self.has_own_step else None  # type: ignore[misc]
+        _reporting(self, lambda: self.guard.step(own))  # type: ignore[union-attr]
+
+    @property
+    def tloss(self) -> Any:
+        """The epoch's mean loss so far; None before its first batch.
+
+        Made from what the host has read anyway, so that the progress line does not wait for the GPU again.
+        """
+        if self._loss_waits and self.guard is not None:
+            self._loss_waits = False
+            self._mean = self._mean or RunningMean(self.device.type)
+            self._mean.add(self.guard.look_now().losses)
+            self._tloss = ultralytics_api.like_loss_items(self, self._mean.mean)
+        return self._tloss
+
+    @tloss.setter
+    def tloss(self, value: Any) -> None:
+        protects = self.guard is not None and self.guard.options.protects
+        self._loss_waits = value is not None and protects
+        if not self._loss_waits:
+            self._tloss, self._mean = value, None
+
+    def validate(self) -> Any:
+        self.session.phase("validating")
+        if self.guard:
+            self.validation.stand_in()
+        metrics, fitness = super().validate()  # type: ignore[misc]
+        if self.guard:
+            self.epoch_end.validated(metrics, fitness)
+        return metrics, fitness
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Ultralytics' own recovery stays off, on every rank alike: it holds a broadcast."""
+        if self.guard and self.guard.options.protects:
+            return False
+        return bool(super()._handle_nan_recovery(epoch))  # type: ignore[misc]
+
+    def save_model(self) -> bool:
+        if self.guard is None:
+            return bool(super().save_model())  # type: ignore[misc]
+        self.session.phase("saving")
+        saved = self.epoch_end.save(super().save_model)  # type: ignore[misc]
+        self.session.phase("training")
+        return saved
+
+    def final_eval(self) -> None:
+        """Evaluate best.pt; it calls `on_fit_epoch_end` once more, for an epoch that is none."""
+        self._epochs_over = True
+        if self.guard:
+            self.validation.stand_in()
+        if several_hosts():
+            # Each rank asks whether best.pt is there; a file server's client may remember that it was not.
+            os.listdir(self.wdir)
+        with self.epoch_end.stripping() if self.guard else contextlib.nullcontext():
+            super().final_eval()  # type: ignore[misc]
+
+    def stock_save(self) -> bool:
+        """Ultralytics' own `save_model`, for the stop point."""
+        return bool(super().save_model())  # type: ignore[misc]
+
+
+def _set_up(trainer: Any) -> None:
+    """Install the guard; where a place for it is missing, install nothing and say so."""
+    missing = ultralytics_api.missing_hooks(type(trainer))
+    if missing:
+        notes = [f"unguarded: this trainer has no {name}" for name in missing]
+        trainer.session.recorder.event("in_effect", values={}, guarded=False, notes=notes)
+        trainer.session.warn("unguarded", "; ".join(notes))
+        return
+    trainer.guard = Guard(trainer, trainer.session)
+    trainer.validation = Validation(trainer, trainer.session)
+    trainer.epoch_end = EpochEndChecks(trainer, trainer.session, trainer.guard.incident_policy)
+    trainer.session.recorder.memory = lambda: memory_gb(trainer.device)
+    trainer._batch_ended = time.perf_counter()
+    trainer._reported_in_effect = False
+    trainer.accumulate_nominal = trainer.accumulate  # warm-up ramps `accumulate` itself up from 1
+
+
+def _epoch_start(trainer: Any) -> None:
+    trainer.guard.begin_epoch()
+    trainer.session.phase("training")
+    trainer._batch_ended = time.perf_counter()
+
+
+def _batch_end(trainer: Any) -> None:
+    seen = _reporting(trainer, trainer.guard.end_batch)
+    _ = trainer.tloss  # ranks without a progress line take the batch into the mean here
+    if not trainer._reported_in_effect and trainer.session.first:
+        trainer._reported_in_effect = True
+        trainer.session.recorder.event("in_effect", **values_in_effect(trainer))
+    _report_step(trainer, seen)
+    if seen.asked_to_stop:
+        trainer.epoch_end.stop(trainer.stock_save)
+
+
+def _reporting(trainer: Any, part: Callable[[], Any]) -> Any:
+    """Do a part of a batch; the batch that ends the training gets its row of telemetry too."""
+    try:
+        return part()
+    except TrainingDiverged:
+        _report_step(trainer, trainer.guard.seen)
+        raise
+
+
+def _report_step(trainer: Any, seen: Any) -> None:
+    """Hand one row of telemetry to the writer; `nantui.run.telemetry` has the columns."""
+    guard, batch = trainer.guard, trainer._batch
+    now = time.perf_counter()
+    seconds, trainer._batch_ended = now - trainer._batch_ended, now
+    images = batch["img"].shape[0] * max(world_size(), 1)
+    reason = guard.reason(seen)
+    before = (time.time(), guard.epoch, trainer.session.progress.step, len(trainer.train_loader))
+    rate = max(group["lr"] for group in trainer.optimizer.param_groups)
+    size = int(batch["img"].shape[-1])
+    after = (seen.norm, rate, seen.scale, seconds, images / seconds, ultralytics_api.instances(batch), size)
+    trainer.session.recorder.step(seen.names, (*before, int(guard.skipped), reason), seen.losses, after)
+
+
+def _fit_epoch_end(trainer: Any) -> None:
+    if not trainer._epochs_over:
+        trainer.epoch_end.agree()
+
+
+def _train_end(trainer: Any) -> None:
+    trainer.session.phase("ending")
+
+
+_SETTLED = ("on_train_batch_end", "on_train_epoch_end")  # a run out of time leaves its batch by `break`
+_OURS = {
+    "on_pretrain_routine_end": _set_up,
+    "on_train_epoch_start": _epoch_start,
+    "on_train_batch_end": _batch_end,
+    "on_fit_epoch_end": _fit_epoch_end,
+    "on_train_end": _train_end,
+}

@@ -1,0 +1,386 @@
+"""Where the training room leans on the insides of Ultralytics' trainer; its data sets: dataset_touchpoints.
+
+A new Ultralytics release is checked here and in tests/worker/test_ultralytics_api.py, which pins each
+fact against the installed version. Facts were read in ultralytics 8.4.190; what was otherwise in 8.2.103 and
+8.3.253 says so, and `make matrix` tries those.
+
+Where the training room leans on the insides of Ultralytics' data sets and loaders.
+
+As with `touchpoints`, a new release is checked here and in tests/worker/test_ultralytics_api.py.
+
+Leave the quarantined images out of the train data set, before Ultralytics reads a label of them.
+
+Nothing is deleted or moved: the list of files that a data set begins with is shortened, so that its label
+cache, its length and its sampler are those of a data set without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from nantui.settings import guard_requirements
+from nantui.worker import torchrun_env
+
+STOCK_GRAD_CLIP = 10.0  # engine/trainer.py, BaseTrainer.optimizer_step
+# data/augment.py: which attribute of which transform holds an argument
+TRANSFORM_SETTINGS = {
+    "Mosaic": {"mosaic": "p"},
+    "MixUp": {"mixup": "p"},
+    "CutMix": {"cutmix": "p"},
+    "CopyPaste": {"copy_paste": "p"},
+    "RandomPerspective": {
+        "degrees": "degrees",
+        "translate": "translate",
+        "scale": "scale",
+        "shear": "shear",
+        "perspective": "perspective",
+    },
+    "RandomHSV": {"hsv_h": "hgain", "hsv_s": "sgain", "hsv_v": "vgain"},
+}
+
+
+def load_model(name: str, task: str | None = None) -> Any:
+    """Return the model that Ultralytics' own rules make of a name: YOLO, RT-DETR, World or YOLOE.
+
+    Like `cfg.entrypoint`, RT-DETR by the file's stem; the rest `YOLO.__init__` finds out itself, also
+    RT-DETR in a checkpoint. Raises what Ultralytics raises: FileNotFoundError for a missing file.
+    """
+    from ultralytics import RTDETR, YOLO
+
+    return RTDETR(name) if is_rtdetr(name) else YOLO(name, task=task)
+
+
+def is_rtdetr(name: str) -> bool:
+    """Tell whether Ultralytics makes an RT-DETR of a model of this name (`cfg.entrypoint`)."""
+    return "rtdetr" in Path(name).stem.lower()
+
+
+def task_trainer(model: Any) -> type:
+    """Return the trainer class that `model.train()` would use (`Model.task_map`)."""
+    trainer: type = model._smart_load("trainer")
+    return trainer
+
+
+def base_trainer() -> type:
+    """Return the class that all trainers share."""
+    from ultralytics.engine.trainer import BaseTrainer
+
+    base: type = BaseTrainer
+    return base
+
+
+def missing_hooks(trainer_class: type) -> list[str]:
+    """Return the places that a guard needs and this trainer does not have; a loop of its own counts.
+
+    Classes without readable source (typed into an interpreter) count as lacking the loop they bring.
+    """
+    theirs = [cls for cls in trainer_class.__mro__[:-1] if not cls.__module__.startswith("nantui.")]
+    nodes = {cls: guard_requirements.source_of(cls) for cls in theirs}
+    hidden = [
+        f"{name} of {cls.__name__} (its source cannot be read)"
+        for cls, node in nodes.items()
+        for name in (guard_requirements.LOOP, guard_requirements.SETUP)
+        if node is None and name in vars(cls)
+    ]
+    readable = (node for node in nodes.values() if node is not None)
+    old = [] if hasattr(torch, "_foreach_copy_") else ["torch._foreach_copy_, which came with PyTorch 2.1"]
+    return (
+        old
+        + hidden
+        + guard_requirements.missing(guard_requirements.hooks_of(guard_requirements.methods_of(readable)))
+    )
+
+
+def spawns_ranks(trainer: Any) -> bool:
+    """Tell whether `train()` will start ranks of its own, as several devices do outside torchrun.
+
+    `trainer.ddp` (engine/trainer.py, `__init__`); before 8.4 `train` itself counted the devices.
+    """
+    return bool(getattr(trainer, "ddp", devices_asked(trainer) > 1 and "LOCAL_RANK" not in os.environ))
+
+
+def devices_asked(trainer: Any) -> int:
+    """Return how many devices are named, so how many ranks a spawn starts; `trainer.world_size` is of 8.4."""
+    return len([word for word in str(trainer.args.device or "").strip("[]()").split(",") if word.strip()])
+
+
+def chosen_directory(args: Any, exist_ok: bool) -> Path:
+    """Return the run directory that a trainer with these arguments would take (cfg, `get_save_dir`).
+
+    Unlike there, the last link on the way is not followed, and unlike 8.3 nothing is made.
+    """
+    from ultralytics.cfg import get_save_dir
+    from ultralytics.utils import files
+
+    choose, chosen = files.increment_path, list[Path]()
+
+    def only_chosen(*args: Any, mkdir: bool = False, **options: Any) -> Path:
+        chosen.append(Path(choose(*args, **options)))
+        return chosen[-1]
+
+    with replaced(files, "increment_path", only_chosen):
+        resolved = Path(get_save_dir(SimpleNamespace(**{**vars(args), "exist_ok": exist_ok})))
+    return chosen[-1].parent.resolve() / chosen[-1].name if chosen else resolved
+
+
+def has_own_step(trainer_class: type) -> bool:
+    """Tell whether somebody's trainer brings its own `optimizer_step`, which then must be called."""
+    return trainer_class.optimizer_step is not base_trainer().optimizer_step  # type: ignore[attr-defined]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside DDP or torch.compile (`unwrap_model`, in 8.2 `de_parallel`)."""
+    from ultralytics.utils import torch_utils
+
+    unwrap = getattr(torch_utils, "unwrap_model", None) or torch_utils.de_parallel
+    inner: nn.Module = unwrap(model)
+    return inner
+
+
+def loss_items(trainer: Any) -> tuple[tuple[str, ...], list[torch.Tensor]]:
+    """Return the names and values of this batch's losses, the values as 0-dim tensors on the device.
+
+    `trainer.loss_items` is a dict of 0-dim tensors; before 8.4 it was one vector named by `loss_names`.
+    """
+    items = trainer.loss_items
+    if isinstance(items, dict):
+        return tuple(items), [
+            value.detach() if value.dim() == 0 else value.detach().sum() for value in items.values()
+        ]
+    values = list(items.detach().reshape(-1).unbind())
+    names = tuple(trainer.loss_names)
+    if len(names) != len(values):  # 8.2 named them on the first rank only
+        names = tuple(f"loss_{index}" for index in range(len(values)))
+    return names, values
+
+
+def like_loss_items(trainer: Any, values: torch.Tensor) -> Any:
+    """Return `values`, on the host, in the shape in which the trainer keeps its losses.
+
+    A dict may stay on the host: its 0-dim values mix with those of any device. A vector may not.
+    """
+    items = trainer.loss_items
+    if isinstance(items, dict):
+        return dict(zip(items, values.unbind(), strict=True))
+    return values.reshape(items.shape).to(items.device, non_blocking=True)
+
+
+def loss_scale(trainer: Any) -> torch.Tensor | None:
+    """Return the GradScaler's scale as a tensor on the device, None without fp16. Not a host read.
+
+    `GradScaler._scale` is private to PyTorch (torch/amp/grad_scaler.py); `get_scale()` waits for the GPU.
+    """
+    scaler = trainer.scaler
+    return scaler._scale if scaler.is_enabled() else None
+
+
+def normalization_buffers(model: nn.Module) -> list[torch.Tensor]:
+    """Return the running statistics of every normalization layer, in a fixed order."""
+    layers = (layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._NormBase))
+    return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
+
+
+def non_finite_parameters(model: nn.Module) -> list[str]:
+    """Return the names of parameters with a NaN or Inf in them; reads every weight, with one host read."""
+    return _non_finite(list(model.named_parameters()))
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
+    """Return the Euclidean norm of all gradients, exactly as `clip_grad_norm_` computes it."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if hasattr(torch.nn.utils, "get_total_norm"):  # torch 2.6
+        return torch.nn.utils.get_total_norm(gradients)
+    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+    return torch.linalg.vector_norm(norms)
+
+
+def clip_by(parameters: Iterable[nn.Parameter], limit: float, norm: torch.Tensor) -> None:
+    """Clip the gradients to `limit`, given their norm, exactly as `clip_grad_norm_` does."""
+    if hasattr(torch.nn.utils, "clip_grads_with_norm_"):  # torch 2.6
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    else:
+        share = torch.clamp(limit / (norm + 1e-6), max=1.0)
+        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], share)
+
+
+def step_can_be_taken_back(trainer: Any) -> bool:
+    """Tell whether everything that the optimizer's step changes is known, on a device that queues.
+
+    True for PyTorch's and Ultralytics' optimizers, which keep what they know in `optimizer.state`. With a
+    GradScaler at work the host waits inside `GradScaler.step` anyway.
+    """
+    known = type(trainer.optimizer).__module__.startswith(("torch.optim.", "ultralytics."))
+    return known and trainer.device.type == "cuda" and not trainer.scaler.is_enabled()
+
+
+def non_finite_gradients(model: nn.Module) -> list[str]:
+    """Return the names of parameters whose gradient holds a NaN or Inf, those nearest the loss first."""
+    return _non_finite([(n, p.grad) for n, p in model.named_parameters() if p.grad is not None])[::-1]
+
+
+def non_finite_state(model: nn.Module) -> list[str]:
+    """Return the names of parameters and normalization statistics with a NaN or Inf in them.
+
+    Other buffers do not count: the anchors of RT-DETR hold Inf on purpose.
+    """
+    return _non_finite([*model.named_parameters(), *named_statistics(model)])
+
+
+def named_statistics(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return the running statistics of every normalization layer with their names."""
+    statistics = {id(buffer) for buffer in normalization_buffers(model)}
+    return [(name, buffer) for name, buffer in model.named_buffers() if id(buffer) in statistics]
+
+
+def _non_finite(tensors: list[tuple[str, torch.Tensor]]) -> list[str]:
+    tensors = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
+    if not tensors:
+        return []
+    finite = torch.stack([torch.isfinite(tensor.detach()).all() for _, tensor in tensors]).tolist()
+    return [name for (name, _), good in zip(tensors, finite, strict=True) if not good]
+
+
+def weight_size(model: nn.Module) -> tuple[float, float]:
+    """Return the Euclidean norm of all trainable weights and the largest magnitude among the finite ones."""
+    weights = [p.detach().float() for p in model.parameters() if p.requires_grad]
+    size = torch.stack([torch.linalg.vector_norm(weight) for weight in weights]).norm()
+    largest = torch.stack([weight.nan_to_num(0.0, 0.0, 0.0).abs().amax() for weight in weights]).amax()
+    return float(size), float(largest)
+
+
+def update_size(optimizer: torch.optim.Optimizer) -> float:
+    """Return the Euclidean norm of the last step, as far as the optimizer's state tells."""
+    total = 0.0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            moved = _direction_size(optimizer.state.get(parameter, {}), bool(group.get("use_muon")))
+            total += (group["lr"] * moved) ** 2
+    return total**0.5
+
+
+def _direction_size(state: dict[str, Any], orthogonal: bool) -> float:
+    """SGD steps by its momentum buffer, Adam by mean / root of mean square, Muon by an orthogonal matrix."""
+    if "exp_avg_sq" in state:
+        direction = state["exp_avg"].float() / (state["exp_avg_sq"].float().sqrt() + 1e-8)
+        return float(torch.linalg.vector_norm(direction))
+    buffer = state.get("momentum_buffer")
+    if buffer is None:
+        return 0.0
+    return (
+        float(min(buffer.shape[:2])) ** 0.5 if orthogonal else float(torch.linalg.vector_norm(buffer.float()))
+    )
+
+
+def target_peak(batch: dict[str, Any], like: torch.Tensor) -> torch.Tensor:
+    """Return the largest magnitude among boxes and keypoints as a 0-dim tensor: NaN or Inf when one is."""
+    kinds = (batch.get(name) for name in ("bboxes", "keypoints"))
+    targets = [kind for kind in kinds if isinstance(kind, torch.Tensor) and kind.numel()]
+    peaks = [torch.linalg.vector_norm(kind.float(), ord=float("inf")) for kind in targets]
+    if len(peaks) == 1:
+        return peaks[0]
+    return torch.stack(peaks).amax() if peaks else like.new_zeros(())
+
+
+def instances(batch: dict[str, Any]) -> int:
+    """Return the number of objects in a batch, as the progress line counts them."""
+    return int(batch.get("cls", batch["img"]).shape[0])
+
+
+@contextlib.contextmanager
+def redirected_saves(trainer: Any, directory: Path) -> Iterator[None]:
+    """Let `save_model` write into `directory`: it uses `wdir`, `last` and `best` and nothing else."""
+    kept = trainer.wdir, trainer.last, trainer.best
+    trainer.wdir, trainer.last, trainer.best = directory, directory / "last.pt", directory / "best.pt"
+    try:
+        yield
+    finally:
+        trainer.wdir, trainer.last, trainer.best = kept
+
+
+@contextlib.contextmanager
+def replaced_strip(strip: Callable[..., Any]) -> Iterator[None]:
+    """Let `final_eval` strip its checkpoints by `strip(stock, file, s, updates)` (engine/trainer.py)."""
+    from ultralytics.engine import trainer
+
+    with replaced(trainer, "strip_optimizer", functools.partial(strip, trainer.strip_optimizer)):
+        yield
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Put `value` in the place of an attribute for a while."""
+    kept = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
+
+
+def world_size(trainer: Any, *stock: int) -> int:
+    """Return how many ranks train: all machines' from the environment, else the trainer's own count.
+
+    8.4 and late 8.3 keep it in `trainer.world_size`; 8.2 hands it to `_do_train` (`stock`).
+    """
+    return (
+        torchrun_env.world_size()
+        if torchrun_env.world_size() > 1
+        else int(stock[0] if stock else trainer.world_size)
+    )
+
+
+def warmup_iterations(trainer: Any, batches: int) -> int:
+    """Return in how many batches the rates warm up (`_get_warmup_iterations`; before 8.4 inside the loop)."""
+    if hasattr(trainer, "_get_warmup_iterations"):
+        return int(trainer._get_warmup_iterations(batches))
+    epochs = trainer.args.warmup_epochs
+    return max(round(epochs * batches), 100) if epochs > 0 else -1
+
+
+def transforms(dataset: Any) -> Iterator[Any]:
+    """Yield every transform of a data set, with those inside a `Compose`."""
+    waiting = [getattr(dataset, "transforms", None)]
+    while waiting:
+        transform = waiting.pop(0)
+        if transform is None:
+            continue
+        inner = getattr(transform, "transforms", None)
+        if isinstance(inner, list):
+            waiting = [*inner, *waiting]
+            continue
+        yield transform
+
+
+@contextlib.contextmanager
+def leaving_out(images: Collection[str]) -> Iterator[None]:
+    """While this lasts, data sets are made without `images`, which are absolute paths.
+
+    `BaseDataset.__init__` asks `get_img_files` for its files (data/base.py); classification reads a folder
+    by torchvision's rules instead (`ClassificationDataset`, data/dataset.py): see `without`.
+    """
+    from ultralytics.data.base import BaseDataset
+
+    stock = BaseDataset.get_img_files
+
+    def kept(dataset: Any, img_path: Any) -> list[str]:
+        return [file for file in stock(dataset, img_path) if os.path.abspath(file) not in images]
+
+    with replaced(BaseDataset, "get_img_files", kept):
+        yield
+
+
+def without(dataset: Any, images: Collection[str]) -> Any:
+    """Return a classification data set without `images`; any other as it is."""
+    samples = getattr(dataset, "samples", None)
+    if isinstance(samples, list):
+        dataset.samples = [sample for sample in samples if os.path.abspath(sample[0]) not in images]
+    return dataset

@@ -1,0 +1,163 @@
+"""What we say that Ultralytics drops is what Ultralytics drops, over thousands of generated files."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ultralytics.data.base import IMG_FORMATS
+from ultralytics.data.utils import img2label_paths, verify_image_label
+
+from nantui.labels.batch import scan
+from nantui.labels.data_set import IMAGE_SUFFIXES, Rules, labels_folder
+from nantui.labels.parser import Text, parse_plain, read_rows
+from nantui.labels.problem_kinds import KINDS
+
+FILES = 1000
+BOX = Rules(3)
+POSE = Rules(3, task="pose", keypoints=2, dimensions=3)
+POSE_2D = Rules(3, task="pose", keypoints=2, dimensions=2)
+SKIPPED_KEYPOINTS = Rules(3, task="detect", keypoints=2, dimensions=3)
+SINGLE = Rules(3, single_class=True)
+
+
+def ultralytics_drops(image: Path, label: Path, rules: Rules) -> bool:
+    arguments = (
+        str(image), str(label), "", rules.pose, rules.classes, rules.keypoints, rules.dimensions,
+        rules.single_class,
+    )  # fmt: skip
+    return verify_image_label(arguments)[0] is None
+
+
+def our_drops(folder: Path, names: list[str], rules: Rules) -> set[int]:
+    return {found.file for found in scan(str(folder), names, rules).findings if KINDS[found.kind].drops}
+
+
+@pytest.fixture(autouse=True)
+def the_image_is_fine(monkeypatch):
+    """All label files share one good image; looking into it thousands of times is most of the time."""
+    monkeypatch.setattr("ultralytics.data.utils.check_image", lambda path: ("", (32, 32)))
+
+
+NUMBERS = (
+    "0.5", "0.25", "0.123456", "0", "1", "1.0", "0.0", "1.01", "1.0100001", "1.02", "-0.01", "-0.0100001",
+    "-0.02", "-0", "0.1234567890123456", "0.12345678901234567", "1e-3", "5e-1", ".5", "1.", "+0.5", "12.5",
+    "nan", "inf",
+    "-inf", "1e400", "0_1", "0x1", "one", "0.5.5", "--1", "1e", "0.99999999",
+)  # fmt: skip
+COMMON = NUMBERS[:7]
+CLASSES = ("0", "1", "2", "3", "-1", "1.5", "2.0", "nan", "inf", "00", "a", "12", "2.", "-0.005")
+
+
+def random_row(random: random.Random, columns: int) -> str:
+    wild = random.random() < 0.15
+    numbers = [random.choice(NUMBERS if wild else COMMON) for _ in range(columns - 1)]
+    return " ".join([random.choice(CLASSES if random.random() < 0.15 else CLASSES[:3]), *numbers])
+
+
+def random_file(random: random.Random, rules: Rules) -> bytes:
+    usual = random.choice((rules.columns, 5, 7, 9))
+    rows = []
+    for _ in range(random.choice((0, 1, 1, 2, 3, 5))):
+        columns = usual if random.random() < 0.93 else random.randrange(1, 13)
+        rows.append(random_row(random, columns))
+    if rows and random.random() < 0.1:
+        rows.append(random.choice(rows))
+    end = random.choices(("\n", "\r\n", "\r", "\n\n", " \n", "\x0b", "\u2028"), (20, 2, 1, 1, 1, 1, 1))[0]
+    data = end.join(rows).encode() + random.choice((b"", b"\n"))
+    return (
+        random.choices((b"", b"\xef\xbb\xbf"), (20, 1))[0]
+        + data
+        + random.choices((b"", b"\xff", b"\0"), (30, 1, 1))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [BOX, POSE, POSE_2D, SKIPPED_KEYPOINTS, SINGLE],
+    ids=["box", "pose", "pose2d", "skipped", "single"],
+)
+def test_the_same_images_are_dropped(tmp_path, picture, rules):
+    made = random.Random(f"{rules}")
+    names = [f"{number:05d}.txt" for number in range(FILES)]
+    for name in names:
+        (tmp_path / name).write_bytes(random_file(made, rules))
+    ours = our_drops(tmp_path, names, rules)
+    theirs = {
+        number for number, name in enumerate(names) if ultralytics_drops(picture, tmp_path / name, rules)
+    }
+    differ = sorted(ours ^ theirs)
+    assert not differ, [(number in ours, (tmp_path / names[number]).read_bytes()) for number in differ[:5]]
+    assert 0.1 < len(theirs) / FILES < 0.9
+
+
+WORDS = st.one_of(
+    st.floats(-0.125, 1.25, width=32).map(str),
+    st.decimals(0, 1, places=6).map(str),
+    st.integers(-3, 9).map(str),
+    st.sampled_from(NUMBERS),
+    st.text(alphabet="0123456789.-+eE_\u0661x", max_size=20),
+)
+LINES = st.lists(st.lists(WORDS, max_size=9).map(" ".join), max_size=4)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=LINES, pose=st.booleans())
+def test_any_lines(tmp_path, picture, lines, pose):
+    rules = POSE if pose else BOX
+    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
+    ours = bool(our_drops(tmp_path, ["a.txt"], rules))
+    assert ours == ultralytics_drops(picture, tmp_path / "a.txt", rules)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(LINES.map("\n".join), max_size=6))
+def test_the_two_readers_agree(files):
+    contents = [text.encode() for text in files]
+    table, odd = parse_plain(Text.of(contents))
+    for index, data in enumerate(contents):
+        if index in odd:
+            continue
+        rows = read_rows(data)
+        assert not rows.faults
+        mine = np.flatnonzero(table.file == index)
+        assert table.line[mine].tolist() == rows.lines
+        for row, values in zip(mine, rows.values, strict=True):
+            got = table.values[table.start[row] : table.start[row + 1]]
+            np.testing.assert_allclose(got, values, rtol=2e-7, atol=0)
+
+
+def test_plain_decimals_are_exact_to_fifteen_digits():
+    made = random.Random(5)
+    words = [
+        f"{made.randrange(10)}.{made.randrange(10**digits):0{digits}d}"
+        for digits in range(1, 15)
+        for _ in range(200)
+    ]
+    words += [str(made.randrange(10**digits)) for digits in range(1, 8) for _ in range(50)]
+    table, odd = parse_plain(Text.of([" ".join(words).encode()]))
+    assert not odd.size
+    assert table.values.tolist() == [float(np.float32(float(word))) for word in words]
+
+
+def test_the_rules_for_paths_are_the_installed_ones():
+    assert frozenset(IMG_FORMATS) == IMAGE_SUFFIXES
+    for folder in (
+        "/d/images/train",
+        "/images/images/a",
+        "/d/pictures",
+        "/d/images",
+        "images/train",
+        "/d/images.2",
+    ):
+        assert f"{labels_folder(folder)}/x.y.txt" == img2label_paths([f"{folder}/x.y.jpg"])[0]
+
+
+def test_an_inf_box_gets_through_to_training_in_pose_data(tmp_path, picture):
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 inf 0.2 0.5 0.5 2 0.5 0.5 2\n")
+    assert not ultralytics_drops(picture, tmp_path / "a.txt", POSE)
+    assert [found.kind for found in scan(str(tmp_path), ["a.txt"], POSE).findings] == ["inf_kept"]

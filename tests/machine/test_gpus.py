@@ -1,0 +1,94 @@
+"""A sample of the machine: whole where there is a GPU, silent where there is none."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+from nantui.machine.gpus import Sampler
+
+
+class NVMLError(Exception):
+    pass
+
+
+def refuse(*arguments):
+    raise NVMLError("Not Supported")
+
+
+def memory(handle, version=1):
+    """The first version counts 600 MB that the driver keeps for itself as used."""
+    return SimpleNamespace(total=80e9, used=10e9 if version == 2 else 10.6e9)
+
+
+def nvml_of(**changes):
+    """Return a stand-in for pynvml with one GPU of 80 GB, which this process and another one use."""
+    processes = [
+        SimpleNamespace(pid=os.getpid(), usedGpuMemory=3e9),
+        SimpleNamespace(pid=1, usedGpuMemory=None),
+    ]
+    functions = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 1,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlMemory_v2": 2,
+        "nvmlDeviceGetMemoryInfo": memory,
+        "nvmlDeviceGetName": lambda handle: b"NVIDIA H100",
+        "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=97),
+        "nvmlDeviceGetTemperature": lambda handle, kind: 61,
+        "nvmlDeviceGetPowerUsage": lambda handle: 650_000,
+        "nvmlDeviceGetEnforcedPowerLimit": lambda handle: 700_000,
+        "nvmlDeviceGetCudaComputeCapability": lambda handle: [9, 0],
+        "nvmlDeviceGetComputeRunningProcesses": lambda handle: processes,
+    }
+    return SimpleNamespace(NVMLError=NVMLError, NVML_TEMPERATURE_GPU=0, **{**functions, **changes})
+
+
+def test_gpu_memory_is_split_into_ours_and_others(tmp_path):
+    sample = Sampler(tmp_path, nvml_of).sample([os.getpid()])
+    gpu = sample.gpus[0]
+    assert (gpu.name, gpu.busy, gpu.celsius, gpu.watts, gpu.watts_limit) == ("NVIDIA H100", 97, 61, 650, 700)
+    assert (gpu.ours_gb, gpu.others_gb, gpu.free_gb) == (3, 7, 70)
+    assert [process.gb for process in gpu.processes] == [3, None]
+    assert gpu.capability == 9.0
+
+
+def test_a_driver_without_the_second_version_is_asked_for_the_first(tmp_path):
+    def old(handle, version=1):
+        return memory(handle) if version == 1 else refuse()
+
+    gpu = Sampler(tmp_path, lambda: nvml_of(nvmlDeviceGetMemoryInfo=old)).sample().gpus[0]
+    assert gpu.used_gb == 10.6
+
+
+def test_a_figure_that_the_card_does_not_know_is_none_and_the_rest_stays(tmp_path):
+    sampler = Sampler(
+        tmp_path, lambda: nvml_of(nvmlDeviceGetPowerUsage=refuse, nvmlDeviceGetUtilizationRates=refuse)
+    )
+    gpu = sampler.sample().gpus[0]
+    assert gpu.watts is None and gpu.busy is None
+    assert gpu.total_gb == 80
+
+
+def test_no_driver_is_no_gpu_and_is_asked_once(tmp_path):
+    calls = []
+    sampler = Sampler(tmp_path, lambda: nvml_of(nvmlInit=lambda: calls.append(1) or refuse()))
+    assert sampler.sample().gpus == ()
+    assert "Not Supported" in sampler.sample().note
+    assert calls == [1]
+
+
+def test_no_pynvml_is_said(tmp_path):
+    def missing():
+        raise ImportError("pynvml")
+
+    sample = Sampler(tmp_path, missing).sample()
+    assert sample.gpus == () and "nvidia-ml-py" in sample.note
+
+
+def test_the_host_is_this_one(tmp_path):
+    host = Sampler(tmp_path).sample([os.getpid(), 2**22 + 1]).host
+    assert host.cores >= 1
+    assert 0 < host.memory_used_gb < host.memory_total_gb
+    assert 0 < host.disk_free_gb <= host.disk_total_gb
+    assert 0 < host.ours_gb < host.memory_total_gb

@@ -1,0 +1,235 @@
+"""Trainings that nantui did not start: found, shown, and stopped without touching anything around them."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from nantui.cli import main
+from nantui.errors import UserError
+from nantui.machine.process_identity import ProcessRef, alive, ref_of
+from nantui.run.commands import Command
+from nantui.run.layout import RunLayout
+from nantui.run.spec import read_spec
+from nantui.supervisor.client import carry_out
+from nantui.supervisor.foreign.find import (
+    Candidate,
+    ForeignTraining,
+    _is_launcher_of,
+    find_foreign,
+    stop_tree,
+)
+from nantui.supervisor.foreign.stop import program_of, runs_a_script
+from nantui.supervisor.status import read_status
+from tests.supervisor.foreign.foreign_runs import SCRIPT, below, command_line, kill_tree
+from tests.supervisor.stub_run import eventually
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """Start a foreign training with its output in a file; yields (run, process)."""
+    with (tmp_path / "train.log").open("wb") as log:
+        process = subprocess.Popen(command_line("."), cwd=tmp_path, stdout=log)
+    run = tmp_path / "exp"
+    eventually((run / "results.csv").is_file)
+    yield run, process
+    kill_tree(process.pid)
+    process.wait()
+
+
+def test_it_is_found_with_its_tree_user_and_age(foreign):
+    run, process = foreign
+    found = eventually(lambda: [one for one in find_foreign(run) if len(one.pids) == 3])
+    assert [one.root.pid for one in found] == [process.pid]
+    training = found[0]
+    assert training.mine and training.user and training.cwd == str(run.parent)
+    assert 0 <= training.age_s < 60
+    assert "foreign_train.py train" in training.command
+
+
+def test_a_process_elsewhere_is_not_taken_for_it(foreign, tmp_path):
+    run, _ = foreign
+    other = tmp_path / "other" / "exp"
+    other.mkdir(parents=True)
+    (other / "args.yaml").write_text("epochs: 3\n")
+    os.utime(other / "args.yaml", (1, 1))
+    assert find_foreign(other) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "evidence"),
+    [
+        ("args.yaml", "r", []),
+        ("args.yaml", "a", ["certain"]),
+        ("nantui/supervisor.log", "a", []),
+        ("nantui/attempts/001.steps.csv", "a", ["certain"]),
+    ],
+)
+def test_who_reads_the_run_or_leaves_a_command_does_not_train_into_it(tmp_path, name, mode, evidence):
+    run = tmp_path / "exp"
+    (run / "nantui" / "attempts").mkdir(parents=True)
+    (run / "args.yaml").write_text("epochs: 3\n")
+    path = str(run / name)
+    code = f"import time; file = open({path!r}, {mode!r}); print(1, flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        assert [one.evidence for one in find_foreign(run)] == evidence
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_status_reads_its_log(foreign):
+    run, process = foreign
+    status = eventually(lambda: (found := read_status(run)).step and found)
+    assert (status.state, status.epoch, status.epochs) == ("foreign", 3, 9)
+    assert status.losses["box_loss"] == 1.25
+    assert math.isnan(status.losses["cls_loss"]) and math.isinf(status.losses["dfl_loss"])
+    assert process.pid in status.pids
+
+
+def test_a_log_that_is_given_tells_the_batches_too(tmp_path, capsys):
+    run = tmp_path / "exp"
+    run.mkdir()
+    (run / "args.yaml").write_text("epochs: 9\n")
+    log = tmp_path / "slurm.out"
+    log.write_text("\r\x1b[K   4/9   2.31G   1.25   nan   inf   12   64: 45% 7/30 ")
+    assert main(["status", str(run), "--log", str(log)]) == 0
+    assert "epoch 4/9" in (said := capsys.readouterr().out) and "step 7/30" in said
+    assert main(["status", str(tmp_path), "--log", str(log)]) == 2
+    assert main(["status", str(run), "--log", str(tmp_path)]) == 2
+
+
+def test_stopping_needs_the_word_and_keeps_how_it_was_started(foreign):
+    run, process = foreign
+    pids = [process.pid, *eventually(lambda: len(found := below(process.pid)) == 2 and found)]
+    refused = carry_out(run, Command("stop"))
+    assert not refused.ok and "not started by nantui" in refused.text
+    assert process.poll() is None
+    done = carry_out(run, Command("stop", {"foreign": True}))
+    assert done.ok, done.text
+    eventually(lambda: process.poll() is not None)
+    assert not [pid for pid in pids if alive(ref_of(pid))]
+    spec = read_spec(RunLayout(run).spec)
+    assert spec.kind == "exec", "it goes on through its own script"
+    assert spec.exec["argv"] == command_line(".") and spec.exec["cwd"] == str(run.parent)
+    assert spec.train["lr0"] == 0.01
+
+
+def test_nothing_secret_is_kept(monkeypatch, tmp_path):
+    from nantui.supervisor.foreign.stop import kept_environment
+
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "1", "WANDB_API_KEY": "hush", "CUDA_TOKEN": "hush"}
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=env)
+    try:
+        kept = eventually(lambda: kept_environment(process.pid))
+        assert kept["CUDA_VISIBLE_DEVICES"] == "1"
+        assert "hush" not in kept.values()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_somebody_elses_process_is_never_signalled():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        ref = ref_of(process.pid)
+        theirs = ForeignTraining(
+            ref, (ref.pid,), "python", ("python",), "/", "eve", 1.0, "", "certain", False, ""
+        )
+        with pytest.raises(UserError, match="eve"):
+            stop_tree(theirs)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+SCHEDULER = "import shlex, subprocess, sys, time; subprocess.Popen(shlex.split(sys.argv[2])); time.sleep(600)"
+
+
+def test_a_scheduler_that_was_told_to_train_is_not_part_of_the_training(tmp_path):
+    scheduler = subprocess.Popen(
+        [sys.executable, "-c", SCHEDULER, "train-nightly", shlex.join(command_line("."))], cwd=tmp_path
+    )
+    try:
+        run = tmp_path / "exp"
+        eventually((run / "results.csv").is_file)
+        (found,) = find_foreign(run)
+        assert found.root.pid != scheduler.pid and str(SCRIPT) in found.command
+        assert stop_tree(found) == [] and scheduler.poll() is None
+    finally:
+        kill_tree(scheduler.pid)
+        scheduler.wait()
+
+
+RANK = "python -u _temp_abc.py"
+TORCHRUN = "python -m torch.distributed.run --nproc_per_node 2 _temp_abc.py"
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "expected"),
+    [
+        (TORCHRUN, RANK, True),
+        ("python -u train.py", TORCHRUN, True),
+        ("/opt/bin/torchrun train.py", "python -u train.py", True),
+        ("python /opt/bin/accelerate launch train.py", "python train.py", True),
+        ("python train.py", "python -c multiprocessing.spawn --multiprocessing-fork", True),
+        ("python train.py", "python train.py", True),
+        ("python nightly.py --then torchrun train.py", "python train.py", False),
+        ("python -m pytest tests/worker", "python train.py", False),
+    ],
+)
+def test_what_a_process_runs_tells_whether_it_launched_a_rank(parent, child, expected):
+    ref = ProcessRef(1, 1.0)
+    one, other = (Candidate(ref, tuple(x.split()), "/", 0, (), "me", True) for x in (parent, child))
+    assert _is_launcher_of(one, other) is expected
+
+
+def test_a_training_started_elsewhere_is_known_by_its_project(tmp_path):
+    process = subprocess.Popen(command_line(tmp_path), cwd="/", stdout=subprocess.DEVNULL)
+    run = tmp_path / "exp"
+    try:
+        eventually((run / "results.csv").is_file)
+        assert [one.root.pid for one in find_foreign(run)] == [process.pid]
+    finally:
+        kill_tree(process.pid)
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        ("python train.py --epochs 3", True),
+        ("/venv/bin/python3.11 -u lib/train.py", True),
+        ("/venv/bin/python /venv/bin/yolo train model=yolov8n.pt", False),
+        ("python -m torch.distributed.run --nproc_per_node 2 train.py", False),
+        ("python /home/me/.config/Ultralytics/DDP/_temp_7a.py", False),
+        ("python -c import.train.py", False),
+    ],
+)
+def test_only_a_script_of_somebodys_own_goes_on_through_itself(command, own):
+    assert runs_a_script(command.split()) is own
+
+
+def test_the_interpreter_is_kept_as_it_was_called(tmp_path):
+    link = tmp_path / "venv" / "python-of-mine"
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    variables = {**os.environ, "PATH": f"{link.parent}:{os.environ['PATH']}"}
+    process = subprocess.Popen([link.name, "-c", "import time; time.sleep(60)"], env=variables, cwd="/")
+    try:
+        ref = eventually(lambda: ref_of(process.pid))
+        training = ForeignTraining(
+            ref, (ref.pid,), "", (link.name, "x.py"), "/", "me", 1.0, "", "certain", True, ""
+        )
+        assert eventually(lambda: program_of(training) == str(link))
+    finally:
+        process.kill()
+        process.wait()

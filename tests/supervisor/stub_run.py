@@ -1,0 +1,131 @@
+"""A run whose worker is the stub, and what tests want to know of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nantui.machine.process_identity import ProcessRef, alive
+from nantui.machine.process_tree import members, send
+from nantui.run.commands import Command
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.status import RunStatus
+from nantui.supervisor.client import CommandResult, carry_out, create_run
+from nantui.supervisor.state import read_state
+from nantui.supervisor.status import read_status
+
+PATIENCE_S = 30.0
+STUB = Path(__file__).with_name("stub_worker.py")
+QUICK = """patience: {tick_s: 0.05, heartbeat_s: 0.5, idle_exit_s: 0.5, stop_s: 3, teardown_s: 1,
+  terminate_s: 0.5, stall_floor_s: 1.5, stall_factor: 3, other_phase_s: 30}
+"""
+
+
+class StubRun:
+    """A run of the stub, and what tests want to know of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.layout = path, RunLayout(path)
+
+    def do(self, kind: str, **options: Any) -> CommandResult:
+        return carry_out(self.path, Command(kind, options))
+
+    def status(self) -> RunStatus:
+        return read_status(self.path)
+
+    def journal(self) -> list[dict[str, Any]]:
+        return Journal(self.layout.journal).entries()
+
+    def kinds(self) -> list[str]:
+        return [entry["kind"] for entry in self.journal()]
+
+    def rank_pid(self, rank: int) -> int:
+        """Return the pid that a rank registered, once it has."""
+        path = self.layout.events(self.status().attempt or 0, rank)
+        eventually(lambda: path.is_file() and path.read_text().count("\n"))
+        return int(json.loads(path.read_text().splitlines()[0])["pid"])
+
+    def uuid(self) -> str:
+        state = read_state(self.layout.supervisor)
+        return state.attempt_uuid if state else ""
+
+    def members(self) -> list[ProcessRef]:
+        return members(self.uuid()) if self.uuid() else []
+
+    def supervisor_alive(self) -> bool:
+        state = read_state(self.layout.supervisor)
+        return state is not None and alive(state.process)
+
+    def kill_supervisor(self) -> None:
+        state = read_state(self.layout.supervisor)
+        assert state is not None and send(state.process, 9)
+        eventually(lambda: not alive(state.process))
+
+    def await_state(self, *states: str) -> RunStatus:
+        eventually(lambda: self.status().state in states, lambda: str(self.status()))
+        return self.status()
+
+    def await_step(self) -> RunStatus:
+        eventually(lambda: self.status().step is not None, lambda: str(self.status()))
+        return self.status()
+
+
+def eventually(look: Callable[[], Any], what: Callable[[], str] = lambda: "") -> Any:
+    """Wait until `look` is true; fail with `what` it is instead."""
+    until = time.monotonic() + PATIENCE_S
+    while not (found := look()):
+        assert time.monotonic() < until, what()
+        time.sleep(0.02)
+    return found
+
+
+def own_home(place: Path) -> dict[str, str]:
+    """Return an environment with configuration, cache and state in `place`; supervisors there are quick."""
+    config = place / "config" / "nantui" / "supervise.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(QUICK)
+    homes = {f"XDG_{name}_HOME": str(place / name.lower()) for name in ("CONFIG", "CACHE", "STATE")}
+    return {**homes, "STUB_PYTHON": sys.executable}
+
+
+def stub_interpreter(place: Path) -> str:
+    """Return an "interpreter" that plays the worker's modules."""
+    script = place / "stub-python"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STUB}" "$@"\n')
+    script.chmod(0o755)
+    return str(script)
+
+
+class Runs:
+    """Makes runs below `place`; `end` leaves no process of any of them."""
+
+    def __init__(self, place: Path, python: str) -> None:
+        self.place, self.python = place, python
+        self.made: list[StubRun] = []
+
+    def make(
+        self, name: str = "stub", start: bool = True, auto: bool = False, devices: int = 1, **how: Any
+    ) -> StubRun:
+        train = {
+            "project": str(self.place / "runs"),
+            "name": name,
+            "epochs": how.pop("epochs", 500),
+            "stub": how,
+            "device": ",".join(map(str, range(devices))),
+        }
+        self.made.append(StubRun(create_run(train, python=self.python, start=start, auto=auto)))
+        return self.made[-1]
+
+    def end(self) -> None:
+        for run in self.made:
+            state = read_state(run.layout.supervisor)
+            if state is not None and state.process.pid != os.getpid():
+                send(state.process, 9)
+            for ref in run.members():
+                send(ref, 9)

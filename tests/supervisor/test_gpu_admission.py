@@ -1,0 +1,157 @@
+"""Room on the GPUs: what others hold against what this run needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from nantui.errors import UserError
+from nantui.machine import gpus
+from nantui.machine.gpus import Gpu, GpuProcess
+from nantui.run.attempts import read_attempt
+from nantui.run.commands import Command
+from nantui.run.layout import RunLayout
+from nantui.run.telemetry import header
+from nantui.supervisor import gpu_admission
+from nantui.supervisor.client import submit, wait
+from tests.supervisor.stub_run import eventually
+
+
+def gpu(index=0, others_gb=0.0):
+    processes = (GpuProcess(1, others_gb, False, "eve"),) if others_gb else ()
+    return Gpu(index, "GPU", 80.0, others_gb, None, None, None, None, processes)
+
+
+@pytest.fixture
+def layout(tmp_path):
+    """A run whose first attempt once needed 30 GB."""
+    layout = RunLayout(tmp_path)
+    layout.attempts.mkdir(parents=True)
+    layout.attempt(1).write_text("{}")
+    write_steps(layout, 1, "30,")
+    return layout
+
+
+def write_steps(layout, number, peaks):
+    """`peaks` in GiB: what was reserved, what tensors filled."""
+    rows = f"1.0,1,1,5,0,,3.5,1,0.1,1,0.2,40,28,{peaks},9,640\n"
+    layout.steps(number).write_text(",".join(header(("box_loss",))) + "\n" + rows)
+
+
+def test_the_earlier_peak_and_what_cuda_itself_takes_is_what_it_needs(layout):
+    assert gpu_admission.earlier_peak_gb(layout) == pytest.approx((30 + 0.7) * 1.0737, rel=1e-3)
+    assert gpu_admission.gpu_shortages(layout, "0", lambda: (gpu(others_gb=47),)) == []
+    assert gpu_admission.gpu_shortages(layout, "0", lambda: (gpu(others_gb=48),)) == [
+        "GPU 0: 48.0 of 80.0 GB are held by eve, this run needed 33.0 GB"
+    ]
+
+
+def test_what_tensors_filled_and_the_allocators_usual_part_is_needed_not_what_it_kept(layout):
+    write_steps(layout, 1, "30,20")
+    assert gpu_admission.earlier_peak_gb(layout) == pytest.approx((20 * 1.05 + 0.7) * 1.0737, rel=1e-3)
+
+
+def test_an_attempt_of_an_older_version_has_no_such_column(layout):
+    text = layout.steps(1).read_text().replace("mem_peak_gb,alloc_peak_gb,", "mem_peak_gb,")
+    layout.steps(1).write_text(text.replace("30,,", "30,"))
+    assert gpu_admission.earlier_peak_gb(layout) == pytest.approx((30 + 0.7) * 1.0737, rel=1e-3)
+
+
+def test_without_an_earlier_peak_only_a_full_gpu_is_refused():
+    assert gpu_admission.gpu_shortages(None, 0, lambda: (gpu(others_gb=60),)) == []
+    assert "held by eve" in gpu_admission.gpu_shortages(None, 0, lambda: (gpu(others_gb=79),))[0]
+
+
+def test_a_refusal_says_what_to_do_after_a_moment_for_what_has_just_ended(monkeypatch):
+    waited = []
+    monkeypatch.setattr(gpu_admission, "JUST_ENDED_S", 0.0)
+    with pytest.raises(UserError, match="GPU 0 is full; .*--wait-gpu"):
+        gpu_admission.ensure_gpu_memory(lambda: ["GPU 0 is full"], wait_for_it=False, pump=waited.append)
+    assert waited == []
+    monkeypatch.setattr(gpu_admission, "JUST_ENDED_S", 60.0)
+    answers = [["GPU 0 is full"], []]
+    gpu_admission.ensure_gpu_memory(lambda: answers.pop(0), wait_for_it=False, pump=waited.append)
+    assert waited == [gpu_admission.JUST_ENDED_LOOK_S]
+
+
+@pytest.mark.parametrize(
+    ("device", "indexes"), [("0,2", [0, 2]), ([1], [1]), (2, [2]), ("cuda:1", [1]), ("cpu", []), (None, [0])]
+)
+def test_only_the_devices_that_train_matter(device, indexes):
+    assert [one.index for one in gpus.chosen((gpu(0), gpu(1), gpu(2)), device, {})] == indexes
+
+
+@pytest.mark.parametrize(
+    ("variable", "device", "indexes"),
+    [("2", "0", [2]), ("2,1", "0,1", [1, 2]), ("", None, []), ("GPU-8a", "0", []), ("1,2", None, [1])],
+)
+def test_cuda_counts_among_the_visible_ones(variable, device, indexes):
+    found = gpus.chosen((gpu(0), gpu(1), gpu(2)), device, {"CUDA_VISIBLE_DEVICES": variable})
+    assert [one.index for one in found] == indexes
+
+
+def test_waiting_says_for_whom():
+    answers = [["GPU 0: held by eve"], ["GPU 0: held by eve"], []]
+    said = []
+    gpu_admission.ensure_gpu_memory(
+        lambda: answers.pop(0), wait_for_it=True, say=said.append, pump=lambda seconds: None
+    )
+    assert said == ["waiting for room: GPU 0: held by eve"] * 2
+
+
+FAKE_DRIVER = """
+import os
+
+class NVMLError(Exception):
+    pass
+
+NVML_TEMPERATURE_GPU = 0
+nvmlInit = lambda: None
+nvmlDeviceGetCount = lambda: 1
+nvmlDeviceGetHandleByIndex = lambda index: index
+
+class nvmlDeviceGetMemoryInfo:
+    total = 80e9
+
+    def __init__(self, handle):
+        with open(os.environ["FAKE_USED_GB"]) as file:
+            self.used = float(file.read()) * 1e9
+
+def refuse(*arguments):
+    raise NVMLError("not known here")
+
+def __getattr__(name):
+    if name.startswith("nvmlDeviceGet"):
+        return refuse
+    raise AttributeError(name)
+"""
+
+
+@pytest.fixture
+def used_gb(tmp_path, monkeypatch):
+    """A machine with one GPU of 80 GB; returns how to set what others hold of it."""
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "driver" / "pynvml.py").write_text(FAKE_DRIVER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "driver"))
+    monkeypatch.setenv("FAKE_USED_GB", str(tmp_path / "used"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return (tmp_path / "used").write_text
+
+
+def test_every_start_is_refused_on_a_full_gpu_and_may_wait_for_it(make_run, used_gb):
+    used_gb("79")
+    run = make_run(epochs=100000)
+    assert "79.0 of 80.0 GB are held by others" in run.await_state("failed").text
+    for kind in ("start", "recover"):
+        refused = run.do(kind, set={"lr0": 0.002})
+        assert not refused.ok and "--wait-gpu" in refused.text, "what s and R leave in the spool"
+    waiting = submit(run.path, Command("start", {"wait_gpu": True}))
+    eventually(lambda: "waiting for room" in str(run.status().doing))
+    stopped = submit(run.path, Command("stop"))
+    assert "no longer waiting" in wait(run.path, waiting).text
+    assert wait(run.path, stopped).ok
+    waiting = submit(run.path, Command("start", {"wait_gpu": True}))
+    eventually(lambda: "waiting for room" in str(run.status().doing))
+    used_gb("1")
+    assert wait(run.path, waiting).ok
+    run.await_step()
+    assert read_attempt(run.layout, 1).train["lr0"] == 0.002

@@ -1,0 +1,77 @@
+"""Real trainings of a real YOLO on drawn shapes: killed, stopped, resumed; nothing is left, they finish."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from nantui.demo.dataset import write_dataset
+from nantui.machine.process_tree import send
+from nantui.run.results import current, read_results
+from nantui.supervisor.client import create_run
+from nantui.supervisor.config import Patience
+from tests.supervisor import stub_run
+from tests.supervisor.stub_run import StubRun, eventually
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.fixture
+def train(tmp_path, shapes, monkeypatch, own_home):
+    """Start a real training; yields a function of the arguments that differ."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(stub_run, "PATIENCE_S", 180.0)
+    patience = f"{{stop_s: 60, tick_s: 0.1, idle_exit_s: 1, other_phase_s: {Patience().other_phase_s}}}"
+    (own_home / "config" / "nantui" / "supervise.yaml").write_text(f"patience: {patience}\n")
+    made = []
+
+    def start(faults=(), **changes):
+        arguments = {
+            "model": "yolov8n.yaml", "data": str(shapes), "imgsz": 64, "batch": 8, "epochs": 2,
+            "device": "cpu", "workers": 0, "plots": False, "fraction": 0.34,
+            "project": str(tmp_path / "runs"), "name": "real",
+        }  # fmt: skip
+        made.append(StubRun(create_run({**arguments, **changes}, faults=faults)))
+        return made[-1]
+
+    yield start
+    for run in made:
+        for ref in run.members():
+            send(ref, signal.SIGKILL)
+
+
+def test_killed_with_its_supervisor_it_is_resumed_with_other_settings_and_finishes_every_epoch(train):
+    waits_in_epoch_2 = {"fault": "slow_step", "epoch": 2, "attempt": 1, "seconds": 600.0}
+    run = train(faults=[waits_in_epoch_2])
+    eventually(lambda: run.layout.last.is_file(), lambda: str(run.status()))
+    run.kill_supervisor()
+    for ref in run.members():
+        send(ref, signal.SIGKILL)
+    run.await_state("lost")
+    assert run.members() == []
+    outcome = run.do("resume", set={"lr0": 0.0007})
+    assert outcome.ok, outcome.text
+    run.await_state("finished")
+    rows = current(read_results(run.layout.results_csv))
+    assert [row.epoch for row in rows] == [1, 2]
+    effect = [entry for entry in run.journal() if entry["kind"] == "in_effect"][-1]
+    assert effect["values"]["lr0"] == 0.0007 and effect["differences"] == []
+
+
+def test_two_ranks_agree_on_one_step_to_stop_also_under_a_new_supervisor(train):
+    run = train(device="cpu,cpu", epochs=500)
+    run.await_state("running")
+    assert len(run.status().pids) == 3, "torchrun and two ranks"
+    run.kill_supervisor()
+    outcome = run.do("stop")
+    assert outcome.ok, outcome.text
+    assert run.status().state == "stopped" and "killed" not in run.status().text
+    exits = [run.layout.exit(1, rank).read_text() for rank in (0, 1)]
+    assert all('"stopped"' in text for text in exits)
+    assert run.members() == []

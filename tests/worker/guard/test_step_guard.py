@@ -1,0 +1,204 @@
+"""The transactional step, on real trainings."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from typing import Any
+
+import pytest
+import torch
+
+from nantui.run.results import read_results
+from nantui.worker import faults as faults_module
+from nantui.worker import ultralytics_api
+from nantui.worker.autopsy.incident_report import IncidentReporter
+from nantui.worker.guard.step_guard import StepBack
+from tests.worker.runs import tensors_of
+
+
+@pytest.fixture(params=["verdict first", "step ahead"])
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both orders of step and verdict: that of the CPU and, forced, that of a GPU."""
+    if request.param == "step ahead":
+        monkeypatch.setattr(ultralytics_api, "step_can_be_taken_back", lambda trainer: True)
+    return str(request.param)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"nbs": 32, "warmup_epochs": 1.0, "optimizer": "AdamW"},
+        {"multi_scale": 0.5, "freeze": 2, "optimizer": "MuSGD"},
+    ],
+)
+def test_a_healthy_run_is_bit_equal_with_the_guard_on_and_off(trainings, tmp_path, order, extra):
+    train = {"epochs": 2, **extra}
+    protected = trainings(tmp_path / "protect", train=train, ours={"guard": "protect"})
+    plain = trainings(tmp_path / "off", train=train, ours={"guard": "off"})
+    assert protected.code == plain.code == 0
+    ours, theirs = (tensors_of(outcome.checkpoint("last.pt")) for outcome in (protected, plain))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    rows = [[row.values for row in read_results(o.run / "results.csv")] for o in (protected, plain)]
+    assert rows[0] == rows[1] and len(rows[0]) == 2
+    assert protected.incidents == []
+
+
+def state_of(trainer: Any) -> dict[str, Any]:
+    """Return copies of all that a bad batch could touch."""
+    return copy.deepcopy(
+        {
+            "model": trainer.model.state_dict(),
+            "ema": trainer.ema.ema.state_dict(),
+            "updates": trainer.ema.updates,
+            "optimizer": trainer.optimizer.state_dict()["state"],
+        }
+    )
+
+
+def flat(state: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(state, dict):
+        return {k: v for key, value in state.items() for k, v in flat(value, f"{path}/{key}").items()}
+    return {path: state}
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int], dict[str, Any]]:
+    """Records the state before each batch, before its faults are planted."""
+    states: dict[tuple[int, int], dict[str, Any]] = {}
+    plant = faults_module.Faults.on_batch
+
+    def record(self: Any, trainer: Any, batch: Any) -> None:
+        progress = trainer.session.progress
+        states[progress.epoch, progress.step] = flat(state_of(trainer))
+        plant(self, trainer, batch)
+
+    monkeypatch.setattr(faults_module.Faults, "on_batch", record)
+    return states
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    assert one.keys() == other.keys()
+    return [
+        name
+        for name, value in one.items()
+        if not (torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "optimizer"), [("nan_pixel", "AdamW"), ("nan_gradient", "SGD"), ("batchnorm_nan", "MuSGD")]
+)
+def test_a_skipped_batch_leaves_no_trace(trainings, tmp_path, recorded, order, fault, optimizer):
+    wanted = [{"fault": fault, "epoch": 2, "batch": 2}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 2, "optimizer": optimizer}, faults=wanted)
+    assert outcome.code == 0
+    assert differing(recorded[2, 2], recorded[2, 3]) == []
+    assert differing(recorded[2, 1], recorded[2, 2]) != []
+
+
+def test_the_very_first_step_leaves_no_optimizer_state_behind(trainings, tmp_path, recorded, order):
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 1}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 1, "optimizer": "AdamW"}, faults=wanted)
+    assert outcome.code == 0 and outcome.steps[0].skipped
+    assert differing(recorded[1, 1], recorded[1, 2]) == []
+
+
+def test_a_run_that_diverges_keeps_the_weights_from_before_the_step(trainings, tmp_path, monkeypatch, order):
+    kept: list[dict[str, Any]] = []
+    evidence = IncidentReporter.evidence
+
+    def examine(self: IncidentReporter, *args: Any, **options: Any) -> dict[str, Any]:
+        kept.append(flat(state_of(self.trainer)))
+        return evidence(self, *args, **options)
+
+    monkeypatch.setattr(IncidentReporter, "evidence", examine)
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": batch} for batch in (2, 3)]
+    ours = {"max_consecutive_skips": 1}
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted, ours=ours)
+    assert outcome.code == 77 and outcome.incidents[-1]["incident"] == "too_many_skips"
+    weights = [{name: v for name, v in state.items() if "running" not in name} for state in kept]
+    assert len(weights) >= 3 and all(differing(weights[0], state) == [] for state in weights[1:])
+    assert all(torch.isfinite(value).all() for value in weights[0].values() if torch.is_tensor(value))
+
+
+def test_a_step_that_finds_no_room_for_its_copies_waits_for_its_verdict(trainings, tmp_path, monkeypatch):
+    monkeypatch.setattr(ultralytics_api, "step_can_be_taken_back", lambda trainer: True)
+
+    def full(self: StepBack) -> None:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(StepBack, "copy", full)
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 2}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted)
+    assert outcome.code == 0
+    assert [(s.step, s.skipped) for s in outcome.steps] == [(1, False), (2, True), (3, False), (4, False)]
+
+
+def test_one_bad_micro_batch_voids_the_whole_accumulated_step(trainings, tmp_path, recorded):
+    wanted = [{"fault": "nan_pixel", "epoch": 2, "batch": 2}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 3, "nbs": 32}, faults=wanted)
+    assert outcome.code == 0
+    taken = [(s.epoch, s.step) for s in outcome.steps if s.value("grad_norm") == s.value("grad_norm")]
+    skipped = [(s.epoch, s.step) for s in outcome.steps if s.skipped]
+    assert len(skipped) == 1 and skipped[0] > (2, 2)
+    assert [(i["epoch"], i["step"]) for i in outcome.incidents] == [(2, 2)]
+    assert len(taken) >= 2
+    weights = [name for name in recorded[2, 1] if name.startswith(("/ema", "/optimizer"))]
+    after = (skipped[0][0], skipped[0][1] + 1) if skipped[0][1] < 4 else (skipped[0][0] + 1, 1)
+    before = {name: recorded[2, 2][name] for name in weights}
+    assert differing(before, {name: recorded[after][name] for name in weights}) == []
+
+
+def test_the_first_and_the_last_batch_may_be_the_bad_ones(trainings, tmp_path):
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 1}, {"fault": "nan_pixel", "epoch": 1, "batch": 4}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 2}, faults=wanted)
+    rows = read_results(outcome.run / "results.csv")
+    assert outcome.code == 0 and len(rows) == 2 and all(row.finite for row in rows)
+    assert rows[0].losses("train")["box_loss"] > 0
+
+
+def test_an_out_of_memory_retry_resets_the_transaction(trainings, tmp_path, recorded):
+    wanted = [{"fault": "out_of_memory", "epoch": 1, "batch": 3}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 2, "batch": 8}, faults=wanted)
+    # Half the batch means twice the batches; the fault strikes again at batch 3 until retries are used up.
+    assert outcome.code == 1 and "out of memory" in outcome.exit.text
+    assert outcome.incidents == []
+
+
+def test_observing_reports_once_and_changes_nothing(trainings, tmp_path):
+    wanted = [{"fault": "batchnorm_nan", "epoch": 2, "batch": 2}]
+    outcome = trainings(tmp_path / "run", ours={"guard": "observe"}, faults=wanted)
+    assert outcome.code == 0
+    seen = [(i["incident"], i["epoch"], i["step"], i["action"]) for i in outcome.incidents]
+    assert seen[0] == ("nan_buffer", 2, 2, "observed")
+    assert [kind for kind, *_ in seen].count("nan_buffer") == 1
+    assert {"nan_ema"} <= {kind for kind, *_ in seen}
+    state = tensors_of(outcome.checkpoint("best.pt"))
+    laundered = [name for name, tensor in state.items() if "running_var" in name and not tensor.any()]
+    assert laundered, "stock Ultralytics must have washed the NaN away, or the demo's story is untrue"
+
+
+def test_clipping_is_a_setting_and_the_norm_before_it_is_recorded(trainings, tmp_path):
+    loose = trainings(tmp_path / "loose", train={"epochs": 1}, ours={"grad_clip": 0})
+    tight = trainings(tmp_path / "tight", train={"epochs": 1}, ours={"grad_clip": 0.01})
+    assert loose.steps[0].value("grad_norm") == tight.steps[0].value("grad_norm") > 0.01
+    one, other = (tensors_of(o.checkpoint("last.pt")) for o in (loose, tight))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_rewarmup_lowers_the_rate_after_a_resume_only(trainings, tmp_path, recorded):
+    """Of the same first step after a resume, a thousandth is taken."""
+    fault = {"fault": "exception", "epoch": 2, "batch": 1}
+    trainings(tmp_path / "plain", train={"epochs": 3}, faults=[fault])
+    shutil.copytree(tmp_path / "plain", tmp_path / "slow")
+    moved = {}
+    for name, ours in (("plain", {}), ("slow", {"rewarmup": 1000})):
+        later = [{"fault": "slow_step", "epoch": 9}]
+        resume = {"mode": "resume", "checkpoint": "weights/last.pt"}
+        assert trainings(tmp_path / name, 2, ours=ours, faults=later, **resume).code == 0
+        before, after = recorded[2, 1], recorded[2, 2]
+        weights = [key for key in before if key.startswith("/model") and key.endswith("weight")]
+        moved[name] = max((after[key] - before[key]).abs().max().item() for key in weights)
+    assert 0 < moved["slow"] < moved["plain"] / 100

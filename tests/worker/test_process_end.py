@@ -1,0 +1,56 @@
+"""A rank's process ends in good order, and its interpreter is not taken down under threads that still run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+SCRIPT = """
+import atexit, sys, threading, time
+from nantui.worker.process_end import leave
+
+class Module:
+    def __del__(self):
+        print("taken down", flush=True)
+
+kept = Module()
+atexit.register(print, "exit function")
+threading.Thread(target=lambda: (time.sleep(0.2), print("other thread"))).start()
+threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+sys.stdout.write("last words ")
+leave(77)
+"""
+
+
+def test_threads_exit_functions_and_output_are_awaited_and_the_interpreter_stays():
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=BUFFERED, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 77 and ended.stderr == ""
+    assert ended.stdout == "last words other thread\nexit function\n"
+
+
+def test_output_that_cannot_be_written_changes_nothing_of_the_code():
+    script = "import sys; from nantui.worker.process_end import leave; sys.stdout.write('words'); leave(77)"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", script], env=BUFFERED, stdout=full, timeout=60)
+    assert ended.returncode == 77
+
+
+GLOO = """
+import torch
+from torch import distributed
+from nantui.worker.process_end import leave
+
+distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+torch.kept = distributed.group.WORLD
+distributed.all_reduce(torch.ones(8))
+leave(0)
+"""
+
+
+def test_the_ranks_are_left_even_where_something_holds_their_group():
+    assert subprocess.run([sys.executable, "-c", GLOO], timeout=120).returncode == 0

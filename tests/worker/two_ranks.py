@@ -1,0 +1,40 @@
+"""Started by torchrun: carries several attempts out one after the other, so that imports are paid once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(cases: Path) -> None:
+    import torch
+
+    from nantui.worker import __main__ as worker
+    from nantui.worker import telemetry
+    from nantui.worker.process_end import leave
+
+    torch.set_num_threads(1)
+    codes = {}
+    for case in json.loads(cases.read_text()):
+        telemetry.STALLED_AFTER = case.get("stalled_after", telemetry.STALLED_AFTER)
+        with _precision(case):
+            codes[case["run"]] = worker.main([case["run"], f"{case['number']:03d}"])
+    cases.with_suffix(f".rank{os.environ['RANK']}").write_text(json.dumps(codes))
+    leave(0)
+
+
+def _precision(case: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """Return half precision in validations, where a case names the epochs in which that overflows."""
+    from tests.worker.half import half_precision
+
+    if "overflows" not in case:
+        return contextlib.nullcontext()
+    return half_precision(case["overflows"], bool(case.get("at_the_end")))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
