@@ -20,6 +20,7 @@ from nantui.machine.process_identity import (
     this_machine,
 )
 from nantui.run.atomic_files import read_json, read_text, write_json
+from nantui.run.events import Event, parse_lines
 from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 
@@ -92,6 +93,11 @@ def read_exits(layout: RunLayout, number: int) -> list[RankExit]:
 def read_events(path: Path) -> list[Entry]:
     """Return the events of one rank, oldest first."""
     return parse((read_text(path) or "").split("\n"))
+
+
+def rank_events(path: Path) -> list[Event]:
+    """Return the typed events of one rank, oldest first."""
+    return parse_lines((read_text(path) or "").split("\n"))
 
 
 def _known_fields(kind: Any, document: dict[str, Any] | None) -> Any:

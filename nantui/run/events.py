@@ -15,8 +15,6 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 
 LARGEST_INT = 10**9
 """No epoch, step, rank or pid is larger: a larger number is nonsense, and whoever counts up to it hangs."""
-SKIPPED, OBSERVED, ENDED = "skipped", "observed", "ended"
-"""What was done about an incident."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ class Incident(Placed):
     @property
     def harmless(self) -> bool:
         """Whether its step was skipped, so that it cost one step and ruined nothing."""
-        return self.action == SKIPPED
+        return self.action == "skipped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,12 +273,16 @@ class SaveFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Saved(Placed):
-    """`by_the_clock` marks restore points of nantui's own, the only ones that are ever `deleted`."""
+    """`by_the_clock` marks restore points of nantui's own, the only ones that are ever `deleted`.
+
+    `beyond_half` names tensors that the file, which is in fp16, cannot hold as they were validated.
+    """
 
     KIND = "saved"
     paths: tuple[str, ...] = ()
     by_the_clock: bool = False
     deleted: tuple[str, ...] = ()
+    beyond_half: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,9 +328,20 @@ class Activity(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochEnded(Placed):
+    """`validated_in` is "fp32" where half precision had overflowed."""
+
     KIND = "epoch"
     seconds: float = math.nan
     finite: bool = True
+    validated_in: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationPrecision(Placed):
+    """From `epoch` on (None: in the final evaluation) validations are done in `precision`."""
+
+    KIND = "validation_precision"
+    precision: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,7 +355,7 @@ KINDS: Mapping[str, type[Event]] = {
         Created, AttemptStarted, AttemptEnded, Incident, Warned, InEffect, CommandReceived, CommandDone,
         Stage, RollbackBegun, RollbackStep, RollbackDone, RollbackReverted, UndoBegun, UndoDone, PhaseBegun,
         PhaseDone, Autopsy, SaveFailed, Saved, Adopted, Lost, Note, Registered, Activity, EpochEnded,
-        Stopping,
+        ValidationPrecision, Stopping,
     )
 }  # fmt: skip
 Found = TypeVar("Found", bound=Event)

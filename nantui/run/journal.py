@@ -19,6 +19,7 @@ from typing import Any
 
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
+from nantui.run.events import Event, parse_lines
 
 Entry = dict[str, Any]
 
@@ -56,6 +57,10 @@ class Journal:
     def entries(self) -> list[Entry]:
         """Return all whole entries, oldest first; an unreadable journal is an empty one."""
         return parse((read_text(self.path) or "").split("\n"))
+
+    def events(self) -> list[Event]:
+        """Return all whole entries as typed events, oldest first; an unreadable journal is an empty one."""
+        return parse_lines((read_text(self.path) or "").split("\n"))
 
 
 def parse(lines: Iterable[str]) -> list[Entry]:

@@ -11,8 +11,6 @@ from typing import Any
 
 from nantui.run.attempts import DIVERGED, EXIT_CODES, STOPPED
 
-SKIPPED, OBSERVED, ENDED = "skipped", "observed", "ended"
-
 
 @dataclass(frozen=True)
 class Incident:

@@ -11,11 +11,12 @@ import pytest
 
 from nantui.diagnosis.causes import diagnose
 from nantui.recovery.trouble import first_trouble
+from nantui.run.incidents import INCIDENTS
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.suspicions import SUSPICIONS, is_suspicion
 from nantui.ui.model.alarms import open_alarm
-from nantui.ui.model.timeline import INCIDENTS, sentences
+from nantui.ui.model.timeline import sentences
 
 ATTEMPT = {"attempt": 1, "uuid": "u", "created": 1.0, "mode": "start", "train": {}, "ours": {}}
 

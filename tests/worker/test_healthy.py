@@ -15,11 +15,12 @@ from benchmarks.healthy.misses import counts, misses
 from benchmarks.healthy.records import Record, read_corpus
 from benchmarks.healthy.training import GUARDED, OFF, Place, train
 from nantui.recovery.trouble import first_trouble
+from nantui.run.incidents import ENDED
 from nantui.run.layout import RunLayout
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.guard.incident_policy import IncidentPolicy
-from nantui.worker.incident import ENDED, Incident, TrainingDiverged
+from nantui.worker.incident import Incident, TrainingDiverged
 from nantui.worker.options import read_options
 
 SAMPLE = sample()

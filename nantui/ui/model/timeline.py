@@ -7,25 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nantui.run.incidents import INCIDENTS
 from nantui.run.journal import Entry
 from nantui.ui.format import clean, count
 
-INCIDENTS = {
-    "nan_gradient": "NaN in the gradient",
-    "nan_loss": "NaN in the loss",
-    "nan_buffer": "NaN in the BatchNorm statistics",
-    "nan_weight": "NaN in the weights",
-    "nan_ema": "NaN in the averaged weights (EMA)",
-    "nan_validation": "NaN in the validation losses",
-    "loss_exploded": "the loss exploded",
-    "zero_loss": "the loss is zero",
-    "val_loss_exploded": "the validation losses exploded",
-    "metrics_lost": "the metrics fell to zero for good",
-    "scale_collapsed": "the loss scale collapsed",
-    "too_many_skips": "too many steps were skipped",
-    "failed": "the training has died",
-    "lost": "the training is gone without a word",
-}
 ACTIONS = {
     "skipped": "step skipped, weights untouched",
     "observed": "only observed, weights may be ruined",
@@ -59,7 +44,8 @@ class Sentence:
 def incident_text(entry: dict[str, Any]) -> str:
     """Return what an incident is, in words."""
     kind = str(entry.get("incident", entry.get("kind", "")))
-    return INCIDENTS.get(kind, clean(kind.replace("_", " ")) or "something is wrong")
+    known = INCIDENTS.get(kind)
+    return known.title if known else clean(kind.replace("_", " ")) or "something is wrong"
 
 
 def where(entry: dict[str, Any]) -> str:

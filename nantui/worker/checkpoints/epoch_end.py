@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from nantui.run.suspicions import WARNED
+from nantui.run.incidents import INCIDENTS, WARNED
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation
 from nantui.worker.checkpoints.save import RestorePoints, save_staged, strip_staged, write_stop_point
-from nantui.worker.guard.incident_policy import TEXTS, IncidentPolicy
+from nantui.worker.guard.incident_policy import IncidentPolicy
 from nantui.worker.incident import Incident, TrainingStopped
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_validation import beyond_half
@@ -165,7 +165,9 @@ class EpochEndChecks:
         """The weights are finite, so training goes on; the first rank says it, once while it lasts."""
         news, self._news = self._news, False
         if news:
-            text = f"{TEXTS['nan_validation']}: {why}; the weights are finite, so the training goes on"
+            text = (
+                f"{INCIDENTS['nan_validation'].said}: {why}; the weights are finite, so the training goes on"
+            )
             epoch, step = self.trainer.epoch + 1, self.session.progress.step or 0
             self.session.report(Incident("nan_validation", epoch, step, WARNED, text, {"epoch": epoch}))
 

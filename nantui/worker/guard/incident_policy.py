@@ -9,30 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nantui.run.incidents import ENDED, INCIDENTS, OBSERVED, SKIPPED
 from nantui.run.results import can_be_learnt_to_zero, practically_zero
 from nantui.worker.guard.anomaly import CALM, Distribution, Explosion, Skips, Trend
 from nantui.worker.guard.batch_probe import BatchProbe
-from nantui.worker.incident import ENDED, OBSERVED, SKIPPED, Incident, TrainingDiverged
+from nantui.worker.incident import Incident, TrainingDiverged
 from nantui.worker.options import Options
 
-TEXTS = {
-    "nan_loss": "the loss is not finite",
-    "nan_gradient": "the gradient is not finite",
-    "nan_buffer": "the running statistics of BatchNorm are not finite",
-    "nan_weight": "weights are not finite",
-    "nan_ema": "the averaged weights (EMA) are not finite",
-    "nan_validation": "the validation loss is not finite",
-    "zero_loss": "all losses are zero",
-    "loss_exploded": "the loss has left its range for good",
-    "scale_collapsed": "the loss scale has collapsed",
-    "too_many_skips": "too many steps had to be skipped",
-}
-WHAT_TO_DO = {
-    "loss_exploded": "where it stays up and the metrics fall, go back and lower lr0",
-    "zero_loss": "where the metrics are zero too, the network is dead: go back and lower lr0",
-    "scale_collapsed": "gradients overflow fp16 all the time: amp=False or bf16 helps",
-}
-"""What a person may do about a judgement on finite numbers; the training itself goes on."""
 FOREWARNED = 500  # batches for which an early warning counts as one
 CONSEQUENCES = {
     SKIPPED: "the step was skipped and nothing of it kept",
@@ -85,7 +68,9 @@ class IncidentPolicy:
             return
         self._ongoing.add(kind)
         evidence = {**evidence, **self._forewarned()}
-        self._report(Incident(kind, epoch, step, action, f"{TEXTS[kind]}; {CONSEQUENCES[action]}", evidence))
+        self._report(
+            Incident(kind, epoch, step, action, f"{INCIDENTS[kind].said}; {CONSEQUENCES[action]}", evidence)
+        )
 
     def is_news(self, kind: str) -> bool:
         """Tell whether `bad_batch` would report this kind now."""
@@ -98,7 +83,7 @@ class IncidentPolicy:
             return
         self._ongoing.add(kind)
         action = ENDED if protects else OBSERVED
-        text = f"{TEXTS[kind]}: {why}; {CONSEQUENCES[action]}"
+        text = f"{INCIDENTS[kind].said}: {why}; {CONSEQUENCES[action]}"
         incident = Incident(kind, epoch, step, action, text, {**evidence, **self._forewarned()})
         self._report(incident)
         if protects:
@@ -140,7 +125,7 @@ class IncidentPolicy:
             self.end(kind, epoch, step, why, evidence)
         elif kind not in self._ongoing:
             self._ongoing.add(kind)
-            text = f"{TEXTS[kind]}: {why}; the training goes on; {WHAT_TO_DO[kind]}"
+            text = f"{INCIDENTS[kind].said}: {why}; the training goes on; {INCIDENTS[kind].advice}"
             self._say(kind, text, **evidence, **self._forewarned())
 
     def _watch_loss(self, probe: BatchProbe, epoch: int, step: int) -> None:
@@ -178,7 +163,9 @@ class IncidentPolicy:
         elif "zero_batch" not in self._ongoing:
             self._ongoing.add("zero_batch")
             whose = "" if everywhere else " on one of the ranks"
-            self._say("zero_batch", f"{TEXTS['zero_loss']}{whose}: nothing is learned from this batch")
+            self._say(
+                "zero_batch", f"{INCIDENTS['zero_loss'].said}{whose}: nothing is learned from this batch"
+            )
         return everywhere
 
     def bad_targets(self, evidence: dict[str, Any]) -> None:
