@@ -29,7 +29,7 @@ from nantui.worker.guard.anomaly import (
     Trend,
 )
 from nantui.worker.guard.batch_probe import BatchProbe
-from nantui.worker.guard.incident_policy import WHAT_TO_DO, IncidentPolicy, incident_kind
+from nantui.worker.guard.incident_policy import IncidentPolicy, incident_kind
 from nantui.worker.incident import TrainingDiverged
 from nantui.worker.options import read_options
 
