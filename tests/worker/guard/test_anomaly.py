@@ -199,7 +199,8 @@ def test_a_dead_network_is_said_once_and_trains_on():
 
 
 def test_every_suspicion_says_what_may_be_done():
-    assert set(WHAT_TO_DO) == SUSPICIONS
+    assert {"loss_exploded", "zero_loss", "scale_collapsed"} == SUSPICIONS
+    assert all(INCIDENTS[kind].said and INCIDENTS[kind].advice for kind in SUSPICIONS)
 
 
 def test_probation_only_warns_earlier_also_where_an_end_was_asked_for():
