@@ -41,7 +41,7 @@ def warm_up() -> None:
     for name in LATER:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    assert ultralytics.__version__ and RTDETR and YOLO and nantui.training.trainer and nantui.training.worker
+    assert ultralytics.__version__ and RTDETR and YOLO and nantui.worker.trainer.guarded
     assert not torch.cuda.is_initialized()
     gc.freeze()
 
