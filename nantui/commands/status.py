@@ -69,12 +69,9 @@ def describe(status: RunStatus) -> list[str]:
     if status.guarded is False:
         more.append("unguarded: nothing keeps a NaN out of its weights; nantui doctor says why")
     more += [printable(f"host {host.host}: {_part(host)}") for host in status.hosts]
-    if status.last_incident:
-        incident = status.last_incident
-        where = f"epoch {incident.get('epoch')}, step {incident.get('step')}"
-        more.append(
-            printable(f"last incident: {incident.get('incident')} at {where}: {incident.get('text', '')}")
-        )
+    if incident := status.incident:
+        where = f"epoch {incident.epoch}, step {incident.step}"
+        more.append(printable(f"last incident: {incident.incident} at {where}: {incident.text}"))
     return [first, *(f"{'':<12}{line}" for line in more)]
 
 

@@ -1,9 +1,8 @@
-"""Attempts: what each was asked to do, what its ranks saw, and how they ended.
+"""Attempts: what each was asked to do, what its ranks saw, how they ended, and which of them live.
 
-Which processes belong to an attempt: those that carry its mark, and the ranks that registered.
-
-The mark stands in the environment, so that every child inherits it; a registration names a rank for good,
-also where an environment cannot be read. Whoever acts on a run asks both.
+Which processes belong to an attempt is told by the mark in their environment, which every child inherits,
+and by what the ranks registered, which names one for good also where an environment cannot be read. Whoever
+acts on a run asks both.
 """
 
 from __future__ import annotations
@@ -12,15 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nantui.machine.process_identity import (
-    Machine,
-    ProcessRef,
-    alive,
-    ref_from,
-    this_machine,
-)
+from nantui.machine.process_identity import Machine, ProcessRef, alive, this_machine
 from nantui.run.atomic_files import read_json, read_text, write_json
-from nantui.run.events import Event, parse_lines
+from nantui.run.events import Event, Registered, of_kind, parse_lines
 from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 
@@ -114,18 +107,20 @@ def registered(layout: RunLayout, attempt: int) -> dict[int, ProcessRef]:
     """Return the living ranks of an attempt by what they registered; only this machine can be looked at."""
     refs: dict[int, ProcessRef] = {}
     for rank in layout.ranks(attempt):
-        for event in read_events(layout.events(attempt, rank)):
-            ref = ref_from(event) if event["kind"] == "registered" and _is_of_here(event) else None
+        for event in of_kind(rank_events(layout.events(attempt, rank)), Registered):
+            ref = _process_here(event)
             if ref is not None and alive(ref):
                 refs[rank] = ref
     return refs
 
 
-def _is_of_here(event: dict[str, Any]) -> bool:
-    """A pid noted on another host, boot or container means nothing here; an unsaid part is no objection."""
+def _process_here(event: Registered) -> ProcessRef | None:
+    """Return which process of this machine registered, None where it was none.
+
+    A pid noted on another host, boot or container means nothing here; an unsaid part is no objection.
+    """
     here = this_machine()
-    boot_id, namespace = (
-        event.get("boot_id") or here.boot_id,
-        event.get("pid_namespace") or here.pid_namespace,
-    )
-    return here.sees_pids_of(Machine(here.host, str(boot_id), str(namespace)))
+    there = Machine(here.host, event.boot_id or here.boot_id, event.pid_namespace or here.pid_namespace)
+    if event.pid is None or not event.created or not here.sees_pids_of(there):
+        return None
+    return ProcessRef(event.pid, event.created, event.ticks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
@@ -52,6 +52,15 @@ class PhaseAdvice:
 
     title: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QuarantineChange:
+    """What was put on the quarantine list and taken off it, by path; `undo` takes the change before back."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    undo: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,12 @@ class Incident(Placed):
     def harmless(self) -> bool:
         """Whether its step was skipped, so that it cost one step and ruined nothing."""
         return self.action == "skipped"
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks whose batches were bad, none where it is not told."""
+        told = self.evidence.get("ranks")
+        return tuple(rank for rank in told if isinstance(rank, int)) if isinstance(told, list) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +314,7 @@ class Lost(Event):
 class Note(Event):
     KIND = "note"
     stacks: Any = None
-    quarantine: Mapping[str, Any] = field(default_factory=dict)
+    quarantine: QuarantineChange | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,15 +378,28 @@ Found = TypeVar("Found", bound=Event)
 
 def parse_lines(lines: Iterable[str]) -> list[Event]:
     """Return the events among `lines` of JSON, in their order; what is torn or no event is left out."""
-    events = []
+    return parse_all(documents(lines))
+
+
+def parse_all(told: Iterable[Any]) -> list[Event]:
+    """Return the events among JSON values, in their order; what is no event is left out."""
+    return [event for event in map(parse, told) if event is not None]
+
+
+def documents(lines: Iterable[str]) -> Iterator[Any]:
+    """Yield the JSON values among `lines`, whatever they are; what is torn is left out."""
     for line in lines:
         try:
-            event = parse(json.loads(line))
+            yield json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if event is not None:
-            events.append(event)
-    return events
+
+
+def relayed(document: Mapping[str, Any], **about: Any) -> dict[str, Any]:
+    """Return the fields under which the journal keeps what a rank wrote, `about` added: also those that this
+    version does not know, and as they were written.
+    """
+    return {**{name: value for name, value in document.items() if name not in ("kind", "by")}, **about}
 
 
 def parse(document: Any) -> Event | None:
@@ -429,7 +457,7 @@ def _readers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, (Place, Difference, SettingChange, PhaseAdvice, CommandAsked)):
+    if isinstance(value, (Place, Difference, SettingChange, PhaseAdvice, QuarantineChange, CommandAsked)):
         return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     return dict(value) if isinstance(value, Mapping) else value
 
@@ -492,5 +520,6 @@ _READERS: Mapping[Any, Callable[[Any], Any]] = {
     tuple[SettingChange, ...]: _many(_record(SettingChange)),
     CommandAsked: _record(CommandAsked),
     Place | None: _record(Place),
+    QuarantineChange | None: _record(QuarantineChange),
     PhaseAdvice | None: _record(PhaseAdvice),
 }

@@ -2,8 +2,6 @@
 
 Only the holder of the run's lock appends. Readers skip a torn or foreign line, so a crash in the middle
 of a write costs at most the line that was being written.
-
-Settings that were edited and wait for the next attempt, as the journal tells.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import Any
 
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
-from nantui.run.events import Event, parse_lines
+from nantui.run.events import AttemptStarted, CommandReceived, Event, parse_lines
 
 Entry = dict[str, Any]
 
@@ -90,14 +88,13 @@ def _ends_whole(descriptor: int) -> bool:
     return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
-def pending_edits(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Return what was set since the last attempt started; `entries` is the run's journal."""
+def pending_edits(events: Iterable[Event]) -> dict[str, Any]:
+    """Return what was set since the last attempt started; `events` is the run's journal."""
     edits: dict[str, Any] = {}
-    for entry in entries:
-        command = entry.get("command")
-        if entry["kind"] == "attempt_started":
+    for event in events:
+        if isinstance(event, AttemptStarted):
             edits = {}
-        elif entry["kind"] == "command" and isinstance(command, dict) and command.get("kind") == "set":
-            values = (command.get("options") or {}).get("set")
+        elif isinstance(event, CommandReceived) and event.command.kind == "set":
+            values = event.command.options.get("set")
             edits.update(values if isinstance(values, dict) else {})
     return edits

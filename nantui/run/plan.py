@@ -1,12 +1,10 @@
-"""Where a run stands in its plan: phases one after another in one run directory, as spec.yaml keeps them.
+"""A run's plan: phases one after another in one run directory, where the run stands in it, and its phases
+shown as one training.
 
 The plan lies in the spec, so taking a phase back takes the spec back with it; whether a phase is finished
-follows from the journal alone.
-
-A plan's phases as one training: their epochs in one row, how many there are in all, the time that is left.
-
-A finished phase lies in nantui/phases/NN with a results.csv of its own, in which epochs count from 1. Whoever
-shows the run puts them behind each other here, so that 150 + 50 epochs are one curve and not two.
+follows from the journal alone. A finished phase lies in nantui/phases/NN with a results.csv of its own, in
+which epochs count from 1. Whoever shows the run puts them behind each other here, so that 150 + 50 epochs
+are one curve and not two.
 """
 
 from __future__ import annotations
@@ -19,9 +17,20 @@ from typing import Any
 
 from nantui.errors import UserError
 from nantui.run.attempts import FINISHED as FINISHED_OUTCOME
-from nantui.run.journal import Entry
+from nantui.run.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Event,
+    PhaseAdvice,
+    PhaseBegun,
+    PhaseDone,
+    RollbackBegun,
+    RollbackDone,
+    RollbackReverted,
+    UndoDone,
+)
 from nantui.run.layout import RunLayout
-from nantui.run.results import EpochRow, current, read_results, recent_epoch_s
+from nantui.run.results import EpochRow, current, median_epoch_s, read_results
 from nantui.run.spec import Spec, read_spec
 
 FINISHED, CURRENT, WAITING = "finished", "current", "waiting"
@@ -85,58 +94,59 @@ def place_document(plan: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return asdict(place) if place else None
 
 
-def next_waits(plan: Mapping[str, Any] | None, entries: Iterable[Entry]) -> bool:
+def next_waits(plan: Mapping[str, Any] | None, events: Iterable[Event]) -> bool:
     """Tell whether the plan's current phase is finished and another one is to follow."""
     place = place_of(plan)
-    return place is not None and place.number < place.of and standing(entries) == (place.number, True)
+    return place is not None and place.number < place.of and standing(events) == (place.number, True)
 
 
-def standing(entries: Iterable[Entry]) -> tuple[int, bool]:
+def standing(events: Iterable[Event]) -> tuple[int, bool]:
     """Return the phase, from 1, that the journal says the run is in, and whether it is finished."""
-    return [(1, False), *standings(entries)][-1]
+    return [(1, False), *standings(events)][-1]
 
 
-def standings(entries: Iterable[Entry]) -> Iterator[tuple[int, bool]]:
-    """Yield the same as it was after each entry.
+def standings(events: Iterable[Event]) -> Iterator[tuple[int, bool]]:
+    """Yield the same as it was after each event.
 
     What a rollback or a change of phase did to this, its undo gives back.
     """
     now, before = (1, False), dict[str, tuple[int, bool]]()
-    for entry in entries:
-        kind, id = entry["kind"], str(entry.get("id"))
-        if kind == "attempt_started":
-            now = (int((entry.get("phase") or {}).get("number") or now[0]), False)
-        elif kind == "attempt_ended":
-            now = (now[0], entry.get("outcome") == FINISHED_OUTCOME)
-        elif kind in ("rollback_begun", "phase_begun"):
-            before[id] = now
-        elif kind == "rollback_done":
+    for event in events:
+        if isinstance(event, AttemptStarted):
+            now = (event.phase.number if event.phase else now[0], False)
+        elif isinstance(event, AttemptEnded):
+            now = (now[0], event.outcome == FINISHED_OUTCOME)
+        elif isinstance(event, (RollbackBegun, PhaseBegun)):
+            before[event.id] = now
+        elif isinstance(event, RollbackDone):
             now = (now[0], False)
-        elif kind == "phase_done":
-            now = (int(entry.get("phase") or now[0] + 1), False)
-        elif kind == "undo_done":
-            now = before.get(str(entry.get("of")), now)
+        elif isinstance(event, PhaseDone):
+            now = (event.phase or now[0] + 1, False)
+        elif isinstance(event, UndoDone):
+            now = before.get(event.of, now)
         yield now
 
 
-def next_step(entries: Iterable[Entry]) -> str:
+def next_step(events: Iterable[Event]) -> str:
     """Return what a remedy in force advises once the run has finished, "" when it advises nothing."""
-    advised: dict[str, Any] = {}
-    for entry in entries:
-        if entry["kind"] == "rollback_begun" and entry.get("afterwards"):
-            advised[str(entry["id"])] = entry["afterwards"]
-        elif entry["kind"] == "phase_done":
+    advised: dict[str, PhaseAdvice] = {}
+    for event in events:
+        if isinstance(event, RollbackBegun) and event.afterwards:
+            advised[event.id] = event.afterwards
+        elif isinstance(event, PhaseDone):
             advised = {}
-        elif entry["kind"] in ("rollback_reverted", "undo_done"):
-            advised.pop(str(entry.get("of") or entry.get("id")), None)
+        elif isinstance(event, RollbackReverted):
+            advised.pop(event.id, None)
+        elif isinstance(event, UndoDone):
+            advised.pop(event.of, None)
     if not advised:
         return ""
     phase = list(advised.values())[-1]
-    words = " ".join(f"{name}={value}" for name, value in phase["settings"].items())
-    return f"next: {phase['title']}, with nantui resume RUN --phase {words}"
+    words = " ".join(f"{name}={value}" for name, value in phase.settings.items())
+    return f"next: {phase.title}, with nantui resume RUN --phase {words}"
 
 
-def after_the_end(spec: Path, entries: list[Entry]) -> tuple[bool, str]:
+def after_the_end(spec: Path, events: Sequence[Event]) -> tuple[bool, str]:
     """Return whether another phase follows the attempt that has just ended, and what to say of that, or of
     what a remedy advises now; (False, "") after any other end, and where the spec cannot be read.
     """
@@ -144,10 +154,10 @@ def after_the_end(spec: Path, entries: list[Entry]) -> tuple[bool, str]:
         found = read_spec(spec)
     except UserError:
         return False, ""
-    place = place_of(found.plan) if found and next_waits(found.plan, entries) else None
+    place = place_of(found.plan) if found and next_waits(found.plan, events) else None
     if place is not None:
         return True, f"phase {place.number} of {place.of} is finished; the next begins"
-    return False, next_step(entries) if standing(entries)[1] else ""
+    return False, next_step(events) if standing(events)[1] else ""
 
 
 @dataclass(frozen=True)
@@ -177,16 +187,16 @@ class PlanRow:
 
 
 def read_parts(
-    layout: RunLayout, spec: Spec, entries: Iterable[Entry], epochs: int | None = None
+    layout: RunLayout, spec: Spec, events: Iterable[Event], epochs: int | None = None
 ) -> list[Part]:
-    """Return the phases of the run's plan, none without a plan; `entries` is its journal.
+    """Return the phases of the run's plan, none without a plan; `events` is its journal.
 
     `epochs` are those of the current phase where the caller knows them better than the spec (args.yaml).
     """
     place, phases = place_of(spec.plan), phases_of(spec.plan)
     if place is None:
         return []
-    folders = finished_folders(layout, entries)
+    folders = finished_folders(layout, events)
     parts: list[Part] = []
     begins: int | None = 0
     for number, phase in enumerate(phases, 1):
@@ -197,25 +207,24 @@ def read_parts(
         if state == CURRENT:
             asked = epochs or asked
         took = trained(rows) if state == FINISHED else asked if isinstance(asked, int) else None
-        parts.append(
-            Part(number, phase.title, state, begins, took, epoch_time(rows), rows, results if rows else None)
-        )
+        epoch_s = median_epoch_s(rows, from_the_start=True)
+        kept = results if rows else None
+        parts.append(Part(number, phase.title, state, begins, took, epoch_s, rows, kept))
         begins = None if begins is None or took is None else begins + took
     return [with_time(part, parts, spec) for part in parts]
 
 
-def finished_folders(layout: RunLayout, entries: Iterable[Entry]) -> dict[int, Path]:
+def finished_folders(layout: RunLayout, events: Iterable[Event]) -> dict[int, Path]:
     """Return {phase: its results.csv} of the phases that were put aside, what was undone left out."""
     begun: dict[str, tuple[int, Path]] = {}
     found: dict[str, tuple[int, Path]] = {}
-    for entry in entries:
-        id = str(entry.get("id"))
-        if entry["kind"] == "phase_begun":
-            begun[id] = (int(entry["phase"]) - 1, layout.run / str(entry.get("aside")) / "results.csv")
-        elif entry["kind"] == "phase_done" and id in begun:
-            found[id] = begun[id]
-        elif entry["kind"] == "undo_done":
-            found.pop(str(entry.get("of")), None)
+    for event in events:
+        if isinstance(event, PhaseBegun) and event.phase is not None:
+            begun[event.id] = (event.phase - 1, layout.run / event.aside / "results.csv")
+        elif isinstance(event, PhaseDone) and event.id in begun:
+            found[event.id] = begun[event.id]
+        elif isinstance(event, UndoDone):
+            found.pop(event.of, None)
     return dict(found.values())
 
 
@@ -287,14 +296,6 @@ def waiting_seconds(parts: Iterable[Part]) -> tuple[float, str]:
 def trained(rows: Iterable[EpochRow]) -> int | None:
     """Return how many epochs a finished phase has trained; early stopping may have ended it."""
     return max((row.epoch for row in current(rows)), default=None)
-
-
-def epoch_time(rows: Sequence[EpochRow]) -> float:
-    """Return what an epoch takes in s; of a phase with a single one, the time since its training began."""
-    seconds = recent_epoch_s(rows)
-    if math.isnan(seconds) and rows and rows[0].epoch == 1:
-        return rows[0].seconds
-    return seconds
 
 
 _MISSING = object()

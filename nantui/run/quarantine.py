@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nantui.run.atomic_files import write_atomic
+from nantui.run.events import Note, QuarantineChange, of_kind
 from nantui.run.journal import Journal, author
 from nantui.run.layout import RunLayout
 
@@ -53,20 +54,19 @@ def quarantine_undo(layout: RunLayout, by: str = "") -> str | None:
     change = newest_change(layout)
     if change is None:
         return None
-    added, removed = list(change.get("added") or ()), list(change.get("removed") or ())
-    kept = [image for image in quarantined(layout) if image not in set(added)]
-    text = f"quarantine: undone: {len(added)} taken off, {len(removed)} put back"
-    _change(layout, [*kept, *(image for image in removed if image not in kept)], text, by, undo=True)
+    kept = [image for image in quarantined(layout) if image not in set(change.added)]
+    back = [image for image in change.removed if image not in kept]
+    text = f"quarantine: undone: {len(change.added)} taken off, {len(change.removed)} put back"
+    _change(layout, [*kept, *back], text, by, undo=True)
     return text
 
 
-def newest_change(layout: RunLayout) -> dict[str, Any] | None:
+def newest_change(layout: RunLayout) -> QuarantineChange | None:
     """Return the change of the list that an undo would take back, None when there is none."""
-    changes: list[dict[str, Any]] = []
-    for entry in Journal(layout.journal).entries():
-        change = entry.get("quarantine")
-        if isinstance(change, dict):
-            changes = changes[:-1] if change.get("undo") else [*changes, change]
+    changes: list[QuarantineChange] = []
+    for note in of_kind(Journal(layout.journal).events(), Note):
+        if note.quarantine is not None:
+            changes = changes[:-1] if note.quarantine.undo else [*changes, note.quarantine]
     return changes[-1] if changes else None
 
 

@@ -2,16 +2,15 @@
 
 It is appended to, also after a rollback, so the same epoch can stand in it several times; the last
 line may be half written; a NaN is a legal value. Read by segment: a new segment begins wherever the
-epoch does not rise, and what a later segment repeats is superseded.
-
-When a loss is zero for all purposes: one rule for the guard, step by step, and for results.csv.
+epoch does not rise, and what a later segment repeats is superseded. When a loss is zero for all purposes
+stands here, too: one rule for the guard, step by step, and for the epochs.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,10 +110,18 @@ def epoch_seconds(rows: Iterable[EpochRow]) -> list[float]:
     return [span for span in spans if math.isfinite(span) and span > 0]
 
 
-def recent_epoch_s(rows: Iterable[EpochRow]) -> float:
-    """Return the median time of the last epochs in s, NaN where none was timed."""
-    recent = epoch_seconds(rows)[-RECENT_EPOCHS:]
-    return statistics.median(recent) if recent else math.nan
+def median_epoch_s(
+    rows: Sequence[EpochRow], *, last: int = RECENT_EPOCHS, from_the_start: bool = False
+) -> float:
+    """Return what an epoch takes: the median of the `last` ones in s, NaN where none was timed.
+
+    Only the difference between two neighbouring epochs of one segment is a time. `from_the_start` takes,
+    where there is none yet, what passed until the run's first epoch was written, set-up included.
+    """
+    recent = epoch_seconds(rows)[-last:]
+    if recent:
+        return statistics.median(recent)
+    return rows[0].seconds if from_the_start and rows and rows[0].epoch == 1 else math.nan
 
 
 def practically_zero(loss: float, usual: float) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nantui.run.events import Incident, parse
+
 STARTING, RUNNING, STALLED, STOPPING = "starting", "running", "stalled", "stopping"
 STOPPED, FINISHED, DIVERGED, RECOVERING = "stopped", "finished", "diverged", "recovering"
 FAILED, LOST, FOREIGN = "failed", "lost", "foreign"
@@ -50,6 +52,12 @@ class RunStatus:
     """Of a run with a plan: {"number", "of", "title"} and, once the phase trains, {"epochs_before",
     "epochs_in_all", "eta_s": of this phase alone, "unknown": later phases whose time is not known}."""
     hosts: tuple[HostStatus, ...] = ()
+
+    @property
+    def incident(self) -> Incident | None:
+        """The last incident as an event, None where there was none."""
+        event = parse(self.last_incident)
+        return event if isinstance(event, Incident) else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the row of `nantui status --json`."""

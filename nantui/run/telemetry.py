@@ -1,4 +1,4 @@
-"""Per-step telemetry as rank 0 wrote it: the newest steps, read a bounded chunk at a time."""
+"""Per-step telemetry as rank 0 wrote it: steps.csv, read a bounded chunk at a time or whole."""
 
 from __future__ import annotations
 
@@ -62,8 +62,21 @@ class StepFollower:
         return steps, new.more
 
 
+def read_steps(path: Path) -> list[Step]:
+    """Return every whole step of a steps.csv, oldest first; of a long attempt these are a million."""
+    follower, found, more = StepFollower(path), list[Step](), True
+    while more:
+        steps, more = follower.read()
+        found += steps
+    return found
+
+
 def parse_steps(lines: list[str], columns: list[str]) -> tuple[list[Step], list[str]]:
-    """Return the steps among `lines` of a steps.csv, and the columns in force after them."""
+    """Return the steps among `lines` of a steps.csv, and the columns in force after them.
+
+    The one parser of its rows: a line with too few or too many cells, or with nonsense in one, is left out; a
+    loss that was not written is NaN.
+    """
     steps = []
     for cells in cells_of(lines):
         if cells and cells[0] == "t":

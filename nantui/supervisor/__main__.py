@@ -18,16 +18,17 @@ from pathlib import Path
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import prepare_process
-from nantui.run import commands as spools
-from nantui.run.commands import Command
+from nantui.run.commands import Command, pending_commands
+from nantui.run.events import CommandDone, CommandReceived, of_kind
 from nantui.run.layout import RunLayout
 from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import LOST
 from nantui.supervisor import after_attempt, handlers, recovery_helper
+from nantui.supervisor.adoption import adopt
 from nantui.supervisor.config import Config, load_config
 from nantui.supervisor.handlers import begun_before
 from nantui.supervisor.lock import RunLock
-from nantui.supervisor.supervisor import LostLock, Supervisor, adopt
+from nantui.supervisor.supervisor import LostLock, Supervisor
 from nantui.terminal_text import printable
 
 RETRY_S = 2.0
@@ -78,9 +79,9 @@ class Service:
     def __init__(self, supervisor: Supervisor, config: Config) -> None:
         self.supervisor, self.config = supervisor, config
         self.ending = False
-        entries = supervisor.journal.entries()
-        self._done = {str(entry.get("id")) for entry in entries if entry["kind"] == "command_done"}
-        self._begun = [entry["command"] for entry in entries if entry["kind"] == "command"]
+        events = supervisor.journal.events()
+        self._done = {done.id for done in of_kind(events, CommandDone)}
+        self._begun = [received.command.id for received in of_kind(events, CommandReceived)]
         signal.signal(signal.SIGTERM, self._end)
 
     def serve(self) -> None:
@@ -141,7 +142,7 @@ class Service:
                 return True
             except UserError as error:
                 supervisor.say(str(error))
-        waiting = spools.pending_commands(supervisor.layout)
+        waiting = pending_commands(supervisor.layout)
         for path, command in waiting[:1]:
             self._carry_out(command)
             path.unlink(missing_ok=True)
@@ -152,10 +153,9 @@ class Service:
         supervisor = self.supervisor
         if command.id in self._done:
             return
-        times = sum(entry.get("id") == command.id for entry in self._begun)
-        document = asdict(command)
-        supervisor.journal.append("command", by=command.by, command=document)
-        self._begun.append(document)
+        times = self._begun.count(command.id)
+        supervisor.journal.append("command", by=command.by, command=asdict(command))
+        self._begun.append(command.id)
         supervisor.publish(doing={"command": command.id, "kind": command.kind, "stage": "begun", "text": ""})
         try:
             text = begun_before(supervisor, command.id) if times else ""
@@ -186,7 +186,7 @@ class Service:
         """Give the lock back, then look once more: a command may have come just before."""
         self.supervisor.publish()
         self.supervisor.lock.release()
-        if not spools.pending_commands(self.supervisor.layout):
+        if not pending_commands(self.supervisor.layout):
             return True
         return self.supervisor.lock.acquire() is not None
 

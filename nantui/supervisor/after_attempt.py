@@ -17,76 +17,73 @@ from nantui.run import commands
 from nantui.run.attempts import DIVERGED, FINISHED
 from nantui.run.attempts import FAILED as FAILED_OUTCOME
 from nantui.run.commands import Command, spool_for
-from nantui.run.journal import last
+from nantui.run.events import AttemptEnded, CommandReceived, PhaseBegun, UndoDone, newest
 from nantui.run.plan import PlanPhase, next_waits, phases_of, place_of, standing, with_phase
 from nantui.run.spec import Spec, divided, read_spec, write_spec
+from nantui.supervisor.ports import HelperPort, RunPort
 from nantui.supervisor.recovery_helper import act
 from nantui.supervisor.run_spec import own_spec
-from nantui.supervisor.supervisor import Supervisor
 
 PLAN = "plan"
-SINCE = ("attempt_ended", "command", "undo_done", "phase_begun")
 POLICY = "policy"
 RECOVER, NOTHING = "recover", "nothing"
 
 
-def follow_up(supervisor: Supervisor) -> None:
+def follow_up(port: RunPort) -> None:
     """Enqueue the next phase where the current one has just finished; done before anything else waits."""
-    entries = supervisor.journal.entries()
-    newest = last(entries, *SINCE)
-    if newest is None or newest["kind"] != "attempt_ended" or newest.get("outcome") != FINISHED:
+    events = port.journal.events()
+    latest = newest(events, AttemptEnded, CommandReceived, UndoDone, PhaseBegun)
+    if not isinstance(latest, AttemptEnded) or latest.outcome != FINISHED:
         return
     try:
-        spec = read_spec(supervisor.layout.spec)
+        spec = read_spec(port.layout.spec)
     except UserError as error:
-        supervisor.say(f"whether a phase follows cannot be told: {error}")
+        port.say(f"whether a phase follows cannot be told: {error}")
         return
-    asked = any(command.kind == "resume" for _, command in commands.pending_commands(supervisor.layout))
-    if spec is not None and not asked and next_waits(spec.plan, entries):
-        commands.put(commands.spool_for(supervisor.layout), Command("resume", {"wait_gpu": True}, by=PLAN))
+    asked = any(command.kind == "resume" for _, command in commands.pending_commands(port.layout))
+    if spec is not None and not asked and next_waits(spec.plan, events):
+        commands.put(spool_for(port.layout), Command("resume", {"wait_gpu": True}, by=PLAN))
 
 
-def waits(supervisor: Supervisor, command: Command) -> bool:
+def waits(port: RunPort, command: Command) -> bool:
     """Tell whether a resume means the next phase: the current one is finished, or one is to be appended.
 
     A person who names a checkpoint or remedies means the phase that is there.
     """
     if command.options.get("to") or command.options.get("presets"):
         return False
-    spec = read_spec(supervisor.layout.spec)
+    spec = read_spec(port.layout.spec)
     return spec is not None and (
-        bool(command.options.get("phase")) or next_waits(spec.plan, supervisor.journal.entries())
+        bool(command.options.get("phase")) or next_waits(spec.plan, port.journal.events())
     )
 
 
-def go_on(supervisor: Supervisor, command: Command) -> dict[str, Any]:
+def go_on(port: HelperPort, command: Command) -> dict[str, Any]:
     """Put the finished phase aside; returns the next one's settings. Raises UserError; nothing moved then."""
     if command.options.get("phase"):
-        append(supervisor, dict(command.options["phase"]))
-    supervisor.stage(command.id, "phase", "putting the finished phase aside")
+        append(port, dict(command.options["phase"]))
+    port.stage(command.id, "phase", "putting the finished phase aside")
     asking = Command("resume", {}, f"{command.id}-{uuid.uuid4().hex[:4]}", command.by)
-    return dict(act(supervisor, asking, "phase").get("asked") or {})
+    return dict(act(port, asking, "phase").get("asked") or {})
 
 
-def append(supervisor: Supervisor, settings: dict[str, Any]) -> None:
+def append(port: RunPort, settings: dict[str, Any]) -> None:
     """Append a phase to a finished run. Raises UserError when the run is not at its end."""
-    spec = own_spec(supervisor.layout)
+    spec = own_spec(port.layout)
     place = place_of(spec.plan) if spec else None
-    _, finished = standing(supervisor.journal.entries())
+    _, finished = standing(port.journal.events())
     if spec is None or not finished or (place is not None and place.number < place.of):
         raise UserError("a phase can be appended once the training has finished", FAILED)
     text = ", ".join(f"{name}={value}" for name, value in settings.items())
     plan = with_phase(spec.plan, PlanPhase(text, settings), divided(spec.train)[0], spec.ours)
-    write_spec(supervisor.layout.spec, replace(spec, plan=plan))
+    write_spec(port.layout.spec, replace(spec, plan=plan))
 
 
-def begins(supervisor: Supervisor, spec: Spec) -> bool:
+def begins(port: RunPort, spec: Spec) -> bool:
     """Tell whether the current phase has nothing yet to resume from: it then begins, or begins again."""
     place = place_of(spec.plan)
-    left = {path.name for path in supervisor.layout.weights.glob("*.pt")} - {
-        supervisor.layout.stop_point.name
-    }
-    return place is not None and place.number > 1 and not left and not supervisor.layout.results_csv.exists()
+    left = {path.name for path in port.layout.weights.glob("*.pt")} - {port.layout.stop_point.name}
+    return place is not None and place.number > 1 and not left and not port.layout.results_csv.exists()
 
 
 def settings_now(spec: Spec) -> dict[str, Any]:
@@ -95,37 +92,35 @@ def settings_now(spec: Spec) -> dict[str, Any]:
     return dict(phases_of(spec.plan)[place.number - 1].settings) if place else {}
 
 
-def recover_unattended(supervisor: Supervisor, outcome: str) -> None:
+def recover_unattended(port: HelperPort, outcome: str) -> None:
     """Enqueue the ladder's next step where the run may be recovered unattended; a refusal is giving up."""
     if outcome not in {DIVERGED, FAILED_OUTCOME, FINISHED}:
         return
     try:
-        spec = read_spec(supervisor.layout.spec)
+        spec = read_spec(port.layout.spec)
         if spec is not None and spec.auto:
-            _follow(
-                supervisor, outcome, act(supervisor, Command("recover", {}, uuid.uuid4().hex, POLICY), "next")
-            )
+            _follow(port, outcome, act(port, Command("recover", {}, uuid.uuid4().hex, POLICY), "next"))
     except UserError as error:
-        _give_up(supervisor, outcome, str(error))
+        _give_up(port, outcome, str(error))
 
 
-def _follow(supervisor: Supervisor, outcome: str, decision: Mapping[str, Any]) -> None:
+def _follow(port: HelperPort, outcome: str, decision: Mapping[str, Any]) -> None:
     why, action = str(decision.get("why") or decision.get("text") or ""), decision.get("action")
     if action == RECOVER:
         # Nobody is there to start it again once the GPU is free: it waits by itself.
         own = {"images": list(decision.get("images") or ()), "wait_gpu": True}
         options = {**(decision.get("options") or {}), **own}
         evidence = {"evidence": decision["evidence"]} if decision.get("evidence") else {}
-        supervisor.journal.append("note", by=POLICY, text=f"unattended: {why}", **evidence)
-        commands.put(spool_for(supervisor.layout), Command("recover", options, by=POLICY))
+        port.journal.append("note", by=POLICY, text=f"unattended: {why}", **evidence)
+        commands.put(spool_for(port.layout), Command("recover", options, by=POLICY))
     elif action != NOTHING:
-        _give_up(supervisor, outcome, why)
+        _give_up(port, outcome, why)
 
 
-def _give_up(supervisor: Supervisor, outcome: str, why: str) -> None:
+def _give_up(port: HelperPort, outcome: str, why: str) -> None:
     """Say that nothing is done, and why; a training that has finished stays finished."""
     finished = outcome == FINISHED
     text = f"finished, but {why}" if finished else f"unattended recovery gave up: {why}; everything is kept"
-    supervisor.journal.append("note", by=POLICY, text=text)
-    supervisor.publish(text=text)
-    supervisor.tell(FINISHED if finished else DIVERGED, text)
+    port.journal.append("note", by=POLICY, text=text)
+    port.publish(text=text)
+    port.tell(FINISHED if finished else DIVERGED, text)

@@ -1,36 +1,44 @@
 """What the supervisor sees of a running attempt: the ranks' events and rank 0's telemetry, as they grow.
 
-Only new bytes are read. What matters goes to the journal as (kind, fields) pairs; the rest (phase, last step,
-usual step time) stays here for the standstill check and the stop's deadline.
-
-When silence is a standstill: much longer than usual, with set-up, validation and saves allowed for.
-
-Only time in which this process itself was awake counts: a supervisor whose own reads hang on a dead NFS
-server, or that was suspended with its laptop, must not call the training stalled.
+Only new bytes are read. What matters goes to the journal as the ranks wrote it; the rest (activity, last
+step, usual step time) stays here for the standstill check and the stop's deadline.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nantui.run.attempts import Attempt
+from nantui.run.events import (
+    Activity,
+    Autopsy,
+    Event,
+    Incident,
+    InEffect,
+    Registered,
+    SaveFailed,
+    Stopping,
+    Warned,
+    documents,
+    of_kind,
+    parse,
+    relayed,
+)
 from nantui.run.growing_files import LineFollower
-from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 from nantui.run.telemetry import Step, StepFollower
-from nantui.supervisor.config import Patience
 
 TRAINING, SAVING = "training", "saving"
 BEFORE_STEPS = frozenset({"", "importing", "setup"})
-KEPT = {"incident": "incident", "warning": "warning", "save_failed": "save_failed", "autopsy": "autopsy"}
-LONGEST_GAP_S = 1.0
+KEPT = (Incident, Warned, SaveFailed, Autopsy)
+"""What the journal keeps of the ranks' own events, beside the settings in effect."""
+Relayed = tuple[Event, dict[str, Any]]
+"""An event, and the fields that it has in the journal."""
 ELSEWHERE = "elsewhere"
 """The run's own training is over, its script trains on in another directory."""
 
@@ -49,7 +57,7 @@ class Watch:
     last_incident: dict[str, Any] | None = None
     guarded: bool | None = None
     moved: int = 0
-    """Counts everything new; whoever looks for a standstill compares two looks."""
+    """Counts everything new; whoever watches for a standstill compares two readings."""
 
     def __post_init__(self) -> None:
         self._steps = StepFollower(self.layout.steps(self.attempt.attempt))
@@ -58,16 +66,18 @@ class Watch:
         self.ranks = self.attempt.devices
         self._hosts: dict[int, str] = {}
 
-    def read(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return what is new for the journal."""
+    def read(self) -> list[Relayed]:
+        """Return what is new for the journal: each event with its fields there."""
         self._read_steps()
-        new: list[tuple[str, dict[str, Any]]] = []
         # A script of the user's own may start more ranks than was asked for.
         while os.path.exists(self.layout.events(self.attempt.attempt, self.ranks)):
             self.ranks += 1
+        new: list[Relayed] = []
         for rank in range(self.ranks):
-            for event in self._read_events(rank):
-                new += self._see(rank, event)
+            for document in documents(self._new_lines(rank)):
+                if (event := parse(document)) is not None:
+                    self._take_in(rank, event, document)
+                    new += self._for_the_journal(rank, event, document)
         return new
 
     def stepping(self) -> bool:
@@ -87,60 +97,64 @@ class Watch:
                 self.moved += len(steps)
                 self._durations.extend(s for step in steps if (s := step.value("step_s")) > 0)
 
-    def _read_events(self, rank: int) -> list[Entry]:
+    def _new_lines(self, rank: int) -> list[str]:
         follower = self._events.setdefault(rank, LineFollower(self.layout.events(self.attempt.attempt, rank)))
         lines: list[str] = []
         more = True
         while more:
             new = follower.read()
             lines, more = lines + new.lines, new.more
-        return parse(lines)
+        return lines
 
-    def _see(self, rank: int, event: Entry) -> list[tuple[str, dict[str, Any]]]:
-        kind = event["kind"]
+    def _take_in(self, rank: int, event: Event, document: Mapping[str, Any]) -> None:
+        """Keep what one event tells of the attempt; what it is doing is told by rank 0."""
         self.moved += 1
-        if kind == "registered":
-            self._hosts[rank] = str(event.get("host") or "")
-        if kind == "incident":
-            event = self._with_hosts(event)
-        if kind == "phase" and rank == 0:
-            self.activity = str(event.get("phase", ""))
-        if kind == "stopping" and rank == 0:
+        if isinstance(event, Registered):
+            self._hosts[rank] = event.host
+        elif isinstance(event, Incident):
+            about = {"attempt": self.attempt.attempt, "rank": rank}
+            self.last_incident = {**document, **self._hosts_of(event), **about}
+        elif rank == 0:
+            self._take_in_activity(event)
+
+    def _take_in_activity(self, event: Event) -> None:
+        if isinstance(event, Activity):
+            self.activity = event.phase
+        elif isinstance(event, Stopping):
             self.activity = SAVING
-        if kind == "incident":
-            self.last_incident = {**event, "attempt": self.attempt.attempt, "rank": rank}
-        if kind == "in_effect" and rank == 0:
-            self.guarded = bool(event.get("guarded"))
-            return [] if self._is_known(rank, event) else [("in_effect", self._in_effect(event))]
-        if kind not in KEPT or self._is_known(rank, event):
+        elif isinstance(event, InEffect):
+            self.guarded = bool(event.guarded)
+
+    def _for_the_journal(self, rank: int, event: Event, document: Mapping[str, Any]) -> list[Relayed]:
+        if (rank, event.t) in self.known:
             return []
-        return [(KEPT[kind], {**_without_kind(event), "attempt": self.attempt.attempt, "rank": rank})]
+        if isinstance(event, InEffect) and rank == 0:
+            return [(event, self._in_effect(event))]
+        if not isinstance(event, KEPT):
+            return []
+        hosts = self._hosts_of(event) if isinstance(event, Incident) else {}
+        return [(event, relayed(document, **hosts, attempt=self.attempt.attempt, rank=rank))]
 
-    def _with_hosts(self, event: Entry) -> Entry:
+    def _hosts_of(self, event: Incident) -> dict[str, Any]:
         """Name the hosts whose batches were bad, where the ranks are on several."""
-        ranks = (event.get("evidence") or {}).get("ranks") or []
-        if len(set(self._hosts.values())) < 2 or not ranks:
-            return event
-        return {**event, "hosts": sorted({self._hosts.get(rank, "?") for rank in ranks})}
+        if len(set(self._hosts.values())) < 2 or not event.ranks:
+            return {}
+        return {"hosts": sorted({self._hosts.get(rank, "?") for rank in event.ranks})}
 
-    def _in_effect(self, event: Entry) -> dict[str, Any]:
-        values = event.get("values") or {}
+    def _in_effect(self, event: InEffect) -> dict[str, Any]:
         return {
-            "t": event.get("t"),
+            "t": event.t,
             "attempt": self.attempt.attempt,
             "rank": 0,
-            "values": values,
-            "differences": differences(self.attempt.asked, values),
-            "unreported": [name for name in self.attempt.asked if name not in values],
-            "guarded": event.get("guarded"),
-            "notes": event.get("notes") or [],
+            "values": event.values,
+            "differences": differences(self.attempt.asked, event.values),
+            "unreported": [name for name in self.attempt.asked if name not in event.values],
+            "guarded": event.guarded,
+            "notes": event.notes,
         }
 
-    def _is_known(self, rank: int, event: Entry) -> bool:
-        return (rank, event.get("t")) in self.known
 
-
-def differences(asked: dict[str, Any], in_effect: dict[str, Any]) -> list[dict[str, Any]]:
+def differences(asked: Mapping[str, Any], in_effect: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return where the worker does not do what it was asked: [{"name", "asked", "in_effect"}]."""
     return [
         {"name": name, "asked": value, "in_effect": in_effect[name]}
@@ -158,47 +172,6 @@ def same(asked: Any, in_effect: Any) -> bool:
     return str(asked).lower() == str(in_effect).lower()
 
 
-def journaled(entries: list[Entry], attempt: int) -> set[tuple[int, float]]:
-    """Return (rank, t) of the events of `attempt` that the journal has already."""
-    kinds = {*KEPT.values(), "in_effect"}
-    ours = (entry for entry in entries if entry["kind"] in kinds and entry.get("attempt") == attempt)
-    return {(int(entry.get("rank") or 0), entry["t"]) for entry in ours}
-
-
-def _without_kind(event: Entry) -> dict[str, Any]:
-    return {name: value for name, value in event.items() if name not in {"kind", "by"}}
-
-
-class Standstill:
-    """Adds up the time without anything new."""
-
-    def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience, self._clock = patience, clock
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew, with a new attempt."""
-        self._looked = self._clock()
-        self._moved = -1
-        self._quiet_s = 0.0
-
-    def look(self, moved: int, activity: str, usual_step_s: float) -> float:
-        """Return for how many seconds nothing moved once that is a standstill, else 0.0.
-
-        `moved` counts everything new that the ranks wrote; `usual_step_s` is 0 before the first step.
-        """
-        now = self._clock()
-        gap, self._looked = now - self._looked, now
-        if moved != self._moved:
-            self._moved, self._quiet_s = moved, 0.0
-        else:
-            self._quiet_s += min(gap, LONGEST_GAP_S)
-        return self._quiet_s if self._quiet_s > self.allowed_s(activity, usual_step_s) else 0.0
-
-    def allowed_s(self, activity: str, usual_step_s: float) -> float:
-        """Return how long silence is normal in this phase."""
-        if activity == ELSEWHERE:
-            return math.inf
-        if activity == TRAINING and usual_step_s > 0:
-            return max(self._patience.stall_floor_s, self._patience.stall_factor * usual_step_s)
-        return max(self._patience.stall_floor_s, self._patience.other_phase_s)
+def journaled(events: Iterable[Event]) -> set[tuple[int, float]]:
+    """Return (rank, t) of those among the journal's events that come from the ranks."""
+    return {(event.rank or 0, event.t) for event in of_kind(events, InEffect, *KEPT)}

@@ -1,12 +1,10 @@
-"""For the cockpit and the commands: leave a command, make sure that a supervisor lives, follow what becomes
-of it.
+"""For the cockpit and the commands: make a run, leave a command, make sure that a supervisor lives, follow
+what becomes of it.
 
-Nothing here acts on a run. Whoever dies after `submit` changes nothing: the supervisor carries on.
-
-Continue in a new run that recovery has made beside the old one, under a supervisor of its own.
-
-Where nothing trains in the old run, no supervisor is started for it: not one byte of it changes, so a run
-that is read-only, or somebody else's, can be continued, too.
+Nothing here acts on a run. Whoever dies after `submit` changes nothing: the supervisor carries on. A new run
+that recovery makes beside the old one goes on under a supervisor of its own, and the old run gets none where
+nothing trains in it: not one byte of it changes, so one that is read-only, or somebody else's, can be
+continued, too.
 """
 
 from __future__ import annotations
@@ -24,10 +22,10 @@ from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import this_machine
 from nantui.run import commands
-from nantui.run import commands as spool
 from nantui.run.commands import Command, spool_for
+from nantui.run.events import CommandDone, Event, Stage, parse_lines
 from nantui.run.growing_files import LineFollower
-from nantui.run.journal import Entry, author, parse
+from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.supervisor.helper_process import ACT, PREPARE, helper, worker_environment
@@ -56,7 +54,7 @@ def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
     """
     layout = RunLayout(Path(run).resolve())
     refuse_elsewhere(layout, take_over)
-    spool.put(spool_for(layout), command)
+    commands.put(spool_for(layout), command)
     ensure_supervisor(layout, take_over=take_over)
     return command.id
 
@@ -69,9 +67,10 @@ def wait(
     follower = LineFollower(layout.journal)
     begun, ensured = time.monotonic(), time.monotonic()
     while True:
-        for entry in parse(follower.read().lines):
-            if (outcome := _see(entry, command, on_stage)) is not None:
-                return outcome
+        for event in parse_lines(follower.read().lines):
+            _show_stage(event, command, on_stage)
+            if isinstance(event, CommandDone) and event.id == command:
+                return CommandResult(event.ok, printable(event.text))
         now = time.monotonic()
         if timeout_s is not None and now - begun > timeout_s:
             raise UserError(f"nothing heard within {timeout_s:.0f} s; the command stays in force", FAILED)
@@ -210,12 +209,9 @@ def _start_supervisor(layout: RunLayout, take_over: bool) -> bool:
     return done.returncode == 0
 
 
-def _see(entry: Entry, command: str, on_stage: OnStage | None) -> CommandResult | None:
-    if entry["kind"] == "stage" and entry.get("command") == command and on_stage is not None:
-        on_stage(str(entry.get("stage", "")), printable(entry.get("text", "")))
-    if entry["kind"] == "command_done" and entry.get("id") == command:
-        return CommandResult(bool(entry.get("ok")), printable(entry.get("text", "")))
-    return None
+def _show_stage(event: Event, command: str, on_stage: OnStage | None) -> None:
+    if isinstance(event, Stage) and event.command == command and on_stage is not None:
+        on_stage(event.stage, printable(event.text))
 
 
 def branch_off(run: Path, options: Mapping[str, Any], python: str | None = None) -> str:

@@ -17,14 +17,14 @@ from nantui.run.spec import Spec
 from nantui.run.status import ACTIVE, STARTING, STOPPED
 from nantui.supervisor.gpu_admission import ensure_gpu_memory
 from nantui.supervisor.helper_process import helper
-from nantui.supervisor.supervisor import Supervisor
+from nantui.supervisor.ports import HelperPort, StatusPort, WaitPort
 
 ENDS_WAITING = frozenset({"stop", "kill"})
 LOOK_S = 0.5
 GPU_ADMISSION = entry_points.GPU_ADMISSION
 
 
-def admit(supervisor: Supervisor, command: Command, spec: Spec) -> None:
+def admit(port: HelperPort, command: Command, spec: Spec) -> None:
     """Return when the run may start. Raises UserError, with who holds what, when there is no room for it.
 
     The option `wait_gpu` waits instead, in the open, until there is room or somebody asks to stop. Where
@@ -36,50 +36,50 @@ def admit(supervisor: Supervisor, command: Command, spec: Spec) -> None:
     wait = bool(command.options.get("wait_gpu"))
     try:
         ensure_gpu_memory(
-            lambda: _gpu_shortages(supervisor, device),
+            lambda: _gpu_shortages(port, device),
             wait_for_it=wait,
-            say=lambda text: _show(supervisor, command, text),
-            pump=lambda seconds: _pump(supervisor, seconds),
+            say=lambda text: _show(port, command, text),
+            pump=lambda seconds: _pump(port, seconds),
         )
     except UserError as refusal:
-        _publish_refusal(supervisor, str(refusal))
+        _publish_refusal(port, str(refusal))
         raise
 
 
-def _gpu_shortages(supervisor: Supervisor, device: Any) -> list[str]:
+def _gpu_shortages(port: WaitPort, device: Any) -> list[str]:
     """Ask in a process of its own; a driver that cannot be asked refuses nobody."""
-    request = {"run": str(supervisor.layout.run), "device": device}
+    request = {"run": str(port.layout.run), "device": device}
     try:
         answer = helper(
             GPU_ADMISSION,
             request,
             python=sys.executable,
-            pump=supervisor.pump,
-            started=supervisor.start_helper,
+            pump=port.pump,
+            started=port.start_helper,
         )
     except UserError as error:
-        supervisor.say(f"the GPUs cannot be asked: {error}")
+        port.say(f"the GPUs cannot be asked: {error}")
         return []
     return [str(text) for text in answer.get("lacks") or ()]
 
 
-def _show(supervisor: Supervisor, command: Command, text: str) -> None:
+def _show(port: StatusPort, command: Command, text: str) -> None:
     """Say it once in the journal, and keep it where everybody looks."""
-    if supervisor.state.state not in ACTIVE:
-        supervisor.publish(state=STARTING)
-    if (supervisor.state.doing or {}).get("text") != text:
-        supervisor.stage(command.id, "gpu", text)
+    if port.state.state not in ACTIVE:
+        port.publish(state=STARTING)
+    if (port.state.doing or {}).get("text") != text:
+        port.stage(command.id, "gpu", text)
 
 
-def _pump(supervisor: Supervisor, seconds: float) -> None:
+def _pump(port: WaitPort, seconds: float) -> None:
     while seconds > 0:
-        if any(command.kind in ENDS_WAITING for _, command in commands.pending_commands(supervisor.layout)):
+        if any(command.kind in ENDS_WAITING for _, command in commands.pending_commands(port.layout)):
             raise UserError("no longer waiting for the GPU: a stop was asked for", FAILED)
-        supervisor.pump(min(seconds, LOOK_S))
+        port.pump(min(seconds, LOOK_S))
         seconds -= LOOK_S
 
 
-def _publish_refusal(supervisor: Supervisor, text: str) -> None:
+def _publish_refusal(port: StatusPort, text: str) -> None:
     """A run that was being recovered, or waited for its first start, is stopped; others stay as they are."""
-    state = supervisor.state.state
-    supervisor.publish(state=STOPPED if state in ACTIVE else state, text=text)
+    state = port.state.state
+    port.publish(state=STOPPED if state in ACTIVE else state, text=text)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import device_count
 from nantui.machine.process_tree import MARK
 from nantui.run.attempts import Attempt, write_attempt
-from nantui.run.journal import Entry, last
+from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
 from nantui.run.plan import place_document
 from nantui.run.spec import Spec
@@ -145,10 +146,10 @@ def _start(
         ) from None
 
 
-def cwd_of(entries: list[Entry]) -> str | None:
+def cwd_of(events: Iterable[Event]) -> str | None:
     """Return the directory in which the run was asked for, so that relative paths mean the same."""
-    created = last(entries, "created")
-    return str(created["cwd"]) if created and created.get("cwd") else None
+    created = newest(events, Created)
+    return (created.cwd or None) if created else None
 
 
 def way_in(mode: str, checkpoint: str | None) -> str:

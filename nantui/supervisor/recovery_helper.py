@@ -7,36 +7,46 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.commands import Command
-from nantui.run.journal import last
+from nantui.run.events import (
+    PhaseBegun,
+    PhaseDone,
+    RollbackBegun,
+    RollbackDone,
+    RollbackReverted,
+    UndoBegun,
+    UndoDone,
+    newest,
+)
 from nantui.supervisor.helper_process import ACT, helper
+from nantui.supervisor.ports import WaitPort
 from nantui.supervisor.run_spec import own_spec
-from nantui.supervisor.supervisor import Supervisor
 from nantui.terminal_text import printable
 
+BEGINNINGS = (RollbackBegun, UndoBegun, PhaseBegun)
+ENDS = (RollbackDone, RollbackReverted, UndoDone, PhaseDone)
 
-def act(supervisor: Supervisor, command: Command, action: str) -> dict[str, Any]:
+
+def act(port: WaitPort, command: Command, action: str) -> dict[str, Any]:
     """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
-    spec = own_spec(supervisor.layout)
+    spec = own_spec(port.layout)
     python = str(command.options.get("python") or (spec.python if spec else "") or sys.executable)
-    own = {"action": action, "run": str(supervisor.layout.run), "id": command.id, "by": command.by}
+    own = {"action": action, "run": str(port.layout.run), "id": command.id, "by": command.by}
     answer = helper(
         ACT,
         {**command.options, **own, "python": python},
         python=python,
-        pump=supervisor.pump,
-        started=supervisor.start_helper,
+        pump=port.pump,
+        started=port.start_helper,
     )
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or answer.get("text") or "refused"), FAILED)
     return answer
 
 
-def repair(supervisor: Supervisor) -> str:
+def repair(port: WaitPort) -> str:
     """Finish or undo a rollback that a crash interrupted; returns a line, empty when there was none."""
-    entries = supervisor.journal.entries()
-    begun = last(entries, "rollback_begun", "undo_begun", "phase_begun")
-    ended = last(entries, "rollback_done", "rollback_reverted", "undo_done", "phase_done")
-    if begun is None or (ended is not None and entries.index(dict(ended)) > entries.index(dict(begun))):
+    latest = newest(port.journal.events(), *BEGINNINGS, *ENDS)
+    if not isinstance(latest, BEGINNINGS):
         return ""
-    wanted = Command("rollback", {}, str(begun.get("id", "")), "supervisor")
-    return str(act(supervisor, wanted, "repair").get("text") or "an interrupted rollback was put right")
+    wanted = Command("rollback", {}, latest.id, "supervisor")
+    return str(act(port, wanted, "repair").get("text") or "an interrupted rollback was put right")

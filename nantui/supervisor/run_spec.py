@@ -14,7 +14,7 @@ from nantui.errors import FAILED, UserError
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, own_uids, read_args, read_spec, write_spec
-from nantui.supervisor.supervisor import Supervisor
+from nantui.supervisor.ports import RunPort
 
 
 def own_spec(layout: RunLayout) -> Spec | None:
@@ -36,36 +36,34 @@ def own_spec(layout: RunLayout) -> Spec | None:
     return read_spec(layout.spec, trusted=mine)
 
 
-def spec_of(supervisor: Supervisor) -> Spec:
+def spec_of(port: RunPort) -> Spec:
     """Return what to train; a foreign run's spec is its args.yaml. Raises UserError when there is neither."""
-    spec = own_spec(supervisor.layout)
+    spec = own_spec(port.layout)
     if spec is not None:
         return spec
-    args = read_args(supervisor.layout.args_yaml)
+    args = read_args(port.layout.args_yaml)
     if not args:
         raise UserError(
-            f"{supervisor.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train;"
+            f"{port.layout.run}: neither nantui/spec.yaml nor a readable args.yaml says what to train;"
             " put its args.yaml back, or begin a new run from a checkpoint: nantui train model=FILE data=FILE"
         )
     return Spec(train=args, created=time.time())
 
 
-def leave_the_script(supervisor: Supervisor, command: Command) -> None:
+def leave_the_script(port: RunPort, command: Command) -> None:
     """Let our own runner go on with an exec run, where a person asked for that."""
-    spec = own_spec(supervisor.layout)
+    spec = own_spec(port.layout)
     if spec is None or spec.kind != "exec" or not command.options.get("our_runner"):
         return
-    args = read_args(supervisor.layout.args_yaml)
+    args = read_args(port.layout.args_yaml)
     if not args:
-        raise UserError(f"{supervisor.layout.args_yaml} is missing: only its script knows what to train")
-    write_spec(supervisor.layout.spec, replace(spec, kind="train", exec=None, train={**args, **spec.train}))
-    supervisor.journal.append(
-        "note", by=command.by, text="goes on without its script, under nantui's own runner"
-    )
+        raise UserError(f"{port.layout.args_yaml} is missing: only its script knows what to train")
+    write_spec(port.layout.spec, replace(spec, kind="train", exec=None, train={**args, **spec.train}))
+    port.journal.append("note", by=command.by, text="goes on without its script, under nantui's own runner")
 
 
-def stay_automatic(supervisor: Supervisor, command: Command) -> None:
+def stay_automatic(port: RunPort, command: Command) -> None:
     """From now on the ladder may recover the run by itself, where a person asked for that."""
     if command.options.get("auto"):
-        write_spec(supervisor.layout.spec, replace(spec_of(supervisor), auto=True))
-        supervisor.journal.append("note", by=command.by, text="recovers by itself from now on")
+        write_spec(port.layout.spec, replace(spec_of(port), auto=True))
+        port.journal.append("note", by=command.by, text="recovers by itself from now on")

@@ -31,7 +31,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.newest_rows import epochs_asked, last_epochs, last_step
 from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
-from nantui.run.results import EpochRow, recent_epoch_s
+from nantui.run.results import EpochRow, median_epoch_s
 from nantui.run.spec import read_spec
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.telemetry import Step
@@ -77,7 +77,7 @@ def _phase(run: Path, epochs: int | None, seen: tuple[Identity, ...]) -> tuple[d
         spec = read_spec(layout.spec)
     except UserError:
         return None, 0.0
-    parts = read_parts(layout, spec, Journal(layout.journal).entries(), epochs) if spec else []
+    parts = read_parts(layout, spec, Journal(layout.journal).events(), epochs) if spec else []
     now = next((part for part in parts if part.state == CURRENT), None)
     if now is None:
         return None, 0.0
@@ -260,7 +260,7 @@ def eta_s(status: RunStatus, rows: list[EpochRow], step: Step) -> float | None:
     if not status.epochs:
         return None
     left_epochs = max(0.0, status.epochs - step.epoch + 1 - step.step / max(step.steps, 1))
-    recent = recent_epoch_s(rows)
+    recent = median_epoch_s(rows)
     seconds = step.value("step_s") * step.steps if math.isnan(recent) else recent
     return left_epochs * seconds if math.isfinite(seconds) else None
 

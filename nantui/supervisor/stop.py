@@ -17,8 +17,8 @@ from nantui.run.attempts import read_exits
 from nantui.run.commands import Command
 from nantui.run.status import STOPPED, STOPPING
 from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING
-from nantui.supervisor.foreign import stop as foreign_stop
-from nantui.supervisor.supervisor import Supervisor
+from nantui.supervisor.foreign.stop import stop_foreign
+from nantui.supervisor.ports import RunPort, StopPort
 
 LOOK_S = 0.05
 USUAL_STEPS = 20
@@ -26,29 +26,27 @@ SHOW_EVERY_S = 1.0
 SHORT_GRACE_S = 0.5
 
 
-def stop(supervisor: Supervisor, command: Command, *, at_once: bool) -> str:
+def stop_run(port: StopPort, command: Command, *, at_once: bool) -> str:
     """Stop the worker and return once no process of it is left. Raises UserError for what does not die."""
-    if supervisor.watch is None:
-        if dismissed := supervisor.hosts.dismiss():
+    if port.watch is None:
+        if dismissed := port.hosts.dismiss():
             return f"nothing was running; {dismissed} waiting hosts are sent home"
-        left = supervisor.find_members()
-        if not left and os.path.isfile(supervisor.layout.spec) and not supervisor.layout.attempt_numbers():
-            supervisor.publish(state=STOPPED, text="stopped before it was started")
-            return supervisor.state.text
+        left = port.find_members()
+        if not left and os.path.isfile(port.layout.spec) and not port.layout.attempt_numbers():
+            port.publish(state=STOPPED, text="stopped before it was started")
+            return port.state.text
         if not left:
-            return foreign_stop.stop_foreign(supervisor, command, at_once=at_once)
-        supervisor.refuse_leftover(supervisor.end_members(supervisor.patience.terminate_s))
+            return stop_foreign(port, command, at_once=at_once)
+        port.refuse_leftover(port.end_members(port.patience.terminate_s))
         return f"{len(left)} processes that an earlier attempt had left were ended"
-    supervisor.read_watch()
-    supervisor.publish(state=STOPPING)
+    port.read_watch()
+    port.publish(state=STOPPING)
     begun = time.monotonic()
-    agreed = not at_once and supervisor.watch.stepping() and _ask_and_wait(supervisor, command)
-    supervisor.stage(command.id, "end", "ending its processes")
-    supervisor.refuse_leftover(
-        supervisor.end_members(SHORT_GRACE_S if agreed else supervisor.patience.terminate_s)
-    )
-    ending = supervisor.settle(stopped_by=command.by)
-    others = _await_hosts(supervisor)
+    agreed = not at_once and port.watch.stepping() and _ask_and_wait(port, command)
+    port.stage(command.id, "end", "ending its processes")
+    port.refuse_leftover(port.end_members(SHORT_GRACE_S if agreed else port.patience.terminate_s))
+    ending = port.settle(stopped_by=command.by)
+    others = _await_hosts(port)
     took = time.monotonic() - begun
     where = f" at epoch {ending.epoch}, step {ending.step}" if ending.step else ""
     kept = f"; kept {ending.checkpoint}" if ending.checkpoint else ""
@@ -72,7 +70,7 @@ class Countdown:
         self._clock, self._looked = clock, clock()
 
     def left_s(self, activity: str) -> float:
-        """Charge the time since the last look to `phase`, and return what is left of its account in s."""
+        """Charge the time since the last look to `activity`, and return what is left of its account in s."""
         now = self._clock()
         stepping = activity == TRAINING
         self._left[stepping] -= now - self._looked
@@ -80,38 +78,38 @@ class Countdown:
         return self._left[stepping]
 
 
-def _await_hosts(supervisor: Supervisor) -> list[str]:
+def _await_hosts(port: StopPort) -> list[str]:
     """Wait until the other hosts say that their processes ended; returns those that do not."""
-    until = time.monotonic() + supervisor.patience.host_grace_s
-    while (others := supervisor.hosts.still_there()) and time.monotonic() < until:
-        supervisor.pump(LOOK_S)
+    until = time.monotonic() + port.patience.host_grace_s
+    while (others := port.hosts.still_there()) and time.monotonic() < until:
+        port.pump(LOOK_S)
     return others
 
 
-def _ask_and_wait(supervisor: Supervisor, command: Command) -> bool:
+def _ask_and_wait(port: StopPort, command: Command) -> bool:
     """Leave the request and wait; True when the ranks ended by themselves, False when patience ran out."""
-    assert supervisor.watch is not None, "the caller looked"
-    watch, patience = supervisor.watch, supervisor.patience
+    assert port.watch is not None, "the caller looked"
+    watch, patience = port.watch, port.patience
     number = watch.attempt.attempt
     request = {"id": command.id, "t": time.time(), "by": command.by}
-    write_json(supervisor.layout.stop_request(number), request)
+    write_json(port.layout.stop_request(number), request)
     countdown = Countdown(patience.stop_s + USUAL_STEPS * watch.usual_step_s(), patience.other_phase_s)
     shown = -SHOW_EVERY_S
-    while supervisor.worker_alive():
+    while port.worker_alive():
         left_s = countdown.left_s(watch.activity)
-        if left_s < 0 or supervisor.hosts.trouble() or _kill_was_asked(supervisor):
+        if left_s < 0 or port.hosts.trouble() or _kill_was_asked(port):
             return False
-        if _all_wrote_their_end(supervisor, number):
-            return _await_teardown(supervisor)
+        if _all_wrote_their_end(port, number):
+            return _await_teardown(port)
         if time.monotonic() - shown >= SHOW_EVERY_S:
             shown = time.monotonic()
             doing = {
-                **(supervisor.state.doing or {}),
+                **(port.state.doing or {}),
                 "stage": "agree",
                 "text": _waiting(watch.activity, left_s),
             }
-            supervisor.publish(doing=doing)
-        supervisor.pump(LOOK_S)
+            port.publish(doing=doing)
+        port.pump(LOOK_S)
     return True
 
 
@@ -120,20 +118,20 @@ def _waiting(activity: str, left_s: float) -> str:
     return f"waiting for {what}; SIGTERM in {left_s:.0f} s, X ends it now"
 
 
-def _await_teardown(supervisor: Supervisor) -> bool:
-    until = time.monotonic() + supervisor.patience.teardown_s
-    while supervisor.worker_alive() and time.monotonic() < until:
-        supervisor.pump(LOOK_S)
+def _await_teardown(port: StopPort) -> bool:
+    until = time.monotonic() + port.patience.teardown_s
+    while port.worker_alive() and time.monotonic() < until:
+        port.pump(LOOK_S)
     return True
 
 
-def _all_wrote_their_end(supervisor: Supervisor, number: int) -> bool:
-    assert supervisor.watch is not None, "the caller looked"
-    if supervisor.watch.activity == ELSEWHERE:
+def _all_wrote_their_end(port: StopPort, number: int) -> bool:
+    assert port.watch is not None, "the caller looked"
+    if port.watch.activity == ELSEWHERE:
         return False
-    return len(read_exits(supervisor.layout, number)) >= supervisor.watch.ranks
+    return len(read_exits(port.layout, number)) >= port.watch.ranks
 
 
-def _kill_was_asked(supervisor: Supervisor) -> bool:
+def _kill_was_asked(port: RunPort) -> bool:
     """A person who presses X while x waits means it; the kill itself is carried out right after."""
-    return any(command.kind == "kill" for _, command in commands.pending_commands(supervisor.layout))
+    return any(command.kind == "kill" for _, command in commands.pending_commands(port.layout))

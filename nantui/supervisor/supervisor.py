@@ -3,8 +3,6 @@
 Commands are plain code that calls `pump` wherever it waits; `pump` does the chores (heartbeat, reaping,
 reading what the ranks write), so that a supervisor in the middle of a long command still shows that it
 lives.
-
-A new supervisor takes up what an earlier one left: a training, an end nobody saw, hosts to wait for.
 """
 
 from __future__ import annotations
@@ -18,19 +16,21 @@ from typing import Any
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import Machine, ProcessRef, alive, ref_of, this_machine
 from nantui.machine.process_tree import Leftover, end_all, members, own_children, shared_memory_of
-from nantui.run.attempts import Attempt, read_attempt
-from nantui.run.journal import Journal, last
+from nantui.run.attempts import Attempt
+from nantui.run.events import Incident
+from nantui.run.incidents import is_suspicion
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end
-from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
-from nantui.run.suspicions import is_suspicion
+from nantui.run.status import RUNNING, STALLED, STARTING
 from nantui.supervisor import notify, stack_dumps
-from nantui.supervisor.attempt_watch import Standstill, Watch, journaled
+from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.config import Config, Patience
 from nantui.supervisor.hosts.leader import Leading
-from nantui.supervisor.launch import cwd_of, start_worker
+from nantui.supervisor.launch import start_worker
 from nantui.supervisor.lock import RunLock
 from nantui.supervisor.outcome import Ending, blamed, ending_of
+from nantui.supervisor.standstill import Standstill
 from nantui.supervisor.state import SupervisorState, read_state, write_state
 from nantui.terminal_text import printable
 
@@ -182,7 +182,7 @@ class Supervisor:
         )
         self._child, self.watch = None, None
         self.hosts.end()
-        goes_on, more = after_the_end(self.layout.spec, self.journal.entries())
+        goes_on, more = after_the_end(self.layout.spec, self.journal.events())
         text = ending.text or more
         self.publish(state=STARTING if goes_on else ending.outcome, text=text, worker=None)
         if not goes_on:
@@ -239,13 +239,12 @@ class Supervisor:
         """Take over what the ranks have written into the journal and the published state."""
         if self.watch is None:
             return
-        for kind, fields in self.watch.read():
-            self.record(kind, **fields)
-            if kind == "incident":
-                text = f"{fields.get('incident')}: {fields.get('text', '')}"
-                self.tell("incident", text)
-            elif is_suspicion({"kind": kind, **fields}):
-                self.tell("suspicion", str(fields.get("text", "")))
+        for event, fields in self.watch.read():
+            self.record(event.kind, **fields)
+            if isinstance(event, Incident):
+                self.tell("incident", f"{event.incident}: {event.text}")
+            elif is_suspicion(event):
+                self.tell("suspicion", event.text)
         self._publish_progress(self.watch)
 
     def _publish_progress(self, watch: Watch) -> None:
@@ -262,7 +261,7 @@ class Supervisor:
             self.publish(**changes)
 
     def _standstill_changes(self, watch: Watch) -> dict[str, Any]:
-        silent_s = self._standstill.look(watch.moved, watch.activity, watch.usual_step_s())
+        silent_s = self._standstill.observe(watch.moved, watch.activity, watch.usual_step_s())
         if silent_s and self.state.state != STALLED:
             found = stack_dumps.collect(self.find_members(), self.layout, watch.attempt.attempt)
             usual_s, activity = watch.usual_step_s(), watch.activity or "unknown"
@@ -287,55 +286,3 @@ class Supervisor:
             if dead is None or dead.si_pid in known:
                 return
             os.waitpid(dead.si_pid, 0)
-
-
-def adopt(supervisor: Supervisor) -> str:
-    """Find out what became of the attempt that an earlier supervisor left; returns a line for the journal.
-
-    Empty when there was nothing to adopt or settle.
-    """
-    number = supervisor.layout.newest_attempt()
-    attempt = read_attempt(supervisor.layout, number)
-    entries = supervisor.journal.entries()
-    if attempt is None:
-        return ""
-    its = [entry for entry in entries if entry.get("attempt") == number]
-    if last(its, "attempt_started") is None and not supervisor.layout.ranks(number):
-        # Recorded, but its supervisor died before the journal said so: nothing was started.
-        supervisor.layout.attempt(number).unlink(missing_ok=True)
-        return ""
-    ended = last(its, "attempt_ended")
-    if ended is not None:
-        if supervisor.state.state in ACTIVE:
-            supervisor.publish(state=str(ended.get("outcome")), text=str(ended.get("text", "")), worker=None)
-        return ""
-    supervisor.seen_start = False
-    supervisor.watch = Watch(supervisor.layout, attempt, journaled(entries, number))
-    comparable = supervisor.before is not None and supervisor.machine.sees_pids_of(supervisor.before.machine)
-    worker = supervisor.state.worker if comparable and supervisor.state.attempt == number else None
-    supervisor.state = supervisor.state.but(attempt=number, attempt_uuid=attempt.uuid, worker=worker)
-    if attempt.nnodes > 1 and _waits(supervisor, attempt, cwd_of(entries)):
-        supervisor.publish(state=STARTING)
-        return f"attempt {number}: still waiting for its hosts"
-    return _processes(supervisor, number)
-
-
-def _waits(supervisor: Supervisor, attempt: Attempt, cwd: str | None) -> bool:
-    """Tell whether the attempt still waits for hosts; one that was led elsewhere cannot be led from here."""
-    try:
-        return supervisor.hosts.begin(attempt, cwd)
-    except UserError as error:
-        supervisor.say(str(error))
-        return False
-
-
-def _processes(supervisor: Supervisor, number: int) -> str:
-    """Take up the attempt's living processes, if there are any."""
-    found = supervisor.find_members() or stack_dumps.processes_of(supervisor.layout, number)
-    if not found:
-        return f"attempt {number}: no process of it is left"
-    if not alive(supervisor.state.worker):
-        supervisor.state = supervisor.state.but(worker=min(found, key=lambda ref: ref.created))
-    supervisor.publish(state=STARTING)
-    supervisor.read_watch()
-    return f"attempt {number}: adopted {len(found)} processes, first {found[0].pid}"

@@ -50,8 +50,8 @@ def test_a_proven_ruin_is_recovered_with_the_evidence_in_the_journal(
     answer = {"action": "recover", "why": "worse", "options": options, "images": (), "evidence": evidence}
     decided(monkeypatch, answer)
     after_attempt.recover_unattended(supervisor, FINISHED)
-    (note,) = supervisor.journal.entries()
-    assert (note["text"], note["evidence"], note["by"]) == ("unattended: worse", evidence, "policy")
+    (note,) = supervisor.journal.events()
+    assert (note.text, note.more["evidence"], note.by) == ("unattended: worse", evidence, "policy")
     ((_, command),) = commands.pending_commands(supervisor.layout)
     assert command.kind == "recover" and command.options == {**options, "images": [], "wait_gpu": True}
 
@@ -64,7 +64,7 @@ def test_nothing_to_do_is_not_even_said(
     after_attempt.recover_unattended(supervisor, outcome)
     assert (
         not supervisor.said
-        and not supervisor.journal.entries()
+        and not supervisor.journal.events()
         and not list(commands.pending_commands(supervisor.layout))
     )
 

@@ -26,6 +26,7 @@ from nantui.recovery.phase_change import advance, clean_weights
 from nantui.recovery.transaction import pending
 from nantui.recovery.undo import undo
 from nantui.run.attempts import read_attempt
+from nantui.run.events import parse_all
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, next_step, next_waits, phases_of, standing, with_phase
@@ -85,7 +86,7 @@ def test_the_next_phase_has_the_runs_own_settings_its_own_and_the_weights_before
     assert spec.train["epochs"] == 20, "phase 1's own settings end with it"
     assert (spec.train["imgsz"], spec.ours) == (128, {"guard": "observe", "grad_clip": 1.0})
     assert spec.train["model"] == str(layout.run / "nantui/phases/01/weights/best.pt")
-    assert standing(Journal(layout.journal).entries()) == (2, False)
+    assert standing(Journal(layout.journal).events()) == (2, False)
 
 
 def moved(layout: RunLayout) -> list[str]:
@@ -121,9 +122,9 @@ def test_undo_gives_the_finished_phase_back_also_after_the_next_has_trained(layo
     layout.last.write_bytes(b"phase 2")
     assert "phase 2 was taken back" in undo(layout, by="me").text
     assert fakes.tree(layout) == before and layout.spec.read_bytes() == spec
-    assert next_waits(read_spec(layout.spec).plan, Journal(layout.journal).entries())
+    assert next_waits(read_spec(layout.spec).plan, Journal(layout.journal).events())
     advance(layout, id="p2", by="me")
-    assert standing(Journal(layout.journal).entries()) == (2, False)
+    assert standing(Journal(layout.journal).events()) == (2, False)
 
 
 def test_an_attempt_of_an_earlier_phase_still_has_its_curves(layout: RunLayout) -> None:
@@ -168,7 +169,7 @@ def test_a_change_of_phase_that_a_crash_left_half_done_is_finished_and_not_done_
     assert act.main([str(request)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["phase"], answer["asked"]) == (2, {"imgsz": 128, "grad_clip": 1.0})
-    assert standing(Journal(layout.journal).entries()) == (2, False)
+    assert standing(Journal(layout.journal).events()) == (2, False)
 
 
 def test_what_stands_in_the_way_of_a_change_of_phase_leaves_everything_as_it_was(layout: RunLayout) -> None:
@@ -190,16 +191,16 @@ def test_a_phase_that_left_nothing_clean_is_no_ground_for_the_next(poisoned: Pat
 def test_a_phase_is_appended_to_a_run_without_a_plan() -> None:
     plan = with_phase(None, PlanPhase("fine-tune", {"imgsz": 640}), {"imgsz": 320}, {})
     assert [phase.settings for phase in phases_of(plan)] == [{}, {"imgsz": 640}]
-    ended = [{"kind": "attempt_started"}, {"kind": "attempt_ended", "outcome": "finished"}]
+    ended = parse_all([{"kind": "attempt_started"}, {"kind": "attempt_ended", "outcome": "finished"}])
     assert next_waits(plan, ended) and not next_waits(plan, ended[:1]) and not next_waits(None, ended)
 
 
 def test_what_a_remedy_advises_afterwards_is_said_until_it_is_undone() -> None:
     advice = {"title": "fine-tune", "settings": {"imgsz": 1280, "epochs": 50}}
     begun = {"kind": "rollback_begun", "id": "r", "afterwards": advice}
-    assert "--phase imgsz=1280 epochs=50" in next_step([begun])
-    assert next_step([begun, {"kind": "undo_done", "of": "r"}]) == ""
-    assert next_step([begun, {"kind": "phase_done", "id": "p"}]) == ""
+    assert "--phase imgsz=1280 epochs=50" in next_step(parse_all([begun]))
+    assert next_step(parse_all([begun, {"kind": "undo_done", "of": "r"}])) == ""
+    assert next_step(parse_all([begun, {"kind": "phase_done", "id": "p"}])) == ""
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_round_trip(tmp_path):
 
 
 def test_a_pipe_in_the_place_of_a_file_blocks_nobody(tmp_path):
-    from nantui.run.attempts import read_events
+    from nantui.run.attempts import rank_events
     from nantui.run.growing_files import LineFollower
     from nantui.run.journal import Journal
     from nantui.run.results import read_results
@@ -66,4 +66,4 @@ def test_a_pipe_in_the_place_of_a_file_blocks_nobody(tmp_path):
     os.mkfifo(pipe)
     assert read_json(pipe) is None
     assert LineFollower(pipe).read().lines == []
-    assert read_results(pipe) == [] and read_events(pipe) == [] and Journal(pipe).entries() == []
+    assert read_results(pipe) == [] and rank_events(pipe) == [] and Journal(pipe).events() == []

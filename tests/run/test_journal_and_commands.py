@@ -8,16 +8,17 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.run.commands import Command, pending, put
-from nantui.run.journal import Journal, last
+from nantui.run.events import Created, Lost, newest
+from nantui.run.journal import Journal
 
 
 def test_entries_come_back_in_order(tmp_path):
     journal = Journal(tmp_path / "nantui" / "journal.jsonl")
     journal.append("created", by="me@here", spec={"train": {}})
     journal.append("note", text="two")
-    assert [entry["kind"] for entry in journal.entries()] == ["created", "note"]
-    assert last(journal.entries(), "created")["by"] == "me@here"
-    assert last(journal.entries(), "nothing") is None
+    assert [event.kind for event in journal.events()] == ["created", "note"]
+    assert newest(journal.events(), Created).by == "me@here"
+    assert newest(journal.events(), Lost) is None
 
 
 def test_a_torn_entry_costs_only_itself(tmp_path):
@@ -26,7 +27,7 @@ def test_a_torn_entry_costs_only_itself(tmp_path):
     with journal.path.open("a") as file:
         file.write('{"t": 1, "kind": "no')
     journal.append("note", text="two")
-    assert [entry["text"] for entry in journal.entries()] == ["one", "two"]
+    assert [event.text for event in journal.events()] == ["one", "two"]
 
 
 def test_nan_in_the_journal_is_a_word(tmp_path):
@@ -38,8 +39,8 @@ def test_nan_in_the_journal_is_a_word(tmp_path):
 def test_a_name_that_is_no_utf8_is_kept_and_told_apart(tmp_path):
     odd = [os.fsdecode(b"/data/\xff.jpg"), os.fsdecode(b"/data/\xfe.jpg"), "/data/\u4e2d.jpg"]
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.append("note", images=odd)
-    assert journal.entries()[0]["images"] == odd
+    journal.append("rollback_begun", images=odd)
+    assert journal.events()[0].images == tuple(odd)
     put(tmp_path / "commands", Command("quarantine", {"images": odd}))
     assert pending(tmp_path / "commands")[0][1].options["images"] == odd
 
@@ -53,7 +54,7 @@ def test_an_entry_that_the_disk_takes_only_in_part_is_not_kept(tmp_path, monkeyp
         with pytest.raises(OSError, match="No space"):
             journal.append("note", text="two")
     journal.append("note", text="two")
-    assert [entry["text"] for entry in journal.entries()] == ["one", "two"]
+    assert [event.text for event in journal.events()] == ["one", "two"]
 
 
 def test_commands_wait_oldest_first_and_private(tmp_path):

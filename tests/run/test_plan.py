@@ -12,7 +12,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, epochs_in_all, new_plan, read_parts, rows_in_a_row, waiting_seconds
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.run.status import RUNNING, RunStatus
-from nantui.supervisor import status as plan_status
+from nantui.supervisor import status as run_status
 from nantui.supervisor.status import with_plan
 
 
@@ -48,7 +48,7 @@ def three(tmp_path):
 
 
 def parts_of(layout):
-    return read_parts(layout, read_spec(layout.spec), Journal(layout.journal).entries())
+    return read_parts(layout, read_spec(layout.spec), Journal(layout.journal).events())
 
 
 def test_epochs_of_all_phases_count_on_from_one_to_the_next(three):
@@ -100,7 +100,7 @@ def test_the_status_says_the_phase_and_all_epochs_and_the_time_only_where_it_is_
 
 def test_a_plan_is_read_again_only_when_its_files_have_changed(three, tmp_path, monkeypatch):
     layout, reads = three({"epochs": 20, "imgsz": 128}), []
-    monkeypatch.setattr(plan_status, "read_parts", lambda *given: reads.append(1) or read_parts(*given))
+    monkeypatch.setattr(run_status, "read_parts", lambda *given: reads.append(1) or read_parts(*given))
     status = RunStatus(tmp_path, RUNNING, 2, 50, eta_s=1.0, phase={"number": 2, "of": 3, "title": "large"})
     assert [with_plan(layout, status).eta_s for _ in range(3)] == [801.0] * 3 and len(reads) == 1
     results(layout.results_csv, range(1, 4), 10.0)

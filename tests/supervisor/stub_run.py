@@ -12,8 +12,9 @@ from typing import Any
 
 from nantui.machine.process_identity import ProcessRef, alive
 from nantui.machine.process_tree import members, send
+from nantui.run.atomic_files import read_text
 from nantui.run.commands import Command
-from nantui.run.journal import Journal
+from nantui.run.events import documents
 from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
 from nantui.supervisor.client import CommandResult, carry_out, create_run
@@ -40,7 +41,8 @@ class StubRun:
         return read_status(self.path)
 
     def journal(self) -> list[dict[str, Any]]:
-        return Journal(self.layout.journal).entries()
+        """Return the journal as it lies on disk: what it says to whoever reads the file."""
+        return list(documents((read_text(self.layout.journal) or "").split("\n")))
 
     def kinds(self) -> list[str]:
         return [entry["kind"] for entry in self.journal()]

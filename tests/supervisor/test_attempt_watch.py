@@ -1,12 +1,21 @@
-"""Silence is a standstill only beyond what is usual, and never while the supervisor itself sleeps."""
+"""What the ranks write reaches the journal once and whole; silence is a standstill only beyond what is usual,
+and never while the supervisor itself sleeps.
+"""
 
 from __future__ import annotations
 
+import json
 import signal
 
+import pytest
+
 from nantui.machine.process_tree import send
-from nantui.supervisor.attempt_watch import Standstill
+from nantui.run.attempts import Attempt
+from nantui.run.events import Incident, parse_all
+from nantui.run.layout import RunLayout
+from nantui.supervisor.attempt_watch import Watch, journaled
 from nantui.supervisor.config import Patience
+from nantui.supervisor.standstill import Standstill
 from tests.supervisor.stub_run import eventually
 
 PATIENCE = Patience(stall_floor_s=100, stall_factor=10, other_phase_s=1000)
@@ -17,7 +26,7 @@ def looks(standstill, clock, seconds, phase="training", usual_s=1.0, step_s=0.5)
     found = 0.0
     for _ in range(int(seconds / step_s)):
         clock.now += step_s
-        found = standstill.look(1, phase, usual_s)
+        found = standstill.observe(1, phase, usual_s)
     return found
 
 
@@ -31,7 +40,7 @@ class Clock:
 def watched():
     clock = Clock()
     standstill = Standstill(PATIENCE, clock)
-    standstill.look(1, "training", 1.0)
+    standstill.observe(1, "training", 1.0)
     return standstill, clock
 
 
@@ -39,7 +48,7 @@ def test_silence_beyond_the_floor_is_a_standstill():
     standstill, clock = watched()
     assert looks(standstill, clock, 99) == 0
     assert looks(standstill, clock, 2) > 100
-    assert standstill.look(2, "training", 1.0) == 0, "something moved"
+    assert standstill.observe(2, "training", 1.0) == 0, "something moved"
 
 
 def test_slow_steps_and_other_phases_are_given_their_time():
@@ -85,3 +94,62 @@ def test_a_rank_that_does_not_catch_the_signal_is_not_killed_by_asking(make_run)
     run.await_state("stalled")
     assert run.status().pids
     assert run.do("kill").ok
+
+
+def written(layout, rank, *documents):
+    with layout.events(1, rank).open("a") as file:
+        file.writelines(json.dumps(document) + "\n" for document in documents)
+
+
+@pytest.fixture
+def layout(tmp_path):
+    layout = RunLayout(tmp_path)
+    layout.attempts.mkdir(parents=True)
+    return layout
+
+
+ATTEMPT = Attempt(1, "u", 1.0, "start", None, {}, {}, "python", devices=2, asked={"lr0": 0.01, "foo": 1})
+
+
+def test_the_journal_gets_a_ranks_event_as_it_was_written_once(layout):
+    incident = {
+        "t": 2.0, "kind": "incident", "incident": "nan_loss", "epoch": 1, "step": None, "by": "guard",
+        "evidence": {"ranks": [1]}, "of_a_later_version": "kept",
+    }  # fmt: skip
+    written(layout, 0, {"t": 1.0, "kind": "registered", "host": "a"}, {"t": 1.5, "kind": "saved"})
+    written(layout, 1, {"t": 1.0, "kind": "registered", "host": "b"}, incident)
+    watch = Watch(layout, ATTEMPT)
+    ((event, fields),) = watch.read()
+    assert isinstance(event, Incident) and event.incident == "nan_loss"
+    told = {name: value for name, value in incident.items() if name not in ("kind", "by")}
+    assert fields == {**told, "hosts": ["b"], "attempt": 1, "rank": 1}
+    assert watch.last_incident == {**incident, "hosts": ["b"], "attempt": 1, "rank": 1}
+    assert watch.read() == [] and watch.moved == 4
+
+
+def test_after_an_adoption_what_the_journal_has_is_not_written_again(layout):
+    first, second = ({"t": t, "kind": "warning", "warning": "w"} for t in (1.0, 2.0))
+    written(layout, 0, first, second)
+    journal = parse_all([{**first, "attempt": 1, "rank": 0}])
+    assert [event.t for event, _ in Watch(layout, ATTEMPT, journaled(journal)).read()] == [2.0]
+
+
+def test_what_is_in_effect_is_compared_with_what_was_asked(layout):
+    written(layout, 0, {"t": 1.0, "kind": "in_effect", "values": {"lr0": 0.02}, "guarded": True, "notes": []})
+    watch = Watch(layout, ATTEMPT)
+    ((_, fields),) = watch.read()
+    assert fields["differences"] == [{"name": "lr0", "asked": 0.01, "in_effect": 0.02}]
+    assert (fields["unreported"], watch.guarded) == (["foo"], True)
+
+
+def test_a_rank_that_validates_is_not_among_steps(layout):
+    watch = Watch(layout, ATTEMPT)
+    written(layout, 0, {"kind": "phase", "phase": "setup"})
+    watch.read()
+    assert (watch.activity, watch.stepping()) == ("setup", False)
+    written(layout, 1, {"kind": "phase", "phase": "validating"})
+    watch.read()
+    assert watch.activity == "setup", "rank 0 tells"
+    written(layout, 0, {"kind": "phase", "phase": "training"}, {"kind": "stopping", "epoch": 1, "step": 2})
+    watch.read()
+    assert (watch.activity, watch.stepping()) == ("saving", True)

@@ -9,6 +9,7 @@ import pytest
 from nantui.machine.process_tree import send
 from nantui.run import commands
 from nantui.run.commands import Command, spool_for
+from nantui.run.events import parse_all
 from nantui.supervisor.client import carry_out
 from nantui.supervisor.handlers import rolled_back_before
 from tests.supervisor.stub_run import eventually
@@ -97,5 +98,5 @@ ANSWER = {"mode": "resume", "asked": {"lr0": 0.003}, "text": "restored epoch3.pt
     ],
 )
 def test_a_rollback_is_not_repeated_until_something_else_has_trained(more, answer):
-    assert rolled_back_before([*ROLLED_BACK, *more], "c1") == answer
-    assert rolled_back_before(more, "c1") is None
+    assert rolled_back_before(parse_all([*ROLLED_BACK, *more]), "c1") == answer
+    assert rolled_back_before(parse_all(more), "c1") is None

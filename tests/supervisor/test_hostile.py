@@ -11,7 +11,7 @@ import time
 import pytest
 
 from nantui.cli import main
-from nantui.run import commands as spools
+from nantui.run import commands
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
@@ -108,13 +108,13 @@ def test_last_words_are_the_cause_and_clean(tmp_path):
 
 def test_commands_are_taken_from_private_places_only(tmp_path):
     layout = RunLayout(tmp_path)
-    path = spools.put(spools.spool_for(layout), Command("stop"))
+    path = commands.put(commands.spool_for(layout), Command("stop"))
     assert path.parent == layout.commands and stat.S_IMODE(layout.commands.stat().st_mode) == 0o700
-    assert [command.kind for _, command in spools.pending_commands(layout)] == ["stop"]
+    assert [command.kind for _, command in commands.pending_commands(layout)] == ["stop"]
     outside = tmp_path / "outside.json"
     path.rename(outside)
     path.symlink_to(outside)
-    assert spools.pending_commands(layout) == [], "a link is not followed"
+    assert commands.pending_commands(layout) == [], "a link is not followed"
 
 
 def test_where_modes_are_ignored_commands_go_through_a_private_folder(tmp_path, monkeypatch):
@@ -123,17 +123,17 @@ def test_where_modes_are_ignored_commands_go_through_a_private_folder(tmp_path, 
     os.chmod(layout.commands, 0o777)
     real = os.chmod
     monkeypatch.setattr("os.chmod", lambda path, mode: None if "run" in str(path) else real(path, mode))
-    assert spools.spool_for(layout) == spools.local_spool(layout)
-    spools.put(layout.commands, Command("kill"))
-    spools.put(spools.spool_for(layout), Command("stop"))
-    assert [command.kind for _, command in spools.pending_commands(layout)] == ["stop"]
+    assert commands.spool_for(layout) == commands.local_spool(layout)
+    commands.put(layout.commands, Command("kill"))
+    commands.put(commands.spool_for(layout), Command("stop"))
+    assert [command.kind for _, command in commands.pending_commands(layout)] == ["stop"]
 
 
 def test_another_owners_commands_are_not_obeyed(tmp_path, monkeypatch):
     layout = RunLayout(tmp_path)
-    spools.put(spools.spool_for(layout), Command("stop"))
+    commands.put(commands.spool_for(layout), Command("stop"))
     monkeypatch.setattr("os.getuid", lambda: 12345)
-    assert spools.pending_commands(layout) == []
+    assert commands.pending_commands(layout) == []
 
 
 def test_a_checkpoint_outside_the_run_is_no_place_to_write(make_run):

@@ -23,46 +23,44 @@ from nantui.supervisor.foreign.find import (
     link_of,
     stop_tree,
 )
-from nantui.supervisor.supervisor import Supervisor
+from nantui.supervisor.ports import RunPort, StopPort
 
 GRACE_S = 5.0
 KEPT_VARIABLES = ("PATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LANG", "TZ", "MASTER_ADDR", "MASTER_PORT")
 KEPT_PREFIXES = ("CUDA_", "CONDA_", "NCCL_", "OMP_", "PYTHON", "TORCH_", "ULTRALYTICS_", "YOLO_")
 
 
-def stop_foreign(supervisor: Supervisor, command: Command, *, at_once: bool) -> str:
+def stop_foreign(port: StopPort, command: Command, *, at_once: bool) -> str:
     """Stop the trainings of this run that nantui did not start. Raises UserError when that is not possible.
 
     Nothing is signalled unless the command says `foreign`: the person has seen whose process it is.
     """
-    found = find_foreign(supervisor.layout.run)
+    found = find_foreign(port.layout.run)
     if not found:
         return "nothing was running"
     if not command.options.get("foreign"):
         raise UserError(
             f"{describe(found[0])} was not started by nantui; confirm with the run's name", FAILED
         )
-    texts = [_stop_one(supervisor, command, training, at_once) for training in found]
-    supervisor.publish(state=STOPPED, text="; ".join(texts))
+    texts = [_stop_one(port, command, training, at_once) for training in found]
+    port.publish(state=STOPPED, text="; ".join(texts))
     return "; ".join(texts)
 
 
-def _stop_one(supervisor: Supervisor, command: Command, training: ForeignTraining, at_once: bool) -> str:
-    keep_for_resume(supervisor, training)
-    supervisor.publish(state=STOPPING)
-    supervisor.stage(command.id, "end", f"ending process {training.root.pid} and what it started")
-    left = stop_tree(
-        training, supervisor.pump, grace_s=supervisor.patience.terminate_s if at_once else GRACE_S
-    )
-    supervisor.refuse_leftover(left)
+def _stop_one(port: StopPort, command: Command, training: ForeignTraining, at_once: bool) -> str:
+    keep_for_resume(port, training)
+    port.publish(state=STOPPING)
+    port.stage(command.id, "end", f"ending process {training.root.pid} and what it started")
+    left = stop_tree(training, port.pump, grace_s=port.patience.terminate_s if at_once else GRACE_S)
+    port.refuse_leftover(left)
     text = f"stopped process {training.root.pid} and {len(training.pids) - 1} below it"
-    back = came_back(supervisor.layout.run, training, supervisor.pump)
+    back = came_back(port.layout.run, training, port.pump)
     if back:
         raise UserError(f"{text}, but it was started again at once: end {back} first", FAILED)
     return text
 
 
-def keep_for_resume(supervisor: Supervisor, training: ForeignTraining) -> None:
+def keep_for_resume(port: RunPort, training: ForeignTraining) -> None:
     """Write down command, cwd and variables; a run of the user's own script goes on through that script."""
     program = program_of(training)
     how: dict[str, Any] = {
@@ -70,13 +68,13 @@ def keep_for_resume(supervisor: Supervisor, training: ForeignTraining) -> None:
         "cwd": training.cwd,
         "env": kept_environment(training.root.pid),
     }
-    spec = read_spec(supervisor.layout.spec)
+    spec = read_spec(port.layout.spec)
     if spec is None:
-        spec = Spec(train=read_args(supervisor.layout.args_yaml), created=time.time())
+        spec = Spec(train=read_args(port.layout.args_yaml), created=time.time())
     kind = "exec" if runs_a_script(training.argv) else spec.kind
     python = spec.python or (program if "python" in Path(program).name else "")
-    write_spec(supervisor.layout.spec, replace(spec, kind=kind, exec=how, python=python))
-    supervisor.journal.append("note", text=f"stopping a foreign training: {describe(training)}")
+    write_spec(port.layout.spec, replace(spec, kind=kind, exec=how, python=python))
+    port.journal.append("note", text=f"stopping a foreign training: {describe(training)}")
 
 
 def runs_a_script(argv: Sequence[str]) -> bool:

@@ -1,8 +1,7 @@
-"""What the supervisor of a run on several hosts does beside its own ranks: gather, watch, wait.
+"""What the supervisor of a run on several hosts does beside its own ranks: it gathers the others, watches
+over them, waits for them, and says which of them ended an attempt.
 
-Which host ended an attempt: when one breaks off, the others only tell of a lost connection.
-
-The leading host's view of the others: who is ready, who takes part, and whether they are still there.
+When one host breaks off, the ranks of all others only tell of a lost connection.
 """
 
 from __future__ import annotations
@@ -285,14 +284,14 @@ class Waiting:
         return self._answer
 
 
-def several(supervisor: Any, spec: Spec) -> dict[str, Any]:
+def several(spec: Spec, pump: Callable[[float], None]) -> dict[str, Any]:
     """Return what an attempt on several hosts records: where they meet, and what must be the same on all.
 
     Empty for one host. Raises UserError when nothing can listen there, or the interpreter gives no answer.
     """
     if spec.nnodes < 2:
         return {}
-    facts = gather_facts(spec.train.get("data"), spec.python, None, supervisor.pump)
+    facts = gather_facts(spec.train.get("data"), spec.python, None, pump)
     listener, endpoint = open_endpoint(spec.endpoint)
     listener.close()
     return {"nnodes": spec.nnodes, "endpoint": endpoint, "facts": facts}

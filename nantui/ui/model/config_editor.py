@@ -29,6 +29,7 @@ from nantui.errors import FAILED, UserError
 from nantui.paths import user_config_dir
 from nantui.run.atomic_files import read_json, write_atomic, write_json
 from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.events import parse_all
 from nantui.run.journal import Entry as JournalEntry
 from nantui.run.journal import pending_edits
 from nantui.run.layout import RunLayout
@@ -92,7 +93,7 @@ def read_settings(run: RunLayout, schema: Any, snapshot: RunSnapshot | None) -> 
     Raises UserError for a spec that makes no sense.
     """
     journal = snapshot.journal if snapshot is not None else ()
-    args, spec, edits = read_args(run.args_yaml), read_spec(run.spec), pending_edits(journal)
+    args, spec, edits = read_args(run.args_yaml), read_spec(run.spec), pending_edits(parse_all(journal))
     attempt = read_attempt(run, run.newest_attempt() or 0)
     train, ours = (spec.train, spec.ours) if spec is not None else ({}, {})
     asked = {**schema.defaults(), **train, **args, **ours}

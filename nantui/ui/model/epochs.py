@@ -15,6 +15,7 @@ from typing import Any
 
 from nantui.errors import UserError
 from nantui.run.atomic_files import Identity, identity
+from nantui.run.events import parse_all
 from nantui.run.growing_files import LineFollower
 from nantui.run.journal import Entry
 from nantui.run.layout import RunLayout
@@ -112,7 +113,7 @@ class EpochReader:
             spec = read_spec(self._layout.spec)
         except UserError:
             return ()
-        return tuple(read_parts(self._layout, spec, journal, epochs)) if spec is not None else ()
+        return tuple(read_parts(self._layout, spec, parse_all(journal), epochs)) if spec is not None else ()
 
 
 def in_a_row(
@@ -132,7 +133,7 @@ def in_a_row(
     ]
     numbers = {
         str(entry.get("id")): number
-        for entry, (number, _) in zip(journal, standings(journal), strict=True)
+        for entry, (number, _) in zip(journal, standings(parse_all(journal)), strict=True)
         if entry["kind"] == "rollback_begun"
     }
     kept = {_seen_as(row) for row in (*earlier, *current)}

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from nantui.run.events import parse_all
 from nantui.run.plan import standings
 from nantui.run.results import EpochRow, current
 from nantui.ui.charts.series import Curve, Mark, Picture
@@ -176,7 +177,7 @@ def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     """Return incidents, rollbacks and where phases begin on the epoch axis."""
     begins, titles = snapshot.phases.begins, snapshot.phases.titles
     marks = {Mark(begins[phase] + 0.5, "phase", titles[phase]) for phase in begins if begins[phase]}
-    for entry, (phase, _) in zip(snapshot.journal, standings(snapshot.journal), strict=True):
+    for entry, (phase, _) in zip(snapshot.journal, standings(parse_all(snapshot.journal)), strict=True):
         kind = MARKED.get(entry["kind"])
         epoch = entry.get("epoch")
         if kind and isinstance(epoch, int):

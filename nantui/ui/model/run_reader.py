@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nantui.run.events import parse_all
 from nantui.run.growing_files import LineFollower
 from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
@@ -189,7 +190,7 @@ def _time_of(entry: Entry) -> float:
 
 def _phase_of(attempt: int, journal: tuple[Entry, ...]) -> int:
     """Return the phase of the run's plan that an attempt trained; 1 without a plan."""
-    begun = zip(journal, standings(journal), strict=True)
+    begun = zip(journal, standings(parse_all(journal)), strict=True)
     phases = {
         entry.get("attempt"): phase for entry, (phase, _) in begun if entry["kind"] == "attempt_started"
     }

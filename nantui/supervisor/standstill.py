@@ -1,0 +1,51 @@
+"""When silence is a standstill: much longer than usual, with set-up, validation and saves allowed for.
+
+Only time in which this process itself was awake counts: a supervisor whose own reads hang on a dead NFS
+server, or that was suspended with its laptop, must not call the training stalled.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING
+from nantui.supervisor.config import Patience
+
+LONGEST_GAP_S = 1.0
+
+
+class Standstill:
+    """Adds up the time without anything new."""
+
+    def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience, self._clock = patience, clock
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, with a new attempt."""
+        self._observed = self._clock()
+        self._moved = -1
+        self._quiet_s = 0.0
+
+    def observe(self, moved: int, activity: str, usual_step_s: float) -> float:
+        """Return for how many seconds nothing moved once that is a standstill, else 0.0.
+
+        `moved` counts everything new that the ranks wrote; `usual_step_s` is 0 before the first step.
+        """
+        now = self._clock()
+        gap, self._observed = now - self._observed, now
+        if moved != self._moved:
+            self._moved, self._quiet_s = moved, 0.0
+        else:
+            self._quiet_s += min(gap, LONGEST_GAP_S)
+        return self._quiet_s if self._quiet_s > self.allowed_s(activity, usual_step_s) else 0.0
+
+    def allowed_s(self, activity: str, usual_step_s: float) -> float:
+        """Return how long silence is normal in this phase."""
+        if activity == ELSEWHERE:
+            return math.inf
+        if activity == TRAINING and usual_step_s > 0:
+            return max(self._patience.stall_floor_s, self._patience.stall_factor * usual_step_s)
+        return max(self._patience.stall_floor_s, self._patience.other_phase_s)

@@ -1,0 +1,100 @@
+"""What a command does is known without a process: each handler asks for no more than its port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nantui.errors import UserError
+from nantui.run.commands import Command
+from nantui.run.events import AttemptStarted, Created, newest, of_kind
+from nantui.run.spec import Spec, read_spec, write_spec
+from nantui.supervisor import handlers, recovery_helper
+from nantui.supervisor.handlers import HANDLERS, begun_before
+from nantui.supervisor.ports import CommandPort
+from nantui.supervisor.recovery_helper import repair
+from tests.supervisor.fake_port import FakePort
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePort:
+    """A run that was asked for and has not trained yet; nobody else trains in it."""
+    monkeypatch.setattr(handlers, "find_foreign", lambda run: [])
+    fake = FakePort(tmp_path)
+    write_spec(fake.layout.spec, Spec({"epochs": 3, "device": "cpu"}))
+    return fake
+
+
+def do(port: CommandPort, kind: str, **options: Any) -> str:
+    command = Command(kind, options, id="c1", by="me@here")
+    port.journal.append("command", by=command.by, command={"id": "c1", "kind": kind, "options": options})
+    return HANDLERS[kind](port, command)
+
+
+def test_a_start_is_in_the_journal_before_its_worker_is_made(port):
+    assert do(port, "start", cwd="/home/me") == "attempt 1 started (start)"
+    events = port.journal.events()
+    assert newest(events, Created).cwd == "/home/me"
+    started = newest(events, AttemptStarted)
+    assert (started.attempt, started.mode, started.command) == (1, "start", "c1")
+    ((attempt, cwd),) = port.begun
+    assert (attempt.attempt, attempt.train["epochs"], cwd) == (1, 3, "/home/me")
+
+
+def test_a_start_over_checkpoints_is_refused_and_makes_nothing(port):
+    port.layout.weights.mkdir()
+    port.layout.last.touch()
+    with pytest.raises(UserError, match="has checkpoints already"):
+        do(port, "start")
+    assert not port.begun and not of_kind(port.journal.events(), AttemptStarted)
+
+
+def test_edits_wait_for_the_next_start_and_are_in_it(port):
+    assert do(port, "set", set={"lr0": 0.003}) == "kept for the next start: lr0=0.003"
+    assert read_spec(port.layout.spec).train["lr0"] == 0.003
+    do(port, "start")
+    ((attempt, _),) = port.begun
+    assert (attempt.asked, attempt.train["lr0"]) == ({"lr0": 0.003}, 0.003)
+
+
+def test_a_stop_before_the_first_start_is_shown_as_stopped(port):
+    assert do(port, "stop") == "stopped before it was started"
+    assert port.state.state == "stopped"
+
+
+def test_a_start_that_its_supervisor_did_not_survive_is_told_and_not_repeated(port):
+    do(port, "start")
+    assert begun_before(port, "c1") == "", "the process was never made"
+    port.layout.events(1, 0).touch()
+    assert begun_before(port, "c1") == "attempt 1 started (start)"
+    assert begun_before(port, "c2") == ""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "open_id"),
+    [
+        ([], None),
+        (["rollback_begun"], "t1"),
+        (["rollback_begun", "rollback_step"], "t1"),
+        (["rollback_begun", "rollback_done"], None),
+        (["rollback_begun", "rollback_reverted"], None),
+        (["rollback_begun", "rollback_done", "undo_begun"], "t3"),
+        (["undo_begun", "undo_done", "phase_begun"], "t3"),
+        (["phase_begun", "phase_done", "note"], None),
+    ],
+)
+def test_what_a_crash_has_interrupted_is_put_right_and_nothing_else(port, monkeypatch, kinds, open_id):
+    asked: list[str] = []
+
+    def helper(module: str, request: dict[str, Any], **how: Any) -> dict[str, Any]:
+        asked.append(request["id"])
+        assert request["action"] == "repair"
+        return {"ok": True, "text": "put right"}
+
+    monkeypatch.setattr(recovery_helper, "helper", helper)
+    for number, kind in enumerate(kinds, 1):
+        port.journal.append(kind, id=f"t{number}")
+    assert repair(port) == ("put right" if open_id else "")
+    assert asked == ([open_id] if open_id else [])
