@@ -5,7 +5,7 @@ from __future__ import annotations
 from nantui.errors import UserError
 from nantui.machine.process_identity import alive
 from nantui.run.attempts import Attempt, read_attempt
-from nantui.run.events import AttemptEnded, AttemptStarted, newest
+from nantui.run.events import AttemptEnded, AttemptStarted, Event, newest
 from nantui.run.status import ACTIVE, STARTING
 from nantui.supervisor import stack_dumps
 from nantui.supervisor.attempt_watch import Watch, journaled
@@ -20,9 +20,9 @@ def adopt(supervisor: Supervisor) -> str:
     """
     number = supervisor.layout.newest_attempt()
     attempt = read_attempt(supervisor.layout, number)
-    events = supervisor.journal.events()
     if attempt is None:
         return ""
+    events = supervisor.journal.events()
     its = [event for event in events if event.attempt == number]
     if newest(its, AttemptStarted) is None and not supervisor.layout.ranks(number):
         # Recorded, but its supervisor died before the journal said so: nothing was started.
@@ -33,16 +33,21 @@ def adopt(supervisor: Supervisor) -> str:
         if supervisor.state.state in ACTIVE:
             supervisor.publish(state=ended.outcome, text=ended.text, worker=None)
         return ""
-    supervisor.seen_start = False
-    supervisor.watch = Watch(supervisor.layout, attempt, journaled(its))
-    here, before = supervisor.machine, supervisor.before
-    comparable = before is not None and here.sees_pids_of(before.machine)
-    worker = supervisor.state.worker if comparable and supervisor.state.attempt == number else None
-    supervisor.state = supervisor.state.but(attempt=number, attempt_uuid=attempt.uuid, worker=worker)
+    _watch_again(supervisor, attempt, its)
     if attempt.nnodes > 1 and _waits(supervisor, attempt, cwd_of(events)):
         supervisor.publish(state=STARTING)
         return f"attempt {number}: still waiting for its hosts"
     return _processes(supervisor, number)
+
+
+def _watch_again(supervisor: Supervisor, attempt: Attempt, its: list[Event]) -> None:
+    """Follow the attempt, of which the journal has `its` events; its worker is known only on this machine."""
+    supervisor.seen_start = False
+    supervisor.watch = Watch(supervisor.layout, attempt, journaled(its))
+    number, before = attempt.attempt, supervisor.before
+    comparable = before is not None and supervisor.machine.sees_pids_of(before.machine)
+    worker = supervisor.state.worker if comparable and supervisor.state.attempt == number else None
+    supervisor.state = supervisor.state.but(attempt=number, attempt_uuid=attempt.uuid, worker=worker)
 
 
 def _waits(supervisor: Supervisor, attempt: Attempt, cwd: str | None) -> bool:

@@ -34,7 +34,7 @@ from nantui.supervisor.lock import read_holder, refuse_other_host
 from nantui.supervisor.state import read_state
 from nantui.terminal_text import printable
 
-LOOK_S = 0.05
+POLL_S = 0.05
 ENSURE_EVERY_S = 1.0
 OnStage = Callable[[str, str], None]
 
@@ -77,7 +77,7 @@ def wait(
         if now - ensured > ENSURE_EVERY_S:
             ensured = now
             ensure_supervisor(layout)
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
 def carry_out(

@@ -24,7 +24,7 @@ from nantui.settings.gpu_memory import CONTEXT_GB, reserved_gb
 
 FULL_SHARE = 0.9
 """Without an earlier peak a GPU is refused only when others hold nearly all of it."""
-LOOK_S = 5.0
+POLL_S = 5.0
 JUST_ENDED_S, JUST_ENDED_LOOK_S = 2.0, 0.5
 """The driver frees the memory of a process a moment after its end; refusing before that would be wrong."""
 WHAT_TO_DO = "free it, choose another device=, or wait for it with --wait-gpu (nantui resume RUN --wait-gpu)"
@@ -44,8 +44,8 @@ def ensure_gpu_memory(
     """
     begun = time.monotonic()
     while found := lacks():
-        patience_s = JUST_ENDED_LOOK_S if time.monotonic() - begun < JUST_ENDED_S else LOOK_S
-        if patience_s == LOOK_S and not wait_for_it:
+        patience_s = JUST_ENDED_LOOK_S if time.monotonic() - begun < JUST_ENDED_S else POLL_S
+        if patience_s == POLL_S and not wait_for_it:
             raise UserError(f"{found[0]}; {WHAT_TO_DO}", FAILED)
         if wait_for_it:
             say(f"waiting for room: {found[0]}")

@@ -20,7 +20,7 @@ from nantui.supervisor.helper_process import helper
 from nantui.supervisor.ports import HelperPort, StatusPort, WaitPort
 
 ENDS_WAITING = frozenset({"stop", "kill"})
-LOOK_S = 0.5
+POLL_S = 0.5
 GPU_ADMISSION = entry_points.GPU_ADMISSION
 
 
@@ -75,8 +75,8 @@ def _pump(port: WaitPort, seconds: float) -> None:
     while seconds > 0:
         if any(command.kind in ENDS_WAITING for _, command in commands.pending_commands(port.layout)):
             raise UserError("no longer waiting for the GPU: a stop was asked for", FAILED)
-        port.pump(min(seconds, LOOK_S))
-        seconds -= LOOK_S
+        port.pump(min(seconds, POLL_S))
+        seconds -= POLL_S
 
 
 def _publish_refusal(port: StatusPort, text: str) -> None:

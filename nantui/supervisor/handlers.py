@@ -28,7 +28,7 @@ from nantui.supervisor.client import continue_elsewhere
 from nantui.supervisor.foreign.find import CERTAIN, describe, find_foreign
 from nantui.supervisor.gpu_wait import admit
 from nantui.supervisor.hosts.leader import several
-from nantui.supervisor.launch import RESTART, RESUME, START, cwd_of, new_attempt, way_in
+from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, cwd_of, new_attempt
 from nantui.supervisor.notify import RECOVERED
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery_helper import act
@@ -50,7 +50,7 @@ def begun_before(port: CommandPort, command: str) -> str:
     lives = port.attempt is not None and port.attempt.attempt == started.attempt
     if not lives and not port.layout.ranks(started.attempt):
         return ""
-    return f"attempt {started.attempt} started {way_in(started.mode, started.checkpoint)}"
+    return f"attempt {started.attempt} started {beginning_text(started.mode, started.checkpoint)}"
 
 
 def rolled_back_before(events: Sequence[Event], command: str) -> dict[str, Any] | None:
@@ -221,7 +221,7 @@ def begin(
 
 
 def _begun_text(port: CommandPort, attempt: Attempt) -> str:
-    how = way_in(attempt.mode, attempt.checkpoint)
+    how = beginning_text(attempt.mode, attempt.checkpoint)
     if attempt.nnodes > 1:
         join = f"on the others: nantui join {port.layout.run}"
         return f"attempt {attempt.attempt} {how}: {port.hosts.text}, at {attempt.endpoint}; {join}"

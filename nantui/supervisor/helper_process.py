@@ -26,7 +26,7 @@ from nantui.run.atomic_files import write_json
 from nantui.terminal_text import printable
 
 ACT, PREPARE = entry_points.RECOVERY, entry_points.CHECK_ARGUMENTS
-LOOK_S = 0.05
+POLL_S = 0.05
 
 
 def helper(
@@ -50,7 +50,7 @@ def helper(
             child = _start(argv, cwd, out, err)
         started(child)
         while child.poll() is None:
-            pump(LOOK_S)
+            pump(POLL_S)
         return _answer(module, child.returncode, _text(place / "out"), _text(place / "err"))
 
 

@@ -152,7 +152,7 @@ def cwd_of(events: Iterable[Event]) -> str | None:
     return (created.cwd or None) if created else None
 
 
-def way_in(mode: str, checkpoint: str | None) -> str:
+def beginning_text(mode: str, checkpoint: str | None) -> str:
     """Return how an attempt begins, for people: `(resume from weights/last.pt)`."""
     return f"({mode}{' from ' + checkpoint if checkpoint else ''})"
 

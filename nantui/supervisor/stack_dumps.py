@@ -16,7 +16,7 @@ from nantui.run.attempts import registered
 from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
 
-WAIT_S, LOOK_S = 1.0, 0.02
+WAIT_S, POLL_S = 1.0, 0.02
 LONGEST = 8000
 
 
@@ -61,7 +61,7 @@ def _dump(ref: ProcessRef, log: Path) -> list[str]:
         return []
     until, size = time.monotonic() + WAIT_S, before
     while time.monotonic() < until:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
         now = _size(log)
         if now == size > before:
             break

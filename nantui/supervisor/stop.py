@@ -20,7 +20,7 @@ from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING
 from nantui.supervisor.foreign.stop import stop_foreign
 from nantui.supervisor.ports import RunPort, StopPort
 
-LOOK_S = 0.05
+POLL_S = 0.05
 USUAL_STEPS = 20
 SHOW_EVERY_S = 1.0
 SHORT_GRACE_S = 0.5
@@ -82,7 +82,7 @@ def _await_hosts(port: StopPort) -> list[str]:
     """Wait until the other hosts say that their processes ended; returns those that do not."""
     until = time.monotonic() + port.patience.host_grace_s
     while (others := port.hosts.still_there()) and time.monotonic() < until:
-        port.pump(LOOK_S)
+        port.pump(POLL_S)
     return others
 
 
@@ -109,7 +109,7 @@ def _ask_and_wait(port: StopPort, command: Command) -> bool:
                 "text": _waiting(watch.activity, left_s),
             }
             port.publish(doing=doing)
-        port.pump(LOOK_S)
+        port.pump(POLL_S)
     return True
 
 
@@ -121,7 +121,7 @@ def _waiting(activity: str, left_s: float) -> str:
 def _await_teardown(port: StopPort) -> bool:
     until = time.monotonic() + port.patience.teardown_s
     while port.worker_alive() and time.monotonic() < until:
-        port.pump(LOOK_S)
+        port.pump(POLL_S)
     return True
 
 

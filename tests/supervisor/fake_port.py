@@ -1,4 +1,4 @@
-"""Stands in for the supervisor where one handler is tried: without a process, and it remembers what was said."""
+"""Stands in for the supervisor where one handler is tried: no process, and it remembers what was said."""
 
 from __future__ import annotations
 

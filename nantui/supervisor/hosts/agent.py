@@ -33,7 +33,7 @@ from nantui.supervisor.hosts.reports import (
     DIFFERS,
     ENDED,
     LEFT,
-    LOOK_EVERY_S,
+    POLL_EVERY_S,
     READY,
     TRAINING,
     WAITING,
@@ -83,7 +83,7 @@ class Agent:
                     break
                 else:
                     self._look_for_work(state)
-                self.pump(LOOK_EVERY_S)
+                self.pump(POLL_EVERY_S)
         finally:
             sampling.close()
             self._end("the agent was told to leave" if self._child else "")

@@ -20,7 +20,7 @@ from nantui.supervisor.state import SupervisorState, read_state
 FACTS = entry_points.DATA_SET_DIGEST
 CLOCK_S = 5.0
 HEARD_S = 12.0
-LOOK_S = 0.05
+POLL_S = 0.05
 Pump = Callable[[float], None]
 
 
@@ -81,7 +81,7 @@ def clock(path: Path, now: Callable[[], float] = time.time, wait_s: float = HEAR
             if abs(ahead) <= CLOCK_S:
                 return ""
             return f"this clock is {ahead:+.0f} s off that of {state.machine.host}: synchronise them (NTP)"
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return "the leading host's supervisor has not been heard of: act there first"
 
 

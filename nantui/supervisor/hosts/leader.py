@@ -26,7 +26,7 @@ from nantui.supervisor.hosts.endpoint import interface_towards, open_endpoint
 from nantui.supervisor.hosts.reports import (
     DIFFERS,
     ENDED,
-    LOOK_EVERY_S,
+    POLL_EVERY_S,
     READY,
     TRAINING,
     Report,
@@ -76,7 +76,7 @@ class Lead:
         self.roster = reports.read_roster(layout, attempt.attempt)
         self.text = self._missing(attempt.nnodes - 1) if self.roster is None else ""
         self._clock, self._silence = clock, Silence(clock)
-        self._looked = -LOOK_EVERY_S
+        self._looked = -POLL_EVERY_S
         self._ended_since: float | None = None
         self._listener: socket.socket | None = None
         if self.roster is None:
@@ -90,7 +90,7 @@ class Lead:
     def due(self) -> bool:
         """Tell whether it is time to look again: the files may lie on a slow disk."""
         now = self._clock()
-        if now - self._looked < LOOK_EVERY_S:
+        if now - self._looked < POLL_EVERY_S:
             return False
         self._looked = now
         return True
@@ -260,7 +260,7 @@ class Waiting:
         self._silence = Silence()
         self._since: float | None = None
         self._answer = False
-        self._looked = -LOOK_EVERY_S
+        self._looked = -POLL_EVERY_S
         self.dismissed = False
 
     def reset(self) -> None:
@@ -273,7 +273,7 @@ class Waiting:
         self._since = self._since or now
         if self.dismissed or now - self._since > self._patience.hosts_wait_s:
             return False
-        if now - self._looked >= LOOK_EVERY_S:
+        if now - self._looked >= POLL_EVERY_S:
             self._looked = now
             # All are looked at: whoever is not would count as silent at the next look.
             heard = [

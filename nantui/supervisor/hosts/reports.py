@@ -26,7 +26,7 @@ from nantui.run.status import HostStatus
 
 WAITING, READY, DIFFERS, TRAINING, ENDED, LEFT = "waiting", "ready", "differs", "training", "ended", "left"
 LONGEST_GAP_S = 1.0
-LOOK_EVERY_S = 0.5
+POLL_EVERY_S = 0.5
 """How often the hosts look at one another's files: they may lie on a slow disk."""
 SAMPLE_NAME = "sample.json"
 OLD_S = 60.0
