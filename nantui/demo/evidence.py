@@ -15,7 +15,7 @@ from nantui.run.attempts import read_events, read_exits
 from nantui.run.journal import Entry, Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
-from nantui.run.telemetry import Step, StepFollower
+from nantui.run.telemetry import Step, read_steps
 
 
 class Contradiction(Exception):
@@ -24,7 +24,7 @@ class Contradiction(Exception):
 
 def training_started(layout: RunLayout) -> str | None:
     """The first attempt has made a step."""
-    steps = read_steps(layout, 1)
+    steps = read_steps(layout.steps(1))
     return f"first step: losses {_losses(steps[0])}" if steps else None
 
 
@@ -36,7 +36,7 @@ def alarm_raised(layout: RunLayout) -> str | None:
     planted = (ACT_ONE["epoch"], ACT_ONE["batch"])
     if incident["incident"] != "nan_buffer" or (incident["epoch"], incident["step"]) != planted:
         raise Contradiction(f"planted at epoch and step {planted}, reported: {incident}")
-    losses = [step.losses for step in read_steps(layout, 1) if (step.epoch, step.step) == planted]
+    losses = [step.losses for step in read_steps(layout.steps(1)) if (step.epoch, step.step) == planted]
     if not losses or not all(math.isfinite(value) for value in losses[0].values()):
         return None
     return f"epoch {incident['epoch']}, step {incident['step']}: {incident['text']}; its losses are finite"
@@ -97,7 +97,7 @@ def settings_in_effect(layout: RunLayout) -> str | None:
 
 def one_step_lost(layout: RunLayout) -> str | None:
     """With the guard on protect, the NaN pixel cost exactly its own step."""
-    steps = read_steps(layout, 2)
+    steps = read_steps(layout.steps(2))
     planted = (ACT_TWO["epoch"], ACT_TWO["batch"])
     if not any((step.epoch, step.step) > planted for step in steps):
         return None
@@ -124,16 +124,6 @@ def finished(layout: RunLayout) -> str | None:
     if set(badges.values()) != {"clean"}:
         raise Contradiction(f"badges at the end: {badges}")
     return f"{len(rows)} finite epochs; last.pt and best.pt clean"
-
-
-def read_steps(layout: RunLayout, attempt: int) -> list[Step]:
-    """Return every step of one attempt."""
-    follower = StepFollower(layout.steps(attempt))
-    steps, more = follower.read()
-    while more:
-        newer, more = follower.read()
-        steps += newer
-    return steps
 
 
 def _losses(step: Step) -> str:

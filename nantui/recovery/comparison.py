@@ -21,7 +21,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, current, read_results
 from nantui.run.spec import read_args, read_spec
-from nantui.run.telemetry import StepFollower
+from nantui.run.telemetry import read_steps
 from nantui.settings.values import compare
 
 
@@ -77,7 +77,7 @@ def attempt_settings(layout: RunLayout, number: int) -> dict[str, Any]:
 
 def attempt_rows(layout: RunLayout, number: int) -> list[EpochRow]:
     """Return the epochs that attempt `number` completed."""
-    epochs = {step.epoch for step in _steps(layout, number)}
+    epochs = {step.epoch for step in read_steps(layout.steps(number))}
     rows = current(read_results(results_of(layout, number)))
     return [row for row in rows if row.epoch in epochs]
 
@@ -105,15 +105,7 @@ def results_of(layout: RunLayout, number: int) -> Path:
 
 def count_skipped(layout: RunLayout, number: int) -> int:
     """Return how many steps the guard skipped in an attempt."""
-    return sum(step.skipped for step in _steps(layout, number))
-
-
-def _steps(layout: RunLayout, number: int) -> list[Any]:
-    follower, steps, more = StepFollower(layout.steps(number)), [], True
-    while more:
-        new, more = follower.read()
-        steps += new
-    return steps
+    return sum(step.skipped for step in read_steps(layout.steps(number)))
 
 
 def side_by_side(one: Side, other: Side) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from nantui.run.events import (
     PhaseAdvice,
     PhaseBegun,
     PhaseDone,
+    Place,
     RollbackBegun,
     RollbackDone,
     RollbackReverted,
@@ -52,15 +53,6 @@ class PlanPhase:
     settings: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class PlanPosition:
-    """The phase that a run is in: `number` from 1, how many there are, its title."""
-
-    number: int
-    of: int
-    title: str
-
-
 def new_plan(
     name: str, phases: Sequence[PlanPhase], train: Mapping[str, Any], ours: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -81,11 +73,11 @@ def phases_of(plan: Mapping[str, Any] | None) -> list[PlanPhase]:
     return [PlanPhase(str(one.get("title") or ""), dict(one.get("settings") or {})) for one in listed]
 
 
-def place_of(plan: Mapping[str, Any] | None) -> PlanPosition | None:
+def place_of(plan: Mapping[str, Any] | None) -> Place | None:
     """Return where the run is in its plan, None without one."""
     phases = phases_of(plan)
     number = int((plan or {}).get("phase") or 1)
-    return PlanPosition(number, len(phases), phases[number - 1].title) if 0 < number <= len(phases) else None
+    return Place(number, len(phases), phases[number - 1].title) if 0 < number <= len(phases) else None
 
 
 def place_document(plan: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ import math
 import os
 
 from nantui.run.growing_files import LONGEST_LINE, LineFollower
-from nantui.run.telemetry import StepFollower, header, parse_steps
+from nantui.run.telemetry import StepFollower, header, parse_steps, read_steps
 
 
 def test_a_torn_line_waits_for_its_end(tmp_path):
@@ -73,6 +73,15 @@ def test_steps_are_read_as_they_are_written(tmp_path):
     assert math.isnan(step.losses["box_loss"]) and step.losses["cls_loss"] == 2.5
     assert step.value("grad_norm") == math.inf and math.isnan(step.value("loss_scale"))
     assert step.value("imgsz") == 64 and step.memory_peak() == (1.2, True)
+
+
+def test_a_long_attempt_is_read_whole_and_nonsense_left_out(tmp_path):
+    path = tmp_path / "001.steps.csv"
+    rows = [f"10.5,1,{step},9,0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64\n" for step in range(1, 30_001)]
+    path.write_text(",".join(header(("box_loss",))) + "\n" + "".join([*rows[:2], "no,step\n", *rows[2:]]))
+    assert path.stat().st_size > 1 << 20, "more than is read at once"
+    assert [step.step for step in read_steps(path)] == list(range(1, 30_001))
+    assert read_steps(tmp_path / "missing.csv") == []
 
 
 def test_steps_of_an_older_version_have_only_the_reserved_peak():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nantui.run.results import current, epoch_seconds, read_results
+from nantui.run.results import current, epoch_seconds, median_epoch_s, read_results
 
 HEADER = "epoch,time,train/box_loss,val/box_loss,lr/pg0\n"
 
@@ -52,6 +52,15 @@ def test_a_missing_file_has_no_epochs(tmp_path):
 def test_seconds_of_an_epoch_are_differences_inside_a_segment(tmp_path):
     rows = rows_of(tmp_path, HEADER, *(f"{e},{t},1,1,0.1\n" for e, t in ((1, 10), (2, 13), (2, 20), (3, 24))))
     assert epoch_seconds(rows) == [3.0, 4.0]
+
+
+def test_what_an_epoch_takes_is_the_median_of_the_last_ones(tmp_path):
+    ends = (10, 30, 34, 39, 42, 48, 50)
+    rows = rows_of(tmp_path, HEADER, *(f"{e},{t},1,1,0.1\n" for e, t in enumerate(ends, 1)))
+    assert (median_epoch_s(rows), median_epoch_s(rows, last=2), median_epoch_s(rows, last=10)) == (4, 4, 4.5)
+    assert math.isnan(median_epoch_s(rows[:1])) and median_epoch_s(rows[:1], from_the_start=True) == 10
+    assert math.isnan(median_epoch_s(rows[3:4], from_the_start=True)), "the start was not seen"
+    assert math.isnan(median_epoch_s([], from_the_start=True))
 
 
 def test_old_releases_padded_their_columns(tmp_path):
