@@ -114,7 +114,7 @@ def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:
     from nantui.machine.process_identity import host_id
     from nantui.supervisor.helper_process import worker_environment
     from nantui.supervisor.hosts import reports
-    from nantui.supervisor.outcome import last_words
+    from nantui.supervisor.outcome import last_message
 
     home = reports.home_of(layout, host_id())
     home.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:
 
     def answered() -> bool:
         if child.poll() is not None:
-            why = last_words(home / "agent.log") or "without a word"
+            why = last_message(home / "agent.log") or "without a word"
             raise UserError(f"this host's agent ended at once: {why}", FAILED)
         report = reports.read_report(layout, host_id())
         return report is not None and report.process.pid == child.pid and bool(report.uuid)

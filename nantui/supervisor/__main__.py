@@ -134,10 +134,10 @@ class Service:
     def _one_round(self) -> bool:
         """Settle an ended worker, carry out what waits; True when there was something to do."""
         supervisor = self.supervisor
-        trouble = supervisor.hosts.trouble() if supervisor.watch is not None else ""
-        if supervisor.watch is not None and (trouble or not supervisor.worker_alive()):
+        failed_host = supervisor.hosts.failure() if supervisor.watch is not None else ""
+        if supervisor.watch is not None and (failed_host or not supervisor.worker_alive()):
             try:
-                after_attempt.recover_unattended(supervisor, supervisor.settle(because=trouble).outcome)
+                after_attempt.recover_unattended(supervisor, supervisor.settle(because=failed_host).outcome)
                 after_attempt.follow_up(supervisor)
                 return True
             except UserError as error:

@@ -28,7 +28,7 @@ POLL_S = 5.0
 JUST_ENDED_S, JUST_ENDED_LOOK_S = 2.0, 0.5
 """The driver frees the memory of a process a moment after its end; refusing before that would be wrong."""
 WHAT_TO_DO = "free it, choose another device=, or wait for it with --wait-gpu (nantui resume RUN --wait-gpu)"
-Look = Callable[[], tuple[Gpu, ...]]
+ReadGpus = Callable[[], tuple[Gpu, ...]]
 
 
 def ensure_gpu_memory(
@@ -52,22 +52,22 @@ def ensure_gpu_memory(
         pump(patience_s)
 
 
-def gpu_shortages(layout: RunLayout | None, device: Any, look: Look | None = None) -> list[str]:
+def gpu_shortages(layout: RunLayout | None, device: Any, read_gpus: ReadGpus | None = None) -> list[str]:
     """Return which GPUs of `device` have no room and why; empty when all have, or there is none to ask."""
-    look = look or (lambda: Sampler(layout.run if layout else None).sample().gpus)
+    read_gpus = read_gpus or (lambda: Sampler(layout.run if layout else None).sample().gpus)
     if uses_no_gpu(device):
         return []
     needed_gb = earlier_peak_gb(layout) if layout else None
-    return [text for gpu in chosen(look(), device) if (text := gpu_shortage(gpu, needed_gb))]
+    return [text for gpu in chosen(read_gpus(), device) if (text := gpu_shortage(gpu, needed_gb))]
 
 
 def gpu_shortage(gpu: Gpu, needed_gb: float | None) -> str:
     """Return why a GPU has no room, empty when it has."""
     others = gpu.others_gb
-    room = gpu.total_gb - others
+    free_gb = gpu.total_gb - others
     if needed_gb is None and others <= FULL_SHARE * gpu.total_gb:
         return ""
-    if needed_gb is not None and needed_gb <= room:
+    if needed_gb is not None and needed_gb <= free_gb:
         return ""
     who = ", ".join(sorted({one.user or f"process {one.pid}" for one in gpu.processes if not one.ours}))
     need = f", this run needed {needed_gb:.1f} GB" if needed_gb is not None else ""

@@ -64,7 +64,7 @@ def _from_exit(layout: RunLayout, number: int, worst: RankExit, exits: list[Rank
     point = next((found for found in exits if found.checkpoint), None)
     text = worst.text
     if worst.outcome == FAILED and not text:
-        text = last_words(layout.attempt_log(number))
+        text = last_message(layout.attempt_log(number))
     return Ending(
         worst.outcome,
         printable(text),
@@ -76,7 +76,7 @@ def _from_exit(layout: RunLayout, number: int, worst: RankExit, exits: list[Rank
 
 
 def _why_without_exit(layout: RunLayout, number: int, code: int | None) -> str:
-    words = last_words(layout.attempt_log(number))
+    words = last_message(layout.attempt_log(number))
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
         hint = ", perhaps by the kernel for lack of memory" if -code == signal.SIGKILL else ""
@@ -94,7 +94,7 @@ def blamed(ending: Ending, because: str) -> Ending:
     return replace(ending, outcome=FAILED, text=because)
 
 
-def last_words(path: Path) -> str:
+def last_message(path: Path) -> str:
     """Return the line of a log that says why: the last error that is no echo of another, else the last
     line.
     """

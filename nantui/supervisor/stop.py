@@ -16,9 +16,9 @@ from nantui.run.atomic_files import write_json
 from nantui.run.attempts import read_exits
 from nantui.run.commands import Command
 from nantui.run.status import STOPPED, STOPPING
-from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING
+from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING, Watch
 from nantui.supervisor.foreign.stop import stop_foreign
-from nantui.supervisor.ports import RunPort, StopPort
+from nantui.supervisor.ports import RunPort, StatusPort, StopPort
 
 POLL_S = 0.05
 USUAL_STEPS = 20
@@ -29,20 +29,11 @@ SHORT_GRACE_S = 0.5
 def stop_run(port: StopPort, command: Command, *, at_once: bool) -> str:
     """Stop the worker and return once no process of it is left. Raises UserError for what does not die."""
     if port.watch is None:
-        if dismissed := port.hosts.dismiss():
-            return f"nothing was running; {dismissed} waiting hosts are sent home"
-        left = port.find_members()
-        if not left and os.path.isfile(port.layout.spec) and not port.layout.attempt_numbers():
-            port.publish(state=STOPPED, text="stopped before it was started")
-            return port.state.text
-        if not left:
-            return stop_foreign(port, command, at_once=at_once)
-        port.refuse_leftover(port.end_members(port.patience.terminate_s))
-        return f"{len(left)} processes that an earlier attempt had left were ended"
+        return _stop_without_worker(port, command, at_once)
     port.read_watch()
     port.publish(state=STOPPING)
     begun = time.monotonic()
-    agreed = not at_once and port.watch.stepping() and _ask_and_wait(port, command)
+    agreed = not at_once and port.watch.stepping() and _ask_and_wait(port, port.watch, command)
     port.stage(command.id, "end", "ending its processes")
     port.refuse_leftover(port.end_members(SHORT_GRACE_S if agreed else port.patience.terminate_s))
     ending = port.settle(stopped_by=command.by)
@@ -55,6 +46,20 @@ def stop_run(port: StopPort, command: Command, *, at_once: bool) -> str:
             f"{ending.outcome}{where}, but {', '.join(others)} did not say that its processes ended", FAILED
         )
     return f"{ending.outcome}{where} after {took:.1f} s; no process is left{kept}"
+
+
+def _stop_without_worker(port: StopPort, command: Command, at_once: bool) -> str:
+    """End what is there where no attempt is watched: waiting hosts, leftovers, somebody else's training."""
+    if dismissed := port.hosts.dismiss():
+        return f"nothing was running; {dismissed} waiting hosts are sent home"
+    left = port.find_members()
+    if left:
+        port.refuse_leftover(port.end_members(port.patience.terminate_s))
+        return f"{len(left)} processes that an earlier attempt had left were ended"
+    if os.path.isfile(port.layout.spec) and not port.layout.attempt_numbers():
+        port.publish(state=STOPPED, text="stopped before it was started")
+        return port.state.text
+    return stop_foreign(port, command, at_once=at_once)
 
 
 class Countdown:
@@ -86,36 +91,30 @@ def _await_hosts(port: StopPort) -> list[str]:
     return others
 
 
-def _ask_and_wait(port: StopPort, command: Command) -> bool:
+def _ask_and_wait(port: StopPort, watch: Watch, command: Command) -> bool:
     """Leave the request and wait; True when the ranks ended by themselves, False when patience ran out."""
-    assert port.watch is not None, "the caller looked"
-    watch, patience = port.watch, port.patience
-    number = watch.attempt.attempt
+    patience, number = port.patience, watch.attempt.attempt
     request = {"id": command.id, "t": time.time(), "by": command.by}
     write_json(port.layout.stop_request(number), request)
     countdown = Countdown(patience.stop_s + USUAL_STEPS * watch.usual_step_s(), patience.other_phase_s)
     shown = -SHOW_EVERY_S
     while port.worker_alive():
         left_s = countdown.left_s(watch.activity)
-        if left_s < 0 or port.hosts.trouble() or _kill_was_asked(port):
+        if left_s < 0 or port.hosts.failure() or _kill_was_asked(port):
             return False
-        if _all_wrote_their_end(port, number):
+        if watch.activity != ELSEWHERE and len(read_exits(port.layout, number)) >= watch.ranks:
             return _await_teardown(port)
         if time.monotonic() - shown >= SHOW_EVERY_S:
             shown = time.monotonic()
-            doing = {
-                **(port.state.doing or {}),
-                "stage": "agree",
-                "text": _waiting(watch.activity, left_s),
-            }
-            port.publish(doing=doing)
+            _show_wait(port, watch.activity, left_s)
         port.pump(POLL_S)
     return True
 
 
-def _waiting(activity: str, left_s: float) -> str:
+def _show_wait(port: StatusPort, activity: str, left_s: float) -> None:
     what = "the agreed step" if activity == TRAINING else f"{activity or 'the worker'} to end"
-    return f"waiting for {what}; SIGTERM in {left_s:.0f} s, X ends it now"
+    text = f"waiting for {what}; SIGTERM in {left_s:.0f} s, X ends it now"
+    port.publish(doing={**(port.state.doing or {}), "stage": "agree", "text": text})
 
 
 def _await_teardown(port: StopPort) -> bool:
@@ -123,13 +122,6 @@ def _await_teardown(port: StopPort) -> bool:
     while port.worker_alive() and time.monotonic() < until:
         port.pump(POLL_S)
     return True
-
-
-def _all_wrote_their_end(port: StopPort, number: int) -> bool:
-    assert port.watch is not None, "the caller looked"
-    if port.watch.activity == ELSEWHERE:
-        return False
-    return len(read_exits(port.layout, number)) >= port.watch.ranks
 
 
 def _kill_was_asked(port: RunPort) -> bool:

@@ -16,7 +16,7 @@ from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.supervisor.config import load_config
-from nantui.supervisor.outcome import last_words
+from nantui.supervisor.outcome import last_message
 from nantui.supervisor.status import read_status
 from nantui.terminal_text import printable
 
@@ -102,8 +102,8 @@ def test_last_words_are_the_cause_and_clean(tmp_path):
         "Traceback (most recent call last):\n\x1b[1;31mtorch.OutOfMemoryError\x1b[0m: CUDA out of memory.\n"
         "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n====\n"
     )
-    assert last_words(log) == "torch.OutOfMemoryError: CUDA out of memory."
-    assert last_words(tmp_path / "missing") == ""
+    assert last_message(log) == "torch.OutOfMemoryError: CUDA out of memory."
+    assert last_message(tmp_path / "missing") == ""
 
 
 def test_commands_are_taken_from_private_places_only(tmp_path):
@@ -158,7 +158,7 @@ def test_a_broken_configuration_is_one_clear_line(tmp_path, text):
 def test_nothing_waits_for_a_log_that_is_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "001.log")
     begun = time.monotonic()
-    assert last_words(tmp_path / "001.log") == ""
+    assert last_message(tmp_path / "001.log") == ""
     assert time.monotonic() - begun < 10
 
 
@@ -167,4 +167,4 @@ def test_a_progress_line_is_no_last_word(tmp_path):
     log.write_text(
         "Starting training\n\r        2/3         0G      4.299      3.1      2.2      9     64: 16% 1/6"
     )
-    assert last_words(log) == "Starting training"
+    assert last_message(log) == "Starting training"

@@ -128,7 +128,7 @@ class Lead:
             self._listener.close()
             self._listener = None
 
-    def trouble(self) -> str:
+    def failure(self) -> str:
         """Return why this host must end its part, empty while all is well.
 
         A host whose processes have ended gives ours a moment to end by themselves, as after an agreed stop.
@@ -221,10 +221,10 @@ class Leading:
         lead.close()
         return child
 
-    def trouble(self) -> str:
+    def failure(self) -> str:
         """Return why another host ends this attempt, empty while none does."""
         lead = self._lead
-        return "" if lead is None or lead.gathering or not lead.due() else lead.trouble()
+        return "" if lead is None or lead.gathering or not lead.due() else lead.failure()
 
     def blame(self) -> str:
         """Return what happened on another host, once this host's ranks have ended; empty if nothing did."""
