@@ -11,10 +11,12 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, NewType, TypeVar, get_type_hints
 
-LARGEST_INT = 10**9
-"""No epoch, step, rank or pid is larger: a larger number is nonsense, and whoever counts up to it hangs."""
+from nantui.run import json_fields
+
+Ticks = NewType("Ticks", int)
+"""Clock ticks since boot: after 116 days more than anything that is counted here."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,7 @@ class Registered(Event):
     KIND = "registered"
     pid: int | None = None
     created: float = 0.0
-    ticks: int = 0
+    ticks: Ticks = Ticks(0)
     host: str = ""
     boot_id: str = ""
     pid_namespace: str = ""
@@ -441,7 +443,7 @@ def _values(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments for `kind` that `document` tells in the right type."""
     readers = _readers(kind)
     read = ((name, readers[name](value)) for name, value in document.items() if name in readers)
-    return {name: value for name, value in read if value is not _NOT_TOLD}
+    return {name: value for name, value in read if value is not json_fields.NOT_TOLD}
 
 
 def _readers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
@@ -462,62 +464,26 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _text(value: Any) -> Any:
-    return value if isinstance(value, str) else _NOT_TOLD
-
-
-def _whole(value: Any) -> Any:
-    fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INT
-    return value if fits else _NOT_TOLD
-
-
-def _number(value: Any) -> Any:
-    """JSON has no literal for a number that is not finite: those are written by name."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            return _NOT_TOLD
-    return float(value) if value in ("nan", "inf", "-inf") else _NOT_TOLD
-
-
-def _yes_or_no(value: Any) -> Any:
-    return value if isinstance(value, bool) else _NOT_TOLD
-
-
-def _mapping(value: Any) -> Any:
-    return value if isinstance(value, dict) else _NOT_TOLD
-
-
-def _many(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def every(value: Any) -> Any:
-        if not isinstance(value, list):
-            return _NOT_TOLD
-        return tuple(one for one in map(read, value) if one is not _NOT_TOLD)
-
-    return every
-
-
 def _record(kind: Any) -> Callable[[Any], Any]:
-    return lambda value: kind(**_values(kind, value)) if isinstance(value, dict) else _NOT_TOLD
+    return lambda value: kind(**_values(kind, value)) if isinstance(value, dict) else json_fields.NOT_TOLD
 
 
-_NOT_TOLD = object()
 _READERS_OF: dict[Any, Mapping[str, Callable[[Any], Any]]] = {}
 _READERS: Mapping[Any, Callable[[Any], Any]] = {
-    str: _text,
-    str | None: _text,
-    int: _whole,
-    int | None: _whole,
-    float: _number,
-    bool: _yes_or_no,
-    bool | None: _yes_or_no,
+    str: json_fields.text,
+    str | None: json_fields.text,
+    int: json_fields.countable,
+    int | None: json_fields.countable,
+    Ticks: json_fields.whole,
+    float: json_fields.number,
+    bool: json_fields.yes_or_no,
+    bool | None: json_fields.yes_or_no,
     Any: lambda value: value,
-    Mapping[str, Any]: _mapping,
-    tuple[str, ...]: _many(_text),
-    tuple[Mapping[str, Any], ...]: _many(_mapping),
-    tuple[Difference, ...]: _many(_record(Difference)),
-    tuple[SettingChange, ...]: _many(_record(SettingChange)),
+    Mapping[str, Any]: json_fields.mapping,
+    tuple[str, ...]: json_fields.many(json_fields.text),
+    tuple[Mapping[str, Any], ...]: json_fields.many(json_fields.mapping),
+    tuple[Difference, ...]: json_fields.many(_record(Difference)),
+    tuple[SettingChange, ...]: json_fields.many(_record(SettingChange)),
     CommandAsked: _record(CommandAsked),
     Place | None: _record(Place),
     QuarantineChange | None: _record(QuarantineChange),

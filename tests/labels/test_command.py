@@ -10,6 +10,7 @@ import pytest
 
 from nantui.cli import main
 from nantui.labels.report import ProgressLine
+from nantui.run.events import Note, QuarantineChange, of_kind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import quarantine_add, quarantine_remove, quarantine_undo, quarantined
@@ -114,8 +115,11 @@ def test_quarantine_changes_are_journaled_and_taken_back_one_by_one(tmp_path):
     assert quarantine_add(layout, ["/b.jpg", "/c.jpg"], "test") == ["/c.jpg"]
     assert quarantine_remove(layout, ["/a.jpg", "/x.jpg"], "test") == ["/a.jpg"]
     assert quarantined(layout) == ["/b.jpg", "/c.jpg"]
-    kinds = [(entry["kind"], sorted(entry["quarantine"])) for entry in Journal(layout.journal).entries()]
-    assert kinds == [("note", ["added"]), ("note", ["added"]), ("note", ["removed"])]
+    assert [note.quarantine for note in of_kind(Journal(layout.journal).events(), Note)] == [
+        QuarantineChange(added=("/a.jpg", "/b.jpg")),
+        QuarantineChange(added=("/c.jpg",)),
+        QuarantineChange(removed=("/a.jpg",)),
+    ]
     states = []
     while quarantine_undo(layout):
         states.append(sorted(quarantined(layout)))
@@ -128,8 +132,8 @@ def test_a_quarantine_list_with_odd_names_survives(tmp_path):
     quarantine_add(layout, odd, "test")
     assert quarantined(layout) == odd
     assert quarantine_undo(layout) and quarantined(layout) == []
-    (added, undone) = Journal(layout.journal).entries()
-    assert added["quarantine"]["added"] == odd
+    (added, undone) = Journal(layout.journal).events()
+    assert added.quarantine.added == tuple(odd) and undone.quarantine.undo
 
 
 class Terminal(io.StringIO):

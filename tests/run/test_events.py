@@ -76,6 +76,11 @@ def test_nothing_is_lost_on_the_way_to_disk_and_back(event):
     assert parse(json.loads(to_json(document_of(event)))) == event
 
 
+def test_a_process_is_known_by_its_ticks_however_long_the_machine_is_up():
+    assert parse({"kind": "registered", "pid": 1, "ticks": 2_000_000_000}).ticks == 2_000_000_000
+    assert parse({"kind": "registered", "pid": 2_000_000_000}).pid is None
+
+
 def test_what_a_rollback_changed_leaves_out_what_it_kept():
     rows = (SettingChange("lr0", 0.01, 0.003), SettingChange("imgsz", 64, 64, kept=True))
     assert RollbackBegun(kind="rollback_begun", settings=rows).changed == {"lr0": 0.003}
