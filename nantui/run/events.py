@@ -409,9 +409,9 @@ def parse(document: Any) -> Event | None:
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         return None
     known = KINDS.get(document["kind"], Event)
-    values = _values(known, document)
-    more = {name: value for name, value in document.items() if name not in _readers(known)}
-    event: Event = known(**{**values, "kind": document["kind"], "more": more})
+    readers = _readers(known)
+    more = {name: value for name, value in document.items() if name not in readers}
+    event: Event = known(**{**_values(known, document), "kind": document["kind"], "more": more})
     return event
 
 
@@ -441,9 +441,12 @@ def newest(events: Iterable[Event], *kinds: type[Found]) -> Found | None:
 
 def _values(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments for `kind` that `document` tells in the right type."""
-    readers = _readers(kind)
-    read = ((name, readers[name](value)) for name, value in document.items() if name in readers)
-    return {name: value for name, value in read if value is not json_fields.NOT_TOLD}
+    readers, found = _readers(kind), {}
+    for name, value in document.items():
+        read = readers.get(name)
+        if read is not None and (told := read(value)) is not json_fields.NOT_TOLD:
+            found[name] = told
+    return found
 
 
 def _readers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:

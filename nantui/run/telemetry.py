@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+from nantui.run.atomic_files import open_regular
 from nantui.run.growing_files import LineFollower, cells_of
 
 BEFORE_LOSSES = ("t", "epoch", "step", "steps", "skipped", "reason")
@@ -13,6 +16,8 @@ AFTER_LOSSES = (
     "grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb", "alloc_peak_gb",
     "instances", "imgsz",
 )  # fmt: skip
+LONGEST_HEADER = 1 << 14
+SAMPLES, SAMPLE_BYTES, TAIL_BYTES = 512, 768, 1 << 18
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,55 @@ def header(loss_names: tuple[str, ...]) -> list[str]:
 
 
 class StepFollower:
-    """Reads the steps appended to one attempt's steps.csv since the last call."""
+    """Reads the steps appended to one attempt's steps.csv since the last call.
 
-    def __init__(self, path: Path) -> None:
+    A file that has more than `whole_bytes` when it is opened is read in places: samples spread over it, in
+    file order, then its end, from which on no step is left out; `sampled` tells so.
+    """
+
+    def __init__(self, path: Path, *, whole_bytes: int | None = None) -> None:
+        self.path, self.sampled = path, False
+        self._whole_bytes = whole_bytes
         self._lines = LineFollower(path)
         self._columns: list[str] = []
 
+    @property
+    def opened(self) -> bool:
+        """Whether the file was there and its header whole."""
+        return bool(self._columns)
+
     def read(self, limit: int = 1 << 20) -> tuple[list[Step], bool]:
         """Return the new steps among `limit` bytes, and whether more is waiting."""
+        samples = self._samples() if self._whole_bytes is not None and not self.opened else []
         new = self._lines.read(limit)
         steps, self._columns = parse_steps(new.lines, self._columns)
-        return steps, new.more
+        return [*samples, *steps], new.more
+
+    def _samples(self) -> list[Step]:
+        """Open a long file: take its samples and go on at its end; none of one that is short."""
+        file = open_regular(self.path)
+        if file is None:
+            return []
+        try:
+            with file:
+                size = os.fstat(file.fileno()).st_size
+                return self._take_samples(file, size) if size > (self._whole_bytes or 0) else []
+        except OSError:
+            return []
+
+    def _take_samples(self, file: BinaryIO, size: int) -> list[Step]:
+        header = file.readline(LONGEST_HEADER)
+        _, self._columns = parse_steps(_lines_of(header)[:-1], [])
+        if not self.opened:
+            return []
+        self.sampled, self._lines = True, LineFollower(self.path, tail_bytes=TAIL_BYTES)
+        found: list[Step] = []
+        for index in range(SAMPLES):
+            place = len(header) + (size - TAIL_BYTES - len(header)) * index // SAMPLES
+            lines = _lines_of(os.pread(file.fileno(), SAMPLE_BYTES, place))
+            steps, self._columns = parse_steps(lines[1:-1], self._columns)
+            found += steps
+        return found
 
 
 def read_steps(path: Path) -> list[Step]:
@@ -105,6 +148,10 @@ def _step(cells: dict[str, str]) -> Step | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def _lines_of(data: bytes) -> list[str]:
+    return data.decode("utf-8", "replace").split("\n")
 
 
 def _number(cell: str) -> float:

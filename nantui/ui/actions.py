@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nantui.run import status as run_status
+from nantui.run.events import PhaseDone, RollbackDone, UndoDone, of_kind
 
 if TYPE_CHECKING:
     from nantui.ui.model.snapshot import RunSnapshot
@@ -105,9 +106,8 @@ def _has_checkpoints(snapshot: RunSnapshot) -> str | None:
 def _undo(snapshot: RunSnapshot, read_only: bool) -> str | None:
     if snapshot.status.state in run_status.ACTIVE:
         return f"it is {snapshot.status.state}: stop it first with x"
-    kinds = [entry["kind"] for entry in snapshot.journal]
-    rolled_back = sum(kind in ("rollback_done", "phase_done") for kind in kinds)
-    undone = sum(kind == "undo_done" for kind in kinds)
+    rolled_back = len(of_kind(snapshot.journal, RollbackDone, PhaseDone))
+    undone = len(of_kind(snapshot.journal, UndoDone))
     return None if rolled_back > undone else "there is no rollback to undo"
 
 

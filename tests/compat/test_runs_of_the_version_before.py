@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from nantui.run.events import parse
 from nantui.supervisor.status import read_status
 from nantui.ui.model.run_reader import RunReader
 from tests.compat.recorded import (
@@ -87,7 +88,7 @@ def test_the_cockpit_reads_all_of_it(runs: Unpacked, name: str) -> None:
     reader.read()
     seen = reader.read()
     assert seen.status.state == run.said("status")[1]["runs"][0]["state"]
-    assert list(seen.journal) == run.journal()
+    assert list(seen.journal) == [parse(entry) for entry in run.journal()]
     attempts = len(list((run.run / "nantui/attempts").glob("[0-9][0-9][0-9].json")))
     assert sum(len(run.steps(number)) for number in range(1, attempts + 1)) > 0
     assert seen.steps.losses and seen.timeline

@@ -11,10 +11,9 @@ import pytest
 
 from nantui.diagnosis.causes import diagnose
 from nantui.recovery.trouble import first_trouble
-from nantui.run.incidents import INCIDENTS
+from nantui.run.incidents import INCIDENTS, SUSPICIONS, is_suspicion
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.suspicions import SUSPICIONS, is_suspicion
 from nantui.ui.model.alarms import open_alarm
 from nantui.ui.model.timeline import sentences
 
@@ -43,12 +42,12 @@ def warn(layout: RunLayout, warning: str, epoch: int = 3) -> None:
 def test_a_suspicion_costs_no_epochs_and_raises_no_alarm(layout, kind):
     warn(layout, kind)
     assert first_trouble(layout) is None
-    entries = tuple(Journal(layout.journal).entries())
-    assert [is_suspicion(entry) for entry in entries] == [True]
+    events = tuple(Journal(layout.journal).events())
+    assert [is_suspicion(event) for event in events] == [True]
     phases, status = SimpleNamespace(begins={}, now=1), SimpleNamespace(state="running")
-    seen = SimpleNamespace(journal=entries, events=entries, rows=(), status=status, phases=phases)
+    seen = SimpleNamespace(journal=events, events=events, rows=(), status=status, phases=phases)
     assert open_alarm(seen, 0) is None
-    assert [(line.text, line.ink) for line in sentences(entries)] == [(f"warning: {kind}: seen", "warn")]
+    assert [(line.text, line.ink) for line in sentences(events)] == [(f"warning: {kind}: seen", "warn")]
 
 
 def test_why_it_looks_bad_can_be_asked(layout):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.color import Color
 
+from nantui.run.events import parse
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args
 from nantui.run.telemetry import Step, header
@@ -202,7 +203,7 @@ def test_a_repeated_stretch_replaces_the_older_one():
     ],
 )
 def test_the_timeline_says_what_the_worker_confirmed_and_no_more(entry, text, ink):
-    (sentence,) = sentences([{"t": 1.0, "kind": "in_effect", **entry}])
+    (sentence,) = sentences([parse({"t": 1.0, "kind": "in_effect", **entry})])
     assert (sentence.text, sentence.ink) == (text, ink)
 
 
@@ -227,7 +228,7 @@ def test_any_journal_makes_a_timeline(entries):
     )
     for index, entry in enumerate(entries):
         entry["kind"] = known[index % len(known)]
-    assert len(sentences(entries)) <= len(entries)
+    assert len(sentences(map(parse, entries))) <= len(entries)
 
 
 def test_results_that_are_half_written_or_strange_are_read_as_far_as_they_go(tmp_path):

@@ -13,16 +13,16 @@ from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from tests.ui.synthetic import journal, make_run
 
 
-def running(tmp_path, phase="training", names=(), **place):
+def running(tmp_path, activity="training", names=(), **place):
     files = tuple(Checkpoint(tmp_path / "weights" / name, 1, 0.0) for name in names)
     status = RunStatus(tmp_path, "running", **place)
-    return RunSnapshot(tmp_path, 0.0, status, phase=phase, checkpoints=files)
+    return RunSnapshot(tmp_path, 0.0, status, activity=activity, checkpoints=files)
 
 
 def test_before_the_first_step_nothing_is_promised(tmp_path):
-    text = " ".join(stop_words(running(tmp_path, phase="setup")))
+    text = " ".join(stop_words(running(tmp_path, activity="setup")))
     assert "nothing to keep" in text and "nantui_stop.pt" not in text
-    resumed = " ".join(stop_words(running(tmp_path, phase="setup", names=("last.pt",), epoch=4)))
+    resumed = " ".join(stop_words(running(tmp_path, activity="setup", names=("last.pt",), epoch=4)))
     assert "s resumes from what was there before" in resumed and "nantui_stop.pt" not in resumed
 
 
@@ -44,7 +44,7 @@ def test_undo_says_which_rollback_what_goes_aside_and_which_settings_go_back(tmp
     snapshot = look(make_run(tmp_path / "demo", recovered=True))
     begun = newest_in_force(snapshot.journal)
     text = " ".join(undo_words(snapshot, begun))
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun["t"]))
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun.t))
     assert f"The rollback at {when}" in text and "ago, to epoch6.pt (epoch 7)" in text
     assert "the 4 epochs that it gave up" in text
     assert "lr0 from 0.005 to 0.01" in text

@@ -8,6 +8,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 
 from nantui.run.atomic_files import to_json
+from nantui.run.events import document_of
 from nantui.ui.format import clean, count, number, size
 from nantui.ui.model.checkpoint_rows import Row
 from nantui.ui.model.timeline import Sentence
@@ -86,7 +87,7 @@ def about_sentence(sentence: Sentence) -> Callable[[int], list[Line]]:
     def write(width: int) -> list[Line]:
         lines: list[Line] = wrap(f"{sentence.clock}  {sentence.text}", width, sentence.ink)
         lines.append([])
-        for line in to_json(sentence.entry, indent=2).split("\n"):
+        for line in to_json(document_of(sentence.event), indent=2).split("\n"):
             lines += [
                 [(part, "muted")]
                 for part in _chunks(clean(line.replace(" ", "\u2007"), 4000).replace("\u2007", " "), width)

@@ -14,7 +14,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from nantui.run.commands import Command
-from nantui.run.events import parse_all
 from nantui.run.journal import pending_edits
 from nantui.ui.model import plan_text
 from nantui.ui.model.command_progress import CommandProgress, follow
@@ -94,7 +93,7 @@ class RecoverDialog(Dialog):
         then those this dialog was opened with.
         """
         snapshot = self.over.snapshot
-        return {**pending_edits(parse_all(snapshot.journal if snapshot is not None else ())), **self.settings}
+        return {**pending_edits(snapshot.journal if snapshot is not None else ()), **self.settings}
 
     def _plan(self) -> Any:
         """Without a choice of presets the evidence proposes some; edits stay on top."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nantui.run.commands import Command
-from nantui.run.journal import Entry
+from nantui.run.events import AttemptStarted, CommandDone, CommandReceived, Event, InEffect, Stage
 from nantui.ui.format import clean
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import VERBS
@@ -58,16 +58,14 @@ class Unanswered:
         """Take note of a command that was left for the supervisor."""
         self._sent[command.id] = command
 
-    def settle(self, journal: Iterable[Entry]) -> list[CommandOutcome]:
+    def settle(self, journal: Iterable[Event]) -> list[CommandOutcome]:
         """Return the outcomes that have come, each once."""
         if not self._sent:
             return []
         return [
-            CommandOutcome(
-                self._sent.pop(entry["id"]), entry.get("ok") is not False, str(entry.get("text", ""))
-            )
-            for entry in journal
-            if entry["kind"] == "command_done" and entry.get("id") in self._sent
+            CommandOutcome(self._sent.pop(event.id), event.ok, event.text)
+            for event in journal
+            if isinstance(event, CommandDone) and event.id in self._sent
         ]
 
     def fail(self, id: str, problem: str) -> list[CommandOutcome]:
@@ -77,38 +75,33 @@ class Unanswered:
 
 def follow(command: str, kind: str, snapshot: RunSnapshot) -> CommandProgress:
     """Return what the journal says about `command`."""
-    stages: list[tuple[float, str, str]] = []
-    done: dict[str, Any] = {}
+    stages: list[Stage] = []
+    done: CommandDone | None = None
     seen = False
-    asked: dict[str, Any] = {}
-    values: dict[str, Any] | None = None
-    notes: tuple[str, ...] = ()
-    for entry in snapshot.journal:
-        if entry["kind"] == "command" and _id_of(entry) == command:
-            seen = True
-        if entry["kind"] == "stage" and entry.get("command") == command:
-            seen = True
-            stages.append((float(entry.get("t", 0)), str(entry.get("stage", "")), str(entry.get("text", ""))))
-        if entry["kind"] == "command_done" and entry.get("id") == command:
-            done = entry
-        if seen and entry["kind"] == "attempt_started" and isinstance(entry.get("asked"), dict):
-            asked, values = entry["asked"], None
-        if seen and entry["kind"] == "in_effect" and isinstance(entry.get("values"), dict):
-            values, notes = entry["values"], tuple(map(str, entry.get("notes") or ()))
-    effects = None if values is None else tuple((name, values[name]) for name in asked if name in values)
+    asked: Mapping[str, Any] = {}
+    effect: InEffect | None = None
+    for event in snapshot.journal:
+        match event:
+            case CommandReceived() if event.command.id == command:
+                seen = True
+            case Stage() if event.command == command:
+                seen = True
+                stages.append(event)
+            case CommandDone() if event.id == command:
+                done = event
+            case AttemptStarted() if seen:
+                asked, effect = event.asked, None
+            case InEffect() if seen:
+                effect = event
+    values = effect.values if effect is not None else {}
     return CommandProgress(
         command,
         kind,
-        tuple(stages),
-        None if not done else done.get("ok") is not False,
-        str(done.get("text", "")),
-        float(done.get("t", 0)),
+        tuple((event.t, event.stage, event.text) for event in stages),
+        None if done is None else done.ok,
+        "" if done is None else done.text,
+        0.0 if done is None else done.t,
         tuple(asked.items()),
-        effects,
-        notes,
+        None if effect is None else tuple((name, values[name]) for name in asked if name in values),
+        () if effect is None else effect.notes,
     )
-
-
-def _id_of(entry: dict[str, Any]) -> str:
-    command = entry.get("command")
-    return str(command.get("id", "")) if isinstance(command, dict) else str(command or "")

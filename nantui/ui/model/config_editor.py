@@ -1,15 +1,9 @@
-"""The config editor without a terminal: which rows there are, what is wrong, what is said about a setting.
-
-A draft in other forms: as a preset of one's own, and as Python for one's own script.
-
-The settings of a run as the editor shows them: what the newest attempt really uses, what was saved for the
-next one, and what that one would use.
+"""The config editor without a terminal: the settings that a run uses, a draft of other ones, and its rows.
 
 What was asked is not what is in effect: `optimizer=auto` ignores `lr0` and `momentum`, and AMP is switched
-off where it does not work. Only the worker's own report tells.
-
-An edit of a run's settings that is not saved yet: it survives a closed terminal,
-and every step can be undone.
+off where it does not work; only the worker's own report tells. So there are three values of a setting: what
+the newest attempt really uses, what was saved for the next one, and what the draft has. A draft survives a
+closed terminal, and each of its steps can be undone; it can be kept as a preset, or taken along as Python.
 """
 
 from __future__ import annotations
@@ -29,8 +23,7 @@ from nantui.errors import FAILED, UserError
 from nantui.paths import user_config_dir
 from nantui.run.atomic_files import read_json, write_atomic, write_json
 from nantui.run.attempts import Attempt, read_attempt
-from nantui.run.events import parse_all
-from nantui.run.journal import Entry as JournalEntry
+from nantui.run.events import AttemptStarted, Event, InEffect, newest
 from nantui.run.journal import pending_edits
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args, read_spec
@@ -93,7 +86,7 @@ def read_settings(run: RunLayout, schema: Any, snapshot: RunSnapshot | None) -> 
     Raises UserError for a spec that makes no sense.
     """
     journal = snapshot.journal if snapshot is not None else ()
-    args, spec, edits = read_args(run.args_yaml), read_spec(run.spec), pending_edits(parse_all(journal))
+    args, spec, edits = read_args(run.args_yaml), read_spec(run.spec), pending_edits(journal)
     attempt = read_attempt(run, run.newest_attempt() or 0)
     train, ours = (spec.train, spec.ours) if spec is not None else ({}, {})
     asked = {**schema.defaults(), **train, **args, **ours}
@@ -108,21 +101,15 @@ def read_settings(run: RunLayout, schema: Any, snapshot: RunSnapshot | None) -> 
     )
 
 
-def reported_values(journal: Iterable[JournalEntry]) -> dict[str, Any]:
+def reported_values(journal: Iterable[Event]) -> Mapping[str, Any]:
     """Return what the worker of the newest attempt has reported to be in effect, empty before it has."""
-    values: dict[str, Any] = {}
-    for entry in journal:
-        if entry["kind"] == "attempt_started":
-            values = {}
-        elif entry["kind"] == "in_effect" and isinstance(entry.get("values"), dict):
-            values = entry["values"]
-    return values
+    found = newest_change(journal)
+    return found.values if isinstance(found, InEffect) else {}
 
 
-def newest_change(journal: Iterable[JournalEntry]) -> JournalEntry | None:
-    """Return the newest entry after which other settings may be in effect, None without one."""
-    found = [entry for entry in journal if entry["kind"] in ("attempt_started", "in_effect")]
-    return found[-1] if found else None
+def newest_change(journal: Iterable[Event]) -> Event | None:
+    """Return the newest event after which other settings may be in effect, None without one."""
+    return newest(journal, AttemptStarted, InEffect)
 
 
 def _used(attempt: Attempt, args: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,11 @@
-"""Why it happened, from what there is: the verdict of the diagnosis room, the autopsies,
-and what was recorded.
-"""
+"""Why it happened, from what there is: the verdict of the diagnosis, the autopsies, and what was recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nantui.run.events import Autopsy, Incident, of_kind, parse
 from nantui.run.status import FAILED, LOST
 from nantui.ui.format import clean, number
 from nantui.ui.glyphs import Glyphs, meter
@@ -16,22 +15,18 @@ from nantui.ui.styled_text import Line, column, fit, wrap
 
 MOST_EVIDENCE, SHOWN = 12, 0.01
 LOOK_AT_DATA, GO_BACK = "data", "contaminated_checkpoint"
-"""Causes, as the diagnosis room calls them, whose remedy needs no preset."""
+"""Causes, as the diagnosis calls them, whose remedy needs no preset."""
 UNNAMED = {LOOK_AT_DATA: "look at the data", GO_BACK: "an older checkpoint"}
 
 
-def incidents(snapshot: RunSnapshot) -> list[dict[str, Any]]:
+def incidents(snapshot: RunSnapshot) -> list[Incident]:
     """Return the incidents of the run, newest first; those of the journal,
     then those only the worker reported.
     """
-    journal = [entry for entry in snapshot.journal if entry["kind"] == "incident"]
-    known = {(entry.get("incident"), entry.get("epoch"), entry.get("step")) for entry in journal}
-    fresh = [
-        entry
-        for entry in snapshot.events
-        if entry["kind"] == "incident"
-        and (entry.get("incident"), entry.get("epoch"), entry.get("step")) not in known
-    ]
+    journal = of_kind(snapshot.journal, Incident)
+    known = {(one.incident, one.epoch, one.step) for one in journal}
+    reported = of_kind(snapshot.events, Incident)
+    fresh = [one for one in reported if (one.incident, one.epoch, one.step) not in known]
     return list(reversed([*journal, *fresh]))
 
 
@@ -42,7 +37,7 @@ def describe(
     found = incidents(snapshot)
     if not found and not (diagnosis and diagnosis.get("causes")):
         return _nothing(snapshot, diagnosis, problem, width)
-    about = (diagnosis or {}).get("incident") or next(iter(found), None)
+    about = _diagnosed(diagnosis) or next(iter(found), None)
     lines = [*_died(snapshot, width), *_what(about, snapshot.status.attempt, width)]
     if diagnosis:
         lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, glyphs, width)
@@ -51,9 +46,15 @@ def describe(
         lines += [*wrap(clean(problem, 400), width, "warn"), []]
     lines += _autopsies(snapshot, width)
     lines += [[("incidents", "title"), (f"   {len(found)}, newest first", "muted")]]
-    for entry in found[:20]:
-        lines += _incident(entry, glyphs, width)
+    for incident in found[:20]:
+        lines += _incident(incident, glyphs, width)
     return lines
+
+
+def _diagnosed(diagnosis: Mapping[str, Any] | None) -> Incident | None:
+    """Return what a diagnosis explains, None where it explains nothing."""
+    event = parse((diagnosis or {}).get("incident"))
+    return event if isinstance(event, Incident) else None
 
 
 def _nothing(
@@ -82,30 +83,28 @@ def _died(snapshot: RunSnapshot, width: int) -> list[Line]:
     if status.state not in (FAILED, LOST):
         return []
     attempt = f"attempt {status.attempt}: " if status.attempt else ""
-    place = where({"epoch": status.epoch, "step": status.step})
-    lines = wrap(
-        f"{attempt}{incident_text({'incident': status.state})}{f', {place}' if place else ''}", width, "bad"
-    )
+    place = where(status.epoch, status.step)
+    lines = wrap(f"{attempt}{incident_text(status.state)}{f', {place}' if place else ''}", width, "bad")
     lines += wrap(clean(status.text, 600), width) if status.text else []
     return [*lines, *wrap("On the run's screen, o shows its last output and s resumes.", width, "muted"), []]
 
 
-def _what(incident: Mapping[str, Any] | None, newest: int | None, width: int) -> list[Line]:
+def _what(incident: Incident | None, newest: int | None, width: int) -> list[Line]:
     """Return in one sentence what is being explained, and in which attempt where that is not the newest."""
     if incident is None:
         return []
-    entry = dict(incident)
-    place, done = where(entry), action_text(entry)
-    text = incident_text(entry) + (f" at {place}" if place else "") + (f": {done}" if done else "")
+    place, done = where(incident.epoch, incident.step), action_text(incident.action)
+    name = incident_text(incident.incident)
+    text = name + (f" at {place}" if place else "") + (f": {done}" if done else "")
     head: Line = [("what happened", "title")]
-    if newest is not None and entry.get("attempt") is not None and entry["attempt"] != newest:
-        older = f"   in attempt {entry['attempt']}; attempt {newest}, the newest, has had no incident"
+    if newest is not None and incident.attempt is not None and incident.attempt != newest:
+        older = f"   in attempt {incident.attempt}; attempt {newest}, the newest, has had no incident"
         head.append((older, "warn"))
-    return [fit(head, width), *wrap(text, width, _ink_of(entry)), []]
+    return [fit(head, width), *wrap(text, width, _ink_of(incident)), []]
 
 
-def _ink_of(incident: Mapping[str, Any]) -> str:
-    return "warn" if incident.get("action") == "skipped" else "bad"
+def _ink_of(incident: Incident) -> str:
+    return "warn" if incident.harmless else "bad"
 
 
 def _causes(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
@@ -204,39 +203,36 @@ def _unknown(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
 
 
 def _autopsies(snapshot: RunSnapshot, width: int) -> list[Line]:
-    seen: dict[tuple[Any, Any], dict[str, Any]] = {}
-    for entry in (*snapshot.journal, *snapshot.events):
-        if entry["kind"] == "autopsy":
-            seen.setdefault((entry.get("cause"), entry.get("text")), entry)
+    seen: dict[tuple[str, str], Autopsy] = {}
+    for autopsy in of_kind((*snapshot.journal, *snapshot.events), Autopsy):
+        seen.setdefault((autopsy.cause, autopsy.text), autopsy)
     if not seen:
         return []
     lines: list[Line] = [
         [("autopsy", "title"), ("   done by the worker with the guilty batch still in memory", "muted")]
     ]
-    for entry in seen.values():
-        lines += wrap(clean(entry.get("text", ""), 600), width, "warn")
-        lines += _evidence(entry.get("evidence"), width)
+    for autopsy in seen.values():
+        lines += wrap(clean(autopsy.text, 600), width, "warn")
+        lines += _evidence(autopsy.evidence, width)
     return [*lines, []]
 
 
-def _incident(entry: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
-    ink = _ink_of(entry)
+def _incident(incident: Incident, glyphs: Glyphs, width: int) -> list[Line]:
+    ink = _ink_of(incident)
     head: Line = [
-        (f"{glyphs.skip if ink == 'warn' else glyphs.bad} ", ink),
-        (incident_text(dict(entry)), ink),
-        (f"   {where(dict(entry))}", "strong"),
-        (f"   attempt {entry['attempt']}" if entry.get("attempt") is not None else "", "muted"),
+        (f"{glyphs.skip if incident.harmless else glyphs.bad} ", ink),
+        (incident_text(incident.incident), ink),
+        (f"   {where(incident.epoch, incident.step)}", "strong"),
+        (f"   attempt {incident.attempt}" if incident.attempt is not None else "", "muted"),
     ]
-    lines: list[Line] = [fit([*head, (f"   {action_text(dict(entry))}", "muted")], width)]
-    if entry.get("text"):
-        lines += [[("  ", "text"), *line] for line in wrap(clean(entry["text"], 500), width - 2)]
-    return [*lines, *_evidence(entry.get("evidence"), width), []]
+    lines: list[Line] = [fit([*head, (f"   {action_text(incident.action)}", "muted")], width)]
+    if incident.text:
+        lines += [[("  ", "text"), *line] for line in wrap(clean(incident.text, 500), width - 2)]
+    return [*lines, *_evidence(incident.evidence, width), []]
 
 
-def _evidence(evidence: Any, width: int) -> list[Line]:
+def _evidence(evidence: Mapping[str, Any], width: int) -> list[Line]:
     """Return the evidence as name and value, nested values on one line."""
-    if not isinstance(evidence, Mapping):
-        return []
     lines: list[Line] = []
     for name, value in list(evidence.items())[:MOST_EVIDENCE]:
         words = wrap(clean(_shown(value), 500), max(10, width - 20), "muted")

@@ -1,9 +1,7 @@
 """The epochs of a run in one row: what rollbacks trimmed, those of finished phases, and the current ones.
 
 A plan's phases each count their epochs from 1. On the curves they follow each other, so that 150 + 50 epochs
-are one training.
-
-What is made from a file, made anew only when the file has changed.
+are one training. What is made from a file is made anew only when the file has changed.
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ from typing import Any
 
 from nantui.errors import UserError
 from nantui.run.atomic_files import Identity, identity
-from nantui.run.events import parse_all
+from nantui.run.events import Event, PhaseDone, RollbackBegun, UndoDone
 from nantui.run.growing_files import LineFollower
-from nantui.run.journal import Entry
 from nantui.run.layout import RunLayout
 from nantui.run.plan import CURRENT, FINISHED, Part, read_parts, standings
 from nantui.run.results import EpochRow, Results, read_results
@@ -25,7 +22,7 @@ from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
 
 Trimmed = tuple[tuple[str, tuple[EpochRow, ...]], ...]
-CHANGES = frozenset({"phase_done", "undo_done"})
+CHANGES = (PhaseDone, UndoDone)
 SEGMENTS = 10**6
 """More than one phase has: segments of different phases stay apart."""
 
@@ -91,33 +88,33 @@ class EpochReader:
         self._made_of: tuple[Any, ...] = ()
         self._made: tuple[tuple[EpochRow, ...], PlanPhases] = ((), PlanPhases())
 
-    def read(self, status: RunStatus, journal: Sequence[Entry]) -> tuple[tuple[EpochRow, ...], PlanPhases]:
+    def read(self, status: RunStatus, journal: Sequence[Event]) -> tuple[tuple[EpochRow, ...], PlanPhases]:
         """Return the epochs of the whole run, counted through, and where its phases begin."""
         made_of = self._table.read(), self._trimmed.get(), self._parts(status, journal)
         if len(self._made_of) != len(made_of) or any(map(_differs, self._made_of, made_of)):
             self._made_of, self._made = made_of, in_a_row(*made_of, journal)
         return self._made
 
-    def _parts(self, status: RunStatus, journal: Sequence[Entry]) -> tuple[Part, ...]:
+    def _parts(self, status: RunStatus, journal: Sequence[Event]) -> tuple[Part, ...]:
         """Return the phases of the plan; read again only when one has ended or was given back."""
         if not status.phase:
             return ()
-        changes = sum(entry["kind"] in CHANGES for entry in journal)
+        changes = sum(isinstance(event, CHANGES) for event in journal)
         key = identity(self._layout.spec), changes, status.epochs
         if key != self._planned[0]:
             self._planned = key, self._read_plan(journal, status.epochs)
         return self._planned[1]
 
-    def _read_plan(self, journal: Sequence[Entry], epochs: int | None) -> tuple[Part, ...]:
+    def _read_plan(self, journal: Sequence[Event], epochs: int | None) -> tuple[Part, ...]:
         try:
             spec = read_spec(self._layout.spec)
         except UserError:
             return ()
-        return tuple(read_parts(self._layout, spec, parse_all(journal), epochs)) if spec is not None else ()
+        return tuple(read_parts(self._layout, spec, journal, epochs)) if spec is not None else ()
 
 
 def in_a_row(
-    rows: Sequence[EpochRow], trimmed: Trimmed, parts: Sequence[Part], journal: Sequence[Entry]
+    rows: Sequence[EpochRow], trimmed: Trimmed, parts: Sequence[Part], journal: Sequence[Event]
 ) -> tuple[tuple[EpochRow, ...], PlanPhases]:
     """Return all epochs, those that were trimmed first, and the phases, of which there are none without a
     plan.
@@ -132,9 +129,9 @@ def in_a_row(
         for row in part.rows
     ]
     numbers = {
-        str(entry.get("id")): number
-        for entry, (number, _) in zip(journal, standings(parse_all(journal)), strict=True)
-        if entry["kind"] == "rollback_begun"
+        event.id: number
+        for event, (number, _) in zip(journal, standings(journal), strict=True)
+        if isinstance(event, RollbackBegun)
     }
     kept = {_seen_as(row) for row in (*earlier, *current)}
     old = (

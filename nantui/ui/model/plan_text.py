@@ -1,7 +1,6 @@
-"""A plan of the recovery room as text: what moves, what it costs, what changes,
-and the answers people ask for.
-
-What a stop or an undo would do to this run, in the words of the question that is asked before.
+"""What is about to be done to a run, as text: the plan of a recovery with what moves, what it costs, what
+changes and the answers people ask for; and what a stop or an undo would do, in the words of the question
+that is asked before.
 """
 
 from __future__ import annotations
@@ -9,11 +8,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import Any
 
 from nantui.run import status as run_status
-from nantui.run.journal import Entry
+from nantui.run.events import CommandReceived, PhaseBegun, RollbackBegun, SettingChange, newest
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.ui.format import clean, count, duration, number
 from nantui.ui.glyphs import Glyphs
@@ -24,7 +24,7 @@ from nantui.ui.model.timeline import incident_text
 from nantui.ui.styled_text import Line, column, fit, wrap
 
 BEFORE_TRAINING = ("", "importing", "setup")
-"""Phases of a worker that has not begun its first step."""
+"""Activities of a worker that has not begun its first step."""
 
 
 def options(plan: Any, edits: dict[str, Any]) -> dict[str, Any]:
@@ -74,8 +74,8 @@ def _what(plan: Any, kind: str, snapshot: RunSnapshot | None, width: int) -> lis
         )
     lines += _fact("costs", _cost(plan.costs), width)
     if plan.trouble is not None:
-        incident = incident_text({"incident": plan.trouble.kind})
-        lines += _fact("because", f"{incident} in epoch {plan.trouble.epoch}", width)
+        because = f"{incident_text(plan.trouble.kind)} in epoch {plan.trouble.epoch}"
+        lines += _fact("because", because, width)
     if plan.second is not None:
         lines += _fact("or, with b", f"{plan.second_words}; yours to decide", width)
     elif plan.judgement is not None:
@@ -316,7 +316,7 @@ def stop_words(snapshot: RunSnapshot) -> list[str]:
     """Say when it ends and what can be resumed afterwards: nothing inside the first epoch."""
     status = snapshot.status
     has_last = any(file.name == "last.pt" for file in snapshot.checkpoints)
-    if status.state == run_status.STARTING or (status.step is None and snapshot.phase in BEFORE_TRAINING):
+    if status.state == run_status.STARTING or (status.step is None and snapshot.activity in BEFORE_TRAINING):
         if has_last:
             return ["It has not made a step yet; s resumes from what was there before, weights/last.pt."]
         return ["It has not made a step yet, so there is nothing to keep: s starts it from the beginning."]
@@ -334,12 +334,12 @@ def stop_words(snapshot: RunSnapshot) -> list[str]:
     return lines
 
 
-def undo_words(snapshot: RunSnapshot, begun: Entry) -> list[str]:
+def undo_words(snapshot: RunSnapshot, begun: RollbackBegun | PhaseBegun) -> list[str]:
     """Say what `begun` (a rollback or a change of phase) was, which settings go back and what goes aside."""
     since = epochs_since(snapshot, begun)
     trained = f"{count(since, 'epoch')} trained since" if since else "What was made since"
-    lost = begun.get("epochs_lost")
-    back = f", with the {count(lost, 'epoch')} that it gave up" if isinstance(lost, int) and lost else ""
+    lost = begun.epochs_lost if isinstance(begun, RollbackBegun) else None
+    back = f", with the {count(lost, 'epoch')} that it gave up" if lost else ""
     return [
         f"{what_it_was(snapshot, begun)}.",
         f"Checkpoints and results.csv come back as they were before it{back}.",
@@ -348,49 +348,42 @@ def undo_words(snapshot: RunSnapshot, begun: Entry) -> list[str]:
     ]
 
 
-def what_it_was(snapshot: RunSnapshot, begun: Entry) -> str:
+def what_it_was(snapshot: RunSnapshot, begun: RollbackBegun | PhaseBegun) -> str:
     """Return which rollback it is: what asked for it, when, and where it went."""
-    t = begun.get("t")
     when = ""
-    if isinstance(t, (int, float)):
-        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(t))
-        when = f"at {clock}, {duration(max(0.0, snapshot.taken - t))} ago, "
-    if begun["kind"] == "phase_begun":
-        return f"The change {when}to phase {begun.get('phase', '?')} of the plan"
-    point = clean(PurePosixPath(str(begun.get("restore_point"))).name, 80)
-    place = f"{point} (epoch {begun.get('epoch', '?')})"
+    if begun.t:
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun.t))
+        when = f"at {clock}, {duration(max(0.0, snapshot.taken - begun.t))} ago, "
+    if isinstance(begun, PhaseBegun):
+        return f"The change {when}to phase {begun.phase or '?'} of the plan"
+    point = clean(PurePosixPath(str(begun.restore_point)).name, 80)
+    place = f"{point} (epoch {'?' if begun.epoch is None else begun.epoch})"
     if _asked_by(snapshot, begun) in ("start", "resume"):
         return f"The resume with changed settings {when}from {place}"
     return f"The rollback {when}to {place}"
 
 
-def epochs_since(snapshot: RunSnapshot, begun: Entry) -> int:
+def epochs_since(snapshot: RunSnapshot, begun: RollbackBegun | PhaseBegun) -> int:
     """Return how many epochs in force were trained after `begun`."""
-    before = snapshot.phases.begins.get(snapshot.phases.now, 0)
-    epoch = begun.get("epoch") if begun["kind"] == "rollback_begun" else 0
-    kept = before + (epoch if isinstance(epoch, int) else 0)
+    kept = snapshot.phases.begins.get(snapshot.phases.now, 0)
+    if isinstance(begun, RollbackBegun):
+        kept += begun.epoch or 0
     return sum(not row.superseded and row.epoch > kept for row in snapshot.rows)
 
 
-def _settings_back(begun: Entry) -> str:
-    rows = begun.get("settings")
-    changes = [_change(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    changed = [change for change in changes if change]
+def _settings_back(begun: RollbackBegun | PhaseBegun) -> str:
+    rows = begun.settings if isinstance(begun, RollbackBegun) else ()
+    changed = [change for row in rows if (change := _change(row))]
     return f"Settings go back: {', '.join(changed)}." if changed else "It changed no setting."
 
 
-def _change(row: dict[str, Any]) -> str:
-    name, now, then = (clean(row.get(key), 40) for key in ("name", "now", "then"))
+def _change(row: SettingChange) -> str:
+    name, now, then = (clean(cell, 40) for cell in (row.name, row.now, row.then))
     return f"{name} from {then} to {now}" if now != then else ""
 
 
-def _asked_by(snapshot: RunSnapshot, begun: Entry) -> str:
+def _asked_by(snapshot: RunSnapshot, begun: RollbackBegun) -> str:
     """Return the kind of the command that a rollback was part of: the last one before it."""
-    kind = ""
-    for entry in snapshot.journal:
-        command = entry.get("command")
-        if entry["kind"] == "command" and isinstance(command, dict):
-            kind = str(command.get("kind", ""))
-        if entry is begun:
-            return kind
-    return ""
+    before = takewhile(lambda event: event is not begun, snapshot.journal)
+    asked = newest(before, CommandReceived)
+    return asked.command.kind if asked is not None else ""

@@ -1,8 +1,7 @@
-"""From a snapshot to the charts: which there are, their curves, and what is marked on them.
+"""From a snapshot to the charts of a run: which there are, their curves, and what is marked on them.
 
-The charts of a run, made where the files are read and not where keys are answered.
-
-A part whose data has not changed is the very same object as before, so that nothing is drawn for it.
+They are made where the files are read and not where keys are answered. A part whose data has not changed is
+the very same object as before, so that nothing is drawn for it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from nantui.run.events import parse_all
+from nantui.run.events import Incident, RollbackBegun, of_kind
 from nantui.run.plan import standings
 from nantui.run.results import EpochRow, current
 from nantui.ui.charts.series import Curve, Mark, Picture
@@ -20,7 +19,6 @@ from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.step_axis import place_of
 
 METRICS = (("mAP50-95", "train"), ("mAP50", "val"), ("accuracy_top1", "train"), ("accuracy_top5", "val"))
-MARKED = {"incident": "incident", "rollback_begun": "rollback"}
 Charts = tuple[Picture, ...]
 
 
@@ -177,13 +175,16 @@ def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     """Return incidents, rollbacks and where phases begin on the epoch axis."""
     begins, titles = snapshot.phases.begins, snapshot.phases.titles
     marks = {Mark(begins[phase] + 0.5, "phase", titles[phase]) for phase in begins if begins[phase]}
-    for entry, (phase, _) in zip(snapshot.journal, standings(parse_all(snapshot.journal)), strict=True):
-        kind = MARKED.get(entry["kind"])
-        epoch = entry.get("epoch")
-        if kind and isinstance(epoch, int):
-            skipped = kind == "incident" and entry.get("action") == "skipped"
-            marks.add(Mark(float(epoch + begins.get(phase, 0)), "skip" if skipped else kind))
+    for event, (phase, _) in zip(snapshot.journal, standings(snapshot.journal), strict=True):
+        if isinstance(event, (Incident, RollbackBegun)) and event.epoch is not None:
+            marks.add(Mark(float(event.epoch + begins.get(phase, 0)), _kind_of(event)))
     return tuple(sorted(marks, key=lambda mark: (mark.x, mark.kind)))
+
+
+def _kind_of(event: Incident | RollbackBegun) -> str:
+    if isinstance(event, RollbackBegun):
+        return "rollback"
+    return "skip" if event.harmless else "incident"
 
 
 def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
@@ -194,12 +195,9 @@ def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     changes = [Mark(x, "phase", titles[phase]) for phase, x in phases.items()]
     begins = [Mark(x, "attempt") for x in steps.boundaries if x not in phases.values()]
     incidents = [
-        place_of(steps.stretches, entry.get("attempt"), entry["epoch"], entry["step"])
-        for entry in snapshot.journal
-        if entry["kind"] == "incident"
-        and entry.get("action") != "skipped"
-        and isinstance(entry.get("epoch"), int)
-        and isinstance(entry.get("step"), int)
+        place_of(steps.stretches, one.attempt, one.epoch, one.step)
+        for one in of_kind(snapshot.journal, Incident)
+        if not one.harmless and one.epoch is not None and one.step is not None
     ]
     return tuple([*changes, *begins, *skips, *(Mark(x, "incident") for x in incidents if x is not None)])
 

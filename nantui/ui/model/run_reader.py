@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nantui.run.events import parse_all
+from nantui.run.events import Activity, AttemptStarted, Event, InEffect, newest, parse_lines
 from nantui.run.growing_files import LineFollower
-from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 from nantui.run.plan import standings
 from nantui.run.status import RunStatus
@@ -21,27 +20,27 @@ from nantui.ui.model.snapshot import Checkpoint, RunSnapshot, StepCurves
 from nantui.ui.model.step_store import StepReader, StepStore
 from nantui.ui.model.timeline import Sentence, sentences
 
-MOST_ENTRIES = 4000
+MOST_EVENTS = 4000
 CURVES_EVERY_S = 1.5
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 1 << 15, 60
 
 
-class EntryLog:
-    """The entries of a growing JSON-lines file, oldest first, the newest few thousand of them."""
+class EventLog:
+    """The events of a growing JSON-lines file, oldest first, the newest few thousand of them."""
 
     def __init__(self, path: Path) -> None:
         self._lines = LineFollower(path, tail_bytes=4 << 20)
-        self.entries: tuple[Entry, ...] = ()
+        self.events: tuple[Event, ...] = ()
 
-    def read(self) -> tuple[Entry, ...]:
-        """Return all entries; the same object while nothing was added."""
+    def read(self) -> tuple[Event, ...]:
+        """Return all events; the same object while nothing was added."""
         new = self._lines.read()
         if new.restarted:
-            self.entries = ()
-        found = parse(new.lines)
+            self.events = ()
+        found = parse_lines(new.lines)
         if found:
-            self.entries = (*self.entries, *found)[-MOST_ENTRIES:]
-        return self.entries
+            self.events = (*self.events, *found)[-MOST_EVENTS:]
+        return self.events
 
 
 class RunReader:
@@ -55,9 +54,9 @@ class RunReader:
         self._status = status
         self._epochs = EpochReader(self.layout)
         self._listing: tuple[Checkpoint, ...] = ()
-        self._journal = EntryLog(self.layout.journal)
-        self._events: dict[tuple[int, int], EntryLog] = {}
-        self._merged: tuple[Entry, ...] = ()
+        self._journal = EventLog(self.layout.journal)
+        self._events: dict[tuple[int, int], EventLog] = {}
+        self._merged: tuple[Event, ...] = ()
         self._store = StepStore()
         self._log: LineFollower | None = None
         self._tail: tuple[str, ...] = ()
@@ -91,7 +90,7 @@ class RunReader:
             journal=journal,
             events=events,
             checkpoints=self._list_checkpoints(),
-            phase=_last_phase(events),
+            activity=_last_activity(events),
             started=_started(journal),
             log_tail=self._read_log(numbers),
             guard=_guard_of(journal),
@@ -101,7 +100,7 @@ class RunReader:
         over_epochs, over_steps = self._charts.make(snapshot)
         return replace(snapshot, epoch_charts=over_epochs, step_charts=over_steps)
 
-    def _tell(self, journal: tuple[Entry, ...], events: tuple[Entry, ...]) -> tuple[Sentence, ...]:
+    def _tell(self, journal: tuple[Event, ...], events: tuple[Event, ...]) -> tuple[Sentence, ...]:
         """Return the timeline; the same object while it says the same."""
         if not (self._told_of and self._told_of[0] is journal and self._told_of[1] is events):
             self._told_of = journal, events
@@ -110,20 +109,20 @@ class RunReader:
                 self._timeline = told
         return self._timeline
 
-    def _read_events(self, numbers: list[int]) -> tuple[Entry, ...]:
+    def _read_events(self, numbers: list[int]) -> tuple[Event, ...]:
         """Return the events of the newest attempt's ranks, by time."""
-        before = [log.entries for log in self._events.values()]
+        before = [log.events for log in self._events.values()]
         for number in numbers:
             for rank in self.layout.ranks(number):
-                self._events.setdefault((number, rank), EntryLog(self.layout.events(number, rank)))
+                self._events.setdefault((number, rank), EventLog(self.layout.events(number, rank)))
         current = [log.read() for key, log in self._events.items() if key[0] in numbers]
-        if [id(entries) for entries in before] != [id(entries) for entries in current]:
-            merged = [entry for entries in current for entry in entries]
-            self._merged = tuple(sorted(merged, key=_time_of))
+        if [id(events) for events in before] != [id(events) for events in current]:
+            merged = [event for events in current for event in events]
+            self._merged = tuple(sorted(merged, key=lambda event: event.t))
             self._events = {key: log for key, log in self._events.items() if key[0] in numbers}
         return self._merged
 
-    def _read_steps(self, numbers: list[int], journal: tuple[Entry, ...]) -> StepCurves:
+    def _read_steps(self, numbers: list[int], journal: tuple[Event, ...]) -> StepCurves:
         """Read on, in the order of the attempts; all of an earlier one before the next."""
         for number in numbers:
             if number not in self._steps:
@@ -183,40 +182,25 @@ def checkpoint_at(path: Path) -> Checkpoint | None:
     return Checkpoint(path, state.st_size, state.st_mtime)
 
 
-def _time_of(entry: Entry) -> float:
-    t = entry.get("t")
-    return float(t) if isinstance(t, (int, float)) else 0.0
-
-
-def _phase_of(attempt: int, journal: tuple[Entry, ...]) -> int:
+def _phase_of(attempt: int, journal: tuple[Event, ...]) -> int:
     """Return the phase of the run's plan that an attempt trained; 1 without a plan."""
-    begun = zip(journal, standings(parse_all(journal)), strict=True)
-    phases = {
-        entry.get("attempt"): phase for entry, (phase, _) in begun if entry["kind"] == "attempt_started"
-    }
+    begun = zip(journal, standings(journal), strict=True)
+    phases = {event.attempt: phase for event, (phase, _) in begun if isinstance(event, AttemptStarted)}
     return phases.get(attempt, 1)
 
 
-def _last_phase(events: tuple[Entry, ...]) -> str:
-    for entry in reversed(events):
-        if entry["kind"] == "phase":
-            return str(entry.get("phase", ""))
-    return ""
+def _last_activity(events: tuple[Event, ...]) -> str:
+    found = newest(events, Activity)
+    return found.phase if found is not None else ""
 
 
-def _guard_of(journal: tuple[Entry, ...]) -> str:
+def _guard_of(journal: tuple[Event, ...]) -> str:
     """Return the guard's mode in the newest attempt, as the worker reported it."""
-    for entry in reversed(journal):
-        if entry["kind"] == "in_effect" and isinstance(entry.get("values"), dict):
-            return str(entry["values"].get("guard", ""))
-        if entry["kind"] == "attempt_started":
-            return ""
-    return ""
+    found = newest(journal, AttemptStarted, InEffect)
+    return str(found.values.get("guard", "")) if isinstance(found, InEffect) else ""
 
 
-def _started(journal: tuple[Entry, ...]) -> float | None:
+def _started(journal: tuple[Event, ...]) -> float | None:
     """Return when the newest attempt began."""
-    for entry in reversed(journal):
-        if entry["kind"] == "attempt_started":
-            return _time_of(entry)
-    return None
+    found = newest(journal, AttemptStarted)
+    return found.t if found is not None else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nantui.run.journal import Entry
+from nantui.run.events import Event
 from nantui.run.results import EpochRow
 from nantui.run.status import RunStatus
 from nantui.ui.charts.series import Picture
@@ -60,6 +60,7 @@ class StepCurves:
 class RunSnapshot:
     """One look at one run, taken at `taken` (s since the epoch). Epochs of `rows` count through all phases of
     a plan; everywhere else they count from 1 in each.
+    `activity` is what the ranks last said that they do.
     """
 
     path: Path
@@ -68,10 +69,10 @@ class RunSnapshot:
     rows: tuple[EpochRow, ...] = ()
     phases: PlanPhases = field(default_factory=PlanPhases)
     steps: StepCurves = field(default_factory=StepCurves)
-    journal: tuple[Entry, ...] = ()
-    events: tuple[Entry, ...] = ()
+    journal: tuple[Event, ...] = ()
+    events: tuple[Event, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
-    phase: str = ""
+    activity: str = ""
     started: float | None = None
     log_path: Path | None = None
     log_tail: tuple[str, ...] = ()

@@ -9,22 +9,17 @@ Incidents come from the journal, which is whole.
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from nantui.run.atomic_files import open_regular
-from nantui.run.growing_files import LineFollower
-from nantui.run.telemetry import Step, parse_steps
+from nantui.run.telemetry import Step, StepFollower
 from nantui.ui.model.snapshot import Column, StepCurves
 from nantui.ui.model.step_axis import StepAxis
 
 MOST_POINTS = 4096
 RECENT_STEPS = 2048
 WHOLE_BYTES = 1 << 21
-SAMPLES, SAMPLE_BYTES = 512, 768
-TAIL_BYTES = 1 << 18
 KEPT = ("grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb")
 
 
@@ -170,51 +165,24 @@ class StepReader:
 
     def __init__(self, path: Path, store: StepStore, number: int = 1, phase: int = 1) -> None:
         self.path = path
+        self._steps = StepFollower(path, whole_bytes=WHOLE_BYTES)
         self._store, self._number, self._phase = store, number, phase
-        self._columns: list[str] = []
-        self._lines: LineFollower | None = None
 
     @property
     def opened(self) -> bool:
         """Whether the file was there and its header whole."""
-        return self._lines is not None
+        return self._steps.opened
 
     def read(self, limit: int = 1 << 20) -> bool:
         """Read on; returns whether there was anything new."""
-        if self._lines is None and not self._open():
-            return False
-        assert self._lines is not None
-        return self._take(self._lines.read(limit).lines)
+        before = self.opened
+        steps, more = self._steps.read(limit)
+        if self.opened and not before:
+            self._store.begin_attempt(self._number, self._phase)
+            self._store.sampled = self._store.sampled or self._steps.sampled
+        self._take(steps)
+        return bool(steps) or more
 
-    def _open(self) -> bool:
-        file = open_regular(self.path)
-        if file is None:
-            return False
-        try:
-            with file:
-                size = os.fstat(file.fileno()).st_size
-                first = file.readline(1 << 14)
-                if not first.endswith(b"\n"):
-                    return False
-                self._take([first.decode("utf-8", "replace")])
-                self._store.begin_attempt(self._number, self._phase)
-                if size > WHOLE_BYTES:
-                    self._sample(file.fileno(), len(first), size)
-        except OSError:
-            return False
-        self._lines = LineFollower(self.path, tail_bytes=TAIL_BYTES if size > WHOLE_BYTES else None)
-        return True
-
-    def _sample(self, descriptor: int, start: int, size: int) -> None:
-        """Read whole lines at evenly spread places, in file order, up to where the tail begins."""
-        self._store.sampled = True
-        span = size - TAIL_BYTES - start
-        for index in range(SAMPLES):
-            data = os.pread(descriptor, SAMPLE_BYTES, start + span * index // SAMPLES)
-            self._take(data.decode("utf-8", "replace").split("\n")[1:-1])
-
-    def _take(self, lines: list[str]) -> bool:
-        steps, self._columns = parse_steps(lines, self._columns)
+    def _take(self, steps: list[Step]) -> None:
         for step in steps:
             self._store.add(step)
-        return bool(lines)

@@ -254,7 +254,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
     def _read_when_news(self) -> None:
         """Read the settings, and again when an attempt has begun or has told what is in effect."""
         snapshot = self.over.snapshot
-        news = (newest_change(snapshot.journal) if snapshot is not None else None) or {}
+        news = (newest_change(snapshot.journal) if snapshot is not None else None) or "no attempt"
         if self._read_after != news:
             self._read_after = news
             find_out("schema", self._read, self.post_message)

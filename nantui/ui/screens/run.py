@@ -230,14 +230,14 @@ class RunScreen(RunActions, BaseScreen):
 
     def _show_alarm(self, snapshot: RunSnapshot) -> None:
         incident = open_alarm(snapshot, self.acknowledged)
-        died = incident is not None and incident.get("incident") in (run_status.FAILED, run_status.LOST)
+        died = incident is not None and incident.incident in (run_status.FAILED, run_status.LOST)
         self.query_one(Alarm).show(incident, DEATH_KEYS if died else ALARM_KEYS)
         if incident is None:
             self._rung_for = ()
             self.app.title = f"nantui {snapshot.name} {snapshot.status.state}"
             return
-        self.app.title = f"ALARM {incident_text(incident)}: nantui {snapshot.name}"
-        rung = (incident.get("incident"), incident.get("epoch"), incident.get("attempt"))
+        self.app.title = f"ALARM {incident_text(incident.incident)}: nantui {snapshot.name}"
+        rung = (incident.incident, incident.epoch, incident.attempt)
         if rung != self._rung_for:
             self._rung_for = rung
             self.app.bell()

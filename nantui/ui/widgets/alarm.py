@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nantui.run.journal import Entry
+from nantui.run.events import Incident
 from nantui.ui.model.timeline import action_text, incident_text, where
 from nantui.ui.styled_text import Line, fit, spread
 from nantui.ui.styled_text import width as width_of
@@ -14,11 +14,11 @@ class Alarm(LinesWidget):
 
     def __init__(self) -> None:
         super().__init__(id="alarm")
-        self.incident: Entry | None = None
+        self.incident: Incident | None = None
         self.keys: tuple[tuple[str, str], ...] = ()
         self.display = False
 
-    def show(self, incident: Entry | None, keys: tuple[tuple[str, str], ...] = ()) -> None:
+    def show(self, incident: Incident | None, keys: tuple[tuple[str, str], ...] = ()) -> None:
         """Show an incident with the keys that help, or nothing."""
         self.incident, self.keys = incident, keys
         if self.display != (incident is not None):
@@ -28,14 +28,14 @@ class Alarm(LinesWidget):
     def build(self, width: int, height: int) -> list[Line]:
         if self.incident is None:
             return []
-        place = where(self.incident)
+        place = where(self.incident.epoch, self.incident.step)
         what: Line = [
             (f" {self.glyphs.warn} ALARM  ", "alarm-key"),
-            (incident_text(self.incident), "alarm-key"),
+            (incident_text(self.incident.incident), "alarm-key"),
         ]
         first = spread(what, [(f"{place} ", "alarm")], width)
         keys: Line = []
         for key, text in self.keys:
             keys += [(f" {key} ", "alarm-key"), (f"{text}  ", "alarm")]
-        done = fit([(f"   {action_text(self.incident)}", "alarm")], max(0, width - width_of(keys) - 2))
+        done = fit([(f"   {action_text(self.incident.action)}", "alarm")], max(0, width - width_of(keys) - 2))
         return [first, fit(spread(done, keys, width), width)]

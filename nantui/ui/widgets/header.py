@@ -59,7 +59,7 @@ class Header(LinesWidget):
         status = snapshot.status
         state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
         phase = (
-            PHASES.get(snapshot.phase, "")
+            PHASES.get(snapshot.activity, "")
             if status.state in (run_status.RUNNING, run_status.STARTING)
             else ""
         )
