@@ -2,6 +2,7 @@
 
 import math
 import os
+from itertools import pairwise
 
 from nantui.run.growing_files import LONGEST_LINE, LineFollower
 from nantui.run.telemetry import StepFollower, header, parse_steps, read_steps
@@ -89,3 +90,33 @@ def test_steps_of_an_older_version_have_only_the_reserved_peak():
     row = "10.5,1,3,20,0,,2.5,9.0,0.01,,0.2,40,1.5,2,7,64"
     (step,), _ = parse_steps([",".join(columns), row], [])
     assert step.memory_peak() == (2.0, False) and step.losses == {"box_loss": 2.5}
+
+
+def test_a_long_file_is_opened_in_places_and_followed_from_its_end(tmp_path):
+    path = tmp_path / "001.steps.csv"
+    with path.open("w") as file:
+        file.write(",".join(header(("box_loss",))) + "\n")
+        for index in range(20_000):
+            place = f"{index}.5,{index // 100 + 1},{index % 100 + 1},100"
+            file.write(f"{place},0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64\n")
+    follower = StepFollower(path, whole_bytes=1 << 20)
+    assert not follower.opened and path.stat().st_size > 1 << 20
+    steps, more = follower.read()
+    times = [step.t for step in steps]
+    assert follower.opened and follower.sampled and not more
+    assert times == sorted(times) and times[0] < 100 and times[-1] == 19_999.5
+    assert max(after - before for before, after in pairwise(times)) < 100, "spread over the whole file"
+    assert times[-1000:] == [index + 0.5 for index in range(19_000, 20_000)], "none is left out at its end"
+    with path.open("a") as file:
+        file.write("20000.5,201,1,100,0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64\n")
+    assert [step.epoch for step in follower.read()[0]] == [201]
+
+
+def test_a_file_that_is_short_when_it_is_opened_is_read_whole(tmp_path):
+    path = tmp_path / "001.steps.csv"
+    path.write_text(",".join(header(("box_loss",)))[:-4])
+    follower = StepFollower(path, whole_bytes=1 << 20)
+    assert follower.read() == ([], False) and not follower.opened
+    rows = "1.5,1,1,9,0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64\n" * 3
+    path.write_text(",".join(header(("box_loss",))) + "\n" + rows)
+    assert len(follower.read()[0]) == 3 and follower.opened and not follower.sampled

@@ -207,6 +207,19 @@ def test_the_timeline_says_what_the_worker_confirmed_and_no_more(entry, text, in
     assert (sentence.text, sentence.ink) == (text, ink)
 
 
+def test_neighbouring_epochs_that_are_not_finite_are_one_sentence():
+    epochs = [
+        {"kind": "epoch", "t": float(n), "epoch": n, "finite": n not in (3, 4, 6, 9)} for n in range(1, 10)
+    ]
+    events = [*epochs[:6], {"kind": "warning", "t": 6.5, "text": "odd"}, *epochs[6:]]
+    told = [(one.t, one.text, one.ink) for one in sentences((), map(parse, events))]
+    assert told == [
+        (3.0, "epochs 3 to 6 have losses that are not finite", "bad"),
+        (6.5, "warning: odd", "warn"),
+        (9.0, "epoch 9 has losses that are not finite", "bad"),
+    ]
+
+
 @given(
     st.lists(
         st.dictionaries(

@@ -1,4 +1,4 @@
-"""What the screens ask of the other rooms, in one place: imported when first used, replaced in tests."""
+"""What the screens ask of the other packages, in one place: imported when first used, replaced in tests."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Backend(Protocol):
 
 
 class RealBackend:
-    """The other rooms themselves. `take_over`: act on a run whose supervisor on another host is gone."""
+    """The other packages themselves. `take_over`: act on a run whose supervisor on another host is gone."""
 
     def __init__(self, python: str | None = None, take_over: bool = False) -> None:
         self.python, self.take_over = python, take_over

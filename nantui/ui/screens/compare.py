@@ -12,7 +12,7 @@ from textual.containers import Container
 
 from nantui.run.layout import RunLayout
 from nantui.ui.dialogs.confirm import PickDialog
-from nantui.ui.model import comparison as comparing
+from nantui.ui.model import comparison
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import Answer, find_out
@@ -72,7 +72,7 @@ class CompareScreen(BaseScreen):
     def _find_choices(self) -> list[str]:
         cockpit, run = self.cockpit, self.run_path
         others = [status.path for status in cockpit.backend.fleet(cockpit.fleet_top)]
-        return comparing.choices(run, RunLayout(run).attempt_numbers(), others)
+        return comparison.choices(run, RunLayout(run).attempt_numbers(), others)
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "choices":
@@ -97,14 +97,14 @@ class CompareScreen(BaseScreen):
 
     def _show(self) -> None:
         if self.sides is not None:
-            self.query_one(ChartWall).show(comparing.pictures(*self.sides))
+            self.query_one(ChartWall).show(comparison.pictures(*self.sides))
         self.query_one(Document).remake()
         self.query_one(Title).redraw()
 
     def _title(self, width: int) -> list[Line]:
         line: Line = [("compare ", "title")]
         for label, ink, name in zip("AB", ("train", "val"), self.chosen, strict=False):
-            line += [(f"  {label} ", ink), (comparing.short(name), "strong")]
+            line += [(f"  {label} ", ink), (comparison.short(name), "strong")]
         return [line]
 
     def _write(self, width: int) -> list[Line]:
@@ -112,7 +112,7 @@ class CompareScreen(BaseScreen):
             return wrap(self.problem, width, "warn")
         if self.sides is None:
             return [[("reading both..", "muted")]]
-        return comparing.table(*self.sides, self.cockpit.glyphs, width)
+        return comparison.table(*self.sides, self.cockpit.glyphs, width)
 
     def action_choose(self, side: int) -> None:
         """Choose one side."""
@@ -125,7 +125,7 @@ class CompareScreen(BaseScreen):
                 self.chosen[side] = name
                 self._read()
 
-        names = [(choice, comparing.short(choice)) for choice in self.choices]
+        names = [(choice, comparison.short(choice)) for choice in self.choices]
         self.app.push_screen(PickDialog(f"Compare what as {'AB'[side]}?", names), chosen)
 
     def action_exchange(self) -> None:
