@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nantui.errors import FAILED, UserError
 
 if TYPE_CHECKING:
+    from nantui.checkpoint.catalog import Catalog
+    from nantui.checkpoint.verdict import Verdict
+    from nantui.labels.report import LabelReport
+    from nantui.machine.gpus import Sample, Sampler
+    from nantui.recovery.comparison import Side
+    from nantui.recovery.plan import Plan
     from nantui.run.commands import Command
     from nantui.run.status import RunStatus
+    from nantui.settings.presets import Preset
+    from nantui.settings.schema import Schema
 
 Progress = Callable[[int, int], bool]
 Presets = Sequence[str] | None
@@ -33,10 +41,10 @@ class Backend(Protocol):
     def submit(self, run: Path, command: Command) -> None:
         """Leave a command for the supervisor. Raises UserError when it cannot be left."""
 
-    def verdicts(self, weights: Path) -> Iterable[Any]:
+    def verdicts(self, weights: Path) -> Iterable[Verdict]:
         """Yield a verdict for every checkpoint, newest first; slow, for a thread."""
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Plan:
         """Return the plan of a rollback, `settings` on top of `presets` (None: what the evidence supports);
         slow, for a thread. Raises UserError when there is none.
         """
@@ -44,27 +52,27 @@ class Backend(Protocol):
     def diagnose(self, run: Path) -> dict[str, Any]:
         """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""
 
-    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
+    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> LabelReport:
         """Return the check of the run's labels; slow, for a thread.
         Raises UserError where there is no data set.
         """
 
-    def side(self, name: str) -> Any:
+    def side(self, name: str) -> Side:
         """Return a run, or attempt N of it (RUN#N), to compare; slow, for a thread. Raises UserError."""
 
-    def write_labels(self, run: Path, report: Any) -> Path:
+    def write_labels(self, run: Path, report: LabelReport) -> Path:
         """Write all findings as CSV and return the file."""
 
     def quarantined(self, run: Path) -> set[str]:
         """Return the images that the run leaves out of its training, absolute."""
 
-    def presets(self, run: Path) -> dict[str, Any]:
+    def presets(self, run: Path) -> dict[str, Preset]:
         """Return the presets that exist for the run, by name; for a thread."""
 
-    def schema(self) -> Any:
+    def schema(self) -> Schema:
         """Return which settings exist; for a thread. Raises UserError without an Ultralytics."""
 
-    def hardware(self, run: Path, pids: Sequence[int]) -> Any:
+    def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
         """Return one sample of GPUs and host, for a thread."""
 
 
@@ -73,8 +81,8 @@ class RealBackend:
 
     def __init__(self, python: str | None = None, take_over: bool = False) -> None:
         self.python, self.take_over = python, take_over
-        self._catalogs: dict[Path, Any] = {}
-        self._samplers: dict[Path, Any] = {}
+        self._catalogs: dict[Path, Catalog] = {}
+        self._samplers: dict[Path, Sampler] = {}
 
     def now(self) -> float:
         return time.time()
@@ -94,14 +102,14 @@ class RealBackend:
 
         submit(run, command, take_over=self.take_over)
 
-    def verdicts(self, weights: Path) -> Iterable[Any]:
+    def verdicts(self, weights: Path) -> Iterable[Verdict]:
         from nantui.checkpoint.catalog import Catalog
 
         if weights not in self._catalogs:
             self._catalogs[weights] = Catalog(weights)
         return self._catalogs[weights].verdicts()
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Plan:
         from nantui.recovery.plan import make_plan
 
         return make_plan(run, to, settings, presets, propose=True, python=self.python)
@@ -111,7 +119,7 @@ class RealBackend:
 
         return dict(diagnose(run).to_json())
 
-    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
+    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> LabelReport:
         from nantui.labels.check import check_data_set
         from nantui.labels.data_set import load_data_set
 
@@ -126,12 +134,12 @@ class RealBackend:
             progress=progress,
         )
 
-    def side(self, name: str) -> Any:
+    def side(self, name: str) -> Side:
         from nantui.recovery.comparison import read_side
 
         return read_side(name)
 
-    def write_labels(self, run: Path, report: Any) -> Path:
+    def write_labels(self, run: Path, report: LabelReport) -> Path:
         from nantui.labels.report import write_csv
 
         path = run / "nantui-labels.csv"
@@ -148,17 +156,17 @@ class RealBackend:
 
         return set(quarantined(RunLayout(run)))
 
-    def presets(self, run: Path) -> dict[str, Any]:
+    def presets(self, run: Path) -> dict[str, Preset]:
         from nantui.settings.presets import load_presets
 
         return load_presets(self.schema(), run)
 
-    def schema(self) -> Any:
+    def schema(self) -> Schema:
         from nantui.settings.schema import Schema
 
         return Schema.load(self.python)
 
-    def hardware(self, run: Path, pids: Sequence[int]) -> Any:
+    def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
         from nantui.machine.gpus import Sampler
         from nantui.machine.process_identity import host_id
         from nantui.run.layout import RunLayout

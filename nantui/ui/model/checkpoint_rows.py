@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nantui.ui.model.snapshot import Checkpoint
+
+if TYPE_CHECKING:
+    from nantui.checkpoint.verdict import Verdict
 
 BADGE_INKS = {
     "clean": "good",
@@ -29,7 +32,7 @@ class Row:
     fitness: float | None
     roles: tuple[str, ...]
     findings: int
-    verdict: Any = None
+    verdict: Verdict | None = None
 
     @property
     def ink(self) -> str:
@@ -38,7 +41,7 @@ class Row:
 
 def rows(
     checkpoints: tuple[Checkpoint, ...],
-    verdicts: Mapping[Checkpoint, Any],
+    verdicts: Mapping[Checkpoint, Verdict],
     scanning: frozenset[Checkpoint] = frozenset(),
 ) -> list[Row]:
     """Return a row per file, newest first; the newest clean one that is no `last` is the restore point."""
@@ -55,8 +58,8 @@ def rows(
             roles.append("repairable")
         epoch = verdict.work_epoch if verdict is not None else _epoch_of(checkpoint.name)
         found.append(
-            Row(checkpoint, badge, epoch, getattr(verdict, "fitness", None), tuple(roles),
-                len(getattr(verdict, "findings", ())), verdict)
+            Row(checkpoint, badge, epoch, verdict.fitness if verdict else None, tuple(roles),
+                len(verdict.findings) if verdict else 0, verdict)
         )  # fmt: skip
     return found
 
@@ -80,7 +83,7 @@ def hours_of_room(checkpoints: tuple[Checkpoint, ...], free_gb: float) -> float 
     return free_gb * 1e9 / max(1.0, median(one.size for one in kept)) * gap / 3600
 
 
-def findings_of(verdict: Any) -> str:
+def findings_of(verdict: Verdict | None) -> str:
     """Return the kinds of findings in one word or two, worst first."""
-    kinds = list(dict.fromkeys(finding.kind for finding in getattr(verdict, "findings", ())))
+    kinds = list(dict.fromkeys(finding.kind for finding in (verdict.findings if verdict else ())))
     return ", ".join(kinds[:2]) + (" .." if len(kinds) > 2 else "")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nantui.settings.values import show_value
 from nantui.ui.charts.series import Curve, Picture
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.styled_text import Line, column, fit
+
+if TYPE_CHECKING:
+    from nantui.recovery.comparison import Side
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model", "exist_ok"})
 FIRST = ("val/", "metrics/mAP", "metrics/acc", "train/", "lr/pg0")
@@ -23,7 +26,7 @@ def choices(run: Path, attempts: Iterable[int], others: Iterable[Path]) -> list[
     return [str(run), *mine, *(str(path) for path in others if path != run)]
 
 
-def pictures(one: Any, other: Any) -> list[Picture]:
+def pictures(one: Side, other: Side) -> list[Picture]:
     """Return a picture for every column of results.csv that either side has, the telling ones first."""
     names = dict.fromkeys(name for side in (one, other) for row in side.rows[-1:] for name in row.values)
     ordered = [name for start in FIRST for name in names if name.startswith(start)]
@@ -45,12 +48,12 @@ def _title(name: str) -> str:
     return name.replace("_loss", "").replace("metrics/", "").replace("/", " ").split("(")[0]
 
 
-def _curve(label: str, side: Any, column: str, ink: str) -> Curve:
+def _curve(label: str, side: Side, column: str, ink: str) -> Curve:
     points = [(float(row.epoch), row.values[column]) for row in side.rows if column in row.values]
     return Curve(label, tuple(x for x, _ in points), tuple(y for _, y in points), ink, ink == "val")
 
 
-def table(one: Any, other: Any, glyphs: Glyphs, width: int) -> list[Line]:
+def table(one: Side, other: Side, glyphs: Glyphs, width: int) -> list[Line]:
     """Return names, cost, best metrics and differing settings as lines."""
     cells = max(10, (width - 18) // 2)
     lines: list[Line] = [_row("", "A", "B", cells, ("train", "val"))]
@@ -94,25 +97,25 @@ def names(one: str, other: str) -> tuple[str, str]:
     return short(one), short(other)
 
 
-def _span(side: Any) -> str:
+def _span(side: Side) -> str:
     return f"{side.rows[0].epoch} to {side.rows[-1].epoch}" if side.rows else "none"
 
 
-def _per_epoch(side: Any) -> str:
+def _per_epoch(side: Side) -> str:
     hours = side.hours_per_epoch
     return duration(hours * 3600) if math.isfinite(hours) else "not timed"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: int | None) -> str:
     return "no guard" if value is None else str(value)
 
 
-def _metrics(one: Any, other: Any) -> list[str]:
+def _metrics(one: Side, other: Side) -> list[str]:
     names = dict.fromkeys(name for side in (one, other) for row in side.rows[-1:] for name in row.values)
     return [name for name in names if name.startswith(("metrics/mAP", "metrics/acc"))]
 
 
-def _best(side: Any, name: str) -> str:
+def _best(side: Side, name: str) -> str:
     values = [
         (row.values[name], row.epoch) for row in side.rows if math.isfinite(row.values.get(name, math.nan))
     ]

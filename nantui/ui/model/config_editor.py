@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -32,6 +32,10 @@ from nantui.ui.format import clean
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.styled_text import Line, column, fit, wrap
+
+if TYPE_CHECKING:
+    from nantui.settings.lint import LintFinding
+    from nantui.settings.schema import Field, Schema
 
 CHOSEN_BY_AUTO = ("lr0", "momentum", "optimizer")
 HIDDEN = frozenset({"save_dir", "mode", "task"})
@@ -81,7 +85,7 @@ class SettingsNow:
     chosen: frozenset[str] = frozenset()
 
 
-def read_settings(run: RunLayout, schema: Any, snapshot: RunSnapshot | None) -> SettingsNow:
+def read_settings(run: RunLayout, schema: Schema, snapshot: RunSnapshot | None) -> SettingsNow:
     """Return what is known about the settings of `run`; reads files, for a thread.
     Raises UserError for a spec that makes no sense.
     """
@@ -121,7 +125,7 @@ def _used(attempt: Attempt, args: Mapping[str, Any], reported: Mapping[str, Any]
     return {**attempt.train, **args, **attempt.ours, **attempt.asked}
 
 
-def _known(values: Mapping[str, Any], schema: Any) -> dict[str, Any]:
+def _known(values: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in schema.fields}
 
 
@@ -215,14 +219,14 @@ class Entry:
     """A heading (`field` None) or a setting."""
 
     group: str
-    field: Any = None
+    field: Field | None = None
 
     @property
     def key(self) -> str:
         return f"# {self.group}" if self.field is None else str(self.field.name)
 
 
-def entries(schema: Any, draft: Draft, wanted: str = "", changed_only: bool = False) -> list[Entry]:
+def entries(schema: Schema, draft: Draft, wanted: str = "", changed_only: bool = False) -> list[Entry]:
     """Return the rows: groups with their settings, narrowed down by search or to what was changed."""
     groups: dict[str, list[Entry]] = {}
     for setting in schema.fields.values():
@@ -236,7 +240,7 @@ def entries(schema: Any, draft: Draft, wanted: str = "", changed_only: bool = Fa
     return [entry for group, below in groups.items() for entry in (Entry(group), *below)]
 
 
-def next_value(field: Any, value: Any) -> Any:
+def next_value(field: Field, value: Any) -> Any:
     """Return the next choice of a setting with few values: the other of yes and no, the next word.
     Else None.
     """
@@ -267,7 +271,7 @@ def row(entry: Entry, draft: Draft, findings: Mapping[str, str], glyphs: Glyphs,
     return fit(line, width)
 
 
-def about(entry: Entry | None, draft: Draft, findings: Iterable[Any], width: int) -> list[Line]:
+def about(entry: Entry | None, draft: Draft, findings: Iterable[LintFinding], width: int) -> list[Line]:
     """Return what is known about the setting under the cursor."""
     if entry is None:
         return []

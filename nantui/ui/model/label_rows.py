@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nantui.ui.format import clean, count
 from nantui.ui.styled_text import Line, column, fit
+
+if TYPE_CHECKING:
+    from nantui.labels.report import Issue, LabelReport
 
 SEVERITY_INKS = {"error": "bad", "warning": "warn", "note": "info"}
 
@@ -21,7 +24,7 @@ class KindRow:
     title: str
 
 
-def kinds(report: Any) -> list[KindRow]:
+def kinds(report: LabelReport) -> list[KindRow]:
     """Return the kinds that were found, the bad ones first."""
     from nantui.labels.problem_kinds import KINDS
 
@@ -51,7 +54,7 @@ def effect(kind: object) -> Line:
     return [(f"   Ultralytics {clean(KINDS[str(kind)].ultralytics, 200)}", "info")] if kind in KINDS else []
 
 
-def issue_line(issue: Any, width: int) -> Line:
+def issue_line(issue: Issue, width: int) -> Line:
     """Return a finding as one line; of a long path the end is kept."""
     place = clean(f"{issue.file}:{issue.line}" if issue.line else issue.file, 1000)
     room = max(12, width // 2)
@@ -59,7 +62,7 @@ def issue_line(issue: Any, width: int) -> Line:
     return fit([(column(shown, min(room, len(shown)) + 2), "text"), (clean(issue.text, 400), "muted")], width)
 
 
-def headline(report: Any) -> Line:
+def headline(report: LabelReport) -> Line:
     """Return the outcome in one line."""
     ink = "bad" if report.errors else "good"
     return [

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nantui.run import status as run_status
 from nantui.run.events import CommandReceived, PhaseBegun, RollbackBegun, SettingChange, newest
@@ -23,11 +23,16 @@ from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.styled_text import Line, column, fit, wrap
 
+if TYPE_CHECKING:
+    from nantui.recovery.plan import Plan
+    from nantui.recovery.restore_points import Costs
+    from nantui.settings.values import Change
+
 BEFORE_TRAINING = ("", "importing", "setup")
 """Activities of a worker that has not begun its first step."""
 
 
-def options(plan: Any, edits: dict[str, Any]) -> dict[str, Any]:
+def options(plan: Plan, edits: dict[str, Any]) -> dict[str, Any]:
     """Return the options of the command that does exactly what the plan shows."""
     rows = [row for row in plan.settings if not row.kept and (row.name in edits or row.name in OURS_DEFAULTS)]
     chosen: dict[str, Any] = {
@@ -41,7 +46,7 @@ def options(plan: Any, edits: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def describe(plan: Any, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs, width: int) -> list[Line]:
+def describe(plan: Plan, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the whole plan as lines."""
     sections = [
         _what(plan, kind, snapshot, width),
@@ -59,7 +64,7 @@ def describe(plan: Any, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs,
     return lines
 
 
-def _what(plan: Any, kind: str, snapshot: RunSnapshot | None, width: int) -> list[Line]:
+def _what(plan: Plan, kind: str, snapshot: RunSnapshot | None, width: int) -> list[Line]:
     lines: list[Line] = wrap(clean(plan.headline), width, "strong")
     active = snapshot is not None and snapshot.status.state in run_status.ACTIVE
     if kind == "recover" and active:
@@ -83,7 +88,7 @@ def _what(plan: Any, kind: str, snapshot: RunSnapshot | None, width: int) -> lis
     return lines
 
 
-def _left(plan: Any, width: int) -> list[Line]:
+def _left(plan: Plan, width: int) -> list[Line]:
     """What is known of the training that follows."""
     lines: list[Line] = []
     remaining = plan.costs.hours_remaining
@@ -96,7 +101,7 @@ def _left(plan: Any, width: int) -> list[Line]:
     return lines + _fact("final mAP", "unknown: nobody can know it before it is trained", width)
 
 
-def _cost(costs: Any) -> str:
+def _cost(costs: Costs) -> str:
     lost = (
         f"{count(costs.epochs_lost, 'epoch')} to train again ({costs.lost_text})"
         if costs.epochs_lost
@@ -115,7 +120,7 @@ def _fact(name: str, text: str, width: int) -> list[Line]:
     return [[(column(name if index == 0 else "", 11), "muted"), *line] for index, line in enumerate(wrapped)]
 
 
-def _warnings(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:
+def _warnings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     lines: list[Line] = []
     for text in plan.warnings:
         lines += _bullet(glyphs.warn, clean(text, 500), width, "warn")
@@ -132,7 +137,7 @@ def _bullet(sign: str, text: str, width: int, ink: str) -> list[Line]:
     ]
 
 
-def _settings(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:
+def _settings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     names = f"   from {', '.join(plan.presets)}" if plan.presets else ""
     head: Line = [("settings", "title"), (names, "info"), ("   p changes the presets", "faint")]
     # What changes must be seen before it is confirmed; what stays can be scrolled to.
@@ -144,7 +149,7 @@ def _settings(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:
     )
 
 
-def setting_rows(rows: Iterable[Any], glyphs: Glyphs, width: int) -> list[Line]:
+def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Line]:
     """Return rows of name, now, then and why; the reason goes below where the line is too short."""
     lines: list[Line] = []
     for row in rows:
@@ -165,7 +170,7 @@ def setting_rows(rows: Iterable[Any], glyphs: Glyphs, width: int) -> list[Line]:
     return lines
 
 
-def _afterwards(plan: Any, width: int) -> list[Line]:
+def _afterwards(plan: Plan, width: int) -> list[Line]:
     """What a remedy asks for at the end of the run."""
     if plan.afterwards is None:
         return []
@@ -175,7 +180,7 @@ def _afterwards(plan: Any, width: int) -> list[Line]:
     return [[("afterwards", "title")], *lines]
 
 
-def _moves(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:
+def _moves(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     if not plan.moves:
         return []
     lines: list[Line] = [[("moved aside, nothing is deleted", "title"), (f"   {len(plan.moves)}", "muted")]]
@@ -196,7 +201,7 @@ def _moves(plan: Any, glyphs: Glyphs, width: int) -> list[Line]:
     return lines
 
 
-def _earlier(plan: Any, width: int) -> list[Line]:
+def _earlier(plan: Plan, width: int) -> list[Line]:
     lines: list[Line] = []
     for one in plan.earlier:
         end = f", failed in epoch {one.failed_at}" if one.failed_at else ""
@@ -205,7 +210,7 @@ def _earlier(plan: Any, width: int) -> list[Line]:
     return [[("earlier recoveries", "title")], *lines] if lines else []
 
 
-def _questions(plan: Any, width: int) -> list[Line]:
+def _questions(plan: Plan, width: int) -> list[Line]:
     lines: list[Line] = [[("what people ask", "title")]]
     for question, answer in questions(plan):
         lines += [
@@ -215,7 +220,7 @@ def _questions(plan: Any, width: int) -> list[Line]:
     return lines
 
 
-def questions(plan: Any) -> list[tuple[str, str]]:
+def questions(plan: Plan) -> list[tuple[str, str]]:
     """Return the questions of that moment with answers that are true for this plan."""
     asked = [
         (
