@@ -19,6 +19,8 @@ class Judged:
     repairable: bool = False
     resumable: bool = False
     work_epoch: int = 1
+    fitness: float | None = None
+    findings: tuple = ()
 
 
 class ByContent:
