@@ -21,6 +21,7 @@ from nantui.checkpoint.catalog import Catalog
 from nantui.machine.gpus import GIBIBYTE
 from nantui.recovery.run_facts import gpus_of, measured
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.settings.gpu_memory import Measured, largest_batch, predict, stays_gb
 
 BASE: dict[str, Any] = {"imgsz": 640, "batch": 16, "amp": True, "optimizer": "SGD"}
@@ -65,7 +66,7 @@ def own_peak(bench: Bench) -> Measured:
     with ending(run):
         ended(run)
     verdicts = list(Catalog(RunLayout(run).weights).verdicts())
-    found = measured(RunLayout(run), "0", verdicts, gpus_of("0"))
+    found = measured(RunRecord(RunLayout(run)), "0", verdicts, gpus_of("0"))
     if found is None:
         raise RuntimeError(f"{run}: no peak was measured")
     return found

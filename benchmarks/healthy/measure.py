@@ -150,6 +150,7 @@ def proposal(run: Path, finished: bool) -> dict[str, Any]:
 def signs(run: Path) -> list[Any]:
     """Return the signs of trouble in results.csv as it stood after each epoch: [after, kind, epoch]."""
     from nantui.recovery.trouble import first_trouble
+    from nantui.run.record import RunRecord
 
     path = run / "results.csv"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
@@ -158,14 +159,14 @@ def signs(run: Path) -> list[Any]:
         layout = RunLayout(Path(folder))
         for count in range(2, len(lines) + 1):
             layout.results_csv.write_text("".join(lines[:count]))
-            if sign := first_trouble(layout):
+            if sign := first_trouble(RunRecord(layout)):
                 found.append([count - 1, sign.kind, sign.epoch])
     return found
 
 
 def metrics(run: Path) -> list[float]:
     """Return the metric that decides about best.pt, epoch by epoch."""
-    from nantui.recovery.trouble import quality
+    from nantui.recovery.judgement import quality
 
     return [float(short(quality(row))) for row in current(read_results(run / "results.csv"))]
 

@@ -6,10 +6,13 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nantui.commands import common
 from nantui.errors import NO
+
+if TYPE_CHECKING:
+    from nantui.diagnosis.causes import Diagnosis
 
 SHOWN = 0.01
 
@@ -54,7 +57,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(arguments: argparse.Namespace, diagnosis: Any) -> None:
+def _show(arguments: argparse.Namespace, diagnosis: Diagnosis) -> None:
     if arguments.json:
         common.emit(diagnosis.to_json())
         return
@@ -62,16 +65,14 @@ def _show(arguments: argparse.Namespace, diagnosis: Any) -> None:
         print(common.printable(line))
 
 
-def lines(diagnosis: Any) -> Iterator[str]:
+def lines(diagnosis: Diagnosis) -> Iterator[str]:
     """Yield the diagnosis as lines for people."""
     incident = diagnosis.incident
     if incident is None:
         yield f"{diagnosis.run}: no incident is recorded"
     else:
-        place = f"epoch {incident.get('epoch')}" + (
-            f", step {incident['step']}" if incident.get("step") else ""
-        )
-        yield f"{diagnosis.run}: {incident.get('incident')} in {place}: {incident.get('text', '')}"
+        place = f"epoch {incident.epoch}" + (f", step {incident.step}" if incident.step else "")
+        yield f"{diagnosis.run}: {incident.incident} in {place}: {incident.text}"
         yield from _causes(diagnosis)
     yield from (f"  {text}" for text in diagnosis.notes)
     if diagnosis.unknown:
@@ -82,7 +83,7 @@ def lines(diagnosis: Any) -> Iterator[str]:
         yield f"to find out more, repeat the epoch under the guard: nantui diagnose {diagnosis.run} --replay"
 
 
-def _causes(diagnosis: Any) -> Iterator[str]:
+def _causes(diagnosis: Diagnosis) -> Iterator[str]:
     for cause in diagnosis.causes:
         if cause.probability < SHOWN:
             continue
@@ -93,7 +94,7 @@ def _causes(diagnosis: Any) -> Iterator[str]:
         yield f"{rest:5.1%} everything else"
 
 
-def _advice(diagnosis: Any) -> Iterator[str]:
+def _advice(diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.advice:
         yield "what helps:"
     for advice in diagnosis.advice:

@@ -16,7 +16,7 @@ from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
-from nantui.run.spec import read_spec
+from nantui.run.record import RunRecord
 from nantui.run.status import ACTIVE
 from nantui.settings.schema import Schema
 
@@ -50,10 +50,10 @@ def agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
     """
     from nantui.recovery.lost_without_script import lost_with_our_runner
 
-    spec = read_spec(layout.spec)
-    if spec is not None and not arguments.our_runner:
+    record = RunRecord(layout)
+    if record.spec is not None and not arguments.our_runner:
         return True
-    lost = lost_with_our_runner(layout, Schema.load(arguments.python))
+    lost = lost_with_our_runner(record, Schema.load(arguments.python))
     if not lost:
         return True
     for line in ("nantui's own runner goes on without:", *(f"  {line}" for line in lost)):

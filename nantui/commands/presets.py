@@ -46,16 +46,16 @@ def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     from nantui.recovery.plan_inputs import gather_inputs
     from nantui.recovery.resume_settings import settings_in_effect
     from nantui.recovery.run_facts import known_about
-    from nantui.run.discovery import require_run
+    from nantui.run.record import read_run
 
     if not arguments.names:
         raise UserError("which preset? e.g. nantui presets nan-safe --against RUN", USAGE)
-    facts = gather_inputs(require_run(arguments.against), {}, arguments.python)
+    facts = gather_inputs(read_run(arguments.against), {}, arguments.python)
     usable = any(one.usable for one in facts.candidates)
     in_effect = settings_in_effect(facts, choose_restore(facts, None, restart=not usable))
     rows = apply_all(find_presets(arguments.names, schema, facts.layout.run), in_effect, schema.fields)
     then = {**in_effect, **changed(rows)}
-    findings = [one for one in lint(then, known_about(facts.layout, in_effect)) if one.name in changed(rows)]
+    findings = [one for one in lint(then, known_about(facts.record, in_effect)) if one.name in changed(rows)]
     if arguments.json:
         said = [asdict(one) for one in findings]
         common.emit({"changes": [asdict(row) for row in rows], "set": changed(rows), "findings": said})

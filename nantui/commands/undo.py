@@ -7,6 +7,7 @@ import argparse
 from nantui.commands import common, following
 from nantui.errors import NO, UserError
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def refuse_without_rollback(layout: RunLayout) -> None:
     """Raise UserError (status NO) when there is nothing to take back."""
-    from nantui.recovery.undo import last_rollback
+    from nantui.recovery.history import last_rollback
 
-    if last_rollback(layout) is None:
+    if last_rollback(RunRecord(layout)) is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)

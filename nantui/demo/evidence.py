@@ -7,13 +7,26 @@ contradicts the story raises `Contradiction`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.demo.story import ACT_ONE, ACT_TWO, EPOCHS
-from nantui.run.attempts import read_events, read_exits
-from nantui.run.journal import Entry, Journal
+from nantui.run.attempts import read_exits
+from nantui.run.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CommandReceived,
+    Event,
+    Found,
+    Incident,
+    InEffect,
+    RollbackBegun,
+    RollbackDone,
+    of_kind,
+)
 from nantui.run.layout import RunLayout
+from nantui.run.record import AttemptRecord, RunRecord
 from nantui.run.results import current, read_results
 from nantui.run.telemetry import Step, read_steps
 
@@ -30,16 +43,16 @@ def training_started(layout: RunLayout) -> str | None:
 
 def alarm_raised(layout: RunLayout) -> str | None:
     """The guard saw the NaN in the BatchNorm statistics in the step in which it was planted."""
-    incident = _first(read_events(layout.events(1, 0)), "incident")
+    incident = _first(AttemptRecord(layout, 1).events(), Incident)
     if incident is None:
         return None
     planted = (ACT_ONE["epoch"], ACT_ONE["batch"])
-    if incident["incident"] != "nan_buffer" or (incident["epoch"], incident["step"]) != planted:
+    if incident.incident != "nan_buffer" or (incident.epoch, incident.step) != planted:
         raise Contradiction(f"planted at epoch and step {planted}, reported: {incident}")
     losses = [step.losses for step in read_steps(layout.steps(1)) if (step.epoch, step.step) == planted]
     if not losses or not all(math.isfinite(value) for value in losses[0].values()):
         return None
-    return f"epoch {incident['epoch']}, step {incident['step']}: {incident['text']}; its losses are finite"
+    return f"epoch {incident.epoch}, step {incident.step}: {incident.text}; its losses are finite"
 
 
 def badges_turned(layout: RunLayout) -> str | None:
@@ -59,21 +72,21 @@ def badges_turned(layout: RunLayout) -> str | None:
 
 def recovery_asked(layout: RunLayout) -> str | None:
     """The supervisor has taken the command that `R` left."""
-    commands = [entry["command"] for entry in Journal(layout.journal).entries() if entry["kind"] == "command"]
-    asked = next((command for command in commands if command["kind"] == "recover"), None)
-    return None if asked is None else f"by {asked['by']}: {asked['options']}"
+    commands = [event.command for event in of_kind(RunRecord(layout).journal, CommandReceived)]
+    asked = next((command for command in commands if command.kind == "recover"), None)
+    return None if asked is None else f"by {asked.by}: {dict(asked.options)}"
 
 
 def rolled_back(layout: RunLayout) -> str | None:
     """The ruined checkpoints lie in corrupted_backup and the newest clean epoch was restored."""
-    entries = Journal(layout.journal).entries()
-    begun, done = _first(entries, "rollback_begun"), _first(entries, "rollback_done")
+    journal = RunRecord(layout).journal
+    begun, done = _first(journal, RollbackBegun), _first(journal, RollbackDone)
     if begun is None or done is None:
         return None
-    restored, newest = Path(str(begun["restore_point"])).name, ACT_ONE["epoch"] - 1
-    if begun["epoch"] != newest:
+    restored, newest = Path(str(begun.restore_point)).name, ACT_ONE["epoch"] - 1
+    if begun.epoch != newest:
         raise Contradiction(
-            f"restored {restored}, epoch {begun['epoch']}; the newest before the fault is epoch {newest}"
+            f"restored {restored}, epoch {begun.epoch}; the newest before the fault is epoch {newest}"
         )
     moved = sorted(path.name for path in layout.corrupted_backup.glob("*.pt"))
     if not any(name.startswith("last_epoch") and name.endswith("_corrupted.pt") for name in moved):
@@ -83,15 +96,15 @@ def rolled_back(layout: RunLayout) -> str | None:
 
 def settings_in_effect(layout: RunLayout) -> str | None:
     """The resumed worker read the changed settings back from its live optimizer."""
-    entries = [entry for entry in Journal(layout.journal).entries() if entry.get("attempt") == 2]
-    reported, started = _first(entries, "in_effect"), _first(entries, "attempt_started")
+    events = _of_attempt_2(layout)
+    reported, started = _first(events, InEffect), _first(events, AttemptStarted)
     if reported is None or started is None:
         return None
-    if reported["differences"]:
-        raise Contradiction(f"asked against in effect: {reported['differences']}")
-    values = reported["values"]
-    if started["mode"] != "resume" or values.get("optimizer") != "SGD":
-        raise Contradiction(f"attempt 2 is a {started['mode']} with {values}")
+    if reported.differences:
+        raise Contradiction(f"asked against in effect: {reported.differences}")
+    values = reported.values
+    if started.mode != "resume" or values.get("optimizer") != "SGD":
+        raise Contradiction(f"attempt 2 is a {started.mode} with {values}")
     return ", ".join(f"{name} {values[name]}" for name in ("optimizer", "lr0", "amp") if name in values)
 
 
@@ -110,9 +123,7 @@ def one_step_lost(layout: RunLayout) -> str | None:
 def finished(layout: RunLayout) -> str | None:
     """Every epoch stands in results.csv with finite numbers, and what remains is clean."""
     exits = read_exits(layout, 2)
-    if not exits or not _first(
-        [entry for entry in Journal(layout.journal).entries() if entry.get("attempt") == 2], "attempt_ended"
-    ):
+    if not exits or not _first(_of_attempt_2(layout), AttemptEnded):
         return None
     if exits[0].outcome != "finished":
         raise Contradiction(f"attempt 2 ended as {exits[0].outcome}: {exits[0].text}")
@@ -126,9 +137,13 @@ def finished(layout: RunLayout) -> str | None:
     return f"{len(rows)} finite epochs; last.pt and best.pt clean"
 
 
+def _of_attempt_2(layout: RunLayout) -> list[Event]:
+    return [event for event in RunRecord(layout).journal if event.attempt == 2]
+
+
 def _losses(step: Step) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
 
 
-def _first(entries: list[Entry], kind: str) -> Entry | None:
-    return next((entry for entry in entries if entry["kind"] == kind), None)
+def _first(events: Iterable[Event], kind: type[Found]) -> Found | None:
+    return next(iter(of_kind(events, kind)), None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nantui.recovery.trouble import Judgement
+from nantui.recovery.judgement import Judgement
 from nantui.run.atomic_files import to_json, write_atomic
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout

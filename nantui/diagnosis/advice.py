@@ -114,9 +114,9 @@ def clip_value(facts: TroubleFacts) -> float:
 
 def blamed_images(facts: TroubleFacts) -> tuple[str, ...]:
     """Return the images that the autopsies of the trouble name alone (a mosaic has several candidates)."""
-    measured: Mapping[str, Any] = (facts.autopsy or {}).get("evidence") or {}
-    named = (image.get("files") or [] for image in measured.get("images") or [])
-    return tuple(dict.fromkeys(str(files[0]) for files in named if len(files) == 1))
+    from nantui.recovery.ladder import guilty_images
+
+    return tuple(dict.fromkeys(guilty_images(facts.autopsy.evidence))) if facts.autopsy else ()
 
 
 def with_cost(facts: TroubleFacts, advice: Advice) -> Advice:
@@ -125,7 +125,7 @@ def with_cost(facts: TroubleFacts, advice: Advice) -> Advice:
 
     presets = (advice.preset,) if advice.preset else ()
     try:
-        plan = make_plan(facts.layout.run, settings=advice.settings, presets=presets)
+        plan = make_plan(facts.record, settings=advice.settings, presets=presets)
     except UserError as error:
         return _with(advice, f"cost not known: {error}", {})
     costs = plan.costs

@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nantui.diagnosis import evidence as evidence_files
 from nantui.diagnosis.advice import Advice, advise
 from nantui.diagnosis.evidence import all_evidence
+from nantui.diagnosis.file_evidence import checkpoint
+from nantui.diagnosis.file_evidence import labels as label_errors
 from nantui.diagnosis.probabilities import Evidence, Ranked, rank_causes
 from nantui.diagnosis.trouble import TroubleFacts, gather_facts
-from nantui.recovery.plan_inputs import mosaic_closes
-from nantui.recovery.trouble import judge_numbers, overflow_words, overflowed
-from nantui.run.discovery import require_run
-from nantui.run.journal import Entry
+from nantui.recovery.judgement import judge_numbers, mosaic_closes
+from nantui.recovery.trouble import overflow_words, overflowed
+from nantui.run.events import Incident, document_of
+from nantui.run.record import read_run
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Diagnosis:
 
     run: Path
     watched: bool
-    incident: Entry | None = None
+    incident: Incident | None = None
     causes: Sequence[Ranked] = ()
     advice: Sequence[Advice] = ()
     unknown: Sequence[str] = ()
@@ -46,7 +47,7 @@ class Diagnosis:
         return {
             "run": str(self.run),
             "watched": self.watched,
-            "incident": self.incident,
+            "incident": _document(self.incident) if self.incident else None,
             "incidents": self.incidents,
             "causes": [cause.to_json() for cause in self.causes],
             "advice": [advice.to_json() for advice in self.advice],
@@ -64,13 +65,13 @@ def diagnose(
     `labels` checks its labels, `costs` plans the remedies, `more` is evidence from elsewhere.
     Raises UserError when `run` is no run. Reads only.
     """
-    layout = require_run(Path(run))
-    facts = gather_facts(layout)
+    record = read_run(run)
+    facts = gather_facts(record)
     sign = facts.first or _sign_of_results(facts)
     if sign is None:
         again = facts.broke_off is not None
         return Diagnosis(
-            layout.run,
+            record.run,
             facts.watched,
             unknown=_nothing_known(facts),
             notes=noted(facts),
@@ -79,13 +80,13 @@ def diagnose(
         )
     pieces = [*all_evidence(facts), *more]
     unknown = list(missing(facts))
-    for asked in (evidence_files.checkpoint, *((evidence_files.labels,) if labels else ())):
+    for asked in (checkpoint, *((label_errors,) if labels else ())):
         found, not_known = asked(facts)
         pieces += found
         unknown += [not_known] if not_known else []
     ranked = rank_causes(pieces)
     return Diagnosis(
-        layout.run,
+        record.run,
         facts.watched,
         sign,
         ranked,
@@ -96,6 +97,13 @@ def diagnose(
         incidents=len(facts.incidents),
         facts=facts,
     )
+
+
+def _document(incident: Incident) -> dict[str, Any]:
+    """Return the incident as it is reported, with what a script looks for also where it is not known."""
+    place = {"epoch": incident.epoch, "step": incident.step, "text": incident.text}
+    told = {name: value for name, value in document_of(incident).items() if name != "t" or value}
+    return {**place, "evidence": dict(incident.evidence), **told}
 
 
 def missing(facts: TroubleFacts) -> list[str]:
@@ -114,7 +122,7 @@ def missing(facts: TroubleFacts) -> list[str]:
     return gaps
 
 
-def _sign_of_results(facts: TroubleFacts) -> Entry | None:
+def _sign_of_results(facts: TroubleFacts) -> Incident | None:
     """Return the first bad epoch of results.csv in the form of an incident, where nobody watched."""
     sound = overflowed(facts.results)
     bad = next((row for row in facts.results if not row.finite and row.epoch not in sound), None)
@@ -124,7 +132,7 @@ def _sign_of_results(facts: TroubleFacts) -> Entry | None:
         name for name, value in bad.values.items() if value != value or abs(value) == float("inf")
     )
     text = f"not finite in results.csv: {where}"
-    return {"kind": "incident", "incident": "nan_results", "epoch": bad.epoch, "step": None, "text": text}
+    return Incident(kind=Incident.KIND, incident="nan_results", epoch=bad.epoch, text=text)
 
 
 def _nothing_known(facts: TroubleFacts) -> list[str]:

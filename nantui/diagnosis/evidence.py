@@ -3,25 +3,14 @@
 The ratios are judgements, not measurements, and written so that they can be argued with: what is physically
 impossible counts a thousandth, a direct finding a hundred or more, a hint two or three. They were set on
 trainings broken on purpose and are validated on others (docs/diagnosis.md). Pieces that say the same thing
-twice are one function, so that nothing counts double.
-
-What the autopsy found, as evidence: the worker looked at the guilty batch and weights in memory.
-
-Evidence from the run's other files: the checkpoint that was resumed, and the labels it trains on.
-
-Slower than reading telemetry, so each is asked for on its own, and the label check is given up after a
-few seconds.
-
-What the steps and epochs before the trouble looked like: climbing, or calm up to the last step.
+twice are one function, so that nothing counts double. What takes longer to look at is in `file_evidence`.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -36,9 +25,8 @@ from nantui.diagnosis.probabilities import (
     Evidence,
 )
 from nantui.diagnosis.trouble import TroubleFacts
-from nantui.errors import UserError
-from nantui.labels.problem_kinds import ERROR, KINDS
 from nantui.recovery.trouble import overflowed
+from nantui.run.events import Incident
 from nantui.run.results import EpochRow
 
 USUAL_ACTIVATION = 1e3
@@ -47,8 +35,6 @@ FEW_TENSORS = 2
 """A NaN out of the loss goes back through every layer; one in a tensor or two did not come from there."""
 SOON = 5
 """Steps after a resume in which trouble points at what was resumed."""
-Measured = Mapping[str, Any]
-PATIENCE_S = 5.0
 ENOUGH = 8
 """Steps with a norm that a comparison needs."""
 LATELY = 10
@@ -71,39 +57,45 @@ STRONG = {
 }  # fmt: skip
 """Augmentation beyond what the recovery guide keeps after a NaN."""
 LONG_AFTER = 100
+Measured = Mapping[str, Any]
+"""What the autopsy measured, by name."""
+Meaning = tuple[str, dict[str, float]]
+"""More words on a finding, and its ratios by cause."""
+
+
+def all_evidence(facts: TroubleFacts) -> Iterator[Evidence]:
+    """Yield everything that the run's own files say; `file_evidence` is asked on its own."""
+    for look in LOOKS:
+        yield from look(facts)
 
 
 def from_autopsy(facts: TroubleFacts) -> Iterator[Evidence]:
     """Yield what the autopsy of the first incident of the trouble says."""
     if facts.autopsy is None:
         return
-    measured = facts.autopsy.get("evidence") or {}
-    text = f"autopsy: {facts.autopsy.get('text', '')}"
-    found = _FINDINGS.get(str(facts.autopsy.get("cause")))
+    text = f"autopsy: {facts.autopsy.text}"
+    found = _FINDINGS.get(facts.autopsy.cause)
     if found is None:
         return
-    more, ratios = found(facts, measured)
+    more, ratios = found(facts, facts.autopsy.evidence)
     yield Evidence("autopsy", text + (f"; {more}" if more else ""), "autopsy", ratios)
 
 
-Outcome = tuple[str, dict[str, float]]
-
-
-def _broken_data(facts: TroubleFacts, measured: Measured) -> Outcome:
+def _broken_data(facts: TroubleFacts, measured: Measured) -> Meaning:
     # A number in the batch that is not a pixel or a label explains everything that follows from it.
     return "", {DATA: 2000.0}
 
 
-def _overflow(facts: TroubleFacts, measured: Measured) -> Outcome:
+def _overflow(facts: TroubleFacts, measured: Measured) -> Meaning:
     return "", {FP16: 200.0}
 
 
-def _violent(facts: TroubleFacts, measured: Measured) -> Outcome:
+def _violent(facts: TroubleFacts, measured: Measured) -> Meaning:
     """Steps of the weights' own size: a rate too high, or a gradient too large at a usual rate."""
     return "", {RATE: 6.0, EXPLOSION: 4.0, DATA: 0.3, SINGULAR: 0.3, HARDWARE: 0.3}
 
 
-def _explosion(facts: TroubleFacts, measured: Measured) -> Outcome:
+def _explosion(facts: TroubleFacts, measured: Measured) -> Meaning:
     if measured.get("fp32_first_bad_module"):
         return "", {EXPLOSION: 8.0, RATE: 4.0, FP16: 0.1, SINGULAR: 0.3, HARDWARE: 0.3}
     if measured.get("fp32_loss_finite") is False:
@@ -125,7 +117,7 @@ def _explosion(facts: TroubleFacts, measured: Measured) -> Outcome:
     return "", {EXPLOSION: 5.0, RATE: 3.0}
 
 
-def _corrupt_weights(facts: TroubleFacts, measured: Measured) -> Outcome:
+def _corrupt_weights(facts: TroubleFacts, measured: Measured) -> Meaning:
     if facts.settings.get("guard", "protect") != "protect":
         return "nothing kept a bad step out of them", {EXPLOSION: 1.5, RATE: 1.5}
     if facts.resumed and (facts.steps_in or 0) < SOON:
@@ -134,11 +126,11 @@ def _corrupt_weights(facts: TroubleFacts, measured: Measured) -> Outcome:
     return more, {HARDWARE: 100.0, CHECKPOINT: 2.0, EXPLOSION: 0.5, RATE: 0.3, DATA: 0.3}
 
 
-def _statistics(facts: TroubleFacts, measured: Measured) -> Outcome:
+def _statistics(facts: TroubleFacts, measured: Measured) -> Meaning:
     return "", {CHECKPOINT: 8.0, DATA: 2.0, FP16: 2.0, EXPLOSION: 0.5, RATE: 0.3}
 
 
-def _transient(facts: TroubleFacts, measured: Measured) -> Outcome:
+def _transient(facts: TroubleFacts, measured: Measured) -> Meaning:
     return "", {HARDWARE: 150.0}
 
 
@@ -150,7 +142,7 @@ def _usual(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value < USUAL_ACTIVATION
 
 
-_FINDINGS: dict[str, Callable[[TroubleFacts, Measured], Outcome]] = {
+_FINDINGS: dict[str, Callable[[TroubleFacts, Measured], Meaning]] = {
     "broken_pixels": _broken_data,
     "broken_labels": _broken_data,
     "fp16_overflow": _overflow,
@@ -160,78 +152,6 @@ _FINDINGS: dict[str, Callable[[TroubleFacts, Measured], Outcome]] = {
     "spoilt_statistics": _statistics,
     "not_reproduced": _transient,
 }
-
-
-def checkpoint(facts: TroubleFacts) -> tuple[list[Evidence], str]:
-    """Return what the checkpoint that the attempt began with says, and what cannot be known of it."""
-    if not facts.resumed or facts.attempt is None:
-        return [], ""
-    from nantui.checkpoint.catalog import Catalog
-
-    name = facts.attempt.checkpoint or "weights/last.pt"
-    path = facts.layout.run / name
-    try:
-        if path.stat().st_mtime > facts.attempt.created:
-            return (
-                [],
-                f"{name} was written again since the attempt began: what was resumed is not there any more",
-            )
-    except OSError:
-        return [], f"{name}, which the attempt resumed, is gone"
-    verdict = Catalog(facts.layout.weights).verdict(path)
-    found = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
-    if verdict.badge == "corrupt":
-        text = f"{name}, which the attempt resumed, is corrupt ({found})"
-        return [Evidence("checkpoint", text, "nantui check", {CHECKPOINT: 100.0})], ""
-    if verdict.badge == "clean" and verdict.repairable and not verdict.resumable:
-        text = f"{name} was resumed with optimizer or scaler state that is not finite ({found})"
-        return [Evidence("checkpoint", text, "nantui check", {CHECKPOINT: 30.0})], ""
-    if verdict.badge == "clean":
-        return [
-            Evidence("checkpoint", f"{name}, which was resumed, is clean", "nantui check", {CHECKPOINT: 0.1})
-        ], ""
-    return [], f"{name} is {verdict.badge}: nothing can be said of what was resumed"
-
-
-def labels(facts: TroubleFacts) -> tuple[list[Evidence], str]:
-    """Return what the label check says of the training set, and what cannot be known of it."""
-    from nantui.labels.check import check_data_set
-    from nantui.labels.data_set import load_data_set
-
-    data, began = str(facts.settings.get("data") or ""), time.monotonic()
-    if not data:
-        return [], "the labels: the run does not say which data set it trained on"
-    task, imgsz = facts.settings.get("task"), facts.settings.get("imgsz")
-    try:
-        report = check_data_set(
-            load_data_set(Path(data)),
-            splits=["train"],
-            task=str(task) if task else None,
-            imgsz=imgsz if isinstance(imgsz, int) else 640,
-            single_class=bool(facts.settings.get("single_cls")),
-            progress=lambda done, total: time.monotonic() - began > PATIENCE_S,
-        )
-    except (UserError, OSError) as error:
-        return [], f"the labels: {error}"
-    unknown = "the rest of the labels: the check was given up; run `nantui labels`" if report.stopped else ""
-    return list(_of_labels(report)), unknown
-
-
-def _of_labels(report: Any) -> Iterator[Evidence]:
-    """Only labels that reach the training can cause anything; what Ultralytics drops cannot."""
-    reach = {
-        name: count
-        for name, count in report.counts.items()
-        if KINDS[name].severity == ERROR and not KINDS[name].drops and not KINDS[name].blocks
-    }
-    if reach:
-        named = ", ".join(f"{name} {count:,}" for name, count in reach.items())
-        yield Evidence(
-            "labels", f"wrong labels that Ultralytics trains on: {named}", "nantui labels", {DATA: 2.0}
-        )
-    elif not report.stopped and not report.errors:
-        text = f"no errors in {report.labels:,} label files (pixels were not looked at)"
-        yield Evidence("labels", text, "nantui labels", {DATA: 0.8})
 
 
 def from_history(facts: TroubleFacts) -> Iterator[Evidence]:
@@ -314,26 +234,6 @@ def _of_epochs(rows: Sequence[EpochRow]) -> Iterator[Evidence]:
         yield Evidence("results", text, "results.csv", ratios)
 
 
-def all_evidence(facts: TroubleFacts) -> Iterator[Evidence]:
-    """Yield everything that the run's own files say; the label check and checkpoints are asked elsewhere."""
-    for look in LOOKS:
-        yield from look(facts)
-
-
-def precision(facts: TroubleFacts) -> Iterator[Evidence]:
-    """fp16 can only overflow where it is used: on a GPU with amp on and not bf16."""
-    amp, device = facts.settings.get("amp"), str(facts.settings.get("device") or "")
-    if amp is None:
-        return
-    impossible = {FP16: 0.001}
-    if amp == "bf16":
-        yield Evidence("precision", "amp is bf16, which has fp32's range", "settings", impossible)
-    elif amp in (False, "fp32"):
-        yield Evidence("precision", "amp is off: nothing is computed in fp16", "settings", impossible)
-    elif device == "cpu":
-        yield Evidence("precision", "the run is on the CPU, where fp16 is not used", "settings", impossible)
-
-
 def learning_rate(facts: TroubleFacts) -> Iterator[Evidence]:
     """The rate at the trouble, against the rate that this optimizer usually starts from."""
     rates = [step.value("lr") for step in (*facts.before[-20:], *facts.after[:1]) if step.value("lr") > 0]
@@ -376,6 +276,20 @@ def augmentation(facts: TroubleFacts) -> Iterator[Evidence]:
         yield Evidence("augmentation", f"strong augmentation: {named}", "settings", {DATA: 1.5})
 
 
+def precision(facts: TroubleFacts) -> Iterator[Evidence]:
+    """fp16 can only overflow where it is used: on a GPU with amp on and not bf16."""
+    amp, device = facts.settings.get("amp"), str(facts.settings.get("device") or "")
+    if amp is None:
+        return
+    impossible = {FP16: 0.001}
+    if amp == "bf16":
+        yield Evidence("precision", "amp is bf16, which has fp32's range", "settings", impossible)
+    elif amp in (False, "fp32"):
+        yield Evidence("precision", "amp is off: nothing is computed in fp16", "settings", impossible)
+    elif device == "cpu":
+        yield Evidence("precision", "the run is on the CPU, where fp16 is not used", "settings", impossible)
+
+
 def start(facts: TroubleFacts) -> Iterator[Evidence]:
     """How soon after a resume it happened, or that nothing was resumed at all."""
     if facts.attempt is None or not facts.trouble:
@@ -399,13 +313,13 @@ def start(facts: TroubleFacts) -> Iterator[Evidence]:
 
 def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
     """Once and gone, step after step, or the same image again and again."""
-    bad = [incident for incident in facts.incidents if str(incident.get("incident", "")).startswith("nan_")]
-    if not bad or facts.kind not in {incident["incident"] for incident in bad}:
+    bad = [incident for incident in facts.incidents if incident.incident.startswith("nan_")]
+    if not bad or facts.kind not in {incident.incident for incident in bad}:
         return
     yield from _same_image(facts, bad)
     in_a_row = _in_a_row(facts)
     healthy = sum(1 for step in facts.after if not step.reason)
-    places = {(incident.get("epoch"), incident.get("step")) for incident in bad}
+    places = {(incident.epoch, incident.step) for incident in bad}
     if len(places) == 1 and healthy >= 8 and in_a_row == 1:
         text = f"it happened once; the {healthy} steps recorded after it were healthy"
         ratios = {HARDWARE: 3.0, DATA: 1.5, EXPLOSION: 0.5, RATE: 0.3, SINGULAR: 0.3, CHECKPOINT: 0.05}
@@ -420,7 +334,7 @@ def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
         yield Evidence("recurrence", text, "events", {HARDWARE: 0.1, DATA: 1.5, SINGULAR: 2.0})
 
 
-def _same_image(facts: TroubleFacts, bad: list[Any]) -> Iterator[Evidence]:
+def _same_image(facts: TroubleFacts, bad: list[Incident]) -> Iterator[Evidence]:
     """An image that is in every bad batch, against the chance of that."""
     batches = [_files(incident) for incident in bad]
     batches = [files for files in batches if files]
@@ -435,9 +349,9 @@ def _same_image(facts: TroubleFacts, bad: list[Any]) -> Iterator[Evidence]:
         yield Evidence("same_image", text, "events", {DATA: min(max(1 / max(chance, 1e-9), 1.0), 50.0)})
 
 
-def _files(incident: Any) -> set[str]:
+def _files(incident: Incident) -> set[str]:
     """Return the files of the batch, those of a mosaic one by one."""
-    groups = (incident.get("evidence") or {}).get("files") or []
+    groups = incident.evidence.get("files") or []
     return {str(file) for group in groups for file in (group if isinstance(group, list) else [group])}
 
 

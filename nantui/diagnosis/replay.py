@@ -26,6 +26,7 @@ from nantui.recovery.rollback import living_writers
 from nantui.run.atomic_files import write_json
 from nantui.run.attempts import DIVERGED, STOPPED, RankExit, read_exits
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord, read_run
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,13 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
     needs a repair will do: the helper rebases it, which rebuilds its optimizer state.
     Raises UserError when the run still trains, shows no trouble, or has no clean checkpoint from before it.
     """
-    plan = make_plan(run, propose=False)
-    if writers := living_writers(RunLayout(plan.run)):
+    record = read_run(run)
+    plan = make_plan(record, propose=False)
+    if writers := living_writers(record.layout):
         raise UserError(
             f"{plan.run} is still training ({writers[0]}); stop it first: nantui stop {plan.run}", NO
         )
-    bad = plan.trouble.epoch if plan.trouble else gather_facts(RunLayout(plan.run)).broke_off
+    bad = plan.trouble.epoch if plan.trouble else gather_facts(record).broke_off
     if bad is None:
         raise UserError(f"{plan.run}: no trouble is recorded; there is nothing to repeat", NO)
     if plan.restore is None or plan.restore.work is None or not plan.restore.verdict.usable:
@@ -132,7 +134,7 @@ def _healthy(plan: Replay, evidence: Evidence) -> Diagnosis:
 def _of_the_run(run: Path, seen: Diagnosis) -> Diagnosis:
     """Return what the replay showed as the diagnosis of `run`: remedies are planned, and cost, there."""
     assert seen.facts is not None, "every diagnosis has them"
-    facts = dataclasses.replace(seen.facts, layout=RunLayout(run))
+    facts = dataclasses.replace(seen.facts, record=RunRecord(RunLayout(run)))
     return dataclasses.replace(seen, run=run, watched=False, advice=advise(facts, seen.causes), facts=facts)
 
 

@@ -6,16 +6,16 @@ What is not there stays None or empty, so that no evidence is made of it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nantui.run.attempts import Attempt, read_attempt, read_events
-from nantui.run.journal import Entry, Journal
+from nantui.run.attempts import Attempt
+from nantui.run.events import Autopsy, Event, Incident, InEffect, Warned, newest, of_kind
+from nantui.run.incidents import as_incident, is_suspicion
 from nantui.run.layout import RunLayout
-from nantui.run.results import EpochRow, current, read_results
-from nantui.run.spec import read_args, read_spec
-from nantui.run.suspicions import as_incident, is_suspicion
+from nantui.run.record import AttemptRecord, RunRecord
+from nantui.run.results import EpochRow
 from nantui.run.telemetry import Step, StepFollower
 
 WINDOW = 400
@@ -35,29 +35,34 @@ class TroubleFacts:
     many there are; `watched` is False where nantui did not look.
     """
 
-    layout: RunLayout
+    record: RunRecord
     watched: bool = False
     attempt: Attempt | None = None
-    incidents: Sequence[Entry] = ()
-    trouble: Sequence[Entry] = ()
-    autopsy: Entry | None = None
+    incidents: Sequence[Incident] = ()
+    trouble: Sequence[Incident] = ()
+    autopsy: Autopsy | None = None
     before: Sequence[Step] = ()
     after: Sequence[Step] = ()
     steps_in: int | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     in_effect: bool = False
-    earlier_settings: dict[str, Any] = field(default_factory=dict)
+    earlier_settings: Mapping[str, Any] = field(default_factory=dict)
     results: Sequence[EpochRow] = ()
 
     @property
-    def first(self) -> Entry | None:
+    def layout(self) -> RunLayout:
+        """Return where the run's files are."""
+        return self.record.layout
+
+    @property
+    def first(self) -> Incident | None:
         """Return the incident that the trouble began with."""
         return self.trouble[0] if self.trouble else None
 
     @property
     def kind(self) -> str:
         """Return the kind of the first incident, empty where there is none."""
-        return str(self.first.get("incident", "")) if self.first else ""
+        return self.first.incident if self.first else ""
 
     @property
     def broke_off(self) -> int | None:
@@ -77,100 +82,86 @@ class TroubleFacts:
         return self.attempt is not None and self.attempt.mode == "resume"
 
 
-def gather_facts(layout: RunLayout) -> TroubleFacts:
+def gather_facts(record: RunRecord) -> TroubleFacts:
     """Return what is known of the last trouble of the run."""
-    results = current(read_results(layout.results_csv))
-    spec = read_spec(layout.spec)
-    asked = {**(spec.train if spec else {}), **(spec.ours if spec else {}), **read_args(layout.args_yaml)}
-    numbers = layout.attempt_numbers()
-    events = {number: _events(layout, number) for number in numbers}
-    _add_journal(layout, events)
-    troubled = _with(numbers, events, _is_incident) or _with(numbers, events, is_suspicion)
+    spec = record.spec
+    asked = {**(spec.train if spec else {}), **(spec.ours if spec else {}), **record.args}
+    events = {attempt.number: attempt.all_events for attempt in record.attempts}
+    _add_journal(record, events)
+    troubled = _with(events, _is_incident) or _with(events, is_suspicion)
     if not troubled:
-        return TroubleFacts(layout, watched=bool(numbers), settings=asked, results=results)
+        return TroubleFacts(record, watched=bool(events), settings=asked, results=record.epochs)
     number = troubled[-1]
-    earlier = _in_effect([event for other in numbers if other < number for event in events[other]])
-    return _of_attempt(layout, number, events[number], asked, earlier, results)
+    earlier = _in_effect([event for other in events if other < number for event in events[other]])
+    return _of_attempt(record, record.attempt(number), events[number], asked, earlier)
 
 
 def _of_attempt(
-    layout: RunLayout,
-    number: int,
-    events: list[Entry],
+    record: RunRecord,
+    attempt: AttemptRecord,
+    events: list[Event],
     asked: dict[str, Any],
-    earlier: dict[str, Any],
-    results: Sequence[EpochRow],
+    earlier: Mapping[str, Any],
 ) -> TroubleFacts:
-    attempt = read_attempt(layout, number)
     events = _with_suspicions(events)
-    incidents = [event for event in events if _is_incident(event)]
-    steps_of_epoch = _steps_of_epoch(layout, number)
-    trouble = _last_trouble(incidents, steps_of_epoch)
-    before, after, steps_in = _around(layout, number, trouble[0])
+    incidents = of_kind(events, Incident)
+    trouble = _last_trouble(incidents, _steps_of_epoch(attempt))
+    before, after, steps_in = _around(attempt, trouble[0])
     in_effect = _in_effect(events)
-    ours = attempt.ours if attempt else {}
+    its = attempt.asked
+    own = {**its.train, **its.ours} if its else {}
     return TroubleFacts(
-        layout=layout,
+        record=record,
         watched=True,
-        attempt=attempt,
+        attempt=its,
         incidents=incidents,
         trouble=trouble,
         autopsy=_autopsy(events, trouble[0]),
         before=before,
         after=after,
         steps_in=steps_in,
-        settings={**asked, **(attempt.train if attempt else {}), **ours, **in_effect},
+        settings={**asked, **own, **in_effect},
         in_effect=bool(in_effect),
         earlier_settings=earlier,
-        results=results,
+        results=record.epochs,
     )
 
 
-def _events(layout: RunLayout, number: int) -> list[Entry]:
-    """Return the events of all ranks, oldest first."""
-    found = [event for rank in layout.ranks(number) for event in read_events(layout.events(number, rank))]
-    return sorted(found, key=lambda event: event.get("t", 0.0))
-
-
-def _add_journal(layout: RunLayout, events: dict[int, list[Entry]]) -> None:
+def _add_journal(record: RunRecord, events: dict[int, list[Event]]) -> None:
     """Add the journal's incidents and suspicions of attempts whose own record of them is gone."""
-    journaled = [e for e in Journal(layout.journal).entries() if _is_incident(e) or is_suspicion(e)]
+    journaled = [event for event in record.journal if _is_incident(event) or is_suspicion(event)]
     for number, known in events.items():
         if not any(_is_incident(event) or is_suspicion(event) for event in known):
-            known += [entry for entry in journaled if entry.get("attempt") == number]
+            known += [event for event in journaled if event.attempt == number]
 
 
-def _is_incident(event: Entry) -> bool:
-    return event["kind"] == "incident"
+def _is_incident(event: Event) -> bool:
+    return isinstance(event, Incident)
 
 
-def _with(
-    numbers: Sequence[int], events: dict[int, list[Entry]], is_one: Callable[[Entry], bool]
-) -> list[int]:
-    return [number for number in numbers if any(is_one(event) for event in events[number])]
+def _with(events: Mapping[int, list[Event]], is_one: Callable[[Event], bool]) -> list[int]:
+    return [number for number, its in events.items() if any(map(is_one, its))]
 
 
-def _with_suspicions(events: list[Entry]) -> list[Entry]:
+def _with_suspicions(events: list[Event]) -> list[Event]:
     """Return the events with suspicions as incidents, those after the last real incident left as they are.
 
     One that nothing came of must not hide what happened before it.
     """
     last = max((at for at, event in enumerate(events) if _is_incident(event)), default=len(events))
     return [
-        as_incident(event) if at < last and is_suspicion(event) else event for at, event in enumerate(events)
+        as_incident(event) if at < last and isinstance(event, Warned) and is_suspicion(event) else event
+        for at, event in enumerate(events)
     ]
 
 
-def _in_effect(events: Sequence[Entry]) -> dict[str, Any]:
+def _in_effect(events: Iterable[Event]) -> Mapping[str, Any]:
     """Return the newest settings in effect among `events`."""
-    values: dict[str, Any] = {}
-    for event in events:
-        if event["kind"] == "in_effect" and isinstance(event.get("values"), dict):
-            values = event["values"]
-    return values
+    reported = newest(events, InEffect)
+    return reported.values if reported else {}
 
 
-def _autopsy(events: Sequence[Entry], first: Entry) -> Entry | None:
+def _autopsy(events: Sequence[Event], first: Incident) -> Autopsy | None:
     """Return the autopsy of the incident `first`: the last one before it was reported.
 
     The worker examines a batch before it reports it, and only the first few of an attempt; without one since
@@ -178,14 +169,14 @@ def _autopsy(events: Sequence[Entry], first: Entry) -> Entry | None:
     """
     place = next(index for index, event in enumerate(events) if event is first)
     for event in reversed(events[:place]):
-        if event["kind"] == "autopsy":
+        if isinstance(event, Autopsy):
             return event
-        if event["kind"] == "incident":
+        if isinstance(event, Incident):
             break
-    return next((event for event in events[place:] if event["kind"] == "autopsy"), None)
+    return next(iter(of_kind(events[place:], Autopsy)), None)
 
 
-def _last_trouble(incidents: Sequence[Entry], steps_of_epoch: int) -> list[Entry]:
+def _last_trouble(incidents: Sequence[Incident], steps_of_epoch: int) -> list[Incident]:
     """Return the incidents at the end of the list that lie close together."""
     trouble = [incidents[-1]]
     for incident in reversed(incidents[:-1]):
@@ -195,22 +186,22 @@ def _last_trouble(incidents: Sequence[Entry], steps_of_epoch: int) -> list[Entry
     return trouble
 
 
-def _place(incident: Entry, steps_of_epoch: int) -> int:
-    return int(incident.get("epoch") or 0) * steps_of_epoch + int(incident.get("step") or 0)
+def _place(incident: Incident, steps_of_epoch: int) -> int:
+    return (incident.epoch or 0) * steps_of_epoch + (incident.step or 0)
 
 
-def _steps_of_epoch(layout: RunLayout, number: int) -> int:
-    steps, _ = StepFollower(layout.steps(number)).read(1 << 16)
-    return steps[0].steps if steps else SAME_TROUBLE
+def _steps_of_epoch(attempt: AttemptRecord) -> int:
+    first = attempt.steps.first
+    return first.steps if first else SAME_TROUBLE
 
 
-def _around(layout: RunLayout, number: int, first: Entry) -> tuple[list[Step], list[Step], int | None]:
+def _around(attempt: AttemptRecord, first: Incident) -> tuple[list[Step], list[Step], int | None]:
     """Return the steps before the incident, those from it on, and how many there were before it."""
-    here = (int(first.get("epoch") or 0), int(first.get("step") or 0))
+    here = (first.epoch or 0, first.step or 0)
     before: deque[Step] = deque(maxlen=WINDOW)
     after: list[Step] = []
     count = 0
-    follower = StepFollower(layout.steps(number))
+    follower = StepFollower(attempt.layout.steps(attempt.number))
     more = True
     while more and len(after) < WINDOW:
         steps, more = follower.read()

@@ -27,9 +27,11 @@ from nantui.recovery.rollback import (
 )
 from nantui.recovery.transaction import STAGED, copy_durably, rename_without_replacing
 from nantui.run.atomic_files import sync_directory, write_atomic
-from nantui.run.journal import Journal, last
+from nantui.run.events import Created, newest
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.spec import Spec, divided, own_uids, read_args, read_spec, to_yaml, write_spec
+from nantui.run.record import RunRecord
+from nantui.run.spec import Spec, divided, own_uids, to_yaml, write_spec
 from nantui.settings.values import changed
 
 
@@ -45,15 +47,15 @@ def new_place(run: Path, name: str) -> Path:
 
 def branch(plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[str] = ()) -> Done:
     """Make the run NAME from `plan`'s restore point and settings. Raises UserError; nothing is left then."""
-    old, place = RunLayout(plan.run), new_place(plan.run, name)
+    layout, place = RunLayout(plan.run), new_place(plan.run, name)
+    old = RunRecord(layout, trusted=own_uids(layout.lock))
     beside = place.with_name(f"{STAGED}{plan.id}-{name}")
     try:
         (beside / "weights").mkdir(parents=True)
         staged = _fill(old, plan, RunLayout(beside), place, python, frozenset(allow))
-        Journal(RunLayout(beside).journal).append("created", by=by, **_created(old, beside))
-        Journal(RunLayout(beside).journal).append(
-            "note", by=by, text=f"continues {plan.run}: {plan.headline}"
-        )
+        journal = Journal(RunLayout(beside).journal)
+        journal.append("created", by=by, **_created(old, beside))
+        journal.append("note", by=by, text=f"continues {plan.run}: {plan.headline}")
         rename_without_replacing(beside, place)
         sync_directory(place.parent)
     except OSError as error:
@@ -67,35 +69,34 @@ def branch(plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[
 
 
 def _fill(
-    old: RunLayout, plan: Plan, new: RunLayout, place: Path, python: str, allow: frozenset[str]
+    old: RunRecord, plan: Plan, new: RunLayout, place: Path, python: str, allow: frozenset[str]
 ) -> Staged:
     """Write the new run's files; `place` is where they will lie."""
-    verify(old, plan, allow)
+    verify(old.layout, plan, allow)
     answer = {}
     if plan.restore is not None:
-        answer = run_rebase(rebase_request(old, plan, new.last, place), python)
+        answer = run_rebase(rebase_request(old.layout, plan, new.last, place), python)
         refuse_unfit(new.last, allow)
         if plan.best is not None and not plan.record_ends:
             copy_durably(plan.best.path, new.weights / BEST)
     work = plan.restore.work or 0 if plan.restore else 0
-    if plan.restore is not None and old.results_csv.is_file():
-        before = old.results_csv.read_text(encoding="utf-8", errors="surrogateescape")
+    if plan.restore is not None and old.layout.results_csv.is_file():
+        before = old.layout.results_csv.read_text(encoding="utf-8", errors="surrogateescape")
         write_atomic(new.results_csv, trimmed(before, work).encode("utf-8", "surrogateescape"))
     settings = {**plan.carried, **changed(plan.settings)}
     own = {"save_dir": str(place), "project": str(place.parent), "name": place.name}
-    args = {**read_args(old.args_yaml), **divided(settings)[0], **own}
+    args = {**old.args, **divided(settings)[0], **own}
     write_atomic(new.args_yaml, to_yaml(args))
-    spec = read_spec(old.spec, own_uids(old.lock)) or Spec(read_args(old.args_yaml))
+    spec = old.spec or Spec(dict(old.args))
     if spec.kind == "exec" and not spec.exec:  # somebody else's: what it would run was not read
-        spec = replace(spec, kind="train", train={**read_args(old.args_yaml), **spec.train})
+        spec = replace(spec, kind="train", train={**old.args, **spec.train})
     spec = decided_spec(spec, settings, plan.appended)
     fresh = replace(spec, train={**spec.train, **own}, python=python or spec.python, created=time.time())
     write_spec(new.spec, fresh)
     return Staged((), answer)
 
 
-def _created(old: RunLayout, beside: Path) -> dict[str, object]:
+def _created(old: RunRecord, beside: Path) -> dict[str, object]:
     """Return the new journal's first entry; relative paths mean what they meant to the old run."""
-    created = last(Journal(old.journal).entries(), "created")
-    spec = read_spec(RunLayout(beside).spec)
-    return {"spec": spec.__dict__ if spec else {}, "cwd": created.get("cwd") if created else None}
+    created, spec = newest(old.journal, Created), RunRecord(RunLayout(beside)).spec
+    return {"spec": spec.__dict__ if spec else {}, "cwd": created.cwd or None if created else None}

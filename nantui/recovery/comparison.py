@@ -7,21 +7,18 @@ rollback's copy, so nothing is lost for the comparison.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nantui.errors import UserError
-from nantui.recovery.trouble import seconds_per_epoch
-from nantui.recovery.undo import COPIES
-from nantui.run.attempts import read_attempt, read_events
-from nantui.run.discovery import require_run
-from nantui.run.journal import Journal
-from nantui.run.layout import RunLayout
+from nantui.recovery.manifest import COPIES
+from nantui.recovery.reached import seconds_per_epoch
+from nantui.run.events import AttemptStarted, PhaseBegun, PhaseDone, RollbackDone
+from nantui.run.record import AttemptRecord, RunRecord, read_run
 from nantui.run.results import EpochRow, current, read_results
-from nantui.run.spec import read_args, read_spec
-from nantui.run.telemetry import read_steps
+from nantui.run.telemetry import Step, read_steps
 from nantui.settings.values import compare
 
 
@@ -44,58 +41,47 @@ def read_side(text: str) -> Side:
     """Return the run or attempt that `text` names. Raises UserError when there is none."""
     place, mark, number = text.rpartition("#")
     if not mark or Path(text).exists():
-        layout = require_run(Path(text))
-        skipped = [count_skipped(layout, n) for n in layout.attempt_numbers()]
-        return Side(
-            text,
-            run_settings(layout),
-            current(read_results(layout.results_csv)),
-            sum(skipped) if skipped else None,
-        )
-    layout = require_run(Path(place))
-    attempt = read_attempt(layout, int(number)) if number.isdigit() else None
-    if attempt is None:
-        known = ", ".join(f"#{n}" for n in layout.attempt_numbers()) or "none"
+        return run_side(text, read_run(Path(text)))
+    record = read_run(Path(place))
+    attempt = record.attempt(int(number)) if number.isdigit() else None
+    if attempt is None or attempt.asked is None:
+        known = ", ".join(f"#{one.number}" for one in record.attempts) or "none"
         raise UserError(f"{text}: no such attempt; this run has {known}")
-    rows = attempt_rows(layout, attempt.attempt)
-    return Side(text, attempt_settings(layout, attempt.attempt), rows, count_skipped(layout, attempt.attempt))
+    steps = read_steps(record.layout.steps(attempt.number))
+    epochs = {step.epoch for step in steps}
+    rows = [row for row in current(read_results(results_of(record, attempt.number))) if row.epoch in epochs]
+    return Side(text, attempt_settings(attempt), rows, skipped_of(steps))
 
 
-def run_settings(layout: RunLayout) -> dict[str, Any]:
-    """Return a run's settings, ours included."""
-    spec = read_spec(layout.spec)
-    return {**read_args(layout.args_yaml), **(spec.ours if spec else {})}
+def run_side(name: str, record: RunRecord) -> Side:
+    """Return a whole run: settings as asked, ours included, and the steps that all attempts skipped."""
+    steps = [read_steps(record.layout.steps(one.number)) for one in record.attempts]
+    settings = {**record.args, **(record.spec.ours if record.spec else {})}
+    return Side(name, settings, record.epochs, sum(map(skipped_of, steps)) if steps else None)
 
 
-def attempt_settings(layout: RunLayout, number: int) -> dict[str, Any]:
+def attempt_settings(attempt: AttemptRecord) -> dict[str, Any]:
     """Return what an attempt was asked, and what its worker reported in effect, which has the last word."""
-    attempt = read_attempt(layout, number)
-    asked = {**attempt.train, **attempt.ours, **attempt.asked} if attempt else {}
-    reported = [event for event in read_events(layout.events(number, 0)) if event["kind"] == "in_effect"]
-    return {**asked, **(reported[-1].get("values") or {} if reported else {})}
+    asked, reported = attempt.asked, attempt.in_effect
+    own = {**asked.train, **asked.ours, **asked.asked} if asked else {}
+    return {**own, **(reported.values if reported else {})}
 
 
-def attempt_rows(layout: RunLayout, number: int) -> list[EpochRow]:
-    """Return the epochs that attempt `number` completed."""
-    epochs = {step.epoch for step in read_steps(layout.steps(number))}
-    rows = current(read_results(results_of(layout, number)))
-    return [row for row in rows if row.epoch in epochs]
-
-
-def results_of(layout: RunLayout, number: int) -> Path:
+def results_of(record: RunRecord, number: int) -> Path:
     """Return the results.csv that holds an attempt's epochs: the copy of the rollback right after it, what
     the change to the next phase put aside, or the run's own.
     """
+    layout = record.layout
     started = seen = False
     aside: dict[str, str] = {}
-    for entry in Journal(layout.journal).entries():
-        if entry["kind"] == "attempt_started":
-            started = entry.get("attempt") == number
+    for event in record.journal:
+        if isinstance(event, AttemptStarted):
+            started = event.attempt == number
             seen = seen or started
-        elif entry["kind"] == "phase_begun":
-            aside[str(entry["id"])] = str(entry.get("aside"))
-        elif entry["kind"] in ("rollback_done", "phase_done") and (started or seen):
-            id = str(entry.get("id"))
+        elif isinstance(event, PhaseBegun):
+            aside[event.id] = event.aside
+        elif isinstance(event, (RollbackDone, PhaseDone)) and (started or seen):
+            id = event.id
             rollback = layout.backups / id / COPIES / "results.csv"
             copy = layout.run / aside[id] / "results.csv" if id in aside else rollback
             if (started or id in aside) and copy.is_file():
@@ -103,9 +89,9 @@ def results_of(layout: RunLayout, number: int) -> Path:
     return layout.results_csv
 
 
-def count_skipped(layout: RunLayout, number: int) -> int:
-    """Return how many steps the guard skipped in an attempt."""
-    return sum(step.skipped for step in read_steps(layout.steps(number)))
+def skipped_of(steps: Iterable[Step]) -> int:
+    """Return how many steps the guard skipped."""
+    return sum(step.skipped for step in steps)
 
 
 def side_by_side(one: Side, other: Side) -> dict[str, Any]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nantui.run.attempts import read_exits
-from nantui.run.journal import Entry, Journal
-from nantui.run.layout import RunLayout
+from nantui.run.attempts import DIVERGED, FAILED, RankExit
+from nantui.run.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Event,
+    PhaseBegun,
+    PhaseDone,
+    RollbackBegun,
+    RollbackDone,
+    RollbackReverted,
+    UndoDone,
+)
+from nantui.run.record import RunRecord
 
 QUARANTINE = "quarantine"
-BAD_ENDS = ("diverged", "failed")
+BAD_ENDS = (DIVERGED, FAILED)
 OUT_OF_MEMORY = ("out of memory", "cublas_status_alloc_failed", "unable to find an engine")
 
 
@@ -34,37 +44,54 @@ class Earlier:
     out_of_memory: bool = False
 
 
-def earlier_recoveries(layout: RunLayout) -> list[Earlier]:
+def earlier_recoveries(record: RunRecord) -> list[Earlier]:
     """Return the recoveries that are in force, oldest first; each phase of a plan has its own."""
     found: list[Earlier] = []
     phases: dict[str, list[Earlier]] = {}
     attempt = 0
-    for entry in Journal(layout.journal).entries():
-        kind = entry["kind"]
-        if kind == "attempt_started":
-            attempt = int(entry.get("attempt") or 0)
-        elif kind == "rollback_begun":
-            found = [*_in_trouble(found, entry.get("incident_epoch"), "trouble came back"), _begun(entry)]
-        elif kind == "phase_done":
-            phases[str(entry.get("id"))], found = found, []
-        elif kind == "undo_done" and str(entry.get("of")) in phases:
-            found = phases[str(entry["of"])]
-        elif kind in ("rollback_reverted", "undo_done"):
-            gone = entry.get("id") if kind == "rollback_reverted" else entry.get("of")
+    for event in record.journal:
+        if isinstance(event, AttemptStarted):
+            attempt = event.attempt or 0
+        elif isinstance(event, RollbackBegun):
+            found = [*_in_trouble(found, event.incident_epoch, "trouble came back"), _begun(event)]
+        elif isinstance(event, PhaseDone):
+            phases[event.id], found = found, []
+        elif isinstance(event, UndoDone) and event.of in phases:
+            found = phases[event.of]
+        elif isinstance(event, (RollbackReverted, UndoDone)):
+            gone = event.of if isinstance(event, UndoDone) else event.id
             found = [one for one in found if one.id != gone]
-        elif kind == "attempt_ended" and entry.get("outcome") in BAD_ENDS:
-            found = _in_trouble(
-                found, entry.get("epoch"), str(entry.get("text", "")), _memory(layout, attempt, entry)
-            )
+        elif isinstance(event, AttemptEnded) and event.outcome in BAD_ENDS:
+            memory = _out_of_memory(record.attempt(attempt).exits, event)
+            found = _in_trouble(found, event.epoch, event.text, memory)
     return found
 
 
-def settings_in_force(layout: RunLayout) -> dict[str, Any]:
+def settings_in_force(record: RunRecord) -> dict[str, Any]:
     """Return what the recoveries of this run have changed so far.
 
     An older restore point was saved before some of them; what was decided stays in force all the same.
     """
-    return {name: value for one in earlier_recoveries(layout) for name, value in one.settings.items()}
+    return {name: value for one in earlier_recoveries(record) for name, value in one.settings.items()}
+
+
+def last_rollback(record: RunRecord) -> RollbackBegun | PhaseBegun | None:
+    """Return how the newest rollback or change of phase in force was begun, None without one."""
+    return newest_in_force(record.journal)
+
+
+def newest_in_force(journal: Iterable[Event]) -> RollbackBegun | PhaseBegun | None:
+    """Return the same from the journal's events."""
+    begun: dict[str, RollbackBegun | PhaseBegun] = {}
+    in_force: list[str] = []
+    for event in journal:
+        if isinstance(event, (RollbackBegun, PhaseBegun)):
+            begun[event.id] = event
+        elif isinstance(event, (RollbackDone, PhaseDone)) and event.id in begun:
+            in_force.append(event.id)
+        elif isinstance(event, UndoDone) and event.of in in_force:
+            in_force.remove(event.of)
+    return begun[in_force[-1]] if in_force else None
 
 
 def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[str, Any]) -> str:
@@ -76,34 +103,29 @@ def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[st
     return ""
 
 
-def newest_end(layout: RunLayout) -> Entry | None:
-    """Return the `attempt_ended` of the newest attempt where nothing was done since, however it ended."""
-    found: Entry | None = None
-    for entry in Journal(layout.journal).entries():
-        if entry["kind"] in ("attempt_started", "rollback_done", "phase_done"):
+def newest_end(record: RunRecord) -> AttemptEnded | None:
+    """Return how the newest attempt ended, None where something was done since, and while it goes on."""
+    found: AttemptEnded | None = None
+    for event in record.journal:
+        if isinstance(event, (AttemptStarted, RollbackDone, PhaseDone)):
             found = None
-        elif entry["kind"] == "attempt_ended":
-            found = entry
+        elif isinstance(event, AttemptEnded):
+            found = event
     return found
 
 
-def _begun(entry: Entry) -> Earlier:
-    rows = entry.get("settings") or []
-    settings = {row["name"]: row["then"] for row in rows if not row.get("kept")}
-    point, presets = str(entry.get("restore_point")), tuple(entry.get("presets") or ())
-    presets += (QUARANTINE,) if entry.get("images") else ()
-    return Earlier(str(entry["id"]), point, settings, work=entry.get("epoch"), presets=presets)
+def _begun(event: RollbackBegun) -> Earlier:
+    presets = (*event.presets, *((QUARANTINE,) if event.images else ()))
+    return Earlier(event.id, str(event.restore_point), event.changed, work=event.epoch, presets=presets)
 
 
-def _in_trouble(found: list[Earlier], epoch: Any, text: str, memory: bool = False) -> list[Earlier]:
+def _in_trouble(found: list[Earlier], epoch: int | None, text: str, memory: bool = False) -> list[Earlier]:
     """Note that the attempt after the last recovery got into trouble, unless that is known already."""
-    if not found or found[-1].failed_at is not None or not isinstance(epoch, int):
+    if not found or found[-1].failed_at is not None or epoch is None:
         return found
     return [*found[:-1], replace(found[-1], failed_at=epoch, text=text, out_of_memory=memory)]
 
 
-def _memory(layout: RunLayout, attempt: int, entry: Entry) -> bool:
-    said = [str(entry.get("text", "")), *(ending.text for ending in read_exits(layout, attempt))]
-    return entry.get("outcome") == "failed" and any(
-        words in text.lower() for words in OUT_OF_MEMORY for text in said
-    )
+def _out_of_memory(exits: Iterable[RankExit], ended: AttemptEnded) -> bool:
+    said = [ended.text, *(one.text for one in exits)]
+    return ended.outcome == FAILED and any(words in text.lower() for words in OUT_OF_MEMORY for text in said)

@@ -17,9 +17,10 @@ from nantui.errors import UserError
 from nantui.machine.gpus import uses_no_gpu
 from nantui.paths import configs_dir, user_config_dir
 from nantui.recovery.history import QUARANTINE, Earlier
-from nantui.recovery.trouble import Judgement, Trouble
-from nantui.run.journal import Journal
-from nantui.run.layout import RunLayout
+from nantui.recovery.judgement import Judgement
+from nantui.recovery.trouble import Trouble
+from nantui.run.events import Autopsy, of_kind
+from nantui.run.record import RunRecord
 from nantui.settings.presets import Preset, apply
 from nantui.settings.values import changed
 
@@ -108,14 +109,14 @@ def helps(
     return bool(changed(apply(presets[step], in_effect, known)))
 
 
-def proven(layout: RunLayout, trouble: Trouble | Judgement | None) -> Proof:
+def proven(record: RunRecord, trouble: Trouble | Judgement | None) -> Proof:
     """Return what was proven in the newest attempt; `trouble` is what the recovery is for."""
-    newest = layout.newest_attempt() or None
+    newest = record.newest.number or None
     causes, images = {trouble.kind} if trouble else set(), []
-    for entry in Journal(layout.journal).entries():
-        if entry["kind"] == "autopsy" and entry.get("attempt") == newest:
-            causes.add(str(entry.get("cause")))
-            images += guilty_images(entry.get("evidence") or {})
+    for autopsy in of_kind(record.journal, Autopsy):
+        if autopsy.attempt == newest:
+            causes.add(autopsy.cause)
+            images += guilty_images(autopsy.evidence)
     return Proof(frozenset(causes), tuple(dict.fromkeys(images)))
 
 

@@ -10,34 +10,31 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nantui.errors import UserError
-from nantui.run.attempts import read_events
-from nantui.run.layout import RunLayout
-from nantui.run.spec import read_args, read_spec
+from nantui.run.record import RunRecord
 from nantui.settings.schema import Schema
 
 UNKNOWN = "whatever its script adds: a trainer class, callbacks, loggers, changes to data set or model"
 
 
-def lost_with_our_runner(layout: RunLayout, schema: Schema | None = None) -> list[str]:
+def lost_with_our_runner(record: RunRecord, schema: Schema | None = None) -> list[str]:
     """Return what would be lost, one thing a line; nothing where our runner trains already."""
-    spec = read_spec(layout.spec)
+    spec = record.spec
     if spec is not None and spec.kind != "exec":
         return []
     lost = []
     if spec is not None:
         lost.append(f"its own script: {' '.join(map(str, (spec.exec or {}).get('argv') or []))}")
-    own = own_parts(layout)
+    own = own_parts(record)
     lost += own if own is not None else [UNKNOWN]
-    unknown = unknown_settings(read_args(layout.args_yaml), schema)
+    unknown = unknown_settings(record.args, schema)
     return [*lost, *(f"{name}, a setting that this Ultralytics does not know" for name in unknown)]
 
 
-def own_parts(layout: RunLayout) -> list[str] | None:
+def own_parts(record: RunRecord) -> list[str] | None:
     """Return the script's own parts as the newest guarded attempt reported them, None where none did."""
-    for number in reversed(layout.attempt_numbers()):
-        reports = [event for event in read_events(layout.events(number, 0)) if event["kind"] == "in_effect"]
-        if reports and isinstance(reports[-1].get("own"), list):
-            return [str(part) for part in reports[-1]["own"]]
+    for attempt in reversed(record.attempts):
+        if attempt.in_effect is not None and attempt.in_effect.own is not None:
+            return list(attempt.in_effect.own)
     return None
 
 

@@ -13,16 +13,17 @@ from typing import Any
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import FAILED, NO, UserError
-from nantui.recovery import undo as manifest
+from nantui.recovery import manifest
 from nantui.recovery.history import settings_in_force
+from nantui.recovery.manifest import FOLDER
 from nantui.recovery.rollback import living_writers
 from nantui.recovery.transaction import PHASE, STAGED, Step, Transaction, carry_out, discard_staged, move
-from nantui.recovery.undo import FOLDER
 from nantui.run.atomic_files import write_atomic
-from nantui.run.journal import Journal, last
+from nantui.run.events import AttemptStarted, PhaseDone, RollbackReverted, newest
 from nantui.run.layout import RunLayout
 from nantui.run.plan import phases_of, place_of
-from nantui.run.spec import Spec, divided, own_uids, read_spec, to_yaml
+from nantui.run.record import RunRecord
+from nantui.run.spec import Spec, divided, own_uids, to_yaml
 
 WEIGHTS = ("weights/best.pt", "weights/last.pt")
 """What the next phase begins with, the first that is clean: stock's own choice for a finished training."""
@@ -43,7 +44,8 @@ def advance(layout: RunLayout, *, id: str, by: str) -> Advanced:
     Raises UserError when there is no next phase, a writer lives, or no clean weights were left; nothing is
     changed then.
     """
-    spec = read_spec(layout.spec, own_uids(layout.lock))
+    record = RunRecord(layout, trusted=own_uids(layout.lock))
+    spec = record.spec
     place = place_of(spec.plan) if spec else None
     if spec is None or place is None or place.number >= place.of:
         raise UserError(f"{layout.run.name}: its plan has no further phase", NO)
@@ -52,14 +54,9 @@ def advance(layout: RunLayout, *, id: str, by: str) -> Advanced:
     weights = clean_weights(layout, place.number)
     phase = phases_of(spec.plan)[place.number]
     aside = free_folder(layout, place.number)
-    new = next_spec(layout, spec, layout.run / aside / weights)
+    new = next_spec(record, spec, layout.run / aside / weights)
     text = f"phase {place.number + 1} of {place.of}: {phase.title or 'the next settings'}"
-    about = {
-        "phase": place.number + 1,
-        "title": phase.title,
-        "aside": aside,
-        "text": text,
-    }
+    about = {"phase": place.number + 1, "title": phase.title, "aside": aside, "text": text}
     try:
         steps = stage(layout, id, aside, new)
     except OSError as error:
@@ -71,13 +68,14 @@ def advance(layout: RunLayout, *, id: str, by: str) -> Advanced:
 
 def just_begun(layout: RunLayout) -> Advanced | None:
     """Return the phase that has been changed to and has not begun to train, None where there is none."""
-    spec = read_spec(layout.spec)
+    record = RunRecord(layout)
+    spec = record.spec
     place = place_of(spec.plan) if spec else None
-    newest = last(Journal(layout.journal).entries(), "phase_done", "attempt_started", "rollback_reverted")
-    if spec is None or place is None or newest is None or newest["kind"] != "phase_done":
+    what_was = newest(record.journal, PhaseDone, AttemptStarted, RollbackReverted)
+    if spec is None or place is None or not isinstance(what_was, PhaseDone):
         return None
     settings = phases_of(spec.plan)[place.number - 1].settings
-    return Advanced(place.number, dict(settings), str(newest.get("text") or ""))
+    return Advanced(place.number, dict(settings), what_was.text)
 
 
 def clean_weights(layout: RunLayout, number: int) -> str:
@@ -94,15 +92,15 @@ def clean_weights(layout: RunLayout, number: int) -> str:
     raise UserError(f"phase {number} left nothing clean to go on from ({why}): recover the run", NO)
 
 
-def next_spec(layout: RunLayout, spec: Spec, weights: Path) -> Spec:
+def next_spec(record: RunRecord, spec: Spec, weights: Path) -> Spec:
     """Return the spec of the next phase: the run's own settings, what was decided since, the phase's own."""
     plan = dict(spec.plan or {})
     number = int(plan["phase"])
-    train_decided, ours_decided = divided(settings_in_force(layout))
+    train_decided, ours_decided = divided(settings_in_force(record))
     base = plan.get("base") or {"train": spec.train, "ours": spec.ours}
     kept = {"train": {**base["train"], **train_decided}, "ours": {**base["ours"], **ours_decided}}
     own_train, own_ours = divided(phases_of(plan)[number].settings)
-    place = {"save_dir": str(layout.run), "project": str(layout.run.parent), "name": layout.run.name}
+    place = {"save_dir": str(record.run), "project": str(record.run.parent), "name": record.run.name}
     start = {"model": str(weights), "pretrained": True}
     return replace(
         spec,

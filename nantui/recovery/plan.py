@@ -2,35 +2,30 @@
 
 A plan reads files only. It is cheap enough for a thread of the cockpit; the helper process makes it
 again before it acts, so that what is done is what the files say then.
-
-Which files a rollback moves, and under which names: back-ups never overwrite an older one.
 """
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nantui.errors import NO, UserError
 from nantui.recovery import run_facts
-from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats
+from nantui.recovery.checkpoint_moves import Move, checkpoints_aside
+from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries
+from nantui.recovery.judgement import Judgement
 from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
-from nantui.recovery.lost_without_script import lost_with_our_runner
 from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
+from nantui.recovery.plan_warnings import refuse_finished, warnings_for
+from nantui.recovery.reached import Reached
 from nantui.recovery.reason import reason_for, second_choice
 from nantui.recovery.restore_points import (
-    BEST,
-    LAST,
-    STOP_POINT,
     Candidate,
     Costs,
     best_at,
     choose,
-    choose_before,
     costs_of,
     pick,
     why_again,
@@ -43,109 +38,15 @@ from nantui.recovery.resume_settings import (
     settings_in_effect,
     with_rate,
 )
-from nantui.recovery.trouble import Judgement, Reached, Trouble, overflow_words
-from nantui.run.discovery import require_run
-from nantui.run.layout import RunLayout
+from nantui.recovery.trouble import Trouble
 from nantui.run.plan import PlanPhase, place_of
-from nantui.run.spec import OURS_DEFAULTS
+from nantui.run.record import RunRecord, read_run
 from nantui.settings.gpu_memory import Measured, fit
-from nantui.settings.lint import Known, LintFinding, lint, more_epochs
+from nantui.settings.lint import Known, LintFinding, lint
 from nantui.settings.presets import find_presets, load_presets, phase_after
-from nantui.settings.values import Change, changed, merge, show_value
+from nantui.settings.values import Change, changed, merge
 
-EPOCH_FILE = re.compile(r"^epoch(\d+)\.pt$")
 RESUME, RESTART = "resume", "restart"
-
-
-@dataclass(frozen=True)
-class Move:
-    """A checkpoint that goes aside; paths are relative to the run."""
-
-    source: str
-    target: str
-    why: str
-
-
-def checkpoints_aside(
-    facts: PlanInputs, id: str, restore: Candidate | None, best: Candidate | None, record_ends: str = ""
-) -> list[Move]:
-    """Return the moves of every checkpoint that must not stay where it is.
-
-    `restore` None moves all of them (plan B). `record_ends` is the telling part of the name under which
-    the old best is kept when its fitness can no longer be compared.
-    """
-    taken = existing_names(facts.layout)
-    moves = []
-    for one in sorted(facts.candidates, key=lambda one: one.name):
-        source, stays = f"weights/{one.name}", best is not None and one.path == best.path and one.name == BEST
-        if stays and record_ends:
-            moves.append(Move(source, free_name(f"weights/best_{record_ends}", taken), "the old record"))
-        elif not stays and (why := why_aside(one, restore)):
-            moves.append(Move(source, target_of(facts, id, one, restore, taken), why))
-    return moves
-
-
-def why_aside(one: Candidate, restore: Candidate | None) -> str:
-    """Return why a checkpoint moves, "" when it stays."""
-    if restore is None:
-        return "the training begins again"
-    if one.path == restore.path:
-        return "replaced by the restored one" if one.name in (LAST, STOP_POINT) else ""
-    if one.verdict.badge == "busy":
-        return one.why_not
-    if one.verdict.badge == "corrupt" or one.name in (LAST, STOP_POINT, BEST):
-        return one.verdict.badge if one.verdict.badge != "clean" else "replaced by the restored one"
-    epoch = epoch_of(one)
-    return "newer than the restore point" if epoch is None or epoch > (restore.epoch or 0) else ""
-
-
-def epoch_of(one: Candidate) -> int | None:
-    """Return the epoch, from 0, that the file or else its name tells."""
-    found = EPOCH_FILE.match(one.name)
-    return one.epoch if one.epoch is not None else int(found[1]) if found else None
-
-
-def target_of(facts: PlanInputs, id: str, one: Candidate, restore: Candidate | None, taken: set[str]) -> str:
-    """Return where a checkpoint moves: into the transaction's own backups when it is sound and not newer
-    than the restore point, else to corrupted_backup/ under a name that tells the incident's epoch.
-    """
-    limit = -1 if restore is None or restore.epoch is None else restore.epoch
-    sound = one.verdict.badge == "clean"
-    if sound and one.epoch is not None and one.epoch <= limit:
-        return f"nantui/backups/{id}/weights/{one.name}"
-    judged = sound or one.verdict.badge == "busy"
-    word = "corrupted" if not judged else "suspect" if facts.trouble else "aside"
-    epoch = facts.trouble.epoch if facts.trouble else facts.reached.epoch
-    return free_name(f"weights/corrupted_backup/{one.path.stem}_epoch{epoch}_{word}", taken)
-
-
-def existing_names(layout: RunLayout) -> set[str]:
-    """Return the relative paths that are taken in weights/ and its back-up folder."""
-    folders = (layout.weights, layout.corrupted_backup)
-    return {
-        f"{folder.relative_to(layout.run)}/{path.name}"
-        for folder in folders
-        if folder.is_dir()
-        for path in folder.iterdir()
-    }
-
-
-def free_name(stem: str, taken: set[str]) -> str:
-    """Return `stem`.pt, or with -2, -3 … when that is taken, and take it."""
-    name, number = f"{stem}.pt", 2
-    while name in taken:
-        name, number = f"{stem}-{number}.pt", number + 1
-    taken.add(name)
-    return name
-
-
-def record_ends_because(changed: Collection[str]) -> list[str]:
-    """Return the changed settings after which an old fitness can no longer be compared with a new one."""
-    return [
-        name
-        for name in ("imgsz", "data", "split", "val", "single_cls", "conf", "iou", "max_det")
-        if name in changed
-    ]
 
 
 @dataclass(frozen=True)
@@ -230,7 +131,7 @@ class Plan:
 
 
 def make_plan(
-    run_dir: Path,
+    run: Path | RunRecord,
     to: str | None = None,
     settings: Mapping[str, Any] | None = None,
     presets: Sequence[str] | None = None,
@@ -242,7 +143,7 @@ def make_plan(
     allow: Collection[str] = (),
     id: str = "",
 ) -> Plan:
-    """Return what a rollback of the run in `run_dir` would do.
+    """Return what a rollback of a run, by its directory or as it was read already, would do.
 
     `to` names a checkpoint; by default the best restore point is chosen. `settings` are asked for by name,
     `presets` applied below them. With `propose` the guard and, where `presets` is None, the remedy that the
@@ -251,7 +152,8 @@ def make_plan(
     `id` names the transaction and its backups. Raises UserError: no run, a checkpoint that cannot be used,
     an unknown setting or preset, a wrong value.
     """
-    facts = gather_inputs(require_run(Path(run_dir)), dict(settings or {}), python, allow)
+    record = run if isinstance(run, RunRecord) else read_run(run)
+    facts = gather_inputs(record, dict(settings or {}), python, allow)
     restore = choose_restore(facts, to, restart)
     in_effect = settings_in_effect(facts, restore)
     if propose is None:
@@ -275,7 +177,7 @@ def known_to(
 ) -> Known:
     """Return what lint may go by; `measured` takes the place of what the run's own files tell."""
     verdicts = [one.verdict for one in facts.candidates]
-    known = run_facts.known_about(facts.layout, in_effect, restore.work or 0 if restore else 0, verdicts)
+    known = run_facts.known_about(facts.record, in_effect, restore.work or 0 if restore else 0, verdicts)
     return replace(known, measured=measured or known.measured)
 
 
@@ -287,7 +189,7 @@ def propose_presets(
     """
     if restore is None:
         return (AGAIN,)
-    earlier, proof = earlier_recoveries(facts.layout), proven(facts.layout, reason_for(facts, restore))
+    earlier, proof = earlier_recoveries(facts.record), proven(facts.record, reason_for(facts, restore))
     presets = load_presets(facts.schema, facts.layout.run)
     step = next_step(load_ladder(), earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     return (step,) if step and step != QUARANTINE else ()
@@ -320,7 +222,7 @@ def put_together(
     ends = tuple(record_ends_because(changed(rows)))
     label = f"{ends[0]}{in_effect.get(ends[0])}_epoch{best.work}" if ends and best else ""
     moves = checkpoints_aside(facts, id, restore, best, safe_name(label))
-    earlier = tuple(earlier_recoveries(facts.layout))
+    earlier = tuple(earlier_recoveries(facts.record))
     carried = carried_over(facts, restore, in_effect, rows)
     return Plan(
         id=id,
@@ -361,67 +263,13 @@ def afterwards_of(
     return phase_after([preset.then for preset in wanted], in_effect, rows)
 
 
-def warnings_for(
-    facts: PlanInputs,
-    restore: Candidate | None,
-    rows: Sequence[Change],
-    earlier: Sequence[Earlier],
-    carried: Mapping[str, Any],
-) -> list[str]:
-    """Return what the person should know before saying yes."""
-    found = []
-    if restore is None:
-        found.append(f"{why_again(facts.candidates)}: it begins again from the model's own weights")
-    elif names := restore.verdict.names_to_allow:
-        found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
-    if facts.overflowed:
-        found.append(f"{overflow_words(facts.overflowed)}; metrics or later epochs show a sound network")
-    if busy := [one.name for one in facts.candidates if one.verdict.badge == "busy"]:
-        found.append(f"{', '.join(busy)}: being written now, judged again once the training has stopped")
-    if facts.spec is not None and facts.spec.kind == "exec":
-        found.append(
-            "trained by its own script, which goes on with it: arguments in the script win over ours"
-        )
-    if facts.spec is None:
-        found += [f"nantui's own runner goes on without {one}" for one in lost_with_our_runner(facts.layout)]
-    if not facts.args:
-        found.append("args.yaml is missing: the settings are those in the checkpoint")
-    if restore and restore.verdict.repairable and not restore.verdict.resumable:
-        found.append(f"{restore.name}: optimizer or scaler state is not finite and begins anew")
-    if carried:
-        words = ", ".join(f"{name}={show_value(value)}" for name, value in carried.items())
-        found.append(f"what earlier recoveries or auto decided stays in force: {words}")
-    if stock := [row.name for row in rows if row.name in OURS_DEFAULTS and not row.kept]:
-        found.append(
-            f"{', '.join(stock)}: nantui's own, of no effect if you resume with plain `yolo` instead"
-        )
-    if restore and (repeat := repeats(earlier, f"weights/{restore.name}", changed(rows))):
-        found.append(repeat)
-    return found
-
-
-def refuse_finished(facts: PlanInputs, restore: Candidate | None) -> None:
-    """Raise UserError (NO) when every epoch was trained: going back would only repeat the last ones."""
-    done = next((one for one in facts.candidates if one.finished), None)
-    if done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0)):
-        raise UserError(finished_words(facts, done, restore), NO)
-    if not facts.candidates and not facts.args and facts.spec is None:
-        raise UserError(
-            f"{facts.layout.weights}: no checkpoint and no args.yaml; nothing can be restored", NO
-        )
-
-
-def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) -> str:
-    """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
-    work, run = done.work or 0, facts.layout.run
-    text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
-    text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s)"
-    if facts.judgement is not None:
-        text += f"; {facts.judgement.as_judged}"
-        older = choose_before(facts.candidates, facts.judgement.epoch) or older
-    if older is None:
-        return text
-    return f"{text}; to train on from an older epoch: nantui rollback {run} --to {older.name}, then resume"
+def record_ends_because(changed: Collection[str]) -> list[str]:
+    """Return the changed settings after which an old fitness can no longer be compared with a new one."""
+    return [
+        name
+        for name in ("imgsz", "data", "split", "val", "single_cls", "conf", "iou", "max_det")
+        if name in changed
+    ]
 
 
 def safe_name(text: str) -> str:

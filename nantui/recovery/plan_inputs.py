@@ -1,4 +1,4 @@
-"""What the files of a run say, gathered once for a plan: candidates, trouble, how far it came, settings."""
+"""What a plan is made from, gathered once: restore points, trouble, how far the run came, settings."""
 
 from __future__ import annotations
 
@@ -10,22 +10,15 @@ from typing import Any
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.checkpoint.verdict import Verdict
+from nantui.recovery.judgement import Judgement, judge_numbers, mosaic_closes
+from nantui.recovery.manifest import COPIES
+from nantui.recovery.reached import Reached, how_far
 from nantui.recovery.restore_points import Candidate, RestoreCriteria, list_candidates, own_files
 from nantui.recovery.ruin import Ruin, proven_ruin, validated_in_fp32
-from nantui.recovery.trouble import (
-    Judgement,
-    Reached,
-    Trouble,
-    first_trouble,
-    how_far,
-    judge_numbers,
-    overflowed,
-)
-from nantui.recovery.undo import COPIES
-from nantui.run.attempts import read_attempt
+from nantui.recovery.trouble import Trouble, first_trouble, overflowed
 from nantui.run.layout import RunLayout
-from nantui.run.results import current, read_results
-from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec
+from nantui.run.record import RunRecord
+from nantui.run.spec import OURS_DEFAULTS, Spec, read_args
 from nantui.settings.schema import Schema
 
 METRICS = "metrics"
@@ -38,14 +31,13 @@ LOOKS, BETWEEN_LOOKS_S = 4, 0.2
 class PlanInputs:
     """A snapshot. `candidates` come best first; `asked` are the settings asked for by name, checked.
 
-    `judgement` is where finite numbers say that the network was lost, `ruin` where they prove it;
-    `overflowed` are the epochs whose validation was not finite though the network was sound.
+    `ours` are nantui's own settings in effect. `judgement` is where finite numbers say that the network was
+    lost, `ruin` where they prove it; `overflowed` are the epochs whose validation was not finite though the
+    network was sound.
     """
 
-    layout: RunLayout
+    record: RunRecord
     schema: Schema
-    spec: Spec | None
-    args: Mapping[str, Any]
     ours: Mapping[str, Any]
     asked: Mapping[str, Any]
     candidates: list[Candidate]
@@ -55,32 +47,52 @@ class PlanInputs:
     ruin: Ruin | None = None
     overflowed: tuple[int, ...] = ()
 
+    @property
+    def layout(self) -> RunLayout:
+        """Where the run's files are."""
+        return self.record.layout
+
+    @property
+    def spec(self) -> Spec | None:
+        """What the run is asked to train."""
+        return self.record.spec
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        """Ultralytics' args.yaml."""
+        return self.record.args
+
 
 def gather_inputs(
-    layout: RunLayout, asked: Mapping[str, Any], python: str | None = None, allow: Collection[str] = ()
+    record: RunRecord, asked: Mapping[str, Any], python: str | None = None, allow: Collection[str] = ()
 ) -> PlanInputs:
-    """Return the facts of a run; `allow` names code that loading a checkpoint may run.
+    """Return what a plan is made from; `allow` names code that loading a checkpoint may run.
 
     Raises UserError for an unknown setting or a wrong value in `asked`.
     """
-    spec = read_spec(layout.spec)
+    spec, args, rows = record.spec, record.args, record.epochs
     schema = Schema.load(python or (spec.python if spec else None) or None)
     checked = schema.check(asked)
-    catalog = Catalog(layout.weights, allow)
+    catalog = Catalog(record.layout.weights, allow)
     verdicts = [settled(catalog, path) for path in own_files(catalog)]
     bad = [one.epoch + 1 for one in verdicts if one.epoch is not None and condemns(one)]
-    trouble, reached = first_trouble(layout, bad), how_far(layout)
-    args = read_args(layout.args_yaml)
+    trouble, reached = first_trouble(record, bad), how_far(record)
     epochs = args.get("epochs") or (spec.train.get("epochs") if spec else None)
-    criteria = RestoreCriteria(
-        trouble, reached, int(checked.get("epochs", epochs) or 0), known_places(layout, spec, args)
-    )
-    candidates = list_candidates(verdicts, criteria)
-    rows, closes = current(read_results(layout.results_csv)), mosaic_closes(args)
+    goal = int(checked.get("epochs", epochs) or 0)
+    candidates = list_candidates(verdicts, RestoreCriteria(trouble, reached, goal, known_places(record)))
+    closes = mosaic_closes(args)
     return PlanInputs(
-        layout, schema, spec, args, ours_of(layout, spec), checked, candidates, trouble, reached,
-        judge_numbers(rows, closes), proven_ruin(rows, validated_in_fp32(layout), closes), overflowed(rows),
-    )  # fmt: skip
+        record=record,
+        schema=schema,
+        ours=ours_of(record),
+        asked=checked,
+        candidates=candidates,
+        trouble=trouble,
+        reached=reached,
+        judgement=judge_numbers(rows, closes),
+        ruin=proven_ruin(rows, validated_in_fp32(record), closes),
+        overflowed=overflowed(rows),
+    )
 
 
 def condemns(verdict: Verdict) -> bool:
@@ -90,12 +102,6 @@ def condemns(verdict: Verdict) -> bool:
     together with the rows after it.
     """
     return verdict.badge == "corrupt" and any(finding.kind != METRICS for finding in verdict.findings)
-
-
-def mosaic_closes(args: Mapping[str, Any]) -> int:
-    """Return the first epoch, from 1, without mosaic; 0 where it is not known or never closed."""
-    epochs, last = args.get("epochs"), args.get("close_mosaic")
-    return max(epochs - last + 1, 0) if isinstance(epochs, int) and isinstance(last, int) and last else 0
 
 
 def settled(catalog: Catalog, path: Path) -> Verdict:
@@ -108,20 +114,20 @@ def settled(catalog: Catalog, path: Path) -> Verdict:
     return catalog.verdict(path)
 
 
-def known_places(layout: RunLayout, spec: Spec | None, args: Mapping[str, Any]) -> frozenset[str]:
+def known_places(record: RunRecord) -> frozenset[str]:
     """Return every directory that this run has called its own: it may have been moved or copied.
 
     Empty where neither args.yaml nor a spec says, so that nothing can be told apart.
     """
-    copies = (read_args(path) for path in layout.backups.glob(f"*/{COPIES}/args.yaml"))
-    said = [args, spec.train if spec else {}, *copies]
+    copies = (read_args(path) for path in record.layout.backups.glob(f"*/{COPIES}/args.yaml"))
+    said = [record.args, record.spec.train if record.spec else {}, *copies]
     places = {str(one["save_dir"]) for one in said if one.get("save_dir")}
-    return frozenset({*places, str(layout.run)} if places else ())
+    return frozenset({*places, str(record.run)} if places else ())
 
 
-def ours_of(layout: RunLayout, spec: Spec | None) -> dict[str, Any]:
+def ours_of(record: RunRecord) -> dict[str, Any]:
     """Return nantui's own settings in effect: the newest attempt's; a foreign run has no guard."""
-    attempt = read_attempt(layout, layout.newest_attempt())
+    attempt, spec = record.newest.asked, record.spec
     if attempt is None and spec is None:
         return {**OURS_DEFAULTS, "guard": "off"}
     return {**OURS_DEFAULTS, **(attempt.ours if attempt else spec.ours if spec else {})}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from nantui.recovery.judgement import Judgement
 from nantui.recovery.plan_inputs import PlanInputs
 from nantui.recovery.restore_points import Candidate, choose_before
-from nantui.recovery.trouble import Judgement, Trouble
+from nantui.recovery.trouble import Trouble
 
 
 def reason_for(facts: PlanInputs, restore: Candidate | None) -> Trouble | Judgement | None:

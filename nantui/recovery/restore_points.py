@@ -1,9 +1,8 @@
 """Which checkpoint to go back to: each one with its cost, and why the others are out.
 
 The newest *clean* file is not enough: a file saved after the first sign of trouble may look clean and
-already hold the damage. So a restore point is clean, can be resumed, and ends before that sign.
-
-What going back costs: epochs, and hours by this run's own epoch times.
+already hold the damage. So a restore point is clean, can be resumed, and ends before that sign. What going
+back to it costs are epochs, and hours by this run's own epoch times.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from nantui.checkpoint.catalog import Catalog
 from nantui.checkpoint.verdict import Verdict
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import uses_no_gpu
-from nantui.recovery.trouble import Reached, Trouble
+from nantui.recovery.reached import Reached
+from nantui.recovery.trouble import Trouble
 from nantui.run.layout import RunLayout
 from nantui.settings.effective import number
 from nantui.settings.lint import more_epochs

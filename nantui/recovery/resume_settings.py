@@ -14,7 +14,7 @@ from typing import Any
 from nantui.recovery.history import settings_in_force
 from nantui.recovery.plan_inputs import PlanInputs
 from nantui.recovery.restore_points import Candidate
-from nantui.run.journal import Journal, last
+from nantui.run.events import InEffect, newest
 from nantui.settings.effective import lr_at
 from nantui.settings.presets import apply_all, find_presets
 from nantui.settings.values import Change, changed, differences, is_number, merge, same_value
@@ -30,7 +30,7 @@ def settings_in_effect(facts: PlanInputs, restore: Candidate | None) -> dict[str
     """
     spec = facts.spec.train if facts.spec else {}
     from_file = restore.verdict.train_args if restore else resolved_elsewhere(facts)
-    decided = {**settings_in_force(facts.layout), **facts.ours}
+    decided = {**settings_in_force(facts.record), **facts.ours}
     settings = {**facts.schema.defaults(), **spec, **facts.args, **from_file, **decided}
     if is_auto(settings):
         return {**settings, **resolved_live(facts)}
@@ -62,8 +62,8 @@ def resolved_elsewhere(facts: PlanInputs) -> dict[str, Any]:
 
 def resolved_live(facts: PlanInputs) -> dict[str, Any]:
     """Return what `auto` chose as the worker read it from its live optimizer, if it got that far."""
-    entry = last(Journal(facts.layout.journal).entries(), "in_effect")
-    values = entry.get("values") or {} if entry else {}
+    reported = newest(facts.record.journal, InEffect)
+    values = reported.values if reported else {}
     return {name: values[name] for name in RESOLVED if name in values}
 
 
@@ -83,7 +83,7 @@ def carried_over(
     """
     asked = {**facts.schema.defaults(), **(facts.spec.train if facts.spec else {}), **facts.args}
     own = restore.verdict.train_args if restore else asked
-    decided = facts.schema.split(settings_in_force(facts.layout))[0]
+    decided = facts.schema.split(settings_in_force(facts.record))[0]
     if restore is None and is_auto(asked) and "optimizer" in changed(rows):
         chosen = {name: in_effect[name] for name in RESOLVED[1:] if is_number(in_effect.get(name))}
         decided = {**chosen, **decided}

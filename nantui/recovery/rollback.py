@@ -27,7 +27,7 @@ from nantui import entry_points
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import FAILED, NO, UserError
 from nantui.machine.process_tree import marked
-from nantui.recovery import undo as manifest
+from nantui.recovery import manifest
 from nantui.recovery.plan import RESUME, Plan
 from nantui.recovery.restore_points import BEST, why_again
 from nantui.recovery.transaction import (

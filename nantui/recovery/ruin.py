@@ -13,13 +13,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nantui.recovery.trouble import LEARNT, SHARE_LOST, Seen, in_brief, last_good, lasting, settling
-from nantui.run.attempts import read_events
-from nantui.run.layout import RunLayout
+from nantui.recovery.judgement import LEARNT, SHARE_LOST, Seen, in_brief, last_good, lasting, settling
+from nantui.run.events import EpochEnded, InEffect, ValidationPrecision
+from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow
 
-PRECISION, FP32 = "validation_precision", "fp32"
-"""The guard's event at the first epoch that it validates in another precision than Ultralytics would."""
+FP32 = "fp32"
 MARGIN = 10.0
 """Times the highest validation loss of the young network. By itself it proves nothing: a healthy training of
 tests/recovery/data was at 460 times for a while, with metrics that had not gone."""
@@ -84,7 +83,7 @@ def untrained_loss(seen: Iterable[Seen]) -> float:
     return highest
 
 
-def validated_in_fp32(layout: RunLayout) -> frozenset[int]:
+def validated_in_fp32(record: RunRecord) -> frozenset[int]:
     """Return the epochs, from 1, whose newest validation is known to have been done in fp32.
 
     Ultralytics (8.4.190, `BaseValidator.__call__`) validates in half precision where the device is no CPU and
@@ -92,19 +91,17 @@ def validated_in_fp32(layout: RunLayout) -> frozenset[int]:
     fp32 instead, and from which on no more.
     """
     found: dict[int, bool] = {}
-    for number in layout.attempt_numbers():
+    for attempt in record.attempts:
         exact = by_guard = False
-        for event in read_events(layout.events(number, 0)):
-            if event["kind"] == "in_effect":
-                exact = _exact(event.get("values"))
-            elif event["kind"] == PRECISION and event.get("epoch") is not None:
-                by_guard = event.get("precision") == FP32
-            elif event["kind"] == "epoch" and isinstance(event.get("epoch"), int):
-                found[event["epoch"]] = exact or by_guard
+        for event in attempt.events():
+            if isinstance(event, InEffect):
+                exact = _exact(event.values)
+            elif isinstance(event, ValidationPrecision) and event.epoch is not None:
+                by_guard = event.precision == FP32
+            elif isinstance(event, EpochEnded) and event.epoch is not None:
+                found[event.epoch] = exact or by_guard
     return frozenset(epoch for epoch, exact in found.items() if exact)
 
 
-def _exact(values: Any) -> bool:
-    if not isinstance(values, Mapping):
-        return False
+def _exact(values: Mapping[str, Any]) -> bool:
     return str(values.get("device", "")).startswith("cpu") or values.get("amp") is False

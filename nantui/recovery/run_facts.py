@@ -14,9 +14,8 @@ from typing import Any
 from nantui.checkpoint.verdict import Verdict
 from nantui.errors import UserError
 from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, device_count, has_bf16, uses_no_gpu
-from nantui.recovery.trouble import scan_telemetry
-from nantui.run.journal import Journal, last
-from nantui.run.layout import RunLayout
+from nantui.run.events import InEffect, newest
+from nantui.run.record import RunRecord
 from nantui.run.spec import read_args
 from nantui.settings.gpu_memory import COUNTS, STATES, Measured
 from nantui.settings.lint import Known
@@ -25,14 +24,14 @@ from nantui.settings.ultralytics_args import find_ultralytics
 
 
 def measured(
-    layout: RunLayout, device: object, verdicts: Iterable[Verdict] = (), gpus: Sequence[Gpu] = ()
+    record: RunRecord, device: object, verdicts: Iterable[Verdict] = (), gpus: Sequence[Gpu] = ()
 ) -> Measured | None:
     """Return the newest attempt's peak per GPU and the smallest of `gpus`; None without any, or unmeasured.
 
     `verdicts` are the run's checkpoints: their size tells how much of the peak the weights are.
     """
-    _, newest = scan_telemetry(layout, layout.newest_attempt())
-    peak, filled = newest.memory_peak() if newest else (math.nan, False)
+    step = record.newest.steps.newest
+    peak, filled = step.memory_peak() if step else (math.nan, False)
     if not math.isfinite(peak) or peak <= 0 or not gpus:
         return None
     smallest = min(gpu.total_gb for gpu in gpus) * GIGABYTE / GIBIBYTE
@@ -64,17 +63,17 @@ def bytes_per_weight(verdict: Verdict) -> int:
 
 
 def known_about(
-    layout: RunLayout, settings: Mapping[str, Any], epoch: int = 0, verdicts: Iterable[Verdict] = ()
+    record: RunRecord, settings: Mapping[str, Any], epoch: int = 0, verdicts: Iterable[Verdict] = ()
 ) -> Known:
     """Return what is known about a run with `settings` in effect whose next epoch is `epoch`, from 0.
 
     Settings may have changed since the newest attempt, whose peak is measured: `now` has its own.
     """
-    entry = last(Journal(layout.journal).entries(), "in_effect") or {}
-    live = entry.get("values") or {}
+    reported = newest(record.journal, InEffect)
+    live: Mapping[str, Any] = reported.values if reported else {}
     device, images = settings.get("device"), live.get("images")
     gpus = gpus_of(device)
-    own = live if entry.get("attempt") == layout.newest_attempt() else {}
+    own = live if reported and reported.attempt == record.newest.number else {}
     return Known(
         epoch=epoch,
         classes=classes_of(settings.get("data")),
@@ -82,7 +81,7 @@ def known_about(
         devices=device_count(device),
         on_gpu=on_gpu(device, live.get("device")),
         bf16=has_bf16(gpus),
-        measured=measured(layout, device, verdicts, gpus),
+        measured=measured(record, device, verdicts, gpus),
         now={**settings, **{name: own[name] for name in COUNTS if name in own}},
         stride=live.get("stride") or model_stride(settings.get("model")),
     )

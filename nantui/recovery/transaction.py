@@ -25,6 +25,16 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.atomic_files import sync_directory
+from nantui.run.events import (
+    PhaseBegun,
+    PhaseDone,
+    RollbackBegun,
+    RollbackDone,
+    RollbackReverted,
+    UndoBegun,
+    UndoDone,
+    document_of,
+)
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 
@@ -33,6 +43,9 @@ AT_FDCWD = -100
 ROLLBACK, UNDO, PHASE = "rollback", "undo", "phase"
 STAGED = ".nantui-"
 """Files that are prepared before anything moves begin with this, followed by the transaction's id."""
+
+TOLD_AT_THE_END = ("text", "of", "phase")
+"""What the journal says again of a transaction when it is done."""
 
 MKDIR, MOVE, RMDIR = "mkdir", "move", "rmdir"
 TO_DO, DONE, IMPOSSIBLE = "to do", "done", "impossible"
@@ -269,20 +282,19 @@ def take_back(layout: RunLayout, transaction: Transaction, *, by: str, why: str)
 
 def pending(layout: RunLayout) -> Transaction | None:
     """Return the transaction that was begun and neither done nor taken back, if any."""
-    found: Transaction | None = None
-    for entry in Journal(layout.journal).entries():
-        kind, _, what = str(entry["kind"]).partition("_")
-        if kind not in (ROLLBACK, UNDO, PHASE):
-            continue
-        if what == "begun" and isinstance(entry.get("steps"), list):
-            steps = tuple(step_from(step) for step in entry["steps"])
-            about = {
-                key: value for key, value in entry.items() if key not in ("t", "kind", "by", "id", "steps")
-            }
-            found = Transaction(str(entry["id"]), kind, steps, about)
-        elif what in ("done", "reverted") and found is not None and entry.get("id") == found.id:
-            found = None
-    return found
+    begun: RollbackBegun | UndoBegun | PhaseBegun | None = None
+    for event in Journal(layout.journal).events():
+        if isinstance(event, (RollbackBegun, UndoBegun, PhaseBegun)):
+            begun = event
+        elif isinstance(event, (RollbackDone, RollbackReverted, UndoDone, PhaseDone)):
+            begun = None if begun is not None and event.id == begun.id else begun
+    return _transaction_of(begun) if begun is not None else None
+
+
+def _transaction_of(begun: RollbackBegun | UndoBegun | PhaseBegun) -> Transaction:
+    kinds = {RollbackBegun: ROLLBACK, UndoBegun: UNDO, PhaseBegun: PHASE}
+    about = {name: value for name, value in document_of(begun).items() if name in TOLD_AT_THE_END}
+    return Transaction(begun.id, kinds[type(begun)], tuple(map(step_from, begun.steps)), about)
 
 
 def settle(layout: RunLayout, *, by: str) -> str:
@@ -341,4 +353,4 @@ def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> N
 
 
 def _outcome(transaction: Transaction) -> dict[str, Any]:
-    return {key: transaction.about[key] for key in ("text", "of", "phase") if key in transaction.about}
+    return {name: value for name, value in transaction.about.items() if name in TOLD_AT_THE_END}

@@ -25,8 +25,8 @@ from nantui.recovery.restore_points import choose_before, ends_before
 from nantui.recovery.resume_settings import settings_in_effect
 from nantui.recovery.run_facts import gpus_of
 from nantui.run.attempts import FINISHED
-from nantui.run.discovery import require_run
 from nantui.run.plan import place_of
+from nantui.run.record import read_run
 from nantui.settings.presets import load_presets
 from nantui.settings.values import is_number
 
@@ -48,19 +48,18 @@ class Decision:
 
 def decide(run: Path, ladder: Ladder | None = None) -> Decision:
     """Return the next step for the run, judged from its files alone. Raises UserError for no run."""
-    layout, ladder = require_run(run), ladder or load_ladder()
-    ended = newest_end(layout)
-    outcome = ended.get("outcome") if ended else None
-    if ended is None or outcome not in (*BAD_ENDS, FINISHED):
+    record, ladder = read_run(run), ladder or load_ladder()
+    ended = newest_end(record)
+    if ended is None or ended.outcome not in (*BAD_ENDS, FINISHED):
         return Decision(NOTHING, "the newest attempt did not end badly")
-    facts, earlier = gather_inputs(layout, {}), earlier_recoveries(layout)
-    if outcome == FINISHED:
+    facts, earlier = gather_inputs(record, {}), earlier_recoveries(record)
+    if ended.outcome == FINISHED:
         return after_finish(facts, earlier, ladder)
     last = earlier[-1] if earlier else None
     if last is not None and last.out_of_memory:
         return halve_batch(facts, last, ladder)
     if facts.trouble is None:
-        return Decision(GIVE_UP, f"it failed for another reason than NaN: {ended.get('text') or 'unknown'}")
+        return Decision(GIVE_UP, f"it failed for another reason than NaN: {ended.text or 'unknown'}")
     if spent(earlier, ladder) >= ladder.max_recoveries:
         return Decision(GIVE_UP, f"{ladder.max_recoveries} recoveries did not get past the trouble")
     return climb(facts, earlier, ladder)
@@ -99,7 +98,7 @@ def climb(facts: PlanInputs, earlier: Sequence[Earlier], ladder: Ladder) -> Deci
     restore = usable[0]
     in_effect = settings_in_effect(facts, restore)
     presets = load_presets(facts.schema, facts.layout.run)
-    proof = proven(facts.layout, reason_for(facts, restore))
+    proof = proven(facts.record, reason_for(facts, restore))
     bf16 = has_bf16(gpus_of(in_effect.get("device")))
     step = next_step(ladder, earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     if step is None:

@@ -1,23 +1,19 @@
 """Take the last rollback back: everything outside nantui/ as it was, byte for byte.
 
 What a later attempt has made or changed meanwhile is not lost: it moves into the undo's own backups first.
-
-What lay in a run directory before a rollback, so that `undo` can give it back byte for byte.
-
-Checkpoints are moved, never copied. Everything else (plots, CSV, logs) is small and may be overwritten
-in place by a later attempt, so a copy of each is kept with the rollback's other files.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import uuid
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from nantui.errors import FAILED, NO, UserError
+from nantui.recovery import manifest
+from nantui.recovery.history import last_rollback
+from nantui.recovery.manifest import COPIES, FILE, FOLDER, Item
 from nantui.recovery.transaction import (
     MOVE,
     RMDIR,
@@ -32,104 +28,9 @@ from nantui.recovery.transaction import (
     move,
     step_from,
 )
-from nantui.run.atomic_files import read_json, write_json
-from nantui.run.journal import Entry, Journal
+from nantui.run.events import PhaseBegun, RollbackBegun
 from nantui.run.layout import RunLayout
-
-FILE, LINK, FOLDER = "file", "link", "folder"
-LARGEST_COPY = 256 << 20
-LARGEST_TOTAL = 1 << 30
-NAME, COPIES = "manifest.json", "copies"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One file, link or folder outside nantui/; `path` is relative to the run, `copied` tells of a copy."""
-
-    path: str
-    kind: str
-    size: int = 0
-    mtime_ns: int = 0
-    copied: bool = False
-
-    def matches(self, other: Item | None) -> bool:
-        """Tell whether `other` is this very thing, unchanged."""
-        if other is None or self.kind != other.kind:
-            return False
-        return self.kind == FOLDER or (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
-
-
-def items_now(layout: RunLayout) -> dict[str, Item]:
-    """Return everything outside nantui/ by relative path, without following links out of the run."""
-    return {item.path: item for item in _walk(layout.run, layout.run)}
-
-
-def keep(layout: RunLayout, id: str, in_place: Collection[str] = ()) -> tuple[dict[str, Item], list[str]]:
-    """Write down what is there and copy what a later attempt may overwrite, below backups/ID.
-
-    `in_place` are checkpoints that stay and may be overwritten where they are. Returns the items and
-    the paths that were too large to copy. Raises OSError (disk full).
-    """
-    home = layout.backups / id
-    items, left_out, total = {}, [], 0
-    for path, item in items_now(layout).items():
-        if item.kind == FILE and (path in in_place or not _is_checkpoint(path)):
-            fits = path in in_place or item.size <= LARGEST_COPY and total + item.size <= LARGEST_TOTAL
-            if fits:
-                total += item.size
-                _copy(layout.run / path, home / COPIES / path)
-                item = Item(path, FILE, item.size, item.mtime_ns, copied=True)
-            else:
-                left_out.append(path)
-        items[path] = item
-    _write(home, items)
-    return items, left_out
-
-
-def note(layout: RunLayout, id: str) -> dict[str, Item]:
-    """Write down what is there, copying nothing: for a transaction that only moves. Raises OSError."""
-    items = items_now(layout)
-    _write(layout.backups / id, items)
-    return items
-
-
-def load(layout: RunLayout, id: str) -> dict[str, Item] | None:
-    """Return what `keep` wrote for the transaction `id`, None where it is missing."""
-    document = read_json(layout.backups / id / NAME)
-    if document is None:
-        return None
-    return {entry["path"]: Item(**entry) for entry in document["items"]}
-
-
-def _write(home: Path, items: dict[str, Item]) -> None:
-    home.mkdir(parents=True, exist_ok=True)
-    write_json(home / NAME, {"items": [asdict(item) for item in items.values()]})
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    copy_durably(source, target)
-
-
-def _walk(top: Path, run: Path) -> Iterator[Item]:
-    with os.scandir(top) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        path = os.path.relpath(entry.path, run)
-        if path == "nantui" or entry.name.lstrip(".").startswith(STAGED.lstrip(".")):
-            continue
-        state = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(state.st_mode) or (path == "weights" and entry.is_dir()):
-            yield Item(path, FOLDER)
-            yield from _walk(Path(entry.path), run)
-        elif stat.S_ISLNK(state.st_mode) or stat.S_ISREG(state.st_mode):
-            kind = LINK if stat.S_ISLNK(state.st_mode) else FILE
-            yield Item(path, kind, state.st_size, state.st_mtime_ns)
-
-
-def _is_checkpoint(path: str) -> bool:
-    return path.startswith("weights/")
+from nantui.run.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -142,31 +43,12 @@ class Undone:
     aside: str
 
 
-def last_rollback(layout: RunLayout) -> Entry | None:
-    """Return how the newest rollback or change of phase in force was begun, None without one."""
-    return newest_in_force(Journal(layout.journal).entries())
-
-
-def newest_in_force(entries: Iterable[Entry]) -> Entry | None:
-    """Return the same from the journal's entries."""
-    begun: dict[str, Entry] = {}
-    in_force: list[str] = []
-    for entry in entries:
-        if entry["kind"] in ("rollback_begun", "phase_begun"):
-            begun[str(entry["id"])] = entry
-        elif entry["kind"] in ("rollback_done", "phase_done") and entry.get("id") in begun:
-            in_force.append(str(entry["id"]))
-        elif entry["kind"] == "undo_done" and entry.get("of") in in_force:
-            in_force.remove(str(entry["of"]))
-    return begun[in_force[-1]] if in_force else None
-
-
-def taken_back(entry: Entry) -> str:
+def taken_back(begun: RollbackBegun | PhaseBegun) -> str:
     """Return what undoing a rollback or a change of phase means, in one line."""
-    if entry["kind"] == "phase_begun":
-        number = int(entry.get("phase") or 2)
+    if isinstance(begun, PhaseBegun):
+        number = begun.phase or 2
         return f"phase {number} was taken back; phase {number - 1} is as it ended"
-    return f"the rollback to {Path(str(entry.get('restore_point'))).name} was taken back"
+    return f"the rollback to {Path(str(begun.restore_point)).name} was taken back"
 
 
 def undo(layout: RunLayout, *, by: str) -> Undone:
@@ -174,15 +56,16 @@ def undo(layout: RunLayout, *, by: str) -> Undone:
 
     Raises UserError (status NO) when there is none, (FAILED) when it cannot be done; nothing is changed then.
     """
-    rollback = last_rollback(layout)
+    rollback = last_rollback(RunRecord(layout))
     if rollback is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)
-    id, of = f"undo-{uuid.uuid4().hex[:8]}", str(rollback["id"])
-    before = load(layout, of)
+    id, of = f"undo-{uuid.uuid4().hex[:8]}", rollback.id
+    before = manifest.load(layout, of)
     if before is None:
-        raise UserError(f"nantui/backups/{of}/{NAME} is missing; the rollback cannot be taken back", FAILED)
+        gone = f"nantui/backups/{of}/{manifest.NAME}"
+        raise UserError(f"{gone} is missing; the rollback cannot be taken back", FAILED)
     try:
-        steps, missing = _steps(layout, id, of, before, [step_from(step) for step in rollback["steps"]])
+        steps, missing = _steps(layout, id, of, before, [step_from(step) for step in rollback.steps])
     except OSError as error:
         discard_staged(layout, id)
         raise UserError(f"undo could not be prepared ({error}); nothing was changed", FAILED) from error
@@ -198,7 +81,7 @@ def _steps(
     layout: RunLayout, id: str, of: str, before: dict[str, Item], done: list[Step]
 ) -> tuple[list[Step], list[str]]:
     """Return the moves that give back what `before` lists, and what cannot be given back."""
-    now, aside = items_now(layout), f"nantui/backups/{id}"
+    now, aside = manifest.items_now(layout), f"nantui/backups/{id}"
     came_from = {step.target: step for step in done if step.kind == MOVE and not _is_staged(step.source)}
     returning = {step.source: step for step in came_from.values()}
     away = [path for path, item in now.items() if item.kind != FOLDER and not item.matches(before.get(path))]

@@ -22,5 +22,6 @@ quarantine: A run's quarantine list: images left out of its training, one path a
 atomic_files: Writes that survive a crash: beside, fsync, rename
 growing_files: Follow a file that another process appends to, a bounded chunk at a time
 newest_rows: The end of files that grow for days, not read whole: hundreds of runs may lie below one …
+record: One reading of a run: what its files say, for everything that one operation asks of them
 suspicions: Judgements on finite numbers: the guard says them as warnings, as it may be wrong about a …
 """

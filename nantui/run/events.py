@@ -165,7 +165,10 @@ class Warned(Placed):
 
 @dataclass(frozen=True, kw_only=True)
 class InEffect(Event):
-    """The settings that the worker read back; `unreported` are names asked for of which it knows nothing."""
+    """The settings that the worker read back; `unreported` are names asked for of which it knows nothing.
+
+    `own` are the parts of a script of the user's own, None where nobody looked for them.
+    """
 
     KIND = "in_effect"
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -173,7 +176,7 @@ class InEffect(Event):
     unreported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     guarded: bool | None = None
-    own: tuple[str, ...] = ()
+    own: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -484,6 +487,7 @@ _READERS: Mapping[Any, Callable[[Any], Any]] = {
     Any: lambda value: value,
     Mapping[str, Any]: json_fields.mapping,
     tuple[str, ...]: json_fields.many(json_fields.text),
+    tuple[str, ...] | None: json_fields.many(json_fields.text),
     tuple[Mapping[str, Any], ...]: json_fields.many(json_fields.mapping),
     tuple[Difference, ...]: json_fields.many(_record(Difference)),
     tuple[SettingChange, ...]: json_fields.many(_record(SettingChange)),

@@ -18,6 +18,8 @@ AFTER_LOSSES = (
 )  # fmt: skip
 LONGEST_HEADER = 1 << 14
 SAMPLES, SAMPLE_BYTES, TAIL_BYTES = 512, 768, 1 << 18
+HEADER_BEGINS = b"t,"
+"""Of a header line; one comes again where the losses have changed."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,48 @@ def parse_steps(lines: list[str], columns: list[str]) -> tuple[list[Step], list[
             if step is not None:
                 steps.append(step)
     return steps, columns
+
+
+@dataclass(frozen=True)
+class StepsInBrief:
+    """The first step of an attempt, the first with a non-finite loss that was not skipped, and the newest."""
+
+    first: Step | None = None
+    broken: Step | None = None
+    newest: Step | None = None
+
+
+def steps_in_brief(path: Path) -> StepsInBrief:
+    """Return the telling steps of a steps.csv.
+
+    A long attempt has a million rows; only those that name a non-finite number are taken apart.
+    """
+    file = open_regular(path)
+    if file is None:
+        return StepsInBrief()
+    header = its_header = newest = b""
+    first: Step | None = None
+    broken: Step | None = None
+    with file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            if line.startswith(HEADER_BEGINS):
+                header = line
+                continue
+            newest, its_header = line, header
+            if first is None:
+                first = _one_step(header, line)
+            if broken is None and (b"nan" in line or b"inf" in line):
+                step = _one_step(header, line)
+                if step and not step.skipped and not all(map(math.isfinite, step.losses.values())):
+                    broken = step
+    return StepsInBrief(first, broken, _one_step(its_header, newest))
+
+
+def _one_step(header: bytes, line: bytes) -> Step | None:
+    steps, _ = parse_steps([part.decode("utf-8", "replace").strip() for part in (header, line)], [])
+    return steps[0] if steps else None
 
 
 def _step(cells: dict[str, str]) -> Step | None:

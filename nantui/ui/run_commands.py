@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nantui.errors import UserError
 from nantui.run import status as run_status
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.ui import actions
 from nantui.ui.format import clean
 from nantui.ui.model import plan_text
@@ -66,7 +67,7 @@ class RunActions:
         from nantui.recovery.lost_without_script import lost_with_our_runner
 
         layout = RunLayout(self.run_path)
-        return [] if layout.spec.is_file() else lost_with_our_runner(layout)
+        return [] if layout.spec.is_file() else lost_with_our_runner(RunRecord(layout))
 
     def _do_stop(self) -> None:
         if self._trained_by_others():
@@ -92,7 +93,7 @@ class RunActions:
         )
 
     def _do_undo(self) -> None:
-        from nantui.recovery.undo import newest_in_force
+        from nantui.recovery.history import newest_in_force
 
         begun = newest_in_force(self._seen.journal)
         if begun is None:

@@ -13,12 +13,14 @@ from benchmarks import diagnosis_cases as cases
 from benchmarks.diagnosis_table import RECORDED, WANTED, quiet_train, recorded
 from nantui.cli import main
 from nantui.diagnosis.causes import diagnose
-from nantui.diagnosis.evidence import checkpoint
+from nantui.diagnosis.file_evidence import checkpoint
 from nantui.diagnosis.probabilities import CHECKPOINT, PRIOR
 from nantui.diagnosis.trouble import TroubleFacts, gather_facts
 from nantui.run.attempts import Attempt
+from nantui.run.events import document_of
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 
 PLACE = {"epoch": 1, "batch": 13}
 BROKEN = {
@@ -113,7 +115,7 @@ def foreign(tmp_path, rows):
 
 def test_with_only_results_it_says_what_it_cannot_know(tmp_path):
     diagnosis = diagnose(foreign(tmp_path, [(1.0, 1.0)] * 4 + [("nan", "nan")]))
-    assert diagnosis.incident["epoch"] == 5
+    assert diagnosis.incident.epoch == 5
     assert diagnosis.replay
     assert any("did not watch" in text for text in diagnosis.unknown)
     assert diagnosis.causes[0].probability < 0.8
@@ -132,10 +134,10 @@ def test_no_run_is_one_line(tmp_path, capsys):
 
 
 def test_facts_are_of_the_last_trouble(broken):
-    facts = gather_facts(RunLayout(broken("data")))
+    facts = gather_facts(RunRecord(RunLayout(broken("data"))))
     assert facts.kind == "nan_loss"
     assert facts.steps_in == 12
-    assert facts.autopsy["cause"] == "broken_pixels"
+    assert facts.autopsy.cause == "broken_pixels"
     assert [step.step for step in facts.before] == list(range(1, 13))
     assert facts.in_effect
 
@@ -144,25 +146,25 @@ def test_the_journal_stands_in_where_the_events_are_gone(broken, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(broken("data"), run)
     layout = RunLayout(run)
-    (incident,) = gather_facts(layout).incidents
+    (incident,) = gather_facts(RunRecord(layout)).incidents
     layout.events(1, 0).unlink()
-    assert not gather_facts(layout).trouble
-    fields = {name: value for name, value in incident.items() if name not in ("t", "kind")}
+    assert not gather_facts(RunRecord(layout)).trouble
+    fields = {name: value for name, value in document_of(incident).items() if name not in ("t", "kind")}
     Journal(layout.journal).append("incident", attempt=1, **fields)
-    facts = gather_facts(layout)
-    assert facts.first["epoch"] == incident["epoch"]
+    facts = gather_facts(RunRecord(layout))
+    assert facts.first.epoch == incident.epoch
     assert facts.autopsy is None
 
 
 def test_a_checkpoint_that_was_written_again_is_not_judged(broken):
     layout = RunLayout(broken("hardware"))
     attempt = Attempt(2, "u", 0.0, "resume", "weights/last.pt", {}, {}, "python")
-    assert checkpoint(TroubleFacts(layout, attempt=attempt)) == (
+    assert checkpoint(TroubleFacts(RunRecord(layout), attempt=attempt)) == (
         [],
         "weights/last.pt was written again since the attempt began: what was resumed is not there any more",
     )  # fmt: skip
     gone = Attempt(2, "u", 0.0, "resume", "weights/gone.pt", {}, {}, "p")
-    assert "gone" in checkpoint(TroubleFacts(layout, attempt=gone))[1]
+    assert "gone" in checkpoint(TroubleFacts(RunRecord(layout), attempt=gone))[1]
 
 
 def test_a_corrupt_checkpoint_that_was_resumed_is_evidence(broken, tmp_path):
@@ -174,11 +176,13 @@ def test_a_corrupt_checkpoint_that_was_resumed_is_evidence(broken, tmp_path):
         shutil.copy(weights[0], target)
     later = target.stat().st_mtime + 10
     attempt = Attempt(2, "u", later, "resume", "weights/last.pt", {}, {}, "python")
-    (clean,), _ = checkpoint(TroubleFacts(RunLayout(run), attempt=attempt))
+    (clean,), _ = checkpoint(TroubleFacts(RunRecord(RunLayout(run)), attempt=attempt))
     assert clean.ratios[CHECKPOINT] < 1
     _spoil(target)
     (corrupt,), _ = checkpoint(
-        TroubleFacts(RunLayout(run), attempt=Attempt(2, "u", later + 60, "resume", None, {}, {}, "p"))
+        TroubleFacts(
+            RunRecord(RunLayout(run)), attempt=Attempt(2, "u", later + 60, "resume", None, {}, {}, "p")
+        )
     )
     assert corrupt.ratios[CHECKPOINT] > 10
 

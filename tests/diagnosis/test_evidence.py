@@ -21,11 +21,13 @@ from nantui.diagnosis.evidence import (  # fmt: skip
 from nantui.diagnosis.probabilities import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR
 from nantui.diagnosis.trouble import TroubleFacts
 from nantui.run.attempts import Attempt
+from nantui.run.events import parse
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow
 from nantui.run.telemetry import Step
 
-HERE = RunLayout(Path("/nowhere"))
+HERE = RunRecord(RunLayout(Path("/nowhere")))
 
 
 def facts(**known):
@@ -51,7 +53,7 @@ def steps(norms, losses=None, reason="", **values):
 
 def incident(kind="nan_loss", step=50, files=()):
     evidence = {"files": [[file] for file in files]}
-    return {"kind": "incident", "incident": kind, "epoch": 1, "step": step, "evidence": evidence}
+    return parse({"kind": "incident", "incident": kind, "epoch": 1, "step": step, "evidence": evidence})
 
 
 def attempt(mode="start", model="yolov8n.yaml"):
@@ -70,7 +72,7 @@ def favours(ratios, cause):
 
 
 def autopsy(cause, **measured):
-    return facts(autopsy={"kind": "autopsy", "cause": cause, "text": "seen", "evidence": measured})
+    return facts(autopsy=parse({"kind": "autopsy", "cause": cause, "text": "seen", "evidence": measured}))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_what_the_autopsy_found(cause, measured, favoured):
 
 
 def test_corrupt_weights_mean_what_could_have_made_them_so():
-    found = {"kind": "autopsy", "cause": "corrupt_weights", "text": "seen", "evidence": {}}
+    found = parse({"kind": "autopsy", "cause": "corrupt_weights", "text": "seen", "evidence": {}})
     resumed = facts(autopsy=found, attempt=attempt("resume"), trouble=[incident()], steps_in=0)
     assert favours(only(from_autopsy, resumed).ratios, CHECKPOINT)
     observed = facts(autopsy=found, settings={"guard": "observe"})

@@ -20,13 +20,15 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.recovery import phase_change, rollback
 from nantui.recovery.plan import Plan, put_together
 from nantui.recovery.plan_inputs import PlanInputs, ours_of
+from nantui.recovery.reached import how_far
 from nantui.recovery.restore_points import RestoreCriteria, list_candidates
 from nantui.recovery.resume_settings import rows_for, settings_in_effect
-from nantui.recovery.trouble import Trouble, how_far
+from nantui.recovery.trouble import Trouble
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, new_plan
-from nantui.run.spec import Spec, read_args, read_spec, write_spec
+from nantui.run.record import RunRecord
+from nantui.run.spec import Spec, write_spec
 from nantui.settings.lint import Known
 from nantui.settings.schema import Schema
 
@@ -81,11 +83,10 @@ def make_plan(
     layout: RunLayout, asked: Mapping[str, Any], id: str = "t1", presets: tuple[str, ...] = ()
 ) -> Plan:
     """Return the plan as `nantui.recovery.plan.make_plan` would, from the verdicts above."""
-    trouble, reached = Trouble(BAD, 2, "nan_loss", "box_loss not finite", "results.csv"), how_far(layout)
+    record = RunRecord(layout)
+    trouble, reached = Trouble(BAD, 2, "nan_loss", "box_loss not finite", "results.csv"), how_far(record)
     candidates = list_candidates(verdicts(layout), RestoreCriteria(trouble, reached, EPOCHS))
-    spec = read_spec(layout.spec)
-    args, ours = read_args(layout.args_yaml), ours_of(layout, spec)
-    facts = PlanInputs(layout, Schema.load(), spec, args, ours, dict(asked), candidates, trouble, reached)
+    facts = PlanInputs(record, Schema.load(), ours_of(record), dict(asked), candidates, trouble, reached)
     restore = next((one for one in candidates if one.usable), None)
     in_effect = settings_in_effect(facts, restore)
     rows = rows_for(presets, facts, in_effect, propose_guard=True)

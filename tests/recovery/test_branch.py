@@ -23,6 +23,7 @@ from nantui.recovery.transaction import settle
 from nantui.run import spec as specs
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.results import read_results
 from nantui.run.spec import read_args, read_spec, write_spec
 from nantui.run.telemetry import AFTER_LOSSES, BEFORE_LOSSES
@@ -109,7 +110,7 @@ def test_images_are_left_out_by_the_label_checks_own_list_and_count_as_a_step(
     request.write_text(json.dumps(asked))
     assert act.main([str(request)]) == 0, capsys.readouterr().out
     assert "/data/bad.png" in (layout.home / "quarantine.txt").read_text()
-    assert earlier_recoveries(layout)[-1].presets == ("quarantine",)
+    assert earlier_recoveries(RunRecord(layout))[-1].presets == ("quarantine",)
 
 
 def test_what_a_kill_inside_an_atomic_write_leaves_is_cleared_away(layout: RunLayout) -> None:
@@ -143,14 +144,14 @@ def test_the_peak_is_what_tensors_filled_and_the_gpus_are_those_that_train(
 ) -> None:
     with_gpus(monkeypatch, a_gpu(0, 24), a_gpu(1, 48), a_gpu(2, 8, 7.5))
     write_peaks(layout, "20.5,")
-    known = run_facts.known_about(layout, {"device": "0,1"})
+    known = run_facts.known_about(RunRecord(layout), {"device": "0,1"})
     assert known.measured == Measured(20.5, pytest.approx(24.0), 2) and known.bf16 is True
     write_peaks(layout, "20.5,17")
-    assert run_facts.known_about(layout, {"device": "1"}).measured == Measured(
+    assert run_facts.known_about(RunRecord(layout), {"device": "1"}).measured == Measured(
         17, pytest.approx(48.0), filled=True
     )
-    assert run_facts.known_about(layout, {"device": "1,2"}).bf16 is False
-    known = run_facts.known_about(layout, {"device": "cpu,cpu"})
+    assert run_facts.known_about(RunRecord(layout), {"device": "1,2"}).bf16 is False
+    known = run_facts.known_about(RunRecord(layout), {"device": "cpu,cpu"})
     assert known.measured is None and known.bf16 is None
 
 
@@ -160,10 +161,10 @@ def test_a_peak_belongs_to_the_settings_it_was_measured_with_also_after_a_change
     with_gpus(monkeypatch, a_gpu(0, 24, None))
     write_peaks(layout, "6,5")
     Journal(layout.journal).append("in_effect", attempt=1, values={"imgsz": 640, "batch": 16, "stride": 64})
-    known = run_facts.known_about(layout, {"imgsz": 1280, "batch": 16, "epochs": 9})
+    known = run_facts.known_about(RunRecord(layout), {"imgsz": 1280, "batch": 16, "epochs": 9})
     assert (known.now["imgsz"], known.now["epochs"], known.bf16, known.stride) == (640, 9, None, 64)
     layout.attempt(2).write_text("{}")
-    assert run_facts.known_about(layout, {"imgsz": 1280}).now["imgsz"] == 1280
+    assert run_facts.known_about(RunRecord(layout), {"imgsz": 1280}).now["imgsz"] == 1280
 
 
 def test_the_size_of_checkpoints_tells_how_much_of_the_peak_the_weights_are() -> None:
@@ -177,19 +178,19 @@ def test_the_size_of_checkpoints_tells_how_much_of_the_peak_the_weights_are() ->
 
 
 def test_lint_hears_of_the_device_and_the_images_that_the_worker_reported(layout: RunLayout) -> None:
-    assert run_facts.known_about(layout, {"device": None}).on_gpu is None
+    assert run_facts.known_about(RunRecord(layout), {"device": None}).on_gpu is None
     Journal(layout.journal).append("in_effect", attempt=1, values={"images": 640, "device": "cuda:0"})
     data = layout.run.parent / "data.yaml"
     data.write_text("names: [a, b, c]\n")
-    known = run_facts.known_about(layout, {"device": "0,1,2,3", "data": str(data)}, 7)
+    known = run_facts.known_about(RunRecord(layout), {"device": "0,1,2,3", "data": str(data)}, 7)
     assert known.classes == 3 and run_facts.classes_of("nowhere.yaml") is None
     assert (known.images, known.devices, known.on_gpu, known.epoch) == (640, 4, True, 7)
-    assert run_facts.known_about(layout, {"device": "cpu"}).on_gpu is False
+    assert run_facts.known_about(RunRecord(layout), {"device": "cpu"}).on_gpu is False
 
 
 def test_a_foreign_run_has_no_guard_and_is_offered_one(layout: RunLayout) -> None:
     layout.spec.unlink()
-    assert plan_inputs.ours_of(layout, None)["guard"] == "off"
+    assert plan_inputs.ours_of(RunRecord(layout))["guard"] == "off"
     rows = {row.name: row.then for row in fakes.make_plan(layout, {}).settings}
     assert rows["guard"] == "protect"
 

@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from nantui.recovery.judgement import EXPLODED, LASTING, LOST, ZERO, judge_numbers, quality
+from nantui.recovery.reached import Reached
 from nantui.recovery.restore_points import RestoreCriteria, choose, choose_before, list_candidates
 from nantui.recovery.ruin import proven_ruin
-from nantui.recovery.trouble import (
-    EXPLODED,
-    LASTING,
-    LOST,
-    ZERO,
-    Reached,
-    first_trouble,
-    judge_numbers,
-    quality,
-)
+from nantui.recovery.trouble import first_trouble
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow, current, read_results
 from tests.recovery import fakes
 
@@ -187,7 +181,7 @@ def test_a_rollback_goes_to_the_newest_clean_epoch(tmp_path: Path, how: str) -> 
     planted = "8,8,3.10,1.76,0,0,nan,nan"
     layout.results_csv.write_text("\n".join([HEADER, *BN_LAGS, planted]) + "\n")
     assert judge_numbers(current(read_results(layout.results_csv))) is None
-    trouble = first_trouble(layout, [8] if how == "corrupt file" else [])
+    trouble = first_trouble(RunRecord(layout), [8] if how == "corrupt file" else [])
     assert trouble is not None and trouble.epoch == 8
     verdicts = [
         fakes.verdict(
@@ -205,7 +199,7 @@ def test_a_judgement_is_no_sign_of_trouble_and_its_restore_point_is_from_before_
     names = HEADER.split(",")[2:]
     lines = [",".join(map(str, (r.epoch, r.seconds, *(r.values[name] for name in names)))) for r in made]
     layout.results_csv.write_text("\n".join([HEADER, *lines]) + "\n")
-    assert first_trouble(layout) is None
+    assert first_trouble(RunRecord(layout)) is None
     found = judge_numbers(current(read_results(layout.results_csv)))
     assert found is not None
     files = [fakes.verdict(layout.weights / f"epoch{n}.pt", n, train_args={"epochs": 60}) for n in range(40)]

@@ -20,6 +20,7 @@ from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.commands import Command
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.results import current, read_results
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.settings.schema import Schema
@@ -91,7 +92,7 @@ def test_what_the_guard_saw_of_a_script_is_named(tmp_path: Path) -> None:
     write_attempt(layout, Attempt(1, "u", 0.0, "start", None, {}, {}, "python"))
     own = ["trainer class train.Mine", "callback on_train_end: train.tell"]
     layout.events(1, 0).write_text(to_json({"t": 1.0, "kind": "in_effect", "values": {}, "own": own}) + "\n")
-    lost = lost_with_our_runner(layout, Schema.load())
+    lost = lost_with_our_runner(RunRecord(layout), Schema.load())
     assert lost[:3] == ["its own script: python train.py", *own]
     assert lost[3].startswith("my_own_knob") and len(lost) == 4
 

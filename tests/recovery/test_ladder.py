@@ -11,16 +11,17 @@ from nantui.errors import UserError
 from nantui.recovery import plan_inputs as facts_of
 from nantui.recovery import unattended_policy
 from nantui.recovery.history import Earlier, earlier_recoveries, repeats
+from nantui.recovery.judgement import LOST, Judgement
 from nantui.recovery.ladder import Ladder, Proof, load_ladder, next_step
 from nantui.recovery.plan import make_plan
 from nantui.recovery.plan_text import plan_lines
 from nantui.recovery.rollback import about
 from nantui.recovery.ruin import Ruin
-from nantui.recovery.trouble import LOST, Judgement
 from nantui.recovery.unattended_policy import GIVE_UP, NOTHING, RECOVER, TELL, decide
 from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.spec import Spec, write_spec
 from nantui.settings.presets import load_presets
 from nantui.settings.schema import Schema
@@ -177,10 +178,10 @@ def test_getting_past_the_trouble_gives_the_budget_back(tale: Tale) -> None:
     ladder = Ladder(
         ("nan-safe",), ("nan-safe", "level1", "level2", "level3"), {}, max_recoveries=1, probation_epochs=3
     )
-    assert unattended_policy.spent(earlier_recoveries(tale.layout), ladder) == 1
+    assert unattended_policy.spent(earlier_recoveries(RunRecord(tale.layout)), ladder) == 1
     tale.recovery(decide(tale.layout.run, Ladder(**{**ladder.__dict__, "max_recoveries": 2})))
     tale.attempt("diverged", 19)
-    assert unattended_policy.spent(earlier_recoveries(tale.layout), ladder) == 0
+    assert unattended_policy.spent(earlier_recoveries(RunRecord(tale.layout)), ladder) == 0
     assert decide(tale.layout.run, ladder).action == RECOVER
 
 
@@ -203,7 +204,7 @@ def test_out_of_memory_halves_the_batch_there_and_costs_no_level(tale: Tale) -> 
     assert plan.carried["optimizer"] == "SGD" and any("stays in force" in words for words in plan.warnings)
     tale.attempt("failed", 7, "CUDA out of memory")
     assert decide(tale.layout.run).options["set"] == {"batch": 8}
-    assert unattended_policy.spent(earlier_recoveries(tale.layout), load_ladder()) == 0
+    assert unattended_policy.spent(earlier_recoveries(RunRecord(tale.layout)), load_ladder()) == 0
 
 
 def test_another_failure_is_no_matter_for_the_ladder(tale: Tale) -> None:

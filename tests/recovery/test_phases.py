@@ -30,6 +30,7 @@ from nantui.run.events import parse_all
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, next_step, next_waits, phases_of, standing, with_phase
+from nantui.run.record import RunRecord
 from nantui.run.results import current, read_results
 from nantui.run.spec import read_args, read_spec
 from nantui.settings.plan_files import read_phases
@@ -101,7 +102,7 @@ def test_what_recoveries_decided_stays_in_force_and_each_phase_has_its_own_ladde
     journal.append("rollback_done", id="r1")
     journal.append("attempt_started", attempt=2, phase={"number": 1})
     journal.append("attempt_ended", attempt=2, outcome="finished")
-    assert len(earlier_recoveries(layout)) == 1
+    assert len(earlier_recoveries(RunRecord(layout))) == 1
     advance(layout, id="p1", by="me")
     spec = read_spec(layout.spec)
     assert spec is not None and (spec.train["amp"], spec.train["lr0"], spec.train["imgsz"]) == (
@@ -109,9 +110,9 @@ def test_what_recoveries_decided_stays_in_force_and_each_phase_has_its_own_ladde
         0.001,
         128,
     )
-    assert earlier_recoveries(layout) == []
+    assert earlier_recoveries(RunRecord(layout)) == []
     undo(layout, by="me")
-    assert len(earlier_recoveries(layout)) == 1
+    assert len(earlier_recoveries(RunRecord(layout))) == 1
 
 
 def test_undo_gives_the_finished_phase_back_also_after_the_next_has_trained(layout: RunLayout) -> None:

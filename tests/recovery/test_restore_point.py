@@ -14,15 +14,19 @@ from hypothesis import strategies as st
 
 from nantui.checkpoint.verdict import Finding
 from nantui.errors import UserError
-from nantui.recovery.plan import checkpoints_aside, choose_restore, finished_words, put_together, warnings_for
+from nantui.recovery.checkpoint_moves import checkpoints_aside
+from nantui.recovery.plan import choose_restore, put_together
 from nantui.recovery.plan_inputs import LOOKS, PlanInputs, settled
+from nantui.recovery.plan_warnings import finished_words, warnings_for
+from nantui.recovery.reached import Reached, how_far
 from nantui.recovery.restore_points import Candidate, RestoreCriteria, best_at, choose, list_candidates
 from nantui.recovery.resume_settings import with_rate
 from nantui.recovery.rollback import summary, trimmed
-from nantui.recovery.trouble import Reached, Trouble, first_trouble, how_far, overflowed
+from nantui.recovery.trouble import Trouble, first_trouble, overflowed
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.results import current, read_results
 from nantui.run.telemetry import AFTER_LOSSES, BEFORE_LOSSES
 from nantui.settings.lint import Known
@@ -68,7 +72,7 @@ def test_the_guides_own_case_is_counted_right() -> None:
 def test_back_ups_are_named_as_the_guides_owner_named_them(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
     found = candidates(GUIDE, RestoreCriteria(NAN, REACHED, 200))
-    facts = PlanInputs(layout, Schema.load(), None, {}, {}, {}, found, NAN, REACHED)
+    facts = PlanInputs(RunRecord(layout), Schema.load(), {}, {}, found, NAN, REACHED)
     moves = checkpoints_aside(facts, "id", choose(found), best_at(found, found[0]))
     assert [(move.source, move.target) for move in moves] == [
         ("weights/last.pt", "weights/corrupted_backup/last_epoch134_corrupted.pt")
@@ -120,7 +124,7 @@ def test_a_file_that_is_being_written_is_no_corrupt_one(tmp_path: Path) -> None:
     found = candidates(files, RestoreCriteria(None, Reached(5, 0.5, 1.0), 9))
     assert [(one.name, one.why_not) for one in found] == [("epoch3.pt", ""), ("last.pt", "being written now")]
     facts = PlanInputs(
-        RunLayout(tmp_path), Schema.load(), None, {}, {}, {}, found, None, Reached(5, 0.5, 1.0)
+        RunRecord(RunLayout(tmp_path)), Schema.load(), {}, {}, found, None, Reached(5, 0.5, 1.0)
     )
     (move,) = checkpoints_aside(facts, "id", found[0], None)
     assert (move.target, move.why) == ("weights/corrupted_backup/last_epoch6_aside.pt", "being written now")
@@ -148,7 +152,7 @@ def test_a_file_that_is_being_written_gets_a_moment(monkeypatch: pytest.MonkeyPa
 )
 def test_beginning_again_says_why(tmp_path: Path, badge: str, epochs: int, says: str) -> None:
     found = candidates({"epoch3.pt": (3, badge, 0.1)}, RestoreCriteria(None, Reached(4, 0, 1.0), epochs))
-    facts = PlanInputs(RunLayout(tmp_path), Schema.load(), None, {}, {}, {}, found, None, Reached(4, 0, 1.0))
+    facts = PlanInputs(RunRecord(RunLayout(tmp_path)), Schema.load(), {}, {}, found, None, Reached(4, 0, 1.0))
     plan = put_together(facts, None, {"epochs": epochs}, [], (), Known(), "id")
     assert plan.headline == f"Plan B: {says}, the training begins again"
     assert f"{says}: it begins again from the model's own weights" in plan.warnings
@@ -167,7 +171,7 @@ def test_a_finished_run_names_an_older_epoch_to_train_on_from(tmp_path: Path) ->
     files = {"last.pt": (59, "clean", 0.3), "epoch40.pt": (40, "clean", 0.2)}
     found = candidates(files, RestoreCriteria(None, Reached(60, 0, 1.0), 60))
     facts = PlanInputs(
-        RunLayout(tmp_path / "auto"), Schema.load(), None, {}, {}, {}, found, None, Reached(60, 0, 1.0)
+        RunRecord(RunLayout(tmp_path / "auto")), Schema.load(), {}, {}, found, None, Reached(60, 0, 1.0)
     )
     with pytest.raises(UserError) as caught:
         choose_restore(facts, None, restart=False)
@@ -216,19 +220,19 @@ def test_the_first_sign_is_looked_for_everywhere(
     if incident:
         fields = {"epoch": 2, "step": 1, "action": action, "text": ""}
         Journal(layout.journal).append("incident", attempt=1, incident=incident, **fields)
-    sign = first_trouble(layout)
+    sign = first_trouble(RunRecord(layout))
     assert (None if sign is None else (sign.kind, sign.epoch, sign.step)) == expected
-    assert how_far(layout) == Reached(2, 0.75, 6.0)
+    assert how_far(RunRecord(layout)) == Reached(2, 0.75, 6.0)
 
 
 def test_a_foreign_run_shows_its_trouble_in_results_csv_and_in_its_checkpoints(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
     layout.results_csv.write_text("epoch,time,train/box_loss,val/box_loss\n1,5,1.0,1.0\n2,9,1.0,nan\n")
-    sign = first_trouble(layout)
+    sign = first_trouble(RunRecord(layout))
     assert sign is not None and (sign.epoch, sign.kind) == (2, "nan_validation")
     layout.results_csv.write_text("epoch,time,train/box_loss\n1,5,1.0\n2,9,1.0\n")
-    assert first_trouble(layout) is None
-    sign = first_trouble(layout, corrupt_epochs=[2, 3])
+    assert first_trouble(RunRecord(layout)) is None
+    sign = first_trouble(RunRecord(layout), corrupt_epochs=[2, 3])
     assert sign is not None and (sign.epoch, sign.kind) == (2, "corrupt")
 
 
@@ -265,7 +269,7 @@ def test_a_validation_that_overflowed_is_no_trouble(
     journal = Journal(layout.journal)
     if expected is None:
         journal.append("incident", incident="nan_validation", epoch=2, step=4, action="observed", text="")
-    sign = first_trouble(layout)
+    sign = first_trouble(RunRecord(layout))
     assert (sign and (sign.kind, sign.epoch)) == expected
     rows = current(read_results(layout.results_csv))
     assert overflowed(rows) == (() if expected else (2,))
@@ -281,12 +285,12 @@ def test_what_did_no_harm_is_no_sign(tmp_path: Path) -> None:
     journal.append("incident", incident="nan_loss", action="only said", **fields)
     for kind in ("zero_loss", "loss_exploded", "scale_collapsed"):
         journal.append("incident", incident=kind, action="observed", **fields)
-    assert first_trouble(layout) is None
+    assert first_trouble(RunRecord(layout)) is None
     journal.append("incident", incident="loss_exploded", action="ended", **fields)
-    sign = first_trouble(layout)
+    sign = first_trouble(RunRecord(layout))
     assert sign is not None and sign.kind == "loss_exploded", "it ended the training, as was asked for"
     write_attempt(layout, Attempt(2, "v", 200.0, "resume", None, {}, {}, "python"))
-    assert first_trouble(layout) is None, "which has gone on since"
+    assert first_trouble(RunRecord(layout)) is None, "which has gone on since"
 
 
 def test_what_a_later_attempt_left_behind_is_no_sign(tmp_path: Path) -> None:
@@ -304,24 +308,24 @@ def test_what_a_later_attempt_left_behind_is_no_sign(tmp_path: Path) -> None:
     journal = Journal(layout.journal)
     journal.append("incident", incident="nan_weight", epoch=3, step=1, action="ended", text="", attempt=1)
     attempt(2, (4, "1.0"))
-    sign = first_trouble(layout)
+    sign = first_trouble(RunRecord(layout))
     assert sign is not None and sign.epoch == 3
     attempt(3, (3, "1.0"), (4, "1.0"))
-    assert first_trouble(layout) is None
+    assert first_trouble(RunRecord(layout)) is None
     journal.append("undo_done", id="b", of="a")
-    assert first_trouble(layout) is not None, "an undo brings the work of earlier attempts back"
+    assert first_trouble(RunRecord(layout)) is not None, "an undo brings the work of earlier attempts back"
 
 
 def test_signs_from_before_the_last_rollback_are_dealt_with(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
     journal = Journal(layout.journal)
     journal.append("incident", incident="nan_loss", epoch=2, step=1, action="observed", text="")
-    assert first_trouble(layout) is not None
+    assert first_trouble(RunRecord(layout)) is not None
     journal.append("rollback_begun", id="a", steps=[], restore_point="weights/epoch0.pt")
     journal.append("rollback_done", id="a")
-    assert first_trouble(layout) is None
+    assert first_trouble(RunRecord(layout)) is None
     journal.append("undo_done", id="b", of="a")
-    assert first_trouble(layout) is not None
+    assert first_trouble(RunRecord(layout)) is not None
 
 
 HEADER = "epoch,time,a\n"

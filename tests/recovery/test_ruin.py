@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from nantui.recovery.judgement import LASTING
 from nantui.recovery.ruin import MARGIN, proven_ruin, validated_in_fp32
-from nantui.recovery.trouble import LASTING
 from nantui.run.atomic_files import to_json
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from tests.recovery.test_collapse import learning, lost, rows
 
 EVERYWHERE = range(1, 1000)
@@ -63,4 +64,4 @@ def test_what_was_validated_in_fp32(tmp_path: Path, values: dict[str, object], e
         {"kind": "validation_precision", "precision": "fp32", "epoch": None}, {"kind": "epoch", "epoch": 5},
     ]  # fmt: skip
     layout.events(1, 0).write_text("".join(to_json(event) + "\n" for event in events))
-    assert validated_in_fp32(layout) == expected
+    assert validated_in_fp32(RunRecord(layout)) == expected

@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 
 from nantui.errors import UserError
-from nantui.recovery import rollback, transaction
+from nantui.recovery import manifest, rollback, transaction
 from nantui.recovery import rollback as stage
 from nantui.recovery import transaction as steps
-from nantui.recovery import undo as manifest
+from nantui.recovery import undo as undoing
+from nantui.recovery.history import last_rollback
 from nantui.recovery.phase_change import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
-from nantui.recovery.undo import last_rollback, undo
+from nantui.recovery.undo import undo
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.results import read_results
 from nantui.run.spec import read_args, read_spec, write_spec
 from tests.recovery import fakes
@@ -121,7 +123,7 @@ def test_undo_gives_everything_back_byte_for_byte(layout: RunLayout, trained: bo
     assert {name: os.stat(layout.run / name).st_mtime_ns for name in stamps} == stamps
     assert layout.spec.read_bytes() == spec
     assert later <= fakes.contents(layout), "what the later attempt made moves aside, nothing is deleted"
-    assert last_rollback(layout) is None
+    assert last_rollback(RunRecord(layout)) is None
     with pytest.raises(UserError, match="no rollback to take back"):
         undo(layout, by="me")
 
@@ -181,7 +183,7 @@ def fault(monkeypatch: pytest.MonkeyPatch, calls: list[tuple[Any, str]], number:
 CALLS: list[tuple[Any, str]] = [
     (steps, "rename_without_replacing"), (steps, "sync_directory"), (Journal, "append"),
     (stage, "copy_durably"),
-    (manifest, "copy_durably"), (manifest, "write_json"), (stage, "write_atomic"),
+    (undoing, "copy_durably"), (manifest, "copy_durably"), (manifest, "write_json"), (stage, "write_atomic"),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from nantui.recovery.trouble import first_trouble
 from nantui.run.incidents import INCIDENTS, SUSPICIONS, is_suspicion
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.ui.model.alarms import open_alarm
 from nantui.ui.model.timeline import sentences
 
@@ -41,7 +42,7 @@ def warn(layout: RunLayout, warning: str, epoch: int = 3) -> None:
 @pytest.mark.parametrize("kind", sorted(SUSPICIONS))
 def test_a_suspicion_costs_no_epochs_and_raises_no_alarm(layout, kind):
     warn(layout, kind)
-    assert first_trouble(layout) is None
+    assert first_trouble(RunRecord(layout)) is None
     events = tuple(Journal(layout.journal).events())
     assert [is_suspicion(event) for event in events] == [True]
     phases, status = SimpleNamespace(begins={}, now=1), SimpleNamespace(state="running")
@@ -54,14 +55,14 @@ def test_why_it_looks_bad_can_be_asked(layout):
     warn(layout, "loss_exploded")
     found = diagnose(layout.run, labels=False, costs=False)
     assert found.incident is not None and found.causes
-    assert (found.incident["incident"], found.incident["action"]) == ("loss_exploded", "warned")
+    assert (found.incident.incident, found.incident.action) == ("loss_exploded", "warned")
 
 
 def test_a_warning_that_nothing_came_of_hides_no_real_trouble(layout):
     journal(layout, "incident", incident="nan_loss", epoch=2, step=1, action="skipped", text="")
     warn(layout, "loss_exploded", epoch=9)
     found = diagnose(layout.run, labels=False, costs=False)
-    assert found.incident is not None and found.incident["incident"] == "nan_loss"
+    assert found.incident is not None and found.incident.incident == "nan_loss"
     assert found.incidents == 1
 
 
@@ -69,8 +70,8 @@ def test_what_led_to_the_end_is_where_the_trouble_began(layout):
     warn(layout, "loss_exploded")
     journal(layout, "incident", incident="nan_weight", epoch=3, step=9, action="ended", text="")
     found = diagnose(layout.run, labels=False, costs=False)
-    assert found.incident is not None and found.incident["incident"] == "loss_exploded"
-    trouble = first_trouble(layout)
+    assert found.incident is not None and found.incident.incident == "loss_exploded"
+    trouble = first_trouble(RunRecord(layout))
     assert trouble is not None and trouble.kind == "nan_weight"
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from nantui.recovery.undo import newest_in_force
+from nantui.recovery.history import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
 from nantui.ui.model.plan_text import stop_words, undo_words

@@ -17,6 +17,7 @@ from benchmarks.healthy.training import GUARDED, OFF, Place, train
 from nantui.recovery.trouble import first_trouble
 from nantui.run.incidents import ENDED
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.guard.incident_policy import IncidentPolicy
@@ -65,7 +66,7 @@ def signs(record: Record, place: Path) -> list[tuple[int, object]]:
     found = []
     for count in range(1, len(lines)):
         layout.results_csv.write_text("\n".join(lines[: count + 1]) + "\n")
-        if sign := first_trouble(layout):
+        if sign := first_trouble(RunRecord(layout)):
             found.append((count, sign))
     return found
 

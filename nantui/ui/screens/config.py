@@ -263,12 +263,13 @@ class ConfigScreen(ConfigActions, BaseScreen):
         """Return the schema, the settings, and what is known about the run for remarks; in a thread."""
         from nantui.recovery.run_facts import known_about
         from nantui.run.layout import RunLayout
+        from nantui.run.record import RunRecord
 
         schema, layout = self.over.cockpit.backend.schema(), RunLayout(self.over.run_path)
         snapshot = self.over.snapshot
         now = read_settings(layout, schema, snapshot)
         epoch = snapshot.status.epoch if snapshot is not None else None
-        return schema, now, known_about(layout, dict(now.next_start), max((epoch or 1) - 1, 0))
+        return schema, now, known_about(RunRecord(layout), dict(now.next_start), max((epoch or 1) - 1, 0))
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "schema":

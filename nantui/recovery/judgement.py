@@ -1,0 +1,189 @@
+"""A judgement on finite numbers, as results.csv tells: where a network lost what it had learned.
+
+It is never proof. It only adds a second proposal below the newest clean checkpoint, and a person chooses.
+Three things speak: all training losses are zero, the validation losses are orders of magnitude beyond what
+was usual, or the metrics are gone. Each counts only of a network that had learned something, and only where
+it lasts to the newest epoch, over several validations that differ; an epoch with good metrics acquits
+everything before it. Epochs in which healthy trainings stumble are no evidence: the first ones, warm-up, a
+learning rate that rises, a resume, mosaic being closed.
+
+The bounds come from healthy trainings whose results.csv lie in tests/recovery/data: from scratch, on few
+small images, with SGD and AdamW. The worst of them, SGD at its default rate, had reached a metric of 0.25 and
+was then below half of that for 8 epochs, down to 0 in one; before that, from 0.09, its validation losses were
+up to 2,000 times what had been usual, for 8 epochs again. It ended with 0.34.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from nantui.run.results import EpochRow, practically_zero
+
+ZERO, EXPLODED, LOST = "zero_loss", "val_loss_exploded", "metrics_lost"
+HISTORY = 50
+"""Earlier epochs that a new one is compared with."""
+FACTOR = 300.0
+"""Times the median of the earlier epochs that no validation loss of a healthy network is."""
+LEARNT = 0.25
+"""A best metric (mAP, accuracy) below this proves nothing: of a young network it comes and goes."""
+SHARE_LOST = 0.01
+"""A metric at or below this share of the best is gone."""
+LASTING = 10
+"""So many validations that differ must speak for it, up to the newest."""
+SETTLES = 5
+"""Epochs in which a training settles after it has begun or resumed, or its rate or its images changed."""
+RISES = 1.05
+"""A learning rate this many times the one before has risen."""
+IN_WORDS = {
+    ZERO: "before the training losses were zero",
+    EXPLODED: "before the validation losses left their history",
+    LOST: "before the metrics were lost",
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`epoch`, from 1: the first after the last good one; `kind` as above; `text` has its numbers."""
+
+    epoch: int
+    kind: str
+    text: str
+
+    @property
+    def as_judged(self) -> str:
+        """What it says, and that it is no proof."""
+        return f"a judgement, no proof: {self.text} (from epoch {self.epoch} on)"
+
+    @property
+    def named(self) -> str:
+        """What a proposal from before it is called."""
+        return f"{IN_WORDS[self.kind]}; {self.as_judged}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An epoch in brief: the sums of its losses (0.0 without any), the metric that decides about best.pt."""
+
+    epoch: int
+    train: float
+    val: float
+    metric: float
+
+
+def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement | None:
+    """Return where the network lost what it had learned, None where nothing says so.
+
+    `rows` are one an epoch, in epoch order; `mosaic_closes` is the first epoch, from 1, without mosaic (0:
+    none is). Rows without training losses (not Ultralytics') tell nothing, nor do those with NaN or infinity.
+    """
+    rows = [row for row in rows if row.losses("train")]
+    unsettled = settling(rows, mosaic_closes)
+    seen = [in_brief(row) for row in rows if row.finite]
+    learnt = last_good(seen)
+    if learnt is None:
+        return None
+    before, since = seen[: learnt + 1], seen[learnt + 1 :]
+    return next(_evidence(before, since, unsettled), None)
+
+
+def mosaic_closes(args: Mapping[str, Any]) -> int:
+    """Return the first epoch, from 1, without mosaic; 0 where it is not known or never closed."""
+    epochs, last = args.get("epochs"), args.get("close_mosaic")
+    return max(epochs - last + 1, 0) if isinstance(epochs, int) and isinstance(last, int) and last else 0
+
+
+def last_good(seen: Sequence[Seen]) -> int | None:
+    """Return the index of the newest epoch with at least half of the best metric so far, None for a network
+    that has learned nothing yet.
+    """
+    best, found = 0.0, None
+    for index, one in enumerate(seen):
+        best = max(best, one.metric)
+        if best >= LEARNT and one.metric >= best / 2:
+            found = index
+    return found
+
+
+def settling(rows: Sequence[EpochRow], mosaic_closes: int = 0) -> frozenset[int]:
+    """Return the epochs in which a healthy training may stumble, and those just after."""
+    begins = [rows[0].epoch] if rows else []
+    begins += [row.epoch for before, row in zip(rows, rows[1:], strict=False) if _begins(before, row)]
+    begins += [mosaic_closes] if mosaic_closes > 0 else []
+    return frozenset(epoch + more for epoch in begins for more in range(SETTLES))
+
+
+def in_brief(row: EpochRow) -> Seen:
+    """Return what is compared of an epoch."""
+    train, val = (sum(row.losses(split).values()) for split in ("train", "val"))
+    return Seen(row.epoch, train, val, quality(row))
+
+
+def quality(row: EpochRow) -> float:
+    """Return the metric that decides about best.pt, as far as results.csv has it; 0 without any.
+
+    mAP50-95 of boxes, masks or keypoints, top-1 accuracy, else the mean of all metrics.
+    """
+    metrics = {name: value for name, value in row.values.items() if name.startswith("metrics/")}
+    for deciding in ("metrics/mAP50-95", "metrics/accuracy_top1", "metrics/"):
+        found = [value for name, value in metrics.items() if name.startswith(deciding)]
+        if found:
+            mean = sum(found) / len(found)
+            return mean if math.isfinite(mean) else 0.0
+    return 0.0
+
+
+def resumed(before: EpochRow, row: EpochRow) -> bool:
+    """Tell whether the training was begun anew between two rows: its clock then starts from 0."""
+    return row.seconds <= before.seconds or row.segment != before.segment
+
+
+def lasting(
+    since: Sequence[Seen], speaks: Callable[[Seen], bool], counts: Callable[[Seen], object]
+) -> list[Seen]:
+    """Return the epochs up to the newest that all speak, [] where fewer than `LASTING` of them count.
+
+    `counts` gives what makes one count (None: it does not): of equal ones only the first does, for a training
+    with few steps an epoch validates the same averaged network several times.
+    """
+    silent = [index for index, one in enumerate(since) if not speaks(one)]
+    run = list(since[silent[-1] + 1 if silent else 0 :])
+    return run if len({counts(one) for one in run} - {None}) >= LASTING else []
+
+
+def _evidence(
+    before: Sequence[Seen], since: Sequence[Seen], unsettled: frozenset[int]
+) -> Iterator[Judgement]:
+    """Yield what speaks for it, from the first epoch on that was no good any more."""
+    recent = before[-HISTORY:]
+    usual_train, usual_val = _usual(one.train for one in recent), _usual(one.val for one in recent)
+    best = max(one.metric for one in before)
+
+    def epoch(one: Seen) -> object:
+        return None if one.epoch in unsettled else one.epoch
+
+    def validation(one: Seen) -> object:
+        return None if one.epoch in unsettled else (one.val, one.metric)
+
+    if run := lasting(since, lambda one: practically_zero(one.train, usual_train), epoch):
+        text = f"all training losses are zero ({run[0].train:.3g} where {usual_train:.3g} was usual)"
+        yield Judgement(since[0].epoch, ZERO, text)
+    if run := lasting(since, lambda one: one.val > FACTOR * usual_val, validation):
+        text = f"the validation losses are {run[0].val:.3g} where {usual_val:.3g} was usual"
+        yield Judgement(since[0].epoch, EXPLODED, f"{text}, and did not come back")
+    if run := lasting(since, lambda one: one.val > 0 and one.metric <= SHARE_LOST * best, validation):
+        text = f"the metrics fell to {run[-1].metric:.3g} for good, the best before was {best:.3g}"
+        yield Judgement(since[0].epoch, LOST, text)
+
+
+def _begins(before: EpochRow, row: EpochRow) -> bool:
+    rates = (before.values.get("lr/pg0", 0.0), row.values.get("lr/pg0", 0.0))
+    return resumed(before, row) or rates[1] > rates[0] * RISES > 0
+
+
+def _usual(values: Iterable[float]) -> float:
+    """Return the median level, NaN without any."""
+    return median([value for value in values if 0 < value < math.inf] or [math.nan])

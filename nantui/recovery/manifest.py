@@ -1,0 +1,112 @@
+"""What lay in a run directory before a rollback, so that `undo` can give it back byte for byte.
+
+Checkpoints are moved, never copied. Everything else (plots, CSV, logs) is small and may be overwritten
+in place by a later attempt, so a copy of each is kept with the rollback's other files.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nantui.recovery.transaction import STAGED, copy_durably
+from nantui.run.atomic_files import read_json, write_json
+from nantui.run.layout import RunLayout
+
+FILE, LINK, FOLDER = "file", "link", "folder"
+LARGEST_COPY = 256 << 20
+LARGEST_TOTAL = 1 << 30
+NAME, COPIES = "manifest.json", "copies"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file, link or folder outside nantui/; `path` is relative to the run, `copied` tells of a copy."""
+
+    path: str
+    kind: str
+    size: int = 0
+    mtime_ns: int = 0
+    copied: bool = False
+
+    def matches(self, other: Item | None) -> bool:
+        """Tell whether `other` is this very thing, unchanged."""
+        if other is None or self.kind != other.kind:
+            return False
+        return self.kind == FOLDER or (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+
+
+def items_now(layout: RunLayout) -> dict[str, Item]:
+    """Return everything outside nantui/ by relative path, without following links out of the run."""
+    return {item.path: item for item in _walk(layout.run, layout.run)}
+
+
+def keep(layout: RunLayout, id: str, in_place: Collection[str] = ()) -> tuple[dict[str, Item], list[str]]:
+    """Write down what is there and copy what a later attempt may overwrite, below backups/ID.
+
+    `in_place` are checkpoints that stay and may be overwritten where they are. Returns the items and
+    the paths that were too large to copy. Raises OSError (disk full).
+    """
+    home = layout.backups / id
+    items, left_out, total = {}, [], 0
+    for path, item in items_now(layout).items():
+        if item.kind == FILE and (path in in_place or not _is_checkpoint(path)):
+            fits = path in in_place or item.size <= LARGEST_COPY and total + item.size <= LARGEST_TOTAL
+            if fits:
+                total += item.size
+                _copy(layout.run / path, home / COPIES / path)
+                item = Item(path, FILE, item.size, item.mtime_ns, copied=True)
+            else:
+                left_out.append(path)
+        items[path] = item
+    _write(home, items)
+    return items, left_out
+
+
+def note(layout: RunLayout, id: str) -> dict[str, Item]:
+    """Write down what is there, copying nothing: for a transaction that only moves. Raises OSError."""
+    items = items_now(layout)
+    _write(layout.backups / id, items)
+    return items
+
+
+def load(layout: RunLayout, id: str) -> dict[str, Item] | None:
+    """Return what `keep` wrote for the transaction `id`, None where it is missing."""
+    document = read_json(layout.backups / id / NAME)
+    if document is None:
+        return None
+    return {entry["path"]: Item(**entry) for entry in document["items"]}
+
+
+def _write(home: Path, items: dict[str, Item]) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    write_json(home / NAME, {"items": [asdict(item) for item in items.values()]})
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    copy_durably(source, target)
+
+
+def _walk(top: Path, run: Path) -> Iterator[Item]:
+    with os.scandir(top) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        path = os.path.relpath(entry.path, run)
+        if path == "nantui" or entry.name.lstrip(".").startswith(STAGED.lstrip(".")):
+            continue
+        state = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(state.st_mode) or (path == "weights" and entry.is_dir()):
+            yield Item(path, FOLDER)
+            yield from _walk(Path(entry.path), run)
+        elif stat.S_ISLNK(state.st_mode) or stat.S_ISREG(state.st_mode):
+            kind = LINK if stat.S_ISLNK(state.st_mode) else FILE
+            yield Item(path, kind, state.st_size, state.st_mtime_ns)
+
+
+def _is_checkpoint(path: str) -> bool:
+    return path.startswith("weights/")

@@ -1,0 +1,79 @@
+"""What a person should know before saying yes to a plan, and when there is nothing to go back for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nantui.errors import NO, UserError
+from nantui.recovery.history import Earlier, repeats
+from nantui.recovery.lost_without_script import lost_with_our_runner
+from nantui.recovery.plan_inputs import PlanInputs
+from nantui.recovery.restore_points import Candidate, choose_before, why_again
+from nantui.recovery.trouble import overflow_words
+from nantui.run.spec import OURS_DEFAULTS
+from nantui.settings.lint import more_epochs
+from nantui.settings.values import Change, changed, show_value
+
+
+def warnings_for(
+    facts: PlanInputs,
+    restore: Candidate | None,
+    rows: Sequence[Change],
+    earlier: Sequence[Earlier],
+    carried: Mapping[str, Any],
+) -> list[str]:
+    """Return what the person should know before saying yes."""
+    found = []
+    if restore is None:
+        found.append(f"{why_again(facts.candidates)}: it begins again from the model's own weights")
+    elif names := restore.verdict.names_to_allow:
+        found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
+    if facts.overflowed:
+        found.append(f"{overflow_words(facts.overflowed)}; metrics or later epochs show a sound network")
+    if busy := [one.name for one in facts.candidates if one.verdict.badge == "busy"]:
+        found.append(f"{', '.join(busy)}: being written now, judged again once the training has stopped")
+    if facts.spec is not None and facts.spec.kind == "exec":
+        found.append(
+            "trained by its own script, which goes on with it: arguments in the script win over ours"
+        )
+    if facts.spec is None:
+        found += [f"nantui's own runner goes on without {one}" for one in lost_with_our_runner(facts.record)]
+    if not facts.args:
+        found.append("args.yaml is missing: the settings are those in the checkpoint")
+    if restore and restore.verdict.repairable and not restore.verdict.resumable:
+        found.append(f"{restore.name}: optimizer or scaler state is not finite and begins anew")
+    if carried:
+        words = ", ".join(f"{name}={show_value(value)}" for name, value in carried.items())
+        found.append(f"what earlier recoveries or auto decided stays in force: {words}")
+    if stock := [row.name for row in rows if row.name in OURS_DEFAULTS and not row.kept]:
+        found.append(
+            f"{', '.join(stock)}: nantui's own, of no effect if you resume with plain `yolo` instead"
+        )
+    if restore and (repeat := repeats(earlier, f"weights/{restore.name}", changed(rows))):
+        found.append(repeat)
+    return found
+
+
+def refuse_finished(facts: PlanInputs, restore: Candidate | None) -> None:
+    """Raise UserError (NO) when every epoch was trained: going back would only repeat the last ones."""
+    done = next((one for one in facts.candidates if one.finished), None)
+    if done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0)):
+        raise UserError(finished_words(facts, done, restore), NO)
+    if not facts.candidates and not facts.args and facts.spec is None:
+        raise UserError(
+            f"{facts.layout.weights}: no checkpoint and no args.yaml; nothing can be restored", NO
+        )
+
+
+def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) -> str:
+    """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
+    work, run = done.work or 0, facts.layout.run
+    text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
+    text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s)"
+    if facts.judgement is not None:
+        text += f"; {facts.judgement.as_judged}"
+        older = choose_before(facts.candidates, facts.judgement.epoch) or older
+    if older is None:
+        return text
+    return f"{text}; to train on from an older epoch: nantui rollback {run} --to {older.name}, then resume"

@@ -1,0 +1,128 @@
+"""One reading of a run: what its files say, for everything that one operation asks of them.
+
+Make one record for an operation (a plan, a diagnosis, a comparison, a command) and pass it around, instead of
+reading the same files again at every turn. Each file is read when it is first asked for and never again. So
+whoever has to see what was written meanwhile (after a stop, a wait, a step of a transaction) makes a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nantui.run.attempts import Attempt, RankExit, rank_events, read_attempt, read_exits
+from nantui.run.discovery import require_run
+from nantui.run.events import Event, InEffect, newest
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.results import EpochRow, current, read_results
+from nantui.run.spec import Spec, read_args, read_spec
+from nantui.run.telemetry import StepsInBrief, steps_in_brief
+
+
+def read_run(run: Path) -> RunRecord:
+    """Return the record of the run in the directory `run`. Raises UserError where there is no run."""
+    return RunRecord(require_run(Path(run)))
+
+
+class AttemptRecord:
+    """What the files of attempt `number` say, which need not be there."""
+
+    def __init__(self, layout: RunLayout, number: int) -> None:
+        self.layout = layout
+        self.number = number
+        self._events: dict[int, tuple[Event, ...]] = {}
+
+    @cached_property
+    def asked(self) -> Attempt | None:
+        """What its worker was asked to do, None where that is not there or not readable."""
+        return read_attempt(self.layout, self.number)
+
+    @cached_property
+    def exits(self) -> Sequence[RankExit]:
+        """How its ranks ended, rank 0 first; ranks that were killed are missing."""
+        return read_exits(self.layout, self.number)
+
+    @cached_property
+    def ranks(self) -> Sequence[int]:
+        """The ranks that have written anything, smallest first."""
+        return self.layout.ranks(self.number)
+
+    @cached_property
+    def steps(self) -> StepsInBrief:
+        """The steps that tell how it began, broke and stands."""
+        return steps_in_brief(self.layout.steps(self.number))
+
+    def events(self, rank: int = 0) -> tuple[Event, ...]:
+        """Return what one rank reported, oldest first."""
+        if rank not in self._events:
+            self._events[rank] = tuple(rank_events(self.layout.events(self.number, rank)))
+        return self._events[rank]
+
+    @property
+    def all_events(self) -> list[Event]:
+        """What all ranks reported, oldest first."""
+        return sorted((event for rank in self.ranks for event in self.events(rank)), key=lambda one: one.t)
+
+    @property
+    def in_effect(self) -> InEffect | None:
+        """The settings that rank 0 read back last, None where it got not that far."""
+        return newest(self.events(), InEffect)
+
+
+class RunRecord:
+    """What the files of the run at `layout` say.
+
+    `trusted` are the user ids whose spec may say which program is run, besides this user and root.
+    """
+
+    def __init__(self, layout: RunLayout, trusted: Collection[int] = ()) -> None:
+        self.layout = layout
+        self._trusted = frozenset(trusted)
+        self._attempts: dict[int, AttemptRecord] = {}
+
+    @property
+    def run(self) -> Path:
+        """The run's directory."""
+        return self.layout.run
+
+    @cached_property
+    def journal(self) -> Sequence[Event]:
+        """What was done to the run, oldest first."""
+        return tuple(Journal(self.layout.journal).events())
+
+    @cached_property
+    def spec(self) -> Spec | None:
+        """What to train, None without a file. Raises UserError when it makes no sense."""
+        return read_spec(self.layout.spec, self._trusted)
+
+    @cached_property
+    def args(self) -> Mapping[str, Any]:
+        """Ultralytics' args.yaml, empty where it is missing or broken."""
+        return read_args(self.layout.args_yaml)
+
+    @cached_property
+    def results(self) -> Sequence[EpochRow]:
+        """The rows of results.csv in file order, superseded ones included."""
+        return read_results(self.layout.results_csv)
+
+    @cached_property
+    def epochs(self) -> list[EpochRow]:
+        """The rows that count, one an epoch, in epoch order."""
+        return current(self.results)
+
+    @cached_property
+    def attempts(self) -> Sequence[AttemptRecord]:
+        """The attempts on disk, oldest first."""
+        return tuple(self.attempt(number) for number in self.layout.attempt_numbers())
+
+    @property
+    def newest(self) -> AttemptRecord:
+        """The newest attempt; number 0, of which no file says anything, where there is none."""
+        return self.attempts[-1] if self.attempts else self.attempt(0)
+
+    def attempt(self, number: int) -> AttemptRecord:
+        """Return the attempt `number`, also one that is not there."""
+        return self._attempts.setdefault(number, AttemptRecord(self.layout, number))
