@@ -25,8 +25,9 @@ from pathlib import Path
 
 from benchmarks.figures import description
 from nantui.demo.story import ACT_ONE, ACT_TWO
-from nantui.run.attempts import read_events
+from nantui.run.events import Incident, of_kind
 from nantui.run.layout import RunLayout
+from nantui.run.record import AttemptRecord
 from nantui.run.results import current, read_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,9 +175,8 @@ def read(run: Path) -> tuple[tuple[float, ...], float, str]:
 def other_alarms(layout: RunLayout) -> str:
     """Return the alarms of act two that were not planted, by kind; of act one the demo itself proves it."""
     planted = (ACT_TWO["epoch"], ACT_TWO["batch"])
-    events = read_events(layout.events(ACT_TWO["attempt"], 0))
-    alarms = [event for event in events if event["kind"] == "incident"]
-    kinds = Counter(one["incident"] for one in alarms if (one["epoch"], one["step"]) != planted)
+    alarms = of_kind(AttemptRecord(layout, ACT_TWO["attempt"]).events(), Incident)
+    kinds = Counter(one.incident for one in alarms if (one.epoch, one.step) != planted)
     return ", ".join(f"{kind} {count}" for kind, count in kinds.items())
 
 

@@ -23,7 +23,8 @@ from benchmarks.checkpoint import built, folder
 from benchmarks.figures import Figure, carried_out, description
 from nantui.demo.dataset import write_dataset
 from nantui.run.commands import Command
-from nantui.run.journal import Journal, last
+from nantui.run.events import RollbackBegun, RollbackDone, newest
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
 from nantui.supervisor.client import carry_out, create_run
@@ -76,10 +77,10 @@ def rollbacks(place: Path, data: Path, turns: int) -> Iterator[Figure]:
         run = large_run(place / "large", built("x", "SGD", place))
         words = ["rollback", str(run.run), "--to", "epoch130.pt", "--set", f"data={data}", "--yes"]
         whole.append(took([sys.executable, "-m", "nantui", *words]))
-        entries = Journal(run.journal).entries()
-        begun, done = last(entries, "rollback_begun"), last(entries, "rollback_done")
+        journal = Journal(run.journal).events()
+        begun, done = newest(journal, RollbackBegun), newest(journal, RollbackDone)
         assert begun is not None and done is not None, "it was carried out"
-        moved.append(done["t"] - begun["t"])
+        moved.append(done.t - begun.t)
     shutil.rmtree(place / "large")
     yield Figure("a rollback's moves, checkpoints of 273 MB", "s", moved, 1.0)
     yield Figure("nantui rollback: judge, verify, rebase, move", "s", whole, None, "load, mv, cp", by_hand)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint.catalog import Catalog
-from nantui.run.attempts import read_events, read_exits
-from nantui.run.journal import Journal
+from nantui.run.attempts import read_exits
+from nantui.run.events import AttemptEnded, EpochEnded, Incident, InEffect, newest, of_kind
 from nantui.run.layout import RunLayout
+from nantui.run.record import AttemptRecord, RunRecord
 from nantui.supervisor.client import create_run
 from nantui.supervisor.host_checks import OK
 from tests.worker.runs import draw_data_set
@@ -97,9 +98,7 @@ def hooks(python: Path) -> Result:
 def finished(layout: RunLayout, number: int) -> Result:
     """The attempt trains to its end, under the guard."""
     ending = ended(layout, number)
-    guarded = [
-        event["guarded"] for event in read_events(layout.events(number, 0)) if event["kind"] == "in_effect"
-    ]
+    guarded = [event.guarded for event in of_kind(AttemptRecord(layout, number).events(), InEffect)]
     good = ending is not None and ending.outcome == "finished" and guarded == [True]
     text = (
         f"{ending.outcome} {ending.text}" if ending else "no word from the worker: " + log_of(layout, number)
@@ -109,8 +108,8 @@ def finished(layout: RunLayout, number: int) -> Result:
 
 def caught(layout: RunLayout) -> Result:
     """The planted NaN is skipped in its step."""
-    incidents = [event for event in read_events(layout.events(1, 0)) if event["kind"] == "incident"]
-    places = [(event["incident"], event["epoch"], event["step"], event["action"]) for event in incidents]
+    incidents = of_kind(AttemptRecord(layout, 1).events(), Incident)
+    places = [(event.incident, event.epoch, event.step, event.action) for event in incidents]
     return "NaN caught and skipped", places == [("nan_loss", 2, 2, "skipped")], str(places)
 
 
@@ -134,10 +133,10 @@ def brought_back(python: Path, layout: RunLayout) -> Iterator[Result]:
         yield "resume", False, done.stderr.strip()[-200:]
         return
     yield finished(layout, 2)
-    told = [entry for entry in Journal(layout.journal).entries() if entry["kind"] == "in_effect"]
-    values = told[-1]["values"] if told else {}
-    now = {name: values.get(name) for name in ASKED}
-    epochs = [event["epoch"] for event in read_events(layout.events(2, 0)) if event["kind"] == "epoch"]
+    record = RunRecord(layout)
+    told = newest(record.journal, InEffect)
+    now = {name: told.values.get(name) if told else None for name in ASKED}
+    epochs = [event.epoch for event in of_kind(record.attempt(2).events(), EpochEnded)]
     yield "settings in effect", now == ASKED and epochs == [3, 4], f"{now}, epochs {epochs}"
 
 
@@ -174,11 +173,8 @@ def ended(layout: RunLayout, number: int, rank: int = 0) -> Any:
     begun = time.monotonic()
     while time.monotonic() - begun < LONGEST_S:
         found = [ending for ending in read_exits(layout, number) if ending.rank == rank]
-        over = any(
-            entry["kind"] == "attempt_ended" and entry["attempt"] == number
-            for entry in Journal(layout.journal).entries()
-        )
-        if over:
+        ends = of_kind(RunRecord(layout).journal, AttemptEnded)
+        if any(event.attempt == number for event in ends):
             return found[0] if found else None
         time.sleep(0.2)
     return None

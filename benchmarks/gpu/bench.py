@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from nantui.demo.dataset import CLASSES, write_dataset
+from nantui.run.attempts import FAILED
 from nantui.run.commands import Command
-from nantui.run.journal import Entry, Journal
+from nantui.run.events import AttemptEnded, Found, of_kind
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.supervisor.client import CommandResult, carry_out, create_run
 from nantui.supervisor.status import read_status
@@ -109,29 +111,27 @@ def stepping(run: Path, attempt: int = 1, steps: int = 3) -> None:
 
 def ended_early(run: Path, attempt: int) -> None:
     """Raise RuntimeError with the log's end when an attempt failed."""
-    ending = entry(run, "attempt_ended", attempt=attempt)
-    if ending and ending["outcome"] == "failed":
+    ending = told(run, AttemptEnded, attempt)
+    if ending and ending.outcome == FAILED:
         log = RunLayout(run).attempt_log(attempt).read_text(errors="replace").splitlines()[-25:]
-        raise RuntimeError(f"attempt {attempt} failed: {ending['text']}\n" + "\n".join(log))
+        raise RuntimeError(f"attempt {attempt} failed: {ending.text}\n" + "\n".join(log))
 
 
-def entries(run: Path, kind: str, **fields: Any) -> list[Entry]:
-    """Return the journal's entries of a kind whose fields are as given."""
-    every = Journal(RunLayout(run).journal).entries()
-    return [
-        e for e in every if e["kind"] == kind and all(e.get(name) == value for name, value in fields.items())
-    ]
+def journaled(run: Path, kind: type[Found], attempt: int | None = None) -> list[Found]:
+    """Return the journal's events of a kind, of one attempt or of all."""
+    every = of_kind(Journal(RunLayout(run).journal).events(), kind)
+    return [event for event in every if attempt is None or event.attempt == attempt]
 
 
-def entry(run: Path, kind: str, **fields: Any) -> Entry | None:
-    """Return the first such entry."""
-    return next(iter(entries(run, kind, **fields)), None)
+def told(run: Path, kind: type[Found], attempt: int | None = None) -> Found | None:
+    """Return the first such event."""
+    return next(iter(journaled(run, kind, attempt)), None)
 
 
-def ended(run: Path, attempt: int = 1, seconds: float = PATIENCE_S) -> Entry:
-    """Wait for the end of an attempt and return its entry."""
-    found: Entry = until(
-        lambda: entry(run, "attempt_ended", attempt=attempt), f"end of attempt {attempt}", seconds
+def ended(run: Path, attempt: int = 1, seconds: float = PATIENCE_S) -> AttemptEnded:
+    """Wait for the end of an attempt and return it."""
+    found: AttemptEnded = until(
+        lambda: told(run, AttemptEnded, attempt), f"end of attempt {attempt}", seconds
     )
     return found
 

@@ -14,8 +14,9 @@ import psutil
 
 from benchmarks.gpu.bench import Bench, command, ending, gpu_memory, memory_back, stepping, until
 from nantui.machine.gpus import Sampler
-from nantui.run.attempts import read_events
+from nantui.run.events import Activity, Registered, newest, of_kind
 from nantui.run.layout import RunLayout
+from nantui.run.record import AttemptRecord
 from nantui.supervisor.status import read_status
 
 PLAIN = """
@@ -31,10 +32,9 @@ def ranks(bench: Bench) -> None:
         stepping(run)
         layout = RunLayout(run)
         registered = [
-            event["pid"]
+            event.pid
             for rank in layout.ranks(1)
-            for event in read_events(layout.events(1, rank))
-            if event["kind"] == "registered"
+            for event in of_kind(AttemptRecord(layout, 1).events(rank), Registered)
         ]
         bench.found(
             "ranks", f"ranks registered of {bench.gpus}", len(registered), len(registered) == bench.gpus
@@ -112,8 +112,8 @@ def _await_memory(before: list[int]) -> None:
 
 def _hang(run: Path) -> None:
     layout = RunLayout(run)
-    events = read_events(layout.events(1, layout.ranks(1)[-1]))
-    os.kill(next(event["pid"] for event in events if event["kind"] == "registered"), signal.SIGSTOP)
+    events = AttemptRecord(layout, 1).events(layout.ranks(1)[-1])
+    os.kill(of_kind(events, Registered)[0].pid or 0, signal.SIGSTOP)
     time.sleep(1)
 
 
@@ -121,8 +121,8 @@ def _await_save(run: Path) -> None:
     layout = RunLayout(run)
 
     def saving() -> bool:
-        phases = [event for event in read_events(layout.events(1, 0)) if event["kind"] == "phase"]
-        return bool(phases) and phases[-1]["phase"] == "saving"
+        activity = newest(AttemptRecord(layout, 1).events(), Activity)
+        return activity is not None and activity.phase == "saving"
 
     until(saving, "a save")
 

@@ -10,9 +10,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.bench import Bench, command, ended, ending, entries, entry, stepping, until
+from benchmarks.gpu.bench import Bench, command, ended, ending, journaled, stepping, told, until
 from nantui.checkpoint.catalog import Catalog
 from nantui.run.commands import Command
+from nantui.run.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Autopsy,
+    CommandReceived,
+    Incident,
+    InEffect,
+    RollbackBegun,
+    RollbackDone,
+)
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.supervisor.client import submit
@@ -30,12 +40,12 @@ def caught(bench: Bench) -> None:
             with ending(run):
                 end = ended(run)
                 bench.found("nan", f"{name}, rank {rank}: outcome, seen, badges, rows",
-                            *_judge(run, end["outcome"]))  # fmt: skip
+                            *_judge(run, end.outcome))  # fmt: skip
 
 
 def _judge(run: Path, outcome: str) -> tuple[str, bool]:
     layout = RunLayout(run)
-    seen = [(e["epoch"], e["step"], e["action"]) for e in entries(run, "incident")]
+    seen = [(e.epoch, e.step, e.action) for e in journaled(run, Incident)]
     badges = {verdict.badge for verdict in Catalog(layout.weights).verdicts()}
     rows = current(read_results(layout.results_csv))
     finite = sum(row.finite for row in rows)
@@ -52,22 +62,25 @@ def persistent(bench: Bench) -> None:
         bench.found(
             "persistent",
             "attempt 1 ended as",
-            f"{end['outcome']}: {end['text']}",
-            end["outcome"] == "diverged",
+            f"{end.outcome}: {end.text}",
+            end.outcome == "diverged",
         )
         asked = Command("recover", {"presets": ["nan-safe"], "set": {"lr0": 0.002}})
         code = f"import sys; from benchmarks.gpu.nan import leave; leave({str(run)!r}, {asked.id!r})"
         cockpit = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-        until(lambda: any(e["command"]["kind"] == "recover" for e in entries(run, "command")), "the command")
+        until(
+            lambda: any(e.command.kind == "recover" for e in journaled(run, CommandReceived)), "the command"
+        )
         cockpit.send_signal(signal.SIGKILL)
         cockpit.wait()
         again = ended(run, 2)
-        effect = entry(run, "in_effect", attempt=2) or {}
-        values = effect.get("values", {})
-        fine = again["outcome"] == "finished" and effect.get("differences") == []
+        effect = told(run, InEffect, 2)
+        values = effect.values if effect else {}
+        differences = effect.differences if effect else None
+        fine = again.outcome == "finished" and differences == ()
         bench.found("persistent", "attempt 2: outcome, optimizer, lr0, amp, differences",
-                    f"{again['outcome']} {values.get('optimizer')} {values.get('lr0')} {values.get('amp')} "
-                    f"{effect.get('differences')}", fine)  # fmt: skip
+                    f"{again.outcome} {values.get('optimizer')} {values.get('lr0')} {values.get('amp')} "
+                    f"{differences}", fine)  # fmt: skip
 
 
 def leave(run: str, identity: str) -> None:
@@ -84,16 +97,14 @@ def natural(bench: Bench) -> None:
         wild = {"lr0": 1.0, "momentum": 0.98, "grad_clip": 0.0}
         command(run, "resume", set=wild)
         end = ended(run, 2)
-        bench.found("natural", f"resumed with {wild}, fp16", f"{end['outcome']}: {end['text']}",
-                    end["outcome"] == "diverged")  # fmt: skip
-        for found in entries(run, "autopsy", attempt=2)[:2]:
-            bench.found("natural", "autopsy", f"{found['cause']}: {found['text']}")
+        bench.found("natural", f"resumed with {wild}, fp16", f"{end.outcome}: {end.text}",
+                    end.outcome == "diverged")  # fmt: skip
+        for found in journaled(run, Autopsy, 2)[:2]:
+            bench.found("natural", "autopsy", f"{found.cause}: {found.text}")
         outcome, _ = command(run, "recover", presets=["nan-safe"], set={"grad_clip": 10.0, "momentum": 0.9})
         bench.found("natural", "recover with nan-safe", outcome.text, outcome.ok)
         end = ended(run, 3)
-        bench.found(
-            "natural", "attempt 3 ended as", f"{end['outcome']} {end['text']}", end["outcome"] == "finished"
-        )
+        bench.found("natural", "attempt 3 ended as", f"{end.outcome} {end.text}", end.outcome == "finished")
 
 
 def unattended(bench: Bench) -> None:
@@ -105,9 +116,9 @@ def unattended(bench: Bench) -> None:
     run = bench.train("auto", devices=bench.gpus, batch=16 * bench.gpus, epochs=8, faults=faults, auto=True)
     with ending(run):
         end = ended(run, 3, 400)
-        started = [(e["attempt"], e.get("asked")) for e in entries(run, "attempt_started")]
+        started = [(e.attempt, e.asked) for e in journaled(run, AttemptStarted)]
         bench.found("auto", "attempts and what each was asked", started)
-        bench.found("auto", "attempt 3 ended as", end["outcome"], end["outcome"] == "finished")
+        bench.found("auto", "attempt 3 ended as", end.outcome, end.outcome == "finished")
 
 
 def recovery_time(bench: Bench) -> None:
@@ -116,14 +127,12 @@ def recovery_time(bench: Bench) -> None:
     run = bench.train("clock", batch=16, epochs=200, faults=[fault])
     with ending(run):
         ended(run)
-        nan = entries(run, "incident")[0]["t"]
-        over = entry(run, "attempt_ended")["t"]  # type: ignore[index]
+        nan, over = journaled(run, Incident)[0].t, journaled(run, AttemptEnded)[0].t
         asked = time.time()
         command(run, "recover", presets=["nan-safe"])
         stepping(run, 2, 1)
         first = float(RunLayout(run).steps(2).read_text().splitlines()[1].split(",")[0])
-        rolled = entry(run, "rollback_done")["t"]  # type: ignore[index]
-        begun = entry(run, "rollback_begun")["t"]  # type: ignore[index]
+        begun, rolled = journaled(run, RollbackBegun)[0].t, journaled(run, RollbackDone)[0].t
         parts = {"NaN to end of attempt": over - nan, "asked to staged (stop, plan, rebase)": begun - asked,
                  "files moved": rolled - begun, "worker started to first step": first - rolled}  # fmt: skip
         for name, seconds in parts.items():

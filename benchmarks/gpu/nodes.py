@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.bench import Bench, ended, entries, gpu_memory, memory_back, stepping, until
+from benchmarks.gpu.bench import Bench, ended, gpu_memory, journaled, memory_back, stepping, until
 from nantui.machine.process_identity import alive
 from nantui.machine.process_tree import members, send
+from nantui.run.events import Incident
 from nantui.run.layout import RunLayout
 from nantui.run.telemetry import Step, StepFollower
 from nantui.supervisor.hosts import reports
@@ -35,15 +36,15 @@ def nodes(bench: Bench) -> None:
     before = gpu_memory()
     fault = {"fault": "nan_pixel", "rank": 1, "epoch": 3, "batch": 2}
     together = lead(bench, "one-host", "0,1", 1, [fault])
-    bench.found("nodes", "one host, two GPUs: ended as", ended(together)["outcome"])
+    bench.found("nodes", "one host, two GPUs: ended as", ended(together).outcome)
     memory_back(before)
     run = lead(bench, "two-hosts", "0", 2, [fault])
     try:
         joined = nantui("b", "1", "join", str(run), "device=0")
         bench.found("nodes", "nantui join", joined.stderr.strip()[-160:], joined.returncode == 0)
-        outcome = ended(run)["outcome"]
+        outcome = ended(run).outcome
         bench.found("nodes", "two hosts, one GPU each: ended as", outcome, outcome == "finished")
-        seen = [(e["epoch"], e["step"], e["action"], e.get("hosts")) for e in entries(run, "incident")]
+        seen = [(e.epoch, e.step, e.action, list(e.hosts)) for e in journaled(run, Incident)]
         bench.found("nodes", "NaN on the second host", seen, seen == [(3, 2, "skipped", ["b"])])
         compare(bench, steps(run), steps(together))
     finally:
@@ -77,7 +78,7 @@ def control(bench: Bench, before: list[int]) -> None:
         end = ended(run, 2)
         seconds = time.monotonic() - begun
         back, now = memory_back(before)
-        text = f"{seconds:.1f} s {end['outcome']}: {end['text'][:120]} {now}"
+        text = f"{seconds:.1f} s {end.outcome}: {end.text[:120]} {now}"
         bench.found(
             "nodes", "agent killed: s to the run's end, MiB", text, back and seconds < 75 and not left(run)
         )

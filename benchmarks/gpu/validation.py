@@ -19,8 +19,10 @@ from typing import Any
 
 from benchmarks.gpu.bench import Bench
 from nantui.demo.dataset import CLASSES, write_dataset
-from nantui.run.attempts import Attempt, read_events, write_attempt
+from nantui.run.attempts import Attempt, write_attempt
+from nantui.run.events import EpochEnded, Incident, of_kind
 from nantui.run.layout import RunLayout
+from nantui.run.record import AttemptRecord
 
 EPOCHS, CUT = 300, 40  # the schedule is that of 300 epochs
 TOLERANCE = 0.02  # between the same averaged weights' losses by our pass and by one written out here
@@ -157,7 +159,7 @@ def train(data: str, amp: Any, guarded: bool) -> dict[str, Any]:
         model = ultralytics_api.load_model("yolov8n.yaml")
         model.train(trainer=Cut, data=data, save_dir=str(layout.run), **_settings(amp))
     kept = torch.load(layout.last, weights_only=False, map_location="cpu")
-    events = read_events(layout.events(1, 0)) if guarded else []
+    events = AttemptRecord(layout, 1).events() if guarded else ()
     with layout.results_csv.open() as file:
         rows = list(csv.DictReader(file))
     return {
@@ -167,8 +169,8 @@ def train(data: str, amp: Any, guarded: bool) -> dict[str, Any]:
         "best_fitness": kept["best_fitness"],
         "weights": _digest(kept["ema"].state_dict()),
         "passes": len(passes),
-        "incidents": [event["incident"] for event in events if event["kind"] == "incident"],
-        "in_fp32": [e["epoch"] for e in events if e["kind"] == "epoch" and e.get("validated_in") == "fp32"],
+        "incidents": [event.incident for event in of_kind(events, Incident)],
+        "in_fp32": [event.epoch for event in of_kind(events, EpochEnded) if event.validated_in == "fp32"],
     }
 
 

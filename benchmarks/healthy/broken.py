@@ -9,8 +9,9 @@ from typing import Any
 from benchmarks.healthy.cases import BASE, CPU, Case
 from benchmarks.healthy.measure import outcome, results_table, rounded, signs, steps_of
 from benchmarks.healthy.records import Record
-from nantui.run.attempts import read_events
+from nantui.run.events import Incident, Warned
 from nantui.run.layout import RunLayout
+from nantui.run.record import AttemptRecord
 
 LEARNED = 20
 """Epochs that a training learns before it is broken; those of `FROM_THE_START` are broken at once."""
@@ -135,11 +136,13 @@ BROKEN = _table()
 def broken_record(one: Broken, run: Path) -> Record:
     """Return what is kept of it: when it was said, in epochs since it was broken, and its curve."""
     layout = RunLayout(run)
-    events = read_events(layout.events(1, 0))
-    said = [event for event in events if event["kind"] in ("warning", "incident") and event.get("epoch")]
-    after = [
-        [event["epoch"], event[event["kind"]], event["kind"]] for event in said if event["epoch"] >= one.since
+    events = AttemptRecord(layout, 1).events()
+    said = [
+        (event.epoch, event.incident if isinstance(event, Incident) else event.warning, event.kind)
+        for event in events
+        if isinstance(event, (Incident, Warned)) and event.epoch
     ]
+    after = [list(found) for found in said if found[0] >= one.since]
     table = results_table(run)
     return {
         "name": one.name, "part": "broken", "how": one.how, "since": one.since, "outcome": outcome(layout),

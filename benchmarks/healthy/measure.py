@@ -14,8 +14,10 @@ from typing import Any
 from benchmarks.healthy.cases import Case
 from benchmarks.healthy.misses import LOSS_SCALE
 from benchmarks.healthy.records import Record, short
-from nantui.run.attempts import FINISHED, STOPPED, read_events, read_exits
+from nantui.run.attempts import FINISHED, STOPPED, read_exits
+from nantui.run.events import Incident, Placed, Warned, of_kind
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.results import current, read_results
 from nantui.run.telemetry import Step, StepFollower
 
@@ -27,7 +29,7 @@ LOST_SHARE, LEARNED, NOTHING = 0.25, 0.05, 0.01
 def record_of(case: Case, guarded: Path, off: Path, plain: Path | None) -> Record:
     """Return everything that is kept of a pair."""
     layout = RunLayout(guarded)
-    events = [event for number in layout.attempt_numbers() for event in read_events(layout.events(number, 0))]
+    events = [event for attempt in RunRecord(layout).attempts for event in attempt.events()]
     steps = [step for number in layout.attempt_numbers() for step in steps_of(layout, number)]
     table, control = results_table(guarded), results_table(off)
     record: Record = {
@@ -35,10 +37,10 @@ def record_of(case: Case, guarded: Path, off: Path, plain: Path | None) -> Recor
         "outcome": outcome(layout), "expected": STOPPED if case.cut else FINISHED,
         "control_outcome": outcome(RunLayout(off)), "steps": len(steps),
         "skipped": [[step.epoch, step.step, step.reason or _unnamed(step)] for step in steps if step.skipped],
-        "incidents": [_brief(event, "incident") for event in events if event["kind"] == "incident"],
-        "warnings": [_brief(event, "warning") for event in events if event["kind"] == "warning"],
-        "other_events": sorted({event["kind"] for event in events} - USUAL_EVENTS),
-        "revalidated": any("valid" in event["kind"] for event in events),
+        "incidents": [_brief(event, event.incident) for event in of_kind(events, Incident)],
+        "warnings": [_brief(event, event.warning) for event in of_kind(events, Warned)],
+        "other_events": sorted({event.kind for event in events} - USUAL_EVENTS),
+        "revalidated": any("valid" in event.kind for event in events),
         "proposal": proposal(guarded, finished=not case.cut), "signs": signs(guarded),
         "unlike_control": unlike(table, control), "lost_by_control": lost(off),
         "control_metric": metrics(off), "results": rounded(table), "rows": [_row(step) for step in steps],
@@ -55,8 +57,8 @@ USUAL_EVENTS = frozenset(
 )
 
 
-def _brief(event: dict[str, Any], kind: str) -> list[Any]:
-    return [event[kind], event.get("epoch"), event.get("step"), event.get("text", "")]
+def _brief(event: Placed, kind: str) -> list[Any]:
+    return [kind, event.epoch, event.step, event.text]
 
 
 def _unnamed(step: Step) -> str:
@@ -150,7 +152,6 @@ def proposal(run: Path, finished: bool) -> dict[str, Any]:
 def signs(run: Path) -> list[Any]:
     """Return the signs of trouble in results.csv as it stood after each epoch: [after, kind, epoch]."""
     from nantui.recovery.trouble import first_trouble
-    from nantui.run.record import RunRecord
 
     path = run / "results.csv"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nantui.errors import UserError
-from nantui.run.incidents import INCIDENTS
-from nantui.run.suspicions import SUSPICIONS
+from nantui.run.incidents import INCIDENTS, SUSPICIONS
 from nantui.worker.guard.anomaly import (
     CALM,
     LAG,
