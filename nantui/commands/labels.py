@@ -12,7 +12,7 @@ from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
-from nantui.run.spec import read_args, read_spec
+from nantui.run.record import RunRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,8 +94,8 @@ def _settings(layout: RunLayout | None) -> dict[str, Any]:
     """Return the run's training arguments, those in effect where they are known."""
     if layout is None:
         return {}
-    spec = read_spec(layout.spec)
-    return {**(spec.train if spec else {}), **read_args(layout.args_yaml)}
+    record = RunRecord(layout)
+    return {**(record.spec.train if record.spec else {}), **record.args}
 
 
 def _check(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:

@@ -2,25 +2,30 @@
 
 Files, in reading order:
 
-trouble: The first sign of trouble since the last rollback, and how far the training had come
+trouble: The first sign of trouble since the last rollback
+judgement: A judgement on finite numbers, as results.csv tells: where a network lost what it had learned
+ruin: The one judgement on finite numbers that an unattended recovery acts on: worse than before it learned
+reached: How far a training came: what a checkpoint's cost is counted from
 restore_points: Which checkpoint to go back to: each one with its cost, and why the others are out
-plan: What `R` would do, worked out before anything is touched: the dialog, the command and the policy …
-plan_inputs: What the files of a run say, gathered once for a plan: candidates, trouble, how far it came, …
-rollback: The rollback itself: stage, then move as one transaction; also into a new directory
-transaction: A journaled transaction over a run directory: it is finished or taken back, whatever kills it
-undo: Take the last rollback back: everything outside nantui/ as it was, byte for byte
+history: The recoveries of a run so far: what each restored and changed, and what became of it
+plan_inputs: What a plan is made from, gathered once: restore points, trouble, how far the run came, settings
+reason: What a recovery is for, and the proposal below the first: a judgement is only ever a person's choice
+resume_settings: Which settings a recovered run trains with: what is in effect, what was decided before, …
 ladder: The escalation ladder: which remedy comes next, given what was tried and what is proven
-unattended_policy: Unattended: what the supervisor does after an attempt has ended. Needs no terminal
+plan: What `R` would do, worked out before anything is touched: the dialog, the command and the policy …
+checkpoint_moves: Which checkpoints a rollback moves aside, and under which names: back-ups never overwrite …
+plan_warnings: What a person should know before saying yes to a plan, and when there is nothing to go back for
+plan_text: A plan in words for a terminal without a cockpit: `nantui rollback` and `recover --dry-run` …
+rollback: The rollback itself: refuse where somebody writes, stage what is needed, then move as one transaction
+transaction: A journaled transaction over a run directory: it is finished or taken back, whatever kills it
+manifest: What lay in a run directory before a rollback, so that `undo` can give it back byte for byte
+undo: Take the last rollback back: everything outside nantui/ as it was, byte for byte
 phase_change: The change from one phase of a plan to the next, as a transaction: what the phase has left …
 branch: Recover into a new directory: the old run stays untouched, the new one goes on from its restore point
-resume_settings: Which settings a recovered run trains with: what is in effect, what was decided before, …
+unattended_policy: Unattended: what the supervisor does after an attempt has ended. Needs no terminal
 run_facts: What is known about the machine and the data a run trains on, for remarks and remedies that …
-history: The recoveries of a run so far: what each restored and changed, and what became of it
-comparison: Two runs, or two attempts of one run, side by side: settings, curves over the same epochs, cost
-plan_text: A plan in words for a terminal without a cockpit: `nantui rollback` and `recover --dry-run` …
 lost_without_script: What a training loses when nantui's own runner goes on with it instead of the script …
+comparison: Two runs, or two attempts of one run, side by side: settings, curves over the same epochs, cost
 __main__: One action of recovery in a process of its own: `python -m nantui.recovery REQUEST.json`
 act: Kept for one release: the name before of `nantui.recovery`
-reason: What a recovery is for, and the proposal below the first: a judgement is only ever a person's choice
-ruin: The one judgement on finite numbers that an unattended recovery acts on: worse than before it learned
 """

@@ -1,13 +1,9 @@
-"""The rollback itself: stage, then move as one transaction; also into a new directory.
+"""The rollback itself: refuse where somebody writes, stage what is needed, then move as one transaction.
 
-Everything it needs is prepared beside the run's files before a single one moves. The slow part (torch) and
-whatever can fail for lack of space or rights happens there, where failing costs nothing: what was prepared
-is removed again and the run is as it was. results.csv ends at the restore point: what is trained again must
-not stand in it twice.
-
-A rollback under a living writer would be overwritten. The supervisor has stopped and verified before it
-asks; here is the second look, by the process that acts: ranks that registered in this run, and processes
-that carry an attempt's mark.
+A rollback under a living writer would be overwritten. The supervisor has stopped and verified before it asks;
+here is the second look, by the process that acts. Everything it needs is then prepared beside the run's files
+before a single one moves. The slow part (torch) and whatever can fail for lack of space or rights happens
+there, where failing costs nothing: what was prepared is removed again and the run is as it was.
 """
 
 from __future__ import annotations
@@ -45,7 +41,8 @@ from nantui.run.atomic_files import write_atomic, write_json
 from nantui.run.attempts import read_attempt, registered
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, with_phase
-from nantui.run.spec import Spec, divided, own_uids, read_args, read_spec, to_yaml, with_settings
+from nantui.run.record import RunRecord
+from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
 from nantui.settings.values import changed
 
 REBASE = entry_points.REBASE
@@ -53,30 +50,102 @@ RECENT = 3
 """Attempts before these were seen to end by the ones that followed."""
 
 
-def trimmed(text: str, work: int) -> str:
-    """Return `text` with one line an epoch up to epoch `work` (from 1), byte for byte as they were.
+@dataclass(frozen=True)
+class Done:
+    """What a rollback left: how to go on (`mode`, `checkpoint`), what was `asked`, a line to show.
 
-    Ultralytics appends, so after an earlier rollback an epoch can stand there several times: the last one
-    counts, and what it superseded goes. A torn last line goes too.
+    `run` is the new run when it continues in another directory.
     """
-    lines = text.splitlines(keepends=True)
-    head = [line for line in lines[:1] if line.split(",", 1)[0].strip() == "epoch"]
-    kept: list[tuple[int, str]] = []
-    for line in lines[len(head) :]:
-        epoch = _epoch(line)
-        if epoch is None or not line.endswith("\n"):
-            continue
-        while kept and kept[-1][0] >= epoch:
-            kept.pop()
-        kept.append((epoch, line))
-    return "".join([*head, *(line for epoch, line in kept if epoch <= work)])
+
+    id: str
+    mode: str
+    checkpoint: str | None
+    asked: dict[str, Any]
+    text: str
+    notes: tuple[str, ...] = ()
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    run: str = ""
 
 
-def _epoch(line: str) -> int | None:
+def roll_back(
+    plan: Plan, *, by: str, python: str = "", allow: Iterable[str] = (), images: Iterable[str] = ()
+) -> Done:
+    """Carry `plan` out; `images`, which are left out with it, are journaled as part of the step.
+
+    Raises UserError when a writer lives or it cannot be done: nothing is changed then.
+    """
+    layout = RunLayout(plan.run)
+    if writers := living_writers(layout):
+        raise UserError(f"{plan.run.name} is being written by {', '.join(writers)}: stop it first", FAILED)
     try:
-        return int(float(line.split(",", 1)[0]))
-    except (ValueError, OverflowError):
-        return None
+        staged = stage(layout, plan, python=python, allow=frozenset(allow))
+        transaction = Transaction(plan.id, ROLLBACK, staged.steps, {**about(plan), "images": list(images)})
+    except UserError:
+        forget(layout, plan.id)
+        raise
+    except OSError as error:
+        forget(layout, plan.id)
+        raise UserError(
+            f"the rollback could not be prepared ({error}); nothing was changed", FAILED
+        ) from error
+    carry_out(layout, transaction, by=by)
+    return done(plan, staged)
+
+
+def forget(layout: RunLayout, id: str) -> None:
+    """Remove what was prepared for a transaction that does not happen."""
+    discard_staged(layout, id)
+    shutil.rmtree(layout.backups / id, ignore_errors=True)
+
+
+def living_writers(layout: RunLayout) -> list[str]:
+    """Return the processes that may write into the run, in words; only this machine can be looked at.
+
+    They are the ranks that registered in its newest attempts, and processes that carry such an attempt's mark.
+    """
+    recent = layout.attempt_numbers()[-RECENT:]
+    ranks = [item for number in recent for item in registered(layout, number).items()]
+    found = {ref.pid: f"pid {ref.pid} (rank {rank})" for rank, ref in ranks}
+    marks = {attempt.uuid for number in recent if (attempt := read_attempt(layout, number))}
+    found |= {pid: f"pid {pid}" for pid in marked(marks) if pid not in found}
+    return [found[pid] for pid in sorted(found) if pid != os.getpid()]
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """Return what the journal says of the rollback besides its steps."""
+    return {
+        "restore_point": str(plan.restore.path.relative_to(plan.run)) if plan.restore else None,
+        "epoch": plan.restore.work if plan.restore else None,
+        "epochs_lost": plan.costs.epochs_lost,
+        "incident_epoch": plan.reason.epoch if plan.reason else None,
+        "judgement": asdict(plan.judgement) if plan.judgement else None,
+        "mode": plan.mode,
+        "presets": list(plan.presets),
+        "settings": [asdict(change) for change in plan.settings],
+        "afterwards": asdict(plan.afterwards) if plan.afterwards else None,
+        "text": summary(plan),
+    }
+
+
+def summary(plan: Plan) -> str:
+    """Return what was done in one line."""
+    if plan.restore is None:
+        return f"{why_again(plan.candidates)}: everything moved aside, the training begins again"
+    changes = [change for change in plan.settings if not change.kept]
+    changed = f", {len(changes)} settings changed" if changes else ""
+    restored = f"restored {plan.restore.name} (epoch {plan.restore.work})"
+    return f"{restored}{changed}; {len(plan.moves)} files moved aside"
+
+
+def done(plan: Plan, staged: Staged) -> Done:
+    """Return how to go on after the rollback."""
+    notes = [
+        *staged.answer.get("notes", []),
+        *(f"undo will not cover {path} (too large)" for path in staged.left_out),
+    ]
+    checkpoint = "weights/last.pt" if plan.mode == RESUME else None
+    groups = list(staged.answer.get("groups", []))
+    return Done(plan.id, plan.mode, checkpoint, dict(plan.asked), summary(plan), tuple(notes), groups)
 
 
 @dataclass(frozen=True)
@@ -204,13 +273,12 @@ def _texts(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
             staged.append((_write(layout.run, plan, "results.csv", after), "results.csv"))
     wanted = {**plan.carried, **changed(plan.settings)}
     train, _ = divided(wanted)
-    args = read_args(layout.args_yaml)
-    if args and train:
-        text = to_yaml({**args, **train})
+    record = RunRecord(layout, trusted=own_uids(layout.lock))
+    if record.args and train:
+        text = to_yaml({**record.args, **train})
         staged.append((_write(layout.run, plan, "args.yaml", text), "args.yaml"))
-    spec = read_spec(layout.spec, own_uids(layout.lock))
-    if spec is not None and wanted:
-        text = to_yaml(asdict(decided_spec(spec, wanted, plan.appended)))
+    if record.spec is not None and wanted:
+        text = to_yaml(asdict(decided_spec(record.spec, wanted, plan.appended)))
         staged.append((_write(layout.home, plan, "spec.yaml", text), "nantui/spec.yaml"))
     return staged
 
@@ -244,96 +312,28 @@ def _steps(layout: RunLayout, plan: Plan, installs: list[tuple[Path, str]]) -> l
     return [*(folders if wanted and not layout.corrupted_backup.is_dir() else []), *away, *into]
 
 
-def living_writers(layout: RunLayout) -> list[str]:
-    """Return the processes that may write into the run, in words; only this machine can be looked at."""
-    recent = layout.attempt_numbers()[-RECENT:]
-    ranks = [item for number in recent for item in registered(layout, number).items()]
-    found = {ref.pid: f"pid {ref.pid} (rank {rank})" for rank, ref in ranks}
-    marks = {attempt.uuid for number in recent if (attempt := read_attempt(layout, number))}
-    found |= {pid: f"pid {pid}" for pid in marked(marks) if pid not in found}
-    return [found[pid] for pid in sorted(found) if pid != os.getpid()]
+def trimmed(text: str, work: int) -> str:
+    """Return `text` with one line an epoch up to epoch `work` (from 1), byte for byte as they were: what is
+    trained again must not stand in it twice.
 
-
-@dataclass(frozen=True)
-class Done:
-    """What a rollback left: how to go on (`mode`, `checkpoint`), what was `asked`, a line to show.
-
-    `run` is the new run when it continues in another directory.
+    Ultralytics appends, so after an earlier rollback an epoch can stand there several times: the last one
+    counts, and what it superseded goes. A torn last line goes too.
     """
+    lines = text.splitlines(keepends=True)
+    head = [line for line in lines[:1] if line.split(",", 1)[0].strip() == "epoch"]
+    kept: list[tuple[int, str]] = []
+    for line in lines[len(head) :]:
+        epoch = _epoch(line)
+        if epoch is None or not line.endswith("\n"):
+            continue
+        while kept and kept[-1][0] >= epoch:
+            kept.pop()
+        kept.append((epoch, line))
+    return "".join([*head, *(line for epoch, line in kept if epoch <= work)])
 
-    id: str
-    mode: str
-    checkpoint: str | None
-    asked: dict[str, Any]
-    text: str
-    notes: tuple[str, ...] = ()
-    groups: list[dict[str, Any]] = field(default_factory=list)
-    run: str = ""
 
-
-def roll_back(
-    plan: Plan, *, by: str, python: str = "", allow: Iterable[str] = (), images: Iterable[str] = ()
-) -> Done:
-    """Carry `plan` out; `images`, which are left out with it, are journaled as part of the step.
-
-    Raises UserError when a writer lives or it cannot be done: nothing is changed then.
-    """
-    layout = RunLayout(plan.run)
-    if writers := living_writers(layout):
-        raise UserError(f"{plan.run.name} is being written by {', '.join(writers)}: stop it first", FAILED)
+def _epoch(line: str) -> int | None:
     try:
-        staged = stage(layout, plan, python=python, allow=frozenset(allow))
-        transaction = Transaction(plan.id, ROLLBACK, staged.steps, {**about(plan), "images": list(images)})
-    except UserError:
-        forget(layout, plan.id)
-        raise
-    except OSError as error:
-        forget(layout, plan.id)
-        raise UserError(
-            f"the rollback could not be prepared ({error}); nothing was changed", FAILED
-        ) from error
-    carry_out(layout, transaction, by=by)
-    return done(plan, staged)
-
-
-def forget(layout: RunLayout, id: str) -> None:
-    """Remove what was prepared for a transaction that does not happen."""
-    discard_staged(layout, id)
-    shutil.rmtree(layout.backups / id, ignore_errors=True)
-
-
-def about(plan: Plan) -> dict[str, Any]:
-    """Return what the journal says of the rollback besides its steps."""
-    return {
-        "restore_point": str(plan.restore.path.relative_to(plan.run)) if plan.restore else None,
-        "epoch": plan.restore.work if plan.restore else None,
-        "epochs_lost": plan.costs.epochs_lost,
-        "incident_epoch": plan.reason.epoch if plan.reason else None,
-        "judgement": asdict(plan.judgement) if plan.judgement else None,
-        "mode": plan.mode,
-        "presets": list(plan.presets),
-        "settings": [asdict(change) for change in plan.settings],
-        "afterwards": asdict(plan.afterwards) if plan.afterwards else None,
-        "text": summary(plan),
-    }
-
-
-def summary(plan: Plan) -> str:
-    """Return what was done in one line."""
-    if plan.restore is None:
-        return f"{why_again(plan.candidates)}: everything moved aside, the training begins again"
-    changes = [change for change in plan.settings if not change.kept]
-    changed = f", {len(changes)} settings changed" if changes else ""
-    restored = f"restored {plan.restore.name} (epoch {plan.restore.work})"
-    return f"{restored}{changed}; {len(plan.moves)} files moved aside"
-
-
-def done(plan: Plan, staged: Staged) -> Done:
-    """Return how to go on after the rollback."""
-    notes = [
-        *staged.answer.get("notes", []),
-        *(f"undo will not cover {path} (too large)" for path in staged.left_out),
-    ]
-    checkpoint = "weights/last.pt" if plan.mode == RESUME else None
-    groups = list(staged.answer.get("groups", []))
-    return Done(plan.id, plan.mode, checkpoint, dict(plan.asked), summary(plan), tuple(notes), groups)
+        return int(float(line.split(",", 1)[0]))
+    except (ValueError, OverflowError):
+        return None

@@ -1,13 +1,9 @@
 """A journaled transaction over a run directory: it is finished or taken back, whatever kills it.
 
-The plan is in the journal before the first step, each step is in the journal before it is done, and steps
-are moves only (recovery/transaction.py). After a crash `settle` reads from the disk how far it came.
-
-The steps of a rollback: moves that never overwrite, whose state can be read from the disk.
-
-A transaction that only moves files, never deletes and never overwrites one, cannot lose a byte. Whether a
-step was done follows from where the file with the expected size and modification time lies, so after a
-crash nobody has to trust a counter.
+Its steps are in the journal before the first one is done, and each again before it is done. They only move
+files, never delete and never overwrite one, so that not a byte can be lost. Whether a step was done follows
+from where the file with the expected size and modification time lies: after a crash `settle` reads from the
+disk how far it came, and nobody has to trust a counter.
 """
 
 from __future__ import annotations
@@ -49,6 +45,142 @@ TOLD_AT_THE_END = ("text", "of", "phase")
 
 MKDIR, MOVE, RMDIR = "mkdir", "move", "rmdir"
 TO_DO, DONE, IMPOSSIBLE = "to do", "done", "impossible"
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What is to be done: `kind` is ROLLBACK, UNDO or PHASE, `about` goes into the journal with the steps."""
+
+    id: str
+    kind: str
+    steps: tuple[Step, ...]
+    about: dict[str, Any]
+
+
+def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
+    """Do every step, or none.
+
+    Raises UserError when it could not be done; everything is then as it was, and the text says so.
+    """
+    journal = Journal(layout.journal)
+    blocked = next((step for step in transaction.steps if state_of(layout.run, step) == IMPOSSIBLE), None)
+    if blocked is not None and blocked.source and not _made_on_the_way(blocked, transaction.steps):
+        discard_staged(layout, transaction.id)
+        raise UserError(
+            f"{blocked.source} or {blocked.target} was changed by somebody else; nothing was done", FAILED
+        )
+    try:
+        planned = [step.to_json() for step in transaction.steps]
+        journal.append(
+            f"{transaction.kind}_begun", by=by, id=transaction.id, **transaction.about, steps=planned
+        )
+        for index, step in enumerate(transaction.steps):
+            journal.append("rollback_step", by=by, id=transaction.id, index=index)
+            do(layout.run, step)
+        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **_outcome(transaction))
+    except OSError as error:
+        take_back(layout, transaction, by=by, why=str(error))
+        raise UserError(
+            f"{transaction.kind} failed ({error}); everything was put back as it was", FAILED
+        ) from error
+
+
+def take_back(layout: RunLayout, transaction: Transaction, *, by: str, why: str) -> None:
+    """Revert every step that was done, newest first, and say so in the journal.
+
+    What somebody else has put in the way meanwhile moves into nantui/backups. Raises UserError when a
+    file cannot be put back; nothing is lost then either, and the next start tries again.
+    """
+    try:
+        for step in reversed(transaction.steps):
+            _clear_the_way(layout, transaction, step)
+            revert(layout.run, step)
+    except OSError as error:
+        text = (
+            f"{why}; and putting back stopped at {error}; every file still exists, see nantui/journal.jsonl"
+        )
+        raise UserError(text, FAILED) from error
+    discard_staged(layout, transaction.id)
+    with contextlib.suppress(OSError):
+        # A full disk may refuse even this line. Without the staged files the next start can only take
+        # back what is already back, and writes the line then.
+        Journal(layout.journal).append("rollback_reverted", by=by, id=transaction.id, text=why)
+
+
+def pending(layout: RunLayout) -> Transaction | None:
+    """Return the transaction that was begun and neither done nor taken back, if any."""
+    begun: RollbackBegun | UndoBegun | PhaseBegun | None = None
+    for event in Journal(layout.journal).events():
+        if isinstance(event, (RollbackBegun, UndoBegun, PhaseBegun)):
+            begun = event
+        elif isinstance(event, (RollbackDone, RollbackReverted, UndoDone, PhaseDone)):
+            begun = None if begun is not None and event.id == begun.id else begun
+    return _transaction_of(begun) if begun is not None else None
+
+
+def _transaction_of(begun: RollbackBegun | UndoBegun | PhaseBegun) -> Transaction:
+    kinds = {RollbackBegun: ROLLBACK, UndoBegun: UNDO, PhaseBegun: PHASE}
+    about = {name: value for name, value in document_of(begun).items() if name in TOLD_AT_THE_END}
+    return Transaction(begun.id, kinds[type(begun)], tuple(map(step_from, begun.steps)), about)
+
+
+def settle(layout: RunLayout, *, by: str) -> str:
+    """Finish or take back what a crash left half done; returns what was done in words, "" for nothing.
+
+    Only whoever holds the run may call this. Raises UserError when neither is possible now.
+    """
+    transaction = pending(layout)
+    if transaction is None:
+        discard_staged(layout)
+        return ""
+    if not can_finish(layout, transaction):
+        take_back(layout, transaction, by=by, why="it was interrupted and could not be finished")
+        return f"an interrupted {transaction.kind} was taken back: everything is as it was before"
+    journal = Journal(layout.journal)
+    try:
+        for step in transaction.steps:
+            do(layout.run, step)
+        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **_outcome(transaction))
+    except OSError as error:
+        take_back(layout, transaction, by=by, why=str(error))
+        return f"an interrupted {transaction.kind} could not be finished ({error}) and was taken back"
+    return f"an interrupted {transaction.kind} was finished"
+
+
+def can_finish(layout: RunLayout, transaction: Transaction) -> bool:
+    """Tell whether every step is done or can still be done."""
+    return all(
+        state_of(layout.run, step) != IMPOSSIBLE or _made_on_the_way(step, transaction.steps[:index])
+        for index, step in enumerate(transaction.steps)
+    )
+
+
+def discard_staged(layout: RunLayout, id: str = "") -> None:
+    """Remove what was prepared by the transaction `id` (default: by any, none being under way)."""
+    for directory in (layout.run, layout.weights, layout.home):
+        with contextlib.suppress(OSError):
+            staged = [*directory.glob(f"{STAGED}{id}*"), *directory.glob(f".{STAGED}{id}*.tmp")]
+            for path in staged:  # the second kind is what a kill inside `write_atomic` leaves
+                path.unlink()
+
+
+def _made_on_the_way(step: Step, steps: Sequence[Step]) -> bool:
+    """Tell whether `step`'s target is still taken by a file that an earlier step moves away."""
+    return any(earlier.source == step.target for earlier in steps)
+
+
+def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> None:
+    """Move aside what lies where a file has to go back to, unless it is that file."""
+    place = layout.run / step.source
+    waits = step.kind == MOVE and state_of(layout.run, step) == DONE
+    if not waits or not place.exists() or is_file_of(place, step):
+        return
+    aside = layout.backups / transaction.id / "in_the_way" / step.source
+    do(layout.run, move(layout.run, step.source, str(aside.relative_to(layout.run)), "in the way"))
+
+
+def _outcome(transaction: Transaction) -> dict[str, Any]:
+    return {name: value for name, value in transaction.about.items() if name in TOLD_AT_THE_END}
 
 
 @dataclass(frozen=True)
@@ -218,139 +350,3 @@ def _reflink(source: int, target: int) -> bool:
     except OSError:
         return False
     return True
-
-
-@dataclass(frozen=True)
-class Transaction:
-    """What is to be done: `kind` is ROLLBACK, UNDO or PHASE, `about` goes into the journal with the steps."""
-
-    id: str
-    kind: str
-    steps: tuple[Step, ...]
-    about: dict[str, Any]
-
-
-def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
-    """Do every step, or none.
-
-    Raises UserError when it could not be done; everything is then as it was, and the text says so.
-    """
-    journal = Journal(layout.journal)
-    blocked = next((step for step in transaction.steps if state_of(layout.run, step) == IMPOSSIBLE), None)
-    if blocked is not None and blocked.source and not _made_on_the_way(blocked, transaction.steps):
-        discard_staged(layout, transaction.id)
-        raise UserError(
-            f"{blocked.source} or {blocked.target} was changed by somebody else; nothing was done", FAILED
-        )
-    try:
-        planned = [step.to_json() for step in transaction.steps]
-        journal.append(
-            f"{transaction.kind}_begun", by=by, id=transaction.id, **transaction.about, steps=planned
-        )
-        for index, step in enumerate(transaction.steps):
-            journal.append("rollback_step", by=by, id=transaction.id, index=index)
-            do(layout.run, step)
-        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **_outcome(transaction))
-    except OSError as error:
-        take_back(layout, transaction, by=by, why=str(error))
-        raise UserError(
-            f"{transaction.kind} failed ({error}); everything was put back as it was", FAILED
-        ) from error
-
-
-def take_back(layout: RunLayout, transaction: Transaction, *, by: str, why: str) -> None:
-    """Revert every step that was done, newest first, and say so in the journal.
-
-    What somebody else has put in the way meanwhile moves into nantui/backups. Raises UserError when a
-    file cannot be put back; nothing is lost then either, and the next start tries again.
-    """
-    try:
-        for step in reversed(transaction.steps):
-            _clear_the_way(layout, transaction, step)
-            revert(layout.run, step)
-    except OSError as error:
-        text = (
-            f"{why}; and putting back stopped at {error}; every file still exists, see nantui/journal.jsonl"
-        )
-        raise UserError(text, FAILED) from error
-    discard_staged(layout, transaction.id)
-    with contextlib.suppress(OSError):
-        # A full disk may refuse even this line. Without the staged files the next start can only take
-        # back what is already back, and writes the line then.
-        Journal(layout.journal).append("rollback_reverted", by=by, id=transaction.id, text=why)
-
-
-def pending(layout: RunLayout) -> Transaction | None:
-    """Return the transaction that was begun and neither done nor taken back, if any."""
-    begun: RollbackBegun | UndoBegun | PhaseBegun | None = None
-    for event in Journal(layout.journal).events():
-        if isinstance(event, (RollbackBegun, UndoBegun, PhaseBegun)):
-            begun = event
-        elif isinstance(event, (RollbackDone, RollbackReverted, UndoDone, PhaseDone)):
-            begun = None if begun is not None and event.id == begun.id else begun
-    return _transaction_of(begun) if begun is not None else None
-
-
-def _transaction_of(begun: RollbackBegun | UndoBegun | PhaseBegun) -> Transaction:
-    kinds = {RollbackBegun: ROLLBACK, UndoBegun: UNDO, PhaseBegun: PHASE}
-    about = {name: value for name, value in document_of(begun).items() if name in TOLD_AT_THE_END}
-    return Transaction(begun.id, kinds[type(begun)], tuple(map(step_from, begun.steps)), about)
-
-
-def settle(layout: RunLayout, *, by: str) -> str:
-    """Finish or take back what a crash left half done; returns what was done in words, "" for nothing.
-
-    Only whoever holds the run may call this. Raises UserError when neither is possible now.
-    """
-    transaction = pending(layout)
-    if transaction is None:
-        discard_staged(layout)
-        return ""
-    if not can_finish(layout, transaction):
-        take_back(layout, transaction, by=by, why="it was interrupted and could not be finished")
-        return f"an interrupted {transaction.kind} was taken back: everything is as it was before"
-    journal = Journal(layout.journal)
-    try:
-        for step in transaction.steps:
-            do(layout.run, step)
-        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **_outcome(transaction))
-    except OSError as error:
-        take_back(layout, transaction, by=by, why=str(error))
-        return f"an interrupted {transaction.kind} could not be finished ({error}) and was taken back"
-    return f"an interrupted {transaction.kind} was finished"
-
-
-def can_finish(layout: RunLayout, transaction: Transaction) -> bool:
-    """Tell whether every step is done or can still be done."""
-    return all(
-        state_of(layout.run, step) != IMPOSSIBLE or _made_on_the_way(step, transaction.steps[:index])
-        for index, step in enumerate(transaction.steps)
-    )
-
-
-def discard_staged(layout: RunLayout, id: str = "") -> None:
-    """Remove what was prepared by the transaction `id` (default: by any, none being under way)."""
-    for directory in (layout.run, layout.weights, layout.home):
-        with contextlib.suppress(OSError):
-            staged = [*directory.glob(f"{STAGED}{id}*"), *directory.glob(f".{STAGED}{id}*.tmp")]
-            for path in staged:  # the second kind is what a kill inside `write_atomic` leaves
-                path.unlink()
-
-
-def _made_on_the_way(step: Step, steps: Sequence[Step]) -> bool:
-    """Tell whether `step`'s target is still taken by a file that an earlier step moves away."""
-    return any(earlier.source == step.target for earlier in steps)
-
-
-def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> None:
-    """Move aside what lies where a file has to go back to, unless it is that file."""
-    place = layout.run / step.source
-    waits = step.kind == MOVE and state_of(layout.run, step) == DONE
-    if not waits or not place.exists() or is_file_of(place, step):
-        return
-    aside = layout.backups / transaction.id / "in_the_way" / step.source
-    do(layout.run, move(layout.run, step.source, str(aside.relative_to(layout.run)), "in the way"))
-
-
-def _outcome(transaction: Transaction) -> dict[str, Any]:
-    return {name: value for name, value in transaction.about.items() if name in TOLD_AT_THE_END}

@@ -130,11 +130,11 @@ def test_undo_gives_the_finished_phase_back_also_after_the_next_has_trained(layo
 
 def test_an_attempt_of_an_earlier_phase_still_has_its_curves(layout: RunLayout) -> None:
     results = layout.results_csv.read_bytes()
-    assert results_of(layout, 1) == layout.results_csv
+    assert results_of(RunRecord(layout), 1) == layout.results_csv
     advance(layout, id="p1", by="me")
     Journal(layout.journal).append("attempt_started", attempt=2, phase={"number": 2})
-    assert results_of(layout, 1).read_bytes() == results
-    assert results_of(layout, 2) == layout.results_csv
+    assert results_of(RunRecord(layout), 1).read_bytes() == results
+    assert results_of(RunRecord(layout), 2) == layout.results_csv
 
 
 def test_a_full_disk_or_a_plan_at_its_end_changes_nothing(
