@@ -101,7 +101,7 @@ def forget(layout: RunLayout, id: str) -> None:
 def living_writers(layout: RunLayout) -> list[str]:
     """Return the processes that may write into the run, in words; only this machine can be looked at.
 
-    They are the ranks that registered in its newest attempts, and processes that carry such an attempt's mark.
+    They are ranks that registered in its newest attempts, and processes that carry such an attempt's mark.
     """
     recent = layout.attempt_numbers()[-RECENT:]
     ranks = [item for number in recent for item in registered(layout, number).items()]
