@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nantui.run.record import RunRecord
-from nantui.run.results import EpochRow, epoch_seconds
+from nantui.run.results import EpochRow, median_epoch_s
+
+TIMED_EPOCHS = 10
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,4 @@ def how_far(record: RunRecord) -> Reached:
 
 def seconds_per_epoch(rows: Sequence[EpochRow]) -> float:
     """Return the median time in s of the last ten epochs, NaN where nothing was measured."""
-    spans = sorted(epoch_seconds(rows)[-10:])
-    if spans:
-        return spans[len(spans) // 2]
-    firsts = [row.seconds for row in rows if row.seconds > 0]
-    return firsts[0] if firsts else math.nan
+    return median_epoch_s(rows, last=TIMED_EPOCHS, from_the_start=True)

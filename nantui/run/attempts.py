@@ -14,7 +14,6 @@ from typing import Any
 from nantui.machine.process_identity import Machine, ProcessRef, alive, this_machine
 from nantui.run.atomic_files import read_json, read_text, write_json
 from nantui.run.events import Event, Registered, of_kind, parse_lines
-from nantui.run.journal import Entry, parse
 from nantui.run.layout import RunLayout
 
 FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"
@@ -81,11 +80,6 @@ def read_exits(layout: RunLayout, number: int) -> list[RankExit]:
     """Return how the ranks of an attempt ended, rank 0 first; ranks that were killed are missing."""
     exits = (_known_fields(RankExit, read_json(layout.exit(number, rank))) for rank in layout.ranks(number))
     return [ending for ending in exits if ending is not None]
-
-
-def read_events(path: Path) -> list[Entry]:
-    """Return the events of one rank, oldest first."""
-    return parse((read_text(path) or "").split("\n"))
 
 
 def rank_events(path: Path) -> list[Event]:

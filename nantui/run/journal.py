@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import errno
 import getpass
-import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
 from nantui.run.events import AttemptStarted, CommandReceived, Event, parse_lines
-
-Entry = dict[str, Any]
 
 
 def author() -> str:
@@ -37,9 +34,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, kind: str, *, by: str = "supervisor", **fields: Any) -> Entry:
+    def append(self, kind: str, *, by: str = "supervisor", **fields: Any) -> dict[str, Any]:
         """Write one entry and wait until it is on the disk. Raises OSError when it cannot be kept."""
-        entry: Entry = {"t": time.time(), "kind": kind, "by": by, **fields}
+        entry: dict[str, Any] = {"t": time.time(), "kind": kind, "by": by, **fields}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -52,35 +49,9 @@ class Journal:
             os.close(descriptor)
         return entry
 
-    def entries(self) -> list[Entry]:
-        """Return all whole entries, oldest first; an unreadable journal is an empty one."""
-        return parse((read_text(self.path) or "").split("\n"))
-
     def events(self) -> list[Event]:
         """Return all whole entries as typed events, oldest first; an unreadable journal is an empty one."""
         return parse_lines((read_text(self.path) or "").split("\n"))
-
-
-def parse(lines: Iterable[str]) -> list[Entry]:
-    """Return the entries among `lines`, leaving out what is torn or no object."""
-    entries = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("kind"), str):
-            entries.append(entry)
-    return entries
-
-
-def last(entries: Iterable[Mapping[str, Any]], *kinds: str) -> Mapping[str, Any] | None:
-    """Return the newest entry of one of `kinds`."""
-    found = None
-    for entry in entries:
-        if entry["kind"] in kinds:
-            found = entry
-    return found
 
 
 def _ends_whole(descriptor: int) -> bool:

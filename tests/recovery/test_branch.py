@@ -21,6 +21,7 @@ from nantui.recovery.branch import branch as branch_off
 from nantui.recovery.history import earlier_recoveries
 from nantui.recovery.transaction import settle
 from nantui.run import spec as specs
+from nantui.run.events import Created
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
@@ -54,8 +55,8 @@ def test_into_a_new_directory_leaves_the_old_one_untouched(layout: RunLayout) ->
     args, spec = read_args(new.args_yaml), read_spec(new.spec)
     assert args["lr0"] == 0.003 and args["save_dir"] == str(new.run) and args["name"] == "second"
     assert spec is not None and spec.train["save_dir"] == str(new.run) and spec.ours["guard"] == "protect"
-    created = Journal(new.journal).entries()[0]
-    assert created["kind"] == "created" and created["cwd"] == "/somewhere"
+    created = Journal(new.journal).events()[0]
+    assert isinstance(created, Created) and created.cwd == "/somewhere"
     assert not [path for path in layout.run.parent.iterdir() if path.name.startswith(".nantui")]
 
 

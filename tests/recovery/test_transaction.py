@@ -20,6 +20,7 @@ from nantui.recovery.phase_change import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.undo import undo
+from nantui.run.events import RollbackBegun, SettingChange
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
@@ -91,13 +92,14 @@ def test_the_journal_has_the_plan_before_the_first_step_and_each_step_before_it_
     layout: RunLayout,
 ) -> None:
     roll_back(fakes.make_plan(layout, {"lr0": 0.003}), by="me@here")
-    entries = Journal(layout.journal).entries()
-    kinds = [entry["kind"] for entry in entries]
+    events = Journal(layout.journal).events()
+    kinds = [event.kind for event in events]
     assert kinds == ["rollback_begun", *["rollback_step"] * (len(kinds) - 2), "rollback_done"]
-    begun = entries[0]
-    assert begun["restore_point"] == "weights/epoch2.pt" and begun["epoch"] == 3 and begun["epochs_lost"] == 3
-    assert len(begun["steps"]) == len(kinds) - 2
-    assert {"name": "lr0", "now": 0.01, "then": 0.003, "why": "asked for", "kept": False} in begun["settings"]
+    begun = events[0]
+    assert isinstance(begun, RollbackBegun)
+    assert begun.restore_point == "weights/epoch2.pt" and begun.epoch == 3 and begun.epochs_lost == 3
+    assert len(begun.steps) == len(kinds) - 2
+    assert SettingChange("lr0", 0.01, 0.003, "asked for", kept=False) in begun.settings
 
 
 def test_a_second_rollback_never_overwrites_an_older_back_up(layout: RunLayout) -> None:

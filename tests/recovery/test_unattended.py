@@ -13,6 +13,7 @@ import yaml
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.machine.process_tree import send
+from nantui.run.events import AttemptEnded, InEffect, RollbackBegun, of_kind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
@@ -57,19 +58,19 @@ def automatic(
 def test_two_levels_of_the_ladder_and_what_follows_them_without_a_terminal(automatic: StubRun) -> None:
     layout = RunLayout(automatic.layout.run)
     eventually(lambda: ended(layout), lambda: f"{automatic.status()}\n{automatic.journal()[-3:]}")
-    entries = Journal(layout.journal).entries()
-    recoveries = [entry for entry in entries if entry["kind"] == "rollback_begun"]
-    assert [(one["restore_point"], one["presets"], one["by"]) for one in recoveries] == [
-        ("weights/last.pt", ["nan-safe"], "policy"),
-        ("weights/epoch0.pt", ["smaller"], "policy"),
+    journal = Journal(layout.journal).events()
+    recoveries = of_kind(journal, RollbackBegun)
+    assert [(one.restore_point, one.presets, one.by) for one in recoveries] == [
+        ("weights/last.pt", ("nan-safe",), "policy"),
+        ("weights/epoch0.pt", ("smaller",), "policy"),
     ]
-    outcomes = [entry["outcome"] for entry in entries if entry["kind"] == "attempt_ended"]
+    outcomes = [event.outcome for event in of_kind(journal, AttemptEnded)]
     assert outcomes == ["diverged", "diverged", "finished", "finished"]
-    effect = [entry for entry in entries if entry["kind"] == "in_effect"]
-    seen = [tuple(one["values"][name] for name in ("optimizer", "imgsz", "lr0", "epochs")) for one in effect]
+    effect = of_kind(journal, InEffect)
+    seen = [tuple(one.values[name] for name in ("optimizer", "imgsz", "lr0", "epochs")) for one in effect]
     assert seen[:2] == [("AdamW", 64, 0.01, 4), ("SGD", 64, 0.003, 4)]
     assert seen[2:] == [("SGD", 32, 0.003, 4), ("SGD", 64, 0.001, 1)], "what follows is the old size again"
-    assert not any(one["differences"] for one in effect)
+    assert not any(one.differences for one in effect)
     before = layout.home / "phases/01"
     for results, epochs in ((before / "results.csv", [1, 2, 3, 4]), (layout.results_csv, [1])):
         rows = current(read_results(results))

@@ -115,10 +115,11 @@ class Outcome:
 
 
 def outcome_of(run: Path, number: int, code: int, rank: int = 0) -> Outcome:
-    from nantui.run.attempts import read_events
     from nantui.run.layout import RunLayout
 
-    return Outcome(code, run, number, rank, read_events(RunLayout(run).events(number, rank)))
+    written = RunLayout(run).events(number, rank)
+    lines = written.read_text().splitlines() if written.exists() else []
+    return Outcome(code, run, number, rank, [json.loads(line) for line in lines])
 
 
 def write_request(run: Path, number: int, train: dict[str, Any], **request: Any) -> None:

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from nantui.run.atomic_files import sync_directory
-from nantui.run.attempts import read_events
-from nantui.run.journal import Journal, last
+from nantui.run.events import RollbackDone, Saved, newest, of_kind
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.worker import ultralytics_api
 
 STAGING = ".nantui-staging"
@@ -172,12 +172,13 @@ def _epoch(name: str) -> int:
 def _made_before(layout: RunLayout) -> set[str]:
     """Return the restore points made by the clock since the last rollback that are still there."""
     names: set[str] = set()
-    rollback = last(Journal(layout.journal).entries(), "rollback_done")
-    since = float(rollback["t"]) if rollback else 0.0
-    for number in layout.attempt_numbers():
-        for event in read_events(layout.events(number, 0)):
-            if event["kind"] == "saved" and event.get("by_the_clock") and event["t"] > since:
-                names.update(Path(path).name for path in event.get("paths", []))
+    record = RunRecord(layout)
+    rollback = newest(record.journal, RollbackDone)
+    since = rollback.t if rollback else 0.0
+    for attempt in record.attempts:
+        for saved in of_kind(attempt.events(), Saved):
+            if saved.by_the_clock and saved.t > since:
+                names.update(Path(path).name for path in saved.paths)
     return {name for name in names if _NAME.match(name) and (layout.weights / name).exists()}
 
 

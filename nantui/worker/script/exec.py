@@ -6,8 +6,9 @@ import os
 from typing import NoReturn
 
 from nantui.errors import UserError
-from nantui.run.journal import Journal, last
+from nantui.run.events import AttemptEnded, RollbackDone, newest
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.spec import Spec
 from nantui.worker.script.attach import HOOK, HOOK_FOLDER
 from nantui.worker.script.train_calls import CALL, NUMBER, RESUME, RUN, calls_of
@@ -56,8 +57,7 @@ def refuse_later_calls(layout: RunLayout, number: int, own: int) -> None:
     A rollback since then means that it is to go on from an earlier point. Raises UserError that names the
     run of the later call, which is the one to be resumed.
     """
-    newest = last(Journal(layout.journal).entries(), "attempt_ended", "rollback_done")
-    if newest is not None and newest["kind"] == "rollback_done":
+    if isinstance(newest(RunRecord(layout).journal, AttemptEnded, RollbackDone), RollbackDone):
         return
     for earlier in range(number - 1, 0, -1):
         made = calls_of(layout, earlier)
