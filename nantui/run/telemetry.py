@@ -93,14 +93,14 @@ class StepFollower:
             return []
 
     def _take_samples(self, file: BinaryIO, size: int) -> list[Step]:
-        header = file.readline(LONGEST_HEADER)
-        _, self._columns = parse_steps(_lines_of(header)[:-1], [])
+        first = file.readline(LONGEST_HEADER)
+        _, self._columns = parse_steps(_lines_of(first)[:-1], [])
         if not self.opened:
             return []
         self.sampled, self._lines = True, LineFollower(self.path, tail_bytes=TAIL_BYTES)
         found: list[Step] = []
         for index in range(SAMPLES):
-            place = len(header) + (size - TAIL_BYTES - len(header)) * index // SAMPLES
+            place = len(first) + (size - TAIL_BYTES - len(first)) * index // SAMPLES
             lines = _lines_of(os.pread(file.fileno(), SAMPLE_BYTES, place))
             steps, self._columns = parse_steps(lines[1:-1], self._columns)
             found += steps

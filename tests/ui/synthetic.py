@@ -233,7 +233,7 @@ def write_checkpoints(weights: Path, done: int, start: float) -> None:
 
 def write_supervisor(layout: RunLayout, state: str, nan_from: int | None, start: float) -> None:
     """Write supervisor.json."""
-    incident = {"incident": "nan_buffer", "epoch": nan_from, "step": 3} if nan_from else None
+    incident = {"kind": "incident", "incident": "nan_buffer", "epoch": nan_from, "step": 3}
     write_json(
         layout.supervisor,
         {
@@ -251,7 +251,7 @@ def write_supervisor(layout: RunLayout, state: str, nan_from: int | None, start:
             "since": start,
             "text": "",
             "doing": None,
-            "last_incident": incident,
+            "last_incident": incident if nan_from else None,
         },
     )
 

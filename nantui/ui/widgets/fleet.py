@@ -104,8 +104,8 @@ class FleetList(Listing):
         filled, empty = meter(share, bar, self.glyphs)
         loss = sum(status.losses.values()) if status.losses else None
         left = duration(status.eta_s) if status.state in ACTIVE and status.eta_s is not None else ""
-        told = (status.last_incident or {}).get("incident")
-        incident = incident_text(str(told)) if told else ""
+        told = status.incident
+        incident = incident_text(told.incident) if told else ""
         if status.state == "starting" and status.hosts and not incident:
             incident = clean(status.text, 60)  # hosts are missing
         return fit(
