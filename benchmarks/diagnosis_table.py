@@ -60,7 +60,7 @@ class Judged:
     where: str = "CPU"
 
 
-def incident_policy(run: Path) -> list[Any]:
+def ranked_causes(run: Path) -> list[Any]:
     """Return the ranked causes of a run, empty where no incident was recorded."""
     from nantui.diagnosis.causes import diagnose
 
@@ -86,7 +86,7 @@ def break_one(ways: Any, number: int, seeds: Iterator[int], device: str, work: W
         case.train.setdefault("seed", seed)
         with tempfile.TemporaryDirectory() as folder:
             run = quiet_train(case, Path(folder) / "case", device)
-            if ranked := incident_policy(run):
+            if ranked := ranked_causes(run):
                 work(case, run, ranked)
                 return tries
     return TRIES
@@ -138,7 +138,7 @@ def recorded() -> Iterator[Judged]:
     for row in json.loads(gzip.decompress(RECORDED.read_bytes())):
         with tempfile.TemporaryDirectory() as folder:
             unpack(row["files"], Path(folder))
-            yield judged(row["cause"], row["how"], row["seed"], incident_policy(Path(folder)), "GPU")
+            yield judged(row["cause"], row["how"], row["seed"], ranked_causes(Path(folder)), "GPU")
 
 
 def table(rows: list[Judged], tried: int, seed: int, seconds: float) -> Iterator[str]:

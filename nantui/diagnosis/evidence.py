@@ -65,8 +65,8 @@ Meaning = tuple[str, dict[str, float]]
 
 def all_evidence(facts: TroubleFacts) -> Iterator[Evidence]:
     """Yield everything that the run's own files say; `file_evidence` is asked on its own."""
-    for look in LOOKS:
-        yield from look(facts)
+    for source in SOURCES:
+        yield from source(facts)
 
 
 def from_autopsy(facts: TroubleFacts) -> Iterator[Evidence]:
@@ -373,7 +373,7 @@ def _step(value: float, table: tuple[tuple[float, float], ...]) -> float:
     return next(ratio for limit, ratio in table if value >= limit)
 
 
-LOOKS: tuple[Callable[[TroubleFacts], Iterator[Evidence]], ...] = (
+SOURCES: tuple[Callable[[TroubleFacts], Iterator[Evidence]], ...] = (
     from_autopsy,
     from_history,
     learning_rate,

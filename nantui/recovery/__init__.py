@@ -10,21 +10,21 @@ restore_points: Which checkpoint to go back to: each one with its cost, and why 
 history: The recoveries of a run so far: what each restored and changed, and what became of it
 plan_inputs: What a plan is made from, gathered once: restore points, trouble, how far the run came, settings
 reason: What a recovery is for, and the proposal below the first: a judgement is only ever a person's choice
-resume_settings: Which settings a recovered run trains with: what is in effect, what was decided before, …
+resume_settings: Which settings a recovered run trains with: in effect, decided before, changed now
 ladder: The escalation ladder: which remedy comes next, given what was tried and what is proven
-plan: What `R` would do, worked out before anything is touched: the dialog, the command and the policy …
-checkpoint_moves: Which checkpoints a rollback moves aside, and under which names: back-ups never overwrite …
+plan: What `R` would do, before anything is touched: shared by dialog, command and policy
+checkpoint_moves: Which checkpoints a rollback moves aside, and under which names
 plan_warnings: What a person should know before saying yes to a plan, and when there is nothing to go back for
-plan_text: A plan in words for a terminal without a cockpit: `nantui rollback` and `recover --dry-run` …
-rollback: The rollback itself: refuse where somebody writes, stage what is needed, then move as one …
+plan_text: A plan as text for `nantui rollback` and `recover --dry-run`
+rollback: The rollback itself: refuse where somebody writes, stage, then move as one transaction
 transaction: A journaled transaction over a run directory: it is finished or taken back, whatever kills it
 manifest: What lay in a run directory before a rollback, so that `undo` can give it back byte for byte
 undo: Take the last rollback back: everything outside nantui/ as it was, byte for byte
-phase_change: The change from one phase of a plan to the next, as a transaction: what the phase has left …
+phase_change: From one phase of a plan to the next, as a transaction: what it has left moves aside
 branch: Recover into a new directory: the old run stays untouched, the new one goes on from its restore point
 unattended_policy: Unattended: what the supervisor does after an attempt has ended. Needs no terminal
-run_facts: What is known about the machine and the data a run trains on, for remarks and remedies that …
-lost_without_script: What a training loses when nantui's own runner goes on with it instead of the script …
+run_facts: What is known of the machine and the data of a run, for remarks and remedies
+lost_without_script: What is lost when nantui's own runner goes on instead of the script that began
 comparison: Two runs, or two attempts of one run, side by side: settings, curves over the same epochs, cost
 __main__: One action of recovery in a process of its own: `python -m nantui.recovery REQUEST.json`
 act: Kept for one release: the name before of `nantui.recovery`
