@@ -36,7 +36,8 @@ from nantui.worker.autopsy.passes import (
     repeated,
 )
 from nantui.worker.guard.batch_probe import BatchProbe
-from nantui.worker.guard.batchnorm_stats import RunningStatistics
+from nantui.worker.guard.batchnorm_stats import BatchNormStatistics
+from nantui.worker.ultralytics_types import Batch, Trainer
 
 SLACK = 0.01  # Ultralytics' own tolerance for coordinates beyond the edge
 FP16_LARGEST = 65504.0
@@ -48,7 +49,7 @@ LONGEST_S = 60.0  # a large validation set is looked at from its beginning, for 
 MOST_IMAGES = 10
 
 
-def broken_images(batch: dict[str, Any], normalized: bool) -> list[tuple[int, str]]:
+def broken_images(batch: Batch, normalized: bool) -> list[tuple[int, str]]:
     """Return (index, why) of images with a non-finite pixel or, where `normalized`, one outside 0..1."""
     images = batch["img"].detach().float().flatten(1)
     finite = torch.isfinite(images).all(1)
@@ -63,7 +64,7 @@ def broken_images(batch: dict[str, Any], normalized: bool) -> list[tuple[int, st
     return reasons
 
 
-def broken_labels(batch: dict[str, Any]) -> list[tuple[int, str]]:
+def broken_labels(batch: Batch) -> list[tuple[int, str]]:
     """Return (index of the image, why) of targets that are not finite or lie outside the image."""
     owners = batch.get("batch_idx")
     if owners is None:
@@ -97,8 +98,8 @@ class AutopsyFinding:
 
 
 def examine(
-    trainer: Any,
-    batch: dict[str, Any],
+    trainer: Trainer,
+    batch: Batch,
     seen: BatchProbe,
     files: list[tuple[str, ...]],
     precision: torch.dtype | None,
@@ -113,7 +114,7 @@ def examine(
         return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
 
 
-def run_precision(trainer: Any) -> torch.dtype | None:
+def run_precision(trainer: Trainer) -> torch.dtype | None:
     """Return the precision of the run's forward pass, None for fp32."""
     if not trainer.amp:
         return None
@@ -121,8 +122,8 @@ def run_precision(trainer: Any) -> torch.dtype | None:
 
 
 def _examine(
-    trainer: Any,
-    batch: dict[str, Any],
+    trainer: Trainer,
+    batch: Batch,
     seen: BatchProbe,
     files: list[tuple[str, ...]],
     precision: torch.dtype | None,
@@ -148,7 +149,7 @@ def _examine(
     return _verdict(evidence, full, low, precision, seen) or _of_gradients(evidence, again, seen)
 
 
-def _data(batch: dict[str, Any], files: list[tuple[str, ...]], trainer: Any) -> AutopsyFinding | None:
+def _data(batch: Batch, files: list[tuple[str, ...]], trainer: Trainer) -> AutopsyFinding | None:
     """Return a finding when the batch itself is broken: pixels first, then labels."""
     normalized = trainer.args.task != "classify"  # classify standardizes: its pixels leave 0..1 by design
     for cause, what, bad in (
@@ -171,7 +172,7 @@ def _name(image: dict[str, Any]) -> str:
     return f"{files[0]} ({image['why']}){among}"
 
 
-def _weights(trainer: Any, model: nn.Module) -> dict[str, Any]:
+def _weights(trainer: Trainer, model: nn.Module) -> dict[str, Any]:
     """Measure the weights, and the last update against them."""
     bad = ultralytics_api.non_finite_parameters(model)
     size, largest = ultralytics_api.weight_size(model)
@@ -269,7 +270,7 @@ def _of_gradients(evidence: dict[str, Any], again: Repeated, seen: BatchProbe) -
 
 
 def _to_blame(
-    model: nn.Module, batch: dict[str, Any], files: list[tuple[str, ...]], precision: torch.dtype | None
+    model: nn.Module, batch: Batch, files: list[tuple[str, ...]], precision: torch.dtype | None
 ) -> list[dict[str, Any]]:
     """Run images one by one, with running statistics; those that alone overflow are to blame."""
     model.eval()
@@ -291,7 +292,7 @@ def _to_blame(
 @contextlib.contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Put running statistics, module modes and random numbers back afterwards."""
-    statistics = RunningStatistics(model)
+    statistics = BatchNormStatistics(model)
     modes = [(module, module.training) for module in model.modules()]
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
@@ -303,7 +304,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
                 module.training = training
 
 
-def examine_validation(trainer: Any) -> AutopsyFinding:
+def examine_validation(trainer: Trainer) -> AutopsyFinding:
     """Return why validation was not finite: the averaged weights, or images of the validation set.
 
     All is looked at in fp32. Never raises.
@@ -315,7 +316,7 @@ def examine_validation(trainer: Any) -> AutopsyFinding:
         return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
 
 
-def _examine_validation(trainer: Any, model: nn.Module) -> AutopsyFinding:
+def _examine_validation(trainer: Trainer, model: nn.Module) -> AutopsyFinding:
     bad = ultralytics_api.non_finite_state(model)
     evidence: dict[str, Any] = {"bad_state": bad[:10], "bad_state_count": len(bad)}
     if bad:
@@ -326,7 +327,7 @@ def _examine_validation(trainer: Any, model: nn.Module) -> AutopsyFinding:
     return _of_images(trainer, model, evidence)
 
 
-def _of_images(trainer: Any, model: nn.Module, evidence: dict[str, Any]) -> AutopsyFinding:
+def _of_images(trainer: Trainer, model: nn.Module, evidence: dict[str, Any]) -> AutopsyFinding:
     search = _Search(trainer, model)
     found = list(search)
     evidence.update(images=[described for _, described, _ in found], images_looked_at=search.looked_at)
@@ -355,7 +356,7 @@ def _of_images(trainer: Any, model: nn.Module, evidence: dict[str, Any]) -> Auto
 class _Search:
     """Goes through the validation set batch by batch, and through bad batches image by image."""
 
-    def __init__(self, trainer: Any, model: nn.Module) -> None:
+    def __init__(self, trainer: Trainer, model: nn.Module) -> None:
         self.trainer, self.model = trainer, model
         self.looked_at = 0
 
@@ -377,10 +378,10 @@ class _Search:
                     found += 1
                     yield self._described(index, batch)
 
-    def _fine(self, batch: dict[str, Any]) -> bool:
+    def _fine(self, batch: Batch) -> bool:
         return theirs.losses_are_finite(self.trainer, self.model, batch, half=False)
 
-    def _described(self, index: int, batch: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    def _described(self, index: int, batch: Batch) -> tuple[str, dict[str, Any], dict[str, Any]]:
         normalized = self.trainer.args.task != "classify"
         pixels, labels = broken_images(batch, normalized), broken_labels(batch)
         cause, why = "exploding_gradient", "its loss is not finite"

@@ -16,6 +16,7 @@ from nantui.worker import distributed
 from nantui.worker.autopsy import autopsy
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Batch, Trainer
 
 MOST_AUTOPSIES = 3
 LARGEST_BATCH = 64 << 20
@@ -25,9 +26,9 @@ MOST_FILES = 64
 class IncidentReporter:
     """Gathers evidence on one rank."""
 
-    def __init__(self, trainer: Any, session: Session) -> None:
+    def __init__(self, trainer: Trainer, session: Session) -> None:
         self.trainer, self.session = trainer, session
-        self.batch: dict[str, Any] = {}
+        self.batch: Batch = {}
         self.files: list[tuple[str, ...]] = []
         self._autopsies = 0
 
@@ -78,7 +79,7 @@ def _what(seen: BatchProbe) -> list[str]:
     return [name for name, bad in found.items() if bad]
 
 
-def write_batch(path: Path, batch: dict[str, Any], files: list[tuple[str, ...]]) -> str | None:
+def write_batch(path: Path, batch: Batch, files: list[tuple[str, ...]]) -> str | None:
     """Write images (as float32), targets and file names as .npz; returns the name, None where it is not kept.
 
     At most LARGEST_BATCH bytes of images are kept. A full disk costs the file, nothing else.

@@ -19,6 +19,7 @@ from torch import nn
 
 from nantui.worker import ultralytics_api
 from nantui.worker.guard.batch_probe import BatchProbe
+from nantui.worker.ultralytics_types import Batch, Trainer
 
 MOST_MODULES = 20
 MOST_LARGEST = 5
@@ -34,7 +35,7 @@ class Forward:
     loss_finite: bool
 
 
-def forward(model: nn.Module, batch: dict[str, Any], precision: torch.dtype | None) -> Forward:
+def forward(model: nn.Module, batch: Batch, precision: torch.dtype | None) -> Forward:
     """Run the model and its loss on a batch under hooks, in fp32 or under autocast to `precision`."""
     return _watched(model, lambda: model(dict(batch))[0], batch["img"].device.type, precision)
 
@@ -142,7 +143,7 @@ class Backward:
 
 
 def backward(
-    model: nn.Module, batch: dict[str, Any], precision: torch.dtype | None, scale: float = 1.0
+    model: nn.Module, batch: Batch, precision: torch.dtype | None, scale: float = 1.0
 ) -> Backward | None:
     """Run forward and backward in fp32, or under autocast to `precision` with the loss times `scale`.
 
@@ -195,7 +196,7 @@ class Repeated:
 
 
 def repeated(
-    trainer: Any, model: nn.Module, batch: dict[str, Any], seen: BatchProbe, precision: torch.dtype | None
+    trainer: Trainer, model: nn.Module, batch: Batch, seen: BatchProbe, precision: torch.dtype | None
 ) -> Repeated:
     """Repeat forward and backward on this batch alone, with this rank's weights and the run's loss scale."""
     full = backward(model, batch, None)

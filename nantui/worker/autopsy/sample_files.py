@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nantui.worker.ultralytics_types import Batch
+
 KEY = "nantui_sources"
 
 
@@ -92,7 +94,7 @@ def instrument(dataset: Any) -> bool:
     return False
 
 
-def files_of(batch: dict[str, Any]) -> list[tuple[str, ...]]:
+def files_of(batch: Batch) -> list[tuple[str, ...]]:
     """Take the files of each image out of a batch; without instrumentation the one name it has, or none."""
     named = batch.pop(KEY, None)
     if named is not None:

@@ -11,7 +11,8 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nantui.run.incidents import INCIDENTS, WARNED
 from nantui.worker import distributed, ultralytics_api
@@ -20,16 +21,28 @@ from nantui.worker.checkpoints.save import RestorePoints, save_staged, strip_sta
 from nantui.worker.guard.incident_policy import IncidentPolicy
 from nantui.worker.incident import Incident, TrainingStopped
 from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Trainer
 from nantui.worker.ultralytics_validation import beyond_half
-from nantui.worker.validation_precision import non_finite
+from nantui.worker.validation_precision import Validation, non_finite
+
+if TYPE_CHECKING:
+    from nantui.worker.faults import Faults
 
 CODES = {0: "", 1: "nan_validation", 2: "nan_ema", 3: "save_failed"}
+
+
+class SavingTrainer(Trainer, Protocol):
+    """A guarded trainer, with what the end of its epochs depends on."""
+
+    session: Session
+    faults: Faults | None
+    validation: Validation
 
 
 class EpochEndChecks:
     """Follows one trainer's epochs."""
 
-    def __init__(self, trainer: Any, session: Session, incident_policy: IncidentPolicy) -> None:
+    def __init__(self, trainer: SavingTrainer, session: Session, incident_policy: IncidentPolicy) -> None:
         self.trainer, self.session, self.incident_policy = trainer, session, incident_policy
         self._trouble, self._why = 0, ""
         self._finite, self._ill, self._news = True, "", False
@@ -70,9 +83,16 @@ class EpochEndChecks:
         if self._refuses():
             return False
         faults, due = self.trainer.faults, self._is_due()
+
+        def before_rename() -> None:
+            if faults:
+                faults.on_save(self.trainer)
+
         try:
             with self._points.kept(self.trainer, due):
-                saved = save_staged(self.trainer, stock_save, lambda: faults and faults.on_save(self.trainer))
+                saved = save_staged(
+                    self.trainer, stock_save, lambda: faults.on_save(self.trainer) if faults else None
+                )
         except (OSError, zipfile.BadZipFile) as error:
             path = str(self.trainer.last)
             self.session.recorder.event("save_failed", path=path, text=f"{type(error).__name__}: {error}")
@@ -87,10 +107,13 @@ class EpochEndChecks:
         """While this lasts, the final `strip_optimizer` cannot tear; where it fails the file stays whole."""
         faults = self.trainer.faults
 
-        def strip(stock: Callable[..., Any], file: Any, *args: Any, **options: Any) -> Any:
-            options["before_rename"] = lambda: faults and faults.on_save(self.trainer, "strip_failure")
+        def before_rename() -> None:
+            if faults:
+                faults.on_save(self.trainer, "strip_failure")
+
+        def strip(stock: Callable[..., Any], file: str | Path, *args: Any, **options: Any) -> Any:
             try:
-                return strip_staged(stock, file, *args, **options)
+                return strip_staged(stock, file, *args, **options, before_rename=before_rename)
             except (OSError, zipfile.BadZipFile) as error:
                 text = f"not stripped, it keeps its training state: {type(error).__name__}: {error}"
                 self.session.recorder.event("save_failed", path=str(file), text=text)

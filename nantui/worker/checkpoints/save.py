@@ -32,13 +32,14 @@ from nantui.run.attempts import read_events
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
 from nantui.worker import ultralytics_api
+from nantui.worker.ultralytics_types import Trainer
 
 STAGING = ".nantui-staging"
 _NAME = re.compile(r"^epoch(\d+)\.pt$")
 
 
 def save_staged(
-    trainer: Any, save: Callable[[], bool | None], before_rename: Callable[[], None]
+    trainer: Trainer, save: Callable[[], bool | None], before_rename: Callable[[], None]
 ) -> list[Path]:
     """Let `save` write its files aside, check them, and rename them into place; returns the files.
 
@@ -124,7 +125,7 @@ class RestorePoints:
         return self._every > 0 and time.monotonic() - self._last >= self._every
 
     @contextlib.contextmanager
-    def kept(self, trainer: Any, due: bool) -> Iterator[None]:
+    def kept(self, trainer: Trainer, due: bool) -> Iterator[None]:
         """Let `save_model` write `epochN.pt` in this epoch: it does when `epoch % save_period == 0`."""
         period = trainer.save_period
         trainer.save_period = 1 if due else period
@@ -181,7 +182,7 @@ def _made_before(layout: RunLayout) -> set[str]:
     return {name for name in names if _NAME.match(name) and (layout.weights / name).exists()}
 
 
-def write_stop_point(trainer: Any, save: Any, path: Path) -> None:
+def write_stop_point(trainer: Trainer, save: Any, path: Path) -> None:
     """Write `path` from the trainer's present state, atomically. Raises OSError when it cannot be kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = clean_staging(path.parent)

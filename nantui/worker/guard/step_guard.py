@@ -29,18 +29,19 @@ import torch
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
 from nantui.worker.guard.batch_probe import BatchProbe, PendingProbe, probe_batch
-from nantui.worker.guard.batchnorm_stats import RunningStatistics, Snapshot
+from nantui.worker.guard.batchnorm_stats import BatchNormStatistics, Snapshot
 from nantui.worker.guard.incident_policy import IncidentPolicy, incident_kind
 from nantui.worker.incident import TrainingDiverged
 from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Trainer
 
 SUSPICION = 2.0  # in the first epochs after a recovery, limits for the loss are this much lower
 
 
-class StepBack:
+class StepBackup:
     """Copies of all that one trainer's optimizer step changes."""
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._copies: list[torch.Tensor] = []
         self._states: list[tuple[dict[str, Any], dict[str, Any]]] = []
@@ -61,7 +62,7 @@ class StepBack:
             self._flats, self._pointers = _flattened(tensors), pointers
         self._copies, self._states = [torch.cat(flats) for flats in self._flats], states
 
-    def take_back(self) -> None:
+    def restore(self) -> None:
         """Put everything back as it was at `copy`, bit for bit; without one there is nothing to do."""
         if not self._copies:
             return
@@ -73,9 +74,9 @@ class StepBack:
         every = self._trainer.optimizer.state
         for parameter in list(every)[len(self._states) :]:  # a dict keeps its order: these are new
             del every[parameter]
-        self.forget()
+        self.discard()
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """Let the copies go: the step was good."""
         self._copies, self._states = [], []
 
@@ -95,15 +96,15 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().permute(order).view(-1)
 
 
-class Guard:
+class StepGuard:
     """Watches one trainer on one rank; made once its model, optimizer and loader are."""
 
-    def __init__(self, trainer: Any, session: Session) -> None:
+    def __init__(self, trainer: Trainer, session: Session) -> None:
         self.trainer, self.session, self.options = trainer, session, session.options
         self.incident_policy = IncidentPolicy(session.options, session.report, session.warn)
         self.incident_reporter = IncidentReporter(trainer, session)
-        self.statistics = RunningStatistics(ultralytics_api.unwrapped(trainer.model))
-        self.step_back = StepBack(trainer)
+        self.statistics = BatchNormStatistics(ultralytics_api.unwrapped(trainer.model))
+        self.backup = StepBackup(trainer)
         self.ahead = self.options.protects and ultralytics_api.step_can_be_taken_back(trainer)
         self.seen: BatchProbe | None = None
         self.skipped = False
@@ -170,11 +171,11 @@ class Guard:
         self._unsettled = False
         seen = self.look_now()
         if seen.bad:
-            self.step_back.take_back()
+            self.backup.restore()
         if self._judge(seen):
             self._skip(seen, unscaled=True)
             return
-        self.step_back.forget()
+        self.backup.discard()
         self._take_rest()
         self._keep()
 
@@ -252,7 +253,7 @@ class Guard:
         if not self.ahead or self._void:
             return False
         try:
-            self.step_back.copy()
+            self.backup.copy()
         except RuntimeError:  # no room for the copies
             return False
         with self._rewarmup():
@@ -298,7 +299,7 @@ class Guard:
             if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
                 self.incident_policy.optimizer_step(skip, *place)
         except TrainingDiverged:
-            self.step_back.take_back()
+            self.backup.restore()
             self.incident_reporter.evidence(seen, final=True)
             raise
         return skip

@@ -24,7 +24,7 @@ from nantui.run.layout import RunLayout
 from nantui.worker.incident import TrainingEnded
 from nantui.worker.script import train_calls
 from nantui.worker.script.ddp_spawn import spawning
-from nantui.worker.script.script_run import OURS, lead_to, refuse, session_of
+from nantui.worker.script.script_run import OURS, ScriptTrainer, lead_to, refuse, session_of
 from nantui.worker.script.train_calls import BEFORE, HERE, Call
 
 HOOK = "NANTUI_HOOK"
@@ -60,16 +60,16 @@ def patch(base: type) -> None:
     target: Any = base
     check_resume, train, do_train = target.check_resume, target.train, target._do_train
 
-    def placed(trainer: Any, overrides: Any) -> None:
+    def placed(trainer: ScriptTrainer, overrides: Any) -> None:
         trainer.nantui_call = train_calls.take()
         check_resume(trainer, _before_resume(trainer, overrides))
         _settle(trainer)
 
-    def started(trainer: Any, *args: Any, **options: Any) -> Any:
+    def started(trainer: ScriptTrainer, *args: Any, **options: Any) -> Any:
         with spawning(trainer):
             return train(trainer, *args, **options)
 
-    def guarded_training(trainer: Any, *stock: int) -> None:
+    def guarded_training(trainer: ScriptTrainer, *stock: int) -> None:
         if getattr(trainer, "session", None) is None:
             _train_guarded(trainer, *stock)
         else:
@@ -93,9 +93,9 @@ def of_the_script(options: dict[str, Any]) -> dict[str, Any]:
     return {k: options[k] for k in OF_THE_SCRIPT if k in options and k not in chosen}
 
 
-def _before_resume(trainer: Any, overrides: dict[str, Any]) -> dict[str, Any]:
+def _before_resume(trainer: ScriptTrainer, overrides: dict[str, Any]) -> dict[str, Any]:
     """Point this run's call at its checkpoint; returns the overrides that a resume may still apply."""
-    call: Call = trainer.nantui_call
+    call = trainer.nantui_call
     if call.role == BEFORE:
         where = train_calls.directory_of(call.index)
         refuse(f"train() number {call.index} of the script has finished ({where}) and cannot be skipped here")
@@ -105,9 +105,9 @@ def _before_resume(trainer: Any, overrides: dict[str, Any]) -> dict[str, Any]:
     return of_the_script(overrides)
 
 
-def _settle(trainer: Any) -> None:
+def _settle(trainer: ScriptTrainer) -> None:
     """Give this run's call its directory and the settings that were decided; others stay the script's."""
-    call: Call = trainer.nantui_call
+    call = trainer.nantui_call
     if call.role != HERE:
         return
     run = os.environ[train_calls.RUN]
@@ -118,7 +118,7 @@ def _settle(trainer: Any) -> None:
     trainer.args.save_dir = run
 
 
-def _train_guarded(trainer: Any, *stock: int) -> None:
+def _train_guarded(trainer: ScriptTrainer, *stock: int) -> None:
     """Make the trainer a guarded one, train, and record how it ended. Raises what the training raises."""
     from nantui.worker.trainer import guarded
 
@@ -146,7 +146,7 @@ def _train_guarded(trainer: Any, *stock: int) -> None:
     session.end(FINISHED)
 
 
-def _refuse_to_begin_anew(trainer: Any) -> None:
+def _refuse_to_begin_anew(trainer: ScriptTrainer) -> None:
     """A call that was to resume must load its checkpoint, whatever model the script has put in place."""
     if trainer.nantui_call.checkpoint is None:
         return
@@ -155,7 +155,7 @@ def _refuse_to_begin_anew(trainer: Any) -> None:
     trainer.model = trainer.args.model
 
 
-def _leave(trainer: Any) -> None:
+def _leave(trainer: ScriptTrainer) -> None:
     from nantui.worker import distributed
 
     distributed.wait_for_all(trainer.device)
