@@ -30,7 +30,7 @@ IMAGE_SUFFIXES = frozenset(
 SPLITS = ("train", "val", "test")
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 """What YAML forbids; Ultralytics (`YAML.load`) takes it out of a file that cannot be parsed with it."""
-_EXPECTED: dict[str, Any] = {
+_EXPECTED: dict[str, type | tuple[type, ...]] = {
     "path": str,
     "train": (str, list),
     "val": (str, list),

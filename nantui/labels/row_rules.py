@@ -43,7 +43,8 @@ def repeated_rows(rows: Array, file: Array) -> tuple[Array, Array]:
 
 def repeated_keys(keys: Array, same: Callable[[int, int], bool]) -> tuple[Array, Array]:
     """Return (mask, earlier): items whose key an earlier item has and that are the `same`, and that item."""
-    mask, earlier = np.zeros(keys.size, bool), np.zeros(keys.size, np.int64)
+    mask: Array = np.zeros(keys.size, bool)
+    earlier: Array = np.zeros(keys.size, np.int64)
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     for position in (np.flatnonzero(ordered[1:] == ordered[:-1]) + 1).tolist():
@@ -266,7 +267,7 @@ class Polygons:
 
     def repeated(self, file: Array) -> tuple[Array, Array]:
         """Return which polygons repeat an earlier one of the same file, byte for byte, and which that is."""
-        bits = self.values.view(np.uint32).astype(np.uint64)
+        bits: Array = self.values.view(np.uint32).astype(np.uint64)
         column = np.arange(bits.size) - np.repeat(self.start[:-1], np.diff(self.start))
         scattered = (bits + np.uint64(1)) * (
             (column.astype(np.uint64) * np.uint64(2) + np.uint64(1)) * GOLDEN

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nantui.run.incidents import INCIDENTS, WARNED
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation
-from nantui.worker.checkpoints.save import RestorePoints, save_staged, strip_staged, write_stop_point
+from nantui.worker.checkpoints.save import RestorePoints, Strip, save_staged, strip_staged, write_stop_point
 from nantui.worker.guard.incident_policy import IncidentPolicy
 from nantui.worker.incident import Incident, TrainingStopped
 from nantui.worker.session import Session
@@ -90,9 +90,7 @@ class EpochEndChecks:
 
         try:
             with self._points.kept(self.trainer, due):
-                saved = save_staged(
-                    self.trainer, stock_save, lambda: faults.on_save(self.trainer) if faults else None
-                )
+                saved = save_staged(self.trainer, stock_save, before_rename)
         except (OSError, zipfile.BadZipFile) as error:
             path = str(self.trainer.last)
             self.session.recorder.event("save_failed", path=path, text=f"{type(error).__name__}: {error}")
@@ -111,9 +109,9 @@ class EpochEndChecks:
             if faults:
                 faults.on_save(self.trainer, "strip_failure")
 
-        def strip(stock: Callable[..., Any], file: str | Path, *args: Any, **options: Any) -> Any:
+        def strip(stock: Strip, file: str | Path, s: str = "", updates: object = None) -> dict[str, Any]:
             try:
-                return strip_staged(stock, file, *args, **options, before_rename=before_rename)
+                return strip_staged(stock, file, s, updates, before_rename)
             except (OSError, zipfile.BadZipFile) as error:
                 text = f"not stripped, it keeps its training state: {type(error).__name__}: {error}"
                 self.session.recorder.event("save_failed", path=str(file), text=text)

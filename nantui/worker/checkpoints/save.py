@@ -25,7 +25,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from nantui.run.atomic_files import sync_directory
 from nantui.run.attempts import read_events
@@ -35,6 +35,8 @@ from nantui.worker import ultralytics_api
 from nantui.worker.ultralytics_types import Trainer
 
 STAGING = ".nantui-staging"
+Strip: TypeAlias = Callable[..., dict[str, Any]]
+"""utils/torch_utils.py, `strip_optimizer(f, s, updates)`: returns what it wrote, {} where it could not."""
 _NAME = re.compile(r"^epoch(\d+)\.pt$")
 
 
@@ -66,8 +68,12 @@ def save_staged(
 
 
 def strip_staged(
-    stock_strip: Callable[..., Any], file: Any, s: str = "", updates: Any = None, before_rename: Any = None
-) -> Any:
+    stock_strip: Strip,
+    file: str | Path,
+    s: str = "",
+    updates: object = None,
+    before_rename: Callable[[], None] | None = None,
+) -> dict[str, Any]:
     """Strip a checkpoint as Ultralytics' `strip_optimizer` does, beside the old file, then take its place.
 
     It would write over the only copy of the trained weights. Raises OSError (disk full) or
@@ -182,7 +188,7 @@ def _made_before(layout: RunLayout) -> set[str]:
     return {name for name in names if _NAME.match(name) and (layout.weights / name).exists()}
 
 
-def write_stop_point(trainer: Trainer, save: Any, path: Path) -> None:
+def write_stop_point(trainer: Trainer, save: Callable[[], object], path: Path) -> None:
     """Write `path` from the trainer's present state, atomically. Raises OSError when it cannot be kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = clean_staging(path.parent)
