@@ -102,7 +102,7 @@ def _brought_along(path: Path) -> Path:
     return found[0] if found else path
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         document = _parsed(path.read_text(encoding="utf-8", errors="ignore"))
     except (OSError, yaml.YAMLError) as error:
@@ -115,7 +115,7 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> object:
     """Return what the text holds, read as Ultralytics reads it. Raises yaml.YAMLError."""
     try:
         document = yaml.load(text, Loader=LOADER)

@@ -12,7 +12,6 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import nantui
 from nantui.errors import UserError
@@ -23,7 +22,7 @@ from nantui.run.atomic_files import to_json
 PACKAGES = ("ultralytics", "torch")
 
 
-def facts(data: str) -> dict[str, Any]:
+def facts(data: str) -> dict[str, object]:
     """Return {"versions": {name: version}, "images": {split: {"count", "digest"}}, "error": text or ""}."""
     versions = {"nantui": nantui.__version__, **{name: _version(name) for name in PACKAGES}}
     try:
@@ -41,7 +40,7 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def _digest(split: str, sources: list[str]) -> dict[str, Any]:
+def _digest(split: str, sources: list[str]) -> dict[str, object]:
     """Return how many images a split has, and one word for their names and order."""
     names: list[str] = []
     for source in sources:

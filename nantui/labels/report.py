@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 from nantui.labels.problem_kinds import ERROR, KINDS, NOTE, WARNING
 
@@ -79,7 +79,7 @@ class LabelReport:
         wrong = (issue.file for issue in self.issues if KINDS[issue.kind].severity == ERROR)
         return list(dict.fromkeys(self.image_of[file] for file in wrong if file in self.image_of))
 
-    def head(self) -> dict[str, Any]:
+    def head(self) -> dict[str, object]:
         """Return everything but the issues, as `nantui labels --json` has it."""
         return {
             "data": self.data,
@@ -111,7 +111,7 @@ def write_json(report: LabelReport, out: TextIO) -> None:
     out.write("\n  ]\n}\n" if report.issues else "]\n}\n")
 
 
-def _document(issue: Issue) -> dict[str, Any]:
+def _document(issue: Issue) -> dict[str, object]:
     return {
         "file": issue.file,
         "line": issue.line,

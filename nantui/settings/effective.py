@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nantui.run.documents import Settings
+
 AUTO_ITERATIONS = 10000
 
 
@@ -49,7 +51,7 @@ def resolve_optimizer(
 
 def in_effect(
     args: Mapping[str, Any], classes: int | None = None, images: int | None = None, large: str = "MuSGD"
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return `args` with `optimizer`, `lr0` and `momentum` as they are really used."""
     optimizer = resolve_optimizer(args, classes, images, large)
     return {**args, "optimizer": optimizer.name, "lr0": optimizer.lr0, "momentum": optimizer.momentum}
@@ -63,7 +65,7 @@ def lr_factor(args: Mapping[str, Any], epoch: int) -> float:
     return max(1 - epoch / epochs, 0) * (1.0 - lrf) + lrf
 
 
-def lr_at(args: Mapping[str, Any], epoch: int) -> float:
+def lr_at(args: Settings, epoch: int) -> float:
     """Return the learning rate in effect in `epoch`, counted from 0, after any warm-up."""
     return number(args.get("lr0")) * lr_factor(args, epoch)
 
