@@ -31,7 +31,7 @@ _SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
 
-def row_of(seen: ScannedFile) -> dict[str, Any]:
+def row_of(seen: ScannedFile) -> dict[str, object]:
     """Return a look as JSON values. The results of all epochs, used for judging only, are left out."""
     found = seen.contents
     said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
@@ -79,7 +79,7 @@ class Cache:
         self._belongs = [RULES, os.path.abspath(directory), *sorted(allowed)]
         name = zlib.crc32(os.fsencode("\n".join(self._belongs[1:])))
         self.file = cache_directory() / f"{name:08x}.json"
-        self._looks: dict[str, dict[str, Any]] = {}
+        self._looks: dict[str, dict[str, object]] = {}
         self._compared: dict[str, list[list[str]]] = {}
         self._changed = False
         self._saved = -math.inf

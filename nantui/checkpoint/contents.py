@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nantui.checkpoint import metadata as meta
 from nantui.checkpoint.pickle import allowlist
 from nantui.checkpoint.pickle.allowlist import judge_name
-from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Machine
+from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Interpreter
 from nantui.checkpoint.pickle.stand_ins import Refused
 from nantui.checkpoint.tensors.tensor_tree import walk
 from nantui.checkpoint.tensors.zip_archive import Archive
@@ -47,7 +47,7 @@ def contents(
 def metadata(descriptor: int, size: int) -> Metadata:
     """Return only what the open file says about itself, {} of it where it cannot be read."""
     try:
-        return meta.read(Machine(_pickle_of(Archive(descriptor, size), [])).run())
+        return meta.read(Interpreter(_pickle_of(Archive(descriptor, size), [])).run())
     except (Refused, MemoryError):
         return Metadata()
 
@@ -76,18 +76,18 @@ class _Steps:
             self.findings.append(Finding("not-ultralytics", "file", detail))
         self._weigh(archive, tree)
 
-    def _describe(self, data: bytes) -> Any:
+    def _describe(self, data: bytes) -> object:
         """Run the pickle on paper; every name it mentions is judged, also when it breaks off."""
-        machine = Machine(data)
+        interpreter = Interpreter(data)
         try:
-            return machine.run()
+            return interpreter.run()
         finally:
-            self.classes = {name.name for name in machine.names.values() if name.made}
-            for name in machine.names.values():
+            self.classes = {name.name for name in interpreter.names.values() if name.made}
+            for name in interpreter.names.values():
                 found = judge_name(name, self.allowed)
                 if found is not None:
                     self.findings.append(found)
-            self.findings += [Finding("unsafe", where, detail) for where, detail in machine.remarks]
+            self.findings += [Finding("unsafe", where, detail) for where, detail in interpreter.remarks]
 
     def _weigh(self, archive: Archive, tree: Any) -> None:
         from nantui.checkpoint import weight_findings

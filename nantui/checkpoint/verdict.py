@@ -72,8 +72,8 @@ class Verdict:
     findings: tuple[Finding, ...]
     bytes: int
     seconds: float
-    train_args: Mapping[str, Any] = field(default_factory=dict)
-    train_metrics: Mapping[str, Any] = field(default_factory=dict)
+    train_args: Mapping[str, object] = field(default_factory=dict)
+    train_metrics: Mapping[str, object] = field(default_factory=dict)
     stripped: bool = False
     updates: int | None = None
     compared_with: Path | None = None
@@ -94,7 +94,7 @@ class Verdict:
         kinds = ("unsafe", "unknown-class")
         return tuple(sorted({f.where for f in self.findings if f.kind in kinds and f.where.isprintable()}))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the row of `nantui check --json` (commands.md)."""
         return {
             "path": str(self.path).encode("utf-8", "backslashreplace").decode(),
@@ -187,8 +187,8 @@ class Metadata:
     has_ema: bool = False
     has_optimizer: bool = False
     args: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    results: Mapping[str, list[Any]] = field(default_factory=dict)
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    results: Mapping[str, list[object]] = field(default_factory=dict)
     bad_state: tuple[tuple[str, str], ...] = ()  # numbers of optimizer or scaler that are not finite
 
     @property

@@ -158,10 +158,10 @@ class _Words:
         ends: Array = np.flatnonzero(self.data[FRONT:] == NEWLINE) + FRONT
         start: Array = np.concatenate(([0], np.searchsorted(self.begin, ends)))
         filled = np.flatnonzero(start[1:] > start[:-1])
-        first_line: Array = ends.searchsorted(self.text.begin)
+        first_line = np.searchsorted(ends, self.text.begin)
         file = np.searchsorted(self.text.begin, ends[filled], "right") - 1
         starts: Array = np.append(start[filled], start[-1])
-        return Table(self._values(), starts, file, filled - first_line[file] + 1)
+        return Table(self._values(), starts, file, filled - np.take(first_line, file) + 1)
 
     def _values(self) -> Array:
         values = (self.data[self.begin] & 15).astype(np.float64)

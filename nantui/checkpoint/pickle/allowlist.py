@@ -151,7 +151,7 @@ def _use(name: Name) -> str:
 
 
 def judge_recipes(
-    recipes: Iterable[tuple[str, Any]], classes: Collection[str], allowed: Collection[str]
+    recipes: Iterable[tuple[str, object]], classes: Collection[str], allowed: Collection[str]
 ) -> list[Finding]:
     """Return an `unsafe` finding for each value that building the model would run, fetch or look up.
 
