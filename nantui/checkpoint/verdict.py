@@ -2,7 +2,7 @@
 
 What one look at a file found, as plain frozen values: light to import, so that a remembered look is quick.
 
-`Contents` is what a file says by itself; `Look` adds whose file it was and whether it moved meanwhile.
+`Contents` is what a file says by itself; `ScannedFile` adds whose file it was and whether it moved meanwhile.
 """
 
 from __future__ import annotations

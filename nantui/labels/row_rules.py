@@ -2,8 +2,8 @@
 
 Each rule looks at one property of all rows and says which rows have it: classes, sizes, repetitions, boxes,
 keypoints, polygons and oriented boxes. What makes Ultralytics drop an image follows `verify_image_label`
-(8.4.190), float32 comparisons included. Repeated rows: hashes of all rows are sorted, and only equal ones
-compared. Polygons of many files are arrays: their boxes as Ultralytics computes them, extents and areas.
+(8.4.190), float32 comparisons included; the polygons of all files are arrays with their boxes as it computes
+them. To find repeated rows the hashes of all are sorted, and only equal ones compared.
 """
 
 from __future__ import annotations
@@ -25,35 +25,6 @@ FLAT = 1e-6
 """A polygon that fills less of its box than this is a line."""
 
 
-def repeated_rows(rows: Array, file: Array) -> tuple[Array, Array]:
-    """Return which rows of a float32 (n, k) array repeat an earlier row of their file, and which that is.
-
-    0 and -0 are the same, as they are to `np.unique`.
-    """
-    rows = rows + np.float32(0)
-    bits = np.ascontiguousarray(rows).view(np.uint32)
-    keys = file.astype(np.uint64) * GOLDEN
-    for column in range(rows.shape[1]):
-        keys = (keys ^ bits[:, column]) * GOLDEN
-        keys ^= keys >> np.uint64(29)
-    return repeated_keys(
-        keys, lambda one, other: bool(file[one] == file[other] and (rows[one] == rows[other]).all())
-    )
-
-
-def repeated_keys(keys: Array, same: Callable[[int, int], bool]) -> tuple[Array, Array]:
-    """Return (mask, earlier): items whose key an earlier item has and that are the `same`, and that item."""
-    mask: Array = np.zeros(keys.size, bool)
-    earlier: Array = np.zeros(keys.size, np.int64)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    for position in (np.flatnonzero(ordered[1:] == ordered[:-1]) + 1).tolist():
-        one, other = int(order[position - 1]), int(order[position])
-        if same(one, other):
-            mask[other], earlier[other] = True, earlier[one] if mask[one] else one
-    return mask, earlier
-
-
 class Found(NamedTuple):
     """One finding: the index of the file, the line (from 1), the kind and the words."""
 
@@ -61,6 +32,61 @@ class Found(NamedTuple):
     line: int
     kind: str
     text: str
+
+
+def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None) -> Iterator[Found]:
+    """Yield everything that is wrong with the rows of `files` files, whose images have these `shapes`."""
+    table = drop_keypoints(table, rules)
+    columns = table.columns
+    if columns.size == 0:
+        return
+    polygon = among_polygons(table, files, rules)
+    yield from wrong_columns(table, polygon, rules)
+    boxes = np.flatnonzero(~polygon & (columns == rules.columns))
+    if boxes.size:
+        yield from BoxRules(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
+    polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
+    if polygons.size:
+        yield from PolygonRules(polygons, table, rules, shapes).findings()
+
+
+def among_polygons(table: Table, files: int, rules: Rules) -> Array:
+    """Return which rows are in a file that Ultralytics reads as polygons: it has a row of over 6 columns."""
+    has_polygon: Array = np.zeros(files, bool)
+    if not rules.pose:
+        has_polygon[table.file[table.columns > 6]] = True
+    return has_polygon[table.file]
+
+
+def wrong_columns(table: Table, polygon: Array, rules: Rules) -> Iterator[Found]:
+    """Yield the rows with a wrong number of columns; `polygon` is what `among_polygons` says."""
+    columns = table.columns
+    expected = f"class and {rules.columns - 1} numbers expected"
+    for row in np.flatnonzero(
+        np.where(polygon, (columns % 2 == 0) | (columns == 1), columns != rules.columns)
+    ).tolist():
+        text = "a class and pairs of x y expected" if polygon[row] else expected
+        yield Found(int(table.file[row]), int(table.line[row]), "columns", f"{columns[row]} columns; {text}")
+    for row in np.flatnonzero(polygon & (columns == 5)).tolist():
+        yield Found(int(table.file[row]), int(table.line[row]), "mixed_rows", "a box in a file with polygons")
+
+
+def drop_keypoints(table: Table, rules: Rules) -> Table:
+    """Return `table` without the keypoints of pose rows where the task is not pose, as Ultralytics does."""
+    if rules.pose or not rules.keypoints:
+        return table
+    columns = table.columns
+    cut = np.where(columns == rules.pose_columns, 5, columns)
+    place = np.arange(table.values.size) - np.repeat(table.start[:-1], columns)
+    keep = place < np.repeat(cut, columns)
+    return Table(table.values[keep], np.concatenate(([0], np.cumsum(cut))), table.file, table.line)
+
+
+def _regular(table: Table, rows: Array, columns: int) -> Array:
+    """Return `rows`, which all have `columns` columns, as a (n, columns) array."""
+    if rows.size == table.columns.size:
+        return table.values.reshape(-1, columns)
+    return table.values[table.start[rows][:, None] + np.arange(columns)]
 
 
 class RowRules:
@@ -233,6 +259,44 @@ class KeypointRules:
         return f"keypoint {point + 1} at {x:g}, {y:g}{shown}"
 
 
+class PolygonRules(RowRules):
+    """Polygons: rows of a class and x y pairs; Ultralytics looks only at the box around them."""
+
+    def __init__(self, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
+        self.polygons = Polygons.of(table, rows)
+        super().__init__(self.polygons.boxes, rows, table, rules, shapes)
+        self.finite &= np.isfinite(self.polygons.lowest) & np.isfinite(self.polygons.highest)
+
+    def findings(self) -> Iterator[Found]:
+        yield from self.tell(~self.finite, "not_finite", lambda i: "NaN or Inf among the numbers")
+        yield from self.classes()
+        yield from self._coordinates()
+        yield from self._shapes()
+        yield from self.duplicates(self.polygons.repeated(self.file))
+
+    def _coordinates(self) -> Iterator[Found]:
+        box, lowest, highest = self.boxes[1:], self.polygons.lowest, self.polygons.highest
+        outside = self.finite & ((box.min(0) < LOW) | (box.max(0) > HIGH))
+        kept = self.finite & ~outside & ((lowest < LOW) | (highest > HIGH))
+        slight = self.finite & ~outside & ~kept & ((lowest < 0) | (highest > 1))
+        yield from self.tell(outside, "outside", self._span)
+        yield from self.tell(kept, "outside_kept", self._span)
+        yield from self.tell(slight, "slightly_outside", self._span)
+
+    def _shapes(self) -> Iterator[Found]:
+        points, box = self.polygons.points, self.boxes[3] * self.boxes[4]
+        few = self.finite & (points < 3)
+        flat = self.finite & ~few & (self.polygons.area <= FLAT * box)
+        yield from self.tell(
+            few, "few_points", lambda i: "1 point" if points[i] == 1 else f"{points[i]} points"
+        )
+        yield from self.tell(flat, "zero_area", self.size)
+        yield from self.sizes(self.finite & ~few & ~flat)
+
+    def _span(self, index: int) -> str:
+        return f"coordinates from {self.polygons.lowest[index]:.6g} to {self.polygons.highest[index]:.6g}"
+
+
 @dataclass(frozen=True)
 class Polygons:
     """`values` float32 (class, x, y, x, y …) of all polygons in one line, polygon i from `start[i]`.
@@ -292,94 +356,30 @@ def _areas(coordinates: Array, first: Array, points: Array) -> Array:
     return np.abs(np.add.reduceat(x * y[after] - x[after] * y, first)) / 2
 
 
-class PolygonRules(RowRules):
-    """Polygons: rows of a class and x y pairs; Ultralytics looks only at the box around them."""
+def repeated_rows(rows: Array, file: Array) -> tuple[Array, Array]:
+    """Return which rows of a float32 (n, k) array repeat an earlier row of their file, and which that is.
 
-    def __init__(self, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
-        self.polygons = Polygons.of(table, rows)
-        super().__init__(self.polygons.boxes, rows, table, rules, shapes)
-        self.finite &= np.isfinite(self.polygons.lowest) & np.isfinite(self.polygons.highest)
-
-    def findings(self) -> Iterator[Found]:
-        yield from self.tell(~self.finite, "not_finite", lambda i: "NaN or Inf among the numbers")
-        yield from self.classes()
-        yield from self._coordinates()
-        yield from self._shapes()
-        yield from self.duplicates(self.polygons.repeated(self.file))
-
-    def _coordinates(self) -> Iterator[Found]:
-        box, lowest, highest = self.boxes[1:], self.polygons.lowest, self.polygons.highest
-        outside = self.finite & ((box.min(0) < LOW) | (box.max(0) > HIGH))
-        kept = self.finite & ~outside & ((lowest < LOW) | (highest > HIGH))
-        slight = self.finite & ~outside & ~kept & ((lowest < 0) | (highest > 1))
-        yield from self.tell(outside, "outside", self._span)
-        yield from self.tell(kept, "outside_kept", self._span)
-        yield from self.tell(slight, "slightly_outside", self._span)
-
-    def _shapes(self) -> Iterator[Found]:
-        points, box = self.polygons.points, self.boxes[3] * self.boxes[4]
-        few = self.finite & (points < 3)
-        flat = self.finite & ~few & (self.polygons.area <= FLAT * box)
-        yield from self.tell(
-            few, "few_points", lambda i: "1 point" if points[i] == 1 else f"{points[i]} points"
-        )
-        yield from self.tell(flat, "zero_area", self.size)
-        yield from self.sizes(self.finite & ~few & ~flat)
-
-    def _span(self, index: int) -> str:
-        return f"coordinates from {self.polygons.lowest[index]:.6g} to {self.polygons.highest[index]:.6g}"
+    0 and -0 are the same, as they are to `np.unique`.
+    """
+    rows = rows + np.float32(0)
+    bits = np.ascontiguousarray(rows).view(np.uint32)
+    keys = file.astype(np.uint64) * GOLDEN
+    for column in range(rows.shape[1]):
+        keys = (keys ^ bits[:, column]) * GOLDEN
+        keys ^= keys >> np.uint64(29)
+    return repeated_keys(
+        keys, lambda one, other: bool(file[one] == file[other] and (rows[one] == rows[other]).all())
+    )
 
 
-def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None) -> Iterator[Found]:
-    """Yield everything that is wrong with the rows of `files` files, whose images have these `shapes`."""
-    table = drop_keypoints(table, rules)
-    columns = table.columns
-    if columns.size == 0:
-        return
-    polygon = among_polygons(table, files, rules)
-    yield from wrong_columns(table, polygon, rules)
-    boxes = np.flatnonzero(~polygon & (columns == rules.columns))
-    if boxes.size:
-        yield from BoxRules(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
-    polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
-    if polygons.size:
-        yield from PolygonRules(polygons, table, rules, shapes).findings()
-
-
-def among_polygons(table: Table, files: int, rules: Rules) -> Array:
-    """Return which rows are in a file that Ultralytics reads as polygons: it has a row of over 6 columns."""
-    has_polygon: Array = np.zeros(files, bool)
-    if not rules.pose:
-        has_polygon[table.file[table.columns > 6]] = True
-    return has_polygon[table.file]
-
-
-def wrong_columns(table: Table, polygon: Array, rules: Rules) -> Iterator[Found]:
-    """Yield the rows with a wrong number of columns; `polygon` is what `among_polygons` says."""
-    columns = table.columns
-    expected = f"class and {rules.columns - 1} numbers expected"
-    for row in np.flatnonzero(
-        np.where(polygon, (columns % 2 == 0) | (columns == 1), columns != rules.columns)
-    ).tolist():
-        text = "a class and pairs of x y expected" if polygon[row] else expected
-        yield Found(int(table.file[row]), int(table.line[row]), "columns", f"{columns[row]} columns; {text}")
-    for row in np.flatnonzero(polygon & (columns == 5)).tolist():
-        yield Found(int(table.file[row]), int(table.line[row]), "mixed_rows", "a box in a file with polygons")
-
-
-def drop_keypoints(table: Table, rules: Rules) -> Table:
-    """Return `table` without the keypoints of pose rows where the task is not pose, as Ultralytics does."""
-    if rules.pose or not rules.keypoints:
-        return table
-    columns = table.columns
-    cut = np.where(columns == rules.pose_columns, 5, columns)
-    place = np.arange(table.values.size) - np.repeat(table.start[:-1], columns)
-    keep = place < np.repeat(cut, columns)
-    return Table(table.values[keep], np.concatenate(([0], np.cumsum(cut))), table.file, table.line)
-
-
-def _regular(table: Table, rows: Array, columns: int) -> Array:
-    """Return `rows`, which all have `columns` columns, as a (n, columns) array."""
-    if rows.size == table.columns.size:
-        return table.values.reshape(-1, columns)
-    return table.values[table.start[rows][:, None] + np.arange(columns)]
+def repeated_keys(keys: Array, same: Callable[[int, int], bool]) -> tuple[Array, Array]:
+    """Return (mask, earlier): items whose key an earlier item has and that are the `same`, and that item."""
+    mask: Array = np.zeros(keys.size, bool)
+    earlier: Array = np.zeros(keys.size, np.int64)
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    for position in (np.flatnonzero(ordered[1:] == ordered[:-1]) + 1).tolist():
+        one, other = int(order[position - 1]), int(order[position])
+        if same(one, other):
+            mask[other], earlier[other] = True, earlier[one] if mask[one] else one
+    return mask, earlier

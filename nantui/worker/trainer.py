@@ -2,16 +2,6 @@
 
 Made by `guarded`, as a class, so that the user's own trainer, dataset, callbacks and augmentations stay
 what they are. It only routes: each override says what happens around Ultralytics' own method.
-
-How much memory this rank holds, for its row of telemetry.
-
-The epoch's mean train loss, over the batches whose loss was finite.
-
-Ultralytics keeps a running mean in `trainer.tloss`; one NaN batch makes the whole epoch's train loss
-NaN, in the progress line and in results.csv. This one leaves such a batch out. It works in float32 on
-the host and is bit-equal to Ultralytics' own as long as every batch is finite. PyTorch on CUDA divides by
-a number by multiplying with its reciprocal (aten/src/ATen/native/cuda/BinaryDivTrueKernel.cu), which may
-differ in the last bit.
 """
 
 from __future__ import annotations
@@ -68,7 +58,14 @@ def memory_gb(device: torch.device) -> tuple[float, float, float | None]:
 
 
 class RunningMean:
-    """Mean of vectors of losses, batch by batch, as a device of the type `device` rounds it."""
+    """The epoch's mean of vectors of losses, over the batches whose loss was finite.
+
+    Ultralytics keeps a running mean in `trainer.tloss`; one NaN batch makes the whole epoch's train loss NaN,
+    in the progress line and in results.csv. This one leaves such a batch out. It works in float32 on the host
+    and is bit-equal to Ultralytics' own, as a device of the type `device` rounds it, as long as every batch is
+    finite. PyTorch on CUDA divides by a number by multiplying with its reciprocal
+    (aten/src/ATen/native/cuda/BinaryDivTrueKernel.cu), which may differ in the last bit.
+    """
 
     def __init__(self, device: str = "cpu") -> None:
         self.mean = torch.zeros(())

@@ -1,14 +1,10 @@
-"""Why a batch went wrong, found out while the guilty batch and weights are still in memory.
+"""Why a batch, or a validation, went wrong, found out while its data and the weights are still in memory.
 
 Runs in the worker, on one rank, with no collectives: are inputs and targets sound, are the weights, which
 module is the first to give a non-finite output in fp32 and in the run's precision, how large do
 activations and updates get, and which image is to blame. Nothing it does leaves a trace in the model.
-
-Is the batch itself sound: pixels finite and in range, labels finite, inside the image, of a known kind.
-
-Why a validation was not finite in fp32 either: the averaged weights, or the images that do it.
-
-Runs on the first rank, which alone has the result, with no collectives.
+A validation that was not finite is looked at in fp32, on the first rank, which alone has its result: the
+averaged weights, or the images that do it.
 """
 
 from __future__ import annotations
@@ -47,45 +43,6 @@ MOST_IMAGES_ALONE = 64
 OVERFLOW = "fp16_overflow"
 LONGEST_S = 60.0  # a large validation set is looked at from its beginning, for so long
 MOST_IMAGES = 10
-
-
-def broken_images(batch: Batch, normalized: bool) -> list[tuple[int, str]]:
-    """Return (index, why) of images with a non-finite pixel or, where `normalized`, one outside 0..1."""
-    images = batch["img"].detach().float().flatten(1)
-    finite = torch.isfinite(images).all(1)
-    inside = ((images >= -1e-3) & (images <= 1 + 1e-3)).all(1) if normalized else finite
-    reasons = []
-    for index, (is_finite, is_inside) in enumerate(zip(finite.tolist(), inside.tolist(), strict=True)):
-        if not is_finite:
-            values = images[index]
-            reasons.append((index, f"{int((~torch.isfinite(values)).sum())} pixels are not finite"))
-        elif not is_inside:
-            reasons.append((index, f"pixels from {images[index].min():.4g} to {images[index].max():.4g}"))
-    return reasons
-
-
-def broken_labels(batch: Batch) -> list[tuple[int, str]]:
-    """Return (index of the image, why) of targets that are not finite or lie outside the image."""
-    owners = batch.get("batch_idx")
-    if owners is None:
-        return []
-    found: dict[int, str] = {}
-    for name in ("bboxes", "keypoints", "cls"):
-        target = batch.get(name)
-        if isinstance(target, torch.Tensor) and len(target) == len(owners) and len(target):
-            for row, why in _broken_rows(name, target.detach().float().flatten(1)):
-                found.setdefault(int(owners[row]), why)
-    return sorted(found.items())
-
-
-def _broken_rows(name: str, target: torch.Tensor) -> list[tuple[int, str]]:
-    finite = torch.isfinite(target).all(1)
-    rows = [(int(row), f"{name} not finite") for row in (~finite).nonzero().flatten()]
-    if name == "bboxes":
-        box = target[:, :4]
-        outside = finite & ((box < -SLACK) | (box > 1 + SLACK)).any(1)
-        rows += [(int(row), "a box lies outside the image") for row in outside.nonzero().flatten()]
-    return rows
 
 
 @dataclass(frozen=True)
@@ -391,3 +348,42 @@ class _Search:
             cause, why = "broken_labels", labels[0][1]
         file = theirs.file_of(self.trainer.test_loader.dataset, index, batch)
         return cause, {"image": index, "files": [file], "why": why}, batch
+
+
+def broken_images(batch: Batch, normalized: bool) -> list[tuple[int, str]]:
+    """Return (index, why) of images with a non-finite pixel or, where `normalized`, one outside 0..1."""
+    images = batch["img"].detach().float().flatten(1)
+    finite = torch.isfinite(images).all(1)
+    inside = ((images >= -1e-3) & (images <= 1 + 1e-3)).all(1) if normalized else finite
+    reasons = []
+    for index, (is_finite, is_inside) in enumerate(zip(finite.tolist(), inside.tolist(), strict=True)):
+        if not is_finite:
+            values = images[index]
+            reasons.append((index, f"{int((~torch.isfinite(values)).sum())} pixels are not finite"))
+        elif not is_inside:
+            reasons.append((index, f"pixels from {images[index].min():.4g} to {images[index].max():.4g}"))
+    return reasons
+
+
+def broken_labels(batch: Batch) -> list[tuple[int, str]]:
+    """Return (index of the image, why) of targets that are not finite or lie outside the image."""
+    owners = batch.get("batch_idx")
+    if owners is None:
+        return []
+    found: dict[int, str] = {}
+    for name in ("bboxes", "keypoints", "cls"):
+        target = batch.get(name)
+        if isinstance(target, torch.Tensor) and len(target) == len(owners) and len(target):
+            for row, why in _broken_rows(name, target.detach().float().flatten(1)):
+                found.setdefault(int(owners[row]), why)
+    return sorted(found.items())
+
+
+def _broken_rows(name: str, target: torch.Tensor) -> list[tuple[int, str]]:
+    finite = torch.isfinite(target).all(1)
+    rows = [(int(row), f"{name} not finite") for row in (~finite).nonzero().flatten()]
+    if name == "bboxes":
+        box = target[:, :4]
+        outside = finite & ((box < -SLACK) | (box > 1 + SLACK)).any(1)
+        rows += [(int(row), "a box lies outside the image") for row in outside.nonzero().flatten()]
+    return rows

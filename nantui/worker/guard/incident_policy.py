@@ -1,6 +1,6 @@
 """What a batch means: an incident, a warning, or the end. Reports it and says what to do.
 
-Everything here is taken from a `Look`, whose verdicts are the same on every rank, so all ranks come to
+Everything here is taken from a `BatchProbe`, whose verdicts are the same on every rank, so all ranks come to
 the same conclusion; only the first rank writes it down.
 """
 
@@ -77,7 +77,7 @@ class IncidentPolicy:
         return self.options.protects or kind not in self._ongoing
 
     def end(self, kind: str, epoch: int, step: int, why: str, evidence: dict[str, Any]) -> None:
-        """Report divergence and, when protecting, end the training. Raises Diverged."""
+        """Report divergence and, when protecting, end the training. Raises TrainingDiverged."""
         protects = self.options.protects
         if not protects and kind in self._ongoing:
             return
@@ -90,14 +90,14 @@ class IncidentPolicy:
             raise TrainingDiverged(incident)
 
     def optimizer_step(self, skipped: bool, epoch: int, step: int) -> None:
-        """Count a step; too many skipped ones are divergence. Raises Diverged."""
+        """Count a step; too many skipped ones are divergence. Raises TrainingDiverged."""
         why = self._skips.add(skipped)
         if why is not None:
             counts = {"in_a_row": self._skips.in_a_row, "total": self._skips.total}
             self.end("too_many_skips", epoch, step, why, counts)
 
     def healthy_batch(self, probe: BatchProbe, epoch: int, step: int) -> None:
-        """Follow losses, norm and loss scale of a batch that is finite. Raises Diverged where asked to."""
+        """Follow losses, norm and loss scale of a batch that is finite. Raises TrainingDiverged where asked to."""
         self._ongoing -= {"nan_loss", "nan_gradient", "nan_buffer"}
         self._batches += 1
         if probe.norm is not None:
@@ -109,7 +109,7 @@ class IncidentPolicy:
         self.watch_scale(probe, epoch, step)
 
     def watch_scale(self, probe: BatchProbe, epoch: int, step: int) -> None:
-        """Follow the loss scale of fp16, also of a step that overflowed. Raises Diverged where asked to."""
+        """Follow the loss scale of fp16, also of a step that overflowed. Raises TrainingDiverged where asked to."""
         if probe.scale is None or probe.scale >= self.options.min_loss_scale:
             self._ongoing.discard("scale_collapsed")
             return
@@ -117,7 +117,7 @@ class IncidentPolicy:
         self._suspect("scale_collapsed", epoch, step, why, {"loss_scale": probe.scale})
 
     def _suspect(self, kind: str, epoch: int, step: int, why: str, evidence: dict[str, Any]) -> None:
-        """Say what finite numbers look like, once an episode; end only where that was asked for, by Diverged.
+        """Say what finite numbers look like, once an episode; end only where that was asked for, by TrainingDiverged.
 
         It may be wrong: a young network that begins to assign boxes looks like one whose loss explodes.
         """
@@ -145,7 +145,7 @@ class IncidentPolicy:
     def _watch_zero(self, probe: BatchProbe, epoch: int, step: int) -> bool:
         """Say that a batch teaches some rank nothing, and where many teach no rank anything.
 
-        Returns whether this one teaches nothing on any rank. Raises Diverged where asked to.
+        Returns whether this one teaches nothing on any rank. Raises TrainingDiverged where asked to.
         """
         if can_be_learnt_to_zero(probe.names):
             return False
