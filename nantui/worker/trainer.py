@@ -62,7 +62,7 @@ class RunningMean:
 
     Ultralytics keeps a running mean in `trainer.tloss`; one NaN batch makes the whole epoch's train loss NaN,
     in the progress line and in results.csv. This one leaves such a batch out. It works in float32 on the host
-    and is bit-equal to Ultralytics' own, as a device of the type `device` rounds it, as long as every batch is
+    and is bit-equal to Ultralytics' own, as a device of the type `device` rounds it, while every batch is
     finite. PyTorch on CUDA divides by a number by multiplying with its reciprocal
     (aten/src/ATen/native/cuda/BinaryDivTrueKernel.cu), which may differ in the last bit.
     """

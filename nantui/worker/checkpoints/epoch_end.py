@@ -164,7 +164,10 @@ class EpochEndChecks:
         return bool(bad)
 
     def agree(self) -> None:
-        """The fixed point of all ranks at an epoch's end. Raises TrainingDiverged, OSError for a lost last save."""
+        """The fixed point of all ranks at an epoch's end.
+
+        Raises TrainingDiverged, OSError for a lost last save.
+        """
         trainer, now = self.trainer, time.time()
         seconds, self._began = now - self._began, now
         fields = {"validated_in": "fp32"} if trainer.validation.repeated else {}
@@ -193,7 +196,10 @@ class EpochEndChecks:
             self.session.report(Incident("nan_validation", epoch, step, WARNED, text, {"epoch": epoch}))
 
     def stop(self, stock_save: Callable[[], bool]) -> None:
-        """All ranks agreed to stop after this batch: the first leaves a stop point. Raises TrainingStopped."""
+        """All ranks agreed to stop after this batch: the first leaves a stop point.
+
+        Raises TrainingStopped.
+        """
         trainer, progress = self.trainer, self.session.progress
         self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
         checkpoint, resumable, text = None, False, "stopped as asked"

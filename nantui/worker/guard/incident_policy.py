@@ -97,7 +97,10 @@ class IncidentPolicy:
             self.end("too_many_skips", epoch, step, why, counts)
 
     def healthy_batch(self, probe: BatchProbe, epoch: int, step: int) -> None:
-        """Follow losses, norm and loss scale of a batch that is finite. Raises TrainingDiverged where asked to."""
+        """Follow losses, norm and loss scale of a batch that is finite.
+
+        Raises TrainingDiverged where asked to.
+        """
         self._ongoing -= {"nan_loss", "nan_gradient", "nan_buffer"}
         self._batches += 1
         if probe.norm is not None:
@@ -109,7 +112,10 @@ class IncidentPolicy:
         self.watch_scale(probe, epoch, step)
 
     def watch_scale(self, probe: BatchProbe, epoch: int, step: int) -> None:
-        """Follow the loss scale of fp16, also of a step that overflowed. Raises TrainingDiverged where asked to."""
+        """Follow the loss scale of fp16, also of a step that overflowed.
+
+        Raises TrainingDiverged where asked to.
+        """
         if probe.scale is None or probe.scale >= self.options.min_loss_scale:
             self._ongoing.discard("scale_collapsed")
             return
@@ -117,7 +123,7 @@ class IncidentPolicy:
         self._suspect("scale_collapsed", epoch, step, why, {"loss_scale": probe.scale})
 
     def _suspect(self, kind: str, epoch: int, step: int, why: str, evidence: dict[str, Any]) -> None:
-        """Say what finite numbers look like, once an episode; end only where that was asked for, by TrainingDiverged.
+        """Say what finite numbers look like, once an episode; end (TrainingDiverged) only where asked to.
 
         It may be wrong: a young network that begins to assign boxes looks like one whose loss explodes.
         """

@@ -103,7 +103,10 @@ class StepGuard:
         self._keep()
 
     def settle(self) -> None:
-        """Read the verdict on a step that was taken ahead of it, and keep it or not. Raises TrainingDiverged."""
+        """Read the verdict on a step that was taken ahead of it, and keep it or not.
+
+        Raises TrainingDiverged.
+        """
         if not self._unsettled:
             return
         self._unsettled = False
@@ -118,7 +121,10 @@ class StepGuard:
         self._keep()
 
     def end_batch(self) -> BatchProbe:
-        """Look at a batch that had no step of its own, and keep `trainer.loss` finite. Raises TrainingDiverged."""
+        """Look at a batch that had no step of its own, and keep `trainer.loss` finite.
+
+        Raises TrainingDiverged.
+        """
         self.settle()
         seen = self.look_now()
         if not self._stepped and self.options.watches and self._judge(seen):
@@ -229,7 +235,10 @@ class StepGuard:
         self._unread = probe_batch(names, losses, trainer.loss, peak, targets, norm, scale, stop)
 
     def _judge(self, seen: BatchProbe) -> bool:
-        """Report what the batch shows; returns whether its step must not be taken. Raises TrainingDiverged."""
+        """Report what the batch shows; returns whether its step must not be taken.
+
+        Raises TrainingDiverged.
+        """
         place = self.epoch, self._batch_index
         try:
             self._report(seen, place)
@@ -257,7 +266,10 @@ class StepGuard:
             self._check_weights(place)
 
     def _check_weights(self, place: tuple[int, int]) -> None:
-        """After a bad batch: when the weights themselves are bad, skipping will not help. Raises TrainingDiverged."""
+        """After a bad batch: when the weights themselves are bad, skipping will not help.
+
+        Raises TrainingDiverged.
+        """
         bad = ultralytics_api.non_finite_parameters(ultralytics_api.unwrapped(self.trainer.model))
         if distributed.any_of_us(bool(bad), self.trainer.device):
             evidence = {"tensors": len(bad), "first": bad[:10]}
