@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nantui.errors import UserError
 from nantui.run.attempts import FAILED, FINISHED
+from nantui.run.documents import Settings
 from nantui.run.spec import read_spec
 from nantui.worker.incident import TrainingEnded
 from nantui.worker.process_end import die_with_parent, leave
@@ -98,7 +99,7 @@ def _checkpoint(session: Session) -> Path:
     return path
 
 
-def _resume_arguments(train: dict[str, Any]) -> dict[str, Any]:
+def _resume_arguments(train: Settings) -> dict[str, Any]:
     """Return what a resume may say: the checkpoint's own `train_args`, which the rebase wrote, decide."""
     return {"resume": True, **{name: train[name] for name in ("device",) if name in train}}
 

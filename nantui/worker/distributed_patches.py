@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -36,10 +35,10 @@ def ranks_on_the_cpu() -> Iterator[None]:
     class OnCpu(parallel):  # type: ignore[misc, valid-type]
         """A type and no function: `de_parallel` (8.2) asks for instances of it."""
 
-        def __init__(self, module: nn.Module, device_ids: Any = None, **options: Any) -> None:
+        def __init__(self, module: nn.Module, device_ids: object = None, **options: object) -> None:
             super().__init__(module, **options)
 
-    def loaded_on_cpu(*args: Any, device: Any = None, **options: Any) -> Any:
+    def loaded_on_cpu(*args: object, device: object = None, **options: object) -> object:
         return backend(*args, device=torch.device("cpu"), **options)
 
     class Accelerator:
@@ -49,7 +48,7 @@ def ranks_on_the_cpu() -> Iterator[None]:
 
     broadcast = torch.distributed.broadcast
 
-    def any_dtype(tensor: torch.Tensor, *args: Any, **options: Any) -> None:
+    def any_dtype(tensor: torch.Tensor, *args: object, **options: object) -> None:
         """8.2 broadcasts a boolean, which gloo refuses."""
         passed = tensor.int() if tensor.dtype is torch.bool else tensor
         broadcast(passed, *args, **options)

@@ -26,7 +26,7 @@ class ReportingTrainer(Trainer, Protocol):
     accumulate_nominal: int
 
 
-def values_in_effect(trainer: ReportingTrainer) -> dict[str, Any]:
+def values_in_effect(trainer: ReportingTrainer) -> dict[str, object]:
     """Return the fields of the `in_effect` event after the first batch."""
     values = {**_optimizer(trainer), **_loop(trainer), **_gains(trainer), **_augmentation(trainer)}
     arguments = vars(trainer.args)
@@ -53,16 +53,16 @@ def parts_of_the_script(trainer: ReportingTrainer) -> list[str]:
     return found
 
 
-def _is_the_scripts(thing: Any) -> bool:
+def _is_the_scripts(thing: object) -> bool:
     module = str(getattr(thing, "__module__", ""))
     return module.partition(".")[0] not in ("ultralytics", "nantui", "torch", "torchvision", "builtins")
 
 
-def _name_of(thing: Any) -> str:
+def _name_of(thing: object) -> str:
     return f"{getattr(thing, '__module__', '?')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
-def _optimizer(trainer: ReportingTrainer) -> dict[str, Any]:
+def _optimizer(trainer: ReportingTrainer) -> dict[str, object]:
     """Base rates come from `initial_lr`: `lr` itself moves through warm-up and schedule."""
     groups = trainer.optimizer.param_groups
     decayed = max(groups, key=lambda group: group.get("weight_decay", 0.0))
@@ -87,7 +87,7 @@ def _momentum(trainer: ReportingTrainer) -> float:
     return float(trainer.args.momentum if warming else group.get("momentum", 0.0))
 
 
-def _loop(trainer: ReportingTrainer) -> dict[str, Any]:
+def _loop(trainer: ReportingTrainer) -> dict[str, object]:
     stopper = getattr(trainer, "stopper", None)
     return {
         "epochs": trainer.epochs,
@@ -120,20 +120,20 @@ def _precision(trainer: ReportingTrainer) -> bool | str:
     return bool(trainer.scaler.is_enabled())
 
 
-def _gains(trainer: ReportingTrainer) -> dict[str, Any]:
+def _gains(trainer: ReportingTrainer) -> dict[str, object]:
     """Return the loss gains that the criterion holds; it is made at the first forward."""
     criterion = getattr(ultralytics_api.unwrapped(trainer.model), "criterion", None)
     held = getattr(criterion, "hyp", None) or trainer.args
     return {name: getattr(held, name) for name in _GAINS if hasattr(held, name)}
 
 
-def _augmentation(trainer: ReportingTrainer) -> dict[str, Any]:
+def _augmentation(trainer: ReportingTrainer) -> dict[str, object]:
     """Return the strengths that the live transforms hold, by Ultralytics' argument names.
 
     What the closing of mosaic has switched off (`YOLODataset.close_mosaic`, data/dataset.py) says nothing
     about its setting and is left out; a note tells.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for transform in ultralytics_api.transforms(trainer.train_loader.dataset):
         for name, attribute in ultralytics_api.TRANSFORM_SETTINGS.get(type(transform).__name__, {}).items():
             found[name] = getattr(transform, attribute, None)

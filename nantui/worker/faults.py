@@ -20,7 +20,7 @@ from torch import nn
 from nantui.errors import UserError
 from nantui.worker import ultralytics_api
 from nantui.worker.session import Session
-from nantui.worker.ultralytics_types import Batch, Trainer
+from nantui.worker.ultralytics_types import Batch, Losses, Trainer
 
 ON_BATCH = frozenset(
     ("nan_pixel", "inf_pixel", "nan_label", "nan_weight", "nan_ema", "batchnorm_nan")
@@ -54,7 +54,7 @@ class RunningTrainer(Trainer, Protocol):
 class Faults:
     """The faults of one rank in one attempt."""
 
-    def __init__(self, wanted: list[dict[str, Any]], attempt: int, rank: int) -> None:
+    def __init__(self, wanted: list[dict[str, object]], attempt: int, rank: int) -> None:
         """Raises UserError for a kind that does not exist."""
         faults = [_fault(document) for document in wanted]
         self._faults = [f for f in faults if f.rank == rank and f.attempt in (None, attempt)]
@@ -133,7 +133,9 @@ def _disturb(fault: Fault) -> None:
 def _spoil_loss(model: nn.Module, factor: float) -> None:
     """Multiply the loss and its items in the next forward pass, once."""
 
-    def spoil(module: nn.Module, inputs: Any, output: Any) -> Any:
+    def spoil(
+        module: nn.Module, inputs: object, output: tuple[torch.Tensor, Losses]
+    ) -> tuple[torch.Tensor, Losses]:
         handle.remove()
         loss, items = output
         if isinstance(items, dict):

@@ -13,7 +13,6 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nantui.run.attempts import FAILED, FINISHED, Attempt, write_attempt
 from nantui.run.layout import RunLayout
@@ -37,7 +36,7 @@ class Request:
     checkpoint: str
     place: str
     until: int
-    train: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, object] = field(default_factory=dict)
 
 
 def replay(request: Request) -> int:

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -111,7 +111,7 @@ class GuardedTrainer(_Stock):
     _mean: RunningMean | None = None
     _loss_waits: bool = False
 
-    def check_resume(self, overrides: dict[str, Any]) -> None:
+    def check_resume(self, overrides: dict[str, object]) -> None:
         """Resume as Ultralytics does, then pin the run directory: it must never move or be numbered."""
         super().check_resume(overrides)  # type: ignore[misc]
         self.args.save_dir = str(self.session.layout.run)
@@ -146,16 +146,18 @@ class GuardedTrainer(_Stock):
         elif self.guard and (ours := _OURS.get(event)):
             ours(self, self.guard)
 
-    def preprocess_batch(self, batch: Batch) -> dict[str, Any]:
+    def preprocess_batch(self, batch: Batch) -> Batch:
         files = files_of(batch)
-        self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
+        self._batch = super().preprocess_batch(batch)  # type: ignore[misc]
         if self.guard:
             self.guard.incident_reporter.batch, self.guard.incident_reporter.files = self._batch, files
         if self.faults and self.guard:
             self.faults.on_batch(self, self._batch)
         return self._batch
 
-    def build_dataset(self, img_path: Any, mode: str = "train", *args: Any, **options: Any) -> Any:
+    def build_dataset(
+        self, img_path: object, mode: str = "train", *args: object, **options: object
+    ) -> object:
         """Build what the trainer builds; the train set leaves quarantined images out and names its files."""
         if mode != "train":
             return super().build_dataset(img_path, mode, *args, **options)  # type: ignore[misc]
@@ -195,7 +197,7 @@ class GuardedTrainer(_Stock):
         if not self._loss_waits:
             self._tloss, self._mean = value, None
 
-    def validate(self) -> Any:
+    def validate(self) -> object:
         self.session.phase("validating")
         if self.guard:
             self.validation.stand_in()

@@ -108,7 +108,7 @@ def devices_asked(trainer: Trainer) -> int:
     return len([word for word in str(trainer.args.device or "").strip("[]()").split(",") if word.strip()])
 
 
-def chosen_directory(args: Any, exist_ok: bool) -> Path:
+def chosen_directory(args: object, exist_ok: bool) -> Path:
     """Return the run directory that a trainer with these arguments would take (cfg, `get_save_dir`).
 
     Unlike there, the last link on the way is not followed, and unlike 8.3 nothing is made.
@@ -118,7 +118,7 @@ def chosen_directory(args: Any, exist_ok: bool) -> Path:
 
     choose, chosen = files.increment_path, list[Path]()
 
-    def only_chosen(*args: Any, mkdir: bool = False, **options: Any) -> Path:
+    def only_chosen(*args: object, mkdir: bool = False, **options: object) -> Path:
         chosen.append(Path(choose(*args, **options)))
         return chosen[-1]
 
@@ -302,7 +302,7 @@ def redirected_saves(trainer: Trainer, directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replaced_strip(strip: Callable[..., Any]) -> Iterator[None]:
+def replaced_strip(strip: Callable[..., object]) -> Iterator[None]:
     """Let `final_eval` strip its checkpoints by `strip(stock, file, s, updates)` (engine/trainer.py)."""
     from ultralytics.engine import trainer
 
@@ -311,7 +311,7 @@ def replaced_strip(strip: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: object, name: str, value: object) -> Iterator[None]:
     """Put `value` in the place of an attribute for a while."""
     kept = getattr(owner, name)
     setattr(owner, name, value)
@@ -341,7 +341,7 @@ def warmup_iterations(trainer: Trainer, batches: int) -> int:
     return max(round(epochs * batches), 100) if epochs > 0 else -1
 
 
-def transforms(dataset: Any) -> Iterator[Any]:
+def transforms(dataset: object) -> Iterator[object]:
     """Yield every transform of a data set, with those inside a `Compose`."""
     waiting = [getattr(dataset, "transforms", None)]
     while waiting:
@@ -366,7 +366,7 @@ def leaving_out(images: Collection[str]) -> Iterator[None]:
 
     stock = BaseDataset.get_img_files
 
-    def kept(dataset: Any, img_path: Any) -> list[str]:
+    def kept(dataset: object, img_path: object) -> list[str]:
         return [file for file in stock(dataset, img_path) if os.path.abspath(file) not in images]
 
     with replaced(BaseDataset, "get_img_files", kept):

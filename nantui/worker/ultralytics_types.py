@@ -37,7 +37,7 @@ class Loader(Protocol):
     dataset: Any  # whatever the user trains on
     batch_size: int
     num_workers: int
-    collate_fn: Callable[[list[Any]], Batch]
+    collate_fn: Callable[[list[object]], Batch]
 
     def __len__(self) -> int: ...
 

@@ -13,7 +13,6 @@ import inspect
 import logging
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -108,17 +107,14 @@ def silent() -> Iterator[None]:
         LOGGER.setLevel(level)
 
 
-def batch_of(trainer: Trainer, indices: range, half: bool) -> dict[str, Any]:
+def batch_of(trainer: Trainer, indices: range, half: bool) -> Batch:
     """Return those samples of the validation set as one batch, as its validator prepares them.
 
     They are taken from the data set itself: the loader's workers run ahead and must not lose a batch.
     """
     loader, validator = trainer.test_loader, trainer.validator
     with arguments_of_precision(validator, half):
-        prepared: dict[str, Any] = validator.preprocess(
-            loader.collate_fn([loader.dataset[index] for index in indices])
-        )
-    return prepared
+        return validator.preprocess(loader.collate_fn([loader.dataset[index] for index in indices]))
 
 
 def losses_are_finite(trainer: Trainer, model: nn.Module, batch: Batch, half: bool) -> bool:
@@ -137,7 +133,7 @@ def losses_are_finite(trainer: Trainer, model: nn.Module, batch: Batch, half: bo
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def file_of(dataset: Any, index: int, batch: Batch) -> str:
+def file_of(dataset: object, index: int, batch: Batch) -> str:
     """Return the file of a sample that is alone in `batch`; classification keeps it in `samples`."""
     named = batch.get("im_file")
     if named:

@@ -24,7 +24,7 @@ from nantui.worker.autopsy.passes import tensors
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_types import Trainer, Validator
 
-Results: TypeAlias = dict[str, Any] | None
+Results: TypeAlias = dict[str, object] | None
 """Metrics and losses; None on all ranks but the first."""
 if TYPE_CHECKING:
     _Stock = Validator
@@ -163,7 +163,7 @@ class Watched(_Stock):
     seen_bad: torch.Tensor | None = None
     training: bool
 
-    def __call__(self, *args: Any, **options: Any) -> Results:
+    def __call__(self, *args: object, **options: object) -> Results:
         stock = functools.partial(super().__call__, *args, **options)  # type: ignore[misc]
         of_an_epoch = (args[0] if args else options.get("trainer")) is not None
         return self.validation.of_an_epoch(stock) if of_an_epoch else self.validation.of_a_file(self, stock)
@@ -172,7 +172,7 @@ class Watched(_Stock):
         if not self.quiet:
             super().run_callbacks(event)  # type: ignore[misc]
 
-    def postprocess(self, preds: Any, *args: Any, **options: Any) -> Any:
+    def postprocess(self, preds: object, *args: object, **options: object) -> object:
         """Look at a checkpoint's predictions on their way; nothing waits for the device here."""
         if not self.training and not self.quiet:
             for one in tensors(preds):

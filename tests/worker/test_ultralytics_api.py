@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+from nantui.run.spec import OURS_DEFAULTS
 from nantui.worker import ultralytics_api, ultralytics_validation
 from nantui.worker.trainer import guarded
 

@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +32,7 @@ from nantui.worker.autopsy.passes import (
 )
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.guard.batchnorm_stats import BatchNormStatistics
+from nantui.worker.incident import Evidence
 from nantui.worker.ultralytics_types import Batch, Trainer
 
 SLACK = 0.01  # Ultralytics' own tolerance for coordinates beyond the edge
@@ -51,7 +51,7 @@ class AutopsyFinding:
 
     cause: str
     text: str
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
 
 
 def examine(
@@ -121,7 +121,7 @@ def _data(batch: Batch, files: list[tuple[str, ...]], trainer: Trainer) -> Autop
     return None
 
 
-def _name(image: dict[str, Any]) -> str:
+def _name(image: Evidence) -> str:
     files = image["files"]
     if not files:
         return f"image {image['image'] + 1} of the batch ({image['why']})"
@@ -129,7 +129,7 @@ def _name(image: dict[str, Any]) -> str:
     return f"{files[0]} ({image['why']}){among}"
 
 
-def _weights(trainer: Trainer, model: nn.Module) -> dict[str, Any]:
+def _weights(trainer: Trainer, model: nn.Module) -> Evidence:
     """Measure the weights, and the last update against them."""
     bad = ultralytics_api.non_finite_parameters(model)
     size, largest = ultralytics_api.weight_size(model)
@@ -143,7 +143,7 @@ def _weights(trainer: Trainer, model: nn.Module) -> dict[str, Any]:
     }
 
 
-def _bad_weights(evidence: dict[str, Any]) -> AutopsyFinding:
+def _bad_weights(evidence: Evidence) -> AutopsyFinding:
     if _violent(evidence):
         return _learning_rate(evidence)
     names = ", ".join(evidence["bad_weights"][:3])
@@ -152,13 +152,13 @@ def _bad_weights(evidence: dict[str, Any]) -> AutopsyFinding:
     )
 
 
-def _violent(evidence: dict[str, Any]) -> bool:
+def _violent(evidence: Evidence) -> bool:
     """Tell whether the steps are of the weights' own size, or the weights out of all proportion."""
     ratio, largest = evidence["update_to_weight"], evidence["largest_weight"]
     return ratio > VIOLENT_UPDATE or (math.isfinite(largest) and largest > HUGE_WEIGHT)
 
 
-def _learning_rate(evidence: dict[str, Any]) -> AutopsyFinding:
+def _learning_rate(evidence: Evidence) -> AutopsyFinding:
     text = (
         f"the learning rate {evidence['lr']:g} is too high: one step moves the weights by "
         f"{evidence['update_to_weight']:.1%} of their size, "
@@ -167,9 +167,9 @@ def _learning_rate(evidence: dict[str, Any]) -> AutopsyFinding:
     return AutopsyFinding("learning_rate", text, evidence)
 
 
-def forwards(full: Forward, low: Forward | None) -> dict[str, Any]:
+def forwards(full: Forward, low: Forward | None) -> Evidence:
     """Return what forward passes in fp32 and in the run's precision showed, as evidence."""
-    found: dict[str, Any] = {
+    found: Evidence = {
         "fp32_first_bad_module": full.first_bad,
         "fp32_largest_activation": full.largest,
         "fp32_largest_in": full.largest_in,
@@ -181,7 +181,7 @@ def forwards(full: Forward, low: Forward | None) -> dict[str, Any]:
 
 
 def _verdict(
-    evidence: dict[str, Any],
+    evidence: Evidence,
     full: Forward,
     low: Forward | None,
     precision: torch.dtype | None,
@@ -206,7 +206,7 @@ def _verdict(
     return None
 
 
-def _of_gradients(evidence: dict[str, Any], again: Repeated, seen: BatchProbe) -> AutopsyFinding:
+def _of_gradients(evidence: Evidence, again: Repeated, seen: BatchProbe) -> AutopsyFinding:
     """Return the verdict where inputs, weights and the whole forward pass are sound."""
     full, low = again.full, again.low
     if full and full.finite and low and not low.finite:
@@ -228,7 +228,7 @@ def _of_gradients(evidence: dict[str, Any], again: Repeated, seen: BatchProbe) -
 
 def _to_blame(
     model: nn.Module, batch: Batch, files: list[tuple[str, ...]], precision: torch.dtype | None
-) -> list[dict[str, Any]]:
+) -> list[Evidence]:
     """Run images one by one, with running statistics; those that alone overflow are to blame."""
     model.eval()
     largest = []
@@ -275,7 +275,7 @@ def examine_validation(trainer: Trainer) -> AutopsyFinding:
 
 def _examine_validation(trainer: Trainer, model: nn.Module) -> AutopsyFinding:
     bad = ultralytics_api.non_finite_state(model)
-    evidence: dict[str, Any] = {"bad_state": bad[:10], "bad_state_count": len(bad)}
+    evidence: Evidence = {"bad_state": bad[:10], "bad_state_count": len(bad)}
     if bad:
         weights = ultralytics_api.non_finite_parameters(model)
         what = "weights" if weights else "running statistics"
@@ -284,7 +284,7 @@ def _examine_validation(trainer: Trainer, model: nn.Module) -> AutopsyFinding:
     return _of_images(trainer, model, evidence)
 
 
-def _of_images(trainer: Trainer, model: nn.Module, evidence: dict[str, Any]) -> AutopsyFinding:
+def _of_images(trainer: Trainer, model: nn.Module, evidence: Evidence) -> AutopsyFinding:
     search = _Search(trainer, model)
     found = list(search)
     evidence.update(images=[described for _, described, _ in found], images_looked_at=search.looked_at)
@@ -317,7 +317,7 @@ class _Search:
         self.trainer, self.model = trainer, model
         self.looked_at = 0
 
-    def __iter__(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    def __iter__(self) -> Iterator[tuple[str, Evidence, Batch]]:
         """Yield the cause, the description and the batch of each image alone that is not finite."""
         found, until = 0, time.monotonic() + LONGEST_S
         loader = self.trainer.test_loader
@@ -338,7 +338,7 @@ class _Search:
     def _fine(self, batch: Batch) -> bool:
         return theirs.losses_are_finite(self.trainer, self.model, batch, half=False)
 
-    def _described(self, index: int, batch: Batch) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    def _described(self, index: int, batch: Batch) -> tuple[str, Evidence, Batch]:
         normalized = self.trainer.args.task != "classify"
         pixels, labels = broken_images(batch, normalized), broken_labels(batch)
         cause, why = "exploding_gradient", "its loss is not finite"

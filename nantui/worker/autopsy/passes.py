@@ -12,7 +12,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -55,8 +54,8 @@ def _watched(
 ) -> Forward:
     peaks: list[tuple[str, torch.Tensor]] = []
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note(name: str) -> object:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
             peaks.extend((name, _peak(tensor)) for tensor in tensors(output))
 
         return hook
@@ -93,7 +92,7 @@ def _peak(tensor: torch.Tensor) -> torch.Tensor:
     )
 
 
-def tensors(output: Any) -> Iterator[torch.Tensor]:
+def tensors(output: object) -> Iterator[torch.Tensor]:
     """Yield the floating tensors inside whatever a module returns."""
     if isinstance(output, torch.Tensor):
         if output.is_floating_point():
@@ -133,7 +132,7 @@ class Backward:
     largest norms, by name.
     """
 
-    modules: list[dict[str, Any]]
+    modules: list[dict[str, object]]
     norm: float
     largest: dict[str, float]
 
@@ -175,7 +174,7 @@ def _gradient_summary(names: list[str], gradients: list[torch.Tensor]) -> Backwa
     return Backward(by_module(bad[::-1], names), float(torch.linalg.vector_norm(norms)), largest)
 
 
-def by_module(bad: list[str], every: list[str]) -> list[dict[str, Any]]:
+def by_module(bad: list[str], every: list[str]) -> list[dict[str, object]]:
     """Return {"module", "bad", "of"} for each module with bad tensors, in the order of `bad`."""
     total = Counter(name.rpartition(".")[0] for name in every)
     counts = Counter(name.rpartition(".")[0] for name in bad)
@@ -204,14 +203,14 @@ def repeated(
     return Repeated(full, low, trainer.accumulate <= 1 and (low is not None or precision is None))
 
 
-def live_gradients(model: nn.Module) -> dict[str, Any]:
+def live_gradients(model: nn.Module) -> dict[str, object]:
     """Name the tensors whose gradients are bad as the step found them; a sum over ranks and micro-batches."""
     bad = ultralytics_api.non_finite_gradients(model)
     modules = by_module(bad, [name for name, _ in model.named_parameters()])
     return {"bad_gradients": bad[:10], "bad_gradients_count": len(bad), "bad_modules": modules[:MOST_MODULES]}
 
 
-def described(repeated: Repeated) -> dict[str, Any]:
+def described(repeated: Repeated) -> dict[str, object]:
     found = repeated.worst
     if found is None:
         return {"repeat_gradients_finite": None}

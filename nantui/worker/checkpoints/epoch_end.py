@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nantui.run.incidents import INCIDENTS, WARNED
 from nantui.worker import distributed, ultralytics_api
@@ -53,7 +53,7 @@ class EpochEndChecks:
             session.layout, options.restore_every_minutes, options.keep_restore_points
         )
 
-    def validated(self, metrics: dict[str, Any] | None, fitness: float | None) -> None:
+    def validated(self, metrics: dict[str, object] | None, fitness: float | None) -> None:
         """Look at what validation gave (None on all ranks but the first)."""
         if not self.session.options.watches or metrics is None:
             return
@@ -109,7 +109,7 @@ class EpochEndChecks:
             if faults:
                 faults.on_save(self.trainer, "strip_failure")
 
-        def strip(stock: Strip, file: str | Path, s: str = "", updates: object = None) -> dict[str, Any]:
+        def strip(stock: Strip, file: str | Path, s: str = "", updates: object = None) -> dict[str, object]:
             try:
                 return strip_staged(stock, file, s, updates, before_rename)
             except (OSError, zipfile.BadZipFile) as error:
@@ -133,12 +133,12 @@ class EpochEndChecks:
         epoch, clean = self.trainer.epoch + 1, self.session.options.watches and self._trouble == 0
         deleted = self._points.saved(names, due, clean)
         paths = [f"weights/{name}" for name in names]
-        extra: dict[str, Any] = {"by_the_clock": True, "deleted": deleted} if due else {}
+        extra: dict[str, object] = {"by_the_clock": True, "deleted": deleted} if due else {}
         if self.session.options.watches and paths:
             extra.update(self._told_apart(paths))
         self.session.recorder.event("saved", paths=paths, epoch=epoch, **extra)
 
-    def _told_apart(self, paths: list[str]) -> dict[str, Any]:
+    def _told_apart(self, paths: list[str]) -> dict[str, object]:
         """Say where a file, which is in fp16, cannot hold all of the network that was validated."""
         before, self._beyond_half = self._beyond_half, beyond_half(self.trainer.ema.ema)
         names = self._beyond_half

@@ -25,7 +25,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from nantui.run.atomic_files import sync_directory
 from nantui.run.attempts import read_events
@@ -35,7 +35,7 @@ from nantui.worker import ultralytics_api
 from nantui.worker.ultralytics_types import Trainer
 
 STAGING = ".nantui-staging"
-Strip: TypeAlias = Callable[..., dict[str, Any]]
+Strip: TypeAlias = Callable[..., dict[str, object]]
 """utils/torch_utils.py, `strip_optimizer(f, s, updates)`: returns what it wrote, {} where it could not."""
 _NAME = re.compile(r"^epoch(\d+)\.pt$")
 
@@ -73,7 +73,7 @@ def strip_staged(
     s: str = "",
     updates: object = None,
     before_rename: Callable[[], None] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Strip a checkpoint as Ultralytics' `strip_optimizer` does, beside the old file, then take its place.
 
     It would write over the only copy of the trained weights. Raises OSError (disk full) or

@@ -17,8 +17,7 @@ they hardly raise the peak. Elsewhere the verdict comes first.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -79,7 +78,7 @@ class StepGuard:
         self.seen, self.skipped, self._stepped = None, False, False
         self.session.progress.epoch, self.session.progress.step = self.epoch, self._batch_index
 
-    def step(self, own_step: Any) -> None:
+    def step(self, own_step: Callable[[], object] | None) -> None:
         """Take or skip the optimizer's step. `own_step` is a trainer's own one, None for Ultralytics'.
 
         Raises TrainingDiverged; a step that is taken ahead of its verdict leaves that to `settle`.
@@ -312,7 +311,7 @@ class StepBackup:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._copies: list[torch.Tensor] = []
-        self._states: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._states: list[tuple[dict[str, object], dict[str, object]]] = []
         self._flats: list[list[torch.Tensor]] = []
         self._pointers: list[int] = []
 

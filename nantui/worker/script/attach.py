@@ -17,7 +17,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.layout import RunLayout
@@ -33,9 +33,10 @@ OF_THE_SCRIPT = ("device", "augmentations")
 """What a resumed call still takes from the script, unless a recovery has decided it."""
 NEVER_DECIDED = frozenset(("model", "data", "task", "mode", "resume", "project", "name", "save_dir"))
 _patched: set[type] = set()
+Guarded = TypeVar("Guarded")
 
 
-def attach(model: Any, **ours: Any) -> Any:
+def attach(model: Guarded, **ours: object) -> Guarded:
     """Guard the trainings of an Ultralytics model from now on; `ours` are nantui's settings. Returns it.
 
     The run directory stays where the script puts it; `nantui RUN` shows it from its first epoch on. Raises
@@ -60,7 +61,7 @@ def patch(base: type) -> None:
     target: Any = base
     check_resume, train, do_train = target.check_resume, target.train, target._do_train
 
-    def placed(trainer: ScriptTrainer, overrides: Any) -> None:
+    def placed(trainer: ScriptTrainer, overrides: dict[str, object]) -> None:
         trainer.nantui_call = train_calls.take()
         check_resume(trainer, _before_resume(trainer, overrides))
         _settle(trainer)
@@ -80,20 +81,20 @@ def patch(base: type) -> None:
         redirect()
 
 
-def decided() -> dict[str, Any]:
+def decided() -> dict[str, object]:
     """Return the settings that a person or a recovery has chosen for this run: they win over the script's."""
     spec = train_calls.spec_of_run()
     chosen = spec.train if spec else {}
     return {name: value for name, value in chosen.items() if name not in NEVER_DECIDED}
 
 
-def of_the_script(options: dict[str, Any]) -> dict[str, Any]:
+def of_the_script(options: dict[str, object]) -> dict[str, object]:
     """Return those of a script's own settings that a resumed call keeps."""
     chosen = decided()
     return {k: options[k] for k in OF_THE_SCRIPT if k in options and k not in chosen}
 
 
-def _before_resume(trainer: ScriptTrainer, overrides: dict[str, Any]) -> dict[str, Any]:
+def _before_resume(trainer: ScriptTrainer, overrides: dict[str, object]) -> dict[str, object]:
     """Point this run's call at its checkpoint; returns the overrides that a resume may still apply."""
     call = trainer.nantui_call
     if call.role == BEFORE:

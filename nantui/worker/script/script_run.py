@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import psutil
 
@@ -70,7 +70,7 @@ def new_attempt(trainer: ScriptTrainer, layout: RunLayout) -> Attempt:
     return attempt
 
 
-def command_of(call: Call) -> dict[str, Any] | None:
+def command_of(call: Call) -> dict[str, object] | None:
     """Return the command that carries this call out when it is run again, None where there is no such."""
     earlier = [train_calls.directory_of(index) for index in range(1, call.index)]
     spec = train_calls.spec_of_run()
@@ -160,5 +160,5 @@ def _tell_the_supervised_run(call: Call, layout: RunLayout) -> None:
     recorder.close()
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
+def _plain(values: dict[str, object]) -> dict[str, object]:
     return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool, list, type(None)))}

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psutil
 
@@ -187,7 +187,7 @@ def from_first_rank(look: Callable[[], Word | None], failing: str) -> Word:
     raise UserError(f"rank {rank()}: the first rank {failing} within {PATIENCE_S:.0f} s")
 
 
-def _document(call: Call) -> dict[str, Any]:
+def _document(call: Call) -> dict[str, object]:
     return {**asdict(call), "pid": os.getpid(), "t": time.time()}
 
 
