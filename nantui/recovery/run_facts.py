@@ -18,9 +18,9 @@ from nantui.recovery.trouble import scan_telemetry
 from nantui.run.journal import Journal, last
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args
+from nantui.settings.effective import stride_of
 from nantui.settings.gpu_memory import COUNTS, STATES, Measured
 from nantui.settings.lint import Known
-from nantui.settings.stride import stride_of
 from nantui.settings.ultralytics_args import find_ultralytics
 
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from nantui.run.documents import Settings
-from nantui.settings.effective import lr_at, number, resolve_optimizer
+from nantui.settings.effective import SMALLEST_STRIDE, lr_at, number, resolve_optimizer
 from nantui.settings.gpu_memory import Measured, largest_batch, predict
-from nantui.settings.stride import SMALLEST
 from nantui.settings.values import is_number, show_value
 
 WARNING, NOTE = "warning", "note"
@@ -123,7 +122,7 @@ def close_mosaic_too_early(settings: Settings, known: Known) -> Iterator[LintFin
 
 
 def imgsz_and_stride(settings: Settings, known: Known) -> Iterator[LintFinding]:
-    size, stride = settings.get("imgsz"), known.stride or SMALLEST
+    size, stride = settings.get("imgsz"), known.stride or SMALLEST_STRIDE
     if isinstance(size, (list, tuple)):
         text = f"imgsz={show_value(size)}: training takes one number, images are square"
         yield LintFinding("imgsz", WARNING, text, {"imgsz": max(size)})
