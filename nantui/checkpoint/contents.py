@@ -19,17 +19,17 @@ from nantui.checkpoint.tensors.zip_archive import Archive
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, Suspect
 
 if TYPE_CHECKING:
-    from nantui.checkpoint.tensors.forked_sweep import Beside
+    from nantui.checkpoint.tensors.forked_sweep import ForkedSweep
 
 _PICKLE = "data.pkl"
 _ROTTEN = "its bytes do not match their CRC-32: bit rot"
 
 
 def contents(
-    descriptor: int, size: int, crc: bool, allowed: frozenset[str], beside: Beside | None = None
+    descriptor: int, size: int, crc: bool, allowed: frozenset[str], forked: ForkedSweep | None = None
 ) -> Contents:
-    """Return what the open file of `size` bytes contains; `beside` may sweep it. Raises OSError only."""
-    steps = _Steps(allowed, crc, beside)
+    """Return what the open file of `size` bytes contains; `forked` may sweep it. Raises OSError only."""
+    steps = _Steps(allowed, crc, forked)
     try:
         steps.take(Archive(descriptor, size))
     except Refused as refused:
@@ -55,10 +55,10 @@ def metadata(descriptor: int, size: int) -> Metadata:
 class _Steps:
     """What has been found so far."""
 
-    def __init__(self, allowed: frozenset[str], crc: bool, beside: Beside | None) -> None:
+    def __init__(self, allowed: frozenset[str], crc: bool, forked: ForkedSweep | None) -> None:
         self.allowed = allowed
         self.crc = crc
-        self.beside = beside
+        self.forked = forked
         self.findings: list[Finding] = []
         self.metadata = Metadata()
         self.suspects: tuple[Suspect, ...] = ()
@@ -97,7 +97,7 @@ class _Steps:
         crc = self.crc and archive.has_crcs
         if self.crc and not crc:
             self.findings.append(Finding("unchecked", "file", "it was written without CRCs (a torch option)"))
-        swept = self.beside.sweep(segments, crc) if self.beside is not None else None
+        swept = self.forked.sweep(segments, crc) if self.forked is not None else None
         if swept is None:
             from nantui.checkpoint.tensors.sweep import sweep
 

@@ -36,7 +36,6 @@ def read(root: Any) -> Metadata:
         version=_line(said.get("version")),
         fitness=_fitness(metrics.get("fitness")),
         updates=_plain(said.get("updates"), 0, [1, 0]) if type(said.get("updates")) is int else None,
-        has_ema=type(said.get("ema")) is Instance,
         has_optimizer=items_of(said.get("optimizer")) is not None,
         args=_table(said.get("train_args")),
         metrics=metrics,

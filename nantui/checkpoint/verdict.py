@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-BADGES = ("clean", "corrupt", "unreadable", "busy")
 # Every kind a finding can have, worst first; the table of people and `findings` are sorted by it.
 FINDING_KINDS = (
     "unsafe",  # the pickle names or calls something outside the known set: never load it
@@ -184,7 +183,6 @@ class Metadata:
     version: str | None = None
     fitness: float | None = None
     updates: int | None = None
-    has_ema: bool = False
     has_optimizer: bool = False
     args: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)

@@ -27,7 +27,7 @@ _first = True
 
 
 @contextlib.contextmanager
-def prepared(descriptor: int, size: int) -> Iterator[Beside | None]:
+def prepared(descriptor: int, size: int) -> Iterator[ForkedSweep | None]:
     """Yield a child that will sweep the open file; None where it would not pay, or fork would not be safe.
 
     Only the first file of a process is worth it: for a second one numpy is better imported for good. Threads
@@ -40,17 +40,17 @@ def prepared(descriptor: int, size: int) -> Iterator[Beside | None]:
         return
     _first = False
     try:
-        beside = Beside(descriptor, size)
+        forked = ForkedSweep(descriptor, size)
     except OSError:
         yield None
         return
     try:
-        yield beside
+        yield forked
     finally:
-        beside.close()
+        forked.close()
 
 
-class Beside:
+class ForkedSweep:
     """A forked child. Raises OSError where there can be none."""
 
     def __init__(self, descriptor: int, size: int) -> None:
