@@ -7,14 +7,14 @@ an unsafe pickle is unsafe all the same.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nantui.checkpoint import metadata as meta
 from nantui.checkpoint.pickle import allowlist
 from nantui.checkpoint.pickle.allowlist import judge_name
 from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Interpreter
 from nantui.checkpoint.pickle.stand_ins import Refused
-from nantui.checkpoint.tensors.tensor_tree import walk
+from nantui.checkpoint.tensors.tensor_tree import Tree, walk
 from nantui.checkpoint.tensors.zip_archive import Archive
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, Suspect
 
@@ -89,7 +89,7 @@ class _Steps:
                     self.findings.append(found)
             self.findings += [Finding("unsafe", where, detail) for where, detail in interpreter.remarks]
 
-    def _weigh(self, archive: Archive, tree: Any) -> None:
+    def _weigh(self, archive: Archive, tree: Tree) -> None:
         from nantui.checkpoint import weight_findings
         from nantui.checkpoint.tensors.segments import layout
 

@@ -18,7 +18,7 @@ _LARGEST = 1 << 63
 _RESULT_TOLERANCE = 1e-4  # results.csv keeps six significant digits
 
 
-def read(root: Any) -> Metadata:
+def read(root: object) -> Metadata:
     """Return what the root object of the pickle says."""
     top = items_of(root)
     if top is None or (type(root) is Instance and is_module(root)):

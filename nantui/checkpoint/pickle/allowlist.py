@@ -168,7 +168,7 @@ def judge_recipes(
     return found
 
 
-def _oddities(recipe: Any, classes: Collection[str]) -> Iterator[tuple[str, str]]:
+def _oddities(recipe: object, classes: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield (what it says, "" where that is no short text; what is wrong with it)."""
     if recipe is None:
         return
@@ -187,13 +187,13 @@ def _oddities(recipe: Any, classes: Collection[str]) -> Iterator[tuple[str, str]
                 yield _text(kind), "building the model would call it as a layer, and it is none"
 
 
-def _list(value: Any) -> Any:
+def _list(value: Any) -> list[object] | tuple[object, ...]:
     return value if type(value) in (list, tuple) else ()
 
 
-def _is(value: Any, pattern: re.Pattern[str]) -> bool:
+def _is(value: object, pattern: re.Pattern[str]) -> bool:
     return type(value) is str and len(value) <= _LONGEST and pattern.fullmatch(value) is not None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if type(value) is str and len(value) <= _LONGEST else ""

@@ -51,7 +51,7 @@ class Interpreter:
         self.copied = 0
         self.remarks: list[tuple[str, str]] = []
 
-    def run(self) -> Any:
+    def run(self) -> object:
         """Return the root object. Raises Refused where a load would fail or do something unknown."""
         try:
             return self._run()
@@ -61,7 +61,7 @@ class Interpreter:
     def _broken(self, what: str) -> Refused:
         return Refused("torn", "data.pkl", f"the pickle is damaged at byte {self.position} ({what})")
 
-    def _run(self) -> Any:
+    def _run(self) -> object:
         # Longer than forty lines: a few opcodes are nine tenths of a checkpoint, and handling them here
         # instead of through the table halves the time. So does seeing at once that `OrderedDict()` is
         # written (name from the memo, no arguments, call), which every module has a dozen of.
@@ -162,7 +162,7 @@ class Interpreter:
                 found.called = True
         return found
 
-    def call(self, function: Any, args: Any) -> Any:
+    def call(self, function: object, args: object) -> object:
         """Note a call, and return what it would describe."""
         if type(args) is not tuple:
             raise TypeError
@@ -195,7 +195,7 @@ class Interpreter:
         cls.instances.append(instance)
         return instance
 
-    def build(self, target: Any, state: Any) -> None:
+    def build(self, target: object, state: Any) -> None:
         """Note the state of an instance; once, and only a plain dictionary for a made one."""
         if type(target) is Ordered:  # attributes of a dictionary: a state_dict has one
             if type(state) not in (Pairs, Ordered) or state[::2] != ["_metadata"]:
@@ -222,7 +222,7 @@ class Interpreter:
         else:
             raise TypeError
 
-    def append(self, target: Any, items: list[Any]) -> None:
+    def append(self, target: object, items: list[object]) -> None:
         """Note elements of a list."""
         if type(target) is list:
             target += items

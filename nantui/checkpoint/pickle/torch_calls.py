@@ -62,7 +62,7 @@ def _storage_dtype(text: str) -> str | None:
     return _STORAGE_DTYPES.get(match[1]) if match else None
 
 
-def tensor(args: tuple[Any, ...]) -> Tensor:
+def tensor(args: tuple[object, ...]) -> Tensor:
     """`torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...)` and its elder sister."""
     if len(args) < 4 or type(args[0]) is not Storage:
         raise _odd("a tensor without a storage")
@@ -77,7 +77,7 @@ def tensor_v3(args: tuple[object, ...]) -> Tensor:
     return _view(args[0], _DTYPE_ALIASES.get(dtype, dtype), args[1], args[2], args[3])
 
 
-def _view(storage: Storage, dtype: str, offset: Any, shape: Any, stride: Any) -> Tensor:
+def _view(storage: Storage, dtype: str, offset: Any, shape: object, stride: object) -> Tensor:
     if type(shape) is not tuple or type(stride) is not tuple or len(shape) != len(stride):
         raise _odd("a tensor whose shape and strides do not fit together")
     numbers = (offset, *shape, *stride)
@@ -132,7 +132,7 @@ def _bytearray(args: tuple[object, ...]) -> bytes:
     return args[0] if type(args[0]) is bytes else _bytes(args)
 
 
-def _shape(args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _shape(args: tuple[Any, ...]) -> tuple[object, ...]:
     if len(args) != 1 or type(args[0]) not in (list, tuple) or len(args[0]) > _MOST_DIMENSIONS:
         raise _odd("a torch.Size that is not made from a few numbers")
     if not all(map(_size, args[0])):
@@ -140,7 +140,7 @@ def _shape(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(args[0])
 
 
-def _scalar(args: tuple[Any, ...]) -> Any:
+def _scalar(args: tuple[Any, ...]) -> object:
     """`numpy.core.multiarray.scalar(dtype, bytes)` as a Python number; object dtypes would unpickle."""
     dtype = args[0] if args else None
     if type(dtype) is not Instance or dtype.cls.text != "numpy.dtype" or type(args[-1]) is not bytes:
@@ -190,12 +190,12 @@ def _is_empty_array(args: tuple[object, ...]) -> bool:
     return len(args) == 3 and type(args[0]) is Name and args[0].text == "numpy.ndarray" and args[1] == (0,)
 
 
-_EXPECTED: dict[str, Callable[[tuple[Any, ...]], bool]] = {
+_EXPECTED: dict[str, Callable[[tuple[object, ...]], bool]] = {
     "numpy.dtype": _is_dtype,
     "numpy.core.multiarray._reconstruct": _is_empty_array,
     "numpy._core.multiarray._reconstruct": _is_empty_array,
 }
-HANDLERS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+HANDLERS: dict[str, Callable[[tuple[object, ...]], object]] = {
     "torch._utils._rebuild_tensor": tensor,
     "torch._utils._rebuild_tensor_v2": tensor,
     "torch._utils._rebuild_tensor_v3": tensor_v3,

@@ -13,13 +13,16 @@ import marshal
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from nantui.checkpoint.tensors.segments import Segment, Swept
     from nantui.checkpoint.tensors.zip_archive import Archive
+
+    Segments: TypeAlias = dict[str, list[Segment]]
+    Sweep: TypeAlias = Callable[[Archive, Segments, bool], Swept]
 
 FROM = 16 << 20  # bytes: below this the sweep is over before a second process pays
 
@@ -63,7 +66,7 @@ class ForkedSweep:
         os.close(asked)
         os.close(answered)
 
-    def sweep(self, segments: dict[str, list[Segment]], crc: bool) -> Swept | None:
+    def sweep(self, segments: Segments, crc: bool) -> Swept | None:
         """Return what a sweep finds in `segments`, None where the child failed. Raises Refused as it does."""
         from nantui.checkpoint.pickle.stand_ins import Refused
         from nantui.checkpoint.tensors.segments import Counts, Swept
@@ -97,7 +100,7 @@ class ForkedSweep:
             os.waitpid(self._child, 0)
 
 
-def _row(segment: Segment) -> tuple[Any, ...]:
+def _row(segment: Segment) -> tuple[object, ...]:
     """Return a segment as plain values; its dtype stands for its format."""
     dtype = segment.leaves[0].tensor.dtype
     return (
@@ -138,7 +141,7 @@ def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:
         os._exit(1)
 
 
-def _answer(sweep: Any, archive: Archive, segments: dict[str, list[Segment]], crc: bool) -> tuple[Any, ...]:
+def _answer(sweep: Sweep, archive: Archive, segments: Segments, crc: bool) -> tuple[Any, ...]:
     """Return (arguments of Refused or None, index and counts of each segment with any, bad CRCs)."""
     from nantui.checkpoint.pickle.stand_ins import Refused
 

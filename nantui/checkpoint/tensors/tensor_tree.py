@@ -28,7 +28,7 @@ _LONGEST_NAME = 300
 _LARGEST_KEY = 1 << 63
 MOST_TENSORS = 50_000  # references to tensors and containers; YOLOv8x with AdamW has about 3,000
 
-Found = tuple[Any, str, str]  # value, name, role
+Found = tuple[object, str, str]  # value, name, role
 Pending = list[Found]
 
 
