@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nantui.run.documents import Document
+
 # Every kind a finding can have, worst first; the table of people and `findings` are sorted by it.
 FINDING_KINDS = (
     "unsafe",  # the pickle names or calls something outside the known set: never load it
@@ -93,7 +95,7 @@ class Verdict:
         kinds = ("unsafe", "unknown-class")
         return tuple(sorted({f.where for f in self.findings if f.kind in kinds and f.where.isprintable()}))
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> Document:
         """Return the row of `nantui check --json` (commands.md)."""
         return {
             "path": str(self.path).encode("utf-8", "backslashreplace").decode(),

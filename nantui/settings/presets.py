@@ -1,17 +1,13 @@
 """Presets: named remedies as commented YAML, shipped, the user's own and the project's.
 
-A preset touches only what it names, entry by entry as a bound (settings/presets.py), compared with what
-the run has *in effect* (settings/effective.py), not with what was once asked for.
+A preset touches only what it names, compared with what the run has *in effect* (settings/effective.py), not
+with what was once asked for. Each entry is a bound (`at_most`, `at_least` or `exactly`), for on somebody
+else's run a remedy must never make things less safe: where the run is already on the safe side of it, the
+row says so and nothing changes.
 
-Entries of a preset as bounds: on somebody else's run a remedy must never make things less safe.
-
-An entry is `at_most`, `at_least` or `exactly`. Where the run is already on the safe side of it, the row
-says so and nothing changes.
-
-What a remedy asks for once the run has finished: a further phase that takes back what it gave up.
-
-Smaller images get a training past its trouble; a short training at the old size and a low rate then gives
-back what they cost.
+A remedy may ask for a further phase once the run has finished, which takes back what it gave up: smaller
+images get a training past its trouble, and a short training at the old size and a low rate then gives back
+what they cost.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """From text to values, the way the `yolo` command reads them, and back to text for people.
 
 A value typed into nantui must mean what it means in `yolo train key=value`; otherwise somebody copies a
-line from one to the other and trains something else.
-
-What changes: parameter, now, then, why. As rows for a table, and as Python for one's own script.
+line from one to the other and trains something else. What changes between two sets of values is a list of
+rows (parameter, now, then, why), shown as a table or as Python for one's own script.
 """
 
 from __future__ import annotations

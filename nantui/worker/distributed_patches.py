@@ -1,13 +1,13 @@
-"""Several ranks without a GPU, for tests and machines that have none: what Ultralytics assumes of CUDA there.
+"""What Ultralytics assumes of its ranks, put right: a GPU each, and a single machine.
 
-It hands `device_ids` to DDP, which refuses them on the CPU, and asks CUDA for the current device in the final
-validation (engine/trainer.py `_setup_train`, engine/validator.py `__call__`); 8.2 broadcasts a boolean.
+Without GPUs, in tests and on machines that have none, it hands `device_ids` to DDP, which refuses them on the
+CPU, and asks CUDA for the current device in the final validation (engine/trainer.py `_setup_train`,
+engine/validator.py `__call__`); 8.2 broadcasts a boolean.
 
-Hosts take turns where Ultralytics sends the first rank of each machine ahead of the others.
-
-`torch_distributed_zero_first(LOCAL_RANK)` (ultralytics 8.4.190, utils/torch_utils.py) guards the
+With several hosts each has a rank that goes first, and hosts take turns here: otherwise all would do at
+once what `torch_distributed_zero_first(LOCAL_RANK)` (ultralytics 8.4.190, utils/torch_utils.py) guards, the
 label cache, which is not written atomically, and the stripping of last.pt and best.pt, which all ranks then
-read. With several hosts every host has a rank that goes first, and they would do both at once.
+read.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from nantui.run.attempts import DIVERGED, EXIT_CODES, STOPPED
+from nantui.run.documents import Document
 
 Evidence: TypeAlias = dict[str, Any]
 """What was measured, by name; it goes into an event as JSON."""
@@ -26,7 +27,7 @@ class Incident:
     text: str
     evidence: Evidence = field(default_factory=dict)
 
-    def fields(self) -> dict[str, object]:
+    def fields(self) -> Document:
         """Return the fields of the event."""
         return asdict(self)
 

@@ -1,9 +1,9 @@
-"""A forward pass under hooks: which module gives the first non-finite output, how large outputs get.
+"""Passes repeated on one batch: which module's output, and which gradients, are first not finite.
 
-Which gradients are bad: as the step found them, and when forward and backward are repeated on the batch.
-
-A gradient that is fine when repeated was not made by the data or the weights. In the step it is a sum over
-ranks and micro-batches; the repetition is this rank's batch alone.
+A forward pass runs under hooks, which also tell how large outputs get. Gradients are looked at as the step
+found them, and when forward and backward are repeated: one that is fine then was not made by the data or the
+weights. In the step a gradient is a sum over ranks and micro-batches; the repetition is this rank's batch
+alone.
 """
 
 from __future__ import annotations

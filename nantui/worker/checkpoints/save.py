@@ -1,18 +1,16 @@
-"""Saves that cannot tear: Ultralytics' own `save_model` into a staging folder, then rename.
+"""What a training saves, so that no save can tear: into a staging folder, checked, then renamed.
 
 Ultralytics truncates last.pt and writes it in place (`write_bytes`); a kill or a full disk in between
 leaves neither the old file nor the new one. Here the old file stays whole until the new one is on disk.
 
-Restore points by the clock: an `epochN.pt` at the first epoch's end after so many minutes.
-
+Restore points by the clock are an `epochN.pt` at the first epoch's end after so many minutes, since
 `save_period` counts epochs, which may take a minute or three hours. Only points that this rule made are
 ever deleted, and never one of the newest clean ones; Ultralytics' own and the user's files are not touched.
 Points from before a rollback stay: a trouble that returns sends the run back further than the last time.
 
-The checkpoint that an agreed stop leaves: the advanced weights, with the last completed epoch's number.
-
-`trainer.stop = True` would finish and strip the run for good. This file is written beside the others
-and never is best.pt or epochN.pt; resuming from it repeats the interrupted epoch.
+An agreed stop leaves the advanced weights with the last completed epoch's number, so that resuming repeats
+the interrupted epoch; the file is never best.pt or epochN.pt. `trainer.stop = True` would finish and strip
+the run for good.
 """
 
 from __future__ import annotations

@@ -2,12 +2,11 @@
 
 `patch` changes three methods of Ultralytics' `BaseTrainer`, so that a trainer becomes a guarded one at
 the moment it begins to train, whatever class it is. `nantui.attach(model)` is the same for one line in
-a script; `nantui exec` reaches an unchanged script through the environment (training/hook).
+a script; `nantui exec` reaches an unchanged script through the environment (worker/script/hook).
 
-`model.train()` of a supervised script: begin, resume the run's checkpoint, or answer from a finished run.
-
-A script that is run again comes past the calls that it has finished already. They are not trained again: they
-answer as Ultralytics itself answers when ranks of its own have trained, from the checkpoint they left.
+A `model.train()` of a supervised script begins, resumes the run's checkpoint, or answers from a finished run.
+For a script that is run again comes past the calls that it has finished already. They are not trained again:
+they answer as Ultralytics itself answers when ranks of its own have trained, from the checkpoint they left.
 """
 
 from __future__ import annotations

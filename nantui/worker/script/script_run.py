@@ -19,6 +19,7 @@ from typing import NoReturn, Protocol
 import psutil
 
 from nantui.run.attempts import EXIT_CODES, FAILED, Attempt, read_attempt, write_attempt
+from nantui.run.documents import Document
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment, write_spec
 from nantui.worker import ultralytics_api
@@ -70,7 +71,7 @@ def new_attempt(trainer: ScriptTrainer, layout: RunLayout) -> Attempt:
     return attempt
 
 
-def command_of(call: Call) -> dict[str, object] | None:
+def command_of(call: Call) -> Document | None:
     """Return the command that carries this call out when it is run again, None where there is no such."""
     earlier = [train_calls.directory_of(index) for index in range(1, call.index)]
     spec = train_calls.spec_of_run()
@@ -160,5 +161,5 @@ def _tell_the_supervised_run(call: Call, layout: RunLayout) -> None:
     recorder.close()
 
 
-def _plain(values: dict[str, object]) -> dict[str, object]:
+def _plain(values: Document) -> Document:
     return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool, list, type(None)))}
