@@ -145,7 +145,7 @@ import gc, sys, time, json, os, pathlib
 import numpy as np
 from nantui.checkpoint.tensors.zip_archive import Archive
 from nantui.checkpoint.tensors.segments import layout
-from nantui.checkpoint.pickle.interpreter import Machine
+from nantui.checkpoint.pickle.interpreter import Interpreter
 from nantui.checkpoint.scan import scan
 from nantui.checkpoint.tensors.sweep import sweep
 from nantui.checkpoint.tensors.tensor_tree import walk
@@ -155,7 +155,7 @@ words = data[: len(data) // 4 * 4].view(np.uint32)
 gc.disable()  # as it is during every look
 descriptor = os.open(path, os.O_RDONLY)
 archive = Archive(descriptor, len(data))
-segments = layout(walk(Machine(archive.read(archive.records["data.pkl"])).run()).leaves, archive)
+segments = layout(walk(Interpreter(archive.read(archive.records["data.pkl"])).run()).leaves, archive)
 def took(what):
     started = time.perf_counter()
     what()

@@ -74,11 +74,11 @@ class Stopwatch:
 def install(watch: Stopwatch) -> None:
     """Time every piece of the guard that runs once a batch."""
     from nantui.worker import trainer
-    from nantui.worker.guard.step_guard import Guard
+    from nantui.worker.guard.step_guard import StepGuard
     from nantui.worker.trainer import RunningMean
 
     for name in ("step", "_clipped", "_take", "_take_rest", "begin_batch", "end_batch"):
-        watch.on(Guard, name)
+        watch.on(StepGuard, name)
     watch.on(RunningMean, "add")
     watch.on(trainer, "_report_step")
     watch.on(trainer, "files_of")

@@ -6,13 +6,14 @@ pandas. The rooms below are described in docs/architecture.md.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 __version__ = "0.1.0"
 __all__ = ["attach"]
+Guarded = TypeVar("Guarded")
 
 
-def attach(model: Any, **ours: Any) -> Any:
+def attach(model: Guarded, **ours: object) -> Guarded:
     """Guard every training of an Ultralytics model from now on, in your own script; returns the model.
 
     `ours` are nantui's settings, e.g. `grad_clip=5.0`. Raises UserError for a wrong one.
@@ -20,4 +21,5 @@ def attach(model: Any, **ours: Any) -> Any:
     # By name: the room that imports torch is nobody's dependency, and only a script that trains calls this.
     import importlib
 
-    return importlib.import_module("nantui.worker.script.attach").attach(model, **ours)
+    importlib.import_module("nantui.worker.script.attach").attach(model, **ours)
+    return model

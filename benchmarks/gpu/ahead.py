@@ -115,7 +115,7 @@ class Seen:
 def _train(data: str, case: Case, protect: bool, bad: tuple[int, int] | None) -> Seen:
     """Train two epochs, with one bad batch where that is asked for; returns what it showed."""
     from nantui.worker import ultralytics_api
-    from nantui.worker.guard.step_guard import Guard
+    from nantui.worker.guard.step_guard import StepGuard
     from nantui.worker.session import Session
 
     run = Path(tempfile.mkdtemp())
@@ -124,15 +124,15 @@ def _train(data: str, case: Case, protect: bool, bad: tuple[int, int] | None) ->
         RunLayout(run), Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, ours, sys.executable)
     )
     seen = Seen()
-    take_ahead = Guard._take_ahead
+    take_ahead = StepGuard._take_ahead
 
-    def counted(guard: Guard) -> bool:
+    def counted(guard: StepGuard) -> bool:
         seen.ahead.append(take_ahead(guard))
         return seen.ahead[-1]
 
     model = ultralytics_api.load_model(case.model)
     trainer = _recording(ultralytics_api.task_trainer(model), Session.open(run, 1), seen, bad)
-    with ultralytics_api.replaced(Guard, "_take_ahead", counted):
+    with ultralytics_api.replaced(StepGuard, "_take_ahead", counted):
         model.train(trainer=trainer, data=data, save_dir=str(run), **_settings(case))
     return seen
 

@@ -83,16 +83,23 @@ class OwnTime:
     def __init__(self) -> None:
         from nantui.worker import trainer
         from nantui.worker.guard.batch_probe import PendingProbe
-        from nantui.worker.guard.step_guard import Guard, StepBack
+        from nantui.worker.guard.step_guard import StepBackup, StepGuard
 
         self._spent = {"plus": 0.0, "minus": 0.0}
         self._steps = 0
-        for owner, name in ((Guard, "begin_batch"), (Guard, "_see"), (StepBack, "copy"), (Guard, "settle"),
-                            (Guard, "end_batch"), (trainer, "_report_step"), (Guard, "_judge")):  # fmt: skip
+        for owner, name in (
+            (StepGuard, "begin_batch"),
+            (StepGuard, "_see"),
+            (StepBackup, "copy"),
+            (StepGuard, "settle"),
+            (StepGuard, "end_batch"),
+            (trainer, "_report_step"),
+            (StepGuard, "_judge"),
+        ):
             self._watch(owner, name, "plus")
         for owner, name in (
             (PendingProbe, "read"),
-            (Guard, "_take_rest"),
+            (StepGuard, "_take_rest"),
         ):  # within the above, and not its own
             self._watch(owner, name, "minus")
         self._inside = 0

@@ -1,7 +1,7 @@
 """What is inside a `.pt`, told without running it.
 
 `scan(path)` judges one file, `Catalog(weights_dir)` all files of a run. The pickle is interpreted by our
-own machine that calls nothing and imports nothing; the zip is read with bounded reads, never mapped, so
+own interpreter that calls nothing and imports nothing; the zip is read with bounded reads, never mapped, so
 that a file which is rewritten meanwhile cannot kill its reader. Only numpy and the standard library are
 used, and numpy only inside the functions that look at tensor bytes: importing this package is cheap.
 
@@ -19,6 +19,6 @@ weight_findings: From counts to findings: what is wrong with the weights, and ho
 older_checkpoint: What became zero, or jumped to the limit, since an older checkpoint of the same run
 cache: Verdicts that are remembered: a second look at an unchanged file costs a `stat`
 parallel_scan: Many files at once: looks taken in processes of their own, so that a screen stays alive …
-pickle/: The pickle inside a checkpoint, interpreted by a machine that calls nothing and imports nothing.
+pickle/: The pickle inside a checkpoint, read by an interpreter that calls nothing and imports nothing.
 tensors/: The bytes of a checkpoint's tensors: where they lie in the zip, and what their numbers are.
 """

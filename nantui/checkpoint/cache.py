@@ -3,9 +3,7 @@
 One JSON file per weights directory (and set of allowed names) in the user's own cache directory, never
 beside the checkpoints: somebody else who may write there must not be able to say that a file is clean. An
 entry belongs to a file's identity (device, inode, size, mtime in ns); a comparison to the identities of
-both files.
-
-A look as plain JSON values and back: for the cache on disk and for helper processes.
+both files. Helper processes answer with the same JSON.
 """
 
 from __future__ import annotations
@@ -25,13 +23,14 @@ from typing import Any
 from nantui import __version__
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
 from nantui.run.atomic_files import write_atomic
+from nantui.run.documents import Document
 
 RULES = f"{__version__}.1"  # change it whenever the same file would now be judged differently
 _SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
 
-def row_of(seen: ScannedFile) -> dict[str, Any]:
+def row_of(seen: ScannedFile) -> Document:
     """Return a look as JSON values. The results of all epochs, used for judging only, are left out."""
     found = seen.contents
     said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
@@ -79,7 +78,7 @@ class Cache:
         self._belongs = [RULES, os.path.abspath(directory), *sorted(allowed)]
         name = zlib.crc32(os.fsencode("\n".join(self._belongs[1:])))
         self.file = cache_directory() / f"{name:08x}.json"
-        self._looks: dict[str, dict[str, Any]] = {}
+        self._looks: dict[str, Document] = {}
         self._compared: dict[str, list[list[str]]] = {}
         self._changed = False
         self._saved = -math.inf

@@ -7,29 +7,29 @@ an unsafe pickle is unsafe all the same.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nantui.checkpoint import metadata as meta
 from nantui.checkpoint.pickle import allowlist
 from nantui.checkpoint.pickle.allowlist import judge_name
-from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Machine
+from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Interpreter
 from nantui.checkpoint.pickle.stand_ins import Refused
-from nantui.checkpoint.tensors.tensor_tree import walk
+from nantui.checkpoint.tensors.tensor_tree import Tree, walk
 from nantui.checkpoint.tensors.zip_archive import Archive
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, Suspect
 
 if TYPE_CHECKING:
-    from nantui.checkpoint.tensors.forked_sweep import Beside
+    from nantui.checkpoint.tensors.forked_sweep import ForkedSweep
 
 _PICKLE = "data.pkl"
 _ROTTEN = "its bytes do not match their CRC-32: bit rot"
 
 
 def contents(
-    descriptor: int, size: int, crc: bool, allowed: frozenset[str], beside: Beside | None = None
+    descriptor: int, size: int, crc: bool, allowed: frozenset[str], forked: ForkedSweep | None = None
 ) -> Contents:
-    """Return what the open file of `size` bytes contains; `beside` may sweep it. Raises OSError only."""
-    steps = _Steps(allowed, crc, beside)
+    """Return what the open file of `size` bytes contains; `forked` may sweep it. Raises OSError only."""
+    steps = _Steps(allowed, crc, forked)
     try:
         steps.take(Archive(descriptor, size))
     except Refused as refused:
@@ -47,7 +47,7 @@ def contents(
 def metadata(descriptor: int, size: int) -> Metadata:
     """Return only what the open file says about itself, {} of it where it cannot be read."""
     try:
-        return meta.read(Machine(_pickle_of(Archive(descriptor, size), [])).run())
+        return meta.read(Interpreter(_pickle_of(Archive(descriptor, size), [])).run())
     except (Refused, MemoryError):
         return Metadata()
 
@@ -55,10 +55,10 @@ def metadata(descriptor: int, size: int) -> Metadata:
 class _Steps:
     """What has been found so far."""
 
-    def __init__(self, allowed: frozenset[str], crc: bool, beside: Beside | None) -> None:
+    def __init__(self, allowed: frozenset[str], crc: bool, forked: ForkedSweep | None) -> None:
         self.allowed = allowed
         self.crc = crc
-        self.beside = beside
+        self.forked = forked
         self.findings: list[Finding] = []
         self.metadata = Metadata()
         self.suspects: tuple[Suspect, ...] = ()
@@ -76,20 +76,20 @@ class _Steps:
             self.findings.append(Finding("not-ultralytics", "file", detail))
         self._weigh(archive, tree)
 
-    def _describe(self, data: bytes) -> Any:
+    def _describe(self, data: bytes) -> object:
         """Run the pickle on paper; every name it mentions is judged, also when it breaks off."""
-        machine = Machine(data)
+        interpreter = Interpreter(data)
         try:
-            return machine.run()
+            return interpreter.run()
         finally:
-            self.classes = {name.name for name in machine.names.values() if name.made}
-            for name in machine.names.values():
+            self.classes = {name.name for name in interpreter.names.values() if name.made}
+            for name in interpreter.names.values():
                 found = judge_name(name, self.allowed)
                 if found is not None:
                     self.findings.append(found)
-            self.findings += [Finding("unsafe", where, detail) for where, detail in machine.remarks]
+            self.findings += [Finding("unsafe", where, detail) for where, detail in interpreter.remarks]
 
-    def _weigh(self, archive: Archive, tree: Any) -> None:
+    def _weigh(self, archive: Archive, tree: Tree) -> None:
         from nantui.checkpoint import weight_findings
         from nantui.checkpoint.tensors.segments import layout
 
@@ -97,7 +97,7 @@ class _Steps:
         crc = self.crc and archive.has_crcs
         if self.crc and not crc:
             self.findings.append(Finding("unchecked", "file", "it was written without CRCs (a torch option)"))
-        swept = self.beside.sweep(segments, crc) if self.beside is not None else None
+        swept = self.forked.sweep(segments, crc) if self.forked is not None else None
         if swept is None:
             from nantui.checkpoint.tensors.sweep import sweep
 

@@ -18,7 +18,7 @@ _LARGEST = 1 << 63
 _RESULT_TOLERANCE = 1e-4  # results.csv keeps six significant digits
 
 
-def read(root: Any) -> Metadata:
+def read(root: object) -> Metadata:
     """Return what the root object of the pickle says."""
     top = items_of(root)
     if top is None or (type(root) is Instance and is_module(root)):
@@ -36,7 +36,6 @@ def read(root: Any) -> Metadata:
         version=_line(said.get("version")),
         fitness=_fitness(metrics.get("fitness")),
         updates=_plain(said.get("updates"), 0, [1, 0]) if type(said.get("updates")) is int else None,
-        has_ema=type(said.get("ema")) is Instance,
         has_optimizer=items_of(said.get("optimizer")) is not None,
         args=_table(said.get("train_args")),
         metrics=metrics,
@@ -45,7 +44,7 @@ def read(root: Any) -> Metadata:
     )
 
 
-def _bad_state(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _bad_state(said: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield (name, value) of plain numbers in optimizer groups and scaler that cannot be meant."""
     groups = (items_of(said.get("optimizer")) or Pairs()).named().get("param_groups")
     room = _MOST_VALUES
@@ -62,7 +61,7 @@ def _bad_state(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"scaler.{key}"[:100], str(value)
 
 
-def own_row(metadata: Metadata) -> dict[str, Any]:
+def own_row(metadata: Metadata) -> dict[str, object]:
     """Return the row of `train_results` that belongs to the checkpoint's own epoch, {} where unknown.
 
     A stripped file has no epoch, and a stripped `best.pt` carries the results of `last.pt`
@@ -76,24 +75,24 @@ def own_row(metadata: Metadata) -> dict[str, Any]:
     return own[-1] if own else {}
 
 
-def not_finite(values: Mapping[str, Any]) -> list[str]:
+def not_finite(values: Mapping[str, object]) -> list[str]:
     """Return the keys whose value is a float that is NaN or infinite (or the text of one)."""
     return [key for key, value in values.items() if _is_bad(value)]
 
 
-def _is_bad(value: Any) -> bool:
+def _is_bad(value: object) -> bool:
     if type(value) is float:
         return not math.isfinite(value)
     return type(value) is str and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
 
 
-def _rows(results: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+def _rows(results: Mapping[str, list[object]]) -> list[dict[str, object]]:
     columns = {key.strip(): values for key, values in results.items()}
     length = min(map(len, columns.values()), default=0)
     return [{key: values[index] for key, values in columns.items()} for index in range(length)]
 
 
-def _agrees(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+def _agrees(row: Mapping[str, object], metrics: Mapping[str, object]) -> bool:
     shared = [key for key in metrics if key in row]
     return bool(shared) and all(_close(row[key], metrics[key]) for key in shared)
 
@@ -112,14 +111,14 @@ def _fitness(value: Any) -> float | None:
     return float(value)
 
 
-def _line(value: Any) -> str | None:
+def _line(value: object) -> str | None:
     """Return a short printable text; a date or version of a hostile file must not move the cursor."""
     if type(value) is not str:
         return None
     return "".join(character if character.isprintable() else "?" for character in value[:100])
 
 
-def _table(value: Any) -> dict[str, Any]:
+def _table(value: object) -> dict[str, object]:
     items = items_of(value)
     if items is None and type(value) is Instance and type(value.state) is Pairs:
         items = value.state  # a namespace

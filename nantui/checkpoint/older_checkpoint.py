@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint import metadata
-from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Machine
+from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Interpreter
 from nantui.checkpoint.pickle.stand_ins import Refused, Tensor
 from nantui.checkpoint.tensors.float_formats import FLOATS
 from nantui.checkpoint.tensors.segments import MOST_ROWS, record_of
@@ -66,7 +66,7 @@ def _witness(descriptor: int, name: str) -> _Witness:
     record = archive.records["data.pkl"]
     if record.size > MOST_BYTES:
         raise Refused("cannot-read", "data.pkl", "too large")
-    root = Machine(archive.read(record)).run()
+    root = Interpreter(archive.read(record)).run()
     leaves = {leaf.name: leaf for leaf in reversed(walk(root).leaves) if leaf.role == WEIGHTS}
     return _Witness(name, archive, leaves, metadata.read(root).updates)
 

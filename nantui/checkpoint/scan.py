@@ -122,10 +122,10 @@ def _look_once(path: Path, crc: bool, allowed: frozenset[str]) -> ScannedFile:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             return _failed("it is not a regular file")
-        with prepared(descriptor, before.st_size) as beside:
+        with prepared(descriptor, before.st_size) as forked:
             from nantui.checkpoint.contents import contents
 
-            found = contents(descriptor, before.st_size, crc, allowed, beside)
+            found = contents(descriptor, before.st_size, crc, allowed, forked)
         moving = not _stamp(before) == _stamp(os.fstat(descriptor)) == stamp_of(path)
         return ScannedFile(found, _stamp(before), moving, before.st_size, 0.0)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 What one look at a file found, as plain frozen values: light to import, so that a remembered look is quick.
 
-`Contents` is what a file says by itself; `Look` adds whose file it was and whether it moved meanwhile.
+`Contents` is what a file says by itself; `ScannedFile` adds whose file it was and whether it moved meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-BADGES = ("clean", "corrupt", "unreadable", "busy")
+from nantui.run.documents import Document
+
 # Every kind a finding can have, worst first; the table of people and `findings` are sorted by it.
 FINDING_KINDS = (
     "unsafe",  # the pickle names or calls something outside the known set: never load it
@@ -72,8 +73,8 @@ class Verdict:
     findings: tuple[Finding, ...]
     bytes: int
     seconds: float
-    train_args: Mapping[str, Any] = field(default_factory=dict)
-    train_metrics: Mapping[str, Any] = field(default_factory=dict)
+    train_args: Mapping[str, object] = field(default_factory=dict)
+    train_metrics: Mapping[str, object] = field(default_factory=dict)
     stripped: bool = False
     updates: int | None = None
     compared_with: Path | None = None
@@ -94,7 +95,7 @@ class Verdict:
         kinds = ("unsafe", "unknown-class")
         return tuple(sorted({f.where for f in self.findings if f.kind in kinds and f.where.isprintable()}))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Document:
         """Return the row of `nantui check --json` (commands.md)."""
         return {
             "path": str(self.path).encode("utf-8", "backslashreplace").decode(),
@@ -184,11 +185,10 @@ class Metadata:
     version: str | None = None
     fitness: float | None = None
     updates: int | None = None
-    has_ema: bool = False
     has_optimizer: bool = False
     args: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    results: Mapping[str, list[Any]] = field(default_factory=dict)
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    results: Mapping[str, list[object]] = field(default_factory=dict)
     bad_state: tuple[tuple[str, str], ...] = ()  # numbers of optimizer or scaler that are not finite
 
     @property

@@ -5,7 +5,8 @@ The rules of `check_det_dataset`, `get_img_files` and `img2label_paths` (8.4.190
 is dropped from a split that does not exist; a list's `./` is the list's own folder; labels are where the
 *last* `/images/` of the path becomes `/labels/`, and beside the image where there is none.
 
-What a data set's labels must look like: the few facts that the judges need, from data.yaml and the run.
+What its labels must look like is told by `Rules`: the few facts that the row rules need, from data.yaml and
+the run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ IMAGE_SUFFIXES = frozenset(
 SPLITS = ("train", "val", "test")
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 """What YAML forbids; Ultralytics (`YAML.load`) takes it out of a file that cannot be parsed with it."""
-_EXPECTED: dict[str, Any] = {
+_EXPECTED: dict[str, type | tuple[type, ...]] = {
     "path": str,
     "train": (str, list),
     "val": (str, list),
@@ -102,7 +103,7 @@ def _brought_along(path: Path) -> Path:
     return found[0] if found else path
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         document = _parsed(path.read_text(encoding="utf-8", errors="ignore"))
     except (OSError, yaml.YAMLError) as error:
@@ -115,7 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> object:
     """Return what the text holds, read as Ultralytics reads it. Raises yaml.YAMLError."""
     try:
         document = yaml.load(text, Loader=LOADER)

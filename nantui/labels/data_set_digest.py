@@ -12,18 +12,18 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import nantui
 from nantui.errors import UserError
 from nantui.labels.data_set import load_data_set
 from nantui.labels.image_list import Folder, list_images
 from nantui.run.atomic_files import to_json
+from nantui.run.documents import Document
 
 PACKAGES = ("ultralytics", "torch")
 
 
-def facts(data: str) -> dict[str, Any]:
+def facts(data: str) -> Document:
     """Return {"versions": {name: version}, "images": {split: {"count", "digest"}}, "error": text or ""}."""
     versions = {"nantui": nantui.__version__, **{name: _version(name) for name in PACKAGES}}
     try:
@@ -41,7 +41,7 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def _digest(split: str, sources: list[str]) -> dict[str, Any]:
+def _digest(split: str, sources: list[str]) -> Document:
     """Return how many images a split has, and one word for their names and order."""
     names: list[str] = []
     for source in sources:

@@ -1,6 +1,6 @@
 """Which images a data set has, folder by folder, and which label files have no image.
 
-Classification data sets: one folder a class, the same folders in every split.
+Classification data sets have one folder a class instead, the same folders in every split.
 """
 
 from __future__ import annotations

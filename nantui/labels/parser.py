@@ -11,11 +11,11 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
-Array = Any
+Array: TypeAlias = np.ndarray
 FRONT = 16
 NEWLINE, RETURN, DOT = 10, 13, 46
 LONGEST_FRACTION = 16
@@ -158,10 +158,10 @@ class _Words:
         ends: Array = np.flatnonzero(self.data[FRONT:] == NEWLINE) + FRONT
         start: Array = np.concatenate(([0], np.searchsorted(self.begin, ends)))
         filled = np.flatnonzero(start[1:] > start[:-1])
-        first_line: Array = np.searchsorted(ends, self.text.begin)
+        first_line = np.searchsorted(ends, self.text.begin)
         file = np.searchsorted(self.text.begin, ends[filled], "right") - 1
-        start = np.append(start[filled], start[-1])
-        return Table(self._values(), start, file, filled - first_line[file] + 1)
+        starts: Array = np.append(start[filled], start[-1])
+        return Table(self._values(), starts, file, filled - np.take(first_line, file) + 1)
 
     def _values(self) -> Array:
         values = (self.data[self.begin] & 15).astype(np.float64)
@@ -179,7 +179,7 @@ class _Words:
         """
         if digits.size and 0 < (usual := int(digits[0])) <= 8 and (digits == usual).all():
             return (whole * _POWERS[usual] + self._digits(end, usual)) / _POWERS[usual]
-        fraction = self._digits(end, np.minimum(digits, 8)).astype(np.float64)
+        fraction: Array = self._digits(end, np.minimum(digits, 8)).astype(np.float64)
         long = np.flatnonzero(digits > 8)
         if long.size:
             fraction[long] += self._digits(end[long] - 8, digits[long] - 8) * 1e8

@@ -1,6 +1,6 @@
 """What a label check found, and how it is told: counts, the first lines, JSON and CSV.
 
-A progress line with rate and ETA on stderr, only where somebody sits at a terminal.
+While it lasts, a progress line with rate and ETA stands on stderr, only where somebody sits at a terminal.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 from nantui.labels.problem_kinds import ERROR, KINDS, NOTE, WARNING
+from nantui.run.documents import Document
 
 EVERY = 0.1
 WIDTH = 24
@@ -79,7 +80,7 @@ class LabelReport:
         wrong = (issue.file for issue in self.issues if KINDS[issue.kind].severity == ERROR)
         return list(dict.fromkeys(self.image_of[file] for file in wrong if file in self.image_of))
 
-    def head(self) -> dict[str, Any]:
+    def head(self) -> Document:
         """Return everything but the issues, as `nantui labels --json` has it."""
         return {
             "data": self.data,
@@ -111,7 +112,7 @@ def write_json(report: LabelReport, out: TextIO) -> None:
     out.write("\n  ]\n}\n" if report.issues else "]\n}\n")
 
 
-def _document(issue: Issue) -> dict[str, Any]:
+def _document(issue: Issue) -> Document:
     return {
         "file": issue.file,
         "line": issue.line,

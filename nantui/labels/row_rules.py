@@ -2,8 +2,8 @@
 
 Each rule looks at one property of all rows and says which rows have it: classes, sizes, repetitions, boxes,
 keypoints, polygons and oriented boxes. What makes Ultralytics drop an image follows `verify_image_label`
-(8.4.190), float32 comparisons included. Repeated rows: hashes of all rows are sorted, and only equal ones
-compared. Polygons of many files are arrays: their boxes as Ultralytics computes them, extents and areas.
+(8.4.190), float32 comparisons included; the polygons of all files are arrays with their boxes as it computes
+them. To find repeated rows the hashes of all are sorted, and only equal ones compared.
 """
 
 from __future__ import annotations
@@ -25,34 +25,6 @@ FLAT = 1e-6
 """A polygon that fills less of its box than this is a line."""
 
 
-def repeated_rows(rows: Array, file: Array) -> tuple[Array, Array]:
-    """Return which rows of a float32 (n, k) array repeat an earlier row of their file, and which that is.
-
-    0 and -0 are the same, as they are to `np.unique`.
-    """
-    rows = rows + np.float32(0)
-    bits = np.ascontiguousarray(rows).view(np.uint32)
-    keys = file.astype(np.uint64) * GOLDEN
-    for column in range(rows.shape[1]):
-        keys = (keys ^ bits[:, column]) * GOLDEN
-        keys ^= keys >> np.uint64(29)
-    return repeated_keys(
-        keys, lambda one, other: bool(file[one] == file[other] and (rows[one] == rows[other]).all())
-    )
-
-
-def repeated_keys(keys: Array, same: Callable[[int, int], bool]) -> tuple[Array, Array]:
-    """Return (mask, earlier): items whose key an earlier item has and that are the `same`, and that item."""
-    mask, earlier = np.zeros(keys.size, bool), np.zeros(keys.size, np.int64)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    for position in (np.flatnonzero(ordered[1:] == ordered[:-1]) + 1).tolist():
-        one, other = int(order[position - 1]), int(order[position])
-        if same(one, other):
-            mask[other], earlier[other] = True, earlier[one] if mask[one] else one
-    return mask, earlier
-
-
 class Found(NamedTuple):
     """One finding: the index of the file, the line (from 1), the kind and the words."""
 
@@ -62,7 +34,62 @@ class Found(NamedTuple):
     text: str
 
 
-class RowJudge:
+def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None) -> Iterator[Found]:
+    """Yield everything that is wrong with the rows of `files` files, whose images have these `shapes`."""
+    table = drop_keypoints(table, rules)
+    columns = table.columns
+    if columns.size == 0:
+        return
+    polygon = among_polygons(table, files, rules)
+    yield from wrong_columns(table, polygon, rules)
+    boxes = np.flatnonzero(~polygon & (columns == rules.columns))
+    if boxes.size:
+        yield from BoxRules(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
+    polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
+    if polygons.size:
+        yield from PolygonRules(polygons, table, rules, shapes).findings()
+
+
+def among_polygons(table: Table, files: int, rules: Rules) -> Array:
+    """Return which rows are in a file that Ultralytics reads as polygons: it has a row of over 6 columns."""
+    has_polygon: Array = np.zeros(files, bool)
+    if not rules.pose:
+        has_polygon[table.file[table.columns > 6]] = True
+    return has_polygon[table.file]
+
+
+def wrong_columns(table: Table, polygon: Array, rules: Rules) -> Iterator[Found]:
+    """Yield the rows with a wrong number of columns; `polygon` is what `among_polygons` says."""
+    columns = table.columns
+    expected = f"class and {rules.columns - 1} numbers expected"
+    for row in np.flatnonzero(
+        np.where(polygon, (columns % 2 == 0) | (columns == 1), columns != rules.columns)
+    ).tolist():
+        text = "a class and pairs of x y expected" if polygon[row] else expected
+        yield Found(int(table.file[row]), int(table.line[row]), "columns", f"{columns[row]} columns; {text}")
+    for row in np.flatnonzero(polygon & (columns == 5)).tolist():
+        yield Found(int(table.file[row]), int(table.line[row]), "mixed_rows", "a box in a file with polygons")
+
+
+def drop_keypoints(table: Table, rules: Rules) -> Table:
+    """Return `table` without the keypoints of pose rows where the task is not pose, as Ultralytics does."""
+    if rules.pose or not rules.keypoints:
+        return table
+    columns = table.columns
+    cut = np.where(columns == rules.pose_columns, 5, columns)
+    place = np.arange(table.values.size) - np.repeat(table.start[:-1], columns)
+    keep = place < np.repeat(cut, columns)
+    return Table(table.values[keep], np.concatenate(([0], np.cumsum(cut))), table.file, table.line)
+
+
+def _regular(table: Table, rows: Array, columns: int) -> Array:
+    """Return `rows`, which all have `columns` columns, as a (n, columns) array."""
+    if rows.size == table.columns.size:
+        return table.values.reshape(-1, columns)
+    return table.values[table.start[rows][:, None] + np.arange(columns)]
+
+
+class RowRules:
     """What boxes and polygons share.
 
     `boxes` is a float32 (5, n) array of class, x, y, w, h; column i of it is row `rows[i]` of `table`.
@@ -127,8 +154,8 @@ class RowJudge:
         return f"width {self.boxes[3, index]:g}, height {self.boxes[4, index]:g}"
 
 
-class BoxJudge(RowJudge):
-    """Judges rows of class, x, y, w, h and, for pose, keypoints: a float32 (n, columns) array."""
+class BoxRules(RowRules):
+    """Boxes: rows of class, x, y, w, h and, for pose, keypoints: a float32 (n, columns) array."""
 
     def __init__(self, numbers: Array, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
         super().__init__(np.ascontiguousarray(numbers.T[:5]), rows, table, rules, shapes)
@@ -147,7 +174,7 @@ class BoxJudge(RowJudge):
         yield from self.sizes(self.finite)
         yield from self._edges()
         if self.rules.pose:
-            yield from KeypointJudge(self).findings()
+            yield from KeypointRules(self).findings()
         yield from self.duplicates(repeated_rows(self.numbers, self.file))
 
     def _broken(self, numbers: Array) -> Array:
@@ -196,10 +223,10 @@ class BoxJudge(RowJudge):
         return ", ".join(f"{name} {value:.6g}" for name, value in pairs if value < 0 or value > 1)
 
 
-class KeypointJudge:
-    """Judges the keypoints of rows with boxes."""
+class KeypointRules:
+    """The keypoints of rows with boxes."""
 
-    def __init__(self, boxes: BoxJudge) -> None:
+    def __init__(self, boxes: BoxRules) -> None:
         self.boxes = boxes
         rules = boxes.rules
         points = boxes.numbers[:, 5:].reshape(-1, rules.keypoints, rules.dimensions)
@@ -232,67 +259,8 @@ class KeypointJudge:
         return f"keypoint {point + 1} at {x:g}, {y:g}{shown}"
 
 
-@dataclass(frozen=True)
-class Polygons:
-    """`values` float32 (class, x, y, x, y …) of all polygons in one line, polygon i from `start[i]`.
-
-    `points`: how many; `boxes`: float32 (5, n) of class, x, y, w, h as `segments2boxes` gives them;
-    `lowest`/`highest`: extreme coordinates; `area`: in parts of the image.
-    """
-
-    values: Array
-    start: Array
-    points: Array
-    boxes: Array
-    lowest: Array
-    highest: Array
-    area: Array
-
-    @classmethod
-    def of(cls, table: Table, rows: Array) -> Polygons:
-        """Return the polygons in `rows` of `table`; each row has a class and at least one pair."""
-        columns = table.columns[rows]
-        start = np.concatenate(([0], np.cumsum(columns)))
-        where = np.arange(start[-1]) + np.repeat(table.start[rows] - start[:-1], columns)
-        values = table.values[where]
-        points = (columns - 1) // 2
-        coordinates: Array = np.delete(values, start[:-1]).reshape(-1, 2)
-        first = np.concatenate(([0], np.cumsum(points)))[:-1]
-        least = np.minimum.reduceat(coordinates, first, axis=0)
-        most = np.maximum.reduceat(coordinates, first, axis=0)
-        boxes = np.vstack((values[start[:-1]], ((least + most) / 2).T, (most - least).T))
-        area = _areas(coordinates.astype(np.float64), first, points)
-        return cls(values, start, points, boxes, least.min(1), most.max(1), area)
-
-    def repeated(self, file: Array) -> tuple[Array, Array]:
-        """Return which polygons repeat an earlier one of the same file, byte for byte, and which that is."""
-        bits = self.values.view(np.uint32).astype(np.uint64)
-        column = np.arange(bits.size) - np.repeat(self.start[:-1], np.diff(self.start))
-        scattered = (bits + np.uint64(1)) * (
-            (column.astype(np.uint64) * np.uint64(2) + np.uint64(1)) * GOLDEN
-        )
-        keys = np.add.reduceat(scattered, self.start[:-1]) ^ (file.astype(np.uint64) * GOLDEN)
-        return repeated_keys(
-            keys, lambda one, other: bool(file[one] == file[other] and self._same(one, other))
-        )
-
-    def _same(self, one: int, other: int) -> bool:
-        return self._bytes(one) == self._bytes(other)
-
-    def _bytes(self, index: int) -> bytes:
-        return bytes(self.values[self.start[index] : self.start[index + 1]].tobytes())
-
-
-def _areas(coordinates: Array, first: Array, points: Array) -> Array:
-    """Return the area of each polygon (shoelace), relative to its first point so that digits are not lost."""
-    x, y = (coordinates - np.repeat(coordinates[first], points, axis=0)).T
-    after = np.arange(1, len(x) + 1)
-    after[first + points - 1] = first
-    return np.abs(np.add.reduceat(x * y[after] - x[after] * y, first)) / 2
-
-
-class PolygonJudge(RowJudge):
-    """Judges rows of a class and x y pairs; Ultralytics looks only at the box around them."""
+class PolygonRules(RowRules):
+    """Polygons: rows of a class and x y pairs; Ultralytics looks only at the box around them."""
 
     def __init__(self, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
         self.polygons = Polygons.of(table, rows)
@@ -329,56 +297,89 @@ class PolygonJudge(RowJudge):
         return f"coordinates from {self.polygons.lowest[index]:.6g} to {self.polygons.highest[index]:.6g}"
 
 
-def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None) -> Iterator[Found]:
-    """Yield everything that is wrong with the rows of `files` files, whose images have these `shapes`."""
-    table = drop_keypoints(table, rules)
-    columns = table.columns
-    if columns.size == 0:
-        return
-    polygon = among_polygons(table, files, rules)
-    yield from wrong_columns(table, polygon, rules)
-    boxes = np.flatnonzero(~polygon & (columns == rules.columns))
-    if boxes.size:
-        yield from BoxJudge(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
-    polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
-    if polygons.size:
-        yield from PolygonJudge(polygons, table, rules, shapes).findings()
+@dataclass(frozen=True)
+class Polygons:
+    """`values` float32 (class, x, y, x, y …) of all polygons in one line, polygon i from `start[i]`.
+
+    `points`: how many; `boxes`: float32 (5, n) of class, x, y, w, h as `segments2boxes` gives them;
+    `lowest`/`highest`: extreme coordinates; `area`: in parts of the image.
+    """
+
+    values: Array
+    start: Array
+    points: Array
+    boxes: Array
+    lowest: Array
+    highest: Array
+    area: Array
+
+    @classmethod
+    def of(cls, table: Table, rows: Array) -> Polygons:
+        """Return the polygons in `rows` of `table`; each row has a class and at least one pair."""
+        columns = table.columns[rows]
+        start = np.concatenate(([0], np.cumsum(columns)))
+        where = np.arange(start[-1]) + np.repeat(table.start[rows] - start[:-1], columns)
+        values = table.values[where]
+        points = (columns - 1) // 2
+        coordinates: Array = np.delete(values, start[:-1]).reshape(-1, 2)
+        first = np.concatenate(([0], np.cumsum(points)))[:-1]
+        least = np.minimum.reduceat(coordinates, first, axis=0)
+        most = np.maximum.reduceat(coordinates, first, axis=0)
+        boxes = np.vstack((values[start[:-1]], ((least + most) / 2).T, (most - least).T))
+        area = _areas(coordinates.astype(np.float64), first, points)
+        return cls(values, start, points, boxes, least.min(1), most.max(1), area)
+
+    def repeated(self, file: Array) -> tuple[Array, Array]:
+        """Return which polygons repeat an earlier one of the same file, byte for byte, and which that is."""
+        bits: Array = self.values.view(np.uint32).astype(np.uint64)
+        column = np.arange(bits.size) - np.repeat(self.start[:-1], np.diff(self.start))
+        scattered = (bits + np.uint64(1)) * (
+            (column.astype(np.uint64) * np.uint64(2) + np.uint64(1)) * GOLDEN
+        )
+        keys = np.add.reduceat(scattered, self.start[:-1]) ^ (file.astype(np.uint64) * GOLDEN)
+        return repeated_keys(
+            keys, lambda one, other: bool(file[one] == file[other] and self._same(one, other))
+        )
+
+    def _same(self, one: int, other: int) -> bool:
+        return self._bytes(one) == self._bytes(other)
+
+    def _bytes(self, index: int) -> bytes:
+        return bytes(self.values[self.start[index] : self.start[index + 1]].tobytes())
 
 
-def among_polygons(table: Table, files: int, rules: Rules) -> Array:
-    """Return which rows are in a file that Ultralytics reads as polygons: it has a row of over 6 columns."""
-    has_polygon: Array = np.zeros(files, bool)
-    if not rules.pose:
-        has_polygon[table.file[table.columns > 6]] = True
-    return has_polygon[table.file]
+def _areas(coordinates: Array, first: Array, points: Array) -> Array:
+    """Return the area of each polygon (shoelace), relative to its first point so that digits are not lost."""
+    x, y = (coordinates - np.repeat(coordinates[first], points, axis=0)).T
+    after = np.arange(1, len(x) + 1)
+    after[first + points - 1] = first
+    return np.abs(np.add.reduceat(x * y[after] - x[after] * y, first)) / 2
 
 
-def wrong_columns(table: Table, polygon: Array, rules: Rules) -> Iterator[Found]:
-    """Yield the rows with a wrong number of columns; `polygon` is what `among_polygons` says."""
-    columns = table.columns
-    expected = f"class and {rules.columns - 1} numbers expected"
-    for row in np.flatnonzero(
-        np.where(polygon, (columns % 2 == 0) | (columns == 1), columns != rules.columns)
-    ).tolist():
-        text = "a class and pairs of x y expected" if polygon[row] else expected
-        yield Found(int(table.file[row]), int(table.line[row]), "columns", f"{columns[row]} columns; {text}")
-    for row in np.flatnonzero(polygon & (columns == 5)).tolist():
-        yield Found(int(table.file[row]), int(table.line[row]), "mixed_rows", "a box in a file with polygons")
+def repeated_rows(rows: Array, file: Array) -> tuple[Array, Array]:
+    """Return which rows of a float32 (n, k) array repeat an earlier row of their file, and which that is.
+
+    0 and -0 are the same, as they are to `np.unique`.
+    """
+    rows = rows + np.float32(0)
+    bits = np.ascontiguousarray(rows).view(np.uint32)
+    keys = file.astype(np.uint64) * GOLDEN
+    for column in range(rows.shape[1]):
+        keys = (keys ^ bits[:, column]) * GOLDEN
+        keys ^= keys >> np.uint64(29)
+    return repeated_keys(
+        keys, lambda one, other: bool(file[one] == file[other] and (rows[one] == rows[other]).all())
+    )
 
 
-def drop_keypoints(table: Table, rules: Rules) -> Table:
-    """Return `table` without the keypoints of pose rows where the task is not pose, as Ultralytics does."""
-    if rules.pose or not rules.keypoints:
-        return table
-    columns = table.columns
-    cut = np.where(columns == rules.pose_columns, 5, columns)
-    place = np.arange(table.values.size) - np.repeat(table.start[:-1], columns)
-    keep = place < np.repeat(cut, columns)
-    return Table(table.values[keep], np.concatenate(([0], np.cumsum(cut))), table.file, table.line)
-
-
-def _regular(table: Table, rows: Array, columns: int) -> Array:
-    """Return `rows`, which all have `columns` columns, as a (n, columns) array."""
-    if rows.size == table.columns.size:
-        return table.values.reshape(-1, columns)
-    return table.values[table.start[rows][:, None] + np.arange(columns)]
+def repeated_keys(keys: Array, same: Callable[[int, int], bool]) -> tuple[Array, Array]:
+    """Return (mask, earlier): items whose key an earlier item has and that are the `same`, and that item."""
+    mask: Array = np.zeros(keys.size, bool)
+    earlier: Array = np.zeros(keys.size, np.int64)
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    for position in (np.flatnonzero(ordered[1:] == ordered[:-1]) + 1).tolist():
+        one, other = int(order[position - 1]), int(order[position])
+        if same(one, other):
+            mask[other], earlier[other] = True, earlier[one] if mask[one] else one
+    return mask, earlier

@@ -17,9 +17,9 @@ from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, device
 from nantui.run.events import InEffect, newest
 from nantui.run.record import RunRecord
 from nantui.run.spec import read_args
+from nantui.settings.effective import stride_of
 from nantui.settings.gpu_memory import COUNTS, STATES, Measured
 from nantui.settings.lint import Known
-from nantui.settings.stride import stride_of
 from nantui.settings.ultralytics_args import find_ultralytics
 
 

@@ -56,7 +56,7 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def to_json(document: Any, indent: int | None = None) -> str:
+def to_json(document: object, indent: int | None = None) -> str:
     """Return `document` as JSON with non-finite numbers as the strings "nan", "inf" and "-inf".
 
     A file name that is not UTF-8 (surrogate escapes in Python) is written with \\u escapes and read back as
@@ -71,7 +71,7 @@ def to_json(document: Any, indent: int | None = None) -> str:
     return text
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """Return `value` with every non-finite float replaced by its name, since JSON has no NaN literal."""
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
@@ -82,7 +82,7 @@ def finite(value: Any) -> Any:
     return value
 
 
-def write_json(path: Path, document: Any, mode: int | None = None) -> None:
+def write_json(path: Path, document: object, mode: int | None = None) -> None:
     """Write `document` as indented JSON, atomically."""
     write_atomic(path, to_json(document, indent=2) + "\n", mode)
 

@@ -169,15 +169,6 @@ class Part:
     results: Path | None = None
 
 
-@dataclass(frozen=True)
-class PlanRow:
-    """One epoch of one phase: `epoch` counts from 1 over all phases, `row.epoch` within the phase."""
-
-    phase: int
-    epoch: int
-    row: EpochRow
-
-
 def read_parts(
     layout: RunLayout, spec: Spec, events: Iterable[Event], epochs: int | None = None
 ) -> list[Part]:
@@ -252,16 +243,6 @@ def with_time(part: Part, parts: Sequence[Part], spec: Spec) -> Part:
 def _costs(spec: Spec, number: int) -> dict[str, Any]:
     """Return the settings of a phase on which the time of an epoch depends."""
     return {name: value for name, value in settings_of(spec, number).items() if name not in NO_TIME}
-
-
-def rows_in_a_row(parts: Iterable[Part]) -> list[PlanRow]:
-    """Return the epochs of all phases as one sequence, superseded ones included (`row.superseded`)."""
-    return [
-        PlanRow(part.number, part.begins + row.epoch, row)
-        for part in parts
-        if part.begins is not None
-        for row in part.rows
-    ]
 
 
 def epochs_in_all(parts: Sequence[Part]) -> int | None:

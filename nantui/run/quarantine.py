@@ -39,16 +39,6 @@ def quarantine_add(layout: RunLayout, images: Iterable[str], why: str, by: str =
     return new
 
 
-def quarantine_remove(layout: RunLayout, images: Iterable[str], why: str, by: str = "") -> list[str]:
-    """Take images off the list and return those that were on it. Raises OSError when it cannot be kept."""
-    known, out = quarantined(layout), set(map(os.path.abspath, images))
-    removed = [image for image in known if image in out]
-    if removed:
-        kept = [image for image in known if image not in out]
-        _change(layout, kept, f"quarantine: {len(removed)} removed: {why}", by, removed=removed)
-    return removed
-
-
 def quarantine_undo(layout: RunLayout, by: str = "") -> str | None:
     """Take the newest change of the list back; return what was done, None when there is nothing to undo."""
     change = newest_change(layout)

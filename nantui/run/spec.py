@@ -1,6 +1,7 @@
 """spec.yaml: what to train, as asked. Ultralytics' arguments and nantui's own settings stay apart.
 
-A user's own command, as it is kept to be run again: words, directory, environment less secrets.
+For `nantui exec` it is the user's own command, kept to be run again: words, directory, and environment less
+secrets.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import yaml
 
 from nantui.errors import UserError
 from nantui.run.atomic_files import open_regular, read_text, write_atomic
+from nantui.run.documents import Document, Settings
 
-OURS_DEFAULTS: dict[str, Any] = {
+OURS_DEFAULTS: Settings = {
     "guard": "protect",
     "on_suspicion": "warn",
     "grad_clip": 10.0,
@@ -111,7 +113,7 @@ def write_spec(path: Path, spec: Spec) -> None:
     write_atomic(path, to_yaml(asdict(spec)))
 
 
-def to_yaml(document: Mapping[str, Any]) -> str:
+def to_yaml(document: Mapping[str, object]) -> str:
     """Return a document as a person would write it: names in their order, letters as they are."""
     return str(yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True))
 
@@ -122,13 +124,13 @@ def divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     return {name: value for name, value in settings.items() if name not in ours}, ours
 
 
-def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
+def with_settings(spec: Spec, settings: Settings) -> Spec:
     """Return the spec with changed settings, each where it belongs."""
     train, ours = divided(settings)
     return replace(spec, train={**spec.train, **train}, ours={**spec.ours, **ours})
 
 
-def read_args(path: Path) -> dict[str, Any]:
+def read_args(path: Path) -> Document:
     """Return Ultralytics' args.yaml as plain values, empty where it is missing or broken."""
     try:
         document = yaml.safe_load(read_text(path) or "")

@@ -1,4 +1,4 @@
-"""What settings really amount to: the resolved optimizer, and the learning rate at a given epoch.
+"""What settings really amount to: the resolved optimizer, the learning rate at a given epoch, the stride.
 
 `lr0` is not the rate in effect, and with `optimizer=auto` it is not even the rate asked for. A comparison
 with the asked values would call a remedy lower when it is higher.
@@ -7,11 +7,17 @@ with the asked values would call a remedy lower when it is higher.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from nantui.run.documents import Settings
+
 AUTO_ITERATIONS = 10000
+SMALLEST_STRIDE, P6_STRIDE = 32, 64
+"""`BaseTrainer._setup_train` takes no less than 32; of Ultralytics' own models only those of P6 have 64."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def resolve_optimizer(
 
 def in_effect(
     args: Mapping[str, Any], classes: int | None = None, images: int | None = None, large: str = "MuSGD"
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return `args` with `optimizer`, `lr0` and `momentum` as they are really used."""
     optimizer = resolve_optimizer(args, classes, images, large)
     return {**args, "optimizer": optimizer.name, "lr0": optimizer.lr0, "momentum": optimizer.momentum}
@@ -63,9 +69,26 @@ def lr_factor(args: Mapping[str, Any], epoch: int) -> float:
     return max(1 - epoch / epochs, 0) * (1.0 - lrf) + lrf
 
 
-def lr_at(args: Mapping[str, Any], epoch: int) -> float:
+def lr_at(args: Settings, epoch: int) -> float:
     """Return the learning rate in effect in `epoch`, counted from 0, after any warm-up."""
     return number(args.get("lr0")) * lr_factor(args, epoch)
+
+
+def stride_of(model: object, package: Path) -> int | None:
+    """Return the stride of one of Ultralytics' own models: image sides have to be a multiple of it.
+
+    `model` is named as in `model=`, by its YAML or its weights; `package` is Ultralytics' directory. None for
+    any other: Ultralytics finds it by running the model, and the worker reports it with its first batch.
+    """
+    path = Path(str(model or ""))
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return None
+    renamed = re.sub(r"^(yolov[58][nsmlx])6u?", r"\1-p6", path.stem)  # as `yaml_model_load` does
+    without_size = re.sub(r"^(yoloe?-?v?\d+)[nsmlx](?=-|u?$)u?", r"\1", renamed)
+    own = {yaml.stem for yaml in (package / "cfg" / "models").glob("*/*.yaml")}
+    if renamed not in own and without_size not in own:
+        return None
+    return P6_STRIDE if without_size.endswith("-p6") else SMALLEST_STRIDE
 
 
 def number(value: Any) -> float:

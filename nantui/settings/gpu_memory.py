@@ -13,10 +13,9 @@ have only the reserved peak: from it predictions are about a fifth too high (doc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from nantui.run.documents import Settings
 from nantui.settings.effective import number
 from nantui.settings.presets import magnitude
 from nantui.settings.values import Change, changed, is_number, merge
@@ -54,25 +53,25 @@ class Measured:
         """What PyTorch may reserve of the device."""
         return max(self.total_gb - CONTEXT_GB, 0.0) * USABLE
 
-    def reserved_gb(self, peak_gb: float, settings: Mapping[str, Any]) -> float:
+    def reserved_gb(self, peak_gb: float, settings: Settings) -> float:
         """Return what PyTorch reserves where `settings` have that peak."""
         return reserved_gb(peak_gb, self.filled, settings)
 
 
-def reserved_gb(peak_gb: float, filled: bool, settings: Mapping[str, Any]) -> float:
+def reserved_gb(peak_gb: float, filled: bool, settings: Settings) -> float:
     """Return the GiB that PyTorch reserves for a peak: more than tensors fill."""
     if not filled:
         return peak_gb
     return peak_gb * (HELD_FP32 if settings.get("amp") in FP32 else HELD_AMP)
 
 
-def predict(measured: Measured, now: Mapping[str, Any], then: Mapping[str, Any]) -> float:
+def predict(measured: Measured, now: Settings, then: Settings) -> float:
     """Return the GiB a device that PyTorch would reserve with `then`, given the peak measured with `now`."""
     grows = max(measured.peak_gb - stays_gb(measured, now), 0.0)
     return measured.reserved_gb(stays_gb(measured, then) + grows * load(then) / load(now), then)
 
 
-def stays_gb(measured: Measured, settings: Mapping[str, Any]) -> float:
+def stays_gb(measured: Measured, settings: Settings) -> float:
     """Return the GiB that neither batch nor image size change: weights, EMA, optimizer and the fp16 copy that
     autocast keeps during the forward pass. Gradients are not there yet when activations are at their most.
     """
@@ -81,14 +80,14 @@ def stays_gb(measured: Measured, settings: Mapping[str, Any]) -> float:
     return min(copies * measured.weights_gb, measured.peak_gb)
 
 
-def load(settings: Mapping[str, Any]) -> float:
+def load(settings: Settings) -> float:
     """Return batch × image area × bytes, in arbitrary units; unknown parts count as 1 on both sides."""
     batch = settings.get("batch")
     precision = FP32_TO_AMP if settings.get("amp") in FP32 else 1.0
     return (batch if is_number(batch) and batch >= 1 else 1) * largest_side(settings) ** 2 * precision
 
 
-def largest_side(settings: Mapping[str, Any]) -> float:
+def largest_side(settings: Settings) -> float:
     """Return the largest image side in px: `multi_scale` 0.5 goes up to half as much again
     (`DetectionTrainer.preprocess_batch`); in older releases it was yes or no, and yes meant 0.5.
     """
@@ -97,7 +96,7 @@ def largest_side(settings: Mapping[str, Any]) -> float:
     return size * (1.0 + beyond)
 
 
-def largest_batch(measured: Measured, now: Mapping[str, Any], then: Mapping[str, Any]) -> int:
+def largest_batch(measured: Measured, now: Settings, then: Settings) -> int:
     """Return the largest batch, a multiple of the devices and at least one each, predicted to fit."""
     devices = max(measured.devices, 1)
     one = {**then, "batch": devices}
@@ -109,9 +108,9 @@ def largest_batch(measured: Measured, now: Mapping[str, Any], then: Mapping[str,
 
 def fit(
     changes: list[Change],
-    in_effect: Mapping[str, Any],
+    in_effect: Settings,
     measured: Measured | None,
-    now: Mapping[str, Any] | None = None,
+    now: Settings | None = None,
 ) -> list[Change]:
     """Return `changes` with the batch cut where the GPU's memory will not hold them otherwise; `now` are the
     settings that `measured` belongs to, by default those in effect.

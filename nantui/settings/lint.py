@@ -6,13 +6,12 @@ reason and, where there is one, what to set instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from nantui.settings.effective import lr_at, number, resolve_optimizer
+from nantui.run.documents import Settings
+from nantui.settings.effective import SMALLEST_STRIDE, lr_at, number, resolve_optimizer
 from nantui.settings.gpu_memory import Measured, largest_batch, predict
-from nantui.settings.stride import SMALLEST
 from nantui.settings.values import is_number, show_value
 
 WARNING, NOTE = "warning", "note"
@@ -33,7 +32,7 @@ class Known:
     on_gpu: bool | None = None
     bf16: bool | None = None
     measured: Measured | None = None
-    now: Mapping[str, Any] = field(default_factory=dict)
+    now: Settings = field(default_factory=dict)
     stride: int | None = None
     large: str = "MuSGD"
 
@@ -45,41 +44,41 @@ class LintFinding:
     name: str
     severity: str
     text: str
-    instead: Mapping[str, Any] = field(default_factory=dict)
+    instead: Settings = field(default_factory=dict)
 
 
-Rule = Callable[[Mapping[str, Any], Known], Iterator[LintFinding]]
+Rule = Callable[[Settings, Known], Iterator[LintFinding]]
 
 
-def lint(settings: Mapping[str, Any], known: Known | None = None) -> list[LintFinding]:
+def lint(settings: Settings, known: Known | None = None) -> list[LintFinding]:
     """Return what is worth saying about the complete `settings` (ours included), warnings first."""
     known = known or Known()
     found = [finding for rule in RULES for finding in rule(settings, known)]
     return sorted(found, key=lambda finding: finding.severity != WARNING)
 
 
-def auto_ignores_lr0(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def auto_ignores_lr0(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if str(settings.get("optimizer")).lower() == "auto":
         chosen = resolve_optimizer(settings, known.classes, known.images, known.large)
         ignored = f"lr0={show_value(settings.get('lr0'))} and momentum"
         yield LintFinding("optimizer", WARNING, f"optimizer=auto ignores {ignored}; {chosen.text}")
 
 
-def lrf_is_a_fraction(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def lrf_is_a_fraction(settings: Settings, known: Known) -> Iterator[LintFinding]:
     last = number(settings.get("lr0")) * number(settings.get("lrf"))
     if last < 1e-6:
         text = f"lrf is a fraction of lr0: the rate sinks to {last:.0e}, the last epochs change nothing"
         yield LintFinding("lrf", NOTE, text)
 
 
-def rate_in_effect(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def rate_in_effect(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if known.epoch > 0 and str(settings.get("optimizer")).lower() != "auto":
         where = f"{known.epoch + 1}/{settings.get('epochs')}"
         rate = f"{lr_at(settings, known.epoch):.3g}"
         yield LintFinding("lr0", NOTE, f"in epoch {where} the schedule has come down to a rate of {rate}")
 
 
-def amp_off_is_expensive(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def amp_off_is_expensive(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if settings.get("amp") in (False, "fp32") and known.on_gpu:
         text = "amp=False costs about 70 % more time and twice the memory on a modern GPU"
         if known.bf16 is False:
@@ -90,7 +89,7 @@ def amp_off_is_expensive(settings: Mapping[str, Any], known: Known) -> Iterator[
             yield LintFinding("amp", WARNING, text, {"amp": "bf16"})
 
 
-def bf16_needs_a_gpu(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def bf16_needs_a_gpu(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if settings.get("amp") != "bf16":
         return
     if known.on_gpu is False or known.bf16 is False:
@@ -101,7 +100,7 @@ def bf16_needs_a_gpu(settings: Mapping[str, Any], known: Known) -> Iterator[Lint
         yield LintFinding("amp", NOTE, text)
 
 
-def batch_and_devices(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def batch_and_devices(settings: Settings, known: Known) -> Iterator[LintFinding]:
     batch, devices = settings.get("batch"), known.devices
     if not is_number(batch) or devices < 2:
         return
@@ -115,15 +114,15 @@ def batch_and_devices(settings: Mapping[str, Any], known: Known) -> Iterator[Lin
         )
 
 
-def close_mosaic_too_early(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def close_mosaic_too_early(settings: Settings, known: Known) -> Iterator[LintFinding]:
     closing, left = number(settings.get("close_mosaic")), number(settings.get("epochs")) - known.epoch
     if closing >= left > 0 and number(settings.get("mosaic", 1.0)) > 0:
         text = f"close_mosaic={closing:g} with {left:g} epochs left: mosaic is off from the first of them"
         yield LintFinding("close_mosaic", NOTE, text)
 
 
-def imgsz_and_stride(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
-    size, stride = settings.get("imgsz"), known.stride or SMALLEST
+def imgsz_and_stride(settings: Settings, known: Known) -> Iterator[LintFinding]:
+    size, stride = settings.get("imgsz"), known.stride or SMALLEST_STRIDE
     if isinstance(size, (list, tuple)):
         text = f"imgsz={show_value(size)}: training takes one number, images are square"
         yield LintFinding("imgsz", WARNING, text, {"imgsz": max(size)})
@@ -134,20 +133,20 @@ def imgsz_and_stride(settings: Mapping[str, Any], known: Known) -> Iterator[Lint
         yield LintFinding("imgsz", NOTE, text, {"imgsz": rounded})
 
 
-def warmup_without_effect(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def warmup_without_effect(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if known.epoch > number(settings.get("warmup_epochs")) > 0 and not settings.get("rewarmup"):
         text = f"no warm-up after a resume at epoch {known.epoch + 1}, whatever warmup_epochs says"
         instead = {"rewarmup": 100}
         yield LintFinding("warmup_epochs", NOTE, f"{text}; rewarmup lets the rate climb again", instead)
 
 
-def no_restore_points(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def no_restore_points(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if number(settings.get("save_period", -1)) < 1 and not settings.get("restore_every_minutes"):
         text = "save_period=-1 keeps no restore points but last.pt and best.pt"
         yield LintFinding("save_period", WARNING, text, {"save_period": 5})
 
 
-def does_not_fit(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def does_not_fit(settings: Settings, known: Known) -> Iterator[LintFinding]:
     measured = known.measured
     if measured is None or not known.now:
         return
@@ -162,7 +161,7 @@ def does_not_fit(settings: Mapping[str, Any], known: Known) -> Iterator[LintFind
         )
 
 
-def already_finished(settings: Mapping[str, Any], known: Known) -> Iterator[LintFinding]:
+def already_finished(settings: Settings, known: Known) -> Iterator[LintFinding]:
     epochs = number(settings.get("epochs"))
     if 0 < epochs <= known.epoch:
         more = more_epochs(known.epoch)

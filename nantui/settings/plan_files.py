@@ -49,7 +49,7 @@ def find_plan(plan: str) -> Path:
     return found
 
 
-def checked(settings: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+def checked(settings: Mapping[str, object], schema: Schema) -> dict[str, Any]:
     """Return a phase's settings, checked. Raises UserError for a wrong one, or one that is not a phase's."""
     for name in FIXED:
         if name in settings:

@@ -1,17 +1,13 @@
 """Presets: named remedies as commented YAML, shipped, the user's own and the project's.
 
-A preset touches only what it names, entry by entry as a bound (settings/presets.py), compared with what
-the run has *in effect* (settings/effective.py), not with what was once asked for.
+A preset touches only what it names, compared with what the run has *in effect* (settings/effective.py), not
+with what was once asked for. Each entry is a bound (`at_most`, `at_least` or `exactly`), for on somebody
+else's run a remedy must never make things less safe: where the run is already on the safe side of it, the
+row says so and nothing changes.
 
-Entries of a preset as bounds: on somebody else's run a remedy must never make things less safe.
-
-An entry is `at_most`, `at_least` or `exactly`. Where the run is already on the safe side of it, the row
-says so and nothing changes.
-
-What a remedy asks for once the run has finished: a further phase that takes back what it gave up.
-
-Smaller images get a training past its trouble; a short training at the old size and a low rate then gives
-back what they cost.
+A remedy may ask for a further phase once the run has finished, which takes back what it gave up: smaller
+images get a training past its trouble, and a short training at the old size and a low rate then gives back
+what they cost.
 """
 
 from __future__ import annotations
@@ -26,6 +22,7 @@ import yaml
 
 from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
+from nantui.run.documents import Settings
 from nantui.run.plan import PlanPhase
 from nantui.settings.schema import Schema
 from nantui.settings.values import Change, changed, is_number, merge, same_value, show_value
@@ -48,10 +45,10 @@ class Bound:
 
     name: str
     kind: str
-    value: Any
+    value: object
     why: str
 
-    def against(self, now: Any) -> Change | None:
+    def against(self, now: object) -> Change | None:
         """Return the row for a run in which `now` is in effect, None where it is so already."""
         wanted = max(1, int(now) // 2) if self.value == HALF and is_number(now) else self.value
         if same_value(now, wanted) or (self.name == "amp" and same_precision(now, wanted)):
@@ -60,7 +57,7 @@ class Bound:
             return Change(self.name, now, now, kept, kept=True)
         return Change(self.name, now, wanted, self.why)
 
-    def keep(self, now: Any, wanted: Any) -> str:
+    def keep(self, now: object, wanted: object) -> str:
         """Return why the run's own value stays, or "" when the entry's must take its place."""
         if wanted == HALF or (self.name == "batch" and is_number(now) and now < 1):
             return f"kept: {self.name}={show_value(now)} lets Ultralytics choose; set a number to bound it"
@@ -75,7 +72,7 @@ class Bound:
         return SAFER if safe else ""
 
 
-def magnitude(name: str, value: Any) -> float | None:
+def magnitude(name: str, value: object) -> float | None:
     """Return how strong a setting is, as a number that can be compared; None for what has no order.
 
     Ultralytics writes "never" as 0 (patience) or below 1 (save_period); a `scale` may be a pair and an
@@ -106,7 +103,7 @@ class Afterwards:
     bounds: tuple[Bound, ...]
 
 
-def read_afterwards(entry: Any, bounds: tuple[Bound, ...]) -> Afterwards | None:
+def read_afterwards(entry: object, bounds: tuple[Bound, ...]) -> Afterwards | None:
     """Return a preset's `then:`, whose settings are `bounds`. Raises UserError when it is wrong."""
     if entry is None:
         return None
@@ -170,7 +167,7 @@ class Preset:
         return tuple(bound.name for bound in self.bounds)
 
 
-def apply(preset: Preset, in_effect: Mapping[str, Any], known: Collection[str] | None = None) -> list[Change]:
+def apply(preset: Preset, in_effect: Settings, known: Collection[str] | None = None) -> list[Change]:
     """Return what `preset` changes on a run with the settings `in_effect`, and what it keeps and why.
 
     Settings that stand as the preset wants them give no row. `known` are the settings of the installed
@@ -181,7 +178,7 @@ def apply(preset: Preset, in_effect: Mapping[str, Any], known: Collection[str] |
 
 
 def apply_all(
-    presets: Iterable[Preset], in_effect: Mapping[str, Any], known: Collection[str] | None = None
+    presets: Iterable[Preset], in_effect: Settings, known: Collection[str] | None = None
 ) -> list[Change]:
     """Return the rows of several presets, each applied on top of the ones before it."""
     layers: list[list[Change]] = []
@@ -192,7 +189,7 @@ def apply_all(
     return merge(*layers)
 
 
-def _row(bound: Bound, in_effect: Mapping[str, Any], known: Collection[str] | None) -> Change | None:
+def _row(bound: Bound, in_effect: Settings, known: Collection[str] | None) -> Change | None:
     now = in_effect.get(bound.name)
     if known is not None and bound.name not in known:
         return Change(bound.name, now, now, "kept: this Ultralytics does not know it", kept=True)
@@ -266,13 +263,13 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
     return Preset(name or path.stem, title, bounds, about, plan, source, path, unfit, then)
 
 
-def refuse_unknown(document: Mapping[str, Any]) -> None:
+def refuse_unknown(document: Settings) -> None:
     """Raise UserError for a key of the file that no preset has: a misspelt one would be left out unseen."""
     if unknown := sorted(map(str, set(document) - KEYS)):
         raise UserError(f"unknown key {unknown[0]!r}; a preset has {', '.join(sorted(KEYS))}")
 
 
-def _bound(name: str, entry: Any, schema: Schema) -> Bound:
+def _bound(name: str, entry: object, schema: Schema) -> Bound:
     field = schema.fields.get(str(name))
     if not isinstance(entry, dict) or len(kinds := [kind for kind in KINDS if kind in entry]) != 1:
         raise UserError(f"{name}: give one of {', '.join(KINDS)}, e.g. {name}: {{at_most: 0.01, why: …}}")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from nantui.errors import UserError
+from nantui.run.documents import Settings
 from nantui.settings import own_settings as our_settings
 from nantui.settings.ultralytics_args import Line, find_ultralytics, read_lines, read_ranges, read_version
 from nantui.settings.values import is_number, parse_value, show_value
@@ -49,10 +50,10 @@ class Field:
     name: str
     group: str
     types: tuple[str, ...]
-    default: Any
+    default: object
     help: str
     range: tuple[float | None, float | None] | None = None
-    choices: tuple[Any, ...] = ()
+    choices: tuple[object, ...] = ()
     optional: bool = False
     ours: bool = False
 
@@ -94,7 +95,7 @@ class Field:
         if not (self.optional or self.default is None or self.name == "auto_augment"):
             raise UserError(f"{self.name}=None: expects {self.expects()} ({self.help})")
 
-    def _typed(self, value: Any) -> Any:
+    def _typed(self, value: object) -> object:
         if not self.types or self._fits(value):
             return self._canonical(value)
         if isinstance(value, float) and value.is_integer() and "int" in self.types:
@@ -105,13 +106,13 @@ class Field:
             return str(value)
         raise UserError(f"{self.name}={show_value(value)}: expects {self.expects()} ({self.help})")
 
-    def _fits(self, value: Any) -> bool:
+    def _fits(self, value: object) -> bool:
         kind = type(value).__name__
         if kind == "int":
             return "int" in self.types or "float" in self.types
         return kind in self.types or (kind in ("tuple", "list") and bool({"list", "tuple"} & set(self.types)))
 
-    def _canonical(self, value: Any) -> Any:
+    def _canonical(self, value: object) -> object:
         """Return the spelling Ultralytics uses: any case of sgd is SGD, of BF16 is bf16."""
         if isinstance(value, str):
             for choice in self.choices:
@@ -149,11 +150,11 @@ class Schema:
         except KeyError:
             raise UserError(self._unknown(name)) from None
 
-    def check(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def check(self, settings: Settings) -> dict[str, Any]:
         """Return `settings` with every value checked. Raises UserError for the first that is wrong."""
         return {name: self.field(name).check(value) for name, value in settings.items()}
 
-    def parse_assignments(self, words: Iterable[str]) -> dict[str, Any]:
+    def parse_assignments(self, words: Iterable[str]) -> dict[str, object]:
         """Return {name: value} from `key=value` words as the `yolo` command reads them; a later one wins.
 
         A bare name of a yes/no setting means True, as there. Raises UserError for an unknown name, a
@@ -161,17 +162,17 @@ class Schema:
         """
         return dict(self._assignment(word) for word in words)
 
-    def split(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def split(self, settings: Settings) -> tuple[dict[str, object], dict[str, object]]:
         """Return (Ultralytics' arguments, nantui's own settings)."""
         own = {name for name, field in self.fields.items() if field.ours}
         train = {name: value for name, value in settings.items() if name not in own}
         return train, {name: value for name, value in settings.items() if name in own}
 
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, object]:
         """Return every setting's default, ours included."""
         return {name: field.default for name, field in self.fields.items()}
 
-    def _assignment(self, word: str) -> tuple[str, Any]:
+    def _assignment(self, word: str) -> tuple[str, object]:
         name, equals, text = word.partition("=")
         name = name.strip().removeprefix("--")
         field = self.field(name)
@@ -216,7 +217,7 @@ def _load(package: Path) -> Schema:
 
 
 def _field(line: Line, ranges: dict[str, tuple[float | None, float | None]]) -> Field:
-    choices: tuple[Any, ...] = CHOICES.get(line.name, ()) if "str" in line.types else ()
+    choices: tuple[object, ...] = CHOICES.get(line.name, ()) if "str" in line.types else ()
     if line.name == "optimizer":
         choices = _optimizers(line.help)
     limits = None if "list" in line.types else ranges.get(line.name)  # a list's numbers mean something else

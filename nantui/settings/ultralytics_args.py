@@ -20,7 +20,7 @@ import yaml
 
 from nantui.errors import UserError
 
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where it is there: eight times as fast, and the form opens at once."""
 LINE = re.compile(r"^(?P<name>[a-z_0-9]+):(?P<value>[^#]*)(?:#\s*(?:\((?P<types>[^)]*)\))?\s*(?P<help>.*))?$")
 GROUP = re.compile(r"^#\s*(?P<name>[A-Z][\w/ .-]*?)\s*-*\s*$")
@@ -35,7 +35,7 @@ class Line:
     group: str
     types: tuple[str, ...]
     optional: bool
-    default: Any
+    default: object
     help: str
 
 
@@ -83,7 +83,7 @@ def read_lines(package: Path) -> list[Line]:
     return [*parse_lines(text, defaults if isinstance(defaults, dict) else {})]
 
 
-def parse_lines(text: str, defaults: dict[str, Any]) -> list[Line]:
+def parse_lines(text: str, defaults: dict[str, object]) -> list[Line]:
     """Return the arguments in `text`, grouped under the headings between them."""
     group, lines = "General", []
     for raw in text.splitlines():
@@ -94,7 +94,7 @@ def parse_lines(text: str, defaults: dict[str, Any]) -> list[Line]:
     return lines
 
 
-def to_line(found: re.Match[str], group: str, default: Any) -> Line:
+def to_line(found: re.Match[str], group: str, default: object) -> Line:
     words = [word.strip() for word in re.split(r"[|,]", found["types"] or "")]
     known = tuple(re.sub(r"\[.*", "", word) for word in words if word and word != "optional")
     types = known or ((type(default).__name__,) if default is not None else ())

@@ -1,23 +1,24 @@
 """From text to values, the way the `yolo` command reads them, and back to text for people.
 
 A value typed into nantui must mean what it means in `yolo train key=value`; otherwise somebody copies a
-line from one to the other and trains something else.
-
-What changes: parameter, now, then, why. As rows for a table, and as Python for one's own script.
+line from one to the other and trains something else. What changes between two sets of values is a list of
+rows (parameter, now, then, why), shown as a table or as Python for one's own script.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import TypeGuard
+
+from nantui.run.documents import Settings
 
 WORDS = {"none": None, "true": True, "false": False}
 VERBATIM = {"name", "project"}
 
 
-def parse_value(name: str, text: str) -> Any:
+def parse_value(name: str, text: str) -> object:
     """Return the value that `yolo train NAME=TEXT` would train with.
 
     Like `ultralytics.cfg.parse_key_value_pair`: None, True and False in any case, then any Python
@@ -36,7 +37,7 @@ def parse_value(name: str, text: str) -> Any:
         return text
 
 
-def show_value(value: Any) -> str:
+def show_value(value: object) -> str:
     """Return `value` as a person would type it: 0.00001 rather than 1e-05, True, None, bf16."""
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
@@ -47,7 +48,7 @@ def show_value(value: Any) -> str:
     return f"{value:g}"
 
 
-def same_value(one: Any, other: Any) -> bool:
+def same_value(one: object, other: object) -> bool:
     """Tell whether two settings mean the same to Ultralytics: 50 and 50.0 do, True and 1 do not."""
     if isinstance(one, bool) != isinstance(other, bool):
         return False
@@ -56,7 +57,7 @@ def same_value(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def is_number(value: Any) -> TypeGuard[int | float]:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Tell whether `value` is a real number; True and False are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -66,8 +67,8 @@ class Change:
     """One row: `kept` rows leave `now` as it is and say in `why` what they would have done."""
 
     name: str
-    now: Any
-    then: Any
+    now: object
+    then: object
     why: str
     kept: bool = False
 
@@ -76,7 +77,7 @@ class Change:
         return self.name, show_value(self.now), show_value(self.then), self.why
 
 
-def differences(now: Mapping[str, Any], then: Mapping[str, Any], why: str = "asked for") -> list[Change]:
+def differences(now: Settings, then: Settings, why: str = "asked for") -> list[Change]:
     """Return a row for every setting of `then` that differs from `now`, in the order of `then`."""
     return [
         Change(name, now.get(name), value, why)
@@ -85,7 +86,7 @@ def differences(now: Mapping[str, Any], then: Mapping[str, Any], why: str = "ask
     ]
 
 
-def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Change]:
+def compare(one: Settings, other: Settings) -> list[Change]:
     """Return a row for every setting in which two runs differ, also where only one of them has it."""
     names = dict.fromkeys([*one, *other])
     return [
@@ -111,7 +112,7 @@ def merge(*layers: Iterable[Change]) -> list[Change]:
     return [row for row in rows.values() if row.kept or not same_value(row.now, row.then)]
 
 
-def changed(changes: Iterable[Change]) -> dict[str, Any]:
+def changed(changes: Iterable[Change]) -> dict[str, object]:
     """Return {name: new value} of the rows that change something."""
     return {change.name: change.then for change in changes if not change.kept}
 

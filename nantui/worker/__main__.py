@@ -12,15 +12,19 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nantui.errors import UserError
 from nantui.run.attempts import FAILED, FINISHED
+from nantui.run.documents import Settings
 from nantui.run.spec import read_spec
 from nantui.worker.incident import TrainingEnded
 from nantui.worker.process_end import die_with_parent, leave
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import device_here
+
+if TYPE_CHECKING:
+    from nantui.worker.faults import Faults
 
 
 def main(arguments: list[str]) -> int:
@@ -78,7 +82,7 @@ def train(session: Session) -> None:
     model.train(trainer=guarded(ultralytics_api.task_trainer(model), session, faults), **arguments)
 
 
-def _faults(session: Session) -> Any:
+def _faults(session: Session) -> Faults | None:
     """Return the faults that a test or the demo asked for; production never imports them."""
     if not session.attempt.faults:
         return None
@@ -95,7 +99,7 @@ def _checkpoint(session: Session) -> Path:
     return path
 
 
-def _resume_arguments(train: dict[str, Any]) -> dict[str, Any]:
+def _resume_arguments(train: Settings) -> dict[str, Any]:
     """Return what a resume may say: the checkpoint's own `train_args`, which the rebase wrote, decide."""
     return {"resume": True, **{name: train[name] for name in ("device",) if name in train}}
 

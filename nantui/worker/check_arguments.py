@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from nantui.worker.torchrun_env import OFFLINE
 
@@ -25,7 +24,7 @@ TASK_SUFFIXES = {
 }
 
 
-def prepare(train: dict[str, Any]) -> dict[str, Any]:
+def prepare(train: dict[str, object]) -> dict[str, object]:
     """Return {"save_dir", "args", "task"} for a new training with the arguments `train`.
 
     `args` are those asked for, with files by their full path and `save_dir`, `project`, `name` fixed.
@@ -53,7 +52,7 @@ def prepare(train: dict[str, Any]) -> dict[str, Any]:
     return {"save_dir": str(save_dir), "args": {**asked, **place}, "task": task}
 
 
-def as_now(config: dict[str, Any]) -> dict[str, Any]:
+def as_now(config: dict[str, object]) -> dict[str, object]:
     """Return {"settings", "notes"}: a file of settings in the words of this release.
 
     Older names become today's, what was dropped is left out (`cfg.check_dict_alignment`), and so is what is
@@ -82,7 +81,7 @@ def as_now(config: dict[str, Any]) -> dict[str, Any]:
     return {"settings": {**settings, **ours}, "notes": notes}
 
 
-def refuse_other_purposes(train: dict[str, Any]) -> None:
+def refuse_other_purposes(train: dict[str, object]) -> None:
     """Raise UserError for arguments that mean something else than a new training."""
     from nantui.errors import UserError
 
@@ -92,7 +91,7 @@ def refuse_other_purposes(train: dict[str, Any]) -> None:
         raise UserError(f"mode={train['mode']}: nantui only trains; use the yolo command")
 
 
-def refuse_missing_device(device: Any) -> None:
+def refuse_missing_device(device: object) -> None:
     """Raise UserError for CUDA devices that PyTorch does not see here; other words are Ultralytics' affair.
 
     Counting them starts no CUDA context (`torch.cuda.device_count`), as `select_device` would.
@@ -109,7 +108,7 @@ def refuse_missing_device(device: Any) -> None:
         raise UserError(f"device={device}: PyTorch sees {seen} here; choose another, or device=cpu")
 
 
-def find_model(name: Any) -> str:
+def find_model(name: object) -> str:
     """Return the model by its full path where it is a file here, else by the name Ultralytics knows.
 
     Raises UserError when it is a path to nothing.
@@ -158,7 +157,7 @@ def _model_yaml(path: Path) -> str:
     return str(found)
 
 
-def find_data(name: Any, task: str = "") -> str:
+def find_data(name: object, task: str = "") -> str:
     """Return the data set by its full path where it is a file or folder here, else by the name Ultralytics
     knows: a YAML that it ships, a folder among its data sets, for classification any word, which it then
     fetches (`data.utils.check_cls_dataset`). Raises UserError when nothing of that name is there.
@@ -227,7 +226,7 @@ def main(arguments: list[str]) -> int:
     asked = {"train": prepare, "config": as_now}
     try:
         said = next(answer(dict(request[kind])) for kind, answer in asked.items() if kind in request)
-        answer: dict[str, Any] = {"ok": True, "error": "", **said}
+        answer: dict[str, object] = {"ok": True, "error": "", **said}
     except (
         Exception
     ) as error:  # UserError, and whatever Ultralytics raises: TypeError, ValueError, SyntaxError …

@@ -7,7 +7,7 @@ decides alone leaves the others waiting in a collective for hours.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
@@ -15,6 +15,7 @@ from torch import distributed
 from nantui.worker.torchrun_env import rank, world_size
 
 TIMEOUT = timedelta(hours=3)  # as Ultralytics: rank 0 may scan a large data set while the others wait
+Report = TypeVar("Report")
 
 
 def together() -> bool:
@@ -49,7 +50,7 @@ def any_of_us(mine: bool, device: torch.device) -> bool:
     return agree(device, float(mine))[0] > 0
 
 
-def gather(mine: Any) -> list[Any]:
+def gather(mine: Report) -> list[Report]:
     """Return every rank's `mine`, in rank order. To be called at the same point by every rank."""
     if not together():
         return [mine]

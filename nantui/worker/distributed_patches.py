@@ -1,13 +1,13 @@
-"""Several ranks without a GPU, for tests and machines that have none: what Ultralytics assumes of CUDA there.
+"""What Ultralytics assumes of its ranks, put right: a GPU each, and a single machine.
 
-It hands `device_ids` to DDP, which refuses them on the CPU, and asks CUDA for the current device in the final
-validation (engine/trainer.py `_setup_train`, engine/validator.py `__call__`); 8.2 broadcasts a boolean.
+Without GPUs, in tests and on machines that have none, it hands `device_ids` to DDP, which refuses them on the
+CPU, and asks CUDA for the current device in the final validation (engine/trainer.py `_setup_train`,
+engine/validator.py `__call__`); 8.2 broadcasts a boolean.
 
-Hosts take turns where Ultralytics sends the first rank of each machine ahead of the others.
-
-`torch_distributed_zero_first(LOCAL_RANK)` (ultralytics 8.4.190, utils/torch_utils.py) guards the
+With several hosts each has a rank that goes first, and hosts take turns here: otherwise all would do at
+once what `torch_distributed_zero_first(LOCAL_RANK)` (ultralytics 8.4.190, utils/torch_utils.py) guards, the
 label cache, which is not written atomically, and the stripping of last.pt and best.pt, which all ranks then
-read. With several hosts every host has a rank that goes first, and they would do both at once.
+read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -36,10 +35,10 @@ def ranks_on_the_cpu() -> Iterator[None]:
     class OnCpu(parallel):  # type: ignore[misc, valid-type]
         """A type and no function: `de_parallel` (8.2) asks for instances of it."""
 
-        def __init__(self, module: nn.Module, device_ids: Any = None, **options: Any) -> None:
+        def __init__(self, module: nn.Module, device_ids: object = None, **options: object) -> None:
             super().__init__(module, **options)
 
-    def loaded_on_cpu(*args: Any, device: Any = None, **options: Any) -> Any:
+    def loaded_on_cpu(*args: object, device: object = None, **options: object) -> object:
         return backend(*args, device=torch.device("cpu"), **options)
 
     class Accelerator:
@@ -49,7 +48,7 @@ def ranks_on_the_cpu() -> Iterator[None]:
 
     broadcast = torch.distributed.broadcast
 
-    def any_dtype(tensor: torch.Tensor, *args: Any, **options: Any) -> None:
+    def any_dtype(tensor: torch.Tensor, *args: object, **options: object) -> None:
         """8.2 broadcasts a boolean, which gloo refuses."""
         passed = tensor.int() if tensor.dtype is torch.bool else tensor
         broadcast(passed, *args, **options)

@@ -6,18 +6,27 @@ weight decay from a saved optimizer; only the live optimizer, scaler, loader and
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from nantui.run.quarantine import quarantined
 from nantui.worker import ultralytics_api
+from nantui.worker.session import Session
 from nantui.worker.torchrun_env import world_size
+from nantui.worker.ultralytics_types import Trainer
 
 _GAINS = ("box", "cls", "dfl", "pose", "kobj", "rle", "angle")
 _OFF_AFTER_MOSAIC = ("mosaic", "mixup", "cutmix", "copy_paste")
 _FROM_ARGUMENTS = ("warmup_epochs", "warmup_momentum", "warmup_bias_lr", "cos_lr", "multi_scale", "freeze")
 
 
-def values_in_effect(trainer: Any) -> dict[str, Any]:
+class ReportingTrainer(Trainer, Protocol):
+    """A guarded trainer in its first batch; warm-up ramps its `accumulate` up to `accumulate_nominal`."""
+
+    session: Session
+    accumulate_nominal: int
+
+
+def values_in_effect(trainer: ReportingTrainer) -> dict[str, object]:
     """Return the fields of the `in_effect` event after the first batch."""
     values = {**_optimizer(trainer), **_loop(trainer), **_gains(trainer), **_augmentation(trainer)}
     arguments = vars(trainer.args)
@@ -29,7 +38,7 @@ def values_in_effect(trainer: Any) -> dict[str, Any]:
     return {"values": values, "guarded": options.watches, "notes": _notes(trainer), "own": own}
 
 
-def parts_of_the_script(trainer: Any) -> list[str]:
+def parts_of_the_script(trainer: ReportingTrainer) -> list[str]:
     """Return what a script of the user's own brings along: classes and callbacks that are not Ultralytics'
     (whose loggers are callbacks of `ultralytics.utils.callbacks`) nor ours.
     """
@@ -44,16 +53,16 @@ def parts_of_the_script(trainer: Any) -> list[str]:
     return found
 
 
-def _is_the_scripts(thing: Any) -> bool:
+def _is_the_scripts(thing: object) -> bool:
     module = str(getattr(thing, "__module__", ""))
     return module.partition(".")[0] not in ("ultralytics", "nantui", "torch", "torchvision", "builtins")
 
 
-def _name_of(thing: Any) -> str:
+def _name_of(thing: object) -> str:
     return f"{getattr(thing, '__module__', '?')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
-def _optimizer(trainer: Any) -> dict[str, Any]:
+def _optimizer(trainer: ReportingTrainer) -> dict[str, object]:
     """Base rates come from `initial_lr`: `lr` itself moves through warm-up and schedule."""
     groups = trainer.optimizer.param_groups
     decayed = max(groups, key=lambda group: group.get("weight_decay", 0.0))
@@ -68,7 +77,7 @@ def _optimizer(trainer: Any) -> dict[str, Any]:
     return {name: _short(value) for name, value in values.items()}
 
 
-def _momentum(trainer: Any) -> float:
+def _momentum(trainer: ReportingTrainer) -> float:
     """Return the momentum the run settles on: in warm-up the live one of SGD is still on its way."""
     group = trainer.optimizer.param_groups[0]
     if "betas" in group:
@@ -78,7 +87,7 @@ def _momentum(trainer: Any) -> float:
     return float(trainer.args.momentum if warming else group.get("momentum", 0.0))
 
 
-def _loop(trainer: Any) -> dict[str, Any]:
+def _loop(trainer: ReportingTrainer) -> dict[str, object]:
     stopper = getattr(trainer, "stopper", None)
     return {
         "epochs": trainer.epochs,
@@ -98,33 +107,33 @@ def _loop(trainer: Any) -> dict[str, Any]:
     }
 
 
-def _stride(trainer: Any) -> int:
+def _stride(trainer: ReportingTrainer) -> int:
     """Return what image sides are a multiple of (`BaseTrainer._setup_train`)."""
     stride = getattr(ultralytics_api.unwrapped(trainer.model), "stride", None)
     return 32 if stride is None else max(int(stride.max()), 32)
 
 
-def _precision(trainer: Any) -> bool | str:
+def _precision(trainer: ReportingTrainer) -> bool | str:
     """Return `bf16`, True for fp16 with a live scaler, False for fp32."""
     if trainer.args.amp == "bf16":
         return "bf16" if trainer.amp else False
     return bool(trainer.scaler.is_enabled())
 
 
-def _gains(trainer: Any) -> dict[str, Any]:
+def _gains(trainer: ReportingTrainer) -> dict[str, object]:
     """Return the loss gains that the criterion holds; it is made at the first forward."""
     criterion = getattr(ultralytics_api.unwrapped(trainer.model), "criterion", None)
     held = getattr(criterion, "hyp", None) or trainer.args
     return {name: getattr(held, name) for name in _GAINS if hasattr(held, name)}
 
 
-def _augmentation(trainer: Any) -> dict[str, Any]:
+def _augmentation(trainer: ReportingTrainer) -> dict[str, object]:
     """Return the strengths that the live transforms hold, by Ultralytics' argument names.
 
     What the closing of mosaic has switched off (`YOLODataset.close_mosaic`, data/dataset.py) says nothing
     about its setting and is left out; a note tells.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for transform in ultralytics_api.transforms(trainer.train_loader.dataset):
         for name, attribute in ultralytics_api.TRANSFORM_SETTINGS.get(type(transform).__name__, {}).items():
             found[name] = getattr(transform, attribute, None)
@@ -136,12 +145,12 @@ def _augmentation(trainer: Any) -> dict[str, Any]:
     }
 
 
-def _mosaic_closed(trainer: Any) -> bool:
+def _mosaic_closed(trainer: ReportingTrainer) -> bool:
     last_epochs = trainer.args.close_mosaic
     return bool(last_epochs) and trainer.epoch >= trainer.epochs - last_epochs
 
 
-def _notes(trainer: Any) -> list[str]:
+def _notes(trainer: ReportingTrainer) -> list[str]:
     rows: dict[float, list[str]] = {}
     for group in trainer.optimizer.param_groups:
         rate = _short(group.get("initial_lr", group["lr"]))

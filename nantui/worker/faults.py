@@ -12,13 +12,15 @@ import signal
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from nantui.errors import UserError
 from nantui.worker import ultralytics_api
+from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Batch, Losses, Trainer
 
 ON_BATCH = frozenset(
     ("nan_pixel", "inf_pixel", "nan_label", "nan_weight", "nan_ema", "batchnorm_nan")
@@ -43,35 +45,41 @@ class Fault:
     seconds: float = 1.0
 
 
+class RunningTrainer(Trainer, Protocol):
+    """A trainer whose session says where it is."""
+
+    session: Session
+
+
 class Faults:
     """The faults of one rank in one attempt."""
 
-    def __init__(self, wanted: list[dict[str, Any]], attempt: int, rank: int) -> None:
+    def __init__(self, wanted: list[dict[str, object]], attempt: int, rank: int) -> None:
         """Raises UserError for a kind that does not exist."""
         faults = [_fault(document) for document in wanted]
         self._faults = [f for f in faults if f.rank == rank and f.attempt in (None, attempt)]
 
-    def on_batch(self, trainer: Any, batch: dict[str, Any]) -> None:
+    def on_batch(self, trainer: RunningTrainer, batch: Batch) -> None:
         """Spoil a batch, the model or the machine before the forward pass."""
         for fault in self._due(trainer, ON_BATCH):
             _spoil_batch(fault, trainer, batch)
         for fault in self._due(trainer, ON_LOSS):
             _spoil_loss(ultralytics_api.unwrapped(trainer.model), ON_LOSS[fault.fault])
 
-    def on_gradients(self, trainer: Any) -> None:
+    def on_gradients(self, trainer: RunningTrainer) -> None:
         """Spoil this rank's gradients after the backward pass (and after DDP's all-reduce)."""
         for fault in self._due(trainer, ON_GRADIENT):
             gradient = next(p.grad for p in trainer.model.parameters() if p.grad is not None)
             gradient.view(-1)[0] = ON_GRADIENT[fault.fault]
 
-    def on_save(self, trainer: Any, kind: str = "save_failure") -> None:
+    def on_save(self, trainer: RunningTrainer, kind: str = "save_failure") -> None:
         """Raise as a full disk would, in the epoch of a save_failure, or when the last epoch is stripped."""
         epoch = trainer.epoch + 1
         for fault in self._faults:
             if fault.fault == kind and fault.epoch <= epoch < fault.epoch + fault.times:
                 raise OSError(errno.ENOSPC, "No space left on device (injected)")
 
-    def _due(self, trainer: Any, kinds: Collection[str]) -> list[Fault]:
+    def _due(self, trainer: RunningTrainer, kinds: Collection[str]) -> list[Fault]:
         progress = trainer.session.progress
         here = (progress.epoch, progress.step)
         return [
@@ -91,7 +99,7 @@ def _fault(document: dict[str, Any]) -> Fault:
         raise UserError(f"fault {kind}: {error}") from error
 
 
-def _spoil_batch(fault: Fault, trainer: Any, batch: dict[str, Any]) -> None:
+def _spoil_batch(fault: Fault, trainer: RunningTrainer, batch: Batch) -> None:
     kind, model = fault.fault, ultralytics_api.unwrapped(trainer.model)
     if kind in ("nan_pixel", "inf_pixel"):
         batch["img"][-1, 0, 0, 0] = float(kind[:3])
@@ -125,7 +133,9 @@ def _disturb(fault: Fault) -> None:
 def _spoil_loss(model: nn.Module, factor: float) -> None:
     """Multiply the loss and its items in the next forward pass, once."""
 
-    def spoil(module: nn.Module, inputs: Any, output: Any) -> Any:
+    def spoil(
+        module: nn.Module, inputs: object, output: tuple[torch.Tensor, Losses]
+    ) -> tuple[torch.Tensor, Losses]:
         handle.remove()
         loss, items = output
         if isinstance(items, dict):

@@ -7,9 +7,13 @@ that catches `Exception` around `train()` ends with the right code instead of go
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from nantui.run.attempts import DIVERGED, EXIT_CODES, STOPPED
+from nantui.run.documents import Document
+
+Evidence: TypeAlias = dict[str, Any]
+"""What was measured, by name; it goes into an event as JSON."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,9 @@ class Incident:
     step: int
     action: str
     text: str
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> Document:
         """Return the fields of the event."""
         return asdict(self)
 

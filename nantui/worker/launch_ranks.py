@@ -11,7 +11,6 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
 from nantui.errors import UserError
@@ -51,7 +50,7 @@ def torchrun_argv(layout: RunLayout, attempt: Attempt, node: int, devices: int) 
     ]
 
 
-def serve(attempt: Attempt) -> Any:
+def serve(attempt: Attempt) -> object:
     """Return a store on the inherited socket; torchrun, asking for this port in this process, shares it.
 
     Raises UserError for a PyTorch (before 2.1) that cannot be given a socket.

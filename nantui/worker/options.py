@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nantui.errors import UserError
+from nantui.run.documents import Settings
 from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS
 
 PROTECT, OFF, END = "protect", "off", "end"
@@ -44,13 +44,13 @@ class Options:
         return self.protects and self.on_suspicion == END
 
 
-def read_options(ours: Mapping[str, Any]) -> Options:
+def read_options(ours: Settings) -> Options:
     """Return the settings with the defaults filled in. Raises UserError for a value of the wrong kind."""
     values = {name: _typed(name, ours.get(name, default), default) for name, default in OURS_DEFAULTS.items()}
     return Options(**{name: values[name] for name in Options.__dataclass_fields__})
 
 
-def _typed(name: str, value: Any, default: Any) -> Any:
+def _typed(name: str, value: object, default: Any) -> Any:
     choices = OURS_CHOICES.get(name)
     if choices is not None and value not in choices:
         raise UserError(f"{name}: {value!r} is not one of its values; use {' or '.join(choices)}")

@@ -13,12 +13,12 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nantui.run.attempts import FAILED, FINISHED, Attempt, write_attempt
 from nantui.run.layout import RunLayout
 from nantui.worker.incident import TrainingEnded, TrainingStopped
 from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Trainer
 
 OURS = {"guard": "protect", "max_consecutive_skips": 0}
 """The first step that would be skipped ends the replay."""
@@ -36,7 +36,7 @@ class Request:
     checkpoint: str
     place: str
     until: int
-    train: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, object] = field(default_factory=dict)
 
 
 def replay(request: Request) -> int:
@@ -76,7 +76,7 @@ def _train(session: Session, until: int) -> int:
     return session.end(FINISHED)
 
 
-def _end_after(trainer: Any, until: int) -> None:
+def _end_after(trainer: Trainer, until: int) -> None:
     """Raise Stopped once the last epoch that is to be repeated has taken its steps."""
     if trainer.epoch + 1 >= until:
         raise TrainingStopped(f"repeated up to epoch {until} without trouble", None, False)

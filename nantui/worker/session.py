@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import UserError
 from nantui.machine.process_identity import ref_of, this_machine
@@ -80,7 +79,7 @@ class Session:
         if self.first:
             self.recorder.event("incident", **incident.fields())
 
-    def warn(self, kind: str, text: str, **evidence: Any) -> None:
+    def warn(self, kind: str, text: str, **evidence: object) -> None:
         """Report something that is not an incident but may become one."""
         if not self.first:
             return

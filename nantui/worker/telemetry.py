@@ -18,7 +18,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from nantui.run.atomic_files import to_json
 from nantui.run.telemetry import header
@@ -27,7 +26,7 @@ MOST_WAITING = 8192
 ROWS_WAITING = 4096
 LOOK_EVERY = 0.25
 STALLED_AFTER = 120.0  # seconds inside one batch; the supervisor decides what to do about it
-Row = tuple[Any, ...]
+Row = tuple[object, ...]
 
 
 class Recorder:
@@ -52,7 +51,7 @@ class Recorder:
         events.parent.mkdir(parents=True, exist_ok=True)
         self._thread.start()
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def event(self, kind: str, **fields: object) -> None:
         """Report an event; see docs/file-formats.md for kinds and fields."""
         try:
             self._queue.put_nowait(
@@ -170,7 +169,7 @@ class Recorder:
         return line
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     """Return a number in at most 7 digits (times in ms), an empty cell for None."""
     if value is None:
         return ""

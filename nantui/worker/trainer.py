@@ -2,16 +2,6 @@
 
 Made by `guarded`, as a class, so that the user's own trainer, dataset, callbacks and augmentations stay
 what they are. It only routes: each override says what happens around Ultralytics' own method.
-
-How much memory this rank holds, for its row of telemetry.
-
-The epoch's mean train loss, over the batches whose loss was finite.
-
-Ultralytics keeps a running mean in `trainer.tloss`; one NaN batch makes the whole epoch's train loss
-NaN, in the progress line and in results.csv. This one leaves such a batch out. It works in float32 on
-the host and is bit-equal to Ultralytics' own as long as every batch is finite. PyTorch on CUDA divides by
-a number by multiplying with its reciprocal (aten/src/ATen/native/cuda/BinaryDivTrueKernel.cu), which may
-differ in the last bit.
 """
 
 from __future__ import annotations
@@ -21,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -31,14 +21,24 @@ from nantui.worker.autopsy.sample_files import files_of, instrument
 from nantui.worker.checkpoints.epoch_end import EpochEndChecks
 from nantui.worker.distributed_patches import hosts_in_turn, ranks_on_the_cpu
 from nantui.worker.effective_settings import values_in_effect
-from nantui.worker.guard.step_guard import Guard
+from nantui.worker.guard.batch_probe import BatchProbe
+from nantui.worker.guard.step_guard import StepGuard
 from nantui.worker.incident import TrainingDiverged
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import several_hosts, world_size
 from nantui.worker.ultralytics_api import leaving_out, without
+from nantui.worker.ultralytics_types import Batch, Losses, Trainer
 from nantui.worker.validation_precision import Validation
 
+if TYPE_CHECKING:
+    from nantui.worker.faults import Faults
+
+    _Stock = Trainer
+else:
+    _Stock = object  # `guarded` puts the trainer's own class behind the mixin
+
 GIBIBYTE = 2**30
+Answer = TypeVar("Answer")
 
 
 def memory_gb(device: torch.device) -> tuple[float, float, float | None]:
@@ -58,7 +58,14 @@ def memory_gb(device: torch.device) -> tuple[float, float, float | None]:
 
 
 class RunningMean:
-    """Mean of vectors of losses, batch by batch, as a device of the type `device` rounds it."""
+    """The epoch's mean of vectors of losses, over the batches whose loss was finite.
+
+    Ultralytics keeps a running mean in `trainer.tloss`; one NaN batch makes the whole epoch's train loss NaN,
+    in the progress line and in results.csv. This one leaves such a batch out. It works in float32 on the host
+    and is bit-equal to Ultralytics' own, as a device of the type `device` rounds it, while every batch is
+    finite. PyTorch on CUDA divides by a number by multiplying with its reciprocal
+    (aten/src/ATen/native/cuda/BinaryDivTrueKernel.cu), which may differ in the last bit.
+    """
 
     def __init__(self, device: str = "cpu") -> None:
         self.mean = torch.zeros(())
@@ -78,32 +85,33 @@ class RunningMean:
         return torch.ones(()) / self._batches
 
 
-def guarded(base: type, session: Session, faults: Any = None) -> type:
+def guarded(base: type, session: Session, faults: Faults | None = None) -> type:
     """Return a trainer class that trains as `base` does, under the guard and reporting to `session`."""
     own_step = ultralytics_api.has_own_step(base)
-    members = {"session": session, "faults": faults, "has_own_step": own_step}
-    members["__doc__"] = f"{base.__name__} under nantui's guard."
+    about = f"{base.__name__} under nantui's guard."
+    members = {"session": session, "faults": faults, "has_own_step": own_step, "__doc__": about}
     return type(f"Guarded{base.__name__}", (GuardedTrainer, base), members)
 
 
-class GuardedTrainer:
+class GuardedTrainer(_Stock):
     """Mixed in before the trainer; `self` is also an Ultralytics `BaseTrainer`."""
 
     session: Session
-    faults: Any
+    faults: Faults | None
     has_own_step: bool
-    guard: Guard | None = None
+    guard: StepGuard | None = None
     epoch_end: EpochEndChecks
     validation: Validation
-    args: Any
-    device: Any
-    wdir: Any
+    accumulate_nominal: int
+    _batch: Batch
+    _batch_ended: float
+    _reported_in_effect: bool
     _epochs_over: bool = False
-    _tloss: Any = None
+    _tloss: Losses | None = None
     _mean: RunningMean | None = None
     _loss_waits: bool = False
 
-    def check_resume(self, overrides: dict[str, Any]) -> None:
+    def check_resume(self, overrides: dict[str, object]) -> None:
         """Resume as Ultralytics does, then pin the run directory: it must never move or be numbered."""
         super().check_resume(overrides)  # type: ignore[misc]
         self.args.save_dir = str(self.session.layout.run)
@@ -131,22 +139,25 @@ class GuardedTrainer:
         if event == "on_train_batch_start" and self.guard:
             self.guard.begin_batch()
         elif event in _SETTLED and self.guard:
-            _reporting(self, self.guard.settle)
+            _reporting(self, self.guard, self.guard.settle)
         super().run_callbacks(event)  # type: ignore[misc]
-        ours = _OURS.get(event)
-        if ours and (self.guard or event == "on_pretrain_routine_end"):
-            ours(self)
+        if event == "on_pretrain_routine_end":
+            _set_up(self)
+        elif self.guard and (ours := _OURS.get(event)):
+            ours(self, self.guard)
 
-    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def preprocess_batch(self, batch: Batch) -> Batch:
         files = files_of(batch)
-        self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
+        self._batch = super().preprocess_batch(batch)  # type: ignore[misc]
         if self.guard:
             self.guard.incident_reporter.batch, self.guard.incident_reporter.files = self._batch, files
         if self.faults and self.guard:
             self.faults.on_batch(self, self._batch)
         return self._batch
 
-    def build_dataset(self, img_path: Any, mode: str = "train", *args: Any, **options: Any) -> Any:
+    def build_dataset(
+        self, img_path: object, mode: str = "train", *args: object, **options: object
+    ) -> object:
         """Build what the trainer builds; the train set leaves quarantined images out and names its files."""
         if mode != "train":
             return super().build_dataset(img_path, mode, *args, **options)  # type: ignore[misc]
@@ -157,16 +168,17 @@ class GuardedTrainer:
         return dataset
 
     def optimizer_step(self) -> None:
-        if self.guard is None:
+        guard = self.guard
+        if guard is None:
             super().optimizer_step()  # type: ignore[misc]
             return
         if self.faults:
             self.faults.on_gradients(self)
         own = super().optimizer_step if self.has_own_step else None  # type: ignore[misc]
-        _reporting(self, lambda: self.guard.step(own))  # type: ignore[union-attr]
+        _reporting(self, guard, lambda: guard.step(own))
 
     @property
-    def tloss(self) -> Any:
+    def tloss(self) -> Losses | None:
         """The epoch's mean loss so far; None before its first batch.
 
         Made from what the host has read anyway, so that the progress line does not wait for the GPU again.
@@ -179,13 +191,13 @@ class GuardedTrainer:
         return self._tloss
 
     @tloss.setter
-    def tloss(self, value: Any) -> None:
+    def tloss(self, value: Losses | None) -> None:
         protects = self.guard is not None and self.guard.options.protects
         self._loss_waits = value is not None and protects
         if not self._loss_waits:
             self._tloss, self._mean = value, None
 
-    def validate(self) -> Any:
+    def validate(self) -> object:
         self.session.phase("validating")
         if self.guard:
             self.validation.stand_in()
@@ -224,7 +236,7 @@ class GuardedTrainer:
         return bool(super().save_model())  # type: ignore[misc]
 
 
-def _set_up(trainer: Any) -> None:
+def _set_up(trainer: GuardedTrainer) -> None:
     """Install the guard; where a place for it is missing, install nothing and say so."""
     missing = ultralytics_api.missing_hooks(type(trainer))
     if missing:
@@ -232,7 +244,7 @@ def _set_up(trainer: Any) -> None:
         trainer.session.recorder.event("in_effect", values={}, guarded=False, notes=notes)
         trainer.session.warn("unguarded", "; ".join(notes))
         return
-    trainer.guard = Guard(trainer, trainer.session)
+    trainer.guard = StepGuard(trainer, trainer.session)
     trainer.validation = Validation(trainer, trainer.session)
     trainer.epoch_end = EpochEndChecks(trainer, trainer.session, trainer.guard.incident_policy)
     trainer.session.recorder.memory = lambda: memory_gb(trainer.device)
@@ -241,36 +253,35 @@ def _set_up(trainer: Any) -> None:
     trainer.accumulate_nominal = trainer.accumulate  # warm-up ramps `accumulate` itself up from 1
 
 
-def _epoch_start(trainer: Any) -> None:
-    trainer.guard.begin_epoch()
+def _epoch_start(trainer: GuardedTrainer, guard: StepGuard) -> None:
+    guard.begin_epoch()
     trainer.session.phase("training")
     trainer._batch_ended = time.perf_counter()
 
 
-def _batch_end(trainer: Any) -> None:
-    seen = _reporting(trainer, trainer.guard.end_batch)
+def _batch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
+    seen = _reporting(trainer, guard, guard.end_batch)
     _ = trainer.tloss  # ranks without a progress line take the batch into the mean here
     if not trainer._reported_in_effect and trainer.session.first:
         trainer._reported_in_effect = True
         trainer.session.recorder.event("in_effect", **values_in_effect(trainer))
-    _report_step(trainer, seen)
+    _report_step(trainer, guard, seen)
     if seen.asked_to_stop:
         trainer.epoch_end.stop(trainer.stock_save)
 
 
-def _reporting(trainer: Any, part: Callable[[], Any]) -> Any:
+def _reporting(trainer: GuardedTrainer, guard: StepGuard, part: Callable[[], Answer]) -> Answer:
     """Do a part of a batch; the batch that ends the training gets its row of telemetry too."""
     try:
         return part()
     except TrainingDiverged:
-        _report_step(trainer, trainer.guard.seen)
+        _report_step(trainer, guard, guard.look_now())
         raise
 
 
-def _report_step(trainer: Any, seen: Any) -> None:
+def _report_step(trainer: GuardedTrainer, guard: StepGuard, seen: BatchProbe) -> None:
     """Hand one row of telemetry to the writer; `nantui.run.telemetry` has the columns."""
-    guard, batch = trainer.guard, trainer._batch
-    now = time.perf_counter()
+    batch, now = trainer._batch, time.perf_counter()
     seconds, trainer._batch_ended = now - trainer._batch_ended, now
     images = batch["img"].shape[0] * max(world_size(), 1)
     reason = guard.reason(seen)
@@ -281,18 +292,17 @@ def _report_step(trainer: Any, seen: Any) -> None:
     trainer.session.recorder.step(seen.names, (*before, int(guard.skipped), reason), seen.losses, after)
 
 
-def _fit_epoch_end(trainer: Any) -> None:
+def _fit_epoch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
     if not trainer._epochs_over:
         trainer.epoch_end.agree()
 
 
-def _train_end(trainer: Any) -> None:
+def _train_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
     trainer.session.phase("ending")
 
 
 _SETTLED = ("on_train_batch_end", "on_train_epoch_end")  # a run out of time leaves its batch by `break`
 _OURS = {
-    "on_pretrain_routine_end": _set_up,
     "on_train_epoch_start": _epoch_start,
     "on_train_batch_end": _batch_end,
     "on_fit_epoch_end": _fit_epoch_end,

@@ -1,17 +1,12 @@
-"""Where the training room leans on the insides of Ultralytics' trainer; its data sets: dataset_touchpoints.
+"""Where the worker leans on the insides of Ultralytics' trainer, data sets and loaders.
 
-A new Ultralytics release is checked here and in tests/worker/test_ultralytics_api.py, which pins each
-fact against the installed version. Facts were read in ultralytics 8.4.190; what was otherwise in 8.2.103 and
-8.3.253 says so, and `make matrix` tries those.
+A new Ultralytics release is checked here, in `ultralytics_validation` (the validators) and in
+tests/worker/test_ultralytics_api.py, which pins each fact against the installed version. Facts were read in
+ultralytics 8.4.190; what was otherwise in 8.2.103 and 8.3.253 says so, and `make matrix` tries those.
 
-Where the training room leans on the insides of Ultralytics' data sets and loaders.
-
-As with `touchpoints`, a new release is checked here and in tests/worker/test_ultralytics_api.py.
-
-Leave the quarantined images out of the train data set, before Ultralytics reads a label of them.
-
-Nothing is deleted or moved: the list of files that a data set begins with is shortened, so that its label
-cache, its length and its sampler are those of a data set without them.
+Quarantined images are left out of the train data set before Ultralytics reads a label of them. Nothing is
+deleted or moved: the list of files that a data set begins with is shortened, so that its label cache, its
+length and its sampler are those of a data set without them.
 """
 
 from __future__ import annotations
@@ -29,8 +24,8 @@ from torch import nn
 
 from nantui.settings import guard_requirements
 from nantui.worker import torchrun_env
+from nantui.worker.ultralytics_types import Batch, Losses, Trainer
 
-STOCK_GRAD_CLIP = 10.0  # engine/trainer.py, BaseTrainer.optimizer_step
 # data/augment.py: which attribute of which transform holds an argument
 TRANSFORM_SETTINGS = {
     "Mosaic": {"mosaic": "p"},
@@ -100,7 +95,7 @@ def missing_hooks(trainer_class: type) -> list[str]:
     )
 
 
-def spawns_ranks(trainer: Any) -> bool:
+def spawns_ranks(trainer: Trainer) -> bool:
     """Tell whether `train()` will start ranks of its own, as several devices do outside torchrun.
 
     `trainer.ddp` (engine/trainer.py, `__init__`); before 8.4 `train` itself counted the devices.
@@ -108,12 +103,12 @@ def spawns_ranks(trainer: Any) -> bool:
     return bool(getattr(trainer, "ddp", devices_asked(trainer) > 1 and "LOCAL_RANK" not in os.environ))
 
 
-def devices_asked(trainer: Any) -> int:
+def devices_asked(trainer: Trainer) -> int:
     """Return how many devices are named, so how many ranks a spawn starts; `trainer.world_size` is of 8.4."""
     return len([word for word in str(trainer.args.device or "").strip("[]()").split(",") if word.strip()])
 
 
-def chosen_directory(args: Any, exist_ok: bool) -> Path:
+def chosen_directory(args: object, exist_ok: bool) -> Path:
     """Return the run directory that a trainer with these arguments would take (cfg, `get_save_dir`).
 
     Unlike there, the last link on the way is not followed, and unlike 8.3 nothing is made.
@@ -123,7 +118,7 @@ def chosen_directory(args: Any, exist_ok: bool) -> Path:
 
     choose, chosen = files.increment_path, list[Path]()
 
-    def only_chosen(*args: Any, mkdir: bool = False, **options: Any) -> Path:
+    def only_chosen(*args: object, mkdir: bool = False, **options: object) -> Path:
         chosen.append(Path(choose(*args, **options)))
         return chosen[-1]
 
@@ -146,7 +141,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return inner
 
 
-def loss_items(trainer: Any) -> tuple[tuple[str, ...], list[torch.Tensor]]:
+def loss_items(trainer: Trainer) -> tuple[tuple[str, ...], list[torch.Tensor]]:
     """Return the names and values of this batch's losses, the values as 0-dim tensors on the device.
 
     `trainer.loss_items` is a dict of 0-dim tensors; before 8.4 it was one vector named by `loss_names`.
@@ -163,7 +158,7 @@ def loss_items(trainer: Any) -> tuple[tuple[str, ...], list[torch.Tensor]]:
     return names, values
 
 
-def like_loss_items(trainer: Any, values: torch.Tensor) -> Any:
+def like_loss_items(trainer: Trainer, values: torch.Tensor) -> Losses:
     """Return `values`, on the host, in the shape in which the trainer keeps its losses.
 
     A dict may stay on the host: its 0-dim values mix with those of any device. A vector may not.
@@ -174,7 +169,7 @@ def like_loss_items(trainer: Any, values: torch.Tensor) -> Any:
     return values.reshape(items.shape).to(items.device, non_blocking=True)
 
 
-def loss_scale(trainer: Any) -> torch.Tensor | None:
+def loss_scale(trainer: Trainer) -> torch.Tensor | None:
     """Return the GradScaler's scale as a tensor on the device, None without fp16. Not a host read.
 
     `GradScaler._scale` is private to PyTorch (torch/amp/grad_scaler.py); `get_scale()` waits for the GPU.
@@ -212,7 +207,7 @@ def clip_by(parameters: Iterable[nn.Parameter], limit: float, norm: torch.Tensor
         torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], share)
 
 
-def step_can_be_taken_back(trainer: Any) -> bool:
+def step_can_be_taken_back(trainer: Trainer) -> bool:
     """Tell whether everything that the optimizer's step changes is known, on a device that queues.
 
     True for PyTorch's and Ultralytics' optimizers, which keep what they know in `optimizer.state`. With a
@@ -280,7 +275,7 @@ def _direction_size(state: dict[str, Any], orthogonal: bool) -> float:
     )
 
 
-def target_peak(batch: dict[str, Any], like: torch.Tensor) -> torch.Tensor:
+def target_peak(batch: Batch, like: torch.Tensor) -> torch.Tensor:
     """Return the largest magnitude among boxes and keypoints as a 0-dim tensor: NaN or Inf when one is."""
     kinds = (batch.get(name) for name in ("bboxes", "keypoints"))
     targets = [kind for kind in kinds if isinstance(kind, torch.Tensor) and kind.numel()]
@@ -290,13 +285,13 @@ def target_peak(batch: dict[str, Any], like: torch.Tensor) -> torch.Tensor:
     return torch.stack(peaks).amax() if peaks else like.new_zeros(())
 
 
-def instances(batch: dict[str, Any]) -> int:
+def instances(batch: Batch) -> int:
     """Return the number of objects in a batch, as the progress line counts them."""
-    return int(batch.get("cls", batch["img"]).shape[0])
+    return int((batch["cls"] if "cls" in batch else batch["img"]).shape[0])
 
 
 @contextlib.contextmanager
-def redirected_saves(trainer: Any, directory: Path) -> Iterator[None]:
+def redirected_saves(trainer: Trainer, directory: Path) -> Iterator[None]:
     """Let `save_model` write into `directory`: it uses `wdir`, `last` and `best` and nothing else."""
     kept = trainer.wdir, trainer.last, trainer.best
     trainer.wdir, trainer.last, trainer.best = directory, directory / "last.pt", directory / "best.pt"
@@ -307,7 +302,7 @@ def redirected_saves(trainer: Any, directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replaced_strip(strip: Callable[..., Any]) -> Iterator[None]:
+def replaced_strip(strip: Callable[..., object]) -> Iterator[None]:
     """Let `final_eval` strip its checkpoints by `strip(stock, file, s, updates)` (engine/trainer.py)."""
     from ultralytics.engine import trainer
 
@@ -316,7 +311,7 @@ def replaced_strip(strip: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: object, name: str, value: object) -> Iterator[None]:
     """Put `value` in the place of an attribute for a while."""
     kept = getattr(owner, name)
     setattr(owner, name, value)
@@ -326,7 +321,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, kept)
 
 
-def world_size(trainer: Any, *stock: int) -> int:
+def world_size(trainer: Trainer, *stock: int) -> int:
     """Return how many ranks train: all machines' from the environment, else the trainer's own count.
 
     8.4 and late 8.3 keep it in `trainer.world_size`; 8.2 hands it to `_do_train` (`stock`).
@@ -338,7 +333,7 @@ def world_size(trainer: Any, *stock: int) -> int:
     )
 
 
-def warmup_iterations(trainer: Any, batches: int) -> int:
+def warmup_iterations(trainer: Trainer, batches: int) -> int:
     """Return in how many batches the rates warm up (`_get_warmup_iterations`; before 8.4 inside the loop)."""
     if hasattr(trainer, "_get_warmup_iterations"):
         return int(trainer._get_warmup_iterations(batches))
@@ -346,7 +341,7 @@ def warmup_iterations(trainer: Any, batches: int) -> int:
     return max(round(epochs * batches), 100) if epochs > 0 else -1
 
 
-def transforms(dataset: Any) -> Iterator[Any]:
+def transforms(dataset: object) -> Iterator[object]:
     """Yield every transform of a data set, with those inside a `Compose`."""
     waiting = [getattr(dataset, "transforms", None)]
     while waiting:
@@ -371,7 +366,7 @@ def leaving_out(images: Collection[str]) -> Iterator[None]:
 
     stock = BaseDataset.get_img_files
 
-    def kept(dataset: Any, img_path: Any) -> list[str]:
+    def kept(dataset: object, img_path: object) -> list[str]:
         return [file for file in stock(dataset, img_path) if os.path.abspath(file) not in images]
 
     with replaced(BaseDataset, "get_img_files", kept):

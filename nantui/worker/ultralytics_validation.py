@@ -1,6 +1,6 @@
-"""Where the training room leans on the insides of Ultralytics' validators, above all on their precision.
+"""Where the worker leans on the insides of Ultralytics' validators, above all on their precision.
 
-As with `touchpoints`, a new release is checked here and in tests/worker/test_ultralytics_api.py. Read in
+As with `ultralytics_api`, a new release is checked here and in tests/worker/test_ultralytics_api.py. Read in
 ultralytics 8.2.103, 8.3.200, 8.4.0 and 8.4.190.
 """
 
@@ -13,18 +13,18 @@ import inspect
 import logging
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from nantui.worker.ultralytics_api import named_statistics, replaced
+from nantui.worker.ultralytics_types import Batch, Trainer, Validator
 
 HALF_OVERFLOWS = 65520.0  # from here on fp16 rounds to Inf
 
 
-def validates_in_half(trainer: Any) -> bool:
+def validates_in_half(trainer: Trainer) -> bool:
     """Tell whether the validation of an epoch runs in fp16: with AMP on a GPU, also where it trains in bf16.
 
     engine/validator.py, `__call__`: `16 if (self.device.type != "cpu" and trainer.amp) else None`.
@@ -32,12 +32,12 @@ def validates_in_half(trainer: Any) -> bool:
     return trainer.device.type != "cpu" and bool(trainer.amp)
 
 
-def in_full_precision(trainer: Any) -> contextlib.AbstractContextManager[None]:
+def in_full_precision(trainer: Trainer) -> contextlib.AbstractContextManager[None]:
     """Let an epoch's validation run in fp32: since 8.2.103 it looks at `trainer.amp` alone."""
     return replaced(trainer, "amp", False)
 
 
-def half_argument(validator: Any) -> str | None:
+def half_argument(validator: Validator) -> str | None:
     """Return the argument by which a validator runs a checkpoint in fp16, None where it does not.
 
     `quantize` is 16, up to 8.4.0 `half` is true; each pass writes into it what was really done.
@@ -49,7 +49,7 @@ def half_argument(validator: Any) -> str | None:
 
 
 @contextlib.contextmanager
-def arguments_of_precision(validator: Any, half: bool) -> Iterator[None]:
+def arguments_of_precision(validator: Validator, half: bool) -> Iterator[None]:
     """Let `preprocess`, and a pass over a checkpoint, work in fp16 or in fp32."""
     name = "quantize" if hasattr(validator.args, "quantize") else "half"
     with replaced(validator.args, name, {"quantize": (None, 16), "half": (False, True)}[name][half]):
@@ -71,7 +71,7 @@ def halves_in_place() -> bool:
         return True
 
 
-def every_rank_validates(validator: Any) -> bool:
+def every_rank_validates(validator: Validator) -> bool:
     """Tell whether all ranks validate, with collectives: since 8.4, which gathers their statistics."""
     return hasattr(validator, "gather_stats")
 
@@ -107,20 +107,17 @@ def silent() -> Iterator[None]:
         LOGGER.setLevel(level)
 
 
-def batch_of(trainer: Any, indices: range, half: bool) -> dict[str, Any]:
+def batch_of(trainer: Trainer, indices: range, half: bool) -> Batch:
     """Return those samples of the validation set as one batch, as its validator prepares them.
 
     They are taken from the data set itself: the loader's workers run ahead and must not lose a batch.
     """
     loader, validator = trainer.test_loader, trainer.validator
     with arguments_of_precision(validator, half):
-        prepared: dict[str, Any] = validator.preprocess(
-            loader.collate_fn([loader.dataset[index] for index in indices])
-        )
-    return prepared
+        return validator.preprocess(loader.collate_fn([loader.dataset[index] for index in indices]))
 
 
-def losses_are_finite(trainer: Any, model: nn.Module, batch: dict[str, Any], half: bool) -> bool:
+def losses_are_finite(trainer: Trainer, model: nn.Module, batch: Batch, half: bool) -> bool:
     """Tell whether a pass over a batch of `batch_of` gives finite losses. The model is left as it is."""
     if half and halves_in_place():
         model = copy.deepcopy(model).half()
@@ -136,7 +133,7 @@ def losses_are_finite(trainer: Any, model: nn.Module, batch: dict[str, Any], hal
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def file_of(dataset: Any, index: int, batch: dict[str, Any]) -> str:
+def file_of(dataset: object, index: int, batch: Batch) -> str:
     """Return the file of a sample that is alone in `batch`; classification keeps it in `samples`."""
     named = batch.get("im_file")
     if named:

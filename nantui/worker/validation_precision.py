@@ -14,7 +14,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -22,14 +22,20 @@ from nantui.worker import distributed, ultralytics_api
 from nantui.worker import ultralytics_validation as theirs
 from nantui.worker.autopsy.passes import tensors
 from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Trainer, Validator
 
-Results = Any  # a dict of metrics and losses; None on all ranks but the first
+Results: TypeAlias = dict[str, object] | None
+"""Metrics and losses; None on all ranks but the first."""
+if TYPE_CHECKING:
+    _Stock = Validator
+else:
+    _Stock = object  # `stand_in` puts the validator's own class behind the mixin
 
 
 class Validation:
     """Stands around the validator of one trainer, on one rank."""
 
-    def __init__(self, trainer: Any, session: Session) -> None:
+    def __init__(self, trainer: Trainer, session: Session) -> None:
         self.trainer, self.session = trainer, session
         self.repeated = False
         """Whether the last epoch was validated in fp32 because half precision overflows."""
@@ -63,9 +69,8 @@ class Validation:
             self._say(f"epoch {epoch}: half precision (fp16) is enough to validate in again", "fp16", epoch)
         return _comparable(results)
 
-    def of_a_file(self, validate: Callable[[], Results]) -> Results:
+    def of_a_file(self, validator: Watched, validate: Callable[[], Results]) -> Results:
         """Validate a checkpoint, as the final evaluation does: without losses, so that predictions tell."""
-        validator = self.trainer.validator
         validator.seen_bad = None
         results = validate()
         seen, validator.seen_bad = validator.seen_bad, None
@@ -150,7 +155,7 @@ class Validation:
             self.session.recorder.event("validation_precision", precision=precision, epoch=epoch, text=text)
 
 
-class Watched:
+class Watched(_Stock):
     """Mixed in before a validator's class; `self` is also an Ultralytics `BaseValidator`."""
 
     validation: Validation
@@ -158,16 +163,16 @@ class Watched:
     seen_bad: torch.Tensor | None = None
     training: bool
 
-    def __call__(self, *args: Any, **options: Any) -> Results:
+    def __call__(self, *args: object, **options: object) -> Results:
         stock = functools.partial(super().__call__, *args, **options)  # type: ignore[misc]
         of_an_epoch = (args[0] if args else options.get("trainer")) is not None
-        return self.validation.of_an_epoch(stock) if of_an_epoch else self.validation.of_a_file(stock)
+        return self.validation.of_an_epoch(stock) if of_an_epoch else self.validation.of_a_file(self, stock)
 
     def run_callbacks(self, event: str) -> None:
         if not self.quiet:
             super().run_callbacks(event)  # type: ignore[misc]
 
-    def postprocess(self, preds: Any, *args: Any, **options: Any) -> Any:
+    def postprocess(self, preds: object, *args: object, **options: object) -> object:
         """Look at a checkpoint's predictions on their way; nothing waits for the device here."""
         if not self.training and not self.quiet:
             for one in tensors(preds):

@@ -13,7 +13,7 @@ from nantui.labels.report import ProgressLine
 from nantui.run.events import Note, QuarantineChange, of_kind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.quarantine import quarantine_add, quarantine_remove, quarantine_undo, quarantined
+from nantui.run.quarantine import quarantine_add, quarantine_undo, quarantined
 
 GOOD = "0 0.5 0.5 0.2 0.2\n"
 
@@ -113,7 +113,8 @@ def test_quarantine_changes_are_journaled_and_taken_back_one_by_one(tmp_path):
     layout = RunLayout(tmp_path)
     assert quarantine_add(layout, ["/a.jpg", "/b.jpg", "/a.jpg"], "test") == ["/a.jpg", "/b.jpg"]
     assert quarantine_add(layout, ["/b.jpg", "/c.jpg"], "test") == ["/c.jpg"]
-    assert quarantine_remove(layout, ["/a.jpg", "/x.jpg"], "test") == ["/a.jpg"]
+    Journal(layout.journal).append("note", text="taken off by hand", quarantine={"removed": ["/a.jpg"]})
+    layout.quarantine.write_text("/b.jpg\n/c.jpg\n")
     assert quarantined(layout) == ["/b.jpg", "/c.jpg"]
     assert [note.quarantine for note in of_kind(Journal(layout.journal).events(), Note)] == [
         QuarantineChange(added=("/a.jpg", "/b.jpg")),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nantui.settings.effective import in_effect, lr_at, resolve_optimizer
+from nantui.settings.effective import in_effect, lr_at, resolve_optimizer, stride_of
 from nantui.settings.gpu_memory import Measured, fit, largest_batch, predict, stays_gb
 from nantui.settings.lint import Known, lint
+from nantui.settings.ultralytics_args import find_ultralytics
 from nantui.settings.values import Change, changed
 
 
@@ -143,3 +145,32 @@ def test_the_largest_batch_fits_and_one_more_would_not(devices: int) -> None:
     assert batch % devices == 0
     assert predict(measured, RUN, {**RUN, "batch": batch}) <= measured.usable_gb
     assert predict(measured, RUN, {**RUN, "batch": batch + devices}) > measured.usable_gb
+
+
+def test_the_stride_is_that_of_the_built_model(ultralytics_says: dict[str, Any]) -> None:
+    package, built = find_ultralytics(), ultralytics_says["strides"]
+    assert {name: stride_of(name, package) for name in built} == built
+    assert set(built.values()) == {32, 64}
+
+
+@pytest.mark.parametrize(
+    ("model", "stride"),
+    [
+        ("yolov5n6u.pt", 64),
+        ("yolov8n.pt", 32),
+        ("runs/train/weights/best.pt", None),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_weights_are_known_by_name_only_where_ultralytics_has_their_architecture(
+    model: str | None, stride: int | None
+) -> None:
+    assert stride_of(model, find_ultralytics()) == stride
+
+
+def test_the_stride_of_somebodys_own_model_is_unknown_whatever_its_name(tmp_path: Path) -> None:
+    own = tmp_path / "yolov8.yaml"
+    own.write_text("backbone: []\nhead: []\n")
+    assert stride_of(str(own), find_ultralytics()) is None
+    assert stride_of("own.yaml", find_ultralytics()) is None

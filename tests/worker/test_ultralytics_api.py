@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+from nantui.run.spec import OURS_DEFAULTS
 from nantui.worker import ultralytics_api, ultralytics_validation
 from nantui.worker.trainer import guarded
 
@@ -25,7 +26,7 @@ def test_a_step_is_unscale_clip_step_update_zero_ema():
     names = ("unscale_", "clip_grad_norm_", "scaler.step", "scaler.update", "zero_grad", "ema.update")
     places = [body("optimizer_step").index(name) for name in names]
     assert places == sorted(places)
-    assert f"max_norm={ultralytics_api.STOCK_GRAD_CLIP}" in body("optimizer_step")
+    assert f"max_norm={OURS_DEFAULTS['grad_clip']}" in body("optimizer_step")
 
 
 def test_the_loop_calls_what_the_guard_overrides(source):

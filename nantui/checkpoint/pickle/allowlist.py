@@ -5,12 +5,11 @@ be called; module classes of PyTorch and Ultralytics may be instantiated without
 storages may be mentioned. A user's own module class is a note; everything else is unsafe, called or not,
 because naming it already imports its module when the file is loaded.
 
-The architecture inside a checkpoint, which a resume builds its model from, is code in part.
-
-`parse_model` in Ultralytics' nn/tasks.py evaluates the text under `activation`, and looks layers up by name
-among everything that module has imported; a `yaml` that is no dictionary is a path or an address that it
-fetches first. Ultralytics itself refuses such values when it is asked for a restricted load (`_SafeLoad`),
-which a resume does not ask for. So only what architectures really say passes here.
+The architecture inside a checkpoint, which a resume builds its model from, is code in part: `parse_model` in
+Ultralytics' nn/tasks.py evaluates the text under `activation`, and looks layers up by name among everything
+that module has imported; a `yaml` that is no dictionary is a path or an address that it fetches first.
+Ultralytics itself refuses such values when it is asked for a restricted load (`_SafeLoad`), which a resume
+does not ask for. So only what architectures really say passes here.
 """
 
 from __future__ import annotations
@@ -151,7 +150,7 @@ def _use(name: Name) -> str:
 
 
 def judge_recipes(
-    recipes: Iterable[tuple[str, Any]], classes: Collection[str], allowed: Collection[str]
+    recipes: Iterable[tuple[str, object]], classes: Collection[str], allowed: Collection[str]
 ) -> list[Finding]:
     """Return an `unsafe` finding for each value that building the model would run, fetch or look up.
 
@@ -168,7 +167,7 @@ def judge_recipes(
     return found
 
 
-def _oddities(recipe: Any, classes: Collection[str]) -> Iterator[tuple[str, str]]:
+def _oddities(recipe: object, classes: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield (what it says, "" where that is no short text; what is wrong with it)."""
     if recipe is None:
         return
@@ -187,13 +186,13 @@ def _oddities(recipe: Any, classes: Collection[str]) -> Iterator[tuple[str, str]
                 yield _text(kind), "building the model would call it as a layer, and it is none"
 
 
-def _list(value: Any) -> Any:
+def _list(value: Any) -> list[object] | tuple[object, ...]:
     return value if type(value) in (list, tuple) else ()
 
 
-def _is(value: Any, pattern: re.Pattern[str]) -> bool:
+def _is(value: object, pattern: re.Pattern[str]) -> bool:
     return type(value) is str and len(value) <= _LONGEST and pattern.fullmatch(value) is not None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if type(value) is str and len(value) <= _LONGEST else ""

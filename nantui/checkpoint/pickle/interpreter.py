@@ -1,18 +1,19 @@
-"""A pickle machine that describes instead of doing: it imports nothing, calls nothing, sets nothing.
+"""A pickle interpreter that describes instead of doing: it imports nothing, calls nothing, sets nothing.
 
 It follows CPython's unpickler opcode by opcode (Modules/_pickle.c), so that what it sees is what a load
 would do, and it is bounded: in bytes, in opcodes and in what one opcode may allocate. There is no
 recursion. Where a real load would raise, it stops; what was named until then is still judged, because a
 load would have run it.
 
-What the machine's loop does not handle itself is one small function per opcode, which does to the stack what
-CPython does, with inert values.
+Its loop handles the few opcodes that are nine tenths of a checkpoint; each other one is a small function
+below, which does to the stack what CPython does, with inert values.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from nantui.checkpoint.pickle import opcodes as op
 from nantui.checkpoint.pickle import torch_calls
@@ -23,245 +24,34 @@ _MOST_DIGITS = 1000
 _FLOAT = struct.Struct(">d")
 _INT2 = struct.Struct("<H")
 _INT4 = struct.Struct("<i")
-_UINT4_SIZE = struct.Struct("<I")
 _UINT8 = struct.Struct("<Q")
 MOST_BYTES = 16 << 20  # the largest data.pkl that is read; YOLOv8x with AdamW has 0.3 MB
 MOST_OPCODES = 1_000_000  # YOLOv8x with AdamW has about 110,000
 MOST_NAMES = 2_000  # a checkpoint names a few dozen
 MOST_COPIED = 4 << 20  # characters, bytes and elements that calls may copy: a call can be made repeatedly
+Operation: TypeAlias = "Callable[[Interpreter], object]"
+"""What one opcode does to the interpreter's stack; what it returns is not looked at."""
 _COPIED = frozenset({str, bytes, list, tuple})
 _UINT4 = struct.Struct("<I")
 
 
-def _pop(m: Machine) -> None:
-    if m.stack:
-        m.stack.pop()
-    else:
-        m.pop_mark()
-
-
-def _int_line(m: Machine) -> None:
-    text = m.line()
-    m.push({"00": False, "01": True}[text] if text in ("00", "01") else _decimal(text))
-
-
-def _long_line(m: Machine) -> None:
-    m.push(_decimal(m.line().removesuffix("L")))
-
-
-def _decimal(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
-        raise ValueError
-    return int(text, 0)
-
-
-def _long(m: Machine, count: int) -> None:
-    m.push(int.from_bytes(m.take(count), "little", signed=True))
-
-
-def _text(m: Machine, count: int) -> None:
-    m.push(str(m.take(count), "utf-8", "surrogatepass"))
-
-
-def _string_line(m: Machine) -> None:
-    text = m.line()
-    if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'" or "\\" in text:
-        raise ValueError
-    m.push(text[1:-1])
-
-
-def _tuple(m: Machine, count: int) -> None:
-    if len(m.stack) < count:
-        raise IndexError
-    items = tuple(m.stack[-count:])
-    del m.stack[-count:]
-    m.push(items)
-
-
-def _put(m: Machine, index: int) -> None:
-    if not 0 <= index < 1 << 32:
-        raise ValueError
-    m.memo[index] = m.stack[-1]
-
-
-def _make(m: Machine) -> None:
-    args = m.stack.pop()
-    m.stack[-1] = m.make(m.stack[-1], args)
-
-
-def _make_with_keywords(m: Machine) -> None:
-    m.stack.pop()
-    m.remark("data.pkl", "it passes keyword arguments to a constructor")
-    _make(m)
-
-
-def _build(m: Machine) -> None:
-    state = m.stack.pop()
-    m.build(m.stack[-1], state)
-
-
-def _set_item(m: Machine) -> None:
-    value, key = m.stack.pop(), m.stack.pop()
-    m.put_items(m.stack[-1], [key, value])
-
-
-def _set_items(m: Machine) -> None:
-    items = m.pop_mark()
-    m.put_items(m.stack[-1], items)
-
-
-def _append(m: Machine) -> None:
-    item = m.stack.pop()
-    m.append(m.stack[-1], [item])
-
-
-def _append_all(m: Machine) -> None:
-    items = m.pop_mark()
-    m.append(m.stack[-1], items)
-
-
-def _add_items(m: Machine) -> None:
-    items = m.pop_mark()
-    if type(m.stack[-1]) is not Group:
-        raise TypeError
-    m.stack[-1].extend(items)
-
-
-def _global(m: Machine) -> None:
-    module = m.line()
-    m.push(m.name(module, m.line()))
-
-
-def _stack_global(m: Machine) -> None:
-    name, module = m.stack.pop(), m.stack.pop()
-    if type(name) is not str or type(module) is not str:
-        raise TypeError
-    m.push(m.name(module, name))
-
-
-def _instantiate_line(m: Machine) -> None:
-    module = m.line()
-    name = m.name(module, m.line())
-    m.push(m.call(name, tuple(m.pop_mark())))
-
-
-def _instantiate(m: Machine) -> None:
-    items = m.pop_mark()
-    m.push(m.call(items[0], tuple(items[1:])))
-
-
-def _extension(m: Machine, count: int) -> None:
-    code = int.from_bytes(m.take(count), "little")
-    m.remark(f"extension {code}", "it uses Python's extension registry to name something")
-    m.push(m.name("copyreg", f"extension_{code}"))
-
-
-def _persistent(m: Machine) -> None:
-    m.push(m.storage(m.stack.pop()))
-
-
-def _persistent_line(m: Machine) -> None:
-    m.push(m.storage(m.line()))
-
-
-def _protocol(m: Machine) -> None:
-    if m.take(1)[0] > 5:
-        raise ValueError
-
-
-def _frame(m: Machine) -> None:
-    if m.number(_UINT8) > len(m.data) - m.position:
-        raise IndexError
-
-
-def _dict(m: Machine) -> None:
-    items = m.pop_mark()
-    if len(items) % 2:
-        raise ValueError
-    m.push(Pairs(items))
-
-
-def _out_of_band(m: Machine) -> None:
-    raise Refused("unsafe", "data.pkl", "it uses out-of-band buffers, which torch.save never writes")
-
-
-def _unknown(m: Machine) -> None:
-    raise ValueError
-
-
-def _table() -> list[Any]:
-    """Return the handlers of all opcodes that `Machine._run` does not handle itself.
-
-    Longer than forty lines because there are as many opcodes, a line each.
-    """
-    table: list[Any] = [_unknown] * 256
-    table[op.POP] = _pop
-    table[op.POP_MARK] = lambda m: m.pop_mark()
-    table[op.DUP] = lambda m: m.push(m.stack[-1])
-    table[op.FLOAT] = lambda m: m.push(float(m.line()))
-    table[op.BINFLOAT] = lambda m: m.push(m.number(_FLOAT))
-    table[op.INT], table[op.LONG] = _int_line, _long_line
-    table[op.BININT] = lambda m: m.push(m.number(_INT4))
-    table[op.BININT2] = lambda m: m.push(m.number(_INT2))
-    table[op.LONG1] = lambda m: _long(m, m.take(1)[0])
-    table[op.LONG4] = lambda m: _long(m, m.number(_INT4))
-    table[op.NONE] = lambda m: m.push(None)
-    table[op.NEWTRUE] = lambda m: m.push(True)
-    table[op.STRING] = _string_line
-    table[op.UNICODE] = lambda m: m.push(m.line().encode("latin-1").decode("raw-unicode-escape"))
-    table[op.BINSTRING] = lambda m: _text(m, m.number(_INT4))
-    table[op.SHORT_BINSTRING] = table[op.SHORT_BINUNICODE] = lambda m: _text(m, m.take(1)[0])
-    table[op.BINUNICODE8] = lambda m: _text(m, m.number(_UINT8))
-    table[op.BINBYTES] = lambda m: m.push(m.take(m.number(_UINT4_SIZE)))
-    table[op.SHORT_BINBYTES] = lambda m: m.push(m.take(m.take(1)[0]))
-    table[op.BINBYTES8] = table[op.BYTEARRAY8] = lambda m: m.push(m.take(m.number(_UINT8)))
-    table[op.EMPTY_LIST] = lambda m: m.push([])
-    table[op.EMPTY_SET] = lambda m: m.push(Group())
-    table[op.DICT] = _dict
-    table[op.LIST] = lambda m: m.push(m.pop_mark())
-    table[op.FROZENSET] = lambda m: m.push(Group(m.pop_mark()))
-    table[op.TUPLE2] = lambda m: _tuple(m, 2)
-    table[op.TUPLE3] = lambda m: _tuple(m, 3)
-    table[op.SETITEM], table[op.SETITEMS] = _set_item, _set_items
-    table[op.APPEND], table[op.APPENDS], table[op.ADDITEMS] = _append, _append_all, _add_items
-    table[op.GET] = lambda m: m.push(m.memo[_decimal(m.line())])
-    table[op.LONG_BINGET] = lambda m: m.push(m.memo[m.number(_UINT4_SIZE)])
-    table[op.PUT] = lambda m: _put(m, _decimal(m.line()))
-    table[op.BINPUT] = lambda m: _put(m, m.take(1)[0])
-    table[op.MEMOIZE] = lambda m: _put(m, len(m.memo))
-    table[op.GLOBAL], table[op.STACK_GLOBAL] = _global, _stack_global
-    table[op.INST], table[op.OBJ] = _instantiate_line, _instantiate
-    table[op.NEWOBJ], table[op.NEWOBJ_EX] = _make, _make_with_keywords
-    table[op.BUILD] = _build
-    table[op.EXT1] = lambda m: _extension(m, 1)
-    table[op.EXT2] = lambda m: _extension(m, 2)
-    table[op.EXT4] = lambda m: _extension(m, 4)
-    table[op.BINPERSID], table[op.PERSID] = _persistent, _persistent_line
-    table[op.PROTO], table[op.FRAME] = _protocol, _frame
-    table[op.NEXT_BUFFER] = table[op.READONLY_BUFFER] = _out_of_band
-    return table
-
-
-TABLE = _table()
-
-
-class Machine:
+class Interpreter:
     """One run over one pickle. After `run`, `names` tells what it mentions, calls and makes."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.position = 0
-        self.stack: list[Any] = []
-        self.marks: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.stack: list[object] = []
+        self.marks: list[list[object]] = []
+        self.memo: dict[int, object] = {}
         self.names: dict[tuple[str, str], Name] = {}
         self.storages: dict[str, Storage] = {}
         self.sealed: set[int] = set()
-        self.ordered: Any = self  # the name of OrderedDict, once it has come up
+        self.ordered: object = self  # the name of OrderedDict, once it has come up
         self.copied = 0
         self.remarks: list[tuple[str, str]] = []
 
-    def run(self) -> Any:
+    def run(self) -> object:
         """Return the root object. Raises Refused where a load would fail or do something unknown."""
         try:
             return self._run()
@@ -271,7 +61,7 @@ class Machine:
     def _broken(self, what: str) -> Refused:
         return Refused("torn", "data.pkl", f"the pickle is damaged at byte {self.position} ({what})")
 
-    def _run(self) -> Any:
+    def _run(self) -> object:
         # Longer than forty lines: a few opcodes are nine tenths of a checkpoint, and handling them here
         # instead of through the table halves the time. So does seeing at once that `OrderedDict()` is
         # written (name from the memo, no arguments, call), which every module has a dozen of.
@@ -348,13 +138,13 @@ class Machine:
         """Return one packed number."""
         return shape.unpack(self.take(shape.size))[0]
 
-    def pop_mark(self) -> list[Any]:
+    def pop_mark(self) -> list[object]:
         """Return what was pushed since the last MARK, and go back to the stack below it."""
         items = self.stack
         self.stack = self.marks.pop()
         return items
 
-    def push(self, value: Any) -> None:
+    def push(self, value: object) -> None:
         """Push one value."""
         self.stack.append(value)
 
@@ -372,7 +162,7 @@ class Machine:
                 found.called = True
         return found
 
-    def call(self, function: Any, args: Any) -> Any:
+    def call(self, function: object, args: object) -> object:
         """Note a call, and return what it would describe."""
         if type(args) is not tuple:
             raise TypeError
@@ -394,7 +184,7 @@ class Machine:
             else Instance(function, args, False)
         )
 
-    def make(self, cls: Any, args: Any) -> Instance:
+    def make(self, cls: object, args: object) -> Instance:
         """Note an instantiation without a call (`cls.__new__(cls, *args)`)."""
         if type(args) is not tuple or type(cls) is not Name:
             raise TypeError
@@ -405,7 +195,7 @@ class Machine:
         cls.instances.append(instance)
         return instance
 
-    def build(self, target: Any, state: Any) -> None:
+    def build(self, target: object, state: Any) -> None:
         """Note the state of an instance; once, and only a plain dictionary for a made one."""
         if type(target) is Ordered:  # attributes of a dictionary: a state_dict has one
             if type(state) not in (Pairs, Ordered) or state[::2] != ["_metadata"]:
@@ -421,7 +211,7 @@ class Machine:
         target.state = state
         self.sealed.add(id(state))
 
-    def put_items(self, target: Any, items: list[Any]) -> None:
+    def put_items(self, target: object, items: list[object]) -> None:
         """Note entries of a dictionary."""
         if len(items) % 2:
             raise ValueError
@@ -432,7 +222,7 @@ class Machine:
         else:
             raise TypeError
 
-    def append(self, target: Any, items: list[Any]) -> None:
+    def append(self, target: object, items: list[object]) -> None:
         """Note elements of a list."""
         if type(target) is list:
             target += items
@@ -446,10 +236,222 @@ class Machine:
         if len(self.remarks) < 20:
             self.remarks.append((where, detail))
 
-    def storage(self, pid: Any) -> Storage:
+    def storage(self, pid: object) -> Storage:
         """Return the storage of a persistent id; the same record cannot be two different ones."""
         wanted = torch_calls.storage_of(pid)
         known = self.storages.setdefault(wanted.key, wanted)
         if known is not wanted and known != wanted:
             raise Refused("unsafe", f"data/{wanted.key}", "one record is claimed as two different storages")
         return known
+
+
+def _table() -> list[Operation]:
+    """Return the handlers of all opcodes that `Interpreter._run` does not handle itself.
+
+    Longer than forty lines because there are as many opcodes, a line each.
+    """
+    table: list[Operation] = [_unknown] * 256
+    table[op.POP] = _pop
+    table[op.POP_MARK] = lambda m: m.pop_mark()
+    table[op.DUP] = lambda m: m.push(m.stack[-1])
+    table[op.FLOAT] = lambda m: m.push(float(m.line()))
+    table[op.BINFLOAT] = lambda m: m.push(m.number(_FLOAT))
+    table[op.INT], table[op.LONG] = _int_line, _long_line
+    table[op.BININT] = lambda m: m.push(m.number(_INT4))
+    table[op.BININT2] = lambda m: m.push(m.number(_INT2))
+    table[op.LONG1] = lambda m: _long(m, m.take(1)[0])
+    table[op.LONG4] = lambda m: _long(m, m.number(_INT4))
+    table[op.NONE] = lambda m: m.push(None)
+    table[op.NEWTRUE] = lambda m: m.push(True)
+    table[op.STRING] = _string_line
+    table[op.UNICODE] = lambda m: m.push(m.line().encode("latin-1").decode("raw-unicode-escape"))
+    table[op.BINSTRING] = lambda m: _text(m, m.number(_INT4))
+    table[op.SHORT_BINSTRING] = table[op.SHORT_BINUNICODE] = lambda m: _text(m, m.take(1)[0])
+    table[op.BINUNICODE8] = lambda m: _text(m, m.number(_UINT8))
+    table[op.BINBYTES] = lambda m: m.push(m.take(m.number(_UINT4)))
+    table[op.SHORT_BINBYTES] = lambda m: m.push(m.take(m.take(1)[0]))
+    table[op.BINBYTES8] = table[op.BYTEARRAY8] = lambda m: m.push(m.take(m.number(_UINT8)))
+    table[op.EMPTY_LIST] = lambda m: m.push([])
+    table[op.EMPTY_SET] = lambda m: m.push(Group())
+    table[op.DICT] = _dict
+    table[op.LIST] = lambda m: m.push(m.pop_mark())
+    table[op.FROZENSET] = lambda m: m.push(Group(m.pop_mark()))
+    table[op.TUPLE2] = lambda m: _tuple(m, 2)
+    table[op.TUPLE3] = lambda m: _tuple(m, 3)
+    table[op.SETITEM], table[op.SETITEMS] = _set_item, _set_items
+    table[op.APPEND], table[op.APPENDS], table[op.ADDITEMS] = _append, _append_all, _add_items
+    table[op.GET] = lambda m: m.push(m.memo[_decimal(m.line())])
+    table[op.LONG_BINGET] = lambda m: m.push(m.memo[m.number(_UINT4)])
+    table[op.PUT] = lambda m: _put(m, _decimal(m.line()))
+    table[op.BINPUT] = lambda m: _put(m, m.take(1)[0])
+    table[op.MEMOIZE] = lambda m: _put(m, len(m.memo))
+    table[op.GLOBAL], table[op.STACK_GLOBAL] = _global, _stack_global
+    table[op.INST], table[op.OBJ] = _instantiate_line, _instantiate
+    table[op.NEWOBJ], table[op.NEWOBJ_EX] = _make, _make_with_keywords
+    table[op.BUILD] = _build
+    table[op.EXT1] = lambda m: _extension(m, 1)
+    table[op.EXT2] = lambda m: _extension(m, 2)
+    table[op.EXT4] = lambda m: _extension(m, 4)
+    table[op.BINPERSID], table[op.PERSID] = _persistent, _persistent_line
+    table[op.PROTO], table[op.FRAME] = _protocol, _frame
+    table[op.NEXT_BUFFER] = table[op.READONLY_BUFFER] = _out_of_band
+    return table
+
+
+def _pop(m: Interpreter) -> None:
+    if m.stack:
+        m.stack.pop()
+    else:
+        m.pop_mark()
+
+
+def _int_line(m: Interpreter) -> None:
+    text = m.line()
+    m.push({"00": False, "01": True}[text] if text in ("00", "01") else _decimal(text))
+
+
+def _long_line(m: Interpreter) -> None:
+    m.push(_decimal(m.line().removesuffix("L")))
+
+
+def _decimal(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError
+    return int(text, 0)
+
+
+def _long(m: Interpreter, count: int) -> None:
+    m.push(int.from_bytes(m.take(count), "little", signed=True))
+
+
+def _text(m: Interpreter, count: int) -> None:
+    m.push(str(m.take(count), "utf-8", "surrogatepass"))
+
+
+def _string_line(m: Interpreter) -> None:
+    text = m.line()
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'" or "\\" in text:
+        raise ValueError
+    m.push(text[1:-1])
+
+
+def _tuple(m: Interpreter, count: int) -> None:
+    if len(m.stack) < count:
+        raise IndexError
+    items = tuple(m.stack[-count:])
+    del m.stack[-count:]
+    m.push(items)
+
+
+def _put(m: Interpreter, index: int) -> None:
+    if not 0 <= index < 1 << 32:
+        raise ValueError
+    m.memo[index] = m.stack[-1]
+
+
+def _make(m: Interpreter) -> None:
+    args = m.stack.pop()
+    m.stack[-1] = m.make(m.stack[-1], args)
+
+
+def _make_with_keywords(m: Interpreter) -> None:
+    m.stack.pop()
+    m.remark("data.pkl", "it passes keyword arguments to a constructor")
+    _make(m)
+
+
+def _build(m: Interpreter) -> None:
+    state = m.stack.pop()
+    m.build(m.stack[-1], state)
+
+
+def _set_item(m: Interpreter) -> None:
+    value, key = m.stack.pop(), m.stack.pop()
+    m.put_items(m.stack[-1], [key, value])
+
+
+def _set_items(m: Interpreter) -> None:
+    items = m.pop_mark()
+    m.put_items(m.stack[-1], items)
+
+
+def _append(m: Interpreter) -> None:
+    item = m.stack.pop()
+    m.append(m.stack[-1], [item])
+
+
+def _append_all(m: Interpreter) -> None:
+    items = m.pop_mark()
+    m.append(m.stack[-1], items)
+
+
+def _add_items(m: Interpreter) -> None:
+    items = m.pop_mark()
+    if type(m.stack[-1]) is not Group:
+        raise TypeError
+    m.stack[-1].extend(items)
+
+
+def _global(m: Interpreter) -> None:
+    module = m.line()
+    m.push(m.name(module, m.line()))
+
+
+def _stack_global(m: Interpreter) -> None:
+    name, module = m.stack.pop(), m.stack.pop()
+    if type(name) is not str or type(module) is not str:
+        raise TypeError
+    m.push(m.name(module, name))
+
+
+def _instantiate_line(m: Interpreter) -> None:
+    module = m.line()
+    name = m.name(module, m.line())
+    m.push(m.call(name, tuple(m.pop_mark())))
+
+
+def _instantiate(m: Interpreter) -> None:
+    items = m.pop_mark()
+    m.push(m.call(items[0], tuple(items[1:])))
+
+
+def _extension(m: Interpreter, count: int) -> None:
+    code = int.from_bytes(m.take(count), "little")
+    m.remark(f"extension {code}", "it uses Python's extension registry to name something")
+    m.push(m.name("copyreg", f"extension_{code}"))
+
+
+def _persistent(m: Interpreter) -> None:
+    m.push(m.storage(m.stack.pop()))
+
+
+def _persistent_line(m: Interpreter) -> None:
+    m.push(m.storage(m.line()))
+
+
+def _protocol(m: Interpreter) -> None:
+    if m.take(1)[0] > 5:
+        raise ValueError
+
+
+def _frame(m: Interpreter) -> None:
+    if m.number(_UINT8) > len(m.data) - m.position:
+        raise IndexError
+
+
+def _dict(m: Interpreter) -> None:
+    items = m.pop_mark()
+    if len(items) % 2:
+        raise ValueError
+    m.push(Pairs(items))
+
+
+def _out_of_band(m: Interpreter) -> None:
+    raise Refused("unsafe", "data.pkl", "it uses out-of-band buffers, which torch.save never writes")
+
+
+def _unknown(m: Interpreter) -> None:
+    raise ValueError
+
+
+TABLE = _table()

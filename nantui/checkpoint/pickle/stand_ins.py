@@ -27,7 +27,7 @@ class Pairs(list):
 
     __slots__ = ()
 
-    def entries(self) -> Iterator[tuple[Any, Any]]:
+    def entries(self) -> Iterator[tuple[object, object]]:
         """Yield (key, value), duplicates included."""
         return zip(self[::2], self[1::2], strict=True)
 
@@ -108,6 +108,6 @@ class Tensor:
         return count
 
 
-def items_of(value: Any) -> Pairs | None:
+def items_of(value: object) -> Pairs | None:
     """Return a dictionary's entries, plain or ordered; None for anything else."""
     return value if isinstance(value, Pairs) else None

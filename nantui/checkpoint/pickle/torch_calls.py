@@ -46,7 +46,7 @@ _NUMPY_SCALARS = {"f2": "e", "f4": "f", "f8": "d", "i1": "b", "i2": "h", "i4": "
 _NUMPY_SCALARS |= {"u2": "H", "u4": "I", "u8": "Q", "b1": "?"}
 
 
-def storage_of(pid: Any) -> Storage:
+def storage_of(pid: object) -> Storage:
     """Return the storage that a persistent id names: `("storage", type, key, location, numel)`."""
     if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage" or type(pid[1]) is not Name:
         raise _odd("a persistent id that is not a storage")
@@ -62,14 +62,14 @@ def _storage_dtype(text: str) -> str | None:
     return _STORAGE_DTYPES.get(match[1]) if match else None
 
 
-def tensor(args: tuple[Any, ...]) -> Tensor:
+def tensor(args: tuple[object, ...]) -> Tensor:
     """`torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...)` and its elder sister."""
     if len(args) < 4 or type(args[0]) is not Storage:
         raise _odd("a tensor without a storage")
     return _view(args[0], args[0].dtype, args[1], args[2], args[3])
 
 
-def tensor_v3(args: tuple[Any, ...]) -> Tensor:
+def tensor_v3(args: tuple[object, ...]) -> Tensor:
     """`torch._utils._rebuild_tensor_v3`: the dtype is an argument, the storage is untyped."""
     if len(args) < 7 or type(args[0]) is not Storage or type(args[6]) is not Name:
         raise _odd("a tensor without a storage or dtype")
@@ -77,7 +77,7 @@ def tensor_v3(args: tuple[Any, ...]) -> Tensor:
     return _view(args[0], _DTYPE_ALIASES.get(dtype, dtype), args[1], args[2], args[3])
 
 
-def _view(storage: Storage, dtype: str, offset: Any, shape: Any, stride: Any) -> Tensor:
+def _view(storage: Storage, dtype: str, offset: Any, shape: object, stride: object) -> Tensor:
     if type(shape) is not tuple or type(stride) is not tuple or len(shape) != len(stride):
         raise _odd("a tensor whose shape and strides do not fit together")
     numbers = (offset, *shape, *stride)
@@ -86,17 +86,17 @@ def _view(storage: Storage, dtype: str, offset: Any, shape: Any, stride: Any) ->
     return Tensor(storage, dtype, offset, shape, stride)
 
 
-def _size(value: Any) -> bool:
+def _size(value: object) -> bool:
     return type(value) is int and 0 <= value < _LARGEST
 
 
-def _parameter(args: tuple[Any, ...]) -> Tensor:
+def _parameter(args: tuple[object, ...]) -> Tensor:
     if not args or type(args[0]) is not Tensor:
         raise _odd("a parameter that is not a tensor")
     return args[0]
 
 
-def _parameter_with_state(args: tuple[Any, ...]) -> Tensor:
+def _parameter_with_state(args: tuple[object, ...]) -> Tensor:
     """A parameter with attributes of its own: plain ones only, since setting `data` would swap its values."""
     state = items_of(args[3]) if len(args) > 3 else None
     scalars = (str, int, float, bool, type(None))
@@ -113,26 +113,26 @@ def _group(args: tuple[Any, ...]) -> Group:
     return Group(args[0])
 
 
-def _bytes(args: tuple[Any, ...]) -> bytes:
+def _bytes(args: tuple[object, ...]) -> bytes:
     if len(args) != 2 or type(args[0]) is not str or args[1] not in ("latin1", "latin-1"):
         raise _odd("bytes in a codec other than latin-1")
     return args[0].encode("latin-1", "replace")
 
 
-def _no_bytes(args: tuple[Any, ...]) -> bytes:
+def _no_bytes(args: tuple[object, ...]) -> bytes:
     """`bytes()`, which is how protocols 0 to 2 write an empty one; with a number it would be a bomb."""
     if args:
         raise _odd("bytes made from something")
     return b""
 
 
-def _bytearray(args: tuple[Any, ...]) -> bytes:
+def _bytearray(args: tuple[object, ...]) -> bytes:
     if not args:
         return b""
     return args[0] if type(args[0]) is bytes else _bytes(args)
 
 
-def _shape(args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _shape(args: tuple[Any, ...]) -> tuple[object, ...]:
     if len(args) != 1 or type(args[0]) not in (list, tuple) or len(args[0]) > _MOST_DIMENSIONS:
         raise _odd("a torch.Size that is not made from a few numbers")
     if not all(map(_size, args[0])):
@@ -140,7 +140,7 @@ def _shape(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(args[0])
 
 
-def _scalar(args: tuple[Any, ...]) -> Any:
+def _scalar(args: tuple[Any, ...]) -> object:
     """`numpy.core.multiarray.scalar(dtype, bytes)` as a Python number; object dtypes would unpickle."""
     dtype = args[0] if args else None
     if type(dtype) is not Instance or dtype.cls.text != "numpy.dtype" or type(args[-1]) is not bytes:
@@ -169,7 +169,7 @@ def ordered(args: tuple[Any, ...], name: Name) -> Ordered:
     return made
 
 
-def plain(args: tuple[Any, ...], name: Name) -> Instance:
+def plain(args: tuple[object, ...], name: Name) -> Instance:
     """A call whose arguments may only be plain values: paths, dates, devices, numpy's own."""
     simple = (str, bytes, int, float, bool, type(None), tuple, list, Name, Instance)
     expected = _EXPECTED.get(name.text)
@@ -180,22 +180,22 @@ def plain(args: tuple[Any, ...], name: Name) -> Instance:
     return Instance(name, args, made=False)
 
 
-def _is_dtype(args: tuple[Any, ...]) -> bool:
+def _is_dtype(args: tuple[object, ...]) -> bool:
     """`numpy.dtype("f8", False, True)`."""
     return bool(args) and type(args[0]) is str and len(args[0]) <= 32
 
 
-def _is_empty_array(args: tuple[Any, ...]) -> bool:
+def _is_empty_array(args: tuple[object, ...]) -> bool:
     """`_reconstruct(numpy.ndarray, (0,), b"b")`: an array of any other shape would be allocated at once."""
     return len(args) == 3 and type(args[0]) is Name and args[0].text == "numpy.ndarray" and args[1] == (0,)
 
 
-_EXPECTED: dict[str, Callable[[tuple[Any, ...]], bool]] = {
+_EXPECTED: dict[str, Callable[[tuple[object, ...]], bool]] = {
     "numpy.dtype": _is_dtype,
     "numpy.core.multiarray._reconstruct": _is_empty_array,
     "numpy._core.multiarray._reconstruct": _is_empty_array,
 }
-HANDLERS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+HANDLERS: dict[str, Callable[[tuple[object, ...]], object]] = {
     "torch._utils._rebuild_tensor": tensor,
     "torch._utils._rebuild_tensor_v2": tensor,
     "torch._utils._rebuild_tensor_v3": tensor_v3,

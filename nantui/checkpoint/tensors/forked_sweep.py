@@ -13,13 +13,16 @@ import marshal
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from nantui.checkpoint.tensors.segments import Segment, Swept
     from nantui.checkpoint.tensors.zip_archive import Archive
+
+    Segments: TypeAlias = dict[str, list[Segment]]
+    Sweep: TypeAlias = Callable[[Archive, Segments, bool], Swept]
 
 FROM = 16 << 20  # bytes: below this the sweep is over before a second process pays
 
@@ -27,7 +30,7 @@ _first = True
 
 
 @contextlib.contextmanager
-def prepared(descriptor: int, size: int) -> Iterator[Beside | None]:
+def prepared(descriptor: int, size: int) -> Iterator[ForkedSweep | None]:
     """Yield a child that will sweep the open file; None where it would not pay, or fork would not be safe.
 
     Only the first file of a process is worth it: for a second one numpy is better imported for good. Threads
@@ -40,17 +43,17 @@ def prepared(descriptor: int, size: int) -> Iterator[Beside | None]:
         return
     _first = False
     try:
-        beside = Beside(descriptor, size)
+        forked = ForkedSweep(descriptor, size)
     except OSError:
         yield None
         return
     try:
-        yield beside
+        yield forked
     finally:
-        beside.close()
+        forked.close()
 
 
-class Beside:
+class ForkedSweep:
     """A forked child. Raises OSError where there can be none."""
 
     def __init__(self, descriptor: int, size: int) -> None:
@@ -63,7 +66,7 @@ class Beside:
         os.close(asked)
         os.close(answered)
 
-    def sweep(self, segments: dict[str, list[Segment]], crc: bool) -> Swept | None:
+    def sweep(self, segments: Segments, crc: bool) -> Swept | None:
         """Return what a sweep finds in `segments`, None where the child failed. Raises Refused as it does."""
         from nantui.checkpoint.pickle.stand_ins import Refused
         from nantui.checkpoint.tensors.segments import Counts, Swept
@@ -97,7 +100,7 @@ class Beside:
             os.waitpid(self._child, 0)
 
 
-def _row(segment: Segment) -> tuple[Any, ...]:
+def _row(segment: Segment) -> tuple[object, ...]:
     """Return a segment as plain values; its dtype stands for its format."""
     dtype = segment.leaves[0].tensor.dtype
     return (
@@ -138,7 +141,7 @@ def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:
         os._exit(1)
 
 
-def _answer(sweep: Any, archive: Archive, segments: dict[str, list[Segment]], crc: bool) -> tuple[Any, ...]:
+def _answer(sweep: Sweep, archive: Archive, segments: Segments, crc: bool) -> tuple[Any, ...]:
     """Return (arguments of Refused or None, index and counts of each segment with any, bad CRCs)."""
     from nantui.checkpoint.pickle.stand_ins import Refused
 

@@ -75,7 +75,7 @@ class Counts:
     zero_rows: list[int] = field(default_factory=list)
     limit_rows: list[int] = field(default_factory=list)
 
-    def values(self) -> tuple[Any, ...]:
+    def values(self) -> tuple[object, ...]:
         """Return all of it, in the order of the constructor's arguments."""
         return (
             self.nan, self.inf, self.limit, self.zeros, self.limits_only, self.zero_rows, self.limit_rows,

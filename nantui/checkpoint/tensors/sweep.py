@@ -4,11 +4,9 @@ Records are read in batches of four megabytes, which stay in the processor's cac
 taken. Two threads share the batches (numpy and the reads release the interpreter lock). With `crc` the
 same bytes are also summed, so that nothing is read twice.
 
-The two maxima per tensor, and the exact counts where something looks wrong.
-
 Healthy files are nearly all there is to read, so the common case is two reductions at memory speed: the
 maximum over the unsigned and over the signed view. Only a row whose first value is exactly zero can be a
-zero row, so rows cost one value each; everything else is counted only where these signs point.
+zero row, so rows cost one value each; exact counts are taken only where these signs point.
 """
 
 from __future__ import annotations

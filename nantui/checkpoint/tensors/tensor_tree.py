@@ -28,7 +28,7 @@ _LONGEST_NAME = 300
 _LARGEST_KEY = 1 << 63
 MOST_TENSORS = 50_000  # references to tensors and containers; YOLOv8x with AdamW has about 3,000
 
-Found = tuple[Any, str, str]  # value, name, role
+Found = tuple[object, str, str]  # value, name, role
 Pending = list[Found]
 
 
@@ -50,10 +50,10 @@ class Tree:
 
     leaves: list[Leaf] = field(default_factory=list)
     modules: dict[tuple[str, str], str] = field(default_factory=dict)
-    recipes: list[tuple[str, Any]] = field(default_factory=list)
+    recipes: list[tuple[str, object]] = field(default_factory=list)
 
 
-def walk(root: Any) -> Tree:
+def walk(root: object) -> Tree:
     """Return every tensor below `root`, named as its `state_dict` would name it."""
     tree = Tree()
     top = items_of(root)
@@ -72,7 +72,7 @@ def walk(root: Any) -> Tree:
     return tree
 
 
-def _walk_from(root: Any, name: str, part: str, role: str, tree: Tree) -> None:
+def _walk_from(root: object, name: str, part: str, role: str, tree: Tree) -> None:
     seen: set[int] = set()
     pending: Pending = []
     _push(pending, [(root, name, role)])
@@ -109,7 +109,7 @@ def _too_many() -> Refused:
     return Refused("cannot-read", "data.pkl", f"it has more than {MOST_TENSORS} tensors")
 
 
-def _worth(value: Any) -> bool:
+def _worth(value: object) -> bool:
     return type(value) in _CONTAINERS and bool(value)
 
 
@@ -119,7 +119,7 @@ def _children(value: Any, name: str, role: str) -> Iterable[Found]:
     return ((item, _joined(name, key), role) for key, item in pairs if _worth(item))
 
 
-def _joined(name: str, key: Any) -> str:
+def _joined(name: str, key: object) -> str:
     if type(key) is str:
         return f"{name}.{key}"[:_LONGEST_NAME] if name else key[:_LONGEST_NAME]
     shown = key if type(key) is int and abs(key) < _LARGEST_KEY else "?"

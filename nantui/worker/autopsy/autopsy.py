@@ -1,14 +1,10 @@
-"""Why a batch went wrong, found out while the guilty batch and weights are still in memory.
+"""Why a batch, or a validation, went wrong, found out while its data and the weights are still in memory.
 
 Runs in the worker, on one rank, with no collectives: are inputs and targets sound, are the weights, which
 module is the first to give a non-finite output in fp32 and in the run's precision, how large do
 activations and updates get, and which image is to blame. Nothing it does leaves a trace in the model.
-
-Is the batch itself sound: pixels finite and in range, labels finite, inside the image, of a known kind.
-
-Why a validation was not finite in fp32 either: the averaged weights, or the images that do it.
-
-Runs on the first rank, which alone has the result, with no collectives.
+A validation that was not finite is looked at in fp32, on the first rank, which alone has its result: the
+averaged weights, or the images that do it.
 """
 
 from __future__ import annotations
@@ -18,7 +14,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -36,7 +31,9 @@ from nantui.worker.autopsy.passes import (
     repeated,
 )
 from nantui.worker.guard.batch_probe import BatchProbe
-from nantui.worker.guard.batchnorm_stats import RunningStatistics
+from nantui.worker.guard.batchnorm_stats import BatchNormStatistics
+from nantui.worker.incident import Evidence
+from nantui.worker.ultralytics_types import Batch, Trainer
 
 SLACK = 0.01  # Ultralytics' own tolerance for coordinates beyond the edge
 FP16_LARGEST = 65504.0
@@ -48,57 +45,18 @@ LONGEST_S = 60.0  # a large validation set is looked at from its beginning, for 
 MOST_IMAGES = 10
 
 
-def broken_images(batch: dict[str, Any], normalized: bool) -> list[tuple[int, str]]:
-    """Return (index, why) of images with a non-finite pixel or, where `normalized`, one outside 0..1."""
-    images = batch["img"].detach().float().flatten(1)
-    finite = torch.isfinite(images).all(1)
-    inside = ((images >= -1e-3) & (images <= 1 + 1e-3)).all(1) if normalized else finite
-    reasons = []
-    for index, (is_finite, is_inside) in enumerate(zip(finite.tolist(), inside.tolist(), strict=True)):
-        if not is_finite:
-            values = images[index]
-            reasons.append((index, f"{int((~torch.isfinite(values)).sum())} pixels are not finite"))
-        elif not is_inside:
-            reasons.append((index, f"pixels from {images[index].min():.4g} to {images[index].max():.4g}"))
-    return reasons
-
-
-def broken_labels(batch: dict[str, Any]) -> list[tuple[int, str]]:
-    """Return (index of the image, why) of targets that are not finite or lie outside the image."""
-    owners = batch.get("batch_idx")
-    if owners is None:
-        return []
-    found: dict[int, str] = {}
-    for name in ("bboxes", "keypoints", "cls"):
-        target = batch.get(name)
-        if isinstance(target, torch.Tensor) and len(target) == len(owners) and len(target):
-            for row, why in _broken_rows(name, target.detach().float().flatten(1)):
-                found.setdefault(int(owners[row]), why)
-    return sorted(found.items())
-
-
-def _broken_rows(name: str, target: torch.Tensor) -> list[tuple[int, str]]:
-    finite = torch.isfinite(target).all(1)
-    rows = [(int(row), f"{name} not finite") for row in (~finite).nonzero().flatten()]
-    if name == "bboxes":
-        box = target[:, :4]
-        outside = finite & ((box < -SLACK) | (box > 1 + SLACK)).any(1)
-        rows += [(int(row), "a box lies outside the image") for row in outside.nonzero().flatten()]
-    return rows
-
-
 @dataclass(frozen=True)
 class AutopsyFinding:
     """The verdict: `cause` as diagnosis knows it, one sentence, and what was measured."""
 
     cause: str
     text: str
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
 
 
 def examine(
-    trainer: Any,
-    batch: dict[str, Any],
+    trainer: Trainer,
+    batch: Batch,
     seen: BatchProbe,
     files: list[tuple[str, ...]],
     precision: torch.dtype | None,
@@ -113,7 +71,7 @@ def examine(
         return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
 
 
-def run_precision(trainer: Any) -> torch.dtype | None:
+def run_precision(trainer: Trainer) -> torch.dtype | None:
     """Return the precision of the run's forward pass, None for fp32."""
     if not trainer.amp:
         return None
@@ -121,8 +79,8 @@ def run_precision(trainer: Any) -> torch.dtype | None:
 
 
 def _examine(
-    trainer: Any,
-    batch: dict[str, Any],
+    trainer: Trainer,
+    batch: Batch,
     seen: BatchProbe,
     files: list[tuple[str, ...]],
     precision: torch.dtype | None,
@@ -148,7 +106,7 @@ def _examine(
     return _verdict(evidence, full, low, precision, seen) or _of_gradients(evidence, again, seen)
 
 
-def _data(batch: dict[str, Any], files: list[tuple[str, ...]], trainer: Any) -> AutopsyFinding | None:
+def _data(batch: Batch, files: list[tuple[str, ...]], trainer: Trainer) -> AutopsyFinding | None:
     """Return a finding when the batch itself is broken: pixels first, then labels."""
     normalized = trainer.args.task != "classify"  # classify standardizes: its pixels leave 0..1 by design
     for cause, what, bad in (
@@ -163,7 +121,7 @@ def _data(batch: dict[str, Any], files: list[tuple[str, ...]], trainer: Any) -> 
     return None
 
 
-def _name(image: dict[str, Any]) -> str:
+def _name(image: Evidence) -> str:
     files = image["files"]
     if not files:
         return f"image {image['image'] + 1} of the batch ({image['why']})"
@@ -171,7 +129,7 @@ def _name(image: dict[str, Any]) -> str:
     return f"{files[0]} ({image['why']}){among}"
 
 
-def _weights(trainer: Any, model: nn.Module) -> dict[str, Any]:
+def _weights(trainer: Trainer, model: nn.Module) -> Evidence:
     """Measure the weights, and the last update against them."""
     bad = ultralytics_api.non_finite_parameters(model)
     size, largest = ultralytics_api.weight_size(model)
@@ -185,7 +143,7 @@ def _weights(trainer: Any, model: nn.Module) -> dict[str, Any]:
     }
 
 
-def _bad_weights(evidence: dict[str, Any]) -> AutopsyFinding:
+def _bad_weights(evidence: Evidence) -> AutopsyFinding:
     if _violent(evidence):
         return _learning_rate(evidence)
     names = ", ".join(evidence["bad_weights"][:3])
@@ -194,13 +152,13 @@ def _bad_weights(evidence: dict[str, Any]) -> AutopsyFinding:
     )
 
 
-def _violent(evidence: dict[str, Any]) -> bool:
+def _violent(evidence: Evidence) -> bool:
     """Tell whether the steps are of the weights' own size, or the weights out of all proportion."""
     ratio, largest = evidence["update_to_weight"], evidence["largest_weight"]
     return ratio > VIOLENT_UPDATE or (math.isfinite(largest) and largest > HUGE_WEIGHT)
 
 
-def _learning_rate(evidence: dict[str, Any]) -> AutopsyFinding:
+def _learning_rate(evidence: Evidence) -> AutopsyFinding:
     text = (
         f"the learning rate {evidence['lr']:g} is too high: one step moves the weights by "
         f"{evidence['update_to_weight']:.1%} of their size, "
@@ -209,9 +167,9 @@ def _learning_rate(evidence: dict[str, Any]) -> AutopsyFinding:
     return AutopsyFinding("learning_rate", text, evidence)
 
 
-def forwards(full: Forward, low: Forward | None) -> dict[str, Any]:
+def forwards(full: Forward, low: Forward | None) -> Evidence:
     """Return what forward passes in fp32 and in the run's precision showed, as evidence."""
-    found: dict[str, Any] = {
+    found: Evidence = {
         "fp32_first_bad_module": full.first_bad,
         "fp32_largest_activation": full.largest,
         "fp32_largest_in": full.largest_in,
@@ -223,7 +181,7 @@ def forwards(full: Forward, low: Forward | None) -> dict[str, Any]:
 
 
 def _verdict(
-    evidence: dict[str, Any],
+    evidence: Evidence,
     full: Forward,
     low: Forward | None,
     precision: torch.dtype | None,
@@ -248,7 +206,7 @@ def _verdict(
     return None
 
 
-def _of_gradients(evidence: dict[str, Any], again: Repeated, seen: BatchProbe) -> AutopsyFinding:
+def _of_gradients(evidence: Evidence, again: Repeated, seen: BatchProbe) -> AutopsyFinding:
     """Return the verdict where inputs, weights and the whole forward pass are sound."""
     full, low = again.full, again.low
     if full and full.finite and low and not low.finite:
@@ -269,8 +227,8 @@ def _of_gradients(evidence: dict[str, Any], again: Repeated, seen: BatchProbe) -
 
 
 def _to_blame(
-    model: nn.Module, batch: dict[str, Any], files: list[tuple[str, ...]], precision: torch.dtype | None
-) -> list[dict[str, Any]]:
+    model: nn.Module, batch: Batch, files: list[tuple[str, ...]], precision: torch.dtype | None
+) -> list[Evidence]:
     """Run images one by one, with running statistics; those that alone overflow are to blame."""
     model.eval()
     largest = []
@@ -291,7 +249,7 @@ def _to_blame(
 @contextlib.contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Put running statistics, module modes and random numbers back afterwards."""
-    statistics = RunningStatistics(model)
+    statistics = BatchNormStatistics(model)
     modes = [(module, module.training) for module in model.modules()]
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
@@ -303,7 +261,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
                 module.training = training
 
 
-def examine_validation(trainer: Any) -> AutopsyFinding:
+def examine_validation(trainer: Trainer) -> AutopsyFinding:
     """Return why validation was not finite: the averaged weights, or images of the validation set.
 
     All is looked at in fp32. Never raises.
@@ -315,9 +273,9 @@ def examine_validation(trainer: Any) -> AutopsyFinding:
         return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
 
 
-def _examine_validation(trainer: Any, model: nn.Module) -> AutopsyFinding:
+def _examine_validation(trainer: Trainer, model: nn.Module) -> AutopsyFinding:
     bad = ultralytics_api.non_finite_state(model)
-    evidence: dict[str, Any] = {"bad_state": bad[:10], "bad_state_count": len(bad)}
+    evidence: Evidence = {"bad_state": bad[:10], "bad_state_count": len(bad)}
     if bad:
         weights = ultralytics_api.non_finite_parameters(model)
         what = "weights" if weights else "running statistics"
@@ -326,7 +284,7 @@ def _examine_validation(trainer: Any, model: nn.Module) -> AutopsyFinding:
     return _of_images(trainer, model, evidence)
 
 
-def _of_images(trainer: Any, model: nn.Module, evidence: dict[str, Any]) -> AutopsyFinding:
+def _of_images(trainer: Trainer, model: nn.Module, evidence: Evidence) -> AutopsyFinding:
     search = _Search(trainer, model)
     found = list(search)
     evidence.update(images=[described for _, described, _ in found], images_looked_at=search.looked_at)
@@ -355,11 +313,11 @@ def _of_images(trainer: Any, model: nn.Module, evidence: dict[str, Any]) -> Auto
 class _Search:
     """Goes through the validation set batch by batch, and through bad batches image by image."""
 
-    def __init__(self, trainer: Any, model: nn.Module) -> None:
+    def __init__(self, trainer: Trainer, model: nn.Module) -> None:
         self.trainer, self.model = trainer, model
         self.looked_at = 0
 
-    def __iter__(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    def __iter__(self) -> Iterator[tuple[str, Evidence, Batch]]:
         """Yield the cause, the description and the batch of each image alone that is not finite."""
         found, until = 0, time.monotonic() + LONGEST_S
         loader = self.trainer.test_loader
@@ -377,10 +335,10 @@ class _Search:
                     found += 1
                     yield self._described(index, batch)
 
-    def _fine(self, batch: dict[str, Any]) -> bool:
+    def _fine(self, batch: Batch) -> bool:
         return theirs.losses_are_finite(self.trainer, self.model, batch, half=False)
 
-    def _described(self, index: int, batch: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    def _described(self, index: int, batch: Batch) -> tuple[str, Evidence, Batch]:
         normalized = self.trainer.args.task != "classify"
         pixels, labels = broken_images(batch, normalized), broken_labels(batch)
         cause, why = "exploding_gradient", "its loss is not finite"
@@ -390,3 +348,42 @@ class _Search:
             cause, why = "broken_labels", labels[0][1]
         file = theirs.file_of(self.trainer.test_loader.dataset, index, batch)
         return cause, {"image": index, "files": [file], "why": why}, batch
+
+
+def broken_images(batch: Batch, normalized: bool) -> list[tuple[int, str]]:
+    """Return (index, why) of images with a non-finite pixel or, where `normalized`, one outside 0..1."""
+    images = batch["img"].detach().float().flatten(1)
+    finite = torch.isfinite(images).all(1)
+    inside = ((images >= -1e-3) & (images <= 1 + 1e-3)).all(1) if normalized else finite
+    reasons = []
+    for index, (is_finite, is_inside) in enumerate(zip(finite.tolist(), inside.tolist(), strict=True)):
+        if not is_finite:
+            values = images[index]
+            reasons.append((index, f"{int((~torch.isfinite(values)).sum())} pixels are not finite"))
+        elif not is_inside:
+            reasons.append((index, f"pixels from {images[index].min():.4g} to {images[index].max():.4g}"))
+    return reasons
+
+
+def broken_labels(batch: Batch) -> list[tuple[int, str]]:
+    """Return (index of the image, why) of targets that are not finite or lie outside the image."""
+    owners = batch.get("batch_idx")
+    if owners is None:
+        return []
+    found: dict[int, str] = {}
+    for name in ("bboxes", "keypoints", "cls"):
+        target = batch.get(name)
+        if isinstance(target, torch.Tensor) and len(target) == len(owners) and len(target):
+            for row, why in _broken_rows(name, target.detach().float().flatten(1)):
+                found.setdefault(int(owners[row]), why)
+    return sorted(found.items())
+
+
+def _broken_rows(name: str, target: torch.Tensor) -> list[tuple[int, str]]:
+    finite = torch.isfinite(target).all(1)
+    rows = [(int(row), f"{name} not finite") for row in (~finite).nonzero().flatten()]
+    if name == "bboxes":
+        box = target[:, :4]
+        outside = finite & ((box < -SLACK) | (box > 1 + SLACK)).any(1)
+        rows += [(int(row), "a box lies outside the image") for row in outside.nonzero().flatten()]
+    return rows

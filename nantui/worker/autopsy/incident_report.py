@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 from nantui.run.atomic_files import write_atomic
 from nantui.worker import distributed
 from nantui.worker.autopsy import autopsy
 from nantui.worker.guard.batch_probe import BatchProbe
+from nantui.worker.incident import Evidence
 from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Batch, Trainer
 
 MOST_AUTOPSIES = 3
 LARGEST_BATCH = 64 << 20
@@ -25,15 +26,15 @@ MOST_FILES = 64
 class IncidentReporter:
     """Gathers evidence on one rank."""
 
-    def __init__(self, trainer: Any, session: Session) -> None:
+    def __init__(self, trainer: Trainer, session: Session) -> None:
         self.trainer, self.session = trainer, session
-        self.batch: dict[str, Any] = {}
+        self.batch: Batch = {}
         self.files: list[tuple[str, ...]] = []
         self._autopsies = 0
 
-    def evidence(self, seen: BatchProbe, final: bool = False) -> dict[str, Any]:
+    def evidence(self, seen: BatchProbe, final: bool = False) -> Evidence:
         """Return the evidence of a bad batch; `final` asks for an autopsy however many there were."""
-        report: dict[str, Any] = {"rank": self.session.rank, "bad": seen.mine, **_numbers(seen)}
+        report: Evidence = {"rank": self.session.rank, "bad": seen.mine, **_numbers(seen)}
         report["files"] = [list(files) for files in self.files[:MOST_FILES]] if seen.mine else []
         if final or self._autopsies < MOST_AUTOPSIES:
             self._autopsies += 1
@@ -41,7 +42,7 @@ class IncidentReporter:
                 report.update(self._examine(seen))
         return self._together(report, seen)
 
-    def _examine(self, seen: BatchProbe) -> dict[str, Any]:
+    def _examine(self, seen: BatchProbe) -> Evidence:
         """Run the autopsy and keep the batch."""
         precision = autopsy.run_precision(self.trainer)
         finding = autopsy.examine(self.trainer, self.batch, seen, self.files, precision)
@@ -50,13 +51,13 @@ class IncidentReporter:
         evidence["batch"] = write_batch(place, self.batch, self.files)
         return {"cause": finding.cause, "text": finding.text, "evidence": evidence}
 
-    def _together(self, report: dict[str, Any], seen: BatchProbe) -> dict[str, Any]:
+    def _together(self, report: Evidence, seen: BatchProbe) -> Evidence:
         """Gather the ranks' reports; the first rank reports the autopsy of a rank whose batch was bad."""
         reports = distributed.gather(report)
         examined = [found for found in reports if "cause" in found]
         examined.sort(key=lambda found: (not found["bad"], found["cause"] == "not_reproduced"))
         chosen = examined[0] if examined else None
-        evidence: dict[str, Any] = {**_numbers(seen), "bad": _what(seen)}
+        evidence: Evidence = {**_numbers(seen), "bad": _what(seen)}
         if chosen is not None:
             evidence["cause"] = chosen["cause"]
             if self.session.first:
@@ -68,7 +69,7 @@ class IncidentReporter:
         return evidence
 
 
-def _numbers(seen: BatchProbe) -> dict[str, Any]:
+def _numbers(seen: BatchProbe) -> Evidence:
     losses = dict(zip(seen.names, seen.losses, strict=True))
     return {"losses": losses, "grad_norm": seen.norm, "loss_scale": seen.scale}
 
@@ -78,7 +79,7 @@ def _what(seen: BatchProbe) -> list[str]:
     return [name for name, bad in found.items() if bad]
 
 
-def write_batch(path: Path, batch: dict[str, Any], files: list[tuple[str, ...]]) -> str | None:
+def write_batch(path: Path, batch: Batch, files: list[tuple[str, ...]]) -> str | None:
     """Write images (as float32), targets and file names as .npz; returns the name, None where it is not kept.
 
     At most LARGEST_BATCH bytes of images are kept. A full disk costs the file, nothing else.

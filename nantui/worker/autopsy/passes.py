@@ -1,9 +1,9 @@
-"""A forward pass under hooks: which module gives the first non-finite output, how large outputs get.
+"""Passes repeated on one batch: which module's output, and which gradients, are first not finite.
 
-Which gradients are bad: as the step found them, and when forward and backward are repeated on the batch.
-
-A gradient that is fine when repeated was not made by the data or the weights. In the step it is a sum over
-ranks and micro-batches; the repetition is this rank's batch alone.
+A forward pass runs under hooks, which also tell how large outputs get. Gradients are looked at as the step
+found them, and when forward and backward are repeated: one that is fine then was not made by the data or the
+weights. In the step a gradient is a sum over ranks and micro-batches; the repetition is this rank's batch
+alone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from nantui.worker import ultralytics_api
 from nantui.worker.guard.batch_probe import BatchProbe
+from nantui.worker.ultralytics_types import Batch, Trainer
 
 MOST_MODULES = 20
 MOST_LARGEST = 5
@@ -34,7 +34,7 @@ class Forward:
     loss_finite: bool
 
 
-def forward(model: nn.Module, batch: dict[str, Any], precision: torch.dtype | None) -> Forward:
+def forward(model: nn.Module, batch: Batch, precision: torch.dtype | None) -> Forward:
     """Run the model and its loss on a batch under hooks, in fp32 or under autocast to `precision`."""
     return _watched(model, lambda: model(dict(batch))[0], batch["img"].device.type, precision)
 
@@ -54,8 +54,8 @@ def _watched(
 ) -> Forward:
     peaks: list[tuple[str, torch.Tensor]] = []
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note(name: str) -> object:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
             peaks.extend((name, _peak(tensor)) for tensor in tensors(output))
 
         return hook
@@ -92,7 +92,7 @@ def _peak(tensor: torch.Tensor) -> torch.Tensor:
     )
 
 
-def tensors(output: Any) -> Iterator[torch.Tensor]:
+def tensors(output: object) -> Iterator[torch.Tensor]:
     """Yield the floating tensors inside whatever a module returns."""
     if isinstance(output, torch.Tensor):
         if output.is_floating_point():
@@ -132,7 +132,7 @@ class Backward:
     largest norms, by name.
     """
 
-    modules: list[dict[str, Any]]
+    modules: list[dict[str, object]]
     norm: float
     largest: dict[str, float]
 
@@ -142,7 +142,7 @@ class Backward:
 
 
 def backward(
-    model: nn.Module, batch: dict[str, Any], precision: torch.dtype | None, scale: float = 1.0
+    model: nn.Module, batch: Batch, precision: torch.dtype | None, scale: float = 1.0
 ) -> Backward | None:
     """Run forward and backward in fp32, or under autocast to `precision` with the loss times `scale`.
 
@@ -174,7 +174,7 @@ def _gradient_summary(names: list[str], gradients: list[torch.Tensor]) -> Backwa
     return Backward(by_module(bad[::-1], names), float(torch.linalg.vector_norm(norms)), largest)
 
 
-def by_module(bad: list[str], every: list[str]) -> list[dict[str, Any]]:
+def by_module(bad: list[str], every: list[str]) -> list[dict[str, object]]:
     """Return {"module", "bad", "of"} for each module with bad tensors, in the order of `bad`."""
     total = Counter(name.rpartition(".")[0] for name in every)
     counts = Counter(name.rpartition(".")[0] for name in bad)
@@ -195,7 +195,7 @@ class Repeated:
 
 
 def repeated(
-    trainer: Any, model: nn.Module, batch: dict[str, Any], seen: BatchProbe, precision: torch.dtype | None
+    trainer: Trainer, model: nn.Module, batch: Batch, seen: BatchProbe, precision: torch.dtype | None
 ) -> Repeated:
     """Repeat forward and backward on this batch alone, with this rank's weights and the run's loss scale."""
     full = backward(model, batch, None)
@@ -203,14 +203,14 @@ def repeated(
     return Repeated(full, low, trainer.accumulate <= 1 and (low is not None or precision is None))
 
 
-def live_gradients(model: nn.Module) -> dict[str, Any]:
+def live_gradients(model: nn.Module) -> dict[str, object]:
     """Name the tensors whose gradients are bad as the step found them; a sum over ranks and micro-batches."""
     bad = ultralytics_api.non_finite_gradients(model)
     modules = by_module(bad, [name for name, _ in model.named_parameters()])
     return {"bad_gradients": bad[:10], "bad_gradients_count": len(bad), "bad_modules": modules[:MOST_MODULES]}
 
 
-def described(repeated: Repeated) -> dict[str, Any]:
+def described(repeated: Repeated) -> dict[str, object]:
     found = repeated.worst
     if found is None:
         return {"repeat_gradients_finite": None}

@@ -7,9 +7,15 @@ what the user made them. Where a data set cannot be instrumented, the batch name
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from nantui.worker.ultralytics_types import Batch
 
 KEY = "nantui_sources"
+Sample: TypeAlias = dict[str, Any]
+"""What a data set yields for one image: file, picture, boxes; transforms take one and return one."""
+Transform: TypeAlias = Callable[[Sample], Sample]
 
 
 class Noted:
@@ -19,8 +25,8 @@ class Noted:
         self.dataset = dataset
         self.files: list[str] = []
 
-    def __call__(self, index: int) -> Any:
-        label = type(self.dataset).get_image_and_label(self.dataset, index)
+    def __call__(self, index: int) -> Sample:
+        label: Sample = type(self.dataset).get_image_and_label(self.dataset, index)
         self.files.append(str(label.get("im_file", index)))
         return label
 
@@ -33,25 +39,25 @@ class Noted:
 class Named:
     """Stands before a data set's transforms and adds the noted files to the finished sample."""
 
-    def __init__(self, inner: Any, noted: Noted) -> None:
+    def __init__(self, inner: Transform, noted: Noted) -> None:
         self.inner, self.noted = inner, noted
         self.transforms = [inner]
 
-    def __call__(self, label: Any) -> Any:
+    def __call__(self, label: Sample) -> Sample:
         sample = self.inner(label)
         sample[KEY] = self.noted.take()
         return sample
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("__") or name in ("inner", "noted"):
             raise AttributeError(name)
         return getattr(self.inner, name)
 
 
-class NotedSamples(list[Any]):
+class NotedSamples(list[tuple[object, ...]]):
     """The samples of a classification data set, noting the files that are asked for."""
 
-    def __init__(self, samples: list[Any]) -> None:
+    def __init__(self, samples: list[tuple[object, ...]]) -> None:
         super().__init__(samples)
         self.files: list[str] = []
 
@@ -68,7 +74,7 @@ class NamingCollate:
     def __init__(self, samples: NotedSamples) -> None:
         self.samples = samples
 
-    def __call__(self, batch: list[Any]) -> Any:
+    def __call__(self, batch: list[object]) -> Batch:
         from torch.utils.data import default_collate
 
         files, self.samples.files = self.samples.files[-len(batch) :], []
@@ -92,7 +98,7 @@ def instrument(dataset: Any) -> bool:
     return False
 
 
-def files_of(batch: dict[str, Any]) -> list[tuple[str, ...]]:
+def files_of(batch: Batch) -> list[tuple[str, ...]]:
     """Take the files of each image out of a batch; without instrumentation the one name it has, or none."""
     named = batch.pop(KEY, None)
     if named is not None:

@@ -3,7 +3,7 @@
 Files, in reading order:
 
 epoch_end: The end of an epoch: judge the validation, save or refuse to, and agree with the other ranks
-save: Saves that cannot tear: Ultralytics' own `save_model` into a staging folder, then rename
+save: What a training saves, so that no save can tear: into a staging folder, checked, then renamed
 optimizer_state: The optimizer that a resume will build, as a state dict, with as much of the old state …
 rebase: Write changed settings into a checkpoint, so that a resume really uses them
 """

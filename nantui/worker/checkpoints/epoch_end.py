@@ -11,25 +11,38 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from nantui.run.incidents import INCIDENTS, WARNED
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation
-from nantui.worker.checkpoints.save import RestorePoints, save_staged, strip_staged, write_stop_point
+from nantui.worker.checkpoints.save import RestorePoints, Strip, save_staged, strip_staged, write_stop_point
 from nantui.worker.guard.incident_policy import IncidentPolicy
 from nantui.worker.incident import Incident, TrainingStopped
 from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Trainer
 from nantui.worker.ultralytics_validation import beyond_half
-from nantui.worker.validation_precision import non_finite
+from nantui.worker.validation_precision import Validation, non_finite
+
+if TYPE_CHECKING:
+    from nantui.worker.faults import Faults
 
 CODES = {0: "", 1: "nan_validation", 2: "nan_ema", 3: "save_failed"}
+
+
+class SavingTrainer(Trainer, Protocol):
+    """A guarded trainer, with what the end of its epochs depends on."""
+
+    session: Session
+    faults: Faults | None
+    validation: Validation
 
 
 class EpochEndChecks:
     """Follows one trainer's epochs."""
 
-    def __init__(self, trainer: Any, session: Session, incident_policy: IncidentPolicy) -> None:
+    def __init__(self, trainer: SavingTrainer, session: Session, incident_policy: IncidentPolicy) -> None:
         self.trainer, self.session, self.incident_policy = trainer, session, incident_policy
         self._trouble, self._why = 0, ""
         self._finite, self._ill, self._news = True, "", False
@@ -40,7 +53,7 @@ class EpochEndChecks:
             session.layout, options.restore_every_minutes, options.keep_restore_points
         )
 
-    def validated(self, metrics: dict[str, Any] | None, fitness: float | None) -> None:
+    def validated(self, metrics: dict[str, object] | None, fitness: float | None) -> None:
         """Look at what validation gave (None on all ranks but the first)."""
         if not self.session.options.watches or metrics is None:
             return
@@ -70,9 +83,14 @@ class EpochEndChecks:
         if self._refuses():
             return False
         faults, due = self.trainer.faults, self._is_due()
+
+        def before_rename() -> None:
+            if faults:
+                faults.on_save(self.trainer)
+
         try:
             with self._points.kept(self.trainer, due):
-                saved = save_staged(self.trainer, stock_save, lambda: faults and faults.on_save(self.trainer))
+                saved = save_staged(self.trainer, stock_save, before_rename)
         except (OSError, zipfile.BadZipFile) as error:
             path = str(self.trainer.last)
             self.session.recorder.event("save_failed", path=path, text=f"{type(error).__name__}: {error}")
@@ -87,10 +105,13 @@ class EpochEndChecks:
         """While this lasts, the final `strip_optimizer` cannot tear; where it fails the file stays whole."""
         faults = self.trainer.faults
 
-        def strip(stock: Callable[..., Any], file: Any, *args: Any, **options: Any) -> Any:
-            options["before_rename"] = lambda: faults and faults.on_save(self.trainer, "strip_failure")
+        def before_rename() -> None:
+            if faults:
+                faults.on_save(self.trainer, "strip_failure")
+
+        def strip(stock: Strip, file: str | Path, s: str = "", updates: object = None) -> dict[str, object]:
             try:
-                return strip_staged(stock, file, *args, **options)
+                return strip_staged(stock, file, s, updates, before_rename)
             except (OSError, zipfile.BadZipFile) as error:
                 text = f"not stripped, it keeps its training state: {type(error).__name__}: {error}"
                 self.session.recorder.event("save_failed", path=str(file), text=text)
@@ -112,12 +133,12 @@ class EpochEndChecks:
         epoch, clean = self.trainer.epoch + 1, self.session.options.watches and self._trouble == 0
         deleted = self._points.saved(names, due, clean)
         paths = [f"weights/{name}" for name in names]
-        extra: dict[str, Any] = {"by_the_clock": True, "deleted": deleted} if due else {}
+        extra: dict[str, object] = {"by_the_clock": True, "deleted": deleted} if due else {}
         if self.session.options.watches and paths:
             extra.update(self._told_apart(paths))
         self.session.recorder.event("saved", paths=paths, epoch=epoch, **extra)
 
-    def _told_apart(self, paths: list[str]) -> dict[str, Any]:
+    def _told_apart(self, paths: list[str]) -> dict[str, object]:
         """Say where a file, which is in fp16, cannot hold all of the network that was validated."""
         before, self._beyond_half = self._beyond_half, beyond_half(self.trainer.ema.ema)
         names = self._beyond_half
@@ -143,7 +164,10 @@ class EpochEndChecks:
         return bool(bad)
 
     def agree(self) -> None:
-        """The fixed point of all ranks at an epoch's end. Raises Diverged, OSError for a lost last save."""
+        """The fixed point of all ranks at an epoch's end.
+
+        Raises TrainingDiverged, OSError for a lost last save.
+        """
         trainer, now = self.trainer, time.time()
         seconds, self._began = now - self._began, now
         fields = {"validated_in": "fp32"} if trainer.validation.repeated else {}
@@ -172,7 +196,10 @@ class EpochEndChecks:
             self.session.report(Incident("nan_validation", epoch, step, WARNED, text, {"epoch": epoch}))
 
     def stop(self, stock_save: Callable[[], bool]) -> None:
-        """All ranks agreed to stop after this batch: the first leaves a stop point. Raises Stopped."""
+        """All ranks agreed to stop after this batch: the first leaves a stop point.
+
+        Raises TrainingStopped.
+        """
         trainer, progress = self.trainer, self.session.progress
         self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
         checkpoint, resumable, text = None, False, "stopped as asked"

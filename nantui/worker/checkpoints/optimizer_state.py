@@ -10,25 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 
 import torch
+from torch import nn
+
+State: TypeAlias = Mapping[str, Any]
+"""An optimizer's state dict, one of its groups, a parameter's entry in it, or a training's arguments."""
 
 
 @dataclass(frozen=True)
 class Built:
     """The state dict; `groups` for people, how many parameters' state was `kept` and `dropped`, and notes."""
 
-    state: dict[str, Any]
-    groups: list[dict[str, Any]]
+    state: dict[str, object]
+    groups: list[dict[str, object]]
     kept: int
     dropped: int
     notes: list[str]
 
 
-def build(
-    model: Any, args: Any, saved: Mapping[str, Any] | None, before: Mapping[str, Any], epoch: int
-) -> Built:
+def build(model: nn.Module, args: SimpleNamespace, saved: State | None, before: State, epoch: int) -> Built:
     """Return the optimizer state with which training resumes at `epoch` (from 0) under `args`.
 
     `saved` is the checkpoint's optimizer, `before` its old arguments. As `_build_train_pipeline` does,
@@ -59,7 +62,7 @@ def build(
     )
 
 
-def fresh_optimizer(model: Any, args: Any) -> torch.optim.Optimizer:
+def fresh_optimizer(model: nn.Module, args: SimpleNamespace) -> torch.optim.Optimizer:
     """Return the optimizer that `BaseTrainer._build_train_pipeline` would build for `model` under `args`."""
     from ultralytics.engine.trainer import BaseTrainer
 
@@ -78,14 +81,14 @@ def fresh_optimizer(model: Any, args: Any) -> torch.optim.Optimizer:
     )
 
 
-def schedule(args: Any, epoch: int) -> float:
+def schedule(args: SimpleNamespace, epoch: int) -> float:
     """Return the scheduler's factor in `epoch`, from 0 (`BaseTrainer._setup_scheduler`)."""
     if args.cos_lr:
         return max((1 - math.cos(epoch * math.pi / args.epochs)) / 2, 0) * (args.lrf - 1) + 1
     return max(1 - epoch / args.epochs, 0) * (1.0 - args.lrf) + args.lrf
 
 
-def _iterations(args: Any) -> float:
+def _iterations(args: SimpleNamespace) -> float:
     """Return the number of optimizer steps that `optimizer=auto` decides by; else nothing is counted."""
     if str(args.optimizer).lower() != "auto":
         return 1e5
@@ -99,7 +102,7 @@ def _iterations(args: Any) -> float:
     return math.ceil(_count_images(data["train"]) / max(args.batch, args.nbs)) * args.epochs
 
 
-def _count_images(source: Any) -> int:
+def _count_images(source: object) -> int:
     from pathlib import Path
 
     from ultralytics.data.utils import IMG_FORMATS
@@ -113,16 +116,16 @@ def _count_images(source: Any) -> int:
     return count
 
 
-def _classes(model: Any) -> int:
+def _classes(model: nn.Module) -> int:
     return int(getattr(model, "nc", 0) or (model.yaml or {}).get("nc") or 80)
 
 
 def _kept_state(
-    model: Any,
-    args: Any,
-    saved: Mapping[str, Any] | None,
-    before: Mapping[str, Any],
-    groups: Sequence[Mapping[str, Any]],
+    model: nn.Module,
+    args: SimpleNamespace,
+    saved: State | None,
+    before: State,
+    groups: Sequence[State],
     parameters: Sequence[torch.Tensor],
 ) -> tuple[dict[int, Any], list[str]]:
     """Return the saved state under the fresh indices; empty where the optimizer or its groups changed."""
@@ -142,7 +145,7 @@ def _kept_state(
     return state, []
 
 
-def momentum_held(saved: Mapping[str, Any] | None, before: Mapping[str, Any]) -> float | None:
+def momentum_held(saved: State | None, before: State) -> float | None:
     """Return the momentum that a saved optimizer settles on, None where the arguments `before` say it.
 
     `auto` writes back its optimizer and lr0 but not its momentum of 0.9 (`BaseTrainer.build_optimizer`).
@@ -154,7 +157,7 @@ def momentum_held(saved: Mapping[str, Any] | None, before: Mapping[str, Any]) ->
     return float(group["momentum"]) if "momentum" in group and not before.get("warmup_epochs") else None
 
 
-def kind_of(saved: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+def kind_of(saved: State, before: State) -> str:
     """Return the optimizer that a saved state belongs to.
 
     The arguments say it since `auto` writes back its choice; before that, the group's own options tell.
@@ -168,9 +171,7 @@ def kind_of(saved: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     return "SGD" if "nesterov" in group else "AdamW" if "betas" in group else "RMSprop"
 
 
-def _matching_order(
-    saved: Sequence[Mapping[str, Any]], fresh: Sequence[Mapping[str, Any]]
-) -> list[tuple[int, int]] | None:
+def _matching_order(saved: Sequence[State], fresh: Sequence[State]) -> list[tuple[int, int]] | None:
     """Return (saved index, fresh index) of every parameter, None when the groups do not correspond.
 
     Ultralytics has put the three groups in another order before (bias, weight, norm); within a group the
@@ -189,19 +190,19 @@ def _matching_order(
     return None
 
 
-def _fits(entry: Mapping[str, Any], parameter: torch.Tensor) -> bool:
+def _fits(entry: Mapping[str, object], parameter: torch.Tensor) -> bool:
     tensors = (value for value in entry.values() if isinstance(value, torch.Tensor) and value.ndim > 0)
     return all(value.shape == parameter.shape for value in tensors)
 
 
-def _is_finite(entry: Mapping[str, Any]) -> bool:
+def _is_finite(entry: Mapping[str, object]) -> bool:
     values = (
         value for value in entry.values() if isinstance(value, torch.Tensor) and value.is_floating_point()
     )
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def _describe(group: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(group: State) -> dict[str, Any]:
     """Return what a person wants to know of a parameter group."""
     names = ("param_group", "lr", "initial_lr", "momentum", "betas", "weight_decay")
     return {name: group[name] for name in names if name in group} | {"parameters": len(group["params"])}

@@ -15,7 +15,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 from nantui.worker.torchrun_env import OFFLINE
 
@@ -32,13 +35,13 @@ class Request:
     source: str
     target: str
     run: str
-    train: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, object] = field(default_factory=dict)
     best: Mapping[str, Any] | None = None
     revive: Mapping[str, Any] | None = None
-    note: Mapping[str, Any] = field(default_factory=dict)
+    note: Mapping[str, object] = field(default_factory=dict)
 
 
-def rebase(request: Request) -> dict[str, Any]:
+def rebase(request: Request) -> dict[str, object]:
     """Write the rebased checkpoint; returns {"args", "groups", "kept", "dropped", "notes"}.
 
     Raises what Ultralytics raises for arguments it refuses (TypeError, ValueError), ValueError for a file
@@ -79,7 +82,7 @@ def rebase(request: Request) -> dict[str, Any]:
     return {"args": vars(args), **said}
 
 
-def _model_of(checkpoint: Any, request: Request) -> Any:
+def _model_of(checkpoint: object, request: Request) -> nn.Module:
     """Return the weights of a training checkpoint, reviving a stripped one when asked to."""
     import torch
 
@@ -100,7 +103,7 @@ def _model_of(checkpoint: Any, request: Request) -> Any:
     return model
 
 
-def _record(request: Request, epoch: int) -> dict[str, Any]:
+def _record(request: Request, epoch: int) -> dict[str, object]:
     """Return `best_fitness` and `stopper` that agree with the best.pt that stays.
 
     The stopper counts epochs from 1 (`EarlyStopping.__call__(epoch + 1, fitness)`); without a best it
@@ -112,7 +115,7 @@ def _record(request: Request, epoch: int) -> dict[str, Any]:
     return {"best_fitness": fitness, "stopper": {"best_fitness": fitness, "best_epoch": best_epoch}}
 
 
-def _scaler(saved: Mapping[str, Any] | None, before: Any, after: Any) -> dict[str, Any]:
+def _scaler(saved: Mapping[str, Any] | None, before: object, after: object) -> dict[str, object]:
     """Return the loss scaler's state, empty (a fresh start) where it is unusable or the precision changed."""
     if not saved or _precision(before) != _precision(after) or _precision(after) != "fp16":
         return {}
@@ -120,8 +123,9 @@ def _scaler(saved: Mapping[str, Any] | None, before: Any, after: Any) -> dict[st
     return dict(saved) if 1.0 <= scale < float("inf") else {}
 
 
-def _precision(amp: Any) -> str:
-    return {True: "fp16", False: "fp32"}.get(amp, str(amp))
+def _precision(amp: object) -> str:
+    named: dict[object, str] = {True: "fp16", False: "fp32"}
+    return named.get(amp, str(amp))
 
 
 def _sync(path: str) -> None:

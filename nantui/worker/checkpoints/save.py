@@ -1,18 +1,16 @@
-"""Saves that cannot tear: Ultralytics' own `save_model` into a staging folder, then rename.
+"""What a training saves, so that no save can tear: into a staging folder, checked, then renamed.
 
 Ultralytics truncates last.pt and writes it in place (`write_bytes`); a kill or a full disk in between
 leaves neither the old file nor the new one. Here the old file stays whole until the new one is on disk.
 
-Restore points by the clock: an `epochN.pt` at the first epoch's end after so many minutes.
-
+Restore points by the clock are an `epochN.pt` at the first epoch's end after so many minutes, since
 `save_period` counts epochs, which may take a minute or three hours. Only points that this rule made are
 ever deleted, and never one of the newest clean ones; Ultralytics' own and the user's files are not touched.
 Points from before a rollback stay: a trouble that returns sends the run back further than the last time.
 
-The checkpoint that an agreed stop leaves: the advanced weights, with the last completed epoch's number.
-
-`trainer.stop = True` would finish and strip the run for good. This file is written beside the others
-and never is best.pt or epochN.pt; resuming from it repeats the interrupted epoch.
+An agreed stop leaves the advanced weights with the last completed epoch's number, so that resuming repeats
+the interrupted epoch; the file is never best.pt or epochN.pt. `trainer.stop = True` would finish and strip
+the run for good.
 """
 
 from __future__ import annotations
@@ -25,20 +23,23 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from nantui.run.atomic_files import sync_directory
 from nantui.run.events import RollbackDone, Saved, newest, of_kind
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.worker import ultralytics_api
+from nantui.worker.ultralytics_types import Trainer
 
 STAGING = ".nantui-staging"
+Strip: TypeAlias = Callable[..., dict[str, object]]
+"""utils/torch_utils.py, `strip_optimizer(f, s, updates)`: returns what it wrote, {} where it could not."""
 _NAME = re.compile(r"^epoch(\d+)\.pt$")
 
 
 def save_staged(
-    trainer: Any, save: Callable[[], bool | None], before_rename: Callable[[], None]
+    trainer: Trainer, save: Callable[[], bool | None], before_rename: Callable[[], None]
 ) -> list[Path]:
     """Let `save` write its files aside, check them, and rename them into place; returns the files.
 
@@ -65,8 +66,12 @@ def save_staged(
 
 
 def strip_staged(
-    stock_strip: Callable[..., Any], file: Any, s: str = "", updates: Any = None, before_rename: Any = None
-) -> Any:
+    stock_strip: Strip,
+    file: str | Path,
+    s: str = "",
+    updates: object = None,
+    before_rename: Callable[[], None] | None = None,
+) -> dict[str, object]:
     """Strip a checkpoint as Ultralytics' `strip_optimizer` does, beside the old file, then take its place.
 
     It would write over the only copy of the trained weights. Raises OSError (disk full) or
@@ -124,7 +129,7 @@ class RestorePoints:
         return self._every > 0 and time.monotonic() - self._last >= self._every
 
     @contextlib.contextmanager
-    def kept(self, trainer: Any, due: bool) -> Iterator[None]:
+    def kept(self, trainer: Trainer, due: bool) -> Iterator[None]:
         """Let `save_model` write `epochN.pt` in this epoch: it does when `epoch % save_period == 0`."""
         period = trainer.save_period
         trainer.save_period = 1 if due else period
@@ -182,7 +187,7 @@ def _made_before(layout: RunLayout) -> set[str]:
     return {name for name in names if _NAME.match(name) and (layout.weights / name).exists()}
 
 
-def write_stop_point(trainer: Any, save: Any, path: Path) -> None:
+def write_stop_point(trainer: Trainer, save: Callable[[], object], path: Path) -> None:
     """Write `path` from the trainer's present state, atomically. Raises OSError when it cannot be kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = clean_staging(path.parent)

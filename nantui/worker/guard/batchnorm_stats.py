@@ -22,7 +22,7 @@ class Snapshot:
     counters: torch.Tensor
 
 
-class RunningStatistics:
+class BatchNormStatistics:
     """Copies of a model's normalization buffers and the way back."""
 
     def __init__(self, model: nn.Module) -> None:

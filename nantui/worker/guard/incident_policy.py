@@ -1,13 +1,12 @@
 """What a batch means: an incident, a warning, or the end. Reports it and says what to do.
 
-Everything here is taken from a `Look`, whose verdicts are the same on every rank, so all ranks come to
+Everything here is taken from a `BatchProbe`, whose verdicts are the same on every rank, so all ranks come to
 the same conclusion; only the first rank writes it down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from nantui.run.incidents import ENDED, INCIDENTS, OBSERVED, SKIPPED
 from nantui.run.results import can_be_learnt_to_zero, practically_zero
@@ -58,7 +57,7 @@ class IncidentPolicy:
         self._out_since: tuple[int, int] = (0, 0)
         self._ongoing: set[str] = set()
 
-    def bad_batch(self, kind: str, epoch: int, step: int, evidence: dict[str, Any]) -> None:
+    def bad_batch(self, kind: str, epoch: int, step: int, evidence: Mapping[str, object]) -> None:
         """Report a batch that must not reach the weights (protect), or has reached them (observe).
 
         While the same trouble goes on unprotected, it is reported once.
@@ -76,8 +75,8 @@ class IncidentPolicy:
         """Tell whether `bad_batch` would report this kind now."""
         return self.options.protects or kind not in self._ongoing
 
-    def end(self, kind: str, epoch: int, step: int, why: str, evidence: dict[str, Any]) -> None:
-        """Report divergence and, when protecting, end the training. Raises Diverged."""
+    def end(self, kind: str, epoch: int, step: int, why: str, evidence: Mapping[str, object]) -> None:
+        """Report divergence and, when protecting, end the training. Raises TrainingDiverged."""
         protects = self.options.protects
         if not protects and kind in self._ongoing:
             return
@@ -90,14 +89,17 @@ class IncidentPolicy:
             raise TrainingDiverged(incident)
 
     def optimizer_step(self, skipped: bool, epoch: int, step: int) -> None:
-        """Count a step; too many skipped ones are divergence. Raises Diverged."""
+        """Count a step; too many skipped ones are divergence. Raises TrainingDiverged."""
         why = self._skips.add(skipped)
         if why is not None:
             counts = {"in_a_row": self._skips.in_a_row, "total": self._skips.total}
             self.end("too_many_skips", epoch, step, why, counts)
 
     def healthy_batch(self, probe: BatchProbe, epoch: int, step: int) -> None:
-        """Follow losses, norm and loss scale of a batch that is finite. Raises Diverged where asked to."""
+        """Follow losses, norm and loss scale of a batch that is finite.
+
+        Raises TrainingDiverged where asked to.
+        """
         self._ongoing -= {"nan_loss", "nan_gradient", "nan_buffer"}
         self._batches += 1
         if probe.norm is not None:
@@ -109,15 +111,18 @@ class IncidentPolicy:
         self.watch_scale(probe, epoch, step)
 
     def watch_scale(self, probe: BatchProbe, epoch: int, step: int) -> None:
-        """Follow the loss scale of fp16, also of a step that overflowed. Raises Diverged where asked to."""
+        """Follow the loss scale of fp16, also of a step that overflowed.
+
+        Raises TrainingDiverged where asked to.
+        """
         if probe.scale is None or probe.scale >= self.options.min_loss_scale:
             self._ongoing.discard("scale_collapsed")
             return
         why = f"{probe.scale:g} is below {self.options.min_loss_scale:g}"
         self._suspect("scale_collapsed", epoch, step, why, {"loss_scale": probe.scale})
 
-    def _suspect(self, kind: str, epoch: int, step: int, why: str, evidence: dict[str, Any]) -> None:
-        """Say what finite numbers look like, once an episode; end only where that was asked for, by Diverged.
+    def _suspect(self, kind: str, epoch: int, step: int, why: str, evidence: Mapping[str, object]) -> None:
+        """Say what finite numbers look like, once an episode; end (TrainingDiverged) only where asked to.
 
         It may be wrong: a young network that begins to assign boxes looks like one whose loss explodes.
         """
@@ -145,7 +150,7 @@ class IncidentPolicy:
     def _watch_zero(self, probe: BatchProbe, epoch: int, step: int) -> bool:
         """Say that a batch teaches some rank nothing, and where many teach no rank anything.
 
-        Returns whether this one teaches nothing on any rank. Raises Diverged where asked to.
+        Returns whether this one teaches nothing on any rank. Raises TrainingDiverged where asked to.
         """
         if can_be_learnt_to_zero(probe.names):
             return False
@@ -168,7 +173,7 @@ class IncidentPolicy:
             )
         return everywhere
 
-    def bad_targets(self, evidence: dict[str, Any]) -> None:
+    def bad_targets(self, evidence: Mapping[str, object]) -> None:
         """Warn of labels that are not finite though the loss is: Ultralytics' assigner passes over them."""
         self._warn("nan_label", "labels of this batch are not finite; the loss passed over them", **evidence)
 
@@ -180,12 +185,12 @@ class IncidentPolicy:
             text = f"{name} {value:.4g} where at most {usual:.4g} was usual ({score:.1f} spreads above)"
             self._say(kind, text, value=value, usual=usual, score=score)
 
-    def _say(self, kind: str, text: str, **evidence: Any) -> None:
+    def _say(self, kind: str, text: str, **evidence: object) -> None:
         """Warn, and remember since when."""
         self._first_warning = self._batches
         self._warn(kind, text, **evidence)
 
-    def _forewarned(self) -> dict[str, Any]:
+    def _forewarned(self) -> dict[str, object]:
         """Tell how many batches ago the last early warning was, where there was one not long ago."""
         if self._first_warning is None or self._batches - self._first_warning > FOREWARNED:
             return {}

@@ -7,103 +7,41 @@ learning-rate schedule are as before. With gradient accumulation one bad batch v
 Where GradScaler alone refuses a step, because its scale is too high, all stays as Ultralytics does it:
 the statistics are kept and the EMA is updated, or a healthy fp16 run would end elsewhere.
 
-On a GPU the step is queued before its verdict is known, and taken back where that is bad; the verdict is
-read before anybody else looks at the weights (`settle`). Elsewhere the verdict comes first.
-
-The way back from an optimizer's step that was queued before its verdict was known.
-
-A host that waits for the verdict first leaves the GPU idle while it queues the step; measured, that cost
-up to a tenth of a batch. So on a GPU what the step changes (weights, optimizer state) is copied there,
-the step queued at once, and taken back if the verdict is bad. The copies live from the backward pass to
-the batch's end, where the activations' memory is free again, so that they hardly raise the peak.
+A host that waits for the verdict before it queues the step leaves the GPU idle; measured, that cost up to a
+tenth of a batch. So on a GPU what the step changes (weights, optimizer state) is copied there, the step is
+queued at once, and taken back if the verdict is bad, before anybody else looks at the weights (`settle`). The
+copies live from the backward pass to the batch's end, where the activations' memory is free again, so that
+they hardly raise the peak. Elsewhere the verdict comes first.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
 from nantui.worker.guard.batch_probe import BatchProbe, PendingProbe, probe_batch
-from nantui.worker.guard.batchnorm_stats import RunningStatistics, Snapshot
+from nantui.worker.guard.batchnorm_stats import BatchNormStatistics, Snapshot
 from nantui.worker.guard.incident_policy import IncidentPolicy, incident_kind
 from nantui.worker.incident import TrainingDiverged
 from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Trainer
 
 SUSPICION = 2.0  # in the first epochs after a recovery, limits for the loss are this much lower
 
 
-class StepBack:
-    """Copies of all that one trainer's optimizer step changes."""
-
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
-        self._copies: list[torch.Tensor] = []
-        self._states: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._flats: list[list[torch.Tensor]] = []
-        self._pointers: list[int] = []
-
-    def copy(self) -> None:
-        """Copy everything, queued on the device, without a host read.
-
-        Raises RuntimeError (torch.cuda.OutOfMemoryError is one) when there is no room or a tensor has holes.
-        """
-        optimizer = self._trainer.optimizer
-        states = [(state, dict(state)) for state in optimizer.state.values()]
-        tensors = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        tensors += [v for _, kept in states for v in kept.values() if isinstance(v, torch.Tensor)]
-        pointers = [tensor.data_ptr() for tensor in tensors]
-        if pointers != self._pointers:
-            self._flats, self._pointers = _flattened(tensors), pointers
-        self._copies, self._states = [torch.cat(flats) for flats in self._flats], states
-
-    def take_back(self) -> None:
-        """Put everything back as it was at `copy`, bit for bit; without one there is nothing to do."""
-        if not self._copies:
-            return
-        for flats, copy in zip(self._flats, self._copies, strict=True):
-            torch._foreach_copy_(flats, list(copy.split([flat.numel() for flat in flats])))
-        for state, kept in self._states:
-            state.clear()
-            state.update(kept)
-        every = self._trainer.optimizer.state
-        for parameter in list(every)[len(self._states) :]:  # a dict keeps its order: these are new
-            del every[parameter]
-        self.forget()
-
-    def forget(self) -> None:
-        """Let the copies go: the step was good."""
-        self._copies, self._states = [], []
-
-
-def _flattened(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Return views of one dimension that share the tensors' memory, in groups that can be joined."""
-    groups: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
-    for tensor in tensors:
-        groups.setdefault((tensor.device, tensor.dtype), []).append(_flat(tensor))
-    return list(groups.values())
-
-
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    """Return all elements in the order of memory (channels-last or not). Raises RuntimeError for holes."""
-    strides = tensor.stride()
-    order = sorted(range(tensor.dim()), key=lambda dimension: strides[dimension], reverse=True)
-    return tensor.detach().permute(order).view(-1)
-
-
-class Guard:
+class StepGuard:
     """Watches one trainer on one rank; made once its model, optimizer and loader are."""
 
-    def __init__(self, trainer: Any, session: Session) -> None:
+    def __init__(self, trainer: Trainer, session: Session) -> None:
         self.trainer, self.session, self.options = trainer, session, session.options
         self.incident_policy = IncidentPolicy(session.options, session.report, session.warn)
         self.incident_reporter = IncidentReporter(trainer, session)
-        self.statistics = RunningStatistics(ultralytics_api.unwrapped(trainer.model))
-        self.step_back = StepBack(trainer)
+        self.statistics = BatchNormStatistics(ultralytics_api.unwrapped(trainer.model))
+        self.backup = StepBackup(trainer)
         self.ahead = self.options.protects and ultralytics_api.step_can_be_taken_back(trainer)
         self.seen: BatchProbe | None = None
         self.skipped = False
@@ -140,10 +78,10 @@ class Guard:
         self.seen, self.skipped, self._stepped = None, False, False
         self.session.progress.epoch, self.session.progress.step = self.epoch, self._batch_index
 
-    def step(self, own_step: Any) -> None:
+    def step(self, own_step: Callable[[], object] | None) -> None:
         """Take or skip the optimizer's step. `own_step` is a trainer's own one, None for Ultralytics'.
 
-        Raises Diverged; a step that is taken ahead of its verdict leaves that to `settle`.
+        Raises TrainingDiverged; a step that is taken ahead of its verdict leaves that to `settle`.
         """
         norm = self._norm_of_own_step() if own_step else self._clipped()
         self._see(norm)
@@ -164,22 +102,28 @@ class Guard:
         self._keep()
 
     def settle(self) -> None:
-        """Read the verdict on a step that was taken ahead of it, and keep it or not. Raises Diverged."""
+        """Read the verdict on a step that was taken ahead of it, and keep it or not.
+
+        Raises TrainingDiverged.
+        """
         if not self._unsettled:
             return
         self._unsettled = False
         seen = self.look_now()
         if seen.bad:
-            self.step_back.take_back()
+            self.backup.restore()
         if self._judge(seen):
             self._skip(seen, unscaled=True)
             return
-        self.step_back.forget()
+        self.backup.discard()
         self._take_rest()
         self._keep()
 
     def end_batch(self) -> BatchProbe:
-        """Look at a batch that had no step of its own, and keep `trainer.loss` finite. Raises Diverged."""
+        """Look at a batch that had no step of its own, and keep `trainer.loss` finite.
+
+        Raises TrainingDiverged.
+        """
         self.settle()
         seen = self.look_now()
         if not self._stepped and self.options.watches and self._judge(seen):
@@ -252,7 +196,7 @@ class Guard:
         if not self.ahead or self._void:
             return False
         try:
-            self.step_back.copy()
+            self.backup.copy()
         except RuntimeError:  # no room for the copies
             return False
         with self._rewarmup():
@@ -290,7 +234,10 @@ class Guard:
         self._unread = probe_batch(names, losses, trainer.loss, peak, targets, norm, scale, stop)
 
     def _judge(self, seen: BatchProbe) -> bool:
-        """Report what the batch shows; returns whether its step must not be taken. Raises Diverged."""
+        """Report what the batch shows; returns whether its step must not be taken.
+
+        Raises TrainingDiverged.
+        """
         place = self.epoch, self._batch_index
         try:
             self._report(seen, place)
@@ -298,13 +245,13 @@ class Guard:
             if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
                 self.incident_policy.optimizer_step(skip, *place)
         except TrainingDiverged:
-            self.step_back.take_back()
+            self.backup.restore()
             self.incident_reporter.evidence(seen, final=True)
             raise
         return skip
 
     def _report(self, seen: BatchProbe, place: tuple[int, int]) -> None:
-        """Raises Diverged."""
+        """Raises TrainingDiverged."""
         kind = incident_kind(seen)
         if seen.bad_targets and kind is None:
             self.incident_policy.bad_targets(self.incident_reporter.evidence(seen))
@@ -318,7 +265,10 @@ class Guard:
             self._check_weights(place)
 
     def _check_weights(self, place: tuple[int, int]) -> None:
-        """After a bad batch: when the weights themselves are bad, skipping will not help. Raises Diverged."""
+        """After a bad batch: when the weights themselves are bad, skipping will not help.
+
+        Raises TrainingDiverged.
+        """
         bad = ultralytics_api.non_finite_parameters(ultralytics_api.unwrapped(self.trainer.model))
         if distributed.any_of_us(bool(bad), self.trainer.device):
             evidence = {"tensors": len(bad), "first": bad[:10]}
@@ -353,3 +303,61 @@ class Guard:
 def _to_be_undone(seen: BatchProbe) -> bool:
     """Tell whether a batch must leave no trace; a loss scale that was too high is no such thing."""
     return seen.bad_loss or seen.bad_buffers or (seen.bad_norm and not seen.scaler_at_work)
+
+
+class StepBackup:
+    """Copies of all that one trainer's optimizer step changes."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._copies: list[torch.Tensor] = []
+        self._states: list[tuple[dict[str, object], dict[str, object]]] = []
+        self._flats: list[list[torch.Tensor]] = []
+        self._pointers: list[int] = []
+
+    def copy(self) -> None:
+        """Copy everything, queued on the device, without a host read.
+
+        Raises RuntimeError (torch.cuda.OutOfMemoryError is one) when there is no room or a tensor has holes.
+        """
+        optimizer = self._trainer.optimizer
+        states = [(state, dict(state)) for state in optimizer.state.values()]
+        tensors = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        tensors += [v for _, kept in states for v in kept.values() if isinstance(v, torch.Tensor)]
+        pointers = [tensor.data_ptr() for tensor in tensors]
+        if pointers != self._pointers:
+            self._flats, self._pointers = _flattened(tensors), pointers
+        self._copies, self._states = [torch.cat(flats) for flats in self._flats], states
+
+    def restore(self) -> None:
+        """Put everything back as it was at `copy`, bit for bit; without one there is nothing to do."""
+        if not self._copies:
+            return
+        for flats, copy in zip(self._flats, self._copies, strict=True):
+            torch._foreach_copy_(flats, list(copy.split([flat.numel() for flat in flats])))
+        for state, kept in self._states:
+            state.clear()
+            state.update(kept)
+        every = self._trainer.optimizer.state
+        for parameter in list(every)[len(self._states) :]:  # a dict keeps its order: these are new
+            del every[parameter]
+        self.discard()
+
+    def discard(self) -> None:
+        """Let the copies go: the step was good."""
+        self._copies, self._states = [], []
+
+
+def _flattened(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Return views of one dimension that share the tensors' memory, in groups that can be joined."""
+    groups: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.device, tensor.dtype), []).append(_flat(tensor))
+    return list(groups.values())
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """Return all elements in the order of memory (channels-last or not). Raises RuntimeError for holes."""
+    strides = tensor.stride()
+    order = sorted(range(tensor.dim()), key=lambda dimension: strides[dimension], reverse=True)
+    return tensor.detach().permute(order).view(-1)

@@ -2,12 +2,11 @@
 
 `patch` changes three methods of Ultralytics' `BaseTrainer`, so that a trainer becomes a guarded one at
 the moment it begins to train, whatever class it is. `nantui.attach(model)` is the same for one line in
-a script; `nantui exec` reaches an unchanged script through the environment (training/hook).
+a script; `nantui exec` reaches an unchanged script through the environment (worker/script/hook).
 
-`model.train()` of a supervised script: begin, resume the run's checkpoint, or answer from a finished run.
-
-A script that is run again comes past the calls that it has finished already. They are not trained again: they
-answer as Ultralytics itself answers when ranks of its own have trained, from the checkpoint they left.
+A `model.train()` of a supervised script begins, resumes the run's checkpoint, or answers from a finished run.
+For a script that is run again comes past the calls that it has finished already. They are not trained again:
+they answer as Ultralytics itself answers when ranks of its own have trained, from the checkpoint they left.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.layout import RunLayout
 from nantui.worker.incident import TrainingEnded
 from nantui.worker.script import train_calls
 from nantui.worker.script.ddp_spawn import spawning
-from nantui.worker.script.script_run import OURS, lead_to, refuse, session_of
+from nantui.worker.script.script_run import OURS, ScriptTrainer, lead_to, refuse, session_of
 from nantui.worker.script.train_calls import BEFORE, HERE, Call
 
 HOOK = "NANTUI_HOOK"
@@ -33,9 +32,10 @@ OF_THE_SCRIPT = ("device", "augmentations")
 """What a resumed call still takes from the script, unless a recovery has decided it."""
 NEVER_DECIDED = frozenset(("model", "data", "task", "mode", "resume", "project", "name", "save_dir"))
 _patched: set[type] = set()
+Guarded = TypeVar("Guarded")
 
 
-def attach(model: Any, **ours: Any) -> Any:
+def attach(model: Guarded, **ours: object) -> Guarded:
     """Guard the trainings of an Ultralytics model from now on; `ours` are nantui's settings. Returns it.
 
     The run directory stays where the script puts it; `nantui RUN` shows it from its first epoch on. Raises
@@ -60,16 +60,16 @@ def patch(base: type) -> None:
     target: Any = base
     check_resume, train, do_train = target.check_resume, target.train, target._do_train
 
-    def placed(trainer: Any, overrides: Any) -> None:
+    def placed(trainer: ScriptTrainer, overrides: dict[str, object]) -> None:
         trainer.nantui_call = train_calls.take()
         check_resume(trainer, _before_resume(trainer, overrides))
         _settle(trainer)
 
-    def started(trainer: Any, *args: Any, **options: Any) -> Any:
+    def started(trainer: ScriptTrainer, *args: Any, **options: Any) -> Any:
         with spawning(trainer):
             return train(trainer, *args, **options)
 
-    def guarded_training(trainer: Any, *stock: int) -> None:
+    def guarded_training(trainer: ScriptTrainer, *stock: int) -> None:
         if getattr(trainer, "session", None) is None:
             _train_guarded(trainer, *stock)
         else:
@@ -80,22 +80,22 @@ def patch(base: type) -> None:
         redirect()
 
 
-def decided() -> dict[str, Any]:
+def decided() -> dict[str, object]:
     """Return the settings that a person or a recovery has chosen for this run: they win over the script's."""
     spec = train_calls.spec_of_run()
     chosen = spec.train if spec else {}
     return {name: value for name, value in chosen.items() if name not in NEVER_DECIDED}
 
 
-def of_the_script(options: dict[str, Any]) -> dict[str, Any]:
+def of_the_script(options: dict[str, object]) -> dict[str, object]:
     """Return those of a script's own settings that a resumed call keeps."""
     chosen = decided()
     return {k: options[k] for k in OF_THE_SCRIPT if k in options and k not in chosen}
 
 
-def _before_resume(trainer: Any, overrides: dict[str, Any]) -> dict[str, Any]:
+def _before_resume(trainer: ScriptTrainer, overrides: dict[str, object]) -> dict[str, object]:
     """Point this run's call at its checkpoint; returns the overrides that a resume may still apply."""
-    call: Call = trainer.nantui_call
+    call = trainer.nantui_call
     if call.role == BEFORE:
         where = train_calls.directory_of(call.index)
         refuse(f"train() number {call.index} of the script has finished ({where}) and cannot be skipped here")
@@ -105,9 +105,9 @@ def _before_resume(trainer: Any, overrides: dict[str, Any]) -> dict[str, Any]:
     return of_the_script(overrides)
 
 
-def _settle(trainer: Any) -> None:
+def _settle(trainer: ScriptTrainer) -> None:
     """Give this run's call its directory and the settings that were decided; others stay the script's."""
-    call: Call = trainer.nantui_call
+    call = trainer.nantui_call
     if call.role != HERE:
         return
     run = os.environ[train_calls.RUN]
@@ -118,7 +118,7 @@ def _settle(trainer: Any) -> None:
     trainer.args.save_dir = run
 
 
-def _train_guarded(trainer: Any, *stock: int) -> None:
+def _train_guarded(trainer: ScriptTrainer, *stock: int) -> None:
     """Make the trainer a guarded one, train, and record how it ended. Raises what the training raises."""
     from nantui.worker.trainer import guarded
 
@@ -146,7 +146,7 @@ def _train_guarded(trainer: Any, *stock: int) -> None:
     session.end(FINISHED)
 
 
-def _refuse_to_begin_anew(trainer: Any) -> None:
+def _refuse_to_begin_anew(trainer: ScriptTrainer) -> None:
     """A call that was to resume must load its checkpoint, whatever model the script has put in place."""
     if trainer.nantui_call.checkpoint is None:
         return
@@ -155,7 +155,7 @@ def _refuse_to_begin_anew(trainer: Any) -> None:
     trainer.model = trainer.args.model
 
 
-def _leave(trainer: Any) -> None:
+def _leave(trainer: ScriptTrainer) -> None:
     from nantui.worker import distributed
 
     distributed.wait_for_all(trainer.device)

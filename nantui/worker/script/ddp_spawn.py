@@ -21,12 +21,12 @@ from nantui.run.attempts import DIVERGED, EXIT_CODES, FINISHED, STOPPED, read_ex
 from nantui.run.layout import RunLayout
 from nantui.worker import ultralytics_api
 from nantui.worker.script import train_calls
-from nantui.worker.script.script_run import new_attempt
+from nantui.worker.script.script_run import ScriptTrainer, new_attempt
 from nantui.worker.script.train_calls import HERE, NUMBER, RUN, SPAWN, Call
 
 
 @contextlib.contextmanager
-def spawning(trainer: Any) -> Iterator[None]:
+def spawning(trainer: ScriptTrainer) -> Iterator[None]:
     """While this lasts, `train()` may spawn ranks. Raises SystemExit with the ranks' agreed ending."""
     if not ultralytics_api.spawns_ranks(trainer):
         yield
@@ -43,9 +43,9 @@ def spawning(trainer: Any) -> Iterator[None]:
     train_calls.note(replace(call, finished=True))
 
 
-def _begun(trainer: Any) -> Call:
+def _begun(trainer: ScriptTrainer) -> Call:
     """Return the call with its run and attempt, recorded before the ranks are there to disagree."""
-    call: Call = trainer.nantui_call
+    call = trainer.nantui_call
     if call.role == HERE:
         return replace(call, run=os.environ[RUN], attempt=int(os.environ[NUMBER]))
     layout = RunLayout(Path(trainer.save_dir).resolve())
@@ -73,7 +73,7 @@ def _sparing_our_folder() -> Iterator[None]:
 
     from ultralytics.utils import dist
 
-    def rmtree(directory: Any, *args: Any, **options: Any) -> None:
+    def rmtree(directory: str | Path, *args: Any, **options: Any) -> None:
         for entry in Path(directory).iterdir():
             if entry.name == "nantui":
                 continue

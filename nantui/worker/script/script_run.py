@@ -13,11 +13,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import NoReturn, Protocol
 
 import psutil
 
 from nantui.run.attempts import EXIT_CODES, FAILED, Attempt, read_attempt, write_attempt
+from nantui.run.documents import Document
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment, write_spec
 from nantui.worker import ultralytics_api
@@ -26,14 +28,23 @@ from nantui.worker.script.train_calls import HERE, NUMBER, RUN, Call
 from nantui.worker.session import Session
 from nantui.worker.telemetry import Recorder
 from nantui.worker.torchrun_env import rank, world_size
+from nantui.worker.ultralytics_types import Trainer
 
 OURS = "NANTUI_ATTACHED"
 ELSEWHERE = "elsewhere"
 
 
-def session_of(trainer: Any) -> Session:
+class ScriptTrainer(Trainer, Protocol):
+    """A trainer that a script has made, and which of its `train()` calls that is for."""
+
+    nantui_call: Call
+
+    def _do_train(self, *stock: int) -> None: ...
+
+
+def session_of(trainer: ScriptTrainer) -> Session:
     """Return the session of the trainer's call: the supervised run's, or one in the script's directory."""
-    call: Call = trainer.nantui_call
+    call = trainer.nantui_call
     if call.role == HERE:
         return Session.open(Path(os.environ[RUN]), int(os.environ[NUMBER]))
     layout = RunLayout(Path(trainer.save_dir).resolve())
@@ -43,9 +54,9 @@ def session_of(trainer: Any) -> Session:
     return Session(layout, attempt, also_stopped_by=_supervisors_request())
 
 
-def new_attempt(trainer: Any, layout: RunLayout) -> Attempt:
+def new_attempt(trainer: ScriptTrainer, layout: RunLayout) -> Attempt:
     """Record the attempt that a call makes in a run of its own, and the command that made it."""
-    call: Call = trainer.nantui_call
+    call = trainer.nantui_call
     supervised = train_calls.spec_of_run()
     ours = {**(supervised.ours if supervised else {}), **json.loads(os.environ.get(OURS, "{}"))}
     number = layout.newest_attempt() + 1
@@ -60,7 +71,7 @@ def new_attempt(trainer: Any, layout: RunLayout) -> Attempt:
     return attempt
 
 
-def command_of(call: Call) -> dict[str, Any] | None:
+def command_of(call: Call) -> Document | None:
     """Return the command that carries this call out when it is run again, None where there is no such."""
     earlier = [train_calls.directory_of(index) for index in range(1, call.index)]
     spec = train_calls.spec_of_run()
@@ -85,7 +96,7 @@ def _argv() -> list[str]:
     return psutil.Process(os.getppid()).cmdline() if world_size() > 1 else own
 
 
-def lead_to(run: Path, args: Any) -> None:
+def lead_to(run: Path, args: SimpleNamespace) -> None:
     """Let the path that the script would have trained into lead to the run: scripts often name it again."""
     if rank() != 0 or train_calls.SPAWN in os.environ:
         return
@@ -150,5 +161,5 @@ def _tell_the_supervised_run(call: Call, layout: RunLayout) -> None:
     recorder.close()
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
+def _plain(values: Document) -> Document:
     return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool, list, type(None)))}

@@ -14,12 +14,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psutil
 
 from nantui.errors import UserError
 from nantui.run.atomic_files import read_json, to_json, write_json
+from nantui.run.documents import Document
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec
 from nantui.worker.torchrun_env import rank, world_size
@@ -187,7 +188,7 @@ def from_first_rank(look: Callable[[], Word | None], failing: str) -> Word:
     raise UserError(f"rank {rank()}: the first rank {failing} within {PATIENCE_S:.0f} s")
 
 
-def _document(call: Call) -> dict[str, Any]:
+def _document(call: Call) -> Document:
     return {**asdict(call), "pid": os.getpid(), "t": time.time()}
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nantui.checkpoint.pickle import opcodes
-from nantui.checkpoint.pickle.interpreter import Machine
+from nantui.checkpoint.pickle.interpreter import Interpreter
 from nantui.checkpoint.pickle.stand_ins import Group, Pairs, Refused
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,7 +64,7 @@ def test_plain_values_in_every_protocol(value, protocol):
     except ValueError:
         return  # protocol 0 cannot hold a huge integer's digits on some Pythons
     try:
-        described = Machine(data).run()
+        described = Interpreter(data).run()
     except Refused as refused:
         assert protocol < 2 or isinstance(value, bytearray) or "bytearray" in repr(value), refused
         return
@@ -88,12 +88,12 @@ def simple_opcodes():
 def test_random_programs_agree_with_cpython(program):
     """Where CPython makes a value, we describe the same one or refuse; we may be stricter, never laxer."""
     data = b"\x80\x04" + b"".join(program) + b"."
-    machine = Machine(data)
+    interpreter = Interpreter(data)
     try:
-        described = machine.run()
+        described = interpreter.run()
     except Refused:
         return
-    if machine.remarks:
+    if interpreter.remarks:
         return
     try:
         expected = pickle.loads(data)
@@ -118,4 +118,4 @@ def test_a_pickle_cut_anywhere_is_refused(size):
     data = pickle.dumps({"a": [1, 2.5, "x" * 50, (None, True)], "b": {"c": list(range(50))}}, 2)
     if size < len(data) - 1:
         with pytest.raises(Refused):
-            Machine(data[:size]).run()
+            Interpreter(data[:size]).run()

@@ -11,7 +11,7 @@ from tests.checkpoint.editing import CONV, INF, NAN, edited, poison, put
 # A process of its own: here torch and its threads are loaded, and a fork would be refused.
 LOOKS = """
 import json, os, pathlib, signal, sys, threading
-from nantui.checkpoint.tensors import forked_sweep as beside
+from nantui.checkpoint.tensors import forked_sweep
 from nantui.checkpoint.cache import row_of
 from nantui.checkpoint.scan import scan_alone as look
 
@@ -23,11 +23,11 @@ def all_seen():
     rows = []
     for path in sys.argv[2:]:
         for crc in (False, True):
-            beside._first = True
+            forked_sweep._first = True
             rows.append(seen(path, crc))
     return rows
 
-beside.FROM, start, children = 0, beside.Beside.__init__, []
+forked_sweep.FROM, start, children = 0, forked_sweep.ForkedSweep.__init__, []
 
 def counted(self, *arguments):
     start(self, *arguments)
@@ -35,7 +35,7 @@ def counted(self, *arguments):
     if sys.argv[1] == "killed":
         os.kill(self._child, signal.SIGKILL)
 
-beside.Beside.__init__ = counted
+forked_sweep.ForkedSweep.__init__ = counted
 if sys.argv[1] == "thread":
     waiting = threading.Event()
     threading.Thread(target=waiting.wait, daemon=True).start()

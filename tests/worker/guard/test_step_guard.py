@@ -13,7 +13,7 @@ from nantui.run.results import read_results
 from nantui.worker import faults as faults_module
 from nantui.worker import ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
-from nantui.worker.guard.step_guard import StepBack
+from nantui.worker.guard.step_guard import StepBackup
 from tests.worker.runs import tensors_of
 
 
@@ -126,10 +126,10 @@ def test_a_run_that_diverges_keeps_the_weights_from_before_the_step(trainings, t
 def test_a_step_that_finds_no_room_for_its_copies_waits_for_its_verdict(trainings, tmp_path, monkeypatch):
     monkeypatch.setattr(ultralytics_api, "step_can_be_taken_back", lambda trainer: True)
 
-    def full(self: StepBack) -> None:
+    def full(self: StepBackup) -> None:
         raise torch.cuda.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(StepBack, "copy", full)
+    monkeypatch.setattr(StepBackup, "copy", full)
     wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 2}]
     outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted)
     assert outcome.code == 0
