@@ -15,7 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Input
 
-from nantui.ui.screens.base import Dialog
+from nantui.ui.dialogs.base import Dialog
 from nantui.ui.styled_text import Line, fit, wrap
 from nantui.ui.widgets.dialog_controls import Choice, Field
 from nantui.ui.widgets.list_view import Listing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -19,9 +19,6 @@ from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.text_view import Document, Title
-
-if TYPE_CHECKING:
-    from nantui.ui.app import CockpitApp
 
 KEYS = (
     ("?", "help", True),
@@ -52,11 +49,6 @@ class CompareScreen(BaseScreen):
         self.chosen: list[str] = list(chosen)
         self.sides: tuple[Any, Any] | None = None
         self.problem = ""
-
-    @property
-    def cockpit(self) -> CockpitApp:
-        """The app, with its own type."""
-        return cast("CockpitApp", self.app)
 
     def compose(self) -> ComposeResult:
         yield Title(self._title)

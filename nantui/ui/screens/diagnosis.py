@@ -16,7 +16,7 @@ from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
+    from nantui.ui.context import RunView
 
 KEYS = (
     ("?", "help", True),
@@ -39,7 +39,7 @@ class DiagnosisScreen(BaseScreen):
         ),
     ]
 
-    def __init__(self, over: RunScreen) -> None:
+    def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
         self.diagnosis: dict[str, Any] | None = None
@@ -52,7 +52,7 @@ class DiagnosisScreen(BaseScreen):
 
     def on_mount(self) -> None:
         self.query_one(Document).focus()
-        run, backend = self.over.run_path, self.over.cockpit.backend
+        run, backend = self.over.run_path, self.cockpit.backend
         find_out("diagnosis", lambda: backend.diagnose(run), self.post_message)
 
     def on_answer(self, message: Answer) -> None:
@@ -63,7 +63,7 @@ class DiagnosisScreen(BaseScreen):
         snapshot = self.over.snapshot
         if snapshot is None:
             return [[("the run has not been read yet", "muted")]]
-        return describe(snapshot, self.diagnosis, self.problem, self.over.cockpit.glyphs, width)
+        return describe(snapshot, self.diagnosis, self.problem, self.cockpit.glyphs, width)
 
     def action_recover(self) -> None:
         """Open the recover dialog."""
@@ -87,7 +87,7 @@ class DiagnosisScreen(BaseScreen):
     def _recover(self, presets: tuple[str, ...] | None, settings: dict[str, Any] | None = None) -> None:
         from nantui.ui.dialogs.recover import RecoverDialog
 
-        reason = why_not("recover", self.over.snapshot, self.over.cockpit.read_only)
+        reason = why_not("recover", self.over.snapshot, self.cockpit.read_only)
         if reason is not None:
             self.say(f"recover: {reason}", "warn")
         else:

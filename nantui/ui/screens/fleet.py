@@ -62,7 +62,7 @@ class FleetScreen(BaseScreen):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        self._watcher = FleetWatcher(self.top, self.app.backend, self.post_message)  # type: ignore[attr-defined]
+        self._watcher = FleetWatcher(self.top, self.cockpit.backend, self.post_message)
         self._watcher.start()
 
     def on_unmount(self) -> None:
@@ -84,7 +84,7 @@ class FleetScreen(BaseScreen):
     def on_listing_chosen(self, message: FleetList.Chosen) -> None:
         status: RunStatus | None = self.query_one(FleetList).status
         if status is not None:
-            self.app.open_run(status.path)  # type: ignore[attr-defined]
+            self.cockpit.open_run(status.path)
 
     def action_sort(self) -> None:
         """Sort by the next column."""

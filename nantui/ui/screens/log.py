@@ -17,7 +17,7 @@ from nantui.ui.widgets.log import LogList
 from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
+    from nantui.ui.context import RunView
 
 KEYS = (
     ("?", "help", True),
@@ -42,7 +42,7 @@ class LogScreen(BaseScreen):
         Binding("i", "nan", "next line with NaN", show=False),
     ]
 
-    def __init__(self, over: RunScreen) -> None:
+    def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
         self._watcher: LogWatcher | None = None

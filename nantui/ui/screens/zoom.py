@@ -15,12 +15,12 @@ from nantui.ui.charts.series import Picture, View, nearest
 from nantui.ui.format import number
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
-from nantui.ui.widgets.chart_wall import SMOOTHINGS, Chart, ChartWall, next_window
+from nantui.ui.widgets.chart_wall import SMOOTHINGS, Chart, next_window
 from nantui.ui.widgets.keybar import KeyBar
 from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
+    from nantui.ui.context import RunView
 
 KEYS = (
     ("?", "help", True),
@@ -57,11 +57,11 @@ class ZoomScreen(BaseScreen):
         Binding("t", "window", "the whole run, or only its newest epochs or steps", show=False),
     ]
 
-    def __init__(self, over: RunScreen, index: int = 0) -> None:
+    def __init__(self, over: RunView, index: int, last: int) -> None:
         super().__init__()
         self.over, self.index = over, index
         self.over_steps = over.over_steps
-        self.view = View(last=over.query_one(ChartWall).view.last)
+        self.view = View(last=last)
 
     def compose(self) -> ComposeResult:
         yield Title(self._readout)
@@ -69,7 +69,7 @@ class ZoomScreen(BaseScreen):
         yield KeyBar(KEYS)
 
     def on_mount(self) -> None:
-        self.watch(self.over, "snapshot", self.show)
+        self.over.follow(self, self.show, at_once=True)
 
     def pictures(self) -> list[Picture]:
         """Return the charts there are."""
