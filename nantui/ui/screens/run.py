@@ -27,6 +27,7 @@ from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.run_commands import RunCommands
 from nantui.ui.screens.base import BaseScreen
+from nantui.ui.textual_internals import HeldScreen
 from nantui.ui.watchers import (
     Answer,
     MachineMeasured,
@@ -63,7 +64,7 @@ def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
     return ended or (before.state == run_status.RECOVERING and now.state != run_status.RECOVERING)
 
 
-class RunScreen(BaseScreen):
+class RunScreen(BaseScreen, HeldScreen):
     """Shows the newest snapshot; starts the threads that take them and ends them when it is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -110,10 +111,9 @@ class RunScreen(BaseScreen):
         self.set_interval(1.0, self._tick)
         self.call_after_refresh(self._begin_watching)
 
-    def _compositor_refresh(self) -> None:
-        """Paint what has changed, nothing while the screen takes shape."""
-        if not self.cockpit.held:
-            super()._compositor_refresh()
+    def is_held(self) -> bool:
+        """Tell whether the screen takes shape: nothing is painted until it has."""
+        return self.cockpit.held
 
     def _begin_watching(self) -> None:
         self._watch(RunWatcher(self.run_path, self.cockpit.backend, self.post_message))
