@@ -14,6 +14,11 @@ GROUNDS = ("background", "surface", "panel", "cursor", "chosen", "alarm")
 PLAIN = ("background", "surface", "panel")
 
 
+def plain(line):
+    """Return only the text of a line of spans."""
+    return "".join(text for text, _ in line)
+
+
 def screen_inks(app):
     """Return the colours of the screen, one line a row."""
     names = colour_names()

@@ -68,7 +68,7 @@ def _entry(binding: Binding, group: str) -> Entry:
     name = binding.action.partition("'")[2].rstrip("')")
     if name in EVERY:
         return Entry(EVERY[name].group, keys, EVERY[name].help, name, binding.action)
-    return Entry(group, keys, binding.description, action=binding.action)
+    return Entry(group, keys, binding.tooltip or binding.description, action=binding.action)
 
 
 def all_keys(screen: Screen[object]) -> list[Entry]:

@@ -23,7 +23,7 @@ from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.dialog_controls import Field
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Document, Title
 
@@ -32,34 +32,22 @@ if TYPE_CHECKING:
     from nantui.ui.model.backend import Backend
 
 SAVED = "saved, from the next start on"
-KEYS = (
-    ("?", "help", True),
-    ("Esc", "back", True),
-    ("Enter", "edit", True),
-    ("w", "save", True),
-    ("p", "presets", True),
-    ("/", "search", True),
-    ("C", "changed only", True),
-    ("u", "undo", True),
-    ("s", "save and start/resume", True),
-    ("y", "copy", True),
-)
 
 
 class ConfigScreen(BaseScreen):
     """A list of settings beside what is known about the one under the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "search", "search by name or description", show=False),
+        Binding("w,ctrl+s", "save", "save", tooltip="save for the next start or resume"),
+        Binding("p", "presets", "presets", tooltip="apply presets to the draft"),
+        Binding("slash", "search", "search", tooltip="search by name or description"),
+        Binding("C", "changed_only", "changed only", tooltip="only what was changed, or everything"),
+        Binding("u,ctrl+z", "undo", "undo", tooltip="undo the last change of the draft"),
+        Binding("s", "start", "save and start/resume", tooltip="save, and start or resume with it"),
+        Binding("y", "copy", "copy", tooltip="copy the draft as Python, also over SSH"),
         Binding("space", "next_value", "the next choice, or yes and no", show=False),
-        Binding("C", "changed_only", "only what was changed, or everything", show=False),
-        Binding("p", "presets", "apply presets to the draft", show=False),
-        Binding("u,ctrl+z", "undo", "undo the last change of the draft", show=False),
         Binding("backspace,delete", "reset", "back to what is in effect", show=False),
-        Binding("w,ctrl+s", "save", "save for the next start or resume", show=False),
-        Binding("s", "start", "save, and start or resume with it", show=False),
         Binding("n", "save_preset", "save the draft as a preset of your own", show=False),
-        Binding("y", "copy", "copy the draft as Python, also over SSH", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
 
@@ -81,7 +69,7 @@ class ConfigScreen(BaseScreen):
             yield Listing(id="settings", empty="reading the installed Ultralytics' settings..")
             yield Document(id="about", write=self._about)
         yield Field(id="edit")
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, BACK, ("Enter", "edit", True), *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(Input).display = False
@@ -113,10 +101,6 @@ class ConfigScreen(BaseScreen):
             self._take_schema(message)
         elif message.about == "presets-applied":
             self.take_presets(message)
-        elif message.problem:
-            self.say(message.problem, "bad")
-        elif message.about == "saved":
-            self.say(str(message.value), "good")
 
     def _take_schema(self, message: Answer) -> None:
         if message.problem:

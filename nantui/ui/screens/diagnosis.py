@@ -12,31 +12,30 @@ from nantui.ui.model.diagnosis_text import can_be_done, concerns_data, describe,
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
     from nantui.ui.context import RunView
-
-KEYS = (
-    ("?", "help", True),
-    ("Esc", "back", True),
-    ("R", "recover", True),
-    ("1-9", "this remedy", True),
-    ("D", "data labels", True),
-)
 
 
 class DiagnosisScreen(BaseScreen):
     """Shows what the diagnosis room concludes, over what was recorded."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("R", "recover", "recover", show=False),
-        Binding("D", "labels", "errors in the labels", show=False),
+        Binding("R", "recover", "recover"),
         *(
-            Binding(str(digit), f"remedy({digit})", f"recover with remedy {digit}", show=False)
+            Binding(
+                str(digit),
+                f"remedy({digit})",
+                "this remedy",
+                show=digit == 1,
+                key_display="1-9",
+                tooltip=f"recover with remedy {digit}",
+            )
             for digit in range(1, 10)
         ),
+        Binding("D", "labels", "data labels", tooltip="errors in the labels"),
     ]
 
     def __init__(self, over: RunView) -> None:
@@ -48,7 +47,7 @@ class DiagnosisScreen(BaseScreen):
     def compose(self) -> ComposeResult:
         yield Title(lambda width: [[("diagnosis ", "title"), (self.over.run_path.name, "strong")]])
         yield Document(id="page", write=self._write)
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, BACK, *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(Document).focus()

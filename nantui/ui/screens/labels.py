@@ -18,7 +18,7 @@ from nantui.ui.model import label_rows
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, Counted, find_out
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import BACK, HELP, QUIT, KeyBar, offered
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
 
@@ -26,24 +26,14 @@ if TYPE_CHECKING:
     from nantui.ui.context import RunView
     from nantui.ui.model.backend import Backend
 
-KEYS = (
-    ("?", "help", True),
-    ("Esc", "back", True),
-    ("Tab", "kinds/lines", True),
-    ("Q", "quarantine", True),
-    ("u", "undo it", True),
-    ("w", "write CSV", True),
-    ("q", "quit", True),
-)
-
 
 class LabelsScreen(BaseScreen):
     """Kinds on top, the lines of the one under the cursor below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("Q", "quarantine", "leave the images with errors out of the training", show=False),
-        Binding("u", "undo", "take the last change of the quarantine list back", show=False),
-        Binding("w", "write", "write all findings as CSV beside the run", show=False),
+        Binding("Q", "quarantine", "quarantine", tooltip="leave the images with errors out of the training"),
+        Binding("u", "undo", "undo it", tooltip="take the last change of the quarantine list back"),
+        Binding("w", "write", "write CSV", tooltip="write all findings as CSV beside the run"),
     ]
 
     def __init__(self, over: RunView) -> None:
@@ -59,7 +49,7 @@ class LabelsScreen(BaseScreen):
         with Container(id="label-lists"):
             yield Listing(id="kinds", header=[("kinds", "title")], empty="reading label files..")
             yield Listing(id="lines", header=[("lines", "title")], empty="")
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, BACK, ("Tab", "kinds/lines", True), *offered(self), QUIT))
 
     def on_mount(self) -> None:
         self.query_one("#kinds", Listing).focus()

@@ -60,10 +60,6 @@ class Listing(Inked, ScrollView, can_focus=True):
             super().__init__()
             self.listing, self.row = listing, row
 
-        @property
-        def control(self) -> Listing:
-            return self.listing
-
     class Chosen(Moved):
         """Enter was pressed on a row."""
 
