@@ -13,7 +13,6 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.geometry import Size
 from textual.reactive import reactive
-from textual.screen import Screen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
@@ -140,17 +139,15 @@ async def test_a_sequence_goes_to_the_terminal_as_it_is_and_nowhere_without_one(
     assert written == ["\x1b]2;title\x07"]
 
 
-async def test_scroll_bars_learn_a_new_size_without_a_layout(app, monkeypatch):
+async def test_scroll_bars_learn_a_new_size_without_a_layout(app):
     view = Rows()
     await app.screen.mount(view)
     view.virtual_size = Size(WIDTH // 2, 50)
-    await app.pilot.pause()
-    laid_out = []
-    monkeypatch.setattr(Screen, "_refresh_layout", lambda self, *_, **__: laid_out.append(self))
+    while view._layout_required or not view.vertical_scrollbar.display:
+        await app.pilot.pause(0.01)
     view.virtual_size = Size(WIDTH // 2, 500)
-    await app.pilot.pause()
     assert view.vertical_scrollbar.window_virtual_size == 500
-    assert laid_out == []
+    assert not view._layout_required
 
 
 def sources():
