@@ -13,6 +13,7 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.geometry import Size
 from textual.reactive import reactive
+from textual.screen import ModalScreen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
@@ -55,6 +56,10 @@ class Held(HeldScreen):
 
     def compose(self):
         yield Counter()
+
+
+class Over(ModalScreen):
+    """A dialog with nothing in it."""
 
 
 class Recording(NarrowApp):
@@ -127,6 +132,26 @@ async def test_a_held_screen_paints_nothing_and_all_of_it_afterwards(app):
     app.screen.refresh()
     await app.pilot.pause()
     assert app.painted and "digit 1" in screen_rows(app)[0].text
+
+
+async def test_below_a_dialog_a_change_is_painted_once_and_alone(app):
+    below = app.screen.query_one(Counter)
+    await app.push_screen(Over())
+    await app.pilot.pause(0.1)
+    app.painted.clear()
+    below.count()
+    await app.pilot.pause(0.1)
+    (update,) = [one for one in app.painted if one is not None]
+    assert {y for y, _, _ in update.spans} == {0} and "digit 1" in screen_rows(app)[0].text
+    app.painted.clear()
+    for _ in range(3):
+        app.screen_stack[0].call_later(lambda: None)
+        await app.pilot.pause(0.1)
+    assert app.painted == []
+    app.pop_screen()
+    below.count()
+    await app.pilot.pause(0.1)
+    assert "digit 2" in screen_rows(app)[0].text
 
 
 async def test_a_sequence_goes_to_the_terminal_as_it_is_and_nowhere_without_one(app, monkeypatch):
