@@ -1,7 +1,10 @@
 """The import arrows of docs/architecture.md hold: by reading the code, and by running it."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,63 @@ def test_arrows_by_reading():
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert linter.returncode == 0, linter.stdout + linter.stderr
+
+
+def modules_below(root: Path, package: str) -> dict[str, Path]:
+    """Return the source of each module of `package` by its dotted name."""
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (root / package).rglob("*.py")
+    }
+
+
+def imported_names(source: str) -> Iterator[tuple[str, str]]:
+    """Yield (module, name) of every import: also in functions, and for types only."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, "relative imports are not followed here"
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def circle(sources: Mapping[str, str]) -> list[str]:
+    """Return modules of which each imports the one before it, the first again at the end; or nothing."""
+    graph = {
+        module: {
+            found
+            for name, member in imported_names(source)
+            if (found := f"{name}.{member}" if f"{name}.{member}" in sources else name) in sources
+        }
+        for module, source in sources.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_nothing_imports_itself_by_a_detour():
+    sources = {name: path.read_text() for name, path in modules_below(ROOT, "nantui").items()}
+    assert len(sources) > 200
+    assert circle(sources) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from p.a import x",
+        "import p.a",
+        "from p import a",
+        "def later():\n    from p import a",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.a import X",
+    ],
+)
+def test_a_detour_is_found_wherever_the_import_stands(back):
+    sources = {"p": "", "p.a": "from p.b import y", "p.b": "import p.c as c", "p.c": back}
+    assert set(circle(sources)) == {"p.a", "p.b", "p.c"}
+    assert circle({**sources, "p.c": "import os"}) == []
 
 
 def modules_after(statement):

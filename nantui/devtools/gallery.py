@@ -202,11 +202,12 @@ class shown:
 async def settle(app: Any, pilot: Any, ready: str, patience: int = 200) -> None:
     """Wait until `ready` is on the screen and two looks in a row show the same, colours and all."""
     from nantui.devtools.screen_svg import screen_text
+    from nantui.ui.textual_internals import screen_rows
 
     before, text = None, ""
     for _ in range(patience):
         await pilot.pause(0.1)
-        rows, text = app.screen._compositor.render_strips(), screen_text(app)
+        rows, text = screen_rows(app), screen_text(app)
         if ready in text and rows == before and "reading" not in text and "scanning," not in text:
             return
         before = rows

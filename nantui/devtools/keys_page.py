@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from nantui.ui.dialogs.base import Dialog
 from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.dialogs.help import Entry, keys_of_class
 from nantui.ui.dialogs.presets import PresetsDialog
 from nantui.ui.dialogs.recover import RecoverDialog
-from nantui.ui.screens.base import BaseScreen, Dialog
+from nantui.ui.screens.base import BaseScreen
 from nantui.ui.screens.compare import CompareScreen
 from nantui.ui.screens.config import ConfigScreen
 from nantui.ui.screens.diagnosis import DiagnosisScreen

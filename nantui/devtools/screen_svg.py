@@ -15,6 +15,8 @@ from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 
+from nantui.ui.textual_internals import screen_rows
+
 if TYPE_CHECKING:
     from textual.app import App
 
@@ -24,13 +26,13 @@ DOTS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))
 
 def screen_text(app: App[object]) -> str:
     """Return what is on the screen as plain text, one line a row."""
-    rows = app.screen._compositor.render_strips()
+    rows = screen_rows(app)
     return "\n".join("".join(segment.text for segment in row).rstrip() for row in rows)
 
 
 def screen_svg(app: App[object], title: str) -> str:
     """Return what is on the screen as an SVG with a window around it."""
-    rows = [list(strip) for strip in app.screen._compositor.render_strips()]
+    rows = [list(strip) for strip in screen_rows(app)]
     theme = app.current_theme
     background, foreground = (
         (theme.background, theme.foreground) if not theme.ansi else ("#101010", "#d0d0d0")

@@ -4,7 +4,8 @@ Files, in reading order:
 
 app: The app: themes, signs, keys that work everywhere, and which screen comes first
 actions: Every key of the cockpit, as data: what it is called, what it does, and why it cannot be done …
-run_commands: What the keys of the run screen do
+context: What screens, dialogs and widgets may ask of the app and of the run's screen
+run_commands: What can be done to a run, or shown of it, by the keys of its screen
 watchers: Threads that look at files and devices, so that a dead disk or a slow driver never holds up a key
 screens/: One screen a file. Importing this package imports none of them: each comes when it is opened.
 dialogs/: One dialog a file: what is asked on top of a screen.
@@ -15,6 +16,7 @@ theme: Themes read from styles/themes: plain `$name: value;` lines, so that a co
 glyphs: The few signs that are not letters, once for terminals with them and once in plain ASCII
 styled_text: Text with meaning instead of colours: a span is (text, ink), a line is a list of spans
 format: Numbers, times and names as people read them: aligned, with units, harmless whatever a file holds
+textual_internals: The only place that leans on what Textual keeps to itself
 terminal: End the cockpit when its terminal is gone, also where nobody sends SIGHUP
 preferences: What the cockpit remembers between sessions: the theme, and whether the terminal has the glyphs
 """

@@ -7,8 +7,6 @@ import os
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual._compositor import ChopsUpdate
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.screen import Screen
@@ -19,7 +17,7 @@ from nantui.ui.actions import APP_ACTIONS
 from nantui.ui.format import clean
 from nantui.ui.glyphs import SAMPLE, choose
 from nantui.ui.screens.startup import FirstScreen
-from nantui.ui.terminal import NarrowUpdate
+from nantui.ui.textual_internals import NarrowApp
 from nantui.ui.theme import CLASSES, NAMES, Palette, load_theme
 from nantui.ui.widgets.keybar import SECONDS_SHOWN
 from nantui.ui.widgets.line_widget import Inked
@@ -42,7 +40,7 @@ def collect_garbage_again() -> None:
     gc.enable()
 
 
-class CockpitApp(App[int]):
+class CockpitApp(NarrowApp):
     """The cockpit on one run, or on all runs below a directory."""
 
     CSS_PATH: ClassVar[list[str | PurePath]] = [*sorted(styles_dir().glob("*.tcss"))]
@@ -96,13 +94,8 @@ class CockpitApp(App[int]):
 
     def watch_title(self, title: str) -> None:
         """Put the title on the window too: an alarm is seen from another tab."""
-        if self._driver is not None and not self.is_headless and has_titles():
-            self._driver.write(f"\x1b]2;{clean(title, 120)}\x07")
-
-    def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        """Send what was painted to the terminal."""
-        changed = isinstance(renderable, ChopsUpdate)
-        super()._display(screen, NarrowUpdate.of(renderable) if changed else renderable)
+        if has_titles():
+            self.send(f"\x1b]2;{clean(title, 120)}\x07")
 
     def hold_back(self, seconds: float) -> None:
         """Paint nothing while a screen takes shape, but not for longer than `seconds`.

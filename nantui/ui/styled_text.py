@@ -68,7 +68,7 @@ def fit(line: Line, cells: int) -> Line:
     return [*kept, (".." if cells >= 2 else "." * cells, "muted")]
 
 
-def spread(left: Line, right: Line, cells: int, filler: str = " ", ink: str = "rule") -> Line:
+def spread(left: Line, right: Line, cells: int, filler: str = " ") -> Line:
     """Return `left` and `right` at the ends of a line of `cells` cells;
     `right` goes first when space is short.
     """
@@ -80,7 +80,7 @@ def spread(left: Line, right: Line, cells: int, filler: str = " ", ink: str = "r
             else spread(left, fit(right, cells - width(left) - 2), cells)
         )
     space = " " * gap if filler == " " else f" {filler * (gap - 2)} "
-    return [*left, (space, ink), *right]
+    return [*left, (space, "rule"), *right]
 
 
 def column(text: str, cells: int, right: bool = False) -> str:
@@ -89,11 +89,6 @@ def column(text: str, cells: int, right: bool = False) -> str:
     if needed > cells:
         return set_cell_size(text, max(0, cells - 2)) + ".."[:cells]
     return " " * (cells - needed) + text if right else text + " " * (cells - needed)
-
-
-def plain(line: Iterable[Span]) -> str:
-    """Return only the text of a line."""
-    return "".join(text for text, _ in line)
 
 
 def wrap(text: str, cells: int, ink: str = "text", indent: str = "") -> list[Line]:

@@ -7,16 +7,22 @@ that no name stands for is `mixed`: what lies behind a dialog.
 from itertools import groupby
 
 from nantui.paths import styles_dir
+from nantui.ui.textual_internals import screen_rows
 from nantui.ui.theme import NAMES, load_theme
 
 GROUNDS = ("background", "surface", "panel", "cursor", "chosen", "alarm")
 PLAIN = ("background", "surface", "panel")
 
 
+def plain(line):
+    """Return only the text of a line of spans."""
+    return "".join(text for text, _ in line)
+
+
 def screen_inks(app):
     """Return the colours of the screen, one line a row."""
     names = colour_names()
-    return "\n".join(row_inks(row, names) for row in app.screen._compositor.render_strips())
+    return "\n".join(row_inks(row, names) for row in screen_rows(app))
 
 
 def colour_names():

@@ -23,9 +23,10 @@ from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE, meter
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.model.step_store import MOST_POINTS, StepReader, StepStore
 from nantui.ui.model.timeline import sentences
-from nantui.ui.styled_text import column, fit, plain, spread, width, wrap
+from nantui.ui.styled_text import column, fit, spread, width, wrap
 from nantui.ui.widgets.line_widget import changed_runs, legible
 from nantui.ui.widgets.timeline import in_short
+from tests.ui.inks import plain
 from tests.ui.synthetic import LOSSES, make_run, step_line, write_results, write_steps
 
 

@@ -7,7 +7,7 @@ from nantui.run.status import RunStatus
 from nantui.ui.glyphs import choose
 from nantui.ui.model.diagnosis_text import describe
 from nantui.ui.model.run_reader import RunReader
-from nantui.ui.styled_text import plain
+from tests.ui.inks import plain
 from tests.ui.synthetic import journal, make_run
 
 

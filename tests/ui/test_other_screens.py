@@ -69,10 +69,8 @@ async def test_labels_tells_why_it_cannot_check(cockpit):
 
 
 async def test_labels_groups_errors_by_kind(cockpit, tmp_path):
-    from nantui.labels.report import Issue, LabelReport
-
-    issues = [Issue("a.txt", 3, "outside", "x = 1.2"), Issue("b.txt", 1, "class-range", "class 9 of 3")]
     from nantui.labels.problem_kinds import KINDS
+    from nantui.labels.report import Issue, LabelReport
 
     issues = [Issue(f"{name}.txt", 3, name, f"about {name}") for name in list(KINDS)[:2]]
     async with cockpit(size=(110, 40)) as driver:

@@ -2,6 +2,7 @@
 
 Files, in reading order:
 
+base: What every dialog has: a way out that does nothing, and the keys that work everywhere
 confirm: A question before something that is hard to take back; Cancel is the default
 detail: Everything that is known about one thing: a checkpoint's findings, an entry of the timeline
 help: The keys of the screen that is open, made from its bindings

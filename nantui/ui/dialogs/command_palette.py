@@ -12,8 +12,8 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from nantui.ui.actions import APP_ACTIONS, HELPS_IN_ALARM, RUN_ACTIONS, Action, why_not
+from nantui.ui.dialogs.base import Dialog
 from nantui.ui.dialogs.help import Entry, keys_of
-from nantui.ui.screens.base import Dialog
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.list_view import Listing
@@ -81,7 +81,7 @@ class PaletteDialog(Dialog):
             yield Listing(id="palette", empty="no command has these letters")
 
     def on_mount(self) -> None:
-        self._offers = offers(self.over, getattr(self.app, "read_only", False))
+        self._offers = offers(self.over, self.cockpit.read_only)
         self.query_one(Input).focus()
         self._narrow("")
 

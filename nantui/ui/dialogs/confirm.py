@@ -15,11 +15,26 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Input
 
-from nantui.ui.screens.base import Dialog
+from nantui.ui.dialogs.base import Dialog
 from nantui.ui.styled_text import Line, fit, wrap
 from nantui.ui.widgets.dialog_controls import Choice, Field
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Document, Title
+
+
+class Question(Document, can_focus=False):
+    """A question with what it means, to be read."""
+
+    def __init__(self, question: str, text: list[str]) -> None:
+        super().__init__(write=self._lines)
+        self.question, self.text = question, text
+
+    def _lines(self, width: int) -> list[Line]:
+        return [
+            [(self.question, "title")],
+            [],
+            *(line for paragraph in self.text for line in wrap(paragraph, width)),
+        ]
 
 
 class ConfirmDialog(Dialog):
@@ -36,18 +51,11 @@ class ConfirmDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         with Container(classes="dialog small"):
-            yield Document(write=self._write)
+            yield Question(self.question, self.text)
             yield Choice((("cancel", "Cancel", "Esc"), ("confirm", self.verb.capitalize(), "y")))
 
     def on_mount(self) -> None:
-        self.query_one(Document).can_focus = False
         self.query_one(Choice).focus()
-
-    def _write(self, width: int) -> list[Line]:
-        lines: list[Line] = [[(self.question, "title")], []]
-        for paragraph in self.text:
-            lines += wrap(paragraph, width)
-        return lines
 
     def on_choice_pressed(self, message: Choice.Pressed) -> None:
         self.dismiss(True if message.name == "confirm" else None)
@@ -66,18 +74,11 @@ class NameDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         with Container(classes="dialog small"):
-            yield Document(write=self._write)
+            yield Question(self.question, self.text)
             yield Field(placeholder=f"type {self.wanted} and press Enter; Esc cancels")
 
     def on_mount(self) -> None:
-        self.query_one(Document).can_focus = False
         self.query_one(Input).focus()
-
-    def _write(self, width: int) -> list[Line]:
-        lines: list[Line] = [[(self.question, "title")], []]
-        for paragraph in self.text:
-            lines += wrap(paragraph, width)
-        return lines
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Answer only to the very name; anything else is typed again."""

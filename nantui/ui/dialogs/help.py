@@ -11,8 +11,8 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 from nantui.ui.actions import EVERY, KEY_NAMES, RUN_ACTIONS, why_not
+from nantui.ui.dialogs.base import Dialog
 from nantui.ui.glyphs import SAMPLE, legend
-from nantui.ui.screens.base import Dialog
 from nantui.ui.styled_text import Line, column, wrap
 from nantui.ui.widgets.text_view import Document
 
@@ -68,7 +68,7 @@ def _entry(binding: Binding, group: str) -> Entry:
     name = binding.action.partition("'")[2].rstrip("')")
     if name in EVERY:
         return Entry(EVERY[name].group, keys, EVERY[name].help, name, binding.action)
-    return Entry(group, keys, binding.description, action=binding.action)
+    return Entry(group, keys, binding.tooltip or binding.description, action=binding.action)
 
 
 def all_keys(screen: Screen[object]) -> list[Entry]:
@@ -111,7 +111,7 @@ class HelpDialog(Dialog):
     def _signs(self, width: int) -> list[Line]:
         """What the signs mean, and what to do where they are not legible."""
         lines: list[Line] = [[], [("Signs", "accent")]]
-        for sign, meaning in legend(self.app.glyphs):  # type: ignore[attr-defined]
+        for sign, meaning in legend(self.cockpit.glyphs):
             words = wrap(meaning, max(10, width - 18))
             lines += [[(column(f"  {sign}", 18), "strong"), *words[0]]]
             lines += [[(" " * 18, "text"), *line] for line in words[1:]]
@@ -129,4 +129,4 @@ class HelpDialog(Dialog):
     def _reason(self, name: str) -> str | None:
         if not any(action.name == name for action in RUN_ACTIONS) or not hasattr(self._of, "action_act"):
             return None
-        return why_not(name, getattr(self._of, "snapshot", None), getattr(self.app, "read_only", False))
+        return why_not(name, getattr(self._of, "snapshot", None), self.cockpit.read_only)

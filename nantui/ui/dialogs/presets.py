@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
+from nantui.ui.dialogs.base import Dialog
 from nantui.ui.format import clean
-from nantui.ui.screens.base import Dialog
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.dialog_controls import Choice
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
-
-if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
 
 
 class PresetsDialog(Dialog):
@@ -26,9 +24,9 @@ class PresetsDialog(Dialog):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "mark", "mark or unmark", show=False)]
 
-    def __init__(self, over: RunScreen, chosen: Sequence[str]) -> None:
+    def __init__(self, run: Path, chosen: Sequence[str]) -> None:
         super().__init__()
-        self.over, self.chosen = over, list(chosen)
+        self.run_path, self.chosen = run, list(chosen)
         self._presets: list[Any] = []
 
     def compose(self) -> ComposeResult:
@@ -41,7 +39,8 @@ class PresetsDialog(Dialog):
 
     def on_mount(self) -> None:
         self.query_one(Listing).focus()
-        find_out("presets", lambda: self.over.cockpit.backend.presets(self.over.run_path), self.post_message)
+        backend = self.cockpit.backend
+        find_out("presets", lambda: backend.presets(self.run_path), self.post_message)
 
     def on_answer(self, message: Answer) -> None:
         if message.problem:
@@ -55,7 +54,7 @@ class PresetsDialog(Dialog):
     def _row(self, index: int, width: int) -> Line:
         preset = self._presets[index]
         marked = preset.name in self.chosen
-        sign = self.over.cockpit.glyphs.good if marked else " "
+        sign = self.cockpit.glyphs.good if marked else " "
         return fit(
             [
                 (f"[{sign}] ", "accent"),

@@ -7,6 +7,7 @@ Closing it, or the terminal, changes nothing about that.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -15,9 +16,9 @@ from textual.containers import Container
 
 from nantui.run.commands import Command
 from nantui.run.journal import pending_edits
+from nantui.ui.dialogs.base import Dialog
 from nantui.ui.model import plan_text
 from nantui.ui.model.command_progress import CommandProgress, follow
-from nantui.ui.screens.base import Dialog
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.candidates import Candidates
@@ -25,7 +26,8 @@ from nantui.ui.widgets.dialog_controls import Choice
 from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
+    from nantui.ui.context import RunView
+    from nantui.ui.model.backend import Backend
 
 VERBS = {"recover": "Recover", "rollback": "Roll back"}
 TITLES = {
@@ -54,7 +56,7 @@ class RecoverDialog(Dialog):
 
     def __init__(
         self,
-        over: RunScreen,
+        over: RunView,
         kind: str,
         presets: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -78,14 +80,14 @@ class RecoverDialog(Dialog):
 
     def on_mount(self) -> None:
         self.query_one(Choice).focus()
-        self.watch(self.over, "snapshot", self._follow, init=False)
+        self.over.follow(self, self._follow)
         self.make_plan()
 
     def make_plan(self) -> None:
         """Ask for a plan in a thread; the answer comes as a message."""
         self.stage = PLANNING
         self._redraw()
-        find_out("plan", self._plan, self.post_message)
+        find_out("plan", partial(self._plan, self.cockpit.backend), self.post_message)
 
     @property
     def edits(self) -> dict[str, Any]:
@@ -95,9 +97,9 @@ class RecoverDialog(Dialog):
         snapshot = self.over.snapshot
         return {**pending_edits(snapshot.journal if snapshot is not None else ()), **self.settings}
 
-    def _plan(self) -> Any:
+    def _plan(self, backend: Backend) -> Any:
         """Without a choice of presets the evidence proposes some; edits stay on top."""
-        return self.over.cockpit.backend.plan(self.over.run_path, self.to or None, self.edits, self.presets)
+        return backend.plan(self.over.run_path, self.to or None, self.edits, self.presets)
 
     def on_answer(self, message: Answer) -> None:
         if message.about != "plan" or self.stage != PLANNING:
@@ -150,7 +152,7 @@ class RecoverDialog(Dialog):
     @property
     def glyphs(self) -> Any:
         """The signs for this terminal."""
-        return self.over.cockpit.glyphs
+        return self.cockpit.glyphs
 
     def _redraw(self) -> None:
         self.query_one(Candidates).display = self.stage in (PLANNING, ASKING) and self.plan is not None
@@ -246,4 +248,5 @@ class RecoverDialog(Dialog):
                 self.presets = names
                 self.make_plan()
 
-        self.app.push_screen(PresetsDialog(self.over, self.plan.presets if self.plan else ()), chosen)
+        proposed = self.plan.presets if self.plan else ()
+        self.app.push_screen(PresetsDialog(self.over.run_path, proposed), chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,30 +17,18 @@ from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.chart_wall import ChartWall
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
-
-if TYPE_CHECKING:
-    from nantui.ui.app import CockpitApp
-
-KEYS = (
-    ("?", "help", True),
-    ("Esc", "back", True),
-    ("a", "choose A", True),
-    ("b", "choose B", True),
-    ("x", "exchange", True),
-    ("[ ]", "more charts", True),
-)
 
 
 class CompareScreen(BaseScreen):
     """`chosen` are two runs or attempts; by default the newest attempt against the one before it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "choose(0)", "choose A", show=False),
-        Binding("b", "choose(1)", "choose B", show=False),
-        Binding("x", "exchange", "exchange A and B", show=False),
-        Binding("left_square_bracket", "turn(-1)", "charts back", show=False),
+        Binding("a", "choose(0)", "choose A"),
+        Binding("b", "choose(1)", "choose B"),
+        Binding("x", "exchange", "exchange", tooltip="exchange A and B"),
+        Binding("left_square_bracket", "turn(-1)", "more charts", tooltip="charts back", key_display="[ ]"),
         Binding("right_square_bracket", "turn(1)", "charts on", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
@@ -53,17 +41,12 @@ class CompareScreen(BaseScreen):
         self.sides: tuple[Any, Any] | None = None
         self.problem = ""
 
-    @property
-    def cockpit(self) -> CockpitApp:
-        """The app, with its own type."""
-        return cast("CockpitApp", self.app)
-
     def compose(self) -> ComposeResult:
         yield Title(self._title)
         with Container(id="comparison"):
             yield ChartWall()
             yield Document(id="differences", write=self._write)
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, BACK, *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(Document).focus()

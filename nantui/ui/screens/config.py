@@ -1,12 +1,11 @@
 """The run's settings: all arguments in groups, checked as they are typed,
 saved for the next start or resume.
-
-What the keys of the config editor do, apart from how the editor looks.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -24,208 +23,35 @@ from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.dialog_controls import Field
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
+    from nantui.ui.context import RunView
+    from nantui.ui.model.backend import Backend
 
 SAVED = "saved, from the next start on"
-KEYS = (
-    ("?", "help", True),
-    ("Esc", "back", True),
-    ("Enter", "edit", True),
-    ("w", "save", True),
-    ("p", "presets", True),
-    ("/", "search", True),
-    ("C", "changed only", True),
-    ("u", "undo", True),
-    ("s", "save and start/resume", True),
-    ("y", "copy", True),
-)
 
 
-class ConfigActions:
-    """The actions of ConfigScreen."""
-
-    @property
-    def _screen(self) -> ConfigScreen:
-        return cast("ConfigScreen", self)
-
-    @property
-    def asked(self) -> Command | None:
-        """The newest command with settings that the supervisor has not answered yet."""
-        unanswered = [one for one in self._screen.over.sent.commands if one.options.get("set")]
-        return unanswered[-1] if unanswered else None
-
-    def may_edit(self) -> bool:
-        """Whether a draft may be changed; says why not."""
-        if self._screen.over.cockpit.read_only:
-            self._screen.say("read-only: open it without --read-only to edit", "warn")
-        return not self._screen.over.cockpit.read_only
-
-    def action_search(self) -> None:
-        """Narrow the list down while typing."""
-        self._screen.open_input("/", "search settings by name or description", self._screen.wanted)
-
-    def action_next_value(self) -> None:
-        """Take the next choice of the setting under the cursor."""
-        screen = self._screen
-        entry, draft = screen.entry, screen.draft
-        if entry is None or entry.field is None or draft is None or not self.may_edit():
-            return
-        value = config_editor.next_value(entry.field, draft.value(entry.field.name))
-        if value is None:
-            screen.say(f"{entry.field.name}: press Enter and type; it accepts {entry.field.expects()}")
-            return
-        draft.set({entry.field.name: value})
-        screen.refresh_rows()
-
-    def action_changed_only(self) -> None:
-        """Show only what was changed, or everything."""
-        self._screen.only_changed = not self._screen.only_changed
-        self._screen.refresh_rows()
-
-    def action_undo(self) -> None:
-        """Take the last change back."""
-        screen = self._screen
-        if screen.draft is not None and screen.draft.undo():
-            screen.refresh_rows()
-            screen.say("the last change was taken back")
-        else:
-            screen.say("there is no change to undo", "warn")
-
-    def action_reset(self) -> None:
-        """Set the value under the cursor back to what is in effect, or saved."""
-        screen = self._screen
-        entry, draft = screen.entry, screen.draft
-        if (
-            entry is not None
-            and entry.field is not None
-            and draft is not None
-            and entry.field.name in draft.changes
-        ):
-            draft.set({entry.field.name: draft.before(entry.field.name)})
-            screen.refresh_rows()
-
-    def action_presets(self) -> None:
-        """Apply presets as a visible draft."""
-        from nantui.ui.dialogs.presets import PresetsDialog
-
-        screen = self._screen
-        if self.may_edit():
-            screen.app.push_screen(PresetsDialog(screen.over, ()), self._apply_presets)
-
-    def _apply_presets(self, names: object) -> None:
-        screen = self._screen
-        if not isinstance(names, tuple) or not names or screen.draft is None:
-            return
-        settings, backend, run = screen.draft.as_used(), screen.over.cockpit.backend, screen.over.run_path
-        schema = screen.schema
-
-        def rows() -> Any:
-            from nantui.settings.presets import apply_all
-
-            known = backend.presets(run)
-            return apply_all([known[name] for name in names], settings, schema.fields)
-
-        find_out("presets-applied", rows, screen.post_message)
-
-    def take_presets(self, message: Answer) -> None:
-        """Put the rows of presets into the draft."""
-        screen = self._screen
-        if message.problem or screen.draft is None:
-            screen.say(message.problem or "the settings are still being read", "bad")
-            return
-        rows = [row for row in message.value if not row.kept]
-        kept = len(message.value) - len(rows)
-        screen.draft.set({row.name: row.then for row in rows}, {row.name: row.why for row in rows})
-        screen.refresh_rows()
-        screen.say(f"{len(rows)} settings drafted, {kept} kept because yours are safer; C shows only these")
-
-    def action_save(self) -> None:
-        """Save for the next start or resume."""
-        self._submit("set", "asked the supervisor to save it")
-
-    def action_start(self) -> None:
-        """Save, and start or resume at once."""
-        screen = self._screen
-        over = screen.over
-        if over.snapshot is None or over.snapshot.checkpoints == ():
-            self._submit("start", "asked the supervisor to start with it")
-        else:
-            self._submit("resume", "asked the supervisor to resume with it")
-
-    def _submit(self, kind: str, said: str) -> None:
-        screen = self._screen
-        from nantui.ui.actions import why_not
-
-        reason = "read-only: open it without --read-only to save" if screen.over.cockpit.read_only else None
-        if kind != "set":
-            reason = reason or why_not("start", screen.over.snapshot, screen.over.cockpit.read_only)
-        if reason is None and kind == "set" and (screen.draft is None or not screen.draft.changes):
-            reason = "nothing is changed"
-        if reason is None and self.asked is not None and self.asked.kind == kind:
-            reason = f"asked already to {VERBS[kind]}; waiting for the supervisor"
-        if reason is not None or screen.draft is None:
-            screen.say(reason or "the settings are still being read", "warn")
-            return
-        changes = dict(screen.draft.changes)
-        screen.over.submit(kind, **({"set": changes} if changes else {}))
-        screen.refresh_rows()
-        screen.say(f"{said}; the draft is kept until that is done" if changes else said)
-
-    def action_save_preset(self) -> None:
-        """Ask for the name of a preset."""
-        screen = self._screen
-        if screen.draft is None or not screen.draft.changes:
-            screen.say("nothing is changed: a preset needs at least one setting", "warn")
-            return
-        screen.open_input("#", "name of the preset, e.g. gentle", "")
-
-    def write_preset(self, name: str) -> None:
-        """Save the draft as a preset of the user's own."""
-        from nantui.ui.model.config_editor import save_preset
-
-        screen = self._screen
-        try:
-            path = save_preset(name, screen.draft.changes if screen.draft is not None else {})
-            screen.say(f"saved as {path}", "good")
-        except UserError as error:
-            screen.say(str(error), "bad")
-
-    def action_copy(self) -> None:
-        """Copy the draft, or everything when nothing is changed, as a Python dict."""
-        from nantui.ui.model.config_editor import as_dict
-
-        screen = self._screen
-        if screen.draft is None:
-            return
-        values = screen.draft.changes or screen.draft.whole()
-        screen.app.copy_to_clipboard(as_dict(values))
-        what = f"{len(values)} settings" if screen.draft.changes else "all settings"
-        screen.say(f"{what} copied as Python, through the terminal (OSC 52)")
-
-
-class ConfigScreen(ConfigActions, BaseScreen):
+class ConfigScreen(BaseScreen):
     """A list of settings beside what is known about the one under the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "search", "search by name or description", show=False),
+        Binding("w,ctrl+s", "save", "save", tooltip="save for the next start or resume"),
+        Binding("p", "presets", "presets", tooltip="apply presets to the draft"),
+        Binding("slash", "search", "search", tooltip="search by name or description"),
+        Binding("C", "changed_only", "changed only", tooltip="only what was changed, or everything"),
+        Binding("u,ctrl+z", "undo", "undo", tooltip="undo the last change of the draft"),
+        Binding("s", "start", "save and start/resume", tooltip="save, and start or resume with it"),
+        Binding("y", "copy", "copy", tooltip="copy the draft as Python, also over SSH"),
         Binding("space", "next_value", "the next choice, or yes and no", show=False),
-        Binding("C", "changed_only", "only what was changed, or everything", show=False),
-        Binding("p", "presets", "apply presets to the draft", show=False),
-        Binding("u,ctrl+z", "undo", "undo the last change of the draft", show=False),
         Binding("backspace,delete", "reset", "back to what is in effect", show=False),
-        Binding("w,ctrl+s", "save", "save for the next start or resume", show=False),
-        Binding("s", "start", "save, and start or resume with it", show=False),
         Binding("n", "save_preset", "save the draft as a preset of your own", show=False),
-        Binding("y", "copy", "copy the draft as Python, also over SSH", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
 
-    def __init__(self, over: RunScreen) -> None:
+    def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
         self.schema: Any = None
@@ -243,13 +69,13 @@ class ConfigScreen(ConfigActions, BaseScreen):
             yield Listing(id="settings", empty="reading the installed Ultralytics' settings..")
             yield Document(id="about", write=self._about)
         yield Field(id="edit")
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, BACK, ("Enter", "edit", True), *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(Input).display = False
         self.query_one("#settings", Listing).focus()
         self._read_when_news()
-        self.watch(self.over, "snapshot", self._read_when_news, init=False)
+        self.over.follow(self, self._read_when_news)
 
     def _read_when_news(self) -> None:
         """Read the settings, and again when an attempt has begun or has told what is in effect."""
@@ -257,15 +83,15 @@ class ConfigScreen(ConfigActions, BaseScreen):
         news = (newest_change(snapshot.journal) if snapshot is not None else None) or "no attempt"
         if self._read_after != news:
             self._read_after = news
-            find_out("schema", self._read, self.post_message)
+            find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
 
-    def _read(self) -> tuple[Any, SettingsNow, Any]:
+    def _read(self, backend: Backend) -> tuple[Any, SettingsNow, Any]:
         """Return the schema, the settings, and what is known about the run for remarks; in a thread."""
         from nantui.recovery.run_facts import known_about
         from nantui.run.layout import RunLayout
         from nantui.run.record import RunRecord
 
-        schema, layout = self.over.cockpit.backend.schema(), RunLayout(self.over.run_path)
+        schema, layout = backend.schema(), RunLayout(self.over.run_path)
         snapshot = self.over.snapshot
         now = read_settings(layout, schema, snapshot)
         epoch = snapshot.status.epoch if snapshot is not None else None
@@ -276,10 +102,6 @@ class ConfigScreen(ConfigActions, BaseScreen):
             self._take_schema(message)
         elif message.about == "presets-applied":
             self.take_presets(message)
-        elif message.problem:
-            self.say(message.problem, "bad")
-        elif message.about == "saved":
-            self.say(str(message.value), "good")
 
     def _take_schema(self, message: Answer) -> None:
         if message.problem:
@@ -304,7 +126,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
         self.findings = lint(self.draft.whole(), self.known)
         grave = {finding.name: finding.severity for finding in reversed(self.findings)}
         self.entries = config_editor.entries(self.schema, self.draft, self.wanted, self.only_changed)
-        draft, glyphs, shown = self.draft, self.over.cockpit.glyphs, self.entries
+        draft, glyphs, shown = self.draft, self.cockpit.glyphs, self.entries
         listing = self.query_one("#settings", Listing)
         listing.empty = self._nothing()
         listing.show(
@@ -357,7 +179,7 @@ class ConfigScreen(ConfigActions, BaseScreen):
             self.draft.was_taken(values, waits)
             self.say(SAVED if waits else clean(outcome.text, 300), "good")
             if not waits:
-                find_out("schema", self._read, self.post_message)
+                find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
         super().hear(outcome)
         self.refresh_rows()
 
@@ -447,3 +269,146 @@ class ConfigScreen(ConfigActions, BaseScreen):
             self.refresh_rows()
         else:
             super().action_back()
+
+    @property
+    def asked(self) -> Command | None:
+        """The newest command with settings that the supervisor has not answered yet."""
+        unanswered = [one for one in self.over.sent.commands if one.options.get("set")]
+        return unanswered[-1] if unanswered else None
+
+    def may_edit(self) -> bool:
+        """Whether a draft may be changed; says why not."""
+        if self.cockpit.read_only:
+            self.say("read-only: open it without --read-only to edit", "warn")
+        return not self.cockpit.read_only
+
+    def action_search(self) -> None:
+        """Narrow the list down while typing."""
+        self.open_input("/", "search settings by name or description", self.wanted)
+
+    def action_next_value(self) -> None:
+        """Take the next choice of the setting under the cursor."""
+        entry, draft = self.entry, self.draft
+        if entry is None or entry.field is None or draft is None or not self.may_edit():
+            return
+        value = config_editor.next_value(entry.field, draft.value(entry.field.name))
+        if value is None:
+            self.say(f"{entry.field.name}: press Enter and type; it accepts {entry.field.expects()}")
+            return
+        draft.set({entry.field.name: value})
+        self.refresh_rows()
+
+    def action_changed_only(self) -> None:
+        """Show only what was changed, or everything."""
+        self.only_changed = not self.only_changed
+        self.refresh_rows()
+
+    def action_undo(self) -> None:
+        """Take the last change back."""
+        if self.draft is not None and self.draft.undo():
+            self.refresh_rows()
+            self.say("the last change was taken back")
+        else:
+            self.say("there is no change to undo", "warn")
+
+    def action_reset(self) -> None:
+        """Set the value under the cursor back to what is in effect, or saved."""
+        entry, draft = self.entry, self.draft
+        if (
+            entry is not None
+            and entry.field is not None
+            and draft is not None
+            and entry.field.name in draft.changes
+        ):
+            draft.set({entry.field.name: draft.before(entry.field.name)})
+            self.refresh_rows()
+
+    def action_presets(self) -> None:
+        """Apply presets as a visible draft."""
+        from nantui.ui.dialogs.presets import PresetsDialog
+
+        if self.may_edit():
+            self.app.push_screen(PresetsDialog(self.over.run_path, ()), self._apply_presets)
+
+    def _apply_presets(self, names: object) -> None:
+        if not isinstance(names, tuple) or not names or self.draft is None:
+            return
+        settings, backend, run = self.draft.as_used(), self.cockpit.backend, self.over.run_path
+        schema = self.schema
+
+        def rows() -> Any:
+            from nantui.settings.presets import apply_all
+
+            known = backend.presets(run)
+            return apply_all([known[name] for name in names], settings, schema.fields)
+
+        find_out("presets-applied", rows, self.post_message)
+
+    def take_presets(self, message: Answer) -> None:
+        """Put the rows of presets into the draft."""
+        if message.problem or self.draft is None:
+            self.say(message.problem or "the settings are still being read", "bad")
+            return
+        rows = [row for row in message.value if not row.kept]
+        kept = len(message.value) - len(rows)
+        self.draft.set({row.name: row.then for row in rows}, {row.name: row.why for row in rows})
+        self.refresh_rows()
+        self.say(f"{len(rows)} settings drafted, {kept} kept because yours are safer; C shows only these")
+
+    def action_save(self) -> None:
+        """Save for the next start or resume."""
+        self._submit("set", "asked the supervisor to save it")
+
+    def action_start(self) -> None:
+        """Save, and start or resume at once."""
+        over = self.over
+        if over.snapshot is None or over.snapshot.checkpoints == ():
+            self._submit("start", "asked the supervisor to start with it")
+        else:
+            self._submit("resume", "asked the supervisor to resume with it")
+
+    def _submit(self, kind: str, said: str) -> None:
+        from nantui.ui.actions import why_not
+
+        reason = "read-only: open it without --read-only to save" if self.cockpit.read_only else None
+        if kind != "set":
+            reason = reason or why_not("start", self.over.snapshot, self.cockpit.read_only)
+        if reason is None and kind == "set" and (self.draft is None or not self.draft.changes):
+            reason = "nothing is changed"
+        if reason is None and self.asked is not None and self.asked.kind == kind:
+            reason = f"asked already to {VERBS[kind]}; waiting for the supervisor"
+        if reason is not None or self.draft is None:
+            self.say(reason or "the settings are still being read", "warn")
+            return
+        changes = dict(self.draft.changes)
+        self.over.submit(kind, **({"set": changes} if changes else {}))
+        self.refresh_rows()
+        self.say(f"{said}; the draft is kept until that is done" if changes else said)
+
+    def action_save_preset(self) -> None:
+        """Ask for the name of a preset."""
+        if self.draft is None or not self.draft.changes:
+            self.say("nothing is changed: a preset needs at least one setting", "warn")
+            return
+        self.open_input("#", "name of the preset, e.g. gentle", "")
+
+    def write_preset(self, name: str) -> None:
+        """Save the draft as a preset of the user's own."""
+        from nantui.ui.model.config_editor import save_preset
+
+        try:
+            path = save_preset(name, self.draft.changes if self.draft is not None else {})
+            self.say(f"saved as {path}", "good")
+        except UserError as error:
+            self.say(str(error), "bad")
+
+    def action_copy(self) -> None:
+        """Copy the draft, or everything when nothing is changed, as a Python dict."""
+        from nantui.ui.model.config_editor import as_dict
+
+        if self.draft is None:
+            return
+        values = self.draft.changes or self.draft.whole()
+        self.app.copy_to_clipboard(as_dict(values))
+        what = f"{len(values)} settings" if self.draft.changes else "all settings"
+        self.say(f"{what} copied as Python, through the terminal (OSC 52)")

@@ -12,34 +12,33 @@ from nantui.ui.model.diagnosis_text import can_be_done, concerns_data, describe,
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
-
-KEYS = (
-    ("?", "help", True),
-    ("Esc", "back", True),
-    ("R", "recover", True),
-    ("1-9", "this remedy", True),
-    ("D", "data labels", True),
-)
+    from nantui.ui.context import RunView
 
 
 class DiagnosisScreen(BaseScreen):
     """Shows what the diagnosis room concludes, over what was recorded."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("R", "recover", "recover", show=False),
-        Binding("D", "labels", "errors in the labels", show=False),
+        Binding("R", "recover", "recover"),
         *(
-            Binding(str(digit), f"remedy({digit})", f"recover with remedy {digit}", show=False)
+            Binding(
+                str(digit),
+                f"remedy({digit})",
+                "this remedy",
+                show=digit == 1,
+                key_display="1-9",
+                tooltip=f"recover with remedy {digit}",
+            )
             for digit in range(1, 10)
         ),
+        Binding("D", "labels", "data labels", tooltip="errors in the labels"),
     ]
 
-    def __init__(self, over: RunScreen) -> None:
+    def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
         self.diagnosis: dict[str, Any] | None = None
@@ -48,11 +47,11 @@ class DiagnosisScreen(BaseScreen):
     def compose(self) -> ComposeResult:
         yield Title(lambda width: [[("diagnosis ", "title"), (self.over.run_path.name, "strong")]])
         yield Document(id="page", write=self._write)
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, BACK, *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(Document).focus()
-        run, backend = self.over.run_path, self.over.cockpit.backend
+        run, backend = self.over.run_path, self.cockpit.backend
         find_out("diagnosis", lambda: backend.diagnose(run), self.post_message)
 
     def on_answer(self, message: Answer) -> None:
@@ -63,7 +62,7 @@ class DiagnosisScreen(BaseScreen):
         snapshot = self.over.snapshot
         if snapshot is None:
             return [[("the run has not been read yet", "muted")]]
-        return describe(snapshot, self.diagnosis, self.problem, self.over.cockpit.glyphs, width)
+        return describe(snapshot, self.diagnosis, self.problem, self.cockpit.glyphs, width)
 
     def action_recover(self) -> None:
         """Open the recover dialog."""
@@ -87,7 +86,7 @@ class DiagnosisScreen(BaseScreen):
     def _recover(self, presets: tuple[str, ...] | None, settings: dict[str, Any] | None = None) -> None:
         from nantui.ui.dialogs.recover import RecoverDialog
 
-        reason = why_not("recover", self.over.snapshot, self.over.cockpit.read_only)
+        reason = why_not("recover", self.over.snapshot, self.cockpit.read_only)
         if reason is not None:
             self.say(f"recover: {reason}", "warn")
         else:

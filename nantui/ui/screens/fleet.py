@@ -17,30 +17,24 @@ from nantui.ui.styled_text import Line
 from nantui.ui.watchers import FleetRead, FleetWatcher
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.fleet import FleetList
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import COMMANDS, HELP, QUIT, KeyBar, offered
 from nantui.ui.widgets.text_view import Title
 
 STALE_AFTER_S = 30.0
-KEYS = (
-    ("?", "help", True),
-    (":", "commands", True),
-    ("q", "quit", True),
-    ("Enter", "open", True),
-    ("/", "filter", True),
-    ("S", "sort", True),
-    ("Space", "mark", True),
-    ("v", "compare", True),
-)
 
 
 class FleetScreen(BaseScreen):
     """One line per run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("S", "sort", "sort by state, name, epoch or time left", show=False),
-        Binding("space", "mark", "mark a run to be compared; two at most", show=False),
-        Binding("v", "compare", "compare the two that are marked, or the marked one with this", show=False),
-        Binding("slash", "filter", "show only runs with this in their path, or in this state", show=False),
+        Binding(
+            "slash", "filter", "filter", tooltip="show only runs with this in their path, or in this state"
+        ),
+        Binding("S", "sort", "sort", tooltip="sort by state, name, epoch or time left"),
+        Binding("space", "mark", "mark", tooltip="mark a run to be compared; two at most"),
+        Binding(
+            "v", "compare", "compare", tooltip="compare the two that are marked, or the marked one with this"
+        ),
     ]
 
     def __init__(self, top: Path) -> None:
@@ -53,7 +47,7 @@ class FleetScreen(BaseScreen):
         yield Title(lambda width: self._title())
         yield FleetList()
         yield Field(placeholder="part of a path, or a state such as running", id="filter")
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, COMMANDS, QUIT, ("Enter", "open", True), *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(Input).display = False
@@ -62,7 +56,7 @@ class FleetScreen(BaseScreen):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        self._watcher = FleetWatcher(self.top, self.app.backend, self.post_message)  # type: ignore[attr-defined]
+        self._watcher = FleetWatcher(self.top, self.cockpit.backend, self.post_message)
         self._watcher.start()
 
     def on_unmount(self) -> None:
@@ -84,7 +78,7 @@ class FleetScreen(BaseScreen):
     def on_listing_chosen(self, message: FleetList.Chosen) -> None:
         status: RunStatus | None = self.query_one(FleetList).status
         if status is not None:
-            self.app.open_run(status.path)  # type: ignore[attr-defined]
+            self.cockpit.open_run(status.path)
 
     def action_sort(self) -> None:
         """Sort by the next column."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -17,34 +18,25 @@ from nantui.ui.model import label_rows
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, Counted, find_out
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import BACK, HELP, QUIT, KeyBar, offered
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
-
-KEYS = (
-    ("?", "help", True),
-    ("Esc", "back", True),
-    ("Tab", "kinds/lines", True),
-    ("Q", "quarantine", True),
-    ("u", "undo it", True),
-    ("w", "write CSV", True),
-    ("q", "quit", True),
-)
+    from nantui.ui.context import RunView
+    from nantui.ui.model.backend import Backend
 
 
 class LabelsScreen(BaseScreen):
     """Kinds on top, the lines of the one under the cursor below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("Q", "quarantine", "leave the images with errors out of the training", show=False),
-        Binding("u", "undo", "take the last change of the quarantine list back", show=False),
-        Binding("w", "write", "write all findings as CSV beside the run", show=False),
+        Binding("Q", "quarantine", "quarantine", tooltip="leave the images with errors out of the training"),
+        Binding("u", "undo", "undo it", tooltip="take the last change of the quarantine list back"),
+        Binding("w", "write", "write CSV", tooltip="write all findings as CSV beside the run"),
     ]
 
-    def __init__(self, over: RunScreen) -> None:
+    def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
         self.report: Any = None
@@ -57,18 +49,19 @@ class LabelsScreen(BaseScreen):
         with Container(id="label-lists"):
             yield Listing(id="kinds", header=[("kinds", "title")], empty="reading label files..")
             yield Listing(id="lines", header=[("lines", "title")], empty="")
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, BACK, ("Tab", "kinds/lines", True), *offered(self), QUIT))
 
     def on_mount(self) -> None:
         self.query_one("#kinds", Listing).focus()
         # Drawn first: reading a data set takes the processor from drawing.
-        self.call_after_refresh(find_out, "labels", self._check, self.post_message)
+        check = partial(self._check, self.cockpit.backend)
+        self.call_after_refresh(find_out, "labels", check, self.post_message)
 
-    def _check(self) -> Any:
+    def _check(self, backend: Backend) -> Any:
         from nantui.run.spec import read_args
 
         run = self.over.run_path
-        return self.over.cockpit.backend.labels(run, read_args(RunLayout(run).args_yaml), self._count)
+        return backend.labels(run, read_args(RunLayout(run).args_yaml), self._count)
 
     def on_unmount(self) -> None:
         self._left = True
@@ -107,7 +100,7 @@ class LabelsScreen(BaseScreen):
         done, total = self.counted
         if not total:
             return [[("labels ", "title"), ("checking: looking for the data set's files..", "info")]]
-        filled, empty = meter(done / total, 30, self.over.cockpit.glyphs)
+        filled, empty = meter(done / total, 30, self.cockpit.glyphs)
         return [
             [
                 ("labels ", "title"),
@@ -133,7 +126,7 @@ class LabelsScreen(BaseScreen):
 
     def _why_not(self, checked: bool = True) -> str | None:
         """Return why nothing can be written now."""
-        if self.over.cockpit.read_only:
+        if self.cockpit.read_only:
             return "read-only: open it without --read-only to write"
         return "the check is not done yet" if checked and self.report is None else None
 
@@ -142,10 +135,10 @@ class LabelsScreen(BaseScreen):
         if reason := self._why_not():
             self.say(reason, "warn")
         else:
-            find_out("faulty", self._faulty, self.post_message)
+            find_out("faulty", partial(self._faulty, self.cockpit.backend), self.post_message)
 
-    def _faulty(self) -> list[str]:
-        known = self.over.cockpit.backend.quarantined(self.over.run_path)
+    def _faulty(self, backend: Backend) -> list[str]:
+        known = backend.quarantined(self.over.run_path)
         return sorted(set(map(os.path.abspath, self.report.faulty_images())) - known)
 
     def _ask(self, faulty: list[str]) -> None:
@@ -179,5 +172,5 @@ class LabelsScreen(BaseScreen):
         if reason := self._why_not():
             self.say(reason, "warn")
             return
-        report, backend, run = self.report, self.over.cockpit.backend, self.over.run_path
+        report, backend, run = self.report, self.cockpit.backend, self.over.run_path
         find_out("written", lambda: f"written to {backend.write_labels(run, report)}", self.post_message)

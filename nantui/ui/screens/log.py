@@ -12,37 +12,26 @@ from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import LogRead, LogWatcher
 from nantui.ui.widgets.dialog_controls import Field
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import BACK, HELP, QUIT, KeyBar, offered
 from nantui.ui.widgets.log import LogList
 from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
-
-KEYS = (
-    ("?", "help", True),
-    ("Esc", "back", True),
-    ("/", "search", True),
-    ("n", "next", True),
-    ("N", "previous", True),
-    ("p", "follow/hold", True),
-    ("i", "next NaN", True),
-    ("q", "quit", True),
-)
+    from nantui.ui.context import RunView
 
 
 class LogScreen(BaseScreen):
     """One attempt's log."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "search", "search", show=False),
-        Binding("n", "next(1)", "next match", show=False),
-        Binding("N", "next(-1)", "match before", show=False),
-        Binding("p,space", "follow", "follow the end, or hold", show=False),
-        Binding("i", "nan", "next line with NaN", show=False),
+        Binding("slash", "search", "search"),
+        Binding("n", "next(1)", "next", tooltip="next match"),
+        Binding("N", "next(-1)", "previous", tooltip="match before"),
+        Binding("p,space", "follow", "follow/hold", tooltip="follow the end, or hold"),
+        Binding("i", "nan", "next NaN", tooltip="next line with NaN"),
     ]
 
-    def __init__(self, over: RunScreen) -> None:
+    def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
         self._watcher: LogWatcher | None = None
@@ -51,7 +40,7 @@ class LogScreen(BaseScreen):
         yield Title(lambda width: self._title())
         yield LogList()
         yield Field(placeholder="search; Enter goes to the next match", id="search")
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, BACK, *offered(self), QUIT))
 
     def on_mount(self) -> None:
         self.query_one(Input).display = False

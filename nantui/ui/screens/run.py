@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.dom import DOMNode
 from textual.reactive import reactive
 
 from nantui.run import status as run_status
@@ -23,8 +25,9 @@ from nantui.ui.model.command_progress import CommandOutcome, Unanswered
 from nantui.ui.model.run_charts import newest
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from nantui.ui.model.timeline import incident_text
-from nantui.ui.run_commands import RunActions
-from nantui.ui.screens.base import BaseScreen, Speaking
+from nantui.ui.run_commands import RunCommands
+from nantui.ui.screens.base import BaseScreen
+from nantui.ui.textual_internals import HeldScreen
 from nantui.ui.watchers import (
     Answer,
     MachineMeasured,
@@ -43,7 +46,8 @@ from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.hardware import HardwarePanel
 from nantui.ui.widgets.header import Header
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.keybar import KeyBar, Speaking
+from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.log import Output
 from nantui.ui.widgets.timeline import Timeline
 
@@ -60,7 +64,7 @@ def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
     return ended or (before.state == run_status.RECOVERING and now.state != run_status.RECOVERING)
 
 
-class RunScreen(RunActions, BaseScreen):
+class RunScreen(BaseScreen, HeldScreen):
     """Shows the newest snapshot; starts the threads that take them and ends them when it is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -74,6 +78,7 @@ class RunScreen(RunActions, BaseScreen):
     def __init__(self, run: Path) -> None:
         super().__init__()
         self.run_path = run
+        self.commands = RunCommands(self)
         self.verdicts: dict[Checkpoint, Any] = {}
         self.waiting: frozenset[Checkpoint] = frozenset()
         self.sent = Unanswered()
@@ -106,10 +111,9 @@ class RunScreen(RunActions, BaseScreen):
         self.set_interval(1.0, self._tick)
         self.call_after_refresh(self._begin_watching)
 
-    def _compositor_refresh(self) -> None:
-        """Paint what has changed, nothing while the screen takes shape."""
-        if not self.cockpit.held:
-            super()._compositor_refresh()
+    def is_held(self) -> bool:
+        """Tell whether the screen takes shape: nothing is painted until it has."""
+        return self.cockpit.held
 
     def _begin_watching(self) -> None:
         self._watch(RunWatcher(self.run_path, self.cockpit.backend, self.post_message))
@@ -136,6 +140,23 @@ class RunScreen(RunActions, BaseScreen):
     def on_unmount(self) -> None:
         for watcher in self._watchers:
             watcher.stop()
+
+    def action_act(self, name: str) -> None:
+        """Do what the action `name` says, or say why not."""
+        self.commands.carry_out(name)
+
+    def on_listing_chosen(self, message: Listing.Chosen) -> None:
+        self.commands.open_detail(message.listing)
+
+    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
+        """Call `tell` for each snapshot that comes while `node` is there, with `at_once` also now."""
+        node.watch(self, "snapshot", tell, init=at_once)
+
+    def acknowledge(self) -> None:
+        """Put the alarm away."""
+        self.acknowledged = time.time()
+        if self.snapshot is not None:
+            self.watch_snapshot(self.snapshot, self.snapshot)
 
     def look_now(self) -> None:
         """Read the run again without waiting for the next turn."""
@@ -205,9 +226,7 @@ class RunScreen(RunActions, BaseScreen):
         """Draw the curves over epochs or over steps."""
         if self.snapshot is not None:
             self._charts_drawn, self._charts_of = time.monotonic(), self.snapshot
-            self.query_one(ChartWall).show(
-                self.pictures(self.over_steps, self.query_one(ChartWall).view.last)
-            )
+            self.wall.show(self.pictures(self.over_steps, self.wall.view.last))
 
     def pictures(self, over_steps: bool, last: int = 0) -> list[Picture]:
         """Return the charts of the whole run, or of its `last` epochs or steps."""
@@ -265,14 +284,18 @@ class RunScreen(RunActions, BaseScreen):
         self.query_one(Checkpoints).grow_older(self.cockpit.backend.now())
 
     @property
+    def wall(self) -> ChartWall:
+        """The charts."""
+        return self.query_one(ChartWall)
+
+    @property
     def x_name(self) -> str:
         """What the x axis counts."""
         return "steps" if self.over_steps else "epochs"
 
     def look(self, **changes: Any) -> None:
         """Look at all charts another way."""
-        wall = self.query_one(ChartWall)
-        wall.look(replace(wall.view, **changes))
+        self.wall.look(replace(self.wall.view, **changes))
 
     def submit(self, kind: str, **options: Any) -> Command:
         """Leave a command for the supervisor, from a thread: it may first have to start one."""

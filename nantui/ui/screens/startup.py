@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.screen import ModalScreen, Screen
 
+from nantui.ui.dialogs.base import EVERYWHERE
 from nantui.ui.format import short_path
-from nantui.ui.screens.base import EVERYWHERE
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.widgets.text_view import Title
 

@@ -15,61 +15,53 @@ from nantui.ui.charts.series import Picture, View, nearest
 from nantui.ui.format import number
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
-from nantui.ui.widgets.chart_wall import SMOOTHINGS, Chart, ChartWall, next_window
-from nantui.ui.widgets.keybar import KeyBar
+from nantui.ui.widgets.chart_wall import SMOOTHINGS, Chart, next_window
+from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
-    from nantui.ui.screens.run import RunScreen
-
-KEYS = (
-    ("?", "help", True),
-    ("Esc", "back", True),
-    ("h l", "cursor", True),
-    ("+ -", "zoom", True),
-    ("0", "all", True),
-    ("Tab", "next chart", True),
-    ("L", "log", True),
-    ("m", "smooth", True),
-    ("w", "whole range", True),
-    ("e", "epochs/steps", True),
-    ("t", "last part", True),
-)
+    from nantui.ui.context import RunView
 
 
 class ZoomScreen(BaseScreen):
     """Shows the picture with the number `index`; follows the run like the small charts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "move(-1)", "cursor left", show=False),
+        Binding("left,h", "move(-1)", "cursor", tooltip="cursor left", key_display="h l"),
         Binding("right,l", "move(1)", "cursor right", show=False),
         Binding("H,shift+left", "move(-10)", "cursor far left", show=False),
         Binding("shift+right", "move(10)", "cursor far right", show=False),
-        Binding("plus,equals_sign,up,k", "zoom(0.5)", "zoom in around the cursor", show=False),
+        Binding(
+            "plus,equals_sign,up,k",
+            "zoom(0.5)",
+            "zoom",
+            tooltip="zoom in around the cursor",
+            key_display="+ -",
+        ),
         Binding("minus,down,j", "zoom(2.0)", "zoom out", show=False),
-        Binding("0,home", "all", "the whole x range", show=False),
-        Binding("tab,n,right_square_bracket", "turn(1)", "next chart", show=False, priority=True),
+        Binding("0,home", "all", "all", tooltip="the whole x range"),
+        Binding("tab,n,right_square_bracket", "turn(1)", "next chart", key_display="Tab", priority=True),
         Binding("shift+tab,N,left_square_bracket", "turn(-1)", "previous chart", show=False, priority=True),
-        Binding("L", "log", "linear or logarithmic", show=False),
-        Binding("m", "smooth", "running mean", show=False),
-        Binding("w", "whole", "all of the y range, or without outliers", show=False),
-        Binding("e", "steps", "over epochs or steps", show=False),
-        Binding("t", "window", "the whole run, or only its newest epochs or steps", show=False),
+        Binding("L", "log", "log", tooltip="linear or logarithmic"),
+        Binding("m", "smooth", "smooth", tooltip="running mean"),
+        Binding("w", "whole", "whole range", tooltip="all of the y range, or without outliers"),
+        Binding("e", "steps", "epochs/steps", tooltip="over epochs or steps"),
+        Binding("t", "window", "last part", tooltip="the whole run, or only its newest epochs or steps"),
     ]
 
-    def __init__(self, over: RunScreen, index: int = 0) -> None:
+    def __init__(self, over: RunView, index: int, last: int) -> None:
         super().__init__()
         self.over, self.index = over, index
         self.over_steps = over.over_steps
-        self.view = View(last=over.query_one(ChartWall).view.last)
+        self.view = View(last=last)
 
     def compose(self) -> ComposeResult:
         yield Title(self._readout)
         yield Chart(Picture("", ()), id="zoomed")
-        yield KeyBar(KEYS)
+        yield KeyBar((HELP, BACK, *offered(self)))
 
     def on_mount(self) -> None:
-        self.watch(self.over, "snapshot", self.show)
+        self.over.follow(self, self.show, at_once=True)
 
     def pictures(self) -> list[Picture]:
         """Return the charts there are."""

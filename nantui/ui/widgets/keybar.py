@@ -1,26 +1,47 @@
 """The bottom line: the keys that work now, or for a few seconds what there is to say; what must not be missed
-stands whole above the keys.
+stands whole above the keys. A screen speaks through it.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
+from textual.dom import DOMNode
+from textual.screen import Screen
+
+from nantui.ui.actions import KEY_NAMES
 from nantui.ui.format import clean
+from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.styled_text import Line, fit, width, wrap
 from nantui.ui.widgets.line_widget import LinesWidget
 
-SECONDS_SHOWN, MOST_LINES = 6.0, 6
+SECONDS_SHOWN, REFUSAL_S, MOST_LINES = 6.0, 60.0, 6
+
+
+Key = tuple[str, str, bool]
+HELP, COMMANDS = ("?", "help", True), (":", "commands", True)
+BACK, QUIT = ("Esc", "back", True), ("q", "quit", True)
+
+
+def offered(screen: DOMNode) -> list[Key]:
+    """Return the keys that a screen's own bindings show, in their order."""
+    return [
+        (one.key_display or KEY_NAMES.get(key := one.key.split(",")[0], key), one.description, True)
+        for one in vars(type(screen))["BINDINGS"]
+        if one.show
+    ]
 
 
 class KeyBar(LinesWidget):
     """`keys` are (key, label, possible), the most important first."""
 
-    def __init__(self, keys: tuple[tuple[str, str, bool], ...] = ()) -> None:
+    def __init__(self, keys: tuple[Key, ...] = ()) -> None:
         super().__init__(id="keybar")
         self.keys = keys
         self._said: Line = []
         self._whole = False
 
-    def show(self, keys: tuple[tuple[str, str, bool], ...]) -> None:
+    def show(self, keys: tuple[Key, ...]) -> None:
         """Offer these keys."""
         if keys != self.keys:
             self.keys = keys
@@ -72,3 +93,18 @@ class KeyBar(LinesWidget):
                 break
             line += item
         return line
+
+
+class Speaking:
+    """Says things in the key bar of a screen."""
+
+    def say(self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN) -> None:
+        """Show one line for a few seconds."""
+        for bar in cast(Screen[None], self).query(KeyBar):
+            bar.say(text, ink, seconds)
+
+    def hear(self, outcome: CommandOutcome) -> None:
+        """Learn how a command ended. One that was not carried out is said whole, and for long."""
+        if not outcome.ok:
+            for bar in cast(Screen[None], self).query(KeyBar):
+                bar.say(outcome.refusal(), "bad", REFUSAL_S, whole=True)

@@ -6,7 +6,6 @@ Over a slow link the bytes of a repaint are what is felt, so lines are compared 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
 from rich.color import Color
@@ -16,25 +15,17 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from nantui.ui.context import InCockpit
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.styled_text import Line
-
-if TYPE_CHECKING:
-    from nantui.ui.app import CockpitApp
-
 
 NEAR, LEAST_CONTRAST = 12, 3.0
 QUIET = frozenset({"muted", "faint"})
 """Inks that could not be read on the cursor's ground."""
 
 
-class Inked(Widget):
+class Inked(InCockpit, Widget):
     """Draws in inks, whose colours the app knows."""
-
-    @property
-    def cockpit(self) -> CockpitApp:
-        """The app, with its own type."""
-        return cast("CockpitApp", self.app)
 
     @property
     def glyphs(self) -> Glyphs:

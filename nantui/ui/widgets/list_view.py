@@ -17,6 +17,7 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.strip import Strip
 
 from nantui.ui.styled_text import Line, fit
+from nantui.ui.textual_internals import update_scrollbars
 from nantui.ui.widgets.line_widget import Inked, changed_runs
 
 Draw = Callable[[int, int], Line]
@@ -59,10 +60,6 @@ class Listing(Inked, ScrollView, can_focus=True):
             super().__init__()
             self.listing, self.row = listing, row
 
-        @property
-        def control(self) -> Listing:
-            return self.listing
-
     class Chosen(Moved):
         """Enter was pressed on a row."""
 
@@ -103,7 +100,7 @@ class Listing(Inked, ScrollView, can_focus=True):
         self.redraw()
 
     def watch_virtual_size(self, _before: Size, now: Size) -> None:
-        self._scroll_update(now)
+        update_scrollbars(self, now)
 
     def _find(self, key: object | None) -> int:
         if self.follow:

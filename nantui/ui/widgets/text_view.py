@@ -19,19 +19,12 @@ Write = Callable[[int], list[Line]]
 class Document(Listing):
     """Shows what `write(width)` returns; made again when the width changes."""
 
-    def __init__(
-        self, *, id: str | None = None, write: Write | None = None, tells_more: bool = False
-    ) -> None:
+    def __init__(self, *, id: str | None = None, write: Write, tells_more: bool = False) -> None:
         """With `tells_more` the last visible line says how much is out of sight below."""
         super().__init__(id=id, empty="")
         self._tells_more = tells_more
-        self._write: Write = write or (lambda width: [])
-        self._made: list[Line] = []
-
-    def write(self, write: Write) -> None:
-        """Show another text from its beginning."""
         self._write = write
-        self.remake()
+        self._made: list[Line] = []
 
     def remake(self) -> None:
         """Make the text again: what it is made from has changed."""

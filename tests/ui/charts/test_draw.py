@@ -13,7 +13,8 @@ from nantui.ui.charts.canvas import spark
 from nantui.ui.charts.draw import draw
 from nantui.ui.charts.series import MOST_COLUMNS, Curve, Mark, Picture, View, nearest, smooth, thin, window
 from nantui.ui.glyphs import ASCII, UNICODE
-from nantui.ui.styled_text import plain, width
+from nantui.ui.styled_text import width
+from tests.ui.inks import plain
 
 
 def text(picture, columns=60, rows=12, glyphs=UNICODE):

@@ -1,0 +1,79 @@
+"""What screens, dialogs and widgets may ask of the app and of the run's screen.
+
+They are above, and import what is below them; nothing below imports them, not for their types either.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from textual.dom import DOMNode
+
+    from nantui.run.commands import Command
+    from nantui.ui.charts.series import Picture
+    from nantui.ui.glyphs import Glyphs
+    from nantui.ui.model.backend import Backend
+    from nantui.ui.model.command_progress import Unanswered
+    from nantui.ui.model.snapshot import RunSnapshot
+    from nantui.ui.theme import Palette
+
+
+class Cockpit(Protocol):
+    """The app: what is the same on every screen."""
+
+    backend: Backend
+    glyphs: Glyphs
+    inks: Palette
+    read_only: bool
+    held: bool
+    """Nothing is painted while a screen takes shape."""
+
+    @property
+    def fleet_top(self) -> Path:
+        """Where to look for all runs."""
+
+    def let_go(self) -> None:
+        """Paint the whole screen, and from now on what changes."""
+
+    def open_run(self, run: Path) -> None:
+        """Show one run."""
+
+
+class RunView(Protocol):
+    """The run's screen, as those see it that stand over it: what is known of the run, and a way to act."""
+
+    run_path: Path
+    sent: Unanswered
+    over_steps: bool
+
+    @property
+    def snapshot(self) -> RunSnapshot | None:
+        """The newest snapshot, None before the run was read."""
+
+    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
+        """Call `tell` for each snapshot that comes while `node` is there, with `at_once` also now."""
+
+    def pictures(self, over_steps: bool, last: int = 0) -> list[Picture]:
+        """Return the charts of the whole run, or of its `last` epochs or steps."""
+
+    def submit(self, kind: str, **options: Any) -> Command:
+        """Leave a command for the supervisor."""
+
+    def action_act(self, name: str) -> None:
+        """Do what the action `name` says, or say why not."""
+
+    def look_now(self) -> None:
+        """Read the run again without waiting for the next turn."""
+
+
+class InCockpit:
+    """A screen, a dialog or a widget of the cockpit."""
+
+    @property
+    def cockpit(self) -> Cockpit:
+        """The app, as far as it may be asked."""
+        return cast("Cockpit", cast("DOMNode", self).app)

@@ -1,0 +1,86 @@
+"""The only place that leans on what Textual keeps to itself; a release may change each of these names.
+
+tests/ui/test_textual_internals.py holds each of them, and that no other module uses one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.control import Control
+from textual._compositor import ChopsUpdate
+from textual.app import App
+from textual.geometry import Size
+from textual.screen import Screen
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+
+class NarrowUpdate(ChopsUpdate):
+    """The cells of a screen that changed, each line cut at both ends of what has changed.
+
+    Textual sends a widget's line from its first cell on, also when only the last has changed, and once for
+    each stretch that did; in a header that is 300 bytes for one digit.
+    """
+
+    @classmethod
+    def of(cls, update: ChopsUpdate) -> NarrowUpdate:
+        """Return `update` in its narrow form."""
+        return cls(update.chops, update.spans, update.chop_ends)
+
+    def render_segments(self, console: Console) -> str:
+        """Return the bytes for the terminal: move, then the cells, for every stretch."""
+        parts = []
+        for y, first, last in self.spans:
+            for end, (start, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
+                left, right = max(start, first), min(end, last)
+                if strip is not None and left < right:
+                    parts += [
+                        Control.move_to(left, y).segment.text,
+                        strip.crop(left - start, right - start).render(console),
+                    ]
+        return "".join(parts)
+
+
+class NarrowApp(App[int]):
+    """An app that sends only the cells that changed."""
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Send what was painted to the terminal."""
+        changed = isinstance(renderable, ChopsUpdate)
+        super()._display(screen, NarrowUpdate.of(renderable) if changed else renderable)
+
+    def send(self, sequence: str) -> None:
+        """Write an escape sequence to the terminal, if there is one."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(sequence)
+
+
+class HeldScreen(Screen[None]):
+    """A screen that paints nothing while it is held, and only what has changed below a dialog."""
+
+    def is_held(self) -> bool:
+        """Tell whether to wait with painting what has changed."""
+        raise NotImplementedError
+
+    def _compositor_refresh(self) -> None:
+        """Paint what has changed; below a dialog only that.
+
+        Textual 8.2 takes all of a screen below a dialog for changed from its first change on: at each tick
+        of a clock, 47 kB.
+        """
+        if not self.is_held():
+            super()._compositor_refresh()
+            if self is not self.app.screen:
+                self._repaint_required = False
+
+
+def update_scrollbars(view: ScrollView, size: Size) -> None:
+    """Tell the scroll bars of `view` that its content has this size now, without another layout."""
+    view._scroll_update(size)
+
+
+def screen_rows(app: App[Any]) -> list[Strip]:
+    """Return what is on the screen, a strip a row."""
+    return app.screen._compositor.render_strips()
