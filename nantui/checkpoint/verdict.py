@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nantui.terminal_text import is_printable, printable
+
 BADGES = ("clean", "corrupt", "unreadable", "busy")
 # Every kind a finding can have, worst first; the table of people and `findings` are sorted by it.
 FINDING_KINDS = (
@@ -92,7 +94,7 @@ class Verdict:
     def names_to_allow(self) -> tuple[str, ...]:
         """Dotted names that the user has to allow before this file may be loaded (it runs their code)."""
         kinds = ("unsafe", "unknown-class")
-        return tuple(sorted({f.where for f in self.findings if f.kind in kinds and f.where.isprintable()}))
+        return tuple(sorted({f.where for f in self.findings if f.kind in kinds and is_printable(f.where)}))
 
     def to_json(self) -> dict[str, Any]:
         """Return the row of `nantui check --json` (commands.md)."""
@@ -113,15 +115,12 @@ class Verdict:
 
 
 def printable_finding(finding: Finding) -> Finding:
-    """Return a finding whose text, which comes from the file, cannot move a terminal's cursor."""
-    where, detail = finding.where, finding.detail
-    if max(len(where), len(detail)) <= _LONGEST_TEXT and where.isprintable() and detail.isprintable():
-        return finding
-    shown = (
-        "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_TEXT])
-        for text in (where, detail)
-    )
-    return Finding(finding.kind, *shown)
+    """Return a finding whose text, which comes from the file, is one printable line.
+
+    What cannot be printed shows as `?`: left out, it would make the name of something else of a name.
+    """
+    where, detail = (printable(text, _LONGEST_TEXT, mark="?") for text in (finding.where, finding.detail))
+    return Finding(finding.kind, where, detail)
 
 
 def work_of(epoch: int | None) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nantui.commands import common
 from nantui.errors import NO
+from nantui.terminal_text import printable_lines
 
 SHOWN = 0.01
 
@@ -59,7 +60,7 @@ def _show(arguments: argparse.Namespace, diagnosis: Any) -> None:
         common.emit(diagnosis.to_json())
         return
     for line in lines(diagnosis):
-        print(common.printable(line))
+        print(printable_lines(line))
 
 
 def lines(diagnosis: Any) -> Iterator[str]:

@@ -13,6 +13,7 @@ from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args, read_spec
+from nantui.terminal_text import printable_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +142,7 @@ def _show(arguments: argparse.Namespace, report: Any) -> None:
         reports.write_csv(report, sys.stdout)
     else:
         for line in reports.summary(report):
-            print(common.printable(line))
+            print(printable_lines(line))
 
 
 def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty: list[str]) -> None:

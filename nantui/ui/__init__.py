@@ -14,7 +14,7 @@ model/: What the screens show, read from disk in threads and handed over as froz
 theme: Themes read from styles/themes: plain `$name: value;` lines, so that a colour is changed in one place
 glyphs: The few signs that are not letters, once for terminals with them and once in plain ASCII
 styled_text: Text with meaning instead of colours: a span is (text, ink), a line is a list of spans
-format: Numbers, times and names as people read them: aligned, with units, harmless whatever a file holds
+format: Numbers, times and names as people read them: aligned, with units
 terminal: End the cockpit when its terminal is gone, also where nobody sends SIGHUP
 preferences: What the cockpit remembers between sessions: the theme, and whether the terminal has the glyphs
 """
