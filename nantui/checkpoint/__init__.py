@@ -10,15 +10,15 @@ docs/checkpoints.md.
 
 Files, in reading order:
 
-scan: Judge one `.pt` without running it
+scan: Tell what one `.pt` is worth, without running it
 catalog: All checkpoints of a run: what there is at once, verdicts as they come, newest first
 verdict: What is said about a checkpoint: frozen snapshots that travel between threads and processes
 contents: Everything one file says by itself: the steps from a descriptor to findings, in their order
 metadata: What a checkpoint says about itself: epoch, date, version, fitness, arguments, metrics, results
 weight_findings: From counts to findings: what is wrong with the weights, and how the file itself proves it
 older_checkpoint: What became zero, or jumped to the limit, since an older checkpoint of the same run
-cache: Verdicts that are remembered: a second look at an unchanged file costs a `stat`
-parallel_scan: Many files at once: looks taken in processes of their own, so that a screen stays alive …
+cache: Verdicts that are remembered: scanning an unchanged file again costs a `stat`
+parallel_scan: Many files at once, in processes of their own, so that a screen stays alive
 pickle/: The pickle inside a checkpoint, interpreted by a machine that calls nothing and imports nothing.
 tensors/: The bytes of a checkpoint's tensors: where they lie in the zip, and what their numbers are.
 """

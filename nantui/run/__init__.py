@@ -14,11 +14,12 @@ results: results.csv as Ultralytics writes it, with what makes it awkward taken 
 plan: Where a run stands in its plan: phases one after another in one run directory, as spec.yaml keeps them
 commands: The spool: commands as one-file messages, put there by rename, taken only from the same owner
 status: The state of a run as everybody shows it: one frozen snapshot, one list of state words
-discovery: Finding runs: a directory that is one, or all runs below a directory, without walking into …
-quarantine: A run's quarantine list: images left out of its training, one path a line; the data set is …
+discovery: Finding runs: a directory that is one, or all below it, without walking into data sets
+quarantine: A run's quarantine list: images left out of its training; the data set is not touched
 atomic_files: Writes that survive a crash: beside, fsync, rename
 growing_files: Follow a file that another process appends to, a bounded chunk at a time
-newest_rows: The end of files that grow for days, not read whole: hundreds of runs may lie below one …
+newest_rows: The end of files that grow for days, without reading them whole
 events: What the journal and the ranks' event files say, as typed events: the one place that knows their keys
-suspicions: Judgements on finite numbers: the guard says them as warnings, as it may be wrong about a …
+incidents: Every kind of incident, in one table: its title, whether it is proof, what may be done
+suspicions: What finite numbers may mean: said as a warning, as it may be wrong about a healthy training
 """

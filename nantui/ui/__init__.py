@@ -3,16 +3,16 @@
 Files, in reading order:
 
 app: The app: themes, signs, keys that work everywhere, and which screen comes first
-actions: Every key of the cockpit, as data: what it is called, what it does, and why it cannot be done …
+actions: Every key as data: what it is called, what it does, why it cannot be done right now
 run_commands: What the keys of the run screen do
 watchers: Threads that look at files and devices, so that a dead disk or a slow driver never holds up a key
 screens/: One screen a file. Importing this package imports none of them: each comes when it is opened.
 dialogs/: One dialog a file: what is asked on top of a screen.
 widgets/: One widget a file. A widget is given a snapshot and draws lines; it reads nothing itself
 charts/: Curves as text: axes, thinning and a dot canvas. Knows nothing of terminals, only of cells and inks.
-model/: What the screens show, read from disk in threads and handed over as frozen snapshots. No textual …
+model/: What the screens show, read from disk in threads, handed over as frozen snapshots; no textual here
 theme: Themes read from styles/themes: plain `$name: value;` lines, so that a colour is changed in one place
-glyphs: The few signs that are not letters, once for terminals with them and once in plain ASCII
+glyphs: The few symbols that are not letters, for terminals with them and in plain ASCII
 styled_text: Text with meaning instead of colours: a span is (text, ink), a line is a list of spans
 format: Numbers, times and names as people read them: aligned, with units
 terminal: End the cockpit when its terminal is gone, also where nobody sends SIGHUP

@@ -9,7 +9,7 @@ __main__: The worker: one rank of one attempt. `python -m nantui.worker RUN NNN`
 trainer: The guarded trainer: a subclass of whatever trainer the task or the user brings
 session: One rank's part in one attempt: what was asked, where it reports, and how its end is recorded
 telemetry: What a rank reports, written by a thread: a disk that hangs costs rows, never a step
-ultralytics_api: Where the training room leans on the insides of Ultralytics' trainer; its data sets: …
+ultralytics_api: The only place that leans on the insides of Ultralytics' trainer, data sets and loaders
 incident: How a training ends other than by reaching its last epoch: stopped when asked, or diverged
 options: nantui's own settings of a run, as the training uses them: defaults filled in, types checked once
 guard/: The guard of one step: probe the batch, decide on the incident, take the step back.
@@ -17,14 +17,14 @@ autopsy/: Why a batch went wrong: the batch is passed through the model again, l
 checkpoints/: What the training saves: at an epoch's end, when stopped, and with other settings.
 script/: Trainings inside a script of the user's own: hooked, redirected, continued.
 distributed: How ranks agree: one tiny all-reduce, the same on all
-distributed_patches: Several ranks without a GPU, for tests and machines that have none: what Ultralytics …
+distributed_patches: What Ultralytics assumes of CUDA and one host, set right for CPU ranks and hosts
 torchrun_env: Who this process is among the ranks, from what torchrun put into the environment
-launch_ranks: One host's ranks of a run on several: `python -m nantui.worker.launch_ranks RUN NNN NODE …
-effective_settings: The settings that are really in effect, read from the live objects and not from the …
+launch_ranks: One host's ranks: `python -m nantui.worker.launch_ranks RUN NNN NODE DEVICES`
+effective_settings: The settings really in effect, read from the live objects and not from the arguments
 check_arguments: Ultralytics' own word on arguments, and the name of the new run, before anything is created
 replay: Repeat epochs of a run under the guard, in a directory of its own, until the trouble happens again
 faults: Faults on request, for tests and the demo; imported only when an attempt asks for one
 process_end: How a rank's process ends: in good order without taking the interpreter down, or with its parent
-ultralytics_validation: Where the training room leans on the insides of Ultralytics' validators, above …
-validation_precision: The precision of the validation: where fp16 overflows, the epoch is validated once …
+ultralytics_validation: The same for Ultralytics' validators, above all their precision
+validation_precision: Where fp16 overflows in the validation, the epoch is validated once more in fp32
 """

@@ -3,19 +3,19 @@
 Files, in reading order:
 
 backend: What the screens ask of the other rooms, in one place: imported when first used, replaced in tests
-snapshot: One look at a run: everything the screens draw, frozen, so that it can cross from a thread to …
+snapshot: Everything the screens draw of a run, frozen, so that it can cross from thread to screen
 run_reader: Reads a run again and again, a bounded amount each time, and only what has changed
 step_store: Per-step telemetry kept small: whatever a run's length, at most a few thousand points a column
-step_axis: Where a step stands on one axis for the whole run: steps count on through resumes, batch sizes …
-epochs: The epochs of a run in one row: what rollbacks trimmed, those of finished phases, and the current …
+step_axis: Where a step stands on one axis for the whole run, through resumes, batch sizes and phases
+epochs: The epochs of a run in one row: trimmed by rollbacks, of finished phases, and current
 run_charts: From a snapshot to the charts: which there are, their curves, and what is marked on them
 timeline: The journal and the events as sentences: what happened, when, who asked
-alarms: When to raise the alarm: an incident that ruined or ended something, or a training that died, and …
+alarms: When to raise the alarm: ruin or death of a training, neither recovered nor acknowledged
 checkpoint_rows: Files, verdicts and roles put together: one row per checkpoint
-config_editor: The config editor without a terminal: which rows there are, what is wrong, what is said …
-plan_text: A plan of the recovery room as text: what moves, what it costs, what changes, and the answers …
-diagnosis_text: Why it happened, from what there is: the verdict of the diagnosis room, the autopsies, …
-command_progress: What became of a command, from the journal: its stages, its outcome, and what is in …
+config_editor: The config editor without a terminal: rows, what is wrong, what is said of a setting
+plan_text: A recovery plan as text: what moves, what it costs, what changes, answers people ask for
+diagnosis_text: Why it happened, as text: the diagnosis' verdict, the autopsies, what was recorded
+command_progress: What became of a command, from the journal: stages, outcome, what is in effect now
 comparison: Two runs or attempts overlaid: one picture per curve that both have, and a table of what differs
 label_rows: Rows of the label check: kinds with what they do to training, and single findings
 """

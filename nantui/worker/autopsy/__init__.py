@@ -2,7 +2,7 @@
 
 Files, in reading order:
 
-incident_report: The evidence of an incident: each rank looks into its own batch, then all reports come …
+incident_report: The evidence of an incident: each rank's own batch, all reports put together
 autopsy: Why a batch went wrong, found out while the guilty batch and weights are still in memory
 passes: A forward pass under hooks: which module gives the first non-finite output, how large outputs get
 sample_files: Every sample carries the files it was made of, so that a bad batch can name its images
