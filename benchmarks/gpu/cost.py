@@ -88,7 +88,7 @@ class OwnTime:
         self._spent = {"plus": 0.0, "minus": 0.0}
         self._steps = 0
         for owner, name in ((Guard, "begin_batch"), (Guard, "_see"), (StepBack, "copy"), (Guard, "settle"),
-                            (Guard, "end_batch"), (trainer, "_report_step"), (Guard, "_judge")):  # fmt: skip
+                           (Guard, "end_batch"), (Guard, "_refuses"), (trainer, "_report_step")):  # fmt: skip
             self._watch(owner, name, "plus")
         for owner, name in (
             (PendingProbe, "read"),

@@ -1,7 +1,7 @@
 """What is inside a `.pt`, told without running it.
 
-`scan(path)` judges one file, `Catalog(weights_dir)` all files of a run. The pickle is interpreted by our
-own machine that calls nothing and imports nothing; the zip is read with bounded reads, never mapped, so
+`scan(path)` gives the verdict on one file, `Catalog(weights_dir)` those of a run. The pickle is interpreted
+by a machine that calls nothing and imports nothing; the zip is read with bounded reads, never mapped, so
 that a file which is rewritten meanwhile cannot kill its reader. Only numpy and the standard library are
 used, and numpy only inside the functions that look at tensor bytes: importing this package is cheap.
 

@@ -1,11 +1,11 @@
-"""Verdicts that are remembered: a second look at an unchanged file costs a `stat`.
+"""Verdicts that are remembered: scanning an unchanged file again costs a `stat`.
 
 One JSON file per weights directory (and set of allowed names) in the user's own cache directory, never
 beside the checkpoints: somebody else who may write there must not be able to say that a file is clean. An
 entry belongs to a file's identity (device, inode, size, mtime in ns); a comparison to the identities of
 both files.
 
-A look as plain JSON values and back: for the cache on disk and for helper processes.
+What a scan found, as plain JSON values and back: for the cache on disk and for helper processes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from nantui import __version__
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
 from nantui.run.atomic_files import write_atomic
 
-RULES = f"{__version__}.1"  # change it whenever the same file would now be judged differently
+RULES = f"{__version__}.1"  # change it whenever the same file would now get another verdict
 _SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
 
 def row_of(seen: ScannedFile) -> dict[str, Any]:
-    """Return a look as JSON values. The results of all epochs, used for judging only, are left out."""
+    """Return a scanned file as JSON values, without the results of all epochs, which only the scan needs."""
     found = seen.contents
     said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
     return {
@@ -47,7 +47,7 @@ def row_of(seen: ScannedFile) -> dict[str, Any]:
 
 
 def scanned_of(row: dict[str, Any]) -> ScannedFile:
-    """Return the look that a row describes. Raises KeyError, TypeError or ValueError for any other row."""
+    """Return what a row describes. Raises KeyError, TypeError or ValueError for any other row."""
     found = Contents(
         findings_of(row["findings"]),
         Metadata(**row["metadata"]),
@@ -79,24 +79,24 @@ class Cache:
         self._belongs = [RULES, os.path.abspath(directory), *sorted(allowed)]
         name = zlib.crc32(os.fsencode("\n".join(self._belongs[1:])))
         self.file = cache_directory() / f"{name:08x}.json"
-        self._looks: dict[str, dict[str, Any]] = {}
+        self._scanned: dict[str, dict[str, Any]] = {}
         self._compared: dict[str, list[list[str]]] = {}
         self._changed = False
         self._saved = -math.inf
         self._load()
 
-    def look(self, stamp: Stamp | None) -> ScannedFile | None:
-        """Return the remembered look at the file of this identity."""
-        row = self._looks.get(_key(stamp)) if stamp else None
+    def scanned(self, stamp: Stamp | None) -> ScannedFile | None:
+        """Return what is remembered of the file of this identity."""
+        row = self._scanned.get(_key(stamp)) if stamp else None
         with contextlib.suppress(KeyError, TypeError, ValueError):
             return scanned_of(row) if row else None
         return None
 
-    def keep_look(self, seen: ScannedFile) -> None:
-        """Remember a look, unless the file was still moving or is too young to tell."""
+    def keep_scanned(self, seen: ScannedFile) -> None:
+        """Remember a scanned file, unless the file was still moving or is too young to tell."""
         if seen.stamp is None or seen.moving or time.time() - seen.stamp[3] / 1e9 < SETTLED:
             return
-        self._looks[_key(seen.stamp)] = row_of(seen)
+        self._scanned[_key(seen.stamp)] = row_of(seen)
         self._changed = True
 
     def compared(self, stamp: Stamp, older: Stamp) -> tuple[Finding, ...] | None:
@@ -121,7 +121,7 @@ class Cache:
         keys = set(map(_key, present))
         document = {
             "belongs": self._belongs,
-            "looks": {key: row for key, row in self._looks.items() if key in keys},
+            "looks": {key: row for key, row in self._scanned.items() if key in keys},
             "compared": {key: row for key, row in self._compared.items() if set(key.split()) <= keys},
         }
         with contextlib.suppress(OSError, ValueError):
@@ -136,7 +136,7 @@ class Cache:
                 return
             document = json.loads(self.file.read_text())
             if document["belongs"] == self._belongs:
-                self._looks, self._compared = dict(document["looks"]), dict(document["compared"])
+                self._scanned, self._compared = dict(document["looks"]), dict(document["compared"])
 
 
 def cache_directory() -> Path:

@@ -77,7 +77,7 @@ class _Steps:
         self._weigh(archive, tree)
 
     def _describe(self, data: bytes) -> Any:
-        """Run the pickle on paper; every name it mentions is judged, also when it breaks off."""
+        """Run the pickle on paper; every name it mentions is checked, also when it breaks off."""
         machine = Machine(data)
         try:
             return machine.run()
@@ -102,9 +102,9 @@ class _Steps:
             from nantui.checkpoint.tensors.sweep import sweep
 
             swept = sweep(archive, segments, crc)
-        judged = weight_findings.review_weights(swept.counts, tree, self.metadata)
-        self.suspects = judged.suspects
-        self.findings += judged.findings
+        reviewed = weight_findings.review_weights(swept.counts, tree, self.metadata)
+        self.suspects = reviewed.suspects
+        self.findings += reviewed.findings
         bad = swept.bad_crc
         if not crc and archive.has_crcs:
             bad = [name for name in weight_findings.doubtful(swept.counts)[:16] if not _sound(archive, name)]

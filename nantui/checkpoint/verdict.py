@@ -1,8 +1,8 @@
 """What is said about a checkpoint: frozen snapshots that travel between threads and processes.
 
-What one look at a file found, as plain frozen values: light to import, so that a remembered look is quick.
+Light to import, so that a remembered verdict is quick.
 
-`Contents` is what a file says by itself; `Look` adds whose file it was and whether it moved meanwhile.
+`Contents` is what a file says by itself; `ScannedFile` adds whose file it was and whether it moved meanwhile.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one look at one file told.
+    """What one scan of one file told.
 
     `resumable` is whether a resume may start from the file as it is; `repairable` whether it may after a
     rebase has rebuilt optimizer and scaler state. `epoch` is Ultralytics' own count from 0 (the N of
@@ -212,7 +212,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class ScannedFile:
-    """One look at a file by itself: its contents, its identity, whether it moved, what it took."""
+    """One scan of a file by itself: its contents, its identity, whether it moved, what it took."""
 
     contents: Contents
     stamp: Stamp | None

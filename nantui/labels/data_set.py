@@ -5,7 +5,7 @@ The rules of `check_det_dataset`, `get_img_files` and `img2label_paths` (8.4.190
 is dropped from a split that does not exist; a list's `./` is the list's own folder; labels are where the
 *last* `/images/` of the path becomes `/labels/`, and beside the image where there is none.
 
-What a data set's labels must look like: the few facts that the judges need, from data.yaml and the run.
+What a data set's labels must look like: the few facts that the rules need, from data.yaml and the run.
 """
 
 from __future__ import annotations

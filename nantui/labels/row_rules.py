@@ -62,7 +62,7 @@ class Found(NamedTuple):
     text: str
 
 
-class RowJudge:
+class RowRules:
     """What boxes and polygons share.
 
     `boxes` is a float32 (5, n) array of class, x, y, w, h; column i of it is row `rows[i]` of `table`.
@@ -92,8 +92,8 @@ class RowJudge:
             large, "class_too_large", lambda i: f"class {classes[i]:.0f}; names go from 0 to {last}"
         )
 
-    def sizes(self, judged: Array) -> Iterator[Found]:
-        """Yield what is wrong with width and height of the rows where `judged` is true.
+    def sizes(self, checked: Array) -> Iterator[Found]:
+        """Yield what is wrong with width and height of the rows where `checked` is true.
 
         The longer side of an image becomes imgsz pixels (`LetterBox`). Where its shape is not known it is
         taken as square, so that a box has at most as many pixels as are said here.
@@ -102,8 +102,8 @@ class RowJudge:
         imgsz, known = self.rules.imgsz, self.shapes is not None
         sides = size * self.shapes[self.file].T if self.shapes is not None else size
         least, most = sides.min(0), sides.max(0)
-        positive = judged & (size.min(0) > 0)
-        yield from self.tell(judged & (size.min(0) == 0), "size_zero", self.size)
+        positive = checked & (size.min(0) > 0)
+        yield from self.tell(checked & (size.min(0) == 0), "size_zero", self.size)
         yield from self.tell(
             positive & (least * imgsz < 1),
             "below_pixel",
@@ -127,8 +127,8 @@ class RowJudge:
         return f"width {self.boxes[3, index]:g}, height {self.boxes[4, index]:g}"
 
 
-class BoxJudge(RowJudge):
-    """Judges rows of class, x, y, w, h and, for pose, keypoints: a float32 (n, columns) array."""
+class BoxRules(RowRules):
+    """The rules for rows of class, x, y, w, h and, for pose, keypoints: a float32 (n, columns) array."""
 
     def __init__(self, numbers: Array, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
         super().__init__(np.ascontiguousarray(numbers.T[:5]), rows, table, rules, shapes)
@@ -147,7 +147,7 @@ class BoxJudge(RowJudge):
         yield from self.sizes(self.finite)
         yield from self._edges()
         if self.rules.pose:
-            yield from KeypointJudge(self).findings()
+            yield from KeypointRules(self).findings()
         yield from self.duplicates(repeated_rows(self.numbers, self.file))
 
     def _broken(self, numbers: Array) -> Array:
@@ -196,10 +196,10 @@ class BoxJudge(RowJudge):
         return ", ".join(f"{name} {value:.6g}" for name, value in pairs if value < 0 or value > 1)
 
 
-class KeypointJudge:
-    """Judges the keypoints of rows with boxes."""
+class KeypointRules:
+    """The rules for the keypoints of rows with boxes."""
 
-    def __init__(self, boxes: BoxJudge) -> None:
+    def __init__(self, boxes: BoxRules) -> None:
         self.boxes = boxes
         rules = boxes.rules
         points = boxes.numbers[:, 5:].reshape(-1, rules.keypoints, rules.dimensions)
@@ -291,8 +291,8 @@ def _areas(coordinates: Array, first: Array, points: Array) -> Array:
     return np.abs(np.add.reduceat(x * y[after] - x[after] * y, first)) / 2
 
 
-class PolygonJudge(RowJudge):
-    """Judges rows of a class and x y pairs; Ultralytics looks only at the box around them."""
+class PolygonRules(RowRules):
+    """The rules for rows of a class and x y pairs; Ultralytics looks only at the box around them."""
 
     def __init__(self, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
         self.polygons = Polygons.of(table, rows)
@@ -339,10 +339,10 @@ def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None
     yield from wrong_columns(table, polygon, rules)
     boxes = np.flatnonzero(~polygon & (columns == rules.columns))
     if boxes.size:
-        yield from BoxJudge(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
+        yield from BoxRules(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
     polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
     if polygons.size:
-        yield from PolygonJudge(polygons, table, rules, shapes).findings()
+        yield from PolygonRules(polygons, table, rules, shapes).findings()
 
 
 def among_polygons(table: Table, files: int, rules: Rules) -> Array:

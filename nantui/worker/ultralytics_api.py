@@ -1,17 +1,12 @@
-"""Where the training room leans on the insides of Ultralytics' trainer; its data sets: dataset_touchpoints.
+"""The only place that leans on the insides of Ultralytics' trainer, data sets and loaders.
 
 A new Ultralytics release is checked here and in tests/worker/test_ultralytics_api.py, which pins each
 fact against the installed version. Facts were read in ultralytics 8.4.190; what was otherwise in 8.2.103 and
 8.3.253 says so, and `make matrix` tries those.
 
-Where the training room leans on the insides of Ultralytics' data sets and loaders.
-
-As with `touchpoints`, a new release is checked here and in tests/worker/test_ultralytics_api.py.
-
-Leave the quarantined images out of the train data set, before Ultralytics reads a label of them.
-
-Nothing is deleted or moved: the list of files that a data set begins with is shortened, so that its label
-cache, its length and its sampler are those of a data set without them.
+Quarantined images are left out of the train data set before Ultralytics reads a label of them. Nothing is
+deleted or moved: the list of files that a data set begins with is shortened, so that its label cache, its
+length and its sampler are those of a data set without them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where the training room leans on the insides of Ultralytics' validators, above all on their precision.
+"""The only place that leans on the insides of Ultralytics' validators, above all on their precision.
 
-As with `touchpoints`, a new release is checked here and in tests/worker/test_ultralytics_api.py. Read in
+As with `ultralytics_api`, a new release is checked here and in tests/worker/test_ultralytics_api.py. Read in
 ultralytics 8.2.103, 8.3.200, 8.4.0 and 8.4.190.
 """
 

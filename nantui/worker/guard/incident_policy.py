@@ -1,6 +1,6 @@
 """What a batch means: an incident, a warning, or the end. Reports it and says what to do.
 
-Everything here is taken from a `Look`, whose verdicts are the same on every rank, so all ranks come to
+Everything here is taken from a `BatchProbe`, whose verdicts are the same on every rank, so all ranks come to
 the same conclusion; only the first rank writes it down.
 """
 
@@ -25,7 +25,7 @@ CONSEQUENCES = {
 
 
 def incident_kind(probe: BatchProbe) -> str | None:
-    """Return the kind of incident that a look at a batch shows, None for a healthy one."""
+    """Return the kind of incident that a batch shows, None for a healthy one."""
     if probe.scaler_at_work:
         return None
     if probe.bad_loss:

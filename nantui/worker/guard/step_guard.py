@@ -1,7 +1,7 @@
 """A training step as a transaction: what a bad batch touched is put back, as if it had not been there.
 
-Forward and backward have run when the guard looks. When losses, gradient norm and BatchNorm statistics
-are finite on every rank, the step is taken exactly as Ultralytics takes it (bit for bit) and the
+Forward and backward have run when the guard reads the batch. When losses, gradient norm and BatchNorm
+statistics are finite on every rank, the step is taken exactly as Ultralytics takes it (bit for bit) and the
 statistics are remembered. When not, they are put back, the gradients dropped, and optimizer, EMA and
 learning-rate schedule are as before. With gradient accumulation one bad batch voids its whole step.
 Where GradScaler alone refuses a step, because its scale is too high, all stays as Ultralytics does it:
@@ -50,7 +50,7 @@ class StepBack:
     def copy(self) -> None:
         """Copy everything, queued on the device, without a host read.
 
-        Raises RuntimeError (torch.cuda.OutOfMemoryError is one) when there is no room or a tensor has holes.
+        Raises RuntimeError (torch.cuda.OutOfMemoryError is one) for too little memory or a tensor with holes.
         """
         optimizer = self._trainer.optimizer
         states = [(state, dict(state)) for state in optimizer.state.values()]
@@ -151,8 +151,8 @@ class Guard:
         if own_step is None and self._take_ahead():
             return
         if self.options.watches:
-            if self._judge(self.look_now()):
-                self._skip(self.look_now(), unscaled=own_step is None)
+            if self._refuses(self.probe()):
+                self._skip(self.probe(), unscaled=own_step is None)
                 return
             self._leave_to_the_scaler(norm, clipped=own_step is None)
         with self._rewarmup():
@@ -168,10 +168,10 @@ class Guard:
         if not self._unsettled:
             return
         self._unsettled = False
-        seen = self.look_now()
+        seen = self.probe()
         if seen.bad:
             self.step_back.take_back()
-        if self._judge(seen):
+        if self._refuses(seen):
             self._skip(seen, unscaled=True)
             return
         self.step_back.forget()
@@ -181,8 +181,8 @@ class Guard:
     def end_batch(self) -> BatchProbe:
         """Look at a batch that had no step of its own, and keep `trainer.loss` finite. Raises Diverged."""
         self.settle()
-        seen = self.look_now()
-        if not self._stepped and self.options.watches and self._judge(seen):
+        seen = self.probe()
+        if not self._stepped and self.options.watches and self._refuses(seen):
             self._void, self._void_reason = True, self.reason(seen)
             self.statistics.restore()
         self._keep_loss_finite(seen)
@@ -190,8 +190,8 @@ class Guard:
         self.session.recorder.batch_ends()
         return seen
 
-    def look_now(self) -> BatchProbe:
-        """Return what this batch looks like; the first time it waits for the values."""
+    def probe(self) -> BatchProbe:
+        """Return what this batch shows; the first time it waits for the values."""
         if self.seen is None:
             if not self._stepped:
                 self._see(None)
@@ -227,7 +227,7 @@ class Guard:
         It looks at each gradient: finite ones whose norm overflows it lets pass, and then Ultralytics'
         clipping has made them zero.
         """
-        if not self.look_now().scaler_at_work:
+        if not self.probe().scaler_at_work:
             return
         self.skipped = True
         if clipped and self.options.protects and self.options.grad_clip:
@@ -253,7 +253,7 @@ class Guard:
             return False
         try:
             self.step_back.copy()
-        except RuntimeError:  # no room for the copies
+        except RuntimeError:  # no memory for the copies
             return False
         with self._rewarmup():
             self._take()
@@ -289,7 +289,7 @@ class Guard:
         stop = self.session.recorder.stop_requested.is_set()
         self._unread = probe_batch(names, losses, trainer.loss, peak, targets, norm, scale, stop)
 
-    def _judge(self, seen: BatchProbe) -> bool:
+    def _refuses(self, seen: BatchProbe) -> bool:
         """Report what the batch shows; returns whether its step must not be taken. Raises Diverged."""
         place = self.epoch, self._batch_index
         try:

@@ -2,7 +2,7 @@
 
 `patch` changes three methods of Ultralytics' `BaseTrainer`, so that a trainer becomes a guarded one at
 the moment it begins to train, whatever class it is. `nantui.attach(model)` is the same for one line in
-a script; `nantui exec` reaches an unchanged script through the environment (training/hook).
+a script; `nantui exec` reaches an unchanged script through the environment (nantui/worker/script/hook).
 
 `model.train()` of a supervised script: begin, resume the run's checkpoint, or answer from a finished run.
 
