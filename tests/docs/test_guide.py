@@ -89,3 +89,24 @@ def test_ten_files_are_read_first():
     part = text_of(GUIDE).partition("## Ten files to read first")[2].partition("\n## ")[0]
     first = re.findall(r"^\d+\. `([^`]+)`", part, re.MULTILINE)
     assert len(first) == len(set(first)) == 10
+
+
+DOTTED = re.compile(r"\bnantui((?:\.[a-z_]\w*)+)(?:\.([A-Z]\w+))?")
+PATH = re.compile(r"\b(?:nantui|tests|benchmarks)/[\w/]+\.py\b")
+
+
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name
+)
+def test_modules_and_files_named_on_any_page_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for found in DOTTED.finditer(text):
+        if found[1] not in {".attach", ".toml", ".yaml"}:
+            place = ROOT / "nantui" / found[1][1:].replace(".", "/")
+            module = place.with_suffix(".py") if not place.is_dir() else place / "__init__.py"
+            function = module if module.is_file() else module.parent.with_suffix(".py")
+            assert function.is_file(), f"{page.name}: {found[0]}"
+            assert module.is_file() or module.stem in defined(function), f"{page.name}: {found[0]}"
+            assert found[2] is None or found[2] in defined(module), f"{page.name}: {found[0]}"
+    for path in PATH.findall(text):
+        assert Path(path).stem in PLACEHOLDER or (ROOT / path).is_file(), f"{page.name}: {path}"
