@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Judge every checkpoint and print a table, worst first, or JSON."""
+    """Scan every checkpoint and print a table, worst first, or JSON."""
     from nantui.checkpoint.catalog import BACKUP
 
     found = sorted(_verdicts(arguments), key=lambda verdict: _WORST[verdict.badge])
