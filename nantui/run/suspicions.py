@@ -1,4 +1,4 @@
-"""What finite numbers may mean: the guard says it as a warning, as it may be wrong about a healthy training.
+"""Judgements on finite numbers: the guard says them as warnings, as it may be wrong about a healthy training.
 
 Where a person has asked that they end the training (`on_suspicion`), they are incidents instead.
 """
