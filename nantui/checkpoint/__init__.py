@@ -10,7 +10,7 @@ docs/checkpoints.md.
 
 Files, in reading order:
 
-scan: Judge one `.pt` without running it
+scan: Tell what one `.pt` is worth, without running it
 catalog: All checkpoints of a run: what there is at once, verdicts as they come, newest first
 verdict: What is said about a checkpoint: frozen snapshots that travel between threads and processes
 contents: Everything one file says by itself: the steps from a descriptor to findings, in their order

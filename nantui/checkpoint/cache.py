@@ -1,4 +1,4 @@
-"""Verdicts that are remembered: a second look at an unchanged file costs a `stat`.
+"""Verdicts that are remembered: scanning an unchanged file again costs a `stat`.
 
 One JSON file per weights directory (and set of allowed names) in the user's own cache directory, never
 beside the checkpoints: somebody else who may write there must not be able to say that a file is clean. An
@@ -25,7 +25,7 @@ from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, 
 from nantui.run.atomic_files import write_atomic
 from nantui.run.documents import Document
 
-RULES = f"{__version__}.1"  # change it whenever the same file would now be judged differently
+RULES = f"{__version__}.1"  # change it whenever the same file would now get another verdict
 _SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
@@ -46,7 +46,7 @@ def row_of(seen: ScannedFile) -> Document:
 
 
 def scanned_of(row: dict[str, Any]) -> ScannedFile:
-    """Return the look that a row describes. Raises KeyError, TypeError or ValueError for any other row."""
+    """Return what a row describes. Raises KeyError, TypeError or ValueError for any other row."""
     found = Contents(
         findings_of(row["findings"]),
         Metadata(**row["metadata"]),
@@ -84,18 +84,18 @@ class Cache:
         self._saved = -math.inf
         self._load()
 
-    def look(self, stamp: Stamp | None) -> ScannedFile | None:
-        """Return the remembered look at the file of this identity."""
-        row = self._looks.get(_key(stamp)) if stamp else None
+    def scanned(self, stamp: Stamp | None) -> ScannedFile | None:
+        """Return what is remembered of the file of this identity."""
+        row = self._scanned.get(_key(stamp)) if stamp else None
         with contextlib.suppress(KeyError, TypeError, ValueError):
             return scanned_of(row) if row else None
         return None
 
-    def keep_look(self, seen: ScannedFile) -> None:
-        """Remember a look, unless the file was still moving or is too young to tell."""
+    def keep_scanned(self, seen: ScannedFile) -> None:
+        """Remember a scanned file, unless the file was still moving or is too young to tell."""
         if seen.stamp is None or seen.moving or time.time() - seen.stamp[3] / 1e9 < SETTLED:
             return
-        self._looks[_key(seen.stamp)] = row_of(seen)
+        self._scanned[_key(seen.stamp)] = row_of(seen)
         self._changed = True
 
     def compared(self, stamp: Stamp, older: Stamp) -> tuple[Finding, ...] | None:
@@ -120,7 +120,7 @@ class Cache:
         keys = set(map(_key, present))
         document = {
             "belongs": self._belongs,
-            "looks": {key: row for key, row in self._looks.items() if key in keys},
+            "looks": {key: row for key, row in self._scanned.items() if key in keys},
             "compared": {key: row for key, row in self._compared.items() if set(key.split()) <= keys},
         }
         with contextlib.suppress(OSError, ValueError):
@@ -135,7 +135,7 @@ class Cache:
                 return
             document = json.loads(self.file.read_text())
             if document["belongs"] == self._belongs:
-                self._looks, self._compared = dict(document["looks"]), dict(document["compared"])
+                self._scanned, self._compared = dict(document["looks"]), dict(document["compared"])
 
 
 def cache_directory() -> Path:

@@ -51,7 +51,7 @@ class Catalog:
         self.allowed = frozenset(allowed)
         self._cache = Cache(weights_dir, self.allowed)
         self._lock = threading.RLock()
-        self._looks: dict[Stamp, ScannedFile] = {}  # of one pass: those too that the cache may not keep
+        self._scanned: dict[Stamp, ScannedFile] = {}  # of one pass: those too that the cache may not keep
         self._said: dict[Stamp, Metadata] = {}
 
     def files(self) -> list[CheckpointFile]:
@@ -69,7 +69,7 @@ class Catalog:
     def verdict(self, path: Path, crc: bool = False) -> Verdict:
         """Return the verdict on one file, compared with the nearest older clean one where that helps."""
         with self._lock:
-            self._looks.clear()
+            self._scanned.clear()
             verdict = self._verdict(path, self.files(), crc)
             if self._cache.due():
                 self._cache.save(self._stamps())
@@ -79,7 +79,7 @@ class Catalog:
         """Yield the verdict of each file, newest first, as soon as it is known."""
         files = self.files()
         with self._lock:
-            self._looks.clear()
+            self._scanned.clear()
         with self._ahead(files, crc) as ahead:
             for index, file in enumerate(files, 1):
                 with self._lock:
@@ -89,7 +89,7 @@ class Catalog:
                 yield verdict
 
     def _ahead(self, files: list[CheckpointFile], crc: bool) -> AbstractContextManager[Ahead | None]:
-        """Start helpers where many files are unknown; what they have not looked at we look at ourselves."""
+        """Start helpers where many files are unknown; what they have not scanned we scan ourselves."""
         unknown = [file.path for file in files if crc or self._known(stamp_of(file.path)) is None]
         if len(unknown) < FEWEST_FILES:
             return nullcontext()
@@ -104,17 +104,17 @@ class Catalog:
     def _verdict(
         self, path: Path, files: list[CheckpointFile], crc: bool, ahead: Ahead | None = None
     ) -> Verdict:
-        seen = self._look(path, crc, ahead)
+        seen = self._scan(path, crc, ahead)
         more, compared_with = self._compare(path, seen, files, ahead)
         verdict = sum_up(path, seen, more, compared_with)
         return replace(verdict, best=True) if self._is_best(path, seen, files) else verdict
 
-    # -- looks ---------------------------------------------------------------------------------------
+    # -- scans ---------------------------------------------------------------------------------------
 
-    def _look(self, path: Path, crc: bool = False, ahead: Ahead | None = None) -> ScannedFile:
-        """Look at a file, or remember a look; CRCs are always checked anew, for bit rot leaves no mark."""
+    def _scan(self, path: Path, crc: bool = False, ahead: Ahead | None = None) -> ScannedFile:
+        """Scan a file, or remember its scan; CRCs are always checked anew, for bit rot leaves no mark."""
         stamp = stamp_of(path)
-        known = self._looks.get(stamp) if stamp else None
+        known = self._scanned.get(stamp) if stamp else None
         if known is None and not crc:
             known = self._known(stamp)
         if known is None:
@@ -124,13 +124,13 @@ class Catalog:
         return known
 
     def _known(self, stamp: Stamp | None) -> ScannedFile | None:
-        return self._cache.look(stamp)
+        return self._cache.scanned(stamp)
 
     def _remember(self, seen: ScannedFile, crc: bool) -> None:
         if seen.stamp is not None and not seen.moving:
-            self._looks[seen.stamp] = seen
+            self._scanned[seen.stamp] = seen
         if not crc:
-            self._cache.keep_look(seen)
+            self._cache.keep_scanned(seen)
 
     # -- comparisons ---------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Catalog:
         for file in files:
             if not left or seen.moving or seen.stamp is None:
                 break
-            other = self._look(file.path, ahead=ahead) if file.path != path else None
+            other = self._scan(file.path, ahead=ahead) if file.path != path else None
             if other is None or other.stamp is None or not _older_and_clean(other, seen):
                 continue
             if not (self.weights_dir.name == "weights" or _same_save_dir(other, seen)):
@@ -175,9 +175,9 @@ class Catalog:
         return self._metadata(best[0]).date == date
 
     def _metadata(self, path: Path) -> Metadata:
-        """Return what a file says about itself, without judging its weights."""
+        """Return what a file says about itself, without reading its weights."""
         stamp = stamp_of(path)
-        seen = (self._looks.get(stamp) or self._known(stamp)) if stamp else None
+        seen = (self._scanned.get(stamp) or self._known(stamp)) if stamp else None
         if seen is not None:
             return seen.contents.metadata
         if stamp is None or stamp not in self._said:

@@ -102,9 +102,9 @@ class _Steps:
             from nantui.checkpoint.tensors.sweep import sweep
 
             swept = sweep(archive, segments, crc)
-        judged = weight_findings.review_weights(swept.counts, tree, self.metadata)
-        self.suspects = judged.suspects
-        self.findings += judged.findings
+        reviewed = weight_findings.review_weights(swept.counts, tree, self.metadata)
+        self.suspects = reviewed.suspects
+        self.findings += reviewed.findings
         bad = swept.bad_crc
         if not crc and archive.has_crcs:
             bad = [name for name in weight_findings.doubtful(swept.counts)[:16] if not _sound(archive, name)]

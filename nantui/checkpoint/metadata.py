@@ -9,6 +9,7 @@ from typing import Any
 from nantui.checkpoint.pickle.allowlist import is_module
 from nantui.checkpoint.pickle.stand_ins import Instance, Pairs, Refused, items_of
 from nantui.checkpoint.verdict import Metadata
+from nantui.terminal_text import printable
 
 _DEEPEST = 5
 _MOST_VALUES = 100_000
@@ -115,7 +116,7 @@ def _line(value: object) -> str | None:
     """Return a short printable text; a date or version of a hostile file must not move the cursor."""
     if type(value) is not str:
         return None
-    return "".join(character if character.isprintable() else "?" for character in value[:100])
+    return printable(value, 100, mark="?")
 
 
 def _table(value: object) -> dict[str, object]:

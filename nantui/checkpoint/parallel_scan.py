@@ -1,4 +1,4 @@
-"""Many files at once: looks taken in processes of their own, so that a screen stays alive meanwhile.
+"""Many files at once, in processes of their own, so that a screen stays alive meanwhile.
 
 Describing a pickle is pure Python and would hold the interpreter lock of whoever shows the list. Each
 helper takes every n-th path and answers in order, one JSON line a file, so that the newest come first.
@@ -39,7 +39,7 @@ class Ahead:
         self._ready: dict[Path, ScannedFile | None] = {}
 
     def take(self, path: Path) -> ScannedFile | None:
-        """Return the look at `path`, waiting for it; None where it was not asked for or its helper failed."""
+        """Return the scan of `path`, waiting for it; None where it was not asked for or its helper failed."""
         while path not in self._ready and self._coming:
             index, coming = self._coming.popleft()
             self._ready[coming] = _answer(self._processes[index % len(self._processes)])
@@ -80,7 +80,7 @@ def _answer(process: subprocess.Popen[bytes] | None) -> ScannedFile | None:
 
 
 def main() -> None:
-    """Read the options of `look` and then file names from stdin; one JSON line for each file on stdout."""
+    """Read the options of `scan` and then file names from stdin; one JSON line for each file on stdout."""
     from nantui.checkpoint.scan import scan_alone
 
     options = json.loads(sys.stdin.readline())

@@ -1,6 +1,6 @@
-"""Judge one `.pt` without running it.
+"""Tell what one `.pt` is worth, without running it.
 
-Whatever a file contains, `scan` answers: a file that cannot be judged gets the badge `unreadable` with
+Whatever a file contains, `scan` answers: a file of which nothing can be told gets the badge `unreadable` with
 the reason, one that changes under our eyes `busy`.
 """
 
@@ -54,7 +54,7 @@ def scan_alone(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) 
     """Look at one file by itself; at a torn one that is very young, twice."""
     started = time.perf_counter()
     with _undisturbed():
-        seen = _look_once(path, crc, frozenset(allowed))
+        seen = _scan_once(path, crc, frozenset(allowed))
     if not seen.moving and seen.contents.torn and _young(path):
         time.sleep(SETTLE)
         seen = replace(seen, moving=stamp_of(path) != seen.stamp)
@@ -62,7 +62,7 @@ def scan_alone(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) 
 
 
 def describe(path: Path) -> Metadata:
-    """Return what a file says about itself, without judging it: an empty one where it cannot be read."""
+    """Return what a file says about itself, without its weights: an empty one where it cannot be read."""
     from nantui.checkpoint.contents import metadata
 
     try:
@@ -101,7 +101,7 @@ def _young(path: Path) -> bool:
 def _undisturbed() -> Iterator[None]:
     """Keep the cycle collector away: it would walk a file's thousands of small values over and over.
 
-    A third of a look's time went there. What a look can hold is bounded, and its cycles go soon after it.
+    A third of a scan's time went there. What a scan can hold is bounded, and its cycles go soon after it.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -112,7 +112,7 @@ def _undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def _look_once(path: Path, crc: bool, allowed: frozenset[str]) -> ScannedFile:
+def _scan_once(path: Path, crc: bool, allowed: frozenset[str]) -> ScannedFile:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -141,7 +141,7 @@ def _failed(detail: str) -> ScannedFile:
 def sum_up(
     path: Path, seen: ScannedFile, more: tuple[Finding, ...] = (), compared_with: Path | None = None
 ) -> Verdict:
-    """Return the verdict that a look and the findings of a comparison add up to."""
+    """Return the verdict that a scan and the findings of a comparison add up to."""
     found = seen.contents
     findings = worst_first(dict.fromkeys(map(printable_finding, (*found.findings, *more))))[:MOST_FINDINGS]
     badge = "busy" if seen.moving else badge_of(findings)

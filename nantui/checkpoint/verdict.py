@@ -1,6 +1,6 @@
 """What is said about a checkpoint: frozen snapshots that travel between threads and processes.
 
-What one look at a file found, as plain frozen values: light to import, so that a remembered look is quick.
+Light to import, so that a remembered verdict is quick.
 
 `Contents` is what a file says by itself; `ScannedFile` adds whose file it was and whether it moved meanwhile.
 """
@@ -51,7 +51,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one look at one file told.
+    """What one scan of one file told.
 
     `resumable` is whether a resume may start from the file as it is; `repairable` whether it may after a
     rebase has rebuilt optimizer and scaler state. `epoch` is Ultralytics' own count from 0 (the N of
@@ -93,7 +93,7 @@ class Verdict:
     def names_to_allow(self) -> tuple[str, ...]:
         """Dotted names that the user has to allow before this file may be loaded (it runs their code)."""
         kinds = ("unsafe", "unknown-class")
-        return tuple(sorted({f.where for f in self.findings if f.kind in kinds and f.where.isprintable()}))
+        return tuple(sorted({f.where for f in self.findings if f.kind in kinds and is_printable(f.where)}))
 
     def to_json(self) -> Document:
         """Return the row of `nantui check --json` (commands.md)."""
@@ -114,15 +114,12 @@ class Verdict:
 
 
 def printable_finding(finding: Finding) -> Finding:
-    """Return a finding whose text, which comes from the file, cannot move a terminal's cursor."""
-    where, detail = finding.where, finding.detail
-    if max(len(where), len(detail)) <= _LONGEST_TEXT and where.isprintable() and detail.isprintable():
-        return finding
-    shown = (
-        "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_TEXT])
-        for text in (where, detail)
-    )
-    return Finding(finding.kind, *shown)
+    """Return a finding whose text, which comes from the file, is one printable line.
+
+    What cannot be printed shows as `?`: left out, it would make the name of something else of a name.
+    """
+    where, detail = (printable(text, _LONGEST_TEXT, mark="?") for text in (finding.where, finding.detail))
+    return Finding(finding.kind, where, detail)
 
 
 def work_of(epoch: int | None) -> int | None:
@@ -213,7 +210,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class ScannedFile:
-    """One look at a file by itself: its contents, its identity, whether it moved, what it took."""
+    """One scan of a file by itself: its contents, its identity, whether it moved, what it took."""
 
     contents: Contents
     stamp: Stamp | None

@@ -2,7 +2,7 @@
 
 Healthy files have zeros too: biases of a young network, layers that Ultralytics initialises with zeros
 and that have not been trained yet, parts of a user's own modules. So a zero tensor is evidence only
-where a healthy file cannot have one; the rest waits for a comparison with an older file (compare.py).
+where a healthy file cannot have one; the rest waits for an older file of the run (older_checkpoint.py).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _states(heard: list[tuple[Leaf, Counts]], metadata: Metadata) -> tuple[list[
 
 
 class _WeightReview:
-    """Hears the tensors of the weights one by one; zeros in unknown surroundings are judged together."""
+    """Hears the tensors of the weights one by one; zeros in unknown surroundings are decided on together."""
 
     def __init__(self, tree: Tree, poisoned: bool) -> None:
         self.tree = tree
@@ -119,7 +119,7 @@ class _WeightReview:
         self.unknown: list[Leaf] = []
 
     def hear(self, leaf: Leaf, segment: Segment, count: Counts) -> None:
-        """Judge one tensor."""
+        """Add what is wrong with one tensor."""
         total = leaf.tensor.numel
         where = f"model: {leaf.name}" if leaf.part == "model" and self.beside else leaf.name
         if count.nan:

@@ -8,9 +8,9 @@ common: What every command shares: the options that readers and changers have, q
 compare: Two runs, or two attempts of a run (RUN#N): settings, curves on the same epochs, best metrics, cost
 demo: A real training on a small drawn data set, with two planted faults: see them, recover, finish
 diagnose: Why it happened: causes with their evidence, and what helps. Reads only
-doctor: What is installed, which GPUs and Ultralytics hooks are there, and what the system may do to a …
+doctor: What is installed, which GPUs and hooks are there, what the system may do to a training
 exec: Run your own training script, unchanged, detached, with guard and telemetry
-following: What the commands that act on a run share: send one command, show its stages, turn its outcome …
+following: What the commands that act on a run share: send, show the stages, turn the outcome into a status
 join: Take part, with this host's devices, in a run that another host leads; both see the same run directory
 labels: Label errors by kind, and what each would do to training. Changes nothing in the data set
 planning: What `rollback` and `recover` share: the options of a restore, and the plan shown before it is done

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nantui.commands import common
 from nantui.errors import NO, USAGE, UserError
+from nantui.terminal_text import printable_lines
 
 if TYPE_CHECKING:
     from nantui.checkpoint.verdict import Verdict
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Judge every checkpoint and print a table, worst first, or JSON."""
+    """Scan every checkpoint and print a table, worst first, or JSON."""
     from nantui.checkpoint.catalog import BACKUP
 
     found = sorted(_verdicts(arguments), key=lambda verdict: _WORST[verdict.badge])
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         common.emit({"checkpoints": [verdict.to_json() for verdict in (*verdicts, *aside)]})
     else:
         for line in table(verdicts, aside):
-            print(common.printable(line))
+            print(printable_lines(line))
     return 0 if all(verdict.badge == "clean" for verdict in verdicts) else NO
 
 

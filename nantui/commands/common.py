@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import unicodedata
 from typing import Any
 
 from nantui.errors import USAGE, UserError
 from nantui.run.atomic_files import to_json
+from nantui.terminal_text import escaped_json, printable_lines
 
 
 def add_reader(parser: argparse.ArgumentParser) -> None:
@@ -44,19 +44,9 @@ def refuse_read_only(arguments: argparse.Namespace) -> None:
 
 def emit(document: Any) -> None:
     """Print one JSON document on stdout."""
-    print(to_json(document, indent=2), flush=True)
+    print(escaped_json(to_json(document, indent=2)), flush=True)
 
 
 def say(text: str, end: str = "\n") -> None:
     """Tell the person something, on stderr."""
-    print(printable(text), end=end, file=sys.stderr, flush=True)
-
-
-def printable(text: str) -> str:
-    """Return `text` without control characters, so that no file name or log line can steer the terminal."""
-    return "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-        else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
+    print(printable_lines(text), end=end, file=sys.stderr, flush=True)

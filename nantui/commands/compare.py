@@ -12,6 +12,7 @@ from nantui.commands import common
 from nantui.errors import NO, UserError
 from nantui.recovery.plan_text import table
 from nantui.settings.values import show_value
+from nantui.terminal_text import printable, printable_lines
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model"})
 """Settings that say where a run lies, not what it trains."""
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         common.emit(found)
         return 0
     for line in lines(found):
-        print(common.printable(line))
+        print(printable_lines(line))
     if arguments.plot:
         print(plot(found, arguments.plot, plain=arguments.ascii))
     return 0
@@ -101,11 +102,13 @@ def plot(found: dict[str, Any], name: str, *, plain: bool = False) -> str:
         drawn += len(points)
         if points:
             plotext.plot(
-                *zip(*points, strict=True), marker=marker, label=f"{side.upper()}  {found[side]['name']}"
+                *zip(*points, strict=True),
+                marker=marker,
+                label=f"{side.upper()}  {printable(found[side]['name'])}",
             )
     if not drawn:
         raise UserError(f"{name} has no finite value in an epoch that both trained; see the table above", NO)
-    plotext.title(name)
+    plotext.title(printable(name))
     plotext.xlabel("epoch")
     return str(plotext.build())
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nantui.commands import common
 from nantui.errors import NO
+from nantui.terminal_text import printable_lines
 
 if TYPE_CHECKING:
     from nantui.diagnosis.causes import Diagnosis
@@ -62,7 +63,7 @@ def _show(arguments: argparse.Namespace, diagnosis: Diagnosis) -> None:
         common.emit(diagnosis.to_json())
         return
     for line in lines(diagnosis):
-        print(common.printable(line))
+        print(printable_lines(line))
 
 
 def lines(diagnosis: Diagnosis) -> Iterator[str]:

@@ -15,6 +15,7 @@ from nantui import __version__
 from nantui.commands import common
 from nantui.errors import NO, UserError
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
+from nantui.terminal_text import printable_lines
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "textual", "numpy", "psutil", "nvidia-ml-py")
 TESTED_WITH = "8.4.190"
@@ -43,9 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
         common.emit({"checks": [vars(check) for check in checks]})
     else:
         for check in checks:
-            print(common.printable(f"{check.verdict:<5} {check.name:<14} {check.text}"))
+            print(printable_lines(f"{check.verdict:<5} {check.name:<14} {check.text}"))
             if check.do:
-                print(common.printable(f"{'':<21}-> {check.do}"))
+                print(printable_lines(f"{'':<21}-> {check.do}"))
     return NO if any(check.verdict == BAD for check in checks) else 0
 
 

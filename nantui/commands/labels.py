@@ -141,7 +141,7 @@ def _show(arguments: argparse.Namespace, report: Any) -> None:
         reports.write_csv(report, sys.stdout)
     else:
         for line in reports.summary(report):
-            print(common.printable(line))
+            print(printable_lines(line))
 
 
 def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty: list[str]) -> None:

@@ -14,6 +14,7 @@ from nantui.settings.lint import lint
 from nantui.settings.presets import Preset, apply_all, find_presets, load_presets
 from nantui.settings.schema import Schema
 from nantui.settings.values import as_python, changed, show_value
+from nantui.terminal_text import printable_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     lines = describe(chosen) if arguments.names else overview(chosen)
     for line in lines:
-        print(common.printable(line))
+        print(printable_lines(line))
     return 0
 
 
@@ -64,7 +65,7 @@ def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     else:
         lines = settings_table(rows) or ["nothing changes: every setting is so already"]
         for line in [*lines, *(f"{one.severity}: {one.name}: {one.text}" for one in findings)]:
-            print(common.printable(line))
+            print(printable_lines(line))
     return 0
 
 

@@ -9,7 +9,7 @@ batch: Label files from the disk to findings, a batch at a time
 parser: From label files to one table of numbers, thousands of files at a time
 row_rules: The verdict on a table of label rows: every kind of problem, for thousands of files at once
 image_files: The images themselves: what Ultralytics' `check_image` would say, without rewriting anything
-problem_kinds: Every kind of label problem: how bad it is, what Ultralytics does with it, and what it can …
+problem_kinds: Every kind of label problem: how bad, what Ultralytics does with it, what it can lead to
 report: What a label check found, and how it is told: counts, the first lines, JSON and CSV
 data_set_digest: What must be the same on every host of a run: versions, and the images of the data set
 """

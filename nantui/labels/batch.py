@@ -1,6 +1,6 @@
 """Label files from the disk to findings, a batch at a time.
 
-Reading is one `open`, `read` and `close` a file and nothing else; parsing and judging are done for the
+Reading is one `open`, `read` and `close` a file and nothing else; parsing and checking are done for the
 whole batch. A batch is what fits the processor's cache, and what a progress bar moves by.
 """
 
@@ -43,7 +43,7 @@ class BatchResult:
 
 
 def scan(folder: str, names: Sequence[str], rules: Rules, shapes: Array | None = None) -> BatchResult:
-    """Judge the label files `names` in `folder`; one that does not exist is among the missing.
+    """Check the label files `names` in `folder`; one that does not exist is among the missing.
 
     `shapes` are the images' sides as shares of the longer one, (files, 2), where they are known.
     """
@@ -60,7 +60,7 @@ def scan(folder: str, names: Sequence[str], rules: Rules, shapes: Array | None =
     result.empty = [index for index in np.flatnonzero(blank).tolist() if index not in unread]
     _note_endings(text, contents, result)
     with np.errstate(all="ignore"):
-        # NaN and Inf are among the numbers that are judged.
+        # NaN and Inf are among the numbers that are checked.
         result.findings += findings(table, len(names), rules, shapes)
     _count(table, len(names), rules, result)
     return result

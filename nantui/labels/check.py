@@ -127,7 +127,7 @@ class _Check:
                 orphans = self._orphans()
                 self._take(results)
         else:
-            self._take(map(partial(judge_batch, *work), self.batches))
+            self._take(map(partial(check_batch, *work), self.batches))
             orphans = self._orphans()
         self.report.issues += [Issue(path, 0, "no_image", "no image of this name") for path in orphans]
         self._whole_data_set()
@@ -179,7 +179,7 @@ class _Check:
             self.report.issues.append(Issue(self.report.data, 0, "boxes_in_segments", text))
 
 
-def judge_batch(folders: list[Folder], rules: Rules, images: bool, batch: Batch) -> BatchResult:
+def check_batch(folders: list[Folder], rules: Rules, images: bool, batch: Batch) -> BatchResult:
     """Return what is wrong with one batch; runs in a worker process or here."""
     folder = folders[batch.folder]
     faults, shapes = _images_of(folder, images, batch)
@@ -237,4 +237,4 @@ def _begin_worker(*work: Any) -> None:
 
 
 def _work(batch: Batch) -> BatchResult:
-    return judge_batch(*_inherited, batch)
+    return check_batch(*_inherited, batch)

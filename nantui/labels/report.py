@@ -105,10 +105,10 @@ def write_json(report: LabelReport, out: TextIO) -> None:
 
     In ASCII, so that file names which are not UTF-8 can be written too.
     """
-    head = json.dumps(report.head(), indent=2)
+    head = escaped_json(json.dumps(report.head(), indent=2))
     out.write(head[: head.rindex("\n}")] + ',\n  "issues": [')
     for number, issue in enumerate(report.issues):
-        out.write(("," if number else "") + "\n    " + json.dumps(_document(issue)))
+        out.write(("," if number else "") + "\n    " + escaped_json(json.dumps(_document(issue))))
     out.write("\n  ]\n}\n" if report.issues else "]\n}\n")
 
 
@@ -123,19 +123,21 @@ def _document(issue: Issue) -> Document:
 
 
 def write_csv(report: LabelReport, out: TextIO) -> None:
-    """Write the findings as CSV with a header line."""
+    """Write the findings as CSV with a header line; what no terminal is to get, as backslash escapes."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("file", "line", "kind", "severity", "text", "ultralytics"))
     for issue in report.issues:
         kind = KINDS[issue.kind]
         writer.writerow(
-            (writable(issue.file), issue.line, issue.kind, kind.severity, issue.text, kind.ultralytics)
+            (
+                escaped(issue.file),
+                issue.line,
+                issue.kind,
+                kind.severity,
+                escaped(issue.text),
+                kind.ultralytics,
+            )
         )
-
-
-def writable(path: str) -> str:
-    """Return a path as UTF-8 can hold it: bytes of a name that are not UTF-8 as escapes."""
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:

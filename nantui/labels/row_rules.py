@@ -119,8 +119,8 @@ class RowRules:
             large, "class_too_large", lambda i: f"class {classes[i]:.0f}; names go from 0 to {last}"
         )
 
-    def sizes(self, judged: Array) -> Iterator[Found]:
-        """Yield what is wrong with width and height of the rows where `judged` is true.
+    def sizes(self, checked: Array) -> Iterator[Found]:
+        """Yield what is wrong with width and height of the rows where `checked` is true.
 
         The longer side of an image becomes imgsz pixels (`LetterBox`). Where its shape is not known it is
         taken as square, so that a box has at most as many pixels as are said here.
@@ -129,8 +129,8 @@ class RowRules:
         imgsz, known = self.rules.imgsz, self.shapes is not None
         sides = size * self.shapes[self.file].T if self.shapes is not None else size
         least, most = sides.min(0), sides.max(0)
-        positive = judged & (size.min(0) > 0)
-        yield from self.tell(judged & (size.min(0) == 0), "size_zero", self.size)
+        positive = checked & (size.min(0) > 0)
+        yield from self.tell(checked & (size.min(0) == 0), "size_zero", self.size)
         yield from self.tell(
             positive & (least * imgsz < 1),
             "below_pixel",

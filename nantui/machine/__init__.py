@@ -2,8 +2,8 @@
 
 Files, in reading order:
 
-gpus: One frozen sample of the GPUs (NVML) and of the host, for panels and for "is there room to start"
+gpus: One frozen sample of the GPUs (NVML) and of the host, for panels and for GPU admission
 process_identity: Who a process is, for certain
 process_tree: Find every process of an attempt, end them, and prove that none is left
-process_origin: Where a process comes from: a terminal, a login, a service, or a loop that would start it …
+process_origin: Where a process comes from: a terminal, a login, a service, a loop that starts it again
 """

@@ -1,4 +1,4 @@
-"""One frozen sample of the GPUs (NVML) and of the host, for panels and for "is there room to start".
+"""One frozen sample of the GPUs (NVML) and of the host, for panels and for GPU admission.
 
 NVML is asked directly, without torch and without a CUDA context, so that looking costs no GPU memory. Where
 there is no GPU, no driver or no pynvml the list of GPUs is empty and `note` says which of these it is.

@@ -12,15 +12,15 @@ attempt_watch: What the supervisor sees of a running attempt: the ranks' events 
 standstill: When silence is a standstill: much longer than usual, with set-up, validation and saves …
 stop: Stopping means stopped: an agreed step first, then signals, and never done before nothing is left
 outcome: How an attempt ended, from the ranks' exit files and, where there are none, from its log
-after_attempt: What follows when an attempt has ended: the plan's next phase, or a recovery that nobody …
-recovery_helper: Recovery's transactions, run as helper processes; one that a crash has interrupted is …
+after_attempt: What follows when an attempt has ended: the plan's next phase, an unattended recovery
+recovery_helper: Recovery's transactions as helper processes; an interrupted one is put right
 helper_process: Short helper processes: Ultralytics' own argument check, and the transactions of recovery
 client: For the cockpit and the commands: make a run, leave a command, make sure that a supervisor lives, …
 status: Where a run stands, read cheaply by anybody at any time, and never trusting a pid alone
-state: supervisor.json: who holds a run and where it stands, written by the supervisor only, read by …
+state: supervisor.json: who holds a run and where it stands; the supervisor alone writes it
 lock: Who may act on a run: a lock that dies with its holder and needs nothing but atomic link and rename
-gpu_admission: Is there room on the GPUs for this run? What others hold is compared with what the run …
-gpu_wait: Before a worker starts, whoever asked for it: is there room on its GPUs, and may it wait for some?
+gpu_admission: Is there memory on the GPUs for this run? What others hold against what it once took
+gpu_wait: Before a worker starts, whoever asked: is there memory on its GPUs, and may it wait for some?
 run_spec: What a run is asked to be, as commands act on it and change it
 config: How patient the supervisor is, and whom it tells: defaults, and the user's own `supervise.yaml`
 notify: Tell somebody who is not looking: a command or a URL from the user's own configuration

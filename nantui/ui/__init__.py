@@ -11,9 +11,9 @@ screens/: One screen a file. Importing this package imports none of them: each c
 dialogs/: One dialog a file: what is asked on top of a screen.
 widgets/: One widget a file. A widget is given a snapshot and draws lines; it reads nothing itself
 charts/: Curves as text: axes, thinning and a dot canvas. Knows nothing of terminals, only of cells and inks.
-model/: What the screens show, read from disk in threads and handed over as frozen snapshots. No textual …
+model/: What the screens show, read from disk in threads, handed over as frozen snapshots; no textual here
 theme: Themes read from styles/themes: plain `$name: value;` lines, so that a colour is changed in one place
-glyphs: The few signs that are not letters, once for terminals with them and once in plain ASCII
+glyphs: The few symbols that are not letters, for terminals with them and in plain ASCII
 styled_text: Text with meaning instead of colours: a span is (text, ink), a line is a list of spans
 format: Numbers, times and names as people read them: aligned, with units, harmless whatever a file holds
 textual_internals: The only place that leans on what Textual keeps to itself

@@ -1,4 +1,4 @@
-"""Numbers, times and names as people read them: aligned, with units, harmless whatever a file holds."""
+"""Numbers, times and names as people read them: aligned, with units."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import math
 import re
 from pathlib import PurePath
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_HARMFUL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
+from nantui.terminal_text import printable
+
 _PICTURES = re.compile("[\U0001f000-\U0001faff]+ ?")
 NOTHING = "-"
 
 
 def clean(text: object, longest: int = 400) -> str:
-    """Return `text` on one line without escape sequences, control characters or direction overrides."""
-    plain = str(text)[: longest * 4].replace("\t", "    ")
-    plain = _HARMFUL.sub("", _ESCAPES.sub("", plain))
-    return plain if len(plain) <= longest else plain[: longest - 2] + ".."
+    """Return `text` as one printable line, cut to `longest` characters with two dots at its end."""
+    return printable(str(text)[: longest * 4].replace("\t", "    "), longest, cut="..")
 
 
 def without_pictures(text: str) -> str:

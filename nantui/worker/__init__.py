@@ -20,8 +20,8 @@ script/: Trainings inside a script of the user's own: hooked, redirected, contin
 distributed: How ranks agree: one tiny all-reduce, the same on all
 distributed_patches: What Ultralytics assumes of its ranks, put right: a GPU each, and a single machine
 torchrun_env: Who this process is among the ranks, from what torchrun put into the environment
-launch_ranks: One host's ranks of a run on several: `python -m nantui.worker.launch_ranks RUN NNN NODE …
-effective_settings: The settings that are really in effect, read from the live objects and not from the …
+launch_ranks: One host's ranks: `python -m nantui.worker.launch_ranks RUN NNN NODE DEVICES`
+effective_settings: The settings really in effect, read from the live objects and not from the arguments
 check_arguments: Ultralytics' own word on arguments, and the name of the new run, before anything is created
 replay: Repeat epochs of a run under the guard, in a directory of its own, until the trouble happens again
 faults: Faults on request, for tests and the demo; imported only when an attempt asks for one

@@ -18,6 +18,7 @@ from nantui.errors import UserError
 from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.documents import Settings
 from nantui.run.spec import read_spec
+from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded
 from nantui.worker.process_end import die_with_parent, leave
 from nantui.worker.session import Session
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
     except TrainingEnded as ended:
         code = session.end(ended.outcome, ended=ended)
     except UserError as error:
-        print(f"nantui: {error}", file=sys.stderr)
+        print(f"nantui: {printable(error)}", file=sys.stderr)
         return session.end(FAILED, str(error))
     except KeyboardInterrupt:
         return session.end(FAILED, "interrupted")
@@ -132,6 +133,6 @@ if __name__ == "__main__":
     try:
         status = main(sys.argv[1:])
     except UserError as error:
-        print(f"nantui: {error}", file=sys.stderr)
+        print(f"nantui: {printable(error)}", file=sys.stderr)
         status = error.status
     leave(status)

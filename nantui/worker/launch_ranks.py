@@ -16,6 +16,7 @@ from nantui import entry_points
 from nantui.errors import UserError
 from nantui.run.attempts import Attempt, read_attempt
 from nantui.run.layout import RunLayout
+from nantui.terminal_text import printable
 from nantui.worker.process_end import die_with_parent, tie_children
 
 JOIN_S = 900
@@ -77,5 +78,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except UserError as error:
-        print(f"nantui: {error}", file=sys.stderr)
+        print(f"nantui: {printable(error)}", file=sys.stderr)
         sys.exit(error.status)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from nantui.run.attempts import FAILED, FINISHED, Attempt, write_attempt
 from nantui.run.layout import RunLayout
+from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded, TrainingStopped
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_types import Trainer
@@ -88,7 +89,7 @@ def main(arguments: list[str]) -> int:
     try:
         return replay(Request(**request))
     except (ValueError, TypeError, OSError) as error:
-        print(f"nantui: cannot replay: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"nantui: cannot replay: {printable(str(error).splitlines()[0])}", file=sys.stderr)
         return 1
 
 

@@ -186,7 +186,7 @@ class GuardedTrainer(_Stock):
         if self._loss_waits and self.guard is not None:
             self._loss_waits = False
             self._mean = self._mean or RunningMean(self.device.type)
-            self._mean.add(self.guard.look_now().losses)
+            self._mean.add(self.guard.probe().losses)
             self._tloss = ultralytics_api.like_loss_items(self, self._mean.mean)
         return self._tloss
 

@@ -1,4 +1,4 @@
-"""The facts about Ultralytics that the training room rests on, pinned against the installed version."""
+"""The facts about Ultralytics that the worker rests on, pinned against the installed version."""
 
 from __future__ import annotations
 

@@ -6,5 +6,5 @@ interpreter: A pickle interpreter that describes instead of doing: it imports no
 opcodes: Numbers of the pickle opcodes, protocols 0 to 5 (Lib/pickletools.py of CPython is the reference)
 stand_ins: What a pickle describes, as inert values: names are kept as names, calls as notes, nothing is made
 torch_calls: The few calls a checkpoint's pickle makes, carried out on descriptions instead of objects
-allowlist: Which names a checkpoint may mention, and which it may call: the known set, and how others are …
+allowlist: Which names a checkpoint may mention, which it may call, and what others mean
 """

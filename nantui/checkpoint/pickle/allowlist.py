@@ -1,6 +1,6 @@
-"""Which names a checkpoint may mention, and which it may call: the known set, and how others are judged.
+"""Which names a checkpoint may mention, and which it may call: the known set, and what others mean.
 
-A name is judged by what the pickle does with it. Functions that rebuild tensors and plain containers may
+What counts is what the pickle does with a name. Functions that rebuild tensors and plain containers may
 be called; module classes of PyTorch and Ultralytics may be instantiated without arguments; dtypes and
 storages may be mentioned. A user's own module class is a note; everything else is unsafe, called or not,
 because naming it already imports its module when the file is loaded.
@@ -154,7 +154,7 @@ def judge_recipes(
 ) -> list[Finding]:
     """Return an `unsafe` finding for each value that building the model would run, fetch or look up.
 
-    `classes` are the names of the classes of which the file holds instances, judged elsewhere: somebody's
+    `classes` are the names of the classes of which the file holds instances, treated elsewhere: somebody's
     own layer is among them, whatever it is called. `allowed` are texts that the user trusts.
     """
     found: list[Finding] = []

@@ -2,7 +2,7 @@
 
 It follows CPython's unpickler opcode by opcode (Modules/_pickle.c), so that what it sees is what a load
 would do, and it is bounded: in bytes, in opcodes and in what one opcode may allocate. There is no
-recursion. Where a real load would raise, it stops; what was named until then is still judged, because a
+recursion. Where a real load would raise, it stops; what was named until then still counts, because a
 load would have run it.
 
 Its loop handles the few opcodes that are nine tenths of a checkpoint; each other one is a small function

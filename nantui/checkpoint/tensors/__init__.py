@@ -3,9 +3,9 @@
 Files, in reading order:
 
 zip_archive: The zip around a checkpoint, read with bounded reads and believed in nothing
-tensor_tree: From the pickled objects to named tensors: which are weights, which optimizer state, which …
+tensor_tree: From the pickled objects to named tensors: weights, optimizer state, neither
 segments: Where each tensor's values lie in its record, what a sweep is asked about them and what it counts
 sweep: One pass over the bytes of a checkpoint: bounded reads, two maxima per row, nothing kept
-float_formats: How floating-point values look as integers: enough to find NaN, infinity, zero and …
-forked_sweep: The sweep in a process of its own, which gets ready on another core while we still describe …
+float_formats: Floating-point values as integers: NaN, infinity, zero and saturation by maxima
+forked_sweep: The sweep in a process of its own, while the pickle is still being described
 """

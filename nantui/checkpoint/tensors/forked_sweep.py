@@ -109,7 +109,7 @@ def _row(segment: Segment) -> tuple[object, ...]:
         segment.length,
         dtype,
         segment.channels,
-        segment.judged,
+        segment.of_weights,
         segment.strides,
     )
 
@@ -118,8 +118,8 @@ def _segment(start: int, rows: int, length: int, dtype: str, *more: Any) -> Segm
     from nantui.checkpoint.tensors.float_formats import FLOATS
     from nantui.checkpoint.tensors.segments import Segment
 
-    channels, judged, strides = more
-    return Segment(start, rows, length, FLOATS[dtype], channels, [], judged, strides)
+    channels, of_weights, strides = more
+    return Segment(start, rows, length, FLOATS[dtype], channels, [], of_weights, strides)
 
 
 def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:

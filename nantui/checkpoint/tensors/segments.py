@@ -2,7 +2,7 @@
 
 A row is an output channel of a weight matrix, or a whole vector. Anything whose claimed shape does not
 fit into its record, or that would have us read bytes many times over, is refused here, before a single
-byte of it is read. All of it can be made and judged without numpy.
+byte of it is read. All of it can be made and checked without numpy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Segment:
 
     `channels` says that rows mean something: output channels, or the single values of a normalization
     layer's scale and variance.
-    `judged` is whether zeros and limits matter in it, because it holds weights.
+    `of_weights` is whether zeros and limits matter in it, because it holds weights.
     `leaves` are the tensors that are exactly these values (tied weights share one segment). A segment
     with `strides` is not dense and is gathered value by value.
     """
@@ -49,7 +49,7 @@ class Segment:
     format: Format
     channels: bool
     leaves: list[Leaf] = field(default_factory=list)
-    judged: bool = False
+    of_weights: bool = False
     strides: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     @property
@@ -88,7 +88,7 @@ class Found(dict[Segment, Counts]):
     room = MOST_LISTED_IN_ALL
 
     def enter(self, listed: list[int], rows: Any) -> None:
-        """Add row numbers, an array of them, to a list of one of the counts, as far as there is room."""
+        """Add row numbers, an array of them, to a list of one of the counts, as far as they are kept."""
         more = rows[: min(MOST_LISTED - len(listed), self.room)].tolist()
         self.room -= len(more)
         listed.extend(more)
@@ -122,7 +122,7 @@ def layout(leaves: Iterable[Leaf], archive: Archive) -> dict[str, list[Segment]]
             key = (segment.start, segment.rows, segment.length, segment.format.bits)
             known = found.setdefault(record.name, {}).setdefault(key, segment)
             known.leaves.append(leaf)
-            known.judged = known.judged or leaf.role in (WEIGHTS, MASK)
+            known.of_weights = known.of_weights or leaf.role in (WEIGHTS, MASK)
     return {name: _ordered(archive.records[name], list(parts.values())) for name, parts in found.items()}
 
 
@@ -138,7 +138,7 @@ def record_of(storage: Storage, archive: Archive) -> Record:
 
 
 def _segment(leaf: Leaf, record: Record) -> Segment | None:
-    """Return where a tensor's values lie in its record; None where there is nothing to judge."""
+    """Return where a tensor's values lie in its record; None where there is nothing to read."""
     tensor = leaf.tensor
     size = SIZES.get(tensor.dtype)
     if size is None:

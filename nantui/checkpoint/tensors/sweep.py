@@ -50,7 +50,7 @@ def reduce(form: Format, jobs: list[Job], buffer: Array, found: Found) -> None:
         return
     for index in _suspicious(form, jobs, words):
         _count(jobs[index], words, found)
-    _zero_rows(form, [job for job in jobs if job.segment.judged], words, found)
+    _zero_rows(form, [job for job in jobs if job.segment.of_weights], words, found)
 
 
 def _reduce_one(form: Format, job: Job, words: Array, found: Found) -> None:
@@ -61,7 +61,7 @@ def _reduce_one(form: Format, job: Job, words: Array, found: Found) -> None:
     low = int(values.view(_SIGNED[form.bits]).max()) if high >= form.infinity else high
     if max(low, high & ~form.sign) >= form.infinity or low in form.limits or high ^ form.sign in form.limits:
         _count(job, words, found)
-    if job.segment.judged and not (values[:: job.length] & (form.sign - 1)).all():
+    if job.segment.of_weights and not (values[:: job.length] & (form.sign - 1)).all():
         _zero_rows(form, [job], words, found)
 
 
@@ -86,7 +86,7 @@ def _count(job: Job, words: Array, found: Found) -> None:
     magnitude = words[begin : begin + job.rows * job.length] & (form.sign - 1)
     counts.nan += int(np.count_nonzero(magnitude > form.infinity))
     counts.inf += int(np.count_nonzero(magnitude == form.infinity))
-    if not job.segment.judged:
+    if not job.segment.of_weights:
         return
     at_limit = magnitude == form.limits[0]
     for limit in form.limits[1:]:
@@ -132,7 +132,7 @@ def _all_zero(values: Array, rows: Array, form: Format) -> Array:
 
 
 def gather(segment: Segment, span: Array, found: Found) -> None:
-    """Judge a segment with gaps: only the values its strides reach, as one row."""
+    """Count in a segment with gaps: only the values its strides reach, as one row."""
     assert segment.strides is not None
     flat = span.view(_UNSIGNED[segment.format.bits])
     values = np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, *segment.strides)).reshape(-1)
@@ -232,7 +232,7 @@ class _Work:
                 pass
 
     def _segment(self, segment: Segment, start: int, buffer: Array) -> Iterator[Array]:
-        """Judge one segment of a record whose bytes begin at `start`; yields the bytes as they come."""
+        """Count in one segment of a record whose bytes begin at `start`; yields the bytes as they come."""
         if segment.strides is not None:
             span = _buffer(segment.end - segment.start)
             yield self._fill(span, start + segment.start, len(span))
@@ -298,5 +298,5 @@ def _buffer(size: int) -> Array:
 
 
 def _simple(segment: Segment, start: int) -> bool:
-    """Whether a segment can be judged where it lies in a shared buffer: dense and aligned."""
+    """Whether a segment can be read where it lies in a shared buffer: dense and aligned."""
     return segment.strides is None and (start + segment.start) % segment.format.size == 0

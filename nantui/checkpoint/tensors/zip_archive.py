@@ -2,7 +2,7 @@
 
 Only what `torch.save` writes is accepted (torch/csrc/jit/serialization via miniz: stored records, a zip64
 directory at the very end, no comment, the first record at byte 0). A zip that two readers could understand
-differently is refused: what we judge has to be what a load would read.
+differently is refused: what we read has to be what a load would read.
 """
 
 from __future__ import annotations

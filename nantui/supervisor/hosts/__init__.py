@@ -9,5 +9,5 @@ leader: What the supervisor of a run on several hosts does beside its own ranks:
 agent: A host's part in a run that another host leads: `python -m nantui.supervisor.hosts.agent RUN`
 endpoint: Where the ranks of several hosts meet: one address and one port, listened on before anything starts
 reports: What the hosts tell one another, as files of the run: an agent's report, the roster of an attempt
-consistency: May this host take part? Every difference to the leading host in one line each, before …
+consistency: May this host take part? Every difference to the leading host, before anything starts
 """

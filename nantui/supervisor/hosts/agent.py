@@ -100,7 +100,7 @@ class Agent:
         try:
             reports.write_report(self.layout, self.report)
         except OSError as error:
-            print(f"cannot write the report: {error}", flush=True)
+            print(f"cannot write the report: {printable(error)}", flush=True)
 
     def pump(self, seconds: float) -> None:
         """Wait, showing that we live."""

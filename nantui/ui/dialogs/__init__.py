@@ -6,7 +6,7 @@ base: What every dialog has: a way out that does nothing, and the keys that work
 confirm: A question before something that is hard to take back; Cancel is the default
 detail: Everything that is known about one thing: a checkpoint's findings, an entry of the timeline
 help: The keys of the screen that is open, made from its bindings
-command_palette: Find a command by its name: those that can be done now first, the others with the reason …
+command_palette: Find a command by its name: first those that can be done now, then why not the others
 presets: Choose presets: named remedies, each with what it is for
-recover: R: what will be stopped and moved, which epoch comes back, what it costs, which settings change …
+recover: R: what is stopped and moved, which epoch comes back, what it costs, what changes and why
 """

@@ -3,13 +3,13 @@
 Files, in reading order:
 
 base: What every screen has: a way back, a line to say something in, and keys that explain themselves
-startup: The first frame: which run it is and how to leave, before anything that takes long to import is …
+startup: The first frame: which run it is and how to leave, before what takes long to import
 fleet: All runs below a directory, live; Enter opens one
 run: The screen people keep open: one run, live, with everything that can be done about it
-zoom: One chart on the whole screen: a cursor that reads values, zoom and pan, the same keys as on the …
-config: The run's settings: all arguments in groups, checked as they are typed, saved for the next start …
+zoom: One chart on the whole screen: a cursor that reads values, zoom and pan
+config: The run's settings in groups, checked as they are typed, saved for the next start or resume
 compare: Two attempts, or two runs, overlaid on the epoch axis beside what differs between them
 diagnosis: Why it happened: causes with their evidence, and remedies one key away
-labels: Errors in the labels of the run's data set, by kind, with the lines; nothing in the data set is …
+labels: Errors in the labels of the run's data set, by kind, with the lines; nothing is changed
 log: The training's own output: live, searchable, followed or held; lines with NaN stand out
 """

@@ -1,4 +1,4 @@
-"""The end of an epoch: judge the validation, save or refuse to, and agree with the other ranks.
+"""The end of an epoch: check the validation, save or refuse to, and agree with the other ranks.
 
 Only the first rank validates and saves. What it finds is passed on at one fixed point that every rank
 reaches (`on_fit_epoch_end`), so that all of them end together or none.

@@ -1,4 +1,4 @@
-"""One look at a batch: everything the host must know, brought over in a single read.
+"""What one batch shows: everything the host must know, brought over in a single read.
 
 A read makes the host wait for the GPU, so there is exactly one a batch, and it waits for nothing that was
 queued after it. With several ranks one small all-reduce (MAX) goes before it, and every decision is taken
@@ -51,7 +51,7 @@ class BatchProbe:
 
 @dataclass(frozen=True)
 class PendingProbe:
-    """A look on its way to the host. `flagged` tells whether the ranks' agreement follows the values."""
+    """A probe on its way to the host. `flagged` tells whether the ranks' agreement follows the values."""
 
     names: tuple[str, ...]
     values: torch.Tensor
@@ -119,7 +119,7 @@ def _sent(values: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
 
 @lru_cache(maxsize=8)
 def _pinned(count: int) -> torch.Tensor:
-    """Return the page-locked place for so many values; only one look at a time is under way."""
+    """Return the page-locked place for so many values; only one probe at a time is under way."""
     return torch.empty(count, pin_memory=True)
 
 

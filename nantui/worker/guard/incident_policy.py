@@ -24,7 +24,7 @@ CONSEQUENCES = {
 
 
 def incident_kind(probe: BatchProbe) -> str | None:
-    """Return the kind of incident that a look at a batch shows, None for a healthy one."""
+    """Return the kind of incident that a batch shows, None for a healthy one."""
     if probe.scaler_at_work:
         return None
     if probe.bad_loss:

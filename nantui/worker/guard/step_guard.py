@@ -1,7 +1,7 @@
 """A training step as a transaction: what a bad batch touched is put back, as if it had not been there.
 
-Forward and backward have run when the guard looks. When losses, gradient norm and BatchNorm statistics
-are finite on every rank, the step is taken exactly as Ultralytics takes it (bit for bit) and the
+Forward and backward have run when the guard reads the batch. When losses, gradient norm and BatchNorm
+statistics are finite on every rank, the step is taken exactly as Ultralytics takes it (bit for bit) and the
 statistics are remembered. When not, they are put back, the gradients dropped, and optimizer, EMA and
 learning-rate schedule are as before. With gradient accumulation one bad batch voids its whole step.
 Where GradScaler alone refuses a step, because its scale is too high, all stays as Ultralytics does it:
@@ -89,8 +89,8 @@ class StepGuard:
         if own_step is None and self._take_ahead():
             return
         if self.options.watches:
-            if self._judge(self.look_now()):
-                self._skip(self.look_now(), unscaled=own_step is None)
+            if self._refuses(self.probe()):
+                self._skip(self.probe(), unscaled=own_step is None)
                 return
             self._leave_to_the_scaler(norm, clipped=own_step is None)
         with self._rewarmup():
@@ -109,7 +109,7 @@ class StepGuard:
         if not self._unsettled:
             return
         self._unsettled = False
-        seen = self.look_now()
+        seen = self.probe()
         if seen.bad:
             self.backup.restore()
         if self._judge(seen):
@@ -125,8 +125,8 @@ class StepGuard:
         Raises TrainingDiverged.
         """
         self.settle()
-        seen = self.look_now()
-        if not self._stepped and self.options.watches and self._judge(seen):
+        seen = self.probe()
+        if not self._stepped and self.options.watches and self._refuses(seen):
             self._void, self._void_reason = True, self.reason(seen)
             self.statistics.restore()
         self._keep_loss_finite(seen)
@@ -134,8 +134,8 @@ class StepGuard:
         self.session.recorder.batch_ends()
         return seen
 
-    def look_now(self) -> BatchProbe:
-        """Return what this batch looks like; the first time it waits for the values."""
+    def probe(self) -> BatchProbe:
+        """Return what this batch shows; the first time it waits for the values."""
         if self.seen is None:
             if not self._stepped:
                 self._see(None)
@@ -171,7 +171,7 @@ class StepGuard:
         It looks at each gradient: finite ones whose norm overflows it lets pass, and then Ultralytics'
         clipping has made them zero.
         """
-        if not self.look_now().scaler_at_work:
+        if not self.probe().scaler_at_work:
             return
         self.skipped = True
         if clipped and self.options.protects and self.options.grad_clip:

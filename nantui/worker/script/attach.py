@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.layout import RunLayout
+from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded
 from nantui.worker.script import train_calls
 from nantui.worker.script.ddp_spawn import spawning
@@ -196,7 +197,10 @@ def _answer(model: Any, call: Call) -> Any:
     checkpoint = layout.best if layout.best.is_file() else layout.last
     if not checkpoint.is_file():
         refuse(f"train() number {call.index} had finished in {layout.run}, but its weights are gone")
-    print(f"nantui: train() number {call.index} has finished before; going on with {checkpoint}", flush=True)
+    print(
+        f"nantui: train() number {call.index} has finished before; going on with {printable(checkpoint)}",
+        flush=True,
+    )
     model._load(str(checkpoint))
     model.metrics = (model.ckpt or {}).get("train_metrics")
     model.trainer = SimpleNamespace(

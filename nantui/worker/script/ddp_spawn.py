@@ -53,7 +53,7 @@ def _begun(trainer: ScriptTrainer) -> Call:
 
 
 def _end_as_the_ranks(call: Call, ranks: int, error: subprocess.CalledProcessError) -> None:
-    """Raise what the ranks ended with; a crash after all have finished spoils nothing (see leave.py)."""
+    """Raise what the ranks ended with; a crash after all have finished spoils nothing (process_end.py)."""
     outcomes = [ending.outcome for ending in read_exits(RunLayout(Path(call.run)), call.attempt)]
     for outcome in (DIVERGED, STOPPED):
         if outcome in outcomes:

@@ -22,6 +22,7 @@ from nantui.run.attempts import EXIT_CODES, FAILED, Attempt, read_attempt, write
 from nantui.run.documents import Document
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment, write_spec
+from nantui.terminal_text import printable
 from nantui.worker import ultralytics_api
 from nantui.worker.script import train_calls
 from nantui.worker.script.train_calls import HERE, NUMBER, RUN, Call
@@ -112,7 +113,10 @@ def lead_to(run: Path, args: SimpleNamespace) -> None:
         else:
             place.symlink_to(run, target_is_directory=True)
     except OSError as error:
-        print(f"nantui: the run is {run}; {place} does not lead there ({error.strerror})", file=sys.stderr)
+        print(
+            f"nantui: the run is {printable(run)}; {printable(place)} does not lead there ({error.strerror})",
+            file=sys.stderr,
+        )
 
 
 def leads_to_a_run(place: Path) -> bool:
@@ -128,7 +132,7 @@ def _replace_link(place: Path, run: Path) -> None:
 
 def refuse(text: str) -> NoReturn:
     """End the script with the reason, so that no `except Exception` of its own goes on with the next call."""
-    print(f"nantui: {text}", file=sys.stderr, flush=True)
+    print(f"nantui: {printable(text)}", file=sys.stderr, flush=True)
     layout = train_calls.supervised()
     if layout is not None:
         Session.open(layout.run, int(os.environ[NUMBER])).end(FAILED, text)

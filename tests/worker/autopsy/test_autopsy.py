@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from nantui.worker.autopsy import autopsy, passes
-from nantui.worker.autopsy import autopsy as casebook
 from tests.worker.runs import Outcome, Trainings, draw_data_set
 
 
@@ -80,8 +79,8 @@ def test_broken_labels_are_warned_of_and_named(trainings, tmp_path):
 def test_an_activation_beyond_fp16(trainings, tmp_path, monkeypatch):
     """A stand-in on the CPU: the run says fp16, and a convolution drives activations over 65504."""
     monkeypatch.setattr(autopsy, "run_precision", lambda trainer: torch.float16)
-    monkeypatch.setattr(casebook, "VIOLENT_UPDATE", float("inf"))
-    monkeypatch.setattr(casebook, "HUGE_WEIGHT", float("inf"))
+    monkeypatch.setattr(autopsy, "VIOLENT_UPDATE", float("inf"))
+    monkeypatch.setattr(autopsy, "HUGE_WEIGHT", float("inf"))
     from nantui.worker import faults
 
     def drive(fault: Any, trainer: Any, batch: Any) -> None:
