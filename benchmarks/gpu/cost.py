@@ -94,7 +94,7 @@ class OwnTime:
             (StepGuard, "settle"),
             (StepGuard, "end_batch"),
             (trainer, "_report_step"),
-            (StepGuard, "_judge"),
+            (StepGuard, "_refuses"),
         ):
             self._watch(owner, name, "plus")
         for owner, name in (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.run.documents import Document
+from nantui.terminal_text import is_printable, printable
 
 # Every kind a finding can have, worst first; the table of people and `findings` are sorted by it.
 FINDING_KINDS = (

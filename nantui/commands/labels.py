@@ -13,6 +13,7 @@ from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
+from nantui.terminal_text import printable_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple, TextIO
 
 from nantui.labels.problem_kinds import ERROR, KINDS, NOTE, WARNING
 from nantui.run.documents import Document
+from nantui.terminal_text import escaped, escaped_json
 
 EVERY = 0.1
 WIDTH = 24

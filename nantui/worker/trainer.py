@@ -275,7 +275,7 @@ def _reporting(trainer: GuardedTrainer, guard: StepGuard, part: Callable[[], Ans
     try:
         return part()
     except TrainingDiverged:
-        _report_step(trainer, guard, guard.look_now())
+        _report_step(trainer, guard, guard.probe())
         raise
 
 

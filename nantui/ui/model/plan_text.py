@@ -230,7 +230,7 @@ def questions(plan: Plan) -> list[tuple[str, str]]:
         )
     ]
     rate = next((row for row in plan.settings if row.name == "lr0"), None)
-    if rate is not None and not rate.kept:
+    if rate is not None and not rate.kept and isinstance(rate.now, (int, float)):
         asked.append(
             (
                 "Why not keep my learning rate?",

@@ -112,7 +112,7 @@ class StepGuard:
         seen = self.probe()
         if seen.bad:
             self.backup.restore()
-        if self._judge(seen):
+        if self._refuses(seen):
             self._skip(seen, unscaled=True)
             return
         self.backup.discard()
@@ -233,7 +233,7 @@ class StepGuard:
         stop = self.session.recorder.stop_requested.is_set()
         self._unread = probe_batch(names, losses, trainer.loss, peak, targets, norm, scale, stop)
 
-    def _judge(self, seen: BatchProbe) -> bool:
+    def _refuses(self, seen: BatchProbe) -> bool:
         """Report what the batch shows; returns whether its step must not be taken.
 
         Raises TrainingDiverged.
