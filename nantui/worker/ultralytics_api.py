@@ -100,6 +100,16 @@ def missing_hooks(trainer_class: type) -> list[str]:
     )
 
 
+def classes_of_checkpoint(checkpoint: Any) -> int | None:
+    """Return the number of classes of the network in a loaded checkpoint, None where it does not say.
+
+    By its names: `yaml["nc"]` is overwritten once a model was built from it (nn/tasks.py, `DetectionModel`).
+    """
+    model = checkpoint.get("ema") or checkpoint.get("model")
+    names = getattr(model, "names", None)
+    return len(names) if names else None
+
+
 def spawns_ranks(trainer: Any) -> bool:
     """Tell whether `train()` will start ranks of its own, as several devices do outside torchrun.
 
