@@ -24,6 +24,7 @@ from nantui.worker.effective_settings import values_in_effect
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.guard.step_guard import StepGuard
 from nantui.worker.incident import TrainingDiverged
+from nantui.worker.same_training import RESUME, refuse_another_training, refuse_other_classes
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import several_hosts, world_size
 from nantui.worker.ultralytics_api import leaving_out, without
@@ -114,7 +115,16 @@ class GuardedTrainer(_Stock):
     def check_resume(self, overrides: dict[str, object]) -> None:
         """Resume as Ultralytics does, then pin the run directory: it must never move or be numbered."""
         super().check_resume(overrides)  # type: ignore[misc]
+        if self.session.attempt.mode == RESUME:
+            refuse_another_training(self, self.session)
         self.args.save_dir = str(self.session.layout.run)
+
+    def setup_model(self) -> object:
+        """Load the model as Ultralytics does; a resume whose data set has other classes is refused here."""
+        checkpoint = super().setup_model()  # type: ignore[misc]
+        if self.session.attempt.mode == RESUME and isinstance(checkpoint, dict):
+            refuse_other_classes(self, checkpoint)
+        return checkpoint
 
     def _do_train(self, *stock: int) -> None:
         """Train; in 8.2 Ultralytics hands over its own number of ranks (`stock`)."""

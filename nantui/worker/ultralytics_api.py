@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +93,16 @@ def missing_hooks(trainer_class: type) -> list[str]:
         + hidden
         + guard_requirements.missing(guard_requirements.hooks_of(guard_requirements.methods_of(readable)))
     )
+
+
+def classes_of_checkpoint(checkpoint: Mapping[str, Any]) -> int | None:
+    """Return the number of classes of the network in a loaded checkpoint, None where it does not say.
+
+    By its names: `yaml["nc"]` is overwritten once a model was built from it (nn/tasks.py, `DetectionModel`).
+    """
+    model = checkpoint.get("ema") or checkpoint.get("model")
+    names = getattr(model, "names", None)
+    return len(names) if names else None
 
 
 def spawns_ranks(trainer: Trainer) -> bool:
