@@ -27,6 +27,7 @@ FINDING_KINDS = (
     "metrics",  # NaN in the metrics or losses of the checkpoint's own epoch
     "optimizer",  # only optimizer or scaler state is bad: a rebase rebuilds it
     "validation",  # NaN in validation losses alone, beside metrics above 0: the network works, a warning
+    "decayed",  # matrices of exact 0 in a file whose own metrics show a network that works: a warning
     "saturated",  # values at the dtype's limit: a warning, large healthy values look the same
     "unchecked",  # a check of CRCs was asked for, and the file was written without any
     "not-ultralytics",  # weights, but not in an Ultralytics checkpoint

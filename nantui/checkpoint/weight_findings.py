@@ -44,11 +44,12 @@ def review_weights(counts: Mapping[Segment, Counts], tree: Tree, metadata: Metad
     suspicious = {id(leaf): (segment, count) for segment, count in counts.items() for leaf in segment.leaves}
     heard = [(leaf, suspicious[id(leaf)][1]) for leaf in tree.leaves if id(leaf) in suspicious]
     optimizer, nan_state = _states(heard, metadata)
-    review = _WeightReview(tree, poisoned=bool(metrics) or nan_state)
+    works = _vouched_for(metadata) and not nan_state
+    review = _WeightReview(tree, poisoned=bool(metrics) or nan_state, vouched_for=works)
     for leaf in tree.leaves:
         if leaf.role in (WEIGHTS, MASK) and id(leaf) in suspicious:
             review.hear(leaf, *suspicious[id(leaf)])
-    review.settle_unknown()
+    review.settle()
     return WeightEvidence((*review.findings, *metrics, *optimizer), tuple(review.suspects))
 
 
@@ -90,6 +91,20 @@ def _works(values: Mapping[str, Any], bad: Sequence[str]) -> bool:
     return any(type(value) in (int, float) and value > 0 for value in metrics)
 
 
+def _vouched_for(metadata: Metadata) -> bool:
+    """Tell whether the file's own record shows that this network works: its epoch has metrics above 0, and
+    nothing in it is not finite. NaN in a network leaves metrics of 0, and NaN in its losses.
+    """
+    records = [values for values in (metadata.metrics, own_row(metadata)) if values]
+    if not records or any(not_finite(values) for values in records):
+        return False
+    return any(
+        isinstance(value, (int, float)) and value > 0
+        for name, value in records[0].items()
+        if name.strip().startswith("metrics/")
+    )
+
+
 def _states(heard: list[tuple[Leaf, Counts]], metadata: Metadata) -> tuple[list[Finding], bool]:
     """Return one finding for optimizer and scaler state each, and whether there is NaN in a tensor of it."""
     findings, any_nan = [], False
@@ -110,13 +125,15 @@ def _states(heard: list[tuple[Leaf, Counts]], metadata: Metadata) -> tuple[list[
 class _WeightReview:
     """Hears the tensors of the weights one by one; zeros in unknown surroundings are decided on together."""
 
-    def __init__(self, tree: Tree, poisoned: bool) -> None:
+    def __init__(self, tree: Tree, poisoned: bool, vouched_for: bool) -> None:
         self.tree = tree
         self.beside = any(part == "ema" for part, _ in tree.modules)
         self.poisoned = poisoned  # NaN in optimizer or metrics: something has gone through this network
+        self.vouched_for = vouched_for  # the record of its own epoch shows that it works
         self.findings: list[Finding] = []
         self.suspects: list[Suspect] = []
         self.unknown: list[Leaf] = []
+        self.zeros: list[tuple[Leaf, str]] = []
 
     def hear(self, leaf: Leaf, segment: Segment, count: Counts) -> None:
         """Add what is wrong with one tensor."""
@@ -130,7 +147,25 @@ class _WeightReview:
             self._zeros(leaf, where, segment, count)
             self._limits(leaf, where, segment, count)
 
-    def settle_unknown(self) -> None:
+    def settle(self) -> None:
+        """Judge what only the whole tells: tensors of zeros, and those whose module is not known.
+
+        A few tensors of zeros in a network that works have decayed: weight decay drives the weights of a
+        branch that never gets a gradient (a scale without objects, say) below what fp16 can hold.
+        """
+        tensors = sum(1 for leaf in self.tree.leaves if leaf.role == WEIGHTS)
+        decayed = self.vouched_for and len(self.zeros) < max(_AT_LEAST_ZERO, _TOO_MANY_ZERO * tensors)
+        for leaf, where in self.zeros:
+            detail = f"all {leaf.tensor.numel} values are exactly 0"
+            if decayed:
+                text = f"{detail}; the metrics of its epoch show a network that works: decayed, or never used"
+                self.findings.append(Finding("decayed", where, text))
+            else:
+                text = f"{detail}, as training never makes them: washed NaN"
+                self.findings.append(Finding("laundered", where, text))
+        self._settle_unknown()
+
+    def _settle_unknown(self) -> None:
         """Convict zero matrices whose module is not known where there are too many of them."""
         matrices = sum(1 for leaf in self.tree.leaves if leaf.role == WEIGHTS and _is_matrix(leaf))
         many = len(self.unknown) >= max(_AT_LEAST_ZERO, _TOO_MANY_ZERO * matrices)
@@ -144,8 +179,7 @@ class _WeightReview:
             return
         whole = count.zeros == _pieces(segment)
         if whole and not _may_be_zero(leaf, self.tree):
-            detail = f"all {leaf.tensor.numel} values are exactly 0, as training never makes them: washed NaN"
-            self.findings.append(Finding("laundered", where, detail))
+            self.zeros.append((leaf, where))
             return
         if whole and _is_matrix(leaf) and not leaf.module:
             self.unknown.append(leaf)
