@@ -18,7 +18,7 @@ metadata: What a checkpoint says about itself: epoch, date, version, fitness, ar
 weight_findings: From counts to findings: what is wrong with the weights, and how the file itself proves it
 older_checkpoint: What became zero, or jumped to the limit, since an older checkpoint of the same run
 cache: Verdicts that are remembered: a second look at an unchanged file costs a `stat`
-parallel_scan: Many files at once: looks taken in processes of their own, so that a screen stays alive …
+parallel_scan: Many files at once, in processes of their own, so that a screen stays alive
 pickle/: The pickle inside a checkpoint, read by an interpreter that calls nothing and imports nothing.
 tensors/: The bytes of a checkpoint's tensors: where they lie in the zip, and what their numbers are.
 """

@@ -9,19 +9,19 @@ layout: The names of every file of a run, in one place, as docs/file-formats.md 
 attempts: Attempts: what each was asked to do, what its ranks saw, how they ended, and which of them live
 events: What the journal and the ranks' event files say, as typed events: the one place that knows their keys
 json_fields: One JSON value as the type that is expected of it, `NOT_TOLD` where it is something else
-incidents: Every kind of incident in one table: its name on a screen, what the guard says of it, …
+incidents: Every kind of incident, in one table: its title, whether it is proof, what may be done
 journal: The journal: everything that was done to a run, append-only and on the disk before it is done
 spec: spec.yaml: what to train, as asked
 telemetry: Per-step telemetry as rank 0 wrote it: steps.csv, read a bounded chunk at a time or whole
 results: results.csv as Ultralytics writes it, with what makes it awkward taken care of
-plan: A run's plan: phases one after another in one run directory, where the run stands in it, and its …
+plan: Where a run stands in its plan: phases one after another in one run directory, as spec.yaml keeps them
 commands: The spool: commands as one-file messages, put there by rename, taken only from the same owner
 status: The state of a run as everybody shows it: one frozen snapshot, one list of state words
-discovery: Finding runs: a directory that is one, or all runs below a directory, without walking into …
-quarantine: A run's quarantine list: images left out of its training, one path a line; the data set is …
+discovery: Finding runs: a directory that is one, or all below it, without walking into data sets
+quarantine: A run's quarantine list: images left out of its training; the data set is not touched
 documents: The types of what files say: JSON, YAML, and settings by name
 atomic_files: Writes that survive a crash: beside, fsync, rename
 growing_files: Follow a file that another process appends to, a bounded chunk at a time
-newest_rows: The end of files that grow for days, not read whole: hundreds of runs may lie below one …
+newest_rows: The end of files that grow for days, without reading them whole
 record: One reading of a run: what its files say, for everything that one operation asks of them
 """

@@ -3,19 +3,19 @@
 Files, in reading order:
 
 __main__: The supervisor: `python -m nantui.supervisor RUN`
-supervisor: The one process that holds a run: its lock, its journal, its published state, and the worker …
+supervisor: The one process that holds a run: its lock, journal, published state and worker
 adoption: A new supervisor takes up what an earlier one left: a training, an end nobody saw, hosts to wait for
 ports: What a command may ask of the supervisor that carries it out: no more than its part needs
 handlers: What each command does, as plain code over what it may ask of the supervisor
 launch: Start the worker of an attempt: record first what it is asked to do, then one process (or torchrun)
-attempt_watch: What the supervisor sees of a running attempt: the ranks' events and rank 0's telemetry, …
-standstill: When silence is a standstill: much longer than usual, with set-up, validation and saves …
+attempt_watch: What the supervisor sees of a running attempt: ranks' events and rank 0's telemetry
+standstill: When silence is a standstill
 stop: Stopping means stopped: an agreed step first, then signals, and never done before nothing is left
 outcome: How an attempt ended, from the ranks' exit files and, where there are none, from its log
 after_attempt: What follows when an attempt has ended: the plan's next phase, an unattended recovery
 recovery_helper: Recovery's transactions as helper processes; an interrupted one is put right
 helper_process: Short helper processes: Ultralytics' own argument check, and the transactions of recovery
-client: For the cockpit and the commands: make a run, leave a command, make sure that a supervisor lives, …
+client: For cockpit and commands: leave a command, see to it that a supervisor lives, follow it
 status: Where a run stands, read cheaply by anybody at any time, and never trusting a pid alone
 state: supervisor.json: who holds a run and where it stands; the supervisor alone writes it
 lock: Who may act on a run: a lock that dies with its holder and needs nothing but atomic link and rename

@@ -26,6 +26,7 @@ check_arguments: Ultralytics' own word on arguments, and the name of the new run
 replay: Repeat epochs of a run under the guard, in a directory of its own, until the trouble happens again
 faults: Faults on request, for tests and the demo; imported only when an attempt asks for one
 process_end: How a rank's process ends: in good order without taking the interpreter down, or with its parent
-ultralytics_validation: Where the worker leans on the insides of Ultralytics' validators, above all on …
-validation_precision: The precision of the validation: where fp16 overflows, the epoch is validated once …
+ultralytics_validation: The only place that leans on Ultralytics' validators, above all their precision
+validation_precision: Where fp16 overflows in the validation, the epoch is validated once more in fp32
+same_training: Before its first epoch a resume is held against the run's own files
 """

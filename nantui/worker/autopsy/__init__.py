@@ -2,8 +2,8 @@
 
 Files, in reading order:
 
-incident_report: The evidence of an incident: each rank looks into its own batch, then all reports come …
-autopsy: Why a batch, or a validation, went wrong, found out while its data and the weights are still …
+incident_report: The evidence of an incident: each rank's own batch, all reports put together
+autopsy: Why a batch went wrong, found out while the guilty batch and weights are still in memory
 passes: Passes repeated on one batch: which module's output, and which gradients, are first not finite
 sample_files: Every sample carries the files it was made of, so that a bad batch can name its images
 """
