@@ -78,7 +78,7 @@ class Cache:
         self._belongs = [RULES, os.path.abspath(directory), *sorted(allowed)]
         name = zlib.crc32(os.fsencode("\n".join(self._belongs[1:])))
         self.file = cache_directory() / f"{name:08x}.json"
-        self._looks: dict[str, Document] = {}
+        self._scanned: dict[str, Document] = {}
         self._compared: dict[str, list[list[str]]] = {}
         self._changed = False
         self._saved = -math.inf

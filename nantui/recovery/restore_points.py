@@ -75,7 +75,7 @@ class Candidate:
             "badge": self.verdict.badge, "usable": self.usable, "why_not": self.why_not,
             "fitness": self.fitness, "epochs_lost": self.epochs_lost, "lost": self.lost_text,
             "hours_lost": self.hours_lost, "hours_remaining": self.hours_remaining,
-            "repair": self.verdict.repairable and not self.verdict.resumable,
+            "repair": self.verdict.repairable and not self.verdict.resumable, "revive": self.revive,
         }  # fmt: skip
 
 

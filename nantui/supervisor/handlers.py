@@ -121,10 +121,11 @@ def resume(port: CommandPort, command: Command) -> str:
     if after_attempt.begins(port, spec):
         return begin(port, command, spec, START, None, {**after_attempt.settings_now(spec), **asked})
     port.stage(command.id, "check", "looking for the newest clean checkpoint")
-    newest = newest_checkpoint(port, command)
-    if not (asked or command.options.get("presets") or command.options.get("to")):
+    changes = bool(asked or command.options.get("presets") or command.options.get("to"))
+    newest, repair = newest_checkpoint(port, command, changes)
+    if not (changes or repair):
         return begin(port, command, spec, RESUME, newest, {})
-    port.stage(command.id, "rebase", "writing the changed settings into it")
+    port.stage(command.id, "rebase", "writing what a resume needs into it")
     wanted = replace(command, options={"to": Path(newest).name, **command.options, "set": asked})
     return _begin_after(port, wanted, act(port, wanted, "rollback"), probation_epochs=0)
 
@@ -239,19 +240,24 @@ def refuse_while_running(port: CommandPort) -> None:
             raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
 
 
-def newest_checkpoint(port: CommandPort, command: Command) -> str:
-    """Return what to continue from: the newest of last.pt and what an agreed stop left, if it is clean.
+def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tuple[str, bool]:
+    """Return what to continue from, the newest of last.pt and what an agreed stop left, if it is clean; and
+    whether it must be repaired before anything may resume from it.
 
-    Raises UserError when there is nothing to continue from, or only a rollback leads to something clean.
+    Raises UserError when there is nothing to continue from, only a rollback leads to something clean, or the
+    training has ended by itself and nothing `changes`: Ultralytics would begin another one in its place.
     """
     if command.options.get("to"):
-        return checkpoint_inside(port.layout, str(command.options["to"]))
+        return checkpoint_inside(port.layout, str(command.options["to"])), True
     asked = {"set": _set_of(command), "python": command.options.get("python")}
     plan = act(port, replace(command, options=asked), "plan").get("plan") or {}
     point = plan.get("restore_point") or {}
     names = {port.layout.last.name, port.layout.stop_point.name}
+    if point.get("revive") and not changes:
+        ended = f"the training has ended by itself after epoch {point.get('work')}"
+        raise UserError(f"{ended}; to go on: nantui resume RUN --set patience=0, or more epochs=", FAILED)
     if point.get("name") in names:
-        return f"{port.layout.weights.name}/{point['name']}"
+        return f"{port.layout.weights.name}/{point['name']}", bool(point.get("repair"))
     instead = f"the newest clean one is {point['name']}" if point else "nothing clean is left"
     raise UserError(f"last.pt cannot be continued from; {instead}: recover the run instead", FAILED)
 

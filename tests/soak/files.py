@@ -15,7 +15,7 @@ from nantui.recovery.plan import make_plan
 from nantui.run.growing_files import LineFollower
 from nantui.run.spec import read_args, read_spec
 from nantui.supervisor.foreign.log_progress import read_progress
-from nantui.supervisor.outcome import last_words
+from nantui.supervisor.outcome import last_message
 from nantui.supervisor.status import read_status
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.model.timeline import sentences
@@ -90,7 +90,7 @@ def readers(run: Path) -> list[Callable[[], object]]:
         lambda: diagnose(run).to_json(),
         lambda: make_plan(run),
         lambda: read_side(str(run)),
-        lambda: last_words(layout.attempt_log(1)),
+        lambda: last_message(layout.attempt_log(1)),
     ]
 
 
@@ -124,7 +124,7 @@ def log_of_gigabytes(folder: Path, dice: random.Random) -> None:
             file.seek(size)
             file.write(("\n" + LAST_LINE).encode())
         before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-        assert last_words(layout.attempt_log(1)) == LAST_LINE.strip()
+        assert last_message(layout.attempt_log(1)) == LAST_LINE.strip()
         read_progress(layout.attempt_log(1))
         assert LineFollower(layout.attempt_log(1), tail_bytes=1 << 16).read().lines[-1] == LAST_LINE.strip()
         read_status(run)
