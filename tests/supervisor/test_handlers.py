@@ -98,3 +98,39 @@ def test_what_a_crash_has_interrupted_is_put_right_and_nothing_else(port, monkey
         port.journal.append(kind, id=f"t{number}")
     assert repair(port) == ("put right" if open_id else "")
     assert asked == ([open_id] if open_id else [])
+
+
+@pytest.fixture
+def asked_of_recovery(port: FakePort, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A stopped run; `point` is what recovery finds to continue from, `actions` what it was asked for."""
+    port.layout.weights.mkdir()
+    port.layout.last.touch()
+    port.journal.append("attempt_started", attempt=1, mode="start", command="before")
+    told: dict[str, Any] = {"actions": [], "point": {"name": "last.pt", "work": 12}}
+
+    def act(port: CommandPort, command: Command, action: str) -> dict[str, Any]:
+        told["actions"].append(action)
+        return {"plan": {"restore_point": told["point"]}, "checkpoint": "weights/last.pt", "mode": "resume"}
+
+    monkeypatch.setattr(handlers, "act", act)
+    return told
+
+
+def test_a_checkpoint_that_needs_no_repair_is_resumed_as_it_is(port, asked_of_recovery):
+    do(port, "resume")
+    assert asked_of_recovery["actions"] == ["plan"] and len(port.begun) == 1
+
+
+def test_a_plain_resume_repairs_what_needs_it_before_anything_resumes(port, asked_of_recovery):
+    asked_of_recovery["point"]["repair"] = True
+    do(port, "resume")
+    assert asked_of_recovery["actions"] == ["plan", "rollback"] and len(port.begun) == 1
+
+
+def test_a_training_that_has_ended_by_itself_is_not_begun_again_in_its_place(port, asked_of_recovery):
+    asked_of_recovery["point"]["revive"] = True
+    with pytest.raises(UserError, match="ended by itself after epoch 12; to go on: .*patience"):
+        do(port, "resume")
+    assert asked_of_recovery["actions"] == ["plan"] and not port.begun
+    do(port, "resume", set={"patience": 0})
+    assert asked_of_recovery["actions"][-1] == "rollback" and len(port.begun) == 1
