@@ -27,7 +27,7 @@ BROKEN = {
     "data": cases.Case("data", "pixels", 1, {"mosaic": 0.0}, faults=[{"fault": "nan_pixel", **PLACE}]),
     "hardware": cases.Case("hardware", "loss", 2, faults=[{"fault": "nan_loss", **PLACE}]),
     "gradient_explosion": cases.Case(
-        "gradient_explosion", "growing", 3, {"lr0": 0.005}, {"grad_clip": 0.0},
+        "gradient_explosion", "growing", 3, {"lr0": 0.005}, {"grad_clip": 0.0, "on_suspicion": "end"},
         at_start=breaks.loss_patch(breaks.growing(3.0, 12)),
     ),
     "singular_loss": cases.Case(
