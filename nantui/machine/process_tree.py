@@ -25,7 +25,6 @@ from nantui.machine.process_identity import (
 
 MARK = "NANTUI_ATTEMPT"
 PR_SET_CHILD_SUBREAPER = 36
-UNKILLABLE_AFTER_S = 5.0
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
 
 

@@ -155,11 +155,3 @@ def cwd_of(events: Iterable[Event]) -> str | None:
 def beginning_text(mode: str, checkpoint: str | None) -> str:
     """Return how an attempt begins, for people: `(resume from weights/last.pt)`."""
     return f"({mode}{' from ' + checkpoint if checkpoint else ''})"
-
-
-def relative_to_run(layout: RunLayout, path: Path) -> str:
-    """Return a checkpoint's path as attempts record it: relative where it lies inside the run."""
-    try:
-        return str(path.relative_to(layout.run))
-    except ValueError:
-        return str(path)
