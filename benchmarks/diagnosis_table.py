@@ -92,10 +92,21 @@ def break_one(ways: Any, number: int, seeds: Iterator[int], device: str, work: W
     return TRIES
 
 
+@contextlib.contextmanager
+def unlogged() -> Iterator[None]:
+    """Log nothing meanwhile: tests that train by this share their process with others that read the log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def quiet_train(case: Case, place: Path, device: str) -> Path:
     """Train with Ultralytics' own words thrown away."""
-    logging.disable(logging.CRITICAL)
     with (
+        unlogged(),
         open(os.devnull, "w") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
