@@ -8,6 +8,7 @@ Files, in reading order:
 layout: The names of every file of a run, in one place, as docs/file-formats.md describes them
 attempts: Attempts: what each was asked to do, what its ranks saw, how they ended, and which of them live
 events: What the journal and the ranks' event files say, as typed events: the one place that knows their keys
+frozen_record: Frozen classes of keyword fields that cost next to nothing to define
 json_fields: One JSON value as the type that is expected of it, `NOT_TOLD` where it is something else
 incidents: Every kind of incident, in one table: its title, whether it is proof, what may be done
 journal: The journal: everything that was done to a run, append-only and on the disk before it is done

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NewType, TypeVar, get_type_hints
 
 from nantui.run import json_fields
+from nantui.run.frozen_record import FrozenRecord, frozen_record
 
 Ticks = NewType("Ticks", int)
 """Clock ticks since boot: after 116 days more than anything that is counted here."""
@@ -75,8 +76,8 @@ class CommandAsked:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
+@frozen_record
+class Event(FrozenRecord):
     """What every event has: `t` in s since the epoch (0.0: not told), who wrote it (`by`, in the journal),
     and which attempt and rank it is about.
     """
@@ -92,7 +93,7 @@ class Event:
     more: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Placed(Event):
     """An event at a place of the training; `epoch` and `step` count from 1."""
 
@@ -100,21 +101,21 @@ class Placed(Event):
     step: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Transacted(Event):
     """An event of the transaction `id`."""
 
     id: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Created(Event):
     KIND = "created"
     spec: Mapping[str, Any] = field(default_factory=dict)
     cwd: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class AttemptStarted(Placed):
     """`command` is the id of what asked for it, `asked` are the settings that a person changed."""
 
@@ -126,13 +127,13 @@ class AttemptStarted(Placed):
     phase: Place | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class AttemptEnded(Placed):
     KIND = "attempt_ended"
     outcome: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Incident(Placed):
     """Something that would have spoilt the weights: `incident` is its kind, `action` what was done of it."""
 
@@ -154,7 +155,7 @@ class Incident(Placed):
         return tuple(rank for rank in told if isinstance(rank, int)) if isinstance(told, list) else ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Warned(Placed):
     """Something that is said and not acted on; `warning` is its kind."""
 
@@ -163,7 +164,7 @@ class Warned(Placed):
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class InEffect(Event):
     """The settings that the worker read back; `unreported` are names asked for of which it knows nothing.
 
@@ -179,13 +180,13 @@ class InEffect(Event):
     own: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class CommandReceived(Event):
     KIND = "command"
     command: CommandAsked = CommandAsked()
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class CommandDone(Transacted):
     """How the command `id` ended."""
 
@@ -194,7 +195,7 @@ class CommandDone(Transacted):
     ok: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Stage(Event):
     """Progress of the command with the id `command`."""
 
@@ -203,7 +204,7 @@ class Stage(Event):
     stage: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class RollbackBegun(Transacted):
     """`epoch` is that of the restore point, from 1; `steps` are the operations as planned."""
 
@@ -225,7 +226,7 @@ class RollbackBegun(Transacted):
         return {row.name: row.then for row in self.settings if not row.kept}
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class RollbackStep(Transacted):
     """Written before the step `index` is done; of a change of phase and of an undo, too."""
 
@@ -233,17 +234,17 @@ class RollbackStep(Transacted):
     index: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class RollbackDone(Transacted):
     KIND = "rollback_done"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class RollbackReverted(Transacted):
     KIND = "rollback_reverted"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class UndoBegun(Transacted):
     """The undo `id` of the transaction `of`."""
 
@@ -252,13 +253,13 @@ class UndoBegun(Transacted):
     steps: tuple[Mapping[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class UndoDone(Transacted):
     KIND = "undo_done"
     of: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class PhaseBegun(Transacted):
     """`phase` is the one that begins, from 1; what the one before left moves to `aside`, inside the run."""
 
@@ -269,13 +270,13 @@ class PhaseBegun(Transacted):
     steps: tuple[Mapping[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class PhaseDone(Transacted):
     KIND = "phase_done"
     phase: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Autopsy(Placed):
     """Why a batch went wrong, as far as the worker could tell; `of_rank` is whose batch was looked at."""
 
@@ -285,13 +286,13 @@ class Autopsy(Placed):
     of_rank: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class SaveFailed(Event):
     KIND = "save_failed"
     path: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Saved(Placed):
     """`by_the_clock` marks restore points of nantui's own, the only ones that are ever `deleted`.
 
@@ -305,24 +306,24 @@ class Saved(Placed):
     beyond_half: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Adopted(Event):
     KIND = "adopted"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Lost(Event):
     KIND = "lost"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Note(Event):
     KIND = "note"
     stacks: Any = None
     quarantine: QuarantineChange | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Registered(Event):
     """The process of a rank, which together with boot and pid namespace names it for good."""
 
@@ -336,7 +337,7 @@ class Registered(Event):
     uuid: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Activity(Event):
     """What a rank is doing from now on; `call` and `run` tell where a script's next train() goes."""
 
@@ -346,7 +347,7 @@ class Activity(Event):
     run: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class EpochEnded(Placed):
     """`validated_in` is "fp32" where half precision had overflowed."""
 
@@ -356,7 +357,7 @@ class EpochEnded(Placed):
     validated_in: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class ValidationPrecision(Placed):
     """From `epoch` on (None: in the final evaluation) validations are done in `precision`."""
 
@@ -364,7 +365,7 @@ class ValidationPrecision(Placed):
     precision: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen_record
 class Stopping(Placed):
     KIND = "stopping"
 

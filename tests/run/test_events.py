@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from nantui.run import events
 from nantui.run.atomic_files import to_json
 from nantui.run.events import (
     KINDS,
+    AttemptEnded,
     AttemptStarted,
     CommandAsked,
     CommandReceived,
@@ -135,3 +137,19 @@ def test_whatever_stands_in_the_fields_it_is_an_event(kind, other, data):
     event = parse({**other, **told, "kind": kind})
     assert isinstance(event, KINDS[kind])
     assert parse(json.loads(to_json(document_of(event)))).kind == kind
+
+
+def test_an_event_is_made_by_its_fields_alone_and_never_changed():
+    one = AttemptStarted(kind="attempt_started", attempt=2, mode="resume")
+    assert one == AttemptStarted(kind="attempt_started", attempt=2, mode="resume", text="")
+    assert one != replace(one, attempt=3) and replace(one, attempt=3).mode == "resume"
+    assert one != AttemptEnded(kind="attempt_started", attempt=2) and "mode='resume'" in repr(one)
+    with pytest.raises(FrozenInstanceError):
+        one.mode = "start"
+    with pytest.raises(FrozenInstanceError):
+        del one.mode
+    with pytest.raises(TypeError, match="kind"):
+        AttemptStarted(attempt=2)
+    with pytest.raises(TypeError, match="outcome"):
+        AttemptStarted(kind="attempt_started", outcome="finished")
+    assert one.asked == {} and one.asked is not AttemptStarted(kind="attempt_started").asked
