@@ -118,7 +118,21 @@ def asked_of_recovery(port: FakePort, monkeypatch: pytest.MonkeyPatch) -> dict[s
 
 def test_a_checkpoint_that_needs_no_repair_is_resumed_as_it_is(port, asked_of_recovery):
     do(port, "resume")
-    assert asked_of_recovery["actions"] == ["plan"] and len(port.begun) == 1
+    assert asked_of_recovery["actions"] == ["plan", "keep"] and len(port.begun) == 1
+
+
+def test_nothing_is_started_where_the_copies_for_undo_find_no_room(port, asked_of_recovery, monkeypatch):
+    working = handlers.act
+
+    def act(port: CommandPort, command: Command, action: str) -> dict[str, Any]:
+        if action == "keep":
+            raise UserError("weights/ could not be copied")
+        return working(port, command, action)
+
+    monkeypatch.setattr(handlers, "act", act)
+    with pytest.raises(UserError, match="could not be copied"):
+        do(port, "resume")
+    assert not port.begun and not port.layout.attempt_numbers()
 
 
 def test_a_plain_resume_repairs_what_needs_it_before_anything_resumes(port, asked_of_recovery):
