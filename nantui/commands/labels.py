@@ -13,6 +13,7 @@ from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
+from nantui.run.started_in import in_full
 from nantui.terminal_text import printable_lines
 
 
@@ -96,7 +97,7 @@ def _settings(layout: RunLayout | None) -> dict[str, Any]:
     if layout is None:
         return {}
     record = RunRecord(layout)
-    return {**(record.spec.train if record.spec else {}), **record.args}
+    return in_full(record, {**(record.spec.train if record.spec else {}), **record.args})
 
 
 def _check(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:

@@ -176,7 +176,7 @@ def known_to(
     facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, Any], measured: Measured | None
 ) -> Known:
     """Return what lint may go by; `measured` takes the place of what the run's own files tell."""
-    verdicts = [one.verdict for one in facts.candidates]
+    verdicts = [one.verdict for one in facts.candidates if not one.stranger]
     known = run_facts.known_about(facts.record, in_effect, restore.work or 0 if restore else 0, verdicts)
     return replace(known, measured=measured or known.measured)
 

@@ -55,7 +55,7 @@ def momentum_of_auto(settings: Mapping[str, Any], live: Mapping[str, Any]) -> An
 def resolved_elsewhere(facts: PlanInputs) -> dict[str, Any]:
     """Return what `auto` chose as another checkpoint of the run tells it, also one that is corrupt."""
     for one in facts.candidates:
-        if one.verdict.train_args and not is_auto(one.verdict.train_args):
+        if not one.stranger and one.verdict.train_args and not is_auto(one.verdict.train_args):
             return {name: one.verdict.train_args[name] for name in RESOLVED if name in one.verdict.train_args}
     return {}
 

@@ -43,6 +43,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, with_phase
 from nantui.run.record import RunRecord
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
+from nantui.run.started_in import is_relative, started_in
 from nantui.settings.values import changed
 
 REBASE = entry_points.REBASE
@@ -211,19 +212,25 @@ def estimated_updates(plan: Plan) -> int:
     the start, so that the average does not begin anew (`ModelEMA` decays by 1 − exp(−updates/2000)).
     """
     work = plan.restore.work if plan.restore else 0
-    known = ((one.verdict.updates, one.work) for one in plan.candidates)
+    known = ((one.verdict.updates, one.work) for one in plan.candidates if not one.stranger)
     rates = [updates / epochs for updates, epochs in known if updates and epochs]
     return int(max(rates) * (work or 0)) if rates else 20000
 
 
 def run_rebase(request: Mapping[str, Any], python: str) -> dict[str, Any]:
-    """Rebase in a process of its own. Raises UserError with its reason when it refuses."""
+    """Rebase in a process of its own, where the training was started: `optimizer=auto` counts the images.
+
+    Raises UserError with its reason when it refuses.
+    """
+    old = RunRecord(RunLayout(Path(request["source"]).parent.parent))
+    data = {**old.args, **request["train"]}.get("data")
+    cwd = started_in(old, str(data)) if is_relative(data) else None
     with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
         path = Path(folder) / "request.json"
         write_json(path, dict(request), mode=0o600)
         words = [python or sys.executable, "-m", REBASE, str(path)]
         try:
-            done = subprocess.run(words, capture_output=True, text=True)
+            done = subprocess.run(words, cwd=cwd, capture_output=True, text=True)
         except OSError as error:
             raise UserError(f"cannot run {words[0]} ({error.strerror}); nothing was done", FAILED) from None
     for line in reversed(done.stdout.splitlines()):

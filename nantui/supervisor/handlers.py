@@ -28,11 +28,11 @@ from nantui.supervisor.client import continue_elsewhere
 from nantui.supervisor.foreign.find import CERTAIN, describe, find_foreign
 from nantui.supervisor.gpu_wait import admit
 from nantui.supervisor.hosts.leader import several
-from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, cwd_of, new_attempt
+from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, new_attempt
 from nantui.supervisor.notify import RECOVERED
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery_helper import act
-from nantui.supervisor.run_spec import leave_the_script, spec_of, stay_automatic
+from nantui.supervisor.run_spec import directory_of, leave_the_script, spec_of, stay_automatic
 from nantui.supervisor.stop import stop_run
 
 PROBATION_EPOCHS = 3
@@ -120,6 +120,7 @@ def resume(port: CommandPort, command: Command) -> str:
     asked = _asked(port, command)
     if after_attempt.begins(port, spec):
         return begin(port, command, spec, START, None, {**after_attempt.settings_now(spec), **asked})
+    directory_of(port, with_settings(spec, asked))
     port.stage(command.id, "check", "looking for the newest clean checkpoint")
     changes = bool(asked or command.options.get("presets") or command.options.get("to"))
     newest, repair, epoch = newest_checkpoint(port, command, changes)
@@ -148,7 +149,7 @@ def recover(port: CommandPort, command: Command) -> str:
     _stop_first(port, command)
     leave_the_script(port, command)
     stay_automatic(port, command)
-    spec_of(port)  # refuses here, with nothing done, what says nowhere what to train
+    directory_of(port, with_settings(spec_of(port), _set_of(command)))  # refuses here, with nothing moved
     answer = rolled_back_before(port.journal.events(), command.id)
     if answer is None:
         edits = _asked(port, command)
@@ -206,6 +207,7 @@ def begin(
     python = str(command.options.get("python") or spec.python)
     spec = replace(with_settings(spec, asked), python=python)
     write_spec(port.layout.spec, spec)
+    cwd = directory_of(port, spec)
     admit(port, command, spec)
     if after is not None:
         port.stage(command.id, "keep", "copying what it may overwrite, for undo")
@@ -222,7 +224,7 @@ def begin(
         asked=asked,
         phase=attempt.phase,
     )
-    port.begin(attempt, cwd_of(port.journal.events()))
+    port.begin(attempt, cwd)
     return _begun_text(port, attempt)
 
 

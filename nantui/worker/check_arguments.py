@@ -2,7 +2,8 @@
 
 `python -m nantui.worker.check_arguments REQUEST.json` with {"train": {…}} answers one JSON line
 {"ok", "error", "save_dir", "args", "task"}; with {"config": {…}}, the settings of a file such as another
-run's args.yaml, {"ok", "error", "settings", "notes"}. Nothing is downloaded, trained or written.
+run's args.yaml, {"ok", "error", "settings", "notes"}; with {"data": {"name", "task"}} whether it is there.
+Nothing is downloaded, trained or written.
 """
 
 from __future__ import annotations
@@ -183,6 +184,11 @@ def find_data(name: object, task: str = "") -> str:
     raise UserError(f"data={name}: no such file here ({Path.cwd()}); give the path of the data set's YAML")
 
 
+def find_again(request: dict[str, object]) -> dict[str, object]:
+    """Return {"data"}: where the data set {"name", "task"} of a run is. Raises UserError when it is gone."""
+    return {"data": find_data(request.get("name"), str(request.get("task") or ""))}
+
+
 def task_of(model: str) -> str:
     """Return the task Ultralytics would find in the model: from its class, YAML, suffix or arguments.
 
@@ -223,7 +229,7 @@ def main(arguments: list[str]) -> int:
     from nantui.run.atomic_files import to_json
 
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    asked = {"train": prepare, "config": as_now}
+    asked = {"train": prepare, "config": as_now, "data": find_again}
     try:
         said = next(answer(dict(request[kind])) for kind, answer in asked.items() if kind in request)
         answer: dict[str, object] = {"ok": True, "error": "", **said}

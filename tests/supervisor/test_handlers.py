@@ -11,7 +11,7 @@ from nantui.errors import UserError
 from nantui.run.commands import Command
 from nantui.run.events import AttemptStarted, Created, newest, of_kind
 from nantui.run.spec import Spec, read_spec, write_spec
-from nantui.supervisor import handlers, recovery_helper
+from nantui.supervisor import handlers, recovery_helper, run_spec
 from nantui.supervisor.handlers import HANDLERS, begun_before
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery_helper import repair
@@ -148,3 +148,28 @@ def test_a_training_that_has_ended_by_itself_is_not_begun_again_in_its_place(por
     assert asked_of_recovery["actions"] == ["plan"] and not port.begun
     do(port, "resume", set={"patience": 0})
     assert asked_of_recovery["actions"][-1] == "rollback" and len(port.begun) == 1
+
+
+def test_a_relative_data_set_that_is_nowhere_is_refused_before_anything_moves(
+    port, asked_of_recovery, monkeypatch
+):
+    write_spec(port.layout.spec, Spec({"data": "ds/d.yaml", "task": "detect"}))
+    asked: list[dict[str, Any]] = []
+
+    def helper(module: str, request: dict[str, Any], **how: Any) -> dict[str, Any]:
+        asked.append(request)
+        return {"ok": False, "error": "no such file"}
+
+    monkeypatch.setattr(run_spec, "helper", helper)
+    for kind in ("resume", "recover"):
+        with pytest.raises(
+            UserError, match=f"ds/d.yaml is found nowhere: tried from {port.layout.run.parent}"
+        ):
+            do(port, kind)
+    assert not asked_of_recovery["actions"] and not port.begun
+    assert asked[0] == {"data": {"name": "ds/d.yaml", "task": "detect"}}
+    (port.layout.run.parent / "ds").mkdir()
+    (port.layout.run.parent / "ds/d.yaml").touch()
+    do(port, "resume")
+    ((_, cwd),) = port.begun
+    assert cwd == str(port.layout.run.parent)

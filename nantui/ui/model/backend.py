@@ -122,7 +122,11 @@ class RealBackend:
     def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> LabelReport:
         from nantui.labels.check import check_data_set
         from nantui.labels.data_set import load_data_set
+        from nantui.run.layout import RunLayout
+        from nantui.run.record import RunRecord
+        from nantui.run.started_in import in_full
 
+        args = in_full(RunRecord(RunLayout(run)), args)
         if not args.get("data"):
             raise UserError("the run does not say which data set it trains on: its args.yaml has no data")
         size = args.get("imgsz")
