@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         _quarantine(arguments, layout, arguments.leave_out)
         return 0
     report = _check(arguments, _settings(layout))
+    _ask_the_reader(arguments, report)
     _show(arguments, report)
     if arguments.quarantine:
         _quarantine(arguments, layout, report.faulty_images())
@@ -123,6 +125,18 @@ def _check(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:
         )
     finally:
         progress.close()
+
+
+def _ask_the_reader(arguments: argparse.Namespace, report: Any) -> None:
+    """Let Ultralytics' own reader decode the images of unusual modes; without it the warnings stay."""
+    from nantui.supervisor.helper_process import PREPARE, helper
+
+    if not (odd := [issue.file for issue in report.issues if issue.kind == "image_unusual"]):
+        return
+    with contextlib.suppress(UserError):
+        answer = helper(PREPARE, {"images": {"paths": odd}}, python=arguments.python or "")
+        if answer.get("ok"):
+            report.decoded(odd, answer["undecodable"])
 
 
 def _data_of(arguments: argparse.Namespace, settings: dict[str, Any]) -> str:

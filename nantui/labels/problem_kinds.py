@@ -156,6 +156,16 @@ _ALL = (
         drops=True,
     ),
     Kind(
+        "image_unusual", WARNING, "image of an unusual mode", "decodes some of them", "none if decoded"
+    ),
+    Kind(
+        "image_undecodable",
+        ERROR,
+        "image that passes the scan and cannot be decoded",
+        "ends the training when its turn comes (FileNotFoundError: Image Not Found)",
+        "no NaN from it; the training is over",
+    ),
+    Kind(
         "path_missing",
         ERROR,
         "a path of data.yaml does not exist",

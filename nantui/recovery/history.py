@@ -130,6 +130,18 @@ def newest_end(record: RunRecord) -> AttemptEnded | None:
     return found
 
 
+def failed_end(record: RunRecord) -> AttemptEnded | None:
+    """Return the newest attempt's end where it failed and nothing was done since, else None."""
+    ended = newest_end(record)
+    return ended if ended is not None and ended.outcome == FAILED else None
+
+
+def ran_out_of_memory(record: RunRecord) -> bool:
+    """Tell whether the newest attempt failed for lack of memory."""
+    ended = failed_end(record)
+    return ended is not None and _out_of_memory(record.newest.exits, ended)
+
+
 def _begun(event: RollbackBegun) -> Earlier:
     presets = (*event.presets, *((QUARANTINE,) if event.images else ()))
     return Earlier(event.id, str(event.restore_point), event.changed, work=event.epoch, presets=presets)

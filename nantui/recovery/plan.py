@@ -31,6 +31,7 @@ from nantui.recovery.restore_points import (
     why_again,
 )
 from nantui.recovery.resume_settings import (
+    against_memory,
     against_overflow,
     carried_over,
     kept_of_auto,
@@ -165,7 +166,7 @@ def make_plan(
     names = propose_presets(facts, restore, in_effect, known.bf16) if wanted else tuple(presets or ())
     rows = rows_for(names, facts, in_effect, propose_guard=propose)
     if wanted_by_default:
-        rows = merge(rows, against_overflow(facts, in_effect))
+        rows = merge(rows, [*against_overflow(facts, in_effect), *against_memory(facts, in_effect)])
     rows = fit(rows, in_effect, known.measured, known.now)
     rows = with_rate(rows, in_effect, known.epoch)
     rows += kept_of_auto(restore, in_effect, rows)

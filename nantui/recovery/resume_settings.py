@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nantui.recovery.history import settings_in_force
+from nantui.recovery.history import ran_out_of_memory, settings_in_force
 from nantui.recovery.plan_inputs import PlanInputs
 from nantui.recovery.restore_points import Candidate
 from nantui.run.events import InEffect, newest
@@ -128,6 +128,16 @@ def against_overflow(facts: PlanInputs, in_effect: Mapping[str, Any]) -> list[Ch
         return []
     why = "the validation losses are not finite though the network is sound: half precision overflows there"
     return [Change("amp", in_effect.get("amp"), False, why)]
+
+
+def against_memory(facts: PlanInputs, in_effect: Mapping[str, Any]) -> list[Change]:
+    """Return half the batch where the newest attempt ran out of memory."""
+    batch = in_effect.get("batch")
+    if "batch" in facts.asked or not isinstance(batch, int) or batch < 2:
+        return []
+    if not ran_out_of_memory(facts.record):
+        return []
+    return [Change("batch", batch, batch // 2, "the last attempt ran out of memory")]
 
 
 def with_rate(rows: Sequence[Change], in_effect: Mapping[str, Any], epoch: int) -> list[Change]:

@@ -230,6 +230,8 @@ def test_every_kind_has_a_test_here_or_beside():
         "image_small",
         "image_tail",
         "image_truncated",
+        "image_unusual",
+        "image_undecodable",
         "class_folders",
         "class_empty",
     }

@@ -162,9 +162,7 @@ def test_a_relative_data_set_that_is_nowhere_is_refused_before_anything_moves(
 
     monkeypatch.setattr(run_spec, "helper", helper)
     for kind in ("resume", "recover"):
-        with pytest.raises(
-            UserError, match=f"ds/d.yaml is found nowhere: tried from {port.layout.run.parent}"
-        ):
+        with pytest.raises(UserError, match=f"is found nowhere: tried from {port.layout.run.parent}"):
             do(port, kind)
     assert not asked_of_recovery["actions"] and not port.begun
     assert asked[0] == {"data": {"name": "ds/d.yaml", "task": "detect"}}
