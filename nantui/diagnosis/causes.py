@@ -139,6 +139,8 @@ def _sign_of_results(facts: TroubleFacts) -> Incident | None:
 def _nothing_known(facts: TroubleFacts) -> list[str]:
     if facts.watched:
         return []
+    if facts.record.results_unread:
+        return ["nantui did not watch this run, and results.csv cannot be read"]
     more = "no other NaN" if overflowed(facts.results) else "no NaN"
     seen = f"nantui did not watch this run; results.csv shows {more}"
     if facts.broke_off is None:

@@ -155,9 +155,7 @@ _ALL = (
         _LOST,
         drops=True,
     ),
-    Kind(
-        "image_unusual", WARNING, "image of an unusual mode", "decodes some of them", "none if decoded"
-    ),
+    Kind("image_unusual", WARNING, "image of an unusual mode", "decodes some of them", "none if decoded"),
     Kind(
         "image_undecodable",
         ERROR,

@@ -39,6 +39,8 @@ def warnings_for(
         )
     if facts.spec is None:
         found += [f"nantui's own runner goes on without {one}" for one in lost_with_our_runner(facts.record)]
+    if facts.record.results_unread:
+        found.append("results.csv cannot be read: how far it came, and whether it holds NaN, is not known")
     if not facts.args:
         found.append("args.yaml is missing: the settings are those in the checkpoint")
     if restore and restore.verdict.repairable and not restore.verdict.resumable:

@@ -42,6 +42,7 @@ from nantui.run.attempts import read_attempt, registered
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, with_phase
 from nantui.run.record import RunRecord
+from nantui.run.results import is_header
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
 from nantui.run.started_in import is_relative, started_in
 from nantui.settings.values import changed
@@ -274,7 +275,7 @@ def _texts(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
     staged: list[tuple[Path, str]] = []
     work = plan.restore.work or 0 if plan.restore else 0
     if layout.results_csv.is_file() and plan.restore is not None:
-        before = layout.results_csv.read_text(encoding="utf-8", errors="surrogateescape")
+        before = layout.results_csv.read_bytes().decode("utf-8", "surrogateescape")
         after = trimmed(before, work)
         if after != before:
             staged.append((_write(layout.run, plan, "results.csv", after), "results.csv"))
@@ -327,7 +328,7 @@ def trimmed(text: str, work: int) -> str:
     counts, and what it superseded goes. A torn last line goes too.
     """
     lines = text.splitlines(keepends=True)
-    head = [line for line in lines[:1] if line.split(",", 1)[0].strip() == "epoch"]
+    head = [line for line in lines[:1] if is_header(line.split(","))]
     kept: list[tuple[int, str]] = []
     for line in lines[len(head) :]:
         epoch = _epoch(line)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nantui.run.atomic_files import open_regular
 from nantui.run.growing_files import cells_of
-from nantui.run.results import EpochRow, parse_row
+from nantui.run.results import EpochRow, columns_of, parse_row
 from nantui.run.telemetry import Step, parse_steps
 
 HEADER, TAIL, SETTINGS, LOG_TAIL = 4096, 8192, 1 << 16, 1 << 16
@@ -41,7 +41,7 @@ def last_step(path: Path) -> Step | None:
 
 def last_epochs(path: Path) -> list[EpochRow]:
     """Return the epochs at the end of a results.csv, oldest first, at most those of its last segment."""
-    header = [name.strip() for name in first_line(path).split(",")]
+    header = columns_of(first_line(path).split(","))
     rows: list[EpochRow] = []
     for cells in cells_of(last_lines(path)[-FEW_LINES:]):
         row = parse_row(header, cells)
