@@ -45,6 +45,7 @@ from nantui.run.record import RunRecord
 from nantui.run.results import is_header
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
 from nantui.run.started_in import is_relative, started_in
+from nantui.settings.effective import number
 from nantui.settings.values import changed
 
 REBASE = entry_points.REBASE
@@ -208,14 +209,18 @@ def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None
     }  # fmt: skip
 
 
-def estimated_updates(plan: Plan) -> int:
-    """Return how many EMA updates a finished run had made: from another checkpoint's count, else far beyond
-    the start, so that the average does not begin anew (`ModelEMA` decays by 1 − exp(−updates/2000)).
+def estimated_updates(plan: Plan) -> int | None:
+    """Return how many EMA updates a finished run had made, one an optimizer step: from another checkpoint's
+    count, else from the steps that were recorded; None leaves it to the rebase, which can count images.
     """
     work = plan.restore.work if plan.restore else 0
     known = ((one.verdict.updates, one.work) for one in plan.candidates if not one.stranger)
     rates = [updates / epochs for updates, epochs in known if updates and epochs]
-    return int(max(rates) * (work or 0)) if rates else 20000
+    newest = RunRecord(RunLayout(plan.run)).newest.steps.newest
+    batch, nbs = (number(plan.in_effect.get(name)) for name in ("batch", "nbs"))
+    if newest is not None and batch > 0 and nbs > 0:
+        rates.append(newest.steps / max(round(nbs / batch), 1))
+    return int(max(rates) * (work or 0)) if rates else None
 
 
 def run_rebase(request: Mapping[str, Any], python: str) -> dict[str, Any]:

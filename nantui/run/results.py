@@ -75,7 +75,7 @@ class Results:
 
 
 def columns_of(cells: Iterable[str]) -> list[str]:
-    """Return the columns' names; Ultralytics pads them, a spreadsheet begins a file with a byte-order mark."""
+    """Return the columns' names; Ultralytics pads them, a spreadsheet puts a byte-order mark before them."""
     return [cell.strip("\ufeff \t\r") for cell in cells]
 
 
