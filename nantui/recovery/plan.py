@@ -18,7 +18,7 @@ from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries
 from nantui.recovery.judgement import Judgement
 from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
 from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
-from nantui.recovery.plan_warnings import refuse_finished, warnings_for
+from nantui.recovery.plan_warnings import refuse_finished, refuse_nothing_to_begin, warnings_for
 from nantui.recovery.reached import Reached
 from nantui.recovery.reason import reason_for, second_choice
 from nantui.recovery.restore_points import (
@@ -198,13 +198,13 @@ def propose_presets(
 
 def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidate | None:
     """Return the restore point, None for plan B. Raises UserError when there is nothing to do at all."""
-    if restart:
-        return None
-    if to:
+    if to and not restart:
         return pick(facts.candidates, to, facts.layout)
-    restore = choose(facts.candidates)
-    if restore is None or facts.trouble is None:
+    restore = None if restart else choose(facts.candidates)
+    if not restart and (restore is None or facts.trouble is None):
         refuse_finished(facts, restore)
+    if restore is None:
+        refuse_nothing_to_begin(facts)
     return restore
 
 

@@ -86,6 +86,11 @@ def gather_inputs(
     bad = [one.epoch + 1 for one in own if one.epoch is not None and condemns(one)]
     trouble, reached = first_trouble(record, bad), how_far(record)
     epochs = args.get("epochs") or (spec.train.get("epochs") if spec else None)
+    if args.get("time"):  # then Ultralytics reckons them anew after each epoch, and only a checkpoint knows
+        latest = max(
+            (one for one in own if one.epoch is not None), key=lambda one: one.epoch or 0, default=None
+        )
+        epochs = latest.train_args.get("epochs") if latest else None
     goal = int(checked.get("epochs", epochs) or 0)
     criteria = RestoreCriteria(trouble, reached, goal, known_places(record), strangers)
     candidates = list_candidates(verdicts, criteria)

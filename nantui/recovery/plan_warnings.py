@@ -62,9 +62,19 @@ def refuse_finished(facts: PlanInputs, restore: Candidate | None) -> None:
     done = next((one for one in facts.candidates if one.finished), None)
     if done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0)):
         raise UserError(finished_words(facts, done, restore), NO)
-    if not facts.candidates and not facts.args and facts.spec is None:
+
+
+def refuse_nothing_to_begin(facts: PlanInputs) -> None:
+    """Raise UserError (NO) where nothing can be restored, nor begun again: no file says what was trained."""
+    if facts.spec is not None and facts.spec.kind == "exec":
+        return
+    known = {**(facts.spec.train if facts.spec else {}), **facts.args}
+    missing = [name for name in ("model", "data") if not known.get(name)]
+    if missing:
+        why = "; ".join(f"{one.name}: {one.why_not}" for one in facts.candidates[:3]) or "no checkpoint"
+        said = f"{facts.layout.args_yaml.name} does not say {' and '.join(missing)}"
         raise UserError(
-            f"{facts.layout.weights}: no checkpoint and no args.yaml; nothing can be restored", NO
+            f"nothing can be restored ({why}) and nothing begun again ({said}); nothing moved", NO
         )
 
 

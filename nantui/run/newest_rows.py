@@ -15,6 +15,7 @@ HEADER, TAIL, SETTINGS, LOG_TAIL = 4096, 8192, 1 << 16, 1 << 16
 FEW_LINES = 8
 """Enough for the newest step and the last epochs' times; parsing is what costs over hundreds of runs."""
 EPOCHS = re.compile(r"^epochs:\s*(\d+)\s*$", re.MULTILINE)
+TIMED = re.compile(r"^time:\s*[\d.]", re.MULTILINE)
 
 
 def last_lines(path: Path, size: int = TAIL) -> list[str]:
@@ -51,8 +52,12 @@ def last_epochs(path: Path) -> list[EpochRow]:
 
 
 def epochs_asked(path: Path) -> int | None:
-    """Return `epochs` of an args.yaml, found without reading it as YAML: that takes 10 ms a run."""
-    found = EPOCHS.search(head(path, SETTINGS))
+    """Return `epochs` of an args.yaml, found without reading it as YAML: that takes 10 ms a run.
+
+    None under `time=`: Ultralytics reckons anew after each epoch how many there will be (`_do_train`).
+    """
+    text = head(path, SETTINGS)
+    found = None if TIMED.search(text) else EPOCHS.search(text)
     return int(found[1]) if found else None
 
 

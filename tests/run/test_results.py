@@ -7,7 +7,7 @@ import pytest
 from nantui.recovery.rollback import trimmed
 from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
-from nantui.run.newest_rows import last_epochs
+from nantui.run.newest_rows import epochs_asked, last_epochs
 from nantui.run.record import RunRecord
 from nantui.run.results import Results, current, epoch_seconds, median_epoch_s, read_results
 
@@ -91,3 +91,9 @@ def test_what_a_spreadsheet_makes_of_it_is_read_and_trimmed_byte_for_byte(tmp_pa
 def test_what_cannot_be_read_is_said(tmp_path, text, unread):
     (tmp_path / "results.csv").write_text(text)
     assert RunRecord(RunLayout(tmp_path)).results_unread is unread
+
+
+@pytest.mark.parametrize(("limit", "epochs"), [("null", 100), ("0.5", None), ("2", None)])
+def test_under_a_time_limit_no_number_of_epochs_is_promised(tmp_path, limit, epochs):
+    (tmp_path / "args.yaml").write_text(f"epochs: 100\ntime: {limit}\npatience: 5\n")
+    assert epochs_asked(tmp_path / "args.yaml") == epochs
