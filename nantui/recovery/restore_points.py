@@ -173,7 +173,7 @@ def reason_against(verdict: Verdict, epoch: int | None, revive: bool, criteria: 
     if verdict.badge != "clean":
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
         return f"{verdict.badge}{f' ({kinds})' if kinds else ''}"
-    if not (verdict.usable or revive or was_the_last(verdict)):
+    if verdict.cannot_be_loaded or not (verdict.usable or revive or was_the_last(verdict)):
         return f"cannot be resumed: {verdict.why_not_resumable}"
     if epoch is None:
         return "does not say which epoch it holds"
