@@ -180,6 +180,13 @@ _ALL = (
         blocks=True,
     ),
     Kind(
+        "no_labels",
+        ERROR,
+        "no image has a label file",
+        "trains on all of them as background, with a warning in the log",
+        "no NaN from it; the training learns nothing",
+    ),
+    Kind(
         "no_images",
         ERROR,
         "a split without images",
