@@ -66,16 +66,10 @@ def refuse_finished(facts: PlanInputs, restore: Candidate | None) -> None:
 
 def refuse_nothing_to_begin(facts: PlanInputs) -> None:
     """Raise UserError (NO) where nothing can be restored, nor begun again: no file says what was trained."""
-    if facts.spec is not None and facts.spec.kind == "exec":
-        return
-    known = {**(facts.spec.train if facts.spec else {}), **facts.args}
-    missing = [name for name in ("model", "data") if not known.get(name)]
-    if missing:
+    if not facts.args and facts.spec is None:
         why = "; ".join(f"{one.name}: {one.why_not}" for one in facts.candidates[:3]) or "no checkpoint"
-        said = f"{facts.layout.args_yaml.name} does not say {' and '.join(missing)}"
-        raise UserError(
-            f"nothing can be restored ({why}) and nothing begun again ({said}); nothing moved", NO
-        )
+        said = f"nothing can be restored ({why}), nor begun again without args.yaml"
+        raise UserError(f"{said}; nothing moved", NO)
 
 
 def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) -> str:

@@ -113,18 +113,19 @@ def find_strangers(verdicts: Sequence[Verdict], rows: Sequence[EpochRow]) -> dic
     """Return which files in weights/ are not of the training that is in `rows` of results.csv, and why.
 
     A training into a used directory (`exist_ok`) leaves what it has not yet overwritten: such a file is older
-    than one of an earlier epoch, or its metrics are those of no row of its epoch. The metrics tell only where
-    those of another file do agree, for results.csv may have been rounded by whatever it was opened with.
+    than one of an earlier epoch, and so is all before it where results.csv has begun anew; or its metrics are
+    those of no row of its epoch. The metrics tell only where those of another file do agree, for results.csv
+    may have been rounded by whatever it was opened with.
     """
     found = {one.path: NOT_WRITTEN for one in verdicts if not OWN_NAME.fullmatch(one.path.name)}
-    own = [one for one in verdicts if one.path not in found and one.epoch is not None]
-    agreeing = {one.path: _in_a_row(one, rows) for one in own}
-    known = any(agreeing.values())
-    for one in own:
-        overtaken = any(other.epoch < one.epoch and _later(other, one) for other in own)  # type: ignore[operator]
-        if overtaken or known and agreeing[one.path] is False:
-            found[one.path] = LEFT_OVER
-    return found
+    own = [(one.epoch, one) for one in verdicts if one.path not in found and one.epoch is not None]
+    left = [one for epoch, one in own if any(other < epoch and _later(it, one) for other, it in own)]
+    if rows and next(row.epoch for row in rows if row.segment == rows[-1].segment) == 1:
+        left += [one for _, one in own if any(_later(old, one) for old in left)]
+    agreeing = {one.path: _in_a_row(one, rows) for _, one in own}
+    if any(agreeing.values()):
+        left += [one for _, one in own if agreeing[one.path] is False]
+    return {**found, **{one.path: LEFT_OVER for one in left}}
 
 
 def _in_a_row(verdict: Verdict, rows: Sequence[EpochRow]) -> bool | None:

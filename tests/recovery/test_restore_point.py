@@ -395,6 +395,10 @@ def test_what_an_earlier_training_left_in_the_directory_is_no_candidate(tmp_path
     assert restore is not None and restore.name == "last.pt" and not any(one.finished for one in found)
     assert best_at(found, restore).name in ("last.pt", "best.pt"), "not the old one with the best fitness"
     assert find_strangers(now, rows) == {} and find_strangers([*old, *now], []).keys() == {old[1].path}
+    same = [replace(one, train_metrics={}) for one in (*old, *now)]
+    assert find_strangers(same, rows).keys() == {one.path for one in old}, "older than a left-over one"
+    went_back = [*rows, *(replace(row, epoch=row.epoch - 1, segment=1) for row in rows[2:])]
+    assert find_strangers(same, went_back).keys() == {old[1].path}, "the same training from an older point"
 
 
 def test_rounded_results_and_turned_clocks_make_no_strangers(tmp_path: Path) -> None:
