@@ -18,12 +18,11 @@ import zlib
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from nantui import __version__
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
 from nantui.run.atomic_files import write_atomic
-from nantui.run.documents import Document
+from nantui.run.documents import Document, JsonObject
 
 RULES = f"{__version__}.1"  # change it whenever the same file would now get another verdict
 _SAVE_EVERY = 1.0  # seconds
@@ -45,7 +44,7 @@ def row_of(seen: ScannedFile) -> Document:
     }
 
 
-def scanned_of(row: dict[str, Any]) -> ScannedFile:
+def scanned_of(row: JsonObject) -> ScannedFile:
     """Return what a row describes. Raises KeyError, TypeError or ValueError for any other row."""
     found = Contents(
         findings_of(row["findings"]),

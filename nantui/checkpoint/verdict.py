@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nantui.run.documents import Document
 from nantui.terminal_text import is_printable, printable
@@ -185,7 +184,7 @@ class Metadata:
     fitness: float | None = None
     updates: int | None = None
     has_optimizer: bool = False
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)
     results: Mapping[str, list[object]] = field(default_factory=dict)
     bad_state: tuple[tuple[str, str], ...] = ()  # numbers of optimizer or scaler that are not finite

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
 from nantui.errors import USAGE, UserError
 from nantui.run.atomic_files import to_json
@@ -42,7 +41,7 @@ def refuse_read_only(arguments: argparse.Namespace) -> None:
         raise UserError("--read-only: this command changes the run; leave the option out to do it")
 
 
-def emit(document: Any) -> None:
+def emit(document: object) -> None:
     """Print one JSON document on stdout."""
     print(escaped_json(to_json(document, indent=2)), flush=True)
 

@@ -9,12 +9,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.status import ACTIVE
@@ -65,9 +65,9 @@ def agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
     return common.confirm(arguments, "Go on without it?")
 
 
-def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def settings_of(arguments: argparse.Namespace) -> JsonObject:
     """Return the options `set` and `presets` of a command. Raises UserError for a misspelt setting."""
-    options: dict[str, Any] = {}
+    options: JsonObject = {}
     if arguments.set:
         options["set"] = Schema.load(arguments.python).parse_assignments(arguments.set)
     if arguments.preset:
@@ -80,12 +80,12 @@ def add_wait_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait-gpu", action="store_true", help="start once others have freed the GPU")
 
 
-def wait_gpu_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def wait_gpu_of(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the option of the command that starts: the supervisor waits, this terminal may go."""
     return {"wait_gpu": True} if arguments.wait_gpu else {}
 
 
-def python_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def python_of(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the option that names the interpreter that trains from now on, in full, as a supervisor has
     another working directory. A link stays one: by it an interpreter finds its virtual environment.
     """
@@ -97,7 +97,7 @@ def python_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def act(
     arguments: argparse.Namespace,
     kind: str,
-    options: dict[str, Any],
+    options: JsonObject,
     question: str,
     check: Callable[[RunLayout], bool | None] = lambda layout: None,
 ) -> int:

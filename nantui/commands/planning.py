@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nantui.commands import common, following
 
@@ -57,7 +57,7 @@ def only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:
     return False
 
 
-def options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+def options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
     """Return the options of the command that carries out what was shown."""
-    options: dict[str, Any] = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
+    options: dict[str, object] = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
     return options | ({"allow": arguments.allow} if arguments.allow else {})

@@ -17,8 +17,10 @@ from typing import Any
 from nantui.recovery.judgement import Judgement
 from nantui.run.atomic_files import to_json, write_atomic
 from nantui.run.commands import Command
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
+from nantui.settings.presets import Preset
 from nantui.settings.values import Change
 from nantui.ui.model.backend import Presets, Progress, RealBackend
 
@@ -73,7 +75,7 @@ def _newest(layout: RunLayout) -> float:
     )
 
 
-def _weight(verdict: Any) -> dict[str, Any]:
+def _weight(verdict: Any) -> JsonObject:
     state = verdict.path.stat()
     return {**to_plain(verdict), "name": verdict.path.name, "size": state.st_size, "modified": state.st_mtime,
             "train_args": {}, "train_metrics": {}}  # fmt: skip
@@ -98,7 +100,7 @@ class RecordedBackend:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.document: dict[str, Any] = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        self.document: JsonObject = json.loads((run / RECORD).read_text(encoding="utf-8"))
         self.submitted: list[Command] = []
         self._real = RealBackend()
 
@@ -139,7 +141,7 @@ class RecordedBackend:
     def quarantined(self, run: Path) -> set[str]:
         return set()
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets) -> Any:
         plan = self.document["plan"]
         candidates = tuple(map(_candidate, plan["candidates"]))
         wanted = to or (plan["restore_point"] or {}).get("name")
@@ -162,10 +164,10 @@ class RecordedBackend:
             earlier=[SimpleNamespace(**one) for one in plan["earlier"]],
         )
 
-    def diagnose(self, run: Path) -> dict[str, Any]:
+    def diagnose(self, run: Path) -> JsonObject:
         return dict(self.document.get("diagnosis") or {})
 
-    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
+    def labels(self, run: Path, args: JsonObject, progress: Progress) -> Any:
         return self._real.labels(run, args, progress)
 
     def side(self, name: str) -> Any:
@@ -174,7 +176,7 @@ class RecordedBackend:
     def write_labels(self, run: Path, report: Any) -> Path:
         return self._real.write_labels(run, report)
 
-    def presets(self, run: Path) -> dict[str, Any]:
+    def presets(self, run: Path) -> dict[str, Preset]:
         return self._real.presets(run)
 
     def schema(self) -> Any:
@@ -191,12 +193,12 @@ class RecordedBackend:
         return Sample(found["t"], tuple(Gpu(**gpu) for gpu in gpus), Host(**found["host"]), found["note"])
 
 
-def _candidate(document: dict[str, Any]) -> Any:
+def _candidate(document: JsonObject) -> Any:
     facts = _finite(document)
     return SimpleNamespace(**{**facts, "lost_text": facts["lost"], "path": Path(facts["path"])})
 
 
-def _finite(document: Mapping[str, Any]) -> dict[str, Any]:
+def _finite(document: JsonObject) -> JsonObject:
     """Turn the names of non-finite numbers back into numbers."""
     return {
         name: float(value) if value in ("nan", "inf", "-inf") else value for name, value in document.items()

@@ -35,12 +35,12 @@ class Advice:
     cause: str
     why: str
     preset: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     cost: str = ""
     numbers: dict[str, float] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the advice as it stands in `nantui diagnose --json`."""
         return asdict(self)
 
@@ -155,7 +155,7 @@ def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:
     return ", ".join(parts)
 
 
-def _memory(facts: TroubleFacts, now: Mapping[str, Any], changes: Any) -> float:
+def _memory(facts: TroubleFacts, now: Mapping[str, object], changes: Any) -> float:
     """Return the GB that the changed settings would need, from this run's own peak, or NaN."""
     from nantui.settings.values import changed
 

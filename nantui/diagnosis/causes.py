@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nantui.diagnosis.advice import Advice, advise
 from nantui.diagnosis.evidence import all_evidence
@@ -42,7 +41,7 @@ class Diagnosis:
     incidents: int = 0
     facts: TroubleFacts | None = field(default=None, repr=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the document of `nantui diagnose --json`."""
         return {
             "run": str(self.run),
@@ -99,7 +98,7 @@ def diagnose(
     )
 
 
-def _document(incident: Incident) -> dict[str, Any]:
+def _document(incident: Incident) -> dict[str, object]:
     """Return the incident as it is reported, with what a script looks for also where it is not known."""
     place = {"epoch": incident.epoch, "step": incident.step, "text": incident.text}
     told = {name: value for name, value in document_of(incident).items() if name != "t" or value}

@@ -134,11 +134,11 @@ def _transient(facts: TroubleFacts, measured: Measured) -> Meaning:
     return "", {HARDWARE: 150.0}
 
 
-def _is_nan(value: Any) -> bool:
+def _is_nan(value: object) -> bool:
     return value == "nan" or (isinstance(value, float) and math.isnan(value))
 
 
-def _usual(value: Any) -> bool:
+def _usual(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value < USUAL_ACTIVATION
 
 
@@ -364,7 +364,7 @@ def _in_a_row(facts: TroubleFacts) -> int:
     return count
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
 from nantui.diagnosis.advice import advise
@@ -37,7 +36,7 @@ class Replay:
     checkpoint: Path
     done: int
     until: int
-    train: dict[str, Any]
+    train: dict[str, object]
     hours: float
 
     @property
@@ -79,7 +78,7 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
     return Replay(plan.run, plan.restore.path, done, until, _one_device(plan), hours)
 
 
-def _one_device(plan: Plan) -> dict[str, Any]:
+def _one_device(plan: Plan) -> dict[str, object]:
     """Return the arguments that let a run of several devices be repeated on its first."""
     device = plan.in_effect.get("device")
     devices = (

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from nantui.errors import UserError
+from nantui.run.documents import JsonObject
 from nantui.settings.ultralytics_args import LOADER, find_ultralytics
 
 IMAGE_SUFFIXES = frozenset(
@@ -127,7 +128,7 @@ def _parsed(text: str) -> object:
     return document
 
 
-def _data_set(file: Path, document: dict[str, Any]) -> DataSet:
+def _data_set(file: Path, document: JsonObject) -> DataSet:
     if "val" not in document and "validation" in document:
         document = {**document, "val": document["validation"]}
     for split in ("train", "val"):
@@ -139,7 +140,7 @@ def _data_set(file: Path, document: dict[str, Any]) -> DataSet:
     return DataSet(file, root, _names(file, document), splits, keypoints, dimensions)
 
 
-def _root(file: Path, document: dict[str, Any]) -> Path:
+def _root(file: Path, document: JsonObject) -> Path:
     root = Path(document.get("path") or file.parent)
     if not root.is_absolute() and not root.exists():
         root = datasets_directory() / root
@@ -155,7 +156,7 @@ def _resolved(root: Path, split: str | list[str]) -> list[str]:
     return [str(path)]
 
 
-def _names(file: Path, document: dict[str, Any]) -> tuple[str, ...]:
+def _names(file: Path, document: JsonObject) -> tuple[str, ...]:
     names, count = document.get("names"), document.get("nc")
     if names is None and count is None:
         raise UserError(f"{file}: neither 'names:' nor 'nc:'; Ultralytics refuses to train without")

@@ -246,17 +246,17 @@ def _resident_gb(pid: int) -> float:
         return 0.0
 
 
-def uses_no_gpu(device: Any) -> bool:
+def uses_no_gpu(device: object) -> bool:
     """Tell whether `device` names no CUDA GPU for certain: "cpu", "cpu,cpu" (two ranks on it), "mps"."""
     return str(device).strip().lower().startswith(("cpu", "mps"))
 
 
-def device_count(device: Any) -> int:
+def device_count(device: object) -> int:
     """Return how many devices `device` means, as Ultralytics reads it."""
     return max(1, len(words_of(device)))
 
 
-def words_of(device: Any) -> list[str]:
+def words_of(device: object) -> list[str]:
     """Return the devices named one by one: "0,1", [0, 1] and 0 name GPUs; nothing where it is left open."""
     if device is None:
         return []
@@ -264,7 +264,7 @@ def words_of(device: Any) -> list[str]:
     return [word for part in parts if (word := str(part).strip())]
 
 
-def chosen(gpus: tuple[Gpu, ...], device: Any, environment: Mapping[str, str] = os.environ) -> list[Gpu]:
+def chosen(gpus: tuple[Gpu, ...], device: object, environment: Mapping[str, str] = os.environ) -> list[Gpu]:
     """Return the GPUs that `device` names ("0,1", [0, 1], 0): none for the CPU, the first where unset.
 
     CUDA counts from 0 within CUDA_VISIBLE_DEVICES (Ultralytics 8.4 leaves that variable alone), NVML counts

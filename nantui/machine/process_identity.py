@@ -76,7 +76,7 @@ class ProcessRef:
     created: float
     ticks: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {"pid": self.pid, "created": self.created, "ticks": self.ticks}
 
 

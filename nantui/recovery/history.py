@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from nantui.run.attempts import DIVERGED, FAILED, RankExit
 from nantui.run.events import (
@@ -36,7 +35,7 @@ class Earlier:
 
     id: str
     restore_point: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     failed_at: int | None = None
     text: str = ""
     work: int | None = None
@@ -67,7 +66,7 @@ def earlier_recoveries(record: RunRecord) -> list[Earlier]:
     return found
 
 
-def settings_in_force(record: RunRecord) -> dict[str, Any]:
+def settings_in_force(record: RunRecord) -> dict[str, object]:
     """Return what the recoveries of this run have changed so far.
 
     An older restore point was saved before some of them; what was decided stays in force all the same.
@@ -94,7 +93,7 @@ def newest_in_force(journal: Iterable[Event]) -> RollbackBegun | PhaseBegun | No
     return begun[in_force[-1]] if in_force else None
 
 
-def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[str, Any]) -> str:
+def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[str, object]) -> str:
     """Return a warning when the same restore point with the same settings has failed before, else ""."""
     for one in earlier:
         same = one.restore_point == restore_point and dict(one.settings) == dict(settings)

@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from nantui.run.results import EpochRow, practically_zero
 
@@ -90,7 +89,7 @@ def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement
     return next(_evidence(before, since, unsettled), None)
 
 
-def mosaic_closes(args: Mapping[str, Any]) -> int:
+def mosaic_closes(args: Mapping[str, object]) -> int:
     """Return the first epoch, from 1, without mosaic; 0 where it is not known or never closed."""
     epochs, last = args.get("epochs"), args.get("close_mosaic")
     return max(epochs - last + 1, 0) if isinstance(epochs, int) and isinstance(last, int) and last else 0

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nantui.recovery import run_facts
 from nantui.recovery.checkpoint_moves import Move, checkpoints_aside
@@ -67,15 +66,15 @@ class Plan:
     moves: tuple[Move, ...]
     best: Candidate | None
     settings: tuple[Change, ...]
-    in_effect: Mapping[str, Any]
+    in_effect: Mapping[str, object]
     costs: Costs
     findings: tuple[LintFinding, ...] = ()
     warnings: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
     record_ends: tuple[str, ...] = ()
-    carried: Mapping[str, Any] = field(default_factory=dict)
+    carried: Mapping[str, object] = field(default_factory=dict)
     earlier: tuple[Earlier, ...] = ()
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, object] = field(default_factory=dict)
     afterwards: PlanPhase | None = None
     auto: bool = False
     reason: Trouble | Judgement | None = None
@@ -113,7 +112,7 @@ class Plan:
         lost = f"; lost: {self.costs.lost_text})" if self.costs.epochs_lost else "; nothing is lost)"
         return back + lost
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the plan as `--dry-run --json` and the helper's answer show it."""
         return {
             "id": self.id, "run": str(self.run), "mode": self.mode, "headline": self.headline,
@@ -133,7 +132,7 @@ class Plan:
 def make_plan(
     run: Path | RunRecord,
     to: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     presets: Sequence[str] | None = None,
     *,
     propose: bool | None = None,
@@ -173,7 +172,7 @@ def make_plan(
 
 
 def known_to(
-    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, Any], measured: Measured | None
+    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], measured: Measured | None
 ) -> Known:
     """Return what lint may go by; `measured` takes the place of what the run's own files tell."""
     verdicts = [one.verdict for one in facts.candidates]
@@ -182,7 +181,7 @@ def known_to(
 
 
 def propose_presets(
-    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, Any], bf16: bool | None
+    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], bf16: bool | None
 ) -> tuple[str, ...]:
     """Return the remedy that the evidence and the earlier recoveries suggest, as presets; `bf16` tells
     whether the GPUs support it.
@@ -210,7 +209,7 @@ def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidat
 def put_together(
     facts: PlanInputs,
     restore: Candidate | None,
-    in_effect: Mapping[str, Any],
+    in_effect: Mapping[str, object],
     rows: Sequence[Change],
     presets: tuple[str, ...],
     known: Known,
@@ -253,7 +252,7 @@ def put_together(
 
 
 def afterwards_of(
-    presets: Sequence[str], facts: PlanInputs, in_effect: Mapping[str, Any], rows: Sequence[Change]
+    presets: Sequence[str], facts: PlanInputs, in_effect: Mapping[str, object], rows: Sequence[Change]
 ) -> PlanPhase | None:
     """Return the phase that the remedies ask for at the end; a plan that goes on anyway needs none."""
     place = place_of(facts.spec.plan) if facts.spec else None

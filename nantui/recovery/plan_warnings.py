@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nantui.errors import NO, UserError
 from nantui.recovery.history import Earlier, repeats
@@ -21,7 +20,7 @@ def warnings_for(
     restore: Candidate | None,
     rows: Sequence[Change],
     earlier: Sequence[Earlier],
-    carried: Mapping[str, Any],
+    carried: Mapping[str, object],
 ) -> list[str]:
     """Return what the person should know before saying yes."""
     found = []

@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
 from nantui.checkpoint.catalog import Catalog
@@ -39,6 +38,7 @@ from nantui.recovery.transaction import (
 )
 from nantui.run.atomic_files import write_atomic, write_json
 from nantui.run.attempts import read_attempt, registered
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, with_phase
 from nantui.run.record import RunRecord
@@ -60,10 +60,10 @@ class Done:
     id: str
     mode: str
     checkpoint: str | None
-    asked: dict[str, Any]
+    asked: dict[str, object]
     text: str
     notes: tuple[str, ...] = ()
-    groups: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[JsonObject] = field(default_factory=list)
     run: str = ""
 
 
@@ -111,7 +111,7 @@ def living_writers(layout: RunLayout) -> list[str]:
     return [found[pid] for pid in sorted(found) if pid != os.getpid()]
 
 
-def about(plan: Plan) -> dict[str, Any]:
+def about(plan: Plan) -> dict[str, object]:
     """Return what the journal says of the rollback besides its steps."""
     return {
         "restore_point": str(plan.restore.path.relative_to(plan.run)) if plan.restore else None,
@@ -153,7 +153,7 @@ class Staged:
     """What lies ready: the steps in order, the rebase's answer, and what undo could not cover."""
 
     steps: tuple[Step, ...]
-    answer: Mapping[str, Any] = field(default_factory=dict)
+    answer: JsonObject = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
 
@@ -162,7 +162,7 @@ def stage(layout: RunLayout, plan: Plan, *, python: str, allow: frozenset[str] =
     verify(layout, plan, allow)
     layout.home.mkdir(exist_ok=True)
     _, left_out = manifest.keep(layout, plan.id, in_place=_staying_best(plan))
-    answer: dict[str, Any] = {}
+    answer: JsonObject = {}
     installs: list[tuple[Path, str]] = []
     if plan.restore is not None:
         new_last = layout.weights / f"{STAGED}{plan.id}-last.pt"
@@ -189,7 +189,7 @@ def verify(layout: RunLayout, plan: Plan, allow: frozenset[str]) -> None:
         )
 
 
-def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None = None) -> dict[str, Any]:
+def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None = None) -> dict[str, object]:
     """Return the request for worker/checkpoints/rebase.py."""
     restore = plan.restore
     assert restore is not None, "plan B rebases nothing"
@@ -216,7 +216,7 @@ def estimated_updates(plan: Plan) -> int:
     return int(max(rates) * (work or 0)) if rates else 20000
 
 
-def run_rebase(request: Mapping[str, Any], python: str) -> dict[str, Any]:
+def run_rebase(request: JsonObject, python: str) -> JsonObject:
     """Rebase in a process of its own. Raises UserError with its reason when it refuses."""
     with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
         path = Path(folder) / "request.json"
@@ -228,7 +228,7 @@ def run_rebase(request: Mapping[str, Any], python: str) -> dict[str, Any]:
             raise UserError(f"cannot run {words[0]} ({error.strerror}); nothing was done", FAILED) from None
     for line in reversed(done.stdout.splitlines()):
         if line.startswith("{"):
-            answer: dict[str, Any] = json.loads(line)
+            answer: JsonObject = json.loads(line)
             break
     else:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
@@ -283,7 +283,7 @@ def _texts(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
     return staged
 
 
-def decided_spec(spec: Spec, settings: Mapping[str, Any], phase: PlanPhase | None = None) -> Spec:
+def decided_spec(spec: Spec, settings: Mapping[str, object], phase: PlanPhase | None = None) -> Spec:
     """Return the spec with changed settings, and with one more phase."""
     changed_spec = with_settings(spec, settings)
     if phase is None:

@@ -11,7 +11,9 @@ import math
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from nantui.run.documents import JsonObject
 
 # The umask can only be read by setting it, which is not safe once threads run: read it once.
 _UMASK = os.umask(0o077)
@@ -111,7 +113,7 @@ def read_text(path: Path) -> str | None:
         return None
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> JsonObject | None:
     """Return the object in `path`, or None where there is none or it is not a JSON object."""
     try:
         document = json.loads(read_text(path) or "")

@@ -13,6 +13,7 @@ from typing import Any
 
 from nantui.machine.process_identity import Machine, ProcessRef, alive, this_machine
 from nantui.run.atomic_files import read_json, read_text, write_json
+from nantui.run.documents import JsonObject
 from nantui.run.events import Event, Registered, of_kind, parse_lines
 from nantui.run.layout import RunLayout
 
@@ -29,18 +30,18 @@ class Attempt:
     created: float
     mode: str
     checkpoint: str | None
-    train: dict[str, Any]
-    ours: dict[str, Any]
+    train: dict[str, object]
+    ours: dict[str, object]
     python: str
     devices: int = 1
-    faults: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[JsonObject] = field(default_factory=list)
     argv: list[str] = field(default_factory=list)
-    asked: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, object] = field(default_factory=dict)
     probation_epochs: int = 0
-    phase: dict[str, Any] | None = None
+    phase: JsonObject | None = None
     nnodes: int = 1
     endpoint: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class RankExit:
     epoch: int | None = None
     step: int | None = None
     text: str = ""
-    incident: dict[str, Any] | None = None
+    incident: JsonObject | None = None
     checkpoint: str | None = None
     resumable: bool = False
 
@@ -87,7 +88,7 @@ def rank_events(path: Path) -> list[Event]:
     return parse_lines((read_text(path) or "").split("\n"))
 
 
-def _known_fields(kind: Any, document: dict[str, Any] | None) -> Any:
+def _known_fields(kind: Any, document: JsonObject | None) -> Any:
     """Build `kind` from a document, leaving out fields of a newer format; None where fields are missing."""
     if document is None:
         return None

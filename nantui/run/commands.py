@@ -18,10 +18,10 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.atomic_files import to_json, write_json
+from nantui.run.documents import JsonObject
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 
@@ -34,7 +34,7 @@ class Command:
     """One thing a person or the policy asks the supervisor to do."""
 
     kind: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JsonObject = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     by: str = field(default_factory=author)
     t: float = field(default_factory=time.time)
@@ -82,7 +82,7 @@ def _take(path: Path) -> Command | None:
             return None
 
 
-def _command(document: dict[str, Any]) -> Command:
+def _command(document: JsonObject) -> Command:
     command = Command(**{name: document[name] for name in Command.__dataclass_fields__})
     if command.kind not in KINDS or not isinstance(command.options, dict):
         raise ValueError(command.kind)

@@ -387,7 +387,7 @@ def parse_lines(lines: Iterable[str]) -> list[Event]:
     return parse_all(documents(lines))
 
 
-def parse_all(told: Iterable[Any]) -> list[Event]:
+def parse_all(told: Iterable[object]) -> list[Event]:
     """Return the events among JSON values, in their order; what is no event is left out."""
     return [event for event in map(parse, told) if event is not None]
 
@@ -401,14 +401,14 @@ def documents(lines: Iterable[str]) -> Iterator[Any]:
             continue
 
 
-def relayed(document: Mapping[str, Any], **about: Any) -> dict[str, Any]:
+def relayed(document: Mapping[str, Any], **about: object) -> dict[str, Any]:
     """Return the fields under which the journal keeps what a rank wrote, `about` added: also those that this
     version does not know, and as they were written.
     """
     return {**{name: value for name, value in document.items() if name not in ("kind", "by")}, **about}
 
 
-def parse(document: Any) -> Event | None:
+def parse(document: object) -> Event | None:
     """Return one event; a kind that this version does not know is a plain Event, what is none is None."""
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         return None
@@ -463,7 +463,7 @@ def _readers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
     return _READERS_OF[kind]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     if isinstance(value, (Place, Difference, SettingChange, PhaseAdvice, QuarantineChange, CommandAsked)):

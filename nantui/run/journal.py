@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
@@ -34,9 +33,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, kind: str, *, by: str = "supervisor", **fields: Any) -> dict[str, Any]:
+    def append(self, kind: str, *, by: str = "supervisor", **fields: object) -> dict[str, object]:
         """Write one entry and wait until it is on the disk. Raises OSError when it cannot be kept."""
-        entry: dict[str, Any] = {"t": time.time(), "kind": kind, "by": by, **fields}
+        entry: dict[str, object] = {"t": time.time(), "kind": kind, "by": by, **fields}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -59,9 +58,9 @@ def _ends_whole(descriptor: int) -> bool:
     return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
-def pending_edits(events: Iterable[Event]) -> dict[str, Any]:
+def pending_edits(events: Iterable[Event]) -> dict[str, object]:
     """Return what was set since the last attempt started; `events` is the run's journal."""
-    edits: dict[str, Any] = {}
+    edits: dict[str, object] = {}
     for event in events:
         if isinstance(event, AttemptStarted):
             edits = {}

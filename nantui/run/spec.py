@@ -11,13 +11,12 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from nantui.errors import UserError
 from nantui.run.atomic_files import open_regular, read_text, write_atomic
-from nantui.run.documents import Document, Settings
+from nantui.run.documents import Document, JsonObject, Settings
 
 OURS_DEFAULTS: Settings = {
     "guard": "protect",
@@ -50,15 +49,15 @@ _OF_THIS_LAUNCH = ("RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_",
 class Spec:
     """What a run is asked to be; `train` are Ultralytics' arguments, `ours` nantui's settings that differ."""
 
-    train: dict[str, Any]
-    ours: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, object]
+    ours: dict[str, object] = field(default_factory=dict)
     python: str = ""
     auto: bool = False
     kind: str = "train"
     created: float = 0.0
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    exec: dict[str, Any] | None = None
-    plan: dict[str, Any] | None = None
+    faults: list[JsonObject] = field(default_factory=list)
+    exec: JsonObject | None = None
+    plan: JsonObject | None = None
     nnodes: int = 1
     endpoint: str = ""
     format: int = 1
@@ -118,7 +117,7 @@ def to_yaml(document: Mapping[str, object]) -> str:
     return str(yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True))
 
 
-def divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def divided(settings: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
     """Return Ultralytics' arguments and nantui's own settings out of a mixture of both."""
     ours = {name: value for name, value in settings.items() if name in OURS_DEFAULTS}
     return {name: value for name, value in settings.items() if name not in ours}, ours

@@ -6,8 +6,7 @@ from a run's training arguments everywhere.
 
 from __future__ import annotations
 
-from typing import Any
-
+from nantui.run.documents import JsonObject
 from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS
 
 GROUP = "nantui"
@@ -32,7 +31,7 @@ LOWEST = {"skip_window": 1, "keep_restore_points": 1, "loss_patience": 1}
 HIGHEST = {"max_skip_share": 1.0}
 
 
-def describe() -> list[dict[str, Any]]:
+def describe() -> list[JsonObject]:
     """Return name, types, default, help, range and choices of each of our settings."""
     return [
         {

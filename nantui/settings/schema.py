@@ -150,7 +150,7 @@ class Schema:
         except KeyError:
             raise UserError(self._unknown(name)) from None
 
-    def check(self, settings: Settings) -> dict[str, Any]:
+    def check(self, settings: Settings) -> dict[str, object]:
         """Return `settings` with every value checked. Raises UserError for the first that is wrong."""
         return {name: self.field(name).check(value) for name, value in settings.items()}
 

@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import this_machine
 from nantui.run import commands
 from nantui.run.commands import Command, spool_for
+from nantui.run.documents import JsonObject
 from nantui.run.events import CommandDone, Event, Stage, parse_lines
 from nantui.run.growing_files import LineFollower
 from nantui.run.journal import author
@@ -88,15 +88,15 @@ def carry_out(
 
 
 def create_run(
-    train: Mapping[str, Any],
-    ours: Mapping[str, Any] | None = None,
+    train: Mapping[str, object],
+    ours: Mapping[str, object] | None = None,
     *,
     python: str | None = None,
     auto: bool = False,
-    faults: Sequence[Mapping[str, Any]] = (),
+    faults: Sequence[Mapping[str, object]] = (),
     start: bool = True,
-    options: Mapping[str, Any] | None = None,
-    plan: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    options: Mapping[str, object] | None = None,
+    plan: Callable[[JsonObject], JsonObject] | None = None,
     nnodes: int = 1,
     endpoint: str = "",
 ) -> Path:
@@ -138,9 +138,7 @@ def _new_directory(run: Path) -> RunLayout:
     return RunLayout(run.resolve())
 
 
-def check_arguments(
-    train: Mapping[str, Any], *, python: str | None, cwd: str | None = None
-) -> dict[str, Any]:
+def check_arguments(train: Mapping[str, object], *, python: str | None, cwd: str | None = None) -> JsonObject:
     """Have Ultralytics' own code check the arguments and choose the directory; returns its answer.
 
     Raises UserError with what is wrong.
@@ -151,7 +149,9 @@ def check_arguments(
     return answer
 
 
-def settings_as_now(config: Mapping[str, Any], *, python: str | None) -> tuple[dict[str, Any], list[str]]:
+def settings_as_now(
+    config: Mapping[str, object], *, python: str | None
+) -> tuple[dict[str, object], list[str]]:
     """Return a file's settings in the words of the installed Ultralytics, and notes on what it left out.
 
     Raises UserError for a setting that it does not know.
@@ -214,7 +214,7 @@ def _show_stage(event: Event, command: str, on_stage: OnStage | None) -> None:
         on_stage(event.stage, printable(event.text))
 
 
-def branch_off(run: Path, options: Mapping[str, Any], python: str | None = None) -> str:
+def branch_off(run: Path, options: Mapping[str, object], python: str | None = None) -> str:
     """Make the new run that `options` of a recover name, and start it; returns a line for people.
 
     Raises UserError with recovery's refusal; nothing is left of the new run then.
@@ -229,7 +229,7 @@ def branch_off(run: Path, options: Mapping[str, Any], python: str | None = None)
     return continue_elsewhere(answer, command)
 
 
-def continue_elsewhere(answer: dict[str, Any], command: Command) -> str:
+def continue_elsewhere(answer: JsonObject, command: Command) -> str:
     """Have the run that `answer` of recovery names go on; returns a line for people. Raises UserError."""
     new = RunLayout(Path(str(answer["run"])))
     options = {name: command.options[name] for name in ("wait_gpu",) if name in command.options}

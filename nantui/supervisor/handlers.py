@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.attempts import Attempt
 from nantui.run.commands import Command
+from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, Created, Event, RollbackBegun, RollbackDone, newest, of_kind
 from nantui.run.journal import pending_edits
 from nantui.run.layout import RunLayout
@@ -53,7 +53,7 @@ def begun_before(port: CommandPort, command: str) -> str:
     return f"attempt {started.attempt} started {beginning_text(started.mode, started.checkpoint)}"
 
 
-def rolled_back_before(events: Sequence[Event], command: str) -> dict[str, Any] | None:
+def rolled_back_before(events: Sequence[Event], command: str) -> dict[str, object] | None:
     """Return the answer of a rollback that was finished for this command and not trained on, else None."""
     own = (one for one in of_kind(events, RollbackBegun) if one.id == command)
     begun = newest(own, RollbackBegun)
@@ -194,7 +194,7 @@ def begin(
     spec: Spec,
     mode: str,
     checkpoint: str | None,
-    asked: dict[str, Any],
+    asked: dict[str, object],
     probation_epochs: int = 0,
 ) -> str:
     """Start a new attempt; a fresh start trains with the edits, a resume has them in its checkpoint.
@@ -279,7 +279,7 @@ def _stop_first(port: CommandPort, command: Command) -> None:
         refuse_while_running(port)
 
 
-def _roll_back_shown(port: CommandPort, command: Command) -> dict[str, Any]:
+def _roll_back_shown(port: CommandPort, command: Command) -> JsonObject:
     """Roll back as `recovering`; a refusal leaves the state as it was."""
     before = port.state
     port.publish(state=RECOVERING)
@@ -291,7 +291,7 @@ def _roll_back_shown(port: CommandPort, command: Command) -> dict[str, Any]:
         raise
 
 
-def _begin_after(port: CommandPort, command: Command, answer: dict[str, Any], probation_epochs: int) -> str:
+def _begin_after(port: CommandPort, command: Command, answer: JsonObject, probation_epochs: int) -> str:
     """Start the attempt after a rollback, which may have changed the spec."""
     mode = RESTART if command.options.get("force_restart") or answer.get("mode") == RESTART else RESUME
     checkpoint = None if mode == RESTART else str(answer.get("checkpoint") or "weights/last.pt")
@@ -300,11 +300,11 @@ def _begin_after(port: CommandPort, command: Command, answer: dict[str, Any], pr
     return "; ".join(filter(None, [str(answer.get("text") or ""), started]))
 
 
-def _asked(port: CommandPort, command: Command) -> dict[str, Any]:
+def _asked(port: CommandPort, command: Command) -> dict[str, object]:
     """Return the settings of the next attempt: what was edited since the last one, then the command's own."""
     return {**pending_edits(port.journal.events()), **_set_of(command)}
 
 
-def _set_of(command: Command) -> dict[str, Any]:
+def _set_of(command: Command) -> dict[str, object]:
     values = command.options.get("set") or {}
     return dict(values) if isinstance(values, dict) else {}

@@ -38,7 +38,7 @@ def new_attempt(
     spec: Spec,
     mode: str,
     checkpoint: str | None = None,
-    asked: dict[str, Any] | None = None,
+    asked: dict[str, object] | None = None,
     probation_epochs: int = 0,
     **hosts: Any,
 ) -> Attempt:
@@ -72,7 +72,7 @@ def new_attempt(
     return attempt
 
 
-def for_ranks(train: dict[str, Any]) -> dict[str, Any]:
+def for_ranks(train: dict[str, object]) -> dict[str, object]:
     """Return the arguments as each rank gets them: "cpu,cpu" (two ranks, no GPU) is "cpu" to Ultralytics."""
     words = {word.strip() for word in str(train.get("device")).split(",")}
     return {**train, "device": "cpu"} if words == {"cpu"} else train

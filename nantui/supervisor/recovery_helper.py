@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.commands import Command
+from nantui.run.documents import JsonObject
 from nantui.run.events import (
     PhaseBegun,
     PhaseDone,
@@ -26,7 +26,7 @@ BEGINNINGS = (RollbackBegun, UndoBegun, PhaseBegun)
 ENDS = (RollbackDone, RollbackReverted, UndoDone, PhaseDone)
 
 
-def act(port: WaitPort, command: Command, action: str) -> dict[str, Any]:
+def act(port: WaitPort, command: Command, action: str) -> JsonObject:
     """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
     spec = own_spec(port.layout)
     python = str(command.options.get("python") or (spec.python if spec else "") or sys.executable)

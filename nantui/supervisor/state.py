@@ -29,11 +29,11 @@ class SupervisorState:
     worker: ProcessRef | None = None
     since: float = 0.0
     text: str = ""
-    doing: dict[str, Any] | None = None
-    last_incident: dict[str, Any] | None = None
+    doing: dict[str, object] | None = None
+    last_incident: dict[str, object] | None = None
     guarded: bool | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the document as docs/file-formats.md describes it."""
         return {
             "format": FORMAT,
@@ -86,9 +86,9 @@ def read_state(path: Path) -> SupervisorState | None:
     )
 
 
-def _of(kind: type[Value], value: Any) -> Value | None:
+def _of(kind: type[Value], value: object) -> Value | None:
     return value if isinstance(value, kind) else None
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) else 0.0

@@ -20,7 +20,6 @@ from functools import lru_cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Any
 
 from nantui.errors import UserError
 from nantui.machine.process_identity import Machine, alive, this_machine
@@ -67,7 +66,9 @@ def with_plan(layout: RunLayout, status: RunStatus) -> RunStatus:
 
 
 @lru_cache(maxsize=512)
-def _phase(run: Path, epochs: int | None, seen: tuple[Identity, ...]) -> tuple[dict[str, Any] | None, float]:
+def _phase(
+    run: Path, epochs: int | None, seen: tuple[Identity, ...]
+) -> tuple[dict[str, object] | None, float]:
     """Return the current phase, None where there is none, and the seconds of those that wait.
 
     Asked every second; read again only when the files are no longer those that were `seen`.

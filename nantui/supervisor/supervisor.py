@@ -17,6 +17,7 @@ from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import Machine, ProcessRef, alive, ref_of, this_machine
 from nantui.machine.process_tree import Leftover, end_all, members, own_children, shared_memory_of
 from nantui.run.attempts import Attempt
+from nantui.run.documents import JsonObject
 from nantui.run.events import Incident
 from nantui.run.incidents import is_suspicion
 from nantui.run.journal import Journal
@@ -52,7 +53,7 @@ class Supervisor:
         self.hosts = Leading(layout, config.patience, lambda: [ref.pid for ref in self.find_members()])
         self._standstill = Standstill(config.patience)
         self._published = 0.0
-        self._unwritten: list[tuple[str, dict[str, Any]]] = []
+        self._unwritten: list[tuple[str, JsonObject]] = []
         self.seen_start = False
         """Whether this very process saw the attempt begin, and so would have seen it end."""
         own = ref_of(os.getpid())
@@ -248,7 +249,7 @@ class Supervisor:
         self._publish_progress(self.watch)
 
     def _publish_progress(self, watch: Watch) -> None:
-        changes: dict[str, Any] = {}
+        changes: dict[str, object] = {}
         if watch.last_incident and watch.last_incident != self.state.last_incident:
             changes["last_incident"] = watch.last_incident
         if watch.guarded is not None and watch.guarded != self.state.guarded:
@@ -260,7 +261,7 @@ class Supervisor:
         if changes:
             self.publish(**changes)
 
-    def _standstill_changes(self, watch: Watch) -> dict[str, Any]:
+    def _standstill_changes(self, watch: Watch) -> dict[str, object]:
         silent_s = self._standstill.observe(watch.moved, watch.activity, watch.usual_step_s())
         if silent_s and self.state.state != STALLED:
             found = stack_dumps.collect(self.find_members(), self.layout, watch.attempt.attempt)

@@ -5,7 +5,7 @@ They are above, and import what is below them; nothing below imports them, not f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class RunView(Protocol):
     def pictures(self, over_steps: bool, last: int = 0) -> list[Picture]:
         """Return the charts of the whole run, or of its `last` epochs or steps."""
 
-    def submit(self, kind: str, **options: Any) -> Command:
+    def submit(self, kind: str, **options: object) -> Command:
         """Leave a command for the supervisor."""
 
     def action_act(self, name: str) -> None:

@@ -169,7 +169,7 @@ class RunCommands:
         name = clean(self._screen.run_path.name, 80)
         self._screen.app.push_screen(NameDialog(f"Stop the training in {name}?", text, name), answered)
 
-    def _submit(self, kind: str, sends: str = "", **options: Any) -> None:
+    def _submit(self, kind: str, sends: str = "", **options: object) -> None:
         try:
             self._screen.submit(sends or kind, **options)
             self._screen.say(f"{actions.EVERY[kind].label}: asked the supervisor")

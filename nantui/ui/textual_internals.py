@@ -62,7 +62,7 @@ class HeldScreen(Screen[None]):
 
     def is_held(self) -> bool:
         """Tell whether to wait with painting what has changed."""
-        raise NotImplementedError
+        return False
 
     def _compositor_refresh(self) -> None:
         """Paint what has changed; below a dialog only that.
@@ -81,6 +81,6 @@ def update_scrollbars(view: ScrollView, size: Size) -> None:
     view._scroll_update(size)
 
 
-def screen_rows(app: App[Any]) -> list[Strip]:
+def screen_rows(app: App[object]) -> list[Strip]:
     """Return what is on the screen, a strip a row."""
     return app.screen._compositor.render_strips()

@@ -12,11 +12,11 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nantui.errors import UserError
 from nantui.run.attempts import FAILED, FINISHED
-from nantui.run.documents import Settings
+from nantui.run.documents import JsonObject, Settings
 from nantui.run.spec import read_spec
 from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded
@@ -100,7 +100,7 @@ def _checkpoint(session: Session) -> Path:
     return path
 
 
-def _resume_arguments(train: Settings) -> dict[str, Any]:
+def _resume_arguments(train: Settings) -> JsonObject:
     """Return what a resume may say: the checkpoint's own `train_args`, which the rebase wrote, decide."""
     return {"resume": True, **{name: train[name] for name in ("device",) if name in train}}
 

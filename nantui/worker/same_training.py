@@ -50,5 +50,5 @@ def refuse_other_classes(trainer: Any, checkpoint: Any) -> None:
         )
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     return str(one) == str(other) or os.path.realpath(str(one)) == os.path.realpath(str(other))

@@ -95,7 +95,7 @@ def missing_hooks(trainer_class: type) -> list[str]:
     )
 
 
-def classes_of_checkpoint(checkpoint: Mapping[str, Any]) -> int | None:
+def classes_of_checkpoint(checkpoint: Mapping[str, object]) -> int | None:
     """Return the number of classes of the network in a loaded checkpoint, None where it does not say.
 
     By its names: `yaml["nc"]` is overwritten once a model was built from it (nn/tasks.py, `DetectionModel`).
@@ -272,7 +272,7 @@ def update_size(optimizer: torch.optim.Optimizer) -> float:
     return total**0.5
 
 
-def _direction_size(state: dict[str, Any], orthogonal: bool) -> float:
+def _direction_size(state: Mapping[str, torch.Tensor], orthogonal: bool) -> float:
     """SGD steps by its momentum buffer, Adam by mean / root of mean square, Muon by an orthogonal matrix."""
     if "exp_avg_sq" in state:
         direction = state["exp_avg"].float() / (state["exp_avg_sq"].float().sqrt() + 1e-8)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import environment_of
@@ -63,7 +62,7 @@ def _stop_one(port: StopPort, command: Command, training: ForeignTraining, at_on
 def keep_for_resume(port: RunPort, training: ForeignTraining) -> None:
     """Write down command, cwd and variables; a run of the user's own script goes on through that script."""
     program = program_of(training)
-    how: dict[str, Any] = {
+    how: dict[str, object] = {
         "argv": [program, *training.argv[1:]],
         "cwd": training.cwd,
         "env": kept_environment(training.root.pid),

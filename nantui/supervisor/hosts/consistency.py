@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
 from nantui.run.attempts import Attempt
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.supervisor.helper_process import helper
 from nantui.supervisor.hosts.endpoint import reach
@@ -24,7 +24,7 @@ POLL_S = 0.05
 Pump = Callable[[float], None]
 
 
-def gather_facts(data: Any, python: str, cwd: str | None, pump: Pump = time.sleep) -> dict[str, Any]:
+def gather_facts(data: object, python: str, cwd: str | None, pump: Pump = time.sleep) -> JsonObject:
     """Return what must be the same everywhere, as the training interpreter of this host sees it.
 
     Raises UserError when that interpreter gives no answer.
@@ -91,7 +91,7 @@ def refuse(found: list[str]) -> None:
         raise UserError("; ".join(found) + "; nothing was started", FAILED)
 
 
-def _versions(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+def _versions(there: JsonObject, here: JsonObject) -> list[str]:
     wanted, own = there.get("versions") or {}, here.get("versions") or {}
     return [
         f"{name} is {own.get(name)} here and {word} on the leading host"
@@ -100,7 +100,7 @@ def _versions(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     ]
 
 
-def _images(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+def _images(there: JsonObject, here: JsonObject) -> list[str]:
     """Where the leading host could not list the images (a data set by name) there is nothing to compare."""
     wanted, own = there.get("images") or {}, here.get("images") or {}
     if wanted and here.get("error"):

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample, Sampler
 from nantui.machine.process_identity import Machine, ProcessRef, host_id, ref_from
 from nantui.run.atomic_files import open_regular, read_json, write_json
 from nantui.run.attempts import Attempt
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.status import HostStatus
 
@@ -141,7 +141,7 @@ def read_own_attempt(layout: RunLayout, number: int) -> Attempt | None:
         return None
 
 
-def read_own(path: Path) -> dict[str, Any] | None:
+def read_own(path: Path) -> JsonObject | None:
     """Return the JSON object of a file that belongs to this user, else None."""
     file = open_regular(path, os.O_NOFOLLOW)
     if file is None:
@@ -204,7 +204,7 @@ def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sa
     return tuple(found)
 
 
-def sample_from(document: dict[str, Any] | None) -> Sample | None:
+def sample_from(document: JsonObject | None) -> Sample | None:
     """Return the sample that a JSON object holds (`asdict` of one), None where it holds none."""
     try:
         gpus = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -33,7 +33,7 @@ class Offer:
     reason: str | None = None
 
 
-def offers(screen: Screen[Any], read_only: bool) -> list[Offer]:
+def offers(screen: Screen[object], read_only: bool) -> list[Offer]:
     """Return what can be done on `screen`, what helps now first, and last what cannot, with the reason."""
     snapshot = getattr(screen, "snapshot", None)
     found = [_of_action(action, "screen.act", snapshot, read_only) for action in RUN_ACTIONS]
@@ -69,7 +69,7 @@ class PaletteDialog(Dialog):
         Binding("up", "move(-1)", "up", show=False, priority=True),
     ]
 
-    def __init__(self, over: Screen[Any]) -> None:
+    def __init__(self, over: Screen[object]) -> None:
         super().__init__()
         self.over = over
         self._offers: list[Offer] = []

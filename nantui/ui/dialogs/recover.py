@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,6 +17,7 @@ from textual.containers import Container
 from nantui.run.commands import Command
 from nantui.run.journal import pending_edits
 from nantui.ui.dialogs.base import Dialog
+from nantui.ui.glyphs import Glyphs
 from nantui.ui.model import plan_text
 from nantui.ui.model.command_progress import CommandProgress, follow
 from nantui.ui.styled_text import Line
@@ -26,6 +27,7 @@ from nantui.ui.widgets.dialog_controls import Choice
 from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
+    from nantui.recovery.plan import Plan
     from nantui.ui.context import RunView
     from nantui.ui.model.backend import Backend
 
@@ -59,14 +61,14 @@ class RecoverDialog(Dialog):
         over: RunView,
         kind: str,
         presets: Sequence[str] | None = None,
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
         self.over, self.kind = over, kind
         self.presets = None if presets is None else tuple(presets)
         self.settings, self.to = dict(settings or {}), ""
         self.stage = PLANNING
-        self.plan: Any = None
+        self.plan: Plan | None = None
         self.problem = ""
         self.command: Command | None = None
         self.progress: CommandProgress | None = None
@@ -90,14 +92,14 @@ class RecoverDialog(Dialog):
         find_out("plan", partial(self._plan, self.cockpit.backend), self.post_message)
 
     @property
-    def edits(self) -> dict[str, Any]:
+    def edits(self) -> dict[str, object]:
         """Settings that come on top of the presets: those edited before,
         then those this dialog was opened with.
         """
         snapshot = self.over.snapshot
         return {**pending_edits(snapshot.journal if snapshot is not None else ()), **self.settings}
 
-    def _plan(self, backend: Backend) -> Any:
+    def _plan(self, backend: Backend) -> Plan:
         """Without a choice of presets the evidence proposes some; edits stay on top."""
         return backend.plan(self.over.run_path, self.to or None, self.edits, self.presets)
 
@@ -150,7 +152,7 @@ class RecoverDialog(Dialog):
         return plan_text.describe(self.plan, self.kind, self.over.snapshot, self.glyphs, width)
 
     @property
-    def glyphs(self) -> Any:
+    def glyphs(self) -> Glyphs:
         """The signs for this terminal."""
         return self.cockpit.glyphs
 
@@ -193,7 +195,8 @@ class RecoverDialog(Dialog):
         if self.stage == ASKING and self.plan is not None:
             self._leave()
 
-    def _leave(self, **more: Any) -> None:
+    def _leave(self, **more: object) -> None:
+        assert self.plan is not None, "confirmed with a plan on the screen"
         options = {**plan_text.options(self.plan, self.edits), **more}
         self.command = self.over.submit(self.kind, **options)
         self.stage, self.progress = WORKING, CommandProgress(self.command.id, self.kind)

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nantui.errors import FAILED, UserError
+from nantui.run.documents import JsonObject
 
 if TYPE_CHECKING:
     from nantui.checkpoint.catalog import Catalog
@@ -44,15 +45,15 @@ class Backend(Protocol):
     def verdicts(self, weights: Path) -> Iterable[Verdict]:
         """Yield a verdict for every checkpoint, newest first; slow, for a thread."""
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Plan:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets) -> Plan:
         """Return the plan of a rollback, `settings` on top of `presets` (None: what the evidence supports);
         slow, for a thread. Raises UserError when there is none.
         """
 
-    def diagnose(self, run: Path) -> dict[str, Any]:
+    def diagnose(self, run: Path) -> JsonObject:
         """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""
 
-    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> LabelReport:
+    def labels(self, run: Path, args: JsonObject, progress: Progress) -> LabelReport:
         """Return the check of the run's labels; slow, for a thread.
         Raises UserError where there is no data set.
         """
@@ -109,17 +110,17 @@ class RealBackend:
             self._catalogs[weights] = Catalog(weights)
         return self._catalogs[weights].verdicts()
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Plan:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets) -> Plan:
         from nantui.recovery.plan import make_plan
 
         return make_plan(run, to, settings, presets, propose=True, python=self.python)
 
-    def diagnose(self, run: Path) -> dict[str, Any]:
+    def diagnose(self, run: Path) -> JsonObject:
         from nantui.diagnosis.causes import diagnose
 
         return dict(diagnose(run).to_json())
 
-    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> LabelReport:
+    def labels(self, run: Path, args: JsonObject, progress: Progress) -> LabelReport:
         from nantui.labels.check import check_data_set
         from nantui.labels.data_set import load_data_set
 

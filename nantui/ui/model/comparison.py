@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nantui.settings.values import show_value
 from nantui.ui.charts.series import Curve, Picture
@@ -72,7 +72,7 @@ def table(one: Side, other: Side, glyphs: Glyphs, width: int) -> list[Line]:
     return [fit(line, width) for line in lines]
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def differing(one: Mapping[str, object], other: Mapping[str, object]) -> list[tuple[str, object, object]]:
     """Return the settings that both sides know and that differ, those of place left out."""
     from nantui.settings.values import compare
 

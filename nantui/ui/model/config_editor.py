@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -41,7 +41,7 @@ CHOSEN_BY_AUTO = ("lr0", "momentum", "optimizer")
 HIDDEN = frozenset({"save_dir", "mode", "task"})
 
 
-def save_preset(name: str, changes: Mapping[str, Any]) -> Path:
+def save_preset(name: str, changes: Mapping[str, object]) -> Path:
     """Write `changes` as a preset that sets exactly these values.
     Raises UserError for a bad or taken name.
     """
@@ -67,7 +67,7 @@ def save_preset(name: str, changes: Mapping[str, Any]) -> Path:
     return path
 
 
-def as_dict(values: Mapping[str, Any]) -> str:
+def as_dict(values: Mapping[str, object]) -> str:
     """Return `settings = dict(...)`, ready for `model.train(**settings)`."""
     lines = [f"    {name}={value!r}," for name, value in values.items()]
     return "\n".join(["settings = dict(", *lines, ")"])
@@ -79,9 +79,9 @@ class SettingsNow:
     `saved` waits for the next start, `chosen` are names that `optimizer=auto` chose a value for.
     """
 
-    next_start: Mapping[str, Any] = field(default_factory=dict)
-    in_effect: Mapping[str, Any] = field(default_factory=dict)
-    saved: Mapping[str, Any] = field(default_factory=dict)
+    next_start: Mapping[str, object] = field(default_factory=dict)
+    in_effect: Mapping[str, object] = field(default_factory=dict)
+    saved: Mapping[str, object] = field(default_factory=dict)
     chosen: frozenset[str] = frozenset()
 
 
@@ -105,7 +105,7 @@ def read_settings(run: RunLayout, schema: Schema, snapshot: RunSnapshot | None) 
     )
 
 
-def reported_values(journal: Iterable[Event]) -> Mapping[str, Any]:
+def reported_values(journal: Iterable[Event]) -> Mapping[str, object]:
     """Return what the worker of the newest attempt has reported to be in effect, empty before it has."""
     found = newest_change(journal)
     return found.values if isinstance(found, InEffect) else {}
@@ -116,7 +116,7 @@ def newest_change(journal: Iterable[Event]) -> Event | None:
     return newest(journal, AttemptStarted, InEffect)
 
 
-def _used(attempt: Attempt, args: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
+def _used(attempt: Attempt, args: Mapping[str, object], reported: Mapping[str, object]) -> dict[str, object]:
     """What an attempt uses, without the spec, which may have been edited since. args.yaml is written anew
     before the worker reports; until then it may be that of the attempt before.
     """
@@ -125,7 +125,7 @@ def _used(attempt: Attempt, args: Mapping[str, Any], reported: Mapping[str, Any]
     return {**attempt.train, **args, **attempt.ours, **attempt.asked}
 
 
-def _known(values: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+def _known(values: Mapping[str, object], schema: Schema) -> dict[str, object]:
     return {name: value for name, value in values.items() if name in schema.fields}
 
 
@@ -143,20 +143,20 @@ class Draft:
         self._path = drafts_dir() / f"{hashlib.sha1(str(run).encode()).hexdigest()[:16]}.json"
         self._run = run
         kept = (read_json(self._path) or {}).get("changes")
-        self.changes: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+        self.changes: dict[str, object] = dict(kept) if isinstance(kept, dict) else {}
         self._leave_out_what_is_so()
         self.why: dict[str, str] = {}
-        self._before: list[tuple[dict[str, Any], dict[str, str]]] = []
+        self._before: list[tuple[dict[str, object], dict[str, str]]] = []
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> object:
         """Return the drafted value, else the one without the draft."""
         return self.changes[name] if name in self.changes else self.before(name)
 
-    def before(self, name: str) -> Any:
+    def before(self, name: str) -> object:
         """Return the value without the draft: the one saved for the next start, else the one in effect."""
         return self.saved[name] if name in self.saved else self.in_effect(name)
 
-    def in_effect(self, name: str) -> Any:
+    def in_effect(self, name: str) -> object:
         """Return what the newest attempt uses."""
         return self.now.in_effect.get(name)
 
@@ -164,7 +164,7 @@ class Draft:
         """Tell whether another value than the one in effect is saved for the next start."""
         return name in self.saved and not same_value(self.saved[name], self.in_effect(name))
 
-    def set(self, values: Mapping[str, Any], why: Mapping[str, str] | None = None) -> None:
+    def set(self, values: Mapping[str, object], why: Mapping[str, str] | None = None) -> None:
         """Change some settings; one set back to what it was leaves the draft."""
         self._before.append((dict(self.changes), dict(self.why)))
         for name, value in values.items():
@@ -182,7 +182,7 @@ class Draft:
         self._keep()
         return True
 
-    def was_taken(self, values: Mapping[str, Any], waits: bool) -> None:
+    def was_taken(self, values: Mapping[str, object], waits: bool) -> None:
         """Take note that the supervisor has these values now; what was drafted since stays drafted.
 
         `waits`: they are saved for the next start, else the training has begun with them.
@@ -193,11 +193,11 @@ class Draft:
             self.changes.pop(name, None)
         self._keep()
 
-    def whole(self) -> dict[str, Any]:
+    def whole(self) -> dict[str, object]:
         """Return all settings as the next start would be asked for them."""
         return {**self.now.next_start, **self.saved, **self.changes}
 
-    def as_used(self) -> dict[str, Any]:
+    def as_used(self) -> dict[str, object]:
         """Return all settings as shown: where the worker reported a value, that one and not the one asked."""
         return {**self.now.next_start, **self.now.in_effect, **self.saved, **self.changes}
 
@@ -240,7 +240,7 @@ def entries(schema: Schema, draft: Draft, wanted: str = "", changed_only: bool =
     return [entry for group, below in groups.items() for entry in (Entry(group), *below)]
 
 
-def next_value(field: Field, value: Any) -> Any:
+def next_value(field: Field, value: object) -> object:
     """Return the next choice of a setting with few values: the other of yes and no, the next word.
     Else None.
     """

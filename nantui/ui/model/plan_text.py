@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nantui.run import status as run_status
 from nantui.run.events import CommandReceived, PhaseBegun, RollbackBegun, SettingChange, newest
@@ -32,10 +32,10 @@ BEFORE_TRAINING = ("", "importing", "setup")
 """Activities of a worker that has not begun its first step."""
 
 
-def options(plan: Plan, edits: dict[str, Any]) -> dict[str, Any]:
+def options(plan: Plan, edits: dict[str, object]) -> dict[str, object]:
     """Return the options of the command that does exactly what the plan shows."""
     rows = [row for row in plan.settings if not row.kept and (row.name in edits or row.name in OURS_DEFAULTS)]
-    chosen: dict[str, Any] = {
+    chosen: dict[str, object] = {
         "presets": list(plan.presets),
         "set": {**edits, **{row.name: row.then for row in rows}},
     }
@@ -294,7 +294,7 @@ def _in_effect(progress: CommandProgress, glyphs: Glyphs, width: int) -> list[Li
     return lines + [line for note in progress.notes for line in wrap(clean(note, 200), width, "muted")]
 
 
-def _confirmed(name: str, asked: Any, effect: dict[str, Any], glyphs: Glyphs, width: int) -> Line:
+def _confirmed(name: str, asked: object, effect: dict[str, object], glyphs: Glyphs, width: int) -> Line:
     """Return a line of asked against in effect; what the worker cannot report now contradicts nothing."""
     same = name in effect and same_setting(effect[name], asked)
     sign, ink = (glyphs.good, "good") if same else (glyphs.warn, "warn")
@@ -310,7 +310,7 @@ def _confirmed(name: str, asked: Any, effect: dict[str, Any], glyphs: Glyphs, wi
     return fit(spans, width)
 
 
-def same_setting(one: Any, other: Any) -> bool:
+def same_setting(one: object, other: object) -> bool:
     """Tell whether two values mean the same setting."""
     from nantui.settings.values import same_value
 

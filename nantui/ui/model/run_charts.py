@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from nantui.run.events import Incident, RollbackBegun, of_kind
 from nantui.run.plan import standings
@@ -206,8 +205,8 @@ class ChartMaker:
     """Keeps the charts of the last look; `make` returns (over epochs, over steps)."""
 
     def __init__(self) -> None:
-        self._of_epochs: tuple[Any, ...] = ()
-        self._of_steps: tuple[Any, ...] = ()
+        self._of_epochs: tuple[object, ...] = ()
+        self._of_steps: tuple[object, ...] = ()
         self._epochs: Charts = ()
         self._steps: Charts = ()
         self._extras: Charts = ()
@@ -222,7 +221,7 @@ class ChartMaker:
             self._extras = _thinned(step_extras(snapshot))
         return (*self._epochs, *self._extras), (*self._steps, *self._extras)
 
-    def _changed(self, name: str, *parts: Any) -> bool:
+    def _changed(self, name: str, *parts: object) -> bool:
         before = getattr(self, name)
         setattr(self, name, parts)
         return len(before) != len(parts) or any(

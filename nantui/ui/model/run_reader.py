@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nantui.run.events import Activity, AttemptStarted, Event, InEffect, newest, parse_lines
 from nantui.run.growing_files import LineFollower
@@ -63,7 +62,7 @@ class RunReader:
         self._steps: dict[int, StepReader] = {}
         self._curves, self._curves_made = StepCurves(), 0.0
         self._charts = ChartMaker()
-        self._told_of: tuple[Any, ...] = ()
+        self._told_of: tuple[object, ...] = ()
         self._timeline: tuple[Sentence, ...] = ()
         self._looks, self._steps_waiting = 0, False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -19,6 +19,9 @@ from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
+
+if TYPE_CHECKING:
+    from nantui.recovery.comparison import Side
 
 
 class CompareScreen(BaseScreen):
@@ -38,7 +41,7 @@ class CompareScreen(BaseScreen):
         self.run_path = run
         self.choices: list[str] = []
         self.chosen: list[str] = list(chosen)
-        self.sides: tuple[Any, Any] | None = None
+        self.sides: tuple[Side, Side] | None = None
         self.problem = ""
 
     def compose(self) -> ComposeResult:

@@ -28,6 +28,9 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
+    from nantui.settings.lint import Known, LintFinding
+    from nantui.settings.schema import Schema
+    from nantui.settings.values import Change
     from nantui.ui.context import RunView
     from nantui.ui.model.backend import Backend
 
@@ -55,13 +58,13 @@ class ConfigScreen(BaseScreen):
         super().__init__()
         self.over = over
         self.schema: Any = None
-        self.known: Any = None
+        self.known: Known | None = None
         self.draft: Draft | None = None
-        self.findings: list[Any] = []
+        self.findings: list[LintFinding] = []
         self.wanted, self.only_changed = "", False
         self.entries: list[config_editor.Entry] = []
         self.editing = ""
-        self._read_after: Any = None
+        self._read_after: object = None
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
@@ -85,7 +88,7 @@ class ConfigScreen(BaseScreen):
             self._read_after = news
             find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
 
-    def _read(self, backend: Backend) -> tuple[Any, SettingsNow, Any]:
+    def _read(self, backend: Backend) -> tuple[Schema, SettingsNow, Known]:
         """Return the schema, the settings, and what is known about the run for remarks; in a thread."""
         from nantui.recovery.run_facts import known_about
         from nantui.run.layout import RunLayout
@@ -232,7 +235,7 @@ class ConfigScreen(BaseScreen):
         elif self.editing and self.editing != "#" and message.input.display:
             self._check(message.value)
 
-    def _check(self, text: str) -> Any:
+    def _check(self, text: str) -> object:
         """Say at once whether the value would do; returns it checked, or raises UserError."""
         try:
             value = self.schema.parse_assignments([f"{self.editing}={text}"])[self.editing]
@@ -243,7 +246,7 @@ class ConfigScreen(BaseScreen):
         self.say(remark or f"{self.editing}: fine", "warn" if remark else "good")
         return value
 
-    def _lint_with(self, value: Any) -> list[Any]:
+    def _lint_with(self, value: object) -> list[LintFinding]:
         from nantui.settings.lint import lint
 
         settings = self.draft.whole() if self.draft is not None else {}
@@ -336,7 +339,7 @@ class ConfigScreen(BaseScreen):
         settings, backend, run = self.draft.as_used(), self.cockpit.backend, self.over.run_path
         schema = self.schema
 
-        def rows() -> Any:
+        def rows() -> list[Change]:
             from nantui.settings.presets import apply_all
 
             known = backend.presets(run)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -51,6 +51,9 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.log import Output
 from nantui.ui.widgets.timeline import Timeline
 
+if TYPE_CHECKING:
+    from nantui.checkpoint.verdict import Verdict
+
 STALE_AFTER_S = 4.0
 SETTLING_S = 0.2
 CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
@@ -79,7 +82,7 @@ class RunScreen(BaseScreen, HeldScreen):
         super().__init__()
         self.run_path = run
         self.commands = RunCommands(self)
-        self.verdicts: dict[Checkpoint, Any] = {}
+        self.verdicts: dict[Checkpoint, Verdict] = {}
         self.waiting: frozenset[Checkpoint] = frozenset()
         self.sent = Unanswered()
         self.over_steps = False
@@ -297,7 +300,7 @@ class RunScreen(BaseScreen, HeldScreen):
         """Look at all charts another way."""
         self.wall.look(replace(self.wall.view, **changes))
 
-    def submit(self, kind: str, **options: Any) -> Command:
+    def submit(self, kind: str, **options: object) -> Command:
         """Leave a command for the supervisor, from a thread: it may first have to start one."""
         command = Command(kind, options)
         self.sent.add(command)
