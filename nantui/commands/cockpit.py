@@ -28,10 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     # Hundreds of modules come in: looking through them for garbage is a tenth of the time to the first frame.
     gc.disable()
     from nantui.ui.app import CockpitApp
-    from nantui.ui.model.backend import RealBackend
+    from nantui.ui.model.backend import Backend
     from nantui.ui.terminal import end_with_terminal
 
-    backend = RealBackend(arguments.python, arguments.take_over)
+    backend = Backend(arguments.python, arguments.take_over)
     app = CockpitApp(top.resolve(), runs, backend, ascii_only=arguments.ascii, read_only=arguments.read_only)
     end_with_terminal(sys.stdin.fileno(), lambda: app.call_from_thread(app.exit, 0))
     with kept_title():

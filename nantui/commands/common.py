@@ -25,6 +25,11 @@ def add_changer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
+def add_list(parser: argparse.ArgumentParser, option: str, metavar: str, help: str) -> None:
+    """Add an option that takes one or more words, and may be given several times."""
+    parser.add_argument(option, nargs="+", action="extend", default=[], metavar=metavar, help=help)
+
+
 def confirm(arguments: argparse.Namespace, question: str) -> bool:
     """Ask before a change. Raises UserError without a terminal and without `--yes`: nobody can answer."""
     if arguments.yes:

@@ -28,12 +28,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the settings that a resume or a recovery may change."""
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings"
-    )
-    parser.add_argument(
-        "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
-    )
+    common.add_list(parser, "--set", "KEY=VALUE", "change settings")
+    common.add_list(parser, "--preset", "NAME", "apply remedies")
 
 
 def add_our_runner(parser: argparse.ArgumentParser) -> None:

@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--restart", action="store_true", help="plan B: move everything aside and begin again"
     )
-    parser.add_argument(
-        "--allow", nargs="+", action="extend", default=[], metavar="NAME", help="code that loading may run"
-    )
+    common.add_list(parser, "--allow", "NAME", "code that loading may run")
     parser.add_argument("--json", action="store_true", help="with --dry-run: the plan as one JSON document")
     following.add_settings(parser)
     common.add_changer(parser)

@@ -23,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui train` takes."""
     parser.add_argument("settings", nargs="*", metavar="key=value", help="as in the yolo command")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML; words on the line win")
-    parser.add_argument(
-        "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
-    )
+    common.add_list(parser, "--preset", "NAME", "apply remedies")
     parser.add_argument(
         "--plan", metavar="FILE", help="train in phases: a plan's YAML file, or `progressive`"
     )

@@ -10,19 +10,19 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from nantui.machine.gpus import Sample
 from nantui.recovery.judgement import Judgement
 from nantui.run.atomic_files import to_json, write_atomic
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
-from nantui.run.status import RunStatus
-from nantui.settings.presets import Preset
 from nantui.settings.values import Change
-from nantui.ui.model.backend import Presets, Progress, RealBackend
+from nantui.ui.model.backend import Backend, Presets
 
 RECORD = "recorded.json"
 SMALL = 1 << 18
@@ -30,7 +30,7 @@ SUFFIXES = (".csv", ".yaml", ".json", ".jsonl", ".log")
 HOST, USER, PLACE = "gpu1", "ana", "/data/runs"
 
 
-def record(run: Path, target: Path, backend: RealBackend, scrub: Mapping[str, str]) -> None:
+def record(run: Path, target: Path, backend: Backend, scrub: Mapping[str, str]) -> None:
     """Copy the small files of `run` to `target`, and what the other rooms say about the large ones.
 
     `scrub` replaces texts (paths, user and host names) that are nobody's business.
@@ -90,19 +90,17 @@ def _or_none(ask: Any) -> Any:
 
 def to_plain(value: Any) -> Any:
     """Return a dataclass as plain values, paths as text."""
-    from dataclasses import asdict
-
     return json.loads(to_json(asdict(value)))
 
 
-class RecordedBackend:
+class RecordedBackend(Backend):
     """Answers from a recording; commands go nowhere."""
 
     def __init__(self, run: Path) -> None:
+        super().__init__()
         self.run = run
         self.document: JsonObject = json.loads((run / RECORD).read_text(encoding="utf-8"))
         self.submitted: list[Command] = []
-        self._real = RealBackend()
 
     @classmethod
     def unpacked(cls, recording: Path, run: Path) -> RecordedBackend:
@@ -119,12 +117,6 @@ class RecordedBackend:
 
     def now(self) -> float:
         return float(self.document["now"])
-
-    def status(self, run: Path) -> RunStatus:
-        return self._real.status(run)
-
-    def fleet(self, top: Path) -> Iterable[RunStatus]:
-        return self._real.fleet(top)
 
     def submit(self, run: Path, command: Command) -> None:
         self.submitted.append(command)
@@ -167,30 +159,12 @@ class RecordedBackend:
     def diagnose(self, run: Path) -> JsonObject:
         return dict(self.document.get("diagnosis") or {})
 
-    def labels(self, run: Path, args: JsonObject, progress: Progress) -> Any:
-        return self._real.labels(run, args, progress)
+    def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
+        from nantui.supervisor.hosts.reports import sample_from
 
-    def side(self, name: str) -> Any:
-        return self._real.side(name)
-
-    def write_labels(self, run: Path, report: Any) -> Path:
-        return self._real.write_labels(run, report)
-
-    def presets(self, run: Path) -> dict[str, Preset]:
-        return self._real.presets(run)
-
-    def schema(self) -> Any:
-        return self._real.schema()
-
-    def hardware(self, run: Path, pids: Sequence[int]) -> Any:
-        from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample
-
-        found = self.document["hardware"]
-        gpus = [
-            {**gpu, "processes": tuple(GpuProcess(**one) for one in gpu["processes"])}
-            for gpu in found["gpus"]
-        ]
-        return Sample(found["t"], tuple(Gpu(**gpu) for gpu in gpus), Host(**found["host"]), found["note"])
+        sample = sample_from(self.document["hardware"])
+        assert sample is not None, "recorded from one"
+        return replace(sample, note=self.document["hardware"]["note"])
 
 
 def _candidate(document: JsonObject) -> Any:

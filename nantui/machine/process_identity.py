@@ -76,9 +76,6 @@ class ProcessRef:
     created: float
     ticks: int = 0
 
-    def to_json(self) -> dict[str, object]:
-        return {"pid": self.pid, "created": self.created, "ticks": self.ticks}
-
 
 @dataclass(frozen=True)
 class ProcessStat:
@@ -121,6 +118,11 @@ def ref_from(document: Any) -> ProcessRef | None:
         return ProcessRef(int(document["pid"]), float(document["created"]), int(document.get("ticks") or 0))
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def machine_from(document: dict[str, Any]) -> Machine:
+    """Return the machine that a file names, "" for what it does not tell."""
+    return Machine(*(str(document.get(name, "")) for name in Machine.__dataclass_fields__))
 
 
 def alive(ref: ProcessRef | None) -> bool:

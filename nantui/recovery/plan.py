@@ -87,11 +87,6 @@ class Plan:
         return self.afterwards if self.auto else None
 
     @property
-    def plan_b(self) -> bool:
-        """Whether nothing clean is left and the training begins again."""
-        return self.mode == RESTART
-
-    @property
     def incident_epoch(self) -> int:
         """The epoch, from 1, that names the back-ups."""
         return self.trouble.epoch if self.trouble else self.reached.epoch

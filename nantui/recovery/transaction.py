@@ -22,13 +22,11 @@ from typing import Any
 from nantui.errors import FAILED, UserError
 from nantui.run.atomic_files import sync_directory
 from nantui.run.events import (
+    TRANSACTION_BEGINS,
+    TRANSACTION_ENDS,
     PhaseBegun,
-    PhaseDone,
     RollbackBegun,
-    RollbackDone,
-    RollbackReverted,
     UndoBegun,
-    UndoDone,
     document_of,
 )
 from nantui.run.journal import Journal
@@ -111,9 +109,9 @@ def pending(layout: RunLayout) -> Transaction | None:
     """Return the transaction that was begun and neither done nor taken back, if any."""
     begun: RollbackBegun | UndoBegun | PhaseBegun | None = None
     for event in Journal(layout.journal).events():
-        if isinstance(event, (RollbackBegun, UndoBegun, PhaseBegun)):
+        if isinstance(event, TRANSACTION_BEGINS):
             begun = event
-        elif isinstance(event, (RollbackDone, RollbackReverted, UndoDone, PhaseDone)):
+        elif isinstance(event, TRANSACTION_ENDS):
             begun = None if begun is not None and event.id == begun.id else begun
     return _transaction_of(begun) if begun is not None else None
 

@@ -6,7 +6,7 @@ Whatever came out of a file may hold anything: a value is an `object` until some
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 Setting: TypeAlias = object
 """One value as Ultralytics or nantui takes it: True, 64, 0.01, "auto", None, a list of class numbers."""
@@ -16,3 +16,23 @@ Document: TypeAlias = dict[str, object]
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object in a shape of our own: a request, an answer, a plan. Whoever reads one from a file says what
 happens when it has another."""
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Kind = TypeVar("Kind", bound=_Dataclass)
+
+
+def known_fields(kind: type[Kind], document: JsonObject | None) -> Kind | None:
+    """Return the dataclass `kind` as a document tells it, without the fields of a newer format; None where
+    there is no document, or fields are missing.
+    """
+    known = (
+        {name: document[name] for name in kind.__dataclass_fields__ if name in document} if document else {}
+    )
+    try:
+        return kind(**known) if document is not None else None
+    except TypeError:
+        return None

@@ -379,6 +379,8 @@ KINDS: Mapping[str, type[Event]] = {
         ValidationPrecision, Stopping,
     )
 }  # fmt: skip
+TRANSACTION_BEGINS = (RollbackBegun, UndoBegun, PhaseBegun)
+TRANSACTION_ENDS = (RollbackDone, RollbackReverted, UndoDone, PhaseDone)
 Found = TypeVar("Found", bound=Event)
 
 

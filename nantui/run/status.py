@@ -12,9 +12,6 @@ STARTING, RUNNING, STALLED, STOPPING = "starting", "running", "stalled", "stoppi
 STOPPED, FINISHED, DIVERGED, RECOVERING = "stopped", "finished", "diverged", "recovering"
 FAILED, LOST, FOREIGN = "failed", "lost", "foreign"
 ACTIVE = frozenset({STARTING, RUNNING, STALLED, STOPPING, RECOVERING})
-STATES = (
-    STARTING, RUNNING, STALLED, STOPPING, STOPPED, FINISHED, DIVERGED, RECOVERING, FAILED, LOST, FOREIGN,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,22 +58,4 @@ class RunStatus:
 
     def to_json(self) -> dict[str, object]:
         """Return the row of `nantui status --json`."""
-        return {
-            "path": str(self.path),
-            "state": self.state,
-            "epoch": self.epoch,
-            "epochs": self.epochs,
-            "step": self.step,
-            "steps_per_epoch": self.steps_per_epoch,
-            "losses": dict(self.losses),
-            "eta_s": self.eta_s,
-            "attempt": self.attempt,
-            "phase": self.phase,
-            "pids": list(self.pids),
-            "last_incident": self.last_incident,
-            "text": self.text,
-            "doing": self.doing,
-            "host": self.host,
-            "guarded": self.guarded,
-            "hosts": [asdict(host) for host in self.hosts],
-        }
+        return {**asdict(self), "path": str(self.path)}

@@ -7,23 +7,11 @@ import sys
 from nantui.errors import FAILED, UserError
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
-from nantui.run.events import (
-    PhaseBegun,
-    PhaseDone,
-    RollbackBegun,
-    RollbackDone,
-    RollbackReverted,
-    UndoBegun,
-    UndoDone,
-    newest,
-)
+from nantui.run.events import TRANSACTION_BEGINS, TRANSACTION_ENDS, newest
 from nantui.supervisor.helper_process import ACT, helper
 from nantui.supervisor.ports import WaitPort
 from nantui.supervisor.run_spec import own_spec
 from nantui.terminal_text import printable
-
-BEGINNINGS = (RollbackBegun, UndoBegun, PhaseBegun)
-ENDS = (RollbackDone, RollbackReverted, UndoDone, PhaseDone)
 
 
 def act(port: WaitPort, command: Command, action: str) -> JsonObject:
@@ -45,8 +33,8 @@ def act(port: WaitPort, command: Command, action: str) -> JsonObject:
 
 def repair(port: WaitPort) -> str:
     """Finish or undo a rollback that a crash interrupted; returns a line, empty when there was none."""
-    latest = newest(port.journal.events(), *BEGINNINGS, *ENDS)
-    if not isinstance(latest, BEGINNINGS):
+    latest = newest(port.journal.events(), *TRANSACTION_BEGINS, *TRANSACTION_ENDS)
+    if not isinstance(latest, TRANSACTION_BEGINS):
         return ""
     wanted = Command("rollback", {}, latest.id, "supervisor")
     return str(act(port, wanted, "repair").get("text") or "an interrupted rollback was put right")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nantui.machine.process_identity import Machine, ProcessRef, ref_from
+from nantui.machine.process_identity import Machine, ProcessRef, machine_from, ref_from
 from nantui.run.atomic_files import read_json, write_json
 from nantui.run.status import STARTING
 
@@ -35,23 +35,8 @@ class SupervisorState:
 
     def to_json(self) -> dict[str, object]:
         """Return the document as docs/file-formats.md describes it."""
-        return {
-            "format": FORMAT,
-            **self.process.to_json(),
-            "boot_id": self.machine.boot_id,
-            "pid_namespace": self.machine.pid_namespace,
-            "host": self.machine.host,
-            "heartbeat": self.heartbeat,
-            "state": self.state,
-            "attempt": self.attempt,
-            "attempt_uuid": self.attempt_uuid,
-            "worker": self.worker.to_json() if self.worker else None,
-            "since": self.since,
-            "text": self.text,
-            "doing": self.doing,
-            "last_incident": self.last_incident,
-            "guarded": self.guarded,
-        }
+        own = asdict(self)
+        return {"format": FORMAT, **own.pop("process"), **own.pop("machine"), **own}
 
     def but(self, **changes: Any) -> SupervisorState:
         """Return the same with `changes`."""
@@ -69,10 +54,9 @@ def read_state(path: Path) -> SupervisorState | None:
     process = ref_from(document)
     if document is None or process is None:
         return None
-    machine = Machine(*(str(document.get(name, "")) for name in Machine.__dataclass_fields__))
     return SupervisorState(
         process,
-        machine,
+        machine_from(document),
         heartbeat=_number(document.get("heartbeat")),
         state=str(document.get("state", "")),
         attempt=_of(int, document.get("attempt")),

@@ -14,6 +14,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,83 +35,75 @@ TELL_EVERY_S, FIRST_RUNS_S = 0.5, 0.2
 Post = Callable[[Message], object]
 
 
-class SnapshotTaken(Message):
+class Replaceable(Message):
+    """What a newer one of its kind takes the place of, as long as it waits."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, type(self))
+
+
+@dataclass
+class SnapshotTaken(Replaceable):
     """A new look at the run, or None and what went wrong."""
 
-    def __init__(self, snapshot: RunSnapshot | None, problem: str = "") -> None:
-        super().__init__()
-        self.snapshot, self.problem = snapshot, problem
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, SnapshotTaken)
+    snapshot: RunSnapshot | None
+    problem: str = ""
 
 
-class MachineMeasured(Message):
+@dataclass
+class MachineMeasured(Replaceable):
     """A sample of GPUs and host."""
 
-    def __init__(self, machine: Sample) -> None:
-        super().__init__()
-        self.machine = machine
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, MachineMeasured)
+    machine: Sample
 
 
-class VerdictsFound(Message):
+@dataclass
+class VerdictsFound(Replaceable):
     """What the scan says about checkpoints; `waiting` are still to be looked at."""
 
-    def __init__(self, verdicts: dict[Checkpoint, Verdict], waiting: frozenset[Checkpoint]) -> None:
-        super().__init__()
-        self.verdicts, self.waiting = verdicts, waiting
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, VerdictsFound)
+    verdicts: dict[Checkpoint, Verdict]
+    waiting: frozenset[Checkpoint]
 
 
+@dataclass
 class Answer(Message):
     """What a thread found out for a dialog: `value`, or the text of what went wrong."""
 
-    def __init__(self, about: str, value: Any = None, problem: str = "") -> None:
-        super().__init__()
-        self.about, self.value, self.problem = about, value, problem
+    about: str
+    value: Any = None
+    problem: str = ""
 
 
-class FleetRead(Message):
+@dataclass
+class FleetRead(Replaceable):
     """Where every run below a directory stands; not `whole` while more are being read."""
 
-    def __init__(self, statuses: list[RunStatus], whole: bool = True) -> None:
-        super().__init__()
-        self.statuses, self.whole = statuses, whole
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, FleetRead)
+    statuses: list[RunStatus]
+    whole: bool = True
 
 
+@dataclass
 class LogRead(Message):
     """New lines of a log."""
 
-    def __init__(self, lines: list[str], restarted: bool) -> None:
-        super().__init__()
-        self.lines, self.restarted = lines, restarted
+    lines: list[str]
+    restarted: bool
 
 
-class Counted(Message):
+@dataclass
+class Counted(Replaceable):
     """How far a long look has come."""
 
-    def __init__(self, done: int, total: int) -> None:
-        super().__init__()
-        self.done, self.total = done, total
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Counted)
+    done: int
+    total: int
 
 
+@dataclass
 class Stumbled(Message):
     """A watching thread met something unexpected; it goes on."""
 
-    def __init__(self, who: str, problem: str) -> None:
-        super().__init__()
-        self.who, self.problem = who, problem
+    who: str
+    problem: str
 
 
 class Pace:

@@ -20,7 +20,7 @@ from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample, Sampler
 from nantui.machine.process_identity import Machine, ProcessRef, host_id, ref_from
 from nantui.run.atomic_files import open_regular, read_json, write_json
 from nantui.run.attempts import Attempt
-from nantui.run.documents import JsonObject
+from nantui.run.documents import JsonObject, known_fields
 from nantui.run.layout import RunLayout
 from nantui.run.status import HostStatus
 
@@ -99,8 +99,7 @@ def read_report(layout: RunLayout, host: str) -> Report | None:
         return None
     try:
         machine = Machine(**document["machine"])
-        known = {name: document[name] for name in Report.__dataclass_fields__ if name in document}
-        return Report(**{**known, "host": host, "process": process, "machine": machine})
+        return known_fields(Report, {**document, "host": host, "process": process, "machine": machine})
     except (KeyError, TypeError):
         return None
 
@@ -132,13 +131,7 @@ def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
 
 def read_own_attempt(layout: RunLayout, number: int) -> Attempt | None:
     """Return the record of an attempt, where it is there and belongs to this user."""
-    document = read_own(layout.attempt(number))
-    if document is None:
-        return None
-    try:
-        return Attempt(**{name: document[name] for name in Attempt.__dataclass_fields__ if name in document})
-    except TypeError:
-        return None
+    return known_fields(Attempt, read_own(layout.attempt(number)))
 
 
 def read_own(path: Path) -> JsonObject | None:

@@ -31,7 +31,7 @@ from nantui.settings.values import same_value, show_value
 from nantui.ui.format import clean
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.model.snapshot import RunSnapshot
-from nantui.ui.styled_text import Line, column, fit, wrap
+from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 
 if TYPE_CHECKING:
     from nantui.settings.lint import LintFinding
@@ -51,14 +51,9 @@ def save_preset(name: str, changes: Mapping[str, object]) -> Path:
     path = user_config_dir() / "presets" / f"{name}.yaml"
     if path.exists():
         raise UserError(f"there is a preset {name} already ({path}); choose another name")
-    settings = {
-        key: {"exactly": value, "why": "saved from the config editor"} for key, value in changes.items()
-    }
-    document = {
-        "name": name,
-        "title": f"saved from the config editor: {', '.join(changes)}",
-        "settings": settings,
-    }
+    why, title = "saved from the config editor", f"saved from the config editor: {', '.join(changes)}"
+    settings = {key: {"exactly": value, "why": why} for key, value in changes.items()}
+    document = {"name": name, "title": title, "settings": settings}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
@@ -258,12 +253,13 @@ def row(entry: Entry, draft: Draft, findings: Mapping[str, str], glyphs: Glyphs,
     name = entry.field.name
     changed = name in draft.changes
     value = clean(show_value(draft.value(name)), 80)
-    sign = glyphs.warn if findings.get(name) == "warning" else glyphs.mark if changed else " "
+    sign = (glyphs.mark if changed else " ", "accent")
+    mark, ink = (glyphs.warn, "warn") if findings.get(name) == "warning" else sign
     line: Line = [
-        (f"{sign} ", "warn" if findings.get(name) == "warning" else "accent"),
+        (f"{mark} ", ink),
         (column(name, 18), "strong" if changed else "text"),
+        (f" {value}", "accent" if changed else "muted"),
     ]
-    line.append((f" {value}", "accent" if changed else "muted"))
     if changed:
         line.append((f"  was {clean(show_value(draft.before(name)), 60)}", "faint"))
     elif draft.waits(name):
@@ -291,25 +287,16 @@ def about(entry: Entry | None, draft: Draft, findings: Iterable[LintFinding], wi
         facts.append(("draft", show_value(draft.changes[field.name])))
     lines.append([])
     for name, text in facts:
-        lines += [
-            [(column(name if first else "", 11), "muted"), *line]
-            for first, line in _first(wrap(clean(text, 300), width - 11))
-        ]
+        lines += hanging((column(name, 11), "muted"), wrap(clean(text, 300), width - 11))
     if field.ours:
         lines += [[], *wrap("nantui's own: a plain `yolo train` knows nothing of it", width, "info")]
     if why := draft.why.get(field.name):
         lines += [[], *wrap(clean(why, 400), width, "info")]
     for finding in findings:
         if finding.name == field.name:
-            lines += [
-                [],
-                *wrap(clean(finding.text, 500), width, "warn" if finding.severity == "warning" else "info"),
-            ]
+            ink = "warn" if finding.severity == "warning" else "info"
+            lines += [[], *wrap(clean(finding.text, 500), width, ink)]
     return lines
-
-
-def _first(lines: list[Line]) -> list[tuple[bool, Line]]:
-    return [(index == 0, line) for index, line in enumerate(lines)]
 
 
 def _chosen(name: str, draft: Draft) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from nantui.run.documents import JsonObject
 from nantui.run.events import Autopsy, Incident, of_kind, parse
@@ -11,7 +11,7 @@ from nantui.ui.format import clean, number
 from nantui.ui.glyphs import Glyphs, meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import action_text, incident_text, where
-from nantui.ui.styled_text import Line, column, fit, wrap
+from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 
 MOST_EVIDENCE, SHOWN = 12, 0.01
 LOOK_AT_DATA, GO_BACK = "data", "contaminated_checkpoint"
@@ -129,7 +129,7 @@ def _reasons(diagnosis: JsonObject, width: int) -> list[Line]:
         evidence = cause.get("evidence") or []
         lines += [[(f"  {_name_of(cause)}", "strong")]] if evidence else []
         for text in evidence:
-            lines += [[("    ", "text"), *line] for line in wrap(clean(text, 400), width - 4, "muted", "  ")]
+            lines += hanging(("    ", "text"), wrap(clean(text, 400), width - 4, "muted", "  "))
     return [[("evidence", "title")], *lines, []] if lines else []
 
 
@@ -153,11 +153,9 @@ def _advice(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
         key: Line = [(f"  {keys.get(id(one), ' ')} ", "key"), (remedy_name(one), "strong")]
         lines.append(fit(key, width))
         for text, ink in ((one.get("why"), "muted"), (one.get("cost"), "faint")):
-            lines += [
-                [("      ", "text"), *line]
-                for line in wrap(clean(text or "", 400), max(10, width - 8), ink)
-                if line
-            ]
+            lines += hanging(
+                ("      ", "text"), wrap(clean(text, 400), max(10, width - 8), ink) if text else []
+            )
     head: Line = [("what helps", "title"), ("   its digit opens it", "muted")]
     return [head, *lines, []] if lines else []
 
@@ -196,7 +194,7 @@ def _unknown(diagnosis: JsonObject, width: int) -> list[Line]:
     """Return what was not measured: it speaks for no cause and against none."""
     lines: list[Line] = []
     for text in diagnosis.get("unknown") or []:
-        lines += [[("  ", "text"), *line] for line in wrap(clean(text, 400), width - 2, "muted")]
+        lines += hanging(("  ", "text"), wrap(clean(text, 400), width - 2, "muted"))
     return [[("not known", "title")], *lines, []] if lines else []
 
 
@@ -225,7 +223,7 @@ def _incident(incident: Incident, glyphs: Glyphs, width: int) -> list[Line]:
     ]
     lines: list[Line] = [fit([*head, (f"   {action_text(incident.action)}", "muted")], width)]
     if incident.text:
-        lines += [[("  ", "text"), *line] for line in wrap(clean(incident.text, 500), width - 2)]
+        lines += hanging(("  ", "text"), wrap(clean(incident.text, 500), width - 2))
     return [*lines, *_evidence(incident.evidence, width), []]
 
 
@@ -234,15 +232,8 @@ def _evidence(evidence: Mapping[str, object], width: int) -> list[Line]:
     lines: list[Line] = []
     for name, value in list(evidence.items())[:MOST_EVIDENCE]:
         words = wrap(clean(_shown(value), 500), max(10, width - 20), "muted")
-        lines += [
-            [(column(f"  {clean(name, 40)}" if first else "", 20), "faint"), *line]
-            for first, line in _first(words)
-        ]
+        lines += hanging((column(f"  {clean(name, 40)}", 20), "faint"), words)
     return lines
-
-
-def _first(lines: list[Line]) -> Iterable[tuple[bool, Line]]:
-    return ((index == 0, line) for index, line in enumerate(lines))
 
 
 def _shown(value: object) -> str:

@@ -21,7 +21,7 @@ from nantui.ui.model.alarms import open_alarm
 from nantui.ui.model.command_progress import CommandProgress
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import incident_text
-from nantui.ui.styled_text import Line, column, fit, wrap
+from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 
 if TYPE_CHECKING:
     from nantui.recovery.plan import Plan
@@ -35,15 +35,9 @@ BEFORE_TRAINING = ("", "importing", "setup")
 def options(plan: Plan, edits: dict[str, object]) -> dict[str, object]:
     """Return the options of the command that does exactly what the plan shows."""
     rows = [row for row in plan.settings if not row.kept and (row.name in edits or row.name in OURS_DEFAULTS)]
-    chosen: dict[str, object] = {
-        "presets": list(plan.presets),
-        "set": {**edits, **{row.name: row.then for row in rows}},
-    }
-    if plan.restore is not None:
-        chosen["to"] = plan.restore.name
-    else:
-        chosen["force_restart"] = True
-    return chosen
+    settings = {**edits, **{row.name: row.then for row in rows}}
+    target = {"to": plan.restore.name} if plan.restore is not None else {"force_restart": True}
+    return {"presets": list(plan.presets), "set": settings, **target}
 
 
 def describe(plan: Plan, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs, width: int) -> list[Line]:
@@ -66,17 +60,11 @@ def describe(plan: Plan, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs
 
 def _what(plan: Plan, kind: str, snapshot: RunSnapshot | None, width: int) -> list[Line]:
     lines: list[Line] = wrap(clean(plan.headline), width, "strong")
-    active = snapshot is not None and snapshot.status.state in run_status.ACTIVE
-    if kind == "recover" and active:
-        status = snapshot.status if snapshot is not None else None
-        place = (
-            f" in epoch {status.epoch}/{status.epochs or '?'}" if status is not None and status.epoch else ""
-        )
-        lines += _fact(
-            "stops",
-            f"the running attempt{place}, at the next batch boundary, then verifies that none is left",
-            width,
-        )
+    status = snapshot.status if snapshot is not None else None
+    if kind == "recover" and status is not None and status.state in run_status.ACTIVE:
+        place = f" in epoch {status.epoch}/{status.epochs or '?'}" if status.epoch else ""
+        text = f"the running attempt{place}, at the next batch boundary, then verifies that none is left"
+        lines += _fact("stops", text, width)
     lines += _fact("costs", _cost(plan.costs), width)
     if plan.trouble is not None:
         because = f"{incident_text(plan.trouble.kind)} in epoch {plan.trouble.epoch}"
@@ -93,31 +81,22 @@ def _left(plan: Plan, width: int) -> list[Line]:
     lines: list[Line] = []
     remaining = plan.costs.hours_remaining
     if math.isfinite(remaining):
-        factor = plan.costs.factor
-        slower = (
-            f", an epoch takes {factor:.2g}x as long with these settings" if abs(factor - 1) > 0.02 else ""
-        )
-        lines += _fact("then left", f"about {duration(remaining * 3600)}{slower}", width)
+        text, factor = f"about {duration(remaining * 3600)}", plan.costs.factor
+        if abs(factor - 1) > 0.02:
+            text += f", an epoch takes {factor:.2g}x as long with these settings"
+        lines += _fact("then left", text, width)
     return lines + _fact("final mAP", "unknown: nobody can know it before it is trained", width)
 
 
 def _cost(costs: Costs) -> str:
-    lost = (
-        f"{count(costs.epochs_lost, 'epoch')} to train again ({costs.lost_text})"
-        if costs.epochs_lost
-        else "no epoch is lost"
-    )
-    hours = (
-        f", about {duration(costs.hours_lost * 3600)}"
-        if costs.epochs_lost and math.isfinite(costs.hours_lost)
-        else ""
-    )
-    return lost + hours
+    if not costs.epochs_lost:
+        return "no epoch is lost"
+    hours = f", about {duration(costs.hours_lost * 3600)}" if math.isfinite(costs.hours_lost) else ""
+    return f"{count(costs.epochs_lost, 'epoch')} to train again ({costs.lost_text}){hours}"
 
 
 def _fact(name: str, text: str, width: int) -> list[Line]:
-    wrapped = wrap(clean(text, 500), max(10, width - 11))
-    return [[(column(name if index == 0 else "", 11), "muted"), *line] for index, line in enumerate(wrapped)]
+    return hanging((column(name, 11), "muted"), wrap(clean(text, 500), max(10, width - 11)))
 
 
 def _warnings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
@@ -131,10 +110,7 @@ def _warnings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
 
 
 def _bullet(sign: str, text: str, width: int, ink: str) -> list[Line]:
-    return [
-        [(f"{sign if index == 0 else ' '} ", ink), *line]
-        for index, line in enumerate(wrap(text, max(10, width - 2), ink))
-    ]
+    return hanging((f"{sign} ", ink), wrap(text, max(10, width - 2), ink))
 
 
 def _settings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
@@ -142,11 +118,7 @@ def _settings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     head: Line = [("settings", "title"), (names, "info"), ("   p changes the presets", "faint")]
     # What changes must be seen before it is confirmed; what stays can be scrolled to.
     rows = sorted(plan.settings, key=lambda row: bool(row.kept))
-    return (
-        [head, *setting_rows(rows, glyphs, width)]
-        if plan.settings
-        else [head, [("no setting changes", "muted")]]
-    )
+    return [head, *(setting_rows(rows, glyphs, width) or [[("no setting changes", "muted")]])]
 
 
 def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Line]:
@@ -166,7 +138,7 @@ def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Lin
             lines.append(fit([*change, ("  ", "text"), *first], width))
             lines += [[(" " * 40, "text"), *line] for line in reason[1:]]
         else:
-            lines += [fit(change, width), *([("    ", "text"), *line] for line in reason)]
+            lines += [fit(change, width), *hanging(("    ", "text"), reason)]
     return lines
 
 
@@ -187,17 +159,8 @@ def _moves(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     for move in plan.moves:
         source = clean(move.source.removeprefix("weights/"), 80)
         target = clean(move.target.removeprefix("weights/"), 160)
-        lines.append(
-            fit(
-                [
-                    (column(source, 15), "text"),
-                    (f" {glyphs.then} ", "muted"),
-                    (target, "text"),
-                    (f"   {clean(move.why)}", "muted"),
-                ],
-                width,
-            )
-        )
+        spans = [(column(source, 15), "text"), (f" {glyphs.then} ", "muted"), (target, "text")]
+        lines.append(fit([*spans, (f"   {clean(move.why)}", "muted")], width))
     return lines
 
 
@@ -213,10 +176,7 @@ def _earlier(plan: Plan, width: int) -> list[Line]:
 def _questions(plan: Plan, width: int) -> list[Line]:
     lines: list[Line] = [[("what people ask", "title")]]
     for question, answer in questions(plan):
-        lines += [
-            [(question, "strong")],
-            *([("  ", "text"), *line] for line in wrap(answer, width - 2, "muted")),
-        ]
+        lines += [[(question, "strong")], *hanging(("  ", "text"), wrap(answer, width - 2, "muted"))]
     return lines
 
 
@@ -262,19 +222,13 @@ def describe_progress(progress: CommandProgress, glyphs: Glyphs, width: int) -> 
     lines: list[Line] = []
     for index, (_, stage, text) in enumerate(progress.stages):
         going = index == len(progress.stages) - 1 and progress.ok is None
-        sign = (glyphs.busy, "info") if going else (glyphs.good, "good")
-        lines += [
-            [(f"{sign[0]} ", sign[1]), (column(stage, 12), "strong"), *line]
-            for line in wrap(clean(text), width - 14)[:1]
-        ]
+        sign, ink = (glyphs.busy, "info") if going else (glyphs.good, "good")
+        lines.append([(f"{sign} ", ink), (column(stage, 12), "strong"), *wrap(clean(text), width - 14)[0]])
     if progress.ok is None:
         waiting = "waiting for the supervisor.." if not progress.stages else ""
         return [*lines, [(waiting, "muted")]]
-    ink = "good" if progress.ok else "bad"
-    lines += [
-        [],
-        *_bullet(glyphs.good if progress.ok else glyphs.bad, clean(progress.text or "done", 600), width, ink),
-    ]
+    sign, ink = (glyphs.good, "good") if progress.ok else (glyphs.bad, "bad")
+    lines += [[], *_bullet(sign, clean(progress.text or "done", 600), width, ink)]
     if not progress.ok:
         advice = (
             "Nothing is lost: what was moved is journaled. R tries again, u takes a finished rollback back."
