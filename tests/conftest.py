@@ -55,7 +55,7 @@ def warm_python() -> Iterator[str]:
 
 
 TRAINS = {"trainings", "run_of", "room", "poisoned_original", "finished_original"}
-TRAINS |= {"warm_python", "unwatched", "broken", "warm"}
+TRAINS |= {"warm_python", "unwatched", "broken"}
 """Fixtures for which something is trained; whatever uses one is left out of `make quick`."""
 LONGEST_FIRST = (
     "test_real",

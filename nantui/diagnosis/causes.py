@@ -153,4 +153,4 @@ def noted(facts: TroubleFacts) -> list[str]:
         more = "half precision, as a rule: amp=False validates in fp32"
         found.append(f"{overflow_words(epochs)}; {sound} ({more})")
     judgement = judge_numbers(facts.results, mosaic_closes(facts.settings))
-    return [*found, judgement.as_judged] if judgement else found
+    return [*found, judgement.in_words] if judgement else found

@@ -53,14 +53,14 @@ class Judgement:
     text: str
 
     @property
-    def as_judged(self) -> str:
+    def in_words(self) -> str:
         """What it says, and that it is no proof."""
         return f"a judgement, no proof: {self.text} (from epoch {self.epoch} on)"
 
     @property
     def named(self) -> str:
         """What a proposal from before it is called."""
-        return f"{IN_WORDS[self.kind]}; {self.as_judged}"
+        return f"{IN_WORDS[self.kind]}; {self.in_words}"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def plan_lines(plan: Plan) -> list[str]:
     if plan.second is not None:
         lines.append(f"or --to {plan.second.name}: {plan.second_words}; yours to decide")
     elif plan.judgement is not None:
-        lines.append(plan.judgement.as_judged)
+        lines.append(plan.judgement.in_words)
     lines += [f"costs: {cost}" for cost in costs(plan)]
     lines += [f"moves: {move.source} to {move.target} ({move.why})" for move in plan.moves]
     lines += [f"  {line}" for line in settings_table(plan.settings)]

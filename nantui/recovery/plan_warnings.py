@@ -71,7 +71,7 @@ def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) 
     text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
     text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s)"
     if facts.judgement is not None:
-        text += f"; {facts.judgement.as_judged}"
+        text += f"; {facts.judgement.in_words}"
         older = choose_before(facts.candidates, facts.judgement.epoch) or older
     if older is None:
         return text

@@ -2,7 +2,7 @@
 
 Files, in reading order:
 
-app: The app: themes, signs, keys that work everywhere, and which screen comes first
+app: The app: themes, glyphs, keys that work everywhere, and which screen comes first
 actions: Every key as data: what it is called, what it does, why it cannot be done right now
 context: What screens, dialogs and widgets may ask of the app and of the run's screen
 run_commands: What can be done to a run, or shown of it, by the keys of its screen

@@ -1,4 +1,4 @@
-"""The app: themes, signs, keys that work everywhere, and which screen comes first."""
+"""The app: themes, glyphs, keys that work everywhere, and which screen comes first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nantui.ui.model.backend import Backend
 
 
-SHAPING_S, SIGNS_S = 2.0, 20.0
+SHAPING_S, SAMPLE_S = 2.0, 20.0
 
 
 def has_titles() -> bool:
@@ -121,14 +121,14 @@ class CockpitApp(NarrowApp):
 
             self.push_screen(FleetScreen(self.top))
         collect_garbage_again()
-        self._let_signs_be_judged()
+        self._show_glyphs_once()
 
-    def _let_signs_be_judged(self) -> None:
-        """The first time, show the signs: no locale tells whether the terminal's font has them."""
+    def _show_glyphs_once(self) -> None:
+        """The first time, show the glyphs: no locale tells whether the terminal's font has them."""
         if not preferences.load() and self.glyphs.braille:
             preferences.save(signs_shown=True)
             self.set_timer(
-                SHAPING_S, lambda: self._say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", SIGNS_S)
+                SHAPING_S, lambda: self._say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", SAMPLE_S)
             )
 
     def on_resize(self, event: Resize) -> None:
@@ -181,7 +181,7 @@ class CockpitApp(NarrowApp):
         self._say(f"theme: {self.theme}")
 
     def do_ascii(self) -> None:
-        """Change between the signs and plain ASCII, and remember it."""
+        """Change between the glyphs and plain ASCII, and remember it."""
         self.glyphs = choose(self.glyphs.braille)
         preferences.save(ascii=not self.glyphs.braille)
         self._recolour()

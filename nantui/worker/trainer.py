@@ -123,7 +123,7 @@ class GuardedTrainer(_Stock):
         """Load the model as Ultralytics does; a resume whose data set has other classes is refused here."""
         checkpoint = super().setup_model()  # type: ignore[misc]
         if self.session.attempt.mode == RESUME and isinstance(checkpoint, dict):
-            refuse_other_classes(self, checkpoint)
+            refuse_other_classes(self, self.session, checkpoint)
         return checkpoint
 
     def _do_train(self, *stock: int) -> None:

@@ -106,13 +106,13 @@ class HelpDialog(Dialog):
                 group = entry.group
                 lines += [[], [(group, "accent")]]
             lines += self._about(entry, width)
-        return lines + self._signs(width)
+        return lines + self._legend(width)
 
-    def _signs(self, width: int) -> list[Line]:
-        """What the signs mean, and what to do where they are not legible."""
+    def _legend(self, width: int) -> list[Line]:
+        """What the glyphs mean, and what to do where they are not legible."""
         lines: list[Line] = [[], [("Signs", "accent")]]
-        for sign, meaning in legend(self.cockpit.glyphs):
-            lines += hanging((column(f"  {sign}", 18), "strong"), wrap(meaning, max(10, width - 18)))
+        for glyph, meaning in legend(self.cockpit.glyphs):
+            lines += hanging((column(f"  {glyph}", 18), "strong"), wrap(meaning, max(10, width - 18)))
         lines += [[], [(SAMPLE, "text")]]
         return lines + wrap("If these are boxes or do not line up, press A for plain ASCII.", width, "muted")
 

@@ -57,10 +57,10 @@ class PresetsDialog(Dialog):
     def _row(self, index: int, width: int) -> Line:
         preset = self._presets[index]
         marked = preset.name in self.chosen
-        sign = self.cockpit.glyphs.good if marked else " "
+        mark = self.cockpit.glyphs.good if marked else " "
         return fit(
             [
-                (f"[{sign}] ", "accent"),
+                (f"[{mark}] ", "accent"),
                 (column(clean(preset.name, 40), 20), "strong" if marked else "text"),
                 (clean(preset.title, 200), "muted"),
             ],

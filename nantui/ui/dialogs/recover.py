@@ -153,7 +153,7 @@ class RecoverDialog(Dialog):
 
     @property
     def glyphs(self) -> Glyphs:
-        """The signs for this terminal."""
+        """The glyphs for this terminal."""
         return self.cockpit.glyphs
 
     def _redraw(self) -> None:

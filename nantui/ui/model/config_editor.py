@@ -253,8 +253,9 @@ def row(entry: Entry, draft: Draft, findings: Mapping[str, str], glyphs: Glyphs,
     name = entry.field.name
     changed = name in draft.changes
     value = clean(show_value(draft.value(name)), 80)
-    sign = (glyphs.mark if changed else " ", "accent")
-    mark, ink = (glyphs.warn, "warn") if findings.get(name) == "warning" else sign
+    mark, ink = (glyphs.mark if changed else " ", "accent")
+    if findings.get(name) == "warning":
+        mark, ink = glyphs.warn, "warn"
     line: Line = [
         (f"{mark} ", ink),
         (column(name, 18), "strong" if changed else "text"),

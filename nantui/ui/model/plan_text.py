@@ -72,7 +72,7 @@ def _what(plan: Plan, kind: str, snapshot: RunSnapshot | None, width: int) -> li
     if plan.second is not None:
         lines += _fact("or, with b", f"{plan.second_words}; yours to decide", width)
     elif plan.judgement is not None:
-        lines += _fact("judged", plan.judgement.as_judged, width)
+        lines += _fact("judged", plan.judgement.in_words, width)
     return lines
 
 
@@ -109,8 +109,8 @@ def _warnings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     return lines
 
 
-def _bullet(sign: str, text: str, width: int, ink: str) -> list[Line]:
-    return hanging((f"{sign} ", ink), wrap(text, max(10, width - 2), ink))
+def _bullet(mark: str, text: str, width: int, ink: str) -> list[Line]:
+    return hanging((f"{mark} ", ink), wrap(text, max(10, width - 2), ink))
 
 
 def _settings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
@@ -222,13 +222,13 @@ def describe_progress(progress: CommandProgress, glyphs: Glyphs, width: int) -> 
     lines: list[Line] = []
     for index, (_, stage, text) in enumerate(progress.stages):
         going = index == len(progress.stages) - 1 and progress.ok is None
-        sign, ink = (glyphs.busy, "info") if going else (glyphs.good, "good")
-        lines.append([(f"{sign} ", ink), (column(stage, 12), "strong"), *wrap(clean(text), width - 14)[0]])
+        mark, ink = (glyphs.busy, "info") if going else (glyphs.good, "good")
+        lines.append([(f"{mark} ", ink), (column(stage, 12), "strong"), *wrap(clean(text), width - 14)[0]])
     if progress.ok is None:
         waiting = "waiting for the supervisor.." if not progress.stages else ""
         return [*lines, [(waiting, "muted")]]
-    sign, ink = (glyphs.good, "good") if progress.ok else (glyphs.bad, "bad")
-    lines += [[], *_bullet(sign, clean(progress.text or "done", 600), width, ink)]
+    mark, ink = (glyphs.good, "good") if progress.ok else (glyphs.bad, "bad")
+    lines += [[], *_bullet(mark, clean(progress.text or "done", 600), width, ink)]
     if not progress.ok:
         advice = (
             "Nothing is lost: what was moved is journaled. R tries again, u takes a finished rollback back."
@@ -251,12 +251,12 @@ def _in_effect(progress: CommandProgress, glyphs: Glyphs, width: int) -> list[Li
 def _confirmed(name: str, asked: object, effect: dict[str, object], glyphs: Glyphs, width: int) -> Line:
     """Return a line of asked against in effect; what the worker cannot report now contradicts nothing."""
     same = name in effect and same_setting(effect[name], asked)
-    sign, ink = (glyphs.good, "good") if same else (glyphs.warn, "warn")
+    mark, ink = (glyphs.good, "good") if same else (glyphs.warn, "warn")
     if name not in effect:
-        sign, ink = " ", "muted"
+        mark, ink = " ", "muted"
     said = clean(effect.get(name, "not reported in this phase"), 60)
     spans = [
-        (f"{sign} ", ink),
+        (f"{mark} ", ink),
         (column(name, 15), "strong"),
         (column(clean(asked, 40), 12), "text"),
         (said, "text" if same else ink),
