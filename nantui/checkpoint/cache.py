@@ -21,6 +21,7 @@ from pathlib import Path
 
 from nantui import __version__
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
+from nantui.paths import user_cache_dir
 from nantui.run.atomic_files import write_atomic
 from nantui.run.documents import Document, JsonObject
 
@@ -34,14 +35,10 @@ def row_of(seen: ScannedFile) -> Document:
     found = seen.contents
     said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
     return {
-        "findings": rows_of(found.findings),
-        "metadata": said,
-        "suspects": [asdict(suspect) for suspect in found.suspects],
-        "stamp": seen.stamp,
-        "moving": seen.moving,
-        "bytes": seen.bytes,
-        "seconds": seen.seconds,
-    }
+        "findings": rows_of(found.findings), "metadata": said,
+        "suspects": [asdict(suspect) for suspect in found.suspects], "stamp": seen.stamp,
+        "moving": seen.moving, "bytes": seen.bytes, "seconds": seen.seconds,
+    }  # fmt: skip
 
 
 def scanned_of(row: JsonObject) -> ScannedFile:
@@ -139,8 +136,7 @@ class Cache:
 
 def cache_directory() -> Path:
     """Return the user's own cache directory for verdicts (XDG)."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "nantui" / "checkpoints"
+    return user_cache_dir() / "checkpoints"
 
 
 def _key(stamp: Stamp) -> str:

@@ -99,19 +99,12 @@ class Verdict:
     def to_json(self) -> Document:
         """Return the row of `nantui check --json` (commands.md)."""
         return {
-            "path": str(self.path).encode("utf-8", "backslashreplace").decode(),
-            "badge": self.badge,
-            "resumable": self.resumable,
-            "repairable": self.repairable,
-            "epoch": self.epoch,
-            "date": self.date,
-            "version": self.version,
-            "fitness": self.fitness,
-            "best": self.best,
-            "findings": [asdict(finding) for finding in self.findings],
-            "bytes": self.bytes,
+            "path": str(self.path).encode("utf-8", "backslashreplace").decode(), "badge": self.badge,
+            "resumable": self.resumable, "repairable": self.repairable, "epoch": self.epoch,
+            "date": self.date, "version": self.version, "fitness": self.fitness, "best": self.best,
+            "findings": [asdict(finding) for finding in self.findings], "bytes": self.bytes,
             "seconds": self.seconds,
-        }
+        }  # fmt: skip
 
 
 def printable_finding(finding: Finding) -> Finding:

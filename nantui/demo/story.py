@@ -41,24 +41,11 @@ def make_story(directory: Path, seconds_per_step: float, seed: int = 0) -> Story
     """
     data = write_dataset(directory / "shapes", images=IMAGES)
     train = {
-        "model": str(write_network(data.parent, len(CLASSES)).resolve()),
-        "data": str(data.resolve()),
-        "project": str((directory / "runs").resolve()),
-        "name": "demo",
-        "imgsz": 64,
-        "batch": BATCH,
-        "epochs": EPOCHS,
-        "save_period": 1,
-        "close_mosaic": 2,
-        "optimizer": "AdamW",
-        "lr0": 0.001,
-        "warmup_epochs": 1,
-        "mixup": 0.15,
-        "workers": 2,
-        "nbs": BATCH,
-        "plots": False,
-        "seed": seed,
-    }
+        "model": str(write_network(data.parent, len(CLASSES)).resolve()), "data": str(data.resolve()),
+        "project": str((directory / "runs").resolve()), "name": "demo", "imgsz": 64, "batch": BATCH,
+        "epochs": EPOCHS, "save_period": 1, "close_mosaic": 2, "optimizer": "AdamW", "lr0": 0.001,
+        "warmup_epochs": 1, "mixup": 0.15, "workers": 2, "nbs": BATCH, "plots": False, "seed": seed,
+    }  # fmt: skip
     return Story(train, {"guard": "observe"}, [ACT_ONE, ACT_TWO, *_pace(seconds_per_step)])
 
 

@@ -44,16 +44,12 @@ class Diagnosis:
     def to_json(self) -> dict[str, object]:
         """Return the document of `nantui diagnose --json`."""
         return {
-            "run": str(self.run),
-            "watched": self.watched,
-            "incident": _document(self.incident) if self.incident else None,
-            "incidents": self.incidents,
+            "run": str(self.run), "watched": self.watched,
+            "incident": _document(self.incident) if self.incident else None, "incidents": self.incidents,
             "causes": [cause.to_json() for cause in self.causes],
-            "advice": [advice.to_json() for advice in self.advice],
-            "unknown": list(self.unknown),
-            "notes": list(self.notes),
-            "replay": self.replay,
-        }
+            "advice": [advice.to_json() for advice in self.advice], "unknown": list(self.unknown),
+            "notes": list(self.notes), "replay": self.replay,
+        }  # fmt: skip
 
 
 def diagnose(

@@ -374,13 +374,5 @@ def _step(value: float, table: tuple[tuple[float, float], ...]) -> float:
 
 
 SOURCES: tuple[Callable[[TroubleFacts], Iterator[Evidence]], ...] = (
-    from_autopsy,
-    from_history,
-    learning_rate,
-    limits,
-    precision,
-    resolution,
-    augmentation,
-    start,
-    recurrence,
-)
+    from_autopsy, from_history, learning_rate, limits, precision, resolution, augmentation, start, recurrence,
+)  # fmt: skip

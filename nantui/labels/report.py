@@ -84,17 +84,10 @@ class LabelReport:
     def head(self) -> Document:
         """Return everything but the issues, as `nantui labels --json` has it."""
         return {
-            "data": self.data,
-            "task": self.task,
-            "images": self.images,
-            "labels": self.labels,
-            "boxes": self.boxes,
-            "errors": self.errors,
-            "counts": self.counts,
-            "dropped": self.dropped,
-            "blocked": self.blocked,
-            "seconds": round(self.seconds, 3),
-        }
+            "data": self.data, "task": self.task, "images": self.images, "labels": self.labels,
+            "boxes": self.boxes, "errors": self.errors, "counts": self.counts, "dropped": self.dropped,
+            "blocked": self.blocked, "seconds": round(self.seconds, 3),
+        }  # fmt: skip
 
 
 def _rank(kind: str) -> int:
@@ -115,12 +108,9 @@ def write_json(report: LabelReport, out: TextIO) -> None:
 
 def _document(issue: Issue) -> Document:
     return {
-        "file": issue.file,
-        "line": issue.line,
-        "kind": issue.kind,
-        "severity": KINDS[issue.kind].severity,
+        "file": issue.file, "line": issue.line, "kind": issue.kind, "severity": KINDS[issue.kind].severity,
         "text": issue.text,
-    }
+    }  # fmt: skip
 
 
 def write_csv(report: LabelReport, out: TextIO) -> None:

@@ -115,16 +115,12 @@ def about(plan: Plan) -> dict[str, object]:
     """Return what the journal says of the rollback besides its steps."""
     return {
         "restore_point": str(plan.restore.path.relative_to(plan.run)) if plan.restore else None,
-        "epoch": plan.restore.work if plan.restore else None,
-        "epochs_lost": plan.costs.epochs_lost,
+        "epoch": plan.restore.work if plan.restore else None, "epochs_lost": plan.costs.epochs_lost,
         "incident_epoch": plan.reason.epoch if plan.reason else None,
-        "judgement": asdict(plan.judgement) if plan.judgement else None,
-        "mode": plan.mode,
-        "presets": list(plan.presets),
-        "settings": [asdict(change) for change in plan.settings],
-        "afterwards": asdict(plan.afterwards) if plan.afterwards else None,
-        "text": summary(plan),
-    }
+        "judgement": asdict(plan.judgement) if plan.judgement else None, "mode": plan.mode,
+        "presets": list(plan.presets), "settings": [asdict(change) for change in plan.settings],
+        "afterwards": asdict(plan.afterwards) if plan.afterwards else None, "text": summary(plan),
+    }  # fmt: skip
 
 
 def summary(plan: Plan) -> str:

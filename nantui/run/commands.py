@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from nantui.errors import FAILED, UserError
+from nantui.paths import user_state_dir
 from nantui.run.atomic_files import to_json, write_json
 from nantui.run.documents import JsonObject
 from nantui.run.journal import author
@@ -111,15 +112,13 @@ def is_private(directory: Path) -> bool:
 
 def local_spool(layout: RunLayout) -> Path:
     """Return this host's private folder for commands to the run."""
-    return _local_spool(layout.run, os.environ.get("XDG_STATE_HOME") or "")
+    return user_state_dir() / "commands" / _spool_name(layout.run)
 
 
 @lru_cache(maxsize=64)
-def _local_spool(run: Path, state_home: str) -> Path:
+def _spool_name(run: Path) -> str:
     """Worked out once: a supervisor looks there several times a second."""
-    base = Path(state_home) if state_home else Path.home() / ".local" / "state"
-    name = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
-    return base / "nantui" / "commands" / name
+    return hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
 
 
 def spool_for(layout: RunLayout) -> Path:

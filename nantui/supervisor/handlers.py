@@ -176,16 +176,9 @@ def quarantine(port: CommandPort, command: Command) -> str:
 
 
 HANDLERS: dict[str, Callable[[CommandPort, Command], str]] = {
-    "start": start,
-    "stop": stop,
-    "kill": kill,
-    "rollback": rollback,
-    "undo": undo,
-    "resume": resume,
-    "recover": recover,
-    "set": set_values,
-    "quarantine": quarantine,
-}
+    "start": start, "stop": stop, "kill": kill, "rollback": rollback, "undo": undo, "resume": resume,
+    "recover": recover, "set": set_values, "quarantine": quarantine,
+}  # fmt: skip
 
 
 def begin(

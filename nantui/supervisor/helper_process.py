@@ -21,7 +21,7 @@ import nantui
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import MARK
-from nantui.paths import PACKAGE
+from nantui.paths import PACKAGE, user_cache_dir
 from nantui.run.atomic_files import write_json
 from nantui.run.documents import JsonObject
 from nantui.terminal_text import printable
@@ -68,8 +68,7 @@ def worker_environment(**extra: str) -> dict[str, str]:
 
 def import_folder() -> Path:
     """Return the private folder whose only entry is a link to the installed nantui package."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "nantui" / f"import-{nantui.__version__}-{hash_of(str(PACKAGE))}"
+    folder = user_cache_dir() / f"import-{nantui.__version__}-{hash_of(str(PACKAGE))}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     link = folder / "nantui"
     if not link.exists():

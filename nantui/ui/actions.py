@@ -37,21 +37,10 @@ class Action:
 
 
 KEY_NAMES = {
-    "question_mark": "?",
-    "colon": ":",
-    "slash": "/",
-    "plus": "+",
-    "minus": "-",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "escape": "Esc",
-    "enter": "Enter",
-    "tab": "Tab",
-    "shift+tab": "Shift+Tab",
-    "equals_sign": "=",
-    "space": "Space",
-    "comma": ",",
-}
+    "question_mark": "?", "colon": ":", "slash": "/", "plus": "+", "minus": "-", "left_square_bracket": "[",
+    "right_square_bracket": "]", "escape": "Esc", "enter": "Enter", "tab": "Tab", "shift+tab": "Shift+Tab",
+    "equals_sign": "=", "space": "Space", "comma": ",",
+}  # fmt: skip
 
 
 def _acts(check: Why) -> Why:
@@ -127,48 +116,19 @@ def _charts(snapshot: RunSnapshot, read_only: bool) -> str | None:
 
 RUN, LOOK, GO, APP = "Act on the run", "Look at it", "Go to", "Everywhere"
 RUN_ACTIONS = (
-    Action(
-        "start",
-        "s",
-        "start/resume",
-        "start the run, or resume it from its last checkpoint",
-        RUN,
-        _acts(_start),
-        5,
-    ),
-    Action(
-        "stop", "x", "stop", "stop at the next batch boundary; the checkpoint is kept", RUN, _acts(_stop), 6
-    ),
+    Action("start", "s", "start/resume", "start the run, or resume it from its last checkpoint", RUN,
+           _acts(_start), 5),
+    Action("stop", "x", "stop", "stop at the next batch boundary; the checkpoint is kept", RUN, _acts(_stop),
+           6),
     Action("kill", "X", "kill", "kill every process of the run now", RUN, _acts(_kill), 12),
-    Action(
-        "rollback",
-        "r",
-        "rollback",
-        "go back to a clean checkpoint, without starting anything",
-        RUN,
-        _acts(_rollback),
-        7,
-    ),
-    Action(
-        "recover",
-        "R",
-        "recover",
-        "stop, roll back to a clean checkpoint, change settings, resume",
-        RUN,
-        _acts(_recover),
-        4,
-    ),
+    Action("rollback", "r", "rollback", "go back to a clean checkpoint, without starting anything", RUN,
+           _acts(_rollback), 7),
+    Action("recover", "R", "recover", "stop, roll back to a clean checkpoint, change settings, resume", RUN,
+           _acts(_recover), 4),
     Action("undo", "u", "undo", "take the last rollback back", RUN, _acts(_undo), 13),
     Action("acknowledge", "a", "acknowledge", "put the alarm away", RUN, _acknowledge, 0),
-    Action(
-        "config",
-        "c",
-        "config",
-        "the run's settings; edits are saved for the next start or resume",
-        GO,
-        None,
-        8,
-    ),
+    Action("config", "c", "config", "the run's settings; edits are saved for the next start or resume", GO,
+           None, 8),
     Action("log", "o", "output", "the training's own output, live and searchable", GO, _log, 9),
     Action("diagnosis", "d", "diagnosis", "why it happened: causes, evidence, remedies", GO, None, 10),
     Action("labels", "D", "data labels", "errors in the labels of the data set, by kind", GO, None, 0),
@@ -182,7 +142,7 @@ RUN_ACTIONS = (
     Action("charts_back", "left_square_bracket", "charts back", "the charts before these", LOOK),
     Action("charts_on", "right_square_bracket", "charts on", "the charts after these", LOOK),
     Action("zoom", "z", "zoom", "one chart on the whole screen, with cursor and zoom", LOOK, _charts),
-)
+)  # fmt: skip
 APP_ACTIONS = (
     Action("help", "question_mark", "help", "keys of this screen", APP, None, 1),
     Action("palette", "colon,ctrl+p", "commands", "find a command by its name", APP, None, 2),

@@ -17,20 +17,10 @@ from nantui.ui.styled_text import Line, column, hanging, wrap
 from nantui.ui.widgets.text_view import Document
 
 SPOKEN = {
-    **KEY_NAMES,
-    "up": "Up",
-    "down": "Down",
-    "left": "Left",
-    "right": "Right",
-    "pageup": "PgUp",
-    "pagedown": "PgDn",
-    "home": "Home",
-    "end": "End",
-    "delete": "Del",
-    "backspace": "Backspace",
-    "shift+left": "Shift+Left",
-    "shift+right": "Shift+Right",
-}
+    **KEY_NAMES, "up": "Up", "down": "Down", "left": "Left", "right": "Right", "pageup": "PgUp",
+    "pagedown": "PgDn", "home": "Home", "end": "End", "delete": "Del", "backspace": "Backspace",
+    "shift+left": "Shift+Left", "shift+right": "Shift+Right",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nantui.errors import FAILED, UserError
-from nantui.run.documents import JsonObject
+from nantui.run.documents import JsonObject, Settings
 
 if TYPE_CHECKING:
     from nantui.checkpoint.catalog import Catalog
@@ -79,7 +79,7 @@ class Backend:
 
         return dict(diagnose(run).to_json())
 
-    def labels(self, run: Path, args: JsonObject, progress: Progress) -> LabelReport:
+    def labels(self, run: Path, args: Settings, progress: Progress) -> LabelReport:
         """Return the check of the run's labels; slow, for a thread.
         Raises UserError where there is no data set.
         """
@@ -88,10 +88,10 @@ class Backend:
 
         if not args.get("data"):
             raise UserError("the run does not say which data set it trains on: its args.yaml has no data")
-        size = args.get("imgsz")
+        size, task = args.get("imgsz"), args.get("task")
         return check_data_set(
             load_data_set(str(args["data"])),
-            task=args.get("task"),
+            task=task if isinstance(task, str) else None,
             imgsz=size if isinstance(size, int) else 640,
             single_class=bool(args.get("single_cls")),
             progress=progress,

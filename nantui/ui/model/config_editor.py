@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,13 +19,12 @@ from typing import TYPE_CHECKING
 import yaml
 
 from nantui.errors import FAILED, UserError
-from nantui.paths import user_config_dir
+from nantui.paths import user_config_dir, user_state_dir
 from nantui.run.atomic_files import read_json, write_atomic, write_json
-from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.attempts import Attempt
 from nantui.run.events import AttemptStarted, Event, InEffect, newest
 from nantui.run.journal import pending_edits
-from nantui.run.layout import RunLayout
-from nantui.run.spec import read_args, read_spec
+from nantui.run.record import RunRecord
 from nantui.settings.values import same_value, show_value
 from nantui.ui.format import clean
 from nantui.ui.glyphs import Glyphs
@@ -80,13 +78,12 @@ class SettingsNow:
     chosen: frozenset[str] = frozenset()
 
 
-def read_settings(run: RunLayout, schema: Schema, snapshot: RunSnapshot | None) -> SettingsNow:
-    """Return what is known about the settings of `run`; reads files, for a thread.
+def read_settings(record: RunRecord, schema: Schema, snapshot: RunSnapshot | None) -> SettingsNow:
+    """Return what is known about the settings of a run; reads files, for a thread.
     Raises UserError for a spec that makes no sense.
     """
     journal = snapshot.journal if snapshot is not None else ()
-    args, spec, edits = read_args(run.args_yaml), read_spec(run.spec), pending_edits(journal)
-    attempt = read_attempt(run, run.newest_attempt() or 0)
+    args, spec, attempt, edits = record.args, record.spec, record.newest.asked, pending_edits(journal)
     train, ours = (spec.train, spec.ours) if spec is not None else ({}, {})
     asked = {**schema.defaults(), **train, **args, **ours}
     reported = reported_values(journal)
@@ -124,18 +121,13 @@ def _known(values: Mapping[str, object], schema: Schema) -> dict[str, object]:
     return {name: value for name, value in values.items() if name in schema.fields}
 
 
-def drafts_dir() -> Path:
-    """Return the user's own folder of drafts: a run may belong to somebody else."""
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "nantui" / "drafts"
-
-
 class Draft:
     """Changed settings over the ones in effect and the ones that are saved for the next start."""
 
     def __init__(self, run: Path, now: SettingsNow) -> None:
         self.now, self.saved = now, dict(now.saved)
-        self._path = drafts_dir() / f"{hashlib.sha1(str(run).encode()).hexdigest()[:16]}.json"
+        # In the user's own folder: a run may belong to somebody else.
+        self._path = user_state_dir() / "drafts" / f"{hashlib.sha1(str(run).encode()).hexdigest()[:16]}.json"
         self._run = run
         kept = (read_json(self._path) or {}).get("changes")
         self.changes: dict[str, object] = dict(kept) if isinstance(kept, dict) else {}
@@ -203,7 +195,7 @@ class Draft:
     def _keep(self) -> None:
         with contextlib.suppress(OSError):
             if self.changes:
-                drafts_dir().mkdir(parents=True, exist_ok=True)
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(self._path, {"run": str(self._run), "changes": self.changes}, mode=0o600)
             else:
                 self._path.unlink(missing_ok=True)

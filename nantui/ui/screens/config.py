@@ -94,11 +94,11 @@ class ConfigScreen(BaseScreen):
         from nantui.run.layout import RunLayout
         from nantui.run.record import RunRecord
 
-        schema, layout = backend.schema(), RunLayout(self.over.run_path)
+        schema, record = backend.schema(), RunRecord(RunLayout(self.over.run_path))
         snapshot = self.over.snapshot
-        now = read_settings(layout, schema, snapshot)
+        now = read_settings(record, schema, snapshot)
         epoch = snapshot.status.epoch if snapshot is not None else None
-        return schema, now, known_about(RunRecord(layout), dict(now.next_start), max((epoch or 1) - 1, 0))
+        return schema, now, known_about(record, dict(now.next_start), max((epoch or 1) - 1, 0))
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "schema":

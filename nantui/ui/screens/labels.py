@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.format import clean, count
 from nantui.ui.glyphs import meter
@@ -59,10 +60,8 @@ class LabelsScreen(BaseScreen):
         self.call_after_refresh(find_out, "labels", check, self.post_message)
 
     def _check(self, backend: Backend) -> LabelReport:
-        from nantui.run.spec import read_args
-
         run = self.over.run_path
-        return backend.labels(run, read_args(RunLayout(run).args_yaml), self._count)
+        return backend.labels(run, RunRecord(RunLayout(run)).args, self._count)
 
     def on_unmount(self) -> None:
         self._left = True

@@ -12,18 +12,11 @@ from nantui.ui.styled_text import Line, fit, spread, width
 from nantui.ui.widgets.line_widget import LinesWidget
 
 STATE_INKS = {
-    run_status.STARTING: "info",
-    run_status.RUNNING: "good",
-    run_status.STALLED: "warn",
-    run_status.STOPPING: "warn",
-    run_status.STOPPED: "muted",
-    run_status.FINISHED: "good",
-    run_status.DIVERGED: "bad",
-    run_status.RECOVERING: "info",
-    run_status.FAILED: "bad",
-    run_status.LOST: "bad",
-    run_status.FOREIGN: "muted",
-}
+    run_status.STARTING: "info", run_status.RUNNING: "good", run_status.STALLED: "warn",
+    run_status.STOPPING: "warn", run_status.STOPPED: "muted", run_status.FINISHED: "good",
+    run_status.DIVERGED: "bad", run_status.RECOVERING: "info", run_status.FAILED: "bad",
+    run_status.LOST: "bad", run_status.FOREIGN: "muted",
+}  # fmt: skip
 PHASES = {
     "importing": "loading",
     "setup": "setting up",
