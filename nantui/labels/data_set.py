@@ -33,12 +33,8 @@ SPLITS = ("train", "val", "test")
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 """What YAML forbids; Ultralytics (`YAML.load`) takes it out of a file that cannot be parsed with it."""
 _EXPECTED: dict[str, type | tuple[type, ...]] = {
-    "path": str,
-    "train": (str, list),
-    "val": (str, list),
-    "test": (str, list),
-    "names": (list, dict),
-}
+    "path": str, "train": (str, list), "val": (str, list), "test": (str, list), "names": (list, dict),
+}  # fmt: skip
 TOLERANCE = 0.01
 """Ultralytics accepts coordinates up to 1 % outside (`verify_image_label`)."""
 EXTREME_ASPECT = 100.0

@@ -15,13 +15,9 @@ from pathlib import Path
 from nantui.worker.torchrun_env import OFFLINE
 
 TASK_SUFFIXES = {
-    "-seg": "segment",
-    "-cls": "classify",
-    "-pose": "pose",
-    "-obb": "obb",
-    "-sem": "semantic",
+    "-seg": "segment", "-cls": "classify", "-pose": "pose", "-obb": "obb", "-sem": "semantic",
     "-depth": "depth",
-}
+}  # fmt: skip
 
 
 def prepare(train: dict[str, object]) -> dict[str, object]:

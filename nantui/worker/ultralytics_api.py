@@ -32,13 +32,7 @@ TRANSFORM_SETTINGS = {
     "MixUp": {"mixup": "p"},
     "CutMix": {"cutmix": "p"},
     "CopyPaste": {"copy_paste": "p"},
-    "RandomPerspective": {
-        "degrees": "degrees",
-        "translate": "translate",
-        "scale": "scale",
-        "shear": "shear",
-        "perspective": "perspective",
-    },
+    "RandomPerspective": {name: name for name in ("degrees", "translate", "scale", "shear", "perspective")},
     "RandomHSV": {"hsv_h": "hgain", "hsv_s": "sgain", "hsv_v": "vgain"},
 }
 
