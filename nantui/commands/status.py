@@ -22,10 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a run, or a directory of runs",
     )
     parser.add_argument(
-        "--log",
-        type=Path,
-        metavar="FILE",
-        help="what a training prints that nantui did not start",
+        "--log", type=Path, metavar="FILE", help="what a training prints that nantui did not start"
     )
     common.add_reader(parser)
 

@@ -30,12 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     status = read_status(layout.run)
     if status.state == FOREIGN and status.pids:
         return stop_foreign(arguments, layout, kind)
-    how = (
-        "kill every process, losing what was not saved"
-        if arguments.now
-        else "stop at the next batch boundary"
-    )
-    return following.act(arguments, kind, {}, f"{arguments.run}: {how}?")
+    how = {"kill": "kill every process, losing what was not saved", "stop": "stop at the next batch boundary"}
+    return following.act(arguments, kind, {}, f"{arguments.run}: {how[kind]}?")
 
 
 def stop_foreign(arguments: argparse.Namespace, layout: RunLayout, kind: str) -> int:

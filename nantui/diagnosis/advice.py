@@ -74,11 +74,7 @@ def _data(facts: TroubleFacts) -> Iterator[Advice]:
 
 
 def _fp16(facts: TroubleFacts) -> Iterator[Advice]:
-    yield Advice(
-        FP16,
-        "bfloat16 has fp32's range: nothing overflows, and it costs little time",
-        "bf16",
-    )
+    yield Advice(FP16, "bfloat16 has fp32's range: nothing overflows, and it costs little time", "bf16")
     why = "where the GPU has no bfloat16: fp32, which is slower and takes about twice the memory"
     yield Advice(FP16, why, settings={"amp": False})
 

@@ -42,11 +42,8 @@ class Replay:
     @property
     def text(self) -> str:
         """Return what will be done, in one line."""
-        epochs = (
-            f"epoch {self.until}"
-            if self.until == self.done + 1
-            else f"epochs {self.done + 1} to {self.until}"
-        )
+        first = self.done + 1
+        epochs = f"epoch {first}" if self.until == first else f"epochs {first} to {self.until}"
         time = f", about {self.hours:.2g} hours" if self.hours == self.hours else ""
         return f"repeat {epochs} from {self.checkpoint.name} under the guard, beside the run{time}"
 
@@ -98,23 +95,15 @@ def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
     """
     place.mkdir(parents=True, exist_ok=True)
     scratch, log = place / "run", place / "replay.log"
-    request = {
-        "checkpoint": str(plan.checkpoint),
-        "place": str(scratch),
-        "until": plan.until,
-        "train": plan.train,
-    }
-    write_json(place / "request.json", request)
+    request = {"checkpoint": str(plan.checkpoint), "place": str(scratch), "until": plan.until}
+    write_json(place / "request.json", {**request, "train": plan.train})
     argv = [python or sys.executable, "-m", entry_points.REPLAY, str(place / "request.json")]
     with log.open("wb") as output:
         subprocess.run(argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
     ending = next(iter(read_exits(RunLayout(scratch), 1)), None)
     if ending is None or ending.outcome not in (DIVERGED, STOPPED):
-        why = (
-            ending.text
-            if ending
-            else (log.read_text(errors="replace").strip().splitlines() or ["killed"])[-1]
-        )
+        words = log.read_text(errors="replace").strip().splitlines() or ["killed"]
+        why = ending.text if ending else words[-1]
         raise UserError(
             f"the replay failed: {why}; with --keep DIR all of its words stay in {log.name}", FAILED
         )

@@ -160,11 +160,8 @@ def _names(file: Path, document: JsonObject) -> tuple[str, ...]:
         count = None if count is None else _whole(count)
         if names is None:
             return tuple(f"class_{number}" for number in range(count or 0))
-        table = (
-            dict(enumerate(names))
-            if isinstance(names, list)
-            else {int(key): name for key, name in names.items()}
-        )
+        numbered = enumerate(names) if isinstance(names, list) else names.items()
+        table = {int(key): name for key, name in numbered}
     except (TypeError, ValueError):
         raise UserError(
             f"{file}: 'names:' or 'nc:' hold no class numbers; Ultralytics refuses that"

@@ -148,11 +148,8 @@ def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:
         yield "Ultralytics refuses to train on this data set as it is."
     worst = report.worst(limit)
     if worst:
-        yield (
-            ""
-            if len(worst) == len(report.issues)
-            else f"the first {len(worst)} of {_many(len(report.issues), 'finding')} (all: --json or --csv):"
-        )
+        of = f"of {_many(len(report.issues), 'finding')} (all: --json or --csv):"
+        yield "" if len(worst) == len(report.issues) else f"the first {len(worst)} {of}"
         yield from (_line(issue) for issue in worst)
     elif not report.issues:
         yield "nothing wrong"

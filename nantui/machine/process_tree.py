@@ -15,13 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nantui.machine.process_identity import (
-    DEAD_STATES,
-    ProcessRef,
-    alive,
-    ref_of,
-    stat_of,
-)
+from nantui.machine.process_identity import DEAD_STATES, ProcessRef, alive, ref_of, stat_of
 
 MARK = "NANTUI_ATTEMPT"
 PR_SET_CHILD_SUBREAPER = 36
@@ -116,11 +110,7 @@ def send(ref: ProcessRef, number: int) -> bool:
 
 
 def end_all(
-    find: Callable[[], list[ProcessRef]],
-    pump: Callable[[float], None],
-    *,
-    grace_s: float,
-    limit_s: float,
+    find: Callable[[], list[ProcessRef]], pump: Callable[[float], None], *, grace_s: float, limit_s: float
 ) -> list[Leftover]:
     """SIGTERM all that `find` finds, SIGKILL what is left after `grace_s`, again until none is left.
 

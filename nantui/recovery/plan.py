@@ -20,15 +20,7 @@ from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
 from nantui.recovery.plan_warnings import refuse_finished, warnings_for
 from nantui.recovery.reached import Reached
 from nantui.recovery.reason import reason_for, second_choice
-from nantui.recovery.restore_points import (
-    Candidate,
-    Costs,
-    best_at,
-    choose,
-    costs_of,
-    pick,
-    why_again,
-)
+from nantui.recovery.restore_points import Candidate, Costs, best_at, choose, costs_of, pick, why_again
 from nantui.recovery.resume_settings import (
     against_overflow,
     carried_over,

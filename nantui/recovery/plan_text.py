@@ -65,11 +65,8 @@ def hours(value: float) -> str:
 
 def settings_table(changes: Sequence[Change]) -> list[str]:
     """Return the guide's table: parameter, now, then, why."""
-    return (
-        table([("parameter", "now", "then", "why"), *(change.cells() for change in changes)])
-        if changes
-        else []
-    )
+    head = ("parameter", "now", "then", "why")
+    return table([head, *(change.cells() for change in changes)]) if changes else []
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:

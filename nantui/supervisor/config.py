@@ -54,8 +54,7 @@ class Patience:
         "how long ranks may live on once another host's have ended, and an agent once nobody holds the run",
     )
     link_s: float = _seconds(
-        20.0,
-        "how long the leading host's endpoint may be out of reach, before a joined host ends its ranks",
+        20.0, "how long the leading host's endpoint may be out of reach, before a joined host ends its ranks"
     )
     hosts_wait_s: float = _seconds(
         43200.0, "how long supervisor and agents wait for a next attempt, after one that did not finish"

@@ -50,11 +50,7 @@ def _gpu_shortages(port: WaitPort, device: object) -> list[str]:
     request = {"run": str(port.layout.run), "device": device}
     try:
         answer = helper(
-            GPU_ADMISSION,
-            request,
-            python=sys.executable,
-            pump=port.pump,
-            started=port.start_helper,
+            GPU_ADMISSION, request, python=sys.executable, pump=port.pump, started=port.start_helper
         )
     except UserError as error:
         port.say(f"the GPUs cannot be asked: {error}")

@@ -86,10 +86,7 @@ def _phase(
 
 
 def read_status(
-    run: Path,
-    machine: Machine | None = None,
-    foreign: Candidates = candidates,
-    log: Path | None = None,
+    run: Path, machine: Machine | None = None, foreign: Candidates = candidates, log: Path | None = None
 ) -> RunStatus:
     """Return where the run in `run` stands; a run that nantui did not make is `foreign`.
 

@@ -82,11 +82,8 @@ class RunCommands:
 
     def do_start(self) -> None:
         screen = self._screen
-        resumable = (
-            any(file.name in ("last.pt", "nantui_stop.pt") for file in screen.snapshot.checkpoints)
-            if screen.snapshot
-            else False
-        )
+        left = screen.snapshot.checkpoints if screen.snapshot else ()
+        resumable = any(file.name in ("last.pt", "nantui_stop.pt") for file in left)
         if resumable and (lost := self._lost()):
             self._ask("start", "Resume with nantui's own runner?", ["It goes on without:", *lost], "resume")
             return
@@ -104,24 +101,17 @@ class RunCommands:
         if self._trained_by_others():
             self._ask_for_the_name("stop")
             return
-        self._ask(
-            "stop",
-            "Stop the training?",
-            plan_text.stop_words(self._seen),
-        )
+        self._ask("stop", "Stop the training?", plan_text.stop_words(self._seen))
 
     def do_kill(self) -> None:
         if self._trained_by_others():
             self._ask_for_the_name("kill")
             return
-        self._ask(
-            "kill",
-            "Kill every process of the run?",
-            [
-                "What was learned since the last checkpoint is lost.",
-                "Prefer x, which stops at a batch boundary and loses nothing.",
-            ],
-        )
+        text = [
+            "What was learned since the last checkpoint is lost.",
+            "Prefer x, which stops at a batch boundary and loses nothing.",
+        ]
+        self._ask("kill", "Kill every process of the run?", text)
 
     def do_undo(self) -> None:
         from nantui.recovery.history import newest_in_force
@@ -148,12 +138,8 @@ class RunCommands:
 
     def _trained_by_others(self) -> bool:
         """Whether processes that nantui did not start train into the run."""
-        snapshot = self._screen.snapshot
-        return (
-            snapshot is not None
-            and snapshot.status.state == run_status.FOREIGN
-            and bool(snapshot.status.pids)
-        )
+        status = self._screen.snapshot.status if self._screen.snapshot is not None else None
+        return status is not None and status.state == run_status.FOREIGN and bool(status.pids)
 
     def _ask_for_the_name(self, kind: str) -> None:
         from nantui.ui.dialogs.confirm import NameDialog

@@ -51,11 +51,9 @@ def spread(left: Line, right: Line, cells: int, filler: str = " ") -> Line:
     """
     gap = cells - width(left) - width(right)
     if gap < 2:
-        return (
-            fit(left, cells)
-            if width(left) + 4 > cells
-            else spread(left, fit(right, cells - width(left) - 2), cells)
-        )
+        if width(left) + 4 > cells:
+            return fit(left, cells)
+        return spread(left, fit(right, cells - width(left) - 2), cells)
     space = " " * gap if filler == " " else f" {filler * (gap - 2)} "
     return [*left, (space, "rule"), *right]
 

@@ -330,11 +330,8 @@ def world_size(trainer: Trainer, *stock: int) -> int:
 
     8.4 and late 8.3 keep it in `trainer.world_size`; 8.2 hands it to `_do_train` (`stock`).
     """
-    return (
-        torchrun_env.world_size()
-        if torchrun_env.world_size() > 1
-        else int(stock[0] if stock else trainer.world_size)
-    )
+    launched = torchrun_env.world_size()
+    return launched if launched > 1 else int(stock[0] if stock else trainer.world_size)
 
 
 def warmup_iterations(trainer: Trainer, batches: int) -> int:

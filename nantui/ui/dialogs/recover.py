@@ -136,8 +136,7 @@ class RecoverDialog(Dialog):
             [(TITLES[self.kind], "title")],
             [
                 words.get(
-                    self.stage,
-                    ("j, k and Enter choose a restore point; nothing has been done yet", "muted"),
+                    self.stage, ("j, k and Enter choose a restore point; nothing has been done yet", "muted")
                 )
             ],
         ]

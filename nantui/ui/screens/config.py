@@ -187,11 +187,8 @@ class ConfigScreen(BaseScreen):
         self.refresh_rows()
 
     def _about(self, width: int) -> list[Line]:
-        return (
-            config_editor.about(self.entry, self.draft, self.findings, width)
-            if self.draft is not None
-            else []
-        )
+        draft = self.draft
+        return config_editor.about(self.entry, draft, self.findings, width) if draft is not None else []
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
         if message.listing.id == "settings":

@@ -51,11 +51,8 @@ class Header(LinesWidget):
         assert snapshot is not None
         status = snapshot.status
         state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
-        phase = (
-            PHASES.get(snapshot.activity, "")
-            if status.state in (run_status.RUNNING, run_status.STARTING)
-            else ""
-        )
+        trains = status.state in (run_status.RUNNING, run_status.STARTING)
+        phase = PHASES.get(snapshot.activity, "") if trains else ""
         if status.state == run_status.STARTING and status.hosts and status.text:
             phase = clean(status.text, 60)  # hosts are missing
         right: Line = [(phase, "muted"), ("  " if phase else "", "text")]

@@ -181,11 +181,7 @@ def forwards(full: Forward, low: Forward | None) -> Evidence:
 
 
 def _verdict(
-    evidence: Evidence,
-    full: Forward,
-    low: Forward | None,
-    precision: torch.dtype | None,
-    seen: BatchProbe,
+    evidence: Evidence, full: Forward, low: Forward | None, precision: torch.dtype | None, seen: BatchProbe
 ) -> AutopsyFinding | None:
     """Return what the weights and the repeated forward pass tell, None where they are sound."""
     if _violent(evidence):
