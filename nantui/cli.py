@@ -143,17 +143,13 @@ def add_everywhere(parser: argparse.ArgumentParser) -> None:
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: nantui [DIR]            open the cockpit on a run, or on all runs below DIR",
-            "       nantui COMMAND --help   what a command does and takes",
-            "",
-            "A cockpit and an autopilot for Ultralytics training, in a terminal.",
-            "",
-            "commands:",
-            *lines,
-        ]
-    )
+    head = """usage: nantui [DIR]            open the cockpit on a run, or on all runs below DIR
+       nantui COMMAND --help   what a command does and takes
+
+A cockpit and an autopilot for Ultralytics training, in a terminal.
+
+commands:"""
+    return "\n".join([head, *lines])
 
 
 if __name__ == "__main__":

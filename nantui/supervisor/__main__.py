@@ -89,11 +89,8 @@ class Service:
         self._take_up()
         idle_since = time.monotonic()
         while not self.ending:
-            busy = (
-                self._round_despite_disk()
-                or self.supervisor.watch is not None
-                or self.supervisor.hosts.wanted()
-            )
+            supervisor = self.supervisor
+            busy = self._round_despite_disk() or supervisor.watch is not None or supervisor.hosts.wanted()
             idle_since = time.monotonic() if busy else idle_since
             if time.monotonic() - idle_since > self.config.patience.idle_exit_s and self._let_go():
                 return

@@ -265,18 +265,11 @@ class RunScreen(BaseScreen, HeldScreen):
             self.app.bell()
 
     def _show_keys(self, snapshot: RunSnapshot) -> None:
-        offered = sorted(
-            (action for action in actions.EVERY.values() if action.bar), key=lambda action: action.bar
-        )
-        keys = tuple(
-            (
-                action.shown_key,
-                action.label,
-                actions.why_not(action.name, snapshot, self.cockpit.read_only) is None,
-            )
-            for action in offered
-        )
-        self.query_one(KeyBar).show(keys)
+        shown = [action for action in actions.EVERY.values() if action.bar]
+        reasons = {one.name: actions.why_not(one.name, snapshot, self.cockpit.read_only) for one in shown}
+        shown.sort(key=lambda action: action.bar)
+        keys = ((one.shown_key, one.label, reasons[one.name] is None) for one in shown)
+        self.query_one(KeyBar).show(tuple(keys))
 
     def _tick(self) -> None:
         late = time.monotonic() - self._arrived
