@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NewType, TypeVar, get_type_hints
 
@@ -455,7 +455,7 @@ def _values(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _readers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
+def _readers(kind: Any) -> Mapping[str, json_fields.Reader]:
     """Return, by name, what reads each field of a dataclass from JSON."""
     if kind not in _READERS_OF:
         hints = get_type_hints(kind)
@@ -473,12 +473,12 @@ def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _record(kind: Any) -> Callable[[Any], Any]:
+def _record(kind: Any) -> json_fields.Reader:
     return lambda value: kind(**_values(kind, value)) if isinstance(value, dict) else json_fields.NOT_TOLD
 
 
-_READERS_OF: dict[Any, Mapping[str, Callable[[Any], Any]]] = {}
-_READERS: Mapping[Any, Callable[[Any], Any]] = {
+_READERS_OF: dict[object, Mapping[str, json_fields.Reader]] = {}
+_READERS: Mapping[object, json_fields.Reader] = {
     str: json_fields.text,
     str | None: json_fields.text,
     int: json_fields.countable,
