@@ -14,7 +14,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,68 +41,68 @@ class Replaceable(Message):
         return isinstance(message, type(self))
 
 
-@dataclass
 class SnapshotTaken(Replaceable):
     """A new look at the run, or None and what went wrong."""
 
-    snapshot: RunSnapshot | None
-    problem: str = ""
+    def __init__(self, snapshot: RunSnapshot | None, problem: str = "") -> None:
+        super().__init__()
+        self.snapshot, self.problem = snapshot, problem
 
 
-@dataclass
 class MachineMeasured(Replaceable):
     """A sample of GPUs and host."""
 
-    machine: Sample
+    def __init__(self, machine: Sample) -> None:
+        super().__init__()
+        self.machine = machine
 
 
-@dataclass
 class VerdictsFound(Replaceable):
     """What the scan says about checkpoints; `waiting` are still to be looked at."""
 
-    verdicts: dict[Checkpoint, Verdict]
-    waiting: frozenset[Checkpoint]
+    def __init__(self, verdicts: dict[Checkpoint, Verdict], waiting: frozenset[Checkpoint]) -> None:
+        super().__init__()
+        self.verdicts, self.waiting = verdicts, waiting
 
 
-@dataclass
 class Answer(Message):
     """What a thread found out for a dialog: `value`, or the text of what went wrong."""
 
-    about: str
-    value: Any = None
-    problem: str = ""
+    def __init__(self, about: str, value: Any = None, problem: str = "") -> None:
+        super().__init__()
+        self.about, self.value, self.problem = about, value, problem
 
 
-@dataclass
 class FleetRead(Replaceable):
     """Where every run below a directory stands; not `whole` while more are being read."""
 
-    statuses: list[RunStatus]
-    whole: bool = True
+    def __init__(self, statuses: list[RunStatus], whole: bool = True) -> None:
+        super().__init__()
+        self.statuses, self.whole = statuses, whole
 
 
-@dataclass
 class LogRead(Message):
     """New lines of a log."""
 
-    lines: list[str]
-    restarted: bool
+    def __init__(self, lines: list[str], restarted: bool) -> None:
+        super().__init__()
+        self.lines, self.restarted = lines, restarted
 
 
-@dataclass
 class Counted(Replaceable):
     """How far a long look has come."""
 
-    done: int
-    total: int
+    def __init__(self, done: int, total: int) -> None:
+        super().__init__()
+        self.done, self.total = done, total
 
 
-@dataclass
 class Stumbled(Message):
     """A watching thread met something unexpected; it goes on."""
 
-    who: str
-    problem: str
+    def __init__(self, who: str, problem: str) -> None:
+        super().__init__()
+        self.who, self.problem = who, problem
 
 
 class Pace:

@@ -5,7 +5,6 @@ A line to type into, whose cursor stands still: blinking costs bytes for ever, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -28,12 +27,12 @@ class Choice(LinesWidget, can_focus=True):
     ]
     cursor: reactive[int] = reactive(0, repaint=False)
 
-    @dataclass
     class Pressed(Message):
         """A button was pressed."""
 
-        choice: Choice
-        name: str
+        def __init__(self, choice: Choice, name: str) -> None:
+            super().__init__()
+            self.choice, self.name = choice, name
 
     def __init__(self, buttons: tuple[tuple[str, str, str], ...], *, id: str | None = None) -> None:
         """`buttons` are (name, label, key); the label says what happens."""
