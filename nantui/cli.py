@@ -13,8 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from nantui import __version__
 from nantui.errors import FAILED, USAGE, UserError
+from nantui.version import __version__
 
 COMMANDS = {
     "demo": "a real training with an injected NaN: detection, rollback, resume, finish",
@@ -29,6 +29,9 @@ COMMANDS = {
     "resume": "continue under a supervisor, with the changed settings in effect",
     "recover": "stop, roll back, resume: what the key R does",
     "compare": "two runs or attempts: settings, curves, best metrics, cost",
+    "plot": "curves of runs in the terminal, or as CSV or JSON",
+    "export": "epochs, steps, incidents and checkpoints as CSV, Parquet, JSON or TensorBoard",
+    "events": "what happened to runs, one line an event, also as it comes",
     "diagnose": "why it happened: causes, evidence, advice",
     "labels": "label errors by kind, and what each does to training",
     "presets": "list the remedies, or show what one would change in a run",

@@ -19,11 +19,11 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from nantui import __version__
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
 from nantui.paths import user_cache_dir
 from nantui.run.atomic_files import write_atomic
 from nantui.run.documents import Document, JsonObject
+from nantui.version import __version__
 
 RULES = f"{__version__}.1"  # change it whenever the same file would now get another verdict
 _SAVE_EVERY = 1.0  # seconds

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from nantui.diagnosis.causes import Diagnosis, diagnose
 from nantui.diagnosis.probabilities import CHECKPOINT, HARDWARE, SINGULAR, Evidence
 from nantui.diagnosis.trouble import gather_facts
 from nantui.errors import FAILED, NO, UserError
+from nantui.machine.training_python import training_python
 from nantui.recovery.plan import Plan, make_plan
 from nantui.recovery.rollback import living_writers
 from nantui.run.atomic_files import write_json
@@ -97,7 +97,7 @@ def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
     scratch, log = place / "run", place / "replay.log"
     request = {"checkpoint": str(plan.checkpoint), "place": str(scratch), "until": plan.until}
     write_json(place / "request.json", {**request, "train": plan.train})
-    argv = [python or sys.executable, "-m", entry_points.REPLAY, str(place / "request.json")]
+    argv = [training_python(python), "-m", entry_points.REPLAY, str(place / "request.json")]
     with log.open("wb") as output:
         subprocess.run(argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
     ending = next(iter(read_exits(RunLayout(scratch), 1)), None)

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nantui.errors import FAILED, USAGE, UserError
+from nantui.machine.training_python import training_python
 from nantui.recovery.branch import branch, new_place
 from nantui.recovery.phase_change import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
@@ -57,7 +58,7 @@ def act_plan(request: Request) -> JsonObject:
 def act_rollback(request: Request) -> JsonObject:
     """Go back, an interrupted transaction put right first; or into a new run, the old one untouched."""
     layout = require_run(Path(request["run"]))
-    python = str(request.get("python") or sys.executable)
+    python = training_python(str(request.get("python") or ""))
     allow, images = tuple(request.get("allow") or ()), tuple(request.get("images") or ())
     if request.get("into"):
         name = str(request["into"])

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +21,7 @@ from nantui import entry_points
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import FAILED, NO, UserError
 from nantui.machine.process_tree import marked
+from nantui.machine.training_python import training_python
 from nantui.recovery import manifest
 from nantui.recovery.plan import RESUME, Plan
 from nantui.recovery.restore_points import BEST, why_again
@@ -217,7 +217,7 @@ def run_rebase(request: JsonObject, python: str) -> JsonObject:
     with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
         path = Path(folder) / "request.json"
         write_json(path, dict(request), mode=0o600)
-        words = [python or sys.executable, "-m", REBASE, str(path)]
+        words = [training_python(python), "-m", REBASE, str(path)]
         try:
             done = subprocess.run(words, capture_output=True, text=True)
         except OSError as error:

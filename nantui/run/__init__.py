@@ -18,6 +18,7 @@ results: results.csv as Ultralytics writes it, with what makes it awkward taken 
 plan: Where a run stands in its plan: phases one after another in one run directory, as spec.yaml keeps them
 commands: The spool: commands as one-file messages, put there by rename, taken only from the same owner
 status: The state of a run as everybody shows it: one frozen snapshot, one list of state words
+prometheus: Where runs stand, as Prometheus text
 discovery: Finding runs: a directory that is one, or all below it, without walking into data sets
 quarantine: A run's quarantine list: images left out of its training; the data set is not touched
 documents: The types of what files say: JSON, YAML, and settings by name

@@ -20,6 +20,7 @@ from pathlib import Path
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import this_machine
+from nantui.machine.training_python import training_python
 from nantui.run import commands
 from nantui.run.commands import Command, spool_for
 from nantui.run.documents import JsonObject
@@ -112,7 +113,7 @@ def create_run(
     spec = Spec(
         train=dict(answer.get("args") or train),
         ours=dict(ours or {}),
-        python=python or sys.executable,
+        python=training_python(python),
         auto=auto,
         created=time.time(),
         faults=[dict(fault) for fault in faults],
@@ -143,7 +144,7 @@ def check_arguments(train: Mapping[str, object], *, python: str | None, cwd: str
 
     Raises UserError with what is wrong.
     """
-    answer = helper(PREPARE, {"train": dict(train)}, python=python or "", cwd=cwd)
+    answer = helper(PREPARE, {"train": dict(train)}, python=training_python(python), cwd=cwd)
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or "the arguments were refused"))
     return answer
@@ -156,7 +157,7 @@ def settings_as_now(
 
     Raises UserError for a setting that it does not know.
     """
-    answer = helper(PREPARE, {"config": dict(config)}, python=python or "")
+    answer = helper(PREPARE, {"config": dict(config)}, python=training_python(python))
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or "the settings were refused"))
     return dict(answer.get("settings") or {}), [printable(note) for note in answer.get("notes") or ()]
@@ -220,7 +221,7 @@ def branch_off(run: Path, options: Mapping[str, object], python: str | None = No
     Raises UserError with recovery's refusal; nothing is left of the new run then.
     """
     spec = read_spec(RunLayout(run).spec)
-    chosen = python or (spec.python if spec else "") or sys.executable
+    chosen = training_python(python, spec.python if spec else None)
     command = Command("recover", dict(options), by=author())
     own = {"action": "rollback", "run": str(run), "id": command.id, "by": command.by, "python": chosen}
     answer = helper(ACT, {**options, **own}, python=chosen)

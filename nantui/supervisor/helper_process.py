@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-import nantui
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import MARK
@@ -25,6 +24,7 @@ from nantui.paths import PACKAGE, user_cache_dir
 from nantui.run.atomic_files import write_json
 from nantui.run.documents import JsonObject
 from nantui.terminal_text import printable
+from nantui.version import __version__
 
 ACT, PREPARE = entry_points.RECOVERY, entry_points.CHECK_ARGUMENTS
 POLL_S = 0.05
@@ -68,7 +68,7 @@ def worker_environment(**extra: str) -> dict[str, str]:
 
 def import_folder() -> Path:
     """Return the private folder whose only entry is a link to the installed nantui package."""
-    folder = user_cache_dir() / f"import-{nantui.__version__}-{hash_of(str(PACKAGE))}"
+    folder = user_cache_dir() / f"import-{__version__}-{hash_of(str(PACKAGE))}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     link = folder / "nantui"
     if not link.exists():

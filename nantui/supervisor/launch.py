@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import device_count
 from nantui.machine.process_tree import MARK
+from nantui.machine.training_python import training_python
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
@@ -59,7 +59,7 @@ def new_attempt(
         checkpoint=checkpoint,
         train=for_ranks(spec.train),
         ours=spec.ours,
-        python=spec.python or sys.executable,
+        python=training_python(spec.python),
         devices=1 if spec.kind == "exec" else device_count(spec.train.get("device")),
         faults=spec.faults,
         asked=asked or {},

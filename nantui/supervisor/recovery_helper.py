@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from nantui.errors import FAILED, UserError
+from nantui.machine.training_python import training_python
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
 from nantui.run.events import TRANSACTION_BEGINS, TRANSACTION_ENDS, newest
@@ -17,7 +16,7 @@ from nantui.terminal_text import printable
 def act(port: WaitPort, command: Command, action: str) -> JsonObject:
     """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
     spec = own_spec(port.layout)
-    python = str(command.options.get("python") or (spec.python if spec else "") or sys.executable)
+    python = training_python(str(command.options.get("python") or ""), spec.python if spec else None)
     own = {"action": action, "run": str(port.layout.run), "id": command.id, "by": command.by}
     answer = helper(
         ACT,

@@ -10,6 +10,7 @@ from pathlib import Path
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
+from nantui.machine.training_python import training_python
 from nantui.run.attempts import Attempt
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
@@ -34,9 +35,7 @@ def gather_facts(data: object, python: str, cwd: str | None, pump: Pump = time.s
 
 def python_here(attempt: Attempt, asked: str | None) -> str:
     """Return the interpreter that trains on this host: as asked, else the leading host's where it exists."""
-    import sys
-
-    return asked or (attempt.python if os.access(attempt.python, os.X_OK) else sys.executable)
+    return training_python(asked, attempt.python if os.access(attempt.python, os.X_OK) else None)
 
 
 def differences(attempt: Attempt, device: str, python: str, pump: Pump = time.sleep) -> list[str]:
