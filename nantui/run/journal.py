@@ -16,15 +16,20 @@ from pathlib import Path
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
 from nantui.run.events import AttemptStarted, CommandReceived, Event, parse_lines
+from nantui.terminal_text import printable
+
+VIA, LONGEST_VIA = "NANTUI_VIA", 20
+"""A variable in which a program that acts for a person says what it is."""
 
 
 def author() -> str:
-    """Return who acts, as `user@host`."""
+    """Return who acts, as `user@host`, and through what, where that is told in the environment (`VIA`)."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = str(os.getuid())
-    return f"{user}@{host_name()}"
+    via = os.environ.get(VIA, "")
+    return f"{user}@{host_name()}" + (f" via {printable(via, LONGEST_VIA)}" if via else "")
 
 
 class Journal:
