@@ -33,6 +33,7 @@ COMMANDS = {
     "export": "epochs, steps, incidents and checkpoints as CSV, Parquet, JSON or TensorBoard",
     "events": "what happened to runs, one line an event, also as it comes",
     "mcp": "runs for agents: status, curves, diagnosis; with --act recovery in two steps",
+    "web": "the cockpit in a browser, read-only unless asked otherwise",
     "diagnose": "why it happened: causes, evidence, advice",
     "labels": "label errors by kind, and what each does to training",
     "presets": "list the remedies, or show what one would change in a run",

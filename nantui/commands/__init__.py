@@ -27,4 +27,5 @@ status: State, epoch, time to go, losses and last incident of a run, or of every
 stop: Stop at the next batch boundary, checkpoint kept; returns when no process of the training is left
 train: Start a run under a supervisor that outlives this terminal, and return
 undo: Take the last rollback back: everything outside nantui/ as it was before, byte for byte
+web: The cockpit in a browser: read-only unless `--act`, on this machine unless `--address`, behind a token
 """

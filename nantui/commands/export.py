@@ -85,7 +85,7 @@ def parquet(table: DataFrame, path: Path) -> None:
 def tensorboard(opened: OpenRun, folder: Path) -> list[Path]:
     """Write the epochs' columns and the steps' losses as TensorBoard events. Raises UserError without it."""
     try:
-        from tensorboardX import SummaryWriter  # type: ignore[import-not-found]
+        from tensorboardX import SummaryWriter
     except ImportError:
         raise UserError(f"TensorBoard's events need tensorboardX: {EXTRA}", FAILED) from None
     with SummaryWriter(str(folder)) as writer:

@@ -96,7 +96,7 @@ def by_url(config: JsonObject, message: Mapping[str, str]) -> None:
         body = json.dumps(message).encode()
         urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=TIMEOUT_S).close()
     elif url:
-        import apprise  # type: ignore[import-not-found]
+        import apprise
 
         messenger = apprise.Apprise()
         messenger.add(url)
