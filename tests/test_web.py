@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import socket
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -28,15 +28,20 @@ def arguments(*words: str) -> argparse.Namespace:
     return parser_of("web").parse_args(list(words))
 
 
+def cockpits() -> list[psutil.Process]:
+    """Return the viewers' processes, the shells that started them included."""
+    mine = psutil.Process().children(recursive=True)
+    return [child for child in mine if "--read-only" in " ".join(child.cmdline())]
+
+
 @contextlib.asynccontextmanager
 async def visitor(*words: str):
     server = web.served(arguments(*words), TOKEN)
     async with TestClient(TestServer(await server._make_app())) as client:
         yield client
-        while server.viewers:
+        while server.viewers or cockpits():
             await asyncio.sleep(0.05)
-        gc.collect()  # what textual-serve leaves of a viewer's process wants a loop that still runs
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.1)  # the loop is told of their end
 
 
 async def test_nobody_gets_in_without_the_token_and_the_cookie_is_enough_afterwards(tmp_path):
