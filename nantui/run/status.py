@@ -12,6 +12,7 @@ STARTING, RUNNING, STALLED, STOPPING = "starting", "running", "stalled", "stoppi
 STOPPED, FINISHED, DIVERGED, RECOVERING = "stopped", "finished", "diverged", "recovering"
 FAILED, LOST, FOREIGN = "failed", "lost", "foreign"
 ACTIVE = frozenset({STARTING, RUNNING, STALLED, STOPPING, RECOVERING})
+STATES = (*sorted(ACTIVE), STOPPED, FINISHED, DIVERGED, FAILED, LOST, FOREIGN)
 
 
 @dataclass(frozen=True)
