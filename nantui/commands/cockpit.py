@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from nantui.commands import common
 from nantui.errors import UserError
 
 WEB_DRIVER = "textual.drivers.web_driver:WebDriver"
@@ -18,14 +19,12 @@ WEB_DRIVER = "textual.drivers.web_driver:WebDriver"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the cockpit takes."""
-    parser.add_argument(
-        "directory", nargs="?", default=".", metavar="DIR", help="a run, or a directory of runs"
-    )
+    common.add_directory(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the cockpit until it is left. Raises UserError without a terminal or without a run."""
-    top = Path(arguments.directory).expanduser()
+    top = arguments.directory.expanduser()
     runs = runs_to_show(top)
     in_browser = os.environ.get("TEXTUAL_DRIVER", "") == WEB_DRIVER
     if not in_browser and not (sys.stdin.isatty() and sys.stdout.isatty()):

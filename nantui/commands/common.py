@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from nantui.errors import USAGE, UserError
 from nantui.run.atomic_files import to_json
@@ -23,6 +24,11 @@ def add_changer(parser: argparse.ArgumentParser) -> None:
     """Add what every command that changes something has."""
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def add_directory(parser: argparse.ArgumentParser, help: str = "a run, or a directory of runs") -> None:
+    """Add the directory to look in, by default the working directory."""
+    parser.add_argument("directory", type=Path, nargs="?", default=Path("."), metavar="DIR", help=help)
 
 
 def add_list(parser: argparse.ArgumentParser, option: str, metavar: str, help: str) -> None:

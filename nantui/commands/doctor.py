@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import NO, UserError
@@ -34,9 +33,7 @@ SMALLEST_TERMINAL = (80, 24)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui doctor` takes."""
-    parser.add_argument(
-        "directory", type=Path, nargs="?", default=Path("."), metavar="DIR", help="where runs lie"
-    )
+    common.add_directory(parser, "where runs lie")
     common.add_reader(parser)
 
 

@@ -40,9 +40,7 @@ nothing. To change something, first plan_action, show its text to the person, th
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui mcp` takes."""
-    parser.add_argument(
-        "directory", type=Path, nargs="?", default=Path("."), metavar="DIR", help="where the runs lie"
-    )
+    common.add_directory(parser, "where the runs lie")
     parser.add_argument("--act", action="store_true", help="let agents stop, roll back, resume and undo, too")
 
 

@@ -14,14 +14,7 @@ from nantui.terminal_text import printable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui status` takes."""
-    parser.add_argument(
-        "directory",
-        type=Path,
-        nargs="?",
-        default=Path("."),
-        metavar="DIR",
-        help="a run, or a directory of runs",
-    )
+    common.add_directory(parser)
     parser.add_argument(
         "--log", type=Path, metavar="FILE", help="what a training prints that nantui did not start"
     )

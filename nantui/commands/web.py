@@ -30,14 +30,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui web` takes."""
-    parser.add_argument(
-        "directory",
-        type=Path,
-        nargs="?",
-        default=Path("."),
-        metavar="DIR",
-        help="a run, or a directory of runs",
-    )
+    common.add_directory(parser)
     parser.add_argument("--act", action="store_true", help="let viewers press every key, not only look")
     parser.add_argument("--address", default=LOOPBACK[0], help="listen there, default: this machine only")
     parser.add_argument("--port", type=int, default=8321, help="default: %(default)s")
