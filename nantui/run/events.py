@@ -438,11 +438,7 @@ def of_kind(events: Iterable[Event], *kinds: type[Found]) -> list[Found]:
 
 def newest(events: Iterable[Event], *kinds: type[Found]) -> Found | None:
     """Return the last event of one of these kinds, None without one."""
-    found = None
-    for event in events:
-        if isinstance(event, kinds):
-            found = event
-    return found
+    return next(reversed(of_kind(events, *kinds)), None)
 
 
 def _values(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
