@@ -41,7 +41,7 @@ def stop_strays(arguments: argparse.Namespace) -> int | None:
 
     A run that was renamed is stopped where it lies now.
     """
-    from nantui.supervisor.strays import end_strays, run_of, strays_of
+    from nantui.supervisor.foreign.strays import end_strays, run_of, strays_of
 
     if not (marks := strays_of(arguments.run.resolve())):
         return None

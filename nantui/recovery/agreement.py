@@ -16,7 +16,7 @@ from nantui.checkpoint.catalog import Catalog
 from nantui.checkpoint.verdict import Verdict
 from nantui.errors import FAILED, NO, UserError
 from nantui.run.atomic_files import read_yaml
-from nantui.run.binding import HERE, MOVED, STARTS, standing
+from nantui.run.binding import HERE, MOVED, STARTS, standing, was_in
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.spec import read_args
@@ -51,7 +51,7 @@ def would_run(layout: RunLayout) -> list[str]:
     if not strange and not code:
         return []
     where = settings.get("save_dir") or "another place"
-    lines = [f"moved here from {where}" if known == MOVED else f"not made here, but in {where}"]
+    lines = [f"moved here from {was_in(layout.run)}" if known == MOVED else f"not made here, but in {where}"]
     lines += list(_programs(spec or {}))
     lines += [f"trains on the data set {settings.get('data')}", *code]
     return [*(lines if strange else lines[1:]), *_unpickled(layout, settings)]

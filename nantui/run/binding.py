@@ -64,6 +64,12 @@ def _newest(run: Path) -> Record | None:
     return next((one for one in reversed(_records(identity(_file()))) if one[0] == str(run)), None)
 
 
+def was_in(run: Path) -> str:
+    """Return where a run that was moved was bound last, "" where nothing is known of it."""
+    now = _record(run.resolve())
+    return next((one[0] for one in reversed(_records(identity(_file()))) if one[1:] == now[1:]), "")
+
+
 def _record(run: Path) -> Record:
     state = os.stat(run)
     return str(run), state.st_dev, state.st_ino, host_name(), state.st_uid

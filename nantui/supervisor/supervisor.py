@@ -29,13 +29,13 @@ from nantui.run.status import RUNNING, STALLED, STARTING
 from nantui.supervisor import notify, stack_dumps
 from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.config import Config, Patience
+from nantui.supervisor.foreign.strays import place_of
 from nantui.supervisor.hosts.leader import Leading
 from nantui.supervisor.launch import start_worker
 from nantui.supervisor.lock import RunLock
 from nantui.supervisor.outcome import Ending, blamed, ending_of
 from nantui.supervisor.standstill import Standstill
 from nantui.supervisor.state import SupervisorState, read_state, write_state
-from nantui.supervisor.strays import place_of
 from nantui.terminal_text import printable
 
 
