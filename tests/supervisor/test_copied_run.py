@@ -153,7 +153,7 @@ def test_a_moved_run_asks_once_and_yes_is_an_answer(
     status, said = told(capsys, "stop", "--yes", str(place))
     assert status == 0
     status, said = told(capsys, "resume", "--dry-run", str(place))
-    assert "moved" not in said
+    assert "moved here" not in said
 
 
 def test_a_run_that_was_made_here_is_asked_nothing(
