@@ -6,9 +6,10 @@ PyTorch unpickles. Nobody can agree to what is not shown.
 
 from __future__ import annotations
 
+import os
 import shlex
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.errors import FAILED, NO, UserError
 from nantui.run.atomic_files import read_yaml
 from nantui.run.binding import HERE, MOVED, STARTS, standing, was_in
+from nantui.run.events import Created, newest
+from nantui.run.journal import Journal, pending_edits
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.spec import read_args
@@ -24,7 +27,6 @@ from nantui.run.spec import read_args
 PICKLES = (".pt", ".pth", ".pkl", ".ckpt")
 NOT_LOADED_AGAIN = frozenset({"model", "pretrained", "resume"})
 """A resume takes its weights from the checkpoint instead (`BaseTrainer.check_resume`, engine/trainer.py)."""
-LINES_OF_CODE = 12
 
 
 def refuse_unagreed(layout: RunLayout, kind: str) -> None:
@@ -45,40 +47,53 @@ def would_run(layout: RunLayout) -> list[str]:
     strange = known != HERE and layout.is_ours()
     if not strange and spec is not None:
         return []
-    args, train = read_args(layout.args_yaml), (spec or {}).get("train")
-    settings = {**args, **(train if isinstance(train, dict) else {})}
-    code = list(_code_of(settings.get("data")))
+    catalog, journal = Catalog(layout.weights), Journal(layout.journal).events()
+    verdicts = [catalog.verdict(file.path) for file in catalog.files() if not file.in_backup]
+    edits = pending_edits(journal) if strange else {}
+    named = [read_args(layout.args_yaml), edits, *(one.train_args for one in verdicts), *_asked(spec or {})]
+    created = newest(journal, Created)
+    places = [Path(), layout.run, Path(created.cwd if created else "")]
+    data = list(dict.fromkeys(str(one["data"]) for one in named if one.get("data")))
+    code = [line for one in data for line in _code_of(one, places)]
     if not strange and not code:
         return []
-    where = settings.get("save_dir") or "another place"
+    where = next((one["save_dir"] for one in named if one.get("save_dir")), "another place")
     lines = [f"moved here from {was_in(layout.run)}" if known == MOVED else f"not made here, but in {where}"]
-    lines += list(_programs(spec or {}))
-    lines += [f"trains on the data set {settings.get('data')}", *code]
-    return [*(lines if strange else lines[1:]), *_unpickled(layout, settings)]
+    lines += [*_programs(spec or {}), *(f"sets {name}={value}" for name, value in edits.items())]
+    lines += [*(f"trains on the data set {one}" for one in data), *code]
+    return [*(lines if strange else lines[1:]), *_unpickled(layout, verdicts, named)]
+
+
+def _asked(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return all settings that a spec names, those of its plan's phases, too."""
+    plan = spec.get("plan") if isinstance(spec.get("plan"), dict) else {}
+    phases = plan.get("phases") if isinstance(plan, dict) else []
+    own = [spec.get("train"), *(one.get("settings") for one in phases or [] if isinstance(one, dict))]
+    return [one for one in own if isinstance(one, dict)]
 
 
 def _programs(spec: Mapping[str, Any]) -> Iterator[str]:
     if spec.get("python"):
         yield f"runs the interpreter {spec['python']}"
     if isinstance(spec.get("exec"), dict):
-        argv = spec["exec"].get("argv")
+        argv, kept = spec["exec"].get("argv"), spec["exec"].get("env")
         words = shlex.join(map(str, argv)) if isinstance(argv, list) else str(argv)
         yield f"runs the command {words} in {spec['exec'].get('cwd')}"
+        kept = {str(name): str(value) for name, value in kept.items()} if isinstance(kept, dict) else {}
+        yield from (f"  with {name}={value}" for name, value in sorted(kept.items() - os.environ.items()))
     if spec.get("auto"):
         yield "goes on by itself after a divergence or a crash (auto)"
 
 
-def _code_of(data: object) -> Iterator[str]:
+def _code_of(data: str, places: Iterable[Path]) -> Iterator[str]:
     """Yield the script of a data set's `download:`, which Ultralytics runs where images are missing
     (`check_det_dataset`, data/utils.py); an address that it only fetches is none.
     """
-    said = (read_yaml(Path(str(data))) or {}).get("download") if data else None
-    if isinstance(said, str) and not said.startswith("http") and not _is_ultralytics_own(str(data)):
-        lines = said.strip().splitlines()
+    found = (read_yaml(place / data) for place in places)
+    said = next((one for one in found if one is not None), {}).get("download")
+    if isinstance(said, str) and not said.startswith("http") and not _is_ultralytics_own(data):
         yield f"runs this code of {data} where images are missing:"
-        yield from (f"  {line}" for line in lines[:LINES_OF_CODE])
-        if len(lines) > LINES_OF_CODE:
-            yield f"  … and {len(lines) - LINES_OF_CODE} more lines"
+        yield from (f"  {line}" for line in said.strip().splitlines())
 
 
 def _is_ultralytics_own(data: str) -> bool:
@@ -90,16 +105,12 @@ def _is_ultralytics_own(data: str) -> bool:
         return False
 
 
-def _unpickled(layout: RunLayout, settings: Mapping[str, Any]) -> Iterator[str]:
+def _unpickled(layout: RunLayout, own: list[Verdict], named: list[Mapping[str, Any]]) -> Iterator[str]:
     """Yield every file that PyTorch would unpickle, with the code that loading it runs."""
-    catalog = Catalog(layout.weights)
-    verdicts = [(file.path, catalog.verdict(file.path)) for file in catalog.files() if not file.in_backup]
-    named = {path for _, verdict in verdicts for path in named_files(verdict.train_args).values()}
-    named |= set(named_files(settings).values())
-    named -= {path for path, _ in verdicts}
-    verdicts += [(path, Catalog(path.parent).verdict(path)) for path in sorted(named)]
-    for path, verdict in verdicts:
-        names = ", ".join(verdict.names_to_allow)
+    paths = {path for settings in named for path in named_files(settings).values()}
+    more = [Catalog(path.parent).verdict(path) for path in sorted(paths - {one.path for one in own})]
+    for verdict in [*own, *more]:
+        path, names = verdict.path, ", ".join(verdict.names_to_allow)
         shown = path.relative_to(layout.run) if path.is_relative_to(layout.run) else path
         yield f"unpickles {shown} ({verdict.badge}{f', runs code of {names}' if names else ''})"
 

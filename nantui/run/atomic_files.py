@@ -94,7 +94,7 @@ def open_regular(path: Path, flags: int = 0) -> BinaryIO | None:
     """Open a file for reading, None where it is missing or no regular file: a pipe would block for ever."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | flags)
-    except OSError:
+    except (OSError, ValueError):  # a name with a zero byte in it
         return None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -118,6 +118,27 @@ def test_yes_is_no_trust_and_trust_shows_and_binds(
     assert status == 0 and "no process is left" in said
 
 
+def test_what_a_command_would_run_is_shown_with_its_variables_and_waiting_settings(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = copied.layout.run / "d.yaml"
+    data.write_text("train: a\nval: b\nnames: {0: a}\ndownload: |\n  print('theirs')\n")
+    command = {
+        "argv": ["/bin/true", "a b"],
+        "cwd": "/",
+        "env": {"LD_PRELOAD": "/x.so", "HOME": [1], "x": "\0"},
+    }
+    text = copied.layout.spec.read_text().replace("exec: null", f"exec: {json.dumps(command)}")
+    copied.layout.spec.write_text(text)
+    edit = {"id": "e", "kind": "set", "by": "x", "options": {"set": {"data": str(data)}}}
+    with copied.layout.journal.open("a") as journal:
+        journal.write(json.dumps({"t": 1.0, "kind": "command", "by": "x", "command": edit}) + "\n")
+    status, said = told(capsys, "resume", "--dry-run", copied.run)
+    for words in ("/bin/true 'a b' in /", "with LD_PRELOAD=/x.so", f"sets data={data}", "print('theirs')"):
+        assert words in said
+    assert not copied.executed()
+
+
 def test_waiting_commands_of_a_copied_run_are_not_carried_out_even_after_trust(
     copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:
