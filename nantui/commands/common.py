@@ -24,6 +24,9 @@ def add_changer(parser: argparse.ArgumentParser) -> None:
     """Add what every command that changes something has."""
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--trust", action="store_true", help="go on with a run that was not made here; what it runs is shown"
+    )
 
 
 def add_directory(parser: argparse.ArgumentParser, help: str = "a run, or a directory of runs") -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
+from nantui.run.binding import MOVED, STARTS, bind_run, standing
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run
 from nantui.run.documents import JsonObject
@@ -30,6 +31,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the settings that a resume or a recovery may change."""
     common.add_list(parser, "--set", "KEY=VALUE", "change settings")
     common.add_list(parser, "--preset", "NAME", "apply remedies")
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """Add the names of code that loading a checkpoint may run."""
+    parser.add_argument(
+        "--allow", nargs="+", action="extend", default=[], metavar="NAME", help="code that loading may run"
+    )
 
 
 def add_our_runner(parser: argparse.ArgumentParser) -> None:
@@ -108,16 +116,43 @@ def act(
     if check(layout) is False:
         common.say("nothing was done")
         return NO
+    strange = strangeness(layout, kind)
+    question = f"{question} Start all that?" if strange else question
     if arguments.dry_run:
         common.say(f"would {kind} {question.removesuffix(' Do it?').rstrip('.?')}")
         return 0
-    if not common.confirm(arguments, question):
+    if not agreed(arguments, layout, question, strange):
         common.say("nothing was done")
         return NO
     command = Command(kind, options | python_of(arguments))
     outcome = carry_out(layout.run, command, on_stage=show_stage, take_over=arguments.take_over)
     common.say(f"{kind}: {outcome.text}")
     return 0 if outcome.ok else FAILED
+
+
+def strangeness(layout: RunLayout, kind: str) -> bool:
+    """Show what going on with a run that was not made here would run; False where nothing is strange."""
+    if kind not in STARTS:
+        return False
+    from nantui.recovery.agreement import would_run
+
+    lines = would_run(layout)
+    for line in lines:
+        common.say(f"  {line}")
+    return bool(lines)
+
+
+def agreed(arguments: argparse.Namespace, layout: RunLayout, question: str, strange: bool) -> bool:
+    """Ask; for a run that was not made here only a person's answer or `--trust` counts, and binds it here."""
+    if not strange:
+        return common.confirm(arguments, question)
+    moved = standing(layout.run) == MOVED  # by its owner: the usual answer will do
+    if not (arguments.trust or moved) and (arguments.yes or not sys.stdin.isatty()):
+        raise UserError(f"{layout.run} was not made here: --trust goes on with what is shown above", USAGE)
+    if not (arguments.trust or common.confirm(arguments, question)):
+        return False
+    bind_run(layout.run)
+    return True
 
 
 def trains(run: Path) -> bool:

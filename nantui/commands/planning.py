@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--restart", action="store_true", help="plan B: move everything aside and begin again"
     )
-    common.add_list(parser, "--allow", "NAME", "code that loading may run")
+    following.add_allow(parser)
     parser.add_argument("--json", action="store_true", help="with --dry-run: the plan as one JSON document")
     following.add_settings(parser)
     common.add_changer(parser)

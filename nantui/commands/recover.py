@@ -44,10 +44,11 @@ def into(arguments: argparse.Namespace, run: Path, options: dict[str, object]) -
     if not following.agree_to_lose(arguments, RunLayout(run)):
         return NO
     question = f"continue {run} in {run.parent / arguments.into}, leaving it untouched?"
+    strange = following.strangeness(RunLayout(run), "recover")
     if arguments.dry_run:
         common.say(f"would {question.rstrip('?')}")
         return 0
-    if not common.confirm(arguments, question):
+    if not following.agreed(arguments, RunLayout(run), question, strange):
         return NO
     common.say(f"recover: {branch_off(run, options, arguments.python)}")
     return 0

@@ -8,6 +8,7 @@ too.
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -95,11 +96,13 @@ def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
     """
     place.mkdir(parents=True, exist_ok=True)
     scratch, log = place / "run", place / "replay.log"
-    request = {"checkpoint": str(plan.checkpoint), "place": str(scratch), "until": plan.until}
+    request = {"checkpoint": str(plan.checkpoint), "place": os.path.abspath(scratch), "until": plan.until}
     write_json(place / "request.json", {**request, "train": plan.train})
-    argv = [training_python(python), "-m", entry_points.REPLAY, str(place / "request.json")]
+    where = entry_points.interpreter(training_python(python))
+    argv = [where, "-m", entry_points.REPLAY, os.path.abspath(place / "request.json")]
+    nothing, same = subprocess.DEVNULL, subprocess.STDOUT
     with log.open("wb") as output:
-        subprocess.run(argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+        subprocess.run(argv, cwd="/", stdin=nothing, stdout=output, stderr=same, check=False)
     ending = next(iter(read_exits(RunLayout(scratch), 1)), None)
     if ending is None or ending.outcome not in (DIVERGED, STOPPED):
         words = log.read_text(errors="replace").strip().splitlines() or ["killed"]

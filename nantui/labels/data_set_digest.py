@@ -13,6 +13,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from nantui.entry_points import go_to_work
 from nantui.errors import UserError
 from nantui.labels.data_set import load_data_set
 from nantui.labels.image_list import Folder, list_images
@@ -59,4 +60,5 @@ def _names(folder: Folder, source: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    go_to_work()
     print(to_json(facts(str(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["data"]))))

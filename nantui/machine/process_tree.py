@@ -45,6 +45,15 @@ def environment_of(pid: int) -> set[bytes]:
         return set()
 
 
+def argv_of(pid: int) -> list[str]:
+    """Return the words of a process's command line, none where they cannot be read."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in words]
+
+
 @dataclass(frozen=True)
 class Leftover:
     """A process that does not die: `state` as in ps (D: uninterruptible, in the kernel), `where` it waits."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from nantui.entry_points import interpreter
 from nantui.errors import UserError
 
 LIBRARIES = ("torch", "ultralytics")
@@ -70,7 +71,11 @@ def locate(python: str, libraries: tuple[str, ...]) -> list[str]:
     try:
         # At the root: a module that lies in the current directory is not what a training would import.
         done = subprocess.run(
-            [python, "-c", LOOK, *libraries], capture_output=True, text=True, timeout=LOOK_S, cwd="/"
+            [interpreter(python), "-c", LOOK, *libraries],
+            capture_output=True,
+            text=True,
+            timeout=LOOK_S,
+            cwd="/",
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"cannot run {python} ({error}); --python wants an interpreter's path") from None

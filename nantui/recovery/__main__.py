@@ -27,6 +27,7 @@ from nantui.recovery.undo import undo
 from nantui.run.atomic_files import to_json
 from nantui.run.discovery import require_run
 from nantui.run.documents import JsonObject
+from nantui.run.inside import refuse_links
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import quarantine_add
@@ -134,6 +135,8 @@ def main(arguments: list[str]) -> int:
         print(to_json({"ok": False, "error": f"no such request: {error}", "status": USAGE}))
         return USAGE
     try:
+        if request["action"] not in ("plan", "next"):
+            refuse_links(RunLayout(Path(request["run"])))
         answer = action(request)
     except UserError as error:
         print(to_json({"ok": False, "error": str(error), "status": error.status}))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from nantui.recovery import run_facts
+from nantui.recovery.agreement import refuse_named
 from nantui.recovery.checkpoint_moves import Move, checkpoints_aside
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries
 from nantui.recovery.judgement import Judgement
@@ -141,6 +142,7 @@ def make_plan(
     record = run if isinstance(run, RunRecord) else read_run(run)
     facts = gather_inputs(record, dict(settings or {}), python, allow)
     restore = choose_restore(facts, to, restart)
+    refuse_named(record, restore.verdict if restore else None, allow)
     in_effect = settings_in_effect(facts, restore)
     if propose is None:
         propose = not settings and presets is None

@@ -217,9 +217,9 @@ def run_rebase(request: JsonObject, python: str) -> JsonObject:
     with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
         path = Path(folder) / "request.json"
         write_json(path, dict(request), mode=0o600)
-        words = [training_python(python), "-m", REBASE, str(path)]
+        words = [entry_points.interpreter(training_python(python)), "-m", REBASE, str(path)]
         try:
-            done = subprocess.run(words, capture_output=True, text=True)
+            done = subprocess.run(words, cwd="/", capture_output=True, text=True)
         except OSError as error:
             raise UserError(f"cannot run {words[0]} ({error.strerror}); nothing was done", FAILED) from None
     for line in reversed(done.stdout.splitlines()):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 import time
@@ -21,9 +20,12 @@ from pathlib import Path
 
 from nantui.errors import FAILED, UserError
 from nantui.paths import user_state_dir
+from nantui.run import binding
 from nantui.run.atomic_files import to_json, write_json
+from nantui.run.bounded import parse_json
 from nantui.run.documents import JsonObject
 from nantui.run.journal import author
+from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
 
 KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set", "quarantine")
@@ -78,16 +80,16 @@ def _take(path: Path) -> Command | None:
         if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_size > LARGEST:
             return None
         try:
-            return _command(json.loads(file.read()))
+            return _command(parse_json(file.read(LARGEST + 1)))
         except (ValueError, TypeError, KeyError):
             return None
 
 
 def _command(document: JsonObject) -> Command:
-    command = Command(**{name: document[name] for name in Command.__dataclass_fields__})
-    if command.kind not in KINDS or not isinstance(command.options, dict):
-        raise ValueError(command.kind)
-    return command
+    known = fields_of(Command, document)
+    if known.get("kind") not in KINDS or set(known) != set(Command.__dataclass_fields__):
+        raise ValueError(known.get("kind"))
+    return Command(**known)
 
 
 def is_private(directory: Path) -> bool:
@@ -122,13 +124,15 @@ def _spool_name(run: Path) -> str:
 
 
 def spool_for(layout: RunLayout) -> Path:
-    """Return where to leave a command for the run."""
-    return layout.commands if is_private(layout.commands) else local_spool(layout)
+    """Return where to leave a command for the run; what waits in one made elsewhere is nobody's command."""
+    own = binding.standing(layout.run) == binding.HERE and is_private(layout.commands)
+    return layout.commands if own else local_spool(layout)
 
 
 def pending_commands(layout: RunLayout) -> list[tuple[Path, Command]]:
     """Return the commands that wait in either place, oldest first; only private places are read."""
     places = [layout.commands, local_spool(layout)]
+    places = places if binding.standing(layout.run) == binding.HERE else places[1:]
     found = [
         item for place in places if os.path.isdir(place) and is_private(place) for item in pending(place)
     ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
+from nantui.run.json_fields import fields_of
+
 Setting: TypeAlias = object
 """One value as Ultralytics or nantui takes it: True, 64, 0.01, "auto", None, a list of class numbers."""
 Settings: TypeAlias = Mapping[str, Setting]
@@ -26,13 +28,10 @@ Kind = TypeVar("Kind", bound=_Dataclass)
 
 
 def known_fields(kind: type[Kind], document: JsonObject | None) -> Kind | None:
-    """Return the dataclass `kind` as a document tells it, without the fields of a newer format; None where
-    there is no document, or fields are missing.
+    """Return the dataclass `kind` as a document tells it, without the fields of a newer format or of another
+    type; None where there is no document, or fields are missing.
     """
-    known = (
-        {name: document[name] for name in kind.__dataclass_fields__ if name in document} if document else {}
-    )
     try:
-        return kind(**known) if document is not None else None
+        return kind(**fields_of(kind, document)) if document is not None else None
     except TypeError:
         return None

@@ -7,13 +7,13 @@ docs/file-formats.md describes each kind.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NewType, TypeVar, get_type_hints
 
 from nantui.run import json_fields
+from nantui.run.bounded import parse_json
 from nantui.run.frozen_record import FrozenRecord, frozen_record
 
 Ticks = NewType("Ticks", int)
@@ -398,8 +398,8 @@ def documents(lines: Iterable[str]) -> Iterator[Any]:
     """Yield the JSON values among `lines`, whatever they are; what is torn is left out."""
     for line in lines:
         try:
-            yield json.loads(line)
-        except (ValueError, RecursionError):
+            yield parse_json(line)
+        except ValueError:
             continue
 
 

@@ -13,8 +13,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
+from nantui.run.bounded import LARGEST_TEXT
 from nantui.run.events import AttemptStarted, CommandReceived, Event, parse_lines
 from nantui.terminal_text import printable
 
@@ -42,7 +44,7 @@ class Journal:
         """Write one entry and wait until it is on the disk. Raises OSError when it cannot be kept."""
         entry: dict[str, object] = {"t": time.time(), "kind": kind, "by": by, **fields}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:
             line = (to_json(entry) + "\n").encode()
             data = (b"" if _ends_whole(descriptor) else b"\n") + line
@@ -54,8 +56,14 @@ class Journal:
         return entry
 
     def events(self) -> list[Event]:
-        """Return all whole entries as typed events, oldest first; an unreadable journal is an empty one."""
-        return parse_lines((read_text(self.path) or "").split("\n"))
+        """Return all whole entries as typed events, oldest first; an unreadable journal is an empty one.
+
+        Raises UserError for one that is too large: nobody may act as if it were empty.
+        """
+        text = read_text(self.path)
+        if text is None and os.path.isfile(self.path) and os.path.getsize(self.path) > LARGEST_TEXT:
+            raise UserError(f"{self.path} is larger than {LARGEST_TEXT >> 20} MiB: move it away", FAILED)
+        return parse_lines((text or "").split("\n"))
 
 
 def _ends_whole(descriptor: int) -> bool:

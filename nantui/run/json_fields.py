@@ -5,8 +5,10 @@ What another version, or somebody who means no good, has put in its place counts
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from types import UnionType
+from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 Reader: TypeAlias = Callable[[object], object]
 NOT_TOLD = object()
@@ -59,3 +61,36 @@ def many(read: Reader) -> Reader:
         return tuple(one for one in map(read, value) if one is not NOT_TOLD)
 
     return every
+
+
+def fields_of(kind: Any, document: Mapping[str, Any], large: Collection[str] = ()) -> dict[str, Any]:
+    """Return the fields of the dataclass `kind` that a document tells in the type that it has for them.
+
+    Whole numbers are small ones that can be counted up to, but for the fields named in `large`.
+    """
+    hints, found = _hints(kind), {}
+    for name in kind.__dataclass_fields__:
+        known = name in document and _fits(document[name], hints[name])
+        if known or (name in large and whole(document.get(name)) is not NOT_TOLD):
+            found[name] = document[name]
+    return found
+
+
+@lru_cache(maxsize=16)
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return any(_fits(value, one) for one in inner)
+    if origin in (dict, Mapping):
+        return isinstance(value, dict) and all(isinstance(name, str) for name in value)
+    if origin in (list, tuple):
+        return isinstance(value, (list, tuple)) and all(_fits(one, inner[0]) for one in value)
+    if hint is int:
+        return countable(value) is not NOT_TOLD
+    if hint is float:
+        return isinstance(value, (int, float)) and number(value) is not NOT_TOLD
+    return hint is Any or isinstance(value, hint)

@@ -18,6 +18,8 @@ from nantui.run.atomic_files import read_text
 from nantui.run.growing_files import cells_of
 
 RECENT_EPOCHS = 5
+MOST_EPOCHS = 10**6
+"""No training has more: a larger number is nonsense, and whoever lists its epochs fills the memory."""
 NOTHING = 1e-9  # zero whatever was usual: a resume knows no earlier level
 SHARE, MOST = 1e-6, 1e-3  # of the usual level, and what is never called zero
 
@@ -95,6 +97,8 @@ def parse_row(header: list[str], cells: list[str], segment: int = 0) -> EpochRow
         numbers = dict(zip(header, map(float, cells), strict=True))
         epoch = int(numbers.pop("epoch"))
     except (ValueError, KeyError, OverflowError):
+        return None
+    if abs(epoch) > MOST_EPOCHS:
         return None
     return EpochRow(epoch, numbers.pop("time", math.nan), numbers, segment)
 

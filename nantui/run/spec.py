@@ -15,8 +15,11 @@ from pathlib import Path
 import yaml
 
 from nantui.errors import UserError
-from nantui.run.atomic_files import open_regular, read_text, write_atomic
+from nantui.run.atomic_files import open_regular, read_yaml, write_atomic
+from nantui.run.binding import HERE, standing
+from nantui.run.bounded import LARGEST_YAML, parse_yaml
 from nantui.run.documents import Document, JsonObject, Settings
+from nantui.run.json_fields import fields_of
 
 OURS_DEFAULTS: Settings = {
     "guard": "protect", "on_suspicion": "warn", "grad_clip": 10.0, "rewarmup": 0,
@@ -54,25 +57,26 @@ class Spec:
     format: int = 1
 
 
-def read_spec(path: Path, trusted: Collection[int] = ()) -> Spec | None:
+def read_spec(path: Path, trusted: Collection[int] = (), *, agreed: bool = False) -> Spec | None:
     """Return the spec in `path`, None where there is no file. Raises UserError when it makes no sense.
 
-    What it would run (`python`, `exec`) is left out unless this user or root wrote it, or one of the
-    `trusted` user ids: looking at somebody's run must not start their programs.
+    What it would run (`python`, `exec`, `auto`) is left out unless this user or root wrote it, or one of the
+    `trusted` user ids, and the run was made here (`agreed`: the caller was started for it): looking at
+    somebody's run must not start their programs.
     """
     found = _read_with_owner(path)
     if found is None:
         return None
     text, owner = found
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        why = _first_line(error)
-        raise UserError(f"{path}: not readable as YAML ({why}); mend it or move it away") from error
-    if not isinstance(document, dict) or not isinstance(document.get("train"), dict):
+        document = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as YAML ({error}); mend it or move it away") from error
+    if not isinstance(document, dict) or "train" not in (known := fields_of(Spec, document)):
         raise UserError(f"{path}: not a spec (no 'train:' mapping); mend it or move it away")
-    known = {name: document[name] for name in Spec.__dataclass_fields__ if name in document}
-    return Spec(**known if owner in {os.getuid(), 0, *trusted} else {**known, "python": "", "exec": None})
+    if owner in {os.getuid(), 0, *trusted} and (agreed or standing(path.parent.parent) == HERE):
+        return Spec(**known)
+    return Spec(**{**known, "python": "", "exec": None, "auto": False})
 
 
 def own_uids(lock: Path) -> frozenset[int]:
@@ -92,7 +96,8 @@ def _read_with_owner(path: Path) -> tuple[str, int] | None:
         return None
     try:
         with file:
-            return file.read().decode("utf-8", errors="replace"), os.fstat(file.fileno()).st_uid
+            text = file.read(LARGEST_YAML + 1).decode("utf-8", errors="replace")
+            return text, os.fstat(file.fileno()).st_uid
     except OSError:
         return None
 
@@ -122,15 +127,7 @@ def with_settings(spec: Spec, settings: Settings) -> Spec:
 
 def read_args(path: Path) -> Document:
     """Return Ultralytics' args.yaml as plain values, empty where it is missing or broken."""
-    try:
-        document = yaml.safe_load(read_text(path) or "")
-    except yaml.YAMLError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return read_yaml(path) or {}
 
 
 def kept_environment() -> dict[str, str]:

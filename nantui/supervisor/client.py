@@ -19,13 +19,16 @@ from pathlib import Path
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import this_machine
+from nantui.machine.process_identity import alive, this_machine
+from nantui.machine.process_tree import argv_of
 from nantui.machine.training_python import training_python
 from nantui.run import commands
+from nantui.run.binding import HERE, STARTS, begin_records, bind_run, standing
 from nantui.run.commands import Command, spool_for
 from nantui.run.documents import JsonObject
 from nantui.run.events import CommandDone, Event, Stage, parse_lines
 from nantui.run.growing_files import LineFollower
+from nantui.run.inside import refuse_links
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
@@ -54,6 +57,15 @@ def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
     Raises UserError when the run is held on another host, or no supervisor can be started.
     """
     layout = RunLayout(Path(run).resolve())
+    begin_records()
+    refuse_links(layout)
+    if command.kind in STARTS and not (standing(layout.run) == HERE and layout.spec.exists()):
+        from nantui.recovery.agreement import refuse_unagreed  # reads checkpoints
+
+        refuse_unagreed(layout, command.kind)
+    if not layout.is_ours():
+        bind_run(layout.run)  # nothing in it is anybody's word yet
+    disregard_lock(layout)
     refuse_elsewhere(layout, take_over)
     commands.put(spool_for(layout), command)
     ensure_supervisor(layout, take_over=take_over)
@@ -122,9 +134,20 @@ def create_run(
         endpoint=endpoint,
     )
     write_spec(layout.spec, spec)
+    bind_run(layout.run)
     if start:
         submit(layout.run, Command("start", {"cwd": cwd, **(options or {})}))
     return layout.run
+
+
+def disregard_lock(layout: RunLayout) -> None:
+    """Take away a lock that a run brought along from elsewhere: no process of this machine holds it here."""
+    holder = read_holder(layout.lock)
+    if holder is None or standing(layout.run) == HERE:
+        return
+    own = this_machine().sees_pids_of(holder.machine) and alive(holder.process)
+    if not own or str(layout.run) not in argv_of(holder.process.pid):
+        layout.lock.unlink(missing_ok=True)
 
 
 def _new_directory(run: Path) -> RunLayout:
@@ -157,7 +180,7 @@ def settings_as_now(
 
     Raises UserError for a setting that it does not know.
     """
-    answer = helper(PREPARE, {"config": dict(config)}, python=training_python(python))
+    answer = helper(PREPARE, {"config": dict(config)}, python=training_python(python), cwd=os.getcwd())
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or "the settings were refused"))
     return dict(answer.get("settings") or {}), [printable(note) for note in answer.get("notes") or ()]
@@ -190,7 +213,8 @@ def _start_supervisor(layout: RunLayout, take_over: bool) -> bool:
     argv += ["--take-over"] if take_over else []
     try:
         layout.home.mkdir(exist_ok=True)
-        with layout.supervisor_log.open("ab") as log:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(layout.supervisor_log, flags, 0o666), "ab") as log:
             done = subprocess.run(
                 argv,
                 cwd="/",

@@ -242,7 +242,8 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
     """
     if command.options.get("to"):
         return checkpoint_inside(port.layout, str(command.options["to"])), True
-    asked = {"set": _set_of(command), "python": command.options.get("python")}
+    asked: JsonObject = {"set": _set_of(command)}
+    asked |= {name: command.options[name] for name in ("python", "allow") if name in command.options}
     plan = act(port, replace(command, options=asked), "plan").get("plan") or {}
     point = plan.get("restore_point") or {}
     names = {port.layout.last.name, port.layout.stop_point.name}

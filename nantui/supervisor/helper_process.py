@@ -87,7 +87,12 @@ def hash_of(text: str) -> str:
 def _start(argv: list[str], cwd: str | None, out: BinaryIO, err: BinaryIO) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=worker_environment()
+            [entry_points.interpreter(argv[0], cwd or ""), *argv[1:]],
+            cwd=import_folder(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env=worker_environment(**{entry_points.WORK_IN: cwd} if cwd else {}),
         )
     except OSError as error:
         raise UserError(

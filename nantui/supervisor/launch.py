@@ -25,7 +25,7 @@ from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
 from nantui.run.plan import place_document
 from nantui.run.spec import Spec
-from nantui.supervisor.helper_process import worker_environment
+from nantui.supervisor.helper_process import import_folder, worker_environment
 
 START, RESUME, RESTART = "start", "resume", "restart"
 DEVICE, TIED, LISTENER = "NANTUI_DEVICE", "NANTUI_TIED", "NANTUI_LISTEN_FD"
@@ -127,12 +127,13 @@ def _through(interface: str) -> dict[str, str]:
 def _start(
     argv: list[str], cwd: str, log: Path, variables: dict[str, str], descriptors: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    environment = worker_environment(PYTHONUNBUFFERED="1", **variables)
+    own = {"PYTHONUNBUFFERED": "1", entry_points.WORK_IN: cwd}
+    environment = worker_environment(**own, **variables)
     try:
         with log.open("ab") as output:
             return subprocess.Popen(
-                argv,
-                cwd=cwd,
+                [entry_points.interpreter(argv[0], cwd), *argv[1:]],
+                cwd=import_folder(),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

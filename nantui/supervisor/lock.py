@@ -51,10 +51,11 @@ class Holder:
 class RunLock:
     """The lock file at `path`; one object is one holder, with a token of its own."""
 
-    def __init__(self, path: Path, machine: Machine | None = None) -> None:
+    def __init__(self, path: Path, machine: Machine | None = None, token: str = "") -> None:
+        """`token` is that of a lock which this process holds already, and which has moved to `path`."""
         self.path = path
         self.machine = machine or this_machine()
-        self.token = uuid.uuid4().hex
+        self.token = token or uuid.uuid4().hex
 
     def acquire(self, *, take_over: bool = False) -> Holder | None:
         """Take the lock. Returns None once held, or the other holder.

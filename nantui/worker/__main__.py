@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nantui.entry_points import go_to_work
 from nantui.errors import UserError
 from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.documents import JsonObject, Settings
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or not arguments[1].isdigit():
         raise UserError("usage: python -m nantui.worker RUN NNN")
     die_with_parent()
+    go_to_work()
     session = Session.open(Path(arguments[0]), int(arguments[1]))
     # The supervisor asks a rank that stands still for its stack; the answer comes from C, whatever hangs.
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
@@ -63,7 +65,7 @@ def train(session: Session) -> None:
     """Train as the attempt asks. Raises Ended when stopped or diverged, else whatever the training raises."""
     session.phase("importing")
     # Whose it is was looked at by the supervisor that started this process.
-    spec = read_spec(session.layout.spec, trusted={_owner(session.layout.spec)})
+    spec = read_spec(session.layout.spec, trusted={_owner(session.layout.spec)}, agreed=True)
     if spec is not None and spec.kind == "exec":
         from nantui.worker.script.exec import become
 

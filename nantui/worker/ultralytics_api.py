@@ -45,7 +45,25 @@ def load_model(name: str, task: str | None = None) -> Any:
     """
     from ultralytics import RTDETR, YOLO
 
+    take_paths_as_they_are()
     return RTDETR(name) if is_rtdetr(name) else YOLO(name, task=task)
+
+
+def take_paths_as_they_are() -> None:
+    """Have a checkpoint loaded from a path with an apostrophe: `attempt_download_asset` (utils/downloads.py)
+    takes them out, and looks for another file. All who load one import it at that moment.
+    """
+    from ultralytics.utils import downloads
+
+    stock = downloads.attempt_download_asset
+
+    def existing(file: str | Path, *words: Any, **options: Any) -> Any:
+        there = "'" in str(file) and Path(file).is_file()
+        return str(file) if there else stock(file, *words, **options)
+
+    if not getattr(stock, "takes_as_they_are", False):
+        existing.takes_as_they_are = True  # type: ignore[attr-defined]
+        downloads.attempt_download_asset = existing
 
 
 def is_rtdetr(name: str) -> bool:

@@ -151,3 +151,14 @@ def test_the_best_fitness_is_taken_right_after_the_validator_and_saved_as_half()
     )
     assert "deepcopy(ema).half()" in body("save_model") and "nan_to_num_" in body("save_model")
     assert "self.metrics = self.validator(model=model)" in body("final_eval")
+
+
+def test_a_checkpoint_below_a_path_with_an_apostrophe_is_loaded(tmp_path):
+    from ultralytics.nn.tasks import torch_safe_load
+
+    place = tmp_path / "o'brien" / "last.pt"
+    place.parent.mkdir()
+    torch.save({"model": None, "epoch": 7}, place)
+    ultralytics_api.take_paths_as_they_are()
+    checkpoint, _ = torch_safe_load(str(place))
+    assert checkpoint["epoch"] == 7

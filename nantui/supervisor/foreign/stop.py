@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import environment_of
+from nantui.run.binding import bind_run
 from nantui.run.commands import Command
 from nantui.run.spec import Spec, is_secret, read_args, read_spec, write_spec
 from nantui.run.status import STOPPED, STOPPING
@@ -73,6 +74,7 @@ def keep_for_resume(port: RunPort, training: ForeignTraining) -> None:
     kind = "exec" if runs_a_script(training.argv) else spec.kind
     python = spec.python or (program if "python" in Path(program).name else "")
     write_spec(port.layout.spec, replace(spec, kind=kind, exec=how, python=python))
+    bind_run(port.layout.run)
     port.journal.append("note", text=f"stopping a foreign training: {describe(training)}")
 
 

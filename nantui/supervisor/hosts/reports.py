@@ -8,7 +8,6 @@ GPU and host figures of this host, written where the cockpit on any other host f
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample, Sampler
 from nantui.machine.process_identity import Machine, ProcessRef, host_id, ref_from
 from nantui.run.atomic_files import open_regular, read_json, write_json
 from nantui.run.attempts import Attempt
+from nantui.run.bounded import LARGEST_JSON, parse_json
 from nantui.run.documents import JsonObject, known_fields
 from nantui.run.layout import RunLayout
 from nantui.run.status import HostStatus
@@ -143,7 +143,7 @@ def read_own(path: Path) -> JsonObject | None:
         if os.fstat(file.fileno()).st_uid != os.getuid():
             return None
         try:
-            document = json.loads(file.read())
+            document = parse_json(file.read(LARGEST_JSON + 1))
         except (OSError, ValueError):
             return None
     return document if isinstance(document, dict) else None

@@ -102,6 +102,9 @@ def _before_resume(trainer: ScriptTrainer, overrides: dict[str, object]) -> dict
         refuse(f"train() number {call.index} of the script has finished ({where}) and cannot be skipped here")
     if call.checkpoint is None:
         return overrides
+    from nantui.worker import ultralytics_api
+
+    ultralytics_api.take_paths_as_they_are()
     trainer.args.resume, trainer.args.data = call.checkpoint, None
     return of_the_script(overrides)
 

@@ -71,7 +71,7 @@ def supervised() -> RunLayout | None:
 def spec_of_run() -> Spec | None:
     """Return the supervised run's spec."""
     layout = supervised()
-    return read_spec(layout.spec) if layout else None
+    return read_spec(layout.spec, agreed=True) if layout else None
 
 
 def number_of_own() -> int:
