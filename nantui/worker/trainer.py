@@ -163,8 +163,9 @@ class GuardedTrainer(_Stock):
 
     def run_callbacks(self, event: str) -> None:
         """Run everybody's callbacks, then nantui's own part of the event."""
-        if event == "on_train_batch_start" and self.guard and self.points:
-            self.points.batch_begins()
+        if event == "on_train_batch_start" and self.guard:
+            if self._going_on:
+                self._going_on.batch_begins()
             self.guard.begin_batch()
         elif event in _SETTLED and self.guard:
             _reporting(self, self.guard, self.guard.settle)
@@ -181,8 +182,8 @@ class GuardedTrainer(_Stock):
             self.guard.incident_reporter.batch, self.guard.incident_reporter.files = self._batch, files
         if self.faults and self.guard:
             self.faults.on_batch(self, self._batch)
-        if self.points:
-            self.points.batch_loaded()
+        if self._going_on:
+            self._going_on.batch_loaded()
         return self._batch
 
     def build_dataset(
@@ -354,8 +355,8 @@ def _report_step(trainer: GuardedTrainer, guard: StepGuard, seen: BatchProbe) ->
 
 
 def _train_epoch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
-    if trainer.points:
-        trainer.points.epoch_ends()
+    if trainer._going_on:
+        trainer._going_on.epoch_ends()
 
 
 def _close_points(trainer: GuardedTrainer) -> None:

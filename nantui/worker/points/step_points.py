@@ -58,14 +58,6 @@ class StepPoints:
             self._training = {}
         return first
 
-    def batch_begins(self) -> None:
-        if self.going_on:
-            self.going_on.batch_begins()
-
-    def batch_loaded(self) -> None:
-        if self.going_on:
-            self.going_on.batch_loaded()
-
     def before_step(self) -> None:
         """The optimizer is about to change what may still be being copied."""
         for copy in self._copies:
@@ -81,10 +73,6 @@ class StepPoints:
         if self._wanted and guard.stepped and not guard.skipped:
             self._wanted = False
             self._take()
-
-    def epoch_ends(self) -> None:
-        if self.going_on:
-            self.going_on.epoch_ends()
 
     def write_now(self, path: Path, part: training_state.State) -> bool:
         """Write a last point to `path`, wherever between two steps; returns whether there was room for it.

@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +22,6 @@ from nantui.worker.torchrun_env import rank, world_size
 from nantui.worker.ultralytics_types import Losses, Trainer
 
 State = dict[str, Any]
-
-
-class EpochMeans(Protocol):
-    """A guarded trainer, as far as the means of its epoch go."""
-
-    def means(self) -> State: ...
-
-    def set_means(self, kept: State) -> None: ...
 
 
 def same_training(trainer: Trainer) -> State:
@@ -140,7 +132,9 @@ def restore(trainer: Any, checkpoint: Mapping[str, Any]) -> None:
     part = checkpoint[PART]
     model = ultralytics_api.unwrapped(trainer.model)
     model.load_state_dict(part["weights"])
-    restore_statistics(model, part["ranks"][rank()]["statistics"])
+    with torch.no_grad():  # with DDP each rank has its own
+        for name, buffer in ultralytics_api.named_statistics(model):
+            buffer.copy_(part["ranks"][rank()]["statistics"][name])
     optimizer = checkpoint["optimizer"]
     for saved, group in zip(optimizer["param_groups"], trainer.optimizer.param_groups, strict=True):
         if "fused" in group:
@@ -153,13 +147,6 @@ def restore(trainer: Any, checkpoint: Mapping[str, Any]) -> None:
         trainer.ema.updates = checkpoint["updates"]
     trainer.best_fitness = checkpoint.get("best_fitness")
     trainer.stopper.__dict__.update(checkpoint.get("stopper") or {})
-
-
-def restore_statistics(model: torch.nn.Module, statistics: Mapping[str, torch.Tensor]) -> None:
-    """Put a rank's own BatchNorm statistics back: with DDP each rank has its own."""
-    with torch.no_grad():
-        for name, buffer in ultralytics_api.named_statistics(model):
-            buffer.copy_(statistics[name])
 
 
 def restore_gradients(model: torch.nn.Module, gradients: Mapping[str, torch.Tensor] | None) -> None:
