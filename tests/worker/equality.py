@@ -98,7 +98,7 @@ def requests_of(case: Case, place: Path, common: dict[str, Any]) -> list[dict[st
     """Write what the three trainings of a case are asked for; returns them for `tests.worker.two_ranks`."""
     from tests.worker.runs import write_request
 
-    train = {**common, **case.train}
+    train = {**common, "close_mosaic": 0, **case.train}
     fields: dict[str, Any] = {"ours": case.ours, "devices": case.ranks}
     resume = {"mode": "resume", "checkpoint": "weights/nantui_stop.pt"}
     write_request(place / "whole", 1, train, **fields)

@@ -80,7 +80,8 @@ def _places(live: Tree, kept: Tree, pairs: Pairs, pinned: bool) -> Tree:
     if isinstance(live, (list, tuple)):
         same = isinstance(kept, (list, tuple)) and len(kept) == len(live)
         there = kept if same else [None] * len(live)
-        return [_places(value, one, pairs, pinned) for value, one in zip(live, there, strict=True)]
+        made = [_places(value, one, pairs, pinned) for value, one in zip(live, there, strict=True)]
+        return made if isinstance(live, list) else tuple(made)
     return live
 
 
