@@ -153,9 +153,21 @@ def test_rows_of_results_that_come_again_are_taken_out_once(trainings, run):
     assert kept.read_text() == "epoch,time,x\n1,2.0,3.0\n1,2"
 
 
-def test_out_of_memory_in_the_resumed_epoch_begins_it_again_with_half_the_batch(trainings, run):
+def test_out_of_memory_in_the_resumed_epoch_begins_it_again_with_half_the_batch(
+    trainings, run, monkeypatch
+):
+    from nantui.worker import faults
+
     point = step_points(RunLayout(run))[0]
     short = [{"fault": "out_of_memory", "epoch": 1, "batch": 4}]
+    raised: list[str] = []
+
+    def once(fault: Any) -> None:
+        if not raised:
+            raised.append(fault.fault)
+            raise RuntimeError("CUDA out of memory (injected)")
+
+    monkeypatch.setattr(faults, "_disturb", once)
     outcome = trainings(run, 2, mode="resume", checkpoint=point.path, faults=short)
     assert outcome.code == 0, outcome.exit.text
     assert [row.steps for row in outcome.steps if row.epoch == 1] == [8] * 8
