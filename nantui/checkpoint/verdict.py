@@ -177,6 +177,7 @@ class Metadata:
     fitness: float | None = None
     updates: int | None = None
     has_optimizer: bool = False
+    point: bool = False  # it holds a step point: a resume goes on inside the epoch, also the first
     args: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)
     results: Mapping[str, list[object]] = field(default_factory=dict)

@@ -22,7 +22,6 @@ from nantui.recovery.rollback import (
     refuse_unfit,
     run_rebase,
     summary,
-    trimmed,
     verify,
 )
 from nantui.recovery.transaction import STAGED, copy_durably, rename_without_replacing
@@ -32,6 +31,7 @@ from nantui.run.events import Created, newest
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
+from nantui.run.results import trimmed
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, write_spec
 from nantui.settings.values import changed
 

@@ -42,6 +42,7 @@ from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, with_phase
 from nantui.run.record import RunRecord
+from nantui.run.results import trimmed
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
 from nantui.settings.values import changed
 
@@ -306,30 +307,3 @@ def _steps(layout: RunLayout, plan: Plan, installs: list[tuple[Path, str]]) -> l
     wanted = any(step.target.startswith("weights/corrupted_backup/") for step in away)
     into = [move(run, str(path.relative_to(run)), target, "new") for path, target in installs]
     return [*(folders if wanted and not layout.corrupted_backup.is_dir() else []), *away, *into]
-
-
-def trimmed(text: str, work: int) -> str:
-    """Return `text` with one line an epoch up to epoch `work` (from 1), byte for byte as they were: what is
-    trained again must not stand in it twice.
-
-    Ultralytics appends, so after an earlier rollback an epoch can stand there several times: the last one
-    counts, and what it superseded goes. A torn last line goes too.
-    """
-    lines = text.splitlines(keepends=True)
-    head = [line for line in lines[:1] if line.split(",", 1)[0].strip() == "epoch"]
-    kept: list[tuple[int, str]] = []
-    for line in lines[len(head) :]:
-        epoch = _epoch(line)
-        if epoch is None or not line.endswith("\n"):
-            continue
-        while kept and kept[-1][0] >= epoch:
-            kept.pop()
-        kept.append((epoch, line))
-    return "".join([*head, *(line for epoch, line in kept if epoch <= work)])
-
-
-def _epoch(line: str) -> int | None:
-    try:
-        return int(float(line.split(",", 1)[0]))
-    except (ValueError, OverflowError):
-        return None

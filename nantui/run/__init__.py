@@ -15,6 +15,7 @@ journal: The journal: everything that was done to a run, append-only and on the 
 binding: Where a run was made: what is kept of it outside the run, so that no file in a run can claim it
 spec: spec.yaml: what to train, as asked
 telemetry: Per-step telemetry as rank 0 wrote it: steps.csv, read a bounded chunk at a time or whole
+points: Step points: where a training can go on in the middle of an epoch, as their headers tell
 results: results.csv as Ultralytics writes it, with what makes it awkward taken care of
 plan: Where a run stands in its plan: phases one after another in one run directory, as spec.yaml keeps them
 commands: The spool: commands as one-file messages, put there by rename, taken only from the same owner

@@ -370,13 +370,21 @@ class Stopping(Placed):
     KIND = "stopping"
 
 
+@frozen_record
+class Continued(Placed):
+    """The attempt goes on after batch `step` of `epoch`, from the step point in `path`."""
+
+    KIND = "continued"
+    path: str = ""
+
+
 KINDS: Mapping[str, type[Event]] = {
     known.KIND: known
     for known in (
         Created, AttemptStarted, AttemptEnded, Incident, Warned, InEffect, CommandReceived, CommandDone,
         Stage, RollbackBegun, RollbackStep, RollbackDone, RollbackReverted, UndoBegun, UndoDone, PhaseBegun,
         PhaseDone, Autopsy, SaveFailed, Saved, Adopted, Lost, Note, Registered, Activity, EpochEnded,
-        ValidationPrecision, Stopping,
+        ValidationPrecision, Stopping, Continued,
     )
 }  # fmt: skip
 TRANSACTION_BEGINS = (RollbackBegun, UndoBegun, PhaseBegun)

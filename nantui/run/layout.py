@@ -79,6 +79,17 @@ class RunLayout:
         return self.home / "backups"
 
     @property
+    def points(self) -> Path:
+        """Where the training leaves step points, to go on from in the middle of an epoch."""
+        return self.home / "points"
+
+    def point(self, name: str) -> Path:
+        return self.points / f"{name}.pt"
+
+    def point_header(self, name: str) -> Path:
+        return self.points / f"{name}.json"
+
+    @property
     def quarantine(self) -> Path:
         return self.home / "quarantine.txt"
 

@@ -71,13 +71,15 @@ def train(session: Session) -> None:
 
         become(session, spec)
     from nantui.worker import ultralytics_api
+    from nantui.worker.points.going_on import resume_word
     from nantui.worker.trainer import guarded
 
     attempt = session.attempt
     asked = device_here(attempt.train)
     faults = _faults(session)
     if attempt.mode == "resume":
-        model, arguments = ultralytics_api.load_model(str(_checkpoint(session))), _resume_arguments(asked)
+        model = ultralytics_api.load_model(str(_checkpoint(session)))
+        arguments = {"resume": resume_word(model), **_resume_arguments(asked)}
     else:
         _refuse_to_overwrite(session)
         arguments = dict(asked)
@@ -95,16 +97,19 @@ def _faults(session: Session) -> Faults | None:
 
 
 def _checkpoint(session: Session) -> Path:
+    from nantui.worker.points.judge import refuse_unsound
+
     name = session.attempt.checkpoint or "weights/last.pt"
     path = session.layout.run / name
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint to resume from; choose another restore point")
+    refuse_unsound(session.layout, path)
     return path
 
 
 def _resume_arguments(train: Settings) -> JsonObject:
-    """Return what a resume may say: the checkpoint's own `train_args`, which the rebase wrote, decide."""
-    return {"resume": True, **{name: train[name] for name in ("device",) if name in train}}
+    """Return what else a resume may say: the checkpoint's `train_args`, which the rebase wrote, decide."""
+    return {name: train[name] for name in ("device",) if name in train}
 
 
 def _refuse_to_overwrite(session: Session) -> None:

@@ -374,6 +374,14 @@ def transforms(dataset: object) -> Iterator[object]:
         yield transform
 
 
+def image_files(dataset: Any) -> list[str]:
+    """Return the names of a data set's images, in the order of their index; none where it does not say."""
+    samples = getattr(dataset, "samples", None)
+    if isinstance(samples, list):
+        return [str(sample[0]) for sample in samples]
+    return [str(file) for file in getattr(dataset, "im_files", None) or ()]
+
+
 @contextlib.contextmanager
 def leaving_out(images: Collection[str]) -> Iterator[None]:
     """While this lasts, data sets are made without `images`, which are absolute paths.

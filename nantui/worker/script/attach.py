@@ -169,6 +169,8 @@ def redirect() -> None:
     """Change `Model.train` for this process."""
     from ultralytics.engine.model import Model
 
+    from nantui.worker.points.going_on import resume_word
+
     train = Model.train
 
     def redirected(model: Any, /, trainer: Any = None, **options: Any) -> Any:
@@ -181,7 +183,7 @@ def redirect() -> None:
         if call.checkpoint is None:
             return train(model, trainer=trainer, **options)
         model._load(call.checkpoint)
-        return train(model, trainer=trainer, resume=True, **of_the_script(options))
+        return train(model, trainer=trainer, resume=resume_word(model), **of_the_script(options))
 
     Model.train = redirected
 
