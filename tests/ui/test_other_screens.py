@@ -132,7 +132,7 @@ async def test_two_runs_marked_among_all_are_compared(cockpit, tmp_path):
         await driver.press("v")
         await driver.until("mark two runs")
         await driver.press("space", "j", "j", "space")
-        await driver.until("v compares the two")
+        await driver.until("v compares")
         await driver.press("v")
         await driver.until("A one", "B two", "settings that differ")
         await driver.press("escape")

@@ -20,6 +20,8 @@ class Curve:
     ys: tuple[float, ...]
     ink: str = "train"
     dashed: bool = False
+    run: int = 0
+    """Of several runs, whose curve it is."""
 
     @property
     def last(self) -> float | None:

@@ -7,7 +7,7 @@ the very same object as before, so that nothing is drawn for it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from nantui.run.events import Incident, RollbackBegun, of_kind
@@ -19,6 +19,7 @@ from nantui.ui.model.step_axis import place_of
 
 METRICS = (("mAP50-95", "train"), ("mAP50", "val"), ("accuracy_top1", "train"), ("accuracy_top5", "val"))
 Charts = tuple[Picture, ...]
+TIME_UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
 
 def bare(loss: str) -> str:
@@ -86,15 +87,49 @@ def newest(snapshot: RunSnapshot, over_steps: bool, last: int) -> list[Picture]:
     """Return the charts of the last `last` epochs or steps; of the newest steps none is left out."""
     if over_steps:
         snapshot = replace(snapshot, steps=replace(snapshot.steps, columns=snapshot.steps.recent))
-        return [_from(picture, last) for picture in (*step_charts(snapshot), *step_extras(snapshot))]
+        return [from_newest(picture, last) for picture in (*step_charts(snapshot), *step_extras(snapshot))]
     steps = int(snapshot.steps.last.get("steps", 1))
     return [
-        _from(picture, last * steps if picture.x_name == "step" else last)
+        from_newest(picture, last * steps if picture.x_name == "step" else last)
         for picture in snapshot.epoch_charts
     ]
 
 
-def _from(picture: Picture, last: int) -> Picture:
+def over_time(pictures: Iterable[Picture], runs: Sequence[Sequence[EpochRow]]) -> list[Picture]:
+    """Return pictures over epochs as ones over the time of training: the curves of the n-th of `runs` are
+    those of `Curve.run` n. What is no curve over epochs in force is left out.
+    """
+    clocks = [_clock(rows) for rows in runs]
+    longest = max((max(clock.values(), default=0.0) for clock in clocks), default=0.0)
+    unit, length = next(((unit, s) for unit, s in TIME_UNITS if longest >= 4 * s), TIME_UNITS[-1])
+    return [
+        replace(
+            picture,
+            x_name=unit,
+            marks=(),
+            curves=tuple(
+                replace(curve, xs=tuple(clocks[curve.run].get(x, 0.0) / length for x in curve.xs))
+                for curve in picture.curves
+                if curve.ink != "old"
+            ),
+        )
+        for picture in pictures
+        if picture.x_name == "epoch"
+    ]
+
+
+def _clock(rows: Iterable[EpochRow]) -> dict[float, float]:
+    """Return the seconds of training at the end of each epoch; results.csv counts anew after each resume."""
+    total = before = 0.0
+    clock = {}
+    for row in rows:
+        total += row.seconds - before if row.seconds >= before else row.seconds
+        before = row.seconds
+        clock[float(row.epoch)] = total
+    return clock
+
+
+def from_newest(picture: Picture, last: int) -> Picture:
     ends = [curve.xs[-1] for curve in picture.curves if curve.xs]
     first = max(ends, default=0.0) - last
     curves = []

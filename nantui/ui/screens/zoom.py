@@ -13,14 +13,18 @@ from textual.binding import Binding, BindingType
 from nantui.ui.charts.draw import x_range
 from nantui.ui.charts.series import Picture, View, nearest
 from nantui.ui.format import number
+from nantui.ui.look_commands import next_axis
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
+from nantui.ui.styled_text import width as cells_of
 from nantui.ui.widgets.chart_wall import SMOOTHINGS, Chart, next_window
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
-    from nantui.ui.context import RunView
+    from nantui.ui.context import Curves
+
+MOST_LINES = 4
 
 
 class ZoomScreen(BaseScreen):
@@ -45,15 +49,14 @@ class ZoomScreen(BaseScreen):
         Binding("L", "log", "log", tooltip="linear or logarithmic"),
         Binding("m", "smooth", "smooth", tooltip="running mean"),
         Binding("w", "whole", "whole range", tooltip="all of the y range, or without outliers"),
-        Binding("e", "steps", "epochs/steps", tooltip="over epochs or steps"),
+        Binding("e", "steps", "epochs/steps", tooltip="over epochs, steps or time"),
         Binding("t", "window", "last part", tooltip="the whole run, or only its newest epochs or steps"),
     ]
 
-    def __init__(self, over: RunView, index: int, last: int) -> None:
+    def __init__(self, over: Curves, index: int, view: View) -> None:
         super().__init__()
-        self.over, self.index = over, index
-        self.over_steps = over.over_steps
-        self.view = View(last=last)
+        self.over, self.index, self.x = over, index, over.x
+        self.view = view
 
     def compose(self) -> ComposeResult:
         yield Title(self._readout)
@@ -65,7 +68,7 @@ class ZoomScreen(BaseScreen):
 
     def pictures(self) -> list[Picture]:
         """Return the charts there are."""
-        return self.over.pictures(self.over_steps, self.view.last) or [Picture("reading..", ())]
+        return self.over.pictures(self.x, self.view.last) or [Picture("reading..", ())]
 
     @property
     def picture(self) -> Picture:
@@ -76,7 +79,9 @@ class ZoomScreen(BaseScreen):
     def show(self) -> None:
         """Draw the chart and the readout again."""
         self.query_one(Chart).show(self.picture)
-        self.query_one(Title).redraw()
+        title = self.query_one(Title)
+        title.styles.height = min(MOST_LINES, len(self._readout(max(40, title.content_size.width))))
+        title.redraw()
 
     def _readout(self, width: int) -> list[Line]:
         picture = self.picture
@@ -86,23 +91,34 @@ class ZoomScreen(BaseScreen):
         ]
         if self.view.cursor is None:
             return [[*line, ("h and l move a cursor that reads the values", "muted")]]
-        line += [(f"{picture.x_name} ", "muted"), (f"{self.view.cursor:,.0f}", "strong")]
+        line += [(f"{picture.x_name} ", "muted"), (number(self.view.cursor), "strong")]
+        lines = [line]
         for curve in picture.curves:
             point = nearest(curve, self.view.cursor)
             if point is not None and (curve.ink != "old" or abs(point[0] - self.view.cursor) <= 0.5):
                 ink = "bad" if point[1] != point[1] else "strong"
-                line += [(f"   {curve.name} ", curve.ink), (number(point[1]), ink)]
-        return [line]
+                value: Line = [(f"   {curve.name} ", curve.ink), (number(point[1]), ink)]
+                if cells_of(lines[-1]) + cells_of(value) > width:
+                    lines.append([])
+                lines[-1] += value
+        return lines
 
     def look(self, **changes: object) -> None:
         """Look another way."""
         self.view = replace(self.view, **changes)  # type: ignore[arg-type]
         self.show()
 
+    def on_unmount(self) -> None:
+        """The small charts are looked at in the same way; a cursor stays on them."""
+        view, same = self.view, self.x == self.over.x
+        self.over.look(
+            log=view.log, smooth=view.smooth, whole=view.whole, cursor=view.cursor if same else None
+        )
+
     def action_move(self, by: int) -> None:
         """Move the cursor by points of the longest curve, at least by a hundredth of the range."""
         low, high = x_range(self.picture)
-        step = max(1.0, round((high - low) / 100))
+        step = (high - low) / 100 if self.x == "time" else max(1.0, round((high - low) / 100))
         cursor = self.view.cursor if self.view.cursor is not None else (high if by < 0 else low - step)
         cursor = min(high, max(low, cursor + by * step))
         self.look(cursor=cursor)
@@ -126,7 +142,7 @@ class ZoomScreen(BaseScreen):
     def action_turn(self, by: int) -> None:
         """Show another chart."""
         self.index = (self.index + by) % len(self.pictures())
-        self.action_all()
+        self.show()
 
     def action_log(self) -> None:
         """Linear or logarithmic."""
@@ -141,10 +157,10 @@ class ZoomScreen(BaseScreen):
         self.look(whole=not self.view.whole)
 
     def action_steps(self) -> None:
-        """Over epochs or over steps."""
-        self.over_steps = not self.over_steps
+        """Over epochs, over steps or over time."""
+        self.x = next_axis(self.x, self.over.axes)
         self.look(low=None, high=None, cursor=None, last=0)
 
     def action_window(self) -> None:
         """All of it, or the newest part."""
-        self.look(low=None, high=None, cursor=None, last=next_window(self.over_steps, self.view.last))
+        self.look(low=None, high=None, cursor=None, last=next_window(self.x == "step", self.view.last))

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from typing import cast
 
+from rich.cells import cell_len
 from textual.dom import DOMNode
+from textual.events import Click
 from textual.screen import Screen
 
 from nantui.ui.actions import KEY_NAMES
@@ -19,6 +21,7 @@ SECONDS_SHOWN, REFUSAL_S, MOST_LINES = 6.0, 60.0, 6
 
 
 Key = tuple[str, str, bool]
+NAMES = {shown: name for name, shown in KEY_NAMES.items()}
 HELP, COMMANDS = ("?", "help", True), (":", "commands", True)
 BACK, QUIT = ("Esc", "back", True), ("q", "quit", True)
 
@@ -82,6 +85,16 @@ class KeyBar(LinesWidget):
             return [fit([(f" {text}", ink)], width_)]
         return [self._keys(width_)]
 
+    def on_click(self, event: Click) -> None:
+        """Press the key under the mouse."""
+        start = 0
+        for key, label, _ in self.keys if event.y == self.size.height - 1 else ():
+            end = start + cell_len(key) + cell_len(label) + 3
+            if start <= event.x < end:
+                name = key.split()[0]
+                self.app.simulate_key(NAMES.get(name, name))
+            start = end
+
     def _keys(self, width_: int) -> Line:
         line: Line = []
         for key, label, possible in self.keys:
@@ -100,8 +113,10 @@ class Speaking:
 
     def say(self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN) -> None:
         """Show one line for a few seconds."""
-        for bar in cast(Screen[None], self).query(KeyBar):
-            bar.say(text, ink, seconds)
+        for screen in reversed(cast(Screen[None], self).app.screen_stack):
+            if bars := screen.query(KeyBar):
+                bars.first().say(text, ink, seconds)
+                break
 
     def hear(self, outcome: CommandOutcome) -> None:
         """Learn how a command ended. One that was not carried out is said whole, and for long."""
