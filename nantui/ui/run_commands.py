@@ -14,7 +14,7 @@ from nantui.run.record import RunRecord
 from nantui.ui import actions
 from nantui.ui.context import RunView
 from nantui.ui.format import clean
-from nantui.ui.look_commands import ChartScreen, LookCommands
+from nantui.ui.look_commands import ChartScreen, WallCommands
 from nantui.ui.model import plan_text
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.timeline import Timeline
@@ -43,7 +43,7 @@ class CommandedScreen(RunView, ChartScreen, Protocol):
         """Return to the screen before."""
 
 
-class RunCommands(LookCommands):
+class RunCommands(WallCommands):
     """What can be done to a run, or shown of it: a method `do_NAME` for each action of the run screen."""
 
     def __init__(self, screen: CommandedScreen) -> None:

@@ -74,7 +74,7 @@ async def test_a_saved_edit_is_seen_and_taken_back(cockpit, tmp_path):
 
 async def test_autopilot_is_seen(cockpit, tmp_path):
     run = make_run(tmp_path / "runs" / "demo", nan_from=None)
-    write_spec(RunLayout(run).spec, Spec(auto=True))
+    write_spec(RunLayout(run).spec, Spec(train={}, created=0.0, auto=True))
     async with cockpit(run) as driver:
         await driver.until("autopilot")
 
@@ -108,7 +108,7 @@ async def test_the_mouse_opens_charts_and_presses_keys(cockpit):
     async with cockpit(size=(140, 44)) as driver:
         bar = driver.app.screen.query_one(KeyBar)
         await driver.pilot.click(KeyBar, offset=(2, bar.size.height - 1))
-        await driver.until("Keys", "Everywhere")
+        await driver.until("Keys", "Esc closes")
         await driver.press("escape")
         await driver.pilot.click("#charts .chart", offset=(5, 3))
         await driver.until("h and l move a cursor")

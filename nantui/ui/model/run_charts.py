@@ -18,6 +18,8 @@ from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.step_axis import place_of
 
 METRICS = (("mAP50-95", "train"), ("mAP50", "val"), ("accuracy_top1", "train"), ("accuracy_top5", "val"))
+QUALITY = (("precision", "train"), ("recall", "val"))
+PER_STEP = (("step_s", "step time", "s"), ("images_s", "speed", "images/s"), ("mem_gb", "GPU memory", "GB"))
 Charts = tuple[Picture, ...]
 TIME_UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
@@ -43,7 +45,9 @@ def epoch_charts(snapshot: RunSnapshot) -> list[Picture]:
     old = _superseded(snapshot.rows)
     marks = epoch_marks(snapshot)
     losses = [_loss_picture(name, rows, old, marks) for name in loss_names(snapshot)]
-    return [*losses, _metrics_picture(rows, marks), _rate_picture(rows, marks)]
+    quality = _metrics_picture("precision, recall", QUALITY, rows, marks)
+    shown = [_metrics_picture("metrics", METRICS, rows, marks), _rate_picture(rows, marks)]
+    return [*losses, *shown, *([quality] if quality.curves else [])]
 
 
 def step_charts(snapshot: RunSnapshot) -> list[Picture]:
@@ -77,6 +81,10 @@ def step_extras(snapshot: RunSnapshot) -> list[Picture]:
             note=_note(snapshot),
         )
     ]
+    for column, title, unit in PER_STEP:
+        curve = _step_curve(snapshot, column, "", "extra")
+        if any(value > 0 for value in curve.ys):
+            extras.append(Picture(title, (curve,), marks, unit=unit, x_name="step", floor=0.0))
     scale = _step_curve(snapshot, "loss_scale", "scale", "extra")
     if len({value for value in scale.ys if value == value}) > 1:
         extras.append(Picture("loss scale", (scale,), marks, x_name="step", floor=0.0))
@@ -174,15 +182,17 @@ def _loss_picture(
     )
 
 
-def _metrics_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
-    """mAP of the first head (B, M or P), or accuracy."""
+def _metrics_picture(
+    title: str, metrics: Sequence[tuple[str, str]], rows: list[EpochRow], marks: tuple[Mark, ...]
+) -> Picture:
+    """Metrics of the first head (B, M or P), or accuracy."""
     columns = list(rows[-1].values) if rows else []
     curves = []
-    for metric, ink in METRICS:
+    for metric, ink in metrics:
         found = next((column for column in columns if column.split("(")[0] == f"metrics/{metric}"), None)
         if found:
             curves.append(_curve(metric.removeprefix("accuracy_"), rows, found, ink, dashed=ink == "val"))
-    return Picture("metrics", tuple(curves), marks, floor=0.0, empty="no validation yet")
+    return Picture(title, tuple(curves), marks, floor=0.0, empty="no validation yet")
 
 
 def _rate_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:

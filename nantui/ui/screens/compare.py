@@ -13,10 +13,9 @@ from textual.containers import Container
 from textual.dom import DOMNode
 
 from nantui.run.layout import RunLayout
-from nantui.ui.actions import RUN_ACTIONS
-from nantui.ui.charts.series import Picture
+from nantui.ui.charts.series import Picture, View
 from nantui.ui.dialogs.confirm import PickDialog
-from nantui.ui.look_commands import LookCommands, looks
+from nantui.ui.look_commands import WallCommands, bindings
 from nantui.ui.model import comparison
 from nantui.ui.model.run_charts import from_newest, over_time
 from nantui.ui.screens.base import BaseScreen
@@ -38,10 +37,7 @@ class CompareScreen(BaseScreen):
         Binding("a", "choose(0)", "choose A"),
         Binding("b", "choose(1)", "choose B"),
         Binding("x", "exchange", "exchange", tooltip="exchange A and B"),
-        *(
-            Binding(action.keys, f"look('{action.name}')", action.label, show=bool(action.bar))
-            for action in looks(RUN_ACTIONS)
-        ),
+        *bindings(WallCommands),
     ]
     axes: tuple[str, ...] = ("epoch", "step", "time")
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
@@ -52,7 +48,7 @@ class CompareScreen(BaseScreen):
         self.choices: list[str] = []
         self.chosen: list[str] = list(chosen)
         self.sides: tuple[Side, ...] | None = None
-        self.x, self.looking = "epoch", LookCommands(self)
+        self.x, self.looking = "epoch", WallCommands(self)
         self._steps: list[dict[str, Column]] | None = None
         self.problem = ""
 
@@ -123,6 +119,11 @@ class CompareScreen(BaseScreen):
     def wall(self) -> ChartWall:
         """The charts."""
         return self.query_one(ChartWall)
+
+    @property
+    def view(self) -> View:
+        """How the charts are looked at."""
+        return self.wall.view
 
     def look(self, **changes: Any) -> None:
         """Look at all charts another way."""

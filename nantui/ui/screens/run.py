@@ -20,7 +20,7 @@ from nantui.run.commands import Command
 from nantui.run.results import current
 from nantui.run.status import RunStatus
 from nantui.ui import actions
-from nantui.ui.charts.series import Picture
+from nantui.ui.charts.series import Picture, View
 from nantui.ui.model import checkpoint_rows
 from nantui.ui.model.alarms import open_alarm
 from nantui.ui.model.command_progress import CommandOutcome, Unanswered
@@ -56,7 +56,7 @@ from nantui.ui.widgets.timeline import Timeline
 if TYPE_CHECKING:
     from nantui.checkpoint.verdict import Verdict
 
-STALE_AFTER_S = 4.0
+STALE_AFTER_S, TALL, STEP_LINES = 4.0, 32, 4
 SETTLING_S = 0.2
 CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
@@ -90,7 +90,7 @@ class RunScreen(BaseScreen, HeldScreen):
         ),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]
     snapshot: reactive[RunSnapshot | None] = reactive(None, repaint=False)
 
     axes: tuple[str, ...] = ("epoch", "step", "time")
@@ -112,7 +112,7 @@ class RunScreen(BaseScreen, HeldScreen):
         self._charts_drawn = 0.0
         self._charts_of: RunSnapshot | None = None
         self._list_waits = False
-        self._settled = False
+        self._settled, self._lower_lines = False, 0
         self._rung_for: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -244,6 +244,7 @@ class RunScreen(BaseScreen, HeldScreen):
         files = self.snapshot.checkpoints if self.snapshot is not None and self._writes() else ()
         hours = checkpoint_rows.hours_of_room(files, message.machine.host.disk_free_gb)
         self.query_one(HardwarePanel).show(message.machine, hours)
+        self._fit()
 
     def _writes(self) -> bool:
         """Whether a training goes on that will leave more checkpoints."""
@@ -306,6 +307,20 @@ class RunScreen(BaseScreen, HeldScreen):
             self._list_waits = False
             rows = checkpoint_rows.rows(self.snapshot.checkpoints, self.verdicts, self.waiting)
             self.query_one(Checkpoints).show_rows(rows)
+            self._fit()
+
+    def _fit(self) -> None:
+        """Give the lower panels no more lines than they fill, in steps, and the charts all others."""
+        lists = self.query_one(Checkpoints), self.query_one(Timeline)
+        filled = max(*(one.rows + one.head for one in lists), self.query_one(HardwarePanel).rows + 8)
+        lines = min(self.size.height * 45 // 100, -(-filled // STEP_LINES) * STEP_LINES)
+        tall = self.size.height >= TALL
+        if self._lower_lines != (lines if tall else 0):
+            self._lower_lines = lines if tall else 0
+            self.query_one("#lower").styles.height = lines if tall else None
+
+    def on_resize(self) -> None:
+        self._fit()
 
     def _show_alarm(self, snapshot: RunSnapshot) -> None:
         incident = open_alarm(snapshot, self.acknowledged)
@@ -346,6 +361,11 @@ class RunScreen(BaseScreen, HeldScreen):
         """The checkpoint that the cursor was moved to, None where it stands on the newest."""
         checkpoints = self.query_one(Checkpoints)
         return checkpoints.row.checkpoint if checkpoints.cursor and checkpoints.row is not None else None
+
+    @property
+    def view(self) -> View:
+        """How the charts are looked at."""
+        return self.wall.view
 
     def look(self, **changes: Any) -> None:
         """Look at all charts another way."""

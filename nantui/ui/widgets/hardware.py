@@ -91,6 +91,11 @@ class HardwarePanel(LinesWidget):
         self.hours: float | None = None
         self._history = History()
 
+    @property
+    def rows(self) -> int:
+        """How many lines it could fill."""
+        return _rows(self.sample) if self.sample is not None else 4
+
     def show(self, sample: Sample, hours: float | None) -> None:
         """Draw another sample; `hours` is how long checkpoints of this run fit on the disk, if known."""
         before, self.sample, self.hours = self.sample, sample, hours
@@ -100,7 +105,7 @@ class HardwarePanel(LinesWidget):
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return _rows(self.sample) if self.sample is not None else 4
+        return self.rows
 
     def build(self, width: int, height: int) -> list[Line]:
         sample = self.sample
