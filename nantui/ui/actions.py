@@ -133,6 +133,7 @@ RUN_ACTIONS = (
     Action("diagnosis", "d", "diagnosis", "why it happened: causes, evidence, remedies", GO, None, 10),
     Action("labels", "D", "data labels", "errors in the labels of the data set, by kind", GO, None, 0),
     Action("compare", "v", "compare", "this attempt or run against another", GO, None, 0),
+    Action("machine", "M", "machine", "GPUs, their processes, cores, disk and network", GO, None, 0),
     Action("fleet", "f", "all runs", "all runs below the directory", GO, None, 0),
     Action("steps", "e", "epochs/steps", "curves over epochs, single steps or time", LOOK, None, 11),
     Action("window", "t", "last part", "the whole run, or only its newest epochs or steps", LOOK),

@@ -22,6 +22,7 @@ from nantui.ui.widgets.timeline import Timeline
 if TYPE_CHECKING:
     from nantui.ui.context import Cockpit
     from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
+    from nantui.ui.widgets.hardware import HardwarePanel
     from nantui.ui.widgets.list_view import Listing
 
 
@@ -31,6 +32,10 @@ class CommandedScreen(RunView, ChartScreen, Protocol):
     @property
     def cockpit(self) -> Cockpit:
         """The app, as far as it may be asked."""
+
+    @property
+    def machine(self) -> HardwarePanel:
+        """What is measured."""
 
     @property
     def chosen_checkpoint(self) -> Checkpoint | None:
@@ -183,6 +188,11 @@ class RunCommands(WallCommands):
         from nantui.ui.screens.compare import CompareScreen
 
         self._screen.app.push_screen(CompareScreen(self._screen.run_path))
+
+    def do_machine(self) -> None:
+        from nantui.ui.screens.machine import MachineScreen
+
+        self._screen.app.push_screen(MachineScreen(self._screen, self._screen.machine))
 
     def do_fleet(self) -> None:
         from nantui.ui.screens.fleet import FleetScreen

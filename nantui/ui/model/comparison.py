@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nantui.run.layout import RunLayout
 from nantui.settings.values import show_value
-from nantui.ui.charts.series import Curve, Picture
+from nantui.ui.charts.series import Curve, Picture, stroke
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.model.snapshot import Column
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nantui.recovery.comparison import Side
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model", "exist_ok"})
-INKS = ("train", "val", "extra", "good", "warn", "info")
 NO_CURVE = frozenset({"lr", "mem_gb", "mem_peak_gb"})
 FIRST = ("val/", "metrics/mAP", "metrics/acc", "train/", "lr/pg0")
 
@@ -67,11 +66,6 @@ def _picture(name: str, columns: Sequence[Column], x_name: str = "epoch") -> Pic
 def letter(side: int) -> str:
     """Return what a side is called: A to Z, then by number."""
     return ascii_uppercase[side] if side < len(ascii_uppercase) else str(side + 1)
-
-
-def stroke(side: int) -> tuple[str, bool]:
-    """Return the ink of a side's curves, and whether they are dashed."""
-    return INKS[side % len(INKS)], side == 1 or side // len(INKS) % 2 == 1
 
 
 def _title(name: str) -> str:

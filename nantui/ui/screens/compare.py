@@ -13,7 +13,7 @@ from textual.containers import Container
 from textual.dom import DOMNode
 
 from nantui.run.layout import RunLayout
-from nantui.ui.charts.series import Picture, View
+from nantui.ui.charts.series import Picture, View, stroke
 from nantui.ui.dialogs.confirm import PickDialog
 from nantui.ui.look_commands import WallCommands, bindings
 from nantui.ui.model import comparison
@@ -145,7 +145,7 @@ class CompareScreen(BaseScreen):
     def _title(self, width: int) -> list[Line]:
         line: Line = [("compare ", "title")]
         for index, name in enumerate(self.chosen):
-            line += [(f"  {comparison.letter(index)} ", comparison.stroke(index)[0])]
+            line += [(f"  {comparison.letter(index)} ", stroke(index)[0])]
             line += [(comparison.short(name), "strong")]
         return [line]
 

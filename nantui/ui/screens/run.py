@@ -356,6 +356,14 @@ class RunScreen(BaseScreen, HeldScreen):
         """The charts."""
         return self.query_one(ChartWall)
 
+    def on_hardware_panel_opened(self) -> None:
+        self.action_act("machine")
+
+    @property
+    def machine(self) -> HardwarePanel:
+        """What is measured."""
+        return self.query_one(HardwarePanel)
+
     @property
     def chosen_checkpoint(self) -> Checkpoint | None:
         """The checkpoint that the cursor was moved to, None where it stands on the newest."""
