@@ -152,6 +152,10 @@ class CockpitApp(NarrowApp):
         self.hold_back(SHAPING_S)
         self.push_screen(RunScreen(run, errand))
 
+    def action_visit(self, run: str, errand: str) -> None:
+        """Show a run, and do there what the action `errand` says."""
+        self.open_run(Path(run), errand)
+
     def action_everywhere(self, name: str) -> None:
         """Do one of the things that work on every screen."""
         getattr(self, f"do_{name}")()

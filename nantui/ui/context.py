@@ -29,6 +29,7 @@ class Cockpit(Protocol):
     glyphs: Glyphs
     inks: Palette
     read_only: bool
+    runs: list[Path]
     held: bool
     """Nothing is painted while a screen takes shape."""
 

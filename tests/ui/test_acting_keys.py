@@ -141,7 +141,9 @@ async def test_keys_act_on_the_row_and_escape_leads_back(cockpit, fleet, row, ke
         await driver.type(row)
         await driver.press("enter", key)
         await driver.until(shown)
-        assert next(one for one in driver.app.screen_stack if isinstance(one, RunScreen)).run_path == top / row
+        assert (
+            next(one for one in driver.app.screen_stack if isinstance(one, RunScreen)).run_path == top / row
+        )
         await driver.press("escape")
         await driver.until(f"many/{row}", "last incident", absent=(shown,))
         assert backend.submitted == []
@@ -181,3 +183,49 @@ async def test_a_large_terminal_shows_more_of_the_run_under_the_cursor(cockpit, 
     top, runs = fleet
     async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(200, 60)) as driver:
         await driver.until("box", "what happened", "14 checkpoints", "epoch11.pt")
+
+
+async def test_a_row_of_any_list_is_found_by_its_text(cockpit):
+    async with cockpit(size=(140, 44)) as driver:
+        rows = driver.app.screen.query_one("#checkpoints")
+        await driver.press("slash")
+        await driver.type("epoch3")
+        assert "epoch3" in rows.text_of(rows.cursor)
+        await driver.press("escape")
+        assert rows.cursor == 0, "Esc goes back to where it was"
+        await driver.press("slash")
+        await driver.type("clean")
+        first = rows.cursor
+        await driver.press("down", "enter")
+        assert rows.cursor == first + 1 and "clean" in rows.text_of(rows.cursor)
+        await driver.press("slash")
+        await driver.type("zebra")
+        await driver.until("no row has 'zebra'")
+
+
+async def test_commands_take_a_setting_or_a_run(cockpit, fleet):
+    top, runs = fleet
+    async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(140, 40)) as driver:
+        await driver.press("colon")
+        await driver.type("stop calm")
+        await driver.until("stop many/calm")
+        await driver.press("enter")
+        await driver.until("Stop the training?")
+        await driver.press("escape")
+        await driver.until("last incident", absent=("Stop the training?",))
+        await driver.press("colon")
+        await driver.type("ill")
+        await driver.press("enter")
+        await driver.until("checkpoints", "many/ill")
+        await driver.press("colon")
+        await driver.type("mixup=7")
+        await driver.press("enter")
+        await driver.until("expects")
+        await driver.press("colon")
+        await driver.type("mixup=0.05")
+        await driver.until("save it for the next start")
+        await driver.press("enter")
+        await driver.until("asked the supervisor to save it")
+        assert [(one.kind, one.options) for one in driver.backend.submitted] == [
+            ("set", {"set": {"mixup": 0.05}})
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from nantui.errors import UserError
 from nantui.run.events import Activity, AttemptStarted, Event, InEffect, newest, parse_lines
 from nantui.run.growing_files import LineFollower
 from nantui.run.journal import pending_edits
@@ -109,8 +111,10 @@ class RunReader:
     def _automatic(self, journal: tuple[Event, ...]) -> bool:
         """Tell whether the ladder may recover the run by itself; read again after each journal entry."""
         if self._asked_after is not journal:
-            spec, self._asked_after = read_spec(self.layout.spec), journal
-            self._auto = spec is not None and spec.auto
+            self._asked_after, self._auto = journal, False
+            with contextlib.suppress(UserError):  # a spec that makes no sense is told where it is acted on
+                spec = read_spec(self.layout.spec)
+                self._auto = spec is not None and spec.auto
         return self._auto
 
     def _tell(self, journal: tuple[Event, ...], events: tuple[Event, ...]) -> tuple[Sentence, ...]:

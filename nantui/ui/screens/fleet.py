@@ -39,8 +39,8 @@ class FleetScreen(BaseScreen):
         Binding(
             "slash", "filter", "filter", tooltip="show only runs with this in their path, or in this state"
         ),
-        Binding("S", "sort", "sort", tooltip="sort by state, name, epoch or time left"),
-        Binding("I", "turn", "reverse", tooltip="the other way round"),
+        Binding("S", "sort(1)", "sort", tooltip="sort by state, name, epoch or time left"),
+        Binding("I", "sort(0)", "reverse", tooltip="the other way round"),
         Binding("space", "mark", "mark", tooltip="mark runs to be compared or overlaid"),
         Binding("v", "compare", "compare", tooltip="compare the marked ones, or the marked one with this"),
         Binding("o", "overlay", "overlay", tooltip="the curves of all marked runs; unmarked: its output"),
@@ -94,6 +94,7 @@ class FleetScreen(BaseScreen):
 
     def on_fleet_read(self, message: FleetRead) -> None:
         self._whole, self._arrived = message.whole, time.monotonic()
+        self.cockpit.runs = [status.path for status in message.statuses]
         self.query_one(FleetList).show_statuses(message.statuses, message.whole)
         self.query_one(Title).redraw()
         self._look_closer()
@@ -114,7 +115,8 @@ class FleetScreen(BaseScreen):
     def on_answer(self, message: Answer) -> None:
         if isinstance(message.value, RunSnapshot) and message.value.path == self.query_one(FleetList).key:
             self.seen = message.value
-            self.query_one(ChartWall).show(list(self.seen.epoch_charts))
+            drawn = [one for one in self.seen.epoch_charts if any(curve.xs for curve in one.curves)]
+            self.query_one(ChartWall).show(drawn)
             self.query_one(Document).remake()
 
     def _about(self, width: int) -> list[Line]:
@@ -134,19 +136,11 @@ class FleetScreen(BaseScreen):
         if status is not None:
             self.cockpit.open_run(status.path)
 
-    def action_sort(self) -> None:
-        """Sort by the next column."""
-        self.query_one(FleetList).sort_on()
-        self._say_order()
-
-    def action_turn(self) -> None:
-        """Reverse the order."""
+    def action_sort(self, by: int) -> None:
+        """Sort by the next column, or turn the order round."""
         fleet = self.query_one(FleetList)
-        fleet.sort_on(0, turned=not fleet.turned)
-        self._say_order()
-
-    def _say_order(self) -> None:
-        self.say(f"sorted {self.query_one(FleetList).order}")
+        fleet.sort_on(by)
+        self.say(fleet.order)
         self.query_one(Title).redraw()
 
     def action_on_row(self, name: str) -> None:

@@ -56,6 +56,7 @@ from nantui.ui.widgets.timeline import Timeline
 if TYPE_CHECKING:
     from nantui.checkpoint.verdict import Verdict
 
+SETTING = "setting"
 STALE_AFTER_S, TALL, STEP_LINES = 4.0, 32, 4
 SETTLING_S = 0.2
 CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
@@ -386,7 +387,22 @@ class RunScreen(BaseScreen, HeldScreen):
         find_out(command.id, lambda: self.cockpit.backend.submit(self.run_path, command), self.post_message)
         return command
 
+    def action_save_setting(self, text: str) -> None:
+        """Save `name=value` for the next start."""
+        if self.cockpit.read_only:
+            self.say("read-only: open it without --read-only to save", "warn")
+        else:
+            schema = self.cockpit.backend.schema
+            find_out(SETTING, lambda: schema().parse_assignments([text.replace(" ", "")]), self.post_message)
+
     def on_answer(self, message: Answer) -> None:
+        if message.about == SETTING:
+            if message.problem:
+                self.say(message.problem, "bad")
+            else:
+                self.submit("set", set=message.value)
+                self.say("asked the supervisor to save it for the next start")
+            return
         self.look_now()
         if message.problem:
             self._tell(self.sent.fail(message.about, message.problem))

@@ -55,21 +55,15 @@ class FleetList(Listing):
         """The run under the cursor."""
         return next((status for status in self.statuses if status.path == self.key), None)
 
-    def sort_on(self, by: int = 1, *, turned: bool = False) -> None:
-        """Sort by the next column, or with `turned` by the same one in the other direction."""
-        self._sort = (self._sort + by) % len(SORTS)
-        self._turned = turned
+    def sort_on(self, by: int) -> None:
+        """Sort by the next column, or with 0 by the same one the other way round."""
+        self._sort, self._turned = (self._sort + by) % len(SORTS), not by and not self._turned
         self.lay_out()
 
     @property
     def order(self) -> str:
         """What the runs are sorted by."""
-        return f"by {SORTS[self._sort]}{', reversed' if self._turned else ''}"
-
-    @property
-    def turned(self) -> bool:
-        """Whether the order is reversed."""
-        return self._turned
+        return f"sorted by {SORTS[self._sort]}{', reversed' if self._turned else ''}"
 
     def lay_out(self) -> None:
         """Put the wanted runs in order."""
