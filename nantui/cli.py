@@ -69,10 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     if words and words[0] in COMMANDS:
         return _run_command(words[0], words[1:])
-    if {"-h", "--help"} & set(words):
+    if {"-h", "--help"} & set(words) or words[:1] == ["help"]:
+        if words[1:] and words[1] in COMMANDS:
+            return _run_command(words[1], ["--help"])
         print(_overview())
         return 0
-    if "--version" in words:
+    if {"-v", "--version"} & set(words):
         print(f"nantui {__version__}")
         return 0
     _refuse_misspelt_command(words)

@@ -72,12 +72,14 @@ def _ends_whole(descriptor: int) -> bool:
 
 
 def pending_edits(events: Iterable[Event]) -> dict[str, object]:
-    """Return what was set since the last attempt started; `events` is the run's journal."""
+    """Return what was set since the last attempt started and not taken back, from the run's journal."""
     edits: dict[str, object] = {}
     for event in events:
         if isinstance(event, AttemptStarted):
             edits = {}
         elif isinstance(event, CommandReceived) and event.command.kind == "set":
-            values = event.command.options.get("set")
+            values, back = event.command.options.get("set"), event.command.options.get("back")
             edits.update(values if isinstance(values, dict) else {})
+            for name in back if isinstance(back, list) else ():
+                edits.pop(name, None)
     return edits

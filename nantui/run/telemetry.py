@@ -14,7 +14,7 @@ from nantui.run.growing_files import LineFollower, cells_of
 BEFORE_LOSSES = ("t", "epoch", "step", "steps", "skipped", "reason")
 AFTER_LOSSES = (
     "grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb", "alloc_peak_gb",
-    "instances", "imgsz",
+    "instances", "imgsz", "data_s",
 )  # fmt: skip
 LONGEST_HEADER, LONGEST_COUNT = 1 << 14, 9
 SAMPLES, SAMPLE_BYTES, TAIL_BYTES = 512, 768, 1 << 18

@@ -32,7 +32,7 @@ from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, cwd
 from nantui.supervisor.notify import RECOVERED
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery_helper import act
-from nantui.supervisor.run_spec import leave_the_script, spec_of, stay_automatic
+from nantui.supervisor.run_spec import leave_the_script, spec_of, stay_automatic, taken_back
 from nantui.supervisor.stop import stop_run
 
 PROBATION_EPOCHS = 3
@@ -90,8 +90,11 @@ def kill(port: CommandPort, command: Command) -> str:
 
 
 def set_values(port: CommandPort, command: Command) -> str:
-    """Keep edited settings for the next start."""
-    values = _set_of(command)
+    """Keep edited settings for the next start, or take back some that wait for it."""
+    values, names = _set_of(command), command.options.get("back") or []
+    if names:
+        write_spec(port.layout.spec, taken_back(port, names))
+        return "taken back: " + ", ".join(names)
     if not values:
         raise UserError("nothing to set")
     write_spec(port.layout.spec, with_settings(spec_of(port), values))

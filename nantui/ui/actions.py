@@ -133,8 +133,9 @@ RUN_ACTIONS = (
     Action("diagnosis", "d", "diagnosis", "why it happened: causes, evidence, remedies", GO, None, 10),
     Action("labels", "D", "data labels", "errors in the labels of the data set, by kind", GO, None, 0),
     Action("compare", "v", "compare", "this attempt or run against another", GO, None, 0),
+    Action("machine", "M", "machine", "GPUs, their processes, cores, disk and network", GO, None, 0),
     Action("fleet", "f", "all runs", "all runs below the directory", GO, None, 0),
-    Action("steps", "e", "epochs/steps", "curves over epochs or over single steps", LOOK, None, 11),
+    Action("steps", "e", "epochs/steps", "curves over epochs, single steps or time", LOOK, None, 11),
     Action("window", "t", "last part", "the whole run, or only its newest epochs or steps", LOOK),
     Action("logscale", "L", "log scale", "linear or logarithmic y axis", LOOK),
     Action("smooth", "m", "smooth", "running mean over 1, 5, 20 or 100 points", LOOK),
@@ -147,6 +148,7 @@ APP_ACTIONS = (
     Action("help", "question_mark", "help", "keys of this screen", APP, None, 1),
     Action("palette", "colon,ctrl+p", "commands", "find a command by its name", APP, None, 2),
     Action("quit", "q,ctrl+q", "quit", "leave; the training goes on", APP, None, 3),
+    Action("suspend", "ctrl+z", "to the shell", "to the shell; fg comes back, the training goes on", APP),
     Action("theme", "T", "theme", "night, day, high contrast, 16 colours", APP),
     Action("ascii", "A", "ascii", "plain ASCII signs for terminals that lack the glyphs, remembered", APP),
 )

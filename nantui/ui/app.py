@@ -8,12 +8,12 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.events import Resize
+from textual.events import Key, Resize
 from textual.screen import Screen
 
 from nantui.paths import styles_dir
 from nantui.ui import preferences
-from nantui.ui.actions import APP_ACTIONS
+from nantui.ui.actions import APP_ACTIONS, KEY_NAMES
 from nantui.ui.format import clean
 from nantui.ui.glyphs import SAMPLE, choose
 from nantui.ui.screens.startup import FirstScreen
@@ -145,16 +145,29 @@ class CockpitApp(NarrowApp):
         """Where to look for all runs: the directory that was given, or the folder of the one run."""
         return self.top if self.top not in self.runs else self.top.parent
 
-    def open_run(self, run: Path) -> None:
-        """Show one run."""
+    def open_run(self, run: Path, errand: str = "") -> None:
+        """Show one run, and do there what the action `errand` says."""
         from nantui.ui.screens.run import RunScreen
 
         self.hold_back(SHAPING_S)
-        self.push_screen(RunScreen(run))
+        self.push_screen(RunScreen(run, errand))
+
+    def action_visit(self, run: str, errand: str) -> None:
+        """Show a run, and do there what the action `errand` says."""
+        self.open_run(Path(run), errand)
 
     def action_everywhere(self, name: str) -> None:
         """Do one of the things that work on every screen."""
         getattr(self, f"do_{name}")()
+
+    def has_no_use_for(self, event: Key) -> None:
+        """Say so, instead of nothing."""
+        named = KEY_NAMES.get(event.key, event.character or event.key.replace("ctrl+", "^"))
+        self._say(f"{clean(named, 20)} does nothing here; ? shows the keys")
+
+    def do_suspend(self) -> None:
+        """Give the terminal back to the shell; `fg` returns."""
+        self.action_suspend_process()
 
     def do_quit(self) -> None:
         """Leave; nothing else ends with the cockpit."""

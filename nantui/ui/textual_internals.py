@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.control import Control
 from textual._compositor import ChopsUpdate
 from textual.app import App
+from textual.events import Key
 from textual.geometry import Size
 from textual.screen import Screen
 from textual.scroll_view import ScrollView
@@ -50,6 +51,15 @@ class NarrowApp(App[int]):
         """Send what was painted to the terminal."""
         changed = isinstance(renderable, ChopsUpdate)
         super()._display(screen, NarrowUpdate.of(renderable) if changed else renderable)
+
+    async def _on_key(self, event: Key) -> None:
+        """Tell what no widget, screen or binding has a use for."""
+        event.prevent_default()
+        if not await self._check_bindings(event.key):
+            self.has_no_use_for(event)
+
+    def has_no_use_for(self, event: Key) -> None:
+        """Say that a key does nothing here."""
 
     def send(self, sequence: str) -> None:
         """Write an escape sequence to the terminal, if there is one."""

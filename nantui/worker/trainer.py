@@ -118,6 +118,7 @@ class GuardedTrainer(_Stock):
     accumulate_nominal: int
     _batch: Batch
     _batch_ended: float
+    _batch_began: float
     _reported_in_effect: bool
     _epochs_over: bool = False
     _tloss: Losses | None = None
@@ -308,7 +309,7 @@ def _set_up(trainer: GuardedTrainer) -> None:
     trainer.points = StepPoints(trainer, trainer.session, trainer._going_on)
     trainer.guard.point_due = trainer.points.due
     trainer.session.recorder.memory = lambda: memory_gb(trainer.device)
-    trainer._batch_ended = time.perf_counter()
+    trainer._batch_ended = trainer._batch_began = time.perf_counter()
     trainer._reported_in_effect = False
     trainer.accumulate_nominal = trainer.accumulate  # warm-up ramps `accumulate` itself up from 1
 
@@ -317,6 +318,10 @@ def _epoch_start(trainer: GuardedTrainer, guard: StepGuard) -> None:
     guard.begin_epoch(trainer.points.epoch_begins() if trainer.points else 0)
     trainer.session.phase("training")
     trainer._batch_ended = time.perf_counter()
+
+
+def _batch_start(trainer: GuardedTrainer, guard: StepGuard) -> None:
+    trainer._batch_began = time.perf_counter()
 
 
 def _batch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
@@ -344,14 +349,18 @@ def _reporting(trainer: GuardedTrainer, guard: StepGuard, part: Callable[[], Ans
 def _report_step(trainer: GuardedTrainer, guard: StepGuard, seen: BatchProbe) -> None:
     """Hand one row of telemetry to the writer; `nantui.run.telemetry` has the columns."""
     batch, now = trainer._batch, time.perf_counter()
+    waited = trainer._batch_began - trainer._batch_ended
     seconds, trainer._batch_ended = now - trainer._batch_ended, now
     images = batch["img"].shape[0] * max(world_size(), 1)
     reason = guard.reason(seen)
     before = (time.time(), guard.epoch, trainer.session.progress.step, len(trainer.train_loader))
     rate = max(group["lr"] for group in trainer.optimizer.param_groups)
     size = int(batch["img"].shape[-1])
-    after = (seen.norm, rate, seen.scale, seconds, images / seconds, ultralytics_api.instances(batch), size)
-    trainer.session.recorder.step(seen.names, (*before, int(guard.skipped), reason), seen.losses, after)
+    after = (seen.norm, rate, seen.scale, seconds, images / seconds)
+    last = (ultralytics_api.instances(batch), size, waited)
+    trainer.session.recorder.step(
+        seen.names, (*before, int(guard.skipped), reason), seen.losses, (*after, *last)
+    )
 
 
 def _train_epoch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
@@ -376,6 +385,7 @@ def _train_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
 _SETTLED = ("on_train_batch_end", "on_train_epoch_end")  # a run out of time leaves its batch by `break`
 _OURS = {
     "on_train_epoch_start": _epoch_start,
+    "on_train_batch_start": _batch_start,
     "on_train_batch_end": _batch_end,
     "on_train_epoch_end": _train_epoch_end,
     "on_fit_epoch_end": _fit_epoch_end,

@@ -211,7 +211,7 @@ def test_telemetry_survives_a_disk_that_hangs_and_counts_what_it_dropped(tmp_pat
     monkeypatch.setattr(Recorder, "_append", slow)
     monkeypatch.setattr(telemetry, "ROWS_WAITING", 50)
     recorder = Recorder(tmp_path / "001.rank0.events.jsonl", 0, steps=tmp_path / "001.steps.csv")
-    after = (1.0, 0.01, None, 0.1, 80.0, 16, 64)
+    after = (1.0, 0.01, None, 0.1, 80.0, 16, 64, 0.02)
     started = time.monotonic()
     for step in range(500):
         recorder.step(("box_loss",), (time.time(), 1, step + 1, 500, 0, ""), (1.0,), after)

@@ -6,7 +6,7 @@ Closing it, or the terminal, changes nothing about that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +20,7 @@ from nantui.ui.dialogs.base import Dialog
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.model import plan_text
 from nantui.ui.model.command_progress import CommandProgress, follow
-from nantui.ui.styled_text import Line
+from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.candidates import Candidates
 from nantui.ui.widgets.dialog_controls import Choice
@@ -53,6 +53,7 @@ class RecoverDialog(Dialog):
         Binding("b", "further_back", "the second proposal: before a judgement", show=False),
         Binding("p", "presets", "choose presets to apply", show=False),
         Binding("u", "undo", "undo a finished rollback", show=False),
+        Binding("enter", "enter", "choose or press, once there is a plan", show=False),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
 
@@ -62,11 +63,15 @@ class RecoverDialog(Dialog):
         kind: str,
         presets: Sequence[str] | None = None,
         settings: Mapping[str, object] | None = None,
+        to: str = "",
     ) -> None:
+        """`to` is a checkpoint chosen before; another is proposed where it cannot be gone back to."""
         super().__init__()
         self.over, self.kind = over, kind
         self.presets = None if presets is None else tuple(presets)
-        self.settings, self.to = dict(settings or {}), ""
+        self.settings, self.to, self._wished = dict(settings or {}), to, to
+        self._ahead: list[Callable[[], None]] = []
+        self.note = ""
         self.stage = PLANNING
         self.plan: Plan | None = None
         self.problem = ""
@@ -81,7 +86,6 @@ class RecoverDialog(Dialog):
             yield Choice((("cancel", "Cancel", "Esc"),))
 
     def on_mount(self) -> None:
-        self.query_one(Choice).focus()
         self.over.follow(self, self._follow)
         self.make_plan()
 
@@ -106,6 +110,11 @@ class RecoverDialog(Dialog):
     def on_answer(self, message: Answer) -> None:
         if message.about != "plan" or self.stage != PLANNING:
             return
+        wished, self._wished = self._wished, ""
+        if message.problem and wished:
+            self.note, self.to = f"not {wished}: {message.problem}", ""
+            self.make_plan()
+            return
         self.plan, self.problem = message.value, message.problem
         self.stage = ASKING
         verb: tuple[tuple[str, str, str], ...] = ()
@@ -119,6 +128,11 @@ class RecoverDialog(Dialog):
         if self.plan is not None:
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
         self._redraw()
+        if self.focused is None:
+            self.set_focus(self.query_one(Choice))
+        ahead, self._ahead = self._ahead, []
+        for step in ahead:
+            step()
 
     @property
     def may_stay_automatic(self) -> bool:
@@ -148,7 +162,8 @@ class RecoverDialog(Dialog):
             return plan_text.describe_problem(self.problem, width)
         if self.plan is None:
             return [[("reading checkpoints and history..", "muted")]]
-        return plan_text.describe(self.plan, self.kind, self.over.snapshot, self.glyphs, width)
+        told = [*wrap(self.note, width, "warn"), []] if self.note else []
+        return told + plan_text.describe(self.plan, self.kind, self.over.snapshot, self.glyphs, width)
 
     @property
     def glyphs(self) -> Glyphs:
@@ -162,7 +177,9 @@ class RecoverDialog(Dialog):
 
     def on_listing_chosen(self, message: Candidates.Chosen) -> None:
         """Another restore point was chosen: work out a plan for it."""
-        if self.stage == ASKING and message.listing.id == "candidates":
+        if self.stage == PLANNING:
+            self.action_enter()
+        elif self.stage == ASKING and message.listing.id == "candidates":
             chosen = self.query_one(Candidates).candidate
             if chosen is not None and not chosen.usable:
                 self.problem = f"{chosen.name}: {chosen.why_not}"
@@ -225,9 +242,20 @@ class RecoverDialog(Dialog):
     def action_pick(self, by: int) -> None:
         """Go to the restore points, also from the buttons."""
         candidates = self.query_one(Candidates)
-        if candidates.display:
-            candidates.focus()
+        if self.stage == PLANNING and not candidates.display:
+            self._ahead.append(partial(self.action_pick, by))
+        elif candidates.display:
+            self.set_focus(candidates)
             candidates.action_move(by)
+
+    def action_enter(self) -> None:
+        """Press what is under the cursor; while the plan is worked out, as soon as it is there."""
+        if self.stage == PLANNING:
+            self._ahead.append(self.action_enter)
+        elif isinstance(self.focused, Candidates):
+            self.focused.action_choose()
+        else:
+            self.query_one(Choice).action_press()
 
     def action_further_back(self) -> None:
         """Take the second proposal: work out a plan that goes back to before the judgement."""

@@ -116,9 +116,11 @@ def _bullet(mark: str, text: str, width: int, ink: str) -> list[Line]:
 def _settings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     names = f"   from {', '.join(plan.presets)}" if plan.presets else ""
     head: Line = [("settings", "title"), (names, "info"), ("   p changes the presets", "faint")]
-    # What changes must be seen before it is confirmed; what stays can be scrolled to.
-    rows = sorted(plan.settings, key=lambda row: bool(row.kept))
-    return [head, *(setting_rows(rows, glyphs, width) or [[("no setting changes", "muted")]])]
+    changes = [row for row in plan.settings if not row.kept]
+    # What changes must be seen before it is confirmed; what stays is one sentence.
+    kept = "; ".join(clean(f"{row.name} {row.why}", 200) for row in plan.settings if row.kept)
+    stays = wrap(f"as they are: {kept}", width, "muted") if kept else []
+    return [head, *(setting_rows(changes, glyphs, width) or [[("no setting changes", "muted")]]), *stays]
 
 
 def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Line]:
@@ -127,10 +129,7 @@ def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Lin
     for row in rows:
         name, now, then, why = (clean(cell, 300) for cell in row.cells())
         change: Line = [(column(name, 15), "strong"), (column(now, 10, right=True), "muted")]
-        if row.kept:
-            change += [("  stays      ", "muted")]
-        else:
-            change += [(f" {glyphs.then} ", "accent"), (column(then, 10), "accent")]
+        change += [(f" {glyphs.then} ", "accent"), (column(then, 10), "accent")]
         room = width - 40
         reason = wrap(why, room if room > 20 else width - 4, "muted")
         if room > 20:

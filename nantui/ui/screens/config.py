@@ -14,6 +14,7 @@ from textual.widgets import Input
 
 from nantui.errors import UserError
 from nantui.run.commands import Command
+from nantui.run.events import CommandReceived, of_kind
 from nantui.ui.format import clean, count
 from nantui.ui.model import config_editor
 from nantui.ui.model.command_progress import CommandOutcome
@@ -45,11 +46,11 @@ class ConfigScreen(BaseScreen):
         Binding("p", "presets", "presets", tooltip="apply presets to the draft"),
         Binding("slash", "search", "search", tooltip="search by name or description"),
         Binding("C", "changed_only", "changed only", tooltip="only what was changed, or everything"),
-        Binding("u,ctrl+z", "undo", "undo", tooltip="undo the last change of the draft"),
+        Binding("u", "undo", "undo", tooltip="undo the last change of the draft, then what was saved last"),
         Binding("s", "start", "save and start/resume", tooltip="save, and start or resume with it"),
         Binding("y", "copy", "copy", tooltip="copy the draft as Python, also over SSH"),
         Binding("space", "next_value", "the next choice, or yes and no", show=False),
-        Binding("backspace,delete", "reset", "back to what is in effect", show=False),
+        Binding("backspace,delete", "reset", "back to what is in effect, also what was saved", show=False),
         Binding("n", "save_preset", "save the draft as a preset of your own", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
@@ -183,6 +184,9 @@ class ConfigScreen(BaseScreen):
             self.say(SAVED if waits else clean(outcome.text, 300), "good")
             if not waits:
                 find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
+        elif outcome.ok and outcome.command.options.get("back"):
+            self.say(clean(outcome.text, 300), "good")
+            find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
         super().hear(outcome)
         self.refresh_rows()
 
@@ -309,7 +313,22 @@ class ConfigScreen(BaseScreen):
             self.refresh_rows()
             self.say("the last change was taken back")
         else:
-            self.say("there is no change to undo", "warn")
+            self._take_back(self._saved_last())
+
+    def _saved_last(self) -> list[str]:
+        """Return the settings of the newest save that still waits for the next start."""
+        asked = of_kind(self.over.snapshot.journal, CommandReceived) if self.over.snapshot is not None else []
+        waiting = self.draft.saved if self.draft is not None else {}
+        saved = ([name for name in one.command.options.get("set") or {} if name in waiting] for one in asked)
+        return next((names for names in reversed(list(saved)) if names), [])
+
+    def _take_back(self, names: list[str]) -> None:
+        """Ask the supervisor to forget settings that were saved for the next start."""
+        if not names:
+            self.say("there is no change to undo, and nothing is saved for the next start", "warn")
+        elif self.may_edit():
+            self.over.submit("set", back=names)
+            self.say(f"asked the supervisor to take back what was saved: {', '.join(names)}")
 
     def action_reset(self) -> None:
         """Set the value under the cursor back to what is in effect, or saved."""
@@ -322,6 +341,9 @@ class ConfigScreen(BaseScreen):
         ):
             draft.set({entry.field.name: draft.before(entry.field.name)})
             self.refresh_rows()
+        elif entry is not None and entry.field is not None and draft is not None:
+            name = entry.field.name
+            self._take_back([name]) if draft.waits(name) else self.say(f"{name} is as in effect")
 
     def action_presets(self) -> None:
         """Apply presets as a visible draft."""

@@ -5,7 +5,7 @@ and who watches over it.
 from __future__ import annotations
 
 from nantui.run import status as run_status
-from nantui.ui.format import clean, duration
+from nantui.ui.format import clean, count, duration
 from nantui.ui.glyphs import meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.styled_text import Line, fit, spread, width
@@ -60,6 +60,10 @@ class Header(LinesWidget):
             right += [(f"stale {self.stale} s", "warn"), ("  ", "text")]
         if self.read_only:
             right += [("read-only", "info"), ("  ", "text")]
+        if snapshot.waiting:
+            right += [(f"{count(len(snapshot.waiting), 'edit')} for the next start", "info"), ("  ", "text")]
+        if snapshot.autopilot:
+            right += [("autopilot", "info"), ("  ", "text")]
         right += [*_guard(snapshot), ("  ", "text"), *state]
         name = clean(snapshot.name, 200)
         room = max(8, cells - width(right) - 10)
