@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nantui.commands import common
 from nantui.errors import FAILED, NO, UserError
+from nantui.run.documents import JsonObject
 from nantui.run.journal import VIA
 from nantui.terminal_text import printable_lines
 from nantui.version import __version__
@@ -93,7 +94,7 @@ class Runs:
         """Return what a command answers as JSON."""
         return json.loads(self.ask(command, *words, "--json"))
 
-    def plan(self, words: Sequence[str]) -> dict[str, Any]:
+    def plan(self, words: Sequence[str]) -> JsonObject:
         """Return what the action `words` would do, and a token to do it with."""
         text = self.ask(*words, "--dry-run", statuses=(0,))
         now = time.monotonic()
@@ -186,9 +187,9 @@ def server(runs: Runs, *, act: bool) -> MCPServer:
             action: Action,
             run: str,
             to: str | None = None,
-            settings: dict[str, Any] | None = None,
+            settings: JsonObject | None = None,
             presets: list[str] | None = None,
-        ) -> dict[str, Any]:
+        ) -> JsonObject:
             """Say what an action would do, and give the token that `do` takes. Does nothing."""
             return runs.plan(action_words(action, runs.path(run), to, settings or {}, presets or []))
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.atomic_files import sync_directory
+from nantui.run.documents import JsonObject
 from nantui.run.events import (
     TRANSACTION_BEGINS,
     TRANSACTION_ENDS,
@@ -58,7 +59,7 @@ class Transaction:
     id: str
     kind: str
     steps: tuple[Step, ...]
-    about: dict[str, Any]
+    about: JsonObject
 
 
 def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
@@ -187,7 +188,7 @@ def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> N
     do(layout.run, move(layout.run, step.source, aside, "in the way"))
 
 
-def _outcome(transaction: Transaction) -> dict[str, Any]:
+def _outcome(transaction: Transaction) -> JsonObject:
     return {name: value for name, value in transaction.about.items() if name in TOLD_AT_THE_END}
 
 
@@ -202,7 +203,7 @@ class Step:
     mtime_ns: int = 0
     why: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the step as the journal keeps it."""
         return asdict(self)
 

@@ -13,12 +13,12 @@ import os
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
 from nantui.paths import user_state_dir
 from nantui.run.atomic_files import Identity, identity, read_json, read_text
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 
 HERE, MOVED, STRANGE = "here", "moved", "strange"
@@ -93,7 +93,7 @@ def _records(seen: Identity) -> list[Record]:
     found = []
     for line in (read_text(_file()) or "").splitlines():
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            one: dict[str, Any] = json.loads(line)
+            one: JsonObject = json.loads(line)
             found.append((one["path"], one["dev"], one["ino"], one["host"], one["owner"]))
     return found
 
@@ -136,7 +136,7 @@ def begin_records() -> None:
             _append({})
 
 
-def _append(record: dict[str, Any]) -> None:
+def _append(record: JsonObject) -> None:
     _file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "ab") as file:

@@ -53,9 +53,9 @@ def parse_yaml(text: str) -> Any:
     return value
 
 
-def refuse_deep(value: Any) -> None:
+def refuse_deep(value: object) -> None:
     """Raise OutOfBounds for a value with too many levels or parts; what is there twice counts twice."""
-    level: list[Any] = [value]
+    level: list[object] = [value]
     for _ in range(DEEPEST):
         level = [part for one in level for part in _parts(one)]
         if not level:
@@ -65,7 +65,7 @@ def refuse_deep(value: Any) -> None:
     raise OutOfBounds(f"deeper than {DEEPEST} levels, or more than {MOST_NODES} parts")
 
 
-def _parts(value: Any) -> Iterable[Any]:
+def _parts(value: object) -> Iterable[object]:
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, (list, tuple, set)) else ()

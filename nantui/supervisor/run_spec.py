@@ -15,6 +15,7 @@ from typing import Any
 from nantui.errors import FAILED, UserError
 from nantui.run.attempts import read_attempt
 from nantui.run.commands import Command
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, own_uids, read_args, read_spec, write_spec
 from nantui.supervisor.ports import RunPort
@@ -60,7 +61,7 @@ def taken_back(port: RunPort, names: Sequence[str]) -> Spec:
     return replace(spec, train=_with(spec.train, train, names), ours=_with(spec.ours, ours, names))
 
 
-def _with(now: Mapping[str, Any], before: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _with(now: Mapping[str, Any], before: Mapping[str, Any], names: Sequence[str]) -> JsonObject:
     """Return `now` with the values of `before` for `names`; what was not there before is left out."""
     kept = {name: value for name, value in now.items() if name not in names}
     return {**kept, **{name: before[name] for name in names if name in before}}

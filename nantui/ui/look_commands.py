@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -35,7 +35,7 @@ class ChartScreen(Looked, Protocol):
     """A screen with a wall of charts."""
 
     @property
-    def app(self) -> App[Any]:
+    def app(self) -> App[object]:
         """Where other screens are opened."""
 
     @property

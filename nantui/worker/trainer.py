@@ -11,10 +11,11 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from nantui.run.documents import JsonObject
 from nantui.run.quarantine import quarantined
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.sample_files import files_of, instrument
@@ -201,7 +202,7 @@ class GuardedTrainer(_Stock):
             seed_samples(dataset, int(self.args.seed))
         return dataset
 
-    def resume_training(self, checkpoint: dict[str, Any] | None) -> None:
+    def resume_training(self, checkpoint: JsonObject | None) -> None:
         """Resume as Ultralytics does; from a step point in the middle of its epoch."""
         stock = super().resume_training  # type: ignore[misc]
         if checkpoint and point_in(checkpoint) and not ultralytics_api.missing_hooks(type(self)):
@@ -244,12 +245,12 @@ class GuardedTrainer(_Stock):
         if not self._loss_waits:
             self._tloss, self._mean = value, None
 
-    def means(self) -> dict[str, Any]:
+    def means(self) -> JsonObject:
         """Return the means of the epoch so far, for a step point."""
         kept = self._mean.state() if self._mean else None
         return {"mean": kept, "tloss": plain_losses(self.tloss)}
 
-    def set_means(self, kept: dict[str, Any]) -> None:
+    def set_means(self, kept: JsonObject) -> None:
         """Count on from the means of a step point."""
         self._tloss = on_device(kept["tloss"], self.device)
         if kept["mean"] is not None:

@@ -30,7 +30,7 @@ SEGMENTS = 10**6
 class Watched:
     """A value made from a file or folder."""
 
-    def __init__(self, path: Path, make: Callable[[Path], Any], empty: Any) -> None:
+    def __init__(self, path: Path, make: Callable[[Path], Any], empty: object) -> None:
         self._path, self._make, self._value = path, make, empty
         self._seen: Identity = None
 

@@ -26,7 +26,7 @@ class SeededSamples:
     def __init__(self, dataset: Any, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
 
-    def __call__(self, indices: list[int]) -> list[Any]:
+    def __call__(self, indices: list[int]) -> list[object]:
         """Return the samples; the process' own generators stay as they were."""
         before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
         try:
@@ -36,7 +36,7 @@ class SeededSamples:
             np.random.set_state(before[1])
             torch.default_generator.set_state(before[2])
 
-    def _sample(self, index: int) -> Any:
+    def _sample(self, index: int) -> object:
         epoch = index.epoch if isinstance(index, SampleAt) else 0
         word = f"{self._seed} {epoch} {int(index)}".encode()
         seed = int.from_bytes(hashlib.blake2b(word, digest_size=8).digest(), "little") >> 1

@@ -11,13 +11,14 @@ from __future__ import annotations
 import builtins
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
 from nantui.errors import UserError
 from nantui.run.atomic_files import write_atomic
+from nantui.run.documents import JsonObject
 from nantui.run.points import PART, differences
 from nantui.run.results import trimmed
 from nantui.terminal_text import printable
@@ -41,7 +42,7 @@ NEVER = 2**62
 class GoingOn:
     """A trainer that was built for a resume, and the step point in its checkpoint."""
 
-    def __init__(self, trainer: Any, checkpoint: Mapping[str, Any]) -> None:
+    def __init__(self, trainer: Any, checkpoint: JsonObject) -> None:
         """Raises UserError where the point is of another training."""
         part = checkpoint[PART]
         here = same_training(trainer)
@@ -128,7 +129,7 @@ class GoingOn:
         else:
             self.trainer.accumulate, self._accumulate = self._accumulate, None
 
-    def batches(self, loader: Any) -> Iterator[tuple[int, Any]]:
+    def batches(self, loader: Any) -> Iterator[tuple[int, object]]:
         """Yield the rest of the epoch, numbered as in the whole."""
         restore_random(self.mine["random"], self.trainer.device)
         yield from zip(range(self.batch, len(loader)), loader, strict=False)
@@ -139,7 +140,7 @@ class GoingOn:
         module: Any = sys.modules[ultralytics_api.base_trainer().__module__]
         bar = module.TQDM
 
-        def from_there(items: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any]]:
+        def from_there(items: Iterable[object], start: int = 0) -> Iterator[tuple[int, object]]:
             mine = items is self.trainer.train_loader and self.here
             return self.batches(items) if mine else builtins.enumerate(items, start)
 
@@ -185,7 +186,7 @@ def drop_rows_to_come(session: Session, done: int) -> None:
         write_atomic(path, after.encode("utf-8", "surrogateescape"))
 
 
-def go_on(trainer: Any, checkpoint: dict[str, Any], stock_resume: Any) -> GoingOn:
+def go_on(trainer: Any, checkpoint: JsonObject, stock_resume: Any) -> GoingOn:
     """Resume a trainer from a step point. Raises UserError where it is of another training.
 
     Ultralytics' own resume has its part where an epoch is done; it refuses the first one.

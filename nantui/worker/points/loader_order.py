@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from nantui.run.documents import JsonObject
 from nantui.worker.ultralytics_types import Trainer
 
 
@@ -76,7 +77,7 @@ class RecordedOrder:
                 yield [SampleAt(index, epoch) for index in batch] if self._exact else batch
             skipped = 0
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         """Return the order from the present epoch on, as far as it is drawn, and what draws the rest."""
         present = [order for epoch, order in self._orders.items() if epoch >= self._epoch()]
         kept = [{"epoch": o.epoch, "indices": o.indices, "sizes": o.sizes} for o in present]
@@ -89,7 +90,7 @@ class Begin:
 
     epoch: int
     batch: int
-    state: dict[str, Any]
+    state: JsonObject
 
 
 def record(trainer: Trainer, exact: bool, begin: Begin | None = None) -> RecordedOrder | None:

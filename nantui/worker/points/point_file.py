@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from nantui.run.atomic_files import NEW_FILE_MODE, sync_directory
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.points import NAMES, StepPoint, step_points, write_header
 from nantui.worker.points.host_copy import HostCopy, bytes_of
@@ -40,7 +41,7 @@ class Job:
 
     copy: HostCopy
     document: State
-    header: dict[str, Any] = field(default_factory=dict)
+    header: JsonObject = field(default_factory=dict)
 
 
 class PointWriter:
@@ -135,7 +136,7 @@ class PointWriter:
         return name
 
 
-def _not_finite(document: Any, name: str = "") -> str:
+def _not_finite(document: object, name: str = "") -> str:
     """Return the name of the first weight or optimizer value that is NaN or infinite, "" for none."""
     if isinstance(document, torch.nn.Module):
         from nantui.worker import ultralytics_api
@@ -143,7 +144,7 @@ def _not_finite(document: Any, name: str = "") -> str:
         return next((f"{name}.{one}" for one in ultralytics_api.non_finite_state(document)), "")
     if isinstance(document, torch.Tensor):
         return "" if not document.is_floating_point() or bool(torch.isfinite(document).all()) else name
-    parts: Any = document.items() if isinstance(document, dict) else ()
+    parts: Iterable[tuple[object, object]] = document.items() if isinstance(document, dict) else ()
     parts = enumerate(document) if isinstance(document, (list, tuple)) else parts
     found = (_not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)
     return next((sick for sick in found if sick), "")
@@ -181,7 +182,7 @@ class _Hashed:
         self._file, self._ended = file, ended
         self.size, self.digest = 0, hashlib.sha256()
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes) -> int:
         if self._ended():
             raise Abandoned
         piece = memoryview(data).cast("B")

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from nantui.run.documents import JsonObject
 from nantui.run.points import PART
 from nantui.worker import ultralytics_api
 from nantui.worker.torchrun_env import rank, world_size
 from nantui.worker.ultralytics_types import Losses, Trainer
 
-State = dict[str, Any]
+State = JsonObject
 
 
 def same_training(trainer: Trainer) -> State:
@@ -156,7 +157,7 @@ def restore_gradients(model: torch.nn.Module, gradients: Mapping[str, torch.Tens
             parameter.grad = gradients[name].to(parameter.device, copy=True)
 
 
-def plain_losses(losses: Losses | None) -> Any:
+def plain_losses(losses: Losses | None) -> object:
     """Return losses on the host, in the shape in which they are."""
     if isinstance(losses, dict):
         return {name: value.detach().cpu().clone() for name, value in losses.items()}
