@@ -30,7 +30,7 @@ help:
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit("nantui needs Python 3.10 or newer: make PYTHON=python3.12 demo") if sys.version_info < (3, 10) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(call INSTALL,--quiet --editable .)
+	$(call INSTALL,--quiet --editable '.[train]')
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

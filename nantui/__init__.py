@@ -6,10 +6,15 @@ pandas. The rooms below are described in docs/architecture.md.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-__version__ = "0.1.0"
-__all__ = ["attach"]
+from nantui.version import __version__
+
+if TYPE_CHECKING:
+    from nantui.opened_run import OpenRun
+
+__all__ = ["__version__", "attach", "open_run"]
 Guarded = TypeVar("Guarded")
 
 
@@ -23,3 +28,13 @@ def attach(model: Guarded, **ours: object) -> Guarded:
 
     importlib.import_module("nantui.worker.script.attach").attach(model, **ours)
     return model
+
+
+def open_run(path: str | Path) -> OpenRun:
+    """Return a run for a notebook or script: status, and pandas frames of its epochs, steps and incidents.
+
+    Nothing is changed. Raises UserError where there is no run.
+    """
+    from nantui.opened_run import OpenRun
+
+    return OpenRun(path)

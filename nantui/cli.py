@@ -13,8 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from nantui import __version__
 from nantui.errors import FAILED, USAGE, UserError
+from nantui.version import __version__
 
 COMMANDS = {
     "demo": "a real training with an injected NaN: detection, rollback, resume, finish",
@@ -29,6 +29,11 @@ COMMANDS = {
     "resume": "continue under a supervisor, with the changed settings in effect",
     "recover": "stop, roll back, resume: what the key R does",
     "compare": "two runs or attempts: settings, curves, best metrics, cost",
+    "plot": "curves of runs in the terminal, or as CSV or JSON",
+    "export": "epochs, steps, incidents and checkpoints as CSV, Parquet, JSON or TensorBoard",
+    "events": "what happened to runs, one line an event, also as it comes",
+    "mcp": "runs for agents: status, curves, diagnosis; with --act recovery in two steps",
+    "web": "the cockpit in a browser, read-only unless asked otherwise",
     "diagnose": "why it happened: causes, evidence, advice",
     "labels": "label errors by kind, and what each does to training",
     "presets": "list the remedies, or show what one would change in a run",
@@ -64,10 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     if words and words[0] in COMMANDS:
         return _run_command(words[0], words[1:])
-    if {"-h", "--help"} & set(words):
+    if {"-h", "--help"} & set(words) or words[:1] == ["help"]:
+        if words[1:] and words[1] in COMMANDS:
+            return _run_command(words[1], ["--help"])
         print(_overview())
         return 0
-    if "--version" in words:
+    if {"-v", "--version"} & set(words):
         print(f"nantui {__version__}")
         return 0
     _refuse_misspelt_command(words)
@@ -143,17 +150,13 @@ def add_everywhere(parser: argparse.ArgumentParser) -> None:
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: nantui [DIR]            open the cockpit on a run, or on all runs below DIR",
-            "       nantui COMMAND --help   what a command does and takes",
-            "",
-            "A cockpit and an autopilot for Ultralytics training, in a terminal.",
-            "",
-            "commands:",
-            *lines,
-        ]
-    )
+    head = """usage: nantui [DIR]            open the cockpit on a run, or on all runs below DIR
+       nantui COMMAND --help   what a command does and takes
+
+A cockpit and an autopilot for Ultralytics training, in a terminal.
+
+commands:"""
+    return "\n".join([head, *lines])
 
 
 if __name__ == "__main__":

@@ -36,5 +36,19 @@ def styles_dir() -> Path:
 
 def user_config_dir() -> Path:
     """Return the user's own configuration directory (it need not exist)."""
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "nantui"
+    return _of_user("XDG_CONFIG_HOME", ".config")
+
+
+def user_state_dir() -> Path:
+    """Return the user's own directory for what must last but is no configuration (it need not exist)."""
+    return _of_user("XDG_STATE_HOME", ".local/state")
+
+
+def user_cache_dir() -> Path:
+    """Return the user's own directory for what can be made again (it need not exist)."""
+    return _of_user("XDG_CACHE_HOME", ".cache")
+
+
+def _of_user(variable: str, place: str) -> Path:
+    """Return our directory where the XDG variable says, or at its usual place in the home."""
+    return Path(os.environ.get(variable) or Path.home() / place) / "nantui"

@@ -70,15 +70,6 @@ def escaped(text: str) -> str:
     return re.sub(_HARMFUL_IN_A_LINE, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def escaped_markup(text: str) -> str:
-    r"""Return printable text as Textual's markup that shows it as it is.
-
-    There `\[` is a bracket and any other backslash is itself (textual.markup; its own `escape` doubles
-    backslashes as Rich wants them, and `\[red]` does not come back).
-    """
-    return text.replace("[", r"\[")
-
-
 def _in_json(character: str) -> str:
     return r"\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
 

@@ -23,6 +23,15 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what is known of runs outside of them with this session, in all its processes."""
+    state = folder_of_session(tmp_path_factory) / "state"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(state))
+        yield state
+
+
 @pytest.fixture
 def terminal():
     """Open cockpits in terminals of their own; those that are left are killed after the test."""
@@ -55,7 +64,7 @@ def warm_python() -> Iterator[str]:
 
 
 TRAINS = {"trainings", "run_of", "room", "poisoned_original", "finished_original"}
-TRAINS |= {"warm_python", "unwatched", "broken", "warm"}
+TRAINS |= {"warm_python", "unwatched", "broken"}
 """Fixtures for which something is trained; whatever uses one is left out of `make quick`."""
 LONGEST_FIRST = (
     "test_real",

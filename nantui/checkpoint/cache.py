@@ -18,13 +18,13 @@ import zlib
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from nantui import __version__
 from nantui.checkpoint.installed_classes import root
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
+from nantui.paths import user_cache_dir
 from nantui.run.atomic_files import write_atomic
-from nantui.run.documents import Document
+from nantui.run.documents import Document, JsonObject
+from nantui.version import __version__
 
 RULES = f"{__version__}.2"  # change it whenever the same file would now get another verdict
 _SAVE_EVERY = 1.0  # seconds
@@ -36,17 +36,13 @@ def row_of(seen: ScannedFile) -> Document:
     found = seen.contents
     said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
     return {
-        "findings": rows_of(found.findings),
-        "metadata": said,
-        "suspects": [asdict(suspect) for suspect in found.suspects],
-        "stamp": seen.stamp,
-        "moving": seen.moving,
-        "bytes": seen.bytes,
-        "seconds": seen.seconds,
-    }
+        "findings": rows_of(found.findings), "metadata": said,
+        "suspects": [asdict(suspect) for suspect in found.suspects], "stamp": seen.stamp,
+        "moving": seen.moving, "bytes": seen.bytes, "seconds": seen.seconds,
+    }  # fmt: skip
 
 
-def scanned_of(row: dict[str, Any]) -> ScannedFile:
+def scanned_of(row: JsonObject) -> ScannedFile:
     """Return what a row describes. Raises KeyError, TypeError or ValueError for any other row."""
     found = Contents(
         findings_of(row["findings"]),
@@ -141,8 +137,7 @@ class Cache:
 
 def cache_directory() -> Path:
     """Return the user's own cache directory for verdicts (XDG)."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "nantui" / "checkpoints"
+    return user_cache_dir() / "checkpoints"
 
 
 def _key(stamp: Stamp) -> str:

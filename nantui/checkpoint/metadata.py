@@ -9,6 +9,7 @@ from typing import Any
 from nantui.checkpoint.pickle.allowlist import is_module
 from nantui.checkpoint.pickle.stand_ins import Instance, Pairs, Refused, items_of
 from nantui.checkpoint.verdict import Metadata
+from nantui.run.points import PART
 from nantui.terminal_text import printable
 
 _DEEPEST = 5
@@ -32,6 +33,7 @@ def read(root: object) -> Metadata:
     return Metadata(
         ultralytics=bool(modules) and ("train_args" in said or "epoch" in said),
         module=bool(modules),
+        point=items_of(said.get(PART)) is not None,
         epoch=epoch if type(epoch) is int and 0 <= epoch < _LARGEST else None,
         date=_line(said.get("date")),
         version=_line(said.get("version")),

@@ -54,7 +54,7 @@ class Ahead:
 
 
 def _start(paths: Sequence[Path], crc: bool, allowed: Collection[str]) -> subprocess.Popen[bytes] | None:
-    command = [sys.executable, "-c", _PROGRAM, *filter(None, sys.path)]
+    command = [sys.executable, "-I", "-c", _PROGRAM, *filter(None, sys.path)]
     lines = [{"crc": crc, "allowed": sorted(allowed)}, *map(os.fspath, paths)]
     names = "".join(json.dumps(line) + "\n" for line in lines)
     # No matrices are multiplied there: otherwise importing numpy starts a thread for every core.

@@ -181,12 +181,12 @@ def _resumable(found: Contents, badge: str, findings: tuple[Finding, ...]) -> tu
         return "not an Ultralytics training checkpoint", False
     if said.stripped:
         return "stripped: the training had ended, and epoch and optimizer were taken out", False
-    if said.epoch is None:
+    if said.epoch is None and not said.point:
         return "it does not contain a completed epoch", False
     if not said.args:
         return "it does not contain the training arguments", False
     epochs = said.args.get("epochs")
-    if type(epochs) is int and said.epoch + 1 >= epochs:
+    if said.epoch is not None and type(epochs) is int and said.epoch + 1 >= epochs:
         return f"the last epoch of {epochs} is done: nothing is left to resume", False
     if any(finding.kind == "optimizer" for finding in findings):
         return "its optimizer or scaler state is not finite: a rebase rebuilds it", True

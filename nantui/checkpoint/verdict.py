@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nantui.run.documents import Document
 from nantui.terminal_text import is_printable, printable
@@ -106,19 +105,12 @@ class Verdict:
     def to_json(self) -> Document:
         """Return the row of `nantui check --json` (commands.md)."""
         return {
-            "path": str(self.path).encode("utf-8", "backslashreplace").decode(),
-            "badge": self.badge,
-            "resumable": self.resumable,
-            "repairable": self.repairable,
-            "epoch": self.epoch,
-            "date": self.date,
-            "version": self.version,
-            "fitness": self.fitness,
-            "best": self.best,
-            "findings": [asdict(finding) for finding in self.findings],
-            "bytes": self.bytes,
+            "path": str(self.path).encode("utf-8", "backslashreplace").decode(), "badge": self.badge,
+            "resumable": self.resumable, "repairable": self.repairable, "epoch": self.epoch,
+            "date": self.date, "version": self.version, "fitness": self.fitness, "best": self.best,
+            "findings": [asdict(finding) for finding in self.findings], "bytes": self.bytes,
             "seconds": self.seconds,
-        }
+        }  # fmt: skip
 
 
 def printable_finding(finding: Finding) -> Finding:
@@ -191,7 +183,8 @@ class Metadata:
     fitness: float | None = None
     updates: int | None = None
     has_optimizer: bool = False
-    args: Mapping[str, Any] = field(default_factory=dict)
+    point: bool = False  # it holds a step point: a resume goes on inside the epoch, also the first
+    args: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)
     results: Mapping[str, list[object]] = field(default_factory=dict)
     bad_state: tuple[tuple[str, str], ...] = ()  # numbers of optimizer or scaler that are not finite

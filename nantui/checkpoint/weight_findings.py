@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nantui.checkpoint.metadata import not_finite, own_row
 from nantui.checkpoint.pickle.allowlist import CLASSES
@@ -81,14 +80,16 @@ def _metrics(metadata: Metadata) -> list[Finding]:
     return findings
 
 
-def _works(values: Mapping[str, Any], bad: Sequence[str]) -> bool:
+def _works(values: Mapping[str, object], bad: Sequence[str]) -> bool:
     """Tell whether only validation losses are not finite, beside metrics above 0: a network with NaN in it
     has none. It is the loss that overflowed, as half precision does on GPUs.
     """
     if not all(name.strip().startswith("val/") for name in bad):
         return False
     metrics = [value for name, value in values.items() if name.strip().startswith("metrics/")]
-    return any(type(value) in (int, float) and value > 0 for value in metrics)
+    return any(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 for value in metrics
+    )
 
 
 def _vouched_for(metadata: Metadata) -> bool:

@@ -9,11 +9,15 @@ compare: Two runs, or two attempts of a run (RUN#N): settings, curves on the sam
 demo: A real training on a small drawn data set, with two planted faults: see them, recover, finish
 diagnose: Why it happened: causes with their evidence, and what helps. Reads only
 doctor: What is installed, which GPUs and hooks are there, what the system may do to a training
+events: What happened to runs, one line an event: the journal and what every rank reported
 exec: Run your own training script, unchanged, detached, with guard and telemetry
+export: A run's epochs, steps, incidents and checkpoints as CSV, Parquet, JSON or TensorBoard events
 following: What the commands that act on a run share: send, show the stages, turn the outcome into a status
 join: Take part, with this host's devices, in a run that another host leads; both see the same run directory
 labels: Label errors by kind, and what each would do to training. Changes nothing in the data set
+mcp: Runs for agents, over the Model Context Protocol on standard input and output
 planning: What `rollback` and `recover` share: the options of a restore, and the plan shown before it is done
+plot: Curves of one or more runs in the terminal, for a chat, a log or a pipe
 presets: List the remedies, show one, or show what it would change in a run and why
 recover: Stop, roll back to a clean checkpoint, continue: the one key R
 resume: Continue a run under a supervisor, with changed settings really in effect
@@ -23,4 +27,5 @@ status: State, epoch, time to go, losses and last incident of a run, or of every
 stop: Stop at the next batch boundary, checkpoint kept; returns when no process of the training is left
 train: Start a run under a supervisor that outlives this terminal, and return
 undo: Take the last rollback back: everything outside nantui/ as it was before, byte for byte
+web: The cockpit in a browser: read-only unless `--act`, on this machine unless `--address`, behind a token
 """

@@ -5,34 +5,41 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from nantui.commands import common
 from nantui.errors import UserError
+
+WEB_DRIVER = "textual.drivers.web_driver:WebDriver"
+"""What textual-serve sets: the screen goes to a browser, through pipes instead of a terminal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the cockpit takes."""
-    parser.add_argument(
-        "directory", nargs="?", default=".", metavar="DIR", help="a run, or a directory of runs"
-    )
+    common.add_directory(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the cockpit until it is left. Raises UserError without a terminal or without a run."""
-    top = Path(arguments.directory).expanduser()
+    top = arguments.directory.expanduser()
     runs = runs_to_show(top)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    in_browser = os.environ.get("TEXTUAL_DRIVER", "") == WEB_DRIVER
+    if not in_browser and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("the cockpit needs a terminal; `nantui status` prints the same for scripts")
     # Hundreds of modules come in: looking through them for garbage is a tenth of the time to the first frame.
     gc.disable()
     from nantui.ui.app import CockpitApp
-    from nantui.ui.model.backend import RealBackend
+    from nantui.ui.model.backend import Backend
     from nantui.ui.terminal import end_with_terminal
 
-    backend = RealBackend(arguments.python, arguments.take_over)
+    backend = Backend(arguments.python, arguments.take_over)
     app = CockpitApp(top.resolve(), runs, backend, ascii_only=arguments.ascii, read_only=arguments.read_only)
+    if in_browser:
+        app.run()
+        return app.return_code or 0
     end_with_terminal(sys.stdin.fileno(), lambda: app.call_from_thread(app.exit, 0))
     with kept_title():
         app.run()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from pathlib import Path
 
 from nantui.errors import USAGE, UserError
 from nantui.run.atomic_files import to_json
@@ -24,6 +24,19 @@ def add_changer(parser: argparse.ArgumentParser) -> None:
     """Add what every command that changes something has."""
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--trust", action="store_true", help="go on with a run that was not made here; what it runs is shown"
+    )
+
+
+def add_directory(parser: argparse.ArgumentParser, help: str = "a run, or a directory of runs") -> None:
+    """Add the directory to look in, by default the working directory."""
+    parser.add_argument("directory", type=Path, nargs="?", default=Path("."), metavar="DIR", help=help)
+
+
+def add_list(parser: argparse.ArgumentParser, option: str, metavar: str, help: str) -> None:
+    """Add an option that takes one or more words, and may be given several times."""
+    parser.add_argument(option, nargs="+", action="extend", default=[], metavar=metavar, help=help)
 
 
 def confirm(arguments: argparse.Namespace, question: str) -> bool:
@@ -42,7 +55,7 @@ def refuse_read_only(arguments: argparse.Namespace) -> None:
         raise UserError("--read-only: this command changes the run; leave the option out to do it")
 
 
-def emit(document: Any) -> None:
+def emit(document: object) -> None:
     """Print one JSON document on stdout."""
     print(escaped_json(to_json(document, indent=2)), flush=True)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
-import shutil
-from typing import Any
 
 from nantui.commands import common
-from nantui.errors import NO, UserError
+from nantui.commands.plot import draw
+from nantui.errors import UserError
 from nantui.recovery.plan_text import table
+from nantui.run.documents import JsonObject
 from nantui.settings.values import show_value
-from nantui.terminal_text import printable, printable_lines
+from nantui.terminal_text import printable_lines
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model"})
 """Settings that say where a run lies, not what it trains."""
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(found: JsonObject) -> list[str]:
     """Return the comparison for people."""
     a, b = found["a"], found["b"]
     rows = [("", "A", "B"), ("run", a["name"], b["name"])]
@@ -63,12 +63,12 @@ def lines(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def one_sided(row: dict[str, Any]) -> bool:
+def one_sided(row: JsonObject) -> bool:
     """Tell whether a row holds what only one side's worker has reported."""
     return row["name"] in FOUND and None in (row["a"], row["b"])
 
 
-def curve_table(found: dict[str, Any]) -> list[str]:
+def curve_table(found: JsonObject) -> list[str]:
     """Return losses and metrics at the first, middle and last epoch that both trained."""
     epochs = found["epochs"]
     if not epochs:
@@ -83,34 +83,19 @@ def curve_table(found: dict[str, Any]) -> list[str]:
     return table([head, *rows])
 
 
-def plot(found: dict[str, Any], name: str, *, plain: bool = False) -> str:
+def plot(found: JsonObject, name: str, *, plain: bool = False) -> str:
     """Return one curve of both sides over the epochs that both trained. Raises UserError for a wrong name."""
-    import plotext
-
     if name not in found["curves"]:
         near = difflib.get_close_matches(name, found["curves"], 1)
         raise UserError(
             f"no curve {name}; " + (f"did you mean {near[0]}?" if near else "see the table above")
         )
-    plotext.clear_figure()
-    plotext.plot_size(min(100, shutil.get_terminal_size().columns), 20)
-    plotext.theme("clear")
-    drawn = 0
-    for side, marker in (("a", "a" if plain else "braille"), ("b", "b" if plain else "dot")):
+    series = []
+    for side in ("a", "b"):
         pairs = zip(found["epochs"], found["curves"][name][side], strict=True)
         points = [(epoch, value) for epoch, value in pairs if math.isfinite(value)]
-        drawn += len(points)
-        if points:
-            plotext.plot(
-                *zip(*points, strict=True),
-                marker=marker,
-                label=f"{side.upper()}  {printable(found[side]['name'])}",
-            )
-    if not drawn:
-        raise UserError(f"{name} has no finite value in an epoch that both trained; see the table above", NO)
-    plotext.title(printable(name))
-    plotext.xlabel("epoch")
-    return str(plotext.build())
+        series.append((f"{side.upper()}  {found[side]['name']}", points))
+    return draw(name, series, plain=plain)
 
 
 def span(epochs: list[int]) -> str:
@@ -121,9 +106,9 @@ def minutes(hours: float) -> str:
     return f"{hours * 60:.2f}" if math.isfinite(hours) else "not measured"
 
 
-def best(found: dict[str, Any] | None) -> str:
+def best(found: JsonObject | None) -> str:
     return f"{found['value']:.4f} (epoch {found['epoch']})" if found else "-"
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     return "-" if value is None else show_value(value)

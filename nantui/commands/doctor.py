@@ -9,15 +9,21 @@ import shutil
 import sys
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 
-from nantui import __version__
 from nantui.commands import common
 from nantui.errors import NO, UserError
+from nantui.machine.training_python import (
+    LIBRARIES as TRAINING_LIBRARIES,
+)
+from nantui.machine.training_python import (
+    TrainingPython,
+    find_training_python,
+)
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
 from nantui.terminal_text import printable_lines
+from nantui.version import __version__
 
-LIBRARIES = ("ultralytics", "torch", "torchvision", "textual", "numpy", "psutil", "nvidia-ml-py")
+LIBRARIES = (*TRAINING_LIBRARIES, "textual", "numpy", "psutil", "nvidia-ml-py")
 TESTED_WITH = "8.4.190"
 TESTED = ("detect", "segment", "pose", "obb", "classify", "semantic", "depth", "RT-DETR")
 STAND_IN = ("World", "YOLOE")
@@ -27,9 +33,7 @@ SMALLEST_TERMINAL = (80, 24)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui doctor` takes."""
-    parser.add_argument(
-        "directory", type=Path, nargs="?", default=Path("."), metavar="DIR", help="where runs lie"
-    )
+    common.add_directory(parser, "where runs lie")
     common.add_reader(parser)
 
 
@@ -53,14 +57,20 @@ def run(arguments: argparse.Namespace) -> int:
 def versions(python: str | None) -> Iterator[Check]:
     """Yield what is installed beside nantui, and which interpreter trains."""
     yield Check("nantui", OK, f"{__version__}, Python {sys.version.split()[0]} ({sys.executable})")
-    if python:
-        yield Check("trains with", OK, python)
+    elsewhere = True
+    try:
+        trains = TrainingPython(python, "--python") if python else find_training_python()
+        elsewhere = trains.path != sys.executable
+        yield Check("trains with", OK, f"{trains.path} ({trains.found_by})")
+    except UserError as error:
+        yield Check("trains with", BAD, str(error))
     for name in LIBRARIES:
         try:
             yield Check(name, OK, metadata.version(name))
         except metadata.PackageNotFoundError:
-            do = "" if python else f"pip install {name}"
-            yield Check(name, WARN, "not installed in nantui's environment", do)
+            verdict = OK if elsewhere and name in TRAINING_LIBRARIES else WARN
+            do = "" if verdict == OK else f"pip install {name}"
+            yield Check(name, verdict, "not in nantui's own environment", do)
 
 
 def gpus() -> Iterator[Check]:

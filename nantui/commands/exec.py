@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import FAILED, UserError
+from nantui.run.binding import bind_run
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment, write_spec
@@ -77,4 +78,5 @@ def new_run(where: Path, argv: list[str], auto: bool) -> RunLayout:
     command = {"argv": argv, "cwd": os.getcwd(), "env": kept_environment()}
     spec = Spec(train={}, python=sys.executable, auto=auto, kind="exec", created=time.time(), exec=command)
     write_spec(layout.spec, spec)
+    bind_run(layout.run)
     return layout

@@ -9,12 +9,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
+from nantui.run.binding import MOVED, STARTS, bind_run, standing
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.status import ACTIVE
@@ -31,11 +32,14 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the settings that a resume or a recovery may change."""
+    common.add_list(parser, "--set", "KEY=VALUE", "change settings")
+    common.add_list(parser, "--preset", "NAME", "apply remedies")
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """Add the names of code that loading a checkpoint may run."""
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings"
-    )
-    parser.add_argument(
-        "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
+        "--allow", nargs="+", action="extend", default=[], metavar="NAME", help="code that loading may run"
     )
 
 
@@ -68,9 +72,9 @@ def agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
     return common.confirm(arguments, "Go on without it?")
 
 
-def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def settings_of(arguments: argparse.Namespace) -> JsonObject:
     """Return the options `set` and `presets` of a command. Raises UserError for a misspelt setting."""
-    options: dict[str, Any] = {}
+    options: JsonObject = {}
     if arguments.set:
         asked = Schema.load(arguments.python).parse_assignments(arguments.set)
         here = {name: os.path.abspath(str(asked[name])) for name in FILES if name in asked}
@@ -85,12 +89,12 @@ def add_wait_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait-gpu", action="store_true", help="start once others have freed the GPU")
 
 
-def wait_gpu_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def wait_gpu_of(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the option of the command that starts: the supervisor waits, this terminal may go."""
     return {"wait_gpu": True} if arguments.wait_gpu else {}
 
 
-def python_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def python_of(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the option that names the interpreter that trains from now on, in full, as a supervisor has
     another working directory. A link stays one: by it an interpreter finds its virtual environment.
     """
@@ -102,7 +106,7 @@ def python_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def act(
     arguments: argparse.Namespace,
     kind: str,
-    options: dict[str, Any],
+    options: JsonObject,
     question: str,
     check: Callable[[RunLayout], bool | None] = lambda layout: None,
 ) -> int:
@@ -117,16 +121,43 @@ def act(
     if check(layout) is False:
         common.say("nothing was done")
         return NO
+    strange = strangeness(layout, kind)
+    question = f"{question} Start all that?" if strange else question
     if arguments.dry_run:
         common.say(f"would {kind} {question.removesuffix(' Do it?').rstrip('.?')}")
         return 0
-    if not common.confirm(arguments, question):
+    if not agreed(arguments, layout, question, strange):
         common.say("nothing was done")
         return NO
     command = Command(kind, options | python_of(arguments))
     outcome = carry_out(layout.run, command, on_stage=show_stage, take_over=arguments.take_over)
     common.say(f"{kind}: {outcome.text}")
     return 0 if outcome.ok else FAILED
+
+
+def strangeness(layout: RunLayout, kind: str) -> bool:
+    """Show what going on with a run that was not made here would run; False where nothing is strange."""
+    if kind not in STARTS:
+        return False
+    from nantui.recovery.agreement import would_run
+
+    lines = would_run(layout)
+    for line in lines:
+        common.say(f"  {line}")
+    return bool(lines)
+
+
+def agreed(arguments: argparse.Namespace, layout: RunLayout, question: str, strange: bool) -> bool:
+    """Ask; for a run that was not made here only a person's answer or `--trust` counts, and binds it here."""
+    if not strange:
+        return common.confirm(arguments, question)
+    moved = standing(layout.run) == MOVED  # by its owner: the usual answer will do
+    if not (arguments.trust or moved) and (arguments.yes or not sys.stdin.isatty()):
+        raise UserError(f"{layout.run} was not made here: --trust goes on with what is shown above", USAGE)
+    if not (arguments.trust or common.confirm(arguments, question)):
+        return False
+    bind_run(layout.run)
+    return True
 
 
 def trains(run: Path) -> bool:

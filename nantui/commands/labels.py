@@ -12,6 +12,7 @@ from typing import Any
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.discovery import require_run
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.started_in import in_full
@@ -94,7 +95,7 @@ def _run_of(arguments: argparse.Namespace) -> RunLayout | None:
     return None
 
 
-def _settings(layout: RunLayout | None) -> dict[str, Any]:
+def _settings(layout: RunLayout | None) -> JsonObject:
     """Return the run's training arguments, those in effect where they are known."""
     if layout is None:
         return {}
@@ -102,7 +103,7 @@ def _settings(layout: RunLayout | None) -> dict[str, Any]:
     return in_full(record, {**(record.spec.train if record.spec else {}), **record.args})
 
 
-def _check(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:
+def _check(arguments: argparse.Namespace, settings: JsonObject) -> Any:
     from nantui.labels.check import check_data_set
     from nantui.labels.data_set import SPLITS, load_data_set
     from nantui.labels.report import ProgressLine
@@ -139,7 +140,7 @@ def _ask_the_reader(arguments: argparse.Namespace, report: Any) -> None:
             report.decoded(odd, answer["undecodable"])
 
 
-def _data_of(arguments: argparse.Namespace, settings: dict[str, Any]) -> str:
+def _data_of(arguments: argparse.Namespace, settings: dict[str, object]) -> str:
     path = Path(arguments.data)
     if not (path.is_dir() and RunLayout(path).looks_like_run()):
         return str(arguments.data)
@@ -192,7 +193,7 @@ def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
     return 0
 
 
-def _change(arguments: argparse.Namespace, layout: RunLayout, options: dict[str, Any]) -> None:
+def _change(arguments: argparse.Namespace, layout: RunLayout, options: dict[str, object]) -> None:
     """Have the holder of the run's lock change the list. Raises UserError when it could not."""
     from nantui.run.commands import Command
     from nantui.supervisor.client import carry_out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nantui.commands import common, following
 
@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--restart", action="store_true", help="plan B: move everything aside and begin again"
     )
-    parser.add_argument(
-        "--allow", nargs="+", action="extend", default=[], metavar="NAME", help="code that loading may run"
-    )
+    following.add_allow(parser)
     parser.add_argument("--json", action="store_true", help="with --dry-run: the plan as one JSON document")
     following.add_settings(parser)
     common.add_changer(parser)
@@ -57,7 +55,7 @@ def only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:
     return False
 
 
-def options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+def options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
     """Return the options of the command that carries out what was shown."""
-    options: dict[str, Any] = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
+    options: dict[str, object] = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
     return options | ({"allow": arguments.allow} if arguments.allow else {})

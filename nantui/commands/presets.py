@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from nantui.commands import common
 from nantui.errors import USAGE, UserError
@@ -91,7 +90,7 @@ def describe(presets: list[Preset]) -> list[str]:
     return lines
 
 
-def document(preset: Preset) -> dict[str, Any]:
+def document(preset: Preset) -> dict[str, object]:
     """Return a preset for scripts."""
     entries = {bound.name: {bound.kind: bound.value, "why": bound.why} for bound in preset.bounds}
     return {"name": preset.name, "title": preset.title, "source": preset.source, "settings": entries}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from nantui.commands import common, following, planning
 from nantui.errors import NO
@@ -26,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = planning.plan_for(arguments, propose=True)
     if planning.only_shown(arguments, plan):
         return 0
-    options: dict[str, Any] = {"set": dict(plan.asked), "presets": list(plan.presets), "propose": False}
+    options: dict[str, object] = {"set": dict(plan.asked), "presets": list(plan.presets), "propose": False}
     options |= planning.options_of(arguments, plan) | ({"into": arguments.into} if arguments.into else {})
     options |= following.wait_gpu_of(arguments)
     question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
@@ -37,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     return following.act(arguments, "recover", options, question, agreed)
 
 
-def into(arguments: argparse.Namespace, run: Path, options: dict[str, Any]) -> int:
+def into(arguments: argparse.Namespace, run: Path, options: dict[str, object]) -> int:
     """Continue in a new run without a supervisor for the old one, of which no byte changes."""
     from nantui.supervisor.client import branch_off
 
@@ -45,10 +44,11 @@ def into(arguments: argparse.Namespace, run: Path, options: dict[str, Any]) -> i
     if not following.agree_to_lose(arguments, RunLayout(run)):
         return NO
     question = f"continue {run} in {run.parent / arguments.into}, leaving it untouched?"
+    strange = following.strangeness(RunLayout(run), "recover")
     if arguments.dry_run:
         common.say(f"would {question.rstrip('?')}")
         return 0
-    if not common.confirm(arguments, question):
+    if not following.agreed(arguments, RunLayout(run), question, strange):
         return NO
     common.say(f"recover: {branch_off(run, options, arguments.python)}")
     return 0

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui resume` takes."""
     following.add_run(parser)
     following.add_settings(parser)
+    following.add_allow(parser)
     following.add_wait_gpu(parser)
     parser.add_argument(
         "--phase", nargs="+", default=[], metavar="KEY=VALUE", help="of a finished run: a new phase"
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     question = f"{arguments.run}: continue{with_changes}?"
     options |= following.wait_gpu_of(arguments)
     options |= {"our_runner": True} if arguments.our_runner else {}
+    options |= {"allow": arguments.allow} if arguments.allow else {}
     agreed = partial(agree, arguments)
     return following.act(arguments, "resume", options, question, agreed)
 

@@ -6,26 +6,23 @@ import argparse
 from pathlib import Path
 
 from nantui.commands import common
-from nantui.errors import NO, UserError
+from nantui.errors import FAILED, NO, UserError
+from nantui.run.atomic_files import write_atomic
 from nantui.run.status import HostStatus, RunStatus
 from nantui.terminal_text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui status` takes."""
+    common.add_directory(parser)
     parser.add_argument(
-        "directory",
-        type=Path,
-        nargs="?",
-        default=Path("."),
-        metavar="DIR",
-        help="a run, or a directory of runs",
+        "--log", type=Path, metavar="FILE", help="what a training prints that nantui did not start"
     )
     parser.add_argument(
-        "--log",
+        "--metrics",
         type=Path,
         metavar="FILE",
-        help="what a training prints that nantui did not start",
+        help="write Prometheus text there instead, for node_exporter's textfile collector",
     )
     common.add_reader(parser)
 
@@ -37,13 +34,25 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.directory.is_dir():
         raise UserError(f"{arguments.directory}: no such directory; give a run, or a directory of runs")
     found = one_with_log(arguments) if arguments.log else read_fleet(arguments.directory)
-    if arguments.json:
+    if arguments.metrics:
+        write_metrics(arguments.metrics, found)
+    elif arguments.json:
         common.emit({"runs": [status.to_json() for status in found]})
     elif not found:
         common.say(f"no runs in {arguments.directory.resolve()}; start one: nantui train model=… data=…")
     else:
         print("\n".join(line for status in found for line in describe(status)))
     return 0 if found else NO
+
+
+def write_metrics(path: Path, found: list[RunStatus]) -> None:
+    """Write where the runs stand beside `path` and rename it. Raises UserError where that is not possible."""
+    from nantui.run.prometheus import as_prometheus
+
+    try:
+        write_atomic(path, as_prometheus(found), mode=0o644)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; nothing was changed", FAILED) from None
 
 
 def one_with_log(arguments: argparse.Namespace) -> list[RunStatus]:

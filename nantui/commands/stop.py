@@ -26,16 +26,36 @@ def run(arguments: argparse.Namespace) -> int:
     from nantui.supervisor.status import read_status
 
     kind = "kill" if arguments.now else "stop"
+    if (ended := stop_strays(arguments)) is not None:
+        return ended
     layout = require_run(arguments.run)
     status = read_status(layout.run)
     if status.state == FOREIGN and status.pids:
         return stop_foreign(arguments, layout, kind)
-    how = (
-        "kill every process, losing what was not saved"
-        if arguments.now
-        else "stop at the next batch boundary"
-    )
-    return following.act(arguments, kind, {}, f"{arguments.run}: {how}?")
+    how = {"kill": "kill every process, losing what was not saved", "stop": "stop at the next batch boundary"}
+    return following.act(arguments, kind, {}, f"{arguments.run}: {how[kind]}?")
+
+
+def stop_strays(arguments: argparse.Namespace) -> int | None:
+    """Stop what trains on under this name after its directory was renamed or deleted; None for nothing.
+
+    A run that was renamed is stopped where it lies now.
+    """
+    from nantui.supervisor.foreign.strays import end_strays, run_of, strays_of
+
+    if not (marks := strays_of(arguments.run.resolve())):
+        return None
+    if now := run_of(marks):
+        common.say(f"{arguments.run} trains on as {now}")
+        arguments.run = now
+        return None
+    common.refuse_read_only(arguments)
+    question = f"{arguments.run}: its directory is gone and it trains on: end its processes?"
+    if arguments.dry_run or not common.confirm(arguments, question):
+        common.say("nothing was done")
+        return 0 if arguments.dry_run else NO
+    common.say(f"{'kill' if arguments.now else 'stop'}: {end_strays(marks)}")
+    return 0
 
 
 def stop_foreign(arguments: argparse.Namespace, layout: RunLayout, kind: str) -> int:

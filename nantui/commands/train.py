@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from nantui.commands import common, following
 from nantui.errors import UserError
+from nantui.run.documents import JsonObject
 from nantui.run.plan import PlanPhase, new_plan
 from nantui.settings.schema import Schema
 from nantui.settings.values import show_value
@@ -23,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui train` takes."""
     parser.add_argument("settings", nargs="*", metavar="key=value", help="as in the yolo command")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML; words on the line win")
-    parser.add_argument(
-        "--preset", nargs="+", action="extend", default=[], metavar="NAME", help="apply remedies"
-    )
+    common.add_list(parser, "--preset", "NAME", "apply remedies")
     parser.add_argument(
         "--plan", metavar="FILE", help="train in phases: a plan's YAML file, or `progressive`"
     )
@@ -63,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.wait_gpu:
         ensure_gpu_memory(lambda: gpu_shortages(None, train.get("device")), wait_for_it=False)
     plan = partial(plan_of, arguments.plan, phases, schema, own) if phases else None
-    how = {"options": following.wait_gpu_of(arguments), "plan": plan, **hosts_of(arguments)}
+    how: JsonObject = {"options": following.wait_gpu_of(arguments), "plan": plan, **hosts_of(arguments)}
     where = create_run(train, ours, python=arguments.python, auto=arguments.auto, **how)
     print(where)
     for line in [*in_phases(phases, own), *remarks(schema, first)]:
@@ -74,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     return open_cockpit(arguments, where) if arguments.watch else 0
 
 
-def remarks(schema: Schema, asked: Mapping[str, Any]) -> list[str]:
+def remarks(schema: Schema, asked: Mapping[str, object]) -> list[str]:
     """Return what lint says of the settings asked for by name; defaults are nobody's mistake."""
     from nantui.machine.gpus import device_count, has_bf16, uses_no_gpu
     from nantui.recovery.run_facts import classes_of, gpus_of, model_stride
@@ -97,9 +95,9 @@ def plan_of(
     name: str,
     phases: Sequence[PlanPhase],
     schema: Schema,
-    own: Mapping[str, Any],
-    resolved: Mapping[str, Any],
-) -> dict[str, Any]:
+    own: Mapping[str, object],
+    resolved: Mapping[str, object],
+) -> dict[str, object]:
     """Return the plan for the spec: the run's `own` settings, paths as Ultralytics `resolved` them."""
     train, ours = schema.split(own)
     first = phases[0].settings
@@ -107,7 +105,7 @@ def plan_of(
     return new_plan(name, phases, {**base, **{k: v for k, v in train.items() if k in first}}, ours)
 
 
-def in_phases(phases: Sequence[PlanPhase], own: Mapping[str, Any]) -> list[str]:
+def in_phases(phases: Sequence[PlanPhase], own: Mapping[str, object]) -> list[str]:
     """Return a line for each phase, and one for what was asked and every phase sets otherwise."""
     lines = []
     for number, phase in enumerate(phases, 1):
@@ -136,7 +134,7 @@ def take_hosts(arguments: argparse.Namespace) -> list[str]:
     return rest
 
 
-def refuse_alone(train: dict[str, Any]) -> None:
+def refuse_alone(train: dict[str, object]) -> None:
     """Raise UserError for what only one host can do; without a device, the first GPU or the CPU is meant."""
     from nantui.machine.gpus import Sampler
 
@@ -147,7 +145,7 @@ def refuse_alone(train: dict[str, Any]) -> None:
         train["device"] = "0" if Sampler().sample().gpus else "cpu"
 
 
-def hosts_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def hosts_of(arguments: argparse.Namespace) -> JsonObject:
     """Return how many hosts train, and where they meet. Raises UserError where nothing can listen there."""
     if arguments.nnodes < 2:
         return {"nnodes": 1, "endpoint": ""}
@@ -159,7 +157,7 @@ def hosts_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"nnodes": arguments.nnodes, "endpoint": arguments.endpoint}
 
 
-def read_config(path: Path | None, schema: Schema, python: str | None = None) -> dict[str, Any]:
+def read_config(path: Path | None, schema: Schema, python: str | None = None) -> dict[str, object]:
     """Return the settings of a YAML file, also of another run's args.yaml, which may be of an older release.
 
     Raises UserError for what is no mapping of known settings.
@@ -187,7 +185,7 @@ def read_config(path: Path | None, schema: Schema, python: str | None = None) ->
     return schema.check(settings)
 
 
-def with_presets(settings: dict[str, Any], names: list[str], schema: Schema) -> dict[str, Any]:
+def with_presets(settings: dict[str, object], names: list[str], schema: Schema) -> dict[str, object]:
     """Return the settings with remedies applied: each is a bound on what the run would have otherwise."""
     from nantui.settings.presets import apply_all, find_presets
     from nantui.settings.values import changed

@@ -12,25 +12,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui.demo.dataset import CLASSES, write_dataset
 from nantui.demo.network import write_network
+from nantui.run.documents import JsonObject
 
 IMAGES = 96
 EPOCHS = 20
 BATCH = 4
-ACT_ONE: dict[str, Any] = {"fault": "batchnorm_nan", "attempt": 1, "epoch": 8, "batch": 3}
-ACT_TWO: dict[str, Any] = {"fault": "nan_pixel", "attempt": 2, "epoch": 12, "batch": 4}
+ACT_ONE: JsonObject = {"fault": "batchnorm_nan", "attempt": 1, "epoch": 8, "batch": 3}
+ACT_TWO: JsonObject = {"fault": "nan_pixel", "attempt": 2, "epoch": 12, "batch": 4}
 
 
 @dataclass(frozen=True)
 class Story:
     """A demo to be run: Ultralytics' arguments, nantui's settings, and the planted faults."""
 
-    train: dict[str, Any]
-    ours: dict[str, Any]
-    faults: list[dict[str, Any]]
+    train: dict[str, object]
+    ours: dict[str, object]
+    faults: list[JsonObject]
 
 
 def make_story(directory: Path, seconds_per_step: float, seed: int = 0) -> Story:
@@ -41,28 +41,15 @@ def make_story(directory: Path, seconds_per_step: float, seed: int = 0) -> Story
     """
     data = write_dataset(directory / "shapes", images=IMAGES)
     train = {
-        "model": str(write_network(data.parent, len(CLASSES)).resolve()),
-        "data": str(data.resolve()),
-        "project": str((directory / "runs").resolve()),
-        "name": "demo",
-        "imgsz": 64,
-        "batch": BATCH,
-        "epochs": EPOCHS,
-        "save_period": 1,
-        "close_mosaic": 2,
-        "optimizer": "AdamW",
-        "lr0": 0.001,
-        "warmup_epochs": 1,
-        "mixup": 0.15,
-        "workers": 2,
-        "nbs": BATCH,
-        "plots": False,
-        "seed": seed,
-    }
+        "model": str(write_network(data.parent, len(CLASSES)).resolve()), "data": str(data.resolve()),
+        "project": str((directory / "runs").resolve()), "name": "demo", "imgsz": 64, "batch": BATCH,
+        "epochs": EPOCHS, "save_period": 1, "close_mosaic": 2, "optimizer": "AdamW", "lr0": 0.001,
+        "warmup_epochs": 1, "mixup": 0.15, "workers": 2, "nbs": BATCH, "plots": False, "seed": seed,
+    }  # fmt: skip
     return Story(train, {"guard": "observe"}, [ACT_ONE, ACT_TWO, *_pace(seconds_per_step)])
 
 
-def _pace(seconds_per_step: float) -> list[dict[str, Any]]:
+def _pace(seconds_per_step: float) -> list[JsonObject]:
     """Slow down every step of every epoch."""
     every_step = {"fault": "slow_step", "batch": 1, "times": 1_000_000, "seconds": seconds_per_step}
     return [{**every_step, "epoch": epoch} for epoch in range(1, EPOCHS + 1)]

@@ -37,7 +37,8 @@ class CockpitTerminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         self._keyboard = ours
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "nantui", str(run)],
+            [sys.executable, "-m", "nantui", os.path.abspath(run)],
+            cwd="/",
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -21,7 +21,7 @@ from nantui.devtools.recorded_run import HOST, PLACE, USER, RecordedBackend, rec
 from nantui.errors import UserError
 from nantui.machine.process_identity import this_machine
 from nantui.ui import preferences
-from nantui.ui.model.backend import RealBackend
+from nantui.ui.model.backend import Backend
 
 PAUSE = "wait until the screen is at rest"
 SIZES = ("80x24", "120x40", "200x60")
@@ -40,35 +40,15 @@ class Scene:
     fleet: bool = False
 
 
+EDIT_LR0 = (
+    "c", PAUSE, "slash", *"lr0", "enter", PAUSE, "enter", "ctrl+u", "0", "full_stop", "0", "0", "5",
+    "enter", PAUSE, "escape",
+)  # fmt: skip
 SCENES = (
     Scene("run", "recovered", ready="clean"),
     Scene("alarm", "alarm", ready="clean"),
     Scene("recover", "alarm", ("R",), ready="Recover   y"),
-    Scene(
-        "config",
-        "alarm",
-        (
-            "c",
-            PAUSE,
-            "slash",
-            "l",
-            "r",
-            "0",
-            "enter",
-            PAUSE,
-            "enter",
-            "ctrl+u",
-            "0",
-            "full_stop",
-            "0",
-            "0",
-            "5",
-            "enter",
-            PAUSE,
-            "escape",
-        ),
-        ready="was 0.01",
-    ),
+    Scene("config", "alarm", EDIT_LR0, ready="was 0.01"),
     Scene("diagnosis", "alarm", ("d",), ready="causes"),
     Scene("zoom", "recovered", ("z", "h"), ready="epoch"),
     Scene("steps", "recovered", ("e",), ready="step"),
@@ -105,7 +85,7 @@ def record_run(run: Path, target: Path) -> None:
         this_machine().boot_id: "recorded",
     }
     shutil.rmtree(target, ignore_errors=True)
-    record(run, target, RealBackend(), {secret: shown for secret, shown in scrub.items() if secret})
+    record(run, target, Backend(), {secret: shown for secret, shown in scrub.items() if secret})
 
 
 def draw(

@@ -20,8 +20,10 @@ from nantui.ui.screens.diagnosis import DiagnosisScreen
 from nantui.ui.screens.fleet import FleetScreen
 from nantui.ui.screens.labels import LabelsScreen
 from nantui.ui.screens.log import LogScreen
+from nantui.ui.screens.machine import MachineScreen
 from nantui.ui.screens.run import RunScreen
 from nantui.ui.screens.zoom import ZoomScreen
+from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.list_view import Listing
 
 SECTIONS: tuple[tuple[str, type[Any]], ...] = (
@@ -29,6 +31,8 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Lists", Listing),
     ("All runs (`f`)", FleetScreen),
     ("One chart (`z`)", ZoomScreen),
+    ("Charts (`1`)", ChartWall),
+    ("The machine (`M`)", MachineScreen),
     ("Settings (`c`)", ConfigScreen),
     ("Output (`o`)", LogScreen),
     ("Diagnosis (`d`)", DiagnosisScreen),

@@ -10,17 +10,19 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from nantui.machine.gpus import Sample
 from nantui.recovery.judgement import Judgement
 from nantui.run.atomic_files import to_json, write_atomic
 from nantui.run.commands import Command
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
-from nantui.run.status import RunStatus
 from nantui.settings.values import Change
-from nantui.ui.model.backend import Presets, Progress, RealBackend
+from nantui.ui.model.backend import Backend, Presets
 
 RECORD = "recorded.json"
 SMALL = 1 << 18
@@ -28,7 +30,7 @@ SUFFIXES = (".csv", ".yaml", ".json", ".jsonl", ".log")
 HOST, USER, PLACE = "gpu1", "ana", "/data/runs"
 
 
-def record(run: Path, target: Path, backend: RealBackend, scrub: Mapping[str, str]) -> None:
+def record(run: Path, target: Path, backend: Backend, scrub: Mapping[str, str]) -> None:
     """Copy the small files of `run` to `target`, and what the other rooms say about the large ones.
 
     `scrub` replaces texts (paths, user and host names) that are nobody's business.
@@ -73,7 +75,7 @@ def _newest(layout: RunLayout) -> float:
     )
 
 
-def _weight(verdict: Any) -> dict[str, Any]:
+def _weight(verdict: Any) -> JsonObject:
     state = verdict.path.stat()
     return {**to_plain(verdict), "name": verdict.path.name, "size": state.st_size, "modified": state.st_mtime,
             "train_args": {}, "train_metrics": {}}  # fmt: skip
@@ -88,19 +90,17 @@ def _or_none(ask: Any) -> Any:
 
 def to_plain(value: Any) -> Any:
     """Return a dataclass as plain values, paths as text."""
-    from dataclasses import asdict
-
     return json.loads(to_json(asdict(value)))
 
 
-class RecordedBackend:
+class RecordedBackend(Backend):
     """Answers from a recording; commands go nowhere."""
 
     def __init__(self, run: Path) -> None:
+        super().__init__()
         self.run = run
-        self.document: dict[str, Any] = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        self.document: JsonObject = json.loads((run / RECORD).read_text(encoding="utf-8"))
         self.submitted: list[Command] = []
-        self._real = RealBackend()
 
     @classmethod
     def unpacked(cls, recording: Path, run: Path) -> RecordedBackend:
@@ -118,12 +118,6 @@ class RecordedBackend:
     def now(self) -> float:
         return float(self.document["now"])
 
-    def status(self, run: Path) -> RunStatus:
-        return self._real.status(run)
-
-    def fleet(self, top: Path) -> Iterable[RunStatus]:
-        return self._real.fleet(top)
-
     def submit(self, run: Path, command: Command) -> None:
         self.submitted.append(command)
 
@@ -139,7 +133,7 @@ class RecordedBackend:
     def quarantined(self, run: Path) -> set[str]:
         return set()
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets) -> Any:
         plan = self.document["plan"]
         candidates = tuple(map(_candidate, plan["candidates"]))
         wanted = to or (plan["restore_point"] or {}).get("name")
@@ -162,41 +156,23 @@ class RecordedBackend:
             earlier=[SimpleNamespace(**one) for one in plan["earlier"]],
         )
 
-    def diagnose(self, run: Path) -> dict[str, Any]:
+    def diagnose(self, run: Path) -> JsonObject:
         return dict(self.document.get("diagnosis") or {})
 
-    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> Any:
-        return self._real.labels(run, args, progress)
+    def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
+        from nantui.supervisor.hosts.reports import sample_from
 
-    def side(self, name: str) -> Any:
-        return self._real.side(name)
-
-    def write_labels(self, run: Path, report: Any) -> Path:
-        return self._real.write_labels(run, report)
-
-    def presets(self, run: Path) -> dict[str, Any]:
-        return self._real.presets(run)
-
-    def schema(self) -> Any:
-        return self._real.schema()
-
-    def hardware(self, run: Path, pids: Sequence[int]) -> Any:
-        from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample
-
-        found = self.document["hardware"]
-        gpus = [
-            {**gpu, "processes": tuple(GpuProcess(**one) for one in gpu["processes"])}
-            for gpu in found["gpus"]
-        ]
-        return Sample(found["t"], tuple(Gpu(**gpu) for gpu in gpus), Host(**found["host"]), found["note"])
+        sample = sample_from(self.document["hardware"])
+        assert sample is not None, "recorded from one"
+        return replace(sample, note=self.document["hardware"]["note"])
 
 
-def _candidate(document: dict[str, Any]) -> Any:
+def _candidate(document: JsonObject) -> Any:
     facts = _finite(document)
     return SimpleNamespace(**{**facts, "lost_text": facts["lost"], "path": Path(facts["path"])})
 
 
-def _finite(document: Mapping[str, Any]) -> dict[str, Any]:
+def _finite(document: JsonObject) -> JsonObject:
     """Turn the names of non-finite numbers back into numbers."""
     return {
         name: float(value) if value in ("nan", "inf", "-inf") else value for name, value in document.items()

@@ -153,7 +153,10 @@ def settings() -> Iterator[str]:
 def _range(one: dict[str, object]) -> str:
     choices, limits = one["choices"], one["range"]
     if isinstance(choices, tuple) and choices:
-        return ", ".join(f"`{choice}`" for choice in choices)
+        number = ", or a number" if limits else ""
+        return ", ".join(f"`{choice}`" for choice in choices) + number
+    if isinstance(one["default"], bool):
+        return "`True`, `False`"
     assert isinstance(limits, tuple), "a number has a range"
     lowest, highest = limits
     return f"from {lowest}" if highest is None else f"{lowest} to {show_value(highest)}"

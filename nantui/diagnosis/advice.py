@@ -35,12 +35,12 @@ class Advice:
     cause: str
     why: str
     preset: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     cost: str = ""
     numbers: dict[str, float] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the advice as it stands in `nantui diagnose --json`."""
         return asdict(self)
 
@@ -74,11 +74,7 @@ def _data(facts: TroubleFacts) -> Iterator[Advice]:
 
 
 def _fp16(facts: TroubleFacts) -> Iterator[Advice]:
-    yield Advice(
-        FP16,
-        "bfloat16 has fp32's range: nothing overflows, and it costs little time",
-        "bf16",
-    )
+    yield Advice(FP16, "bfloat16 has fp32's range: nothing overflows, and it costs little time", "bf16")
     why = "where the GPU has no bfloat16: fp32, which is slower and takes about twice the memory"
     yield Advice(FP16, why, settings={"amp": False})
 
@@ -155,7 +151,7 @@ def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:
     return ", ".join(parts)
 
 
-def _memory(facts: TroubleFacts, now: Mapping[str, Any], changes: Any) -> float:
+def _memory(facts: TroubleFacts, now: Mapping[str, object], changes: Any) -> float:
     """Return the GB that the changed settings would need, from this run's own peak, or NaN."""
     from nantui.settings.values import changed
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nantui.diagnosis.advice import Advice, advise
 from nantui.diagnosis.evidence import all_evidence
@@ -43,19 +42,15 @@ class Diagnosis:
     incidents: int = 0
     facts: TroubleFacts | None = field(default=None, repr=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the document of `nantui diagnose --json`."""
         return {
-            "run": str(self.run),
-            "watched": self.watched,
-            "incident": _document(self.incident) if self.incident else None,
-            "incidents": self.incidents,
+            "run": str(self.run), "watched": self.watched,
+            "incident": _document(self.incident) if self.incident else None, "incidents": self.incidents,
             "causes": [cause.to_json() for cause in self.causes],
-            "advice": [advice.to_json() for advice in self.advice],
-            "unknown": list(self.unknown),
-            "notes": list(self.notes),
-            "replay": self.replay,
-        }
+            "advice": [advice.to_json() for advice in self.advice], "unknown": list(self.unknown),
+            "notes": list(self.notes), "replay": self.replay,
+        }  # fmt: skip
 
 
 def diagnose(
@@ -100,7 +95,7 @@ def diagnose(
     )
 
 
-def _document(incident: Incident) -> dict[str, Any]:
+def _document(incident: Incident) -> dict[str, object]:
     """Return the incident as it is reported, with what a script looks for also where it is not known."""
     place = {"epoch": incident.epoch, "step": incident.step, "text": incident.text}
     told = {name: value for name, value in document_of(incident).items() if name != "t" or value}
@@ -167,4 +162,4 @@ def noted(facts: TroubleFacts) -> list[str]:
         more = "half precision, as a rule: amp=False validates in fp32"
         found.append(f"{overflow_words(epochs)}; {sound} ({more})")
     judgement = judge_numbers(facts.results, mosaic_closes(facts.settings))
-    return [*found, judgement.as_judged] if judgement else found
+    return [*found, judgement.in_words] if judgement else found

@@ -134,11 +134,11 @@ def _transient(facts: TroubleFacts, measured: Measured) -> Meaning:
     return "", {HARDWARE: 150.0}
 
 
-def _is_nan(value: Any) -> bool:
+def _is_nan(value: object) -> bool:
     return value == "nan" or (isinstance(value, float) and math.isnan(value))
 
 
-def _usual(value: Any) -> bool:
+def _usual(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value < USUAL_ACTIVATION
 
 
@@ -364,7 +364,7 @@ def _in_a_row(facts: TroubleFacts) -> int:
     return count
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
@@ -374,13 +374,5 @@ def _step(value: float, table: tuple[tuple[float, float], ...]) -> float:
 
 
 SOURCES: tuple[Callable[[TroubleFacts], Iterator[Evidence]], ...] = (
-    from_autopsy,
-    from_history,
-    learning_rate,
-    limits,
-    precision,
-    resolution,
-    augmentation,
-    start,
-    recurrence,
-)
+    from_autopsy, from_history, learning_rate, limits, precision, resolution, augmentation, start, recurrence,
+)  # fmt: skip

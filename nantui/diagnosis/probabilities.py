@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from nantui.run.documents import JsonObject
 
 EXPLOSION, RATE, DATA, FP16 = "gradient_explosion", "learning_rate", "data", "fp16_overflow"
 CHECKPOINT, SINGULAR, HARDWARE = "contaminated_checkpoint", "singular_loss", "hardware"
@@ -56,7 +57,7 @@ class Ranked:
         """Return its name for people."""
         return TITLES[self.cause]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the cause as it stands in `nantui diagnose --json`."""
         moved = [(item, item.ratios[self.cause]) for item in self.evidence]
         return {

@@ -8,12 +8,11 @@ too.
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
 from nantui.diagnosis.advice import advise
@@ -21,6 +20,7 @@ from nantui.diagnosis.causes import Diagnosis, diagnose
 from nantui.diagnosis.probabilities import CHECKPOINT, HARDWARE, SINGULAR, Evidence
 from nantui.diagnosis.trouble import gather_facts
 from nantui.errors import FAILED, NO, UserError
+from nantui.machine.training_python import training_python
 from nantui.recovery.plan import Plan, make_plan
 from nantui.recovery.rollback import living_writers
 from nantui.run.atomic_files import write_json
@@ -37,17 +37,14 @@ class Replay:
     checkpoint: Path
     done: int
     until: int
-    train: dict[str, Any]
+    train: dict[str, object]
     hours: float
 
     @property
     def text(self) -> str:
         """Return what will be done, in one line."""
-        epochs = (
-            f"epoch {self.until}"
-            if self.until == self.done + 1
-            else f"epochs {self.done + 1} to {self.until}"
-        )
+        first = self.done + 1
+        epochs = f"epoch {first}" if self.until == first else f"epochs {first} to {self.until}"
         time = f", about {self.hours:.2g} hours" if self.hours == self.hours else ""
         return f"repeat {epochs} from {self.checkpoint.name} under the guard, beside the run{time}"
 
@@ -79,7 +76,7 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
     return Replay(plan.run, plan.restore.path, done, until, _one_device(plan), hours)
 
 
-def _one_device(plan: Plan) -> dict[str, Any]:
+def _one_device(plan: Plan) -> dict[str, object]:
     """Return the arguments that let a run of several devices be repeated on its first."""
     device = plan.in_effect.get("device")
     devices = (
@@ -99,23 +96,17 @@ def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
     """
     place.mkdir(parents=True, exist_ok=True)
     scratch, log = place / "run", place / "replay.log"
-    request = {
-        "checkpoint": str(plan.checkpoint),
-        "place": str(scratch),
-        "until": plan.until,
-        "train": plan.train,
-    }
-    write_json(place / "request.json", request)
-    argv = [python or sys.executable, "-m", entry_points.REPLAY, str(place / "request.json")]
+    request = {"checkpoint": str(plan.checkpoint), "place": os.path.abspath(scratch), "until": plan.until}
+    write_json(place / "request.json", {**request, "train": plan.train})
+    where = entry_points.interpreter(training_python(python))
+    argv = [where, "-m", entry_points.REPLAY, os.path.abspath(place / "request.json")]
+    nothing, same = subprocess.DEVNULL, subprocess.STDOUT
     with log.open("wb") as output:
-        subprocess.run(argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+        subprocess.run(argv, cwd="/", stdin=nothing, stdout=output, stderr=same, check=False)
     ending = next(iter(read_exits(RunLayout(scratch), 1)), None)
     if ending is None or ending.outcome not in (DIVERGED, STOPPED):
-        why = (
-            ending.text
-            if ending
-            else (log.read_text(errors="replace").strip().splitlines() or ["killed"])[-1]
-        )
+        words = log.read_text(errors="replace").strip().splitlines() or ["killed"]
+        why = ending.text if ending else words[-1]
         raise UserError(
             f"the replay failed: {why}; with --keep DIR all of its words stay in {log.name}", FAILED
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from nantui.run.attempts import Attempt
 from nantui.run.events import Autopsy, Event, Incident, InEffect, Warned, newest, of_kind
@@ -45,9 +44,9 @@ class TroubleFacts:
     before: Sequence[Step] = ()
     after: Sequence[Step] = ()
     steps_in: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     in_effect: bool = False
-    earlier_settings: Mapping[str, Any] = field(default_factory=dict)
+    earlier_settings: Mapping[str, object] = field(default_factory=dict)
     results: Sequence[EpochRow] = ()
 
     @property
@@ -102,8 +101,8 @@ def _of_attempt(
     record: RunRecord,
     attempt: AttemptRecord,
     events: list[Event],
-    asked: dict[str, Any],
-    earlier: Mapping[str, Any],
+    asked: dict[str, object],
+    earlier: Mapping[str, object],
 ) -> TroubleFacts:
     events = _with_suspicions(events)
     incidents = of_kind(events, Incident)
@@ -157,7 +156,7 @@ def _with_suspicions(events: list[Event]) -> list[Event]:
     ]
 
 
-def _in_effect(events: Iterable[Event]) -> Mapping[str, Any]:
+def _in_effect(events: Iterable[Event]) -> Mapping[str, object]:
     """Return the newest settings in effect among `events`."""
     reported = newest(events, InEffect)
     return reported.values if reported else {}

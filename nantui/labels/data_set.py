@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from nantui.errors import UserError
+from nantui.run.documents import JsonObject
 from nantui.settings.ultralytics_args import LOADER, find_ultralytics
 
 IMAGE_SUFFIXES = frozenset(
@@ -32,12 +33,8 @@ SPLITS = ("train", "val", "test")
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 """What YAML forbids; Ultralytics (`YAML.load`) takes it out of a file that cannot be parsed with it."""
 _EXPECTED: dict[str, type | tuple[type, ...]] = {
-    "path": str,
-    "train": (str, list),
-    "val": (str, list),
-    "test": (str, list),
-    "names": (list, dict),
-}
+    "path": str, "train": (str, list), "val": (str, list), "test": (str, list), "names": (list, dict),
+}  # fmt: skip
 TOLERANCE = 0.01
 """Ultralytics accepts coordinates up to 1 % outside (`verify_image_label`)."""
 EXTREME_ASPECT = 100.0
@@ -127,7 +124,7 @@ def _parsed(text: str) -> object:
     return document
 
 
-def _data_set(file: Path, document: dict[str, Any]) -> DataSet:
+def _data_set(file: Path, document: JsonObject) -> DataSet:
     if "val" not in document and "validation" in document:
         document = {**document, "val": document["validation"]}
     for split in ("train", "val"):
@@ -139,7 +136,7 @@ def _data_set(file: Path, document: dict[str, Any]) -> DataSet:
     return DataSet(file, root, _names(file, document), splits, keypoints, dimensions)
 
 
-def _root(file: Path, document: dict[str, Any]) -> Path:
+def _root(file: Path, document: JsonObject) -> Path:
     root = Path(document.get("path") or file.parent)
     if not root.is_absolute() and not root.exists():
         root = datasets_directory() / root
@@ -155,7 +152,7 @@ def _resolved(root: Path, split: str | list[str]) -> list[str]:
     return [str(path)]
 
 
-def _names(file: Path, document: dict[str, Any]) -> tuple[str, ...]:
+def _names(file: Path, document: JsonObject) -> tuple[str, ...]:
     names, count = document.get("names"), document.get("nc")
     if names is None and count is None:
         raise UserError(f"{file}: neither 'names:' nor 'nc:'; Ultralytics refuses to train without")
@@ -163,11 +160,8 @@ def _names(file: Path, document: dict[str, Any]) -> tuple[str, ...]:
         count = None if count is None else _whole(count)
         if names is None:
             return tuple(f"class_{number}" for number in range(count or 0))
-        table = (
-            dict(enumerate(names))
-            if isinstance(names, list)
-            else {int(key): name for key, name in names.items()}
-        )
+        numbered = enumerate(names) if isinstance(names, list) else names.items()
+        table = {int(key): name for key, name in numbered}
     except (TypeError, ValueError):
         raise UserError(
             f"{file}: 'names:' or 'nc:' hold no class numbers; Ultralytics refuses that"

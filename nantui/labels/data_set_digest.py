@@ -13,19 +13,20 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import nantui
+from nantui.entry_points import go_to_work
 from nantui.errors import UserError
 from nantui.labels.data_set import load_data_set
 from nantui.labels.image_list import Folder, list_images
 from nantui.run.atomic_files import to_json
 from nantui.run.documents import Document
+from nantui.version import __version__
 
 PACKAGES = ("ultralytics", "torch")
 
 
 def facts(data: str) -> Document:
     """Return {"versions": {name: version}, "images": {split: {"count", "digest"}}, "error": text or ""}."""
-    versions = {"nantui": nantui.__version__, **{name: _version(name) for name in PACKAGES}}
+    versions = {"nantui": __version__, **{name: _version(name) for name in PACKAGES}}
     try:
         splits = load_data_set(data).splits
         images = {split: _digest(split, splits[split]) for split in ("train", "val") if split in splits}
@@ -59,4 +60,5 @@ def _names(folder: Folder, source: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    go_to_work()
     print(to_json(facts(str(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["data"]))))

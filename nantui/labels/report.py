@@ -91,17 +91,10 @@ class LabelReport:
     def head(self) -> Document:
         """Return everything but the issues, as `nantui labels --json` has it."""
         return {
-            "data": self.data,
-            "task": self.task,
-            "images": self.images,
-            "labels": self.labels,
-            "boxes": self.boxes,
-            "errors": self.errors,
-            "counts": self.counts,
-            "dropped": self.dropped,
-            "blocked": self.blocked,
-            "seconds": round(self.seconds, 3),
-        }
+            "data": self.data, "task": self.task, "images": self.images, "labels": self.labels,
+            "boxes": self.boxes, "errors": self.errors, "counts": self.counts, "dropped": self.dropped,
+            "blocked": self.blocked, "seconds": round(self.seconds, 3),
+        }  # fmt: skip
 
 
 def _rank(kind: str) -> int:
@@ -122,12 +115,9 @@ def write_json(report: LabelReport, out: TextIO) -> None:
 
 def _document(issue: Issue) -> Document:
     return {
-        "file": issue.file,
-        "line": issue.line,
-        "kind": issue.kind,
-        "severity": KINDS[issue.kind].severity,
+        "file": issue.file, "line": issue.line, "kind": issue.kind, "severity": KINDS[issue.kind].severity,
         "text": issue.text,
-    }
+    }  # fmt: skip
 
 
 def write_csv(report: LabelReport, out: TextIO) -> None:
@@ -165,11 +155,8 @@ def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:
         yield "Ultralytics refuses to train on this data set as it is."
     worst = report.worst(limit)
     if worst:
-        yield (
-            ""
-            if len(worst) == len(report.issues)
-            else f"the first {len(worst)} of {_many(len(report.issues), 'finding')} (all: --json or --csv):"
-        )
+        of = f"of {_many(len(report.issues), 'finding')} (all: --json or --csv):"
+        yield "" if len(worst) == len(report.issues) else f"the first {len(worst)} {of}"
         yield from (_line(issue) for issue in worst)
     elif not report.issues:
         yield "nothing wrong"

@@ -6,4 +6,5 @@ gpus: One frozen sample of the GPUs (NVML) and of the host, for panels and for G
 process_identity: Who a process is, for certain
 process_tree: Find every process of an attempt, end them, and prove that none is left
 process_origin: Where a process comes from: a terminal, a login, a service, a loop that starts it again
+training_python: Which interpreter trains, where nantui's own environment has no torch
 """

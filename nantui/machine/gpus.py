@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class GpuProcess:
     gb: float | None
     ours: bool
     user: str
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ class Host:
     disk_free_gb: float
     ours_gb: float
     """Resident memory of the run's own processes."""
+    busy: tuple[float, ...] = ()
+    """Percent of each core."""
+    moved: Mapping[str, float] = field(default_factory=dict)
+    """MB/s since the sample before, of all disks and networks: read, written, received, sent."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,16 @@ class Sampler:
         self._load_nvml = load_nvml or _pynvml
         self._nvml: Any = None
         self._note: str | None = None
-        psutil.cpu_percent()
+        psutil.cpu_percent(percpu=True)
+        self._moved = _moved()
 
     def sample(self, pids: Collection[int] = ()) -> Sample:
         """Return what is now; `pids` are the processes of the run. Never raises for missing hardware."""
         ours = frozenset(pids)
-        return Sample(time.time(), self._gpus(ours), _host(self._run, ours), self._note or "")
+        before, self._moved = self._moved, _moved()
+        seconds = max(0.001, self._moved["t"] - before["t"])
+        rates = {name: (self._moved[name] - before[name]) / 1e6 / seconds for name in before if name != "t"}
+        return Sample(time.time(), self._gpus(ours), _host(self._run, ours, rates), self._note or "")
 
     def _gpus(self, ours: frozenset[int]) -> tuple[Gpu, ...]:
         nvml = self._open()
@@ -201,24 +210,38 @@ def _processes(found: Collection[Any], ours: frozenset[int]) -> tuple[GpuProcess
             one.pid,
             None if one.usedGpuMemory is None else one.usedGpuMemory / GIGABYTE,
             one.pid in ours,
-            _user(one.pid),
+            *_user_and_command(one.pid),
         )
         for one in found
     )
 
 
-def _user(pid: int) -> str:
+def _user_and_command(pid: int) -> tuple[str, str]:
     try:
-        return psutil.Process(pid).username()
+        process = psutil.Process(pid)
+        return process.username(), " ".join(process.cmdline())[:400]
     except (psutil.Error, KeyError):
-        return ""
+        return "", ""
 
 
-def _host(run: Path, ours: frozenset[int]) -> Host:
+def _moved() -> dict[str, float]:
+    """Return the bytes so far by name, and `t` in s; where the system counts none, zeros."""
+    disk, net = psutil.disk_io_counters(), psutil.net_io_counters()
+    return {
+        "t": time.monotonic(),
+        "read": disk.read_bytes if disk else 0,
+        "written": disk.write_bytes if disk else 0,
+        "received": net.bytes_recv if net else 0,
+        "sent": net.bytes_sent if net else 0,
+    }
+
+
+def _host(run: Path, ours: frozenset[int], rates: Mapping[str, float]) -> Host:
     memory = psutil.virtual_memory()
     shared, disk = _disk(Path("/dev/shm")), _disk(run)
+    busy = psutil.cpu_percent(percpu=True)
     return Host(
-        cpu=psutil.cpu_percent(),
+        cpu=sum(busy) / len(busy) if busy else 0.0,
         cores=psutil.cpu_count() or 1,
         load=psutil.getloadavg()[0],
         memory_total_gb=memory.total / GIGABYTE,
@@ -228,6 +251,8 @@ def _host(run: Path, ours: frozenset[int]) -> Host:
         disk_total_gb=disk[0],
         disk_free_gb=disk[1],
         ours_gb=sum(map(_resident_gb, ours)),
+        busy=tuple(busy),
+        moved=rates,
     )
 
 
@@ -246,17 +271,17 @@ def _resident_gb(pid: int) -> float:
         return 0.0
 
 
-def uses_no_gpu(device: Any) -> bool:
+def uses_no_gpu(device: object) -> bool:
     """Tell whether `device` names no CUDA GPU for certain: "cpu", "cpu,cpu" (two ranks on it), "mps"."""
     return str(device).strip().lower().startswith(("cpu", "mps"))
 
 
-def device_count(device: Any) -> int:
+def device_count(device: object) -> int:
     """Return how many devices `device` means, as Ultralytics reads it."""
     return max(1, len(words_of(device)))
 
 
-def words_of(device: Any) -> list[str]:
+def words_of(device: object) -> list[str]:
     """Return the devices named one by one: "0,1", [0, 1] and 0 name GPUs; nothing where it is left open."""
     if device is None:
         return []
@@ -264,7 +289,7 @@ def words_of(device: Any) -> list[str]:
     return [word for part in parts if (word := str(part).strip())]
 
 
-def chosen(gpus: tuple[Gpu, ...], device: Any, environment: Mapping[str, str] = os.environ) -> list[Gpu]:
+def chosen(gpus: tuple[Gpu, ...], device: object, environment: Mapping[str, str] = os.environ) -> list[Gpu]:
     """Return the GPUs that `device` names ("0,1", [0, 1], 0): none for the CPU, the first where unset.
 
     CUDA counts from 0 within CUDA_VISIBLE_DEVICES (Ultralytics 8.4 leaves that variable alone), NVML counts

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 VARIABLE = "NANTUI_HOST"
+LARGEST_PID = 1 << 22
 SAME_CREATE_TIME_S = 3.0
 """Create times are computed from the wall clock at boot, which a clock that is being set shifts a little."""
 DEAD_STATES = frozenset("ZXx")
@@ -76,9 +77,6 @@ class ProcessRef:
     created: float
     ticks: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        return {"pid": self.pid, "created": self.created, "ticks": self.ticks}
-
 
 @dataclass(frozen=True)
 class ProcessStat:
@@ -118,9 +116,15 @@ def ref_of(pid: int) -> ProcessRef | None:
 def ref_from(document: Any) -> ProcessRef | None:
     """Return the identity that a file holds, None where it holds none."""
     try:
-        return ProcessRef(int(document["pid"]), float(document["created"]), int(document.get("ticks") or 0))
-    except (KeyError, TypeError, ValueError):
+        ref = ProcessRef(int(document["pid"]), float(document["created"]), int(document.get("ticks") or 0))
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    return ref if 0 < ref.pid <= LARGEST_PID else None
+
+
+def machine_from(document: dict[str, Any]) -> Machine:
+    """Return the machine that a file names, "" for what it does not tell."""
+    return Machine(*(str(document.get(name, "")) for name in Machine.__dataclass_fields__))
 
 
 def alive(ref: ProcessRef | None) -> bool:

@@ -15,13 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nantui.machine.process_identity import (
-    DEAD_STATES,
-    ProcessRef,
-    alive,
-    ref_of,
-    stat_of,
-)
+from nantui.machine.process_identity import DEAD_STATES, ProcessRef, alive, ref_of, stat_of
 
 MARK = "NANTUI_ATTEMPT"
 PR_SET_CHILD_SUBREAPER = 36
@@ -49,6 +43,15 @@ def environment_of(pid: int) -> set[bytes]:
             return set(file.read().split(b"\0"))
     except OSError:
         return set()
+
+
+def argv_of(pid: int) -> list[str]:
+    """Return the words of a process's command line, none where they cannot be read."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in words]
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,7 @@ def send(ref: ProcessRef, number: int) -> bool:
 
 
 def end_all(
-    find: Callable[[], list[ProcessRef]],
-    pump: Callable[[float], None],
-    *,
-    grace_s: float,
-    limit_s: float,
+    find: Callable[[], list[ProcessRef]], pump: Callable[[float], None], *, grace_s: float, limit_s: float
 ) -> list[Leftover]:
     """SIGTERM all that `find` finds, SIGKILL what is left after `grace_s`, again until none is left.
 

@@ -16,6 +16,7 @@ plan: What `R` would do, before anything is touched: shared by dialog, command a
 checkpoint_moves: Which checkpoints a rollback moves aside, and under which names
 plan_warnings: What a person should know before saying yes to a plan, and when there is nothing to go back for
 plan_text: A plan as text for `nantui rollback` and `recover --dry-run`
+agreement: What going on with a run that was not made here would run: shown, and agreed to once
 rollback: The rollback itself: refuse where somebody writes, stage, then move as one transaction
 transaction: A journaled transaction over a run directory: it is finished or taken back, whatever kills it
 manifest: What lay in a run directory before a rollback, so that `undo` can give it back byte for byte

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import FAILED, USAGE, UserError
+from nantui.machine.training_python import training_python
 from nantui.recovery.branch import branch, new_place
 from nantui.recovery.phase_change import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
@@ -27,11 +27,13 @@ from nantui.recovery.unattended_policy import decide
 from nantui.recovery.undo import keep_for_undo, undo
 from nantui.run.atomic_files import to_json
 from nantui.run.discovery import require_run
+from nantui.run.documents import JsonObject
+from nantui.run.inside import refuse_links
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import quarantine_add
 
-Request = Mapping[str, Any]
+Request = JsonObject
 
 
 def plan_for(request: Request) -> Plan:
@@ -49,16 +51,16 @@ def plan_for(request: Request) -> Plan:
     )
 
 
-def act_plan(request: Request) -> dict[str, Any]:
+def act_plan(request: Request) -> JsonObject:
     """Say what would be done."""
     plan = plan_for(request)
     return {"text": plan.headline, "plan": plan.to_json()}
 
 
-def act_rollback(request: Request) -> dict[str, Any]:
+def act_rollback(request: Request) -> JsonObject:
     """Go back, an interrupted transaction put right first; or into a new run, the old one untouched."""
     layout = require_run(Path(request["run"]))
-    python = str(request.get("python") or sys.executable)
+    python = training_python(str(request.get("python") or ""))
     allow, images = tuple(request.get("allow") or ()), tuple(request.get("images") or ())
     if request.get("into"):
         name = str(request["into"])
@@ -85,27 +87,27 @@ def leave_out(layout: RunLayout, images: Sequence[str], by: str) -> None:
         raise UserError(f"the images could not be left out ({error}); nothing was done", FAILED) from None
 
 
-def act_next(request: Request) -> dict[str, Any]:
+def act_next(request: Request) -> JsonObject:
     """Say what the ladder would do now: {"action": "recover" | "give up" | "tell" | "nothing", …}."""
     decision = decide(Path(request["run"]))
     return {**asdict(decision), "text": decision.why}
 
 
-def act_undo(request: Request) -> dict[str, Any]:
+def act_undo(request: Request) -> JsonObject:
     """Take the last rollback back; an interrupted transaction is put right first."""
     layout = require_run(Path(request["run"]))
     settle(layout, by=_by(request))
     return asdict(undo(layout, by=_by(request)))
 
 
-def act_keep(request: Request) -> dict[str, Any]:
+def act_keep(request: Request) -> JsonObject:
     """Copy what a resume may overwrite, so that undo knows it."""
     layout = RunLayout(Path(request["run"]))
     keep_for_undo(layout, int(request["epoch"]), id=str(request["id"]), by=_by(request))
     return {"text": "kept"}
 
 
-def act_phase(request: Request) -> dict[str, Any]:
+def act_phase(request: Request) -> JsonObject:
     """Go on to the next phase of the run's plan; an interrupted transaction is put right first."""
     layout = require_run(Path(request["run"]))
     if settle(layout, by=_by(request)) and (done := just_begun(layout)):
@@ -113,12 +115,12 @@ def act_phase(request: Request) -> dict[str, Any]:
     return asdict(advance(layout, id=str(request["id"]), by=_by(request)))
 
 
-def act_repair(request: Request) -> dict[str, Any]:
+def act_repair(request: Request) -> JsonObject:
     """Finish or take back what a crash left half done."""
     return {"text": settle(require_run(Path(request["run"])), by=_by(request))}
 
 
-ACTIONS: dict[str, Callable[[Request], dict[str, Any]]] = {
+ACTIONS: dict[str, Callable[[Request], JsonObject]] = {
     "plan": act_plan,
     "next": act_next,
     "rollback": act_rollback,
@@ -142,6 +144,8 @@ def main(arguments: list[str]) -> int:
         print(to_json({"ok": False, "error": f"no such request: {error}", "status": USAGE}))
         return USAGE
     try:
+        if request["action"] not in ("plan", "next"):
+            refuse_links(RunLayout(Path(request["run"])))
         answer = action(request)
     except UserError as error:
         print(to_json({"ok": False, "error": str(error), "status": error.status}))

@@ -22,15 +22,16 @@ from nantui.recovery.rollback import (
     refuse_unfit,
     run_rebase,
     summary,
-    trimmed,
     verify,
 )
 from nantui.recovery.transaction import STAGED, copy_durably, rename_without_replacing
 from nantui.run.atomic_files import sync_directory, write_atomic
+from nantui.run.binding import bind
 from nantui.run.events import Created, newest
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
+from nantui.run.results import trimmed
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, write_spec
 from nantui.settings.values import changed
 
@@ -58,6 +59,7 @@ def branch(plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[
         journal.append("note", by=by, text=f"continues {plan.run}: {plan.headline}")
         rename_without_replacing(beside, place)
         sync_directory(place.parent)
+        bind(place)
     except OSError as error:
         raise UserError(f"{place} could not be made ({error}); nothing was changed", FAILED) from error
     finally:

@@ -70,8 +70,8 @@ def target_of(facts: PlanInputs, id: str, one: Candidate, restore: Candidate | N
     sound = one.verdict.badge == "clean"
     if sound and one.epoch is not None and one.epoch <= limit:
         return f"nantui/backups/{id}/weights/{one.name}"
-    judged = sound or one.verdict.badge == "busy"
-    word = "corrupted" if not judged else "suspect" if facts.trouble else "aside"
+    broken = not sound and one.verdict.badge != "busy"
+    word = "corrupted" if broken else "suspect" if facts.trouble else "aside"
     epoch = facts.trouble.epoch if facts.trouble else facts.reached.epoch
     return free_name(f"weights/corrupted_backup/{one.path.stem}_epoch{epoch}_{word}", taken)
 

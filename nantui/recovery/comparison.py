@@ -15,6 +15,7 @@ from typing import Any
 from nantui.errors import UserError
 from nantui.recovery.manifest import COPIES
 from nantui.recovery.reached import seconds_per_epoch
+from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, PhaseBegun, PhaseDone, RollbackDone
 from nantui.run.record import AttemptRecord, RunRecord, read_run
 from nantui.run.results import EpochRow, current, read_results
@@ -27,7 +28,7 @@ class Side:
     """One of the two: name, settings in effect, epochs, steps that its guard skipped (None: no guard)."""
 
     name: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     rows: list[EpochRow]
     skipped: int | None
 
@@ -60,7 +61,7 @@ def run_side(name: str, record: RunRecord) -> Side:
     return Side(name, settings, record.epochs, sum(map(skipped_of, steps)) if steps else None)
 
 
-def attempt_settings(attempt: AttemptRecord) -> dict[str, Any]:
+def attempt_settings(attempt: AttemptRecord) -> dict[str, object]:
     """Return what an attempt was asked, and what its worker reported in effect, which has the last word."""
     asked, reported = attempt.asked, attempt.in_effect
     own = {**asked.train, **asked.ours, **asked.asked} if asked else {}
@@ -102,7 +103,7 @@ def skipped_of(steps: Iterable[Step]) -> int:
     return sum(step.skipped for step in steps)
 
 
-def side_by_side(one: Side, other: Side) -> dict[str, Any]:
+def side_by_side(one: Side, other: Side) -> JsonObject:
     """Return the comparison as `nantui compare --json` prints it.
 
     `curves` holds, for every column both have, the values of both on the epochs both trained.
@@ -127,7 +128,7 @@ def frame(side: Side) -> Any:
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
 
 
-def summary(side: Side) -> dict[str, Any]:
+def summary(side: Side) -> JsonObject:
     """Return best metrics, hours per epoch, epochs and skipped steps of one side."""
     metrics = {name for row in side.rows for name in row.values if name.startswith("metrics/")}
     best = {}

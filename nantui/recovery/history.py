@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from nantui.run.attempts import DIVERGED, FAILED, RankExit
 from nantui.run.events import (
@@ -41,7 +41,7 @@ class Earlier:
 
     id: str
     restore_point: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     failed_at: int | None = None
     text: str = ""
     work: int | None = None
@@ -72,7 +72,7 @@ def earlier_recoveries(record: RunRecord) -> list[Earlier]:
     return found
 
 
-def settings_in_force(record: RunRecord) -> dict[str, Any]:
+def settings_in_force(record: RunRecord) -> dict[str, object]:
     """Return what the recoveries of this run have changed so far.
 
     An older restore point was saved before some of them; what was decided stays in force all the same.
@@ -110,7 +110,7 @@ def in_force(journal: Iterable[Event]) -> list[Undoable]:
     return list(found.values())
 
 
-def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[str, Any]) -> str:
+def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[str, object]) -> str:
     """Return a warning when the same restore point with the same settings has failed before, else ""."""
     for one in earlier:
         same = one.restore_point == restore_point and dict(one.settings) == dict(settings)

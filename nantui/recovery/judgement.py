@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from nantui.run.results import EpochRow, practically_zero
 
@@ -54,14 +53,14 @@ class Judgement:
     text: str
 
     @property
-    def as_judged(self) -> str:
+    def in_words(self) -> str:
         """What it says, and that it is no proof."""
         return f"a judgement, no proof: {self.text} (from epoch {self.epoch} on)"
 
     @property
     def named(self) -> str:
         """What a proposal from before it is called."""
-        return f"{IN_WORDS[self.kind]}; {self.as_judged}"
+        return f"{IN_WORDS[self.kind]}; {self.in_words}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement
     return next(_evidence(before, since, unsettled), None)
 
 
-def mosaic_closes(args: Mapping[str, Any]) -> int:
+def mosaic_closes(args: Mapping[str, object]) -> int:
     """Return the first epoch, from 1, without mosaic; 0 where it is not known or never closed."""
     epochs, last = args.get("epochs"), args.get("close_mosaic")
     return max(epochs - last + 1, 0) if isinstance(epochs, int) and isinstance(last, int) and last else 0

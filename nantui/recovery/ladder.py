@@ -73,7 +73,7 @@ def next_step(
     earlier: Sequence[Earlier],
     proof: Proof,
     presets: Mapping[str, Preset],
-    in_effect: Mapping[str, Any],
+    in_effect: Mapping[str, object],
     known: Collection[str] | None = None,
     *,
     bf16: bool | None = None,
@@ -98,7 +98,7 @@ def helps(
     step: str,
     proof: Proof,
     presets: Mapping[str, Preset],
-    in_effect: Mapping[str, Any],
+    in_effect: Mapping[str, object],
     known: Collection[str] | None,
 ) -> bool:
     """Tell whether a step would change anything on this run."""

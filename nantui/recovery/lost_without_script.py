@@ -7,7 +7,6 @@ reports a trainer class, callbacks and a data set class of the script's own); wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from nantui.errors import UserError
 from nantui.run.record import RunRecord
@@ -38,12 +37,12 @@ def own_parts(record: RunRecord) -> list[str] | None:
     return None
 
 
-def unknown_settings(args: Mapping[str, Any], schema: Schema | None) -> list[str]:
+def unknown_settings(args: Mapping[str, object], schema: Schema | None) -> list[str]:
     """Return the names in args.yaml that the installed Ultralytics does not have."""
     return list(_unknown(args, schema)) if schema else []
 
 
-def _unknown(args: Mapping[str, Any], schema: Schema) -> Iterator[str]:
+def _unknown(args: Mapping[str, object], schema: Schema) -> Iterator[str]:
     for name in args:
         try:
             schema.field(str(name))

@@ -12,14 +12,18 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nantui.recovery.transaction import STAGED, copy_durably
+from nantui.errors import FAILED, UserError
+from nantui.recovery.transaction import LARGE, STAGED, copy_durably
 from nantui.run.atomic_files import read_json, write_json
+from nantui.run.inside import inside, parts_of, refuse_foreign
+from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
+from nantui.run.spec import own_uids
 
 FILE, LINK, FOLDER = "file", "link", "folder"
 LARGEST_COPY = 256 << 20
 LARGEST_TOTAL = 1 << 30
-NAME, COPIES = "manifest.json", "copies"
+NAME, COPIES, OURS = "manifest.json", "copies", "nantui"
 
 
 @dataclass(frozen=True)
@@ -50,46 +54,55 @@ def keep(layout: RunLayout, id: str, in_place: Collection[str] = ()) -> tuple[di
     `in_place` are checkpoints that stay and may be overwritten where they are. Returns the items and
     the paths that were too large to copy. Raises OSError (disk full).
     """
-    home = layout.backups / id
+    home = f"nantui/backups/{id}"
     items, left_out, total = {}, [], 0
     for path, item in items_now(layout).items():
         if item.kind == FILE and (path in in_place or not _is_checkpoint(path)):
             fits = path in in_place or item.size <= LARGEST_COPY and total + item.size <= LARGEST_TOTAL
             if fits:
                 total += item.size
-                _copy(layout.run / path, home / COPIES / path)
+                _copy(layout.run, path, f"{home}/{COPIES}/{path}")
                 item = Item(path, FILE, item.size, item.mtime_ns, copied=True)
             else:
                 left_out.append(path)
         items[path] = item
-    _write(home, items)
+    _write(layout, id, items)
     return items, left_out
 
 
 def note(layout: RunLayout, id: str) -> dict[str, Item]:
     """Write down what is there, copying nothing: for a transaction that only moves. Raises OSError."""
     items = items_now(layout)
-    _write(layout.backups / id, items)
+    _write(layout, id, items)
     return items
 
 
 def load(layout: RunLayout, id: str) -> dict[str, Item] | None:
-    """Return what `keep` wrote for the transaction `id`, None where it is missing."""
-    document = read_json(layout.backups / id / NAME)
-    if document is None:
+    """Return what `keep` wrote for the transaction `id`, None where it is missing or makes no sense.
+
+    Raises UserError where it belongs to another user, or leads out of the run.
+    """
+    refuse_foreign(layout.backups / id / NAME, own_uids(layout.lock))
+    try:
+        with inside(layout.run, f"nantui/backups/{id}/{NAME}") as place:
+            items = [Item(**fields_of(Item, entry, LARGE)) for entry in (read_json(place) or {})["items"]]
+    except (OSError, KeyError, TypeError):
         return None
-    return {entry["path"]: Item(**entry) for entry in document["items"]}
+    for item in items:
+        if parts_of(item.path)[0] == OURS:
+            raise UserError(f"{item.path!r} in {NAME} is nantui's own file; nothing was moved", FAILED)
+    return {item.path: item for item in items}
 
 
-def _write(home: Path, items: dict[str, Item]) -> None:
-    home.mkdir(parents=True, exist_ok=True)
-    write_json(home / NAME, {"items": [asdict(item) for item in items.values()]})
+def _write(layout: RunLayout, id: str, items: dict[str, Item]) -> None:
+    with inside(layout.run, f"nantui/backups/{id}/{NAME}", make=True) as place:
+        write_json(place, {"items": [asdict(item) for item in items.values()]})
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    copy_durably(source, target)
+def _copy(run: Path, source_path: str, target_path: str) -> None:
+    with inside(run, source_path) as source, inside(run, target_path, make=True) as target:
+        target.unlink(missing_ok=True)
+        copy_durably(source, target)
 
 
 def _walk(top: Path, run: Path) -> Iterator[Item]:
@@ -97,7 +110,7 @@ def _walk(top: Path, run: Path) -> Iterator[Item]:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         path = os.path.relpath(entry.path, run)
-        if path == "nantui" or entry.name.lstrip(".").startswith(STAGED.lstrip(".")):
+        if path == OURS or entry.name.lstrip(".").startswith(STAGED.lstrip(".")):
             continue
         state = entry.stat(follow_symlinks=False)
         if stat.S_ISDIR(state.st_mode) or (path == "weights" and entry.is_dir()):

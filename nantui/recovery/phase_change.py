@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import FAILED, NO, UserError
@@ -34,7 +33,7 @@ class Advanced:
     """The phase that is next: its number from 1, its settings, a line to show."""
 
     phase: int
-    asked: dict[str, Any]
+    asked: dict[str, object]
     text: str
 
 

@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nantui.recovery import run_facts
+from nantui.recovery.agreement import refuse_named
 from nantui.recovery.checkpoint_moves import Move, checkpoints_aside
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries
 from nantui.recovery.judgement import Judgement
@@ -21,15 +21,7 @@ from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
 from nantui.recovery.plan_warnings import refuse_finished, refuse_nothing_to_begin, warnings_for
 from nantui.recovery.reached import Reached
 from nantui.recovery.reason import reason_for, second_choice
-from nantui.recovery.restore_points import (
-    Candidate,
-    Costs,
-    best_at,
-    choose,
-    costs_of,
-    pick,
-    why_again,
-)
+from nantui.recovery.restore_points import Candidate, Costs, best_at, choose, costs_of, pick, why_again
 from nantui.recovery.resume_settings import (
     against_memory,
     against_overflow,
@@ -68,15 +60,15 @@ class Plan:
     moves: tuple[Move, ...]
     best: Candidate | None
     settings: tuple[Change, ...]
-    in_effect: Mapping[str, Any]
+    in_effect: Mapping[str, object]
     costs: Costs
     findings: tuple[LintFinding, ...] = ()
     warnings: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
     record_ends: tuple[str, ...] = ()
-    carried: Mapping[str, Any] = field(default_factory=dict)
+    carried: Mapping[str, object] = field(default_factory=dict)
     earlier: tuple[Earlier, ...] = ()
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, object] = field(default_factory=dict)
     afterwards: PlanPhase | None = None
     auto: bool = False
     reason: Trouble | Judgement | None = None
@@ -87,11 +79,6 @@ class Plan:
     def appended(self) -> PlanPhase | None:
         """The phase that the run is to go on with by itself once it has finished: unattended only."""
         return self.afterwards if self.auto else None
-
-    @property
-    def plan_b(self) -> bool:
-        """Whether nothing clean is left and the training begins again."""
-        return self.mode == RESTART
 
     @property
     def incident_epoch(self) -> int:
@@ -114,7 +101,7 @@ class Plan:
         lost = f"; lost: {self.costs.lost_text})" if self.costs.epochs_lost else "; nothing is lost)"
         return back + lost
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the plan as `--dry-run --json` and the helper's answer show it."""
         return {
             "id": self.id, "run": str(self.run), "mode": self.mode, "headline": self.headline,
@@ -134,7 +121,7 @@ class Plan:
 def make_plan(
     run: Path | RunRecord,
     to: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     presets: Sequence[str] | None = None,
     *,
     propose: bool | None = None,
@@ -156,6 +143,7 @@ def make_plan(
     record = run if isinstance(run, RunRecord) else read_run(run)
     facts = gather_inputs(record, dict(settings or {}), python, allow)
     restore = choose_restore(facts, to, restart)
+    refuse_named(record, restore.verdict if restore else None, allow)
     in_effect = settings_in_effect(facts, restore)
     if propose is None:
         propose = not settings and presets is None
@@ -174,7 +162,7 @@ def make_plan(
 
 
 def known_to(
-    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, Any], measured: Measured | None
+    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], measured: Measured | None
 ) -> Known:
     """Return what lint may go by; `measured` takes the place of what the run's own files tell."""
     verdicts = [one.verdict for one in facts.candidates if not one.stranger]
@@ -183,7 +171,7 @@ def known_to(
 
 
 def propose_presets(
-    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, Any], bf16: bool | None
+    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], bf16: bool | None
 ) -> tuple[str, ...]:
     """Return the remedy that the evidence and the earlier recoveries suggest, as presets; `bf16` tells
     whether the GPUs support it.
@@ -211,7 +199,7 @@ def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidat
 def put_together(
     facts: PlanInputs,
     restore: Candidate | None,
-    in_effect: Mapping[str, Any],
+    in_effect: Mapping[str, object],
     rows: Sequence[Change],
     presets: tuple[str, ...],
     known: Known,
@@ -254,7 +242,7 @@ def put_together(
 
 
 def afterwards_of(
-    presets: Sequence[str], facts: PlanInputs, in_effect: Mapping[str, Any], rows: Sequence[Change]
+    presets: Sequence[str], facts: PlanInputs, in_effect: Mapping[str, object], rows: Sequence[Change]
 ) -> PlanPhase | None:
     """Return the phase that the remedies ask for at the end; a plan that goes on anyway needs none."""
     place = place_of(facts.spec.plan) if facts.spec else None

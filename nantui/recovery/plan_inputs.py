@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.checkpoint.verdict import Verdict
@@ -25,6 +24,7 @@ from nantui.recovery.trouble import Trouble, first_trouble, overflowed
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args
+from nantui.settings.effective import number
 from nantui.settings.schema import Schema
 
 METRICS = "metrics"
@@ -44,8 +44,8 @@ class PlanInputs:
 
     record: RunRecord
     schema: Schema
-    ours: Mapping[str, Any]
-    asked: Mapping[str, Any]
+    ours: Mapping[str, object]
+    asked: Mapping[str, object]
     candidates: list[Candidate]
     trouble: Trouble | None
     reached: Reached
@@ -64,13 +64,13 @@ class PlanInputs:
         return self.record.spec
 
     @property
-    def args(self) -> Mapping[str, Any]:
+    def args(self) -> Mapping[str, object]:
         """Ultralytics' args.yaml."""
         return self.record.args
 
 
 def gather_inputs(
-    record: RunRecord, asked: Mapping[str, Any], python: str | None = None, allow: Collection[str] = ()
+    record: RunRecord, asked: Mapping[str, object], python: str | None = None, allow: Collection[str] = ()
 ) -> PlanInputs:
     """Return what a plan is made from; `allow` names code that loading a checkpoint may run.
 
@@ -91,7 +91,7 @@ def gather_inputs(
             (one for one in own if one.epoch is not None), key=lambda one: one.epoch or 0, default=None
         )
         epochs = latest.train_args.get("epochs") if latest else None
-    goal = int(checked.get("epochs", epochs) or 0)
+    goal = int(number(checked.get("epochs", epochs) or 0))
     criteria = RestoreCriteria(trouble, reached, goal, known_places(record), strangers)
     candidates = list_candidates(verdicts, criteria)
     closes = mosaic_closes(args)
@@ -139,7 +139,7 @@ def known_places(record: RunRecord) -> frozenset[str]:
     return frozenset({*places, str(record.run)} if places else ())
 
 
-def ours_of(record: RunRecord) -> dict[str, Any]:
+def ours_of(record: RunRecord) -> dict[str, object]:
     """Return nantui's own settings in effect: the newest attempt's; a foreign run has no guard."""
     attempt, spec = record.newest.asked, record.spec
     if attempt is None and spec is None:

@@ -21,7 +21,7 @@ def plan_lines(plan: Plan) -> list[str]:
     if plan.second is not None:
         lines.append(f"or --to {plan.second.name}: {plan.second_words}; yours to decide")
     elif plan.judgement is not None:
-        lines.append(plan.judgement.as_judged)
+        lines.append(plan.judgement.in_words)
     lines += [f"costs: {cost}" for cost in costs(plan)]
     lines += [f"moves: {move.source} to {move.target} ({move.why})" for move in plan.moves]
     lines += [f"  {line}" for line in settings_table(plan.settings)]
@@ -65,11 +65,8 @@ def hours(value: float) -> str:
 
 def settings_table(changes: Sequence[Change]) -> list[str]:
     """Return the guide's table: parameter, now, then, why."""
-    return (
-        table([("parameter", "now", "then", "why"), *(change.cells() for change in changes)])
-        if changes
-        else []
-    )
+    head = ("parameter", "now", "then", "why")
+    return table([head, *(change.cells() for change in changes)]) if changes else []
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:

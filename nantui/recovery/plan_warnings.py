@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nantui.errors import NO, UserError
 from nantui.recovery.history import Earlier, repeats
@@ -21,7 +20,7 @@ def warnings_for(
     restore: Candidate | None,
     rows: Sequence[Change],
     earlier: Sequence[Earlier],
-    carried: Mapping[str, Any],
+    carried: Mapping[str, object],
 ) -> list[str]:
     """Return what the person should know before saying yes."""
     found = []
@@ -78,7 +77,7 @@ def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) 
     text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
     text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s)"
     if facts.judgement is not None:
-        text += f"; {facts.judgement.as_judged}"
+        text += f"; {facts.judgement.in_words}"
         older = choose_before(facts.candidates, facts.judgement.epoch) or older
     if older is None:
         return text

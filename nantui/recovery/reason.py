@@ -10,10 +10,10 @@ from nantui.recovery.trouble import Trouble
 
 def reason_for(facts: PlanInputs, restore: Candidate | None) -> Trouble | Judgement | None:
     """Return the first sign of trouble, or the judgement where the restore point is from before that."""
-    judged, trouble = facts.judgement, facts.trouble
-    if judged is None or restore is None or (restore.work or 0) >= judged.epoch:
+    judgement, trouble = facts.judgement, facts.trouble
+    if judgement is None or restore is None or (restore.work or 0) >= judgement.epoch:
         return trouble
-    return judged if trouble is None or judged.epoch < trouble.epoch else trouble
+    return judgement if trouble is None or judgement.epoch < trouble.epoch else trouble
 
 
 def lost_since(facts: PlanInputs) -> int | None:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.checkpoint.metadata import agrees
@@ -75,7 +74,7 @@ class Candidate:
         """The fitness recorded in it."""
         return self.verdict.fitness
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return what a table or a script shows of it."""
         return {
             "path": str(self.path), "name": self.name, "epoch": self.epoch, "work": self.work,
@@ -299,7 +298,7 @@ class Costs:
 
 
 def costs_of(
-    restore: Candidate | None, reached: Reached, now: Mapping[str, Any], then: Mapping[str, Any]
+    restore: Candidate | None, reached: Reached, now: Mapping[str, object], then: Mapping[str, object]
 ) -> Costs:
     """Return the costs from this run's own epoch times."""
     factor, seconds = time_factor(now, then), reached.seconds
@@ -313,7 +312,7 @@ def costs_of(
     return Costs(restore.epochs_lost, restore.lost_text, restore.hours_lost, remaining, seconds, factor)
 
 
-def time_factor(now: Mapping[str, Any], then: Mapping[str, Any]) -> float:
+def time_factor(now: Mapping[str, object], then: Mapping[str, object]) -> float:
     """Return how much longer an epoch will take on a GPU: image area, and precision as measured there."""
     time_of = {False: 169.0, "fp32": 169.0, "bf16": 108.0}
     area = (number(then.get("imgsz")) / number(now.get("imgsz"))) ** 2

@@ -24,7 +24,7 @@ RESOLVED = ("optimizer", "lr0", "momentum")
 AUTO_MOMENTUM = 0.9
 
 
-def settings_in_effect(facts: PlanInputs, restore: Candidate | None) -> dict[str, Any]:
+def settings_in_effect(facts: PlanInputs, restore: Candidate | None) -> dict[str, object]:
     """Return every setting in effect: as asked, as in args.yaml, as the restore point has resolved them, and
     as earlier recoveries of this run have decided.
     """
@@ -39,7 +39,7 @@ def settings_in_effect(facts: PlanInputs, restore: Candidate | None) -> dict[str
     return settings
 
 
-def momentum_of_auto(settings: Mapping[str, Any], live: Mapping[str, Any]) -> Any:
+def momentum_of_auto(settings: Mapping[str, object], live: Mapping[str, object]) -> Any:
     """Return the momentum in effect where `auto` chose the optimizer that `settings` name.
 
     Unlike optimizer and lr0 it is not written back into the arguments: it is 0.9 whatever they say, but a
@@ -52,7 +52,7 @@ def momentum_of_auto(settings: Mapping[str, Any], live: Mapping[str, Any]) -> An
     return settings.get("momentum") if led else AUTO_MOMENTUM
 
 
-def resolved_elsewhere(facts: PlanInputs) -> dict[str, Any]:
+def resolved_elsewhere(facts: PlanInputs) -> dict[str, object]:
     """Return what `auto` chose as another checkpoint of the run tells it, also one that is corrupt."""
     for one in facts.candidates:
         if not one.stranger and one.verdict.train_args and not is_auto(one.verdict.train_args):
@@ -60,21 +60,21 @@ def resolved_elsewhere(facts: PlanInputs) -> dict[str, Any]:
     return {}
 
 
-def resolved_live(facts: PlanInputs) -> dict[str, Any]:
+def resolved_live(facts: PlanInputs) -> dict[str, object]:
     """Return what `auto` chose as the worker read it from its live optimizer, if it got that far."""
     reported = newest(facts.record.journal, InEffect)
     values = reported.values if reported else {}
     return {name: values[name] for name in RESOLVED if name in values}
 
 
-def is_auto(settings: Mapping[str, Any]) -> bool:
+def is_auto(settings: Mapping[str, object]) -> bool:
     """Tell whether Ultralytics chooses the optimizer, and with it the rate."""
     return str(settings.get("optimizer", "auto")).lower() == "auto"
 
 
 def carried_over(
-    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, Any], rows: Sequence[Change]
-) -> dict[str, Any]:
+    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], rows: Sequence[Change]
+) -> dict[str, object]:
     """Return what must be written down besides the rows.
 
     These are decisions of earlier recoveries that an older restore point does not have; the momentum that
@@ -94,7 +94,7 @@ def carried_over(
 
 
 def kept_of_auto(
-    restore: Candidate | None, in_effect: Mapping[str, Any], rows: Sequence[Change]
+    restore: Candidate | None, in_effect: Mapping[str, object], rows: Sequence[Change]
 ) -> list[Change]:
     """Return a row for the momentum of `auto` where the restore point's arguments say another."""
     now = in_effect.get("momentum")
@@ -105,7 +105,7 @@ def kept_of_auto(
 
 
 def rows_for(
-    presets: Sequence[str], facts: PlanInputs, in_effect: Mapping[str, Any], *, propose_guard: bool
+    presets: Sequence[str], facts: PlanInputs, in_effect: Mapping[str, object], *, propose_guard: bool
 ) -> list[Change]:
     """Return the rows of presets and of what was asked for by name, which has the last word."""
     wanted = find_presets(presets, facts.schema, facts.layout.run)
@@ -117,7 +117,7 @@ def rows_for(
     return [*rows, *differences(in_effect, facts.asked)]
 
 
-def against_overflow(facts: PlanInputs, in_effect: Mapping[str, Any]) -> list[Change]:
+def against_overflow(facts: PlanInputs, in_effect: Mapping[str, object]) -> list[Change]:
     """Return amp=False where the newest validation was not finite though the network is sound.
 
     Ultralytics validates in half precision wherever amp is on, whatever kind of amp.
@@ -130,7 +130,7 @@ def against_overflow(facts: PlanInputs, in_effect: Mapping[str, Any]) -> list[Ch
     return [Change("amp", in_effect.get("amp"), False, why)]
 
 
-def against_memory(facts: PlanInputs, in_effect: Mapping[str, Any]) -> list[Change]:
+def against_memory(facts: PlanInputs, in_effect: Mapping[str, object]) -> list[Change]:
     """Return half the batch where the newest attempt ran out of memory."""
     batch = in_effect.get("batch")
     if "batch" in facts.asked or not isinstance(batch, int) or batch < 2:
@@ -140,7 +140,7 @@ def against_memory(facts: PlanInputs, in_effect: Mapping[str, Any]) -> list[Chan
     return [Change("batch", batch, batch // 2, "the last attempt ran out of memory")]
 
 
-def with_rate(rows: Sequence[Change], in_effect: Mapping[str, Any], epoch: int) -> list[Change]:
+def with_rate(rows: Sequence[Change], in_effect: Mapping[str, object], epoch: int) -> list[Change]:
     """Return the rows with what lr0 amounts to in the next epoch, counted from 0: the schedule lowers it."""
     then = {**in_effect, **changed(rows)}
     rate = lr_at(then, epoch)

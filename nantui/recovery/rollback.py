@@ -12,17 +12,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import FAILED, NO, UserError
 from nantui.machine.process_tree import marked
+from nantui.machine.training_python import training_python
 from nantui.recovery import manifest
 from nantui.recovery.plan import RESUME, Plan
 from nantui.recovery.restore_points import BEST, why_again
@@ -39,12 +38,13 @@ from nantui.recovery.transaction import (
 )
 from nantui.run.atomic_files import write_atomic, write_json
 from nantui.run.attempts import read_attempt, registered
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, with_phase
 from nantui.run.record import RunRecord
-from nantui.run.results import is_header
+from nantui.run.results import trimmed
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
-from nantui.run.started_in import is_relative, started_in
+from nantui.run.started_in import in_full, is_relative
 from nantui.settings.effective import number
 from nantui.settings.values import changed
 
@@ -63,10 +63,10 @@ class Done:
     id: str
     mode: str
     checkpoint: str | None
-    asked: dict[str, Any]
+    asked: dict[str, object]
     text: str
     notes: tuple[str, ...] = ()
-    groups: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[JsonObject] = field(default_factory=list)
     run: str = ""
 
 
@@ -114,20 +114,16 @@ def living_writers(layout: RunLayout) -> list[str]:
     return [found[pid] for pid in sorted(found) if pid != os.getpid()]
 
 
-def about(plan: Plan) -> dict[str, Any]:
+def about(plan: Plan) -> dict[str, object]:
     """Return what the journal says of the rollback besides its steps."""
     return {
         "restore_point": str(plan.restore.path.relative_to(plan.run)) if plan.restore else None,
-        "epoch": plan.restore.work if plan.restore else None,
-        "epochs_lost": plan.costs.epochs_lost,
+        "epoch": plan.restore.work if plan.restore else None, "epochs_lost": plan.costs.epochs_lost,
         "incident_epoch": plan.reason.epoch if plan.reason else None,
-        "judgement": asdict(plan.judgement) if plan.judgement else None,
-        "mode": plan.mode,
-        "presets": list(plan.presets),
-        "settings": [asdict(change) for change in plan.settings],
-        "afterwards": asdict(plan.afterwards) if plan.afterwards else None,
-        "text": summary(plan),
-    }
+        "judgement": asdict(plan.judgement) if plan.judgement else None, "mode": plan.mode,
+        "presets": list(plan.presets), "settings": [asdict(change) for change in plan.settings],
+        "afterwards": asdict(plan.afterwards) if plan.afterwards else None, "text": summary(plan),
+    }  # fmt: skip
 
 
 def summary(plan: Plan) -> str:
@@ -156,7 +152,7 @@ class Staged:
     """What lies ready: the steps in order, the rebase's answer, and what undo could not cover."""
 
     steps: tuple[Step, ...]
-    answer: Mapping[str, Any] = field(default_factory=dict)
+    answer: JsonObject = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
 
@@ -165,7 +161,7 @@ def stage(layout: RunLayout, plan: Plan, *, python: str, allow: frozenset[str] =
     verify(layout, plan, allow)
     layout.home.mkdir(exist_ok=True)
     _, left_out = manifest.keep(layout, plan.id, in_place=_staying_best(plan))
-    answer: dict[str, Any] = {}
+    answer: JsonObject = {}
     installs: list[tuple[Path, str]] = []
     if plan.restore is not None:
         new_last = layout.weights / f"{STAGED}{plan.id}-last.pt"
@@ -192,12 +188,14 @@ def verify(layout: RunLayout, plan: Plan, allow: frozenset[str]) -> None:
         )
 
 
-def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None = None) -> dict[str, Any]:
+def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None = None) -> dict[str, object]:
     """Return the request for worker/checkpoints/rebase.py."""
     restore = plan.restore
     assert restore is not None, "plan B rebases nothing"
     wanted = {**plan.carried, **plan.asked, **changed(plan.settings)}
     train, _ = divided(wanted)
+    if is_relative(data := train.get("data", restore.verdict.train_args.get("data"))):
+        train |= in_full(RunRecord(layout), {"data": data})
     best = None
     if plan.best is not None and not plan.record_ends:
         best = {"fitness": plan.best.fitness, "epoch": plan.best.work}
@@ -223,25 +221,19 @@ def estimated_updates(plan: Plan) -> int | None:
     return int(max(rates) * (work or 0)) if rates else None
 
 
-def run_rebase(request: Mapping[str, Any], python: str) -> dict[str, Any]:
-    """Rebase in a process of its own, where the training was started: `optimizer=auto` counts the images.
-
-    Raises UserError with its reason when it refuses.
-    """
-    old = RunRecord(RunLayout(Path(request["source"]).parent.parent))
-    data = {**old.args, **request["train"]}.get("data")
-    cwd = started_in(old, str(data)) if is_relative(data) else None
+def run_rebase(request: JsonObject, python: str) -> JsonObject:
+    """Rebase in a process of its own. Raises UserError with its reason when it refuses."""
     with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
         path = Path(folder) / "request.json"
         write_json(path, dict(request), mode=0o600)
-        words = [python or sys.executable, "-m", REBASE, str(path)]
+        words = [entry_points.interpreter(training_python(python)), "-m", REBASE, str(path)]
         try:
-            done = subprocess.run(words, cwd=cwd, capture_output=True, text=True)
+            done = subprocess.run(words, cwd="/", capture_output=True, text=True)
         except OSError as error:
             raise UserError(f"cannot run {words[0]} ({error.strerror}); nothing was done", FAILED) from None
     for line in reversed(done.stdout.splitlines()):
         if line.startswith("{"):
-            answer: dict[str, Any] = json.loads(line)
+            answer: JsonObject = json.loads(line)
             break
     else:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
@@ -296,7 +288,7 @@ def _texts(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
     return staged
 
 
-def decided_spec(spec: Spec, settings: Mapping[str, Any], phase: PlanPhase | None = None) -> Spec:
+def decided_spec(spec: Spec, settings: Mapping[str, object], phase: PlanPhase | None = None) -> Spec:
     """Return the spec with changed settings, and with one more phase."""
     changed_spec = with_settings(spec, settings)
     if phase is None:
@@ -323,30 +315,3 @@ def _steps(layout: RunLayout, plan: Plan, installs: list[tuple[Path, str]]) -> l
     wanted = any(step.target.startswith("weights/corrupted_backup/") for step in away)
     into = [move(run, str(path.relative_to(run)), target, "new") for path, target in installs]
     return [*(folders if wanted and not layout.corrupted_backup.is_dir() else []), *away, *into]
-
-
-def trimmed(text: str, work: int) -> str:
-    """Return `text` with one line an epoch up to epoch `work` (from 1), byte for byte as they were: what is
-    trained again must not stand in it twice.
-
-    Ultralytics appends, so after an earlier rollback an epoch can stand there several times: the last one
-    counts, and what it superseded goes. A torn last line goes too.
-    """
-    lines = text.splitlines(keepends=True)
-    head = [line for line in lines[:1] if is_header(line.split(","))]
-    kept: list[tuple[int, str]] = []
-    for line in lines[len(head) :]:
-        epoch = _epoch(line)
-        if epoch is None or not line.endswith("\n"):
-            continue
-        while kept and kept[-1][0] >= epoch:
-            kept.pop()
-        kept.append((epoch, line))
-    return "".join([*head, *(line for epoch, line in kept if epoch <= work)])
-
-
-def _epoch(line: str) -> int | None:
-    try:
-        return int(float(line.split(",", 1)[0]))
-    except (ValueError, OverflowError):
-        return None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from nantui.recovery.judgement import LEARNT, SHARE_LOST, Seen, in_brief, last_good, lasting, settling
 from nantui.run.events import EpochEnded, InEffect, ValidationPrecision
@@ -103,5 +102,5 @@ def validated_in_fp32(record: RunRecord) -> frozenset[int]:
     return frozenset(epoch for epoch, exact in found.items() if exact)
 
 
-def _exact(values: Mapping[str, Any]) -> bool:
+def _exact(values: Mapping[str, object]) -> bool:
     return str(values.get("device", "")).startswith("cpu") or values.get("amp") is False

@@ -64,7 +64,7 @@ def bytes_per_weight(verdict: Verdict) -> int:
 
 
 def known_about(
-    record: RunRecord, settings: Mapping[str, Any], epoch: int = 0, verdicts: Iterable[Verdict] = ()
+    record: RunRecord, settings: Mapping[str, object], epoch: int = 0, verdicts: Iterable[Verdict] = ()
 ) -> Known:
     """Return what is known about a run with `settings` in effect whose next epoch is `epoch`, from 0.
 

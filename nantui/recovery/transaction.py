@@ -14,6 +14,7 @@ import errno
 import filecmp
 import os
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,18 +22,20 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.atomic_files import sync_directory
+from nantui.run.documents import JsonObject
 from nantui.run.events import (
+    TRANSACTION_BEGINS,
+    TRANSACTION_ENDS,
     PhaseBegun,
-    PhaseDone,
     RollbackBegun,
-    RollbackDone,
-    RollbackReverted,
     UndoBegun,
-    UndoDone,
     document_of,
 )
+from nantui.run.inside import inside, parts_of, refuse_foreign
 from nantui.run.journal import Journal
+from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
+from nantui.run.spec import own_uids
 
 RENAME_NOREPLACE = 1
 AT_FDCWD = -100
@@ -43,6 +46,8 @@ STAGED = ".nantui-"
 TOLD_AT_THE_END = ("text", "of", "phase")
 """What the journal says again of a transaction when it is done."""
 
+LARGE = ("size", "mtime_ns")
+"""Whole numbers of a step that no range holds."""
 MKDIR, MOVE, RMDIR = "mkdir", "move", "rmdir"
 TO_DO, DONE, IMPOSSIBLE = "to do", "done", "impossible"
 
@@ -54,7 +59,7 @@ class Transaction:
     id: str
     kind: str
     steps: tuple[Step, ...]
-    about: dict[str, Any]
+    about: JsonObject
 
 
 def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
@@ -108,18 +113,23 @@ def take_back(layout: RunLayout, transaction: Transaction, *, by: str, why: str)
 
 
 def pending(layout: RunLayout) -> Transaction | None:
-    """Return the transaction that was begun and neither done nor taken back, if any."""
+    """Return the transaction that was begun and neither done nor taken back, if any.
+
+    Raises UserError where the journal belongs to another user or leads out of the run.
+    """
     begun: RollbackBegun | UndoBegun | PhaseBegun | None = None
+    refuse_foreign(layout.journal, own_uids(layout.lock))
     for event in Journal(layout.journal).events():
-        if isinstance(event, (RollbackBegun, UndoBegun, PhaseBegun)):
+        if isinstance(event, TRANSACTION_BEGINS):
             begun = event
-        elif isinstance(event, (RollbackDone, RollbackReverted, UndoDone, PhaseDone)):
+        elif isinstance(event, TRANSACTION_ENDS):
             begun = None if begun is not None and event.id == begun.id else begun
     return _transaction_of(begun) if begun is not None else None
 
 
 def _transaction_of(begun: RollbackBegun | UndoBegun | PhaseBegun) -> Transaction:
     kinds = {RollbackBegun: ROLLBACK, UndoBegun: UNDO, PhaseBegun: PHASE}
+    parts_of(begun.id)
     about = {name: value for name, value in document_of(begun).items() if name in TOLD_AT_THE_END}
     return Transaction(begun.id, kinds[type(begun)], tuple(map(step_from, begun.steps)), about)
 
@@ -171,15 +181,14 @@ def _made_on_the_way(step: Step, steps: Sequence[Step]) -> bool:
 
 def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> None:
     """Move aside what lies where a file has to go back to, unless it is that file."""
-    place = layout.run / step.source
     waits = step.kind == MOVE and state_of(layout.run, step) == DONE
-    if not waits or not place.exists() or is_file_of(place, step):
+    if not waits or not state_at(layout.run, step.source) or is_file_of(layout.run, step.source, step):
         return
-    aside = layout.backups / transaction.id / "in_the_way" / step.source
-    do(layout.run, move(layout.run, step.source, str(aside.relative_to(layout.run)), "in the way"))
+    aside = f"nantui/backups/{transaction.id}/in_the_way/{step.source}"
+    do(layout.run, move(layout.run, step.source, aside, "in the way"))
 
 
-def _outcome(transaction: Transaction) -> dict[str, Any]:
+def _outcome(transaction: Transaction) -> JsonObject:
     return {name: value for name, value in transaction.about.items() if name in TOLD_AT_THE_END}
 
 
@@ -194,82 +203,101 @@ class Step:
     mtime_ns: int = 0
     why: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the step as the journal keeps it."""
         return asdict(self)
 
 
 def step_from(document: Mapping[str, Any]) -> Step:
-    """Return the step that the journal kept."""
-    return Step(**{name: document[name] for name in Step.__dataclass_fields__ if name in document})
+    """Return the step that the journal kept. Raises UserError for one that leads out of the run."""
+    known = fields_of(Step, document, LARGE)
+    if known.get("kind") not in (MKDIR, MOVE, RMDIR):
+        raise UserError("nantui/journal.jsonl names a step that is none; nothing was moved", FAILED)
+    for path in (known.get("target"), *([known.get("source")] if known["kind"] == MOVE else [])):
+        parts_of(path)
+    return Step(**known)
 
 
 def move(run: Path, source: str, target: str, why: str = "") -> Step:
     """Return the step that moves the file now at `source`. Raises OSError when it is not there."""
-    state = os.lstat(run / source)
+    state = state_at(run, source)
+    if state is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
     return Step(MOVE, target, source, state.st_size, state.st_mtime_ns, why)
 
 
-def is_file_of(path: Path, step: Step) -> bool:
-    """Tell whether the file at `path` is the one that `step` moves."""
+def state_at(run: Path, path: str) -> os.stat_result | None:
+    """Return the state of what lies at `path` in the run, None for nothing, or what only a link leads to."""
     try:
-        state = os.lstat(path)
+        with inside(run, path) as place:
+            return os.lstat(place)
     except OSError:
-        return False
-    return (state.st_size, state.st_mtime_ns) == (step.size, step.mtime_ns)
+        return None
+
+
+def is_file_of(run: Path, path: str, step: Step) -> bool:
+    """Tell whether the file at `path` in the run is the one that `step` moves."""
+    state = state_at(run, path)
+    return state is not None and (state.st_size, state.st_mtime_ns) == (step.size, step.mtime_ns)
 
 
 def state_of(run: Path, step: Step) -> str:
     """Return TO_DO, DONE or IMPOSSIBLE, from the disk alone."""
-    target = run / step.target
+    target = state_at(run, step.target)
+    is_folder = target is not None and stat.S_ISDIR(target.st_mode)
     if step.kind == MKDIR:
-        return DONE if target.is_dir() else IMPOSSIBLE if os.path.lexists(target) else TO_DO
+        return DONE if is_folder else IMPOSSIBLE if target else TO_DO
     if step.kind == RMDIR:
-        return TO_DO if target.is_dir() else DONE
-    if is_file_of(target, step):
+        return TO_DO if is_folder else DONE
+    if is_file_of(run, step.target, step):
         return DONE
-    free = not os.path.lexists(target)
-    return TO_DO if free and is_file_of(run / step.source, step) else IMPOSSIBLE
+    return TO_DO if target is None and is_file_of(run, step.source, step) else IMPOSSIBLE
 
 
 def do(run: Path, step: Step) -> None:
     """Carry the step out, also when it was half done before. Raises OSError; then it is as it was."""
     if step.kind == MKDIR:
-        (run / step.target).mkdir(parents=True, exist_ok=True)
-        sync_directory((run / step.target).parent)
+        _make_folder(run, step.target)
     elif step.kind == RMDIR:
-        _remove_empty(run / step.target)
-    elif is_file_of(run / step.target, step):
-        _drop_leftover(run / step.source, run / step.target, step)
+        _remove_empty(run, step.target)
+    elif is_file_of(run, step.target, step):
+        _drop_leftover(run, step)
     else:
-        _move(run / step.source, run / step.target, step)
+        _move(run, step.source, step.target, step)
 
 
 def revert(run: Path, step: Step) -> None:
     """Take the step back, if it was done. Raises OSError when something stands in the way."""
     if step.kind == RMDIR:
-        (run / step.target).mkdir(parents=True, exist_ok=True)
+        _make_folder(run, step.target)
     elif step.kind == MKDIR:
-        _remove_empty(run / step.target)
-    elif is_file_of(run / step.target, step) and not is_file_of(run / step.source, step):
-        _move(run / step.target, run / step.source, step)
+        _remove_empty(run, step.target)
+    elif is_file_of(run, step.target, step) and not is_file_of(run, step.source, step):
+        _move(run, step.target, step.source, step)
     if step.kind == MOVE:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            _beside(run / step.target).unlink()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), inside(run, step.target) as target:
+            _beside(target).unlink()
 
 
-def _move(source: Path, target: Path, step: Step) -> None:
-    if not is_file_of(source, step):
-        raise FileNotFoundError(errno.ENOENT, "gone or changed by somebody else", str(source))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        rename_without_replacing(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _move_to_other_disk(source, target)
-    sync_directory(target.parent)
-    sync_directory(source.parent)
+def _make_folder(run: Path, path: str) -> None:
+    with inside(run, path, make=True) as place:
+        if not place.is_dir() or place.is_symlink():
+            place.mkdir()
+        sync_directory(place.parent)
+
+
+def _move(run: Path, source_path: str, target_path: str, step: Step) -> None:
+    if not is_file_of(run, source_path, step):
+        raise FileNotFoundError(errno.ENOENT, "gone or changed by somebody else", source_path)
+    with inside(run, source_path) as source, inside(run, target_path, make=True) as target:
+        try:
+            rename_without_replacing(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _move_to_other_disk(source, target)
+        sync_directory(target.parent)
+        sync_directory(source.parent)
 
 
 def rename_without_replacing(source: Path, target: Path) -> None:
@@ -309,16 +337,19 @@ def _beside(target: Path) -> Path:
     return target.with_name(f".nantui-moving-{target.name}")
 
 
-def _drop_leftover(source: Path, target: Path, step: Step) -> None:
+def _drop_leftover(run: Path, step: Step) -> None:
     """After a crash between the two halves of a move between disks the file exists twice."""
-    if is_file_of(source, step) and filecmp.cmp(source, target, shallow=False):
-        source.unlink()
+    if step.source != step.target and is_file_of(run, step.source, step):
+        with inside(run, step.source) as source, inside(run, step.target) as target:
+            if filecmp.cmp(source, target, shallow=False) and not os.path.samefile(source, target):
+                source.unlink()
 
 
-def _remove_empty(directory: Path) -> None:
+def _remove_empty(run: Path, path: str) -> None:
     """Remove a directory that is empty; one that somebody has put something into stays."""
     try:
-        directory.rmdir()
+        with inside(run, path) as directory:
+            directory.rmdir()
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             raise

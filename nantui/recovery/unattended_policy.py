@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nantui.machine.gpus import has_bf16
 from nantui.recovery.history import BAD_ENDS, QUARANTINE, Earlier, earlier_recoveries, newest_end
@@ -25,6 +24,7 @@ from nantui.recovery.restore_points import choose_before, ends_before
 from nantui.recovery.resume_settings import settings_in_effect
 from nantui.recovery.run_facts import gpus_of
 from nantui.run.attempts import FINISHED
+from nantui.run.documents import JsonObject
 from nantui.run.plan import place_of
 from nantui.run.record import read_run
 from nantui.settings.presets import load_presets
@@ -41,9 +41,9 @@ class Decision:
 
     action: str
     why: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JsonObject = field(default_factory=dict)
     images: tuple[str, ...] = ()
-    evidence: dict[str, Any] | None = None
+    evidence: dict[str, object] | None = None
 
 
 def decide(run: Path, ladder: Ladder | None = None) -> Decision:
@@ -103,7 +103,7 @@ def climb(facts: PlanInputs, earlier: Sequence[Earlier], ladder: Ladder) -> Deci
     step = next_step(ladder, earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     if step is None:
         return Decision(GIVE_UP, "the ladder is at its end: every step was tried or would change nothing")
-    options: dict[str, Any] = {"to": restore.name, "presets": [step] if step != QUARANTINE else []}
+    options: JsonObject = {"to": restore.name, "presets": [step] if step != QUARANTINE else []}
     if in_effect.get("guard") != "protect":
         options["set"] = {"guard": "protect"}
     older = " (an older one: the last failed within its probation)" if within else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,15 @@ from nantui.recovery.transaction import (
     discard_staged,
     is_file_of,
     move,
+    state_at,
     step_from,
 )
 from nantui.run.events import Kept, PhaseBegun, of_kind
+from nantui.run.inside import inside, parts_of, refuse_foreign
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
+from nantui.run.spec import own_uids
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,11 @@ def undo(layout: RunLayout, *, by: str) -> Undone:
 
     Raises UserError (status NO) when there is none, (FAILED) when it cannot be done; nothing is changed then.
     """
+    refuse_foreign(layout.journal, own_uids(layout.lock))
     rollback = newest_in_force(RunRecord(layout).journal)
     if rollback is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)
-    id, of = f"undo-{uuid.uuid4().hex[:8]}", rollback.id
+    id, of = f"undo-{uuid.uuid4().hex[:8]}", "/".join(parts_of(rollback.id))
     before = manifest.load(layout, of)
     if before is None:
         gone = f"nantui/backups/{of}/{manifest.NAME}"
@@ -128,7 +133,7 @@ def _steps(
     steps += [
         Step(MOVE, step.source, step.target, step.size, step.mtime_ns)
         for path, step in returning.items()
-        if path not in before and is_file_of(layout.run / step.target, step)
+        if path not in before and is_file_of(layout.run, step.target, step)
     ]
     folders = sorted(
         (path for path, item in now.items() if item.kind == FOLDER and path not in before), reverse=True
@@ -138,7 +143,7 @@ def _steps(
 
 def _still_there(layout: RunLayout, came_from: dict[str, Step], path: str) -> bool:
     """Tell whether `path` is where the rollback put an original, which goes back rather than aside."""
-    return path in came_from and is_file_of(layout.run / path, came_from[path])
+    return path in came_from and is_file_of(layout.run, path, came_from[path])
 
 
 def _ours_away(layout: RunLayout, aside: str, returning: dict[str, Step]) -> list[Step]:
@@ -152,14 +157,16 @@ def _back(
 ) -> list[Step]:
     """Return the move that brings `path` back, from where the rollback put it or from its copy."""
     step = returning.get(path)
-    if step is not None and is_file_of(layout.run / step.target, step):
+    if step is not None and is_file_of(layout.run, step.target, step):
         return [Step(MOVE, path, step.target, step.size, step.mtime_ns)]
-    copy = layout.backups / of / COPIES / path
-    if item.kind != FILE or not item.copied or not copy.is_file():
+    kept = f"nantui/backups/{of}/{COPIES}/{path}"
+    state = state_at(layout.run, kept) if item.kind == FILE and item.copied else None
+    if state is None or not stat.S_ISREG(state.st_mode):
         return []
-    staged = layout.home / f"{STAGED}{id}-{uuid.uuid4().hex[:8]}"
-    copy_durably(copy, staged)
-    return [move(layout.run, str(staged.relative_to(layout.run)), path)]
+    staged = f"nantui/{STAGED}{id}-{uuid.uuid4().hex[:8]}"
+    with inside(layout.run, kept) as copy, inside(layout.run, staged) as beside:
+        copy_durably(copy, beside)
+    return [move(layout.run, staged, path)]
 
 
 def _is_staged(path: str) -> bool:

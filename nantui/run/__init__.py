@@ -12,15 +12,20 @@ frozen_record: Frozen classes of keyword fields that cost next to nothing to def
 json_fields: One JSON value as the type that is expected of it, `NOT_TOLD` where it is something else
 incidents: Every kind of incident, in one table: its title, whether it is proof, what may be done
 journal: The journal: everything that was done to a run, append-only and on the disk before it is done
+binding: Where a run was made: what is kept of it outside the run, so that no file in a run can claim it
 spec: spec.yaml: what to train, as asked
 telemetry: Per-step telemetry as rank 0 wrote it: steps.csv, read a bounded chunk at a time or whole
+points: Step points: where a training can go on in the middle of an epoch, as their headers tell
 results: results.csv as Ultralytics writes it, with what makes it awkward taken care of
 plan: Where a run stands in its plan: phases one after another in one run directory, as spec.yaml keeps them
 commands: The spool: commands as one-file messages, put there by rename, taken only from the same owner
 status: The state of a run as everybody shows it: one frozen snapshot, one list of state words
+prometheus: Where runs stand, as Prometheus text
 discovery: Finding runs: a directory that is one, or all below it, without walking into data sets
 quarantine: A run's quarantine list: images left out of its training; the data set is not touched
 documents: The types of what files say: JSON, YAML, and settings by name
+bounded: Files that others can write, parsed within bounds: size, depth, count, aliases
+inside: Paths that a file of a run names, checked where they are used: inside the run, across no link
 atomic_files: Writes that survive a crash: beside, fsync, rename
 growing_files: Follow a file that another process appends to, a bounded chunk at a time
 newest_rows: The end of files that grow for days, without reading them whole

@@ -11,7 +11,10 @@ import math
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from nantui.run.bounded import LARGEST_JSON, LARGEST_TEXT, LARGEST_YAML, parse_json, parse_yaml
+from nantui.run.documents import JsonObject
 
 # The umask can only be read by setting it, which is not safe once threads run: read it once.
 _UMASK = os.umask(0o077)
@@ -91,7 +94,7 @@ def open_regular(path: Path, flags: int = 0) -> BinaryIO | None:
     """Open a file for reading, None where it is missing or no regular file: a pipe would block for ever."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | flags)
-    except OSError:
+    except (OSError, ValueError):  # a name with a zero byte in it
         return None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -99,22 +102,34 @@ def open_regular(path: Path, flags: int = 0) -> BinaryIO | None:
     return os.fdopen(descriptor, "rb")
 
 
-def read_text(path: Path) -> str | None:
-    """Return the text of a regular file, None where there is none; bytes that are no UTF-8 are replaced."""
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str | None:
+    """Return the text of a regular file, None where there is none of at most `largest` bytes; bytes that are
+    no UTF-8 are replaced.
+    """
     file = open_regular(path)
     if file is None:
         return None
     try:
         with file:
-            return file.read().decode("utf-8", errors="replace")
+            data = file.read(largest + 1)
     except OSError:
         return None
+    return data.decode("utf-8", errors="replace") if len(data) <= largest else None
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> JsonObject | None:
     """Return the object in `path`, or None where there is none or it is not a JSON object."""
     try:
-        document = json.loads(read_text(path) or "")
+        document = parse_json(read_text(path, LARGEST_JSON) or "")
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def read_yaml(path: Path) -> JsonObject | None:
+    """Return the mapping in `path`, or None where there is none or it is no YAML mapping."""
+    try:
+        document = parse_yaml(read_text(path, LARGEST_YAML) or "")
     except ValueError:
         return None
     return document if isinstance(document, dict) else None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nantui.machine.process_identity import Machine, ProcessRef, alive, this_machine
 from nantui.run.atomic_files import read_json, read_text, write_json
+from nantui.run.documents import JsonObject, known_fields
 from nantui.run.events import Event, Registered, of_kind, parse_lines
 from nantui.run.layout import RunLayout
 
@@ -29,18 +29,18 @@ class Attempt:
     created: float
     mode: str
     checkpoint: str | None
-    train: dict[str, Any]
-    ours: dict[str, Any]
+    train: dict[str, object]
+    ours: dict[str, object]
     python: str
     devices: int = 1
-    faults: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[JsonObject] = field(default_factory=list)
     argv: list[str] = field(default_factory=list)
-    asked: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, object] = field(default_factory=dict)
     probation_epochs: int = 0
-    phase: dict[str, Any] | None = None
+    phase: JsonObject | None = None
     nnodes: int = 1
     endpoint: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RankExit:
     epoch: int | None = None
     step: int | None = None
     text: str = ""
-    incident: dict[str, Any] | None = None
+    incident: JsonObject | None = None
     checkpoint: str | None = None
     resumable: bool = False
 
@@ -68,7 +68,7 @@ def write_attempt(layout: RunLayout, attempt: Attempt) -> None:
 
 def read_attempt(layout: RunLayout, number: int) -> Attempt | None:
     """Return the record of attempt `number`, or None where there is none."""
-    return _known_fields(Attempt, read_json(layout.attempt(number)))
+    return known_fields(Attempt, read_json(layout.attempt(number)))
 
 
 def write_exit(layout: RunLayout, number: int, ending: RankExit) -> None:
@@ -78,23 +78,13 @@ def write_exit(layout: RunLayout, number: int, ending: RankExit) -> None:
 
 def read_exits(layout: RunLayout, number: int) -> list[RankExit]:
     """Return how the ranks of an attempt ended, rank 0 first; ranks that were killed are missing."""
-    exits = (_known_fields(RankExit, read_json(layout.exit(number, rank))) for rank in layout.ranks(number))
+    exits = (known_fields(RankExit, read_json(layout.exit(number, rank))) for rank in layout.ranks(number))
     return [ending for ending in exits if ending is not None]
 
 
 def rank_events(path: Path) -> list[Event]:
     """Return the typed events of one rank, oldest first."""
     return parse_lines((read_text(path) or "").split("\n"))
-
-
-def _known_fields(kind: Any, document: dict[str, Any] | None) -> Any:
-    """Build `kind` from a document, leaving out fields of a newer format; None where fields are missing."""
-    if document is None:
-        return None
-    try:
-        return kind(**{name: document[name] for name in kind.__dataclass_fields__ if name in document})
-    except TypeError:
-        return None
 
 
 def registered(layout: RunLayout, attempt: int) -> dict[int, ProcessRef]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 import time
@@ -18,11 +17,15 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import FAILED, UserError
+from nantui.paths import user_state_dir
+from nantui.run import binding
 from nantui.run.atomic_files import to_json, write_json
+from nantui.run.bounded import parse_json
+from nantui.run.documents import JsonObject
 from nantui.run.journal import author
+from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
 
 KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set", "quarantine")
@@ -34,7 +37,7 @@ class Command:
     """One thing a person or the policy asks the supervisor to do."""
 
     kind: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JsonObject = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     by: str = field(default_factory=author)
     t: float = field(default_factory=time.time)
@@ -77,16 +80,16 @@ def _take(path: Path) -> Command | None:
         if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_size > LARGEST:
             return None
         try:
-            return _command(json.loads(file.read()))
+            return _command(parse_json(file.read(LARGEST + 1)))
         except (ValueError, TypeError, KeyError):
             return None
 
 
-def _command(document: dict[str, Any]) -> Command:
-    command = Command(**{name: document[name] for name in Command.__dataclass_fields__})
-    if command.kind not in KINDS or not isinstance(command.options, dict):
-        raise ValueError(command.kind)
-    return command
+def _command(document: JsonObject) -> Command:
+    known = fields_of(Command, document)
+    if known.get("kind") not in KINDS or set(known) != set(Command.__dataclass_fields__):
+        raise ValueError(known.get("kind"))
+    return Command(**known)
 
 
 def is_private(directory: Path) -> bool:
@@ -111,25 +114,25 @@ def is_private(directory: Path) -> bool:
 
 def local_spool(layout: RunLayout) -> Path:
     """Return this host's private folder for commands to the run."""
-    return _local_spool(layout.run, os.environ.get("XDG_STATE_HOME") or "")
+    return user_state_dir() / "commands" / _spool_name(layout.run)
 
 
 @lru_cache(maxsize=64)
-def _local_spool(run: Path, state_home: str) -> Path:
+def _spool_name(run: Path) -> str:
     """Worked out once: a supervisor looks there several times a second."""
-    base = Path(state_home) if state_home else Path.home() / ".local" / "state"
-    name = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
-    return base / "nantui" / "commands" / name
+    return hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
 
 
 def spool_for(layout: RunLayout) -> Path:
-    """Return where to leave a command for the run."""
-    return layout.commands if is_private(layout.commands) else local_spool(layout)
+    """Return where to leave a command for the run; what waits in one made elsewhere is nobody's command."""
+    own = binding.standing(layout.run) == binding.HERE and is_private(layout.commands)
+    return layout.commands if own else local_spool(layout)
 
 
 def pending_commands(layout: RunLayout) -> list[tuple[Path, Command]]:
     """Return the commands that wait in either place, oldest first; only private places are read."""
     places = [layout.commands, local_spool(layout)]
+    places = places if binding.standing(layout.run) == binding.HERE else places[1:]
     found = [
         item for place in places if os.path.isdir(place) and is_private(place) for item in pending(place)
     ]

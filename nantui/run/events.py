@@ -7,13 +7,13 @@ docs/file-formats.md describes each kind.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NewType, TypeVar, get_type_hints
 
 from nantui.run import json_fields
+from nantui.run.bounded import parse_json
 from nantui.run.frozen_record import FrozenRecord, frozen_record
 
 Ticks = NewType("Ticks", int)
@@ -378,15 +378,25 @@ class Stopping(Placed):
     KIND = "stopping"
 
 
+@frozen_record
+class Continued(Placed):
+    """The attempt goes on after batch `step` of `epoch`, from the step point in `path`."""
+
+    KIND = "continued"
+    path: str = ""
+
+
 KINDS: Mapping[str, type[Event]] = {
     known.KIND: known
     for known in (
         Created, AttemptStarted, AttemptEnded, Incident, Warned, InEffect, CommandReceived, CommandDone,
         Stage, RollbackBegun, RollbackStep, RollbackDone, RollbackReverted, Kept, UndoBegun, UndoDone,
         PhaseBegun, PhaseDone, Autopsy, SaveFailed, Saved, Adopted, Lost, Note, Registered, Activity,
-        EpochEnded, ValidationPrecision, Stopping,
+        EpochEnded, ValidationPrecision, Stopping, Continued,
     )
 }  # fmt: skip
+TRANSACTION_BEGINS = (RollbackBegun, UndoBegun, PhaseBegun)
+TRANSACTION_ENDS = (RollbackDone, RollbackReverted, UndoDone, PhaseDone)
 Found = TypeVar("Found", bound=Event)
 
 
@@ -395,7 +405,7 @@ def parse_lines(lines: Iterable[str]) -> list[Event]:
     return parse_all(documents(lines))
 
 
-def parse_all(told: Iterable[Any]) -> list[Event]:
+def parse_all(told: Iterable[object]) -> list[Event]:
     """Return the events among JSON values, in their order; what is no event is left out."""
     return [event for event in map(parse, told) if event is not None]
 
@@ -404,19 +414,19 @@ def documents(lines: Iterable[str]) -> Iterator[Any]:
     """Yield the JSON values among `lines`, whatever they are; what is torn is left out."""
     for line in lines:
         try:
-            yield json.loads(line)
-        except (ValueError, RecursionError):
+            yield parse_json(line)
+        except ValueError:
             continue
 
 
-def relayed(document: Mapping[str, Any], **about: Any) -> dict[str, Any]:
+def relayed(document: Mapping[str, Any], **about: object) -> dict[str, Any]:
     """Return the fields under which the journal keeps what a rank wrote, `about` added: also those that this
     version does not know, and as they were written.
     """
     return {**{name: value for name, value in document.items() if name not in ("kind", "by")}, **about}
 
 
-def parse(document: Any) -> Event | None:
+def parse(document: object) -> Event | None:
     """Return one event; a kind that this version does not know is a plain Event, what is none is None."""
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         return None
@@ -444,11 +454,7 @@ def of_kind(events: Iterable[Event], *kinds: type[Found]) -> list[Found]:
 
 def newest(events: Iterable[Event], *kinds: type[Found]) -> Found | None:
     """Return the last event of one of these kinds, None without one."""
-    found = None
-    for event in events:
-        if isinstance(event, kinds):
-            found = event
-    return found
+    return next(reversed(of_kind(events, *kinds)), None)
 
 
 def _values(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -461,7 +467,7 @@ def _values(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _readers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
+def _readers(kind: Any) -> Mapping[str, json_fields.Reader]:
     """Return, by name, what reads each field of a dataclass from JSON."""
     if kind not in _READERS_OF:
         hints = get_type_hints(kind)
@@ -471,7 +477,7 @@ def _readers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
     return _READERS_OF[kind]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     if isinstance(value, (Place, Difference, SettingChange, PhaseAdvice, QuarantineChange, CommandAsked)):
@@ -479,12 +485,12 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _record(kind: Any) -> Callable[[Any], Any]:
+def _record(kind: Any) -> json_fields.Reader:
     return lambda value: kind(**_values(kind, value)) if isinstance(value, dict) else json_fields.NOT_TOLD
 
 
-_READERS_OF: dict[Any, Mapping[str, Callable[[Any], Any]]] = {}
-_READERS: Mapping[Any, Callable[[Any], Any]] = {
+_READERS_OF: dict[object, Mapping[str, json_fields.Reader]] = {}
+_READERS: Mapping[object, json_fields.Reader] = {
     str: json_fields.text,
     str | None: json_fields.text,
     int: json_fields.countable,

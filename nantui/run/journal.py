@@ -12,20 +12,26 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
+from nantui.run.bounded import LARGEST_TEXT
 from nantui.run.events import AttemptStarted, CommandReceived, Event, parse_lines
+from nantui.terminal_text import printable
+
+VIA, LONGEST_VIA = "NANTUI_VIA", 20
+"""A variable in which a program that acts for a person says what it is."""
 
 
 def author() -> str:
-    """Return who acts, as `user@host`."""
+    """Return who acts, as `user@host`, and through what, where that is told in the environment (`VIA`)."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = str(os.getuid())
-    return f"{user}@{host_name()}"
+    via = os.environ.get(VIA, "")
+    return f"{user}@{host_name()}" + (f" via {printable(via, LONGEST_VIA)}" if via else "")
 
 
 class Journal:
@@ -34,11 +40,11 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, kind: str, *, by: str = "supervisor", **fields: Any) -> dict[str, Any]:
+    def append(self, kind: str, *, by: str = "supervisor", **fields: object) -> dict[str, object]:
         """Write one entry and wait until it is on the disk. Raises OSError when it cannot be kept."""
-        entry: dict[str, Any] = {"t": time.time(), "kind": kind, "by": by, **fields}
+        entry: dict[str, object] = {"t": time.time(), "kind": kind, "by": by, **fields}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:
             line = (to_json(entry) + "\n").encode()
             data = (b"" if _ends_whole(descriptor) else b"\n") + line
@@ -50,8 +56,14 @@ class Journal:
         return entry
 
     def events(self) -> list[Event]:
-        """Return all whole entries as typed events, oldest first; an unreadable journal is an empty one."""
-        return parse_lines((read_text(self.path) or "").split("\n"))
+        """Return all whole entries as typed events, oldest first; an unreadable journal is an empty one.
+
+        Raises UserError for one that is too large: nobody may act as if it were empty.
+        """
+        text = read_text(self.path)
+        if text is None and os.path.isfile(self.path) and os.path.getsize(self.path) > LARGEST_TEXT:
+            raise UserError(f"{self.path} is larger than {LARGEST_TEXT >> 20} MiB: move it away", FAILED)
+        return parse_lines((text or "").split("\n"))
 
 
 def _ends_whole(descriptor: int) -> bool:
@@ -59,13 +71,15 @@ def _ends_whole(descriptor: int) -> bool:
     return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
-def pending_edits(events: Iterable[Event]) -> dict[str, Any]:
-    """Return what was set since the last attempt started; `events` is the run's journal."""
-    edits: dict[str, Any] = {}
+def pending_edits(events: Iterable[Event]) -> dict[str, object]:
+    """Return what was set since the last attempt started and not taken back, from the run's journal."""
+    edits: dict[str, object] = {}
     for event in events:
         if isinstance(event, AttemptStarted):
             edits = {}
         elif isinstance(event, CommandReceived) and event.command.kind == "set":
-            values = event.command.options.get("set")
+            values, back = event.command.options.get("set"), event.command.options.get("back")
             edits.update(values if isinstance(values, dict) else {})
+            for name in back if isinstance(back, list) else ():
+                edits.pop(name, None)
     return edits

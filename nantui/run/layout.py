@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_ATTEMPT = re.compile(r"^(\d{3,})\.json$")
+_ATTEMPT = re.compile(r"^(\d{3,9})\.json$")
+_RANK = re.compile(r"^\d+\.rank(\d{1,9})\.\w+\.json")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,17 @@ class RunLayout:
         return self.home / "backups"
 
     @property
+    def points(self) -> Path:
+        """Where the training leaves step points, to go on from in the middle of an epoch."""
+        return self.home / "points"
+
+    def point(self, name: str) -> Path:
+        return self.points / f"{name}.pt"
+
+    def point_header(self, name: str) -> Path:
+        return self.points / f"{name}.json"
+
+    @property
     def quarantine(self) -> Path:
         return self.home / "quarantine.txt"
 
@@ -125,12 +137,8 @@ class RunLayout:
 
     def ranks(self, number: int) -> list[int]:
         """Return the ranks of an attempt that have written events or an exit, smallest first."""
-        found = {
-            int(path.name.split(".rank")[1].split(".")[0])
-            for path in self.attempts.glob(f"{number:03d}.rank*.*.json*")
-            if not path.name.startswith(".")
-        }
-        return sorted(found)
+        names = (path.name for path in self.attempts.glob(f"{number:03d}.rank*.*.json*"))
+        return sorted({int(found[1]) for name in names if (found := _RANK.match(name))})
 
     def is_ours(self) -> bool:
         """Tell whether nantui made this run (else it is foreign: plain Ultralytics)."""

@@ -14,7 +14,7 @@ from nantui.run.telemetry import Step, parse_steps
 HEADER, TAIL, SETTINGS, LOG_TAIL = 4096, 8192, 1 << 16, 1 << 16
 FEW_LINES = 8
 """Enough for the newest step and the last epochs' times; parsing is what costs over hundreds of runs."""
-EPOCHS = re.compile(r"^epochs:\s*(\d+)\s*$", re.MULTILINE)
+EPOCHS = re.compile(r"^epochs:\s*(\d{1,9})\s*$", re.MULTILINE)
 TIMED = re.compile(r"^time:\s*[\d.]", re.MULTILINE)
 
 

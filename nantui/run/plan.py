@@ -13,10 +13,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import UserError
 from nantui.run.attempts import FINISHED as FINISHED_OUTCOME
+from nantui.run.documents import JsonObject, Settings
 from nantui.run.events import (
     AttemptEnded,
     AttemptStarted,
@@ -50,43 +50,43 @@ class PlanPhase:
     """One phase: `settings` on top of the run's own."""
 
     title: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
 
 
 def new_plan(
-    name: str, phases: Sequence[PlanPhase], train: Mapping[str, Any], ours: Mapping[str, Any]
-) -> dict[str, Any]:
+    name: str, phases: Sequence[PlanPhase], train: Mapping[str, object], ours: Mapping[str, object]
+) -> JsonObject:
     """Return a plan as the spec keeps it; `train` and `ours` are the run's own settings, no phase's."""
     listed = [{"title": phase.title, "settings": dict(phase.settings)} for phase in phases]
     return {"name": name, "phase": 1, "phases": listed, "base": {"train": dict(train), "ours": dict(ours)}}
 
 
-def with_phase(plan: Mapping[str, Any] | None, phase: PlanPhase, train: Any, ours: Any) -> dict[str, Any]:
+def with_phase(plan: JsonObject | None, phase: PlanPhase, train: Settings, ours: Settings) -> JsonObject:
     """Return `plan` with one more phase at its end; a run without a plan is its own first phase."""
     known = dict(plan) if plan else new_plan("", [PlanPhase("the training", {})], train, ours)
     return {**known, "phases": [*known["phases"], {"title": phase.title, "settings": dict(phase.settings)}]}
 
 
-def phases_of(plan: Mapping[str, Any] | None) -> list[PlanPhase]:
+def phases_of(plan: JsonObject | None) -> list[PlanPhase]:
     """Return the plan's phases, none without a plan."""
     listed = plan.get("phases") or [] if plan else []
     return [PlanPhase(str(one.get("title") or ""), dict(one.get("settings") or {})) for one in listed]
 
 
-def place_of(plan: Mapping[str, Any] | None) -> Place | None:
+def place_of(plan: JsonObject | None) -> Place | None:
     """Return where the run is in its plan, None without one."""
     phases = phases_of(plan)
     number = int((plan or {}).get("phase") or 1)
     return Place(number, len(phases), phases[number - 1].title) if 0 < number <= len(phases) else None
 
 
-def place_document(plan: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def place_document(plan: JsonObject | None) -> JsonObject | None:
     """Return the same as attempts and the journal record it."""
     place = place_of(plan)
     return asdict(place) if place else None
 
 
-def next_waits(plan: Mapping[str, Any] | None, events: Iterable[Event]) -> bool:
+def next_waits(plan: JsonObject | None, events: Iterable[Event]) -> bool:
     """Tell whether the plan's current phase is finished and another one is to follow."""
     place = place_of(plan)
     return place is not None and place.number < place.of and standing(events) == (place.number, True)
@@ -211,7 +211,7 @@ def finished_folders(layout: RunLayout, events: Iterable[Event]) -> dict[int, Pa
     return dict(found.values())
 
 
-def settings_of(spec: Spec, number: int) -> dict[str, Any]:
+def settings_of(spec: Spec, number: int) -> JsonObject:
     """Return the arguments that a phase has or will have, as far as they were named: the run's own, what
     recoveries and edits have decided by now, the phase's own.
     """
@@ -240,7 +240,7 @@ def with_time(part: Part, parts: Sequence[Part], spec: Spec) -> Part:
     return replace(part, epoch_s=next(alike, math.nan))
 
 
-def _costs(spec: Spec, number: int) -> dict[str, Any]:
+def _costs(spec: Spec, number: int) -> JsonObject:
     """Return the settings of a phase on which the time of an epoch depends."""
     return {name: value for name, value in settings_of(spec, number).items() if name not in NO_TIME}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from nantui.run.atomic_files import write_atomic
 from nantui.run.events import Note, QuarantineChange, of_kind
@@ -60,7 +59,7 @@ def newest_change(layout: RunLayout) -> QuarantineChange | None:
     return changes[-1] if changes else None
 
 
-def _change(layout: RunLayout, images: list[str], text: str, by: str, **change: Any) -> None:
+def _change(layout: RunLayout, images: list[str], text: str, by: str, **change: object) -> None:
     """Journal a change, then make it."""
     layout.home.mkdir(parents=True, exist_ok=True)
     Journal(layout.journal).append("note", by=by or author(), text=text, quarantine=change)

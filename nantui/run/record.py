@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from nantui.run.atomic_files import read_text
 from nantui.run.attempts import Attempt, RankExit, rank_events, read_attempt, read_exits
@@ -100,7 +99,7 @@ class RunRecord:
         return read_spec(self.layout.spec, self._trusted)
 
     @cached_property
-    def args(self) -> Mapping[str, Any]:
+    def args(self) -> Mapping[str, object]:
         """Ultralytics' args.yaml, empty where it is missing or broken."""
         return read_args(self.layout.args_yaml)
 

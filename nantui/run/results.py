@@ -18,6 +18,8 @@ from nantui.run.atomic_files import read_text
 from nantui.run.growing_files import cells_of
 
 RECENT_EPOCHS = 5
+MOST_EPOCHS = 10**6
+"""No training has more: a larger number is nonsense, and whoever lists its epochs fills the memory."""
 NOTHING = 1e-9  # zero whatever was usual: a resume knows no earlier level
 SHARE, MOST = 1e-6, 1e-3  # of the usual level, and what is never called zero
 
@@ -106,6 +108,8 @@ def parse_row(header: list[str], cells: list[str], segment: int = 0) -> EpochRow
         epoch = int(numbers.pop("epoch"))
     except (ValueError, KeyError, OverflowError):
         return None
+    if abs(epoch) > MOST_EPOCHS:
+        return None
     return EpochRow(epoch, numbers.pop("time", math.nan), numbers, segment)
 
 
@@ -150,3 +154,30 @@ def can_be_learnt_to_zero(losses: Sized) -> bool:
     right and sure. A detector's losses are several, and those of its boxes do not get there.
     """
     return len(losses) == 1
+
+
+def trimmed(text: str, work: int) -> str:
+    """Return `text` with one line an epoch up to epoch `work` (from 1), byte for byte as they were: what is
+    trained again must not stand in it twice.
+
+    Ultralytics appends, so after an earlier rollback an epoch can stand there several times: the last one
+    counts, and what it superseded goes. A torn last line goes too.
+    """
+    lines = text.splitlines(keepends=True)
+    head = [line for line in lines[:1] if is_header(line.split(","))]
+    kept: list[tuple[int, str]] = []
+    for line in lines[len(head) :]:
+        epoch = _epoch_of(line)
+        if epoch is None or not line.endswith("\n"):
+            continue
+        while kept and kept[-1][0] >= epoch:
+            kept.pop()
+        kept.append((epoch, line))
+    return "".join([*head, *(line for epoch, line in kept if epoch <= work)])
+
+
+def _epoch_of(line: str) -> int | None:
+    try:
+        return int(float(line.split(",", 1)[0]))
+    except (ValueError, OverflowError):
+        return None

@@ -11,29 +11,27 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from nantui.errors import UserError
-from nantui.run.atomic_files import open_regular, read_text, write_atomic
-from nantui.run.documents import Document, Settings
+from nantui.run.atomic_files import open_regular, read_yaml, write_atomic
+from nantui.run.binding import HERE, standing
+from nantui.run.bounded import LARGEST_YAML, parse_yaml
+from nantui.run.documents import Document, JsonObject, Settings
+from nantui.run.json_fields import fields_of
 
 OURS_DEFAULTS: Settings = {
-    "guard": "protect",
-    "on_suspicion": "warn",
-    "grad_clip": 10.0,
-    "rewarmup": 0,
-    "restore_every_minutes": 0.0,
-    "keep_restore_points": 3,
-    "max_consecutive_skips": 5,
-    "skip_window": 200,
-    "max_skip_share": 0.2,
-    "loss_limit": 12.0,
-    "loss_patience": 20,
-    "min_loss_scale": 1.0,
-}
-OURS_CHOICES = {"guard": ("protect", "observe", "off"), "on_suspicion": ("warn", "end")}
+    "guard": "protect", "on_suspicion": "warn", "grad_clip": 10.0, "rewarmup": 0,
+    "restore_every_minutes": 0.0, "keep_restore_points": 3, "max_consecutive_skips": 5, "skip_window": 200,
+    "max_skip_share": 0.2, "loss_limit": 12.0, "loss_patience": 20, "min_loss_scale": 1.0,
+    "step_points": "auto", "exact": False,
+}  # fmt: skip
+OURS_CHOICES = {
+    "guard": ("protect", "observe", "off"), "on_suspicion": ("warn", "end"), "step_points": ("auto", "off"),
+}  # fmt: skip
+OURS_NUMBERS = frozenset(("step_points",))
+"""Settings with choices that may also be a number."""
 SECRET = re.compile(
     r"TOKEN|SECRET|PASSW|CREDENTIAL|APIKEY|PRIVATE|SESSION|COOKIE|AUTH|WEBHOOK|DSN|(^|_)(KEYS?|PASS|PWD)(_|$)",
     re.IGNORECASE,
@@ -50,39 +48,40 @@ _OF_THIS_LAUNCH = ("RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_",
 class Spec:
     """What a run is asked to be; `train` are Ultralytics' arguments, `ours` nantui's settings that differ."""
 
-    train: dict[str, Any]
-    ours: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, object]
+    ours: dict[str, object] = field(default_factory=dict)
     python: str = ""
     auto: bool = False
     kind: str = "train"
     created: float = 0.0
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    exec: dict[str, Any] | None = None
-    plan: dict[str, Any] | None = None
+    faults: list[JsonObject] = field(default_factory=list)
+    exec: JsonObject | None = None
+    plan: JsonObject | None = None
     nnodes: int = 1
     endpoint: str = ""
     format: int = 1
 
 
-def read_spec(path: Path, trusted: Collection[int] = ()) -> Spec | None:
+def read_spec(path: Path, trusted: Collection[int] = (), *, agreed: bool = False) -> Spec | None:
     """Return the spec in `path`, None where there is no file. Raises UserError when it makes no sense.
 
-    What it would run (`python`, `exec`) is left out unless this user or root wrote it, or one of the
-    `trusted` user ids: looking at somebody's run must not start their programs.
+    What it would run (`python`, `exec`, `auto`) is left out unless this user or root wrote it, or one of the
+    `trusted` user ids, and the run was made here (`agreed`: the caller was started for it): looking at
+    somebody's run must not start their programs.
     """
     found = _read_with_owner(path)
     if found is None:
         return None
     text, owner = found
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        why = _first_line(error)
-        raise UserError(f"{path}: not readable as YAML ({why}); mend it or move it away") from error
-    if not isinstance(document, dict) or not isinstance(document.get("train"), dict):
+        document = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as YAML ({error}); mend it or move it away") from error
+    if not isinstance(document, dict) or "train" not in (known := fields_of(Spec, document)):
         raise UserError(f"{path}: not a spec (no 'train:' mapping); mend it or move it away")
-    known = {name: document[name] for name in Spec.__dataclass_fields__ if name in document}
-    return Spec(**known if owner in {os.getuid(), 0, *trusted} else {**known, "python": "", "exec": None})
+    if owner in {os.getuid(), 0, *trusted} and (agreed or standing(path.parent.parent) == HERE):
+        return Spec(**known)
+    return Spec(**{**known, "python": "", "exec": None, "auto": False})
 
 
 def own_uids(lock: Path) -> frozenset[int]:
@@ -102,7 +101,8 @@ def _read_with_owner(path: Path) -> tuple[str, int] | None:
         return None
     try:
         with file:
-            return file.read().decode("utf-8", errors="replace"), os.fstat(file.fileno()).st_uid
+            text = file.read(LARGEST_YAML + 1).decode("utf-8", errors="replace")
+            return text, os.fstat(file.fileno()).st_uid
     except OSError:
         return None
 
@@ -118,7 +118,7 @@ def to_yaml(document: Mapping[str, object]) -> str:
     return str(yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True))
 
 
-def divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def divided(settings: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
     """Return Ultralytics' arguments and nantui's own settings out of a mixture of both."""
     ours = {name: value for name, value in settings.items() if name in OURS_DEFAULTS}
     return {name: value for name, value in settings.items() if name not in ours}, ours
@@ -132,15 +132,7 @@ def with_settings(spec: Spec, settings: Settings) -> Spec:
 
 def read_args(path: Path) -> Document:
     """Return Ultralytics' args.yaml as plain values, empty where it is missing or broken."""
-    try:
-        document = yaml.safe_load(read_text(path) or "")
-    except yaml.YAMLError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return read_yaml(path) or {}
 
 
 def kept_environment() -> dict[str, str]:

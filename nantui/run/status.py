@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from nantui.run.documents import JsonObject
 from nantui.run.events import Incident, parse
 
 STARTING, RUNNING, STALLED, STOPPING = "starting", "running", "stalled", "stopping"
 STOPPED, FINISHED, DIVERGED, RECOVERING = "stopped", "finished", "diverged", "recovering"
 FAILED, LOST, FOREIGN = "failed", "lost", "foreign"
 ACTIVE = frozenset({STARTING, RUNNING, STALLED, STOPPING, RECOVERING})
-STATES = (
-    STARTING, RUNNING, STALLED, STOPPING, STOPPED, FINISHED, DIVERGED, RECOVERING, FAILED, LOST, FOREIGN,
-)  # fmt: skip
+STATES = (*sorted(ACTIVE), STOPPED, FINISHED, DIVERGED, FAILED, LOST, FOREIGN)
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,12 @@ class RunStatus:
     eta_s: float | None = None
     attempt: int | None = None
     pids: tuple[int, ...] = ()
-    last_incident: dict[str, Any] | None = None
+    last_incident: dict[str, object] | None = None
     text: str = ""
-    doing: dict[str, Any] | None = None
+    doing: JsonObject | None = None
     host: str = ""
     guarded: bool | None = None
-    phase: dict[str, Any] | None = None
+    phase: JsonObject | None = None
     """Of a run with a plan: {"number", "of", "title"} and, once the phase trains, {"epochs_before",
     "epochs_in_all", "eta_s": of this phase alone, "unknown": later phases whose time is not known}."""
     hosts: tuple[HostStatus, ...] = ()
@@ -59,24 +57,6 @@ class RunStatus:
         event = parse(self.last_incident)
         return event if isinstance(event, Incident) else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the row of `nantui status --json`."""
-        return {
-            "path": str(self.path),
-            "state": self.state,
-            "epoch": self.epoch,
-            "epochs": self.epochs,
-            "step": self.step,
-            "steps_per_epoch": self.steps_per_epoch,
-            "losses": dict(self.losses),
-            "eta_s": self.eta_s,
-            "attempt": self.attempt,
-            "phase": self.phase,
-            "pids": list(self.pids),
-            "last_incident": self.last_incident,
-            "text": self.text,
-            "doing": self.doing,
-            "host": self.host,
-            "guarded": self.guarded,
-            "hosts": [asdict(host) for host in self.hosts],
-        }
+        return {**asdict(self), "path": str(self.path)}

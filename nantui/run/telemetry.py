@@ -14,9 +14,9 @@ from nantui.run.growing_files import LineFollower, cells_of
 BEFORE_LOSSES = ("t", "epoch", "step", "steps", "skipped", "reason")
 AFTER_LOSSES = (
     "grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb", "alloc_peak_gb",
-    "instances", "imgsz",
+    "instances", "imgsz", "data_s",
 )  # fmt: skip
-LONGEST_HEADER = 1 << 14
+LONGEST_HEADER, LONGEST_COUNT = 1 << 14, 9
 SAMPLES, SAMPLE_BYTES, TAIL_BYTES = 512, 768, 1 << 18
 HEADER_BEGINS = b"t,"
 """Of a header line; one comes again where the losses have changed."""
@@ -177,6 +177,8 @@ def _one_step(header: bytes, line: bytes) -> Step | None:
 
 def _step(cells: dict[str, str]) -> Step | None:
     try:
+        if any(len(cells[name]) > LONGEST_COUNT for name in ("epoch", "step", "steps")):
+            return None
         before = {name: cells.pop(name) for name in BEFORE_LOSSES}
         after = {name: cells.pop(name) for name in AFTER_LOSSES if name in cells}
         losses = {name: _number(cell) for name, cell in cells.items()}

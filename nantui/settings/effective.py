@@ -53,14 +53,6 @@ def resolve_optimizer(
     return Optimizer("AdamW", fitted, 0.9, f"auto: AdamW at {fitted:g}, for {steps} steps, {classes} classes")
 
 
-def in_effect(
-    args: Mapping[str, Any], classes: int | None = None, images: int | None = None, large: str = "MuSGD"
-) -> dict[str, object]:
-    """Return `args` with `optimizer`, `lr0` and `momentum` as they are really used."""
-    optimizer = resolve_optimizer(args, classes, images, large)
-    return {**args, "optimizer": optimizer.name, "lr0": optimizer.lr0, "momentum": optimizer.momentum}
-
-
 def lr_factor(args: Mapping[str, Any], epoch: int) -> float:
     """Return the share of lr0 in effect in `epoch`, counted from 0 (`BaseTrainer._setup_scheduler`)."""
     epochs, lrf = max(int(args.get("epochs", 100)), 1), number(args.get("lrf", 0.01))

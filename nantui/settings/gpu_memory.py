@@ -107,10 +107,7 @@ def largest_batch(measured: Measured, now: Settings, then: Settings) -> int:
 
 
 def fit(
-    changes: list[Change],
-    in_effect: Settings,
-    measured: Measured | None,
-    now: Settings | None = None,
+    changes: list[Change], in_effect: Settings, measured: Measured | None, now: Settings | None = None
 ) -> list[Change]:
     """Return `changes` with the batch cut where the GPU's memory will not hold them otherwise; `now` are the
     settings that `measured` belongs to, by default those in effect.

@@ -175,16 +175,7 @@ def more_epochs(done: int) -> int:
 
 
 RULES: tuple[Rule, ...] = (
-    already_finished,
-    auto_ignores_lr0,
-    rate_in_effect,
-    lrf_is_a_fraction,
-    amp_off_is_expensive,
-    bf16_needs_a_gpu,
-    batch_and_devices,
-    close_mosaic_too_early,
-    imgsz_and_stride,
-    warmup_without_effect,
-    no_restore_points,
-    does_not_fit,
-)
+    already_finished, auto_ignores_lr0, rate_in_effect, lrf_is_a_fraction, amp_off_is_expensive,
+    bf16_needs_a_gpu, batch_and_devices, close_mosaic_too_early, imgsz_and_stride, warmup_without_effect,
+    no_restore_points, does_not_fit,
+)  # fmt: skip

@@ -6,9 +6,8 @@ from a run's training arguments everywhere.
 
 from __future__ import annotations
 
-from typing import Any
-
-from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS
+from nantui.run.documents import JsonObject
+from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS, OURS_NUMBERS
 
 GROUP = "nantui"
 
@@ -27,20 +26,29 @@ HELP = {
     "loss_limit": "robust score (on log-loss, above what was usual) beyond which a loss counts as exploding",
     "loss_patience": "exploding steps in a row that are said, or end the training (on_suspicion)",
     "min_loss_scale": "a loss scale below this is said, or ends the training (on_suspicion)",
+    "step_points": "seconds between step points, from which a resume goes on at the next batch; auto (as "
+    "often as 0.5 % of the time allows, at least every 5 minutes) or off (a resume repeats the epoch)",
+    "exact": "draw each image's augmentation from (seed, epoch, image), so that a resumed training equals "
+    "one that was never interrupted; mosaic then takes its partners from the whole data set (more reads). "
+    "Without it a resume sees the same images in the same order, augmented anew",
 }
 LOWEST = {"skip_window": 1, "keep_restore_points": 1, "loss_patience": 1}
 HIGHEST = {"max_skip_share": 1.0}
 
 
-def describe() -> list[dict[str, Any]]:
+def _has_range(name: str, default: object) -> bool:
+    return name in OURS_NUMBERS or not isinstance(default, (str, bool))
+
+
+def describe() -> list[JsonObject]:
     """Return name, types, default, help, range and choices of each of our settings."""
     return [
         {
             "name": name,
-            "types": (type(default).__name__,),
+            "types": (type(default).__name__, *(("float",) if name in OURS_NUMBERS else ())),
             "default": default,
             "help": HELP[name],
-            "range": None if isinstance(default, str) else (LOWEST.get(name, 0), HIGHEST.get(name)),
+            "range": (LOWEST.get(name, 0), HIGHEST.get(name)) if _has_range(name, default) else None,
             "choices": OURS_CHOICES.get(name, ()),
         }
         for name, default in OURS_DEFAULTS.items()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -49,7 +48,7 @@ def find_plan(plan: str) -> Path:
     return found
 
 
-def checked(settings: Mapping[str, object], schema: Schema) -> dict[str, Any]:
+def checked(settings: Mapping[str, object], schema: Schema) -> dict[str, object]:
     """Return a phase's settings, checked. Raises UserError for a wrong one, or one that is not a phase's."""
     for name in FIXED:
         if name in settings:

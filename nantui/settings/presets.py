@@ -16,7 +16,6 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -24,6 +23,7 @@ from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
 from nantui.run.documents import Settings
 from nantui.run.plan import PlanPhase
+from nantui.settings.effective import number
 from nantui.settings.schema import Schema
 from nantui.settings.values import Change, changed, is_number, merge, same_value, show_value
 
@@ -87,10 +87,10 @@ def magnitude(name: str, value: object) -> float | None:
     return float(value)
 
 
-def same_precision(one: Any, other: Any) -> bool:
+def same_precision(one: object, other: object) -> bool:
     """Tell whether two values of `amp` mean the same precision: True is fp16, False is fp32."""
-    names = {True: "fp16", False: "fp32"}
-    return bool(names.get(one, one) == names.get(other, other))
+    names: dict[object, object] = {True: "fp16", False: "fp32"}
+    return names.get(one, one) == names.get(other, other)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def read_afterwards(entry: object, bounds: tuple[Bound, ...]) -> Afterwards | No
 
 
 def phase_after(
-    wanted: Iterable[Afterwards | None], in_effect: Mapping[str, Any], rows: Iterable[Change]
+    wanted: Iterable[Afterwards | None], in_effect: Mapping[str, object], rows: Iterable[Change]
 ) -> PlanPhase | None:
     """Return the phase that follows a run whose settings `in_effect` are changed by `rows`; None when the
     remedies give up nothing that it would take back.
@@ -132,7 +132,7 @@ def phase_after(
             continue
         then = {**in_effect, **changes}
         lower = [row for bound in one.bounds if (row := bound.against(then.get(bound.name)))]
-        epochs = max(round(one.share * int(then.get("epochs") or 1)), 1)
+        epochs = max(round(one.share * number(then.get("epochs") or 1)), 1)
         return PlanPhase(one.title, {**again, "epochs": epochs, **changed(lower)})
     return None
 

@@ -75,16 +75,20 @@ class Field:
         if value is None:
             return self._none()
         value = self._typed(value)
-        if self.choices and value not in self.choices:
-            raise UserError(f"{self.name}={show_value(value)}: expects one of {self._choices()}")
+        if self.choices and value not in self.choices and not (self._or_a_number and is_number(value)):
+            raise UserError(f"{self.name}={show_value(value)}: expects {self.expects()}")
         if is_number(value) and not (math.isfinite(value) and self._in_range(value)):
             raise UserError(f"{self.name}={show_value(value)}: expects {self.expects()} ({self.help})")
         return value
 
+    @property
+    def _or_a_number(self) -> bool:
+        return "float" in self.types
+
     def expects(self) -> str:
         """Return what the setting accepts, in words."""
         if self.choices:
-            return f"one of {self._choices()}"
+            return f"one of {self._choices()}" + (" or a number" if self._or_a_number else "")
         what = " or ".join(dict.fromkeys(WANTED.get(kind, kind) for kind in self.types)) or "a value"
         lowest, highest = self.range or (None, None)
         if lowest is not None and highest is not None:
@@ -150,7 +154,7 @@ class Schema:
         except KeyError:
             raise UserError(self._unknown(name)) from None
 
-    def check(self, settings: Settings) -> dict[str, Any]:
+    def check(self, settings: Settings) -> dict[str, object]:
         """Return `settings` with every value checked. Raises UserError for the first that is wrong."""
         return {name: self.field(name).check(value) for name, value in settings.items()}
 

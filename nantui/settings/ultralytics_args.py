@@ -8,9 +8,7 @@ does not need. `cfg/default.yaml` holds names, defaults and, in its comments, ty
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
-import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,12 +17,12 @@ from typing import Any
 import yaml
 
 from nantui.errors import UserError
+from nantui.machine.training_python import locate, training_python
 
 LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where it is there: eight times as fast, and the form opens at once."""
 LINE = re.compile(r"^(?P<name>[a-z_0-9]+):(?P<value>[^#]*)(?:#\s*(?:\((?P<types>[^)]*)\))?\s*(?P<help>.*))?$")
 GROUP = re.compile(r"^#\s*(?P<name>[A-Z][\w/ .-]*?)\s*-*\s*$")
-FIND = "import importlib.util as u; s = u.find_spec('ultralytics'); print(s.origin if s and s.origin else '')"
 
 
 @dataclass(frozen=True)
@@ -40,31 +38,17 @@ class Line:
 
 
 def find_ultralytics(python: str | None = None) -> Path:
-    """Return the directory of the Ultralytics package that `python` (default: this interpreter) would import.
+    """Return the directory of the Ultralytics package that `python` (default: the one that trains) imports.
 
     Raises UserError when there is none, or the interpreter cannot be run.
     """
-    return find_for_interpreter(python) if python else find_for_this_process()
-
-
-@lru_cache(maxsize=1)
-def find_for_this_process() -> Path:
-    spec = importlib.util.find_spec("ultralytics")
-    if spec is None or not spec.origin:
-        raise UserError(
-            "Ultralytics is not installed here; install it, or name the interpreter: --python PATH"
-        )
-    return Path(spec.origin).parent
+    return _package_of(training_python(python))
 
 
 @lru_cache(maxsize=8)
-def find_for_interpreter(python: str) -> Path:
-    try:
-        done = subprocess.run([python, "-c", FIND], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"cannot run {python} ({error}); --python wants an interpreter's path") from None
-    origin = done.stdout.strip()
-    if done.returncode or not origin:
+def _package_of(python: str) -> Path:
+    (origin,) = locate(python, ("ultralytics",))
+    if not origin:
         raise UserError(f"{python} has no Ultralytics; install it there, or give another --python PATH")
     return Path(origin).parent
 

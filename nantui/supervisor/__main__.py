@@ -18,8 +18,10 @@ from pathlib import Path
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import prepare_process
+from nantui.run.binding import HERE, STARTS, STRANGE, standing
 from nantui.run.commands import Command, pending_commands
 from nantui.run.events import CommandDone, CommandReceived, of_kind
+from nantui.run.inside import refuse_links
 from nantui.run.layout import RunLayout
 from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import LOST
@@ -28,7 +30,7 @@ from nantui.supervisor.adoption import adopt
 from nantui.supervisor.config import Config, load_config
 from nantui.supervisor.handlers import begun_before
 from nantui.supervisor.lock import RunLock
-from nantui.supervisor.supervisor import LostLock, Supervisor
+from nantui.supervisor.supervisor import LostLock, Moved, Supervisor
 from nantui.terminal_text import printable
 
 RETRY_S = 2.0
@@ -53,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
     """Take the lock and serve; gives the lock back whatever happens."""
     config = load_config()
+    refuse_links(layout)
     lock = RunLock(layout.lock)
     holder = lock.acquire(take_over=take_over)
     if holder is not None:
@@ -66,11 +69,24 @@ def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
         tell_parent(ready, "")
         Service(supervisor, config).serve()
         return 0
+    except Moved as moved:
+        follow(lock, moved.place)
+        return FAILED
     except LostLock:
         print("nantui supervisor: the run was taken over; ending", file=sys.stderr)
         return FAILED
     finally:
         lock.release()
+
+
+def follow(lock: RunLock, place: Path | None) -> None:
+    """Go on as the supervisor of the directory that the run has now; the worker stays its child."""
+    if place is None:
+        print("nantui supervisor: the run directory was deleted", file=sys.stderr)
+        return
+    print(f"nantui supervisor: the run lies in {printable(place)} now", file=sys.stderr, flush=True)
+    RunLock(RunLayout(place).lock, token=lock.token).release()
+    os.execv(sys.executable, [sys.executable, "-m", entry_points.SUPERVISOR, str(place)])
 
 
 class Service:
@@ -89,19 +105,21 @@ class Service:
         self._take_up()
         idle_since = time.monotonic()
         while not self.ending:
-            busy = (
-                self._round_despite_disk()
-                or self.supervisor.watch is not None
-                or self.supervisor.hosts.wanted()
-            )
+            supervisor = self.supervisor
+            busy = self._round_despite_disk() or supervisor.watch is not None or supervisor.hosts.wanted()
             idle_since = time.monotonic() if busy else idle_since
             if time.monotonic() - idle_since > self.config.patience.idle_exit_s and self._let_go():
                 return
             self.supervisor.pump(self.config.patience.tick_s)
 
     def _take_up(self) -> None:
-        """Bring the run into a known state: an interrupted rollback, an attempt that another left."""
+        """Bring the run into a known state: an interrupted rollback, an attempt that another left.
+
+        A run that was made elsewhere is left as it is: nothing in it was begun by this user, here.
+        """
         supervisor = self.supervisor
+        if standing(supervisor.layout.run) == STRANGE:
+            return
         adopted = adopt(supervisor)
         if adopted:
             gone = not supervisor.worker_alive()
@@ -158,6 +176,8 @@ class Service:
         self._begun.append(command.id)
         supervisor.publish(doing={"command": command.id, "kind": command.kind, "stage": "begun", "text": ""})
         try:
+            if command.kind in STARTS and standing(supervisor.layout.run) != HERE:
+                raise UserError("not made here, and not agreed to: nothing that it names is started", FAILED)
             text = begun_before(supervisor, command.id) if times else ""
             if times > 1 and not text:
                 raise UserError("given up: the supervisor died twice while carrying this out", FAILED)

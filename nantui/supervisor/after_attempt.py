@@ -8,15 +8,14 @@ and the same as what a person would ask for. Whether to recover unattended is re
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run import commands
 from nantui.run.attempts import DIVERGED, FINISHED
 from nantui.run.attempts import FAILED as FAILED_OUTCOME
 from nantui.run.commands import Command, spool_for
+from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptEnded, CommandReceived, PhaseBegun, UndoDone, newest
 from nantui.run.plan import PlanPhase, next_waits, phases_of, place_of, standing, with_phase
 from nantui.run.spec import Spec, divided, read_spec, write_spec
@@ -58,7 +57,7 @@ def waits(port: RunPort, command: Command) -> bool:
     )
 
 
-def go_on(port: HelperPort, command: Command) -> dict[str, Any]:
+def go_on(port: HelperPort, command: Command) -> dict[str, object]:
     """Put the finished phase aside; returns the next one's settings. Raises UserError; nothing moved then."""
     if command.options.get("phase"):
         append(port, dict(command.options["phase"]))
@@ -67,7 +66,7 @@ def go_on(port: HelperPort, command: Command) -> dict[str, Any]:
     return dict(act(port, asking, "phase").get("asked") or {})
 
 
-def append(port: RunPort, settings: dict[str, Any]) -> None:
+def append(port: RunPort, settings: dict[str, object]) -> None:
     """Append a phase to a finished run. Raises UserError when the run is not at its end."""
     spec = own_spec(port.layout)
     place = place_of(spec.plan) if spec else None
@@ -86,7 +85,7 @@ def begins(port: RunPort, spec: Spec) -> bool:
     return place is not None and place.number > 1 and not left and not port.layout.results_csv.exists()
 
 
-def settings_now(spec: Spec) -> dict[str, Any]:
+def settings_now(spec: Spec) -> dict[str, object]:
     """Return what the current phase asks for by itself."""
     place = place_of(spec.plan)
     return dict(phases_of(spec.plan)[place.number - 1].settings) if place else {}
@@ -104,7 +103,7 @@ def recover_unattended(port: HelperPort, outcome: str) -> None:
         _give_up(port, outcome, str(error))
 
 
-def _follow(port: HelperPort, outcome: str, decision: Mapping[str, Any]) -> None:
+def _follow(port: HelperPort, outcome: str, decision: JsonObject) -> None:
     why, action = str(decision.get("why") or decision.get("text") or ""), decision.get("action")
     if action == RECOVER:
         # Nobody is there to start it again once the GPU is free: it waits by itself.

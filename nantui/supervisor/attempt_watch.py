@@ -11,7 +11,6 @@ import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from nantui.run.attempts import Attempt
 from nantui.run.events import (
@@ -37,7 +36,7 @@ TRAINING, SAVING = "training", "saving"
 BEFORE_STEPS = frozenset({"", "importing", "setup"})
 KEPT = (Incident, Warned, SaveFailed, Autopsy)
 """What the journal keeps of the ranks' own events, beside the settings in effect."""
-Relayed = tuple[Event, dict[str, Any]]
+Relayed = tuple[Event, dict[str, object]]
 """An event, and the fields that it has in the journal."""
 ELSEWHERE = "elsewhere"
 """The run's own training is over, its script trains on in another directory."""
@@ -54,7 +53,7 @@ class Watch:
     known: set[tuple[int, float]] = field(default_factory=set)
     activity: str = ""
     last_step: Step | None = None
-    last_incident: dict[str, Any] | None = None
+    last_incident: dict[str, object] | None = None
     guarded: bool | None = None
     moved: int = 0
     """Counts everything new; whoever watches for a standstill compares two readings."""
@@ -106,7 +105,7 @@ class Watch:
             lines, more = lines + new.lines, new.more
         return lines
 
-    def _take_in(self, rank: int, event: Event, document: Mapping[str, Any]) -> None:
+    def _take_in(self, rank: int, event: Event, document: Mapping[str, object]) -> None:
         """Keep what one event tells of the attempt; what it is doing is told by rank 0."""
         self.moved += 1
         if isinstance(event, Registered):
@@ -125,7 +124,7 @@ class Watch:
         elif isinstance(event, InEffect):
             self.guarded = bool(event.guarded)
 
-    def _for_the_journal(self, rank: int, event: Event, document: Mapping[str, Any]) -> list[Relayed]:
+    def _for_the_journal(self, rank: int, event: Event, document: Mapping[str, object]) -> list[Relayed]:
         if (rank, event.t) in self.known:
             return []
         if isinstance(event, InEffect) and rank == 0:
@@ -135,13 +134,13 @@ class Watch:
         hosts = self._hosts_of(event) if isinstance(event, Incident) else {}
         return [(event, relayed(document, **hosts, attempt=self.attempt.attempt, rank=rank))]
 
-    def _hosts_of(self, event: Incident) -> dict[str, Any]:
+    def _hosts_of(self, event: Incident) -> dict[str, object]:
         """Name the hosts whose batches were bad, where the ranks are on several."""
         if len(set(self._hosts.values())) < 2 or not event.ranks:
             return {}
         return {"hosts": sorted({self._hosts.get(rank, "?") for rank in event.ranks})}
 
-    def _in_effect(self, event: InEffect) -> dict[str, Any]:
+    def _in_effect(self, event: InEffect) -> dict[str, object]:
         return {
             "t": event.t,
             "attempt": self.attempt.attempt,
@@ -154,7 +153,7 @@ class Watch:
         }
 
 
-def differences(asked: Mapping[str, Any], in_effect: Mapping[str, Any]) -> list[dict[str, Any]]:
+def differences(asked: Mapping[str, object], in_effect: Mapping[str, object]) -> list[dict[str, object]]:
     """Return where the worker does not do what it was asked: [{"name", "asked", "in_effect"}]."""
     return [
         {"name": name, "asked": value, "in_effect": in_effect[name]}
@@ -163,7 +162,7 @@ def differences(asked: Mapping[str, Any], in_effect: Mapping[str, Any]) -> list[
     ]
 
 
-def same(asked: Any, in_effect: Any) -> bool:
+def same(asked: object, in_effect: object) -> bool:
     """Compare two settings as people would: 1e-3 and 0.001 are the same, so are 0.1 and its float32."""
     if isinstance(asked, bool) or isinstance(in_effect, bool):
         return asked is in_effect

@@ -16,15 +16,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import this_machine
+from nantui.machine.process_identity import alive, this_machine
+from nantui.machine.process_tree import argv_of
+from nantui.machine.training_python import training_python
 from nantui.run import commands
+from nantui.run.binding import HERE, STARTS, begin_records, bind_run, standing
 from nantui.run.commands import Command, spool_for
+from nantui.run.documents import JsonObject
 from nantui.run.events import CommandDone, Event, Stage, parse_lines
 from nantui.run.growing_files import LineFollower
+from nantui.run.inside import refuse_links
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
@@ -53,6 +57,15 @@ def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
     Raises UserError when the run is held on another host, or no supervisor can be started.
     """
     layout = RunLayout(Path(run).resolve())
+    begin_records()
+    refuse_links(layout)
+    if command.kind in STARTS and not (standing(layout.run) == HERE and layout.spec.exists()):
+        from nantui.recovery.agreement import refuse_unagreed  # reads checkpoints
+
+        refuse_unagreed(layout, command.kind)
+    if not layout.is_ours():
+        bind_run(layout.run)  # nothing in it is anybody's word yet
+    disregard_lock(layout)
     refuse_elsewhere(layout, take_over)
     commands.put(spool_for(layout), command)
     ensure_supervisor(layout, take_over=take_over)
@@ -88,15 +101,15 @@ def carry_out(
 
 
 def create_run(
-    train: Mapping[str, Any],
-    ours: Mapping[str, Any] | None = None,
+    train: Mapping[str, object],
+    ours: Mapping[str, object] | None = None,
     *,
     python: str | None = None,
     auto: bool = False,
-    faults: Sequence[Mapping[str, Any]] = (),
+    faults: Sequence[Mapping[str, object]] = (),
     start: bool = True,
-    options: Mapping[str, Any] | None = None,
-    plan: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    options: Mapping[str, object] | None = None,
+    plan: Callable[[JsonObject], JsonObject] | None = None,
     nnodes: int = 1,
     endpoint: str = "",
 ) -> Path:
@@ -112,7 +125,7 @@ def create_run(
     spec = Spec(
         train=dict(answer.get("args") or train),
         ours=dict(ours or {}),
-        python=python or sys.executable,
+        python=training_python(python),
         auto=auto,
         created=time.time(),
         faults=[dict(fault) for fault in faults],
@@ -121,9 +134,20 @@ def create_run(
         endpoint=endpoint,
     )
     write_spec(layout.spec, spec)
+    bind_run(layout.run)
     if start:
         submit(layout.run, Command("start", {"cwd": cwd, **(options or {})}))
     return layout.run
+
+
+def disregard_lock(layout: RunLayout) -> None:
+    """Take away a lock that a run brought along from elsewhere: no process of this machine holds it here."""
+    holder = read_holder(layout.lock)
+    if holder is None or standing(layout.run) == HERE:
+        return
+    own = this_machine().sees_pids_of(holder.machine) and alive(holder.process)
+    if not own or str(layout.run) not in argv_of(holder.process.pid):
+        layout.lock.unlink(missing_ok=True)
 
 
 def _new_directory(run: Path) -> RunLayout:
@@ -138,25 +162,25 @@ def _new_directory(run: Path) -> RunLayout:
     return RunLayout(run.resolve())
 
 
-def check_arguments(
-    train: Mapping[str, Any], *, python: str | None, cwd: str | None = None
-) -> dict[str, Any]:
+def check_arguments(train: Mapping[str, object], *, python: str | None, cwd: str | None = None) -> JsonObject:
     """Have Ultralytics' own code check the arguments and choose the directory; returns its answer.
 
     Raises UserError with what is wrong.
     """
-    answer = helper(PREPARE, {"train": dict(train)}, python=python or "", cwd=cwd)
+    answer = helper(PREPARE, {"train": dict(train)}, python=training_python(python), cwd=cwd)
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or "the arguments were refused"))
     return answer
 
 
-def settings_as_now(config: Mapping[str, Any], *, python: str | None) -> tuple[dict[str, Any], list[str]]:
+def settings_as_now(
+    config: Mapping[str, object], *, python: str | None
+) -> tuple[dict[str, object], list[str]]:
     """Return a file's settings in the words of the installed Ultralytics, and notes on what it left out.
 
     Raises UserError for a setting that it does not know.
     """
-    answer = helper(PREPARE, {"config": dict(config)}, python=python or "")
+    answer = helper(PREPARE, {"config": dict(config)}, python=training_python(python), cwd=os.getcwd())
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or "the settings were refused"))
     return dict(answer.get("settings") or {}), [printable(note) for note in answer.get("notes") or ()]
@@ -189,7 +213,8 @@ def _start_supervisor(layout: RunLayout, take_over: bool) -> bool:
     argv += ["--take-over"] if take_over else []
     try:
         layout.home.mkdir(exist_ok=True)
-        with layout.supervisor_log.open("ab") as log:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(layout.supervisor_log, flags, 0o666), "ab") as log:
             done = subprocess.run(
                 argv,
                 cwd="/",
@@ -214,13 +239,13 @@ def _show_stage(event: Event, command: str, on_stage: OnStage | None) -> None:
         on_stage(event.stage, printable(event.text))
 
 
-def branch_off(run: Path, options: Mapping[str, Any], python: str | None = None) -> str:
+def branch_off(run: Path, options: Mapping[str, object], python: str | None = None) -> str:
     """Make the new run that `options` of a recover name, and start it; returns a line for people.
 
     Raises UserError with recovery's refusal; nothing is left of the new run then.
     """
     spec = read_spec(RunLayout(run).spec)
-    chosen = python or (spec.python if spec else "") or sys.executable
+    chosen = training_python(python, spec.python if spec else None)
     command = Command("recover", dict(options), by=author())
     own = {"action": "rollback", "run": str(run), "id": command.id, "by": command.by, "python": chosen}
     answer = helper(ACT, {**options, **own}, python=chosen)
@@ -229,7 +254,7 @@ def branch_off(run: Path, options: Mapping[str, Any], python: str | None = None)
     return continue_elsewhere(answer, command)
 
 
-def continue_elsewhere(answer: dict[str, Any], command: Command) -> str:
+def continue_elsewhere(answer: JsonObject, command: Command) -> str:
     """Have the run that `answer` of recovery names go on; returns a line for people. Raises UserError."""
     new = RunLayout(Path(str(answer["run"])))
     options = {name: command.options[name] for name in ("wait_gpu",) if name in command.options}

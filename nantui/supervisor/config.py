@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -55,8 +54,7 @@ class Patience:
         "how long ranks may live on once another host's have ended, and an agent once nobody holds the run",
     )
     link_s: float = _seconds(
-        20.0,
-        "how long the leading host's endpoint may be out of reach, before a joined host ends its ranks",
+        20.0, "how long the leading host's endpoint may be out of reach, before a joined host ends its ranks"
     )
     hosts_wait_s: float = _seconds(
         43200.0, "how long supervisor and agents wait for a next attempt, after one that did not finish"
@@ -71,7 +69,7 @@ class Config:
     """The user's `supervise.yaml`."""
 
     patience: Patience = field(default_factory=Patience)
-    notify: dict[str, Any] = field(default_factory=dict)
+    notify: dict[str, object] = field(default_factory=dict)
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -95,7 +93,7 @@ def load_config(path: Path | None = None) -> Config:
     return Config(_patience(path, document.get("patience") or {}), notify)
 
 
-def _patience(path: Path, given: Any) -> Patience:
+def _patience(path: Path, given: object) -> Patience:
     known = {item.name for item in fields(Patience)}
     if not isinstance(given, dict) or set(given) - known:
         raise UserError(f"{path}: 'patience' knows {', '.join(sorted(known))}")

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, uses_no_gpu
@@ -52,7 +51,7 @@ def ensure_gpu_memory(
         pump(patience_s)
 
 
-def gpu_shortages(layout: RunLayout | None, device: Any, read_gpus: ReadGpus | None = None) -> list[str]:
+def gpu_shortages(layout: RunLayout | None, device: object, read_gpus: ReadGpus | None = None) -> list[str]:
     """Return which GPUs of `device` have no room and why; empty when all have, or there is none to ask."""
     read_gpus = read_gpus or (lambda: Sampler(layout.run if layout else None).sample().gpus)
     if uses_no_gpu(device):

@@ -6,7 +6,6 @@ Every start, resume and recovery goes through here, from a command, the cockpit 
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
@@ -46,16 +45,12 @@ def admit(port: HelperPort, command: Command, spec: Spec) -> None:
         raise
 
 
-def _gpu_shortages(port: WaitPort, device: Any) -> list[str]:
+def _gpu_shortages(port: WaitPort, device: object) -> list[str]:
     """Ask in a process of its own; a driver that cannot be asked refuses nobody."""
     request = {"run": str(port.layout.run), "device": device}
     try:
         answer = helper(
-            GPU_ADMISSION,
-            request,
-            python=sys.executable,
-            pump=port.pump,
-            started=port.start_helper,
+            GPU_ADMISSION, request, python=sys.executable, pump=port.pump, started=port.start_helper
         )
     except UserError as error:
         port.say(f"the GPUs cannot be asked: {error}")

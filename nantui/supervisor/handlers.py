@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.attempts import Attempt
 from nantui.run.commands import Command
+from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, Created, Event, RollbackBegun, RollbackDone, newest, of_kind
 from nantui.run.journal import pending_edits
 from nantui.run.layout import RunLayout
@@ -32,7 +32,13 @@ from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, new
 from nantui.supervisor.notify import RECOVERED
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery_helper import act
-from nantui.supervisor.run_spec import directory_of, leave_the_script, spec_of, stay_automatic
+from nantui.supervisor.run_spec import (
+    directory_of,
+    leave_the_script,
+    spec_of,
+    stay_automatic,
+    taken_back,
+)
 from nantui.supervisor.stop import stop_run
 
 PROBATION_EPOCHS = 3
@@ -53,7 +59,7 @@ def begun_before(port: CommandPort, command: str) -> str:
     return f"attempt {started.attempt} started {beginning_text(started.mode, started.checkpoint)}"
 
 
-def rolled_back_before(events: Sequence[Event], command: str) -> dict[str, Any] | None:
+def rolled_back_before(events: Sequence[Event], command: str) -> dict[str, object] | None:
     """Return the answer of a rollback that was finished for this command and not trained on, else None."""
     own = (one for one in of_kind(events, RollbackBegun) if one.id == command)
     begun = newest(own, RollbackBegun)
@@ -90,8 +96,11 @@ def kill(port: CommandPort, command: Command) -> str:
 
 
 def set_values(port: CommandPort, command: Command) -> str:
-    """Keep edited settings for the next start."""
-    values = _set_of(command)
+    """Keep edited settings for the next start, or take back some that wait for it."""
+    values, names = _set_of(command), command.options.get("back") or []
+    if names:
+        write_spec(port.layout.spec, taken_back(port, names))
+        return "taken back: " + ", ".join(names)
     if not values:
         raise UserError("nothing to set")
     write_spec(port.layout.spec, with_settings(spec_of(port), values))
@@ -177,16 +186,9 @@ def quarantine(port: CommandPort, command: Command) -> str:
 
 
 HANDLERS: dict[str, Callable[[CommandPort, Command], str]] = {
-    "start": start,
-    "stop": stop,
-    "kill": kill,
-    "rollback": rollback,
-    "undo": undo,
-    "resume": resume,
-    "recover": recover,
-    "set": set_values,
-    "quarantine": quarantine,
-}
+    "start": start, "stop": stop, "kill": kill, "rollback": rollback, "undo": undo, "resume": resume,
+    "recover": recover, "set": set_values, "quarantine": quarantine,
+}  # fmt: skip
 
 
 def begin(
@@ -195,7 +197,7 @@ def begin(
     spec: Spec,
     mode: str,
     checkpoint: str | None,
-    asked: dict[str, Any],
+    asked: dict[str, object],
     probation_epochs: int = 0,
     after: int | None = None,
 ) -> str:
@@ -256,7 +258,8 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
     """
     if command.options.get("to"):
         return checkpoint_inside(port.layout, str(command.options["to"])), True, 0
-    asked = {"set": _set_of(command), "python": command.options.get("python")}
+    asked: JsonObject = {"set": _set_of(command)}
+    asked |= {name: command.options[name] for name in ("python", "allow") if name in command.options}
     plan = act(port, replace(command, options=asked), "plan").get("plan") or {}
     point = plan.get("restore_point") or {}
     names = {port.layout.last.name, port.layout.stop_point.name}
@@ -287,7 +290,7 @@ def _stop_first(port: CommandPort, command: Command) -> None:
         refuse_while_running(port)
 
 
-def _roll_back_shown(port: CommandPort, command: Command) -> dict[str, Any]:
+def _roll_back_shown(port: CommandPort, command: Command) -> JsonObject:
     """Roll back as `recovering`; a refusal leaves the state as it was."""
     before = port.state
     port.publish(state=RECOVERING)
@@ -299,7 +302,7 @@ def _roll_back_shown(port: CommandPort, command: Command) -> dict[str, Any]:
         raise
 
 
-def _begin_after(port: CommandPort, command: Command, answer: dict[str, Any], probation_epochs: int) -> str:
+def _begin_after(port: CommandPort, command: Command, answer: JsonObject, probation_epochs: int) -> str:
     """Start the attempt after a rollback, which may have changed the spec."""
     mode = RESTART if command.options.get("force_restart") or answer.get("mode") == RESTART else RESUME
     checkpoint = None if mode == RESTART else str(answer.get("checkpoint") or "weights/last.pt")
@@ -308,11 +311,11 @@ def _begin_after(port: CommandPort, command: Command, answer: dict[str, Any], pr
     return "; ".join(filter(None, [str(answer.get("text") or ""), started]))
 
 
-def _asked(port: CommandPort, command: Command) -> dict[str, Any]:
+def _asked(port: CommandPort, command: Command) -> dict[str, object]:
     """Return the settings of the next attempt: what was edited since the last one, then the command's own."""
     return {**pending_edits(port.journal.events()), **_set_of(command)}
 
 
-def _set_of(command: Command) -> dict[str, Any]:
+def _set_of(command: Command) -> dict[str, object]:
     values = command.options.get("set") or {}
     return dict(values) if isinstance(values, dict) else {}

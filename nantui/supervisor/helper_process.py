@@ -15,15 +15,16 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-import nantui
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import MARK
-from nantui.paths import PACKAGE
+from nantui.paths import PACKAGE, user_cache_dir
 from nantui.run.atomic_files import write_json
+from nantui.run.documents import JsonObject
 from nantui.terminal_text import printable
+from nantui.version import __version__
 
 ACT, PREPARE = entry_points.RECOVERY, entry_points.CHECK_ARGUMENTS
 POLL_S = 0.05
@@ -31,13 +32,13 @@ POLL_S = 0.05
 
 def helper(
     module: str,
-    request: Mapping[str, Any],
+    request: Mapping[str, object],
     *,
     python: str = "",
     cwd: str | None = None,
     pump: Callable[[float], None] = time.sleep,
     started: Callable[[subprocess.Popen[bytes]], None] = lambda child: None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Run `PY -m MODULE REQUEST.json` and return its answer, calling `pump` while it works.
 
     Raises UserError when the interpreter cannot be run or gives no answer.
@@ -67,8 +68,7 @@ def worker_environment(**extra: str) -> dict[str, str]:
 
 def import_folder() -> Path:
     """Return the private folder whose only entry is a link to the installed nantui package."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "nantui" / f"import-{nantui.__version__}-{hash_of(str(PACKAGE))}"
+    folder = user_cache_dir() / f"import-{__version__}-{hash_of(str(PACKAGE))}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     link = folder / "nantui"
     if not link.exists():
@@ -84,10 +84,15 @@ def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _start(argv: list[str], cwd: str | None, out: Any, err: Any) -> subprocess.Popen[bytes]:
+def _start(argv: list[str], cwd: str | None, out: BinaryIO, err: BinaryIO) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=worker_environment()
+            [entry_points.interpreter(argv[0], cwd or ""), *argv[1:]],
+            cwd=import_folder(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env=worker_environment(**{entry_points.WORK_IN: cwd} if cwd else {}),
         )
     except OSError as error:
         raise UserError(
@@ -95,7 +100,7 @@ def _start(argv: list[str], cwd: str | None, out: Any, err: Any) -> subprocess.P
         ) from None
 
 
-def _answer(module: str, code: int, out: str, err: str) -> dict[str, Any]:
+def _answer(module: str, code: int, out: str, err: str) -> JsonObject:
     for text in (out, *reversed(out.splitlines())):
         try:
             document = json.loads(text)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterable
@@ -20,12 +19,13 @@ from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import device_count
 from nantui.machine.process_tree import MARK
+from nantui.machine.training_python import training_python
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
 from nantui.run.plan import place_document
 from nantui.run.spec import Spec
-from nantui.supervisor.helper_process import worker_environment
+from nantui.supervisor.helper_process import import_folder, worker_environment
 
 START, RESUME, RESTART = "start", "resume", "restart"
 DEVICE, TIED, LISTENER = "NANTUI_DEVICE", "NANTUI_TIED", "NANTUI_LISTEN_FD"
@@ -38,7 +38,7 @@ def new_attempt(
     spec: Spec,
     mode: str,
     checkpoint: str | None = None,
-    asked: dict[str, Any] | None = None,
+    asked: dict[str, object] | None = None,
     probation_epochs: int = 0,
     **hosts: Any,
 ) -> Attempt:
@@ -59,7 +59,7 @@ def new_attempt(
         checkpoint=checkpoint,
         train=for_ranks(spec.train),
         ours=spec.ours,
-        python=spec.python or sys.executable,
+        python=training_python(spec.python),
         devices=1 if spec.kind == "exec" else device_count(spec.train.get("device")),
         faults=spec.faults,
         asked=asked or {},
@@ -72,7 +72,7 @@ def new_attempt(
     return attempt
 
 
-def for_ranks(train: dict[str, Any]) -> dict[str, Any]:
+def for_ranks(train: dict[str, object]) -> dict[str, object]:
     """Return the arguments as each rank gets them: "cpu,cpu" (two ranks, no GPU) is "cpu" to Ultralytics."""
     words = {word.strip() for word in str(train.get("device")).split(",")}
     return {**train, "device": "cpu"} if words == {"cpu"} else train
@@ -127,12 +127,13 @@ def _through(interface: str) -> dict[str, str]:
 def _start(
     argv: list[str], cwd: str, log: Path, variables: dict[str, str], descriptors: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    environment = worker_environment(PYTHONUNBUFFERED="1", **variables)
+    own = {"PYTHONUNBUFFERED": "1", entry_points.WORK_IN: cwd}
+    environment = worker_environment(**own, **variables)
     try:
         with log.open("ab") as output:
             return subprocess.Popen(
-                argv,
-                cwd=cwd,
+                [entry_points.interpreter(argv[0], cwd), *argv[1:]],
+                cwd=import_folder(),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -15,7 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import Machine, ProcessRef, alive, ref_from, ref_of, this_machine
+from nantui.machine.process_identity import (
+    Machine,
+    ProcessRef,
+    alive,
+    machine_from,
+    ref_from,
+    ref_of,
+    this_machine,
+)
 from nantui.run.atomic_files import read_json, write_json
 
 STALE_HEARTBEAT_S = 60.0
@@ -43,10 +51,11 @@ class Holder:
 class RunLock:
     """The lock file at `path`; one object is one holder, with a token of its own."""
 
-    def __init__(self, path: Path, machine: Machine | None = None) -> None:
+    def __init__(self, path: Path, machine: Machine | None = None, token: str = "") -> None:
+        """`token` is that of a lock which this process holds already, and which has moved to `path`."""
         self.path = path
         self.machine = machine or this_machine()
-        self.token = uuid.uuid4().hex
+        self.token = token or uuid.uuid4().hex
 
     def acquire(self, *, take_over: bool = False) -> Holder | None:
         """Take the lock. Returns None once held, or the other holder.
@@ -97,7 +106,7 @@ class RunLock:
         own = ref_of(os.getpid())
         assert own is not None, "this process exists"
         beside = self.path.with_name(f".{self.path.name}.{self.token}")
-        document = {"token": self.token, "process": own.to_json(), **asdict(self.machine), "t": time.time()}
+        document = {"token": self.token, "process": asdict(own), **asdict(self.machine), "t": time.time()}
         write_json(beside, document)
         try:
             os.link(beside, self.path)
@@ -138,8 +147,7 @@ def read_holder(path: Path) -> Holder | None:
     process = ref_from((document or {}).get("process"))
     if document is None or process is None:
         return None
-    machine = Machine(*(str(document.get(name, "")) for name in Machine.__dataclass_fields__))
-    return Holder(machine, process, str(document.get("token", "")))
+    return Holder(machine_from(document), process, str(document.get("token", "")))
 
 
 def _just_made(path: Path) -> bool:

@@ -20,9 +20,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
+from nantui.run.documents import JsonObject
 from nantui.terminal_text import printable
 
 RECOVERED = "recovered"
@@ -31,7 +31,7 @@ TIMEOUT_S = 20.0
 
 
 def tell(
-    config: Mapping[str, Any], run: Path, event: str, text: str, say: Callable[[str], None]
+    config: JsonObject, run: Path, event: str, text: str, say: Callable[[str], None]
 ) -> subprocess.Popen[bytes] | None:
     """Start the notifier and return its process, None where there is nothing to do. Never raises."""
     if event not in (config.get("on") or DEFAULT_ON) or not (config.get("command") or config.get("url")):
@@ -71,7 +71,7 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def by_command(config: Mapping[str, Any], message: Mapping[str, str]) -> None:
+def by_command(config: JsonObject, message: Mapping[str, str]) -> None:
     """Run the user's command, each word with its placeholders replaced, no shell anywhere."""
     command = config.get("command")
     if command:
@@ -87,7 +87,7 @@ def fill(word: str, message: Mapping[str, str]) -> str:
     return word
 
 
-def by_url(config: Mapping[str, Any], message: Mapping[str, str]) -> None:
+def by_url(config: JsonObject, message: Mapping[str, str]) -> None:
     """POST JSON to an http(s) URL; any other scheme goes to Apprise, if that is installed."""
     url = str(config.get("url") or "")
     if url.startswith(("http://", "https://")):
@@ -96,7 +96,7 @@ def by_url(config: Mapping[str, Any], message: Mapping[str, str]) -> None:
         body = json.dumps(message).encode()
         urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=TIMEOUT_S).close()
     elif url:
-        import apprise  # type: ignore[import-not-found]
+        import apprise
 
         messenger = apprise.Apprise()
         messenger.add(url)

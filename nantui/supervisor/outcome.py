@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nantui.run.attempts import DIVERGED, FAILED, FINISHED, STOPPED, RankExit, read_exits
 from nantui.run.layout import RunLayout
-from nantui.run.newest_rows import tail_text
+from nantui.run.newest_rows import last_step, tail_text
 from nantui.run.status import LOST
 from nantui.supervisor.foreign.log_progress import LINE
 from nantui.supervisor.hosts.leader import ECHO
@@ -82,7 +82,11 @@ def _why_without_exit(layout: RunLayout, number: int, code: int | None) -> str:
         hint = ", perhaps by the kernel for lack of memory" if -code == signal.SIGKILL else ""
         return f"killed by {name}{hint}" + (f"; last words: {words}" if words else "")
     if code == 0:
+        step = last_step(layout.steps(number))
         text = "it ended with status 0, but no Ultralytics train() was seen in it"
+        if step is not None:
+            where = f"in epoch {step.epoch}, after step {step.step}"
+            text = f"its process ended {where} with status 0 before train() had returned (os._exit?)"
         return text + (f"; last words: {words}" if words else "")
     return words or f"ended without a word (exit status {code})"
 

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 from nantui.errors import FAILED, UserError
+from nantui.machine.training_python import training_python
 from nantui.run.commands import Command
-from nantui.run.events import (
-    PhaseBegun,
-    PhaseDone,
-    RollbackBegun,
-    RollbackDone,
-    RollbackReverted,
-    UndoBegun,
-    UndoDone,
-    newest,
-)
+from nantui.run.documents import JsonObject
+from nantui.run.events import TRANSACTION_BEGINS, TRANSACTION_ENDS, newest
 from nantui.supervisor.helper_process import ACT, helper
 from nantui.supervisor.ports import WaitPort
 from nantui.supervisor.run_spec import own_spec
 from nantui.terminal_text import printable
 
-BEGINNINGS = (RollbackBegun, UndoBegun, PhaseBegun)
-ENDS = (RollbackDone, RollbackReverted, UndoDone, PhaseDone)
 
-
-def act(port: WaitPort, command: Command, action: str) -> dict[str, Any]:
+def act(port: WaitPort, command: Command, action: str) -> JsonObject:
     """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
     spec = own_spec(port.layout)
-    python = str(command.options.get("python") or (spec.python if spec else "") or sys.executable)
+    python = training_python(str(command.options.get("python") or ""), spec.python if spec else None)
     own = {"action": action, "run": str(port.layout.run), "id": command.id, "by": command.by}
     answer = helper(
         ACT,
@@ -47,8 +34,8 @@ def act(port: WaitPort, command: Command, action: str) -> dict[str, Any]:
 
 def repair(port: WaitPort) -> str:
     """Finish or undo a rollback that a crash interrupted; returns a line, empty when there was none."""
-    latest = newest(port.journal.events(), *BEGINNINGS, *ENDS)
-    if not isinstance(latest, BEGINNINGS):
+    latest = newest(port.journal.events(), *TRANSACTION_BEGINS, *TRANSACTION_ENDS)
+    if not isinstance(latest, TRANSACTION_BEGINS):
         return ""
     wanted = Command("rollback", {}, latest.id, "supervisor")
     return str(act(port, wanted, "repair").get("text") or "an interrupted rollback was put right")

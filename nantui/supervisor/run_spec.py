@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from nantui.errors import FAILED, UserError
+from nantui.run.attempts import read_attempt
 from nantui.run.commands import Command
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.spec import Spec, own_uids, read_args, read_spec, write_spec
@@ -72,6 +76,19 @@ def directory_of(port: WaitPort, spec: Spec) -> str | None:
         tried = ", ".join(map(str, places_of(record)))
         raise UserError(f"data={data} is found nowhere: tried from {tried}; give it with --set data=", FAILED)
     return written
+
+
+def taken_back(port: RunPort, names: Sequence[str]) -> Spec:
+    """Return the spec with these settings as the newest attempt was asked for them, or not at all."""
+    spec, attempt = spec_of(port), read_attempt(port.layout, port.layout.newest_attempt() or 0)
+    train, ours = (attempt.train, attempt.ours) if attempt else (read_args(port.layout.args_yaml), {})
+    return replace(spec, train=_with(spec.train, train, names), ours=_with(spec.ours, ours, names))
+
+
+def _with(now: Mapping[str, Any], before: Mapping[str, Any], names: Sequence[str]) -> JsonObject:
+    """Return `now` with the values of `before` for `names`; what was not there before is left out."""
+    kept = {name: value for name, value in now.items() if name not in names}
+    return {**kept, **{name: before[name] for name in names if name in before}}
 
 
 def leave_the_script(port: RunPort, command: Command) -> None:

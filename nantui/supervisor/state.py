@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nantui.machine.process_identity import Machine, ProcessRef, ref_from
+from nantui.machine.process_identity import Machine, ProcessRef, machine_from, ref_from
 from nantui.run.atomic_files import read_json, write_json
 from nantui.run.status import STARTING
 
@@ -29,29 +29,14 @@ class SupervisorState:
     worker: ProcessRef | None = None
     since: float = 0.0
     text: str = ""
-    doing: dict[str, Any] | None = None
-    last_incident: dict[str, Any] | None = None
+    doing: dict[str, object] | None = None
+    last_incident: dict[str, object] | None = None
     guarded: bool | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the document as docs/file-formats.md describes it."""
-        return {
-            "format": FORMAT,
-            **self.process.to_json(),
-            "boot_id": self.machine.boot_id,
-            "pid_namespace": self.machine.pid_namespace,
-            "host": self.machine.host,
-            "heartbeat": self.heartbeat,
-            "state": self.state,
-            "attempt": self.attempt,
-            "attempt_uuid": self.attempt_uuid,
-            "worker": self.worker.to_json() if self.worker else None,
-            "since": self.since,
-            "text": self.text,
-            "doing": self.doing,
-            "last_incident": self.last_incident,
-            "guarded": self.guarded,
-        }
+        own = asdict(self)
+        return {"format": FORMAT, **own.pop("process"), **own.pop("machine"), **own}
 
     def but(self, **changes: Any) -> SupervisorState:
         """Return the same with `changes`."""
@@ -69,10 +54,9 @@ def read_state(path: Path) -> SupervisorState | None:
     process = ref_from(document)
     if document is None or process is None:
         return None
-    machine = Machine(*(str(document.get(name, "")) for name in Machine.__dataclass_fields__))
     return SupervisorState(
         process,
-        machine,
+        machine_from(document),
         heartbeat=_number(document.get("heartbeat")),
         state=str(document.get("state", "")),
         attempt=_of(int, document.get("attempt")),
@@ -86,9 +70,9 @@ def read_state(path: Path) -> SupervisorState | None:
     )
 
 
-def _of(kind: type[Value], value: Any) -> Value | None:
+def _of(kind: type[Value], value: object) -> Value | None:
     return value if isinstance(value, kind) else None
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) else 0.0

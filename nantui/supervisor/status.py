@@ -20,19 +20,17 @@ from functools import lru_cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Any
 
 from nantui.errors import UserError
 from nantui.machine.process_identity import Machine, alive, this_machine
 from nantui.run.atomic_files import Identity, identity
 from nantui.run.attempts import Attempt, read_attempt, read_exits, registered
 from nantui.run.discovery import find_runs
-from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.newest_rows import epochs_asked, last_epochs, last_step
 from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
+from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow, median_epoch_s
-from nantui.run.spec import read_spec
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.telemetry import Step
 from nantui.supervisor.foreign.find import (
@@ -67,37 +65,28 @@ def with_plan(layout: RunLayout, status: RunStatus) -> RunStatus:
 
 
 @lru_cache(maxsize=512)
-def _phase(run: Path, epochs: int | None, seen: tuple[Identity, ...]) -> tuple[dict[str, Any] | None, float]:
+def _phase(
+    run: Path, epochs: int | None, seen: tuple[Identity, ...]
+) -> tuple[dict[str, object] | None, float]:
     """Return the current phase, None where there is none, and the seconds of those that wait.
 
     Asked every second; read again only when the files are no longer those that were `seen`.
     """
-    layout = RunLayout(run)
+    record = RunRecord(RunLayout(run))
     try:
-        spec = read_spec(layout.spec)
+        parts = read_parts(record.layout, record.spec, record.journal, epochs) if record.spec else []
     except UserError:
         return None, 0.0
-    parts = read_parts(layout, spec, Journal(layout.journal).events(), epochs) if spec else []
     now = next((part for part in parts if part.state == CURRENT), None)
     if now is None:
         return None, 0.0
     seconds, unknown = waiting_seconds(parts)
-    phase = {
-        "number": now.number,
-        "of": len(parts),
-        "title": now.title,
-        "epochs_before": now.begins,
-        "epochs_in_all": epochs_in_all(parts),
-        "unknown": unknown,
-    }
-    return phase, seconds
+    place = {"number": now.number, "of": len(parts), "title": now.title, "unknown": unknown}
+    return {**place, "epochs_before": now.begins, "epochs_in_all": epochs_in_all(parts)}, seconds
 
 
 def read_status(
-    run: Path,
-    machine: Machine | None = None,
-    foreign: Candidates = candidates,
-    log: Path | None = None,
+    run: Path, machine: Machine | None = None, foreign: Candidates = candidates, log: Path | None = None
 ) -> RunStatus:
     """Return where the run in `run` stands; a run that nantui did not make is `foreign`.
 

@@ -11,12 +11,15 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import Machine, ProcessRef, alive, ref_of, this_machine
 from nantui.machine.process_tree import Leftover, end_all, members, own_children, shared_memory_of
 from nantui.run.attempts import Attempt
+from nantui.run.binding import STRANGE, standing
+from nantui.run.documents import JsonObject
 from nantui.run.events import Incident
 from nantui.run.incidents import is_suspicion
 from nantui.run.journal import Journal
@@ -26,6 +29,7 @@ from nantui.run.status import RUNNING, STALLED, STARTING
 from nantui.supervisor import notify, stack_dumps
 from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.config import Config, Patience
+from nantui.supervisor.foreign.strays import place_of
 from nantui.supervisor.hosts.leader import Leading
 from nantui.supervisor.launch import start_worker
 from nantui.supervisor.lock import RunLock
@@ -39,12 +43,21 @@ class LostLock(Exception):
     """Somebody took the run over: this process must not act on it any more."""
 
 
+class Moved(Exception):
+    """The run's directory was renamed, or deleted (None): it has to be followed, or let go."""
+
+    def __init__(self, place: Path | None) -> None:
+        super().__init__(str(place))
+        self.place = place
+
+
 class Supervisor:
     """Holds the run in `layout`. One thread; `pump` is the only place where it waits."""
 
     def __init__(self, layout: RunLayout, lock: RunLock, config: Config) -> None:
         self.layout, self.lock, self.config = layout, lock, config
         self.journal = Journal(layout.journal)
+        self._directory = os.open(layout.run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.watch: Watch | None = None
         self.helpers: dict[int, subprocess.Popen[bytes]] = {}
         """What was started beside the worker: it is reaped by its owner and never taken for the worker's."""
@@ -52,12 +65,12 @@ class Supervisor:
         self.hosts = Leading(layout, config.patience, lambda: [ref.pid for ref in self.find_members()])
         self._standstill = Standstill(config.patience)
         self._published = 0.0
-        self._unwritten: list[tuple[str, dict[str, Any]]] = []
+        self._unwritten: list[tuple[str, JsonObject]] = []
         self.seen_start = False
         """Whether this very process saw the attempt begin, and so would have seen it end."""
         own = ref_of(os.getpid())
         assert own is not None, "this process exists"
-        self.before = read_state(layout.supervisor)
+        self.before = read_state(layout.supervisor) if standing(layout.run) != STRANGE else None
         fresh = SupervisorState(own, self.machine, state="", since=time.time())
         self.state = self.before.but(process=own, machine=self.machine, doing=None) if self.before else fresh
 
@@ -77,6 +90,8 @@ class Supervisor:
             changes.setdefault("since", time.time())
         self.state = self.state.but(**changes, heartbeat=time.time())
         if not self.lock.held():
+            if (place := place_of(self._directory)) != self.layout.run:
+                raise Moved(place)
             raise LostLock
         self._published = time.monotonic()
         try:
@@ -248,7 +263,7 @@ class Supervisor:
         self._publish_progress(self.watch)
 
     def _publish_progress(self, watch: Watch) -> None:
-        changes: dict[str, Any] = {}
+        changes: dict[str, object] = {}
         if watch.last_incident and watch.last_incident != self.state.last_incident:
             changes["last_incident"] = watch.last_incident
         if watch.guarded is not None and watch.guarded != self.state.guarded:
@@ -260,7 +275,7 @@ class Supervisor:
         if changes:
             self.publish(**changes)
 
-    def _standstill_changes(self, watch: Watch) -> dict[str, Any]:
+    def _standstill_changes(self, watch: Watch) -> dict[str, object]:
         silent_s = self._standstill.observe(watch.moved, watch.activity, watch.usual_step_s())
         if silent_s and self.state.state != STALLED:
             found = stack_dumps.collect(self.find_members(), self.layout, watch.attempt.attempt)

@@ -37,21 +37,10 @@ class Action:
 
 
 KEY_NAMES = {
-    "question_mark": "?",
-    "colon": ":",
-    "slash": "/",
-    "plus": "+",
-    "minus": "-",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "escape": "Esc",
-    "enter": "Enter",
-    "tab": "Tab",
-    "shift+tab": "Shift+Tab",
-    "equals_sign": "=",
-    "space": "Space",
-    "comma": ",",
-}
+    "question_mark": "?", "colon": ":", "slash": "/", "plus": "+", "minus": "-", "left_square_bracket": "[",
+    "right_square_bracket": "]", "escape": "Esc", "enter": "Enter", "tab": "Tab", "shift+tab": "Shift+Tab",
+    "equals_sign": "=", "space": "Space", "comma": ",",
+}  # fmt: skip
 
 
 def _acts(check: Why) -> Why:
@@ -125,54 +114,26 @@ def _charts(snapshot: RunSnapshot, read_only: bool) -> str | None:
 
 RUN, LOOK, GO, APP = "Act on the run", "Look at it", "Go to", "Everywhere"
 RUN_ACTIONS = (
-    Action(
-        "start",
-        "s",
-        "start/resume",
-        "start the run, or resume it from its last checkpoint",
-        RUN,
-        _acts(_start),
-        5,
-    ),
-    Action(
-        "stop", "x", "stop", "stop at the next batch boundary; the checkpoint is kept", RUN, _acts(_stop), 6
-    ),
+    Action("start", "s", "start/resume", "start the run, or resume it from its last checkpoint", RUN,
+           _acts(_start), 5),
+    Action("stop", "x", "stop", "stop at the next batch boundary; the checkpoint is kept", RUN, _acts(_stop),
+           6),
     Action("kill", "X", "kill", "kill every process of the run now", RUN, _acts(_kill), 12),
-    Action(
-        "rollback",
-        "r",
-        "rollback",
-        "go back to a clean checkpoint, without starting anything",
-        RUN,
-        _acts(_rollback),
-        7,
-    ),
-    Action(
-        "recover",
-        "R",
-        "recover",
-        "stop, roll back to a clean checkpoint, change settings, resume",
-        RUN,
-        _acts(_recover),
-        4,
-    ),
+    Action("rollback", "r", "rollback", "go back to a clean checkpoint, without starting anything", RUN,
+           _acts(_rollback), 7),
+    Action("recover", "R", "recover", "stop, roll back to a clean checkpoint, change settings, resume", RUN,
+           _acts(_recover), 4),
     Action("undo", "u", "undo", "take the last rollback back", RUN, _acts(_undo), 13),
     Action("acknowledge", "a", "acknowledge", "put the alarm away", RUN, _acknowledge, 0),
-    Action(
-        "config",
-        "c",
-        "config",
-        "the run's settings; edits are saved for the next start or resume",
-        GO,
-        None,
-        8,
-    ),
+    Action("config", "c", "config", "the run's settings; edits are saved for the next start or resume", GO,
+           None, 8),
     Action("log", "o", "output", "the training's own output, live and searchable", GO, _log, 9),
     Action("diagnosis", "d", "diagnosis", "why it happened: causes, evidence, remedies", GO, None, 10),
     Action("labels", "D", "data labels", "errors in the labels of the data set, by kind", GO, None, 0),
     Action("compare", "v", "compare", "this attempt or run against another", GO, None, 0),
+    Action("machine", "M", "machine", "GPUs, their processes, cores, disk and network", GO, None, 0),
     Action("fleet", "f", "all runs", "all runs below the directory", GO, None, 0),
-    Action("steps", "e", "epochs/steps", "curves over epochs or over single steps", LOOK, None, 11),
+    Action("steps", "e", "epochs/steps", "curves over epochs, single steps or time", LOOK, None, 11),
     Action("window", "t", "last part", "the whole run, or only its newest epochs or steps", LOOK),
     Action("logscale", "L", "log scale", "linear or logarithmic y axis", LOOK),
     Action("smooth", "m", "smooth", "running mean over 1, 5, 20 or 100 points", LOOK),
@@ -180,11 +141,12 @@ RUN_ACTIONS = (
     Action("charts_back", "left_square_bracket", "charts back", "the charts before these", LOOK),
     Action("charts_on", "right_square_bracket", "charts on", "the charts after these", LOOK),
     Action("zoom", "z", "zoom", "one chart on the whole screen, with cursor and zoom", LOOK, _charts),
-)
+)  # fmt: skip
 APP_ACTIONS = (
     Action("help", "question_mark", "help", "keys of this screen", APP, None, 1),
     Action("palette", "colon,ctrl+p", "commands", "find a command by its name", APP, None, 2),
     Action("quit", "q,ctrl+q", "quit", "leave; the training goes on", APP, None, 3),
+    Action("suspend", "ctrl+z", "to the shell", "to the shell; fg comes back, the training goes on", APP),
     Action("theme", "T", "theme", "night, day, high contrast, 16 colours", APP),
     Action("ascii", "A", "ascii", "plain ASCII signs for terminals that lack the glyphs, remembered", APP),
 )

@@ -1,4 +1,4 @@
-"""The app: themes, signs, keys that work everywhere, and which screen comes first."""
+"""The app: themes, glyphs, keys that work everywhere, and which screen comes first."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.events import Resize
+from textual.events import Key, Resize
 from textual.screen import Screen
 
 from nantui.paths import styles_dir
 from nantui.ui import preferences
-from nantui.ui.actions import APP_ACTIONS
+from nantui.ui.actions import APP_ACTIONS, KEY_NAMES
 from nantui.ui.format import clean
 from nantui.ui.glyphs import SAMPLE, choose
 from nantui.ui.screens.startup import FirstScreen
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nantui.ui.model.backend import Backend
 
 
-SHAPING_S, SIGNS_S = 2.0, 20.0
+SHAPING_S, SAMPLE_S = 2.0, 20.0
 
 
 def has_titles() -> bool:
@@ -121,14 +121,14 @@ class CockpitApp(NarrowApp):
 
             self.push_screen(FleetScreen(self.top))
         collect_garbage_again()
-        self._let_signs_be_judged()
+        self._show_glyphs_once()
 
-    def _let_signs_be_judged(self) -> None:
-        """The first time, show the signs: no locale tells whether the terminal's font has them."""
+    def _show_glyphs_once(self) -> None:
+        """The first time, show the glyphs: no locale tells whether the terminal's font has them."""
         if not preferences.load() and self.glyphs.braille:
             preferences.save(signs_shown=True)
             self.set_timer(
-                SHAPING_S, lambda: self._say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", SIGNS_S)
+                SHAPING_S, lambda: self._say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", SAMPLE_S)
             )
 
     def on_resize(self, event: Resize) -> None:
@@ -145,16 +145,29 @@ class CockpitApp(NarrowApp):
         """Where to look for all runs: the directory that was given, or the folder of the one run."""
         return self.top if self.top not in self.runs else self.top.parent
 
-    def open_run(self, run: Path) -> None:
-        """Show one run."""
+    def open_run(self, run: Path, errand: str = "") -> None:
+        """Show one run, and do there what the action `errand` says."""
         from nantui.ui.screens.run import RunScreen
 
         self.hold_back(SHAPING_S)
-        self.push_screen(RunScreen(run))
+        self.push_screen(RunScreen(run, errand))
+
+    def action_visit(self, run: str, errand: str) -> None:
+        """Show a run, and do there what the action `errand` says."""
+        self.open_run(Path(run), errand)
 
     def action_everywhere(self, name: str) -> None:
         """Do one of the things that work on every screen."""
         getattr(self, f"do_{name}")()
+
+    def has_no_use_for(self, event: Key) -> None:
+        """Say so, instead of nothing."""
+        named = KEY_NAMES.get(event.key, event.character or event.key.replace("ctrl+", "^"))
+        self._say(f"{clean(named, 20)} does nothing here; ? shows the keys")
+
+    def do_suspend(self) -> None:
+        """Give the terminal back to the shell; `fg` returns."""
+        self.action_suspend_process()
 
     def do_quit(self) -> None:
         """Leave; nothing else ends with the cockpit."""
@@ -181,7 +194,7 @@ class CockpitApp(NarrowApp):
         self._say(f"theme: {self.theme}")
 
     def do_ascii(self) -> None:
-        """Change between the signs and plain ASCII, and remember it."""
+        """Change between the glyphs and plain ASCII, and remember it."""
         self.glyphs = choose(self.glyphs.braille)
         preferences.save(ascii=not self.glyphs.braille)
         self._recolour()

@@ -29,6 +29,7 @@ class Cockpit(Protocol):
     glyphs: Glyphs
     inks: Palette
     read_only: bool
+    runs: list[Path]
     held: bool
     """Nothing is painted while a screen takes shape."""
 
@@ -39,28 +40,38 @@ class Cockpit(Protocol):
     def let_go(self) -> None:
         """Paint the whole screen, and from now on what changes."""
 
-    def open_run(self, run: Path) -> None:
-        """Show one run."""
+    def open_run(self, run: Path, errand: str = "") -> None:
+        """Show one run, and do there what the action `errand` says."""
 
 
-class RunView(Protocol):
+class Curves(Protocol):
+    """A screen with curves, as those see it that show one of them large."""
+
+    x: str
+    axes: tuple[str, ...]
+    """What the x axis counts: `epoch`, `step` or `time`; and what it can count."""
+
+    def pictures(self, x: str, last: int = 0) -> list[Picture]:
+        """Return the charts of everything, or of the `last` epochs or steps."""
+
+    def look(self, **changes: Any) -> None:
+        """Look at all charts another way."""
+
+    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
+        """Call `tell` for each snapshot that comes while `node` is there, with `at_once` also now."""
+
+
+class RunView(Curves, Protocol):
     """The run's screen, as those see it that stand over it: what is known of the run, and a way to act."""
 
     run_path: Path
     sent: Unanswered
-    over_steps: bool
 
     @property
     def snapshot(self) -> RunSnapshot | None:
         """The newest snapshot, None before the run was read."""
 
-    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
-        """Call `tell` for each snapshot that comes while `node` is there, with `at_once` also now."""
-
-    def pictures(self, over_steps: bool, last: int = 0) -> list[Picture]:
-        """Return the charts of the whole run, or of its `last` epochs or steps."""
-
-    def submit(self, kind: str, **options: Any) -> Command:
+    def submit(self, kind: str, **options: object) -> Command:
         """Leave a command for the supervisor."""
 
     def action_act(self, name: str) -> None:

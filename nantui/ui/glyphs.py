@@ -1,4 +1,4 @@
-"""The few signs that are not letters, once for terminals with them and once in plain ASCII.
+"""The few glyphs that are not letters, once for terminals with them and once in plain ASCII.
 
 Only characters that are one cell wide everywhere are used: box drawing lines, dots and arrows of
 "ambiguous" width are two cells wide in many East Asian set-ups and break every column after them.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Glyphs:
-    """One set of signs. `meter` is (full, half, empty)."""
+    """One set of glyphs. `meter` is (full, half, empty)."""
 
     name: str
     rule: str
@@ -49,7 +49,7 @@ ASCII = Glyphs(
 
 
 def legend(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
-    """Return what the signs on the screens mean."""
+    """Return what the glyphs on the screens mean."""
     return (
         (f"{glyphs.good} {glyphs.bad} {glyphs.busy}", "a checkpoint is clean, is not, is being written"),
         (glyphs.left, "the newest clean checkpoint: where a recovery goes back to"),

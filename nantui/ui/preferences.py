@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
 
 from nantui.paths import user_config_dir
 from nantui.run.atomic_files import read_json, write_json
@@ -12,12 +11,12 @@ from nantui.run.atomic_files import read_json, write_json
 FILE = "cockpit.json"
 
 
-def load() -> dict[str, Any]:
+def load() -> dict[str, object]:
     """Return what was remembered, empty the first time."""
     return read_json(user_config_dir() / FILE) or {}
 
 
-def save(**changes: Any) -> None:
+def save(**changes: object) -> None:
     """Remember some more; a home that cannot be written to is no reason to complain."""
     with contextlib.suppress(OSError):
         user_config_dir().mkdir(parents=True, exist_ok=True)

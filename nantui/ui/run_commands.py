@@ -5,9 +5,7 @@ Every change goes through the supervisor; a key that cannot act says why.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
-from textual.app import App
+from typing import TYPE_CHECKING, Protocol
 
 from nantui.errors import UserError
 from nantui.run import status as run_status
@@ -17,44 +15,32 @@ from nantui.run.record import RunRecord
 from nantui.ui import actions
 from nantui.ui.context import RunView
 from nantui.ui.format import clean
+from nantui.ui.look_commands import ChartScreen, WallCommands
 from nantui.ui.model import plan_text
-from nantui.ui.widgets.chart_wall import SMOOTHINGS, ChartWall, next_window
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.timeline import Timeline
 
 if TYPE_CHECKING:
     from nantui.ui.context import Cockpit
-    from nantui.ui.model.snapshot import RunSnapshot
+    from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
+    from nantui.ui.widgets.hardware import HardwarePanel
     from nantui.ui.widgets.list_view import Listing
 
 
-class CommandedScreen(RunView, Protocol):
+class CommandedScreen(RunView, ChartScreen, Protocol):
     """The run's screen, as its commands see it."""
-
-    @property
-    def app(self) -> App[Any]:
-        """Where other screens are opened."""
 
     @property
     def cockpit(self) -> Cockpit:
         """The app, as far as it may be asked."""
 
     @property
-    def wall(self) -> ChartWall:
-        """The charts."""
+    def machine(self) -> HardwarePanel:
+        """What is measured."""
 
     @property
-    def x_name(self) -> str:
-        """What the x axis counts."""
-
-    def say(self, text: str, ink: str = "info") -> None:
-        """Show one line for a few seconds."""
-
-    def look(self, **changes: Any) -> None:
-        """Look at all charts another way."""
-
-    def show_charts(self) -> None:
-        """Draw the curves over epochs or over steps."""
+    def chosen_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint that the cursor was moved to, None where it stands on the newest."""
 
     def acknowledge(self) -> None:
         """Put the alarm away."""
@@ -63,10 +49,11 @@ class CommandedScreen(RunView, Protocol):
         """Return to the screen before."""
 
 
-class RunCommands:
+class RunCommands(WallCommands):
     """What can be done to a run, or shown of it: a method `do_NAME` for each action of the run screen."""
 
     def __init__(self, screen: CommandedScreen) -> None:
+        super().__init__(screen)
         self._screen = screen
 
     def carry_out(self, name: str) -> None:
@@ -83,11 +70,8 @@ class RunCommands:
 
     def do_start(self) -> None:
         screen = self._screen
-        resumable = (
-            any(file.name in ("last.pt", "nantui_stop.pt") for file in screen.snapshot.checkpoints)
-            if screen.snapshot
-            else False
-        )
+        left = screen.snapshot.checkpoints if screen.snapshot else ()
+        resumable = any(file.name in ("last.pt", "nantui_stop.pt") for file in left)
         if resumable and (lost := self._lost()):
             self._ask("start", "Resume with nantui's own runner?", ["It goes on without:", *lost], "resume")
             return
@@ -105,24 +89,17 @@ class RunCommands:
         if self._trained_by_others():
             self._ask_for_the_name("stop")
             return
-        self._ask(
-            "stop",
-            "Stop the training?",
-            plan_text.stop_words(self._seen),
-        )
+        self._ask("stop", "Stop the training?", plan_text.stop_words(self._seen))
 
     def do_kill(self) -> None:
         if self._trained_by_others():
             self._ask_for_the_name("kill")
             return
-        self._ask(
-            "kill",
-            "Kill every process of the run?",
-            [
-                "What was learned since the last checkpoint is lost.",
-                "Prefer x, which stops at a batch boundary and loses nothing.",
-            ],
-        )
+        text = [
+            "What was learned since the last checkpoint is lost.",
+            "Prefer x, which stops at a batch boundary and loses nothing.",
+        ]
+        self._ask("kill", "Kill every process of the run?", text)
 
     def do_undo(self) -> None:
         from nantui.recovery.history import newest_in_force
@@ -150,12 +127,8 @@ class RunCommands:
 
     def _trained_by_others(self) -> bool:
         """Whether processes that nantui did not start train into the run."""
-        snapshot = self._screen.snapshot
-        return (
-            snapshot is not None
-            and snapshot.status.state == run_status.FOREIGN
-            and bool(snapshot.status.pids)
-        )
+        status = self._screen.snapshot.status if self._screen.snapshot is not None else None
+        return status is not None and status.state == run_status.FOREIGN and bool(status.pids)
 
     def _ask_for_the_name(self, kind: str) -> None:
         from nantui.ui.dialogs.confirm import NameDialog
@@ -171,7 +144,7 @@ class RunCommands:
         name = clean(self._screen.run_path.name, 80)
         self._screen.app.push_screen(NameDialog(f"Stop the training in {name}?", text, name), answered)
 
-    def _submit(self, kind: str, sends: str = "", **options: Any) -> None:
+    def _submit(self, kind: str, sends: str = "", **options: object) -> None:
         try:
             self._screen.submit(sends or kind, **options)
             self._screen.say(f"{actions.EVERY[kind].label}: asked the supervisor")
@@ -179,7 +152,8 @@ class RunCommands:
             self._screen.say(str(error), "bad")
 
     def do_rollback(self) -> None:
-        self._open_recover("rollback")
+        chosen = self._screen.chosen_checkpoint
+        self._open_recover("rollback", "" if chosen is None else chosen.name)
 
     def do_recover(self) -> None:
         if self._trained_by_others():
@@ -187,10 +161,10 @@ class RunCommands:
             return
         self._open_recover("recover")
 
-    def _open_recover(self, kind: str) -> None:
+    def _open_recover(self, kind: str, to: str = "") -> None:
         from nantui.ui.dialogs.recover import RecoverDialog
 
-        self._screen.app.push_screen(RecoverDialog(self._screen, kind))
+        self._screen.app.push_screen(RecoverDialog(self._screen, kind, to=to))
 
     def do_config(self) -> None:
         from nantui.ui.screens.config import ConfigScreen
@@ -217,11 +191,10 @@ class RunCommands:
 
         self._screen.app.push_screen(CompareScreen(self._screen.run_path))
 
-    def do_zoom(self) -> None:
-        from nantui.ui.screens.zoom import ZoomScreen
+    def do_machine(self) -> None:
+        from nantui.ui.screens.machine import MachineScreen
 
-        wall = self._screen.wall
-        self._screen.app.push_screen(ZoomScreen(self._screen, wall.first, wall.view.last))
+        self._screen.app.push_screen(MachineScreen(self._screen, self._screen.machine))
 
     def do_fleet(self) -> None:
         from nantui.ui.screens.fleet import FleetScreen
@@ -230,56 +203,11 @@ class RunCommands:
         if any(isinstance(other, FleetScreen) for other in screen.app.screen_stack):
             screen.action_back()
         else:
-            screen.app.switch_screen(FleetScreen(screen.cockpit.fleet_top))
+            screen.app.push_screen(FleetScreen(screen.cockpit.fleet_top))
 
     def do_acknowledge(self) -> None:
         self._screen.acknowledge()
         self._screen.say("alarm put away; it stays in the timeline")
-
-    def do_steps(self) -> None:
-        screen = self._screen
-        screen.over_steps = not screen.over_steps
-        screen.look(last=0)
-        screen.show_charts()
-        screen.say("curves over single steps" if screen.over_steps else "curves over epochs")
-
-    def do_window(self) -> None:
-        screen = self._screen
-        last = next_window(screen.over_steps, self._screen.wall.view.last)
-        screen.look(last=last)
-        screen.show_charts()
-        screen.say(f"the last {last:,} {screen.x_name}" if last else f"all {screen.x_name}")
-
-    def do_logscale(self) -> None:
-        log = not self._screen.wall.view.log
-        self._screen.look(log=log)
-        self._screen.say("logarithmic y axis" if log else "linear y axis")
-
-    def do_smooth(self) -> None:
-        now = SMOOTHINGS.index(self._screen.wall.view.smooth)
-        points = SMOOTHINGS[(now + 1) % len(SMOOTHINGS)]
-        self._screen.look(smooth=points)
-        self._screen.say(f"running mean over {points} points" if points else "every point as it is")
-
-    def do_outliers(self) -> None:
-        whole = not self._screen.wall.view.whole
-        self._screen.look(whole=whole)
-        self._screen.say(
-            "the whole y range" if whole else "y range without far outliers; they are marked at the edge"
-        )
-
-    def do_charts_on(self) -> None:
-        self._turn(1)
-
-    def do_charts_back(self) -> None:
-        self._turn(-1)
-
-    def _turn(self, by: int) -> None:
-        wall = self._screen.wall
-        wall.turn(by)
-        self._screen.say(
-            f"charts, page {wall.page + 1} of {wall.pages}" if wall.pages > 1 else "all charts are shown"
-        )
 
     def open_detail(self, listing: Listing) -> None:
         """Show what is known about the checkpoint or the entry of the timeline under the cursor."""

@@ -18,33 +18,10 @@ _TIE = "\u00a0"
 _UNIT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|B|kB|MB|GB|TB|W|C|%)(?![^\W_]))")
 
 INKS = (
-    "text",
-    "muted",
-    "faint",
-    "strong",
-    "accent",
-    "good",
-    "bad",
-    "warn",
-    "info",
-    "train",
-    "val",
-    "extra",
-    "old",
-    "key",
-    "title",
-    "cursor",
-    "alarm",
-    "alarm-key",
-    "pill-good",
-    "pill-bad",
-    "pill-warn",
-    "pill-info",
-    "pill-muted",
-    "chosen",
-    "rule",
-    "grid",
-)
+    "text", "muted", "faint", "strong", "accent", "good", "bad", "warn", "info", "train", "val", "extra",
+    "old", "key", "title", "cursor", "alarm", "alarm-key", "pill-good", "pill-bad", "pill-warn", "pill-info",
+    "pill-muted", "chosen", "rule", "grid",
+)  # fmt: skip
 
 
 def width(line: Iterable[Span]) -> int:
@@ -74,11 +51,9 @@ def spread(left: Line, right: Line, cells: int, filler: str = " ") -> Line:
     """
     gap = cells - width(left) - width(right)
     if gap < 2:
-        return (
-            fit(left, cells)
-            if width(left) + 4 > cells
-            else spread(left, fit(right, cells - width(left) - 2), cells)
-        )
+        if width(left) + 4 > cells:
+            return fit(left, cells)
+        return spread(left, fit(right, cells - width(left) - 2), cells)
     space = " " * gap if filler == " " else f" {filler * (gap - 2)} "
     return [*left, (space, "rule"), *right]
 
@@ -89,6 +64,13 @@ def column(text: str, cells: int, right: bool = False) -> str:
     if needed > cells:
         return set_cell_size(text, max(0, cells - 2)) + ".."[:cells]
     return " " * (cells - needed) + text if right else text + " " * (cells - needed)
+
+
+def hanging(head: Span, lines: Iterable[Line]) -> list[Line]:
+    """Return `lines` beside `head`, which stands before the first; before the others is room for it."""
+    text, ink = head
+    room = " " * cell_len(text)
+    return [[(text, ink) if index == 0 else (room, "text"), *line] for index, line in enumerate(lines)]
 
 
 def wrap(text: str, cells: int, ink: str = "text", indent: str = "") -> list[Line]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.control import Control
 from textual._compositor import ChopsUpdate
 from textual.app import App
+from textual.events import Key
 from textual.geometry import Size
 from textual.screen import Screen
 from textual.scroll_view import ScrollView
@@ -51,6 +52,15 @@ class NarrowApp(App[int]):
         changed = isinstance(renderable, ChopsUpdate)
         super()._display(screen, NarrowUpdate.of(renderable) if changed else renderable)
 
+    async def _on_key(self, event: Key) -> None:
+        """Tell what no widget, screen or binding has a use for."""
+        event.prevent_default()
+        if not await self._check_bindings(event.key):
+            self.has_no_use_for(event)
+
+    def has_no_use_for(self, event: Key) -> None:
+        """Say that a key does nothing here."""
+
     def send(self, sequence: str) -> None:
         """Write an escape sequence to the terminal, if there is one."""
         if self._driver is not None and not self.is_headless:
@@ -62,7 +72,7 @@ class HeldScreen(Screen[None]):
 
     def is_held(self) -> bool:
         """Tell whether to wait with painting what has changed."""
-        raise NotImplementedError
+        return False
 
     def _compositor_refresh(self) -> None:
         """Paint what has changed; below a dialog only that.
@@ -81,6 +91,6 @@ def update_scrollbars(view: ScrollView, size: Size) -> None:
     view._scroll_update(size)
 
 
-def screen_rows(app: App[Any]) -> list[Strip]:
+def screen_rows(app: App[object]) -> list[Strip]:
     """Return what is on the screen, a strip a row."""
     return app.screen._compositor.render_strips()

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
@@ -25,41 +26,43 @@ from nantui.ui.model.backend import Backend
 from nantui.ui.model.run_reader import RunReader, checkpoint_at, list_checkpoints
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 
+if TYPE_CHECKING:
+    from nantui.checkpoint.verdict import Verdict
+    from nantui.machine.gpus import Sample
+
 TELL_EVERY_S, FIRST_RUNS_S = 0.5, 0.2
-Post = Callable[[Message], Any]
+Post = Callable[[Message], object]
 
 
-class SnapshotTaken(Message):
+class Replaceable(Message):
+    """What a newer one of its kind takes the place of, as long as it waits."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, type(self))
+
+
+class SnapshotTaken(Replaceable):
     """A new look at the run, or None and what went wrong."""
 
     def __init__(self, snapshot: RunSnapshot | None, problem: str = "") -> None:
         super().__init__()
         self.snapshot, self.problem = snapshot, problem
 
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, SnapshotTaken)
 
-
-class MachineMeasured(Message):
+class MachineMeasured(Replaceable):
     """A sample of GPUs and host."""
 
-    def __init__(self, machine: Any) -> None:
+    def __init__(self, machine: Sample) -> None:
         super().__init__()
         self.machine = machine
 
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, MachineMeasured)
 
-
-class VerdictsFound(Message):
+class VerdictsFound(Replaceable):
     """What the scan says about checkpoints; `waiting` are still to be looked at."""
 
-    def __init__(self, verdicts: dict[Checkpoint, Any], waiting: frozenset[Checkpoint]) -> None:
+    def __init__(self, verdicts: dict[Checkpoint, Verdict], waiting: frozenset[Checkpoint]) -> None:
         super().__init__()
         self.verdicts, self.waiting = verdicts, waiting
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, VerdictsFound)
 
 
 class Answer(Message):
@@ -70,15 +73,12 @@ class Answer(Message):
         self.about, self.value, self.problem = about, value, problem
 
 
-class FleetRead(Message):
+class FleetRead(Replaceable):
     """Where every run below a directory stands; not `whole` while more are being read."""
 
     def __init__(self, statuses: list[RunStatus], whole: bool = True) -> None:
         super().__init__()
         self.statuses, self.whole = statuses, whole
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, FleetRead)
 
 
 class LogRead(Message):
@@ -89,15 +89,12 @@ class LogRead(Message):
         self.lines, self.restarted = lines, restarted
 
 
-class Counted(Message):
+class Counted(Replaceable):
     """How far a long look has come."""
 
     def __init__(self, done: int, total: int) -> None:
         super().__init__()
         self.done, self.total = done, total
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Counted)
 
 
 class Stumbled(Message):
@@ -126,7 +123,7 @@ class Pace:
         return True
 
 
-class Watcher(threading.Thread):
+class Watcher(threading.Thread, ABC):
     """Calls `look` every `interval` seconds until stopped, or at once after `hurry`."""
 
     def __init__(self, name: str, interval: float, post: Post) -> None:
@@ -135,9 +132,9 @@ class Watcher(threading.Thread):
         self._wake = threading.Event()
         self._stopped = False
 
+    @abstractmethod
     def look(self) -> None:
         """Look once and post what was seen."""
-        raise NotImplementedError
 
     def run(self) -> None:
         while not self._stopped:
@@ -203,7 +200,7 @@ class Scanner(Watcher):
         super().__init__("scan", interval, post)
         self._weights, self._backend = weights, backend
         self._listed: frozenset[Checkpoint] = frozenset()
-        self._verdicts: dict[Checkpoint, Any] = {}
+        self._verdicts: dict[Checkpoint, Verdict] = {}
 
     def look(self) -> None:
         listed = frozenset(list_checkpoints(self._weights))
@@ -268,7 +265,7 @@ class FleetWatcher(Watcher):
         self.post(FleetRead(statuses))
 
 
-def find_out(about: str, question: Callable[[], Any], post: Post) -> None:
+def find_out(about: str, question: Callable[[], object], post: Post) -> None:
     """Answer `question` in a thread of its own and post an Answer, also when it goes wrong."""
 
     def ask() -> None:

@@ -13,6 +13,7 @@ ultralytics_api: Where the worker leans on the insides of Ultralytics' trainer, 
 ultralytics_types: What nantui uses of Ultralytics' trainer, validator and data sets, as types
 incident: How a training ends other than by reaching its last epoch: stopped when asked, or diverged
 options: nantui's own settings of a run, as the training uses them: defaults filled in, types checked once
+points/: Step points: everything that a training is, kept every few minutes, to go on at the batch after it.
 guard/: The guard of one step: probe the batch, decide on the incident, take the step back.
 autopsy/: Why a batch went wrong: the batch is passed through the model again, layer by layer.
 checkpoints/: What the training saves: at an epoch's end, when stopped, and with other settings.

@@ -12,11 +12,12 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nantui.entry_points import go_to_work
 from nantui.errors import UserError
 from nantui.run.attempts import FAILED, FINISHED
-from nantui.run.documents import Settings
+from nantui.run.documents import JsonObject, Settings
 from nantui.run.spec import read_spec
 from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or not arguments[1].isdigit():
         raise UserError("usage: python -m nantui.worker RUN NNN")
     die_with_parent()
+    go_to_work()
     session = Session.open(Path(arguments[0]), int(arguments[1]))
     # The supervisor asks a rank that stands still for its stack; the answer comes from C, whatever hangs.
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
@@ -63,19 +65,21 @@ def train(session: Session) -> None:
     """Train as the attempt asks. Raises Ended when stopped or diverged, else whatever the training raises."""
     session.phase("importing")
     # Whose it is was looked at by the supervisor that started this process.
-    spec = read_spec(session.layout.spec, trusted={_owner(session.layout.spec)})
+    spec = read_spec(session.layout.spec, trusted={_owner(session.layout.spec)}, agreed=True)
     if spec is not None and spec.kind == "exec":
         from nantui.worker.script.exec import become
 
         become(session, spec)
     from nantui.worker import ultralytics_api
+    from nantui.worker.points.going_on import resume_word
     from nantui.worker.trainer import guarded
 
     attempt = session.attempt
     asked = device_here(attempt.train)
     faults = _faults(session)
     if attempt.mode == "resume":
-        model, arguments = ultralytics_api.load_model(str(_checkpoint(session))), _resume_arguments(asked)
+        model = ultralytics_api.load_model(str(_checkpoint(session)))
+        arguments = {"resume": resume_word(model), **_resume_arguments(asked)}
     else:
         _refuse_to_overwrite(session)
         arguments = dict(asked)
@@ -93,16 +97,19 @@ def _faults(session: Session) -> Faults | None:
 
 
 def _checkpoint(session: Session) -> Path:
+    from nantui.worker.points.judge import refuse_unsound
+
     name = session.attempt.checkpoint or "weights/last.pt"
     path = session.layout.run / name
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint to resume from; choose another restore point")
+    refuse_unsound(session.layout, path)
     return path
 
 
-def _resume_arguments(train: Settings) -> dict[str, Any]:
-    """Return what a resume may say: the checkpoint's own `train_args`, which the rebase wrote, decide."""
-    return {"resume": True, **{name: train[name] for name in ("device",) if name in train}}
+def _resume_arguments(train: Settings) -> JsonObject:
+    """Return what else a resume may say: the checkpoint's `train_args`, which the rebase wrote, decide."""
+    return {name: train[name] for name in ("device",) if name in train}
 
 
 def _refuse_to_overwrite(session: Session) -> None:

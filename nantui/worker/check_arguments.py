@@ -18,13 +18,9 @@ from typing import Any
 from nantui.worker.torchrun_env import OFFLINE
 
 TASK_SUFFIXES = {
-    "-seg": "segment",
-    "-cls": "classify",
-    "-pose": "pose",
-    "-obb": "obb",
-    "-sem": "semantic",
+    "-seg": "segment", "-cls": "classify", "-pose": "pose", "-obb": "obb", "-sem": "semantic",
     "-depth": "depth",
-}
+}  # fmt: skip
 
 
 def prepare(train: dict[str, object]) -> dict[str, object]:
@@ -235,8 +231,10 @@ def _task_inside(path: Path) -> str:
 def main(arguments: list[str]) -> int:
     """Answer with one JSON line; the exit status is 0 when the arguments are good, else 2."""
     os.environ.update(OFFLINE)
+    from nantui.entry_points import go_to_work
     from nantui.run.atomic_files import to_json
 
+    go_to_work()
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     asked = {"train": prepare, "config": as_now, "data": find_again, "images": decode}
     try:

@@ -90,21 +90,14 @@ def _momentum(trainer: ReportingTrainer) -> float:
 def _loop(trainer: ReportingTrainer) -> dict[str, object]:
     stopper = getattr(trainer, "stopper", None)
     return {
-        "epochs": trainer.epochs,
-        "batch": trainer.train_loader.batch_size * max(world_size(), 1),
-        "imgsz": trainer.args.imgsz,
-        "workers": trainer.train_loader.num_workers,
-        "amp": _precision(trainer),
-        "nbs": trainer.args.nbs,
-        "accumulate": trainer.accumulate_nominal,
-        "close_mosaic": trainer.args.close_mosaic,
-        "save_period": trainer.save_period,
-        "patience": getattr(stopper, "patience", trainer.args.patience),
-        "device": str(trainer.device),
-        "world_size": max(world_size(), 1),
-        "images": len(trainer.train_loader.dataset),
+        "epochs": trainer.epochs, "batch": trainer.train_loader.batch_size * max(world_size(), 1),
+        "imgsz": trainer.args.imgsz, "workers": trainer.train_loader.num_workers, "amp": _precision(trainer),
+        "nbs": trainer.args.nbs, "accumulate": trainer.accumulate_nominal,
+        "close_mosaic": trainer.args.close_mosaic, "save_period": trainer.save_period,
+        "patience": getattr(stopper, "patience", trainer.args.patience), "device": str(trainer.device),
+        "world_size": max(world_size(), 1), "images": len(trainer.train_loader.dataset),
         "stride": _stride(trainer),
-    }
+    }  # fmt: skip
 
 
 def _stride(trainer: ReportingTrainer) -> int:

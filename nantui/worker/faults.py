@@ -12,12 +12,13 @@ import signal
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from nantui.errors import UserError
+from nantui.run.documents import JsonObject
 from nantui.worker import ultralytics_api
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_types import Batch, Losses, Trainer
@@ -89,7 +90,7 @@ class Faults:
         ]
 
 
-def _fault(document: dict[str, Any]) -> Fault:
+def _fault(document: JsonObject) -> Fault:
     kind = document.get("fault")
     if kind not in KINDS:
         raise UserError(f"no such fault: {kind!r}; there are {', '.join(sorted(KINDS))}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from nantui.errors import UserError
 from nantui.run.documents import Settings
-from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS
+from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS, OURS_NUMBERS
 
 PROTECT, OFF, END = "protect", "off", "end"
 
@@ -28,6 +28,8 @@ class Options:
     loss_limit: float
     loss_patience: int
     min_loss_scale: float
+    step_points: str | float
+    exact: bool
 
     @property
     def protects(self) -> bool:
@@ -52,7 +54,9 @@ def read_options(ours: Settings) -> Options:
 
 def _typed(name: str, value: object, default: Any) -> Any:
     choices = OURS_CHOICES.get(name)
-    if choices is not None and value not in choices:
+    if name in OURS_NUMBERS and isinstance(value, (int, float)) and not isinstance(value, bool):
+        default = 0.0
+    elif choices is not None and value not in choices:
         raise UserError(f"{name}: {value!r} is not one of its values; use {' or '.join(choices)}")
     try:
         typed = type(default)(value)

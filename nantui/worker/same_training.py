@@ -8,19 +8,20 @@ begins a new training with default settings on the default data set, in the dire
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping
 
 from nantui.errors import UserError
 from nantui.run.spec import read_args
 from nantui.worker import ultralytics_api
 from nantui.worker.session import Session
+from nantui.worker.ultralytics_types import Trainer
 
 RESUME = "resume"
 SAME = ("task", "data")
 """What no resume changes unless a person asked for it."""
 
 
-def refuse_another_training(trainer: Any, session: Session) -> None:
+def refuse_another_training(trainer: Trainer, session: Session) -> None:
     """Raise UserError where the trainer is about to begin anew, or with another task or data set.
 
     Called once the trainer has its arguments and before it writes them: args.yaml still holds those of the
@@ -38,17 +39,17 @@ def refuse_another_training(trainer: Any, session: Session) -> None:
             raise UserError(f"{name} would become {now} where it was {was}; {text}")
 
 
-def refuse_other_classes(trainer: Any, checkpoint: Any) -> None:
+def refuse_other_classes(trainer: Trainer, session: Session, checkpoint: Mapping[str, object]) -> None:
     """Raise UserError where the data set has another number of classes than the checkpoint."""
     ours = ultralytics_api.classes_of_checkpoint(checkpoint)
     theirs = (trainer.data or {}).get("nc")
     if ours is not None and theirs is not None and ours != theirs:
-        path = trainer.session.layout.run / (trainer.session.attempt.checkpoint or "weights/last.pt")
+        path = session.layout.run / (session.attempt.checkpoint or "weights/last.pt")
         raise UserError(
             f"the data set has {theirs} classes, the checkpoint {ours}: a resume cannot change that; "
             f"begin a new run from its weights: nantui train model={path} data={trainer.args.data}"
         )
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     return str(one) == str(other) or os.path.realpath(str(one)) == os.path.realpath(str(other))

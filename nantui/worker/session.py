@@ -67,7 +67,7 @@ class Session:
         own = ref_of(os.getpid())
         assert own is not None, "this process exists"
         where = asdict(this_machine())
-        self.recorder.event("registered", **own.to_json(), **where, uuid=self.attempt.uuid)
+        self.recorder.event("registered", **asdict(own), **where, uuid=self.attempt.uuid)
 
     def phase(self, name: str) -> None:
         """Report what this rank is doing now: importing, setup, training, validating, saving, ending."""

@@ -161,7 +161,7 @@ class Recorder:
 
     def _row(self, loss_names: tuple[str, ...], before: Row, losses: tuple[float, ...], after: Row) -> str:
         """Return one line, with the header before it when the losses were not known yet or have changed."""
-        cells = [_cell(value) for value in (*before, *losses, *after[:-2], *self._memory, *after[-2:])]
+        cells = [_cell(value) for value in (*before, *losses, *after[:-3], *self._memory, *after[-3:])]
         line = ",".join(cells) + "\n"
         if loss_names != self._loss_names:
             self._loss_names = loss_names

@@ -4,7 +4,8 @@ a worker registers itself before the ten seconds of imports."""
 from __future__ import annotations
 
 import os
-from typing import Any
+
+from nantui.run.documents import JsonObject
 
 DEVICE = "NANTUI_DEVICE"
 OFFLINE = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
@@ -27,7 +28,7 @@ def several_hosts() -> bool:
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) < world_size()
 
 
-def device_here(train: dict[str, Any]) -> dict[str, Any]:
+def device_here(train: JsonObject) -> JsonObject:
     """Return the arguments with the devices of this host, which a joined host names itself."""
     device = os.environ.get(DEVICE)
     return {**train, "device": device} if device else train

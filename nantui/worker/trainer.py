@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from nantui.run.documents import JsonObject
 from nantui.run.quarantine import quarantined
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.sample_files import files_of, instrument
@@ -24,6 +25,10 @@ from nantui.worker.effective_settings import values_in_effect
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.guard.step_guard import StepGuard
 from nantui.worker.incident import TrainingDiverged
+from nantui.worker.points.exact import seed_samples
+from nantui.worker.points.going_on import GoingOn, drop_rows_to_come, go_on, point_in
+from nantui.worker.points.step_points import StepPoints
+from nantui.worker.points.training_state import on_device, plain_losses
 from nantui.worker.same_training import RESUME, refuse_another_training, refuse_other_classes
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import several_hosts, world_size
@@ -82,6 +87,14 @@ class RunningMean:
         elif not self._batches:
             self.mean = torch.zeros(len(losses))
 
+    def state(self) -> tuple[torch.Tensor, int]:
+        """Return the mean so far, and of how many batches it is."""
+        return self.mean, self._batches
+
+    def restore(self, mean: torch.Tensor, batches: int) -> None:
+        """Count on from a mean of so many batches."""
+        self.mean, self._batches = mean, batches
+
     def _reciprocal(self) -> torch.Tensor:
         return torch.ones(()) / self._batches
 
@@ -106,11 +119,15 @@ class GuardedTrainer(_Stock):
     accumulate_nominal: int
     _batch: Batch
     _batch_ended: float
+    _batch_began: float
     _reported_in_effect: bool
     _epochs_over: bool = False
     _tloss: Losses | None = None
     _mean: RunningMean | None = None
     _loss_waits: bool = False
+    points: StepPoints | None = None
+    _going_on: GoingOn | None = None
+    _while_training: contextlib.ExitStack
 
     def check_resume(self, overrides: dict[str, object]) -> None:
         """Resume as Ultralytics does, then pin the run directory: it must never move or be numbered."""
@@ -123,7 +140,7 @@ class GuardedTrainer(_Stock):
         """Load the model as Ultralytics does; a resume whose data set has other classes is refused here."""
         checkpoint = super().setup_model()  # type: ignore[misc]
         if self.session.attempt.mode == RESUME and isinstance(checkpoint, dict):
-            refuse_other_classes(self, checkpoint)
+            refuse_other_classes(self, self.session, checkpoint)
         return checkpoint
 
     def _do_train(self, *stock: int) -> None:
@@ -132,6 +149,8 @@ class GuardedTrainer(_Stock):
         arguments = [self.world_size] if stock else []
         self.session.phase("setup")
         with contextlib.ExitStack() as stack:
+            self._while_training = stack
+            stack.callback(_close_points, self)
             if world_size() > 1 and self.device.type == "cpu":
                 stack.enter_context(ranks_on_the_cpu())
             if several_hosts():
@@ -147,6 +166,8 @@ class GuardedTrainer(_Stock):
     def run_callbacks(self, event: str) -> None:
         """Run everybody's callbacks, then nantui's own part of the event."""
         if event == "on_train_batch_start" and self.guard:
+            if self._going_on:
+                self._going_on.batch_begins()
             self.guard.begin_batch()
         elif event in _SETTLED and self.guard:
             _reporting(self, self.guard, self.guard.settle)
@@ -163,6 +184,8 @@ class GuardedTrainer(_Stock):
             self.guard.incident_reporter.batch, self.guard.incident_reporter.files = self._batch, files
         if self.faults and self.guard:
             self.faults.on_batch(self, self._batch)
+        if self._going_on:
+            self._going_on.batch_loaded()
         return self._batch
 
     def build_dataset(
@@ -175,7 +198,20 @@ class GuardedTrainer(_Stock):
         with leaving_out(images):
             dataset = without(super().build_dataset(img_path, mode, *args, **options), images)  # type: ignore[misc]
         instrument(dataset)
+        if self.session.options.exact:
+            seed_samples(dataset, int(self.args.seed))
         return dataset
+
+    def resume_training(self, checkpoint: JsonObject | None) -> None:
+        """Resume as Ultralytics does; from a step point in the middle of its epoch."""
+        stock = super().resume_training  # type: ignore[misc]
+        if checkpoint and point_in(checkpoint) and not ultralytics_api.missing_hooks(type(self)):
+            self._going_on = go_on(self, checkpoint, stock)
+            self._while_training.enter_context(self._going_on.counted())
+        else:
+            stock(checkpoint)
+        if self.resume and self.session.first:
+            drop_rows_to_come(self.session, self.start_epoch)
 
     def optimizer_step(self) -> None:
         guard = self.guard
@@ -184,6 +220,8 @@ class GuardedTrainer(_Stock):
             return
         if self.faults:
             self.faults.on_gradients(self)
+        if self.points:
+            self.points.before_step()
         own = super().optimizer_step if self.has_own_step else None  # type: ignore[misc]
         _reporting(self, guard, lambda: guard.step(own))
 
@@ -206,6 +244,18 @@ class GuardedTrainer(_Stock):
         self._loss_waits = value is not None and protects
         if not self._loss_waits:
             self._tloss, self._mean = value, None
+
+    def means(self) -> JsonObject:
+        """Return the means of the epoch so far, for a step point."""
+        kept = self._mean.state() if self._mean else None
+        return {"mean": kept, "tloss": plain_losses(self.tloss)}
+
+    def set_means(self, kept: JsonObject) -> None:
+        """Count on from the means of a step point."""
+        self._tloss = on_device(kept["tloss"], self.device)
+        if kept["mean"] is not None:
+            self._mean = RunningMean(self.device.type)
+            self._mean.restore(*kept["mean"])
 
     def validate(self) -> object:
         self.session.phase("validating")
@@ -257,16 +307,22 @@ def _set_up(trainer: GuardedTrainer) -> None:
     trainer.guard = StepGuard(trainer, trainer.session)
     trainer.validation = Validation(trainer, trainer.session)
     trainer.epoch_end = EpochEndChecks(trainer, trainer.session, trainer.guard.incident_policy)
+    trainer.points = StepPoints(trainer, trainer.session, trainer._going_on)
+    trainer.guard.point_due = trainer.points.due
     trainer.session.recorder.memory = lambda: memory_gb(trainer.device)
-    trainer._batch_ended = time.perf_counter()
+    trainer._batch_ended = trainer._batch_began = time.perf_counter()
     trainer._reported_in_effect = False
     trainer.accumulate_nominal = trainer.accumulate  # warm-up ramps `accumulate` itself up from 1
 
 
 def _epoch_start(trainer: GuardedTrainer, guard: StepGuard) -> None:
-    guard.begin_epoch()
+    guard.begin_epoch(trainer.points.epoch_begins() if trainer.points else 0)
     trainer.session.phase("training")
     trainer._batch_ended = time.perf_counter()
+
+
+def _batch_start(trainer: GuardedTrainer, guard: StepGuard) -> None:
+    trainer._batch_began = time.perf_counter()
 
 
 def _batch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
@@ -276,6 +332,8 @@ def _batch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
         trainer._reported_in_effect = True
         trainer.session.recorder.event("in_effect", **values_in_effect(trainer))
     _report_step(trainer, guard, seen)
+    if trainer.points:
+        trainer.points.batch_ended(seen.point_due)
     if seen.asked_to_stop:
         trainer.epoch_end.stop(trainer.stock_save)
 
@@ -292,14 +350,28 @@ def _reporting(trainer: GuardedTrainer, guard: StepGuard, part: Callable[[], Ans
 def _report_step(trainer: GuardedTrainer, guard: StepGuard, seen: BatchProbe) -> None:
     """Hand one row of telemetry to the writer; `nantui.run.telemetry` has the columns."""
     batch, now = trainer._batch, time.perf_counter()
+    waited = trainer._batch_began - trainer._batch_ended
     seconds, trainer._batch_ended = now - trainer._batch_ended, now
     images = batch["img"].shape[0] * max(world_size(), 1)
     reason = guard.reason(seen)
     before = (time.time(), guard.epoch, trainer.session.progress.step, len(trainer.train_loader))
     rate = ultralytics_api.rate_of_weights(trainer.optimizer)
     size = int(batch["img"].shape[-1])
-    after = (seen.norm, rate, seen.scale, seconds, images / seconds, ultralytics_api.instances(batch), size)
-    trainer.session.recorder.step(seen.names, (*before, int(guard.skipped), reason), seen.losses, after)
+    after = (seen.norm, rate, seen.scale, seconds, images / seconds)
+    last = (ultralytics_api.instances(batch), size, waited)
+    trainer.session.recorder.step(
+        seen.names, (*before, int(guard.skipped), reason), seen.losses, (*after, *last)
+    )
+
+
+def _train_epoch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
+    if trainer._going_on:
+        trainer._going_on.epoch_ends()
+
+
+def _close_points(trainer: GuardedTrainer) -> None:
+    if trainer.points:
+        trainer.points.close()
 
 
 def _fit_epoch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
@@ -314,7 +386,9 @@ def _train_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
 _SETTLED = ("on_train_batch_end", "on_train_epoch_end")  # a run out of time leaves its batch by `break`
 _OURS = {
     "on_train_epoch_start": _epoch_start,
+    "on_train_batch_start": _batch_start,
     "on_train_batch_end": _batch_end,
+    "on_train_epoch_end": _train_epoch_end,
     "on_fit_epoch_end": _fit_epoch_end,
     "on_train_end": _train_end,
 }

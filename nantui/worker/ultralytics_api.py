@@ -32,13 +32,7 @@ TRANSFORM_SETTINGS = {
     "MixUp": {"mixup": "p"},
     "CutMix": {"cutmix": "p"},
     "CopyPaste": {"copy_paste": "p"},
-    "RandomPerspective": {
-        "degrees": "degrees",
-        "translate": "translate",
-        "scale": "scale",
-        "shear": "shear",
-        "perspective": "perspective",
-    },
+    "RandomPerspective": {name: name for name in ("degrees", "translate", "scale", "shear", "perspective")},
     "RandomHSV": {"hsv_h": "hgain", "hsv_s": "sgain", "hsv_v": "vgain"},
 }
 
@@ -51,7 +45,25 @@ def load_model(name: str, task: str | None = None) -> Any:
     """
     from ultralytics import RTDETR, YOLO
 
+    take_paths_as_they_are()
     return RTDETR(name) if is_rtdetr(name) else YOLO(name, task=task)
+
+
+def take_paths_as_they_are() -> None:
+    """Have a checkpoint loaded from a path with an apostrophe: `attempt_download_asset` (utils/downloads.py)
+    takes them out, and looks for another file. All who load one import it at that moment.
+    """
+    from ultralytics.utils import downloads
+
+    stock = downloads.attempt_download_asset
+
+    def existing(file: str | Path, *words: Any, **options: Any) -> Any:
+        there = "'" in str(file) and Path(file).is_file()
+        return str(file) if there else stock(file, *words, **options)
+
+    if not getattr(stock, "takes_as_they_are", False):
+        existing.takes_as_they_are = True  # type: ignore[attr-defined]
+        downloads.attempt_download_asset = existing
 
 
 def is_rtdetr(name: str) -> bool:
@@ -95,7 +107,7 @@ def missing_hooks(trainer_class: type) -> list[str]:
     )
 
 
-def classes_of_checkpoint(checkpoint: Mapping[str, Any]) -> int | None:
+def classes_of_checkpoint(checkpoint: Mapping[str, object]) -> int | None:
     """Return the number of classes of the network in a loaded checkpoint, None where it does not say.
 
     By its names: `yaml["nc"]` is overwritten once a model was built from it (nn/tasks.py, `DetectionModel`).
@@ -283,7 +295,7 @@ def update_size(optimizer: torch.optim.Optimizer) -> float:
     return total**0.5
 
 
-def _direction_size(state: dict[str, Any], orthogonal: bool) -> float:
+def _direction_size(state: Mapping[str, torch.Tensor], orthogonal: bool) -> float:
     """SGD steps by its momentum buffer, Adam by mean / root of mean square, Muon by an orthogonal matrix."""
     if "exp_avg_sq" in state:
         direction = state["exp_avg"].float() / (state["exp_avg_sq"].float().sqrt() + 1e-8)
@@ -347,11 +359,8 @@ def world_size(trainer: Trainer, *stock: int) -> int:
 
     8.4 and late 8.3 keep it in `trainer.world_size`; 8.2 hands it to `_do_train` (`stock`).
     """
-    return (
-        torchrun_env.world_size()
-        if torchrun_env.world_size() > 1
-        else int(stock[0] if stock else trainer.world_size)
-    )
+    launched = torchrun_env.world_size()
+    return launched if launched > 1 else int(stock[0] if stock else trainer.world_size)
 
 
 def warmup_iterations(trainer: Trainer, batches: int) -> int:
@@ -374,6 +383,14 @@ def transforms(dataset: object) -> Iterator[object]:
             waiting = [*inner, *waiting]
             continue
         yield transform
+
+
+def image_files(dataset: Any) -> list[str]:
+    """Return the names of a data set's images, in the order of their index; none where it does not say."""
+    samples = getattr(dataset, "samples", None)
+    if isinstance(samples, list):
+        return [str(sample[0]) for sample in samples]
+    return [str(file) for file in getattr(dataset, "im_files", None) or ()]
 
 
 @contextlib.contextmanager

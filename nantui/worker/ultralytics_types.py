@@ -74,7 +74,7 @@ class Trainer(Protocol):
     world_size: int
     accumulate: int
     amp: bool
-    data: dict[str, Any]
+    data: dict[str, object]
     callbacks: dict[str, list[Callable[..., object]]]
     model: nn.Module
     ema: AveragedModel

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 from nantui.machine.process_identity import this_machine
 from tests.compat.archive import DATA, new_root, unpack
 from tests.compat.recorded import Recorded
-from tests.warm import WarmPython
 
 QUICK = """patience: {tick_s: 0.05, heartbeat_s: 0.5, idle_exit_s: 0.5, host_silent_s: 20, stop_s: 60,
   teardown_s: 5}
@@ -37,16 +35,6 @@ def on_the_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         this_machine.cache_clear()
         yield home
     this_machine.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[str]:
-    """An interpreter whose processes have torch imported from the start."""
-    place = Path(tempfile.mkdtemp(prefix="nantui-"))  # a socket's path must be short
-    python = WarmPython(place)
-    yield str(python.path)
-    python.close()
-    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="module")

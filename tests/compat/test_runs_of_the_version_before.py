@@ -42,12 +42,12 @@ def runs(unpacked: Unpacked) -> Unpacked:
 
 
 @pytest.fixture
-def again(unpacked: Unpacked, warm: str) -> Unpacked:
+def again(unpacked: Unpacked, warm_python: str) -> Unpacked:
     """Return a maker of runs to be trained on."""
 
     def make(name: str) -> Recorded:
         run = unpacked(name)
-        run.train_with(warm)
+        run.train_with(warm_python)
         return run
 
     return make

@@ -26,7 +26,9 @@ def pictures(page):
 
 
 def blocks(page):
-    return re.findall(r"```\n(.*?)```", text_of(page), re.DOTALL)
+    """Return what one would type, without the comments beside it, which are in the reader's language."""
+    typed = re.findall(r"```\n(.*?)```", text_of(page), re.DOTALL)
+    return [[re.sub(r"\s+#.*", "", line) for line in block.splitlines()] for block in typed]
 
 
 def rows(page):

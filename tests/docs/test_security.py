@@ -14,6 +14,7 @@ MAY = {
     "supervisor/notify.py": {"urllib", "apprise"},
     "supervisor/hosts/leader.py": {"socket"},
     "supervisor/hosts/endpoint.py": {"socket"},
+    "commands/web.py": {"socket", "aiohttp"},  # listens, on this machine unless told otherwise
     "machine/process_identity.py": {"socket"},  # the host's own name
     "devtools/gallery.py": {"socket"},  # the same, to take it out of pictures
 }

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nantui.recovery import rollback
+from nantui.run.binding import bind
 from tests.shared import Shared
 from tests.worker.runs import draw_data_set, tiny_model
 
@@ -83,16 +84,23 @@ def original(shared: Shared, name: str, **how: Any) -> Path:
     return room / "runs" / name
 
 
+def own_copy(run: Path, place: Path) -> Path:
+    """Copy a run, and agree to what it would run there."""
+    shutil.copytree(run, place)
+    bind(place)
+    return place
+
+
 @pytest.fixture
 def poisoned(poisoned_original: Path, tmp_path: Path) -> Path:
     """A run that went NaN in epoch 5 of 12 and was killed after epoch 7; epoch0…3.pt are clean."""
-    return Path(shutil.copytree(poisoned_original, tmp_path / "poisoned"))
+    return own_copy(poisoned_original, tmp_path / "poisoned")
 
 
 @pytest.fixture
 def healthy(poisoned_original: Path, tmp_path: Path) -> Path:
     """The same run as it was after epoch 4, before anything happened."""
-    run = Path(shutil.copytree(poisoned_original, tmp_path / "healthy"))
+    run = own_copy(poisoned_original, tmp_path / "healthy")
     for epoch in range(4, ENDED):
         (run / f"weights/epoch{epoch}.pt").unlink()
     shutil.copy2(run / "weights/epoch3.pt", run / "weights/last.pt")
@@ -105,7 +113,7 @@ def healthy(poisoned_original: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def finished(finished_original: Path, tmp_path: Path) -> Path:
     """A run of 3 epochs that ended as it should: last.pt and best.pt are stripped, there is no epochN.pt."""
-    return Path(shutil.copytree(finished_original, tmp_path / "finished"))
+    return own_copy(finished_original, tmp_path / "finished")
 
 
 @pytest.fixture

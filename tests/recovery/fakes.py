@@ -24,6 +24,7 @@ from nantui.recovery.reached import how_far
 from nantui.recovery.restore_points import RestoreCriteria, list_candidates
 from nantui.recovery.resume_settings import rows_for, settings_in_effect
 from nantui.recovery.trouble import Trouble
+from nantui.run.binding import bind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, new_plan
@@ -50,6 +51,7 @@ def make_run(place: Path, seed: int = 0) -> RunLayout:
     (layout.run / "plots").mkdir()
     (layout.run / "plots" / "curve.png").write_bytes(dice.randbytes(300))
     write_spec(layout.spec, Spec({"epochs": 8, "lr0": 0.01}, {"guard": "observe"}))
+    bind(layout.run)
     return layout
 
 

@@ -211,7 +211,7 @@ def test_beginning_again_compares_with_the_rate_that_auto_had_chosen(
     monkeypatch.setattr(fakes, "verdict", lambda *a, **k: real(*a, **{**k, "train_args": args}))
     plan = fakes.make_plan(layout, {}, presets=("restart",))
     rows = {row.name: row for row in plan.settings}
-    assert plan.plan_b and rows["optimizer"].then == "SGD"
+    assert plan.mode == "restart" and rows["optimizer"].then == "SGD"
     if known_from == "nowhere":
         assert rows["lr0"].then == 0.003
     else:

@@ -17,7 +17,7 @@ FOUND = {
 
 def test_both_curves_are_drawn_and_named():
     drawn = plot(FOUND, "val/box_loss", plain=True)
-    assert all(word in drawn for word in ("val/box_loss", "first", "second", "epoch", "4.00", "2.00"))
+    assert all(word in drawn for word in ("val/box_loss", "first", "second", "epoch", "4.0", "2.0"))
 
 
 @pytest.mark.parametrize("spoilt", [[math.nan] * 3, [math.inf, 3.0, -math.inf]])

@@ -293,7 +293,7 @@ def test_the_second_proposal_is_a_persons_choice(tale: Tale, monkeypatch: pytest
     assert plan.second is not None and plan.second.name == "epoch2.pt"
     assert not plan.settings and plan.reason is None, "nothing is changed for a judgement"
     assert plan.to_json()["second"]["words"] == plan.second_words
-    assert plan.second_words == f"epoch 3 (epoch2.pt): before the metrics were lost; {judged.as_judged}"
+    assert plan.second_words == f"epoch 3 (epoch2.pt): before the metrics were lost; {judged.in_words}"
     assert f"or --to epoch2.pt: {plan.second_words}; yours to decide" in plan_lines(plan)
     chosen = make_plan(tale.layout.run, "epoch2.pt", propose=True)
     assert chosen.second is None and chosen.reason == judged and chosen.presets == ("nan-safe",)

@@ -178,7 +178,7 @@ def test_nothing_clean_is_plan_b_said_plainly(poisoned: Path) -> None:
     for path in [*(poisoned / "weights").glob("epoch[0-3].pt"), poisoned / "weights/best.pt"]:
         path.unlink()
     plan = make_plan(poisoned)
-    assert plan.plan_b and "begins again" in plan.headline and plan.presets == ("restart",)
+    assert plan.mode == "restart" and "begins again" in plan.headline and plan.presets == ("restart",)
     assert plan.costs.epochs_lost == ENDED
 
 

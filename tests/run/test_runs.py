@@ -4,6 +4,7 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.run.attempts import Attempt, RankExit, read_attempt, read_exits, write_attempt, write_exit
+from nantui.run.binding import bind
 from nantui.run.discovery import find_runs, require_run
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
@@ -59,6 +60,7 @@ def test_a_record_of_a_newer_format_still_reads(tmp_path):
 def test_spec_reads_back(tmp_path):
     spec = Spec(train={"lr0": 0.01}, ours={"guard": "observe"}, python="py", created=1.0)
     write_spec(tmp_path / "nantui" / "spec.yaml", spec)
+    bind(tmp_path)
     assert read_spec(tmp_path / "nantui" / "spec.yaml") == spec
     assert read_spec(tmp_path / "none.yaml") is None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nantui.settings.effective import in_effect, lr_at, resolve_optimizer, stride_of
+from nantui.settings.effective import lr_at, resolve_optimizer, stride_of
 from nantui.settings.gpu_memory import Measured, fit, largest_batch, predict, stays_gb
 from nantui.settings.lint import Known, lint
 from nantui.settings.ultralytics_args import find_ultralytics
@@ -35,8 +35,8 @@ def test_auto_resolves_as_ultralytics_does(ultralytics_says: dict[str, Any]) -> 
 
 
 def test_auto_without_the_data_is_not_guessed() -> None:
-    resolved = in_effect({"optimizer": "auto", "lr0": 0.01, "batch": 16})
-    assert math.isnan(resolved["lr0"]) and resolved["optimizer"] == "auto"
+    resolved = resolve_optimizer({"optimizer": "auto", "lr0": 0.01, "batch": 16})
+    assert math.isnan(resolved.lr0) and resolved.name == "auto"
 
 
 RUN: dict[str, Any] = {

@@ -12,6 +12,7 @@ import pytest
 
 from nantui.cli import main
 from nantui.run import commands
+from nantui.run.binding import bind
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
@@ -108,6 +109,7 @@ def test_last_words_are_the_cause_and_clean(tmp_path):
 
 def test_commands_are_taken_from_private_places_only(tmp_path):
     layout = RunLayout(tmp_path)
+    bind(tmp_path)
     path = commands.put(commands.spool_for(layout), Command("stop"))
     assert path.parent == layout.commands and stat.S_IMODE(layout.commands.stat().st_mode) == 0o700
     assert [command.kind for _, command in commands.pending_commands(layout)] == ["stop"]

@@ -3,6 +3,7 @@
 import pytest
 
 from nantui.run.layout import RunLayout
+from nantui.run.telemetry import header
 from nantui.supervisor.outcome import ending_of
 
 UNSEEN = "it ended with status 0, but no Ultralytics train() was seen in it"
@@ -28,3 +29,13 @@ def test_the_log_and_the_exit_status_tell(tmp_path, log, code, text):
     layout.attempt_log(1).write_text(log)
     ending = ending_of(layout, 1, code=code)
     assert (ending.outcome, ending.text) == ("failed", text)
+
+
+def test_a_training_that_ends_its_own_process_was_seen_to_train(tmp_path):
+    layout = RunLayout(tmp_path)
+    layout.attempts.mkdir(parents=True)
+    columns = header(("box_loss",))
+    cells = dict.fromkeys(columns, "1.0") | {"epoch": "3", "step": "5", "steps": "6", "skipped": "0"}
+    layout.steps(1).write_text(",".join(columns) + "\n" + ",".join(cells[name] for name in columns) + "\n")
+    text = ending_of(layout, 1, code=0).text
+    assert "in epoch 3, after step 5" in text and UNSEEN not in text

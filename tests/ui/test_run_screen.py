@@ -181,6 +181,8 @@ async def test_looking_keys(cockpit):
         await driver.press("e")
         await driver.until("curves over single steps")
         await driver.press("e")
+        await driver.until("curves over the time of training")
+        await driver.press("e")
         await driver.until("curves over epochs")
 
 
@@ -193,7 +195,7 @@ async def test_the_newest_part_of_the_curves(cockpit):
         await driver.press("t", "e", "t", "t")
         await driver.until("the last 200 steps")
         assert len(wall.pictures[0].curves[0].xs) == 200
-        await driver.press("e")
+        await driver.press("e", "e")
         await driver.until("curves over epochs", absent=("last 200",))
 
 
@@ -217,7 +219,7 @@ async def test_charts_that_do_not_fit_are_a_page_away(cockpit):
     async with cockpit(size=(80, 24)) as driver:
         assert "learning rate" not in driver.text
         await driver.press("right_square_bracket")
-        await driver.until("learning rate", "page 2 of 2")
+        await driver.until("learning rate", "page 2 of")
         await driver.press("left_square_bracket")
         await driver.until("box")
 
@@ -240,6 +242,8 @@ async def test_vi_keys_and_arrows_move_alike(cockpit):
         assert listing.cursor == listing.rows - 1
         await driver.press("home")
         assert listing.cursor == 0
+        await driver.press("tab")
+        assert driver.app.focused.id == "hardware"
         await driver.press("tab")
         assert driver.app.focused.id == "timeline"
 

@@ -170,3 +170,14 @@ def test_the_rate_of_the_weights_is_not_that_of_biases_in_their_warm_up():
     of_8_3 = [{"params": [one], "lr": rate} for one, rate in zip(parameters, (0.1, 0.01, 0.02), strict=True)]
     assert ultralytics_api.rate_of_weights(torch.optim.SGD(of_8_3)) == 0.02
     assert ultralytics_api.rate_of_weights(torch.optim.SGD(parameters, lr=0.3)) == 0.3
+
+
+def test_a_checkpoint_below_a_path_with_an_apostrophe_is_loaded(tmp_path):
+    from ultralytics.nn.tasks import torch_safe_load
+
+    place = tmp_path / "o'brien" / "last.pt"
+    place.parent.mkdir()
+    torch.save({"model": None, "epoch": 7}, place)
+    ultralytics_api.take_paths_as_they_are()
+    checkpoint, _ = torch_safe_load(str(place))
+    assert checkpoint["epoch"] == 7

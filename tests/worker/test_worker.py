@@ -44,10 +44,13 @@ def ask_to_stop_at(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int) -> No
 NEVER = [{"fault": "slow_step", "epoch": 99}]
 
 
-def test_a_stop_leaves_a_point_that_repeats_the_interrupted_epoch(trainings, tmp_path, monkeypatch):
+def test_without_step_points_a_stop_leaves_what_repeats_the_interrupted_epoch(
+    trainings, tmp_path, monkeypatch
+):
+    off = {"step_points": "off"}
     with monkeypatch.context() as patch:
         ask_to_stop_at(patch, 2, 3)
-        stopped = trainings(tmp_path / "run", faults=NEVER)
+        stopped = trainings(tmp_path / "run", faults=NEVER, ours=off)
     assert stopped.code == 70 and stopped.exit.outcome == "stopped"
     assert (stopped.exit.epoch, stopped.exit.step) == (2, 3)
     assert stopped.exit.checkpoint == "weights/nantui_stop.pt" and stopped.exit.resumable
@@ -55,14 +58,16 @@ def test_a_stop_leaves_a_point_that_repeats_the_interrupted_epoch(trainings, tmp
     assert point["epoch"] == last["epoch"] == 0
     one, other = tensors_of(point), tensors_of(last)
     assert any(not torch.equal(one[name], other[name]) for name in one), "the weights have advanced"
-    again = trainings(tmp_path / "run", 2, mode="resume", checkpoint="weights/nantui_stop.pt")
+    again = trainings(tmp_path / "run", 2, mode="resume", checkpoint="weights/nantui_stop.pt", ours=off)
     assert again.code == 0
     assert [(s.epoch, s.step) for s in again.steps][0] == (2, 1)
 
 
-def test_inside_the_first_epoch_there_is_nothing_to_resume(trainings, tmp_path, monkeypatch):
+def test_without_step_points_there_is_nothing_to_resume_inside_the_first_epoch(
+    trainings, tmp_path, monkeypatch
+):
     ask_to_stop_at(monkeypatch, 1, 2)
-    stopped = trainings(tmp_path / "run", faults=NEVER)
+    stopped = trainings(tmp_path / "run", faults=NEVER, ours={"step_points": "off"})
     assert stopped.code == 70 and not stopped.exit.resumable
     assert "first epoch" in stopped.exit.text
     assert stopped.checkpoint("nantui_stop.pt")["ema"] is not None
@@ -206,7 +211,7 @@ def test_telemetry_survives_a_disk_that_hangs_and_counts_what_it_dropped(tmp_pat
     monkeypatch.setattr(Recorder, "_append", slow)
     monkeypatch.setattr(telemetry, "ROWS_WAITING", 50)
     recorder = Recorder(tmp_path / "001.rank0.events.jsonl", 0, steps=tmp_path / "001.steps.csv")
-    after = (1.0, 0.01, None, 0.1, 80.0, 16, 64)
+    after = (1.0, 0.01, None, 0.1, 80.0, 16, 64, 0.02)
     started = time.monotonic()
     for step in range(500):
         recorder.step(("box_loss",), (time.time(), 1, step + 1, 500, 0, ""), (1.0,), after)

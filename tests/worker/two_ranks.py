@@ -21,10 +21,19 @@ def main(cases: Path) -> None:
     codes = {}
     for case in json.loads(cases.read_text()):
         telemetry.STALLED_AFTER = case.get("stalled_after", telemetry.STALLED_AFTER)
-        with _precision(case):
+        with _precision(case), _spied(case):
             codes[case["run"]] = worker.main([case["run"], f"{case['number']:03d}"])
     cases.with_suffix(f".rank{os.environ['RANK']}").write_text(json.dumps(codes))
     leave(0)
+
+
+def _spied(case: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """Return what keeps the end of a training, and stops it where a case says so."""
+    from tests.worker.equality import spied
+
+    if "spy" not in case:
+        return contextlib.nullcontext()
+    return spied(Path(case["spy"]["end"]), case["spy"].get("stop_at"), case["spy"]["workers"])
 
 
 def _precision(case: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:

@@ -31,7 +31,7 @@ class Pairs(list):
         """Yield (key, value), duplicates included."""
         return zip(self[::2], self[1::2], strict=True)
 
-    def named(self) -> dict[str, Any]:
+    def named(self) -> dict[str, object]:
         """Return the entries whose key is a string; of duplicates the last one, as in a dictionary."""
         keys = self[::2]
         if set(map(type, keys)) <= {str}:

@@ -25,20 +25,10 @@ from nantui.checkpoint.pickle.stand_ins import (
 
 _STORAGE = re.compile(r"torch(?:\.storage)?\.([A-Za-z0-9]+)Storage")
 _STORAGE_DTYPES = {
-    "Bool": "bool",
-    "Byte": "uint8",
-    "Char": "int8",
-    "Short": "int16",
-    "Int": "int32",
-    "Long": "int64",
-    "Half": "float16",
-    "Float": "float32",
-    "Double": "float64",
-    "BFloat16": "bfloat16",
-    "ComplexFloat": "complex64",
-    "ComplexDouble": "complex128",
-    "Untyped": "uint8",
-}
+    "Bool": "bool", "Byte": "uint8", "Char": "int8", "Short": "int16", "Int": "int32", "Long": "int64",
+    "Half": "float16", "Float": "float32", "Double": "float64", "BFloat16": "bfloat16",
+    "ComplexFloat": "complex64", "ComplexDouble": "complex128", "Untyped": "uint8",
+}  # fmt: skip
 _DTYPE_ALIASES = {"half": "float16", "float": "float32", "double": "float64", "long": "int64", "int": "int32"}
 _MOST_DIMENSIONS = 64  # as in PyTorch
 _LARGEST = 1 << 62
@@ -196,24 +186,14 @@ _EXPECTED: dict[str, Callable[[tuple[object, ...]], bool]] = {
     "numpy._core.multiarray._reconstruct": _is_empty_array,
 }
 HANDLERS: dict[str, Callable[[tuple[object, ...]], object]] = {
-    "torch._utils._rebuild_tensor": tensor,
-    "torch._utils._rebuild_tensor_v2": tensor,
-    "torch._utils._rebuild_tensor_v3": tensor_v3,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter_with_state,
-    "builtins.set": _group,
-    "__builtin__.set": _group,
-    "builtins.frozenset": _group,
-    "__builtin__.frozenset": _group,
-    "builtins.bytearray": _bytearray,
-    "__builtin__.bytearray": _bytearray,
-    "builtins.bytes": _no_bytes,
-    "__builtin__.bytes": _no_bytes,
-    "_codecs.encode": _bytes,
-    "torch.Size": _shape,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy._core.multiarray.scalar": _scalar,
-}
+    "torch._utils._rebuild_tensor": tensor, "torch._utils._rebuild_tensor_v2": tensor,
+    "torch._utils._rebuild_tensor_v3": tensor_v3, "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter_with_state, "builtins.set": _group,
+    "__builtin__.set": _group, "builtins.frozenset": _group, "__builtin__.frozenset": _group,
+    "builtins.bytearray": _bytearray, "__builtin__.bytearray": _bytearray, "builtins.bytes": _no_bytes,
+    "__builtin__.bytes": _no_bytes, "_codecs.encode": _bytes, "torch.Size": _shape,
+    "numpy.core.multiarray.scalar": _scalar, "numpy._core.multiarray.scalar": _scalar,
+}  # fmt: skip
 
 
 def _odd(detail: str) -> Refused:

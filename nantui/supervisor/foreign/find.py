@@ -36,13 +36,8 @@ CERTAIN, LIKELY = "certain", "likely"
 ARGS_WRITTEN_WITHIN_S = 900.0
 """A training writes args.yaml soon after it was started: that links a process to a run it does not name."""
 LAUNCHERS = (
-    "torchrun",
-    "accelerate",
-    "deepspeed",
-    "yolo",
-    "torch.distributed.run",
-    "torch.distributed.launch",
-)
+    "torchrun", "accelerate", "deepspeed", "yolo", "torch.distributed.run", "torch.distributed.launch",
+)  # fmt: skip
 RESTART_LOOK_S = 2.0
 
 

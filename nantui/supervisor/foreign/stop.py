@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import environment_of
+from nantui.run.binding import bind_run
 from nantui.run.commands import Command
 from nantui.run.spec import Spec, is_secret, read_args, read_spec, write_spec
 from nantui.run.status import STOPPED, STOPPING
@@ -63,7 +63,7 @@ def _stop_one(port: StopPort, command: Command, training: ForeignTraining, at_on
 def keep_for_resume(port: RunPort, training: ForeignTraining) -> None:
     """Write down command, cwd and variables; a run of the user's own script goes on through that script."""
     program = program_of(training)
-    how: dict[str, Any] = {
+    how: dict[str, object] = {
         "argv": [program, *training.argv[1:]],
         "cwd": training.cwd,
         "env": kept_environment(training.root.pid),
@@ -74,6 +74,7 @@ def keep_for_resume(port: RunPort, training: ForeignTraining) -> None:
     kind = "exec" if runs_a_script(training.argv) else spec.kind
     python = spec.python or (program if "python" in Path(program).name else "")
     write_spec(port.layout.spec, replace(spec, kind=kind, exec=how, python=python))
+    bind_run(port.layout.run)
     port.journal.append("note", text=f"stopping a foreign training: {describe(training)}")
 
 

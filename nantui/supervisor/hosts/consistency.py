@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
+from nantui.machine.training_python import training_python
 from nantui.run.attempts import Attempt
+from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.supervisor.helper_process import helper
 from nantui.supervisor.hosts.endpoint import reach
@@ -24,7 +25,7 @@ POLL_S = 0.05
 Pump = Callable[[float], None]
 
 
-def gather_facts(data: Any, python: str, cwd: str | None, pump: Pump = time.sleep) -> dict[str, Any]:
+def gather_facts(data: object, python: str, cwd: str | None, pump: Pump = time.sleep) -> JsonObject:
     """Return what must be the same everywhere, as the training interpreter of this host sees it.
 
     Raises UserError when that interpreter gives no answer.
@@ -34,9 +35,7 @@ def gather_facts(data: Any, python: str, cwd: str | None, pump: Pump = time.slee
 
 def python_here(attempt: Attempt, asked: str | None) -> str:
     """Return the interpreter that trains on this host: as asked, else the leading host's where it exists."""
-    import sys
-
-    return asked or (attempt.python if os.access(attempt.python, os.X_OK) else sys.executable)
+    return training_python(asked, attempt.python if os.access(attempt.python, os.X_OK) else None)
 
 
 def differences(attempt: Attempt, device: str, python: str, pump: Pump = time.sleep) -> list[str]:
@@ -91,7 +90,7 @@ def refuse(found: list[str]) -> None:
         raise UserError("; ".join(found) + "; nothing was started", FAILED)
 
 
-def _versions(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+def _versions(there: JsonObject, here: JsonObject) -> list[str]:
     wanted, own = there.get("versions") or {}, here.get("versions") or {}
     return [
         f"{name} is {own.get(name)} here and {word} on the leading host"
@@ -100,7 +99,7 @@ def _versions(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     ]
 
 
-def _images(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+def _images(there: JsonObject, here: JsonObject) -> list[str]:
     """Where the leading host could not list the images (a data set by name) there is nothing to compare."""
     wanted, own = there.get("images") or {}, here.get("images") or {}
     if wanted and here.get("error"):

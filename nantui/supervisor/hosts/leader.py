@@ -13,7 +13,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
 
 from nantui.machine.process_identity import host_id
 from nantui.run.attempts import FAILED, Attempt, read_exits
@@ -284,7 +283,7 @@ class Waiting:
         return self._answer
 
 
-def several(spec: Spec, pump: Callable[[float], None]) -> dict[str, Any]:
+def several(spec: Spec, pump: Callable[[float], None]) -> dict[str, object]:
     """Return what an attempt on several hosts records: where they meet, and what must be the same on all.
 
     Empty for one host. Raises UserError when nothing can listen there, or the interpreter gives no answer.

@@ -8,19 +8,19 @@ GPU and host figures of this host, written where the cockpit on any other host f
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample, Sampler
 from nantui.machine.process_identity import Machine, ProcessRef, host_id, ref_from
 from nantui.run.atomic_files import open_regular, read_json, write_json
 from nantui.run.attempts import Attempt
+from nantui.run.bounded import LARGEST_JSON, parse_json
+from nantui.run.documents import JsonObject, known_fields
 from nantui.run.layout import RunLayout
 from nantui.run.status import HostStatus
 
@@ -99,8 +99,7 @@ def read_report(layout: RunLayout, host: str) -> Report | None:
         return None
     try:
         machine = Machine(**document["machine"])
-        known = {name: document[name] for name in Report.__dataclass_fields__ if name in document}
-        return Report(**{**known, "host": host, "process": process, "machine": machine})
+        return known_fields(Report, {**document, "host": host, "process": process, "machine": machine})
     except (KeyError, TypeError):
         return None
 
@@ -132,16 +131,10 @@ def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
 
 def read_own_attempt(layout: RunLayout, number: int) -> Attempt | None:
     """Return the record of an attempt, where it is there and belongs to this user."""
-    document = read_own(layout.attempt(number))
-    if document is None:
-        return None
-    try:
-        return Attempt(**{name: document[name] for name in Attempt.__dataclass_fields__ if name in document})
-    except TypeError:
-        return None
+    return known_fields(Attempt, read_own(layout.attempt(number)))
 
 
-def read_own(path: Path) -> dict[str, Any] | None:
+def read_own(path: Path) -> JsonObject | None:
     """Return the JSON object of a file that belongs to this user, else None."""
     file = open_regular(path, os.O_NOFOLLOW)
     if file is None:
@@ -150,7 +143,7 @@ def read_own(path: Path) -> dict[str, Any] | None:
         if os.fstat(file.fileno()).st_uid != os.getuid():
             return None
         try:
-            document = json.loads(file.read())
+            document = parse_json(file.read(LARGEST_JSON + 1))
         except (OSError, ValueError):
             return None
     return document if isinstance(document, dict) else None
@@ -204,7 +197,7 @@ def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sa
     return tuple(found)
 
 
-def sample_from(document: dict[str, Any] | None) -> Sample | None:
+def sample_from(document: JsonObject | None) -> Sample | None:
     """Return the sample that a JSON object holds (`asdict` of one), None where it holds none."""
     try:
         gpus = [

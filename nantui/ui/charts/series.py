@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 MOST_COLUMNS = 600
+INKS = ("train", "val", "extra", "good", "warn", "info")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Curve:
     ys: tuple[float, ...]
     ink: str = "train"
     dashed: bool = False
+    run: int = 0
+    """Of several runs, whose curve it is."""
 
     @property
     def last(self) -> float | None:
@@ -76,6 +79,11 @@ class Picture:
     empty: str = "nothing yet"
     note: str = ""
     view: View = field(default_factory=View)
+
+
+def stroke(side: int) -> tuple[str, bool]:
+    """Return the ink of the n-th of several curves, and whether it is dashed."""
+    return INKS[side % len(INKS)], side == 1 or side // len(INKS) % 2 == 1
 
 
 def window(curve: Curve, low: float, high: float) -> Curve:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -11,15 +12,20 @@ from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Input
 
-from nantui.ui.actions import APP_ACTIONS, HELPS_IN_ALARM, RUN_ACTIONS, Action, why_not
+from nantui.ui.actions import APP_ACTIONS, GO, HELPS_IN_ALARM, RUN, RUN_ACTIONS, Action, why_not
 from nantui.ui.dialogs.base import Dialog
 from nantui.ui.dialogs.help import Entry, keys_of
+from nantui.ui.format import clean
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.list_view import Listing
 
 if TYPE_CHECKING:
     from nantui.ui.model.snapshot import RunSnapshot
+
+
+MOST_RUNS = 20
+ASSIGNMENT = re.compile(r"\s*[a-z_]\w*\s*=\s*\S.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Offer:
     reason: str | None = None
 
 
-def offers(screen: Screen[Any], read_only: bool) -> list[Offer]:
+def offers(screen: Screen[object], read_only: bool) -> list[Offer]:
     """Return what can be done on `screen`, what helps now first, and last what cannot, with the reason."""
     snapshot = getattr(screen, "snapshot", None)
     found = [_of_action(action, "screen.act", snapshot, read_only) for action in RUN_ACTIONS]
@@ -69,7 +75,7 @@ class PaletteDialog(Dialog):
         Binding("up", "move(-1)", "up", show=False, priority=True),
     ]
 
-    def __init__(self, over: Screen[Any]) -> None:
+    def __init__(self, over: Screen[object]) -> None:
         super().__init__()
         self.over = over
         self._offers: list[Offer] = []
@@ -77,7 +83,7 @@ class PaletteDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         with Container(classes="dialog tall"):
-            yield Field(placeholder="what do you want to do?")
+            yield Field(placeholder="what do you want to do? also: lr0=0.005, or stop and a run")
             yield Listing(id="palette", empty="no command has these letters")
 
     def on_mount(self) -> None:
@@ -89,13 +95,29 @@ class PaletteDialog(Dialog):
         self._narrow(message.value)
 
     def _narrow(self, typed: str) -> None:
-        found = [offer for offer in self._offers if matches(typed, f"{offer.label} {offer.text}")]
-        if typed:
+        found = self._with_arguments(typed)
+        found += [offer for offer in self._offers if matches(typed, f"{offer.label} {offer.text}")]
+        if typed and not ASSIGNMENT.fullmatch(typed):
             found.sort(key=lambda offer: (offer.reason is not None, not matches(typed, offer.label)))
         self._shown = found
         listing = self.query_one(Listing)
         listing.show([offer.action for offer in found], self._row)
         listing.go(0)
+
+    def _with_arguments(self, typed: str) -> list[Offer]:
+        """Return `name=value`, and a run by a part of its path, with what to do there before it."""
+        if ASSIGNMENT.fullmatch(typed) and hasattr(self.over, "action_save_setting"):
+            text = typed.strip()
+            return [Offer("", text, "save it for the next start", f"save_setting({text!r})")]
+        *verb, name = typed.split() or [""]
+        known = {action.label.lower(): action for action in RUN_ACTIONS if action.group in (RUN, GO)}
+        action = next((known[label] for label in known if verb and label.startswith(verb[0].lower())), None)
+        if not name or (verb and action is None and verb[0] != "open"):
+            return []
+        what, does = (action.name, action.label) if action is not None else ("", "open")
+        runs = [run for run in self.cockpit.runs if name.lower() in str(run).lower()]
+        shown = [(str(run), clean("/".join(run.parts[-2:]), 60)) for run in runs[:MOST_RUNS]]
+        return [Offer("", f"{does} {run}", "", f"app.visit({path!r}, {what!r})") for path, run in shown]
 
     def _row(self, index: int, width: int) -> Line:
         offer = self._shown[index]

@@ -17,9 +17,12 @@ from textual.widgets import Input
 
 from nantui.ui.dialogs.base import Dialog
 from nantui.ui.styled_text import Line, fit, wrap
+from nantui.ui.styled_text import width as cells
 from nantui.ui.widgets.dialog_controls import Choice, Field
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Document, Title
+
+WIDEST, NARROWEST, BORDER = 76, 50, 6
 
 
 class Question(Document, can_focus=False):
@@ -28,6 +31,12 @@ class Question(Document, can_focus=False):
     def __init__(self, question: str, text: list[str]) -> None:
         super().__init__(write=self._lines)
         self.question, self.text = question, text
+
+    def on_mount(self) -> None:
+        """Make the dialog no wider than what it says."""
+        longest = max(map(cells, self._lines(WIDEST - BORDER)))
+        if isinstance(self.parent, Container):
+            self.parent.styles.max_width = max(NARROWEST, longest + BORDER)
 
     def _lines(self, width: int) -> list[Line]:
         return [

@@ -13,7 +13,7 @@ from nantui.ui.dialogs.base import Dialog
 from nantui.ui.format import clean, count, number, size
 from nantui.ui.model.checkpoint_rows import Row
 from nantui.ui.model.timeline import Sentence
-from nantui.ui.styled_text import Line, wrap
+from nantui.ui.styled_text import Line, hanging, wrap
 from nantui.ui.widgets.text_view import Document
 
 
@@ -48,9 +48,7 @@ def about_checkpoint(row: Row) -> Callable[[int], list[Line]]:
             lines.append(
                 [(f"{clean(finding.kind, 20):<16}", row.ink), (clean(finding.where, width - 18), "text")]
             )
-            lines += [
-                [("  ", "text"), *line] for line in wrap(clean(finding.detail, 600), width - 4, "muted")
-            ]
+            lines += hanging(("  ", "text"), wrap(clean(finding.detail, 600), width - 4, "muted"))
         return lines
 
     return write
@@ -66,14 +64,10 @@ def _facts(row: Row) -> list[tuple[str, str, str]]:
     if verdict is None:
         return facts
     resume = "yes" if verdict.resumable else "after a repair" if verdict.repairable else "no"
-    why = (
-        f": {clean(verdict.why_not_resumable, 200)}"
-        if verdict.why_not_resumable and not verdict.resumable
-        else ""
-    )
+    why = "" if verdict.resumable else clean(verdict.why_not_resumable, 200)
     return [
         *facts,
-        ("resume", resume + why, "good" if verdict.resumable else "warn"),
+        ("resume", f"{resume}: {why}" if why else resume, "good" if verdict.resumable else "warn"),
         ("fitness", number(verdict.fitness), "text"),
         ("saved", clean(verdict.date or "-", 40), "text"),
         ("ultralytics", clean(verdict.version or "-", 40), "text"),

@@ -13,24 +13,14 @@ from textual.screen import Screen
 from nantui.ui.actions import EVERY, KEY_NAMES, RUN_ACTIONS, why_not
 from nantui.ui.dialogs.base import Dialog
 from nantui.ui.glyphs import SAMPLE, legend
-from nantui.ui.styled_text import Line, column, wrap
+from nantui.ui.styled_text import Line, column, hanging, wrap
 from nantui.ui.widgets.text_view import Document
 
 SPOKEN = {
-    **KEY_NAMES,
-    "up": "Up",
-    "down": "Down",
-    "left": "Left",
-    "right": "Right",
-    "pageup": "PgUp",
-    "pagedown": "PgDn",
-    "home": "Home",
-    "end": "End",
-    "delete": "Del",
-    "backspace": "Backspace",
-    "shift+left": "Shift+Left",
-    "shift+right": "Shift+Right",
-}
+    **KEY_NAMES, "up": "Up", "down": "Down", "left": "Left", "right": "Right", "pageup": "PgUp",
+    "pagedown": "PgDn", "home": "Home", "end": "End", "delete": "Del", "backspace": "Backspace",
+    "shift+left": "Shift+Left", "shift+right": "Shift+Right",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,15 +96,13 @@ class HelpDialog(Dialog):
                 group = entry.group
                 lines += [[], [(group, "accent")]]
             lines += self._about(entry, width)
-        return lines + self._signs(width)
+        return lines + self._legend(width)
 
-    def _signs(self, width: int) -> list[Line]:
-        """What the signs mean, and what to do where they are not legible."""
+    def _legend(self, width: int) -> list[Line]:
+        """What the glyphs mean, and what to do where they are not legible."""
         lines: list[Line] = [[], [("Signs", "accent")]]
-        for sign, meaning in legend(self.cockpit.glyphs):
-            words = wrap(meaning, max(10, width - 18))
-            lines += [[(column(f"  {sign}", 18), "strong"), *words[0]]]
-            lines += [[(" " * 18, "text"), *line] for line in words[1:]]
+        for glyph, meaning in legend(self.cockpit.glyphs):
+            lines += hanging((column(f"  {glyph}", 18), "strong"), wrap(meaning, max(10, width - 18)))
         lines += [[], [(SAMPLE, "text")]]
         return lines + wrap("If these are boxes or do not line up, press A for plain ASCII.", width, "muted")
 
@@ -123,8 +111,7 @@ class HelpDialog(Dialog):
         ink = "key" if reason is None else "faint"
         text = entry.text if reason is None else f"{entry.text} (not now: {reason})"
         words = wrap(text, max(10, width - 18), "text" if reason is None else "muted")
-        first: Line = [(column(f"  {entry.keys}", 18), ink), *words[0]]
-        return [first, *([(" " * 18, "text"), *line] for line in words[1:])]
+        return hanging((column(f"  {entry.keys}", 18), ink), words)
 
     def _reason(self, name: str) -> str | None:
         if not any(action.name == name for action in RUN_ACTIONS) or not hasattr(self._of, "action_act"):

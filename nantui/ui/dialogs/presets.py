@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -18,6 +18,9 @@ from nantui.ui.widgets.dialog_controls import Choice
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
 
+if TYPE_CHECKING:
+    from nantui.settings.presets import Preset
+
 
 class PresetsDialog(Dialog):
     """Space marks and unmarks; answers a tuple of names, None when cancelled."""
@@ -27,7 +30,7 @@ class PresetsDialog(Dialog):
     def __init__(self, run: Path, chosen: Sequence[str]) -> None:
         super().__init__()
         self.run_path, self.chosen = run, list(chosen)
-        self._presets: list[Any] = []
+        self._presets: list[Preset] = []
 
     def compose(self) -> ComposeResult:
         with Container(classes="dialog tall"):
@@ -54,10 +57,10 @@ class PresetsDialog(Dialog):
     def _row(self, index: int, width: int) -> Line:
         preset = self._presets[index]
         marked = preset.name in self.chosen
-        sign = self.cockpit.glyphs.good if marked else " "
+        mark = self.cockpit.glyphs.good if marked else " "
         return fit(
             [
-                (f"[{sign}] ", "accent"),
+                (f"[{mark}] ", "accent"),
                 (column(clean(preset.name, 40), 20), "strong" if marked else "text"),
                 (clean(preset.title, 200), "muted"),
             ],

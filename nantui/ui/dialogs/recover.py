@@ -6,9 +6,9 @@ Closing it, or the terminal, changes nothing about that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,15 +17,17 @@ from textual.containers import Container
 from nantui.run.commands import Command
 from nantui.run.journal import pending_edits
 from nantui.ui.dialogs.base import Dialog
+from nantui.ui.glyphs import Glyphs
 from nantui.ui.model import plan_text
 from nantui.ui.model.command_progress import CommandProgress, follow
-from nantui.ui.styled_text import Line
+from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.candidates import Candidates
 from nantui.ui.widgets.dialog_controls import Choice
 from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
+    from nantui.recovery.plan import Plan
     from nantui.ui.context import RunView
     from nantui.ui.model.backend import Backend
 
@@ -51,6 +53,7 @@ class RecoverDialog(Dialog):
         Binding("b", "further_back", "the second proposal: before a judgement", show=False),
         Binding("p", "presets", "choose presets to apply", show=False),
         Binding("u", "undo", "undo a finished rollback", show=False),
+        Binding("enter", "enter", "choose or press, once there is a plan", show=False),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
 
@@ -59,14 +62,18 @@ class RecoverDialog(Dialog):
         over: RunView,
         kind: str,
         presets: Sequence[str] | None = None,
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, object] | None = None,
+        to: str = "",
     ) -> None:
+        """`to` is a checkpoint chosen before; another is proposed where it cannot be gone back to."""
         super().__init__()
         self.over, self.kind = over, kind
         self.presets = None if presets is None else tuple(presets)
-        self.settings, self.to = dict(settings or {}), ""
+        self.settings, self.to, self._wished = dict(settings or {}), to, to
+        self._ahead: list[Callable[[], None]] = []
+        self.note = ""
         self.stage = PLANNING
-        self.plan: Any = None
+        self.plan: Plan | None = None
         self.problem = ""
         self.command: Command | None = None
         self.progress: CommandProgress | None = None
@@ -79,7 +86,6 @@ class RecoverDialog(Dialog):
             yield Choice((("cancel", "Cancel", "Esc"),))
 
     def on_mount(self) -> None:
-        self.query_one(Choice).focus()
         self.over.follow(self, self._follow)
         self.make_plan()
 
@@ -90,19 +96,24 @@ class RecoverDialog(Dialog):
         find_out("plan", partial(self._plan, self.cockpit.backend), self.post_message)
 
     @property
-    def edits(self) -> dict[str, Any]:
+    def edits(self) -> dict[str, object]:
         """Settings that come on top of the presets: those edited before,
         then those this dialog was opened with.
         """
         snapshot = self.over.snapshot
         return {**pending_edits(snapshot.journal if snapshot is not None else ()), **self.settings}
 
-    def _plan(self, backend: Backend) -> Any:
+    def _plan(self, backend: Backend) -> Plan:
         """Without a choice of presets the evidence proposes some; edits stay on top."""
         return backend.plan(self.over.run_path, self.to or None, self.edits, self.presets)
 
     def on_answer(self, message: Answer) -> None:
         if message.about != "plan" or self.stage != PLANNING:
+            return
+        wished, self._wished = self._wished, ""
+        if message.problem and wished:
+            self.note, self.to = f"not {wished}: {message.problem}", ""
+            self.make_plan()
             return
         self.plan, self.problem = message.value, message.problem
         self.stage = ASKING
@@ -117,6 +128,11 @@ class RecoverDialog(Dialog):
         if self.plan is not None:
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
         self._redraw()
+        if self.focused is None:
+            self.set_focus(self.query_one(Choice))
+        ahead, self._ahead = self._ahead, []
+        for step in ahead:
+            step()
 
     @property
     def may_stay_automatic(self) -> bool:
@@ -134,8 +150,7 @@ class RecoverDialog(Dialog):
             [(TITLES[self.kind], "title")],
             [
                 words.get(
-                    self.stage,
-                    ("j, k and Enter choose a restore point; nothing has been done yet", "muted"),
+                    self.stage, ("j, k and Enter choose a restore point; nothing has been done yet", "muted")
                 )
             ],
         ]
@@ -147,11 +162,12 @@ class RecoverDialog(Dialog):
             return plan_text.describe_problem(self.problem, width)
         if self.plan is None:
             return [[("reading checkpoints and history..", "muted")]]
-        return plan_text.describe(self.plan, self.kind, self.over.snapshot, self.glyphs, width)
+        told = [*wrap(self.note, width, "warn"), []] if self.note else []
+        return told + plan_text.describe(self.plan, self.kind, self.over.snapshot, self.glyphs, width)
 
     @property
-    def glyphs(self) -> Any:
-        """The signs for this terminal."""
+    def glyphs(self) -> Glyphs:
+        """The glyphs for this terminal."""
         return self.cockpit.glyphs
 
     def _redraw(self) -> None:
@@ -161,7 +177,9 @@ class RecoverDialog(Dialog):
 
     def on_listing_chosen(self, message: Candidates.Chosen) -> None:
         """Another restore point was chosen: work out a plan for it."""
-        if self.stage == ASKING and message.listing.id == "candidates":
+        if self.stage == PLANNING:
+            self.action_enter()
+        elif self.stage == ASKING and message.listing.id == "candidates":
             chosen = self.query_one(Candidates).candidate
             if chosen is not None and not chosen.usable:
                 self.problem = f"{chosen.name}: {chosen.why_not}"
@@ -193,7 +211,8 @@ class RecoverDialog(Dialog):
         if self.stage == ASKING and self.plan is not None:
             self._leave()
 
-    def _leave(self, **more: Any) -> None:
+    def _leave(self, **more: object) -> None:
+        assert self.plan is not None, "confirmed with a plan on the screen"
         options = {**plan_text.options(self.plan, self.edits), **more}
         self.command = self.over.submit(self.kind, **options)
         self.stage, self.progress = WORKING, CommandProgress(self.command.id, self.kind)
@@ -223,9 +242,20 @@ class RecoverDialog(Dialog):
     def action_pick(self, by: int) -> None:
         """Go to the restore points, also from the buttons."""
         candidates = self.query_one(Candidates)
-        if candidates.display:
-            candidates.focus()
+        if self.stage == PLANNING and not candidates.display:
+            self._ahead.append(partial(self.action_pick, by))
+        elif candidates.display:
+            self.set_focus(candidates)
             candidates.action_move(by)
+
+    def action_enter(self) -> None:
+        """Press what is under the cursor; while the plan is worked out, as soon as it is there."""
+        if self.stage == PLANNING:
+            self._ahead.append(self.action_enter)
+        elif isinstance(self.focused, Candidates):
+            self.focused.action_choose()
+        else:
+            self.query_one(Choice).action_press()
 
     def action_further_back(self) -> None:
         """Take the second proposal: work out a plan that goes back to before the judgement."""

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from nantui.errors import FAILED, UserError
+from nantui.run.documents import JsonObject, Settings
 
 if TYPE_CHECKING:
     from nantui.checkpoint.catalog import Catalog
@@ -26,57 +27,7 @@ Progress = Callable[[int, int], bool]
 Presets = Sequence[str] | None
 
 
-class Backend(Protocol):
-    """Everything that is not drawing."""
-
-    def now(self) -> float:
-        """Return the time, s since the epoch."""
-
-    def status(self, run: Path) -> RunStatus:
-        """Return where the run stands."""
-
-    def fleet(self, top: Path) -> Iterable[RunStatus]:
-        """Yield where every run below `top` stands; slow, for a thread."""
-
-    def submit(self, run: Path, command: Command) -> None:
-        """Leave a command for the supervisor. Raises UserError when it cannot be left."""
-
-    def verdicts(self, weights: Path) -> Iterable[Verdict]:
-        """Yield a verdict for every checkpoint, newest first; slow, for a thread."""
-
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Plan:
-        """Return the plan of a rollback, `settings` on top of `presets` (None: what the evidence supports);
-        slow, for a thread. Raises UserError when there is none.
-        """
-
-    def diagnose(self, run: Path) -> dict[str, Any]:
-        """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""
-
-    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> LabelReport:
-        """Return the check of the run's labels; slow, for a thread.
-        Raises UserError where there is no data set.
-        """
-
-    def side(self, name: str) -> Side:
-        """Return a run, or attempt N of it (RUN#N), to compare; slow, for a thread. Raises UserError."""
-
-    def write_labels(self, run: Path, report: LabelReport) -> Path:
-        """Write all findings as CSV and return the file."""
-
-    def quarantined(self, run: Path) -> set[str]:
-        """Return the images that the run leaves out of its training, absolute."""
-
-    def presets(self, run: Path) -> dict[str, Preset]:
-        """Return the presets that exist for the run, by name; for a thread."""
-
-    def schema(self) -> Schema:
-        """Return which settings exist; for a thread. Raises UserError without an Ultralytics."""
-
-    def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
-        """Return one sample of GPUs and host, for a thread."""
-
-
-class RealBackend:
+class Backend:
     """The other packages themselves. `take_over`: act on a run whose supervisor on another host is gone."""
 
     def __init__(self, python: str | None = None, take_over: bool = False) -> None:
@@ -85,41 +36,53 @@ class RealBackend:
         self._samplers: dict[Path, Sampler] = {}
 
     def now(self) -> float:
+        """Return the time, s since the epoch."""
         return time.time()
 
     def status(self, run: Path) -> RunStatus:
+        """Return where the run stands."""
         from nantui.supervisor.status import read_status
 
         return read_status(run)
 
     def fleet(self, top: Path) -> Iterable[RunStatus]:
+        """Yield where every run below `top` stands; slow, for a thread."""
         from nantui.supervisor.status import each_status
 
         return each_status(top)
 
     def submit(self, run: Path, command: Command) -> None:
+        """Leave a command for the supervisor. Raises UserError when it cannot be left."""
         from nantui.supervisor.client import submit
 
         submit(run, command, take_over=self.take_over)
 
     def verdicts(self, weights: Path) -> Iterable[Verdict]:
+        """Yield a verdict for every checkpoint, newest first; slow, for a thread."""
         from nantui.checkpoint.catalog import Catalog
 
         if weights not in self._catalogs:
             self._catalogs[weights] = Catalog(weights)
         return self._catalogs[weights].verdicts()
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Plan:
+    def plan(self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets) -> Plan:
+        """Return the plan of a rollback, `settings` on top of `presets` (None: what the evidence supports);
+        slow, for a thread. Raises UserError when there is none.
+        """
         from nantui.recovery.plan import make_plan
 
         return make_plan(run, to, settings, presets, propose=True, python=self.python)
 
-    def diagnose(self, run: Path) -> dict[str, Any]:
+    def diagnose(self, run: Path) -> JsonObject:
+        """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""
         from nantui.diagnosis.causes import diagnose
 
         return dict(diagnose(run).to_json())
 
-    def labels(self, run: Path, args: Mapping[str, Any], progress: Progress) -> LabelReport:
+    def labels(self, run: Path, args: Settings, progress: Progress) -> LabelReport:
+        """Return the check of the run's labels; slow, for a thread.
+        Raises UserError where there is no data set.
+        """
         from nantui.labels.check import check_data_set
         from nantui.labels.data_set import load_data_set
         from nantui.run.layout import RunLayout
@@ -129,21 +92,23 @@ class RealBackend:
         args = in_full(RunRecord(RunLayout(run)), args)
         if not args.get("data"):
             raise UserError("the run does not say which data set it trains on: its args.yaml has no data")
-        size = args.get("imgsz")
+        size, task = args.get("imgsz"), args.get("task")
         return check_data_set(
             load_data_set(str(args["data"])),
-            task=args.get("task"),
+            task=task if isinstance(task, str) else None,
             imgsz=size if isinstance(size, int) else 640,
             single_class=bool(args.get("single_cls")),
             progress=progress,
         )
 
     def side(self, name: str) -> Side:
+        """Return a run, or attempt N of it (RUN#N), to compare; slow, for a thread. Raises UserError."""
         from nantui.recovery.comparison import read_side
 
         return read_side(name)
 
     def write_labels(self, run: Path, report: LabelReport) -> Path:
+        """Write all findings as CSV and return the file."""
         from nantui.labels.report import write_csv
 
         path = run / "nantui-labels.csv"
@@ -155,22 +120,26 @@ class RealBackend:
         return path
 
     def quarantined(self, run: Path) -> set[str]:
+        """Return the images that the run leaves out of its training, absolute."""
         from nantui.run.layout import RunLayout
         from nantui.run.quarantine import quarantined
 
         return set(quarantined(RunLayout(run)))
 
     def presets(self, run: Path) -> dict[str, Preset]:
+        """Return the presets that exist for the run, by name; for a thread."""
         from nantui.settings.presets import load_presets
 
         return load_presets(self.schema(), run)
 
     def schema(self) -> Schema:
+        """Return which settings exist; for a thread. Raises UserError without an Ultralytics."""
         from nantui.settings.schema import Schema
 
         return Schema.load(self.python)
 
     def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
+        """Return one sample of GPUs and host, for a thread."""
         from nantui.machine.gpus import Sampler
         from nantui.machine.process_identity import host_id
         from nantui.run.layout import RunLayout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from nantui.run.commands import Command
 from nantui.run.events import AttemptStarted, CommandDone, CommandReceived, Event, InEffect, Stage
@@ -25,8 +24,8 @@ class CommandProgress:
     ok: bool | None = None
     text: str = ""
     t: float = 0.0
-    asked: tuple[tuple[str, Any], ...] = ()
-    values: tuple[tuple[str, Any], ...] | None = None
+    asked: tuple[tuple[str, object], ...] = ()
+    values: tuple[tuple[str, object], ...] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -78,7 +77,7 @@ def follow(command: str, kind: str, snapshot: RunSnapshot) -> CommandProgress:
     stages: list[Stage] = []
     done: CommandDone | None = None
     seen = False
-    asked: Mapping[str, Any] = {}
+    asked: Mapping[str, object] = {}
     effect: InEffect | None = None
     for event in snapshot.journal:
         match event:

@@ -1,22 +1,27 @@
-"""Two runs or attempts overlaid: one picture per curve that both have, and a table of what differs."""
+"""Runs or attempts overlaid: one picture per curve that they have, and a table of what differs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from string import ascii_uppercase
+from typing import TYPE_CHECKING
 
+from nantui.run.layout import RunLayout
 from nantui.settings.values import show_value
-from nantui.ui.charts.series import Curve, Picture
+from nantui.ui.charts.series import Curve, Picture, stroke
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import Glyphs
+from nantui.ui.model.snapshot import Column
+from nantui.ui.model.step_store import StepReader, StepStore
 from nantui.ui.styled_text import Line, column, fit
 
 if TYPE_CHECKING:
     from nantui.recovery.comparison import Side
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model", "exist_ok"})
+NO_CURVE = frozenset({"lr", "mem_gb", "mem_peak_gb"})
 FIRST = ("val/", "metrics/mAP", "metrics/acc", "train/", "lr/pg0")
 
 
@@ -26,31 +31,68 @@ def choices(run: Path, attempts: Iterable[int], others: Iterable[Path]) -> list[
     return [str(run), *mine, *(str(path) for path in others if path != run)]
 
 
-def pictures(one: Side, other: Side) -> list[Picture]:
-    """Return a picture for every column of results.csv that either side has, the telling ones first."""
-    names = dict.fromkeys(name for side in (one, other) for row in side.rows[-1:] for name in row.values)
+def pictures(sides: Sequence[Side], last: int = 0) -> list[Picture]:
+    """Return a picture for every column of results.csv that a side has, the telling ones first, of all
+    epochs or of each side's `last`.
+    """
+    names = dict.fromkeys(name for side in sides for row in side.rows[-1:] for name in row.values)
     ordered = [name for start in FIRST for name in names if name.startswith(start)]
-    return [
-        Picture(
-            _title(name),
-            tuple(
-                curve
-                for curve in (_curve("A", one, name, "train"), _curve("B", other, name, "val"))
-                if curve.xs
-            ),
-            floor=0.0,
-        )
-        for name in ordered
-    ]
+    return [_picture(name, [_column(side, name, last) for side in sides]) for name in ordered]
+
+
+def step_pictures(found: Sequence[Mapping[str, Column]]) -> list[Picture]:
+    """Return a picture for every loss and for the gradient norm, over single steps."""
+    names = dict.fromkeys(name for columns in found for name in columns if name not in NO_CURVE)
+    return [_picture(name, [columns.get(name, ((), ())) for columns in found], "step") for name in names]
+
+
+def steps_of(name: str) -> dict[str, Column]:
+    """Return the steps of a run, or of attempt N of it (RUN#N), by column; reads files, for a thread."""
+    place, mark, number = name.rpartition("#")
+    whole = not mark or Path(name).exists()
+    layout, store = RunLayout(Path(name if whole else place)), StepStore()
+    for attempt in layout.attempt_numbers() if whole else [int(number)]:
+        reader = StepReader(layout.steps(attempt), store, attempt)
+        while reader.read():
+            pass
+    return store.curves().columns
+
+
+def _picture(name: str, columns: Sequence[Column], x_name: str = "epoch") -> Picture:
+    curves = (Curve(letter(index), *column, *stroke(index), index) for index, column in enumerate(columns))
+    return Picture(_title(name), tuple(curve for curve in curves if curve.xs), x_name=x_name, floor=0.0)
+
+
+def letter(side: int) -> str:
+    """Return what a side is called: A to Z, then by number."""
+    return ascii_uppercase[side] if side < len(ascii_uppercase) else str(side + 1)
 
 
 def _title(name: str) -> str:
     return name.replace("_loss", "").replace("metrics/", "").replace("/", " ").split("(")[0]
 
 
-def _curve(label: str, side: Side, column: str, ink: str) -> Curve:
-    points = [(float(row.epoch), row.values[column]) for row in side.rows if column in row.values]
-    return Curve(label, tuple(x for x, _ in points), tuple(y for _, y in points), ink, ink == "val")
+def _column(side: Side, name: str, last: int) -> Column:
+    points = [(float(row.epoch), row.values[name]) for row in side.rows[-last:] if name in row.values]
+    return tuple(x for x, _ in points), tuple(y for _, y in points)
+
+
+def overview(sides: Sequence[Side], width: int) -> list[Line]:
+    """Return a row for each of many sides, and the settings that are not the same in all of them."""
+    metrics = _metrics(*sides)[:2]
+    heads = [(column(f"best {_title(name)}", 16), "faint") for name in metrics]
+    lines: list[Line] = [[(column("  run", 26), "faint"), (column("epochs", 12), "faint"), *heads]]
+    for index, side in enumerate(sides):
+        cells = [(column(_best(side, name), 16), "text") for name in metrics]
+        named = (f"{letter(index)} {column(short(side.name), 24)}", stroke(index)[0])
+        lines.append([named, (column(_span(side), 12), "muted"), *cells])
+    rows = [differing(sides[0].settings, side.settings) for side in sides[1:]]
+    changed = sorted({name for found in rows for name, _, _ in found})
+    lines += [[], [("settings that differ", "title"), (f"   {len(changed)}", "muted")]]
+    for name in changed:
+        values = (clean(show_value(side.settings.get(name)), 12) for side in sides)
+        lines.append([(column(name, 16), "muted"), ("  ".join(values), "text")])
+    return [fit(line, width) for line in lines]
 
 
 def table(one: Side, other: Side, glyphs: Glyphs, width: int) -> list[Line]:
@@ -72,7 +114,7 @@ def table(one: Side, other: Side, glyphs: Glyphs, width: int) -> list[Line]:
     return [fit(line, width) for line in lines]
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def differing(one: Mapping[str, object], other: Mapping[str, object]) -> list[tuple[str, object, object]]:
     """Return the settings that both sides know and that differ, those of place left out."""
     from nantui.settings.values import compare
 
@@ -110,8 +152,8 @@ def _shown(value: int | None) -> str:
     return "no guard" if value is None else str(value)
 
 
-def _metrics(one: Side, other: Side) -> list[str]:
-    names = dict.fromkeys(name for side in (one, other) for row in side.rows[-1:] for name in row.values)
+def _metrics(*sides: Side) -> list[str]:
+    names = dict.fromkeys(name for side in sides for row in side.rows[-1:] for name in row.values)
     return [name for name in names if name.startswith(("metrics/mAP", "metrics/acc"))]
 
 

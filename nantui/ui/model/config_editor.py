@@ -10,28 +10,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from nantui.errors import FAILED, UserError
-from nantui.paths import user_config_dir
+from nantui.paths import user_config_dir, user_state_dir
 from nantui.run.atomic_files import read_json, write_atomic, write_json
-from nantui.run.attempts import Attempt, read_attempt
+from nantui.run.attempts import Attempt
 from nantui.run.events import AttemptStarted, Event, InEffect, newest
 from nantui.run.journal import pending_edits
-from nantui.run.layout import RunLayout
-from nantui.run.spec import read_args, read_spec
+from nantui.run.record import RunRecord
 from nantui.settings.values import same_value, show_value
 from nantui.ui.format import clean
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.model.snapshot import RunSnapshot
-from nantui.ui.styled_text import Line, column, fit, wrap
+from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 
 if TYPE_CHECKING:
     from nantui.settings.lint import LintFinding
@@ -41,7 +39,7 @@ CHOSEN_BY_AUTO = ("lr0", "momentum", "optimizer")
 HIDDEN = frozenset({"save_dir", "mode", "task"})
 
 
-def save_preset(name: str, changes: Mapping[str, Any]) -> Path:
+def save_preset(name: str, changes: Mapping[str, object]) -> Path:
     """Write `changes` as a preset that sets exactly these values.
     Raises UserError for a bad or taken name.
     """
@@ -51,14 +49,9 @@ def save_preset(name: str, changes: Mapping[str, Any]) -> Path:
     path = user_config_dir() / "presets" / f"{name}.yaml"
     if path.exists():
         raise UserError(f"there is a preset {name} already ({path}); choose another name")
-    settings = {
-        key: {"exactly": value, "why": "saved from the config editor"} for key, value in changes.items()
-    }
-    document = {
-        "name": name,
-        "title": f"saved from the config editor: {', '.join(changes)}",
-        "settings": settings,
-    }
+    why, title = "saved from the config editor", f"saved from the config editor: {', '.join(changes)}"
+    settings = {key: {"exactly": value, "why": why} for key, value in changes.items()}
+    document = {"name": name, "title": title, "settings": settings}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
@@ -67,7 +60,7 @@ def save_preset(name: str, changes: Mapping[str, Any]) -> Path:
     return path
 
 
-def as_dict(values: Mapping[str, Any]) -> str:
+def as_dict(values: Mapping[str, object]) -> str:
     """Return `settings = dict(...)`, ready for `model.train(**settings)`."""
     lines = [f"    {name}={value!r}," for name, value in values.items()]
     return "\n".join(["settings = dict(", *lines, ")"])
@@ -79,19 +72,18 @@ class SettingsNow:
     `saved` waits for the next start, `chosen` are names that `optimizer=auto` chose a value for.
     """
 
-    next_start: Mapping[str, Any] = field(default_factory=dict)
-    in_effect: Mapping[str, Any] = field(default_factory=dict)
-    saved: Mapping[str, Any] = field(default_factory=dict)
+    next_start: Mapping[str, object] = field(default_factory=dict)
+    in_effect: Mapping[str, object] = field(default_factory=dict)
+    saved: Mapping[str, object] = field(default_factory=dict)
     chosen: frozenset[str] = frozenset()
 
 
-def read_settings(run: RunLayout, schema: Schema, snapshot: RunSnapshot | None) -> SettingsNow:
-    """Return what is known about the settings of `run`; reads files, for a thread.
+def read_settings(record: RunRecord, schema: Schema, snapshot: RunSnapshot | None) -> SettingsNow:
+    """Return what is known about the settings of a run; reads files, for a thread.
     Raises UserError for a spec that makes no sense.
     """
     journal = snapshot.journal if snapshot is not None else ()
-    args, spec, edits = read_args(run.args_yaml), read_spec(run.spec), pending_edits(journal)
-    attempt = read_attempt(run, run.newest_attempt() or 0)
+    args, spec, attempt, edits = record.args, record.spec, record.newest.asked, pending_edits(journal)
     train, ours = (spec.train, spec.ours) if spec is not None else ({}, {})
     asked = {**schema.defaults(), **train, **args, **ours}
     reported = reported_values(journal)
@@ -105,7 +97,7 @@ def read_settings(run: RunLayout, schema: Schema, snapshot: RunSnapshot | None) 
     )
 
 
-def reported_values(journal: Iterable[Event]) -> Mapping[str, Any]:
+def reported_values(journal: Iterable[Event]) -> Mapping[str, object]:
     """Return what the worker of the newest attempt has reported to be in effect, empty before it has."""
     found = newest_change(journal)
     return found.values if isinstance(found, InEffect) else {}
@@ -116,7 +108,7 @@ def newest_change(journal: Iterable[Event]) -> Event | None:
     return newest(journal, AttemptStarted, InEffect)
 
 
-def _used(attempt: Attempt, args: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
+def _used(attempt: Attempt, args: Mapping[str, object], reported: Mapping[str, object]) -> dict[str, object]:
     """What an attempt uses, without the spec, which may have been edited since. args.yaml is written anew
     before the worker reports; until then it may be that of the attempt before.
     """
@@ -125,14 +117,8 @@ def _used(attempt: Attempt, args: Mapping[str, Any], reported: Mapping[str, Any]
     return {**attempt.train, **args, **attempt.ours, **attempt.asked}
 
 
-def _known(values: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+def _known(values: Mapping[str, object], schema: Schema) -> dict[str, object]:
     return {name: value for name, value in values.items() if name in schema.fields}
-
-
-def drafts_dir() -> Path:
-    """Return the user's own folder of drafts: a run may belong to somebody else."""
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "nantui" / "drafts"
 
 
 class Draft:
@@ -140,23 +126,24 @@ class Draft:
 
     def __init__(self, run: Path, now: SettingsNow) -> None:
         self.now, self.saved = now, dict(now.saved)
-        self._path = drafts_dir() / f"{hashlib.sha1(str(run).encode()).hexdigest()[:16]}.json"
+        # In the user's own folder: a run may belong to somebody else.
+        self._path = user_state_dir() / "drafts" / f"{hashlib.sha1(str(run).encode()).hexdigest()[:16]}.json"
         self._run = run
         kept = (read_json(self._path) or {}).get("changes")
-        self.changes: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+        self.changes: dict[str, object] = dict(kept) if isinstance(kept, dict) else {}
         self._leave_out_what_is_so()
         self.why: dict[str, str] = {}
-        self._before: list[tuple[dict[str, Any], dict[str, str]]] = []
+        self._before: list[tuple[dict[str, object], dict[str, str]]] = []
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> object:
         """Return the drafted value, else the one without the draft."""
         return self.changes[name] if name in self.changes else self.before(name)
 
-    def before(self, name: str) -> Any:
+    def before(self, name: str) -> object:
         """Return the value without the draft: the one saved for the next start, else the one in effect."""
         return self.saved[name] if name in self.saved else self.in_effect(name)
 
-    def in_effect(self, name: str) -> Any:
+    def in_effect(self, name: str) -> object:
         """Return what the newest attempt uses."""
         return self.now.in_effect.get(name)
 
@@ -164,7 +151,7 @@ class Draft:
         """Tell whether another value than the one in effect is saved for the next start."""
         return name in self.saved and not same_value(self.saved[name], self.in_effect(name))
 
-    def set(self, values: Mapping[str, Any], why: Mapping[str, str] | None = None) -> None:
+    def set(self, values: Mapping[str, object], why: Mapping[str, str] | None = None) -> None:
         """Change some settings; one set back to what it was leaves the draft."""
         self._before.append((dict(self.changes), dict(self.why)))
         for name, value in values.items():
@@ -182,7 +169,7 @@ class Draft:
         self._keep()
         return True
 
-    def was_taken(self, values: Mapping[str, Any], waits: bool) -> None:
+    def was_taken(self, values: Mapping[str, object], waits: bool) -> None:
         """Take note that the supervisor has these values now; what was drafted since stays drafted.
 
         `waits`: they are saved for the next start, else the training has begun with them.
@@ -193,11 +180,11 @@ class Draft:
             self.changes.pop(name, None)
         self._keep()
 
-    def whole(self) -> dict[str, Any]:
+    def whole(self) -> dict[str, object]:
         """Return all settings as the next start would be asked for them."""
         return {**self.now.next_start, **self.saved, **self.changes}
 
-    def as_used(self) -> dict[str, Any]:
+    def as_used(self) -> dict[str, object]:
         """Return all settings as shown: where the worker reported a value, that one and not the one asked."""
         return {**self.now.next_start, **self.now.in_effect, **self.saved, **self.changes}
 
@@ -208,7 +195,7 @@ class Draft:
     def _keep(self) -> None:
         with contextlib.suppress(OSError):
             if self.changes:
-                drafts_dir().mkdir(parents=True, exist_ok=True)
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(self._path, {"run": str(self._run), "changes": self.changes}, mode=0o600)
             else:
                 self._path.unlink(missing_ok=True)
@@ -240,7 +227,7 @@ def entries(schema: Schema, draft: Draft, wanted: str = "", changed_only: bool =
     return [entry for group, below in groups.items() for entry in (Entry(group), *below)]
 
 
-def next_value(field: Field, value: Any) -> Any:
+def next_value(field: Field, value: object) -> object:
     """Return the next choice of a setting with few values: the other of yes and no, the next word.
     Else None.
     """
@@ -258,12 +245,14 @@ def row(entry: Entry, draft: Draft, findings: Mapping[str, str], glyphs: Glyphs,
     name = entry.field.name
     changed = name in draft.changes
     value = clean(show_value(draft.value(name)), 80)
-    sign = glyphs.warn if findings.get(name) == "warning" else glyphs.mark if changed else " "
+    mark, ink = (glyphs.mark if changed else " ", "accent")
+    if findings.get(name) == "warning":
+        mark, ink = glyphs.warn, "warn"
     line: Line = [
-        (f"{sign} ", "warn" if findings.get(name) == "warning" else "accent"),
+        (f"{mark} ", ink),
         (column(name, 18), "strong" if changed else "text"),
+        (f" {value}", "accent" if changed else "muted"),
     ]
-    line.append((f" {value}", "accent" if changed else "muted"))
     if changed:
         line.append((f"  was {clean(show_value(draft.before(name)), 60)}", "faint"))
     elif draft.waits(name):
@@ -291,25 +280,16 @@ def about(entry: Entry | None, draft: Draft, findings: Iterable[LintFinding], wi
         facts.append(("draft", show_value(draft.changes[field.name])))
     lines.append([])
     for name, text in facts:
-        lines += [
-            [(column(name if first else "", 11), "muted"), *line]
-            for first, line in _first(wrap(clean(text, 300), width - 11))
-        ]
+        lines += hanging((column(name, 11), "muted"), wrap(clean(text, 300), width - 11))
     if field.ours:
         lines += [[], *wrap("nantui's own: a plain `yolo train` knows nothing of it", width, "info")]
     if why := draft.why.get(field.name):
         lines += [[], *wrap(clean(why, 400), width, "info")]
     for finding in findings:
         if finding.name == field.name:
-            lines += [
-                [],
-                *wrap(clean(finding.text, 500), width, "warn" if finding.severity == "warning" else "info"),
-            ]
+            ink = "warn" if finding.severity == "warning" else "info"
+            lines += [[], *wrap(clean(finding.text, 500), width, ink)]
     return lines
-
-
-def _first(lines: list[Line]) -> list[tuple[bool, Line]]:
-    return [(index == 0, line) for index, line in enumerate(lines)]
 
 
 def _chosen(name: str, draft: Draft) -> str:

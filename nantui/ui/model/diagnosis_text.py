@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from nantui.run.documents import JsonObject
 from nantui.run.events import Autopsy, Incident, of_kind, parse
 from nantui.run.status import FAILED, LOST
 from nantui.ui.format import clean, number
 from nantui.ui.glyphs import Glyphs, meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import action_text, incident_text, where
-from nantui.ui.styled_text import Line, column, fit, wrap
+from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 
 MOST_EVIDENCE, SHOWN = 12, 0.01
 LOOK_AT_DATA, GO_BACK = "data", "contaminated_checkpoint"
@@ -31,7 +31,7 @@ def incidents(snapshot: RunSnapshot) -> list[Incident]:
 
 
 def describe(
-    snapshot: RunSnapshot, diagnosis: Mapping[str, Any] | None, problem: str, glyphs: Glyphs, width: int
+    snapshot: RunSnapshot, diagnosis: JsonObject | None, problem: str, glyphs: Glyphs, width: int
 ) -> list[Line]:
     """Return everything as lines."""
     found = incidents(snapshot)
@@ -51,15 +51,13 @@ def describe(
     return lines
 
 
-def _diagnosed(diagnosis: Mapping[str, Any] | None) -> Incident | None:
+def _diagnosed(diagnosis: JsonObject | None) -> Incident | None:
     """Return what a diagnosis explains, None where it explains nothing."""
     event = parse((diagnosis or {}).get("incident"))
     return event if isinstance(event, Incident) else None
 
 
-def _nothing(
-    snapshot: RunSnapshot, diagnosis: Mapping[str, Any] | None, problem: str, width: int
-) -> list[Line]:
+def _nothing(snapshot: RunSnapshot, diagnosis: JsonObject | None, problem: str, width: int) -> list[Line]:
     """What there is to say of a run without an incident: it may have died all the same."""
     if problem:
         return wrap(clean(problem, 400), width, "warn")
@@ -107,7 +105,7 @@ def _ink_of(incident: Incident) -> str:
     return "warn" if incident.harmless else "bad"
 
 
-def _causes(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
+def _causes(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the causes, a line each: what helps must not be pushed off the screen by the evidence."""
     lines: list[Line] = []
     for cause in _likely(diagnosis):
@@ -124,30 +122,30 @@ def _causes(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Li
     return [[("causes", "title"), ("   the likeliest first", "muted")], *lines, []] if lines else []
 
 
-def _reasons(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
+def _reasons(diagnosis: JsonObject, width: int) -> list[Line]:
     """Return the evidence of each cause."""
     lines: list[Line] = []
     for cause in _likely(diagnosis):
         evidence = cause.get("evidence") or []
         lines += [[(f"  {_name_of(cause)}", "strong")]] if evidence else []
         for text in evidence:
-            lines += [[("    ", "text"), *line] for line in wrap(clean(text, 400), width - 4, "muted", "  ")]
+            lines += hanging(("    ", "text"), wrap(clean(text, 400), width - 4, "muted", "  "))
     return [[("evidence", "title")], *lines, []] if lines else []
 
 
-def _likely(diagnosis: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _likely(diagnosis: JsonObject) -> list[JsonObject]:
     return [cause for cause in diagnosis.get("causes") or [] if _share(cause) >= SHOWN]
 
 
-def _name_of(cause: Mapping[str, Any]) -> str:
+def _name_of(cause: JsonObject) -> str:
     return clean(cause.get("title") or str(cause.get("cause", "")).replace("_", " "), 80)
 
 
-def _share(cause: Mapping[str, Any]) -> float:
+def _share(cause: JsonObject) -> float:
     return float(cause.get("probability") or 0.0)
 
 
-def _advice(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Line]:
+def _advice(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
     advice = diagnosis.get("advice") or []
     keys = {id(one): str(digit) for digit, one in enumerate(with_a_key(advice), 1)}
     lines: list[Line] = []
@@ -155,38 +153,36 @@ def _advice(diagnosis: Mapping[str, Any], glyphs: Glyphs, width: int) -> list[Li
         key: Line = [(f"  {keys.get(id(one), ' ')} ", "key"), (remedy_name(one), "strong")]
         lines.append(fit(key, width))
         for text, ink in ((one.get("why"), "muted"), (one.get("cost"), "faint")):
-            lines += [
-                [("      ", "text"), *line]
-                for line in wrap(clean(text or "", 400), max(10, width - 8), ink)
-                if line
-            ]
+            lines += hanging(
+                ("      ", "text"), wrap(clean(text, 400), max(10, width - 8), ink) if text else []
+            )
     head: Line = [("what helps", "title"), ("   its digit opens it", "muted")]
     return [head, *lines, []] if lines else []
 
 
-def with_a_key(advice: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def with_a_key(advice: Sequence[JsonObject]) -> list[JsonObject]:
     """Return the pieces of advice that 1, 2, 3 and so on open; the others are for a person."""
     return [one for one in advice[:9] if can_be_done(one) or concerns_data(one)]
 
 
-def can_be_done(advice: Mapping[str, Any]) -> bool:
+def can_be_done(advice: JsonObject) -> bool:
     """Tell whether a recovery can apply a piece of advice: a preset, settings, or only an older file."""
     return bool(advice.get("preset") or advice.get("settings") or advice.get("cause") == GO_BACK)
 
 
-def concerns_data(advice: Mapping[str, Any]) -> bool:
+def concerns_data(advice: JsonObject) -> bool:
     """Tell whether a piece of advice is about images and labels, which a screen of their own shows."""
     return not can_be_done(advice) and advice.get("cause") == LOOK_AT_DATA
 
 
-def remedy_name(advice: Mapping[str, Any]) -> str:
+def remedy_name(advice: JsonObject) -> str:
     """Return a piece of advice in a few words."""
     settings = ", ".join(f"{name}={value}" for name, value in (advice.get("settings") or {}).items())
     words = " with ".join(filter(None, [str(advice.get("preset") or ""), settings]))
     return clean(words or UNNAMED.get(str(advice.get("cause")), "by hand"), 120)
 
 
-def _notes(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
+def _notes(diagnosis: JsonObject, width: int) -> list[Line]:
     """What is no sign of trouble by itself: a judgement on finite numbers, a validation that overflowed."""
     lines: list[Line] = []
     for text in diagnosis.get("notes") or []:
@@ -194,11 +190,11 @@ def _notes(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
     return [*lines, []] if lines else []
 
 
-def _unknown(diagnosis: Mapping[str, Any], width: int) -> list[Line]:
+def _unknown(diagnosis: JsonObject, width: int) -> list[Line]:
     """Return what was not measured: it speaks for no cause and against none."""
     lines: list[Line] = []
     for text in diagnosis.get("unknown") or []:
-        lines += [[("  ", "text"), *line] for line in wrap(clean(text, 400), width - 2, "muted")]
+        lines += hanging(("  ", "text"), wrap(clean(text, 400), width - 2, "muted"))
     return [[("not known", "title")], *lines, []] if lines else []
 
 
@@ -227,27 +223,20 @@ def _incident(incident: Incident, glyphs: Glyphs, width: int) -> list[Line]:
     ]
     lines: list[Line] = [fit([*head, (f"   {action_text(incident.action)}", "muted")], width)]
     if incident.text:
-        lines += [[("  ", "text"), *line] for line in wrap(clean(incident.text, 500), width - 2)]
+        lines += hanging(("  ", "text"), wrap(clean(incident.text, 500), width - 2))
     return [*lines, *_evidence(incident.evidence, width), []]
 
 
-def _evidence(evidence: Mapping[str, Any], width: int) -> list[Line]:
+def _evidence(evidence: Mapping[str, object], width: int) -> list[Line]:
     """Return the evidence as name and value, nested values on one line."""
     lines: list[Line] = []
     for name, value in list(evidence.items())[:MOST_EVIDENCE]:
         words = wrap(clean(_shown(value), 500), max(10, width - 20), "muted")
-        lines += [
-            [(column(f"  {clean(name, 40)}" if first else "", 20), "faint"), *line]
-            for first, line in _first(words)
-        ]
+        lines += hanging((column(f"  {clean(name, 40)}", 20), "faint"), words)
     return lines
 
 
-def _first(lines: list[Line]) -> Iterable[tuple[bool, Line]]:
-    return ((index == 0, line) for index, line in enumerate(lines))
-
-
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):

@@ -30,7 +30,7 @@ SEGMENTS = 10**6
 class Watched:
     """A value made from a file or folder."""
 
-    def __init__(self, path: Path, make: Callable[[Path], Any], empty: Any) -> None:
+    def __init__(self, path: Path, make: Callable[[Path], Any], empty: object) -> None:
         self._path, self._make, self._value = path, make, empty
         self._seen: Identity = None
 
@@ -84,8 +84,8 @@ class EpochReader:
         self._layout = layout
         self._table = EpochTable(layout.results_csv)
         self._trimmed = Watched(layout.backups, read_trimmed, ())
-        self._planned: tuple[Any, tuple[Part, ...]] = (None, ())
-        self._made_of: tuple[Any, ...] = ()
+        self._planned: tuple[object, tuple[Part, ...]] = (None, ())
+        self._made_of: tuple[object, ...] = ()
         self._made: tuple[tuple[EpochRow, ...], PlanPhases] = ((), PlanPhases())
 
     def read(self, status: RunStatus, journal: Sequence[Event]) -> tuple[tuple[EpochRow, ...], PlanPhases]:

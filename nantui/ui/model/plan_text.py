@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nantui.recovery.history import Undoable
 from nantui.run import status as run_status
@@ -22,7 +22,7 @@ from nantui.ui.model.alarms import open_alarm
 from nantui.ui.model.command_progress import CommandProgress
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import incident_text
-from nantui.ui.styled_text import Line, column, fit, wrap
+from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 
 if TYPE_CHECKING:
     from nantui.recovery.plan import Plan
@@ -33,18 +33,12 @@ BEFORE_TRAINING = ("", "importing", "setup")
 """Activities of a worker that has not begun its first step."""
 
 
-def options(plan: Plan, edits: dict[str, Any]) -> dict[str, Any]:
+def options(plan: Plan, edits: dict[str, object]) -> dict[str, object]:
     """Return the options of the command that does exactly what the plan shows."""
     rows = [row for row in plan.settings if not row.kept and (row.name in edits or row.name in OURS_DEFAULTS)]
-    chosen: dict[str, Any] = {
-        "presets": list(plan.presets),
-        "set": {**edits, **{row.name: row.then for row in rows}},
-    }
-    if plan.restore is not None:
-        chosen["to"] = plan.restore.name
-    else:
-        chosen["force_restart"] = True
-    return chosen
+    settings = {**edits, **{row.name: row.then for row in rows}}
+    target = {"to": plan.restore.name} if plan.restore is not None else {"force_restart": True}
+    return {"presets": list(plan.presets), "set": settings, **target}
 
 
 def describe(plan: Plan, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs, width: int) -> list[Line]:
@@ -67,17 +61,11 @@ def describe(plan: Plan, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs
 
 def _what(plan: Plan, kind: str, snapshot: RunSnapshot | None, width: int) -> list[Line]:
     lines: list[Line] = wrap(clean(plan.headline), width, "strong")
-    active = snapshot is not None and snapshot.status.state in run_status.ACTIVE
-    if kind == "recover" and active:
-        status = snapshot.status if snapshot is not None else None
-        place = (
-            f" in epoch {status.epoch}/{status.epochs or '?'}" if status is not None and status.epoch else ""
-        )
-        lines += _fact(
-            "stops",
-            f"the running attempt{place}, at the next batch boundary, then verifies that none is left",
-            width,
-        )
+    status = snapshot.status if snapshot is not None else None
+    if kind == "recover" and status is not None and status.state in run_status.ACTIVE:
+        place = f" in epoch {status.epoch}/{status.epochs or '?'}" if status.epoch else ""
+        text = f"the running attempt{place}, at the next batch boundary, then verifies that none is left"
+        lines += _fact("stops", text, width)
     lines += _fact("costs", _cost(plan.costs), width)
     if plan.trouble is not None:
         because = f"{incident_text(plan.trouble.kind)} in epoch {plan.trouble.epoch}"
@@ -85,7 +73,7 @@ def _what(plan: Plan, kind: str, snapshot: RunSnapshot | None, width: int) -> li
     if plan.second is not None:
         lines += _fact("or, with b", f"{plan.second_words}; yours to decide", width)
     elif plan.judgement is not None:
-        lines += _fact("judged", plan.judgement.as_judged, width)
+        lines += _fact("judged", plan.judgement.in_words, width)
     return lines
 
 
@@ -94,31 +82,22 @@ def _left(plan: Plan, width: int) -> list[Line]:
     lines: list[Line] = []
     remaining = plan.costs.hours_remaining
     if math.isfinite(remaining):
-        factor = plan.costs.factor
-        slower = (
-            f", an epoch takes {factor:.2g}x as long with these settings" if abs(factor - 1) > 0.02 else ""
-        )
-        lines += _fact("then left", f"about {duration(remaining * 3600)}{slower}", width)
+        text, factor = f"about {duration(remaining * 3600)}", plan.costs.factor
+        if abs(factor - 1) > 0.02:
+            text += f", an epoch takes {factor:.2g}x as long with these settings"
+        lines += _fact("then left", text, width)
     return lines + _fact("final mAP", "unknown: nobody can know it before it is trained", width)
 
 
 def _cost(costs: Costs) -> str:
-    lost = (
-        f"{count(costs.epochs_lost, 'epoch')} to train again ({costs.lost_text})"
-        if costs.epochs_lost
-        else "no epoch is lost"
-    )
-    hours = (
-        f", about {duration(costs.hours_lost * 3600)}"
-        if costs.epochs_lost and math.isfinite(costs.hours_lost)
-        else ""
-    )
-    return lost + hours
+    if not costs.epochs_lost:
+        return "no epoch is lost"
+    hours = f", about {duration(costs.hours_lost * 3600)}" if math.isfinite(costs.hours_lost) else ""
+    return f"{count(costs.epochs_lost, 'epoch')} to train again ({costs.lost_text}){hours}"
 
 
 def _fact(name: str, text: str, width: int) -> list[Line]:
-    wrapped = wrap(clean(text, 500), max(10, width - 11))
-    return [[(column(name if index == 0 else "", 11), "muted"), *line] for index, line in enumerate(wrapped)]
+    return hanging((column(name, 11), "muted"), wrap(clean(text, 500), max(10, width - 11)))
 
 
 def _warnings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
@@ -131,23 +110,18 @@ def _warnings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     return lines
 
 
-def _bullet(sign: str, text: str, width: int, ink: str) -> list[Line]:
-    return [
-        [(f"{sign if index == 0 else ' '} ", ink), *line]
-        for index, line in enumerate(wrap(text, max(10, width - 2), ink))
-    ]
+def _bullet(mark: str, text: str, width: int, ink: str) -> list[Line]:
+    return hanging((f"{mark} ", ink), wrap(text, max(10, width - 2), ink))
 
 
 def _settings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     names = f"   from {', '.join(plan.presets)}" if plan.presets else ""
     head: Line = [("settings", "title"), (names, "info"), ("   p changes the presets", "faint")]
-    # What changes must be seen before it is confirmed; what stays can be scrolled to.
-    rows = sorted(plan.settings, key=lambda row: bool(row.kept))
-    return (
-        [head, *setting_rows(rows, glyphs, width)]
-        if plan.settings
-        else [head, [("no setting changes", "muted")]]
-    )
+    changes = [row for row in plan.settings if not row.kept]
+    # What changes must be seen before it is confirmed; what stays is one sentence.
+    kept = "; ".join(clean(f"{row.name} {row.why}", 200) for row in plan.settings if row.kept)
+    stays = wrap(f"as they are: {kept}", width, "muted") if kept else []
+    return [head, *(setting_rows(changes, glyphs, width) or [[("no setting changes", "muted")]]), *stays]
 
 
 def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Line]:
@@ -156,10 +130,7 @@ def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Lin
     for row in rows:
         name, now, then, why = (clean(cell, 300) for cell in row.cells())
         change: Line = [(column(name, 15), "strong"), (column(now, 10, right=True), "muted")]
-        if row.kept:
-            change += [("  stays      ", "muted")]
-        else:
-            change += [(f" {glyphs.then} ", "accent"), (column(then, 10), "accent")]
+        change += [(f" {glyphs.then} ", "accent"), (column(then, 10), "accent")]
         room = width - 40
         reason = wrap(why, room if room > 20 else width - 4, "muted")
         if room > 20:
@@ -167,7 +138,7 @@ def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Lin
             lines.append(fit([*change, ("  ", "text"), *first], width))
             lines += [[(" " * 40, "text"), *line] for line in reason[1:]]
         else:
-            lines += [fit(change, width), *([("    ", "text"), *line] for line in reason)]
+            lines += [fit(change, width), *hanging(("    ", "text"), reason)]
     return lines
 
 
@@ -188,17 +159,8 @@ def _moves(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     for move in plan.moves:
         source = clean(move.source.removeprefix("weights/"), 80)
         target = clean(move.target.removeprefix("weights/"), 160)
-        lines.append(
-            fit(
-                [
-                    (column(source, 15), "text"),
-                    (f" {glyphs.then} ", "muted"),
-                    (target, "text"),
-                    (f"   {clean(move.why)}", "muted"),
-                ],
-                width,
-            )
-        )
+        spans = [(column(source, 15), "text"), (f" {glyphs.then} ", "muted"), (target, "text")]
+        lines.append(fit([*spans, (f"   {clean(move.why)}", "muted")], width))
     return lines
 
 
@@ -214,10 +176,7 @@ def _earlier(plan: Plan, width: int) -> list[Line]:
 def _questions(plan: Plan, width: int) -> list[Line]:
     lines: list[Line] = [[("what people ask", "title")]]
     for question, answer in questions(plan):
-        lines += [
-            [(question, "strong")],
-            *([("  ", "text"), *line] for line in wrap(answer, width - 2, "muted")),
-        ]
+        lines += [[(question, "strong")], *hanging(("  ", "text"), wrap(answer, width - 2, "muted"))]
     return lines
 
 
@@ -263,19 +222,13 @@ def describe_progress(progress: CommandProgress, glyphs: Glyphs, width: int) -> 
     lines: list[Line] = []
     for index, (_, stage, text) in enumerate(progress.stages):
         going = index == len(progress.stages) - 1 and progress.ok is None
-        sign = (glyphs.busy, "info") if going else (glyphs.good, "good")
-        lines += [
-            [(f"{sign[0]} ", sign[1]), (column(stage, 12), "strong"), *line]
-            for line in wrap(clean(text), width - 14)[:1]
-        ]
+        mark, ink = (glyphs.busy, "info") if going else (glyphs.good, "good")
+        lines.append([(f"{mark} ", ink), (column(stage, 12), "strong"), *wrap(clean(text), width - 14)[0]])
     if progress.ok is None:
         waiting = "waiting for the supervisor.." if not progress.stages else ""
         return [*lines, [(waiting, "muted")]]
-    ink = "good" if progress.ok else "bad"
-    lines += [
-        [],
-        *_bullet(glyphs.good if progress.ok else glyphs.bad, clean(progress.text or "done", 600), width, ink),
-    ]
+    mark, ink = (glyphs.good, "good") if progress.ok else (glyphs.bad, "bad")
+    lines += [[], *_bullet(mark, clean(progress.text or "done", 600), width, ink)]
     if not progress.ok:
         advice = (
             "Nothing is lost: what was moved is journaled. R tries again, u takes a finished rollback back."
@@ -295,15 +248,15 @@ def _in_effect(progress: CommandProgress, glyphs: Glyphs, width: int) -> list[Li
     return lines + [line for note in progress.notes for line in wrap(clean(note, 200), width, "muted")]
 
 
-def _confirmed(name: str, asked: Any, effect: dict[str, Any], glyphs: Glyphs, width: int) -> Line:
+def _confirmed(name: str, asked: object, effect: dict[str, object], glyphs: Glyphs, width: int) -> Line:
     """Return a line of asked against in effect; what the worker cannot report now contradicts nothing."""
     same = name in effect and same_setting(effect[name], asked)
-    sign, ink = (glyphs.good, "good") if same else (glyphs.warn, "warn")
+    mark, ink = (glyphs.good, "good") if same else (glyphs.warn, "warn")
     if name not in effect:
-        sign, ink = " ", "muted"
+        mark, ink = " ", "muted"
     said = clean(effect.get(name, "not reported in this phase"), 60)
     spans = [
-        (f"{sign} ", ink),
+        (f"{mark} ", ink),
         (column(name, 15), "strong"),
         (column(clean(asked, 40), 12), "text"),
         (said, "text" if same else ink),
@@ -311,7 +264,7 @@ def _confirmed(name: str, asked: Any, effect: dict[str, Any], glyphs: Glyphs, wi
     return fit(spans, width)
 
 
-def same_setting(one: Any, other: Any) -> bool:
+def same_setting(one: object, other: object) -> bool:
     """Tell whether two values mean the same setting."""
     from nantui.settings.values import same_value
 

@@ -7,9 +7,8 @@ the very same object as before, so that nothing is drawn for it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from nantui.run.events import Incident, RollbackBegun, of_kind
 from nantui.run.plan import standings
@@ -19,7 +18,10 @@ from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.step_axis import place_of
 
 METRICS = (("mAP50-95", "train"), ("mAP50", "val"), ("accuracy_top1", "train"), ("accuracy_top5", "val"))
+QUALITY = (("precision", "train"), ("recall", "val"))
+PER_STEP = (("step_s", "step time", "s"), ("images_s", "speed", "images/s"), ("mem_gb", "GPU memory", "GB"))
 Charts = tuple[Picture, ...]
+TIME_UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
 
 def bare(loss: str) -> str:
@@ -43,7 +45,9 @@ def epoch_charts(snapshot: RunSnapshot) -> list[Picture]:
     old = _superseded(snapshot.rows)
     marks = epoch_marks(snapshot)
     losses = [_loss_picture(name, rows, old, marks) for name in loss_names(snapshot)]
-    return [*losses, _metrics_picture(rows, marks), _rate_picture(rows, marks)]
+    quality = _metrics_picture("precision, recall", QUALITY, rows, marks)
+    shown = [_metrics_picture("metrics", METRICS, rows, marks), _rate_picture(rows, marks)]
+    return [*losses, *shown, *([quality] if quality.curves else [])]
 
 
 def step_charts(snapshot: RunSnapshot) -> list[Picture]:
@@ -77,6 +81,10 @@ def step_extras(snapshot: RunSnapshot) -> list[Picture]:
             note=_note(snapshot),
         )
     ]
+    for column, title, unit in PER_STEP:
+        curve = _step_curve(snapshot, column, "", "extra")
+        if any(value > 0 for value in curve.ys):
+            extras.append(Picture(title, (curve,), marks, unit=unit, x_name="step", floor=0.0))
     scale = _step_curve(snapshot, "loss_scale", "scale", "extra")
     if len({value for value in scale.ys if value == value}) > 1:
         extras.append(Picture("loss scale", (scale,), marks, x_name="step", floor=0.0))
@@ -87,15 +95,49 @@ def newest(snapshot: RunSnapshot, over_steps: bool, last: int) -> list[Picture]:
     """Return the charts of the last `last` epochs or steps; of the newest steps none is left out."""
     if over_steps:
         snapshot = replace(snapshot, steps=replace(snapshot.steps, columns=snapshot.steps.recent))
-        return [_from(picture, last) for picture in (*step_charts(snapshot), *step_extras(snapshot))]
+        return [from_newest(picture, last) for picture in (*step_charts(snapshot), *step_extras(snapshot))]
     steps = int(snapshot.steps.last.get("steps", 1))
     return [
-        _from(picture, last * steps if picture.x_name == "step" else last)
+        from_newest(picture, last * steps if picture.x_name == "step" else last)
         for picture in snapshot.epoch_charts
     ]
 
 
-def _from(picture: Picture, last: int) -> Picture:
+def over_time(pictures: Iterable[Picture], runs: Sequence[Sequence[EpochRow]]) -> list[Picture]:
+    """Return pictures over epochs as ones over the time of training: the curves of the n-th of `runs` are
+    those of `Curve.run` n. What is no curve over epochs in force is left out.
+    """
+    clocks = [_clock(rows) for rows in runs]
+    longest = max((max(clock.values(), default=0.0) for clock in clocks), default=0.0)
+    unit, length = next(((unit, s) for unit, s in TIME_UNITS if longest >= 4 * s), TIME_UNITS[-1])
+    return [
+        replace(
+            picture,
+            x_name=unit,
+            marks=(),
+            curves=tuple(
+                replace(curve, xs=tuple(clocks[curve.run].get(x, 0.0) / length for x in curve.xs))
+                for curve in picture.curves
+                if curve.ink != "old"
+            ),
+        )
+        for picture in pictures
+        if picture.x_name == "epoch"
+    ]
+
+
+def _clock(rows: Iterable[EpochRow]) -> dict[float, float]:
+    """Return the seconds of training at the end of each epoch; results.csv counts anew after each resume."""
+    total = before = 0.0
+    clock = {}
+    for row in rows:
+        total += row.seconds - before if row.seconds >= before else row.seconds
+        before = row.seconds
+        clock[float(row.epoch)] = total
+    return clock
+
+
+def from_newest(picture: Picture, last: int) -> Picture:
     ends = [curve.xs[-1] for curve in picture.curves if curve.xs]
     first = max(ends, default=0.0) - last
     curves = []
@@ -140,15 +182,17 @@ def _loss_picture(
     )
 
 
-def _metrics_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
-    """mAP of the first head (B, M or P), or accuracy."""
+def _metrics_picture(
+    title: str, metrics: Sequence[tuple[str, str]], rows: list[EpochRow], marks: tuple[Mark, ...]
+) -> Picture:
+    """Metrics of the first head (B, M or P), or accuracy."""
     columns = list(rows[-1].values) if rows else []
     curves = []
-    for metric, ink in METRICS:
+    for metric, ink in metrics:
         found = next((column for column in columns if column.split("(")[0] == f"metrics/{metric}"), None)
         if found:
             curves.append(_curve(metric.removeprefix("accuracy_"), rows, found, ink, dashed=ink == "val"))
-    return Picture("metrics", tuple(curves), marks, floor=0.0, empty="no validation yet")
+    return Picture(title, tuple(curves), marks, floor=0.0, empty="no validation yet")
 
 
 def _rate_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
@@ -206,8 +250,8 @@ class ChartMaker:
     """Keeps the charts of the last look; `make` returns (over epochs, over steps)."""
 
     def __init__(self) -> None:
-        self._of_epochs: tuple[Any, ...] = ()
-        self._of_steps: tuple[Any, ...] = ()
+        self._of_epochs: tuple[object, ...] = ()
+        self._of_steps: tuple[object, ...] = ()
         self._epochs: Charts = ()
         self._steps: Charts = ()
         self._extras: Charts = ()
@@ -222,7 +266,7 @@ class ChartMaker:
             self._extras = _thinned(step_extras(snapshot))
         return (*self._epochs, *self._extras), (*self._steps, *self._extras)
 
-    def _changed(self, name: str, *parts: Any) -> bool:
+    def _changed(self, name: str, *parts: object) -> bool:
         before = getattr(self, name)
         setattr(self, name, parts)
         return len(before) != len(parts) or any(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
+from nantui.errors import UserError
 from nantui.run.events import Activity, AttemptStarted, Event, InEffect, newest, parse_lines
 from nantui.run.growing_files import LineFollower
+from nantui.run.journal import pending_edits
 from nantui.run.layout import RunLayout
 from nantui.run.plan import standings
+from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
+from nantui.ui.model.backend import Backend
 from nantui.ui.model.epochs import EpochReader
 from nantui.ui.model.run_charts import ChartMaker
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot, StepCurves
@@ -63,9 +68,10 @@ class RunReader:
         self._steps: dict[int, StepReader] = {}
         self._curves, self._curves_made = StepCurves(), 0.0
         self._charts = ChartMaker()
-        self._told_of: tuple[Any, ...] = ()
+        self._told_of: tuple[object, ...] = ()
         self._timeline: tuple[Sentence, ...] = ()
         self._looks, self._steps_waiting = 0, False
+        self._auto, self._asked_after = False, cast("tuple[Event, ...] | None", None)
 
     def read(self) -> RunSnapshot:
         """Return the run as it is now. Raises OSError only when the directory itself is gone.
@@ -94,11 +100,22 @@ class RunReader:
             started=_started(journal),
             log_tail=self._read_log(numbers),
             guard=_guard_of(journal),
+            autopilot=self._automatic(journal),
+            waiting=tuple(pending_edits(journal)),
             log_path=self.layout.attempt_log(numbers[-1]) if numbers else None,
             timeline=self._tell(journal, events),
         )
         over_epochs, over_steps = self._charts.make(snapshot)
         return replace(snapshot, epoch_charts=over_epochs, step_charts=over_steps)
+
+    def _automatic(self, journal: tuple[Event, ...]) -> bool:
+        """Tell whether the ladder may recover the run by itself; read again after each journal entry."""
+        if self._asked_after is not journal:
+            self._asked_after, self._auto = journal, False
+            with contextlib.suppress(UserError):  # a spec that makes no sense is told where it is acted on
+                spec = read_spec(self.layout.spec)
+                self._auto = spec is not None and spec.auto
+        return self._auto
 
     def _tell(self, journal: tuple[Event, ...], events: tuple[Event, ...]) -> tuple[Sentence, ...]:
         """Return the timeline; the same object while it says the same."""
@@ -157,6 +174,11 @@ class RunReader:
         if found != self._listing:
             self._listing = found
         return self._listing
+
+
+def one_look(run: Path, backend: Backend) -> RunSnapshot:
+    """Return a run as it is now, without its steps; for a thread."""
+    return RunReader(run, backend.status, backend.now).read()
 
 
 def list_checkpoints(weights: Path) -> list[Checkpoint]:

@@ -60,7 +60,8 @@ class StepCurves:
 class RunSnapshot:
     """One look at one run, taken at `taken` (s since the epoch). Epochs of `rows` count through all phases of
     a plan; everywhere else they count from 1 in each.
-    `activity` is what the ranks last said that they do.
+    `activity` is what the ranks last said that they do, `waiting` names the settings that are saved for the
+    next start.
     """
 
     path: Path
@@ -77,6 +78,8 @@ class RunSnapshot:
     log_path: Path | None = None
     log_tail: tuple[str, ...] = ()
     guard: str = ""
+    autopilot: bool = False
+    waiting: tuple[str, ...] = ()
     timeline: tuple[Sentence, ...] = ()
     epoch_charts: tuple[Picture, ...] = ()
     step_charts: tuple[Picture, ...] = ()

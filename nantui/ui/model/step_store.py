@@ -20,7 +20,7 @@ from nantui.ui.model.step_axis import StepAxis
 MOST_POINTS = 4096
 RECENT_STEPS = 2048
 WHOLE_BYTES = 1 << 21
-KEPT = ("grad_norm", "lr", "loss_scale", "step_s", "images_s", "mem_gb", "mem_peak_gb")
+KEPT = ("grad_norm", "lr", "loss_scale", "step_s", "data_s", "images_s", "mem_gb", "mem_peak_gb")
 
 
 class StepStore:

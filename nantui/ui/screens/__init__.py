@@ -8,7 +8,8 @@ fleet: All runs below a directory, live; Enter opens one
 run: The screen people keep open: one run, live, with everything that can be done about it
 zoom: One chart on the whole screen: a cursor that reads values, zoom and pan
 config: The run's settings in groups, checked as they are typed, saved for the next start or resume
-compare: Two attempts, or two runs, overlaid on the epoch axis beside what differs between them
+machine: The machine in full: the last minutes of every GPU, what a step waits for, who holds the memory
+compare: Attempts or runs overlaid, two or many, beside what differs between them
 diagnosis: Why it happened: causes with their evidence, and remedies one key away
 labels: Errors in the labels of the run's data set, by kind, with the lines; nothing is changed
 log: The training's own output: live, searchable, followed or held; lines with NaN stand out

@@ -16,6 +16,7 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "back", show=False),
+        Binding("slash", "find", "find a row of the list by its text", show=False),
         Binding("tab", "app.focus_next", "next panel", show=False),
         Binding("shift+tab", "app.focus_previous", "previous panel", show=False),
     ]
@@ -24,3 +25,5 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
         """Return to the screen before."""
         if len(self.app.screen_stack) > 2:
             self.app.pop_screen()
+        else:
+            self.say("this is the first screen; q leaves, f shows all runs")

@@ -1,18 +1,23 @@
-"""Two attempts, or two runs, overlaid on the epoch axis beside what differs between them."""
+"""Attempts or runs overlaid, two or many, beside what differs between them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.dom import DOMNode
 
 from nantui.run.layout import RunLayout
+from nantui.ui.charts.series import Picture, View, stroke
 from nantui.ui.dialogs.confirm import PickDialog
+from nantui.ui.look_commands import WallCommands, bindings
 from nantui.ui.model import comparison
+from nantui.ui.model.run_charts import from_newest, over_time
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import Answer, find_out
@@ -20,17 +25,21 @@ from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
 
+if TYPE_CHECKING:
+    from nantui.recovery.comparison import Side
+    from nantui.ui.model.snapshot import Column
+
 
 class CompareScreen(BaseScreen):
-    """`chosen` are two runs or attempts; by default the newest attempt against the one before it."""
+    """`chosen` are runs or attempts; by default the newest attempt against the one before it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "choose(0)", "choose A"),
         Binding("b", "choose(1)", "choose B"),
         Binding("x", "exchange", "exchange", tooltip="exchange A and B"),
-        Binding("left_square_bracket", "turn(-1)", "more charts", tooltip="charts back", key_display="[ ]"),
-        Binding("right_square_bracket", "turn(1)", "charts on", show=False),
+        *bindings(WallCommands),
     ]
+    axes: tuple[str, ...] = ("epoch", "step", "time")
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
 
     def __init__(self, run: Path, chosen: Sequence[str] = ()) -> None:
@@ -38,7 +47,9 @@ class CompareScreen(BaseScreen):
         self.run_path = run
         self.choices: list[str] = []
         self.chosen: list[str] = list(chosen)
-        self.sides: tuple[Any, Any] | None = None
+        self.sides: tuple[Side, ...] | None = None
+        self.x, self.looking = "epoch", WallCommands(self)
+        self._steps: list[dict[str, Column]] | None = None
         self.problem = ""
 
     def compose(self) -> ComposeResult:
@@ -49,7 +60,7 @@ class CompareScreen(BaseScreen):
         yield KeyBar((HELP, BACK, *offered(self)))
 
     def on_mount(self) -> None:
-        self.query_one(Document).focus()
+        self.set_focus(self.wall)
         find_out("choices", self._find_choices, self.post_message)
 
     def _find_choices(self) -> list[str]:
@@ -66,28 +77,76 @@ class CompareScreen(BaseScreen):
                 self.chosen = attempts[-2:] if len(attempts) > 1 else others[:2]
             self._read()
         elif message.about == "sides":
-            self.sides, self.problem = message.value, message.problem
+            self.sides, self.problem, self._steps = message.value, message.problem, None
             self._show()
+        elif message.about == "steps":
+            self._steps = message.value or []
+            self.show_charts()
 
     def _read(self) -> None:
         if len(self.chosen) < 2:
             self.problem = "there is nothing to compare with: one attempt, and no other run beside it"
             self._show()
             return
-        one, other = self.chosen
-        backend = self.cockpit.backend
-        find_out("sides", lambda: (backend.side(one), backend.side(other)), self.post_message)
+        names, backend = list(self.chosen), self.cockpit.backend
+        find_out("sides", lambda: tuple(map(backend.side, names)), self.post_message)
+
+    def pictures(self, x: str, last: int = 0) -> list[Picture]:
+        """Return the charts; those over steps once a thread has read them."""
+        if x == "step":
+            charts = comparison.step_pictures(self._steps or [])
+            return [from_newest(picture, last) for picture in charts] if last else charts
+        sides = self.sides or ()
+        charts = comparison.pictures(sides, last)
+        return over_time(charts, [side.rows for side in sides]) if x == "time" else charts
+
+    def show_charts(self) -> None:
+        """Draw the curves over `x`."""
+        if self.x == "step" and self._steps is None:
+            names = list(self.chosen)
+            find_out("steps", lambda: list(map(comparison.steps_of, names)), self.post_message)
+        elif pictures := self.pictures(self.x, self.wall.view.last):
+            self.wall.show(pictures)
+        else:
+            self.say("nothing was recorded step by step: these runs had no guard", "warn")
+
+    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
+        """Nothing comes later: what is compared was read once."""
+        if at_once:
+            tell()
+
+    @property
+    def wall(self) -> ChartWall:
+        """The charts."""
+        return self.query_one(ChartWall)
+
+    @property
+    def view(self) -> View:
+        """How the charts are looked at."""
+        return self.wall.view
+
+    def look(self, **changes: Any) -> None:
+        """Look at all charts another way."""
+        self.wall.look(replace(self.wall.view, **changes))
+
+    def action_look(self, name: str) -> None:
+        """Do what the key does on the run's screen."""
+        getattr(self.looking, f"do_{name}")()
+
+    def on_chart_wall_chosen(self) -> None:
+        self.looking.do_zoom()
 
     def _show(self) -> None:
         if self.sides is not None:
-            self.query_one(ChartWall).show(comparison.pictures(*self.sides))
+            self.show_charts()
         self.query_one(Document).remake()
         self.query_one(Title).redraw()
 
     def _title(self, width: int) -> list[Line]:
         line: Line = [("compare ", "title")]
-        for label, ink, name in zip("AB", ("train", "val"), self.chosen, strict=False):
-            line += [(f"  {label} ", ink), (comparison.short(name), "strong")]
+        for index, name in enumerate(self.chosen):
+            line += [(f"  {comparison.letter(index)} ", stroke(index)[0])]
+            line += [(comparison.short(name), "strong")]
         return [line]
 
     def _write(self, width: int) -> list[Line]:
@@ -95,7 +154,9 @@ class CompareScreen(BaseScreen):
             return wrap(self.problem, width, "warn")
         if self.sides is None:
             return [[("reading both..", "muted")]]
-        return comparison.table(*self.sides, self.cockpit.glyphs, width)
+        if len(self.sides) > 2:
+            return comparison.overview(self.sides, width)
+        return comparison.table(self.sides[0], self.sides[1], self.cockpit.glyphs, width)
 
     def action_choose(self, side: int) -> None:
         """Choose one side."""
@@ -112,10 +173,6 @@ class CompareScreen(BaseScreen):
         self.app.push_screen(PickDialog(f"Compare what as {'AB'[side]}?", names), chosen)
 
     def action_exchange(self) -> None:
-        """Exchange the sides."""
-        self.chosen.reverse()
+        """Exchange the first two sides."""
+        self.chosen[:2] = reversed(self.chosen[:2])
         self._read()
-
-    def action_turn(self, by: int) -> None:
-        """Turn the page of charts."""
-        self.query_one(ChartWall).turn(by)

@@ -14,6 +14,7 @@ from textual.widgets import Input
 
 from nantui.errors import UserError
 from nantui.run.commands import Command
+from nantui.run.events import CommandReceived, of_kind
 from nantui.ui.format import clean, count
 from nantui.ui.model import config_editor
 from nantui.ui.model.command_progress import CommandOutcome
@@ -28,6 +29,9 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
+    from nantui.settings.lint import Known, LintFinding
+    from nantui.settings.schema import Schema
+    from nantui.settings.values import Change
     from nantui.ui.context import RunView
     from nantui.ui.model.backend import Backend
 
@@ -42,11 +46,11 @@ class ConfigScreen(BaseScreen):
         Binding("p", "presets", "presets", tooltip="apply presets to the draft"),
         Binding("slash", "search", "search", tooltip="search by name or description"),
         Binding("C", "changed_only", "changed only", tooltip="only what was changed, or everything"),
-        Binding("u,ctrl+z", "undo", "undo", tooltip="undo the last change of the draft"),
+        Binding("u", "undo", "undo", tooltip="undo the last change of the draft, then what was saved last"),
         Binding("s", "start", "save and start/resume", tooltip="save, and start or resume with it"),
         Binding("y", "copy", "copy", tooltip="copy the draft as Python, also over SSH"),
         Binding("space", "next_value", "the next choice, or yes and no", show=False),
-        Binding("backspace,delete", "reset", "back to what is in effect", show=False),
+        Binding("backspace,delete", "reset", "back to what is in effect, also what was saved", show=False),
         Binding("n", "save_preset", "save the draft as a preset of your own", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
@@ -55,13 +59,13 @@ class ConfigScreen(BaseScreen):
         super().__init__()
         self.over = over
         self.schema: Any = None
-        self.known: Any = None
+        self.known: Known | None = None
         self.draft: Draft | None = None
-        self.findings: list[Any] = []
+        self.findings: list[LintFinding] = []
         self.wanted, self.only_changed = "", False
         self.entries: list[config_editor.Entry] = []
         self.editing = ""
-        self._read_after: Any = None
+        self._read_after: object = None
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
@@ -85,17 +89,17 @@ class ConfigScreen(BaseScreen):
             self._read_after = news
             find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
 
-    def _read(self, backend: Backend) -> tuple[Any, SettingsNow, Any]:
+    def _read(self, backend: Backend) -> tuple[Schema, SettingsNow, Known]:
         """Return the schema, the settings, and what is known about the run for remarks; in a thread."""
         from nantui.recovery.run_facts import known_about
         from nantui.run.layout import RunLayout
         from nantui.run.record import RunRecord
 
-        schema, layout = backend.schema(), RunLayout(self.over.run_path)
+        schema, record = backend.schema(), RunRecord(RunLayout(self.over.run_path))
         snapshot = self.over.snapshot
-        now = read_settings(layout, schema, snapshot)
+        now = read_settings(record, schema, snapshot)
         epoch = snapshot.status.epoch if snapshot is not None else None
-        return schema, now, known_about(RunRecord(layout), dict(now.next_start), max((epoch or 1) - 1, 0))
+        return schema, now, known_about(record, dict(now.next_start), max((epoch or 1) - 1, 0))
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "schema":
@@ -180,15 +184,15 @@ class ConfigScreen(BaseScreen):
             self.say(SAVED if waits else clean(outcome.text, 300), "good")
             if not waits:
                 find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
+        elif outcome.ok and outcome.command.options.get("back"):
+            self.say(clean(outcome.text, 300), "good")
+            find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
         super().hear(outcome)
         self.refresh_rows()
 
     def _about(self, width: int) -> list[Line]:
-        return (
-            config_editor.about(self.entry, self.draft, self.findings, width)
-            if self.draft is not None
-            else []
-        )
+        draft = self.draft
+        return config_editor.about(self.entry, draft, self.findings, width) if draft is not None else []
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
         if message.listing.id == "settings":
@@ -232,7 +236,7 @@ class ConfigScreen(BaseScreen):
         elif self.editing and self.editing != "#" and message.input.display:
             self._check(message.value)
 
-    def _check(self, text: str) -> Any:
+    def _check(self, text: str) -> object:
         """Say at once whether the value would do; returns it checked, or raises UserError."""
         try:
             value = self.schema.parse_assignments([f"{self.editing}={text}"])[self.editing]
@@ -243,7 +247,7 @@ class ConfigScreen(BaseScreen):
         self.say(remark or f"{self.editing}: fine", "warn" if remark else "good")
         return value
 
-    def _lint_with(self, value: Any) -> list[Any]:
+    def _lint_with(self, value: object) -> list[LintFinding]:
         from nantui.settings.lint import lint
 
         settings = self.draft.whole() if self.draft is not None else {}
@@ -309,7 +313,22 @@ class ConfigScreen(BaseScreen):
             self.refresh_rows()
             self.say("the last change was taken back")
         else:
-            self.say("there is no change to undo", "warn")
+            self._take_back(self._saved_last())
+
+    def _saved_last(self) -> list[str]:
+        """Return the settings of the newest save that still waits for the next start."""
+        asked = of_kind(self.over.snapshot.journal, CommandReceived) if self.over.snapshot is not None else []
+        waiting = self.draft.saved if self.draft is not None else {}
+        saved = ([name for name in one.command.options.get("set") or {} if name in waiting] for one in asked)
+        return next((names for names in reversed(list(saved)) if names), [])
+
+    def _take_back(self, names: list[str]) -> None:
+        """Ask the supervisor to forget settings that were saved for the next start."""
+        if not names:
+            self.say("there is no change to undo, and nothing is saved for the next start", "warn")
+        elif self.may_edit():
+            self.over.submit("set", back=names)
+            self.say(f"asked the supervisor to take back what was saved: {', '.join(names)}")
 
     def action_reset(self) -> None:
         """Set the value under the cursor back to what is in effect, or saved."""
@@ -322,6 +341,9 @@ class ConfigScreen(BaseScreen):
         ):
             draft.set({entry.field.name: draft.before(entry.field.name)})
             self.refresh_rows()
+        elif entry is not None and entry.field is not None and draft is not None:
+            name = entry.field.name
+            self._take_back([name]) if draft.waits(name) else self.say(f"{name} is as in effect")
 
     def action_presets(self) -> None:
         """Apply presets as a visible draft."""
@@ -336,7 +358,7 @@ class ConfigScreen(BaseScreen):
         settings, backend, run = self.draft.as_used(), self.cockpit.backend, self.over.run_path
         schema = self.schema
 
-        def rows() -> Any:
+        def rows() -> list[Change]:
             from nantui.settings.presets import apply_all
 
             known = backend.presets(run)

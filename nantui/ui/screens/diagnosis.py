@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from nantui.run.documents import JsonObject
 from nantui.ui.actions import why_not
 from nantui.ui.model.diagnosis_text import can_be_done, concerns_data, describe, with_a_key
 from nantui.ui.screens.base import BaseScreen
@@ -41,7 +42,7 @@ class DiagnosisScreen(BaseScreen):
     def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
-        self.diagnosis: dict[str, Any] | None = None
+        self.diagnosis: JsonObject | None = None
         self.problem = ""
 
     def compose(self) -> ComposeResult:
@@ -83,7 +84,7 @@ class DiagnosisScreen(BaseScreen):
         else:
             self.say(f"there is no remedy {digit} that a key can apply", "warn")
 
-    def _recover(self, presets: tuple[str, ...] | None, settings: dict[str, Any] | None = None) -> None:
+    def _recover(self, presets: tuple[str, ...] | None, settings: dict[str, object] | None = None) -> None:
         from nantui.ui.dialogs.recover import RecoverDialog
 
         reason = why_not("recover", self.over.snapshot, self.cockpit.read_only)

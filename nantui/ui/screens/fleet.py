@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.timer import Timer
 from textual.widgets import Input
 
 from nantui.run.status import RunStatus
-from nantui.ui.format import count, short_path
+from nantui.ui.actions import EVERY
+from nantui.ui.format import count, short_path, size
+from nantui.ui.model.run_reader import one_look
+from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.styled_text import Line
-from nantui.ui.watchers import FleetRead, FleetWatcher
+from nantui.ui.styled_text import Line, column, fit
+from nantui.ui.watchers import Answer, FleetRead, FleetWatcher, find_out
+from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.fleet import FleetList
 from nantui.ui.widgets.keybar import COMMANDS, HELP, QUIT, KeyBar, offered
-from nantui.ui.widgets.text_view import Title
+from nantui.ui.widgets.text_view import Document, Title
+from nantui.ui.widgets.timeline import in_lines
 
-STALE_AFTER_S = 30.0
+ON_ROW = ("start", "stop", "kill", "rollback", "recover", "undo", "config", "diagnosis", "labels")
+STALE_AFTER_S, SETTLING_S = 30.0, 0.2
 
 
 class FleetScreen(BaseScreen):
@@ -30,28 +39,37 @@ class FleetScreen(BaseScreen):
         Binding(
             "slash", "filter", "filter", tooltip="show only runs with this in their path, or in this state"
         ),
-        Binding("S", "sort", "sort", tooltip="sort by state, name, epoch or time left"),
-        Binding("space", "mark", "mark", tooltip="mark a run to be compared; two at most"),
-        Binding(
-            "v", "compare", "compare", tooltip="compare the two that are marked, or the marked one with this"
-        ),
+        Binding("S", "sort(1)", "sort", tooltip="sort by state, name, epoch or time left"),
+        Binding("I", "sort(0)", "reverse", tooltip="the other way round"),
+        Binding("space", "mark", "mark", tooltip="mark runs to be compared or overlaid"),
+        Binding("v", "compare", "compare", tooltip="compare the marked ones, or the marked one with this"),
+        Binding("o", "overlay", "overlay", tooltip="the curves of all marked runs; unmarked: its output"),
+        *(Binding(EVERY[name].keys, f"on_row('{name}')", EVERY[name].label, show=False) for name in ON_ROW),
     ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (170, "-huge")]
 
     def __init__(self, top: Path) -> None:
         super().__init__()
         self.top = top
         self._watcher: FleetWatcher | None = None
         self._whole, self._arrived = False, time.monotonic()
+        self.seen: RunSnapshot | None = None
+        self._settling: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
-        yield FleetList()
+        with Container(id="runs"):
+            yield FleetList()
+            with Container(id="preview"):
+                yield ChartWall()
+                yield Document(id="about", write=self._about)
         yield Field(placeholder="part of a path, or a state such as running", id="filter")
         yield KeyBar((HELP, COMMANDS, QUIT, ("Enter", "open", True), *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(Input).display = False
         self.query_one(FleetList).focus()
+        self.query_one(ChartWall).can_focus = self.query_one(Document).can_focus = False
         self.set_interval(1.0, self.query_one(Title).redraw)
         self.call_after_refresh(self._begin)
 
@@ -65,41 +83,99 @@ class FleetScreen(BaseScreen):
 
     def _title(self) -> list[Line]:
         runs = count(len(self.query_one(FleetList).statuses), "run")
-        told = f"   {runs}" if self._whole else f"   {runs} so far, reading on.."
+        told = (
+            f"   {runs} {self.query_one(FleetList).order}"
+            if self._whole
+            else f"   {runs} so far, reading on.."
+        )
         late = int(time.monotonic() - self._arrived)
         stale = f"   stale {late} s" if late > STALE_AFTER_S else ""
         return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted"), (stale, "warn")]]
 
     def on_fleet_read(self, message: FleetRead) -> None:
         self._whole, self._arrived = message.whole, time.monotonic()
+        self.cockpit.runs = [status.path for status in message.statuses]
         self.query_one(FleetList).show_statuses(message.statuses, message.whole)
         self.query_one(Title).redraw()
+        self._look_closer()
+
+    def on_listing_moved(self, message: FleetList.Moved) -> None:
+        if message.listing.id == "fleet":
+            if self._settling is not None:
+                self._settling.stop()
+            self._settling = self.set_timer(SETTLING_S, self._look_closer)
+
+    def _look_closer(self) -> None:
+        """Read the run under the cursor, where there is room to show more of it."""
+        run = self.query_one(FleetList).key
+        if isinstance(run, Path) and self.query_one("#preview").region:
+            read = partial(one_look, run, self.cockpit.backend)
+            find_out("preview", read, self.post_message)
+
+    def on_answer(self, message: Answer) -> None:
+        if isinstance(message.value, RunSnapshot) and message.value.path == self.query_one(FleetList).key:
+            self.seen = message.value
+            drawn = [one for one in self.seen.epoch_charts if any(curve.xs for curve in one.curves)]
+            self.query_one(ChartWall).show(drawn)
+            self.query_one(Document).remake()
+
+    def _about(self, width: int) -> list[Line]:
+        """What happened to the run under the cursor last, and its newest checkpoints."""
+        if self.seen is None:
+            return []
+        told = [line for one in self.seen.timeline[-6:] for line in in_lines(one, width)]
+        files: list[Line] = [
+            fit([(column(file.name, 24), "text"), (f"{size(file.size):>9}", "muted")], width)
+            for file in self.seen.checkpoints[:8]
+        ]
+        found = count(len(self.seen.checkpoints), "checkpoint")
+        return [[("what happened", "title")], *told, [], [(found, "title")], *files]
 
     def on_listing_chosen(self, message: FleetList.Chosen) -> None:
         status: RunStatus | None = self.query_one(FleetList).status
         if status is not None:
             self.cockpit.open_run(status.path)
 
-    def action_sort(self) -> None:
-        """Sort by the next column."""
-        self.say(f"sorted by {self.query_one(FleetList).sort_on()}")
+    def action_sort(self, by: int) -> None:
+        """Sort by the next column, or turn the order round."""
+        fleet = self.query_one(FleetList)
+        fleet.sort_on(by)
+        self.say(fleet.order)
+        self.query_one(Title).redraw()
+
+    def action_on_row(self, name: str) -> None:
+        """Do to the run under the cursor what its own screen has this key for."""
+        status = self.query_one(FleetList).status
+        if status is None:
+            self.say(f"{EVERY[name].label}: there is no run under the cursor", "warn")
+        else:
+            self.cockpit.open_run(status.path, name)
 
     def action_mark(self) -> None:
         """Mark or unmark the run under the cursor."""
         marked = self.query_one(FleetList).mark()
         self.say(
-            "v compares the two" if marked == 2 else "mark another with Space" if marked else "none is marked"
-        )
+            f"{count(marked, 'run')} marked: o overlays, v compares"
+            if marked > 1
+            else "mark another with Space" if marked else "none is marked"
+        )  # fmt: skip
 
     def action_compare(self) -> None:
-        """Compare two runs."""
+        """Compare two runs or more."""
         from nantui.ui.screens.compare import CompareScreen
 
-        pair = self.query_one(FleetList).pair()
-        if len(pair) < 2:
+        chosen = self.query_one(FleetList).chosen()
+        if len(chosen) < 2:
             self.say("compare: mark two runs with Space, or one and put the cursor on the other", "warn")
         else:
-            self.app.push_screen(CompareScreen(pair[0], [str(path) for path in pair]))
+            self.app.push_screen(CompareScreen(chosen[0], [str(path) for path in chosen]))
+
+    def action_overlay(self) -> None:
+        """Overlay the marked runs; where none is marked the key is the run's own: its output."""
+        if self.query_one(FleetList).marked:
+            self.action_compare()
+        else:
+            self.action_on_row("log")
 
     def action_filter(self) -> None:
         """Open the filter line."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.format import clean, count
 from nantui.ui.glyphs import meter
@@ -23,6 +24,7 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
+    from nantui.labels.report import LabelReport
     from nantui.ui.context import RunView
     from nantui.ui.model.backend import Backend
 
@@ -39,7 +41,7 @@ class LabelsScreen(BaseScreen):
     def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
-        self.report: Any = None
+        self.report: LabelReport | None = None
         self.problem = ""
         self.counted = (0, 0)
         self._left = False
@@ -57,11 +59,9 @@ class LabelsScreen(BaseScreen):
         check = partial(self._check, self.cockpit.backend)
         self.call_after_refresh(find_out, "labels", check, self.post_message)
 
-    def _check(self, backend: Backend) -> Any:
-        from nantui.run.spec import read_args
-
+    def _check(self, backend: Backend) -> LabelReport:
         run = self.over.run_path
-        return backend.labels(run, read_args(RunLayout(run).args_yaml), self._count)
+        return backend.labels(run, RunRecord(RunLayout(run)).args, self._count)
 
     def on_unmount(self) -> None:
         self._left = True
@@ -138,6 +138,7 @@ class LabelsScreen(BaseScreen):
             find_out("faulty", partial(self._faulty, self.cockpit.backend), self.post_message)
 
     def _faulty(self, backend: Backend) -> list[str]:
+        assert self.report is not None, "asked once the check is done"
         known = backend.quarantined(self.over.run_path)
         return sorted(set(map(os.path.abspath, self.report.faulty_images())) - known)
 
@@ -169,8 +170,8 @@ class LabelsScreen(BaseScreen):
 
     def action_write(self) -> None:
         """Write all findings as CSV."""
-        if reason := self._why_not():
-            self.say(reason, "warn")
+        if (reason := self._why_not()) or self.report is None:
+            self.say(reason or "", "warn")
             return
         report, backend, run = self.report, self.cockpit.backend, self.over.run_path
         find_out("written", lambda: f"written to {backend.write_labels(run, report)}", self.post_message)

@@ -6,23 +6,25 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.dom import DOMNode
 from textual.reactive import reactive
+from textual.widget import Widget
 
 from nantui.run import status as run_status
 from nantui.run.commands import Command
+from nantui.run.results import current
 from nantui.run.status import RunStatus
 from nantui.ui import actions
-from nantui.ui.charts.series import Picture
+from nantui.ui.charts.series import Picture, View
 from nantui.ui.model import checkpoint_rows
 from nantui.ui.model.alarms import open_alarm
 from nantui.ui.model.command_progress import CommandOutcome, Unanswered
-from nantui.ui.model.run_charts import newest
+from nantui.ui.model.run_charts import newest, over_time
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.run_commands import RunCommands
@@ -51,10 +53,21 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.log import Output
 from nantui.ui.widgets.timeline import Timeline
 
-STALE_AFTER_S = 4.0
+if TYPE_CHECKING:
+    from nantui.checkpoint.verdict import Verdict
+
+SETTING = "setting"
+STALE_AFTER_S, TALL, STEP_LINES = 4.0, 32, 4
 SETTLING_S = 0.2
 CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
+PANELS: dict[str, type[Widget]] = {
+    "charts": ChartWall,
+    "checkpoints": Checkpoints,
+    "machine": HardwarePanel,
+    "output": Output,
+    "timeline": Timeline,
+}
 DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowledge"))
 
 
@@ -68,21 +81,31 @@ class RunScreen(BaseScreen, HeldScreen):
     """Shows the newest snapshot; starts the threads that take them and ends them when it is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(action.keys, f"act('{action.name}')", action.label, show=False)
-        for action in actions.RUN_ACTIONS
+        *(
+            Binding(action.keys, f"act('{action.name}')", action.label, show=False)
+            for action in actions.RUN_ACTIONS
+        ),
+        *(
+            Binding(str(number), f"panel({number})", f"go to the {name}", show=False)
+            for number, name in enumerate(PANELS, 1)
+        ),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]
     snapshot: reactive[RunSnapshot | None] = reactive(None, repaint=False)
 
-    def __init__(self, run: Path) -> None:
+    axes: tuple[str, ...] = ("epoch", "step", "time")
+
+    def __init__(self, run: Path, errand: str = "") -> None:
+        """`errand` is an action that was asked for on the run's row among all runs."""
         super().__init__()
+        self._errand, self._came_for_it = errand, False
         self.run_path = run
         self.commands = RunCommands(self)
-        self.verdicts: dict[Checkpoint, Any] = {}
+        self.verdicts: dict[Checkpoint, Verdict] = {}
         self.waiting: frozenset[Checkpoint] = frozenset()
         self.sent = Unanswered()
-        self.over_steps = False
+        self.x = "epoch"
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
         self._watchers: list[Watcher] = []
@@ -90,7 +113,7 @@ class RunScreen(BaseScreen, HeldScreen):
         self._charts_drawn = 0.0
         self._charts_of: RunSnapshot | None = None
         self._list_waits = False
-        self._settled = False
+        self._settled, self._lower_lines = False, 0
         self._rung_for: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -145,6 +168,19 @@ class RunScreen(BaseScreen, HeldScreen):
         """Do what the action `name` says, or say why not."""
         self.commands.carry_out(name)
 
+    def action_panel(self, number: int) -> None:
+        """Go to a panel by its number, from left to right and down."""
+        panel = self.query_one(list(PANELS.values())[number - 1])
+        if panel.region.height and panel.focusable:
+            self.set_focus(panel)
+        elif isinstance(panel, Output):
+            self.action_act("log")
+        else:
+            self.say(f"panel {number} has no room at this size", "warn")
+
+    def on_chart_wall_chosen(self) -> None:
+        self.action_act("zoom")
+
     def on_listing_chosen(self, message: Listing.Chosen) -> None:
         self.commands.open_detail(message.listing)
 
@@ -171,6 +207,30 @@ class RunScreen(BaseScreen, HeldScreen):
             self.snapshot = message.snapshot
         if len(self._watchers) == 1:
             self._first_snapshot_came()
+            if self._errand and self.snapshot is not None:
+                self._do_errand()
+
+    def _do_errand(self) -> None:
+        """Do what was asked for among all runs; back there at once where it cannot be done."""
+        reason = actions.why_not(self._errand, self.snapshot, self.cockpit.read_only)
+        if reason is None:
+            self._came_for_it = True
+            self.action_act(self._errand)
+        else:
+            self.app.pop_screen()
+            for screen in self.app.screen_stack[-1:]:
+                if isinstance(screen, Speaking):
+                    screen.say(f"{actions.EVERY[self._errand].label}: {reason}", "warn")
+
+    def on_screen_resume(self) -> None:
+        if self._came_for_it:
+            self.call_later(self._leave_after_errand)
+
+    def _leave_after_errand(self) -> None:
+        """Go back to all runs where nothing was asked of the supervisor: what becomes of it is seen here."""
+        if self._came_for_it and self.app.screen is self and not self.sent.commands:
+            self.app.pop_screen()
+        self._came_for_it = self._came_for_it and self.app.screen is not self
 
     def on_stumbled(self, message: Stumbled) -> None:
         self.say(f"{message.who}: {message.problem}", "bad")
@@ -185,6 +245,7 @@ class RunScreen(BaseScreen, HeldScreen):
         files = self.snapshot.checkpoints if self.snapshot is not None and self._writes() else ()
         hours = checkpoint_rows.hours_of_room(files, message.machine.host.disk_free_gb)
         self.query_one(HardwarePanel).show(message.machine, hours)
+        self._fit()
 
     def _writes(self) -> bool:
         """Whether a training goes on that will leave more checkpoints."""
@@ -217,7 +278,7 @@ class RunScreen(BaseScreen, HeldScreen):
         before = self._charts_of
         if before is None or before.journal is not now.journal or not before.steps.columns:
             return True
-        if self.over_steps:
+        if self.x == "step":
             return before.steps is not now.steps
         late = time.monotonic() - self._charts_drawn > EXTRAS_EVERY_S
         return before.rows is not now.rows or (late and before.steps is not now.steps)
@@ -226,15 +287,16 @@ class RunScreen(BaseScreen, HeldScreen):
         """Draw the curves over epochs or over steps."""
         if self.snapshot is not None:
             self._charts_drawn, self._charts_of = time.monotonic(), self.snapshot
-            self.wall.show(self.pictures(self.over_steps, self.wall.view.last))
+            self.wall.show(self.pictures(self.x, self.wall.view.last))
 
-    def pictures(self, over_steps: bool, last: int = 0) -> list[Picture]:
+    def pictures(self, x: str, last: int = 0) -> list[Picture]:
         """Return the charts of the whole run, or of its `last` epochs or steps."""
         if self.snapshot is None:
             return []
-        if last:
-            return newest(self.snapshot, over_steps, last)
-        return list(self.snapshot.step_charts if over_steps else self.snapshot.epoch_charts)
+        if x == "step" and not last:
+            return list(self.snapshot.step_charts)
+        charts = newest(self.snapshot, x == "step", last) if last else list(self.snapshot.epoch_charts)
+        return over_time(charts, [current(self.snapshot.rows)]) if x == "time" else charts
 
     def _show_checkpoints(self) -> None:
         self._list_waits = True
@@ -246,6 +308,20 @@ class RunScreen(BaseScreen, HeldScreen):
             self._list_waits = False
             rows = checkpoint_rows.rows(self.snapshot.checkpoints, self.verdicts, self.waiting)
             self.query_one(Checkpoints).show_rows(rows)
+            self._fit()
+
+    def _fit(self) -> None:
+        """Give the lower panels no more lines than they fill, in steps, and the charts all others."""
+        lists = self.query_one(Checkpoints), self.query_one(Timeline)
+        filled = max(*(one.rows + one.head for one in lists), self.query_one(HardwarePanel).rows + 8)
+        lines = min(self.size.height * 45 // 100, -(-filled // STEP_LINES) * STEP_LINES)
+        tall = self.size.height >= TALL
+        if self._lower_lines != (lines if tall else 0):
+            self._lower_lines = lines if tall else 0
+            self.query_one("#lower").styles.height = lines if tall else None
+
+    def on_resize(self) -> None:
+        self._fit()
 
     def _show_alarm(self, snapshot: RunSnapshot) -> None:
         incident = open_alarm(snapshot, self.acknowledged)
@@ -262,18 +338,11 @@ class RunScreen(BaseScreen, HeldScreen):
             self.app.bell()
 
     def _show_keys(self, snapshot: RunSnapshot) -> None:
-        offered = sorted(
-            (action for action in actions.EVERY.values() if action.bar), key=lambda action: action.bar
-        )
-        keys = tuple(
-            (
-                action.shown_key,
-                action.label,
-                actions.why_not(action.name, snapshot, self.cockpit.read_only) is None,
-            )
-            for action in offered
-        )
-        self.query_one(KeyBar).show(keys)
+        shown = [action for action in actions.EVERY.values() if action.bar]
+        reasons = {one.name: actions.why_not(one.name, snapshot, self.cockpit.read_only) for one in shown}
+        shown.sort(key=lambda action: action.bar)
+        keys = ((one.shown_key, one.label, reasons[one.name] is None) for one in shown)
+        self.query_one(KeyBar).show(tuple(keys))
 
     def _tick(self) -> None:
         late = time.monotonic() - self._arrived
@@ -288,23 +357,52 @@ class RunScreen(BaseScreen, HeldScreen):
         """The charts."""
         return self.query_one(ChartWall)
 
+    def on_hardware_panel_opened(self) -> None:
+        self.action_act("machine")
+
     @property
-    def x_name(self) -> str:
-        """What the x axis counts."""
-        return "steps" if self.over_steps else "epochs"
+    def machine(self) -> HardwarePanel:
+        """What is measured."""
+        return self.query_one(HardwarePanel)
+
+    @property
+    def chosen_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint that the cursor was moved to, None where it stands on the newest."""
+        checkpoints = self.query_one(Checkpoints)
+        return checkpoints.row.checkpoint if checkpoints.cursor and checkpoints.row is not None else None
+
+    @property
+    def view(self) -> View:
+        """How the charts are looked at."""
+        return self.wall.view
 
     def look(self, **changes: Any) -> None:
         """Look at all charts another way."""
         self.wall.look(replace(self.wall.view, **changes))
 
-    def submit(self, kind: str, **options: Any) -> Command:
+    def submit(self, kind: str, **options: object) -> Command:
         """Leave a command for the supervisor, from a thread: it may first have to start one."""
         command = Command(kind, options)
         self.sent.add(command)
         find_out(command.id, lambda: self.cockpit.backend.submit(self.run_path, command), self.post_message)
         return command
 
+    def action_save_setting(self, text: str) -> None:
+        """Save `name=value` for the next start."""
+        if self.cockpit.read_only:
+            self.say("read-only: open it without --read-only to save", "warn")
+        else:
+            schema = self.cockpit.backend.schema
+            find_out(SETTING, lambda: schema().parse_assignments([text.replace(" ", "")]), self.post_message)
+
     def on_answer(self, message: Answer) -> None:
+        if message.about == SETTING:
+            if message.problem:
+                self.say(message.problem, "bad")
+            else:
+                self.submit("set", set=message.value)
+                self.say("asked the supervisor to save it for the next start")
+            return
         self.look_now()
         if message.problem:
             self._tell(self.sent.fail(message.about, message.problem))

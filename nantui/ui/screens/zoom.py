@@ -4,23 +4,29 @@ the same keys as on the small ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 
 from nantui.ui.charts.draw import x_range
 from nantui.ui.charts.series import Picture, View, nearest
 from nantui.ui.format import number
+from nantui.ui.look_commands import LookCommands, bindings
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
-from nantui.ui.widgets.chart_wall import SMOOTHINGS, Chart, next_window
+from nantui.ui.styled_text import width as cells_of
+from nantui.ui.widgets.chart_wall import Chart
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Title
 
 if TYPE_CHECKING:
-    from nantui.ui.context import RunView
+    from nantui.ui.context import Curves
+
+MOST_LINES = 4
 
 
 class ZoomScreen(BaseScreen):
@@ -42,18 +48,14 @@ class ZoomScreen(BaseScreen):
         Binding("0,home", "all", "all", tooltip="the whole x range"),
         Binding("tab,n,right_square_bracket", "turn(1)", "next chart", key_display="Tab", priority=True),
         Binding("shift+tab,N,left_square_bracket", "turn(-1)", "previous chart", show=False, priority=True),
-        Binding("L", "log", "log", tooltip="linear or logarithmic"),
-        Binding("m", "smooth", "smooth", tooltip="running mean"),
-        Binding("w", "whole", "whole range", tooltip="all of the y range, or without outliers"),
-        Binding("e", "steps", "epochs/steps", tooltip="over epochs or steps"),
-        Binding("t", "window", "last part", tooltip="the whole run, or only its newest epochs or steps"),
+        *bindings(LookCommands),
     ]
 
-    def __init__(self, over: RunView, index: int, last: int) -> None:
+    def __init__(self, over: Curves, index: int, view: View) -> None:
         super().__init__()
-        self.over, self.index = over, index
-        self.over_steps = over.over_steps
-        self.view = View(last=last)
+        self.over, self.index, self.x = over, index, over.x
+        self.view = view
+        self.axes, self._looking = over.axes, LookCommands(self)
 
     def compose(self) -> ComposeResult:
         yield Title(self._readout)
@@ -61,11 +63,15 @@ class ZoomScreen(BaseScreen):
         yield KeyBar((HELP, BACK, *offered(self)))
 
     def on_mount(self) -> None:
-        self.over.follow(self, self.show, at_once=True)
+        self.over.follow(self, self.show_charts, at_once=True)
 
-    def pictures(self) -> list[Picture]:
+    def pictures(self, x: str = "", last: int = 0) -> list[Picture]:
         """Return the charts there are."""
-        return self.over.pictures(self.over_steps, self.view.last) or [Picture("reading..", ())]
+        return self.over.pictures(x or self.x, last or self.view.last) or [Picture("reading..", ())]
+
+    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
+        """Call `tell` when there is more to show."""
+        self.over.follow(node, tell, at_once=at_once)
 
     @property
     def picture(self) -> Picture:
@@ -73,10 +79,12 @@ class ZoomScreen(BaseScreen):
         pictures = self.pictures()
         return replace(pictures[self.index % len(pictures)], view=self.view)
 
-    def show(self) -> None:
+    def show_charts(self) -> None:
         """Draw the chart and the readout again."""
         self.query_one(Chart).show(self.picture)
-        self.query_one(Title).redraw()
+        title = self.query_one(Title)
+        title.styles.height = min(MOST_LINES, len(self._readout(max(40, title.content_size.width))))
+        title.redraw()
 
     def _readout(self, width: int) -> list[Line]:
         picture = self.picture
@@ -86,23 +94,34 @@ class ZoomScreen(BaseScreen):
         ]
         if self.view.cursor is None:
             return [[*line, ("h and l move a cursor that reads the values", "muted")]]
-        line += [(f"{picture.x_name} ", "muted"), (f"{self.view.cursor:,.0f}", "strong")]
+        line += [(f"{picture.x_name} ", "muted"), (number(self.view.cursor), "strong")]
+        lines = [line]
         for curve in picture.curves:
             point = nearest(curve, self.view.cursor)
             if point is not None and (curve.ink != "old" or abs(point[0] - self.view.cursor) <= 0.5):
                 ink = "bad" if point[1] != point[1] else "strong"
-                line += [(f"   {curve.name} ", curve.ink), (number(point[1]), ink)]
-        return [line]
+                value: Line = [(f"   {curve.name} ", curve.ink), (number(point[1]), ink)]
+                if cells_of(lines[-1]) + cells_of(value) > width:
+                    lines.append([])
+                lines[-1] += value
+        return lines
 
     def look(self, **changes: object) -> None:
         """Look another way."""
         self.view = replace(self.view, **changes)  # type: ignore[arg-type]
-        self.show()
+        self.show_charts()
+
+    def on_unmount(self) -> None:
+        """The small charts are looked at in the same way; a cursor stays on them."""
+        view, same = self.view, self.x == self.over.x
+        self.over.look(
+            log=view.log, smooth=view.smooth, whole=view.whole, cursor=view.cursor if same else None
+        )
 
     def action_move(self, by: int) -> None:
         """Move the cursor by points of the longest curve, at least by a hundredth of the range."""
         low, high = x_range(self.picture)
-        step = max(1.0, round((high - low) / 100))
+        step = (high - low) / 100 if self.x == "time" else max(1.0, round((high - low) / 100))
         cursor = self.view.cursor if self.view.cursor is not None else (high if by < 0 else low - step)
         cursor = min(high, max(low, cursor + by * step))
         self.look(cursor=cursor)
@@ -126,25 +145,8 @@ class ZoomScreen(BaseScreen):
     def action_turn(self, by: int) -> None:
         """Show another chart."""
         self.index = (self.index + by) % len(self.pictures())
-        self.action_all()
+        self.show_charts()
 
-    def action_log(self) -> None:
-        """Linear or logarithmic."""
-        self.look(log=not self.view.log)
-
-    def action_smooth(self) -> None:
-        """The next strength of smoothing."""
-        self.look(smooth=SMOOTHINGS[(SMOOTHINGS.index(self.view.smooth) + 1) % len(SMOOTHINGS)])
-
-    def action_whole(self) -> None:
-        """All of the y range, or without far outliers."""
-        self.look(whole=not self.view.whole)
-
-    def action_steps(self) -> None:
-        """Over epochs or over steps."""
-        self.over_steps = not self.over_steps
-        self.look(low=None, high=None, cursor=None, last=0)
-
-    def action_window(self) -> None:
-        """All of it, or the newest part."""
-        self.look(low=None, high=None, cursor=None, last=next_window(self.over_steps, self.view.last))
+    def action_look(self, name: str) -> None:
+        """Do what the key does on the screen below."""
+        getattr(self._looking, f"do_{name}")()

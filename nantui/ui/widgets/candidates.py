@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nantui.ui.format import clean, count, duration, number
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.list_view import Listing
+
+if TYPE_CHECKING:
+    from nantui.recovery.restore_points import Candidate
 
 ROOMY = 82
 
@@ -20,10 +23,10 @@ class Candidates(Listing):
             header=[("restore point", "title"), ("   Enter chooses", "faint")],
             empty="there is no checkpoint",
         )
-        self._candidates: list[Any] = []
-        self._restore: Any = None
+        self._candidates: list[Candidate] = []
+        self._restore: Candidate | None = None
 
-    def show_candidates(self, candidates: list[Any], restore: Any) -> None:
+    def show_candidates(self, candidates: list[Candidate], restore: Candidate | None) -> None:
         """Show these, the chosen one under the cursor."""
         self._candidates, self._restore = candidates, restore
         self.show([candidate.name for candidate in candidates], self._row)
@@ -31,7 +34,7 @@ class Candidates(Listing):
             self.go(candidates.index(restore))
 
     @property
-    def candidate(self) -> Any:
+    def candidate(self) -> Candidate | None:
         """The candidate under the cursor."""
         return self._candidates[self.cursor] if 0 <= self.cursor < len(self._candidates) else None
 

@@ -6,8 +6,13 @@ One chart: redrawn only when its picture has changed.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.events import Click
+from textual.message import Message
+from textual.reactive import reactive
 
 from nantui.ui.charts.draw import draw
 from nantui.ui.charts.series import Picture, View
@@ -25,6 +30,7 @@ class Chart(LinesWidget):
     def __init__(self, picture: Picture, *, id: str | None = None) -> None:
         super().__init__(id=id, classes="panel chart")
         self.picture = picture
+        self.chosen = False
 
     def show(self, picture: Picture) -> None:
         """Draw `picture` unless it is what is drawn already."""
@@ -33,7 +39,16 @@ class Chart(LinesWidget):
             self.redraw()
 
     def build(self, width: int, height: int) -> list[Line]:
-        return draw(self.picture, width, height, self.glyphs)
+        lines = draw(self.picture, width, height, self.glyphs)
+        if self.chosen and lines:
+            lines[0] = [(text, "cursor" if ink == "title" else ink) for text, ink in lines[0]]
+        return lines
+
+    def choose(self, chosen: bool) -> None:
+        """Set the title off while this is the chart that Enter opens."""
+        if chosen != self.chosen:
+            self.chosen = chosen
+            self.redraw()
 
 
 def next_window(over_steps: bool, last: int) -> int:
@@ -42,8 +57,22 @@ def next_window(over_steps: bool, last: int) -> int:
     return windows[(windows.index(last) + 1) % len(windows)]
 
 
-class ChartWall(Container):
-    """Shows pictures side by side; `[` and `]` turn the page where not all of them fit."""
+class ChartWall(Container, can_focus=True):
+    """Shows pictures side by side; `[` and `]` turn the page where not all of them fit. With the focus, one
+    of them is chosen.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "choose(-1, 0)", "chart to the left", show=False),
+        Binding("right,l", "choose(1, 0)", "chart to the right", show=False),
+        Binding("up,k", "choose(0, -1)", "chart above", show=False),
+        Binding("down,j", "choose(0, 1)", "chart below", show=False),
+        Binding("enter", "open", "this chart on the whole screen", show=False),
+    ]
+    chosen: reactive[int] = reactive(0, repaint=False)
+
+    class Chosen(Message):
+        """A chart is to be shown on the whole screen: `chosen` of this page."""
 
     def __init__(self) -> None:
         super().__init__(id="charts")
@@ -51,6 +80,36 @@ class ChartWall(Container):
         self.view = View()
         self.page = 0
         self._grid = (0, 0)
+
+    def action_choose(self, across: int, down: int) -> None:
+        """Choose the chart beside, above or below."""
+        chosen = self.chosen + across + down * self.grid()[0]
+        if 0 <= chosen < self._shown():
+            self.chosen = chosen
+
+    def action_open(self) -> None:
+        """Ask for the chosen chart to be shown on the whole screen."""
+        if self.pictures:
+            self.post_message(self.Chosen())
+
+    def on_click(self, event: Click) -> None:
+        """Choose the chart under the mouse and open it."""
+        for index, chart in enumerate(self.query(Chart)):
+            if chart.display and chart.region.contains(event.screen_x, event.screen_y):
+                self.chosen = index
+                self.action_open()
+
+    def watch_chosen(self) -> None:
+        for index, chart in enumerate(self.query(Chart)):
+            chart.choose(self.has_focus and index == self.chosen)
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.watch_chosen()
+
+    def _shown(self) -> int:
+        """Return how many charts are on this page."""
+        return min(len(self.pictures) - self.first, self.grid()[0] * self.grid()[1])
 
     def show(self, pictures: list[Picture]) -> None:
         """Show these pictures."""
@@ -109,6 +168,7 @@ class ChartWall(Container):
     def turn(self, by: int) -> None:
         """Turn the page."""
         self.page = (self.page + by) % self.pages
+        self.chosen = min(self.chosen, self._shown() - 1)
         self.lay_out()
 
     def look(self, view: View) -> None:

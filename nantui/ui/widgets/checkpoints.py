@@ -1,4 +1,4 @@
-"""The checkpoints of the run, each with its badge as a word, a sign and a colour."""
+"""The checkpoints of the run, each with its badge as a word, a glyph and a colour."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Checkpoints(Listing):
     def _row(self, index: int, width: int) -> Line:
         row = self._rows[index]
         bad = row.badge in ("corrupt", "unreadable")
-        signs = {"good": self.glyphs.good, "bad": self.glyphs.bad, "info": self.glyphs.busy}
+        glyphs = {"good": self.glyphs.good, "bad": self.glyphs.bad, "info": self.glyphs.busy}
         name = clean(row.checkpoint.name.removesuffix(".pt"), 60)
         line: Line = [
-            (f"{signs.get(row.ink, self.glyphs.unknown)} {row.badge or 'waiting':<10} ", row.ink),
+            (f"{glyphs.get(row.ink, self.glyphs.unknown)} {row.badge or 'waiting':<10} ", row.ink),
             (column(name, name_cells(width) - 2), "strong"),
             (f"{self.glyphs.left} " if "restore point" in row.roles else "  ", "accent"),
         ]

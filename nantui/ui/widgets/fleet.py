@@ -26,20 +26,20 @@ class FleetList(Listing):
         super().__init__(id="fleet", header=[], empty="looking for runs..")
         self.keeps_first = True
         self.statuses: list[RunStatus] = []
-        self._sort = 0
+        self._sort, self._turned = 0, False
         self.wanted = ""
         self.marked: list[Path] = []
         self._name_cells = 34
 
     def mark(self) -> int:
-        """Mark or unmark the run under the cursor, two at most; returns how many are marked."""
+        """Mark or unmark the run under the cursor; returns how many are marked."""
         if isinstance(self.key, Path):
             kept = [path for path in self.marked if path != self.key]
-            self.marked = kept if len(kept) < len(self.marked) else [*kept, self.key][-2:]
+            self.marked = kept if len(kept) < len(self.marked) else [*kept, self.key]
             self.redraw()
         return len(self.marked)
 
-    def pair(self) -> list[Path]:
+    def chosen(self) -> list[Path]:
         """Return the runs to compare: the marked ones, the one under the cursor where only one is."""
         here = [self.key] if isinstance(self.key, Path) else []
         return list(dict.fromkeys([*self.marked, *(here if len(self.marked) < 2 else [])]))
@@ -55,20 +55,24 @@ class FleetList(Listing):
         """The run under the cursor."""
         return next((status for status in self.statuses if status.path == self.key), None)
 
-    def sort_on(self) -> str:
-        """Sort by the next column and return its name."""
-        self._sort = (self._sort + 1) % len(SORTS)
+    def sort_on(self, by: int) -> None:
+        """Sort by the next column, or with 0 by the same one the other way round."""
+        self._sort, self._turned = (self._sort + by) % len(SORTS), not by and not self._turned
         self.lay_out()
-        return SORTS[self._sort]
+
+    @property
+    def order(self) -> str:
+        """What the runs are sorted by."""
+        return f"sorted by {SORTS[self._sort]}{', reversed' if self._turned else ''}"
 
     def lay_out(self) -> None:
         """Put the wanted runs in order."""
         shown = [
             status
             for status in self.statuses
-            if self.wanted in str(status.path).lower() or self.wanted == status.state
+            if self.wanted in str(status.path).lower() or status.state.startswith(self.wanted)
         ]
-        shown.sort(key=self._order)
+        shown.sort(key=self._order, reverse=self._turned)
         names = max((cell_len(_name(status.path)) for status in shown), default=0)
         self._name_cells = max(16, min(44, names + 2))
         if self.statuses and not shown:

@@ -6,12 +6,16 @@ What the GPUs did in the last minutes, a point every ten seconds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.geometry import Size
+from textual.message import Message
 
+from nantui.ui.charts import series
 from nantui.ui.charts.canvas import spark
+from nantui.ui.charts.series import Picture, stroke
 from nantui.ui.format import clean, gigabytes
 from nantui.ui.glyphs import meter
 from nantui.ui.styled_text import Line, fit, spread, width
@@ -44,6 +48,11 @@ class Curve:
             self._points.append((slot, share, 1))
 
     @property
+    def points(self) -> list[tuple[int, float]]:
+        """Slot of time and mean."""
+        return [(slot, mean) for slot, mean, _ in self._points]
+
+    @property
     def shares(self) -> list[float]:
         """The finished points; while there is none, the one that is being measured."""
         points = [mean for _, mean, _ in self._points]
@@ -55,6 +64,7 @@ class History:
 
     def __init__(self) -> None:
         self.curves: dict[str, Curve] = {}
+        self._charts: dict[tuple[str, str], dict[str, Curve]] = {}
 
     def add(self, sample: Sample) -> None:
         """Take a sample."""
@@ -62,6 +72,32 @@ class History:
             if gpu.busy is not None:
                 self._add(f"busy{gpu.index}", sample.t, gpu.busy / 100)
             self._add(f"memory{gpu.index}", sample.t, gpu.used_gb / gpu.total_gb if gpu.total_gb else 0.0)
+        for title, unit, name, value in figures(sample):
+            if value is not None:
+                self._charts.setdefault((title, unit), {}).setdefault(name, Curve()).add(sample.t, value)
+
+    def pictures(self) -> list[Picture]:
+        """Return what was measured as charts over minutes, those of the GPUs with a curve for each."""
+        charts = [(key, curve.points) for key, found in self._charts.items() for curve in found.values()]
+        first = min((points[0][0] for _, points in charts), default=0)
+        return [
+            Picture(
+                title,
+                tuple(
+                    series.Curve(
+                        name,
+                        tuple((slot - first) * POINT_S / 60 for slot, _ in curve.points),
+                        tuple(value for _, value in curve.points),
+                        *stroke(index),
+                    )
+                    for index, (name, curve) in enumerate(found.items())
+                ),
+                unit=unit,
+                x_name="min",
+                floor=0.0,
+            )
+            for (title, unit), found in self._charts.items()
+        ]
 
     def _add(self, name: str, t: float, share: float) -> None:
         self.curves.setdefault(name, Curve()).add(t, share)
@@ -69,6 +105,21 @@ class History:
     def shares(self, name: str) -> list[float]:
         """Return one of the curves, oldest point first, empty where nothing was measured."""
         return self.curves[name].shares if name in self.curves else []
+
+
+def figures(sample: Sample) -> Iterator[tuple[str, str, str, float | None]]:
+    """Yield what is charted: title, unit, whose, value."""
+    for gpu in sample.gpus:
+        name = str(gpu.index)
+        yield "GPU use", "%", name, gpu.busy
+        yield "GPU memory", "GB", name, gpu.used_gb
+        yield "GPU power", "W", name, gpu.watts
+        yield "GPU temperature", "°C", name, gpu.celsius
+    yield "CPU", "%", "", sample.host.cpu
+    yield "memory", "GB", "", sample.host.memory_used_gb
+    for title, names in (("disk", ("read", "written")), ("network", ("received", "sent"))):
+        for name in names:
+            yield title, "MB/s", name, sample.host.moved.get(name)
 
 
 def _rows(sample: Sample) -> int:
@@ -82,32 +133,56 @@ def _grave(share: float) -> str:
     return "bad" if share > 0.95 else "warn" if share > 0.85 else "accent"
 
 
-class HardwarePanel(LinesWidget):
+class HardwarePanel(LinesWidget, can_focus=True):
     """One line per GPU (three where there is room), then the host."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "the machine on the whole screen", show=False)
+    ]
+
+    class Opened(Message):
+        """The machine is to be shown on the whole screen."""
 
     def __init__(self) -> None:
         super().__init__(id="hardware", classes="panel")
         self.sample: Sample | None = None
         self.hours: float | None = None
-        self._history = History()
+        self.history = History()
+
+    @property
+    def rows(self) -> int:
+        """How many lines it could fill."""
+        return _rows(self.sample) if self.sample is not None else 4
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.redraw()
+
+    def action_open(self) -> None:
+        """Show the machine on the whole screen."""
+        self.post_message(self.Opened())
+
+    def on_click(self) -> None:
+        self.action_open()
 
     def show(self, sample: Sample, hours: float | None) -> None:
         """Draw another sample; `hours` is how long checkpoints of this run fit on the disk, if known."""
         before, self.sample, self.hours = self.sample, sample, hours
-        self._history.add(sample)
+        self.history.add(sample)
         if before is None or _rows(before) != _rows(sample):
             self.refresh(layout=True)
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return _rows(self.sample) if self.sample is not None else 4
+        return self.rows
 
     def build(self, width: int, height: int) -> list[Line]:
         sample = self.sample
         if sample is None:
             return [[("machine", "title")], [("measuring..", "muted")]]
         where = f"{len(sample.gpus)} GPU" if sample.gpus else "no GPU"
-        lines = [spread([("machine", "title")], [(where, "muted")], width, self.glyphs.rule)]
+        title = ("machine", "cursor" if self.has_focus else "title")
+        lines = [spread([title], [(where, "muted")], width, self.glyphs.rule)]
         host = self._host(sample.host, width)
         elsewhere = [line for name, other in sample.elsewhere for line in self._elsewhere(name, other, width)]
         room = height - 1 - len(host) - len(elsewhere)
@@ -168,7 +243,7 @@ class HardwarePanel(LinesWidget):
             ("busy ", f"busy{gpu.index}", "good"),
             ("memory ", f"memory{gpu.index}", "accent"),
         ):
-            shares = self._history.shares(name)
+            shares = self.history.shares(name)
             line += [(label, "faint"), (spark(shares, room, self.glyphs.braille), ink), ("  ", "text")]
         return fit(line, cells) if room >= 4 else []
 

@@ -5,25 +5,18 @@ and who watches over it.
 from __future__ import annotations
 
 from nantui.run import status as run_status
-from nantui.ui.format import clean, duration
+from nantui.ui.format import clean, count, duration
 from nantui.ui.glyphs import meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.styled_text import Line, fit, spread, width
 from nantui.ui.widgets.line_widget import LinesWidget
 
 STATE_INKS = {
-    run_status.STARTING: "info",
-    run_status.RUNNING: "good",
-    run_status.STALLED: "warn",
-    run_status.STOPPING: "warn",
-    run_status.STOPPED: "muted",
-    run_status.FINISHED: "good",
-    run_status.DIVERGED: "bad",
-    run_status.RECOVERING: "info",
-    run_status.FAILED: "bad",
-    run_status.LOST: "bad",
-    run_status.FOREIGN: "muted",
-}
+    run_status.STARTING: "info", run_status.RUNNING: "good", run_status.STALLED: "warn",
+    run_status.STOPPING: "warn", run_status.STOPPED: "muted", run_status.FINISHED: "good",
+    run_status.DIVERGED: "bad", run_status.RECOVERING: "info", run_status.FAILED: "bad",
+    run_status.LOST: "bad", run_status.FOREIGN: "muted",
+}  # fmt: skip
 PHASES = {
     "importing": "loading",
     "setup": "setting up",
@@ -58,11 +51,8 @@ class Header(LinesWidget):
         assert snapshot is not None
         status = snapshot.status
         state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
-        phase = (
-            PHASES.get(snapshot.activity, "")
-            if status.state in (run_status.RUNNING, run_status.STARTING)
-            else ""
-        )
+        trains = status.state in (run_status.RUNNING, run_status.STARTING)
+        phase = PHASES.get(snapshot.activity, "") if trains else ""
         if status.state == run_status.STARTING and status.hosts and status.text:
             phase = clean(status.text, 60)  # hosts are missing
         right: Line = [(phase, "muted"), ("  " if phase else "", "text")]
@@ -70,6 +60,10 @@ class Header(LinesWidget):
             right += [(f"stale {self.stale} s", "warn"), ("  ", "text")]
         if self.read_only:
             right += [("read-only", "info"), ("  ", "text")]
+        if snapshot.waiting:
+            right += [(f"{count(len(snapshot.waiting), 'edit')} for the next start", "info"), ("  ", "text")]
+        if snapshot.autopilot:
+            right += [("autopilot", "info"), ("  ", "text")]
         right += [*_guard(snapshot), ("  ", "text"), *state]
         name = clean(snapshot.name, 200)
         room = max(8, cells - width(right) - 10)

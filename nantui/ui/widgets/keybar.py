@@ -1,12 +1,14 @@
-"""The bottom line: the keys that work now, or for a few seconds what there is to say; what must not be missed
-stands whole above the keys. A screen speaks through it.
+"""The bottom line: the keys that work now, and above them for a few seconds what there is to say; what must
+not be missed stands there whole. A screen speaks through it.
 """
 
 from __future__ import annotations
 
 from typing import cast
 
+from rich.cells import cell_len
 from textual.dom import DOMNode
+from textual.events import Click
 from textual.screen import Screen
 
 from nantui.ui.actions import KEY_NAMES
@@ -14,11 +16,13 @@ from nantui.ui.format import clean
 from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.styled_text import Line, fit, width, wrap
 from nantui.ui.widgets.line_widget import LinesWidget
+from nantui.ui.widgets.list_view import Listing
 
-SECONDS_SHOWN, REFUSAL_S, MOST_LINES = 6.0, 60.0, 6
+SECONDS_SHOWN, REFUSAL_S, MOST_LINES, ROOMY = 6.0, 60.0, 6, 32
 
 
 Key = tuple[str, str, bool]
+NAMES = {shown: name for name, shown in KEY_NAMES.items()}
 HELP, COMMANDS = ("?", "help", True), (":", "commands", True)
 BACK, QUIT = ("Esc", "back", True), ("q", "quit", True)
 
@@ -50,37 +54,51 @@ class KeyBar(LinesWidget):
     def say(
         self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN, *, whole: bool = False
     ) -> None:
-        """Show a message in place of the keys for a while; with `whole` above them, all of it."""
+        """Show a message above the keys for a while: one line, or with `whole` all of it."""
         said: Line = [(clean(text, 1600), ink)]
         self._said, self._whole = said, whole
         self._take_room()
-        self.redraw()
         self.set_timer(seconds, lambda: self._forget(said))
 
     def _forget(self, said: Line) -> None:
         if self._said is said:
-            self._said, self._whole = [], False
+            self._said = []
             self._take_room()
-            self.redraw()
 
     def _take_room(self) -> None:
-        """Be as high as what is said whole, and the keys below it."""
-        lines = 1 + len(self._told(self.size.width)) if self._whole else 1
+        """Be as high as what is said and the keys below it. A large screen keeps a line for it, so that
+        nothing moves.
+        """
+        kept = 2 if self.app.size.height >= ROOMY else 1
+        lines = max(kept, 1 + len(self._told(self.size.width)))
         if self.size.height != lines:
             self.styles.height = lines
+        self.redraw()
 
     def _told(self, cells: int) -> list[Line]:
+        if not self._said:
+            return []
         text, ink = self._said[0]
-        lines = wrap(text, max(10, cells - 2), ink)[:MOST_LINES]
-        return [[(" ", ink), *line] for line in lines]
+        lines = wrap(text, max(10, cells - 2), ink)[:MOST_LINES] if self._whole else [self._said]
+        return [fit([(" ", ink), *line], cells) for line in lines]
+
+    def on_resize(self) -> None:
+        super().on_resize()
+        self._take_room()
 
     def build(self, width_: int, height: int) -> list[Line]:
-        if self._said and self._whole:
-            return [*self._told(width_), self._keys(width_)]
-        if self._said:
-            text, ink = self._said[0]
-            return [fit([(f" {text}", ink)], width_)]
-        return [self._keys(width_)]
+        told = self._told(width_)
+        return [*told, *([[]] * (height - 1 - len(told))), self._keys(width_)][-height:]
+
+    def on_click(self, event: Click) -> None:
+        """Press the key under the mouse."""
+        start = 0
+        for key, label, _ in self.keys if event.y == self.size.height - 1 else ():
+            end = start + cell_len(key) + cell_len(label) + 3
+            if start <= event.x < end:
+                name = key.split()[0]
+                self.app.simulate_key(NAMES.get(name, name))
+            start = end
 
     def _keys(self, width_: int) -> Line:
         line: Line = []
@@ -100,8 +118,20 @@ class Speaking:
 
     def say(self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN) -> None:
         """Show one line for a few seconds."""
-        for bar in cast(Screen[None], self).query(KeyBar):
-            bar.say(text, ink, seconds)
+        for screen in reversed(cast(Screen[None], self).app.screen_stack):
+            if bars := screen.query(KeyBar):
+                bars.first().say(text, ink, seconds)
+                break
+
+    def action_find(self) -> None:
+        """Go to a row of the list that has the focus by its text."""
+        from nantui.ui.dialogs.find import FindDialog
+
+        screen = cast(Screen[None], self)
+        if isinstance(screen.focused, Listing):
+            screen.app.push_screen(FindDialog(screen.focused))
+        else:
+            self.say("find: go to a list first, with Tab or a digit", "warn")
 
     def hear(self, outcome: CommandOutcome) -> None:
         """Learn how a command ended. One that was not carried out is said whole, and for long."""

@@ -20,6 +20,7 @@ from nantui.ui.styled_text import Line, fit
 from nantui.ui.textual_internals import update_scrollbars
 from nantui.ui.widgets.line_widget import Inked, changed_runs
 
+WIDE = 400
 Draw = Callable[[int, int], Line]
 
 
@@ -88,6 +89,10 @@ class Listing(Inked, ScrollView, can_focus=True):
     def rows(self) -> int:
         """How many rows there are."""
         return len(self._keys)
+
+    def text_of(self, row: int) -> str:
+        """Return what is in a row."""
+        return "".join(text for text, _ in self._draw(row, WIDE))
 
     def show(self, keys: Sequence[object], draw: Draw) -> None:
         """Show these rows; the cursor stays on its key, or at the end while following."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from nantui.ui.model.timeline import Sentence
-from nantui.ui.styled_text import Line, fit, wrap
+from nantui.ui.styled_text import Line, fit, hanging, wrap
 from nantui.ui.widgets.list_view import Listing
 
 FEW_ROWS = 5
@@ -74,5 +74,4 @@ def in_lines(sentence: Sentence, width: int) -> list[Line]:
     """Return a sentence after its time of day, later lines under the first."""
     clock = sentence.clock if width >= 44 else sentence.clock[:5]
     words = wrap(in_short(sentence.text), max(8, width - len(clock) - 1), sentence.ink)
-    lead = [f"{clock} ", *[" " * (len(clock) + 1)] * (len(words) - 1)]
-    return [[(start, "muted"), *line] for start, line in zip(lead, words, strict=True)]
+    return hanging((f"{clock} ", "muted"), words)

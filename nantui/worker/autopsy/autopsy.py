@@ -114,11 +114,13 @@ def _data(batch: Batch, files: list[tuple[str, ...]], trainer: Trainer) -> Autop
         ("broken_labels", "labels", broken_labels(batch)),
     ):
         if bad:
-            images = [
-                {"image": i, "files": list(files[i]) if i < len(files) else [], "why": why} for i, why in bad
-            ]
+            images = [_image(i, files, why) for i, why in bad]
             return AutopsyFinding(cause, f"broken {what}: {_name(images[0])}", {"images": images[:10]})
     return None
+
+
+def _image(index: int, files: list[tuple[str, ...]], why: str) -> Evidence:
+    return {"image": index, "files": list(files[index]) if index < len(files) else [], "why": why}
 
 
 def _name(image: Evidence) -> str:
@@ -181,11 +183,7 @@ def forwards(full: Forward, low: Forward | None) -> Evidence:
 
 
 def _verdict(
-    evidence: Evidence,
-    full: Forward,
-    low: Forward | None,
-    precision: torch.dtype | None,
-    seen: BatchProbe,
+    evidence: Evidence, full: Forward, low: Forward | None, precision: torch.dtype | None, seen: BatchProbe
 ) -> AutopsyFinding | None:
     """Return what the weights and the repeated forward pass tell, None where they are sound."""
     if _violent(evidence):
@@ -231,19 +229,11 @@ def _to_blame(
 ) -> list[Evidence]:
     """Run images one by one, with running statistics; those that alone overflow are to blame."""
     model.eval()
-    largest = []
-    for index in range(min(len(batch["img"]), MOST_IMAGES_ALONE)):
-        peak = largest_activation(model, batch["img"][index : index + 1], precision)
-        largest.append((index, peak))
-    bad = [(i, peak) for i, peak in largest if not math.isfinite(peak) or peak > FP16_LARGEST]
-    return [
-        {
-            "image": i,
-            "files": list(files[i]) if i < len(files) else [],
-            "why": f"largest activation {peak:.3g}",
-        }
-        for i, peak in sorted(bad, key=lambda x: -x[1])[:10]
-    ]
+    images = batch["img"][:MOST_IMAGES_ALONE].split(1)
+    largest = [largest_activation(model, image, precision) for image in images]
+    bad = [(i, peak) for i, peak in enumerate(largest) if not math.isfinite(peak) or peak > FP16_LARGEST]
+    worst = sorted(bad, key=lambda x: -x[1])[:10]
+    return [_image(i, files, f"largest activation {peak:.3g}") for i, peak in worst]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nantui.run.incidents import INCIDENTS, WARNED
 from nantui.worker import distributed, ultralytics_api
@@ -20,6 +20,7 @@ from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation
 from nantui.worker.checkpoints.save import RestorePoints, Strip, save_staged, strip_staged, write_stop_point
 from nantui.worker.guard.incident_policy import IncidentPolicy
 from nantui.worker.incident import Incident, TrainingStopped
+from nantui.worker.points.step_points import StepPoints
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_types import Trainer
 from nantui.worker.ultralytics_validation import beyond_half
@@ -37,6 +38,7 @@ class SavingTrainer(Trainer, Protocol):
     session: Session
     faults: Faults | None
     validation: Validation
+    points: StepPoints | None
 
 
 class EpochEndChecks:
@@ -202,25 +204,33 @@ class EpochEndChecks:
         """
         trainer, progress = self.trainer, self.session.progress
         self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
-        checkpoint, resumable, text = None, False, "stopped as asked"
+        checkpoint, text, resumable = None, "stopped as asked", False
+        point = trainer.points.part() if trainer.points else None
         if self.session.first:
-            checkpoint, text = self._leave_stop_point(stock_save)
-            resumable = checkpoint is not None and trainer.epoch > 0
+            checkpoint, text, resumable = self._leave_stop_point(stock_save, point)
         distributed.wait_for_all(trainer.device)
         raise TrainingStopped(text, checkpoint, resumable)
 
-    def _leave_stop_point(self, stock_save: Callable[[], bool]) -> tuple[str | None, str]:
-        """Write the stop point; returns its name in the run, or None, and what to tell."""
+    def _leave_stop_point(
+        self, stock_save: Callable[[], bool], point: dict[str, Any] | None
+    ) -> tuple[str | None, str, bool]:
+        """Write the stop point; returns its name in the run or None, what to tell, and if a resume can."""
         trainer, path = self.trainer, self.session.layout.stop_point
         if self.session.options.watches and ultralytics_api.non_finite_state(trainer.ema.ema):
-            return None, "stopped as asked; the averaged weights are not finite, so nothing was saved"
+            return None, "stopped as asked; the averaged weights are not finite, so nothing was saved", False
         try:
-            write_stop_point(trainer, stock_save, path)
+            at_the_batch = point and trainer.points and trainer.points.write_now(path, point)
+            if not at_the_batch:
+                write_stop_point(trainer, stock_save, path)
         except (OSError, zipfile.BadZipFile) as error:
             self.session.recorder.event("save_failed", path=str(path), text=str(error))
-            return None, f"stopped as asked; the stop point could not be saved ({error})"
-        name = f"weights/{path.name}"
+            return None, f"stopped as asked; the stop point could not be saved ({error})", False
+        name, epoch = f"weights/{path.name}", trainer.epoch + 1
         self.session.recorder.event("saved", paths=[name], epoch=trainer.epoch)
-        if trainer.epoch == 0:
-            return name, "stopped inside the first epoch: nothing to resume, a restart can use these weights"
-        return name, f"stopped in epoch {trainer.epoch + 1}, which a resume repeats from the advanced weights"
+        if point and at_the_batch:
+            text = f"stopped in epoch {epoch} after batch {point['batch']}; a resume goes on there"
+            return name, text, True
+        if epoch == 1:
+            text = "stopped inside the first epoch: nothing to resume, a restart can use these weights"
+            return name, text, False
+        return name, f"stopped in epoch {epoch}, which a resume repeats from the advanced weights", True

@@ -52,8 +52,10 @@ def rebase(request: Request) -> dict[str, object]:
     from ultralytics.nn.tasks import torch_safe_load
     from ultralytics.utils import DEFAULT_CFG_DICT
 
+    from nantui.worker import ultralytics_api
     from nantui.worker.checkpoints import optimizer_state
 
+    ultralytics_api.take_paths_as_they_are()
     checkpoint, _ = torch_safe_load(request.source)
     model = _model_of(checkpoint, request)
     run = Path(request.run)

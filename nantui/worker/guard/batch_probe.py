@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 
 from nantui.worker import distributed
+
+Wishes: TypeAlias = tuple[bool, bool]
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class BatchProbe:
 
     `losses` are this rank's, `loss` the largest sum of losses on any rank (finite), `zero_loss` whether that
     sum is exactly zero on some rank, `norm` the gradient norm before clipping or None for a batch without an
-    optimizer step, `scale` the loss scale or None. The `bad_…`, `zero_loss` and `asked_to_stop` are the same
-    on every rank; `mine` tells whether this rank's own batch was bad.
+    optimizer step, `scale` the loss scale or None. The `bad_…`, `zero_loss`, `asked_to_stop` and `point_due`
+    are the same on every rank; `mine` tells whether this rank's own batch was bad.
     """
 
     names: tuple[str, ...]
@@ -38,6 +41,7 @@ class BatchProbe:
     bad_targets: bool
     asked_to_stop: bool
     mine: bool
+    point_due: bool = False
 
     @property
     def bad(self) -> bool:
@@ -59,7 +63,7 @@ class PendingProbe:
     flagged: bool
     has_norm: bool
     has_scale: bool
-    stop: bool
+    wishes: Wishes
 
     def read(self) -> BatchProbe:
         """Wait until the values are here."""
@@ -69,10 +73,10 @@ class PendingProbe:
         if not self.flagged:
             flags = [0.0 if math.isfinite(value) else 1.0 for value in values]
             loss = sum(value for value in values[: len(self.names)] if math.isfinite(value))
-            return _probe_of(self, values, flags, (loss, float(loss == 0), float(self.stop)))
-        *read, loss, zero, stop = values
+            return _probe_of(self, values, flags, (loss, float(loss == 0), *map(float, self.wishes)))
+        *read, loss, zero, stop, point = values
         half = len(read) // 2
-        return _probe_of(self, read[:half], read[half:], (loss, zero, stop))
+        return _probe_of(self, read[:half], read[half:], (loss, zero, stop, point))
 
 
 def probe_batch(
@@ -83,26 +87,28 @@ def probe_batch(
     targets: torch.Tensor,
     norm: torch.Tensor | None,
     scale: torch.Tensor | None,
-    stop: bool,
+    wishes: Wishes,
 ) -> PendingProbe:
-    """Send for the batch. All tensors are 0-dim, on one device. Every rank must call it, and read it before
-    it looks again."""
+    """Send for the batch; `wishes` are whether this rank wants a stop, and a step point.
+
+    All tensors are 0-dim, on one device. Every rank must call it, and read it before it looks again.
+    """
     scalars = (*losses, total.detach(), peak, targets, *(x for x in (norm, scale) if x is not None))
     probe = torch.stack([scalar.float().reshape(()) for scalar in scalars])
     if distributed.together():
-        probe = _agreed(probe, len(losses), stop)
-    kinds = distributed.together(), norm is not None, scale is not None, stop
-    return PendingProbe(names, *_sent(probe), *kinds)
+        probe = _agreed(probe, len(losses), wishes)
+    kinds = distributed.together(), norm is not None, scale is not None
+    return PendingProbe(names, *_sent(probe), *kinds, wishes)
 
 
-def _agreed(probe: torch.Tensor, losses: int, stop: bool) -> torch.Tensor:
+def _agreed(probe: torch.Tensor, losses: int, wishes: Wishes) -> torch.Tensor:
     """Return the probe, which of its values are bad on any rank, then the largest loss of the ranks, whether
-    one of them has a loss of zero, and whether one wishes to stop.
+    one of them has a loss of zero, and which of the wishes one has.
     """
     mine = (~torch.isfinite(probe)).float()
     sum_of_losses = torch.nan_to_num(probe[:losses].sum(), nan=0.0, posinf=0.0, neginf=0.0)
-    wish = torch.full_like(sum_of_losses, float(stop))
-    asked = torch.stack([sum_of_losses, (sum_of_losses == 0).float(), wish])
+    wish = [torch.full_like(sum_of_losses, float(one)) for one in wishes]
+    asked = torch.stack([sum_of_losses, (sum_of_losses == 0).float(), *wish])
     return torch.cat([probe, distributed.largest(torch.cat([mine, asked]))])
 
 
@@ -124,10 +130,10 @@ def _pinned(count: int) -> torch.Tensor:
 
 
 def _probe_of(
-    sent: PendingProbe, values: list[float], flags: list[float], agreed: tuple[float, float, float]
+    sent: PendingProbe, values: list[float], flags: list[float], agreed: tuple[float, ...]
 ) -> BatchProbe:
     count = len(sent.names)
-    loss, zero, stop = agreed
+    loss, zero, stop, point = agreed
     norm_at, scale_at = count + 3, count + 3 + sent.has_norm
     return BatchProbe(
         names=sent.names,
@@ -141,6 +147,7 @@ def _probe_of(
         bad_buffers=flags[count + 1] > 0,
         bad_targets=flags[count + 2] > 0,
         asked_to_stop=stop > 0,
+        point_due=point > 0,
         mine=_mine(values, norm_at if sent.has_norm else None, any(flags[: count + 1])),
     )
 

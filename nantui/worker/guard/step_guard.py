@@ -44,9 +44,10 @@ class StepGuard:
         self.backup = StepBackup(trainer)
         self.ahead = self.options.protects and ultralytics_api.step_can_be_taken_back(trainer)
         self.seen: BatchProbe | None = None
+        self.point_due: Callable[[], bool] = lambda: False
         self.skipped = False
-        self._void = self._in_batch = self._stepped = self._unsettled = False
-        self._batch_index = 0
+        self.void = self._in_batch = self.stepped = self._unsettled = False
+        self.batch_index = 0
         self._void_reason = ""
         self._last_loss = 0.0
         self._steps_taken = 0
@@ -59,24 +60,27 @@ class StepGuard:
         """The epoch people see, from 1."""
         return int(self.trainer.epoch) + 1
 
-    def begin_epoch(self) -> None:
-        """Start counting batches; a batch left open was an out-of-memory retry and leaves no trace."""
-        self._batch_index = 0
+    def begin_epoch(self, after: int = 0) -> None:
+        """Start counting batches, those before it where the epoch was begun before this attempt.
+
+        A batch left open was an out-of-memory retry and leaves no trace.
+        """
+        self.batch_index = after
         self._parameters = list(self.trainer.model.parameters())
         self.statistics.refresh()
         on_probation = self.trainer.epoch - self.trainer.start_epoch < self.session.attempt.probation_epochs
         self.incident_policy.suspicion = SUSPICION if on_probation else 1.0
         if self._in_batch:
             self.statistics.restore()
-            self._in_batch = self._void = False
+            self._in_batch = self.void = False
 
     def begin_batch(self) -> None:
         """Note that a batch begins."""
-        self._batch_index += 1
+        self.batch_index += 1
         self._in_batch = True
         self.session.recorder.batch_begins()
-        self.seen, self.skipped, self._stepped = None, False, False
-        self.session.progress.epoch, self.session.progress.step = self.epoch, self._batch_index
+        self.seen, self.skipped, self.stepped = None, False, False
+        self.session.progress.epoch, self.session.progress.step = self.epoch, self.batch_index
 
     def step(self, own_step: Callable[[], object] | None) -> None:
         """Take or skip the optimizer's step. `own_step` is a trainer's own one, None for Ultralytics'.
@@ -85,7 +89,7 @@ class StepGuard:
         """
         norm = self._norm_of_own_step() if own_step else self._clipped()
         self._see(norm)
-        self._stepped = True
+        self.stepped = True
         if own_step is None and self._take_ahead():
             return
         if self.options.watches:
@@ -126,8 +130,8 @@ class StepGuard:
         """
         self.settle()
         seen = self.probe()
-        if not self._stepped and self.options.watches and self._refuses(seen):
-            self._void, self._void_reason = True, self.reason(seen)
+        if not self.stepped and self.options.watches and self._refuses(seen):
+            self.void, self._void_reason = True, self.reason(seen)
             self.statistics.restore()
         self._keep_loss_finite(seen)
         self._in_batch = False
@@ -137,7 +141,7 @@ class StepGuard:
     def probe(self) -> BatchProbe:
         """Return what this batch shows; the first time it waits for the values."""
         if self.seen is None:
-            if not self._stepped:
+            if not self.stepped:
                 self._see(None)
             self.seen = self._unread.read()
         return self.seen
@@ -193,7 +197,7 @@ class StepGuard:
 
         The ranks need not agree on it: what they exchange is queued in the same order either way.
         """
-        if not self.ahead or self._void:
+        if not self.ahead or self.void:
             return False
         try:
             self.backup.copy()
@@ -207,7 +211,7 @@ class StepGuard:
     def _keep(self) -> None:
         """The step was good: what it leaves is what a later skip goes back to."""
         self._steps_taken += 1
-        self._void = False
+        self.void = False
         self.statistics.remember(self._snapshot)
 
     def _skip(self, seen: BatchProbe, unscaled: bool) -> None:
@@ -217,9 +221,9 @@ class StepGuard:
         if scaler.is_enabled():
             if not unscaled:
                 scaler.unscale_(self.trainer.optimizer)  # update() wants to know what was found
-            scaler.update(None if seen.scaler_at_work and not self._void else scaler.get_scale())
+            scaler.update(None if seen.scaler_at_work and not self.void else scaler.get_scale())
         self.trainer.optimizer.zero_grad()
-        self._void = False
+        self.void = False
         self.skipped = True
 
     def _see(self, norm: torch.Tensor | None) -> None:
@@ -230,18 +234,18 @@ class StepGuard:
         peak = self.statistics.peak(self._snapshot)
         targets = ultralytics_api.target_peak(self.incident_reporter.batch, peak)
         scale = ultralytics_api.loss_scale(trainer)
-        stop = self.session.recorder.stop_requested.is_set()
-        self._unread = probe_batch(names, losses, trainer.loss, peak, targets, norm, scale, stop)
+        wishes = self.session.recorder.stop_requested.is_set(), self.point_due()
+        self._unread = probe_batch(names, losses, trainer.loss, peak, targets, norm, scale, wishes)
 
     def _refuses(self, seen: BatchProbe) -> bool:
         """Report what the batch shows; returns whether its step must not be taken.
 
         Raises TrainingDiverged.
         """
-        place = self.epoch, self._batch_index
+        place = self.epoch, self.batch_index
         try:
             self._report(seen, place)
-            skip = self.options.protects and (_to_be_undone(seen) or self._void)
+            skip = self.options.protects and (_to_be_undone(seen) or self.void)
             if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
                 self.incident_policy.optimizer_step(skip, *place)
         except TrainingDiverged:
@@ -256,11 +260,11 @@ class StepGuard:
         if seen.bad_targets and kind is None:
             self.incident_policy.bad_targets(self.incident_reporter.evidence(seen))
         if kind is None:
-            if not seen.bad and not self._void:
+            if not seen.bad and not self.void:
                 self.incident_policy.healthy_batch(seen, *place)
             elif seen.scaler_at_work:
                 self.incident_policy.watch_scale(seen, *place)
-        elif self.incident_policy.is_news(kind) and not (self._void and kind == "nan_gradient"):
+        elif self.incident_policy.is_news(kind) and not (self.void and kind == "nan_gradient"):
             self.incident_policy.bad_batch(kind, *place, self.incident_reporter.evidence(seen))
             self._check_weights(place)
 

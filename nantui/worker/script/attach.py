@@ -103,6 +103,9 @@ def _before_resume(trainer: ScriptTrainer, overrides: dict[str, object]) -> dict
         refuse(f"train() number {call.index} of the script has finished ({where}) and cannot be skipped here")
     if call.checkpoint is None:
         return overrides
+    from nantui.worker import ultralytics_api
+
+    ultralytics_api.take_paths_as_they_are()
     trainer.args.resume, trainer.args.data = call.checkpoint, None
     return of_the_script(overrides)
 
@@ -167,6 +170,8 @@ def redirect() -> None:
     """Change `Model.train` for this process."""
     from ultralytics.engine.model import Model
 
+    from nantui.worker.points.going_on import resume_word
+
     train = Model.train
 
     def redirected(model: Any, /, trainer: Any = None, **options: Any) -> Any:
@@ -179,7 +184,7 @@ def redirect() -> None:
         if call.checkpoint is None:
             return train(model, trainer=trainer, **options)
         model._load(call.checkpoint)
-        return train(model, trainer=trainer, resume=True, **of_the_script(options))
+        return train(model, trainer=trainer, resume=resume_word(model), **of_the_script(options))
 
     Model.train = redirected
 

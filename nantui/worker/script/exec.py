@@ -10,6 +10,7 @@ from nantui.run.events import AttemptEnded, RollbackDone, newest
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.spec import Spec
+from nantui.worker.points.judge import refuse_unsound
 from nantui.worker.script.attach import HOOK, HOOK_FOLDER
 from nantui.worker.script.train_calls import CALL, NUMBER, RESUME, RUN, calls_of
 from nantui.worker.session import Session
@@ -25,7 +26,9 @@ def become(session: Session, spec: Spec) -> NoReturn:
     environment = {**os.environ, **kept, **_hook(session, spec, kept.get("PYTHONPATH", ""))}
     if session.attempt.mode == "resume":
         refuse_later_calls(session.layout, session.attempt.attempt, int(command.get("call") or 1))
-        environment[RESUME] = str(session.layout.run / (session.attempt.checkpoint or "weights/last.pt"))
+        checkpoint = session.layout.run / (session.attempt.checkpoint or "weights/last.pt")
+        refuse_unsound(session.layout, checkpoint)
+        environment[RESUME] = str(checkpoint)
     session.recorder.close()
     try:
         os.chdir(command.get("cwd") or session.layout.run)

@@ -19,6 +19,7 @@ from typing import NoReturn, Protocol
 import psutil
 
 from nantui.run.attempts import EXIT_CODES, FAILED, Attempt, read_attempt, write_attempt
+from nantui.run.binding import bind
 from nantui.run.documents import Document
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment, write_spec
@@ -68,6 +69,8 @@ def new_attempt(trainer: ScriptTrainer, layout: RunLayout) -> Attempt:
     if not layout.spec.exists() and (command := command_of(call)):
         spec = Spec({}, ours, sys.executable, kind="exec", created=time.time(), exec=command)
         write_spec(layout.spec, spec)
+        with contextlib.suppress(OSError):  # a training is not ended for that: going on with it asks once
+            bind(layout.run)
     _tell_the_supervised_run(call, layout)
     return attempt
 

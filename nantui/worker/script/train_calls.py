@@ -20,7 +20,7 @@ import psutil
 
 from nantui.errors import UserError
 from nantui.run.atomic_files import read_json, to_json, write_json
-from nantui.run.documents import Document
+from nantui.run.documents import Document, known_fields
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec
 from nantui.worker.torchrun_env import rank, world_size
@@ -71,7 +71,7 @@ def supervised() -> RunLayout | None:
 def spec_of_run() -> Spec | None:
     """Return the supervised run's spec."""
     layout = supervised()
-    return read_spec(layout.spec) if layout else None
+    return read_spec(layout.spec, agreed=True) if layout else None
 
 
 def number_of_own() -> int:
@@ -103,9 +103,8 @@ def note(call: Call) -> None:
 def calls_of(layout: RunLayout, number: int) -> list[Call]:
     """Return the calls that attempt `number` has made, in order."""
     found = (read_json(path) for path in sorted(layout.attempts.glob(f"{number:03d}.call*.json")))
-    known = Call.__dataclass_fields__
-    calls = [Call(**{k: v for k, v in one.items() if k in known}) for one in found if one]
-    return sorted(calls, key=lambda call: call.index)
+    calls = (known_fields(Call, one) for one in found)
+    return sorted((call for call in calls if call is not None), key=lambda call: call.index)
 
 
 def directory_of(index: int) -> str:

@@ -1,0 +1,155 @@
+"""The cockpit in a browser: read-only unless `--act`, on this machine unless `--address`, behind a token.
+
+Each viewer is a process of its own; all end with this command. Needs the extra: pip install 'nantui[web]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import logging
+import secrets
+import shlex
+import socket
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nantui.commands import common
+from nantui.errors import FAILED, USAGE, UserError
+
+if TYPE_CHECKING:
+    from aiohttp.web import Application
+
+COOKIE = "nantui_token"
+SHORTEST = 16
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui web` takes."""
+    common.add_directory(parser)
+    parser.add_argument("--act", action="store_true", help="let viewers press every key, not only look")
+    parser.add_argument("--address", default=LOOPBACK[0], help="listen there, default: this machine only")
+    parser.add_argument("--port", type=int, default=8321, help="default: %(default)s")
+    parser.add_argument(
+        "--viewers", type=int, default=4, help="at most so many at once, default: %(default)s"
+    )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="a file that only you can read; else one is made up"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the address with its token and serve until Ctrl-C."""
+    if not arguments.directory.is_dir():
+        raise UserError(f"{arguments.directory}: no such directory; give a run, or a directory of runs")
+    token = token_of(arguments.token_file)
+    refuse_taken(arguments.address, arguments.port)
+    server = served(arguments, token)
+    host = f"[{arguments.address}]" if ":" in arguments.address else arguments.address
+    common.say(f"open http://{host}:{arguments.port}/?token={token}   ({manner(arguments)}; Ctrl-C ends it)")
+    if arguments.address not in LOOPBACK:
+        common.say("note: plain HTTP; from elsewhere rather use ssh -L, or a proxy that speaks TLS")
+    server.serve()
+    return 0
+
+
+def manner(arguments: argparse.Namespace) -> str:
+    """Return in words what viewers may do."""
+    return "viewers can act" if arguments.act and not arguments.read_only else "read-only"
+
+
+def token_of(path: Path | None) -> str:
+    """Return the token in a file, or a new one. Raises UserError for a file that others can read."""
+    if path is None:
+        return secrets.token_urlsafe(24)
+    try:
+        with path.open(encoding="utf-8") as file:
+            if stat.S_IMODE(path.stat().st_mode) & OTHERS:
+                raise UserError(f"{path}: others can read it; chmod 600 {path}, and change the token", FAILED)
+            token = file.readline().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the token cannot be read ({error})", FAILED) from None
+    if len(token) < SHORTEST or not token.isascii() or not token.isprintable():
+        raise UserError(f"{path}: a token is one line of at least {SHORTEST} printable characters", USAGE)
+    return token
+
+
+def refuse_taken(address: str, port: int) -> None:
+    """Raise UserError where nothing can listen there."""
+    try:
+        with socket.create_server(
+            (address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET
+        ):
+            pass
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot listen on {address} port {port}: {why}; choose another --port", FAILED
+        ) from None
+
+
+def served(arguments: argparse.Namespace, token: str) -> Any:
+    """Return the server, behind its token. Raises UserError without textual-serve."""
+    try:
+        from aiohttp import web
+        from textual_serve.server import Server
+    except ImportError:
+        raise UserError("textual-serve is not installed: pip install 'nantui[web]'", FAILED) from None
+
+    class Guarded(Server):
+        """Lets in who knows the token, so many at a time; its log has neither addresses nor tokens."""
+
+        viewers = 0
+
+        def initialize_logging(self) -> None:
+            logging.disable()
+
+        async def on_startup(self, app: Application) -> None:
+            pass
+
+        async def _make_app(self) -> Application:
+            app = await super()._make_app()
+            app.middlewares.append(admit)
+            return app
+
+        async def handle_index(self, request: web.Request) -> Any:
+            self.public_url = f"{request.scheme}://{request.host}"
+            return await super().handle_index(request)
+
+        async def handle_websocket(self, request: web.Request) -> Any:
+            if self.viewers >= arguments.viewers:
+                raise web.HTTPServiceUnavailable(
+                    text=f"{self.viewers} viewers are here already; try again later"
+                )
+            self.viewers += 1
+            try:
+                return await super().handle_websocket(request)
+            finally:
+                self.viewers -= 1
+
+    @web.middleware
+    async def admit(request: web.Request, handler: Any) -> Any:
+        origin = request.headers.get("Origin", "")
+        if origin and origin.partition("://")[2] != request.host:
+            raise web.HTTPForbidden(text="another page asked for this")
+        if same(request.cookies.get(COOKIE, ""), token):
+            return await handler(request)
+        if not same(request.query.get("token", ""), token):
+            raise web.HTTPForbidden(text="open the address that nantui web printed, with its token")
+        answer = web.HTTPFound(request.path)
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
+        raise answer
+
+    words = [sys.executable, "-m", "nantui", str(arguments.directory.resolve())]
+    words += [] if manner(arguments) != "read-only" else ["--read-only"]
+    words += [f"--python={arguments.python}"] if arguments.python else []
+    return Guarded(shlex.join(words), host=arguments.address, port=arguments.port, title="nantui")
+
+
+def same(given: str, token: str) -> bool:
+    """Compare in a time that does not tell how much of it was right."""
+    return hmac.compare_digest(given.encode(), token.encode())

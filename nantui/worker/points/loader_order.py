@@ -1,0 +1,115 @@
+"""Which sample comes when: a loader's order, recorded as it is drawn.
+
+An order cannot be computed from seed and epoch. Prefetching draws the next epoch's order before the loop says
+which epoch that is (`set_epoch` comes late), and a generator's draws depend on when iterators were made and
+reset (data/build.py, `InfiniteDataLoader`; engine/trainer.py resets it where mosaic is closed). So each
+epoch's order is drawn at once, by the sampler that the loader has and as it would have been drawn, and kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nantui.run.documents import JsonObject
+from nantui.worker.ultralytics_types import Trainer
+
+
+class SampleAt(int):
+    """The index of a sample that also says for which epoch it is drawn; workers live longer than an epoch."""
+
+    epoch: int
+
+    def __new__(cls, index: int, epoch: int = 0) -> SampleAt:
+        made = super().__new__(cls, index)
+        made.epoch = epoch
+        return made
+
+
+@dataclass(frozen=True)
+class Order:
+    """One epoch: the `indices` of its samples and the `sizes` of its batches, both (n,) int32."""
+
+    epoch: int
+    indices: torch.Tensor
+    sizes: torch.Tensor
+
+    @classmethod
+    def of(cls, epoch: int, batches: list[list[int]]) -> Order:
+        every = list(itertools.chain.from_iterable(batches))
+        sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.int32)
+        return cls(epoch, torch.tensor(every, dtype=torch.int32), sizes)
+
+    def batches(self, first: int) -> Iterator[list[int]]:
+        """Yield the batches from number `first` on, which counts from 0."""
+        yield from (piece.tolist() for piece in self.indices.split(self.sizes.tolist())[first:])
+
+
+class RecordedOrder:
+    """Stands in the place of an `InfiniteDataLoader`'s batch sampler, which repeats for ever."""
+
+    def __init__(self, loader: Any, epoch: Callable[[], int], exact: bool, begin: Begin | None) -> None:
+        """`epoch` tells the present one, from 0; `exact` lets each index carry its epoch."""
+        self.sampler = loader.batch_sampler.sampler  # the loader asks it for its length
+        self._generator: torch.Generator | None = loader.generator
+        self._epoch, self._exact, self._begin = epoch, exact, begin
+        self._orders: dict[int, Order] = {}
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield batches for ever. A new iterator draws anew: what an older one had drawn ahead is gone."""
+        first, begin, skipped = self._epoch(), self._begin, 0
+        self._orders = {}
+        if begin is not None and begin.epoch == first:
+            skipped = begin.batch
+            self._orders = {kept["epoch"]: Order(**kept) for kept in begin.state["orders"]}
+            if self._generator is not None and begin.state["generator"] is not None:
+                self._generator.set_state(begin.state["generator"])
+        for epoch in itertools.count(first):
+            if epoch not in self._orders:
+                self._orders[epoch] = Order.of(epoch, list(self.sampler))
+            for past in [kept for kept in self._orders if kept < self._epoch()]:
+                del self._orders[past]
+            for batch in self._orders[epoch].batches(skipped):
+                yield [SampleAt(index, epoch) for index in batch] if self._exact else batch
+            skipped = 0
+
+    def state(self) -> JsonObject:
+        """Return the order from the present epoch on, as far as it is drawn, and what draws the rest."""
+        present = [order for epoch, order in self._orders.items() if epoch >= self._epoch()]
+        kept = [{"epoch": o.epoch, "indices": o.indices, "sizes": o.sizes} for o in present]
+        return {"orders": kept, "generator": self._generator and self._generator.get_state()}
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where a recorded order is taken up: at `batch` of `epoch`, both from 0; `state` as it was recorded."""
+
+    epoch: int
+    batch: int
+    state: JsonObject
+
+
+def record(trainer: Trainer, exact: bool, begin: Begin | None = None) -> RecordedOrder | None:
+    """Record the order of the train loader from now on; None where it is not a loader of Ultralytics' own.
+
+    To be called before the epoch's first batch is asked for, again once the loader was built anew.
+    """
+    loader: Any = trainer.train_loader
+    present = getattr(loader, "batch_sampler", None)
+    if isinstance(present, RecordedOrder):
+        return present
+    if not hasattr(loader, "iterator") or type(present).__name__ != "_RepeatSampler":
+        return None
+    order = RecordedOrder(loader, lambda: int(trainer.epoch), exact, begin)
+    object.__setattr__(
+        loader, "batch_sampler", order
+    )  # DataLoader forbids it, InfiniteDataLoader does it too
+    if loader.iterator is not None:  # up to 8.4.0 it is made with the loader, and has drawn already
+        if loader.generator is not None:
+            loader.generator.manual_seed(loader.generator.initial_seed())
+        loader.reset()
+    return order

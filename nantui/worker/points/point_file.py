@@ -1,0 +1,194 @@
+"""A step point on its way to the disk, in the background.
+
+Two files take turns, so that whatever happens during a write leaves the one before it. A point that is not
+finite is not written. Where the disk has room for one file only, the older one goes first; where it has none,
+that is said, and the training goes on without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nantui.run.atomic_files import NEW_FILE_MODE, sync_directory
+from nantui.run.documents import JsonObject
+from nantui.run.layout import RunLayout
+from nantui.run.points import NAMES, StepPoint, step_points, write_header
+from nantui.worker.points.host_copy import HostCopy, bytes_of
+from nantui.worker.points.training_state import State
+
+RESERVE = 256 * 2**20  # bytes that stay free on the disk: last.pt, results.csv and telemetry come first
+GIVE_UP_AFTER = 5.0  # seconds that an ending training waits for the thread
+
+
+class Abandoned(Exception):
+    """The training ends: what is half written is dropped."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A point to be written: its document, whose tensors lie in `copy`, and its header but for the file."""
+
+    copy: HostCopy
+    document: State
+    header: JsonObject = field(default_factory=dict)
+
+
+class PointWriter:
+    """A thread that writes the newest point; one that is overtaken while it waits is dropped."""
+
+    def __init__(self, layout: RunLayout, report: Callable[[str], None]) -> None:
+        """`report` is told, once an episode, why a point could not be written."""
+        self.cpu_seconds = 0.0  # what the last write took of a core
+        self._layout, self._report = layout, report
+        self._ready = threading.Condition()
+        self._waiting: Job | None = None
+        self._writing: Job | None = None
+        self._closed = False
+        self._said = ""
+        self._thread = threading.Thread(target=self._run, name="nantui-points", daemon=True)
+        self._thread.start()
+
+    def hand_over(self, job: Job) -> None:
+        """Write `job` as soon as the one being written is done."""
+        with self._ready:
+            self._waiting = job
+            self._ready.notify()
+
+    def withdraw(self) -> None:
+        """Drop the job that waits: its place is used again."""
+        with self._ready:
+            self._waiting = None
+
+    def holds(self, copy: HostCopy) -> bool:
+        """Tell whether `copy` is being written just now, so that nothing else may be put there."""
+        with self._ready:
+            return self._writing is not None and self._writing.copy is copy
+
+    def close(self) -> None:
+        """Drop what is not written yet; an ending training does not wait for a slow disk."""
+        with self._ready:
+            self._closed, self._waiting = True, None
+            self._ready.notify()
+        self._thread.join(GIVE_UP_AFTER)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # on Linux a thread has a niceness of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        while True:
+            with self._ready:
+                self._writing = None
+                self._ready.wait_for(lambda: self._closed or self._waiting is not None)
+                if self._closed:
+                    return
+                self._writing, self._waiting = self._waiting, None
+            try:
+                assert self._writing is not None, "waited for"
+                self._write(self._writing)
+                self._said = ""
+            except Abandoned:
+                return
+            except Exception as error:  # whatever it is, it must not cost the training
+                self._say(f"{type(error).__name__}: {error}")
+
+    def _say(self, why: str) -> None:
+        if not self._said:
+            self._report(why)
+        self._said = why
+
+    def _write(self, job: Job) -> None:
+        began = time.thread_time()
+        job.copy.wait()
+        if sick := _not_finite(job.document):
+            raise ValueError(f"{sick} is not finite; the point before it stays")
+        name = self._room_for(bytes_of(job.document))
+        size, digest = write_checkpoint(self._layout.point(name), job.document, lambda: self._closed)
+        write_header(self._layout, StepPoint(name=name, size=size, digest=digest, **job.header))
+        self.cpu_seconds = time.thread_time() - began
+
+    def _room_for(self, size: int) -> str:
+        """Return the name whose turn it is, with room on the disk for its file. Raises OSError.
+
+        Its old header goes before its old file is replaced: it might fit the size of the new one.
+        """
+        layout = self._layout
+        layout.points.mkdir(parents=True, exist_ok=True)
+        for torn in layout.points.glob(".*.tmp"):
+            torn.unlink(missing_ok=True)
+        there = {point.name: point.t for point in step_points(layout)}
+        name = min(NAMES, key=lambda name: there.get(name, 0.0))
+        layout.point_header(name).unlink(missing_ok=True)
+        if shutil.disk_usage(layout.points).free < size + RESERVE:
+            layout.point(name).unlink(missing_ok=True)
+        room = shutil.disk_usage(layout.points).free
+        if room < size + RESERVE:
+            raise OSError(f"it takes {size / 2**30:.1f} GiB and the disk has {room / 2**30:.1f} GiB left")
+        return name
+
+
+def _not_finite(document: object, name: str = "") -> str:
+    """Return the name of the first weight or optimizer value that is NaN or infinite, "" for none."""
+    if isinstance(document, torch.nn.Module):
+        from nantui.worker import ultralytics_api
+
+        return next((f"{name}.{one}" for one in ultralytics_api.non_finite_state(document)), "")
+    if isinstance(document, torch.Tensor):
+        return "" if not document.is_floating_point() or bool(torch.isfinite(document).all()) else name
+    parts: Iterable[tuple[object, object]] = document.items() if isinstance(document, dict) else ()
+    parts = enumerate(document) if isinstance(document, (list, tuple)) else parts
+    found = (_not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)
+    return next((sick for sick in found if sick), "")
+
+
+def write_checkpoint(path: Path, document: State, ended: Callable[[], bool]) -> tuple[int, str]:
+    """Write a checkpoint beside `path`, then take its place; returns its size and SHA-256.
+
+    Raises OSError (disk full, no permission), and Abandoned once `ended` says so; then `path` is as it was.
+    """
+    beside = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
+    try:
+        with beside.open("xb") as file:
+            hashed = _Hashed(file, ended)
+            torch.serialization.save(
+                document, hashed
+            )  # not `torch.save`: Ultralytics puts one that tries again there
+            file.flush()
+            os.fchmod(file.fileno(), NEW_FILE_MODE)
+            os.fsync(file.fileno())
+        if ended():
+            raise Abandoned
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+    return hashed.size, hashed.digest.hexdigest()
+
+
+class _Hashed:
+    """A file that is only written to, from its beginning to its end, and takes its digest on the way."""
+
+    def __init__(self, file: Any, ended: Callable[[], bool]) -> None:
+        self._file, self._ended = file, ended
+        self.size, self.digest = 0, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        if self._ended():
+            raise Abandoned
+        piece = memoryview(data).cast("B")
+        self.digest.update(piece)
+        self.size += len(piece)
+        return int(self._file.write(piece))
+
+    def flush(self) -> None:
+        self._file.flush()

@@ -1,0 +1,184 @@
+"""When step points are taken, and of what: a trainer's own part of them, batch by batch.
+
+A point is taken right after an optimizer step that the guard has found good, at a batch that all ranks agree
+on; the first rank's clock says when. By itself that is as often as the measured cost allows.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from nantui.worker import distributed
+from nantui.worker.options import OFF
+from nantui.worker.points import loader_order, training_state
+from nantui.worker.points.going_on import GoingOn
+from nantui.worker.points.host_copy import HostCopy, bytes_of, memory_left, module_of
+from nantui.worker.points.loader_order import RecordedOrder
+from nantui.worker.points.point_file import Job, PointWriter, write_checkpoint
+from nantui.worker.session import Session
+
+SHARE = 0.005  # of the time may go into points, if nobody has said how often
+SHORTEST, LONGEST = 10.0, 300.0  # seconds between points, whatever they cost
+COPIES = 2  # one is written while the next is taken
+
+
+class StepPoints:
+    """The step points of one rank."""
+
+    def __init__(self, trainer: Any, session: Session, going_on: GoingOn | None) -> None:
+        self.trainer, self.session, self.going_on = trainer, session, going_on
+        setting = session.options.step_points
+        self._asked_for = self.on = setting != OFF
+        self._every = setting if isinstance(setting, float) else None
+        self._order: RecordedOrder | None = None
+        self._copies: list[HostCopy] = []
+        self._writer: PointWriter | None = None
+        self._cost = 0.0
+        self._due_at = time.monotonic() + self._interval()
+        self._wanted = False
+        self._since_step = going_on.part["since_step"] if going_on and not going_on.other_batches else 0
+        self._training: training_state.State = {}
+
+    def due(self) -> bool:
+        """Tell whether it is time for a point; only the first rank's word counts."""
+        if not (self.on and self.session.first) or self._wanted or time.monotonic() < self._due_at:
+            return False
+        return self._order is not None and (not self._copies or self._free() is not None)
+
+    def epoch_begins(self) -> int:
+        """Have the loader's order recorded; returns after how many batches the epoch begins."""
+        begin = self.going_on.begin if self.going_on else None
+        before, first = self._order, self.going_on.epoch_begins() if self.going_on else 0
+        self._order = loader_order.record(self.trainer, self.session.options.exact, begin if first else None)
+        if self._order is None and self.on:
+            self._give_up("the train loader is not one of Ultralytics' own: a resume repeats the epoch")
+        if self._order is not before:
+            self._training = {}
+        return first
+
+    def before_step(self) -> None:
+        """The optimizer is about to change what may still be being copied."""
+        for copy in self._copies:
+            copy.before_step()
+
+    def batch_ended(self, due: bool) -> None:
+        """Take a point where one is due and the batch had a good step. To be called by every rank alike."""
+        if self.going_on:
+            self.going_on.batch_ended()
+        guard = self.trainer.guard
+        self._since_step = 0 if guard.stepped else self._since_step + 1
+        self._wanted = self._wanted or due
+        if self._wanted and guard.stepped and not guard.skipped:
+            self._wanted = False
+            self._take()
+
+    def write_now(self, path: Path, part: training_state.State) -> bool:
+        """Write a last point to `path`, wherever between two steps; returns whether there was room for it.
+
+        To be called by the first rank.
+        """
+        self.close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            copy = self._room()
+            document = self._document(copy, part, with_gradients=self._since_step > 0)
+            copy.wait()
+            write_checkpoint(path, document, lambda: False)
+        except (RuntimeError, OSError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Take no more points: the training ends."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self.on = None, False
+
+    def _interval(self) -> float:
+        if self._every is not None:
+            return self._every
+        return min(max(self._cost / SHARE, SHORTEST), LONGEST)
+
+    def _take(self) -> None:
+        began = time.monotonic()
+        part = self.part()
+        if part is not None and self.session.first:
+            try:
+                self._hand_over(part)
+            except (RuntimeError, OSError) as error:
+                self._give_up(f"{error}: a resume repeats the epoch")
+        writing = self._writer.cpu_seconds if self._writer else 0.0
+        self._cost = time.monotonic() - began + writing
+        self._due_at = time.monotonic() + self._interval()
+
+    def _hand_over(self, part: training_state.State) -> None:
+        copy = self._room()
+        document = self._document(copy, part, with_gradients=False)
+        header = {name: part[name] for name in ("epoch", "batch", "step", "training")}
+        more = {"attempt": self.session.attempt.attempt, "t": time.time()}
+        header.update(more, batches=part["training"]["batches"])
+        self._writer = self._writer or PointWriter(self.session.layout, self._say)
+        self._writer.hand_over(Job(copy, document, header))
+
+    def part(self) -> training_state.State | None:
+        """Return what a point has and a checkpoint has not; None where no points are taken.
+
+        To be called by every rank alike.
+        """
+        if self._order is None or not self._asked_for:
+            return None
+        trainer = self.trainer
+        self._training = self._training or training_state.same_training(trainer)
+        every = distributed.gather(training_state.part_of_rank(trainer, self._order.state()))
+        return {
+            "training": self._training,
+            "epoch": trainer.epoch + 1,
+            "batch": trainer.guard.batch_index,
+            "step": int(trainer.ema.updates) if trainer.ema else 0,
+            "since_step": self._since_step,
+            "void": trainer.guard.void,
+            "means": trainer.means(),
+            "loss": float(trainer.loss.detach()),
+            "loss_names": list(trainer.loss_names),
+            "metrics": dict(trainer.metrics or {}),
+            "ranks": every,
+        }
+
+    def _document(
+        self, copy: HostCopy, part: training_state.State, with_gradients: bool
+    ) -> training_state.State:
+        trainer = self.trainer
+        live = training_state.tensors_of(trainer, with_gradients and not part["void"])
+        copied = copy.take(live)
+        ema = module_of(trainer.ema.ema, copied["ema"])
+        return training_state.checkpoint_of(trainer, ema, copied, part)
+
+    def _room(self) -> HostCopy:
+        """Return a place for the tensors of a point. Raises RuntimeError where there is no memory for one."""
+        if not self._copies:
+            live = training_state.tensors_of(self.trainer, with_gradients=False)
+            need, left = bytes_of(live), memory_left()
+            fitting = min(COPIES, int(left / 2 / need))
+            if not fitting:
+                sizes = f"{need / 2**30:.1f} GiB of memory and {left / 2**30:.1f} GiB are left"
+                raise RuntimeError(f"a step point takes {sizes}")
+            self._copies = [HostCopy(self.trainer.device) for _ in range(fitting)]
+        if self._writer is not None:
+            self._writer.withdraw()
+        copy = self._free()
+        assert copy is not None, "the first rank saw to that, and the writer has got nothing since"
+        return copy
+
+    def _free(self) -> HostCopy | None:
+        """Return a place that is not being written from."""
+        writer = self._writer
+        return next((copy for copy in self._copies if not (writer and writer.holds(copy))), None)
+
+    def _give_up(self, why: str) -> None:
+        self.on = False
+        self._say(why)
+
+    def _say(self, why: str) -> None:
+        self.session.warn("step_points", f"no step point: {why}")

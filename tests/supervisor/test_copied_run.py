@@ -1,0 +1,227 @@
+"""A run directory from elsewhere commands nothing, whatever its files name; a moved one asks once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from nantui.cli import main
+from nantui.errors import UserError
+from nantui.run import commands
+from nantui.run.binding import HERE, MOVED, STRANGE, bind, standing
+from nantui.run.commands import Command
+from nantui.run.layout import RunLayout
+from nantui.run.spec import read_spec, write_spec
+from nantui.supervisor.client import submit
+from tests.supervisor.stub_run import StubRun, eventually
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The copy of a run, whose interpreter leaves a trace when it is started."""
+
+    layout: RunLayout
+    trace: Path
+
+    @property
+    def run(self) -> str:
+        return str(self.layout.run)
+
+    def executed(self) -> bool:
+        return self.trace.exists()
+
+    def unfinished(self) -> None:
+        """Let its newest attempt have no end in the journal, and diverged."""
+        lines = self.layout.journal.read_text().splitlines(keepends=True)
+        self.layout.journal.write_text("".join(line for line in lines if '"attempt_ended"' not in line))
+        ending = json.loads(self.layout.exit(1, 0).read_text())
+        self.layout.exit(1, 0).write_text(json.dumps({**ending, "outcome": "diverged", "code": 77}))
+
+
+@pytest.fixture
+def original(make_run: Callable[..., StubRun]) -> StubRun:
+    run = make_run("original", epochs=100000)
+    run.await_step()
+    run.do("stop")
+    eventually(lambda: not run.supervisor_alive())
+    return run
+
+
+@pytest.fixture
+def copied(original: StubRun, tmp_path: Path, stub_python: str) -> Copied:
+    place, trace = tmp_path / "downloads" / "copy", tmp_path / "executed"
+    shutil.copytree(original.path, place)
+    layout = RunLayout(place)
+    evil = layout.run / "python"
+    evil.write_text(f'#!/bin/sh\necho "$*" >> "{trace}"\nexec "{stub_python}" "$@"\n')
+    evil.chmod(0o755)
+    spec = read_spec(layout.spec)
+    assert spec is not None
+    write_spec(layout.spec, replace(spec, python=str(evil), auto=True))
+    return Copied(layout, trace)
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    try:
+        status = main(list(words))
+    except SystemExit as error:
+        status = int(error.code or 0)
+    out = capsys.readouterr()
+    return status, out.out + out.err
+
+
+LOOKS = (
+    ["status"],
+    ["diagnose"],
+    ["rollback", "--dry-run"],
+    ["recover", "--dry-run"],
+    ["resume", "--dry-run"],
+)
+
+
+@pytest.mark.parametrize("words", [*LOOKS, ["stop", "--yes"], ["undo", "--yes"]], ids=" ".join)
+def test_a_look_and_a_stop_start_nothing_that_a_copied_run_names(
+    copied: Copied, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    copied.unfinished()
+    before = read_spec(copied.layout.spec)
+    assert before is not None and (before.python, before.auto) == ("", False)
+    told(capsys, *words, copied.run)
+    time.sleep(1.0)
+    assert not copied.executed() and copied.layout.attempt_numbers() == [1]
+
+
+@pytest.mark.parametrize("kind", ["start", "resume", "recover", "rollback"])
+def test_what_would_start_a_copied_run_is_refused_until_it_was_shown(copied: Copied, kind: str) -> None:
+    with pytest.raises(UserError, match="was not made here"):
+        submit(copied.layout.run, Command(kind))
+    assert not copied.executed() and standing(copied.layout.run) == STRANGE
+
+
+def test_yes_is_no_trust_and_trust_shows_and_binds(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = told(capsys, "resume", "--yes", copied.run)
+    assert status == 2 and "--trust" in said and f"runs the interpreter {copied.layout.run}/python" in said
+    assert "goes on by itself" in said and "unpickles weights/last.pt" in said
+    assert not copied.executed()
+    status, said = told(capsys, "resume", "--trust", copied.run)
+    assert status == 0 and copied.executed() and standing(copied.layout.run) == HERE
+    status, said = told(capsys, "stop", "--yes", copied.run)
+    assert status == 0 and "no process is left" in said
+
+
+def test_what_a_command_would_run_is_shown_with_its_variables_and_waiting_settings(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = copied.layout.run / "d.yaml"
+    data.write_text("train: a\nval: b\nnames: {0: a}\ndownload: |\n  print('theirs')\n")
+    command = {
+        "argv": ["/bin/true", "a b"],
+        "cwd": "/",
+        "env": {"LD_PRELOAD": "/x.so", "HOME": [1], "x": "\0"},
+    }
+    text = copied.layout.spec.read_text().replace("exec: null", f"exec: {json.dumps(command)}")
+    copied.layout.spec.write_text(text)
+    edit = {"id": "e", "kind": "set", "by": "x", "options": {"set": {"data": str(data)}}}
+    with copied.layout.journal.open("a") as journal:
+        journal.write(json.dumps({"t": 1.0, "kind": "command", "by": "x", "command": edit}) + "\n")
+    status, said = told(capsys, "resume", "--dry-run", copied.run)
+    for words in ("/bin/true 'a b' in /", "with LD_PRELOAD=/x.so", f"sets data={data}", "print('theirs')"):
+        assert words in said
+    assert not copied.executed()
+
+
+def test_waiting_commands_of_a_copied_run_are_not_carried_out_even_after_trust(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands.put(copied.layout.commands, Command("resume", by="stranger@elsewhere"))
+    told(capsys, "stop", "--yes", copied.run)
+    time.sleep(1.0)
+    assert not copied.executed()
+    bind(copied.layout.run)
+    assert commands.pending_commands(copied.layout) == []
+    assert list(copied.layout.home.glob("commands-not-carried-out-*/*.json")), "kept, to be looked at"
+
+
+def test_the_lock_of_a_living_run_does_not_hold_its_copy(
+    make_run: Callable[..., StubRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("living", epochs=100000)
+    run.await_step()
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    status, said = told(capsys, "stop", "--yes", str(copy))
+    assert status == 0 and "nothing was running" in said
+    assert run.members() and run.supervisor_alive(), "the original, whose mark the copy carries, trains on"
+
+
+def test_a_moved_run_asks_once_and_yes_is_an_answer(
+    original: StubRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "elsewhere"
+    os.rename(original.path, place)
+    assert standing(place) == MOVED
+    status, said = told(capsys, "resume", "--yes", str(place))
+    assert status == 0 and f"moved here from {original.path}" in said
+    assert standing(place) == HERE
+    status, said = told(capsys, "stop", "--yes", str(place))
+    assert status == 0
+    status, said = told(capsys, "resume", "--dry-run", str(place))
+    assert "moved here" not in said
+
+
+def test_a_run_that_was_made_here_is_asked_nothing(
+    original: StubRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = told(capsys, "resume", "--yes", str(original.path))
+    assert status == 0 and "made here" not in said
+    told(capsys, "stop", "--yes", str(original.path))
+
+
+def test_a_plain_run_is_asked_about_only_where_its_data_set_brings_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, data = tmp_path / "plain", tmp_path / "data.yaml"
+    run.mkdir()
+    data.write_text("path: nowhere\ntrain: a\nval: b\nnames: {0: a}\ndownload: https://example.org/a.zip\n")
+    (run / "args.yaml").write_text(f"task: detect\ndata: {data}\n")
+    os.utime(run / "args.yaml", (1, 1))  # older than any process that could have written it
+    status, said = told(capsys, "resume", "--our-runner", "--dry-run", str(run))
+    assert status == 0 and "runs this code" not in said
+    data.write_text("train: a\nval: b\nnames: {0: a}\ndownload: |\n  import os\n  os.remove('x')\n")
+    status, said = told(capsys, "resume", "--our-runner", "--yes", str(run))
+    assert status == 2 and "os.remove('x')" in said and "--trust" in said
+
+
+def test_a_run_that_is_renamed_while_it_trains_is_followed_and_stopped_by_either_name(
+    make_run: Callable[..., StubRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("moving", epochs=100000)
+    run.await_step()
+    new = StubRun(tmp_path / "moved")
+    os.rename(run.path, new.path)
+    eventually(lambda: "adopted" in new.kinds() and new.supervisor_alive(), lambda: str(new.kinds()))
+    assert new.members()
+    status, said = told(capsys, "stop", "--yes", str(run.path))
+    assert status == 0 and f"trains on as {new.path}" in said, said
+    assert not new.members()
+
+
+def test_a_run_that_is_deleted_while_it_trains_can_be_stopped(
+    make_run: Callable[..., StubRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("deleted", epochs=100000)
+    run.await_step()
+    members = run.members()
+    shutil.rmtree(run.path, ignore_errors=True)
+    shutil.rmtree(run.path, ignore_errors=True)
+    status, said = told(capsys, "stop", "--yes", str(run.path))
+    assert status == 0, said
+    eventually(lambda: not any(Path(f"/proc/{ref.pid}/environ").exists() for ref in members))

@@ -1,0 +1,264 @@
+"""Step points: taken, written, judged, and gone on from at the next batch as if nothing had been."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nantui.checkpoint.scan import scan
+from nantui.run.layout import RunLayout
+from nantui.run.points import PART, is_whole, step_points
+from tests.supervisor.stub_run import eventually
+from tests.worker import equality
+from tests.worker.equality import CASES, Case, carry_out, requests_of, unequal
+from tests.worker.runs import Trainings, on_two_ranks
+
+ALWAYS = {"step_points": 0.0}
+SAMPLE = [case for case in CASES if case.name in ("accumulated-ranks1", "AdamW-workers0-mixed-ranks1")]
+ON_TWO = [case for case in CASES if case.name in ("AdamW-workers2-mixed-ranks2",)]
+
+
+def numbers(rows: list[Any]) -> list[tuple[int, int]]:
+    return [(row.epoch, row.step) for row in rows]
+
+
+@pytest.mark.parametrize("case", SAMPLE, ids=[case.name for case in SAMPLE])
+def test_a_resumed_training_is_the_one_that_was_never_stopped(case: Case, trainings: Trainings, tmp_path):
+    carry_out(requests_of(case, tmp_path, trainings.common))
+    assert unequal(case, tmp_path) == []
+    assert (tmp_path / "cut" / "weights" / "nantui_stop.pt").exists(), "it was stopped"
+
+
+def test_two_ranks_go_on_as_one_training(trainings: Trainings, warm_python: str, tmp_path):
+    [case] = ON_TWO
+    process = on_two_ranks(requests_of(case, tmp_path, trainings.common), tmp_path / "log", warm_python)
+    assert process.returncode == 0, (tmp_path / "log" / "log").read_text()[-3000:]
+    assert unequal(case, tmp_path) == []
+    assert (tmp_path / "cut" / "weights" / "nantui_stop.pt").exists(), "it was stopped"
+
+
+@pytest.fixture(scope="module")
+def killed(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that broke in its first epoch, after step points had been left; it has no last.pt."""
+    run = tmp_path_factory.mktemp("points") / "run"
+    slow = {
+        "fault": "slow_step",
+        "batch": 4,
+        "seconds": 1.0,
+    }  # the thread has the third batch's point to write
+    trainings(run, ours=ALWAYS, faults=[slow, {"fault": "exception", "batch": 4}])
+    return run
+
+
+@pytest.fixture
+def run(killed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(killed, tmp_path / "run"))
+
+
+def test_points_take_turns_and_are_checkpoints_like_any_other(killed):
+    layout = RunLayout(killed)
+    newest, older = step_points(layout)
+    assert (newest.epoch, newest.batch, newest.batches, newest.attempt) == (1, 3, 4, 1)
+    assert older.batch < newest.batch and newest.step == 3
+    assert newest.training["world_size"] == 1 and newest.training["classes"] == 3
+    assert all(is_whole(layout, point) for point in (newest, older))
+    assert not [path for path in layout.points.iterdir() if path.suffix == ".tmp"]
+    verdict = scan(layout.point(newest.name), crc=True)
+    assert (verdict.badge, verdict.resumable, verdict.epoch) == ("clean", True, None)
+
+
+def test_the_first_epoch_is_gone_on_with(trainings, run):
+    point = step_points(RunLayout(run))[0]
+    outcome = trainings(run, 2, mode="resume", checkpoint=point.path, train={"epochs": 2})
+    assert outcome.code == 0, outcome.exit.text
+    assert numbers(outcome.steps)[:2] == [(1, 4), (2, 1)]
+    [told] = outcome.of("continued")
+    assert (told["epoch"], told["step"], told["path"]) == (1, 3, point.path)
+    rows = (run / "results.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
+
+
+def test_a_hostile_or_torn_point_is_not_loaded(trainings, run, tmp_path):
+    layout = RunLayout(run)
+    point = step_points(layout)[0]
+    whole = layout.point(point.name).read_bytes()
+    layout.point(point.name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused = trainings(run, 2, mode="resume", checkpoint=point.path)
+    assert refused.code == 1 and "its header describes" in refused.exit.text
+
+
+class Bomb:
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.witness,)
+
+
+def test_what_a_point_would_run_is_not_run(trainings, run, tmp_path):
+    import hashlib
+    from dataclasses import replace
+
+    from nantui.run.points import write_header
+
+    layout, witness = RunLayout(run), tmp_path / "ran"
+    point = step_points(layout)[0]
+    file = layout.point(point.name)
+    document = torch.load(file, weights_only=False)
+    torch.save({**document, "train_args": Bomb(witness)}, file)
+    data = file.read_bytes()
+    write_header(layout, replace(point, size=len(data), digest=hashlib.sha256(data).hexdigest()))
+    refused = trainings(run, 2, mode="resume", checkpoint=point.path)
+    assert refused.code == 1 and "unreadable" in refused.exit.text
+    assert not witness.exists()
+
+
+def edited(run: Path, **training: Any) -> str:
+    """Let the newest point say that it is of another training; returns a copy, as of a rollback."""
+    layout = RunLayout(run)
+    document = torch.load(layout.point(step_points(layout)[0].name), weights_only=False)
+    document[PART]["training"].update(training)
+    layout.weights.mkdir(exist_ok=True)
+    torch.save(document, layout.last)
+    return "weights/last.pt"
+
+
+def test_a_point_of_another_training_is_refused_with_what_differs(trainings, run):
+    checkpoint = edited(run, world_size=2, model="another")
+    refused = trainings(run, 2, mode="resume", checkpoint=checkpoint)
+    assert refused.code == 1
+    assert "processes: 2 there, 1 here" in refused.exit.text and "model" in refused.exit.text
+
+
+def test_with_other_batches_the_epoch_begins_again_from_the_points_weights(trainings, run):
+    checkpoint = edited(run, images="31 (others)")
+    outcome = trainings(run, 2, mode="resume", checkpoint=checkpoint)
+    assert outcome.code == 0, outcome.exit.text
+    assert numbers(outcome.steps)[0] == (1, 1)
+    assert outcome.of("continued")[0]["step"] == 0 and "images" in outcome.of("continued")[0]["text"]
+
+
+def test_rows_of_results_that_come_again_are_taken_out_once(trainings, run):
+    """A kill between an epoch's row and its checkpoint leaves the row, and may tear it."""
+    point = step_points(RunLayout(run))[0]
+    (run / "results.csv").write_text("epoch,time,x\n1,2.0,3.0\n1,2")
+    outcome = trainings(run, 2, mode="resume", checkpoint=point.path, train={"epochs": 1})
+    rows = (run / "results.csv").read_text().splitlines()
+    assert outcome.code == 0 and [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
+    kept = RunLayout(run).backups / "attempt-002-results.csv"
+    assert kept.read_text() == "epoch,time,x\n1,2.0,3.0\n1,2"
+
+
+def test_out_of_memory_in_the_resumed_epoch_begins_it_again_with_half_the_batch(trainings, run, monkeypatch):
+    from nantui.worker import faults
+
+    point = step_points(RunLayout(run))[0]
+    short = [{"fault": "out_of_memory", "epoch": 1, "batch": 4}]
+    raised: list[str] = []
+
+    def once(fault: Any) -> None:
+        if not raised:
+            raised.append(fault.fault)
+            raise RuntimeError("CUDA out of memory (injected)")
+
+    monkeypatch.setattr(faults, "_disturb", once)
+    outcome = trainings(run, 2, mode="resume", checkpoint=point.path, faults=short)
+    assert outcome.code == 0, outcome.exit.text
+    assert [row.steps for row in outcome.steps if row.epoch == 1] == [8] * 8
+
+
+def test_a_full_disk_costs_the_points_and_not_the_training(trainings, tmp_path, monkeypatch):
+    from nantui.worker.points import point_file
+
+    monkeypatch.setattr(point_file, "RESERVE", 2**62)
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, ours=ALWAYS)
+    assert outcome.code == 0 and step_points(RunLayout(outcome.run)) == ()
+    assert "the disk has" in next(w["text"] for w in outcome.of("warning") if w["warning"] == "step_points")
+
+
+def test_without_memory_there_are_no_points_and_it_is_said(trainings, tmp_path, monkeypatch):
+    from nantui.worker.points import step_points as keeper
+
+    monkeypatch.setattr(keeper, "memory_left", lambda: 1)
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, ours=ALWAYS)
+    assert outcome.code == 0 and not RunLayout(outcome.run).points.exists()
+    assert "GiB of memory" in next(w["text"] for w in outcome.of("warning") if w["warning"] == "step_points")
+
+
+def test_a_point_that_is_not_finite_is_not_written(tmp_path):
+    from nantui.worker.points.host_copy import HostCopy
+    from nantui.worker.points.point_file import Job, PointWriter
+
+    said: list[str] = []
+    layout = RunLayout(tmp_path)
+    writer = PointWriter(layout, said.append)
+    copy = HostCopy(torch.device("cpu"))
+    document = {"optimizer": copy.take({"state": [torch.tensor([1.0, float("inf")])]})}
+    writer.hand_over(Job(copy, document))
+    eventually(lambda: said)
+    writer.close()
+    assert "optimizer.state.0 is not finite" in said[0]
+    assert not layout.points.exists() or not list(layout.points.iterdir())
+
+
+def test_a_place_in_memory_is_made_once(tmp_path):
+    from nantui.worker.points.host_copy import HostCopy
+
+    copy, live = HostCopy(torch.device("cpu")), {"a": torch.ones(3), "b": [torch.zeros(2), 7]}
+    first = copy.take(live)
+    live["a"].fill_(5.0)
+    assert first["a"].tolist() == [1.0] * 3 and first["b"][1] == 7
+    second = copy.take(live)
+    assert second["a"] is first["a"] and second["a"].tolist() == [5.0] * 3
+    assert copy.take({"a": torch.ones(4)})["a"].shape == (4,)
+
+
+def test_the_order_of_samples_is_what_the_sampler_would_have_drawn():
+    from torch.utils.data import DataLoader, TensorDataset
+    from ultralytics.data.build import InfiniteDataLoader
+
+    from nantui.worker.points.loader_order import Begin, record
+
+    class Trainer:
+        epoch = 0
+
+        def __init__(self) -> None:
+            generator = torch.Generator()
+            generator.manual_seed(1)
+            data = TensorDataset(torch.arange(7))
+            self.train_loader: Any = InfiniteDataLoader(data, batch_size=3, shuffle=True, generator=generator)
+
+    def epochs(trainer: Any, count: int) -> list[list[int]]:
+        seen = []
+        for epoch in range(trainer.epoch, trainer.epoch + count):
+            trainer.epoch = epoch
+            seen.append([int(x) for batch in trainer.train_loader for x in batch[0]])
+        return seen
+
+    plain, recorded = Trainer(), Trainer()
+    order = record(recorded, exact=False)  # type: ignore[arg-type]
+    assert order is not None and record(recorded, exact=False) is order  # type: ignore[arg-type]
+    expected = epochs(plain, 3)
+    assert epochs(recorded, 2) == expected[:2]
+    state = order.state()
+    again = Trainer()
+    again.epoch = 1
+    record(again, exact=False, begin=Begin(1, 2, state))  # type: ignore[arg-type]
+    rest = iter(again.train_loader)
+    assert next(rest)[0].tolist() == expected[1][6:]
+    again.epoch = 2
+    assert epochs(again, 1) == expected[2:]
+    other: Any = Trainer()
+    other.train_loader = DataLoader(TensorDataset(torch.arange(3)))
+    assert record(other, exact=False) is None
+
+
+def test_the_table_of_equal_trainings_is_whole():
+    names = [case.name for case in equality.CASES]
+    assert len(names) == len(set(names)) and len(SAMPLE) == 2 and len(ON_TWO) == 1
+    for word in ("SGD", "AdamW", "MuSGD", "workers0", "workers2", "mixed", "plain", "accumulated", "ranks2"):
+        assert any(word in name for name in names), word
