@@ -17,6 +17,7 @@ contents: Everything one file says by itself: the steps from a descriptor to fin
 metadata: What a checkpoint says about itself: epoch, date, version, fitness, arguments, metrics, results
 weight_findings: From counts to findings: what is wrong with the weights, and how the file itself proves it
 older_checkpoint: What became zero, or jumped to the limit, since an older checkpoint of the same run
+installed_classes: Whether the installed Ultralytics has a class, told from its source
 cache: Verdicts that are remembered: a second look at an unchanged file costs a `stat`
 parallel_scan: Many files at once, in processes of their own, so that a screen stays alive
 pickle/: The pickle inside a checkpoint, read by an interpreter that calls nothing and imports nothing.

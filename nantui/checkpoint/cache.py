@@ -19,13 +19,14 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
+from nantui.checkpoint.installed_classes import root
 from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
 from nantui.paths import user_cache_dir
 from nantui.run.atomic_files import write_atomic
 from nantui.run.documents import Document, JsonObject
 from nantui.version import __version__
 
-RULES = f"{__version__}.1"  # change it whenever the same file would now get another verdict
+RULES = f"{__version__}.2"  # change it whenever the same file would now get another verdict
 _SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
@@ -71,7 +72,7 @@ class Cache:
     """Looks and comparisons by identity, in memory and on disk. Nothing here can fail a scan."""
 
     def __init__(self, directory: Path, allowed: Collection[str] = ()) -> None:
-        self._belongs = [RULES, os.path.abspath(directory), *sorted(allowed)]
+        self._belongs = [RULES, os.path.abspath(directory), str(root()), *sorted(allowed)]
         name = zlib.crc32(os.fsencode("\n".join(self._belongs[1:])))
         self.file = cache_directory() / f"{name:08x}.json"
         self._scanned: dict[str, Document] = {}

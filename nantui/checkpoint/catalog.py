@@ -210,6 +210,8 @@ def _older_and_clean(other: ScannedFile, seen: ScannedFile) -> bool:
     if badge_of(other.contents.findings) != "clean":
         return False
     one, two = other.contents.metadata, seen.contents.metadata
+    if one.epoch is not None and two.epoch is not None and one.epoch > two.epoch:
+        return False  # of an earlier training in the same directory
     if one.date and two.date:
         return one.date < two.date
     return other.stamp[3] < seen.stamp[3]

@@ -74,7 +74,7 @@ def own_row(metadata: Metadata) -> dict[str, object]:
     if metadata.epoch is not None:
         own = [row for row in rows if row.get("epoch") == metadata.epoch + 1]
     else:
-        own = [row for row in rows if _agrees(row, metadata.metrics)]
+        own = [row for row in rows if agrees(row, metadata.metrics)]
     return own[-1] if own else {}
 
 
@@ -95,7 +95,8 @@ def _rows(results: Mapping[str, list[object]]) -> list[dict[str, object]]:
     return [{key: values[index] for key, values in columns.items()} for index in range(length)]
 
 
-def _agrees(row: Mapping[str, object], metrics: Mapping[str, object]) -> bool:
+def agrees(row: Mapping[str, object], metrics: Mapping[str, object]) -> bool:
+    """Tell whether a row of results has these metrics, as far as both tell."""
     shared = [key for key in metrics if key in row]
     return bool(shared) and all(_close(row[key], metrics[key]) for key in shared)
 

@@ -175,6 +175,8 @@ def _resumable(found: Contents, badge: str, findings: tuple[Finding, ...]) -> tu
         return {"busy": "it is still being written", "corrupt": "its weights are not sound"}.get(
             badge, "it cannot be read or must not be loaded"
         ), False
+    if lacks := next((one.where for one in findings if one.kind == "missing-class"), ""):
+        return f"the Ultralytics here has no {lacks}", False
     if not said.ultralytics:
         return "not an Ultralytics training checkpoint", False
     if said.stripped:

@@ -30,6 +30,7 @@ FINDING_KINDS = (
     "saturated",  # values at the dtype's limit: a warning, large healthy values look the same
     "unchecked",  # a check of CRCs was asked for, and the file was written without any
     "not-ultralytics",  # weights, but not in an Ultralytics checkpoint
+    "missing-class",  # a class of Ultralytics' that the installed one does not have: it cannot be loaded here
     "unknown-class",  # a user's own class: loading runs its code, so its name has to be allowed first
 )
 CORRUPT_KINDS = frozenset({"nan", "inf", "laundered", "metrics"})
@@ -89,6 +90,11 @@ class Verdict:
     def work_epoch(self) -> int | None:
         """The epoch counted from 1, as in `results.csv` and the progress line's "N/total"."""
         return work_of(self.epoch)
+
+    @property
+    def cannot_be_loaded(self) -> str:
+        """Which class the installed Ultralytics lacks, "" where it has all of them."""
+        return next((one.where for one in self.findings if one.kind == "missing-class"), "")
 
     @property
     def names_to_allow(self) -> tuple[str, ...]:

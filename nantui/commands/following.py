@@ -21,6 +21,9 @@ from nantui.run.record import RunRecord
 from nantui.run.status import ACTIVE
 from nantui.settings.schema import Schema
 
+FILES = ("data", "model", "pretrained")
+"""Settings that may name a file, which whoever types them sees from here."""
+
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the run directory that the command acts on."""
@@ -73,7 +76,9 @@ def settings_of(arguments: argparse.Namespace) -> JsonObject:
     """Return the options `set` and `presets` of a command. Raises UserError for a misspelt setting."""
     options: JsonObject = {}
     if arguments.set:
-        options["set"] = Schema.load(arguments.python).parse_assignments(arguments.set)
+        asked = Schema.load(arguments.python).parse_assignments(arguments.set)
+        here = {name: os.path.abspath(str(asked[name])) for name in FILES if name in asked}
+        options["set"] = {**asked, **{name: path for name, path in here.items() if os.path.exists(path)}}
     if arguments.preset:
         options["presets"] = list(arguments.preset)
     return options

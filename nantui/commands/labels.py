@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from nantui.run.discovery import require_run
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
+from nantui.run.started_in import in_full
 from nantui.terminal_text import printable_lines
 
 
@@ -62,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         _quarantine(arguments, layout, arguments.leave_out)
         return 0
     report = _check(arguments, _settings(layout))
+    _ask_the_reader(arguments, report)
     _show(arguments, report)
     if arguments.quarantine:
         _quarantine(arguments, layout, report.faulty_images())
@@ -97,7 +100,7 @@ def _settings(layout: RunLayout | None) -> JsonObject:
     if layout is None:
         return {}
     record = RunRecord(layout)
-    return {**(record.spec.train if record.spec else {}), **record.args}
+    return in_full(record, {**(record.spec.train if record.spec else {}), **record.args})
 
 
 def _check(arguments: argparse.Namespace, settings: JsonObject) -> Any:
@@ -123,6 +126,18 @@ def _check(arguments: argparse.Namespace, settings: JsonObject) -> Any:
         )
     finally:
         progress.close()
+
+
+def _ask_the_reader(arguments: argparse.Namespace, report: Any) -> None:
+    """Let Ultralytics' own reader decode the images of unusual modes; without it the warnings stay."""
+    from nantui.supervisor.helper_process import PREPARE, helper
+
+    if not (odd := [issue.file for issue in report.issues if issue.kind == "image_unusual"]):
+        return
+    with contextlib.suppress(UserError):
+        answer = helper(PREPARE, {"images": {"paths": odd}}, python=arguments.python or "")
+        if answer.get("ok"):
+            report.decoded(odd, answer["undecodable"])
 
 
 def _data_of(arguments: argparse.Namespace, settings: dict[str, object]) -> str:

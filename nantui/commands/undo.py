@@ -1,4 +1,4 @@
-"""Take the last rollback back: everything outside nantui/ as it was before, byte for byte."""
+"""Take the last rollback or resume back: everything outside nantui/ as it was before, byte for byte."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Undo, after asking."""
-    question = "take the last rollback back? What was trained since moves aside, nothing is deleted."
+    question = "take the last rollback or resume back? What was trained since moves aside, no file is lost."
     return following.act(arguments, "undo", {}, f"{arguments.run}: {question}", refuse_without_rollback)
 
 
 def refuse_without_rollback(layout: RunLayout) -> None:
     """Raise UserError (status NO) when there is nothing to take back."""
-    from nantui.recovery.history import last_rollback
+    from nantui.recovery.history import newest_in_force
 
-    if last_rollback(RunRecord(layout)) is None:
+    if newest_in_force(RunRecord(layout).journal) is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)

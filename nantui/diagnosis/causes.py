@@ -6,7 +6,7 @@ disagree; what could not be measured is listed as unknown, and no claim is made 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from nantui.diagnosis.file_evidence import checkpoint
 from nantui.diagnosis.file_evidence import labels as label_errors
 from nantui.diagnosis.probabilities import Evidence, Ranked, rank_causes
 from nantui.diagnosis.trouble import TroubleFacts, gather_facts
+from nantui.recovery.history import failed_end, ran_out_of_memory
 from nantui.recovery.judgement import judge_numbers, mosaic_closes
 from nantui.recovery.trouble import overflow_words, overflowed
 from nantui.run.events import Incident, document_of
@@ -133,6 +134,8 @@ def _sign_of_results(facts: TroubleFacts) -> Incident | None:
 def _nothing_known(facts: TroubleFacts) -> list[str]:
     if facts.watched:
         return []
+    if facts.record.results_unread:
+        return ["nantui did not watch this run, and results.csv cannot be read"]
     more = "no other NaN" if overflowed(facts.results) else "no NaN"
     seen = f"nantui did not watch this run; results.csv shows {more}"
     if facts.broke_off is None:
@@ -141,9 +144,19 @@ def _nothing_known(facts: TroubleFacts) -> list[str]:
     return [f"{seen}, but {early}: of an epoch that Ultralytics gave up because of a NaN it has no row"]
 
 
+def _failed(facts: TroubleFacts) -> Iterator[str]:
+    ended = failed_end(facts.record)
+    if ended is None:
+        return
+    place = f" in epoch {ended.epoch}" if ended.epoch else ""
+    yield f"attempt {ended.attempt} failed{place}: {ended.text or 'nothing is known of why'}"
+    if ran_out_of_memory(facts.record):
+        yield f"a smaller batch helps, or smaller images: nantui recover {facts.record.run} halves the batch"
+
+
 def noted(facts: TroubleFacts) -> list[str]:
-    """Return what results.csv shows that is no sign of trouble by itself."""
-    found, epochs = [], overflowed(facts.results)
+    """Return how the newest attempt failed, and what results.csv shows that is no sign by itself."""
+    found, epochs = list(_failed(facts)), overflowed(facts.results)
     if epochs:
         sound = "metrics or later epochs show a sound network, so it is the validation that overflowed"
         more = "half precision, as a rule: amp=False validates in fp32"

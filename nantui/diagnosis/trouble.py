@@ -15,6 +15,7 @@ from nantui.run.incidents import as_incident, is_suspicion
 from nantui.run.layout import RunLayout
 from nantui.run.record import AttemptRecord, RunRecord
 from nantui.run.results import EpochRow
+from nantui.run.started_in import in_full
 from nantui.run.telemetry import Step, StepFollower
 
 WINDOW = 400
@@ -85,6 +86,7 @@ def gather_facts(record: RunRecord) -> TroubleFacts:
     """Return what is known of the last trouble of the run."""
     spec = record.spec
     asked = {**(spec.train if spec else {}), **(spec.ours if spec else {}), **record.args}
+    asked = in_full(record, asked)
     events = {attempt.number: attempt.all_events for attempt in record.attempts}
     _add_journal(record, events)
     troubled = _with(events, _is_incident) or _with(events, is_suspicion)
@@ -119,7 +121,7 @@ def _of_attempt(
         before=before,
         after=after,
         steps_in=steps_in,
-        settings={**asked, **own, **in_effect},
+        settings=in_full(record, {**asked, **own, **in_effect}),
         in_effect=bool(in_effect),
         earlier_settings=earlier,
         results=record.epochs,

@@ -172,6 +172,9 @@ class _Check:
         report.dropped += [folder.image(batch.start + index) for index in dropped]
 
     def _whole_data_set(self) -> None:
+        if 0 < self.total == sum(issue.kind == "no_label" for issue in self.report.issues):
+            text = f"looked for in {self.folders[0].labels}"
+            self.report.issues.append(Issue(self.report.data, 0, "no_labels", text))
         if self.rules.task in ("segment", "obb") and self.box_rows:
             text = (
                 f"{self.box_rows:,} boxes beside {self.polygon_rows:,} polygons; every row must be a polygon"

@@ -19,6 +19,8 @@ SMALLEST = 10
 """`check_image` asserts more than 9 pixels on each side."""
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
 """EXIF orientations that swap width and height, which Ultralytics obeys (`exif_size`)."""
+_USUAL = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+"""Modes of Pillow's that OpenCV decodes; of others (float32) Ultralytics' own reader has to be asked."""
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -55,7 +57,7 @@ def look_into(path: str) -> tuple[tuple[str, str] | None, tuple[int, int]]:
         with Image.open(path) as image:
             image.verify()
             size = _upright(image)
-            form = (image.format or "").lower()
+            form, mode = (image.format or "").lower(), image.mode
     except FileNotFoundError:
         return ("image_missing", "no such file"), (0, 0)
     except Exception as error:  # Pillow raises nearly anything for a broken file, SyntaxError included
@@ -64,6 +66,8 @@ def look_into(path: str) -> tuple[tuple[str, str] | None, tuple[int, int]]:
         return ("image_small", f"{size[0]} by {size[1]} pixels"), size
     if form not in IMAGE_SUFFIXES | {"jpeg2000"}:
         return ("image_unreadable", f"format {form} is none that Ultralytics takes"), size
+    if mode not in _USUAL:
+        return ("image_unusual", f"mode {mode}"), size
     return _jpeg_fault(path) if form in ("jpg", "jpeg") else None, size
 
 

@@ -72,10 +72,10 @@ def list_images(split: str, sources: list[str]) -> Listing:
 
 def _expanded(sources: list[str], listing: Listing) -> Iterator[str]:
     for source in sources:
-        if os.path.exists(source) or not glob.has_magic(source):
+        found = [] if os.path.exists(source) else sorted(glob.glob(source, recursive=True))
+        if not found:  # also a path with brackets in it that is not there: its name is no pattern
             yield source
             continue
-        found = sorted(glob.glob(source, recursive=True))
         listing.faults.append(
             (source, "pattern", f"it matches {len(found)} paths, but Ultralytics would not look")
         )

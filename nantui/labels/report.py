@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TextIO
 
@@ -75,6 +75,13 @@ class LabelReport:
             if len(ranks[_rank(issue.kind)]) < limit:
                 ranks[_rank(issue.kind)].append(issue)
         return [*ranks[0], *ranks[1], *ranks[2]][:limit]
+
+    def decoded(self, asked: Collection[str], undecodable: Collection[str]) -> None:
+        """Take over what Ultralytics' reader said of images of unusual modes."""
+        kept = [one for one in self.issues if one.kind != "image_unusual" or one.file not in asked]
+        text = "Ultralytics' reader gives nothing for it"
+        self.issues = [*kept, *(Issue(path, 0, "image_undecodable", text) for path in undecodable)]
+        self.image_of.update({path: path for path in undecodable})
 
     def faulty_images(self) -> list[str]:
         """Return the images with at least one error, in or beside their label file."""

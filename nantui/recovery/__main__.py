@@ -2,8 +2,9 @@
 
 Started by the supervisor, which must not import what a scan of checkpoints needs, in the interpreter that
 trains. The request is {"action", "run", "id", "by", "to", "set", "presets", "force_restart", "allow", "into",
-"images"}, with actions `plan`, `rollback`, `undo`, `phase` (on to the plan's next phase), `repair` (finish or
-take back what a crash left half done) and `next` (what the ladder would do after an attempt ended badly).
+"images", "epoch"}, with actions `plan`, `rollback`, `undo`, `keep` (copies for undo before a plain resume),
+`phase` (on to the plan's next phase), `repair` (finish or take back what a crash left half done) and `next`
+(what the ladder would do after an attempt ended badly).
 One JSON answer on stdout, {"ok", "text" or "error", …}; exit status as every command's.
 """
 
@@ -23,7 +24,7 @@ from nantui.recovery.plan import Plan, make_plan
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.unattended_policy import decide
-from nantui.recovery.undo import undo
+from nantui.recovery.undo import keep_for_undo, undo
 from nantui.run.atomic_files import to_json
 from nantui.run.discovery import require_run
 from nantui.run.documents import JsonObject
@@ -99,6 +100,13 @@ def act_undo(request: Request) -> JsonObject:
     return asdict(undo(layout, by=_by(request)))
 
 
+def act_keep(request: Request) -> JsonObject:
+    """Copy what a resume may overwrite, so that undo knows it."""
+    layout = RunLayout(Path(request["run"]))
+    keep_for_undo(layout, int(request["epoch"]), id=str(request["id"]), by=_by(request))
+    return {"text": "kept"}
+
+
 def act_phase(request: Request) -> JsonObject:
     """Go on to the next phase of the run's plan; an interrupted transaction is put right first."""
     layout = require_run(Path(request["run"]))
@@ -117,6 +125,7 @@ ACTIONS: dict[str, Callable[[Request], JsonObject]] = {
     "next": act_next,
     "rollback": act_rollback,
     "undo": act_undo,
+    "keep": act_keep,
     "phase": act_phase,
     "repair": act_repair,
 }

@@ -83,7 +83,7 @@ def _fill(
             copy_durably(plan.best.path, new.weights / BEST)
     work = plan.restore.work or 0 if plan.restore else 0
     if plan.restore is not None and old.layout.results_csv.is_file():
-        before = old.layout.results_csv.read_text(encoding="utf-8", errors="surrogateescape")
+        before = old.layout.results_csv.read_bytes().decode("utf-8", "surrogateescape")
         write_atomic(new.results_csv, trimmed(before, work).encode("utf-8", "surrogateescape"))
     settings = {**plan.carried, **changed(plan.settings)}
     own = {"save_dir": str(place), "project": str(place.parent), "name": place.name}

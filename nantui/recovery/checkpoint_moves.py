@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from nantui.recovery.plan_inputs import PlanInputs
-from nantui.recovery.restore_points import BEST, LAST, STOP_POINT, Candidate
+from nantui.recovery.restore_points import BEST, LAST, NOT_WRITTEN, STOP_POINT, Candidate
 from nantui.run.layout import RunLayout
 
 EPOCH_FILE = re.compile(r"^epoch(\d+)\.pt$")
@@ -48,6 +48,8 @@ def why_aside(one: Candidate, restore: Candidate | None) -> str:
         return "replaced by the restored one" if one.name in (LAST, STOP_POINT) else ""
     if one.verdict.badge == "busy":
         return one.why_not
+    if one.why_not == NOT_WRITTEN:
+        return ""
     if one.verdict.badge == "corrupt" or one.name in (LAST, STOP_POINT, BEST):
         return one.verdict.badge if one.verdict.badge != "clean" else "replaced by the restored one"
     epoch = epoch_of(one)

@@ -50,7 +50,7 @@ def read_side(text: str) -> Side:
         raise UserError(f"{text}: no such attempt; this run has {known}")
     steps = read_steps(record.layout.steps(attempt.number))
     epochs = {step.epoch for step in steps}
-    rows = [row for row in current(read_results(results_of(record, attempt.number))) if row.epoch in epochs]
+    rows = [row for row in rows_of(record, attempt.number) if row.epoch in epochs]
     return Side(text, attempt_settings(attempt), rows, skipped_of(steps))
 
 
@@ -66,6 +66,14 @@ def attempt_settings(attempt: AttemptRecord) -> dict[str, object]:
     asked, reported = attempt.asked, attempt.in_effect
     own = {**asked.train, **asked.ours, **asked.asked} if asked else {}
     return {**own, **(reported.values if reported else {})}
+
+
+def rows_of(record: RunRecord, number: int) -> list[EpochRow]:
+    """Return the rows that may be an attempt's, none where a later beginning has deleted results.csv."""
+    path = results_of(record, number)
+    later = [one.asked.mode for one in record.attempts if one.number > number and one.asked]
+    gone = path == record.layout.results_csv and any(mode != "resume" for mode in later)
+    return [] if gone else current(read_results(path))
 
 
 def results_of(record: RunRecord, number: int) -> Path:

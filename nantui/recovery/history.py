@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from nantui.run.attempts import DIVERGED, FAILED, RankExit
 from nantui.run.events import (
     AttemptEnded,
     AttemptStarted,
     Event,
+    Kept,
     PhaseBegun,
     PhaseDone,
     RollbackBegun,
     RollbackDone,
     RollbackReverted,
     UndoDone,
+    of_kind,
 )
 from nantui.run.record import RunRecord
 
 QUARANTINE = "quarantine"
 BAD_ENDS = (DIVERGED, FAILED)
+RESUMES_KEPT = 2
+"""How many resumes can be taken back: the copies of older ones have gone."""
+Undoable: TypeAlias = RollbackBegun | PhaseBegun | Kept
 OUT_OF_MEMORY = ("out of memory", "cublas_status_alloc_failed", "unable to find an engine")
 
 
@@ -76,21 +82,32 @@ def settings_in_force(record: RunRecord) -> dict[str, object]:
 
 def last_rollback(record: RunRecord) -> RollbackBegun | PhaseBegun | None:
     """Return how the newest rollback or change of phase in force was begun, None without one."""
-    return newest_in_force(record.journal)
+    found = [event for event in in_force(record.journal) if not isinstance(event, Kept)]
+    return found[-1] if found else None
 
 
-def newest_in_force(journal: Iterable[Event]) -> RollbackBegun | PhaseBegun | None:
-    """Return the same from the journal's events."""
-    begun: dict[str, RollbackBegun | PhaseBegun] = {}
-    in_force: list[str] = []
+def newest_in_force(journal: Iterable[Event]) -> Undoable | None:
+    """Return what `undo` would take back: a rollback, a change of phase or a resume; None without one."""
+    found = in_force(journal)
+    return found[-1] if found else None
+
+
+def in_force(journal: Iterable[Event]) -> list[Undoable]:
+    """Return what can be taken back, oldest first; of resumes only the newest, whose copies are there."""
+    begun: dict[str, Undoable] = {}
+    found: dict[str, Undoable] = {}
     for event in journal:
         if isinstance(event, (RollbackBegun, PhaseBegun)):
             begun[event.id] = event
         elif isinstance(event, (RollbackDone, PhaseDone)) and event.id in begun:
-            in_force.append(event.id)
-        elif isinstance(event, UndoDone) and event.of in in_force:
-            in_force.remove(event.of)
-    return begun[in_force[-1]] if in_force else None
+            found[event.id] = begun[event.id]
+        elif isinstance(event, Kept):
+            found[event.id] = event
+            for old in of_kind(found.values(), Kept)[:-RESUMES_KEPT]:
+                del found[old.id]
+        elif isinstance(event, UndoDone):
+            found.pop(event.of, None)
+    return list(found.values())
 
 
 def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[str, object]) -> str:
@@ -111,6 +128,18 @@ def newest_end(record: RunRecord) -> AttemptEnded | None:
         elif isinstance(event, AttemptEnded):
             found = event
     return found
+
+
+def failed_end(record: RunRecord) -> AttemptEnded | None:
+    """Return the newest attempt's end where it failed and nothing was done since, else None."""
+    ended = newest_end(record)
+    return ended if ended is not None and ended.outcome == FAILED else None
+
+
+def ran_out_of_memory(record: RunRecord) -> bool:
+    """Tell whether the newest attempt failed for lack of memory."""
+    ended = failed_end(record)
+    return ended is not None and _out_of_memory(record.newest.exits, ended)
 
 
 def _begun(event: RollbackBegun) -> Earlier:

@@ -18,11 +18,12 @@ from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries
 from nantui.recovery.judgement import Judgement
 from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
 from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
-from nantui.recovery.plan_warnings import refuse_finished, warnings_for
+from nantui.recovery.plan_warnings import refuse_finished, refuse_nothing_to_begin, warnings_for
 from nantui.recovery.reached import Reached
 from nantui.recovery.reason import reason_for, second_choice
 from nantui.recovery.restore_points import Candidate, Costs, best_at, choose, costs_of, pick, why_again
 from nantui.recovery.resume_settings import (
+    against_memory,
     against_overflow,
     carried_over,
     kept_of_auto,
@@ -153,7 +154,7 @@ def make_plan(
     names = propose_presets(facts, restore, in_effect, known.bf16) if wanted else tuple(presets or ())
     rows = rows_for(names, facts, in_effect, propose_guard=propose)
     if wanted_by_default:
-        rows = merge(rows, against_overflow(facts, in_effect))
+        rows = merge(rows, [*against_overflow(facts, in_effect), *against_memory(facts, in_effect)])
     rows = fit(rows, in_effect, known.measured, known.now)
     rows = with_rate(rows, in_effect, known.epoch)
     rows += kept_of_auto(restore, in_effect, rows)
@@ -164,7 +165,7 @@ def known_to(
     facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], measured: Measured | None
 ) -> Known:
     """Return what lint may go by; `measured` takes the place of what the run's own files tell."""
-    verdicts = [one.verdict for one in facts.candidates]
+    verdicts = [one.verdict for one in facts.candidates if not one.stranger]
     known = run_facts.known_about(facts.record, in_effect, restore.work or 0 if restore else 0, verdicts)
     return replace(known, measured=measured or known.measured)
 
@@ -185,13 +186,13 @@ def propose_presets(
 
 def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidate | None:
     """Return the restore point, None for plan B. Raises UserError when there is nothing to do at all."""
-    if restart:
-        return None
-    if to:
+    if to and not restart:
         return pick(facts.candidates, to, facts.layout)
-    restore = choose(facts.candidates)
-    if restore is None or facts.trouble is None:
+    restore = None if restart else choose(facts.candidates)
+    if not restart and (restore is None or facts.trouble is None):
         refuse_finished(facts, restore)
+    if restore is None:
+        refuse_nothing_to_begin(facts)
     return restore
 
 

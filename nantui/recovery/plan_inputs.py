@@ -12,7 +12,13 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.recovery.judgement import Judgement, judge_numbers, mosaic_closes
 from nantui.recovery.manifest import COPIES
 from nantui.recovery.reached import Reached, how_far
-from nantui.recovery.restore_points import Candidate, RestoreCriteria, list_candidates, own_files
+from nantui.recovery.restore_points import (
+    Candidate,
+    RestoreCriteria,
+    find_strangers,
+    list_candidates,
+    own_files,
+)
 from nantui.recovery.ruin import Ruin, proven_ruin, validated_in_fp32
 from nantui.recovery.trouble import Trouble, first_trouble, overflowed
 from nantui.run.layout import RunLayout
@@ -75,11 +81,19 @@ def gather_inputs(
     checked = schema.check(asked)
     catalog = Catalog(record.layout.weights, allow)
     verdicts = [settled(catalog, path) for path in own_files(catalog)]
-    bad = [one.epoch + 1 for one in verdicts if one.epoch is not None and condemns(one)]
+    strangers = find_strangers(verdicts, record.results)
+    own = [one for one in verdicts if one.path not in strangers]
+    bad = [one.epoch + 1 for one in own if one.epoch is not None and condemns(one)]
     trouble, reached = first_trouble(record, bad), how_far(record)
     epochs = args.get("epochs") or (spec.train.get("epochs") if spec else None)
+    if args.get("time"):  # then Ultralytics reckons them anew after each epoch, and only a checkpoint knows
+        latest = max(
+            (one for one in own if one.epoch is not None), key=lambda one: one.epoch or 0, default=None
+        )
+        epochs = latest.train_args.get("epochs") if latest else None
     goal = int(number(checked.get("epochs", epochs) or 0))
-    candidates = list_candidates(verdicts, RestoreCriteria(trouble, reached, goal, known_places(record)))
+    criteria = RestoreCriteria(trouble, reached, goal, known_places(record), strangers)
+    candidates = list_candidates(verdicts, criteria)
     closes = mosaic_closes(args)
     return PlanInputs(
         record=record,

@@ -38,6 +38,8 @@ def warnings_for(
         )
     if facts.spec is None:
         found += [f"nantui's own runner goes on without {one}" for one in lost_with_our_runner(facts.record)]
+    if facts.record.results_unread:
+        found.append("results.csv cannot be read: how far it came, and whether it holds NaN, is not known")
     if not facts.args:
         found.append("args.yaml is missing: the settings are those in the checkpoint")
     if restore and restore.verdict.repairable and not restore.verdict.resumable:
@@ -59,10 +61,14 @@ def refuse_finished(facts: PlanInputs, restore: Candidate | None) -> None:
     done = next((one for one in facts.candidates if one.finished), None)
     if done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0)):
         raise UserError(finished_words(facts, done, restore), NO)
-    if not facts.candidates and not facts.args and facts.spec is None:
-        raise UserError(
-            f"{facts.layout.weights}: no checkpoint and no args.yaml; nothing can be restored", NO
-        )
+
+
+def refuse_nothing_to_begin(facts: PlanInputs) -> None:
+    """Raise UserError (NO) where nothing can be restored, nor begun again: no file says what was trained."""
+    if not facts.args and facts.spec is None:
+        why = "; ".join(f"{one.name}: {one.why_not}" for one in facts.candidates[:3]) or "no checkpoint"
+        said = f"nothing can be restored ({why}), nor begun again without args.yaml"
+        raise UserError(f"{said}; nothing moved", NO)
 
 
 def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) -> str:

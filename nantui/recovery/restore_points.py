@@ -8,17 +8,20 @@ back to it costs are epochs, and hours by this run's own epoch times.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nantui.checkpoint.catalog import Catalog
+from nantui.checkpoint.metadata import agrees
 from nantui.checkpoint.verdict import Verdict
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import uses_no_gpu
 from nantui.recovery.reached import Reached
 from nantui.recovery.trouble import Trouble
 from nantui.run.layout import RunLayout
+from nantui.run.results import EpochRow
 from nantui.settings.effective import number
 from nantui.settings.lint import more_epochs
 
@@ -26,6 +29,8 @@ STOP_POINT, LAST, BEST = "nantui_stop.pt", "last.pt", "best.pt"
 PREFERENCE = {STOP_POINT: 3, LAST: 2, BEST: 0}
 """Among files of one epoch: the stop point has trained on into the next, last.pt needs no second copy."""
 FINISHED = "finished"
+OWN_NAME = re.compile(r"(last|best|nantui_stop|epoch\d+)\.pt")
+NOT_WRITTEN, LEFT_OVER = "no training writes a file of this name", "left over from an earlier training here"
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Candidate:
     """A checkpoint as a restore point.
 
     `epoch` counts from 0 as in the file's name, `work` from 1 as people see it; `epochs_lost` are the
-    epochs that must be trained again, wholly or in part; hours are NaN where no epoch was timed.
+    epochs that must be trained again, wholly or in part; hours are NaN where no epoch was timed. A `stranger`
+    is in weights/ and not of this training.
     """
 
     path: Path
@@ -46,6 +52,7 @@ class Candidate:
     hours_lost: float = math.nan
     hours_remaining: float = math.nan
     revive: bool = False
+    stranger: bool = False
 
     @property
     def name(self) -> str:
@@ -81,13 +88,14 @@ class Candidate:
 @dataclass(frozen=True)
 class RestoreCriteria:
     """What a file is judged by: the first sign of trouble, how far the run came, the number of epochs to
-    train in all (0: not known), and the directories that the run has called its own.
+    train in all (0: not known), the directories that the run has called its own, and its `strangers`.
     """
 
     trouble: Trouble | None
     reached: Reached
     goal: int
     places: frozenset[str] = frozenset()
+    strangers: Mapping[Path, str] = field(default_factory=dict)
 
 
 def list_candidates(verdicts: Iterable[Verdict], criteria: RestoreCriteria) -> list[Candidate]:
@@ -98,6 +106,42 @@ def list_candidates(verdicts: Iterable[Verdict], criteria: RestoreCriteria) -> l
 def own_files(catalog: Catalog) -> list[Path]:
     """Return the checkpoints of the run itself; what lies in corrupted_backup/ is out of the question."""
     return [file.path for file in catalog.files() if not file.in_backup]
+
+
+def find_strangers(verdicts: Sequence[Verdict], rows: Sequence[EpochRow]) -> dict[Path, str]:
+    """Return which files in weights/ are not of the training that is in `rows` of results.csv, and why.
+
+    A training into a used directory (`exist_ok`) leaves what it has not yet overwritten: such a file is older
+    than one of an earlier epoch, and so is all before it where results.csv has begun anew; or its metrics are
+    those of no row of its epoch. The metrics tell only where those of another file do agree, for results.csv
+    may have been rounded by whatever it was opened with.
+    """
+    found = {one.path: NOT_WRITTEN for one in verdicts if not OWN_NAME.fullmatch(one.path.name)}
+    own = [(one.epoch, one) for one in verdicts if one.path not in found and one.epoch is not None]
+    left = [one for epoch, one in own if any(other < epoch and _later(it, one) for other, it in own)]
+    if rows and next(row.epoch for row in rows if row.segment == rows[-1].segment) == 1:
+        left += [one for _, one in own if any(_later(old, one) for old in left)]
+    agreeing = {one.path: _in_a_row(one, rows) for _, one in own}
+    if any(agreeing.values()):
+        left += [one for _, one in own if agreeing[one.path] is False]
+    return {**found, **{one.path: LEFT_OVER for one in left}}
+
+
+def _in_a_row(verdict: Verdict, rows: Sequence[EpochRow]) -> bool | None:
+    """Tell whether a row of the file's epoch has its metrics, None where nothing can be compared."""
+    said = verdict.train_metrics
+    own = [row.values for row in rows if row.epoch == verdict.work_epoch and row.values.keys() & said]
+    told = [agrees(values, said) for values in own]
+    return any(told) if told else None
+
+
+def _later(one: Verdict, other: Verdict) -> bool:
+    """Tell whether a file was saved after another by both clocks: its own date, and the file system's."""
+    try:
+        younger = one.path.stat().st_mtime > other.path.stat().st_mtime
+    except OSError:
+        return False
+    return younger and bool(one.date and other.date) and str(one.date) > str(other.date)
 
 
 def rank(candidate: Candidate) -> tuple[bool, int, bool, int, str]:
@@ -113,12 +157,15 @@ def candidate_of(verdict: Verdict, criteria: RestoreCriteria) -> Candidate:
     epoch = completed - 1 if revive else verdict.epoch
     why_not = reason_against(verdict, epoch, revive, criteria)
     candidate = Candidate(verdict.path, epoch, verdict, not why_not, why_not, revive=revive)
+    candidate = replace(candidate, stranger=verdict.path in criteria.strangers)
     return with_costs(candidate, criteria.reached, criteria.goal) if epoch is not None else candidate
 
 
 def reason_against(verdict: Verdict, epoch: int | None, revive: bool, criteria: RestoreCriteria) -> str:
     """Return why the file cannot be the restore point, "" when it can."""
     trouble, place = criteria.trouble, verdict.train_args.get("save_dir")
+    if verdict.path in criteria.strangers:
+        return criteria.strangers[verdict.path]
     if verdict.badge == "unreadable" and (names := verdict.names_to_allow):
         return f"loading it runs code of {', '.join(names)}; allow it by name with --allow {' '.join(names)}"
     if verdict.badge == "busy":
@@ -126,7 +173,7 @@ def reason_against(verdict: Verdict, epoch: int | None, revive: bool, criteria: 
     if verdict.badge != "clean":
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
         return f"{verdict.badge}{f' ({kinds})' if kinds else ''}"
-    if not (verdict.usable or revive or was_the_last(verdict)):
+    if verdict.cannot_be_loaded or not (verdict.usable or revive or was_the_last(verdict)):
         return f"cannot be resumed: {verdict.why_not_resumable}"
     if epoch is None:
         return "does not say which epoch it holds"
@@ -231,7 +278,7 @@ def best_at(candidates: Iterable[Candidate], restore: Candidate) -> Candidate:
 
 
 def _may_be_best(one: Candidate, restore: Candidate) -> bool:
-    if one.verdict.badge != "clean" or one.fitness is None or not math.isfinite(one.fitness):
+    if one.stranger or one.verdict.badge != "clean" or one.fitness is None or not math.isfinite(one.fitness):
         return False
     if one.epoch is None:
         return restore.revive and one.name == BEST

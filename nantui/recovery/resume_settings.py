@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nantui.recovery.history import settings_in_force
+from nantui.recovery.history import ran_out_of_memory, settings_in_force
 from nantui.recovery.plan_inputs import PlanInputs
 from nantui.recovery.restore_points import Candidate
 from nantui.run.events import InEffect, newest
@@ -55,7 +55,7 @@ def momentum_of_auto(settings: Mapping[str, object], live: Mapping[str, object])
 def resolved_elsewhere(facts: PlanInputs) -> dict[str, object]:
     """Return what `auto` chose as another checkpoint of the run tells it, also one that is corrupt."""
     for one in facts.candidates:
-        if one.verdict.train_args and not is_auto(one.verdict.train_args):
+        if not one.stranger and one.verdict.train_args and not is_auto(one.verdict.train_args):
             return {name: one.verdict.train_args[name] for name in RESOLVED if name in one.verdict.train_args}
     return {}
 
@@ -128,6 +128,16 @@ def against_overflow(facts: PlanInputs, in_effect: Mapping[str, object]) -> list
         return []
     why = "the validation losses are not finite though the network is sound: half precision overflows there"
     return [Change("amp", in_effect.get("amp"), False, why)]
+
+
+def against_memory(facts: PlanInputs, in_effect: Mapping[str, object]) -> list[Change]:
+    """Return half the batch where the newest attempt ran out of memory."""
+    batch = in_effect.get("batch")
+    if "batch" in facts.asked or not isinstance(batch, int) or batch < 2:
+        return []
+    if not ran_out_of_memory(facts.record):
+        return []
+    return [Change("batch", batch, batch // 2, "the last attempt ran out of memory")]
 
 
 def with_rate(rows: Sequence[Change], in_effect: Mapping[str, object], epoch: int) -> list[Change]:

@@ -44,6 +44,8 @@ from nantui.run.plan import PlanPhase, with_phase
 from nantui.run.record import RunRecord
 from nantui.run.results import trimmed
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
+from nantui.run.started_in import in_full, is_relative
+from nantui.settings.effective import number
 from nantui.settings.values import changed
 
 REBASE = entry_points.REBASE
@@ -192,6 +194,8 @@ def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None
     assert restore is not None, "plan B rebases nothing"
     wanted = {**plan.carried, **plan.asked, **changed(plan.settings)}
     train, _ = divided(wanted)
+    if is_relative(data := train.get("data", restore.verdict.train_args.get("data"))):
+        train |= in_full(RunRecord(layout), {"data": data})
     best = None
     if plan.best is not None and not plan.record_ends:
         best = {"fitness": plan.best.fitness, "epoch": plan.best.work}
@@ -203,14 +207,18 @@ def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None
     }  # fmt: skip
 
 
-def estimated_updates(plan: Plan) -> int:
-    """Return how many EMA updates a finished run had made: from another checkpoint's count, else far beyond
-    the start, so that the average does not begin anew (`ModelEMA` decays by 1 − exp(−updates/2000)).
+def estimated_updates(plan: Plan) -> int | None:
+    """Return how many EMA updates a finished run had made, one an optimizer step: from another checkpoint's
+    count, else from the steps that were recorded; None leaves it to the rebase, which can count images.
     """
     work = plan.restore.work if plan.restore else 0
-    known = ((one.verdict.updates, one.work) for one in plan.candidates)
+    known = ((one.verdict.updates, one.work) for one in plan.candidates if not one.stranger)
     rates = [updates / epochs for updates, epochs in known if updates and epochs]
-    return int(max(rates) * (work or 0)) if rates else 20000
+    newest = RunRecord(RunLayout(plan.run)).newest.steps.newest
+    batch, nbs = (number(plan.in_effect.get(name)) for name in ("batch", "nbs"))
+    if newest is not None and batch > 0 and nbs > 0:
+        rates.append(newest.steps / max(round(nbs / batch), 1))
+    return int(max(rates) * (work or 0)) if rates else None
 
 
 def run_rebase(request: JsonObject, python: str) -> JsonObject:
@@ -264,7 +272,7 @@ def _texts(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
     staged: list[tuple[Path, str]] = []
     work = plan.restore.work or 0 if plan.restore else 0
     if layout.results_csv.is_file() and plan.restore is not None:
-        before = layout.results_csv.read_text(encoding="utf-8", errors="surrogateescape")
+        before = layout.results_csv.read_bytes().decode("utf-8", "surrogateescape")
         after = trimmed(before, work)
         if after != before:
             staged.append((_write(layout.run, plan, "results.csv", after), "results.csv"))

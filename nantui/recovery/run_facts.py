@@ -17,6 +17,7 @@ from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, device
 from nantui.run.events import InEffect, newest
 from nantui.run.record import RunRecord
 from nantui.run.spec import read_args
+from nantui.run.started_in import in_full
 from nantui.settings.effective import stride_of
 from nantui.settings.gpu_memory import COUNTS, STATES, Measured
 from nantui.settings.lint import Known
@@ -76,7 +77,7 @@ def known_about(
     own = live if reported and reported.attempt == record.newest.number else {}
     return Known(
         epoch=epoch,
-        classes=classes_of(settings.get("data")),
+        classes=classes_of(in_full(record, settings).get("data")),
         images=images if isinstance(images, int) else None,
         devices=device_count(device),
         on_gpu=on_gpu(device, live.get("device")),

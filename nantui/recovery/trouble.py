@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from nantui.recovery.history import last_rollback
 from nantui.recovery.judgement import quality, resumed
-from nantui.run.events import Incident, UndoDone, of_kind
+from nantui.run.events import Incident, Kept, UndoDone, of_kind
 from nantui.run.incidents import ENDED, OBSERVED, SUSPICIONS
 from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow
@@ -70,9 +70,10 @@ def left_behind(record: RunRecord, numbers: Sequence[int]) -> dict[int, float]:
     """Return for each attempt the epoch, from 1, from which on its work was left behind, else infinity.
 
     A later attempt that began at or before an epoch went on from a checkpoint that holds none of it; only an
-    undo brings such work back.
+    undo of a rollback brings such work back.
     """
-    undone = bool(of_kind(record.journal, UndoDone))
+    kept = {one.id for one in of_kind(record.journal, Kept)}
+    undone = any(one.of not in kept for one in of_kind(record.journal, UndoDone))
     left, limit = {}, math.inf
     for number in sorted(numbers, reverse=True):
         left[number] = math.inf if undone else limit

@@ -1,11 +1,13 @@
-"""Take the last rollback back: everything outside nantui/ as it was, byte for byte.
+"""Take the last rollback or resume back: everything outside nantui/ as it was, byte for byte.
 
 What a later attempt has made or changed meanwhile is not lost: it moves into the undo's own backups first.
+A rollback moves what was there; a plain resume writes over it, so copies are made before it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import uuid
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from nantui.errors import FAILED, NO, UserError
 from nantui.recovery import manifest
-from nantui.recovery.history import last_rollback
+from nantui.recovery.history import Undoable, in_force, newest_in_force
 from nantui.recovery.manifest import COPIES, FILE, FOLDER, Item
 from nantui.recovery.transaction import (
     MOVE,
@@ -30,8 +32,9 @@ from nantui.recovery.transaction import (
     state_at,
     step_from,
 )
-from nantui.run.events import PhaseBegun, RollbackBegun
+from nantui.run.events import Kept, PhaseBegun, of_kind
 from nantui.run.inside import inside, parts_of, refuse_foreign
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.spec import own_uids
@@ -47,8 +50,31 @@ class Undone:
     aside: str
 
 
-def taken_back(begun: RollbackBegun | PhaseBegun) -> str:
-    """Return what undoing a rollback or a change of phase means, in one line."""
+def keep_for_undo(layout: RunLayout, epoch: int, *, id: str, by: str) -> None:
+    """Copy what an attempt may overwrite that resumes after `epoch` (from 1) without a rollback.
+
+    Those are last.pt, best.pt, a stop point, and the files of later epochs. Raises UserError
+    where there is no room; nothing is changed then.
+    """
+    trained = {f"epoch{number}.pt" for number in range(epoch)}
+    weights = {f"weights/{path.name}" for path in layout.weights.glob("*.pt") if path.name not in trained}
+    try:
+        manifest.keep(layout, id, in_place=weights)
+    except OSError as error:
+        shutil.rmtree(layout.backups / id, ignore_errors=True)
+        text = f"weights/ could not be copied for undo ({error}): make room; nothing was started"
+        raise UserError(text, FAILED) from error
+    journal = Journal(layout.journal)
+    journal.append("kept", by=by, id=id, epoch=epoch)
+    events = journal.events()
+    for old in {one.id for one in of_kind(events, Kept)} - {one.id for one in in_force(events)}:
+        shutil.rmtree(layout.backups / old, ignore_errors=True)
+
+
+def taken_back(begun: Undoable) -> str:
+    """Return what undoing it means, in one line."""
+    if isinstance(begun, Kept):
+        return f"the resume after epoch {begun.epoch} was taken back"
     if isinstance(begun, PhaseBegun):
         number = begun.phase or 2
         return f"phase {number} was taken back; phase {number - 1} is as it ended"
@@ -56,12 +82,12 @@ def taken_back(begun: RollbackBegun | PhaseBegun) -> str:
 
 
 def undo(layout: RunLayout, *, by: str) -> Undone:
-    """Take back the last rollback that is in force.
+    """Take back the last rollback, change of phase or resume that is in force.
 
     Raises UserError (status NO) when there is none, (FAILED) when it cannot be done; nothing is changed then.
     """
     refuse_foreign(layout.journal, own_uids(layout.lock))
-    rollback = last_rollback(RunRecord(layout))
+    rollback = newest_in_force(RunRecord(layout).journal)
     if rollback is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)
     id, of = f"undo-{uuid.uuid4().hex[:8]}", "/".join(parts_of(rollback.id))
@@ -69,8 +95,9 @@ def undo(layout: RunLayout, *, by: str) -> Undone:
     if before is None:
         gone = f"nantui/backups/{of}/{manifest.NAME}"
         raise UserError(f"{gone} is missing; the rollback cannot be taken back", FAILED)
+    done = () if isinstance(rollback, Kept) else rollback.steps
     try:
-        steps, missing = _steps(layout, id, of, before, [step_from(step) for step in rollback.steps])
+        steps, missing = _steps(layout, id, of, before, [step_from(step) for step in done])
     except OSError as error:
         discard_staged(layout, id)
         raise UserError(f"undo could not be prepared ({error}); nothing was changed", FAILED) from error

@@ -30,4 +30,5 @@ atomic_files: Writes that survive a crash: beside, fsync, rename
 growing_files: Follow a file that another process appends to, a bounded chunk at a time
 newest_rows: The end of files that grow for days, without reading them whole
 record: One reading of a run: what its files say, for everything that one operation asks of them
+started_in: Relative paths in a run's settings mean what they meant where the training was started
 """

@@ -19,6 +19,11 @@ def require_run(path: Path) -> RunLayout:
         raise UserError(f"{path}: no such directory; give a run directory, e.g. runs/detect/train")
     if path.is_dir() and path.name == "weights" and RunLayout(path.parent).looks_like_run():
         path = path.parent
+    if path.is_file() and path.parent.name == "weights" and RunLayout(path.parent.parent).looks_like_run():
+        chosen = (
+            f"its run is {path.parent.parent}; recover and rollback choose a checkpoint by --to {path.name}"
+        )
+        raise UserError(f"{path}: a checkpoint, not a run: {chosen}")
     layout = RunLayout(path.resolve())
     if not path.is_dir() or not layout.looks_like_run():
         raise UserError(

@@ -245,6 +245,14 @@ class RollbackReverted(Transacted):
 
 
 @frozen_record
+class Kept(Transacted):
+    """What a resume may overwrite was copied before it; `epoch`, from 1, was the last one then."""
+
+    KIND = "kept"
+    epoch: int | None = None
+
+
+@frozen_record
 class UndoBegun(Transacted):
     """The undo `id` of the transaction `of`."""
 
@@ -382,9 +390,9 @@ KINDS: Mapping[str, type[Event]] = {
     known.KIND: known
     for known in (
         Created, AttemptStarted, AttemptEnded, Incident, Warned, InEffect, CommandReceived, CommandDone,
-        Stage, RollbackBegun, RollbackStep, RollbackDone, RollbackReverted, UndoBegun, UndoDone, PhaseBegun,
-        PhaseDone, Autopsy, SaveFailed, Saved, Adopted, Lost, Note, Registered, Activity, EpochEnded,
-        ValidationPrecision, Stopping, Continued,
+        Stage, RollbackBegun, RollbackStep, RollbackDone, RollbackReverted, Kept, UndoBegun, UndoDone,
+        PhaseBegun, PhaseDone, Autopsy, SaveFailed, Saved, Adopted, Lost, Note, Registered, Activity,
+        EpochEnded, ValidationPrecision, Stopping, Continued,
     )
 }  # fmt: skip
 TRANSACTION_BEGINS = (RollbackBegun, UndoBegun, PhaseBegun)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from nantui.run.atomic_files import open_regular
 from nantui.run.growing_files import cells_of
-from nantui.run.results import EpochRow, parse_row
+from nantui.run.results import EpochRow, columns_of, parse_row
 from nantui.run.telemetry import Step, parse_steps
 
 HEADER, TAIL, SETTINGS, LOG_TAIL = 4096, 8192, 1 << 16, 1 << 16
 FEW_LINES = 8
 """Enough for the newest step and the last epochs' times; parsing is what costs over hundreds of runs."""
 EPOCHS = re.compile(r"^epochs:\s*(\d{1,9})\s*$", re.MULTILINE)
+TIMED = re.compile(r"^time:\s*[\d.]", re.MULTILINE)
 
 
 def last_lines(path: Path, size: int = TAIL) -> list[str]:
@@ -41,7 +42,7 @@ def last_step(path: Path) -> Step | None:
 
 def last_epochs(path: Path) -> list[EpochRow]:
     """Return the epochs at the end of a results.csv, oldest first, at most those of its last segment."""
-    header = [name.strip() for name in first_line(path).split(",")]
+    header = columns_of(first_line(path).split(","))
     rows: list[EpochRow] = []
     for cells in cells_of(last_lines(path)[-FEW_LINES:]):
         row = parse_row(header, cells)
@@ -51,8 +52,12 @@ def last_epochs(path: Path) -> list[EpochRow]:
 
 
 def epochs_asked(path: Path) -> int | None:
-    """Return `epochs` of an args.yaml, found without reading it as YAML: that takes 10 ms a run."""
-    found = EPOCHS.search(head(path, SETTINGS))
+    """Return `epochs` of an args.yaml, found without reading it as YAML: that takes 10 ms a run.
+
+    None under `time=`: Ultralytics reckons anew after each epoch how many there will be (`_do_train`).
+    """
+    text = head(path, SETTINGS)
+    found = None if TIMED.search(text) else EPOCHS.search(text)
     return int(found[1]) if found else None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from nantui.run.atomic_files import read_text
 from nantui.run.attempts import Attempt, RankExit, rank_events, read_attempt, read_exits
 from nantui.run.discovery import require_run
 from nantui.run.events import Event, InEffect, newest
@@ -106,6 +107,11 @@ class RunRecord:
     def results(self) -> Sequence[EpochRow]:
         """The rows of results.csv in file order, superseded ones included."""
         return read_results(self.layout.results_csv)
+
+    @property
+    def results_unread(self) -> bool:
+        """Whether results.csv holds lines of which none can be read: then it tells nothing, not even good."""
+        return not self.results and len((read_text(self.layout.results_csv) or "").splitlines()) > 1
 
     @cached_property
     def epochs(self) -> list[EpochRow]:

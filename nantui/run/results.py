@@ -60,8 +60,8 @@ class Results:
     def feed(self, lines: Iterable[str]) -> None:
         """Take more lines; one that makes no sense is left out."""
         for cells in cells_of(lines):
-            if cells and cells[0].strip() == "epoch":
-                self._header = [cell.strip() for cell in cells]
+            if is_header(cells):
+                self._header = columns_of(cells)
             elif (row := parse_row(self._header, cells, self._segment)) is not None:
                 self._add(row)
 
@@ -74,6 +74,16 @@ class Results:
                 replace(old, superseded=True) if old.epoch >= row.epoch else old for old in self.rows
             ]
         self.rows.append(row)
+
+
+def columns_of(cells: Iterable[str]) -> list[str]:
+    """Return the columns' names; Ultralytics pads them, a spreadsheet puts a byte-order mark before them."""
+    return [cell.strip("\ufeff \t\r") for cell in cells]
+
+
+def is_header(cells: Sequence[str]) -> bool:
+    """Tell whether a line of results.csv names the columns."""
+    return columns_of(cells[:1]) == ["epoch"]
 
 
 def read_results(path: Path) -> list[EpochRow]:
@@ -154,7 +164,7 @@ def trimmed(text: str, work: int) -> str:
     counts, and what it superseded goes. A torn last line goes too.
     """
     lines = text.splitlines(keepends=True)
-    head = [line for line in lines[:1] if line.split(",", 1)[0].strip() == "epoch"]
+    head = [line for line in lines[:1] if is_header(line.split(","))]
     kept: list[tuple[int, str]] = []
     for line in lines[len(head) :]:
         epoch = _epoch_of(line)

@@ -28,11 +28,17 @@ from nantui.supervisor.client import continue_elsewhere
 from nantui.supervisor.foreign.find import CERTAIN, describe, find_foreign
 from nantui.supervisor.gpu_wait import admit
 from nantui.supervisor.hosts.leader import several
-from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, cwd_of, new_attempt
+from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, new_attempt
 from nantui.supervisor.notify import RECOVERED
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery_helper import act
-from nantui.supervisor.run_spec import leave_the_script, spec_of, stay_automatic, taken_back
+from nantui.supervisor.run_spec import (
+    directory_of,
+    leave_the_script,
+    spec_of,
+    stay_automatic,
+    taken_back,
+)
 from nantui.supervisor.stop import stop_run
 
 PROBATION_EPOCHS = 3
@@ -123,11 +129,12 @@ def resume(port: CommandPort, command: Command) -> str:
     asked = _asked(port, command)
     if after_attempt.begins(port, spec):
         return begin(port, command, spec, START, None, {**after_attempt.settings_now(spec), **asked})
+    directory_of(port, with_settings(spec, asked))
     port.stage(command.id, "check", "looking for the newest clean checkpoint")
     changes = bool(asked or command.options.get("presets") or command.options.get("to"))
-    newest, repair = newest_checkpoint(port, command, changes)
+    newest, repair, epoch = newest_checkpoint(port, command, changes)
     if not (changes or repair):
-        return begin(port, command, spec, RESUME, newest, {})
+        return begin(port, command, spec, RESUME, newest, {}, after=epoch)
     port.stage(command.id, "rebase", "writing what a resume needs into it")
     wanted = replace(command, options={"to": Path(newest).name, **command.options, "set": asked})
     return _begin_after(port, wanted, act(port, wanted, "rollback"), probation_epochs=0)
@@ -151,7 +158,7 @@ def recover(port: CommandPort, command: Command) -> str:
     _stop_first(port, command)
     leave_the_script(port, command)
     stay_automatic(port, command)
-    spec_of(port)  # refuses here, with nothing done, what says nowhere what to train
+    directory_of(port, with_settings(spec_of(port), _set_of(command)))  # refuses here, with nothing moved
     answer = rolled_back_before(port.journal.events(), command.id)
     if answer is None:
         edits = _asked(port, command)
@@ -192,15 +199,21 @@ def begin(
     checkpoint: str | None,
     asked: dict[str, object],
     probation_epochs: int = 0,
+    after: int | None = None,
 ) -> str:
     """Start a new attempt; a fresh start trains with the edits, a resume has them in its checkpoint.
 
-    Raises UserError where its GPUs have no room; what was asked for is then kept for the next start.
+    Without a rollback before it, what it may overwrite `after` the epoch is copied first. Raises UserError
+    where its GPUs or those copies have no room; what was asked for is then kept for the next start.
     """
     python = str(command.options.get("python") or spec.python)
     spec = replace(with_settings(spec, asked), python=python)
     write_spec(port.layout.spec, spec)
+    cwd = directory_of(port, spec)
     admit(port, command, spec)
+    if after is not None:
+        port.stage(command.id, "keep", "copying what it may overwrite, for undo")
+        act(port, replace(command, options={"epoch": after}), "keep")
     hosts = several(spec, port.pump)
     attempt = new_attempt(port.layout, spec, mode, checkpoint, asked, probation_epochs, **hosts)
     port.journal.append(
@@ -213,7 +226,7 @@ def begin(
         asked=asked,
         phase=attempt.phase,
     )
-    port.begin(attempt, cwd_of(port.journal.events()))
+    port.begin(attempt, cwd)
     return _begun_text(port, attempt)
 
 
@@ -236,15 +249,15 @@ def refuse_while_running(port: CommandPort) -> None:
             raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
 
 
-def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tuple[str, bool]:
-    """Return what to continue from, the newest of last.pt and what an agreed stop left, if it is clean; and
-    whether it must be repaired before anything may resume from it.
+def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tuple[str, bool, int]:
+    """Return what to continue from, the newest of last.pt and what an agreed stop left, if it is clean;
+    whether it must be repaired before anything may resume from it; and its epoch, from 1.
 
     Raises UserError when there is nothing to continue from, only a rollback leads to something clean, or the
     training has ended by itself and nothing `changes`: Ultralytics would begin another one in its place.
     """
     if command.options.get("to"):
-        return checkpoint_inside(port.layout, str(command.options["to"])), True
+        return checkpoint_inside(port.layout, str(command.options["to"])), True, 0
     asked: JsonObject = {"set": _set_of(command)}
     asked |= {name: command.options[name] for name in ("python", "allow") if name in command.options}
     plan = act(port, replace(command, options=asked), "plan").get("plan") or {}
@@ -254,7 +267,8 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
         ended = f"the training has ended by itself after epoch {point.get('work')}"
         raise UserError(f"{ended}; to go on: nantui resume RUN --set patience=0, or more epochs=", FAILED)
     if point.get("name") in names:
-        return f"{port.layout.weights.name}/{point['name']}", bool(point.get("repair"))
+        name = f"{port.layout.weights.name}/{point['name']}"
+        return name, bool(point.get("repair")), int(point.get("work") or 0)
     instead = f"the newest clean one is {point['name']}" if point else "nothing clean is left"
     raise UserError(f"last.pt cannot be continued from; {instead}: recover the run instead", FAILED)
 

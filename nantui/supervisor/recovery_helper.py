@@ -27,6 +27,8 @@ def act(port: WaitPort, command: Command, action: str) -> JsonObject:
     )
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or answer.get("text") or "refused"), FAILED)
+    if notes := "; ".join(map(printable, answer.get("notes") or ())):
+        port.journal.append("note", by=command.by, text=notes)
     return answer
 
 

@@ -17,8 +17,12 @@ from nantui.run.attempts import read_attempt
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.spec import Spec, own_uids, read_args, read_spec, write_spec
-from nantui.supervisor.ports import RunPort
+from nantui.run.started_in import is_relative, places_of, started_in
+from nantui.supervisor.helper_process import PREPARE, helper
+from nantui.supervisor.launch import cwd_of
+from nantui.supervisor.ports import RunPort, WaitPort
 
 
 def own_spec(layout: RunLayout) -> Spec | None:
@@ -52,6 +56,26 @@ def spec_of(port: RunPort) -> Spec:
             " put its args.yaml back, or begin a new run from a checkpoint: nantui train model=FILE data=FILE"
         )
     return Spec(train=args, created=time.time())
+
+
+def directory_of(port: WaitPort, spec: Spec) -> str | None:
+    """Return the directory to train in, so that a relative path means what it meant at the beginning.
+
+    Raises UserError, before anything starts, for a data set that is found nowhere, also by Ultralytics, which
+    knows names of its own (`coco8.yaml`).
+    """
+    written, data = cwd_of(port.journal.events()), spec.train.get("data")
+    if spec.kind == "exec" or not is_relative(data):
+        return written
+    record = RunRecord(port.layout, trusted=own_uids(port.layout.lock))
+    if place := started_in(record, str(data)):
+        return str(place)
+    request = {"data": {"name": data, "task": spec.train.get("task")}}
+    asked = helper(PREPARE, request, python=spec.python, cwd=written or str(port.layout.run), pump=port.pump)
+    if not asked.get("ok"):
+        tried = ", ".join(map(str, places_of(record)))
+        raise UserError(f"data={data} is found nowhere: tried from {tried}; give it with --set data=", FAILED)
+    return written
 
 
 def taken_back(port: RunPort, names: Sequence[str]) -> Spec:

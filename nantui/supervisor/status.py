@@ -222,7 +222,8 @@ def _without_supervisor(layout: RunLayout, status: RunStatus) -> RunStatus:
 def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None) -> RunStatus:
     step = last_step(layout.steps(attempt.attempt)) if attempt else None
     rows = last_epochs(layout.results_csv)
-    asked = (attempt.train if attempt else {}).get("epochs")
+    train = attempt.train if attempt else {}
+    asked = None if train.get("time") else train.get("epochs")
     epochs = asked if isinstance(asked, int) else epochs_asked(layout.args_yaml)
     status = replace(status, epochs=epochs, phase=attempt.phase if attempt else None)
     status = _with_step(status, rows, step)

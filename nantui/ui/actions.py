@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nantui.recovery.history import newest_in_force
 from nantui.run import status as run_status
-from nantui.run.events import PhaseDone, RollbackDone, UndoDone, of_kind
 
 if TYPE_CHECKING:
     from nantui.ui.model.snapshot import RunSnapshot
@@ -95,9 +95,7 @@ def _has_checkpoints(snapshot: RunSnapshot) -> str | None:
 def _undo(snapshot: RunSnapshot, read_only: bool) -> str | None:
     if snapshot.status.state in run_status.ACTIVE:
         return f"it is {snapshot.status.state}: stop it first with x"
-    rolled_back = len(of_kind(snapshot.journal, RollbackDone, PhaseDone))
-    undone = len(of_kind(snapshot.journal, UndoDone))
-    return None if rolled_back > undone else "there is no rollback to undo"
+    return None if newest_in_force(snapshot.journal) else "there is no rollback to undo"
 
 
 def _acknowledge(snapshot: RunSnapshot, read_only: bool) -> str | None:

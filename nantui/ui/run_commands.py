@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nantui.errors import UserError
 from nantui.run import status as run_status
+from nantui.run.events import Kept
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.ui import actions
@@ -106,7 +107,8 @@ class RunCommands(WallCommands):
         begun = newest_in_force(self._seen.journal)
         if begun is None:
             raise UserError("there is no rollback to undo")
-        self._ask("undo", "Undo the last rollback?", plan_text.undo_words(self._seen, begun))
+        what = "resume" if isinstance(begun, Kept) else "rollback"
+        self._ask("undo", f"Undo the last {what}?", plan_text.undo_words(self._seen, begun))
 
     @property
     def _seen(self) -> RunSnapshot:

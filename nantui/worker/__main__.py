@@ -21,7 +21,7 @@ from nantui.run.documents import JsonObject, Settings
 from nantui.run.spec import read_spec
 from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded
-from nantui.worker.process_end import die_with_parent, leave
+from nantui.worker.process_end import die_with_parent, last_words, leave
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import device_here
 
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         return session.end(FAILED, "interrupted")
     except BaseException as error:
         traceback.print_exc()
-        return session.end(FAILED, _one_line(error))
+        return session.end(FAILED, last_words(error))
     else:
         code = session.end(FINISHED)
     _leave_together()
@@ -129,11 +129,6 @@ def _leave_together() -> None:
     if distributed.together():
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
         distributed.wait_for_all(device or torch.device("cpu"))
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 if __name__ == "__main__":

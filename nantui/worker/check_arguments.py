@@ -2,7 +2,9 @@
 
 `python -m nantui.worker.check_arguments REQUEST.json` with {"train": {…}} answers one JSON line
 {"ok", "error", "save_dir", "args", "task"}; with {"config": {…}}, the settings of a file such as another
-run's args.yaml, {"ok", "error", "settings", "notes"}. Nothing is downloaded, trained or written.
+run's args.yaml, {"ok", "error", "settings", "notes"}; with {"data": {"name", "task"}} whether it is there;
+with {"images": {"paths"}} which of them its reader cannot decode, {"ok", "error", "undecodable"}.
+Nothing is downloaded, trained or written.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from nantui.worker.torchrun_env import OFFLINE
 
@@ -179,6 +182,18 @@ def find_data(name: object, task: str = "") -> str:
     raise UserError(f"data={name}: no such file here ({Path.cwd()}); give the path of the data set's YAML")
 
 
+def find_again(request: dict[str, object]) -> dict[str, object]:
+    """Return {"data"}: where the data set {"name", "task"} of a run is. Raises UserError when it is gone."""
+    return {"data": find_data(request.get("name"), str(request.get("task") or ""))}
+
+
+def decode(request: dict[str, Any]) -> dict[str, object]:
+    """Return {"undecodable"}: the images among {"paths"} that Ultralytics' reader gives nothing for."""
+    from ultralytics.utils.patches import imread
+
+    return {"undecodable": [path for path in request["paths"] if imread(path) is None]}
+
+
 def task_of(model: str) -> str:
     """Return the task Ultralytics would find in the model: from its class, YAML, suffix or arguments.
 
@@ -221,7 +236,7 @@ def main(arguments: list[str]) -> int:
 
     go_to_work()
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    asked = {"train": prepare, "config": as_now}
+    asked = {"train": prepare, "config": as_now, "data": find_again, "images": decode}
     try:
         said = next(answer(dict(request[kind])) for kind, answer in asked.items() if kind in request)
         answer: dict[str, object] = {"ok": True, "error": "", **said}

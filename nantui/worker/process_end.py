@@ -58,3 +58,12 @@ def _leave_the_ranks() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def last_words(error: BaseException) -> str:
+    """Return what an exception says in one line; with the second where the first only announces it, as in
+    PyTorch's `load_state_dict` ("Error(s) in loading state_dict for DetectionModel:").
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -355,7 +355,7 @@ def _report_step(trainer: GuardedTrainer, guard: StepGuard, seen: BatchProbe) ->
     images = batch["img"].shape[0] * max(world_size(), 1)
     reason = guard.reason(seen)
     before = (time.time(), guard.epoch, trainer.session.progress.step, len(trainer.train_loader))
-    rate = max(group["lr"] for group in trainer.optimizer.param_groups)
+    rate = ultralytics_api.rate_of_weights(trainer.optimizer)
     size = int(batch["img"].shape[-1])
     after = (seen.norm, rate, seen.scale, seconds, images / seconds)
     last = (ultralytics_api.instances(batch), size, waited)

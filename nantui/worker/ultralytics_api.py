@@ -229,6 +229,17 @@ def clip_by(parameters: Iterable[nn.Parameter], limit: float, norm: torch.Tensor
         torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], share)
 
 
+def rate_of_weights(optimizer: torch.optim.Optimizer) -> float:
+    """Return the largest rate of the groups without that of biases, which warm up from `warmup_bias_lr`.
+
+    8.4 marks that group (`BaseTrainer.build_optimizer`, "param_group"); before, it was the first of three.
+    """
+    groups = optimizer.param_groups
+    old = len(groups) == 3 and "param_group" not in groups[0]
+    rates = [group["lr"] for group in groups[int(old) :] if group.get("param_group") != "bias"]
+    return float(max(rates or [group["lr"] for group in groups]))
+
+
 def step_can_be_taken_back(trainer: Trainer) -> bool:
     """Tell whether everything that the optimizer's step changes is known, on a device that queues.
 

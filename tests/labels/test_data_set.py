@@ -12,6 +12,7 @@ from ultralytics.data.base import BaseDataset
 from ultralytics.data.utils import check_det_dataset
 
 from nantui.errors import UserError
+from nantui.labels.check import check_data_set
 from nantui.labels.data_set import load_data_set
 from nantui.labels.image_list import list_images
 
@@ -151,3 +152,14 @@ def test_links_are_followed_once(tmp_path):
     os.symlink(tmp_path / "real", tmp_path / "link")
     listing = list_images("train", [str(tmp_path / "link")])
     assert [Path(folder.path).name for folder in listing.folders] == ["link"]
+
+
+def test_a_data_set_whose_labels_are_looked_for_in_vain_is_an_error(tmp_path):
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "JPEGImages/1.jpg").touch()
+    (tmp_path / "labels/1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "d.yaml").write_text(f"path: {tmp_path}\ntrain: JPEGImages\nval: JPEGImages\nnames: [a]\n")
+    report = check_data_set(load_data_set(tmp_path / "d.yaml"))
+    assert report.counts["no_labels"] == 1 and report.errors == 1
+    assert f"looked for in {tmp_path}/JPEGImages" in {issue.text for issue in report.issues}

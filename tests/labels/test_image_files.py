@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from ultralytics.data.utils import check_image
 
+from nantui.cli import main
 from nantui.labels.check import check_data_set
 from nantui.labels.data_set import load_data_set
 from nantui.labels.image_files import look_into
 from nantui.labels.problem_kinds import KINDS
+from nantui.supervisor import helper_process
+from nantui.worker.check_arguments import decode
 
 
 def write(folder, picture, name):
@@ -69,6 +73,28 @@ def test_images_are_looked_into_only_when_asked(data_set):
     report = data.check(images=True)
     assert report.counts == {"image_unreadable": 1}
     assert report.dropped == [str(data.root / "images/train/00001.jpg")]
+
+
+def test_images_of_unusual_modes_are_given_to_ultralytics_own_reader(tmp_path, monkeypatch, capsys):
+    images, labels = tmp_path / "images/t", tmp_path / "labels/t"
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for name, mode in (("float", "F"), ("deep", "I;16"), ("plain", "L")):
+        Image.new(mode, (32, 32)).save(images / f"{name}.tif")
+        (labels / f"{name}.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    data = tmp_path / "d.yaml"
+    data.write_text(f"path: {tmp_path}\ntrain: images/t\nval: images/t\nnames: [a]\n")
+    asked = []
+
+    def helper(module, request, **how):
+        asked.append(sorted(Path(path).name for path in request["images"]["paths"]))
+        return {"ok": True, **decode(request["images"])}
+
+    monkeypatch.setattr(helper_process, "helper", helper)
+    assert main(["labels", str(data), "--images"]) == 1
+    assert asked == [["deep.tif", "float.tif"]]
+    said = capsys.readouterr().out
+    assert "float.tif" in said and "deep.tif" not in said and "cannot be decoded" in said
 
 
 TURNED = 6  # EXIF: rotate by a quarter to see it upright

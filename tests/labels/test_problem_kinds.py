@@ -202,7 +202,7 @@ def test_what_is_no_file_is_no_label_and_what_cannot_be_read_is_an_error(data_se
     (labels / "00001.txt").mkdir()
     (labels / "00002.txt").symlink_to(labels / "00002.txt")
     (labels / "00003.txt").symlink_to(labels / "gone")
-    assert data.check().counts == {"no_label": 3}
+    assert data.check().counts == {"no_labels": 1, "no_label": 3}
     data.add(GOOD)
     read = os.read
 
@@ -230,7 +230,15 @@ def test_every_kind_has_a_test_here_or_beside():
         "image_small",
         "image_tail",
         "image_truncated",
+        "image_unusual",
+        "image_undecodable",
         "class_folders",
         "class_empty",
     }
-    assert set(KINDS) == here | beside | others | {"path_missing", "pattern", "list_unreadable", "no_images"}
+    assert set(KINDS) == here | beside | others | {
+        "path_missing",
+        "pattern",
+        "list_unreadable",
+        "no_images",
+        "no_labels",
+    }

@@ -221,3 +221,21 @@ def test_a_file_with_unknown_code_is_loaded_only_once_allowed_by_name(
 
 class Unknown:
     """A user's own class inside a checkpoint."""
+
+
+def test_a_revived_emas_counter_follows_the_steps_or_is_called_a_guess(
+    finished: Path, rebase_here: Callable[..., Any]
+) -> None:
+    import torch
+    from ultralytics.cfg import get_cfg
+
+    from nantui.worker.checkpoints.optimizer_state import updates_until
+
+    done = roll_back(make_plan(finished, settings={"epochs": 6}), by="me")
+    revived = torch.load(finished / "weights/last.pt", weights_only=False)
+    images = len([*(Path(revived["train_args"]["data"]).parent / "images/train").iterdir()])
+    steps = 3 * images / SETTINGS["batch"]
+    assert steps / 2 <= revived["updates"] <= 2 * steps
+    assert "EMA's counter" in " ".join(done.notes) and "guess" not in " ".join(done.notes)
+    gone = get_cfg(overrides={**SETTINGS, "data": str(finished / "gone.yaml"), "task": "detect"})
+    assert "a guess" in updates_until(gone, 3)[1]

@@ -203,5 +203,5 @@ def test_the_helper_and_the_commands_import_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert set(act.ACTIONS) == {"plan", "next", "rollback", "undo", "phase", "repair"}
+    assert set(act.ACTIONS) == {"plan", "next", "rollback", "undo", "keep", "phase", "repair"}
     assert callable(following.act)

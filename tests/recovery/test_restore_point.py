@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,14 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nantui.checkpoint.verdict import Finding
+from nantui.checkpoint.verdict import Finding, Verdict
 from nantui.errors import UserError
 from nantui.recovery.checkpoint_moves import checkpoints_aside
 from nantui.recovery.plan import choose_restore, put_together
 from nantui.recovery.plan_inputs import LOOKS, PlanInputs, settled
 from nantui.recovery.plan_warnings import finished_words, warnings_for
 from nantui.recovery.reached import Reached, how_far
-from nantui.recovery.restore_points import Candidate, RestoreCriteria, best_at, choose, list_candidates
+from nantui.recovery.restore_points import (
+    Candidate,
+    RestoreCriteria,
+    best_at,
+    choose,
+    find_strangers,
+    list_candidates,
+)
 from nantui.recovery.resume_settings import with_rate
 from nantui.recovery.rollback import summary, trimmed
 from nantui.recovery.trouble import Trouble, first_trouble, overflowed
@@ -27,7 +36,7 @@ from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
-from nantui.run.results import current, read_results
+from nantui.run.results import EpochRow, current, read_results
 from nantui.run.telemetry import AFTER_LOSSES, BEFORE_LOSSES
 from nantui.settings.lint import Known
 from nantui.settings.schema import Schema
@@ -362,3 +371,49 @@ def test_the_difference_says_what_lr0_amounts_to_in_the_next_epoch() -> None:
     assert rate.why == "asked for; 0.00175 in effect in epoch 131/200" and other == rows[1]
     assert with_rate(rows, guide, 0) == rows
     assert with_rate(rows, {**guide, "optimizer": "auto"}, 130) == rows, "auto ignores lr0"
+
+
+def saved(tmp_path: Path, name: str, epoch: int, at: int, loss: float, **fields: Any) -> Verdict:
+    """Return the verdict on a file that was saved `at` a minute, with a validation loss."""
+    path = tmp_path / name
+    path.touch()
+    os.utime(path, (at * 60, at * 60))
+    fields = {"train_metrics": {"val/box_loss": loss, "fitness": 0.1}, **fields}
+    return fakes.verdict(path, epoch, date=f"2026-11-29T10:{at:02d}:00", **fields)
+
+
+def test_what_an_earlier_training_left_in_the_directory_is_no_candidate(tmp_path: Path) -> None:
+    rows = [EpochRow(epoch, 0.0, {"val/box_loss": 5.0 - epoch}, 0) for epoch in (1, 2, 3, 4)]
+    old = [saved(tmp_path, f"epoch{n}.pt", n, at=n, loss=9.0 - n, fitness=0.9) for n in (2, 8)]
+    now = [saved(tmp_path, name, n, at=20 + n, loss=4.0 - n) for name, n in (("last.pt", 3), ("best.pt", 2))]
+    strangers = find_strangers([*old, *now], rows)
+    assert {path.name for path in strangers} == {"epoch2.pt", "epoch8.pt"}
+    found = list_candidates(
+        [*old, *now], RestoreCriteria(None, Reached(4, 0.0, 60.0), 9, strangers=strangers)
+    )
+    restore = choose(found)
+    assert restore is not None and restore.name == "last.pt" and not any(one.finished for one in found)
+    assert best_at(found, restore).name in ("last.pt", "best.pt"), "not the old one with the best fitness"
+    assert find_strangers(now, rows) == {} and find_strangers([*old, *now], []).keys() == {old[1].path}
+    same = [replace(one, train_metrics={}) for one in (*old, *now)]
+    assert find_strangers(same, rows).keys() == {one.path for one in old}, "older than a left-over one"
+    went_back = [*rows, *(replace(row, epoch=row.epoch - 1, segment=1) for row in rows[2:])]
+    assert find_strangers(same, went_back).keys() == {old[1].path}, "the same training from an older point"
+
+
+def test_rounded_results_and_turned_clocks_make_no_strangers(tmp_path: Path) -> None:
+    files = [saved(tmp_path, f"epoch{n}.pt", n, at=n, loss=3.14159 - n) for n in (0, 1, 2)]
+    rounded = [EpochRow(n + 1, 0.0, {"val/box_loss": round(3.14159 - n, 1)}, 0) for n in (0, 1, 2)]
+    assert find_strangers(files, rounded) == {}
+    summer_time_ended = [files[0], replace(files[1], date="2026-11-29T09:01:00")]
+    assert find_strangers(summer_time_ended, []) == {}
+
+
+def test_a_file_that_a_person_put_there_is_no_sign_of_trouble_and_stays(tmp_path: Path) -> None:
+    pruned = saved(tmp_path, "pruned.pt", 3, at=9, loss=1.0, badge="corrupt")
+    strangers = find_strangers([pruned], [])
+    (found,) = list_candidates([pruned], RestoreCriteria(None, REACHED, 200, strangers=strangers))
+    assert not found.usable and "no training writes" in found.why_not
+    facts = PlanInputs(RunRecord(RunLayout(tmp_path)), Schema.load(), {}, {}, [found], NAN, REACHED)
+    restore = candidates(GUIDE, RestoreCriteria(NAN, REACHED, 200))[0]
+    assert checkpoints_aside(facts, "id", restore, restore) == []

@@ -15,11 +15,11 @@ from nantui.recovery import manifest, rollback, transaction
 from nantui.recovery import rollback as stage
 from nantui.recovery import transaction as steps
 from nantui.recovery import undo as undoing
-from nantui.recovery.history import last_rollback
+from nantui.recovery.history import last_rollback, newest_in_force
 from nantui.recovery.phase_change import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
-from nantui.recovery.undo import undo
+from nantui.recovery.undo import keep_for_undo, undo
 from nantui.run.events import RollbackBegun, SettingChange
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -140,6 +140,48 @@ def test_rollbacks_are_taken_back_one_by_one(layout: RunLayout) -> None:
     assert fakes.tree(layout) == trees[1]
     undo(layout, by="me")
     assert fakes.tree(layout) == trees[0]
+
+
+def test_a_plain_resume_is_taken_back_byte_for_byte(layout: RunLayout) -> None:
+    trees = [fakes.tree(layout)]
+    for id in ("one", "two"):
+        keep_for_undo(layout, 3, id=id, by="me")
+        fakes.train_on(layout)
+        (layout.best).write_bytes(id.encode())
+        trees.append(fakes.tree(layout))
+    later = fakes.contents(layout)
+    assert undo(layout, by="me").text == "the resume after epoch 3 was taken back"
+    assert fakes.tree(layout) == trees[1] and later <= fakes.contents(layout)
+    undo(layout, by="me")
+    assert fakes.tree(layout) == trees[0]
+    with pytest.raises(UserError, match="no rollback to take back"):
+        undo(layout, by="me")
+
+
+def test_a_resume_is_no_rollback_and_the_copies_of_older_ones_go(layout: RunLayout) -> None:
+    roll_back(fakes.make_plan(layout, {}, "back"), by="me")
+    for id in ("one", "two", "three"):
+        keep_for_undo(layout, 3, id=id, by="me")
+    assert {path.name for path in layout.backups.iterdir()} == {"back", "two", "three"}
+    rollback, latest = last_rollback(RunRecord(layout)), newest_in_force(RunRecord(layout).journal)
+    assert rollback is not None and rollback.id == "back" and latest is not None and latest.id == "three"
+    for of in ("three", "two", "back"):
+        assert undo(layout, by="me").of == of
+
+
+def test_a_resume_without_room_for_its_copies_leaves_nothing(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(manifest, "copy_durably", full)
+    before = fakes.tree(layout)
+    with pytest.raises(UserError, match="No space left on device.*nothing was started"):
+        keep_for_undo(layout, 3, id="one", by="me")
+    assert fakes.tree(layout) == before and not (layout.backups / "one").exists()
+    assert newest_in_force(RunRecord(layout).journal) is None
 
 
 def test_undo_says_what_somebody_else_has_destroyed(layout: RunLayout) -> None:

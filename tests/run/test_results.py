@@ -4,7 +4,12 @@ import math
 
 import pytest
 
-from nantui.run.results import current, epoch_seconds, median_epoch_s, read_results
+from nantui.recovery.rollback import trimmed
+from nantui.run.growing_files import LineFollower
+from nantui.run.layout import RunLayout
+from nantui.run.newest_rows import epochs_asked, last_epochs
+from nantui.run.record import RunRecord
+from nantui.run.results import Results, current, epoch_seconds, median_epoch_s, read_results
 
 HEADER = "epoch,time,train/box_loss,val/box_loss,lr/pg0\n"
 
@@ -66,3 +71,29 @@ def test_what_an_epoch_takes_is_the_median_of_the_last_ones(tmp_path):
 def test_old_releases_padded_their_columns(tmp_path):
     rows = rows_of(tmp_path, "      epoch,  time,  train/box_loss\n", "   1,   2.0,   0.5\n")
     assert rows[0].losses("train") == {"box_loss": 0.5}
+
+
+@pytest.mark.parametrize("mangled", [lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n")])
+def test_what_a_spreadsheet_makes_of_it_is_read_and_trimmed_byte_for_byte(tmp_path, mangled):
+    path = tmp_path / "results.csv"
+    path.write_bytes(mangled("   epoch,  time, train/box_loss\n1,2.5,0.5\n2,5.0,nan\n").encode())
+    results = Results()
+    results.feed(LineFollower(path).read().lines)
+    for rows in (read_results(path), last_epochs(path), results.rows):
+        assert [row.epoch for row in rows] == [1, 2] and not rows[1].finite and rows[0].seconds == 2.5
+    before = path.read_bytes().decode()
+    assert trimmed(before, 1) == before[: before.index("2,5.0")]
+
+
+@pytest.mark.parametrize(
+    ("text", "unread"), [("epoch;time\n1;2,5\n", True), ("epoch,time\n", False), ("", False)]
+)
+def test_what_cannot_be_read_is_said(tmp_path, text, unread):
+    (tmp_path / "results.csv").write_text(text)
+    assert RunRecord(RunLayout(tmp_path)).results_unread is unread
+
+
+@pytest.mark.parametrize(("limit", "epochs"), [("null", 100), ("0.5", None), ("2", None)])
+def test_under_a_time_limit_no_number_of_epochs_is_promised(tmp_path, limit, epochs):
+    (tmp_path / "args.yaml").write_text(f"epochs: 100\ntime: {limit}\npatience: 5\n")
+    assert epochs_asked(tmp_path / "args.yaml") == epochs

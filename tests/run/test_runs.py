@@ -28,6 +28,13 @@ def test_a_weights_folder_means_its_run(tmp_path):
     assert require_run(run / "weights").run == run
 
 
+def test_a_checkpoint_is_no_run_and_names_its_own(tmp_path):
+    run = make_run(tmp_path / "train")
+    (run / "weights/last.pt").touch()
+    with pytest.raises(UserError, match=f"its run is {run}; .*--to last.pt"):
+        require_run(run / "weights/last.pt")
+
+
 @pytest.mark.parametrize(("name", "says"), [("missing", "no such directory"), ("empty", "not a run")])
 def test_what_is_no_run_is_said_in_a_line(tmp_path, name, says):
     (tmp_path / "empty").mkdir()

@@ -11,7 +11,7 @@ from nantui.errors import UserError
 from nantui.run.commands import Command
 from nantui.run.events import AttemptStarted, Created, newest, of_kind
 from nantui.run.spec import Spec, read_spec, write_spec
-from nantui.supervisor import handlers, recovery_helper
+from nantui.supervisor import handlers, recovery_helper, run_spec
 from nantui.supervisor.handlers import HANDLERS, begun_before
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery_helper import repair
@@ -118,7 +118,21 @@ def asked_of_recovery(port: FakePort, monkeypatch: pytest.MonkeyPatch) -> dict[s
 
 def test_a_checkpoint_that_needs_no_repair_is_resumed_as_it_is(port, asked_of_recovery):
     do(port, "resume")
-    assert asked_of_recovery["actions"] == ["plan"] and len(port.begun) == 1
+    assert asked_of_recovery["actions"] == ["plan", "keep"] and len(port.begun) == 1
+
+
+def test_nothing_is_started_where_the_copies_for_undo_find_no_room(port, asked_of_recovery, monkeypatch):
+    working = handlers.act
+
+    def act(port: CommandPort, command: Command, action: str) -> dict[str, Any]:
+        if action == "keep":
+            raise UserError("weights/ could not be copied")
+        return working(port, command, action)
+
+    monkeypatch.setattr(handlers, "act", act)
+    with pytest.raises(UserError, match="could not be copied"):
+        do(port, "resume")
+    assert not port.begun and not port.layout.attempt_numbers()
 
 
 def test_a_plain_resume_repairs_what_needs_it_before_anything_resumes(port, asked_of_recovery):
@@ -134,3 +148,26 @@ def test_a_training_that_has_ended_by_itself_is_not_begun_again_in_its_place(por
     assert asked_of_recovery["actions"] == ["plan"] and not port.begun
     do(port, "resume", set={"patience": 0})
     assert asked_of_recovery["actions"][-1] == "rollback" and len(port.begun) == 1
+
+
+def test_a_relative_data_set_that_is_nowhere_is_refused_before_anything_moves(
+    port, asked_of_recovery, monkeypatch
+):
+    write_spec(port.layout.spec, Spec({"data": "ds/d.yaml", "task": "detect"}))
+    asked: list[dict[str, Any]] = []
+
+    def helper(module: str, request: dict[str, Any], **how: Any) -> dict[str, Any]:
+        asked.append(request)
+        return {"ok": False, "error": "no such file"}
+
+    monkeypatch.setattr(run_spec, "helper", helper)
+    for kind in ("resume", "recover"):
+        with pytest.raises(UserError, match=f"is found nowhere: tried from {port.layout.run.parent}"):
+            do(port, kind)
+    assert not asked_of_recovery["actions"] and not port.begun
+    assert asked[0] == {"data": {"name": "ds/d.yaml", "task": "detect"}}
+    (port.layout.run.parent / "ds").mkdir()
+    (port.layout.run.parent / "ds/d.yaml").touch()
+    do(port, "resume")
+    ((_, cwd),) = port.begun
+    assert cwd == str(port.layout.run.parent)

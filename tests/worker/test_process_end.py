@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from nantui.worker.process_end import last_words
+
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 SCRIPT = """
@@ -54,3 +56,10 @@ leave(0)
 
 def test_the_ranks_are_left_even_where_something_holds_their_group():
     assert subprocess.run([sys.executable, "-c", GLOO], timeout=120).returncode == 0
+
+
+def test_an_exception_is_told_by_its_telling_line():
+    size = "\tsize mismatch for model.22.cv3.0.2.weight: shape 3 is not 4"
+    said = last_words(RuntimeError(f"Error(s) in loading state_dict for DetectionModel:\n{size}\nmore"))
+    assert said == f"RuntimeError: Error(s) in loading state_dict for DetectionModel: {size.strip()}"
+    assert last_words(ValueError("one\ntwo")) == "ValueError: one" and last_words(KeyError()) == "KeyError"

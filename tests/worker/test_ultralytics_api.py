@@ -153,6 +153,25 @@ def test_the_best_fitness_is_taken_right_after_the_validator_and_saved_as_half()
     assert "self.metrics = self.validator(model=model)" in body("final_eval")
 
 
+def test_the_rate_of_the_weights_is_not_that_of_biases_in_their_warm_up():
+    from ultralytics.cfg import get_cfg
+    from ultralytics.nn.tasks import DetectionModel
+
+    from nantui.worker.checkpoints.optimizer_state import fresh_optimizer
+
+    args = get_cfg(overrides={"optimizer": "AdamW", "lr0": 0.001})
+    optimizer = fresh_optimizer(DetectionModel("yolov8n.yaml", verbose=False), args)
+    for group in optimizer.param_groups:
+        if group["param_group"] == "bias":
+            group["lr"] = args.warmup_bias_lr
+    assert max(group["lr"] for group in optimizer.param_groups) == 0.1
+    assert ultralytics_api.rate_of_weights(optimizer) == 0.001
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    of_8_3 = [{"params": [one], "lr": rate} for one, rate in zip(parameters, (0.1, 0.01, 0.02), strict=True)]
+    assert ultralytics_api.rate_of_weights(torch.optim.SGD(of_8_3)) == 0.02
+    assert ultralytics_api.rate_of_weights(torch.optim.SGD(parameters, lr=0.3)) == 0.3
+
+
 def test_a_checkpoint_below_a_path_with_an_apostrophe_is_loaded(tmp_path):
     from ultralytics.nn.tasks import torch_safe_load
 

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from nantui.checkpoint.installed_classes import is_absent
 from nantui.checkpoint.pickle.stand_ins import Instance, Name, Pairs, items_of
 from nantui.checkpoint.verdict import Finding
 
@@ -88,7 +89,8 @@ def judge_name(name: Name, allowed: frozenset[str]) -> Finding | None:
     if name.text in CALLABLE:
         return None
     if not name.called and name.made and CLASSES.fullmatch(name.text):
-        return None
+        detail = "the Ultralytics here has no such class (a fork's, another release's): it cannot be loaded"
+        return Finding("missing-class", name.text, detail) if is_absent(name.text) else None
     if not name.called and not name.made and MENTIONED.fullmatch(name.text):
         return None
     if not name.called and name.made and _foreign(name) and all(map(is_module, name.instances)):

@@ -176,7 +176,7 @@ def _started_with_run(one: Candidate, run: Path) -> bool:
     To do with it: it was started in a directory above, or its command line says the run's project, data or
     model.
     """
-    if "train" not in " ".join(one.argv) or not _appeared_after(one, run):
+    if "train" not in " ".join(one.argv) or not _appeared_after(one, run) or _is_a_copy(run):
         return False
     above = bool(one.cwd) and str(run).startswith(one.cwd.rstrip(os.sep) + os.sep)
     return above or _says(one, run)
@@ -188,6 +188,12 @@ def _appeared_after(one: Candidate, run: Path) -> bool:
     except OSError:
         return False
     return 0 <= written - one.ref.created <= ARGS_WRITTEN_WITHIN_S
+
+
+def _is_a_copy(run: Path) -> bool:
+    """Tell whether args.yaml says that its training writes elsewhere: a copy is as young as its copying."""
+    said = re.search(r"^save_dir: *(/.*?) *$", head(run / "args.yaml", 1 << 16), re.MULTILINE)
+    return said is not None and os.path.realpath(said[1]) != os.path.realpath(run)
 
 
 def _says(one: Candidate, run: Path) -> bool:

@@ -85,7 +85,11 @@ class Backend:
         """
         from nantui.labels.check import check_data_set
         from nantui.labels.data_set import load_data_set
+        from nantui.run.layout import RunLayout
+        from nantui.run.record import RunRecord
+        from nantui.run.started_in import in_full
 
+        args = in_full(RunRecord(RunLayout(run)), args)
         if not args.get("data"):
             raise UserError("the run does not say which data set it trains on: its args.yaml has no data")
         size, task = args.get("imgsz"), args.get("task")

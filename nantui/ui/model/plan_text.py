@@ -12,8 +12,9 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from nantui.recovery.history import Undoable
 from nantui.run import status as run_status
-from nantui.run.events import CommandReceived, PhaseBegun, RollbackBegun, SettingChange, newest
+from nantui.run.events import CommandReceived, Kept, PhaseBegun, RollbackBegun, SettingChange, newest
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.ui.format import clean, count, duration, number
 from nantui.ui.glyphs import Glyphs
@@ -292,8 +293,8 @@ def stop_words(snapshot: RunSnapshot) -> list[str]:
     return lines
 
 
-def undo_words(snapshot: RunSnapshot, begun: RollbackBegun | PhaseBegun) -> list[str]:
-    """Say what `begun` (a rollback or a change of phase) was, which settings go back and what goes aside."""
+def undo_words(snapshot: RunSnapshot, begun: Undoable) -> list[str]:
+    """Say what `begun` was, which settings go back and what goes aside."""
     since = epochs_since(snapshot, begun)
     trained = f"{count(since, 'epoch')} trained since" if since else "What was made since"
     lost = begun.epochs_lost if isinstance(begun, RollbackBegun) else None
@@ -306,12 +307,14 @@ def undo_words(snapshot: RunSnapshot, begun: RollbackBegun | PhaseBegun) -> list
     ]
 
 
-def what_it_was(snapshot: RunSnapshot, begun: RollbackBegun | PhaseBegun) -> str:
+def what_it_was(snapshot: RunSnapshot, begun: Undoable) -> str:
     """Return which rollback it is: what asked for it, when, and where it went."""
     when = ""
     if begun.t:
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun.t))
         when = f"at {clock}, {duration(max(0.0, snapshot.taken - begun.t))} ago, "
+    if isinstance(begun, Kept):
+        return f"The resume {when}after epoch {begun.epoch}"
     if isinstance(begun, PhaseBegun):
         return f"The change {when}to phase {begun.phase or '?'} of the plan"
     point = clean(PurePosixPath(str(begun.restore_point)).name, 80)
@@ -321,15 +324,15 @@ def what_it_was(snapshot: RunSnapshot, begun: RollbackBegun | PhaseBegun) -> str
     return f"The rollback {when}to {place}"
 
 
-def epochs_since(snapshot: RunSnapshot, begun: RollbackBegun | PhaseBegun) -> int:
+def epochs_since(snapshot: RunSnapshot, begun: Undoable) -> int:
     """Return how many epochs in force were trained after `begun`."""
     kept = snapshot.phases.begins.get(snapshot.phases.now, 0)
-    if isinstance(begun, RollbackBegun):
+    if not isinstance(begun, PhaseBegun):
         kept += begun.epoch or 0
     return sum(not row.superseded and row.epoch > kept for row in snapshot.rows)
 
 
-def _settings_back(begun: RollbackBegun | PhaseBegun) -> str:
+def _settings_back(begun: Undoable) -> str:
     rows = begun.settings if isinstance(begun, RollbackBegun) else ()
     changed = [change for row in rows if (change := _change(row))]
     return f"Settings go back: {', '.join(changed)}." if changed else "It changed no setting."

@@ -19,6 +19,8 @@ from torch import nn
 State: TypeAlias = Mapping[str, Any]
 """An optimizer's state dict, one of its groups, a parameter's entry in it, or a training's arguments."""
 
+GUESSED_UPDATES = 20000
+
 
 @dataclass(frozen=True)
 class Built:
@@ -92,6 +94,25 @@ def _iterations(args: SimpleNamespace) -> float:
     """Return the number of optimizer steps that `optimizer=auto` decides by; else nothing is counted."""
     if str(args.optimizer).lower() != "auto":
         return 1e5
+    return math.ceil(_train_images(args) / max(args.batch, args.nbs)) * args.epochs
+
+
+def updates_until(args: SimpleNamespace, epoch: int) -> tuple[int, str]:
+    """Return the EMA's updates, one an optimizer step, of a training of `epoch` epochs, and how it is known.
+
+    Where the images cannot be counted it is far beyond the start, so that the average does not begin anew
+    (`ModelEMA` decays by 1 - exp(-updates/2000)).
+    """
+    try:
+        batches = math.ceil(_train_images(args) * args.fraction / args.batch)
+    except Exception as error:  # a data set that is gone, in whatever words of Ultralytics'
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return GUESSED_UPDATES, f"the EMA's counter is a guess, {GUESSED_UPDATES}: {first}"
+    updates = math.ceil(batches * epoch / max(round(args.nbs / args.batch), 1))
+    return updates, f"the EMA's counter is {updates}, by the images of the data set"
+
+
+def _train_images(args: SimpleNamespace) -> int:
     from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
     data = (
@@ -99,7 +120,7 @@ def _iterations(args: SimpleNamespace) -> float:
         if args.task == "classify"
         else check_det_dataset(args.data, autodownload=False)
     )
-    return math.ceil(_count_images(data["train"]) / max(args.batch, args.nbs)) * args.epochs
+    return _count_images(data["train"])
 
 
 def _count_images(source: object) -> int:

@@ -29,7 +29,7 @@ class Request:
 
     `train` are the changed arguments. `best` is {"fitness", "epoch"} of the best.pt that stays (epoch from
     1), or None to let the record start again. `revive` is {"epoch", "updates"} for a checkpoint that was
-    stripped when its training ended.
+    stripped when its training ended; where the EMA's updates are None they are reckoned here.
     """
 
     source: str
@@ -67,6 +67,10 @@ def rebase(request: Request) -> dict[str, object]:
     args = get_cfg({**before, **kept, **request.train, **place})
     epoch = int(checkpoint["epoch"]) + 1
     built = optimizer_state.build(model, args, saved, before, epoch)
+    said = {name: getattr(built, name) for name in ("groups", "kept", "dropped", "notes")}
+    if request.revive and request.revive.get("updates") is None:
+        checkpoint["updates"], note = optimizer_state.updates_until(args, epoch)
+        said["notes"] = [*built.notes, note]
     checkpoint.update(
         model=None,
         ema=model,
@@ -78,9 +82,8 @@ def rebase(request: Request) -> dict[str, object]:
     )
     torch.save(checkpoint, request.target)
     _sync(request.target)
-    said = {name: getattr(built, name) for name in ("groups", "kept", "dropped", "notes")}
     if args.momentum == kept["momentum"] != before["momentum"]:
-        said["notes"] = [*built.notes, f"momentum {args.momentum:g} is kept, as the optimizer had it"]
+        said["notes"] = [*said["notes"], f"momentum {args.momentum:g} is kept, as the optimizer had it"]
     return {"args": vars(args), **said}
 
 
@@ -94,10 +97,7 @@ def _model_of(checkpoint: object, request: Request) -> nn.Module:
     if not isinstance(model, torch.nn.Module):
         raise ValueError("holds no model")
     if request.revive:
-        checkpoint["epoch"], checkpoint["updates"] = (
-            int(request.revive["epoch"]),
-            int(request.revive["updates"]),
-        )
+        checkpoint["epoch"], checkpoint["updates"] = int(request.revive["epoch"]), request.revive["updates"]
         for parameter in model.parameters():
             parameter.requires_grad = parameter.dtype.is_floating_point
     elif int(checkpoint.get("epoch", -1)) < 0:

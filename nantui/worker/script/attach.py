@@ -22,6 +22,7 @@ from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded
+from nantui.worker.process_end import last_words
 from nantui.worker.script import train_calls
 from nantui.worker.script.ddp_spawn import spawning
 from nantui.worker.script.script_run import OURS, ScriptTrainer, lead_to, refuse, session_of
@@ -144,7 +145,7 @@ def _train_guarded(trainer: ScriptTrainer, *stock: int) -> None:
         _leave(trainer)
         raise
     except BaseException as error:
-        session.end(FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
+        session.end(FAILED, last_words(error))
         raise
     train_calls.note(replace(call, finished=True))
     session.end(FINISHED)

@@ -6,6 +6,7 @@ that the way in which they are built is not what is judged.
 
 import pytest
 
+from nantui.checkpoint.installed_classes import is_absent
 from nantui.checkpoint.scan import scan
 from tests.checkpoint import archives as a
 from tests.checkpoint.modules import DATA, DETECTOR, GOOD, NAN, checkpoint, convolution, judged, module, pairs
@@ -167,3 +168,25 @@ def test_ultralytics_still_evaluates_the_activation():
     pytest.importorskip("torch")
     tasks = pytest.importorskip("ultralytics.nn.tasks")
     assert "eval(act)" in inspect.getsource(tasks.parse_model)
+
+
+def test_a_class_of_a_fork_that_is_not_installed_here_cannot_be_resumed(tmp_path):
+    weights = a.dictionary(
+        a=module(("ultralytics.nn.modules.block", "C2fOfAFork"), _parameters=a.dictionary(weight=GOOD))
+    )
+    verdict = judged(checkpoint(module(DETECTOR, _modules=weights)), tmp_path)
+    assert verdict.badge == "clean" and not verdict.resumable and not verdict.repairable
+    assert verdict.cannot_be_loaded == "ultralytics.nn.modules.block.C2fOfAFork"
+    assert verdict.why_not_resumable == "the Ultralytics here has no ultralytics.nn.modules.block.C2fOfAFork"
+
+
+def test_classes_of_this_and_of_older_releases_are_there():
+    older = ("ultralytics.nn.tasks.YOLOv10DetectionModel", "ultralytics.yolo.utils.loss.v8DetectionLoss")
+    for name in (
+        *older,
+        "ultralytics.nn.modules.Conv",
+        "ultralytics.nn.modules.block.C2f",
+        "torch.nn.Conv2d",
+    ):
+        assert not is_absent(name)
+    assert is_absent("ultralytics.nn.modules.no_such_file.Conv")

@@ -198,6 +198,12 @@ def test_a_training_started_elsewhere_is_known_by_its_project(tmp_path):
     try:
         eventually((run / "results.csv").is_file)
         assert [one.root.pid for one in find_foreign(run)] == [process.pid]
+        copied = tmp_path / "copied"
+        copied.mkdir()
+        (copied / "args.yaml").write_text("epochs: 3\n")
+        assert [one.root.pid for one in find_foreign(copied)] == [process.pid]
+        (copied / "args.yaml").write_text(f"epochs: 3\nsave_dir: {run}\n")
+        assert find_foreign(copied) == [], "its own settings say that its training writes elsewhere"
     finally:
         kill_tree(process.pid)
         process.wait()
