@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +24,7 @@ from nantui.ui.widgets.keybar import SECONDS_SHOWN
 from nantui.ui.widgets.line_widget import Inked
 
 if TYPE_CHECKING:
+    from nantui.run.events import Event
     from nantui.ui.model.backend import Backend
 
 
@@ -47,6 +49,8 @@ class CockpitApp(NarrowApp):
     COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
     ENABLE_COMMAND_PALETTE = False
     AUTO_FOCUS = None
+    narrate: Callable[[str, Sequence[Event]], str] | None = None
+    """Says of a run's state and journal what a newcomer wants to know."""
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(action.keys, f"everywhere('{action.name}')", action.label, show=False)

@@ -43,7 +43,14 @@ class KeyBar(LinesWidget):
         super().__init__(id="keybar")
         self.keys = keys
         self._said: Line = []
+        self.hint = ""
         self._whole = False
+
+    def tell(self, hint: str) -> None:
+        """Say this whenever there is nothing else to say."""
+        if hint != self.hint:
+            self.hint = hint
+            self._take_room()
 
     def show(self, keys: tuple[Key, ...]) -> None:
         """Offer these keys."""
@@ -77,7 +84,8 @@ class KeyBar(LinesWidget):
 
     def _told(self, cells: int) -> list[Line]:
         if not self._said:
-            return []
+            hint = wrap(self.hint, max(10, cells - 2), "info") if self.hint else []
+            return [[(" ", "info"), *line] for line in hint]
         text, ink = self._said[0]
         lines = wrap(text, max(10, cells - 2), ink)[:MOST_LINES] if self._whole else [self._said]
         return [fit([(" ", ink), *line], cells) for line in lines]
