@@ -22,6 +22,7 @@ from nantui.ui.textual_internals import NarrowApp
 from nantui.ui.theme import CLASSES, NAMES, Palette, load_theme
 from nantui.ui.widgets.keybar import SECONDS_SHOWN
 from nantui.ui.widgets.line_widget import Inked
+from nantui.ui.widgets.list_view import Listing
 
 if TYPE_CHECKING:
     from nantui.run.events import Event
@@ -159,6 +160,15 @@ class CockpitApp(NarrowApp):
     def action_visit(self, run: str, errand: str) -> None:
         """Show a run, and do there what the action `errand` says."""
         self.open_run(Path(run), errand)
+
+    def action_find(self) -> None:
+        """Go to a row of the list that has the focus by its text."""
+        from nantui.ui.dialogs.find import FindDialog
+
+        if isinstance(self.screen.focused, Listing):
+            self.push_screen(FindDialog(self.screen.focused))
+        else:
+            self._say("find: go to a list first, with Tab or a digit")
 
     def action_everywhere(self, name: str) -> None:
         """Do one of the things that work on every screen."""
