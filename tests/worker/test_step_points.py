@@ -153,9 +153,7 @@ def test_rows_of_results_that_come_again_are_taken_out_once(trainings, run):
     assert kept.read_text() == "epoch,time,x\n1,2.0,3.0\n1,2"
 
 
-def test_out_of_memory_in_the_resumed_epoch_begins_it_again_with_half_the_batch(
-    trainings, run, monkeypatch
-):
+def test_out_of_memory_in_the_resumed_epoch_begins_it_again_with_half_the_batch(trainings, run, monkeypatch):
     from nantui.worker import faults
 
     point = step_points(RunLayout(run))[0]
