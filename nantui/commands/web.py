@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nantui.commands import common
 from nantui.errors import FAILED, USAGE, UserError
+from nantui.terminal_text import is_printable
 
 if TYPE_CHECKING:
     from aiohttp.web import Application
@@ -73,7 +74,7 @@ def token_of(path: Path | None) -> str:
             token = file.readline().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the token cannot be read ({error})", FAILED) from None
-    if len(token) < SHORTEST or not token.isascii() or not token.isprintable():
+    if len(token) < SHORTEST or not token.isascii() or not is_printable(token):
         raise UserError(f"{path}: a token is one line of at least {SHORTEST} printable characters", USAGE)
     return token
 
