@@ -100,7 +100,7 @@ def kills(root: Path, times: int, ranks: int) -> int:
                     kill(process)
                     killed = True
             process.wait()
-            trained = [(row.t, row.epoch, row.step) for row in rows(run, number)]
+            trained = rows(run, number)
             if not killed:
                 wrong += verdict(run, process.returncode)
                 break
@@ -164,13 +164,13 @@ def until_training(run: Path, number: int, process: subprocess.Popen[bytes]) -> 
     return False
 
 
-def report(run: Path, trained: list[tuple[float, int, int]], kill: int) -> float | None:
+def report(run: Path, trained: list[Any], kill: int) -> float | None:
     """Return how many seconds of steps a kill has cost, None where it came before the first step."""
     layout = RunLayout(run)
     kept = [point.epochs_done for point in step_points(layout)] + [float(epochs_saved(layout))]
     per_epoch = IMAGES // 8
-    again = [row for row in trained if row[1] - 1 + row[2] / per_epoch > max(kept) + 1e-9]
-    seconds = again[-1][0] - again[0][0] if again else 0.0
+    again = [row for row in trained if row.epoch - 1 + row.step / per_epoch > max(kept) + 1e-9]
+    seconds = sum(row.step_s for row in again)
     print(f"kill {kill}: {len(again)} steps, {seconds:.2f} s to train again", flush=True)
     return seconds if trained else None
 

@@ -7,7 +7,6 @@ the next version comes.
 
 from __future__ import annotations
 
-import os
 import runpy
 
 SUPERVISOR = "nantui.supervisor"  # one run's supervisor: RUN
@@ -36,22 +35,6 @@ BEFORE = {
     "nantui.training.replay": REPLAY,
 }
 """Names of the version before, as a living process may still start them."""
-
-
-WORK_IN = "NANTUI_WORK_IN"
-"""The directory that a process is for. It is started in another one: `-m` and `-c` put the directory in which
-Python begins before everything else on the path, so that a `torch.py` in a run or a download would be run."""
-
-
-def interpreter(python: str, cwd: str = "") -> str:
-    """Return an interpreter as any directory can start it; `cwd` is what its path is relative to."""
-    return os.path.abspath(os.path.join(cwd, python)) if "/" in python else python
-
-
-def go_to_work() -> None:
-    """Go to the directory that this process is for, once its own modules have been found."""
-    if place := os.environ.pop(WORK_IN, ""):
-        os.chdir(place)
 
 
 def run_under_old_name(name: str) -> None:

@@ -11,6 +11,22 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 
 
+WORK_IN = "NANTUI_WORK_IN"
+"""The directory that a process is for. It is started in another one: `-m` and `-c` put the directory in which
+Python begins before everything else on the path, so that a `torch.py` in a run or a download would be run."""
+
+
+def interpreter(python: str, cwd: str = "") -> str:
+    """Return an interpreter as any directory can start it; `cwd` is what its path is relative to."""
+    return os.path.abspath(os.path.join(cwd, python)) if "/" in python else python
+
+
+def go_to_work() -> None:
+    """Go to the directory that this process is for, once its own modules have been found."""
+    if place := os.environ.pop(WORK_IN, ""):
+        os.chdir(place)
+
+
 def data_directory(name: str) -> Path:
     """Return the directory `name` ("configs" or "styles") that was shipped with this installation.
 

@@ -48,7 +48,7 @@ def test_a_worker_imports_nothing_of_its_run_and_works_there(trap: Path, tmp_pat
     start_worker(layout, Attempt(1, "u", 0.0, "start", None, {}, {}, sys.executable, argv=argv), None).wait()
     assert layout.attempt_log(1).read_text().strip(), "it came as far as to say that there is no attempt"
     assert not trap.exists()
-    said = "import os, nantui.entry_points as e; e.go_to_work(); print(os.getcwd())"
+    said = "import os, nantui.paths as e; e.go_to_work(); print(os.getcwd())"
     argv = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", said]
     start_worker(layout, Attempt(2, "u", 0.0, "start", None, {}, {}, sys.executable, argv=argv), None).wait()
     assert layout.attempt_log(2).read_text().strip() == str(layout.run)

@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     backend = Backend(arguments.python, arguments.take_over)
     app = CockpitApp(top.resolve(), runs, backend, ascii_only=arguments.ascii, read_only=arguments.read_only)
+    app.narrate = getattr(arguments, "narrate", None)
     if in_browser:
         app.run()
         return app.return_code or 0

@@ -54,7 +54,13 @@ def _start(arguments: argparse.Namespace, seconds_per_step: float) -> Path:
 
 def _watch(arguments: argparse.Namespace, where: Path) -> int:
     from nantui.commands.cockpit import run as open_cockpit
+    from nantui.demo.narration import narrate
+    from nantui.run.status import FINISHED
+    from nantui.supervisor.status import read_status
 
-    common.say(f"The training runs on its own. Come back to it with: nantui {where}")
-    arguments.directory = where
-    return open_cockpit(arguments)
+    arguments.directory, arguments.narrate = where, narrate
+    status = open_cockpit(arguments)
+    state = read_status(where).state
+    said = "The demo has finished" if state == FINISHED else f"The training is {state}"
+    common.say(f"{said}. Look at it again with: nantui {where}")
+    return status

@@ -21,6 +21,7 @@ from nantui.diagnosis.probabilities import CHECKPOINT, HARDWARE, SINGULAR, Evide
 from nantui.diagnosis.trouble import gather_facts
 from nantui.errors import FAILED, NO, UserError
 from nantui.machine.training_python import training_python
+from nantui.paths import interpreter
 from nantui.recovery.plan import Plan, make_plan
 from nantui.recovery.rollback import living_writers
 from nantui.run.atomic_files import write_json
@@ -98,7 +99,7 @@ def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
     scratch, log = place / "run", place / "replay.log"
     request = {"checkpoint": str(plan.checkpoint), "place": os.path.abspath(scratch), "until": plan.until}
     write_json(place / "request.json", {**request, "train": plan.train})
-    where = entry_points.interpreter(training_python(python))
+    where = interpreter(training_python(python))
     argv = [where, "-m", entry_points.REPLAY, os.path.abspath(place / "request.json")]
     nothing, same = subprocess.DEVNULL, subprocess.STDOUT
     with log.open("wb") as output:

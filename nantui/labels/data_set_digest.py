@@ -13,10 +13,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from nantui.entry_points import go_to_work
 from nantui.errors import UserError
 from nantui.labels.data_set import load_data_set
 from nantui.labels.image_list import Folder, list_images
+from nantui.paths import go_to_work
 from nantui.run.atomic_files import to_json
 from nantui.run.documents import Document
 from nantui.version import __version__

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from nantui.entry_points import interpreter
 from nantui.errors import UserError
+from nantui.paths import interpreter
 
 LIBRARIES = ("torch", "ultralytics")
 LOOK = (

@@ -22,6 +22,7 @@ from nantui.checkpoint.catalog import Catalog
 from nantui.errors import FAILED, NO, UserError
 from nantui.machine.process_tree import marked
 from nantui.machine.training_python import training_python
+from nantui.paths import interpreter
 from nantui.recovery import manifest
 from nantui.recovery.plan import RESUME, Plan
 from nantui.recovery.restore_points import BEST, why_again
@@ -226,7 +227,7 @@ def run_rebase(request: JsonObject, python: str) -> JsonObject:
     with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
         path = Path(folder) / "request.json"
         write_json(path, dict(request), mode=0o600)
-        words = [entry_points.interpreter(training_python(python)), "-m", REBASE, str(path)]
+        words = [interpreter(training_python(python)), "-m", REBASE, str(path)]
         try:
             done = subprocess.run(words, cwd="/", capture_output=True, text=True)
         except OSError as error:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import MARK
-from nantui.paths import PACKAGE, user_cache_dir
+from nantui.paths import PACKAGE, WORK_IN, interpreter, user_cache_dir
 from nantui.run.atomic_files import write_json
 from nantui.run.documents import JsonObject
 from nantui.terminal_text import printable
@@ -87,12 +87,12 @@ def hash_of(text: str) -> str:
 def _start(argv: list[str], cwd: str | None, out: BinaryIO, err: BinaryIO) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            [entry_points.interpreter(argv[0], cwd or ""), *argv[1:]],
+            [interpreter(argv[0], cwd or ""), *argv[1:]],
             cwd=import_folder(),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env=worker_environment(**{entry_points.WORK_IN: cwd} if cwd else {}),
+            env=worker_environment(**{WORK_IN: cwd} if cwd else {}),
         )
     except OSError as error:
         raise UserError(

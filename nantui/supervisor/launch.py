@@ -20,6 +20,7 @@ from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import device_count
 from nantui.machine.process_tree import MARK
 from nantui.machine.training_python import training_python
+from nantui.paths import WORK_IN, interpreter
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
@@ -127,12 +128,12 @@ def _through(interface: str) -> dict[str, str]:
 def _start(
     argv: list[str], cwd: str, log: Path, variables: dict[str, str], descriptors: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    own = {"PYTHONUNBUFFERED": "1", entry_points.WORK_IN: cwd}
+    own = {"PYTHONUNBUFFERED": "1", WORK_IN: cwd}
     environment = worker_environment(**own, **variables)
     try:
         with log.open("ab") as output:
             return subprocess.Popen(
-                [entry_points.interpreter(argv[0], cwd), *argv[1:]],
+                [interpreter(argv[0], cwd), *argv[1:]],
                 cwd=import_folder(),
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -82,6 +82,8 @@ def taken_back(port: RunPort, names: Sequence[str]) -> Spec:
     """Return the spec with these settings as the newest attempt was asked for them, or not at all."""
     spec, attempt = spec_of(port), read_attempt(port.layout, port.layout.newest_attempt() or 0)
     train, ours = (attempt.train, attempt.ours) if attempt else (read_args(port.layout.args_yaml), {})
+    if not train:
+        raise UserError(f"nothing says what was asked for before: set {', '.join(names)} again", FAILED)
     return replace(spec, train=_with(spec.train, train, names), ours=_with(spec.ours, ours, names))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,8 +22,10 @@ from nantui.ui.textual_internals import NarrowApp
 from nantui.ui.theme import CLASSES, NAMES, Palette, load_theme
 from nantui.ui.widgets.keybar import SECONDS_SHOWN
 from nantui.ui.widgets.line_widget import Inked
+from nantui.ui.widgets.list_view import Listing
 
 if TYPE_CHECKING:
+    from nantui.run.events import Event
     from nantui.ui.model.backend import Backend
 
 
@@ -47,6 +50,8 @@ class CockpitApp(NarrowApp):
     COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
     ENABLE_COMMAND_PALETTE = False
     AUTO_FOCUS = None
+    narrate: Callable[[str, Sequence[Event]], str] | None = None
+    """Says of a run's state and journal what a newcomer wants to know."""
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(action.keys, f"everywhere('{action.name}')", action.label, show=False)
@@ -155,6 +160,15 @@ class CockpitApp(NarrowApp):
     def action_visit(self, run: str, errand: str) -> None:
         """Show a run, and do there what the action `errand` says."""
         self.open_run(Path(run), errand)
+
+    def action_find(self) -> None:
+        """Go to a row of the list that has the focus by its text."""
+        from nantui.ui.dialogs.find import FindDialog
+
+        if isinstance(self.screen.focused, Listing):
+            self.push_screen(FindDialog(self.screen.focused))
+        else:
+            self._say("find: go to a list first, with Tab or a digit")
 
     def action_everywhere(self, name: str) -> None:
         """Do one of the things that work on every screen."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from textual.dom import DOMNode
 
     from nantui.run.commands import Command
+    from nantui.run.events import Event
     from nantui.ui.charts.series import Picture
     from nantui.ui.glyphs import Glyphs
     from nantui.ui.model.backend import Backend
@@ -30,6 +31,7 @@ class Cockpit(Protocol):
     inks: Palette
     read_only: bool
     runs: list[Path]
+    narrate: Callable[[str, Sequence[Event]], str] | None
     held: bool
     """Nothing is painted while a screen takes shape."""
 

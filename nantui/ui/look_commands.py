@@ -103,12 +103,6 @@ class WallCommands(LookCommands):
             f"charts, page {wall.page + 1} of {wall.pages}" if wall.pages > 1 else "all charts are shown"
         )
 
-    def do_zoom(self) -> None:
-        from nantui.ui.screens.zoom import ZoomScreen
-
-        wall = self._wall_of.wall
-        self._wall_of.app.push_screen(ZoomScreen(self._wall_of, wall.first + wall.chosen, wall.view))
-
 
 def bindings(commands: type[LookCommands]) -> list[BindingType]:
     """Return the run's keys for what `commands` can do."""

@@ -191,6 +191,12 @@ class RunCommands(WallCommands):
 
         self._screen.app.push_screen(CompareScreen(self._screen.run_path))
 
+    def do_zoom(self) -> None:
+        from nantui.ui.screens.zoom import ZoomScreen
+
+        wall = self._screen.wall
+        self._screen.app.push_screen(ZoomScreen(self._screen, wall.first + wall.chosen, wall.view))
+
     def do_machine(self) -> None:
         from nantui.ui.screens.machine import MachineScreen
 

@@ -14,8 +14,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nantui.entry_points import go_to_work
 from nantui.errors import UserError
+from nantui.paths import go_to_work
 from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.documents import JsonObject, Settings
 from nantui.run.spec import read_spec

@@ -231,7 +231,7 @@ def _task_inside(path: Path) -> str:
 def main(arguments: list[str]) -> int:
     """Answer with one JSON line; the exit status is 0 when the arguments are good, else 2."""
     os.environ.update(OFFLINE)
-    from nantui.entry_points import go_to_work
+    from nantui.paths import go_to_work
     from nantui.run.atomic_files import to_json
 
     go_to_work()

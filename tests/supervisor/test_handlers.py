@@ -10,6 +10,7 @@ import pytest
 from nantui.errors import UserError
 from nantui.run.commands import Command
 from nantui.run.events import AttemptStarted, Created, newest, of_kind
+from nantui.run.journal import pending_edits
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.supervisor import handlers, recovery_helper, run_spec
 from nantui.supervisor.handlers import HANDLERS, begun_before
@@ -57,6 +58,17 @@ def test_edits_wait_for_the_next_start_and_are_in_it(port):
     do(port, "start")
     ((attempt, _),) = port.begun
     assert (attempt.asked, attempt.train["lr0"]) == ({"lr0": 0.003}, 0.003)
+
+
+def test_a_saved_edit_is_taken_back_to_what_was_asked_before(port):
+    do(port, "set", set={"lr0": 0.003, "mixup": 0.1, "guard": "observe"})
+    with pytest.raises(UserError, match="nothing says what was asked for before"):
+        do(port, "set", back=["lr0"])
+    port.layout.args_yaml.write_text("lr0: 0.02\n")
+    assert do(port, "set", back=["lr0", "guard"]) == "taken back: lr0, guard"
+    spec = read_spec(port.layout.spec)
+    assert (spec.train, spec.ours) == ({"epochs": 3, "device": "cpu", "mixup": 0.1, "lr0": 0.02}, {})
+    assert pending_edits(port.journal.events()) == {"mixup": 0.1}, "a recovery asks for no more than this"
 
 
 def test_a_stop_before_the_first_start_is_shown_as_stopped(port):

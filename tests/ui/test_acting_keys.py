@@ -141,14 +141,8 @@ async def test_keys_act_on_the_row_and_escape_leads_back(cockpit, fleet, row, ke
         await driver.type(row)
         await driver.press("enter", key)
         await driver.until(shown)
-<<<<<<< Updated upstream
-        assert (
-            next(one for one in driver.app.screen_stack if isinstance(one, RunScreen)).run_path == top / row
-        )
-=======
         shown_run = next(one for one in driver.app.screen_stack if isinstance(one, RunScreen))
         assert shown_run.run_path == top / row
->>>>>>> Stashed changes
         await driver.press("escape")
         await driver.until(f"many/{row}", "last incident", absent=(shown,))
         assert backend.submitted == []

@@ -1,4 +1,4 @@
-"""The machine in full: curves of every GPU, what a step waits for, whose memory it is; a kill of ours alone."""
+"""The machine in full: curves of every GPU, what a step waits for, whose memory it is; a kill of ours."""
 
 from dataclasses import replace
 

@@ -82,6 +82,20 @@ def test_the_first_epoch_is_gone_on_with(trainings, run):
     assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
 
 
+def test_settings_are_changed_in_a_point_as_in_any_checkpoint(trainings, run):
+    """As a rollback does it: the rebased copy takes the place of last.pt, and still goes on at the batch."""
+    from nantui.worker.checkpoints.rebase import Request, rebase
+
+    layout = RunLayout(run)
+    point = step_points(layout)[0]
+    layout.weights.mkdir(exist_ok=True)
+    rebase(Request(str(layout.point(point.name)), str(layout.last), str(run), {"lr0": 0.0007}))
+    outcome = trainings(run, 2, mode="resume", checkpoint="weights/last.pt", asked={"lr0": 0.0007})
+    assert outcome.code == 0, outcome.exit.text
+    assert numbers(outcome.steps)[0] == (1, 4)
+    assert outcome.of("in_effect")[0]["values"]["lr0"] == 0.0007
+
+
 def test_a_hostile_or_torn_point_is_not_loaded(trainings, run, tmp_path):
     layout = RunLayout(run)
     point = step_points(layout)[0]

@@ -23,7 +23,7 @@ class Dialog(InCockpit, Speaking, ModalScreen[object]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", show=False),
-        Binding("slash", "find", "find a row of the list by its text", show=False),
+        Binding("slash", "app.find", "find a row of the list by its text", show=False),
         Binding("tab", "app.focus_next", "next", show=False),
         Binding("shift+tab", "app.focus_previous", "previous", show=False),
         *EVERYWHERE,

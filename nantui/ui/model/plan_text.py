@@ -119,8 +119,12 @@ def _settings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     head: Line = [("settings", "title"), (names, "info"), ("   p changes the presets", "faint")]
     changes = [row for row in plan.settings if not row.kept]
     # What changes must be seen before it is confirmed; what stays is one sentence.
-    kept = "; ".join(clean(f"{row.name} {row.why}", 200) for row in plan.settings if row.kept)
-    stays = wrap(f"as they are: {kept}", width, "muted") if kept else []
+    kept: dict[str, list[str]] = {}
+    for row in plan.settings:
+        if row.kept:
+            kept.setdefault(row.why, []).append(row.name)
+    told = "; ".join(f"{', '.join(names)} ({why})" for why, names in kept.items())
+    stays = wrap(clean(f"as they are: {told}", 600), width, "muted") if kept else []
     return [head, *(setting_rows(changes, glyphs, width) or [[("no setting changes", "muted")]]), *stays]
 
 

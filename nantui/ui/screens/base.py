@@ -16,7 +16,7 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "back", show=False),
-        Binding("slash", "find", "find a row of the list by its text", show=False),
+        Binding("slash", "app.find", "find a row of the list by its text", show=False),
         Binding("tab", "app.focus_next", "next panel", show=False),
         Binding("shift+tab", "app.focus_previous", "previous panel", show=False),
     ]

@@ -19,6 +19,7 @@ from nantui.ui.look_commands import WallCommands, bindings
 from nantui.ui.model import comparison
 from nantui.ui.model.run_charts import from_newest, over_time
 from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.zoom import ZoomScreen
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.chart_wall import ChartWall
@@ -38,6 +39,9 @@ class CompareScreen(BaseScreen):
         Binding("b", "choose(1)", "choose B"),
         Binding("x", "exchange", "exchange", tooltip="exchange A and B"),
         *bindings(WallCommands),
+        Binding(
+            "z", "zoom", "zoom", tooltip="one chart on the whole screen, with cursor and zoom", show=False
+        ),
     ]
     axes: tuple[str, ...] = ("epoch", "step", "time")
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
@@ -134,7 +138,11 @@ class CompareScreen(BaseScreen):
         getattr(self.looking, f"do_{name}")()
 
     def on_chart_wall_chosen(self) -> None:
-        self.looking.do_zoom()
+        self.action_zoom()
+
+    def action_zoom(self) -> None:
+        """Show the chosen chart on the whole screen."""
+        self.app.push_screen(ZoomScreen(self, self.wall.first + self.wall.chosen, self.view))
 
     def _show(self) -> None:
         if self.sides is not None:

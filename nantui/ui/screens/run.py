@@ -270,6 +270,8 @@ class RunScreen(BaseScreen, HeldScreen):
         if before is not None and worth_a_bell(before.status, now.status):
             self.app.bell()
         self._show_keys(now)
+        if self.cockpit.narrate is not None:
+            self.query_one(KeyBar).tell(self.cockpit.narrate(now.status.state, now.journal))
         if before is None or before.journal is not now.journal:
             self._tell(self.sent.settle(now.journal))
 

@@ -16,7 +16,6 @@ from nantui.ui.format import clean
 from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.styled_text import Line, fit, width, wrap
 from nantui.ui.widgets.line_widget import LinesWidget
-from nantui.ui.widgets.list_view import Listing
 
 SECONDS_SHOWN, REFUSAL_S, MOST_LINES, ROOMY = 6.0, 60.0, 6, 32
 
@@ -43,7 +42,14 @@ class KeyBar(LinesWidget):
         super().__init__(id="keybar")
         self.keys = keys
         self._said: Line = []
+        self.hint = ""
         self._whole = False
+
+    def tell(self, hint: str) -> None:
+        """Say this whenever there is nothing else to say."""
+        if hint != self.hint:
+            self.hint = hint
+            self._take_room()
 
     def show(self, keys: tuple[Key, ...]) -> None:
         """Offer these keys."""
@@ -77,7 +83,8 @@ class KeyBar(LinesWidget):
 
     def _told(self, cells: int) -> list[Line]:
         if not self._said:
-            return []
+            hint = wrap(self.hint, max(10, cells - 2), "info") if self.hint else []
+            return [[(" ", "info"), *line] for line in hint]
         text, ink = self._said[0]
         lines = wrap(text, max(10, cells - 2), ink)[:MOST_LINES] if self._whole else [self._said]
         return [fit([(" ", ink), *line], cells) for line in lines]
@@ -122,16 +129,6 @@ class Speaking:
             if bars := screen.query(KeyBar):
                 bars.first().say(text, ink, seconds)
                 break
-
-    def action_find(self) -> None:
-        """Go to a row of the list that has the focus by its text."""
-        from nantui.ui.dialogs.find import FindDialog
-
-        screen = cast(Screen[None], self)
-        if isinstance(screen.focused, Listing):
-            screen.app.push_screen(FindDialog(screen.focused))
-        else:
-            self.say("find: go to a list first, with Tab or a digit", "warn")
 
     def hear(self, outcome: CommandOutcome) -> None:
         """Learn how a command ended. One that was not carried out is said whole, and for long."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+from nantui.run.points import PART
 from nantui.worker.torchrun_env import OFFLINE
 
 
@@ -100,7 +101,7 @@ def _model_of(checkpoint: object, request: Request) -> nn.Module:
         checkpoint["epoch"], checkpoint["updates"] = int(request.revive["epoch"]), request.revive["updates"]
         for parameter in model.parameters():
             parameter.requires_grad = parameter.dtype.is_floating_point
-    elif int(checkpoint.get("epoch", -1)) < 0:
+    elif int(checkpoint.get("epoch", -1)) < 0 and PART not in checkpoint:
         raise ValueError("it was stripped when its training ended, or stopped in its first epoch")
     return model
 

@@ -76,9 +76,7 @@ class GoingOn:
             self._loader = self.trainer.train_loader
             self._need_criterion()
         elif not self.here or self._begun:
-            again = (
-                self.trainer.epoch == self.epoch
-            )  # out of memory: the epoch begins anew with smaller batches
+            again = self.trainer.epoch == self.epoch  # with smaller batches, as memory ran out
             self._loader = self
             self._accumulate = None
             self._since_step = None if again else self._since_step
