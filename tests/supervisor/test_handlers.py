@@ -178,8 +178,10 @@ def test_a_relative_data_set_that_is_nowhere_is_refused_before_anything_moves(
             do(port, kind)
     assert not asked_of_recovery["actions"] and not port.begun
     assert asked[0] == {"data": {"name": "ds/d.yaml", "task": "detect"}}
-    (port.layout.run.parent / "ds").mkdir()
-    (port.layout.run.parent / "ds/d.yaml").touch()
+    began = port.layout.run / "began"
+    (began / "ds").mkdir(parents=True)
+    (began / "ds/d.yaml").touch()
+    port.journal.append("created", cwd=str(began))
     do(port, "resume")
     ((_, cwd),) = port.begun
-    assert cwd == str(port.layout.run.parent)
+    assert cwd == str(began)
