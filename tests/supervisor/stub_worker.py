@@ -249,7 +249,7 @@ class Rank:
                 file.write(",".join(header(LOSSES)) + "\n")
             pace = self.how.get("pace", 0.02)
             file.write(
-                f"{time.time()},{epoch},{step},{steps},0,,1.0,2.0,0.5,3.0,0.01,1,{pace},9,0.1,0.1,,4,64\n"
+                f"{time.time()},{epoch},{step},{steps},0,,1.0,2.0,0.5,3.0,0.01,1,{pace},9,0.1,0.1,,4,64,0.001\n"
             )
 
 
