@@ -22,6 +22,7 @@ COMMANDS = {
     "join": "take part, with this host's devices, in a run that another host leads",
     "exec": "run your own training script, unchanged, detached, with guard and telemetry",
     "status": "state, epoch, losses and last incident of each run",
+    "wait": "wait until runs have ended; the exit status tells how",
     "check": "the truth about checkpoints, without running them",
     "stop": "stop at the next batch boundary, checkpoint kept; --now kills every process",
     "rollback": "go back to a clean checkpoint; starts nothing",

@@ -28,4 +28,5 @@ stop: Stop at the next batch boundary, checkpoint kept; returns when no process 
 train: Start a run under a supervisor that outlives this terminal, and return
 undo: Take the last rollback back: everything outside nantui/ as it was before, byte for byte
 web: The cockpit in a browser: read-only unless `--act`, on this machine unless `--address`, behind a token
+wait: Wait until runs have ended, a line an epoch, and return how: the exit status is the run's own
 """

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from nantui.commands import common
+from nantui.commands import common, wait
 from nantui.errors import FAILED, UserError
 from nantui.run.binding import bind_run
 from nantui.run.commands import Command
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", type=Path, metavar="DIR", help="the run directory (default: runs/exec/NAME)")
     parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
+    wait.add_wait(parser)
     common.add_changer(parser)
 
 
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     submit(layout.run, Command("start", {"cwd": os.getcwd()}))
     print(layout.run)
     common.say(f"running, detached; watch it with: nantui {layout.run}")
-    return 0
+    return wait.foreground(layout.run) if arguments.wait else 0
 
 
 def resolved(words: list[str]) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from nantui.commands import common, following
+from nantui.commands import common, following, wait
 from nantui.errors import FAILED, UserError
+from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.settings.plan_files import checked
 from nantui.settings.schema import Schema
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     following.add_settings(parser)
     following.add_allow(parser)
     following.add_wait_gpu(parser)
+    wait.add_wait(parser)
     parser.add_argument(
         "--phase", nargs="+", default=[], metavar="KEY=VALUE", help="of a finished run: a new phase"
     )
@@ -39,7 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     options |= {"our_runner": True} if arguments.our_runner else {}
     options |= {"allow": arguments.allow} if arguments.allow else {}
     agreed = partial(agree, arguments)
-    return following.act(arguments, "resume", options, question, agreed)
+    status = following.act(arguments, "resume", options, question, agreed)
+    if status or arguments.dry_run or not arguments.wait:
+        return status
+    return wait.foreground(require_run(arguments.run).run, take_over=arguments.take_over)
 
 
 def agree(arguments: argparse.Namespace, layout: RunLayout) -> bool:

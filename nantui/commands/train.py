@@ -9,9 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from nantui.commands import common, following
+from nantui.commands import common, following, wait
 from nantui.errors import UserError
 from nantui.run.documents import JsonObject
+from nantui.run.endings import each_remedy
 from nantui.run.plan import PlanPhase, new_plan
 from nantui.settings.schema import Schema
 from nantui.settings.values import show_value
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", default="", metavar="HOST:PORT", help="where the hosts' ranks meet")
     parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
     following.add_wait_gpu(parser)
+    wait.add_wait(parser)
     parser.add_argument("--watch", action="store_true", help="open the cockpit on it")
     common.add_changer(parser)
 
@@ -42,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     from nantui.supervisor.gpu_admission import ensure_gpu_memory, gpu_shortages
 
     common.refuse_read_only(arguments)
+    if arguments.wait and arguments.watch:
+        raise UserError("--wait and --watch both stay in this terminal: choose one")
     schema = Schema.load(arguments.python)
     words = take_hosts(arguments)
     config = read_config(arguments.config, schema, arguments.python)
@@ -56,7 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_alone(train)
     if arguments.dry_run:
         where = check_arguments(train, python=arguments.python)["save_dir"]
-        common.say("\n".join([f"would train in {where}", *in_phases(phases, own), *remarks(schema, first)]))
+        unattended = [f"unattended, {line}" for line in each_remedy()] if arguments.auto else []
+        lines = [f"would train in {where}", *in_phases(phases, own), *remarks(schema, first), *unattended]
+        common.say("\n".join(lines))
         return 0
     if not arguments.wait_gpu:
         ensure_gpu_memory(lambda: gpu_shortages(None, train.get("device")), wait_for_it=False)
@@ -69,7 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     common.say(f"training, detached; watch it with: nantui {where}")
     if arguments.nnodes > 1:
         common.say(f"waiting for its hosts; on each other host: nantui join {where}")
-    return open_cockpit(arguments, where) if arguments.watch else 0
+    if arguments.watch:
+        return open_cockpit(arguments, where)
+    return wait.foreground(where) if arguments.wait else 0
 
 
 def remarks(schema: Schema, asked: Mapping[str, object]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,11 +55,12 @@ class Stages:
 def play(run: Path, stages: Stages) -> int:
     """Watch the run, press `R` and confirm when the alarm is up, and return the exit status.
 
-    Where a stage fails, or on Ctrl-C, the training is ended and the logs to read are named.
+    Where a stage fails, or on Ctrl-C or SIGTERM, the training is ended and the logs to read are named.
     """
     layout = RunLayout(run)
     terminal = CockpitTerminal(run)
     done = False
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         _act(layout, terminal, stages)
         done = True

@@ -35,6 +35,7 @@ not ask.
 | 1 | the answer is no: a checkpoint is not clean, labels have errors, there is nothing to restore |
 | 2 | wrong usage |
 | 3 | it failed, and says what was left as it was |
+| 70, 75, 77, 124 | of a [wait](unattended.md#waiting-for-the-end): stopped, told to end, diverged, too late |
 """
 
 OURS = """

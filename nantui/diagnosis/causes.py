@@ -16,9 +16,11 @@ from nantui.diagnosis.file_evidence import checkpoint
 from nantui.diagnosis.file_evidence import labels as label_errors
 from nantui.diagnosis.probabilities import Evidence, Ranked, rank_causes
 from nantui.diagnosis.trouble import TroubleFacts, gather_facts
-from nantui.recovery.history import failed_end, ran_out_of_memory
+from nantui.recovery.history import newest_end, ran_out_of_memory
 from nantui.recovery.judgement import judge_numbers, mosaic_closes
 from nantui.recovery.trouble import overflow_words, overflowed
+from nantui.run.attempts import FAILED
+from nantui.run.endings import DIVERGED, Cause, cause_of
 from nantui.run.events import Incident, document_of
 from nantui.run.record import read_run
 
@@ -144,19 +146,21 @@ def _nothing_known(facts: TroubleFacts) -> list[str]:
     return [f"{seen}, but {early}: of an epoch that Ultralytics gave up because of a NaN it has no row"]
 
 
-def _failed(facts: TroubleFacts) -> Iterator[str]:
-    ended = failed_end(facts.record)
-    if ended is None:
+def _ended(facts: TroubleFacts) -> Iterator[str]:
+    ended = newest_end(facts.record)
+    cause = cause_of(ended) if ended is not None else Cause()
+    if ended is None or cause.kind in ("", DIVERGED):
         return
+    how = "failed" if ended.outcome == FAILED else "ended"
     place = f" in epoch {ended.epoch}" if ended.epoch else ""
-    yield f"attempt {ended.attempt} failed{place}: {ended.text or 'nothing is known of why'}"
+    yield f"attempt {ended.attempt} {how}{place}: {cause.text or 'nothing is known of why'}"
     if ran_out_of_memory(facts.record):
         yield f"a smaller batch helps, or smaller images: nantui recover {facts.record.run} halves the batch"
 
 
 def noted(facts: TroubleFacts) -> list[str]:
-    """Return how the newest attempt failed, and what results.csv shows that is no sign by itself."""
-    found, epochs = list(_failed(facts)), overflowed(facts.results)
+    """Return how the newest attempt ended, and what results.csv shows that is no sign of trouble."""
+    found, epochs = list(_ended(facts)), overflowed(facts.results)
     if epochs:
         sound = "metrics or later epochs show a sound network, so it is the validation that overflowed"
         more = "half precision, as a rule: amp=False validates in fp32"

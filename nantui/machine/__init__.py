@@ -7,4 +7,5 @@ process_identity: Who a process is, for certain
 process_tree: Find every process of an attempt, end them, and prove that none is left
 process_origin: Where a process comes from: a terminal, a login, a service, a loop that starts it again
 training_python: Which interpreter trains, where nantui's own environment has no torch
+host_marks: What tells, after a training has ended, whether its host went on: noted when it begins
 """

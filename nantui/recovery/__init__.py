@@ -23,6 +23,7 @@ manifest: What lay in a run directory before a rollback, so that `undo` can give
 undo: Take the last rollback back: everything outside nantui/ as it was, byte for byte
 phase_change: From one phase of a plan to the next, as a transaction: what it has left moves aside
 branch: Recover into a new directory: the old run stays untouched, the new one goes on from its restore point
+ending_remedies: What is done unattended about an end that is no divergence: resume with less, or wait first
 unattended_policy: Unattended: what the supervisor does after an attempt has ended. Needs no terminal
 run_facts: What is known of the machine and the data of a run, for remarks and remedies
 lost_without_script: What is lost when nantui's own runner goes on instead of the script that began

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from nantui.run.attempts import DIVERGED, FAILED, RankExit
+from nantui.run.attempts import DIVERGED, FAILED
+from nantui.run.endings import CUDA_OOM, HOST_OOM, cause_of
 from nantui.run.events import (
     AttemptEnded,
     AttemptStarted,
@@ -27,7 +28,6 @@ BAD_ENDS = (DIVERGED, FAILED)
 RESUMES_KEPT = 2
 """How many resumes can be taken back: the copies of older ones have gone."""
 Undoable: TypeAlias = RollbackBegun | PhaseBegun | Kept
-OUT_OF_MEMORY = ("out of memory", "cublas_status_alloc_failed", "unable to find an engine")
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,8 @@ def earlier_recoveries(record: RunRecord) -> list[Earlier]:
     """Return the recoveries that are in force, oldest first; each phase of a plan has its own."""
     found: list[Earlier] = []
     phases: dict[str, list[Earlier]] = {}
-    attempt = 0
     for event in record.journal:
-        if isinstance(event, AttemptStarted):
-            attempt = event.attempt or 0
-        elif isinstance(event, RollbackBegun):
+        if isinstance(event, RollbackBegun):
             found = [*_in_trouble(found, event.incident_epoch, "trouble came back"), _begun(event)]
         elif isinstance(event, PhaseDone):
             phases[event.id], found = found, []
@@ -67,7 +64,7 @@ def earlier_recoveries(record: RunRecord) -> list[Earlier]:
             gone = event.of if isinstance(event, UndoDone) else event.id
             found = [one for one in found if one.id != gone]
         elif isinstance(event, AttemptEnded) and event.outcome in BAD_ENDS:
-            memory = _out_of_memory(record.attempt(attempt).exits, event)
+            memory = cause_of(event).kind in {CUDA_OOM, HOST_OOM}
             found = _in_trouble(found, event.epoch, event.text, memory)
     return found
 
@@ -137,9 +134,9 @@ def failed_end(record: RunRecord) -> AttemptEnded | None:
 
 
 def ran_out_of_memory(record: RunRecord) -> bool:
-    """Tell whether the newest attempt failed for lack of memory."""
+    """Tell whether the newest attempt failed for lack of GPU memory, which a smaller batch mends."""
     ended = failed_end(record)
-    return ended is not None and _out_of_memory(record.newest.exits, ended)
+    return ended is not None and cause_of(ended).kind == CUDA_OOM
 
 
 def _begun(event: RollbackBegun) -> Earlier:
@@ -152,8 +149,3 @@ def _in_trouble(found: list[Earlier], epoch: int | None, text: str, memory: bool
     if not found or found[-1].failed_at is not None or epoch is None:
         return found
     return [*found[:-1], replace(found[-1], failed_at=epoch, text=text, out_of_memory=memory)]
-
-
-def _out_of_memory(exits: Iterable[RankExit], ended: AttemptEnded) -> bool:
-    said = [ended.text, *(one.text for one in exits)]
-    return ended.outcome == FAILED and any(words in text.lower() for words in OUT_OF_MEMORY for text in said)

@@ -12,10 +12,11 @@ kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from nantui.machine.gpus import has_bf16
+from nantui.recovery.ending_remedies import GIVE_UP, NOTHING, RECOVER, TELL, Decision, remedy
 from nantui.recovery.history import BAD_ENDS, QUARANTINE, Earlier, earlier_recoveries, newest_end
 from nantui.recovery.ladder import AGAIN, Ladder, load_ladder, next_step, proven
 from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
@@ -25,39 +26,28 @@ from nantui.recovery.resume_settings import settings_in_effect
 from nantui.recovery.run_facts import gpus_of
 from nantui.run.attempts import FINISHED
 from nantui.run.documents import JsonObject
+from nantui.run.endings import DIVERGED, EXCEPTION, PREEMPTED, Cause, cause_of
 from nantui.run.plan import place_of
 from nantui.run.record import read_run
+from nantui.run.status import LOST
 from nantui.settings.presets import load_presets
-from nantui.settings.values import is_number
 
-RECOVER, GIVE_UP, TELL, NOTHING = "recover", "give up", "tell", "nothing"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do and why. `options` are those of the command `recover`; `images` are to be left out first;
-    `evidence` is what proves a ruin, where that is what it acts on.
-    """
-
-    action: str
-    why: str
-    options: JsonObject = field(default_factory=dict)
-    images: tuple[str, ...] = ()
-    evidence: dict[str, object] | None = None
+BY_THE_LADDER = frozenset({DIVERGED, EXCEPTION})
+"""What ends an attempt that NaN may have brought down."""
 
 
 def decide(run: Path, ladder: Ladder | None = None) -> Decision:
     """Return the next step for the run, judged from its files alone. Raises UserError for no run."""
     record, ladder = read_run(run), ladder or load_ladder()
     ended = newest_end(record)
-    if ended is None or ended.outcome not in (*BAD_ENDS, FINISHED):
+    cause = cause_of(ended) if ended is not None else Cause()
+    if ended is None or (ended.outcome not in (*BAD_ENDS, FINISHED, LOST) and cause.kind != PREEMPTED):
         return Decision(NOTHING, "the newest attempt did not end badly")
     facts, earlier = gather_inputs(record, {}), earlier_recoveries(record)
     if ended.outcome == FINISHED:
         return after_finish(facts, earlier, ladder)
-    last = earlier[-1] if earlier else None
-    if last is not None and last.out_of_memory:
-        return halve_batch(facts, last, ladder)
+    if cause.kind not in BY_THE_LADDER or (facts.trouble is None and cause.kind != DIVERGED):
+        return remedy(facts, cause)
     if facts.trouble is None:
         return Decision(GIVE_UP, f"it failed for another reason than NaN: {ended.text or 'unknown'}")
     if spent(earlier, ladder) >= ladder.max_recoveries:
@@ -120,21 +110,6 @@ def begin_again(earlier: Sequence[Earlier]) -> Decision:
         return Decision(GIVE_UP, "no older clean checkpoint is left, and beginning again was tried")
     options = {"presets": [AGAIN], "force_restart": True}
     return Decision(RECOVER, "no clean checkpoint is left: begin again", options)
-
-
-def halve_batch(facts: PlanInputs, last: Earlier, ladder: Ladder) -> Decision:
-    """Return the same recovery again with half the batch: memory is no verdict on the remedy."""
-    point = Path(last.restore_point).name if fails_within(last, ladder.probation_epochs) else ""
-    usable = [one for one in facts.candidates if one.usable]
-    restore = next((one for one in usable if one.name == point), usable[0] if usable else None)
-    if restore is None:
-        return Decision(GIVE_UP, "out of memory, and no clean checkpoint is left")
-    batch = settings_in_effect(facts, restore).get("batch")
-    if not is_number(batch) or batch < 2:
-        return Decision(GIVE_UP, f"out of memory with batch={batch}, which cannot be halved")
-    half = int(batch) // 2
-    options = {"to": restore.name, "presets": [], "set": {"batch": half}}
-    return Decision(RECOVER, f"out of memory: batch {batch} becomes {half}, from {restore.name}", options)
 
 
 def spent(earlier: Sequence[Earlier], ladder: Ladder) -> int:

@@ -10,6 +10,7 @@ attempts: Attempts: what each was asked to do, what its ranks saw, how they ende
 events: What the journal and the ranks' event files say, as typed events: the one place that knows their keys
 frozen_record: Frozen classes of keyword fields that cost next to nothing to define
 json_fields: One JSON value as the type that is expected of it, `NOT_TOLD` where it is something else
+endings: How an attempt ended: every kind in one table, and the rules that tell them apart
 incidents: Every kind of incident, in one table: its title, whether it is proof, what may be done
 journal: The journal: everything that was done to a run, append-only and on the disk before it is done
 binding: Where a run was made: what is kept of it outside the run, so that no file in a run can claim it

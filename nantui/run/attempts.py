@@ -7,6 +7,7 @@ acts on a run asks both.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from nantui.run.layout import RunLayout
 
 FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"
 EXIT_CODES = {FINISHED: 0, STOPPED: 70, DIVERGED: 77, FAILED: 1}
+STACKS = signal.SIGRTMIN + 6
+"""What asks a rank for the stacks of its threads; glibc keeps the first two real-time signals for itself."""
+PREEMPTED_CODE = 75
+"""EX_TEMPFAIL: the same command goes on from here, so that a batch system may queue it again."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Attempt:
     nnodes: int = 1
     endpoint: str = ""
     facts: JsonObject = field(default_factory=dict)
+    marks: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class RankExit:
     incident: JsonObject | None = None
     checkpoint: str | None = None
     resumable: bool = False
+    signal: str = ""
 
 
 def write_attempt(layout: RunLayout, attempt: Attempt) -> None:

@@ -30,6 +30,8 @@ from nantui.run.layout import RunLayout
 
 KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set", "quarantine")
 LARGEST = 1 << 25
+POLICY = "policy"
+"""Who asks for what nobody asked for, where a run may go on unattended."""
 
 
 @dataclass(frozen=True)

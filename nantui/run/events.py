@@ -129,8 +129,12 @@ class AttemptStarted(Placed):
 
 @frozen_record
 class AttemptEnded(Placed):
+    """`cause` is the kind of ending (`nantui.run.endings`), `evidence` what it was told by."""
+
     KIND = "attempt_ended"
     outcome: str = ""
+    cause: str = ""
+    evidence: str = ""
 
 
 @frozen_record

@@ -114,6 +114,10 @@ class RunLayout:
     def stop_request(self, number: int) -> Path:
         return self.attempts / f"{number:03d}.stop.json"
 
+    def end_request(self, number: int) -> Path:
+        """Left before signals that are meant to end an attempt's ranks, not to stop them in order."""
+        return self.attempts / f"{number:03d}.end.json"
+
     def steps(self, number: int) -> Path:
         return self.attempts / f"{number:03d}.steps.csv"
 

@@ -46,6 +46,8 @@ class RunStatus:
     doing: JsonObject | None = None
     host: str = ""
     guarded: bool | None = None
+    ending: str = ""
+    """The kind of the newest attempt's ending, see `nantui.run.endings`; empty while it trains."""
     phase: JsonObject | None = None
     """Of a run with a plan: {"number", "of", "title"} and, once the phase trains, {"epochs_before",
     "epochs_in_all", "eta_s": of this phase alone, "unknown": later phases whose time is not known}."""

@@ -19,7 +19,7 @@ from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_tree import prepare_process
 from nantui.run.binding import HERE, STARTS, STRANGE, standing
-from nantui.run.commands import Command, pending_commands
+from nantui.run.commands import POLICY, Command, pending_commands
 from nantui.run.events import CommandDone, CommandReceived, of_kind
 from nantui.run.inside import refuse_links
 from nantui.run.layout import RunLayout
@@ -30,6 +30,7 @@ from nantui.supervisor.adoption import adopt
 from nantui.supervisor.config import Config, load_config
 from nantui.supervisor.handlers import begun_before
 from nantui.supervisor.lock import RunLock
+from nantui.supervisor.outcome import Ending
 from nantui.supervisor.supervisor import LostLock, Moved, Supervisor
 from nantui.terminal_text import printable
 
@@ -94,23 +95,32 @@ class Service:
 
     def __init__(self, supervisor: Supervisor, config: Config) -> None:
         self.supervisor, self.config = supervisor, config
-        self.ending = False
+        self.told = ""
+        """The signal that asked this supervisor to end, and with it the training."""
         events = supervisor.journal.events()
         self._done = {done.id for done in of_kind(events, CommandDone)}
         self._begun = [received.command.id for received in of_kind(events, CommandReceived)]
-        signal.signal(signal.SIGTERM, self._end)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._end)
 
     def serve(self) -> None:
         """Adopt what is there, then serve until nothing has been left to do for a while."""
         self._take_up()
         idle_since = time.monotonic()
-        while not self.ending:
+        while not self.told:
             supervisor = self.supervisor
             busy = self._round_despite_disk() or supervisor.watch is not None or supervisor.hosts.wanted()
             idle_since = time.monotonic() if busy else idle_since
             if time.monotonic() - idle_since > self.config.patience.idle_exit_s and self._let_go():
                 return
             self.supervisor.pump(self.config.patience.tick_s)
+        self._stop_in_order()
+
+    def _stop_in_order(self) -> None:
+        """Whoever ends this process (systemd, docker stop, a batch system) wants the host back."""
+        if self.supervisor.watch is not None:
+            options = {"signal": self.told}
+            self._carry_out(Command("stop", options, by=self.told))
 
     def _take_up(self) -> None:
         """Bring the run into a known state: an interrupted rollback, an attempt that another left.
@@ -134,11 +144,18 @@ class Service:
         after_attempt.follow_up(supervisor)
 
     def _settle_unseen(self) -> None:
-        outcome = self.supervisor.settle().outcome
-        if outcome == LOST:
+        ending = self.supervisor.settle()
+        if ending.outcome == LOST:
             self.supervisor.journal.append("lost", text=self.supervisor.state.text)
-        after_attempt.recover_unattended(self.supervisor, outcome)
+        self._what_follows(ending)
+
+    def _what_follows(self, ending: Ending) -> None:
+        """Ask the policy and the plan, in the open: whoever waits for the end must not take this for it."""
+        self.supervisor.publish(doing={"command": "", "kind": "auto", "stage": "", "text": "what follows?"})
+        if not self.told:
+            after_attempt.recover_unattended(self.supervisor, ending)
         after_attempt.follow_up(self.supervisor)
+        self.supervisor.publish(doing=None)
 
     def _round_despite_disk(self) -> bool:
         """A full disk or a file server that is away delays what is asked; it does not end the supervisor."""
@@ -153,10 +170,10 @@ class Service:
         """Settle an ended worker, carry out what waits; True when there was something to do."""
         supervisor = self.supervisor
         failed_host = supervisor.hosts.failure() if supervisor.watch is not None else ""
-        if supervisor.watch is not None and (failed_host or not supervisor.worker_alive()):
+        hung = supervisor.hung if supervisor.hung and after_attempt.is_automatic(supervisor) else ""
+        if supervisor.watch is not None and (failed_host or hung or not supervisor.worker_alive()):
             try:
-                after_attempt.recover_unattended(supervisor, supervisor.settle(because=failed_host).outcome)
-                after_attempt.follow_up(supervisor)
+                self._what_follows(supervisor.settle(because=failed_host, hung=hung))
                 return True
             except UserError as error:
                 supervisor.say(str(error))
@@ -189,6 +206,8 @@ class Service:
             ok, text = False, f"{type(error).__name__}: {error}"
         if not ok and command.kind == "start":
             self._show_refused_start(printable(text))
+        if not ok and command.by == POLICY:
+            after_attempt.give_up(supervisor, supervisor.state.state, text)
         self._finish(command, ok, printable(text))
 
     def _show_refused_start(self, text: str) -> None:
@@ -211,7 +230,7 @@ class Service:
         return self.supervisor.lock.acquire() is not None
 
     def _end(self, number: int, frame: object) -> None:
-        self.ending = True
+        self.told = signal.Signals(number).name
 
 
 def detach() -> int:

@@ -14,18 +14,21 @@ from nantui.errors import FAILED, UserError
 from nantui.run import commands
 from nantui.run.attempts import DIVERGED, FINISHED
 from nantui.run.attempts import FAILED as FAILED_OUTCOME
-from nantui.run.commands import Command, spool_for
+from nantui.run.commands import POLICY, Command, spool_for
 from nantui.run.documents import JsonObject
+from nantui.run.endings import PREEMPTED
 from nantui.run.events import AttemptEnded, CommandReceived, PhaseBegun, UndoDone, newest
 from nantui.run.plan import PlanPhase, next_waits, phases_of, place_of, standing, with_phase
 from nantui.run.spec import Spec, divided, read_spec, write_spec
+from nantui.run.status import LOST
+from nantui.supervisor.gpu_wait import await_place
+from nantui.supervisor.outcome import Ending
 from nantui.supervisor.ports import HelperPort, RunPort
 from nantui.supervisor.recovery_helper import act
 from nantui.supervisor.run_spec import own_spec
 
 PLAN = "plan"
-POLICY = "policy"
-RECOVER, NOTHING = "recover", "nothing"
+RECOVER, RESUME, NOTHING = "recover", "resume", "nothing"
 
 
 def follow_up(port: RunPort) -> None:
@@ -91,32 +94,46 @@ def settings_now(spec: Spec) -> dict[str, object]:
     return dict(phases_of(spec.plan)[place.number - 1].settings) if place else {}
 
 
-def recover_unattended(port: HelperPort, outcome: str) -> None:
-    """Enqueue the ladder's next step where the run may be recovered unattended; a refusal is giving up."""
-    if outcome not in {DIVERGED, FAILED_OUTCOME, FINISHED}:
+def recover_unattended(port: HelperPort, ending: Ending) -> None:
+    """Enqueue what the policy decides where the run may go on unattended; a refusal is giving up.
+
+    Nothing where a person has asked for something already, or has ended it.
+    """
+    ended = ending.outcome in {DIVERGED, FAILED_OUTCOME, FINISHED, LOST} or ending.cause.kind == PREEMPTED
+    if not ended or not is_automatic(port) or commands.pending_commands(port.layout):
         return
     try:
-        spec = read_spec(port.layout.spec)
-        if spec is not None and spec.auto:
-            _follow(port, outcome, act(port, Command("recover", {}, uuid.uuid4().hex, POLICY), "next"))
+        _follow(port, ending.outcome, act(port, Command("recover", {}, uuid.uuid4().hex, POLICY), "next"))
     except UserError as error:
-        _give_up(port, outcome, str(error))
+        give_up(port, ending.outcome, str(error))
+
+
+def is_automatic(port: RunPort) -> bool:
+    """Tell whether the run may go on unattended; one whose spec cannot be read may not."""
+    try:
+        spec = read_spec(port.layout.spec)
+    except UserError:
+        return False
+    return spec is not None and spec.auto
 
 
 def _follow(port: HelperPort, outcome: str, decision: JsonObject) -> None:
     why, action = str(decision.get("why") or decision.get("text") or ""), decision.get("action")
-    if action == RECOVER:
+    if action in (RECOVER, RESUME):
         # Nobody is there to start it again once the GPU is free: it waits by itself.
         own = {"images": list(decision.get("images") or ()), "wait_gpu": True}
         options = {**(decision.get("options") or {}), **own}
         evidence = {"evidence": decision["evidence"]} if decision.get("evidence") else {}
+        command = Command(str(action), options, by=POLICY)
+        if options.get("until_free"):
+            await_place(port, command)  # neither journal nor spool can be written before
         port.journal.append("note", by=POLICY, text=f"unattended: {why}", **evidence)
-        commands.put(spool_for(port.layout), Command("recover", options, by=POLICY))
+        commands.put(spool_for(port.layout), command)
     elif action != NOTHING:
-        _give_up(port, outcome, why)
+        give_up(port, outcome, why)
 
 
-def _give_up(port: HelperPort, outcome: str, why: str) -> None:
+def give_up(port: HelperPort, outcome: str, why: str) -> None:
     """Say that nothing is done, and why; a training that has finished stays finished."""
     finished = outcome == FINISHED
     text = f"finished, but {why}" if finished else f"unattended recovery gave up: {why}; everything is kept"

@@ -62,6 +62,9 @@ class Watch:
         self._steps = StepFollower(self.layout.steps(self.attempt.attempt))
         self._events: dict[int, LineFollower] = {}
         self._durations: deque[float] = deque(maxlen=100)
+        self._phase_since = 0.0
+        self.longest_s: dict[str, float] = {}
+        """The longest time that rank 0 has spent in each phase so far."""
         self.ranks = self.attempt.devices
         self._hosts: dict[int, str] = {}
 
@@ -118,6 +121,9 @@ class Watch:
 
     def _take_in_activity(self, event: Event) -> None:
         if isinstance(event, Activity):
+            spent_s, self._phase_since = event.t - self._phase_since, event.t
+            if self.activity:
+                self.longest_s[self.activity] = max(spent_s, self.longest_s.get(self.activity, 0.0))
             self.activity = event.phase
         elif isinstance(event, Stopping):
             self.activity = SAVING

@@ -15,6 +15,7 @@ from nantui.errors import UserError
 from nantui.paths import user_config_dir
 
 NAME = "supervise.yaml"
+SHORTEST_GRACE_S = 2.0
 
 
 def _seconds(default: float, meaning: str) -> float:
@@ -44,6 +45,14 @@ class Patience:
         120.0, "no step for `stall_factor` usual steps, and at least this, is a standstill"
     )
     stall_factor: float = _seconds(30.0, "a number of usual steps, see `stall_floor_s`")
+    hung_s: float = _seconds(
+        300.0,
+        "under `--auto`: a standstill that lasts so long beyond that is a hang, which is ended and resumed",
+    )
+    grace_s: float = _seconds(
+        20.0,
+        "from a SIGTERM or SIGUSR1 to the point on disk: as long as a batch system waits before it kills",
+    )
     other_phase_s: float = _seconds(
         1800.0,
         "like `stall_floor_s`, while it imports, sets up, validates or saves; a stop waits for these as long",
@@ -98,6 +107,11 @@ def _patience(path: Path, given: object) -> Patience:
     if not isinstance(given, dict) or set(given) - known:
         raise UserError(f"{path}: 'patience' knows {', '.join(sorted(known))}")
     try:
-        return Patience(**{name: float(value) for name, value in given.items()})
+        patience = Patience(**{name: float(value) for name, value in given.items()})
     except (TypeError, ValueError):
         raise UserError(f"{path}: times under 'patience' are numbers of seconds") from None
+    if patience.grace_s < SHORTEST_GRACE_S:
+        raise UserError(
+            f"{path}: grace_s: {patience.grace_s:g} s is too short to save; give {SHORTEST_GRACE_S:g}"
+        )
+    return patience

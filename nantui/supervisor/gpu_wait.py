@@ -1,10 +1,12 @@
-"""Before a worker starts, whoever asked for it: is there room on its GPUs, and may it wait for some?
+"""Before a worker starts, whoever asked: is there room on its GPUs, its disk, its data? May it wait for that?
 
 Every start, resume and recovery goes through here, from a command, the cockpit or the ladder alike.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 
 from nantui import entry_points
@@ -37,8 +39,8 @@ def admit(port: HelperPort, command: Command, spec: Spec) -> None:
         ensure_gpu_memory(
             lambda: _gpu_shortages(port, device),
             wait_for_it=wait,
-            say=lambda text: _show(port, command, text),
-            pump=lambda seconds: _pump(port, seconds),
+            say=lambda text: show(port, command, text),
+            pump=lambda seconds: pump_unless_stopped(port, seconds),
         )
     except UserError as refusal:
         _publish_refusal(port, str(refusal))
@@ -58,7 +60,7 @@ def _gpu_shortages(port: WaitPort, device: object) -> list[str]:
     return [str(text) for text in answer.get("lacks") or ()]
 
 
-def _show(port: StatusPort, command: Command, text: str) -> None:
+def show(port: StatusPort, command: Command, text: str) -> None:
     """Say it once in the journal, and keep it where everybody looks."""
     if port.state.state not in ACTIVE:
         port.publish(state=STARTING)
@@ -66,12 +68,33 @@ def _show(port: StatusPort, command: Command, text: str) -> None:
         port.stage(command.id, "gpu", text)
 
 
-def _pump(port: WaitPort, seconds: float) -> None:
+def pump_unless_stopped(port: WaitPort, seconds: float) -> None:
+    """Wait. Raises UserError once a stop is asked for."""
     while seconds > 0:
         if any(command.kind in ENDS_WAITING for _, command in commands.pending_commands(port.layout)):
-            raise UserError("no longer waiting for the GPU: a stop was asked for", FAILED)
+            raise UserError("no longer waiting: a stop was asked for", FAILED)
         port.pump(min(seconds, POLL_S))
         seconds -= POLL_S
+
+
+def await_place(port: HelperPort, command: Command) -> None:
+    """Return once the path `until_there` is there and `until_free` bytes are free on the run's disk; of its
+    `thin`, old restore points that nantui made by the clock, as many go as it takes, oldest first.
+
+    Raises UserError when a stop is asked for.
+    """
+    path, need = str(command.options.get("until_there") or ""), int(command.options.get("until_free") or 0)
+    while path and not os.path.exists(path):
+        show(port, command, f"waiting until {path} is there again")
+        pump_unless_stopped(port, POLL_S)
+    old = [port.layout.weights / os.path.basename(str(name)) for name in command.options.get("thin") or ()]
+    while shutil.disk_usage(port.layout.run).free < need:
+        if old:
+            port.stage(command.id, "room", f"{old[0].name} goes, an old restore point by the clock")
+            old.pop(0).unlink(missing_ok=True)
+            continue
+        show(port, command, f"waiting for room: {need / 1e9:.2g} GB are needed in {port.layout.run}")
+        pump_unless_stopped(port, POLL_S)
 
 
 def _publish_refusal(port: StatusPort, text: str) -> None:

@@ -26,7 +26,7 @@ from nantui.run.status import RECOVERING
 from nantui.supervisor import after_attempt
 from nantui.supervisor.client import continue_elsewhere
 from nantui.supervisor.foreign.find import CERTAIN, describe, find_foreign
-from nantui.supervisor.gpu_wait import admit
+from nantui.supervisor.gpu_wait import admit, await_place
 from nantui.supervisor.hosts.leader import several
 from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, new_attempt
 from nantui.supervisor.notify import RECOVERED
@@ -122,6 +122,7 @@ def undo(port: CommandPort, command: Command) -> str:
 def resume(port: CommandPort, command: Command) -> str:
     """Continue from the newest checkpoint, with edited settings in effect. Refuses one that is not clean."""
     refuse_while_running(port)
+    await_place(port, command)
     leave_the_script(port, command)
     if after_attempt.waits(port, command):
         return next_phase(port, command)
@@ -156,6 +157,7 @@ def next_phase(port: CommandPort, command: Command) -> str:
 def recover(port: CommandPort, command: Command) -> str:
     """Stop what runs, roll back, and continue: what the key R does."""
     _stop_first(port, command)
+    await_place(port, command)
     leave_the_script(port, command)
     stay_automatic(port, command)
     directory_of(port, with_settings(spec_of(port), _set_of(command)))  # refuses here, with nothing moved

@@ -7,6 +7,7 @@ plain Python, several under `torch.distributed.run`, and every process carries t
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 import uuid
@@ -18,6 +19,7 @@ from typing import Any
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import device_count
+from nantui.machine.host_marks import host_marks
 from nantui.machine.process_tree import MARK
 from nantui.machine.training_python import training_python
 from nantui.paths import WORK_IN, interpreter
@@ -66,6 +68,7 @@ def new_attempt(
         asked=asked or {},
         probation_epochs=probation_epochs,
         phase=place_document(spec.plan),
+        marks=host_marks(),
         **hosts,
     )
     attempt = replace(attempt, argv=worker_argv(layout, attempt))
@@ -141,11 +144,17 @@ def _start(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=descriptors,
+                preexec_fn=_ignore_user_signal,
             )
     except OSError as error:
         raise UserError(
             f"cannot start {argv[0]}: {error.strerror}; check --python and the disk", FAILED
         ) from None
+
+
+def _ignore_user_signal() -> None:
+    """SIGUSR1 would kill torchrun and loaders' workers; ranks take it as a wish to end."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def cwd_of(events: Iterable[Event]) -> str | None:

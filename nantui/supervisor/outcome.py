@@ -1,29 +1,44 @@
 """How an attempt ended, from the ranks' exit files and, where there are none, from its log.
 
 torchrun returns 1 whatever a rank returned, and an adopted worker's status cannot be waited for: the exit
-files are the truth, and a rank without one was killed.
+files are the truth, and a rank without one was killed. Why it ended is told by `nantui.run.endings`.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nantui.run.attempts import DIVERGED, FAILED, FINISHED, STOPPED, RankExit, read_exits
+from nantui.machine.host_marks import host_marks
+from nantui.run.attempts import (
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    STOPPED,
+    Attempt,
+    RankExit,
+    read_attempt,
+    read_exits,
+)
+from nantui.run.endings import ECHO, EXCEPTION, EXCEPTION_LINE, Cause, Traces, classify
 from nantui.run.layout import RunLayout
 from nantui.run.newest_rows import last_step, tail_text
+from nantui.run.spec import read_args
 from nantui.run.status import LOST
 from nantui.supervisor.foreign.log_progress import LINE
-from nantui.supervisor.hosts.leader import ECHO
 from nantui.terminal_text import printable, without_sequences
 
-ERROR = re.compile(
-    r"^(?:\[rank\d+\]:\s*)?((?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b.*)"
-)
 NOT_THE_CAUSE = ("ChildFailedError", "SignalException")
 WORST_FIRST = (DIVERGED, FAILED, STOPPED, FINISHED)
+ELSEWHERE = re.compile(r"^host \S+, rank \d+: (\w*(?:Error|Exception).*)")
+NO_ROOM = 1 << 16
+UNSEEN = Traces(seen=False)
+"""Nobody watched it end."""
+NOT_FOUND = re.compile(r"No such file|[Nn]ot [Ff]ound")
 
 
 @dataclass(frozen=True)
@@ -36,28 +51,80 @@ class Ending:
     step: int | None = None
     checkpoint: str | None = None
     resumable: bool = False
+    cause: Cause = Cause()
+
+    @property
+    def shown(self) -> str:
+        """What to tell people: the kind of a failure before its evidence."""
+        return self.cause.text if self.outcome in {FAILED, LOST} or self.cause.requeue else self.text
 
 
-def ending_of(
-    layout: RunLayout, number: int, *, stopped_by: str = "", code: int | None = None, seen: bool = True
-) -> Ending:
-    """Return how attempt `number` ended.
-
-    `stopped_by` says who had its processes killed, `code` is the exit status where it could be waited for,
-    and `seen` is False when nobody watched it end (reboot, killed supervisor).
+def ending_of(layout: RunLayout, number: int, seen: Traces = UNSEEN) -> Ending:
+    """Return how attempt `number` ended; `seen` has what only its supervisor knows: who had it killed, exit
+    status, signal that asked for a stop, what hung, what became of another host.
     """
-    exits = read_exits(layout, number)
-    worst = next((found for word in WORST_FIRST for found in exits if found.outcome == word), None)
-    if stopped_by and worst is not None and worst.outcome == FAILED and ECHO.search(worst.text):
+    exits = sorted(read_exits(layout, number), key=lambda one: WORST_FIRST.index(one.outcome))
+    worst = exits[0] if exits else None
+    if seen.killed_by and worst is not None and worst.outcome == FAILED and ECHO.search(worst.text):
         # Ranks that are killed a moment later than the others still tell of those.
-        return Ending(STOPPED, f"killed by {stopped_by}", worst.epoch, worst.step)
-    if worst is not None and (worst.outcome != FINISHED or worst.rank == 0):
-        return _from_exit(layout, number, worst, exits)
-    if stopped_by:
-        return Ending(STOPPED, f"killed by {stopped_by}")
-    if not seen:
-        return Ending(LOST, "gone without a word: host rebooted, container restarted, or everything killed")
-    return Ending(FAILED, _why_without_exit(layout, number, code))
+        ending = Ending(STOPPED, f"killed by {seen.killed_by}", worst.epoch, worst.step)
+    elif worst is not None and (worst.outcome != FINISHED or worst.rank == 0):
+        ending = _from_exit(layout, number, worst, exits)
+    elif seen.killed_by:
+        ending = Ending(STOPPED, f"killed by {seen.killed_by}")
+    elif seen.hung:
+        ending = Ending(FAILED, seen.hung)
+    elif not seen.seen:
+        ending = Ending(LOST, "gone without a word: host rebooted, container restarted, or everything killed")
+    else:
+        ending = Ending(FAILED, _why_without_exit(layout, number, seen.code))
+    if seen.elsewhere and ending.outcome in (FAILED, LOST):
+        # What became of another host is the reason, where the ranks here only broke off.
+        ending = replace(ending, outcome=FAILED, text=seen.elsewhere)
+    cause = classify(_traces(layout, number, ending.outcome, exits, seen))
+    return replace(ending, cause=replace(cause, evidence=ending.text) if cause.kind == EXCEPTION else cause)
+
+
+def _traces(layout: RunLayout, number: int, outcome: str, exits: list[RankExit], seen: Traces) -> Traces:
+    """Return all that is left of an attempt, beside what was `seen`."""
+    attempt, now = read_attempt(layout, number), host_marks()
+    marks = attempt.marks if attempt else {}
+    there = ELSEWHERE.match(seen.elsewhere)
+    said = [there[1]] if there else [one.text for one in exits]
+    whole = tail_text(layout.attempt_log(number)) if outcome in (FAILED, LOST) else ""
+    log = "\n".join(line for line in re.split(r"[\r\n]+", whole) if not LINE.match(line))
+    ranks = max(len(layout.ranks(number)), attempt.devices * attempt.nnodes if attempt else 1)
+    counted = [count for count in (marks.get("oom_kills"), now["oom_kills"]) if isinstance(count, int)]
+    boot = ("boot_id", "pid_namespace")
+    steps = map(layout.steps, layout.attempt_numbers())
+    return replace(
+        seen,
+        outcome=outcome,
+        said=said,
+        log=log,
+        ranks=ranks,
+        signals=seen.signals or [one.signal for one in exits],
+        silent=len(exits) < ranks and not seen.signals,
+        killed_by=seen.killed_by if outcome == STOPPED and not (exits or seen.signals) else "",
+        elsewhere="" if there else seen.elsewhere,
+        oom_kills=max(counted[1] - counted[0], 0) if len(counted) == 2 else None,
+        new_boot=not seen.seen and any(marks.get(name, now[name]) != now[name] for name in boot),
+        job_over=str(marks.get("job", "")) if marks.get("job") != now["job"] else "",
+        trained=layout.results_csv.exists() or any(path.exists() for path in steps),
+        full=not exits and shutil.disk_usage(layout.run).free < NO_ROOM,
+        missing=_missing(layout, attempt) if NOT_FOUND.search("\n".join([*said, log])) else "",
+    )
+
+
+def _missing(layout: RunLayout, attempt: Attempt | None) -> str:
+    """Return the first path of the run's data that is not there, as far as its YAML says it in full."""
+    asked = {**read_args(layout.args_yaml), **(attempt.train if attempt else {})}
+    data = str(asked.get("data") or "")
+    document = read_args(Path(data)) if data else {}
+    top = os.path.join(os.path.dirname(data), str(document.get("path") or ""))
+    parts = [os.path.join(top, str(document[name])) for name in ("train", "val") if name in document]
+    gone = (path for path in (data, top, *parts) if os.path.isabs(path) and not os.path.exists(path))
+    return next(gone, "")
 
 
 def _from_exit(layout: RunLayout, number: int, worst: RankExit, exits: list[RankExit]) -> Ending:
@@ -79,8 +146,7 @@ def _why_without_exit(layout: RunLayout, number: int, code: int | None) -> str:
     words = last_message(layout.attempt_log(number))
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
-        hint = ", perhaps by the kernel for lack of memory" if -code == signal.SIGKILL else ""
-        return f"killed by {name}{hint}" + (f"; last words: {words}" if words else "")
+        return f"killed by {name}" + (f"; last words: {words}" if words else "")
     if code == 0:
         step = last_step(layout.steps(number))
         text = "it ended with status 0, but no Ultralytics train() was seen in it"
@@ -91,20 +157,13 @@ def _why_without_exit(layout: RunLayout, number: int, code: int | None) -> str:
     return words or f"ended without a word (exit status {code})"
 
 
-def blamed(ending: Ending, because: str) -> Ending:
-    """Return the ending with what became of another host as its reason, where ranks only broke off."""
-    if not because or ending.outcome not in (FAILED, LOST):
-        return ending
-    return replace(ending, outcome=FAILED, text=because)
-
-
 def last_message(path: Path) -> str:
     """Return the line of a log that says why: the last error that is no echo of another, else the last
     line.
     """
     text = without_sequences(tail_text(path))
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-    errors = [found[1] for line in lines if (found := ERROR.match(line)) and not _echo(found[1])]
+    errors = [found[1] for line in lines if (found := EXCEPTION_LINE.match(line)) and not _echo(found[1])]
     words = [line for line in lines if not LINE.match(line)]
     return printable(errors[-1] if errors else words[-1] if words else "", 400)
 

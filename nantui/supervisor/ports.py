@@ -85,7 +85,7 @@ class StopPort(HelperPort, Protocol):
     def read_watch(self) -> None:
         """Take over what the ranks have written into the journal and the published state."""
 
-    def settle(self, *, stopped_by: str = "", because: str = "") -> Ending:
+    def settle(self, *, stopped_by: str = "", because: str = "", told: str = "", hung: str = "") -> Ending:
         """After the worker's end: end what it left, find out how it ended, tell everybody."""
 
 

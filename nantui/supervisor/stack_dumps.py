@@ -1,21 +1,23 @@
-"""Where each rank hangs: Python stacks through faulthandler, which the worker arms on SIGUSR1.
+"""Where each rank hangs: Python stacks through faulthandler, armed on a real-time signal.
 
-SIGUSR1 kills a process that does not handle it, so it is only sent where the kernel says that it is caught.
+A signal kills a process that does not handle it, so it is only sent where the kernel says that it is caught.
 faulthandler writes from the signal handler in C: it answers even when Python itself is stuck in a collective.
 """
 
 from __future__ import annotations
 
-import signal
+import re
 import time
 from pathlib import Path
+from typing import cast
 
 from nantui.machine.process_identity import ProcessRef, ref_of, stat_of
 from nantui.machine.process_tree import describe, send
-from nantui.run.attempts import registered
+from nantui.run.attempts import STACKS, registered
 from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
 
+FRAME = re.compile(r'File "(?:.*/)?([^"]+)", line (\d+) in (\w+)')
 WAIT_S, POLL_S = 1.0, 0.02
 LONGEST = 8000
 
@@ -25,6 +27,23 @@ def collect(found: list[ProcessRef], layout: RunLayout, attempt: int) -> list[di
     living = {ref.pid for ref in found}
     ranks = registered(layout, attempt)
     return [_look(rank, ref, layout.attempt_log(attempt)) for rank, ref in ranks.items() if ref.pid in living]
+
+
+def hung_text(silent_s: float, found: list[dict[str, object]]) -> str:
+    """Return in one line for how long nothing moved, and where each rank is: function, file and line.
+
+    faulthandler writes the main thread last.
+    """
+    parts = []
+    for rank in found:
+        lines = [str(line) for line in cast("list[str]", rank["stack"])]
+        begins = max((at for at, line in enumerate(lines) if "most recent call first" in line), default=0)
+        frame = next(filter(None, map(FRAME.search, lines[begins:])), None)
+        where = (
+            f"in {frame[3]} ({frame[1]}:{frame[2]})" if frame else f"does not answer, state {rank['state']}"
+        )
+        parts.append(f"rank {rank['rank']} {where}")
+    return f"no step for {silent_s:.0f} s; {', '.join(parts) or 'no rank is to be seen'}"
 
 
 def processes_of(layout: RunLayout, attempt: int) -> list[ProcessRef]:
@@ -50,14 +69,14 @@ def catches(pid: int, number: int) -> bool:
 
 def _look(rank: int, ref: ProcessRef, log: Path) -> dict[str, object]:
     left = describe(ref)
-    stack = _dump(ref, log) if catches(ref.pid, signal.SIGUSR1) else []
+    stack = _dump(ref, log) if catches(ref.pid, STACKS) else []
     return {"rank": rank, "pid": ref.pid, "state": left.state, "where": left.where, "stack": stack}
 
 
 def _dump(ref: ProcessRef, log: Path) -> list[str]:
     """Ask for the stack and read what the log has grown by; a stopped process answers nothing."""
     before = _size(log)
-    if not send(ref, signal.SIGUSR1):
+    if not send(ref, STACKS):
         return []
     until, size = time.monotonic() + WAIT_S, before
     while time.monotonic() < until:

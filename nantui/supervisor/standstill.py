@@ -14,6 +14,7 @@ from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING
 from nantui.supervisor.config import Patience
 
 LONGEST_GAP_S = 1.0
+TIMES_LONGEST = 10.0
 
 
 class Standstill:
@@ -28,11 +29,13 @@ class Standstill:
         self._observed = self._clock()
         self._moved = -1
         self._quiet_s = 0.0
+        self._allowed_s = math.inf
 
-    def observe(self, moved: int, activity: str, usual_step_s: float) -> float:
+    def observe(self, moved: int, activity: str, usual_step_s: float, longest_s: float = 0.0) -> float:
         """Return for how many seconds nothing moved once that is a standstill, else 0.0.
 
-        `moved` counts everything new that the ranks wrote; `usual_step_s` is 0 before the first step.
+        `moved` counts everything new that the ranks wrote; `usual_step_s` is 0 before the first step,
+        `longest_s` is how long this phase took at most so far, 0 for its first time.
         """
         now = self._clock()
         gap, self._observed = now - self._observed, now
@@ -40,12 +43,19 @@ class Standstill:
             self._moved, self._quiet_s = moved, 0.0
         else:
             self._quiet_s += min(gap, LONGEST_GAP_S)
-        return self._quiet_s if self._quiet_s > self.allowed_s(activity, usual_step_s) else 0.0
+        self._allowed_s = self.allowed_s(activity, usual_step_s, longest_s)
+        return self._quiet_s if self._quiet_s > self._allowed_s else 0.0
 
-    def allowed_s(self, activity: str, usual_step_s: float) -> float:
+    @property
+    def hung_after_s(self) -> float:
+        """How long silence lasts, in s, when it is no longer waited for under `--auto`."""
+        return self._allowed_s + self._patience.hung_s
+
+    def allowed_s(self, activity: str, usual_step_s: float, longest_s: float = 0.0) -> float:
         """Return how long silence is normal in this phase."""
         if activity == ELSEWHERE:
             return math.inf
         if activity == TRAINING and usual_step_s > 0:
             return max(self._patience.stall_floor_s, self._patience.stall_factor * usual_step_s)
-        return max(self._patience.stall_floor_s, self._patience.other_phase_s)
+        other_s = self._patience.other_phase_s
+        return max(self._patience.stall_floor_s, min(other_s, TIMES_LONGEST * longest_s or other_s))

@@ -32,6 +32,7 @@ class SupervisorState:
     doing: dict[str, object] | None = None
     last_incident: dict[str, object] | None = None
     guarded: bool | None = None
+    ending: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the document as docs/file-formats.md describes it."""
@@ -67,6 +68,7 @@ def read_state(path: Path) -> SupervisorState | None:
         doing=_of(dict, document.get("doing")),
         last_incident=_of(dict, document.get("last_incident")),
         guarded=_of(bool, document.get("guarded")),
+        ending=str(document.get("ending") or ""),
     )
 
 

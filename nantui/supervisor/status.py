@@ -173,6 +173,7 @@ def _from_supervisor(
         host=state.machine.host,
         last_incident=state.last_incident,
         guarded=state.guarded,
+        ending=state.ending,
     )
     if not here.sees_pids_of(state.machine):
         return _from_elsewhere(status, here.outlived(state.machine))
@@ -189,8 +190,8 @@ def _under_its_own_script(layout: RunLayout, status: RunStatus, number: int) -> 
     pids = tuple(sorted(ref.pid for ref in registered(layout, number).values()))
     if pids and not read_exits(layout, number):
         return replace(status, state=RUNNING, pids=pids, text="trains under its own script")
-    ending = ending_of(layout, number, seen=False)
-    return replace(status, state=ending.outcome, text=ending.text)
+    ending = ending_of(layout, number)
+    return replace(status, state=ending.outcome, text=ending.shown, ending=ending.cause.kind)
 
 
 def _pids(layout: RunLayout, state: SupervisorState) -> tuple[int, ...]:
@@ -203,7 +204,7 @@ def _pids(layout: RunLayout, state: SupervisorState) -> tuple[int, ...]:
 def _from_elsewhere(status: RunStatus, outlived: bool) -> RunStatus:
     """A run of another host is as its supervisor said; an earlier boot of this host has lost its worker."""
     if outlived and status.state in ACTIVE:
-        return replace(status, state=LOST, text=REBOOTED, doing=None)
+        return replace(status, state=LOST, text=REBOOTED, doing=None, ending="rebooted")
     return status
 
 
@@ -215,8 +216,8 @@ def _without_supervisor(layout: RunLayout, status: RunStatus) -> RunStatus:
         return replace(status, state=RUNNING, text=text)
     if status.attempt is None:
         return replace(status, state=STOPPED)
-    ending = ending_of(layout, status.attempt, seen=False)
-    return replace(status, state=ending.outcome, text=ending.text)
+    ending = ending_of(layout, status.attempt)
+    return replace(status, state=ending.outcome, text=ending.shown, ending=ending.cause.kind)
 
 
 def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None) -> RunStatus:

@@ -36,7 +36,7 @@ def stop_run(port: StopPort, command: Command, *, at_once: bool) -> str:
     agreed = not at_once and port.watch.stepping() and _ask_and_wait(port, port.watch, command)
     port.stage(command.id, "end", "ending its processes")
     port.refuse_leftover(port.end_members(SHORT_GRACE_S if agreed else port.patience.terminate_s))
-    ending = port.settle(stopped_by=command.by)
+    ending = port.settle(stopped_by=command.by, told=str(command.options.get("signal") or ""))
     others = _await_hosts(port)
     took = time.monotonic() - begun
     where = f" at epoch {ending.epoch}, step {ending.step}" if ending.step else ""
@@ -94,9 +94,12 @@ def _await_hosts(port: StopPort) -> list[str]:
 def _ask_and_wait(port: StopPort, watch: Watch, command: Command) -> bool:
     """Leave the request and wait; True when the ranks ended by themselves, False when patience ran out."""
     patience, number = port.patience, watch.attempt.attempt
-    request = {"id": command.id, "t": time.time(), "by": command.by}
+    signal = command.options.get("signal")
+    request = {"id": command.id, "t": time.time(), "by": command.by, "signal": signal}
     write_json(port.layout.stop_request(number), request)
     countdown = Countdown(patience.stop_s + USUAL_STEPS * watch.usual_step_s(), patience.other_phase_s)
+    if signal:
+        countdown = Countdown(patience.grace_s, patience.grace_s)
     shown = -SHOW_EVERY_S
     while port.worker_alive():
         left_s = countdown.left_s(watch.activity)

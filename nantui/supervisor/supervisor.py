@@ -7,6 +7,7 @@ lives.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from typing import Any
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import Machine, ProcessRef, alive, ref_of, this_machine
 from nantui.machine.process_tree import Leftover, end_all, members, own_children, shared_memory_of
+from nantui.run.atomic_files import write_json
 from nantui.run.attempts import Attempt
 from nantui.run.binding import STRANGE, standing
 from nantui.run.documents import JsonObject
+from nantui.run.endings import Traces
 from nantui.run.events import Incident
 from nantui.run.incidents import is_suspicion
 from nantui.run.journal import Journal
@@ -33,7 +36,7 @@ from nantui.supervisor.foreign.strays import place_of
 from nantui.supervisor.hosts.leader import Leading
 from nantui.supervisor.launch import start_worker
 from nantui.supervisor.lock import RunLock
-from nantui.supervisor.outcome import Ending, blamed, ending_of
+from nantui.supervisor.outcome import Ending, ending_of
 from nantui.supervisor.standstill import Standstill
 from nantui.supervisor.state import SupervisorState, read_state, write_state
 from nantui.terminal_text import printable
@@ -64,6 +67,8 @@ class Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
         self.hosts = Leading(layout, config.patience, lambda: [ref.pid for ref in self.find_members()])
         self._standstill = Standstill(config.patience)
+        self.hung = ""
+        """What hangs, once it has hung for so long that only its end helps."""
         self._published = 0.0
         self._unwritten: list[tuple[str, JsonObject]] = []
         self.seen_start = False
@@ -122,8 +127,9 @@ class Supervisor:
             self._unwritten.pop(0)
 
     def say(self, text: str) -> None:
-        """Write a line into supervisor.log."""
-        print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}", file=sys.stderr, flush=True)
+        """Write a line into supervisor.log; on a full disk it is lost, and nothing else."""
+        with contextlib.suppress(OSError):
+            print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}", file=sys.stderr, flush=True)
 
     def tell(self, event: str, text: str) -> None:
         """Notify whoever the user's configuration names."""
@@ -163,6 +169,7 @@ class Supervisor:
             self._child = start_worker(self.layout, attempt, cwd)
         self.watch = Watch(self.layout, attempt)
         self._standstill.reset()
+        self.hung = ""
         self.seen_start = True
         self.publish(
             state=STARTING,
@@ -171,21 +178,30 @@ class Supervisor:
             worker=ref_of(self._child.pid) if self._child else None,
             text=self.hosts.text,
             guarded=None,
+            ending="",
             last_incident=None,
         )
 
-    def settle(self, *, stopped_by: str = "", because: str = "") -> Ending:
+    def settle(self, *, stopped_by: str = "", because: str = "", told: str = "", hung: str = "") -> Ending:
         """After the worker's end: end what it left, find out how it ended, tell everybody.
 
-        `because` is what became of another host. Raises UserError when processes of it do not die.
+        `because` is what became of another host, `told` the signal that asked for a stop, `hung` what hung.
+        Raises UserError when processes of it do not die.
         """
         assert self.watch is not None, "settle follows begin or adopt"
         self.refuse_leftover(self.end_members(self.patience.terminate_s))
         self.read_watch()
         number = self.watch.attempt.attempt
         code = self._child.poll() if self._child else None
-        ending = ending_of(self.layout, number, stopped_by=stopped_by, code=code, seen=self.seen_start)
-        ending = blamed(ending, because or self.hosts.blame())
+        seen = Traces(
+            code=code,
+            killed_by=stopped_by,
+            hung=hung,
+            elsewhere=because or self.hosts.blame(),
+            signals=[told] if told else [],
+            seen=self.seen_start,
+        )
+        ending = ending_of(self.layout, number, seen)
         step = self.watch.last_step
         self.record(
             "attempt_ended",
@@ -194,19 +210,28 @@ class Supervisor:
             epoch=ending.epoch or (step.epoch if step else None),
             step=ending.step or (step.step if step else None),
             text=ending.text,
+            cause=ending.cause.kind,
+            evidence=ending.cause.evidence,
         )
-        self._child, self.watch = None, None
+        self._child, self.watch, self.hung = None, None, ""
         self.hosts.end()
         goes_on, more = after_the_end(self.layout.spec, self.journal.events())
-        text = ending.text or more
-        self.publish(state=STARTING if goes_on else ending.outcome, text=text, worker=None)
+        text = ending.shown or more
+        state = STARTING if goes_on else ending.outcome
+        self.publish(state=state, text=text, worker=None, ending=ending.cause.kind)
         if not goes_on:
             self.tell(ending.outcome, text)
         return ending
 
     def end_members(self, grace_s: float) -> list[Leftover]:
-        """SIGTERM, then SIGKILL every process of the attempt; returns what does not die."""
+        """SIGTERM, then SIGKILL every process of the attempt; returns what does not die.
+
+        A rank that gets SIGTERM from elsewhere stops in order: this one is told that its end is meant.
+        """
         pids = {ref.pid for ref in self.find_members()}
+        if pids and self.state.attempt:
+            with contextlib.suppress(OSError):
+                write_json(self.layout.end_request(self.state.attempt), {"t": time.time()})
         left = end_all(self.find_members, self.pump, grace_s=grace_s, limit_s=self.patience.die_s)
         for path in shared_memory_of(pids - {one.pid for one in left}):
             path.unlink(missing_ok=True)
@@ -276,7 +301,8 @@ class Supervisor:
             self.publish(**changes)
 
     def _standstill_changes(self, watch: Watch) -> dict[str, object]:
-        silent_s = self._standstill.observe(watch.moved, watch.activity, watch.usual_step_s())
+        longest_s = watch.longest_s.get(watch.activity, 0.0)
+        silent_s = self._standstill.observe(watch.moved, watch.activity, watch.usual_step_s(), longest_s)
         if silent_s and self.state.state != STALLED:
             found = stack_dumps.collect(self.find_members(), self.layout, watch.attempt.attempt)
             usual_s, activity = watch.usual_step_s(), watch.activity or "unknown"
@@ -284,6 +310,10 @@ class Supervisor:
             self.record("note", text=f"stalled: {text}", attempt=watch.attempt.attempt, stacks=found)
             self.tell(STALLED, text)
             return {"state": STALLED, "text": text}
+        if silent_s > self._standstill.hung_after_s and not self.hung:
+            found = stack_dumps.collect(self.find_members(), self.layout, watch.attempt.attempt)
+            self.hung = stack_dumps.hung_text(silent_s, found)
+            self.record("note", text=f"hung: {self.hung}", attempt=watch.attempt.attempt, stacks=found)
         if not silent_s and self.state.state == STALLED:
             self.record("note", text="steps again", attempt=watch.attempt.attempt)
             return {"state": RUNNING, "text": ""}

@@ -6,7 +6,6 @@ a guarded trainer, and says in attempts/NNN.rankR.exit.json how it ended: torchr
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from nantui.run.documents import JsonObject, Settings
 from nantui.run.spec import read_spec
 from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded
+from nantui.worker.preemption import listening
 from nantui.worker.process_end import die_with_parent, last_words, leave
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import device_here
@@ -36,13 +36,19 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     go_to_work()
     session = Session.open(Path(arguments[0]), int(arguments[1]))
-    # The supervisor asks a rank that stands still for its stack; the answer comes from C, whatever hangs.
-    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
     session.register()
+    with listening(session, user_signal=signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN):
+        return trained(session)
+
+
+def trained(session: Session) -> int:
+    """Train, record how it ended, and return the exit code."""
     try:
         train(session)
     except TrainingEnded as ended:
         code = session.end(ended.outcome, ended=ended)
+        if ended.alone:
+            return code
     except UserError as error:
         print(f"nantui: {printable(error)}", file=sys.stderr)
         return session.end(FAILED, str(error))

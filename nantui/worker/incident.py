@@ -36,6 +36,8 @@ class TrainingEnded(SystemExit):
     """The training was ended on purpose, at an agreed step; `code` is the worker's exit code."""
 
     outcome = STOPPED
+    alone = False
+    """Whether this rank ends without the others: a collective would wait for them."""
 
     def __init__(self, text: str) -> None:
         super().__init__(EXIT_CODES[self.outcome])

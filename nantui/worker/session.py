@@ -9,7 +9,15 @@ from pathlib import Path
 
 from nantui.errors import UserError
 from nantui.machine.process_identity import ref_of, this_machine
-from nantui.run.attempts import EXIT_CODES, Attempt, RankExit, read_attempt, write_exit
+from nantui.run.attempts import (
+    EXIT_CODES,
+    PREEMPTED_CODE,
+    STOPPED,
+    Attempt,
+    RankExit,
+    read_attempt,
+    write_exit,
+)
 from nantui.run.layout import RunLayout
 from nantui.worker.incident import Incident, TrainingEnded
 from nantui.worker.options import Options, read_options
@@ -35,6 +43,8 @@ class Session:
         self.options: Options = read_options(attempt.ours)
         self.progress = TrainingPosition()
         self.incident: Incident | None = None
+        self.told = ""
+        """The signal that has told this rank to end."""
         number = attempt.attempt
         first = self.rank == 0
         requests = [layout.stop_request(number), *filter(None, [also_stopped_by])]
@@ -93,7 +103,8 @@ class Session:
             outcome=outcome,
             rank=self.rank,
             pid=os.getpid(),
-            code=EXIT_CODES[outcome],
+            code=PREEMPTED_CODE if self.told and outcome == STOPPED else EXIT_CODES[outcome],
+            signal=self.told,
             t=time.time(),
             epoch=self.progress.epoch,
             step=self.progress.step,

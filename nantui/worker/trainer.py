@@ -155,7 +155,12 @@ class GuardedTrainer(_Stock):
                 stack.enter_context(ranks_on_the_cpu())
             if several_hosts():
                 stack.enter_context(hosts_in_turn())
-            super()._do_train(*arguments)  # type: ignore[misc]
+            try:
+                super()._do_train(*arguments)  # type: ignore[misc]
+            except Exception as error:
+                if self.session.told and self.guard:
+                    raise self.epoch_end.stopped_alone(self.stock_save, error) from error
+                raise
 
     def _setup_ddp(self, *stock: int) -> None:
         if self.device.type == "cpu":

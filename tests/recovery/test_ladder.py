@@ -96,7 +96,9 @@ class Tale:
     def __init__(self, layout: RunLayout) -> None:
         self.layout, self.journal, self.number = layout, Journal(layout.journal), 0
 
-    def attempt(self, outcome: str, epoch: int, text: str = "", incident: str = "nan_gradient") -> None:
+    def attempt(
+        self, outcome: str, epoch: int, text: str = "", incident: str = "nan_gradient", **told: str
+    ) -> None:
         self.number += 1
         begun = self.journal.append("attempt_started", attempt=self.number)["t"]
         fields = {"train": {}, "ours": {"guard": "protect"}, "python": "python"}
@@ -106,7 +108,8 @@ class Tale:
             fields = {"attempt": self.number, "epoch": epoch, "step": 1, "action": "ended", "text": ""}
             self.journal.append("incident", incident=incident, **fields)
         write_exit(self.layout, self.number, RankExit(outcome, 0, 1, 77, 0.0, epoch=epoch, text=text))
-        self.journal.append("attempt_ended", attempt=self.number, outcome=outcome, epoch=epoch, text=text)
+        ended = {"attempt": self.number, "outcome": outcome, "epoch": epoch, "text": text}
+        self.journal.append("attempt_ended", **ended, **told)
 
     def recovery(self, decision: unattended_policy.Decision) -> None:
         options = decision.options

@@ -24,7 +24,7 @@ from nantui.supervisor.status import read_status
 PATIENCE_S = 30.0
 STUB = Path(__file__).with_name("stub_worker.py")
 QUICK = """patience: {tick_s: 0.05, heartbeat_s: 0.5, idle_exit_s: 0.5, stop_s: 3, teardown_s: 1,
-  terminate_s: 0.5, stall_floor_s: 1.5, stall_factor: 3, other_phase_s: 30}
+  terminate_s: 0.5, stall_floor_s: 1.5, stall_factor: 3, hung_s: 1, other_phase_s: 30}
 """
 
 

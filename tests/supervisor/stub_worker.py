@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
 
 from nantui.run.atomic_files import read_json, to_json  # noqa: E402
-from nantui.run.attempts import RankExit, read_attempt, write_exit  # noqa: E402
+from nantui.run.attempts import STACKS, RankExit, read_attempt, write_exit  # noqa: E402
 from nantui.run.binding import bind  # noqa: E402
 from nantui.run.layout import RunLayout  # noqa: E402
 from nantui.run.spec import read_spec, write_spec  # noqa: E402
@@ -74,18 +74,28 @@ def act(request: dict) -> int:
     attempts = len(RunLayout(Path(request["run"])).attempt_numbers())
     names = [name for name in ("nantui_stop.pt", "last.pt") if (weights / name).is_file()]
     plan = {"restore_point": {"name": names[0], "path": str(weights / names[0])} if names else None}
+    if request["action"] == "next" and not _stub_of(request).get("recoveries", 1):
+        from nantui.recovery import __main__ as recovery
+        from nantui.settings.schema import Schema
+
+        load = Schema.load
+        Schema.load = lambda python=None: load()  # a stub has no Ultralytics to ask
+        print(to_json({"ok": True, **recovery.act_next(request)}))
+        return 0
     if request["action"] == "next":
         answer = {"action": "recover", "why": "gentle", "options": {"set": {"lr0": 0.001}}, "images": []}
-        if (
-            int(read_attempt(RunLayout(Path(request["run"])), 1).train["stub"].get("recoveries", 1))
-            < attempts
-        ):
+        if int(_stub_of(request).get("recoveries", 1)) < attempts:
             answer = {"action": "give up", "why": "the ladder is at its end"}
         print(json.dumps({"ok": True, **answer}))
         return 0
     answer = {"checkpoint": "weights/last.pt", "plan": plan, "asked": request.get("set") or {}}
     print(json.dumps({"ok": True, "text": f"{request['action']} done", **answer}))
     return 0
+
+
+def _stub_of(request: dict) -> dict:
+    attempt = read_attempt(RunLayout(Path(request["run"])), 1)
+    return attempt.train["stub"] if attempt else {}
 
 
 def next_phase(request: dict) -> int:
@@ -158,7 +168,7 @@ class Rank:
         if self.how.get("stacks"):
             import faulthandler
 
-            faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+            faulthandler.register(STACKS, file=sys.stderr, all_threads=True)
         self.event("phase", phase="setup")
         if words := self.how.get("fail"):
             print(
@@ -195,7 +205,7 @@ class Rank:
                         "incident", incident="nan_loss", epoch=epoch, step=step, action="ended", text="NaN"
                     )
                     return self.end("diverged", 77, epoch, step)
-                if [epoch, step] == self.how.get("hang_at"):
+                if [epoch, step] == self.how.get("hang_at") and self.number == 1:
                     self.hang()
                 self.row(epoch, step, steps)
             self.save("last.pt")
@@ -239,7 +249,7 @@ class Rank:
                 file.write(",".join(header(LOSSES)) + "\n")
             pace = self.how.get("pace", 0.02)
             file.write(
-                f"{time.time()},{epoch},{step},{steps},0,,1.0,2.0,0.5,3.0,0.01,1,{pace},9,0.1,0.1,,4,64\n"
+                f"{time.time()},{epoch},{step},{steps},0,,1.0,2.0,0.5,3.0,0.01,1,{pace},9,0.1,0.1,,4,64,0.001\n"
             )
 
 

@@ -76,7 +76,7 @@ def test_several_ranks_start_and_stop_together(make_run):
 def test_failure_before_the_first_step_says_why_in_one_line(make_run):
     run = make_run(fail="CUDA out of memory")
     status = run.await_state("failed")
-    assert status.text == "RuntimeError: CUDA out of memory"
+    assert status.text == "out of GPU memory: RuntimeError: CUDA out of memory"
 
 
 def test_resume_continues_from_what_the_stop_left(make_run):

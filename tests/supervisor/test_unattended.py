@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+from nantui.commands.wait import exit_status
+from nantui.supervisor.state import read_state
 from tests.supervisor.stub_run import eventually
 
 
@@ -32,3 +37,58 @@ def test_a_run_that_a_person_stopped_is_left_alone(make_run):
     assert run.do("kill").ok
     eventually(lambda: not run.supervisor_alive())
     assert notes(run) == []
+
+
+def test_a_hang_is_ended_with_the_ranks_named_and_taken_up_again(make_run):
+    run = make_run(auto=True, hang_at=[1, 4], stacks=True, devices=2, epochs=3)
+    ended = eventually(lambda: endings(run), lambda: f"{run.status()} {run.journal()[-3:]}")[0]
+    assert (ended["outcome"], ended["cause"]) == ("failed", "hung")
+    assert "rank 0 in hang (stub_worker.py:" in ended["evidence"], ended
+    assert "rank 1 in hang" in ended["evidence"]
+    run.await_state("finished")
+    assert run.kinds().count("attempt_started") == 2
+
+
+def test_without_auto_a_hang_is_said_and_left_alone(make_run):
+    run = make_run(hang_at=[1, 4])
+    hung = lambda: [one for one in run.journal() if str(one.get("text")).startswith("hung: ")]  # noqa: E731
+    eventually(hung, lambda: str(run.journal()))
+    assert run.status().state == "stalled" and run.members() and not endings(run)
+
+
+def test_healthy_runs_are_left_alone(make_run):
+    runs = [
+        make_run(f"healthy{n}", auto=True, recoveries=0, epochs=3, devices=1 + n % 2, pace=0.01 * (1 + n))
+        for n in range(4)
+    ]
+    for run in runs:
+        run.await_state("finished")
+        eventually(lambda run=run: not run.supervisor_alive())
+        assert run.kinds().count("attempt_started") == 1 and "note" not in run.kinds(), run.journal()
+
+
+def test_the_kernels_kill_and_a_persons_are_told_apart(make_run):
+    run = make_run(auto=True, recoveries=0, epochs=100000)
+    run.await_step()
+    os.kill(run.rank_pid(0), signal.SIGKILL)
+    run.await_state("failed")
+    eventually(lambda: not run.supervisor_alive())
+    assert run.status().ending == "killed" and "killed by a person: SIGKILL" in run.status().text
+    assert run.kinds().count("attempt_started") == 1 and notes(run) == []
+
+
+def test_a_supervisor_that_is_told_to_end_stops_its_training_in_order(make_run):
+    run = make_run(auto=True, epochs=100000, devices=2)
+    run.await_step()
+    state = read_state(run.layout.supervisor)
+    assert state is not None
+    os.kill(state.process.pid, signal.SIGUSR1)
+    eventually(lambda: not run.supervisor_alive(), lambda: str(run.status()))
+    status = run.status()
+    assert (status.state, status.ending) == ("stopped", "preempted") and "SIGUSR1" in status.text
+    assert run.layout.stop_point.is_file() and run.members() == []
+    assert exit_status(status) == 75 and notes(run) == []
+
+
+def endings(run):
+    return [entry for entry in run.journal() if entry["kind"] == "attempt_ended"]

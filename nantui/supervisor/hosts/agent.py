@@ -63,7 +63,7 @@ class Agent:
         self._silence = Silence()
         self._written = self._checked = 0.0
         self._over_since: float | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._leave)
 
     @property

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import subprocess
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable
 
 from nantui.machine.process_identity import host_id
 from nantui.run.attempts import FAILED, Attempt, read_exits
+from nantui.run.endings import ECHO
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec
 from nantui.supervisor.config import Patience
@@ -36,12 +36,6 @@ from nantui.supervisor.hosts.reports import (
 )
 from nantui.supervisor.launch import start_leading_node
 
-ECHO = re.compile(
-    r"connection (closed|reset|refused)|broken pipe|gloo|nccl|process ?group|DistBackendError"
-    r"|DistNetworkError|DistStoreError|torch\.distributed|socket",
-    re.IGNORECASE,
-)
-"""What a rank says that has lost the others."""
 Clock = Callable[[], float]
 
 

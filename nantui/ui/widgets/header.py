@@ -5,6 +5,7 @@ and who watches over it.
 from __future__ import annotations
 
 from nantui.run import status as run_status
+from nantui.run.endings import ENDINGS
 from nantui.ui.format import clean, count, duration
 from nantui.ui.glyphs import meter
 from nantui.ui.model.snapshot import RunSnapshot
@@ -55,6 +56,8 @@ class Header(LinesWidget):
         phase = PHASES.get(snapshot.activity, "") if trains else ""
         if status.state == run_status.STARTING and status.hosts and status.text:
             phase = clean(status.text, 60)  # hosts are missing
+        elif ended := ENDINGS.get(status.ending):
+            phase = ended.title
         right: Line = [(phase, "muted"), ("  " if phase else "", "text")]
         if self.stale:
             right += [(f"stale {self.stale} s", "warn"), ("  ", "text")]

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nantui.run.attempts import PREEMPTED_CODE
 from nantui.run.incidents import INCIDENTS, WARNED
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation
@@ -209,7 +210,30 @@ class EpochEndChecks:
         if self.session.first:
             checkpoint, text, resumable = self._leave_stop_point(stock_save, point)
         distributed.wait_for_all(trainer.device)
-        raise TrainingStopped(text, checkpoint, resumable)
+        raise self._stopped(text, checkpoint, resumable)
+
+    def stopped_alone(self, stock_save: Callable[[], bool], error: Exception) -> TrainingStopped:
+        """Return how a rank ends that was told to, and whose next batch cannot be had any more: its loader's
+        workers, or the other ranks, were told before. The first leaves a stop point, without a collective;
+        at the batch, where it is sure that this one lies between two batches.
+        """
+        progress = self.session.progress
+        self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
+        points = self.trainer.points
+        between = "DataLoader" in str(error) and not distributed.together()
+        point = points.part() if points and between else None
+        checkpoint, text, resumable = None, "stopped", False
+        if self.session.first:
+            checkpoint, text, resumable = self._leave_stop_point(stock_save, point)
+        ended = self._stopped(f"{text} ({type(error).__name__}: {error})", checkpoint, resumable)
+        ended.alone = True
+        return ended
+
+    def _stopped(self, text: str, checkpoint: str | None, resumable: bool) -> TrainingStopped:
+        ended = TrainingStopped(text, checkpoint, resumable)
+        if self.session.told:
+            ended.code = PREEMPTED_CODE
+        return ended
 
     def _leave_stop_point(
         self, stock_save: Callable[[], bool], point: dict[str, Any] | None

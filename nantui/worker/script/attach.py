@@ -22,6 +22,7 @@ from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded
+from nantui.worker.preemption import listening
 from nantui.worker.process_end import last_words
 from nantui.worker.script import train_calls
 from nantui.worker.script.ddp_spawn import spawning
@@ -139,10 +140,12 @@ def _train_guarded(trainer: ScriptTrainer, *stock: int) -> None:
     call = replace(trainer.nantui_call, run=str(session.layout.run), attempt=session.attempt.attempt)
     train_calls.note(call)
     try:
-        trainer._do_train(*stock)
+        with listening(session):
+            trainer._do_train(*stock)
     except TrainingEnded as ended:
         session.end(ended.outcome, ended=ended)
-        _leave(trainer)
+        if not ended.alone:
+            _leave(trainer)
         raise
     except BaseException as error:
         session.end(FAILED, last_words(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import NoReturn
 
 from nantui.errors import UserError
@@ -32,6 +33,7 @@ def become(session: Session, spec: Spec) -> NoReturn:
     session.recorder.close()
     try:
         os.chdir(command.get("cwd") or session.layout.run)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until its train() takes it
         os.execvpe(argv[0], argv, environment)
     except OSError as error:
         raise UserError(

@@ -17,6 +17,7 @@ from nantui.labels.data_set_digest import facts
 from nantui.machine.gpus import Gpu, Host, Sample
 from nantui.machine.process_identity import Machine, boot_id, host_id, host_name, ref_of
 from nantui.run.attempts import RankExit, write_exit
+from nantui.run.endings import Traces
 from nantui.run.layout import RunLayout
 from nantui.supervisor.hosts import consistency
 from nantui.supervisor.hosts.endpoint import Link, interface_towards, open_endpoint, reach, split
@@ -134,10 +135,10 @@ def test_a_kill_that_was_asked_for_is_no_failure(tmp_path: Path):
     layout.attempts.mkdir(parents=True)
     ended(layout, 1, "RuntimeError: [gloo] Connection reset by peer [10.0.0.1]")
     assert ending_of(layout, 1).outcome == "failed"
-    killed = ending_of(layout, 1, stopped_by="me@a")
+    killed = ending_of(layout, 1, Traces(killed_by="me@a"))
     assert (killed.outcome, killed.text) == ("stopped", "killed by me@a")
     ended(layout, 0, "OSError: No space left on device")
-    assert ending_of(layout, 1, stopped_by="me@a").text == "OSError: No space left on device"
+    assert ending_of(layout, 1, Traces(killed_by="me@a")).text == "OSError: No space left on device"
 
 
 def test_the_same_images_have_the_same_digest_and_a_missing_one_another(tmp_path: Path):

@@ -1,0 +1,92 @@
+"""A rank that is told to end (SIGTERM, or SIGUSR1 as Slurm's `--signal` is used) asks for the agreed stop.
+
+docker stop, systemd and batch systems signal every process of a job at once, and kill what is left a little
+later. Python's own handlers wait for the main thread, which may be in a collective for hours: so a thread
+reads the signals from `signal.set_wakeup_fd`. What it does not take for a wish to end in order: the signal
+with which the supervisor ends processes, and torchrun's to the ranks that one has left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+from nantui.run.attempts import STACKS, STOPPED, read_exits, registered
+from nantui.worker.session import Session
+from nantui.worker.torchrun_env import several_hosts, world_size
+
+OF_THE_KILLED = 128
+
+
+@contextlib.contextmanager
+def listening(session: Session, *, user_signal: bool = True) -> Iterator[None]:
+    """Take the signals of this process meanwhile, unless it has handlers of its own; and show its stacks.
+    Without `user_signal` SIGUSR1 is left to who asks for stacks by it: a supervisor
+       of the version before, which does not have it ignored in what it starts.
+    """
+    faulthandler.register(STACKS, file=2, all_threads=True)
+    if not user_signal:
+        faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
+    wanted = (signal.SIGTERM, signal.SIGUSR1) if user_signal else (signal.SIGTERM,)
+    free = [one for one in wanted if signal.getsignal(one) in (signal.SIG_DFL, signal.SIG_IGN)]
+    if not free or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    others = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda number, frame: None) for number in free}
+    os.register_at_fork(after_in_child=lambda: _be_ordinary(free))
+    follow = threading.Thread(
+        target=_follow, args=(session, reader, free), name="nantui-signals", daemon=True
+    )
+    follow.start()
+    try:
+        yield
+    finally:
+        free.clear()
+        signal.set_wakeup_fd(others)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(writer)
+
+
+def _be_ordinary(numbers: list[signal.Signals]) -> None:
+    """A forked loader's worker must not answer for the rank; SIGUSR1 does not kill it."""
+    with contextlib.suppress(ValueError):  # forked by another thread than the main one
+        if numbers:
+            signal.set_wakeup_fd(-1)
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGUSR1 else signal.SIG_DFL)
+
+
+def _follow(session: Session, reader: int, numbers: list[signal.Signals]) -> None:
+    while came := os.read(reader, 1):
+        if came[0] in numbers:
+            _take(session, signal.Signals(came[0]))
+
+
+def _take(session: Session, number: signal.Signals) -> None:
+    """Ask for the agreed stop; before the first batch there is nothing to keep, and the rank ends."""
+    meant = session.layout.end_request(session.attempt.attempt).exists()
+    if meant or (not session.told and _left_behind(session)):
+        os._exit(OF_THE_KILLED + number)
+    if session.told:
+        return
+    session.told = number.name
+    if session.progress.step is None:
+        os._exit(session.end(STOPPED, "before the first batch"))
+    session.recorder.stop_requested.set()
+
+
+def _left_behind(session: Session) -> bool:
+    """Tell whether another rank has ended for a reason of its own, so that torchrun ends this one."""
+    if world_size() < 2 or several_hosts():
+        return False
+    number = session.attempt.attempt
+    told = {one.rank for one in read_exits(session.layout, number) if one.signal}
+    return len(told | set(registered(session.layout, number))) < world_size()

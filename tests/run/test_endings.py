@@ -1,0 +1,47 @@
+"""Endings are told apart: recorded ones, a third of which took no part in making the rules."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nantui.run.endings import ENDINGS, Traces, classify, each_remedy
+
+RECORDS: list[dict[str, Any]] = yaml.safe_load(
+    (Path(__file__).parents[1] / "data/endings.yaml").read_text(encoding="utf-8")
+)
+NOT_TRACES = ("kind", "how", "held_out")
+
+
+def told(record: dict[str, Any]) -> str:
+    fields = {name: value for name, value in record.items() if name not in NOT_TRACES}
+    return classify(Traces(**{"outcome": "failed", **fields})).kind
+
+
+def wrong(records: list[dict[str, Any]]) -> list[str]:
+    return [f"{one['kind']} taken for {told(one)}: {one}" for one in records if told(one) != one["kind"]]
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_nineteen_of_twenty_are_told_right(held_out: bool) -> None:
+    records = [one for one in RECORDS if bool(one.get("held_out")) == held_out]
+    missed = wrong(records)
+    assert len(missed) <= 0.05 * len(records), "\n".join(missed)
+
+
+def test_the_page_says_what_is_done_about_each() -> None:
+    page = (Path(__file__).parents[2] / "docs/unattended.md").read_text(encoding="utf-8")
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+    assert set(rows) == set(ENDINGS) and len(list(each_remedy())) == len(ENDINGS)
+    for name, kind in ENDINGS.items():
+        assert not kind.most or rows[name].rstrip("| ").endswith(f"| {kind.most}"), rows[name]
+
+
+def test_the_table_is_large_and_has_every_kind() -> None:
+    assert len(RECORDS) >= 40 and {one["kind"] for one in RECORDS} == set(ENDINGS)
+    held_out = Counter(bool(one.get("held_out")) for one in RECORDS)
+    assert held_out[True] >= len(RECORDS) / 3
