@@ -191,12 +191,34 @@ def keys(name: str, run: Path, presses: int = 60) -> Iterator[Figure]:
     terminal = cockpit(run)
     terminal.read(20, b"clean")
     terminal.read(3)
+    yield from answers(name, terminal, "jk", presses)
+
+
+def fleet_keys(fleet: Path) -> Iterator[Figure]:
+    """Yield the same among 300 runs, each drawn beside the list while the cursor rests, and over 12."""
+    terminal = cockpit(fleet, 200, 60)
+    terminal.read(30, b"300 runs")
+    terminal.read(5)
+    yield from answers("300 runs", terminal, "jk", 40, rest=0.4)
+    terminal = cockpit(fleet, 200, 60)
+    terminal.read(30, b"300 runs")
+    terminal.read(5)
+    for key in " j" * 12 + "o":
+        terminal.press(key)
+        terminal.read(0.3)
+    terminal.read(20, b"settings that differ")
+    terminal.read(3)
+    yield from answers("12 runs overlaid", terminal, "lh", 40)
+
+
+def answers(name: str, terminal: Terminal, pair: str, presses: int, rest: float = 0.15) -> Iterator[Figure]:
+    """Yield how long a terminal's program takes to answer, the keys of `pair` pressed twice each in turn."""
     spans = []
     for index in range(presses):
-        terminal.read(0.15)
+        terminal.read(rest)
         began = time.monotonic()
         before = terminal.received
-        terminal.press("j" if index % 20 < 10 else "k")
+        terminal.press(pair[index % 4 // 2])
         while terminal.received == before and time.monotonic() - began < 1:
             terminal.read(0.002)
         spans.append((time.monotonic() - began) * 1000)
@@ -248,6 +270,7 @@ def scale(top: Path) -> Iterator[Figure]:
         opened.append(terminal.read(30, b"300 runs") or 30.0)
         terminal.close()
     yield Figure("300 runs: opens", "s", opened, 2.0)
+    yield from fleet_keys(fleet)
 
 
 def main() -> int:

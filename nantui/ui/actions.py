@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nantui.recovery.history import newest_in_force
 from nantui.run import status as run_status
 
 if TYPE_CHECKING:
@@ -93,6 +92,8 @@ def _has_checkpoints(snapshot: RunSnapshot) -> str | None:
 
 
 def _undo(snapshot: RunSnapshot, read_only: bool) -> str | None:
+    from nantui.recovery.history import newest_in_force  # late: the first frame waits for no more
+
     if snapshot.status.state in run_status.ACTIVE:
         return f"it is {snapshot.status.state}: stop it first with x"
     return None if newest_in_force(snapshot.journal) else "there is no rollback to undo"

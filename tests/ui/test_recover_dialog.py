@@ -71,7 +71,7 @@ async def test_y_before_there_is_a_plan_does_nothing(cockpit, run):
     async with cockpit(run, backend=backend) as driver:
         backend.hold.clear()
         await driver.press("R", "y")
-        await driver.until("working out a plan")
+        await driver.until("working out a plan", "the plan is not there yet")
         assert backend.submitted == []
         backend.hold.set()
         await driver.until("Recover   y")

@@ -228,6 +228,8 @@ def test_a_row_of_telemetry_is_small(trainings, tmp_path):
     outcome = trainings(tmp_path / "run", train={"epochs": 1})
     lines = RunLayout(outcome.run).steps(1).read_text().splitlines()
     assert len(lines) == 5 and max(map(len, lines)) < 300
+    waits = [(step.value("data_s"), step.value("step_s")) for step in outcome.steps]
+    assert all(0 <= waited < whole for waited, whole in waits), "a step is the wait for its images and more"
 
 
 def test_the_running_mean_is_ultralytics_own_while_all_is_finite():

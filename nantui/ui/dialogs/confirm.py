@@ -22,7 +22,7 @@ from nantui.ui.widgets.dialog_controls import Choice, Field
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Document, Title
 
-WIDEST, NARROWEST, BORDER = 76, 50, 6
+WIDEST, NARROWEST, BORDER = 76, 50, 7
 
 
 class Question(Document, can_focus=False):

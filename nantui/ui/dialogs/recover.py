@@ -203,13 +203,21 @@ class RecoverDialog(Dialog):
 
     def action_stay_automatic(self) -> None:
         """Recover, and let the ladder do so by itself from now on."""
-        if self.stage == ASKING and self.may_stay_automatic:
+        if self._may(self.may_stay_automatic, "a rollback starts nothing, or it recovers by itself already"):
             self._leave(auto=True)
 
     def action_confirm(self) -> None:
         """Leave the command; only with a plan on the screen."""
-        if self.stage == ASKING and self.plan is not None:
+        if self._may(self.plan is not None, "there is no plan to confirm"):
             self._leave()
+
+    def _may(self, possible: bool, otherwise: str) -> bool:
+        """Whether a key can act now; says why not."""
+        if self.stage != ASKING:
+            otherwise = "the plan is not there yet" if self.stage == PLANNING else "it was confirmed already"
+        if not possible or self.stage != ASKING:
+            self.say(otherwise, "warn")
+        return possible and self.stage == ASKING
 
     def _leave(self, **more: object) -> None:
         assert self.plan is not None, "confirmed with a plan on the screen"
@@ -238,6 +246,8 @@ class RecoverDialog(Dialog):
         if self.stage == DONE:
             self.dismiss(None)
             self.over.action_act("undo")
+        else:
+            self.say("nothing is done yet that could be taken back", "warn")
 
     def action_pick(self, by: int) -> None:
         """Go to the restore points, also from the buttons."""
@@ -259,8 +269,9 @@ class RecoverDialog(Dialog):
 
     def action_further_back(self) -> None:
         """Take the second proposal: work out a plan that goes back to before the judgement."""
-        if self.stage == ASKING and self.plan is not None and self.plan.second is not None:
-            self.to = self.plan.second.name
+        second = self.plan.second if self.plan is not None else None
+        if self._may(second is not None, "there is no second proposal") and second is not None:
+            self.to = second.name
             self.make_plan()
 
     def action_page(self, by: int) -> None:
@@ -269,7 +280,7 @@ class RecoverDialog(Dialog):
 
     def action_presets(self) -> None:
         """Choose presets; the plan is worked out again with them."""
-        if self.stage != ASKING:
+        if not self._may(True, ""):
             return
         from nantui.ui.dialogs.presets import PresetsDialog
 

@@ -89,9 +89,10 @@ def overview(sides: Sequence[Side], width: int) -> list[Line]:
     rows = [differing(sides[0].settings, side.settings) for side in sides[1:]]
     changed = sorted({name for found in rows for name, _, _ in found})
     lines += [[], [("settings that differ", "title"), (f"   {len(changed)}", "muted")]]
+    lines.append([(" " * 16, "text"), *((column(letter(n), 10), stroke(n)[0]) for n in range(len(sides)))])
     for name in changed:
-        values = (clean(show_value(side.settings.get(name)), 12) for side in sides)
-        lines.append([(column(name, 16), "muted"), ("  ".join(values), "text")])
+        values = (column(clean(show_value(side.settings.get(name)), 12), 10) for side in sides)
+        lines.append([(column(name, 16), "muted"), ("".join(values), "text")])
     return [fit(line, width) for line in lines]
 
 

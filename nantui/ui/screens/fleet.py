@@ -54,6 +54,7 @@ class FleetScreen(BaseScreen):
         self._watcher: FleetWatcher | None = None
         self._whole, self._arrived = False, time.monotonic()
         self.seen: RunSnapshot | None = None
+        self._looked_at: RunStatus | None = None
         self._settling: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -106,10 +107,11 @@ class FleetScreen(BaseScreen):
             self._settling = self.set_timer(SETTLING_S, self._look_closer)
 
     def _look_closer(self) -> None:
-        """Read the run under the cursor, where there is room to show more of it."""
-        run = self.query_one(FleetList).key
-        if isinstance(run, Path) and self.query_one("#preview").region:
-            read = partial(one_look, run, self.cockpit.backend)
+        """Read the run under the cursor, where there is room to show more of it and it has news."""
+        status = self.query_one(FleetList).status
+        if status is not None and status != self._looked_at and self.query_one("#preview").region:
+            self._looked_at = status
+            read = partial(one_look, status.path, self.cockpit.backend)
             find_out("preview", read, self.post_message)
 
     def on_answer(self, message: Answer) -> None:

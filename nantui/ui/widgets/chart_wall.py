@@ -31,6 +31,8 @@ class Chart(LinesWidget):
         super().__init__(id=id, classes="panel chart")
         self.picture = picture
         self.chosen = False
+        self._asked: tuple[object, ...] = (None,) * 4
+        self._drawn: list[Line] = []
 
     def show(self, picture: Picture) -> None:
         """Draw `picture` unless it is what is drawn already."""
@@ -39,7 +41,10 @@ class Chart(LinesWidget):
             self.redraw()
 
     def build(self, width: int, height: int) -> list[Line]:
-        lines = draw(self.picture, width, height, self.glyphs)
+        asked = (self.picture, width, height, self.glyphs)
+        if any(one is not other for one, other in zip(asked, self._asked, strict=True)):
+            self._asked, self._drawn = asked, draw(self.picture, width, height, self.glyphs)
+        lines = list(self._drawn)
         if self.chosen and lines:
             lines[0] = [(text, "cursor" if ink == "title" else ink) for text, ink in lines[0]]
         return lines
