@@ -19,7 +19,7 @@ from nantui.ui.format import clean
 from nantui.ui.glyphs import SAMPLE, choose
 from nantui.ui.screens.startup import FirstScreen
 from nantui.ui.textual_internals import NarrowApp
-from nantui.ui.theme import CLASSES, NAMES, Palette, load_theme
+from nantui.ui.theme import CLASSES, NAMES, Palette, depth_of, load_theme
 from nantui.ui.widgets.keybar import SECONDS_SHOWN
 from nantui.ui.widgets.line_widget import Inked
 from nantui.ui.widgets.list_view import Listing
@@ -76,18 +76,11 @@ class CockpitApp(NarrowApp):
         self.glyphs = choose(preferences.wants_ascii(ascii_only))
         self.held = False
         self.inks = Palette(self.get_component_styles)
+        depth = depth_of(self.console.color_system, self.no_color)
         for name in NAMES:
-            self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss"))
-        self.theme = self._first_theme()
-
-    def _first_theme(self) -> str:
-        """The remembered theme; the terminal's own colours where it has only those,
-        or where NO_COLOR is set.
-        """
+            self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss", depth))
         remembered = preferences.load().get("theme")
-        if self.no_color or self.console.color_system in (None, "standard"):
-            return "sixteen"
-        return remembered if remembered in NAMES else NAMES[0]
+        self.theme = remembered if remembered in NAMES else NAMES[0]
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._recolour)

@@ -1,4 +1,7 @@
-"""Themes read from styles/themes: plain `$name: value;` lines, so that a colour is changed in one place.
+"""Themes read from styles/themes: plain `$name: values;` lines, so that a colour is changed in one place.
+
+A terminal with 256 colours shows the nearest it has: three dark grounds would all be black. With sixteen a
+light theme would have no colour that can be read. So each colour is said for each number of colours.
 
 The colours of the inks, asked of the styles once for the whole app.
 
@@ -20,14 +23,39 @@ from nantui.ui.styled_text import INKS
 
 _LINE = re.compile(r"^\$(?P<name>[a-z0-9-]+):\s*(?P<value>[^;]+);", re.MULTILINE)
 NAMES = ("night", "day", "contrast", "sixteen")
+DEPTHS = (1 << 24, 256, 16)
+"""Numbers of colours, in the order in which a theme has its values."""
+ANSI_WIDGETS = {
+    "ansi-background": "ansi_black",
+    "ansi-foreground": "ansi_white",
+    "border-blurred": "ansi_black",
+    "block-cursor-foreground": "ansi_black",
+    "block-cursor-background": "ansi_white",
+    "input-cursor-background": "ansi_white",
+    "input-cursor-foreground": "ansi_black",
+    "input-cursor-text-style": "none",
+    "input-selection-background": "ansi_bright_blue",
+    "input-selection-foreground": "ansi_black",
+    "screen-selection-background": "ansi_bright_blue",
+    "screen-selection-foreground": "ansi_black",
+}
+"""What Textual's own widgets ask of a theme of terminal colours."""
 CLASSES = {f"ink--{ink}" for ink in INKS}
 
 
-def load_theme(path: Path) -> Theme:
-    """Return the theme in one file; what Textual does not name itself becomes a variable of the styles."""
-    values = {
-        found["name"]: found["value"].strip() for found in _LINE.finditer(path.read_text(encoding="utf-8"))
-    }
+def depth_of(color_system: str | None, no_color: bool) -> int:
+    """Return how many colours to draw with; Rich says what the terminal has, None where it has none."""
+    if no_color or color_system in (None, "standard", "windows"):
+        return 16
+    return 256 if color_system == "256" else 1 << 24
+
+
+def load_theme(path: Path, depth: int = DEPTHS[0]) -> Theme:
+    """Return the theme in one file, for a terminal of `depth` colours; what Textual does not name itself
+    becomes a variable of the styles.
+    """
+    lines = _LINE.finditer(path.read_text(encoding="utf-8"))
+    values = {found["name"]: _of_depth(found["value"].split(), depth) for found in lines}
     return Theme(
         name=path.stem,
         primary=values["accent"],
@@ -41,13 +69,18 @@ def load_theme(path: Path) -> Theme:
         surface=values["surface"],
         panel=values["panel"],
         dark=values.get("dark", "true") == "true",
-        ansi=values.get("ansi") == "true",
+        ansi=values["foreground"].startswith("ansi_"),
         variables={
-            **{name: value for name, value in values.items() if name not in ("dark", "ansi")},
+            **{name: value for name, value in values.items() if name != "dark"},
+            **(ANSI_WIDGETS if values["foreground"].startswith("ansi_") else {}),
             "scrollbar": values["rule"],
             "scrollbar-background": values["surface"],
         },
     )
+
+
+def _of_depth(values: list[str], depth: int) -> str:
+    return values[min(DEPTHS.index(depth), len(values) - 1)]
 
 
 class Palette:
