@@ -59,7 +59,7 @@ def _over(style: Style, ink: str, base: Style, under: str) -> Style:
 
 @lru_cache(maxsize=256)
 def legible(ink: Color | None, ground: Color | None) -> bool:
-    """Tell whether text in one colour can be read on another: a contrast of 4.5 as WCAG counts it, or more."""
+    """Tell whether text in one colour can be read on another: with a contrast of 4.5 or more."""
     if ink is None or ground is None or ink.is_default or ground.is_default:
         return True
     return contrast(ink, ground) >= LEAST_CONTRAST

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 
 from nantui.ui.format import clean, without_pictures
-from nantui.ui.styled_text import Line, fit
+from nantui.ui.styled_text import Line, fit, spread
 from nantui.ui.widgets.line_widget import LinesWidget
 from nantui.ui.widgets.list_view import Listing
 
@@ -31,7 +31,8 @@ class Output(LinesWidget):
             self.redraw()
 
     def build(self, width: int, height: int) -> list[Line]:
-        lines: list[Line] = [[("output", "title"), ("   o opens it", "faint")]]
+        head: Line = [("output", "title"), ("   o opens it", "faint")]
+        lines = [spread(head, [], width, self.glyphs.rule)]
         for text in self.tail[-(height - 1) :] if height > 1 else ():
             text = " ".join(without_pictures(clean(text, 600)).split())
             lines.append(fit([(text, "bad" if NAN.search(text) else "muted")], width))
