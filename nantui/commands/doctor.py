@@ -22,6 +22,7 @@ from nantui.machine.training_python import (
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
 from nantui.terminal_text import printable_lines
 from nantui.version import __version__
+from nantui.words import count
 
 LIBRARIES = (*TRAINING_LIBRARIES, "textual", "numpy", "psutil", "nvidia-ml-py")
 TESTED_WITH = "8.4.190"
@@ -81,7 +82,7 @@ def gpus() -> Iterator[Check]:
     if not sample.gpus:
         yield Check("GPU", WARN, sample.note or "none", "training runs on the CPU, slowly")
     for gpu in sample.gpus:
-        used = f"{gpu.used_gb:.1f} of {gpu.total_gb:.1f} GB used by {len(gpu.processes)} processes"
+        used = f"{gpu.used_gb:.1f} of {gpu.total_gb:.1f} GB used by {count(len(gpu.processes), 'process')}"
         yield Check(f"GPU {gpu.index}", OK, f"{gpu.name}, {used}")
 
 

@@ -16,6 +16,7 @@ from nantui.diagnosis.trouble import TroubleFacts
 from nantui.errors import UserError
 from nantui.settings.effective import number
 from nantui.settings.gpu_memory import Measured, predict
+from nantui.words import span, which_epochs
 
 WORTH_ADVICE = 0.1
 MOST = 3
@@ -139,11 +140,11 @@ def _with(advice: Advice, cost: str, numbers: dict[str, float]) -> Advice:
 
 
 def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:
-    from nantui.recovery.plan_text import hours
-
-    parts = [f"costs: {which} to train again" if lost and which != "nothing" else "costs: no epoch"]
+    parts = [
+        f"costs: {which_epochs(which)} to train again" if lost and which != "nothing" else "costs: no epoch"
+    ]
     if math.isfinite(numbers["hours_remaining"]):
-        parts.append(f"{hours(numbers['hours_remaining'])} left to train")
+        parts.append(f"{span(numbers['hours_remaining'])} left to train")
     if abs(numbers["time_factor"] - 1) > 0.01:
         parts.append(f"an epoch takes {numbers['time_factor']:.2f} times as long")
     if math.isfinite(numbers["memory_gb"]):

@@ -28,6 +28,7 @@ from nantui.diagnosis.trouble import TroubleFacts
 from nantui.recovery.trouble import overflowed
 from nantui.run.events import Incident
 from nantui.run.results import EpochRow
+from nantui.words import count
 
 USUAL_ACTIVATION = 1e3
 """Outputs of a healthy YOLO stay in the tens; below this, nothing in the forward pass is extreme."""
@@ -307,7 +308,7 @@ def start(facts: TroubleFacts) -> Iterator[Evidence]:
         text = f"it happened in step {facts.steps_in + 1} after the resume from {facts.attempt.checkpoint}"
         yield Evidence("start", text, where, {CHECKPOINT: 20.0, HARDWARE: 0.5})
     elif facts.steps_in > LONG_AFTER:
-        text = f"{facts.steps_in} steps after the resume were taken before it happened"
+        text = f"it happened {count(facts.steps_in, 'step')} after the resume"
         yield Evidence("start", text, where, {CHECKPOINT: 0.1})
 
 
@@ -325,7 +326,7 @@ def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
         ratios = {HARDWARE: 3.0, DATA: 1.5, EXPLOSION: 0.5, RATE: 0.3, SINGULAR: 0.3, CHECKPOINT: 0.05}
         yield Evidence("recurrence", text, "steps.csv", ratios)
     elif in_a_row >= 3:
-        text = f"{in_a_row} steps in a row were bad"
+        text = f"{count(in_a_row, 'bad step')} in a row"
         yield Evidence(
             "recurrence", text, "steps.csv", {HARDWARE: 0.05, DATA: 0.5, SINGULAR: 2.0, CHECKPOINT: 2.0}
         )
