@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.events import Key, Resize
+from textual.geometry import Size
 from textual.screen import Screen
 
 from nantui.paths import styles_dir
@@ -17,7 +18,7 @@ from nantui.ui import preferences
 from nantui.ui.actions import APP_ACTIONS, KEY_NAMES
 from nantui.ui.format import clean
 from nantui.ui.glyphs import SAMPLE, choose
-from nantui.ui.screens.startup import FirstScreen
+from nantui.ui.screens.startup import FirstScreen, TooSmall, fits
 from nantui.ui.textual_internals import NarrowApp
 from nantui.ui.theme import CLASSES, NAMES, Palette, depth_of, load_theme
 from nantui.ui.widgets.keybar import SECONDS_SHOWN
@@ -118,6 +119,7 @@ class CockpitApp(NarrowApp):
             from nantui.ui.screens.fleet import FleetScreen
 
             self.push_screen(FleetScreen(self.top))
+        self._mind_the_size(self.size)
         collect_garbage_again()
         self._show_glyphs_once()
 
@@ -130,12 +132,14 @@ class CockpitApp(NarrowApp):
             )
 
     def on_resize(self, event: Resize) -> None:
-        from nantui.ui.screens.startup import TooSmall, fits
+        self._mind_the_size(event.size)
 
+    def _mind_the_size(self, size: Size) -> None:
+        """Say that the terminal is too small, until it no longer is."""
         small = isinstance(self.screen, TooSmall)
-        if small and fits(event.size.width, event.size.height):
+        if small and fits(size.width, size.height):
             self.pop_screen()
-        elif not small and not fits(event.size.width, event.size.height):
+        elif not (small or fits(size.width, size.height) or isinstance(self.screen, FirstScreen)):
             self.push_screen(TooSmall())
 
     @property

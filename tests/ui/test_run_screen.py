@@ -265,6 +265,14 @@ async def test_quit_leaves_with_status_zero(cockpit):
         assert driver.app.return_value == 0
 
 
+async def test_started_too_small_it_draws_nothing_but_that(cockpit):
+    async with cockpit(size=(60, 15), wait=("nantui needs 70 x 20, this terminal is 60 x 15",)) as driver:
+        await driver.pilot.pause(0.5)
+        assert "epoch" not in driver.text and "checkpoints" not in driver.text
+        await driver.pilot.resize_terminal(100, 30)
+        await driver.until("checkpoints", absent=("nantui needs",))
+
+
 async def test_too_small_says_so_and_recovers(cockpit):
     async with cockpit() as driver:
         await driver.pilot.resize_terminal(60, 15)
