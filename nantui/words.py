@@ -9,13 +9,9 @@ from __future__ import annotations
 PLURALS = {"process": "processes", "batch": "batches", "loss": "losses"}
 
 ACTIVITIES = {
-    "importing": "loading libraries",
-    "setup": "setting up",
-    "training": "",
-    "validating": "validating",
-    "saving": "saving a checkpoint",
-    "ending": "final validation",
-}
+    "importing": "loading libraries", "setup": "setting up", "training": "", "validating": "validating",
+    "saving": "saving a checkpoint", "ending": "final validation",
+}  # fmt: skip
 """What the ranks do, as they report it; a training that trains needs no word for it."""
 
 ACTIONS = {
@@ -37,39 +33,19 @@ BEGINNINGS = {"start": "started", "resume": "resumed", "restart": "restarted fro
 """How an attempt began."""
 
 MEASURES = {
-    "grad_norm": "gradient norm",
-    "lr": "learning rate",
-    "lr/pg0": "learning rate",
-    "loss_scale": "loss scale",
-    "update_to_weight": "update / weight",
-    "largest_weight": "largest weight",
-    "bad_weights": "weights not finite",
-    "bad_state": "not finite",
-    "bad_state_count": "how many of them",
-    "bad_gradients": "gradients not finite",
-    "bad_gradients_count": "how many of them",
-    "bad_modules": "in these modules",
-    "bad": "not finite",
-    "tensors": "tensors not finite",
-    "repeat_grad_norm": "norm when repeated",
-    "repeat_largest_gradients": "largest, repeated",
-    "first_bad": "first not finite in",
-    "step_s": "seconds a step",
-}
+    "grad_norm": "gradient norm", "lr": "learning rate", "loss_scale": "loss scale",
+    "update_to_weight": "update / weight", "bad_weights": "weights not finite", "bad_state": "not finite",
+    "bad_state_count": "how many of them", "bad_gradients": "gradients not finite",
+    "bad_gradients_count": "how many of them", "bad_modules": "in these modules", "bad": "not finite",
+    "tensors": "tensors not finite", "repeat_grad_norm": "norm when repeated",
+    "repeat_largest_gradients": "largest, repeated", "first_bad": "first not finite in",
+}  # fmt: skip
 """What was measured, by its name in files."""
 
 
 def count(amount: int, word: str) -> str:
     """Return `1 epoch`, `4 epochs`, `2 processes`."""
-    return f"{amount:,} {plural(amount, word)}"
-
-
-def plural(amount: int, word: str) -> str:
-    """Return the word as it stands beside a number of things: its last part changes."""
-    if amount == 1:
-        return word
-    *before, last = word.split(" ")
-    return " ".join([*before, PLURALS.get(last, f"{last}s")])
+    return f"{amount:,} {word if amount == 1 else PLURALS.get(word, f'{word}s')}"
 
 
 def measure(name: str) -> str:

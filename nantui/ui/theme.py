@@ -25,21 +25,6 @@ _LINE = re.compile(r"^\$(?P<name>[a-z0-9-]+):\s*(?P<value>[^;]+);", re.MULTILINE
 NAMES = ("night", "day", "contrast", "sixteen")
 DEPTHS = (1 << 24, 256, 16)
 """Numbers of colours, in the order in which a theme has its values."""
-ANSI_WIDGETS = {
-    "ansi-background": "ansi_black",
-    "ansi-foreground": "ansi_white",
-    "border-blurred": "ansi_black",
-    "block-cursor-foreground": "ansi_black",
-    "block-cursor-background": "ansi_white",
-    "input-cursor-background": "ansi_white",
-    "input-cursor-foreground": "ansi_black",
-    "input-cursor-text-style": "none",
-    "input-selection-background": "ansi_bright_blue",
-    "input-selection-foreground": "ansi_black",
-    "screen-selection-background": "ansi_bright_blue",
-    "screen-selection-foreground": "ansi_black",
-}
-"""What Textual's own widgets ask of a theme of terminal colours."""
 CLASSES = {f"ink--{ink}" for ink in INKS}
 
 
@@ -54,8 +39,9 @@ def load_theme(path: Path, depth: int = DEPTHS[0]) -> Theme:
     """Return the theme in one file, for a terminal of `depth` colours; what Textual does not name itself
     becomes a variable of the styles.
     """
-    lines = _LINE.finditer(path.read_text(encoding="utf-8"))
-    values = {found["name"]: _of_depth(found["value"].split(), depth) for found in lines}
+    values = _values(path, depth)
+    if ansi := values["foreground"].startswith("ansi_"):
+        values |= _values(path.with_name("terminal.tcss"), depth)
     return Theme(
         name=path.stem,
         primary=values["accent"],
@@ -69,18 +55,18 @@ def load_theme(path: Path, depth: int = DEPTHS[0]) -> Theme:
         surface=values["surface"],
         panel=values["panel"],
         dark=values.get("dark", "true") == "true",
-        ansi=values["foreground"].startswith("ansi_"),
+        ansi=ansi,
         variables={
             **{name: value for name, value in values.items() if name != "dark"},
-            **(ANSI_WIDGETS if values["foreground"].startswith("ansi_") else {}),
             "scrollbar": values["rule"],
             "scrollbar-background": values["surface"],
         },
     )
 
 
-def _of_depth(values: list[str], depth: int) -> str:
-    return values[min(DEPTHS.index(depth), len(values) - 1)]
+def _values(path: Path, depth: int) -> dict[str, str]:
+    found = {line["name"]: line["value"].split() for line in _LINE.finditer(path.read_text(encoding="utf-8"))}
+    return {name: values[min(DEPTHS.index(depth), len(values) - 1)] for name, values in found.items()}
 
 
 class Palette:

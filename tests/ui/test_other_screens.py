@@ -83,19 +83,20 @@ async def test_long_lines_of_the_output_can_be_read(cockpit, tmp_path):
 
 
 async def test_the_output_of_earlier_attempts_is_there(cockpit, tmp_path):
-    run = make_run(tmp_path / "runs" / "demo")
+    run = make_run(tmp_path / "runs" / "demo", nan_from=7, recovered=True)
     layout = RunLayout(run)
     write_attempt(layout, 2, run, 20, 1000.0)
+    layout.attempt_log(1).write_text("first words\n")
     layout.attempt_log(2).write_text("second words\n")
     async with cockpit(run, size=(100, 30)) as driver:
         await driver.press("o")
         await driver.until("attempt 2 of 2", "second words")
         await driver.press("left_square_bracket")
-        await driver.until("attempt 1 of 2", "epoch 39/20", absent=("second words",))
+        await driver.until("attempt 1 of 2", "first words", absent=("second words",))
         await driver.press("left_square_bracket")
         await driver.until("there is no earlier attempt")
         await driver.press("right_square_bracket")
-        await driver.until("attempt 2 of 2", "second words", absent=("epoch 39/20",))
+        await driver.until("attempt 2 of 2", "second words", absent=("first words",))
 
 
 async def test_labels_tells_why_it_cannot_check(cockpit):

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
+from nantui.run.events import AttemptStarted, of_kind
 from nantui.run.layout import RunLayout
 from nantui.ui.dialogs.detail import DetailDialog
 from nantui.ui.screens.base import BaseScreen
@@ -40,9 +41,9 @@ class LogScreen(BaseScreen):
             "left_square_bracket",
             "attempt(-1)",
             "attempts",
-            tooltip="the log of the attempt before, or after",
             key_display="[ ]",
-        ),
+            tooltip="the log of the attempt before, or after",
+        ),  # fmt: skip
         Binding("right_square_bracket", "attempt(1)", "attempt after", show=False),
     ]
 
@@ -78,21 +79,16 @@ class LogScreen(BaseScreen):
             self._watcher.stop()
 
     def _title(self) -> list[Line]:
-        logs = self._logs()
-        place = f"attempt {logs.index(self.path) + 1} of {len(logs)}" if self.path in logs else ""
-        name = self.path.name if self.path else ""
-        return [
-            [
-                ("output ", "title"),
-                (place or name, "strong"),
-                ("   " + self.query_one(LogList).state(), "muted"),
-            ]
-        ]
+        logs, name = self._logs(), self.path.name if self.path else ""
+        place = f"attempt {logs.index(self.path) + 1} of {len(logs)}" if self.path in logs else name
+        state = "   " + self.query_one(LogList).state()
+        return [[("output ", "title"), (place, "strong"), (state, "muted")]]
 
     def _logs(self) -> list[Path]:
-        """Return the logs of the attempts, oldest first."""
-        layout = RunLayout(self.over.run_path)
-        return [log for number in layout.attempt_numbers() if (log := layout.attempt_log(number)).is_file()]
+        """Return the logs of the attempts that the journal knows, oldest first: the disk is not asked."""
+        journal = self.over.snapshot.journal if self.over.snapshot else ()
+        log_of = RunLayout(self.over.run_path).attempt_log
+        return [log_of(one.attempt) for one in of_kind(journal, AttemptStarted) if one.attempt]
 
     def action_attempt(self, by: int) -> None:
         """Go to the log of another attempt."""
