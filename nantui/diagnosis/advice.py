@@ -16,7 +16,7 @@ from nantui.diagnosis.trouble import TroubleFacts
 from nantui.errors import UserError
 from nantui.settings.effective import number
 from nantui.settings.gpu_memory import Measured, predict
-from nantui.words import span, which_epochs
+from nantui.words import count, span, which_epochs
 
 WORTH_ADVICE = 0.1
 MOST = 3
@@ -66,7 +66,7 @@ def _rate(facts: TroubleFacts) -> Iterator[Advice]:
 def _data(facts: TroubleFacts) -> Iterator[Advice]:
     images = blamed_images(facts)
     if images:
-        why = f"leave {len(images)} named image(s) out: nantui labels RUN --leave-out IMAGE"
+        why = f"leave {count(len(images), 'named image')} out: nantui labels RUN --leave-out IMAGE"
         yield Advice(DATA, why, images=images)
     else:
         yield Advice(DATA, "look for the images: nantui labels RUN --images, then again with --quarantine")

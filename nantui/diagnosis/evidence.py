@@ -110,7 +110,7 @@ def _explosion(facts: TroubleFacts, measured: Measured) -> Meaning:
         more = "the gradient is NaN though the loss and all activations are finite"
         return more, {SINGULAR: 60.0, HARDWARE: 40.0, EXPLOSION: 1.5}
     if len(bad) <= FEW_TENSORS:
-        more = f"only {len(bad)} tensor(s) had a bad gradient, which no backward pass leaves behind"
+        more = f"only {count(len(bad), 'tensor')} had a bad gradient, which no backward pass leaves behind"
         return more, {HARDWARE: 150.0, SINGULAR: 0.1}
     if _usual(measured.get("fp32_largest_activation")):
         more = "the loss and all activations are of usual size, only the gradients are not finite"
@@ -322,7 +322,7 @@ def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
     healthy = sum(1 for step in facts.after if not step.reason)
     places = {(incident.epoch, incident.step) for incident in bad}
     if len(places) == 1 and healthy >= 8 and in_a_row == 1:
-        text = f"it happened once; the {healthy} steps recorded after it were healthy"
+        text = f"it happened once; {count(healthy, 'step')} recorded after it, all healthy"
         ratios = {HARDWARE: 3.0, DATA: 1.5, EXPLOSION: 0.5, RATE: 0.3, SINGULAR: 0.3, CHECKPOINT: 0.05}
         yield Evidence("recurrence", text, "steps.csv", ratios)
     elif in_a_row >= 3:

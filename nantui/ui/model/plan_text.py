@@ -86,7 +86,7 @@ def _left(plan: Plan, width: int) -> list[Line]:
         text, factor = f"about {duration(remaining * 3600)}", plan.costs.factor
         if abs(factor - 1) > 0.02:
             text += f", an epoch takes {factor:.2g}x as long with these settings"
-        lines += _fact("then left", text, width)
+        lines += _fact("still to go", text, width)
     return lines + _fact("final mAP", "unknown: nobody can know it before it is trained", width)
 
 
