@@ -261,10 +261,8 @@ class HardwarePanel(LinesWidget, can_focus=True):
 
     def _host(self, host: Host, cells: int) -> list[Line]:
         memory = self._bar("RAM", host.memory_used_gb, host.memory_total_gb, cells)
-        cores = count(host.cores, "core")
-        processor = self._meter(
-            "CPU", (host.cpu or 0) / 100, cores if host.cpu is None else f"{host.cpu:.0f} % of {cores}", cells
-        )
+        busy = count(host.cores, "core") if host.cpu is None else f"{host.cpu:.0f} % of {host.cores}"
+        processor = self._meter("CPU", (host.cpu or 0) / 100, busy, cells)
         disk = [self._disk(host, cells)] if host.disk_total_gb else []
         return [memory, *disk, processor]
 

@@ -67,7 +67,7 @@ class Header(LinesWidget):
             right += [("autopilot", "info"), ("  ", "text")]
         right += [*_guard(snapshot), ("  ", "text"), *state]
         name, room = clean(snapshot.name, 200), max(8, cells - width(right) - 10)
-        told = _metric(status.metric, room - min(cell_len(name), NAME) - 2)
+        told = _metric(status.metric, room - min(cell_len(name), NAME))
         name_cells = max(8, room - width(told))
         left = [("nantui ", "accent"), *fit([(name, "strong")], name_cells), *told]
         return spread(left, right, cells)
