@@ -210,11 +210,16 @@ def test_what_a_rollback_has_told_is_not_told_again():
         {"kind": "undo_done", "id": "b", "text": "the rollback to epoch6.pt was taken back"},
         {"kind": "command_done", "id": "c", "command_kind": "undo", "ok": True,
          "text": "the rollback to epoch6.pt was taken back"},
+        {"kind": "rollback_done", "id": "d", **done},
+        {"kind": "command_done", "id": "d", "command_kind": "recover", "ok": True,
+         "text": f"{done['text']}; attempt 2 started"},
     )  # fmt: skip
     assert lines == [
         f"rollback done: {done['text']}",
         "undo begun: the rollback to epoch6.pt is taken back",
         "undo done: the rollback to epoch6.pt was taken back",
+        f"rollback done: {done['text']}",
+        "recover done: attempt 2 started",
     ]
 
 

@@ -107,7 +107,8 @@ def sentences(journal: Iterable[Event], events: Iterable[Event] = ()) -> list[Se
         if isinstance(event, EpochEnded) and isinstance(before, EpochEnded):
             found[-1] = _until(event, found[-1], before)
         elif not _says_nothing_new(event, asked, told) and (sentence := _sentence(event)) is not None:
-            found.append(sentence)
+            again = f"{told}; " if isinstance(event, CommandDone) and event.ok and told else ""
+            found.append(replace(sentence, text=sentence.text.replace(again, "", 1)) if again else sentence)
     return sorted(found, key=lambda sentence: sentence.t)
 
 
