@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from nantui.run import status as run_status
 from nantui.run.endings import ENDINGS
 from nantui.run.results import Metric
-from nantui.ui.format import clean, count, duration
+from nantui.ui.format import clean, duration
 from nantui.ui.glyphs import meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.styled_text import Line, fit, spread, width
