@@ -253,8 +253,8 @@ def scale(top: Path) -> Iterator[Figure]:
     opened = []
     for _ in range(3):
         terminal = cockpit(run, 200, 60)
-        # Names of metrics stand in a chart's title only once it has a curve.
-        opened.append(terminal.read(30, b"mAP50-95") or 30.0)
+        # This name of a metric stands nowhere but in a chart's title, and only once it has a curve.
+        opened.append(terminal.read(30, b"mAP50 ") or 30.0)
         terminal.read(8)
         resident = psutil.Process(terminal.process.pid).memory_info().rss / 1e6
         terminal.close()

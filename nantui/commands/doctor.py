@@ -22,6 +22,7 @@ from nantui.machine.training_python import (
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
 from nantui.terminal_text import printable_lines
 from nantui.version import __version__
+from nantui.words import count
 
 LIBRARIES = (*TRAINING_LIBRARIES, "textual", "numpy", "psutil", "nvidia-ml-py")
 TESTED_WITH = "8.4.190"
@@ -81,7 +82,7 @@ def gpus() -> Iterator[Check]:
     if not sample.gpus:
         yield Check("GPU", WARN, sample.note or "none", "training runs on the CPU, slowly")
     for gpu in sample.gpus:
-        used = f"{gpu.used_gb:.1f} of {gpu.total_gb:.1f} GB used by {len(gpu.processes)} processes"
+        used = f"{gpu.used_gb:.1f} of {gpu.total_gb:.1f} GB used by {count(len(gpu.processes), 'process')}"
         yield Check(f"GPU {gpu.index}", OK, f"{gpu.name}, {used}")
 
 
@@ -132,8 +133,7 @@ def terminal() -> Iterator[Check]:
     yield Check(
         "terminal", WARN if small else OK, f"{columns}x{rows}, TERM={os.environ.get('TERM', 'unset')}", do
     )
-    colour = os.environ.get("COLORTERM") or "256 colours or fewer"
-    yield Check("colours", OK, "NO_COLOR is set" if os.environ.get("NO_COLOR") else colour)
+    yield colours()
     encoding = (sys.stdout.encoding or "").lower()
     unicode = "utf" in encoding
     yield Check(
@@ -141,6 +141,20 @@ def terminal() -> Iterator[Check]:
     )
     where = [name for name in ("TMUX", "STY", "SSH_CONNECTION") if os.environ.get(name)]
     yield Check("around it", OK, ", ".join(where) or "neither tmux, screen nor SSH")
+
+
+def colours() -> Check:
+    """Return how many colours the terminal says that it has, and what to set where it has more."""
+    term, said = os.environ.get("TERM", ""), os.environ.get("COLORTERM", "")
+    if "NO_COLOR" in os.environ:
+        return Check("colours", OK, "none: NO_COLOR is set; curves differ by broken lines")
+    if said in ("truecolor", "24bit"):
+        return Check("colours", OK, f"true colour, COLORTERM={said}")
+    if "256color" in term:
+        do = "where it has true colour: export COLORTERM=truecolor (ssh does not pass it on by itself)"
+        return Check("colours", OK, f"256, TERM={term}", do)
+    do = "where it has 256: export TERM=xterm-256color, in tmux TERM=tmux-256color"
+    return Check("colours", WARN, f"16 or fewer, TERM={term or 'unset'}", do)
 
 
 def configuration() -> Check:

@@ -17,6 +17,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.started_in import in_full
 from nantui.terminal_text import printable_lines
+from nantui.words import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,8 +171,8 @@ def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty:
     if not images:
         common.say("quarantine: nothing to add")
     elif arguments.dry_run:
-        common.say(f"quarantine: would add {len(images)} images to {layout.home}")
-    elif common.confirm(arguments, f"Leave {len(images)} images out of the training of {layout.run}?"):
+        common.say(f"quarantine: would add {count(len(images), 'image')} to {layout.home}")
+    elif common.confirm(arguments, f"Leave {count(len(images), 'image')} out of {layout.run}?"):
         _change(arguments, layout, {"images": images, "why": "label check"})
 
 
@@ -180,7 +181,9 @@ def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
 
     common.refuse_read_only(arguments)
     assert layout is not None
-    question = f"Take the last change of the quarantine list ({len(quarantined(layout))} images) back?"
+    question = (
+        f"Take the last change of the quarantine list ({count(len(quarantined(layout)), 'image')}) back?"
+    )
     if arguments.dry_run:
         common.say("quarantine: would take the last change of the list back")
         return 0

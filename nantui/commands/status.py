@@ -73,10 +73,10 @@ def describe(status: RunStatus) -> list[str]:
     losses = " ".join(f"{printable(name)} {value:.4g}" for name, value in status.losses.items())
     eta = f"{duration(status.eta_s)} to go" if status.eta_s is not None else to_the_end_of_the_phase(status)
     begins = [f"{status.state:<10}", printable(status.path), phase, epoch, step]
-    first = "  ".join(filter(None, [*begins, losses, eta]))
+    first = "  ".join(filter(None, [*begins, losses, status.metric.words if status.metric else "", eta]))
     more = [printable(text) for text in (doing(status), status.text) if text]
     if status.guarded is False:
-        more.append("unguarded: nothing keeps a NaN out of its weights; nantui doctor says why")
+        more.append("unguarded, nothing keeps a NaN out of its weights: guard=off, or see nantui doctor")
     more += [printable(f"host {host.host}: {_part(host)}") for host in status.hosts]
     if incident := status.incident:
         where = f"epoch {incident.epoch}, step {incident.step}"

@@ -16,6 +16,7 @@ from nantui.diagnosis.trouble import TroubleFacts
 from nantui.errors import UserError
 from nantui.settings.effective import number
 from nantui.settings.gpu_memory import Measured, predict
+from nantui.words import count, span, which_epochs
 
 WORTH_ADVICE = 0.1
 MOST = 3
@@ -65,7 +66,7 @@ def _rate(facts: TroubleFacts) -> Iterator[Advice]:
 def _data(facts: TroubleFacts) -> Iterator[Advice]:
     images = blamed_images(facts)
     if images:
-        why = f"leave {len(images)} named image(s) out: nantui labels RUN --leave-out IMAGE"
+        why = f"leave {count(len(images), 'named image')} out: nantui labels RUN --leave-out IMAGE"
         yield Advice(DATA, why, images=images)
     else:
         yield Advice(DATA, "look for the images: nantui labels RUN --images, then again with --quarantine")
@@ -139,11 +140,11 @@ def _with(advice: Advice, cost: str, numbers: dict[str, float]) -> Advice:
 
 
 def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:
-    from nantui.recovery.plan_text import hours
-
-    parts = [f"costs: {which} to train again" if lost and which != "nothing" else "costs: no epoch"]
+    parts = [
+        f"costs: {which_epochs(which)} to train again" if lost and which != "nothing" else "costs: no epoch"
+    ]
     if math.isfinite(numbers["hours_remaining"]):
-        parts.append(f"{hours(numbers['hours_remaining'])} left to train")
+        parts.append(f"{span(numbers['hours_remaining'])} left to train")
     if abs(numbers["time_factor"] - 1) > 0.01:
         parts.append(f"an epoch takes {numbers['time_factor']:.2f} times as long")
     if math.isfinite(numbers["memory_gb"]):

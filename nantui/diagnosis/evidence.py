@@ -28,6 +28,7 @@ from nantui.diagnosis.trouble import TroubleFacts
 from nantui.recovery.trouble import overflowed
 from nantui.run.events import Incident
 from nantui.run.results import EpochRow
+from nantui.words import count
 
 USUAL_ACTIVATION = 1e3
 """Outputs of a healthy YOLO stay in the tens; below this, nothing in the forward pass is extreme."""
@@ -109,7 +110,7 @@ def _explosion(facts: TroubleFacts, measured: Measured) -> Meaning:
         more = "the gradient is NaN though the loss and all activations are finite"
         return more, {SINGULAR: 60.0, HARDWARE: 40.0, EXPLOSION: 1.5}
     if len(bad) <= FEW_TENSORS:
-        more = f"only {len(bad)} tensor(s) had a bad gradient, which no backward pass leaves behind"
+        more = f"only {count(len(bad), 'tensor')} had a bad gradient, which no backward pass leaves behind"
         return more, {HARDWARE: 150.0, SINGULAR: 0.1}
     if _usual(measured.get("fp32_largest_activation")):
         more = "the loss and all activations are of usual size, only the gradients are not finite"
@@ -307,7 +308,7 @@ def start(facts: TroubleFacts) -> Iterator[Evidence]:
         text = f"it happened in step {facts.steps_in + 1} after the resume from {facts.attempt.checkpoint}"
         yield Evidence("start", text, where, {CHECKPOINT: 20.0, HARDWARE: 0.5})
     elif facts.steps_in > LONG_AFTER:
-        text = f"{facts.steps_in} steps after the resume were taken before it happened"
+        text = f"it happened {count(facts.steps_in, 'step')} after the resume"
         yield Evidence("start", text, where, {CHECKPOINT: 0.1})
 
 
@@ -321,11 +322,11 @@ def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
     healthy = sum(1 for step in facts.after if not step.reason)
     places = {(incident.epoch, incident.step) for incident in bad}
     if len(places) == 1 and healthy >= 8 and in_a_row == 1:
-        text = f"it happened once; the {healthy} steps recorded after it were healthy"
+        text = f"it happened once; {count(healthy, 'step')} recorded after it, all healthy"
         ratios = {HARDWARE: 3.0, DATA: 1.5, EXPLOSION: 0.5, RATE: 0.3, SINGULAR: 0.3, CHECKPOINT: 0.05}
         yield Evidence("recurrence", text, "steps.csv", ratios)
     elif in_a_row >= 3:
-        text = f"{in_a_row} steps in a row were bad"
+        text = f"{count(in_a_row, 'bad step')} in a row"
         yield Evidence(
             "recurrence", text, "steps.csv", {HARDWARE: 0.05, DATA: 0.5, SINGULAR: 2.0, CHECKPOINT: 2.0}
         )

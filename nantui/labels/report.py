@@ -17,6 +17,7 @@ from typing import NamedTuple, TextIO
 from nantui.labels.problem_kinds import ERROR, KINDS, NOTE, WARNING
 from nantui.run.documents import Document
 from nantui.terminal_text import escaped, escaped_json
+from nantui.words import count
 
 EVERY = 0.1
 WIDTH = 24
@@ -142,20 +143,20 @@ def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:
     """Yield the report as lines for people."""
     rate = report.labels / report.seconds if report.seconds else 0
     yield (
-        f"{report.data} ({report.task}): {_many(report.images, 'image')}, "
-        f"{_many(report.labels, 'label file')}, "
-        f"{_many(report.boxes, 'row')} in {report.seconds:.1f} s ({rate:,.0f} files/s)"
+        f"{report.data} ({report.task}): {count(report.images, 'image')}, "
+        f"{count(report.labels, 'label file')}, "
+        f"{count(report.boxes, 'row')} in {report.seconds:.1f} s ({rate:,.0f} files/s)"
     )
     if report.stopped:
         yield "stopped early: what follows is not everything"
     yield from _table(report.counts)
     if report.dropped:
-        yield f"Ultralytics drops {_many(len(report.dropped), 'image')} and trains without."
+        yield f"Ultralytics drops {count(len(report.dropped), 'image')} and trains without."
     if report.blocked:
         yield "Ultralytics refuses to train on this data set as it is."
     worst = report.worst(limit)
     if worst:
-        of = f"of {_many(len(report.issues), 'finding')} (all: --json or --csv):"
+        of = f"of {count(len(report.issues), 'finding')} (all: --json or --csv):"
         yield "" if len(worst) == len(report.issues) else f"the first {len(worst)} {of}"
         yield from (_line(issue) for issue in worst)
     elif not report.issues:
@@ -165,20 +166,16 @@ def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:
 def _table(counts: dict[str, int]) -> Iterable[str]:
     if not counts:
         return
-    width = max(len(f"{count:,}") for count in counts.values())
-    for name, count in counts.items():
+    width = max(len(f"{found:,}") for found in counts.values())
+    for name, found in counts.items():
         kind = KINDS[name]
-        yield f"  {kind.severity:<7}  {count:>{width},}  {name}: {kind.title}"
+        yield f"  {kind.severity:<7}  {found:>{width},}  {name}: {kind.title}"
         yield f"  {'':<7}  {'':>{width}}  Ultralytics {kind.ultralytics}; {kind.danger}"
 
 
 def _line(issue: Issue) -> str:
     where = f"{issue.file}:{issue.line}" if issue.line else issue.file
     return f"  {where}: {issue.kind}: {issue.text}"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 class ProgressLine:

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ GIGABYTE, GIBIBYTE = 1e9, 2**30
 """A sample of another host that is older says nothing about now."""
 BF16_SINCE = 8.0
 """The CUDA compute capability from which a GPU has bfloat16 itself (`torch.cuda.is_bf16_supported`)."""
+LOAD_S = 0.2
+"""What is shorter says nothing of how busy the cores are."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Gpu:
 class Host:
     """The host: percent of all cores, memory and disk in GB; `disk` is where the run lies."""
 
-    cpu: float
+    cpu: float | None
+    """None right after the start: a load is measured over a time."""
     cores: int
     load: float
     memory_total_gb: float
@@ -119,7 +122,9 @@ class Sampler:
         before, self._moved = self._moved, _moved()
         seconds = max(0.001, self._moved["t"] - before["t"])
         rates = {name: (self._moved[name] - before[name]) / 1e6 / seconds for name in before if name != "t"}
-        return Sample(time.time(), self._gpus(ours), _host(self._run, ours, rates), self._note or "")
+        host = _host(self._run, ours, rates)
+        host = host if seconds >= LOAD_S else replace(host, cpu=None)
+        return Sample(time.time(), self._gpus(ours), host, self._note or "")
 
     def _gpus(self, ours: frozenset[int]) -> tuple[Gpu, ...]:
         nvml = self._open()

@@ -38,6 +38,7 @@ from nantui.settings.gpu_memory import Measured, fit
 from nantui.settings.lint import Known, LintFinding, lint
 from nantui.settings.presets import find_presets, load_presets, phase_after
 from nantui.settings.values import Change, changed, merge
+from nantui.words import which_epochs
 
 RESUME, RESTART = "resume", "restart"
 
@@ -98,8 +99,8 @@ class Plan:
         if self.restore is None:
             return f"Plan B: {why_again(self.candidates)}, the training begins again"
         back = f"go back to {self.restore.name} (epoch {self.restore.work}"
-        lost = f"; lost: {self.costs.lost_text})" if self.costs.epochs_lost else "; nothing is lost)"
-        return back + lost
+        lost = which_epochs(self.costs.lost_text) if self.costs.epochs_lost else ""
+        return f"{back}; lost: {lost})" if lost else f"{back}; nothing is lost)"
 
     def to_json(self) -> dict[str, object]:
         """Return the plan as `--dry-run --json` and the helper's answer show it."""

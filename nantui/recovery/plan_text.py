@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from nantui.recovery.plan import Plan
 from nantui.settings.presets import as_words
 from nantui.settings.values import Change
+from nantui.words import count, span, which_epochs
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -45,22 +46,15 @@ def costs(plan: Plan) -> list[str]:
     """Return what the plan costs, where it is known."""
     found = []
     if plan.costs.epochs_lost:
-        time = f", {hours(plan.costs.hours_lost)}" if math.isfinite(plan.costs.hours_lost) else ""
-        epochs = "1 epoch" if plan.costs.epochs_lost == 1 else f"{plan.costs.epochs_lost} epochs"
-        found.append(f"{epochs} to train again ({plan.costs.lost_text}){time}")
+        time = f", {span(plan.costs.hours_lost)}" if math.isfinite(plan.costs.hours_lost) else ""
+        epochs, which = count(plan.costs.epochs_lost, "epoch"), which_epochs(plan.costs.lost_text)
+        found.append(f"{epochs} to train again ({which}){time}")
     if math.isfinite(plan.costs.hours_remaining):
         slower = (
             f", each about {plan.costs.factor:.2g} times as long as before" if plan.costs.factor != 1 else ""
         )
-        found.append(f"{hours(plan.costs.hours_remaining)} of training left{slower}")
+        found.append(f"{span(plan.costs.hours_remaining)} of training left{slower}")
     return found
-
-
-def hours(value: float) -> str:
-    """Return hours as a person says them."""
-    if value * 60 < 1:
-        return f"{value * 3600:.0f} seconds"
-    return f"{value * 60:.0f} minutes" if value < 1.5 else f"{value:.1f} hours"
 
 
 def settings_table(changes: Sequence[Change]) -> list[str]:

@@ -46,7 +46,7 @@ def warnings_for(
         found.append(f"{restore.name}: optimizer or scaler state is not finite and begins anew")
     if carried:
         words = ", ".join(f"{name}={show_value(value)}" for name, value in carried.items())
-        found.append(f"what earlier recoveries or auto decided stays in force: {words}")
+        found.append(f"decided before (asked, recovered or optimizer=auto), stays in force: {words}")
     if stock := [row.name for row in rows if row.name in OURS_DEFAULTS and not row.kept]:
         found.append(
             f"{', '.join(stock)}: nantui's own, of no effect if you resume with plain `yolo` instead"

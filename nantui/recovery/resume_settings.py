@@ -32,6 +32,9 @@ def settings_in_effect(facts: PlanInputs, restore: Candidate | None) -> dict[str
     from_file = restore.verdict.train_args if restore else resolved_elsewhere(facts)
     decided = {**settings_in_force(facts.record), **facts.ours}
     settings = {**facts.schema.defaults(), **spec, **facts.args, **from_file, **decided}
+    reported = newest(facts.record.journal, InEffect)
+    if reported is not None and reported.values.get("amp") is False:
+        settings["amp"] = False  # on a CPU, and where Ultralytics' own check of AMP has failed
     if is_auto(settings):
         return {**settings, **resolved_live(facts)}
     if "momentum" not in decided and is_auto({**spec, **facts.args}):

@@ -48,6 +48,7 @@ from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
 from nantui.run.started_in import in_full, is_relative
 from nantui.settings.effective import number
 from nantui.settings.values import changed
+from nantui.words import count
 
 REBASE = entry_points.REBASE
 RECENT = 3
@@ -132,9 +133,9 @@ def summary(plan: Plan) -> str:
     if plan.restore is None:
         return f"{why_again(plan.candidates)}: everything moved aside, the training begins again"
     changes = [change for change in plan.settings if not change.kept]
-    changed = f", {len(changes)} settings changed" if changes else ""
+    changed = f", {count(len(changes), 'setting')} changed" if changes else ""
     restored = f"restored {plan.restore.name} (epoch {plan.restore.work})"
-    return f"{restored}{changed}; {len(plan.moves)} files moved aside"
+    return f"{restored}{changed}; {count(len(plan.moves), 'file')} moved aside"
 
 
 def done(plan: Plan, staged: Staged) -> Done:

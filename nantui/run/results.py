@@ -8,6 +8,7 @@ stands here, too: one rule for the guard, step by step, and for the epochs.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections.abc import Iterable, Sequence, Sized
@@ -22,6 +23,25 @@ MOST_EPOCHS = 10**6
 """No training has more: a larger number is nonsense, and whoever lists its epochs fills the memory."""
 NOTHING = 1e-9  # zero whatever was usual: a resume knows no earlier level
 SHARE, MOST = 1e-6, 1e-3  # of the usual level, and what is never called zero
+
+
+DECIDING = ("mAP50-95", "accuracy_top1", "mIoU", "delta1")
+"""What people train for: of boxes, masks or keypoints, classes, pixels, depth (utils/metrics.py)."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The metric that people train for: its newest value, the best so far and in which epoch that was."""
+
+    name: str
+    last: float
+    best: float
+    best_epoch: int
+
+    @property
+    def words(self) -> str:
+        """`mAP50-95 0.392, best 0.410 at 18`."""
+        return f"{self.name} {self.last:.3f}, best {self.best:.3f} at {self.best_epoch}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,32 @@ def read_results(path: Path) -> list[EpochRow]:
     results = Results()
     results.feed(text[: text.rfind("\n") + 1].splitlines())
     return results.rows
+
+
+def read_metric(path: Path) -> Metric | None:
+    """Return the deciding metric of the epochs in `path` that still count, None without a finite value.
+
+    Only its column is read: of hundreds of runs it is asked after each epoch.
+    """
+    text = read_text(path) or ""
+    name, column, values = "", 0, dict[int, float]()
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        cells = line.split(",")
+        if cells[0].strip() == "epoch":
+            bare = [cell.strip().removeprefix("metrics/").partition("(")[0] for cell in cells]
+            name = next((deciding for deciding in DECIDING if deciding in bare), "")
+            column = bare.index(name) if name else 0
+        elif column and len(cells) > column:
+            with contextlib.suppress(ValueError):
+                epoch, value = int(float(cells[0])), float(cells[column])
+                while values and next(reversed(values)) >= epoch:  # a rollback: these were trained again
+                    values.popitem()
+                values[epoch] = value
+    known = {epoch: value for epoch, value in values.items() if math.isfinite(value)}
+    if not known:
+        return None
+    best = max(known, key=lambda epoch: known[epoch])
+    return Metric(name.removeprefix("accuracy_"), values[next(reversed(values))], known[best], best)
 
 
 def current(rows: Iterable[EpochRow]) -> list[EpochRow]:

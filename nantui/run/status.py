@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nantui.run.documents import JsonObject
 from nantui.run.events import Incident, parse
+from nantui.run.results import Metric
 
 STARTING, RUNNING, STALLED, STOPPING = "starting", "running", "stalled", "stopping"
 STOPPED, FINISHED, DIVERGED, RECOVERING = "stopped", "finished", "diverged", "recovering"
@@ -52,6 +53,7 @@ class RunStatus:
     """Of a run with a plan: {"number", "of", "title"} and, once the phase trains, {"epochs_before",
     "epochs_in_all", "eta_s": of this phase alone, "unknown": later phases whose time is not known}."""
     hosts: tuple[HostStatus, ...] = ()
+    metric: Metric | None = None
 
     @property
     def incident(self) -> Incident | None:

@@ -13,6 +13,7 @@ from nantui.run.documents import Settings
 from nantui.settings.effective import SMALLEST_STRIDE, lr_at, number, resolve_optimizer
 from nantui.settings.gpu_memory import Measured, largest_batch, predict
 from nantui.settings.values import is_number, show_value
+from nantui.words import count
 
 WARNING, NOTE = "warning", "note"
 
@@ -117,7 +118,8 @@ def batch_and_devices(settings: Settings, known: Known) -> Iterator[LintFinding]
 def close_mosaic_too_early(settings: Settings, known: Known) -> Iterator[LintFinding]:
     closing, left = number(settings.get("close_mosaic")), number(settings.get("epochs")) - known.epoch
     if closing >= left > 0 and number(settings.get("mosaic", 1.0)) > 0:
-        text = f"close_mosaic={closing:g} with {left:g} epochs left: mosaic is off from the first of them"
+        left_over = count(int(left), "epoch")
+        text = f"close_mosaic={closing:g} with {left_over} left: mosaic is off from the first of them"
         yield LintFinding("close_mosaic", NOTE, text)
 
 

@@ -11,6 +11,7 @@ from nantui.supervisor import stack_dumps
 from nantui.supervisor.attempt_watch import Watch, journaled
 from nantui.supervisor.launch import cwd_of
 from nantui.supervisor.supervisor import Supervisor
+from nantui.words import count
 
 
 def adopt(supervisor: Supervisor) -> str:
@@ -68,4 +69,4 @@ def _processes(supervisor: Supervisor, number: int) -> str:
         supervisor.state = supervisor.state.but(worker=min(found, key=lambda ref: ref.created))
     supervisor.publish(state=STARTING)
     supervisor.read_watch()
-    return f"attempt {number}: adopted {len(found)} processes, first {found[0].pid}"
+    return f"attempt {number}: adopted {count(len(found), 'process')}, first {found[0].pid}"

@@ -40,6 +40,7 @@ from nantui.supervisor.run_spec import (
     taken_back,
 )
 from nantui.supervisor.stop import stop_run
+from nantui.words import count
 
 PROBATION_EPOCHS = 3
 
@@ -184,7 +185,7 @@ def quarantine(port: CommandPort, command: Command) -> str:
         return quarantine_undo(layout, command.by) or "quarantine: nothing to undo"
     images = [str(image) for image in options.get("images") or ()]
     added = quarantine_add(layout, images, str(options.get("why") or "as asked"), command.by)
-    return f"quarantine: {len(added)} images added; they are left out from the next start or resume on"
+    return f"quarantine: {count(len(added), 'image')} added, left out from the next start or resume on"
 
 
 HANDLERS: dict[str, Callable[[CommandPort, Command], str]] = {

@@ -30,7 +30,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.newest_rows import epochs_asked, last_epochs, last_step
 from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
 from nantui.run.record import RunRecord
-from nantui.run.results import EpochRow, median_epoch_s
+from nantui.run.results import EpochRow, Metric, median_epoch_s, read_metric
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.telemetry import Step
 from nantui.supervisor.foreign.find import (
@@ -95,6 +95,19 @@ def read_status(
     prints to, for one whose standard output is no file.
     """
     layout = RunLayout(Path(run).resolve())
+    status = _read_status(layout, machine, foreign, log)
+    return replace(status, metric=_metric(layout.results_csv, identity(layout.results_csv)))
+
+
+@lru_cache(maxsize=512)
+def _metric(results: Path, _seen: Identity) -> Metric | None:
+    """Return what the training is for, read again only when the file is no longer the one that was seen."""
+    return read_metric(results)
+
+
+def _read_status(
+    layout: RunLayout, machine: Machine | None, foreign: Candidates, log: Path | None
+) -> RunStatus:
     if closed := _closed(layout):
         rows = last_epochs(layout.results_csv)
         return _with_row(

@@ -19,6 +19,7 @@ from nantui.run.status import STOPPED, STOPPING
 from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING, Watch
 from nantui.supervisor.foreign.stop import stop_foreign
 from nantui.supervisor.ports import RunPort, StatusPort, StopPort
+from nantui.words import count
 
 POLL_S = 0.05
 USUAL_STEPS = 20
@@ -51,11 +52,11 @@ def stop_run(port: StopPort, command: Command, *, at_once: bool) -> str:
 def _stop_without_worker(port: StopPort, command: Command, at_once: bool) -> str:
     """End what is there where no attempt is watched: waiting hosts, leftovers, somebody else's training."""
     if dismissed := port.hosts.dismiss():
-        return f"nothing was running; {dismissed} waiting hosts are sent home"
+        return f"nothing was running; {count(dismissed, 'waiting host')} sent home"
     left = port.find_members()
     if left:
         port.refuse_leftover(port.end_members(port.patience.terminate_s))
-        return f"{len(left)} processes that an earlier attempt had left were ended"
+        return f"ended {count(len(left), 'process')} that an earlier attempt had left"
     if os.path.isfile(port.layout.spec) and not port.layout.attempt_numbers():
         port.publish(state=STOPPED, text="stopped before it was started")
         return port.state.text

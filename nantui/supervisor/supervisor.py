@@ -40,6 +40,7 @@ from nantui.supervisor.outcome import Ending, ending_of
 from nantui.supervisor.standstill import Standstill
 from nantui.supervisor.state import SupervisorState, read_state, write_state
 from nantui.terminal_text import printable
+from nantui.words import count
 
 
 class LostLock(Exception):
@@ -241,7 +242,8 @@ class Supervisor:
         """Raise UserError when processes are left, with what they are and where they hang."""
         if left:
             names = ", ".join(map(str, left[:5]))
-            text = f"{len(left)} processes do not die: {names}; state D waits in the kernel (disk, driver)"
+            found = count(len(left), "process")
+            text = f"{found} not ended by SIGKILL: {names}; state D waits in the kernel (disk, driver)"
             self.publish(text=text)
             raise UserError(text, FAILED)
 

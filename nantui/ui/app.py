@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.events import Key, Resize
+from textual.geometry import Size
 from textual.screen import Screen
 
 from nantui.paths import styles_dir
@@ -17,9 +18,9 @@ from nantui.ui import preferences
 from nantui.ui.actions import APP_ACTIONS, KEY_NAMES
 from nantui.ui.format import clean
 from nantui.ui.glyphs import SAMPLE, choose
-from nantui.ui.screens.startup import FirstScreen
+from nantui.ui.screens.startup import FirstScreen, TooSmall, fits
 from nantui.ui.textual_internals import NarrowApp
-from nantui.ui.theme import CLASSES, NAMES, Palette, load_theme
+from nantui.ui.theme import CLASSES, NAMES, Palette, depth_of, load_theme
 from nantui.ui.widgets.keybar import SECONDS_SHOWN
 from nantui.ui.widgets.line_widget import Inked
 from nantui.ui.widgets.list_view import Listing
@@ -76,18 +77,11 @@ class CockpitApp(NarrowApp):
         self.glyphs = choose(preferences.wants_ascii(ascii_only))
         self.held = False
         self.inks = Palette(self.get_component_styles)
+        depth = depth_of(self.console.color_system, self.no_color)
         for name in NAMES:
-            self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss"))
-        self.theme = self._first_theme()
-
-    def _first_theme(self) -> str:
-        """The remembered theme; the terminal's own colours where it has only those,
-        or where NO_COLOR is set.
-        """
+            self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss", depth))
         remembered = preferences.load().get("theme")
-        if self.no_color or self.console.color_system in (None, "standard"):
-            return "sixteen"
-        return remembered if remembered in NAMES else NAMES[0]
+        self.theme = remembered if remembered in NAMES else NAMES[0]
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._recolour)
@@ -125,6 +119,7 @@ class CockpitApp(NarrowApp):
             from nantui.ui.screens.fleet import FleetScreen
 
             self.push_screen(FleetScreen(self.top))
+        self._mind_the_size(self.size)
         collect_garbage_again()
         self._show_glyphs_once()
 
@@ -137,12 +132,14 @@ class CockpitApp(NarrowApp):
             )
 
     def on_resize(self, event: Resize) -> None:
-        from nantui.ui.screens.startup import TooSmall, fits
+        self._mind_the_size(event.size)
 
+    def _mind_the_size(self, size: Size) -> None:
+        """Say that the terminal is too small, until it no longer is."""
         small = isinstance(self.screen, TooSmall)
-        if small and fits(event.size.width, event.size.height):
+        if small and fits(size.width, size.height):
             self.pop_screen()
-        elif not small and not fits(event.size.width, event.size.height):
+        elif not (small or fits(size.width, size.height) or isinstance(self.screen, FirstScreen)):
             self.push_screen(TooSmall())
 
     @property

@@ -79,8 +79,3 @@ def gigabytes(used: float, total: float | None = None) -> str:
 def short_path(path: PurePath, parts: int = 2) -> str:
     """Return the last `parts` parts of a path, cleaned."""
     return clean("/".join(path.parts[-parts:]), 200)
-
-
-def count(amount: int, word: str) -> str:
-    """Return `1 epoch`, `4 epochs`."""
-    return f"{amount:,} {word}{'' if amount == 1 else 's'}"

@@ -38,12 +38,12 @@ class Glyphs:
 
 UNICODE = Glyphs(
     name="unicode", rule="╌", good="✓", bad="✗", warn="⚠", busy="◌", unknown="?", cursor="▸", mark="▪",
-    skip="▴", rollback="↩", above="▴", more="⋯", left="◂", right="▸", then="➜", separator="╎",
+    skip="↷", rollback="↩", above="▴", more="⋯", left="◂", right="▸", then="➜", separator="╎",
     meter=("⣶", "⡆", "⣀"), dot="▪", best="✦", braille=True,
 )  # fmt: skip
 ASCII = Glyphs(
     name="ascii", rule="-", good="+", bad="x", warn="!", busy="~", unknown="?", cursor=">", mark="#",
-    skip="^", rollback="<", above="^", more="..", left="<", right=">", then="->", separator="|",
+    skip="s", rollback="<", above="^", more="..", left="<", right=">", then="->", separator="|",
     meter=("#", "=", "."), dot="*", best="*", braille=False,
 )  # fmt: skip
 
@@ -54,13 +54,15 @@ def legend(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
         (f"{glyphs.good} {glyphs.bad} {glyphs.busy}", "a checkpoint is clean, is not, is being written"),
         (glyphs.left, "the newest clean checkpoint: where a recovery goes back to"),
         (glyphs.bad, "below a curve: NaN, or an incident"),
-        (glyphs.skip, "below a curve: a step that was skipped; at its upper edge: a value outside the range"),
+        (glyphs.skip, "below a curve: a step that was skipped"),
+        (glyphs.above, "at the upper edge: a value above the range; w shows all of it"),
+        ("⠒⠒  ⠒⠒" if glyphs.braille else "--  --", "a broken curve: validation; an unbroken one: training"),
         (glyphs.rollback, "a rollback; what it took back stays as a dim curve"),
         (glyphs.separator, "below a curve: another attempt begins"),
     )
 
 
-SAMPLE = "⠑⠢⣀⣀⠤⠒⠉ ⣶⣶⡆⣀ ✓ ✗ ⚠ ▸ ➜ ↩ ✦ ╌╎"
+SAMPLE = "⠑⠢⣀⣀⠤⠒⠉ ⣶⣶⡆⣀ ✓ ✗ ⚠ ▸ ➜ ↩ ↷ ✦ ╌╎"
 
 
 def choose(ascii_only: bool) -> Glyphs:

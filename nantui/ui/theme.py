@@ -1,4 +1,7 @@
-"""Themes read from styles/themes: plain `$name: value;` lines, so that a colour is changed in one place.
+"""Themes read from styles/themes: plain `$name: values;` lines, so that a colour is changed in one place.
+
+A terminal with 256 colours shows the nearest it has: three dark grounds would all be black. With sixteen a
+light theme would have no colour that can be read. So each colour is said for each number of colours.
 
 The colours of the inks, asked of the styles once for the whole app.
 
@@ -20,14 +23,25 @@ from nantui.ui.styled_text import INKS
 
 _LINE = re.compile(r"^\$(?P<name>[a-z0-9-]+):\s*(?P<value>[^;]+);", re.MULTILINE)
 NAMES = ("night", "day", "contrast", "sixteen")
+DEPTHS = (1 << 24, 256, 16)
+"""Numbers of colours, in the order in which a theme has its values."""
 CLASSES = {f"ink--{ink}" for ink in INKS}
 
 
-def load_theme(path: Path) -> Theme:
-    """Return the theme in one file; what Textual does not name itself becomes a variable of the styles."""
-    values = {
-        found["name"]: found["value"].strip() for found in _LINE.finditer(path.read_text(encoding="utf-8"))
-    }
+def depth_of(color_system: str | None, no_color: bool) -> int:
+    """Return how many colours to draw with; Rich says what the terminal has, None where it has none."""
+    if no_color or color_system in (None, "standard", "windows"):
+        return 16
+    return 256 if color_system == "256" else 1 << 24
+
+
+def load_theme(path: Path, depth: int = DEPTHS[0]) -> Theme:
+    """Return the theme in one file, for a terminal of `depth` colours; what Textual does not name itself
+    becomes a variable of the styles.
+    """
+    values = _values(path, depth)
+    if ansi := values["foreground"].startswith("ansi_"):
+        values |= _values(path.with_name("terminal.tcss"), depth)
     return Theme(
         name=path.stem,
         primary=values["accent"],
@@ -41,13 +55,18 @@ def load_theme(path: Path) -> Theme:
         surface=values["surface"],
         panel=values["panel"],
         dark=values.get("dark", "true") == "true",
-        ansi=values.get("ansi") == "true",
+        ansi=ansi,
         variables={
-            **{name: value for name, value in values.items() if name not in ("dark", "ansi")},
+            **{name: value for name, value in values.items() if name != "dark"},
             "scrollbar": values["rule"],
             "scrollbar-background": values["surface"],
         },
     )
+
+
+def _values(path: Path, depth: int) -> dict[str, str]:
+    found = {line["name"]: line["value"].split() for line in _LINE.finditer(path.read_text(encoding="utf-8"))}
+    return {name: values[min(DEPTHS.index(depth), len(values) - 1)] for name, values in found.items()}
 
 
 class Palette:

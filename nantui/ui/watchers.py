@@ -82,11 +82,11 @@ class FleetRead(Replaceable):
 
 
 class LogRead(Message):
-    """New lines of a log."""
+    """New lines of the log at `path`."""
 
-    def __init__(self, lines: list[str], restarted: bool) -> None:
+    def __init__(self, path: Path, lines: list[str], restarted: bool) -> None:
         super().__init__()
-        self.lines, self.restarted = lines, restarted
+        self.path, self.lines, self.restarted = path, lines, restarted
 
 
 class Counted(Replaceable):
@@ -240,7 +240,7 @@ class LogWatcher(Watcher):
     def look(self) -> None:
         new = self._lines.read()
         if (new.lines or new.restarted) and not self._stopped:
-            self.post(LogRead(new.lines, new.restarted))
+            self.post(LogRead(self._lines.path, new.lines, new.restarted))
 
 
 class FleetWatcher(Watcher):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from nantui.run.quarantine import quarantined
+from nantui.words import count
 from nantui.worker import ultralytics_api
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import world_size
@@ -153,7 +154,7 @@ def _notes(trainer: ReportingTrainer) -> list[str]:
         last = trainer.args.close_mosaic
         notes.append(f"mosaic is closed: these are the last {last} epochs (close_mosaic)")
     if images := quarantined(trainer.session.layout):
-        notes.append(f"{len(images)} images are in quarantine and left out")
+        notes.append(f"{count(len(images), 'image')} in quarantine, left out")
     return notes
 
 

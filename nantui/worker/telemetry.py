@@ -21,6 +21,7 @@ from pathlib import Path
 
 from nantui.run.atomic_files import to_json
 from nantui.run.telemetry import header
+from nantui.words import count
 
 MOST_WAITING = 8192
 ROWS_WAITING = 4096
@@ -142,7 +143,7 @@ class Recorder:
         lost, self._reported = self.dropped - self._reported, self.dropped
         if not lost:
             return ""
-        text = f"{lost} rows of telemetry were dropped: the disk did not keep up"
+        text = f"{count(lost, 'row')} of telemetry dropped: the disk did not keep up"
         warning = {"t": time.time(), "kind": "warning", "rank": self.rank, "warning": "telemetry_dropped"}
         return (
             to_json({**warning, "epoch": None, "step": None, "text": text, "evidence": {"rows": lost}}) + "\n"

@@ -9,7 +9,15 @@ from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
 from nantui.run.newest_rows import epochs_asked, last_epochs
 from nantui.run.record import RunRecord
-from nantui.run.results import Results, current, epoch_seconds, median_epoch_s, read_results
+from nantui.run.results import (
+    Metric,
+    Results,
+    current,
+    epoch_seconds,
+    median_epoch_s,
+    read_metric,
+    read_results,
+)
 
 HEADER = "epoch,time,train/box_loss,val/box_loss,lr/pg0\n"
 
@@ -25,6 +33,27 @@ def test_a_later_segment_supersedes_what_it_repeats(tmp_path):
     rows = rows_of(tmp_path, HEADER, *lines)
     assert [row.superseded for row in rows] == [False, False, True, True, False, False]
     assert [(row.epoch, row.segment) for row in current(rows)] == [(1, 0), (2, 0), (3, 1), (4, 1)]
+
+
+def test_the_metric_that_people_train_for_has_its_best_among_what_still_counts(tmp_path):
+    path = tmp_path / "results.csv"
+    head = "epoch,time,train/box_loss,metrics/mAP50(B),metrics/mAP50-95(B)\n"
+    rows = [(1, 0.1), (2, 0.9), (3, 0.8), (2, 0.41), (3, math.nan), (4, 0.392)]
+    path.write_text(head + "".join(f"{epoch},{epoch},1,0.99,{value}\n" for epoch, value in rows) + "5,5,1,1")
+    metric = read_metric(path)
+    assert metric == Metric("mAP50-95", 0.392, 0.41, 2), "0.9 was rolled back"
+    assert metric.words == "mAP50-95 0.392, best 0.410 at 2"
+
+
+@pytest.mark.parametrize(("column", "name"), [
+    ("metrics/accuracy_top1", "top1"), ("    metrics/mIoU", "mIoU"), ("metrics/delta1", "delta1"),
+    ("lr/pg0", None),
+])  # fmt: skip
+def test_each_task_has_its_metric(tmp_path, column, name):
+    path = tmp_path / "results.csv"
+    path.write_text(f"epoch,time,{column}\n1,1,0.5\n")
+    metric = read_metric(path)
+    assert (metric and metric.name) == name
 
 
 def test_the_half_written_last_line_is_not_yet_there(tmp_path):

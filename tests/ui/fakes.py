@@ -17,7 +17,7 @@ from nantui.run.atomic_files import read_json
 from nantui.run.commands import Command
 from nantui.run.discovery import find_runs
 from nantui.run.layout import RunLayout
-from nantui.run.results import current, read_results
+from nantui.run.results import current, read_metric, read_results
 from nantui.run.status import RunStatus
 from nantui.settings.presets import load_presets
 from nantui.settings.schema import Schema
@@ -69,7 +69,10 @@ class FakeBackend:
         state = read_json(layout.supervisor)
         rows = current(read_results(layout.results_csv))
         epoch = rows[-1].epoch if rows else None
-        status = RunStatus(run, "foreign", epoch, 20, losses=rows[-1].losses("train") if rows else {})
+        status = RunStatus(
+            run, "foreign", epoch, 20,
+            losses=rows[-1].losses("train") if rows else {}, metric=read_metric(layout.results_csv),
+        )  # fmt: skip
         if state is None:
             return status
         return replace(

@@ -26,6 +26,7 @@ from nantui.ui.model.timeline import sentences
 from nantui.ui.styled_text import column, fit, spread, width, wrap
 from nantui.ui.widgets.line_widget import changed_runs, legible
 from nantui.ui.widgets.timeline import in_short
+from nantui.words import count, which_epochs
 from tests.ui.inks import plain
 from tests.ui.synthetic import LOSSES, make_run, step_line, write_results, write_steps
 
@@ -185,6 +186,57 @@ def test_a_repeated_stretch_replaces_the_older_one():
             store.add(Step(float(epoch), epoch, step, 2, False, "", {"box_loss": loss}))
     xs, ys = store.curves().columns["box_loss"]
     assert xs == (1.0, 2.0, 3.0, 4.0) and ys == (3.0, 3.0, 1.0, 1.0)
+
+
+def told(*entries):
+    return [
+        one.text for one in sentences([parse({"t": float(t), **entry}) for t, entry in enumerate(entries)])
+    ]
+
+
+def test_nothing_is_confirmed_where_nothing_was_asked():
+    confirmed = "every setting asked for is in effect"
+    for asked, found in (({}, []), ({"lr0": 0.1}, [confirmed])):
+        lines = told({"kind": "attempt_started", "attempt": 1, "asked": asked}, {"kind": "in_effect"})
+        assert lines[1:] == found
+
+
+def test_what_a_rollback_has_told_is_not_told_again():
+    done = {"text": "restored epoch6.pt (epoch 7); 1 file moved aside"}
+    lines = told(
+        {"kind": "rollback_done", "id": "a", **done},
+        {"kind": "command_done", "id": "a", "command_kind": "rollback", "ok": True, **done},
+        {"kind": "undo_begun", "id": "b", "text": "the rollback to epoch6.pt was taken back"},
+        {"kind": "undo_done", "id": "b", "text": "the rollback to epoch6.pt was taken back"},
+        {"kind": "command_done", "id": "c", "command_kind": "undo", "ok": True,
+         "text": "the rollback to epoch6.pt was taken back"},
+        {"kind": "rollback_done", "id": "d", **done},
+        {"kind": "command_done", "id": "d", "command_kind": "recover", "ok": True,
+         "text": f"{done['text']}; attempt 2 started"},
+    )  # fmt: skip
+    assert lines == [
+        f"rollback done: {done['text']}",
+        "undo begun: the rollback to epoch6.pt is taken back",
+        "undo done: the rollback to epoch6.pt was taken back",
+        f"rollback done: {done['text']}",
+        "recover done: attempt 2 started",
+    ]
+
+
+@pytest.mark.parametrize(("amount", "word", "said"), [
+    (1, "file", "1 file"), (0, "file", "0 files"), (2, "process", "2 processes"),
+    (12345, "step", "12,345 steps"),
+])  # fmt: skip
+def test_numbers_of_things(amount, word, said):
+    assert count(amount, word) == said
+
+
+@pytest.mark.parametrize(("which", "said"), [
+    ("3 to 17", "epochs 3 to 17"), ("4", "epoch 4"), ("1 and part of 2", "epochs 1 and part of 2"),
+    ("all 12 epochs", "all 12 epochs"), ("part of 3", "part of 3"),
+])  # fmt: skip
+def test_epochs_are_named(which, said):
+    assert which_epochs(which) == said
 
 
 @pytest.mark.parametrize(

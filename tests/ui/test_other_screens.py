@@ -40,7 +40,7 @@ async def test_output_follows_holds_and_finds(cockpit):
         await driver.press("slash")
         await driver.type("epoch 17")
         await driver.press("enter")
-        await driver.until("held, search 'epoch 17'")
+        await driver.until("held, match 1 of 1 with 'epoch 17'")
         log = driver.app.screen.query_one("#log")
         assert log.cursor == 17
         await driver.press("n")
@@ -56,6 +56,47 @@ async def test_output_follows_holds_and_finds(cockpit):
         await driver.until("following")
         await driver.press("escape")
         await driver.until("checkpoints")
+
+
+async def test_long_lines_of_the_output_can_be_read(cockpit, tmp_path):
+    run = make_run(tmp_path / "runs" / "demo")
+    long = f"begins {'x' * 150} middle {'y' * 150} the end of it"
+    RunLayout(run).attempt_log(1).write_text(f"short\n{long}\nlast words\nmiddle again\n")
+    async with cockpit(run, size=(100, 30)) as driver:
+        await driver.press("o")
+        await driver.until("4 lines", "begins", absent=("middle yy",))
+        await driver.press("w")
+        await driver.until("wrapped", "middle yy", "the end of it")
+        await driver.press("slash")
+        await driver.type("middle")
+        await driver.press("enter")
+        await driver.until("match 1 of 2 with 'middle'")
+        assert driver.app.screen.query_one("#log").number == 1, "a line is found, not a part of one"
+        await driver.press("n")
+        await driver.until("match 2 of 2 with 'middle'")
+        await driver.press("w", "g", "j", "l")
+        await driver.until("from column 21", absent=("begins", "wrapped"))
+        await driver.press("h")
+        await driver.until("begins", absent=("from column",))
+        await driver.press("enter")
+        await driver.until("line 2", "the end of it", "Esc closes")
+
+
+async def test_the_output_of_earlier_attempts_is_there(cockpit, tmp_path):
+    run = make_run(tmp_path / "runs" / "demo", nan_from=7, recovered=True)
+    layout = RunLayout(run)
+    write_attempt(layout, 2, run, 20, 1000.0)
+    layout.attempt_log(1).write_text("first words\n")
+    layout.attempt_log(2).write_text("second words\n")
+    async with cockpit(run, size=(100, 30)) as driver:
+        await driver.press("o")
+        await driver.until("attempt 2 of 2", "second words")
+        await driver.press("left_square_bracket")
+        await driver.until("attempt 1 of 2", "first words", absent=("second words",))
+        await driver.press("left_square_bracket")
+        await driver.until("there is no earlier attempt")
+        await driver.press("right_square_bracket")
+        await driver.until("attempt 2 of 2", "second words", absent=("first words",))
 
 
 async def test_labels_tells_why_it_cannot_check(cockpit):

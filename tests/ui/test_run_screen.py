@@ -203,7 +203,7 @@ async def test_gpus_have_a_past_and_it_is_told_when_the_disk_will_be_full(cockpi
     backend = FakeBackend()
     backend.machine = replace(backend.machine, host=replace(backend.machine.host, disk_free_gb=0.05))
     async with cockpit(size=(200, 60), nan_from=None, backend=backend) as driver:
-        await driver.until("97 %", "61 C", "412 W", "busy", "memory", "free, full of checkpoints in 8 d")
+        await driver.until("97 %", "61 C", "412 W", "busy", "memory", "free, room for checkpoints: 8 d")
 
 
 async def test_many_gpus_share_lines_where_there_are_few(cockpit):
@@ -265,6 +265,14 @@ async def test_quit_leaves_with_status_zero(cockpit):
         assert driver.app.return_value == 0
 
 
+async def test_started_too_small_it_draws_nothing_but_that(cockpit):
+    async with cockpit(size=(60, 15), wait=("nantui needs 70 x 20, this terminal is 60 x 15",)) as driver:
+        await driver.pilot.pause(0.5)
+        assert "epoch" not in driver.text and "checkpoints" not in driver.text
+        await driver.pilot.resize_terminal(100, 30)
+        await driver.until("checkpoints", absent=("nantui needs",))
+
+
 async def test_too_small_says_so_and_recovers(cockpit):
     async with cockpit() as driver:
         await driver.pilot.resize_terminal(60, 15)
@@ -297,4 +305,4 @@ async def test_only_a_training_that_goes_on_fills_the_disk(cockpit, state, fills
     async with cockpit(state=state, size=(120, 40)) as driver:
         driver.backend.machine = replace(MACHINE, host=replace(MACHINE.host, disk_free_gb=0.001))
         await driver.until("disk  0.0 GB")
-        assert ("full" in driver.text) is fills
+        assert ("room for" in driver.text) is fills

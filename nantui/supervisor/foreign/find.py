@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +35,12 @@ PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
 CERTAIN, LIKELY = "certain", "likely"
 ARGS_WRITTEN_WITHIN_S = 900.0
 """A training writes args.yaml soon after it was started: that links a process to a run it does not name."""
+COMMANDS = frozenset(
+    ("train", "val", "predict", "export", "track", "detect", "segment", "classify", "pose", "obb", "semantic")
+)
+"""The tasks and modes of Ultralytics' command line (`ultralytics.cfg.TASKS`, `MODES`): no folders."""
+NO_PLACE = frozenset(("name", "data", "mode", "task", "cfg", "pretrained"))
+"""Arguments that do not say where a training writes, whatever path they hold."""
 LAUNCHERS = (
     "torchrun", "accelerate", "deepspeed", "yolo", "torch.distributed.run", "torch.distributed.launch",
 )  # fmt: skip
@@ -129,7 +135,11 @@ def evidence_of(one: Candidate, run: Path) -> str:
         return CERTAIN
     if _names_run_in_ddp_file(one, run):
         return CERTAIN
-    if any(_names_run(word, one.cwd, run) for word in one.argv) and _trains(one):
+    if any(_names_run(word, one.cwd, run) for word in _places(one.argv)) and _trains(one):
+        return CERTAIN
+    if not _appeared_after(one, run):
+        return ""
+    if _place_of(one) == str(run) and _trains(one):
         return CERTAIN
     return LIKELY if _started_with_run(one, run) else ""
 
@@ -150,6 +160,17 @@ def _trains(one: Candidate) -> bool:
         return "libtorch" in Path(f"/proc/{one.ref.pid}/maps").read_text(errors="replace")
     except OSError:
         return False
+
+
+def _places(argv: tuple[str, ...]) -> Iterator[str]:
+    """Yield the words that may say where it trains: `train` is a command, and data or a model to begin from
+    may lie in any run.
+    """
+    resumes = any("resume" in word for word in argv)
+    for word in argv:
+        key, said, _ = word.removeprefix("--").partition("=")
+        if key not in (NO_PLACE if resumes and said else {*NO_PLACE, "model"} if said else COMMANDS):
+            yield word
 
 
 def _names_run(word: str, cwd: str, run: Path) -> bool:
@@ -176,18 +197,43 @@ def _started_with_run(one: Candidate, run: Path) -> bool:
     To do with it: it was started in a directory above, or its command line says the run's project, data or
     model.
     """
-    if "train" not in " ".join(one.argv) or not _appeared_after(one, run) or _is_a_copy(run):
+    if "train" not in " ".join(one.argv) or _is_a_copy(run):
         return False
     above = bool(one.cwd) and str(run).startswith(one.cwd.rstrip(os.sep) + os.sep)
-    return above or _says(one, run)
+    return (above or _says(one, run)) and not _trains_beside(one, run)
+
+
+def _trains_beside(one: Candidate, run: Path) -> bool:
+    """Tell whether a run beside this one appeared first after the process had started, and is trained on."""
+    began = _modified(run / "args.yaml")
+    for args in run.parent.glob("*/args.yaml"):
+        results = _modified(args.with_name("results.csv"))
+        if args.parent != run and one.ref.created <= _modified(args) <= began and not 0 < results < began:
+            return True
+    return False
+
+
+def _modified(path: Path) -> float:
+    """Return when a file was written last, s since the epoch, 0 for one that is not there."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _appeared_after(one: Candidate, run: Path) -> bool:
-    try:
-        written = (run / "args.yaml").stat().st_mtime
-    except OSError:
-        return False
-    return 0 <= written - one.ref.created <= ARGS_WRITTEN_WITHIN_S
+    return 0 <= _modified(run / "args.yaml") - one.ref.created <= ARGS_WRITTEN_WITHIN_S
+
+
+def _said(one: Candidate) -> dict[str, str]:
+    """Return the arguments of a command line that are written as NAME=VALUE."""
+    return dict(word.removeprefix("--").partition("=")[::2] for word in one.argv if "=" in word)
+
+
+def _place_of(one: Candidate) -> str:
+    """Return the run that `project=` and `name=` say, empty without a name."""
+    name = (said := _said(one)).get("name")
+    return os.path.normpath(os.path.join(one.cwd or "/", said.get("project", ""), name)) if name else ""
 
 
 def _is_a_copy(run: Path) -> bool:
@@ -198,7 +244,7 @@ def _is_a_copy(run: Path) -> bool:
 
 def _says(one: Candidate, run: Path) -> bool:
     """Tell whether `project=`, or both `data=` and `model=`, on the command line are those of the run."""
-    said = dict(word.removeprefix("--").partition("=")[::2] for word in one.argv if "=" in word)
+    said = _said(one)
     project = said.get("project")
     if project and os.path.normpath(os.path.join(one.cwd or "/", project)) == str(run.parent):
         return True

@@ -45,6 +45,7 @@ from nantui.supervisor.launch import start_joined_node
 from nantui.supervisor.lock import RunLock
 from nantui.supervisor.state import SupervisorState, read_state
 from nantui.terminal_text import printable
+from nantui.words import count
 
 CHECK_AGAIN_S = 15.0
 
@@ -192,7 +193,7 @@ class Agent:
         if self._link is not None:
             self._link.close()
         self._child = self._link = None
-        text = reason or (f"{len(left)} processes do not die: {left[0]}" if left else "")
+        text = reason or (f"{count(len(left), 'process')} not ended by SIGKILL: {left[0]}" if left else "")
         code = child.poll()
         ended = {"attempt": number, "t": time.time(), "code": code, "text": text}
         self.publish(state=ENDED, text=text, code=code)

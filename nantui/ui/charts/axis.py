@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from nantui.ui.format import number
+from itertools import pairwise
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 ROOMS = 16
@@ -31,9 +30,64 @@ class Scale:
         span = self.high - self.low
         return (value - self.low) / span if span else 0.5
 
-    def ticks(self, most: int) -> list[float]:
-        """Return at most `most` round values inside the limits, rising."""
-        return _log_ticks(self.low, self.high, most) if self.log else linear_ticks(self.low, self.high, most)
+
+Ticks = dict[int, str]
+"""Labels by row, counted from the top."""
+
+
+def on_rows(bounds: Scale, rows: int) -> tuple[Scale, Ticks]:
+    """Return the scale that holds `bounds` on `rows` rows of four dots, and its ticks: each in the middle of
+    a row, as many rows from one to the next, so that a height can be read exactly.
+    """
+    if bounds.log:
+        return _log_rows(bounds, rows)
+    # Closer together than this, labels would be longer than curves.
+    least = max(bounds.high - bounds.low, 1e-4 * max(abs(bounds.low), abs(bounds.high)))
+    for unit, step, every in _units(least, rows):
+        bottom = math.floor(bounds.low / unit + 1e-9)
+        whole = [index for index in range(bottom, bottom + rows) if index % every == 0]
+        if (bottom + rows - 1) * unit >= bounds.high - 1e-9 * unit and len(whole) >= min(2, rows):
+            ticks = {bottom + rows - 1 - one: tick_label(one // every * step, step) for one in whole}
+            return Scale((bottom - 0.25) * unit, (bottom + rows - 0.5) * unit), ticks
+    return bounds, {}  # two rows around zero: there is no room for ticks
+
+
+def _units(least: float, rows: int) -> list[tuple[float, float, int]]:
+    """Return (value of a row, step of the ticks, rows from tick to tick), the finest unit first."""
+    power = math.floor(math.log10(least / rows))
+    fewest = max(1, rows // 8)
+    steps = [factor * 10.0**exponent for exponent in range(power, power + 5) for factor in STEPS[:-1]]
+    spacings = range(fewest, max(fewest + 1, min(rows, fewest + 4)))
+    return sorted(((step / every, step, every) for step in steps for every in spacings),
+                  key=lambda unit: (unit[0], -unit[2]))  # fmt: skip
+
+
+def _log_rows(bounds: Scale, rows: int) -> tuple[Scale, Ticks]:
+    """Decades on rows; where fewer than two are in sight, also two and five times them, or round values."""
+    low, high = math.log10(bounds.low), math.log10(bounds.high)
+    units = [*(1 / parts for parts in range(rows * 2, 0, -1)), *map(float, range(2, 700))]
+    unit = next(one for one in units if (math.floor(low / one + 1e-9) + rows - 1) * one >= high - 1e-9)
+    bottom = math.floor(low / unit + 1e-9)
+    scale = Scale(_power((bottom - 0.25) * unit), _power((bottom + rows - 0.5) * unit), True)
+    decades = [round(row * unit) for row in range(bottom, bottom + rows) if abs(row * unit % 1) < 1e-6]
+    values = [_power(decade) for decade in decades[:: math.ceil(len(decades) / max(2, rows // 2)) or 1]]
+    if len(values) < 2:
+        inside = [factor * _power(exponent) for exponent in range(math.floor(low), math.ceil(high) + 1)
+                  for factor in (1, 2, 5)]  # fmt: skip
+        values = [value for value in inside if bounds.low <= value <= bounds.high]
+    if len(values) < 2:
+        values = linear_ticks(bounds.low, bounds.high, max(2, rows // 2))
+    gaps = [after - before for before, after in pairwise(values)] or values
+    steps = [gap if 2 * gap <= value else value for value, gap in zip(values, [gaps[0], *gaps], strict=False)]
+    found = {
+        round((1 - scale.place(value)) * (4 * rows - 1)) // 4: tick_label(value, step)
+        for value, step in zip(values, steps, strict=True)
+    }
+    return scale, {row: label for row, label in found.items() if 0 <= row < rows}
+
+
+def _power(exponent: float) -> float:
+    return float(10.0 ** max(-307.0, min(307.0, exponent)))
 
 
 def linear_ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
@@ -53,32 +107,17 @@ def linear_ticks(low: float, high: float, most: int, whole: bool = False) -> lis
     return [low]
 
 
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    decades = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-    ticks = [10.0**power for power in decades]
-    if len(ticks) < 2:
-        return linear_ticks(low, high, most)
-    every = math.ceil(len(ticks) / most)
-    return ticks[::every]
-
-
 def limits(values: Sequence[float], *, log: bool, whole: bool, floor: float | None = None) -> Scale:
-    """Return the scale for finite `values`: outliers beyond the bulk are left outside unless `whole`."""
+    """Return what of finite `values` is to be seen: outliers beyond the bulk are left out unless `whole`."""
     if log:
         values = [value for value in values if value > 0]
     if not values:
         return Scale(0.1, 1.0, True) if log else Scale(0.0, 1.0)
     low, high = (min(values), max(values)) if whole else _bulk(sorted(values))
     if log:
-        return Scale(
-            10 ** (math.floor(math.log10(low) * 8) / 8), 10 ** (math.ceil(math.log10(high) * 8) / 8), True
-        )
-    margin = (high - low) * 0.02 or abs(high) * 0.1 or 0.5
-    step = round_step((high - low + 2 * margin) / ROOMS)
-    bottom, top = math.floor((low - margin) / step) * step, math.ceil((high + margin) / step) * step
-    if floor is not None and low >= floor:
-        bottom = max(floor, bottom)
-    return Scale(bottom, top)
+        return Scale(low, high if high > low * 1.05 else low * 1.05, True)
+    room = 0.0 if high > low else abs(high) * 0.1 or 0.5
+    return Scale(low - room if floor is None or low < floor else max(floor, low - room), high + room)
 
 
 def round_step(least: float) -> float:
@@ -108,11 +147,14 @@ def _bulk(ordered: Sequence[float]) -> tuple[float, float]:
     return inside[0], inside[-1]
 
 
-def tick_label(value: float) -> str:
-    """Return a tick as short as it can be, at most 6 characters."""
+def tick_label(value: float, step: float) -> str:
+    """Return a tick with the digits that its step of 1, 2, 2.5 or 5 times a power of ten asks for."""
     if value == 0:
         return "0"
-    size = abs(value)
-    if size >= 10**4 or size < 10**-3:
-        return number(value, 2)
-    return f"{value:.4f}".rstrip("0").rstrip(".")
+    digits = -math.floor(math.log10(step) + 1e-9)
+    digits += f"{step:.1e}"[2] != "0"  # 2.5
+    size = math.floor(math.log10(abs(value)) + 1e-9)
+    if -4 <= size < 5 and digits <= 5:
+        return f"{value:.{max(0, digits)}f}"
+    mantissa, exponent = f"{value:.{max(0, size + digits)}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"

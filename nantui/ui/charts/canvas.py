@@ -24,6 +24,8 @@ class Canvas:
         self.columns, self.rows, self.braille = columns, rows, braille
         self.width = columns * 2 if braille else columns
         self.height = (rows - spare) * 4
+        self._spare = spare
+        self._dash = 8 if braille else 4
         self._dots = [0] * (columns * rows)
         self._inks = [""] * (columns * rows)
         self._signs: dict[int, tuple[str, str]] = {}
@@ -39,11 +41,11 @@ class Canvas:
         self._inks[cell] = ink
 
     def line(self, start: tuple[int, int], end: tuple[int, int], ink: str, dashed: bool = False) -> None:
-        """Draw a straight line of dots, every third one left out when dashed."""
+        """Draw a straight line of dots; when dashed, two cells of it and two cells of nothing in turn."""
         (x0, y0), (x1, y1) = start, end
         length = max(abs(x1 - x0), abs(y1 - y0))
         for index in range(length + 1):
-            if dashed and (x0 + index) % 3 == 2:
+            if dashed and (x0 + index) % self._dash >= self._dash // 2:
                 continue
             share = index / length if length else 0.0
             self.dot(round(x0 + (x1 - x0) * share), round(y0 + (y1 - y0) * share), ink)
@@ -52,6 +54,11 @@ class Canvas:
         """Put one character over a cell."""
         if 0 <= column < self.columns and 0 <= row < self.rows:
             self._signs[row * self.columns + column] = (text, ink)
+
+    def below(self, column: int, text: str, ink: str) -> None:
+        """Mark a column in the lowest row, which may not cover a curve."""
+        put = self.sign if self._spare else self.background
+        put(column, self.rows - 1, text, ink)
 
     def background(self, column: int, row: int, text: str, ink: str) -> None:
         """Put one character into a cell that shows only where no dot is set."""

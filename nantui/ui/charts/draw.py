@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from rich.cells import cell_len
 
-from nantui.ui.charts.axis import Scale, limits, linear_ticks, rounded_end, tick_label
+from nantui.ui.charts.axis import Scale, Ticks, limits, linear_ticks, on_rows, rounded_end
 from nantui.ui.charts.canvas import Canvas
 from nantui.ui.charts.series import Curve, Picture, finite_values, nearest, smooth, thin, window
 from nantui.ui.format import number
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.styled_text import Line, fit, spread, width
 
-LABELS, ROOMY = 6, 8
+LABELS, ROOMY = 6, 6
 NARROWEST = 12
 """Cells: the longest label of a tick, and a little to see beside it."""
 MARK_INKS = {"incident": "bad", "skip": "warn", "rollback": "info", "attempt": "faint", "cursor": "accent"}
@@ -32,18 +32,19 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
     across = x_range(picture)
     curves = [_prepare(curve, picture, across) for curve in shown]
     view = picture.view
-    scale = limits(finite_values(curves), log=view.log, whole=view.whole, floor=picture.floor)
-    ticks = scale.ticks(max(3, (rows - 2) // 3))
-    margin = max(LABELS, max((len(tick_label(tick)) for tick in ticks), default=0) + 1)
-    canvas = Canvas(columns - margin, rows - 2, glyphs.braille, spare=rows >= ROOMY and _has_signs(picture))
-    _grid(canvas, scale, ticks, glyphs)
+    bounds = limits(finite_values(curves), log=view.log, whole=view.whole, floor=picture.floor)
+    spare = rows >= ROOMY and _has_signs(picture)
+    scale, ticks = on_rows(bounds, rows - 2 - spare)
+    margin = max(LABELS, max(map(len, ticks.values()), default=0) + 1)
+    canvas = Canvas(columns - margin, rows - 2, glyphs.braille, spare)
+    _grid(canvas, ticks, glyphs)
     for curve in curves:
         _plot(canvas, curve, scale, across, glyphs)
     _phases(canvas, picture, across, glyphs)
     _marks(canvas, picture, across, glyphs)
     plot = [
         [(label, "muted"), *line]
-        for label, line in zip(_labels(canvas, scale, ticks, margin), canvas.lines(), strict=True)
+        for label, line in zip(_labels(canvas, ticks, margin), canvas.lines(), strict=True)
     ]
     return [_title(picture, columns, glyphs), *plot, _x_labels(picture, across, columns, margin)]
 
@@ -75,10 +76,9 @@ def _prepare(curve: Curve, picture: Picture, across: tuple[float, float]) -> Cur
     return window(replace(curve, ys=smooth(curve.ys, view.smooth)), *across)
 
 
-def _grid(canvas: Canvas, scale: Scale, ticks: list[float], glyphs: Glyphs) -> None:
+def _grid(canvas: Canvas, ticks: Ticks, glyphs: Glyphs) -> None:
     """A faint dot at every fourth cell of a tick's row: enough to read a height by."""
-    for tick in ticks:
-        row = _row_of(scale, tick, canvas)
+    for row in ticks:
         for column in range(1, canvas.columns, 4):
             canvas.background(column, row, "⠄" if glyphs.braille else ".", "grid")
 
@@ -92,12 +92,8 @@ def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float
         if not math.isfinite(y):
             previous = None
             if low <= x <= high:
-                canvas.sign(
-                    column // (2 if canvas.braille else 1),
-                    canvas.rows - 1,
-                    glyphs.bad,
-                    "old" if curve.ink == "old" else "bad",
-                )
+                ink = "old" if curve.ink == "old" else "bad"
+                canvas.below(column // (2 if canvas.braille else 1), glyphs.bad, ink)
             continue
         share = scale.place(y)
         if share > 1.0 and low <= x <= high:
@@ -137,9 +133,8 @@ def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs
     for mark in picture.marks:
         if low <= mark.x <= high and mark.kind != "phase":
             column = round((mark.x - low) / (high - low) * (canvas.columns - 1))
-            canvas.sign(
-                column, canvas.rows - 1, signs.get(mark.kind, glyphs.mark), MARK_INKS.get(mark.kind, "muted")
-            )
+            sign, ink = signs.get(mark.kind, glyphs.mark), MARK_INKS.get(mark.kind, "muted")
+            canvas.below(column, sign, ink)
     cursor = picture.view.cursor
     if cursor is not None and low <= cursor <= high:
         column = round((cursor - low) / (high - low) * (canvas.columns - 1))
@@ -147,17 +142,8 @@ def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs
             canvas.sign(column, row, glyphs.separator, "accent")
 
 
-def _row_of(scale: Scale, value: float, canvas: Canvas) -> int:
-    return round((1 - scale.place(value)) * (canvas.height - 1)) // 4
-
-
-def _labels(canvas: Canvas, scale: Scale, ticks: list[float], margin: int) -> list[str]:
-    labels = [" " * margin] * canvas.rows
-    for tick in ticks:
-        row = _row_of(scale, tick, canvas)
-        if 0 <= row < canvas.rows:
-            labels[row] = f"{tick_label(tick):>{margin - 1}} "
-    return labels
+def _labels(canvas: Canvas, ticks: Ticks, margin: int) -> list[str]:
+    return [f"{ticks.get(row, ''):>{margin - 1}} " for row in range(canvas.rows)]
 
 
 def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:

@@ -10,11 +10,12 @@ from textual.containers import Container
 from nantui.run.atomic_files import to_json
 from nantui.run.events import document_of
 from nantui.ui.dialogs.base import Dialog
-from nantui.ui.format import clean, count, number, size
+from nantui.ui.format import clean, number, size
 from nantui.ui.model.checkpoint_rows import Row
 from nantui.ui.model.timeline import Sentence
 from nantui.ui.styled_text import Line, hanging, wrap
 from nantui.ui.widgets.text_view import Document
+from nantui.words import count
 
 
 class DetailDialog(Dialog):

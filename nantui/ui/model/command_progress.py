@@ -9,7 +9,7 @@ from nantui.run.commands import Command
 from nantui.run.events import AttemptStarted, CommandDone, CommandReceived, Event, InEffect, Stage
 from nantui.ui.format import clean
 from nantui.ui.model.snapshot import RunSnapshot
-from nantui.ui.model.timeline import VERBS
+from nantui.words import COMMANDS
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class CommandOutcome:
 
     def refusal(self) -> str:
         """Say what was not done and why, whole."""
-        return f"{VERBS.get(self.command.kind, self.command.kind)}: NOT DONE. {clean(self.text, 1200)}"
+        return f"{COMMANDS.get(self.command.kind, self.command.kind)}: NOT DONE. {clean(self.text, 1200)}"
 
 
 class Unanswered:

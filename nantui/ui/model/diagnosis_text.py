@@ -12,6 +12,7 @@ from nantui.ui.glyphs import Glyphs, meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import action_text, incident_text, where
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
+from nantui.words import measure
 
 MOST_EVIDENCE, SHOWN = 12, 0.01
 LOOK_AT_DATA, GO_BACK = "data", "contaminated_checkpoint"
@@ -156,7 +157,7 @@ def _advice(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
             lines += hanging(
                 ("      ", "text"), wrap(clean(text, 400), max(10, width - 8), ink) if text else []
             )
-    head: Line = [("what helps", "title"), ("   its digit opens it", "muted")]
+    head: Line = [("what helps", "title"), ("   press its number to see what would change", "muted")]
     return [head, *lines, []] if lines else []
 
 
@@ -231,16 +232,18 @@ def _evidence(evidence: Mapping[str, object], width: int) -> list[Line]:
     """Return the evidence as name and value, nested values on one line."""
     lines: list[Line] = []
     for name, value in list(evidence.items())[:MOST_EVIDENCE]:
-        words = wrap(clean(_shown(value), 500), max(10, width - 20), "muted")
-        lines += hanging((column(f"  {clean(name, 40)}", 20), "faint"), words)
+        words = wrap(clean(_shown(value), 500), max(10, width - 24), "muted")
+        lines += hanging((column(f"  {clean(measure(name), 40)}", 24), "faint"), words)
     return lines
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "not measured"
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+        return ", ".join(f"{measure(name)} {_shown(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_shown(item) for item in value[:8]) + (" .." if len(value) > 8 else "")
     return str(value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nantui.ui.format import clean, count
+from nantui.ui.format import clean
 from nantui.ui.styled_text import Line, column, fit
+from nantui.words import count
 
 if TYPE_CHECKING:
     from nantui.labels.report import Issue, LabelReport

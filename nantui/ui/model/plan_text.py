@@ -16,13 +16,14 @@ from nantui.recovery.history import Undoable
 from nantui.run import status as run_status
 from nantui.run.events import CommandReceived, Kept, PhaseBegun, RollbackBegun, SettingChange, newest
 from nantui.run.spec import OURS_DEFAULTS
-from nantui.ui.format import clean, count, duration, number
+from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.model.alarms import open_alarm
 from nantui.ui.model.command_progress import CommandProgress
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
+from nantui.words import count, which_epochs
 
 if TYPE_CHECKING:
     from nantui.recovery.plan import Plan
@@ -85,7 +86,7 @@ def _left(plan: Plan, width: int) -> list[Line]:
         text, factor = f"about {duration(remaining * 3600)}", plan.costs.factor
         if abs(factor - 1) > 0.02:
             text += f", an epoch takes {factor:.2g}x as long with these settings"
-        lines += _fact("then left", text, width)
+        lines += _fact("still to go", text, width)
     return lines + _fact("final mAP", "unknown: nobody can know it before it is trained", width)
 
 
@@ -93,7 +94,7 @@ def _cost(costs: Costs) -> str:
     if not costs.epochs_lost:
         return "no epoch is lost"
     hours = f", about {duration(costs.hours_lost * 3600)}" if math.isfinite(costs.hours_lost) else ""
-    return f"{count(costs.epochs_lost, 'epoch')} to train again ({costs.lost_text}){hours}"
+    return f"{count(costs.epochs_lost, 'epoch')} to train again ({which_epochs(costs.lost_text)}){hours}"
 
 
 def _fact(name: str, text: str, width: int) -> list[Line]:
@@ -171,10 +172,10 @@ def _moves(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
 def _earlier(plan: Plan, width: int) -> list[Line]:
     lines: list[Line] = []
     for one in plan.earlier:
-        end = f", failed in epoch {one.failed_at}" if one.failed_at else ""
+        end = f", trouble again in epoch {one.failed_at}" if one.failed_at else ""
         changes = ", ".join(f"{name}={value}" for name, value in one.settings.items()) or "no setting changed"
         lines += wrap(f"{clean(one.restore_point)}: {clean(changes)}{end}", width)
-    return [[("earlier recoveries", "title")], *lines] if lines else []
+    return [[("tried before", "title")], *lines] if lines else []
 
 
 def _questions(plan: Plan, width: int) -> list[Line]:

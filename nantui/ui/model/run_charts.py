@@ -197,7 +197,7 @@ def _metrics_picture(
 
 def _rate_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
     columns = [column for column in (rows[-1].values if rows else ()) if column.startswith("lr/")]
-    curves = tuple(_curve(column.removeprefix("lr/"), rows, column, "extra") for column in columns[:1])
+    curves = tuple(_curve("lr", rows, column, "extra") for column in columns[:1])
     return Picture("learning rate", curves, marks, floor=0.0, empty="no epoch finished yet")
 
 

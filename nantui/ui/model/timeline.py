@@ -33,21 +33,10 @@ from nantui.run.events import (
     Warned,
 )
 from nantui.run.incidents import INCIDENTS
-from nantui.ui.format import clean, count
+from nantui.ui.format import clean
+from nantui.words import ACTIONS, BEGINNINGS, COMMANDS, count
 
-ACTIONS = {
-    "skipped": "step skipped, weights untouched",
-    "observed": "only observed, weights may be ruined",
-    "ended": "training ended",
-    "warned": "only a warning, the training goes on",
-}
 ONLY_EVENTS = (Warned, SaveFailed, Autopsy, EpochEnded, Stopping, ValidationPrecision)
-VERBS = {
-    "start": "start", "stop": "stop", "kill": "kill", "rollback": "roll back", "undo": "undo the rollback",
-    "resume": "resume", "recover": "recover", "set": "change settings",
-    "quarantine": "change which images are left out",
-}  # fmt: skip
-MODES = {"start": "started", "resume": "resumed", "restart": "restarted from scratch"}
 Told = tuple[str, str]
 """A text and how grave it is; ("", "") for what is no news."""
 IN_ITS_OWN_WORDS: Mapping[type[Event], Told] = {
@@ -55,8 +44,8 @@ IN_ITS_OWN_WORDS: Mapping[type[Event], Told] = {
     PhaseBegun: ("", "info"),
     RollbackDone: ("rollback done: ", "good"),
     RollbackReverted: ("rollback taken back: ", "warn"),
-    UndoBegun: ("undo begun ", "info"),
-    UndoDone: ("undo done ", "good"),
+    UndoBegun: ("undo begun: ", "info"),
+    UndoDone: ("undo done: ", "good"),
     Adopted: ("adopted: ", "info"),
     Lost: ("lost: ", "bad"),
     Note: ("", "muted"),
@@ -108,13 +97,26 @@ def sentences(journal: Iterable[Event], events: Iterable[Event] = ()) -> list[Se
         event for event in events if isinstance(event, ONLY_EVENTS) and (event.kind, event.text) not in known
     )
     found: list[Sentence] = []
+    asked, told = True, ""
     for event in (*journal, *own):
         before = found[-1].event if found else None
+        if isinstance(event, AttemptStarted):
+            asked = bool(event.asked)
+        elif isinstance(event, (RollbackDone, UndoDone)):
+            told = event.text
         if isinstance(event, EpochEnded) and isinstance(before, EpochEnded):
             found[-1] = _until(event, found[-1], before)
-        elif (sentence := _sentence(event)) is not None:
-            found.append(sentence)
+        elif not _says_nothing_new(event, asked, told) and (sentence := _sentence(event)) is not None:
+            again = f"{told}; " if isinstance(event, CommandDone) and event.ok and told else ""
+            found.append(replace(sentence, text=sentence.text.replace(again, "", 1)) if again else sentence)
     return sorted(found, key=lambda sentence: sentence.t)
+
+
+def _says_nothing_new(event: Event, asked: bool, told: str) -> bool:
+    """Whether an event is no news: nothing was asked for, or the rollback itself has told all of it."""
+    if isinstance(event, InEffect):
+        return not (asked or event.differences or event.unreported)
+    return isinstance(event, CommandDone) and event.ok and bool(told) and event.text == told
 
 
 def _until(event: EpochEnded, sentence: Sentence, first: EpochEnded) -> Sentence:
@@ -144,7 +146,7 @@ def _told(event: Event) -> Told:
             return _in_effect(event)
         case CommandReceived():
             kind = event.command.kind
-            return f"{event.by or 'somebody'} asked to {VERBS.get(kind, kind)}", "info"
+            return f"{event.by or 'somebody'} asked to {COMMANDS.get(kind, kind)}", "info"
         case CommandDone():
             return _command_done(event)
         case RollbackBegun():
@@ -166,11 +168,13 @@ def _own_words(event: Event) -> str:
             return event.text or event.path
         case Autopsy():
             return event.text or event.cause
+        case UndoBegun():
+            return event.text.replace(" was taken back", " is taken back", 1)
     return event.text
 
 
 def _attempt_started(event: AttemptStarted) -> Told:
-    mode = MODES.get(event.mode, event.mode or "started")
+    mode = BEGINNINGS.get(event.mode, event.mode or "started")
     origin = f" from {event.checkpoint}" if event.checkpoint else ""
     epoch = f", epoch {event.epoch}" if event.epoch else ""
     place = f", phase {event.phase.number} of {event.phase.of}" if event.phase else ""

@@ -15,11 +15,10 @@ from textual.widgets import Input
 from nantui.errors import UserError
 from nantui.run.commands import Command
 from nantui.run.events import CommandReceived, of_kind
-from nantui.ui.format import clean, count
+from nantui.ui.format import clean
 from nantui.ui.model import config_editor
 from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.model.config_editor import Draft, SettingsNow, newest_change, read_settings
-from nantui.ui.model.timeline import VERBS
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
@@ -27,6 +26,7 @@ from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Document, Title
+from nantui.words import COMMANDS, count
 
 if TYPE_CHECKING:
     from nantui.settings.lint import Known, LintFinding
@@ -375,7 +375,9 @@ class ConfigScreen(BaseScreen):
         kept = len(message.value) - len(rows)
         self.draft.set({row.name: row.then for row in rows}, {row.name: row.why for row in rows})
         self.refresh_rows()
-        self.say(f"{len(rows)} settings drafted, {kept} kept because yours are safer; C shows only these")
+        self.say(
+            f"{count(len(rows), 'setting')} drafted, {kept} kept because yours are safer; C shows only these"
+        )
 
     def action_save(self) -> None:
         """Save for the next start or resume."""
@@ -398,7 +400,7 @@ class ConfigScreen(BaseScreen):
         if reason is None and kind == "set" and (self.draft is None or not self.draft.changes):
             reason = "nothing is changed"
         if reason is None and self.asked is not None and self.asked.kind == kind:
-            reason = f"asked already to {VERBS[kind]}; waiting for the supervisor"
+            reason = f"asked already to {COMMANDS[kind]}; waiting for the supervisor"
         if reason is not None or self.draft is None:
             self.say(reason or "the settings are still being read", "warn")
             return
@@ -432,5 +434,5 @@ class ConfigScreen(BaseScreen):
             return
         values = self.draft.changes or self.draft.whole()
         self.app.copy_to_clipboard(as_dict(values))
-        what = f"{len(values)} settings" if self.draft.changes else "all settings"
+        what = count(len(values), "setting") if self.draft.changes else "all settings"
         self.say(f"{what} copied as Python, through the terminal (OSC 52)")

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from nantui.run.status import RunStatus
 from nantui.ui.actions import EVERY
-from nantui.ui.format import count, short_path, size
+from nantui.ui.format import short_path, size
 from nantui.ui.model.run_reader import one_look
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.screens.base import BaseScreen
@@ -27,6 +27,7 @@ from nantui.ui.widgets.fleet import FleetList
 from nantui.ui.widgets.keybar import COMMANDS, HELP, QUIT, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
 from nantui.ui.widgets.timeline import in_lines
+from nantui.words import count
 
 ON_ROW = ("start", "stop", "kill", "rollback", "recover", "undo", "config", "diagnosis", "labels")
 STALE_AFTER_S, SETTLING_S = 30.0, 0.2

@@ -13,7 +13,7 @@ from textual.containers import Container
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.ui.dialogs.confirm import ConfirmDialog
-from nantui.ui.format import clean, count
+from nantui.ui.format import clean
 from nantui.ui.glyphs import meter
 from nantui.ui.model import label_rows
 from nantui.ui.screens.base import BaseScreen
@@ -22,6 +22,7 @@ from nantui.ui.watchers import Answer, Counted, find_out
 from nantui.ui.widgets.keybar import BACK, HELP, QUIT, KeyBar, offered
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
+from nantui.words import count
 
 if TYPE_CHECKING:
     from nantui.labels.report import LabelReport

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
+from nantui.run.events import AttemptStarted, of_kind
+from nantui.run.layout import RunLayout
+from nantui.ui.dialogs.detail import DetailDialog
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.styled_text import Line
+from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import LogRead, LogWatcher
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.keybar import BACK, HELP, QUIT, KeyBar, offered
+from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.log import LogList
 from nantui.ui.widgets.text_view import Title
 
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class LogScreen(BaseScreen):
-    """One attempt's log."""
+    """One attempt's log; `[` and `]` go to those of other attempts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "search", "search"),
@@ -29,12 +34,24 @@ class LogScreen(BaseScreen):
         Binding("N", "next(-1)", "previous", tooltip="match before"),
         Binding("p,space", "follow", "follow/hold", tooltip="follow the end, or hold"),
         Binding("i", "nan", "next NaN", tooltip="next line with NaN"),
+        Binding("w", "wrap", "wrap", tooltip="break long lines, or cut them"),
+        Binding("left,h", "sideways(-1)", "sideways", tooltip="move long lines sideways", key_display="h l"),
+        Binding("right,l", "sideways(1)", "sideways", show=False),
+        Binding(
+            "left_square_bracket",
+            "attempt(-1)",
+            "attempts",
+            key_display="[ ]",
+            tooltip="the log of the attempt before, or after",
+        ),  # fmt: skip
+        Binding("right_square_bracket", "attempt(1)", "attempt after", show=False),
     ]
 
     def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
         self._watcher: LogWatcher | None = None
+        self.path: Path | None = over.snapshot.log_path if over.snapshot is not None else None
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
@@ -45,28 +62,66 @@ class LogScreen(BaseScreen):
     def on_mount(self) -> None:
         self.query_one(Input).display = False
         self.query_one(LogList).focus()
-        snapshot = self.over.snapshot
-        if snapshot is not None and snapshot.log_path is not None:
-            self._watcher = LogWatcher(snapshot.log_path, self.post_message)
-            self._watcher.start()
-        else:
+        if self.path is None:
             self.query_one(LogList).empty = "no output: this run was not started by nantui"
+        else:
+            self._open(self.path)
+
+    def _open(self, path: Path) -> None:
+        """Follow this log and no other."""
+        self.on_unmount()
+        self.path = path
+        self._watcher = LogWatcher(path, self.post_message)
+        self._watcher.start()
 
     def on_unmount(self) -> None:
         if self._watcher is not None:
             self._watcher.stop()
 
     def _title(self) -> list[Line]:
-        path = self.over.snapshot.log_path if self.over.snapshot is not None else None
-        return [
-            [
-                ("output ", "title"),
-                (path.name if path else "", "strong"),
-                ("   " + self.query_one(LogList).state(), "muted"),
-            ]
-        ]
+        logs, name = self._logs(), self.path.name if self.path else ""
+        place = f"attempt {logs.index(self.path) + 1} of {len(logs)}" if self.path in logs else name
+        state = "   " + self.query_one(LogList).state()
+        return [[("output ", "title"), (place, "strong"), (state, "muted")]]
+
+    def _logs(self) -> list[Path]:
+        """Return the logs of the attempts that the journal knows, oldest first: the disk is not asked."""
+        journal = self.over.snapshot.journal if self.over.snapshot else ()
+        log_of = RunLayout(self.over.run_path).attempt_log
+        return [log_of(one.attempt) for one in of_kind(journal, AttemptStarted) if one.attempt]
+
+    def action_attempt(self, by: int) -> None:
+        """Go to the log of another attempt."""
+        logs = self._logs()
+        at = logs.index(self.path) + by if self.path in logs else len(logs) - 1
+        if not 0 <= at < len(logs):
+            self.say("there is no earlier attempt" if by < 0 else "this is the newest attempt")
+            return
+        self.query_one(LogList).clear()
+        self._open(logs[at])
+
+    def action_wrap(self) -> None:
+        """Break long lines, or cut them."""
+        self.query_one(LogList).wrap()
+        self.query_one(Title).redraw()
+
+    def action_sideways(self, by: int) -> None:
+        """Move long lines sideways; wrapped ones are whole already."""
+        self.query_one(LogList).sideways(by)
+        self.query_one(Title).redraw()
+
+    def on_listing_chosen(self, message: Listing.Chosen) -> None:
+        """Show the line under the cursor, whole."""
+        log = self.query_one(LogList)
+        text, title = log.line(log.number), f"line {log.number + 1:,}"
+        self.app.push_screen(DetailDialog(title, lambda width: wrap(text, width)))
+
+    def on_listing_moved(self, message: Listing.Moved) -> None:
+        self.query_one(Title).redraw()
 
     def on_log_read(self, message: LogRead) -> None:
+        if message.path != self.path:
+            return
         self.query_one(LogList).add(message.lines, message.restarted)
         self.query_one(Title).redraw()
 
@@ -80,7 +135,7 @@ class LogScreen(BaseScreen):
         message.input.display = False
         log = self.query_one(LogList)
         log.focus()
-        log.wanted = message.value
+        log.search(message.value)
         self._find(1)
 
     def action_next(self, direction: int) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 
-from nantui.ui.dialogs.base import EVERYWHERE
 from nantui.ui.format import short_path
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.widgets.text_view import Title
@@ -38,10 +37,8 @@ class FirstScreen(Screen[None]):
         return [[("nantui ", "accent"), (short_path(self.place), "strong"), ("  reading..", "muted")]]
 
 
-class TooSmall(ModalScreen[None]):
-    """Goes away by itself when there is room again."""
-
-    BINDINGS = EVERYWHERE
+class TooSmall(Screen[None]):
+    """Covers everything, and goes away by itself when there is room again."""
 
     def compose(self) -> ComposeResult:
         yield Title(

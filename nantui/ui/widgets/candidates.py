@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nantui.ui.format import clean, count, duration, number
+from nantui.ui.format import clean, duration, number
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.list_view import Listing
+from nantui.words import count
 
 if TYPE_CHECKING:
     from nantui.recovery.restore_points import Candidate

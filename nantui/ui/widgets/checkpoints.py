@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nantui.ui.format import age, clean, number, size
 from nantui.ui.model.checkpoint_rows import Row, findings_of
-from nantui.ui.styled_text import Line, column, fit
+from nantui.ui.styled_text import Line, column, fit, spread
 from nantui.ui.styled_text import width as width_of
 from nantui.ui.widgets.list_view import Listing
 
@@ -45,8 +45,9 @@ class Checkpoints(Listing):
         elif bad:
             line.append((f"  {bad} not clean", "bad"))
         labels = "".join(f"{label:>{cells}}" for label, cells in columns(width))
-        gap = 13 + name_cells(width) - width_of(line)
-        return [*line, (" " * gap + labels, "faint")] if gap > 0 else line
+        cells = 13 + name_cells(width) + sum(cells for _, cells in columns(width))
+        head = spread(line, [(labels.lstrip(), "faint")], cells, self.glyphs.rule)
+        return head if width_of(line) + len(labels) <= cells else line
 
     def _row(self, index: int, width: int) -> Line:
         row = self._rows[index]

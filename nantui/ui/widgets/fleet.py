@@ -1,4 +1,4 @@
-"""Runs as a table: name, state, progress, loss, time left, last incident."""
+"""Runs as a table: name, state, progress, metric, loss, time left, last incident."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
+from nantui.run.results import Metric
 from nantui.run.status import ACTIVE, RunStatus
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import meter
@@ -15,6 +16,7 @@ from nantui.ui.widgets.header import STATE_INKS
 from nantui.ui.widgets.list_view import Listing
 
 BAR, INCIDENT = 12, 20
+METRIC, METRIC_AND_BEST, WIDE = 8, 28, 120
 SORTS = ("state", "name", "epoch", "time left")
 GRAVEST = ("diverged", "failed", "lost", "stalled", "recovering", "running", "starting", "stopping")
 
@@ -93,12 +95,17 @@ class FleetList(Listing):
         names = f"{'  run':<{self._name_cells + 2}}"
         bar, with_loss = self._room(width)
         loss = f"{'loss':>9}" if with_loss else ""
-        line = f"{names} {'state':<11} {'epoch':>9}  {' ' * bar}{loss}  {'left':>11}  last incident"
+        metric = column(f"{self._metric_name():>{METRIC}}", metric_cells(width))
+        line = f"{names} {'state':<11} {'epoch':>9}{metric}  {' ' * bar}{loss}  {'left':>11}  last incident"
         return fit([(line, "muted")], width)
+
+    def _metric_name(self) -> str:
+        names = {status.metric.name for status in self.statuses if status.metric}
+        return "metric" if len(names) > 1 else "".join(names).partition("50-")[0]
 
     def _room(self, width: int) -> tuple[int, bool]:
         """Return the cells for the progress bar and whether the loss fits; incidents go before both."""
-        left = width - self._name_cells - 2 - 24 - 13 - INCIDENT
+        left = width - self._name_cells - 2 - 24 - metric_cells(width) - 13 - INCIDENT
         return (BAR if left >= BAR + 9 else 0), left >= 9
 
     def _row(self, status: RunStatus, width: int) -> Line:
@@ -117,7 +124,8 @@ class FleetList(Listing):
                 (f"{self.glyphs.mark if status.path in self.marked else ' '} ", "accent"),
                 (column(_name(status.path), self._name_cells), "strong"),
                 (f" {status.state:<11}", STATE_INKS.get(status.state, "muted")),
-                (f" {epoch:>9}  ", "text"),
+                (f" {epoch:>9}", "text"),
+                (f"{metric_text(status.metric, metric_cells(width))}  ", "text"),
                 (filled, "accent"),
                 (empty, "faint"),
                 (f" {number(loss):>8}" if with_loss else "", "bad" if loss != loss else "text"),
@@ -126,6 +134,19 @@ class FleetList(Listing):
             ],
             width,
         )
+
+
+def metric_cells(width: int) -> int:
+    """Return the cells for what a run is trained for; where there is room, with its best value."""
+    return METRIC_AND_BEST if width >= WIDE else METRIC
+
+
+def metric_text(metric: Metric | None, cells: int) -> str:
+    """Return its newest value, and the best with its epoch where they fit."""
+    if metric is None:
+        return " " * cells
+    best = f", best {metric.best:.3f} at {metric.best_epoch}" if cells > METRIC else ""
+    return column(f"{metric.last:>{METRIC}.3f}{best}", cells)
 
 
 def _name(path: Path) -> str:

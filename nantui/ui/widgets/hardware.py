@@ -20,6 +20,7 @@ from nantui.ui.format import clean, gigabytes
 from nantui.ui.glyphs import meter
 from nantui.ui.styled_text import Line, fit, spread, width
 from nantui.ui.widgets.line_widget import LinesWidget
+from nantui.words import count
 
 if TYPE_CHECKING:
     from nantui.machine.gpus import Gpu, Host, Sample
@@ -28,7 +29,7 @@ POINT_S, MOST_POINTS = 10.0, 120
 HOT_C = 85
 NAME, NUMBERS = 6, 16
 OTHERS_GB = 1.0
-UNTIL_FULL = (" free, full of checkpoints in ", " free, full in ", ", full in ")
+UNTIL_FULL = (" free, room for checkpoints: ", " free, room for ", ", room for ")
 SCARCE_H, LOW_H, FAR_H, SCARCE_GB = 2.0, 12.0, 24.0 * 90, 2.0
 
 
@@ -180,7 +181,7 @@ class HardwarePanel(LinesWidget, can_focus=True):
         sample = self.sample
         if sample is None:
             return [[("machine", "title")], [("measuring..", "muted")]]
-        where = f"{len(sample.gpus)} GPU" if sample.gpus else "no GPU"
+        where = count(len(sample.gpus), "GPU") if sample.gpus else "no GPU"
         title = ("machine", "cursor" if self.has_focus else "title")
         lines = [spread([title], [(where, "muted")], width, self.glyphs.rule)]
         host = self._host(sample.host, width)
@@ -260,7 +261,8 @@ class HardwarePanel(LinesWidget, can_focus=True):
 
     def _host(self, host: Host, cells: int) -> list[Line]:
         memory = self._bar("RAM", host.memory_used_gb, host.memory_total_gb, cells)
-        processor = self._meter("CPU", host.cpu / 100, f"{host.cpu:.0f} % of {host.cores}", cells)
+        busy = count(host.cores, "core") if host.cpu is None else f"{host.cpu:.0f} % of {host.cores}"
+        processor = self._meter("CPU", (host.cpu or 0) / 100, busy, cells)
         disk = [self._disk(host, cells)] if host.disk_total_gb else []
         return [memory, *disk, processor]
 

@@ -4,13 +4,17 @@ and who watches over it.
 
 from __future__ import annotations
 
+from rich.cells import cell_len
+
 from nantui.run import status as run_status
 from nantui.run.endings import ENDINGS
-from nantui.ui.format import clean, count, duration
+from nantui.run.results import Metric
+from nantui.ui.format import clean, duration
 from nantui.ui.glyphs import meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.styled_text import Line, fit, spread, width
 from nantui.ui.widgets.line_widget import LinesWidget
+from nantui.words import ACTIVITIES, count
 
 STATE_INKS = {
     run_status.STARTING: "info", run_status.RUNNING: "good", run_status.STALLED: "warn",
@@ -18,14 +22,8 @@ STATE_INKS = {
     run_status.DIVERGED: "bad", run_status.RECOVERING: "info", run_status.FAILED: "bad",
     run_status.LOST: "bad", run_status.FOREIGN: "muted",
 }  # fmt: skip
-PHASES = {
-    "importing": "loading",
-    "setup": "setting up",
-    "training": "",
-    "validating": "validating",
-    "saving": "saving",
-    "ending": "final validation",
-}
+NAME = 16
+"""Cells that the name of a run keeps beside the metric."""
 
 
 class Header(LinesWidget):
@@ -53,7 +51,7 @@ class Header(LinesWidget):
         status = snapshot.status
         state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
         trains = status.state in (run_status.RUNNING, run_status.STARTING)
-        phase = PHASES.get(snapshot.activity, "") if trains else ""
+        phase = ACTIVITIES.get(snapshot.activity, "") if trains else ""
         if status.state == run_status.STARTING and status.hosts and status.text:
             phase = clean(status.text, 60)  # hosts are missing
         elif ended := ENDINGS.get(status.ending):
@@ -68,9 +66,11 @@ class Header(LinesWidget):
         if snapshot.autopilot:
             right += [("autopilot", "info"), ("  ", "text")]
         right += [*_guard(snapshot), ("  ", "text"), *state]
-        name = clean(snapshot.name, 200)
-        room = max(8, cells - width(right) - 10)
-        return spread([("nantui ", "accent"), *fit([(name, "strong")], room)], right, cells)
+        name, room = clean(snapshot.name, 200), max(8, cells - width(right) - 10)
+        told = _metric(status.metric, room - min(cell_len(name), NAME))
+        name_cells = max(8, room - width(told))
+        left = [("nantui ", "accent"), *fit([(name, "strong")], name_cells), *told]
+        return spread(left, right, cells)
 
     def _second(self, cells: int) -> Line:
         snapshot = self.snapshot
@@ -125,6 +125,21 @@ class Header(LinesWidget):
         return line
 
 
+def _metric(metric: Metric | None, cells: int) -> Line:
+    """Return what the training is for, as much of it as fits: the newest value goes last."""
+    if metric is None:
+        return []
+    name, last, best = metric.name, f"{metric.last:.3f}", f"{metric.best:.3f}"
+    forms: tuple[Line, ...] = (
+        [(f"  {name} ", "muted"), (last, "strong"), (", best ", "muted"), (best, "good"),
+         (f" at {metric.best_epoch}", "muted")],
+        [(f"  {name} ", "muted"), (last, "strong"), (", best ", "muted"), (best, "good")],
+        [(f"  {name} ", "muted"), (last, "strong")],
+        [("  ", "text"), (last, "strong")],
+    )  # fmt: skip
+    return next((form for form in forms if width(form) <= cells), [])
+
+
 def _phase(status: run_status.RunStatus) -> Line:
     """Return which phase of the plan it is in."""
     phase = status.phase
@@ -149,8 +164,8 @@ def _doing(snapshot: RunSnapshot) -> str:
 
 
 def _guard(snapshot: RunSnapshot) -> Line:
-    if snapshot.guard == "observe":
-        return [("guard only observes", "warn")]
+    if snapshot.guard in ("observe", "off"):
+        return [("guard only observes" if snapshot.guard == "observe" else "guard off, as asked", "warn")]
     if snapshot.status.guarded is None:
         return []
     return [("guarded", "good")] if snapshot.status.guarded else [("unguarded", "warn")]

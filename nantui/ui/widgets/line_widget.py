@@ -19,7 +19,7 @@ from nantui.ui.context import InCockpit
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.styled_text import Line
 
-NEAR, LEAST_CONTRAST = 12, 3.0
+NEAR, LEAST_CONTRAST = 12, 4.5
 QUIET = frozenset({"muted", "faint"})
 """Inks that could not be read on the cursor's ground."""
 
@@ -48,6 +48,8 @@ class Inked(InCockpit, Widget):
 
 def _over(style: Style, ink: str, base: Style, under: str) -> Style:
     """Return an ink on its ground; under a cursor the ground stays the cursor's."""
+    if base.reverse and not under:  # a bar without colours of its own
+        return style + Style(reverse=False) if ink.startswith("pill") else base + Style(bold=style.bold)
     if not under or ink.startswith("pill"):
         return base + style
     if base.reverse or (under == "cursor" and ink in QUIET) or not legible(style.color, base.bgcolor):
@@ -57,11 +59,16 @@ def _over(style: Style, ink: str, base: Style, under: str) -> Style:
 
 @lru_cache(maxsize=256)
 def legible(ink: Color | None, ground: Color | None) -> bool:
-    """Tell whether text in one colour can be read on another: a contrast of 3 as WCAG counts it, or more."""
+    """Tell whether text in one colour can be read on another: with a contrast of 4.5 or more."""
     if ink is None or ground is None or ink.is_default or ground.is_default:
         return True
-    one, other = sorted((_luminance(ink), _luminance(ground)))
-    return (other + 0.05) / (one + 0.05) >= LEAST_CONTRAST
+    return contrast(ink, ground) >= LEAST_CONTRAST
+
+
+def contrast(one: Color, other: Color) -> float:
+    """Return the contrast of two colours as WCAG 2.1 counts it, from 1 to 21."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def _luminance(colour: Color) -> float:

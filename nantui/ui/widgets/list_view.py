@@ -16,7 +16,7 @@ from textual.scroll_view import ScrollView
 from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.strip import Strip
 
-from nantui.ui.styled_text import Line, fit
+from nantui.ui.styled_text import Line, fit, spread
 from nantui.ui.textual_internals import update_scrollbars
 from nantui.ui.widgets.line_widget import Inked, changed_runs
 
@@ -159,7 +159,7 @@ class Listing(Inked, ScrollView, can_focus=True):
 
     def heading(self, width: int) -> Line:
         """Return the line above the rows."""
-        return self.header or []
+        return spread(self.header, [], width, self.glyphs.rule) if self.header else []
 
     def under_cursor(self) -> bool:
         """Whether the row under the cursor is set off."""

@@ -12,6 +12,7 @@ from textual.geometry import Size
 from nantui.ui.styled_text import Line, fit
 from nantui.ui.widgets.line_widget import LinesWidget
 from nantui.ui.widgets.list_view import Listing
+from nantui.words import count
 
 Write = Callable[[int], list[Line]]
 
@@ -41,7 +42,7 @@ class Document(Listing):
         height = self.scrollable_content_region.height
         below = self.rows - top - height
         if self._tells_more and below > 0 and y == height - 1:
-            told = f"{self.glyphs.then} {below + 1} more lines below: PgDn"
+            told = f"{self.glyphs.then} {count(below + 1, 'more line')} below: PgDn"
             return [(told.rjust(width - self.show_vertical_scrollbar), "warn")]
         return super()._line(y, top, width)
 

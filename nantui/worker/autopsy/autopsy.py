@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from nantui.words import count
 from nantui.worker import ultralytics_api
 from nantui.worker import ultralytics_validation as theirs
 from nantui.worker.autopsy.passes import (
@@ -212,9 +213,9 @@ def _of_gradients(evidence: Evidence, again: Repeated, seen: BatchProbe) -> Auto
         text = f"a gradient in {where} is beyond fp16 at the loss scale {seen.scale:g}, not in fp32"
         return AutopsyFinding("fp16_overflow", text, evidence)
     if full and full.finite and again.whole and seen.bad_norm:
-        count = evidence["bad_gradients_count"]
+        tensors = count(evidence["bad_gradients_count"], "bad tensor")
         text = (
-            f"the same batch gives finite gradients when repeated ({count} tensors were bad): "
+            f"the same batch gives finite gradients when repeated ({tensors}): "
             "a transient fault, not the data or the weights"
         )
         return AutopsyFinding("not_reproduced", text, evidence)
@@ -269,7 +270,7 @@ def _examine_validation(trainer: Trainer, model: nn.Module) -> AutopsyFinding:
     if bad:
         weights = ultralytics_api.non_finite_parameters(model)
         what = "weights" if weights else "running statistics"
-        text = f"the averaged {what} are not finite ({len(bad)} tensors, first {bad[0]})"
+        text = f"the averaged {what} are not finite ({count(len(bad), 'tensor')}, first {bad[0]})"
         return AutopsyFinding("corrupt_weights" if weights else "spoilt_statistics", text, evidence)
     return _of_images(trainer, model, evidence)
 
@@ -311,11 +312,11 @@ class _Search:
         """Yield the cause, the description and the batch of each image alone that is not finite."""
         found, until = 0, time.monotonic() + LONGEST_S
         loader = self.trainer.test_loader
-        count, size = len(loader.dataset), max(loader.batch_size or 1, 1)
-        for begin in range(0, count, size):
+        images, size = len(loader.dataset), max(loader.batch_size or 1, 1)
+        for begin in range(0, images, size):
             if found >= MOST_IMAGES or time.monotonic() > until:
                 return
-            indices = range(begin, min(begin + size, count))
+            indices = range(begin, min(begin + size, images))
             self.looked_at = indices.stop
             if self._fine(theirs.batch_of(self.trainer, indices, half=False)):
                 continue
@@ -349,7 +350,7 @@ def broken_images(batch: Batch, normalized: bool) -> list[tuple[int, str]]:
     for index, (is_finite, is_inside) in enumerate(zip(finite.tolist(), inside.tolist(), strict=True)):
         if not is_finite:
             values = images[index]
-            reasons.append((index, f"{int((~torch.isfinite(values)).sum())} pixels are not finite"))
+            reasons.append((index, f"{count(int((~torch.isfinite(values)).sum()), 'pixel')} not finite"))
         elif not is_inside:
             reasons.append((index, f"pixels from {images[index].min():.4g} to {images[index].max():.4g}"))
     return reasons

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nantui.run.attempts import PREEMPTED_CODE
 from nantui.run.incidents import INCIDENTS, WARNED
+from nantui.words import count
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation
 from nantui.worker.checkpoints.save import RestorePoints, Strip, save_staged, strip_staged, write_stop_point
@@ -163,7 +164,7 @@ class EpochEndChecks:
         """Tell whether the averaged weights are not finite, which ends a training that is protected."""
         bad = ultralytics_api.non_finite_state(self.trainer.ema.ema)
         if bad:
-            self._trouble, self._why = 2, f"{len(bad)} tensors, first {bad[0]}"
+            self._trouble, self._why = 2, f"{count(len(bad), 'tensor')}, first {bad[0]}"
         return bool(bad)
 
     def agree(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from nantui.run.incidents import ENDED, INCIDENTS, OBSERVED, SKIPPED
 from nantui.run.results import can_be_learnt_to_zero, practically_zero
+from nantui.words import count
 from nantui.worker.guard.anomaly import CALM, Distribution, Explosion, Skips, Trend
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.incident import Incident, TrainingDiverged
@@ -164,7 +165,7 @@ class IncidentPolicy:
         self._steps_since_zero = 0
         if self._zero_steps > self.options.max_consecutive_skips:
             evidence = {"steps": self._zero_steps}
-            self._suspect("zero_loss", epoch, step, f"for {self._zero_steps} steps", evidence)
+            self._suspect("zero_loss", epoch, step, f"for {count(self._zero_steps, 'step')}", evidence)
         elif "zero_batch" not in self._ongoing:
             self._ongoing.add("zero_batch")
             whose = "" if everywhere else " on one of the ranks"

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from nantui.words import count
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
 from nantui.worker.guard.batch_probe import BatchProbe, PendingProbe, probe_batch
@@ -276,7 +277,7 @@ class StepGuard:
         bad = ultralytics_api.non_finite_parameters(ultralytics_api.unwrapped(self.trainer.model))
         if distributed.any_of_us(bool(bad), self.trainer.device):
             evidence = {"tensors": len(bad), "first": bad[:10]}
-            self.incident_policy.end("nan_weight", *place, f"{len(bad)} tensors", evidence)
+            self.incident_policy.end("nan_weight", *place, count(len(bad), "tensor"), evidence)
 
     def _keep_loss_finite(self, seen: BatchProbe) -> None:
         """Ultralytics' own recovery looks at the last batch's loss, also when its step was skipped."""

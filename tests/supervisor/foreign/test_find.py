@@ -85,6 +85,48 @@ def test_who_reads_the_run_or_leaves_a_command_does_not_train_into_it(tmp_path, 
         process.communicate()
 
 
+def beside(tmp_path, *names):
+    """Folders with nothing but args.yaml, each written a second after the one before."""
+    for age, name in enumerate(names):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "args.yaml").write_text("model: m.yaml\ndata: d.yaml\n")
+        os.utime(tmp_path / name / "args.yaml", (1000.0 + age, 1000.0 + age))
+    return [tmp_path / name for name in names]
+
+
+def trainer(tmp_path, *argv, created=999.0):
+    return Candidate(ProcessRef(4_000_000, created), argv, str(tmp_path), 1, (), "me", True)
+
+
+@pytest.mark.parametrize("argv", [
+    ("yolo", "detect", "train", "data=d.yaml", "model=m.yaml"),
+    ("yolo", "train", "name=exp3", "data=empty/d.yaml", "model=empty/weights/best.pt"),
+])  # fmt: skip
+def test_a_directory_beside_somebodys_training_is_not_its_run(tmp_path, argv):
+    (theirs, empty) = beside(tmp_path, "exp", "empty")
+    commands = [tmp_path / name for name in ("train", "detect")]
+    for folder in commands:
+        folder.mkdir()
+    one = trainer(tmp_path, *argv)
+    assert [found.evidence for found in find_foreign(theirs, [one])] == ["likely"]
+    assert not any(find_foreign(folder, [one]) for folder in (empty, *commands))
+
+
+def test_a_run_that_is_resumed_is_named_by_its_checkpoint(tmp_path):
+    (run,) = beside(tmp_path, "exp")
+    argv = ("yolo", "train", "resume=True", f"model={run}/weights/last.pt")
+    assert [found.evidence for found in find_foreign(run, [trainer(tmp_path, *argv, created=5e9)])] == [
+        "certain"
+    ]
+
+
+def test_the_next_run_of_a_process_is_found_once_the_one_before_is_over(tmp_path):
+    before, after = beside(tmp_path, "exp", "exp2")
+    (before / "results.csv").write_text("epoch\n1\n")
+    os.utime(before / "results.csv", (1000.5, 1000.5))
+    assert find_foreign(after, [trainer(tmp_path, "python", "train.py")])
+
+
 def test_status_reads_its_log(foreign):
     run, process = foreign
     status = eventually(lambda: (found := read_status(run)).step and found)

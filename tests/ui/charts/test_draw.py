@@ -2,13 +2,14 @@
 marks and dashes are drawn.
 """
 
+import itertools
 import math
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nantui.ui.charts.axis import Scale, limits, linear_ticks, rounded_end, tick_label
+from nantui.ui.charts.axis import Scale, limits, linear_ticks, on_rows, rounded_end
 from nantui.ui.charts.canvas import spark
 from nantui.ui.charts.draw import draw
 from nantui.ui.charts.series import MOST_COLUMNS, Curve, Mark, Picture, View, nearest, smooth, thin, window
@@ -34,7 +35,7 @@ def test_thinning_keeps_the_peak_and_the_gap():
 def test_one_outlier_does_not_flatten_the_curve_unless_asked_for():
     values = [1 + 0.01 * n for n in range(100)] + [1e6]
     assert limits(values, log=False, whole=False).high < 10
-    assert limits(values, log=False, whole=True).high > 1e6
+    assert limits(values, log=False, whole=True).high >= 1e6
 
 
 def test_what_is_outside_is_marked_at_the_edge():
@@ -81,14 +82,76 @@ def test_ticks_are_few_inside_and_rising(low, span, most):
     assert ticks == sorted(ticks)
 
 
-@given(st.floats(allow_nan=True, allow_infinity=True))
-def test_any_number_has_a_short_label(value):
-    if math.isfinite(value):
-        assert len(tick_label(value)) <= 9
+SIZES = st.floats(-1e9, 1e9), st.floats(1e-9, 1e9)
 
 
-def test_logarithmic_ticks_are_powers_of_ten():
-    assert Scale(0.001, 100.0, True).ticks(9) == pytest.approx([0.001, 0.01, 0.1, 1, 10, 100])
+@given(*SIZES, st.integers(3, 60))
+@example(0.0012, 0.00004, 5)
+@example(0.0, 5.1, 5)
+def test_a_linear_axis_has_distinct_labels_evenly_spaced_on_rows(low, span, rows):
+    high = low + max(span, 1e-6 * abs(low))
+    scale, ticks = on_rows(Scale(low, high), rows)
+    assert scale.low <= low and scale.high >= high
+    at = sorted(ticks)
+    assert len(at) >= min(2, rows) and all(0 <= row < rows for row in at)
+    assert len({below - above for above, below in itertools.pairwise(at)}) <= 1, "rows apart"
+    shown = [float(ticks[row]) for row in at]
+    steps = [above - below for above, below in itertools.pairwise(shown)]
+    assert all(step > 0 for step in steps), "distinct and falling"
+    assert steps == pytest.approx([steps[0]] * len(steps), rel=1e-6) if steps else True
+    for row, value in zip(at, shown, strict=True):
+        dot = (1 - scale.place(value)) * (4 * rows - 1)
+        assert dot == pytest.approx(4 * row + 2, abs=0.05), "a tick is where its label stands"
+    assert max(map(len, ticks.values())) <= 11
+
+
+@given(st.floats(1e-12, 1e6), st.floats(1.0, 1e12), st.integers(3, 60))
+def test_a_logarithmic_axis_has_distinct_labels_that_fall(low, factor, rows):
+    bounds = limits([low, low * factor], log=True, whole=True)
+    scale, ticks = on_rows(bounds, rows)
+    assert scale.low <= bounds.low and scale.high >= bounds.high * (1 - 1e-9)
+    shown = [float(ticks[row]) for row in sorted(ticks)]
+    assert all(0 <= row < rows for row in ticks)
+    assert shown and all(above > below for above, below in itertools.pairwise(shown))
+
+
+def test_decades_are_equally_far_apart():
+    _, ticks = on_rows(Scale(0.001, 100.0, True), 16)
+    assert list(ticks.values())[::-1] == ["100", "10", "1", "0.1", "0.01", "0.001"]
+    assert len({below - above for above, below in itertools.pairwise(sorted(ticks))}) == 1
+
+
+def test_a_sign_means_one_thing():
+    for glyphs in (UNICODE, ASCII):
+        signs = [glyphs.skip, glyphs.above, glyphs.rollback, glyphs.bad, glyphs.separator]
+        assert len(set(signs)) == len(signs)
+
+
+@pytest.mark.parametrize("rows", [4, 5, 6, 7, 12])
+def test_marks_do_not_cover_a_curve(rows):
+    xs = tuple(map(float, range(1, 41)))
+    curve = Curve("train", xs, tuple(0.01 for _ in xs[:-1]) + (1.0,))
+    bare = text(Picture("box", (curve,), floor=0.0), rows=rows)
+    marked = text(Picture("box", (curve,), tuple(Mark(x, "rollback") for x in xs), floor=0.0), rows=rows)
+    assert "".join(marked).count(UNICODE.rollback) <= "".join(bare).count(" ")
+    dots = [
+        sum("\u2801" <= sign <= "\u28ff" and sign != "\u2804" for sign in "".join(lines))
+        for lines in (bare, marked)
+    ]
+    assert dots[1] >= dots[0] * 0.9
+
+
+def test_a_broken_curve_is_told_from_an_unbroken_one():
+    xs = tuple(map(float, range(60)))
+
+    lines = [
+        "".join(text(Picture("box", (Curve("val", xs, (1.0,) * 60, "val", dashed),)))[1:-1])
+        for dashed in (False, True)
+    ]
+    solid, broken = (
+        sum("\u2801" <= sign <= "\u28ff" and sign != "\u2804" for sign in line) for line in lines
+    )
+    assert broken < 0.6 * solid
 
 
 values = st.lists(st.floats(width=32), min_size=0, max_size=200)
@@ -109,14 +172,14 @@ def test_whatever_the_values_the_picture_has_its_size(ys, columns, rows, log, wh
 def test_a_point_more_leaves_the_axes_where_they_were():
     ends = {rounded_end(1.0, float(last)) for last in range(121, 137)}
     assert len(ends) <= 3 and all(end >= 121 for end in ends)
-    scales = {limits([1.0 + step / 1000, 5.0], log=False, whole=True) for step in range(40)}
+    scales = {on_rows(limits([1.0 + step / 1000, 5.0], log=False, whole=True), 8)[0] for step in range(40)}
     assert len(scales) == 1
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0.001, 1e6))
 @example(5.960464477539063e-08, 500000.0)
 def test_axes_hold_what_they_are_made_for(low, span):
-    scale = limits([low, low + span], log=False, whole=True)
+    scale, _ = on_rows(limits([low, low + span], log=False, whole=True), 8)
     assert scale.low <= low and scale.high >= low + span
     assert low + span <= rounded_end(low, low + span)
 
