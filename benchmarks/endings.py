@@ -44,8 +44,8 @@ SETTINGS: dict[str, Any] = {
     "imgsz": 64, "batch": 8, "epochs": EPOCHS, "optimizer": "AdamW", "lr0": 0.001, "workers": 0,
     "device": "cpu", "plots": False, "seed": 0, "verbose": False,
 }  # fmt: skip
-QUICK = """patience: {tick_s: 0.1, heartbeat_s: 0.5, idle_exit_s: 1, stall_floor_s: 4, stall_factor: 3,
-  hung_s: 4, other_phase_s: 60, grace_s: 20}
+QUICK = """patience: {tick_s: 0.1, heartbeat_s: 0.5, idle_exit_s: 1, stall_floor_s: 20, stall_factor: 3,
+  hung_s: 10, other_phase_s: 60, grace_s: 20}
 """
 WAITS = {"fault": "slow_step", "epoch": 2, "batch": 3, "attempt": 1, "seconds": 3.0}
 """Gives whoever causes an ending the time to do it in the middle of an epoch."""

@@ -28,6 +28,7 @@ from nantui.supervisor.recovery_helper import act
 from nantui.supervisor.run_spec import own_spec
 
 PLAN = "plan"
+ROOM_TO_WRITE = 1 << 20
 RECOVER, RESUME, NOTHING = "recover", "resume", "nothing"
 
 
@@ -125,8 +126,9 @@ def _follow(port: HelperPort, outcome: str, decision: JsonObject) -> None:
         options = {**(decision.get("options") or {}), **own}
         evidence = {"evidence": decision["evidence"]} if decision.get("evidence") else {}
         command = Command(str(action), options, by=POLICY)
-        if options.get("until_free"):
-            await_place(port, command)  # neither journal nor spool can be written before
+        room = {"until_free": max(int(options.get("until_free") or 0), ROOM_TO_WRITE)}
+        # On a full disk neither journal nor spool can be written.
+        await_place(port, replace(command, options={"thin": options.get("thin"), **room}))
         port.journal.append("note", by=POLICY, text=f"unattended: {why}", **evidence)
         commands.put(spool_for(port.layout), command)
     elif action != NOTHING:

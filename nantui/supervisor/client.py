@@ -167,7 +167,8 @@ def check_arguments(train: Mapping[str, object], *, python: str | None, cwd: str
 
     Raises UserError with what is wrong.
     """
-    answer = helper(PREPARE, {"train": dict(train)}, python=training_python(python), cwd=cwd)
+    where = cwd or os.getcwd()
+    answer = helper(PREPARE, {"train": dict(train)}, python=training_python(python), cwd=where)
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or "the arguments were refused"))
     return answer
