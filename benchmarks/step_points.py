@@ -170,7 +170,7 @@ def report(run: Path, trained: list[Any], kill: int) -> float | None:
     kept = [point.epochs_done for point in step_points(layout)] + [float(epochs_saved(layout))]
     per_epoch = IMAGES // 8
     again = [row for row in trained if row.epoch - 1 + row.step / per_epoch > max(kept) + 1e-9]
-    seconds = sum(row.step_s for row in again)
+    seconds = sum(row.value("step_s") for row in again)
     print(f"kill {kill}: {len(again)} steps, {seconds:.2f} s to train again", flush=True)
     return seconds if trained else None
 
@@ -201,9 +201,9 @@ def cost(root: Path, turns: int) -> int:
             argv = [sys.executable, "-m", "nantui.worker", str(run), "001"]
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
             subprocess.run(argv, env=environment, capture_output=True, check=True)
-            taken[setting].append(statistics.median(row.step_s for row in rows(run, 1)))
+            taken[setting].append(statistics.median(row.value("step_s") for row in rows(run, 1)))
             kept = len(step_points(RunLayout(run)))
-            spent = sum(row.step_s for row in rows(run, 1))
+            spent = sum(row.value("step_s") for row in rows(run, 1))
             print(
                 f"{setting}: {taken[setting][-1] * 1e3:.1f} ms a step, {spent:.0f} s, {kept} kept", flush=True
             )
