@@ -84,6 +84,7 @@ demo-environments: $(VENV)/installed-test compiled
 
 screenshots: $(VENV)/installed-test
 	$(CLI) screenshots
+	$(BIN)/python -m nantui.devtools.moving_picture screenshots/tour.svg
 
 docs: $(VENV)/installed-test
 	$(BIN)/python -m nantui.devtools.keys_page > docs/keys.md
