@@ -69,7 +69,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class ProcessRef:
-    """One process: `created` in s since the epoch, `ticks` its start in clock ticks since boot, 0: unknown."""
+    """One process: `created` in s since the epoch, `ticks` its start in clock ticks since boot, or 0."""
 
     pid: int
     created: float
