@@ -16,7 +16,7 @@ import stat
 import time
 import zlib
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import astuple
 from pathlib import Path
 
 from nantui.checkpoint.installed_classes import root
@@ -26,7 +26,7 @@ from nantui.run.atomic_files import write_atomic
 from nantui.run.documents import Document, JsonObject
 from nantui.version import __version__
 
-RULES = f"{__version__}.2"  # change it whenever the same file would now get another verdict
+RULES = f"{__version__}.3"  # change it whenever the same file would now get another verdict, or rows look other
 _SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
@@ -37,7 +37,7 @@ def row_of(seen: ScannedFile) -> Document:
     said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
     return {
         "findings": rows_of(found.findings), "metadata": said,
-        "suspects": [asdict(suspect) for suspect in found.suspects], "stamp": seen.stamp,
+        "suspects": [astuple(suspect) for suspect in found.suspects], "stamp": seen.stamp,
         "moving": seen.moving, "bytes": seen.bytes, "seconds": seen.seconds,
     }  # fmt: skip
 
@@ -47,7 +47,7 @@ def scanned_of(row: JsonObject) -> ScannedFile:
     found = Contents(
         findings_of(row["findings"]),
         Metadata(**row["metadata"]),
-        tuple(_suspect(**suspect) for suspect in row["suspects"]),
+        tuple(Suspect(name, kind, tuple(rows), tuple(shape)) for name, kind, rows, shape in row["suspects"]),
     )
     device, inode, size, modified = row["stamp"] or (0, 0, 0, 0)
     stamp = (device, inode, size, modified) if row["stamp"] else None
@@ -62,10 +62,6 @@ def rows_of(findings: tuple[Finding, ...]) -> list[list[str]]:
 def findings_of(rows: list[list[str]]) -> tuple[Finding, ...]:
     """Return the findings that such lists describe."""
     return tuple(Finding(*row) for row in rows)
-
-
-def _suspect(name: str, kind: str, rows: list[int], shape: list[int]) -> Suspect:
-    return Suspect(name, kind, tuple(rows), tuple(shape))
 
 
 class Cache:

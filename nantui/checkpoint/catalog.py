@@ -90,7 +90,7 @@ class Catalog:
 
     def _ahead(self, files: list[CheckpointFile], crc: bool) -> AbstractContextManager[Ahead | None]:
         """Start helpers where many files are unknown; what they have not scanned we scan ourselves."""
-        unknown = [file.path for file in files if crc or self._known(stamp_of(file.path)) is None]
+        unknown = [file.path for file in files if crc or self._cache.scanned(stamp_of(file.path)) is None]
         if len(unknown) < FEWEST_FILES:
             return nullcontext()
         from nantui.checkpoint.parallel_scan import Ahead
@@ -116,21 +116,15 @@ class Catalog:
         stamp = stamp_of(path)
         known = self._scanned.get(stamp) if stamp else None
         if known is None and not crc:
-            known = self._known(stamp)
+            known = self._cache.scanned(stamp)
         if known is None:
             known = ahead.take(path) if ahead is not None else None
             known = known or scan_alone(path, crc=crc, allowed=self.allowed)
-            self._remember(known, crc)
+            if known.stamp is not None and not known.moving:
+                self._scanned[known.stamp] = known
+            if not crc:
+                self._cache.keep_scanned(known)
         return known
-
-    def _known(self, stamp: Stamp | None) -> ScannedFile | None:
-        return self._cache.scanned(stamp)
-
-    def _remember(self, seen: ScannedFile, crc: bool) -> None:
-        if seen.stamp is not None and not seen.moving:
-            self._scanned[seen.stamp] = seen
-        if not crc:
-            self._cache.keep_scanned(seen)
 
     # -- comparisons ---------------------------------------------------------------------------------
 
@@ -177,14 +171,12 @@ class Catalog:
     def _metadata(self, path: Path) -> Metadata:
         """Return what a file says about itself, without reading its weights."""
         stamp = stamp_of(path)
-        seen = (self._scanned.get(stamp) or self._known(stamp)) if stamp else None
-        if seen is not None:
+        if stamp is None:
+            return describe(path)
+        if seen := self._scanned.get(stamp) or self._cache.scanned(stamp):
             return seen.contents.metadata
-        if stamp is None or stamp not in self._said:
-            said = describe(path)
-            if stamp is None:
-                return said
-            self._said[stamp] = said
+        if stamp not in self._said:
+            self._said[stamp] = describe(path)
         return self._said[stamp]
 
 

@@ -89,7 +89,7 @@ class Verdict:
     @property
     def work_epoch(self) -> int | None:
         """The epoch counted from 1, as in `results.csv` and the progress line's "N/total"."""
-        return work_of(self.epoch)
+        return None if self.epoch is None else self.epoch + 1
 
     @property
     def cannot_be_loaded(self) -> str:
@@ -120,11 +120,6 @@ def printable_finding(finding: Finding) -> Finding:
     """
     where, detail = (printable(text, _LONGEST_TEXT, mark="?") for text in (finding.where, finding.detail))
     return Finding(finding.kind, where, detail)
-
-
-def work_of(epoch: int | None) -> int | None:
-    """Return the epoch counted from 1 whose work a checkpoint of `epoch` (counted from 0) contains."""
-    return None if epoch is None else epoch + 1
 
 
 def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

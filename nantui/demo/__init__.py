@@ -8,5 +8,4 @@ dataset: Draw a small detection data set: circles, squares and triangles on nois
 headless: Play the demo without a person: the same keys, a line per stage, and a verdict from the files
 terminal: A person at a keyboard: the real cockpit in a pseudo-terminal of its own, and keys typed into it
 evidence: What the demo has to prove, each read from the files of the run and never from our own say-so
-network: Write the network that the demo trains: a YOLOv8 with fewer layers
 """

@@ -28,7 +28,7 @@ from nantui.run.events import (
 from nantui.run.layout import RunLayout
 from nantui.run.record import AttemptRecord, RunRecord
 from nantui.run.results import current, read_results
-from nantui.run.telemetry import Step, read_steps
+from nantui.run.telemetry import read_steps
 
 
 class Contradiction(Exception):
@@ -38,7 +38,8 @@ class Contradiction(Exception):
 def training_started(layout: RunLayout) -> str | None:
     """The first attempt has made a step."""
     steps = read_steps(layout.steps(1))
-    return f"first step: losses {_losses(steps[0])}" if steps else None
+    losses = " ".join(f"{name} {value:.3f}" for step in steps[:1] for name, value in step.losses.items())
+    return f"first step: losses {losses}" if steps else None
 
 
 def alarm_raised(layout: RunLayout) -> str | None:
@@ -96,7 +97,7 @@ def rolled_back(layout: RunLayout) -> str | None:
 
 def settings_in_effect(layout: RunLayout) -> str | None:
     """The resumed worker read the changed settings back from its live optimizer."""
-    events = _of_attempt_2(layout)
+    events = [event for event in RunRecord(layout).journal if event.attempt == 2]
     reported, started = _first(events, InEffect), _first(events, AttemptStarted)
     if reported is None or started is None:
         return None
@@ -123,7 +124,7 @@ def one_step_lost(layout: RunLayout) -> str | None:
 def finished(layout: RunLayout) -> str | None:
     """Every epoch stands in results.csv with finite numbers, and what remains is clean."""
     exits = read_exits(layout, 2)
-    if not exits or not _first(_of_attempt_2(layout), AttemptEnded):
+    if not exits or not any(one.attempt == 2 for one in of_kind(RunRecord(layout).journal, AttemptEnded)):
         return None
     if exits[0].outcome != "finished":
         raise Contradiction(f"attempt 2 ended as {exits[0].outcome}: {exits[0].text}")
@@ -135,14 +136,6 @@ def finished(layout: RunLayout) -> str | None:
     if set(badges.values()) != {"clean"}:
         raise Contradiction(f"badges at the end: {badges}")
     return f"{len(rows)} finite epochs; last.pt and best.pt clean"
-
-
-def _of_attempt_2(layout: RunLayout) -> list[Event]:
-    return [event for event in RunRecord(layout).journal if event.attempt == 2]
-
-
-def _losses(step: Step) -> str:
-    return " ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
 
 
 def _first(events: Iterable[Event], kind: type[Found]) -> Found | None:

@@ -19,12 +19,6 @@ ESCAPE_ALONE_S = 1.0  # any key that comes sooner would make a sequence of it
 QUIT_WITHIN_S = 60.0
 
 
-def _environment() -> dict[str, str]:
-    """Return ours without COLUMNS and LINES, which would win over the terminal's own size."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    return {**kept, "TERM": "xterm-256color"}
-
-
 class CockpitGone(Exception):
     """The cockpit ended although nobody quit it."""
 
@@ -36,23 +30,15 @@ class CockpitTerminal:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         self._keyboard = ours
+        # COLUMNS and LINES would win over the terminal's own size.
+        kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "nantui", os.path.abspath(run)],
-            cwd="/",
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            env=_environment(),
-        )
+            [sys.executable, "-m", "nantui", os.path.abspath(run)], cwd="/", stdin=theirs, stdout=theirs,
+            stderr=theirs, start_new_session=True, env={**kept, "TERM": "xterm-256color"},
+        )  # fmt: skip
         os.close(theirs)
-        self._drawn = 0
+        self.bytes_drawn = 0
         threading.Thread(target=self._drain, daemon=True).start()
-
-    @property
-    def bytes_drawn(self) -> int:
-        """How many bytes the cockpit has sent to its terminal."""
-        return self._drawn
 
     def press(self, key: str) -> None:
         """Type one key. Raises CockpitGone when nobody reads it any more."""
@@ -75,6 +61,6 @@ class CockpitTerminal:
     def _drain(self) -> None:
         try:
             while data := os.read(self._keyboard, 1 << 16):
-                self._drawn += len(data)
+                self.bytes_drawn += len(data)
         except OSError:
             return

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nantui.labels.data_set import Rules
-from nantui.labels.parser import Array, Rows, Table, Text, join_tables, parse_plain, read_rows
+from nantui.labels.parser import Array, Table, Text, join_tables, parse_plain, read_rows
 from nantui.labels.problem_kinds import KINDS
 from nantui.labels.row_rules import Found, among_polygons, findings
 
@@ -58,7 +58,10 @@ def scan(folder: str, names: Sequence[str], rules: Rules, shapes: Array | None =
         table = _with_odd(table, odd, contents, blank, result)
     unread = {found.file for found in result.findings} | set(result.missing)
     result.empty = [index for index in np.flatnonzero(blank).tolist() if index not in unread]
-    _note_endings(text, contents, result)
+    if b"\r" in text.raw:
+        for index, data in enumerate(contents):
+            if count := data.count(b"\r\n"):
+                result.findings.append(Found(index, 0, "crlf", f"{count} Windows line ends"))
     with np.errstate(all="ignore"):
         # NaN and Inf are among the numbers that are checked.
         result.findings += findings(table, len(names), rules, shapes)
@@ -119,28 +122,10 @@ def _with_odd(table: Table, odd: Array, contents: list[bytes], blank: Array, res
             result.findings.append(Found(index, 1, "bom", "the file begins with a byte-order mark"))
         if rows.values:
             blank[index] = False
-            tables.append(_table_of(index, rows))
+            start = np.cumsum([0, *map(len, rows.values)])
+            file: Array = np.full(len(rows.lines), index, np.int64)
+            tables.append(Table(np.concatenate(rows.values), start, file, np.array(rows.lines, np.int64)))
     return join_tables(tables)
-
-
-def _table_of(index: int, rows: Rows) -> Table:
-    lengths = np.fromiter(map(len, rows.values), np.int64, len(rows.values))
-    start = np.concatenate(([0], np.cumsum(lengths)))
-    return Table(
-        np.concatenate(rows.values),
-        start,
-        np.full(lengths.size, index, np.int64),
-        np.array(rows.lines, np.int64),
-    )
-
-
-def _note_endings(text: Text, contents: list[bytes], result: BatchResult) -> None:
-    if b"\r" in text.raw:
-        for index, data in enumerate(contents):
-            if b"\r\n" in data:
-                result.findings.append(
-                    Found(index, 0, "crlf", f"{data.count(bytes((13, 10)))} Windows line ends")
-                )
 
 
 def _count(table: Table, files: int, rules: Rules, result: BatchResult) -> None:

@@ -155,51 +155,43 @@ class _Check:
             return
         prefix = folder.labels and folder.labels + "/"
         labels = [prefix + name for name in folder.label_names(batch.start, batch.stop)]
+        images = [folder.image(index) for index in range(batch.start, batch.stop)]
         found = [*result.findings]
         found += [Found(index, 0, "empty_file", "no rows") for index in result.empty]
         for item in sorted(found, key=lambda item: (item.file, item.line)):
-            path = (
-                folder.image(batch.start + item.file) if item.kind.startswith("image_") else labels[item.file]
-            )
+            path = (images if item.kind.startswith("image_") else labels)[item.file]
             report.issues.append(Issue(path, item.line, item.kind, item.text))
             if KINDS[item.kind].severity == ERROR:
-                report.image_of[path] = folder.image(batch.start + item.file)
+                report.image_of[path] = images[item.file]
         for index in result.missing:
-            report.issues.append(
-                Issue(folder.image(batch.start + index), 0, "no_label", f"no {labels[index]}")
-            )
+            report.issues.append(Issue(images[index], 0, "no_label", f"no {labels[index]}"))
         dropped = sorted({item.file for item in result.findings if KINDS[item.kind].drops})
-        report.dropped += [folder.image(batch.start + index) for index in dropped]
+        report.dropped += [images[index] for index in dropped]
 
     def _whole_data_set(self) -> None:
         if 0 < self.total == sum(issue.kind == "no_label" for issue in self.report.issues):
             text = f"looked for in {self.folders[0].labels}"
             self.report.issues.append(Issue(self.report.data, 0, "no_labels", text))
         if self.rules.task in ("segment", "obb") and self.box_rows:
-            text = (
-                f"{self.box_rows:,} boxes beside {self.polygon_rows:,} polygons; every row must be a polygon"
-            )
+            counts = f"{self.box_rows:,} boxes beside {self.polygon_rows:,} polygons"
+            text = f"{counts}; every row must be a polygon"
             self.report.issues.append(Issue(self.report.data, 0, "boxes_in_segments", text))
 
 
 def check_batch(folders: list[Folder], rules: Rules, images: bool, batch: Batch) -> BatchResult:
     """Return what is wrong with one batch; runs in a worker process or here."""
     folder = folders[batch.folder]
-    faults, shapes = _images_of(folder, images, batch)
+    faults: list[Found] = []
+    shapes: Array | None = None  # known where the images are looked into
+    if images or folder.listed:
+        paths = [folder.image(index) for index in range(batch.start, batch.stop)]
+        faults, shapes = scan_images(paths) if images else (missing_images(paths), None)
     if rules.task == "classify":
         result = BatchResult(batch.stop - batch.start)
     else:
         result = scan(folder.labels, folder.label_names(batch.start, batch.stop), rules, shapes)
     result.findings += faults
     return result
-
-
-def _images_of(folder: Folder, images: bool, batch: Batch) -> tuple[list[Found], Array | None]:
-    """Return what is wrong with the images of a batch, and their shapes where they were looked into."""
-    if not (images or folder.listed):
-        return [], None
-    paths = [folder.image(index) for index in range(batch.start, batch.stop)]
-    return scan_images(paths) if images else (missing_images(paths), None)
 
 
 def _distinct(folders: list[Folder]) -> list[Folder]:

@@ -196,13 +196,10 @@ def _class_folders(root: Path) -> DataSet:
         raise UserError(
             f"{root}/train: no class folders in it; a classification data set has one folder a class"
         )
-    others = {"train": "train", "val": _first_existing(root, "val", "validation", "valid"), "test": "test"}
+    val = next((name for name in ("val", "validation", "valid") if (root / name).exists()), None)
+    others = {"train": "train", "val": val, "test": "test"}
     splits = {split: [str(root / name)] for split, name in others.items() if name and (root / name).is_dir()}
     return DataSet(root, root, tuple(names), splits, classify=True)
-
-
-def _first_existing(root: Path, *names: str) -> str | None:
-    return next((name for name in names if (root / name).exists()), None)
 
 
 def datasets_directory() -> Path:

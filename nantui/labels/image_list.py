@@ -62,11 +62,14 @@ def list_images(split: str, sources: list[str]) -> Listing:
             listing.walked.append(source)
             listing.folders += [Folder(path, sorted(names)) for path, names in walk(source)]
         elif os.path.isfile(source):
-            _add_listed(source, listing)
+            try:
+                listing.folders += _listed(source)
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+                listing.faults.append((source, "list_unreadable", f"a file here must list images: {why}"))
         else:
-            listing.faults.append(
-                (source, "path_missing", f"{split}: it is neither a folder nor a list of images")
-            )
+            text = f"{split}: it is neither a folder nor a list of images"
+            listing.faults.append((source, "path_missing", text))
     return listing
 
 
@@ -116,14 +119,6 @@ def _entries(folder: str, endings: tuple[str, ...]) -> tuple[list[str], list[str
     return wanted, [path for path in paths if os.path.isdir(path)]
 
 
-def _add_listed(source: str, listing: Listing) -> None:
-    try:
-        listing.folders += _listed(source)
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        listing.faults.append((source, "list_unreadable", f"a file here must list images: {why}"))
-
-
 def _listed(source: str) -> list[Folder]:
     """Return the images that a text file lists, one path a line. Raises OSError, UnicodeDecodeError."""
     text = Path(source).read_text(encoding="utf-8-sig")
@@ -156,13 +151,8 @@ def labels_without_image(listing: Listing) -> Iterator[str]:
     for path, names in _label_files(tops, list(images)):
         if path not in seen:
             seen.add(path)
-            yield from (f"{path}/{name}" for name in sorted(_unknown(names, images.get(path, []))))
-
-
-def _unknown(names: list[str], images: list[Folder]) -> list[str]:
-    """Return the label files among `names` that belong to none of `images`."""
-    known: set[str] = set().union(*map(_stems, images))
-    return [name for name in names if name[:-4] not in known]
+            known: set[str] = set().union(*map(_stems, images.get(path, [])))
+            yield from (f"{path}/{name}" for name in sorted(names) if name[:-4] not in known)
 
 
 def _label_files(tops: list[str], singles: list[str]) -> Iterator[tuple[str, list[str]]]:
@@ -191,16 +181,9 @@ def check_class_folders(data: DataSet, report: LabelReport) -> None:
     """Add what is wrong with the folders of a classification data set to `report`."""
     for split, paths in data.splits.items():
         for path in paths:
-            folders = {entry.name for entry in Path(path).iterdir() if entry.is_dir()}
-            for name in sorted(folders - set(data.names)):
-                report.issues.append(
-                    Issue(f"{path}/{name}", 0, "class_folders", f"{split} has it, train has not")
-                )
-            if split == "train":
-                _empty_classes(path, sorted(folders), report)
-
-
-def _empty_classes(path: str, folders: list[str], report: LabelReport) -> None:
-    for name in folders:
-        if next(walk(f"{path}/{name}"), None) is None:
-            report.issues.append(Issue(f"{path}/{name}", 0, "class_empty", "no images in it"))
+            folders = sorted(str(entry) for entry in Path(path).iterdir() if entry.is_dir())
+            odd = [folder for folder in folders if os.path.basename(folder) not in data.names]
+            text = f"{split} has it, train has not"
+            report.issues += [Issue(folder, 0, "class_folders", text) for folder in odd]
+            empty = [folder for folder in folders if split == "train" and next(walk(folder), None) is None]
+            report.issues += [Issue(folder, 0, "class_empty", "no images in it") for folder in empty]

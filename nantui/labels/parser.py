@@ -9,7 +9,6 @@ by word, exactly as Ultralytics does: slower, and those are the files whose faul
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -228,22 +227,16 @@ def read_rows(data: bytes) -> Rows:
 
 
 def _add_row(rows: Rows, number: int, words: list[str]) -> None:
-    try:
-        numbers = [float(word) for word in words]
-    except ValueError:
-        rows.faults.append((number, "not_a_number", f"{quote(next(_no_numbers(words)))} is no number"))
-        return
+    numbers = []
+    for word in words:
+        try:
+            numbers.append(float(word))
+        except ValueError:
+            rows.faults.append((number, "not_a_number", f"{quote(word)} is no number"))
+            return
     with np.errstate(over="ignore"):
         rows.values.append(np.array(numbers, np.float64).astype(np.float32))
     rows.lines.append(number)
-
-
-def _no_numbers(words: list[str]) -> Iterator[str]:
-    for word in words:
-        try:
-            float(word)
-        except ValueError:
-            yield word
 
 
 def quote(word: str) -> str:

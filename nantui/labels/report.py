@@ -6,6 +6,7 @@ While it lasts, a progress line with rate and ETA stands on stderr, only where s
 from __future__ import annotations
 
 import csv
+import heapq
 import json
 import sys
 import time
@@ -56,9 +57,8 @@ class LabelReport:
     def counts(self) -> dict[str, int]:
         """Return how often each kind was found, the bad ones first."""
         found = Counter(issue.kind for issue in self.issues)
-        return {
-            name: found[name] for name in sorted(found, key=lambda name: (_rank(name), -found[name], name))
-        }
+        names = sorted(found, key=lambda name: (_rank(name), -found[name], name))
+        return {name: found[name] for name in names}
 
     @property
     def errors(self) -> int:
@@ -71,11 +71,7 @@ class LabelReport:
 
     def worst(self, limit: int = 20) -> list[Issue]:
         """Return the first `limit` findings, errors before warnings before notes."""
-        ranks: dict[int, list[Issue]] = {0: [], 1: [], 2: []}
-        for issue in self.issues:
-            if len(ranks[_rank(issue.kind)]) < limit:
-                ranks[_rank(issue.kind)].append(issue)
-        return [*ranks[0], *ranks[1], *ranks[2]][:limit]
+        return heapq.nsmallest(limit, self.issues, key=lambda issue: _rank(issue.kind))  # which is stable
 
     def decoded(self, asked: Collection[str], undecodable: Collection[str]) -> None:
         """Take over what Ultralytics' reader said of images of unusual modes."""
@@ -109,34 +105,19 @@ def write_json(report: LabelReport, out: TextIO) -> None:
     """
     head = escaped_json(json.dumps(report.head(), indent=2))
     out.write(head[: head.rindex("\n}")] + ',\n  "issues": [')
-    for number, issue in enumerate(report.issues):
-        out.write(("," if number else "") + "\n    " + escaped_json(json.dumps(_document(issue))))
+    for number, (file, line, kind, text) in enumerate(report.issues):
+        row = {"file": file, "line": line, "kind": kind, "severity": KINDS[kind].severity, "text": text}
+        out.write(("," if number else "") + "\n    " + escaped_json(json.dumps(row)))
     out.write("\n  ]\n}\n" if report.issues else "]\n}\n")
-
-
-def _document(issue: Issue) -> Document:
-    return {
-        "file": issue.file, "line": issue.line, "kind": issue.kind, "severity": KINDS[issue.kind].severity,
-        "text": issue.text,
-    }  # fmt: skip
 
 
 def write_csv(report: LabelReport, out: TextIO) -> None:
     """Write the findings as CSV with a header line; what no terminal is to get, as backslash escapes."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("file", "line", "kind", "severity", "text", "ultralytics"))
-    for issue in report.issues:
-        kind = KINDS[issue.kind]
-        writer.writerow(
-            (
-                escaped(issue.file),
-                issue.line,
-                issue.kind,
-                kind.severity,
-                escaped(issue.text),
-                kind.ultralytics,
-            )
-        )
+    for file, line, name, text in report.issues:
+        kind = KINDS[name]
+        writer.writerow((escaped(file), line, name, kind.severity, escaped(text), kind.ultralytics))
 
 
 def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:

@@ -338,11 +338,8 @@ class Polygons:
         )
         keys = np.add.reduceat(scattered, self.start[:-1]) ^ (file.astype(np.uint64) * GOLDEN)
         return repeated_keys(
-            keys, lambda one, other: bool(file[one] == file[other] and self._same(one, other))
+            keys, lambda one, other: bool(file[one] == file[other] and self._bytes(one) == self._bytes(other))
         )
-
-    def _same(self, one: int, other: int) -> bool:
-        return self._bytes(one) == self._bytes(other)
 
     def _bytes(self, index: int) -> bytes:
         return bytes(self.values[self.start[index] : self.start[index + 1]].tobytes())

@@ -11,6 +11,7 @@ machine, and containers with the same host name can be told apart.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -37,10 +38,9 @@ def host_name() -> str:
 
 def boot_id() -> str:
     """Return what tells this boot of this host from every other, empty where the kernel does not say."""
-    try:
+    kernel = ""
+    with contextlib.suppress(OSError):
         kernel = _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        kernel = ""
     played = os.environ.get(VARIABLE)
     return f"{kernel}/{played}" if played else kernel
 
@@ -69,9 +69,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class ProcessRef:
-    """One process: `created` in s since the epoch, `ticks` its start in clock ticks since boot (0:
-    unknown).
-    """
+    """One process: `created` in s since the epoch, `ticks` its start in clock ticks since boot, or 0."""
 
     pid: int
     created: float
@@ -90,7 +88,10 @@ class ProcessStat:
 @lru_cache(maxsize=1)
 def this_machine() -> Machine:
     """Return where this process runs."""
-    return Machine(host_name(), boot_id(), _namespace())
+    namespace = ""
+    with contextlib.suppress(OSError):
+        namespace = os.readlink("/proc/self/ns/pid")
+    return Machine(host_name(), boot_id(), namespace)
 
 
 def stat_of(pid: int) -> ProcessStat | None:
@@ -136,10 +137,3 @@ def alive(ref: ProcessRef | None) -> bool:
         return stat.ticks == ref.ticks
     now = ref_of(ref.pid)
     return now is not None and abs(now.created - ref.created) < SAME_CREATE_TIME_S
-
-
-def _namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,7 +34,10 @@ def origin_of(pid: int) -> str:
         for name, _, value in (entry.partition(b"=") for entry in environment_of(pid))
     }
     found = _by_ancestors(pid)
-    session = tmux_session(environment) or _screen_session(environment)
+    socket, pane = environment.get("TMUX", "").partition(",")[0], environment.get("TMUX_PANE", "")
+    session = _tmux_session(socket, pane) if socket else ""
+    if screen := environment.get("STY", "").partition(".")[2]:
+        session = session or f"screen session {screen}"
     if session:
         still_there = found.split()[:1] == session.split()[:1]
         found = session if still_there else f"{session} (it has left it)"
@@ -45,15 +48,9 @@ def origin_of(pid: int) -> str:
     return printable(found, 200)
 
 
-def tmux_session(environment: Mapping[str, str]) -> str:
-    """Return the tmux session of a pane, asked by the socket and pane that stand in its environment."""
-    socket, pane = environment.get("TMUX", "").partition(",")[0], environment.get("TMUX_PANE", "")
-    return _tmux_session(socket, pane) if socket else ""
-
-
 @lru_cache(maxsize=64)
 def _tmux_session(socket: str, pane: str) -> str:
-    """Ask the server; only one of our own is talked to, and not for long."""
+    """Ask the server which session a pane is in; only one of our own is talked to, and not for long."""
     try:
         mine = os.stat(socket).st_uid == os.getuid()
         words = ["tmux", "-S", socket, "list-panes", "-a", "-F", "#{pane_id} #{session_name}"]
@@ -63,11 +60,6 @@ def _tmux_session(socket: str, pane: str) -> str:
     lines = (line.partition(" ") for line in out.decode(errors="replace").splitlines())
     name = next((name for number, _, name in lines if number == pane), "")
     return f"tmux session {name}" if name else "tmux"
-
-
-def _screen_session(environment: Mapping[str, str]) -> str:
-    name = environment.get("STY", "").partition(".")[2]
-    return f"screen session {name}" if name else ""
 
 
 def _login_address(pid: int) -> str:

@@ -7,6 +7,7 @@ them) and descent. Signals go through pidfds, so that a pid that was reused mean
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -167,12 +168,10 @@ def shared_memory_of(pids: Iterable[int], place: Path = Path("/dev/shm")) -> lis
 
 
 def _send_plainly(ref: ProcessRef, number: int) -> bool:
-    try:
+    with contextlib.suppress(OSError):
         if alive(ref):
             os.kill(ref.pid, number)
             return True
-    except OSError:
-        pass
     return False
 
 

@@ -70,13 +70,8 @@ def locate(python: str, libraries: tuple[str, ...]) -> list[str]:
         return [(spec.origin or "") if spec else "" for spec in specs]
     try:
         # At the root: a module that lies in the current directory is not what a training would import.
-        done = subprocess.run(
-            [interpreter(python), "-c", LOOK, *libraries],
-            capture_output=True,
-            text=True,
-            timeout=LOOK_S,
-            cwd="/",
-        )
+        words = [interpreter(python), "-c", LOOK, *libraries]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LOOK_S, cwd="/")
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"cannot run {python} ({error}); --python wants an interpreter's path") from None
     found = done.stdout.rstrip("\n").split("\n")

@@ -53,10 +53,6 @@ class Measured:
         """What PyTorch may reserve of the device."""
         return max(self.total_gb - CONTEXT_GB, 0.0) * USABLE
 
-    def reserved_gb(self, peak_gb: float, settings: Settings) -> float:
-        """Return what PyTorch reserves where `settings` have that peak."""
-        return reserved_gb(peak_gb, self.filled, settings)
-
 
 def reserved_gb(peak_gb: float, filled: bool, settings: Settings) -> float:
     """Return the GiB that PyTorch reserves for a peak: more than tensors fill."""
@@ -68,7 +64,8 @@ def reserved_gb(peak_gb: float, filled: bool, settings: Settings) -> float:
 def predict(measured: Measured, now: Settings, then: Settings) -> float:
     """Return the GiB a device that PyTorch would reserve with `then`, given the peak measured with `now`."""
     grows = max(measured.peak_gb - stays_gb(measured, now), 0.0)
-    return measured.reserved_gb(stays_gb(measured, then) + grows * load(then) / load(now), then)
+    filled = stays_gb(measured, then) + grows * load(then) / load(now)
+    return reserved_gb(filled, measured.filled, then)
 
 
 def stays_gb(measured: Measured, settings: Settings) -> float:
@@ -100,7 +97,7 @@ def largest_batch(measured: Measured, now: Settings, then: Settings) -> int:
     """Return the largest batch, a multiple of the devices and at least one each, predicted to fit."""
     devices = max(measured.devices, 1)
     one = {**then, "batch": devices}
-    stays = measured.reserved_gb(stays_gb(measured, then), then)
+    stays = reserved_gb(stays_gb(measured, then), measured.filled, then)
     each = predict(measured, now, one) - stays
     room = measured.usable_gb - stays
     return max(int(room / each) if each > 0 else 1, 1) * devices

@@ -36,10 +36,6 @@ LOWEST = {"skip_window": 1, "keep_restore_points": 1, "loss_patience": 1}
 HIGHEST = {"max_skip_share": 1.0}
 
 
-def _has_range(name: str, default: object) -> bool:
-    return name in OURS_NUMBERS or not isinstance(default, (str, bool))
-
-
 def describe() -> list[JsonObject]:
     """Return name, types, default, help, range and choices of each of our settings."""
     return [
@@ -48,7 +44,9 @@ def describe() -> list[JsonObject]:
             "types": (type(default).__name__, *(("float",) if name in OURS_NUMBERS else ())),
             "default": default,
             "help": HELP[name],
-            "range": (LOWEST.get(name, 0), HIGHEST.get(name)) if _has_range(name, default) else None,
+            "range": (LOWEST.get(name, 0), HIGHEST.get(name))
+            if name in OURS_NUMBERS or not isinstance(default, (str, bool))
+            else None,
             "choices": OURS_CHOICES.get(name, ()),
         }
         for name, default in OURS_DEFAULTS.items()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import yaml
@@ -107,13 +108,8 @@ def read_afterwards(entry: object, bounds: tuple[Bound, ...]) -> Afterwards | No
     """Return a preset's `then:`, whose settings are `bounds`. Raises UserError when it is wrong."""
     if entry is None:
         return None
-    share = entry.get("epochs") if isinstance(entry, dict) else None
-    if (
-        not isinstance(entry, dict)
-        or set(entry) - AFTERWARDS_KEYS
-        or not is_number(share)
-        or not 0 < share <= 1
-    ):
+    share = entry.get("epochs") if isinstance(entry, dict) and not set(entry) - AFTERWARDS_KEYS else None
+    if not isinstance(entry, dict) or not is_number(share) or not 0 < share <= 1:
         raise UserError("then: needs `before: [imgsz]` and `epochs: 0.25`, a share of the run's epochs")
     before = tuple(str(name) for name in entry.get("before") or ())
     return Afterwards(str(entry.get("title") or ""), before, float(share), bounds)
@@ -173,8 +169,14 @@ def apply(preset: Preset, in_effect: Settings, known: Collection[str] | None = N
     Settings that stand as the preset wants them give no row. `known` are the settings of the installed
     Ultralytics: an entry that it does not know is kept.
     """
-    rows = (_row(bound, in_effect, known) for bound in preset.bounds)
-    return [row for row in rows if row is not None]
+    rows = []
+    for bound in preset.bounds:
+        now = in_effect.get(bound.name)
+        if known is not None and bound.name not in known:
+            rows.append(Change(bound.name, now, now, "kept: this Ultralytics does not know it", kept=True))
+        elif row := bound.against(now):
+            rows.append(row)
+    return rows
 
 
 def apply_all(
@@ -189,13 +191,6 @@ def apply_all(
     return merge(*layers)
 
 
-def _row(bound: Bound, in_effect: Settings, known: Collection[str] | None) -> Change | None:
-    now = in_effect.get(bound.name)
-    if known is not None and bound.name not in known:
-        return Change(bound.name, now, now, "kept: this Ultralytics does not know it", kept=True)
-    return bound.against(now)
-
-
 def load_presets(schema: Schema, start: Path | None = None) -> dict[str, Preset]:
     """Return every preset by name: shipped, then the user's, then the project's, a later one winning.
 
@@ -203,8 +198,9 @@ def load_presets(schema: Schema, start: Path | None = None) -> dict[str, Preset]
     Raises UserError naming the file when one is wrong.
     """
     places = [(SHIPPED, configs_dir() / "presets"), (USER, user_config_dir() / "presets")]
-    if project := project_presets(start or Path.cwd()):
-        places.append((PROJECT, project))
+    top = (start or Path.cwd()).absolute()
+    nearest = (place for above in (top, *top.parents) if (place := above / PROJECT_FOLDER).is_dir())
+    places += [(PROJECT, place) for place in islice(nearest, 1)]
     presets: dict[str, Preset] = {}
     for source, directory in places:
         for path in sorted(directory.glob("*.y*ml")) if directory.is_dir() else []:
@@ -226,12 +222,6 @@ def find_presets(names: Iterable[str], schema: Schema, start: Path | None = None
     return [known[name] for name in wanted]
 
 
-def project_presets(start: Path) -> Path | None:
-    """Return the nearest `.nantui/presets` at or above `start`, or None."""
-    start = start.absolute()
-    return next((place for top in (start, *start.parents) if (place := top / PROJECT_FOLDER).is_dir()), None)
-
-
 def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
     """Return the preset in the file `path`.
 
@@ -248,7 +238,8 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
     bounds: tuple[Bound, ...] = ()
     unfit, then = "", None
     try:
-        refuse_unknown(document)
+        if unknown := sorted(map(str, set(document) - KEYS)):  # a misspelt key would be left out unseen
+            raise UserError(f"unknown key {unknown[0]!r}; a preset has {', '.join(sorted(KEYS))}")
         bounds = tuple(_bound(name, entry, schema) for name, entry in document["settings"].items())
         later = document.get("then")
         lower = ((later or {}).get("settings") or {}).items() if isinstance(later, dict) else ()
@@ -257,16 +248,9 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
         unfit = f"this Ultralytics does not take {error}"
         if source != SHIPPED:
             raise UserError(f"{path}: {error}") from None
-    name, title, about, plan = (
-        str(document.get(key) or "").strip() for key in ("name", "title", "about", "plan")
-    )
-    return Preset(name or path.stem, title, bounds, about, plan, source, path, unfit, then)
-
-
-def refuse_unknown(document: Settings) -> None:
-    """Raise UserError for a key of the file that no preset has: a misspelt one would be left out unseen."""
-    if unknown := sorted(map(str, set(document) - KEYS)):
-        raise UserError(f"unknown key {unknown[0]!r}; a preset has {', '.join(sorted(KEYS))}")
+    said = {key: str(document.get(key) or "").strip() for key in ("title", "about", "plan")}
+    name = str(document.get("name") or "").strip() or path.stem
+    return Preset(name=name, bounds=bounds, source=source, path=path, unfit=unfit, then=then, **said)
 
 
 def _bound(name: str, entry: object, schema: Schema) -> Bound:

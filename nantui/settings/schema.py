@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import UserError
-from nantui.run.documents import Settings
+from nantui.run.documents import JsonObject, Settings
 from nantui.settings import own_settings as our_settings
-from nantui.settings.ultralytics_args import Line, find_ultralytics, read_lines, read_ranges, read_version
+from nantui.settings.ultralytics_args import find_ultralytics, read_arguments, read_ranges, read_version
 from nantui.settings.values import is_number, parse_value, show_value
 
 OTHER_MODES = frozenset({"Predict", "Visualize", "Export", "Tracker", "Custom config.yaml"})
@@ -73,7 +73,9 @@ class Field:
         Raises UserError with one line when the type, the range or the choice is wrong.
         """
         if value is None:
-            return self._none()
+            if not (self.optional or self.default is None or self.name == "auto_augment"):
+                raise UserError(f"{self.name}=None: expects {self.expects()} ({self.help})")
+            return None
         value = self._typed(value)
         if self.choices and value not in self.choices and not (self._or_a_number and is_number(value)):
             raise UserError(f"{self.name}={show_value(value)}: expects {self.expects()}")
@@ -88,16 +90,13 @@ class Field:
     def expects(self) -> str:
         """Return what the setting accepts, in words."""
         if self.choices:
-            return f"one of {self._choices()}" + (" or a number" if self._or_a_number else "")
+            choices = ", ".join(map(show_value, self.choices))
+            return f"one of {choices}" + (" or a number" if self._or_a_number else "")
         what = " or ".join(dict.fromkeys(WANTED.get(kind, kind) for kind in self.types)) or "a value"
         lowest, highest = self.range or (None, None)
         if lowest is not None and highest is not None:
             return f"{what} from {lowest:g} to {highest:g}"
         return f"{what}, at least {lowest:g}" if lowest is not None else what
-
-    def _none(self) -> None:
-        if not (self.optional or self.default is None or self.name == "auto_augment"):
-            raise UserError(f"{self.name}=None: expects {self.expects()} ({self.help})")
 
     def _typed(self, value: object) -> object:
         if not self.types or self._fits(value):
@@ -128,9 +127,6 @@ class Field:
         lowest, highest = self.range or (None, None)
         return (lowest is None or value >= lowest) and (highest is None or value <= highest)
 
-    def _choices(self) -> str:
-        return ", ".join(show_value(choice) for choice in self.choices)
-
 
 class Schema:
     """All settings by name, in the order a form shows them: Ultralytics' own, then ours."""
@@ -152,7 +148,9 @@ class Schema:
         try:
             return self.fields[name]
         except KeyError:
-            raise UserError(self._unknown(name)) from None
+            near = self.nearest(name)
+            hint = f"did you mean {near}?" if near else "see the Ultralytics docs"
+            raise UserError(f"unknown setting {name!r}: {hint}") from None
 
     def check(self, settings: Settings) -> dict[str, object]:
         """Return `settings` with every value checked. Raises UserError for the first that is wrong."""
@@ -191,12 +189,6 @@ class Schema:
             raise UserError(f"{name}=: a value is missing; it expects {field.expects()}")
         return name, field.check(parse_value(name, text))
 
-    def _unknown(self, name: str) -> str:
-        near = self.nearest(name)
-        return f"unknown setting {name!r}: " + (
-            f"did you mean {near}?" if near else "see the Ultralytics docs"
-        )
-
     def nearest(self, name: str) -> str | None:
         """Return the setting most likely meant by `name`, or None."""
         lowered = name.lower().replace("-", "_")
@@ -211,8 +203,8 @@ class Schema:
 
 @lru_cache(maxsize=4)
 def _load(package: Path) -> Schema:
-    lines, ranges = read_lines(package), read_ranges(package)
-    fields = [_field(line, ranges) for line in lines]
+    ranges = read_ranges(package)
+    fields = [_field(argument, ranges) for argument in read_arguments(package)]
     for name, words in ACCEPTED_BY_ULTRALYTICS.items():
         kind = "str" if name == "save_dir" else "list"
         fields.append(Field(name, "Train", (kind,), None, words, optional=True))
@@ -220,13 +212,13 @@ def _load(package: Path) -> Schema:
     return Schema([*fields, *own], read_version(package))
 
 
-def _field(line: Line, ranges: dict[str, tuple[float | None, float | None]]) -> Field:
-    choices: tuple[object, ...] = CHOICES.get(line.name, ()) if "str" in line.types else ()
-    if line.name == "optimizer":
-        choices = _optimizers(line.help)
-    limits = None if "list" in line.types else ranges.get(line.name)  # a list's numbers mean something else
-    limits = SIDES if line.name == "imgsz" else limits
-    return Field(line.name, line.group, line.types, line.default, line.help, limits, choices, line.optional)
+def _field(argument: JsonObject, ranges: dict[str, tuple[float | None, float | None]]) -> Field:
+    name, types = argument["name"], argument["types"]
+    choices: tuple[object, ...] = CHOICES.get(name, ()) if "str" in types else ()
+    if name == "optimizer":
+        choices = _optimizers(argument["help"])
+    limits = None if "list" in types else ranges.get(name)  # a list's numbers mean something else
+    return Field(range=SIDES if name == "imgsz" else limits, choices=choices, **argument)
 
 
 def _optimizers(text: str) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,12 @@ import yaml
 
 from nantui.errors import UserError
 from nantui.machine.training_python import locate, training_python
+from nantui.run.documents import JsonObject
 
 LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where it is there: eight times as fast, and the form opens at once."""
 LINE = re.compile(r"^(?P<name>[a-z_0-9]+):(?P<value>[^#]*)(?:#\s*(?:\((?P<types>[^)]*)\))?\s*(?P<help>.*))?$")
 GROUP = re.compile(r"^#\s*(?P<name>[A-Z][\w/ .-]*?)\s*-*\s*$")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One argument as `default.yaml` has it: `types` such as ("int", "float"), `optional` may be None."""
-
-    name: str
-    group: str
-    types: tuple[str, ...]
-    optional: bool
-    default: object
-    help: str
 
 
 def find_ultralytics(python: str | None = None) -> Path:
@@ -53,8 +41,9 @@ def _package_of(python: str) -> Path:
     return Path(origin).parent
 
 
-def read_lines(package: Path) -> list[Line]:
-    """Return every argument of `cfg/default.yaml` in the file's order.
+def read_arguments(package: Path) -> list[JsonObject]:
+    """Return name, group, types such as ("int", "float"), optional (it may be None), default and help of each
+    argument of `cfg/default.yaml`, in the file's order.
 
     Raises UserError when the file is missing or no YAML, which means a broken or very old installation.
     """
@@ -64,26 +53,23 @@ def read_lines(package: Path) -> list[Line]:
         defaults = yaml.load(text, Loader=LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path}: {error}; reinstall ultralytics (8.0.100 or newer)") from None
-    return [*parse_lines(text, defaults if isinstance(defaults, dict) else {})]
-
-
-def parse_lines(text: str, defaults: dict[str, object]) -> list[Line]:
-    """Return the arguments in `text`, grouped under the headings between them."""
-    group, lines = "General", []
-    for raw in text.splitlines():
-        if heading := GROUP.match(raw):
+    group, arguments = "General", []
+    for line in text.splitlines():
+        if heading := GROUP.match(line):
             group = heading["name"].removesuffix(" settings").strip()
-        elif (found := LINE.match(raw)) and found["name"] in defaults:
-            lines.append(to_line(found, group, defaults[found["name"]]))
-    return lines
+        elif (found := LINE.match(line)) and isinstance(defaults, dict) and found["name"] in defaults:
+            arguments.append(_argument(found, group, defaults[found["name"]]))
+    return arguments
 
 
-def to_line(found: re.Match[str], group: str, default: object) -> Line:
+def _argument(found: re.Match[str], group: str, default: object) -> JsonObject:
     words = [word.strip() for word in re.split(r"[|,]", found["types"] or "")]
     known = tuple(re.sub(r"\[.*", "", word) for word in words if word and word != "optional")
-    types = known or ((type(default).__name__,) if default is not None else ())
-    optional = "optional" in words or default is None
-    return Line(found["name"], group, types, optional, default, (found["help"] or "").strip())
+    return {
+        "name": found["name"], "group": group, "default": default, "help": (found["help"] or "").strip(),
+        "types": known or ((type(default).__name__,) if default is not None else ()),
+        "optional": "optional" in words or default is None,
+    }  # fmt: skip
 
 
 def read_ranges(package: Path) -> dict[str, tuple[float | None, float | None]]:
@@ -93,12 +79,11 @@ def read_ranges(package: Path) -> dict[str, tuple[float | None, float | None]]:
     except (OSError, SyntaxError, UnicodeDecodeError):
         return {}
     tables = {name: value for node in tree.body for name, value in assigned_literal(node)}
-    ranges: dict[str, tuple[float | None, float | None]] = {}
-    for name in tables.get("CFG_FRACTION_KEYS", ()):
-        ranges[name] = (0.0, 1.0)
-    for name, lowest in dict(tables.get("CFG_INT_MIN", {})).items():
-        ranges[name] = (lowest, None)
-    return ranges
+    lowest = dict(tables.get("CFG_INT_MIN", {}))
+    return {
+        **dict.fromkeys(tables.get("CFG_FRACTION_KEYS", ()), (0.0, 1.0)),
+        **{name: (least, None) for name, least in lowest.items()},
+    }
 
 
 def assigned_literal(node: ast.stmt) -> list[tuple[str, Any]]:

@@ -77,23 +77,19 @@ class Change:
         return self.name, show_value(self.now), show_value(self.then), self.why
 
 
-def differences(now: Settings, then: Settings, why: str = "asked for") -> list[Change]:
-    """Return a row for every setting of `then` that differs from `now`, in the order of `then`."""
-    return [
-        Change(name, now.get(name), value, why)
-        for name, value in then.items()
-        if name not in now or not same_value(now[name], value)
-    ]
-
-
-def compare(one: Settings, other: Settings) -> list[Change]:
+def compare(one: Settings, other: Settings, why: str = "") -> list[Change]:
     """Return a row for every setting in which two runs differ, also where only one of them has it."""
-    names = dict.fromkeys([*one, *other])
     return [
-        Change(name, one.get(name), other.get(name), "")
-        for name in names
+        Change(name, one.get(name), other.get(name), why)
+        for name in dict.fromkeys([*one, *other])
         if name not in one or name not in other or not same_value(one[name], other[name])
     ]
+
+
+def differences(now: Settings, then: Settings, why: str = "asked for") -> list[Change]:
+    """Return a row for every setting of `then` that differs from `now`, in the order of `then`."""
+    rows = {row.name: row for row in compare(now, then, why)}
+    return [rows[name] for name in then if name in rows]
 
 
 def merge(*layers: Iterable[Change]) -> list[Change]:

@@ -195,8 +195,9 @@ class Interpreter:
         cls.instances.append(instance)
         return instance
 
-    def build(self, target: object, state: Any) -> None:
-        """Note the state of an instance; once, and only a plain dictionary for a made one."""
+    def build(self, state: Any) -> None:
+        """Note the state of the instance on the stack; once, and only a plain dictionary for a made one."""
+        target = self.stack[-1]
         if type(target) is Ordered:  # attributes of a dictionary: a state_dict has one
             if type(state) not in (Pairs, Ordered) or state[::2] != ["_metadata"]:
                 self.remark("data.pkl", "it gives a dictionary attributes that would hide its methods")
@@ -211,8 +212,9 @@ class Interpreter:
         target.state = state
         self.sealed.add(id(state))
 
-    def put_items(self, target: object, items: list[object]) -> None:
-        """Note entries of a dictionary."""
+    def put_items(self, items: list[object]) -> None:
+        """Note entries of the dictionary on top of the stack."""
+        target = self.stack[-1]
         if len(items) % 2:
             raise ValueError
         if isinstance(target, Pairs) and id(target) not in self.sealed:
@@ -222,8 +224,9 @@ class Interpreter:
         else:
             raise TypeError
 
-    def append(self, target: object, items: list[object]) -> None:
-        """Note elements of a list."""
+    def append(self, items: list[object]) -> None:
+        """Note elements of the list on top of the stack."""
+        target = self.stack[-1]
         if type(target) is list:
             target += items
         elif type(target) is Instance:
@@ -251,12 +254,13 @@ def _table() -> list[Operation]:
     Longer than forty lines because there are as many opcodes, a line each.
     """
     table: list[Operation] = [_unknown] * 256
-    table[op.POP] = _pop
+    table[op.POP] = lambda m: m.stack.pop() if m.stack else m.pop_mark()
     table[op.POP_MARK] = lambda m: m.pop_mark()
     table[op.DUP] = lambda m: m.push(m.stack[-1])
     table[op.FLOAT] = lambda m: m.push(float(m.line()))
     table[op.BINFLOAT] = lambda m: m.push(m.number(_FLOAT))
-    table[op.INT], table[op.LONG] = _int_line, _long_line
+    table[op.INT] = _int_line
+    table[op.LONG] = lambda m: m.push(_decimal(m.line().removesuffix("L")))
     table[op.BININT] = lambda m: m.push(m.number(_INT4))
     table[op.BININT2] = lambda m: m.push(m.number(_INT2))
     table[op.LONG1] = lambda m: _long(m, m.take(1)[0])
@@ -278,40 +282,35 @@ def _table() -> list[Operation]:
     table[op.FROZENSET] = lambda m: m.push(Group(m.pop_mark()))
     table[op.TUPLE2] = lambda m: _tuple(m, 2)
     table[op.TUPLE3] = lambda m: _tuple(m, 3)
-    table[op.SETITEM], table[op.SETITEMS] = _set_item, _set_items
-    table[op.APPEND], table[op.APPENDS], table[op.ADDITEMS] = _append, _append_all, _add_items
+    table[op.SETITEM] = lambda m: m.put_items([m.stack.pop(), m.stack.pop()][::-1])
+    table[op.SETITEMS] = lambda m: m.put_items(m.pop_mark())
+    table[op.APPEND] = lambda m: m.append([m.stack.pop()])
+    table[op.APPENDS] = lambda m: m.append(m.pop_mark())
+    table[op.ADDITEMS] = _add_items
     table[op.GET] = lambda m: m.push(m.memo[_decimal(m.line())])
     table[op.LONG_BINGET] = lambda m: m.push(m.memo[m.number(_UINT4)])
     table[op.PUT] = lambda m: _put(m, _decimal(m.line()))
     table[op.BINPUT] = lambda m: _put(m, m.take(1)[0])
     table[op.MEMOIZE] = lambda m: _put(m, len(m.memo))
-    table[op.GLOBAL], table[op.STACK_GLOBAL] = _global, _stack_global
-    table[op.INST], table[op.OBJ] = _instantiate_line, _instantiate
+    table[op.GLOBAL] = lambda m: m.push(m.name(m.line(), m.line()))
+    table[op.STACK_GLOBAL] = _stack_global
+    table[op.INST] = lambda m: m.push(m.call(m.name(m.line(), m.line()), tuple(m.pop_mark())))
+    table[op.OBJ] = _instantiate
     table[op.NEWOBJ], table[op.NEWOBJ_EX] = _make, _make_with_keywords
-    table[op.BUILD] = _build
+    table[op.BUILD] = lambda m: m.build(m.stack.pop())
     table[op.EXT1] = lambda m: _extension(m, 1)
     table[op.EXT2] = lambda m: _extension(m, 2)
     table[op.EXT4] = lambda m: _extension(m, 4)
-    table[op.BINPERSID], table[op.PERSID] = _persistent, _persistent_line
+    table[op.BINPERSID] = lambda m: m.push(m.storage(m.stack.pop()))
+    table[op.PERSID] = lambda m: m.push(m.storage(m.line()))
     table[op.PROTO], table[op.FRAME] = _protocol, _frame
     table[op.NEXT_BUFFER] = table[op.READONLY_BUFFER] = _out_of_band
     return table
 
 
-def _pop(m: Interpreter) -> None:
-    if m.stack:
-        m.stack.pop()
-    else:
-        m.pop_mark()
-
-
 def _int_line(m: Interpreter) -> None:
     text = m.line()
     m.push({"00": False, "01": True}[text] if text in ("00", "01") else _decimal(text))
-
-
-def _long_line(m: Interpreter) -> None:
-    m.push(_decimal(m.line().removesuffix("L")))
 
 
 def _decimal(text: str) -> int:
@@ -360,31 +359,6 @@ def _make_with_keywords(m: Interpreter) -> None:
     _make(m)
 
 
-def _build(m: Interpreter) -> None:
-    state = m.stack.pop()
-    m.build(m.stack[-1], state)
-
-
-def _set_item(m: Interpreter) -> None:
-    value, key = m.stack.pop(), m.stack.pop()
-    m.put_items(m.stack[-1], [key, value])
-
-
-def _set_items(m: Interpreter) -> None:
-    items = m.pop_mark()
-    m.put_items(m.stack[-1], items)
-
-
-def _append(m: Interpreter) -> None:
-    item = m.stack.pop()
-    m.append(m.stack[-1], [item])
-
-
-def _append_all(m: Interpreter) -> None:
-    items = m.pop_mark()
-    m.append(m.stack[-1], items)
-
-
 def _add_items(m: Interpreter) -> None:
     items = m.pop_mark()
     if type(m.stack[-1]) is not Group:
@@ -392,22 +366,11 @@ def _add_items(m: Interpreter) -> None:
     m.stack[-1].extend(items)
 
 
-def _global(m: Interpreter) -> None:
-    module = m.line()
-    m.push(m.name(module, m.line()))
-
-
 def _stack_global(m: Interpreter) -> None:
     name, module = m.stack.pop(), m.stack.pop()
     if type(name) is not str or type(module) is not str:
         raise TypeError
     m.push(m.name(module, name))
-
-
-def _instantiate_line(m: Interpreter) -> None:
-    module = m.line()
-    name = m.name(module, m.line())
-    m.push(m.call(name, tuple(m.pop_mark())))
 
 
 def _instantiate(m: Interpreter) -> None:
@@ -419,14 +382,6 @@ def _extension(m: Interpreter, count: int) -> None:
     code = int.from_bytes(m.take(count), "little")
     m.remark(f"extension {code}", "it uses Python's extension registry to name something")
     m.push(m.name("copyreg", f"extension_{code}"))
-
-
-def _persistent(m: Interpreter) -> None:
-    m.push(m.storage(m.stack.pop()))
-
-
-def _persistent_line(m: Interpreter) -> None:
-    m.push(m.storage(m.line()))
 
 
 def _protocol(m: Interpreter) -> None:
@@ -441,9 +396,8 @@ def _frame(m: Interpreter) -> None:
 
 def _dict(m: Interpreter) -> None:
     items = m.pop_mark()
-    if len(items) % 2:
-        raise ValueError
-    m.push(Pairs(items))
+    m.push(Pairs())
+    m.put_items(items)
 
 
 def _out_of_band(m: Interpreter) -> None:

@@ -7,6 +7,7 @@ because a checkpoint has thousands of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -102,10 +103,7 @@ class Tensor:
     @property
     def numel(self) -> int:
         """Number of elements the shape claims."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return math.prod(self.shape)
 
 
 def items_of(value: object) -> Pairs | None:

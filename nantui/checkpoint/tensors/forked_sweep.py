@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FROM = 16 << 20  # bytes: below this the sweep is over before a second process pays
 
+_SAID = ("start", "rows", "length", "channels", "of_weights", "strides")
 _first = True
 
 
@@ -100,26 +102,16 @@ class ForkedSweep:
             os.waitpid(self._child, 0)
 
 
-def _row(segment: Segment) -> tuple[object, ...]:
+def _row(segment: Segment) -> dict[str, object]:
     """Return a segment as plain values; its dtype stands for its format."""
-    dtype = segment.leaves[0].tensor.dtype
-    return (
-        segment.start,
-        segment.rows,
-        segment.length,
-        dtype,
-        segment.channels,
-        segment.of_weights,
-        segment.strides,
-    )
+    return {"dtype": segment.leaves[0].tensor.dtype, **{name: getattr(segment, name) for name in _SAID}}
 
 
-def _segment(start: int, rows: int, length: int, dtype: str, *more: Any) -> Segment:
+def _segment(dtype: str, **said: Any) -> Segment:
     from nantui.checkpoint.tensors.float_formats import FLOATS
     from nantui.checkpoint.tensors.segments import Segment
 
-    channels, of_weights, strides = more
-    return Segment(start, rows, length, FLOATS[dtype], channels, [], of_weights, strides)
+    return Segment(format=FLOATS[dtype], **said)
 
 
 def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:
@@ -133,7 +125,7 @@ def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:
         archive = Archive(descriptor, size)
         with open(asked, "rb") as stream:
             crc, rows = marshal.loads(stream.read())
-        segments = {name: [_segment(*row) for row in some] for name, some in rows.items()}
+        segments = {name: [_segment(**row) for row in some] for name, some in rows.items()}
         with open(answered, "wb") as stream:
             stream.write(marshal.dumps(_answer(sweep, archive, segments, crc)))
         os._exit(0)
@@ -150,5 +142,5 @@ def _answer(sweep: Sweep, archive: Archive, segments: Segments, crc: bool) -> tu
     except Refused as refused:
         return (refused.kind, refused.where, refused.detail), (), []
     places = {segment: index for index, segment in enumerate(chain.from_iterable(segments.values()))}
-    counted = [(places[segment], *counts.values()) for segment, counts in swept.counts.items()]
+    counted = [(places[segment], *astuple(counts)) for segment, counts in swept.counts.items()]
     return None, counted, swept.bad_crc

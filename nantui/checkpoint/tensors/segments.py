@@ -75,12 +75,6 @@ class Counts:
     zero_rows: list[int] = field(default_factory=list)
     limit_rows: list[int] = field(default_factory=list)
 
-    def values(self) -> tuple[object, ...]:
-        """Return all of it, in the order of the constructor's arguments."""
-        return (
-            self.nan, self.inf, self.limit, self.zeros, self.limits_only, self.zero_rows, self.limit_rows,
-        )  # fmt: skip
-
 
 class Found(dict[Segment, Counts]):
     """Counts of the segments in which something was found; how many rows may still be listed."""

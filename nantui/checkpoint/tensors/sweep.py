@@ -147,14 +147,23 @@ def sweep(archive: Archive, segments: dict[str, list[Segment]], crc: bool) -> Sw
     if archive.size < _PARALLEL_FROM:
         work.do(batches)
         return swept
-    helper = _Helper(work, batches[1::2])
+    errors: list[BaseException] = []
+
+    def do_the_others() -> None:
+        try:
+            work.do(batches[1::2])
+        except BaseException as error:  # raised again where it is waited for
+            errors.append(error)
+
+    # `concurrent.futures` would be shorter, and would import logging.
+    helper = threading.Thread(target=do_the_others, daemon=True)
     helper.start()
     try:
         work.do(batches[0::2])
     finally:
         helper.join()
-    if helper.error is not None:
-        raise helper.error
+    if errors:
+        raise errors[0]
     return swept
 
 
@@ -267,23 +276,6 @@ class _Work:
                 raise Refused("torn", "file", f"it ends at byte {offset + done}, in the middle")
             done += count
         return buffer[:size]
-
-
-class _Helper(threading.Thread):
-    """The second thread of a sweep. `concurrent.futures` would be shorter, and would import logging."""
-
-    def __init__(self, work: _Work, batches: list[list[Record]]) -> None:
-        super().__init__(daemon=True)
-        self.work = work
-        self.batches = batches
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        """Do the batches; what goes wrong is for the thread that waits."""
-        try:
-            self.work.do(self.batches)
-        except BaseException as error:  # raised again where it is waited for
-            self.error = error
 
 
 def _buffer(size: int) -> Array:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,7 @@ from nantui.run.status import ACTIVE
 from nantui.supervisor.config import Config, load_config
 from nantui.supervisor.hosts import consistency, reports
 from nantui.supervisor.hosts.endpoint import Link, interface_towards
-from nantui.supervisor.hosts.reports import (
-    DIFFERS,
-    ENDED,
-    LEFT,
-    POLL_EVERY_S,
-    READY,
-    TRAINING,
-    WAITING,
-    Report,
-    Sampling,
-    Silence,
-)
+from nantui.supervisor.hosts.reports import DIFFERS, ENDED, LEFT, READY, TRAINING, WAITING
 from nantui.supervisor.launch import start_joined_node
 from nantui.supervisor.lock import RunLock
 from nantui.supervisor.state import SupervisorState, read_state
@@ -57,11 +46,13 @@ class Agent:
         self.layout, self.python, self.patience = layout, python, config.patience
         own = ref_of(os.getpid())
         assert own is not None, "this process exists"
-        self.report = Report(host_id(), own, this_machine(), device=device, devices=device_count(device))
+        self.report = reports.Report(
+            host_id(), own, this_machine(), device=device, devices=device_count(device)
+        )
         self.leaving = False
         self._child: subprocess.Popen[bytes] | None = None
         self._link: Link | None = None
-        self._silence = Silence()
+        self._silence = reports.Silence()
         self._written = self._checked = 0.0
         self._over_since: float | None = None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
@@ -74,7 +65,7 @@ class Agent:
 
     def serve(self) -> int:
         """Take part until the run needs this host no more. Returns 0 when it finished, else 1."""
-        sampling = Sampling(self.layout, self.pids)
+        sampling = reports.Sampling(self.layout, self.pids)
         try:
             while not self.leaving:
                 state = read_state(self.layout.supervisor)
@@ -84,7 +75,7 @@ class Agent:
                     break
                 else:
                     self._look_for_work(state)
-                self.pump(POLL_EVERY_S)
+                self.pump(reports.POLL_EVERY_S)
         finally:
             sampling.close()
             self._end("the agent was told to leave" if self._child else "")
@@ -99,7 +90,8 @@ class Agent:
         self.report = replace(self.report, **changes, heartbeat=time.time())
         self._written = time.monotonic()
         try:
-            reports.write_report(self.layout, self.report)
+            home = reports.home_of(self.layout, self.report.host)
+            write_json(home / reports.AGENT_NAME, {"format": 1, **asdict(self.report)})
         except OSError as error:
             print(f"cannot write the report: {printable(error)}", flush=True)
 
@@ -150,7 +142,8 @@ class Agent:
 
     def _begin_when_called(self, attempt: Attempt) -> None:
         roster = reports.read_roster(self.layout, attempt.attempt)
-        seat = roster.seat_of(self.report.host) if roster and roster.uuid == attempt.uuid else None
+        seats = roster.seats if roster and roster.uuid == attempt.uuid else ()
+        seat = next((one for one in seats if one.host == self.report.host), None)
         if seat is None:
             return
         python = consistency.python_here(attempt, self.python)
@@ -184,9 +177,14 @@ class Agent:
         if self._child is None:
             return
         child, number = self._child, self.report.attempt or 0
+
+        def pump_and_reap(seconds: float) -> None:
+            self.pump(seconds)
+            child.poll()
+
         left = end_all(
             lambda: members(self.mark, [child.pid] if child.poll() is None else []),
-            self._reaping(child),
+            pump_and_reap,
             grace_s=self.patience.terminate_s,
             limit_s=self.patience.die_s,
         )
@@ -198,13 +196,6 @@ class Agent:
         ended = {"attempt": number, "t": time.time(), "code": code, "text": text}
         self.publish(state=ENDED, text=text, code=code)
         write_json(reports.home_of(self.layout, self.report.host) / f"{number:03d}.exit.json", ended)
-
-    def _reaping(self, child: subprocess.Popen[bytes]) -> Any:
-        def pump(seconds: float) -> None:
-            self.pump(seconds)
-            child.poll()
-
-        return pump
 
     # leaving
 

@@ -18,7 +18,6 @@ from nantui.supervisor.helper_process import helper
 from nantui.supervisor.hosts.endpoint import reach
 from nantui.supervisor.state import SupervisorState, read_state
 
-FACTS = entry_points.DATA_SET_DIGEST
 CLOCK_S = 5.0
 HEARD_S = 12.0
 POLL_S = 0.05
@@ -30,7 +29,7 @@ def gather_facts(data: object, python: str, cwd: str | None, pump: Pump = time.s
 
     Raises UserError when that interpreter gives no answer.
     """
-    return helper(FACTS, {"data": str(data)}, python=python, cwd=cwd, pump=pump)
+    return helper(entry_points.DATA_SET_DIGEST, {"data": str(data)}, python=python, cwd=cwd, pump=pump)
 
 
 def python_here(attempt: Attempt, asked: str | None) -> str:

@@ -12,8 +12,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from nantui.machine.process_identity import host_id
+from nantui.run.atomic_files import write_json
 from nantui.run.attempts import FAILED, Attempt, read_exits
 from nantui.run.endings import ECHO
 from nantui.run.layout import RunLayout
@@ -22,18 +24,7 @@ from nantui.supervisor.config import Patience
 from nantui.supervisor.hosts import reports
 from nantui.supervisor.hosts.consistency import gather_facts
 from nantui.supervisor.hosts.endpoint import interface_towards, open_endpoint
-from nantui.supervisor.hosts.reports import (
-    DIFFERS,
-    ENDED,
-    POLL_EVERY_S,
-    READY,
-    TRAINING,
-    Report,
-    Roster,
-    Sampling,
-    Seat,
-    Silence,
-)
+from nantui.supervisor.hosts.reports import DIFFERS, ENDED, POLL_EVERY_S, READY, TRAINING, Report, Roster
 from nantui.supervisor.launch import start_leading_node
 
 Clock = Callable[[], float]
@@ -68,7 +59,7 @@ class Lead:
         self.layout, self.attempt, self.patience = layout, attempt, patience
         self.roster = reports.read_roster(layout, attempt.attempt)
         self.text = self._missing(attempt.nnodes - 1) if self.roster is None else ""
-        self._clock, self._silence = clock, Silence(clock)
+        self._clock, self._silence = clock, reports.Silence(clock)
         self._looked = -POLL_EVERY_S
         self._ended_since: float | None = None
         self._listener: socket.socket | None = None
@@ -100,10 +91,10 @@ class Lead:
             self.text = self._missing(missing - len(ready)) + "".join(differ)
             return None
         others = sorted(ready, key=lambda report: report.host)[:missing]
-        seats = [Seat(host_id(), 0, self.attempt.devices)]
-        seats += [Seat(report.host, node, report.devices) for node, report in enumerate(others, 1)]
+        seats = [reports.Seat(host_id(), 0, self.attempt.devices)]
+        seats += [reports.Seat(report.host, node, report.devices) for node, report in enumerate(others, 1)]
         self.roster = Roster(self.attempt.attempt, self.attempt.uuid, tuple(seats))
-        reports.write_roster(self.layout, self.roster)
+        write_json(self.layout.roster(self.roster.attempt), asdict(self.roster))  # the agents begin
         self.text = ""
         return self.roster
 
@@ -128,11 +119,8 @@ class Lead:
         """
         for seat in self._others():
             report = reports.read_report(self.layout, seat.host)
-            if (
-                report is None
-                or report.uuid != self.attempt.uuid
-                or report.state not in (READY, TRAINING, ENDED)
-            ):
+            there = report is not None and report.uuid == self.attempt.uuid
+            if report is None or not there or report.state not in (READY, TRAINING, ENDED):
                 return f"host {seat.host} has left"
             if report.state == ENDED and report.text:
                 return f"host {seat.host}: {report.text}"
@@ -152,7 +140,7 @@ class Lead:
                 found += [seat.host] if self._heard(report) else []
         return found
 
-    def _others(self) -> tuple[Seat, ...]:
+    def _others(self) -> tuple[reports.Seat, ...]:
         return self.roster.seats[1:] if self.roster else ()
 
     def _heard(self, report: Report) -> bool:
@@ -173,7 +161,7 @@ class Leading:
         self._lead: Lead | None = None
         self._ended: Lead | None = None
         self._waiting = Waiting(layout, patience)
-        self._sampling: Sampling | None = None
+        self._sampling: reports.Sampling | None = None
         self._cwd: str | None = None
         self.note = ""
 
@@ -194,10 +182,10 @@ class Leading:
         """
         # This host may have been an agent of an earlier attempt.
         with contextlib.suppress(OSError):
-            os.unlink(reports.home_of(self._layout, host_id()) / "agent.json")
+            os.unlink(reports.home_of(self._layout, host_id()) / reports.AGENT_NAME)
         self._lead, self._cwd = Lead(self._layout, attempt, self._patience), cwd
         self._waiting.reset()
-        self._sampling = self._sampling or Sampling(self._layout, self._pids)
+        self._sampling = self._sampling or reports.Sampling(self._layout, self._pids)
         return self.gathering
 
     def gather(self) -> subprocess.Popen[bytes] | None:
@@ -250,7 +238,7 @@ class Waiting:
 
     def __init__(self, layout: RunLayout, patience: Patience) -> None:
         self._layout, self._patience = layout, patience
-        self._silence = Silence()
+        self._silence = reports.Silence()
         self._since: float | None = None
         self._answer = False
         self._looked = -POLL_EVERY_S

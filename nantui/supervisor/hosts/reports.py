@@ -28,7 +28,7 @@ WAITING, READY, DIFFERS, TRAINING, ENDED, LEFT = "waiting", "ready", "differs", 
 LONGEST_GAP_S = 1.0
 POLL_EVERY_S = 0.5
 """How often the hosts look at one another's files: they may lie on a slow disk."""
-SAMPLE_NAME = "sample.json"
+AGENT_NAME, SAMPLE_NAME = "agent.json", "sample.json"
 OLD_S = 60.0
 EVERY_S = 2.0
 
@@ -67,18 +67,9 @@ class Roster:
     uuid: str
     seats: tuple[Seat, ...]
 
-    @property
-    def ranks(self) -> int:
-        """Ranks on all hosts together."""
-        return sum(seat.devices for seat in self.seats)
-
     def hosts_of_ranks(self) -> list[str]:
         """Return the host of each rank, by rank."""
         return [seat.host for seat in self.seats for _ in range(seat.devices)]
-
-    def seat_of(self, host: str) -> Seat | None:
-        """Return the place of a host, None where it takes no part."""
-        return next((seat for seat in self.seats if seat.host == host), None)
 
 
 def home_of(layout: RunLayout, host: str) -> Path:
@@ -86,14 +77,9 @@ def home_of(layout: RunLayout, host: str) -> Path:
     return layout.hosts / host
 
 
-def write_report(layout: RunLayout, report: Report) -> None:
-    """Replace the report of this host's agent."""
-    write_json(home_of(layout, report.host) / "agent.json", {"format": 1, **asdict(report)})
-
-
 def read_report(layout: RunLayout, host: str) -> Report | None:
     """Return a host's report, None where there is none of this user."""
-    document = read_own(home_of(layout, host) / "agent.json")
+    document = read_own(home_of(layout, host) / AGENT_NAME)
     process = ref_from((document or {}).get("process"))
     if document is None or process is None:
         return None
@@ -112,11 +98,6 @@ def read_reports(layout: RunLayout) -> list[Report]:
         return []
     found = (read_report(layout, name) for name in names)
     return [report for report in found if report is not None and report.state != LEFT]
-
-
-def write_roster(layout: RunLayout, roster: Roster) -> None:
-    """Put down who takes part; the agents begin when they see it."""
-    write_json(layout.roster(roster.attempt), asdict(roster))
 
 
 def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
@@ -200,11 +181,12 @@ def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sa
 def sample_from(document: JsonObject | None) -> Sample | None:
     """Return the sample that a JSON object holds (`asdict` of one), None where it holds none."""
     try:
-        gpus = [
+        said = document or {}
+        gpus = (
             Gpu(**{**gpu, "processes": tuple(GpuProcess(**one) for one in gpu["processes"])})
-            for gpu in (document or {})["gpus"]
-        ]
-        return Sample((document or {})["t"], tuple(gpus), Host(**(document or {})["host"]))
+            for gpu in said["gpus"]
+        )
+        return Sample(said["t"], tuple(gpus), Host(**said["host"]))
     except (KeyError, TypeError):
         return None
 

@@ -10,10 +10,12 @@ averaged weights, or the images that do it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import ParamSpec
 
 import torch
 from torch import nn
@@ -21,16 +23,8 @@ from torch import nn
 from nantui.words import count
 from nantui.worker import ultralytics_api
 from nantui.worker import ultralytics_validation as theirs
-from nantui.worker.autopsy.passes import (
-    Forward,
-    Repeated,
-    described,
-    forward,
-    largest_activation,
-    live_gradients,
-    prediction,
-    repeated,
-)
+from nantui.worker.autopsy import passes
+from nantui.worker.autopsy.passes import Forward, Repeated
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.guard.batchnorm_stats import BatchNormStatistics
 from nantui.worker.incident import Evidence
@@ -42,6 +36,7 @@ VIOLENT_UPDATE = 0.1  # of a weight's own size in one step; a healthy one is nea
 HUGE_WEIGHT = 1e3
 MOST_IMAGES_ALONE = 64
 OVERFLOW = "fp16_overflow"
+Asked = ParamSpec("Asked")
 LONGEST_S = 60.0  # a large validation set is looked at from its beginning, for so long
 MOST_IMAGES = 10
 
@@ -55,21 +50,17 @@ class AutopsyFinding:
     evidence: Evidence = field(default_factory=dict)
 
 
-def examine(
-    trainer: Trainer,
-    batch: Batch,
-    seen: BatchProbe,
-    files: list[tuple[str, ...]],
-    precision: torch.dtype | None,
-) -> AutopsyFinding:
-    """Return why this batch went wrong. `precision` is the run's (float16, bfloat16), None for fp32.
+def _never_raising(examine: Callable[Asked, AutopsyFinding]) -> Callable[Asked, AutopsyFinding]:
+    """Let an autopsy that fails be a finding: it must not cost the run."""
 
-    Never raises: an autopsy that fails must not cost the run.
-    """
-    try:
-        return _examine(trainer, batch, seen, files, precision)
-    except Exception as error:
-        return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
+    @functools.wraps(examine)
+    def examined(*args: Asked.args, **options: Asked.kwargs) -> AutopsyFinding:
+        try:
+            return examine(*args, **options)
+        except Exception as error:
+            return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
+
+    return examined
 
 
 def run_precision(trainer: Trainer) -> torch.dtype | None:
@@ -79,13 +70,15 @@ def run_precision(trainer: Trainer) -> torch.dtype | None:
     return torch.bfloat16 if trainer.args.amp == "bf16" else torch.float16
 
 
-def _examine(
+@_never_raising
+def examine(
     trainer: Trainer,
     batch: Batch,
     seen: BatchProbe,
     files: list[tuple[str, ...]],
     precision: torch.dtype | None,
 ) -> AutopsyFinding:
+    """Return why this batch went wrong. `precision` is the run's (float16, bfloat16), None for fp32."""
     model = ultralytics_api.unwrapped(trainer.model)
     data = _data(batch, files, trainer)
     if data is not None:
@@ -94,15 +87,15 @@ def _examine(
         text = "only BatchNorm's running statistics are not finite: something before this batch spoilt them"
         return AutopsyFinding("spoilt_statistics", text, {"grad_norm": seen.norm})
     evidence = {**_weights(trainer, model), "grad_norm": seen.norm, "loss_scale": seen.scale}
-    evidence.update(live_gradients(model))
+    evidence.update(passes.live_gradients(model))
     if evidence["bad_weights"]:
         return _bad_weights(evidence)
     with _undisturbed(model):
-        full = forward(model, batch, None)
-        low = forward(model, batch, precision) if precision else None
+        full = passes.forward(model, batch, None)
+        low = passes.forward(model, batch, precision) if precision else None
         evidence.update(forwards(full, low))
-        again = repeated(trainer, model, batch, seen, precision)
-        evidence.update(described(again))
+        again = passes.repeated(trainer, model, batch, seen, precision)
+        evidence.update(passes.described(again))
         evidence["images"] = _to_blame(model, batch, files, precision) if full.first_bad or low else []
     return _verdict(evidence, full, low, precision, seen) or _of_gradients(evidence, again, seen)
 
@@ -231,7 +224,7 @@ def _to_blame(
     """Run images one by one, with running statistics; those that alone overflow are to blame."""
     model.eval()
     images = batch["img"][:MOST_IMAGES_ALONE].split(1)
-    largest = [largest_activation(model, image, precision) for image in images]
+    largest = [passes.largest_activation(model, image, precision) for image in images]
     bad = [(i, peak) for i, peak in enumerate(largest) if not math.isfinite(peak) or peak > FP16_LARGEST]
     worst = sorted(bad, key=lambda x: -x[1])[:10]
     return [_image(i, files, f"largest activation {peak:.3g}") for i, peak in worst]
@@ -252,27 +245,19 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
                 module.training = training
 
 
+@_never_raising
 def examine_validation(trainer: Trainer) -> AutopsyFinding:
-    """Return why validation was not finite: the averaged weights, or images of the validation set.
-
-    All is looked at in fp32. Never raises.
-    """
-    try:
-        with torch.inference_mode(), theirs.dice_kept():
-            return _examine_validation(trainer, ultralytics_api.unwrapped(trainer.ema.ema))
-    except Exception as error:
-        return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
-
-
-def _examine_validation(trainer: Trainer, model: nn.Module) -> AutopsyFinding:
-    bad = ultralytics_api.non_finite_state(model)
-    evidence: Evidence = {"bad_state": bad[:10], "bad_state_count": len(bad)}
-    if bad:
+    """Return why validation was not finite, seen in fp32: the averaged weights, or images of its data set."""
+    with torch.inference_mode(), theirs.dice_kept():
+        model = ultralytics_api.unwrapped(trainer.ema.ema)
+        bad = ultralytics_api.non_finite_state(model)
+        evidence: Evidence = {"bad_state": bad[:10], "bad_state_count": len(bad)}
+        if not bad:
+            return _of_images(trainer, model, evidence)
         weights = ultralytics_api.non_finite_parameters(model)
         what = "weights" if weights else "running statistics"
         text = f"the averaged {what} are not finite ({count(len(bad), 'tensor')}, first {bad[0]})"
         return AutopsyFinding("corrupt_weights" if weights else "spoilt_statistics", text, evidence)
-    return _of_images(trainer, model, evidence)
 
 
 def _of_images(trainer: Trainer, model: nn.Module, evidence: Evidence) -> AutopsyFinding:
@@ -290,14 +275,13 @@ def _of_images(trainer: Trainer, model: nn.Module, evidence: Evidence) -> Autops
     others = f" and {len(found) - 1} more" if len(found) > 1 else ""
     text = f"{first['files'][0]}{others} of the validation set: {first['why']}"
     if cause == "exploding_gradient":
-        full = prediction(model, batch["img"], None)
+        full = passes.prediction(model, batch["img"], None)
         evidence.update(
             fp32_first_bad_module=full.first_bad,
             fp32_largest_activation=full.largest,
             fp32_largest_in=full.largest_in,
         )
-        where = f", first in {full.first_bad}" if full.first_bad else ""
-        text += f"; activations overflow in fp32{where}" if full.first_bad else ""
+        text += f"; activations overflow in fp32, first in {full.first_bad}" if full.first_bad else ""
     return AutopsyFinding(cause, text, evidence)
 
 

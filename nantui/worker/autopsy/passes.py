@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from nantui.worker.ultralytics_types import Batch, Trainer
 
 MOST_MODULES = 20
 MOST_LARGEST = 5
+Peaks: TypeAlias = "list[tuple[str, torch.Tensor]]"
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,26 @@ class Forward:
 
 def forward(model: nn.Module, batch: Batch, precision: torch.dtype | None) -> Forward:
     """Run the model and its loss on a batch under hooks, in fp32 or under autocast to `precision`."""
-    return _watched(model, lambda: model(dict(batch))[0], batch["img"].device.type, precision)
+    peaks, loss = _watched(model, lambda: model(dict(batch))[0], batch["img"].device.type, precision)
+    return _summary(peaks, bool(torch.isfinite(loss).all()))
 
 
 def prediction(model: nn.Module, images: torch.Tensor, precision: torch.dtype | None) -> Forward:
     """Run the model alone on images of shape (N, C, H, W), as validation does; there is no loss."""
+    return _summary(_watched(model, lambda: model(images), images.device.type, precision)[0], True)
 
-    def predict() -> torch.Tensor:
-        model(images)
-        return images.new_zeros(())
 
-    return _watched(model, predict, images.device.type, precision)
+def largest_activation(model: nn.Module, image: torch.Tensor, precision: torch.dtype | None) -> float:
+    """Return the largest magnitude that any module gives for one image; NaN or Inf when one is not finite."""
+    peaks, _ = _watched(model, lambda: model(image), image.device.type, precision)
+    return float(torch.stack([peak for _, peak in peaks]).amax()) if peaks else 0.0
 
 
 def _watched(
-    model: nn.Module, run: Callable[[], torch.Tensor], device: str, precision: torch.dtype | None
-) -> Forward:
-    peaks: list[tuple[str, torch.Tensor]] = []
+    model: nn.Module, run: Callable[[], Any], device: str, precision: torch.dtype | None
+) -> tuple[Peaks, Any]:
+    """Return the largest magnitude of each output, in order, under its module's name, and `run`'s result."""
+    peaks: Peaks = []
 
     def note(name: str) -> object:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
@@ -67,14 +72,13 @@ def _watched(
             torch.no_grad(),
             torch.autocast(device, dtype=precision or torch.bfloat16, enabled=bool(precision)),
         ):
-            loss = run()
+            return peaks, run()
     finally:
         for handle in handles:
             handle.remove()
-    return _summary(peaks, loss)
 
 
-def _summary(peaks: list[tuple[str, torch.Tensor]], loss: torch.Tensor) -> Forward:
+def _summary(peaks: Peaks, loss_finite: bool) -> Forward:
     values = torch.stack([peak for _, peak in peaks]).tolist() if peaks else []
     named = [(name, value) for (name, _), value in zip(peaks, values, strict=True)]
     bad = next((name for name, value in named if not math.isfinite(value)), None)
@@ -83,7 +87,7 @@ def _summary(peaks: list[tuple[str, torch.Tensor]], loss: torch.Tensor) -> Forwa
         key=lambda x: x[1],
         default=("", 0.0),
     )
-    return Forward(bad, largest, largest_in, bool(torch.isfinite(loss).all()))
+    return Forward(bad, largest, largest_in, loss_finite)
 
 
 def _peak(tensor: torch.Tensor) -> torch.Tensor:
@@ -102,26 +106,6 @@ def tensors(output: object) -> Iterator[torch.Tensor]:
             yield from tensors(item)
     elif isinstance(output, dict):
         yield from tensors(list(output.values()))
-
-
-def largest_activation(model: nn.Module, image: torch.Tensor, precision: torch.dtype | None) -> float:
-    """Return the largest magnitude that any module gives for one image; NaN or Inf when one is not finite."""
-    peaks: list[torch.Tensor] = []
-    hooks = [
-        module.register_forward_hook(lambda m, i, output: peaks.extend(_peak(t) for t in tensors(output)))
-        for module in model.modules()
-        if not list(module.children())
-    ]
-    try:
-        with (
-            torch.no_grad(),
-            torch.autocast(image.device.type, dtype=precision or torch.bfloat16, enabled=bool(precision)),
-        ):
-            model(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return float(torch.stack(peaks).amax()) if peaks else 0.0
 
 
 @dataclass(frozen=True)

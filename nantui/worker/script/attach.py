@@ -126,6 +126,7 @@ def _settle(trainer: ScriptTrainer) -> None:
 
 def _train_guarded(trainer: ScriptTrainer, *stock: int) -> None:
     """Make the trainer a guarded one, train, and record how it ended. Raises what the training raises."""
+    from nantui.worker import distributed
     from nantui.worker.trainer import guarded
 
     _refuse_to_begin_anew(trainer)
@@ -145,7 +146,7 @@ def _train_guarded(trainer: ScriptTrainer, *stock: int) -> None:
     except TrainingEnded as ended:
         session.end(ended.outcome, ended=ended)
         if not ended.alone:
-            _leave(trainer)
+            distributed.wait_for_all(trainer.device)
         raise
     except BaseException as error:
         session.end(FAILED, last_words(error))
@@ -161,12 +162,6 @@ def _refuse_to_begin_anew(trainer: ScriptTrainer) -> None:
     if not trainer.resume:
         refuse("this train() was to resume a checkpoint but the script's trainer would begin anew")
     trainer.model = trainer.args.model
-
-
-def _leave(trainer: ScriptTrainer) -> None:
-    from nantui.worker import distributed
-
-    distributed.wait_for_all(trainer.device)
 
 
 def redirect() -> None:

@@ -12,11 +12,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from nantui.run.atomic_files import to_json
 from nantui.run.attempts import DIVERGED, EXIT_CODES, FINISHED, STOPPED, read_exits
 from nantui.run.layout import RunLayout
 from nantui.worker import ultralytics_api
@@ -32,7 +33,7 @@ def spawning(trainer: ScriptTrainer) -> Iterator[None]:
         yield
         return
     call = _begun(trainer)
-    os.environ[SPAWN] = train_calls.to_environment(call)
+    os.environ[SPAWN] = to_json(asdict(call))
     try:
         with _sparing_our_folder():
             yield

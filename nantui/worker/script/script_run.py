@@ -53,7 +53,10 @@ def session_of(trainer: ScriptTrainer) -> Session:
     attempt = read_attempt(layout, call.attempt) if call.attempt else None
     if attempt is None:
         attempt = new_attempt(trainer, layout) if rank() == 0 else _awaited(layout, call)
-    return Session(layout, attempt, also_stopped_by=_supervisors_request())
+    # Whoever stops the command means the call that trains just now, wherever its run lies.
+    supervised = train_calls.supervised()
+    request = supervised.stop_request(int(os.environ[NUMBER])) if supervised else None
+    return Session(layout, attempt, also_stopped_by=request)
 
 
 def new_attempt(trainer: ScriptTrainer, layout: RunLayout) -> Attempt:
@@ -79,25 +82,21 @@ def command_of(call: Call) -> Document | None:
     """Return the command that carries this call out when it is run again, None where there is no such."""
     earlier = [train_calls.directory_of(index) for index in range(1, call.index)]
     spec = train_calls.spec_of_run()
-    if spec is not None and spec.exec:
-        return {**spec.exec, "call": call.index, "earlier": earlier}
-    if not _can_be_run_again():
-        return None
-    command = {"argv": _argv(), "cwd": os.getcwd(), "env": kept_environment()}
-    return {**command, "call": call.index, "earlier": earlier}
+    command = spec.exec if spec is not None and spec.exec else _own_command()
+    return {**command, "call": call.index, "earlier": earlier} if command else None
 
 
-def _can_be_run_again() -> bool:
-    """Tell whether this program is a file: no notebook, `python -c` or script from standard input is one."""
+def _own_command() -> Document | None:
+    """Return the command of this process, torchrun's where that has started it; None where this program is no
+    file: a notebook, `python -c` and a script from standard input cannot be run again.
+    """
     script = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
     typed_in = script.startswith(("/dev/", "/proc/")) or "ipykernel" in sys.modules
-    return os.path.isfile(script) and not typed_in
-
-
-def _argv() -> list[str]:
-    """Return the words of this command: those of the launcher where torchrun has started this process."""
+    if typed_in or not os.path.isfile(script):
+        return None
     own = [sys.executable, *sys.orig_argv[1:]]
-    return psutil.Process(os.getppid()).cmdline() if world_size() > 1 else own
+    argv = psutil.Process(os.getppid()).cmdline() if world_size() > 1 else own
+    return {"argv": argv, "cwd": os.getcwd(), "env": kept_environment()}
 
 
 def lead_to(run: Path, args: SimpleNamespace) -> None:
@@ -111,8 +110,10 @@ def lead_to(run: Path, args: SimpleNamespace) -> None:
         place.rmdir()  # Ultralytics' MultiTrainer makes the directory before its trainer does
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        if leads_to_a_run(place):
-            _replace_link(place, run)
+        if place.is_symlink() and RunLayout(place).is_ours():  # an earlier run of the same script has left it
+            beside = place.with_name(f".{place.name}.{os.getpid()}")
+            beside.symlink_to(run, target_is_directory=True)
+            beside.replace(place)
         else:
             place.symlink_to(run, target_is_directory=True)
     except OSError as error:
@@ -120,17 +121,6 @@ def lead_to(run: Path, args: SimpleNamespace) -> None:
             f"nantui: the run is {printable(run)}; {printable(place)} does not lead there ({error.strerror})",
             file=sys.stderr,
         )
-
-
-def leads_to_a_run(place: Path) -> bool:
-    """Tell whether `place` is a link to a run of nantui: what an earlier run of the same script has left."""
-    return place.is_symlink() and RunLayout(place).is_ours()
-
-
-def _replace_link(place: Path, run: Path) -> None:
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    beside.symlink_to(run, target_is_directory=True)
-    beside.replace(place)
 
 
 def refuse(text: str) -> NoReturn:
@@ -150,12 +140,6 @@ def _awaited(layout: RunLayout, call: Call) -> Attempt:
         return attempt if attempt is not None and attempt.uuid == call.token else None
 
     return train_calls.from_first_rank(recorded, f"has recorded no attempt in {layout.run}")
-
-
-def _supervisors_request() -> Path | None:
-    """Whoever stops the command means the call that trains just now, wherever its run lies."""
-    layout = train_calls.supervised()
-    return layout.stop_request(int(os.environ[NUMBER])) if layout else None
 
 
 def _tell_the_supervised_run(call: Call, layout: RunLayout) -> None:

@@ -82,7 +82,8 @@ def number_of_own() -> int:
 def upcoming() -> Call:
     """Return the call that begins now; the same one until a trainer takes it."""
     if _process.waiting is None:
-        _process.waiting = _spawned() or _counted()
+        spawned = os.environ.get(SPAWN)  # by Ultralytics, as a rank of this call
+        _process.waiting = Call(**json.loads(spawned)) if spawned else _counted()
     return _process.waiting
 
 
@@ -127,17 +128,6 @@ def launch_token() -> str:
     if launch == "none":
         launch = str(psutil.Process(os.getppid()).create_time())
     return f"{launch}-{os.environ.get('MASTER_PORT', '')}"
-
-
-def to_environment(call: Call) -> str:
-    """Return the call as its ranks read it when Ultralytics spawns them."""
-    return to_json(asdict(call))
-
-
-def _spawned() -> Call | None:
-    """Return the call of which this process is a rank that Ultralytics has spawned."""
-    text = os.environ.get(SPAWN)
-    return Call(**json.loads(text)) if text else None
 
 
 def _counted() -> Call:

@@ -75,7 +75,7 @@ def test_the_hook_is_no_part_of_a_command_that_is_kept(monkeypatch):
 @pytest.mark.parametrize("how", ["-", "-c", "file"])
 def test_only_a_script_in_a_file_is_recorded_to_be_run_again(tmp_path, how):
     """What comes from standard input, as a notebook's cells do, is gone when it is to be run again."""
-    probe = "from nantui.worker.script.script_run import _can_be_run_again as can; print(can())"
+    probe = "from nantui.worker.script.script_run import _own_command as own; print(own() is not None)"
     (tmp_path / "script.py").write_text(probe)
     words = {"-": ["-"], "-c": ["-c", probe], "file": [str(tmp_path / "script.py")]}[how]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
