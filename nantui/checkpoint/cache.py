@@ -26,7 +26,7 @@ from nantui.run.atomic_files import write_atomic
 from nantui.run.documents import Document, JsonObject
 from nantui.version import __version__
 
-RULES = f"{__version__}.3"  # change it whenever the same file would now get another verdict, or rows look other
+RULES = f"{__version__}.3"  # change it whenever the same file would now get another verdict or other rows
 _SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
