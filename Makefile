@@ -44,8 +44,8 @@ demo: compiled
 	$(CLI) demo
 
 lint: $(VENV)/installed-test
-	$(BIN)/ruff check nantui tests benchmarks
-	$(BIN)/ruff format --check nantui tests benchmarks
+	$(BIN)/ruff check nantui devtools tests benchmarks
+	$(BIN)/ruff format --check nantui devtools tests benchmarks
 	$(BIN)/mypy
 
 # One process more than the two cores of a small machine: many tests wait for processes that they started.
@@ -83,12 +83,12 @@ demo-environments: $(VENV)/installed-test compiled
 	$(BIN)/python -m benchmarks.demo_environments --write docs/demo-environments.md
 
 screenshots: $(VENV)/installed-test
-	$(CLI) screenshots
-	$(BIN)/python -m nantui.devtools.moving_picture screenshots/tour.svg
+	$(BIN)/python -m devtools.screenshots
+	$(BIN)/python -m devtools.moving_picture screenshots/tour.svg
 
 docs: $(VENV)/installed-test
-	$(BIN)/python -m nantui.devtools.keys_page > docs/keys.md
-	$(BIN)/python -m nantui.devtools.reference_pages docs
+	$(BIN)/python -m devtools.keys_page > docs/keys.md
+	$(BIN)/python -m devtools.reference_pages docs
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

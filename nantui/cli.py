@@ -39,7 +39,6 @@ COMMANDS = {
     "labels": "label errors by kind, and what each does to training",
     "presets": "list the remedies, or show what one would change in a run",
     "doctor": "versions, GPUs, which hooks are in place, terminal abilities",
-    "screenshots": "write pictures of every screen from the real app",
 }
 COCKPIT, SCRIPT = "cockpit", "exec"
 LISTS = {"--set": True, "--phase": True, "--preset": False, "--allow": False}

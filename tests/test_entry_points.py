@@ -10,7 +10,7 @@ import nantui
 from nantui import entry_points
 
 ROOT = Path(nantui.__file__).parent
-BY_HAND = {"nantui.cli", "nantui.devtools.keys_page", "nantui.devtools.reference_pages"}
+BY_HAND = {"nantui.cli"}
 """Started by people and by the Makefile."""
 NAMES = {value for name, value in vars(entry_points).items() if name.isupper() and isinstance(value, str)}
 

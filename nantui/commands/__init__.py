@@ -22,7 +22,6 @@ presets: List the remedies, show one, or show what it would change in a run and 
 recover: Stop, roll back to a clean checkpoint, continue: the one key R
 resume: Continue a run under a supervisor, with changed settings really in effect
 rollback: Go back to a clean checkpoint: back up, restore, write changed settings into it, trim
-screenshots: Write pictures of every screen from the real app, on a recorded real run
 status: State, epoch, time to go, losses and last incident of a run, or of every run below a directory
 stop: Stop at the next batch boundary, checkpoint kept; returns when no process of the training is left
 train: Start a run under a supervisor that outlives this terminal, and return

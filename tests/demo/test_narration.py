@@ -32,7 +32,7 @@ def test_each_stage_has_its_words(state, journal, said):
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_the_cockpit_of_the_demo_says_them_above_its_keys(tmp_path, size):
-    from nantui.devtools.screen_svg import screen_text
+    from devtools.screen_svg import screen_text
     from nantui.ui.app import CockpitApp
 
     run = make_run(tmp_path / "demo")

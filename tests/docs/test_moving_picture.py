@@ -3,8 +3,8 @@
 import re
 from xml.etree import ElementTree
 
-from nantui.devtools.gallery import SCENES
-from nantui.devtools.moving_picture import TOUR, moving
+from devtools.gallery import SCENES
+from devtools.moving_picture import TOUR, moving
 
 FRAME = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><text>{0}</text></svg>\n'
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from devtools import reference_pages
 from nantui.cli import COCKPIT, COMMANDS, parser_of
-from nantui.devtools import reference_pages
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.settings import own_settings
 from nantui.supervisor.config import Patience, load_config
@@ -18,9 +18,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 @pytest.mark.parametrize("name", reference_pages.PAGES)
 def test_the_generated_pages_are_up_to_date(name):
     wanted = "\n".join(reference_pages.PAGES[name]()) + "\n"
-    assert (DOCS / name).read_text(encoding="utf-8") == wanted, (
-        "python -m nantui.devtools.reference_pages docs"
-    )
+    assert (DOCS / name).read_text(encoding="utf-8") == wanted, "python -m devtools.reference_pages docs"
 
 
 @pytest.mark.parametrize("name", [COCKPIT, *COMMANDS])

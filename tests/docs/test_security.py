@@ -16,7 +16,6 @@ MAY = {
     "supervisor/hosts/endpoint.py": {"socket"},
     "commands/web.py": {"socket", "aiohttp"},  # listens, on this machine unless told otherwise
     "machine/process_identity.py": {"socket"},  # the host's own name
-    "devtools/gallery.py": {"socket"},  # the same, to take it out of pictures
 }
 STAY_OFFLINE = {"worker/check_arguments.py", "worker/checkpoints/rebase.py"}
 

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from nantui.devtools.screen_svg import screen_text
+from devtools.screen_svg import screen_text
 from nantui.ui import preferences
 from nantui.ui.app import CockpitApp
 from tests.ui.fakes import FakeBackend

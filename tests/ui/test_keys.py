@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from nantui.devtools import keys_page
+from devtools import keys_page
 from nantui.ui.actions import APP_ACTIONS, RUN_ACTIONS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "keys.md"
@@ -11,7 +11,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "keys.md"
 
 def test_the_list_of_keys_is_up_to_date():
     wanted = "\n".join(keys_page.lines()) + "\n"
-    assert DOCUMENT.read_text() == wanted, "python -m nantui.devtools.keys_page > docs/keys.md"
+    assert DOCUMENT.read_text() == wanted, "python -m devtools.keys_page > docs/keys.md"
 
 
 def test_no_key_does_two_things_on_the_run_screen():

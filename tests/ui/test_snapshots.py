@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nantui.devtools import gallery
-from nantui.devtools.screen_svg import screen_text
+from devtools import gallery
+from devtools.screen_svg import screen_text
 from tests.ui.inks import screen_inks
 
 KEPT = Path(__file__).parent / "snapshots"

@@ -1,6 +1,6 @@
 """docs/keys.md, made from the bindings themselves; a test keeps the file and the bindings together.
 
-python -m nantui.devtools.keys_page > docs/keys.md
+python -m devtools.keys_page > docs/keys.md
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def lines() -> Iterator[str]:
     """Yield the document."""
     yield "# Keys"
     yield ""
-    yield "Made by `python -m nantui.devtools.keys_page` from the bindings. `?` shows those of the screen"
+    yield "Made by `python -m devtools.keys_page` from the bindings. `?` shows those of the screen"
     yield "that is open, with the reason where one cannot be used now. vi keys and arrows do the same; `Esc`"
     yield "always goes back; `^` is Ctrl."
     yield from _table("Everywhere", everywhere())

@@ -1,6 +1,6 @@
 """A tour of the cockpit in half a minute, as one SVG that moves by itself: the gallery's scenes, one by one.
 
-python -m nantui.devtools.moving_picture screenshots/tour.svg
+python -m devtools.moving_picture screenshots/tour.svg
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from nantui.devtools import gallery
-from nantui.devtools.screen_svg import screen_svg
+from devtools import gallery
+from devtools.screen_svg import screen_svg
 
 TOUR = (
     ("alarm", "NaN, and ruined checkpoints that look fine", 4.5),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nantui.devtools.recorded_run import HOST, PLACE, USER, RecordedBackend, record
+from devtools.recorded_run import HOST, PLACE, USER, RecordedBackend, record
 from nantui.errors import UserError
 from nantui.machine.process_identity import this_machine
 from nantui.ui import preferences
@@ -62,7 +62,7 @@ SCENES = (
 
 def recordings() -> Path:
     """Return where recorded runs are kept, in a checkout."""
-    return Path(__file__).resolve().parents[2] / "tests" / "data" / "recorded_run"
+    return Path(__file__).resolve().parents[1] / "tests" / "data" / "recorded_run"
 
 
 def parse_size(text: str) -> Size:
@@ -92,7 +92,7 @@ def draw(
     target: Path, sizes: list[Size], only: str | None = None, theme: str | None = None
 ) -> Iterator[Path]:
     """Write an SVG and, where it can be made, a PNG of every scene in every size; yields the files."""
-    from nantui.devtools.screen_svg import screen_svg
+    from devtools.screen_svg import screen_svg
 
     with quiet_place():
         for scene in SCENES:
@@ -181,7 +181,7 @@ class shown:
 
 async def settle(app: Any, pilot: Any, ready: str, patience: int = 200) -> None:
     """Wait until `ready` is on the screen and two looks in a row show the same, colours and all."""
-    from nantui.devtools.screen_svg import screen_text
+    from devtools.screen_svg import screen_text
     from nantui.ui.textual_internals import screen_rows
 
     before, text = None, ""

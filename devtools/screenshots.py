@@ -1,5 +1,6 @@
 """Write pictures of every screen from the real app, on a recorded real run.
-Needs a checkout of the sources.
+
+python -m devtools.screenshots [--to DIR] [--only NAME] [--size 80x24] [--theme day] [--record RUN]
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ import argparse
 import shutil
 from pathlib import Path
 
+from devtools import gallery
 from nantui.commands import common
-from nantui.errors import FAILED, UserError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui screenshots` takes."""
+def main() -> int:
+    """Record a run, or draw every screen of the recorded ones."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--to", type=Path, default=Path("screenshots"), metavar="DIR", help="where to write them"
     )
@@ -25,18 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as", dest="moment", metavar="NAME", default="alarm", help="name of what is recorded"
     )
 
-
-def run(arguments: argparse.Namespace) -> int:
-    """Record a run, or draw every screen of the recorded ones."""
-    from nantui.devtools import gallery
-
+    arguments = parser.parse_args()
     recordings = gallery.recordings()
     if arguments.record is not None:
         gallery.record_run(arguments.record, recordings / arguments.moment)
         common.say(f"recorded in {recordings / arguments.moment}")
         return 0
-    if not recordings.is_dir():
-        raise UserError(f"no recorded run in {recordings}; this needs a checkout of nantui's sources", FAILED)
     sizes = [gallery.parse_size(size) for size in arguments.size or gallery.SIZES]
     arguments.to.mkdir(parents=True, exist_ok=True)
     for path in gallery.draw(arguments.to, sizes, arguments.only, arguments.theme):
@@ -44,3 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     if shutil.which("rsvg-convert") is None:
         common.say("PNG files need rsvg-convert (apt-get install librsvg2-bin); the SVG files are complete")
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -2,6 +2,7 @@
 
 Files, in reading order:
 
+screenshots: Write pictures of every screen from the real app, on a recorded real run
 gallery: Every screen in every size, from the real app with real keys on recorded runs
 recorded_run: A recorded real run, the same everywhere: what screenshots and snapshot tests show
 screen_svg: The screen as an SVG of our own: every character in its cell, braille as dots

@@ -3,7 +3,7 @@
 What `--help` prints depends on the width of the terminal and the version of Python; the pages are made
 from the same parsers instead, and so is what the tests look for.
 
-python -m nantui.devtools.reference_pages docs
+python -m devtools.reference_pages docs
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def commands() -> Iterator[str]:
     yield from (
         "# Commands",
         "",
-        "Made by `python -m nantui.devtools.reference_pages docs` from what `--help` says.",
+        "Made by `python -m devtools.reference_pages docs` from what `--help` says.",
     )
     yield COMMON.rstrip()
     yield from ("", "| command | does |", "| --- | --- |")
@@ -129,7 +129,7 @@ def settings() -> Iterator[str]:
     yield from (
         "# Settings",
         "",
-        "Made by `python -m nantui.devtools.reference_pages docs` from the code.",
+        "Made by `python -m devtools.reference_pages docs` from the code.",
         OURS.rstrip(),
     )
     yield from ("", "## Of a run", "", "| name | default | range | meaning |", "| --- | --- | --- | --- |")
