@@ -34,7 +34,9 @@ def stop_run(port: StopPort, command: Command, *, at_once: bool) -> str:
     port.read_watch()
     port.publish(state=STOPPING)
     begun = time.monotonic()
-    agreed = not at_once and port.watch.stepping() and _ask_and_wait(port, port.watch, command)
+    asked_for = port.watch.attempt.argv
+    moved = bool(asked_for) and str(port.layout.run) not in asked_for  # it looks for a request where it was
+    agreed = not (at_once or moved) and port.watch.stepping() and _ask_and_wait(port, port.watch, command)
     port.stage(command.id, "end", "ending its processes")
     port.refuse_leftover(port.end_members(SHORT_GRACE_S if agreed else port.patience.terminate_s))
     ending = port.settle(stopped_by=command.by, told=str(command.options.get("signal") or ""))
