@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,11 @@ import torch
 from nantui.checkpoint.scan import scan
 from nantui.run.layout import RunLayout
 from nantui.run.points import PART, is_whole, step_points
+from nantui.run.spec import Spec, write_spec
 from tests.supervisor.stub_run import eventually
 from tests.worker import equality
 from tests.worker.equality import CASES, Case, carry_out, requests_of, unequal
-from tests.worker.runs import Trainings, on_two_ranks
+from tests.worker.runs import Trainings, on_two_ranks, outcome_of, write_request
 
 ALWAYS = {"step_points": 0.0}
 SAMPLE = [case for case in CASES if case.name in ("accumulated-ranks1", "AdamW-workers0-mixed-ranks1")]
@@ -80,6 +84,30 @@ def test_the_first_epoch_is_gone_on_with(trainings, run):
     assert (told["epoch"], told["step"], told["path"]) == (1, 3, point.path)
     rows = (run / "results.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
+
+
+def test_a_script_of_the_users_own_goes_on_inside_its_first_epoch(trainings, tmp_path):
+    run, script = RunLayout(tmp_path / "run"), tmp_path / "train.py"
+    options = {name: value for name, value in trainings.common.items() if name != "model"}
+    script.write_text(
+        f"from ultralytics import YOLO\nYOLO({str(trainings.model)!r}).train(**{options!r}, project='asked')"
+    )
+    command = {"argv": [sys.executable, str(script)], "cwd": str(tmp_path), "env": {}}
+    write_spec(run.spec, Spec({}, kind="exec", exec=command))
+    slow = {"fault": "slow_step", "batch": 4, "seconds": 1.0}
+    write_request(run.run, 1, {}, ours=ALWAYS, faults=[slow, {"fault": "exception", "batch": 4}])
+    assert in_a_process(run, 1) == 1
+    write_request(run.run, 2, {}, mode="resume", checkpoint=step_points(run)[0].path)
+    assert in_a_process(run, 2) == 0
+    told = outcome_of(run.run, 2, 0)
+    assert told.exit.outcome == "finished" and numbers(told.steps)[:2] == [(1, 4), (2, 1)]
+
+
+def in_a_process(run: RunLayout, number: int) -> int:
+    root = str(Path(__file__).parents[2])
+    argv = [sys.executable, "-m", "nantui.worker", str(run.run), f"{number:03d}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    return subprocess.run(argv, env=environment, capture_output=True).returncode
 
 
 def test_settings_are_changed_in_a_point_as_in_any_checkpoint(trainings, run):
