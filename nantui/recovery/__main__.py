@@ -14,7 +14,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from nantui.errors import FAILED, USAGE, UserError
@@ -22,7 +22,7 @@ from nantui.machine.training_python import training_python
 from nantui.recovery.branch import branch, new_place
 from nantui.recovery.phase_change import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
-from nantui.recovery.rollback import roll_back
+from nantui.recovery.rollback import roll_back, verify
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.unattended_policy import decide
 from nantui.recovery.undo import keep_for_undo, undo
@@ -54,8 +54,12 @@ def plan_for(request: Request) -> Plan:
 
 
 def act_plan(request: Request) -> JsonObject:
-    """Say what would be done."""
+    """Say what would be done, once every byte of what a resume may start from was looked at."""
     plan = plan_for(request)
+    layout, allow = RunLayout(plan.run), frozenset(request.get("allow") or ())
+    for one in plan.candidates:
+        if one is plan.restore or (one.usable and one.name == layout.last.name):
+            verify(layout, replace(plan, restore=one), allow)
     return {"text": plan.headline, "plan": plan.to_json()}
 
 

@@ -51,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.detach:
         print_patiently()
     try:
-        return hold(RunLayout(arguments.run.resolve()), ready, arguments.take_over)
+        try:
+            return hold(RunLayout(arguments.run.resolve()), ready, arguments.take_over)
+        except OSError as error:
+            raise UserError(f"the run cannot be held ({error})", FAILED) from error
     except UserError as error:
         tell_parent(ready, printable(error))
         print(f"nantui supervisor: {printable(error)}", file=sys.stderr)
