@@ -51,10 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.detach:
         print_patiently()
     try:
-        try:
-            return hold(RunLayout(arguments.run.resolve()), ready, arguments.take_over)
-        except OSError as error:
-            raise UserError(f"the run cannot be held ({error})", FAILED) from error
+        return hold(RunLayout(arguments.run.resolve()), ready, arguments.take_over)
     except UserError as error:
         tell_parent(ready, printable(error))
         print(f"nantui supervisor: {printable(error)}", file=sys.stderr)
@@ -66,7 +63,10 @@ def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
     config = load_config()
     refuse_links(layout)
     lock = RunLock(layout.lock)
-    holder = lock.acquire(take_over=take_over)
+    try:
+        holder = lock.acquire(take_over=take_over)
+    except OSError as error:
+        raise UserError(f"{lock.path} cannot be written: {error.strerror}", FAILED) from error
     if holder is not None:
         raise UserError(
             f"{layout.run} is held by process {holder.process.pid} on {holder.machine.host}", FAILED

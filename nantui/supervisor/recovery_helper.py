@@ -6,7 +6,7 @@ from nantui.errors import FAILED, UserError
 from nantui.machine.training_python import training_python
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
-from nantui.run.journal import interrupted
+from nantui.run.events import TRANSACTION_BEGINS, TRANSACTION_ENDS, newest
 from nantui.run.sole_doer import is_being_done
 from nantui.supervisor.helper_process import ACT, helper
 from nantui.supervisor.ports import WaitPort
@@ -41,6 +41,8 @@ def repair(port: WaitPort) -> str:
 
     One that an earlier supervisor's helper still carries out is waited for.
     """
-    if not is_being_done(port.layout) and interrupted(port.journal.events()) is None:
+    latest = newest(port.journal.events(), *TRANSACTION_BEGINS, *TRANSACTION_ENDS)
+    open_id = latest.id if isinstance(latest, TRANSACTION_BEGINS) else ""
+    if not open_id and not is_being_done(port.layout):
         return ""
-    return str(act(port, Command("rollback", {}, by="supervisor"), REPAIR).get("text") or "")
+    return str(act(port, Command("rollback", {}, open_id, "supervisor"), REPAIR).get("text") or "")

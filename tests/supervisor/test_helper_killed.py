@@ -10,6 +10,7 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.machine.process_identity import ref_of, this_machine
+from nantui.run.binding import bind_run
 from nantui.run.commands import Command
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -47,6 +48,7 @@ def port_of(layout: RunLayout, begins: bool):
     python.write_text(HELPER.format(python=sys.executable, begins=begins))
     python.chmod(0o755)
     write_spec(layout.spec, Spec({}, {}, python=str(python)))
+    bind_run(layout.run)
     return SimpleNamespace(
         layout=layout, journal=Journal(layout.journal), pump=time.sleep, start_helper=lambda child: None
     )
