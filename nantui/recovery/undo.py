@@ -91,9 +91,9 @@ def undo(layout: RunLayout, *, by: str, asked: str = "") -> Undone:
     refuse_foreign(layout.journal, own_uids(layout.lock))
     journal, id = RunRecord(layout).journal, f"undo-{asked[:12] or uuid.uuid4().hex[:8]}"
     aside = str((layout.backups / id).relative_to(layout.run))
-    for done in of_kind(journal, UndoDone):
-        if done.id == id:
-            return Undone(done.of, done.text, (), aside)
+    for undone in of_kind(journal, UndoDone):
+        if undone.id == id:
+            return Undone(undone.of, undone.text, (), aside)
     rollback = newest_in_force(journal)
     if rollback is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)
