@@ -6,6 +6,7 @@ an unsafe pickle is unsafe all the same.
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from nantui.checkpoint.tensors.forked_sweep import ForkedSweep
 
 _PICKLE = "data.pkl"
+_LONGEST_SMALL = 64
+_SMALL_RECORDS = {
+    "version": rb"3\n",
+    ".format_version": rb"1",
+    ".storage_alignment": rb"[1-9][0-9]{0,6}",
+    "byteorder": rb"little",
+}
 _ROTTEN = "its bytes do not match their CRC-32: bit rot"
 
 
@@ -117,15 +125,30 @@ def _pickle_of(archive: Archive, findings: list[Finding]) -> bytes:
         raise Refused("cannot-read", "file", "a TorchScript archive, not a training checkpoint")
     if record is None:
         raise Refused("torn", "file", f"it has no {_PICKLE}: not a checkpoint")
-    order = archive.records.get("byteorder")
-    if order is not None and archive.read_at(archive.data_offset(order), min(order.size, 8)) != b"little":
-        raise Refused("cannot-read", "byteorder", "written on a big-endian machine")
+    _refuse_other_forms(archive)
     if record.size > MOST_BYTES:
         raise Refused("cannot-read", _PICKLE, f"it has {record.size} bytes, more than {MOST_BYTES}")
     data = archive.read(record)
     if archive.has_crcs and zlib.crc32(data) != record.crc:
         findings.append(Finding("crc", _PICKLE, _ROTTEN))
     return data
+
+
+def _refuse_other_forms(archive: Archive) -> None:
+    """Refuse a file whose small records, which torch reads first, say what torch.save never writes."""
+    if "version" not in archive.records:
+        raise Refused("torn", "file", "it has no version: not a checkpoint")
+    for name, pattern in _SMALL_RECORDS.items():
+        record = archive.records.get(name)
+        if record is None:
+            continue
+        said = archive.read(record) if record.size <= _LONGEST_SMALL else b""
+        if said == b"big":
+            raise Refused("cannot-read", name, "written on a big-endian machine")
+        if not re.fullmatch(pattern, said):
+            raise Refused(
+                "cannot-read", name, "it says what torch.save never writes: damaged, or of a newer torch"
+            )
 
 
 def _sound(archive: Archive, name: str) -> bool:

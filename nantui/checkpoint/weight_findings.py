@@ -27,6 +27,8 @@ _BORN_ZERO = {
 # Where the classes are not known, one zero matrix may be meant so; this share of all matrices is not.
 _TOO_MANY_ZERO = 0.2
 _AT_LEAST_ZERO = 3
+BY_ITS_RECORD = "and there is NaN in optimizer or metrics"
+"""How a finding ends that the weights alone would not prove."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class _WeightReview:
             rows = () if whole else tuple(count.zero_rows)
             self.suspects.append(Suspect(leaf.name, ZERO, rows, leaf.tensor.shape))
         if self.poisoned and not whole and _is_matrix(leaf) and segment.channels:
-            detail = f"{count.zeros} channels are exactly 0, and there is NaN in optimizer or metrics"
+            detail = f"{count.zeros} channels are exactly 0, {BY_ITS_RECORD}"
             self.findings.append(Finding("laundered", where, detail))
 
     def _limits(self, leaf: Leaf, where: str, segment: Segment, count: Counts) -> None:
@@ -206,7 +208,7 @@ class _WeightReview:
         elif leaf.attribute == "weight" and is_norm(leaf) and count.limit == total:
             why = "all there are: washed infinities"
         elif self.poisoned:
-            why = "and there is NaN in optimizer or metrics"
+            why = BY_ITS_RECORD
         else:
             kind, why = "saturated", "clamped: large healthy values, or infinities"
             if segment.channels:

@@ -40,6 +40,8 @@ from nantui.recovery.transaction import (
 from nantui.run.atomic_files import write_atomic, write_json
 from nantui.run.attempts import read_attempt, registered
 from nantui.run.documents import JsonObject
+from nantui.run.events import RollbackBegun, of_kind
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, with_phase
 from nantui.run.record import RunRecord
@@ -51,6 +53,8 @@ from nantui.settings.values import changed
 from nantui.words import count
 
 REBASE = entry_points.REBASE
+ROOM_TO_SPARE = 1 << 20
+"""Bytes for copies of plots and texts, and for the journal."""
 RECENT = 3
 """Attempts before these were seen to end by the ones that followed."""
 
@@ -98,9 +102,13 @@ def roll_back(
 
 
 def forget(layout: RunLayout, id: str) -> None:
-    """Remove what was prepared for a transaction that does not happen."""
+    """Remove what was prepared for a transaction that does not happen; a backup only if none ever began.
+
+    Of one that began and was taken back the folder may hold what somebody else had put in the way.
+    """
     discard_staged(layout, id)
-    shutil.rmtree(layout.backups / id, ignore_errors=True)
+    if not any(begun.id == id for begun in of_kind(Journal(layout.journal).events(), RollbackBegun)):
+        shutil.rmtree(layout.backups / id, ignore_errors=True)
 
 
 def living_writers(layout: RunLayout) -> list[str]:
@@ -161,6 +169,7 @@ class Staged:
 def stage(layout: RunLayout, plan: Plan, *, python: str, allow: frozenset[str] = frozenset()) -> Staged:
     """Prepare `plan`. Raises UserError (nothing is changed then) or OSError (disk full, no rights)."""
     verify(layout, plan, allow)
+    refuse_without_room(layout, plan)
     layout.home.mkdir(exist_ok=True)
     _, left_out = manifest.keep(layout, plan.id, in_place=_staying_best(plan))
     answer: JsonObject = {}
@@ -173,6 +182,15 @@ def stage(layout: RunLayout, plan: Plan, *, python: str, allow: frozenset[str] =
         installs += _best(layout, plan)
     installs += _texts(layout, plan)
     return Staged(tuple(_steps(layout, plan, installs)), answer, tuple(left_out))
+
+
+def refuse_without_room(layout: RunLayout, plan: Plan) -> None:
+    """Raise UserError where the disk cannot hold what is prepared beside the files; moving takes no room."""
+    sizes = [one.path.stat().st_size for one in (plan.restore, plan.best) if one is not None]
+    needed, free = sum(sizes) + ROOM_TO_SPARE, shutil.disk_usage(layout.run).free
+    if free < needed:
+        text = f"a rollback needs {needed / 1e6:.0f} MB beside the files, {free / 1e6:.0f} MB are free"
+        raise UserError(f"{layout.run.name}: {text}; nothing was done", FAILED)
 
 
 def verify(layout: RunLayout, plan: Plan, allow: frozenset[str]) -> None:
@@ -230,7 +248,8 @@ def run_rebase(request: JsonObject, python: str) -> JsonObject:
         write_json(path, dict(request), mode=0o600)
         words = [interpreter(training_python(python)), "-m", REBASE, str(path)]
         try:
-            done = subprocess.run(words, cwd="/", capture_output=True, text=True)
+            # It inherits the lock of `sole_doer`: a rebase that outlives this process still writes here.
+            done = subprocess.run(words, cwd="/", capture_output=True, text=True, close_fds=False)
         except OSError as error:
             raise UserError(f"cannot run {words[0]} ({error.strerror}); nothing was done", FAILED) from None
     for line in reversed(done.stdout.splitlines()):

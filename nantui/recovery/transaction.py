@@ -23,16 +23,9 @@ from typing import Any
 from nantui.errors import FAILED, UserError
 from nantui.run.atomic_files import sync_directory
 from nantui.run.documents import JsonObject
-from nantui.run.events import (
-    TRANSACTION_BEGINS,
-    TRANSACTION_ENDS,
-    PhaseBegun,
-    RollbackBegun,
-    UndoBegun,
-    document_of,
-)
+from nantui.run.events import PhaseBegun, RollbackBegun, UndoBegun, document_of
 from nantui.run.inside import inside, parts_of, refuse_foreign
-from nantui.run.journal import Journal
+from nantui.run.journal import Journal, interrupted
 from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
 from nantui.run.spec import own_uids
@@ -117,13 +110,8 @@ def pending(layout: RunLayout) -> Transaction | None:
 
     Raises UserError where the journal belongs to another user or leads out of the run.
     """
-    begun: RollbackBegun | UndoBegun | PhaseBegun | None = None
     refuse_foreign(layout.journal, own_uids(layout.lock))
-    for event in Journal(layout.journal).events():
-        if isinstance(event, TRANSACTION_BEGINS):
-            begun = event
-        elif isinstance(event, TRANSACTION_ENDS):
-            begun = None if begun is not None and event.id == begun.id else begun
+    begun = interrupted(Journal(layout.journal).events())
     return _transaction_of(begun) if begun is not None else None
 
 

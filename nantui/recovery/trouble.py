@@ -51,7 +51,7 @@ def first_trouble(record: RunRecord, corrupt_epochs: Iterable[int] = ()) -> Trou
     rows = record.epochs
     numbers = attempts_since(record, since)
     left = left_behind(record, numbers)
-    acquitted = {row.epoch for index, row in enumerate(rows) if vouched_for(rows, index)}
+    acquitted = {row.epoch for row, sound in zip(rows, vouched_for(rows), strict=True) if sound}
     signs = [*_incidents(record, since, numbers, left, acquitted), *_telemetry(record, left)]
     signs += _results(rows, acquitted)
     signs += [
@@ -127,29 +127,28 @@ def _results(rows: Sequence[EpochRow], acquitted: set[int]) -> Iterator[Trouble]
             return
 
 
-def vouched_for(rows: Sequence[EpochRow], index: int) -> bool:
-    """Tell whether a validation that is not finite says nothing against the network of that epoch.
+def vouched_for(rows: Sequence[EpochRow]) -> list[bool]:
+    """Tell of each epoch whether a validation that is not finite says nothing against its network.
 
     NaN in weights or BatchNorm's statistics leaves metrics of 0 and never goes away by itself. So metrics
     above 0 in the same epoch, or a finite validation later without a resume between, acquit it: what was not
-    finite was the validation's own arithmetic (half precision, as a rule).
+    finite was the validation's own arithmetic (half precision, as a rule). One pass, from the end: a run may
+    have a hundred thousand epochs.
     """
-    row = rows[index]
-    if not all(math.isfinite(value) for name, value in row.values.items() if not name.startswith("val/")):
-        return False
-    if quality(row) > 0:
-        return True
-    for before, later in zip(rows[index:], rows[index + 1 :], strict=False):
-        if resumed(before, later):
-            return False
-        if later.finite:
-            return True
-    return False
+    found, heals, later = [], False, None
+    for row in reversed(rows):
+        heals = later is not None and not resumed(row, later) and (later.finite or heals)
+        sound = all(math.isfinite(value) for name, value in row.values.items() if not name.startswith("val/"))
+        found.append(sound and (quality(row) > 0 or heals))
+        later = row
+    return found[::-1]
 
 
 def overflowed(rows: Sequence[EpochRow]) -> tuple[int, ...]:
     """Return the epochs whose validation was not finite though the network was sound."""
-    return tuple(row.epoch for index, row in enumerate(rows) if not row.finite and vouched_for(rows, index))
+    return tuple(
+        row.epoch for row, sound in zip(rows, vouched_for(rows), strict=True) if sound and not row.finite
+    )
 
 
 def overflow_words(epochs: Sequence[int]) -> str:

@@ -32,7 +32,7 @@ from nantui.recovery.transaction import (
     state_at,
     step_from,
 )
-from nantui.run.events import Kept, PhaseBegun, of_kind
+from nantui.run.events import Kept, PhaseBegun, UndoDone, of_kind
 from nantui.run.inside import inside, parts_of, refuse_foreign
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -81,16 +81,23 @@ def taken_back(begun: Undoable) -> str:
     return f"the rollback to {Path(str(begun.restore_point)).name} was taken back"
 
 
-def undo(layout: RunLayout, *, by: str) -> Undone:
+def undo(layout: RunLayout, *, by: str, asked: str = "") -> Undone:
     """Take back the last rollback, change of phase or resume that is in force.
+
+    Once for the command `asked`, however often it comes.
 
     Raises UserError (status NO) when there is none, (FAILED) when it cannot be done; nothing is changed then.
     """
     refuse_foreign(layout.journal, own_uids(layout.lock))
-    rollback = newest_in_force(RunRecord(layout).journal)
+    journal, id = RunRecord(layout).journal, f"undo-{asked[:12] or uuid.uuid4().hex[:8]}"
+    aside = str((layout.backups / id).relative_to(layout.run))
+    for undone in of_kind(journal, UndoDone):
+        if undone.id == id:
+            return Undone(undone.of, undone.text, (), aside)
+    rollback = newest_in_force(journal)
     if rollback is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)
-    id, of = f"undo-{uuid.uuid4().hex[:8]}", "/".join(parts_of(rollback.id))
+    of = "/".join(parts_of(rollback.id))
     before = manifest.load(layout, of)
     if before is None:
         gone = f"nantui/backups/{of}/{manifest.NAME}"
@@ -101,7 +108,6 @@ def undo(layout: RunLayout, *, by: str) -> Undone:
     except OSError as error:
         discard_staged(layout, id)
         raise UserError(f"undo could not be prepared ({error}); nothing was changed", FAILED) from error
-    aside = str((layout.backups / id).relative_to(layout.run))
     text = taken_back(rollback)
     carry_out(
         layout, Transaction(id, UNDO, tuple(steps), {"of": of, "text": text, "missing": missing}), by=by

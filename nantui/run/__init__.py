@@ -14,6 +14,7 @@ endings: How an attempt ended: every kind in one table, and the rules that tell 
 incidents: Every kind of incident, in one table: its title, whether it is proof, what may be done
 journal: The journal: everything that was done to a run, append-only and on the disk before it is done
 binding: Where a run was made: what is kept of it outside the run, so that no file in a run can claim it
+sole_doer: One transaction, one doer: whoever moves a run's files holds its journal while it does
 spec: spec.yaml: what to train, as asked
 telemetry: Per-step telemetry as rank 0 wrote it: steps.csv, read a bounded chunk at a time or whole
 points: Step points: where a training can go on in the middle of an epoch, as their headers tell

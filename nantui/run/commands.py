@@ -45,8 +45,11 @@ class Command:
     t: float = field(default_factory=time.time)
 
 
-def put(directory: Path, command: Command) -> Path:
-    """Leave `command` for the supervisor; returns its file. Raises UserError when it cannot be left."""
+def put(directory: Path, command: Command, instead: Path | None = None) -> Path:
+    """Leave `command` for the supervisor, `instead` in another folder where the disk refuses it.
+
+    Returns its file. Raises UserError when it cannot be left.
+    """
     if command.kind not in KINDS:
         raise ValueError(f"no such command: {command.kind}")
     path = directory / f"{int(command.t * 1000):013d}-{command.id}.json"
@@ -56,6 +59,8 @@ def put(directory: Path, command: Command) -> Path:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json(path, asdict(command), mode=0o600)
     except OSError as error:
+        if instead is not None and is_private(instead):
+            return put(instead, command)
         why = error.strerror
         raise UserError(f"cannot leave a command in {directory}: {why}; nothing was done", FAILED) from error
     return path
@@ -117,6 +122,11 @@ def is_private(directory: Path) -> bool:
 def local_spool(layout: RunLayout) -> Path:
     """Return this host's private folder for commands to the run."""
     return user_state_dir() / "commands" / _spool_name(layout.run)
+
+
+def local_copies(layout: RunLayout) -> Path:
+    """Return this host's private folder for what the run's disk refuses just now: state and journal lines."""
+    return user_state_dir() / "unwritten" / _spool_name(layout.run)
 
 
 @lru_cache(maxsize=64)

@@ -10,14 +10,28 @@ import errno
 import getpass
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
 from nantui.run.bounded import LARGEST_TEXT
-from nantui.run.events import AttemptStarted, CommandReceived, Event, parse_lines
+from nantui.run.documents import JsonObject
+from nantui.run.events import (
+    TRANSACTION_BEGINS,
+    TRANSACTION_ENDS,
+    AttemptStarted,
+    CommandReceived,
+    Event,
+    PhaseBegun,
+    RollbackBegun,
+    RollbackDone,
+    UndoBegun,
+    newest,
+    of_kind,
+    parse_lines,
+)
 from nantui.terminal_text import printable
 
 VIA, LONGEST_VIA = "NANTUI_VIA", 20
@@ -64,6 +78,31 @@ class Journal:
         if text is None and os.path.isfile(self.path) and os.path.getsize(self.path) > LARGEST_TEXT:
             raise UserError(f"{self.path} is larger than {LARGEST_TEXT >> 20} MiB: move it away", FAILED)
         return parse_lines((text or "").split("\n"))
+
+
+def rolled_back_before(events: Sequence[Event], id: str) -> JsonObject | None:
+    """Return the answer of a rollback finished for the command `id` and not trained on, else None."""
+    own = (one for one in of_kind(events, RollbackBegun) if one.id == id)
+    begun = newest(own, RollbackBegun)
+    later = [one for one in of_kind(events, RollbackDone, AttemptStarted) if not _began(one, id)]
+    if begun is None or not later or not isinstance(later[-1], RollbackDone) or later[-1].id != id:
+        return None
+    return {"mode": begun.mode, "asked": begun.changed, "text": begun.text}
+
+
+def interrupted(events: Iterable[Event]) -> RollbackBegun | UndoBegun | PhaseBegun | None:
+    """Return how the transaction was begun that was neither finished nor taken back, None without one."""
+    begun: RollbackBegun | UndoBegun | PhaseBegun | None = None
+    for event in events:
+        if isinstance(event, TRANSACTION_BEGINS):
+            begun = event
+        elif isinstance(event, TRANSACTION_ENDS):
+            begun = None if begun is not None and event.id == begun.id else begun
+    return begun
+
+
+def _began(event: Event, command: str) -> bool:
+    return isinstance(event, AttemptStarted) and event.command == command
 
 
 def _ends_whole(descriptor: int) -> bool:

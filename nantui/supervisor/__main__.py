@@ -7,6 +7,7 @@ after there is nothing left to do. It imports the standard library, psutil and y
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
+from nantui.machine.patient_output import print_patiently
 from nantui.machine.process_tree import prepare_process
 from nantui.run.binding import HERE, STARTS, STRANGE, standing
 from nantui.run.commands import POLICY, Command, pending_commands
@@ -35,6 +37,7 @@ from nantui.supervisor.supervisor import LostLock, Moved, Supervisor
 from nantui.terminal_text import printable
 
 RETRY_S = 2.0
+ENDING = frozenset({"stop", "kill"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--take-over", action="store_true")
     arguments = parser.parse_args(argv)
     ready = detach() if arguments.detach else -1
+    if arguments.detach:
+        print_patiently()
     try:
         return hold(RunLayout(arguments.run.resolve()), ready, arguments.take_over)
     except UserError as error:
@@ -58,7 +63,10 @@ def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
     config = load_config()
     refuse_links(layout)
     lock = RunLock(layout.lock)
-    holder = lock.acquire(take_over=take_over)
+    try:
+        holder = lock.acquire(take_over=take_over)
+    except OSError as error:
+        raise UserError(f"{lock.path} cannot be written: {error.strerror}", FAILED) from error
     if holder is not None:
         raise UserError(
             f"{layout.run} is held by process {holder.process.pid} on {holder.machine.host}", FAILED
@@ -77,7 +85,8 @@ def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
         print("nantui supervisor: the run was taken over; ending", file=sys.stderr)
         return FAILED
     finally:
-        lock.release()
+        with contextlib.suppress(OSError):  # a dead holder's lock is broken by whoever comes next
+            lock.release()
 
 
 def follow(lock: RunLock, place: Path | None) -> None:
@@ -97,7 +106,8 @@ class Service:
         self.supervisor, self.config = supervisor, config
         self.told = ""
         """The signal that asked this supervisor to end, and with it the training."""
-        events = supervisor.journal.events()
+        supervisor.write_waiting()
+        events = supervisor.events()
         self._done = {done.id for done in of_kind(events, CommandDone)}
         self._begun = [received.command.id for received in of_kind(events, CommandReceived)]
         for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -109,7 +119,12 @@ class Service:
         idle_since = time.monotonic()
         while not self.told:
             supervisor = self.supervisor
-            busy = self._round_despite_disk() or supervisor.watch is not None or supervisor.hosts.wanted()
+            busy = (
+                self._round_despite_disk()
+                or supervisor.watch is not None
+                or supervisor.hosts.wanted()
+                or supervisor.unwritten
+            )
             idle_since = time.monotonic() if busy else idle_since
             if time.monotonic() - idle_since > self.config.patience.idle_exit_s and self._let_go():
                 return
@@ -133,12 +148,12 @@ class Service:
         adopted = adopt(supervisor)
         if adopted:
             gone = not supervisor.worker_alive()
-            supervisor.journal.append("adopted", text=adopted)
+            supervisor.record("adopted", text=adopted)
             if gone:
                 self._settle_unseen()
         try:
             if repaired := recovery_helper.repair(supervisor):
-                supervisor.journal.append("note", text=repaired)
+                supervisor.record("note", text=repaired)
         except UserError as error:
             supervisor.publish(text=f"an interrupted rollback could not be put right: {error}")
         after_attempt.follow_up(supervisor)
@@ -146,7 +161,7 @@ class Service:
     def _settle_unseen(self) -> None:
         ending = self.supervisor.settle()
         if ending.outcome == LOST:
-            self.supervisor.journal.append("lost", text=self.supervisor.state.text)
+            self.supervisor.record("lost", text=self.supervisor.state.text)
         self._what_follows(ending)
 
     def _what_follows(self, ending: Ending) -> None:
@@ -189,7 +204,9 @@ class Service:
         if command.id in self._done:
             return
         times = self._begun.count(command.id)
-        supervisor.journal.append("command", by=command.by, command=asdict(command))
+        # What only ends processes need not wait for a disk; anything else is on it before it is done.
+        journal = supervisor.record if command.kind in ENDING else supervisor.journal.append
+        journal("command", by=command.by, command=asdict(command))
         self._begun.append(command.id)
         supervisor.publish(doing={"command": command.id, "kind": command.kind, "stage": "begun", "text": ""})
         try:

@@ -23,7 +23,7 @@ def adopt(supervisor: Supervisor) -> str:
     attempt = read_attempt(supervisor.layout, number)
     if attempt is None:
         return ""
-    events = supervisor.journal.events()
+    events = supervisor.events()
     its = [event for event in events if event.attempt == number]
     if newest(its, AttemptStarted) is None and not supervisor.layout.ranks(number):
         # Recorded, but its supervisor died before the journal said so: nothing was started.

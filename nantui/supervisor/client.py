@@ -24,9 +24,9 @@ from nantui.machine.process_tree import argv_of
 from nantui.machine.training_python import training_python
 from nantui.run import commands
 from nantui.run.binding import HERE, STARTS, begin_records, bind_run, standing
-from nantui.run.commands import Command, spool_for
+from nantui.run.commands import Command, local_spool, spool_for
 from nantui.run.documents import JsonObject
-from nantui.run.events import CommandDone, Event, Stage, parse_lines
+from nantui.run.events import CommandDone, Event, Stage, of_kind, parse_lines
 from nantui.run.growing_files import LineFollower
 from nantui.run.inside import refuse_links
 from nantui.run.journal import author
@@ -35,7 +35,7 @@ from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.supervisor.helper_process import ACT, PREPARE, helper, worker_environment
 from nantui.supervisor.launch import RESTART
 from nantui.supervisor.lock import read_holder, refuse_other_host
-from nantui.supervisor.state import read_state
+from nantui.supervisor.state import read_state, unwritten_events
 from nantui.terminal_text import printable
 
 POLL_S = 0.05
@@ -67,7 +67,7 @@ def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
         bind_run(layout.run)  # nothing in it is anybody's word yet
     disregard_lock(layout)
     refuse_elsewhere(layout, take_over)
-    commands.put(spool_for(layout), command)
+    commands.put(spool_for(layout), command, local_spool(layout))
     ensure_supervisor(layout, take_over=take_over)
     return command.id
 
@@ -84,6 +84,9 @@ def wait(
             _show_stage(event, command, on_stage)
             if isinstance(event, CommandDone) and event.id == command:
                 return CommandResult(event.ok, printable(event.text))
+        for done in of_kind(unwritten_events(layout), CommandDone):
+            if done.id == command:
+                return CommandResult(done.ok, printable(done.text))
         now = time.monotonic()
         if timeout_s is not None and now - begun > timeout_s:
             raise UserError(f"nothing heard within {timeout_s:.0f} s; the command stays in force", FAILED)

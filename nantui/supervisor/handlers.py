@@ -8,7 +8,7 @@ second time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from nantui.errors import FAILED, UserError
 from nantui.run.attempts import Attempt
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
-from nantui.run.events import AttemptStarted, Created, Event, RollbackBegun, RollbackDone, newest, of_kind
-from nantui.run.journal import pending_edits
+from nantui.run.events import AttemptStarted, Created, newest, of_kind
+from nantui.run.journal import pending_edits, rolled_back_before
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import quarantine_add, quarantine_undo
 from nantui.run.spec import Spec, with_settings, write_spec
@@ -60,20 +60,6 @@ def begun_before(port: CommandPort, command: str) -> str:
     return f"attempt {started.attempt} started {beginning_text(started.mode, started.checkpoint)}"
 
 
-def rolled_back_before(events: Sequence[Event], command: str) -> dict[str, object] | None:
-    """Return the answer of a rollback that was finished for this command and not trained on, else None."""
-    own = (one for one in of_kind(events, RollbackBegun) if one.id == command)
-    begun = newest(own, RollbackBegun)
-    later = [one for one in of_kind(events, RollbackDone, AttemptStarted) if not _began(one, command)]
-    if begun is None or not later or not isinstance(later[-1], RollbackDone) or later[-1].id != command:
-        return None
-    return {"mode": begun.mode, "asked": begun.changed, "text": begun.text}
-
-
-def _began(event: Event, command: str) -> bool:
-    return isinstance(event, AttemptStarted) and event.command == command
-
-
 def start(port: CommandPort, command: Command) -> str:
     """Train from the beginning, in a directory that holds no checkpoint yet."""
     refuse_while_running(port)
@@ -111,7 +97,8 @@ def set_values(port: CommandPort, command: Command) -> str:
 def rollback(port: CommandPort, command: Command) -> str:
     """Go back to a clean checkpoint; starts nothing."""
     refuse_while_running(port)
-    return str(act(port, command, "rollback").get("text") or "rolled back")
+    done = rolled_back_before(port.journal.events(), command.id) or act(port, command, "rollback")
+    return str(done.get("text") or "rolled back")
 
 
 def undo(port: CommandPort, command: Command) -> str:
@@ -266,6 +253,8 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
     plan = act(port, replace(command, options=asked), "plan").get("plan") or {}
     point = plan.get("restore_point") or {}
     names = {port.layout.last.name, port.layout.stop_point.name}
+    if point and point.get("name") not in names:
+        point = _last_before(plan, point) or point
     if point.get("revive") and not changes:
         ended = f"the training has ended by itself after epoch {point.get('work')}"
         raise UserError(f"{ended}; to go on: nantui resume RUN --set patience=0, or more epochs=", FAILED)
@@ -274,6 +263,16 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
         return name, bool(point.get("repair")), int(point.get("work") or 0)
     instead = f"the newest clean one is {point['name']}" if point else "nothing clean is left"
     raise UserError(f"last.pt cannot be continued from; {instead}: recover the run instead", FAILED)
+
+
+def _last_before(plan: JsonObject, point: JsonObject) -> JsonObject | None:
+    """Return last.pt as a candidate where a kill between the renames of one save has left it an epoch behind.
+
+    It is renamed last (worker/checkpoints/save.py), so that the epoch counts as saved once all of it is.
+    """
+    candidates = plan.get("candidates") or ()
+    last = next((one for one in candidates if one["name"] == "last.pt" and one["usable"]), None)
+    return last if last is not None and last["work"] == (point.get("work") or 0) - 1 else None
 
 
 def checkpoint_inside(layout: RunLayout, name: str) -> str:

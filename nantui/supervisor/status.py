@@ -26,6 +26,7 @@ from nantui.machine.process_identity import Machine, alive, this_machine
 from nantui.run.atomic_files import Identity, identity
 from nantui.run.attempts import Attempt, read_attempt, read_exits, registered
 from nantui.run.discovery import find_runs
+from nantui.run.journal import Journal, interrupted
 from nantui.run.layout import RunLayout
 from nantui.run.newest_rows import epochs_asked, last_epochs, last_step
 from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
@@ -48,6 +49,7 @@ from nantui.supervisor.state import SupervisorState, read_state
 
 SILENT_S = 60.0
 REBOOTED = "the host was rebooted or the container restarted: resume it"
+HALF_DONE = "a rollback was interrupted: the next command finishes it or takes it back"
 Candidates = Callable[[], Iterable[Candidate]]
 READERS = 8
 
@@ -195,7 +197,10 @@ def _from_supervisor(
         silent_s = time.time() - state.heartbeat
         hangs = f"its supervisor hangs: silent for {silent_s:.0f} s"
         return replace(status, text=hangs) if silent_s > SILENT_S else status
-    return _without_supervisor(layout, replace(status, doing=None))
+    status = _without_supervisor(layout, replace(status, doing=None))
+    if state.doing and not status.pids and interrupted(Journal(layout.journal).events()) is not None:
+        return replace(status, text=HALF_DONE)
+    return status
 
 
 def _under_its_own_script(layout: RunLayout, status: RunStatus, number: int) -> RunStatus:

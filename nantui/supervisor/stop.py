@@ -99,7 +99,11 @@ def _ask_and_wait(port: StopPort, watch: Watch, command: Command) -> bool:
     patience, number = port.patience, watch.attempt.attempt
     signal = command.options.get("signal")
     request = {"id": command.id, "t": time.time(), "by": command.by, "signal": signal}
-    write_json(port.layout.stop_request(number), request)
+    try:
+        write_json(port.layout.stop_request(number), request)
+    except OSError as error:
+        port.say(f"the ranks cannot be asked ({error.strerror}): they are ended by signals")
+        return False
     countdown = Countdown(patience.stop_s + USUAL_STEPS * watch.usual_step_s(), patience.other_phase_s)
     if signal:
         countdown = Countdown(patience.grace_s, patience.grace_s)

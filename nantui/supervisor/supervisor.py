@@ -8,6 +8,7 @@ lives.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -21,9 +22,8 @@ from nantui.machine.process_tree import Leftover, end_all, members, own_children
 from nantui.run.atomic_files import write_json
 from nantui.run.attempts import Attempt
 from nantui.run.binding import STRANGE, standing
-from nantui.run.documents import JsonObject
 from nantui.run.endings import Traces
-from nantui.run.events import Incident
+from nantui.run.events import Event, Incident, parse_all
 from nantui.run.incidents import is_suspicion
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -38,7 +38,13 @@ from nantui.supervisor.launch import start_worker
 from nantui.supervisor.lock import RunLock
 from nantui.supervisor.outcome import Ending, ending_of
 from nantui.supervisor.standstill import Standstill
-from nantui.supervisor.state import SupervisorState, read_state, write_state
+from nantui.supervisor.state import (
+    SupervisorState,
+    keep_unwritten,
+    read_state,
+    unwritten_lines,
+    write_state,
+)
 from nantui.terminal_text import printable
 from nantui.words import count
 
@@ -71,7 +77,9 @@ class Supervisor:
         self.hung = ""
         """What hangs, once it has hung for so long that only its end helps."""
         self._published = 0.0
-        self._unwritten: list[tuple[str, JsonObject]] = []
+        self.unwritten = [dict(json.loads(line)) for line in unwritten_lines(layout)]
+        """Journal entries that the disk refused, oldest first, also an earlier supervisor's."""
+        self._kept = bool(self.unwritten)
         self.seen_start = False
         """Whether this very process saw the attempt begin, and so would have seen it end."""
         own = ref_of(os.getpid())
@@ -113,19 +121,27 @@ class Supervisor:
 
     def record(self, kind: str, **fields: Any) -> None:
         """Append to the journal what has happened already: on a full disk it waits and is tried again."""
-        self._unwritten.append((kind, {"t": time.time(), **fields}))
+        self.unwritten.append({"t": time.time(), "kind": kind, **fields})
         self.write_waiting()
+
+    def events(self) -> list[Event]:
+        """Return the journal's events, also those that wait for the disk."""
+        return [*self.journal.events(), *parse_all(self.unwritten)]
 
     def write_waiting(self) -> None:
         """Write what could not be written before, in order."""
-        while self._unwritten:
-            kind, fields = self._unwritten[0]
+        while self.unwritten:
             try:
-                self.journal.append(kind, **fields)
+                self.journal.append(**self.unwritten[0])
             except OSError as error:
-                self.say(f"the journal cannot be written ({error}); {len(self._unwritten)} entries wait")
+                self.say(f"the journal cannot be written ({error}); {len(self.unwritten)} entries wait")
+                keep_unwritten(self.layout, self.unwritten)
+                self._kept = True
                 return
-            self._unwritten.pop(0)
+            self.unwritten.pop(0)
+        if self._kept:
+            keep_unwritten(self.layout, ())
+            self._kept = False
 
     def say(self, text: str) -> None:
         """Write a line into supervisor.log; on a full disk it is lost, and nothing else."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nantui.errors import UserError
+from nantui.machine.patient_output import print_patiently
 from nantui.paths import go_to_work
 from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.documents import JsonObject, Settings
@@ -138,6 +139,7 @@ def _leave_together() -> None:
 
 
 if __name__ == "__main__":
+    print_patiently()
     try:
         status = main(sys.argv[1:])
     except UserError as error:

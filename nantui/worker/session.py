@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,5 +115,8 @@ class Session:
             resumable=bool(getattr(ended, "resumable", False)),
         )
         self.recorder.close()
-        write_exit(self.layout, self.attempt.attempt, ending)
+        try:
+            write_exit(self.layout, self.attempt.attempt, ending)
+        except OSError as error:  # the exit code says the outcome, too
+            print(f"nantui: how this rank ended could not be written: {error}", file=sys.stderr)
         return ending.code

@@ -128,6 +128,7 @@ class GuardedTrainer(_Stock):
     points: StepPoints | None = None
     _going_on: GoingOn | None = None
     _while_training: contextlib.ExitStack
+    _lines_waiting: tuple[tuple[int, dict[str, object]], ...] = ()
 
     def check_resume(self, overrides: dict[str, object]) -> None:
         """Resume as Ultralytics does, then pin the run directory: it must never move or be numbered."""
@@ -276,6 +277,11 @@ class GuardedTrainer(_Stock):
         if self.guard and self.guard.options.protects:
             return False
         return bool(super()._handle_nan_recovery(epoch))  # type: ignore[misc]
+
+    def save_metrics(self, metrics: dict[str, object]) -> None:
+        """Write the epoch's line of results.csv; on a full disk it waits, and the training goes on."""
+        lines = [*self._lines_waiting, (self.epoch, metrics)]
+        self._lines_waiting = self.epoch_end.write_lines(lines, super().save_metrics)  # type: ignore[misc]
 
     def save_model(self) -> bool:
         if self.guard is None:

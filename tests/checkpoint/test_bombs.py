@@ -118,6 +118,7 @@ BOMBS = {
 }  # fmt: skip
 
 
+VERSION = (b"archive/version", b"3\n")
 HARMLESS = {"large", "billion laughs of modules", "repeated text"}  # large, and answered all the same
 
 
@@ -200,5 +201,6 @@ def _large_records(path):
         file.seek(end_at)
         entry = bytearray(a.central(name, b"", at, size))
         entry[16:20] = struct.pack("<L", crc)
-        directory = a.central(b"archive/data.pkl", pickle_, 0) + bytes(entry)
-        file.write(directory + a.end(2, len(directory), end_at))
+        file.write(a.local(*VERSION))
+        directory = a.central(b"archive/data.pkl", pickle_, 0) + bytes(entry) + a.central(*VERSION, end_at)
+        file.write(directory + a.end(3, len(directory), end_at + len(a.local(*VERSION))))

@@ -24,12 +24,19 @@ from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from tests.recovery import fakes
 
-TRACED = ("nantui/recovery/", "nantui/run/atomic_files.py", "nantui/run/journal.py")
+TRACED = (
+    "nantui/recovery/",
+    "nantui/run/atomic_files.py",
+    "nantui/run/journal.py",
+    "nantui/run/sole_doer.py",
+)
 SAMPLE = 25
 
 
-def lines_of(action: Callable[[], Any], kill_at: int = 0) -> int:
-    """Run `action` and return how many lines of ours it took; at line `kill_at` the process kills itself."""
+def lines_of(action: Callable[[], Any], kill_at: int = 0, how: int = signal.SIGKILL) -> int:
+    """Run `action` and return how many lines of ours it took; at line `kill_at` the process kills itself
+    (or is stopped, by another signal).
+    """
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -39,7 +46,7 @@ def lines_of(action: Callable[[], Any], kill_at: int = 0) -> int:
         if event == "line":
             count += 1
             if count == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), how)
         return trace
 
     sys.settrace(trace)

@@ -21,12 +21,14 @@ from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from tests.checkpoint import archives
 from tests.checkpoint.editing import edited, strip
+from tests.checkpoint.flips import flip_one, small_checkpoint
 from tests.checkpoint.hostile import DATA
 from tests.checkpoint.test_hostile import RUNS_CODE
 from tests.checkpoint.test_mutations import LONG_AGO, MUTATIONS, Sample
 from tests.checkpoint.trainings import RECIPES, train
 from tests.recovery import fakes
 from tests.recovery.test_crash import in_a_child, lines_of, put_right
+from tests.recovery.test_sole_doer import successor
 from tests.soak.harness import Kind
 
 ASKED = {"lr0": 0.003}
@@ -141,6 +143,17 @@ def mutate(folder: Path, dice: random.Random) -> None:
     dice.choice(MUTATIONS)(samples(), folder, dice.getrandbits(64))
 
 
+@lru_cache(maxsize=1)
+def small() -> bytes:
+    """Return a small real checkpoint; made once."""
+    return small_checkpoint(Path(tempfile.mkdtemp(prefix="nantui-soak-small-")) / "small.pt")
+
+
+def flip(folder: Path, dice: random.Random) -> None:
+    """One bit of it is another: never clean where torch loads something else or nothing."""
+    flip_one(small(), dice.randrange(8 * len(small())), folder)
+
+
 class Tripwire:
     """Counts what a pickle that runs would do, while it is armed; an audit hook cannot be taken out again."""
 
@@ -191,5 +204,7 @@ KINDS = (
         "crash between phases", "SIGKILL at any line, then the next start", crash_a_change_of_phase, 300, 2.0
     ),
     Kind("mutated checkpoints", "bits, records, directory and pickle of real files", mutate, 10000, 8.0),
+    Kind("bit flips", "any one bit of a small checkpoint, against what torch loads", flip, 40000, 2.0),
+    Kind("a helper's successor", "another helper at any line of a rollback or undo", successor, 500, 2.0),
     Kind("hostile pickles", "that would run code, whole, damaged and spliced", hostile_pickle, 10000),
 )

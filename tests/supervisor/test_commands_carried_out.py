@@ -10,8 +10,8 @@ from nantui.machine.process_tree import send
 from nantui.run import commands
 from nantui.run.commands import Command, spool_for
 from nantui.run.events import parse_all
+from nantui.run.journal import rolled_back_before
 from nantui.supervisor.client import carry_out
-from nantui.supervisor.handlers import rolled_back_before
 from tests.supervisor.stub_run import eventually
 
 

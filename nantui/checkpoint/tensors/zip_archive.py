@@ -1,8 +1,10 @@
 """The zip around a checkpoint, read with bounded reads and believed in nothing.
 
-Only what `torch.save` writes is accepted (torch/csrc/jit/serialization via miniz: stored records, a zip64
-directory at the very end, no comment, the first record at byte 0). A zip that two readers could understand
-differently is refused: what we read has to be what a load would read.
+Only what `torch.save` writes is accepted (caffe2/serialize/inline_container.cc over miniz, the same from 1.6
+to 2.15: stored records behind each other without a gap, a zip64 directory at the very end, no comment, the
+first record at byte 0), and Python's own zipfile in that form. A zip that two readers could understand
+differently is refused: what we read has to be what a load would read. One bit of a directory entry is enough:
+of a record marked as a folder torch loads nothing, and takes whatever lay in memory.
 """
 
 from __future__ import annotations
@@ -24,18 +26,27 @@ _LOCAL = struct.Struct("<4s2B4HL2L2H")
 LOCAL_SIZE = _LOCAL.size
 _FULL32 = 0xFFFFFFFF
 _FULL16 = 0xFFFF
-_ENCRYPTED = 0x1
+_FLAGS = 0x0808  # sizes behind the bytes, names in UTF-8: what torch.save sets, and zipfile at most
+_SIZES_BEHIND = 0x8
+_VERSIONS = frozenset({0, 20, 45})  # "needed to extract": torch.save, zipfile, zipfile with zip64
+_DESCRIPTORS = frozenset({16, 24})
 
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """One entry: its name without the archive's prefix, and where it lies according to the directory."""
+    """One entry: its name without the archive's prefix, and where it lies according to the directory.
+
+    `form` are the bytes that stand in both of its headers (version, flags, method, time); `end` is where the
+    next record or the directory begins.
+    """
 
     name: str
     header: int
     size: int
     crc: int
     raw_name: bytes
+    form: bytes
+    end: int = 0
 
 
 class Archive:
@@ -101,9 +112,11 @@ class Archive:
             raise _foreign_zip("its end record has a comment or several disks")
         locator_at = end_at - _LOCATOR.size
         if locator_at >= 0:
-            locator = _LOCATOR.unpack(self.read_at(locator_at, _LOCATOR.size))
-            if locator[0] == b"PK\x06\x07":
-                return self._locate64(locator_at, locator[2], (count, length, offset))
+            mark, disk, end64_at, disks = _LOCATOR.unpack(self.read_at(locator_at, _LOCATOR.size))
+            if mark == b"PK\x06\x07":
+                if disk or disks != 1:
+                    raise _foreign_zip("it lies on several disks")
+                return self._locate64(locator_at, end64_at, (count, length, offset))
         if offset + length != end_at:
             raise _foreign_zip("its directory is not where its end record says")
         return count, length, offset
@@ -128,10 +141,10 @@ class Archive:
         position, prefix = 0, b""
         folded: set[str] = set()
         for _ in range(count):
-            raw, header, size, crc, position = _entry(directory, position)
+            raw, header, size, crc, form, position = _entry(directory, position)
             prefix = prefix or _prefix(raw, header)
             name = raw[len(prefix) :].decode("utf-8", "replace")
-            record = Record(name, header, size, crc, raw)
+            record = Record(name, header, size, crc, raw, form)
             if not raw.startswith(prefix) or not name or ".." in name or "\\" in name or "\0" in name:
                 raise _unsafe(record, "its name leads outside the archive's own folder")
             if name.lower() in folded:
@@ -143,35 +156,40 @@ class Archive:
 
     def _no_overlaps(self, directory_at: int) -> None:
         """Refuse records that share bytes or reach into the directory: false sizes, zip bombs."""
-        end = 0
-        for record in sorted(self.records.values(), key=lambda record: record.header):
-            if record.header < end:
-                raise _unsafe(record, "it shares bytes with another record")
-            end = record.header + LOCAL_SIZE + len(record.raw_name) + record.size
-            if end > directory_at:
+        end = directory_at
+        for record in sorted(self.records.values(), key=lambda record: record.header, reverse=True):
+            record.end = end
+            least = record.header + LOCAL_SIZE + len(record.raw_name) + record.size
+            if least > directory_at:
                 raise _unsafe(record, f"it claims {record.size} bytes, more than the file has")
+            if least > end:
+                raise _unsafe(record, "it shares bytes with another record")
+            end = record.header
 
 
-def _entry(directory: bytes, position: int) -> tuple[bytes, int, int, int, int]:
-    """Return (raw name, header offset, size, CRC, position behind it) of one directory entry."""
+def _entry(directory: bytes, position: int) -> tuple[bytes, int, int, int, bytes, int]:
+    """Return (raw name, header offset, size, CRC, form, position behind it) of one directory entry."""
     name_at = position + _CENTRAL.size
     if name_at > len(directory):
         raise _torn("its directory ends early")
     fields = _CENTRAL.unpack_from(directory, position)
-    flags, method, crc = fields[5], fields[6], fields[9]
-    packed, size, name_size, extra_size, comment_size = fields[10:15]
-    header = fields[18]
+    _, _, _, needed, _, flags, method, _, _, crc, packed, size, *lengths, disk, inside, outside, header = (
+        fields
+    )
+    name_size, extra_size, comment_size = lengths
     extra_at = name_at + name_size
     end = extra_at + extra_size + comment_size
     if fields[0] != b"PK\x01\x02" or end > len(directory):
         raise _torn("its directory is damaged")
     name = directory[name_at:extra_at]
+    where = name.decode("utf-8", "replace")[:100]
     if _FULL32 in (size, packed, header):
         size, packed, header = _widen(directory[extra_at : extra_at + extra_size], size, packed, header)
-    if flags & _ENCRYPTED or method or packed != size:
-        where = name.decode("utf-8", "replace")[:100]
+    if flags & ~_FLAGS or method or packed != size:
         raise Refused("cannot-read", where, "it is compressed or encrypted, which torch.save never does")
-    return name, header, size, crc, end
+    if needed not in _VERSIONS or disk or inside or outside & 0xFFFF or comment_size:
+        raise Refused("cannot-read", where, "its directory entry says what torch.save never writes: damaged")
+    return name, header, size, crc, directory[position + 6 : position + 16], end
 
 
 def _prefix(raw: bytes, header: int) -> bytes:
@@ -186,16 +204,25 @@ def _prefix(raw: bytes, header: int) -> bytes:
 
 def check_local(header: bytes, record: Record, limit: int) -> int:
     """Return the offset of a record's bytes from its local header, or refuse one that disagrees."""
-    magic, _, _, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack_from(header)
+    magic, _, _, flags, _, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack_from(header)
     if magic != b"PK\x03\x04":
         raise Refused("torn", _shown(record), "its header is missing: a hole in the middle of the file")
     start: int = record.header + LOCAL_SIZE + name_size + extra_size
-    if header[LOCAL_SIZE:] != record.raw_name or method or start + record.size > limit:
+    behind = record.end - start - record.size
+    if flags & _SIZES_BEHIND:  # they follow the bytes, as miniz writes them
+        fits, unsaid = behind in _DESCRIPTORS, {0}
+    else:
+        fits, unsaid = behind == 0, {_FULL32}
+    told = {record.size} | unsaid
+    same = header[LOCAL_SIZE:] == record.raw_name and header[4:14] == record.form
+    crc_told = crc == record.crc or (crc == 0 and flags & _SIZES_BEHIND)
+    if (
+        not (fits and same and crc_told)
+        or packed not in told
+        or size not in told
+        or start + record.size > limit
+    ):
         raise _unsafe(record, "its header and the directory disagree")
-    if not flags & 0x8:  # else sizes and CRC follow the bytes, as miniz writes them
-        sizes = {record.size, _FULL32}
-        if crc != record.crc or packed not in sizes or size not in sizes:
-            raise _unsafe(record, "its header and the directory disagree")
     return start
 
 

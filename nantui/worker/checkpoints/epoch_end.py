@@ -7,19 +7,28 @@ reaches (`on_fit_epoch_end`), so that all of them end together or none.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nantui.run.attempts import PREEMPTED_CODE
-from nantui.run.incidents import INCIDENTS, WARNED
+from nantui.run.incidents import INCIDENTS, OBSERVED, WARNED
 from nantui.words import count
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation
-from nantui.worker.checkpoints.save import RestorePoints, Strip, save_staged, strip_staged, write_stop_point
+from nantui.worker.checkpoints.save import (
+    RestorePoints,
+    Strip,
+    Unsound,
+    refuse_unsound,
+    save_staged,
+    strip_staged,
+    write_stop_point,
+)
 from nantui.worker.guard.incident_policy import IncidentPolicy
 from nantui.worker.incident import Incident, TrainingStopped
 from nantui.worker.points.step_points import StepPoints
@@ -31,6 +40,7 @@ from nantui.worker.validation_precision import Validation, non_finite
 if TYPE_CHECKING:
     from nantui.worker.faults import Faults
 
+Metrics = dict[str, object]
 CODES = {0: "", 1: "nan_validation", 2: "nan_ema", 3: "save_failed"}
 
 
@@ -50,6 +60,7 @@ class EpochEndChecks:
         self.trainer, self.session, self.incident_policy = trainer, session, incident_policy
         self._trouble, self._why = 0, ""
         self._finite, self._ill, self._news = True, "", False
+        self._unsound = False
         self._beyond_half: list[str] = []
         self._began = time.time()
         options = session.options
@@ -94,7 +105,9 @@ class EpochEndChecks:
 
         try:
             with self._points.kept(self.trainer, due):
-                saved = save_staged(self.trainer, stock_save, before_rename)
+                saved = save_staged(self.trainer, stock_save, before_rename, self._judge)
+        except Unsound:
+            return False
         except (OSError, zipfile.BadZipFile) as error:
             path = str(self.trainer.last)
             self.session.recorder.event("save_failed", path=path, text=f"{type(error).__name__}: {error}")
@@ -103,6 +116,53 @@ class EpochEndChecks:
             return False
         self._report_saved([path.name for path in saved], due)
         return bool(saved)
+
+    def write_lines(
+        self, lines: Sequence[tuple[int, Metrics]], stock_write: Callable[[Metrics], None]
+    ) -> tuple[tuple[int, Metrics], ...]:
+        """Write lines of results.csv, (epoch from 0, metrics) each; returns those that the disk refused.
+
+        A part of a line that came onto the disk is taken off it again: the next would be written behind it.
+        """
+        path, now = self.session.layout.results_csv, self.trainer.epoch
+        for index, (epoch, metrics) in enumerate(lines):
+            size = path.stat().st_size if path.exists() else 0
+            self.trainer.epoch = epoch
+            try:
+                stock_write(metrics)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.truncate(path, size)
+                self.session.recorder.event(
+                    "save_failed", path=str(path), text=f"{type(error).__name__}: {error}"
+                )
+                return tuple(lines[index:])
+            finally:
+                self.trainer.epoch = now
+        return ()
+
+    def _judge(self, file: Path, older: Path) -> None:
+        """Look at what is about to be saved, and say so where it is not sound, once while that lasts.
+
+        Raises Unsound when protecting: the files before it stay, and the training goes on.
+        """
+        if not self.session.options.watches:
+            return
+        try:
+            refuse_unsound(file, older)
+        except Unsound as unsound:
+            protects, epoch = self.session.options.protects, self.trainer.epoch + 1
+            if not self._unsound:
+                kept = "the files saved before it are kept" if protects else "it is saved all the same"
+                text = f"{INCIDENTS['unsound_save'].said}: {unsound}; {kept}, the training goes on"
+                step = self.session.progress.step or 0
+                action = WARNED if protects else OBSERVED
+                self.session.report(Incident("unsound_save", epoch, step, action, text, {"epoch": epoch}))
+            self._unsound = True
+            if protects:
+                raise
+        else:
+            self._unsound = False
 
     @contextlib.contextmanager
     def stripping(self) -> Iterator[None]:
@@ -246,7 +306,9 @@ class EpochEndChecks:
         try:
             at_the_batch = point and trainer.points and trainer.points.write_now(path, point)
             if not at_the_batch:
-                write_stop_point(trainer, stock_save, path)
+                write_stop_point(trainer, stock_save, path, self._judge)
+        except Unsound as unsound:
+            return None, f"stopped as asked; nothing was saved, it would not be sound: {unsound}", False
         except (OSError, zipfile.BadZipFile) as error:
             self.session.recorder.event("save_failed", path=str(path), text=str(error))
             return None, f"stopped as asked; the stop point could not be saved ({error})", False

@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from nantui.checkpoint.scan import scan
+from nantui.checkpoint.weight_findings import BY_ITS_RECORD
 from nantui.run.atomic_files import sync_directory
 from nantui.run.events import RollbackDone, Saved, newest, of_kind
 from nantui.run.layout import RunLayout
@@ -35,15 +37,40 @@ from nantui.worker.ultralytics_types import Trainer
 STAGING = ".nantui-staging"
 Strip: TypeAlias = Callable[..., dict[str, object]]
 """utils/torch_utils.py, `strip_optimizer(f, s, updates)`: returns what it wrote, {} where it could not."""
+UNSOUND = frozenset({"nan", "inf", "laundered"})
+"""What `nantui check` may find in weights that were written a moment ago, which no disk has spoilt yet."""
 _NAME = re.compile(r"^epoch(\d+)\.pt$")
 
 
+class Unsound(Exception):
+    """What would be saved is what `nantui check` calls corrupt."""
+
+
+def refuse_unsound(file: Path, older: Path) -> None:
+    """Raise Unsound where a file, compared with an `older` one, holds weights that are not sound.
+
+    What is saved is not what was trained: Ultralytics halves the averaged weights and clamps what fp16 cannot
+    hold (`save_model` in engine/trainer.py), so a finite 1e30 becomes 65504 without a word. What only metrics
+    that are not finite speak against is left to `nan_validation`: finite weights are saved beside them.
+    """
+    findings = scan(file, older=older).findings
+    found = [one for one in findings if one.kind in UNSOUND and not one.detail.endswith(BY_ITS_RECORD)]
+    if found:
+        more = f" (and {len(found) - 1} more)" if found[1:] else ""
+        raise Unsound(f"{found[0].where}: {found[0].detail}{more}")
+
+
 def save_staged(
-    trainer: Trainer, save: Callable[[], bool | None], before_rename: Callable[[], None]
+    trainer: Trainer,
+    save: Callable[[], bool | None],
+    before_rename: Callable[[], None],
+    judge: Callable[[Path, Path], None] = lambda file, older: None,
 ) -> list[Path]:
     """Let `save` write its files aside, check them, and rename them into place; returns the files.
 
-    Raises OSError (disk full, no permission) or zipfile.BadZipFile; then every old file is as it was.
+    Raises OSError (disk full, no permission), zipfile.BadZipFile or what `judge` raises, which is given the
+    new last.pt (all of them are the same) and the one before it; then every old file is as it was.
+    last.pt is renamed last: a kill in between leaves it whole and an epoch behind, which a resume repeats.
     `before_rename` is called once all are written (faults for tests raise there).
     """
     target = Path(trainer.wdir)
@@ -53,10 +80,11 @@ def save_staged(
         with ultralytics_api.redirected_saves(trainer, staging):
             if save() is False:  # before 8.4 it told nothing
                 return []
-        staged = sorted(staging.iterdir())
+        staged = sorted(staging.iterdir(), key=lambda file: (file.name == Path(trainer.last).name, file.name))
         before_rename()
         for file in staged:
             settle(file)
+        judge(staged[-1], target / staged[-1].name)
         for file in staged:
             os.replace(file, target / file.name)
         sync_directory(target)
@@ -187,8 +215,16 @@ def _made_before(layout: RunLayout) -> set[str]:
     return {name for name in names if _NAME.match(name) and (layout.weights / name).exists()}
 
 
-def write_stop_point(trainer: Trainer, save: Callable[[], object], path: Path) -> None:
-    """Write `path` from the trainer's present state, atomically. Raises OSError when it cannot be kept."""
+def write_stop_point(
+    trainer: Trainer,
+    save: Callable[[], object],
+    path: Path,
+    judge: Callable[[Path, Path], None] = lambda file, older: None,
+) -> None:
+    """Write `path` from the trainer's present state, atomically.
+
+    Raises OSError when it cannot be kept, and what `judge` raises.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = clean_staging(path.parent)
     staging.mkdir()
@@ -197,6 +233,7 @@ def write_stop_point(trainer: Trainer, save: Callable[[], object], path: Path) -
         with ultralytics_api.redirected_saves(trainer, staging):
             save()
         settle(staging / "last.pt")
+        judge(staging / "last.pt", path.parent / "last.pt")
         os.replace(staging / "last.pt", path)
         sync_directory(path.parent)
     finally:

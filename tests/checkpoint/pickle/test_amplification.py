@@ -123,7 +123,9 @@ def zero_rows(path, count, rows, length=4):
         file.seek(end)
         entries = without_crc(a.central(b"archive/data.pkl", body, 0), 16)
         entries += without_crc(a.central(name, b"", at, size), 16)
-        file.write(entries + a.end(2, len(entries), end))
+        entries += without_crc(a.central(b"archive/version", b"3\n", end), 16)
+        file.write(without_crc(a.local(b"archive/version", b"3\n"), 14))
+        file.write(entries + a.end(3, len(entries), file.tell()))
         file.seek(0)
         file.write(without_crc(a.local(b"archive/data.pkl", b"", len(body)), 14))
 

@@ -1,0 +1,33 @@
+"""A hundred thousand epochs: what is worked out grows with them, not with their square."""
+
+from __future__ import annotations
+
+import math
+
+from nantui.recovery import trouble
+from nantui.run.results import EpochRow
+
+MANY = 3000
+
+
+def rows(finite_at: int | None) -> list[EpochRow]:
+    """Return epochs without metrics whose validation is not finite, but for one."""
+    loss = {number: 1.0 if number == finite_at else math.nan for number in range(1, MANY + 1)}
+    return [
+        EpochRow(n, float(n), {"train/box_loss": 1.0, "val/box_loss": loss[n]}, segment=1)
+        for n in range(1, MANY + 1)
+    ]
+
+
+def test_each_epoch_is_looked_at_once(monkeypatch):
+    resumed, asked = trouble.resumed, []
+
+    def counted(before: EpochRow, later: EpochRow) -> bool:
+        asked.append(later.epoch)
+        return resumed(before, later)
+
+    monkeypatch.setattr(trouble, "resumed", counted)
+    assert trouble.vouched_for(rows(None)) == [False] * MANY
+    assert len(asked) == MANY - 1
+    assert trouble.vouched_for(rows(MANY)) == [True] * (MANY - 1) + [False], "a later one was finite"
+    assert trouble.vouched_for(rows(2))[:3] == [True, False, False]
