@@ -137,7 +137,7 @@ def write_peaks(layout: RunLayout, peaks: str) -> None:
     layout.attempts.mkdir(exist_ok=True)
     layout.attempt(1).write_text("{}")
     header = ",".join((*BEFORE_LOSSES, "box_loss", *AFTER_LOSSES))
-    layout.steps(1).write_text(f"{header}\n1.0,1,1,4,0,,1.0,1.0,0.01,,0.1,80,20,{peaks},9,64\n")
+    layout.steps(1).write_text(f"{header}\n1.0,1,1,4,0,,1.0,1.0,0.01,,0.1,80,20,{peaks},9,64,0.01\n")
 
 
 def test_the_peak_is_what_tensors_filled_and_the_gpus_are_those_that_train(

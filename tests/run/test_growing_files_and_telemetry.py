@@ -68,7 +68,7 @@ def test_steps_are_read_as_they_are_written(tmp_path):
     follower = StepFollower(path)
     assert follower.read() == ([], False)
     with path.open("a") as file:
-        file.write("10.5,1,3,20,1,nan_gradient,nan,2.5,inf,0.01,,0.2,40,1.5,2,1.2,7,64\n1,2")
+        file.write("10.5,1,3,20,1,nan_gradient,nan,2.5,inf,0.01,,0.2,40,1.5,2,1.2,7,64,0.01\n1,2")
     (step,), _ = follower.read()
     assert (step.epoch, step.step, step.steps, step.skipped, step.reason) == (1, 3, 20, True, "nan_gradient")
     assert math.isnan(step.losses["box_loss"]) and step.losses["cls_loss"] == 2.5
@@ -78,7 +78,7 @@ def test_steps_are_read_as_they_are_written(tmp_path):
 
 def test_a_long_attempt_is_read_whole_and_nonsense_left_out(tmp_path):
     path = tmp_path / "001.steps.csv"
-    rows = [f"10.5,1,{step},9,0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64\n" for step in range(1, 30_001)]
+    rows = [f"10.5,1,{step},9,0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64,0.01\n" for step in range(1, 30_001)]
     path.write_text(",".join(header(("box_loss",))) + "\n" + "".join([*rows[:2], "no,step\n", *rows[2:]]))
     assert path.stat().st_size > 1 << 20, "more than is read at once"
     assert [step.step for step in read_steps(path)] == list(range(1, 30_001))
@@ -87,7 +87,7 @@ def test_a_long_attempt_is_read_whole_and_nonsense_left_out(tmp_path):
 
 def test_steps_of_an_older_version_have_only_the_reserved_peak():
     columns = [name for name in header(("box_loss",)) if name != "alloc_peak_gb"]
-    row = "10.5,1,3,20,0,,2.5,9.0,0.01,,0.2,40,1.5,2,7,64"
+    row = "10.5,1,3,20,0,,2.5,9.0,0.01,,0.2,40,1.5,2,7,64,0.01"
     (step,), _ = parse_steps([",".join(columns), row], [])
     assert step.memory_peak() == (2.0, False) and step.losses == {"box_loss": 2.5}
 
@@ -98,7 +98,7 @@ def test_a_long_file_is_opened_in_places_and_followed_from_its_end(tmp_path):
         file.write(",".join(header(("box_loss",))) + "\n")
         for index in range(20_000):
             place = f"{index}.5,{index // 100 + 1},{index % 100 + 1},100"
-            file.write(f"{place},0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64\n")
+            file.write(f"{place},0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64,0.01\n")
     follower = StepFollower(path, whole_bytes=1 << 20)
     assert not follower.opened and path.stat().st_size > 1 << 20
     steps, more = follower.read()
@@ -108,7 +108,7 @@ def test_a_long_file_is_opened_in_places_and_followed_from_its_end(tmp_path):
     assert max(after - before for before, after in pairwise(times)) < 100, "spread over the whole file"
     assert times[-1000:] == [index + 0.5 for index in range(19_000, 20_000)], "none is left out at its end"
     with path.open("a") as file:
-        file.write("20000.5,201,1,100,0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64\n")
+        file.write("20000.5,201,1,100,0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64,0.01\n")
     assert [step.epoch for step in follower.read()[0]] == [201]
 
 
@@ -117,6 +117,6 @@ def test_a_file_that_is_short_when_it_is_opened_is_read_whole(tmp_path):
     path.write_text(",".join(header(("box_loss",)))[:-4])
     follower = StepFollower(path, whole_bytes=1 << 20)
     assert follower.read() == ([], False) and not follower.opened
-    rows = "1.5,1,1,9,0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64\n" * 3
+    rows = "1.5,1,1,9,0,,2.5,9.0,0.01,,0.2,40,1.5,2,1.2,7,64,0.01\n" * 3
     path.write_text(",".join(header(("box_loss",))) + "\n" + rows)
     assert len(follower.read()[0]) == 3 and follower.opened and not follower.sampled

@@ -33,7 +33,7 @@ def layout(tmp_path):
 
 def write_steps(layout, number, peaks):
     """`peaks` in GiB: what was reserved, what tensors filled."""
-    rows = f"1.0,1,1,5,0,,3.5,1,0.1,1,0.2,40,28,{peaks},9,640\n"
+    rows = f"1.0,1,1,5,0,,3.5,1,0.1,1,0.2,40,28,{peaks},9,640,0.01\n"
     layout.steps(number).write_text(",".join(header(("box_loss",))) + "\n" + rows)
 
 
