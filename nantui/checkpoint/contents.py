@@ -110,9 +110,8 @@ class _Steps:
             from nantui.checkpoint.tensors.sweep import sweep
 
             swept = sweep(archive, segments, crc)
-        reviewed = weight_findings.review_weights(swept.counts, tree, self.metadata)
-        self.suspects = reviewed.suspects
-        self.findings += reviewed.findings
+        found, self.suspects = weight_findings.review_weights(swept.counts, tree, self.metadata)
+        self.findings += found
         bad = swept.bad_crc
         if not crc and archive.has_crcs:
             bad = [name for name in weight_findings.doubtful(swept.counts)[:16] if not _sound(archive, name)]
@@ -152,7 +151,6 @@ def _refuse_other_forms(archive: Archive) -> None:
 
 
 def _sound(archive: Archive, name: str) -> bool:
-    """Whether a record's bytes match its CRC-32."""
     record = archive.records[name]
     start, total = archive.data_offset(record), 0
     for at in range(0, record.size, 1 << 20):

@@ -68,7 +68,6 @@ class Lead:
 
     @property
     def gathering(self) -> bool:
-        """Tell whether hosts are still missing."""
         return self.roster is None
 
     def due(self) -> bool:
@@ -167,7 +166,6 @@ class Leading:
 
     @property
     def gathering(self) -> bool:
-        """Tell whether the attempt still waits for hosts."""
         return self._lead is not None and self._lead.gathering
 
     @property

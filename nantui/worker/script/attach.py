@@ -165,7 +165,6 @@ def _refuse_to_begin_anew(trainer: ScriptTrainer) -> None:
 
 
 def redirect() -> None:
-    """Change `Model.train` for this process."""
     from ultralytics.engine.model import Model
 
     from nantui.worker.points.going_on import resume_word
