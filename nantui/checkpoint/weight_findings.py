@@ -51,14 +51,13 @@ def review_weights(
 
 def doubtful(counts: Mapping[Segment, Counts]) -> list[str]:
     """Return the records of weights that look wrong: their CRC tells bit rot from what was saved."""
-    return list(
-        dict.fromkeys(
-            f"data/{leaf.tensor.storage.key}"
-            for segment, count in counts.items()
-            for leaf in segment.leaves
-            if leaf.role == WEIGHTS and (count.nan or count.inf or count.limit or _is_matrix(leaf))
-        )
+    names = (
+        f"data/{leaf.tensor.storage.key}"
+        for segment, count in counts.items()
+        for leaf in segment.leaves
+        if leaf.role == WEIGHTS and (count.nan or count.inf or count.limit or _is_matrix(leaf))
     )
+    return list(dict.fromkeys(names))
 
 
 def _metrics(metadata: Metadata) -> list[Finding]:
@@ -69,11 +68,8 @@ def _metrics(metadata: Metadata) -> list[Finding]:
             shown = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
             text = f"not finite in its own epoch: {shown}"
             if _works(values, bad):
-                findings.append(
-                    Finding("validation", where, f"{text}; its metrics show a network that works")
-                )
-            else:
-                findings.append(Finding("metrics", where, text))
+                text += "; its metrics show a network that works"
+            findings.append(Finding("validation" if _works(values, bad) else "metrics", where, text))
     return findings
 
 
