@@ -184,10 +184,7 @@ class _Work:
     """What the threads of a sweep share; each has a buffer of its own."""
 
     def __init__(self, archive: Archive, segments: dict[str, list[Segment]], crc: bool, swept: Swept) -> None:
-        self.archive = archive
-        self.segments = segments
-        self.crc = crc
-        self.swept = swept
+        self.archive, self.segments, self.crc, self.swept = archive, segments, crc, swept
 
     def do(self, batches: list[list[Record]]) -> None:
         """Do several batches one after the other in one buffer."""
