@@ -97,7 +97,6 @@ class Cache:
         return findings_of(rows) if rows is not None else None
 
     def keep_compared(self, stamp: Stamp, older: Stamp, findings: tuple[Finding, ...]) -> None:
-        """Remember a comparison."""
         self._compared[f"{_key(stamp)} {_key(older)}"] = rows_of(findings)
         self._changed = True
 

@@ -185,15 +185,10 @@ def _file(path: Path, in_backup: bool) -> CheckpointFile | None:
         status = path.stat()
     except OSError:
         return None
-    kind, epoch = _kind(path.stem)
+    match = _EPOCH.fullmatch(path.stem)
+    kind = path.stem if path.stem in ("last", "best", "nantui_stop") else "epoch" if match else "other"
+    epoch = int(match[1]) if match else None
     return CheckpointFile(path, path.name, status.st_size, status.st_mtime, kind, epoch, in_backup)
-
-
-def _kind(stem: str) -> tuple[str, int | None]:
-    if stem in ("last", "best", "nantui_stop"):
-        return stem, None
-    match = _EPOCH.fullmatch(stem)
-    return ("epoch", int(match[1])) if match else ("other", None)
 
 
 def _older_and_clean(other: ScannedFile, seen: ScannedFile) -> bool:

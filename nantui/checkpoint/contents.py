@@ -55,7 +55,7 @@ def contents(
 def metadata(descriptor: int, size: int) -> Metadata:
     """Return only what the open file says about itself, {} of it where it cannot be read."""
     try:
-        return meta.read(Interpreter(_pickle_of(Archive(descriptor, size), [])).run())
+        return meta.read(Interpreter(pickle_of(Archive(descriptor, size), [])).run())
     except (Refused, MemoryError):
         return Metadata()
 
@@ -64,16 +64,14 @@ class _Steps:
     """What has been found so far."""
 
     def __init__(self, allowed: frozenset[str], crc: bool, forked: ForkedSweep | None) -> None:
-        self.allowed = allowed
-        self.crc = crc
-        self.forked = forked
+        self.allowed, self.crc, self.forked = allowed, crc, forked
         self.findings: list[Finding] = []
         self.metadata = Metadata()
         self.suspects: tuple[Suspect, ...] = ()
         self.classes: set[str] = set()
 
     def take(self, archive: Archive) -> None:
-        root = self._describe(_pickle_of(archive, self.findings))
+        root = self._describe(pickle_of(archive, self.findings))
         self.metadata = meta.read(root)
         tree = walk(root)
         self.findings += allowlist.judge_recipes(tree.recipes, self.classes, self.allowed)
@@ -110,16 +108,16 @@ class _Steps:
             from nantui.checkpoint.tensors.sweep import sweep
 
             swept = sweep(archive, segments, crc)
-        reviewed = weight_findings.review_weights(swept.counts, tree, self.metadata)
-        self.suspects = reviewed.suspects
-        self.findings += reviewed.findings
+        found, self.suspects = weight_findings.review_weights(swept.counts, tree, self.metadata)
+        self.findings += found
         bad = swept.bad_crc
         if not crc and archive.has_crcs:
             bad = [name for name in weight_findings.doubtful(swept.counts)[:16] if not _sound(archive, name)]
         self.findings += [Finding("crc", name, _ROTTEN) for name in bad]
 
 
-def _pickle_of(archive: Archive, findings: list[Finding]) -> bytes:
+def pickle_of(archive: Archive, findings: list[Finding]) -> bytes:
+    """Return the pickle; bit rot goes to `findings`. Raises Refused where none can be read."""
     record = archive.records.get(_PICKLE)
     if "constants.pkl" in archive.records:
         raise Refused("cannot-read", "file", "a TorchScript archive, not a training checkpoint")
@@ -152,7 +150,6 @@ def _refuse_other_forms(archive: Archive) -> None:
 
 
 def _sound(archive: Archive, name: str) -> bool:
-    """Whether a record's bytes match its CRC-32."""
     record = archive.records[name]
     start, total = archive.data_offset(record), 0
     for at in range(0, record.size, 1 << 20):

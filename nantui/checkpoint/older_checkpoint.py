@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint import metadata
-from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Interpreter
+from nantui.checkpoint.contents import pickle_of
+from nantui.checkpoint.pickle.interpreter import Interpreter
 from nantui.checkpoint.pickle.stand_ins import Refused, Tensor
 from nantui.checkpoint.tensors.float_formats import FLOATS
 from nantui.checkpoint.tensors.segments import MOST_ROWS, record_of
@@ -63,10 +64,7 @@ class _Witness:
 
 def _witness(descriptor: int, name: str) -> _Witness:
     archive = Archive(descriptor, os.fstat(descriptor).st_size)
-    record = archive.records["data.pkl"]
-    if record.size > MOST_BYTES:
-        raise Refused("cannot-read", "data.pkl", "too large")
-    root = Interpreter(archive.read(record)).run()
+    root = Interpreter(pickle_of(archive, [])).run()
     leaves = {leaf.name: leaf for leaf in reversed(walk(root).leaves) if leaf.role == WEIGHTS}
     return _Witness(name, archive, leaves, metadata.read(root).updates)
 

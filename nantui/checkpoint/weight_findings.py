@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from nantui.checkpoint.metadata import not_finite, own_row
 from nantui.checkpoint.pickle.allowlist import CLASSES
@@ -31,16 +30,12 @@ BY_ITS_RECORD = "and there is NaN in optimizer or metrics"
 """How a finding ends that the weights alone would not prove."""
 
 
-@dataclass(frozen=True)
-class WeightEvidence:
-    """Findings of the file alone, and the suspects that an older file may clear or convict."""
-
-    findings: tuple[Finding, ...]
-    suspects: tuple[Suspect, ...]
-
-
-def review_weights(counts: Mapping[Segment, Counts], tree: Tree, metadata: Metadata) -> WeightEvidence:
-    """Return what the counts and the recorded metrics prove."""
+def review_weights(
+    counts: Mapping[Segment, Counts], tree: Tree, metadata: Metadata
+) -> tuple[list[Finding], tuple[Suspect, ...]]:
+    """Return the findings that counts and recorded metrics prove, and the suspects that an older file may
+    clear or convict.
+    """
     metrics = _metrics(metadata)
     suspicious = {id(leaf): (segment, count) for segment, count in counts.items() for leaf in segment.leaves}
     heard = [(leaf, suspicious[id(leaf)][1]) for leaf in tree.leaves if id(leaf) in suspicious]
@@ -51,19 +46,18 @@ def review_weights(counts: Mapping[Segment, Counts], tree: Tree, metadata: Metad
         if leaf.role in (WEIGHTS, MASK) and id(leaf) in suspicious:
             review.hear(leaf, *suspicious[id(leaf)])
     review.settle()
-    return WeightEvidence((*review.findings, *metrics, *optimizer), tuple(review.suspects))
+    return [*review.findings, *metrics, *optimizer], tuple(review.suspects)
 
 
 def doubtful(counts: Mapping[Segment, Counts]) -> list[str]:
     """Return the records of weights that look wrong: their CRC tells bit rot from what was saved."""
-    return list(
-        dict.fromkeys(
-            f"data/{leaf.tensor.storage.key}"
-            for segment, count in counts.items()
-            for leaf in segment.leaves
-            if leaf.role == WEIGHTS and (count.nan or count.inf or count.limit or _is_matrix(leaf))
-        )
+    names = (
+        f"data/{leaf.tensor.storage.key}"
+        for segment, count in counts.items()
+        for leaf in segment.leaves
+        if leaf.role == WEIGHTS and (count.nan or count.inf or count.limit or _is_matrix(leaf))
     )
+    return list(dict.fromkeys(names))
 
 
 def _metrics(metadata: Metadata) -> list[Finding]:
@@ -74,11 +68,8 @@ def _metrics(metadata: Metadata) -> list[Finding]:
             shown = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
             text = f"not finite in its own epoch: {shown}"
             if _works(values, bad):
-                findings.append(
-                    Finding("validation", where, f"{text}; its metrics show a network that works")
-                )
-            else:
-                findings.append(Finding("metrics", where, text))
+                text += "; its metrics show a network that works"
+            findings.append(Finding("validation" if _works(values, bad) else "metrics", where, text))
     return findings
 
 
@@ -139,7 +130,6 @@ class _WeightReview:
         self.zeros: list[tuple[Leaf, str]] = []
 
     def hear(self, leaf: Leaf, segment: Segment, count: Counts) -> None:
-        """Add what is wrong with one tensor."""
         total = leaf.tensor.numel
         where = f"model: {leaf.name}" if leaf.part == "model" and self.beside else leaf.name
         if count.nan:
@@ -166,13 +156,8 @@ class _WeightReview:
             else:
                 text = f"{detail}, as training never makes them: washed NaN"
                 self.findings.append(Finding("laundered", where, text))
-        self._settle_unknown()
-
-    def _settle_unknown(self) -> None:
-        """Convict zero matrices whose module is not known where there are too many of them."""
         matrices = sum(1 for leaf in self.tree.leaves if leaf.role == WEIGHTS and _is_matrix(leaf))
-        many = len(self.unknown) >= max(_AT_LEAST_ZERO, _TOO_MANY_ZERO * matrices)
-        if many:
+        if len(self.unknown) >= max(_AT_LEAST_ZERO, _TOO_MANY_ZERO * matrices):
             detail = f"all values are exactly 0, in {len(self.unknown)} of {matrices} matrices: washed NaN"
             self.findings += [Finding("laundered", leaf.name, detail) for leaf in self.unknown]
 

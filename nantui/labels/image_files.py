@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -42,11 +41,8 @@ def scan_images(paths: Sequence[str]) -> tuple[list[Found], Array]:
 
 def missing_images(paths: Sequence[str]) -> list[Found]:
     """Return which of `paths` are no files, by index."""
-    return [
-        Found(index, 0, "image_missing", "no such file")
-        for index, path in enumerate(paths)
-        if not os.path.isfile(path)
-    ]
+    gone = (index for index, path in enumerate(paths) if not os.path.isfile(path))
+    return [Found(index, 0, "image_missing", "no such file") for index in gone]
 
 
 def look_into(path: str) -> tuple[tuple[str, str] | None, tuple[int, int]]:
@@ -56,7 +52,9 @@ def look_into(path: str) -> tuple[tuple[str, str] | None, tuple[int, int]]:
     try:
         with Image.open(path) as image:
             image.verify()
-            size = _upright(image)
+            width, height = image.size
+            turned = image.format == "JPEG" and image.getexif().get(_ORIENTATION) in _TURNED
+            size = (height, width) if turned else (width, height)
             form, mode = (image.format or "").lower(), image.mode
     except FileNotFoundError:
         return ("image_missing", "no such file"), (0, 0)
@@ -69,12 +67,6 @@ def look_into(path: str) -> tuple[tuple[str, str] | None, tuple[int, int]]:
     if mode not in _USUAL:
         return ("image_unusual", f"mode {mode}"), size
     return _jpeg_fault(path) if form in ("jpg", "jpeg") else None, size
-
-
-def _upright(image: Any) -> tuple[int, int]:
-    width, height = image.size
-    turned = image.format == "JPEG" and image.getexif().get(_ORIENTATION) in _TURNED
-    return (height, width) if turned else (width, height)
 
 
 def _jpeg_fault(path: str) -> tuple[str, str] | None:

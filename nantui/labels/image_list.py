@@ -25,11 +25,9 @@ class Folder:
 
     @property
     def labels(self) -> str:
-        """Return the folder of their label files."""
         return labels_folder(self.path)
 
     def image(self, index: int) -> str:
-        """Return the path of one image."""
         return (self.path and self.path + "/") + self.names[index]
 
     def label_names(self, start: int, stop: int) -> list[str]:

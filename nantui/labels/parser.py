@@ -58,12 +58,10 @@ class Text:
 
     @property
     def data(self) -> Array:
-        """Return the bytes as an array of uint8."""
         return np.frombuffer(self.raw, np.uint8)
 
     @classmethod
     def of(cls, files: list[bytes]) -> Text:
-        """Join the contents of `files`."""
         lengths = np.fromiter(map(len, files), np.int64, len(files)) + 1
         joined = b"\n".join((b"\n" * FRONT + files[0], *files[1:], b"")) if files else b"\n" * FRONT
         begin = np.concatenate(([FRONT], FRONT + np.cumsum(lengths)))[: len(files)]
@@ -81,18 +79,13 @@ def parse_plain(text: Text) -> tuple[Table, Array]:
     if odd.size == 0:
         return words.table(), odd
     if odd.size == text.begin.size:
-        return empty_table(), odd
+        nothing: Array = np.zeros(0, np.int64)
+        return Table(np.zeros(0, np.float32), np.zeros(1, np.int64), nothing, nothing), odd
     plain = np.setdiff1d(np.arange(text.begin.size), odd)
     ends: Array = np.append(text.begin[1:], len(text.raw))
     kept = Text.of([text.raw[text.begin[i] : ends[i] - 1] for i in plain])
     table = _Words(kept).table()
     return Table(table.values, table.start, plain[table.file], table.line), odd
-
-
-def empty_table() -> Table:
-    """Return a table without rows."""
-    nothing: Array = np.zeros(0, np.int64)
-    return Table(np.zeros(0, np.float32), np.zeros(1, np.int64), nothing, nothing)
 
 
 def join_tables(tables: list[Table]) -> Table:
@@ -220,23 +213,19 @@ def read_rows(data: bytes) -> Rows:
         return rows
     # `open` in text mode turns every line end into a newline before Ultralytics splits lines.
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").splitlines(), 1):
-        words = line.split()
-        if words:
-            _add_row(rows, number, words)
+        numbers = []
+        for word in line.split():
+            try:
+                numbers.append(float(word))
+            except ValueError:
+                rows.faults.append((number, "not_a_number", f"{quote(word)} is no number"))
+                break
+        else:
+            if numbers:
+                with np.errstate(over="ignore"):
+                    rows.values.append(np.array(numbers, np.float64).astype(np.float32))
+                rows.lines.append(number)
     return rows
-
-
-def _add_row(rows: Rows, number: int, words: list[str]) -> None:
-    numbers = []
-    for word in words:
-        try:
-            numbers.append(float(word))
-        except ValueError:
-            rows.faults.append((number, "not_a_number", f"{quote(word)} is no number"))
-            return
-    with np.errstate(over="ignore"):
-        rows.values.append(np.array(numbers, np.float64).astype(np.float32))
-    rows.lines.append(number)
 
 
 def quote(word: str) -> str:

@@ -139,7 +139,8 @@ def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:
     if worst:
         of = f"of {count(len(report.issues), 'finding')} (all: --json or --csv):"
         yield "" if len(worst) == len(report.issues) else f"the first {len(worst)} {of}"
-        yield from (_line(issue) for issue in worst)
+        for file, number, name, text in worst:
+            yield f"  {file}{f':{number}' if number else ''}: {name}: {text}"
     elif not report.issues:
         yield "nothing wrong"
 
@@ -152,11 +153,6 @@ def _table(counts: dict[str, int]) -> Iterable[str]:
         kind = KINDS[name]
         yield f"  {kind.severity:<7}  {found:>{width},}  {name}: {kind.title}"
         yield f"  {'':<7}  {'':>{width}}  Ultralytics {kind.ultralytics}; {kind.danger}"
-
-
-def _line(issue: Issue) -> str:
-    where = f"{issue.file}:{issue.line}" if issue.line else issue.file
-    return f"  {where}: {issue.kind}: {issue.text}"
 
 
 class ProgressLine:
@@ -179,7 +175,6 @@ class ProgressLine:
         return False
 
     def line(self, done: int, total: int, seconds: float) -> str:
-        """Return the line after `seconds`."""
         filled = WIDTH * done // total if total else WIDTH
         rate = done / seconds if seconds > 0 else 0.0
         left = f"{(total - done) / rate:.0f} s left" if rate else "…"
@@ -187,7 +182,6 @@ class ProgressLine:
         return f"{bar} {done:,}/{total:,} {self.noun}, {rate:,.0f}/s, {left}"
 
     def close(self) -> None:
-        """Clear the line."""
         if self.shown:
             self.out.write("\r\x1b[K")
             self.out.flush()

@@ -9,7 +9,6 @@ them. To find repeated rows the hashes of all are sorted, and only equal ones co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -260,22 +259,38 @@ class KeypointRules:
 
 
 class PolygonRules(RowRules):
-    """Polygons: rows of a class and x y pairs; Ultralytics looks only at the box around them."""
+    """Polygons: rows of a class and at least one x y pair; Ultralytics looks only at the box around them.
+
+    `values` float32 (class, x, y, x, y …) of all polygons in one line, polygon i from `start[i]`; `points`:
+    how many; `boxes` as `segments2boxes` gives them; `lowest`/`highest`: extreme coordinates; `area`: in
+    parts of the image.
+    """
 
     def __init__(self, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
-        self.polygons = Polygons.of(table, rows)
-        super().__init__(self.polygons.boxes, rows, table, rules, shapes)
-        self.finite &= np.isfinite(self.polygons.lowest) & np.isfinite(self.polygons.highest)
+        columns = table.columns[rows]
+        self.start = start = np.concatenate(([0], np.cumsum(columns)))
+        where = np.arange(start[-1]) + np.repeat(table.start[rows] - start[:-1], columns)
+        self.values = values = table.values[where]
+        self.points = points = (columns - 1) // 2
+        coordinates: Array = np.delete(values, start[:-1]).reshape(-1, 2)
+        first = np.concatenate(([0], np.cumsum(points)))[:-1]
+        least = np.minimum.reduceat(coordinates, first, axis=0)
+        most = np.maximum.reduceat(coordinates, first, axis=0)
+        boxes = np.vstack((values[start[:-1]], ((least + most) / 2).T, (most - least).T))
+        super().__init__(boxes, rows, table, rules, shapes)
+        self.area = _areas(coordinates.astype(np.float64), first, points)
+        self.lowest, self.highest = least.min(1), most.max(1)
+        self.finite &= np.isfinite(self.lowest) & np.isfinite(self.highest)
 
     def findings(self) -> Iterator[Found]:
         yield from self.tell(~self.finite, "not_finite", lambda i: "NaN or Inf among the numbers")
         yield from self.classes()
         yield from self._coordinates()
         yield from self._shapes()
-        yield from self.duplicates(self.polygons.repeated(self.file))
+        yield from self.duplicates(self._repeated())
 
     def _coordinates(self) -> Iterator[Found]:
-        box, lowest, highest = self.boxes[1:], self.polygons.lowest, self.polygons.highest
+        box, lowest, highest = self.boxes[1:], self.lowest, self.highest
         outside = self.finite & ((box.min(0) < LOW) | (box.max(0) > HIGH))
         kept = self.finite & ~outside & ((lowest < LOW) | (highest > HIGH))
         slight = self.finite & ~outside & ~kept & ((lowest < 0) | (highest > 1))
@@ -284,9 +299,9 @@ class PolygonRules(RowRules):
         yield from self.tell(slight, "slightly_outside", self._span)
 
     def _shapes(self) -> Iterator[Found]:
-        points, box = self.polygons.points, self.boxes[3] * self.boxes[4]
+        points, box = self.points, self.boxes[3] * self.boxes[4]
         few = self.finite & (points < 3)
-        flat = self.finite & ~few & (self.polygons.area <= FLAT * box)
+        flat = self.finite & ~few & (self.area <= FLAT * box)
         yield from self.tell(
             few, "few_points", lambda i: "1 point" if points[i] == 1 else f"{points[i]} points"
         )
@@ -294,43 +309,11 @@ class PolygonRules(RowRules):
         yield from self.sizes(self.finite & ~few & ~flat)
 
     def _span(self, index: int) -> str:
-        return f"coordinates from {self.polygons.lowest[index]:.6g} to {self.polygons.highest[index]:.6g}"
+        return f"coordinates from {self.lowest[index]:.6g} to {self.highest[index]:.6g}"
 
-
-@dataclass(frozen=True)
-class Polygons:
-    """`values` float32 (class, x, y, x, y …) of all polygons in one line, polygon i from `start[i]`.
-
-    `points`: how many; `boxes`: float32 (5, n) of class, x, y, w, h as `segments2boxes` gives them;
-    `lowest`/`highest`: extreme coordinates; `area`: in parts of the image.
-    """
-
-    values: Array
-    start: Array
-    points: Array
-    boxes: Array
-    lowest: Array
-    highest: Array
-    area: Array
-
-    @classmethod
-    def of(cls, table: Table, rows: Array) -> Polygons:
-        """Return the polygons in `rows` of `table`; each row has a class and at least one pair."""
-        columns = table.columns[rows]
-        start = np.concatenate(([0], np.cumsum(columns)))
-        where = np.arange(start[-1]) + np.repeat(table.start[rows] - start[:-1], columns)
-        values = table.values[where]
-        points = (columns - 1) // 2
-        coordinates: Array = np.delete(values, start[:-1]).reshape(-1, 2)
-        first = np.concatenate(([0], np.cumsum(points)))[:-1]
-        least = np.minimum.reduceat(coordinates, first, axis=0)
-        most = np.maximum.reduceat(coordinates, first, axis=0)
-        boxes = np.vstack((values[start[:-1]], ((least + most) / 2).T, (most - least).T))
-        area = _areas(coordinates.astype(np.float64), first, points)
-        return cls(values, start, points, boxes, least.min(1), most.max(1), area)
-
-    def repeated(self, file: Array) -> tuple[Array, Array]:
+    def _repeated(self) -> tuple[Array, Array]:
         """Return which polygons repeat an earlier one of the same file, byte for byte, and which that is."""
+        file = self.file
         bits: Array = self.values.view(np.uint32).astype(np.uint64)
         column = np.arange(bits.size) - np.repeat(self.start[:-1], np.diff(self.start))
         scattered = (bits + np.uint64(1)) * (

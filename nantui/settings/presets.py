@@ -159,7 +159,6 @@ class Preset:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The names of the settings it touches."""
         return tuple(bound.name for bound in self.bounds)
 
 

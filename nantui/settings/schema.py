@@ -88,7 +88,6 @@ class Field:
         return "float" in self.types
 
     def expects(self) -> str:
-        """Return what the setting accepts, in words."""
         if self.choices:
             choices = ", ".join(map(show_value, self.choices))
             return f"one of {choices}" + (" or a number" if self._or_a_number else "")
@@ -171,7 +170,6 @@ class Schema:
         return train, {name: value for name, value in settings.items() if name in own}
 
     def defaults(self) -> dict[str, object]:
-        """Return every setting's default, ours included."""
         return {name: field.default for name, field in self.fields.items()}
 
     def _assignment(self, word: str) -> tuple[str, object]:

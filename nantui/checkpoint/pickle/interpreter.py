@@ -119,7 +119,6 @@ class Interpreter:
     # -- reading arguments -------------------------------------------------------------------------
 
     def take(self, count: int) -> bytes:
-        """Return the next `count` bytes of the pickle."""
         end = self.position + count
         if count < 0 or end > len(self.data):
             raise IndexError
@@ -128,14 +127,12 @@ class Interpreter:
         return taken
 
     def line(self) -> str:
-        """Return the next text line without its newline."""
         end = self.data.index(b"\n", self.position)
         text = self.data[self.position : end]
         self.position = end + 1
         return text.decode("utf-8")
 
     def number(self, shape: struct.Struct) -> Any:
-        """Return one packed number."""
         return shape.unpack(self.take(shape.size))[0]
 
     def pop_mark(self) -> list[object]:
@@ -145,7 +142,6 @@ class Interpreter:
         return items
 
     def push(self, value: object) -> None:
-        """Push one value."""
         self.stack.append(value)
 
     # -- names and calls ---------------------------------------------------------------------------

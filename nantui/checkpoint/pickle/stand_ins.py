@@ -18,9 +18,7 @@ class Refused(Exception):
 
     def __init__(self, kind: str, where: str, detail: str) -> None:
         super().__init__(detail)
-        self.kind = kind
-        self.where = where
-        self.detail = detail
+        self.kind, self.where, self.detail = kind, where, detail
 
 
 class Pairs(list):
@@ -58,11 +56,8 @@ class Name:
     __slots__ = ("called", "instances", "made", "module", "name", "text")
 
     def __init__(self, module: str, name: str) -> None:
-        self.module = module
-        self.name = name
-        self.text = f"{module}.{name}"
-        self.called = False
-        self.made = False
+        self.module, self.name, self.text = module, name, f"{module}.{name}"
+        self.called = self.made = False
         self.instances: list[Instance] = []  # made of it without a call
 
     def __repr__(self) -> str:
@@ -75,9 +70,7 @@ class Instance:
     __slots__ = ("args", "cls", "made", "state")
 
     def __init__(self, cls: Name, args: Any, made: bool) -> None:
-        self.cls = cls
-        self.args = args
-        self.made = made
+        self.cls, self.args, self.made = cls, args, made
         self.state: Any = None
 
 

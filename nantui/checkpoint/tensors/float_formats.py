@@ -34,14 +34,12 @@ class Format:
         return 1 << (self.bits - 1)
 
 
-_HALF = Format(16, 0x7C00, (0x7BFF,))
-_BFLOAT = Format(16, 0x7F80, (0x7F7F, 0x4780))
 _SINGLE = Format(32, 0x7F800000, (0x7F7FFFFF, 0x477FE000))
 _DOUBLE = Format(64, 0x7FF0000000000000, (0x7FEFFFFFFFFFFFFF, 0x40EFFC0000000000))
 
 FLOATS: dict[str, Format] = {
-    "float16": _HALF,
-    "bfloat16": _BFLOAT,
+    "float16": Format(16, 0x7C00, (0x7BFF,)),
+    "bfloat16": Format(16, 0x7F80, (0x7F7F, 0x4780)),
     "float32": _SINGLE,
     "float64": _DOUBLE,
     "complex64": _SINGLE,

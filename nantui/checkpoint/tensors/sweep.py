@@ -184,20 +184,14 @@ class _Work:
     """What the threads of a sweep share; each has a buffer of its own."""
 
     def __init__(self, archive: Archive, segments: dict[str, list[Segment]], crc: bool, swept: Swept) -> None:
-        self.archive = archive
-        self.segments = segments
-        self.crc = crc
-        self.swept = swept
+        self.archive, self.segments, self.crc, self.swept = archive, segments, crc, swept
 
     def do(self, batches: list[list[Record]]) -> None:
         """Do several batches one after the other in one buffer."""
         buffer = _buffer(BATCH + 2 * _SLACK)
         for batch in batches:
-            if len(batch) > 1 or batch[0].size + _SLACK <= BATCH:
-                alone = self._together(batch, buffer)
-            else:
-                alone = batch
-            for record in alone:
+            fits = len(batch) > 1 or batch[0].size + _SLACK <= BATCH
+            for record in self._together(batch, buffer) if fits else batch:
                 self._alone(record, buffer)
 
     def _together(self, batch: list[Record], buffer: Array) -> list[Record]:
@@ -228,11 +222,10 @@ class _Work:
         """Do one record piece by piece, in one pass if a single tensor fills it, as almost always."""
         start = self.archive.data_offset(record)
         segments = self.segments.get(record.name, [])
-        if len(segments) == 1 and segments[0].strides is None and segments[0].end == record.size:
-            first = segments[0].start
-            if not first or not self.crc:
-                self._sum_pieces(record, self._segment(segments[0], start, buffer))
-                return
+        fills = len(segments) == 1 and segments[0].strides is None and segments[0].end == record.size
+        if fills and (not segments[0].start or not self.crc):
+            self._sum_pieces(record, self._segment(segments[0], start, buffer))
+            return
         if self.crc:
             whole = ((start + at, min(BATCH, record.size - at)) for at in range(0, record.size, BATCH))
             self._sum_pieces(record, (self._fill(buffer, at, size) for at, size in whole))

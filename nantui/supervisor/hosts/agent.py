@@ -104,7 +104,6 @@ class Agent:
             time.sleep(min(left, self.patience.tick_s))
 
     def pids(self) -> list[int]:
-        """Return this host's processes of the attempt."""
         roots = [self._child.pid] if self._child else []
         return [ref.pid for ref in members(self.mark if self.report.uuid else "", roots)]
 

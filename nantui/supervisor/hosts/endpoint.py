@@ -36,7 +36,6 @@ def split(endpoint: str) -> tuple[str, int]:
 
 
 def join(host: str, port: int) -> str:
-    """Return "HOST:PORT"."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

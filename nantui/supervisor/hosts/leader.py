@@ -68,7 +68,6 @@ class Lead:
 
     @property
     def gathering(self) -> bool:
-        """Tell whether hosts are still missing."""
         return self.roster is None
 
     def due(self) -> bool:
@@ -167,7 +166,6 @@ class Leading:
 
     @property
     def gathering(self) -> bool:
-        """Tell whether the attempt still waits for hosts."""
         return self._lead is not None and self._lead.gathering
 
     @property
@@ -257,10 +255,8 @@ class Waiting:
         if now - self._looked >= POLL_EVERY_S:
             self._looked = now
             # All are looked at: whoever is not would count as silent at the next look.
-            heard = [
-                self._silence.heard(report, self._patience.host_silent_s)
-                for report in reports.read_reports(self._layout)
-            ]
+            within_s = self._patience.host_silent_s
+            heard = [self._silence.heard(one, within_s) for one in reports.read_reports(self._layout)]
             self._answer = any(heard)
         return self._answer
 

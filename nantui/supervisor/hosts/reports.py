@@ -68,7 +68,6 @@ class Roster:
     seats: tuple[Seat, ...]
 
     def hosts_of_ranks(self) -> list[str]:
-        """Return the host of each rank, by rank."""
         return [seat.host for seat in self.seats for _ in range(seat.devices)]
 
 
@@ -141,7 +140,6 @@ class Silence:
         self._heard: dict[str, tuple[float, float, float]] = {}
 
     def quiet_s(self, name: str, heartbeat: float) -> float:
-        """Return for how many seconds `name` has been silent."""
         now = self._clock()
         beat, quiet, looked = self._heard.get(name, (heartbeat, 0.0, now))
         quiet = quiet + min(now - looked, LONGEST_GAP_S) if beat == heartbeat else 0.0

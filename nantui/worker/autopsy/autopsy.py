@@ -89,7 +89,10 @@ def examine(
     evidence = {**_weights(trainer, model), "grad_norm": seen.norm, "loss_scale": seen.scale}
     evidence.update(passes.live_gradients(model))
     if evidence["bad_weights"]:
-        return _bad_weights(evidence)
+        if _violent(evidence):
+            return _learning_rate(evidence)
+        text = f"weights are not finite ({', '.join(evidence['bad_weights'][:3])}) though steps were small"
+        return AutopsyFinding("corrupt_weights", text, evidence)
     with _undisturbed(model):
         full = passes.forward(model, batch, None)
         low = passes.forward(model, batch, precision) if precision else None
@@ -137,15 +140,6 @@ def _weights(trainer: Trainer, model: nn.Module) -> Evidence:
         "update_to_weight": ratio,
         "lr": max(group["lr"] for group in trainer.optimizer.param_groups),
     }
-
-
-def _bad_weights(evidence: Evidence) -> AutopsyFinding:
-    if _violent(evidence):
-        return _learning_rate(evidence)
-    names = ", ".join(evidence["bad_weights"][:3])
-    return AutopsyFinding(
-        "corrupt_weights", f"weights are not finite ({names}) though steps were small", evidence
-    )
 
 
 def _violent(evidence: Evidence) -> bool:

@@ -165,7 +165,6 @@ def _refuse_to_begin_anew(trainer: ScriptTrainer) -> None:
 
 
 def redirect() -> None:
-    """Change `Model.train` for this process."""
     from ultralytics.engine.model import Model
 
     from nantui.worker.points.going_on import resume_word
@@ -201,10 +200,8 @@ def _answer(model: Any, call: Call) -> Any:
     checkpoint = layout.best if layout.best.is_file() else layout.last
     if not checkpoint.is_file():
         refuse(f"train() number {call.index} had finished in {layout.run}, but its weights are gone")
-    print(
-        f"nantui: train() number {call.index} has finished before; going on with {printable(checkpoint)}",
-        flush=True,
-    )
+    done = f"nantui: train() number {call.index} has finished before"
+    print(f"{done}; going on with {printable(checkpoint)}", flush=True)
     model._load(str(checkpoint))
     model.metrics = (model.ckpt or {}).get("train_metrics")
     model.trainer = SimpleNamespace(

@@ -61,10 +61,8 @@ def _end_as_the_ranks(call: Call, ranks: int, error: subprocess.CalledProcessErr
             raise SystemExit(EXIT_CODES[outcome]) from None
     if outcomes != [FINISHED] * ranks:
         raise error
-    print(
-        f"nantui: all {ranks} ranks finished, then one crashed on its way out; nothing is lost",
-        file=sys.stderr,
-    )
+    text = f"nantui: all {ranks} ranks finished, then one crashed on its way out; nothing is lost"
+    print(text, file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -117,10 +117,8 @@ def lead_to(run: Path, args: SimpleNamespace) -> None:
         else:
             place.symlink_to(run, target_is_directory=True)
     except OSError as error:
-        print(
-            f"nantui: the run is {printable(run)}; {printable(place)} does not lead there ({error.strerror})",
-            file=sys.stderr,
-        )
+        why = f"{printable(place)} does not lead there ({error.strerror})"
+        print(f"nantui: the run is {printable(run)}; {why}", file=sys.stderr)
 
 
 def refuse(text: str) -> NoReturn:

@@ -69,7 +69,6 @@ def supervised() -> RunLayout | None:
 
 
 def spec_of_run() -> Spec | None:
-    """Return the supervised run's spec."""
     layout = supervised()
     return read_spec(layout.spec, agreed=True) if layout else None
 
@@ -136,7 +135,11 @@ def _counted() -> Call:
     layout = supervised()
     if layout is None:
         return Call(_process.begun, BESIDE, token)
-    call = _claimed(layout, token) if rank() == 0 else _awaited(layout, token)
+    call = _claimed(layout, token) if rank() == 0 else None
+    call = call or from_first_rank(
+        lambda: next((call for call in calls_of(layout, _number()) if call.token == token), None),
+        "has not begun this train()",
+    )
     own = number_of_own()
     role = HERE if call.index == own else BEFORE if call.index < own else BESIDE
     return replace(call, role=role)
@@ -153,15 +156,6 @@ def _claimed(layout: RunLayout, token: str) -> Call:
             return call
         except FileExistsError:
             index += 1
-
-
-def _awaited(layout: RunLayout, token: str) -> Call:
-    """Return the call as the first rank of the same launch has counted it. Raises UserError."""
-
-    def counted() -> Call | None:
-        return next((call for call in calls_of(layout, _number()) if call.token == token), None)
-
-    return from_first_rank(counted, "has not begun this train()")
 
 
 def from_first_rank(look: Callable[[], Word | None], failing: str) -> Word:
