@@ -165,7 +165,8 @@ class shown:
             app.theme = self.theme
         self._running = app.run_test(size=self.size)
         pilot = await self._running.__aenter__()
-        await settle(app, pilot, "?")
+        # A dialog that comes before the lists are filled stands over a screen that is still taking shape.
+        await settle(app, pilot, "?" if self.scene.fleet else "clean")
         for key in self.scene.keys:
             if key == PAUSE:
                 await settle(app, pilot, "")
