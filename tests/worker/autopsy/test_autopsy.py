@@ -183,6 +183,6 @@ def test_an_autopsy_that_fails_does_not_cost_the_run(trainings, tmp_path, monkey
     def broken(*args: Any) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(autopsy, "_examine", broken)
+    monkeypatch.setattr(autopsy, "_data", broken)
     outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=[{"fault": "nan_pixel", "batch": 2}])
     assert outcome.code == 0 and verdict(outcome)["cause"] == "unknown"
