@@ -168,10 +168,11 @@ def test_validation_that_is_not_finite_is_looked_into(trainings, tmp_path, monke
     from nantui.worker import faults
 
     monkeypatch.setattr(faults, "_spoil_batch", drive)
-    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=[{"fault": "nan_pixel", "batch": 4}])
+    fault = {"fault": "nan_pixel", "epoch": 2, "batch": 4}
+    outcome = trainings(tmp_path / "run", train={"epochs": 2}, faults=[fault])
     assert outcome.code == 0, "the weights are finite, so the training goes on"
     seen = [(i["incident"], i["epoch"], i["action"]) for i in outcome.incidents]
-    assert seen == [("nan_validation", 1, "warned")]
+    assert seen == [("unsound_save", 2, "warned"), ("nan_validation", 2, "warned")]
     found = verdict(outcome)
     assert found["cause"] == "exploding_gradient" and found["of_rank"] == 0
     assert found["evidence"]["fp32_first_bad_module"].startswith("model.")
