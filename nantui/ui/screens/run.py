@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from nantui.checkpoint.verdict import Verdict
 
 SETTING = "setting"
-STALE_AFTER_S, TALL, STEP_LINES = 4.0, 32, 4
+STALE_AFTER_S, TALL, STEP_LINES, SENTENCE_LINES = 4.0, 32, 4, 2
 SETTLING_S = 0.2
 CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
@@ -262,6 +262,7 @@ class RunScreen(BaseScreen, HeldScreen):
             self._show_checkpoints()
         if before is None or before.timeline is not now.timeline:
             self.query_one(Timeline).show_sentences(now.timeline)
+            self._fit()
         for watcher in self._watchers:
             if isinstance(watcher, MachineWatcher):
                 watcher.pids = now.status.pids
@@ -314,10 +315,13 @@ class RunScreen(BaseScreen, HeldScreen):
 
     def _fit(self) -> None:
         """Give the lower panels no more lines than they fill, in steps, and the charts all others."""
-        lists = self.query_one(Checkpoints), self.query_one(Timeline)
-        filled = max(*(one.rows + one.head for one in lists), self.query_one(HardwarePanel).rows + 8)
-        lines = min(self.size.height * 45 // 100, -(-filled // STEP_LINES) * STEP_LINES)
-        tall = self.size.height >= TALL
+        # Counted from what is known and not from what is drawn: below a dialog nothing is laid out again.
+        told = SENTENCE_LINES * len(self.snapshot.timeline) if self.snapshot is not None else 0
+        files = len(self.snapshot.checkpoints) if self.snapshot is not None else 0
+        height = self.app.size.height
+        filled = max(files + 1, told + 1, self.query_one(HardwarePanel).rows + 8)
+        lines = min(height * 45 // 100, -(-filled // STEP_LINES) * STEP_LINES)
+        tall = height >= TALL
         if self._lower_lines != (lines if tall else 0):
             self._lower_lines = lines if tall else 0
             self.query_one("#lower").styles.height = lines if tall else None
