@@ -110,7 +110,7 @@ def test_yes_is_no_trust_and_trust_shows_and_binds(
 ) -> None:
     status, said = told(capsys, "resume", "--yes", copied.run)
     assert status == 2 and "--trust" in said and f"runs the interpreter {copied.layout.run}/python" in said
-    assert "goes on by itself" in said and "unpickles weights/last.pt" in said
+    assert "goes on by itself" in said and "unpickles weights/nantui_stop.pt" in said
     assert not copied.executed()
     status, said = told(capsys, "resume", "--trust", copied.run)
     assert status == 0 and copied.executed() and standing(copied.layout.run) == HERE
