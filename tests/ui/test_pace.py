@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+from nantui.machine.gpus import Host
 from nantui.ui.model.checkpoint_rows import hours_of_room
 from nantui.ui.model.snapshot import Checkpoint
 from nantui.ui.watchers import Pace
@@ -21,8 +22,9 @@ def test_a_few_repaints_at_once_and_then_one_at_a_time():
 
 
 def sample(t, busy):
-    gpu = SimpleNamespace(index=0, busy=busy, used_gb=20.0, total_gb=80.0)
-    return SimpleNamespace(t=t, gpus=(gpu,))
+    gpu = SimpleNamespace(index=0, busy=busy, used_gb=20.0, total_gb=80.0, watts=None, celsius=None)
+    host = Host(37.0, 64, 12.0, 128.0, 48.2, 64.0, 1.0, 4000.0, 412.0, 9.0)
+    return SimpleNamespace(t=t, gpus=(gpu,), host=host)
 
 
 def test_a_point_of_the_past_is_a_mean_and_does_not_move():

@@ -79,7 +79,7 @@ def test_steps_of_all_phases_are_one_row_with_marks_where_they_happened(tmp_path
 
 
 async def test_the_header_tells_the_phase_and_the_time_to_the_end_of_the_plan(cockpit, tmp_path):
-    async with cockpit(in_second_phase(tmp_path), backend=Planned()) as driver:
+    async with cockpit(in_second_phase(tmp_path), backend=Planned(), size=(160, 45)) as driver:
         await driver.until("phase 2 of 3  epoch 4/8", "ETA 2 h 00 min", "large")
 
 
