@@ -11,6 +11,7 @@ docs/checkpoints.md.
 Files, in reading order:
 
 scan: Tell what one `.pt` is worth, without running it
+step_point: Whether a step point is what was written, and may be loaded, which runs what its pickle says
 catalog: All checkpoints of a run: what there is at once, verdicts as they come, newest first
 verdict: What is said about a checkpoint: frozen snapshots that travel between threads and processes
 contents: Everything one file says by itself: the steps from a descriptor to findings, in their order

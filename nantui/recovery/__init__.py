@@ -17,6 +17,7 @@ checkpoint_moves: Which checkpoints a rollback moves aside, and under which name
 plan_warnings: What a person should know before saying yes to a plan, and when there is nothing to go back for
 plan_text: A plan as text for `nantui rollback` and `recover --dry-run`
 agreement: What going on with a run that was not made here would run: shown, and agreed to once
+resume_point: The step point that a plain resume goes on from, where one is further than the newest checkpoint
 rollback: The rollback itself: refuse where somebody writes, stage, then move as one transaction
 transaction: A journaled transaction over a run directory: it is finished or taken back, whatever kills it
 manifest: What lay in a run directory before a rollback, so that `undo` can give it back byte for byte

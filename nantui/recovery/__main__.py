@@ -22,6 +22,7 @@ from nantui.machine.training_python import training_python
 from nantui.recovery.branch import branch, new_place
 from nantui.recovery.phase_change import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
+from nantui.recovery.resume_point import point_to_resume
 from nantui.recovery.rollback import roll_back, verify
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.unattended_policy import decide
@@ -60,7 +61,13 @@ def act_plan(request: Request) -> JsonObject:
     for one in plan.candidates:
         if one is plan.restore or (one.usable and one.name == layout.last.name):
             verify(layout, replace(plan, restore=one), allow)
-    return {"text": plan.headline, "plan": plan.to_json()}
+    point, left_out = point_to_resume(plan)
+    return {
+        "text": plan.headline,
+        "plan": plan.to_json(),
+        "step_point": {**asdict(point), "path": point.path} if point else None,
+        "notes": list(left_out),
+    }
 
 
 def act_rollback(request: Request) -> JsonObject:

@@ -15,6 +15,7 @@ from nantui.errors import FAILED, NO, UserError
 from nantui.recovery import manifest
 from nantui.recovery.history import settings_in_force
 from nantui.recovery.manifest import FOLDER
+from nantui.recovery.resume_point import points_aside
 from nantui.recovery.rollback import living_writers
 from nantui.recovery.transaction import PHASE, STAGED, Step, Transaction, carry_out, discard_staged, move
 from nantui.run.atomic_files import write_atomic
@@ -124,5 +125,6 @@ def stage(layout: RunLayout, id: str, aside: str, spec: Spec) -> list[Step]:
     write_atomic(staged, to_yaml(asdict(spec)))
     run = layout.run
     steps = [move(run, path, f"{aside}/{path}") for path, item in items.items() if item.kind != FOLDER]
+    steps += points_aside(layout, f"nantui/backups/{id}")
     steps.append(move(run, "nantui/spec.yaml", f"nantui/backups/{id}/nantui/spec.yaml"))
     return [*steps, move(run, str(staged.relative_to(run)), "nantui/spec.yaml")]

@@ -26,6 +26,7 @@ from nantui.paths import interpreter
 from nantui.recovery import manifest
 from nantui.recovery.plan import RESUME, Plan
 from nantui.recovery.restore_points import BEST, why_again
+from nantui.recovery.resume_point import points_aside
 from nantui.recovery.transaction import (
     MKDIR,
     ROLLBACK,
@@ -332,6 +333,7 @@ def _steps(layout: RunLayout, plan: Plan, installs: list[tuple[Path, str]]) -> l
     if plan.restore is None and layout.results_csv.exists() and "results.csv" not in replaced:
         replaced.append("results.csv")
     away += [move(run, path, f"{home}/{path}", "replaced") for path in replaced]
+    away += points_aside(layout, home)
     folders = [Step(MKDIR, "weights/corrupted_backup", why="back-ups")]
     wanted = any(step.target.startswith("weights/corrupted_backup/") for step in away)
     into = [move(run, str(path.relative_to(run)), target, "new") for path, target in installs]

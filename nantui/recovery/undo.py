@@ -17,6 +17,7 @@ from nantui.errors import FAILED, NO, UserError
 from nantui.recovery import manifest
 from nantui.recovery.history import Undoable, in_force, newest_in_force
 from nantui.recovery.manifest import COPIES, FILE, FOLDER, Item
+from nantui.recovery.resume_point import points_aside
 from nantui.recovery.transaction import (
     MOVE,
     RMDIR,
@@ -129,6 +130,7 @@ def _steps(
         if not _still_there(layout, came_from, path)
     ]
     steps += _ours_away(layout, aside, returning)
+    steps += points_aside(layout, aside) if done else []
     missing = []
     for path, item in before.items():
         if item.kind == FOLDER or item.matches(now.get(path)):
@@ -153,8 +155,10 @@ def _still_there(layout: RunLayout, came_from: dict[str, Step], path: str) -> bo
 
 
 def _ours_away(layout: RunLayout, aside: str, returning: dict[str, Step]) -> list[Step]:
-    """Return the moves for our own files inside nantui/ that the rollback replaced (spec.yaml)."""
-    ours = [path for path in returning if path.startswith("nantui/") and os.path.lexists(layout.run / path)]
+    """Return the moves for our own files inside nantui/ that it replaced: spec.yaml; step points go apart."""
+    points = f"{layout.points.relative_to(layout.run)}/"
+    own = (path for path in returning if path.startswith("nantui/") and not path.startswith(points))
+    ours = [path for path in own if os.path.lexists(layout.run / path)]
     return [move(layout.run, path, f"{aside}/{path}") for path in ours]
 
 

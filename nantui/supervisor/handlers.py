@@ -121,9 +121,10 @@ def resume(port: CommandPort, command: Command) -> str:
     directory_of(port, with_settings(spec, asked))
     port.stage(command.id, "check", "looking for the newest clean checkpoint")
     changes = bool(asked or command.options.get("presets") or command.options.get("to"))
-    newest, repair, epoch = newest_checkpoint(port, command, changes)
+    newest, repair, epoch, note = newest_checkpoint(port, command, changes)
     if not (changes or repair):
-        return begin(port, command, spec, RESUME, newest, {}, after=epoch)
+        started = begin(port, command, spec, RESUME, newest, {}, after=epoch)
+        return "; ".join(filter(None, [started, note]))
     port.stage(command.id, "rebase", "writing what a resume needs into it")
     wanted = replace(command, options={"to": Path(newest).name, **command.options, "set": asked})
     return _begin_after(port, wanted, act(port, wanted, "rollback"), probation_epochs=0)
@@ -239,18 +240,23 @@ def refuse_while_running(port: CommandPort) -> None:
             raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
 
 
-def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tuple[str, bool, int]:
-    """Return what to continue from, the newest of last.pt and what an agreed stop left, if it is clean;
-    whether it must be repaired before anything may resume from it; and its epoch, from 1.
+def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tuple[str, bool, int, str]:
+    """Return what to continue from, the newest of last.pt, what an agreed stop left, and step points, if it
+    is clean; whether it must be repaired before anything may resume from it; its last whole epoch, from 1;
+    and what is to be said. Where something `changes` it is a rollback that continues, which is by epochs.
 
     Raises UserError when there is nothing to continue from, only a rollback leads to something clean, or the
     training has ended by itself and nothing `changes`: Ultralytics would begin another one in its place.
     """
     if command.options.get("to"):
-        return checkpoint_inside(port.layout, str(command.options["to"])), True, 0
+        return checkpoint_inside(port.layout, str(command.options["to"])), True, 0, ""
     asked: JsonObject = {"set": _set_of(command)}
     asked |= {name: command.options[name] for name in ("python", "allow") if name in command.options}
-    plan = act(port, replace(command, options=asked), "plan").get("plan") or {}
+    answer = act(port, replace(command, options=asked), "plan")
+    plan, left_out = answer.get("plan") or {}, "; ".join(answer.get("notes") or ())
+    if (at := answer.get("step_point")) and not changes:
+        begins = f"it goes on in epoch {at['epoch']} after step {at['batch']} of {at['batches']}"
+        return str(at["path"]), False, int(at["epoch"]) - 1, "; ".join(filter(None, [begins, left_out]))
     point = plan.get("restore_point") or {}
     names = {port.layout.last.name, port.layout.stop_point.name}
     if point and point.get("name") not in names:
@@ -260,9 +266,12 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
         raise UserError(f"{ended}; to go on: nantui resume RUN --set patience=0, or more epochs=", FAILED)
     if point.get("name") in names:
         name = f"{port.layout.weights.name}/{point['name']}"
-        return name, bool(point.get("repair")), int(point.get("work") or 0)
+        return name, bool(point.get("repair")), int(point.get("work") or 0), left_out
     instead = f"the newest clean one is {point['name']}" if point else "nothing clean is left"
-    raise UserError(f"last.pt cannot be continued from; {instead}: recover the run instead", FAILED)
+    raise UserError(
+        f"last.pt cannot be continued from; {instead}: recover the run instead{left_out and '; '}{left_out}",
+        FAILED,
+    )
 
 
 def _last_before(plan: JsonObject, point: JsonObject) -> JsonObject | None:

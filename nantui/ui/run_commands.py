@@ -11,6 +11,7 @@ from nantui.errors import UserError
 from nantui.run import status as run_status
 from nantui.run.events import Kept
 from nantui.run.layout import RunLayout
+from nantui.run.points import step_points
 from nantui.run.record import RunRecord
 from nantui.ui import actions
 from nantui.ui.context import RunView
@@ -72,6 +73,7 @@ class RunCommands(WallCommands):
         screen = self._screen
         left = screen.snapshot.checkpoints if screen.snapshot else ()
         resumable = any(file.name in ("last.pt", "nantui_stop.pt") for file in left)
+        resumable = resumable or bool(step_points(RunLayout(screen.run_path)))
         if resumable and (lost := self._lost()):
             self._ask("start", "Resume with nantui's own runner?", ["It goes on without:", *lost], "resume")
             return

@@ -104,7 +104,7 @@ def _faults(session: Session) -> Faults | None:
 
 
 def _checkpoint(session: Session) -> Path:
-    from nantui.worker.points.judge import refuse_unsound
+    from nantui.checkpoint.step_point import refuse_unsound
 
     name = session.attempt.checkpoint or "weights/last.pt"
     path = session.layout.run / name

@@ -7,7 +7,6 @@ training_state: Everything that a training is between two batches: taken from a 
 loader_order: Which sample comes when: a loader's order, recorded as it is drawn
 host_copy: Copies of a training's tensors in host memory, in places that are made once and used again
 point_file: A step point on its way to the disk, in the background
-judge: A step point is judged before it is loaded, which runs what its pickle says
 going_on: Into the middle of an epoch: a training goes on at the batch after a step point
 exact: Augmentation that does not depend on what came before: each sample's is drawn from (seed, epoch, index)
 """

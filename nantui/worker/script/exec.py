@@ -6,12 +6,12 @@ import os
 import signal
 from typing import NoReturn
 
+from nantui.checkpoint.step_point import refuse_unsound
 from nantui.errors import UserError
 from nantui.run.events import AttemptEnded, RollbackDone, newest
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.spec import Spec
-from nantui.worker.points.judge import refuse_unsound
 from nantui.worker.script.attach import HOOK, HOOK_FOLDER
 from nantui.worker.script.train_calls import CALL, NUMBER, RESUME, RUN, calls_of
 from nantui.worker.session import Session

@@ -1,0 +1,182 @@
+"""Step points outside of the worker: what a plain resume goes on from, and what it never does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nantui.machine.process_tree import send
+from nantui.recovery import resume_point
+from nantui.recovery.resume_point import in_force_of, point_to_resume
+from nantui.recovery.rollback import roll_back
+from nantui.recovery.undo import undo
+from nantui.run.events import AttemptStarted, newest
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.points import StepPoint, is_whole, step_points, write_header
+from nantui.run.results import current, read_results
+from nantui.supervisor.client import create_run
+from tests.recovery import fakes
+from tests.supervisor import stub_run
+from tests.supervisor.stub_run import StubRun, eventually
+from tests.worker.runs import draw_data_set, tiny_model
+
+
+def leave_point(layout: RunLayout, name: str, epoch: int, attempt: int = 1, t: float = 0.0) -> StepPoint:
+    """Write a point of random bytes after half of `epoch`."""
+    data = os.urandom(1000)
+    layout.points.mkdir(parents=True, exist_ok=True)
+    layout.point(name).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    point = StepPoint(name, attempt, epoch, 2, 4, epoch * 4, t or float(epoch), len(data), digest)
+    write_header(layout, point)
+    return point
+
+
+def started(layout: RunLayout, attempt: int, mode: str = "start") -> None:
+    Journal(layout.journal).append("attempt_started", attempt=attempt, mode=mode)
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunLayout:
+    """A run whose epochs 1 to 3 are clean (epoch2.pt is the restore point) and which broke in epoch 4."""
+    fakes.without_torch(monkeypatch)
+    found = fakes.make_run(tmp_path / "run")
+    started(found, 1)
+    return found
+
+
+@pytest.fixture
+def sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random bytes pass for a clean checkpoint, so long as they are whole."""
+    words = "not the file that its header describes"
+    monkeypatch.setattr(
+        resume_point, "why_unsound", lambda layout, point: "" if is_whole(layout, point) else words
+    )
+
+
+def chosen(layout: RunLayout, **changes: Any) -> tuple[str | None, int]:
+    """Return the point that a resume takes, and how many were said to be bad; nothing is in trouble."""
+    from dataclasses import replace
+
+    plan = replace(fakes.make_plan(layout, {}), **{"trouble": None, **changes})
+    point, left_out = point_to_resume(plan)
+    return point.name if point else None, len(left_out)
+
+
+def test_the_newest_good_point_beyond_the_checkpoint_is_taken(layout, sound):
+    leave_point(layout, "a", epoch=3)
+    assert chosen(layout) == (None, 0), "it is before the end of epoch 3, which epoch2.pt holds"
+    leave_point(layout, "a", epoch=4, t=8.0)
+    leave_point(layout, "b", epoch=4, t=9.0)
+    assert chosen(layout) == ("b", 0)
+    layout.point("b").write_bytes(bytes(1000))
+    assert chosen(layout) == ("a", 1), "the older one where the newest is torn"
+    layout.point("a").write_bytes(bytes(1000))
+    assert chosen(layout) == (None, 2)
+
+
+def test_what_only_looks_like_a_checkpoint_is_not_taken(layout):
+    leave_point(layout, "a", epoch=4)
+    assert chosen(layout) == (None, 1), "whole, and no checkpoint"
+
+
+def test_no_point_of_an_epoch_with_trouble_is_taken(layout, sound):
+    leave_point(layout, "a", epoch=fakes.BAD)
+    assert chosen(layout) == ("a", 0)
+    assert chosen(layout, trouble=fakes.make_plan(layout, {}).trouble) == (None, 0)
+
+
+def test_a_point_of_another_beginning_is_not_taken(layout, sound):
+    leave_point(layout, "a", epoch=4)
+    started(layout, 2)
+    assert chosen(layout) == (None, 0)
+    leave_point(layout, "b", epoch=4, attempt=2)
+    started(layout, 3, "resume")
+    assert chosen(layout) == ("b", 0)
+
+
+def points_on_disk(layout: RunLayout) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in layout.points.glob("*")}
+
+
+def test_a_rollback_moves_points_aside_and_undo_brings_them_back_byte_for_byte(layout, sound):
+    for name in "ab":
+        leave_point(layout, name, epoch=4)
+    before, old = points_on_disk(layout), in_force_of(Journal(layout.journal).events())
+    roll_back(fakes.make_plan(layout, {}, "back"), by="me")
+    assert points_on_disk(layout) == {} and chosen(layout) == (None, 0)
+    for name, data in before.items():
+        (layout.points / name).write_bytes(data)
+    assert step_points(layout) and chosen(layout) == (None, 0), "put back by hand it is as old as it was"
+    started(layout, 2, "resume")
+    leave_point(layout, "a", epoch=5, attempt=2)
+    later = points_on_disk(layout)
+    undo(layout, by="me")
+    assert points_on_disk(layout) == before
+    assert in_force_of(Journal(layout.journal).events()) == old == {1}
+    aside = {path.name: path.read_bytes() for path in layout.backups.glob("undo-*/nantui/points/*")}
+    assert aside == later, "what was trained since moves aside"
+    assert chosen(layout)[0] in ("a", "b")
+
+
+def test_a_resume_that_is_taken_back_takes_its_points_with_it(layout, sound):
+    Journal(layout.journal).append("kept", id="k", epoch=3)
+    started(layout, 2, "resume")
+    leave_point(layout, "a", epoch=5, attempt=2)
+    assert chosen(layout) == ("a", 0)
+    Journal(layout.journal).append("undo_begun", id="u", of="k", steps=[])
+    Journal(layout.journal).append("undo_done", id="u", of="k")
+    assert chosen(layout) == (None, 0)
+
+
+@pytest.mark.training
+def test_a_killed_training_goes_on_in_the_epoch_that_was_begun(tmp_path, monkeypatch):
+    """SIGKILL in the first epoch, where there is no last.pt, and again in the second."""
+    for name, value in {**stub_run.own_home(tmp_path), "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    patience = "patience: {stop_s: 60, tick_s: 0.1, idle_exit_s: 1, other_phase_s: 600}\n"
+    (tmp_path / "config" / "nantui" / "supervise.yaml").write_text(patience)
+    monkeypatch.setattr(stub_run, "PATIENCE_S", 180.0)
+    train = {
+        "model": str(tiny_model(tmp_path)), "data": str(draw_data_set(tmp_path / "data")), "imgsz": 64,
+        "batch": 4, "nbs": 4, "epochs": 3, "device": "cpu", "workers": 0, "plots": False, "warmup_epochs": 0,
+        "optimizer": "SGD", "project": str(tmp_path / "runs"), "name": "real", "save_period": 1,
+    }  # fmt: skip
+    waits = [
+        {"fault": "slow_step", "epoch": epoch, "batch": batch, "attempt": attempt, "seconds": seconds}
+        for epoch, attempt in ((1, 1), (2, 2))
+        for batch, seconds in ((5, 2.0), (7, 600.0))
+    ]
+    run = StubRun(create_run(train, {"step_points": 0.2}, faults=waits, python=sys.executable))
+    try:
+        for attempt, epoch in ((1, 1), (2, 2)):
+            eventually(lambda a=attempt, e=epoch: any((p.attempt, p.epoch) == (a, e) and p.batch >= 4
+                       for p in step_points(run.layout)), lambda: str(run.status()))  # fmt: skip
+            eventually(lambda a=attempt: run.status().attempt == a and (run.status().step or 0) >= 6)
+            for ref in run.members():
+                send(ref, signal.SIGKILL)
+            run.await_state("lost", "failed")
+            assert run.layout.last.exists() == (epoch > 1)
+            point = step_points(run.layout)[0]
+            outcome = run.do("resume")
+            assert outcome.ok and f"goes on in epoch {epoch} after step {point.batch}" in outcome.text, (
+                outcome
+            )
+            begun = newest(Journal(run.layout.journal).events(), AttemptStarted)
+            assert begun is not None and (begun.mode, begun.checkpoint) == ("resume", point.path)
+        run.await_state("finished")
+        told = [json.loads(line) for n in (2, 3) for line in run.layout.events(n, 0).read_text().splitlines()]
+        places = [(one["epoch"], one["step"] > 0) for one in told if one["kind"] == "continued"]
+        assert places == [(1, True), (2, True)]
+        assert [row.epoch for row in current(read_results(run.layout.results_csv))] == [1, 2, 3]
+    finally:
+        for ref in run.members():
+            send(ref, signal.SIGKILL)
