@@ -255,7 +255,9 @@ def _in_effect(progress: CommandProgress, glyphs: Glyphs, width: int) -> list[Li
 
 def _confirmed(name: str, asked: object, effect: dict[str, object], glyphs: Glyphs, width: int) -> Line:
     """Return a line of asked against in effect; what the worker cannot report now contradicts nothing."""
-    same = name in effect and same_setting(effect[name], asked)
+    from nantui.settings.values import same_value
+
+    same = name in effect and same_value(effect[name], asked)
     mark, ink = (glyphs.good, "good") if same else (glyphs.warn, "warn")
     if name not in effect:
         mark, ink = " ", "muted"
@@ -267,13 +269,6 @@ def _confirmed(name: str, asked: object, effect: dict[str, object], glyphs: Glyp
         (said, "text" if same else ink),
     ]
     return fit(spans, width)
-
-
-def same_setting(one: object, other: object) -> bool:
-    """Tell whether two values mean the same setting."""
-    from nantui.settings.values import same_value
-
-    return same_value(one, other)
 
 
 def stop_words(snapshot: RunSnapshot) -> list[str]:

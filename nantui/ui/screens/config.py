@@ -418,21 +418,17 @@ class ConfigScreen(BaseScreen):
 
     def write_preset(self, name: str) -> None:
         """Save the draft as a preset of the user's own."""
-        from nantui.ui.model.config_editor import save_preset
-
         try:
-            path = save_preset(name, self.draft.changes if self.draft is not None else {})
+            path = config_editor.save_preset(name, self.draft.changes if self.draft is not None else {})
             self.say(f"saved as {path}", "good")
         except UserError as error:
             self.say(str(error), "bad")
 
     def action_copy(self) -> None:
         """Copy the draft, or everything when nothing is changed, as a Python dict."""
-        from nantui.ui.model.config_editor import as_dict
-
         if self.draft is None:
             return
         values = self.draft.changes or self.draft.whole()
-        self.app.copy_to_clipboard(as_dict(values))
+        self.app.copy_to_clipboard(config_editor.as_dict(values))
         what = count(len(values), "setting") if self.draft.changes else "all settings"
         self.say(f"{what} copied as Python, through the terminal (OSC 52)")

@@ -88,8 +88,8 @@ class LabelsScreen(BaseScreen):
         self.report, self.problem = message.value, message.problem
         kinds = self.query_one("#kinds", Listing)
         kinds.empty = self.problem or "nothing is wrong with the labels"
-        rows = label_rows.kinds(self.report) if self.report is not None else []
-        kinds.show([row.name for row in rows], lambda row, width: label_rows.kind_line(rows[row], width))
+        rows = list(self.report.counts.items()) if self.report is not None else []
+        kinds.show([name for name, _ in rows], lambda row, width: label_rows.kind_line(*rows[row], width))
         self._show_lines()
         self.query_one(Title).redraw()
 

@@ -43,11 +43,9 @@ class Header(LinesWidget):
     def build(self, width: int, height: int) -> list[Line]:
         if self.snapshot is None:
             return [[("nantui", "accent"), ("  reading..", "muted")]]
-        return [self._first(width), self._second(width)][:height]
+        return [self._first(self.snapshot, width), self._second(self.snapshot, width)][:height]
 
-    def _first(self, cells: int) -> Line:
-        snapshot = self.snapshot
-        assert snapshot is not None
+    def _first(self, snapshot: RunSnapshot, cells: int) -> Line:
         status = snapshot.status
         state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
         trains = status.state in (run_status.RUNNING, run_status.STARTING)
@@ -72,9 +70,7 @@ class Header(LinesWidget):
         left = [("nantui ", "accent"), *fit([(name, "strong")], name_cells), *told]
         return spread(left, right, cells)
 
-    def _second(self, cells: int) -> Line:
-        snapshot = self.snapshot
-        assert snapshot is not None
+    def _second(self, snapshot: RunSnapshot, cells: int) -> Line:
         left = self._progress(snapshot)
         if under_way := _doing(snapshot):
             return spread(left, fit([(under_way, "warn")], max(8, cells - width(left) - 2)), cells)
