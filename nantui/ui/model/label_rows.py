@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 SEVERITY_INKS = {"error": "bad", "warning": "warn", "note": "info"}
 
 
-def kind_line(name: str, number: int, width: int) -> Line:
+def kind_line(found: tuple[str, int], width: int) -> Line:
     """Return a kind of finding, and how often it was found, as one line."""
     from nantui.labels.problem_kinds import KINDS
 
+    name, number = found
     kind = KINDS[name]
     severity = (column(kind.severity, 9), SEVERITY_INKS.get(kind.severity, "text"))
     told: Line = [severity, (f"{number:>9,}  ", "strong"), (column(name, 20), "strong")]

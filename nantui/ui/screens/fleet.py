@@ -52,7 +52,6 @@ class FleetScreen(BaseScreen):
     def __init__(self, top: Path) -> None:
         super().__init__()
         self.top = top
-        self._watcher: FleetWatcher | None = None
         self._whole, self._arrived = False, time.monotonic()
         self.seen: RunSnapshot | None = None
         self._looked_at: RunStatus | None = None
@@ -76,12 +75,7 @@ class FleetScreen(BaseScreen):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        self._watcher = FleetWatcher(self.top, self.cockpit.backend, self.post_message)
-        self._watcher.start()
-
-    def on_unmount(self) -> None:
-        if self._watcher is not None:
-            self._watcher.stop()
+        self.watch_with(FleetWatcher(self.top, self.cockpit.backend, self.post_message))
 
     def _title(self) -> list[Line]:
         runs = count(len(self.query_one(FleetList).statuses), "run")
@@ -182,9 +176,7 @@ class FleetScreen(BaseScreen):
 
     def action_filter(self) -> None:
         """Open the filter line."""
-        field = self.query_one(Input)
-        field.display = True
-        field.focus()
+        self.open_field()
 
     def on_input_changed(self, message: Input.Changed) -> None:
         fleet = self.query_one(FleetList)

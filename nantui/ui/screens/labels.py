@@ -89,7 +89,7 @@ class LabelsScreen(BaseScreen):
         kinds = self.query_one("#kinds", Listing)
         kinds.empty = self.problem or "nothing is wrong with the labels"
         rows = list(self.report.counts.items()) if self.report is not None else []
-        kinds.show([name for name, _ in rows], lambda row, width: label_rows.kind_line(*rows[row], width))
+        kinds.show([name for name, _ in rows], lambda row, width: label_rows.kind_line(rows[row], width))
         self._show_lines()
         self.query_one(Title).redraw()
 

@@ -50,7 +50,6 @@ class LogScreen(BaseScreen):
     def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
-        self._watcher: LogWatcher | None = None
         self.path: Path | None = over.snapshot.log_path if over.snapshot is not None else None
 
     def compose(self) -> ComposeResult:
@@ -71,12 +70,7 @@ class LogScreen(BaseScreen):
         """Follow this log and no other."""
         self.on_unmount()
         self.path = path
-        self._watcher = LogWatcher(path, self.post_message)
-        self._watcher.start()
-
-    def on_unmount(self) -> None:
-        if self._watcher is not None:
-            self._watcher.stop()
+        self.watch_with(LogWatcher(path, self.post_message))
 
     def _title(self) -> list[Line]:
         logs, name = self._logs(), self.path.name if self.path else ""
@@ -127,9 +121,7 @@ class LogScreen(BaseScreen):
 
     def action_search(self) -> None:
         """Open the search line."""
-        field = self.query_one(Input)
-        field.display = True
-        field.focus()
+        self.open_field()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.input.display = False

@@ -40,7 +40,6 @@ from nantui.ui.watchers import (
     SnapshotTaken,
     Stumbled,
     VerdictsFound,
-    Watcher,
     find_out,
 )
 from nantui.ui.widgets.alarm import Alarm
@@ -108,7 +107,6 @@ class RunScreen(BaseScreen, HeldScreen):
         self.x = "epoch"
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
-        self._watchers: list[Watcher] = []
         self._charts_pace, self._list_pace = Pace(CHARTS_EVERY_S), Pace(CHARTS_EVERY_S, at_once=5)
         self._charts_drawn = 0.0
         self._charts_of: RunSnapshot | None = None
@@ -139,16 +137,11 @@ class RunScreen(BaseScreen, HeldScreen):
         return self.cockpit.held
 
     def _begin_watching(self) -> None:
-        self._watch(RunWatcher(self.run_path, self.cockpit.backend, self.post_message))
-
-    def _watch(self, *watchers: Watcher) -> None:
-        for watcher in watchers:
-            self._watchers.append(watcher)
-            watcher.start()
+        self.watch_with(RunWatcher(self.run_path, self.cockpit.backend, self.post_message))
 
     def _first_snapshot_came(self) -> None:
         """Scan at once: badges are what people look for first."""
-        self._watch(Scanner(self.run_path / "weights", self.cockpit.backend, self.post_message))
+        self.watch_with(Scanner(self.run_path / "weights", self.cockpit.backend, self.post_message))
         self.set_timer(SETTLING_S, self._settle)
 
     def _settle(self) -> None:
@@ -157,12 +150,8 @@ class RunScreen(BaseScreen, HeldScreen):
             return
         self._settled = True
         self.cockpit.let_go()
-        self._watch(MachineWatcher(self.run_path, self.cockpit.backend, self.post_message))
+        self.watch_with(MachineWatcher(self.run_path, self.cockpit.backend, self.post_message))
         self.look_now()
-
-    def on_unmount(self) -> None:
-        for watcher in self._watchers:
-            watcher.stop()
 
     def action_act(self, name: str) -> None:
         """Do what the action `name` says, or say why not."""
@@ -196,7 +185,7 @@ class RunScreen(BaseScreen, HeldScreen):
 
     def look_now(self) -> None:
         """Read the run again without waiting for the next turn."""
-        for watcher in self._watchers[:1]:
+        for watcher in self.watchers[:1]:
             watcher.hurry()
 
     def on_snapshot_taken(self, message: SnapshotTaken) -> None:
@@ -205,7 +194,7 @@ class RunScreen(BaseScreen, HeldScreen):
             self.say(f"cannot read {self.run_path}: {message.problem}", "bad")
         else:
             self.snapshot = message.snapshot
-        if len(self._watchers) == 1:
+        if len(self.watchers) == 1:
             self._first_snapshot_came()
             if self._errand and self.snapshot is not None:
                 self._do_errand()
@@ -263,7 +252,7 @@ class RunScreen(BaseScreen, HeldScreen):
         if before is None or before.timeline is not now.timeline:
             self.query_one(Timeline).show_sentences(now.timeline)
             self._fit()
-        for watcher in self._watchers:
+        for watcher in self.watchers:
             if isinstance(watcher, MachineWatcher):
                 watcher.pids = now.status.pids
         self.query_one(Output).show(now.log_tail)
