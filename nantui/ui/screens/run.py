@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,7 +19,7 @@ from nantui.run.commands import Command
 from nantui.run.results import current
 from nantui.run.status import RunStatus
 from nantui.ui import actions
-from nantui.ui.charts.series import Picture, View
+from nantui.ui.charts.series import Picture
 from nantui.ui.model import checkpoint_rows
 from nantui.ui.model.alarms import open_alarm
 from nantui.ui.model.command_progress import CommandOutcome, Unanswered
@@ -28,7 +27,7 @@ from nantui.ui.model.run_charts import newest, over_time
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.run_commands import RunCommands
-from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.charts import ChartsScreen
 from nantui.ui.textual_internals import HeldScreen
 from nantui.ui.watchers import (
     Answer,
@@ -76,7 +75,7 @@ def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
     return ended or (before.state == run_status.RECOVERING and now.state != run_status.RECOVERING)
 
 
-class RunScreen(BaseScreen, HeldScreen):
+class RunScreen(ChartsScreen, HeldScreen):
     """Shows the newest snapshot; starts the threads that take them and ends them when it is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -93,8 +92,6 @@ class RunScreen(BaseScreen, HeldScreen):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]
     snapshot: reactive[RunSnapshot | None] = reactive(None, repaint=False)
 
-    axes: tuple[str, ...] = ("epoch", "step", "time")
-
     def __init__(self, run: Path, errand: str = "") -> None:
         """`errand` is an action that was asked for on the run's row among all runs."""
         super().__init__()
@@ -104,7 +101,6 @@ class RunScreen(BaseScreen, HeldScreen):
         self.verdicts: dict[Checkpoint, Verdict] = {}
         self.waiting: frozenset[Checkpoint] = frozenset()
         self.sent = Unanswered()
-        self.x = "epoch"
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
         self._charts_pace, self._list_pace = Pace(CHARTS_EVERY_S), Pace(CHARTS_EVERY_S, at_once=5)
@@ -347,11 +343,6 @@ class RunScreen(BaseScreen, HeldScreen):
         self._show_waiting_list()
         self.query_one(Checkpoints).grow_older(self.cockpit.backend.now())
 
-    @property
-    def wall(self) -> ChartWall:
-        """The charts."""
-        return self.query_one(ChartWall)
-
     def on_hardware_panel_opened(self) -> None:
         self.action_act("machine")
 
@@ -365,15 +356,6 @@ class RunScreen(BaseScreen, HeldScreen):
         """The checkpoint that the cursor was moved to, None where it stands on the newest."""
         checkpoints = self.query_one(Checkpoints)
         return checkpoints.row.checkpoint if checkpoints.cursor and checkpoints.row is not None else None
-
-    @property
-    def view(self) -> View:
-        """How the charts are looked at."""
-        return self.wall.view
-
-    def look(self, **changes: Any) -> None:
-        """Look at all charts another way."""
-        self.wall.look(replace(self.wall.view, **changes))
 
     def submit(self, kind: str, **options: object) -> Command:
         """Leave a command for the supervisor, from a thread: it may first have to start one."""
