@@ -225,7 +225,7 @@ def describe_problem(problem: str, width: int) -> list[Line]:
 def describe_progress(progress: CommandProgress, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the stages so far, the outcome, and asked against in effect."""
     lines: list[Line] = []
-    for index, (_, stage, text) in enumerate(progress.stages):
+    for index, (stage, text) in enumerate(progress.stages):
         going = index == len(progress.stages) - 1 and progress.ok is None
         mark, ink = (glyphs.busy, "info") if going else (glyphs.good, "good")
         lines.append([(f"{mark} ", ink), (column(stage, 12), "strong"), *wrap(clean(text), width - 14)[0]])

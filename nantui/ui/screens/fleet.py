@@ -72,18 +72,12 @@ class FleetScreen(BaseScreen):
         self.query_one(FleetList).focus()
         self.query_one(ChartWall).can_focus = self.query_one(Document).can_focus = False
         self.set_interval(1.0, self.query_one(Title).redraw)
-        self.call_after_refresh(self._begin)
-
-    def _begin(self) -> None:
-        self.watch_with(FleetWatcher(self.top, self.cockpit.backend, self.post_message))
+        watcher = FleetWatcher(self.top, self.cockpit.backend, self.post_message)
+        self.call_after_refresh(self.watch_with, watcher)
 
     def _title(self) -> list[Line]:
         runs = count(len(self.query_one(FleetList).statuses), "run")
-        told = (
-            f"   {runs} {self.query_one(FleetList).order}"
-            if self._whole
-            else f"   {runs} so far, reading on.."
-        )
+        told = f"   {runs} {self.query_one(FleetList).order if self._whole else 'so far, reading on..'}"
         late = int(time.monotonic() - self._arrived)
         stale = f"   stale {late} s" if late > STALE_AFTER_S else ""
         return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted"), (stale, "warn")]]

@@ -102,14 +102,8 @@ class LabelsScreen(BaseScreen):
         if not total:
             return [[("labels ", "title"), ("checking: looking for the data set's files..", "info")]]
         filled, empty = meter(done / total, 30, self.cockpit.glyphs)
-        return [
-            [
-                ("labels ", "title"),
-                (filled, "accent"),
-                (empty, "faint"),
-                (f"  {done:,} / {total:,} files", "muted"),
-            ]
-        ]
+        bar: Line = [("labels ", "title"), (filled, "accent"), (empty, "faint")]
+        return [[*bar, (f"  {done:,} / {total:,} files", "muted")]]
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
         if message.listing.id == "kinds":

@@ -126,14 +126,12 @@ class RunScreen(ChartsScreen, HeldScreen):
         self.query_one(Header).read_only = self.cockpit.read_only
         self.query_one(Checkpoints).focus()
         self.set_interval(1.0, self._tick)
-        self.call_after_refresh(self._begin_watching)
+        watcher = RunWatcher(self.run_path, self.cockpit.backend, self.post_message)
+        self.call_after_refresh(self.watch_with, watcher)
 
     def is_held(self) -> bool:
         """Tell whether the screen takes shape: nothing is painted until it has."""
         return self.cockpit.held
-
-    def _begin_watching(self) -> None:
-        self.watch_with(RunWatcher(self.run_path, self.cockpit.backend, self.post_message))
 
     def _first_snapshot_came(self) -> None:
         """Scan at once: badges are what people look for first."""
