@@ -62,7 +62,6 @@ class PresetsDialog(Dialog):
         return fit([(f"[{mark}] ", "accent"), name, (clean(preset.title, 200), "muted")], width)
 
     def action_mark(self) -> None:
-        """Mark or unmark the preset under the cursor."""
         name = self.query_one(Listing).key
         if isinstance(name, str):
             others = [one for one in self.chosen if one != name]

@@ -120,7 +120,6 @@ class CompareScreen(ChartsScreen):
         self.action_zoom()
 
     def action_zoom(self) -> None:
-        """Show the chosen chart on the whole screen."""
         self.app.push_screen(ZoomScreen(self, self.wall.first + self.wall.chosen, self.view))
 
     def _show(self) -> None:
@@ -146,7 +145,6 @@ class CompareScreen(ChartsScreen):
         return comparison.table(self.sides[0], self.sides[1], self.cockpit.glyphs, width)
 
     def action_choose(self, side: int) -> None:
-        """Choose one side."""
         if not self.choices:
             return
 
@@ -160,6 +158,5 @@ class CompareScreen(ChartsScreen):
         self.app.push_screen(PickDialog(f"Compare what as {'AB'[side]}?", names), chosen)
 
     def action_exchange(self) -> None:
-        """Exchange the first two sides."""
         self.chosen[:2] = reversed(self.chosen[:2])
         self._read()

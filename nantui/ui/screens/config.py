@@ -281,7 +281,6 @@ class ConfigScreen(BaseScreen):
         self.open_input("/", "search settings by name or description", self.wanted)
 
     def action_next_value(self) -> None:
-        """Take the next choice of the setting under the cursor."""
         field, draft = self.setting, self.draft
         if field is None or draft is None or not self.may_edit():
             return
@@ -293,12 +292,10 @@ class ConfigScreen(BaseScreen):
         self.refresh_rows()
 
     def action_changed_only(self) -> None:
-        """Show only what was changed, or everything."""
         self.only_changed = not self.only_changed
         self.refresh_rows()
 
     def action_undo(self) -> None:
-        """Take the last change back."""
         if self.draft is not None and self.draft.undo():
             self.refresh_rows()
             self.say("the last change was taken back")
@@ -368,11 +365,9 @@ class ConfigScreen(BaseScreen):
         )
 
     def action_save(self) -> None:
-        """Save for the next start or resume."""
         self._submit("set", "asked the supervisor to save it")
 
     def action_start(self) -> None:
-        """Save, and start or resume at once."""
         over = self.over
         if over.snapshot is None or over.snapshot.checkpoints == ():
             self._submit("start", "asked the supervisor to start with it")

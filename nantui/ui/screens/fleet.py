@@ -128,7 +128,6 @@ class FleetScreen(BaseScreen):
             self.cockpit.open_run(status.path)
 
     def action_sort(self, by: int) -> None:
-        """Sort by the next column, or turn the order round."""
         fleet = self.query_one(FleetList)
         fleet.sort_on(by)
         self.say(fleet.order)
@@ -143,7 +142,6 @@ class FleetScreen(BaseScreen):
             self.cockpit.open_run(status.path, name)
 
     def action_mark(self) -> None:
-        """Mark or unmark the run under the cursor."""
         marked = self.query_one(FleetList).mark()
         self.say(
             f"{count(marked, 'run')} marked: o overlays, v compares"
@@ -152,7 +150,6 @@ class FleetScreen(BaseScreen):
         )  # fmt: skip
 
     def action_compare(self) -> None:
-        """Compare two runs or more."""
         from nantui.ui.screens.compare import CompareScreen
 
         chosen = self.query_one(FleetList).chosen()
@@ -169,7 +166,6 @@ class FleetScreen(BaseScreen):
             self.action_on_row("log")
 
     def action_filter(self) -> None:
-        """Open the filter line."""
         self.open_field()
 
     def on_input_changed(self, message: Input.Changed) -> None:

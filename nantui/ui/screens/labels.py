@@ -156,7 +156,6 @@ class LabelsScreen(BaseScreen):
         self.app.push_screen(ConfirmDialog(question, text, "leave out"), answered)
 
     def action_undo(self) -> None:
-        """Take the last change of the quarantine list back."""
         if reason := self._why_not(checked=False):
             self.say(reason, "warn")
             return
@@ -164,7 +163,6 @@ class LabelsScreen(BaseScreen):
         self.say("asked the supervisor to take the last change of the quarantine list back")
 
     def action_write(self) -> None:
-        """Write all findings as CSV."""
         if (reason := self._why_not()) or self.report is None:
             self.say(reason or "", "warn")
             return

@@ -43,7 +43,7 @@ class LogScreen(BaseScreen):
             "attempts",
             key_display="[ ]",
             tooltip="the log of the attempt before, or after",
-        ),  # fmt: skip
+        ),
         Binding("right_square_bracket", "attempt(1)", "attempt after", show=False),
     ]
 
@@ -85,7 +85,6 @@ class LogScreen(BaseScreen):
         return [log_of(one.attempt) for one in of_kind(journal, AttemptStarted) if one.attempt]
 
     def action_attempt(self, by: int) -> None:
-        """Go to the log of another attempt."""
         logs = self._logs()
         at = logs.index(self.path) + by if self.path in logs else len(logs) - 1
         if not 0 <= at < len(logs):
@@ -95,7 +94,6 @@ class LogScreen(BaseScreen):
         self._open(logs[at])
 
     def action_wrap(self) -> None:
-        """Break long lines, or cut them."""
         self.query_one(LogList).wrap()
         self.query_one(Title).redraw()
 
@@ -120,7 +118,6 @@ class LogScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def action_search(self) -> None:
-        """Open the search line."""
         self.open_field()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
@@ -128,13 +125,9 @@ class LogScreen(BaseScreen):
         log = self.query_one(LogList)
         log.focus()
         log.search(message.value)
-        self._find(1)
+        self.action_next(1)
 
     def action_next(self, direction: int) -> None:
-        """Go to the next match."""
-        self._find(direction)
-
-    def _find(self, direction: int) -> None:
         log = self.query_one(LogList)
         if not log.wanted:
             self.say("nothing to search for: press / first", "warn")
@@ -147,7 +140,6 @@ class LogScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def action_follow(self) -> None:
-        """Follow the end of the log, or hold."""
         log = self.query_one(LogList)
         log.follow = not log.follow
         if log.follow:
@@ -155,7 +147,6 @@ class LogScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def action_nan(self) -> None:
-        """Go to the next line with a NaN."""
         if not self.query_one(LogList).find_nan():
             self.say("no line has a NaN", "good")
 

@@ -139,10 +139,8 @@ class ZoomScreen(LookCommands, BaseScreen):
             self.look(low=low, high=low + span)
 
     def action_all(self) -> None:
-        """Show everything."""
         self.look(low=None, high=None, cursor=None)
 
     def action_turn(self, by: int) -> None:
-        """Show another chart."""
         self.index = (self.index + by) % len(self.pictures())
         self.show_charts()

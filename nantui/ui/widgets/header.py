@@ -125,14 +125,10 @@ def _metric(metric: Metric | None, cells: int) -> Line:
     """Return what the training is for, as much of it as fits: the newest value goes last."""
     if metric is None:
         return []
-    name, last, best = metric.name, f"{metric.last:.3f}", f"{metric.best:.3f}"
-    forms: tuple[Line, ...] = (
-        [(f"  {name} ", "muted"), (last, "strong"), (", best ", "muted"), (best, "good"),
-         (f" at {metric.best_epoch}", "muted")],
-        [(f"  {name} ", "muted"), (last, "strong"), (", best ", "muted"), (best, "good")],
-        [(f"  {name} ", "muted"), (last, "strong")],
-        [("  ", "text"), (last, "strong")],
-    )  # fmt: skip
+    newest = (f"{metric.last:.3f}", "strong")
+    best: Line = [(", best ", "muted"), (f"{metric.best:.3f}", "good"), (f" at {metric.best_epoch}", "muted")]
+    whole: Line = [(f"  {metric.name} ", "muted"), newest, *best]
+    forms = (whole, whole[:-1], whole[:2], [("  ", "text"), newest])
     return next((form for form in forms if width(form) <= cells), [])
 
 
