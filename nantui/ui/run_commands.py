@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from textual.app import App
-from textual.screen import ModalScreen
 
 from nantui.errors import UserError
 from nantui.run import status as run_status
@@ -132,20 +131,11 @@ class RunCommands:
     def _ask(self, kind: str, question: str, text: list[str], sends: str = "") -> None:
         from nantui.ui.dialogs.confirm import ConfirmDialog
 
-        self._confirm(ConfirmDialog(question, text, actions.EVERY[kind].label), kind, sends or kind)
-
-    def _confirm(self, dialog: ModalScreen[object], kind: str, sends: str, **options: object) -> None:
-        """Leave the command once the dialog's question is answered with yes."""
-
         def answered(confirmed: object) -> None:
             if confirmed:
-                try:
-                    self._screen.submit(sends, **options)
-                    self._screen.say(f"{actions.EVERY[kind].label}: asked the supervisor")
-                except UserError as error:
-                    self._screen.say(str(error), "bad")
+                self._submit(kind, sends)
 
-        self._screen.app.push_screen(dialog, answered)
+        self._screen.app.push_screen(ConfirmDialog(question, text, actions.EVERY[kind].label), answered)
 
     def _trained_by_others(self) -> bool:
         """Whether processes that nantui did not start train into the run."""
@@ -155,13 +145,23 @@ class RunCommands:
     def _ask_for_the_name(self, kind: str) -> None:
         from nantui.ui.dialogs.confirm import NameDialog
 
+        def answered(confirmed: object) -> None:
+            if confirmed:
+                self._submit(kind, foreign=True)
+
         text = [
             f"nantui did not start it: {self._seen.status.text}",
             "These processes and what they started are ended; shells and sessions are left alone.",
         ]
         name = clean(self._screen.run_path.name, 80)
-        dialog = NameDialog(f"Stop the training in {name}?", text, name)
-        self._confirm(dialog, kind, kind, foreign=True)
+        self._screen.app.push_screen(NameDialog(f"Stop the training in {name}?", text, name), answered)
+
+    def _submit(self, kind: str, sends: str = "", **options: object) -> None:
+        try:
+            self._screen.submit(sends or kind, **options)
+            self._screen.say(f"{actions.EVERY[kind].label}: asked the supervisor")
+        except UserError as error:
+            self._screen.say(str(error), "bad")
 
     def do_rollback(self) -> None:
         chosen = self._screen.chosen_checkpoint
