@@ -155,7 +155,6 @@ class CockpitApp(NarrowApp):
         self.push_screen(RunScreen(run, errand))
 
     def action_visit(self, run: str, errand: str) -> None:
-        """Show a run, and do there what the action `errand` says."""
         self.open_run(Path(run), errand)
 
     def action_find(self) -> None:
@@ -185,14 +184,12 @@ class CockpitApp(NarrowApp):
         self.exit(0)
 
     def do_help(self) -> None:
-        """Show the keys of the screen that is open."""
         from nantui.ui.dialogs.help import HelpDialog
 
         if not isinstance(self.screen, HelpDialog):
             self.push_screen(HelpDialog(self.screen))
 
     def do_palette(self) -> None:
-        """Find a command by its name."""
         from nantui.ui.dialogs.command_palette import PaletteDialog
 
         if not isinstance(self.screen, PaletteDialog):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 class Glyphs:
     """One set of glyphs. `meter` is (full, half, empty)."""
 
-    name: str
     rule: str
     good: str
     bad: str
@@ -25,26 +24,23 @@ class Glyphs:
     skip: str
     rollback: str
     above: str
-    more: str
     left: str
-    right: str
     then: str
     separator: str
     meter: tuple[str, str, str]
     dot: str
-    best: str
     braille: bool
 
 
 UNICODE = Glyphs(
-    name="unicode", rule="╌", good="✓", bad="✗", warn="⚠", busy="◌", unknown="?", cursor="▸", mark="▪",
-    skip="↷", rollback="↩", above="▴", more="⋯", left="◂", right="▸", then="➜", separator="╎",
-    meter=("⣶", "⡆", "⣀"), dot="▪", best="✦", braille=True,
+    rule="╌", good="✓", bad="✗", warn="⚠", busy="◌", unknown="?", cursor="▸", mark="▪",
+    skip="↷", rollback="↩", above="▴", left="◂", then="➜", separator="╎",
+    meter=("⣶", "⡆", "⣀"), dot="▪", braille=True,
 )  # fmt: skip
 ASCII = Glyphs(
-    name="ascii", rule="-", good="+", bad="x", warn="!", busy="~", unknown="?", cursor=">", mark="#",
-    skip="s", rollback="<", above="^", more="..", left="<", right=">", then="->", separator="|",
-    meter=("#", "=", "."), dot="*", best="*", braille=False,
+    rule="-", good="+", bad="x", warn="!", busy="~", unknown="?", cursor=">", mark="#",
+    skip="s", rollback="<", above="^", left="<", then="->", separator="|",
+    meter=("#", "=", "."), dot="*", braille=False,
 )  # fmt: skip
 
 

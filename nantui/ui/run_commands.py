@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from textual.app import App
+
 from nantui.errors import UserError
 from nantui.run import status as run_status
 from nantui.run.events import Kept
@@ -16,8 +18,9 @@ from nantui.run.record import RunRecord
 from nantui.ui import actions
 from nantui.ui.context import RunView
 from nantui.ui.format import clean
-from nantui.ui.look_commands import ChartScreen, WallCommands
+from nantui.ui.look_commands import Looked
 from nantui.ui.model import plan_text
+from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.timeline import Timeline
 
@@ -28,8 +31,16 @@ if TYPE_CHECKING:
     from nantui.ui.widgets.list_view import Listing
 
 
-class CommandedScreen(RunView, ChartScreen, Protocol):
+class CommandedScreen(RunView, Looked, Protocol):
     """The run's screen, as its commands see it."""
+
+    @property
+    def app(self) -> App[object]:
+        """Where other screens are opened."""
+
+    @property
+    def wall(self) -> ChartWall:
+        """The charts."""
 
     @property
     def cockpit(self) -> Cockpit:
@@ -50,11 +61,12 @@ class CommandedScreen(RunView, ChartScreen, Protocol):
         """Return to the screen before."""
 
 
-class RunCommands(WallCommands):
-    """What can be done to a run, or shown of it: a method `do_NAME` for each action of the run screen."""
+class RunCommands:
+    """What can be done to a run, or shown of it: a method `do_NAME` for each action that is not about how its
+    screen's charts are looked at.
+    """
 
     def __init__(self, screen: CommandedScreen) -> None:
-        super().__init__(screen)
         self._screen = screen
 
     def carry_out(self, name: str) -> None:
@@ -65,7 +77,7 @@ class RunCommands(WallCommands):
             screen.say(f"{actions.EVERY[name].label}: {reason}", "warn")
             return
         try:
-            getattr(self, f"do_{name}")()
+            getattr(self if hasattr(self, f"do_{name}") else screen, f"do_{name}")()
         except UserError as error:
             screen.say(str(error), "bad")
 

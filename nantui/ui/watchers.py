@@ -14,6 +14,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,68 +42,69 @@ class Replaceable(Message):
         return isinstance(message, type(self))
 
 
+@dataclass
 class SnapshotTaken(Replaceable):
     """A new look at the run, or None and what went wrong."""
 
-    def __init__(self, snapshot: RunSnapshot | None, problem: str = "") -> None:
-        super().__init__()
-        self.snapshot, self.problem = snapshot, problem
+    snapshot: RunSnapshot | None
+    problem: str = ""
 
 
+@dataclass
 class MachineMeasured(Replaceable):
     """A sample of GPUs and host."""
 
-    def __init__(self, machine: Sample) -> None:
-        super().__init__()
-        self.machine = machine
+    machine: Sample
 
 
+@dataclass
 class VerdictsFound(Replaceable):
     """What the scan says about checkpoints; `waiting` are still to be looked at."""
 
-    def __init__(self, verdicts: dict[Checkpoint, Verdict], waiting: frozenset[Checkpoint]) -> None:
-        super().__init__()
-        self.verdicts, self.waiting = verdicts, waiting
+    verdicts: dict[Checkpoint, Verdict]
+    waiting: frozenset[Checkpoint]
 
 
+@dataclass
 class Answer(Message):
     """What a thread found out for a dialog: `value`, or the text of what went wrong."""
 
-    def __init__(self, about: str, value: Any = None, problem: str = "") -> None:
-        super().__init__()
-        self.about, self.value, self.problem = about, value, problem
+    about: str
+    value: Any = None
+    problem: str = ""
 
 
+@dataclass
 class FleetRead(Replaceable):
     """Where every run below a directory stands; not `whole` while more are being read."""
 
-    def __init__(self, statuses: list[RunStatus], whole: bool = True) -> None:
-        super().__init__()
-        self.statuses, self.whole = statuses, whole
+    statuses: list[RunStatus]
+    whole: bool = True
 
 
+@dataclass
 class LogRead(Message):
     """New lines of the log at `path`."""
 
-    def __init__(self, path: Path, lines: list[str], restarted: bool) -> None:
-        super().__init__()
-        self.path, self.lines, self.restarted = path, lines, restarted
+    path: Path
+    lines: list[str]
+    restarted: bool
 
 
+@dataclass
 class Counted(Replaceable):
     """How far a long look has come."""
 
-    def __init__(self, done: int, total: int) -> None:
-        super().__init__()
-        self.done, self.total = done, total
+    done: int
+    total: int
 
 
+@dataclass
 class Stumbled(Message):
     """A watching thread met something unexpected; it goes on."""
 
-    def __init__(self, who: str, problem: str) -> None:
-        super().__init__()
-        self.who, self.problem = who, problem
+    who: str
+    problem: str
 
 
 class Pace:

@@ -74,7 +74,6 @@ class Picture:
     marks: tuple[Mark, ...] = ()
     unit: str = ""
     x_name: str = "epoch"
-    integers: bool = False
     floor: float | None = None
     empty: str = "nothing yet"
     note: str = ""

@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from nantui.ui.actions import APP_ACTIONS, GO, HELPS_IN_ALARM, RUN, RUN_ACTIONS, Action, why_not
 from nantui.ui.dialogs.base import Dialog
-from nantui.ui.dialogs.help import Entry, keys_of
+from nantui.ui.dialogs.help import Entry, keys_of_class
 from nantui.ui.format import clean
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.dialog_controls import Field
@@ -44,7 +44,7 @@ def offers(screen: Screen[object], read_only: bool) -> list[Offer]:
     snapshot = getattr(screen, "snapshot", None)
     found = [_of_action(action, "screen.act", snapshot, read_only) for action in RUN_ACTIONS]
     if not hasattr(screen, "action_act"):
-        found = [_of_entry(entry) for entry in keys_of(screen, "") if entry.action]
+        found = [_of_entry(entry) for entry in keys_of_class(type(screen), "") if entry.action]
     found += [
         _of_action(action, "app.everywhere", snapshot, read_only)
         for action in APP_ACTIONS[:1] + APP_ACTIONS[2:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rich.cells import chop_cells
 from textual.app import ComposeResult
 from textual.containers import Container
 
@@ -83,14 +84,8 @@ def about_sentence(sentence: Sentence) -> Callable[[int], list[Line]]:
         lines: list[Line] = wrap(f"{sentence.clock}  {sentence.text}", width, sentence.ink)
         lines.append([])
         for line in to_json(document_of(sentence.event), indent=2).split("\n"):
-            lines += [
-                [(part, "muted")]
-                for part in _chunks(clean(line.replace(" ", "\u2007"), 4000).replace("\u2007", " "), width)
-            ]
+            shown = clean(line.replace(" ", "\u2007"), 4000).replace("\u2007", " ")
+            lines += [[(part, "muted")] for part in chop_cells(shown, max(1, width)) or [""]]
         return lines
 
     return write
-
-
-def _chunks(text: str, width: int) -> list[str]:
-    return [text[start : start + width] for start in range(0, len(text), max(1, width))] or [""]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container
-from textual.dom import DOMNode
 from textual.screen import Screen
 
 from nantui.ui.actions import EVERY, KEY_NAMES, RUN_ACTIONS, why_not
@@ -36,11 +35,6 @@ class Entry:
     action: str = ""
 
 
-def keys_of(node: DOMNode, group: str) -> list[Entry]:
-    """Return the bindings of `node`, as its class declares them."""
-    return keys_of_class(type(node), group)
-
-
 def keys_of_class(declaring: type, group: str) -> list[Entry]:
     """Return the bindings that our own classes declare, in their order; inherited ones last."""
     entries: dict[str, Entry] = {}
@@ -63,9 +57,9 @@ def _entry(binding: Binding, group: str) -> Entry:
 
 def all_keys(screen: Screen[object]) -> list[Entry]:
     """Return everything that can be pressed on `screen`, by group."""
-    own = keys_of(screen, "On this screen")
-    focused = keys_of(screen.focused, "In the list") if screen.focused is not None else []
-    entries = [*own, *focused, *keys_of(screen.app, "Everywhere")]
+    own = keys_of_class(type(screen), "On this screen")
+    focused = keys_of_class(type(screen.focused), "In the list")
+    entries = [*own, *focused, *keys_of_class(type(screen.app), "Everywhere")]
     entries = list({(entry.keys, entry.text): entry for entry in entries}.values())
     groups = list(dict.fromkeys(entry.group for entry in entries))
     return sorted(entries, key=lambda entry: groups.index(entry.group))

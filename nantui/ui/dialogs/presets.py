@@ -58,22 +58,14 @@ class PresetsDialog(Dialog):
         preset = self._presets[index]
         marked = preset.name in self.chosen
         mark = self.cockpit.glyphs.good if marked else " "
-        return fit(
-            [
-                (f"[{mark}] ", "accent"),
-                (column(clean(preset.name, 40), 20), "strong" if marked else "text"),
-                (clean(preset.title, 200), "muted"),
-            ],
-            width,
-        )
+        name = (column(clean(preset.name, 40), 20), "strong" if marked else "text")
+        return fit([(f"[{mark}] ", "accent"), name, (clean(preset.title, 200), "muted")], width)
 
     def action_mark(self) -> None:
-        """Mark or unmark the preset under the cursor."""
         name = self.query_one(Listing).key
         if isinstance(name, str):
-            self.chosen = (
-                [one for one in self.chosen if one != name] if name in self.chosen else [*self.chosen, name]
-            )
+            others = [one for one in self.chosen if one != name]
+            self.chosen = others if name in self.chosen else [*self.chosen, name]
             self._show()
 
     def on_listing_chosen(self) -> None:

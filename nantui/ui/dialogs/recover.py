@@ -17,7 +17,6 @@ from textual.containers import Container
 from nantui.run.commands import Command
 from nantui.run.journal import pending_edits
 from nantui.ui.dialogs.base import Dialog
-from nantui.ui.glyphs import Glyphs
 from nantui.ui.model import plan_text
 from nantui.ui.model.command_progress import CommandProgress, follow
 from nantui.ui.styled_text import Line, wrap
@@ -121,9 +120,9 @@ class RecoverDialog(Dialog):
         if self.plan is not None:
             verb = (("confirm", VERBS[self.kind], "y"),)
         if self.may_stay_automatic:
-            verb += (("auto", "Recover on autopilot", "a"),)
+            verb += (("stay_automatic", "Recover on autopilot", "a"),)
         if self.plan is not None and self.plan.second is not None:
-            verb += (("second", f"Epoch {self.plan.second.work} instead", "b"),)
+            verb += (("further_back", f"Epoch {self.plan.second.work} instead", "b"),)
         self.query_one(Choice).offer((("cancel", "Cancel", "Esc"), *verb))
         if self.plan is not None:
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
@@ -142,33 +141,23 @@ class RecoverDialog(Dialog):
     def _heading(self, width: int) -> list[Line]:
         words = {
             PLANNING: ("working out a plan..", "muted"),
+            ASKING: ("j, k and Enter choose a restore point; nothing has been done yet", "muted"),
             WORKING: ("under way; closing this changes nothing", "info"),
             DONE: ("done", "good"),
             FAILED: ("failed", "bad"),
         }
-        return [
-            [(TITLES[self.kind], "title")],
-            [
-                words.get(
-                    self.stage, ("j, k and Enter choose a restore point; nothing has been done yet", "muted")
-                )
-            ],
-        ]
+        return [[(TITLES[self.kind], "title")], [words[self.stage]]]
 
     def _write(self, width: int) -> list[Line]:
+        glyphs = self.cockpit.glyphs
         if self.progress is not None and self.stage in (WORKING, DONE, FAILED):
-            return plan_text.describe_progress(self.progress, self.glyphs, width)
+            return plan_text.describe_progress(self.progress, glyphs, width)
         if self.problem:
             return plan_text.describe_problem(self.problem, width)
         if self.plan is None:
             return [[("reading checkpoints and history..", "muted")]]
         told = [*wrap(self.note, width, "warn"), []] if self.note else []
-        return told + plan_text.describe(self.plan, self.kind, self.over.snapshot, self.glyphs, width)
-
-    @property
-    def glyphs(self) -> Glyphs:
-        """The glyphs for this terminal."""
-        return self.cockpit.glyphs
+        return told + plan_text.describe(self.plan, self.kind, self.over.snapshot, glyphs, width)
 
     def _redraw(self) -> None:
         self.query_one(Candidates).display = self.stage in (PLANNING, ASKING) and self.plan is not None
@@ -190,16 +179,8 @@ class RecoverDialog(Dialog):
                 self.make_plan()
 
     def on_choice_pressed(self, message: Choice.Pressed) -> None:
-        if message.name == "confirm":
-            self.action_confirm()
-        elif message.name == "auto":
-            self.action_stay_automatic()
-        elif message.name == "second":
-            self.action_further_back()
-        elif message.name == "undo":
-            self.action_undo()
-        else:
-            self.action_cancel()
+        """The buttons are called as the actions of their keys."""
+        getattr(self, f"action_{message.name}")()
 
     def action_stay_automatic(self) -> None:
         """Recover, and let the ladder do so by itself from now on."""

@@ -13,13 +13,8 @@ if TYPE_CHECKING:
     from nantui.checkpoint.verdict import Verdict
 
 BADGE_INKS = {
-    "clean": "good",
-    "corrupt": "bad",
-    "unreadable": "bad",
-    "busy": "info",
-    "scanning": "muted",
-    "": "muted",
-}
+    "clean": "good", "corrupt": "bad", "unreadable": "bad", "busy": "info", "scanning": "muted", "": "muted",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,6 @@ class Row:
     epoch: int | None
     fitness: float | None
     roles: tuple[str, ...]
-    findings: int
     verdict: Verdict | None = None
 
     @property
@@ -57,10 +51,8 @@ def rows(
         if verdict is not None and badge == "clean" and verdict.repairable and not verdict.resumable:
             roles.append("repairable")
         epoch = verdict.work_epoch if verdict is not None else _epoch_of(checkpoint.name)
-        found.append(
-            Row(checkpoint, badge, epoch, verdict.fitness if verdict else None, tuple(roles),
-                len(verdict.findings) if verdict else 0, verdict)
-        )  # fmt: skip
+        fitness = verdict.fitness if verdict is not None else None
+        found.append(Row(checkpoint, badge, epoch, fitness, tuple(roles), verdict))
     return found
 
 

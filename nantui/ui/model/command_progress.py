@@ -20,10 +20,9 @@ class CommandProgress:
 
     command: str
     kind: str
-    stages: tuple[tuple[float, str, str], ...] = ()
+    stages: tuple[tuple[str, str], ...] = ()
     ok: bool | None = None
     text: str = ""
-    t: float = 0.0
     asked: tuple[tuple[str, object], ...] = ()
     values: tuple[tuple[str, object], ...] | None = None
     notes: tuple[str, ...] = ()
@@ -96,10 +95,9 @@ def follow(command: str, kind: str, snapshot: RunSnapshot) -> CommandProgress:
     return CommandProgress(
         command,
         kind,
-        tuple((event.t, event.stage, event.text) for event in stages),
+        tuple((event.stage, event.text) for event in stages),
         None if done is None else done.ok,
         "" if done is None else done.text,
-        0.0 if done is None else done.t,
         tuple(asked.items()),
         None if effect is None else tuple((name, values[name]) for name in asked if name in values),
         () if effect is None else effect.notes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import is_not
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class EpochReader:
     def read(self, status: RunStatus, journal: Sequence[Event]) -> tuple[tuple[EpochRow, ...], PlanPhases]:
         """Return the epochs of the whole run, counted through, and where its phases begin."""
         made_of = self._table.read(), self._trimmed.get(), self._parts(status, journal)
-        if len(self._made_of) != len(made_of) or any(map(_differs, self._made_of, made_of)):
+        if len(self._made_of) != len(made_of) or any(map(is_not, self._made_of, made_of)):
             self._made_of, self._made = made_of, in_a_row(*made_of, journal)
         return self._made
 
@@ -174,7 +175,3 @@ def _moved(row: EpochRow, by: int, phase: int) -> EpochRow:
 def _seen_as(row: EpochRow) -> tuple[int, float]:
     """What tells two trainings of the same epoch apart."""
     return row.epoch, row.seconds
-
-
-def _differs(one: object, other: object) -> bool:
-    return one is not other

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nantui.ui.format import clean
@@ -15,37 +14,15 @@ if TYPE_CHECKING:
 SEVERITY_INKS = {"error": "bad", "warning": "warn", "note": "info"}
 
 
-@dataclass(frozen=True)
-class KindRow:
-    """A kind of finding with how often it was found."""
-
-    name: str
-    count: int
-    severity: str
-    title: str
-
-
-def kinds(report: LabelReport) -> list[KindRow]:
-    """Return the kinds that were found, the bad ones first."""
+def kind_line(found: tuple[str, int], width: int) -> Line:
+    """Return a kind of finding, and how often it was found, as one line."""
     from nantui.labels.problem_kinds import KINDS
 
-    return [
-        KindRow(name, number, KINDS[name].severity, KINDS[name].title)
-        for name, number in report.counts.items()
-    ]
-
-
-def kind_line(row: KindRow, width: int) -> Line:
-    """Return a kind as one line."""
-    return fit(
-        [
-            (column(row.severity, 9), SEVERITY_INKS.get(row.severity, "text")),
-            (f"{row.count:>9,}  ", "strong"),
-            (column(row.name, 20), "strong"),
-            (clean(row.title, 120), "text"),
-        ],
-        width,
-    )
+    name, number = found
+    kind = KINDS[name]
+    severity = (column(kind.severity, 9), SEVERITY_INKS.get(kind.severity, "text"))
+    told: Line = [severity, (f"{number:>9,}  ", "strong"), (column(name, 20), "strong")]
+    return fit([*told, (clean(kind.title, 120), "text")], width)
 
 
 def effect(kind: object) -> Line:

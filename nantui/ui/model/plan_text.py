@@ -225,7 +225,7 @@ def describe_problem(problem: str, width: int) -> list[Line]:
 def describe_progress(progress: CommandProgress, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the stages so far, the outcome, and asked against in effect."""
     lines: list[Line] = []
-    for index, (_, stage, text) in enumerate(progress.stages):
+    for index, (stage, text) in enumerate(progress.stages):
         going = index == len(progress.stages) - 1 and progress.ok is None
         mark, ink = (glyphs.busy, "info") if going else (glyphs.good, "good")
         lines.append([(f"{mark} ", ink), (column(stage, 12), "strong"), *wrap(clean(text), width - 14)[0]])
@@ -255,7 +255,9 @@ def _in_effect(progress: CommandProgress, glyphs: Glyphs, width: int) -> list[Li
 
 def _confirmed(name: str, asked: object, effect: dict[str, object], glyphs: Glyphs, width: int) -> Line:
     """Return a line of asked against in effect; what the worker cannot report now contradicts nothing."""
-    same = name in effect and same_setting(effect[name], asked)
+    from nantui.settings.values import same_value
+
+    same = name in effect and same_value(effect[name], asked)
     mark, ink = (glyphs.good, "good") if same else (glyphs.warn, "warn")
     if name not in effect:
         mark, ink = " ", "muted"
@@ -267,13 +269,6 @@ def _confirmed(name: str, asked: object, effect: dict[str, object], glyphs: Glyp
         (said, "text" if same else ink),
     ]
     return fit(spans, width)
-
-
-def same_setting(one: object, other: object) -> bool:
-    """Tell whether two values mean the same setting."""
-    from nantui.settings.values import same_value
-
-    return same_value(one, other)
 
 
 def stop_words(snapshot: RunSnapshot) -> list[str]:

@@ -3,6 +3,7 @@
 Files, in reading order:
 
 base: What every screen has: a way back, a line to say something in, and keys that explain themselves
+charts: What screens with a wall of charts share: how it is looked at, its pages, one chart large
 startup: The first frame: which run it is and how to leave, before what takes long to import
 fleet: All runs below a directory, live; Enter opens one
 run: The screen people keep open: one run, live, with everything that can be done about it

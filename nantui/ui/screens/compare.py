@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,12 +12,12 @@ from textual.containers import Container
 from textual.dom import DOMNode
 
 from nantui.run.layout import RunLayout
-from nantui.ui.charts.series import Picture, View, stroke
+from nantui.ui.charts.series import Picture, stroke
 from nantui.ui.dialogs.confirm import PickDialog
-from nantui.ui.look_commands import WallCommands, bindings
+from nantui.ui.look_commands import bindings
 from nantui.ui.model import comparison
 from nantui.ui.model.run_charts import from_newest, over_time
-from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.charts import ChartsScreen
 from nantui.ui.screens.zoom import ZoomScreen
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import Answer, find_out
@@ -31,19 +30,18 @@ if TYPE_CHECKING:
     from nantui.ui.model.snapshot import Column
 
 
-class CompareScreen(BaseScreen):
+class CompareScreen(ChartsScreen):
     """`chosen` are runs or attempts; by default the newest attempt against the one before it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "choose(0)", "choose A"),
         Binding("b", "choose(1)", "choose B"),
         Binding("x", "exchange", "exchange", tooltip="exchange A and B"),
-        *bindings(WallCommands),
+        *bindings(ChartsScreen),
         Binding(
             "z", "zoom", "zoom", tooltip="one chart on the whole screen, with cursor and zoom", show=False
         ),
     ]
-    axes: tuple[str, ...] = ("epoch", "step", "time")
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
 
     def __init__(self, run: Path, chosen: Sequence[str] = ()) -> None:
@@ -52,7 +50,6 @@ class CompareScreen(BaseScreen):
         self.choices: list[str] = []
         self.chosen: list[str] = list(chosen)
         self.sides: tuple[Side, ...] | None = None
-        self.x, self.looking = "epoch", WallCommands(self)
         self._steps: list[dict[str, Column]] | None = None
         self.problem = ""
 
@@ -119,29 +116,10 @@ class CompareScreen(BaseScreen):
         if at_once:
             tell()
 
-    @property
-    def wall(self) -> ChartWall:
-        """The charts."""
-        return self.query_one(ChartWall)
-
-    @property
-    def view(self) -> View:
-        """How the charts are looked at."""
-        return self.wall.view
-
-    def look(self, **changes: Any) -> None:
-        """Look at all charts another way."""
-        self.wall.look(replace(self.wall.view, **changes))
-
-    def action_look(self, name: str) -> None:
-        """Do what the key does on the run's screen."""
-        getattr(self.looking, f"do_{name}")()
-
     def on_chart_wall_chosen(self) -> None:
         self.action_zoom()
 
     def action_zoom(self) -> None:
-        """Show the chosen chart on the whole screen."""
         self.app.push_screen(ZoomScreen(self, self.wall.first + self.wall.chosen, self.view))
 
     def _show(self) -> None:
@@ -167,7 +145,6 @@ class CompareScreen(BaseScreen):
         return comparison.table(self.sides[0], self.sides[1], self.cockpit.glyphs, width)
 
     def action_choose(self, side: int) -> None:
-        """Choose one side."""
         if not self.choices:
             return
 
@@ -181,6 +158,5 @@ class CompareScreen(BaseScreen):
         self.app.push_screen(PickDialog(f"Compare what as {'AB'[side]}?", names), chosen)
 
     def action_exchange(self) -> None:
-        """Exchange the first two sides."""
         self.chosen[:2] = reversed(self.chosen[:2])
         self._read()

@@ -30,6 +30,7 @@ from nantui.words import COMMANDS, count
 
 if TYPE_CHECKING:
     from nantui.settings.lint import Known, LintFinding
+    from nantui.settings.schema import Field as SettingField
     from nantui.settings.schema import Schema
     from nantui.settings.values import Change
     from nantui.ui.context import RunView
@@ -152,19 +153,17 @@ class ConfigScreen(BaseScreen):
         row = self.query_one("#settings", Listing).cursor
         return self.entries[row] if 0 <= row < len(self.entries) else None
 
+    @property
+    def setting(self) -> SettingField | None:
+        """The setting under the cursor, None on a heading."""
+        return self.entry.field if self.entry is not None else None
+
     def _title(self) -> list[Line]:
         version = f"Ultralytics {self.schema.version}" if self.schema is not None else ""
         narrowed = f"   search {self.wanted!r}" if self.wanted else ""
         narrowed += "   changed only" if self.only_changed else ""
-        return [
-            [
-                ("settings ", "title"),
-                (self.over.run_path.name, "strong"),
-                self._standing(),
-                (narrowed, "info"),
-                (f"   {version}", "faint"),
-            ]
-        ]
+        line: Line = [("settings ", "title"), (self.over.run_path.name, "strong"), self._standing()]
+        return [[*line, (narrowed, "info"), (f"   {version}", "faint")]]
 
     def _standing(self) -> tuple[str, str]:
         """Say how the draft stands."""
@@ -199,20 +198,11 @@ class ConfigScreen(BaseScreen):
             self.query_one(Document).remake()
 
     def on_listing_chosen(self, message: Listing.Chosen) -> None:
-        entry = self.entry
-        if (
-            message.listing.id == "settings"
-            and entry is not None
-            and entry.field is not None
-            and self.draft is not None
-            and self.may_edit()
-        ):
-            self.open_input(entry.field.name, f"{entry.field.name} = ", self._shown(entry.field.name))
-
-    def _shown(self, name: str) -> str:
         from nantui.settings.values import show_value
 
-        return show_value(self.draft.value(name)) if self.draft is not None else ""
+        field, draft = self.setting, self.draft
+        if message.listing.id == "settings" and field is not None and draft is not None and self.may_edit():
+            self.open_input(field.name, f"{field.name} = ", show_value(draft.value(field.name)))
 
     def open_input(self, editing: str, placeholder: str, value: str) -> None:
         """Show the input line for `editing`: a setting, `/` for the search, `#` for a preset's name."""
@@ -291,24 +281,21 @@ class ConfigScreen(BaseScreen):
         self.open_input("/", "search settings by name or description", self.wanted)
 
     def action_next_value(self) -> None:
-        """Take the next choice of the setting under the cursor."""
-        entry, draft = self.entry, self.draft
-        if entry is None or entry.field is None or draft is None or not self.may_edit():
+        field, draft = self.setting, self.draft
+        if field is None or draft is None or not self.may_edit():
             return
-        value = config_editor.next_value(entry.field, draft.value(entry.field.name))
+        value = config_editor.next_value(field, draft.value(field.name))
         if value is None:
-            self.say(f"{entry.field.name}: press Enter and type; it accepts {entry.field.expects()}")
+            self.say(f"{field.name}: press Enter and type; it accepts {field.expects()}")
             return
-        draft.set({entry.field.name: value})
+        draft.set({field.name: value})
         self.refresh_rows()
 
     def action_changed_only(self) -> None:
-        """Show only what was changed, or everything."""
         self.only_changed = not self.only_changed
         self.refresh_rows()
 
     def action_undo(self) -> None:
-        """Take the last change back."""
         if self.draft is not None and self.draft.undo():
             self.refresh_rows()
             self.say("the last change was taken back")
@@ -332,18 +319,16 @@ class ConfigScreen(BaseScreen):
 
     def action_reset(self) -> None:
         """Set the value under the cursor back to what is in effect, or saved."""
-        entry, draft = self.entry, self.draft
-        if (
-            entry is not None
-            and entry.field is not None
-            and draft is not None
-            and entry.field.name in draft.changes
-        ):
-            draft.set({entry.field.name: draft.before(entry.field.name)})
+        field, draft = self.setting, self.draft
+        if field is None or draft is None:
+            return
+        if field.name in draft.changes:
+            draft.set({field.name: draft.before(field.name)})
             self.refresh_rows()
-        elif entry is not None and entry.field is not None and draft is not None:
-            name = entry.field.name
-            self._take_back([name]) if draft.waits(name) else self.say(f"{name} is as in effect")
+        elif draft.waits(field.name):
+            self._take_back([field.name])
+        else:
+            self.say(f"{field.name} is as in effect")
 
     def action_presets(self) -> None:
         """Apply presets as a visible draft."""
@@ -380,11 +365,9 @@ class ConfigScreen(BaseScreen):
         )
 
     def action_save(self) -> None:
-        """Save for the next start or resume."""
         self._submit("set", "asked the supervisor to save it")
 
     def action_start(self) -> None:
-        """Save, and start or resume at once."""
         over = self.over
         if over.snapshot is None or over.snapshot.checkpoints == ():
             self._submit("start", "asked the supervisor to start with it")
@@ -418,21 +401,17 @@ class ConfigScreen(BaseScreen):
 
     def write_preset(self, name: str) -> None:
         """Save the draft as a preset of the user's own."""
-        from nantui.ui.model.config_editor import save_preset
-
         try:
-            path = save_preset(name, self.draft.changes if self.draft is not None else {})
+            path = config_editor.save_preset(name, self.draft.changes if self.draft is not None else {})
             self.say(f"saved as {path}", "good")
         except UserError as error:
             self.say(str(error), "bad")
 
     def action_copy(self) -> None:
         """Copy the draft, or everything when nothing is changed, as a Python dict."""
-        from nantui.ui.model.config_editor import as_dict
-
         if self.draft is None:
             return
         values = self.draft.changes or self.draft.whole()
-        self.app.copy_to_clipboard(as_dict(values))
+        self.app.copy_to_clipboard(config_editor.as_dict(values))
         what = count(len(values), "setting") if self.draft.changes else "all settings"
         self.say(f"{what} copied as Python, through the terminal (OSC 52)")

@@ -66,7 +66,6 @@ class DiagnosisScreen(BaseScreen):
         return describe(snapshot, self.diagnosis, self.problem, self.cockpit.glyphs, width)
 
     def action_recover(self) -> None:
-        """Open the recover dialog."""
         self._recover(None)
 
     def action_remedy(self, digit: int) -> None:
@@ -94,7 +93,6 @@ class DiagnosisScreen(BaseScreen):
             self.app.push_screen(RecoverDialog(self.over, "recover", presets, settings))
 
     def action_labels(self) -> None:
-        """Look for errors in the labels."""
         from nantui.ui.screens.labels import LabelsScreen
 
         self.app.push_screen(LabelsScreen(self.over))

@@ -52,7 +52,6 @@ class FleetScreen(BaseScreen):
     def __init__(self, top: Path) -> None:
         super().__init__()
         self.top = top
-        self._watcher: FleetWatcher | None = None
         self._whole, self._arrived = False, time.monotonic()
         self.seen: RunSnapshot | None = None
         self._looked_at: RunStatus | None = None
@@ -73,23 +72,12 @@ class FleetScreen(BaseScreen):
         self.query_one(FleetList).focus()
         self.query_one(ChartWall).can_focus = self.query_one(Document).can_focus = False
         self.set_interval(1.0, self.query_one(Title).redraw)
-        self.call_after_refresh(self._begin)
-
-    def _begin(self) -> None:
-        self._watcher = FleetWatcher(self.top, self.cockpit.backend, self.post_message)
-        self._watcher.start()
-
-    def on_unmount(self) -> None:
-        if self._watcher is not None:
-            self._watcher.stop()
+        watcher = FleetWatcher(self.top, self.cockpit.backend, self.post_message)
+        self.call_after_refresh(self.watch_with, watcher)
 
     def _title(self) -> list[Line]:
         runs = count(len(self.query_one(FleetList).statuses), "run")
-        told = (
-            f"   {runs} {self.query_one(FleetList).order}"
-            if self._whole
-            else f"   {runs} so far, reading on.."
-        )
+        told = f"   {runs} {self.query_one(FleetList).order if self._whole else 'so far, reading on..'}"
         late = int(time.monotonic() - self._arrived)
         stale = f"   stale {late} s" if late > STALE_AFTER_S else ""
         return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted"), (stale, "warn")]]
@@ -140,7 +128,6 @@ class FleetScreen(BaseScreen):
             self.cockpit.open_run(status.path)
 
     def action_sort(self, by: int) -> None:
-        """Sort by the next column, or turn the order round."""
         fleet = self.query_one(FleetList)
         fleet.sort_on(by)
         self.say(fleet.order)
@@ -155,7 +142,6 @@ class FleetScreen(BaseScreen):
             self.cockpit.open_run(status.path, name)
 
     def action_mark(self) -> None:
-        """Mark or unmark the run under the cursor."""
         marked = self.query_one(FleetList).mark()
         self.say(
             f"{count(marked, 'run')} marked: o overlays, v compares"
@@ -164,7 +150,6 @@ class FleetScreen(BaseScreen):
         )  # fmt: skip
 
     def action_compare(self) -> None:
-        """Compare two runs or more."""
         from nantui.ui.screens.compare import CompareScreen
 
         chosen = self.query_one(FleetList).chosen()
@@ -181,10 +166,7 @@ class FleetScreen(BaseScreen):
             self.action_on_row("log")
 
     def action_filter(self) -> None:
-        """Open the filter line."""
-        field = self.query_one(Input)
-        field.display = True
-        field.focus()
+        self.open_field()
 
     def on_input_changed(self, message: Input.Changed) -> None:
         fleet = self.query_one(FleetList)

@@ -88,8 +88,8 @@ class LabelsScreen(BaseScreen):
         self.report, self.problem = message.value, message.problem
         kinds = self.query_one("#kinds", Listing)
         kinds.empty = self.problem or "nothing is wrong with the labels"
-        rows = label_rows.kinds(self.report) if self.report is not None else []
-        kinds.show([row.name for row in rows], lambda row, width: label_rows.kind_line(rows[row], width))
+        rows = list(self.report.counts.items()) if self.report is not None else []
+        kinds.show([name for name, _ in rows], lambda row, width: label_rows.kind_line(rows[row], width))
         self._show_lines()
         self.query_one(Title).redraw()
 
@@ -102,14 +102,8 @@ class LabelsScreen(BaseScreen):
         if not total:
             return [[("labels ", "title"), ("checking: looking for the data set's files..", "info")]]
         filled, empty = meter(done / total, 30, self.cockpit.glyphs)
-        return [
-            [
-                ("labels ", "title"),
-                (filled, "accent"),
-                (empty, "faint"),
-                (f"  {done:,} / {total:,} files", "muted"),
-            ]
-        ]
+        bar: Line = [("labels ", "title"), (filled, "accent"), (empty, "faint")]
+        return [[*bar, (f"  {done:,} / {total:,} files", "muted")]]
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
         if message.listing.id == "kinds":
@@ -162,7 +156,6 @@ class LabelsScreen(BaseScreen):
         self.app.push_screen(ConfirmDialog(question, text, "leave out"), answered)
 
     def action_undo(self) -> None:
-        """Take the last change of the quarantine list back."""
         if reason := self._why_not(checked=False):
             self.say(reason, "warn")
             return
@@ -170,7 +163,6 @@ class LabelsScreen(BaseScreen):
         self.say("asked the supervisor to take the last change of the quarantine list back")
 
     def action_write(self) -> None:
-        """Write all findings as CSV."""
         if (reason := self._why_not()) or self.report is None:
             self.say(reason or "", "warn")
             return

@@ -43,14 +43,13 @@ class LogScreen(BaseScreen):
             "attempts",
             key_display="[ ]",
             tooltip="the log of the attempt before, or after",
-        ),  # fmt: skip
+        ),
         Binding("right_square_bracket", "attempt(1)", "attempt after", show=False),
     ]
 
     def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
-        self._watcher: LogWatcher | None = None
         self.path: Path | None = over.snapshot.log_path if over.snapshot is not None else None
 
     def compose(self) -> ComposeResult:
@@ -71,12 +70,7 @@ class LogScreen(BaseScreen):
         """Follow this log and no other."""
         self.on_unmount()
         self.path = path
-        self._watcher = LogWatcher(path, self.post_message)
-        self._watcher.start()
-
-    def on_unmount(self) -> None:
-        if self._watcher is not None:
-            self._watcher.stop()
+        self.watch_with(LogWatcher(path, self.post_message))
 
     def _title(self) -> list[Line]:
         logs, name = self._logs(), self.path.name if self.path else ""
@@ -91,7 +85,6 @@ class LogScreen(BaseScreen):
         return [log_of(one.attempt) for one in of_kind(journal, AttemptStarted) if one.attempt]
 
     def action_attempt(self, by: int) -> None:
-        """Go to the log of another attempt."""
         logs = self._logs()
         at = logs.index(self.path) + by if self.path in logs else len(logs) - 1
         if not 0 <= at < len(logs):
@@ -101,7 +94,6 @@ class LogScreen(BaseScreen):
         self._open(logs[at])
 
     def action_wrap(self) -> None:
-        """Break long lines, or cut them."""
         self.query_one(LogList).wrap()
         self.query_one(Title).redraw()
 
@@ -126,23 +118,16 @@ class LogScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def action_search(self) -> None:
-        """Open the search line."""
-        field = self.query_one(Input)
-        field.display = True
-        field.focus()
+        self.open_field()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.input.display = False
         log = self.query_one(LogList)
         log.focus()
         log.search(message.value)
-        self._find(1)
+        self.action_next(1)
 
     def action_next(self, direction: int) -> None:
-        """Go to the next match."""
-        self._find(direction)
-
-    def _find(self, direction: int) -> None:
         log = self.query_one(LogList)
         if not log.wanted:
             self.say("nothing to search for: press / first", "warn")
@@ -155,7 +140,6 @@ class LogScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def action_follow(self) -> None:
-        """Follow the end of the log, or hold."""
         log = self.query_one(LogList)
         log.follow = not log.follow
         if log.follow:
@@ -163,7 +147,6 @@ class LogScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def action_nan(self) -> None:
-        """Go to the next line with a NaN."""
         if not self.query_one(LogList).find_nan():
             self.say("no line has a NaN", "good")
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,7 +19,7 @@ from nantui.run.commands import Command
 from nantui.run.results import current
 from nantui.run.status import RunStatus
 from nantui.ui import actions
-from nantui.ui.charts.series import Picture, View
+from nantui.ui.charts.series import Picture
 from nantui.ui.model import checkpoint_rows
 from nantui.ui.model.alarms import open_alarm
 from nantui.ui.model.command_progress import CommandOutcome, Unanswered
@@ -28,7 +27,7 @@ from nantui.ui.model.run_charts import newest, over_time
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.run_commands import RunCommands
-from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.charts import ChartsScreen
 from nantui.ui.textual_internals import HeldScreen
 from nantui.ui.watchers import (
     Answer,
@@ -40,7 +39,6 @@ from nantui.ui.watchers import (
     SnapshotTaken,
     Stumbled,
     VerdictsFound,
-    Watcher,
     find_out,
 )
 from nantui.ui.widgets.alarm import Alarm
@@ -77,7 +75,7 @@ def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
     return ended or (before.state == run_status.RECOVERING and now.state != run_status.RECOVERING)
 
 
-class RunScreen(BaseScreen, HeldScreen):
+class RunScreen(ChartsScreen, HeldScreen):
     """Shows the newest snapshot; starts the threads that take them and ends them when it is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -94,8 +92,6 @@ class RunScreen(BaseScreen, HeldScreen):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]
     snapshot: reactive[RunSnapshot | None] = reactive(None, repaint=False)
 
-    axes: tuple[str, ...] = ("epoch", "step", "time")
-
     def __init__(self, run: Path, errand: str = "") -> None:
         """`errand` is an action that was asked for on the run's row among all runs."""
         super().__init__()
@@ -105,10 +101,8 @@ class RunScreen(BaseScreen, HeldScreen):
         self.verdicts: dict[Checkpoint, Verdict] = {}
         self.waiting: frozenset[Checkpoint] = frozenset()
         self.sent = Unanswered()
-        self.x = "epoch"
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
-        self._watchers: list[Watcher] = []
         self._charts_pace, self._list_pace = Pace(CHARTS_EVERY_S), Pace(CHARTS_EVERY_S, at_once=5)
         self._charts_drawn = 0.0
         self._charts_of: RunSnapshot | None = None
@@ -132,23 +126,16 @@ class RunScreen(BaseScreen, HeldScreen):
         self.query_one(Header).read_only = self.cockpit.read_only
         self.query_one(Checkpoints).focus()
         self.set_interval(1.0, self._tick)
-        self.call_after_refresh(self._begin_watching)
+        watcher = RunWatcher(self.run_path, self.cockpit.backend, self.post_message)
+        self.call_after_refresh(self.watch_with, watcher)
 
     def is_held(self) -> bool:
         """Tell whether the screen takes shape: nothing is painted until it has."""
         return self.cockpit.held
 
-    def _begin_watching(self) -> None:
-        self._watch(RunWatcher(self.run_path, self.cockpit.backend, self.post_message))
-
-    def _watch(self, *watchers: Watcher) -> None:
-        for watcher in watchers:
-            self._watchers.append(watcher)
-            watcher.start()
-
     def _first_snapshot_came(self) -> None:
         """Scan at once: badges are what people look for first."""
-        self._watch(Scanner(self.run_path / "weights", self.cockpit.backend, self.post_message))
+        self.watch_with(Scanner(self.run_path / "weights", self.cockpit.backend, self.post_message))
         self.set_timer(SETTLING_S, self._settle)
 
     def _settle(self) -> None:
@@ -157,12 +144,8 @@ class RunScreen(BaseScreen, HeldScreen):
             return
         self._settled = True
         self.cockpit.let_go()
-        self._watch(MachineWatcher(self.run_path, self.cockpit.backend, self.post_message))
+        self.watch_with(MachineWatcher(self.run_path, self.cockpit.backend, self.post_message))
         self.look_now()
-
-    def on_unmount(self) -> None:
-        for watcher in self._watchers:
-            watcher.stop()
 
     def action_act(self, name: str) -> None:
         """Do what the action `name` says, or say why not."""
@@ -196,7 +179,7 @@ class RunScreen(BaseScreen, HeldScreen):
 
     def look_now(self) -> None:
         """Read the run again without waiting for the next turn."""
-        for watcher in self._watchers[:1]:
+        for watcher in self.watchers[:1]:
             watcher.hurry()
 
     def on_snapshot_taken(self, message: SnapshotTaken) -> None:
@@ -205,7 +188,7 @@ class RunScreen(BaseScreen, HeldScreen):
             self.say(f"cannot read {self.run_path}: {message.problem}", "bad")
         else:
             self.snapshot = message.snapshot
-        if len(self._watchers) == 1:
+        if len(self.watchers) == 1:
             self._first_snapshot_came()
             if self._errand and self.snapshot is not None:
                 self._do_errand()
@@ -263,7 +246,7 @@ class RunScreen(BaseScreen, HeldScreen):
         if before is None or before.timeline is not now.timeline:
             self.query_one(Timeline).show_sentences(now.timeline)
             self._fit()
-        for watcher in self._watchers:
+        for watcher in self.watchers:
             if isinstance(watcher, MachineWatcher):
                 watcher.pids = now.status.pids
         self.query_one(Output).show(now.log_tail)
@@ -358,11 +341,6 @@ class RunScreen(BaseScreen, HeldScreen):
         self._show_waiting_list()
         self.query_one(Checkpoints).grow_older(self.cockpit.backend.now())
 
-    @property
-    def wall(self) -> ChartWall:
-        """The charts."""
-        return self.query_one(ChartWall)
-
     def on_hardware_panel_opened(self) -> None:
         self.action_act("machine")
 
@@ -376,15 +354,6 @@ class RunScreen(BaseScreen, HeldScreen):
         """The checkpoint that the cursor was moved to, None where it stands on the newest."""
         checkpoints = self.query_one(Checkpoints)
         return checkpoints.row.checkpoint if checkpoints.cursor and checkpoints.row is not None else None
-
-    @property
-    def view(self) -> View:
-        """How the charts are looked at."""
-        return self.wall.view
-
-    def look(self, **changes: Any) -> None:
-        """Look at all charts another way."""
-        self.wall.look(replace(self.wall.view, **changes))
 
     def submit(self, kind: str, **options: object) -> Command:
         """Leave a command for the supervisor, from a thread: it may first have to start one."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MOST_LINES = 4
 
 
-class ZoomScreen(BaseScreen):
+class ZoomScreen(LookCommands, BaseScreen):
     """Shows the picture with the number `index`; follows the run like the small charts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -55,7 +55,7 @@ class ZoomScreen(BaseScreen):
         super().__init__()
         self.over, self.index, self.x = over, index, over.x
         self.view = view
-        self.axes, self._looking = over.axes, LookCommands(self)
+        self.axes = over.axes
 
     def compose(self) -> ComposeResult:
         yield Title(self._readout)
@@ -139,14 +139,8 @@ class ZoomScreen(BaseScreen):
             self.look(low=low, high=low + span)
 
     def action_all(self) -> None:
-        """Show everything."""
         self.look(low=None, high=None, cursor=None)
 
     def action_turn(self, by: int) -> None:
-        """Show another chart."""
         self.index = (self.index + by) % len(self.pictures())
         self.show_charts()
-
-    def action_look(self, name: str) -> None:
-        """Do what the key does on the screen below."""
-        getattr(self._looking, f"do_{name}")()

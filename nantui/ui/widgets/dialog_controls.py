@@ -5,6 +5,7 @@ A line to type into, whose cursor stands still: blinking costs bytes for ever, a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -27,12 +28,11 @@ class Choice(LinesWidget, can_focus=True):
     ]
     cursor: reactive[int] = reactive(0, repaint=False)
 
+    @dataclass
     class Pressed(Message):
         """A button was pressed."""
 
-        def __init__(self, choice: Choice, name: str) -> None:
-            super().__init__()
-            self.choice, self.name = choice, name
+        name: str
 
     def __init__(self, buttons: tuple[tuple[str, str, str], ...], *, id: str | None = None) -> None:
         """`buttons` are (name, label, key); the label says what happens."""
@@ -74,7 +74,7 @@ class Choice(LinesWidget, can_focus=True):
         self.cursor = (self.cursor + by) % len(self.buttons)
 
     def action_press(self) -> None:
-        self.post_message(self.Pressed(self, self.buttons[self.cursor][0]))
+        self.post_message(self.Pressed(self.buttons[self.cursor][0]))
 
 
 class Field(Input):

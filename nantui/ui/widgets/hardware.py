@@ -160,7 +160,6 @@ class HardwarePanel(LinesWidget, can_focus=True):
         self.redraw()
 
     def action_open(self) -> None:
-        """Show the machine on the whole screen."""
         self.post_message(self.Opened())
 
     def on_click(self) -> None:

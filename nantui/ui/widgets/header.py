@@ -43,11 +43,9 @@ class Header(LinesWidget):
     def build(self, width: int, height: int) -> list[Line]:
         if self.snapshot is None:
             return [[("nantui", "accent"), ("  reading..", "muted")]]
-        return [self._first(width), self._second(width)][:height]
+        return [self._first(self.snapshot, width), self._second(self.snapshot, width)][:height]
 
-    def _first(self, cells: int) -> Line:
-        snapshot = self.snapshot
-        assert snapshot is not None
+    def _first(self, snapshot: RunSnapshot, cells: int) -> Line:
         status = snapshot.status
         state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
         trains = status.state in (run_status.RUNNING, run_status.STARTING)
@@ -72,9 +70,7 @@ class Header(LinesWidget):
         left = [("nantui ", "accent"), *fit([(name, "strong")], name_cells), *told]
         return spread(left, right, cells)
 
-    def _second(self, cells: int) -> Line:
-        snapshot = self.snapshot
-        assert snapshot is not None
+    def _second(self, snapshot: RunSnapshot, cells: int) -> Line:
         left = self._progress(snapshot)
         if under_way := _doing(snapshot):
             return spread(left, fit([(under_way, "warn")], max(8, cells - width(left) - 2)), cells)
@@ -129,14 +125,10 @@ def _metric(metric: Metric | None, cells: int) -> Line:
     """Return what the training is for, as much of it as fits: the newest value goes last."""
     if metric is None:
         return []
-    name, last, best = metric.name, f"{metric.last:.3f}", f"{metric.best:.3f}"
-    forms: tuple[Line, ...] = (
-        [(f"  {name} ", "muted"), (last, "strong"), (", best ", "muted"), (best, "good"),
-         (f" at {metric.best_epoch}", "muted")],
-        [(f"  {name} ", "muted"), (last, "strong"), (", best ", "muted"), (best, "good")],
-        [(f"  {name} ", "muted"), (last, "strong")],
-        [("  ", "text"), (last, "strong")],
-    )  # fmt: skip
+    newest = (f"{metric.last:.3f}", "strong")
+    best: Line = [(", best ", "muted"), (f"{metric.best:.3f}", "good"), (f" at {metric.best_epoch}", "muted")]
+    whole: Line = [(f"  {metric.name} ", "muted"), newest, *best]
+    forms = (whole, whole[:-1], whole[:2], [("  ", "text"), newest])
     return next((form for form in forms if width(form) <= cells), [])
 
 

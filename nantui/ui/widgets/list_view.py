@@ -5,6 +5,7 @@ arrows and vi keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -54,12 +55,12 @@ class Listing(Inked, ScrollView, can_focus=True):
     # Textual lays the whole screen out again, and repaints it, for each row more; only the bar has changed.
     virtual_size: reactive[Size] = reactive(Size(0, 0), repaint=False)
 
+    @dataclass
     class Moved(Message):
         """The cursor stands on another row."""
 
-        def __init__(self, listing: Listing, row: int) -> None:
-            super().__init__()
-            self.listing, self.row = listing, row
+        listing: Listing
+        row: int
 
     class Chosen(Moved):
         """Enter was pressed on a row."""
