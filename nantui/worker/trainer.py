@@ -279,7 +279,10 @@ class GuardedTrainer(_Stock):
         return bool(super()._handle_nan_recovery(epoch))  # type: ignore[misc]
 
     def save_metrics(self, metrics: dict[str, object]) -> None:
-        """Write the epoch's line of results.csv; on a full disk it waits, and the training goes on."""
+        """Write the epoch's line of results.csv; on a full disk it waits, and a guarded training goes on."""
+        if self.guard is None:
+            super().save_metrics(metrics)  # type: ignore[misc]
+            return
         lines = [*self._lines_waiting, (self.epoch, metrics)]
         self._lines_waiting = self.epoch_end.write_lines(lines, super().save_metrics)  # type: ignore[misc]
 

@@ -131,7 +131,8 @@ def test_one_flipped_bit_is_found_by_crc(record, healthy, tmp_path):
     verdict = scan(flipped(healthy, tmp_path / "x.pt", record, 0, 0), crc=True)
     assert verdict.badge == "unreadable"
     assert [finding.where for finding in verdict.findings] == [record]
-    assert kinds(verdict) == {"crc"}
+    # A version that PyTorch does not write is no checkpoint of its, whatever its CRC says.
+    assert kinds(verdict) == ({"cannot-read"} if record == "version" else {"crc"})
 
 
 def test_a_rotten_pickle_is_found_always(healthy, tmp_path):

@@ -55,7 +55,7 @@ def test_it_happens_again_and_the_image_is_named(unwatched, capsys):
     assert document["advice"][0]["images"] == [str(image.with_suffix(".png"))]
     # What it says is about the run, not about the directory in which it was repeated.
     assert document["run"] == str(run) and not document["watched"]
-    assert document["advice"][0]["cost"].startswith("costs: 3 to train again, ")
+    assert document["advice"][0]["cost"].startswith("costs: epoch 3 to train again, ")
     assert sorted(path.name for path in run.rglob("*")) == before
 
 

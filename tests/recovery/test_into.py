@@ -74,6 +74,7 @@ def test_an_interrupted_rollback_is_not_put_right_behind_the_back_of_into(
     poisoned: Path, own_home: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Journal(RunLayout(poisoned).journal).append("rollback_begun", id="half", steps=[])
+    bind_run(poisoned)
     before = everything(poisoned)
     words = ["recover", str(poisoned), "--into", "second", "--set", "epochs=6", "--yes", "--our-runner"]
     assert cli.main(words) == 3

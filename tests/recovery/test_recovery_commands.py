@@ -55,8 +55,8 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(
     before = fakes.tree(RunLayout(poisoned))
     assert cli.main(["rollback", str(poisoned), "--dry-run", "--preset", "nan-safe", "--set", "batch=4"]) == 0
     shown = capsys.readouterr().err
-    for words in ("go back to epoch3.pt (epoch 4; lost: 5, 6 and 7)", "3 epochs to train again", "explosion",
-                  "weights/corrupted_backup/last_epoch5_corrupted.pt", "stabler"):  # fmt: skip
+    for words in ("go back to epoch3.pt (epoch 4; lost: epochs 5, 6 and 7)", "3 epochs to train again",
+                  "explosion", "weights/corrupted_backup/last_epoch5_corrupted.pt", "stabler"):  # fmt: skip
         assert words in shown
     assert cli.main(["rollback", str(poisoned), "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
