@@ -183,7 +183,9 @@ def _a_cut_network_ends_both(run: StubRun, second: Second, network: Network) -> 
     run.await_state("failed")
     eventually(lambda: second.members() == [])
     # Either host may be the first to notice.
-    assert re.match("host b: (no connection to|.*the connection was cut)", run.status().text)
+    assert re.match(
+        "another host was lost: host b: (no connection to|.*the connection was cut)", run.status().text
+    )
     assert run.members() == [] and second.agent_alive()
     eventually(lambda: second.report.state == reports.ENDED)
     ip("link", "set", network.wire, "up")
