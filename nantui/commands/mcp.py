@@ -139,9 +139,9 @@ def server(runs: Runs, *, act: bool) -> MCPServer:
         raise UserError("the MCP SDK is not installed: pip install 'nantui[mcp]'", FAILED) from None
     made = MCPServer("nantui", version=__version__, instructions=ABOUT, log_level="ERROR")
 
-    def tool(answer: Callable[..., Any]) -> None:
+    def tool(answer: Callable[..., object]) -> None:
         @wraps(answer)
-        def told(*words: Any, **options: Any) -> Any:
+        def told(*words: object, **options: object) -> object:
             try:
                 return answer(*words, **options)
             except UserError as error:
