@@ -24,6 +24,7 @@ from nantui.ui import preferences
 from nantui.ui.model.backend import Backend
 
 PAUSE = "wait until the screen is at rest"
+PREVIEWED = "what happened"
 SIZES = ("80x24", "120x40", "200x60")
 Size = tuple[int, int]
 Seen = TypeVar("Seen")
@@ -133,6 +134,8 @@ async def in_sizes(
         for size in sizes:
             await pilot.resize_terminal(*size)
             await settle(app, pilot, scene.ready)
+            if scene.fleet and app.screen.query_one("#preview").region:
+                await settle(app, pilot, PREVIEWED)
             found[size] = look(app)
     return found
 

@@ -95,6 +95,10 @@ class FleetScreen(BaseScreen):
                 self._settling.stop()
             self._settling = self.set_timer(SETTLING_S, self._look_closer)
 
+    def on_resize(self) -> None:
+        """There may be room for the preview now."""
+        self.call_after_refresh(self._look_closer)
+
     def _look_closer(self) -> None:
         """Read the run under the cursor, where there is room to show more of it and it has news."""
         status = self.query_one(FleetList).status
