@@ -196,14 +196,13 @@ async def ends(server: subprocess.Popen[str]) -> bool:
 
 def cockpits(run: Path) -> list[int]:
     """Return the pids of the cockpits on `run`."""
-    wanted = [b"-m", b"nantui", os.fsencode(run)]
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[1:4] == wanted:
+        if os.fsencode(run) in words and b"--read-only" in words:
             found.append(int(process.name))
     return found
 

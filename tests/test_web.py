@@ -103,3 +103,14 @@ def test_a_port_in_use_and_a_directory_that_is_not_there_are_a_line(tmp_path, ca
     assert "cannot listen" in capsys.readouterr().err
     assert main(["web", str(Path(tmp_path / "none"))]) != 0
     assert "no such directory" in capsys.readouterr().err
+
+
+async def test_a_module_in_the_current_directory_is_not_imported(tmp_path, monkeypatch):
+    run = unpack(DATA / "finished.tar.xz", new_root()) / "runs" / "finished"
+    (tmp_path / "json.py").write_text("open('executed', 'w')")
+    monkeypatch.chdir(tmp_path)
+    async with visitor(str(run)) as client:
+        await client.get(f"/?token={TOKEN}")
+        async with client.ws_connect("/ws?width=80&height=24") as link:
+            await asyncio.wait_for(link.receive(), 120)
+    assert not (tmp_path / "executed").exists()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 COOKIE = "nantui_token"
 SHORTEST = 16
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+COCKPIT = "import sys; del sys.path[0]; from nantui.cli import main; sys.exit(main())"
+"""As `-m nantui`, but for modules that lie in the current directory: those are nobody's word."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -145,7 +147,7 @@ def served(arguments: argparse.Namespace, token: str) -> Any:
         answer.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
         raise answer
 
-    words = [sys.executable, "-m", "nantui", str(arguments.directory.resolve())]
+    words = [sys.executable, "-c", COCKPIT, str(arguments.directory.resolve())]
     words += [] if manner(arguments) != "read-only" else ["--read-only"]
     words += [f"--python={arguments.python}"] if arguments.python else []
     return Guarded(shlex.join(words), host=arguments.address, port=arguments.port, title="nantui")
