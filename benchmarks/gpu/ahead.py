@@ -115,9 +115,11 @@ class Seen:
 def _train(data: str, case: Case, protect: bool, bad: tuple[int, int] | None) -> Seen:
     """Train two epochs, with one bad batch where that is asked for; returns what it showed."""
     from nantui.worker import ultralytics_api
+    from nantui.worker.guard import step_guard
     from nantui.worker.guard.step_guard import StepGuard
     from nantui.worker.session import Session
 
+    step_guard.PROMPT_S = 0.0  # at this size each verdict is there before a copy would be queued
     run = Path(tempfile.mkdtemp())
     ours = {"guard": "protect" if protect else "off"}
     write_attempt(

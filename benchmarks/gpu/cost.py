@@ -50,7 +50,7 @@ def _one(bench: Bench, what: str, imgsz: int, amp: Any, optimizer: str) -> None:
     text = (
         f"stock {1e3 * found['stock']:.1f} ms, own time {100 * found['own']:.2f} %, "
         f"step {100 * found['share']:+.2f} % (quartiles {low:+.1f} to {high:+.1f} %), "
-        f"peak {found['peak_gb'][0]:.2f} -> {found['peak_gb'][1]:.2f} GB"
+        f"peak {found['peak_gb'][0]:.2f} -> {found['peak_gb'][1]:.2f} GB, µs: {found['own_parts_us']}"
     )
     bench.found("cost", what, text, found["own"] <= LARGEST_SHARE)
 
@@ -86,6 +86,7 @@ class OwnTime:
         from nantui.worker.guard.step_guard import StepBackup, StepGuard
 
         self._spent = {"plus": 0.0, "minus": 0.0}
+        self._parts: dict[str, float] = {}
         self._steps = 0
         for owner, name in (
             (StepGuard, "begin_batch"),
@@ -99,13 +100,18 @@ class OwnTime:
             self._watch(owner, name, "plus")
         for owner, name in (
             (PendingProbe, "read"),
+            (PendingProbe, "arrives_within"),
             (StepGuard, "_take_rest"),
         ):  # within the above, and not its own
             self._watch(owner, name, "minus")
         self._inside = 0
 
     def forget(self) -> None:
-        self._spent, self._steps = {"plus": 0.0, "minus": 0.0}, 0
+        self._spent, self._parts, self._steps = {"plus": 0.0, "minus": 0.0}, {}, 0
+
+    def parts(self) -> dict[str, float]:
+        """Return microseconds a step by what was called; what is waited for is among them."""
+        return {name: round(1e6 * spent / self._steps, 1) for name, spent in self._parts.items()}
 
     def a_step(self) -> float:
         return (self._spent["plus"] - self._spent["minus"]) / self._steps
@@ -121,8 +127,10 @@ class OwnTime:
                 return real(*arguments, **options)
             finally:
                 self._inside -= sign == "plus"
+                spent = time.perf_counter() - begun
+                self._parts[name] = self._parts.get(name, 0.0) + spent
                 if outermost and (sign == "plus" or self._inside):
-                    self._spent[sign] += time.perf_counter() - begun
+                    self._spent[sign] += spent
                 self._steps += name == "begin_batch"
 
         setattr(owner, name, timed)
@@ -154,6 +162,7 @@ class Blocks:
         return {
             "stock": stock,
             "own": self.own.a_step() / stock,
+            "own_parts_us": self.own.parts(),
             "share": quartiles[1],
             "quartiles": [quartiles[0], quartiles[2]],
             "peak_gb": [self.peaks[False], self.peaks[True]],

@@ -8,6 +8,7 @@ from its result, so that it is the same on all ranks; the raw values serve only 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -64,6 +65,16 @@ class PendingProbe:
     has_norm: bool
     has_scale: bool
     wishes: Wishes
+
+    def arrives_within(self, seconds: float) -> bool:
+        """Wait for the values at most so long on a GPU; returns whether they are here."""
+        if self.arrived is None or not seconds:
+            return False
+        until = time.perf_counter() + seconds
+        while not self.arrived.query():
+            if time.perf_counter() > until:
+                return False
+        return True
 
     def read(self) -> BatchProbe:
         """Wait until the values are here."""

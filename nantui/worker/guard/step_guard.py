@@ -11,7 +11,8 @@ A host that waits for the verdict before it queues the step leaves the GPU idle;
 tenth of a batch. So on a GPU what the step changes (weights, optimizer state) is copied there, the step is
 queued at once, and taken back if the verdict is bad, before anybody else looks at the weights (`settle`). The
 copies live from the backward pass to the batch's end, where the activations' memory is free again, so that
-they hardly raise the peak. Elsewhere the verdict comes first.
+they hardly raise the peak. Where the GPU is the one that waits (a small model: its verdict is there within
+the moment that a copy takes to queue), and elsewhere, the verdict comes first.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from nantui.worker.incident import TrainingDiverged
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_types import Trainer
 
+PROMPT_S = 0.0003  # queueing the copies takes longer than that
 SUSPICION = 2.0  # in the first epochs after a recovery, limits for the loss are this much lower
 
 
@@ -198,7 +200,7 @@ class StepGuard:
 
         The ranks need not agree on it: what they exchange is queued in the same order either way.
         """
-        if not self.ahead or self.void:
+        if not self.ahead or self.void or self._unread.arrives_within(PROMPT_S):
             return False
         try:
             self.backup.copy()
