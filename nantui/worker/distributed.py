@@ -59,6 +59,12 @@ def gather(mine: Report) -> list[Report]:
     return reports
 
 
+def spread(tensor: torch.Tensor) -> None:
+    """Fill every rank's `tensor` with the first one's. To be called at the same point by every rank."""
+    if together():
+        distributed.broadcast(tensor, 0)
+
+
 def barrier() -> None:
     """Wait for every rank, once there are others; as in Ultralytics' `torch_distributed_zero_first`."""
     if not together():
