@@ -89,8 +89,9 @@ def leaves(tree: Tree, name: str = "") -> list[tuple[str, torch.Tensor]]:
     """Return the tensors of a tree with their places in it as names, in a fixed order."""
     if isinstance(tree, torch.Tensor):
         return [(name, tree)]
+    if isinstance(tree, (list, tuple)):
+        tree = dict(enumerate(tree))
     parts = tree.items() if isinstance(tree, dict) else ()
-    parts = enumerate(tree) if isinstance(tree, (list, tuple)) else parts
     return [leaf for key, part in parts for leaf in leaves(part, f"{name}/{key}")]
 
 

@@ -37,11 +37,15 @@ class Abandoned(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """A point to be written: its document, whose tensors lie in `copy`, and its header but for the file."""
+    """A point to be written: its document, whose tensors lie in `copy`, and its header but for the file.
+
+    `unfit` is called where it is not finite.
+    """
 
     copy: HostCopy
     document: State
     header: JsonObject = field(default_factory=dict)
+    unfit: Callable[[], None] = lambda: None
 
 
 class PointWriter:
@@ -110,6 +114,7 @@ class PointWriter:
         began = time.thread_time()
         job.copy.wait()
         if sick := not_finite(job.document):
+            job.unfit()
             raise ValueError(f"{sick} is not finite; the point before it stays")
         name = self._room_for(bytes_of(job.document))
         size, digest = write_checkpoint(self._layout.point(name), job.document, lambda: self._closed)

@@ -34,6 +34,10 @@ class InMemory:
     document: training_state.State = field(default_factory=dict)
     place: Place = (0, 0)
 
+    def forget(self) -> None:
+        """Let it be the next to be written over."""
+        self.place = (0, 0)
+
 
 class StepPoints:
     """The step points of one rank."""
@@ -134,14 +138,14 @@ class StepPoints:
     def _hand_over(self, part: training_state.State) -> None:
         if (kept := self._room()) is None:
             return
-        kept.place = (0, 0)
+        kept.forget()
         document = kept.document = self._document(kept.copy, part, with_gradients=False)
         kept.place = part["epoch"], part["batch"]
         header = {name: part[name] for name in ("epoch", "batch", "step", "training")}
         more = {"attempt": self.session.attempt.attempt, "t": time.time()}
         header.update(more, batches=part["training"]["batches"])
         self._writer = self._writer or PointWriter(self.session.layout, self._say)
-        self._writer.hand_over(Job(kept.copy, document, header))
+        self._writer.hand_over(Job(kept.copy, document, header, kept.forget))
 
     def part(self) -> training_state.State | None:
         """Return what a point has and a checkpoint has not; None where no points are taken.
