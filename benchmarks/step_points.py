@@ -2,10 +2,12 @@
 
 `equal` trains every case of tests/worker/equality.py three times: whole, stopped, resumed. `kills` sends
 SIGKILL to a training at random moments and resumes it from what is the newest then, until it is done. `cost`
-trains in turn without points and with as many as they take by themselves.
+trains in turn without points and with as many as they take by themselves. `rewind` times the way from a
+trouble back in memory to the next good step.
 
-    python -m benchmarks.step_points equal|kills|cost [--times 20] [--ranks 1] [--only WORD]
+    python -m benchmarks.step_points equal|kills|cost|rewind [--times 20] [--ranks 1] [--only WORD]
                                      [--device 0] [--amp true|false|bf16] [--model yolov8n.yaml]
+                                     [--imgsz 64] [--batch 8] [--optimizer SGD]
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.rewinds import quiet, rewinds
 from nantui.run.layout import RunLayout
 from nantui.run.points import is_whole, step_points
 from nantui.run.telemetry import StepFollower
@@ -37,13 +40,16 @@ EPOCHS, IMAGES = 8, 96
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("kind", choices=("equal", "kills", "cost"))
+    parser.add_argument("kind", choices=("equal", "kills", "cost", "rewind"))
     parser.add_argument("--times", type=int, default=20, help="how many kills, or turns")
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--only", default="", help="cases with this word in their name")
     parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
     parser.add_argument("--amp", default="false", choices=("true", "false", "bf16"))
     parser.add_argument("--model", default="", help="in the place of the tiny one")
+    parser.add_argument("--imgsz", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--optimizer", default="SGD")
     chosen = parser.parse_args()
     amp = {"true": True, "false": False}.get(chosen.amp, chosen.amp)
     more = {"device": chosen.device, "amp": amp, "deterministic": True}
@@ -53,6 +59,11 @@ def main() -> int:
             return equal(Path(folder), chosen.only, more)
         if chosen.kind == "kills":
             return kills(Path(folder), chosen.times, chosen.ranks, more)
+        if chosen.kind == "rewind":
+            sizes = {name: getattr(chosen, name) for name in ("imgsz", "batch", "optimizer")}
+            asked = {**more, **sizes, "nbs": chosen.batch, "epochs": 4}
+            common = {**trainings(Path(folder), 12 * chosen.batch).common, **asked}
+            return rewinds(Path(folder), chosen.times, chosen.ranks, common)
         return cost(Path(folder), chosen.times)
 
 
@@ -93,17 +104,11 @@ def compared(case: Case, place: Path, common: dict[str, Any], stopped: bool = Tr
         whole, again = requests[:2]
         spy = {"end": str(place / "cut.end"), "workers": case.workers}
         requests = [whole, {**again, "spy": spy}]
-    kept = os.dup(1)
-    try:
-        with (place / "out").open("wb") as out:
-            os.dup2(out.fileno(), 1)
+    with quiet(place / "out"):
         if case.ranks == 2:
             on_two_ranks(requests, place / "log", timeout=900.0)
         else:
             carry_out(requests)
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
     return unequal(case, place)
 
 

@@ -62,9 +62,12 @@ class Rewind:
         self._made += 1
         cause = guard.incident_reporter.cause
         eased = EASED_STEPS if self._made > 1 or TOO_HIGH & {cause, target["kind"]} else 0
-        place = {"epoch": guard.epoch, "step": guard.batch_index, "number": self._made}
-        back = {"to_epoch": target["epoch"], "to_step": target["batch"], "since": target["since"]}
-        self._say("rewind_begun", **place, **back, incident=target["kind"])
+        where = {
+            "epoch": guard.epoch, "step": guard.batch_index, "to_epoch": target["epoch"],
+            "to_step": target["batch"], "since": target["since"], "number": self._made,
+            "incident": target["kind"],
+        }  # fmt: skip
+        self._say("rewind_begun", **where)
         self._put_back()
         guard.went_back(eased)
         self.points.wanted = True  # what was written since the first sign should not stay the newest
@@ -73,7 +76,7 @@ class Rewind:
         text = f"went back in memory to epoch {target['epoch']} step {target['batch']} in {seconds:.2f} s"
         text += f"; rates rise again over {count(eased, 'step')}" if eased else ""
         text = "; ".join([text, *put_right])
-        self._say("rewind_done", **place, **back, seconds=seconds, eased=eased, text=text)
+        self._say("rewind_done", **where, seconds=seconds, eased=eased, text=text)
 
     def _say(self, kind: str, **fields: object) -> None:
         if self.session.first:

@@ -79,12 +79,12 @@ def put_back(trainer: Trainer, kept: Mapping[str, torch.Tensor], known: Collecti
 
     To be called by every rank. Each tensor keeps its address, and a GPU is only asked to.
     """
+    live = leaves(live_tensors(trainer))
     with torch.no_grad():
-        for name, tensor in leaves(live_tensors(trainer)):
+        for name, tensor in live:
             if name in kept:
                 tensor.copy_(kept[name], non_blocking=True)
-            if name not in known:
-                distributed.spread(tensor)
+        distributed.spread(tensor for name, tensor in live if name not in known)
 
 
 def put_statistics_back(model: torch.nn.Module, kept: Mapping[str, torch.Tensor]) -> None:
