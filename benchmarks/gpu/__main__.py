@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks.gpu import ahead, control, cost, healthy, memory, nan, nodes, points, validation
+from benchmarks.gpu import ahead, control, cost, healthy, memory, nan, nodes, points, rewind, validation
 from benchmarks.gpu.bench import Bench, gpu_memory, versions
 
 SECTIONS = {
@@ -27,6 +27,7 @@ SECTIONS = {
     "points-cost": points.cost,
     "points-equal": points.equal,
     "points-kills": points.kills,
+    "rewind": rewind.rewind,
     "nodes": nodes.nodes,
     "healthy": healthy.healthy,
 }
