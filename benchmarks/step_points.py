@@ -1,10 +1,13 @@
-"""Step points on the CPU: equal trainings, what a kill costs, what taking them costs.
+"""Step points: equal trainings, what a kill costs, what taking them costs.
 
 `equal` trains every case of tests/worker/equality.py three times: whole, stopped, resumed. `kills` sends
 SIGKILL to a training at random moments and resumes it from what is the newest then, until it is done. `cost`
-trains in turn without points and with as many as they take by themselves.
+trains in turn without points and with as many as they take by themselves. `rewind` times the way from a
+trouble back in memory to the next good step.
 
-    python -m benchmarks.step_points equal|kills|cost [--times 20] [--ranks 1] [--only WORD]
+    python -m benchmarks.step_points equal|kills|cost|rewind [--times 20] [--ranks 1] [--only WORD]
+                                     [--device 0] [--amp true|false|bf16] [--model yolov8n.yaml]
+                                     [--imgsz 64] [--batch 8] [--optimizer SGD]
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.rewinds import quiet, rewinds
 from nantui.run.layout import RunLayout
 from nantui.run.points import is_whole, step_points
 from nantui.run.telemetry import StepFollower
@@ -36,16 +40,30 @@ EPOCHS, IMAGES = 8, 96
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("kind", choices=("equal", "kills", "cost"))
+    parser.add_argument("kind", choices=("equal", "kills", "cost", "rewind"))
     parser.add_argument("--times", type=int, default=20, help="how many kills, or turns")
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--only", default="", help="cases with this word in their name")
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
+    parser.add_argument("--amp", default="false", choices=("true", "false", "bf16"))
+    parser.add_argument("--model", default="", help="in the place of the tiny one")
+    parser.add_argument("--imgsz", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--optimizer", default="SGD")
     chosen = parser.parse_args()
+    amp = {"true": True, "false": False}.get(chosen.amp, chosen.amp)
+    more = {"device": chosen.device, "amp": amp, "deterministic": True}
+    more |= {"model": chosen.model} if chosen.model else {}
     with tempfile.TemporaryDirectory() as folder:
         if chosen.kind == "equal":
-            return equal(Path(folder), chosen.only)
+            return equal(Path(folder), chosen.only, more)
         if chosen.kind == "kills":
-            return kills(Path(folder), chosen.times, chosen.ranks)
+            return kills(Path(folder), chosen.times, chosen.ranks, more)
+        if chosen.kind == "rewind":
+            sizes = {name: getattr(chosen, name) for name in ("imgsz", "batch", "optimizer")}
+            asked = {**more, **sizes, "nbs": chosen.batch, "epochs": 4}
+            common = {**trainings(Path(folder), 12 * chosen.batch).common, **asked}
+            return rewinds(Path(folder), chosen.times, chosen.ranks, common)
         return cost(Path(folder), chosen.times)
 
 
@@ -53,38 +71,56 @@ def trainings(root: Path, images: int = 32) -> Trainings:
     return Trainings(draw_data_set(root / "data", images), tiny_model(root))
 
 
-def equal(root: Path, word: str) -> int:
-    """Train every case; returns how many differ."""
+def equal(root: Path, word: str, more: dict[str, Any]) -> int:
+    """Train every case; returns how many differ.
+
+    Where one does, the training that was never stopped is repeated: it may differ from itself.
+    """
     import torch
 
     torch.set_num_threads(1)
-    bad, common = 0, trainings(root).common
+    bad, common = 0, {**trainings(root).common, **more}
     for case in (case for case in CASES if word in case.name):
         found = compared(case, root / case.name, common)
         bad += bool(found)
-        print(f"{case.name:44} {'equal' if not found else found[:3]}", flush=True)
+        print(
+            f"CASE {case.name}: {f'{found[:3]}; {itself(case, root, common)}' if found else 'equal'}",
+            flush=True,
+        )
     return bad
 
 
-def compared(case: Case, place: Path, common: dict[str, Any]) -> list[str]:
+def itself(case: Case, root: Path, common: dict[str, Any]) -> str:
+    """Return whether two trainings without a stop are equal."""
+    found = compared(case, root / f"{case.name}-twice", common, stopped=False)
+    return f"two that were never stopped differ, too: {found[:1]}" if found else "two never stopped are equal"
+
+
+def compared(case: Case, place: Path, common: dict[str, Any], stopped: bool = True) -> list[str]:
+    """Return how the second training of a case differs from the first; `stopped` and resumed, or neither."""
     place.mkdir()
     requests = requests_of(case, place, common)
-    kept = os.dup(1)
-    try:
-        with (place / "out").open("wb") as out:
-            os.dup2(out.fileno(), 1)
+    if not stopped:
+        whole, again = requests[:2]
+        spy = {"end": str(place / "cut.end"), "workers": case.workers}
+        requests = [whole, {**again, "spy": spy}]
+    with quiet(place / "out"):
         if case.ranks == 2:
             on_two_ranks(requests, place / "log", timeout=900.0)
         else:
             carry_out(requests)
-    finally:
-        os.dup2(kept, 1)
     return unequal(case, place)
 
 
-def kills(root: Path, times: int, ranks: int) -> int:
+def kills(root: Path, times: int, ranks: int, more: dict[str, Any]) -> int:
     """Kill trainings until `times` kills were made; returns how many things were wrong."""
-    dice, common, lost, wrong, number = random.Random(ranks), trainings(root, IMAGES).common, [], 0, 0
+    dice, common, lost, wrong, number = (
+        random.Random(ranks),
+        {**trainings(root, IMAGES).common, **more},
+        [],
+        0,
+        0,
+    )
     done = 0
     while done < times:
         run, number = root / f"run{done}", 0

@@ -19,6 +19,7 @@ ACTIONS = {
     "observed": "only observed, weights may be ruined",
     "ended": "training ended",
     "warned": "only a warning, the training goes on",
+    "rewound": "went back in memory and trains on; cannot be undone",
 }
 """What was done about an incident."""
 

@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks.gpu import ahead, control, cost, healthy, memory, nan, nodes, validation
+from benchmarks.gpu import ahead, control, cost, healthy, memory, nan, nodes, points, rewind, validation
 from benchmarks.gpu.bench import Bench, gpu_memory, versions
 
 SECTIONS = {
@@ -24,9 +24,27 @@ SECTIONS = {
     "validation": validation.validation,
     "cost": cost.cost,
     "memory": memory.memory,
+    "points-cost": points.cost,
+    "points-equal": points.equal,
+    "points-kills": points.kills,
+    "rewind": rewind.rewind,
     "nodes": nodes.nodes,
     "healthy": healthy.healthy,
 }
+
+
+def chosen(asked: list[str]) -> list[str]:
+    """Return the sections of these names, or that have one of them before a hyphen.
+
+    Raises ValueError for a name that is none.
+    """
+    found: list[str] = []
+    for word in asked:
+        its = [name for name in SECTIONS if name == word or name.startswith(f"{word}-")]
+        if not its:
+            raise ValueError(f"no such section: {word}; there are {', '.join(SECTIONS)}")
+        found += its
+    return found
 
 
 def main() -> int:
@@ -41,7 +59,7 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(arguments.place, len(gpu_memory()), out=arguments.out / "gpu-results.json")
     print(f"{bench.gpus} GPUs, {versions()}", flush=True)
-    for name in arguments.sections:
+    for name in chosen(arguments.sections):
         begun = time.monotonic()
         try:
             SECTIONS[name](bench)

@@ -38,7 +38,7 @@ def cost(bench: Bench) -> None:
 
 
 def _one(bench: Bench, what: str, imgsz: int, amp: Any, optimizer: str) -> None:
-    data = _images(bench.place / f"noise{imgsz}", imgsz)
+    data = noise(bench.place / f"noise{imgsz}", imgsz)
     words = [sys.executable, "-m", "benchmarks.gpu.cost", str(data), str(imgsz), json.dumps(amp), optimizer]
     answer = subprocess.run(words, capture_output=True, text=True, timeout=280)
     line = next((row for row in answer.stdout.splitlines() if row.startswith('{"stock"')), None)
@@ -55,7 +55,7 @@ def _one(bench: Bench, what: str, imgsz: int, amp: Any, optimizer: str) -> None:
     bench.found("cost", what, text, found["own"] <= LARGEST_SHARE)
 
 
-def _images(folder: Path, size: int) -> Path:
+def noise(folder: Path, size: int) -> Path:
     """Write images that need no resizing, so that the loaders keep out of the way; returns the data.yaml."""
     data = folder / "data.yaml"
     if not data.exists():
@@ -190,7 +190,7 @@ def measure(data: str, imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
         RunLayout(run), Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, {}, sys.executable)
     )
     trainer = _alternating(Session.open(run, 1), blocks)
-    settings = _settings(imgsz, amp, optimizer)
+    settings = settings_of(imgsz, amp, optimizer)
     with contextlib.suppress(Enough):
         ultralytics_api.load_model("yolov8m.yaml").train(
             trainer=trainer, data=data, save_dir=str(run), **settings
@@ -198,7 +198,7 @@ def measure(data: str, imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
     return blocks.result()
 
 
-def _settings(imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
+def settings_of(imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
     return {
         "imgsz": imgsz, "amp": amp, "batch": 16, "nbs": 16, "epochs": 200, "workers": 12, "cache": "ram",
         "mosaic": 0.0, "optimizer": optimizer, "device": 0, "plots": False, "val": False, "save": False,

@@ -391,13 +391,40 @@ class Continued(Placed):
     path: str = ""
 
 
+@frozen_record
+class Rewind(Placed):
+    """The training, at `epoch` and `step`, goes back in memory to another place for an `incident`, the
+    `number`th time in its attempt; `since` is the epoch and step of the first sign.
+    """
+
+    to_epoch: int | None = None
+    to_step: int | None = None
+    since: tuple[int, ...] = ()
+    number: int | None = None
+    incident: str = ""
+
+
+@frozen_record
+class RewindBegun(Rewind):
+    KIND = "rewind_begun"
+
+
+@frozen_record
+class RewindDone(Rewind):
+    """It has, in `seconds`; the rates rise again over `eased` steps."""
+
+    KIND = "rewind_done"
+    seconds: float = math.nan
+    eased: int | None = None
+
+
 KINDS: Mapping[str, type[Event]] = {
     known.KIND: known
     for known in (
         Created, AttemptStarted, AttemptEnded, Incident, Warned, InEffect, CommandReceived, CommandDone,
         Stage, RollbackBegun, RollbackStep, RollbackDone, RollbackReverted, Kept, UndoBegun, UndoDone,
         PhaseBegun, PhaseDone, Autopsy, SaveFailed, Saved, Adopted, Lost, Note, Registered, Activity,
-        EpochEnded, ValidationPrecision, Stopping, Continued,
+        EpochEnded, ValidationPrecision, Stopping, Continued, RewindBegun, RewindDone,
     )
 }  # fmt: skip
 TRANSACTION_BEGINS = (RollbackBegun, UndoBegun, PhaseBegun)
@@ -507,6 +534,7 @@ _READERS: Mapping[object, json_fields.Reader] = {
     Any: lambda value: value,
     Mapping[str, Any]: json_fields.mapping,
     tuple[str, ...]: json_fields.many(json_fields.text),
+    tuple[int, ...]: json_fields.many(json_fields.countable),
     tuple[str, ...] | None: json_fields.many(json_fields.text),
     tuple[Mapping[str, Any], ...]: json_fields.many(json_fields.mapping),
     tuple[Difference, ...]: json_fields.many(_record(Difference)),

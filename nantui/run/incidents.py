@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from nantui.run.events import Event, Incident, Warned
 
-SKIPPED, OBSERVED, ENDED, WARNED = "skipped", "observed", "ended", "warned"
-"""What was done about an incident: its step was undone, nothing, the training was ended, it was said."""
+SKIPPED, OBSERVED, ENDED, WARNED, REWOUND = "skipped", "observed", "ended", "warned", "rewound"
+"""What was done about an incident: its step was undone, nothing, the training was ended, it was said, or the
+training went back in memory and on."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from nantui.run.events import (
     Incident,
     InEffect,
     Registered,
+    RewindBegun,
+    RewindDone,
     SaveFailed,
     Stopping,
     Warned,
@@ -34,7 +36,7 @@ from nantui.run.telemetry import Step, StepFollower
 
 TRAINING, SAVING = "training", "saving"
 BEFORE_STEPS = frozenset({"", "importing", "setup"})
-KEPT = (Incident, Warned, SaveFailed, Autopsy)
+KEPT = (Incident, Warned, SaveFailed, Autopsy, RewindBegun, RewindDone)
 """What the journal keeps of the ranks' own events, beside the settings in effect."""
 Relayed = tuple[Event, dict[str, object]]
 """An event, and the fields that it has in the journal."""

@@ -4,11 +4,12 @@
 notify:
   command: [notify-send, "{event}", "{run}: {text}"]   # no shell; placeholders are replaced
   url: https://example.org/hook                        # gets a JSON object by POST, or any Apprise URL
-  on: [incident, diverged, failed, finished, stalled]  # default: these, lost and recovered; also: suspicion
+  on: [incident, diverged, failed, finished, stalled]  # default: these, lost, recovered, rewound
 ```
-It runs as a process of its own, so that a slow network never holds up the supervisor; the URL reaches it
-through its standard input and stands in no log, journal or command line. What a command or a library says
-itself is not kept either: it may repeat a URL, and a URL may hold a secret.
+`suspicion` is told only where it stands in `on`. It runs as a process of its own, so that a slow network
+never holds up the supervisor; the URL reaches it through its standard input and stands in no log, journal or
+command line. What a command or a library says itself is not kept either: it may repeat a URL, and a URL may
+hold a secret.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from nantui import entry_points
 from nantui.run.documents import JsonObject
 from nantui.terminal_text import printable
 
-RECOVERED = "recovered"
-DEFAULT_ON = ("incident", "diverged", "failed", "finished", "stalled", "lost", RECOVERED)
+RECOVERED, REWOUND = "recovered", "rewound"
+DEFAULT_ON = ("incident", "diverged", "failed", "finished", "stalled", "lost", RECOVERED, REWOUND)
 TIMEOUT_S = 20.0
 
 

@@ -23,7 +23,7 @@ from nantui.run.atomic_files import write_json
 from nantui.run.attempts import Attempt
 from nantui.run.binding import STRANGE, standing
 from nantui.run.endings import Traces
-from nantui.run.events import Event, Incident, parse_all
+from nantui.run.events import Event, Incident, RewindDone, parse_all
 from nantui.run.incidents import is_suspicion
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -301,6 +301,8 @@ class Supervisor:
             self.record(event.kind, **fields)
             if isinstance(event, Incident):
                 self.tell("incident", f"{event.incident}: {event.text}")
+            elif isinstance(event, RewindDone):
+                self.tell(notify.REWOUND, event.text)
             elif is_suspicion(event):
                 self.tell("suspicion", event.text)
         self._publish_progress(self.watch)

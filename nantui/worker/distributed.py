@@ -6,6 +6,7 @@ decides alone leaves the others waiting in a collective for hours.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from torch import distributed
 
 from nantui.worker.torchrun_env import rank, world_size
 
+LARGEST_PARCEL = 2**24  # elements that are sent as one, but for a tensor that has more
 TIMEOUT = timedelta(hours=3)  # as Ultralytics: rank 0 may scan a large data set while the others wait
 Report = TypeVar("Report")
 
@@ -57,6 +59,28 @@ def gather(mine: Report) -> list[Report]:
     reports: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(reports, mine)
     return reports
+
+
+def spread(tensors: Iterable[torch.Tensor]) -> None:
+    """Fill every rank's `tensors`, on one device, with those of the first; many small ones travel as one.
+
+    To be called at the same point by every rank.
+    """
+    waiting: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors if together() else ():
+        joined = waiting.setdefault(tensor.dtype, [])
+        joined.append(tensor)
+        if sum(one.numel() for one in joined) > LARGEST_PARCEL:
+            _spread_as_one(waiting.pop(tensor.dtype))
+    for joined in waiting.values():
+        _spread_as_one(joined)
+
+
+def _spread_as_one(tensors: list[torch.Tensor]) -> None:
+    parcel = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    distributed.broadcast(parcel, 0)
+    for tensor, piece in zip(tensors, parcel.split([one.numel() for one in tensors]), strict=True):
+        tensor.copy_(piece.view(tensor.shape))
 
 
 def barrier() -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from nantui.run.attempts import DIVERGED, EXIT_CODES, STOPPED
 from nantui.run.documents import Document
+from nantui.run.incidents import REWOUND
 
 Evidence: TypeAlias = dict[str, Any]
 """What was measured, by name; it goes into an event as JSON."""
@@ -63,3 +64,8 @@ class TrainingDiverged(TrainingEnded):
     def __init__(self, incident: Incident) -> None:
         super().__init__(incident.text)
         self.incident = incident
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether all ranks have agreed to go back in memory instead of ending."""
+        return self.incident.action == REWOUND

@@ -20,6 +20,7 @@ from nantui.run.attempts import (
     write_exit,
 )
 from nantui.run.layout import RunLayout
+from nantui.run.spec import read_spec
 from nantui.worker.incident import Incident, TrainingEnded
 from nantui.worker.options import Options, read_options
 from nantui.worker.telemetry import Recorder
@@ -72,6 +73,15 @@ class Session:
     def attempt_file(self, name: str) -> Path:
         """Return the path of a file of this attempt, `attempts/NNN.<name>`."""
         return self.layout.attempts / f"{self.attempt.attempt:03d}.{name}"
+
+    def unattended(self) -> bool:
+        """Tell whether the run is to recover by itself (`--auto`), which may be said at any time."""
+        path = self.layout.spec
+        try:  # whose it is was looked at by the supervisor that started this process
+            spec = read_spec(path, trusted={path.stat().st_uid}, agreed=True)
+        except (OSError, UserError):
+            return False
+        return spec is not None and spec.auto
 
     def register(self) -> None:
         """Say which process this is, so that it can be found and told apart from a later one."""

@@ -26,7 +26,8 @@ from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.guard.step_guard import StepGuard
 from nantui.worker.incident import TrainingDiverged
 from nantui.worker.points.exact import seed_samples
-from nantui.worker.points.going_on import GoingOn, drop_rows_to_come, go_on, point_in
+from nantui.worker.points.going_on import GoingOn, drop_rows, go_on, point_in
+from nantui.worker.points.rewind import Rewind
 from nantui.worker.points.step_points import StepPoints
 from nantui.worker.points.training_state import on_device, plain_losses
 from nantui.worker.same_training import RESUME, refuse_another_training, refuse_other_classes
@@ -217,7 +218,8 @@ class GuardedTrainer(_Stock):
         else:
             stock(checkpoint)
         if self.resume and self.session.first:
-            drop_rows_to_come(self.session, self.start_epoch)
+            # A kill between an epoch's row and its checkpoint leaves a row that comes again.
+            drop_rows(self.session, self.start_epoch, "results.csv")
 
     def optimizer_step(self) -> None:
         guard = self.guard
@@ -256,8 +258,12 @@ class GuardedTrainer(_Stock):
         kept = self._mean.state() if self._mean else None
         return {"mean": kept, "tloss": plain_losses(self.tloss)}
 
-    def set_means(self, kept: JsonObject) -> None:
-        """Count on from the means of a step point."""
+    def set_means(self, kept: JsonObject | None) -> None:
+        """Count on from the means of a step point, anew from the present batch on without any."""
+        if kept is None:
+            self._tloss = self._mean = None
+            self._loss_waits = True
+            return
         self._tloss = on_device(kept["tloss"], self.device)
         if kept["mean"] is not None:
             self._mean = RunningMean(self.device.type)
@@ -323,6 +329,8 @@ def _set_up(trainer: GuardedTrainer) -> None:
     trainer.epoch_end = EpochEndChecks(trainer, trainer.session, trainer.guard.incident_policy)
     trainer.points = StepPoints(trainer, trainer.session, trainer._going_on)
     trainer.guard.point_due = trainer.points.due
+    rewind = Rewind(trainer, trainer.session, trainer.points)
+    trainer.guard.incident_policy.way_back, trainer.guard.go_back = rewind.ask, rewind.go
     trainer.session.recorder.memory = lambda: memory_gb(trainer.device)
     trainer._batch_ended = trainer._batch_began = time.perf_counter()
     trainer._reported_in_effect = False
@@ -390,7 +398,8 @@ def _close_points(trainer: GuardedTrainer) -> None:
 
 def _fit_epoch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
     if not trainer._epochs_over:
-        trainer.epoch_end.agree()
+        with guard.or_goes_back():
+            trainer.epoch_end.agree()
 
 
 def _train_end(trainer: GuardedTrainer, guard: StepGuard) -> None:

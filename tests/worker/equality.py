@@ -133,7 +133,7 @@ def unequal(case: Case, place: Path) -> list[str]:
         if missing := [end.name for end in ends if not end.exists()]:
             return [f"did not get to its end: {', '.join(missing)}"]
         one, other = (torch.load(end, weights_only=False) for end in ends)
-        found += [f"rank {rank}: {difference}" for difference in _differences(one, other)]
+        found += [f"rank {rank}: {difference}" for difference in differences(one, other)]
     rows = [_rows(place / name / "results.csv") for name in ("whole", "cut")]
     found += [f"results.csv: {one} and {other}" for one, other in zip(*rows, strict=True) if one != other]
     return found
@@ -144,7 +144,8 @@ def _rows(path: Path) -> list[list[str]]:
     return [[*line.split(",")[:1], *line.split(",")[2:]] for line in path.read_text().splitlines()]
 
 
-def _differences(one: Any, other: Any, name: str = "") -> list[str]:
+def differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Return in which places two trees of tensors differ."""
     import torch
 
     if isinstance(one, torch.Tensor):
@@ -156,4 +157,4 @@ def _differences(one: Any, other: Any, name: str = "") -> list[str]:
         pairs = [(a, b, f"{name}[{at}]") for at, (a, b) in enumerate(zip(one, other, strict=True))]
     else:
         return [] if one == other else [f"{name}: {one} and {other}"]
-    return [difference for pair in pairs for difference in _differences(*pair)]
+    return [difference for pair in pairs for difference in differences(*pair)]

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from nantui.run.events import Incident, RollbackBegun, of_kind
+from nantui.run.events import Incident, RewindDone, RollbackBegun, of_kind
 from nantui.run.plan import standings
 from nantui.run.results import EpochRow, current
 from nantui.ui.charts.series import Curve, Mark, Picture
@@ -220,30 +220,32 @@ def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     begins, titles = snapshot.phases.begins, snapshot.phases.titles
     marks = {Mark(begins[phase] + 0.5, "phase", titles[phase]) for phase in begins if begins[phase]}
     for event, (phase, _) in zip(snapshot.journal, standings(snapshot.journal), strict=True):
-        if isinstance(event, (Incident, RollbackBegun)) and event.epoch is not None:
+        if isinstance(event, (Incident, RollbackBegun, RewindDone)) and event.epoch is not None:
             marks.add(Mark(float(event.epoch + begins.get(phase, 0)), _kind_of(event)))
     return tuple(sorted(marks, key=lambda mark: (mark.x, mark.kind)))
 
 
-def _kind_of(event: Incident | RollbackBegun) -> str:
-    if isinstance(event, RollbackBegun):
+def _kind_of(event: Incident | RollbackBegun | RewindDone) -> str:
+    if not isinstance(event, Incident):
         return "rollback"
     return "skip" if event.harmless else "incident"
 
 
 def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
-    """Return skipped steps, incidents and where attempts and phases begin on the step axis."""
+    """Return skipped steps, incidents, rewinds and where attempts and phases begin on the step axis."""
     steps, titles = snapshot.steps, snapshot.phases.titles
     skips = [Mark(x, "skip") for x in steps.skipped]
     phases = {one.phase: one.x for one in steps.stretches if one.epoch == 1 and one.phase in titles and one.x}
     changes = [Mark(x, "phase", titles[phase]) for phase, x in phases.items()]
     begins = [Mark(x, "attempt") for x in steps.boundaries if x not in phases.values()]
-    incidents = [
-        place_of(steps.stretches, one.attempt, one.epoch, one.step)
-        for one in of_kind(snapshot.journal, Incident)
-        if not one.harmless and one.epoch is not None and one.step is not None
+    told = [one for one in of_kind(snapshot.journal, Incident) if not one.harmless]
+    graver = [
+        Mark(x, _kind_of(one))
+        for one in [*told, *of_kind(snapshot.journal, RewindDone)]
+        if one.epoch is not None and one.step is not None
+        if (x := place_of(steps.stretches, one.attempt, one.epoch, one.step)) is not None
     ]
-    return tuple([*changes, *begins, *skips, *(Mark(x, "incident") for x in incidents if x is not None)])
+    return tuple([*changes, *begins, *skips, *graver])
 
 
 class ChartMaker:

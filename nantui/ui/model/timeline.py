@@ -21,6 +21,7 @@ from nantui.run.events import (
     Lost,
     Note,
     PhaseBegun,
+    RewindDone,
     RollbackBegun,
     RollbackDone,
     RollbackReverted,
@@ -36,7 +37,7 @@ from nantui.run.incidents import INCIDENTS
 from nantui.ui.format import clean
 from nantui.words import ACTIONS, BEGINNINGS, COMMANDS, count
 
-ONLY_EVENTS = (Warned, SaveFailed, Autopsy, EpochEnded, Stopping, ValidationPrecision)
+ONLY_EVENTS = (Warned, SaveFailed, Autopsy, EpochEnded, Stopping, ValidationPrecision, RewindDone)
 Told = tuple[str, str]
 """A text and how grave it is; ("", "") for what is no news."""
 IN_ITS_OWN_WORDS: Mapping[type[Event], Told] = {
@@ -53,6 +54,7 @@ IN_ITS_OWN_WORDS: Mapping[type[Event], Told] = {
     SaveFailed: ("save failed: ", "bad"),
     Autopsy: ("autopsy: ", "warn"),
     ValidationPrecision: ("", "muted"),
+    RewindDone: ("", "warn"),
 }
 """What stands before the text of an event that brings its own."""
 

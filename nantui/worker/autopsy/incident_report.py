@@ -30,6 +30,8 @@ class IncidentReporter:
         self.trainer, self.session = trainer, session
         self.batch: Batch = {}
         self.files: list[tuple[str, ...]] = []
+        self.cause = ""
+        """What the newest autopsy has found; the same on every rank."""
         self._autopsies = 0
 
     def evidence(self, seen: BatchProbe, final: bool = False) -> Evidence:
@@ -59,7 +61,7 @@ class IncidentReporter:
         chosen = examined[0] if examined else None
         evidence: Evidence = {**_numbers(seen), "bad": _what(seen)}
         if chosen is not None:
-            evidence["cause"] = chosen["cause"]
+            evidence["cause"] = self.cause = chosen["cause"]
             if self.session.first:
                 fields = {"cause": chosen["cause"], "text": chosen["text"], "evidence": chosen["evidence"]}
                 self.session.recorder.event("autopsy", **fields, of_rank=chosen["rank"])

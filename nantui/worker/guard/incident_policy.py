@@ -6,9 +6,10 @@ the same conclusion; only the first rank writes it down.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
-from nantui.run.incidents import ENDED, INCIDENTS, OBSERVED, SKIPPED
+from nantui.run.incidents import ENDED, INCIDENTS, OBSERVED, REWOUND, SKIPPED
 from nantui.run.results import can_be_learnt_to_zero, practically_zero
 from nantui.words import count
 from nantui.worker.guard.anomaly import CALM, Distribution, Explosion, Skips, Trend
@@ -21,6 +22,7 @@ CONSEQUENCES = {
     SKIPPED: "the step was skipped and nothing of it kept",
     OBSERVED: "only observed: the guard does not protect in this mode",
     ENDED: "the training was ended, nothing was saved from this state",
+    REWOUND: "nothing was saved from this state",
 }
 
 
@@ -44,8 +46,10 @@ class IncidentPolicy:
         """`warn(kind, text, **evidence)` is told of what is not an incident yet."""
         self.options = options
         self.suspicion = 1.0
+        self.first_sign = (0, 0)
+        self.way_back: Callable[[str], str] = lambda kind: ""
+        self._since_sign = math.inf
         self._report, self._warn = report, warn or (lambda kind, text, **evidence: None)
-        self._skips = Skips(options.max_consecutive_skips, options.skip_window, options.max_skip_share)
         self._explosion = Explosion(options.loss_limit, options.loss_patience)
         self._usual = Distribution()
         self._trends = {
@@ -54,15 +58,33 @@ class IncidentPolicy:
         }
         self._batches = 0
         self._first_warning: int | None = None
-        self._zero_steps = self._steps_since_zero = 0
-        self._out_since: tuple[int, int] = (0, 0)
+        self._out_since = self._here = (0, 0)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget the trouble, once the training is back to before it; what was usual stays so."""
+        options = self.options
+        self._skips = Skips(options.max_consecutive_skips, options.skip_window, options.max_skip_share)
+        self._explosion.in_a_row = self._zero_steps = self._steps_since_zero = 0
         self._ongoing: set[str] = set()
+        self._since_sign = math.inf
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether something has been wrong lately; `first_sign` is the epoch and step where it began."""
+        return self._since_sign <= self.options.skip_window
+
+    def _sign(self, epoch: int, step: int) -> None:
+        """Note that something is wrong, or was, in this place."""
+        self.first_sign = min(self.first_sign, (epoch, step)) if self.in_trouble else (epoch, step)
+        self._since_sign = 0
 
     def bad_batch(self, kind: str, epoch: int, step: int, evidence: Mapping[str, object]) -> None:
         """Report a batch that must not reach the weights (protect), or has reached them (observe).
 
         While the same trouble goes on unprotected, it is reported once.
         """
+        self._sign(epoch, step)
         action = SKIPPED if self.options.protects else OBSERVED
         if action == OBSERVED and kind in self._ongoing:
             return
@@ -77,13 +99,18 @@ class IncidentPolicy:
         return self.options.protects or kind not in self._ongoing
 
     def end(self, kind: str, epoch: int, step: int, why: str, evidence: Mapping[str, object]) -> None:
-        """Report divergence and, when protecting, end the training. Raises TrainingDiverged."""
+        """Report divergence and, when protecting, end the training, or have it go back where it can.
+
+        Raises TrainingDiverged.
+        """
         protects = self.options.protects
         if not protects and kind in self._ongoing:
             return
         self._ongoing.add(kind)
-        action = ENDED if protects else OBSERVED
-        text = f"{INCIDENTS[kind].said}: {why}; {CONSEQUENCES[action]}"
+        self._sign(epoch, step)
+        back = self.way_back(kind) if protects else ""
+        action = REWOUND if back else ENDED if protects else OBSERVED
+        text = "; ".join(filter(None, [f"{INCIDENTS[kind].said}: {why}", CONSEQUENCES[action], back]))
         incident = Incident(kind, epoch, step, action, text, {**evidence, **self._forewarned()})
         self._report(incident)
         if protects:
@@ -103,6 +130,8 @@ class IncidentPolicy:
         """
         self._ongoing -= {"nan_loss", "nan_gradient", "nan_buffer"}
         self._batches += 1
+        self._since_sign += 1
+        self._here = epoch, step
         if probe.norm is not None:
             self._watch_trend("gradient_climbing", "gradient norm", probe.norm)
         if not self._watch_zero(probe, epoch, step):
@@ -142,6 +171,7 @@ class IncidentPolicy:
             self._out_since = epoch, step
         if at_an_end:
             since = "since epoch {} step {}".format(*self._out_since)
+            self._sign(*self._out_since)
             why = f"{probe.loss:.4g} where at most {usual:.4g} was usual, {since}"
             evidence = {"loss": probe.loss, "usual": usual, "score": score, "since": list(self._out_since)}
             self._suspect("loss_exploded", epoch, step, why, evidence)
@@ -188,6 +218,7 @@ class IncidentPolicy:
 
     def _say(self, kind: str, text: str, **evidence: object) -> None:
         """Warn, and remember since when."""
+        self._sign(*self._here)
         self._first_warning = self._batches
         self._warn(kind, text, **evidence)
 

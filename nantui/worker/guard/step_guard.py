@@ -48,12 +48,14 @@ class StepGuard:
         self.ahead = self.options.protects and ultralytics_api.step_can_be_taken_back(trainer)
         self.seen: BatchProbe | None = None
         self.point_due: Callable[[], bool] = lambda: False
+        self.go_back: Callable[[], None] = lambda: None
         self.skipped = False
         self.void = self._in_batch = self.stepped = self._unsettled = False
         self.batch_index = 0
         self._void_reason = ""
         self._last_loss = 0.0
         self._steps_taken = 0
+        self._ramp = (self.options.rewarmup if trainer.start_epoch > 0 else 0, 0)  # steps, and after how many
         self._unread: PendingProbe
         self._snapshot: Snapshot
         self._parameters = list(trainer.model.parameters())
@@ -251,10 +253,13 @@ class StepGuard:
             skip = self.options.protects and (_to_be_undone(seen) or self.void)
             if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
                 self.incident_policy.optimizer_step(skip, *place)
-        except TrainingDiverged:
+        except TrainingDiverged as diverged:
             self.backup.restore()
-            self.incident_reporter.evidence(seen, final=True)
-            raise
+            if not diverged.goes_back:
+                self.incident_reporter.evidence(seen, final=True)
+                raise
+            self.go_back()
+            return True
         return skip
 
     def _report(self, seen: BatchProbe, place: tuple[int, int]) -> None:
@@ -270,6 +275,22 @@ class StepGuard:
         elif self.incident_policy.is_news(kind) and not (self.void and kind == "nan_gradient"):
             self.incident_policy.bad_batch(kind, *place, self.incident_reporter.evidence(seen))
             self._check_weights(place)
+
+    @contextlib.contextmanager
+    def or_goes_back(self) -> Iterator[None]:
+        """Where what is done within diverges, go back if that has been agreed on. Raises TrainingDiverged."""
+        try:
+            yield
+        except TrainingDiverged as diverged:
+            if not diverged.goes_back:
+                raise
+            self.go_back()
+
+    def went_back(self, eased: int) -> None:
+        """Take the weights to be good as they are now; the rates rise again over `eased` steps."""
+        self.statistics.remember(self.statistics.snapshot())
+        self.incident_policy.begin_anew()
+        self._ramp = (eased, self._steps_taken) if eased else self._ramp
 
     def _check_weights(self, place: tuple[int, int]) -> None:
         """After a bad batch: when the weights themselves are bad, skipping will not help.
@@ -290,9 +311,9 @@ class StepGuard:
 
     @contextlib.contextmanager
     def _rewarmup(self) -> Iterator[None]:
-        """Lower the learning rates for this step while the re-warm-up after a resume lasts."""
-        steps = self.options.rewarmup if self.trainer.start_epoch > 0 else 0
-        factor = (self._steps_taken + 1) / (steps + 1) if steps else 1.0
+        """Lower the learning rates for this step while the re-warm-up after a resume or a rewind lasts."""
+        steps, begun = self._ramp
+        factor = (self._steps_taken - begun + 1) / (steps + 1)
         if factor >= 1.0:
             yield
             return

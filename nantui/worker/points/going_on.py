@@ -167,21 +167,22 @@ def resume_word(model: Any) -> bool | str:
     return str(model.ckpt_path) if inside_the_first else True
 
 
-def drop_rows_to_come(session: Session, done: int) -> None:
-    """Take the rows of epochs after `done` out of results.csv, and a torn last line: they come again.
+def drop_rows(session: Session, done: int, kept_as: str) -> bool:
+    """Take the rows of epochs after `done` out of results.csv, and a torn last line.
 
-    A kill between an epoch's row and its checkpoint leaves one; the file as it was is kept in backups/.
+    Returns whether there were any; the file as it was is kept in backups/. Raises OSError.
     """
     path = session.layout.results_csv
     if not path.is_file():
-        return
+        return False
     before = path.read_text(encoding="utf-8", errors="surrogateescape")
     after = trimmed(before, done)
     if after != before:
-        kept = session.layout.backups / f"attempt-{session.attempt.attempt:03d}-results.csv"
+        kept = session.layout.backups / f"attempt-{session.attempt.attempt:03d}-{kept_as}"
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, before.encode("utf-8", "surrogateescape"))
         write_atomic(path, after.encode("utf-8", "surrogateescape"))
+    return after != before
 
 
 def go_on(trainer: Any, checkpoint: JsonObject, stock_resume: Any) -> GoingOn:

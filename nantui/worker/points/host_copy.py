@@ -85,6 +85,16 @@ def _places(live: Tree, kept: Tree, pairs: Pairs, pinned: bool) -> Tree:
     return live
 
 
+def leaves(tree: Tree, name: str = "") -> list[tuple[str, torch.Tensor]]:
+    """Return the tensors of a tree with their places in it as names, in a fixed order."""
+    if isinstance(tree, torch.Tensor):
+        return [(name, tree)]
+    if isinstance(tree, (list, tuple)):
+        tree = dict(enumerate(tree))
+    parts = tree.items() if isinstance(tree, dict) else ()
+    return [leaf for key, part in parts for leaf in leaves(part, f"{name}/{key}")]
+
+
 def memory_left() -> int:
     """Return how many bytes of memory this process can still get: of the machine, or of its control group."""
     left = int(psutil.virtual_memory().available)

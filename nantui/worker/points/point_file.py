@@ -37,11 +37,15 @@ class Abandoned(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """A point to be written: its document, whose tensors lie in `copy`, and its header but for the file."""
+    """A point to be written: its document, whose tensors lie in `copy`, and its header but for the file.
+
+    `unfit` is called where it is not finite.
+    """
 
     copy: HostCopy
     document: State
     header: JsonObject = field(default_factory=dict)
+    unfit: Callable[[], None] = lambda: None
 
 
 class PointWriter:
@@ -109,7 +113,8 @@ class PointWriter:
     def _write(self, job: Job) -> None:
         began = time.thread_time()
         job.copy.wait()
-        if sick := _not_finite(job.document):
+        if sick := not_finite(job.document):
+            job.unfit()
             raise ValueError(f"{sick} is not finite; the point before it stays")
         name = self._room_for(bytes_of(job.document))
         size, digest = write_checkpoint(self._layout.point(name), job.document, lambda: self._closed)
@@ -136,7 +141,7 @@ class PointWriter:
         return name
 
 
-def _not_finite(document: object, name: str = "") -> str:
+def not_finite(document: object, name: str = "") -> str:
     """Return the name of the first weight or optimizer value that is NaN or infinite, "" for none."""
     if isinstance(document, torch.nn.Module):
         from nantui.worker import ultralytics_api
@@ -146,7 +151,7 @@ def _not_finite(document: object, name: str = "") -> str:
         return "" if not document.is_floating_point() or bool(torch.isfinite(document).all()) else name
     parts: Iterable[tuple[object, object]] = document.items() if isinstance(document, dict) else ()
     parts = enumerate(document) if isinstance(document, (list, tuple)) else parts
-    found = (_not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)
+    found = (not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)
     return next((sick for sick in found if sick), "")
 
 

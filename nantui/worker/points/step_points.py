@@ -7,6 +7,7 @@ on; the first rank's clock says when. By itself that is as often as the measured
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,21 @@ from nantui.worker.session import Session
 
 SHARE = 0.005  # of the time may go into points, if nobody has said how often
 SHORTEST, LONGEST = 10.0, 300.0  # seconds between points, whatever they cost
-COPIES = 2  # one is written while the next is taken
+COPIES = 3  # one is written while the next is taken, and one may be gone back to
+Place = tuple[int, int]
+
+
+@dataclass(eq=False)
+class InMemory:
+    """A place in memory and the point in it: its document, and its epoch and batch ((0, 0): it is empty)."""
+
+    copy: HostCopy
+    document: training_state.State = field(default_factory=dict)
+    place: Place = (0, 0)
+
+    def forget(self) -> None:
+        """Let it be the next to be written over."""
+        self.place = (0, 0)
 
 
 class StepPoints:
@@ -33,17 +48,17 @@ class StepPoints:
         self._asked_for = self.on = setting != OFF
         self._every = setting if isinstance(setting, float) else None
         self._order: RecordedOrder | None = None
-        self._copies: list[HostCopy] = []
+        self._copies: list[InMemory] = []
         self._writer: PointWriter | None = None
         self._cost = 0.0
         self._due_at = time.monotonic() + self._interval()
-        self._wanted = False
+        self.wanted = False
         self._since_step = going_on.part["since_step"] if going_on and not going_on.other_batches else 0
         self._training: training_state.State = {}
 
     def due(self) -> bool:
         """Tell whether it is time for a point; only the first rank's word counts."""
-        if not (self.on and self.session.first) or self._wanted or time.monotonic() < self._due_at:
+        if not (self.on and self.session.first) or self.wanted or time.monotonic() < self._due_at:
             return False
         return self._order is not None and (not self._copies or self._free() is not None)
 
@@ -60,8 +75,13 @@ class StepPoints:
 
     def before_step(self) -> None:
         """The optimizer is about to change what may still be being copied."""
-        for copy in self._copies:
-            copy.before_step()
+        for kept in self._copies:
+            kept.copy.before_step()
+
+    def before(self, sign: Place) -> list[InMemory]:
+        """Return the points in memory from before an epoch and batch, the newest first."""
+        found = [kept for kept in self._copies if (0, 0) < kept.place < sign]
+        return sorted(found, key=lambda kept: kept.place, reverse=True)
 
     def batch_ended(self, due: bool) -> None:
         """Take a point where one is due and the batch had a good step. To be called by every rank alike."""
@@ -69,9 +89,9 @@ class StepPoints:
             self.going_on.batch_ended()
         guard = self.trainer.guard
         self._since_step = 0 if guard.stepped else self._since_step + 1
-        self._wanted = self._wanted or due
-        if self._wanted and guard.stepped and not guard.skipped:
-            self._wanted = False
+        self.wanted = self.wanted or due
+        if self.wanted and guard.stepped and not guard.skipped:
+            self.wanted = False
             self._take()
 
     def write_now(self, path: Path, part: training_state.State) -> bool:
@@ -82,7 +102,9 @@ class StepPoints:
         self.close()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            copy = self._room()
+            kept = self._room()
+            assert kept is not None, "nothing is being written any more"
+            copy = kept.copy
             document = self._document(copy, part, with_gradients=self._since_step > 0)
             copy.wait()
             write_checkpoint(path, document, lambda: False)
@@ -114,13 +136,16 @@ class StepPoints:
         self._due_at = time.monotonic() + self._interval()
 
     def _hand_over(self, part: training_state.State) -> None:
-        copy = self._room()
-        document = self._document(copy, part, with_gradients=False)
+        if (kept := self._room()) is None:
+            return
+        kept.forget()
+        document = kept.document = self._document(kept.copy, part, with_gradients=False)
+        kept.place = part["epoch"], part["batch"]
         header = {name: part[name] for name in ("epoch", "batch", "step", "training")}
         more = {"attempt": self.session.attempt.attempt, "t": time.time()}
         header.update(more, batches=part["training"]["batches"])
         self._writer = self._writer or PointWriter(self.session.layout, self._say)
-        self._writer.hand_over(Job(copy, document, header))
+        self._writer.hand_over(Job(kept.copy, document, header, kept.forget))
 
     def part(self) -> training_state.State | None:
         """Return what a point has and a checkpoint has not; None where no points are taken.
@@ -155,8 +180,11 @@ class StepPoints:
         ema = module_of(trainer.ema.ema, copied["ema"])
         return training_state.checkpoint_of(trainer, ema, copied, part)
 
-    def _room(self) -> HostCopy:
-        """Return a place for the tensors of a point. Raises RuntimeError where there is no memory for one."""
+    def _room(self) -> InMemory | None:
+        """Return a place for the tensors of a point, None while all are in use.
+
+        Raises RuntimeError where there is no memory for one.
+        """
         if not self._copies:
             live = training_state.tensors_of(self.trainer, with_gradients=False)
             need, left = bytes_of(live), memory_left()
@@ -164,17 +192,18 @@ class StepPoints:
             if not fitting:
                 sizes = f"{need / 2**30:.1f} GiB of memory and {left / 2**30:.1f} GiB are left"
                 raise RuntimeError(f"a step point takes {sizes}")
-            self._copies = [HostCopy(self.trainer.device) for _ in range(fitting)]
+            self._copies = [InMemory(HostCopy(self.trainer.device)) for _ in range(fitting)]
         if self._writer is not None:
             self._writer.withdraw()
-        copy = self._free()
-        assert copy is not None, "the first rank saw to that, and the writer has got nothing since"
-        return copy
+        return self._free()
 
-    def _free(self) -> HostCopy | None:
-        """Return a place that is not being written from."""
-        writer = self._writer
-        return next((copy for copy in self._copies if not (writer and writer.holds(copy))), None)
+    def _free(self) -> InMemory | None:
+        """Return the oldest place that is not being written from, nor may be gone back to."""
+        writer, policy = self._writer, self.trainer.guard.incident_policy
+        kept_for_it = self.before(policy.first_sign)[:1] if self.on and policy.in_trouble else []
+        every = (kept for kept in self._copies if kept not in kept_for_it)
+        free = (kept for kept in every if not (writer and writer.holds(kept.copy)))
+        return min(free, key=lambda kept: kept.place, default=None)
 
     def _give_up(self, why: str) -> None:
         self.on = False

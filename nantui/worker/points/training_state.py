@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,8 @@ import torch
 
 from nantui.run.documents import JsonObject
 from nantui.run.points import PART
-from nantui.worker import ultralytics_api
+from nantui.worker import distributed, ultralytics_api
+from nantui.worker.points.host_copy import leaves
 from nantui.worker.torchrun_env import rank, world_size
 from nantui.worker.ultralytics_types import Losses, Trainer
 
@@ -54,18 +55,49 @@ def tensors_of(trainer: Trainer, with_gradients: bool) -> State:
     The next forward pass changes the buffers already: on a device that queues they are copied there at once.
     """
     model = ultralytics_api.unwrapped(trainer.model)
-    weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    found = live_tensors(trainer)
     for name, buffer in model.named_buffers():
-        if name in weights and buffer.is_cuda:
-            weights[name] = buffer.detach().clone()
-    found = {
-        "weights": weights,
-        "ema": dict(trainer.ema.ema.state_dict()),
-        "optimizer": trainer.optimizer.state_dict(),
-    }
+        if name in found["weights"] and buffer.is_cuda:
+            found["weights"][name] = buffer.detach().clone()
     if with_gradients:
         found["grads"] = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return found
+
+
+def live_tensors(trainer: Trainer) -> State:
+    """Return what a step point holds copies of: the tensors themselves, by name."""
+    model = ultralytics_api.unwrapped(trainer.model)
+    return {
+        "weights": {name: tensor.detach() for name, tensor in model.state_dict().items()},
+        "ema": dict(trainer.ema.ema.state_dict()),
+        "optimizer": trainer.optimizer.state_dict(),
+    }
+
+
+def put_back(trainer: Trainer, kept: Mapping[str, torch.Tensor], known: Collection[str]) -> None:
+    """Fill the live tensors from copies in host memory, those of the first rank; `known` every rank has.
+
+    To be called by every rank. Each tensor keeps its address, and a GPU is only asked to.
+    """
+    live = leaves(live_tensors(trainer))
+    with torch.no_grad():
+        for name, tensor in live:
+            if name in kept:
+                tensor.copy_(kept[name], non_blocking=True)
+        distributed.spread(tensor for name, tensor in live if name not in known)
+
+
+def put_statistics_back(model: torch.nn.Module, kept: Mapping[str, torch.Tensor]) -> None:
+    """Fill a rank's own BatchNorm statistics: with DDP each rank has its own."""
+    with torch.no_grad():
+        for name, buffer in ultralytics_api.named_statistics(model):
+            buffer.copy_(kept[name])
+
+
+def finished_on(device: torch.device) -> None:
+    """Wait until a device has done what it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def part_of_rank(trainer: Trainer, order: State) -> State:
@@ -133,9 +165,7 @@ def restore(trainer: Any, checkpoint: Mapping[str, Any]) -> None:
     part = checkpoint[PART]
     model = ultralytics_api.unwrapped(trainer.model)
     model.load_state_dict(part["weights"])
-    with torch.no_grad():  # with DDP each rank has its own
-        for name, buffer in ultralytics_api.named_statistics(model):
-            buffer.copy_(part["ranks"][rank()]["statistics"][name])
+    put_statistics_back(model, part["ranks"][rank()]["statistics"])
     optimizer = checkpoint["optimizer"]
     for saved, group in zip(optimizer["param_groups"], trainer.optimizer.param_groups, strict=True):
         if "fused" in group:

@@ -1,0 +1,129 @@
+"""Rewinds in place, timed: from a NaN that stays, and from bad weights, to the next good step.
+
+`python -m benchmarks.step_points rewind` carries it out; each turn is one training with both troubles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nantui.run.events import Event, Incident, RewindBegun, RewindDone, of_kind, parse_lines
+from nantui.run.layout import RunLayout
+from nantui.run.results import read_results
+from nantui.run.spec import Spec, write_spec
+from nantui.run.telemetry import Step, StepFollower
+from tests.worker.equality import carry_out, differences
+from tests.worker.runs import on_two_ranks, outcome_of, write_request
+
+SKIPS = 6
+"""Bad steps in a row after which the guard gives up, by default."""
+TROUBLES = ({"fault": "nan_pixel", "epoch": 2, "batch": 3, "times": SKIPS},
+            {"fault": "nan_weight", "epoch": 3, "batch": 4})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds from the first bad step, and from giving up, to the end of the next good step; what the rewind
+    itself took; and what a step takes usually."""
+
+    kind: str
+    first_bad_s: float
+    given_up_s: float
+    rewind_s: float
+    step_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind}: to the next good step {self.first_bad_s:.3f} s from the first bad one, "
+            f"{self.given_up_s:.3f} s from giving up (a step takes {self.step_s:.3f} s), "
+            f"the rewind itself {self.rewind_s:.4f} s"
+        )
+
+
+def rewinds(root: Path, times: int, ranks: int, common: dict[str, Any]) -> int:
+    """Train `times` times; prints what the rewinds took and returns how many things were wrong."""
+    wrong, every = 0, list[Took]()
+    for turn in range(times):
+        place = root / f"turn{turn}"
+        train(place, ranks, common)
+        found, bad = looked_at(place, ranks, common["epochs"])
+        wrong += len(bad)
+        every += found
+        print("\n".join([*map(str, found), *(f"WRONG: {text}" for text in bad)]), flush=True)
+    for kind in sorted({one.kind for one in every}):
+        mine = [one for one in every if one.kind == kind]
+        said = {name: statistics.median(getattr(one, name) for one in mine)
+                for name in ("first_bad_s", "given_up_s", "rewind_s", "step_s")}  # fmt: skip
+        print(json.dumps({"kind": kind, "times": len(mine), "ranks": ranks, **said}), flush=True)
+    return wrong
+
+
+def train(place: Path, ranks: int, common: dict[str, Any]) -> None:
+    """Carry one training out, unattended."""
+    run = place / "run"
+    write_spec(RunLayout(run).spec, Spec({}, auto=True))
+    faults = [{**trouble, "rank": ranks - 1} for trouble in TROUBLES]
+    write_request(run, 1, common, ours={"step_points": 0.0}, devices=ranks, faults=faults)
+    spy = {"end": str(place / "at.end"), "workers": 0}
+    requests = [{"run": str(run), "number": 1, "spy": spy}]
+    with quiet(place / "out"):
+        if ranks == 2:
+            on_two_ranks(requests, place / "log", timeout=500.0)
+        else:
+            carry_out(requests)
+
+
+@contextlib.contextmanager
+def quiet(path: Path) -> Iterator[None]:
+    """Send what this process and its children print to a file."""
+    kept = os.dup(1)
+    try:
+        with path.open("wb") as out:
+            os.dup2(out.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def looked_at(place: Path, ranks: int, epochs: int) -> tuple[list[Took], list[str]]:
+    """Return what each rewind took, and what is not as it should be."""
+    import torch
+
+    run, bad = RunLayout(place / "run"), list[str]()
+    steps = StepFollower(run.steps(1)).read()[0]
+    events = parse_lines(run.events(1, 0).read_text().splitlines())
+    found = [took(steps, events, done) for done in of_kind(events, RewindDone)]
+    outcomes = [outcome_of(run.run, 1, 0, rank).exit for rank in range(ranks)]
+    if [one and one.outcome for one in outcomes] != ["finished"] * ranks:
+        bad.append(f"ended as {[one and (one.outcome, one.text) for one in outcomes]}")
+    if [one.kind for one in found] != ["too_many_skips", "nan_weight"]:
+        bad.append(f"rewinds: {[one.kind for one in found]}")
+    if bad:
+        return found, bad
+    if not all(row.finite for row in read_results(run.results_csv)):
+        bad.append("results.csv has rows that are not finite")
+    if ranks == 2:
+        one, other = (torch.load(place / f"at.rank{rank}", map_location="cpu", weights_only=False)
+                      for rank in (0, 1))  # fmt: skip
+        names = ("weights", "optimizer")
+        unequal = differences(*({name: end[name] for name in names} for end in (one, other)))
+        bad += [f"the ranks differ: {name}" for name in unequal if "running_" not in name][:3]
+    return found, bad
+
+
+def took(steps: list[Step], events: list[Event], done: RewindDone) -> Took:
+    """Return what one rewind took, from the events before it and the rows of telemetry after it."""
+    place, sign = (done.epoch, done.step), done.since
+    first = next(e.t for e in of_kind(events, Incident) if (e.epoch, e.step) == sign)
+    begun = next(e.t for e in of_kind(events, RewindBegun) if e.number == done.number)
+    good = next(step for step in steps if (step.epoch, step.step) > place and not step.skipped)
+    usual = statistics.median(step.value("step_s") for step in steps if not step.skipped)
+    return Took(done.incident, good.t - first, good.t - begun, done.seconds, usual)

@@ -1,0 +1,255 @@
+"""Rewind in place: the guard gives up, the training goes back in memory and on, in the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nantui.run.layout import RunLayout
+from nantui.run.results import read_results
+from nantui.run.spec import Spec, write_spec
+from nantui.worker.points import training_state
+from nantui.worker.points.host_copy import leaves
+from nantui.worker.points.rewind import MOST, Rewind
+from nantui.worker.points.step_points import StepPoints
+from tests.worker.runs import Outcome, Trainings, on_two_ranks, outcome_of, write_request
+
+ALWAYS = {"step_points": 0.0}
+BAD_WEIGHT = {"fault": "nan_weight", "epoch": 2, "batch": 3}
+
+
+def unattended(run: Path) -> Path:
+    """Ask for a run that recovers by itself."""
+    write_spec(RunLayout(run).spec, Spec({}, auto=True))
+    return run
+
+
+def numbers(outcome: Outcome) -> list[tuple[int, int]]:
+    return [(row.epoch, row.step) for row in outcome.steps]
+
+
+def rewinds(outcome: Outcome) -> list[tuple[list[int], list[int], list[int]]]:
+    """Return where each rewind was, what it took for the first sign, and where it went back to."""
+    told = outcome.of("rewind_done")
+    assert [one["number"] for one in outcome.of("rewind_begun")] == [one["number"] for one in told]
+    return [([r["epoch"], r["step"]], r["since"], [r["to_epoch"], r["to_step"]]) for r in told]
+
+
+@dataclass
+class Seen:
+    """The state of a trainer at each of its step points and after each rewind, and where its tensors are."""
+
+    at: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    after: list[dict[str, Any]] = field(default_factory=list)
+
+
+def state_of(trainer: Any) -> dict[str, Any]:
+    tensors = leaves(training_state.live_tensors(trainer))
+    return {
+        "tensors": {name: tensor.clone() for name, tensor in tensors},
+        "addresses": {name: tensor.data_ptr() for name, tensor in tensors},
+        "updates": trainer.ema.updates,
+        "scaler": trainer.scaler.state_dict(),
+        "gradients": [name for name, p in trainer.model.named_parameters() if p.grad is not None],
+    }
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
+    found, take, go = Seen(), StepPoints._take, Rewind.go
+
+    def taken(self: Any) -> None:
+        take(self)
+        found.at[self.trainer.epoch + 1, self.trainer.guard.batch_index] = state_of(self.trainer)
+
+    def gone(self: Any) -> None:
+        go(self)
+        found.after.append(state_of(self.trainer))
+
+    monkeypatch.setattr(StepPoints, "_take", taken)
+    monkeypatch.setattr(Rewind, "go", gone)
+    yield found
+
+
+def assert_back(seen: Seen, place: tuple[int, int]) -> None:
+    """Every tensor is as it was at the point, and where it was."""
+    now, then = seen.after[0], seen.at[place]
+    assert now["tensors"].keys() == then["tensors"].keys()
+    assert [n for n in now["tensors"] if not torch.equal(now["tensors"][n], then["tensors"][n])] == []
+    assert now["addresses"] == then["addresses"]
+    assert now["updates"] == then["updates"] and now["gradients"] == []
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW", "MuSGD"])
+def test_bad_weights_go_back_in_place_and_the_training_goes_on(trainings, tmp_path, seen, optimizer):
+    run = unattended(tmp_path / "run")
+    outcome = trainings(run, train={"optimizer": optimizer}, ours=ALWAYS, faults=[BAD_WEIGHT])
+    assert outcome.code == 0, outcome.exit.text
+    assert rewinds(outcome) == [([2, 3], [2, 3], [2, 2])]
+    assert_back(seen, (2, 2))
+    assert numbers(outcome) == [(epoch, step) for epoch in (1, 2, 3) for step in (1, 2, 3, 4)]
+    assert [(s.epoch, s.step) for s in outcome.steps if s.skipped] == [(2, 3)]
+    assert [i["action"] for i in outcome.incidents] == ["skipped", "rewound"]
+    assert [row.epoch for row in read_results(run / "results.csv")] == [1, 2, 3]
+    assert all(row.finite for row in read_results(run / "results.csv"))
+
+
+def test_a_nan_that_stays_goes_back_over_the_border_of_an_epoch(trainings, tmp_path, seen):
+    """Six steps in a row from the third of epoch 2: what epoch 2 has left is put right."""
+    faults = [{"fault": "nan_pixel", "epoch": 2, "batch": 3, "times": 2},
+              {"fault": "nan_pixel", "epoch": 3, "batch": 1, "times": 4}]  # fmt: skip
+    run = unattended(tmp_path / "run")
+    outcome = trainings(run, train={"epochs": 4, "nbs": 8}, ours=ALWAYS, faults=faults)
+    assert outcome.code == 0, outcome.exit.text
+    assert rewinds(outcome) == [([3, 4], [2, 3], [2, 2])]
+    assert_back(seen, (2, 2))
+    assert [row.epoch for row in read_results(run / "results.csv")] == [1, 3, 4]
+    kept = RunLayout(run).backups / "attempt-001-rewind-1-results.csv"
+    assert [row.epoch for row in read_results(kept)] == [1, 2]
+    assert "from epoch 2 on" in outcome.of("rewind_done")[0]["text"]
+
+
+def test_in_the_first_epoch_and_with_accumulation(trainings, tmp_path, seen):
+    train = {"nbs": 16, "optimizer": "AdamW"}
+    faults = [{"fault": "nan_weight", "epoch": 1, "batch": 4}]
+    outcome = trainings(unattended(tmp_path / "run"), train=train, ours=ALWAYS, faults=faults)
+    assert outcome.code == 0, outcome.exit.text
+    [(here, sign, there)] = rewinds(outcome)
+    assert here == sign == [1, 4] and there[0] == 1
+    assert_back(seen, (1, there[1]))
+
+
+def test_three_times_then_it_ends_as_ever(trainings, tmp_path):
+    faults = [{"fault": "nan_pixel", "epoch": epoch, "batch": 1, "times": 4} for epoch in (2, 3, 4)]
+    ours = {**ALWAYS, "max_consecutive_skips": 1}
+    outcome = trainings(unattended(tmp_path / "run"), train={"epochs": 5}, ours=ours, faults=faults)
+    assert (outcome.code, outcome.exit.outcome) == (77, "diverged")
+    told = outcome.of("rewind_done")
+    assert len(told) == MOST and [one["to_epoch"] for one in told] == [1] * MOST
+    assert told[0]["eased"] == 0 and told[1]["eased"] > 0, "the second time the rates are lowered, too"
+    assert [i["action"] for i in outcome.incidents if i["incident"] == "too_many_skips"] == [
+        *["rewound"] * MOST,
+        "ended",
+    ]
+
+
+def test_lowered_rates_rise_again(trainings, tmp_path, monkeypatch):
+    from nantui.worker.points import rewind
+
+    monkeypatch.setattr(rewind, "EASED_STEPS", 3)
+    monkeypatch.setattr(rewind, "TOO_HIGH", {"nan_weight"})
+    rates: list[float] = []
+    step = torch.optim.SGD.step
+
+    def noted(optimizer: Any, *args: Any) -> Any:
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *args)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noted)
+    outcome = trainings(unattended(tmp_path / "run"), ours=ALWAYS, faults=[BAD_WEIGHT])
+    assert outcome.code == 0
+    usual = [row.value("lr") for row in outcome.steps if not row.skipped]
+    shares = [round(rate / whole, 3) for rate, whole in zip(rates, usual, strict=True)]
+    assert shares == [1.0] * 6 + [0.25, 0.5, 0.75] + [1.0] * 2
+
+
+def test_what_comes_back_again_and_again_goes_back_to_before_the_first(trainings, tmp_path):
+    """Good steps lie between the bad ones, each with a point: none of them is from before the trouble."""
+    faults = [{"fault": "nan_pixel", "epoch": 3, "batch": batch} for batch in (1, 3)]
+    ours = {**ALWAYS, "skip_window": 8, "max_skip_share": 0.2}
+    outcome = trainings(unattended(tmp_path / "run"), train={"epochs": 4}, ours=ours, faults=faults)
+    assert outcome.code == 0, outcome.exit.text
+    assert rewinds(outcome) == [([3, 3], [3, 1], [2, 4])]
+
+
+def test_averaged_weights_go_back_at_an_epochs_end(trainings, tmp_path):
+    run = unattended(tmp_path / "run")
+    bad = {"fault": "nan_ema", "epoch": 2, "batch": 4}
+    outcome = trainings(run, ours={"step_points": 0.0}, faults=[bad])
+    assert outcome.code == 0, outcome.exit.text
+    [(here, sign, there)] = rewinds(outcome)
+    assert here == sign == [2, 4] and there == [2, 3]
+    rows = read_results(run / "results.csv")
+    assert [row.epoch for row in rows] == [1, 3] and all(row.finite for row in rows)
+    state = outcome.checkpoint("best.pt")
+    assert all(torch.isfinite(v).all() for v in (state["ema"] or state["model"]).state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "ours, auto, batch",
+    [(ALWAYS, False, 3), ({"step_points": "off"}, True, 3), ({"step_points": 1e6}, True, 3)],
+    ids=["nobody asked", "no points", "no point yet"],
+)
+def test_where_it_cannot_go_back_it_ends_as_ever(trainings, tmp_path, ours, auto, batch):
+    run = tmp_path / "run"
+    write_spec(RunLayout(run).spec, Spec({}, auto=auto))
+    outcome = trainings(run, ours=ours, faults=[BAD_WEIGHT])
+    assert (outcome.code, outcome.incidents[-1]["action"]) == (77, "ended")
+    assert outcome.of("rewind_begun") == []
+
+
+def test_a_best_from_after_the_first_sign_is_moved_aside(trainings, tmp_path, monkeypatch):
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    stock = DetectionTrainer.validate
+    monkeypatch.setattr(DetectionTrainer, "validate", lambda self: (stock(self)[0], rising(self)))
+
+    def rising(trainer: Any) -> float:
+        trainer.best_fitness = fitness = float(trainer.epoch + 1)
+        return fitness
+
+    faults = [{"fault": "nan_pixel", "epoch": 2, "batch": 3, "times": 2},
+              {"fault": "nan_pixel", "epoch": 3, "batch": 1, "times": 4}]  # fmt: skip
+    run = unattended(tmp_path / "run")
+    outcome = trainings(run, train={"epochs": 4}, ours=ALWAYS, faults=faults)
+    assert outcome.code == 0, outcome.exit.text
+    aside = RunLayout(run).backups / "attempt-001-rewind-1-best.pt"
+    assert torch.load(aside, weights_only=False)["epoch"] == 1
+    assert "best.pt was moved aside" in outcome.of("rewind_done")[0]["text"]
+    assert (run / "weights" / "best.pt").exists()
+
+
+def test_with_a_loss_scale(trainings, tmp_path, seen, monkeypatch):
+    if not hasattr(torch.amp, "GradScaler"):
+        pytest.skip("this PyTorch has no GradScaler for the CPU")
+    stock = torch.amp.GradScaler
+    monkeypatch.setattr(
+        torch.amp, "GradScaler", lambda *a, **o: stock("cpu", init_scale=8.0, growth_interval=2)
+    )
+    outcome = trainings(unattended(tmp_path / "run"), ours=ALWAYS, faults=[BAD_WEIGHT])
+    assert outcome.code == 0, outcome.exit.text
+    assert_back(seen, (2, 2))
+    assert seen.after[0]["scaler"] == seen.at[2, 2]["scaler"]
+
+
+def test_two_ranks_go_back_as_one(trainings: Trainings, warm_python: str, tmp_path):
+    """Bad weights on one rank alone, and batches that stay bad there: both go back, and stay equal."""
+    cases = {
+        "weight": [{**BAD_WEIGHT, "rank": 1, "batch": 2}],
+        "batches": [{"fault": "nan_pixel", "rank": 1, "epoch": 2, "batch": 1, "times": 2}],
+        "averages": [{"fault": "nan_ema", "epoch": 2, "batch": 4}],
+    }
+    requests = []
+    for name, faults in cases.items():
+        run = unattended(tmp_path / name)
+        ours = {**ALWAYS, "max_consecutive_skips": 1}
+        train = {**trainings.common, "optimizer": "AdamW"}
+        write_request(run, 1, train, devices=2, ours=ours, faults=faults)
+        spy = {"end": str(tmp_path / f"{name}.end"), "workers": 0}
+        requests.append({"run": str(run), "number": 1, "spy": spy})
+    process = on_two_ranks(requests, tmp_path / "log", warm_python)
+    assert process.returncode == 0, (tmp_path / "log" / "log").read_text()[-3000:]
+    for name in cases:
+        outcomes = [outcome_of(tmp_path / name, 1, 0, rank) for rank in (0, 1)]
+        assert [o.exit.outcome for o in outcomes] == ["finished"] * 2, outcomes[0].exit.text
+        assert len(rewinds(outcomes[0])) == 1, name
+        ends = [torch.load(tmp_path / f"{name}.rank{rank}", weights_only=False) for rank in (0, 1)]
+        one, other = (dict(leaves({key: end[key] for key in ("weights", "optimizer")})) for end in ends)
+        differ = [n for n in one if "running_" not in n and not torch.equal(one[n], other[n])]
+        assert differ == [], name
+        assert all(row.finite for row in read_results(tmp_path / name / "results.csv"))
