@@ -54,7 +54,7 @@ def killed(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
     def and_wait(writer: PointWriter, job: Job) -> None:
         hand_over(writer, job)
-        eventually(lambda: not writer.holds(job.copy))
+        eventually(lambda: writer._waiting is None and writer._writing is None)
 
     run = tmp_path_factory.mktemp("points") / "run"
     with pytest.MonkeyPatch.context() as patched:
