@@ -31,7 +31,14 @@ from nantui.run.layout import RunLayout
 from nantui.run.points import is_whole, step_points
 from nantui.run.telemetry import StepFollower
 from tests.worker.equality import CASES, Case, carry_out, requests_of, unequal
-from tests.worker.runs import Trainings, draw_data_set, on_two_ranks, tiny_model, write_request
+from tests.worker.runs import (
+    Trainings,
+    draw_data_set,
+    on_two_ranks,
+    python_path,
+    tiny_model,
+    write_request,
+)
 
 EVERY_S = 0.5
 LONGEST_S = 10.0  # after its first step a training is killed within this time
@@ -173,7 +180,7 @@ def ask(run: Path, number: int, train: dict[str, Any], ranks: int) -> subprocess
     words = ["-m", "nantui.worker", str(run), f"{number:03d}"]
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     argv = [sys.executable, *(several if ranks > 1 else []), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path()}
     with RunLayout(run).attempt_log(number).open("wb") as log:
         return subprocess.Popen(
             argv, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -237,7 +244,7 @@ def cost(root: Path, turns: int) -> int:
             run = root / f"{setting}{turn}"
             write_request(run, 1, train, ours={"step_points": setting})
             argv = [sys.executable, "-m", "nantui.worker", str(run), "001"]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path()}
             subprocess.run(argv, env=environment, capture_output=True, check=True)
             taken[setting].append(statistics.median(row.value("step_s") for row in rows(run, 1)))
             kept = len(step_points(RunLayout(run)))

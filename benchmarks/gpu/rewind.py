@@ -1,4 +1,4 @@
-"""From trouble back in memory to the next good step: seconds, on one GPU and, where there are two, on both."""
+"""From trouble back in memory to the next good step: seconds, on one GPU and, where there are two, on two."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Faults:
         """Spoil this rank's gradients after the backward pass (and after DDP's all-reduce)."""
         for fault in self._due(trainer, ON_GRADIENT):
             gradient = next(p.grad for p in trainer.model.parameters() if p.grad is not None)
-            gradient.view(-1)[0] = ON_GRADIENT[fault.fault]
+            _spoil_first(gradient, ON_GRADIENT[fault.fault])
 
     def on_save(self, trainer: RunningTrainer, kind: str = "save_failure") -> None:
         """Raise as a full disk would, in the epoch of a save_failure, or when the last epoch is stripped."""
@@ -100,6 +100,11 @@ def _fault(document: JsonObject) -> Fault:
         raise UserError(f"fault {kind}: {error}") from error
 
 
+def _spoil_first(tensor: torch.Tensor, value: float) -> None:
+    """Replace the first value, in whatever order the tensor lies in memory (channels-last on a GPU)."""
+    tensor.detach()[(0,) * tensor.dim()] = value
+
+
 def _spoil_batch(fault: Fault, trainer: RunningTrainer, batch: Batch) -> None:
     kind, model = fault.fault, ultralytics_api.unwrapped(trainer.model)
     if kind in ("nan_pixel", "inf_pixel"):
@@ -108,9 +113,9 @@ def _spoil_batch(fault: Fault, trainer: RunningTrainer, batch: Batch) -> None:
         batch["bboxes"][0] = float("nan")
     elif kind == "nan_weight":
         with torch.no_grad():
-            next(p for p in model.parameters() if p.requires_grad).view(-1)[0] = float("nan")
+            _spoil_first(next(p for p in model.parameters() if p.requires_grad), float("nan"))
     elif kind == "nan_ema":
-        next(iter(trainer.ema.ema.parameters())).view(-1)[0] = float("nan")
+        _spoil_first(next(iter(trainer.ema.ema.parameters())), float("nan"))
     elif kind == "batchnorm_nan":
         for buffer in ultralytics_api.normalization_buffers(model):
             if buffer.is_floating_point():

@@ -217,6 +217,7 @@ class GuardedTrainer(_Stock):
             self._while_training.enter_context(self._going_on.counted())
         else:
             stock(checkpoint)
+        ultralytics_api.lay_out_optimizer_state(self.optimizer)
         if self.resume and self.session.first:
             # A kill between an epoch's row and its checkpoint leaves a row that comes again.
             drop_rows(self.session, self.start_epoch, "results.csv")

@@ -149,6 +149,19 @@ def chosen_directory(args: object, exist_ok: bool) -> Path:
     return chosen[-1].parent.resolve() / chosen[-1].name if chosen else resolved
 
 
+def lay_out_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
+    """Let each state lie in memory as its parameter does, as if the optimizer had made it itself.
+
+    On a GPU Ultralytics 8.4 trains channels-last (engine/trainer.py, `setup_model`). PyTorch's fused AdamW
+    refuses a state that lies otherwise, and MuSGD's products come out other in their last bits.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            same_shape = isinstance(value, torch.Tensor) and value.shape == parameter.shape
+            if same_shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def has_own_step(trainer_class: type) -> bool:
     """Tell whether somebody's trainer brings its own `optimizer_step`, which then must be called."""
     return trainer_class.optimizer_step is not base_trainer().optimizer_step  # type: ignore[attr-defined]

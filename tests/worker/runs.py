@@ -166,6 +166,12 @@ def tensors_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+def python_path() -> str:
+    """Return where a process of its own finds the tests, and all that this one finds."""
+    root = str(Path(__file__).parents[2])
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def on_two_ranks(
     cases: list[dict[str, Any]], place: Path, python: str = sys.executable, timeout: float = 240.0
 ) -> subprocess.Popen[bytes]:
@@ -176,8 +182,7 @@ def on_two_ranks(
     place.mkdir(parents=True, exist_ok=True)
     request = place / "cases.json"
     request.write_text(json.dumps(cases))
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "PYTHON_EXEC": python}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(), "PYTHON_EXEC": python}
     argv = [python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     words = ["--module", "tests.worker.two_ranks", str(request)]
     with (place / "log").open("wb") as log:

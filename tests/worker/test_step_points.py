@@ -254,6 +254,33 @@ def test_a_point_that_is_not_finite_is_not_written(tmp_path):
     assert not layout.points.exists() or not list(layout.points.iterdir())
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
+def test_what_is_resumed_lies_in_memory_as_the_parameters_do(optimizer):
+    """As on a GPU, where Ultralytics trains channels-last and the copies of a point are not."""
+    from nantui.worker import ultralytics_api
+    from nantui.worker.points.training_state import restore_gradients
+
+    model = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    options = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
+    before = optimizer(model.parameters(), lr=0.1, **options)
+    model(torch.rand(1, 3, 8, 8)).sum().backward()
+    before.step()
+    kept = before.state_dict()
+    for state in kept["state"].values():
+        state.update({k: v.contiguous() for k, v in state.items() if torch.is_tensor(v)})
+    gradients = {name: parameter.grad.contiguous() for name, parameter in model.named_parameters()}
+    after = optimizer(model.parameters(), lr=0.1, **options)
+    after.load_state_dict(kept)
+    ultralytics_api.lay_out_optimizer_state(after)
+    restore_gradients(model, gradients)
+    assert gradients["weight"].stride() != model.weight.stride()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.stride() == parameter.stride() and torch.equal(parameter.grad, gradients[name])
+        for field, value in after.state[parameter].items():
+            assert torch.equal(value, before.state[parameter][field])
+            assert value.dim() == 0 or value.stride() == parameter.stride()
+
+
 def test_a_place_in_memory_is_made_once(tmp_path):
     from nantui.worker.points.host_copy import HostCopy
 

@@ -181,10 +181,10 @@ def restore(trainer: Any, checkpoint: Mapping[str, Any]) -> None:
 
 
 def restore_gradients(model: torch.nn.Module, gradients: Mapping[str, torch.Tensor] | None) -> None:
-    """Give the gradients of a begun accumulation back."""
+    """Give the gradients of a begun accumulation back, each lying in memory as its parameter does."""
     for name, parameter in model.named_parameters():
         if gradients and name in gradients:
-            parameter.grad = gradients[name].to(parameter.device, copy=True)
+            parameter.grad = torch.empty_like(parameter).copy_(gradients[name])
 
 
 def plain_losses(losses: Losses | None) -> object:
