@@ -23,9 +23,8 @@ from nantui.labels.data_set import DataSet, Rules
 from nantui.labels.image_files import missing_images, scan_images
 from nantui.labels.image_list import Folder, Listing, check_class_folders, labels_without_image, list_images
 from nantui.labels.parser import Array
-from nantui.labels.problem_kinds import ERROR, KINDS
+from nantui.labels.problem_kinds import ERROR, KINDS, Found
 from nantui.labels.report import Issue, LabelReport
-from nantui.labels.row_rules import Found
 
 MOST_WORKERS = 8
 TASKS = ("detect", "segment", "pose", "obb", "classify")

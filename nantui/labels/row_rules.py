@@ -9,12 +9,12 @@ them. To find repeated rows the hashes of all are sorted, and only equal ones co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from nantui.labels.data_set import EXTREME_ASPECT, TOLERANCE, Rules
 from nantui.labels.parser import Array, Table
+from nantui.labels.problem_kinds import Found
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """Odd, with well-spread bits: multiplying by it scatters neighbouring whole numbers."""
@@ -22,15 +22,6 @@ HIGH, LOW = np.float32(1 + TOLERANCE), np.float32(-TOLERANCE)
 NAMES = ("x", "y", "width", "height")
 FLAT = 1e-6
 """A polygon that fills less of its box than this is a line."""
-
-
-class Found(NamedTuple):
-    """One finding: the index of the file, the line (from 1), the kind and the words."""
-
-    file: int
-    line: int
-    kind: str
-    text: str
 
 
 def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None) -> Iterator[Found]:
@@ -43,7 +34,8 @@ def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None
     yield from wrong_columns(table, polygon, rules)
     boxes = np.flatnonzero(~polygon & (columns == rules.columns))
     if boxes.size:
-        yield from BoxRules(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
+        numbers = table.values[table.start[boxes][:, None] + np.arange(rules.columns)]
+        yield from BoxRules(numbers, boxes, table, rules, shapes).findings()
     polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
     if polygons.size:
         yield from PolygonRules(polygons, table, rules, shapes).findings()
@@ -79,13 +71,6 @@ def drop_keypoints(table: Table, rules: Rules) -> Table:
     place = np.arange(table.values.size) - np.repeat(table.start[:-1], columns)
     keep = place < np.repeat(cut, columns)
     return Table(table.values[keep], np.concatenate(([0], np.cumsum(cut))), table.file, table.line)
-
-
-def _regular(table: Table, rows: Array, columns: int) -> Array:
-    """Return `rows`, which all have `columns` columns, as a (n, columns) array."""
-    if rows.size == table.columns.size:
-        return table.values.reshape(-1, columns)
-    return table.values[table.start[rows][:, None] + np.arange(columns)]
 
 
 class RowRules:
@@ -143,11 +128,26 @@ class RowRules:
             lambda i: f"{self.size(i)}: {most[i] / least[i]:.0f} to 1",
         )
 
-    def duplicates(self, found: tuple[Array, Array]) -> Iterator[Found]:
-        """Yield a finding for each row that repeats an earlier one of its file."""
-        mask, earlier = found
-        line = self.table.line
-        yield from self.tell(mask, "duplicate", lambda i: f"the same as line {line[self.rows[earlier[i]]]}")
+    def duplicates(self, numbers: Array, start: Array) -> Iterator[Found]:
+        """Yield a finding for each row that repeats an earlier one of its file.
+
+        `numbers` float32 of all rows in one line, row i is `numbers[start[i]:start[i + 1]]`; 0 and -0 are the
+        same, as they are to `np.unique`. Only rows with equal hashes are compared.
+        """
+        numbers, file, line = numbers + np.float32(0), self.file, self.table.line[self.rows]
+        bits: Array = numbers.view(np.uint32).astype(np.uint64)
+        column = (np.arange(bits.size) - np.repeat(start[:-1], np.diff(start))).astype(np.uint64)
+        scattered = (bits + np.uint64(1)) * ((column * np.uint64(2) + np.uint64(1)) * GOLDEN)
+        keys = np.add.reduceat(scattered, start[:-1]) ^ (file.astype(np.uint64) * GOLDEN)
+        order = np.argsort(keys, kind="stable")
+        ordered, first = keys[order], {}
+        for position in np.flatnonzero(ordered[1:] == ordered[:-1]).tolist():
+            one, other = order[position : position + 2].tolist()
+            said, again = (numbers[start[row] : start[row + 1]].tobytes() for row in (one, other))
+            if file[one] == file[other] and said == again:
+                first[other] = first.get(one, one)
+        for row, earlier in sorted(first.items()):
+            yield Found(int(file[row]), int(line[row]), "duplicate", f"the same as line {line[earlier]}")
 
     def size(self, index: int) -> str:
         return f"width {self.boxes[3, index]:g}, height {self.boxes[4, index]:g}"
@@ -174,7 +174,7 @@ class BoxRules(RowRules):
         yield from self._edges()
         if self.rules.pose:
             yield from KeypointRules(self).findings()
-        yield from self.duplicates(repeated_rows(self.numbers, self.file))
+        yield from self.duplicates(self.numbers.ravel(), np.arange(len(self.rows) + 1) * self.rules.columns)
 
     def _broken(self, numbers: Array) -> Array:
         """Return which numbers are not finite and do not slip through Ultralytics' checks either.
@@ -287,7 +287,7 @@ class PolygonRules(RowRules):
         yield from self.classes()
         yield from self._coordinates()
         yield from self._shapes()
-        yield from self.duplicates(self._repeated())
+        yield from self.duplicates(self.values, self.start)
 
     def _coordinates(self) -> Iterator[Found]:
         box, lowest, highest = self.boxes[1:], self.lowest, self.highest
@@ -311,22 +311,6 @@ class PolygonRules(RowRules):
     def _span(self, index: int) -> str:
         return f"coordinates from {self.lowest[index]:.6g} to {self.highest[index]:.6g}"
 
-    def _repeated(self) -> tuple[Array, Array]:
-        """Return which polygons repeat an earlier one of the same file, byte for byte, and which that is."""
-        file = self.file
-        bits: Array = self.values.view(np.uint32).astype(np.uint64)
-        column = np.arange(bits.size) - np.repeat(self.start[:-1], np.diff(self.start))
-        scattered = (bits + np.uint64(1)) * (
-            (column.astype(np.uint64) * np.uint64(2) + np.uint64(1)) * GOLDEN
-        )
-        keys = np.add.reduceat(scattered, self.start[:-1]) ^ (file.astype(np.uint64) * GOLDEN)
-        return repeated_keys(
-            keys, lambda one, other: bool(file[one] == file[other] and self._bytes(one) == self._bytes(other))
-        )
-
-    def _bytes(self, index: int) -> bytes:
-        return bytes(self.values[self.start[index] : self.start[index + 1]].tobytes())
-
 
 def _areas(coordinates: Array, first: Array, points: Array) -> Array:
     """Return the area of each polygon (shoelace), relative to its first point so that digits are not lost."""
@@ -334,32 +318,3 @@ def _areas(coordinates: Array, first: Array, points: Array) -> Array:
     after = np.arange(1, len(x) + 1)
     after[first + points - 1] = first
     return np.abs(np.add.reduceat(x * y[after] - x[after] * y, first)) / 2
-
-
-def repeated_rows(rows: Array, file: Array) -> tuple[Array, Array]:
-    """Return which rows of a float32 (n, k) array repeat an earlier row of their file, and which that is.
-
-    0 and -0 are the same, as they are to `np.unique`.
-    """
-    rows = rows + np.float32(0)
-    bits = np.ascontiguousarray(rows).view(np.uint32)
-    keys = file.astype(np.uint64) * GOLDEN
-    for column in range(rows.shape[1]):
-        keys = (keys ^ bits[:, column]) * GOLDEN
-        keys ^= keys >> np.uint64(29)
-    return repeated_keys(
-        keys, lambda one, other: bool(file[one] == file[other] and (rows[one] == rows[other]).all())
-    )
-
-
-def repeated_keys(keys: Array, same: Callable[[int, int], bool]) -> tuple[Array, Array]:
-    """Return (mask, earlier): items whose key an earlier item has and that are the `same`, and that item."""
-    mask: Array = np.zeros(keys.size, bool)
-    earlier: Array = np.zeros(keys.size, np.int64)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    for position in (np.flatnonzero(ordered[1:] == ordered[:-1]) + 1).tolist():
-        one, other = int(order[position - 1]), int(order[position])
-        if same(one, other):
-            mask[other], earlier[other] = True, earlier[one] if mask[one] else one
-    return mask, earlier
