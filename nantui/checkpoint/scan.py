@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from nantui.checkpoint.pickle.stand_ins import Refused
 from nantui.checkpoint.tensors.forked_sweep import prepared
 from nantui.checkpoint.verdict import (
     MOST_FINDINGS,
@@ -66,14 +67,25 @@ def describe(path: Path) -> Metadata:
     from nantui.checkpoint.contents import metadata
 
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
+        with opened(path) as (descriptor, status):
+            return metadata(descriptor, status.st_size)
+    except (Refused, OSError):
         return Metadata()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
+    """Yield a file's descriptor and status. Raises Refused for what is no file, or cannot be opened."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Refused("cannot-read", "file", f"it cannot be opened: {reason}") from None
     try:
         status = os.fstat(descriptor)
-        return metadata(descriptor, status.st_size) if stat.S_ISREG(status.st_mode) else Metadata()
-    except OSError:
-        return Metadata()
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused("cannot-read", "file", "it is not a regular file")
+        yield descriptor, status
     finally:
         os.close(descriptor)
 
@@ -114,28 +126,17 @@ def _undisturbed() -> Iterator[None]:
 
 def _scan_once(path: Path, crc: bool, allowed: frozenset[str]) -> ScannedFile:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return _failed(f"it cannot be opened: {reason}")
-    try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            return _failed("it is not a regular file")
-        with prepared(descriptor, before.st_size) as forked:
+        with opened(path) as (descriptor, before), prepared(descriptor, before.st_size) as forked:
             from nantui.checkpoint.contents import contents
 
             found = contents(descriptor, before.st_size, crc, allowed, forked)
-        moving = not _stamp(before) == _stamp(os.fstat(descriptor)) == stamp_of(path)
-        return ScannedFile(found, _stamp(before), moving, before.st_size, 0.0)
+            moving = not _stamp(before) == _stamp(os.fstat(descriptor)) == stamp_of(path)
+            return ScannedFile(found, _stamp(before), moving, before.st_size, 0.0)
+    except Refused as refused:
+        why = refused.detail
     except OSError as error:
-        return _failed(f"it cannot be read: {error.strerror}")
-    finally:
-        os.close(descriptor)
-
-
-def _failed(detail: str) -> ScannedFile:
-    return ScannedFile(Contents((Finding("cannot-read", "file", detail),)), None, False, 0, 0.0)
+        why = f"it cannot be read: {error.strerror}"
+    return ScannedFile(Contents((Finding("cannot-read", "file", why),)), None, False, 0, 0.0)
 
 
 def sum_up(

@@ -70,7 +70,7 @@ def _table(files: list[bytes]) -> Table:
     filled = np.flatnonzero(np.diff(words_before, prepend=0))
     lines = np.fromiter((data.count(b"\n") + 1 for data in files), np.int64, len(files))
     file = np.repeat(np.arange(len(files)), lines)[filled]
-    first_line = np.cumsum(lines) - lines
+    first_line: Array = np.cumsum(lines) - lines
     start: Array = np.append(0, words_before[filled])
     with np.errstate(over="ignore"):
         return Table(values.astype(np.float32), start, file, filled - first_line[file] + 1)

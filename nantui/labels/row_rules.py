@@ -140,7 +140,8 @@ class RowRules:
         scattered = (bits + np.uint64(1)) * ((column * np.uint64(2) + np.uint64(1)) * GOLDEN)
         keys = np.add.reduceat(scattered, start[:-1]) ^ (file.astype(np.uint64) * GOLDEN)
         order = np.argsort(keys, kind="stable")
-        ordered, first = keys[order], {}
+        ordered = keys[order]
+        first: dict[int, int] = {}
         for position in np.flatnonzero(ordered[1:] == ordered[:-1]).tolist():
             one, other = order[position : position + 2].tolist()
             said, again = (numbers[start[row] : start[row + 1]].tobytes() for row in (one, other))
