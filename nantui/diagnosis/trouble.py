@@ -106,7 +106,8 @@ def _of_attempt(
 ) -> TroubleFacts:
     events = _with_suspicions(events)
     incidents = of_kind(events, Incident)
-    trouble = _last_trouble(incidents, _steps_of_epoch(attempt))
+    first = attempt.steps.first
+    trouble = _last_trouble(incidents, first.steps if first else SAME_TROUBLE)
     before, after, steps_in = _around(attempt, trouble[0])
     in_effect = _in_effect(events)
     its = attempt.asked
@@ -179,21 +180,11 @@ def _autopsy(events: Sequence[Event], first: Incident) -> Autopsy | None:
 
 def _last_trouble(incidents: Sequence[Incident], steps_of_epoch: int) -> list[Incident]:
     """Return the incidents at the end of the list that lie close together."""
-    trouble = [incidents[-1]]
-    for incident in reversed(incidents[:-1]):
-        if _place(trouble[0], steps_of_epoch) - _place(incident, steps_of_epoch) > SAME_TROUBLE:
-            break
-        trouble.insert(0, incident)
-    return trouble
-
-
-def _place(incident: Incident, steps_of_epoch: int) -> int:
-    return (incident.epoch or 0) * steps_of_epoch + (incident.step or 0)
-
-
-def _steps_of_epoch(attempt: AttemptRecord) -> int:
-    first = attempt.steps.first
-    return first.steps if first else SAME_TROUBLE
+    places = [(one.epoch or 0) * steps_of_epoch + (one.step or 0) for one in incidents]
+    begin = len(incidents) - 1
+    while begin and places[begin] - places[begin - 1] <= SAME_TROUBLE:
+        begin -= 1
+    return list(incidents[begin:])
 
 
 def _around(attempt: AttemptRecord, first: Incident) -> tuple[list[Step], list[Step], int | None]:
