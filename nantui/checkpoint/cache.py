@@ -20,7 +20,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from nantui.checkpoint.installed_classes import root
-from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
+from nantui.checkpoint.verdict import Finding, Metadata, ScannedFile, Stamp, Suspect
 from nantui.paths import user_cache_dir
 from nantui.run.atomic_files import write_atomic
 from nantui.run.documents import Document, JsonObject
@@ -33,25 +33,27 @@ SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its ide
 
 def row_of(seen: ScannedFile) -> Document:
     """Return a look as JSON values. The results of all epochs, used for judging only, are left out."""
-    found = seen.contents
-    said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
+    said = {key: value for key, value in vars(seen.metadata).items() if key not in ("results", "bad_state")}
     return {
-        "findings": [astuple(finding) for finding in found.findings], "metadata": said,
-        "suspects": [astuple(suspect) for suspect in found.suspects], "stamp": seen.stamp,
+        "findings": [astuple(finding) for finding in seen.findings], "metadata": said,
+        "suspects": [astuple(suspect) for suspect in seen.suspects], "stamp": seen.stamp,
         "moving": seen.moving, "bytes": seen.bytes, "seconds": seen.seconds,
     }  # fmt: skip
 
 
 def scanned_of(row: JsonObject) -> ScannedFile:
     """Return what a row describes. Raises KeyError, TypeError or ValueError for any other row."""
-    found = Contents(
-        _findings_of(row["findings"]),
-        Metadata(**row["metadata"]),
-        tuple(Suspect(name, kind, tuple(rows), tuple(shape)) for name, kind, rows, shape in row["suspects"]),
-    )
+    suspects = (Suspect(name, kind, tuple(rows), tuple(shape)) for name, kind, rows, shape in row["suspects"])
     device, inode, size, modified = row["stamp"] or (0, 0, 0, 0)
-    stamp = (device, inode, size, modified) if row["stamp"] else None
-    return ScannedFile(found, stamp, row["moving"], row["bytes"], row["seconds"])
+    return ScannedFile(
+        findings=_findings_of(row["findings"]),
+        metadata=Metadata(**row["metadata"]),
+        suspects=tuple(suspects),
+        stamp=(device, inode, size, modified) if row["stamp"] else None,
+        moving=row["moving"],
+        bytes=row["bytes"],
+        seconds=row["seconds"],
+    )
 
 
 class Cache:

@@ -66,9 +66,9 @@ def _table(files: list[bytes]) -> Table:
     if values is None:
         values = _floats(text)
     line_ends: Array = np.flatnonzero(data[len(_FRONT) + 1 :] == NEWLINE) + len(_FRONT) + 1
-    words_before = np.searchsorted(begin, line_ends)
+    words_before: Array = np.searchsorted(begin, line_ends)
     filled = np.flatnonzero(np.diff(words_before, prepend=0))
-    lines = np.fromiter((data.count(b"\n") + 1 for data in files), np.int64, len(files))
+    lines: Array = np.fromiter((data.count(b"\n") + 1 for data in files), np.int64, len(files))
     file = np.repeat(np.arange(len(files)), lines)[filled]
     first_line: Array = np.cumsum(lines) - lines
     start: Array = np.append(0, words_before[filled])

@@ -174,7 +174,7 @@ class BoxRules(RowRules):
         yield from self.sizes(self.finite)
         yield from self._edges()
         if self.rules.pose:
-            yield from KeypointRules(self).findings()
+            yield from self._keypoints()
         yield from self.duplicates(self.numbers.ravel(), np.arange(len(self.rows) + 1) * self.rules.columns)
 
     def _broken(self, numbers: Array) -> Array:
@@ -214,6 +214,27 @@ class BoxRules(RowRules):
             mask &= (self.boxes[1:].min(0) >= 0) & (self.boxes[1:].max(0) <= HIGH)
             yield from self.tell(mask, "over_edge", lambda i: f"{over[i]:.2g} of the image beyond its edge")
 
+    def _keypoints(self) -> Iterator[Found]:
+        rules = self.rules
+        points = self.numbers[:, 5:].reshape(-1, rules.keypoints, rules.dimensions)
+        x, y = points[..., 0], points[..., 1]
+        visibility = points[..., 2] if rules.dimensions == 3 else np.full(x.shape, 2, np.float32)
+        bad = (np.maximum(x, y) > HIGH) | (np.minimum(x, y) < LOW) | (visibility < LOW)
+        strange = np.isfinite(visibility) & ~np.isin(visibility, (0, 1, 2))
+        box_x, box_y, width, height = self.boxes[1:, :, None]
+        far = (np.abs(x - box_x) > width / 2 + TOLERANCE) | (np.abs(y - box_y) > height / 2 + TOLERANCE)
+        off = far & (visibility > 0) & ~((x == 0) & (y == 0))
+
+        def which(index: int, mask: Array) -> str:
+            point = int(np.flatnonzero(mask[index])[0])
+            shown = f", visibility {visibility[index, point]:g}" if rules.dimensions == 3 else ""
+            return f"keypoint {point + 1} at {x[index, point]:g}, {y[index, point]:g}{shown}"
+
+        good = self.whole & ~bad.any(1)
+        yield from self.tell(self.whole & bad.any(1), "keypoint_outside", lambda i: which(i, bad))
+        yield from self.tell(good & strange.any(1), "visibility", lambda i: which(i, strange))
+        yield from self.tell(good & off.any(1), "keypoint_off_box", lambda i: which(i, off))
+
     def _literal(self, index: int) -> str:
         column = int(np.flatnonzero(self._broken(self.numbers[[index]])[0])[0])
         return f"column {column + 1} is {self.numbers[index, column]:g}"
@@ -221,42 +242,6 @@ class BoxRules(RowRules):
     def _where(self, index: int) -> str:
         pairs = zip(NAMES, self.boxes[1:, index].tolist(), strict=True)
         return ", ".join(f"{name} {value:.6g}" for name, value in pairs if value < 0 or value > 1)
-
-
-class KeypointRules:
-    """The keypoints of rows with boxes."""
-
-    def __init__(self, boxes: BoxRules) -> None:
-        self.boxes = boxes
-        rules = boxes.rules
-        points = boxes.numbers[:, 5:].reshape(-1, rules.keypoints, rules.dimensions)
-        self.x, self.y = points[..., 0], points[..., 1]
-        self.visibility = points[..., 2] if rules.dimensions == 3 else np.full(self.x.shape, 2, np.float32)
-
-    def findings(self) -> Iterator[Found]:
-        whole = self.boxes.whole
-        bad = (
-            (np.maximum(self.x, self.y) > HIGH) | (np.minimum(self.x, self.y) < LOW) | (self.visibility < LOW)
-        )
-        good = whole & ~bad.any(1)
-        strange = np.isfinite(self.visibility) & ~np.isin(self.visibility, (0, 1, 2))
-        off = self._off_box()
-        yield from self.boxes.tell(whole & bad.any(1), "keypoint_outside", lambda i: self._which(i, bad))
-        yield from self.boxes.tell(good & strange.any(1), "visibility", lambda i: self._which(i, strange))
-        yield from self.boxes.tell(good & off.any(1), "keypoint_off_box", lambda i: self._which(i, off))
-
-    def _off_box(self) -> Array:
-        x, y, width, height = self.boxes.boxes[1:, :, None]
-        far_x = np.abs(self.x - x) > width / 2 + TOLERANCE
-        far_y = np.abs(self.y - y) > height / 2 + TOLERANCE
-        nowhere = (self.x == 0) & (self.y == 0)
-        return (far_x | far_y) & (self.visibility > 0) & ~nowhere
-
-    def _which(self, index: int, mask: Array) -> str:
-        point = int(np.flatnonzero(mask[index])[0])
-        x, y, visibility = (float(values[index, point]) for values in (self.x, self.y, self.visibility))
-        shown = f", visibility {visibility:g}" if self.boxes.rules.dimensions == 3 else ""
-        return f"keypoint {point + 1} at {x:g}, {y:g}{shown}"
 
 
 class PolygonRules(RowRules):
