@@ -50,7 +50,9 @@ def scan(folder: str, names: Sequence[str], rules: Rules, shapes: Array | None =
     table, faults = parse(contents)
     result.findings += faults
     unread = {found.file for found in result.findings} | set(result.missing)
-    result.empty = sorted(set(range(len(names))) - set(table.file.tolist()) - unread)
+    blank: Array = np.ones(len(names), bool)
+    blank[table.file] = False
+    result.empty = [index for index in np.flatnonzero(blank).tolist() if index not in unread]
     for index, data in enumerate(contents):
         if count := data.count(b"\r\n"):
             result.findings.append(Found(index, 0, "crlf", f"{count} Windows line ends"))

@@ -34,7 +34,8 @@ def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None
     yield from wrong_columns(table, polygon, rules)
     boxes = np.flatnonzero(~polygon & (columns == rules.columns))
     if boxes.size:
-        numbers = table.values[table.start[boxes][:, None] + np.arange(rules.columns)]
+        where = table.start[boxes][:, None] + np.arange(rules.columns)
+        numbers = table.values[where] if boxes.size < columns.size else table.values.reshape(where.shape)
         yield from BoxRules(numbers, boxes, table, rules, shapes).findings()
     polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
     if polygons.size:
@@ -128,27 +129,22 @@ class RowRules:
             lambda i: f"{self.size(i)}: {most[i] / least[i]:.0f} to 1",
         )
 
-    def duplicates(self, numbers: Array, start: Array) -> Iterator[Found]:
+    def duplicates(self, keys: Array, said: Callable[[int], bytes]) -> Iterator[Found]:
         """Yield a finding for each row that repeats an earlier one of its file.
 
-        `numbers` float32 of all rows in one line, row i is `numbers[start[i]:start[i + 1]]`; 0 and -0 are the
-        same, as they are to `np.unique`. Only rows with equal hashes are compared.
+        Only rows with equal `keys`, which are hashes, are compared by what they have `said`.
         """
-        numbers, file, line = numbers + np.float32(0), self.file, self.table.line[self.rows]
-        bits: Array = numbers.view(np.uint32).astype(np.uint64)
-        column = (np.arange(bits.size) - np.repeat(start[:-1], np.diff(start))).astype(np.uint64)
-        scattered = (bits + np.uint64(1)) * ((column * np.uint64(2) + np.uint64(1)) * GOLDEN)
-        keys = np.add.reduceat(scattered, start[:-1]) ^ (file.astype(np.uint64) * GOLDEN)
+        line = self.table.line[self.rows]
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
         first: dict[int, int] = {}
         for position in np.flatnonzero(ordered[1:] == ordered[:-1]).tolist():
             one, other = order[position : position + 2].tolist()
-            said, again = (numbers[start[row] : start[row + 1]].tobytes() for row in (one, other))
-            if file[one] == file[other] and said == again:
+            if self.file[one] == self.file[other] and said(one) == said(other):
                 first[other] = first.get(one, one)
         for row, earlier in sorted(first.items()):
-            yield Found(int(file[row]), int(line[row]), "duplicate", f"the same as line {line[earlier]}")
+            text = f"the same as line {line[earlier]}"
+            yield Found(int(self.file[row]), int(line[row]), "duplicate", text)
 
     def size(self, index: int) -> str:
         return f"width {self.boxes[3, index]:g}, height {self.boxes[4, index]:g}"
@@ -175,7 +171,7 @@ class BoxRules(RowRules):
         yield from self._edges()
         if self.rules.pose:
             yield from self._keypoints()
-        yield from self.duplicates(self.numbers.ravel(), np.arange(len(self.rows) + 1) * self.rules.columns)
+        yield from self._repeated()
 
     def _broken(self, numbers: Array) -> Array:
         """Return which numbers are not finite and do not slip through Ultralytics' checks either.
@@ -235,6 +231,14 @@ class BoxRules(RowRules):
         yield from self.tell(good & strange.any(1), "visibility", lambda i: which(i, strange))
         yield from self.tell(good & off.any(1), "keypoint_off_box", lambda i: which(i, off))
 
+    def _repeated(self) -> Iterator[Found]:
+        numbers = np.ascontiguousarray(self.numbers + np.float32(0))  # -0 is 0, as it is to `np.unique`
+        keys = self.file.astype(np.uint64) * GOLDEN
+        for column in numbers.view(np.uint32).T:
+            keys = (keys ^ column) * GOLDEN
+            keys ^= keys >> np.uint64(29)
+        return self.duplicates(keys, lambda row: bytes(numbers[row].tobytes()))
+
     def _literal(self, index: int) -> str:
         column = int(np.flatnonzero(self._broken(self.numbers[[index]])[0])[0])
         return f"column {column + 1} is {self.numbers[index, column]:g}"
@@ -273,7 +277,7 @@ class PolygonRules(RowRules):
         yield from self.classes()
         yield from self._coordinates()
         yield from self._shapes()
-        yield from self.duplicates(self.values, self.start)
+        yield from self._repeated()
 
     def _coordinates(self) -> Iterator[Found]:
         box, lowest, highest = self.boxes[1:], self.lowest, self.highest
@@ -296,6 +300,14 @@ class PolygonRules(RowRules):
 
     def _span(self, index: int) -> str:
         return f"coordinates from {self.lowest[index]:.6g} to {self.highest[index]:.6g}"
+
+    def _repeated(self) -> Iterator[Found]:
+        values, start = self.values, self.start
+        bits: Array = values.view(np.uint32).astype(np.uint64)
+        column = (np.arange(bits.size) - np.repeat(start[:-1], np.diff(start))).astype(np.uint64)
+        scattered = (bits + np.uint64(1)) * ((column * np.uint64(2) + np.uint64(1)) * GOLDEN)
+        keys = np.add.reduceat(scattered, start[:-1]) ^ (self.file.astype(np.uint64) * GOLDEN)
+        return self.duplicates(keys, lambda row: bytes(values[start[row] : start[row + 1]].tobytes()))
 
 
 def _areas(coordinates: Array, first: Array, points: Array) -> Array:
