@@ -48,9 +48,9 @@ class Segment:
     length: int
     format: Format
     channels: bool
-    leaves: list[Leaf] = field(default_factory=list)
     of_weights: bool = False
     strides: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    leaves: list[Leaf] = field(default_factory=list)
 
     @property
     def end(self) -> int:
