@@ -66,14 +66,14 @@ def _table(files: list[bytes]) -> Table:
     if values is None:
         values = _floats(text)
     line_ends: Array = np.flatnonzero(data[len(_FRONT) + 1 :] == NEWLINE) + len(_FRONT) + 1
-    words_before: Array = np.searchsorted(begin, line_ends)
-    filled = np.flatnonzero(np.diff(words_before, prepend=0))
+    start: Array = np.append(0, np.searchsorted(begin, line_ends))
+    filled = np.flatnonzero(np.diff(start))
     lines: Array = np.fromiter((data.count(b"\n") + 1 for data in files), np.int64, len(files))
     file = np.repeat(np.arange(len(files)), lines)[filled]
     first_line: Array = np.cumsum(lines) - lines
-    start: Array = np.append(0, words_before[filled])
+    starts: Array = np.append(start[filled], start[-1])
     with np.errstate(over="ignore"):
-        return Table(values.astype(np.float32), start, file, filled - first_line[file] + 1)
+        return Table(values.astype(np.float32), starts, file, filled - first_line[file] + 1)
 
 
 def _decimals(text: bytes, data: Array, begin: Array, end: Array) -> Array | None:

@@ -97,7 +97,7 @@ class ForkedSweep:
 def _plain(one: Segment) -> tuple[object, ...]:
     """Return a segment as plain values; its dtype stands for its format."""
     dtype = one.leaves[0].tensor.dtype
-    return one.start, one.rows, one.length, dtype, one.channels, one.of_weights, one.strides
+    return dtype, one.start, one.rows, one.length, one.channels, one.of_weights, one.strides
 
 
 def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:
@@ -119,7 +119,7 @@ def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:
         with open(asked, "rb") as stream:
             crc, rows = marshal.loads(stream.read())
         segments = {
-            name: [Segment(*one[:3], FLOATS[one[3]], *one[4:]) for one in some] for name, some in rows.items()
+            name: [Segment(FLOATS[dtype], *more) for dtype, *more in some] for name, some in rows.items()
         }
         places = {segment: index for index, segment in enumerate(chain.from_iterable(segments.values()))}
         try:
