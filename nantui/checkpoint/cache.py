@@ -20,7 +20,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from nantui.checkpoint.installed_classes import root
-from nantui.checkpoint.verdict import Contents, Finding, Metadata, ScannedFile, Stamp, Suspect
+from nantui.checkpoint.verdict import Finding, Metadata, ScannedFile, Stamp, Suspect
 from nantui.paths import user_cache_dir
 from nantui.run.atomic_files import write_atomic
 from nantui.run.documents import Document, JsonObject
@@ -33,35 +33,27 @@ SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its ide
 
 def row_of(seen: ScannedFile) -> Document:
     """Return a look as JSON values. The results of all epochs, used for judging only, are left out."""
-    found = seen.contents
-    said = {key: value for key, value in vars(found.metadata).items() if key not in ("results", "bad_state")}
+    said = {key: value for key, value in vars(seen.metadata).items() if key not in ("results", "bad_state")}
     return {
-        "findings": rows_of(found.findings), "metadata": said,
-        "suspects": [astuple(suspect) for suspect in found.suspects], "stamp": seen.stamp,
+        "findings": [astuple(finding) for finding in seen.findings], "metadata": said,
+        "suspects": [astuple(suspect) for suspect in seen.suspects], "stamp": seen.stamp,
         "moving": seen.moving, "bytes": seen.bytes, "seconds": seen.seconds,
     }  # fmt: skip
 
 
 def scanned_of(row: JsonObject) -> ScannedFile:
     """Return what a row describes. Raises KeyError, TypeError or ValueError for any other row."""
-    found = Contents(
-        findings_of(row["findings"]),
-        Metadata(**row["metadata"]),
-        tuple(Suspect(name, kind, tuple(rows), tuple(shape)) for name, kind, rows, shape in row["suspects"]),
-    )
+    suspects = (Suspect(name, kind, tuple(rows), tuple(shape)) for name, kind, rows, shape in row["suspects"])
     device, inode, size, modified = row["stamp"] or (0, 0, 0, 0)
-    stamp = (device, inode, size, modified) if row["stamp"] else None
-    return ScannedFile(found, stamp, row["moving"], row["bytes"], row["seconds"])
-
-
-def rows_of(findings: tuple[Finding, ...]) -> list[list[str]]:
-    """Return findings as lists of three texts."""
-    return [[finding.kind, finding.where, finding.detail] for finding in findings]
-
-
-def findings_of(rows: list[list[str]]) -> tuple[Finding, ...]:
-    """Return the findings that such lists describe."""
-    return tuple(Finding(*row) for row in rows)
+    return ScannedFile(
+        findings=_findings_of(row["findings"]),
+        metadata=Metadata(**row["metadata"]),
+        suspects=tuple(suspects),
+        stamp=(device, inode, size, modified) if row["stamp"] else None,
+        moving=row["moving"],
+        bytes=row["bytes"],
+        seconds=row["seconds"],
+    )
 
 
 class Cache:
@@ -72,7 +64,7 @@ class Cache:
         name = zlib.crc32(os.fsencode("\n".join(self._belongs[1:])))
         self.file = cache_directory() / f"{name:08x}.json"
         self._scanned: dict[str, Document] = {}
-        self._compared: dict[str, list[list[str]]] = {}
+        self._compared: dict[str, list[tuple[str, str, str]]] = {}
         self._changed = False
         self._saved = -math.inf
         self._load()
@@ -94,10 +86,10 @@ class Cache:
     def compared(self, stamp: Stamp, older: Stamp) -> tuple[Finding, ...] | None:
         """Return what a comparison of these two files found."""
         rows = self._compared.get(f"{_key(stamp)} {_key(older)}")
-        return findings_of(rows) if rows is not None else None
+        return _findings_of(rows) if rows is not None else None
 
     def keep_compared(self, stamp: Stamp, older: Stamp, findings: tuple[Finding, ...]) -> None:
-        self._compared[f"{_key(stamp)} {_key(older)}"] = rows_of(findings)
+        self._compared[f"{_key(stamp)} {_key(older)}"] = [astuple(finding) for finding in findings]
         self._changed = True
 
     def due(self) -> bool:
@@ -133,6 +125,10 @@ class Cache:
 def cache_directory() -> Path:
     """Return the user's own cache directory for verdicts (XDG)."""
     return user_cache_dir() / "checkpoints"
+
+
+def _findings_of(rows: list[tuple[str, str, str]]) -> tuple[Finding, ...]:
+    return tuple(Finding(*row) for row in rows)
 
 
 def _key(stamp: Stamp) -> str:

@@ -134,7 +134,7 @@ class Catalog:
         """Ask older clean files, nearest first, until every suspect is cleared or convicted."""
         findings: list[Finding] = []
         asked: Path | None = None
-        left = list(seen.contents.suspects)
+        left = list(seen.suspects)
         for file in files:
             if not left or seen.moving or seen.stamp is None:
                 break
@@ -144,7 +144,7 @@ class Catalog:
             if not (self.weights_dir.name == "weights" or _same_save_dir(other, seen)):
                 continue  # a folder of downloads: other trainings prove nothing
             asked = asked or file.path
-            ask, left = divide(left, other.contents.suspects)
+            ask, left = divide(left, other.suspects)
             if ask:
                 findings += self._compare_two(seen, other, file.path)
         return tuple(findings), asked
@@ -156,13 +156,13 @@ class Catalog:
         assert seen.stamp is not None and other.stamp is not None
         known = self._cache.compared(seen.stamp, other.stamp)
         if known is None:
-            known = compare(seen.contents.suspects, seen.contents.metadata.updates, path)
+            known = compare(seen.suspects, seen.metadata.updates, path)
             self._cache.keep_compared(seen.stamp, other.stamp, known)
         return known
 
     def _is_best(self, path: Path, seen: ScannedFile, files: list[CheckpointFile]) -> bool:
         """Whether the file is the same save as `best.pt`."""
-        date = seen.contents.metadata.date
+        date = seen.metadata.date
         best = [file.path for file in files if file.kind == "best" and not file.in_backup]
         if not best or date is None or best[0] == path:
             return path.stem == "best"
@@ -174,7 +174,7 @@ class Catalog:
         if stamp is None:
             return describe(path)
         if seen := self._scanned.get(stamp) or self._cache.scanned(stamp):
-            return seen.contents.metadata
+            return seen.metadata
         if stamp not in self._said:
             self._said[stamp] = describe(path)
         return self._said[stamp]
@@ -194,9 +194,9 @@ def _file(path: Path, in_backup: bool) -> CheckpointFile | None:
 def _older_and_clean(other: ScannedFile, seen: ScannedFile) -> bool:
     if other.stamp is None or seen.stamp is None or other.moving:
         return False
-    if badge_of(other.contents.findings) != "clean":
+    if badge_of(other.findings) != "clean":
         return False
-    one, two = other.contents.metadata, seen.contents.metadata
+    one, two = other.metadata, seen.metadata
     if one.epoch is not None and two.epoch is not None and one.epoch > two.epoch:
         return False  # of an earlier training in the same directory
     if one.date and two.date:
@@ -205,5 +205,5 @@ def _older_and_clean(other: ScannedFile, seen: ScannedFile) -> bool:
 
 
 def _same_save_dir(one: ScannedFile, two: ScannedFile) -> bool:
-    place = one.contents.metadata.args.get("save_dir")
-    return place is not None and place == two.contents.metadata.args.get("save_dir")
+    place = one.metadata.args.get("save_dir")
+    return place is not None and place == two.metadata.args.get("save_dir")

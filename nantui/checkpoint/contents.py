@@ -17,7 +17,7 @@ from nantui.checkpoint.pickle.interpreter import MOST_BYTES, Interpreter
 from nantui.checkpoint.pickle.stand_ins import Refused
 from nantui.checkpoint.tensors.tensor_tree import Tree, walk
 from nantui.checkpoint.tensors.zip_archive import Archive
-from nantui.checkpoint.verdict import Contents, Finding, Metadata, Suspect
+from nantui.checkpoint.verdict import Finding, Metadata, ScannedFile, Suspect
 
 if TYPE_CHECKING:
     from nantui.checkpoint.tensors.forked_sweep import ForkedSweep
@@ -35,7 +35,7 @@ _ROTTEN = "its bytes do not match their CRC-32: bit rot"
 
 def contents(
     descriptor: int, size: int, crc: bool, allowed: frozenset[str], forked: ForkedSweep | None = None
-) -> Contents:
+) -> ScannedFile:
     """Return what the open file of `size` bytes contains; `forked` may sweep it. Raises OSError only."""
     steps = _Steps(allowed, crc, forked)
     try:
@@ -49,7 +49,7 @@ def contents(
     except Exception as error:  # every file gets an answer, also one that shows up a mistake of ours
         detail = f"nantui failed on it ({type(error).__name__}: {error}): please report this"
         steps.findings.append(Finding("cannot-read", "file", detail))
-    return Contents(tuple(dict.fromkeys(steps.findings)), steps.metadata, steps.suspects)
+    return ScannedFile(tuple(dict.fromkeys(steps.findings)), steps.metadata, steps.suspects)
 
 
 def metadata(descriptor: int, size: int) -> Metadata:

@@ -9,8 +9,7 @@ counts only if the EMA cannot have decayed that far in the steps between the two
 from __future__ import annotations
 
 import math
-import os
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from nantui.checkpoint import metadata
 from nantui.checkpoint.contents import pickle_of
 from nantui.checkpoint.pickle.interpreter import Interpreter
 from nantui.checkpoint.pickle.stand_ins import Refused, Tensor
+from nantui.checkpoint.scan import opened
 from nantui.checkpoint.tensors.float_formats import FLOATS
 from nantui.checkpoint.tensors.segments import MOST_ROWS, record_of
-from nantui.checkpoint.tensors.tensor_tree import WEIGHTS, Leaf, walk
+from nantui.checkpoint.tensors.tensor_tree import WEIGHTS, walk
 from nantui.checkpoint.tensors.zip_archive import Archive
 from nantui.checkpoint.verdict import ZERO, Finding, Suspect
 
@@ -38,62 +38,47 @@ def compare(suspects: tuple[Suspect, ...], updates: int | None, older: Path) -> 
     `updates` is the number of EMA updates that the file under suspicion has seen, None where it does not
     say. An `older` that cannot be read proves nothing.
     """
+    findings = []
     try:
-        descriptor = os.open(older, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ()
-    try:
-        witness = _witness(descriptor, older.name)
-        found = [_convict(suspect, updates, witness) for suspect in suspects]
-        return tuple(finding for finding in found if finding is not None)
+        with opened(older) as (descriptor, status):
+            archive = Archive(descriptor, status.st_size)
+            root = Interpreter(pickle_of(archive, [])).run()
+            leaves = {leaf.name: leaf.tensor for leaf in reversed(walk(root).leaves) if leaf.role == WEIGHTS}
+            before = metadata.read(root).updates
+            for suspect in suspects:
+                tensor = leaves.get(suspect.name)
+                same = tensor is not None and tensor.shape == suspect.shape
+                sizes = _magnitudes(tensor, archive) if tensor is not None and same else None
+                if sizes and (said := _convict(suspect, sizes, before, updates)):
+                    text = f"{said} since {older.name}: washed NaN or Inf"
+                    findings.append(Finding("laundered", suspect.name, text))
     except (Refused, OSError, KeyError):
         return ()
-    finally:
-        os.close(descriptor)
+    return tuple(findings)
 
 
-@dataclass(frozen=True)
-class _Witness:
-    """The older file."""
+def _convict(suspect: Suspect, sizes: list[float], before: int | None, after: int | None) -> str:
+    """Return what became of the suspect's channels, whose largest magnitudes were `sizes`; "" if nothing did.
 
-    name: str
-    archive: Archive
-    leaves: dict[str, Leaf]
-    updates: int | None
-
-
-def _witness(descriptor: int, name: str) -> _Witness:
-    archive = Archive(descriptor, os.fstat(descriptor).st_size)
-    root = Interpreter(pickle_of(archive, [])).run()
-    leaves = {leaf.name: leaf for leaf in reversed(walk(root).leaves) if leaf.role == WEIGHTS}
-    return _Witness(name, archive, leaves, metadata.read(root).updates)
-
-
-def _convict(suspect: Suspect, updates: int | None, witness: _Witness) -> Finding | None:
-    leaf = witness.leaves.get(suspect.name)
-    if leaf is None or leaf.tensor.shape != suspect.shape:
-        return None
-    sizes = _magnitudes(leaf.tensor, witness.archive)
-    if sizes is None:
-        return None
-    rows = [row for row in suspect.rows if row < len(sizes)] if suspect.rows else list(range(len(sizes)))
+    `before` and `after` are the EMA's updates up to the two files.
+    """
+    rows = [row for row in suspect.rows if row < len(sizes)] if suspect.rows else range(len(sizes))
     statistic = suspect.name.endswith("running_var")
     if suspect.kind == ZERO:
-        floor = _floor(witness.updates, updates) if statistic else ALIVE
+        floor = _floor(before, after) if statistic else ALIVE
         guilty, what = [row for row in rows if sizes[row] >= floor], "exactly 0"
     else:
         guilty, what = [row for row in rows if sizes[row] < FAR_FROM_LIMIT], "at the limit of the dtype"
         if statistic and 2 * len(guilty) < len(sizes):
-            return None  # single variances of huge activations are healthy
+            return ""  # single variances of huge activations are healthy
     if not guilty:
-        return None
+        return ""
     listed = ", ".join(map(str, guilty[:8])) + (", ..." if len(guilty) > 8 else "")
     shown = f"{len(guilty)} of {len(sizes)} channels ({listed})" if suspect.rows else "all values"
-    return Finding(
-        "laundered", suspect.name, f"{shown} became {what} since {witness.name}: washed NaN or Inf"
-    )
+    return f"{shown} became {what}"
 
 
+@lru_cache(maxsize=8)
 def _floor(before: int | None, after: int | None) -> float:
     """Return the value from which the EMA cannot have decayed to zero between two numbers of updates.
 

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from nantui.checkpoint.pickle.stand_ins import Refused
 from nantui.checkpoint.tensors.forked_sweep import prepared
 from nantui.checkpoint.verdict import (
     MOST_FINDINGS,
-    Contents,
     Finding,
     Metadata,
     ScannedFile,
@@ -43,11 +43,11 @@ def scan(
     callables and classes that the user trusts.
     """
     seen = scan_alone(path, crc=crc, allowed=allowed)
-    if older is None or not seen.contents.suspects:
+    if older is None or not seen.suspects:
         return sum_up(path, seen)
     from nantui.checkpoint.older_checkpoint import compare
 
-    return sum_up(path, seen, compare(seen.contents.suspects, seen.contents.metadata.updates, older), older)
+    return sum_up(path, seen, compare(seen.suspects, seen.metadata.updates, older), older)
 
 
 def scan_alone(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) -> ScannedFile:
@@ -55,7 +55,7 @@ def scan_alone(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) 
     started = time.perf_counter()
     with _undisturbed():
         seen = _scan_once(path, crc, frozenset(allowed))
-    if not seen.moving and seen.contents.torn and _young(path):
+    if not seen.moving and seen.torn and _young(path):
         time.sleep(SETTLE)
         seen = replace(seen, moving=stamp_of(path) != seen.stamp)
     return replace(seen, seconds=time.perf_counter() - started)
@@ -66,14 +66,25 @@ def describe(path: Path) -> Metadata:
     from nantui.checkpoint.contents import metadata
 
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
+        with opened(path) as (descriptor, status):
+            return metadata(descriptor, status.st_size)
+    except (Refused, OSError):
         return Metadata()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
+    """Yield a file's descriptor and status. Raises Refused for what is no file, or cannot be opened."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Refused("cannot-read", "file", f"it cannot be opened: {reason}") from None
     try:
         status = os.fstat(descriptor)
-        return metadata(descriptor, status.st_size) if stat.S_ISREG(status.st_mode) else Metadata()
-    except OSError:
-        return Metadata()
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused("cannot-read", "file", "it is not a regular file")
+        yield descriptor, status
     finally:
         os.close(descriptor)
 
@@ -114,63 +125,51 @@ def _undisturbed() -> Iterator[None]:
 
 def _scan_once(path: Path, crc: bool, allowed: frozenset[str]) -> ScannedFile:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return _failed(f"it cannot be opened: {reason}")
-    try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            return _failed("it is not a regular file")
-        with prepared(descriptor, before.st_size) as forked:
+        with opened(path) as (descriptor, before), prepared(descriptor, before.st_size) as forked:
             from nantui.checkpoint.contents import contents
 
             found = contents(descriptor, before.st_size, crc, allowed, forked)
-        moving = not _stamp(before) == _stamp(os.fstat(descriptor)) == stamp_of(path)
-        return ScannedFile(found, _stamp(before), moving, before.st_size, 0.0)
+            moving = not _stamp(before) == _stamp(os.fstat(descriptor)) == stamp_of(path)
+            return replace(found, stamp=_stamp(before), moving=moving, bytes=before.st_size)
+    except Refused as refused:
+        why = refused.detail
     except OSError as error:
-        return _failed(f"it cannot be read: {error.strerror}")
-    finally:
-        os.close(descriptor)
-
-
-def _failed(detail: str) -> ScannedFile:
-    return ScannedFile(Contents((Finding("cannot-read", "file", detail),)), None, False, 0, 0.0)
+        why = f"it cannot be read: {error.strerror}"
+    return ScannedFile((Finding("cannot-read", "file", why),))
 
 
 def sum_up(
     path: Path, seen: ScannedFile, more: tuple[Finding, ...] = (), compared_with: Path | None = None
 ) -> Verdict:
     """Return the verdict that a scan and the findings of a comparison add up to."""
-    found = seen.contents
-    findings = worst_first(dict.fromkeys(map(printable_finding, (*found.findings, *more))))[:MOST_FINDINGS]
+    said = seen.metadata
+    findings = worst_first(dict.fromkeys(map(printable_finding, (*seen.findings, *more))))[:MOST_FINDINGS]
     badge = "busy" if seen.moving else badge_of(findings)
-    why, repairable = _resumable(found, badge, findings)
+    why, repairable = _resumable(said, badge, findings)
     return Verdict(
         path=path,
         badge=badge,
         resumable=not why,
         why_not_resumable=why,
         repairable=repairable,
-        epoch=found.metadata.epoch,
-        date=found.metadata.date,
-        version=found.metadata.version,
-        fitness=found.metadata.fitness,
+        epoch=said.epoch,
+        date=said.date,
+        version=said.version,
+        fitness=said.fitness,
         best=path.stem == "best",
         findings=findings,
         bytes=seen.bytes,
         seconds=round(seen.seconds, 6),
-        train_args=found.metadata.args,
-        train_metrics=found.metadata.metrics,
-        stripped=found.metadata.stripped,
-        updates=found.metadata.updates,
+        train_args=said.args,
+        train_metrics=said.metrics,
+        stripped=said.stripped,
+        updates=said.updates,
         compared_with=compared_with,
     )
 
 
-def _resumable(found: Contents, badge: str, findings: tuple[Finding, ...]) -> tuple[str, bool]:
+def _resumable(said: Metadata, badge: str, findings: tuple[Finding, ...]) -> tuple[str, bool]:
     """Return why a resume may not start here ("" if it may), and whether a rebase would change that."""
-    said = found.metadata
     if badge != "clean":
         return {"busy": "it is still being written", "corrupt": "its weights are not sound"}.get(
             badge, "it cannot be read or must not be loaded"

@@ -1,8 +1,6 @@
 """What is said about a checkpoint: frozen snapshots that travel between threads and processes.
 
 Light to import, so that a remembered verdict is quick.
-
-`Contents` is what a file says by itself; `ScannedFile` adds whose file it was and whether it moved meanwhile.
 """
 
 from __future__ import annotations
@@ -191,25 +189,20 @@ class Metadata:
 
 
 @dataclass(frozen=True)
-class Contents:
-    """Findings of the file alone, what it says about itself, and what only an older file can settle."""
+class ScannedFile:
+    """One scan of a file by itself: findings, what it says about itself, what only an older file can settle,
+    its identity, whether it moved, what the scan took.
+    """
 
     findings: tuple[Finding, ...]
     metadata: Metadata = field(default_factory=Metadata)
     suspects: tuple[Suspect, ...] = ()
+    stamp: Stamp | None = None
+    moving: bool = False
+    bytes: int = 0
+    seconds: float = 0.0
 
     @property
     def torn(self) -> bool:
         """Whether it looks as a file does that is still being written."""
         return any(finding.kind in ("torn", "crc") for finding in self.findings)
-
-
-@dataclass(frozen=True)
-class ScannedFile:
-    """One scan of a file by itself: its contents, its identity, whether it moved, what it took."""
-
-    contents: Contents
-    stamp: Stamp | None
-    moving: bool
-    bytes: int
-    seconds: float

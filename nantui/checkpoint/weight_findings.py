@@ -77,8 +77,11 @@ def _works(values: Mapping[str, object], bad: Sequence[str]) -> bool:
     """Tell whether only validation losses are not finite, beside metrics above 0: a network with NaN in it
     has none. It is the loss that overflowed, as half precision does on GPUs.
     """
-    if not all(name.strip().startswith("val/") for name in bad):
-        return False
+    return all(name.strip().startswith("val/") for name in bad) and _has_metrics(values)
+
+
+def _has_metrics(values: Mapping[str, object]) -> bool:
+    """Tell whether an epoch has metrics above 0."""
     metrics = [value for name, value in values.items() if name.strip().startswith("metrics/")]
     return any(
         isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 for value in metrics
@@ -90,13 +93,7 @@ def _vouched_for(metadata: Metadata) -> bool:
     nothing in it is not finite. NaN in a network leaves metrics of 0, and NaN in its losses.
     """
     records = [values for values in (metadata.metrics, own_row(metadata)) if values]
-    if not records or any(not_finite(values) for values in records):
-        return False
-    return any(
-        isinstance(value, (int, float)) and value > 0
-        for name, value in records[0].items()
-        if name.strip().startswith("metrics/")
-    )
+    return bool(records) and not any(map(not_finite, records)) and _has_metrics(records[0])
 
 
 def _states(heard: list[tuple[Leaf, Counts]], metadata: Metadata) -> tuple[list[Finding], bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nantui.diagnosis.probabilities import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR, Ranked
@@ -48,23 +48,17 @@ class Advice:
 
 def advise(facts: TroubleFacts, ranked: Sequence[Ranked]) -> list[Advice]:
     """Return remedies for the most probable causes, the first for the likeliest, with their costs."""
-    likely = [cause for cause in ranked[:MOST] if cause.probability >= WORTH_ADVICE]
-    found = [advice for cause in likely for advice in _REMEDIES[cause.cause](facts)]
-    return [with_cost(facts, advice) for advice in found]
+    likely = [cause.cause for cause in ranked[:MOST] if cause.probability >= WORTH_ADVICE]
+    known = list(remedies(facts))
+    return [with_cost(facts, advice) for cause in likely for advice in known if advice.cause == cause]
 
 
-def _explosion(facts: TroubleFacts) -> Iterator[Advice]:
-    clip = clip_value(facts)
+def remedies(facts: TroubleFacts) -> Iterator[Advice]:
+    """Yield what helps against each cause in this run."""
+    clip, images = clip_value(facts), blamed_images(facts)
     why = f"a lower rate and smaller gains; gradients clipped at {clip:g}, where healthy steps are left alone"
     yield Advice(EXPLOSION, why, "recover", {"grad_clip": clip})
-
-
-def _rate(facts: TroubleFacts) -> Iterator[Advice]:
     yield Advice(RATE, "a learning rate at which no step moves the weights by their own size", "gentle-lr")
-
-
-def _data(facts: TroubleFacts) -> Iterator[Advice]:
-    images = blamed_images(facts)
     if images:
         why = f"leave {count(len(images), 'named image')} out: nantui labels RUN --leave-out IMAGE"
         yield Advice(DATA, why, images=images)
@@ -72,32 +66,14 @@ def _data(facts: TroubleFacts) -> Iterator[Advice]:
         yield Advice(DATA, "look for the images: nantui labels RUN --images, then again with --quarantine")
     if any(number(facts.settings.get(name)) > 0 for name in ("mixup", "copy_paste")):
         yield Advice(DATA, "weaker augmentation, as the guide keeps it after a NaN", "nan-safe")
-
-
-def _fp16(facts: TroubleFacts) -> Iterator[Advice]:
     yield Advice(FP16, "bfloat16 has fp32's range: nothing overflows, and it costs little time", "bf16")
     why = "where the GPU has no bfloat16: fp32, which is slower and takes about twice the memory"
     yield Advice(FP16, why, settings={"amp": False})
-
-
-def _checkpoint(facts: TroubleFacts) -> Iterator[Advice]:
     yield Advice(CHECKPOINT, "go back to an older, clean checkpoint: nantui recover RUN; settings can stay")
-
-
-def _singular(facts: TroubleFacts) -> Iterator[Advice]:
     why = "no setting mends it: look for a division, logarithm or root of zero in the loss; add an epsilon"
     yield Advice(SINGULAR, why)
-
-
-def _hardware(facts: TroubleFacts) -> Iterator[Advice]:
     why = "the step was skipped; if it comes back, test the GPU's memory (nvidia-smi -q -d ECC)"
     yield Advice(HARDWARE, why)
-
-
-_REMEDIES = {
-    EXPLOSION: _explosion, RATE: _rate, DATA: _data, FP16: _fp16, CHECKPOINT: _checkpoint,
-    SINGULAR: _singular, HARDWARE: _hardware,
-}  # fmt: skip
 
 
 def clip_value(facts: TroubleFacts) -> float:
@@ -124,19 +100,15 @@ def with_cost(facts: TroubleFacts, advice: Advice) -> Advice:
     try:
         plan = make_plan(facts.record, settings=advice.settings, presets=presets)
     except UserError as error:
-        return _with(advice, f"cost not known: {error}", {})
+        return replace(advice, cost=f"cost not known: {error}")
     costs = plan.costs
     numbers = {
         "epochs_lost": float(costs.epochs_lost), "hours_lost": costs.hours_lost,
         "hours_remaining": costs.hours_remaining, "time_factor": costs.factor,
         "memory_gb": _memory(facts, plan.in_effect, plan.settings),
     }  # fmt: skip
-    return _with(advice, _in_words(costs.epochs_lost, costs.lost_text, numbers), numbers)
-
-
-def _with(advice: Advice, cost: str, numbers: dict[str, float]) -> Advice:
     known = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    return Advice(advice.cause, advice.why, advice.preset, advice.settings, advice.images, cost, known)
+    return replace(advice, cost=_in_words(costs.epochs_lost, costs.lost_text, numbers), numbers=known)
 
 
 def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:

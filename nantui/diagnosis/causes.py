@@ -7,7 +7,7 @@ disagree; what could not be measured is listed as unknown, and no claim is made 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nantui.diagnosis.advice import Advice, advise
@@ -66,34 +66,24 @@ def diagnose(
     record = read_run(run)
     facts = gather_facts(record)
     sign = facts.first or _sign_of_results(facts)
+    found = Diagnosis(record.run, facts.watched, notes=noted(facts), facts=facts)
     if sign is None:
-        again = facts.broke_off is not None
-        return Diagnosis(
-            record.run,
-            facts.watched,
-            unknown=_nothing_known(facts),
-            notes=noted(facts),
-            replay=again,
-            facts=facts,
-        )
+        return replace(found, unknown=_nothing_known(facts), replay=facts.broke_off is not None)
     pieces = [*all_evidence(facts), *more]
     unknown = list(missing(facts))
     for asked in (checkpoint, *((label_errors,) if labels else ())):
-        found, not_known = asked(facts)
-        pieces += found
+        said, not_known = asked(facts)
+        pieces += said
         unknown += [not_known] if not_known else []
     ranked = rank_causes(pieces)
-    return Diagnosis(
-        record.run,
-        facts.watched,
-        sign,
-        ranked,
-        advise(facts, ranked) if costs else (),
-        unknown,
-        notes=noted(facts),
+    return replace(
+        found,
+        incident=sign,
+        causes=ranked,
+        advice=advise(facts, ranked) if costs else (),
+        unknown=unknown,
         replay=facts.autopsy is None,
         incidents=len(facts.incidents),
-        facts=facts,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from statistics import median
 from typing import Any
 
@@ -28,6 +29,7 @@ from nantui.diagnosis.trouble import TroubleFacts
 from nantui.recovery.trouble import overflowed
 from nantui.run.events import Incident
 from nantui.run.results import EpochRow
+from nantui.settings.effective import number
 from nantui.words import count
 
 USUAL_ACTIVATION = 1e3
@@ -72,28 +74,12 @@ def all_evidence(facts: TroubleFacts) -> Iterator[Evidence]:
 
 def from_autopsy(facts: TroubleFacts) -> Iterator[Evidence]:
     """Yield what the autopsy of the first incident of the trouble says."""
-    if facts.autopsy is None:
+    found = _FINDINGS.get(facts.autopsy.cause) if facts.autopsy else None
+    if facts.autopsy is None or found is None:
         return
-    text = f"autopsy: {facts.autopsy.text}"
-    found = _FINDINGS.get(facts.autopsy.cause)
-    if found is None:
-        return
-    more, ratios = found(facts, facts.autopsy.evidence)
-    yield Evidence("autopsy", text + (f"; {more}" if more else ""), "autopsy", ratios)
-
-
-def _broken_data(facts: TroubleFacts, measured: Measured) -> Meaning:
-    # A number in the batch that is not a pixel or a label explains everything that follows from it.
-    return "", {DATA: 2000.0}
-
-
-def _overflow(facts: TroubleFacts, measured: Measured) -> Meaning:
-    return "", {FP16: 200.0}
-
-
-def _violent(facts: TroubleFacts, measured: Measured) -> Meaning:
-    """Steps of the weights' own size: a rate too high, or a gradient too large at a usual rate."""
-    return "", {RATE: 6.0, EXPLOSION: 4.0, DATA: 0.3, SINGULAR: 0.3, HARDWARE: 0.3}
+    more, ratios = found(facts, facts.autopsy.evidence) if callable(found) else ("", found)
+    text = f"autopsy: {facts.autopsy.text}" + (f"; {more}" if more else "")
+    yield Evidence("autopsy", text, "autopsy", ratios)
 
 
 def _explosion(facts: TroubleFacts, measured: Measured) -> Meaning:
@@ -127,14 +113,6 @@ def _corrupt_weights(facts: TroubleFacts, measured: Measured) -> Meaning:
     return more, {HARDWARE: 100.0, CHECKPOINT: 2.0, EXPLOSION: 0.5, RATE: 0.3, DATA: 0.3}
 
 
-def _statistics(facts: TroubleFacts, measured: Measured) -> Meaning:
-    return "", {CHECKPOINT: 8.0, DATA: 2.0, FP16: 2.0, EXPLOSION: 0.5, RATE: 0.3}
-
-
-def _transient(facts: TroubleFacts, measured: Measured) -> Meaning:
-    return "", {HARDWARE: 150.0}
-
-
 def _is_nan(value: object) -> bool:
     return value == "nan" or (isinstance(value, float) and math.isnan(value))
 
@@ -143,16 +121,19 @@ def _usual(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value < USUAL_ACTIVATION
 
 
-_FINDINGS: dict[str, Callable[[TroubleFacts, Measured], Meaning]] = {
-    "broken_pixels": _broken_data,
-    "broken_labels": _broken_data,
-    "fp16_overflow": _overflow,
-    "learning_rate": _violent,
+_FINDINGS: dict[str, dict[str, float] | Callable[[TroubleFacts, Measured], Meaning]] = {
+    # A number in the batch that is not a pixel or a label explains everything that follows from it.
+    "broken_pixels": {DATA: 2000.0},
+    "broken_labels": {DATA: 2000.0},
+    "fp16_overflow": {FP16: 200.0},
+    # Steps of the weights' own size: a rate too high, or a gradient too large at a usual rate.
+    "learning_rate": {RATE: 6.0, EXPLOSION: 4.0, DATA: 0.3, SINGULAR: 0.3, HARDWARE: 0.3},
     "exploding_gradient": _explosion,
     "corrupt_weights": _corrupt_weights,
-    "spoilt_statistics": _statistics,
-    "not_reproduced": _transient,
+    "spoilt_statistics": {CHECKPOINT: 8.0, DATA: 2.0, FP16: 2.0, EXPLOSION: 0.5, RATE: 0.3},
+    "not_reproduced": {HARDWARE: 150.0},
 }
+"""What the causes that an autopsy names mean; the functions look at what else it measured."""
 
 
 def from_history(facts: TroubleFacts) -> Iterator[Evidence]:
@@ -238,20 +219,21 @@ def _of_epochs(rows: Sequence[EpochRow]) -> Iterator[Evidence]:
 def learning_rate(facts: TroubleFacts) -> Iterator[Evidence]:
     """The rate at the trouble, against the rate that this optimizer usually starts from."""
     rates = [step.value("lr") for step in (*facts.before[-20:], *facts.after[:1]) if step.value("lr") > 0]
-    rate = max(rates, default=_number(facts.settings.get("lr0")))
+    rate = max(rates, default=number(facts.settings.get("lr0")))
     optimizer = str(facts.settings.get("optimizer") or "auto")
     if not rate > 0 or (optimizer == "auto" and not rates):
         return
     usual = USUAL_RATE.get(optimizer, USUAL_RATE_OF_ADAM)
     times = rate / usual
-    ratio = _step(times, ((20, 30.0), (5, 8.0), (2, 2.5), (0.5, 0.5), (0.0, 0.2)))
+    ratios = ((20, 30.0), (5, 8.0), (2, 2.5), (0.5, 0.5), (0.0, 0.2))
+    ratio = next(ratio for least, ratio in ratios if times >= least)
     text = f"the learning rate was {rate:.3g}; {optimizer} usually starts from {usual:g} ({times:.2g} times)"
     yield Evidence("learning_rate", text, "steps.csv" if rates else "settings", {RATE: ratio})
 
 
 def limits(facts: TroubleFacts) -> Iterator[Evidence]:
     """Loss gains beyond their defaults make gradients larger; without clipping nothing holds them."""
-    gains = {name: _number(facts.settings.get(name)) / usual for name, usual in USUAL_GAIN.items()}
+    gains = {name: number(facts.settings.get(name)) / usual for name, usual in USUAL_GAIN.items()}
     name, times = max(gains.items(), key=lambda item: item[1] if math.isfinite(item[1]) else 0.0)
     if times >= 3:
         text = f"the loss gain {name} is {times:.3g} times its default"
@@ -263,7 +245,7 @@ def limits(facts: TroubleFacts) -> Iterator[Evidence]:
 
 def resolution(facts: TroubleFacts) -> Iterator[Evidence]:
     """A larger image size than in the attempts before: the guide's first suspect."""
-    now, then = _number(facts.settings.get("imgsz")), _number(facts.earlier_settings.get("imgsz"))
+    now, then = number(facts.settings.get("imgsz")), number(facts.earlier_settings.get("imgsz"))
     if now > then:
         text = f"imgsz went from {then:g} to {now:g}: gradients grow with the area ({(now / then) ** 2:.2g})"
         yield Evidence("resolution", text, "settings in effect, earlier attempt", {EXPLOSION: 3.0})
@@ -271,7 +253,7 @@ def resolution(facts: TroubleFacts) -> Iterator[Evidence]:
 
 def augmentation(facts: TroubleFacts) -> Iterator[Evidence]:
     """Augmentation stronger than the guide keeps after a NaN."""
-    strong = [name for name, limit in STRONG.items() if _number(facts.settings.get(name)) > limit]
+    strong = [name for name, limit in STRONG.items() if number(facts.settings.get(name)) > limit]
     if len(strong) >= 2:
         named = ", ".join(f"{name} {facts.settings[name]}" for name in strong)
         yield Evidence("augmentation", f"strong augmentation: {named}", "settings", {DATA: 1.5})
@@ -318,7 +300,7 @@ def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
     if not bad or facts.kind not in {incident.incident for incident in bad}:
         return
     yield from _same_image(facts, bad)
-    in_a_row = _in_a_row(facts)
+    in_a_row = sum(1 for _ in takewhile(lambda step: step.reason, facts.after))
     healthy = sum(1 for step in facts.after if not step.reason)
     places = {(incident.epoch, incident.step) for incident in bad}
     if len(places) == 1 and healthy >= 8 and in_a_row == 1:
@@ -342,7 +324,7 @@ def _same_image(facts: TroubleFacts, bad: list[Incident]) -> Iterator[Evidence]:
     if len(batches) < 2:
         return
     image, count = Counter(file for files in batches for file in files).most_common(1)[0]
-    images = _number(facts.settings.get("images"))
+    images = number(facts.settings.get("images"))
     share = sum(map(len, batches)) / len(batches) / images if images > 0 else 0.1
     if count == len(batches) and share < 1:
         chance = share ** (count - 1) * images if images > 0 else share ** (count - 1)
@@ -354,24 +336,6 @@ def _files(incident: Incident) -> set[str]:
     """Return the files of the batch, those of a mosaic one by one."""
     groups = incident.evidence.get("files") or []
     return {str(file) for group in groups for file in (group if isinstance(group, list) else [group])}
-
-
-def _in_a_row(facts: TroubleFacts) -> int:
-    count = 0
-    for step in facts.after:
-        if not step.reason:
-            break
-        count += 1
-    return count
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-
-
-def _step(value: float, table: tuple[tuple[float, float], ...]) -> float:
-    """Return the second number of the first row whose first `value` reaches."""
-    return next(ratio for limit, ratio in table if value >= limit)
 
 
 SOURCES: tuple[Callable[[TroubleFacts], Iterator[Evidence]], ...] = (

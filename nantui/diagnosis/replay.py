@@ -20,6 +20,7 @@ from nantui.diagnosis.causes import Diagnosis, diagnose
 from nantui.diagnosis.probabilities import CHECKPOINT, HARDWARE, SINGULAR, Evidence
 from nantui.diagnosis.trouble import gather_facts
 from nantui.errors import FAILED, NO, UserError
+from nantui.machine.gpus import words_of
 from nantui.machine.training_python import training_python
 from nantui.paths import interpreter
 from nantui.recovery.plan import Plan, make_plan
@@ -79,15 +80,11 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
 
 def _one_device(plan: Plan) -> dict[str, object]:
     """Return the arguments that let a run of several devices be repeated on its first."""
-    device = plan.in_effect.get("device")
-    devices = (
-        [str(one) for one in device] if isinstance(device, (list, tuple)) else str(device or "").split(",")
-    )
-    batch = plan.in_effect.get("batch")
+    devices, batch = words_of(plan.in_effect.get("device")), plan.in_effect.get("batch")
     if len(devices) < 2:
         return {}
     smaller = {"batch": max(batch // len(devices), 1)} if isinstance(batch, int) and batch > 0 else {}
-    return {"device": devices[0].strip(), **smaller}
+    return {"device": devices[0], **smaller}
 
 
 def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:

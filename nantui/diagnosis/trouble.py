@@ -93,23 +93,12 @@ def gather_facts(record: RunRecord) -> TroubleFacts:
     if not troubled:
         return TroubleFacts(record, watched=bool(events), settings=asked, results=record.epochs)
     number = troubled[-1]
-    earlier = _in_effect([event for other in events if other < number for event in events[other]])
-    return _of_attempt(record, record.attempt(number), events[number], asked, earlier)
-
-
-def _of_attempt(
-    record: RunRecord,
-    attempt: AttemptRecord,
-    events: list[Event],
-    asked: dict[str, object],
-    earlier: Mapping[str, object],
-) -> TroubleFacts:
-    events = _with_suspicions(events)
-    incidents = of_kind(events, Incident)
-    trouble = _last_trouble(incidents, _steps_of_epoch(attempt))
+    attempt, its_events = record.attempt(number), _with_suspicions(events[number])
+    incidents = of_kind(its_events, Incident)
+    first = attempt.steps.first
+    trouble = _last_trouble(incidents, first.steps if first else SAME_TROUBLE)
     before, after, steps_in = _around(attempt, trouble[0])
-    in_effect = _in_effect(events)
-    its = attempt.asked
+    in_effect, its = _in_effect(its_events), attempt.asked
     own = {**its.train, **its.ours} if its else {}
     return TroubleFacts(
         record=record,
@@ -117,13 +106,13 @@ def _of_attempt(
         attempt=its,
         incidents=incidents,
         trouble=trouble,
-        autopsy=_autopsy(events, trouble[0]),
+        autopsy=_autopsy(its_events, trouble[0]),
         before=before,
         after=after,
         steps_in=steps_in,
         settings=in_full(record, {**asked, **own, **in_effect}),
         in_effect=bool(in_effect),
-        earlier_settings=earlier,
+        earlier_settings=_in_effect(one for other in events if other < number for one in events[other]),
         results=record.epochs,
     )
 
@@ -179,21 +168,11 @@ def _autopsy(events: Sequence[Event], first: Incident) -> Autopsy | None:
 
 def _last_trouble(incidents: Sequence[Incident], steps_of_epoch: int) -> list[Incident]:
     """Return the incidents at the end of the list that lie close together."""
-    trouble = [incidents[-1]]
-    for incident in reversed(incidents[:-1]):
-        if _place(trouble[0], steps_of_epoch) - _place(incident, steps_of_epoch) > SAME_TROUBLE:
-            break
-        trouble.insert(0, incident)
-    return trouble
-
-
-def _place(incident: Incident, steps_of_epoch: int) -> int:
-    return (incident.epoch or 0) * steps_of_epoch + (incident.step or 0)
-
-
-def _steps_of_epoch(attempt: AttemptRecord) -> int:
-    first = attempt.steps.first
-    return first.steps if first else SAME_TROUBLE
+    places = [(one.epoch or 0) * steps_of_epoch + (one.step or 0) for one in incidents]
+    begin = len(incidents) - 1
+    while begin and places[begin] - places[begin - 1] <= SAME_TROUBLE:
+        begin -= 1
+    return list(incidents[begin:])
 
 
 def _around(attempt: AttemptRecord, first: Incident) -> tuple[list[Step], list[Step], int | None]:

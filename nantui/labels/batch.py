@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nantui.labels.data_set import Rules
-from nantui.labels.parser import Array, Table, Text, join_tables, parse_plain, read_rows
-from nantui.labels.problem_kinds import KINDS
-from nantui.labels.row_rules import Found, among_polygons, findings
+from nantui.labels.parser import Array, Table, parse
+from nantui.labels.problem_kinds import KINDS, Found
+from nantui.labels.row_rules import among_polygons, findings
 
 BATCH = 1024
 FIRST_READ = 1 << 13
-BOM = b"\xef\xbb\xbf"
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -39,7 +38,6 @@ class BatchResult:
     rows: int = 0
     box_rows: int = 0
     polygon_rows: int = 0
-    size: int = 0
 
 
 def scan(folder: str, names: Sequence[str], rules: Rules, shapes: Array | None = None) -> BatchResult:
@@ -49,19 +47,15 @@ def scan(folder: str, names: Sequence[str], rules: Rules, shapes: Array | None =
     """
     result = BatchResult(files=len(names))
     contents = _read_all(folder, names, result)
-    text = Text.of(contents)
-    result.size = len(text.raw)
-    table, odd = parse_plain(text)
+    table, faults = parse(contents)
+    result.findings += faults
+    unread = {found.file for found in result.findings} | set(result.missing)
     blank: Array = np.ones(len(names), bool)
     blank[table.file] = False
-    if odd.size:
-        table = _with_odd(table, odd, contents, blank, result)
-    unread = {found.file for found in result.findings} | set(result.missing)
     result.empty = [index for index in np.flatnonzero(blank).tolist() if index not in unread]
-    if b"\r" in text.raw:
-        for index, data in enumerate(contents):
-            if count := data.count(b"\r\n"):
-                result.findings.append(Found(index, 0, "crlf", f"{count} Windows line ends"))
+    for index, data in enumerate(contents):
+        if count := data.count(b"\r\n"):
+            result.findings.append(Found(index, 0, "crlf", f"{count} Windows line ends"))
     with np.errstate(all="ignore"):
         # NaN and Inf are among the numbers that are checked.
         result.findings += findings(table, len(names), rules, shapes)
@@ -110,22 +104,6 @@ def _unread(folder: int, name: str, index: int, error: OSError, result: BatchRes
         result.findings.append(Found(index, 0, "unreadable", error.strerror or str(error)))
     else:
         result.missing.append(index)
-
-
-def _with_odd(table: Table, odd: Array, contents: list[bytes], blank: Array, result: BatchResult) -> Table:
-    """Return `table` with the rows of the odd files added, read word by word."""
-    tables = [table]
-    for index in odd.tolist():
-        rows = read_rows(contents[index])
-        result.findings += [Found(index, line, kind, text) for line, kind, text in rows.faults]
-        if contents[index].startswith(BOM):
-            result.findings.append(Found(index, 1, "bom", "the file begins with a byte-order mark"))
-        if rows.values:
-            blank[index] = False
-            start = np.cumsum([0, *map(len, rows.values)])
-            file: Array = np.full(len(rows.lines), index, np.int64)
-            tables.append(Table(np.concatenate(rows.values), start, file, np.array(rows.lines, np.int64)))
-    return join_tables(tables)
 
 
 def _count(table: Table, files: int, rules: Rules, result: BatchResult) -> None:

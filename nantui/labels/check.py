@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,9 +24,8 @@ from nantui.labels.data_set import DataSet, Rules
 from nantui.labels.image_files import missing_images, scan_images
 from nantui.labels.image_list import Folder, Listing, check_class_folders, labels_without_image, list_images
 from nantui.labels.parser import Array
-from nantui.labels.problem_kinds import ERROR, KINDS
+from nantui.labels.problem_kinds import ERROR, KINDS, Found
 from nantui.labels.report import Issue, LabelReport
-from nantui.labels.row_rules import Found
 
 MOST_WORKERS = 8
 TASKS = ("detect", "segment", "pose", "obb", "classify")
@@ -119,21 +119,16 @@ class _Check:
 
     def run(self, workers: int) -> None:
         work = (self.folders, self.rules, self.images)
-        orphans: list[str] = []
-        if workers > 1 and len(self.batches) > 1:
-            # Workers inherit the names by the fork: sending them with each batch takes longer than reading.
-            with multiprocessing.get_context("fork").Pool(workers, _begin_worker, work) as pool:
-                results = pool.imap(_work, self.batches)
-                orphans = self._orphans()
-                self._take(results)
-        else:
-            self._take(map(partial(check_batch, *work), self.batches))
-            orphans = self._orphans()
+        with ExitStack() as stack:
+            results: Iterable[BatchResult] = map(partial(check_batch, *work), self.batches)
+            if workers > 1 and len(self.batches) > 1:
+                # Workers inherit the names by the fork: sending them takes longer than reading.
+                pool = multiprocessing.get_context("fork").Pool(workers, _begin_worker, work)
+                results = stack.enter_context(pool).imap(_work, self.batches)
+            orphans = [] if self.rules.task == "classify" else list(labels_without_image(self.listing))
+            self._take(results)
         self.report.issues += [Issue(path, 0, "no_image", "no image of this name") for path in orphans]
         self._whole_data_set()
-
-    def _orphans(self) -> list[str]:
-        return [] if self.rules.task == "classify" else list(labels_without_image(self.listing))
 
     def _take(self, results: Iterable[BatchResult]) -> None:
         done = 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from nantui.labels.data_set import IMAGE_SUFFIXES
 from nantui.labels.parser import Array
-from nantui.labels.row_rules import Found
+from nantui.labels.problem_kinds import Found
 
 SMALLEST = 10
 """`check_image` asserts more than 9 pixels on each side."""

@@ -7,8 +7,18 @@ What Ultralytics does was read in `ultralytics/data/utils.py` (`verify_image_lab
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
+
+
+class Found(NamedTuple):
+    """One finding: the index of the file, the line (from 1), the kind and the words."""
+
+    file: int
+    line: int
+    kind: str
+    text: str
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ them. To find repeated rows the hashes of all are sorted, and only equal ones co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from nantui.labels.data_set import EXTREME_ASPECT, TOLERANCE, Rules
 from nantui.labels.parser import Array, Table
+from nantui.labels.problem_kinds import Found
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """Odd, with well-spread bits: multiplying by it scatters neighbouring whole numbers."""
@@ -22,15 +22,6 @@ HIGH, LOW = np.float32(1 + TOLERANCE), np.float32(-TOLERANCE)
 NAMES = ("x", "y", "width", "height")
 FLAT = 1e-6
 """A polygon that fills less of its box than this is a line."""
-
-
-class Found(NamedTuple):
-    """One finding: the index of the file, the line (from 1), the kind and the words."""
-
-    file: int
-    line: int
-    kind: str
-    text: str
 
 
 def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None) -> Iterator[Found]:
@@ -43,7 +34,9 @@ def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None
     yield from wrong_columns(table, polygon, rules)
     boxes = np.flatnonzero(~polygon & (columns == rules.columns))
     if boxes.size:
-        yield from BoxRules(_regular(table, boxes, rules.columns), boxes, table, rules, shapes).findings()
+        where = table.start[boxes][:, None] + np.arange(rules.columns)
+        numbers = table.values[where] if boxes.size < columns.size else table.values.reshape(where.shape)
+        yield from BoxRules(numbers, boxes, table, rules, shapes).findings()
     polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
     if polygons.size:
         yield from PolygonRules(polygons, table, rules, shapes).findings()
@@ -79,13 +72,6 @@ def drop_keypoints(table: Table, rules: Rules) -> Table:
     place = np.arange(table.values.size) - np.repeat(table.start[:-1], columns)
     keep = place < np.repeat(cut, columns)
     return Table(table.values[keep], np.concatenate(([0], np.cumsum(cut))), table.file, table.line)
-
-
-def _regular(table: Table, rows: Array, columns: int) -> Array:
-    """Return `rows`, which all have `columns` columns, as a (n, columns) array."""
-    if rows.size == table.columns.size:
-        return table.values.reshape(-1, columns)
-    return table.values[table.start[rows][:, None] + np.arange(columns)]
 
 
 class RowRules:
@@ -143,11 +129,22 @@ class RowRules:
             lambda i: f"{self.size(i)}: {most[i] / least[i]:.0f} to 1",
         )
 
-    def duplicates(self, found: tuple[Array, Array]) -> Iterator[Found]:
-        """Yield a finding for each row that repeats an earlier one of its file."""
-        mask, earlier = found
-        line = self.table.line
-        yield from self.tell(mask, "duplicate", lambda i: f"the same as line {line[self.rows[earlier[i]]]}")
+    def duplicates(self, keys: Array, said: Callable[[int], bytes]) -> Iterator[Found]:
+        """Yield a finding for each row that repeats an earlier one of its file.
+
+        Only rows with equal `keys`, which are hashes, are compared by what they have `said`.
+        """
+        line = self.table.line[self.rows]
+        order = np.argsort(keys, kind="stable")
+        ordered = keys[order]
+        first: dict[int, int] = {}
+        for position in np.flatnonzero(ordered[1:] == ordered[:-1]).tolist():
+            one, other = order[position : position + 2].tolist()
+            if self.file[one] == self.file[other] and said(one) == said(other):
+                first[other] = first.get(one, one)
+        for row, earlier in sorted(first.items()):
+            text = f"the same as line {line[earlier]}"
+            yield Found(int(self.file[row]), int(line[row]), "duplicate", text)
 
     def size(self, index: int) -> str:
         return f"width {self.boxes[3, index]:g}, height {self.boxes[4, index]:g}"
@@ -173,8 +170,8 @@ class BoxRules(RowRules):
         yield from self.sizes(self.finite)
         yield from self._edges()
         if self.rules.pose:
-            yield from KeypointRules(self).findings()
-        yield from self.duplicates(repeated_rows(self.numbers, self.file))
+            yield from self._keypoints()
+        yield from self._repeated()
 
     def _broken(self, numbers: Array) -> Array:
         """Return which numbers are not finite and do not slip through Ultralytics' checks either.
@@ -213,6 +210,35 @@ class BoxRules(RowRules):
             mask &= (self.boxes[1:].min(0) >= 0) & (self.boxes[1:].max(0) <= HIGH)
             yield from self.tell(mask, "over_edge", lambda i: f"{over[i]:.2g} of the image beyond its edge")
 
+    def _keypoints(self) -> Iterator[Found]:
+        rules = self.rules
+        points = self.numbers[:, 5:].reshape(-1, rules.keypoints, rules.dimensions)
+        x, y = points[..., 0], points[..., 1]
+        visibility = points[..., 2] if rules.dimensions == 3 else np.full(x.shape, 2, np.float32)
+        bad = (np.maximum(x, y) > HIGH) | (np.minimum(x, y) < LOW) | (visibility < LOW)
+        strange = np.isfinite(visibility) & ~np.isin(visibility, (0, 1, 2))
+        box_x, box_y, width, height = self.boxes[1:, :, None]
+        far = (np.abs(x - box_x) > width / 2 + TOLERANCE) | (np.abs(y - box_y) > height / 2 + TOLERANCE)
+        off = far & (visibility > 0) & ~((x == 0) & (y == 0))
+
+        def which(index: int, mask: Array) -> str:
+            point = int(np.flatnonzero(mask[index])[0])
+            shown = f", visibility {visibility[index, point]:g}" if rules.dimensions == 3 else ""
+            return f"keypoint {point + 1} at {x[index, point]:g}, {y[index, point]:g}{shown}"
+
+        good = self.whole & ~bad.any(1)
+        yield from self.tell(self.whole & bad.any(1), "keypoint_outside", lambda i: which(i, bad))
+        yield from self.tell(good & strange.any(1), "visibility", lambda i: which(i, strange))
+        yield from self.tell(good & off.any(1), "keypoint_off_box", lambda i: which(i, off))
+
+    def _repeated(self) -> Iterator[Found]:
+        numbers = np.ascontiguousarray(self.numbers + np.float32(0))  # -0 is 0, as it is to `np.unique`
+        keys = self.file.astype(np.uint64) * GOLDEN
+        for column in numbers.view(np.uint32).T:
+            keys = (keys ^ column) * GOLDEN
+            keys ^= keys >> np.uint64(29)
+        return self.duplicates(keys, lambda row: bytes(numbers[row].tobytes()))
+
     def _literal(self, index: int) -> str:
         column = int(np.flatnonzero(self._broken(self.numbers[[index]])[0])[0])
         return f"column {column + 1} is {self.numbers[index, column]:g}"
@@ -220,42 +246,6 @@ class BoxRules(RowRules):
     def _where(self, index: int) -> str:
         pairs = zip(NAMES, self.boxes[1:, index].tolist(), strict=True)
         return ", ".join(f"{name} {value:.6g}" for name, value in pairs if value < 0 or value > 1)
-
-
-class KeypointRules:
-    """The keypoints of rows with boxes."""
-
-    def __init__(self, boxes: BoxRules) -> None:
-        self.boxes = boxes
-        rules = boxes.rules
-        points = boxes.numbers[:, 5:].reshape(-1, rules.keypoints, rules.dimensions)
-        self.x, self.y = points[..., 0], points[..., 1]
-        self.visibility = points[..., 2] if rules.dimensions == 3 else np.full(self.x.shape, 2, np.float32)
-
-    def findings(self) -> Iterator[Found]:
-        whole = self.boxes.whole
-        bad = (
-            (np.maximum(self.x, self.y) > HIGH) | (np.minimum(self.x, self.y) < LOW) | (self.visibility < LOW)
-        )
-        good = whole & ~bad.any(1)
-        strange = np.isfinite(self.visibility) & ~np.isin(self.visibility, (0, 1, 2))
-        off = self._off_box()
-        yield from self.boxes.tell(whole & bad.any(1), "keypoint_outside", lambda i: self._which(i, bad))
-        yield from self.boxes.tell(good & strange.any(1), "visibility", lambda i: self._which(i, strange))
-        yield from self.boxes.tell(good & off.any(1), "keypoint_off_box", lambda i: self._which(i, off))
-
-    def _off_box(self) -> Array:
-        x, y, width, height = self.boxes.boxes[1:, :, None]
-        far_x = np.abs(self.x - x) > width / 2 + TOLERANCE
-        far_y = np.abs(self.y - y) > height / 2 + TOLERANCE
-        nowhere = (self.x == 0) & (self.y == 0)
-        return (far_x | far_y) & (self.visibility > 0) & ~nowhere
-
-    def _which(self, index: int, mask: Array) -> str:
-        point = int(np.flatnonzero(mask[index])[0])
-        x, y, visibility = (float(values[index, point]) for values in (self.x, self.y, self.visibility))
-        shown = f", visibility {visibility:g}" if self.boxes.rules.dimensions == 3 else ""
-        return f"keypoint {point + 1} at {x:g}, {y:g}{shown}"
 
 
 class PolygonRules(RowRules):
@@ -287,7 +277,7 @@ class PolygonRules(RowRules):
         yield from self.classes()
         yield from self._coordinates()
         yield from self._shapes()
-        yield from self.duplicates(self._repeated())
+        yield from self._repeated()
 
     def _coordinates(self) -> Iterator[Found]:
         box, lowest, highest = self.boxes[1:], self.lowest, self.highest
@@ -311,21 +301,13 @@ class PolygonRules(RowRules):
     def _span(self, index: int) -> str:
         return f"coordinates from {self.lowest[index]:.6g} to {self.highest[index]:.6g}"
 
-    def _repeated(self) -> tuple[Array, Array]:
-        """Return which polygons repeat an earlier one of the same file, byte for byte, and which that is."""
-        file = self.file
-        bits: Array = self.values.view(np.uint32).astype(np.uint64)
-        column = np.arange(bits.size) - np.repeat(self.start[:-1], np.diff(self.start))
-        scattered = (bits + np.uint64(1)) * (
-            (column.astype(np.uint64) * np.uint64(2) + np.uint64(1)) * GOLDEN
-        )
-        keys = np.add.reduceat(scattered, self.start[:-1]) ^ (file.astype(np.uint64) * GOLDEN)
-        return repeated_keys(
-            keys, lambda one, other: bool(file[one] == file[other] and self._bytes(one) == self._bytes(other))
-        )
-
-    def _bytes(self, index: int) -> bytes:
-        return bytes(self.values[self.start[index] : self.start[index + 1]].tobytes())
+    def _repeated(self) -> Iterator[Found]:
+        values, start = self.values, self.start
+        bits: Array = values.view(np.uint32).astype(np.uint64)
+        column = (np.arange(bits.size) - np.repeat(start[:-1], np.diff(start))).astype(np.uint64)
+        scattered = (bits + np.uint64(1)) * ((column * np.uint64(2) + np.uint64(1)) * GOLDEN)
+        keys = np.add.reduceat(scattered, start[:-1]) ^ (self.file.astype(np.uint64) * GOLDEN)
+        return self.duplicates(keys, lambda row: bytes(values[start[row] : start[row + 1]].tobytes()))
 
 
 def _areas(coordinates: Array, first: Array, points: Array) -> Array:
@@ -334,32 +316,3 @@ def _areas(coordinates: Array, first: Array, points: Array) -> Array:
     after = np.arange(1, len(x) + 1)
     after[first + points - 1] = first
     return np.abs(np.add.reduceat(x * y[after] - x[after] * y, first)) / 2
-
-
-def repeated_rows(rows: Array, file: Array) -> tuple[Array, Array]:
-    """Return which rows of a float32 (n, k) array repeat an earlier row of their file, and which that is.
-
-    0 and -0 are the same, as they are to `np.unique`.
-    """
-    rows = rows + np.float32(0)
-    bits = np.ascontiguousarray(rows).view(np.uint32)
-    keys = file.astype(np.uint64) * GOLDEN
-    for column in range(rows.shape[1]):
-        keys = (keys ^ bits[:, column]) * GOLDEN
-        keys ^= keys >> np.uint64(29)
-    return repeated_keys(
-        keys, lambda one, other: bool(file[one] == file[other] and (rows[one] == rows[other]).all())
-    )
-
-
-def repeated_keys(keys: Array, same: Callable[[int, int], bool]) -> tuple[Array, Array]:
-    """Return (mask, earlier): items whose key an earlier item has and that are the `same`, and that item."""
-    mask: Array = np.zeros(keys.size, bool)
-    earlier: Array = np.zeros(keys.size, np.int64)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    for position in (np.flatnonzero(ordered[1:] == ordered[:-1]) + 1).tolist():
-        one, other = int(order[position - 1]), int(order[position])
-        if same(one, other):
-            mask[other], earlier[other] = True, earlier[one] if mask[one] else one
-    return mask, earlier

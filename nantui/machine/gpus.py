@@ -21,7 +21,6 @@ import psutil
 
 GIGABYTE, GIBIBYTE = 1e9, 2**30
 """The driver's figures are in GB here; PyTorch's, in steps.csv, in GiB."""
-"""A sample of another host that is older says nothing about now."""
 BF16_SINCE = 8.0
 """The CUDA compute capability from which a GPU has bfloat16 itself (`torch.cuda.is_bf16_supported`)."""
 LOAD_S = 0.2
@@ -54,10 +53,6 @@ class Gpu:
     processes: tuple[GpuProcess, ...]
     capability: float | None = None
     """CUDA compute capability, e.g. 9.0."""
-
-    @property
-    def free_gb(self) -> float:
-        return self.total_gb - self.used_gb
 
     @property
     def ours_gb(self) -> float:
@@ -178,6 +173,7 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
 
     name = ask("nvmlDeviceGetName") or "GPU"
     rates = ask("nvmlDeviceGetUtilizationRates")
+    version = ask("nvmlDeviceGetCudaComputeCapability")
     watts, limit = ask("nvmlDeviceGetPowerUsage"), ask("nvmlDeviceGetEnforcedPowerLimit")
     return Gpu(
         index=index,
@@ -189,13 +185,8 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
         watts=None if watts is None else watts / 1000,
         watts_limit=None if limit is None else limit / 1000,
         processes=_processes(ask("nvmlDeviceGetComputeRunningProcesses") or (), ours),
-        capability=_capability(ask("nvmlDeviceGetCudaComputeCapability")),
+        capability=None if version is None else version[0] + version[1] / 10,
     )
-
-
-def _capability(found: Any) -> float | None:
-    """Return (9, 0) as 9.0."""
-    return None if found is None else int(found[0]) + int(found[1]) / 10
 
 
 def _memory(nvml: Any, handle: Any) -> Any:

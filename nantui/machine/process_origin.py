@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
 
 import psutil
 
@@ -74,7 +72,11 @@ def _login_address(pid: int) -> str:
 
 
 def _by_ancestors(pid: int) -> str:
-    for name, ancestor in _ancestors(pid):
+    try:
+        ancestors = [(one.name(), one.pid) for one in psutil.Process(pid).parents()]
+    except psutil.Error:
+        ancestors = []
+    for name, ancestor in ancestors:
         if name.startswith("tmux"):
             return "tmux"
         if name.startswith(("screen", "SCREEN")):
@@ -98,14 +100,3 @@ def restart_loop(parent: int) -> str:
     if name in SERVICE_MANAGERS:
         return f"{name} (process {parent})"
     return ""
-
-
-def _ancestors(pid: int) -> Iterable[tuple[str, int]]:
-    stat = stat_of(pid)
-    while stat is not None and stat.parent > 0:
-        pid = stat.parent
-        try:
-            yield Path(f"/proc/{pid}/comm").read_text().strip(), pid
-        except OSError:
-            return
-        stat = stat_of(pid)

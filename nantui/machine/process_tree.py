@@ -102,20 +102,21 @@ def members(uuid: str, roots: Iterable[int] = ()) -> list[ProcessRef]:
 
 def send(ref: ProcessRef, number: int) -> bool:
     """Send a signal to exactly this process; False when it is gone or not ours."""
+    descriptor = -1  # where the system has no pidfd, the pid has to do
     try:
-        descriptor = os.pidfd_open(ref.pid)
-    except ProcessLookupError:
-        return False
-    except (OSError, AttributeError):
-        return _send_plainly(ref, number)
-    try:
+        with contextlib.suppress(OSError, AttributeError):
+            descriptor = os.pidfd_open(ref.pid)
         if not alive(ref):
             return False
-        signal.pidfd_send_signal(descriptor, number)
+        if descriptor >= 0:
+            signal.pidfd_send_signal(descriptor, number)
+        else:
+            os.kill(ref.pid, number)
     except OSError:
         return False
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
     return True
 
 
@@ -165,14 +166,6 @@ def shared_memory_of(pids: Iterable[int], place: Path = Path("/dev/shm")) -> lis
         return [path for path in place.iterdir() if names and path.name.startswith(names)]
     except OSError:
         return []
-
-
-def _send_plainly(ref: ProcessRef, number: int) -> bool:
-    with contextlib.suppress(OSError):
-        if alive(ref):
-            os.kill(ref.pid, number)
-            return True
-    return False
 
 
 def _word(pid: int, name: str) -> str:

@@ -104,14 +104,15 @@ class Afterwards:
     bounds: tuple[Bound, ...]
 
 
-def read_afterwards(entry: object, bounds: tuple[Bound, ...]) -> Afterwards | None:
-    """Return a preset's `then:`, whose settings are `bounds`. Raises UserError when it is wrong."""
+def read_afterwards(entry: object, schema: Schema) -> Afterwards | None:
+    """Return a preset's `then:`. Raises UserError when it is wrong."""
     if entry is None:
         return None
     share = entry.get("epochs") if isinstance(entry, dict) and not set(entry) - AFTERWARDS_KEYS else None
     if not isinstance(entry, dict) or not is_number(share) or not 0 < share <= 1:
         raise UserError("then: needs `before: [imgsz]` and `epochs: 0.25`, a share of the run's epochs")
     before = tuple(str(name) for name in entry.get("before") or ())
+    bounds = tuple(_bound(name, one, schema) for name, one in (entry.get("settings") or {}).items())
     return Afterwards(str(entry.get("title") or ""), before, float(share), bounds)
 
 
@@ -240,9 +241,7 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
         if unknown := sorted(map(str, set(document) - KEYS)):  # a misspelt key would be left out unseen
             raise UserError(f"unknown key {unknown[0]!r}; a preset has {', '.join(sorted(KEYS))}")
         bounds = tuple(_bound(name, entry, schema) for name, entry in document["settings"].items())
-        later = document.get("then")
-        lower = ((later or {}).get("settings") or {}).items() if isinstance(later, dict) else ()
-        then = read_afterwards(later, tuple(_bound(name, entry, schema) for name, entry in lower))
+        then = read_afterwards(document.get("then"), schema)
     except UserError as error:
         unfit = f"this Ultralytics does not take {error}"
         if source != SHIPPED:

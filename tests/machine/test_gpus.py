@@ -48,7 +48,7 @@ def test_gpu_memory_is_split_into_ours_and_others(tmp_path):
     sample = Sampler(tmp_path, nvml_of).sample([os.getpid()])
     gpu = sample.gpus[0]
     assert (gpu.name, gpu.busy, gpu.celsius, gpu.watts, gpu.watts_limit) == ("NVIDIA H100", 97, 61, 650, 700)
-    assert (gpu.ours_gb, gpu.others_gb, gpu.free_gb) == (3, 7, 70)
+    assert (gpu.ours_gb, gpu.others_gb, gpu.total_gb - gpu.used_gb) == (3, 7, 70)
     assert [process.gb for process in gpu.processes] == [3, None]
     assert gpu.capability == 9.0
 

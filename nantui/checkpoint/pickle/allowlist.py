@@ -21,23 +21,21 @@ from typing import Any
 
 from nantui.checkpoint.installed_classes import is_absent
 from nantui.checkpoint.pickle.stand_ins import Instance, Name, Pairs, items_of
+from nantui.checkpoint.pickle.torch_calls import HANDLERS
 from nantui.checkpoint.verdict import Finding
 
-# Called with arguments that reader.py checks one by one: what torch.save writes for plain values.
-CALLABLE = frozenset({
-    "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3",
-    "torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state", "torch.Size",
-    "torch.device", "collections.OrderedDict", "collections.defaultdict", "builtins.set", "__builtin__.set",
-    "builtins.frozenset", "__builtin__.frozenset", "builtins.complex", "__builtin__.complex",
-    "builtins.slice", "__builtin__.slice", "builtins.bytes", "__builtin__.bytes", "builtins.bytearray",
-    "__builtin__.bytearray", "_codecs.encode", "datetime.datetime", "datetime.date", "datetime.timedelta",
-    "datetime.timezone", "pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath",
-    "pathlib.PureWindowsPath", "pathlib._local.PosixPath", "pathlib._local.WindowsPath",
-    "torchvision.transforms.functional.InterpolationMode", "numpy.dtype", "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar", "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct", "types.SimpleNamespace",
+# Items may be set on these: dictionaries that torch.save writes as calls.
+DICTIONARIES = frozenset({"collections.OrderedDict", "collections.defaultdict"})
+# Called with arguments that torch_calls.py checks one by one: what torch.save writes for plain values.
+CALLABLE = DICTIONARIES | HANDLERS.keys() | {
+    "torch.device", "builtins.complex", "__builtin__.complex", "builtins.slice", "__builtin__.slice",
+    "datetime.datetime", "datetime.date", "datetime.timedelta", "datetime.timezone", "pathlib.Path",
+    "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath",
+    "pathlib._local.PosixPath", "pathlib._local.WindowsPath",
+    "torchvision.transforms.functional.InterpolationMode", "numpy.dtype",
+    "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "types.SimpleNamespace",
     "ultralytics.utils.IterableSimpleNamespace", "ultralytics.yolo.utils.IterableSimpleNamespace",
-})  # fmt: skip
+}  # fmt: skip
 # Mentioned only: arguments of the calls above, and functions a module keeps as its activation.
 MENTIONED = re.compile(
     r"torch\.(Bool|Byte|Char|Short|Int|Long|Half|Float|Double|BFloat16|ComplexFloat|ComplexDouble)Storage"
@@ -66,8 +64,6 @@ CLASSES = re.compile(
     r"|ultralytics\.nn\.distill_model\.[A-Z][A-Za-z0-9]*"
     r"|argparse\.Namespace"
 )
-# Items may be set on these: dictionaries that torch.save writes as calls.
-DICTIONARIES = frozenset({"collections.OrderedDict", "collections.defaultdict"})
 _RENAMED_SINCE_PYTHON_2 = frozenset({"__builtin__", "copy_reg", "cPickle", "commands", "Queue", "UserDict"})
 _STANDARD = sys.stdlib_module_names | _RENAMED_SINCE_PYTHON_2
 _ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Z]\w*\([\w\s=.,+-]*\)")

@@ -11,11 +11,11 @@ below, which does to the stack what CPython does, with inert values.
 
 from __future__ import annotations
 
+import pickle as op
 import struct
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from nantui.checkpoint.pickle import opcodes as op
 from nantui.checkpoint.pickle import torch_calls
 from nantui.checkpoint.pickle.allowlist import CALLABLE, DICTIONARIES
 from nantui.checkpoint.pickle.stand_ins import Group, Instance, Name, Ordered, Pairs, Refused, Storage
@@ -174,11 +174,9 @@ class Interpreter:
             return handler(args)
         if function.text in DICTIONARIES:
             return torch_calls.ordered(args, function)
-        return (
-            torch_calls.plain(args, function)
-            if function.text in CALLABLE
-            else Instance(function, args, False)
-        )
+        if function.text in CALLABLE:
+            return torch_calls.plain(args, function)
+        return Instance(function, args, False)
 
     def make(self, cls: object, args: object) -> Instance:
         """Note an instantiation without a call (`cls.__new__(cls, *args)`)."""
@@ -242,66 +240,6 @@ class Interpreter:
         if known is not wanted and known != wanted:
             raise Refused("unsafe", f"data/{wanted.key}", "one record is claimed as two different storages")
         return known
-
-
-def _table() -> list[Operation]:
-    """Return the handlers of all opcodes that `Interpreter._run` does not handle itself.
-
-    Longer than forty lines because there are as many opcodes, a line each.
-    """
-    table: list[Operation] = [_unknown] * 256
-    table[op.POP] = lambda m: m.stack.pop() if m.stack else m.pop_mark()
-    table[op.POP_MARK] = lambda m: m.pop_mark()
-    table[op.DUP] = lambda m: m.push(m.stack[-1])
-    table[op.FLOAT] = lambda m: m.push(float(m.line()))
-    table[op.BINFLOAT] = lambda m: m.push(m.number(_FLOAT))
-    table[op.INT] = _int_line
-    table[op.LONG] = lambda m: m.push(_decimal(m.line().removesuffix("L")))
-    table[op.BININT] = lambda m: m.push(m.number(_INT4))
-    table[op.BININT2] = lambda m: m.push(m.number(_INT2))
-    table[op.LONG1] = lambda m: _long(m, m.take(1)[0])
-    table[op.LONG4] = lambda m: _long(m, m.number(_INT4))
-    table[op.NONE] = lambda m: m.push(None)
-    table[op.NEWTRUE] = lambda m: m.push(True)
-    table[op.STRING] = _string_line
-    table[op.UNICODE] = lambda m: m.push(m.line().encode("latin-1").decode("raw-unicode-escape"))
-    table[op.BINSTRING] = lambda m: _text(m, m.number(_INT4))
-    table[op.SHORT_BINSTRING] = table[op.SHORT_BINUNICODE] = lambda m: _text(m, m.take(1)[0])
-    table[op.BINUNICODE8] = lambda m: _text(m, m.number(_UINT8))
-    table[op.BINBYTES] = lambda m: m.push(m.take(m.number(_UINT4)))
-    table[op.SHORT_BINBYTES] = lambda m: m.push(m.take(m.take(1)[0]))
-    table[op.BINBYTES8] = table[op.BYTEARRAY8] = lambda m: m.push(m.take(m.number(_UINT8)))
-    table[op.EMPTY_LIST] = lambda m: m.push([])
-    table[op.EMPTY_SET] = lambda m: m.push(Group())
-    table[op.DICT] = _dict
-    table[op.LIST] = lambda m: m.push(m.pop_mark())
-    table[op.FROZENSET] = lambda m: m.push(Group(m.pop_mark()))
-    table[op.TUPLE2] = lambda m: _tuple(m, 2)
-    table[op.TUPLE3] = lambda m: _tuple(m, 3)
-    table[op.SETITEM] = lambda m: m.put_items([m.stack.pop(), m.stack.pop()][::-1])
-    table[op.SETITEMS] = lambda m: m.put_items(m.pop_mark())
-    table[op.APPEND] = lambda m: m.append([m.stack.pop()])
-    table[op.APPENDS] = lambda m: m.append(m.pop_mark())
-    table[op.ADDITEMS] = _add_items
-    table[op.GET] = lambda m: m.push(m.memo[_decimal(m.line())])
-    table[op.LONG_BINGET] = lambda m: m.push(m.memo[m.number(_UINT4)])
-    table[op.PUT] = lambda m: _put(m, _decimal(m.line()))
-    table[op.BINPUT] = lambda m: _put(m, m.take(1)[0])
-    table[op.MEMOIZE] = lambda m: _put(m, len(m.memo))
-    table[op.GLOBAL] = lambda m: m.push(m.name(m.line(), m.line()))
-    table[op.STACK_GLOBAL] = _stack_global
-    table[op.INST] = lambda m: m.push(m.call(m.name(m.line(), m.line()), tuple(m.pop_mark())))
-    table[op.OBJ] = _instantiate
-    table[op.NEWOBJ], table[op.NEWOBJ_EX] = _make, _make_with_keywords
-    table[op.BUILD] = lambda m: m.build(m.stack.pop())
-    table[op.EXT1] = lambda m: _extension(m, 1)
-    table[op.EXT2] = lambda m: _extension(m, 2)
-    table[op.EXT4] = lambda m: _extension(m, 4)
-    table[op.BINPERSID] = lambda m: m.push(m.storage(m.stack.pop()))
-    table[op.PERSID] = lambda m: m.push(m.storage(m.line()))
-    table[op.PROTO], table[op.FRAME] = _protocol, _frame
-    table[op.NEXT_BUFFER] = table[op.READONLY_BUFFER] = _out_of_band
-    return table
 
 
 def _int_line(m: Interpreter) -> None:
@@ -404,4 +342,63 @@ def _unknown(m: Interpreter) -> None:
     raise ValueError
 
 
-TABLE = _table()
+HANDLERS: dict[bytes, Operation] = {
+    op.POP: lambda m: m.stack.pop() if m.stack else m.pop_mark(),
+    op.POP_MARK: lambda m: m.pop_mark(),
+    op.DUP: lambda m: m.push(m.stack[-1]),
+    op.FLOAT: lambda m: m.push(float(m.line())),
+    op.BINFLOAT: lambda m: m.push(m.number(_FLOAT)),
+    op.INT: _int_line,
+    op.LONG: lambda m: m.push(_decimal(m.line().removesuffix("L"))),
+    op.BININT: lambda m: m.push(m.number(_INT4)),
+    op.BININT2: lambda m: m.push(m.number(_INT2)),
+    op.LONG1: lambda m: _long(m, m.take(1)[0]),
+    op.LONG4: lambda m: _long(m, m.number(_INT4)),
+    op.NONE: lambda m: m.push(None),
+    op.NEWTRUE: lambda m: m.push(True),
+    op.STRING: _string_line,
+    op.UNICODE: lambda m: m.push(m.line().encode("latin-1").decode("raw-unicode-escape")),
+    op.BINSTRING: lambda m: _text(m, m.number(_INT4)),
+    op.SHORT_BINSTRING: lambda m: _text(m, m.take(1)[0]),
+    op.SHORT_BINUNICODE: lambda m: _text(m, m.take(1)[0]),
+    op.BINUNICODE8: lambda m: _text(m, m.number(_UINT8)),
+    op.BINBYTES: lambda m: m.push(m.take(m.number(_UINT4))),
+    op.SHORT_BINBYTES: lambda m: m.push(m.take(m.take(1)[0])),
+    op.BINBYTES8: lambda m: m.push(m.take(m.number(_UINT8))),
+    op.BYTEARRAY8: lambda m: m.push(m.take(m.number(_UINT8))),
+    op.EMPTY_LIST: lambda m: m.push([]),
+    op.EMPTY_SET: lambda m: m.push(Group()),
+    op.DICT: _dict,
+    op.LIST: lambda m: m.push(m.pop_mark()),
+    op.FROZENSET: lambda m: m.push(Group(m.pop_mark())),
+    op.TUPLE2: lambda m: _tuple(m, 2),
+    op.TUPLE3: lambda m: _tuple(m, 3),
+    op.SETITEM: lambda m: m.put_items([m.stack.pop(), m.stack.pop()][::-1]),
+    op.SETITEMS: lambda m: m.put_items(m.pop_mark()),
+    op.APPEND: lambda m: m.append([m.stack.pop()]),
+    op.APPENDS: lambda m: m.append(m.pop_mark()),
+    op.ADDITEMS: _add_items,
+    op.GET: lambda m: m.push(m.memo[_decimal(m.line())]),
+    op.LONG_BINGET: lambda m: m.push(m.memo[m.number(_UINT4)]),
+    op.PUT: lambda m: _put(m, _decimal(m.line())),
+    op.BINPUT: lambda m: _put(m, m.take(1)[0]),
+    op.MEMOIZE: lambda m: _put(m, len(m.memo)),
+    op.GLOBAL: lambda m: m.push(m.name(m.line(), m.line())),
+    op.STACK_GLOBAL: _stack_global,
+    op.INST: lambda m: m.push(m.call(m.name(m.line(), m.line()), tuple(m.pop_mark()))),
+    op.OBJ: _instantiate,
+    op.NEWOBJ: _make,
+    op.NEWOBJ_EX: _make_with_keywords,
+    op.BUILD: lambda m: m.build(m.stack.pop()),
+    op.EXT1: lambda m: _extension(m, 1),
+    op.EXT2: lambda m: _extension(m, 2),
+    op.EXT4: lambda m: _extension(m, 4),
+    op.BINPERSID: lambda m: m.push(m.storage(m.stack.pop())),
+    op.PERSID: lambda m: m.push(m.storage(m.line())),
+    op.PROTO: _protocol,
+    op.FRAME: _frame,
+    op.NEXT_BUFFER: _out_of_band,
+    op.READONLY_BUFFER: _out_of_band,
+}
+"""All opcodes, protocols 0 to 5 (Lib/pickletools.py of CPython), but those that `_run` handles itself."""
+TABLE = [HANDLERS.get(bytes([code]), _unknown) for code in range(256)]

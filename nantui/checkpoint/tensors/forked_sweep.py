@@ -13,21 +13,16 @@ import marshal
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nantui.checkpoint.tensors.segments import Segment, Swept
-    from nantui.checkpoint.tensors.zip_archive import Archive
-
-    Segments: TypeAlias = dict[str, list[Segment]]
-    Sweep: TypeAlias = Callable[[Archive, Segments, bool], Swept]
 
 FROM = 16 << 20  # bytes: below this the sweep is over before a second process pays
 
-_SAID = ("start", "rows", "length", "channels", "of_weights", "strides")
 _first = True
 
 
@@ -40,19 +35,16 @@ def prepared(descriptor: int, size: int) -> Iterator[ForkedSweep | None]:
     """
     global _first
     alone = threading.active_count() == 1 and (os.cpu_count() or 1) > 1 and sys.platform == "linux"
-    if size < FROM or not _first or not alone or "numpy" in sys.modules:
-        yield None
-        return
-    _first = False
-    try:
-        forked = ForkedSweep(descriptor, size)
-    except OSError:
-        yield None
-        return
+    forked = None
+    if size >= FROM and _first and alone and "numpy" not in sys.modules:
+        _first = False
+        with contextlib.suppress(OSError):
+            forked = ForkedSweep(descriptor, size)
     try:
         yield forked
     finally:
-        forked.close()
+        if forked is not None:
+            forked.close()
 
 
 class ForkedSweep:
@@ -68,12 +60,12 @@ class ForkedSweep:
         os.close(asked)
         os.close(answered)
 
-    def sweep(self, segments: Segments, crc: bool) -> Swept | None:
+    def sweep(self, segments: dict[str, list[Segment]], crc: bool) -> Swept | None:
         """Return what a sweep finds in `segments`, None where the child failed. Raises Refused as it does."""
         from nantui.checkpoint.pickle.stand_ins import Refused
         from nantui.checkpoint.tensors.segments import Counts, Swept
 
-        rows = {name: [*map(_row, some)] for name, some in segments.items()}
+        rows = {name: [*map(_plain, some)] for name, some in segments.items()}
         try:
             with open(self._ask, "wb", closefd=False) as stream:
                 stream.write(marshal.dumps((crc, rows)))
@@ -102,45 +94,42 @@ class ForkedSweep:
             os.waitpid(self._child, 0)
 
 
-def _row(segment: Segment) -> dict[str, object]:
+def _plain(one: Segment) -> tuple[object, ...]:
     """Return a segment as plain values; its dtype stands for its format."""
-    return {"dtype": segment.leaves[0].tensor.dtype, **{name: getattr(segment, name) for name in _SAID}}
-
-
-def _segment(dtype: str, **said: Any) -> Segment:
-    from nantui.checkpoint.tensors.float_formats import FLOATS
-    from nantui.checkpoint.tensors.segments import Segment
-
-    return Segment(format=FLOATS[dtype], **said)
+    dtype = one.leaves[0].tensor.dtype
+    return dtype, one.start, one.rows, one.length, one.channels, one.of_weights, one.strides
 
 
 def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:
-    """Be the child: never returns, and says nothing where it fails."""
+    """Be the child: never returns, and says nothing where it fails.
+
+    Answers (arguments of Refused or None, index and counts of each segment with any, bad CRCs).
+    """
+    answer: tuple[Any, ...]
     try:
         # No matrices are multiplied here: otherwise importing numpy starts a thread for every core.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        from nantui.checkpoint.pickle.stand_ins import Refused
+        from nantui.checkpoint.tensors.float_formats import FLOATS
+        from nantui.checkpoint.tensors.segments import Segment
         from nantui.checkpoint.tensors.sweep import sweep
         from nantui.checkpoint.tensors.zip_archive import Archive
 
         archive = Archive(descriptor, size)
         with open(asked, "rb") as stream:
             crc, rows = marshal.loads(stream.read())
-        segments = {name: [_segment(**row) for row in some] for name, some in rows.items()}
+        segments = {
+            name: [Segment(FLOATS[dtype], *more) for dtype, *more in some] for name, some in rows.items()
+        }
+        places = {segment: index for index, segment in enumerate(chain.from_iterable(segments.values()))}
+        try:
+            swept = sweep(archive, segments, crc)
+            counted = [(places[segment], *astuple(counts)) for segment, counts in swept.counts.items()]
+            answer = None, counted, swept.bad_crc
+        except Refused as refused:
+            answer = (refused.kind, refused.where, refused.detail), (), []
         with open(answered, "wb") as stream:
-            stream.write(marshal.dumps(_answer(sweep, archive, segments, crc)))
+            stream.write(marshal.dumps(answer))
         os._exit(0)
     except BaseException:  # the parent then does it itself, and meets whatever this was
         os._exit(1)
-
-
-def _answer(sweep: Sweep, archive: Archive, segments: Segments, crc: bool) -> tuple[Any, ...]:
-    """Return (arguments of Refused or None, index and counts of each segment with any, bad CRCs)."""
-    from nantui.checkpoint.pickle.stand_ins import Refused
-
-    try:
-        swept = sweep(archive, segments, crc)
-    except Refused as refused:
-        return (refused.kind, refused.where, refused.detail), (), []
-    places = {segment: index for index, segment in enumerate(chain.from_iterable(segments.values()))}
-    counted = [(places[segment], *astuple(counts)) for segment, counts in swept.counts.items()]
-    return None, counted, swept.bad_crc

@@ -43,14 +43,14 @@ class Segment:
     with `strides` is not dense and is gathered value by value.
     """
 
+    format: Format
     start: int
     rows: int
     length: int
-    format: Format
     channels: bool
-    leaves: list[Leaf] = field(default_factory=list)
     of_weights: bool = False
     strides: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    leaves: list[Leaf] = field(default_factory=list)
 
     @property
     def end(self) -> int:
@@ -180,14 +180,14 @@ def _dense_segment(leaf: Leaf, dims: Iterable[Sizes], start: int, count: int, fo
     tensor = leaf.tensor
     if len(tensor.shape) == 1:
         alone = 1 < count <= MOST_VALUES_ALONE and is_norm(leaf)
-        return Segment(start, count, 1, form, True) if alone else Segment(start, 1, count, form, False)
+        return Segment(form, start, count, 1, True) if alone else Segment(form, start, 1, count, False)
     rows = tensor.shape[0] if tensor.shape and tensor.stride[0] else 1
     length = count // rows
     if rows > 1 and not (rows <= MOST_ROWS and FEWEST_VALUES <= length <= MOST_ROW_BYTES // form.size):
         rows = 1
     if rows > 1 and any(step > tensor.stride[0] for _, step in dims):
         rows = 1  # the channels are not the outermost dimension
-    return Segment(start, rows, count // rows, form, rows > 1)
+    return Segment(form, start, rows, count // rows, rows > 1)
 
 
 def _sparse_segment(
@@ -197,7 +197,7 @@ def _sparse_segment(
     if count > span or span * form.size * parts > _MOST_SPARSE_BYTES or parts > 1:
         raise Refused("cannot-read", leaf.name, "its strides are too unusual to be judged")
     strides = tuple(size for size, _ in dims), tuple(step * form.size for _, step in dims)
-    return Segment(start, 1, span, form, channels=False, strides=strides)
+    return Segment(form, start, 1, span, channels=False, strides=strides)
 
 
 def _ordered(record: Record, segments: list[Segment]) -> list[Segment]:
