@@ -15,7 +15,7 @@ from textual.screen import Screen
 
 from nantui.paths import styles_dir
 from nantui.ui import preferences
-from nantui.ui.actions import APP_ACTIONS, KEY_NAMES
+from nantui.ui.actions import APP_ACTIONS, KEY_NAMES, bindings
 from nantui.ui.format import clean
 from nantui.ui.glyphs import SAMPLE, choose
 from nantui.ui.screens.startup import FirstScreen, TooSmall, fits
@@ -54,10 +54,7 @@ class CockpitApp(NarrowApp):
     narrate: Callable[[str, Sequence[Event]], str] | None = None
     """Says of a run's state and journal what a newcomer wants to know."""
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(
-            Binding(action.keys, f"everywhere('{action.name}')", action.label, show=False)
-            for action in APP_ACTIONS
-        ),
+        *bindings(APP_ACTIONS, "everywhere"),
         Binding("ctrl+c", "everywhere('quit')", "quit", show=False, priority=True),
     ]
 

@@ -7,15 +7,9 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
-from nantui.ui.actions import APP_ACTIONS
+from nantui.ui.actions import APP_ACTIONS, bindings
 from nantui.ui.context import InCockpit
 from nantui.ui.widgets.keybar import Speaking
-
-# A modal screen hides the app's own bindings, and `q` must work everywhere.
-EVERYWHERE: list[BindingType] = [
-    Binding(action.keys, f"app.everywhere('{action.name}')", action.label, show=False)
-    for action in APP_ACTIONS
-]
 
 
 class Dialog(InCockpit, Speaking, ModalScreen[object]):
@@ -26,7 +20,8 @@ class Dialog(InCockpit, Speaking, ModalScreen[object]):
         Binding("slash", "app.find", "find a row of the list by its text", show=False),
         Binding("tab", "app.focus_next", "next", show=False),
         Binding("shift+tab", "app.focus_previous", "previous", show=False),
-        *EVERYWHERE,
+        # A modal screen hides the app's own bindings, and `q` must work everywhere.
+        *bindings(APP_ACTIONS, "app.everywhere"),
     ]
 
     def action_cancel(self) -> None:

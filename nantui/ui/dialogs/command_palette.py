@@ -12,10 +12,11 @@ from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Input
 
-from nantui.ui.actions import APP_ACTIONS, GO, HELPS_IN_ALARM, RUN, RUN_ACTIONS, Action, why_not
+from nantui.ui.actions import APP_ACTIONS, GO, HELPS_IN_ALARM, RUN, RUN_ACTIONS, Action
 from nantui.ui.dialogs.base import Dialog
 from nantui.ui.dialogs.help import Entry, keys_of_class
 from nantui.ui.format import clean
+from nantui.ui.model.reasons import why_not
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.list_view import Listing

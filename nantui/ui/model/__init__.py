@@ -10,6 +10,7 @@ step_axis: Where a step stands on one axis for the whole run, through resumes, b
 epochs: The epochs of a run in one row: trimmed by rollbacks, of finished phases, and current
 run_charts: From a snapshot to the charts: which there are, their curves, and what is marked on them
 timeline: The journal and the events as sentences: what happened, when, who asked
+reasons: Why something cannot be done to a run right now
 alarms: When to raise the alarm: ruin or death of a training, neither recovered nor acknowledged
 checkpoint_rows: Files, verdicts and roles put together: one row per checkpoint
 config_editor: The config editor without a terminal: rows, what is wrong, what is said of a setting

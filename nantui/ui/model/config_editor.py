@@ -78,11 +78,11 @@ class SettingsNow:
     chosen: frozenset[str] = frozenset()
 
 
-def read_settings(record: RunRecord, schema: Schema, snapshot: RunSnapshot | None) -> SettingsNow:
+def read_settings(record: RunRecord, schema: Schema, snapshot: RunSnapshot) -> SettingsNow:
     """Return what is known about the settings of a run; reads files, for a thread.
     Raises UserError for a spec that makes no sense.
     """
-    journal = snapshot.journal if snapshot is not None else ()
+    journal = snapshot.journal
     args, spec, attempt, edits = record.args, record.spec, record.newest.asked, pending_edits(journal)
     train, ours = (spec.train, spec.ours) if spec is not None else ({}, {})
     asked = {**schema.defaults(), **train, **args, **ours}

@@ -58,8 +58,8 @@ class StepCurves:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """One look at one run, taken at `taken` (s since the epoch). Epochs of `rows` count through all phases of
-    a plan; everywhere else they count from 1 in each.
+    """One look at one run, taken at `taken` (s since the epoch; 0: none yet). Epochs of `rows` count through
+    all phases of a plan; everywhere else they count from 1 in each.
     `activity` is what the ranks last said that they do, `waiting` names the settings that are saved for the
     next start.
     """
@@ -88,3 +88,7 @@ class RunSnapshot:
     def name(self) -> str:
         """The last two parts of the path, as people name a run."""
         return "/".join(self.path.parts[-2:])
+
+
+UNREAD = RunSnapshot(Path(), 0.0, RunStatus(Path(), ""))
+"""What is known of a run before it was looked at."""

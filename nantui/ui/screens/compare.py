@@ -14,10 +14,9 @@ from textual.dom import DOMNode
 from nantui.run.layout import RunLayout
 from nantui.ui.charts.series import Picture, stroke
 from nantui.ui.dialogs.confirm import PickDialog
-from nantui.ui.look_commands import bindings
 from nantui.ui.model import comparison
 from nantui.ui.model.run_charts import from_newest, over_time
-from nantui.ui.screens.charts import ChartsScreen
+from nantui.ui.screens.charts import ChartsScreen, looking_keys
 from nantui.ui.screens.zoom import ZoomScreen
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import Answer, find_out
@@ -37,7 +36,7 @@ class CompareScreen(ChartsScreen):
         Binding("a", "choose(0)", "choose A"),
         Binding("b", "choose(1)", "choose B"),
         Binding("x", "exchange", "exchange", tooltip="exchange A and B"),
-        *bindings(ChartsScreen),
+        *looking_keys(ChartsScreen),
         Binding(
             "z", "zoom", "zoom", tooltip="one chart on the whole screen, with cursor and zoom", show=False
         ),

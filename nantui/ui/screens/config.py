@@ -19,6 +19,7 @@ from nantui.ui.format import clean
 from nantui.ui.model import config_editor
 from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.model.config_editor import Draft, SettingsNow, newest_change, read_settings
+from nantui.ui.model.reasons import why_not
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
@@ -84,8 +85,7 @@ class ConfigScreen(BaseScreen):
 
     def _read_when_news(self) -> None:
         """Read the settings, and again when an attempt has begun or has told what is in effect."""
-        snapshot = self.over.snapshot
-        news = (newest_change(snapshot.journal) if snapshot is not None else None) or "no attempt"
+        news = newest_change(self.over.snapshot.journal) or "no attempt"
         if self._read_after != news:
             self._read_after = news
             find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
@@ -99,8 +99,8 @@ class ConfigScreen(BaseScreen):
         schema, record = backend.schema(), RunRecord(RunLayout(self.over.run_path))
         snapshot = self.over.snapshot
         now = read_settings(record, schema, snapshot)
-        epoch = snapshot.status.epoch if snapshot is not None else None
-        return schema, now, known_about(record, dict(now.next_start), max((epoch or 1) - 1, 0))
+        done = (snapshot.status.epoch or 1) - 1
+        return schema, now, known_about(record, dict(now.next_start), done)
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "schema":
@@ -304,7 +304,7 @@ class ConfigScreen(BaseScreen):
 
     def _saved_last(self) -> list[str]:
         """Return the settings of the newest save that still waits for the next start."""
-        asked = of_kind(self.over.snapshot.journal, CommandReceived) if self.over.snapshot is not None else []
+        asked = of_kind(self.over.snapshot.journal, CommandReceived)
         waiting = self.draft.saved if self.draft is not None else {}
         saved = ([name for name in one.command.options.get("set") or {} if name in waiting] for one in asked)
         return next((names for names in reversed(list(saved)) if names), [])
@@ -368,15 +368,10 @@ class ConfigScreen(BaseScreen):
         self._submit("set", "asked the supervisor to save it")
 
     def action_start(self) -> None:
-        over = self.over
-        if over.snapshot is None or over.snapshot.checkpoints == ():
-            self._submit("start", "asked the supervisor to start with it")
-        else:
-            self._submit("resume", "asked the supervisor to resume with it")
+        kind = "resume" if self.over.snapshot.checkpoints else "start"
+        self._submit(kind, f"asked the supervisor to {kind} with it")
 
     def _submit(self, kind: str, said: str) -> None:
-        from nantui.ui.actions import why_not
-
         reason = "read-only: open it without --read-only to save" if self.cockpit.read_only else None
         if kind != "set":
             reason = reason or why_not("start", self.over.snapshot, self.cockpit.read_only)

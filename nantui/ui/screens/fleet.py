@@ -14,7 +14,7 @@ from textual.timer import Timer
 from textual.widgets import Input
 
 from nantui.run.status import RunStatus
-from nantui.ui.actions import EVERY
+from nantui.ui.actions import EVERY, bindings
 from nantui.ui.format import short_path, size
 from nantui.ui.model.run_reader import one_look
 from nantui.ui.model.snapshot import RunSnapshot
@@ -45,7 +45,7 @@ class FleetScreen(BaseScreen):
         Binding("space", "mark", "mark", tooltip="mark runs to be compared or overlaid"),
         Binding("v", "compare", "compare", tooltip="compare the marked ones, or the marked one with this"),
         Binding("o", "overlay", "overlay", tooltip="the curves of all marked runs; unmarked: its output"),
-        *(Binding(EVERY[name].keys, f"on_row('{name}')", EVERY[name].label, show=False) for name in ON_ROW),
+        *bindings((EVERY[name] for name in ON_ROW), "on_row"),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (170, "-huge")]
 

@@ -50,7 +50,7 @@ class LogScreen(BaseScreen):
     def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
-        self.path: Path | None = over.snapshot.log_path if over.snapshot is not None else None
+        self.path = over.snapshot.log_path
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
@@ -80,9 +80,11 @@ class LogScreen(BaseScreen):
 
     def _logs(self) -> list[Path]:
         """Return the logs of the attempts that the journal knows, oldest first: the disk is not asked."""
-        journal = self.over.snapshot.journal if self.over.snapshot else ()
-        log_of = RunLayout(self.over.run_path).attempt_log
-        return [log_of(one.attempt) for one in of_kind(journal, AttemptStarted) if one.attempt]
+        log_of, begun = (
+            RunLayout(self.over.run_path).attempt_log,
+            of_kind(self.over.snapshot.journal, AttemptStarted),
+        )
+        return [log_of(one.attempt) for one in begun if one.attempt]
 
     def action_attempt(self, by: int) -> None:
         logs = self._logs()

@@ -69,12 +69,11 @@ class MachineScreen(BaseScreen):
             return [[("machine", "title"), ("   measuring..", "muted")]]
         busy, braille = [share / 100 for share in sample.host.busy], self.cockpit.glyphs.braille
         cores = spark(busy, -(-len(busy) // 2) if braille else len(busy), braille)
-        steps = self.over.snapshot.steps if self.over.snapshot is not None else StepCurves()
         told: Line = [
             ("machine   ", "title"),
             ("cores ", "muted"),
             (cores, "accent"),
-            (step_split(steps), "text"),
+            (step_split(self.over.snapshot.steps), "text"),
         ]
         return [fit(told, width)]
 

@@ -4,7 +4,7 @@ not be missed stands there whole. A screen speaks through it.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
 from textual.dom import DOMNode
@@ -13,9 +13,11 @@ from textual.screen import Screen
 
 from nantui.ui.actions import KEY_NAMES
 from nantui.ui.format import clean
-from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.styled_text import Line, fit, width, wrap
 from nantui.ui.widgets.line_widget import LinesWidget
+
+if TYPE_CHECKING:
+    from nantui.ui.model.command_progress import CommandOutcome
 
 SECONDS_SHOWN, REFUSAL_S, MOST_LINES, ROOMY = 6.0, 60.0, 6, 32
 
