@@ -78,7 +78,7 @@ class CockpitApp(NarrowApp):
         for name in NAMES:
             self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss", depth))
         remembered = preferences.load().get("theme")
-        self.theme = remembered if remembered in NAMES else NAMES[0]
+        self.begin_with(remembered if isinstance(remembered, str) and remembered in NAMES else NAMES[0])
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._recolour)

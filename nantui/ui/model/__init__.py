@@ -5,6 +5,7 @@ Files, in reading order:
 backend: What the screens ask of the other rooms, in one place: imported when first used, replaced in tests
 snapshot: Everything the screens draw of a run, frozen, so that it can cross from thread to screen
 run_reader: Reads a run again and again, a bounded amount each time, and only what has changed
+unchanged: Values that stay the same object while what they are made from is unchanged
 step_store: Per-step telemetry kept small: whatever a run's length, at most a few thousand points a column
 step_axis: Where a step stands on one axis for the whole run, through resumes, batch sizes and phases
 epochs: The epochs of a run in one row: trimmed by rollbacks, of finished phases, and current

@@ -13,7 +13,7 @@ from dataclasses import replace
 from nantui.run.events import Incident, RewindDone, RollbackBegun, of_kind
 from nantui.run.plan import standings
 from nantui.run.results import EpochRow, current
-from nantui.ui.charts.series import Curve, Mark, Picture
+from nantui.ui.charts.series import Column, Curve, Mark, Picture, apart
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.step_axis import place_of
 
@@ -202,8 +202,12 @@ def _rate_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
 
 
 def _curve(name: str, rows: Iterable[EpochRow], column: str, ink: str, dashed: bool = False) -> Curve:
-    points = [(float(row.epoch), row.values[column]) for row in rows if column in row.values]
-    return Curve(name, tuple(x for x, _ in points), tuple(y for _, y in points), ink, dashed)
+    return Curve(name, *over_epochs(rows, column), ink, dashed)
+
+
+def over_epochs(rows: Iterable[EpochRow], column: str) -> Column:
+    """Return a column of results.csv over the epochs that have it."""
+    return apart((float(row.epoch), row.values[column]) for row in rows if column in row.values)
 
 
 def _superseded(rows: Iterable[EpochRow]) -> list[list[EpochRow]]:
@@ -248,35 +252,7 @@ def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     return tuple([*changes, *begins, *skips, *graver])
 
 
-class ChartMaker:
-    """Keeps the charts of the last look; `make` returns (over epochs, over steps)."""
-
-    def __init__(self) -> None:
-        self._of_epochs: tuple[object, ...] = ()
-        self._of_steps: tuple[object, ...] = ()
-        self._epochs: Charts = ()
-        self._steps: Charts = ()
-        self._extras: Charts = ()
-
-    def make(self, snapshot: RunSnapshot) -> tuple[Charts, Charts]:
-        """Return the charts, those over epochs with the curves that are only known by steps at their end."""
-        steps_changed = self._changed("_of_steps", snapshot.steps, snapshot.journal)
-        if self._changed("_of_epochs", snapshot.rows, snapshot.journal, snapshot.steps.losses):
-            self._epochs = _thinned(epoch_charts(snapshot))
-        if steps_changed:
-            self._steps = _thinned(step_charts(snapshot))
-            self._extras = _thinned(step_extras(snapshot))
-        return (*self._epochs, *self._extras), (*self._steps, *self._extras)
-
-    def _changed(self, name: str, *parts: object) -> bool:
-        before = getattr(self, name)
-        setattr(self, name, parts)
-        return len(before) != len(parts) or any(
-            old is not new and old != new for old, new in zip(before, parts, strict=True)
-        )
-
-
-def _thinned(pictures: list[Picture]) -> Charts:
+def thinned(pictures: list[Picture]) -> Charts:
     """Have long curves thinned here, where it holds up no key."""
     for picture in pictures:
         for curve in picture.curves:

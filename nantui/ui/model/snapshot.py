@@ -11,12 +11,10 @@ from pathlib import Path
 from nantui.run.events import Event
 from nantui.run.results import EpochRow
 from nantui.run.status import RunStatus
-from nantui.ui.charts.series import Picture
+from nantui.ui.charts.series import Column, Picture
 from nantui.ui.model.epochs import PlanPhases
 from nantui.ui.model.step_axis import Stretch
 from nantui.ui.model.timeline import Sentence
-
-Column = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)

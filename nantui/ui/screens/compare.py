@@ -12,7 +12,7 @@ from textual.containers import Container
 from textual.dom import DOMNode
 
 from nantui.run.layout import RunLayout
-from nantui.ui.charts.series import Picture, stroke
+from nantui.ui.charts.series import Column, Picture, stroke
 from nantui.ui.dialogs.confirm import PickDialog
 from nantui.ui.model import comparison
 from nantui.ui.model.run_charts import from_newest, over_time
@@ -26,7 +26,6 @@ from nantui.ui.widgets.text_view import Document, Title
 
 if TYPE_CHECKING:
     from nantui.recovery.comparison import Side
-    from nantui.ui.model.snapshot import Column
 
 
 class CompareScreen(ChartsScreen):
