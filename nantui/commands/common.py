@@ -49,6 +49,17 @@ def confirm(arguments: argparse.Namespace, question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
+def agreed(arguments: argparse.Namespace, would: str, question: str) -> bool:
+    """Ask, or for a dry run say what would be done; says so where nothing is done."""
+    if arguments.dry_run:
+        say(f"would {would}")
+        return False
+    if confirm(arguments, question):
+        return True
+    say("nothing was done")
+    return False
+
+
 def refuse_read_only(arguments: argparse.Namespace) -> None:
     """Raise UserError when the person asked for read-only."""
     if getattr(arguments, "read_only", False):

@@ -9,6 +9,7 @@ import math
 from nantui.commands import common
 from nantui.commands.plot import draw
 from nantui.errors import UserError
+from nantui.recovery.comparison import read_side, side_by_side
 from nantui.recovery.plan_text import table
 from nantui.run.documents import JsonObject
 from nantui.settings.values import show_value
@@ -30,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison."""
-    from nantui.recovery.comparison import read_side, side_by_side
-
     found = side_by_side(read_side(arguments.a), read_side(arguments.b))
     if arguments.json:
         common.emit(found)

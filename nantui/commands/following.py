@@ -12,6 +12,8 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
+from nantui.recovery.agreement import would_run
+from nantui.recovery.lost_without_script import lost_with_our_runner
 from nantui.run.binding import MOVED, STARTS, bind_run, standing
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run
@@ -20,6 +22,8 @@ from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.status import ACTIVE
 from nantui.settings.schema import Schema
+from nantui.supervisor.client import carry_out
+from nantui.supervisor.status import read_status
 
 FILES = ("data", "model", "pretrained")
 """Settings that may name a file, which whoever types them sees from here."""
@@ -55,8 +59,6 @@ def agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
 
     An exec run goes on with its own script unless `--our-runner` says otherwise.
     """
-    from nantui.recovery.lost_without_script import lost_with_our_runner
-
     record = RunRecord(layout)
     if record.spec is not None and not arguments.our_runner:
         return True
@@ -114,8 +116,6 @@ def act(
 
     `check` may refuse by raising, and ask a question of its own: False means no.
     """
-    from nantui.supervisor.client import carry_out
-
     common.refuse_read_only(arguments)
     layout = require_run(arguments.run)
     if check(layout) is False:
@@ -139,8 +139,6 @@ def strangeness(layout: RunLayout, kind: str) -> bool:
     """Show what going on with a run that was not made here would run; False where nothing is strange."""
     if kind not in STARTS:
         return False
-    from nantui.recovery.agreement import would_run
-
     lines = would_run(layout)
     for line in lines:
         common.say(f"  {line}")
@@ -162,8 +160,6 @@ def agreed(arguments: argparse.Namespace, layout: RunLayout, question: str, stra
 
 def trains(run: Path) -> bool:
     """Tell whether something trains there, which has to be stopped first."""
-    from nantui.supervisor.status import read_status
-
     status = read_status(run)
     return status.state in ACTIVE or bool(status.pids)
 

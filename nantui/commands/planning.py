@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from nantui.commands import common, following
-
-if TYPE_CHECKING:
-    from nantui.recovery.plan import Plan
+from nantui.recovery.plan import Plan, make_plan
+from nantui.recovery.plan_text import plan_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
     """Return the plan; without settings and presets it has a remedy of its own where `propose` says so."""
-    from nantui.recovery.plan import make_plan
-
     given = following.settings_of(arguments)
     return make_plan(
         arguments.run,
@@ -43,8 +39,6 @@ def plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
 
 def only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:
     """Show the plan; True when it was asked for as JSON, and nothing is to follow."""
-    from nantui.recovery.plan_text import plan_lines
-
     if arguments.json and arguments.dry_run:
         common.emit(plan.to_json())
         return True

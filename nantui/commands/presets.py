@@ -8,7 +8,12 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import USAGE, UserError
+from nantui.recovery.plan import choose_restore
+from nantui.recovery.plan_inputs import gather_inputs
 from nantui.recovery.plan_text import settings_table, table
+from nantui.recovery.resume_settings import settings_in_effect
+from nantui.recovery.run_facts import known_about
+from nantui.run.record import read_run
 from nantui.settings.lint import lint
 from nantui.settings.presets import Preset, apply_all, find_presets, load_presets
 from nantui.settings.schema import Schema
@@ -42,12 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     """Print what the presets change in a run, compared with what it has in effect."""
-    from nantui.recovery.plan import choose_restore
-    from nantui.recovery.plan_inputs import gather_inputs
-    from nantui.recovery.resume_settings import settings_in_effect
-    from nantui.recovery.run_facts import known_about
-    from nantui.run.record import read_run
-
     if not arguments.names:
         raise UserError("which preset? e.g. nantui presets nan-safe --against RUN", USAGE)
     facts = gather_inputs(read_run(arguments.against), {}, arguments.python)

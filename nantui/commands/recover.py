@@ -9,6 +9,7 @@ from pathlib import Path
 from nantui.commands import common, following, planning
 from nantui.errors import NO
 from nantui.run.layout import RunLayout
+from nantui.supervisor.client import branch_off
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def into(arguments: argparse.Namespace, run: Path, options: dict[str, object]) -> int:
     """Continue in a new run without a supervisor for the old one, of which no byte changes."""
-    from nantui.supervisor.client import branch_off
-
     common.refuse_read_only(arguments)
     if not following.agree_to_lose(arguments, RunLayout(run)):
         return NO

@@ -20,6 +20,8 @@ from nantui.run.growing_files import LineFollower, cells_of
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, parse_row
 from nantui.run.status import ACTIVE, FOREIGN, RunStatus
+from nantui.supervisor.client import ensure_supervisor, submit
+from nantui.supervisor.status import read_status
 
 POLL_S, ENSURE_EVERY_S = 0.5, 5.0
 TIMED_OUT = 124
@@ -72,8 +74,6 @@ def foreground(run: Path, *, take_over: bool = False) -> int:
     """Stay with a run that was just started, and return its status. A signal is passed on: the run stops at
     an agreed step. A second Ctrl-C leaves it as it is.
     """
-    from nantui.supervisor.client import ensure_supervisor, submit
-
     told: list[signal.Signals] = []
     for number in PASSED_ON:
         signal.signal(number, lambda number, frame: told.append(signal.Signals(number)))
@@ -108,8 +108,6 @@ class Followed:
 
     def look(self, quiet: bool = False) -> bool:
         """Say what is new; True once the run is over: nothing trains, is being done, or waits to be."""
-        from nantui.supervisor.status import read_status
-
         asked = bool(commands.pending_commands(self.layout))
         self.status = read_status(self.layout.run)
         if not quiet:

@@ -16,20 +16,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual.message import Message
 
+from nantui.checkpoint.verdict import Verdict
 from nantui.errors import UserError
+from nantui.machine.gpus import Sample
 from nantui.run.growing_files import LineFollower
 from nantui.run.status import RunStatus
 from nantui.ui.model.backend import Backend
 from nantui.ui.model.run_reader import RunReader, checkpoint_at, list_checkpoints
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
-
-if TYPE_CHECKING:
-    from nantui.checkpoint.verdict import Verdict
-    from nantui.machine.gpus import Sample
 
 TELL_EVERY_S, FIRST_RUNS_S = 0.5, 0.2
 Post = Callable[[Message], object]

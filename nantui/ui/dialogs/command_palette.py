@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,13 +17,10 @@ from nantui.ui.dialogs.base import Dialog
 from nantui.ui.dialogs.help import Entry, keys_of_class
 from nantui.ui.format import clean
 from nantui.ui.model.reasons import why_not
+from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.list_view import Listing
-
-if TYPE_CHECKING:
-    from nantui.ui.model.snapshot import RunSnapshot
-
 
 MOST_RUNS = 20
 ASSIGNMENT = re.compile(r"\s*[a-z_]\w*\s*=\s*\S.*", re.IGNORECASE)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
+from nantui.settings.presets import Preset
 from nantui.ui.dialogs.base import Dialog
 from nantui.ui.format import clean
 from nantui.ui.styled_text import Line, column, fit
@@ -17,9 +18,6 @@ from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.dialog_controls import Choice
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
-
-if TYPE_CHECKING:
-    from nantui.settings.presets import Preset
 
 
 class PresetsDialog(Dialog):

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING
 
+from nantui.recovery.comparison import Side
 from nantui.run.layout import RunLayout
 from nantui.settings.values import show_value
 from nantui.ui.charts.series import Column, Curve, Picture, stroke
@@ -16,9 +16,6 @@ from nantui.ui.glyphs import Glyphs
 from nantui.ui.model.run_charts import over_epochs
 from nantui.ui.model.step_store import StepReader, StepStore
 from nantui.ui.styled_text import Line, column, fit
-
-if TYPE_CHECKING:
-    from nantui.recovery.comparison import Side
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model", "exist_ok"})
 NO_CURVE = frozenset({"lr", "mem_gb", "mem_peak_gb"})

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
@@ -25,15 +24,13 @@ from nantui.run.attempts import Attempt
 from nantui.run.events import AttemptStarted, Event, InEffect, newest
 from nantui.run.journal import pending_edits
 from nantui.run.record import RunRecord
+from nantui.settings.lint import LintFinding
+from nantui.settings.schema import Field, Schema
 from nantui.settings.values import same_value, show_value
 from nantui.ui.format import clean
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
-
-if TYPE_CHECKING:
-    from nantui.settings.lint import LintFinding
-    from nantui.settings.schema import Field, Schema
 
 CHOSEN_BY_AUTO = ("lr0", "momentum", "optimizer")
 HIDDEN = frozenset({"save_dir", "mode", "task"})

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from nantui.labels.report import Issue, LabelReport
 from nantui.ui.format import clean
 from nantui.ui.styled_text import Line, column, fit
 from nantui.words import count
-
-if TYPE_CHECKING:
-    from nantui.labels.report import Issue, LabelReport
 
 SEVERITY_INKS = {"error": "bad", "warning": "warn", "note": "info"}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.dom import DOMNode
 
+from nantui.recovery.comparison import Side
 from nantui.run.layout import RunLayout
 from nantui.ui.charts.series import Column, Picture, stroke
 from nantui.ui.dialogs.confirm import PickDialog
@@ -23,9 +24,6 @@ from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
-
-if TYPE_CHECKING:
-    from nantui.recovery.comparison import Side
 
 
 class CompareScreen(ChartsScreen):

@@ -82,7 +82,6 @@ class ConfigScreen(BaseScreen):
         yield KeyBar((HELP, BACK, ("Enter", "edit", True), *offered(self)))
 
     def on_mount(self) -> None:
-        self.query_one(Input).display = False
         self.listing.focus()
         self._read_when_news()
         self.over.follow(self, self._read_when_news)
@@ -207,15 +206,14 @@ class ConfigScreen(BaseScreen):
         """Show the input line for `editing`: a setting, `/` for the search, `#` for a preset's name."""
         field = self.query_one(Input)
         self.editing = editing
-        field.placeholder, field.value, field.display = placeholder, value, True
-        field.focus()
+        field.placeholder, field.value = placeholder, value
+        self.action_open_field()
         field.action_end()
 
-    def close_input(self) -> None:
-        """Put the input line away."""
+    def close_field(self) -> bool:
+        """Nothing is edited any more."""
         self.editing = ""
-        self.query_one(Input).display = False
-        self.listing.focus()
+        return super().close_field()
 
     def on_input_changed(self, message: Input.Changed) -> None:
         if self.editing == "/":
@@ -246,14 +244,12 @@ class ConfigScreen(BaseScreen):
             if isinstance(value, UserError):
                 return
             self.draft.set({self.editing: value})
-        self.close_input()
+        self.close_field()
         self.refresh_rows()
 
     def action_back(self) -> None:
         """Put the input line away, then the search, then the screen; the draft is kept."""
-        if self.query_one(Input).display:
-            self.close_input()
-        elif self.wanted:
+        if not self.query_one(Input).display and self.wanted:
             self.wanted = ""
             self.refresh_rows()
         else:

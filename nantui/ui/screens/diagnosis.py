@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from nantui.run.documents import JsonObject
+from nantui.ui.context import RunView
 from nantui.ui.model.diagnosis_text import can_be_done, concerns_data, describe, with_a_key
 from nantui.ui.model.reasons import why_not
 from nantui.ui.screens.base import BaseScreen
@@ -15,9 +16,6 @@ from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
-
-if TYPE_CHECKING:
-    from nantui.ui.context import RunView
 
 
 class DiagnosisScreen(BaseScreen):

@@ -38,7 +38,10 @@ class FleetScreen(BaseScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
-            "slash", "filter", "filter", tooltip="show only runs with this in their path, or in this state"
+            "slash",
+            "open_field",
+            "filter",
+            tooltip="show only runs with this in their path, or in this state",
         ),
         Binding("S", "sort(1)", "sort", tooltip="sort by state, name, epoch or time left"),
         Binding("I", "sort(0)", "reverse", tooltip="the other way round"),
@@ -68,7 +71,6 @@ class FleetScreen(BaseScreen):
         yield KeyBar((HELP, COMMANDS, QUIT, ("Enter", "open", True), *offered(self)))
 
     def on_mount(self) -> None:
-        self.query_one(Input).display = False
         self.query_one(FleetList).focus()
         self.query_one(ChartWall).can_focus = self.query_one(Document).can_focus = False
         self.set_interval(1.0, self.query_one(Title).redraw)
@@ -169,9 +171,6 @@ class FleetScreen(BaseScreen):
         else:
             self.action_on_row("log")
 
-    def action_filter(self) -> None:
-        self.open_field()
-
     def on_input_changed(self, message: Input.Changed) -> None:
         fleet = self.query_one(FleetList)
         fleet.wanted = message.value.strip().lower()
@@ -181,11 +180,7 @@ class FleetScreen(BaseScreen):
         message.input.display = bool(message.value)
         self.query_one(FleetList).focus()
 
-    def action_back(self) -> None:
-        """Put the filter away, or go back."""
-        field = self.query_one(Input)
-        if field.display:
-            field.value, field.display = "", False
-            self.query_one(FleetList).focus()
-        else:
-            super().action_back()
+    def close_field(self) -> bool:
+        """Put the filter away, too."""
+        self.query_one(Input).value = ""
+        return super().close_field()

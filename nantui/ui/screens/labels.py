@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
+from nantui.labels.report import LabelReport
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
+from nantui.ui.context import RunView
 from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.format import clean
 from nantui.ui.glyphs import meter
 from nantui.ui.model import label_rows
+from nantui.ui.model.backend import Backend
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, Counted, find_out
@@ -23,11 +26,6 @@ from nantui.ui.widgets.keybar import BACK, HELP, QUIT, KeyBar, offered
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
 from nantui.words import count
-
-if TYPE_CHECKING:
-    from nantui.labels.report import LabelReport
-    from nantui.ui.context import RunView
-    from nantui.ui.model.backend import Backend
 
 
 class LabelsScreen(BaseScreen):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from nantui.run.events import AttemptStarted, of_kind
 from nantui.run.layout import RunLayout
+from nantui.ui.context import RunView
 from nantui.ui.dialogs.detail import DetailDialog
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line, wrap
@@ -21,15 +22,12 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.log import LogList
 from nantui.ui.widgets.text_view import Title
 
-if TYPE_CHECKING:
-    from nantui.ui.context import RunView
-
 
 class LogScreen(BaseScreen):
     """One attempt's log; `[` and `]` go to those of other attempts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "search", "search"),
+        Binding("slash", "open_field", "search"),
         Binding("n", "next(1)", "next", tooltip="next match"),
         Binding("N", "next(-1)", "previous", tooltip="match before"),
         Binding("p,space", "follow", "follow/hold", tooltip="follow the end, or hold"),
@@ -59,7 +57,6 @@ class LogScreen(BaseScreen):
         yield KeyBar((HELP, BACK, *offered(self), QUIT))
 
     def on_mount(self) -> None:
-        self.query_one(Input).display = False
         self.query_one(LogList).focus()
         if self.path is None:
             self.query_one(LogList).empty = "no output: this run was not started by nantui"
@@ -119,14 +116,9 @@ class LogScreen(BaseScreen):
         self.query_one(LogList).add(message.lines, message.restarted)
         self.query_one(Title).redraw()
 
-    def action_search(self) -> None:
-        self.open_field()
-
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        message.input.display = False
-        log = self.query_one(LogList)
-        log.focus()
-        log.search(message.value)
+        self.close_field()
+        self.query_one(LogList).search(message.value)
         self.action_next(1)
 
     def action_next(self, direction: int) -> None:
@@ -151,12 +143,3 @@ class LogScreen(BaseScreen):
     def action_nan(self) -> None:
         if not self.query_one(LogList).find_nan():
             self.say("no line has a NaN", "good")
-
-    def action_back(self) -> None:
-        """Close the search line, or go back to the run."""
-        field = self.query_one(Input)
-        if field.display:
-            field.display = False
-            self.query_one(LogList).focus()
-        else:
-            super().action_back()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widget import Widget
 
+from nantui.checkpoint.verdict import Verdict
 from nantui.run import status as run_status
 from nantui.run.results import current
 from nantui.run.status import RunStatus
@@ -44,9 +45,6 @@ from nantui.ui.widgets.header import Header
 from nantui.ui.widgets.keybar import KeyBar, Speaking
 from nantui.ui.widgets.log import Output
 from nantui.ui.widgets.timeline import Timeline
-
-if TYPE_CHECKING:
-    from nantui.checkpoint.verdict import Verdict
 
 SETTING = "setting"
 STALE_AFTER_S, TALL, STEP_LINES, SENTENCE_LINES = 4.0, 32, 4, 2

@@ -56,10 +56,6 @@ class Choice(LinesWidget, can_focus=True):
     def watch_cursor(self) -> None:
         self.redraw()
 
-    def watch_has_focus(self, _has_focus: bool) -> None:
-        super().watch_has_focus(_has_focus)
-        self.redraw()
-
     def on_click(self, event: Click) -> None:
         start = 0
         for index, (_, label, key) in enumerate(self.buttons):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
+from nantui.machine.gpus import Gpu, Host, Sample
 from nantui.ui.charts.canvas import spark
 from nantui.ui.charts.series import Curve, Picture, apart, stroke
 from nantui.ui.format import clean, gigabytes
@@ -20,9 +21,6 @@ from nantui.ui.glyphs import meter
 from nantui.ui.styled_text import Line, fit, spread, width
 from nantui.ui.widgets.line_widget import LinesWidget
 from nantui.words import count
-
-if TYPE_CHECKING:
-    from nantui.machine.gpus import Gpu, Host, Sample
 
 POINT_S, MOST_POINTS = 10.0, 120
 GPU_USE, GPU_MEMORY = "GPU use", "GPU memory"
@@ -146,10 +144,6 @@ class HardwarePanel(LinesWidget, can_focus=True):
     def rows(self) -> int:
         """How many lines it could fill."""
         return _rows(self.sample) if self.sample is not None else 4
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        super().watch_has_focus(has_focus)
-        self.redraw()
 
     def action_open(self) -> None:
         self.post_message(self.Opened())
