@@ -15,7 +15,6 @@ from nantui.checkpoint.catalog import BACKUP, Catalog
 from nantui.checkpoint.verdict import Verdict
 from nantui.commands import common
 from nantui.errors import NO, USAGE, UserError
-from nantui.terminal_text import printable_lines
 
 _WORST = {"unreadable": 0, "corrupt": 1, "busy": 2, "clean": 3}
 _SHOWN_FINDINGS = 2  # of each kind
@@ -39,8 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         common.emit({"checkpoints": [verdict.to_json() for verdict in (*verdicts, *aside)]})
     else:
-        for line in table(verdicts, aside):
-            print(printable_lines(line))
+        common.show(table(verdicts, aside))
     return 0 if all(verdict.badge == "clean" for verdict in verdicts) else NO
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from nantui.errors import USAGE, UserError
@@ -69,6 +70,12 @@ def refuse_read_only(arguments: argparse.Namespace) -> None:
 def emit(document: object) -> None:
     """Print one JSON document on stdout."""
     print(escaped_json(to_json(document, indent=2)), flush=True)
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines for people on stdout."""
+    for line in lines:
+        print(printable_lines(line))
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -13,7 +13,6 @@ from nantui.recovery.comparison import read_side, side_by_side
 from nantui.recovery.plan_text import table
 from nantui.run.documents import JsonObject
 from nantui.settings.values import show_value
-from nantui.terminal_text import printable_lines
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model"})
 """Settings that say where a run lies, not what it trains."""
@@ -35,8 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         common.emit(found)
         return 0
-    for line in lines(found):
-        print(printable_lines(line))
+    common.show(lines(found))
     if arguments.plot:
         print(plot(found, arguments.plot, plain=arguments.ascii))
     return 0

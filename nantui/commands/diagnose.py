@@ -11,7 +11,6 @@ from nantui.commands import common
 from nantui.diagnosis.causes import Diagnosis, diagnose
 from nantui.diagnosis.replay import plan_replay, replay
 from nantui.errors import NO
-from nantui.terminal_text import printable_lines
 
 SHOWN = 0.01
 
@@ -53,8 +52,7 @@ def _show(arguments: argparse.Namespace, diagnosis: Diagnosis) -> None:
     if arguments.json:
         common.emit(diagnosis.to_json())
         return
-    for line in lines(diagnosis):
-        print(printable_lines(line))
+    common.show(lines(diagnosis))
 
 
 def lines(diagnosis: Diagnosis) -> Iterator[str]:

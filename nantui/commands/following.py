@@ -164,14 +164,6 @@ def trains(run: Path) -> bool:
     return status.state in ACTIVE or bool(status.pids)
 
 
-def ask(question: str) -> str | None:
-    """Return what the person types, None where there is no terminal to ask on."""
-    if not sys.stdin.isatty():
-        return None
-    common.say(question, end="")
-    return sys.stdin.readline().strip()
-
-
 def show_stage(stage: str, text: str) -> None:
     """Print one line of progress."""
     common.say(f"{stage}: {text}")

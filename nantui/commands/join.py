@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         common.say(f"would join {layout.run} with device={device}")
         return 0
-    return follow(layout, device, arguments.python) if arguments.wait else start(layout, device, arguments)
+    # With --wait this very process is the agent, until the run is over.
+    return hold(layout, device, arguments.python) if arguments.wait else start(layout, device, arguments)
 
 
 def device_of(words: list[str]) -> str:
@@ -101,11 +102,6 @@ def check(layout: RunLayout, attempt: Attempt, device: str, python: str | None) 
     late = consistency.clock(layout.supervisor)
     consistency.refuse([*found, *([late] if late else [])])
     common.say("same versions, same images, endpoint reached, clocks agree")
-
-
-def follow(layout: RunLayout, device: str, python: str | None) -> int:
-    """Be the agent in this very process, until the run is over."""
-    return hold(layout, device, python)
 
 
 def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:

@@ -22,7 +22,6 @@ from nantui.run.record import RunRecord
 from nantui.run.started_in import in_full
 from nantui.supervisor.client import carry_out
 from nantui.supervisor.helper_process import PREPARE, helper
-from nantui.terminal_text import printable_lines
 from nantui.words import count
 
 
@@ -158,8 +157,7 @@ def _show(arguments: argparse.Namespace, report: LabelReport) -> None:
     elif arguments.csv:
         reports.write_csv(report, sys.stdout)
     else:
-        for line in reports.summary(report):
-            print(printable_lines(line))
+        common.show(reports.summary(report))
 
 
 def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty: list[str]) -> None:

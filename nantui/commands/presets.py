@@ -18,7 +18,6 @@ from nantui.settings.lint import lint
 from nantui.settings.presets import Preset, apply_all, find_presets, load_presets
 from nantui.settings.schema import Schema
 from nantui.settings.values import as_python, changed, show_value
-from nantui.terminal_text import printable_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         common.emit({"presets": [document(preset) for preset in chosen]})
         return 0
     lines = describe(chosen) if arguments.names else overview(chosen)
-    for line in lines:
-        print(printable_lines(line))
+    common.show(lines)
     return 0
 
 
@@ -62,8 +60,7 @@ def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
         print(as_python(rows))
     else:
         lines = settings_table(rows) or ["nothing changes: every setting is so already"]
-        for line in [*lines, *(f"{one.severity}: {one.name}: {one.text}" for one in findings)]:
-            print(printable_lines(line))
+        common.show([*lines, *(f"{one.severity}: {one.name}: {one.text}" for one in findings)])
     return 0
 
 

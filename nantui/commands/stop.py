@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from nantui.commands import common, following
 from nantui.errors import NO, USAGE, UserError
@@ -74,7 +75,7 @@ def named(arguments: argparse.Namespace, name: str) -> bool:
     """Tell whether the person confirms by the run's name. Raises UserError where nobody can type it."""
     if arguments.foreign is not None:
         return bool(arguments.foreign == name)
-    word = following.ask(f"Stop it? Type the run's name ({name}): ")
-    if word is None:
+    if not sys.stdin.isatty():
         raise UserError(f"not started by nantui: confirm with --foreign {name}", USAGE)
-    return word == name
+    common.say(f"Stop it? Type the run's name ({name}): ", end="")
+    return sys.stdin.readline().strip() == name

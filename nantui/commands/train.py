@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.nnodes > 1:
         common.say(f"waiting for its hosts; on each other host: nantui join {where}")
     if arguments.watch:
-        return open_cockpit(arguments, where)
+        arguments.directory = where
+        return cockpit.run(arguments)
     return wait.foreground(where) if arguments.wait else 0
 
 
@@ -191,9 +192,3 @@ def with_presets(settings: dict[str, object], names: list[str], schema: Schema) 
     """Return the settings with remedies applied: each is a bound on what the run would have otherwise."""
     changes = apply_all(find_presets(names, schema), {**schema.defaults(), **settings}, schema.fields)
     return {**settings, **changed(changes)}
-
-
-def open_cockpit(arguments: argparse.Namespace, where: Path) -> int:
-    """Watch the run that was just started."""
-    arguments.directory = where
-    return cockpit.run(arguments)

@@ -16,9 +16,9 @@ from nantui.run.attempts import DIVERGED, EXIT_CODES, FINISHED, PREEMPTED_CODE, 
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run
 from nantui.run.endings import Cause
-from nantui.run.growing_files import LineFollower, cells_of
+from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
-from nantui.run.results import EpochRow, parse_row
+from nantui.run.results import EpochRow, Results
 from nantui.run.status import ACTIVE, FOREIGN, RunStatus
 from nantui.supervisor.client import ensure_supervisor, submit
 from nantui.supervisor.status import read_status
@@ -103,7 +103,7 @@ class Followed:
     def __init__(self, layout: RunLayout) -> None:
         self.layout = layout
         self.status = RunStatus(layout.run, "")
-        self._follower, self._header, self._said = LineFollower(layout.results_csv), [""], ""
+        self._follower, self._results, self._said = LineFollower(layout.results_csv), Results(), ""
         self._rows()
 
     def look(self, quiet: bool = False) -> bool:
@@ -117,13 +117,9 @@ class Followed:
 
     def _rows(self) -> list[EpochRow]:
         """Return the epochs that results.csv has got since the last look."""
-        rows = []
-        for cells in cells_of(self._follower.read().lines):
-            if cells and cells[0].strip() == "epoch":
-                self._header = [cell.strip() for cell in cells]
-            elif (row := parse_row(self._header, cells)) is not None:
-                rows.append(row)
-        return rows
+        known = len(self._results.rows)
+        self._results.feed(self._follower.read().lines)
+        return self._results.rows[known:]
 
     def _say(self, rows: Iterable[EpochRow]) -> None:
         for row in rows:

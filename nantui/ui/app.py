@@ -183,14 +183,16 @@ class CockpitApp(NarrowApp):
     def do_help(self) -> None:
         from nantui.ui.dialogs.help import HelpDialog
 
-        if not isinstance(self.screen, HelpDialog):
-            self.push_screen(HelpDialog(self.screen))
+        self._ask_over_it(HelpDialog)
 
     def do_palette(self) -> None:
         from nantui.ui.dialogs.command_palette import PaletteDialog
 
-        if not isinstance(self.screen, PaletteDialog):
-            self.push_screen(PaletteDialog(self.screen))
+        self._ask_over_it(PaletteDialog)
+
+    def _ask_over_it(self, dialog: Callable[[Screen[Any]], Screen[Any]]) -> None:
+        if type(self.screen) is not dialog:
+            self.push_screen(dialog(self.screen))
 
     def do_theme(self) -> None:
         """Take the next theme and remember it."""

@@ -19,5 +19,4 @@ plan_text: What is about to be done to a run, as text: the plan of a recovery, a
 diagnosis_text: Why it happened, as text: the diagnosis' verdict, the autopsies, what was recorded
 command_progress: What became of a command, from the journal: stages, outcome, what is in effect now
 comparison: Two runs or attempts overlaid: one picture per curve that both have, and a table of what differs
-label_rows: Rows of the label check: kinds with what they do to training, and single findings
 """

@@ -37,11 +37,10 @@ from nantui.ui.watchers import (
     VerdictsFound,
     find_out,
 )
-from nantui.ui.widgets.alarm import Alarm
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.hardware import HardwarePanel
-from nantui.ui.widgets.header import Header
+from nantui.ui.widgets.header import Alarm, Header
 from nantui.ui.widgets.keybar import KeyBar, Speaking
 from nantui.ui.widgets.log import Output
 from nantui.ui.widgets.timeline import Timeline

@@ -44,10 +44,10 @@ class Means:
     def add(self, t: float, value: float) -> None:
         """Take a value at `t`, s since the epoch."""
         slot = int(t // POINT_S)
-        _, mean, count = (
-            self._points.pop() if self._points and self._points[-1][0] == slot else (slot, 0.0, 0)
-        )
-        self._points.append((slot, mean + (value - mean) / (count + 1), count + 1))
+        mean, number = 0.0, 0
+        if self._points and self._points[-1][0] == slot:
+            _, mean, number = self._points.pop()
+        self._points.append((slot, mean + (value - mean) / (number + 1), number + 1))
 
     @property
     def points(self) -> list[tuple[int, float]]:
