@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from nantui.run.events import Incident, RewindDone, RollbackBegun, of_kind
+from nantui.run.events import Event, Incident, RewindDone, RollbackBegun, of_kind
 from nantui.run.plan import standings
 from nantui.run.results import EpochRow, current
 from nantui.ui.charts.series import Column, Curve, Mark, Picture, apart
@@ -52,43 +52,28 @@ def epoch_charts(snapshot: RunSnapshot) -> list[Picture]:
 
 def step_charts(snapshot: RunSnapshot) -> list[Picture]:
     """Return the charts of the losses over single steps."""
-    marks = step_marks(snapshot)
-    return [
-        Picture(
-            bare(name),
-            (_step_curve(snapshot, name, "train", "train"),),
-            marks,
-            x_name="step",
-            floor=0.0,
-            empty="no step yet",
-            note=_note(snapshot),
-        )
-        for name in snapshot.steps.losses or loss_names(snapshot)
-    ]
+    names = snapshot.steps.losses or loss_names(snapshot)
+    more = {"empty": "no step yet", "note": _note(snapshot)}
+    return [_over_steps(snapshot, bare(name), name, "train", "train", **more) for name in names]
 
 
 def step_extras(snapshot: RunSnapshot) -> list[Picture]:
     """Return gradient norm and, where it is used, loss scale, per step."""
-    marks = step_marks(snapshot)
-    extras = [
-        Picture(
-            "gradient norm",
-            (_step_curve(snapshot, "grad_norm", "norm", "extra"),),
-            marks,
-            x_name="step",
-            floor=0.0,
-            empty="no step yet" if snapshot.log_path else "only with nantui's guard",
-            note=_note(snapshot),
-        )
-    ]
+    empty = "no step yet" if snapshot.log_path else "only with nantui's guard"
+    extras = [_over_steps(snapshot, "gradient norm", "grad_norm", "norm", empty=empty, note=_note(snapshot))]
     for column, title, unit in PER_STEP:
-        curve = _step_curve(snapshot, column, "", "extra")
-        if any(value > 0 for value in curve.ys):
-            extras.append(Picture(title, (curve,), marks, unit=unit, x_name="step", floor=0.0))
-    scale = _step_curve(snapshot, "loss_scale", "scale", "extra")
-    if len({value for value in scale.ys if value == value}) > 1:
-        extras.append(Picture("loss scale", (scale,), marks, x_name="step", floor=0.0))
-    return extras
+        picture = _over_steps(snapshot, title, column, unit=unit)
+        extras += [picture] if any(value > 0 for value in picture.curves[0].ys) else []
+    scale = _over_steps(snapshot, "loss scale", "loss_scale", "scale")
+    changes = len({value for value in scale.curves[0].ys if value == value}) > 1
+    return [*extras, *([scale] if changes else [])]
+
+
+def _over_steps(
+    snapshot: RunSnapshot, title: str, column: str, name: str = "", ink: str = "extra", **more: str
+) -> Picture:
+    curve = Curve(name, *snapshot.steps.columns.get(column, ((), ())), ink)
+    return Picture(title, (curve,), step_marks(snapshot), x_name="step", floor=0.0, **more)  # type: ignore[arg-type]
 
 
 def newest(snapshot: RunSnapshot, over_steps: bool, last: int) -> list[Picture]:
@@ -145,11 +130,6 @@ def from_newest(picture: Picture, last: int) -> Picture:
         start = bisect_right(curve.xs, first)
         curves.append(replace(curve, xs=curve.xs[start:], ys=curve.ys[start:]))
     return replace(picture, curves=tuple(curves))
-
-
-def _step_curve(snapshot: RunSnapshot, column: str, name: str, ink: str) -> Curve:
-    xs, ys = snapshot.steps.columns.get(column, ((), ()))
-    return Curve(name, xs, ys, ink)
 
 
 def _note(snapshot: RunSnapshot) -> str:
@@ -229,7 +209,7 @@ def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     return tuple(sorted(marks, key=lambda mark: (mark.x, mark.kind)))
 
 
-def _kind_of(event: Incident | RollbackBegun | RewindDone) -> str:
+def _kind_of(event: Event) -> str:
     if not isinstance(event, Incident):
         return "rollback"
     return "skip" if event.harmless else "incident"

@@ -139,7 +139,7 @@ class ConfigScreen(BaseScreen):
         draft, glyphs, shown = self.draft, self.cockpit.glyphs, self.entries
         self.listing.empty = self._nothing()
         self.listing.show(
-            [entry.key for entry in shown],
+            list(map(config_editor.key_of, shown)),
             lambda row, width: config_editor.row(shown[row], draft, grave, glyphs, width),
         )
         self.query_one(Document).remake()
@@ -160,7 +160,7 @@ class ConfigScreen(BaseScreen):
     @property
     def setting(self) -> SettingField | None:
         """The setting under the cursor, None on a heading."""
-        return self.entry.field if self.entry is not None else None
+        return None if isinstance(self.entry, str) else self.entry
 
     def _title(self) -> list[Line]:
         version = f"Ultralytics {self.schema.version}" if self.schema is not None else ""

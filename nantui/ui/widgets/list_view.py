@@ -192,10 +192,8 @@ class Listing(Inked, ScrollView, can_focus=True):
         self.cursor = max(0, min(row, len(self._keys) - 1))
         self._reveal(self.cursor)
 
-    def on_focus(self) -> None:
-        self._repaint_row(self.cursor)
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
         self._repaint_row(self.cursor)
 
     def on_resize(self) -> None:
