@@ -50,7 +50,7 @@ def confirm(arguments: argparse.Namespace, question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def agreed(arguments: argparse.Namespace, would: str, question: str) -> bool:
+def go_ahead(arguments: argparse.Namespace, would: str, question: str) -> bool:
     """Ask, or for a dry run say what would be done; says so where nothing is done."""
     if arguments.dry_run:
         say(f"would {would}")

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     """Repeat the epoch of the trouble, after asking: it takes time and the GPU."""
     plan = plan_replay(Path(arguments.run), arguments.allow)
-    if not common.agreed(arguments, plan.text, f"{plan.run}: {plan.text}?"):
+    if not common.go_ahead(arguments, plan.text, f"{plan.run}: {plan.text}?"):
         return 0 if arguments.dry_run else NO
     with tempfile.TemporaryDirectory(prefix="nantui-replay-") as folder:
         _show(arguments, replay(plan, arguments.keep or Path(folder), arguments.python))

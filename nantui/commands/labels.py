@@ -167,7 +167,7 @@ def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty:
     many = count(len(images), "image")
     if not images:
         common.say("quarantine: nothing to add")
-    elif common.agreed(arguments, f"add {many} to {layout.home}", f"Leave {many} out of {layout.run}?"):
+    elif common.go_ahead(arguments, f"add {many} to {layout.home}", f"Leave {many} out of {layout.run}?"):
         _change(arguments, layout, {"images": images, "why": "label check"})
 
 
@@ -175,7 +175,7 @@ def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
     common.refuse_read_only(arguments)
     assert layout is not None
     listed = f"the last change of the quarantine list ({count(len(quarantined(layout)), 'image')})"
-    if not common.agreed(arguments, f"take {listed} back", f"Take {listed} back?"):
+    if not common.go_ahead(arguments, f"take {listed} back", f"Take {listed} back?"):
         return 0 if arguments.dry_run else NO
     if newest_change(layout) is None:
         common.say("quarantine: nothing to undo")

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from nantui.commands import common, following, planning
+from nantui.commands import common, following, rollback
 from nantui.errors import NO
 from nantui.run.layout import RunLayout
 from nantui.supervisor.client import branch_off
@@ -14,7 +14,7 @@ from nantui.supervisor.client import branch_off
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui recover` takes."""
-    planning.add_arguments(parser)
+    rollback.add_arguments(parser)
     following.add_our_runner(parser)
     parser.add_argument("--auto", action="store_true", help="and let the ladder recover it from now on")
     parser.add_argument("--into", metavar="NAME", help="continue in a new run, leave this one untouched")
@@ -23,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the plan, ask, and let the supervisor stop, roll back and continue, showing every stage."""
-    plan = planning.plan_for(arguments, propose=True)
-    if planning.only_shown(arguments, plan):
+    plan = rollback.plan_for(arguments, propose=True)
+    if rollback.only_shown(arguments, plan):
         return 0
     options: dict[str, object] = {"set": dict(plan.asked), "presets": list(plan.presets), "propose": False}
-    options |= planning.options_of(arguments, plan) | ({"into": arguments.into} if arguments.into else {})
+    options |= rollback.options_of(arguments, plan) | ({"into": arguments.into} if arguments.into else {})
     options |= following.wait_gpu_of(arguments)
     question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
     options |= {name: True for name in ("our_runner", "auto") if getattr(arguments, name)}

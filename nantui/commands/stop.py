@@ -51,7 +51,7 @@ def stop_strays(arguments: argparse.Namespace) -> int | None:
         return None
     common.refuse_read_only(arguments)
     question = f"{arguments.run}: its directory is gone and it trains on: end its processes?"
-    if not common.agreed(arguments, "end its processes", question):
+    if not common.go_ahead(arguments, "end its processes", question):
         return 0 if arguments.dry_run else NO
     common.say(f"{'kill' if arguments.now else 'stop'}: {end_strays(marks)}")
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.events import Key, Resize
 from textual.geometry import Size
 from textual.screen import Screen
@@ -53,7 +53,7 @@ class CockpitApp(NarrowApp):
     AUTO_FOCUS = None
     narrate: Callable[[str, Sequence[Event]], str] | None = None
     """Says of a run's state and journal what a newcomer wants to know."""
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         *bindings(APP_ACTIONS, "everywhere"),
         Binding("ctrl+c", "everywhere('quit')", "quit", show=False, priority=True),
     ]

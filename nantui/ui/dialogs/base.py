@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.screen import ModalScreen
 
 from nantui.ui.actions import APP_ACTIONS, bindings
@@ -15,7 +13,7 @@ from nantui.ui.widgets.keybar import Speaking
 class Dialog(InCockpit, Speaking, ModalScreen[object]):
     """A dialog over a screen; Esc cancels."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("escape", "cancel", "cancel", show=False),
         Binding("slash", "app.find", "find a row of the list by its text", show=False),
         Binding("tab", "app.focus_next", "next", show=False),

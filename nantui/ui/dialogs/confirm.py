@@ -8,10 +8,9 @@ Pick one of several things by name: which there are is known only when the key i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.widgets import Input
 
@@ -49,7 +48,7 @@ class Question(Document, can_focus=False):
 class ConfirmDialog(Dialog):
     """Answers True when confirmed, else None; `word` says what is confirmed."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("y", "confirm", "confirm", show=False),
         Binding("n", "cancel", "cancel", show=False),
     ]

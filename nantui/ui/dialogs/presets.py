@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 
 from nantui.settings.presets import Preset
@@ -23,7 +22,7 @@ from nantui.ui.widgets.text_view import Title
 class PresetsDialog(Dialog):
     """Space marks and unmarks; answers a tuple of names, None when cancelled."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "mark", "mark or unmark", show=False)]
+    BINDINGS = [Binding("space", "mark", "mark or unmark", show=False)]
 
     def __init__(self, run: Path, chosen: Sequence[str]) -> None:
         super().__init__()

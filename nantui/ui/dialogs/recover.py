@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 
 from nantui.run.commands import Command
@@ -41,7 +41,7 @@ PLANNING, ASKING, WORKING, DONE, FAILED = "planning", "asking", "working", "done
 class RecoverDialog(Dialog):
     """Shows a plan, asks once, then shows progress and what is in effect."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("y", "confirm", "confirm", show=False),
         Binding("a", "stay_automatic", "recover, and by itself from now on", show=False),
         Binding("n", "cancel", "cancel", show=False),

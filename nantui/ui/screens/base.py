@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.screen import Screen
 
 from nantui.ui.context import InCockpit
@@ -16,7 +14,7 @@ from nantui.ui.widgets.list_view import Listing
 class BaseScreen(InCockpit, Speaking, Screen[None]):
     """A full screen; Esc goes back where there is something to go back to."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("escape", "back", "back", show=False),
         Binding("slash", "app.find", "find a row of the list by its text", show=False),
         Binding("tab", "app.focus_next", "next panel", show=False),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.dom import DOMNode
 
@@ -29,7 +28,7 @@ from nantui.ui.widgets.text_view import Document, Title
 class CompareScreen(ChartsScreen):
     """`chosen` are runs or attempts; by default the newest attempt against the one before it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("a", "choose(0)", "choose A"),
         Binding("b", "choose(1)", "choose B"),
         Binding("x", "exchange", "exchange", tooltip="exchange A and B"),

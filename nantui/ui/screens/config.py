@@ -5,10 +5,9 @@ saved for the next start or resume.
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.widgets import Input
 
@@ -47,7 +46,7 @@ UNREAD = "the settings are still being read"
 class ConfigScreen(BaseScreen):
     """A list of settings beside what is known about the one under the cursor."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("w,ctrl+s", "save", "save", tooltip="save for the next start or resume"),
         Binding("p", "presets", "presets", tooltip="apply presets to the draft"),
         Binding("slash", "search", "search", tooltip="search by name or description"),

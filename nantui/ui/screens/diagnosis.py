@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 
 from nantui.run.documents import JsonObject
 from nantui.ui.context import RunView
@@ -21,7 +19,7 @@ from nantui.ui.widgets.text_view import Document, Title
 class DiagnosisScreen(BaseScreen):
     """Shows what the diagnosis room concludes, over what was recorded."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("R", "recover", "recover"),
         *(
             Binding(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.timer import Timer
 from textual.widgets import Input
@@ -36,7 +35,7 @@ STALE_AFTER_S, SETTLING_S = 30.0, 0.2
 class FleetScreen(BaseScreen):
     """One line per run."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding(
             "slash",
             "open_field",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 
 from nantui.labels.problem_kinds import KINDS
@@ -31,7 +30,7 @@ SEVERITY_INKS = {"error": "bad", "warning": "warn", "note": "info"}
 class LabelsScreen(BaseScreen):
     """Kinds on top, the lines of the one under the cursor below."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("Q", "quarantine", "quarantine", tooltip="leave the images with errors out of the training"),
         Binding("u", "undo", "undo it", tooltip="take the last change of the quarantine list back"),
         Binding("w", "write", "write CSV", tooltip="write all findings as CSV beside the run"),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.widgets import Input
 
 from nantui.run.events import AttemptStarted, of_kind
@@ -26,7 +25,7 @@ from nantui.ui.widgets.text_view import Title
 class LogScreen(BaseScreen):
     """One attempt's log; `[` and `]` go to those of other attempts."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("slash", "open_field", "search"),
         Binding("n", "next(1)", "next", tooltip="next match"),
         Binding("N", "next(-1)", "previous", tooltip="match before"),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 
 from nantui.machine.gpus import Gpu, GpuProcess
@@ -31,7 +30,7 @@ HEAD: Line = [(f"{'GPU':<5}{'pid':>8}{'memory':>10}  {'user':<14}{'whose':<10}co
 class MachineScreen(BaseScreen):
     """Draws what the run's screen measures."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("X", "kill", "kill", tooltip="kill every process of this run; others' are left alone"),
     ]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.widget import Widget
 
@@ -69,7 +68,7 @@ def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
 class RunScreen(RunCommands, HeldScreen):
     """Shows the newest snapshot; starts the threads that take them and ends them when it is left."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         *bindings(RUN_ACTIONS, "act"),
         *(
             Binding(str(number), f"panel({number})", f"go to the {name}", show=False)

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.dom import DOMNode
 
 from nantui.ui.charts.draw import x_range
@@ -28,7 +27,7 @@ MOST_LINES = 4
 class ZoomScreen(LookingScreen):
     """Shows the picture with the number `index`; follows the run like the small charts."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("left,h", "move(-1)", "cursor", tooltip="cursor left", key_display="h l"),
         Binding("right,l", "move(1)", "cursor right", show=False),
         Binding("H,shift+left", "move(-10)", "cursor far left", show=False),

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.events import Click
 from textual.message import Message
@@ -68,7 +67,7 @@ class ChartWall(Container, can_focus=True):
     of them is chosen.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("left,h", "choose(-1, 0)", "chart to the left", show=False),
         Binding("right,l", "choose(1, 0)", "chart to the right", show=False),
         Binding("up,k", "choose(0, -1)", "chart above", show=False),

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.geometry import Size
 from textual.message import Message
 
@@ -127,9 +126,7 @@ def _grave(share: float) -> str:
 class HardwarePanel(LinesWidget, can_focus=True):
     """One line per GPU (three where there is room), then the host."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "the machine on the whole screen", show=False)
-    ]
+    BINDINGS = [Binding("enter", "open", "the machine on the whole screen", show=False)]
 
     class Opened(Message):
         """The machine is to be shown on the whole screen."""
