@@ -7,7 +7,7 @@ from textual.screen import ModalScreen
 
 from nantui.ui.actions import APP_ACTIONS, bindings
 from nantui.ui.context import InCockpit
-from nantui.ui.widgets.keybar import Speaking
+from nantui.ui.widgets.keybar import MOVING, Speaking
 
 
 class Dialog(InCockpit, Speaking, ModalScreen[object]):
@@ -15,9 +15,7 @@ class Dialog(InCockpit, Speaking, ModalScreen[object]):
 
     BINDINGS = [
         Binding("escape", "cancel", "cancel", show=False),
-        Binding("slash", "app.find", "find a row of the list by its text", show=False),
-        Binding("tab", "app.focus_next", "next", show=False),
-        Binding("shift+tab", "app.focus_previous", "previous", show=False),
+        *MOVING,
         # A modal screen hides the app's own bindings, and `q` must work everywhere.
         *bindings(APP_ACTIONS, "app.everywhere"),
     ]

@@ -7,7 +7,7 @@ from textual.screen import Screen
 
 from nantui.ui.context import InCockpit
 from nantui.ui.watchers import Watcher
-from nantui.ui.widgets.keybar import Speaking
+from nantui.ui.widgets.keybar import MOVING, Speaking
 from nantui.ui.widgets.list_view import Listing
 
 
@@ -16,9 +16,7 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
 
     BINDINGS = [
         Binding("escape", "back", "back", show=False),
-        Binding("slash", "app.find", "find a row of the list by its text", show=False),
-        Binding("tab", "app.focus_next", "next panel", show=False),
-        Binding("shift+tab", "app.focus_previous", "previous panel", show=False),
+        *MOVING,
     ]
 
     def __init__(self) -> None:

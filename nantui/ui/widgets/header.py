@@ -57,16 +57,16 @@ class Header(LinesWidget):
             phase = clean(status.text, 60)  # hosts are missing
         elif ended := ENDINGS.get(status.ending):
             phase = ended.title
-        right: Line = [(phase, "muted"), ("  " if phase else "", "text")]
-        if self.stale:
-            right += [(f"stale {self.stale} s", "warn"), ("  ", "text")]
-        if self.read_only:
-            right += [("read-only", "info"), ("  ", "text")]
-        if snapshot.waiting:
-            right += [(f"{count(len(snapshot.waiting), 'edit')} for the next start", "info"), ("  ", "text")]
-        if snapshot.autopilot:
-            right += [("autopilot", "info"), ("  ", "text")]
-        right += [*_guard(snapshot), ("  ", "text"), *state]
+        waiting = f"{count(len(snapshot.waiting), 'edit')} for the next start" if snapshot.waiting else ""
+        said: Line = [
+            (phase, "muted"),
+            (f"stale {self.stale} s" if self.stale else "", "warn"),
+            ("read-only" if self.read_only else "", "info"),
+            (waiting, "info"),
+            ("autopilot" if snapshot.autopilot else "", "info"),
+            *_guard(snapshot),
+        ]
+        right = [span for text, ink in said if text for span in ((text, ink), ("  ", "text"))] + state
         name, room = clean(snapshot.name, 200), max(8, cells - width(right) - 10)
         told = _metric(status.metric, room - min(cell_len(name), NAME))
         name_cells = max(8, room - width(told))

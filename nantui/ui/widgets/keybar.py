@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
+from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.events import Click
 from textual.screen import Screen
@@ -26,6 +27,12 @@ Key = tuple[str, str, bool]
 NAMES = {shown: name for name, shown in KEY_NAMES.items()}
 HELP, COMMANDS = ("?", "help", True), (":", "commands", True)
 BACK, QUIT = ("Esc", "back", True), ("q", "quit", True)
+MOVING: list[BindingType] = [
+    Binding("slash", "app.find", "find a row of the list by its text", show=False),
+    Binding("tab", "app.focus_next", "next panel", show=False),
+    Binding("shift+tab", "app.focus_previous", "previous panel", show=False),
+]
+"""Between and within the panels of a screen or dialog."""
 
 
 def offered(screen: DOMNode) -> list[Key]:
