@@ -39,8 +39,10 @@ class Listing(Inked, ScrollView, can_focus=True):
     """Rows with keys. `draw(row, width)` returns a row; rows are asked for only when they are seen.
 
     The cursor stays on its key; with `follow` on the last row, with `keeps_first` on the first once it is
-    there, whichever rows come before it.
+    there, whichever rows come before it. One that `follows` does so until the cursor is moved up.
     """
+
+    follows = False
 
     BINDINGS = [
         Binding("up,k", "move(-1)", "up", show=False),
@@ -74,7 +76,8 @@ class Listing(Inked, ScrollView, can_focus=True):
         self._shown: dict[int, Line] = {}
         self.header: Line | None = header
         self.empty = empty
-        self.follow = self.keeps_first = False
+        self.follow = self.follows
+        self.keeps_first = False
 
     @property
     def head(self) -> int:
@@ -191,6 +194,7 @@ class Listing(Inked, ScrollView, can_focus=True):
         """Put the cursor on `row`, as near as there are rows, and show it."""
         self.cursor = max(0, min(row, len(self._keys) - 1))
         self._reveal(self.cursor)
+        self.follow = self.follows and self.cursor >= self.rows - 1
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
