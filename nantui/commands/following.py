@@ -87,13 +87,13 @@ def settings_of(arguments: argparse.Namespace) -> JsonObject:
 
 
 def add_wait_gpu(parser: argparse.ArgumentParser) -> None:
-    """Add what every command has that starts a training."""
+    """Add what every command has that starts a training: the supervisor waits, this terminal may go."""
     parser.add_argument("--wait-gpu", action="store_true", help="start once others have freed the GPU")
 
 
-def wait_gpu_of(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return the option of the command that starts: the supervisor waits, this terminal may go."""
-    return {"wait_gpu": True} if arguments.wait_gpu else {}
+def given(arguments: argparse.Namespace, *names: str) -> dict[str, object]:
+    """Return those of the options `names` that were given, as the command to the supervisor calls them."""
+    return {name: value for name in names if (value := getattr(arguments, name))}
 
 
 def python_of(arguments: argparse.Namespace) -> dict[str, object]:

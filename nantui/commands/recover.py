@@ -27,10 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     if rollback.only_shown(arguments, plan):
         return 0
     options: dict[str, object] = {"set": dict(plan.asked), "presets": list(plan.presets), "propose": False}
-    options |= rollback.options_of(arguments, plan) | ({"into": arguments.into} if arguments.into else {})
-    options |= following.wait_gpu_of(arguments)
+    options |= rollback.options_of(arguments, plan)
+    options |= following.given(arguments, "into", "wait_gpu", "our_runner", "auto")
     question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
-    options |= {name: True for name in ("our_runner", "auto") if getattr(arguments, name)}
     agreed = partial(following.agree_to_lose, arguments)
     if arguments.into and not following.trains(plan.run):
         return into(arguments, plan.run, options)

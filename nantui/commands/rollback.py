@@ -61,4 +61,4 @@ def only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:
 def options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
     """Return the options of the command that carries out what was shown."""
     options: dict[str, object] = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
-    return options | ({"allow": arguments.allow} if arguments.allow else {})
+    return options | following.given(arguments, "allow")

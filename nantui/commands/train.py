@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.wait_gpu:
         ensure_gpu_memory(lambda: gpu_shortages(None, train.get("device")), wait_for_it=False)
     plan = partial(plan_of, arguments.plan, phases, schema, own) if phases else None
-    how: JsonObject = {"options": following.wait_gpu_of(arguments), "plan": plan, **hosts_of(arguments)}
+    how: JsonObject = {"options": following.given(arguments, "wait_gpu"), "plan": plan, **hosts_of(arguments)}
     where = create_run(train, ours, python=arguments.python, auto=arguments.auto, **how)
     print(where)
     for line in [*in_phases(phases, own), *remarks(schema, first)]:

@@ -32,7 +32,6 @@ class StepStore:
         self.losses: tuple[str, ...] = ()
         self.last: dict[str, float] = {}
         self._columns: dict[str, list[tuple[float, float]]] = {}
-        self._steps = 0
         self._recent: deque[tuple[float, dict[str, float]]] = deque(maxlen=RECENT_STEPS)
         self._skipped: list[float] = []
         self._axis = StepAxis()
@@ -62,7 +61,6 @@ class StepStore:
         self._times.append((step.t, x))
         self._recent.append((x, row))
         self.last = {**row, "epoch": step.epoch, "step": step.step, "steps": step.steps, "t": step.t}
-        self._steps += 1
         for name, value in row.items():
             points = self._columns.setdefault(name, [])
             points.append((x, value))
@@ -71,7 +69,6 @@ class StepStore:
 
     def curves(self) -> StepCurves:
         """Return what was collected, frozen."""
-        longest = max(map(len, self._columns.values()), default=1)
         return StepCurves(
             {name: apart(points) for name, points in self._columns.items()},
             # What was not measured is no gap, as a NaN is.
@@ -83,11 +80,16 @@ class StepStore:
             tuple(self._skipped[-512:]),
             tuple(self._boundaries),
             tuple(self._axis.stretches),
-            max(1, self._steps // max(1, longest)),
+            self._every(),
             self.sampled,
             dict(self.last),
             self._speed(),
         )
+
+    def _every(self) -> int:
+        """Return how many steps a point of the fullest column stands for."""
+        points = max(self._columns.values(), key=len, default=[])
+        return max(1, int(points[-1][0] - points[0][0] + 1) // len(points)) if points else 1
 
     def _speed(self) -> float | None:
         """Steps a second over the last rows of one epoch or more; None while it cannot be told."""
