@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from nantui.machine.training_python import (
     find_training_python,
 )
 from nantui.settings.guard_requirements import read_hooks
-from nantui.settings.ultralytics_args import find_ultralytics
+from nantui.settings.ultralytics_args import find_ultralytics, read_version
 from nantui.supervisor.config import load_config
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
 from nantui.terminal_text import printable_lines
@@ -108,11 +107,9 @@ def hooks(python: str | None) -> Iterator[Check]:
 def tasks(python: str | None) -> Iterator[Check]:
     """Yield which tasks' trainings the guard was tested on, and what is untested."""
     try:
-        source = (find_ultralytics(python) / "__init__.py").read_text(encoding="utf-8")
-    except (UserError, OSError, UnicodeDecodeError):
+        version = read_version(find_ultralytics(python))
+    except UserError:
         return
-    found = re.search(r"^__version__ = [\"']([^\"']+)", source, re.MULTILINE)
-    version = found[1] if found else "unknown"
     if version == TESTED_WITH:
         yield Check("tasks", OK, f"guarded and tested: {', '.join(TESTED)}")
     else:
