@@ -10,14 +10,11 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nantui.checkpoint.catalog import BACKUP, Catalog
+from nantui.checkpoint.verdict import Verdict
 from nantui.commands import common
 from nantui.errors import NO, USAGE, UserError
-from nantui.terminal_text import printable_lines
-
-if TYPE_CHECKING:
-    from nantui.checkpoint.verdict import Verdict
 
 _WORST = {"unreadable": 0, "corrupt": 1, "busy": 2, "clean": 3}
 _SHOWN_FINDINGS = 2  # of each kind
@@ -34,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Scan every checkpoint and print a table, worst first, or JSON."""
-    from nantui.checkpoint.catalog import BACKUP
-
     found = sorted(_verdicts(arguments), key=lambda verdict: _WORST[verdict.badge])
     asked = {path.absolute() for path in arguments.paths}
     aside = [one for one in found if one.path.parent.name == BACKUP and not asked & {*_places(one.path)}]
@@ -43,8 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         common.emit({"checkpoints": [verdict.to_json() for verdict in (*verdicts, *aside)]})
     else:
-        for line in table(verdicts, aside):
-            print(printable_lines(line))
+        common.show(table(verdicts, aside))
     return 0 if all(verdict.badge == "clean" for verdict in verdicts) else NO
 
 
@@ -54,8 +48,6 @@ def _places(path: Path) -> tuple[Path, Path]:
 
 
 def _verdicts(arguments: argparse.Namespace) -> Iterator[Verdict]:
-    from nantui.checkpoint.catalog import Catalog
-
     catalogs: dict[Path, Catalog] = {}
     for path in arguments.paths:
         weights = _weights(path)

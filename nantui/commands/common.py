@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from nantui.errors import USAGE, UserError
@@ -49,6 +50,17 @@ def confirm(arguments: argparse.Namespace, question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
+def go_ahead(arguments: argparse.Namespace, would: str, question: str) -> bool:
+    """Ask, or for a dry run say what would be done; says so where nothing is done."""
+    if arguments.dry_run:
+        say(f"would {would}")
+        return False
+    if confirm(arguments, question):
+        return True
+    say("nothing was done")
+    return False
+
+
 def refuse_read_only(arguments: argparse.Namespace) -> None:
     """Raise UserError when the person asked for read-only."""
     if getattr(arguments, "read_only", False):
@@ -58,6 +70,12 @@ def refuse_read_only(arguments: argparse.Namespace) -> None:
 def emit(document: object) -> None:
     """Print one JSON document on stdout."""
     print(escaped_json(to_json(document, indent=2)), flush=True)
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines for people on stdout."""
+    for line in lines:
+        print(printable_lines(line))
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -9,10 +9,10 @@ import math
 from nantui.commands import common
 from nantui.commands.plot import draw
 from nantui.errors import UserError
+from nantui.recovery.comparison import read_side, side_by_side
 from nantui.recovery.plan_text import table
 from nantui.run.documents import JsonObject
 from nantui.settings.values import show_value
-from nantui.terminal_text import printable_lines
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model"})
 """Settings that say where a run lies, not what it trains."""
@@ -30,14 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison."""
-    from nantui.recovery.comparison import read_side, side_by_side
-
     found = side_by_side(read_side(arguments.a), read_side(arguments.b))
     if arguments.json:
         common.emit(found)
         return 0
-    for line in lines(found):
-        print(printable_lines(line))
+    common.show(lines(found))
     if arguments.plot:
         print(plot(found, arguments.plot, plain=arguments.ascii))
     return 0

@@ -12,7 +12,14 @@ import sys
 from pathlib import Path
 
 from nantui.commands import common
+from nantui.commands.cockpit import run as open_cockpit
+from nantui.demo.headless import Stages, play
+from nantui.demo.narration import narrate
+from nantui.demo.story import make_story
 from nantui.errors import FAILED, UserError
+from nantui.run.status import FINISHED
+from nantui.supervisor.client import create_run
+from nantui.supervisor.status import read_status
 
 PACE_FOR_A_PERSON_S = 0.12
 PACE_ALONE_S = 0.03
@@ -29,8 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the data set, start the training, and open the cockpit on it (or play it headless)."""
-    from nantui.demo.headless import Stages, play
-
     common.refuse_read_only(arguments)
     headless = arguments.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
     stages = Stages()
@@ -42,9 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _start(arguments: argparse.Namespace, seconds_per_step: float) -> Path:
-    from nantui.demo.story import make_story
-    from nantui.supervisor.client import create_run
-
     try:
         story = make_story(arguments.dir, seconds_per_step, arguments.seed)
     except OSError as error:
@@ -53,11 +55,6 @@ def _start(arguments: argparse.Namespace, seconds_per_step: float) -> Path:
 
 
 def _watch(arguments: argparse.Namespace, where: Path) -> int:
-    from nantui.commands.cockpit import run as open_cockpit
-    from nantui.demo.narration import narrate
-    from nantui.run.status import FINISHED
-    from nantui.supervisor.status import read_status
-
     arguments.directory, arguments.narrate = where, narrate
     status = open_cockpit(arguments)
     state = read_status(where).state

@@ -6,14 +6,11 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nantui.commands import common
+from nantui.diagnosis.causes import Diagnosis, diagnose
+from nantui.diagnosis.replay import plan_replay, replay
 from nantui.errors import NO
-from nantui.terminal_text import printable_lines
-
-if TYPE_CHECKING:
-    from nantui.diagnosis.causes import Diagnosis
 
 SHOWN = 0.01
 
@@ -35,8 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print causes, evidence, what is not known, and advice."""
-    from nantui.diagnosis.causes import diagnose
-
     if arguments.replay:
         return _replay(arguments)
     _show(arguments, diagnose(Path(arguments.run), labels=not arguments.no_labels))
@@ -45,14 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _replay(arguments: argparse.Namespace) -> int:
     """Repeat the epoch of the trouble, after asking: it takes time and the GPU."""
-    from nantui.diagnosis.replay import plan_replay, replay
-
     plan = plan_replay(Path(arguments.run), arguments.allow)
-    if arguments.dry_run:
-        common.say(f"would {plan.text}")
-        return 0
-    if not common.confirm(arguments, f"{plan.run}: {plan.text}?"):
-        return NO
+    if not common.go_ahead(arguments, plan.text, f"{plan.run}: {plan.text}?"):
+        return 0 if arguments.dry_run else NO
     with tempfile.TemporaryDirectory(prefix="nantui-replay-") as folder:
         _show(arguments, replay(plan, arguments.keep or Path(folder), arguments.python))
     return 0
@@ -62,8 +52,7 @@ def _show(arguments: argparse.Namespace, diagnosis: Diagnosis) -> None:
     if arguments.json:
         common.emit(diagnosis.to_json())
         return
-    for line in lines(diagnosis):
-        print(printable_lines(line))
+    common.show(lines(diagnosis))
 
 
 def lines(diagnosis: Diagnosis) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from importlib import metadata
 
 from nantui.commands import common
 from nantui.errors import NO, UserError
+from nantui.machine.gpus import Sampler
 from nantui.machine.training_python import (
     LIBRARIES as TRAINING_LIBRARIES,
 )
@@ -19,6 +19,9 @@ from nantui.machine.training_python import (
     TrainingPython,
     find_training_python,
 )
+from nantui.settings.guard_requirements import read_hooks
+from nantui.settings.ultralytics_args import find_ultralytics, read_version
+from nantui.supervisor.config import load_config
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
 from nantui.terminal_text import printable_lines
 from nantui.version import __version__
@@ -76,8 +79,6 @@ def versions(python: str | None) -> Iterator[Check]:
 
 def gpus() -> Iterator[Check]:
     """Yield each GPU with its memory and who holds it."""
-    from nantui.machine.gpus import Sampler
-
     sample = Sampler().sample()
     if not sample.gpus:
         yield Check("GPU", WARN, sample.note or "none", "training runs on the CPU, slowly")
@@ -88,9 +89,6 @@ def gpus() -> Iterator[Check]:
 
 def hooks(python: str | None) -> Iterator[Check]:
     """Yield whether the installed Ultralytics has the places that nantui leans on, read from its source."""
-    from nantui.settings.guard_requirements import read_hooks
-    from nantui.settings.ultralytics_args import find_ultralytics
-
     try:
         found = read_hooks(find_ultralytics(python))
     except UserError as error:
@@ -108,14 +106,10 @@ def hooks(python: str | None) -> Iterator[Check]:
 
 def tasks(python: str | None) -> Iterator[Check]:
     """Yield which tasks' trainings the guard was tested on, and what is untested."""
-    from nantui.settings.ultralytics_args import find_ultralytics
-
     try:
-        source = (find_ultralytics(python) / "__init__.py").read_text(encoding="utf-8")
-    except (UserError, OSError, UnicodeDecodeError):
+        version = read_version(find_ultralytics(python))
+    except UserError:
         return
-    found = re.search(r"^__version__ = [\"']([^\"']+)", source, re.MULTILINE)
-    version = found[1] if found else "unknown"
     if version == TESTED_WITH:
         yield Check("tasks", OK, f"guarded and tested: {', '.join(TESTED)}")
     else:
@@ -159,8 +153,6 @@ def colours() -> Check:
 
 def configuration() -> Check:
     """Return whether the user's supervise.yaml can be read, and whether it notifies."""
-    from nantui.supervisor.config import load_config
-
     try:
         notify = load_config().notify
     except UserError as error:

@@ -15,6 +15,7 @@ from nantui.run.binding import bind_run
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment, write_spec
+from nantui.supervisor.client import submit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Record the command, make the run directory, start it under a supervisor."""
-    from nantui.supervisor.client import submit
-
     common.refuse_read_only(arguments)
     argv = resolved(arguments.command)
     where = run_directory(arguments.run, argv)

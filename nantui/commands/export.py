@@ -56,19 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def frames(opened: OpenRun) -> dict[str, DataFrame]:
-    """Return every frame of the run by its name."""
-    return {name: getattr(opened, name)() for name in FRAMES}
-
-
 def each(suffix: str, write: Callable[[DataFrame, Path], object]) -> Callable[[OpenRun, Path], list[Path]]:
     """Return a writer that makes a file of each frame."""
 
     def writer(opened: OpenRun, folder: Path) -> list[Path]:
         paths = []
-        for name, table in frames(opened).items():
+        for name in FRAMES:
             paths.append(folder / f"{name}.{suffix}")
-            write(table, paths[-1])
+            write(getattr(opened, name)(), paths[-1])
         return paths
 
     return writer

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
+from nantui.recovery.agreement import would_run
+from nantui.recovery.lost_without_script import lost_with_our_runner
 from nantui.run.binding import MOVED, STARTS, bind_run, standing
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run
@@ -20,6 +22,8 @@ from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.status import ACTIVE
 from nantui.settings.schema import Schema
+from nantui.supervisor.client import carry_out
+from nantui.supervisor.status import read_status
 
 FILES = ("data", "model", "pretrained")
 """Settings that may name a file, which whoever types them sees from here."""
@@ -55,8 +59,6 @@ def agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
 
     An exec run goes on with its own script unless `--our-runner` says otherwise.
     """
-    from nantui.recovery.lost_without_script import lost_with_our_runner
-
     record = RunRecord(layout)
     if record.spec is not None and not arguments.our_runner:
         return True
@@ -85,13 +87,13 @@ def settings_of(arguments: argparse.Namespace) -> JsonObject:
 
 
 def add_wait_gpu(parser: argparse.ArgumentParser) -> None:
-    """Add what every command has that starts a training."""
+    """Add what every command has that starts a training: the supervisor waits, this terminal may go."""
     parser.add_argument("--wait-gpu", action="store_true", help="start once others have freed the GPU")
 
 
-def wait_gpu_of(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return the option of the command that starts: the supervisor waits, this terminal may go."""
-    return {"wait_gpu": True} if arguments.wait_gpu else {}
+def given(arguments: argparse.Namespace, *names: str) -> dict[str, object]:
+    """Return those of the options `names` that were given, as the command to the supervisor calls them."""
+    return {name: value for name in names if (value := getattr(arguments, name))}
 
 
 def python_of(arguments: argparse.Namespace) -> dict[str, object]:
@@ -114,8 +116,6 @@ def act(
 
     `check` may refuse by raising, and ask a question of its own: False means no.
     """
-    from nantui.supervisor.client import carry_out
-
     common.refuse_read_only(arguments)
     layout = require_run(arguments.run)
     if check(layout) is False:
@@ -139,8 +139,6 @@ def strangeness(layout: RunLayout, kind: str) -> bool:
     """Show what going on with a run that was not made here would run; False where nothing is strange."""
     if kind not in STARTS:
         return False
-    from nantui.recovery.agreement import would_run
-
     lines = would_run(layout)
     for line in lines:
         common.say(f"  {line}")
@@ -162,18 +160,8 @@ def agreed(arguments: argparse.Namespace, layout: RunLayout, question: str, stra
 
 def trains(run: Path) -> bool:
     """Tell whether something trains there, which has to be stopped first."""
-    from nantui.supervisor.status import read_status
-
     status = read_status(run)
     return status.state in ACTIVE or bool(status.pids)
-
-
-def ask(question: str) -> str | None:
-    """Return what the person types, None where there is no terminal to ask on."""
-    if not sys.stdin.isatty():
-        return None
-    common.say(question, end="")
-    return sys.stdin.readline().strip()
 
 
 def show_stage(stage: str, text: str) -> None:

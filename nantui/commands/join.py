@@ -12,10 +12,18 @@ from pathlib import Path
 from nantui import entry_points
 from nantui.commands import common, following
 from nantui.errors import FAILED, USAGE, UserError
+from nantui.machine.process_identity import host_id, host_name
 from nantui.run.attempts import Attempt
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
+from nantui.supervisor.helper_process import worker_environment
+from nantui.supervisor.hosts import consistency, reports
+from nantui.supervisor.hosts.agent import hold
+from nantui.supervisor.hosts.consistency import owners, refuse
+from nantui.supervisor.hosts.reports import read_own_attempt
+from nantui.supervisor.outcome import last_message
+from nantui.supervisor.state import read_state
 
 LOOK_S = 0.1
 APPEARS_S = 600.0
@@ -46,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         common.say(f"would join {layout.run} with device={device}")
         return 0
-    return follow(layout, device, arguments.python) if arguments.wait else start(layout, device, arguments)
+    # With --wait this very process is the agent, until the run is over.
+    return hold(layout, device, arguments.python) if arguments.wait else start(layout, device, arguments)
 
 
 def device_of(words: list[str]) -> str:
@@ -66,9 +75,6 @@ def has_attempt(run: Path) -> bool:
 
 def attempt_to_join(layout: RunLayout) -> Attempt:
     """Return the newest attempt. Raises UserError where there is nothing to take part in."""
-    from nantui.supervisor.hosts.consistency import owners, refuse
-    from nantui.supervisor.hosts.reports import read_own_attempt
-
     spec = read_spec(layout.spec)
     if spec is None or spec.nnodes < 2:
         raise UserError(f"{layout.run} trains on one host; start it with: nantui train nnodes=2 …", FAILED)
@@ -86,10 +92,6 @@ def attempt_to_join(layout: RunLayout) -> Attempt:
 
 def check(layout: RunLayout, attempt: Attempt, device: str, python: str | None) -> None:
     """Compare this host with the leading one. Raises UserError with every difference."""
-    from nantui.machine.process_identity import host_name
-    from nantui.supervisor.hosts import consistency
-    from nantui.supervisor.state import read_state
-
     consistency.refuse(consistency.owners(layout, attempt.attempt))
     if consistency.leads_here(read_state(layout.supervisor)):
         raise UserError(
@@ -102,20 +104,8 @@ def check(layout: RunLayout, attempt: Attempt, device: str, python: str | None) 
     common.say("same versions, same images, endpoint reached, clocks agree")
 
 
-def follow(layout: RunLayout, device: str, python: str | None) -> int:
-    """Be the agent in this very process, until the run is over."""
-    from nantui.supervisor.hosts.agent import hold
-
-    return hold(layout, device, python)
-
-
 def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:
     """Start the agent, detached, and return once it has said that it is ready. Raises UserError."""
-    from nantui.machine.process_identity import host_id
-    from nantui.supervisor.helper_process import worker_environment
-    from nantui.supervisor.hosts import reports
-    from nantui.supervisor.outcome import last_message
-
     home = reports.home_of(layout, host_id())
     home.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", entry_points.HOST_AGENT, str(layout.run), "--device", device]

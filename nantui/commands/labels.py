@@ -7,16 +7,21 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
+from nantui.labels import report as reports
+from nantui.labels.data_set import SPLITS, load_data_set
+from nantui.labels.report import LabelReport, ProgressLine
+from nantui.run.commands import Command
 from nantui.run.discovery import require_run
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
+from nantui.run.quarantine import newest_change, quarantined
 from nantui.run.record import RunRecord
 from nantui.run.started_in import in_full
-from nantui.terminal_text import printable_lines
+from nantui.supervisor.client import carry_out
+from nantui.supervisor.helper_process import PREPARE, helper
 from nantui.words import count
 
 
@@ -104,10 +109,8 @@ def _settings(layout: RunLayout | None) -> JsonObject:
     return in_full(record, {**(record.spec.train if record.spec else {}), **record.args})
 
 
-def _check(arguments: argparse.Namespace, settings: JsonObject) -> Any:
-    from nantui.labels.check import check_data_set
-    from nantui.labels.data_set import SPLITS, load_data_set
-    from nantui.labels.report import ProgressLine
+def _check(arguments: argparse.Namespace, settings: JsonObject) -> LabelReport:
+    from nantui.labels.check import check_data_set  # late: numpy
 
     splits = arguments.split or ["train", "val"]
     if wrong := [split for split in splits if split not in SPLITS]:
@@ -129,10 +132,8 @@ def _check(arguments: argparse.Namespace, settings: JsonObject) -> Any:
         progress.close()
 
 
-def _ask_the_reader(arguments: argparse.Namespace, report: Any) -> None:
+def _ask_the_reader(arguments: argparse.Namespace, report: LabelReport) -> None:
     """Let Ultralytics' own reader decode the images of unusual modes; without it the warnings stay."""
-    from nantui.supervisor.helper_process import PREPARE, helper
-
     if not (odd := [issue.file for issue in report.issues if issue.kind == "image_unusual"]):
         return
     with contextlib.suppress(UserError):
@@ -150,45 +151,32 @@ def _data_of(arguments: argparse.Namespace, settings: dict[str, object]) -> str:
     return str(settings["data"])
 
 
-def _show(arguments: argparse.Namespace, report: Any) -> None:
-    from nantui.labels import report as reports
-
+def _show(arguments: argparse.Namespace, report: LabelReport) -> None:
     if arguments.json:
         reports.write_json(report, sys.stdout)
     elif arguments.csv:
         reports.write_csv(report, sys.stdout)
     else:
-        for line in reports.summary(report):
-            print(printable_lines(line))
+        common.show(reports.summary(report))
 
 
 def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty: list[str]) -> None:
-    from nantui.run.quarantine import quarantined
-
     common.refuse_read_only(arguments)
     assert layout is not None
     images = sorted(set(map(os.path.abspath, faulty)) - set(quarantined(layout)))
+    many = count(len(images), "image")
     if not images:
         common.say("quarantine: nothing to add")
-    elif arguments.dry_run:
-        common.say(f"quarantine: would add {count(len(images), 'image')} to {layout.home}")
-    elif common.confirm(arguments, f"Leave {count(len(images), 'image')} out of {layout.run}?"):
+    elif common.go_ahead(arguments, f"add {many} to {layout.home}", f"Leave {many} out of {layout.run}?"):
         _change(arguments, layout, {"images": images, "why": "label check"})
 
 
 def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
-    from nantui.run.quarantine import newest_change, quarantined
-
     common.refuse_read_only(arguments)
     assert layout is not None
-    question = (
-        f"Take the last change of the quarantine list ({count(len(quarantined(layout)), 'image')}) back?"
-    )
-    if arguments.dry_run:
-        common.say("quarantine: would take the last change of the list back")
-        return 0
-    if not common.confirm(arguments, question):
-        return NO
+    listed = f"the last change of the quarantine list ({count(len(quarantined(layout)), 'image')})"
+    if not common.go_ahead(arguments, f"take {listed} back", f"Take {listed} back?"):
+        return 0 if arguments.dry_run else NO
     if newest_change(layout) is None:
         common.say("quarantine: nothing to undo")
         return NO
@@ -198,9 +186,6 @@ def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
 
 def _change(arguments: argparse.Namespace, layout: RunLayout, options: dict[str, object]) -> None:
     """Have the holder of the run's lock change the list. Raises UserError when it could not."""
-    from nantui.run.commands import Command
-    from nantui.supervisor.client import carry_out
-
     outcome = carry_out(layout.run, Command("quarantine", options), take_over=arguments.take_over)
     if not outcome.ok:
         raise UserError(outcome.text, FAILED)

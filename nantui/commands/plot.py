@@ -16,6 +16,7 @@ from pathlib import Path
 from nantui.commands import common
 from nantui.errors import NO, USAGE, UserError
 from nantui.run.layout import RunLayout
+from nantui.run.record import read_run
 from nantui.terminal_text import printable
 
 WIDEST, ROWS = 100, 20
@@ -82,8 +83,6 @@ def divided(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 def curves(runs: Sequence[Path], metrics: Sequence[str]) -> list[Curve]:
     """Return each metric of each run that has it. Raises UserError for a metric that no run has."""
-    from nantui.run.record import read_run
-
     rows = {path: read_run(path).epochs for path in runs}
     columns = dict.fromkeys(name for epochs in rows.values() for row in epochs for name in row.values)
     found = []

@@ -8,12 +8,16 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import USAGE, UserError
+from nantui.recovery.plan import choose_restore
+from nantui.recovery.plan_inputs import gather_inputs
 from nantui.recovery.plan_text import settings_table, table
+from nantui.recovery.resume_settings import settings_in_effect
+from nantui.recovery.run_facts import known_about
+from nantui.run.record import read_run
 from nantui.settings.lint import lint
 from nantui.settings.presets import Preset, apply_all, find_presets, load_presets
 from nantui.settings.schema import Schema
 from nantui.settings.values import as_python, changed, show_value
-from nantui.terminal_text import printable_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,19 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
         common.emit({"presets": [document(preset) for preset in chosen]})
         return 0
     lines = describe(chosen) if arguments.names else overview(chosen)
-    for line in lines:
-        print(printable_lines(line))
+    common.show(lines)
     return 0
 
 
 def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     """Print what the presets change in a run, compared with what it has in effect."""
-    from nantui.recovery.plan import choose_restore
-    from nantui.recovery.plan_inputs import gather_inputs
-    from nantui.recovery.resume_settings import settings_in_effect
-    from nantui.recovery.run_facts import known_about
-    from nantui.run.record import read_run
-
     if not arguments.names:
         raise UserError("which preset? e.g. nantui presets nan-safe --against RUN", USAGE)
     facts = gather_inputs(read_run(arguments.against), {}, arguments.python)
@@ -63,8 +60,7 @@ def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
         print(as_python(rows))
     else:
         lines = settings_table(rows) or ["nothing changes: every setting is so already"]
-        for line in [*lines, *(f"{one.severity}: {one.name}: {one.text}" for one in findings)]:
-            print(printable_lines(line))
+        common.show([*lines, *(f"{one.severity}: {one.name}: {one.text}" for one in findings)])
     return 0
 
 

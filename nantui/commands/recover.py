@@ -6,14 +6,15 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from nantui.commands import common, following, planning
+from nantui.commands import common, following, rollback
 from nantui.errors import NO
 from nantui.run.layout import RunLayout
+from nantui.supervisor.client import branch_off
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui recover` takes."""
-    planning.add_arguments(parser)
+    rollback.add_arguments(parser)
     following.add_our_runner(parser)
     parser.add_argument("--auto", action="store_true", help="and let the ladder recover it from now on")
     parser.add_argument("--into", metavar="NAME", help="continue in a new run, leave this one untouched")
@@ -22,14 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the plan, ask, and let the supervisor stop, roll back and continue, showing every stage."""
-    plan = planning.plan_for(arguments, propose=True)
-    if planning.only_shown(arguments, plan):
+    plan = rollback.plan_for(arguments, propose=True)
+    if rollback.only_shown(arguments, plan):
         return 0
     options: dict[str, object] = {"set": dict(plan.asked), "presets": list(plan.presets), "propose": False}
-    options |= planning.options_of(arguments, plan) | ({"into": arguments.into} if arguments.into else {})
-    options |= following.wait_gpu_of(arguments)
+    options |= rollback.options_of(arguments, plan)
+    options |= following.given(arguments, "into", "wait_gpu", "our_runner", "auto")
     question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
-    options |= {name: True for name in ("our_runner", "auto") if getattr(arguments, name)}
     agreed = partial(following.agree_to_lose, arguments)
     if arguments.into and not following.trains(plan.run):
         return into(arguments, plan.run, options)
@@ -38,8 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def into(arguments: argparse.Namespace, run: Path, options: dict[str, object]) -> int:
     """Continue in a new run without a supervisor for the old one, of which no byte changes."""
-    from nantui.supervisor.client import branch_off
-
     common.refuse_read_only(arguments)
     if not following.agree_to_lose(arguments, RunLayout(run)):
         return NO

@@ -37,9 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     changes += [f"a new phase: {', '.join(arguments.phase)}"] if arguments.phase else []
     with_changes = f" with {', '.join(changes)}" if changes else ""
     question = f"{arguments.run}: continue{with_changes}?"
-    options |= following.wait_gpu_of(arguments)
-    options |= {"our_runner": True} if arguments.our_runner else {}
-    options |= {"allow": arguments.allow} if arguments.allow else {}
+    options |= following.given(arguments, "wait_gpu", "our_runner", "allow")
     agreed = partial(agree, arguments)
     status = following.act(arguments, "resume", options, question, agreed)
     if status or arguments.dry_run or not arguments.wait:

@@ -8,7 +8,10 @@ from pathlib import Path
 from nantui.commands import common
 from nantui.errors import FAILED, NO, UserError
 from nantui.run.atomic_files import write_atomic
+from nantui.run.discovery import require_run
+from nantui.run.prometheus import as_prometheus
 from nantui.run.status import HostStatus, RunStatus
+from nantui.supervisor.status import read_fleet, read_status
 from nantui.terminal_text import printable
 
 
@@ -29,8 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line (or JSON object) per run."""
-    from nantui.supervisor.status import read_fleet
-
     if not arguments.directory.is_dir():
         raise UserError(f"{arguments.directory}: no such directory; give a run, or a directory of runs")
     found = one_with_log(arguments) if arguments.log else read_fleet(arguments.directory)
@@ -47,8 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def write_metrics(path: Path, found: list[RunStatus]) -> None:
     """Write where the runs stand beside `path` and rename it. Raises UserError where that is not possible."""
-    from nantui.run.prometheus import as_prometheus
-
     try:
         write_atomic(path, as_prometheus(found), mode=0o644)
     except OSError as error:
@@ -57,9 +56,6 @@ def write_metrics(path: Path, found: list[RunStatus]) -> None:
 
 def one_with_log(arguments: argparse.Namespace) -> list[RunStatus]:
     """Return the one run whose log was given. Raises UserError for a directory of runs or no such file."""
-    from nantui.run.discovery import require_run
-    from nantui.supervisor.status import read_status
-
     if not arguments.log.is_file():
         raise UserError(f"{arguments.log}: no such file; --log wants what the training prints")
     return [read_status(require_run(arguments.directory).run, log=arguments.log)]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from nantui.commands import common, following
 from nantui.errors import NO, USAGE, UserError
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.run.status import FOREIGN
+from nantui.supervisor.foreign.find import describe, find_foreign, gpu_memory_gb
+from nantui.supervisor.foreign.strays import end_strays, run_of, strays_of
+from nantui.supervisor.status import read_status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Stop or kill, and say what is left."""
-    from nantui.supervisor.status import read_status
-
     kind = "kill" if arguments.now else "stop"
     if (ended := stop_strays(arguments)) is not None:
         return ended
@@ -41,8 +43,6 @@ def stop_strays(arguments: argparse.Namespace) -> int | None:
 
     A run that was renamed is stopped where it lies now.
     """
-    from nantui.supervisor.foreign.strays import end_strays, run_of, strays_of
-
     if not (marks := strays_of(arguments.run.resolve())):
         return None
     if now := run_of(marks):
@@ -51,8 +51,7 @@ def stop_strays(arguments: argparse.Namespace) -> int | None:
         return None
     common.refuse_read_only(arguments)
     question = f"{arguments.run}: its directory is gone and it trains on: end its processes?"
-    if arguments.dry_run or not common.confirm(arguments, question):
-        common.say("nothing was done")
+    if not common.go_ahead(arguments, "end its processes", question):
         return 0 if arguments.dry_run else NO
     common.say(f"{'kill' if arguments.now else 'stop'}: {end_strays(marks)}")
     return 0
@@ -60,8 +59,6 @@ def stop_strays(arguments: argparse.Namespace) -> int | None:
 
 def stop_foreign(arguments: argparse.Namespace, layout: RunLayout, kind: str) -> int:
     """Show whose training it is; the run's name, typed or given, confirms."""
-    from nantui.supervisor.foreign.find import describe, find_foreign, gpu_memory_gb
-
     for training in find_foreign(layout.run):
         common.say(describe(training, gpu_memory_gb(training)))
         common.say(f"  in {training.cwd}; {training.evidence} to write into this run")
@@ -78,7 +75,7 @@ def named(arguments: argparse.Namespace, name: str) -> bool:
     """Tell whether the person confirms by the run's name. Raises UserError where nobody can type it."""
     if arguments.foreign is not None:
         return bool(arguments.foreign == name)
-    word = following.ask(f"Stop it? Type the run's name ({name}): ")
-    if word is None:
+    if not sys.stdin.isatty():
         raise UserError(f"not started by nantui: confirm with --foreign {name}", USAGE)
-    return word == name
+    common.say(f"Stop it? Type the run's name ({name}): ", end="")
+    return sys.stdin.readline().strip() == name

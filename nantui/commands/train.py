@@ -9,13 +9,21 @@ from pathlib import Path
 
 import yaml
 
-from nantui.commands import common, following, wait
+from nantui.commands import cockpit, common, following, wait
 from nantui.errors import UserError
+from nantui.machine.gpus import Sampler, device_count, has_bf16, uses_no_gpu
+from nantui.recovery.run_facts import classes_of, gpus_of, model_stride
 from nantui.run.documents import JsonObject
 from nantui.run.endings import each_remedy
 from nantui.run.plan import PlanPhase, new_plan
+from nantui.settings.lint import Known, lint
+from nantui.settings.plan_files import read_phases
+from nantui.settings.presets import apply_all, find_presets
 from nantui.settings.schema import Schema
-from nantui.settings.values import show_value
+from nantui.settings.values import changed, show_value
+from nantui.supervisor.client import check_arguments, create_run, settings_as_now
+from nantui.supervisor.gpu_admission import ensure_gpu_memory, gpu_shortages
+from nantui.supervisor.hosts.endpoint import open_endpoint
 
 MOST_HOSTS = 64
 
@@ -39,10 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, create the run, start it."""
-    from nantui.settings.plan_files import read_phases
-    from nantui.supervisor.client import check_arguments, create_run
-    from nantui.supervisor.gpu_admission import ensure_gpu_memory, gpu_shortages
-
     common.refuse_read_only(arguments)
     if arguments.wait and arguments.watch:
         raise UserError("--wait and --watch both stay in this terminal: choose one")
@@ -67,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.wait_gpu:
         ensure_gpu_memory(lambda: gpu_shortages(None, train.get("device")), wait_for_it=False)
     plan = partial(plan_of, arguments.plan, phases, schema, own) if phases else None
-    how: JsonObject = {"options": following.wait_gpu_of(arguments), "plan": plan, **hosts_of(arguments)}
+    how: JsonObject = {"options": following.given(arguments, "wait_gpu"), "plan": plan, **hosts_of(arguments)}
     where = create_run(train, ours, python=arguments.python, auto=arguments.auto, **how)
     print(where)
     for line in [*in_phases(phases, own), *remarks(schema, first)]:
@@ -76,16 +80,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.nnodes > 1:
         common.say(f"waiting for its hosts; on each other host: nantui join {where}")
     if arguments.watch:
-        return open_cockpit(arguments, where)
+        arguments.directory = where
+        return cockpit.run(arguments)
     return wait.foreground(where) if arguments.wait else 0
 
 
 def remarks(schema: Schema, asked: Mapping[str, object]) -> list[str]:
     """Return what lint says of the settings asked for by name; defaults are nobody's mistake."""
-    from nantui.machine.gpus import device_count, has_bf16, uses_no_gpu
-    from nantui.recovery.run_facts import classes_of, gpus_of, model_stride
-    from nantui.settings.lint import Known, lint
-
     device = asked.get("device")
     known = Known(
         classes=classes_of(asked.get("data")),
@@ -144,8 +145,6 @@ def take_hosts(arguments: argparse.Namespace) -> list[str]:
 
 def refuse_alone(train: dict[str, object]) -> None:
     """Raise UserError for what only one host can do; without a device, the first GPU or the CPU is meant."""
-    from nantui.machine.gpus import Sampler
-
     batch = train.get("batch", 16)
     if not isinstance(batch, int) or batch < 1:
         raise UserError(f"batch={batch}: hosts cannot each find one; give that of all ranks together")
@@ -157,8 +156,6 @@ def hosts_of(arguments: argparse.Namespace) -> JsonObject:
     """Return how many hosts train, and where they meet. Raises UserError where nothing can listen there."""
     if arguments.nnodes < 2:
         return {"nnodes": 1, "endpoint": ""}
-    from nantui.supervisor.hosts.endpoint import open_endpoint
-
     # Tried before anything is made; the supervisor opens it again when it waits.
     listener, _ = open_endpoint(arguments.endpoint)
     listener.close()
@@ -185,8 +182,6 @@ def read_config(path: Path | None, schema: Schema, python: str | None = None) ->
     except UserError as refused:
         if all(name in schema.fields and value is not None for name, value in document.items()):
             raise refused
-    from nantui.supervisor.client import settings_as_now
-
     settings, notes = settings_as_now(document, python=python)
     for note in notes:
         common.say(note)
@@ -195,16 +190,5 @@ def read_config(path: Path | None, schema: Schema, python: str | None = None) ->
 
 def with_presets(settings: dict[str, object], names: list[str], schema: Schema) -> dict[str, object]:
     """Return the settings with remedies applied: each is a bound on what the run would have otherwise."""
-    from nantui.settings.presets import apply_all, find_presets
-    from nantui.settings.values import changed
-
     changes = apply_all(find_presets(names, schema), {**schema.defaults(), **settings}, schema.fields)
     return {**settings, **changed(changes)}
-
-
-def open_cockpit(arguments: argparse.Namespace, where: Path) -> int:
-    """Watch the run that was just started."""
-    from nantui.commands import cockpit
-
-    arguments.directory = where
-    return cockpit.run(arguments)

@@ -6,6 +6,7 @@ import argparse
 
 from nantui.commands import common, following
 from nantui.errors import NO, UserError
+from nantui.recovery.history import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 
@@ -24,7 +25,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 def refuse_without_rollback(layout: RunLayout) -> None:
     """Raise UserError (status NO) when there is nothing to take back."""
-    from nantui.recovery.history import newest_in_force
-
     if newest_in_force(RunRecord(layout).journal) is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)

@@ -16,10 +16,12 @@ from nantui.run.attempts import DIVERGED, EXIT_CODES, FINISHED, PREEMPTED_CODE, 
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run
 from nantui.run.endings import Cause
-from nantui.run.growing_files import LineFollower, cells_of
+from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
-from nantui.run.results import EpochRow, parse_row
+from nantui.run.results import EpochRow, Results
 from nantui.run.status import ACTIVE, FOREIGN, RunStatus
+from nantui.supervisor.client import ensure_supervisor, submit
+from nantui.supervisor.status import read_status
 
 POLL_S, ENSURE_EVERY_S = 0.5, 5.0
 TIMED_OUT = 124
@@ -72,8 +74,6 @@ def foreground(run: Path, *, take_over: bool = False) -> int:
     """Stay with a run that was just started, and return its status. A signal is passed on: the run stops at
     an agreed step. A second Ctrl-C leaves it as it is.
     """
-    from nantui.supervisor.client import ensure_supervisor, submit
-
     told: list[signal.Signals] = []
     for number in PASSED_ON:
         signal.signal(number, lambda number, frame: told.append(signal.Signals(number)))
@@ -103,13 +103,11 @@ class Followed:
     def __init__(self, layout: RunLayout) -> None:
         self.layout = layout
         self.status = RunStatus(layout.run, "")
-        self._follower, self._header, self._said = LineFollower(layout.results_csv), [""], ""
+        self._follower, self._results, self._said = LineFollower(layout.results_csv), Results(), ""
         self._rows()
 
     def look(self, quiet: bool = False) -> bool:
         """Say what is new; True once the run is over: nothing trains, is being done, or waits to be."""
-        from nantui.supervisor.status import read_status
-
         asked = bool(commands.pending_commands(self.layout))
         self.status = read_status(self.layout.run)
         if not quiet:
@@ -119,13 +117,9 @@ class Followed:
 
     def _rows(self) -> list[EpochRow]:
         """Return the epochs that results.csv has got since the last look."""
-        rows = []
-        for cells in cells_of(self._follower.read().lines):
-            if cells and cells[0].strip() == "epoch":
-                self._header = [cell.strip() for cell in cells]
-            elif (row := parse_row(self._header, cells)) is not None:
-                rows.append(row)
-        return rows
+        known = len(self._results.rows)
+        self._results.feed(self._follower.read().lines)
+        return self._results.rows[known:]
 
     def _say(self, rows: Iterable[EpochRow]) -> None:
         for row in rows:

@@ -5,8 +5,6 @@ Files, in reading order:
 app: The app: themes, glyphs, keys that work everywhere, and which screen comes first
 actions: Every key as data: what it is called, what it does, why it cannot be done right now
 context: What screens, dialogs and widgets may ask of the app and of the run's screen
-run_commands: What can be done to a run, or shown of it, by the keys of its screen
-look_commands: How charts are looked at: the same keys for a run, for two of them and for many overlaid
 watchers: Threads that look at files and devices, so that a dead disk or a slow driver never holds up a key
 screens/: One screen a file. Importing this package imports none of them: each comes when it is opened.
 dialogs/: One dialog a file: what is asked on top of a screen.

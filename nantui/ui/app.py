@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.events import Key, Resize
 from textual.geometry import Size
 from textual.screen import Screen
 
 from nantui.paths import styles_dir
 from nantui.ui import preferences
-from nantui.ui.actions import APP_ACTIONS, KEY_NAMES
+from nantui.ui.actions import APP_ACTIONS, KEY_NAMES, bindings
 from nantui.ui.format import clean
 from nantui.ui.glyphs import SAMPLE, choose
 from nantui.ui.screens.startup import FirstScreen, TooSmall, fits
@@ -53,11 +53,8 @@ class CockpitApp(NarrowApp):
     AUTO_FOCUS = None
     narrate: Callable[[str, Sequence[Event]], str] | None = None
     """Says of a run's state and journal what a newcomer wants to know."""
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(
-            Binding(action.keys, f"everywhere('{action.name}')", action.label, show=False)
-            for action in APP_ACTIONS
-        ),
+    BINDINGS = [
+        *bindings(APP_ACTIONS, "everywhere"),
         Binding("ctrl+c", "everywhere('quit')", "quit", show=False, priority=True),
     ]
 
@@ -81,7 +78,7 @@ class CockpitApp(NarrowApp):
         for name in NAMES:
             self.register_theme(load_theme(styles_dir() / "themes" / f"{name}.tcss", depth))
         remembered = preferences.load().get("theme")
-        self.theme = remembered if remembered in NAMES else NAMES[0]
+        self.begin_with(remembered if isinstance(remembered, str) and remembered in NAMES else NAMES[0])
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._recolour)
@@ -186,14 +183,16 @@ class CockpitApp(NarrowApp):
     def do_help(self) -> None:
         from nantui.ui.dialogs.help import HelpDialog
 
-        if not isinstance(self.screen, HelpDialog):
-            self.push_screen(HelpDialog(self.screen))
+        self._ask_over_it(HelpDialog)
 
     def do_palette(self) -> None:
         from nantui.ui.dialogs.command_palette import PaletteDialog
 
-        if not isinstance(self.screen, PaletteDialog):
-            self.push_screen(PaletteDialog(self.screen))
+        self._ask_over_it(PaletteDialog)
+
+    def _ask_over_it(self, dialog: Callable[[Screen[Any]], Screen[Any]]) -> None:
+        if type(self.screen) is not dialog:
+            self.push_screen(dialog(self.screen))
 
     def do_theme(self) -> None:
         """Take the next theme and remember it."""

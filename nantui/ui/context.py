@@ -5,7 +5,7 @@ They are above, and import what is below them; nothing below imports them, not f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from nantui.run.commands import Command
     from nantui.run.events import Event
-    from nantui.ui.charts.series import Picture
     from nantui.ui.glyphs import Glyphs
     from nantui.ui.model.backend import Backend
     from nantui.ui.model.command_progress import Unanswered
@@ -46,32 +45,16 @@ class Cockpit(Protocol):
         """Show one run, and do there what the action `errand` says."""
 
 
-class Curves(Protocol):
-    """A screen with curves, as those see it that show one of them large."""
-
-    x: str
-    axes: tuple[str, ...]
-    """What the x axis counts: `epoch`, `step` or `time`; and what it can count."""
-
-    def pictures(self, x: str, last: int = 0) -> list[Picture]:
-        """Return the charts of everything, or of the `last` epochs or steps."""
-
-    def look(self, **changes: Any) -> None:
-        """Look at all charts another way."""
-
-    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
-        """Call `tell` for each snapshot that comes while `node` is there, with `at_once` also now."""
-
-
-class RunView(Curves, Protocol):
+class RunView(Protocol):
     """The run's screen, as those see it that stand over it: what is known of the run, and a way to act."""
 
     run_path: Path
+    snapshot: RunSnapshot
+    """The newest one; its `taken` is 0 before the run was read."""
     sent: Unanswered
 
-    @property
-    def snapshot(self) -> RunSnapshot | None:
-        """The newest snapshot, None before the run was read."""
+    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
+        """Call `tell` for each snapshot that comes while `node` is there, with `at_once` also now."""
 
     def submit(self, kind: str, **options: object) -> Command:
         """Leave a command for the supervisor."""

@@ -47,6 +47,16 @@ class NarrowUpdate(ChopsUpdate):
 class NarrowApp(App[int]):
     """An app that sends only the cells that changed."""
 
+    def begin_with(self, theme: str) -> None:
+        """Take a theme before the app runs: set like any other, it has all styles parsed a second time before
+        the first frame.
+        """
+        self.set_reactive(App.theme, theme)
+        self.stylesheet.set_variables(self.get_css_variables())
+        self._refresh_truecolor_filter(self.ansi_theme)
+        self.set_class(self.current_theme.dark, "-dark-mode", update=False)
+        self.set_class(not self.current_theme.dark, "-light-mode", update=False)
+
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         """Send what was painted to the terminal."""
         changed = isinstance(renderable, ChopsUpdate)

@@ -23,6 +23,8 @@ from nantui.ui.styled_text import INKS
 
 _LINE = re.compile(r"^\$(?P<name>[a-z0-9-]+):\s*(?P<value>[^;]+);", re.MULTILINE)
 NAMES = ("night", "day", "contrast", "sixteen")
+AS_TEXTUAL = ("warning", "error", "success", "accent", "foreground", "background", "surface", "panel")
+"""Colours that Textual calls so, too."""
 DEPTHS = (1 << 24, 256, 16)
 """Numbers of colours, in the order in which a theme has its values."""
 CLASSES = {f"ink--{ink}" for ink in INKS}
@@ -42,25 +44,16 @@ def load_theme(path: Path, depth: int = DEPTHS[0]) -> Theme:
     values = _values(path, depth)
     if ansi := values["foreground"].startswith("ansi_"):
         values |= _values(path.with_name("terminal.tcss"), depth)
+    dark = values.pop("dark", "true") == "true"
+    bars = {"scrollbar": values["rule"], "scrollbar-background": values["surface"]}
     return Theme(
         name=path.stem,
         primary=values["accent"],
         secondary=values["info"],
-        warning=values["warning"],
-        error=values["error"],
-        success=values["success"],
-        accent=values["accent"],
-        foreground=values["foreground"],
-        background=values["background"],
-        surface=values["surface"],
-        panel=values["panel"],
-        dark=values.get("dark", "true") == "true",
+        dark=dark,
         ansi=ansi,
-        variables={
-            **{name: value for name, value in values.items() if name != "dark"},
-            "scrollbar": values["rule"],
-            "scrollbar-background": values["surface"],
-        },
+        variables={**values, **bars},
+        **{name: values[name] for name in AS_TEXTUAL},  # type: ignore[arg-type]
     )
 
 

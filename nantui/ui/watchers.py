@@ -13,23 +13,21 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual.message import Message
 
+from nantui.checkpoint.verdict import Verdict
 from nantui.errors import UserError
+from nantui.machine.gpus import Sample
 from nantui.run.growing_files import LineFollower
 from nantui.run.status import RunStatus
 from nantui.ui.model.backend import Backend
 from nantui.ui.model.run_reader import RunReader, checkpoint_at, list_checkpoints
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
-
-if TYPE_CHECKING:
-    from nantui.checkpoint.verdict import Verdict
-    from nantui.machine.gpus import Sample
 
 TELL_EVERY_S, FIRST_RUNS_S = 0.5, 0.2
 Post = Callable[[Message], object]
@@ -126,7 +124,7 @@ class Pace:
 
 
 class Watcher(threading.Thread, ABC):
-    """Calls `look` every `interval` seconds until stopped, or at once after `hurry`."""
+    """Looks every `interval` seconds until stopped, or at once after `hurry`, and posts what was seen."""
 
     def __init__(self, name: str, interval: float, post: Post) -> None:
         super().__init__(name=f"nantui-{name}", daemon=True)
@@ -135,14 +133,17 @@ class Watcher(threading.Thread, ABC):
         self._stopped = False
 
     @abstractmethod
-    def look(self) -> None:
-        """Look once and post what was seen."""
+    def look(self) -> Iterator[Message]:
+        """Look once and yield what was seen."""
 
     def run(self) -> None:
         while not self._stopped:
             began = time.monotonic()
             try:
-                self.look()
+                for message in self.look():
+                    if self._stopped:
+                        return
+                    self.post(message)
             except Exception as error:
                 # One bad look must not end all later ones; the person sees what it stumbled over.
                 self.post(Stumbled(self.name, f"{type(error).__name__}: {error}"))
@@ -164,31 +165,27 @@ class Watcher(threading.Thread, ABC):
 class RunWatcher(Watcher):
     """Takes snapshots of a run."""
 
-    def __init__(self, run: Path, backend: Backend, post: Post, interval: float = 1.0) -> None:
-        super().__init__("run", interval, post)
+    def __init__(self, run: Path, backend: Backend, post: Post) -> None:
+        super().__init__("run", 1.0, post)
         self._reader = RunReader(run, backend.status, backend.now)
 
-    def look(self) -> None:
+    def look(self) -> Iterator[Message]:
         try:
-            message = SnapshotTaken(self._reader.read())
+            yield SnapshotTaken(self._reader.read())
         except (OSError, UserError) as error:
-            message = SnapshotTaken(None, str(error))
-        if not self._stopped:
-            self.post(message)
+            yield SnapshotTaken(None, str(error))
 
 
 class MachineWatcher(Watcher):
     """Measures GPUs and host."""
 
-    def __init__(self, run: Path, backend: Backend, post: Post, interval: float = 2.0) -> None:
-        super().__init__("machine", interval, post)
+    def __init__(self, run: Path, backend: Backend, post: Post) -> None:
+        super().__init__("machine", 2.0, post)
         self._run, self._backend = run, backend
         self.pids: tuple[int, ...] = ()
 
-    def look(self) -> None:
-        machine = self._backend.hardware(self._run, self.pids)
-        if not self._stopped:
-            self.post(MachineMeasured(machine))
+    def look(self) -> Iterator[Message]:
+        yield MachineMeasured(self._backend.hardware(self._run, self.pids))
 
 
 class Scanner(Watcher):
@@ -198,13 +195,13 @@ class Scanner(Watcher):
     training, which must not be shown with the old one's badge.
     """
 
-    def __init__(self, weights: Path, backend: Backend, post: Post, interval: float = 1.5) -> None:
-        super().__init__("scan", interval, post)
+    def __init__(self, weights: Path, backend: Backend, post: Post) -> None:
+        super().__init__("scan", 1.5, post)
         self._weights, self._backend = weights, backend
         self._listed: frozenset[Checkpoint] = frozenset()
         self._verdicts: dict[Checkpoint, Verdict] = {}
 
-    def look(self) -> None:
+    def look(self) -> Iterator[Message]:
         listed = frozenset(list_checkpoints(self._weights))
         busy = any(verdict.badge == "busy" for verdict in self._verdicts.values())
         if listed == self._listed and not busy:
@@ -213,21 +210,16 @@ class Scanner(Watcher):
         waiting = listed - self._verdicts.keys()
         pace = Pace(TELL_EVERY_S, at_once=1)
         if pace.allows():
-            self._tell(waiting)
+            yield VerdictsFound(dict(self._verdicts), waiting)
         for verdict in self._backend.verdicts(self._weights):
-            if self._stopped:
-                return
             file = checkpoint_at(verdict.path)
             if file is not None:
                 self._verdicts[file] = verdict
                 waiting -= {file}
             if pace.allows():
-                self._tell(waiting)
+                yield VerdictsFound(dict(self._verdicts), waiting)
         self._listed = listed
-        self._tell(frozenset())
-
-    def _tell(self, waiting: frozenset[Checkpoint]) -> None:
-        self.post(VerdictsFound(dict(self._verdicts), waiting))
+        yield VerdictsFound(dict(self._verdicts), frozenset())
 
 
 class LogWatcher(Watcher):
@@ -235,36 +227,34 @@ class LogWatcher(Watcher):
 
     TAIL_BYTES = 4 << 20
 
-    def __init__(self, path: Path, post: Post, interval: float = 0.5) -> None:
-        super().__init__("log", interval, post)
+    def __init__(self, path: Path, post: Post) -> None:
+        super().__init__("log", 0.5, post)
         self._lines = LineFollower(path, tail_bytes=self.TAIL_BYTES)
 
-    def look(self) -> None:
+    def look(self) -> Iterator[Message]:
         new = self._lines.read()
-        if (new.lines or new.restarted) and not self._stopped:
-            self.post(LogRead(self._lines.path, new.lines, new.restarted))
+        if new.lines or new.restarted:
+            yield LogRead(self._lines.path, new.lines, new.restarted)
 
 
 class FleetWatcher(Watcher):
     """Reads where every run below a directory stands."""
 
-    def __init__(self, top: Path, backend: Backend, post: Post, interval: float = 3.0) -> None:
-        super().__init__("fleet", interval, post)
+    def __init__(self, top: Path, backend: Backend, post: Post) -> None:
+        super().__init__("fleet", 3.0, post)
         self._top, self._backend = top, backend
         self._looked = False
 
-    def look(self) -> None:
+    def look(self) -> Iterator[Message]:
         """Read them all; the first time, what is read so far is shown, since a slow disk takes long."""
         statuses: list[RunStatus] = []
         pace = Pace(FIRST_RUNS_S, at_once=1)
         for status in self._backend.fleet(self._top):
-            if self._stopped:
-                return
             statuses.append(status)
             if not self._looked and pace.allows():
-                self.post(FleetRead(list(statuses), whole=False))
+                yield FleetRead(list(statuses), whole=False)
         self._looked = True
-        self.post(FleetRead(statuses))
+        yield FleetRead(statuses)
 
 
 def find_out(about: str, question: Callable[[], object], post: Post) -> None:

@@ -11,11 +11,11 @@ from PIL import Image
 from ultralytics.data.utils import check_image
 
 from nantui.cli import main
+from nantui.commands import labels as command
 from nantui.labels.check import check_data_set
 from nantui.labels.data_set import load_data_set
 from nantui.labels.image_files import look_into
 from nantui.labels.problem_kinds import KINDS
-from nantui.supervisor import helper_process
 from nantui.worker.check_arguments import decode
 
 
@@ -90,7 +90,7 @@ def test_images_of_unusual_modes_are_given_to_ultralytics_own_reader(tmp_path, m
         asked.append(sorted(Path(path).name for path in request["images"]["paths"]))
         return {"ok": True, **decode(request["images"])}
 
-    monkeypatch.setattr(helper_process, "helper", helper)
+    monkeypatch.setattr(command, "helper", helper)
     assert main(["labels", str(data), "--images"]) == 1
     assert asked == [["deep.tif", "float.tif"]]
     said = capsys.readouterr().out

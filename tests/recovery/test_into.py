@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from nantui import cli
+from nantui.commands import following
 from nantui.machine.process_tree import send
 from nantui.recovery.lost_without_script import UNKNOWN, lost_with_our_runner
 from nantui.recovery.plan import make_plan
@@ -25,7 +26,6 @@ from nantui.run.record import RunRecord
 from nantui.run.results import current, read_results
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.settings.schema import Schema
-from nantui.supervisor import client
 from nantui.supervisor.client import CommandResult
 from tests.recovery.fakes import hash_of
 from tests.supervisor import stub_run
@@ -165,7 +165,7 @@ def test_the_interpreter_that_is_to_train_goes_with_the_command_wherever_it_was_
         sent.append(command)
         return CommandResult(True, "")
 
-    monkeypatch.setattr(client, "carry_out", carry_out)
+    monkeypatch.setattr(following, "carry_out", carry_out)
     layout = RunLayout(tmp_path / "run")
     layout.run.mkdir()
     layout.args_yaml.write_text("epochs: 3\nmodel: m.yaml\n")

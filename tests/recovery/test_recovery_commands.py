@@ -45,7 +45,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rebase_here: object
         answer = json.loads(out.getvalue().splitlines()[-1])
         return client.CommandResult(answer["ok"], answer.get("text") or answer.get("error"))
 
-    monkeypatch.setattr(client, "carry_out", carry_out)
+    monkeypatch.setattr(following, "carry_out", carry_out)
     return sent
 
 

@@ -146,7 +146,7 @@ class FakeBackend:
             "advice": [{"preset": "gentle-lr", "why": "the rate was ten times the usual one"}],
         }
 
-    def labels(self, run: Path, args: Any, progress: Any) -> Any:
+    def labels(self, run: Path, progress: Any) -> Any:
         raise UserError("shapes.yaml: no such file")
 
     def side(self, name: str) -> Any:

@@ -163,6 +163,7 @@ def test_telemetry_of_any_length_stays_small_and_keeps_its_peak(tmp_path):
     xs, ys = store.curves().columns["grad_norm"]
     assert len(xs) <= MOST_POINTS + 1 and xs[-1] > 29_900
     assert max(ys) == 5000.0
+    assert store.curves().every == 30_000 // len(xs) > 1
 
 
 def test_a_step_without_a_norm_is_no_nan():
@@ -186,6 +187,7 @@ def test_a_repeated_stretch_replaces_the_older_one():
             store.add(Step(float(epoch), epoch, step, 2, False, "", {"box_loss": loss}))
     xs, ys = store.curves().columns["box_loss"]
     assert xs == (1.0, 2.0, 3.0, 4.0) and ys == (3.0, 3.0, 1.0, 1.0)
+    assert store.curves().every == 1, "nothing was thinned"
 
 
 def told(*entries):

@@ -91,7 +91,7 @@ async def test_a_digit_before_the_answer_is_told_to_wait(cockpit):
 async def test_the_key_of_the_data_says_at_once_that_it_is_checking(cockpit):
     hold = threading.Event()
 
-    def check(run, args, progress):
+    def check(run, progress):
         hold.wait(20)
         raise UserError("no such data set")
 

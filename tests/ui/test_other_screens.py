@@ -115,7 +115,7 @@ async def test_labels_groups_errors_by_kind(cockpit, tmp_path):
 
     issues = [Issue(f"{name}.txt", 3, name, f"about {name}") for name in list(KINDS)[:2]]
     async with cockpit(size=(110, 40)) as driver:
-        driver.backend.labels = lambda run, args, progress: LabelReport("d.yaml", "detect", 5, 5, 9, issues)
+        driver.backend.labels = lambda run, progress: LabelReport("d.yaml", "detect", 5, 5, 9, issues)
         driver.backend.write_labels = lambda run, report: tmp_path / "labels.csv"
         await driver.press("D")
         first, second = list(LabelReport("d", "detect", issues=issues).counts)
@@ -138,7 +138,7 @@ async def test_images_with_errors_are_left_out_with_one_key_and_taken_back(cockp
     faulty = set(report.faulty_images())
     assert len(faulty) == 1
     async with cockpit(size=(110, 40)) as driver:
-        driver.backend.labels = lambda run, args, progress: report
+        driver.backend.labels = lambda run, progress: report
         await driver.press("D")
         await driver.until("bad")
         await driver.press("Q")

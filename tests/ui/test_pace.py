@@ -31,9 +31,9 @@ def test_a_point_of_the_past_is_a_mean_and_does_not_move():
     history = History()
     for t, busy in ((0, 100.0), (4, 50.0), (11, 10.0), (12, None)):
         history.add(sample(t, busy))
-    assert history.shares("busy0") == [0.75]
-    assert history.shares("memory0") == [0.25]
-    assert history.shares("busy7") == []
+    assert history.shares("GPU use", "0", 100.0) == [0.75]
+    assert history.shares("GPU memory", "0", 80.0) == [0.25]
+    assert history.shares("GPU use", "7", 100.0) == []
 
 
 def files(*names, every=600.0, size=10**9):

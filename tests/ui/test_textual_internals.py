@@ -10,12 +10,15 @@ import pyte
 import pytest
 from rich.segment import Segment
 from textual.app import App
+from textual.color import Color
+from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
 from textual.geometry import Size
 from textual.reactive import reactive
 from textual.screen import ModalScreen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.theme import Theme
 from textual.widget import Widget
 
 import nantui.ui
@@ -104,6 +107,17 @@ async def changed(app):
     await app.pilot.pause()
     (update,) = [one for one in app.painted if one is not None]
     return before, update
+
+
+async def test_a_theme_to_begin_with_is_that_theme_and_the_styles_are_read_once(monkeypatch):
+    app, again = Recording(), []
+    monkeypatch.setattr(Stylesheet, "reparse", lambda self: again.append(self))
+    app.register_theme(Theme("paper", primary="red", background="#f0e0d0", dark=False))
+    app.begin_with("paper")
+    async with app.run_test(size=(WIDTH, HEIGHT)):
+        assert app.theme == "paper" and not again
+        assert app.screen.background_colors[1] == Color.parse("#f0e0d0")
+        assert app.has_class("-light-mode") and not app.has_class("-dark-mode")
 
 
 async def test_a_change_comes_as_cells_that_can_be_cut_and_shows_the_same(app):

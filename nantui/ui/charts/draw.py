@@ -85,6 +85,7 @@ def _grid(canvas: Canvas, ticks: Ticks, glyphs: Glyphs) -> None:
 
 def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float], glyphs: Glyphs) -> None:
     low, high = across
+    dots = 2 if canvas.braille else 1  # a cell is so many wide
     previous: tuple[int, int] | None = None
     alone = True
     for x, y in thin(curve.xs, curve.ys, canvas.columns):
@@ -93,11 +94,11 @@ def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float
             previous = None
             if low <= x <= high:
                 ink = "old" if curve.ink == "old" else "bad"
-                canvas.below(column // (2 if canvas.braille else 1), glyphs.bad, ink)
+                canvas.below(column // dots, glyphs.bad, ink)
             continue
         share = scale.place(y)
         if share > 1.0 and low <= x <= high:
-            canvas.sign(column // (2 if canvas.braille else 1), 0, glyphs.above, curve.ink)
+            canvas.sign(column // dots, 0, glyphs.above, curve.ink)
         point = (column, round((1 - min(1.4, max(-0.4, share))) * (canvas.height - 1)))
         if previous is not None:
             canvas.line(previous, point, curve.ink, curve.dashed)
@@ -106,15 +107,14 @@ def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float
             canvas.dot(*point, curve.ink)
         previous = point
     if alone and previous is not None:
-        canvas.sign(previous[0] // (2 if canvas.braille else 1), previous[1] // 4, glyphs.dot, curve.ink)
+        canvas.sign(previous[0] // dots, previous[1] // 4, glyphs.dot, curve.ink)
 
 
 def _phases(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
     """A line behind the curves where a phase begins, its title beside it where that fits."""
-    low, high = across
     for mark in picture.marks:
-        if mark.kind == "phase" and low <= mark.x <= high:
-            column = round((mark.x - low) / (high - low) * (canvas.columns - 1))
+        column = _place(mark.x, across, canvas.columns)
+        if mark.kind == "phase" and column is not None:
             for row in range(canvas.rows):
                 canvas.background(column, row, glyphs.separator, "old")
             if column + 2 + cell_len(mark.text) <= canvas.columns and mark.text.isascii():
@@ -122,8 +122,13 @@ def _phases(canvas: Canvas, picture: Picture, across: tuple[float, float], glyph
                     canvas.background(column + 2 + index, 0, letter, "muted")
 
 
-def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
+def _place(x: float | None, across: tuple[float, float], cells: int) -> int | None:
+    """Return the column that an x falls into, None outside."""
     low, high = across
+    return round((x - low) / (high - low) * (cells - 1)) if x is not None and low <= x <= high else None
+
+
+def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
     signs = {
         "incident": glyphs.bad,
         "skip": glyphs.skip,
@@ -131,13 +136,12 @@ def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs
         "attempt": glyphs.separator,
     }
     for mark in picture.marks:
-        if low <= mark.x <= high and mark.kind != "phase":
-            column = round((mark.x - low) / (high - low) * (canvas.columns - 1))
+        column = _place(mark.x, across, canvas.columns)
+        if mark.kind != "phase" and column is not None:
             sign, ink = signs.get(mark.kind, glyphs.mark), MARK_INKS.get(mark.kind, "muted")
             canvas.below(column, sign, ink)
-    cursor = picture.view.cursor
-    if cursor is not None and low <= cursor <= high:
-        column = round((cursor - low) / (high - low) * (canvas.columns - 1))
+    column = _place(picture.view.cursor, across, canvas.columns)
+    if column is not None:
         for row in range(canvas.rows):
             canvas.sign(column, row, glyphs.separator, "accent")
 

@@ -10,6 +10,8 @@ from functools import cached_property
 
 MOST_COLUMNS = 600
 INKS = ("train", "val", "extra", "good", "warn", "info")
+Column = tuple[tuple[float, ...], tuple[float, ...]]
+"""xs and ys."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Curve:
         """The curve with no more points than any screen has dots; peaks and gaps stay."""
         if len(self.xs) <= 3 * MOST_COLUMNS:
             return self
-        points = thin(self.xs, self.ys, MOST_COLUMNS)
-        return replace(self, xs=tuple(x for x, _ in points), ys=tuple(y for _, y in points))
+        xs, ys = apart(thin(self.xs, self.ys, MOST_COLUMNS))
+        return replace(self, xs=xs, ys=ys)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ class Picture:
     empty: str = "nothing yet"
     note: str = ""
     view: View = field(default_factory=View)
+
+
+def apart(points: Iterable[tuple[float, float]]) -> Column:
+    """Return the xs and the ys of points."""
+    points = list(points)
+    return tuple(x for x, _ in points), tuple(y for _, y in points)
 
 
 def stroke(side: int) -> tuple[str, bool]:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.screen import ModalScreen
 
-from nantui.ui.actions import APP_ACTIONS
+from nantui.ui.actions import APP_ACTIONS, bindings
 from nantui.ui.context import InCockpit
-from nantui.ui.widgets.keybar import Speaking
-
-# A modal screen hides the app's own bindings, and `q` must work everywhere.
-EVERYWHERE: list[BindingType] = [
-    Binding(action.keys, f"app.everywhere('{action.name}')", action.label, show=False)
-    for action in APP_ACTIONS
-]
+from nantui.ui.widgets.keybar import MOVING, Speaking
 
 
 class Dialog(InCockpit, Speaking, ModalScreen[object]):
     """A dialog over a screen; Esc cancels."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("escape", "cancel", "cancel", show=False),
-        Binding("slash", "app.find", "find a row of the list by its text", show=False),
-        Binding("tab", "app.focus_next", "next", show=False),
-        Binding("shift+tab", "app.focus_previous", "previous", show=False),
-        *EVERYWHERE,
+        *MOVING,
+        # A modal screen hides the app's own bindings, and `q` must work everywhere.
+        *bindings(APP_ACTIONS, "app.everywhere"),
     ]
 
     def action_cancel(self) -> None:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Input
 
-from nantui.ui.actions import APP_ACTIONS, GO, HELPS_IN_ALARM, RUN, RUN_ACTIONS, Action, why_not
+from nantui.ui.actions import APP_ACTIONS, GO, HELPS_IN_ALARM, RUN, RUN_ACTIONS, Action
 from nantui.ui.dialogs.base import Dialog
-from nantui.ui.dialogs.help import Entry, keys_of_class
+from nantui.ui.dialogs.help import keys_of_class
 from nantui.ui.format import clean
+from nantui.ui.model.reasons import why_not
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.list_view import Listing
-
-if TYPE_CHECKING:
-    from nantui.ui.model.snapshot import RunSnapshot
-
 
 MOST_RUNS = 20
 ASSIGNMENT = re.compile(r"\s*[a-z_]\w*\s*=\s*\S.*", re.IGNORECASE)
@@ -42,35 +38,26 @@ class Offer:
 def offers(screen: Screen[object], read_only: bool) -> list[Offer]:
     """Return what can be done on `screen`, what helps now first, and last what cannot, with the reason."""
     snapshot = getattr(screen, "snapshot", None)
-    found = [_of_action(action, "screen.act", snapshot, read_only) for action in RUN_ACTIONS]
-    if not hasattr(screen, "action_act"):
-        found = [_of_entry(entry) for entry in keys_of_class(type(screen), "") if entry.action]
-    found += [
-        _of_action(action, "app.everywhere", snapshot, read_only)
-        for action in APP_ACTIONS[:1] + APP_ACTIONS[2:]
-    ]
-    urgent = _urgent(snapshot)
+
+    def offer(action: Action, run: str) -> Offer:
+        reason = why_not(action.name, snapshot, read_only)
+        return Offer(action.shown_key, action.label, action.help, f"{run}('{action.name}')", reason)
+
+    if hasattr(screen, "action_act"):
+        found = [offer(action, "screen.act") for action in RUN_ACTIONS]
+    else:
+        keys = (entry for entry in keys_of_class(type(screen), "") if entry.action)
+        found = [Offer(key.keys.split()[0], key.text, "", f"screen.{key.action}") for key in keys]
+    found += [offer(action, "app.everywhere") for action in APP_ACTIONS if action.name != "palette"]
+    alarm = why_not("acknowledge", snapshot, False) is None
+    urgent = {f"screen.act('{name}')" for name in HELPS_IN_ALARM} if alarm else set()
     return sorted(found, key=lambda offer: (offer.reason is not None, offer.action not in urgent))
-
-
-def _urgent(snapshot: RunSnapshot | None) -> set[str]:
-    alarm = snapshot is not None and why_not("acknowledge", snapshot, False) is None
-    return {f"screen.act('{name}')" for name in HELPS_IN_ALARM} if alarm else set()
-
-
-def _of_action(action: Action, run: str, snapshot: RunSnapshot | None, read_only: bool) -> Offer:
-    reason = why_not(action.name, snapshot, read_only)
-    return Offer(action.shown_key, action.label, action.help, f"{run}('{action.name}')", reason)
-
-
-def _of_entry(entry: Entry) -> Offer:
-    return Offer(entry.keys.split()[0], entry.text, "", f"screen.{entry.action}")
 
 
 class PaletteDialog(Dialog):
     """Type to narrow down, arrows to choose, Enter to do it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("down", "move(1)", "down", show=False, priority=True),
         Binding("up", "move(-1)", "up", show=False, priority=True),
     ]

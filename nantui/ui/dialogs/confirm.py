@@ -8,10 +8,9 @@ Pick one of several things by name: which there are is known only when the key i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.widgets import Input
 
@@ -47,24 +46,28 @@ class Question(Document, can_focus=False):
 
 
 class ConfirmDialog(Dialog):
-    """Answers True when confirmed, else None."""
+    """Answers True when confirmed, else None; `word` says what is confirmed."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("y", "confirm", "confirm", show=False),
         Binding("n", "cancel", "cancel", show=False),
     ]
 
-    def __init__(self, question: str, text: list[str], verb: str) -> None:
+    def __init__(self, question: str, text: list[str], word: str) -> None:
         super().__init__()
-        self.question, self.text, self.verb = question, text, verb
+        self.question, self.text, self.word = question, text, word
 
     def compose(self) -> ComposeResult:
         with Container(classes="dialog small"):
             yield Question(self.question, self.text)
-            yield Choice((("cancel", "Cancel", "Esc"), ("confirm", self.verb.capitalize(), "y")))
+            yield from self.controls()
+
+    def controls(self) -> ComposeResult:
+        """Yield what the question is answered with."""
+        yield Choice((("cancel", "Cancel", "Esc"), ("confirm", self.word.capitalize(), "y")))
 
     def on_mount(self) -> None:
-        self.query_one(Choice).focus()
+        self.query("Choice, Field").first().focus()
 
     def on_choice_pressed(self, message: Choice.Pressed) -> None:
         self.dismiss(True if message.name == "confirm" else None)
@@ -74,24 +77,19 @@ class ConfirmDialog(Dialog):
         self.dismiss(True)
 
 
-class NameDialog(Dialog):
-    """Answers True once the name has been typed and Enter pressed, None when cancelled."""
+class NameDialog(ConfirmDialog):
+    """Confirmed by typing `word`, a name, and Enter."""
 
-    def __init__(self, question: str, text: list[str], name: str) -> None:
-        super().__init__()
-        self.question, self.text, self.wanted = question, text, name
+    def controls(self) -> ComposeResult:
+        yield Field(placeholder=f"type {self.word} and press Enter; Esc cancels")
 
-    def compose(self) -> ComposeResult:
-        with Container(classes="dialog small"):
-            yield Question(self.question, self.text)
-            yield Field(placeholder=f"type {self.wanted} and press Enter; Esc cancels")
-
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """No single key confirms."""
+        return action != "confirm"
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Answer only to the very name; anything else is typed again."""
-        if message.value.strip() == self.wanted:
+        if message.value.strip() == self.word:
             self.dismiss(True)
         else:
             message.input.value = ""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.widgets import Input
 
 from nantui.ui.dialogs.base import Dialog
@@ -16,7 +14,7 @@ from nantui.ui.widgets.list_view import Listing
 class FindDialog(Dialog):
     """One line at the bottom; Enter stays at what was found, Esc goes back to where the cursor was."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("down", "next(1)", "next match", show=False, priority=True),
         Binding("up", "next(-1)", "match before", show=False, priority=True),
     ]

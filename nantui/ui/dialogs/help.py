@@ -9,9 +9,10 @@ from textual.binding import Binding
 from textual.containers import Container
 from textual.screen import Screen
 
-from nantui.ui.actions import EVERY, KEY_NAMES, RUN_ACTIONS, why_not
+from nantui.ui.actions import EVERY, KEY_NAMES
 from nantui.ui.dialogs.base import Dialog
 from nantui.ui.glyphs import SAMPLE, legend
+from nantui.ui.model.reasons import why_not
 from nantui.ui.styled_text import Line, column, hanging, wrap
 from nantui.ui.widgets.text_view import Document
 
@@ -108,6 +109,6 @@ class HelpDialog(Dialog):
         return hanging((column(f"  {entry.keys}", 18), ink), words)
 
     def _reason(self, name: str) -> str | None:
-        if not any(action.name == name for action in RUN_ACTIONS) or not hasattr(self._of, "action_act"):
+        if not hasattr(self._of, "action_act"):
             return None
         return why_not(name, getattr(self._of, "snapshot", None), self.cockpit.read_only)

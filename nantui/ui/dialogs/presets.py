@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 
+from nantui.settings.presets import Preset
 from nantui.ui.dialogs.base import Dialog
 from nantui.ui.format import clean
 from nantui.ui.styled_text import Line, column, fit
@@ -18,14 +18,11 @@ from nantui.ui.widgets.dialog_controls import Choice
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
 
-if TYPE_CHECKING:
-    from nantui.settings.presets import Preset
-
 
 class PresetsDialog(Dialog):
     """Space marks and unmarks; answers a tuple of names, None when cancelled."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "mark", "mark or unmark", show=False)]
+    BINDINGS = [Binding("space", "mark", "mark or unmark", show=False)]
 
     def __init__(self, run: Path, chosen: Sequence[str]) -> None:
         super().__init__()

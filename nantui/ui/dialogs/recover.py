@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 
 from nantui.run.commands import Command
@@ -41,7 +41,7 @@ PLANNING, ASKING, WORKING, DONE, FAILED = "planning", "asking", "working", "done
 class RecoverDialog(Dialog):
     """Shows a plan, asks once, then shows progress and what is in effect."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("y", "confirm", "confirm", show=False),
         Binding("a", "stay_automatic", "recover, and by itself from now on", show=False),
         Binding("n", "cancel", "cancel", show=False),
@@ -99,8 +99,7 @@ class RecoverDialog(Dialog):
         """Settings that come on top of the presets: those edited before,
         then those this dialog was opened with.
         """
-        snapshot = self.over.snapshot
-        return {**pending_edits(snapshot.journal if snapshot is not None else ()), **self.settings}
+        return {**pending_edits(self.over.snapshot.journal), **self.settings}
 
     def _plan(self, backend: Backend) -> Plan:
         """Without a choice of presets the evidence proposes some; edits stay on top."""
@@ -116,16 +115,15 @@ class RecoverDialog(Dialog):
             return
         self.plan, self.problem = message.value, message.problem
         self.stage = ASKING
-        verb: tuple[tuple[str, str, str], ...] = ()
+        buttons = [("cancel", "Cancel", "Esc")]
         if self.plan is not None:
-            verb = (("confirm", VERBS[self.kind], "y"),)
-        if self.may_stay_automatic:
-            verb += (("stay_automatic", "Recover on autopilot", "a"),)
-        if self.plan is not None and self.plan.second is not None:
-            verb += (("further_back", f"Epoch {self.plan.second.work} instead", "b"),)
-        self.query_one(Choice).offer((("cancel", "Cancel", "Esc"), *verb))
-        if self.plan is not None:
+            buttons.append(("confirm", VERBS[self.kind], "y"))
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
+        if self.may_stay_automatic:
+            buttons.append(("stay_automatic", "Recover on autopilot", "a"))
+        if self.plan is not None and self.plan.second is not None:
+            buttons.append(("further_back", f"Epoch {self.plan.second.work} instead", "b"))
+        self.query_one(Choice).offer(tuple(buttons))
         self._redraw()
         if self.focused is None:
             self.set_focus(self.query_one(Choice))
@@ -210,7 +208,7 @@ class RecoverDialog(Dialog):
 
     def _follow(self) -> None:
         """Another snapshot came: see what became of the command."""
-        if self.command is None or self.over.snapshot is None or self.progress is None:
+        if self.command is None or self.progress is None:
             return
         progress = follow(self.command.id, self.kind, self.over.snapshot)
         if progress == self.progress:

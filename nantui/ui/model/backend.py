@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nantui.errors import FAILED, UserError
-from nantui.run.documents import JsonObject, Settings
+from nantui.run.documents import JsonObject
 
 if TYPE_CHECKING:
     from nantui.checkpoint.catalog import Catalog
@@ -79,7 +79,7 @@ class Backend:
 
         return dict(diagnose(run).to_json())
 
-    def labels(self, run: Path, args: Settings, progress: Progress) -> LabelReport:
+    def labels(self, run: Path, progress: Progress) -> LabelReport:
         """Return the check of the run's labels; slow, for a thread.
         Raises UserError where there is no data set.
         """
@@ -89,7 +89,8 @@ class Backend:
         from nantui.run.record import RunRecord
         from nantui.run.started_in import in_full
 
-        args = in_full(RunRecord(RunLayout(run)), args)
+        record = RunRecord(RunLayout(run))
+        args = in_full(record, record.args)
         if not args.get("data"):
             raise UserError("the run does not say which data set it trains on: its args.yaml has no data")
         size, task = args.get("imgsz"), args.get("task")

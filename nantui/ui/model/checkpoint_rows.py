@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
 
+from nantui.checkpoint.verdict import Verdict
 from nantui.ui.model.snapshot import Checkpoint
-
-if TYPE_CHECKING:
-    from nantui.checkpoint.verdict import Verdict
 
 BADGE_INKS = {
     "clean": "good", "corrupt": "bad", "unreadable": "bad", "busy": "info", "scanning": "muted", "": "muted",

@@ -6,19 +6,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING
 
+from nantui.recovery.comparison import Side
 from nantui.run.layout import RunLayout
 from nantui.settings.values import show_value
-from nantui.ui.charts.series import Curve, Picture, stroke
+from nantui.ui.charts.series import Column, Curve, Picture, stroke
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import Glyphs
-from nantui.ui.model.snapshot import Column
+from nantui.ui.model.run_charts import over_epochs
 from nantui.ui.model.step_store import StepReader, StepStore
 from nantui.ui.styled_text import Line, column, fit
-
-if TYPE_CHECKING:
-    from nantui.recovery.comparison import Side
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model", "exist_ok"})
 NO_CURVE = frozenset({"lr", "mem_gb", "mem_peak_gb"})
@@ -37,7 +34,7 @@ def pictures(sides: Sequence[Side], last: int = 0) -> list[Picture]:
     """
     names = dict.fromkeys(name for side in sides for row in side.rows[-1:] for name in row.values)
     ordered = [name for start in FIRST for name in names if name.startswith(start)]
-    return [_picture(name, [_column(side, name, last) for side in sides]) for name in ordered]
+    return [_picture(name, [over_epochs(side.rows[-last:], name) for side in sides]) for name in ordered]
 
 
 def step_pictures(found: Sequence[Mapping[str, Column]]) -> list[Picture]:
@@ -70,11 +67,6 @@ def letter(side: int) -> str:
 
 def _title(name: str) -> str:
     return name.replace("_loss", "").replace("metrics/", "").replace("/", " ").split("(")[0]
-
-
-def _column(side: Side, name: str, last: int) -> Column:
-    points = [(float(row.epoch), row.values[name]) for row in side.rows[-last:] if name in row.values]
-    return tuple(x for x, _ in points), tuple(y for _, y in points)
 
 
 def overview(sides: Sequence[Side], width: int) -> list[Line]:

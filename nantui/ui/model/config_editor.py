@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
@@ -25,18 +24,18 @@ from nantui.run.attempts import Attempt
 from nantui.run.events import AttemptStarted, Event, InEffect, newest
 from nantui.run.journal import pending_edits
 from nantui.run.record import RunRecord
+from nantui.settings.lint import LintFinding
+from nantui.settings.schema import Field, Schema
 from nantui.settings.values import same_value, show_value
 from nantui.ui.format import clean
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 
-if TYPE_CHECKING:
-    from nantui.settings.lint import LintFinding
-    from nantui.settings.schema import Field, Schema
-
 CHOSEN_BY_AUTO = ("lr0", "momentum", "optimizer")
 HIDDEN = frozenset({"save_dir", "mode", "task"})
+Entry = str | Field
+"""A row: the name of a group, or a setting."""
 
 
 def save_preset(name: str, changes: Mapping[str, object]) -> Path:
@@ -78,11 +77,11 @@ class SettingsNow:
     chosen: frozenset[str] = frozenset()
 
 
-def read_settings(record: RunRecord, schema: Schema, snapshot: RunSnapshot | None) -> SettingsNow:
+def read_settings(record: RunRecord, schema: Schema, snapshot: RunSnapshot) -> SettingsNow:
     """Return what is known about the settings of a run; reads files, for a thread.
     Raises UserError for a spec that makes no sense.
     """
-    journal = snapshot.journal if snapshot is not None else ()
+    journal = snapshot.journal
     args, spec, attempt, edits = record.args, record.spec, record.newest.asked, pending_edits(journal)
     train, ours = (spec.train, spec.ours) if spec is not None else ({}, {})
     asked = {**schema.defaults(), **train, **args, **ours}
@@ -201,30 +200,26 @@ class Draft:
                 self._path.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A heading (`field` None) or a setting."""
-
-    group: str
-    field: Field | None = None
-
-    @property
-    def key(self) -> str:
-        return f"# {self.group}" if self.field is None else str(self.field.name)
-
-
 def entries(schema: Schema, draft: Draft, wanted: str = "", changed_only: bool = False) -> list[Entry]:
     """Return the rows: groups with their settings, narrowed down by search or to what was changed."""
-    groups: dict[str, list[Entry]] = {}
-    for setting in schema.fields.values():
-        if not setting.for_training or setting.name in HIDDEN:
-            continue
-        if changed_only and setting.name not in draft.changes:
-            continue
-        if wanted and wanted.lower() not in f"{setting.name} {setting.help}".lower():
-            continue
-        groups.setdefault(setting.group, []).append(Entry(setting.group, setting))
-    return [entry for group, below in groups.items() for entry in (Entry(group), *below)]
+    shown = [
+        setting
+        for setting in schema.fields.values()
+        if setting.for_training
+        and setting.name not in HIDDEN
+        and (not changed_only or setting.name in draft.changes)
+        and wanted.lower() in f"{setting.name} {setting.help}".lower()
+    ]
+    groups = dict.fromkeys(setting.group for setting in shown)
+    rows: list[Entry] = []
+    for name in groups:
+        rows += [name, *(one for one in shown if one.group == name)]
+    return rows
+
+
+def key_of(entry: Entry) -> str:
+    """Return what a row is known by."""
+    return f"# {entry}" if isinstance(entry, str) else entry.name
 
 
 def next_value(field: Field, value: object) -> object:
@@ -239,10 +234,9 @@ def next_value(field: Field, value: object) -> object:
 
 def row(entry: Entry, draft: Draft, findings: Mapping[str, str], glyphs: Glyphs, width: int) -> Line:
     """Return one row of the list."""
-    if entry.field is None:
-        name = entry.group
-        return [(f"{clean(name, 40)} ", "title"), (glyphs.rule * max(0, width - len(name) - 1), "rule")]
-    name = entry.field.name
+    if isinstance(entry, str):
+        return [(f"{clean(entry, 40)} ", "title"), (glyphs.rule * max(0, width - len(entry) - 1), "rule")]
+    name = entry.name
     changed = name in draft.changes
     value = clean(show_value(draft.value(name)), 80)
     mark, ink = (glyphs.mark if changed else " ", "accent")
@@ -262,11 +256,9 @@ def row(entry: Entry, draft: Draft, findings: Mapping[str, str], glyphs: Glyphs,
 
 def about(entry: Entry | None, draft: Draft, findings: Iterable[LintFinding], width: int) -> list[Line]:
     """Return what is known about the setting under the cursor."""
-    if entry is None:
-        return []
-    if entry.field is None:
-        return [[(entry.group, "title")]]
-    field = entry.field
+    if entry is None or isinstance(entry, str):
+        return [[(entry, "title")]] if entry else []
+    field = entry
     lines: list[Line] = [[(field.name, "title"), (f"   {field.type}" if field.types else "", "muted")]]
     lines += [[], *wrap(clean(field.help, 600) or "no description", width)]
     facts = [

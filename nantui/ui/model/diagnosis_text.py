@@ -106,6 +106,11 @@ def _ink_of(incident: Incident) -> str:
     return "warn" if incident.harmless else "bad"
 
 
+def _section(title: str, lines: list[Line], note: str = "") -> list[Line]:
+    """Return lines below their heading, nothing for none."""
+    return [[(title, "title"), (f"   {note}" if note else "", "muted")], *lines, []] if lines else []
+
+
 def _causes(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the causes, a line each: what helps must not be pushed off the screen by the evidence."""
     lines: list[Line] = []
@@ -120,7 +125,7 @@ def _causes(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
         if cause.get("prior") is not None:
             head.append((f"   {float(cause['prior']):.0%} before any evidence", "faint"))
         lines.append(fit(head, width))
-    return [[("causes", "title"), ("   the likeliest first", "muted")], *lines, []] if lines else []
+    return _section("causes", lines, "the likeliest first")
 
 
 def _reasons(diagnosis: JsonObject, width: int) -> list[Line]:
@@ -131,7 +136,7 @@ def _reasons(diagnosis: JsonObject, width: int) -> list[Line]:
         lines += [[(f"  {_name_of(cause)}", "strong")]] if evidence else []
         for text in evidence:
             lines += hanging(("    ", "text"), wrap(clean(text, 400), width - 4, "muted", "  "))
-    return [[("evidence", "title")], *lines, []] if lines else []
+    return _section("evidence", lines)
 
 
 def _likely(diagnosis: JsonObject) -> list[JsonObject]:
@@ -154,11 +159,9 @@ def _advice(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
         key: Line = [(f"  {keys.get(id(one), ' ')} ", "key"), (remedy_name(one), "strong")]
         lines.append(fit(key, width))
         for text, ink in ((one.get("why"), "muted"), (one.get("cost"), "faint")):
-            lines += hanging(
-                ("      ", "text"), wrap(clean(text, 400), max(10, width - 8), ink) if text else []
-            )
-    head: Line = [("what helps", "title"), ("   press its number to see what would change", "muted")]
-    return [head, *lines, []] if lines else []
+            words = wrap(clean(text, 400), max(10, width - 8), ink) if text else []
+            lines += hanging(("      ", "text"), words)
+    return _section("what helps", lines, "press its number to see what would change")
 
 
 def with_a_key(advice: Sequence[JsonObject]) -> list[JsonObject]:
@@ -185,9 +188,8 @@ def remedy_name(advice: JsonObject) -> str:
 
 def _notes(diagnosis: JsonObject, width: int) -> list[Line]:
     """What is no sign of trouble by itself: a judgement on finite numbers, a validation that overflowed."""
-    lines: list[Line] = []
-    for text in diagnosis.get("notes") or []:
-        lines += wrap(clean(text, 400), width, "warn")
+    notes = diagnosis.get("notes") or []
+    lines = [line for text in notes for line in wrap(clean(text, 400), width, "warn")]
     return [*lines, []] if lines else []
 
 
@@ -196,22 +198,17 @@ def _unknown(diagnosis: JsonObject, width: int) -> list[Line]:
     lines: list[Line] = []
     for text in diagnosis.get("unknown") or []:
         lines += hanging(("  ", "text"), wrap(clean(text, 400), width - 2, "muted"))
-    return [[("not known", "title")], *lines, []] if lines else []
+    return _section("not known", lines)
 
 
 def _autopsies(snapshot: RunSnapshot, width: int) -> list[Line]:
     seen: dict[tuple[str, str], Autopsy] = {}
     for autopsy in of_kind((*snapshot.journal, *snapshot.events), Autopsy):
         seen.setdefault((autopsy.cause, autopsy.text), autopsy)
-    if not seen:
-        return []
-    lines: list[Line] = [
-        [("autopsy", "title"), ("   done by the worker with the guilty batch still in memory", "muted")]
-    ]
+    lines: list[Line] = []
     for autopsy in seen.values():
-        lines += wrap(clean(autopsy.text, 600), width, "warn")
-        lines += _evidence(autopsy.evidence, width)
-    return [*lines, []]
+        lines += [*wrap(clean(autopsy.text, 600), width, "warn"), *_evidence(autopsy.evidence, width)]
+    return _section("autopsy", lines, "done by the worker with the guilty batch still in memory")
 
 
 def _incident(incident: Incident, glyphs: Glyphs, width: int) -> list[Line]:

@@ -1,47 +1,29 @@
 """The epochs of a run in one row: what rollbacks trimmed, those of finished phases, and the current ones.
 
 A plan's phases each count their epochs from 1. On the curves they follow each other, so that 150 + 50 epochs
-are one training. What is made from a file is made anew only when the file has changed.
+are one training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import is_not
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import UserError
-from nantui.run.atomic_files import Identity, identity
+from nantui.run.atomic_files import identity
 from nantui.run.events import Event, PhaseDone, RollbackBegun, UndoDone
-from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
 from nantui.run.plan import CURRENT, FINISHED, Part, read_parts, standings
-from nantui.run.results import EpochRow, Results, read_results
+from nantui.run.results import EpochRow, read_results
 from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
+from nantui.ui.model.unchanged import Cached, EpochTable, Watched
 
 Trimmed = tuple[tuple[str, tuple[EpochRow, ...]], ...]
 CHANGES = (PhaseDone, UndoDone)
 SEGMENTS = 10**6
 """More than one phase has: segments of different phases stay apart."""
-
-
-class Watched:
-    """A value made from a file or folder."""
-
-    def __init__(self, path: Path, make: Callable[[Path], Any], empty: object) -> None:
-        self._path, self._make, self._value = path, make, empty
-        self._seen: Identity = None
-
-    def get(self) -> Any:
-        """Return the value; the same object while nothing changed."""
-        now = identity(self._path)
-        if now != self._seen:
-            self._value = self._make(self._path)
-            self._seen = now
-        return self._value
 
 
 @dataclass(frozen=True)
@@ -55,29 +37,6 @@ class PlanPhases:
     now: int = 1
 
 
-class EpochTable:
-    """The epochs of a growing results.csv; the same object while nothing was added."""
-
-    def __init__(self, path: Path) -> None:
-        self._lines = LineFollower(path)
-        self._results = Results()
-        self.rows: tuple[EpochRow, ...] = ()
-
-    def read(self) -> tuple[EpochRow, ...]:
-        """Return all epochs that are whole."""
-        more, changed = True, False
-        while more:
-            new = self._lines.read()
-            if new.restarted:
-                self._results = Results()
-            self._results.feed(new.lines)
-            changed = changed or new.restarted or bool(new.lines)
-            more = new.more and bool(new.lines)
-        if changed:
-            self.rows = tuple(self._results.rows)
-        return self.rows
-
-
 class EpochReader:
     """Reads everything that is on the epoch axis; its answers are the same objects while nothing changed."""
 
@@ -85,26 +44,23 @@ class EpochReader:
         self._layout = layout
         self._table = EpochTable(layout.results_csv)
         self._trimmed = Watched(layout.backups, read_trimmed, ())
-        self._planned: tuple[object, tuple[Part, ...]] = (None, ())
-        self._made_of: tuple[object, ...] = ()
-        self._made: tuple[tuple[EpochRow, ...], PlanPhases] = ((), PlanPhases())
+        self._parts = Cached[tuple[Part, ...]]()
+        self._made = Cached[tuple[tuple[EpochRow, ...], PlanPhases]]()
 
     def read(self, status: RunStatus, journal: Sequence[Event]) -> tuple[tuple[EpochRow, ...], PlanPhases]:
         """Return the epochs of the whole run, counted through, and where its phases begin."""
-        made_of = self._table.read(), self._trimmed.get(), self._parts(status, journal)
-        if len(self._made_of) != len(made_of) or any(map(is_not, self._made_of, made_of)):
-            self._made_of, self._made = made_of, in_a_row(*made_of, journal)
-        return self._made
+        rows, trimmed, parts = self._table.read(), self._trimmed.get(), self._read_parts(status, journal)
+        return self._made.get(lambda: in_a_row(rows, trimmed, parts, journal), rows, trimmed, parts)
 
-    def _parts(self, status: RunStatus, journal: Sequence[Event]) -> tuple[Part, ...]:
+    def _read_parts(self, status: RunStatus, journal: Sequence[Event]) -> tuple[Part, ...]:
         """Return the phases of the plan; read again only when one has ended or was given back."""
         if not status.phase:
             return ()
         changes = sum(isinstance(event, CHANGES) for event in journal)
-        key = identity(self._layout.spec), changes, status.epochs
-        if key != self._planned[0]:
-            self._planned = key, self._read_plan(journal, status.epochs)
-        return self._planned[1]
+        return self._parts.get(
+            lambda: self._read_plan(journal, status.epochs),
+            identity(self._layout.spec), changes, status.epochs,
+        )  # fmt: skip
 
     def _read_plan(self, journal: Sequence[Event], epochs: int | None) -> tuple[Part, ...]:
         try:

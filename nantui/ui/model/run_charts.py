@@ -10,10 +10,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from nantui.run.events import Incident, RewindDone, RollbackBegun, of_kind
+from nantui.run.events import Event, Incident, RewindDone, RollbackBegun, of_kind
 from nantui.run.plan import standings
 from nantui.run.results import EpochRow, current
-from nantui.ui.charts.series import Curve, Mark, Picture
+from nantui.ui.charts.series import Column, Curve, Mark, Picture, apart
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.step_axis import place_of
 
@@ -52,43 +52,28 @@ def epoch_charts(snapshot: RunSnapshot) -> list[Picture]:
 
 def step_charts(snapshot: RunSnapshot) -> list[Picture]:
     """Return the charts of the losses over single steps."""
-    marks = step_marks(snapshot)
-    return [
-        Picture(
-            bare(name),
-            (_step_curve(snapshot, name, "train", "train"),),
-            marks,
-            x_name="step",
-            floor=0.0,
-            empty="no step yet",
-            note=_note(snapshot),
-        )
-        for name in snapshot.steps.losses or loss_names(snapshot)
-    ]
+    names = snapshot.steps.losses or loss_names(snapshot)
+    more = {"empty": "no step yet", "note": _note(snapshot)}
+    return [_over_steps(snapshot, bare(name), name, "train", "train", **more) for name in names]
 
 
 def step_extras(snapshot: RunSnapshot) -> list[Picture]:
     """Return gradient norm and, where it is used, loss scale, per step."""
-    marks = step_marks(snapshot)
-    extras = [
-        Picture(
-            "gradient norm",
-            (_step_curve(snapshot, "grad_norm", "norm", "extra"),),
-            marks,
-            x_name="step",
-            floor=0.0,
-            empty="no step yet" if snapshot.log_path else "only with nantui's guard",
-            note=_note(snapshot),
-        )
-    ]
+    empty = "no step yet" if snapshot.log_path else "only with nantui's guard"
+    extras = [_over_steps(snapshot, "gradient norm", "grad_norm", "norm", empty=empty, note=_note(snapshot))]
     for column, title, unit in PER_STEP:
-        curve = _step_curve(snapshot, column, "", "extra")
-        if any(value > 0 for value in curve.ys):
-            extras.append(Picture(title, (curve,), marks, unit=unit, x_name="step", floor=0.0))
-    scale = _step_curve(snapshot, "loss_scale", "scale", "extra")
-    if len({value for value in scale.ys if value == value}) > 1:
-        extras.append(Picture("loss scale", (scale,), marks, x_name="step", floor=0.0))
-    return extras
+        picture = _over_steps(snapshot, title, column, unit=unit)
+        extras += [picture] if any(value > 0 for value in picture.curves[0].ys) else []
+    scale = _over_steps(snapshot, "loss scale", "loss_scale", "scale")
+    changes = len({value for value in scale.curves[0].ys if value == value}) > 1
+    return [*extras, *([scale] if changes else [])]
+
+
+def _over_steps(
+    snapshot: RunSnapshot, title: str, column: str, name: str = "", ink: str = "extra", **more: str
+) -> Picture:
+    curve = Curve(name, *snapshot.steps.columns.get(column, ((), ())), ink)
+    return Picture(title, (curve,), step_marks(snapshot), x_name="step", floor=0.0, **more)  # type: ignore[arg-type]
 
 
 def newest(snapshot: RunSnapshot, over_steps: bool, last: int) -> list[Picture]:
@@ -147,11 +132,6 @@ def from_newest(picture: Picture, last: int) -> Picture:
     return replace(picture, curves=tuple(curves))
 
 
-def _step_curve(snapshot: RunSnapshot, column: str, name: str, ink: str) -> Curve:
-    xs, ys = snapshot.steps.columns.get(column, ((), ()))
-    return Curve(name, xs, ys, ink)
-
-
 def _note(snapshot: RunSnapshot) -> str:
     """Say what part of the steps the curves are drawn from."""
     steps = snapshot.steps
@@ -202,8 +182,12 @@ def _rate_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
 
 
 def _curve(name: str, rows: Iterable[EpochRow], column: str, ink: str, dashed: bool = False) -> Curve:
-    points = [(float(row.epoch), row.values[column]) for row in rows if column in row.values]
-    return Curve(name, tuple(x for x, _ in points), tuple(y for _, y in points), ink, dashed)
+    return Curve(name, *over_epochs(rows, column), ink, dashed)
+
+
+def over_epochs(rows: Iterable[EpochRow], column: str) -> Column:
+    """Return a column of results.csv over the epochs that have it."""
+    return apart((float(row.epoch), row.values[column]) for row in rows if column in row.values)
 
 
 def _superseded(rows: Iterable[EpochRow]) -> list[list[EpochRow]]:
@@ -225,7 +209,7 @@ def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     return tuple(sorted(marks, key=lambda mark: (mark.x, mark.kind)))
 
 
-def _kind_of(event: Incident | RollbackBegun | RewindDone) -> str:
+def _kind_of(event: Event) -> str:
     if not isinstance(event, Incident):
         return "rollback"
     return "skip" if event.harmless else "incident"
@@ -248,35 +232,7 @@ def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     return tuple([*changes, *begins, *skips, *graver])
 
 
-class ChartMaker:
-    """Keeps the charts of the last look; `make` returns (over epochs, over steps)."""
-
-    def __init__(self) -> None:
-        self._of_epochs: tuple[object, ...] = ()
-        self._of_steps: tuple[object, ...] = ()
-        self._epochs: Charts = ()
-        self._steps: Charts = ()
-        self._extras: Charts = ()
-
-    def make(self, snapshot: RunSnapshot) -> tuple[Charts, Charts]:
-        """Return the charts, those over epochs with the curves that are only known by steps at their end."""
-        steps_changed = self._changed("_of_steps", snapshot.steps, snapshot.journal)
-        if self._changed("_of_epochs", snapshot.rows, snapshot.journal, snapshot.steps.losses):
-            self._epochs = _thinned(epoch_charts(snapshot))
-        if steps_changed:
-            self._steps = _thinned(step_charts(snapshot))
-            self._extras = _thinned(step_extras(snapshot))
-        return (*self._epochs, *self._extras), (*self._steps, *self._extras)
-
-    def _changed(self, name: str, *parts: object) -> bool:
-        before = getattr(self, name)
-        setattr(self, name, parts)
-        return len(before) != len(parts) or any(
-            old is not new and old != new for old, new in zip(before, parts, strict=True)
-        )
-
-
-def _thinned(pictures: list[Picture]) -> Charts:
+def thinned(pictures: list[Picture]) -> Charts:
     """Have long curves thinned here, where it holds up no key."""
     for picture in pictures:
         for curve in picture.curves:

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from nantui.errors import UserError
-from nantui.run.events import Activity, AttemptStarted, Event, InEffect, newest, parse_lines
+from nantui.run.events import Activity, AttemptStarted, Event, InEffect, newest
 from nantui.run.growing_files import LineFollower
 from nantui.run.journal import pending_edits
 from nantui.run.layout import RunLayout
@@ -20,32 +19,14 @@ from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
 from nantui.ui.model.backend import Backend
 from nantui.ui.model.epochs import EpochReader
-from nantui.ui.model.run_charts import ChartMaker
+from nantui.ui.model.run_charts import Charts, epoch_charts, step_charts, step_extras, thinned
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot, StepCurves
 from nantui.ui.model.step_store import StepReader, StepStore
 from nantui.ui.model.timeline import Sentence, sentences
+from nantui.ui.model.unchanged import Cached, EventLog
 
-MOST_EVENTS = 4000
 CURVES_EVERY_S = 1.5
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 1 << 15, 60
-
-
-class EventLog:
-    """The events of a growing JSON-lines file, oldest first, the newest few thousand of them."""
-
-    def __init__(self, path: Path) -> None:
-        self._lines = LineFollower(path, tail_bytes=4 << 20)
-        self.events: tuple[Event, ...] = ()
-
-    def read(self) -> tuple[Event, ...]:
-        """Return all events; the same object while nothing was added."""
-        new = self._lines.read()
-        if new.restarted:
-            self.events = ()
-        found = parse_lines(new.lines)
-        if found:
-            self.events = (*self.events, *found)[-MOST_EVENTS:]
-        return self.events
 
 
 class RunReader:
@@ -58,20 +39,17 @@ class RunReader:
         self.layout = RunLayout(run)
         self._status = status
         self._epochs = EpochReader(self.layout)
-        self._listing: tuple[Checkpoint, ...] = ()
         self._journal = EventLog(self.layout.journal)
         self._events: dict[tuple[int, int], EventLog] = {}
-        self._merged: tuple[Event, ...] = ()
         self._store = StepStore()
         self._log: LineFollower | None = None
         self._tail: tuple[str, ...] = ()
         self._steps: dict[int, StepReader] = {}
         self._curves, self._curves_made = StepCurves(), 0.0
-        self._charts = ChartMaker()
-        self._told_of: tuple[object, ...] = ()
-        self._timeline: tuple[Sentence, ...] = ()
         self._looks, self._steps_waiting = 0, False
-        self._auto, self._asked_after = False, cast("tuple[Event, ...] | None", None)
+        self._merged, self._timeline = Cached[tuple[Event, ...]](), Cached[tuple[Sentence, ...]]()
+        self._listing, self._auto = Cached[tuple[Checkpoint, ...]](), Cached[bool]()
+        self._of_epochs, self._of_steps, self._extras = Cached[Charts](), Cached[Charts](), Cached[Charts]()
 
     def read(self) -> RunSnapshot:
         """Return the run as it is now. Raises OSError only when the directory itself is gone.
@@ -86,6 +64,7 @@ class RunReader:
         self._looks += 1
         status = self._status(self.layout.run)
         rows, phases = self._epochs.read(status, journal)
+        begun = newest(journal, AttemptStarted)
         snapshot = RunSnapshot(
             path=self.layout.run,
             taken=self._clock(),
@@ -97,47 +76,44 @@ class RunReader:
             events=events,
             checkpoints=self._list_checkpoints(),
             activity=_last_activity(events),
-            started=_started(journal),
+            started=begun.t if begun is not None else None,
             log_tail=self._read_log(numbers),
             guard=_guard_of(journal),
-            autopilot=self._automatic(journal),
+            autopilot=self._auto.get(self._is_automatic, journal),
             waiting=tuple(pending_edits(journal)),
             log_path=self.layout.attempt_log(numbers[-1]) if numbers else None,
-            timeline=self._tell(journal, events),
+            timeline=self._timeline.get(lambda: tuple(sentences(journal, events)), journal, events),
         )
-        over_epochs, over_steps = self._charts.make(snapshot)
-        return replace(snapshot, epoch_charts=over_epochs, step_charts=over_steps)
+        return self._with_charts(snapshot)
 
-    def _automatic(self, journal: tuple[Event, ...]) -> bool:
-        """Tell whether the ladder may recover the run by itself; read again after each journal entry."""
-        if self._asked_after is not journal:
-            self._asked_after, self._auto = journal, False
-            with contextlib.suppress(UserError):  # a spec that makes no sense is told where it is acted on
-                spec = read_spec(self.layout.spec)
-                self._auto = spec is not None and spec.auto
-        return self._auto
+    def _with_charts(self, now: RunSnapshot) -> RunSnapshot:
+        """Add the charts, those over epochs with the curves that are only known by steps at their end."""
+        epochs = self._of_epochs.get(
+            lambda: thinned(epoch_charts(now)), now.rows, now.journal, now.steps.losses
+        )
+        steps = self._of_steps.get(lambda: thinned(step_charts(now)), now.steps, now.journal)
+        extras = self._extras.get(lambda: thinned(step_extras(now)), now.steps, now.journal)
+        return replace(now, epoch_charts=(*epochs, *extras), step_charts=(*steps, *extras))
 
-    def _tell(self, journal: tuple[Event, ...], events: tuple[Event, ...]) -> tuple[Sentence, ...]:
-        """Return the timeline; the same object while it says the same."""
-        if not (self._told_of and self._told_of[0] is journal and self._told_of[1] is events):
-            self._told_of = journal, events
-            told = tuple(sentences(journal, events))
-            if told != self._timeline:
-                self._timeline = told
-        return self._timeline
+    def _is_automatic(self) -> bool:
+        """Tell whether the ladder may recover the run by itself."""
+        with contextlib.suppress(UserError):  # a spec that makes no sense is told where it is acted on
+            spec = read_spec(self.layout.spec)
+            return spec is not None and spec.auto
+        return False
 
     def _read_events(self, numbers: list[int]) -> tuple[Event, ...]:
         """Return the events of the newest attempt's ranks, by time."""
-        before = [log.events for log in self._events.values()]
-        for number in numbers:
-            for rank in self.layout.ranks(number):
-                self._events.setdefault((number, rank), EventLog(self.layout.events(number, rank)))
-        current = [log.read() for key, log in self._events.items() if key[0] in numbers]
-        if [id(events) for events in before] != [id(events) for events in current]:
-            merged = [event for events in current for event in events]
-            self._merged = tuple(sorted(merged, key=lambda event: event.t))
-            self._events = {key: log for key, log in self._events.items() if key[0] in numbers}
-        return self._merged
+        logs = {(number, rank) for number in numbers for rank in self.layout.ranks(number)}
+        logs |= {key for key in self._events if key[0] in numbers}
+        self._events = {
+            key: self._events.get(key) or EventLog(self.layout.events(*key)) for key in sorted(logs)
+        }
+        found = [log.read() for log in self._events.values()]
+        return self._merged.get(
+            lambda: tuple(sorted((event for events in found for event in events), key=lambda one: one.t)),
+            *found,
+        )
 
     def _read_steps(self, numbers: list[int], journal: tuple[Event, ...]) -> StepCurves:
         """Read on, in the order of the attempts; all of an earlier one before the next."""
@@ -171,9 +147,7 @@ class RunReader:
 
     def _list_checkpoints(self) -> tuple[Checkpoint, ...]:
         found = tuple(sorted(list_checkpoints(self.layout.weights), key=lambda item: -item.modified))
-        if found != self._listing:
-            self._listing = found
-        return self._listing
+        return self._listing.get(lambda: found, found)
 
 
 def one_look(run: Path, backend: Backend) -> RunSnapshot:
@@ -220,9 +194,3 @@ def _guard_of(journal: tuple[Event, ...]) -> str:
     """Return the guard's mode in the newest attempt, as the worker reported it."""
     found = newest(journal, AttemptStarted, InEffect)
     return str(found.values.get("guard", "")) if isinstance(found, InEffect) else ""
-
-
-def _started(journal: tuple[Event, ...]) -> float | None:
-    """Return when the newest attempt began."""
-    found = newest(journal, AttemptStarted)
-    return found.t if found is not None else None

@@ -11,12 +11,10 @@ from pathlib import Path
 from nantui.run.events import Event
 from nantui.run.results import EpochRow
 from nantui.run.status import RunStatus
-from nantui.ui.charts.series import Picture
+from nantui.ui.charts.series import Column, Picture
 from nantui.ui.model.epochs import PlanPhases
 from nantui.ui.model.step_axis import Stretch
 from nantui.ui.model.timeline import Sentence
-
-Column = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ class StepCurves:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """One look at one run, taken at `taken` (s since the epoch). Epochs of `rows` count through all phases of
-    a plan; everywhere else they count from 1 in each.
+    """One look at one run, taken at `taken` (s since the epoch; 0: none yet). Epochs of `rows` count through
+    all phases of a plan; everywhere else they count from 1 in each.
     `activity` is what the ranks last said that they do, `waiting` names the settings that are saved for the
     next start.
     """
@@ -88,3 +86,7 @@ class RunSnapshot:
     def name(self) -> str:
         """The last two parts of the path, as people name a run."""
         return "/".join(self.path.parts[-2:])
+
+
+UNREAD = RunSnapshot(Path(), 0.0, RunStatus(Path(), ""))
+"""What is known of a run before it was looked at."""

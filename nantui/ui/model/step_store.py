@@ -1,20 +1,21 @@
 """Per-step telemetry kept small: whatever a run's length, at most a few thousand points a column.
 
-A point is kept for every `every` steps, the one farthest from the one before it, so that peaks survive;
-when the store is full every second point goes. The newest steps are also kept one by one. A very long file
-is opened by samples spread over it: the curve is there at once, and it is said that it was sampled.
-Incidents come from the journal, which is whole.
+A column that is full is thinned as a chart is: of each stretch the smallest and the largest value stay, so
+that peaks survive, and one NaN. The newest steps are also kept one by one. A very long file is opened by
+samples spread over it: the curve is there at once, and it is said that it was sampled. Incidents come from
+the journal, which is whole.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import MutableSequence
 from pathlib import Path
+from typing import Any
 
 from nantui.run.telemetry import Step, StepFollower
-from nantui.ui.model.snapshot import Column, StepCurves
+from nantui.ui.charts.series import apart, thin
+from nantui.ui.model.snapshot import StepCurves
 from nantui.ui.model.step_axis import StepAxis
 
 MOST_POINTS = 4096
@@ -27,18 +28,14 @@ class StepStore:
     """Collects the steps of all attempts of a run."""
 
     def __init__(self) -> None:
-        self.every = 1
         self.sampled = False
         self.losses: tuple[str, ...] = ()
         self.last: dict[str, float] = {}
-        self._xs: list[float] = []
-        self._columns: dict[str, list[float | None]] = {}
+        self._columns: dict[str, list[tuple[float, float]]] = {}
         self._recent: deque[tuple[float, dict[str, float]]] = deque(maxlen=RECENT_STEPS)
         self._skipped: list[float] = []
         self._axis = StepAxis()
         self._boundaries: list[float] = []
-        self._pending: dict[str, float] = {}
-        self._waiting = 0
         self._times: deque[tuple[float, float]] = deque(maxlen=64)
 
     def begin_attempt(self, number: int = 1, phase: int = 1) -> None:
@@ -47,10 +44,15 @@ class StepStore:
         self._axis.begin_attempt(number, phase)
 
     def add(self, step: Step) -> None:
-        """Take one step."""
+        """Take one step; a repeated stretch replaces the older one."""
+        before = self._axis.reached
         x, begins = self._axis.place(step.epoch, step.step, step.steps)
-        if begins and self._xs:
+        if begins and self._columns:
             self._boundaries.append(x - step.step)
+        if x <= before:
+            _cut(self._recent, x)
+            for column in self._columns.values():
+                _cut(column, x)
         row = {**step.losses, **{name: step.values[name] for name in KEPT if name in step.values}}
         if not self.last or len(step.losses) != len(self.losses):
             self.losses = tuple(step.losses)
@@ -59,70 +61,35 @@ class StepStore:
         self._times.append((step.t, x))
         self._recent.append((x, row))
         self.last = {**row, "epoch": step.epoch, "step": step.step, "steps": step.steps, "t": step.t}
-        self._keep(x, row)
-
-    def _keep(self, x: float, row: dict[str, float]) -> None:
-        if self.every > 1:
-            for name, value in row.items():
-                waiting = self._pending.get(name, math.nan)
-                if name not in self._pending or self._tells_more(name, value, waiting):
-                    self._pending[name] = value
-            self._waiting += 1
-            if self._waiting < self.every:
-                return
-            row, self._pending, self._waiting = self._pending, {}, 0
-        if row.keys() != self._columns.keys():
-            for name in row.keys() - self._columns.keys():
-                self._columns[name] = [None] * len(self._xs)
-        self._xs.append(x)
-        for name, column in self._columns.items():
-            column.append(row.get(name))
-        if len(self._xs) > MOST_POINTS:
-            self._halve()
-
-    def _tells_more(self, name: str, value: float, waiting: float) -> bool:
-        """A non-finite value outlives others, then the one farther from the last kept point."""
-        if not math.isfinite(waiting):
-            return name == "grad_norm" and math.isnan(waiting)
-        column = self._columns.get(name)
-        before = column[-1] if column and column[-1] is not None else waiting
-        return not math.isfinite(value) or abs(value - before) > abs(waiting - before)
-
-    def _halve(self) -> None:
-        """Of two neighbours the one that tells more stays."""
-        for name, column in self._columns.items():
-            self._columns[name] = [column[0], *map(_farther, column[0::2], column[1::2], column[2::2])]
-        self._xs = [self._xs[0], *self._xs[2::2]]
-        self.every *= 2
+        for name, value in row.items():
+            points = self._columns.setdefault(name, [])
+            points.append((x, value))
+            if len(points) > MOST_POINTS:
+                points[:] = thin(*apart(points), MOST_POINTS // 4)
 
     def curves(self) -> StepCurves:
         """Return what was collected, frozen."""
-        order = _rising(self._xs)
-        columns = {
-            name: _known((self._xs[index], column[index]) for index in order)
-            for name, column in self._columns.items()
-        }
         return StepCurves(
-            columns,
-            self._newest(),
+            {name: apart(points) for name, points in self._columns.items()},
+            # What was not measured is no gap, as a NaN is.
+            {
+                name: apart([(x, row[name]) for x, row in self._recent if name in row])
+                for name in self._columns
+            },
             self.losses,
             tuple(self._skipped[-512:]),
             tuple(self._boundaries),
             tuple(self._axis.stretches),
-            self.every,
+            self._every(),
             self.sampled,
             dict(self.last),
             self._speed(),
         )
 
-    def _newest(self) -> dict[str, Column]:
-        """Return the newest steps one by one, those of a repeated stretch once."""
-        rows = list(self._recent)
-        order = _rising([x for x, _ in rows])
-        return {
-            name: _known((rows[index][0], rows[index][1].get(name)) for index in order)
-            for name in self._columns
-        }
+    def _every(self) -> int:
+        """Return how many steps a point of the fullest column stands for."""
+        points = max(self._columns.values(), key=len, default=[])
+        return max(1, int(points[-1][0] - points[0][0] + 1) // len(points)) if points else 1
 
     def _speed(self) -> float | None:
         """Steps a second over the last rows of one epoch or more; None while it cannot be told."""
@@ -132,32 +99,10 @@ class StepStore:
         return (x1 - x0) / (t1 - t0) if t1 > t0 and x1 > x0 else None
 
 
-def _farther(before: float | None, one: float | None, other: float | None) -> float | None:
-    """Return which of two values differs more from the one before; what is not finite outlives others."""
-    if one is None or other is None:
-        return other if one is None else one
-    if not math.isfinite(one):
-        return one
-    base = one if before is None else before
-    return one if math.isfinite(other) and abs(one - base) > abs(other - base) else other
-
-
-def _known(points: Iterable[tuple[float, float | None]]) -> Column:
-    """Return the points that were measured: what was not is no gap, as a NaN is."""
-    known = [(x, y) for x, y in points if y is not None]
-    return tuple(x for x, _ in known), tuple(y for _, y in known)
-
-
-def _rising(xs: list[float]) -> list[int]:
-    """Return the indices of the points that still count, x rising:
-    a repeated stretch replaces the older one.
-    """
-    kept: list[int] = []
-    for index, x in enumerate(xs):
-        while kept and xs[kept[-1]] >= x:
-            kept.pop()
-        kept.append(index)
-    return kept
+def _cut(points: MutableSequence[tuple[float, Any]], x: float) -> None:
+    """Take what stands at `x` or after it away."""
+    while points and points[-1][0] >= x:
+        points.pop()
 
 
 class StepReader:

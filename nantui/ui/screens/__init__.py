@@ -3,9 +3,10 @@
 Files, in reading order:
 
 base: What every screen has: a way back, a line to say something in, and keys that explain themselves
-charts: What screens with a wall of charts share: how it is looked at, its pages, one chart large
+charts: What screens with charts share: the keys that look at them another way, and the pages of a wall
 startup: The first frame: which run it is and how to leave, before what takes long to import
 fleet: All runs below a directory, live; Enter opens one
+run_commands: What the keys of a run's screen do to the run, or show of it
 run: The screen people keep open: one run, live, with everything that can be done about it
 zoom: One chart on the whole screen: a cursor that reads values, zoom and pan
 config: The run's settings in groups, checked as they are typed, saved for the next start or resume

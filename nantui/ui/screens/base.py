@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.screen import Screen
 
 from nantui.ui.context import InCockpit
 from nantui.ui.watchers import Watcher
-from nantui.ui.widgets.keybar import Speaking
+from nantui.ui.widgets.keybar import MOVING, Speaking
+from nantui.ui.widgets.list_view import Listing
 
 
 class BaseScreen(InCockpit, Speaking, Screen[None]):
     """A full screen; Esc goes back where there is something to go back to."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("escape", "back", "back", show=False),
-        Binding("slash", "app.find", "find a row of the list by its text", show=False),
-        Binding("tab", "app.focus_next", "next panel", show=False),
-        Binding("shift+tab", "app.focus_previous", "previous panel", show=False),
+        *MOVING,
     ]
 
     def __init__(self) -> None:
@@ -36,16 +33,24 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
         for watcher in self.watchers:
             watcher.stop()
 
-    def open_field(self) -> None:
+    def action_open_field(self) -> None:
         """Show the screen's input line, to type into."""
-        from textual.widgets import Input  # late: the run's screen has none
+        for field in self.query("Field"):
+            field.display = True
+            field.focus()
 
-        field = self.query_one(Input)
-        field.display = True
-        field.focus()
+    def close_field(self) -> bool:
+        """Put the input line away and go back to the list; False where none is open."""
+        open_ones = [field for field in self.query("Field") if field.display]
+        for field in open_ones:
+            field.display = False
+            self.query(Listing).first().focus()
+        return bool(open_ones)
 
     def action_back(self) -> None:
-        """Return to the screen before."""
+        """Put the input line away, or return to the screen before."""
+        if self.close_field():
+            return
         if len(self.app.screen_stack) > 2:
             self.app.pop_screen()
         else:

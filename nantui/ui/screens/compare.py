@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.dom import DOMNode
 
+from nantui.recovery.comparison import Side
 from nantui.run.layout import RunLayout
-from nantui.ui.charts.series import Picture, stroke
+from nantui.ui.charts.series import Column, Picture, stroke
 from nantui.ui.dialogs.confirm import PickDialog
-from nantui.ui.look_commands import bindings
 from nantui.ui.model import comparison
 from nantui.ui.model.run_charts import from_newest, over_time
-from nantui.ui.screens.charts import ChartsScreen
+from nantui.ui.screens.charts import ChartsScreen, looking_keys
 from nantui.ui.screens.zoom import ZoomScreen
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.watchers import Answer, find_out
@@ -25,19 +24,15 @@ from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
 
-if TYPE_CHECKING:
-    from nantui.recovery.comparison import Side
-    from nantui.ui.model.snapshot import Column
-
 
 class CompareScreen(ChartsScreen):
     """`chosen` are runs or attempts; by default the newest attempt against the one before it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("a", "choose(0)", "choose A"),
         Binding("b", "choose(1)", "choose B"),
         Binding("x", "exchange", "exchange", tooltip="exchange A and B"),
-        *bindings(ChartsScreen),
+        *looking_keys(ChartsScreen),
         Binding(
             "z", "zoom", "zoom", tooltip="one chart on the whole screen, with cursor and zoom", show=False
         ),

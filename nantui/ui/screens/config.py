@@ -5,20 +5,31 @@ saved for the next start or resume.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.widgets import Input
 
 from nantui.errors import UserError
+from nantui.recovery.run_facts import known_about
 from nantui.run.commands import Command
 from nantui.run.events import CommandReceived, of_kind
+from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
+from nantui.settings.lint import Known, LintFinding, lint
+from nantui.settings.presets import apply_all
+from nantui.settings.schema import Field as SettingField
+from nantui.settings.schema import Schema
+from nantui.settings.values import Change, show_value
+from nantui.ui.context import RunView
+from nantui.ui.dialogs.presets import PresetsDialog
 from nantui.ui.format import clean
 from nantui.ui.model import config_editor
+from nantui.ui.model.backend import Backend
 from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.model.config_editor import Draft, SettingsNow, newest_change, read_settings
+from nantui.ui.model.reasons import why_not
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
@@ -28,21 +39,14 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Document, Title
 from nantui.words import COMMANDS, count
 
-if TYPE_CHECKING:
-    from nantui.settings.lint import Known, LintFinding
-    from nantui.settings.schema import Field as SettingField
-    from nantui.settings.schema import Schema
-    from nantui.settings.values import Change
-    from nantui.ui.context import RunView
-    from nantui.ui.model.backend import Backend
-
 SAVED = "saved, from the next start on"
+UNREAD = "the settings are still being read"
 
 
 class ConfigScreen(BaseScreen):
     """A list of settings beside what is known about the one under the cursor."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("w,ctrl+s", "save", "save", tooltip="save for the next start or resume"),
         Binding("p", "presets", "presets", tooltip="apply presets to the draft"),
         Binding("slash", "search", "search", tooltip="search by name or description"),
@@ -59,9 +63,9 @@ class ConfigScreen(BaseScreen):
     def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
-        self.schema: Any = None
+        self.schema: Schema | None = None
         self.known: Known | None = None
-        self.draft: Draft | None = None
+        self.draft = Draft(over.run_path, SettingsNow())
         self.findings: list[LintFinding] = []
         self.wanted, self.only_changed = "", False
         self.entries: list[config_editor.Entry] = []
@@ -77,30 +81,32 @@ class ConfigScreen(BaseScreen):
         yield KeyBar((HELP, BACK, ("Enter", "edit", True), *offered(self)))
 
     def on_mount(self) -> None:
-        self.query_one(Input).display = False
-        self.query_one("#settings", Listing).focus()
+        self.listing.focus()
         self._read_when_news()
         self.over.follow(self, self._read_when_news)
 
+    @property
+    def listing(self) -> Listing:
+        """The list of settings."""
+        return self.query_one("#settings", Listing)
+
     def _read_when_news(self) -> None:
         """Read the settings, and again when an attempt has begun or has told what is in effect."""
-        snapshot = self.over.snapshot
-        news = (newest_change(snapshot.journal) if snapshot is not None else None) or "no attempt"
+        news = newest_change(self.over.snapshot.journal) or "no attempt"
         if self._read_after != news:
             self._read_after = news
-            find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
+            self._read_again()
+
+    def _read_again(self) -> None:
+        find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
 
     def _read(self, backend: Backend) -> tuple[Schema, SettingsNow, Known]:
         """Return the schema, the settings, and what is known about the run for remarks; in a thread."""
-        from nantui.recovery.run_facts import known_about
-        from nantui.run.layout import RunLayout
-        from nantui.run.record import RunRecord
-
         schema, record = backend.schema(), RunRecord(RunLayout(self.over.run_path))
         snapshot = self.over.snapshot
         now = read_settings(record, schema, snapshot)
-        epoch = snapshot.status.epoch if snapshot is not None else None
-        return schema, now, known_about(record, dict(now.next_start), max((epoch or 1) - 1, 0))
+        done = max((snapshot.status.epoch or 1) - 1, 0)
+        return schema, now, known_about(record, dict(now.next_start), done)
 
     def on_answer(self, message: Answer) -> None:
         if message.about == "schema":
@@ -110,32 +116,29 @@ class ConfigScreen(BaseScreen):
 
     def _take_schema(self, message: Answer) -> None:
         if message.problem:
-            self.query_one("#settings", Listing).empty = message.problem
-            self.query_one("#settings", Listing).show([], lambda row, width: [])
+            self.listing.empty = message.problem
+            self.listing.show([], lambda row, width: [])
             return
-        first = self.draft is None
+        first = self.schema is None
         self.schema, now, self.known = message.value
         self.draft = Draft(self.over.run_path, now)
         if first and self.draft.changes:
             self.say(f"a draft of {count(len(self.draft.changes), 'change')} was kept from last time")
         self.refresh_rows()
         if first:
-            self.query_one("#settings", Listing).go(1)
+            self.listing.go(1)
 
     def refresh_rows(self) -> None:
         """Show the rows again: the draft, the search or the view has changed."""
-        if self.draft is None:
+        if self.schema is None:
             return
-        from nantui.settings.lint import lint
-
         self.findings = lint(self.draft.whole(), self.known)
         grave = {finding.name: finding.severity for finding in reversed(self.findings)}
         self.entries = config_editor.entries(self.schema, self.draft, self.wanted, self.only_changed)
         draft, glyphs, shown = self.draft, self.cockpit.glyphs, self.entries
-        listing = self.query_one("#settings", Listing)
-        listing.empty = self._nothing()
-        listing.show(
-            [entry.key for entry in shown],
+        self.listing.empty = self._nothing()
+        self.listing.show(
+            list(map(config_editor.key_of, shown)),
             lambda row, width: config_editor.row(shown[row], draft, grave, glyphs, width),
         )
         self.query_one(Document).remake()
@@ -150,13 +153,13 @@ class ConfigScreen(BaseScreen):
     @property
     def entry(self) -> config_editor.Entry | None:
         """The row under the cursor."""
-        row = self.query_one("#settings", Listing).cursor
+        row = self.listing.cursor
         return self.entries[row] if 0 <= row < len(self.entries) else None
 
     @property
     def setting(self) -> SettingField | None:
         """The setting under the cursor, None on a heading."""
-        return self.entry.field if self.entry is not None else None
+        return None if isinstance(self.entry, str) else self.entry
 
     def _title(self) -> list[Line]:
         version = f"Ultralytics {self.schema.version}" if self.schema is not None else ""
@@ -167,98 +170,85 @@ class ConfigScreen(BaseScreen):
 
     def _standing(self) -> tuple[str, str]:
         """Say how the draft stands."""
-        changed = len(self.draft.changes) if self.draft is not None else 0
-        if changed:
+        if changed := len(self.draft.changes):
             return f"   {changed} changed, {'asked the supervisor..' if self.asked else 'not saved'}", "warn"
-        if self.draft is not None and (waits := sum(map(self.draft.waits, self.draft.saved))):
+        if waits := sum(map(self.draft.waits, self.draft.saved)):
             return f"   {waits} saved, from the next start on", "info"
         return "   as in effect", "muted"
 
     def hear(self, outcome: CommandOutcome) -> None:
         """Forget the draft once the supervisor has it; a refusal is shown and leaves it as it was."""
-        values = outcome.command.options.get("set")
-        if outcome.ok and values and self.draft is not None:
-            waits = outcome.command.kind == "set"
+        options = outcome.command.options
+        values, waits = options.get("set"), outcome.command.kind == "set" and not options.get("back")
+        if outcome.ok and values:
             self.draft.was_taken(values, waits)
+        if outcome.ok and (values or options.get("back")):
             self.say(SAVED if waits else clean(outcome.text, 300), "good")
             if not waits:
-                find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
-        elif outcome.ok and outcome.command.options.get("back"):
-            self.say(clean(outcome.text, 300), "good")
-            find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
+                self._read_again()
         super().hear(outcome)
         self.refresh_rows()
 
     def _about(self, width: int) -> list[Line]:
-        draft = self.draft
-        return config_editor.about(self.entry, draft, self.findings, width) if draft is not None else []
+        return config_editor.about(self.entry, self.draft, self.findings, width)
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
         if message.listing.id == "settings":
             self.query_one(Document).remake()
 
     def on_listing_chosen(self, message: Listing.Chosen) -> None:
-        from nantui.settings.values import show_value
-
-        field, draft = self.setting, self.draft
-        if message.listing.id == "settings" and field is not None and draft is not None and self.may_edit():
-            self.open_input(field.name, f"{field.name} = ", show_value(draft.value(field.name)))
+        if message.listing.id == "settings" and self.setting is not None and self.may_edit():
+            name = self.setting.name
+            self.open_input(name, f"{name} = ", show_value(self.draft.value(name)))
 
     def open_input(self, editing: str, placeholder: str, value: str) -> None:
         """Show the input line for `editing`: a setting, `/` for the search, `#` for a preset's name."""
         field = self.query_one(Input)
         self.editing = editing
-        field.placeholder, field.value, field.display = placeholder, value, True
-        field.focus()
+        field.placeholder, field.value = placeholder, value
+        self.action_open_field()
         field.action_end()
 
-    def close_input(self) -> None:
-        """Put the input line away."""
+    def close_field(self) -> bool:
+        """Nothing is edited any more."""
         self.editing = ""
-        self.query_one(Input).display = False
-        self.query_one("#settings", Listing).focus()
+        return super().close_field()
 
     def on_input_changed(self, message: Input.Changed) -> None:
         if self.editing == "/":
             self.wanted = message.value
             self.refresh_rows()
-            self.query_one("#settings", Listing).go(1)
+            self.listing.go(1)
         elif self.editing and self.editing != "#" and message.input.display:
             self._check(message.value)
 
     def _check(self, text: str) -> object:
-        """Say at once whether the value would do; returns it checked, or raises UserError."""
+        """Say at once whether the value would do; returns it checked, or the error."""
+        assert self.schema is not None, "edited once there are settings"
         try:
             value = self.schema.parse_assignments([f"{self.editing}={text}"])[self.editing]
         except UserError as error:
             self.say(str(error), "bad")
             return error
-        remark = next((one.text for one in self._lint_with(value) if one.name == self.editing), "")
+        found = lint({**self.draft.whole(), self.editing: value}, self.known)
+        remark = next((one.text for one in found if one.name == self.editing), "")
         self.say(remark or f"{self.editing}: fine", "warn" if remark else "good")
         return value
-
-    def _lint_with(self, value: object) -> list[LintFinding]:
-        from nantui.settings.lint import lint
-
-        settings = self.draft.whole() if self.draft is not None else {}
-        return lint({**settings, self.editing: value}, self.known)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         if self.editing == "#":
             self.write_preset(message.value)
-        elif self.editing != "/" and self.draft is not None:
+        elif self.editing != "/":
             value = self._check(message.value)
             if isinstance(value, UserError):
                 return
             self.draft.set({self.editing: value})
-        self.close_input()
+        self.close_field()
         self.refresh_rows()
 
     def action_back(self) -> None:
         """Put the input line away, then the search, then the screen; the draft is kept."""
-        if self.query_one(Input).display:
-            self.close_input()
-        elif self.wanted:
+        if not self.query_one(Input).display and self.wanted:
             self.wanted = ""
             self.refresh_rows()
         else:
@@ -272,23 +262,25 @@ class ConfigScreen(BaseScreen):
 
     def may_edit(self) -> bool:
         """Whether a draft may be changed; says why not."""
-        if self.cockpit.read_only:
-            self.say("read-only: open it without --read-only to edit", "warn")
-        return not self.cockpit.read_only
+        reason = "read-only: open it without --read-only to edit" if self.cockpit.read_only else UNREAD
+        if self.cockpit.read_only or self.schema is None:
+            self.say(reason, "warn")
+            return False
+        return True
 
     def action_search(self) -> None:
         """Narrow the list down while typing."""
         self.open_input("/", "search settings by name or description", self.wanted)
 
     def action_next_value(self) -> None:
-        field, draft = self.setting, self.draft
-        if field is None or draft is None or not self.may_edit():
+        field = self.setting
+        if field is None or not self.may_edit():
             return
-        value = config_editor.next_value(field, draft.value(field.name))
+        value = config_editor.next_value(field, self.draft.value(field.name))
         if value is None:
             self.say(f"{field.name}: press Enter and type; it accepts {field.expects()}")
             return
-        draft.set({field.name: value})
+        self.draft.set({field.name: value})
         self.refresh_rows()
 
     def action_changed_only(self) -> None:
@@ -296,7 +288,7 @@ class ConfigScreen(BaseScreen):
         self.refresh_rows()
 
     def action_undo(self) -> None:
-        if self.draft is not None and self.draft.undo():
+        if self.draft.undo():
             self.refresh_rows()
             self.say("the last change was taken back")
         else:
@@ -304,10 +296,12 @@ class ConfigScreen(BaseScreen):
 
     def _saved_last(self) -> list[str]:
         """Return the settings of the newest save that still waits for the next start."""
-        asked = of_kind(self.over.snapshot.journal, CommandReceived) if self.over.snapshot is not None else []
-        waiting = self.draft.saved if self.draft is not None else {}
-        saved = ([name for name in one.command.options.get("set") or {} if name in waiting] for one in asked)
-        return next((names for names in reversed(list(saved)) if names), [])
+        asked = of_kind(self.over.snapshot.journal, CommandReceived)
+        saved = (
+            [name for name in one.command.options.get("set") or {} if name in self.draft.saved]
+            for one in reversed(asked)
+        )
+        return next(filter(None, saved), [])
 
     def _take_back(self, names: list[str]) -> None:
         """Ask the supervisor to forget settings that were saved for the next start."""
@@ -319,42 +313,38 @@ class ConfigScreen(BaseScreen):
 
     def action_reset(self) -> None:
         """Set the value under the cursor back to what is in effect, or saved."""
-        field, draft = self.setting, self.draft
-        if field is None or draft is None:
+        if self.setting is None:
             return
-        if field.name in draft.changes:
-            draft.set({field.name: draft.before(field.name)})
+        name = self.setting.name
+        if name in self.draft.changes:
+            self.draft.set({name: self.draft.before(name)})
             self.refresh_rows()
-        elif draft.waits(field.name):
-            self._take_back([field.name])
+        elif self.draft.waits(name):
+            self._take_back([name])
         else:
-            self.say(f"{field.name} is as in effect")
+            self.say(f"{name} is as in effect")
 
     def action_presets(self) -> None:
         """Apply presets as a visible draft."""
-        from nantui.ui.dialogs.presets import PresetsDialog
-
         if self.may_edit():
             self.app.push_screen(PresetsDialog(self.over.run_path, ()), self._apply_presets)
 
     def _apply_presets(self, names: object) -> None:
-        if not isinstance(names, tuple) or not names or self.draft is None:
+        if not isinstance(names, tuple) or not names or self.schema is None:
             return
         settings, backend, run = self.draft.as_used(), self.cockpit.backend, self.over.run_path
-        schema = self.schema
+        fields = self.schema.fields
 
         def rows() -> list[Change]:
-            from nantui.settings.presets import apply_all
-
             known = backend.presets(run)
-            return apply_all([known[name] for name in names], settings, schema.fields)
+            return apply_all([known[name] for name in names], settings, fields)
 
         find_out("presets-applied", rows, self.post_message)
 
     def take_presets(self, message: Answer) -> None:
         """Put the rows of presets into the draft."""
-        if message.problem or self.draft is None:
-            self.say(message.problem or "the settings are still being read", "bad")
+        if message.problem:
+            self.say(message.problem, "bad")
             return
         rows = [row for row in message.value if not row.kept]
         kept = len(message.value) - len(rows)
@@ -368,33 +358,32 @@ class ConfigScreen(BaseScreen):
         self._submit("set", "asked the supervisor to save it")
 
     def action_start(self) -> None:
-        over = self.over
-        if over.snapshot is None or over.snapshot.checkpoints == ():
-            self._submit("start", "asked the supervisor to start with it")
-        else:
-            self._submit("resume", "asked the supervisor to resume with it")
+        kind = "resume" if self.over.snapshot.checkpoints else "start"
+        self._submit(kind, f"asked the supervisor to {kind} with it")
 
     def _submit(self, kind: str, said: str) -> None:
-        from nantui.ui.actions import why_not
-
-        reason = "read-only: open it without --read-only to save" if self.cockpit.read_only else None
-        if kind != "set":
-            reason = reason or why_not("start", self.over.snapshot, self.cockpit.read_only)
-        if reason is None and kind == "set" and (self.draft is None or not self.draft.changes):
-            reason = "nothing is changed"
-        if reason is None and self.asked is not None and self.asked.kind == kind:
-            reason = f"asked already to {COMMANDS[kind]}; waiting for the supervisor"
-        if reason is not None or self.draft is None:
-            self.say(reason or "the settings are still being read", "warn")
+        if reason := self._why_not(kind):
+            self.say(reason, "warn")
             return
         changes = dict(self.draft.changes)
         self.over.submit(kind, **({"set": changes} if changes else {}))
         self.refresh_rows()
         self.say(f"{said}; the draft is kept until that is done" if changes else said)
 
+    def _why_not(self, kind: str) -> str | None:
+        if self.cockpit.read_only:
+            return "read-only: open it without --read-only to save"
+        if kind != "set" and (reason := why_not("start", self.over.snapshot, False)):
+            return reason
+        if kind == "set" and self.schema is not None and not self.draft.changes:
+            return "nothing is changed"
+        if self.asked is not None and self.asked.kind == kind:
+            return f"asked already to {COMMANDS[kind]}; waiting for the supervisor"
+        return UNREAD if self.schema is None else None
+
     def action_save_preset(self) -> None:
         """Ask for the name of a preset."""
-        if self.draft is None or not self.draft.changes:
+        if not self.draft.changes:
             self.say("nothing is changed: a preset needs at least one setting", "warn")
             return
         self.open_input("#", "name of the preset, e.g. gentle", "")
@@ -402,15 +391,13 @@ class ConfigScreen(BaseScreen):
     def write_preset(self, name: str) -> None:
         """Save the draft as a preset of the user's own."""
         try:
-            path = config_editor.save_preset(name, self.draft.changes if self.draft is not None else {})
+            path = config_editor.save_preset(name, self.draft.changes)
             self.say(f"saved as {path}", "good")
         except UserError as error:
             self.say(str(error), "bad")
 
     def action_copy(self) -> None:
         """Copy the draft, or everything when nothing is changed, as a Python dict."""
-        if self.draft is None:
-            return
         values = self.draft.changes or self.draft.whole()
         self.app.copy_to_clipboard(config_editor.as_dict(values))
         what = count(len(values), "setting") if self.draft.changes else "all settings"

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 
 from nantui.run.documents import JsonObject
-from nantui.ui.actions import why_not
+from nantui.ui.context import RunView
 from nantui.ui.model.diagnosis_text import can_be_done, concerns_data, describe, with_a_key
+from nantui.ui.model.reasons import why_not
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Document, Title
 
-if TYPE_CHECKING:
-    from nantui.ui.context import RunView
-
 
 class DiagnosisScreen(BaseScreen):
     """Shows what the diagnosis room concludes, over what was recorded."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("R", "recover", "recover"),
         *(
             Binding(
@@ -60,10 +56,9 @@ class DiagnosisScreen(BaseScreen):
         self.query_one(Document).remake()
 
     def _write(self, width: int) -> list[Line]:
-        snapshot = self.over.snapshot
-        if snapshot is None:
+        if not self.over.snapshot.taken:
             return [[("the run has not been read yet", "muted")]]
-        return describe(snapshot, self.diagnosis, self.problem, self.cockpit.glyphs, width)
+        return describe(self.over.snapshot, self.diagnosis, self.problem, self.cockpit.glyphs, width)
 
     def action_recover(self) -> None:
         self._recover(None)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.timer import Timer
 from textual.widgets import Input
 
 from nantui.run.status import RunStatus
-from nantui.ui.actions import EVERY
+from nantui.ui.actions import EVERY, bindings
 from nantui.ui.format import short_path, size
 from nantui.ui.model.run_reader import one_look
 from nantui.ui.model.snapshot import RunSnapshot
@@ -36,16 +35,19 @@ STALE_AFTER_S, SETTLING_S = 30.0, 0.2
 class FleetScreen(BaseScreen):
     """One line per run."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding(
-            "slash", "filter", "filter", tooltip="show only runs with this in their path, or in this state"
+            "slash",
+            "open_field",
+            "filter",
+            tooltip="show only runs with this in their path, or in this state",
         ),
         Binding("S", "sort(1)", "sort", tooltip="sort by state, name, epoch or time left"),
         Binding("I", "sort(0)", "reverse", tooltip="the other way round"),
         Binding("space", "mark", "mark", tooltip="mark runs to be compared or overlaid"),
         Binding("v", "compare", "compare", tooltip="compare the marked ones, or the marked one with this"),
         Binding("o", "overlay", "overlay", tooltip="the curves of all marked runs; unmarked: its output"),
-        *(Binding(EVERY[name].keys, f"on_row('{name}')", EVERY[name].label, show=False) for name in ON_ROW),
+        *bindings((EVERY[name] for name in ON_ROW), "on_row"),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (170, "-huge")]
 
@@ -68,7 +70,6 @@ class FleetScreen(BaseScreen):
         yield KeyBar((HELP, COMMANDS, QUIT, ("Enter", "open", True), *offered(self)))
 
     def on_mount(self) -> None:
-        self.query_one(Input).display = False
         self.query_one(FleetList).focus()
         self.query_one(ChartWall).can_focus = self.query_one(Document).can_focus = False
         self.set_interval(1.0, self.query_one(Title).redraw)
@@ -169,9 +170,6 @@ class FleetScreen(BaseScreen):
         else:
             self.action_on_row("log")
 
-    def action_filter(self) -> None:
-        self.open_field()
-
     def on_input_changed(self, message: Input.Changed) -> None:
         fleet = self.query_one(FleetList)
         fleet.wanted = message.value.strip().lower()
@@ -181,11 +179,7 @@ class FleetScreen(BaseScreen):
         message.input.display = bool(message.value)
         self.query_one(FleetList).focus()
 
-    def action_back(self) -> None:
-        """Put the filter away, or go back."""
-        field = self.query_one(Input)
-        if field.display:
-            field.value, field.display = "", False
-            self.query_one(FleetList).focus()
-        else:
-            super().action_back()
+    def close_field(self) -> bool:
+        """Put the filter away, too."""
+        self.query_one(Input).value = ""
+        return super().close_field()

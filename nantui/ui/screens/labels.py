@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 
-from nantui.run.layout import RunLayout
-from nantui.run.record import RunRecord
+from nantui.labels.problem_kinds import KINDS
+from nantui.labels.report import Issue, LabelReport
+from nantui.ui.context import RunView
 from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.format import clean
 from nantui.ui.glyphs import meter
-from nantui.ui.model import label_rows
+from nantui.ui.model.backend import Backend
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.styled_text import Line
+from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.watchers import Answer, Counted, find_out
 from nantui.ui.widgets.keybar import BACK, HELP, QUIT, KeyBar, offered
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.text_view import Title
 from nantui.words import count
 
-if TYPE_CHECKING:
-    from nantui.labels.report import LabelReport
-    from nantui.ui.context import RunView
-    from nantui.ui.model.backend import Backend
+SEVERITY_INKS = {"error": "bad", "warning": "warn", "note": "info"}
 
 
 class LabelsScreen(BaseScreen):
     """Kinds on top, the lines of the one under the cursor below."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("Q", "quarantine", "quarantine", tooltip="leave the images with errors out of the training"),
         Binding("u", "undo", "undo it", tooltip="take the last change of the quarantine list back"),
         Binding("w", "write", "write CSV", tooltip="write all findings as CSV beside the run"),
@@ -61,8 +58,7 @@ class LabelsScreen(BaseScreen):
         self.call_after_refresh(find_out, "labels", check, self.post_message)
 
     def _check(self, backend: Backend) -> LabelReport:
-        run = self.over.run_path
-        return backend.labels(run, RunRecord(RunLayout(run)).args, self._count)
+        return backend.labels(self.over.run_path, self._count)
 
     def on_unmount(self) -> None:
         self._left = True
@@ -89,7 +85,7 @@ class LabelsScreen(BaseScreen):
         kinds = self.query_one("#kinds", Listing)
         kinds.empty = self.problem or "nothing is wrong with the labels"
         rows = list(self.report.counts.items()) if self.report is not None else []
-        kinds.show([name for name, _ in rows], lambda row, width: label_rows.kind_line(rows[row], width))
+        kinds.show([name for name, _ in rows], lambda row, width: kind_line(rows[row], width))
         self._show_lines()
         self.query_one(Title).redraw()
 
@@ -97,7 +93,7 @@ class LabelsScreen(BaseScreen):
         if self.problem:
             return [[("labels ", "title"), (clean(self.problem, 300), "bad")]]
         if self.report is not None:
-            return [[("labels ", "title"), *label_rows.headline(self.report)]]
+            return [[("labels ", "title"), *headline(self.report)]]
         done, total = self.counted
         if not total:
             return [[("labels ", "title"), ("checking: looking for the data set's files..", "info")]]
@@ -115,8 +111,8 @@ class LabelsScreen(BaseScreen):
             [issue for issue in self.report.issues if issue.kind == kind] if self.report is not None else []
         )
         lines = self.query_one("#lines", Listing)
-        lines.header = [("lines", "title"), (f"   {len(issues):,}", "muted"), *label_rows.effect(kind)]
-        lines.show(range(len(issues)), lambda row, width: label_rows.issue_line(issues[row], width))
+        lines.header = [("lines", "title"), (f"   {len(issues):,}", "muted"), *effect(kind)]
+        lines.show(range(len(issues)), lambda row, width: issue_line(issues[row], width))
         lines.recolour()
 
     def _why_not(self, checked: bool = True) -> str | None:
@@ -168,3 +164,39 @@ class LabelsScreen(BaseScreen):
             return
         report, backend, run = self.report, self.cockpit.backend, self.over.run_path
         find_out("written", lambda: f"written to {backend.write_labels(run, report)}", self.post_message)
+
+
+def kind_line(found: tuple[str, int], width: int) -> Line:
+    """Return a kind of finding, and how often it was found, as one line."""
+    name, number = found
+    kind = KINDS[name]
+    severity = (column(kind.severity, 9), SEVERITY_INKS.get(kind.severity, "text"))
+    told: Line = [severity, (f"{number:>9,}  ", "strong"), (column(name, 20), "strong")]
+    return fit([*told, (clean(kind.title, 120), "text")], width)
+
+
+def effect(kind: object) -> Line:
+    """Return what Ultralytics does with findings of a kind."""
+    return [(f"   Ultralytics {clean(KINDS[str(kind)].ultralytics, 200)}", "info")] if kind in KINDS else []
+
+
+def issue_line(issue: Issue, width: int) -> Line:
+    """Return a finding as one line; of a long path the end is kept."""
+    place = clean(f"{issue.file}:{issue.line}" if issue.line else issue.file, 1000)
+    room = max(12, width // 2)
+    shown = place if len(place) <= room else ".." + place[-(room - 2) :]
+    return fit([(column(shown, min(room, len(shown)) + 2), "text"), (clean(issue.text, 400), "muted")], width)
+
+
+def headline(report: LabelReport) -> Line:
+    """Return the outcome in one line."""
+    ink = "bad" if report.errors else "good"
+    return [
+        (count(report.errors, "error"), ink),
+        (
+            f"   {count(report.images, 'image')}, {count(report.labels, 'label file')}"
+            f", {count(report.boxes, 'row')}",
+            "muted",
+        ),
+        (f"   {report.seconds:.1f} s", "faint"),
+    ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.widgets import Input
 
 from nantui.run.events import AttemptStarted, of_kind
 from nantui.run.layout import RunLayout
+from nantui.ui.context import RunView
 from nantui.ui.dialogs.detail import DetailDialog
 from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line, wrap
@@ -21,15 +21,12 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.log import LogList
 from nantui.ui.widgets.text_view import Title
 
-if TYPE_CHECKING:
-    from nantui.ui.context import RunView
-
 
 class LogScreen(BaseScreen):
     """One attempt's log; `[` and `]` go to those of other attempts."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "search", "search"),
+    BINDINGS = [
+        Binding("slash", "open_field", "search"),
         Binding("n", "next(1)", "next", tooltip="next match"),
         Binding("N", "next(-1)", "previous", tooltip="match before"),
         Binding("p,space", "follow", "follow/hold", tooltip="follow the end, or hold"),
@@ -50,7 +47,7 @@ class LogScreen(BaseScreen):
     def __init__(self, over: RunView) -> None:
         super().__init__()
         self.over = over
-        self.path: Path | None = over.snapshot.log_path if over.snapshot is not None else None
+        self.path = over.snapshot.log_path
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
@@ -59,7 +56,6 @@ class LogScreen(BaseScreen):
         yield KeyBar((HELP, BACK, *offered(self), QUIT))
 
     def on_mount(self) -> None:
-        self.query_one(Input).display = False
         self.query_one(LogList).focus()
         if self.path is None:
             self.query_one(LogList).empty = "no output: this run was not started by nantui"
@@ -80,9 +76,11 @@ class LogScreen(BaseScreen):
 
     def _logs(self) -> list[Path]:
         """Return the logs of the attempts that the journal knows, oldest first: the disk is not asked."""
-        journal = self.over.snapshot.journal if self.over.snapshot else ()
-        log_of = RunLayout(self.over.run_path).attempt_log
-        return [log_of(one.attempt) for one in of_kind(journal, AttemptStarted) if one.attempt]
+        log_of, begun = (
+            RunLayout(self.over.run_path).attempt_log,
+            of_kind(self.over.snapshot.journal, AttemptStarted),
+        )
+        return [log_of(one.attempt) for one in begun if one.attempt]
 
     def action_attempt(self, by: int) -> None:
         logs = self._logs()
@@ -117,14 +115,9 @@ class LogScreen(BaseScreen):
         self.query_one(LogList).add(message.lines, message.restarted)
         self.query_one(Title).redraw()
 
-    def action_search(self) -> None:
-        self.open_field()
-
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        message.input.display = False
-        log = self.query_one(LogList)
-        log.focus()
-        log.search(message.value)
+        self.close_field()
+        self.query_one(LogList).search(message.value)
         self.action_next(1)
 
     def action_next(self, direction: int) -> None:
@@ -149,12 +142,3 @@ class LogScreen(BaseScreen):
     def action_nan(self) -> None:
         if not self.query_one(LogList).find_nan():
             self.say("no line has a NaN", "good")
-
-    def action_back(self) -> None:
-        """Close the search line, or go back to the run."""
-        field = self.query_one(Input)
-        if field.display:
-            field.display = False
-            self.query_one(LogList).focus()
-        else:
-            super().action_back()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 
 from nantui.machine.gpus import Gpu, GpuProcess
@@ -31,7 +30,7 @@ HEAD: Line = [(f"{'GPU':<5}{'pid':>8}{'memory':>10}  {'user':<14}{'whose':<10}co
 class MachineScreen(BaseScreen):
     """Draws what the run's screen measures."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("X", "kill", "kill", tooltip="kill every process of this run; others' are left alone"),
     ]
 
@@ -69,12 +68,11 @@ class MachineScreen(BaseScreen):
             return [[("machine", "title"), ("   measuring..", "muted")]]
         busy, braille = [share / 100 for share in sample.host.busy], self.cockpit.glyphs.braille
         cores = spark(busy, -(-len(busy) // 2) if braille else len(busy), braille)
-        steps = self.over.snapshot.steps if self.over.snapshot is not None else StepCurves()
         told: Line = [
             ("machine   ", "title"),
             ("cores ", "muted"),
             (cores, "accent"),
-            (step_split(steps), "text"),
+            (step_split(self.over.snapshot.steps), "text"),
         ]
         return [fit(told, width)]
 

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
-from textual.dom import DOMNode
-from textual.reactive import reactive
 from textual.widget import Widget
 
+from nantui.checkpoint.verdict import Verdict
 from nantui.run import status as run_status
-from nantui.run.commands import Command
 from nantui.run.results import current
 from nantui.run.status import RunStatus
-from nantui.ui import actions
+from nantui.ui.actions import EVERY, RUN_ACTIONS, bindings
 from nantui.ui.charts.series import Picture
 from nantui.ui.model import checkpoint_rows
 from nantui.ui.model.alarms import open_alarm
-from nantui.ui.model.command_progress import CommandOutcome, Unanswered
+from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.model.run_charts import newest, over_time
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from nantui.ui.model.timeline import incident_text
-from nantui.ui.run_commands import RunCommands
-from nantui.ui.screens.charts import ChartsScreen
+from nantui.ui.screens.run_commands import RunCommands
 from nantui.ui.textual_internals import HeldScreen
 from nantui.ui.watchers import (
     Answer,
@@ -41,18 +36,13 @@ from nantui.ui.watchers import (
     VerdictsFound,
     find_out,
 )
-from nantui.ui.widgets.alarm import Alarm
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.hardware import HardwarePanel
-from nantui.ui.widgets.header import Header
+from nantui.ui.widgets.header import Alarm, Header
 from nantui.ui.widgets.keybar import KeyBar, Speaking
-from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.log import Output
 from nantui.ui.widgets.timeline import Timeline
-
-if TYPE_CHECKING:
-    from nantui.checkpoint.verdict import Verdict
 
 SETTING = "setting"
 STALE_AFTER_S, TALL, STEP_LINES, SENTENCE_LINES = 4.0, 32, 4, 2
@@ -75,14 +65,11 @@ def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
     return ended or (before.state == run_status.RECOVERING and now.state != run_status.RECOVERING)
 
 
-class RunScreen(ChartsScreen, HeldScreen):
+class RunScreen(RunCommands, HeldScreen):
     """Shows the newest snapshot; starts the threads that take them and ends them when it is left."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(
-            Binding(action.keys, f"act('{action.name}')", action.label, show=False)
-            for action in actions.RUN_ACTIONS
-        ),
+    BINDINGS = [
+        *bindings(RUN_ACTIONS, "act"),
         *(
             Binding(str(number), f"panel({number})", f"go to the {name}", show=False)
             for number, name in enumerate(PANELS, 1)
@@ -90,22 +77,18 @@ class RunScreen(ChartsScreen, HeldScreen):
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]
-    snapshot: reactive[RunSnapshot | None] = reactive(None, repaint=False)
 
     def __init__(self, run: Path, errand: str = "") -> None:
         """`errand` is an action that was asked for on the run's row among all runs."""
-        super().__init__()
+        super().__init__(run)
         self._errand, self._came_for_it = errand, False
-        self.run_path = run
-        self.commands = RunCommands(self)
         self.verdicts: dict[Checkpoint, Verdict] = {}
         self.waiting: frozenset[Checkpoint] = frozenset()
-        self.sent = Unanswered()
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
         self._charts_pace, self._list_pace = Pace(CHARTS_EVERY_S), Pace(CHARTS_EVERY_S, at_once=5)
         self._charts_drawn = 0.0
-        self._charts_of: RunSnapshot | None = None
+        self._charts_of = self.snapshot
         self._list_waits = False
         self._settled, self._lower_lines = False, 0
         self._rung_for: tuple[object, ...] = ()
@@ -147,10 +130,6 @@ class RunScreen(ChartsScreen, HeldScreen):
         self.watch_with(MachineWatcher(self.run_path, self.cockpit.backend, self.post_message))
         self.look_now()
 
-    def action_act(self, name: str) -> None:
-        """Do what the action `name` says, or say why not."""
-        self.commands.carry_out(name)
-
     def action_panel(self, number: int) -> None:
         """Go to a panel by its number, from left to right and down."""
         panel = self.query_one(list(PANELS.values())[number - 1])
@@ -164,23 +143,10 @@ class RunScreen(ChartsScreen, HeldScreen):
     def on_chart_wall_chosen(self) -> None:
         self.action_act("zoom")
 
-    def on_listing_chosen(self, message: Listing.Chosen) -> None:
-        self.commands.open_detail(message.listing)
-
-    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
-        """Call `tell` for each snapshot that comes while `node` is there, with `at_once` also now."""
-        node.watch(self, "snapshot", tell, init=at_once)
-
-    def acknowledge(self) -> None:
-        """Put the alarm away."""
+    def do_acknowledge(self) -> None:
         self.acknowledged = time.time()
-        if self.snapshot is not None:
-            self.watch_snapshot(self.snapshot, self.snapshot)
-
-    def look_now(self) -> None:
-        """Read the run again without waiting for the next turn."""
-        for watcher in self.watchers[:1]:
-            watcher.hurry()
+        self.watch_snapshot(self.snapshot, self.snapshot)
+        self.say("alarm put away; it stays in the timeline")
 
     def on_snapshot_taken(self, message: SnapshotTaken) -> None:
         self._arrived = time.monotonic()
@@ -190,12 +156,12 @@ class RunScreen(ChartsScreen, HeldScreen):
             self.snapshot = message.snapshot
         if len(self.watchers) == 1:
             self._first_snapshot_came()
-            if self._errand and self.snapshot is not None:
+            if self._errand and self.snapshot.taken:
                 self._do_errand()
 
     def _do_errand(self) -> None:
         """Do what was asked for among all runs; back there at once where it cannot be done."""
-        reason = actions.why_not(self._errand, self.snapshot, self.cockpit.read_only)
+        reason = self.why_not(self._errand)
         if reason is None:
             self._came_for_it = True
             self.action_act(self._errand)
@@ -203,7 +169,7 @@ class RunScreen(ChartsScreen, HeldScreen):
             self.app.pop_screen()
             for screen in self.app.screen_stack[-1:]:
                 if isinstance(screen, Speaking):
-                    screen.say(f"{actions.EVERY[self._errand].label}: {reason}", "warn")
+                    screen.say(f"{EVERY[self._errand].label}: {reason}", "warn")
 
     def on_screen_resume(self) -> None:
         if self._came_for_it:
@@ -225,25 +191,26 @@ class RunScreen(ChartsScreen, HeldScreen):
             self._settle()
 
     def on_machine_measured(self, message: MachineMeasured) -> None:
-        files = self.snapshot.checkpoints if self.snapshot is not None and self._writes() else ()
+        files = self.snapshot.checkpoints if self._writes() else ()
         hours = checkpoint_rows.hours_of_room(files, message.machine.host.disk_free_gb)
         self.query_one(HardwarePanel).show(message.machine, hours)
         self._fit()
 
     def _writes(self) -> bool:
         """Whether a training goes on that will leave more checkpoints."""
-        status = self.snapshot.status if self.snapshot is not None else None
-        return status is not None and (status.state in run_status.ACTIVE or bool(status.pids))
+        status = self.snapshot.status
+        return status.state in run_status.ACTIVE or bool(status.pids)
 
-    def watch_snapshot(self, before: RunSnapshot | None, now: RunSnapshot | None) -> None:
-        if now is None:
+    def watch_snapshot(self, before: RunSnapshot, now: RunSnapshot) -> None:
+        if not now.taken:
             return
+        first = not before.taken
         self.query_one(Header).show(now)
         if self._charts_changed(now) and self._charts_pace.allows():
             self.show_charts()
-        if before is None or before.checkpoints is not now.checkpoints:
+        if first or before.checkpoints is not now.checkpoints:
             self._show_checkpoints()
-        if before is None or before.timeline is not now.timeline:
+        if first or before.timeline is not now.timeline:
             self.query_one(Timeline).show_sentences(now.timeline)
             self._fit()
         for watcher in self.watchers:
@@ -251,18 +218,18 @@ class RunScreen(ChartsScreen, HeldScreen):
                 watcher.pids = now.status.pids
         self.query_one(Output).show(now.log_tail)
         self._show_alarm(now)
-        if before is not None and worth_a_bell(before.status, now.status):
+        if worth_a_bell(before.status, now.status):
             self.app.bell()
-        self._show_keys(now)
+        self._show_keys()
         if self.cockpit.narrate is not None:
             self.query_one(KeyBar).tell(self.cockpit.narrate(now.status.state, now.journal))
-        if before is None or before.journal is not now.journal:
+        if first or before.journal is not now.journal:
             self._tell(self.sent.settle(now.journal))
 
     def _charts_changed(self, now: RunSnapshot) -> bool:
         """Whether the curves are worth drawing again: beside curves over epochs those over steps can wait."""
         before = self._charts_of
-        if before is None or before.journal is not now.journal or not before.steps.columns:
+        if before.journal is not now.journal or not before.steps.columns:
             return True
         if self.x == "step":
             return before.steps is not now.steps
@@ -271,14 +238,12 @@ class RunScreen(ChartsScreen, HeldScreen):
 
     def show_charts(self) -> None:
         """Draw the curves over epochs or over steps."""
-        if self.snapshot is not None:
+        if self.snapshot.taken:
             self._charts_drawn, self._charts_of = time.monotonic(), self.snapshot
             self.wall.show(self.pictures(self.x, self.wall.view.last))
 
     def pictures(self, x: str, last: int = 0) -> list[Picture]:
         """Return the charts of the whole run, or of its `last` epochs or steps."""
-        if self.snapshot is None:
-            return []
         if x == "step" and not last:
             return list(self.snapshot.step_charts)
         charts = newest(self.snapshot, x == "step", last) if last else list(self.snapshot.epoch_charts)
@@ -290,7 +255,7 @@ class RunScreen(ChartsScreen, HeldScreen):
 
     def _show_waiting_list(self) -> None:
         """Show the checkpoints if something about them has changed, but not many times in a second."""
-        if self.snapshot is not None and self._list_waits and self._list_pace.allows():
+        if self.snapshot.taken and self._list_waits and self._list_pace.allows():
             self._list_waits = False
             rows = checkpoint_rows.rows(self.snapshot.checkpoints, self.verdicts, self.waiting)
             self.query_one(Checkpoints).show_rows(rows)
@@ -299,8 +264,7 @@ class RunScreen(ChartsScreen, HeldScreen):
     def _fit(self) -> None:
         """Give the lower panels no more lines than they fill, in steps, and the charts all others."""
         # Counted from what is known and not from what is drawn: below a dialog nothing is laid out again.
-        told = SENTENCE_LINES * len(self.snapshot.timeline) if self.snapshot is not None else 0
-        files = len(self.snapshot.checkpoints) if self.snapshot is not None else 0
+        told, files = SENTENCE_LINES * len(self.snapshot.timeline), len(self.snapshot.checkpoints)
         height = self.app.size.height
         filled = max(files + 1, told + 1, self.query_one(HardwarePanel).rows + 8)
         lines = min(height * 45 // 100, -(-filled // STEP_LINES) * STEP_LINES)
@@ -326,11 +290,10 @@ class RunScreen(ChartsScreen, HeldScreen):
             self._rung_for = rung
             self.app.bell()
 
-    def _show_keys(self, snapshot: RunSnapshot) -> None:
-        shown = [action for action in actions.EVERY.values() if action.bar]
-        reasons = {one.name: actions.why_not(one.name, snapshot, self.cockpit.read_only) for one in shown}
+    def _show_keys(self) -> None:
+        shown = [action for action in EVERY.values() if action.bar]
         shown.sort(key=lambda action: action.bar)
-        keys = ((one.shown_key, one.label, reasons[one.name] is None) for one in shown)
+        keys = ((one.shown_key, one.label, self.why_not(one.name) is None) for one in shown)
         self.query_one(KeyBar).show(tuple(keys))
 
     def _tick(self) -> None:
@@ -343,24 +306,6 @@ class RunScreen(ChartsScreen, HeldScreen):
 
     def on_hardware_panel_opened(self) -> None:
         self.action_act("machine")
-
-    @property
-    def machine(self) -> HardwarePanel:
-        """What is measured."""
-        return self.query_one(HardwarePanel)
-
-    @property
-    def chosen_checkpoint(self) -> Checkpoint | None:
-        """The checkpoint that the cursor was moved to, None where it stands on the newest."""
-        checkpoints = self.query_one(Checkpoints)
-        return checkpoints.row.checkpoint if checkpoints.cursor and checkpoints.row is not None else None
-
-    def submit(self, kind: str, **options: object) -> Command:
-        """Leave a command for the supervisor, from a thread: it may first have to start one."""
-        command = Command(kind, options)
-        self.sent.add(command)
-        find_out(command.id, lambda: self.cockpit.backend.submit(self.run_path, command), self.post_message)
-        return command
 
     def action_save_setting(self, text: str) -> None:
         """Save `name=value` for the next start."""

@@ -5,7 +5,7 @@ What is said when the terminal is too small to draw a cockpit in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from textual.app import ComposeResult
 from textual.screen import Screen
@@ -13,9 +13,6 @@ from textual.screen import Screen
 from nantui.ui.format import short_path
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.widgets.text_view import Title
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEYS: Line = [(" ?", "key"), (" help ", "muted"), (" :", "key"), (" commands ", "muted"), (" q", "key"),
               (" quit ", "muted")]  # fmt: skip

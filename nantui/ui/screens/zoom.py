@@ -6,33 +6,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.dom import DOMNode
 
 from nantui.ui.charts.draw import x_range
 from nantui.ui.charts.series import Picture, View, nearest
 from nantui.ui.format import number
-from nantui.ui.look_commands import LookCommands, bindings
-from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.charts import LookingScreen, looking_keys
 from nantui.ui.styled_text import Line
 from nantui.ui.styled_text import width as cells_of
 from nantui.ui.widgets.chart_wall import Chart
 from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
 from nantui.ui.widgets.text_view import Title
 
-if TYPE_CHECKING:
-    from nantui.ui.context import Curves
-
 MOST_LINES = 4
 
 
-class ZoomScreen(LookCommands, BaseScreen):
+class ZoomScreen(LookingScreen):
     """Shows the picture with the number `index`; follows the run like the small charts."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("left,h", "move(-1)", "cursor", tooltip="cursor left", key_display="h l"),
         Binding("right,l", "move(1)", "cursor right", show=False),
         Binding("H,shift+left", "move(-10)", "cursor far left", show=False),
@@ -48,10 +43,10 @@ class ZoomScreen(LookCommands, BaseScreen):
         Binding("0,home", "all", "all", tooltip="the whole x range"),
         Binding("tab,n,right_square_bracket", "turn(1)", "next chart", key_display="Tab", priority=True),
         Binding("shift+tab,N,left_square_bracket", "turn(-1)", "previous chart", show=False, priority=True),
-        *bindings(LookCommands),
+        *looking_keys(LookingScreen),
     ]
 
-    def __init__(self, over: Curves, index: int, view: View) -> None:
+    def __init__(self, over: LookingScreen, index: int, view: View) -> None:
         super().__init__()
         self.over, self.index, self.x = over, index, over.x
         self.view = view

@@ -2,13 +2,12 @@
 
 Files, in reading order:
 
-header: The two lines on top: which run, in what state, how far, how fast, how long yet
+header: The two lines on top: which run, in what state, how far, how fast, how long yet; and the alarm
 keybar: The bottom line: the keys that work now, or for a few seconds what there is to say
 chart_wall: The wall of charts: as many as fit, in pages
 timeline: What happened to the run, as sentences, newest at the bottom
 checkpoints: The checkpoints of the run, each with its badge as a word, a glyph and a colour
 hardware: GPUs and host: memory first, since that is what ends a training
-alarm: The alarm: two lines that cannot be missed and take no keys away
 log: Lines of a log, the newest hundred thousand of them
 candidates: Restore points with what each costs, and why the others are out
 fleet: Runs as a table: name, state, progress, loss, time left, last incident

@@ -5,10 +5,10 @@ One chart: redrawn only when its picture has changed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Container
 from textual.events import Click
 from textual.message import Message
@@ -67,7 +67,7 @@ class ChartWall(Container, can_focus=True):
     of them is chosen.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("left,h", "choose(-1, 0)", "chart to the left", show=False),
         Binding("right,l", "choose(1, 0)", "chart to the right", show=False),
         Binding("up,k", "choose(0, -1)", "chart above", show=False),
@@ -114,7 +114,7 @@ class ChartWall(Container, can_focus=True):
 
     def _shown(self) -> int:
         """Return how many charts are on this page."""
-        return min(len(self.pictures) - self.first, self.grid()[0] * self.grid()[1])
+        return min(len(self.pictures) - self.first, math.prod(self.grid()))
 
     def show(self, pictures: list[Picture]) -> None:
         """Show these pictures."""
@@ -129,14 +129,21 @@ class ChartWall(Container, can_focus=True):
         if not self.is_attached or not self.size.width or not self.pictures:
             return
         columns, rows = self.grid()
-        room = columns * rows
-        self.page %= max(1, -(-len(self.pictures) // room))
-        shown = self.pictures[self.page * room :][:room]
+        self.page %= self.pages
+        shown = self.pictures[self.first :][: columns * rows]
         if (columns, rows) != self._grid:
             self._grid = (columns, rows)
             self.styles.grid_size_columns, self.styles.grid_size_rows = columns, rows
-        for index in range(max(len(shown), len(self.children))):
-            self._place(index, shown)
+        charts = list(self.query(Chart))
+        for chart in charts[len(shown) :]:
+            chart.display = False
+        for index, picture in enumerate(replace(one, view=self.view) for one in shown):
+            if index < len(charts):
+                if not charts[index].display:
+                    charts[index].display = True
+                charts[index].show(picture)
+            else:
+                self.mount(Chart(picture))
 
     def grid(self) -> tuple[int, int]:
         """Return how many charts stand side by side and how many above each other."""
@@ -148,27 +155,12 @@ class ChartWall(Container, can_focus=True):
     @property
     def first(self) -> int:
         """The number of the first chart that is shown."""
-        columns, rows = self.grid()
-        return self.page * columns * rows
+        return self.page * math.prod(self.grid())
 
     @property
     def pages(self) -> int:
         """How many pages there are."""
-        columns, rows = self.grid()
-        return max(1, -(-len(self.pictures) // (columns * rows)))
-
-    def _place(self, index: int, shown: list[Picture]) -> None:
-        charts = list(self.query(Chart))
-        wanted = index < len(shown)
-        if index < len(charts) and charts[index].display != wanted:
-            charts[index].display = wanted
-        if not wanted:
-            return
-        picture = replace(shown[index], view=self.view)
-        if index < len(charts):
-            charts[index].show(picture)
-        else:
-            self.mount(Chart(picture))
+        return max(1, -(-len(self.pictures) // math.prod(self.grid())))
 
     def turn(self, by: int) -> None:
         """Turn the page."""

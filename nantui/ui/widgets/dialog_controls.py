@@ -6,9 +6,8 @@ A line to type into, whose cursor stands still: blinking costs bytes for ever, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.events import Click
 from textual.message import Message
 from textual.reactive import reactive
@@ -21,7 +20,7 @@ from nantui.ui.widgets.line_widget import LinesWidget
 class Choice(LinesWidget, can_focus=True):
     """Buttons side by side; the first one is the default, so it had better be the harmless one."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS = [
         Binding("left,h", "move(-1)", "left", show=False),
         Binding("right,l", "move(1)", "right", show=False),
         Binding("enter", "press", "press", show=False),
@@ -54,10 +53,6 @@ class Choice(LinesWidget, can_focus=True):
         return [line]
 
     def watch_cursor(self) -> None:
-        self.redraw()
-
-    def watch_has_focus(self, _has_focus: bool) -> None:
-        super().watch_has_focus(_has_focus)
         self.redraw()
 
     def on_click(self, event: Click) -> None:

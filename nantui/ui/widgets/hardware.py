@@ -7,25 +7,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.geometry import Size
 from textual.message import Message
 
-from nantui.ui.charts import series
+from nantui.machine.gpus import Gpu, Host, Sample
 from nantui.ui.charts.canvas import spark
-from nantui.ui.charts.series import Picture, stroke
+from nantui.ui.charts.series import Curve, Picture, apart, stroke
 from nantui.ui.format import clean, gigabytes
 from nantui.ui.glyphs import meter
 from nantui.ui.styled_text import Line, fit, spread, width
 from nantui.ui.widgets.line_widget import LinesWidget
 from nantui.words import count
 
-if TYPE_CHECKING:
-    from nantui.machine.gpus import Gpu, Host, Sample
-
 POINT_S, MOST_POINTS = 10.0, 120
+GPU_USE, GPU_MEMORY = "GPU use", "GPU memory"
+UNITS = {
+    GPU_USE: "%", GPU_MEMORY: "GB", "GPU power": "W", "GPU temperature": "°C", "CPU": "%", "memory": "GB",
+    "disk": "MB/s", "network": "MB/s",
+}  # fmt: skip
 HOT_C = 85
 NAME, NUMBERS = 6, 16
 OTHERS_GB = 1.0
@@ -33,94 +34,82 @@ UNTIL_FULL = (" free, room for checkpoints: ", " free, room for ", ", room for "
 SCARCE_H, LOW_H, FAR_H, SCARCE_GB = 2.0, 12.0, 24.0 * 90, 2.0
 
 
-class Curve:
+class Means:
     """Means over ten seconds each, newest last; the point that is being measured counts."""
 
     def __init__(self) -> None:
         self._points: deque[tuple[int, float, int]] = deque(maxlen=MOST_POINTS)
 
-    def add(self, t: float, share: float) -> None:
-        """Take a share (0 to 1) at `t`, s since the epoch."""
+    def add(self, t: float, value: float) -> None:
+        """Take a value at `t`, s since the epoch."""
         slot = int(t // POINT_S)
+        mean, number = 0.0, 0
         if self._points and self._points[-1][0] == slot:
-            _, mean, count = self._points.pop()
-            self._points.append((slot, mean + (share - mean) / (count + 1), count + 1))
-        else:
-            self._points.append((slot, share, 1))
+            _, mean, number = self._points.pop()
+        self._points.append((slot, mean + (value - mean) / (number + 1), number + 1))
 
     @property
     def points(self) -> list[tuple[int, float]]:
         """Slot of time and mean."""
         return [(slot, mean) for slot, mean, _ in self._points]
 
-    @property
-    def shares(self) -> list[float]:
-        """The finished points; while there is none, the one that is being measured."""
-        points = [mean for _, mean, _ in self._points]
-        return points[:-1] or points
-
 
 class History:
-    """The curves of one machine."""
+    """What one machine was measured to do, by the title of its chart and by whose it is."""
 
     def __init__(self) -> None:
-        self.curves: dict[str, Curve] = {}
-        self._charts: dict[tuple[str, str], dict[str, Curve]] = {}
+        self._charts: dict[str, dict[str, Means]] = {}
 
     def add(self, sample: Sample) -> None:
         """Take a sample."""
-        for gpu in sample.gpus:
-            if gpu.busy is not None:
-                self._add(f"busy{gpu.index}", sample.t, gpu.busy / 100)
-            self._add(f"memory{gpu.index}", sample.t, gpu.used_gb / gpu.total_gb if gpu.total_gb else 0.0)
-        for title, unit, name, value in figures(sample):
+        for title, name, value in figures(sample):
             if value is not None:
-                self._charts.setdefault((title, unit), {}).setdefault(name, Curve()).add(sample.t, value)
+                self._charts.setdefault(title, {}).setdefault(name, Means()).add(sample.t, value)
 
     def pictures(self) -> list[Picture]:
         """Return what was measured as charts over minutes, those of the GPUs with a curve for each."""
-        charts = [(key, curve.points) for key, found in self._charts.items() for curve in found.values()]
-        first = min((points[0][0] for _, points in charts), default=0)
+        begins = [means.points[0][0] for found in self._charts.values() for means in found.values()]
+        first = min(begins, default=0)
         return [
             Picture(
                 title,
                 tuple(
-                    series.Curve(
+                    Curve(
                         name,
-                        tuple((slot - first) * POINT_S / 60 for slot, _ in curve.points),
-                        tuple(value for _, value in curve.points),
+                        *apart(((slot - first) * POINT_S / 60, mean) for slot, mean in means.points),
                         *stroke(index),
                     )
-                    for index, (name, curve) in enumerate(found.items())
+                    for index, (name, means) in enumerate(found.items())
                 ),
-                unit=unit,
+                unit=UNITS[title],
                 x_name="min",
                 floor=0.0,
             )
-            for (title, unit), found in self._charts.items()
+            for title, found in self._charts.items()
         ]
 
-    def _add(self, name: str, t: float, share: float) -> None:
-        self.curves.setdefault(name, Curve()).add(t, share)
+    def shares(self, title: str, name: str, whole: float) -> list[float]:
+        """Return the finished points as shares of `whole`, oldest first; while there is none, the one that is
+        being measured.
+        """
+        means = self._charts.get(title, {}).get(name)
+        values = [mean / whole for _, mean in means.points] if means is not None and whole else []
+        return values[:-1] or values
 
-    def shares(self, name: str) -> list[float]:
-        """Return one of the curves, oldest point first, empty where nothing was measured."""
-        return self.curves[name].shares if name in self.curves else []
 
-
-def figures(sample: Sample) -> Iterator[tuple[str, str, str, float | None]]:
-    """Yield what is charted: title, unit, whose, value."""
+def figures(sample: Sample) -> Iterator[tuple[str, str, float | None]]:
+    """Yield what is charted: title, whose, value."""
     for gpu in sample.gpus:
         name = str(gpu.index)
-        yield "GPU use", "%", name, gpu.busy
-        yield "GPU memory", "GB", name, gpu.used_gb
-        yield "GPU power", "W", name, gpu.watts
-        yield "GPU temperature", "°C", name, gpu.celsius
-    yield "CPU", "%", "", sample.host.cpu
-    yield "memory", "GB", "", sample.host.memory_used_gb
+        yield GPU_USE, name, gpu.busy
+        yield GPU_MEMORY, name, gpu.used_gb
+        yield "GPU power", name, gpu.watts
+        yield "GPU temperature", name, gpu.celsius
+    yield "CPU", "", sample.host.cpu
+    yield "memory", "", sample.host.memory_used_gb
     for title, names in (("disk", ("read", "written")), ("network", ("received", "sent"))):
         for name in names:
-            yield title, "MB/s", name, sample.host.moved.get(name)
+            yield title, name, sample.host.moved.get(name)
 
 
 def _rows(sample: Sample) -> int:
@@ -137,9 +126,7 @@ def _grave(share: float) -> str:
 class HardwarePanel(LinesWidget, can_focus=True):
     """One line per GPU (three where there is room), then the host."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "the machine on the whole screen", show=False)
-    ]
+    BINDINGS = [Binding("enter", "open", "the machine on the whole screen", show=False)]
 
     class Opened(Message):
         """The machine is to be shown on the whole screen."""
@@ -154,10 +141,6 @@ class HardwarePanel(LinesWidget, can_focus=True):
     def rows(self) -> int:
         """How many lines it could fill."""
         return _rows(self.sample) if self.sample is not None else 4
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        super().watch_has_focus(has_focus)
-        self.redraw()
 
     def action_open(self) -> None:
         self.post_message(self.Opened())
@@ -239,11 +222,11 @@ class HardwarePanel(LinesWidget, can_focus=True):
     def _past(self, gpu: Gpu, cells: int) -> Line:
         room = (cells - NAME - 15) // 2
         line: Line = [(" " * NAME, "text")]
-        for label, name, ink in (
-            ("busy ", f"busy{gpu.index}", "good"),
-            ("memory ", f"memory{gpu.index}", "accent"),
+        for label, title, whole, ink in (
+            ("busy ", GPU_USE, 100.0, "good"),
+            ("memory ", GPU_MEMORY, gpu.total_gb, "accent"),
         ):
-            shares = self.history.shares(name)
+            shares = self.history.shares(title, str(gpu.index), whole)
             line += [(label, "faint"), (spark(shares, room, self.glyphs.braille), ink), ("  ", "text")]
         return fit(line, cells) if room >= 4 else []
 

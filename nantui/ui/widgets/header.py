@@ -1,5 +1,5 @@
-"""The two lines on top: which run, in what state, how far, how fast, how long yet,
-and who watches over it.
+"""The two lines on top: which run, in what state, how far, how fast, how long yet, and who watches over it;
+below them the alarm.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from rich.cells import cell_len
 
 from nantui.run import status as run_status
 from nantui.run.endings import ENDINGS
+from nantui.run.events import Incident
 from nantui.run.results import Metric
 from nantui.ui.format import clean, duration
 from nantui.ui.glyphs import meter
 from nantui.ui.model.snapshot import RunSnapshot
+from nantui.ui.model.timeline import action_text, incident_text, where
 from nantui.ui.styled_text import Line, fit, spread, width
+from nantui.ui.styled_text import width as cells_of
 from nantui.ui.widgets.line_widget import LinesWidget
 from nantui.words import ACTIVITIES, count
 
@@ -54,16 +57,16 @@ class Header(LinesWidget):
             phase = clean(status.text, 60)  # hosts are missing
         elif ended := ENDINGS.get(status.ending):
             phase = ended.title
-        right: Line = [(phase, "muted"), ("  " if phase else "", "text")]
-        if self.stale:
-            right += [(f"stale {self.stale} s", "warn"), ("  ", "text")]
-        if self.read_only:
-            right += [("read-only", "info"), ("  ", "text")]
-        if snapshot.waiting:
-            right += [(f"{count(len(snapshot.waiting), 'edit')} for the next start", "info"), ("  ", "text")]
-        if snapshot.autopilot:
-            right += [("autopilot", "info"), ("  ", "text")]
-        right += [*_guard(snapshot), ("  ", "text"), *state]
+        waiting = f"{count(len(snapshot.waiting), 'edit')} for the next start" if snapshot.waiting else ""
+        said: Line = [
+            (phase, "muted"),
+            (f"stale {self.stale} s" if self.stale else "", "warn"),
+            ("read-only" if self.read_only else "", "info"),
+            (waiting, "info"),
+            ("autopilot" if snapshot.autopilot else "", "info"),
+            *_guard(snapshot),
+        ]
+        right = [span for text, ink in said if text for span in ((text, ink), ("  ", "text"))] + state
         name, room = clean(snapshot.name, 200), max(8, cells - width(right) - 10)
         told = _metric(status.metric, room - min(cell_len(name), NAME))
         name_cells = max(8, room - width(told))
@@ -119,6 +122,38 @@ class Header(LinesWidget):
         while line and not line[-1][0].strip():
             line.pop()
         return line
+
+
+class Alarm(LinesWidget):
+    """Shown while an incident is neither acknowledged nor followed by a recovery."""
+
+    def __init__(self) -> None:
+        super().__init__(id="alarm")
+        self.incident: Incident | None = None
+        self.keys: tuple[tuple[str, str], ...] = ()
+        self.display = False
+
+    def show(self, incident: Incident | None, keys: tuple[tuple[str, str], ...] = ()) -> None:
+        """Show an incident with the keys that help, or nothing."""
+        self.incident, self.keys = incident, keys
+        if self.display != (incident is not None):
+            self.display = incident is not None
+        self.redraw()
+
+    def build(self, width: int, height: int) -> list[Line]:
+        if self.incident is None:
+            return []
+        place = where(self.incident.epoch, self.incident.step)
+        what: Line = [
+            (f" {self.glyphs.warn} ALARM  ", "alarm-key"),
+            (incident_text(self.incident.incident), "alarm-key"),
+        ]
+        first = spread(what, [(f"{place} ", "alarm")], width)
+        keys: Line = []
+        for key, text in self.keys:
+            keys += [(f" {key} ", "alarm-key"), (f"{text}  ", "alarm")]
+        done = fit([(f"   {action_text(self.incident.action)}", "alarm")], max(0, width - cells_of(keys) - 2))
+        return [first, fit(spread(done, keys, width), width)]
 
 
 def _metric(metric: Metric | None, cells: int) -> Line:

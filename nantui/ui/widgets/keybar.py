@@ -4,18 +4,21 @@ not be missed stands there whole. A screen speaks through it.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
+from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.events import Click
 from textual.screen import Screen
 
 from nantui.ui.actions import KEY_NAMES
 from nantui.ui.format import clean
-from nantui.ui.model.command_progress import CommandOutcome
 from nantui.ui.styled_text import Line, fit, width, wrap
 from nantui.ui.widgets.line_widget import LinesWidget
+
+if TYPE_CHECKING:
+    from nantui.ui.model.command_progress import CommandOutcome
 
 SECONDS_SHOWN, REFUSAL_S, MOST_LINES, ROOMY = 6.0, 60.0, 6, 32
 
@@ -24,6 +27,12 @@ Key = tuple[str, str, bool]
 NAMES = {shown: name for name, shown in KEY_NAMES.items()}
 HELP, COMMANDS = ("?", "help", True), (":", "commands", True)
 BACK, QUIT = ("Esc", "back", True), ("q", "quit", True)
+MOVING: list[BindingType] = [
+    Binding("slash", "app.find", "find a row of the list by its text", show=False),
+    Binding("tab", "app.focus_next", "next panel", show=False),
+    Binding("shift+tab", "app.focus_previous", "previous panel", show=False),
+]
+"""Between and within the panels of a screen or dialog."""
 
 
 def offered(screen: DOMNode) -> list[Key]:

@@ -107,6 +107,10 @@ class LinesWidget(Inked):
         if regions:
             self.refresh(*regions)
 
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.redraw()
+
     def on_resize(self) -> None:
         self._drawn_for = None
         self.redraw()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.events import Click
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -39,10 +39,12 @@ class Listing(Inked, ScrollView, can_focus=True):
     """Rows with keys. `draw(row, width)` returns a row; rows are asked for only when they are seen.
 
     The cursor stays on its key; with `follow` on the last row, with `keeps_first` on the first once it is
-    there, whichever rows come before it.
+    there, whichever rows come before it. One that `follows` does so until the cursor is moved up.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    follows = False
+
+    BINDINGS = [
         Binding("up,k", "move(-1)", "up", show=False),
         Binding("down,j", "move(1)", "down", show=False),
         Binding("pageup,ctrl+b", "page(-1)", "page up", show=False),
@@ -74,7 +76,8 @@ class Listing(Inked, ScrollView, can_focus=True):
         self._shown: dict[int, Line] = {}
         self.header: Line | None = header
         self.empty = empty
-        self.follow = self.keeps_first = False
+        self.follow = self.follows
+        self.keeps_first = False
 
     @property
     def head(self) -> int:
@@ -191,11 +194,10 @@ class Listing(Inked, ScrollView, can_focus=True):
         """Put the cursor on `row`, as near as there are rows, and show it."""
         self.cursor = max(0, min(row, len(self._keys) - 1))
         self._reveal(self.cursor)
+        self.follow = self.follows and self.cursor >= self.rows - 1
 
-    def on_focus(self) -> None:
-        self._repaint_row(self.cursor)
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
         self._repaint_row(self.cursor)
 
     def on_resize(self) -> None:

@@ -45,6 +45,8 @@ class Output(LinesWidget):
 class LogList(Listing):
     """Follows the end until the cursor is moved up. Lines are cut at the edge, moved sideways or wrapped."""
 
+    follows = True
+
     def __init__(self) -> None:
         super().__init__(id="log", empty="nothing was written yet")
         self._text: list[str] = []
@@ -53,7 +55,6 @@ class LogList(Listing):
         self._wrapped_for = 0
         self._matches: list[int] = []
         self.wanted = ""
-        self.follow = True
         self.wraps, self.left = False, 0
 
     def clear(self) -> None:
@@ -162,10 +163,6 @@ class LogList(Listing):
             end = start + len(self.wanted)
             return fit([(text[:start], ink), (text[start:end], "pill-warn"), (text[end:], ink)], width)
         return fit([(text, ink)], width)
-
-    def go(self, row: int) -> None:
-        super().go(row)
-        self.follow = self.cursor >= self.rows - 1
 
     def find(self, direction: int) -> bool:
         """Go to the next line that has the wanted text, around the ends; False when no other has it."""

@@ -16,12 +16,13 @@ LONG_PATH = re.compile(r"(?<![^\s('\"=])/(?:[^\s/:]+/)+([^\s/:]+/[^\s/:]+)")
 class Timeline(Listing):
     """Follows the newest entry until the cursor is moved up; where few lines fit, each entry has one."""
 
+    follows = True
+
     def __init__(self) -> None:
         super().__init__(id="timeline", header=[("timeline", "title")], empty="nothing has happened yet")
         self._sentences: Sequence[Sentence] = ()
         self._lines_of: list[tuple[int, Line]] = []
         self._wrapped_for = (0, False)
-        self.follow = True
 
     def show_sentences(self, sentences: Sequence[Sentence]) -> None:
         """Show these, oldest first."""
@@ -54,10 +55,6 @@ class Timeline(Listing):
     def sentence(self) -> Sentence | None:
         """The entry under the cursor."""
         return self._sentences[self._lines_of[self.cursor][0]] if self.cursor < len(self._lines_of) else None
-
-    def go(self, row: int) -> None:
-        super().go(row)
-        self.follow = self.cursor >= self.rows - 1
 
 
 def in_one_line(sentence: Sentence, width: int) -> Line:
