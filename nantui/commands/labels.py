@@ -14,8 +14,7 @@ from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.run.discovery import require_run
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
-from nantui.run.record import RunRecord
-from nantui.run.started_in import in_full
+from nantui.run.record import RunRecord, in_full
 from nantui.terminal_text import printable_lines
 from nantui.words import count
 

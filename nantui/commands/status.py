@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def write_metrics(path: Path, found: list[RunStatus]) -> None:
     """Write where the runs stand beside `path` and rename it. Raises UserError where that is not possible."""
-    from nantui.run.prometheus import as_prometheus
+    from nantui.run.status import as_prometheus
 
     try:
         write_atomic(path, as_prometheus(found), mode=0o644)

@@ -32,7 +32,7 @@ from nantui.run.endings import (
     cause_of,
 )
 from nantui.run.events import AttemptEnded, CommandReceived, InEffect, PhaseDone, Saved, newest, of_kind
-from nantui.run.newest_rows import tail_text
+from nantui.run.growing_files import tail_text
 from nantui.run.record import RunRecord
 from nantui.settings.gpu_memory import largest_batch
 from nantui.settings.values import is_number

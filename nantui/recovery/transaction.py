@@ -22,11 +22,10 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.atomic_files import sync_directory
-from nantui.run.documents import JsonObject
+from nantui.run.documents import JsonObject, Large, fields_of
 from nantui.run.events import PhaseBegun, RollbackBegun, UndoBegun, document_of
 from nantui.run.inside import inside, parts_of, refuse_foreign
 from nantui.run.journal import Journal, interrupted
-from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
 from nantui.run.spec import own_uids
 
@@ -39,8 +38,6 @@ STAGED = ".nantui-"
 TOLD_AT_THE_END = ("text", "of", "phase")
 """What the journal says again of a transaction when it is done."""
 
-LARGE = ("size", "mtime_ns")
-"""Whole numbers of a step that no range holds."""
 MKDIR, MOVE, RMDIR = "mkdir", "move", "rmdir"
 TO_DO, DONE, IMPOSSIBLE = "to do", "done", "impossible"
 
@@ -187,8 +184,8 @@ class Step:
     kind: str
     target: str
     source: str = ""
-    size: int = 0
-    mtime_ns: int = 0
+    size: Large = 0
+    mtime_ns: Large = 0
     why: str = ""
 
     def to_json(self) -> JsonObject:
@@ -198,7 +195,7 @@ class Step:
 
 def step_from(document: Mapping[str, Any]) -> Step:
     """Return the step that the journal kept. Raises UserError for one that leads out of the run."""
-    known = fields_of(Step, document, LARGE)
+    known = fields_of(Step, document)
     if known.get("kind") not in (MKDIR, MOVE, RMDIR):
         raise UserError("nantui/journal.jsonl names a step that is none; nothing was moved", FAILED)
     for path in (known.get("target"), *([known.get("source")] if known["kind"] == MOVE else [])):

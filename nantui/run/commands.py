@@ -23,9 +23,8 @@ from nantui.paths import user_state_dir
 from nantui.run import binding
 from nantui.run.atomic_files import to_json, write_json
 from nantui.run.bounded import parse_json
-from nantui.run.documents import JsonObject
+from nantui.run.documents import JsonObject, fields_of
 from nantui.run.journal import author
-from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
 
 KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set", "quarantine")

@@ -25,10 +25,11 @@ from nantui.run.attempts import (
     read_exits,
 )
 from nantui.run.endings import ECHO, EXCEPTION, EXCEPTION_LINE, Cause, Traces, classify
+from nantui.run.growing_files import tail_text
 from nantui.run.layout import RunLayout
-from nantui.run.newest_rows import last_step, tail_text
 from nantui.run.spec import read_args
 from nantui.run.status import LOST
+from nantui.run.telemetry import last_step
 from nantui.supervisor.foreign.log_progress import LINE
 from nantui.terminal_text import printable, without_sequences
 

@@ -28,12 +28,12 @@ from nantui.run.attempts import Attempt, read_attempt, read_exits, registered
 from nantui.run.discovery import find_runs
 from nantui.run.journal import Journal, interrupted
 from nantui.run.layout import RunLayout
-from nantui.run.newest_rows import epochs_asked, last_epochs, last_step
 from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
 from nantui.run.record import RunRecord
-from nantui.run.results import EpochRow, Metric, median_epoch_s, read_metric
+from nantui.run.results import EpochRow, Metric, last_epochs, median_epoch_s, read_metric
+from nantui.run.spec import epochs_asked
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
-from nantui.run.telemetry import Step
+from nantui.run.telemetry import Step, last_step
 from nantui.supervisor.foreign.find import (
     Candidate,
     ForeignTraining,

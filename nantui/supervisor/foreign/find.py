@@ -28,7 +28,7 @@ from nantui.machine.gpus import Sampler
 from nantui.machine.process_identity import ProcessRef, alive, ref_of, stat_of
 from nantui.machine.process_origin import origin_of, restart_loop
 from nantui.machine.process_tree import MARK, Leftover, descendants, end_all, environment_of, living_pids
-from nantui.run.newest_rows import head
+from nantui.run.growing_files import head
 from nantui.terminal_text import printable
 
 PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")

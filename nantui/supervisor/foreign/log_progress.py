@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from nantui.run.newest_rows import tail_text
+from nantui.run.growing_files import tail_text
 from nantui.terminal_text import without_sequences
 
 NUMBER = r"-?(?:nan|inf|\d+(?:\.\d*)?(?:e[+-]?\d+)?)"

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from nantui.run.newest_rows import tail_text
+from nantui.run.growing_files import tail_text
 from nantui.supervisor.foreign.log_progress import parse_progress, read_progress
 
 HEADER = "      Epoch    GPU_mem   box_loss   cls_loss   dfl_loss  Instances       Size\n"
