@@ -55,7 +55,7 @@ def agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
 
     An exec run goes on with its own script unless `--our-runner` says otherwise.
     """
-    from nantui.recovery.lost_without_script import lost_with_our_runner
+    from nantui.recovery.plan_warnings import lost_with_our_runner
 
     record = RunRecord(layout)
     if record.spec is not None and not arguments.our_runner:

@@ -14,11 +14,10 @@ from typing import Any
 
 from nantui.errors import UserError
 from nantui.recovery.manifest import COPIES
-from nantui.recovery.reached import seconds_per_epoch
 from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, PhaseBegun, PhaseDone, RollbackDone
 from nantui.run.record import AttemptRecord, RunRecord, read_run
-from nantui.run.results import EpochRow, current, read_results
+from nantui.run.results import TIMED_EPOCHS, EpochRow, current, median_epoch_s, read_results
 from nantui.run.telemetry import Step, read_steps
 from nantui.settings.values import compare
 
@@ -35,7 +34,7 @@ class Side:
     @property
     def hours_per_epoch(self) -> float:
         """The median, NaN where nothing was timed."""
-        return seconds_per_epoch(self.rows) / 3600
+        return median_epoch_s(self.rows, last=TIMED_EPOCHS, from_the_start=True) / 3600
 
 
 def read_side(text: str) -> Side:

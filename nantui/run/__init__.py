@@ -20,7 +20,7 @@ points: Step points: where a training can go on in the middle of an epoch, as th
 results: results.csv as Ultralytics writes it, with what makes it awkward taken care of
 plan: Where a run stands in its plan: phases one after another in one run directory, as spec.yaml keeps them
 commands: The spool: commands as one-file messages, put there by rename, taken only from the same owner
-status: The state of a run as everybody shows it: one frozen snapshot, one list of state words; as Prometheus text
+status: The state of a run as everybody shows it: one frozen snapshot, one list of words, and Prometheus text
 discovery: Finding runs: a directory that is one, or all below it, without walking into data sets
 quarantine: A run's quarantine list: images left out of its training; the data set is not touched
 documents: The types of what files say, and a JSON value as the type that a field has for it

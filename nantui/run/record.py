@@ -8,6 +8,7 @@ whoever has to see what was written meanwhile (after a stop, a wait, a step of a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from nantui.run.discovery import require_run
 from nantui.run.events import Created, Event, InEffect, newest
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.results import EpochRow, current, read_results
+from nantui.run.results import TIMED_EPOCHS, EpochRow, current, median_epoch_s, read_results
 from nantui.run.spec import Spec, read_args, read_spec
 from nantui.run.telemetry import StepsInBrief, steps_in_brief
 
@@ -26,6 +27,20 @@ from nantui.run.telemetry import StepsInBrief, steps_in_brief
 def read_run(run: Path) -> RunRecord:
     """Return the record of the run in the directory `run`. Raises UserError where there is no run."""
     return RunRecord(require_run(Path(run)))
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far the training came: `completed` epochs and `part` of the next; `seconds` an epoch, or NaN."""
+
+    completed: int
+    part: float
+    seconds: float
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 1, in which it stands or stood."""
+        return self.completed + (1 if self.part > 0 else 0)
 
 
 class AttemptRecord:
@@ -118,6 +133,14 @@ class RunRecord:
     def epochs(self) -> list[EpochRow]:
         """The rows that count, one an epoch, in epoch order."""
         return current(self.results)
+
+    @cached_property
+    def reached(self) -> Reached:
+        """How far the newest attempt (or the foreign run) came: what a checkpoint's cost is counted from."""
+        completed, step = self.epochs[-1].epoch if self.epochs else 0, self.newest.steps.newest
+        running = step is not None and step.epoch == completed + 1
+        part = step.step / max(step.steps, 1) if running and step is not None else 0.0
+        return Reached(completed, part, median_epoch_s(self.results, last=TIMED_EPOCHS, from_the_start=True))
 
     @cached_property
     def attempts(self) -> Sequence[AttemptRecord]:

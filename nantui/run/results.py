@@ -18,7 +18,8 @@ from pathlib import Path
 from nantui.run.atomic_files import read_text
 from nantui.run.growing_files import cells_of, first_line, last_lines
 
-RECENT_EPOCHS = 5
+RECENT_EPOCHS, TIMED_EPOCHS = 5, 10
+"""So many tell what an epoch takes: while it trains, and for what a recovery costs."""
 FEW_LINES = 8
 """Enough for the last epochs' times; parsing is what costs over hundreds of runs."""
 MOST_EPOCHS = 10**6
