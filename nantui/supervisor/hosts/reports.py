@@ -146,10 +146,6 @@ class Silence:
         self._heard[name] = heartbeat, quiet, now
         return quiet
 
-    def heard(self, report: Report, within_s: float) -> bool:
-        """Tell whether the agent of `report` has been heard of within that time."""
-        return self.quiet_s(report.host, report.heartbeat) < within_s
-
 
 def host_rows(layout: RunLayout, attempt: int, leader: str) -> tuple[HostStatus, ...]:
     """Return the hosts of an attempt and those that wait, the leading one first, with their ranks."""
