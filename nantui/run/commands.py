@@ -21,14 +21,13 @@ from pathlib import Path
 from nantui.errors import FAILED, UserError
 from nantui.paths import user_state_dir
 from nantui.run import binding
-from nantui.run.atomic_files import to_json, write_json
-from nantui.run.bounded import parse_json
+from nantui.run.atomic_files import read_own_json, to_json, write_json
+from nantui.run.bounded import LARGEST_JSON
 from nantui.run.documents import JsonObject, fields_of
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 
 KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set", "quarantine")
-LARGEST = 1 << 25
 POLICY = "policy"
 """Who asks for what nobody asked for, where a run may go on unattended."""
 
@@ -52,7 +51,7 @@ def put(directory: Path, command: Command, instead: Path | None = None) -> Path:
     if command.kind not in KINDS:
         raise ValueError(f"no such command: {command.kind}")
     path = directory / f"{int(command.t * 1000):013d}-{command.id}.json"
-    if len(to_json(asdict(command))) > LARGEST // 2:
+    if len(to_json(asdict(command))) > LARGEST_JSON // 2:
         raise UserError(f"this {command.kind} says too much at once; do it in parts", FAILED)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,25 +76,9 @@ def pending(directory: Path) -> list[tuple[Path, Command]]:
 
 def _take(path: Path) -> Command | None:
     """Read one command, checking owner and kind of file on the opened descriptor."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_size > LARGEST:
-            return None
-        try:
-            return _command(parse_json(file.read(LARGEST + 1)))
-        except (ValueError, TypeError, KeyError):
-            return None
-
-
-def _command(document: JsonObject) -> Command:
-    known = fields_of(Command, document)
-    if known.get("kind") not in KINDS or set(known) != set(Command.__dataclass_fields__):
-        raise ValueError(known.get("kind"))
-    return Command(**known)
+    known = fields_of(Command, read_own_json(path) or {})
+    whole = known.get("kind") in KINDS and set(known) == set(Command.__dataclass_fields__)
+    return Command(**known) if whole else None
 
 
 def is_private(directory: Path) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from nantui.errors import UserError
-from nantui.run.atomic_files import open_regular, read_yaml, write_atomic
+from nantui.run.atomic_files import read_owned, read_yaml, write_atomic
 from nantui.run.binding import HERE, standing
 from nantui.run.bounded import LARGEST_YAML, parse_yaml
 from nantui.run.documents import Document, JsonObject, Settings, fields_of
@@ -71,12 +71,12 @@ def read_spec(path: Path, trusted: Collection[int] = (), *, agreed: bool = False
     `trusted` user ids, and the run was made here (`agreed`: the caller was started for it): looking at
     somebody's run must not start their programs.
     """
-    found = _read_with_owner(path)
+    found = read_owned(path, LARGEST_YAML)
     if found is None:
         return None
-    text, owner = found
+    content, owner = found
     try:
-        document = parse_yaml(text)
+        document = parse_yaml(content.decode("utf-8", errors="replace"))
     except ValueError as error:
         raise UserError(f"{path}: not readable as YAML ({error}); mend it or move it away") from error
     if not isinstance(document, dict) or "train" not in (known := fields_of(Spec, document)):
@@ -95,18 +95,6 @@ def own_uids(lock: Path) -> frozenset[int]:
         return frozenset({os.getuid(), os.stat(lock).st_uid})
     except OSError:
         return frozenset({os.getuid()})
-
-
-def _read_with_owner(path: Path) -> tuple[str, int] | None:
-    file = open_regular(path)
-    if file is None:
-        return None
-    try:
-        with file:
-            text = file.read(LARGEST_YAML + 1).decode("utf-8", errors="replace")
-            return text, os.fstat(file.fileno()).st_uid
-    except OSError:
-        return None
 
 
 def write_spec(path: Path, spec: Spec) -> None:

@@ -99,19 +99,18 @@ def node_argv(layout: RunLayout, attempt: Attempt, node: int) -> list[str]:
     return [attempt.python, "-m", entry_points.LAUNCH_RANKS, *place]
 
 
-def start_worker(layout: RunLayout, attempt: Attempt, cwd: str | None) -> subprocess.Popen[bytes]:
-    """Start the worker in a session of its own, its output in the attempt's log. Raises UserError."""
-    place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
-    return _start(attempt.argv, place, layout.attempt_log(attempt.attempt), {MARK: attempt.uuid})
-
-
-def start_leading_node(
-    layout: RunLayout, attempt: Attempt, cwd: str | None, interface: str, listener: int
+def start_worker(
+    layout: RunLayout, attempt: Attempt, cwd: str | None, interface: str = "", listener: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start the leading host's ranks; `listener` is the socket of the endpoint. Raises UserError."""
+    """Start the worker in a session of its own, its output in the attempt's log. Raises UserError.
+
+    With several hosts these are the leading one's ranks; `listener` is the socket of the endpoint.
+    """
     place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
-    variables = {MARK: attempt.uuid, LISTENER: str(listener), **_through(interface)}
-    return _start(attempt.argv, place, layout.attempt_log(attempt.attempt), variables, (listener,))
+    variables = {MARK: attempt.uuid, **({} if listener is None else {LISTENER: str(listener)})}
+    descriptors = () if listener is None else (listener,)
+    log = layout.attempt_log(attempt.attempt)
+    return _start(attempt.argv, place, log, {**variables, **_through(interface)}, descriptors)
 
 
 def start_joined_node(
@@ -131,14 +130,12 @@ def _through(interface: str) -> dict[str, str]:
 def _start(
     argv: list[str], cwd: str, log: Path, variables: dict[str, str], descriptors: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    own = {"PYTHONUNBUFFERED": "1", WORK_IN: cwd}
-    environment = worker_environment(**own, **variables)
     try:
         with log.open("ab") as output:
             return subprocess.Popen(
                 [interpreter(argv[0], cwd), *argv[1:]],
                 cwd=import_folder(),
-                env=environment,
+                env=worker_environment(PYTHONUNBUFFERED="1", **{WORK_IN: cwd}, **variables),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -25,7 +25,7 @@ from nantui.supervisor.hosts import reports
 from nantui.supervisor.hosts.consistency import gather_facts
 from nantui.supervisor.hosts.endpoint import interface_towards, open_endpoint
 from nantui.supervisor.hosts.reports import DIFFERS, ENDED, POLL_EVERY_S, READY, TRAINING, Report, Roster
-from nantui.supervisor.launch import start_leading_node
+from nantui.supervisor.launch import start_worker
 
 
 def blame(layout: RunLayout, roster: Roster) -> str:
@@ -105,7 +105,7 @@ class Leading:
         self.note = "hosts: " + ", ".join(f"{seat.host} (ranks: {seat.devices})" for seat in roster.seats)
         assert self._listener is not None, "an attempt is launched once"
         way, listener = interface_towards(attempt.endpoint), self._listener.fileno()
-        child = start_leading_node(self._layout, attempt, self._cwd, way, listener)
+        child = start_worker(self._layout, attempt, self._cwd, way, listener)
         self._close()
         return child
 

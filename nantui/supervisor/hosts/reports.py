@@ -15,12 +15,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample, Sampler
+from nantui.machine.gpus import Sample, Sampler
 from nantui.machine.process_identity import Machine, ProcessRef, host_id, ref_from
-from nantui.run.atomic_files import open_regular, read_json, write_json
+from nantui.run.atomic_files import read_json, read_own_json, write_json
 from nantui.run.attempts import Attempt
-from nantui.run.bounded import LARGEST_JSON, parse_json
-from nantui.run.documents import JsonObject, known_fields
+from nantui.run.documents import known_fields
 from nantui.run.layout import RunLayout
 from nantui.run.status import HostStatus
 
@@ -78,15 +77,8 @@ def home_of(layout: RunLayout, host: str) -> Path:
 
 def read_report(layout: RunLayout, host: str) -> Report | None:
     """Return a host's report, None where there is none of this user."""
-    document = read_own(home_of(layout, host) / AGENT_NAME)
-    process = ref_from((document or {}).get("process"))
-    if document is None or process is None:
-        return None
-    try:
-        machine = Machine(**document["machine"])
-        return known_fields(Report, {**document, "host": host, "process": process, "machine": machine})
-    except (KeyError, TypeError):
-        return None
+    told = read_own_json(home_of(layout, host) / AGENT_NAME) or {}
+    return known_fields(Report, {**told, "host": host, "process": ref_from(told.get("process"))})
 
 
 def read_reports(layout: RunLayout) -> list[Report]:
@@ -101,7 +93,7 @@ def read_reports(layout: RunLayout) -> list[Report]:
 
 def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
     """Return who takes part in an attempt, None while that is open (or says somebody else's file)."""
-    document = read_own(layout.roster(attempt))
+    document = read_own_json(layout.roster(attempt))
     try:
         seats = tuple(Seat(**seat) for seat in document["seats"]) if document else ()
         return Roster(int(document["attempt"]), str(document["uuid"]), seats) if document else None
@@ -111,22 +103,7 @@ def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
 
 def read_own_attempt(layout: RunLayout, number: int) -> Attempt | None:
     """Return the record of an attempt, where it is there and belongs to this user."""
-    return known_fields(Attempt, read_own(layout.attempt(number)))
-
-
-def read_own(path: Path) -> JsonObject | None:
-    """Return the JSON object of a file that belongs to this user, else None."""
-    file = open_regular(path, os.O_NOFOLLOW)
-    if file is None:
-        return None
-    with file:
-        if os.fstat(file.fileno()).st_uid != os.getuid():
-            return None
-        try:
-            document = parse_json(file.read(LARGEST_JSON + 1))
-        except (OSError, ValueError):
-            return None
-    return document if isinstance(document, dict) else None
+    return known_fields(Attempt, read_own_json(layout.attempt(number)))
 
 
 class Silence:
@@ -166,23 +143,11 @@ def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sa
     """Return the newest samples that the agents of other hosts left in `hosts`, leaving out old ones."""
     found = []
     for path in sorted(hosts.glob(f"*/{SAMPLE_NAME}")):
-        sample = sample_from(read_json(path)) if path.parent.name != here else None
+        told = {**(read_json(path) or {}), "elsewhere": []}
+        sample = known_fields(Sample, told) if path.parent.name != here else None
         if sample is not None and abs(now - sample.t) < OLD_S:
             found.append((path.parent.name, sample))
     return tuple(found)
-
-
-def sample_from(document: JsonObject | None) -> Sample | None:
-    """Return the sample that a JSON object holds (`asdict` of one), None where it holds none."""
-    try:
-        said = document or {}
-        gpus = (
-            Gpu(**{**gpu, "processes": tuple(GpuProcess(**one) for one in gpu["processes"])})
-            for gpu in said["gpus"]
-        )
-        return Sample(said["t"], tuple(gpus), Host(**said["host"]))
-    except (KeyError, TypeError):
-        return None
 
 
 class Sampling:
