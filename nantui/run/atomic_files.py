@@ -103,7 +103,7 @@ def open_regular(path: Path, flags: int = 0) -> BinaryIO | None:
 
 
 def read_owned(path: Path, largest: int, flags: int = 0) -> tuple[bytes, int] | None:
-    """Return at most `largest` + 1 bytes of a regular file and its owner's user id, None where there is none."""
+    """Return at most `largest` + 1 bytes of a regular file and its owner's user id, None without one."""
     file = open_regular(path, flags)
     if file is None:
         return None

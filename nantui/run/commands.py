@@ -83,22 +83,17 @@ def _take(path: Path) -> Command | None:
 
 def is_private(directory: Path) -> bool:
     """Tell whether only this user can write into `directory`, making it (0700) where it does not exist."""
-    with contextlib.suppress(FileExistsError):
-        try:
-            directory.mkdir(mode=0o700, parents=True)
-        except FileExistsError:
-            raise
-        except OSError:
-            return False
     try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = os.lstat(directory)
+        mine = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
+        if mine and state.st_mode & 0o077:
+            with contextlib.suppress(OSError):
+                os.chmod(directory, 0o700)
+            state = os.lstat(directory)
     except OSError:
         return False
-    if stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and state.st_mode & 0o077:
-        with contextlib.suppress(OSError):
-            os.chmod(directory, 0o700)
-            state = os.lstat(directory)
-    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and not state.st_mode & 0o077
+    return mine and not state.st_mode & 0o077
 
 
 def local_spool(layout: RunLayout) -> Path:
@@ -127,7 +122,5 @@ def pending_commands(layout: RunLayout) -> list[tuple[Path, Command]]:
     """Return the commands that wait in either place, oldest first; only private places are read."""
     places = [layout.commands, local_spool(layout)]
     places = places if binding.standing(layout.run) == binding.HERE else places[1:]
-    found = [
-        item for place in places if os.path.isdir(place) and is_private(place) for item in pending(place)
-    ]
-    return sorted(found, key=lambda item: item[0].name)
+    private = (place for place in places if os.path.isdir(place) and is_private(place))
+    return sorted((one for place in private for one in pending(place)), key=lambda one: one[0].name)

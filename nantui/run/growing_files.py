@@ -56,6 +56,14 @@ class LineFollower:
         self._offset += len(data)
         return NewLines(self._split(data), restarted, self._offset < state.st_size)
 
+    def read_all(self) -> list[str]:
+        """Return all whole lines that are new."""
+        lines, more = list[str](), True
+        while more:
+            new = self.read()
+            lines, more = lines + new.lines, new.more
+        return lines
+
     def _begin_if_new(self, state: os.stat_result) -> bool:
         identity = (state.st_dev, state.st_ino)
         if self._identity == identity and state.st_size >= self._offset:

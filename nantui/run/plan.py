@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.errors import UserError
@@ -78,12 +78,6 @@ def place_of(plan: JsonObject | None) -> Place | None:
     phases = phases_of(plan)
     number = int((plan or {}).get("phase") or 1)
     return Place(number, len(phases), phases[number - 1].title) if 0 < number <= len(phases) else None
-
-
-def place_document(plan: JsonObject | None) -> JsonObject | None:
-    """Return the same as attempts and the journal record it."""
-    place = place_of(plan)
-    return asdict(place) if place else None
 
 
 def next_waits(plan: JsonObject | None, events: Iterable[Event]) -> bool:

@@ -145,13 +145,9 @@ def kept_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not is_secret(name, value) and not name.startswith((*_OF_THIS_TERMINAL, *_OF_THIS_LAUNCH))
     }
-    own = [entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if entry and not _is_hook(entry)]
+    entries = filter(None, kept.pop("PYTHONPATH", "").split(os.pathsep))
+    own = [one for one in entries if not (Path(one).name == HOOK_FOLDER and "nantui" in Path(one).parts)]
     return {**kept, "PYTHONPATH": os.pathsep.join(own)} if own else kept
-
-
-def _is_hook(folder: str) -> bool:
-    parts = os.path.normpath(folder).split(os.sep)
-    return parts[-1] == HOOK_FOLDER and "nantui" in parts
 
 
 def is_secret(name: str, value: str) -> bool:

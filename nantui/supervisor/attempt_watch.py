@@ -78,7 +78,8 @@ class Watch:
             self.ranks += 1
         new: list[Relayed] = []
         for rank in range(self.ranks):
-            for document in documents(self._new_lines(rank)):
+            path = self.layout.events(self.attempt.attempt, rank)
+            for document in documents(self._events.setdefault(rank, LineFollower(path)).read_all()):
                 if (event := parse(document)) is not None:
                     self._take_in(rank, event, document)
                     new += self._for_the_journal(rank, event, document)
@@ -101,15 +102,6 @@ class Watch:
                 self.moved += len(steps)
                 self._durations.extend(s for step in steps if (s := step.value("step_s")) > 0)
 
-    def _new_lines(self, rank: int) -> list[str]:
-        follower = self._events.setdefault(rank, LineFollower(self.layout.events(self.attempt.attempt, rank)))
-        lines: list[str] = []
-        more = True
-        while more:
-            new = follower.read()
-            lines, more = lines + new.lines, new.more
-        return lines
-
     def _take_in(self, rank: int, event: Event, document: Mapping[str, object]) -> None:
         """Keep what one event tells of the attempt; what it is doing is told by rank 0."""
         self.moved += 1
@@ -118,11 +110,9 @@ class Watch:
         elif isinstance(event, Incident):
             about = {"attempt": self.attempt.attempt, "rank": rank}
             self.last_incident = {**document, **self._hosts_of(event), **about}
-        elif rank == 0:
-            self._take_in_activity(event)
-
-    def _take_in_activity(self, event: Event) -> None:
-        if isinstance(event, Activity):
+        elif rank:
+            return
+        elif isinstance(event, Activity):
             spent_s, self._phase_since = event.t - self._phase_since, event.t
             if self.activity:
                 self.longest_s[self.activity] = max(spent_s, self.longest_s.get(self.activity, 0.0))

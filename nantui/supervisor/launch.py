@@ -12,7 +12,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from nantui.paths import WORK_IN, interpreter
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
-from nantui.run.plan import place_document
+from nantui.run.plan import place_of
 from nantui.run.spec import Spec
 from nantui.supervisor.helper_process import import_folder, worker_environment
 
@@ -54,6 +54,7 @@ def new_attempt(
         raise UserError(
             f"{layout.attempts} cannot be listed, so no new attempt has a number; try again", FAILED
         )
+    place = place_of(spec.plan)
     attempt = Attempt(
         attempt=number,
         uuid=uuid.uuid4().hex,
@@ -67,7 +68,7 @@ def new_attempt(
         faults=spec.faults,
         asked=asked or {},
         probation_epochs=probation_epochs,
-        phase=place_document(spec.plan),
+        phase=asdict(place) if place else None,
         marks=host_marks(),
         **hosts,
     )
