@@ -129,7 +129,9 @@ def course(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> tuple[list[Seen]
 def settling(rows: Sequence[EpochRow], mosaic_closes: int = 0) -> frozenset[int]:
     """Return the epochs in which a healthy training may stumble, and those just after."""
     begins = [rows[0].epoch] if rows else []
-    begins += [row.epoch for before, row in zip(rows, rows[1:], strict=False) if _begins(before, row)]
+    for before, row in zip(rows, rows[1:], strict=False):
+        rates = (before.values.get("lr/pg0", 0.0), row.values.get("lr/pg0", 0.0))
+        begins += [row.epoch] if resumed(before, row) or rates[1] > rates[0] * RISES > 0 else []
     begins += [mosaic_closes] if mosaic_closes > 0 else []
     return frozenset(epoch + more for epoch in begins for more in range(SETTLES))
 
@@ -188,11 +190,6 @@ def _evidence(before: Sequence[Seen], since: Sequence[Seen]) -> Iterator[Judgeme
     if run := lasting(since, lambda one: one.val > 0 and one.metric <= SHARE_LOST * best):
         text = f"the metrics fell to {run[-1].metric:.3g} for good, the best before was {best:.3g}"
         yield Judgement(since[0].epoch, LOST, text)
-
-
-def _begins(before: EpochRow, row: EpochRow) -> bool:
-    rates = (before.values.get("lr/pg0", 0.0), row.values.get("lr/pg0", 0.0))
-    return resumed(before, row) or rates[1] > rates[0] * RISES > 0
 
 
 def _usual(values: Iterable[float]) -> float:

@@ -82,6 +82,14 @@ class StepFollower:
         steps, self._columns = parse_steps(new.lines, self._columns)
         return [*samples, *steps], new.more
 
+    def read_all(self) -> list[Step]:
+        """Return all whole steps that are new."""
+        found, more = list[Step](), True
+        while more:
+            steps, more = self.read()
+            found += steps
+        return found
+
     def _samples(self) -> list[Step]:
         """Open a long file: take its samples and go on at its end; none of one that is short."""
         file = open_regular(self.path)
@@ -111,11 +119,7 @@ class StepFollower:
 
 def read_steps(path: Path) -> list[Step]:
     """Return every whole step of a steps.csv, oldest first; of a long attempt these are a million."""
-    follower, found, more = StepFollower(path), list[Step](), True
-    while more:
-        steps, more = follower.read()
-        found += steps
-    return found
+    return StepFollower(path).read_all()
 
 
 def parse_steps(lines: list[str], columns: list[str]) -> tuple[list[Step], list[str]]:

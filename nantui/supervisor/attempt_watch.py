@@ -72,7 +72,10 @@ class Watch:
 
     def read(self) -> list[Relayed]:
         """Return what is new for the journal: each event with its fields there."""
-        self._read_steps()
+        if steps := self._steps.read_all():
+            self.last_step = steps[-1]
+            self.moved += len(steps)
+            self._durations.extend(s for step in steps if (s := step.value("step_s")) > 0)
         # A script of the user's own may start more ranks than was asked for.
         while os.path.exists(self.layout.events(self.attempt.attempt, self.ranks)):
             self.ranks += 1
@@ -92,15 +95,6 @@ class Watch:
     def usual_step_s(self) -> float:
         """Return the median of the last steps' times in s, 0 before the first."""
         return statistics.median(self._durations) if self._durations else 0.0
-
-    def _read_steps(self) -> None:
-        more = True
-        while more:
-            steps, more = self._steps.read()
-            if steps:
-                self.last_step = steps[-1]
-                self.moved += len(steps)
-                self._durations.extend(s for step in steps if (s := step.value("step_s")) > 0)
 
     def _take_in(self, rank: int, event: Event, document: Mapping[str, object]) -> None:
         """Keep what one event tells of the attempt; what it is doing is told by rank 0."""

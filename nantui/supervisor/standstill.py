@@ -17,8 +17,26 @@ LONGEST_GAP_S = 1.0
 TIMES_LONGEST = 10.0
 
 
+class Silence:
+    """For how long something has been the same, such as a heartbeat: no clock of another host is read.
+
+    Adds up the time in which this process itself was awake.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: dict[str, tuple[float, float, float]] = {}
+
+    def quiet_s(self, name: str, heartbeat: float) -> float:
+        now = self._clock()
+        beat, quiet, looked = self._heard.get(name, (heartbeat, 0.0, now))
+        quiet = quiet + min(now - looked, LONGEST_GAP_S) if beat == heartbeat else 0.0
+        self._heard[name] = heartbeat, quiet, now
+        return quiet
+
+
 class Standstill:
-    """Adds up the time without anything new."""
+    """Tells when the time without anything new is too long."""
 
     def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience, self._clock = patience, clock
@@ -26,10 +44,7 @@ class Standstill:
 
     def reset(self) -> None:
         """Begin anew, with a new attempt."""
-        self._observed = self._clock()
-        self._moved = -1
-        self._quiet_s = 0.0
-        self._allowed_s = math.inf
+        self._silence, self._allowed_s = Silence(self._clock), math.inf
 
     def observe(self, moved: int, activity: str, usual_step_s: float, longest_s: float = 0.0) -> float:
         """Return for how many seconds nothing moved once that is a standstill, else 0.0.
@@ -37,14 +52,9 @@ class Standstill:
         `moved` counts everything new that the ranks wrote; `usual_step_s` is 0 before the first step,
         `longest_s` is how long this phase took at most so far, 0 for its first time.
         """
-        now = self._clock()
-        gap, self._observed = now - self._observed, now
-        if moved != self._moved:
-            self._moved, self._quiet_s = moved, 0.0
-        else:
-            self._quiet_s += min(gap, LONGEST_GAP_S)
+        quiet_s = self._silence.quiet_s("", moved)
         self._allowed_s = self.allowed_s(activity, usual_step_s, longest_s)
-        return self._quiet_s if self._quiet_s > self._allowed_s else 0.0
+        return quiet_s if quiet_s > self._allowed_s else 0.0
 
     @property
     def hung_after_s(self) -> float:

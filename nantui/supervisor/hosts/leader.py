@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from nantui.supervisor.hosts.consistency import gather_facts
 from nantui.supervisor.hosts.endpoint import interface_towards, open_endpoint
 from nantui.supervisor.hosts.reports import DIFFERS, ENDED, POLL_EVERY_S, READY, TRAINING, Report, Roster
 from nantui.supervisor.launch import start_worker
+from nantui.supervisor.standstill import Silence
 
 
 def blame(layout: RunLayout, roster: Roster) -> str:
@@ -60,9 +62,9 @@ class Leading:
         """Of the attempt that is led, or was led last."""
         self._leads = False
         self._listener: socket.socket | None = None
-        self._sampling: reports.Sampling | None = None
+        self._sampling: threading.Event | None = None
         self._cwd: str | None = None
-        self._silence = reports.Silence()
+        self._silence = Silence()
         self._looked = -POLL_EVERY_S
         self._one_ended_since: float | None = None
         self._waits_since: float | None = None
@@ -86,10 +88,10 @@ class Leading:
         roster = reports.read_roster(self._layout, attempt.attempt)
         self._listener = None if roster else open_endpoint(attempt.endpoint)[0]
         self._attempt, self._roster, self._leads, self._cwd = attempt, roster, True, cwd
-        self._silence, self._looked = reports.Silence(), -POLL_EVERY_S
+        self._silence, self._looked = Silence(), -POLL_EVERY_S
         self._one_ended_since, self._waits_since, self._dismissed = None, None, False
         self.text = "" if roster else _missing(attempt, attempt.nnodes - 1)
-        self._sampling = self._sampling or reports.Sampling(self._layout, self._pids)
+        self._sampling = self._sampling or reports.start_sampling(self._layout, self._pids)
         return self.gathering
 
     def gather(self) -> subprocess.Popen[bytes] | None:

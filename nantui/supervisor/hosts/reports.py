@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +21,9 @@ from nantui.run.attempts import Attempt
 from nantui.run.documents import known_fields
 from nantui.run.layout import RunLayout
 from nantui.run.status import HostStatus
+from nantui.supervisor.hosts.endpoint import repeated
 
 WAITING, READY, DIFFERS, TRAINING, ENDED, LEFT = "waiting", "ready", "differs", "training", "ended", "left"
-LONGEST_GAP_S = 1.0
 POLL_EVERY_S = 0.5
 """How often the hosts look at one another's files: they may lie on a slow disk."""
 AGENT_NAME, SAMPLE_NAME = "agent.json", "sample.json"
@@ -106,24 +105,6 @@ def read_own_attempt(layout: RunLayout, number: int) -> Attempt | None:
     return known_fields(Attempt, read_own_json(layout.attempt(number)))
 
 
-class Silence:
-    """How long somebody has not been heard of: adds up the time in which this process itself was awake.
-
-    No clock of another host is read: a heartbeat is news when it differs from the one before.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._heard: dict[str, tuple[float, float, float]] = {}
-
-    def quiet_s(self, name: str, heartbeat: float) -> float:
-        now = self._clock()
-        beat, quiet, looked = self._heard.get(name, (heartbeat, 0.0, now))
-        quiet = quiet + min(now - looked, LONGEST_GAP_S) if beat == heartbeat else 0.0
-        self._heard[name] = heartbeat, quiet, now
-        return quiet
-
-
 def host_rows(layout: RunLayout, attempt: int, leader: str) -> tuple[HostStatus, ...]:
     """Return the hosts of an attempt and those that wait, the leading one first, with their ranks."""
     roster = read_roster(layout, attempt)
@@ -150,23 +131,17 @@ def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sa
     return tuple(found)
 
 
-class Sampling:
-    """A thread of its own: a slow driver or disk never holds up the heartbeat."""
+def start_sampling(layout: RunLayout, pids: Callable[[], list[int]]) -> threading.Event:
+    """Sample this host in a thread of its own, so that a slow driver or disk never holds up the heartbeat.
 
-    def __init__(self, layout: RunLayout, pids: Callable[[], list[int]], every_s: float = EVERY_S) -> None:
-        self._home, self._pids, self._every_s = home_of(layout, host_id()), pids, every_s
-        self._sampler = Sampler(layout.run)
-        self._stop = threading.Event()
-        threading.Thread(target=self._run, name="nantui-sampling", daemon=True).start()
+    Returns what ends it.
+    """
+    home, sampler = home_of(layout, host_id()), Sampler(layout.run)
 
-    def close(self) -> None:
-        """End the thread; nobody waits for it."""
-        self._stop.set()
+    def sample() -> None:
+        # Without a disk there is nobody to show it to; the next sample comes.
+        with contextlib.suppress(OSError):
+            home.mkdir(parents=True, exist_ok=True)
+            write_json(home / SAMPLE_NAME, asdict(sampler.sample(pids())))
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            # Without a disk there is nobody to show it to; the next sample comes.
-            with contextlib.suppress(OSError):
-                self._home.mkdir(parents=True, exist_ok=True)
-                write_json(self._home / SAMPLE_NAME, asdict(self._sampler.sample(self._pids())))
-            self._stop.wait(self._every_s)
+    return repeated(sample, EVERY_S, "nantui-sampling")
