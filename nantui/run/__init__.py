@@ -23,8 +23,7 @@ commands: The spool: commands as one-file messages, put there by rename, taken o
 status: The state of a run as everybody shows it: one frozen snapshot, one list of words, and Prometheus text
 discovery: Finding runs: a directory that is one, or all below it, without walking into data sets
 quarantine: A run's quarantine list: images left out of its training; the data set is not touched
-documents: The types of what files say, and a JSON value as the type that a field has for it
-bounded: Files that others can write, parsed within bounds: size, depth, count, aliases
+documents: What files say: parsed within bounds, and each value as the type that a field has for it
 inside: Paths that a file of a run names, checked where they are used: inside the run, across no link
 atomic_files: Writes that survive a crash: beside, fsync, rename
 growing_files: Files that another process appends to: followed a bounded chunk at a time, or their end alone

@@ -13,8 +13,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from nantui.run.bounded import LARGEST_JSON, LARGEST_TEXT, LARGEST_YAML, parse_json, parse_yaml
-from nantui.run.documents import JsonObject
+from nantui.run.documents import LARGEST_JSON, LARGEST_TEXT, LARGEST_YAML, JsonObject, parse_json, parse_yaml
 
 # The umask can only be read by setting it, which is not safe once threads run: read it once.
 _UMASK = os.umask(0o077)

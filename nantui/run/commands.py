@@ -22,8 +22,7 @@ from nantui.errors import FAILED, UserError
 from nantui.paths import user_state_dir
 from nantui.run import binding
 from nantui.run.atomic_files import read_own_json, to_json, write_json
-from nantui.run.bounded import LARGEST_JSON
-from nantui.run.documents import JsonObject, fields_of
+from nantui.run.documents import LARGEST_JSON, JsonObject, fields_of
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
-from nantui.run.bounded import parse_json
-from nantui.run.documents import Large, fields_of, readers_of
+from nantui.run.documents import Large, fields_of, parse_json, readers_of
 from nantui.run.frozen_record import FrozenRecord, frozen_record
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
-from nantui.run.bounded import LARGEST_TEXT
-from nantui.run.documents import JsonObject
+from nantui.run.documents import LARGEST_TEXT, JsonObject
 from nantui.run.events import (
     TRANSACTION_BEGINS,
     TRANSACTION_ENDS,

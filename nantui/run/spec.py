@@ -17,8 +17,7 @@ import yaml
 from nantui.errors import UserError
 from nantui.run.atomic_files import read_owned, read_yaml, write_atomic
 from nantui.run.binding import HERE, standing
-from nantui.run.bounded import LARGEST_YAML, parse_yaml
-from nantui.run.documents import Document, JsonObject, Settings, fields_of
+from nantui.run.documents import LARGEST_YAML, Document, JsonObject, Settings, fields_of, parse_yaml
 from nantui.run.growing_files import head
 
 OURS_DEFAULTS: Settings = {

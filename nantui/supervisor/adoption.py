@@ -7,9 +7,9 @@ from nantui.machine.process_identity import alive
 from nantui.run.attempts import Attempt, read_attempt
 from nantui.run.events import AttemptEnded, AttemptStarted, Event, newest
 from nantui.run.status import ACTIVE, STARTING
-from nantui.supervisor import stack_dumps
 from nantui.supervisor.attempt_watch import Watch, journaled
 from nantui.supervisor.launch import cwd_of
+from nantui.supervisor.standstill import processes_of
 from nantui.supervisor.supervisor import Supervisor
 from nantui.words import count
 
@@ -62,7 +62,7 @@ def _waits(supervisor: Supervisor, attempt: Attempt, cwd: str | None) -> bool:
 
 def _processes(supervisor: Supervisor, number: int) -> str:
     """Take up the attempt's living processes, if there are any."""
-    found = supervisor.find_members() or stack_dumps.processes_of(supervisor.layout, number)
+    found = supervisor.find_members() or processes_of(supervisor.layout, number)
     if not found:
         return f"attempt {number}: no process of it is left"
     if not alive(supervisor.state.worker):

@@ -17,8 +17,8 @@ from nantui.errors import UserError
 from nantui.run.atomic_files import read_json, read_yaml
 from nantui.run.attempts import read_attempt, read_exits, registered
 from nantui.run.binding import standing
-from nantui.run.bounded import OutOfBounds, parse_json, parse_yaml
 from nantui.run.commands import pending
+from nantui.run.documents import OutOfBounds, parse_json, parse_yaml
 from nantui.run.events import parse_lines
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
