@@ -57,7 +57,7 @@ def keep(layout: RunLayout, id: str, in_place: Collection[str] = ()) -> tuple[di
     home = f"nantui/backups/{id}"
     items, left_out, total = {}, [], 0
     for path, item in items_now(layout).items():
-        if item.kind == FILE and (path in in_place or not _is_checkpoint(path)):
+        if item.kind == FILE and (path in in_place or not path.startswith("weights/")):
             fits = path in in_place or item.size <= LARGEST_COPY and total + item.size <= LARGEST_TOTAL
             if fits:
                 total += item.size
@@ -119,7 +119,3 @@ def _walk(top: Path, run: Path) -> Iterator[Item]:
         elif stat.S_ISLNK(state.st_mode) or stat.S_ISREG(state.st_mode):
             kind = LINK if stat.S_ISLNK(state.st_mode) else FILE
             yield Item(path, kind, state.st_size, state.st_mtime_ns)
-
-
-def _is_checkpoint(path: str) -> bool:
-    return path.startswith("weights/")

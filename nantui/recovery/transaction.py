@@ -35,9 +35,6 @@ ROLLBACK, UNDO, PHASE = "rollback", "undo", "phase"
 STAGED = ".nantui-"
 """Files that are prepared before anything moves begin with this, followed by the transaction's id."""
 
-TOLD_AT_THE_END = ("text", "of", "phase")
-"""What the journal says again of a transaction when it is done."""
-
 MKDIR, MOVE, RMDIR = "mkdir", "move", "rmdir"
 TO_DO, DONE, IMPOSSIBLE = "to do", "done", "impossible"
 
@@ -50,6 +47,11 @@ class Transaction:
     kind: str
     steps: tuple[Step, ...]
     about: JsonObject
+
+    @property
+    def told_at_the_end(self) -> JsonObject:
+        """What the journal says again of it when it is done."""
+        return {name: value for name, value in self.about.items() if name in ("text", "of", "phase")}
 
 
 def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
@@ -72,7 +74,7 @@ def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
         for index, step in enumerate(transaction.steps):
             journal.append("rollback_step", by=by, id=transaction.id, index=index)
             do(layout.run, step)
-        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **_outcome(transaction))
+        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **transaction.told_at_the_end)
     except OSError as error:
         take_back(layout, transaction, by=by, why=str(error))
         raise UserError(
@@ -115,8 +117,7 @@ def pending(layout: RunLayout) -> Transaction | None:
 def _transaction_of(begun: RollbackBegun | UndoBegun | PhaseBegun) -> Transaction:
     kinds = {RollbackBegun: ROLLBACK, UndoBegun: UNDO, PhaseBegun: PHASE}
     parts_of(begun.id)
-    about = {name: value for name, value in document_of(begun).items() if name in TOLD_AT_THE_END}
-    return Transaction(begun.id, kinds[type(begun)], tuple(map(step_from, begun.steps)), about)
+    return Transaction(begun.id, kinds[type(begun)], tuple(map(step_from, begun.steps)), document_of(begun))
 
 
 def settle(layout: RunLayout, *, by: str) -> str:
@@ -135,7 +136,7 @@ def settle(layout: RunLayout, *, by: str) -> str:
     try:
         for step in transaction.steps:
             do(layout.run, step)
-        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **_outcome(transaction))
+        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **transaction.told_at_the_end)
     except OSError as error:
         take_back(layout, transaction, by=by, why=str(error))
         return f"an interrupted {transaction.kind} could not be finished ({error}) and was taken back"
@@ -171,10 +172,6 @@ def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> N
         return
     aside = f"nantui/backups/{transaction.id}/in_the_way/{step.source}"
     do(layout.run, move(layout.run, step.source, aside, "in the way"))
-
-
-def _outcome(transaction: Transaction) -> JsonObject:
-    return {name: value for name, value in transaction.about.items() if name in TOLD_AT_THE_END}
 
 
 @dataclass(frozen=True)

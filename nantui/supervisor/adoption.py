@@ -38,7 +38,14 @@ def adopt(supervisor: Supervisor) -> str:
     if attempt.nnodes > 1 and _waits(supervisor, attempt, cwd_of(events)):
         supervisor.publish(state=STARTING)
         return f"attempt {number}: still waiting for its hosts"
-    return _processes(supervisor, number)
+    found = supervisor.find_members() or processes_of(supervisor.layout, number)
+    if not found:
+        return f"attempt {number}: no process of it is left"
+    if not alive(supervisor.state.worker):
+        supervisor.state = supervisor.state.but(worker=min(found, key=lambda ref: ref.created))
+    supervisor.publish(state=STARTING)
+    supervisor.read_watch()
+    return f"attempt {number}: adopted {count(len(found), 'process')}, first {found[0].pid}"
 
 
 def _watch_again(supervisor: Supervisor, attempt: Attempt, its: list[Event]) -> None:
@@ -58,15 +65,3 @@ def _waits(supervisor: Supervisor, attempt: Attempt, cwd: str | None) -> bool:
     except UserError as error:
         supervisor.say(str(error))
         return False
-
-
-def _processes(supervisor: Supervisor, number: int) -> str:
-    """Take up the attempt's living processes, if there are any."""
-    found = supervisor.find_members() or processes_of(supervisor.layout, number)
-    if not found:
-        return f"attempt {number}: no process of it is left"
-    if not alive(supervisor.state.worker):
-        supervisor.state = supervisor.state.but(worker=min(found, key=lambda ref: ref.created))
-    supervisor.publish(state=STARTING)
-    supervisor.read_watch()
-    return f"attempt {number}: adopted {count(len(found), 'process')}, first {found[0].pid}"

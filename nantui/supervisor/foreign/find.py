@@ -116,7 +116,7 @@ def evidence_of(one: Candidate, run: Path) -> str:
         return CERTAIN
     if any(_names_run(word, one.cwd, run) for word in _places(one.argv)) and _trains(one):
         return CERTAIN
-    if not _appeared_after(one, run):
+    if not 0 <= _modified(run / "args.yaml") - one.ref.created <= ARGS_WRITTEN_WITHIN_S:
         return ""
     if _place_of(one) == str(run) and _trains(one):
         return CERTAIN
@@ -188,10 +188,6 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _appeared_after(one: Candidate, run: Path) -> bool:
-    return 0 <= _modified(run / "args.yaml") - one.ref.created <= ARGS_WRITTEN_WITHIN_S
 
 
 def _said(one: Candidate) -> dict[str, str]:
