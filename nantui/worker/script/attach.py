@@ -168,7 +168,7 @@ def redirect() -> None:
     def redirected(model: Any, /, trainer: Any = None, **options: Any) -> Any:
         if isinstance(options.get("data"), (list, tuple)):
             # Each of several data sets is a call of its own, begun in a new directory (MultiTrainer in
-            # Ultralytics' engine/trainer.py): the first can be resumed there, a later one would miss the others.
+            # Ultralytics' engine/trainer.py): the first can be resumed there, a later one would miss others.
             if train_calls.number_of_own() > 1:
                 sweep = "train() was called with several data sets"
                 refuse(f"{sweep}: such a sweep cannot be resumed in the middle")
