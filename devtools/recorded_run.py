@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,11 +160,11 @@ class RecordedBackend(Backend):
         return dict(self.document.get("diagnosis") or {})
 
     def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
-        from nantui.supervisor.hosts.reports import sample_from
+        from nantui.run.documents import known_fields
 
-        sample = sample_from(self.document["hardware"])
+        sample = known_fields(Sample, self.document["hardware"])
         assert sample is not None, "recorded from one"
-        return replace(sample, note=self.document["hardware"]["note"])
+        return sample
 
 
 def _candidate(document: JsonObject) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.recovery.agreement import would_run
-from nantui.recovery.lost_without_script import lost_with_our_runner
+from nantui.recovery.plan_warnings import lost_with_our_runner
 from nantui.run.binding import MOVED, STARTS, bind_run, standing
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run

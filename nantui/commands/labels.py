@@ -18,8 +18,7 @@ from nantui.run.discovery import require_run
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import newest_change, quarantined
-from nantui.run.record import RunRecord
-from nantui.run.started_in import in_full
+from nantui.run.record import RunRecord, in_full
 from nantui.supervisor.client import carry_out
 from nantui.supervisor.helper_process import PREPARE, helper
 from nantui.words import count

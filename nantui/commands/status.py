@@ -9,8 +9,7 @@ from nantui.commands import common
 from nantui.errors import FAILED, NO, UserError
 from nantui.run.atomic_files import write_atomic
 from nantui.run.discovery import require_run
-from nantui.run.prometheus import as_prometheus
-from nantui.run.status import HostStatus, RunStatus
+from nantui.run.status import HostStatus, RunStatus, as_prometheus
 from nantui.supervisor.status import read_fleet, read_status
 from nantui.terminal_text import printable
 

@@ -13,9 +13,8 @@ from nantui.run.attempts import Attempt
 from nantui.run.events import Autopsy, Event, Incident, InEffect, Warned, newest, of_kind
 from nantui.run.incidents import as_incident, is_suspicion
 from nantui.run.layout import RunLayout
-from nantui.run.record import AttemptRecord, RunRecord
+from nantui.run.record import AttemptRecord, RunRecord, in_full
 from nantui.run.results import EpochRow
-from nantui.run.started_in import in_full
 from nantui.run.telemetry import Step, StepFollower
 
 WINDOW = 400

@@ -16,7 +16,6 @@ from nantui.recovery.plan import RESUME, Plan
 from nantui.recovery.restore_points import BEST
 from nantui.recovery.rollback import (
     Done,
-    Staged,
     decided_spec,
     rebase_request,
     refuse_unfit,
@@ -27,6 +26,7 @@ from nantui.recovery.rollback import (
 from nantui.recovery.transaction import STAGED, copy_durably, rename_without_replacing
 from nantui.run.atomic_files import sync_directory, write_atomic
 from nantui.run.binding import bind
+from nantui.run.documents import JsonObject
 from nantui.run.events import Created, newest
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -53,7 +53,7 @@ def branch(plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[
     beside = place.with_name(f"{STAGED}{plan.id}-{name}")
     try:
         (beside / "weights").mkdir(parents=True)
-        staged = _fill(old, plan, RunLayout(beside), place, python, frozenset(allow))
+        answer = _fill(old, plan, RunLayout(beside), place, python, frozenset(allow))
         journal = Journal(RunLayout(beside).journal)
         journal.append("created", by=by, **_created(old, beside))
         journal.append("note", by=by, text=f"continues {plan.run}: {plan.headline}")
@@ -66,16 +66,16 @@ def branch(plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[
         shutil.rmtree(beside, ignore_errors=True)
     text = f"{summary(plan).split(';')[0]} into {place}; {plan.run.name} is untouched"
     checkpoint = "weights/last.pt" if plan.mode == RESUME else None
-    notes = tuple(staged.answer.get("notes", ()))
+    notes = tuple(answer.get("notes", ()))
     return Done(plan.id, plan.mode, checkpoint, dict(plan.asked), text, notes, run=str(place))
 
 
 def _fill(
     old: RunRecord, plan: Plan, new: RunLayout, place: Path, python: str, allow: frozenset[str]
-) -> Staged:
+) -> JsonObject:
     """Write the new run's files; `place` is where they will lie."""
     verify(old.layout, plan, allow)
-    answer = {}
+    answer: JsonObject = {}
     if plan.restore is not None:
         answer = run_rebase(rebase_request(old.layout, plan, new.last, place), python)
         refuse_unfit(new.last, allow)
@@ -95,7 +95,7 @@ def _fill(
     spec = decided_spec(spec, settings, plan.appended)
     fresh = replace(spec, train={**spec.train, **own}, python=python or spec.python, created=time.time())
     write_spec(new.spec, fresh)
-    return Staged((), answer)
+    return answer
 
 
 def _created(old: RunRecord, beside: Path) -> dict[str, object]:

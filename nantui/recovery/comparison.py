@@ -10,15 +10,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nantui.errors import UserError
 from nantui.recovery.manifest import COPIES
-from nantui.recovery.reached import seconds_per_epoch
 from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, PhaseBegun, PhaseDone, RollbackDone
 from nantui.run.record import AttemptRecord, RunRecord, read_run
-from nantui.run.results import EpochRow, current, read_results
+from nantui.run.results import TIMED_EPOCHS, EpochRow, current, median_epoch_s, read_results
 from nantui.run.telemetry import Step, read_steps
 from nantui.settings.values import compare
 
@@ -35,7 +33,7 @@ class Side:
     @property
     def hours_per_epoch(self) -> float:
         """The median, NaN where nothing was timed."""
-        return seconds_per_epoch(self.rows) / 3600
+        return median_epoch_s(self.rows, last=TIMED_EPOCHS, from_the_start=True) / 3600
 
 
 def read_side(text: str) -> Side:
@@ -108,24 +106,24 @@ def side_by_side(one: Side, other: Side) -> JsonObject:
 
     `curves` holds, for every column both have, the values of both on the epochs both trained.
     """
-    frames = [frame(side) for side in (one, other)]
-    joined = frames[0].add_suffix("|a").join(frames[1].add_suffix("|b"), how="inner")
-    columns = [name for name in frames[0].columns if name in frames[1].columns]
-    curves = {name: {"a": list(joined[f"{name}|a"]), "b": list(joined[f"{name}|b"])} for name in columns}
+    rows, others = ({row.epoch: row.values for row in side.rows} for side in (one, other))
+    epochs = [epoch for epoch in rows if epoch in others]
+    names = [dict.fromkeys(name for values in found.values() for name in values) for found in (rows, others)]
+    curves = {
+        name: {"a": _column(rows, name, epochs), "b": _column(others, name, epochs)}
+        for name in names[0]
+        if name in names[1]
+    }
     differing = compare(one.settings, other.settings)
     return {
         "a": summary(one), "b": summary(other),
-        "epochs": [int(epoch) for epoch in joined.index], "curves": curves,
+        "epochs": epochs, "curves": curves,
         "settings": [{"name": row.name, "a": row.now, "b": row.then} for row in differing],
     }  # fmt: skip
 
 
-def frame(side: Side) -> Any:
-    """Return a side's epochs as a DataFrame: index epoch (from 1), a column per metric."""
-    import pandas
-
-    rows = {row.epoch: row.values for row in side.rows}
-    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
+def _column(rows: Mapping[int, Mapping[str, float]], name: str, epochs: Iterable[int]) -> list[float]:
+    return [rows[epoch].get(name, math.nan) for epoch in epochs]
 
 
 def summary(side: Side) -> JsonObject:

@@ -79,14 +79,13 @@ def settings_in_force(record: RunRecord) -> dict[str, object]:
 
 def last_rollback(record: RunRecord) -> RollbackBegun | PhaseBegun | None:
     """Return how the newest rollback or change of phase in force was begun, None without one."""
-    found = [event for event in in_force(record.journal) if not isinstance(event, Kept)]
-    return found[-1] if found else None
+    begun = [event for event in in_force(record.journal) if not isinstance(event, Kept)]
+    return next(reversed(begun), None)
 
 
 def newest_in_force(journal: Iterable[Event]) -> Undoable | None:
     """Return what `undo` would take back: a rollback, a change of phase or a resume; None without one."""
-    found = in_force(journal)
-    return found[-1] if found else None
+    return next(reversed(in_force(journal)), None)
 
 
 def in_force(journal: Iterable[Event]) -> list[Undoable]:
@@ -127,16 +126,10 @@ def newest_end(record: RunRecord) -> AttemptEnded | None:
     return found
 
 
-def failed_end(record: RunRecord) -> AttemptEnded | None:
-    """Return the newest attempt's end where it failed and nothing was done since, else None."""
-    ended = newest_end(record)
-    return ended if ended is not None and ended.outcome == FAILED else None
-
-
 def ran_out_of_memory(record: RunRecord) -> bool:
     """Tell whether the newest attempt failed for lack of GPU memory, which a smaller batch mends."""
-    ended = failed_end(record)
-    return ended is not None and cause_of(ended).kind == CUDA_OOM
+    ended = newest_end(record)
+    return ended is not None and ended.outcome == FAILED and cause_of(ended).kind == CUDA_OOM
 
 
 def _begun(event: RollbackBegun) -> Earlier:

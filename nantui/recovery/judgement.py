@@ -11,15 +11,25 @@ The bounds come from healthy trainings whose results.csv lie in tests/recovery/d
 small images, with SGD and AdamW. The worst of them, SGD at its default rate, had reached a metric of 0.25 and
 was then below half of that for 8 epochs, down to 0 in one; before that, from 0.09, its validation losses were
 up to 2,000 times what had been usual, for 8 epochs again. It ended with 0.34.
+
+One such judgement an unattended recovery acts on: worse than before it learned. A network is ruined where all
+of this is in the files, up to the newest epoch: it had learned something; since then, over several
+validations that differ, its metrics are gone *and* its validation losses are far above the highest that it
+had before it had learned anything; and each of these validations was done in fp32, so that no overflow of
+half precision speaks. A healthy training shows nothing of the kind; a network that never learned is not
+ruined either, nor one whose metrics fell while its losses stayed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import median
 
+from nantui.run.events import EpochEnded, InEffect, ValidationPrecision
+from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow, practically_zero
 
 ZERO, EXPLODED, LOST = "zero_loss", "val_loss_exploded", "metrics_lost"
@@ -37,6 +47,10 @@ SETTLES = 5
 """Epochs in which a training settles after it has begun or resumed, or its rate or its images changed."""
 RISES = 1.05
 """A learning rate this many times the one before has risen."""
+FP32 = "fp32"
+MARGIN = 10.0
+"""Times the highest validation loss of the young network. By itself it proves nothing: a healthy training of
+tests/recovery/data was at 460 times for a while, with metrics that had not gone."""
 IN_WORDS = {
     ZERO: "before the training losses were zero",
     EXPLODED: "before the validation losses left their history",
@@ -65,12 +79,20 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Seen:
-    """An epoch in brief: the sums of its losses (0.0 without any), the metric that decides about best.pt."""
+    """An epoch in brief: the sums of its losses (0.0 without any), the metric that decides about best.pt, and
+    whether the training had `settled`.
+    """
 
     epoch: int
     train: float
     val: float
     metric: float
+    settled: bool
+
+    @property
+    def validation(self) -> tuple[float, float]:
+        """What differs as soon as the averaged network does."""
+        return self.val, self.metric
 
 
 def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement | None:
@@ -79,14 +101,8 @@ def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement
     `rows` are one an epoch, in epoch order; `mosaic_closes` is the first epoch, from 1, without mosaic (0:
     none is). Rows without training losses (not Ultralytics') tell nothing, nor do those with NaN or infinity.
     """
-    rows = [row for row in rows if row.losses("train")]
-    unsettled = settling(rows, mosaic_closes)
-    seen = [in_brief(row) for row in rows if row.finite]
-    learnt = last_good(seen)
-    if learnt is None:
-        return None
-    before, since = seen[: learnt + 1], seen[learnt + 1 :]
-    return next(_evidence(before, since, unsettled), None)
+    before, since = course(rows, mosaic_closes)
+    return next(_evidence(before, since), None) if before else None
 
 
 def mosaic_closes(args: Mapping[str, object]) -> int:
@@ -95,30 +111,35 @@ def mosaic_closes(args: Mapping[str, object]) -> int:
     return max(epochs - last + 1, 0) if isinstance(epochs, int) and isinstance(last, int) and last else 0
 
 
-def last_good(seen: Sequence[Seen]) -> int | None:
-    """Return the index of the newest epoch with at least half of the best metric so far, None for a network
-    that has learned nothing yet.
+def course(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> tuple[list[Seen], list[Seen]]:
+    """Return the epochs up to the newest with at least half of the best metric so far, and those since; none
+    of the first for a network that has learned nothing yet.
     """
-    best, found = 0.0, None
-    for index, one in enumerate(seen):
+    rows = [row for row in rows if row.losses("train")]
+    unsettled = settling(rows, mosaic_closes)
+    seen = [in_brief(row, row.epoch not in unsettled) for row in rows if row.finite]
+    best, good = 0.0, 0
+    for number, one in enumerate(seen, 1):
         best = max(best, one.metric)
         if best >= LEARNT and one.metric >= best / 2:
-            found = index
-    return found
+            good = number
+    return seen[:good], seen[good:]
 
 
 def settling(rows: Sequence[EpochRow], mosaic_closes: int = 0) -> frozenset[int]:
     """Return the epochs in which a healthy training may stumble, and those just after."""
     begins = [rows[0].epoch] if rows else []
-    begins += [row.epoch for before, row in zip(rows, rows[1:], strict=False) if _begins(before, row)]
+    for before, row in zip(rows, rows[1:], strict=False):
+        rates = (before.values.get("lr/pg0", 0.0), row.values.get("lr/pg0", 0.0))
+        begins += [row.epoch] if resumed(before, row) or rates[1] > rates[0] * RISES > 0 else []
     begins += [mosaic_closes] if mosaic_closes > 0 else []
     return frozenset(epoch + more for epoch in begins for more in range(SETTLES))
 
 
-def in_brief(row: EpochRow) -> Seen:
+def in_brief(row: EpochRow, settled: bool) -> Seen:
     """Return what is compared of an epoch."""
     train, val = (sum(row.losses(split).values()) for split in ("train", "val"))
-    return Seen(row.epoch, train, val, quality(row))
+    return Seen(row.epoch, train, val, quality(row), settled)
 
 
 def quality(row: EpochRow) -> float:
@@ -141,48 +162,103 @@ def resumed(before: EpochRow, row: EpochRow) -> bool:
 
 
 def lasting(
-    since: Sequence[Seen], speaks: Callable[[Seen], bool], counts: Callable[[Seen], object]
-) -> list[Seen]:
-    """Return the epochs up to the newest that all speak, [] where fewer than `LASTING` of them count.
+    since: Sequence[Seen],
+    speaks: Callable[[Seen], bool],
+    differs: Callable[[Seen], object] = lambda one: one.validation,
+) -> Sequence[Seen]:
+    """Return the epochs up to the newest that all speak, none where fewer than `LASTING` of them count.
 
-    `counts` gives what makes one count (None: it does not): of equal ones only the first does, for a training
-    with few steps an epoch validates the same averaged network several times.
+    Only settled ones do, and of those that do not differ only the first: a training with few steps an epoch
+    validates the same averaged network several times.
     """
     silent = [index for index, one in enumerate(since) if not speaks(one)]
-    run = list(since[silent[-1] + 1 if silent else 0 :])
-    return run if len({counts(one) for one in run} - {None}) >= LASTING else []
+    run = since[silent[-1] + 1 if silent else 0 :]
+    return run if len({differs(one) for one in run if one.settled}) >= LASTING else ()
 
 
-def _evidence(
-    before: Sequence[Seen], since: Sequence[Seen], unsettled: frozenset[int]
-) -> Iterator[Judgement]:
+def _evidence(before: Sequence[Seen], since: Sequence[Seen]) -> Iterator[Judgement]:
     """Yield what speaks for it, from the first epoch on that was no good any more."""
     recent = before[-HISTORY:]
     usual_train, usual_val = _usual(one.train for one in recent), _usual(one.val for one in recent)
     best = max(one.metric for one in before)
-
-    def epoch(one: Seen) -> object:
-        return None if one.epoch in unsettled else one.epoch
-
-    def validation(one: Seen) -> object:
-        return None if one.epoch in unsettled else (one.val, one.metric)
-
-    if run := lasting(since, lambda one: practically_zero(one.train, usual_train), epoch):
+    if run := lasting(since, lambda one: practically_zero(one.train, usual_train), lambda one: one.epoch):
         text = f"all training losses are zero ({run[0].train:.3g} where {usual_train:.3g} was usual)"
         yield Judgement(since[0].epoch, ZERO, text)
-    if run := lasting(since, lambda one: one.val > FACTOR * usual_val, validation):
+    if run := lasting(since, lambda one: one.val > FACTOR * usual_val):
         text = f"the validation losses are {run[0].val:.3g} where {usual_val:.3g} was usual"
         yield Judgement(since[0].epoch, EXPLODED, f"{text}, and did not come back")
-    if run := lasting(since, lambda one: one.val > 0 and one.metric <= SHARE_LOST * best, validation):
+    if run := lasting(since, lambda one: one.val > 0 and one.metric <= SHARE_LOST * best):
         text = f"the metrics fell to {run[-1].metric:.3g} for good, the best before was {best:.3g}"
         yield Judgement(since[0].epoch, LOST, text)
-
-
-def _begins(before: EpochRow, row: EpochRow) -> bool:
-    rates = (before.values.get("lr/pg0", 0.0), row.values.get("lr/pg0", 0.0))
-    return resumed(before, row) or rates[1] > rates[0] * RISES > 0
 
 
 def _usual(values: Iterable[float]) -> float:
     """Return the median level, NaN without any."""
     return median([value for value in values if 0 < value < math.inf] or [math.nan])
+
+
+@dataclass(frozen=True)
+class Ruin:
+    """`epoch`, from 1, in which it began, `epochs` long up to the newest; losses are a validation's sums."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    untrained: float
+    metric: float
+    best: float
+
+    @property
+    def text(self) -> str:
+        """The evidence in one line."""
+        return (
+            f"worse than untrained since epoch {self.epoch} ({self.epochs} epochs, validated in fp32): "
+            f"validation losses of at least {self.loss:.3g}, before it learned at most {self.untrained:.3g}; "
+            f"metrics of at most {self.metric:.3g}, the best before was {self.best:.3g}"
+        )
+
+
+def proven_ruin(rows: Iterable[EpochRow], in_fp32: Collection[int], mosaic_closes: int = 0) -> Ruin | None:
+    """Return the ruin that the rows (one an epoch, in epoch order) prove, None where they do not.
+
+    `in_fp32` are the epochs, from 1, that were validated in fp32; `mosaic_closes` as in `judge_numbers`.
+    """
+    rows = [row for row in rows if row.losses("train")]
+    if not rows or rows[0].epoch != 1 or not rows[-1].finite:
+        return None
+    before, since = course(rows, mosaic_closes)
+    untrained = max((one.val for one in takewhile(lambda one: one.metric < LEARNT, before)), default=0.0)
+    if untrained <= 0:
+        return None
+    best = max(one.metric for one in before)
+
+    def ruined(one: Seen) -> bool:
+        return one.epoch in in_fp32 and one.metric <= SHARE_LOST * best and one.val > MARGIN * untrained
+
+    run = lasting(since, ruined)
+    if not run:
+        return None
+    loss, metric = min(one.val for one in run), max(one.metric for one in run)
+    return Ruin(run[0].epoch, len(run), loss, untrained, metric, best)
+
+
+def validated_in_fp32(record: RunRecord) -> frozenset[int]:
+    """Return the epochs, from 1, whose newest validation is known to have been done in fp32.
+
+    Ultralytics (8.4.190, `BaseValidator.__call__`) validates in half precision where the device is no CPU and
+    `trainer.amp` is on, whatever kind of amp that is; the guard says from which epoch on it validates in
+    fp32 instead, and from which on no more.
+    """
+    found: dict[int, bool] = {}
+    for attempt in record.attempts:
+        exact = by_guard = False
+        for event in attempt.events():
+            if isinstance(event, InEffect):
+                exact = (
+                    str(event.values.get("device", "")).startswith("cpu") or event.values.get("amp") is False
+                )
+            elif isinstance(event, ValidationPrecision) and event.epoch is not None:
+                by_guard = event.precision == FP32
+            elif isinstance(event, EpochEnded) and event.epoch is not None:
+                found[event.epoch] = exact or by_guard
+    return frozenset(epoch for epoch, exact in found.items() if exact)

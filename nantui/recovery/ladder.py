@@ -56,15 +56,7 @@ def load_ladder(path: Path | None = None) -> Ladder:
         evidence = {str(cause): tuple(steps) for cause, steps in (document.get("evidence") or {}).items()}
         numbers = (int(document.get("max_recoveries", 4)), int(document.get("probation_epochs", 3)))
         return Ladder(tuple(document["first"]), tuple(document["steps"]), evidence, *numbers)
-    except (
-        OSError,
-        UnicodeDecodeError,
-        yaml.YAMLError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a ladder ({str(error).splitlines()[0]}); see configs/{NAME}") from None
 
 

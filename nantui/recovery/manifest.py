@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nantui.errors import FAILED, UserError
-from nantui.recovery.transaction import LARGE, STAGED, copy_durably
+from nantui.recovery.transaction import STAGED, copy_durably
 from nantui.run.atomic_files import read_json, write_json
+from nantui.run.documents import Large, fields_of
 from nantui.run.inside import inside, parts_of, refuse_foreign
-from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
 from nantui.run.spec import own_uids
 
@@ -32,8 +32,8 @@ class Item:
 
     path: str
     kind: str
-    size: int = 0
-    mtime_ns: int = 0
+    size: Large = 0
+    mtime_ns: Large = 0
     copied: bool = False
 
     def matches(self, other: Item | None) -> bool:
@@ -57,7 +57,7 @@ def keep(layout: RunLayout, id: str, in_place: Collection[str] = ()) -> tuple[di
     home = f"nantui/backups/{id}"
     items, left_out, total = {}, [], 0
     for path, item in items_now(layout).items():
-        if item.kind == FILE and (path in in_place or not _is_checkpoint(path)):
+        if item.kind == FILE and (path in in_place or not path.startswith("weights/")):
             fits = path in in_place or item.size <= LARGEST_COPY and total + item.size <= LARGEST_TOTAL
             if fits:
                 total += item.size
@@ -85,7 +85,7 @@ def load(layout: RunLayout, id: str) -> dict[str, Item] | None:
     refuse_foreign(layout.backups / id / NAME, own_uids(layout.lock))
     try:
         with inside(layout.run, f"nantui/backups/{id}/{NAME}") as place:
-            items = [Item(**fields_of(Item, entry, LARGE)) for entry in (read_json(place) or {})["items"]]
+            items = [Item(**fields_of(Item, entry)) for entry in (read_json(place) or {})["items"]]
     except (OSError, KeyError, TypeError):
         return None
     for item in items:
@@ -119,7 +119,3 @@ def _walk(top: Path, run: Path) -> Iterator[Item]:
         elif stat.S_ISLNK(state.st_mode) or stat.S_ISREG(state.st_mode):
             kind = LINK if stat.S_ISLNK(state.st_mode) else FILE
             yield Item(path, kind, state.st_size, state.st_mtime_ns)
-
-
-def _is_checkpoint(path: str) -> bool:
-    return path.startswith("weights/")

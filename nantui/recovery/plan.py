@@ -17,10 +17,8 @@ from nantui.recovery.checkpoint_moves import Move, checkpoints_aside
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries
 from nantui.recovery.judgement import Judgement
 from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
-from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
+from nantui.recovery.plan_inputs import PlanInputs, gather_inputs, reason_for, second_choice
 from nantui.recovery.plan_warnings import refuse_finished, refuse_nothing_to_begin, warnings_for
-from nantui.recovery.reached import Reached
-from nantui.recovery.reason import reason_for, second_choice
 from nantui.recovery.restore_points import Candidate, Costs, best_at, choose, costs_of, pick, why_again
 from nantui.recovery.resume_settings import (
     against_memory,
@@ -33,7 +31,7 @@ from nantui.recovery.resume_settings import (
 )
 from nantui.recovery.trouble import Trouble
 from nantui.run.plan import PlanPhase, place_of
-from nantui.run.record import RunRecord, read_run
+from nantui.run.record import Reached, RunRecord, read_run
 from nantui.settings.gpu_memory import Measured, fit
 from nantui.settings.lint import Known, LintFinding, lint
 from nantui.settings.presets import find_presets, load_presets, phase_after

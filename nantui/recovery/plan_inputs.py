@@ -9,20 +9,26 @@ from pathlib import Path
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.checkpoint.verdict import Verdict
-from nantui.recovery.judgement import Judgement, judge_numbers, mosaic_closes
+from nantui.recovery.judgement import (
+    Judgement,
+    Ruin,
+    judge_numbers,
+    mosaic_closes,
+    proven_ruin,
+    validated_in_fp32,
+)
 from nantui.recovery.manifest import COPIES
-from nantui.recovery.reached import Reached, how_far
 from nantui.recovery.restore_points import (
     Candidate,
     RestoreCriteria,
+    choose_before,
     find_strangers,
     list_candidates,
     own_files,
 )
-from nantui.recovery.ruin import Ruin, proven_ruin, validated_in_fp32
 from nantui.recovery.trouble import Trouble, first_trouble, overflowed
 from nantui.run.layout import RunLayout
-from nantui.run.record import RunRecord
+from nantui.run.record import Reached, RunRecord
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args
 from nantui.settings.effective import number
 from nantui.settings.schema import Schema
@@ -84,7 +90,7 @@ def gather_inputs(
     strangers = find_strangers(verdicts, record.results)
     own = [one for one in verdicts if one.path not in strangers]
     bad = [one.epoch + 1 for one in own if one.epoch is not None and condemns(one)]
-    trouble, reached = first_trouble(record, bad), how_far(record)
+    trouble, reached = first_trouble(record, bad), record.reached
     epochs = args.get("epochs") or (spec.train.get("epochs") if spec else None)
     if args.get("time"):  # then Ultralytics reckons them anew after each epoch, and only a checkpoint knows
         latest = max(
@@ -145,3 +151,26 @@ def ours_of(record: RunRecord) -> dict[str, object]:
     if attempt is None and spec is None:
         return {**OURS_DEFAULTS, "guard": "off"}
     return {**OURS_DEFAULTS, **(attempt.ours if attempt else spec.ours if spec else {})}
+
+
+def reason_for(facts: PlanInputs, restore: Candidate | None) -> Trouble | Judgement | None:
+    """Return the first sign of trouble, or the judgement where the restore point is from before that."""
+    judgement, trouble = facts.judgement, facts.trouble
+    if judgement is None or restore is None or (restore.work or 0) >= judgement.epoch:
+        return trouble
+    return judgement if trouble is None or judgement.epoch < trouble.epoch else trouble
+
+
+def lost_since(facts: PlanInputs) -> int | None:
+    """Return the epoch, from 1, from which on a ruined network is not gone back to; None for any other."""
+    if facts.ruin is None:
+        return None
+    return min(facts.ruin.epoch, facts.judgement.epoch if facts.judgement else facts.ruin.epoch)
+
+
+def second_choice(facts: PlanInputs, restore: Candidate | None) -> Candidate | None:
+    """Return the newest restore point from before the judgement, None where `restore` is no later one."""
+    if facts.judgement is None or restore is None:
+        return None
+    second = choose_before(facts.candidates, facts.judgement.epoch)
+    return second if second is not None and (second.work or 0) < (restore.work or 0) else None

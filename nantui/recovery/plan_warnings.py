@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from nantui.errors import NO, UserError
 from nantui.recovery.history import Earlier, repeats
-from nantui.recovery.lost_without_script import lost_with_our_runner
 from nantui.recovery.plan_inputs import PlanInputs
 from nantui.recovery.restore_points import Candidate, choose_before, why_again
 from nantui.recovery.trouble import overflow_words
+from nantui.run.record import RunRecord
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.settings.lint import more_epochs
+from nantui.settings.schema import Schema
 from nantui.settings.values import Change, changed, show_value
 
 
@@ -82,3 +83,24 @@ def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) 
     if older is None:
         return text
     return f"{text}; to train on from an older epoch: nantui rollback {run} --to {older.name}, then resume"
+
+
+UNKNOWN = "whatever its script adds: a trainer class, callbacks, loggers, changes to data set or model"
+
+
+def lost_with_our_runner(record: RunRecord, schema: Schema | None = None) -> list[str]:
+    """Return what a training loses, one thing a line, when nantui's own runner goes on with it instead of the
+    script that began it; nothing where our runner trains already.
+
+    Nobody can see in a run directory what a script did besides training. What is known is named (the guard
+    reports a trainer class, callbacks and a data set class of the script's own); the rest is said.
+    """
+    spec = record.spec
+    if spec is not None and spec.kind != "exec":
+        return []
+    argv = (spec.exec or {}).get("argv") or [] if spec else []
+    lost = [f"its own script: {' '.join(map(str, argv))}"] if spec else []
+    reported = (attempt.in_effect for attempt in reversed(record.attempts))
+    own = next((one.own for one in reported if one is not None and one.own is not None), (UNKNOWN,))
+    unknown = [name for name in record.args if name not in schema.fields] if schema else []
+    return [*lost, *own, *(f"{name}, a setting that this Ultralytics does not know" for name in unknown)]

@@ -18,9 +18,9 @@ from nantui.checkpoint.metadata import agrees
 from nantui.checkpoint.verdict import Verdict
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import uses_no_gpu
-from nantui.recovery.reached import Reached
 from nantui.recovery.trouble import Trouble
 from nantui.run.layout import RunLayout
+from nantui.run.record import Reached
 from nantui.run.results import EpochRow
 from nantui.settings.effective import number
 from nantui.settings.lint import more_epochs

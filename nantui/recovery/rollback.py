@@ -45,10 +45,9 @@ from nantui.run.events import RollbackBegun, of_kind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, with_phase
-from nantui.run.record import RunRecord
+from nantui.run.record import RunRecord, in_full, is_relative
 from nantui.run.results import trimmed
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
-from nantui.run.started_in import in_full, is_relative
 from nantui.settings.effective import number
 from nantui.settings.values import changed
 from nantui.words import count

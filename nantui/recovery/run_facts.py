@@ -15,9 +15,8 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.errors import UserError
 from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, device_count, has_bf16, uses_no_gpu
 from nantui.run.events import InEffect, newest
-from nantui.run.record import RunRecord
+from nantui.run.record import RunRecord, in_full
 from nantui.run.spec import read_args
-from nantui.run.started_in import in_full
 from nantui.settings.effective import stride_of
 from nantui.settings.gpu_memory import COUNTS, STATES, Measured
 from nantui.settings.lint import Known

@@ -22,11 +22,10 @@ from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.run.atomic_files import sync_directory
-from nantui.run.documents import JsonObject
+from nantui.run.documents import JsonObject, Large, fields_of
 from nantui.run.events import PhaseBegun, RollbackBegun, UndoBegun, document_of
 from nantui.run.inside import inside, parts_of, refuse_foreign
 from nantui.run.journal import Journal, interrupted
-from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
 from nantui.run.spec import own_uids
 
@@ -36,11 +35,6 @@ ROLLBACK, UNDO, PHASE = "rollback", "undo", "phase"
 STAGED = ".nantui-"
 """Files that are prepared before anything moves begin with this, followed by the transaction's id."""
 
-TOLD_AT_THE_END = ("text", "of", "phase")
-"""What the journal says again of a transaction when it is done."""
-
-LARGE = ("size", "mtime_ns")
-"""Whole numbers of a step that no range holds."""
 MKDIR, MOVE, RMDIR = "mkdir", "move", "rmdir"
 TO_DO, DONE, IMPOSSIBLE = "to do", "done", "impossible"
 
@@ -53,6 +47,11 @@ class Transaction:
     kind: str
     steps: tuple[Step, ...]
     about: JsonObject
+
+    @property
+    def told_at_the_end(self) -> JsonObject:
+        """What the journal says again of it when it is done."""
+        return {name: value for name, value in self.about.items() if name in ("text", "of", "phase")}
 
 
 def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
@@ -75,7 +74,7 @@ def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
         for index, step in enumerate(transaction.steps):
             journal.append("rollback_step", by=by, id=transaction.id, index=index)
             do(layout.run, step)
-        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **_outcome(transaction))
+        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **transaction.told_at_the_end)
     except OSError as error:
         take_back(layout, transaction, by=by, why=str(error))
         raise UserError(
@@ -118,8 +117,7 @@ def pending(layout: RunLayout) -> Transaction | None:
 def _transaction_of(begun: RollbackBegun | UndoBegun | PhaseBegun) -> Transaction:
     kinds = {RollbackBegun: ROLLBACK, UndoBegun: UNDO, PhaseBegun: PHASE}
     parts_of(begun.id)
-    about = {name: value for name, value in document_of(begun).items() if name in TOLD_AT_THE_END}
-    return Transaction(begun.id, kinds[type(begun)], tuple(map(step_from, begun.steps)), about)
+    return Transaction(begun.id, kinds[type(begun)], tuple(map(step_from, begun.steps)), document_of(begun))
 
 
 def settle(layout: RunLayout, *, by: str) -> str:
@@ -138,7 +136,7 @@ def settle(layout: RunLayout, *, by: str) -> str:
     try:
         for step in transaction.steps:
             do(layout.run, step)
-        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **_outcome(transaction))
+        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **transaction.told_at_the_end)
     except OSError as error:
         take_back(layout, transaction, by=by, why=str(error))
         return f"an interrupted {transaction.kind} could not be finished ({error}) and was taken back"
@@ -176,10 +174,6 @@ def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> N
     do(layout.run, move(layout.run, step.source, aside, "in the way"))
 
 
-def _outcome(transaction: Transaction) -> JsonObject:
-    return {name: value for name, value in transaction.about.items() if name in TOLD_AT_THE_END}
-
-
 @dataclass(frozen=True)
 class Step:
     """One operation; paths are relative to the run. `size` and `mtime_ns` identify the file that moves."""
@@ -187,8 +181,8 @@ class Step:
     kind: str
     target: str
     source: str = ""
-    size: int = 0
-    mtime_ns: int = 0
+    size: Large = 0
+    mtime_ns: Large = 0
     why: str = ""
 
     def to_json(self) -> JsonObject:
@@ -198,7 +192,7 @@ class Step:
 
 def step_from(document: Mapping[str, Any]) -> Step:
     """Return the step that the journal kept. Raises UserError for one that leads out of the run."""
-    known = fields_of(Step, document, LARGE)
+    known = fields_of(Step, document)
     if known.get("kind") not in (MKDIR, MOVE, RMDIR):
         raise UserError("nantui/journal.jsonl names a step that is none; nothing was moved", FAILED)
     for path in (known.get("target"), *([known.get("source")] if known["kind"] == MOVE else [])):

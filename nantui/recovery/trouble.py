@@ -46,10 +46,9 @@ def first_trouble(record: RunRecord, corrupt_epochs: Iterable[int] = ()) -> Trou
 
     `corrupt_epochs` are the epochs, from 1, whose work corrupt checkpoints hold.
     """
-    rollback = last_rollback(record)
+    rollback, rows = last_rollback(record), record.epochs
     since = rollback.t if rollback else 0.0
-    rows = record.epochs
-    numbers = attempts_since(record, since)
+    numbers = [one.number for one in record.attempts if one.asked is not None and one.asked.created >= since]
     left = left_behind(record, numbers)
     acquitted = {row.epoch for row, sound in zip(rows, vouched_for(rows), strict=True) if sound}
     signs = [*_incidents(record, since, numbers, left, acquitted), *_telemetry(record, left)]
@@ -59,11 +58,6 @@ def first_trouble(record: RunRecord, corrupt_epochs: Iterable[int] = ()) -> Trou
         for epoch in corrupt_epochs
     ]
     return min(signs, key=lambda sign: (sign.epoch, sign.step or math.inf), default=None)
-
-
-def attempts_since(record: RunRecord, since: float) -> list[int]:
-    """Return the attempts that were begun after the time `since`."""
-    return [one.number for one in record.attempts if one.asked is not None and one.asked.created >= since]
 
 
 def left_behind(record: RunRecord, numbers: Sequence[int]) -> dict[int, float]:

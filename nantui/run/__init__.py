@@ -9,7 +9,6 @@ layout: The names of every file of a run, in one place, as docs/file-formats.md 
 attempts: Attempts: what each was asked to do, what its ranks saw, how they ended, and which of them live
 events: What the journal and the ranks' event files say, as typed events: the one place that knows their keys
 frozen_record: Frozen classes of keyword fields that cost next to nothing to define
-json_fields: One JSON value as the type that is expected of it, `NOT_TOLD` where it is something else
 endings: How an attempt ended: every kind in one table, and the rules that tell them apart
 incidents: Every kind of incident, in one table: its title, whether it is proof, what may be done
 journal: The journal: everything that was done to a run, append-only and on the disk before it is done
@@ -21,16 +20,12 @@ points: Step points: where a training can go on in the middle of an epoch, as th
 results: results.csv as Ultralytics writes it, with what makes it awkward taken care of
 plan: Where a run stands in its plan: phases one after another in one run directory, as spec.yaml keeps them
 commands: The spool: commands as one-file messages, put there by rename, taken only from the same owner
-status: The state of a run as everybody shows it: one frozen snapshot, one list of state words
-prometheus: Where runs stand, as Prometheus text
+status: The state of a run as everybody shows it: one frozen snapshot, one list of words, and Prometheus text
 discovery: Finding runs: a directory that is one, or all below it, without walking into data sets
 quarantine: A run's quarantine list: images left out of its training; the data set is not touched
-documents: The types of what files say: JSON, YAML, and settings by name
-bounded: Files that others can write, parsed within bounds: size, depth, count, aliases
+documents: What files say: parsed within bounds, and each value as the type that a field has for it
 inside: Paths that a file of a run names, checked where they are used: inside the run, across no link
 atomic_files: Writes that survive a crash: beside, fsync, rename
-growing_files: Follow a file that another process appends to, a bounded chunk at a time
-newest_rows: The end of files that grow for days, without reading them whole
+growing_files: Files that another process appends to: followed a bounded chunk at a time, or their end alone
 record: One reading of a run: what its files say, for everything that one operation asks of them
-started_in: Relative paths in a run's settings mean what they meant where the training was started
 """

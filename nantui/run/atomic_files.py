@@ -13,8 +13,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from nantui.run.bounded import LARGEST_JSON, LARGEST_TEXT, LARGEST_YAML, parse_json, parse_yaml
-from nantui.run.documents import JsonObject
+from nantui.run.documents import LARGEST_JSON, LARGEST_TEXT, LARGEST_YAML, JsonObject, parse_json, parse_yaml
 
 # The umask can only be read by setting it, which is not safe once threads run: read it once.
 _UMASK = os.umask(0o077)
@@ -102,25 +101,40 @@ def open_regular(path: Path, flags: int = 0) -> BinaryIO | None:
     return os.fdopen(descriptor, "rb")
 
 
-def read_text(path: Path, largest: int = LARGEST_TEXT) -> str | None:
-    """Return the text of a regular file, None where there is none of at most `largest` bytes; bytes that are
-    no UTF-8 are replaced.
-    """
-    file = open_regular(path)
+def read_owned(path: Path, largest: int, flags: int = 0) -> tuple[bytes, int] | None:
+    """Return at most `largest` + 1 bytes of a regular file and its owner's user id, None without one."""
+    file = open_regular(path, flags)
     if file is None:
         return None
     try:
         with file:
-            data = file.read(largest + 1)
+            return file.read(largest + 1), os.fstat(file.fileno()).st_uid
     except OSError:
         return None
-    return data.decode("utf-8", errors="replace") if len(data) <= largest else None
+
+
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str | None:
+    """Return the text of a regular file, None where there is none of at most `largest` bytes; bytes that are
+    no UTF-8 are replaced.
+    """
+    found = read_owned(path, largest)
+    return found[0].decode("utf-8", errors="replace") if found and len(found[0]) <= largest else None
 
 
 def read_json(path: Path) -> JsonObject | None:
     """Return the object in `path`, or None where there is none or it is not a JSON object."""
+    return _json_object(read_text(path, LARGEST_JSON) or "")
+
+
+def read_own_json(path: Path) -> JsonObject | None:
+    """Return the same of a file that belongs to this user and is no link, else None."""
+    found = read_owned(path, LARGEST_JSON, os.O_NOFOLLOW)
+    return _json_object(found[0]) if found is not None and found[1] == os.getuid() else None
+
+
+def _json_object(text: str | bytes) -> JsonObject | None:
     try:
-        document = parse_json(read_text(path, LARGEST_JSON) or "")
+        document = parse_json(text)
     except ValueError:
         return None
     return document if isinstance(document, dict) else None

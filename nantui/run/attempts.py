@@ -106,10 +106,7 @@ def registered(layout: RunLayout, attempt: int) -> dict[int, ProcessRef]:
 
 
 def _process_here(event: Registered) -> ProcessRef | None:
-    """Return which process of this machine registered, None where it was none.
-
-    A pid noted on another host, boot or container means nothing here; an unsaid part is no objection.
-    """
+    """A pid noted on another host, boot or container means nothing here; an unsaid part is no objection."""
     here = this_machine()
     there = Machine(here.host, event.boot_id or here.boot_id, event.pid_namespace or here.pid_namespace)
     if event.pid is None or not event.created or not here.sees_pids_of(there):

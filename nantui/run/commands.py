@@ -21,15 +21,12 @@ from pathlib import Path
 from nantui.errors import FAILED, UserError
 from nantui.paths import user_state_dir
 from nantui.run import binding
-from nantui.run.atomic_files import to_json, write_json
-from nantui.run.bounded import parse_json
-from nantui.run.documents import JsonObject
+from nantui.run.atomic_files import read_own_json, to_json, write_json
+from nantui.run.documents import LARGEST_JSON, JsonObject, fields_of
 from nantui.run.journal import author
-from nantui.run.json_fields import fields_of
 from nantui.run.layout import RunLayout
 
 KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set", "quarantine")
-LARGEST = 1 << 25
 POLICY = "policy"
 """Who asks for what nobody asked for, where a run may go on unattended."""
 
@@ -53,7 +50,7 @@ def put(directory: Path, command: Command, instead: Path | None = None) -> Path:
     if command.kind not in KINDS:
         raise ValueError(f"no such command: {command.kind}")
     path = directory / f"{int(command.t * 1000):013d}-{command.id}.json"
-    if len(to_json(asdict(command))) > LARGEST // 2:
+    if len(to_json(asdict(command))) > LARGEST_JSON // 2:
         raise UserError(f"this {command.kind} says too much at once; do it in parts", FAILED)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,45 +75,24 @@ def pending(directory: Path) -> list[tuple[Path, Command]]:
 
 def _take(path: Path) -> Command | None:
     """Read one command, checking owner and kind of file on the opened descriptor."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_size > LARGEST:
-            return None
-        try:
-            return _command(parse_json(file.read(LARGEST + 1)))
-        except (ValueError, TypeError, KeyError):
-            return None
-
-
-def _command(document: JsonObject) -> Command:
-    known = fields_of(Command, document)
-    if known.get("kind") not in KINDS or set(known) != set(Command.__dataclass_fields__):
-        raise ValueError(known.get("kind"))
-    return Command(**known)
+    known = fields_of(Command, read_own_json(path) or {})
+    whole = known.get("kind") in KINDS and set(known) == set(Command.__dataclass_fields__)
+    return Command(**known) if whole else None
 
 
 def is_private(directory: Path) -> bool:
     """Tell whether only this user can write into `directory`, making it (0700) where it does not exist."""
-    with contextlib.suppress(FileExistsError):
-        try:
-            directory.mkdir(mode=0o700, parents=True)
-        except FileExistsError:
-            raise
-        except OSError:
-            return False
     try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = os.lstat(directory)
+        mine = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
+        if mine and state.st_mode & 0o077:
+            with contextlib.suppress(OSError):
+                os.chmod(directory, 0o700)
+            state = os.lstat(directory)
     except OSError:
         return False
-    if stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and state.st_mode & 0o077:
-        with contextlib.suppress(OSError):
-            os.chmod(directory, 0o700)
-            state = os.lstat(directory)
-    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and not state.st_mode & 0o077
+    return mine and not state.st_mode & 0o077
 
 
 def local_spool(layout: RunLayout) -> Path:
@@ -145,7 +121,5 @@ def pending_commands(layout: RunLayout) -> list[tuple[Path, Command]]:
     """Return the commands that wait in either place, oldest first; only private places are read."""
     places = [layout.commands, local_spool(layout)]
     places = places if binding.standing(layout.run) == binding.HERE else places[1:]
-    found = [
-        item for place in places if os.path.isdir(place) and is_private(place) for item in pending(place)
-    ]
-    return sorted(found, key=lambda item: item[0].name)
+    private = (place for place in places if os.path.isdir(place) and is_private(place))
+    return sorted((one for place in private for one in pending(place)), key=lambda one: one[0].name)

@@ -172,12 +172,8 @@ def speaking_lines(traces: Traces) -> list[str]:
     said = [text for text in traces.said if text]
     if said and not traces.silent and not all(VAGUE.search(text) or ECHO.search(text) for text in said):
         return said
-    return [*said, *errors_of(traces.log)]
-
-
-def errors_of(log: str) -> list[str]:
-    """Return the lines of a log in which something says why it ends, in their order."""
-    return [line for line in _lines(log) if EXCEPTION_LINE.match(line) or SPEAKS.search(line)]
+    errors = (line for line in _lines(traces.log) if EXCEPTION_LINE.match(line) or SPEAKS.search(line))
+    return [*said, *errors]
 
 
 def _lines(log: str) -> list[str]:

@@ -11,14 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NewType, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar
 
-from nantui.run import json_fields
-from nantui.run.bounded import parse_json
+from nantui.run.documents import Large, fields_of, parse_json, readers_of
 from nantui.run.frozen_record import FrozenRecord, frozen_record
-
-Ticks = NewType("Ticks", int)
-"""Clock ticks since boot: after 116 days more than anything that is counted here."""
 
 
 @dataclass(frozen=True)
@@ -343,7 +339,7 @@ class Registered(Event):
     KIND = "registered"
     pid: int | None = None
     created: float = 0.0
-    ticks: Ticks = Ticks(0)
+    ticks: Large = 0
     host: str = ""
     boot_id: str = ""
     pid_namespace: str = ""
@@ -462,10 +458,10 @@ def parse(document: object) -> Event | None:
     """Return one event; a kind that this version does not know is a plain Event, what is none is None."""
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         return None
-    known = KINDS.get(document["kind"], Event)
-    readers = _readers(known)
-    more = {name: value for name, value in document.items() if name not in readers}
-    event: Event = known(**{**_values(known, document), "kind": document["kind"], "more": more})
+    known: Any = KINDS.get(document["kind"], Event)
+    own = readers_of(known).keys() - {"more"}
+    more = {name: value for name, value in document.items() if name not in own}
+    event: Event = known(**{**fields_of(known, document), "kind": document["kind"], "more": more})
     return event
 
 
@@ -489,58 +485,9 @@ def newest(events: Iterable[Event], *kinds: type[Found]) -> Found | None:
     return next(reversed(of_kind(events, *kinds)), None)
 
 
-def _values(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments for `kind` that `document` tells in the right type."""
-    readers, found = _readers(kind), {}
-    for name, value in document.items():
-        read = readers.get(name)
-        if read is not None and (told := read(value)) is not json_fields.NOT_TOLD:
-            found[name] = told
-    return found
-
-
-def _readers(kind: Any) -> Mapping[str, json_fields.Reader]:
-    """Return, by name, what reads each field of a dataclass from JSON."""
-    if kind not in _READERS_OF:
-        hints = get_type_hints(kind)
-        _READERS_OF[kind] = {
-            one.name: _READERS[hints[one.name]] for one in fields(kind) if one.name != "more"
-        }
-    return _READERS_OF[kind]
-
-
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     if isinstance(value, (Place, Difference, SettingChange, PhaseAdvice, QuarantineChange, CommandAsked)):
         return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     return dict(value) if isinstance(value, Mapping) else value
-
-
-def _record(kind: Any) -> json_fields.Reader:
-    return lambda value: kind(**_values(kind, value)) if isinstance(value, dict) else json_fields.NOT_TOLD
-
-
-_READERS_OF: dict[object, Mapping[str, json_fields.Reader]] = {}
-_READERS: Mapping[object, json_fields.Reader] = {
-    str: json_fields.text,
-    str | None: json_fields.text,
-    int: json_fields.countable,
-    int | None: json_fields.countable,
-    Ticks: json_fields.whole,
-    float: json_fields.number,
-    bool: json_fields.yes_or_no,
-    bool | None: json_fields.yes_or_no,
-    Any: lambda value: value,
-    Mapping[str, Any]: json_fields.mapping,
-    tuple[str, ...]: json_fields.many(json_fields.text),
-    tuple[int, ...]: json_fields.many(json_fields.countable),
-    tuple[str, ...] | None: json_fields.many(json_fields.text),
-    tuple[Mapping[str, Any], ...]: json_fields.many(json_fields.mapping),
-    tuple[Difference, ...]: json_fields.many(_record(Difference)),
-    tuple[SettingChange, ...]: json_fields.many(_record(SettingChange)),
-    CommandAsked: _record(CommandAsked),
-    Place | None: _record(Place),
-    QuarantineChange | None: _record(QuarantineChange),
-    PhaseAdvice | None: _record(PhaseAdvice),
-}

@@ -1,4 +1,4 @@
-"""Follow a file that another process appends to, a bounded chunk at a time.
+"""Files that another process appends to for days: followed a bounded chunk at a time, or their end alone.
 
 A torn last line means "not yet": it is kept back until its newline arrives. A file that shrank or was
 replaced is read again from the start, and the reader says so.
@@ -15,6 +15,7 @@ from pathlib import Path
 from nantui.run.atomic_files import open_regular
 
 CHUNK = 1 << 20
+HEADER, TAIL, LOG_TAIL = 4096, 8192, 1 << 16
 LONGEST_LINE = 1 << 16
 
 
@@ -55,6 +56,14 @@ class LineFollower:
         self._offset += len(data)
         return NewLines(self._split(data), restarted, self._offset < state.st_size)
 
+    def read_all(self) -> list[str]:
+        """Return all whole lines that are new."""
+        lines, more = list[str](), True
+        while more:
+            new = self.read()
+            lines, more = lines + new.lines, new.more
+        return lines
+
     def _begin_if_new(self, state: os.stat_result) -> bool:
         identity = (state.st_dev, state.st_ino)
         if self._identity == identity and state.st_size >= self._offset:
@@ -85,3 +94,40 @@ def cells_of(lines: Iterable[str]) -> Iterator[list[str]]:
             yield next(csv.reader((line,)), [])
         except csv.Error:
             continue
+
+
+def last_lines(path: Path, size: int = TAIL) -> list[str]:
+    """Return the whole lines among the last `size` bytes; a torn last line is left out."""
+    data, cut = read_end(path, size)
+    lines = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace").splitlines()
+    return lines[1:] if cut else lines
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a file, empty where there is none."""
+    return head(path, HEADER).partition("\n")[0]
+
+
+def tail_text(path: Path, size: int = LOG_TAIL) -> str:
+    """Return the end of a regular file, opened without following a link and without blocking; else empty."""
+    return read_end(path, size, os.O_NOFOLLOW)[0].decode("utf-8", errors="replace")
+
+
+def head(path: Path, size: int) -> str:
+    """Return the first `size` bytes of a regular file, empty where there is none."""
+    file = open_regular(path)
+    if file is None:
+        return ""
+    with file:
+        return file.read(size).decode("utf-8", errors="replace")
+
+
+def read_end(path: Path, size: int, flags: int = 0) -> tuple[bytes, bool]:
+    """Return the last `size` bytes of a regular file, and whether something stands before them."""
+    file = open_regular(path, flags)
+    if file is None:
+        return b"", False
+    with file:
+        whole = os.fstat(file.fileno()).st_size
+        file.seek(max(0, whole - size))
+        return file.read(size), whole > size

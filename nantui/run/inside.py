@@ -58,14 +58,11 @@ def _open(run: Path, held: int, folder: str, may_link: bool) -> int:
     try:
         return os.open(folder, FOLDER | os.O_NOFOLLOW, dir_fd=held)
     except OSError:
-        if not may_link or not _is_own_link(run, held, folder):
+        state = os.stat(folder, dir_fd=held, follow_symlinks=False)
+        own_link = stat.S_ISLNK(state.st_mode) and state.st_uid == os.getuid()
+        if not (may_link and own_link and standing(run) == HERE):
             raise
         return os.open(folder, FOLDER, dir_fd=held)
-
-
-def _is_own_link(run: Path, held: int, folder: str) -> bool:
-    state = os.stat(folder, dir_fd=held, follow_symlinks=False)
-    return stat.S_ISLNK(state.st_mode) and state.st_uid == os.getuid() and standing(run) == HERE
 
 
 def refuse_links(layout: RunLayout) -> None:

@@ -16,8 +16,7 @@ from pathlib import Path
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
-from nantui.run.bounded import LARGEST_TEXT
-from nantui.run.documents import JsonObject
+from nantui.run.documents import LARGEST_TEXT, JsonObject
 from nantui.run.events import (
     TRANSACTION_BEGINS,
     TRANSACTION_ENDS,
@@ -60,8 +59,9 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:
-            line = (to_json(entry) + "\n").encode()
-            data = (b"" if _ends_whole(descriptor) else b"\n") + line
+            size = os.fstat(descriptor).st_size
+            torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
+            data = (b"\n" if torn else b"") + (to_json(entry) + "\n").encode()
             if os.write(descriptor, data) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fsync(descriptor)
@@ -84,8 +84,9 @@ def rolled_back_before(events: Sequence[Event], id: str) -> JsonObject | None:
     """Return the answer of a rollback finished for the command `id` and not trained on, else None."""
     own = (one for one in of_kind(events, RollbackBegun) if one.id == id)
     begun = newest(own, RollbackBegun)
-    later = [one for one in of_kind(events, RollbackDone, AttemptStarted) if not _began(one, id)]
-    if begun is None or not later or not isinstance(later[-1], RollbackDone) or later[-1].id != id:
+    others = (one for one in events if not (isinstance(one, AttemptStarted) and one.command == id))
+    latest = newest(others, RollbackDone, AttemptStarted)
+    if begun is None or not isinstance(latest, RollbackDone) or latest.id != id:
         return None
     return {"mode": begun.mode, "asked": begun.changed, "text": begun.text}
 
@@ -99,15 +100,6 @@ def interrupted(events: Iterable[Event]) -> RollbackBegun | UndoBegun | PhaseBeg
         elif isinstance(event, TRANSACTION_ENDS):
             begun = None if begun is not None and event.id == begun.id else begun
     return begun
-
-
-def _began(event: Event, command: str) -> bool:
-    return isinstance(event, AttemptStarted) and event.command == command
-
-
-def _ends_whole(descriptor: int) -> bool:
-    size = os.fstat(descriptor).st_size
-    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
 def pending_edits(events: Iterable[Event]) -> dict[str, object]:

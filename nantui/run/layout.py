@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 _ATTEMPT = re.compile(r"^(\d{3,9})\.json$")
 _RANK = re.compile(r"^\d+\.rank(\d{1,9})\.\w+\.json")
+
+
+class _Inside:
+    """The path of a file or folder inside the run."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layout: RunLayout, kind: type) -> Path:
+        return layout.run / self._name
+
+
+def _of_attempt(ending: str) -> Callable[[RunLayout, int], Path]:
+    """Return a method that gives the path of a file of the attempt with a number."""
+    return lambda layout, number: layout.attempts / f"{number:03d}.{ending}"
 
 
 @dataclass(frozen=True)
@@ -17,71 +33,28 @@ class RunLayout:
 
     run: Path
 
-    @property
-    def args_yaml(self) -> Path:
-        return self.run / "args.yaml"
-
-    @property
-    def results_csv(self) -> Path:
-        return self.run / "results.csv"
-
-    @property
-    def weights(self) -> Path:
-        return self.run / "weights"
-
-    @property
-    def last(self) -> Path:
-        return self.weights / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        return self.weights / "best.pt"
-
-    @property
-    def stop_point(self) -> Path:
-        return self.weights / "nantui_stop.pt"
-
-    @property
-    def corrupted_backup(self) -> Path:
-        return self.weights / "corrupted_backup"
-
-    @property
-    def home(self) -> Path:
-        """Our own folder inside the run."""
-        return self.run / "nantui"
-
-    @property
-    def spec(self) -> Path:
-        return self.home / "spec.yaml"
-
-    @property
-    def supervisor(self) -> Path:
-        return self.home / "supervisor.json"
-
-    @property
-    def supervisor_log(self) -> Path:
-        return self.home / "supervisor.log"
-
-    @property
-    def lock(self) -> Path:
-        return self.home / "lock"
-
-    @property
-    def journal(self) -> Path:
-        return self.home / "journal.jsonl"
-
-    @property
-    def commands(self) -> Path:
-        return self.home / "commands"
-
-    @property
-    def backups(self) -> Path:
-        return self.home / "backups"
-
-    @property
-    def points(self) -> Path:
-        """Where the training leaves step points, to go on from in the middle of an epoch."""
-        return self.home / "points"
+    args_yaml = _Inside("args.yaml")
+    results_csv = _Inside("results.csv")
+    weights = _Inside("weights")
+    last = _Inside("weights/last.pt")
+    best = _Inside("weights/best.pt")
+    stop_point = _Inside("weights/nantui_stop.pt")
+    corrupted_backup = _Inside("weights/corrupted_backup")
+    home = _Inside("nantui")
+    """Our own folder inside the run."""
+    spec = _Inside("nantui/spec.yaml")
+    supervisor = _Inside("nantui/supervisor.json")
+    supervisor_log = _Inside("nantui/supervisor.log")
+    lock = _Inside("nantui/lock")
+    journal = _Inside("nantui/journal.jsonl")
+    commands = _Inside("nantui/commands")
+    backups = _Inside("nantui/backups")
+    points = _Inside("nantui/points")
+    """Where the training leaves step points, to go on from in the middle of an epoch."""
+    quarantine = _Inside("nantui/quarantine.txt")
+    attempts = _Inside("nantui/attempts")
+    hosts = _Inside("nantui/hosts")
+    """What the hosts of a run on several report, a folder each."""
 
     def point(self, name: str) -> Path:
         return self.points / f"{name}.pt"
@@ -89,37 +62,13 @@ class RunLayout:
     def point_header(self, name: str) -> Path:
         return self.points / f"{name}.json"
 
-    @property
-    def quarantine(self) -> Path:
-        return self.home / "quarantine.txt"
-
-    @property
-    def attempts(self) -> Path:
-        return self.home / "attempts"
-
-    @property
-    def hosts(self) -> Path:
-        """What the hosts of a run on several report, a folder each."""
-        return self.home / "hosts"
-
-    def roster(self, number: int) -> Path:
-        return self.attempts / f"{number:03d}.hosts.json"
-
-    def attempt(self, number: int) -> Path:
-        return self.attempts / f"{number:03d}.json"
-
-    def attempt_log(self, number: int) -> Path:
-        return self.attempts / f"{number:03d}.log"
-
-    def stop_request(self, number: int) -> Path:
-        return self.attempts / f"{number:03d}.stop.json"
-
-    def end_request(self, number: int) -> Path:
-        """Left before signals that are meant to end an attempt's ranks, not to stop them in order."""
-        return self.attempts / f"{number:03d}.end.json"
-
-    def steps(self, number: int) -> Path:
-        return self.attempts / f"{number:03d}.steps.csv"
+    attempt = _of_attempt("json")
+    attempt_log = _of_attempt("log")
+    steps = _of_attempt("steps.csv")
+    roster = _of_attempt("hosts.json")
+    stop_request = _of_attempt("stop.json")
+    end_request = _of_attempt("end.json")
+    """Left before signals that are meant to end an attempt's ranks, not to stop them in order."""
 
     def events(self, number: int, rank: int) -> Path:
         return self.attempts / f"{number:03d}.rank{rank}.events.jsonl"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.errors import UserError
@@ -57,14 +57,18 @@ def new_plan(
     name: str, phases: Sequence[PlanPhase], train: Mapping[str, object], ours: Mapping[str, object]
 ) -> JsonObject:
     """Return a plan as the spec keeps it; `train` and `ours` are the run's own settings, no phase's."""
-    listed = [{"title": phase.title, "settings": dict(phase.settings)} for phase in phases]
-    return {"name": name, "phase": 1, "phases": listed, "base": {"train": dict(train), "ours": dict(ours)}}
+    base = {"train": dict(train), "ours": dict(ours)}
+    return {"name": name, "phase": 1, "phases": [*map(_listed, phases)], "base": base}
 
 
 def with_phase(plan: JsonObject | None, phase: PlanPhase, train: Settings, ours: Settings) -> JsonObject:
     """Return `plan` with one more phase at its end; a run without a plan is its own first phase."""
     known = dict(plan) if plan else new_plan("", [PlanPhase("the training", {})], train, ours)
-    return {**known, "phases": [*known["phases"], {"title": phase.title, "settings": dict(phase.settings)}]}
+    return {**known, "phases": [*known["phases"], _listed(phase)]}
+
+
+def _listed(phase: PlanPhase) -> JsonObject:
+    return {"title": phase.title, "settings": dict(phase.settings)}
 
 
 def phases_of(plan: JsonObject | None) -> list[PlanPhase]:
@@ -78,12 +82,6 @@ def place_of(plan: JsonObject | None) -> Place | None:
     phases = phases_of(plan)
     number = int((plan or {}).get("phase") or 1)
     return Place(number, len(phases), phases[number - 1].title) if 0 < number <= len(phases) else None
-
-
-def place_document(plan: JsonObject | None) -> JsonObject | None:
-    """Return the same as attempts and the journal record it."""
-    place = place_of(plan)
-    return asdict(place) if place else None
 
 
 def next_waits(plan: JsonObject | None, events: Iterable[Event]) -> bool:
@@ -189,7 +187,9 @@ def read_parts(
         asked = settings_of(spec, number).get("epochs")
         if state == CURRENT:
             asked = epochs or asked
-        took = trained(rows) if state == FINISHED else asked if isinstance(asked, int) else None
+        took = asked if isinstance(asked, int) else None
+        if state == FINISHED:  # early stopping may have ended it
+            took = max((row.epoch for row in current(rows)), default=None)
         epoch_s = median_epoch_s(rows, from_the_start=True)
         kept = results if rows else None
         parts.append(Part(number, phase.title, state, begins, took, epoch_s, rows, kept))
@@ -247,12 +247,8 @@ def _costs(spec: Spec, number: int) -> JsonObject:
 
 def epochs_in_all(parts: Sequence[Part]) -> int | None:
     """Return the epochs of all phases together, None where one does not say how many it has."""
-    total = 0
-    for part in parts:
-        if part.epochs is None:
-            return None
-        total += part.epochs
-    return total
+    known = [part.epochs for part in parts if part.epochs is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def waiting_seconds(parts: Iterable[Part]) -> tuple[float, str]:
@@ -264,11 +260,6 @@ def waiting_seconds(parts: Iterable[Part]) -> tuple[float, str]:
     unknown = [part for part in waiting if part not in known]
     names = ", ".join(f"phase {part.number} ({part.epochs or '?'} epochs)" for part in unknown)
     return math.fsum((part.epochs or 0) * part.epoch_s for part in known), names
-
-
-def trained(rows: Iterable[EpochRow]) -> int | None:
-    """Return how many epochs a finished phase has trained; early stopping may have ended it."""
-    return max((row.epoch for row in current(rows)), default=None)
 
 
 _MISSING = object()

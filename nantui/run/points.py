@@ -13,9 +13,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from nantui.run import json_fields
 from nantui.run.atomic_files import open_regular, read_json, write_json
-from nantui.run.documents import JsonObject
+from nantui.run.documents import Large, known_fields
 from nantui.run.layout import RunLayout
 
 NAMES = ("a", "b")
@@ -37,9 +36,9 @@ class StepPoint:
     epoch: int
     batch: int
     batches: int
-    step: int
+    step: Large
     t: float
-    size: int
+    size: Large
     digest: str
     training: Mapping[str, object] = field(default_factory=dict)
 
@@ -65,12 +64,14 @@ def read_point(layout: RunLayout, name: str) -> StepPoint | None:
 
     The digest is not looked at, which takes reading the file: see `is_whole`.
     """
-    point = _from_document(name, read_json(layout.point_header(name)) or {})
+    header = read_json(layout.point_header(name)) or {}
+    point = known_fields(StepPoint, {**header, "name": name})
+    if point is None or min(point.epoch, point.batch) < 1 or not isinstance(header.get("training"), dict):
+        return None
     try:
-        there = point is not None and layout.point(name).stat().st_size == point.size
+        return point if layout.point(name).stat().st_size == point.size else None
     except OSError:
         return None
-    return point if there else None
 
 
 def is_whole(layout: RunLayout, point: StepPoint) -> bool:
@@ -110,15 +111,3 @@ _WORDS = {
     "batch": "batch size",
     "batches": "batches an epoch",
 }
-_READERS = {
-    "attempt": json_fields.countable, "epoch": json_fields.countable, "batch": json_fields.countable,
-    "batches": json_fields.countable, "step": json_fields.whole, "t": json_fields.number,
-    "size": json_fields.whole, "digest": json_fields.text, "training": json_fields.mapping,
-}  # fmt: skip
-
-
-def _from_document(name: str, document: Mapping[str, object]) -> StepPoint | None:
-    values: JsonObject = {key: read(document.get(key)) for key, read in _READERS.items()}
-    if json_fields.NOT_TOLD in values.values() or min(values["epoch"], values["batch"]) < 1:
-        return None
-    return StepPoint(name=name, **values)

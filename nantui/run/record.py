@@ -8,16 +8,18 @@ whoever has to see what was written meanwhile (after a stop, a wait, a step of a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nantui.run.atomic_files import read_text
 from nantui.run.attempts import Attempt, RankExit, rank_events, read_attempt, read_exits
 from nantui.run.discovery import require_run
-from nantui.run.events import Event, InEffect, newest
+from nantui.run.events import Created, Event, InEffect, newest
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.results import EpochRow, current, read_results
+from nantui.run.results import TIMED_EPOCHS, EpochRow, current, median_epoch_s, read_results
 from nantui.run.spec import Spec, read_args, read_spec
 from nantui.run.telemetry import StepsInBrief, steps_in_brief
 
@@ -25,6 +27,20 @@ from nantui.run.telemetry import StepsInBrief, steps_in_brief
 def read_run(run: Path) -> RunRecord:
     """Return the record of the run in the directory `run`. Raises UserError where there is no run."""
     return RunRecord(require_run(Path(run)))
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far the training came: `completed` epochs and `part` of the next; `seconds` an epoch, or NaN."""
+
+    completed: int
+    part: float
+    seconds: float
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 1, in which it stands or stood."""
+        return self.completed + (1 if self.part > 0 else 0)
 
 
 class AttemptRecord:
@@ -119,6 +135,14 @@ class RunRecord:
         return current(self.results)
 
     @cached_property
+    def reached(self) -> Reached:
+        """How far the newest attempt (or the foreign run) came: what a checkpoint's cost is counted from."""
+        completed, step = self.epochs[-1].epoch if self.epochs else 0, self.newest.steps.newest
+        running = step is not None and step.epoch == completed + 1
+        part = step.step / max(step.steps, 1) if running and step is not None else 0.0
+        return Reached(completed, part, median_epoch_s(self.results, last=TIMED_EPOCHS, from_the_start=True))
+
+    @cached_property
     def attempts(self) -> Sequence[AttemptRecord]:
         """The attempts on disk, oldest first."""
         return tuple(self.attempt(number) for number in self.layout.attempt_numbers())
@@ -131,3 +155,37 @@ class RunRecord:
     def attempt(self, number: int) -> AttemptRecord:
         """Return the attempt `number`, also one that is not there."""
         return self._attempts.setdefault(number, AttemptRecord(self.layout, number))
+
+
+def places_of(record: RunRecord) -> list[Path]:
+    """Return where the training may have been started, best known first: a relative path in its settings
+    means what it meant there.
+
+    Plain Ultralytics writes down `data: ds/d.yaml` and not from where. The places are tried in one order, for
+    every command and from whatever directory it is asked: what was written down of the process (nantui's own
+    start, the script's command, a training that was stopped), the directories above `save_dir` in args.yaml,
+    nearest first, then those above the run where it lies now.
+    """
+    created, spec = newest(record.journal, Created), record.spec
+    told = [created.cwd if created else None, ((spec.exec if spec else None) or {}).get("cwd")]
+    run = record.run.resolve()
+    above = [*Path(str(record.args.get("save_dir") or run)).parents, *run.parents]
+    found = dict.fromkeys([*(Path(place) for place in told if place), *above])
+    return [place for place in found if place.is_absolute()]
+
+
+def started_in(record: RunRecord, name: str) -> Path | None:
+    """Return the directory from which the relative path `name` leads to something, None without one."""
+    return next((place for place in places_of(record) if (place / name).exists()), None)
+
+
+def is_relative(name: object) -> bool:
+    """Tell whether it depends on a directory what a setting such as data means; a URL does not."""
+    return bool(name) and "://" not in str(name) and not Path(str(name)).is_absolute()
+
+
+def in_full(record: RunRecord, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with `data` by its full path, as it is where it is found nowhere."""
+    data = settings.get("data")
+    place = started_in(record, str(data)) if is_relative(data) else None
+    return {**settings, "data": str(place / str(data))} if place else dict(settings)

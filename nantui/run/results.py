@@ -16,9 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.run.atomic_files import read_text
-from nantui.run.growing_files import cells_of
+from nantui.run.growing_files import cells_of, first_line, last_lines
 
-RECENT_EPOCHS = 5
+RECENT_EPOCHS, TIMED_EPOCHS = 5, 10
+"""So many tell what an epoch takes: while it trains, and for what a recovery costs."""
+FEW_LINES = 8
+"""Enough for the last epochs' times; parsing is what costs over hundreds of runs."""
 MOST_EPOCHS = 10**6
 """No training has more: a larger number is nonsense, and whoever lists its epochs fills the memory."""
 NOTHING = 1e-9  # zero whatever was usual: a resume knows no earlier level
@@ -112,6 +115,17 @@ def read_results(path: Path) -> list[EpochRow]:
     results = Results()
     results.feed(text[: text.rfind("\n") + 1].splitlines())
     return results.rows
+
+
+def last_epochs(path: Path) -> list[EpochRow]:
+    """Return the epochs at the end of a results.csv, oldest first, at most those of its last segment."""
+    header = columns_of(first_line(path).split(","))
+    rows: list[EpochRow] = []
+    for cells in cells_of(last_lines(path)[-FEW_LINES:]):
+        row = parse_row(header, cells)
+        if row is not None:
+            rows = [*rows, row] if rows and row.epoch > rows[-1].epoch else [row]
+    return rows
 
 
 def read_metric(path: Path) -> Metric | None:

@@ -15,11 +15,10 @@ from pathlib import Path
 import yaml
 
 from nantui.errors import UserError
-from nantui.run.atomic_files import open_regular, read_yaml, write_atomic
+from nantui.run.atomic_files import read_owned, read_yaml, write_atomic
 from nantui.run.binding import HERE, standing
-from nantui.run.bounded import LARGEST_YAML, parse_yaml
-from nantui.run.documents import Document, JsonObject, Settings
-from nantui.run.json_fields import fields_of
+from nantui.run.documents import LARGEST_YAML, Document, JsonObject, Settings, fields_of, parse_yaml
+from nantui.run.growing_files import head
 
 OURS_DEFAULTS: Settings = {
     "guard": "protect", "on_suspicion": "warn", "grad_clip": 10.0, "rewarmup": 0,
@@ -40,6 +39,8 @@ USER_IN_URL = re.compile(r"://[^/@\s]+@")
 HOOK_FOLDER = "hook"
 """Name of the folder in the package that holds the sitecustomize of nantui.attach and nantui exec."""
 _NO_SECRET = {"PWD"}
+_EPOCHS = re.compile(r"^epochs:\s*(\d{1,9})\s*$", re.MULTILINE)
+_TIMED = re.compile(r"^time:\s*[\d.]", re.MULTILINE)
 _OF_THIS_TERMINAL = ("NANTUI_", "TERM", "SSH_", "DISPLAY", "TMUX")
 _OF_THIS_LAUNCH = ("RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
 
@@ -69,12 +70,12 @@ def read_spec(path: Path, trusted: Collection[int] = (), *, agreed: bool = False
     `trusted` user ids, and the run was made here (`agreed`: the caller was started for it): looking at
     somebody's run must not start their programs.
     """
-    found = _read_with_owner(path)
+    found = read_owned(path, LARGEST_YAML)
     if found is None:
         return None
-    text, owner = found
+    content, owner = found
     try:
-        document = parse_yaml(text)
+        document = parse_yaml(content.decode("utf-8", errors="replace"))
     except ValueError as error:
         raise UserError(f"{path}: not readable as YAML ({error}); mend it or move it away") from error
     if not isinstance(document, dict) or "train" not in (known := fields_of(Spec, document)):
@@ -93,18 +94,6 @@ def own_uids(lock: Path) -> frozenset[int]:
         return frozenset({os.getuid(), os.stat(lock).st_uid})
     except OSError:
         return frozenset({os.getuid()})
-
-
-def _read_with_owner(path: Path) -> tuple[str, int] | None:
-    file = open_regular(path)
-    if file is None:
-        return None
-    try:
-        with file:
-            text = file.read(LARGEST_YAML + 1).decode("utf-8", errors="replace")
-            return text, os.fstat(file.fileno()).st_uid
-    except OSError:
-        return None
 
 
 def write_spec(path: Path, spec: Spec) -> None:
@@ -135,6 +124,16 @@ def read_args(path: Path) -> Document:
     return read_yaml(path) or {}
 
 
+def epochs_asked(path: Path) -> int | None:
+    """Return `epochs` of an args.yaml, found without reading it as YAML: that takes 10 ms a run.
+
+    None under `time=`: Ultralytics reckons anew after each epoch how many there will be (`_do_train`).
+    """
+    text = head(path, LARGEST_YAML)
+    found = None if _TIMED.search(text) else _EPOCHS.search(text)
+    return int(found[1]) if found else None
+
+
 def kept_environment() -> dict[str, str]:
     """Return this environment without secrets and without what belongs to this terminal or this launch.
 
@@ -145,13 +144,9 @@ def kept_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not is_secret(name, value) and not name.startswith((*_OF_THIS_TERMINAL, *_OF_THIS_LAUNCH))
     }
-    own = [entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if entry and not _is_hook(entry)]
+    entries = filter(None, kept.pop("PYTHONPATH", "").split(os.pathsep))
+    own = [one for one in entries if not (Path(one).name == HOOK_FOLDER and "nantui" in Path(one).parts)]
     return {**kept, "PYTHONPATH": os.pathsep.join(own)} if own else kept
-
-
-def _is_hook(folder: str) -> bool:
-    parts = os.path.normpath(folder).split(os.sep)
-    return parts[-1] == HOOK_FOLDER and "nantui" in parts
 
 
 def is_secret(name: str, value: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nantui.run.atomic_files import open_regular
-from nantui.run.growing_files import LineFollower, cells_of
+from nantui.run.growing_files import LineFollower, cells_of, first_line, last_lines
 
 BEFORE_LOSSES = ("t", "epoch", "step", "steps", "skipped", "reason")
 AFTER_LOSSES = (
@@ -18,6 +18,8 @@ AFTER_LOSSES = (
 )  # fmt: skip
 LONGEST_HEADER, LONGEST_COUNT = 1 << 14, 9
 SAMPLES, SAMPLE_BYTES, TAIL_BYTES = 512, 768, 1 << 18
+FEW_LINES = 8
+"""Enough for the newest step; parsing is what costs over hundreds of runs."""
 HEADER_BEGINS = b"t,"
 """Of a header line; one comes again where the losses have changed."""
 
@@ -80,6 +82,14 @@ class StepFollower:
         steps, self._columns = parse_steps(new.lines, self._columns)
         return [*samples, *steps], new.more
 
+    def read_all(self) -> list[Step]:
+        """Return all whole steps that are new."""
+        found, more = list[Step](), True
+        while more:
+            steps, more = self.read()
+            found += steps
+        return found
+
     def _samples(self) -> list[Step]:
         """Open a long file: take its samples and go on at its end; none of one that is short."""
         file = open_regular(self.path)
@@ -109,11 +119,7 @@ class StepFollower:
 
 def read_steps(path: Path) -> list[Step]:
     """Return every whole step of a steps.csv, oldest first; of a long attempt these are a million."""
-    follower, found, more = StepFollower(path), list[Step](), True
-    while more:
-        steps, more = follower.read()
-        found += steps
-    return found
+    return StepFollower(path).read_all()
 
 
 def parse_steps(lines: list[str], columns: list[str]) -> tuple[list[Step], list[str]]:
@@ -131,6 +137,16 @@ def parse_steps(lines: list[str], columns: list[str]) -> tuple[list[Step], list[
             if step is not None:
                 steps.append(step)
     return steps, columns
+
+
+def last_step(path: Path) -> Step | None:
+    """Return the newest step of a steps.csv, None where there is none yet."""
+    _, columns = parse_steps([first_line(path)], [])
+    for line in reversed(last_lines(path)[-FEW_LINES:]):
+        steps, _ = parse_steps([line], columns)
+        if steps:
+            return steps[-1]
+    return None
 
 
 @dataclass(frozen=True)

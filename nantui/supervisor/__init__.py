@@ -9,7 +9,7 @@ ports: What a command may ask of the supervisor that carries it out: no more tha
 handlers: What each command does, as plain code over what it may ask of the supervisor
 launch: Start the worker of an attempt: record first what it is asked to do, then one process (or torchrun)
 attempt_watch: What the supervisor sees of a running attempt: ranks' events and rank 0's telemetry
-standstill: When silence is a standstill
+standstill: When silence is a standstill, and where each rank hangs then
 stop: Stopping means stopped: an agreed step first, then signals, and never done before nothing is left
 outcome: How an attempt ended, from the ranks' exit files and, where there are none, from its log
 after_attempt: What follows when an attempt has ended: the plan's next phase, an unattended recovery
@@ -24,7 +24,6 @@ gpu_wait: Before a worker starts, whoever asked: is there room on its GPUs, its 
 run_spec: What a run is asked to be, as commands act on it and change it
 config: How patient the supervisor is, and whom it tells: defaults, and the user's own `supervise.yaml`
 notify: Tell somebody who is not looking: a command or a URL from the user's own configuration
-stack_dumps: Where each rank hangs: Python stacks through faulthandler, armed on a real-time signal
 host_checks: What the system around a training may do to it: kill it at logout, starve it, or break its files
 foreign/: Trainings that nantui did not start: find them, say how far they are, stop them when asked.
 hosts/: One run on several hosts: one leads (its supervisor holds the run), an agent takes part on each other

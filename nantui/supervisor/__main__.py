@@ -129,13 +129,9 @@ class Service:
             if time.monotonic() - idle_since > self.config.patience.idle_exit_s and self._let_go():
                 return
             self.supervisor.pump(self.config.patience.tick_s)
-        self._stop_in_order()
-
-    def _stop_in_order(self) -> None:
-        """Whoever ends this process (systemd, docker stop, a batch system) wants the host back."""
+        # Whoever ends this process (systemd, docker stop, a batch system) wants the host back.
         if self.supervisor.watch is not None:
-            options = {"signal": self.told}
-            self._carry_out(Command("stop", options, by=self.told))
+            self._carry_out(Command("stop", {"signal": self.told}, by=self.told))
 
     def _take_up(self) -> None:
         """Bring the run into a known state: an interrupted rollback, an attempt that another left.
@@ -149,20 +145,17 @@ class Service:
         if adopted:
             gone = not supervisor.worker_alive()
             supervisor.record("adopted", text=adopted)
-            if gone:
-                self._settle_unseen()
+            ending = supervisor.settle() if gone else None
+            if ending is not None and ending.outcome == LOST:
+                supervisor.record("lost", text=supervisor.state.text)
+            if ending is not None:
+                self._what_follows(ending)
         try:
             if repaired := recovery_helper.repair(supervisor):
                 supervisor.record("note", text=repaired)
         except UserError as error:
             supervisor.publish(text=f"an interrupted rollback could not be put right: {error}")
         after_attempt.follow_up(supervisor)
-
-    def _settle_unseen(self) -> None:
-        ending = self.supervisor.settle()
-        if ending.outcome == LOST:
-            self.supervisor.record("lost", text=self.supervisor.state.text)
-        self._what_follows(ending)
 
     def _what_follows(self, ending: Ending) -> None:
         """Ask the policy and the plan, in the open: whoever waits for the end must not take this for it."""
@@ -225,18 +218,16 @@ class Service:
             self._show_refused_start(printable(text))
         if not ok and command.by == POLICY:
             after_attempt.give_up(supervisor, supervisor.state.state, text)
-        self._finish(command, ok, printable(text))
+        self._done.add(command.id)
+        told = printable(text)
+        supervisor.record("command_done", id=command.id, command_kind=command.kind, ok=ok, text=told)
+        supervisor.publish(doing=None)
 
     def _show_refused_start(self, text: str) -> None:
         """A run that was never started shows why, instead of starting for ever."""
         layout = self.supervisor.layout
         if not layout.attempt_numbers() and not os.path.isfile(layout.args_yaml):
             self.supervisor.publish(state=FAILED_STATE, text=text)
-
-    def _finish(self, command: Command, ok: bool, text: str) -> None:
-        self._done.add(command.id)
-        self.supervisor.record("command_done", id=command.id, command_kind=command.kind, ok=ok, text=text)
-        self.supervisor.publish(doing=None)
 
     def _let_go(self) -> bool:
         """Give the lock back, then look once more: a command may have come just before."""

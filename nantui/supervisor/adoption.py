@@ -7,9 +7,9 @@ from nantui.machine.process_identity import alive
 from nantui.run.attempts import Attempt, read_attempt
 from nantui.run.events import AttemptEnded, AttemptStarted, Event, newest
 from nantui.run.status import ACTIVE, STARTING
-from nantui.supervisor import stack_dumps
 from nantui.supervisor.attempt_watch import Watch, journaled
 from nantui.supervisor.launch import cwd_of
+from nantui.supervisor.standstill import processes_of
 from nantui.supervisor.supervisor import Supervisor
 from nantui.words import count
 
@@ -38,7 +38,14 @@ def adopt(supervisor: Supervisor) -> str:
     if attempt.nnodes > 1 and _waits(supervisor, attempt, cwd_of(events)):
         supervisor.publish(state=STARTING)
         return f"attempt {number}: still waiting for its hosts"
-    return _processes(supervisor, number)
+    found = supervisor.find_members() or processes_of(supervisor.layout, number)
+    if not found:
+        return f"attempt {number}: no process of it is left"
+    if not alive(supervisor.state.worker):
+        supervisor.state = supervisor.state.but(worker=min(found, key=lambda ref: ref.created))
+    supervisor.publish(state=STARTING)
+    supervisor.read_watch()
+    return f"attempt {number}: adopted {count(len(found), 'process')}, first {found[0].pid}"
 
 
 def _watch_again(supervisor: Supervisor, attempt: Attempt, its: list[Event]) -> None:
@@ -58,15 +65,3 @@ def _waits(supervisor: Supervisor, attempt: Attempt, cwd: str | None) -> bool:
     except UserError as error:
         supervisor.say(str(error))
         return False
-
-
-def _processes(supervisor: Supervisor, number: int) -> str:
-    """Take up the attempt's living processes, if there are any."""
-    found = supervisor.find_members() or stack_dumps.processes_of(supervisor.layout, number)
-    if not found:
-        return f"attempt {number}: no process of it is left"
-    if not alive(supervisor.state.worker):
-        supervisor.state = supervisor.state.but(worker=min(found, key=lambda ref: ref.created))
-    supervisor.publish(state=STARTING)
-    supervisor.read_watch()
-    return f"attempt {number}: adopted {count(len(found), 'process')}, first {found[0].pid}"

@@ -72,13 +72,17 @@ class Watch:
 
     def read(self) -> list[Relayed]:
         """Return what is new for the journal: each event with its fields there."""
-        self._read_steps()
+        if steps := self._steps.read_all():
+            self.last_step = steps[-1]
+            self.moved += len(steps)
+            self._durations.extend(s for step in steps if (s := step.value("step_s")) > 0)
         # A script of the user's own may start more ranks than was asked for.
         while os.path.exists(self.layout.events(self.attempt.attempt, self.ranks)):
             self.ranks += 1
         new: list[Relayed] = []
         for rank in range(self.ranks):
-            for document in documents(self._new_lines(rank)):
+            path = self.layout.events(self.attempt.attempt, rank)
+            for document in documents(self._events.setdefault(rank, LineFollower(path)).read_all()):
                 if (event := parse(document)) is not None:
                     self._take_in(rank, event, document)
                     new += self._for_the_journal(rank, event, document)
@@ -92,24 +96,6 @@ class Watch:
         """Return the median of the last steps' times in s, 0 before the first."""
         return statistics.median(self._durations) if self._durations else 0.0
 
-    def _read_steps(self) -> None:
-        more = True
-        while more:
-            steps, more = self._steps.read()
-            if steps:
-                self.last_step = steps[-1]
-                self.moved += len(steps)
-                self._durations.extend(s for step in steps if (s := step.value("step_s")) > 0)
-
-    def _new_lines(self, rank: int) -> list[str]:
-        follower = self._events.setdefault(rank, LineFollower(self.layout.events(self.attempt.attempt, rank)))
-        lines: list[str] = []
-        more = True
-        while more:
-            new = follower.read()
-            lines, more = lines + new.lines, new.more
-        return lines
-
     def _take_in(self, rank: int, event: Event, document: Mapping[str, object]) -> None:
         """Keep what one event tells of the attempt; what it is doing is told by rank 0."""
         self.moved += 1
@@ -118,11 +104,9 @@ class Watch:
         elif isinstance(event, Incident):
             about = {"attempt": self.attempt.attempt, "rank": rank}
             self.last_incident = {**document, **self._hosts_of(event), **about}
-        elif rank == 0:
-            self._take_in_activity(event)
-
-    def _take_in_activity(self, event: Event) -> None:
-        if isinstance(event, Activity):
+        elif rank:
+            return
+        elif isinstance(event, Activity):
             spent_s, self._phase_since = event.t - self._phase_since, event.t
             if self.activity:
                 self.longest_s[self.activity] = max(spent_s, self.longest_s.get(self.activity, 0.0))

@@ -26,7 +26,7 @@ from nantui.run import commands
 from nantui.run.binding import HERE, STARTS, begin_records, bind_run, standing
 from nantui.run.commands import Command, local_spool, spool_for
 from nantui.run.documents import JsonObject
-from nantui.run.events import CommandDone, Event, Stage, of_kind, parse_lines
+from nantui.run.events import CommandDone, Stage, of_kind, parse_lines
 from nantui.run.growing_files import LineFollower
 from nantui.run.inside import refuse_links
 from nantui.run.journal import author
@@ -81,7 +81,8 @@ def wait(
     begun, ensured = time.monotonic(), time.monotonic()
     while True:
         for event in parse_lines(follower.read().lines):
-            _show_stage(event, command, on_stage)
+            if isinstance(event, Stage) and event.command == command and on_stage is not None:
+                on_stage(event.stage, printable(event.text))
             if isinstance(event, CommandDone) and event.id == command:
                 return CommandResult(event.ok, printable(event.text))
         for done in of_kind(unwritten_events(layout), CommandDone):
@@ -192,14 +193,9 @@ def settings_as_now(
 
 def ensure_supervisor(layout: RunLayout, *, take_over: bool = False) -> bool:
     """Start a supervisor where none lives; True when one was started. Raises UserError when that fails."""
-    holder = read_holder(layout.lock)
-    if holder is not None and not take_over and not holder.is_dead(this_machine()):
-        return False
-    if (
-        holder is not None
-        and this_machine().sees_pids_of(holder.machine)
-        and not holder.is_dead(this_machine())
-    ):
+    holder, here = read_holder(layout.lock), this_machine()
+    lives = holder is not None and not holder.is_dead(here)
+    if holder is not None and lives and (not take_over or here.sees_pids_of(holder.machine)):
         return False
     return _start_supervisor(layout, take_over)
 
@@ -236,11 +232,6 @@ def _start_supervisor(layout: RunLayout, take_over: bool) -> bool:
         why = printable(done.stdout.decode(errors="replace")) or f"see {layout.supervisor_log}"
         raise UserError(f"no supervisor could be started for {layout.run}: {why}", FAILED)
     return done.returncode == 0
-
-
-def _show_stage(event: Event, command: str, on_stage: OnStage | None) -> None:
-    if isinstance(event, Stage) and event.command == command and on_stage is not None:
-        on_stage(event.stage, printable(event.text))
 
 
 def branch_off(run: Path, options: Mapping[str, object], python: str | None = None) -> str:

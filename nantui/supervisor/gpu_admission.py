@@ -18,7 +18,7 @@ from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, uses_n
 from nantui.run.atomic_files import read_json
 from nantui.run.attempts import read_attempt
 from nantui.run.layout import RunLayout
-from nantui.run.newest_rows import last_step
+from nantui.run.telemetry import last_step
 from nantui.settings.gpu_memory import CONTEXT_GB, reserved_gb
 
 FULL_SHARE = 0.9

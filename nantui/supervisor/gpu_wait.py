@@ -43,7 +43,9 @@ def admit(port: HelperPort, command: Command, spec: Spec) -> None:
             pump=lambda seconds: pump_unless_stopped(port, seconds),
         )
     except UserError as refusal:
-        _publish_refusal(port, str(refusal))
+        # A run that was being recovered, or waited for its first start, is stopped; others stay as they are.
+        state = port.state.state
+        port.publish(state=STOPPED if state in ACTIVE else state, text=str(refusal))
         raise
 
 
@@ -95,9 +97,3 @@ def await_place(port: HelperPort, command: Command) -> None:
             continue
         show(port, command, f"waiting for room: {need / 1e9:.2g} GB are needed in {port.layout.run}")
         pump_unless_stopped(port, POLL_S)
-
-
-def _publish_refusal(port: StatusPort, text: str) -> None:
-    """A run that was being recovered, or waited for its first start, is stopped; others stay as they are."""
-    state = port.state.state
-    port.publish(state=STOPPED if state in ACTIVE else state, text=text)

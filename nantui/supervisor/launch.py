@@ -12,7 +12,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from nantui.paths import WORK_IN, interpreter
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
-from nantui.run.plan import place_document
+from nantui.run.plan import place_of
 from nantui.run.spec import Spec
 from nantui.supervisor.helper_process import import_folder, worker_environment
 
@@ -54,6 +54,7 @@ def new_attempt(
         raise UserError(
             f"{layout.attempts} cannot be listed, so no new attempt has a number; try again", FAILED
         )
+    place = place_of(spec.plan)
     attempt = Attempt(
         attempt=number,
         uuid=uuid.uuid4().hex,
@@ -67,7 +68,7 @@ def new_attempt(
         faults=spec.faults,
         asked=asked or {},
         probation_epochs=probation_epochs,
-        phase=place_document(spec.plan),
+        phase=asdict(place) if place else None,
         marks=host_marks(),
         **hosts,
     )
@@ -99,19 +100,18 @@ def node_argv(layout: RunLayout, attempt: Attempt, node: int) -> list[str]:
     return [attempt.python, "-m", entry_points.LAUNCH_RANKS, *place]
 
 
-def start_worker(layout: RunLayout, attempt: Attempt, cwd: str | None) -> subprocess.Popen[bytes]:
-    """Start the worker in a session of its own, its output in the attempt's log. Raises UserError."""
-    place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
-    return _start(attempt.argv, place, layout.attempt_log(attempt.attempt), {MARK: attempt.uuid})
-
-
-def start_leading_node(
-    layout: RunLayout, attempt: Attempt, cwd: str | None, interface: str, listener: int
+def start_worker(
+    layout: RunLayout, attempt: Attempt, cwd: str | None, interface: str = "", listener: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start the leading host's ranks; `listener` is the socket of the endpoint. Raises UserError."""
+    """Start the worker in a session of its own, its output in the attempt's log. Raises UserError.
+
+    With several hosts these are the leading one's ranks; `listener` is the socket of the endpoint.
+    """
     place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
-    variables = {MARK: attempt.uuid, LISTENER: str(listener), **_through(interface)}
-    return _start(attempt.argv, place, layout.attempt_log(attempt.attempt), variables, (listener,))
+    variables = {MARK: attempt.uuid, **({} if listener is None else {LISTENER: str(listener)})}
+    descriptors = () if listener is None else (listener,)
+    log = layout.attempt_log(attempt.attempt)
+    return _start(attempt.argv, place, log, {**variables, **_through(interface)}, descriptors)
 
 
 def start_joined_node(
@@ -131,14 +131,12 @@ def _through(interface: str) -> dict[str, str]:
 def _start(
     argv: list[str], cwd: str, log: Path, variables: dict[str, str], descriptors: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    own = {"PYTHONUNBUFFERED": "1", WORK_IN: cwd}
-    environment = worker_environment(**own, **variables)
     try:
         with log.open("ab") as output:
             return subprocess.Popen(
                 [interpreter(argv[0], cwd), *argv[1:]],
                 cwd=import_folder(),
-                env=environment,
+                env=worker_environment(PYTHONUNBUFFERED="1", **{WORK_IN: cwd}, **variables),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

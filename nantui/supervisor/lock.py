@@ -68,7 +68,8 @@ class RunLock:
             holder = read_holder(self.path)
             if holder is not None and holder.token == self.token:
                 return None
-            if holder is not None and not self._may_break(holder, take_over):
+            elsewhere = holder is not None and not self.machine.sees_pids_of(holder.machine)
+            if holder is not None and not (holder.is_dead(self.machine) or (take_over and elsewhere)):
                 return holder
             if holder is None and _just_made(self.path):
                 time.sleep(BEING_WRITTEN_S / TRIES * 2)
@@ -88,19 +89,14 @@ class RunLock:
             return holder.token == self.token
         try:
             self.path.stat()
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
+        except OSError as error:
+            return not isinstance(error, FileNotFoundError)
         return True
 
     def release(self) -> None:
         """Give the lock back, if it is ours."""
         if self.held():
             self.path.unlink(missing_ok=True)
-
-    def _may_break(self, holder: Holder, take_over: bool) -> bool:
-        return holder.is_dead(self.machine) or (take_over and not self.machine.sees_pids_of(holder.machine))
 
     def _create(self) -> bool:
         own = ref_of(os.getpid())

@@ -25,14 +25,15 @@ from nantui.run.attempts import (
     read_exits,
 )
 from nantui.run.endings import ECHO, EXCEPTION, EXCEPTION_LINE, Cause, Traces, classify
+from nantui.run.growing_files import tail_text
 from nantui.run.layout import RunLayout
-from nantui.run.newest_rows import last_step, tail_text
 from nantui.run.spec import read_args
 from nantui.run.status import LOST
+from nantui.run.telemetry import last_step
 from nantui.supervisor.foreign.log_progress import LINE
 from nantui.terminal_text import printable, without_sequences
 
-NOT_THE_CAUSE = ("ChildFailedError", "SignalException")
+NOT_THE_CAUSE = re.compile("ChildFailedError|SignalException")
 WORST_FIRST = (DIVERGED, FAILED, STOPPED, FINISHED)
 ELSEWHERE = re.compile(r"^host \S+, rank \d+: (\w*(?:Error|Exception).*)")
 NO_ROOM = 1 << 16
@@ -50,7 +51,6 @@ class Ending:
     epoch: int | None = None
     step: int | None = None
     checkpoint: str | None = None
-    resumable: bool = False
     cause: Cause = Cause()
 
     @property
@@ -128,33 +128,26 @@ def _missing(layout: RunLayout, attempt: Attempt | None) -> str:
 
 
 def _from_exit(layout: RunLayout, number: int, worst: RankExit, exits: list[RankExit]) -> Ending:
-    point = next((found for found in exits if found.checkpoint), None)
-    text = worst.text
-    if worst.outcome == FAILED and not text:
-        text = last_message(layout.attempt_log(number))
-    return Ending(
-        worst.outcome,
-        printable(text),
-        worst.epoch,
-        worst.step,
-        point.checkpoint if point else None,
-        any(found.resumable for found in exits),
-    )
+    silent = worst.outcome == FAILED and not worst.text
+    text = printable(last_message(layout.attempt_log(number)) if silent else worst.text)
+    checkpoint = next((found.checkpoint for found in exits if found.checkpoint), None)
+    return Ending(worst.outcome, text, worst.epoch, worst.step, checkpoint)
 
 
 def _why_without_exit(layout: RunLayout, number: int, code: int | None) -> str:
     words = last_message(layout.attempt_log(number))
-    if code is not None and code < 0:
+    if code is None or code > 0:
+        return words or f"ended without a word (exit status {code})"
+    step = last_step(layout.steps(number))
+    if code < 0:
         name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
-        return f"killed by {name}" + (f"; last words: {words}" if words else "")
-    if code == 0:
-        step = last_step(layout.steps(number))
+        text = f"killed by {name}"
+    elif step is not None:
+        where = f"in epoch {step.epoch}, after step {step.step}"
+        text = f"its process ended {where} with status 0 before train() had returned (os._exit?)"
+    else:
         text = "it ended with status 0, but no Ultralytics train() was seen in it"
-        if step is not None:
-            where = f"in epoch {step.epoch}, after step {step.step}"
-            text = f"its process ended {where} with status 0 before train() had returned (os._exit?)"
-        return text + (f"; last words: {words}" if words else "")
-    return words or f"ended without a word (exit status {code})"
+    return text + (f"; last words: {words}" if words else "")
 
 
 def last_message(path: Path) -> str:
@@ -162,11 +155,7 @@ def last_message(path: Path) -> str:
     line.
     """
     text = without_sequences(tail_text(path))
-    lines = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-    errors = [found[1] for line in lines if (found := EXCEPTION_LINE.match(line)) and not _echo(found[1])]
-    words = [line for line in lines if not LINE.match(line)]
-    return printable(errors[-1] if errors else words[-1] if words else "", 400)
-
-
-def _echo(error: str) -> bool:
-    return any(name in error.split(":")[0] for name in NOT_THE_CAUSE)
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip() and not LINE.match(line)]
+    told = (found[1] for line in reversed(lines) if (found := EXCEPTION_LINE.match(line)))
+    error = next((one for one in told if not NOT_THE_CAUSE.search(one.partition(":")[0])), "")
+    return printable(error or (lines[-1] if lines else ""), 400)

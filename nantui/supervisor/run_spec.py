@@ -17,9 +17,8 @@ from nantui.run.attempts import read_attempt
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
-from nantui.run.record import RunRecord
+from nantui.run.record import RunRecord, is_relative, places_of, started_in
 from nantui.run.spec import Spec, own_uids, read_args, read_spec, write_spec
-from nantui.run.started_in import is_relative, places_of, started_in
 from nantui.supervisor.helper_process import PREPARE, helper
 from nantui.supervisor.launch import cwd_of
 from nantui.supervisor.ports import RunPort, WaitPort

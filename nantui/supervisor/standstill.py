@@ -1,24 +1,53 @@
-"""When silence is a standstill: much longer than usual, with set-up, validation and saves allowed for.
+"""When silence is a standstill: much longer than usual, with set-up, validation and saves allowed for. And
+where each rank hangs then: Python stacks through faulthandler, armed on a real-time signal.
 
 Only time in which this process itself was awake counts: a supervisor whose own reads hang on a dead NFS
 server, or that was suspended with its laptop, must not call the training stalled.
+A signal kills a process that does not handle it, so it is only sent where the kernel says that it is caught.
+faulthandler writes from the signal handler in C: it answers even when Python itself is stuck in a collective.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import cast
 
+from nantui.machine.process_identity import ProcessRef, ref_of, stat_of
+from nantui.machine.process_tree import describe, send
+from nantui.run.attempts import STACKS, registered
+from nantui.run.layout import RunLayout
 from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING
 from nantui.supervisor.config import Patience
+from nantui.terminal_text import printable
 
 LONGEST_GAP_S = 1.0
 TIMES_LONGEST = 10.0
 
 
+class Silence:
+    """For how long something has been the same, such as a heartbeat: no clock of another host is read.
+
+    Adds up the time in which this process itself was awake.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: dict[str, tuple[float, float, float]] = {}
+
+    def quiet_s(self, name: str, heartbeat: float) -> float:
+        now = self._clock()
+        beat, quiet, looked = self._heard.get(name, (heartbeat, 0.0, now))
+        quiet = quiet + min(now - looked, LONGEST_GAP_S) if beat == heartbeat else 0.0
+        self._heard[name] = heartbeat, quiet, now
+        return quiet
+
+
 class Standstill:
-    """Adds up the time without anything new."""
+    """Tells when the time without anything new is too long."""
 
     def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience, self._clock = patience, clock
@@ -26,10 +55,7 @@ class Standstill:
 
     def reset(self) -> None:
         """Begin anew, with a new attempt."""
-        self._observed = self._clock()
-        self._moved = -1
-        self._quiet_s = 0.0
-        self._allowed_s = math.inf
+        self._silence, self._allowed_s = Silence(self._clock), math.inf
 
     def observe(self, moved: int, activity: str, usual_step_s: float, longest_s: float = 0.0) -> float:
         """Return for how many seconds nothing moved once that is a standstill, else 0.0.
@@ -37,14 +63,9 @@ class Standstill:
         `moved` counts everything new that the ranks wrote; `usual_step_s` is 0 before the first step,
         `longest_s` is how long this phase took at most so far, 0 for its first time.
         """
-        now = self._clock()
-        gap, self._observed = now - self._observed, now
-        if moved != self._moved:
-            self._moved, self._quiet_s = moved, 0.0
-        else:
-            self._quiet_s += min(gap, LONGEST_GAP_S)
+        quiet_s = self._silence.quiet_s("", moved)
         self._allowed_s = self.allowed_s(activity, usual_step_s, longest_s)
-        return self._quiet_s if self._quiet_s > self._allowed_s else 0.0
+        return quiet_s if quiet_s > self._allowed_s else 0.0
 
     @property
     def hung_after_s(self) -> float:
@@ -59,3 +80,87 @@ class Standstill:
             return max(self._patience.stall_floor_s, self._patience.stall_factor * usual_step_s)
         other_s = self._patience.other_phase_s
         return max(self._patience.stall_floor_s, min(other_s, TIMES_LONGEST * longest_s or other_s))
+
+
+FRAME = re.compile(r'File "(?:.*/)?([^"]+)", line (\d+) in (\w+)')
+WAIT_S, POLL_S = 1.0, 0.02
+LONGEST = 8000
+
+
+def collect_stacks(found: list[ProcessRef], layout: RunLayout, attempt: int) -> list[dict[str, object]]:
+    """Return what is known of each rank: [{"rank", "pid", "state", "where", "stack": [lines]}]."""
+    living = {ref.pid for ref in found}
+    ranks = registered(layout, attempt)
+    return [_look(rank, ref, layout.attempt_log(attempt)) for rank, ref in ranks.items() if ref.pid in living]
+
+
+def hung_text(silent_s: float, found: list[dict[str, object]]) -> str:
+    """Return in one line for how long nothing moved, and where each rank is: function, file and line.
+
+    faulthandler writes the main thread last.
+    """
+    parts = []
+    for rank in found:
+        lines = [str(line) for line in cast("list[str]", rank["stack"])]
+        begins = max((at for at, line in enumerate(lines) if "most recent call first" in line), default=0)
+        frame = next(filter(None, map(FRAME.search, lines[begins:])), None)
+        where = (
+            f"in {frame[3]} ({frame[1]}:{frame[2]})" if frame else f"does not answer, state {rank['state']}"
+        )
+        parts.append(f"rank {rank['rank']} {where}")
+    return f"no step for {silent_s:.0f} s; {', '.join(parts) or 'no rank is to be seen'}"
+
+
+def processes_of(layout: RunLayout, attempt: int) -> list[ProcessRef]:
+    """Return the process that trains in a script of the user's own, or the launcher of its ranks.
+
+    Such a process was not started by a supervisor and carries no mark: it has only registered itself.
+    """
+    ranks = list(registered(layout, attempt).values())
+    stat = stat_of(ranks[0].pid) if len(ranks) > 1 else None
+    launcher = ref_of(stat.parent) if stat else None
+    return [launcher] if launcher else ranks
+
+
+def catches(pid: int, number: int) -> bool:
+    """Tell whether a process has a handler for a signal, from the kernel's SigCgt mask."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")]
+    return bool(masks and masks[0] >> (number - 1) & 1)
+
+
+def _look(rank: int, ref: ProcessRef, log: Path) -> dict[str, object]:
+    left = describe(ref)
+    stack = _dump(ref, log) if catches(ref.pid, STACKS) else []
+    return {"rank": rank, "pid": ref.pid, "state": left.state, "where": left.where, "stack": stack}
+
+
+def _dump(ref: ProcessRef, log: Path) -> list[str]:
+    """Ask for the stack and read what the log has grown by; a stopped process answers nothing."""
+    before = _size(log)
+    if not send(ref, STACKS):
+        return []
+    until, size = time.monotonic() + WAIT_S, before
+    while time.monotonic() < until:
+        time.sleep(POLL_S)
+        now = _size(log)
+        if now == size > before:
+            break
+        size = now
+    try:
+        with log.open("rb") as file:
+            file.seek(before)
+            text = file.read(LONGEST).decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return [printable(line) for line in text.splitlines() if line.strip()]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

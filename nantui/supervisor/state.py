@@ -6,17 +6,17 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from nantui.machine.process_identity import Machine, ProcessRef, machine_from, ref_from
 from nantui.run.atomic_files import read_json, read_text, to_json, write_atomic, write_json
 from nantui.run.commands import local_copies
+from nantui.run.documents import known_fields
 from nantui.run.events import Event, parse_lines
 from nantui.run.layout import RunLayout
 from nantui.run.status import STARTING
 
 FORMAT = 1
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -98,26 +98,5 @@ def _read(path: Path) -> SupervisorState | None:
     process = ref_from(document)
     if document is None or process is None:
         return None
-    return SupervisorState(
-        process,
-        machine_from(document),
-        heartbeat=_number(document.get("heartbeat")),
-        state=str(document.get("state", "")),
-        attempt=_of(int, document.get("attempt")),
-        attempt_uuid=str(document.get("attempt_uuid") or ""),
-        worker=ref_from(document.get("worker")),
-        since=_number(document.get("since")),
-        text=str(document.get("text") or ""),
-        doing=_of(dict, document.get("doing")),
-        last_incident=_of(dict, document.get("last_incident")),
-        guarded=_of(bool, document.get("guarded")),
-        ending=str(document.get("ending") or ""),
-    )
-
-
-def _of(kind: type[Value], value: object) -> Value | None:
-    return value if isinstance(value, kind) else None
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    own = {"process": process, "machine": machine_from(document), "worker": ref_from(document.get("worker"))}
+    return known_fields(SupervisorState, {"state": "", **document, **own})

@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,12 +28,12 @@ from nantui.run.attempts import Attempt, read_attempt, read_exits, registered
 from nantui.run.discovery import find_runs
 from nantui.run.journal import Journal, interrupted
 from nantui.run.layout import RunLayout
-from nantui.run.newest_rows import epochs_asked, last_epochs, last_step
 from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
 from nantui.run.record import RunRecord
-from nantui.run.results import EpochRow, Metric, median_epoch_s, read_metric
+from nantui.run.results import EpochRow, Metric, last_epochs, median_epoch_s, read_metric
+from nantui.run.spec import epochs_asked
 from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
-from nantui.run.telemetry import Step
+from nantui.run.telemetry import Step, last_step
 from nantui.supervisor.foreign.find import (
     Candidate,
     ForeignTraining,
@@ -286,14 +286,16 @@ def each_status(top: Path) -> Iterator[RunStatus]:
     others nor the end of the process.
     """
     waiting, seen = SimpleQueue[Path](), Seen()
-    found = SimpleQueue[Callable[[], RunStatus]]()
+    found = SimpleQueue[RunStatus | BaseException]()
     runs = list(find_runs(Path(top).resolve()))
     for run in runs:
         waiting.put(run)
     for _ in range(min(READERS, len(runs))):
         Thread(target=_read, args=(waiting, found, seen), name="nantui-fleet", daemon=True).start()
     for _ in runs:
-        yield found.get()()
+        if isinstance(one := found.get(), BaseException):
+            raise one
+        yield one
 
 
 class Seen:
@@ -310,14 +312,12 @@ class Seen:
             return self._found[0]
 
 
-def _read(waiting: SimpleQueue[Path], found: SimpleQueue[Callable[[], RunStatus]], seen: Seen) -> None:
-    """Put a function for each waiting run that returns its status, or raises what reading it has raised."""
-    while True:
-        future = Future[RunStatus]()
-        try:
-            future.set_result(read_status(waiting.get_nowait(), foreign=seen.look))
-        except Empty:
-            return
-        except BaseException as error:
-            future.set_exception(error)
-        found.put(future.result)
+def _read(waiting: SimpleQueue[Path], found: SimpleQueue[RunStatus | BaseException], seen: Seen) -> None:
+    """Put the status of each waiting run, or what reading it has raised."""
+    with suppress(Empty):
+        while True:
+            run = waiting.get_nowait()
+            try:
+                found.put(read_status(run, foreign=seen.look))
+            except BaseException as error:
+                found.put(error)

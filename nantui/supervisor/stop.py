@@ -18,7 +18,7 @@ from nantui.run.commands import Command
 from nantui.run.status import STOPPED, STOPPING
 from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING, Watch
 from nantui.supervisor.foreign.stop import stop_foreign
-from nantui.supervisor.ports import RunPort, StatusPort, StopPort
+from nantui.supervisor.ports import StatusPort, StopPort
 from nantui.words import count
 
 POLL_S = 0.05
@@ -40,7 +40,8 @@ def stop_run(port: StopPort, command: Command, *, at_once: bool) -> str:
     port.stage(command.id, "end", "ending its processes")
     port.refuse_leftover(port.end_members(SHORT_GRACE_S if agreed else port.patience.terminate_s))
     ending = port.settle(stopped_by=command.by, told=str(command.options.get("signal") or ""))
-    others = _await_hosts(port)
+    _wait_while(port, port.hosts.still_there, port.patience.host_grace_s)
+    others = port.hosts.still_there()
     took = time.monotonic() - begun
     where = f" at epoch {ending.epoch}, step {ending.step}" if ending.step else ""
     kept = f"; kept {ending.checkpoint}" if ending.checkpoint else ""
@@ -86,12 +87,10 @@ class Countdown:
         return self._left[stepping]
 
 
-def _await_hosts(port: StopPort) -> list[str]:
-    """Wait until the other hosts say that their processes ended; returns those that do not."""
-    until = time.monotonic() + port.patience.host_grace_s
-    while (others := port.hosts.still_there()) and time.monotonic() < until:
+def _wait_while(port: StopPort, goes_on: Callable[[], object], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while goes_on() and time.monotonic() < until:
         port.pump(POLL_S)
-    return others
 
 
 def _ask_and_wait(port: StopPort, watch: Watch, command: Command) -> bool:
@@ -110,10 +109,13 @@ def _ask_and_wait(port: StopPort, watch: Watch, command: Command) -> bool:
     shown = -SHOW_EVERY_S
     while port.worker_alive():
         left_s = countdown.left_s(watch.activity)
-        if left_s < 0 or port.hosts.failure() or _kill_was_asked(port):
+        # A person who presses X while x waits means it; the kill itself is carried out right after.
+        killed = any(waiting.kind == "kill" for _, waiting in commands.pending_commands(port.layout))
+        if left_s < 0 or port.hosts.failure() or killed:
             return False
         if watch.activity != ELSEWHERE and len(read_exits(port.layout, number)) >= watch.ranks:
-            return _await_teardown(port)
+            _wait_while(port, port.worker_alive, patience.teardown_s)
+            return True
         if time.monotonic() - shown >= SHOW_EVERY_S:
             shown = time.monotonic()
             _show_wait(port, watch.activity, left_s)
@@ -125,15 +127,3 @@ def _show_wait(port: StatusPort, activity: str, left_s: float) -> None:
     what = "the agreed step" if activity == TRAINING else f"{activity or 'the worker'} to end"
     text = f"waiting for {what}; SIGTERM in {left_s:.0f} s, X ends it now"
     port.publish(doing={**(port.state.doing or {}), "stage": "agree", "text": text})
-
-
-def _await_teardown(port: StopPort) -> bool:
-    until = time.monotonic() + port.patience.teardown_s
-    while port.worker_alive() and time.monotonic() < until:
-        port.pump(POLL_S)
-    return True
-
-
-def _kill_was_asked(port: RunPort) -> bool:
-    """A person who presses X while x waits means it; the kill itself is carried out right after."""
-    return any(command.kind == "kill" for _, command in commands.pending_commands(port.layout))

@@ -29,7 +29,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end
 from nantui.run.status import RUNNING, STALLED, STARTING
-from nantui.supervisor import notify, stack_dumps
+from nantui.supervisor import notify
 from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.config import Config, Patience
 from nantui.supervisor.foreign.strays import place_of
@@ -37,7 +37,7 @@ from nantui.supervisor.hosts.leader import Leading
 from nantui.supervisor.launch import start_worker
 from nantui.supervisor.lock import RunLock
 from nantui.supervisor.outcome import Ending, ending_of
-from nantui.supervisor.standstill import Standstill
+from nantui.supervisor.standstill import Standstill, collect_stacks, hung_text
 from nantui.supervisor.state import (
     SupervisorState,
     keep_unwritten,
@@ -324,15 +324,15 @@ class Supervisor:
         longest_s = watch.longest_s.get(watch.activity, 0.0)
         silent_s = self._standstill.observe(watch.moved, watch.activity, watch.usual_step_s(), longest_s)
         if silent_s and self.state.state != STALLED:
-            found = stack_dumps.collect(self.find_members(), self.layout, watch.attempt.attempt)
+            found = collect_stacks(self.find_members(), self.layout, watch.attempt.attempt)
             usual_s, activity = watch.usual_step_s(), watch.activity or "unknown"
             text = f"no step for {silent_s:.0f} s (usually {usual_s:.2f} s), phase {activity}"
             self.record("note", text=f"stalled: {text}", attempt=watch.attempt.attempt, stacks=found)
             self.tell(STALLED, text)
             return {"state": STALLED, "text": text}
         if silent_s > self._standstill.hung_after_s and not self.hung:
-            found = stack_dumps.collect(self.find_members(), self.layout, watch.attempt.attempt)
-            self.hung = stack_dumps.hung_text(silent_s, found)
+            found = collect_stacks(self.find_members(), self.layout, watch.attempt.attempt)
+            self.hung = hung_text(silent_s, found)
             self.record("note", text=f"hung: {self.hung}", attempt=watch.attempt.attempt, stacks=found)
         if not silent_s and self.state.state == STALLED:
             self.record("note", text="steps again", attempt=watch.attempt.attempt)

@@ -20,7 +20,6 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.recovery import phase_change, rollback
 from nantui.recovery.plan import Plan, put_together
 from nantui.recovery.plan_inputs import PlanInputs, ours_of
-from nantui.recovery.reached import how_far
 from nantui.recovery.restore_points import RestoreCriteria, list_candidates
 from nantui.recovery.resume_settings import rows_for, settings_in_effect
 from nantui.recovery.trouble import Trouble
@@ -86,7 +85,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan as `nantui.recovery.plan.make_plan` would, from the verdicts above."""
     record = RunRecord(layout)
-    trouble, reached = Trouble(BAD, 2, "nan_loss", "box_loss not finite", "results.csv"), how_far(record)
+    trouble, reached = Trouble(BAD, 2, "nan_loss", "box_loss not finite", "results.csv"), record.reached
     candidates = list_candidates(verdicts(layout), RestoreCriteria(trouble, reached, EPOCHS))
     facts = PlanInputs(record, Schema.load(), ours_of(record), dict(asked), candidates, trouble, reached)
     restore = next((one for one in candidates if one.usable), None)

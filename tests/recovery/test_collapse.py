@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from nantui.recovery.judgement import EXPLODED, LASTING, LOST, ZERO, judge_numbers, quality
-from nantui.recovery.reached import Reached
+from nantui.recovery.judgement import EXPLODED, LASTING, LOST, ZERO, judge_numbers, proven_ruin, quality
 from nantui.recovery.restore_points import RestoreCriteria, choose, choose_before, list_candidates
-from nantui.recovery.ruin import proven_ruin
 from nantui.recovery.trouble import first_trouble
 from nantui.run.layout import RunLayout
-from nantui.run.record import RunRecord
+from nantui.run.record import Reached, RunRecord
 from nantui.run.results import EpochRow, current, read_results
 from tests.recovery import fakes
 

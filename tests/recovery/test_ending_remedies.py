@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from nantui.recovery.ending_remedies import GIVE_UP, NOTHING, RECOVER, batch_tried, in_a_row
-from nantui.recovery.unattended_policy import decide
+from nantui.recovery.unattended_policy import GIVE_UP, NOTHING, RECOVER, batch_tried, decide, in_a_row
 from nantui.run.endings import ENDINGS
 from nantui.run.record import RunRecord
 from tests.recovery.test_ladder import Tale, tale  # noqa: F401

@@ -14,8 +14,8 @@ import pytest
 from nantui import cli
 from nantui.commands import following
 from nantui.machine.process_tree import send
-from nantui.recovery.lost_without_script import UNKNOWN, lost_with_our_runner
 from nantui.recovery.plan import make_plan
+from nantui.recovery.plan_warnings import UNKNOWN, lost_with_our_runner
 from nantui.run.atomic_files import to_json
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.binding import bind_run

@@ -11,12 +11,11 @@ from nantui.errors import UserError
 from nantui.recovery import plan_inputs as facts_of
 from nantui.recovery import unattended_policy
 from nantui.recovery.history import Earlier, earlier_recoveries, repeats
-from nantui.recovery.judgement import LOST, Judgement
+from nantui.recovery.judgement import LOST, Judgement, Ruin
 from nantui.recovery.ladder import Ladder, Proof, load_ladder, next_step
 from nantui.recovery.plan import make_plan
 from nantui.recovery.plan_text import plan_lines
 from nantui.recovery.rollback import about
-from nantui.recovery.ruin import Ruin
 from nantui.recovery.unattended_policy import GIVE_UP, NOTHING, RECOVER, TELL, decide
 from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
 from nantui.run.journal import Journal

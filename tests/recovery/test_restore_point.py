@@ -20,7 +20,6 @@ from nantui.recovery.checkpoint_moves import checkpoints_aside
 from nantui.recovery.plan import choose_restore, put_together
 from nantui.recovery.plan_inputs import LOOKS, PlanInputs, settled
 from nantui.recovery.plan_warnings import finished_words, warnings_for
-from nantui.recovery.reached import Reached, how_far
 from nantui.recovery.restore_points import (
     Candidate,
     RestoreCriteria,
@@ -35,7 +34,7 @@ from nantui.recovery.trouble import Trouble, first_trouble, overflowed
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.record import RunRecord
+from nantui.run.record import Reached, RunRecord
 from nantui.run.results import EpochRow, current, read_results
 from nantui.run.telemetry import AFTER_LOSSES, BEFORE_LOSSES
 from nantui.settings.lint import Known
@@ -231,7 +230,7 @@ def test_the_first_sign_is_looked_for_everywhere(
         Journal(layout.journal).append("incident", attempt=1, incident=incident, **fields)
     sign = first_trouble(RunRecord(layout))
     assert (None if sign is None else (sign.kind, sign.epoch, sign.step)) == expected
-    assert how_far(RunRecord(layout)) == Reached(2, 0.75, 6.0)
+    assert RunRecord(layout).reached == Reached(2, 0.75, 6.0)
 
 
 def test_a_foreign_run_shows_its_trouble_in_results_csv_and_in_its_checkpoints(tmp_path: Path) -> None:

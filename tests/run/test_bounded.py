@@ -17,18 +17,17 @@ from nantui.errors import UserError
 from nantui.run.atomic_files import read_json, read_yaml
 from nantui.run.attempts import read_attempt, read_exits, registered
 from nantui.run.binding import standing
-from nantui.run.bounded import OutOfBounds, parse_json, parse_yaml
 from nantui.run.commands import pending
+from nantui.run.documents import OutOfBounds, parse_json, parse_yaml
 from nantui.run.events import parse_lines
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.newest_rows import epochs_asked, last_epochs, last_step
 from nantui.run.plan import finished_folders, place_of, read_parts
 from nantui.run.quarantine import quarantined
 from nantui.run.record import RunRecord
-from nantui.run.results import read_results
-from nantui.run.spec import read_args, read_spec
-from nantui.run.telemetry import read_steps, steps_in_brief
+from nantui.run.results import last_epochs, read_results
+from nantui.run.spec import epochs_asked, read_args, read_spec
+from nantui.run.telemetry import last_step, read_steps, steps_in_brief
 from nantui.supervisor.lock import read_holder
 from nantui.supervisor.state import read_state
 from nantui.supervisor.status import each_status, read_status

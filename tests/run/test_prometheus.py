@@ -8,8 +8,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from nantui.cli import main
-from nantui.run.prometheus import as_prometheus
-from nantui.run.status import RUNNING, STATES, RunStatus
+from nantui.run.status import RUNNING, STATES, RunStatus, as_prometheus
 
 ODD = 'runs/a "b"\\c\nd'
 STATUS = RunStatus(Path(ODD), RUNNING, epoch=3, epochs=10, losses={"box_loss": math.nan, "cls_loss": 0.5})

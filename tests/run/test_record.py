@@ -74,11 +74,11 @@ def test_a_plan_reads_no_file_twice(layout: RunLayout, monkeypatch: pytest.Monke
     opened: list[Path] = []
     real = atomic_files.open_regular
 
-    def counted(path: Path) -> Any:
+    def counted(path: Path, flags: int = 0) -> Any:
         opened.append(path)
-        return real(path)
+        return real(path, flags)
 
-    for module in ("atomic_files", "spec", "telemetry"):
+    for module in ("atomic_files", "telemetry"):
         monkeypatch.setattr(f"nantui.run.{module}.open_regular", counted)
     make_plan(layout.run, restart=True, python=sys.executable)
     once = {layout.journal, layout.args_yaml, layout.results_csv, layout.spec, layout.events(1, 0)}
@@ -89,8 +89,8 @@ def test_a_plan_reads_no_file_twice(layout: RunLayout, monkeypatch: pytest.Monke
 def test_only_who_is_trusted_says_which_program_runs(
     layout: RunLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = layout.spec.read_text()
-    monkeypatch.setattr("nantui.run.spec._read_with_owner", lambda path: (said, 12345))
+    said = layout.spec.read_bytes()
+    monkeypatch.setattr("nantui.run.spec.read_owned", lambda path, largest: (said, 12345))
     told, trusted = RunRecord(layout).spec, RunRecord(layout, trusted=[12345]).spec
     assert told is not None and told.python == ""
     assert trusted is not None and trusted.python == "/opt/python"

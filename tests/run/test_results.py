@@ -7,17 +7,18 @@ import pytest
 from nantui.recovery.rollback import trimmed
 from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
-from nantui.run.newest_rows import epochs_asked, last_epochs
 from nantui.run.record import RunRecord
 from nantui.run.results import (
     Metric,
     Results,
     current,
     epoch_seconds,
+    last_epochs,
     median_epoch_s,
     read_metric,
     read_results,
 )
+from nantui.run.spec import epochs_asked
 
 HEADER = "epoch,time,train/box_loss,val/box_loss,lr/pg0\n"
 

@@ -9,9 +9,8 @@ import pytest
 from nantui.run.binding import bind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.record import RunRecord
+from nantui.run.record import RunRecord, in_full, is_relative, places_of, started_in
 from nantui.run.spec import Spec, to_yaml, write_spec
-from nantui.run.started_in import in_full, is_relative, places_of, started_in
 
 
 def run_with(top: Path, save_dir: Path) -> RunRecord:

@@ -25,10 +25,11 @@ import psutil
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import Sampler
-from nantui.machine.process_identity import ProcessRef, alive, ref_of, stat_of
+from nantui.machine.process_identity import ProcessRef, alive, ref_of
 from nantui.machine.process_origin import origin_of, restart_loop
 from nantui.machine.process_tree import MARK, Leftover, descendants, end_all, environment_of, living_pids
-from nantui.run.newest_rows import head
+from nantui.run.atomic_files import read_text
+from nantui.run.growing_files import head
 from nantui.terminal_text import printable
 
 PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
@@ -72,14 +73,11 @@ def _candidate(pid: int) -> Candidate | None:
         argv = tuple(process.cmdline())
         if not argv or not any(PYTHON.search(word) for word in argv[:2]) or _is_nantui(pid, argv):
             return None
-        ref, stat = ref_of(pid), stat_of(pid)
-    except psutil.Error:
+        ref, mine = ref_of(pid), process.uids().effective == os.geteuid()
+        about = (link_of(pid, "cwd"), process.ppid(), _written_files(pid), process.username(), mine)
+    except (psutil.Error, KeyError):
         return None
-    if ref is None or stat is None:
-        return None
-    return Candidate(
-        ref, argv, link_of(pid, "cwd"), stat.parent, _written_files(pid), _user(process), _is_mine(process)
-    )
+    return Candidate(ref, argv, *about) if ref is not None else None
 
 
 def _written_files(pid: int) -> tuple[str, ...]:
@@ -92,10 +90,7 @@ def _written_files(pid: int) -> tuple[str, ...]:
 
 
 def _writes(pid: int, number: str) -> bool:
-    try:
-        text = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
-    except OSError:
-        return False
+    text = read_text(Path(f"/proc/{pid}/fdinfo/{number}")) or ""
     found = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
     return bool(found and int(found[1], 8) & (os.O_WRONLY | os.O_RDWR))
 
@@ -115,29 +110,13 @@ def _is_nantui(pid: int, argv: tuple[str, ...]) -> bool:
     return named or any(entry.startswith(f"{MARK}=".encode()) for entry in environment_of(pid))
 
 
-def _is_mine(process: psutil.Process) -> bool:
-    try:
-        return process.uids().effective == os.geteuid()
-    except psutil.Error:
-        return False
-
-
-def _user(process: psutil.Process) -> str:
-    try:
-        return process.username()
-    except (psutil.Error, KeyError):
-        return "?"
-
-
 def evidence_of(one: Candidate, run: Path) -> str:
     """Return how sure it is that a process trains into `run`: CERTAIN, LIKELY or empty."""
-    if any(_is_of_training(name, run) for name in one.files):
-        return CERTAIN
-    if _names_run_in_ddp_file(one, run):
+    if any(_is_of_training(name, run) for name in one.files) or _names_run_in_ddp_file(one, run):
         return CERTAIN
     if any(_names_run(word, one.cwd, run) for word in _places(one.argv)) and _trains(one):
         return CERTAIN
-    if not _appeared_after(one, run):
+    if not 0 <= _modified(run / "args.yaml") - one.ref.created <= ARGS_WRITTEN_WITHIN_S:
         return ""
     if _place_of(one) == str(run) and _trains(one):
         return CERTAIN
@@ -154,12 +133,7 @@ def _is_of_training(name: str, run: Path) -> bool:
 
 def _trains(one: Candidate) -> bool:
     """A script that only reads the run names it as well: a training says so, or has torch loaded."""
-    if "train" in " ".join(one.argv):
-        return True
-    try:
-        return "libtorch" in Path(f"/proc/{one.ref.pid}/maps").read_text(errors="replace")
-    except OSError:
-        return False
+    return "train" in " ".join(one.argv) or "libtorch" in (read_text(Path(f"/proc/{one.ref.pid}/maps")) or "")
 
 
 def _places(argv: tuple[str, ...]) -> Iterator[str]:
@@ -182,13 +156,8 @@ def _names_run(word: str, cwd: str, run: Path) -> bool:
 
 def _names_run_in_ddp_file(one: Candidate, run: Path) -> bool:
     """Ultralytics' own DDP ranks run a generated file that holds the overrides, `save_dir` among them."""
-    for word in one.argv:
-        if "_temp_" in word and word.endswith(".py"):
-            try:
-                return f"'{run}'" in Path(word).read_text(errors="replace")
-            except OSError:
-                return False
-    return False
+    generated = next((word for word in one.argv if _is_generated(word)), "")
+    return bool(generated) and f"'{run}'" in (read_text(Path(generated)) or "")
 
 
 def _started_with_run(one: Candidate, run: Path) -> bool:
@@ -219,10 +188,6 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _appeared_after(one: Candidate, run: Path) -> bool:
-    return 0 <= _modified(run / "args.yaml") - one.ref.created <= ARGS_WRITTEN_WITHIN_S
 
 
 def _said(one: Candidate) -> dict[str, str]:
@@ -312,16 +277,10 @@ def came_back(run: Path, stopped: ForeignTraining, pump: Callable[[float], None]
     """After a stop, look whether something started the training again; returns who, empty for nobody."""
     pump(RESTART_LOOK_S)
     again = [one for one in find_foreign(run) if one.root.pid != stopped.root.pid]
-    again += [one for one in map(_as_stopped(stopped), candidates()) if one is not None]
+    for one in candidates():
+        same = (one.argv, one.cwd) == (stopped.argv, stopped.cwd)
+        again += [_training(one, LIKELY)] if same and one.ref.created > stopped.root.created else []
     return again[0].restarted_by or f"process {again[0].root.pid} runs the same command" if again else ""
-
-
-def _as_stopped(stopped: ForeignTraining) -> Callable[[Candidate], ForeignTraining | None]:
-    def same(one: Candidate) -> ForeignTraining | None:
-        equal = (one.argv, one.cwd) == (stopped.argv, stopped.cwd) and one.ref.created > stopped.root.created
-        return _training(one, LIKELY) if equal else None
-
-    return same
 
 
 def _training(one: Candidate, evidence: str) -> ForeignTraining:
@@ -353,9 +312,13 @@ def _is_launcher_of(parent: Candidate, child: Candidate) -> bool:
     What it runs decides, never a word among its arguments: a scheduler that was told to start a training is
     not part of it. Ultralytics' own DDP starts torchrun with a generated file (utils/dist.py).
     """
-    generated = any("_temp_" in word and word.endswith(".py") for word in child.argv)
+    generated = any(map(_is_generated, child.argv))
     forked = parent.argv[1:] == child.argv[1:] or any("multiprocessing." in word for word in child.argv[:3])
     return _program(parent.argv) in LAUNCHERS or forked or (generated and _program(child.argv) in LAUNCHERS)
+
+
+def _is_generated(word: str) -> bool:
+    return "_temp_" in word and word.endswith(".py")
 
 
 def _program(argv: tuple[str, ...]) -> str:

@@ -13,29 +13,27 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from nantui.run.newest_rows import tail_text
+from nantui.run.growing_files import tail_text
 from nantui.terminal_text import without_sequences
 
 NUMBER = r"-?(?:nan|inf|\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
 LINE = re.compile(
-    rf"^\s*(?P<epoch>\d+)/(?P<epochs>\d+)\s+(?P<memory>[\d.]+)\s?(?P<unit>[KMGT]?)i?B?\s+"
+    rf"^\s*(?P<epoch>\d+)/(?P<epochs>\d+)\s+[\d.]+\s?[KMGT]?i?B?\s+"
     rf"(?P<losses>(?:{NUMBER}\s+)+?)(?P<instances>\d+)\s+(?P<size>\d+):\s*\d+%.*?(?P<batch>\d+)/(?P<batches>\d+)",
     re.IGNORECASE,
 )
 HEADER = re.compile(r"^\s*Epoch\s+GPU_mem\s+(?P<losses>.+?)\s+Instances\s+Size\s*$")
-GIGABYTES = {"": 1e-9, "K": 1e-6, "M": 1e-3, "G": 1.0, "T": 1e3}
 
 
 @dataclass(frozen=True)
 class LogProgress:
-    """One progress line: counts from 1 as printed, memory in GB; `batch` 0 before the first."""
+    """One progress line: counts from 1 as printed; `batch` 0 before the first."""
 
     epoch: int
     epochs: int
     batch: int
     batches: int
     losses: dict[str, float]
-    memory_gb: float
 
 
 def read_progress(path: Path) -> LogProgress | None:
@@ -76,5 +74,4 @@ def _progress(row: re.Match[str], names: list[str]) -> LogProgress:
         batch=int(row["batch"]),
         batches=int(row["batches"]),
         losses=dict(zip(known, values, strict=True)),
-        memory_gb=float(row["memory"]) * GIGABYTES[row["unit"].upper()],
     )

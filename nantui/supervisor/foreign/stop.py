@@ -99,8 +99,5 @@ def program_of(training: ForeignTraining) -> str:
 def kept_environment(pid: int) -> dict[str, str]:
     """Return the variables of a process that decide how it trains; nothing that smells of a secret."""
     pairs = (entry.decode(errors="replace").partition("=") for entry in environment_of(pid))
-    return {name: value for name, _, value in pairs if _is_kept(name, value)}
-
-
-def _is_kept(name: str, value: str) -> bool:
-    return not is_secret(name, value) and (name in KEPT_VARIABLES or name.startswith(KEPT_PREFIXES))
+    told = {name: value for name, _, value in pairs if not is_secret(name, value)}
+    return {k: v for k, v in told.items() if k in KEPT_VARIABLES or k.startswith(KEPT_PREFIXES)}

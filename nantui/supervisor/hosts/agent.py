@@ -32,6 +32,7 @@ from nantui.supervisor.hosts.endpoint import Link, interface_towards
 from nantui.supervisor.hosts.reports import DIFFERS, ENDED, LEFT, READY, TRAINING, WAITING
 from nantui.supervisor.launch import start_joined_node
 from nantui.supervisor.lock import RunLock
+from nantui.supervisor.standstill import Silence
 from nantui.supervisor.state import SupervisorState, read_state
 from nantui.terminal_text import printable
 from nantui.words import count
@@ -52,7 +53,7 @@ class Agent:
         self.leaving = False
         self._child: subprocess.Popen[bytes] | None = None
         self._link: Link | None = None
-        self._silence = reports.Silence()
+        self._silence = Silence()
         self._written = self._checked = 0.0
         self._over_since: float | None = None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
@@ -65,7 +66,7 @@ class Agent:
 
     def serve(self) -> int:
         """Take part until the run needs this host no more. Returns 0 when it finished, else 1."""
-        sampling = reports.Sampling(self.layout, self.pids)
+        sampling = reports.start_sampling(self.layout, self.pids)
         try:
             while not self.leaving:
                 state = read_state(self.layout.supervisor)
@@ -77,7 +78,7 @@ class Agent:
                     self._look_for_work(state)
                 self.pump(reports.POLL_EVERY_S)
         finally:
-            sampling.close()
+            sampling.set()
             self._end("the agent was told to leave" if self._child else "")
             self.publish(state=LEFT)
         final = read_state(self.layout.supervisor)

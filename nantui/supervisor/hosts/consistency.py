@@ -43,7 +43,11 @@ def differences(attempt: Attempt, device: str, python: str, pump: Pump = time.sl
         here = gather_facts(attempt.train.get("data"), python, None, pump)
     except UserError as error:
         return [str(error)]
-    found = [*_versions(attempt.facts, here), *_images(attempt.facts, here), *_devices(attempt, device)]
+    found = [*_versions(attempt.facts, here), *_images(attempt.facts, here)]
+    there = str(attempt.train.get("device") or "")
+    if ("cpu" in device) != ("cpu" in there):
+        text = f"device={device or 'GPU'} here and device={there or 'GPU'} on the leading host do not mix"
+        found.append(text)
     if why := reach(attempt.endpoint):
         found.append(f"{attempt.endpoint} cannot be reached from here: {why}")
     return found
@@ -109,10 +113,3 @@ def _images(there: JsonObject, here: JsonObject) -> list[str]:
         for split, found in wanted.items()
         if own.get(split) != found
     ]
-
-
-def _devices(attempt: Attempt, device: str) -> list[str]:
-    there = str(attempt.train.get("device") or "")
-    if ("cpu" in device) != ("cpu" in there):
-        return [f"device={device or 'GPU'} here and device={there or 'GPU'} on the leading host do not mix"]
-    return []

@@ -10,6 +10,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import psutil
 
@@ -94,35 +95,38 @@ def interface_towards(endpoint: str) -> str:
     return next((name for name, found in every if any(one.address == own for one in found)), "")
 
 
+def repeated(do: Callable[[], None], every_s: float, name: str) -> threading.Event:
+    """Do something again and again in a thread, until what is returned is set; nobody waits for its end."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            do()
+            stop.wait(every_s)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return stop
+
+
 class Link:
-    """Tries the connection again and again in a thread, so that a cut network is noticed within seconds."""
+    """Tries the connection again and again, so that a cut network is noticed within seconds."""
 
     def __init__(self, endpoint: str, every_s: float) -> None:
-        self.endpoint, self._every_s = endpoint, every_s
+        self.endpoint, self.why = endpoint, ""
         self._since: float | None = None
-        self.why = ""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nantui-link", daemon=True)
-        self._thread.start()
+        self.close = repeated(self._try, every_s, "nantui-link").set
 
     def down_s(self) -> float:
         """Return for how many seconds no connection has come about, 0 while it does."""
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
-    def close(self) -> None:
-        """End the thread; nobody waits for it."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            begun = time.monotonic()
-            why = reach(self.endpoint)
-            if not why:
-                self._since = None
-            elif self._since is None:
-                self._since, self.why = begun, why
-            self._stop.wait(self._every_s)
+    def _try(self) -> None:
+        begun, why = time.monotonic(), reach(self.endpoint)
+        if not why:
+            self._since = None
+        elif self._since is None:
+            self._since, self.why = begun, why
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -10,22 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample, Sampler
+from nantui.machine.gpus import Sample, Sampler
 from nantui.machine.process_identity import Machine, ProcessRef, host_id, ref_from
-from nantui.run.atomic_files import open_regular, read_json, write_json
+from nantui.run.atomic_files import read_json, read_own_json, write_json
 from nantui.run.attempts import Attempt
-from nantui.run.bounded import LARGEST_JSON, parse_json
-from nantui.run.documents import JsonObject, known_fields
+from nantui.run.documents import known_fields
 from nantui.run.layout import RunLayout
 from nantui.run.status import HostStatus
+from nantui.supervisor.hosts.endpoint import repeated
 
 WAITING, READY, DIFFERS, TRAINING, ENDED, LEFT = "waiting", "ready", "differs", "training", "ended", "left"
-LONGEST_GAP_S = 1.0
 POLL_EVERY_S = 0.5
 """How often the hosts look at one another's files: they may lie on a slow disk."""
 AGENT_NAME, SAMPLE_NAME = "agent.json", "sample.json"
@@ -78,15 +76,8 @@ def home_of(layout: RunLayout, host: str) -> Path:
 
 def read_report(layout: RunLayout, host: str) -> Report | None:
     """Return a host's report, None where there is none of this user."""
-    document = read_own(home_of(layout, host) / AGENT_NAME)
-    process = ref_from((document or {}).get("process"))
-    if document is None or process is None:
-        return None
-    try:
-        machine = Machine(**document["machine"])
-        return known_fields(Report, {**document, "host": host, "process": process, "machine": machine})
-    except (KeyError, TypeError):
-        return None
+    told = read_own_json(home_of(layout, host) / AGENT_NAME) or {}
+    return known_fields(Report, {**told, "host": host, "process": ref_from(told.get("process"))})
 
 
 def read_reports(layout: RunLayout) -> list[Report]:
@@ -101,7 +92,7 @@ def read_reports(layout: RunLayout) -> list[Report]:
 
 def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
     """Return who takes part in an attempt, None while that is open (or says somebody else's file)."""
-    document = read_own(layout.roster(attempt))
+    document = read_own_json(layout.roster(attempt))
     try:
         seats = tuple(Seat(**seat) for seat in document["seats"]) if document else ()
         return Roster(int(document["attempt"]), str(document["uuid"]), seats) if document else None
@@ -111,44 +102,7 @@ def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
 
 def read_own_attempt(layout: RunLayout, number: int) -> Attempt | None:
     """Return the record of an attempt, where it is there and belongs to this user."""
-    return known_fields(Attempt, read_own(layout.attempt(number)))
-
-
-def read_own(path: Path) -> JsonObject | None:
-    """Return the JSON object of a file that belongs to this user, else None."""
-    file = open_regular(path, os.O_NOFOLLOW)
-    if file is None:
-        return None
-    with file:
-        if os.fstat(file.fileno()).st_uid != os.getuid():
-            return None
-        try:
-            document = parse_json(file.read(LARGEST_JSON + 1))
-        except (OSError, ValueError):
-            return None
-    return document if isinstance(document, dict) else None
-
-
-class Silence:
-    """How long somebody has not been heard of: adds up the time in which this process itself was awake.
-
-    No clock of another host is read: a heartbeat is news when it differs from the one before.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._heard: dict[str, tuple[float, float, float]] = {}
-
-    def quiet_s(self, name: str, heartbeat: float) -> float:
-        now = self._clock()
-        beat, quiet, looked = self._heard.get(name, (heartbeat, 0.0, now))
-        quiet = quiet + min(now - looked, LONGEST_GAP_S) if beat == heartbeat else 0.0
-        self._heard[name] = heartbeat, quiet, now
-        return quiet
-
-    def heard(self, report: Report, within_s: float) -> bool:
-        """Tell whether the agent of `report` has been heard of within that time."""
-        return self.quiet_s(report.host, report.heartbeat) < within_s
+    return known_fields(Attempt, read_own_json(layout.attempt(number)))
 
 
 def host_rows(layout: RunLayout, attempt: int, leader: str) -> tuple[HostStatus, ...]:
@@ -170,42 +124,24 @@ def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sa
     """Return the newest samples that the agents of other hosts left in `hosts`, leaving out old ones."""
     found = []
     for path in sorted(hosts.glob(f"*/{SAMPLE_NAME}")):
-        sample = sample_from(read_json(path)) if path.parent.name != here else None
+        told = {**(read_json(path) or {}), "elsewhere": []}
+        sample = known_fields(Sample, told) if path.parent.name != here else None
         if sample is not None and abs(now - sample.t) < OLD_S:
             found.append((path.parent.name, sample))
     return tuple(found)
 
 
-def sample_from(document: JsonObject | None) -> Sample | None:
-    """Return the sample that a JSON object holds (`asdict` of one), None where it holds none."""
-    try:
-        said = document or {}
-        gpus = (
-            Gpu(**{**gpu, "processes": tuple(GpuProcess(**one) for one in gpu["processes"])})
-            for gpu in said["gpus"]
-        )
-        return Sample(said["t"], tuple(gpus), Host(**said["host"]))
-    except (KeyError, TypeError):
-        return None
+def start_sampling(layout: RunLayout, pids: Callable[[], list[int]]) -> threading.Event:
+    """Sample this host in a thread of its own, so that a slow driver or disk never holds up the heartbeat.
 
+    Returns what ends it.
+    """
+    home, sampler = home_of(layout, host_id()), Sampler(layout.run)
 
-class Sampling:
-    """A thread of its own: a slow driver or disk never holds up the heartbeat."""
+    def sample() -> None:
+        # Without a disk there is nobody to show it to; the next sample comes.
+        with contextlib.suppress(OSError):
+            home.mkdir(parents=True, exist_ok=True)
+            write_json(home / SAMPLE_NAME, asdict(sampler.sample(pids())))
 
-    def __init__(self, layout: RunLayout, pids: Callable[[], list[int]], every_s: float = EVERY_S) -> None:
-        self._home, self._pids, self._every_s = home_of(layout, host_id()), pids, every_s
-        self._sampler = Sampler(layout.run)
-        self._stop = threading.Event()
-        threading.Thread(target=self._run, name="nantui-sampling", daemon=True).start()
-
-    def close(self) -> None:
-        """End the thread; nobody waits for it."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            # Without a disk there is nobody to show it to; the next sample comes.
-            with contextlib.suppress(OSError):
-                self._home.mkdir(parents=True, exist_ok=True)
-                write_json(self._home / SAMPLE_NAME, asdict(self._sampler.sample(self._pids())))
-            self._stop.wait(self._every_s)
+    return repeated(sample, EVERY_S, "nantui-sampling")

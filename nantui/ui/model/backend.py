@@ -86,8 +86,7 @@ class Backend:
         from nantui.labels.check import check_data_set
         from nantui.labels.data_set import load_data_set
         from nantui.run.layout import RunLayout
-        from nantui.run.record import RunRecord
-        from nantui.run.started_in import in_full
+        from nantui.run.record import RunRecord, in_full
 
         record = RunRecord(RunLayout(run))
         args = in_full(record, record.args)

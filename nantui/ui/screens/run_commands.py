@@ -84,7 +84,7 @@ class RunCommands(ChartsScreen):
 
     def _lost(self) -> list[str]:
         """Return what a run that nantui did not start loses under our runner; nothing for any other."""
-        from nantui.recovery.lost_without_script import lost_with_our_runner
+        from nantui.recovery.plan_warnings import lost_with_our_runner
 
         layout = RunLayout(self.run_path)
         return [] if layout.spec.is_file() else lost_with_our_runner(RunRecord(layout))

@@ -129,7 +129,10 @@ def _train_guarded(trainer: ScriptTrainer, *stock: int) -> None:
     from nantui.worker import distributed
     from nantui.worker.trainer import guarded
 
-    _refuse_to_begin_anew(trainer)
+    if trainer.nantui_call.checkpoint is not None:
+        if not trainer.resume:
+            refuse("this train() was to resume a checkpoint but the script's trainer would begin anew")
+        trainer.model = trainer.args.model  # whatever model the script has put in place
     session = session_of(trainer)
     session.register()
     faults = None
@@ -155,15 +158,6 @@ def _train_guarded(trainer: ScriptTrainer, *stock: int) -> None:
     session.end(FINISHED)
 
 
-def _refuse_to_begin_anew(trainer: ScriptTrainer) -> None:
-    """A call that was to resume must load its checkpoint, whatever model the script has put in place."""
-    if trainer.nantui_call.checkpoint is None:
-        return
-    if not trainer.resume:
-        refuse("this train() was to resume a checkpoint but the script's trainer would begin anew")
-    trainer.model = trainer.args.model
-
-
 def redirect() -> None:
     from ultralytics.engine.model import Model
 
@@ -173,7 +167,11 @@ def redirect() -> None:
 
     def redirected(model: Any, /, trainer: Any = None, **options: Any) -> Any:
         if isinstance(options.get("data"), (list, tuple)):
-            _refuse_half_a_sweep()
+            # Each of several data sets is a call of its own, begun in a new directory (MultiTrainer in
+            # Ultralytics' engine/trainer.py): the first can be resumed there, a later one would miss others.
+            if train_calls.number_of_own() > 1:
+                sweep = "train() was called with several data sets"
+                refuse(f"{sweep}: such a sweep cannot be resumed in the middle")
             return train(model, trainer=trainer, **options)
         call = train_calls.upcoming()
         if call.role == BEFORE:
@@ -184,14 +182,6 @@ def redirect() -> None:
         return train(model, trainer=trainer, resume=resume_word(model), **of_the_script(options))
 
     Model.train = redirected
-
-
-def _refuse_half_a_sweep() -> None:
-    """Each of several data sets is a call of its own, begun in a new directory (Ultralytics' MultiTrainer in
-    engine/trainer.py): the first can be resumed there, a later one would miss those before it.
-    """
-    if train_calls.number_of_own() > 1:
-        refuse("train() was called with several data sets: such a sweep cannot be resumed in the middle")
 
 
 def _answer(model: Any, call: Call) -> Any:

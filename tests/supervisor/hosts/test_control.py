@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from nantui.machine.process_identity import this_machine
+from nantui.run.atomic_files import read_own_json
 from nantui.supervisor.client import create_run
 from nantui.supervisor.hosts import reports
 from tests.supervisor.hosts.second import Second
@@ -104,7 +105,7 @@ def test_files_of_another_owner_are_not_believed(two):
     report.parent.mkdir(parents=True)
     report.write_text("{}")
     os.chown(report, 12345, 12345)
-    assert reports.read_own(report) is None and reports.read_reports(run.layout) == []
+    assert read_own_json(report) is None and reports.read_reports(run.layout) == []
 
 
 def test_a_killed_agent_takes_its_ranks_along_and_ends_the_run_with_the_reason(two):

@@ -22,8 +22,9 @@ from nantui.run.layout import RunLayout
 from nantui.supervisor.hosts import consistency
 from nantui.supervisor.hosts.endpoint import Link, interface_towards, open_endpoint, reach, split
 from nantui.supervisor.hosts.leader import blame
-from nantui.supervisor.hosts.reports import Roster, Seat, Silence
+from nantui.supervisor.hosts.reports import Roster, Seat
 from nantui.supervisor.outcome import ending_of
+from nantui.supervisor.standstill import Silence
 from nantui.supervisor.state import SupervisorState
 from tests.supervisor.stub_run import eventually
 from tests.worker.runs import draw_data_set
