@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-bytecode --python $(BIN)/python $(1) || )$(PIP) $(1)
 
-.PHONY: compiled demo demo-environments test quick lint bench diagnosis-table healthy matrix screenshots soak soak-matrix docs clean help
+.PHONY: compiled demo demo-environments test quick lint bench diagnosis-table healthy matrix screenshots slurm soak soak-matrix docs clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
@@ -24,6 +24,7 @@ help:
 	@echo "make healthy      hundreds of healthy trainings beside plain ones; bounded: NANTUI_HEALTHY_MINUTES"
 	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
 	@echo "make demo-environments  the demo where kernels, threads and seed differ; an hour or more"
+	@echo "make slurm        nantui sbatch on a real Slurm, which it installs here (as root, Debian or Ubuntu)"
 	@echo "make docs         the pages that are made from the code: keys, commands, settings"
 	@echo "make screenshots  pictures of every screen, from the real app"
 
@@ -62,7 +63,10 @@ quick: lint compiled
 soak: $(VENV)/installed-test compiled
 	$(BIN)/python -m tests.soak --write docs/soak.md
 
-soak-matrix: $(VENV)/installed-test compiled
+soak-slurm: $(VENV)/installed-test compiled
+	$(BIN)/python -m benchmarks.slurm
+
+matrix: $(VENV)/installed-test compiled
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test compiled

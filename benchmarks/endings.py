@@ -26,6 +26,8 @@ from typing import Any
 
 import psutil
 
+from nantui.cli import main as main_of_nantui
+from nantui.commands import service
 from nantui.commands.exec import new_run
 from nantui.machine.process_tree import send
 from nantui.run.atomic_files import read_json, write_json
@@ -135,11 +137,30 @@ def disk_full(run: StubRun) -> None:
 
 
 def reboot(run: StubRun) -> None:
-    """Everything is killed, the boot id is another; a service starts the supervisor again."""
+    """Everything is killed, the boot id is another; the service brings it back."""
     in_epoch_two(run)
-    record = read_json(run.layout.attempt(1)) or {}
+    run.kill_supervisor()
+    for ref in run.members():
+        send(ref, signal.SIGKILL)
+    another_boot(run)
+
+
+def shut_down(run: StubRun) -> None:
+    """As at a reboot in order: every process is told to end, the supervisor too."""
+    in_epoch_two(run)
+    state = read_state(run.layout.supervisor)
+    for ref in [*run.members(), *([state.process] if state else [])]:
+        send(ref, signal.SIGTERM)
+    eventually(lambda: not run.supervisor_alive(), lambda: str(run.status()))
+    another_boot(run)
+
+
+def another_boot(run: StubRun) -> None:
+    """Say so in its files, and start what the service starts."""
+    record, state = read_json(run.layout.attempt(1)) or {}, read_json(run.layout.supervisor) or {}
     write_json(run.layout.attempt(1), {**record, "marks": {**record["marks"], "boot_id": "an earlier one"}})
-    everything_killed(run)
+    write_json(run.layout.supervisor, {**state, "boot_id": "an earlier one"})
+    assert main_of_nantui(["service", "bring-back"]) == 0
 
 
 def everything_killed(run: StubRun) -> None:
@@ -175,6 +196,7 @@ CASES: dict[str, Case] = {
     "SIGTERM to every process": Case("preempted", to_all, settings=TWO),
     "SIGTERM to every process, loaders' too": Case("preempted", to_all, script=SCRIPT),
     "reboot": Case("rebooted", reboot),
+    "reboot in order": Case("preempted", shut_down),
     "everything SIGKILLed": Case("killed", everything_killed, back=False),
     "disk full": Case("disk_full", disk_full),
     "data moved away": Case("data_gone", data_away),
@@ -185,10 +207,25 @@ CASES: dict[str, Case] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="*", default=list(CASES))
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="default: all, unless --healthy is given")
     parser.add_argument("--healthy", type=int, default=0, help="real runs that nothing happens to")
     arguments = parser.parse_args()
-    stub_run.PATIENCE_S = 240.0
+    cases = arguments.cases or ([] if arguments.healthy else list(CASES))
+    with quick_home() as place:
+        print(
+            "| caused | told as | brought back | s | epochs again |\n| --- | --- | --- | --- | --- |",
+            flush=True,
+        )
+        wrong = [name for name in cases if not carried_out(place, name, CASES[name])]
+        wrong += [f"healthy {number}" for number in range(arguments.healthy) if not healthy(place, number)]
+    print(f"wrong: {wrong}" if wrong else "all as expected")
+    return 1 if wrong else 0
+
+
+@contextlib.contextmanager
+def quick_home() -> Iterator[Path]:
+    """A folder with a tiny model, and configuration, cache and state in it; supervisors are quick."""
+    stub_run.PATIENCE_S, service.MOUNTS_S = 240.0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         os.environ.update(
@@ -198,14 +235,7 @@ def main() -> int:
         (place / "config/nantui").mkdir(parents=True)
         (place / "config/nantui/supervise.yaml").write_text(QUICK)
         tiny_model(place)
-        print(
-            "| caused | told as | brought back | s | epochs again |\n| --- | --- | --- | --- | --- |",
-            flush=True,
-        )
-        wrong = [name for name in arguments.cases if not carried_out(place, name, CASES[name])]
-        wrong += [f"healthy {number}" for number in range(arguments.healthy) if not healthy(place, number)]
-    print(f"wrong: {wrong}" if wrong else "all as expected")
-    return 1 if wrong else 0
+        yield place
 
 
 @contextlib.contextmanager
@@ -236,7 +266,8 @@ def begun(place: Path, own: Path, case: Case) -> StubRun:
 
 def begun_script(own: Path, case: Case, words: list[str]) -> StubRun:
     script, run = own / "train.py", own / "runs/run"
-    script.write_text(case.script.replace("{settings}", repr({**SETTINGS, "project": str(own / "stock")})))
+    settings = {**SETTINGS, **(case.settings or {}), "project": str(own / "stock")}
+    script.write_text(case.script.replace("{settings}", repr(settings)))
     layout = new_run(run, [sys.executable, str(script), *words], auto=True)
     spec = read_spec(layout.spec)
     assert spec is not None

@@ -21,6 +21,8 @@ COMMANDS = {
     "train": "start a run under a supervisor and return",
     "join": "take part, with this host's devices, in a run that another host leads",
     "exec": "run your own training script, unchanged, detached, with guard and telemetry",
+    "sbatch": "a Slurm job for a run, which goes on by itself after each requeue",
+    "service": "bring back, after a reboot, the runs that were going under --auto",
     "status": "state, epoch, losses and last incident of each run",
     "wait": "wait until runs have ended; the exit status tells how",
     "check": "the truth about checkpoints, without running them",

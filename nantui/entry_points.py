@@ -8,6 +8,7 @@ the next version comes.
 from __future__ import annotations
 
 import runpy
+import sys
 
 SUPERVISOR = "nantui.supervisor"  # one run's supervisor: RUN
 HOST_AGENT = "nantui.supervisor.hosts.agent"  # a further host's part: RUN
@@ -35,6 +36,15 @@ BEFORE = {
     "nantui.training.replay": REPLAY,
 }
 """Names of the version before, as a living process may still start them."""
+
+
+def command_line() -> list[str]:
+    """Return the words that are `-m nantui`, but for what lies in the current directory: nobody's word."""
+    return [
+        sys.executable,
+        "-c",
+        "import sys; del sys.path[0]; from nantui.cli import main; sys.exit(main())",
+    ]
 
 
 def run_under_old_name(name: str) -> None:

@@ -21,6 +21,8 @@ presets: List the remedies, show one, or show what it would change in a run and 
 recover: Stop, roll back to a clean checkpoint, continue: the one key R
 resume: Continue a run under a supervisor, with changed settings really in effect
 rollback: Go back to a clean checkpoint: back up, restore, write changed settings into it, trim
+sbatch: Write a Slurm job for a run, and submit it; after a requeue the run goes on by itself
+service: Bring back, after a reboot, the runs that were going under --auto: install, remove, status
 status: State, epoch, time to go, losses and last incident of a run, or of every run below a directory
 stop: Stop at the next batch boundary, checkpoint kept; returns when no process of the training is left
 train: Start a run under a supervisor that outlives this terminal, and return

@@ -7,11 +7,13 @@ never has to filter them.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nantui.errors import USAGE, UserError
+from nantui.paths import configs_dir
 from nantui.run.atomic_files import to_json
 from nantui.terminal_text import escaped_json, printable_lines
 
@@ -65,6 +67,12 @@ def refuse_read_only(arguments: argparse.Namespace) -> None:
     """Raise UserError when the person asked for read-only."""
     if getattr(arguments, "read_only", False):
         raise UserError("--read-only: this command changes the run; leave the option out to do it")
+
+
+def filled(template: str, words: Mapping[str, str]) -> str:
+    """Return a file of configs/jobs/ with each @NAME@ in it replaced."""
+    text = (configs_dir() / "jobs" / template).read_text(encoding="utf-8")
+    return re.sub(r"@([A-Z]+)@", lambda found: words[found[1]], text)
 
 
 def emit(document: object) -> None:

@@ -17,6 +17,7 @@ from nantui.run.attempts import Attempt
 from nantui.run.discovery import require_run
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
+from nantui.run.status import ACTIVE
 from nantui.supervisor.helper_process import worker_environment
 from nantui.supervisor.hosts import consistency, reports
 from nantui.supervisor.hosts.agent import hold
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     common.refuse_read_only(arguments)
     device = device_of(arguments.settings)
     if arguments.wait:
-        wait_for(lambda: has_attempt(arguments.run), f"{arguments.run}: no run of several hosts", APPEARS_S)
+        wait_for(led_from_now(arguments.run), f"{arguments.run}: nobody leads it", APPEARS_S)
     layout = require_run(arguments.run)
     attempt = attempt_to_join(layout)
     device = device or str(attempt.train.get("device") or "")
@@ -68,9 +69,18 @@ def device_of(words: list[str]) -> str:
     return device
 
 
-def has_attempt(run: Path) -> bool:
-    """Tell whether the run is there and was started."""
-    return bool(RunLayout(run.resolve()).attempt_numbers())
+def led_from_now(run: Path) -> Callable[[], bool]:
+    """Return what tells whether somebody leads its newest attempt: what a dead one has left says nothing."""
+    layout = RunLayout(run.resolve())
+    before = read_state(layout.supervisor)
+
+    def led() -> bool:
+        state = read_state(layout.supervisor)
+        if state is None or (before is not None and state.heartbeat == before.heartbeat):
+            return False
+        return state.state in ACTIVE and state.attempt == layout.newest_attempt()
+
+    return led
 
 
 def attempt_to_join(layout: RunLayout) -> Attempt:
@@ -80,7 +90,7 @@ def attempt_to_join(layout: RunLayout) -> Attempt:
         raise UserError(f"{layout.run} trains on one host; start it with: nantui train nnodes=2 …", FAILED)
     if layout.lock.exists():
         # The leading host looks at its data set before it writes down the attempt.
-        wait_for(lambda: has_attempt(layout.run), f"{layout.run}: nothing was started yet", BEGINS_S)
+        wait_for(lambda: bool(layout.newest_attempt()), f"{layout.run}: nothing was started yet", BEGINS_S)
     number = layout.newest_attempt()
     attempt = read_own_attempt(layout, number)
     if number and attempt is None:

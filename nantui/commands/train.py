@@ -15,7 +15,9 @@ from nantui.machine.gpus import Sampler, device_count, has_bf16, uses_no_gpu
 from nantui.recovery.run_facts import classes_of, gpus_of, model_stride
 from nantui.run.documents import JsonObject
 from nantui.run.endings import each_remedy
+from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, new_plan
+from nantui.run.spec import read_spec, with_settings, write_spec
 from nantui.settings.lint import Known, lint
 from nantui.settings.plan_files import read_phases
 from nantui.settings.presets import apply_all, find_presets
@@ -30,6 +32,15 @@ MOST_HOSTS = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui train` takes."""
+    add_training(parser)
+    following.add_wait_gpu(parser)
+    wait.add_wait(parser)
+    parser.add_argument("--watch", action="store_true", help="open the cockpit on it")
+    common.add_changer(parser)
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add what says what is to be trained."""
     parser.add_argument("settings", nargs="*", metavar="key=value", help="as in the yolo command")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML; words on the line win")
     common.add_list(parser, "--preset", "NAME", "apply remedies")
@@ -39,10 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nnodes", type=int, default=1, metavar="N", help="hosts that train together")
     parser.add_argument("--endpoint", default="", metavar="HOST:PORT", help="where the hosts' ranks meet")
     parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
-    following.add_wait_gpu(parser)
-    wait.add_wait(parser)
-    parser.add_argument("--watch", action="store_true", help="open the cockpit on it")
-    common.add_changer(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,6 +57,23 @@ def run(arguments: argparse.Namespace) -> int:
     common.refuse_read_only(arguments)
     if arguments.wait and arguments.watch:
         raise UserError("--wait and --watch both stay in this terminal: choose one")
+    where = make_run(arguments)
+    if arguments.dry_run:
+        return 0
+    common.say(f"training, detached; watch it with: nantui {where}")
+    if arguments.nnodes > 1:
+        common.say(f"waiting for its hosts; on each other host: nantui join {where}")
+    if arguments.watch:
+        arguments.directory = where
+        return cockpit.run(arguments)
+    return wait.foreground(where) if arguments.wait else 0
+
+
+def make_run(arguments: argparse.Namespace, *, start: bool = True) -> Path:
+    """Return the run that is asked for, made and started; a dry run makes none. Raises UserError.
+
+    One that is to `start` later, in a job, may ask for devices that are not here.
+    """
     schema = Schema.load(arguments.python)
     words = take_hosts(arguments)
     config = read_config(arguments.config, schema, arguments.python)
@@ -60,29 +84,28 @@ def run(arguments: argparse.Namespace) -> int:
     train, ours = schema.split(first)
     if not train.get("model") or not train.get("data"):
         raise UserError("what to train? nantui train model=yolov8n.pt data=path/to/data.yaml [key=value…]")
+    elsewhere = {} if start else {"device": train.pop("device", None)}
     if arguments.nnodes > 1:
-        refuse_alone(train)
+        refuse_alone(train, elsewhere)
     if arguments.dry_run:
-        where = check_arguments(train, python=arguments.python)["save_dir"]
+        where = Path(str(check_arguments(train, python=arguments.python)["save_dir"]))
         unattended = [f"unattended, {line}" for line in each_remedy()] if arguments.auto else []
         lines = [f"would train in {where}", *in_phases(phases, own), *remarks(schema, first), *unattended]
         common.say("\n".join(lines))
-        return 0
-    if not arguments.wait_gpu:
+        return where
+    if start and not arguments.wait_gpu:
         ensure_gpu_memory(lambda: gpu_shortages(None, train.get("device")), wait_for_it=False)
     plan = partial(plan_of, arguments.plan, phases, schema, own) if phases else None
-    how: JsonObject = {"options": following.given(arguments, "wait_gpu"), "plan": plan, **hosts_of(arguments)}
-    where = create_run(train, ours, python=arguments.python, auto=arguments.auto, **how)
+    how: JsonObject = {"python": arguments.python, "auto": arguments.auto, "plan": plan}
+    later = {"start": False, "nnodes": arguments.nnodes, "endpoint": arguments.endpoint}
+    how |= {"options": following.given(arguments, "wait_gpu"), **hosts_of(arguments)} if start else later
+    where = create_run(train, ours, **how)
+    if elsewhere.get("device") and (spec := read_spec(RunLayout(where).spec)):
+        write_spec(RunLayout(where).spec, with_settings(spec, elsewhere))
     print(where)
     for line in [*in_phases(phases, own), *remarks(schema, first)]:
         common.say(line)
-    common.say(f"training, detached; watch it with: nantui {where}")
-    if arguments.nnodes > 1:
-        common.say(f"waiting for its hosts; on each other host: nantui join {where}")
-    if arguments.watch:
-        arguments.directory = where
-        return cockpit.run(arguments)
-    return wait.foreground(where) if arguments.wait else 0
+    return where
 
 
 def remarks(schema: Schema, asked: Mapping[str, object]) -> list[str]:
@@ -143,12 +166,14 @@ def take_hosts(arguments: argparse.Namespace) -> list[str]:
     return rest
 
 
-def refuse_alone(train: dict[str, object]) -> None:
+def refuse_alone(train: dict[str, object], elsewhere: Mapping[str, object]) -> None:
     """Raise UserError for what only one host can do; without a device, the first GPU or the CPU is meant."""
     batch = train.get("batch", 16)
     if not isinstance(batch, int) or batch < 1:
         raise UserError(f"batch={batch}: hosts cannot each find one; give that of all ranks together")
-    if not train.get("device"):
+    if elsewhere and not elsewhere["device"]:
+        raise UserError("several nodes: say device=, those of each node")
+    if not (elsewhere or train.get("device")):
         train["device"] = "0" if Sampler().sample().gpus else "cpu"
 
 

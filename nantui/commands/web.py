@@ -12,11 +12,11 @@ import secrets
 import shlex
 import socket
 import stat
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nantui.commands import common
+from nantui.entry_points import command_line
 from nantui.errors import FAILED, USAGE, UserError
 from nantui.terminal_text import is_printable
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 COOKIE = "nantui_token"
 SHORTEST = 16
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
-COCKPIT = "import sys; del sys.path[0]; from nantui.cli import main; sys.exit(main())"
-"""As `-m nantui`, but for modules that lie in the current directory: those are nobody's word."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -147,7 +145,7 @@ def served(arguments: argparse.Namespace, token: str) -> Any:
         answer.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
         raise answer
 
-    words = [sys.executable, "-c", COCKPIT, str(arguments.directory.resolve())]
+    words = [*command_line(), str(arguments.directory.resolve())]
     words += [] if manner(arguments) != "read-only" else ["--read-only"]
     words += [f"--python={arguments.python}"] if arguments.python else []
     return Guarded(shlex.join(words), host=arguments.address, port=arguments.port, title="nantui")

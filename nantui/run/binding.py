@@ -64,6 +64,12 @@ def _newest(run: Path) -> Record | None:
     return next((one for one in reversed(_records(identity(_file()))) if one[0] == str(run)), None)
 
 
+def bound_here() -> list[Path]:
+    """Return where this user's runs of this host lay when they were bound, in that order."""
+    own = (one[0] for one in _records(identity(_file())) if one[3] == host_name())
+    return [Path(path) for path in dict.fromkeys(own)]
+
+
 def was_in(run: Path) -> str:
     """Return where a run that was moved was bound last, "" where nothing is known of it."""
     now = _record(run.resolve())

@@ -118,6 +118,10 @@ def resume(port: CommandPort, command: Command) -> str:
     asked = _asked(port, command)
     if after_attempt.begins(port, spec):
         return begin(port, command, spec, START, None, {**after_attempt.settings_now(spec), **asked})
+    layout = port.layout
+    kept = [layout.results_csv.exists(), *layout.weights.glob("*.pt"), *layout.points.glob("*.pt")]
+    if layout.spec.exists() and not any(kept):  # never started, or ended before it could keep anything
+        return start(port, command)
     directory_of(port, with_settings(spec, asked))
     port.stage(command.id, "check", "looking for the newest clean checkpoint")
     changes = bool(asked or command.options.get("presets") or command.options.get("to"))

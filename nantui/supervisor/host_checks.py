@@ -91,9 +91,7 @@ def scheduler() -> Check:
     job = os.environ.get("SLURM_JOB_ID")
     if job:
         text = f"inside Slurm job {job}: Slurm ends the training with the job"
-        return Check(
-            "scheduler", WARN, text, "start nantui in a batch job that lasts as long as the training"
-        )
+        return Check("scheduler", WARN, text, "let `nantui sbatch` write a job that goes on after its end")
     for name in ("PBS_JOBID", "LSB_JOBID", "JOB_ID"):
         if os.environ.get(name):
             return Check("scheduler", WARN, f"inside a batch job ({name}): it ends with the job", "")

@@ -12,7 +12,9 @@ import contextlib
 import faulthandler
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 from nantui.run.attempts import STACKS, STOPPED, read_exits, registered
@@ -20,6 +22,7 @@ from nantui.worker.session import Session
 from nantui.worker.torchrun_env import several_hosts, world_size
 
 OF_THE_KILLED = 128
+MOMENT_S = 1.0
 
 
 @contextlib.contextmanager
@@ -78,9 +81,21 @@ def _take(session: Session, number: signal.Signals) -> None:
     if session.told:
         return
     session.told = number.name
+    # PyTorch raises at a loader's dead worker wherever the main thread is, be it in a step or a save
+    # (torch/utils/data/_utils/signal_handling.py). Now only the next batch is to tell, as it does by itself.
+    if signals := sys.modules.get("torch.utils.data._utils.signal_handling"):
+        vars(signals)["_error_if_any_worker_fails"] = lambda: None
     if session.progress.step is None:
         os._exit(session.end(STOPPED, "before the first batch"))
     session.recorder.stop_requested.set()
+
+
+def was_told(session: Session, error: Exception) -> bool:
+    """Tell whether the rank was told to end; a loader's worker may have been told a moment before it."""
+    until = time.monotonic() + MOMENT_S
+    while not session.told and "DataLoader worker" in str(error) and time.monotonic() < until:
+        time.sleep(MOMENT_S / 20)
+    return bool(session.told)
 
 
 def _left_behind(session: Session) -> bool:

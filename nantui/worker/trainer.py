@@ -30,6 +30,7 @@ from nantui.worker.points.going_on import GoingOn, drop_rows, go_on, point_in
 from nantui.worker.points.rewind import Rewind
 from nantui.worker.points.step_points import StepPoints
 from nantui.worker.points.training_state import on_device, plain_losses
+from nantui.worker.preemption import was_told
 from nantui.worker.same_training import RESUME, refuse_another_training, refuse_other_classes
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import several_hosts, world_size
@@ -160,8 +161,9 @@ class GuardedTrainer(_Stock):
             try:
                 super()._do_train(*arguments)  # type: ignore[misc]
             except Exception as error:
-                if self.session.told and self.guard:
-                    raise self.epoch_end.stopped_alone(self.stock_save, error) from error
+                if self.guard and was_told(self.session, error):
+                    between = not self.guard.in_batch
+                    raise self.epoch_end.stopped_alone(self.stock_save, error, between) from error
                 raise
 
     def _setup_ddp(self, *stock: int) -> None:

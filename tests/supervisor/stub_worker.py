@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
 
-from nantui.run.atomic_files import read_json, to_json  # noqa: E402
+from nantui.run.atomic_files import read_json, to_json, write_json  # noqa: E402
 from nantui.run.attempts import STACKS, RankExit, read_attempt, write_exit  # noqa: E402
 from nantui.run.binding import bind  # noqa: E402
 from nantui.run.layout import RunLayout  # noqa: E402
@@ -155,7 +155,7 @@ class Rank:
         attempt = read_attempt(self.layout, number)
         assert attempt is not None
         self.train, self.how = attempt.train, attempt.train.get("stub", {})
-        self.uuid = attempt.uuid
+        self.uuid, self.told = attempt.uuid, ""
 
     def run(self) -> int:
         import psutil
@@ -165,6 +165,8 @@ class Rank:
         self.event("registered", pid=os.getpid(), created=created, **where)
         if self.how.get("ignore_term"):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self.how.get("in_order"):
+            signal.signal(signal.SIGTERM, self.ask)
         if self.how.get("stacks"):
             import faulthandler
 
@@ -215,11 +217,17 @@ class Rank:
         while self.how.get("hang_at"):
             time.sleep(1)
 
+    def ask(self, number: int, frame: object) -> None:
+        """As a real rank: all are to stop at one step, and it tells that it was told."""
+        self.told = signal.Signals(number).name
+        write_json(self.layout.stop_request(self.number), {"signal": self.told})
+
     def stop_wanted(self) -> bool:
         return not self.how.get("deaf") and read_json(self.layout.stop_request(self.number)) is not None
 
     def save(self, name: str) -> str:
         if self.rank == 0:
+            time.sleep(self.how.get("save_s", 0) if name == "nantui_stop.pt" else 0)
             self.layout.weights.mkdir(exist_ok=True)
             (self.layout.weights / name).write_bytes(b"checkpoint")
         return f"weights/{name}"
@@ -231,9 +239,8 @@ class Rank:
         ending = RankExit(
             outcome, self.rank, os.getpid(), code, time.time(), epoch, step, checkpoint=checkpoint
         )
-        write_exit(
-            self.layout, self.number, RankExit(**{**ending.__dict__, "resumable": checkpoint is not None})
-        )
+        more = {"resumable": checkpoint is not None, "signal": self.told}
+        write_exit(self.layout, self.number, RankExit(**{**ending.__dict__, **more}))
         return code
 
     def event(self, kind: str, **fields) -> None:

@@ -77,6 +77,7 @@ class Agent:
                 else:
                     self._look_for_work(state)
                 self.pump(reports.POLL_EVERY_S)
+            self._end_in_order()
         finally:
             sampling.set()
             self._end("the agent was told to leave" if self._child else "")
@@ -198,6 +199,26 @@ class Agent:
         write_json(reports.home_of(self.layout, self.report.host) / f"{number:03d}.exit.json", ended)
 
     # leaving
+
+    def _end_in_order(self) -> None:
+        """Told to leave while its ranks run: they ask for the agreed stop of all, and have the grace time.
+
+        torchrun hands SIGTERM on to them. Then the leading host may still be saving what they agreed on.
+        """
+        if (child := self._child) is None:
+            return
+        child.terminate()
+        begun, patience = time.monotonic(), self.patience
+        while child.poll() is None and time.monotonic() - begun < patience.grace_s:
+            self.pump(patience.tick_s)
+        if child.poll() is not None:
+            self._end("")
+            begun = time.monotonic()
+        while time.monotonic() - begun < patience.host_grace_s and self._child is None:
+            state = read_state(self.layout.supervisor)
+            if state is None or state.state not in ACTIVE or state.attempt != self.report.attempt:
+                break
+            self.pump(patience.tick_s)
 
     def _over(self, state: SupervisorState | None) -> bool:
         """Tell whether nothing is to be expected: the run has finished, or nobody holds it any more."""

@@ -273,16 +273,17 @@ class EpochEndChecks:
         distributed.wait_for_all(trainer.device)
         raise self._stopped(text, checkpoint, resumable)
 
-    def stopped_alone(self, stock_save: Callable[[], bool], error: Exception) -> TrainingStopped:
+    def stopped_alone(
+        self, stock_save: Callable[[], bool], error: Exception, between: bool
+    ) -> TrainingStopped:
         """Return how a rank ends that was told to, and whose next batch cannot be had any more: its loader's
         workers, or the other ranks, were told before. The first leaves a stop point, without a collective;
-        at the batch, where it is sure that this one lies between two batches.
+        at the batch, where this is `between` two batches.
         """
         progress = self.session.progress
         self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
         points = self.trainer.points
-        between = "DataLoader" in str(error) and not distributed.together()
-        point = points.part() if points and between else None
+        point = points.part() if points and between and not distributed.together() else None
         checkpoint, text, resumable = None, "stopped", False
         if self.session.first:
             checkpoint, text, resumable = self._leave_stop_point(stock_save, point)

@@ -50,7 +50,7 @@ class StepGuard:
         self.point_due: Callable[[], bool] = lambda: False
         self.go_back: Callable[[], None] = lambda: None
         self.skipped = False
-        self.void = self._in_batch = self.stepped = self._unsettled = False
+        self.void = self.in_batch = self.stepped = self._unsettled = False
         self.batch_index = 0
         self._void_reason = ""
         self._last_loss = 0.0
@@ -75,14 +75,14 @@ class StepGuard:
         self.statistics.refresh()
         on_probation = self.trainer.epoch - self.trainer.start_epoch < self.session.attempt.probation_epochs
         self.incident_policy.suspicion = SUSPICION if on_probation else 1.0
-        if self._in_batch:
+        if self.in_batch:
             self.statistics.restore()
-            self._in_batch = self.void = False
+            self.in_batch = self.void = False
 
     def begin_batch(self) -> None:
         """Note that a batch begins."""
         self.batch_index += 1
-        self._in_batch = True
+        self.in_batch = True
         self.session.recorder.batch_begins()
         self.seen, self.skipped, self.stepped = None, False, False
         self.session.progress.epoch, self.session.progress.step = self.epoch, self.batch_index
@@ -139,7 +139,7 @@ class StepGuard:
             self.void, self._void_reason = True, self.reason(seen)
             self.statistics.restore()
         self._keep_loss_finite(seen)
-        self._in_batch = False
+        self.in_batch = False
         self.session.recorder.batch_ends()
         return seen
 

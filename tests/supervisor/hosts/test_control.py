@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 
 import pytest
 
+from nantui.commands.join import led_from_now
 from nantui.machine.process_identity import this_machine
+from nantui.machine.process_tree import send
 from nantui.run.atomic_files import read_own_json
+from nantui.run.attempts import read_exits
 from nantui.supervisor.client import create_run
 from nantui.supervisor.hosts import reports
 from tests.supervisor.hosts.second import Second
@@ -120,6 +124,31 @@ def test_a_killed_agent_takes_its_ranks_along_and_ends_the_run_with_the_reason(t
     assert run.do("resume").ok
     eventually(lambda: "waiting for 1 of 2 hosts" in run.status().text)
     joined(run, second)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_an_agent_that_is_told_to_leave_asks_for_the_agreed_stop_and_lets_the_leader_save(two, number):
+    run, second = two(in_order=True, save_s=1.5)
+    joined(run, second)
+    eventually(lambda: len(second.members()) == 4, lambda: str(second.members()))  # two loaders: it listens
+    assert send(second.report.process, number)
+    status = run.await_state("stopped", "failed")
+    assert (status.state, status.ending) == ("stopped", "preempted"), status
+    exits = {one.rank: one for one in read_exits(run.layout, 1)}
+    assert [exits[rank].outcome for rank in (0, 1)] == ["stopped", "stopped"]
+    assert exits[1].signal == "SIGTERM" and run.layout.stop_point.is_file()
+    eventually(lambda: not second.agent_alive() and second.members() == [] and run.members() == [])
+    assert second.report.state == reports.LEFT
+
+
+def test_a_join_that_waits_takes_no_dead_leader_for_one(two):
+    run, second = two()
+    eventually(lambda: "waiting" in run.status().text)
+    run.kill_supervisor()
+    led = led_from_now(run.path)
+    assert run.layout.lock.exists() and not led()
+    assert run.do("set", set={"lr0": 0.001}).ok
+    eventually(led, lambda: str(run.status()))
 
 
 def test_a_cut_connection_ends_both(two):
