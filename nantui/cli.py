@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ COMMANDS = {
     "demo": "a real training with an injected NaN: detection, rollback, resume, finish",
     "train": "start a run under a supervisor and return",
     "join": "take part, with this host's devices, in a run that another host leads",
+    "queue": "runs that train one after the other, as soon as their devices are free",
     "exec": "run your own training script, unchanged, detached, with guard and telemetry",
     "sbatch": "a Slurm job for a run, which goes on by itself after each requeue",
     "service": "bring back, after a reboot, the runs that were going under --auto",
@@ -94,9 +96,21 @@ def _refuse_misspelt_command(words: list[str]) -> None:
 
 
 def _run_command(name: str, words: list[str]) -> int:
+    _wake_queue()
     module = importlib.import_module(f"nantui.commands.{name}")
     # What follows a script of somebody's own is for the script.
     return int(module.run(_parse(parser_of(name), words if name == SCRIPT else runs_first(words))))
+
+
+def _wake_queue() -> None:
+    """Whatever killed the process that starts what waits: the next command starts it again."""
+    from nantui.paths import user_state_dir
+
+    if os.path.isdir(user_state_dir() / "queue"):
+        from nantui.supervisor.queue.entries import wake
+
+        with contextlib.suppress(UserError):  # the queue's own command says it
+            wake()
 
 
 def runs_first(words: Sequence[str]) -> list[str]:
@@ -104,16 +118,17 @@ def runs_first(words: Sequence[str]) -> list[str]:
     `--set lr0=0.001 RUN`, the settings in `--preset nan-safe model=yolov8n.pt`.
     """
     front: list[str] = []
+    lead = [*itertools.takewhile(lambda word: not word.startswith("-"), words)]
     kept: list[str] = []
     place, values, settings = kept, 0, None
-    for word in words:
+    for word in words[len(lead) :]:
         if word.startswith("-"):
             place, values, settings = kept, -1, LISTS.get(word)
         elif settings is not None and values and not _in_list(word, settings):
             place = front
         place.append(word)
         values += 1
-    return [*front, *kept]
+    return [*lead, *front, *kept]
 
 
 def _in_list(word: str, settings: bool) -> bool:
@@ -131,8 +146,10 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 
 def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    # Options may stand between the words; what follows a script is for the script.
+    parse = parser.parse_args if parser.prog == f"nantui {SCRIPT}" else parser.parse_intermixed_args
     try:
-        return parser.parse_args(words)
+        return parse(words)
     except SystemExit as stop:
         # argparse has already said what is wrong and how the command is used.
         raise SystemExit(USAGE if stop.code else 0) from None

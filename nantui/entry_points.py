@@ -13,6 +13,7 @@ import sys
 SUPERVISOR = "nantui.supervisor"  # one run's supervisor: RUN
 HOST_AGENT = "nantui.supervisor.hosts.agent"  # a further host's part: RUN
 GPU_ADMISSION = "nantui.supervisor.gpu_admission"  # what the GPUs lack: REQUEST.json
+QUEUE = "nantui.supervisor.queue"  # the user's queue of this host
 NOTIFY = "nantui.supervisor.notify"  # one notification: JSON on stdin
 RECOVERY = "nantui.recovery"  # one action of recovery: REQUEST.json
 DATA_SET_DIGEST = "nantui.labels.data_set_digest"  # what all hosts must see: REQUEST.json

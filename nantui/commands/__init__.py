@@ -18,6 +18,7 @@ labels: Label errors by kind, and what each would do to training. Changes nothin
 mcp: Runs for agents, over the Model Context Protocol on standard input and output
 plot: Curves of one or more runs in the terminal, for a chat, a log or a pipe
 presets: List the remedies, show one, or show what it would change in a run and why
+queue: Runs that train one after the other, as soon as their devices are free: add, list, move, remove, pause
 recover: Stop, roll back to a clean checkpoint, continue: the one key R
 resume: Continue a run under a supervisor, with changed settings really in effect
 rollback: Go back to a clean checkpoint: back up, restore, write changed settings into it, trim

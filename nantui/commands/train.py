@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -42,14 +43,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_training(parser: argparse.ArgumentParser) -> None:
     """Add what says what is to be trained."""
     parser.add_argument("settings", nargs="*", metavar="key=value", help="as in the yolo command")
+    add_asked(parser)
+    parser.add_argument("--nnodes", type=int, default=1, metavar="N", help="hosts that train together")
+    parser.add_argument("--endpoint", default="", metavar="HOST:PORT", help="where the hosts' ranks meet")
+
+
+def add_asked(parser: argparse.ArgumentParser) -> None:
+    """Add what says, beside its settings, what a run is to be."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML; words on the line win")
     common.add_list(parser, "--preset", "NAME", "apply remedies")
     parser.add_argument(
         "--plan", metavar="FILE", help="train in phases: a plan's YAML file, or `progressive`"
     )
-    parser.add_argument("--nnodes", type=int, default=1, metavar="N", help="hosts that train together")
-    parser.add_argument("--endpoint", default="", metavar="HOST:PORT", help="where the hosts' ranks meet")
     parser.add_argument("--auto", action="store_true", help="let the ladder recover the run unattended")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run is asked to be: its `own` settings, and these with the first of the plan's phases over them
+    (`first`), apart as Ultralytics' (`train`) and nantui's (`ours`).
+    """
+
+    own: dict[str, object]
+    phases: Sequence[PlanPhase]
+    first: dict[str, object]
+    train: dict[str, object]
+    ours: dict[str, object]
+
+    def plan(self, name: str, schema: Schema, resolved: Mapping[str, object]) -> dict[str, object] | None:
+        """Return the plan `name` for the spec, paths as Ultralytics `resolved` them; None without phases."""
+        if not self.phases:
+            return None
+        train, ours = schema.split(self.own)
+        first = self.phases[0].settings
+        base = {name: value for name, value in {**train, **resolved}.items() if name not in first}
+        return new_plan(name, self.phases, {**base, **{k: v for k, v in train.items() if k in first}}, ours)
+
+
+def ask(settings: Mapping[str, object], arguments: argparse.Namespace, schema: Schema) -> Asked:
+    """Return the settings with presets and plan applied. Raises UserError for what cannot be trained."""
+    own = with_presets(dict(settings), arguments.preset, schema)
+    phases = read_phases(arguments.plan, schema) if arguments.plan else []
+    first = {**own, **(phases[0].settings if phases else {})}
+    train, ours = schema.split(first)
+    if not train.get("model") or not train.get("data"):
+        raise UserError("what to train? nantui train model=yolov8n.pt data=path/to/data.yaml [key=value…]")
+    return Asked(own, phases, first, train, ours)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -77,33 +116,28 @@ def make_run(arguments: argparse.Namespace, *, start: bool = True) -> Path:
     schema = Schema.load(arguments.python)
     words = take_hosts(arguments)
     config = read_config(arguments.config, schema, arguments.python)
-    settings = {**config, **schema.parse_assignments(words)}
-    own = with_presets(settings, arguments.preset, schema)
-    phases = read_phases(arguments.plan, schema) if arguments.plan else []
-    first = {**own, **(phases[0].settings if phases else {})}
-    train, ours = schema.split(first)
-    if not train.get("model") or not train.get("data"):
-        raise UserError("what to train? nantui train model=yolov8n.pt data=path/to/data.yaml [key=value…]")
+    asked = ask({**config, **schema.parse_assignments(words)}, arguments, schema)
+    train = asked.train
+    told = [*in_phases(asked.phases, asked.own), *remarks(schema, asked.first)]
     elsewhere = {} if start else {"device": train.pop("device", None)}
     if arguments.nnodes > 1:
         refuse_alone(train, elsewhere)
     if arguments.dry_run:
         where = Path(str(check_arguments(train, python=arguments.python)["save_dir"]))
         unattended = [f"unattended, {line}" for line in each_remedy()] if arguments.auto else []
-        lines = [f"would train in {where}", *in_phases(phases, own), *remarks(schema, first), *unattended]
-        common.say("\n".join(lines))
+        common.say("\n".join([f"would train in {where}", *told, *unattended]))
         return where
     if start and not arguments.wait_gpu:
         ensure_gpu_memory(lambda: gpu_shortages(None, train.get("device")), wait_for_it=False)
-    plan = partial(plan_of, arguments.plan, phases, schema, own) if phases else None
+    plan = partial(asked.plan, arguments.plan, schema) if asked.phases else None
     how: JsonObject = {"python": arguments.python, "auto": arguments.auto, "plan": plan}
     later = {"start": False, "nnodes": arguments.nnodes, "endpoint": arguments.endpoint}
     how |= {"options": following.given(arguments, "wait_gpu"), **hosts_of(arguments)} if start else later
-    where = create_run(train, ours, **how)
+    where = create_run(train, asked.ours, **how)
     if elsewhere.get("device") and (spec := read_spec(RunLayout(where).spec)):
         write_spec(RunLayout(where).spec, with_settings(spec, elsewhere))
     print(where)
-    for line in [*in_phases(phases, own), *remarks(schema, first)]:
+    for line in told:
         common.say(line)
     return where
 
@@ -121,20 +155,6 @@ def remarks(schema: Schema, asked: Mapping[str, object]) -> list[str]:
     about = {*asked, *(("optimizer",) if {"lr0", "momentum"} & set(asked) else ())}
     found = lint({**schema.defaults(), **asked}, known)
     return [f"{finding.severity}: {finding.text}" for finding in found if finding.name in about]
-
-
-def plan_of(
-    name: str,
-    phases: Sequence[PlanPhase],
-    schema: Schema,
-    own: Mapping[str, object],
-    resolved: Mapping[str, object],
-) -> dict[str, object]:
-    """Return the plan for the spec: the run's `own` settings, paths as Ultralytics `resolved` them."""
-    train, ours = schema.split(own)
-    first = phases[0].settings
-    base = {name: value for name, value in {**train, **resolved}.items() if name not in first}
-    return new_plan(name, phases, {**base, **{k: v for k, v in train.items() if k in first}}, ours)
 
 
 def in_phases(phases: Sequence[PlanPhase], own: Mapping[str, object]) -> list[str]:
@@ -194,12 +214,7 @@ def read_config(path: Path | None, schema: Schema, python: str | None = None) ->
     """
     if path is None:
         return {}
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: {str(error).splitlines()[0]}; --config wants a YAML file of settings"
-        ) from None
+    document = load_yaml(path, "--config wants a YAML file of settings")
     if not isinstance(document, dict):
         raise UserError(f"{path}: --config wants a YAML mapping, e.g. 'lr0: 0.003'")
     try:
@@ -211,6 +226,14 @@ def read_config(path: Path | None, schema: Schema, python: str | None = None) ->
     for note in notes:
         common.say(note)
     return schema.check(settings)
+
+
+def load_yaml(path: Path, wanted: str) -> object:
+    """Return what a YAML file holds. Raises UserError, with what is wanted, where it cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}; {wanted}") from None
 
 
 def with_presets(settings: dict[str, object], names: list[str], schema: Schema) -> dict[str, object]:

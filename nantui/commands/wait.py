@@ -11,7 +11,6 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import FAILED, UserError
-from nantui.run import commands
 from nantui.run.attempts import DIVERGED, EXIT_CODES, FINISHED, PREEMPTED_CODE, STOPPED
 from nantui.run.commands import Command
 from nantui.run.discovery import require_run
@@ -19,9 +18,9 @@ from nantui.run.endings import Cause
 from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, Results
-from nantui.run.status import ACTIVE, FOREIGN, RunStatus
+from nantui.run.status import RunStatus
 from nantui.supervisor.client import ensure_supervisor, submit
-from nantui.supervisor.status import read_status
+from nantui.supervisor.status import whether_over
 
 POLL_S, ENSURE_EVERY_S = 0.5, 5.0
 TIMED_OUT = 124
@@ -108,12 +107,10 @@ class Followed:
 
     def look(self, quiet: bool = False) -> bool:
         """Say what is new; True once the run is over: nothing trains, is being done, or waits to be."""
-        asked = bool(commands.pending_commands(self.layout))
-        self.status = read_status(self.layout.run)
+        self.status, over = whether_over(self.layout)
         if not quiet:
             self._say(self._rows())
-        busy = self.status.state in ACTIVE or self.status.doing or asked
-        return not (busy or (self.status.state == FOREIGN and self.status.pids))
+        return over
 
     def _rows(self) -> list[EpochRow]:
         """Return the epochs that results.csv has got since the last look."""

@@ -36,7 +36,7 @@ def sole_doer(layout: RunLayout, longest_s: float = LONGEST_S) -> Iterator[None]
         raise UserError(f"{layout.journal}: {error.strerror}; nothing was done", FAILED) from error
     try:
         until = time.monotonic() + longest_s
-        while not _take(descriptor):
+        while not take(descriptor):
             if time.monotonic() > until:
                 text = f"another process has been at work on it for {longest_s:.0f} s"
                 raise UserError(f"{layout.run.name}: {text}; nothing was done", FAILED)
@@ -54,7 +54,7 @@ def is_being_done(layout: RunLayout) -> bool:
     except OSError:
         return False
     try:
-        return not _take(descriptor)
+        return not take(descriptor)
     finally:
         os.close(descriptor)
 
@@ -63,7 +63,7 @@ def _open(layout: RunLayout, flags: int = 0) -> int:
     return os.open(layout.journal, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o666)
 
 
-def _take(descriptor: int) -> bool:
+def take(descriptor: int) -> bool:
     """Take the lock if it is free; True also where this mount has no locks at all."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

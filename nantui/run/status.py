@@ -16,8 +16,8 @@ from nantui.run.results import Metric
 
 STARTING, RUNNING, STALLED, STOPPING = "starting", "running", "stalled", "stopping"
 STOPPED, FINISHED, DIVERGED, RECOVERING = "stopped", "finished", "diverged", "recovering"
-FAILED, LOST, FOREIGN = "failed", "lost", "foreign"
-ACTIVE = frozenset({STARTING, RUNNING, STALLED, STOPPING, RECOVERING})
+FAILED, LOST, FOREIGN, QUEUED = "failed", "lost", "foreign", "queued"
+ACTIVE = frozenset({STARTING, RUNNING, STALLED, STOPPING, RECOVERING, QUEUED})
 STATES = (*sorted(ACTIVE), STOPPED, FINISHED, DIVERGED, FAILED, LOST, FOREIGN)
 
 
@@ -59,6 +59,8 @@ class RunStatus:
     "epochs_in_all", "eta_s": of this phase alone, "unknown": later phases whose time is not known}."""
     hosts: tuple[HostStatus, ...] = ()
     metric: Metric | None = None
+    place: int | None = None
+    """In the queue, from 1, while it waits there."""
 
     @property
     def incident(self) -> Incident | None:

@@ -26,5 +26,6 @@ config: How patient the supervisor is, and whom it tells: defaults, and the user
 notify: Tell somebody who is not looking: a command or a URL from the user's own configuration
 host_checks: What the system around a training may do to it: kill it at logout, starve it, or break its files
 foreign/: Trainings that nantui did not start: find them, say how far they are, stop them when asked.
+queue/: Runs that wait for their turn: each user's queue on each host, and the small process that serves it
 hosts/: One run on several hosts: one leads (its supervisor holds the run), an agent takes part on each other
 """

@@ -33,6 +33,7 @@ from nantui.supervisor.config import Config, load_config
 from nantui.supervisor.handlers import begun_before
 from nantui.supervisor.lock import RunLock
 from nantui.supervisor.outcome import Ending
+from nantui.supervisor.queue.entries import wake
 from nantui.supervisor.supervisor import LostLock, Moved, Supervisor
 from nantui.terminal_text import printable
 
@@ -87,6 +88,8 @@ def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
     finally:
         with contextlib.suppress(OSError):  # a dead holder's lock is broken by whoever comes next
             lock.release()
+        with contextlib.suppress(UserError):  # devices are free: others may wait for them in the queue
+            wake()
 
 
 def follow(lock: RunLock, place: Path | None) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui import entry_points
@@ -125,23 +125,22 @@ def create_run(
     """
     cwd = os.getcwd()
     answer = check_arguments(train, python=python, cwd=cwd)
-    layout = _new_directory(Path(str(answer["save_dir"])))
-    spec = Spec(
-        train=dict(answer.get("args") or train),
-        ours=dict(ours or {}),
-        python=training_python(python),
-        auto=auto,
-        created=time.time(),
-        faults=[dict(fault) for fault in faults],
-        plan=plan(dict(answer.get("args") or train)) if plan else None,
-        nnodes=nnodes,
-        endpoint=endpoint,
+    run = _new_directory(Path(str(answer["save_dir"])))
+    asked = dict(answer.get("args") or train)
+    own: JsonObject = {"faults": [dict(fault) for fault in faults], "nnodes": nnodes, "endpoint": endpoint}
+    ours = dict(ours or {})
+    make_run(
+        run, Spec(asked, ours, training_python(python), auto, plan=plan(dict(asked)) if plan else None, **own)
     )
-    write_spec(layout.spec, spec)
-    bind_run(layout.run)
     if start:
-        submit(layout.run, Command("start", {"cwd": cwd, **(options or {})}))
-    return layout.run
+        submit(run, Command("start", {"cwd": cwd, **(options or {})}))
+    return run
+
+
+def make_run(directory: Path, spec: Spec) -> None:
+    """Make a run of a new directory. Raises UserError where that cannot be written down."""
+    write_spec(RunLayout(directory).spec, replace(spec, created=time.time()))
+    bind_run(directory)
 
 
 def disregard_lock(layout: RunLayout) -> None:
@@ -154,7 +153,7 @@ def disregard_lock(layout: RunLayout) -> None:
         layout.lock.unlink(missing_ok=True)
 
 
-def _new_directory(run: Path) -> RunLayout:
+def _new_directory(run: Path) -> Path:
     try:
         run.mkdir(parents=True)
     except FileExistsError:
@@ -163,7 +162,14 @@ def _new_directory(run: Path) -> RunLayout:
         ) from None
     except OSError as error:
         raise UserError(f"cannot make {run}: {error.strerror}; choose another project=", FAILED) from None
-    return RunLayout(run.resolve())
+    return run.resolve()
+
+
+def make_directories(trains: Sequence[Mapping[str, object]], python: str) -> list[JsonObject]:
+    """Check the arguments of many runs in one process and make their directories, all or none; returns an
+    answer each, as `check_arguments` does. Raises UserError with what is wrong.
+    """
+    return list(_checked({"runs": {"trains": [*trains]}}, python)["made"])
 
 
 def check_arguments(train: Mapping[str, object], *, python: str | None, cwd: str | None = None) -> JsonObject:
@@ -171,11 +177,7 @@ def check_arguments(train: Mapping[str, object], *, python: str | None, cwd: str
 
     Raises UserError with what is wrong.
     """
-    where = cwd or os.getcwd()
-    answer = helper(PREPARE, {"train": dict(train)}, python=training_python(python), cwd=where)
-    if not answer.get("ok"):
-        raise UserError(printable(answer.get("error") or "the arguments were refused"))
-    return answer
+    return _checked({"train": dict(train)}, python, cwd)
 
 
 def settings_as_now(
@@ -185,10 +187,15 @@ def settings_as_now(
 
     Raises UserError for a setting that it does not know.
     """
-    answer = helper(PREPARE, {"config": dict(config)}, python=training_python(python), cwd=os.getcwd())
+    answer = _checked({"config": dict(config)}, python)
+    return dict(answer.get("settings") or {}), [printable(note) for note in answer.get("notes") or ()]
+
+
+def _checked(request: JsonObject, python: str | None, cwd: str | None = None) -> JsonObject:
+    answer = helper(PREPARE, request, python=training_python(python), cwd=cwd or os.getcwd())
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or "the settings were refused"))
-    return dict(answer.get("settings") or {}), [printable(note) for note in answer.get("notes") or ()]
+    return answer
 
 
 def ensure_supervisor(layout: RunLayout, *, take_over: bool = False) -> bool:

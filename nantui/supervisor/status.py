@@ -25,6 +25,7 @@ from nantui.errors import UserError
 from nantui.machine.process_identity import Machine, alive, this_machine
 from nantui.run.atomic_files import Identity, identity
 from nantui.run.attempts import Attempt, read_attempt, read_exits, registered
+from nantui.run.commands import pending_commands
 from nantui.run.discovery import find_runs
 from nantui.run.journal import Journal, interrupted
 from nantui.run.layout import RunLayout
@@ -32,7 +33,7 @@ from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
 from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow, Metric, last_epochs, median_epoch_s, read_metric
 from nantui.run.spec import epochs_asked
-from nantui.run.status import ACTIVE, FOREIGN, LOST, RUNNING, STARTING, STOPPED, RunStatus
+from nantui.run.status import ACTIVE, FOREIGN, LOST, QUEUED, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.telemetry import Step, last_step
 from nantui.supervisor.foreign.find import (
     Candidate,
@@ -45,6 +46,7 @@ from nantui.supervisor.foreign.find import (
 from nantui.supervisor.foreign.log_progress import log_of, read_progress
 from nantui.supervisor.hosts.reports import host_rows
 from nantui.supervisor.outcome import ending_of
+from nantui.supervisor.queue.entries import place_of
 from nantui.supervisor.state import SupervisorState, read_state
 
 SILENT_S = 60.0
@@ -101,6 +103,14 @@ def read_status(
     return replace(status, metric=_metric(layout.results_csv, identity(layout.results_csv)))
 
 
+def whether_over(layout: RunLayout) -> tuple[RunStatus, bool]:
+    """Return where a run stands, and whether it is over: nothing trains, is being done, or waits to be."""
+    asked = bool(pending_commands(layout))  # first: what is taken up meanwhile shows in the state
+    status = read_status(layout.run)
+    busy = asked or status.state in ACTIVE or status.doing
+    return status, not (busy or (status.state == FOREIGN and status.pids))
+
+
 @lru_cache(maxsize=512)
 def _metric(results: Path, _seen: Identity) -> Metric | None:
     """Return what the training is for, read again only when the file is no longer the one that was seen."""
@@ -144,6 +154,9 @@ def foreign_status(
     if os.path.isfile(layout.spec) and not os.path.isfile(layout.args_yaml):
         if state is not None and state.state == STOPPED:
             return RunStatus(layout.run, STOPPED, text=state.text)
+        place, words = place_of(layout.run)
+        if place:
+            return RunStatus(layout.run, QUEUED, text=words, place=place)
         return RunStatus(layout.run, STARTING, text="created, not started yet")
     rows = last_epochs(layout.results_csv)
     doing = state.doing if state and alive(state.process) else None

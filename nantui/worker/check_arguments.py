@@ -4,7 +4,8 @@
 {"ok", "error", "save_dir", "args", "task"}; with {"config": {…}}, the settings of a file such as another
 run's args.yaml, {"ok", "error", "settings", "notes"}; with {"data": {"name", "task"}} whether it is there;
 with {"images": {"paths"}} which of them its reader cannot decode, {"ok", "error", "undecodable"}.
-Nothing is downloaded, trained or written.
+Nothing is downloaded, trained or written; only {"runs": {"trains": [{…}, …]}} makes the directories of new
+runs, all or none, {"ok", "error", "made": [an answer each]}.
 """
 
 from __future__ import annotations
@@ -49,6 +50,23 @@ def prepare(train: dict[str, object]) -> dict[str, object]:
         raise UserError(f"{save_dir} exists already and is never overwritten; choose another name=")
     place = {"save_dir": str(save_dir), "project": str(save_dir.parent), "name": save_dir.name}
     return {"save_dir": str(save_dir), "args": {**asked, **place}, "task": task}
+
+
+def make_all(request: dict[str, Any]) -> dict[str, object]:
+    """Return {"made"}: for each of {"trains"} what `prepare` says, its directory made, so that the next one
+    takes another name. Raises UserError for the first that is refused; none is left then.
+    """
+    made: list[dict[str, object]] = []
+    try:
+        for train in request["trains"]:
+            answer = prepare(train)
+            Path(str(answer["save_dir"])).mkdir(parents=True)
+            made.append(answer)
+    except BaseException:
+        for answer in made:
+            Path(str(answer["save_dir"])).rmdir()
+        raise
+    return {"made": made}
 
 
 def as_now(config: dict[str, object]) -> dict[str, object]:
@@ -236,7 +254,7 @@ def main(arguments: list[str]) -> int:
 
     go_to_work()
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    asked = {"train": prepare, "config": as_now, "data": find_again, "images": decode}
+    asked = {"train": prepare, "config": as_now, "data": find_again, "images": decode, "runs": make_all}
     try:
         said = next(answer(dict(request[kind])) for kind, answer in asked.items() if kind in request)
         answer: dict[str, object] = {"ok": True, "error": "", **said}

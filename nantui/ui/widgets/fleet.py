@@ -18,7 +18,7 @@ from nantui.ui.widgets.list_view import Listing
 BAR, INCIDENT = 12, 20
 METRIC, METRIC_AND_BEST, WIDE = 8, 28, 120
 SORTS = ("state", "name", "epoch", "time left")
-GRAVEST = ("diverged", "failed", "lost", "stalled", "recovering", "running", "starting", "stopping")
+GRAVEST = ("diverged", "failed", "lost", "stalled", "recovering", "running", "starting", "stopping", "queued")
 
 
 class FleetList(Listing):
@@ -84,7 +84,7 @@ class FleetList(Listing):
     def _order(self, status: RunStatus) -> tuple[object, ...]:
         rank = GRAVEST.index(status.state) if status.state in GRAVEST else len(GRAVEST)
         by = {
-            "state": rank,
+            "state": (rank, status.place or 0),
             "name": 0,
             "epoch": -(status.epoch or 0),
             "time left": status.eta_s if status.eta_s is not None else float("inf"),
@@ -117,8 +117,8 @@ class FleetList(Listing):
         left = duration(status.eta_s) if status.state in ACTIVE and status.eta_s is not None else ""
         told = status.incident
         incident = incident_text(told.incident) if told else ""
-        if status.state == "starting" and status.hosts and not incident:
-            incident = clean(status.text, 60)  # hosts are missing
+        if (status.place or (status.state == "starting" and status.hosts)) and not incident:
+            incident = clean(status.text, 60)  # it waits: in the queue, or for hosts
         return fit(
             [
                 (f"{self.glyphs.mark if status.path in self.marked else ' '} ", "accent"),

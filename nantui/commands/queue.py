@@ -1,0 +1,270 @@
+"""Runs that train one after the other, as soon as their devices are free: add, list, move, remove, pause."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections import ChainMap
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+
+from nantui.commands import common
+from nantui.commands.train import Asked, add_asked, ask, load_yaml, read_config, remarks
+from nantui.errors import NO, UserError
+from nantui.machine.gpus import Sampler, visible_indexes, words_of
+from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec, kept_environment
+from nantui.settings.schema import Schema
+from nantui.settings.values import show_value
+from nantui.supervisor.queue.devices import ANY, look
+from nantui.supervisor.queue.entries import GOING, WAITING, Entry, Queue, change, is_served, read_queue, wake
+from nantui.supervisor.status import read_status
+from nantui.terminal_text import printable
+from nantui.words import count
+
+ACTIONS = ("list", "add", "move", "remove", "pause", "resume")
+EXAMPLES = """\
+examples:
+  nantui queue add model=yolo11n.pt data=shapes.yaml --each lr0=0.01,0.003 --each imgsz=320,640
+  nantui queue remove 4-9
+"""
+COMMA = re.compile(r",(?![^\[(]*[\])])")
+"""A comma between values, and none within [0,1]."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui queue` takes."""
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
+    parser.add_argument(
+        "action", nargs="?", choices=ACTIONS, default="list", help="what to do (default: list)"
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD",
+        help="add: key=value, as for `nantui train`; move: NUMBER PLACE; remove: NUMBER, 4-9 or all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--each",
+        action="append",
+        default=[],
+        metavar="KEY=A,B",
+        help="a run for each value; all combinations",
+    )
+    parser.add_argument("--runs", type=Path, metavar="FILE", help="a run for each mapping of a YAML list")
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        help="may share a GPU with others that may, where memory is predicted to do",
+    )
+    add_asked(parser)
+    common.add_changer(parser)
+    common.add_reader(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what is asked, and show the queue where JSON is asked for. Raises UserError."""
+    if arguments.action != "list":
+        common.refuse_read_only(arguments)
+        status = {"add": add, "move": move, "remove": remove, "pause": pause, "resume": pause}[
+            arguments.action
+        ](arguments)
+        if status or not arguments.json or arguments.dry_run:
+            return status
+    return show(arguments)
+
+
+def add(arguments: argparse.Namespace) -> int:
+    """Check every run, make it, and put it at the queue's end."""
+    from nantui.machine.training_python import training_python
+    from nantui.supervisor.client import make_directories, make_run
+
+    schema = Schema.load(arguments.python)
+    wanted = [*every(arguments, schema)]
+    for device in {str(one.train.get("device") or "") for one, _ in wanted}:
+        refuse_too_many(device)
+    read_queue().refuse_more(len(wanted))
+    if arguments.dry_run:
+        lines = [f"would add model={one.train['model']} {asks}".rstrip() for one, asks in wanted]
+        common.say("\n".join([*lines, *remarks(schema, wanted[0][0].first)]))
+        return 0
+    python, cwd, new = training_python(arguments.python), os.getcwd(), []
+    made = make_directories([one.train for one, _ in wanted], python)
+    for (one, asks), answer in zip(wanted, made, strict=True):
+        where, args = Path(answer["save_dir"]), dict(answer["args"])
+        plan = one.plan(arguments.plan, schema, args)
+        make_run(where, Spec(args, one.ours, python, arguments.auto, plan=plan))
+        device = ",".join(words_of(one.train.get("device")))
+        new.append(Entry(0, str(where), cwd, device, arguments.share, asks))
+    queue = change(lambda queue: queue.added(new, kept_environment()))
+    wake()
+    for line in remarks(schema, wanted[0][0].first):
+        common.say(line)
+    if not arguments.json:
+        print("\n".join(entry.run for entry in new))
+    waiting = count(len(queue.in_state(WAITING)), "run")
+    common.say(
+        f"{count(len(new), 'run')} added, {waiting} waiting{', paused' if queue.paused else ''}: nantui queue"
+    )
+    return 0
+
+
+def every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[Asked, str]]:
+    """Yield each run as asked for, and what tells it from the others. Words on the line win over files, and
+    `--each` over both. Raises UserError.
+    """
+    config = read_config(arguments.config, schema, arguments.python)
+    words = schema.parse_assignments(arguments.words)
+    choices = []
+    for each in arguments.each:
+        name, _, values = each.partition("=")
+        choices.append([schema.parse_assignments([f"{name}={value}"]) for value in COMMA.split(values)])
+    for one in read_runs(arguments.runs, schema) if arguments.runs else [{}]:
+        for chosen in product(*choices):
+            settings = dict(ChainMap(*reversed(chosen), words, one, config))
+            own = [name for name in settings if name in ChainMap(*chosen, one)]
+            yield (
+                ask(settings, arguments, schema),
+                " ".join(f"{name}={show_value(settings[name])}" for name in own),
+            )
+
+
+def read_runs(path: Path, schema: Schema) -> list[dict[str, object]]:
+    """Return the settings of each run in a YAML list. Raises UserError, which names the first bad one."""
+    wanted = "--runs wants a YAML list of runs, e.g. '- {model: yolo11n.pt, data: shapes.yaml, lr0: 0.003}'"
+    document = load_yaml(path, wanted)
+    if not isinstance(document, list) or not document:
+        raise UserError(f"{path}: {wanted}")
+    runs = []
+    for number, one in enumerate(document, 1):
+        if not isinstance(one, dict):
+            raise UserError(f"{path}, run {number}: no settings; {wanted}")
+        try:
+            runs.append(schema.check(one))
+        except UserError as error:
+            raise UserError(f"{path}, run {number}: {error}") from None
+    return runs
+
+
+def refuse_too_many(device: object) -> None:
+    """Raise UserError for more GPUs of any kind than this host has: nothing would ever free them."""
+    wanted = words_of(device).count(ANY)
+    there = (
+        len(visible_indexes(Sampler().sample().gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))) if wanted else 0
+    )
+    if wanted > there:
+        raise UserError(
+            f"device={device}: asks for {count(wanted, 'GPU')}, {there} are seen here; name them, or cpu"
+        )
+
+
+def move(arguments: argparse.Namespace) -> int:
+    """Give a waiting run another place in the queue, from 1."""
+    if len(arguments.words) != 2 or not all(word.isdigit() for word in arguments.words):
+        raise UserError("move what, where? nantui queue move NUMBER PLACE, e.g. nantui queue move 7 1")
+    number, place = map(int, arguments.words)
+
+    def moved(queue: Queue) -> Queue:
+        (entry,) = numbered(queue, [str(number)])
+        others = [one for one in queue.in_state(WAITING) if one != entry]
+        before = [one for one in queue.entries if one.state != WAITING]
+        others.insert(max(0, place - 1), entry)
+        return replace(queue, entries=(*before, *others))
+
+    after = moved(read_queue()) if arguments.dry_run else change(moved)
+    found = [entry.number for entry in after.in_state(WAITING)].index(number) + 1
+    common.say(f"#{number} {'would be' if arguments.dry_run else 'is'} at place {found} of those that wait")
+    return 0
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """Take waiting runs out of the queue, and away the directories that were made for them."""
+    if not arguments.words:
+        raise UserError("remove which? nantui queue remove NUMBER, 4-9 or all")
+    chosen = numbered(read_queue(), arguments.words)
+    runs = count(len(chosen), "waiting run")
+    if arguments.dry_run:
+        common.say("\n".join(f"would remove {entry.name}" for entry in chosen) or "nothing waits")
+        return 0
+    if not common.confirm(arguments, f"Remove {runs} from the queue, and the directories made for them?"):
+        common.say("nothing was done")
+        return NO
+
+    after = change(
+        lambda queue: replace(queue, entries=tuple(one for one in queue.entries if one not in chosen))
+    )
+    kept = {entry.id for entry in after.entries}  # whose turn came meanwhile
+    gone = [entry for entry in chosen if entry.id not in kept]
+    for entry in gone:
+        forget(entry.layout)
+    common.say(f"removed {count(len(gone), 'waiting run')}")
+    return 0
+
+
+def numbered(queue: Queue, words: Sequence[str]) -> list[Entry]:
+    """Return the waiting entries that words like 7, 4-9 or all mean. Raises UserError for any other."""
+    waiting = {entry.number: entry for entry in queue.in_state(WAITING)}
+    if [*words] == ["all"]:
+        return [*waiting.values()]
+    numbers: dict[int, None] = {}
+    for word in words:
+        first, dash, last = word.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UserError(f"{word}: expects the number of a waiting run, e.g. 7, 4-9 or all: nantui queue")
+        among = [number for number in waiting if int(first) <= number <= int(last or first)]
+        if not among:
+            going = next((one for one in queue.in_state(GOING) if str(one.number) == word), None)
+            why = f"it trains, end it with: nantui stop {going.run}" if going else "no such run waits"
+            raise UserError(f"{word}: {why}; see nantui queue")
+        numbers.update(dict.fromkeys(among))
+    return [waiting[number] for number in numbers]
+
+
+def forget(layout: RunLayout) -> None:
+    """Take away the directory of a run that never began: only where it holds no more than its spec."""
+    with suppress(OSError):
+        if os.listdir(layout.run) == [layout.home.name] and os.listdir(layout.home) == [layout.spec.name]:
+            layout.spec.unlink()
+            layout.home.rmdir()
+            layout.run.rmdir()
+
+
+def pause(arguments: argparse.Namespace) -> int:
+    """Let nothing new start, or let it start again; what trains goes on."""
+    paused = arguments.action == "pause"
+    if not arguments.dry_run:
+        change(lambda queue: replace(queue, paused=paused))
+        wake()
+    would = "would be " if arguments.dry_run else ""
+    common.say(f"the queue {would}paused: what trains goes on" if paused else f"the queue {would}resumed")
+    return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print the queue, a line an entry: what waits says for what."""
+    queue = read_queue()
+    statuses = {entry.id: read_status(entry.layout.run) for entry in queue.in_state(GOING)}
+    waits: dict[str, str] = {}
+    if queue.in_state(WAITING):
+        pids = {pid for status in statuses.values() for pid in status.pids}
+        waits = {turn.entry.id: turn.waits_for for turn in look(queue, Sampler(), pids)}
+    if arguments.json:
+        rows = [
+            {name: value for name, value in asdict(one).items() if name != "environment"}
+            | {"waits_for": waits.get(one.id, "")}
+            for one in queue.entries
+        ]
+        common.emit({"paused": queue.paused, "served": is_served(), "runs": rows})
+        return 0
+    for entry in queue.entries:
+        status = statuses.get(entry.id)
+        epoch = f"epoch {status.epoch}/{status.epochs or '?'}" if status and status.epoch else ""
+        device = f"device={','.join(entry.on) or entry.device or 'any'}"
+        told = [epoch, entry.asks, waits.get(entry.id, ""), entry.text]
+        begins = [f"#{entry.number:<5}{entry.state:<9}", printable(entry.run), device]
+        print("  ".join([*begins, *(printable(text) for text in told if text)]))
+    waiting = count(len(queue.in_state(WAITING)), "run")
+    common.say(f"{waiting} waiting{', paused: nantui queue resume' if queue.paused else ''}")
+    return 0

@@ -1,0 +1,128 @@
+"""The queue's process: `python -m nantui.supervisor.queue`. It starts what may start, and notes how it ended.
+
+A start is written down before it is asked for: whoever comes after a SIGKILL finds the entry that was to go,
+and asks again under the same id. The process ends when nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+
+from nantui.errors import FAILED, UserError
+from nantui.machine.gpus import Sampler
+from nantui.machine.process_identity import host_name
+from nantui.run import commands
+from nantui.run.commands import Command
+from nantui.run.events import CommandReceived, of_kind
+from nantui.run.journal import Journal
+from nantui.run.spec import kept_environment
+from nantui.run.status import FAILED as FAILED_STATE
+from nantui.run.status import QUEUED, RunStatus
+from nantui.supervisor.client import ensure_supervisor, submit
+from nantui.supervisor.queue.devices import Turn, look
+from nantui.supervisor.queue.entries import GOING, WAITING, Entry, Queue, read_queue, served, update
+from nantui.supervisor.status import read_status, whether_over
+from nantui.terminal_text import printable
+
+POLL_S = 2.0
+OVER_TWICE = 2
+"""Between an end and what unattended recovery makes of it a run looks over for a moment."""
+
+
+def main() -> int:
+    """Serve the queue until nothing is left to do. Exit status 0, or 3 where another process does so."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        while (busy := _serve()) and read_queue().busy:
+            pass  # somebody added a run just before the lock was given back
+    except UserError as error:
+        print(f"nantui queue: {printable(error)}", file=sys.stderr)
+        return error.status
+    if not busy:
+        print(f"nantui queue: another process serves this user's queue on {host_name()}", file=sys.stderr)
+    return 0 if busy else FAILED
+
+
+def _serve() -> bool:
+    """Serve until nothing is left to do; False where another process does so."""
+    with served() as held:
+        service = Service() if held else None
+        while service is not None and service.one_round():
+            time.sleep(POLL_S)
+        return held
+
+
+class Service:
+    """Starts what may start, and notes what has ended."""
+
+    def __init__(self) -> None:
+        kept = kept_environment()
+        self._own = {name: value for name, value in os.environ.items() if name not in kept}
+        """What no entry has written down: secrets, and what belongs to this process."""
+        self._sampler = Sampler()
+        self._asked: set[str] = set()
+        self._over: dict[str, int] = {}
+
+    def one_round(self) -> bool:
+        """Look at everything once; False when nothing is left to do."""
+        queue = read_queue()
+        pids: set[int] = set()
+        for entry in queue.in_state(GOING):
+            pids.update(self._attend(entry, queue).pids)
+        queue = read_queue()
+        if not queue.paused and queue.in_state(WAITING):
+            for turn in look(queue, self._sampler, pids):
+                if turn.on:
+                    self._begin(turn, queue)
+        return queue.busy
+
+    def _begin(self, turn: Turn, queue: Queue) -> None:
+        """Write down that it is this entry's turn, then start it, unless somebody else has done so."""
+        entry = turn.entry
+        status = read_status(entry.layout.run)
+        going = replace(entry, state=GOING, on=list(turn.on), gets=turn.device)
+        if status.state != QUEUED:
+            text = status.text if os.path.isdir(entry.run) else "its directory is not there any more"
+            update(entry, replace(entry, state=status.state, text=f"not started from the queue: {text}"))
+        elif update(entry, going):
+            self._attend(going, queue)
+
+    def _attend(self, entry: Entry, queue: Queue) -> RunStatus:
+        """See that an entry's start was asked for and somebody carries it out; note how it has ended."""
+        layout = entry.layout
+        os.environ.clear()
+        os.environ.update({**queue.environments.get(entry.environment, {}), **self._own})
+        try:
+            if entry.id not in self._asked:
+                self._ask(entry)
+                self._asked.add(entry.id)
+            status, over = whether_over(layout)
+            if not over:
+                ensure_supervisor(layout)
+        except (UserError, OSError) as error:
+            status, over = RunStatus(layout.run, FAILED_STATE, text=str(error)), True
+        self._over[entry.id] = self._over.get(entry.id, 0) + 1 if over else 0
+        if self._over[entry.id] >= OVER_TWICE:
+            update(entry, replace(entry, state=status.state, text=status.text))
+        return status
+
+    def _ask(self, entry: Entry) -> None:
+        """Ask for the entry's start, unless an earlier process of the queue has."""
+        layout = entry.layout
+        # What waits is written into the journal before it goes: looked at in this order it is not missed.
+        pending = [command.id for _, command in commands.pending_commands(layout)]
+        begun = [one.command.id for one in of_kind(Journal(layout.journal).events(), CommandReceived)]
+        if entry.id in (*pending, *begun):
+            ensure_supervisor(layout)
+            return
+        options = {"cwd": entry.cwd, "wait_gpu": True}
+        device = {"set": {"device": entry.gets}} if entry.gets else {}
+        submit(layout.run, Command("start", options | device, entry.id, t=entry.added))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
