@@ -33,6 +33,7 @@ COMMANDS = {
     "plot": "curves of runs in the terminal, or as CSV or JSON",
     "export": "epochs, steps, incidents and checkpoints as CSV, Parquet, JSON or TensorBoard",
     "events": "what happened to runs, one line an event, also as it comes",
+    "notify": "whom to tell when nobody looks: add, list, test, remove URLs, a heartbeat",
     "mcp": "runs for agents: status, curves, diagnosis; with --act recovery in two steps",
     "web": "the cockpit in a browser, read-only unless asked otherwise",
     "diagnose": "why it happened: causes, evidence, advice",

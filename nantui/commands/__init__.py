@@ -16,6 +16,7 @@ following: What the commands that act on a run share: send, show the stages, tur
 join: Take part, with this host's devices, in a run that another host leads; both see the same run directory
 labels: Label errors by kind, and what each would do to training. Changes nothing in the data set
 mcp: Runs for agents, over the Model Context Protocol on standard input and output
+notify: Whom to tell when nobody is looking: add, list, test and remove URLs, and a heartbeat
 planning: What `rollback` and `recover` share: the options of a restore, and the plan shown before it is done
 plot: Curves of one or more runs in the terminal, for a chat, a log or a pipe
 presets: List the remedies, show one, or show what it would change in a run and why

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,16 @@ from nantui.run.incidents import is_suspicion
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end
-from nantui.run.status import RUNNING, STALLED, STARTING
-from nantui.supervisor import notify, stack_dumps
+from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
+from nantui.supervisor import stack_dumps
 from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.config import Config, Patience
 from nantui.supervisor.foreign.strays import place_of
+from nantui.supervisor.helper_process import hash_of
 from nantui.supervisor.hosts.leader import Leading
 from nantui.supervisor.launch import start_worker
 from nantui.supervisor.lock import RunLock
+from nantui.supervisor.notify.outbox import file_of_ways, start_sender
 from nantui.supervisor.outcome import Ending, ending_of
 from nantui.supervisor.standstill import Standstill
 from nantui.supervisor.state import (
@@ -47,6 +50,9 @@ from nantui.supervisor.state import (
 )
 from nantui.terminal_text import printable
 from nantui.words import count
+
+MOST_TOLD = 50
+"""Of what comes at once; a pipe holds them all, so that whoever reads it keeps nobody waiting."""
 
 
 class LostLock(Exception):
@@ -76,7 +82,7 @@ class Supervisor:
         self._standstill = Standstill(config.patience)
         self.hung = ""
         """What hangs, once it has hung for so long that only its end helps."""
-        self._published = 0.0
+        self._published = self._notified = 0.0
         self.unwritten = [dict(json.loads(line)) for line in unwritten_lines(layout)]
         """Journal entries that the disk refused, oldest first, also an earlier supervisor's."""
         self._kept = bool(self.unwritten)
@@ -148,10 +154,30 @@ class Supervisor:
         with contextlib.suppress(OSError):
             print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}", file=sys.stderr, flush=True)
 
-    def tell(self, event: str, text: str) -> None:
-        """Notify whoever the user's configuration names."""
-        child = notify.tell(self.config.notify, self.layout.run, event, text, self.say)
-        if child is not None:
+    def tell(self, event: str, text: str, about: object = "") -> None:
+        """Tell whoever the user named; once, where it is told again of the same `about`."""
+        self._tell_all([(event, text, about or time.time())])
+
+    def _tell_all(self, told: Sequence[tuple[str, str, object]]) -> None:
+        run, on = str(self.layout.run), self.config.notify.on
+        notes = [
+            {
+                "id": hash_of(f"{run} {event} {about}"),
+                "run": run,
+                "event": event,
+                "text": printable(text)[:500],
+            }
+            for event, text, about in told[-MOST_TOLD:]
+            if event in on
+        ]
+        if notes:
+            self._notify(messages=notes)
+
+    def _notify(self, **request: object) -> None:
+        """Start what sends, which also takes up what was left unsent."""
+        own = self.config.notify
+        wanted = own.command or own.url or file_of_ways().exists()
+        if wanted and (child := start_sender(request, self.say)) is not None:
             self.start_helper(child)
 
     def start_helper(self, child: subprocess.Popen[bytes]) -> None:
@@ -234,10 +260,10 @@ class Supervisor:
         self.hosts.end()
         goes_on, more = after_the_end(self.layout.spec, self.journal.events())
         text = ending.shown or more
+        if not goes_on:
+            self.tell(ending.outcome, text, self.state.attempt_uuid)
         state = STARTING if goes_on else ending.outcome
         self.publish(state=state, text=text, worker=None, ending=ending.cause.kind)
-        if not goes_on:
-            self.tell(ending.outcome, text)
         return ending
 
     def end_members(self, grace_s: float) -> list[Leftover]:
@@ -282,6 +308,9 @@ class Supervisor:
         if time.monotonic() - self._published > self.patience.heartbeat_s:
             self.write_waiting()
             self.publish()
+        if time.monotonic() - self._notified > self.config.notify.heartbeat_s:
+            self._notified = time.monotonic()
+            self._notify(well=self.state.state in ACTIVE - {STALLED})
 
     def _gather(self) -> None:
         """Start the worker once enough hosts are ready; until then say who is missing."""
@@ -297,14 +326,15 @@ class Supervisor:
         """Take over what the ranks have written into the journal and the published state."""
         if self.watch is None:
             return
-        for event, fields in self.watch.read():
+        new = self.watch.read()
+        # Told before it is in the journal: whoever adopts the run after a kill in between tells it again.
+        bad = [
+            (f"{event.incident}: {event.text}", event.t) for event, _ in new if isinstance(event, Incident)
+        ]
+        odd = [(event.text, event.t) for event, _ in new if is_suspicion(event)]
+        self._tell_all([*(("incident", *one) for one in bad), *(("suspicion", *one) for one in odd)])
+        for event, fields in new:
             self.record(event.kind, **fields)
-            if isinstance(event, Incident):
-                self.tell("incident", f"{event.incident}: {event.text}")
-            elif isinstance(event, RewindDone):
-                self.tell(notify.REWOUND, event.text)
-            elif is_suspicion(event):
-                self.tell("suspicion", event.text)
         self._publish_progress(self.watch)
 
     def _publish_progress(self, watch: Watch) -> None:
