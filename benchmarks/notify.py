@@ -116,7 +116,8 @@ def measure(name: str, events: int) -> Result:
         place = Path(folder)
         environment = {**os.environ, **{f"XDG_{one}_HOME": folder for one in ("CONFIG", "STATE", "CACHE")}}
         (place / "nantui").mkdir()
-        settings = f"notify: {{url: 'http://127.0.0.1:{http.server_port}/', digest_s: {DIGEST_S}, retry_s: {RETRY_S}}}"
+        url = f"http://127.0.0.1:{http.server_port}/"
+        settings = f"notify: {{url: '{url}', digest_s: {DIGEST_S}, retry_s: {RETRY_S}}}"
         (place / "nantui" / "supervise.yaml").write_text(settings)
         told = tell(place, environment, events, kills)
     http.shutdown()
@@ -191,8 +192,8 @@ def page(results: list[Result]) -> str:
         [
             "# Notifications, measured",
             "",
-            f"Made by `python -m benchmarks.notify`: {platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-            f"{time.strftime('%Y-%m-%d')}. {head[0].strip()}",
+            f"Made by `python -m benchmarks.notify`; {platform.system()} {platform.machine()}, "
+            f"{os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}. {head[0].strip()}",
             "",
             head[2].partition("\n\n")[2].strip(),
             "",

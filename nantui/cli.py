@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from nantui.errors import FAILED, USAGE, UserError
+from nantui.paths import configs_dir
 from nantui.version import __version__
 
 COMMANDS = {
@@ -34,6 +35,7 @@ COMMANDS = {
     "export": "epochs, steps, incidents and checkpoints as CSV, Parquet, JSON or TensorBoard",
     "events": "what happened to runs, one line an event, also as it comes",
     "notify": "whom to tell when nobody looks: add, list, test, remove URLs, a heartbeat",
+    "completion": "completion of runs, settings and presets for bash, zsh and fish",
     "mcp": "runs for agents: status, curves, diagnosis; with --act recovery in two steps",
     "web": "the cockpit in a browser, read-only unless asked otherwise",
     "diagnose": "why it happened: causes, evidence, advice",
@@ -42,15 +44,19 @@ COMMANDS = {
     "doctor": "versions, GPUs, which hooks are in place, terminal abilities",
 }
 COCKPIT, SCRIPT = "cockpit", "exec"
-LISTS = {"--set": True, "--phase": True, "--preset": False, "--allow": False}
+LISTS = {"--set": True, "--phase": True, "--preset": False, "--allow": False, "--kind": False}
 """Options that take several words, and whether these are settings (`name=value`) or names."""
 SHARED = "everywhere"
+ONLY_LOOK = frozenset({"status", "wait", "check", "compare", "plot", "export", "events", "completion"})
+"""Take what every command takes, so that it can stand in an alias; their help does not mention it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 the answer is no, 2 usage, 3 failed."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if "_ARGCOMPLETE" in os.environ:
+            _complete(os.environ.get("COMP_LINE", "").split(" "))
         return _run(words)
     except UserError as error:
         from nantui.commands.common import say
@@ -65,6 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _complete(words: list[str]) -> None:
+    from nantui.commands.completion import complete
+
+    if len(words) > 2 and words[1] in COMMANDS:
+        complete(parser_of(words[1]), ())
+    complete(parser_of(COCKPIT), COMMANDS)
 
 
 def _run(words: list[str]) -> int:
@@ -123,29 +137,51 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     """Return what the command `name` takes; docs/commands.md is made from the same."""
     module = importlib.import_module(f"nantui.commands.{name}")
     title = "nantui" if name == COCKPIT else f"nantui {name}"
-    parser = argparse.ArgumentParser(title, description=module.__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        title, description=module.__doc__, allow_abbrev=False, formatter_class=Help, epilog=examples(name)
+    )
     module.add_arguments(parser)
-    add_everywhere(parser)
+    add_everywhere(parser, shown=name not in ONLY_LOOK)
     return parser
+
+
+class Help(argparse.HelpFormatter):
+    """Fills paragraphs, and leaves examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+def examples(name: str) -> str:
+    """Return the examples of a command, for the end of its help."""
+    lines = (configs_dir() / "examples.txt").read_text(encoding="utf-8").splitlines()
+    words = [(line.split()[1], line) for line in lines]
+    found = [line for word, line in words if (word if word in COMMANDS else COCKPIT) == name]
+    return "\n  ".join(["examples:", *found])
 
 
 def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     try:
-        return parser.parse_args(words)
+        # Options may stand between the runs and what follows them, but for a script with options of its own.
+        whole = any(action.nargs == argparse.REMAINDER for action in parser._actions)
+        return parser.parse_args(words) if whole else parser.parse_intermixed_args(words)
     except SystemExit as stop:
         # argparse has already said what is wrong and how the command is used.
         raise SystemExit(USAGE if stop.code else 0) from None
 
 
-def add_everywhere(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command has."""
+def add_everywhere(parser: argparse.ArgumentParser, shown: bool = True) -> None:
+    """Add the options that every command has, in its help only where they are for something."""
     group = parser.add_argument_group(SHARED)
-    group.add_argument("--python", metavar="PATH", help="the interpreter that trains, if not this one")
-    group.add_argument("--ascii", action="store_true", help="only plain ASCII on the screen")
-    group.add_argument("--read-only", action="store_true", help="watch; change nothing")
-    group.add_argument(
-        "--take-over", action="store_true", help="act on a run whose supervisor on another host is gone"
-    )
+    options = {
+        "--python": "the interpreter that trains, if not this one",
+        "--ascii": "only plain ASCII on the screen",
+        "--read-only": "watch; change nothing",
+        "--take-over": "act on a run whose supervisor on another host is gone",
+    }
+    for option, text in options.items():
+        how = {"metavar": "PATH"} if option == "--python" else {"action": "store_true"}
+        group.add_argument(option, help=text if shown or option == "--ascii" else argparse.SUPPRESS, **how)
 
 
 def _overview() -> str:

@@ -4,6 +4,7 @@ Files, in reading order:
 
 check: The truth about checkpoints, without running them: files, a `weights/` directory, or whole runs
 cockpit: Open the cockpit on a run, or on all runs below a directory (default: here)
+completion: Completion for a shell: commands, options, runs, settings with their values and presets
 common: What every command shares: the options that readers and changers have, questions, and output
 compare: Two runs, or two attempts of a run (RUN#N): settings, curves on the same epochs, best metrics, cost
 demo: A real training on a small drawn data set, with two planted faults: see them, recover, finish

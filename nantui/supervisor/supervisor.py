@@ -161,14 +161,9 @@ class Supervisor:
     def _tell_all(self, told: Sequence[tuple[str, str, object]]) -> None:
         run, on = str(self.layout.run), self.config.notify.on
         notes = [
-            {
-                "id": hash_of(f"{run} {event} {about}"),
-                "run": run,
-                "event": event,
-                "text": printable(text)[:500],
-            }
-            for event, text, about in told[-MOST_TOLD:]
-            if event in on
+            {"id": hash_of(f"{run} {kind} {about}"), "run": run, "event": kind, "text": printable(text)[:500]}
+            for kind, text, about in told[-MOST_TOLD:]
+            if kind in on
         ]
         if notes:
             self._notify(messages=notes)
@@ -328,11 +323,10 @@ class Supervisor:
             return
         new = self.watch.read()
         # Told before it is in the journal: whoever adopts the run after a kill in between tells it again.
-        bad = [
-            (f"{event.incident}: {event.text}", event.t) for event, _ in new if isinstance(event, Incident)
-        ]
-        odd = [(event.text, event.t) for event, _ in new if is_suspicion(event)]
-        self._tell_all([*(("incident", *one) for one in bad), *(("suspicion", *one) for one in odd)])
+        self._tell_all(
+            [("incident", f"{e.incident}: {e.text}", e.t) for e, _ in new if isinstance(e, Incident)]
+            + [("suspicion", e.text, e.t) for e, _ in new if is_suspicion(e)]
+        )
         for event, fields in new:
             self.record(event.kind, **fields)
         self._publish_progress(self.watch)
