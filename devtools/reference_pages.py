@@ -25,7 +25,8 @@ COMMON = """
 Everything that the cockpit does, a command does too; both call the same functions. Arguments of training
 are `key=value`, as in the `yolo` command. `RUN` is a run directory, `DIR` a directory of runs. Results go
 to stdout, with `--json` as one JSON document and nothing else; words for people go to stderr. JSON has no
-literal for a number that is not finite: it is written as "nan", "inf" or "-inf". What changes a run
+literal for a number that is not finite: it is written as "nan", "inf" or "-inf". Each document has a
+[JSON Schema](schemas). `eval "$(nantui completion bash)"` completes words. What changes a run
 asks first; where there is no terminal to ask on, it wants `--yes`. `train` and `exec` make new runs and do
 not ask.
 

@@ -173,15 +173,16 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
 def add_everywhere(parser: argparse.ArgumentParser, shown: bool = True) -> None:
     """Add the options that every command has, in its help only where they are for something."""
     group = parser.add_argument_group(SHARED)
-    options = {
-        "--python": "the interpreter that trains, if not this one",
-        "--ascii": "only plain ASCII on the screen",
-        "--read-only": "watch; change nothing",
-        "--take-over": "act on a run whose supervisor on another host is gone",
-    }
-    for option, text in options.items():
-        how = {"metavar": "PATH"} if option == "--python" else {"action": "store_true"}
-        group.add_argument(option, help=text if shown or option == "--ascii" else argparse.SUPPRESS, **how)
+    dull = None if shown else argparse.SUPPRESS
+    python = "the interpreter that trains, if not this one"
+    group.add_argument("--python", metavar="PATH", help=dull or python)
+    group.add_argument("--ascii", action="store_true", help="only plain ASCII on the screen")
+    group.add_argument("--read-only", action="store_true", help=dull or "watch; change nothing")
+    group.add_argument(
+        "--take-over",
+        action="store_true",
+        help=dull or "act on a run whose supervisor on another host is gone",
+    )
 
 
 def _overview() -> str:

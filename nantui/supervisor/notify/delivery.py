@@ -41,8 +41,8 @@ def deliver(way: Way, message: Message) -> str:
     except subprocess.CalledProcessError as error:
         raise NotDelivered(f"exit status {error.returncode}") from None
     except (OSError, HTTPException, ValueError, subprocess.TimeoutExpired) as error:
-        words = str(error).strip("<>").removeprefix("urlopen error ")
-        raise NotDelivered(blotted(words or type(error).__name__, way)) from None
+        said = str(error).strip("<>").removeprefix("urlopen error ")
+        raise NotDelivered(blotted(said or type(error).__name__, way)) from None
 
 
 def filled(word: str, message: Message) -> str:
