@@ -10,8 +10,12 @@ import argparse
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nantui.errors import UserError
+
+if TYPE_CHECKING:
+    from nantui.settings.schema import Schema
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -44,44 +48,30 @@ def complete(parser: argparse.ArgumentParser, commands: Collection[str]) -> None
 
 def candidates(action: argparse.Action, prefix: str) -> list[str]:
     """Return what an argument may be: by what its help calls it."""
+    from argcomplete.completers import FilesCompleter
+
+    from nantui.run.discovery import find_runs
+    from nantui.settings.presets import load_presets
+    from nantui.settings.schema import Schema
+
     kind = str(action.metavar or "").upper()
     try:
         if action.choices is not None and kind != "DIR":
             return list(action.choices)
         if kind == "KEY=VALUE" and action.nargs in ("+", "*"):
-            return list(settings(prefix))
+            return list(settings(Schema.load(), prefix))
         if action.dest in ("preset", "names"):
-            return list(presets())
+            return list(load_presets(Schema.load()))
     except (UserError, OSError):
         return []
-    return [*(action.choices or ()), *places(prefix)]
+    runs = () if prefix.startswith(("/", "~", ".")) else map(str, find_runs(Path(".")))
+    return [*(action.choices or ()), *runs, *FilesCompleter()(prefix)]
 
 
-def settings(prefix: str) -> Iterator[str]:
+def settings(schema: Schema, prefix: str) -> Iterator[str]:
     """Yield `lr0=` and so on, behind the sign the values that there are to choose from."""
-    from nantui.settings.schema import Schema
-
     name, given, _ = prefix.partition("=")
-    for field in Schema.load().fields.values():
-        if not given and field.for_training:
-            yield f"{field.name}="
-        elif field.name == name:
-            yield from (f"{name}={choice}" for choice in field.choices or ())
-
-
-def presets() -> Iterator[str]:
-    """Yield the names of the remedies."""
-    from nantui.settings.presets import load_presets
-    from nantui.settings.schema import Schema
-
-    yield from load_presets(Schema.load())
-
-
-def places(prefix: str) -> Iterator[str]:
-    """Yield the runs below this directory, and the files and directories that the prefix leads to."""
-    from nantui.run.discovery import find_runs
-
-    yield from (str(run) for run in find_runs(Path(".")) if not prefix.startswith(("/", "~", ".")))
-    start = Path(os.path.expanduser(prefix))
-    folder = start if prefix.endswith("/") or not prefix else start.parent
-    yield from (f"{one}/" if one.is_dir() else str(one) for one in folder.iterdir())
+    if given:
+        yield from (f"{name}={choice}" for choice in schema.field(name).choices or ())
+    else:
+        yield from (f"{field.name}=" for field in schema.fields.values() if field.for_training)

@@ -19,7 +19,8 @@ from nantui.paths import user_config_dir
 
 NAME = "supervise.yaml"
 SHORTEST_GRACE_S = 2.0
-RECOVERED = "recovered"
+RECOVERED, REWOUND = "recovered", "rewound"
+TOLD = ("incident", "diverged", "failed", "finished", "stalled", "lost", RECOVERED, REWOUND)
 HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 """Quiet hours, e.g. 22:00-07:30, on the host's own clock."""
 
@@ -85,7 +86,7 @@ class Alerts:
 
     command: tuple[str, ...] = ()
     url: str = ""
-    on: tuple[str, ...] = ("incident", "diverged", "failed", "finished", "stalled", "lost", RECOVERED)
+    on: tuple[str, ...] = TOLD
     quiet: str = ""
     digest_s: float = _seconds(
         300.0, "from a message to the next, unless an end or a standstill is to be told"

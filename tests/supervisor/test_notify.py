@@ -23,6 +23,7 @@ from nantui.supervisor.notify.message import compose, curve, facts
 from nantui.supervisor.notify.outbox import Note, Outbox, Way, keep_ways, kept_ways, start_sender
 from tests.supervisor.stub_run import eventually
 
+FAILED = {"run": "/r", "event": "failed", "text": ""}
 QUICK = "digest_s: 0, retry_s: 0.05, heartbeat_s: 0.2"
 
 
@@ -132,7 +133,9 @@ def test_what_is_refused_is_tried_again_until_it_is_taken_and_then_once_only(set
 def test_one_way_that_does_not_answer_holds_up_no_other(settings, hook):
     dead = Way("http://127.0.0.1:1/secret-token")
     keep_ways([dead, Way(hook.url)])
-    sender = start_sender({"message": {"run": "/r", "event": "failed", "text": ""}}, print)
+    sender = start_sender(
+        Alerts(url=hook.url), {"message": {"run": "/r", "event": "failed", "text": ""}}, print
+    )
     try:
         eventually(lambda: hook.received)
         eventually(lambda: Outbox(dead).waiting())
@@ -148,7 +151,9 @@ def test_one_way_that_does_not_answer_holds_up_no_other(settings, hook):
 def test_what_a_killed_sender_left_the_next_one_sends(settings, hook):
     keep_ways([Way(hook.url)])
     hook.refuses = 10**6
-    sender = start_sender({"message": {"run": "/r", "event": "failed", "text": "", "id": "one"}}, print)
+    sender = start_sender(
+        Alerts(url=hook.url), {"message": {"run": "/r", "event": "failed", "text": ""}}, print
+    )
     eventually(lambda: Outbox(Way(hook.url)).waiting())
     sender.kill()
     sender.wait()
@@ -161,7 +166,7 @@ def test_two_senders_never_send_the_same(settings, hook):
     keep_ways([Way(hook.url)])
     for number in range(5):
         Outbox(Way(hook.url)).put(note(t=float(number)))
-    senders = [start_sender({}, print) for _ in range(4)]
+    senders = [start_sender(Alerts(url=hook.url), {}, print) for _ in range(4)]
     assert [sender.wait(timeout=60) for sender in senders] == [0] * 4
     assert len(hook.received) == 1 and "4 other events" in hook.received[0]["title"]
 
@@ -173,6 +178,7 @@ def test_many_incidents_are_one_message_and_an_end_does_not_wait():
     assert pause_s([*incidents, note("failed", t=125.0)], 90.0, 0.0, alerts, now=130.0) <= 0
     assert pause_s([note("failed", t=125.0)], 90.0, 200.0, alerts, now=130.0) == 70.0, "a retry's time"
     message = compose([*incidents, note("failed")])
+    assert len(message["ids"].split()) == 26
     assert message["event"] == "failed" and "(and 25 other events)" in message["title"]
     assert message["body"].splitlines()[0] == "… 16 earlier events"
 
@@ -242,7 +248,7 @@ def test_what_ways_say_themselves_is_not_repeated(settings, tmp_path, monkeypatc
         [sys.executable, "-m", entry_points.NOTIFY], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        sender.stdin.write(json.dumps({"message": {"run": "/r", "event": "failed", "text": ""}}))
+        sender.stdin.write(json.dumps({"message": FAILED}))
         sender.stdin.close()
         said = sorted(sender.stderr.readline() for _ in range(2))
     finally:

@@ -71,7 +71,7 @@ def serve(way: Way, settings: Alerts, notes: Sequence[Note]) -> None:
 def _send(outbox: Outbox, way: Way, settings: Alerts) -> None:
     tries, not_before = 0, 0.0
     while notes := outbox.waiting():
-        if (pause := pause_s(notes, max(outbox.told(), default=0.0), not_before, settings, time.time())) > 0:
+        if (pause := pause_s(notes, outbox.told_at, not_before, settings, time.time())) > 0:
             time.sleep(min(pause, POLL_S))
             continue
         try:

@@ -14,6 +14,7 @@ from threading import Thread
 
 from nantui.run.events import RollbackBegun, RollbackDone, newest, of_kind
 from nantui.run.record import read_run
+from nantui.supervisor.config import RECOVERED, REWOUND
 from nantui.supervisor.notify.outbox import Note
 from nantui.supervisor.status import read_status
 from nantui.terminal_text import printable
@@ -25,7 +26,7 @@ receiver knows what it was told already: an answer that is lost on its way is no
 COLUMNS, BARS = 40, "▁▂▃▄▅▆▇█"
 MOST_LINES = 10
 FACTS_S = 10.0
-ROUTINE = frozenset({"incident", "suspicion", "recovered"})
+ROUTINE = frozenset({"incident", "suspicion", RECOVERED, REWOUND})
 """What can wait to be told together; anything else is an end or a standstill."""
 
 

@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +19,12 @@ from pathlib import Path
 from nantui import entry_points
 from nantui.errors import UserError
 from nantui.paths import user_config_dir, user_state_dir
-from nantui.run.atomic_files import read_json, write_json
+from nantui.run.atomic_files import read_json, read_text, write_json
 from nantui.run.documents import known_fields
 from nantui.supervisor.config import Alerts
 from nantui.supervisor.helper_process import hash_of
 
 WEB = ("http://", "https://")
-FORGOTTEN_S = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -92,15 +90,21 @@ def all_ways(settings: Alerts) -> list[Way]:
 
 
 class Outbox:
-    """The notes for one way, a file each: `ID.json` while one waits, `ID.told` once it was told."""
+    """The notes that wait for one way, a file each; `told` has the ids of those that were told."""
 
     def __init__(self, way: Way) -> None:
         self.folder = user_state_dir() / "notify" / way.name
+        self._told = self.folder / "told"
+
+    @property
+    def told_at(self) -> float:
+        """When something was last told, in s since the epoch, 0 for never."""
+        return self._told.stat().st_mtime if self._told.exists() else 0.0
 
     def put(self, note: Note) -> None:
         """Keep a note; one that was told is not told again. Raises OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (self.folder / f"{note.id}.told").exists():
+        if note.id not in (read_text(self._told) or "").split():
             write_json(self.folder / f"{note.id}.json", asdict(note), mode=0o600)
 
     def waiting(self) -> list[Note]:
@@ -108,22 +112,13 @@ class Outbox:
         found = [known_fields(Note, read_json(path)) for path in self.folder.glob("*.json")]
         return sorted((note for note in found if note is not None), key=lambda note: note.t)
 
-    def told(self) -> list[float]:
-        """Return when something was told, in s since the epoch, in any order."""
-        return [path.stat().st_mtime for path in self.folder.glob("*.told")]
-
     def drop(self, notes: Sequence[Note], told: bool) -> None:
-        """Let notes go that were told, or given up; what was told over a week ago is forgotten."""
-        for path in self.folder.glob("*.told"):
-            if path.stat().st_mtime < time.time() - FORGOTTEN_S:
-                path.unlink()
+        """Let notes go that were told, or given up."""
+        if told:
+            with self._told.open("a", encoding="utf-8") as file:
+                file.writelines(f"{note.id}\n" for note in notes)
         for note in notes:
-            path = self.folder / f"{note.id}.json"
-            if told:
-                path.touch()
-                path.rename(path.with_suffix(".told"))
-            else:
-                path.unlink()
+            (self.folder / f"{note.id}.json").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def sole_sender(self) -> Iterator[bool]:
@@ -136,8 +131,14 @@ class Outbox:
             yield False
 
 
-def start_sender(request: Mapping[str, object], say: Callable[[str], None]) -> subprocess.Popen[bytes] | None:
-    """Start the process that keeps and sends: no slow network or disk holds up who asks. Never raises."""
+def start_sender(
+    settings: Alerts, request: Mapping[str, object], say: Callable[[str], None]
+) -> subprocess.Popen[bytes] | None:
+    """Start the process that keeps and sends, where somebody is to be told: no slow network or disk holds up
+    who asks. Never raises.
+    """
+    if not (settings.command or settings.url or file_of_ways().exists()):
+        return None
     try:
         child = subprocess.Popen(
             [sys.executable, "-m", entry_points.NOTIFY],
