@@ -6,8 +6,8 @@ Each row tells N incidents, one every half second, by the process that a supervi
 of its own. `killed` ends one sender with SIGKILL every 3 s, also one that has not read what it was told; as a
 supervisor does at its next heartbeat, what that one was told is told again. Delivered: how many the server
 has taken. Twice: how many it has taken more than once; where a server takes a message and its answer is lost,
-nobody can know that here. The delay counts from telling to being taken; the 2 s of a digest are in it, and the
-start of the process, on a machine that does other things.
+nobody can know that here. The delay counts from telling to being taken; the 2 s of a digest are in it, and
+the start of the process, on a machine that does other things.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+RUN = ROOT / "tests" / "data" / "recorded_run" / "recovered"
 EVERY_S, DIGEST_S, RETRY_S = 0.5, 2.0, 0.2
 AWAY_S, SLOW_S, KILL_S = 15.0, 3.0, 3.0
 SHARE = 0.5
@@ -137,7 +138,7 @@ def tell(place: Path, environment: Mapping[str, str], events: int, kills: bool) 
     requests: dict[subprocess.Popen[bytes], list[dict[str, str]]] = {}
     killed, again = time.time(), list[dict[str, str]]()
     until = time.time() + LONGEST_S
-    while len(told) < events or (waiting(place) and time.time() < until):
+    while len(told) < events or again or (waiting(place) and time.time() < until):
         messages, again = again, []
         if len(told) < events:
             note = f"{len(told):04d}"
@@ -155,10 +156,6 @@ def tell(place: Path, environment: Mapping[str, str], events: int, kills: bool) 
     for sender in senders:
         sender.wait(timeout=LONGEST_S)
     return told
-
-
-def folder_of_run() -> str:
-    return str(ROOT / "tests" / "data" / "recorded_run" / "recovered")
 
 
 def waiting(place: Path) -> bool:

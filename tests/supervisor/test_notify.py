@@ -292,6 +292,23 @@ def test_a_sender_outlives_its_supervisor(make_run, hook, settings):
     eventually(lambda: any(one["event"] == "diverged" for one in hook.received))
 
 
+def test_what_a_sender_could_not_keep_is_told_again(make_run, hook, settings, own_home):
+    settings(f"url: '{hook.url}'")
+    run = make_run()
+    run.await_step()
+    path = own_home / "config" / "nantui" / "supervise.yaml"
+    sound = path.read_text()
+    path.write_text("{")  # with this every sender ends in an error
+    incident = {"t": 1.0, "kind": "incident", "incident": "nan_loss", "action": "skipped", "text": "NaN"}
+    with run.layout.events(1, 0).open("a") as file:
+        file.write(json.dumps(incident) + "\n")
+    eventually(lambda: "not readable as YAML" in (run.layout.home / "supervisor.log").read_text())
+    assert hook.received == []
+    path.write_text(sound)
+    eventually(lambda: [one["event"] for one in hook.received] == ["incident"])
+    assert hook.received[0]["text"] == "nan_loss: NaN"
+
+
 # the command
 
 
