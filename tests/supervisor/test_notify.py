@@ -321,6 +321,8 @@ def test_urls_are_kept_for_this_user_alone_and_never_shown_whole(settings, hook,
     assert main(["notify", "add", f"{hook.url}/beat", "--heartbeat"]) == 0
     kept = own_home / "config" / "nantui" / "notify.json"
     assert kept.stat().st_mode & 0o777 == 0o600
+    kept.chmod(0o644)
+    assert len(kept_ways()) == 2 and kept.stat().st_mode & 0o777 == 0o600
     assert main(["notify", "list"]) == 0 and main(["notify", "test"]) == 0
     said = told(capsys)
     assert "secret-token" not in said and "HTTP 204" in said and "127.0.0.1" in said

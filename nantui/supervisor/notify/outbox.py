@@ -71,6 +71,8 @@ def kept_ways() -> list[Way]:
     """Return the URLs that were added. Raises UserError for a file that is broken."""
     if not file_of_ways().exists():
         return []
+    with contextlib.suppress(OSError):
+        file_of_ways().chmod(0o600)
     ways = [known_fields(Way, one) for one in (read_json(file_of_ways()) or {}).get("ways", [None])]
     if None in ways:
         raise UserError(f"{file_of_ways()} is not as `nantui notify` writes it: mend it or move it away")
