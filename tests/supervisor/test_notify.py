@@ -174,17 +174,17 @@ def test_two_senders_never_send_the_same(settings, hook):
 def test_many_incidents_are_one_message_and_an_end_does_not_wait():
     alerts = Alerts(digest_s=300)
     incidents = [note("incident", t=100.0 + i) for i in range(25)]
-    assert pause_s(incidents, last=90.0, not_before=0.0, settings=alerts, now=120.0) == 270.0
-    assert pause_s([*incidents, note("failed", t=125.0)], 90.0, 0.0, alerts, now=130.0) <= 0
-    assert pause_s([note("failed", t=125.0)], 90.0, 200.0, alerts, now=130.0) == 70.0, "a retry's time"
+    assert pause_s(incidents, last=90.0, settings=alerts, now=120.0) == 270.0
+    assert pause_s([*incidents, note("failed", t=125.0)], 90.0, alerts, now=130.0) == 0
+    assert pause_s([note("failed", t=125.0)], 90.0, alerts, now=126.0) == 1.0, "what comes with it"
     message = compose([*incidents, note("failed")])
     assert len(message["ids"].split()) == 26
     assert message["event"] == "failed" and "(and 25 other events)" in message["title"]
     assert message["body"].splitlines()[0] == "… 16 earlier events"
 
 
-def test_a_clock_set_back_holds_nothing_up_for_long():
-    assert pause_s([note("failed", t=10.0**9)], 10.0**9, 0.0, Alerts(), now=0.0) <= 600
+def test_a_clock_set_back_holds_nothing_up():
+    assert pause_s([note("incident", t=10.0**9)], 10.0**9, Alerts(), now=0.0) == 0
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,7 @@ def test_a_clock_set_back_holds_nothing_up_for_long():
 def test_quiet_hours(hours, clock, left):
     now = time.mktime(time.strptime(f"2026-03-03 {clock}", "%Y-%m-%d %H:%M"))
     assert quiet_s(hours, now) == left
-    paused = pause_s([note("failed", t=now - 60)], 0.0, 0.0, Alerts(quiet=hours), now)
-    assert paused == left if left else paused <= 0
+    assert pause_s([note("failed", t=now - 60)], 0.0, Alerts(quiet=hours), now) == left
 
 
 @pytest.mark.parametrize("wrong", ["quiet: at night", "digest_s: soon", "urls: [x]"])

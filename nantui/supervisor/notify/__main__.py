@@ -69,16 +69,17 @@ def serve(way: Way, settings: Alerts, notes: Sequence[Note]) -> None:
 
 
 def _send(outbox: Outbox, way: Way, settings: Alerts) -> None:
-    tries, not_before = 0, 0.0
+    tries, retry_at = 0, 0.0
     while notes := outbox.waiting():
-        if (pause := pause_s(notes, outbox.told_at, not_before, settings, time.time())) > 0:
+        pause = pause_s(notes, outbox.told_at, settings, time.time())
+        if (pause := max(pause, retry_at - time.monotonic())) > 0:
             time.sleep(min(pause, POLL_S))
             continue
         try:
             came_back = deliver(way, compose(notes))
         except NotDelivered as error:
             again_s = min(settings.retry_s * 2 ** min(tries, 20), LONGEST_RETRY_S)
-            tries, not_before = tries + 1, time.time() + again_s
+            tries, retry_at = tries + 1, time.monotonic() + again_s
             too_old = [note for note in notes if note.t < time.time() - KEPT_S]
             outbox.drop(too_old, told=False)
             if tries == 1 or too_old:
@@ -91,12 +92,13 @@ def _send(outbox: Outbox, way: Way, settings: Alerts) -> None:
             tries = 0
 
 
-def pause_s(notes: Sequence[Note], last: float, not_before: float, settings: Alerts, now: float) -> float:
-    """Return for how many seconds the notes wait: for others, a digest's time, a retry's, quiet hours."""
+def pause_s(notes: Sequence[Note], last: float, settings: Alerts, now: float) -> float:
+    """Return for how many seconds the notes wait: for others, for a digest's time, in quiet hours."""
     digest_s = settings.digest_s if all(note.event in ROUTINE for note in notes) else 0.0
-    begins = max(notes[0].t + min(GATHER_S, settings.digest_s), last + digest_s, not_before)
-    longest = max(settings.digest_s, LONGEST_RETRY_S)  # also where the clock was set back
-    return max(min(begins - now, longest), quiet_s(settings.quiet, now))
+    times = (notes[0].t + min(GATHER_S, settings.digest_s), last + digest_s)
+    # What lies further ahead than it can was written before the clock was set back.
+    ahead = [time - now for time in times if time - now <= max(GATHER_S, settings.digest_s)]
+    return max(*ahead, 0.0, quiet_s(settings.quiet, now))
 
 
 def quiet_s(hours: str, now: float) -> float:

@@ -43,6 +43,8 @@ def deliver(way: Way, message: Message) -> str:
     except (OSError, HTTPException, ValueError, subprocess.TimeoutExpired) as error:
         said = str(error).strip("<>").removeprefix("urlopen error ")
         raise NotDelivered(blotted(said or type(error).__name__, way)) from None
+    except Exception as error:  # of a library: a notifier must never do more harm than not to notify
+        raise NotDelivered(type(error).__name__) from None
 
 
 def filled(word: str, message: Message) -> str:
