@@ -25,7 +25,7 @@ help:
 	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
 	@echo "make demo-environments  the demo where kernels, threads and seed differ; an hour or more"
 	@echo "make slurm        nantui sbatch on a real Slurm, which it installs here (as root, Debian or Ubuntu)"
-	@echo "make docs         the pages that are made from the code: keys, commands, settings"
+	@echo "make docs         the pages that are made from the code: keys, commands, settings, the man page"
 	@echo "make screenshots  pictures of every screen, from the real app"
 
 $(VENV)/installed: pyproject.toml
@@ -93,6 +93,7 @@ screenshots: $(VENV)/installed-test
 docs: $(VENV)/installed-test
 	$(BIN)/python -m devtools.keys_page > docs/keys.md
 	$(BIN)/python -m devtools.reference_pages docs
+	$(BIN)/python -m devtools.man_page > docs/nantui.1
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -47,10 +47,10 @@ ULTRALYTICS = (
 )
 LIBRARIES = ("textual", "psutil", "numpy", "pandas", "PyYAML", "pillow", "nvidia-ml-py")
 TRAINING_PACKAGES = ("torchvision", "numpy", "psutil")
-TESTING = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pyte")
+TESTING = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pyte", "apprise", "jsonschema")
 PYTHONS = tuple(
-    Row(f"Python {number}", number, (*LIBRARIES, "plotext<6", *TESTING))
-    for number in ("3.10", "3.11", "3.12", "3.13")
+    Row(f"Python {number}", number, (*LIBRARIES, "plotext>=6", "argcomplete", *TESTING))
+    for number in ("3.10", "3.11", "3.12", "3.13", "3.14")
 )
 LOWEST = Row("lowest", "3.10", ())
 TRAINING_CHECKS = {

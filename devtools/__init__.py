@@ -9,4 +9,5 @@ screen_svg: The screen as an SVG of our own: every character in its cell, braill
 moving_picture: A tour of the cockpit in half a minute, as one SVG that moves by itself
 keys_page: docs/keys.md, made from the bindings themselves; a test keeps the file and the bindings together
 reference_pages: docs/commands.md and docs/settings.md, made from the code itself
+man_page: docs/nantui.1, the manual page, made from the same parsers
 """

@@ -19,13 +19,14 @@ from nantui.cli import COCKPIT, COMMANDS, SHARED, parser_of
 from nantui.run.atomic_files import write_atomic
 from nantui.settings import own_settings
 from nantui.settings.values import show_value
-from nantui.supervisor.config import Patience
+from nantui.supervisor.config import Alerts, Patience
 
 COMMON = """
 Everything that the cockpit does, a command does too; both call the same functions. Arguments of training
 are `key=value`, as in the `yolo` command. `RUN` is a run directory, `DIR` a directory of runs. Results go
 to stdout, with `--json` as one JSON document and nothing else; words for people go to stderr. JSON has no
-literal for a number that is not finite: it is written as "nan", "inf" or "-inf". What changes a run
+literal for a number that is not finite: it is written as "nan", "inf" or "-inf". Each document has a
+[JSON Schema](schemas). `eval "$(nantui completion bash)"` completes words. What changes a run
 asks first; where there is no terminal to ask on, it wants `--yes`. `train` and `exec` make new runs and do
 not ask.
 
@@ -51,8 +52,8 @@ THRESHOLDS = """
 """
 
 OWN_FILES = {
-    "supervise.yaml": "`patience:` as below, and `notify:` (`command`, `url`, `on`): whom to tell, "
-    "see [run control](run-control.md)",
+    "supervise.yaml": "`patience:` and `notify:` as below",
+    "notify.json": "the URLs of `nantui notify`, for you alone",
     "ladder.yaml": "what is tried when trouble comes back; the shipped one is `configs/ladder.yaml`",
     "presets/NAME.yaml": "remedies of your own, also in `.nantui/presets/` of the directory that you start "
     "in; `n` in the settings screen writes one",
@@ -89,6 +90,8 @@ def _command(name: str) -> Iterator[str]:
     yield from ("", "```", " ".join([parser.prog, *map(_in_usage, own)]), "```")
     if own:
         yield from ("", *_table(own))
+    if parser.epilog:
+        yield from ("", "```", *(line.strip() for line in parser.epilog.splitlines()[1:]), "```")
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -147,8 +150,22 @@ def settings() -> Iterator[str]:
     yield BOUNDS.rstrip()
     yield from ("", "## Patience of the supervisor", "", "Under `patience:` in `supervise.yaml`; seconds.")
     yield from ("", "| name | default | meaning |", "| --- | --- | --- |")
-    for field in fields(Patience):
-        yield f"| `{field.name}` | {show_value(field.default)} | {field.metadata['help']} |"
+    yield from _times(Patience)
+    yield from (
+        "",
+        "## Notifications",
+        "",
+        "Under `notify:` in `supervise.yaml`, beside `command`, `on`, `quiet`",
+    )
+    yield from ("([run control](run-control.md#told-when-nobody-looks)); seconds.",)
+    yield from ("", "| name | default | meaning |", "| --- | --- | --- |")
+    yield from _times(Alerts)
+
+
+def _times(kind: type[Patience] | type[Alerts]) -> Iterator[str]:
+    for field in fields(kind):
+        if field.metadata:
+            yield f"| `{field.name}` | {show_value(field.default)} | {field.metadata['help']} |"
 
 
 def _range(one: dict[str, object]) -> str:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from nantui.errors import FAILED, USAGE, UserError
+from nantui.paths import configs_dir
 from nantui.version import __version__
 
 COMMANDS = {
@@ -37,6 +38,8 @@ COMMANDS = {
     "plot": "curves of runs in the terminal, or as CSV or JSON",
     "export": "epochs, steps, incidents and checkpoints as CSV, Parquet, JSON or TensorBoard",
     "events": "what happened to runs, one line an event, also as it comes",
+    "notify": "whom to tell when nobody looks: add, list, test, remove URLs, a heartbeat",
+    "completion": "completion of runs, settings and presets for bash, zsh and fish",
     "mcp": "runs for agents: status, curves, diagnosis; with --act recovery in two steps",
     "web": "the cockpit in a browser, read-only unless asked otherwise",
     "diagnose": "why it happened: causes, evidence, advice",
@@ -45,15 +48,19 @@ COMMANDS = {
     "doctor": "versions, GPUs, which hooks are in place, terminal abilities",
 }
 COCKPIT, SCRIPT = "cockpit", "exec"
-LISTS = {"--set": True, "--phase": True, "--preset": False, "--allow": False}
+LISTS = {"--set": True, "--phase": True, "--preset": False, "--allow": False, "--kind": False}
 """Options that take several words, and whether these are settings (`name=value`) or names."""
 SHARED = "everywhere"
+ONLY_LOOK = frozenset({"status", "wait", "check", "compare", "plot", "export", "events", "completion"})
+"""Take what every command takes, so that it can stand in an alias; their help does not mention it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 the answer is no, 2 usage, 3 failed."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if "_ARGCOMPLETE" in os.environ:
+            _complete(os.environ.get("COMP_LINE", "").split(" "))
         return _run(words)
     except UserError as error:
         from nantui.commands.common import say
@@ -68,6 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _complete(words: list[str]) -> None:
+    from nantui.commands.completion import complete
+
+    if len(words) > 2 and words[1] in COMMANDS:
+        complete(parser_of(words[1]), ())
+    complete(parser_of(COCKPIT), COMMANDS)
 
 
 def _run(words: list[str]) -> int:
@@ -139,10 +154,27 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     """Return what the command `name` takes; docs/commands.md is made from the same."""
     module = importlib.import_module(f"nantui.commands.{name}")
     title = "nantui" if name == COCKPIT else f"nantui {name}"
-    parser = argparse.ArgumentParser(title, description=module.__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        title, description=module.__doc__, allow_abbrev=False, formatter_class=Help, epilog=examples(name)
+    )
     module.add_arguments(parser)
-    add_everywhere(parser)
+    add_everywhere(parser, shown=name not in ONLY_LOOK)
     return parser
+
+
+class Help(argparse.HelpFormatter):
+    """Fills paragraphs, and leaves examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+def examples(name: str) -> str:
+    """Return the examples of a command, for the end of its help."""
+    lines = (configs_dir() / "examples.txt").read_text(encoding="utf-8").splitlines()
+    words = [(line.split()[1], line) for line in lines]
+    found = [line for word, line in words if (word if word in COMMANDS else COCKPIT) == name]
+    return "\n  ".join(["examples:", *found])
 
 
 def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
@@ -155,14 +187,18 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
         raise SystemExit(USAGE if stop.code else 0) from None
 
 
-def add_everywhere(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command has."""
+def add_everywhere(parser: argparse.ArgumentParser, shown: bool = True) -> None:
+    """Add the options that every command has, in its help only where they are for something."""
     group = parser.add_argument_group(SHARED)
-    group.add_argument("--python", metavar="PATH", help="the interpreter that trains, if not this one")
+    dull = None if shown else argparse.SUPPRESS
+    python = "the interpreter that trains, if not this one"
+    group.add_argument("--python", metavar="PATH", help=dull or python)
     group.add_argument("--ascii", action="store_true", help="only plain ASCII on the screen")
-    group.add_argument("--read-only", action="store_true", help="watch; change nothing")
+    group.add_argument("--read-only", action="store_true", help=dull or "watch; change nothing")
     group.add_argument(
-        "--take-over", action="store_true", help="act on a run whose supervisor on another host is gone"
+        "--take-over",
+        action="store_true",
+        help=dull or "act on a run whose supervisor on another host is gone",
     )
 
 

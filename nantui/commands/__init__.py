@@ -4,6 +4,7 @@ Files, in reading order:
 
 check: The truth about checkpoints, without running them: files, a `weights/` directory, or whole runs
 cockpit: Open the cockpit on a run, or on all runs below a directory (default: here)
+completion: Completion for a shell: commands, options, runs, settings with their values and presets
 common: What every command shares: the options that readers and changers have, questions, and output
 compare: Two runs, or two attempts of a run (RUN#N): settings, curves on the same epochs, best metrics, cost
 demo: A real training on a small drawn data set, with two planted faults: see them, recover, finish
@@ -16,6 +17,7 @@ following: What the commands that act on a run share: send, show the stages, tur
 join: Take part, with this host's devices, in a run that another host leads; both see the same run directory
 labels: Label errors by kind, and what each would do to training. Changes nothing in the data set
 mcp: Runs for agents, over the Model Context Protocol on standard input and output
+notify: Whom to tell when nobody is looking: add, list, test and remove URLs, and a heartbeat
 plot: Curves of one or more runs in the terminal, for a chat, a log or a pipe
 presets: List the remedies, show one, or show what it would change in a run and why
 queue: Runs that train one after the other, as soon as their devices are free: add, list, move, remove, pause

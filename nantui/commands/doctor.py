@@ -23,6 +23,7 @@ from nantui.settings.guard_requirements import read_hooks
 from nantui.settings.ultralytics_args import find_ultralytics, read_version
 from nantui.supervisor.config import load_config
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
+from nantui.supervisor.notify.outbox import all_ways
 from nantui.terminal_text import printable_lines
 from nantui.version import __version__
 from nantui.words import count
@@ -152,10 +153,9 @@ def colours() -> Check:
 
 
 def configuration() -> Check:
-    """Return whether the user's supervise.yaml can be read, and whether it notifies."""
+    """Return whether the user's own files can be read, and whom they notify."""
     try:
-        notify = load_config().notify
+        ways = ", ".join(map(str, all_ways(load_config().notify)))
     except UserError as error:
         return Check("configuration", BAD, str(error))
-    ways = [way for way in ("command", "url") if notify.get(way)]
-    return Check("configuration", OK, f"notifies by {' and '.join(ways)}" if ways else "notifies nobody")
+    return Check("configuration", OK, f"notifies {ways or 'nobody'}", "" if ways else "nantui notify add URL")

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from nantui.commands import common
+from nantui.errors import UserError
 from nantui.run.discovery import require_run
-from nantui.run.events import Event, document_of, parse_lines
+from nantui.run.events import KINDS, Event, document_of, parse_lines
 from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
 from nantui.terminal_text import escaped_json, printable
@@ -27,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui events` takes."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the runs")
     parser.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    common.add_list(parser, "--kind", "KIND", "only these kinds, e.g. incident warning saved")
+    parser.add_argument("--attempt", type=int, metavar="N", help="only those of attempt N")
     parser.add_argument("--json", action="store_true", help="one JSON document a line on stdout")
 
 
@@ -64,15 +68,24 @@ class EventFollower:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the events that there are and, with --follow, those that come."""
+    if unknown := set(arguments.kind) - set(KINDS):
+        raise UserError(f"no kind {', '.join(sorted(unknown))}; there are {', '.join(sorted(KINDS))}")
     followers = [EventFollower(require_run(path)) for path in arguments.runs]
     say = as_json if arguments.json else as_text
     while True:
         for told in in_order(followers):
-            if arguments.json or told.event.kind != UNSPOKEN:
+            if wanted(arguments, told.event):
                 print(say(told), flush=arguments.follow)
         if not arguments.follow:
             return 0
         time.sleep(POLL_S)
+
+
+def wanted(arguments: argparse.Namespace, event: Event) -> bool:
+    """Tell whether an event is among those asked for."""
+    if arguments.attempt not in (None, event.attempt):
+        return False
+    return event.kind in arguments.kind if arguments.kind else arguments.json or event.kind != UNSPOKEN
 
 
 def in_order(followers: Sequence[EventFollower]) -> list[Told]:

@@ -23,9 +23,9 @@ gpu_admission: Is there memory on the GPUs for this run? What others hold agains
 gpu_wait: Before a worker starts, whoever asked: is there room on its GPUs, its disk, its data?
 run_spec: What a run is asked to be, as commands act on it and change it
 config: How patient the supervisor is, and whom it tells: defaults, and the user's own `supervise.yaml`
-notify: Tell somebody who is not looking: a command or a URL from the user's own configuration
 host_checks: What the system around a training may do to it: kill it at logout, starve it, or break its files
 foreign/: Trainings that nantui did not start: find them, say how far they are, stop them when asked.
+notify/: Tell somebody who is not looking: by any URL that Apprise knows, a web hook, a command
 queue/: Runs that wait for their turn: each user's queue on each host, and the small process that serves it
 hosts/: One run on several hosts: one leads (its supervisor holds the run), an agent takes part on each other
 """

@@ -6,6 +6,7 @@ from nantui.errors import UserError
 from nantui.machine.process_identity import alive
 from nantui.run.attempts import Attempt, read_attempt
 from nantui.run.events import AttemptEnded, AttemptStarted, Event, newest
+from nantui.run.plan import after_the_end
 from nantui.run.status import ACTIVE, STARTING
 from nantui.supervisor.attempt_watch import Watch, journaled
 from nantui.supervisor.launch import cwd_of
@@ -32,6 +33,8 @@ def adopt(supervisor: Supervisor) -> str:
     ended = newest(its, AttemptEnded)
     if ended is not None:
         if supervisor.state.state in ACTIVE:
+            if not after_the_end(supervisor.layout.spec, events)[0]:
+                supervisor.tell(ended.outcome, ended.text, attempt.uuid)
             supervisor.publish(state=ended.outcome, text=ended.text, worker=None)
         return ""
     _watch_again(supervisor, attempt, its)

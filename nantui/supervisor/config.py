@@ -6,8 +6,11 @@ may come from somebody else.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
@@ -16,6 +19,10 @@ from nantui.paths import user_config_dir
 
 NAME = "supervise.yaml"
 SHORTEST_GRACE_S = 2.0
+RECOVERED, REWOUND = "recovered", "rewound"
+TOLD = ("incident", "diverged", "failed", "finished", "stalled", "lost", RECOVERED, REWOUND)
+HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+"""Quiet hours, e.g. 22:00-07:30, on the host's own clock."""
 
 
 def _seconds(default: float, meaning: str) -> float:
@@ -74,11 +81,29 @@ class Patience:
 
 
 @dataclass(frozen=True)
+class Alerts:
+    """Whom to tell beside `nantui notify add`, of what, and how often: `notify:`."""
+
+    command: tuple[str, ...] = ()
+    url: str = ""
+    on: tuple[str, ...] = TOLD
+    quiet: str = ""
+    digest_s: float = _seconds(
+        300.0, "from a message to the next, unless an end or a standstill is to be told"
+    )
+    retry_s: float = _seconds(5.0, "to the second try; later ones wait twice as long each, up to 10 minutes")
+    heartbeat_s: float = _seconds(60.0, "between two calls of the heartbeat URL, while all is well")
+
+
+@dataclass(frozen=True)
 class Config:
     """The user's `supervise.yaml`."""
 
     patience: Patience = field(default_factory=Patience)
-    notify: dict[str, object] = field(default_factory=dict)
+    notify: Alerts = field(default_factory=Alerts)
+
+
+Section = TypeVar("Section", Patience, Alerts)
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -96,22 +121,29 @@ def load_config(path: Path | None = None) -> Config:
         return Config()
     if not isinstance(document, dict) or set(document) - {"patience", "notify"}:
         raise UserError(f"{path}: may hold 'patience' and 'notify' only")
-    notify = document.get("notify") or {}
-    if not isinstance(notify, dict):
-        raise UserError(f"{path}: 'notify' must be a mapping")
-    return Config(_patience(path, document.get("patience") or {}), notify)
-
-
-def _patience(path: Path, given: object) -> Patience:
-    known = {item.name for item in fields(Patience)}
-    if not isinstance(given, dict) or set(given) - known:
-        raise UserError(f"{path}: 'patience' knows {', '.join(sorted(known))}")
-    try:
-        patience = Patience(**{name: float(value) for name, value in given.items()})
-    except (TypeError, ValueError):
-        raise UserError(f"{path}: times under 'patience' are numbers of seconds") from None
+    patience = _section(path, "patience", Patience, document.get("patience") or {})
+    alerts = _section(path, "notify", Alerts, document.get("notify") or {})
     if patience.grace_s < SHORTEST_GRACE_S:
-        raise UserError(
-            f"{path}: grace_s: {patience.grace_s:g} s is too short to save; give {SHORTEST_GRACE_S:g}"
-        )
-    return patience
+        text = f"{patience.grace_s:g} s is too short to save; give {SHORTEST_GRACE_S:g}"
+        raise UserError(f"{path}: grace_s: {text}")
+    if alerts.quiet and not HOURS.fullmatch(alerts.quiet):
+        raise UserError(f"{path}: quiet: {alerts.quiet} is no span of hours like 22:00-07:00")
+    return Config(patience, alerts)
+
+
+def _section(path: Path, name: str, kind: type[Section], given: object) -> Section:
+    """Return the dataclass `kind` as a section of the file fills it. Raises UserError."""
+    known = {item.name: _READERS[type(item.default)] for item in fields(kind)}
+    if not isinstance(given, dict) or set(given) - set(known):
+        raise UserError(f"{path}: '{name}' knows {', '.join(sorted(known))}")
+    try:
+        return kind(**{key: known[key](value) for key, value in given.items()})
+    except (TypeError, ValueError):
+        raise UserError(f"{path}: times under '{name}' are numbers of seconds") from None
+
+
+_READERS: Mapping[type, Callable[[Any], Any]] = {
+    float: float,
+    str: str,
+    tuple: lambda given: tuple(map(str, given)) if isinstance(given, list) else (str(given),),
+}

@@ -25,11 +25,11 @@ from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import RECOVERING
 from nantui.supervisor import after_attempt
 from nantui.supervisor.client import continue_elsewhere
+from nantui.supervisor.config import RECOVERED
 from nantui.supervisor.foreign.find import CERTAIN, describe, find_foreign
 from nantui.supervisor.gpu_wait import admit, await_place
 from nantui.supervisor.hosts.leader import several
 from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, new_attempt
-from nantui.supervisor.notify import RECOVERED
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery_helper import act
 from nantui.supervisor.run_spec import (

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,22 @@ from nantui.machine.process_tree import Leftover, end_all, members, own_children
 from nantui.run.atomic_files import write_json
 from nantui.run.attempts import Attempt
 from nantui.run.binding import STRANGE, standing
+from nantui.run.documents import JsonObject
 from nantui.run.endings import Traces
 from nantui.run.events import Event, Incident, RewindDone, parse_all
 from nantui.run.incidents import is_suspicion
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end
-from nantui.run.status import RUNNING, STALLED, STARTING
-from nantui.supervisor import notify
+from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
 from nantui.supervisor.attempt_watch import Watch
-from nantui.supervisor.config import Config, Patience
+from nantui.supervisor.config import REWOUND, Config, Patience
 from nantui.supervisor.foreign.strays import place_of
+from nantui.supervisor.helper_process import hash_of
 from nantui.supervisor.hosts.leader import Leading
 from nantui.supervisor.launch import start_worker
 from nantui.supervisor.lock import RunLock
+from nantui.supervisor.notify.outbox import start_sender
 from nantui.supervisor.outcome import Ending, ending_of
 from nantui.supervisor.standstill import Standstill, collect_stacks, hung_text
 from nantui.supervisor.state import (
@@ -47,6 +50,11 @@ from nantui.supervisor.state import (
 )
 from nantui.terminal_text import printable
 from nantui.words import count
+
+Alert = tuple[str, str, object]
+"""What happened, in a word and in words, and what tells it from another of its kind."""
+MOST_TOLD = 50
+"""Of what comes at once; a pipe holds them all, so that whoever reads it keeps nobody waiting."""
 
 
 class LostLock(Exception):
@@ -76,7 +84,8 @@ class Supervisor:
         self._standstill = Standstill(config.patience)
         self.hung = ""
         """What hangs, once it has hung for so long that only its end helps."""
-        self._published = 0.0
+        self._published = self._notified = 0.0
+        self._told: dict[subprocess.Popen[bytes], list[JsonObject]] = {}
         self.unwritten = [dict(json.loads(line)) for line in unwritten_lines(layout)]
         """Journal entries that the disk refused, oldest first, also an earlier supervisor's."""
         self._kept = bool(self.unwritten)
@@ -148,11 +157,26 @@ class Supervisor:
         with contextlib.suppress(OSError):
             print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}", file=sys.stderr, flush=True)
 
-    def tell(self, event: str, text: str) -> None:
-        """Notify whoever the user's configuration names."""
-        child = notify.tell(self.config.notify, self.layout.run, event, text, self.say)
-        if child is not None:
+    def tell(self, event: str, text: str, about: object = "") -> None:
+        """Tell whoever the user named; once, where it is told again of the same `about`."""
+        self._tell_all([(event, text, about or time.time())])
+
+    def _tell_all(self, alerts: Sequence[Alert]) -> None:
+        run, on = str(self.layout.run), self.config.notify.on
+        notes: list[JsonObject] = [
+            {"id": hash_of(f"{run} {kind} {about}"), "run": run, "event": kind, "text": printable(text)[:500]}
+            for kind, text, about in alerts[-MOST_TOLD:]
+            if kind in on
+        ]
+        if notes:
+            self._notify(notes)
+
+    def _notify(self, messages: list[JsonObject], well: bool = False) -> None:
+        """Start what sends, which also takes up what was left unsent."""
+        request = {"messages": messages, "well": well}
+        if (child := start_sender(self.config.notify, request, self.say)) is not None:
             self.start_helper(child)
+            self._told[child] = messages
 
     def start_helper(self, child: subprocess.Popen[bytes]) -> None:
         """Remember what was started beside the worker: it is never taken for a part of the training."""
@@ -234,10 +258,10 @@ class Supervisor:
         self.hosts.end()
         goes_on, more = after_the_end(self.layout.spec, self.journal.events())
         text = ending.shown or more
+        if not goes_on:
+            self.tell(ending.outcome, text, self.state.attempt_uuid)
         state = STARTING if goes_on else ending.outcome
         self.publish(state=state, text=text, worker=None, ending=ending.cause.kind)
-        if not goes_on:
-            self.tell(ending.outcome, text)
         return ending
 
     def end_members(self, grace_s: float) -> list[Leftover]:
@@ -282,6 +306,12 @@ class Supervisor:
         if time.monotonic() - self._published > self.patience.heartbeat_s:
             self.write_waiting()
             self.publish()
+        if time.monotonic() - self._notified > self.config.notify.heartbeat_s:
+            self._notified = time.monotonic()
+            gone = [child for child in self._told if child.poll() is not None]
+            # A sender that was killed may not have kept what it was told; one that had keeps nothing twice.
+            again = [note for child in gone for note in self._told.pop(child) if child.returncode]
+            self._notify(well=self.state.state in ACTIVE - {STALLED}, messages=again)
 
     def _gather(self) -> None:
         """Start the worker once enough hosts are ready; until then say who is missing."""
@@ -297,14 +327,11 @@ class Supervisor:
         """Take over what the ranks have written into the journal and the published state."""
         if self.watch is None:
             return
-        for event, fields in self.watch.read():
+        new = self.watch.read()
+        # Told before it is in the journal: whoever adopts the run after a kill in between tells it again.
+        self._tell_all([alert for event, _ in new if (alert := _alert_of(event))])
+        for event, fields in new:
             self.record(event.kind, **fields)
-            if isinstance(event, Incident):
-                self.tell("incident", f"{event.incident}: {event.text}")
-            elif isinstance(event, RewindDone):
-                self.tell(notify.REWOUND, event.text)
-            elif is_suspicion(event):
-                self.tell("suspicion", event.text)
         self._publish_progress(self.watch)
 
     def _publish_progress(self, watch: Watch) -> None:
@@ -351,3 +378,11 @@ class Supervisor:
             if dead is None or dead.si_pid in known:
                 return
             os.waitpid(dead.si_pid, 0)
+
+
+def _alert_of(event: Event) -> Alert | None:
+    if isinstance(event, Incident):
+        return "incident", f"{event.incident}: {event.text}", event.t
+    if isinstance(event, RewindDone):
+        return REWOUND, event.text, event.t
+    return ("suspicion", event.text, event.t) if is_suspicion(event) else None

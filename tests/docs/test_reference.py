@@ -1,13 +1,14 @@
 """docs/commands.md and docs/settings.md say what the code takes, and nothing is left without a word."""
 
 import argparse
+import itertools
 from pathlib import Path
 
 import pytest
 import yaml
 
-from devtools import reference_pages
-from nantui.cli import COCKPIT, COMMANDS, parser_of
+from devtools import man_page, reference_pages
+from nantui.cli import COCKPIT, COMMANDS, _parse, examples, parser_of
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.settings import own_settings
 from nantui.supervisor.config import Patience, load_config
@@ -19,6 +20,25 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 def test_the_generated_pages_are_up_to_date(name):
     wanted = "\n".join(reference_pages.PAGES[name]()) + "\n"
     assert (DOCS / name).read_text(encoding="utf-8") == wanted, "python -m devtools.reference_pages docs"
+
+
+def test_the_man_page_is_up_to_date_and_holds_no_line_that_roff_takes_for_a_request():
+    lines = list(man_page.page())
+    wanted = "\n".join(lines) + "\n"
+    assert (DOCS / "nantui.1").read_text(encoding="utf-8") == wanted, "make docs"
+    requests = {line.split()[0] for line in wanted.splitlines() if line.startswith((".", "'"))}
+    assert requests <= {".TH", ".SH", ".SS", ".B", ".br", ".TP", ".PP", ".nf", ".fi"}
+    assert all(f".SS nantui {name}" in lines for name in COMMANDS)
+    assert man_page.escaped(".x\\-'") == r"\&.x\e\-\(aq"
+
+
+@pytest.mark.parametrize("name", [COCKPIT, *COMMANDS])
+def test_every_command_has_two_examples_that_it_takes(name):
+    lines = [line.partition("  #")[0].split()[1:] for line in examples(name).splitlines()[1:]]
+    assert len(lines) == 2
+    for words in lines:
+        words = list(itertools.takewhile(lambda word: word not in (">", ">>", "|"), words))
+        assert _parse(parser_of(name), words if name == COCKPIT else words[1:])
 
 
 @pytest.mark.parametrize("name", [COCKPIT, *COMMANDS])

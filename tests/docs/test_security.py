@@ -11,7 +11,7 @@ from nantui.supervisor.helper_process import worker_environment
 PACKAGE = Path(nantui.__file__).parent
 SPEAKS = {"socket", "urllib", "http", "ssl", "ftplib", "smtplib", "requests", "httpx", "aiohttp", "apprise"}
 MAY = {
-    "supervisor/notify.py": {"urllib", "apprise"},
+    "supervisor/notify/delivery.py": {"urllib", "http", "apprise"},
     "supervisor/hosts/leader.py": {"socket"},
     "supervisor/hosts/endpoint.py": {"socket"},
     "commands/web.py": {"socket", "aiohttp"},  # listens, on this machine unless told otherwise
