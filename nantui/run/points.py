@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
+from nantui.errors import NO, UserError
 from nantui.run.atomic_files import open_regular, read_json, write_json
 from nantui.run.documents import Large, known_fields
 from nantui.run.layout import RunLayout
@@ -88,6 +89,12 @@ def read_point(layout: RunLayout, name: str) -> StepPoint | None:
         return point if layout.point(name).stat().st_size == point.size else None
     except OSError:
         return None
+
+
+def refuse_gone(layout: RunLayout, to: str) -> None:
+    """Raise UserError where `to` names a step point that is not there any more: two files take turns."""
+    if LABEL.fullmatch(to) and to not in {point.label for point in step_points(layout)}:
+        raise UserError(f"{to}: a newer step point has taken its place; choose again; nothing was done", NO)
 
 
 def is_whole(layout: RunLayout, point: StepPoint) -> bool:

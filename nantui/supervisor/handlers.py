@@ -19,6 +19,7 @@ from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, Created, newest, of_kind
 from nantui.run.journal import pending_edits, rolled_back_before
 from nantui.run.layout import RunLayout
+from nantui.run.points import refuse_gone
 from nantui.run.quarantine import quarantine_add, quarantine_undo
 from nantui.run.spec import Spec, with_settings, write_spec
 from nantui.run.status import FAILED as FAILED_STATE
@@ -145,6 +146,7 @@ def next_phase(port: CommandPort, command: Command) -> str:
 
 def recover(port: CommandPort, command: Command) -> str:
     """Stop what runs, roll back, and continue: what the key R does."""
+    refuse_gone(port.layout, str(command.options.get("to") or ""))  # before the training is stopped for it
     _stop_first(port, command)
     await_place(port, command)
     leave_the_script(port, command)

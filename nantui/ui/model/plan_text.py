@@ -271,7 +271,7 @@ def _confirmed(name: str, asked: object, effect: dict[str, object], glyphs: Glyp
 
 
 def stop_words(snapshot: RunSnapshot) -> list[str]:
-    """Say when it ends and what can be resumed afterwards: nothing inside the first epoch."""
+    """Say when it ends and what can be resumed afterwards: inside the first epoch only from a step point."""
     status = snapshot.status
     has_last = any(file.name == "last.pt" for file in snapshot.checkpoints)
     if status.state == run_status.STARTING or (status.step is None and snapshot.activity in BEFORE_TRAINING):
@@ -279,12 +279,13 @@ def stop_words(snapshot: RunSnapshot) -> list[str]:
             return ["It has not made a step yet; s resumes from what was there before, weights/last.pt."]
         return ["It has not made a step yet, so there is nothing to keep: s starts it from the beginning."]
     lines = ["It ends at the next batch boundary, on all ranks at the same step."]
-    if not has_last and (status.epoch or 1) <= 1:
+    inside = any(file.point for file in snapshot.checkpoints)
+    if not (has_last or inside) and (status.epoch or 1) <= 1:
         return [
             *lines,
-            "It is in its first epoch, and only a completed epoch can be resumed: s cannot go on from here, "
+            "It is in its first epoch and has no step point yet: without one s cannot go on from here, "
             "R begins again from the start.",
-            "The weights so far are kept in weights/nantui_stop.pt, for a start from them.",
+            "The weights so far are kept in weights/nantui_stop.pt.",
         ]
     lines.append("What it has learned is kept in weights/nantui_stop.pt; s resumes from there.")
     if open_alarm(snapshot, 0.0) is not None:

@@ -217,7 +217,7 @@ def _command_done(event: CommandDone) -> Told:
 
 
 def _rollback_begun(event: RollbackBegun) -> Told:
-    cost = "" if event.epochs_lost is None else f", giving up {count(event.epochs_lost, 'epoch')}"
+    cost = "" if not event.epochs_lost else f", giving up {count(event.epochs_lost, 'epoch')}"
     return f"rollback to {in_words(_known(event.restore_point), event.epoch)}{cost}", "info"
 
 
