@@ -23,7 +23,8 @@ SEED = 1
 QUICK = {
     "damaged files": 12, "log of gigabytes": 1, "hostile pickles": 100, "crash in a rollback": 2,
     "bit flips": 100, "a helper's successor": 1,
-    "crash between phases": 2, "clock jumps": 1, "full disk": 1, "hanging disk": 1, "kill in a recovery": 1,
+    "crash between phases": 2, "clock jumps": 1, "full disk": 1,
+    "full disk in a rollback": 10, "hanging disk": 1, "kill in a recovery": 1,
 }  # fmt: skip
 KINDS = {kind.name: kind for kind in (*processes.KINDS, *disks.KINDS, *files.KINDS, *checkpoints.KINDS)}
 
