@@ -171,7 +171,7 @@ class RecordedBackend(Backend):
 def _candidate(document: JsonObject) -> Any:
     facts = _finite(document)
     more = {"lost_text": facts["lost"], "path": Path(facts["path"]), "point": None, "steps_lost": 0}
-    return SimpleNamespace(**facts, **more)
+    return SimpleNamespace(**{**facts, **more})
 
 
 def _finite(document: JsonObject) -> JsonObject:

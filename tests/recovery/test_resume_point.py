@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -14,8 +15,12 @@ from typing import Any
 
 import pytest
 
+from nantui.checkpoint.step_point import refuse_unsound
+from nantui.errors import UserError
 from nantui.machine.process_tree import send
 from nantui.recovery import resume_point
+from nantui.recovery.agreement import would_run
+from nantui.recovery.plan import make_plan
 from nantui.recovery.restore_points import RestoreCriteria, list_candidates
 from nantui.recovery.resume_point import in_force_of, point_to_resume
 from nantui.recovery.rollback import roll_back
@@ -27,6 +32,9 @@ from nantui.run.points import StepPoint, is_whole, step_points, write_header
 from nantui.run.record import Reached
 from nantui.run.results import current, read_results
 from nantui.supervisor.client import create_run
+from tests.checkpoint import archives
+from tests.checkpoint.hostile import DATA
+from tests.checkpoint.test_hostile import RUNS_CODE
 from tests.recovery import fakes
 from tests.supervisor import stub_run
 from tests.supervisor.stub_run import StubRun, eventually
@@ -205,6 +213,25 @@ def test_a_point_that_the_worker_would_refuse_is_left_out_before_the_start(layou
     point, (said,) = point_to_resume(layout.run, plan.candidates)
     assert point is None and said.startswith("the step point of epoch 4 step 2") and named in said
     assert plan.restore is not None and plan.restore.point is None, "the newest checkpoint instead"
+
+
+@pytest.mark.parametrize("kind", sorted(RUNS_CODE)[::17])
+def test_a_hostile_point_is_judged_as_any_save_and_shown_before_a_copied_run_goes_on(layout, kind, tmp_path):
+    """Its header is right in everything, which proves nothing: who wrote the file wrote the header."""
+    point = leave_point(layout, "a", epoch=4)
+    data = archives.write(layout.point("a"), RUNS_CODE[kind], DATA).read_bytes()
+    write_header(layout, replace(point, size=len(data), digest=hashlib.sha256(data).hexdigest()))
+    plan = make_plan(layout.run)
+    (judged,) = (one for one in plan.candidates if one.point is not None)
+    assert judged.verdict.badge == "unreadable" and not judged.usable and plan.restore is None
+    assert point_to_resume(layout.run, plan.candidates)[0] is None
+    with pytest.raises(UserError, match="cannot be the restore point"):
+        make_plan(layout.run, "epoch4-step2")
+    with pytest.raises(UserError, match="choose another"):
+        refuse_unsound(layout, layout.point("a"))
+    copied = RunLayout(tmp_path / "copied")
+    shutil.copytree(layout.run, copied.run)
+    assert any("unpickles nantui/points/a.pt (unreadable" in line for line in would_run(copied))
 
 
 def test_a_resume_that_is_taken_back_takes_its_points_with_it(layout, sound):
