@@ -82,7 +82,7 @@ def test_a_broken_source_is_said(text, tmp_path):
 
 def test_doctor_names_what_is_missing(source, tmp_path, monkeypatch, capsys):
     package = written(source.replace("self.optimizer_step()", "self.step_somehow()"), tmp_path)
-    monkeypatch.setattr("nantui.settings.ultralytics_args.find_ultralytics", lambda python: package)
+    monkeypatch.setattr("nantui.commands.doctor.find_ultralytics", lambda python: package)
     arguments = argparse.Namespace(directory=tmp_path, python=None, json=True)
     assert doctor.run(arguments) == 1
     hooks = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["name"] == "hook"]
