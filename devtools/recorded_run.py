@@ -17,6 +17,7 @@ from typing import Any
 
 from nantui.machine.gpus import Sample
 from nantui.recovery.judgement import Judgement
+from nantui.recovery.restore_points import Costs
 from nantui.run.atomic_files import to_json, write_atomic
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
@@ -147,7 +148,7 @@ class RecordedBackend(Backend):
             second_words=plan["second"]["words"] if plan.get("second") else "",
             moves=[SimpleNamespace(**move) for move in plan["moves"]],
             settings=[Change(**row) for row in plan["settings"]],
-            costs=SimpleNamespace(**_finite(plan["costs"])),
+            costs=Costs(**_finite(plan["costs"])),
             warnings=plan["warnings"],
             auto=plan.get("auto", True),
             afterwards=None,
@@ -169,7 +170,8 @@ class RecordedBackend(Backend):
 
 def _candidate(document: JsonObject) -> Any:
     facts = _finite(document)
-    return SimpleNamespace(**{**facts, "lost_text": facts["lost"], "path": Path(facts["path"])})
+    more = {"lost_text": facts["lost"], "path": Path(facts["path"]), "point": None, "steps_lost": 0}
+    return SimpleNamespace(**{**facts, **more})
 
 
 def _finite(document: JsonObject) -> JsonObject:

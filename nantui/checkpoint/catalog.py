@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from nantui.checkpoint.cache import Cache
 from nantui.checkpoint.scan import describe, scan_alone, stamp_of, sum_up
 from nantui.checkpoint.verdict import Finding, Metadata, ScannedFile, Stamp, Verdict, badge_of, divide
+from nantui.run.layout import RunLayout
 
 if TYPE_CHECKING:
     from nantui.checkpoint.parallel_scan import Ahead
 
-BACKUP = "corrupted_backup"
+BACKUP, POINT = "corrupted_backup", "point"
 _EPOCH = re.compile(r"epoch(\d+)")
 FEWEST_FILES = 8  # below this a helper process costs more than it saves
 
@@ -34,13 +35,13 @@ class CheckpointFile:
     name: str
     bytes: int
     modified: float
-    kind: str  # last, best, epoch, nantui_stop or other
+    kind: str  # last, best, epoch, nantui_stop, point (a step point, which lies elsewhere) or other
     epoch: int | None  # the N of epochN.pt, counted from 0
     in_backup: bool
 
 
 class Catalog:
-    """The checkpoints in one `weights/` directory and its `corrupted_backup/`.
+    """The checkpoints in one `weights/` directory, in its `corrupted_backup/`, and the run's step points.
 
     Verdicts are remembered by the files' identity, also between processes. Thread-safe: a file is never
     scanned twice at the same time.
@@ -57,12 +58,14 @@ class Catalog:
     def files(self) -> list[CheckpointFile]:
         """Return the checkpoints that are there, newest first. A missing directory holds none."""
         found = []
-        for directory in (self.weights_dir, self.weights_dir / BACKUP):
+        points = [RunLayout(self.weights_dir.parent).points] if self.weights_dir.name == "weights" else []
+        for directory in (self.weights_dir, self.weights_dir / BACKUP, *points):
             try:
                 paths = [path for path in directory.iterdir() if path.suffix == ".pt" and path.name[0] != "."]
             except OSError:
                 continue
-            found += [_file(path, directory.name == BACKUP) for path in paths]
+            kind = POINT if directory in points else ""
+            found += [_file(path, directory.name == BACKUP, kind) for path in paths]
         there = [file for file in found if file is not None]
         return sorted(there, key=lambda file: (file.modified, file.epoch or 0), reverse=True)
 
@@ -180,15 +183,15 @@ class Catalog:
         return self._said[stamp]
 
 
-def _file(path: Path, in_backup: bool) -> CheckpointFile | None:
+def _file(path: Path, in_backup: bool, kind: str = "") -> CheckpointFile | None:
     try:
         status = path.stat()
     except OSError:
         return None
     match = _EPOCH.fullmatch(path.stem)
-    kind = path.stem if path.stem in ("last", "best", "nantui_stop") else "epoch" if match else "other"
+    known = path.stem if path.stem in ("last", "best", "nantui_stop") else "epoch" if match else "other"
     epoch = int(match[1]) if match else None
-    return CheckpointFile(path, path.name, status.st_size, status.st_mtime, kind, epoch, in_backup)
+    return CheckpointFile(path, path.name, status.st_size, status.st_mtime, kind or known, epoch, in_backup)
 
 
 def _older_and_clean(other: ScannedFile, seen: ScannedFile) -> bool:

@@ -165,6 +165,7 @@ def sum_up(
         stripped=said.stripped,
         updates=said.updates,
         compared_with=compared_with,
+        point=said.point,
     )
 
 

@@ -78,6 +78,7 @@ class Verdict:
     stripped: bool = False
     updates: int | None = None
     compared_with: Path | None = None
+    point: bool = False  # a resume goes on inside the epoch after `epoch`, None before the first one's end
 
     @property
     def usable(self) -> bool:

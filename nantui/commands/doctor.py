@@ -19,7 +19,7 @@ from nantui.machine.training_python import (
     TrainingPython,
     find_training_python,
 )
-from nantui.settings.guard_requirements import read_hooks
+from nantui.settings.guard_requirements import lacking_for_points, read_hooks
 from nantui.settings.ultralytics_args import find_ultralytics, read_version
 from nantui.supervisor.config import load_config
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
@@ -91,7 +91,8 @@ def gpus() -> Iterator[Check]:
 def hooks(python: str | None) -> Iterator[Check]:
     """Yield whether the installed Ultralytics has the places that nantui leans on, read from its source."""
     try:
-        found = read_hooks(find_ultralytics(python))
+        package = find_ultralytics(python)
+        found, lacking = read_hooks(package), lacking_for_points(package)
     except UserError as error:
         yield Check("hooks", BAD, str(error))
         return
@@ -103,6 +104,11 @@ def hooks(python: str | None) -> Iterator[Check]:
             yield Check("hook", BAD, f"{hook.name} is missing ({hook.why})", do)
         else:
             yield Check("hook", OK, f"{hook.name} is not there, and not needed ({hook.why})")
+    if lacking:
+        yield Check("step points", WARN, f"none: {', '.join(lacking)} is missing", "a resume goes by epochs")
+    else:
+        own = "with a train loader that is not Ultralytics' own there are none, which the run says"
+        yield Check("step points", OK, f"a resume goes on at the batch; {own}, and goes by epochs")
 
 
 def tasks(python: str | None) -> Iterator[Check]:

@@ -12,7 +12,9 @@ from nantui.recovery.plan_text import plan_lines
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui rollback` takes, and `nantui recover` too."""
     following.add_run(parser)
-    parser.add_argument("--to", metavar="CHECKPOINT", help="the restore point, e.g. epoch130.pt")
+    parser.add_argument(
+        "--to", metavar="CHECKPOINT", help="the restore point, e.g. epoch130.pt or epoch134-step1240"
+    )
     parser.add_argument(
         "--restart", action="store_true", help="plan B: move everything aside and begin again"
     )

@@ -108,13 +108,12 @@ def with_cost(facts: TroubleFacts, advice: Advice) -> Advice:
         "memory_gb": _memory(facts, plan.in_effect, plan.settings),
     }  # fmt: skip
     known = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    return replace(advice, cost=_in_words(costs.epochs_lost, costs.lost_text, numbers), numbers=known)
+    again = f"{which_epochs(costs.lost_text)} to train again" if costs.again else "no epoch"
+    return replace(advice, cost=_in_words(again, numbers), numbers=known)
 
 
-def _in_words(lost: int, which: str, numbers: Mapping[str, float]) -> str:
-    parts = [
-        f"costs: {which_epochs(which)} to train again" if lost and which != "nothing" else "costs: no epoch"
-    ]
+def _in_words(again: str, numbers: Mapping[str, float]) -> str:
+    parts = [f"costs: {again}"]
     if math.isfinite(numbers["hours_remaining"]):
         parts.append(f"{span(numbers['hours_remaining'])} left to train")
     if abs(numbers["time_factor"] - 1) > 0.01:

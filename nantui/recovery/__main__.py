@@ -58,14 +58,15 @@ def act_plan(request: Request) -> JsonObject:
     """Say what would be done, once every byte of what a resume may start from was looked at."""
     plan = plan_for(request)
     layout, allow = RunLayout(plan.run), frozenset(request.get("allow") or ())
-    for one in plan.candidates:
-        if one is plan.restore or (one.usable and one.name == layout.last.name):
+    whole = [one for one in plan.candidates if one.usable and one.point is None]
+    for one in whole:
+        if one is whole[0] or one.name == layout.last.name:
             verify(layout, replace(plan, restore=one), allow)
-    point, left_out = point_to_resume(plan)
+    point, left_out = point_to_resume(plan.run, plan.candidates)
     return {
         "text": plan.headline,
         "plan": plan.to_json(),
-        "step_point": {**asdict(point), "path": point.path} if point else None,
+        "step_point": {**asdict(point), "path": point.path, "label": point.label} if point else None,
         "notes": list(left_out),
     }
 

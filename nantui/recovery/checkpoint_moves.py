@@ -32,6 +32,8 @@ def checkpoints_aside(
     taken = existing_names(facts.layout)
     moves = []
     for one in sorted(facts.candidates, key=lambda one: one.name):
+        if one.point is not None:
+            continue  # they move together, `points_aside`
         source, stays = f"weights/{one.name}", best is not None and one.path == best.path and one.name == BEST
         if stays and record_ends:
             moves.append(Move(source, free_name(f"weights/best_{record_ends}", taken), "the old record"))

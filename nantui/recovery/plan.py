@@ -96,9 +96,10 @@ class Plan:
         """What happens, in one line."""
         if self.restore is None:
             return f"Plan B: {why_again(self.candidates)}, the training begins again"
-        back = f"go back to {self.restore.name} (epoch {self.restore.work}"
-        lost = which_epochs(self.costs.lost_text) if self.costs.epochs_lost else ""
-        return f"{back}; lost: {lost})" if lost else f"{back}; nothing is lost)"
+        lost = f"lost: {which_epochs(self.costs.lost_text)}" if self.costs.again else "nothing is lost"
+        if self.restore.point is not None:
+            return f"go back to {self.restore.words} ({lost})"
+        return f"go back to {self.restore.name} (epoch {self.restore.work}; {lost})"
 
     def to_json(self) -> dict[str, object]:
         """Return the plan as `--dry-run --json` and the helper's answer show it."""

@@ -26,8 +26,10 @@ from nantui.recovery.restore_points import (
     list_candidates,
     own_files,
 )
+from nantui.recovery.resume_point import why_left_out
 from nantui.recovery.trouble import Trouble, first_trouble, overflowed
 from nantui.run.layout import RunLayout
+from nantui.run.points import step_points
 from nantui.run.record import Reached, RunRecord
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args
 from nantui.settings.effective import number
@@ -98,8 +100,10 @@ def gather_inputs(
         )
         epochs = latest.train_args.get("epochs") if latest else None
     goal = int(number(checked.get("epochs", epochs) or 0))
-    criteria = RestoreCriteria(trouble, reached, goal, known_places(record), strangers)
-    candidates = list_candidates(verdicts, criteria)
+    points = {record.layout.point(point.name): point for point in step_points(record.layout)}
+    left = why_left_out(record, points, checked)
+    criteria = RestoreCriteria(trouble, reached, goal, known_places(record), {**strangers, **left}, points)
+    candidates = list_candidates([*verdicts, *(settled(catalog, path) for path in points)], criteria)
     closes = mosaic_closes(args)
     return PlanInputs(
         record=record,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from nantui.recovery.plan import Plan
 from nantui.settings.presets import as_words
 from nantui.settings.values import Change
-from nantui.words import count, span, which_epochs
+from nantui.words import span
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -45,10 +45,9 @@ def afterwards(plan: Plan) -> list[str]:
 def costs(plan: Plan) -> list[str]:
     """Return what the plan costs, where it is known."""
     found = []
-    if plan.costs.epochs_lost:
+    if again := plan.costs.again:
         time = f", {span(plan.costs.hours_lost)}" if math.isfinite(plan.costs.hours_lost) else ""
-        epochs, which = count(plan.costs.epochs_lost, "epoch"), which_epochs(plan.costs.lost_text)
-        found.append(f"{epochs} to train again ({which}){time}")
+        found.append(f"{again}{time}")
     if math.isfinite(plan.costs.hours_remaining):
         slower = (
             f", each about {plan.costs.factor:.2g} times as long as before" if plan.costs.factor != 1 else ""

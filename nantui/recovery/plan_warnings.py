@@ -52,7 +52,7 @@ def warnings_for(
         found.append(
             f"{', '.join(stock)}: nantui's own, of no effect if you resume with plain `yolo` instead"
         )
-    if restore and (repeat := repeats(earlier, f"weights/{restore.name}", changed(rows))):
+    if restore and (repeat := repeats(earlier, restore.place, changed(rows))):
         found.append(repeat)
     return found
 

@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nantui.checkpoint.catalog import Catalog
+from nantui.checkpoint.catalog import POINT, Catalog
 from nantui.checkpoint.metadata import agrees
 from nantui.checkpoint.verdict import Verdict
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import uses_no_gpu
 from nantui.recovery.trouble import Trouble
 from nantui.run.layout import RunLayout
+from nantui.run.points import StepPoint, in_words
 from nantui.run.record import Reached
 from nantui.run.results import EpochRow
 from nantui.settings.effective import number
 from nantui.settings.lint import more_epochs
+from nantui.words import count, span, which_epochs
 
 STOP_POINT, LAST, BEST = "nantui_stop.pt", "last.pt", "best.pt"
 PREFERENCE = {STOP_POINT: 3, LAST: 2, BEST: 0}
 """Among files of one epoch: the stop point has trained on into the next, last.pt needs no second copy."""
 FINISHED = "finished"
 OWN_NAME = re.compile(r"(last|best|nantui_stop|epoch\d+)\.pt")
+NOTHING = "nothing"
 NOT_WRITTEN, LEFT_OVER = "no training writes a file of this name", "left over from an earlier training here"
 
 
@@ -38,8 +42,9 @@ class Candidate:
     """A checkpoint as a restore point.
 
     `epoch` counts from 0 as in the file's name, `work` from 1 as people see it; `epochs_lost` are the
-    epochs that must be trained again, wholly or in part; hours are NaN where no epoch was timed. A `stranger`
-    is in weights/ and not of this training.
+    epochs that must be trained again, wholly or in part, `steps_lost` where these are steps of one epoch;
+    hours are NaN where no epoch was timed. A `stranger` is in weights/ and not of this training. A step
+    `point` is in the epoch after `epoch`, which is -1 in the first one.
     """
 
     path: Path
@@ -53,16 +58,34 @@ class Candidate:
     hours_remaining: float = math.nan
     revive: bool = False
     stranger: bool = False
+    point: StepPoint | None = None
+    steps_lost: int = 0
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return self.path.name
+        """The file's name, and a step point's place in the training."""
+        return self.point.label if self.point else self.path.name
+
+    @property
+    def place(self) -> str:
+        """Where it is inside the run, as journals name it."""
+        return f"nantui/points/{self.name}" if self.point else f"weights/{self.name}"
+
+    @property
+    def words(self) -> str:
+        """What it is for people; a step point says how old it is."""
+        said = in_words(self.name, self.work)
+        return f"{said}, {span((time.time() - self.point.t) / 3600)} ago" if self.point else said
 
     @property
     def work(self) -> int | None:
         """The last epoch, counted from 1, whose work it holds."""
         return None if self.epoch is None else self.epoch + 1
+
+    @property
+    def epochs_done(self) -> float:
+        """How far it is: 2.25 after a quarter of the third epoch."""
+        return self.point.epochs_done if self.point else self.work or 0
 
     @property
     def finished(self) -> bool:
@@ -82,13 +105,15 @@ class Candidate:
             "fitness": self.fitness, "epochs_lost": self.epochs_lost, "lost": self.lost_text,
             "hours_lost": self.hours_lost, "hours_remaining": self.hours_remaining,
             "repair": self.verdict.repairable and not self.verdict.resumable, "revive": self.revive,
+            "step_point": self.point is not None,
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RestoreCriteria:
     """What a file is judged by: the first sign of trouble, how far the run came, the number of epochs to
-    train in all (0: not known), the directories that the run has called its own, and its `strangers`.
+    train in all (0: not known), the directories that the run has called its own, its `strangers`, and its
+    step `points`.
     """
 
     trouble: Trouble | None
@@ -96,6 +121,7 @@ class RestoreCriteria:
     goal: int
     places: frozenset[str] = frozenset()
     strangers: Mapping[Path, str] = field(default_factory=dict)
+    points: Mapping[Path, StepPoint] = field(default_factory=dict)
 
 
 def list_candidates(verdicts: Iterable[Verdict], criteria: RestoreCriteria) -> list[Candidate]:
@@ -104,8 +130,8 @@ def list_candidates(verdicts: Iterable[Verdict], criteria: RestoreCriteria) -> l
 
 
 def own_files(catalog: Catalog) -> list[Path]:
-    """Return the checkpoints of the run itself; what lies in corrupted_backup/ is out of the question."""
-    return [file.path for file in catalog.files() if not file.in_backup]
+    """Return the checkpoints in weights/ itself; what lies in corrupted_backup/ is out of the question."""
+    return [file.path for file in catalog.files() if not file.in_backup and file.kind != POINT]
 
 
 def find_strangers(verdicts: Sequence[Verdict], rows: Sequence[EpochRow]) -> dict[Path, str]:
@@ -144,26 +170,42 @@ def _later(one: Verdict, other: Verdict) -> bool:
     return younger and bool(one.date and other.date) and str(one.date) > str(other.date)
 
 
-def rank(candidate: Candidate) -> tuple[bool, int, bool, int, str]:
-    """Return the sort key: usable first, then the newest, then whole ones, then the preferred name."""
-    epoch = -1 if candidate.epoch is None else candidate.epoch
-    return candidate.usable, epoch, not candidate.revive, PREFERENCE.get(candidate.name, 1), candidate.name
+def rank(candidate: Candidate) -> tuple[bool, int, bool, float, int, str]:
+    """Return the sort key: usable first, then the newest, then whole ones, then what went on into the next
+    epoch, by its age, then the preferred name.
+    """
+    epoch = -2 if candidate.epoch is None else candidate.epoch
+    into, name = _saved_inside(candidate), candidate.name
+    return candidate.usable, epoch, not candidate.revive, into, PREFERENCE.get(name, 1), name
+
+
+def _saved_inside(candidate: Candidate) -> float:
+    """Return when a checkpoint was saved inside an epoch, 0 for one of an epoch's end."""
+    try:
+        inside = candidate.point is not None or candidate.name == STOP_POINT
+        return candidate.path.stat().st_mtime if inside else 0.0
+    except OSError:
+        return 0.0
 
 
 def candidate_of(verdict: Verdict, criteria: RestoreCriteria) -> Candidate:
     """Return one file as a candidate."""
     completed = criteria.reached.completed
     revive = verdict.stripped and verdict.badge == "clean" and verdict.path.name == LAST and completed > 0
-    epoch = completed - 1 if revive else verdict.epoch
-    why_not = reason_against(verdict, epoch, revive, criteria)
-    candidate = Candidate(verdict.path, epoch, verdict, not why_not, why_not, revive=revive)
-    candidate = replace(candidate, stranger=verdict.path in criteria.strangers)
+    epoch = completed - 1 if revive else -1 if verdict.point and verdict.epoch is None else verdict.epoch
+    stranger, point = verdict.path in criteria.strangers, criteria.points.get(verdict.path)
+    candidate = Candidate(
+        verdict.path, epoch, verdict, False, "", revive=revive, stranger=stranger, point=point
+    )
+    why_not = reason_against(candidate, criteria)
+    candidate = replace(candidate, usable=not why_not, why_not=why_not)
     return with_costs(candidate, criteria.reached, criteria.goal) if epoch is not None else candidate
 
 
-def reason_against(verdict: Verdict, epoch: int | None, revive: bool, criteria: RestoreCriteria) -> str:
+def reason_against(candidate: Candidate, criteria: RestoreCriteria) -> str:
     """Return why the file cannot be the restore point, "" when it can."""
-    trouble, place = criteria.trouble, verdict.train_args.get("save_dir")
+    verdict, epoch, point, trouble = candidate.verdict, candidate.epoch, candidate.point, criteria.trouble
+    place = verdict.train_args.get("save_dir")
     if verdict.path in criteria.strangers:
         return criteria.strangers[verdict.path]
     if verdict.badge == "unreadable" and (names := verdict.names_to_allow):
@@ -173,13 +215,15 @@ def reason_against(verdict: Verdict, epoch: int | None, revive: bool, criteria: 
     if verdict.badge != "clean":
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
         return f"{verdict.badge}{f' ({kinds})' if kinds else ''}"
-    if verdict.cannot_be_loaded or not (verdict.usable or revive or was_the_last(verdict)):
+    if verdict.cannot_be_loaded or not (verdict.usable or candidate.revive or was_the_last(verdict)):
         return f"cannot be resumed: {verdict.why_not_resumable}"
     if epoch is None:
         return "does not say which epoch it holds"
+    if point is not None and epoch != point.epoch - 2:
+        return "not the file that its header describes"
     if place and criteria.places and str(place) not in criteria.places:
         return f"is from another run ({place})"
-    if trouble is not None and holds_until(verdict.path, epoch) >= trouble.epoch:
+    if trouble is not None and not ends_before(candidate, trouble.epoch, trouble.step):
         return f"saved after the first sign of trouble ({trouble.named})"
     if criteria.goal and epoch + 1 >= criteria.goal:
         return f"{FINISHED}: raise epochs, e.g. to {more_epochs(epoch + 1)}"
@@ -192,24 +236,34 @@ def was_the_last(verdict: Verdict) -> bool:
     return not verdict.stripped and verdict.epoch is not None and epochs == verdict.epoch + 1
 
 
-def holds_until(path: Path, epoch: int) -> int:
-    """Return the last epoch, from 1, with steps in the weights; an agreed stop is inside the next one."""
-    return epoch + (2 if path.name == STOP_POINT else 1)
-
-
 def with_costs(candidate: Candidate, reached: Reached, goal: int) -> Candidate:
     """Return the candidate with what going back to it costs."""
-    work = candidate.work or 0
-    done = max(reached.epoch, work)
-    part = reached.part if done == reached.epoch and done > reached.completed else 0.0
-    whole = max(reached.completed - work, 0)
+    point, work = candidate.point, candidate.work or 0
+    done, remaining = max(reached.epoch, work), (goal or math.nan) - candidate.epochs_done
+    candidate = replace(candidate, hours_remaining=max(remaining, 0) * reached.seconds / 3600)
+    if candidate.name == STOP_POINT and candidate.verdict.point and done == work + 1:
+        return replace(candidate, lost_text=NOTHING, hours_lost=0.0)  # it goes on where the training stopped
+    steps, own = steps_again(point, reached) if point else (0, "")
+    beyond = point.epoch if point else work
+    later = cost_text(beyond, reached, done)
+    more = later != NOTHING
     return replace(
         candidate,
-        epochs_lost=done - work,
-        lost_text=cost_text(work, reached, done),
-        hours_lost=(whole + part) * reached.seconds / 3600,
-        hours_remaining=max(goal - work, 0) * reached.seconds / 3600 if goal else math.nan,
+        epochs_lost=done - work if more else 0,
+        steps_lost=0 if more else steps,
+        lost_text=f"{own} and {which_epochs(later)}" if own and more else own or later,
+        hours_lost=max(reached.epochs_done - candidate.epochs_done, 0) * reached.seconds / 3600,
     )
+
+
+def steps_again(point: StepPoint, reached: Reached) -> tuple[int, str]:
+    """Return how many steps of a point's own epoch are to be trained again, and which."""
+    until = point.batches if reached.completed >= point.epoch else point.batch
+    if reached.epoch == point.epoch > reached.completed:
+        until = round(reached.part * point.batches)
+    steps, first = max(until - point.batch, 0), point.batch + 1
+    which = f"step {first:,}" if steps == 1 else f"steps {first:,} to {until:,}"
+    return steps, f"{which} of epoch {point.epoch}" if steps else ""
 
 
 def cost_text(work: int, reached: Reached, done: int) -> str:
@@ -218,7 +272,7 @@ def cost_text(work: int, reached: Reached, done: int) -> str:
     if len(whole) > 3:
         whole = [f"{whole[0]} to {whole[-1]}"]
     parts = [*whole, *([f"part of {done}"] if done > reached.completed and done > work else [])]
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts) or "nothing"
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts) or NOTHING
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:
@@ -231,9 +285,16 @@ def choose_before(candidates: Sequence[Candidate], epoch: int) -> Candidate | No
     return next((one for one in candidates if one.usable and ends_before(one, epoch)), None)
 
 
-def ends_before(candidate: Candidate, epoch: int) -> bool:
-    """Tell whether a checkpoint holds nothing of `epoch`, counted from 1."""
-    return candidate.epoch is not None and holds_until(candidate.path, candidate.epoch) < epoch
+def ends_before(candidate: Candidate, epoch: int, step: int | None = None) -> bool:
+    """Tell whether a checkpoint holds nothing of `epoch`, or, where a `step` is given, nothing from there on.
+
+    Both count from 1. An agreed stop is inside the epoch after its own, and does not say where.
+    """
+    point = candidate.point
+    if point is not None and step is not None and point.epoch == epoch:
+        return point.batch < step
+    inside = point is not None or candidate.name == STOP_POINT
+    return candidate.epoch is not None and candidate.epoch + (2 if inside else 1) < epoch
 
 
 def why_again(candidates: Iterable[Candidate]) -> str:
@@ -249,7 +310,10 @@ def pick(candidates: Iterable[Candidate], to: str, layout: RunLayout) -> Candida
     """
     places = (layout.weights / to, layout.run / to, Path(to))
     place = next((place for place in places if place.exists()), Path(to))
-    found = next((one for one in candidates if same_file(one.path, place)), None)
+    label = re.sub(r"[\s,-]", "", to)  # a step point's, also as it is on the screen: "epoch 134 step 1,240"
+    found = next(
+        (one for one in candidates if same_file(one.path, place) or one.name.replace("-", "") == label), None
+    )
     if found is None and place.exists():
         raise UserError(f"{to}: not a checkpoint of this run ({layout.weights}); nothing was done", NO)
     if found is None:
@@ -268,17 +332,22 @@ def same_file(one: Path, other: Path) -> bool:
         return False
 
 
-def best_at(candidates: Iterable[Candidate], restore: Candidate) -> Candidate:
+def best_at(candidates: Sequence[Candidate], restore: Candidate) -> Candidate | None:
     """Return the clean file with the best recorded fitness at or before `restore`, the newest of equals.
 
-    Without any recorded fitness (val=False) Ultralytics' best.pt is the newest file: then it is `restore`.
+    Without any recorded fitness (val=False) Ultralytics' best.pt is the newest file: then it is `restore`,
+    or the newest of whole epochs before a step point. None where no epoch is done.
     """
     held = [one for one in candidates if _may_be_best(one, restore)]
-    return max(held, key=lambda one: (one.fitness, one.epoch or 0, one.name == BEST), default=restore)
+    known = [one for one in held if one.fitness is not None and math.isfinite(one.fitness)]
+    if known:
+        return max(known, key=lambda one: (one.fitness, one.epoch or 0, one.name == BEST))
+    newest = next((one for one in held if one.usable), None) if restore.point else restore
+    return newest if restore.work else None
 
 
 def _may_be_best(one: Candidate, restore: Candidate) -> bool:
-    if one.stranger or one.verdict.badge != "clean" or one.fitness is None or not math.isfinite(one.fitness):
+    if one.stranger or one.point is not None or one.verdict.badge != "clean":
         return False
     if one.epoch is None:
         return restore.revive and one.name == BEST
@@ -296,18 +365,26 @@ class Costs:
     seconds_per_epoch: float
     factor: float = 1.0
 
+    @property
+    def again(self) -> str:
+        """What must be trained again, "" where nothing is lost."""
+        if self.lost_text == NOTHING:
+            return ""
+        which = which_epochs(self.lost_text)
+        epochs = f"{count(self.epochs_lost, 'epoch')} to train again ({which})"
+        return epochs if self.epochs_lost else f"{which} to train again"
+
 
 def costs_of(
     restore: Candidate | None, reached: Reached, now: Mapping[str, object], then: Mapping[str, object]
 ) -> Costs:
     """Return the costs from this run's own epoch times."""
     factor, seconds = time_factor(now, then), reached.seconds
-    work = restore.work or 0 if restore else 0
-    left = max(number(then.get("epochs")) - work, 0)
+    left = max(number(then.get("epochs")) - (restore.epochs_done if restore else 0), 0)
     remaining = left * seconds * factor / 3600
     if restore is None:
         done = reached.completed
-        text = f"all {done} epochs" if done > 1 else "the only epoch" if done else "nothing"
+        text = f"all {done} epochs" if done > 1 else "the only epoch" if done else NOTHING
         return Costs(done, text, done * seconds / 3600, remaining, seconds, factor)
     return Costs(restore.epochs_lost, restore.lost_text, restore.hours_lost, remaining, seconds, factor)
 

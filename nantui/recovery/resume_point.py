@@ -1,4 +1,4 @@
-"""The step point that a plain resume goes on from, where one is further than the newest checkpoint.
+"""The step points of a run as restore points: which may be gone on from at all, and which a resume takes.
 
 A point stays on disk whatever becomes of its training, so its attempt must be one whose work is in force: the
 journal tells, whatever clocks say. A rollback and a change of phase also move points aside, as undo does with
@@ -7,11 +7,13 @@ what was trained since; a point that was put back by hand is of no such attempt 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from nantui.checkpoint.step_point import why_unsound
-from nantui.recovery.plan import RESUME, Plan
-from nantui.recovery.restore_points import STOP_POINT
+from nantui.machine.gpus import device_count
+from nantui.recovery.restore_points import Candidate, rank
+from nantui.recovery.run_facts import classes_of
 from nantui.recovery.transaction import Step, move
 from nantui.run.events import (
     AttemptStarted,
@@ -22,42 +24,58 @@ from nantui.run.events import (
     RollbackReverted,
     UndoDone,
 )
-from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.points import StepPoint, step_points
+from nantui.run.points import StepPoint, differences
+from nantui.run.record import RunRecord, in_full
+
+RESUME = "resume"
+LEFT_BEHIND = "of a training that was left behind"
 
 
-def point_to_resume(plan: Plan) -> tuple[StepPoint | None, tuple[str, ...]]:
-    """Return the newest good point that is further than the plan's restore point, None without one.
+def point_to_resume(run: Path, candidates: Sequence[Candidate]) -> tuple[StepPoint | None, tuple[str, ...]]:
+    """Return the newest good point that is further than every other usable checkpoint, None without one.
 
-    And in words which ones were further and are not good.
+    And in words which ones were further and are not good. Reads all of them.
     """
-    layout = RunLayout(plan.run)
-    left_out: list[str] = []
-    if plan.restore is not None and plan.restore.revive:
+    best = next((one for one in candidates if one.usable and one.point is None), None)
+    if best is not None and best.revive:
         return None, ()
-    attempts = in_force_of(Journal(layout.journal).events())
-    for point in step_points(layout):
-        if point.attempt in attempts and _is_further(layout, point, plan):
-            why = why_unsound(layout, point)
+    left_out: list[str] = []
+    for one in sorted(candidates, key=lambda one: rank(one)[1:], reverse=True):
+        if one is best:
+            break
+        if one.point is not None and one.why_not != LEFT_BEHIND:
+            why = one.why_not or why_unsound(RunLayout(run), one.point)
             if not why:
-                return point, tuple(left_out)
-            left_out.append(f"the step point of epoch {point.epoch} step {point.batch} is left out: {why}")
+                return one.point, tuple(left_out)
+            left_out.append(f"the step point of {one.words} is left out: {why}")
     return None, tuple(left_out)
 
 
-def _is_further(layout: RunLayout, point: StepPoint, plan: Plan) -> bool:
-    """Tell whether a point is after the restore point and in an epoch before the first sign of trouble.
+def why_left_out(
+    record: RunRecord, points: Mapping[Path, StepPoint], asked: Mapping[str, object]
+) -> dict[Path, str]:
+    """Return which step points a training with what is `asked` for cannot go on from, and why.
 
-    A stop point does not say how far into its epoch it is: it was saved after every point before it.
+    The worker would refuse them (`MUST_BE_THE_SAME` in worker/points/going_on.py). Of the model only its
+    number of classes is known here, and processes only where the run has one host.
     """
-    restore, trouble = plan.restore, plan.trouble
-    if trouble is not None and point.epoch >= trouble.epoch:
-        return False
-    if restore is None:
-        return True
-    newer = layout.point(point.name).stat().st_mtime_ns > restore.path.stat().st_mtime_ns
-    return point.epochs_done > (restore.work or 0) and (newer or restore.name != STOP_POINT)
+    attempts, spec, left = in_force_of(record.journal), record.spec, dict[Path, str]()
+    now = {**record.args, **(spec.train if spec else {}), **asked}
+    here: dict[str, object] = {}
+    if asked.get("data") not in (None, record.args.get("data")):
+        here["data"] = str(in_full(record, asked)["data"])
+    if spec is not None and spec.kind != "exec" and getattr(record.newest.asked, "nnodes", 1) == 1:
+        here["world_size"] = device_count(now.get("device"))
+    classes = classes_of(in_full(record, now).get("data"))
+    if classes is not None and not now.get("single_cls") and now.get("task") != "semantic":
+        here["classes"] = classes  # as the data set says it; a semantic one may have the background, too
+    for path, point in points.items():
+        if point.attempt not in attempts:
+            left[path] = LEFT_BEHIND
+        elif differ := differences(point.training, here):
+            left[path] = f"it does not fit what would train now ({'; '.join(differ)})"
+    return left
 
 
 def in_force_of(journal: Iterable[Event]) -> frozenset[int]:

@@ -45,6 +45,7 @@ from nantui.run.events import RollbackBegun, of_kind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, with_phase
+from nantui.run.points import in_words, is_whole
 from nantui.run.record import RunRecord, in_full, is_relative
 from nantui.run.results import trimmed
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
@@ -127,7 +128,7 @@ def living_writers(layout: RunLayout) -> list[str]:
 def about(plan: Plan) -> dict[str, object]:
     """Return what the journal says of the rollback besides its steps."""
     return {
-        "restore_point": str(plan.restore.path.relative_to(plan.run)) if plan.restore else None,
+        "restore_point": plan.restore.place if plan.restore else None,
         "epoch": plan.restore.work if plan.restore else None, "epochs_lost": plan.costs.epochs_lost,
         "incident_epoch": plan.reason.epoch if plan.reason else None,
         "judgement": asdict(plan.judgement) if plan.judgement else None, "mode": plan.mode,
@@ -142,7 +143,7 @@ def summary(plan: Plan) -> str:
         return f"{why_again(plan.candidates)}: everything moved aside, the training begins again"
     changes = [change for change in plan.settings if not change.kept]
     changed = f", {count(len(changes), 'setting')} changed" if changes else ""
-    restored = f"restored {plan.restore.name} (epoch {plan.restore.work})"
+    restored = f"restored {in_words(plan.restore.name, plan.restore.work)}"
     return f"{restored}{changed}; {count(len(plan.moves), 'file')} moved aside"
 
 
@@ -197,6 +198,8 @@ def verify(layout: RunLayout, plan: Plan, allow: frozenset[str]) -> None:
     """Raise UserError unless the restore point is whole to the last bit and may be loaded."""
     if plan.restore is None:
         return
+    if plan.restore.point is not None and not is_whole(layout, plan.restore.point):
+        raise UserError(f"{plan.restore.words}: not the file that its header describes; choose another", NO)
     verdict = Catalog(layout.weights, allow).verdict(plan.restore.path, crc=True)
     if verdict.badge != "clean":
         kinds = ", ".join(finding.kind for finding in verdict.findings)
@@ -232,7 +235,7 @@ def estimated_updates(plan: Plan) -> int | None:
     count, else from the steps that were recorded; None leaves it to the rebase, which can count images.
     """
     work = plan.restore.work if plan.restore else 0
-    known = ((one.verdict.updates, one.work) for one in plan.candidates if not one.stranger)
+    known = ((one.verdict.updates, one.work) for one in plan.candidates if not (one.stranger or one.point))
     rates = [updates / epochs for updates, epochs in known if updates and epochs]
     newest = RunRecord(RunLayout(plan.run)).newest.steps.newest
     batch, nbs = (number(plan.in_effect.get(name)) for name in ("batch", "nbs"))

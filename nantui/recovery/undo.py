@@ -37,6 +37,7 @@ from nantui.run.events import Kept, PhaseBegun, UndoDone, of_kind
 from nantui.run.inside import inside, parts_of, refuse_foreign
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
+from nantui.run.points import in_words
 from nantui.run.record import RunRecord
 from nantui.run.spec import own_uids
 
@@ -79,7 +80,8 @@ def taken_back(begun: Undoable) -> str:
     if isinstance(begun, PhaseBegun):
         number = begun.phase or 2
         return f"phase {number} was taken back; phase {number - 1} is as it ended"
-    return f"the rollback to {Path(str(begun.restore_point)).name} was taken back"
+    name = Path(str(begun.restore_point)).name
+    return f"the rollback to {in_words(name, begun.epoch)} was taken back"
 
 
 def undo(layout: RunLayout, *, by: str, asked: str = "") -> Undone:

@@ -10,14 +10,18 @@ is no point.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 
+from nantui.errors import NO, UserError
 from nantui.run.atomic_files import open_regular, read_json, write_json
 from nantui.run.documents import Large, known_fields
 from nantui.run.layout import RunLayout
 
 NAMES = ("a", "b")
+LABEL = re.compile(r"epoch(\d+)-step(\d+)")
 PART = "nantui_point"
 """The key in the checkpoint under which everything is that a training has and Ultralytics does not save."""
 
@@ -48,9 +52,22 @@ class StepPoint:
         return f"nantui/points/{self.name}.pt"
 
     @property
+    def label(self) -> str:
+        """How a command names it: its files take turns, and their names tell nothing."""
+        return f"epoch{self.epoch}-step{self.batch}"
+
+    @property
     def epochs_done(self) -> float:
         """How far it is: 2.25 after a quarter of the third epoch."""
         return self.epoch - 1 + self.batch / max(self.batches, 1)
+
+
+def in_words(restore_point: str, epoch: int | None) -> str:
+    """Return a restore point as plans and journals name it in words: a step point's place says it all."""
+    found = LABEL.fullmatch(PurePosixPath(restore_point).name)
+    if found is None:
+        return f"{restore_point} (epoch {'?' if epoch is None else epoch})"
+    return f"epoch {found[1]} step {int(found[2]):,}"
 
 
 def step_points(layout: RunLayout) -> tuple[StepPoint, ...]:
@@ -72,6 +89,12 @@ def read_point(layout: RunLayout, name: str) -> StepPoint | None:
         return point if layout.point(name).stat().st_size == point.size else None
     except OSError:
         return None
+
+
+def refuse_gone(layout: RunLayout, to: str) -> None:
+    """Raise UserError where `to` names a step point that is not there any more: two files take turns."""
+    if LABEL.fullmatch(to) and to not in {point.label for point in step_points(layout)}:
+        raise UserError(f"{to}: a newer step point has taken its place; choose again; nothing was done", NO)
 
 
 def is_whole(layout: RunLayout, point: StepPoint) -> bool:

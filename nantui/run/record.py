@@ -42,6 +42,11 @@ class Reached:
         """The epoch, from 1, in which it stands or stood."""
         return self.completed + (1 if self.part > 0 else 0)
 
+    @property
+    def epochs_done(self) -> float:
+        """How far it is: 2.25 after a quarter of the third epoch."""
+        return self.completed + self.part
+
 
 class AttemptRecord:
     """What the files of attempt `number` say, which need not be there."""

@@ -16,8 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from nantui.errors import UserError
+from nantui.run.atomic_files import read_text
 
 LOOP, SETUP = "_do_train", "_setup_train"
+POINTS = {
+    "engine/trainer.py": ("enumerate(self.train_loader)", "TQDM("),
+    "data/build.py": ("class InfiniteDataLoader", "class _RepeatSampler"),
+}
+"""What a step point leans on, by the file of Ultralytics that has it (worker/points)."""
 Method = ast.FunctionDef
 
 
@@ -64,6 +70,17 @@ def read_hooks(package: Path) -> list[Hook]:
         raise UserError(f"{path}: {error}; is this Ultralytics whole?") from None
     base = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "BaseTrainer"]
     return hooks_of(methods_of(base))
+
+
+def lacking_for_points(package: Path) -> list[str]:
+    """Return what an installed Ultralytics lacks of `POINTS`; its runs are resumed by epochs."""
+    texts = {name: read_text(package / name) or "" for name in POINTS}
+    return [
+        f"{place} in {name}"
+        for name, places in POINTS.items()
+        for place in places
+        if place not in texts[name]
+    ]
 
 
 @lru_cache(maxsize=64)

@@ -19,6 +19,7 @@ from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, Created, newest, of_kind
 from nantui.run.journal import pending_edits, rolled_back_before
 from nantui.run.layout import RunLayout
+from nantui.run.points import refuse_gone
 from nantui.run.quarantine import quarantine_add, quarantine_undo
 from nantui.run.spec import Spec, with_settings, write_spec
 from nantui.run.status import FAILED as FAILED_STATE
@@ -149,6 +150,7 @@ def next_phase(port: CommandPort, command: Command) -> str:
 
 def recover(port: CommandPort, command: Command) -> str:
     """Stop what runs, roll back, and continue: what the key R does."""
+    refuse_gone(port.layout, str(command.options.get("to") or ""))  # before the training is stopped for it
     _stop_first(port, command)
     await_place(port, command)
     leave_the_script(port, command)
@@ -247,7 +249,7 @@ def refuse_while_running(port: CommandPort) -> None:
 def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tuple[str, bool, int, str]:
     """Return what to continue from, the newest of last.pt, what an agreed stop left, and step points, if it
     is clean; whether it must be repaired before anything may resume from it; its last whole epoch, from 1;
-    and what is to be said. Where something `changes` it is a rollback that continues, which is by epochs.
+    and what is to be said. Where something `changes` it is a rollback that continues, and names a step point.
 
     Raises UserError when there is nothing to continue from, only a rollback leads to something clean, or the
     training has ended by itself and nothing `changes`: Ultralytics would begin another one in its place.
@@ -258,10 +260,14 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
     asked |= {name: command.options[name] for name in ("python", "allow") if name in command.options}
     answer = act(port, replace(command, options=asked), "plan")
     plan, left_out = answer.get("plan") or {}, "; ".join(answer.get("notes") or ())
-    if (at := answer.get("step_point")) and not changes:
+    if at := answer.get("step_point"):
         begins = f"it goes on in epoch {at['epoch']} after step {at['batch']} of {at['batches']}"
-        return str(at["path"]), False, int(at["epoch"]) - 1, "; ".join(filter(None, [begins, left_out]))
+        name = str(at["label"] if changes else at["path"])
+        return name, False, int(at["epoch"]) - 1, "; ".join(filter(None, [begins, left_out]))
     point = plan.get("restore_point") or {}
+    if point.get("step_point"):
+        whole = (one for one in plan["candidates"] if one["usable"] and not one["step_point"])
+        point = next(whole, {})
     names = {port.layout.last.name, port.layout.stop_point.name}
     if point and point.get("name") not in names:
         point = _last_before(plan, point) or point

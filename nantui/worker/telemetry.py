@@ -8,6 +8,7 @@ system between two saves.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import queue
@@ -43,7 +44,7 @@ class Recorder:
         self._events, self._steps, self._stop_requests = events, steps, tuple(stop_requests)
         self._queue: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
         self._rows: deque[tuple[tuple[str, ...], Row, tuple[float, ...], Row]] = deque()
-        self._reported = 0
+        self._reported = self._rounds = 0
         self._batch_since: float | None = None
         self._main_thread = threading.get_ident()
         self._loss_names: tuple[str, ...] | None = None
@@ -79,6 +80,14 @@ class Recorder:
         """End the watch."""
         self._batch_since = None
 
+    def settle(self, timeout: float = 2.0) -> None:
+        """Wait, in a thread that has time, until the rows so far are written; gives up after `timeout` s."""
+        last, until = self._rounds + 2, time.monotonic() + timeout  # the present round may have passed them
+        while self._rounds < last and self._thread.is_alive() and time.monotonic() < until:
+            with contextlib.suppress(queue.Full):
+                self._queue.put_nowait("")  # wakes it
+            time.sleep(0.01)
+
     def close(self, timeout: float = 10.0) -> None:
         """Write what waits and end the thread; give up after `timeout` seconds on a disk that hangs."""
         try:
@@ -98,6 +107,7 @@ class Recorder:
                 sampled = now
                 self._look()
             self._write("".join(event for event in events if event is not None))
+            self._rounds += 1
 
     def _collect(self) -> list[str | None]:
         """Wait a moment for an event, then take all that are there."""

@@ -20,13 +20,15 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.recovery import phase_change, rollback
 from nantui.recovery.plan import Plan, put_together
 from nantui.recovery.plan_inputs import PlanInputs, ours_of
-from nantui.recovery.restore_points import RestoreCriteria, list_candidates
+from nantui.recovery.restore_points import RestoreCriteria, choose, list_candidates, pick
+from nantui.recovery.resume_point import why_left_out
 from nantui.recovery.resume_settings import rows_for, settings_in_effect
 from nantui.recovery.trouble import Trouble
 from nantui.run.binding import bind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, new_plan
+from nantui.run.points import step_points
 from nantui.run.record import RunRecord
 from nantui.run.spec import Spec, write_spec
 from nantui.settings.lint import Known
@@ -80,15 +82,26 @@ def verdicts(layout: RunLayout) -> list[Verdict]:
     ]
 
 
+TROUBLE = Trouble(BAD, 2, "nan_loss", "box_loss not finite", "results.csv")
+
+
 def make_plan(
-    layout: RunLayout, asked: Mapping[str, Any], id: str = "t1", presets: tuple[str, ...] = ()
+    layout: RunLayout,
+    asked: Mapping[str, Any],
+    id: str = "t1",
+    presets: tuple[str, ...] = (),
+    trouble: Trouble | None = TROUBLE,
+    to: str = "",
 ) -> Plan:
-    """Return the plan as `nantui.recovery.plan.make_plan` would, from the verdicts above."""
+    """Return the plan as `recovery.plan.make_plan` would, from the verdicts above; step points are clean."""
     record = RunRecord(layout)
-    trouble, reached = Trouble(BAD, 2, "nan_loss", "box_loss not finite", "results.csv"), record.reached
-    candidates = list_candidates(verdicts(layout), RestoreCriteria(trouble, reached, EPOCHS))
+    reached, points = record.reached, {layout.point(one.name): one for one in step_points(layout)}
+    left = why_left_out(record, points, asked)
+    criteria = RestoreCriteria(trouble, reached, EPOCHS, frozenset(), left, points)
+    inside = [verdict(path, point.epoch - 2, point=True) for path, point in points.items()]
+    candidates = list_candidates([*verdicts(layout), *inside], criteria)
     facts = PlanInputs(record, Schema.load(), ours_of(record), dict(asked), candidates, trouble, reached)
-    restore = next((one for one in candidates if one.usable), None)
+    restore = pick(candidates, to, layout) if to else choose(candidates)
     in_effect = settings_in_effect(facts, restore)
     rows = rows_for(presets, facts, in_effect, propose_guard=True)
     return put_together(facts, restore, in_effect, rows, presets, Known(now=in_effect), id)

@@ -5,37 +5,51 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nantui.checkpoint.step_point import refuse_unsound
+from nantui.errors import UserError
 from nantui.machine.process_tree import send
 from nantui.recovery import resume_point
+from nantui.recovery.agreement import would_run
+from nantui.recovery.plan import make_plan
+from nantui.recovery.restore_points import RestoreCriteria, list_candidates
 from nantui.recovery.resume_point import in_force_of, point_to_resume
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.undo import undo
-from nantui.run.events import AttemptStarted, newest
+from nantui.run.events import AttemptStarted, RollbackBegun, newest
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint, is_whole, step_points, write_header
+from nantui.run.record import Reached
 from nantui.run.results import current, read_results
 from nantui.supervisor.client import create_run
+from tests.checkpoint import archives
+from tests.checkpoint.hostile import DATA
+from tests.checkpoint.test_hostile import RUNS_CODE
 from tests.recovery import fakes
 from tests.supervisor import stub_run
 from tests.supervisor.stub_run import StubRun, eventually
 from tests.worker.runs import draw_data_set, tiny_model
 
 
-def leave_point(layout: RunLayout, name: str, epoch: int, attempt: int = 1, t: float = 0.0) -> StepPoint:
+def leave_point(
+    layout: RunLayout, name: str, epoch: int, attempt: int = 1, t: float = 0.0, **more: Any
+) -> StepPoint:
     """Write a point of random bytes after half of `epoch`."""
     data = os.urandom(1000)
     layout.points.mkdir(parents=True, exist_ok=True)
     layout.point(name).write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
-    point = StepPoint(name, attempt, epoch, 2, 4, epoch * 4, t or float(epoch), len(data), digest)
+    point = StepPoint(name, attempt, epoch, 2, 4, epoch * 4, t or float(epoch), len(data), digest, **more)
     write_header(layout, point)
     return point
 
@@ -63,11 +77,9 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def chosen(layout: RunLayout, **changes: Any) -> tuple[str | None, int]:
-    """Return the point that a resume takes, and how many were said to be bad; nothing is in trouble."""
-    from dataclasses import replace
-
-    plan = replace(fakes.make_plan(layout, {}), **{"trouble": None, **changes})
-    point, left_out = point_to_resume(plan)
+    """Return the point that a resume takes, and how many were left out; nothing is in trouble."""
+    plan = fakes.make_plan(layout, {}, **{"trouble": None, **changes})
+    point, left_out = point_to_resume(layout.run, plan.candidates)
     return point.name if point else None, len(left_out)
 
 
@@ -91,7 +103,11 @@ def test_what_only_looks_like_a_checkpoint_is_not_taken(layout):
 def test_no_point_of_an_epoch_with_trouble_is_taken(layout, sound):
     leave_point(layout, "a", epoch=fakes.BAD)
     assert chosen(layout) == ("a", 0)
-    assert chosen(layout, trouble=fakes.make_plan(layout, {}).trouble) == (None, 0)
+    assert chosen(layout, trouble=fakes.TROUBLE) == (None, 1), "it holds the step, and that is said"
+    assert chosen(layout, trouble=replace(fakes.TROUBLE, step=None)) == (None, 1), "the epoch is all we know"
+    assert chosen(layout, trouble=replace(fakes.TROUBLE, step=3)) == ("a", 0), (
+        "of that epoch, before the step"
+    )
 
 
 def test_a_point_of_another_beginning_is_not_taken(layout, sound):
@@ -125,6 +141,97 @@ def test_a_rollback_moves_points_aside_and_undo_brings_them_back_byte_for_byte(l
     aside = {path.name: path.read_bytes() for path in layout.backups.glob("undo-*/nantui/points/*")}
     assert aside == later, "what was trained since moves aside"
     assert chosen(layout)[0] in ("a", "b")
+
+
+def test_a_point_is_a_restore_point_with_cost_name_and_undo(layout, sound):
+    """The run broke in epoch 4 of 6, at step 3; the point is after step 2 of 4 in that epoch."""
+    leave_point(layout, "a", epoch=4)
+    before, points = fakes.tree(layout), points_on_disk(layout)
+    broke = replace(fakes.TROUBLE, step=3)
+    for name in ("", "epoch4-step2", "epoch 4 step 2", "nantui/points/a.pt"):
+        plan = fakes.make_plan(layout, {}, "back", trouble=broke, to=name)
+        assert plan.restore is not None and plan.restore.name == "epoch4-step2"
+    assert re.match(r"go back to epoch 4 step 2, .* ago \(lost: ", plan.headline), plan.headline
+    assert plan.costs.again == "3 epochs to train again (steps 3 to 4 of epoch 4 and epochs 5 and 6)"
+    assert plan.best is not None and plan.best.name == "epoch2.pt", "a point is no best.pt"
+    assert not any("points" in one.source for one in plan.moves)
+    roll_back(plan, by="me")
+    assert layout.last.read_bytes() == b"rebased " + points["a.pt"] and points_on_disk(layout) == {}
+    assert [row.epoch for row in current(read_results(layout.results_csv))] == [1, 2, 3]
+    begun = newest(Journal(layout.journal).events(), RollbackBegun)
+    assert begun is not None and (begun.restore_point, begun.epoch) == ("nantui/points/epoch4-step2", 3)
+    fakes.train_on(layout)
+    assert undo(layout, by="me").text == "the rollback to epoch 4 step 2 was taken back"
+    assert (fakes.tree(layout), points_on_disk(layout)) == (before, points)
+
+
+def test_a_point_of_the_first_epoch_keeps_no_row_and_makes_no_best(layout, sound):
+    leave_point(layout, "a", epoch=1)
+    plan = fakes.make_plan(layout, {}, "back", to="epoch1-step2")
+    assert plan.restore is not None and (plan.restore.epoch, plan.restore.work, plan.best) == (-1, 0, None)
+    roll_back(plan, by="me")
+    assert current(read_results(layout.results_csv)) == [] and not layout.best.exists()
+
+
+def test_the_newest_of_what_is_inside_an_epoch_comes_first(layout, sound):
+    """A stop point does not say where it is: whichever was written later is further."""
+    layout.stop_point.write_bytes(b"stopped")
+    clean = [fakes.verdict(layout.stop_point, 2, point=True), fakes.verdict(layout.weights / "epoch2.pt", 2)]
+    point = leave_point(layout, "a", epoch=4)
+    inside = fakes.verdict(layout.point("a"), 2, point=True)
+    criteria = RestoreCriteria(None, Reached(3, 0.75, 60.0), 8, points={layout.point("a"): point})
+    for age, order in ((-9, ["epoch4-step2", "nantui_stop.pt"]), (9, ["nantui_stop.pt", "epoch4-step2"])):
+        os.utime(layout.stop_point, (point_time := layout.point("a").stat().st_mtime + age,) * 2)
+        found = list_candidates([*clean, inside], criteria)
+        assert [one.name for one in found] == [*order, "epoch2.pt"], point_time
+    lost = {one.name: (one.lost_text, one.epochs_lost, one.steps_lost, one.hours_lost) for one in found}
+    assert lost["nantui_stop.pt"] == ("nothing", 0, 0, 0.0)
+    assert lost["epoch4-step2"] == ("step 3 of epoch 4", 0, 1, 0.25 / 60)
+    assert lost["epoch2.pt"] == ("part of 4", 1, 0, 0.75 / 60)
+
+
+def test_a_header_that_tells_of_another_epoch_is_no_restore_point(layout, sound):
+    leave_point(layout, "a", epoch=4)
+    header = json.loads(layout.point_header("a").read_text())
+    plan = fakes.make_plan(layout, {}, trouble=None)
+    criteria = RestoreCriteria(
+        None, Reached(6, 0.0, 60.0), 8, points={layout.point("a"): step_points(layout)[0]}
+    )
+    said = fakes.verdict(layout.point("a"), 0, point=True)
+    assert plan.restore is not None and header["epoch"] == 4
+    assert "its header" in list_candidates([said], criteria)[0].why_not
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [({"device": "0,1"}, "processes: 1 there, 2 here"), ({"data": "/other.yaml"}, "data set: /d.yaml there")],
+)
+def test_a_point_that_the_worker_would_refuse_is_left_out_before_the_start(layout, sound, asked, named):
+    leave_point(layout, "a", epoch=4, training={"world_size": 1, "data": "/d.yaml", "model": "x"})
+    assert chosen(layout) == ("a", 0)
+    plan = fakes.make_plan(layout, asked, trouble=None)
+    point, (said,) = point_to_resume(layout.run, plan.candidates)
+    assert point is None and said.startswith("the step point of epoch 4 step 2") and named in said
+    assert plan.restore is not None and plan.restore.point is None, "the newest checkpoint instead"
+
+
+@pytest.mark.parametrize("kind", sorted(RUNS_CODE)[::17])
+def test_a_hostile_point_is_judged_as_any_save_and_shown_before_a_copied_run_goes_on(layout, kind, tmp_path):
+    """Its header is right in everything, which proves nothing: who wrote the file wrote the header."""
+    point = leave_point(layout, "a", epoch=4)
+    data = archives.write(layout.point("a"), RUNS_CODE[kind], DATA).read_bytes()
+    write_header(layout, replace(point, size=len(data), digest=hashlib.sha256(data).hexdigest()))
+    plan = make_plan(layout.run)
+    (judged,) = (one for one in plan.candidates if one.point is not None)
+    assert judged.verdict.badge == "unreadable" and not judged.usable and plan.restore is None
+    assert point_to_resume(layout.run, plan.candidates)[0] is None
+    with pytest.raises(UserError, match="cannot be the restore point"):
+        make_plan(layout.run, "epoch4-step2")
+    with pytest.raises(UserError, match="choose another"):
+        refuse_unsound(layout, layout.point("a"))
+    copied = RunLayout(tmp_path / "copied")
+    shutil.copytree(layout.run, copied.run)
+    assert any("unpickles nantui/points/a.pt (unreadable" in line for line in would_run(copied))
 
 
 def test_a_resume_that_is_taken_back_takes_its_points_with_it(layout, sound):

@@ -5,8 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 
+import pytest
+
+from nantui.errors import UserError
 from nantui.run.layout import RunLayout
-from nantui.run.points import StepPoint, differences, is_whole, read_point, step_points, write_header
+from nantui.run.points import (
+    StepPoint,
+    differences,
+    in_words,
+    is_whole,
+    read_point,
+    refuse_gone,
+    step_points,
+    write_header,
+)
 
 
 def leave(layout: RunLayout, name: str, t: float, data: bytes = b"weights") -> StepPoint:
@@ -55,3 +67,14 @@ def test_what_differs_is_said_in_words():
     assert differences(there, there) == []
     assert differences(there, {**there, "world_size": 1}) == ["processes: 2 there, 1 here"]
     assert differences({}, there) == []
+
+
+def test_a_point_has_a_name_for_commands_and_one_for_people(tmp_path):
+    layout = RunLayout(tmp_path)
+    assert leave(layout, "a", 1.0).label == "epoch3-step5"
+    assert in_words("nantui/points/epoch134-step1240", 133) == "epoch 134 step 1,240"
+    assert in_words("epoch3.pt", 4) == "epoch3.pt (epoch 4)" and in_words("x", None) == "x (epoch ?)"
+    for fine in ("epoch3-step5", "epoch3.pt", ""):
+        refuse_gone(layout, fine)
+    with pytest.raises(UserError, match="a newer step point has taken its place"):
+        refuse_gone(layout, "epoch3-step4")

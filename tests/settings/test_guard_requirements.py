@@ -7,7 +7,14 @@ import pytest
 
 from nantui.commands import doctor
 from nantui.errors import UserError
-from nantui.settings.guard_requirements import CALLS, REPLACED, missing, read_hooks
+from nantui.settings.guard_requirements import (
+    CALLS,
+    POINTS,
+    REPLACED,
+    lacking_for_points,
+    missing,
+    read_hooks,
+)
 from nantui.settings.ultralytics_args import find_ultralytics
 from nantui.supervisor.host_checks import BAD
 
@@ -32,6 +39,17 @@ def written(source, folder):
 def test_the_installed_ultralytics_has_them_all():
     hooks = read_hooks(find_ultralytics(None))
     assert len(hooks) == len(CALLS) + len(REPLACED) and missing(hooks) == []
+
+
+@pytest.mark.parametrize(("file", "place"), [(file, place) for file in POINTS for place in POINTS[file]])
+def test_what_step_points_lack_is_told_by_its_place(file, place, tmp_path):
+    package = find_ultralytics(None)
+    assert lacking_for_points(package) == []
+    for name in POINTS:
+        text = (package / name).read_text(encoding="utf-8")
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text.replace(place, "elsewhere") if name == file else text)
+    assert lacking_for_points(tmp_path) == [f"{place} in {file}"]
 
 
 @pytest.mark.parametrize(("where", "what"), [(where, what) for where, what, _ in CALLS])
@@ -64,7 +82,7 @@ def test_a_broken_source_is_said(text, tmp_path):
 
 def test_doctor_names_what_is_missing(source, tmp_path, monkeypatch, capsys):
     package = written(source.replace("self.optimizer_step()", "self.step_somehow()"), tmp_path)
-    monkeypatch.setattr("nantui.settings.ultralytics_args.find_ultralytics", lambda python: package)
+    monkeypatch.setattr("nantui.commands.doctor.find_ultralytics", lambda python: package)
     arguments = argparse.Namespace(directory=tmp_path, python=None, json=True)
     assert doctor.run(arguments) == 1
     hooks = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["name"] == "hook"]

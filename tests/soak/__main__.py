@@ -13,10 +13,16 @@ import platform
 import time
 from pathlib import Path
 
-from tests.soak import checkpoints, disks, files, processes
+from tests.soak import checkpoints, disks, files, processes, strangers
 from tests.soak.harness import Kind, Tally, read_record, repeat, run_kinds, run_trial, table, write_record
 
-KINDS: tuple[Kind, ...] = (*processes.KINDS, *disks.KINDS, *files.KINDS, *checkpoints.KINDS)
+KINDS: tuple[Kind, ...] = (
+    *processes.KINDS,
+    *disks.KINDS,
+    *files.KINDS,
+    *checkpoints.KINDS,
+    *strangers.KINDS,
+)
 
 
 def main() -> int:

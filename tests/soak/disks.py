@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from nantui.errors import UserError
+from nantui.recovery.rollback import roll_back
+from nantui.recovery.undo import undo
 from nantui.run.commands import Command
 from nantui.run.spec import read_spec
 from nantui.supervisor.client import submit
+from tests.recovery import fakes
+from tests.recovery.test_crash import lines_of, put_right
+from tests.soak import checkpoints
 from tests.soak.harness import Kind, run_trial
 from tests.soak.worlds import Disturbance, small_disk, without_override, world
 from tests.supervisor.stub_run import StubRun, eventually
@@ -42,6 +51,36 @@ def fill(path: Path) -> None:
                     file.write(bytes(size))
             except OSError:
                 continue
+
+
+def full_in_a_rollback(folder: Path, dice: random.Random) -> None:
+    """The disk fills up at any line of a rollback or undo, but for a few bytes; then there is room again.
+
+    No byte is lost, a refusal is one line, and the next start makes it as before or as after.
+    """
+    with pytest.MonkeyPatch.context() as monkeypatch, small_disk(folder, dice.choice((2, 3, 6))) as disk:
+        fakes.without_torch(monkeypatch)
+        undoes, left = dice.random() < 0.4, dice.choice((0, 0, 1, 100, 4096, 20000, 200000))
+        total, after = checkpoints.whole_undo() if undoes else checkpoints.whole_rollback()
+        layout = checkpoints.rolled_back(disk / "run") if undoes else fakes.make_run(disk / "run")
+        plan = fakes.make_plan(layout, checkpoints.ASKED)
+        before, everything = fakes.tree(layout), fakes.contents(layout)
+        filler, line = disk / "filler", dice.randrange(1, total + 1)
+
+        def full(*_: object) -> None:
+            fill(filler)
+            os.truncate(filler, max(filler.stat().st_size - left, 0))
+
+        signal.signal(signal.SIGUSR1, full)
+        action = (lambda: undo(layout, by="me")) if undoes else (lambda: roll_back(plan, by="me"))
+        try:
+            lines_of(action, line, signal.SIGUSR1)
+        except (UserError, OSError) as error:
+            assert "\n" not in str(error), error
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        assert everything <= fakes.contents(layout), f"a byte was lost at line {line}"
+        filler.unlink(missing_ok=True)
+        put_right(layout, before, after, line)
 
 
 def asked(run: StubRun, dice: random.Random) -> None:
@@ -165,6 +204,9 @@ def under_permissions(kind: Kind) -> Kind:
 
 KINDS = (
     Kind("full disk", "a small tmpfs fills up under a running training", full_disk, 200),
+    Kind(
+        "full disk in a rollback", "or undo: at any line, but for a few bytes", full_in_a_rollback, 1000, 2.0
+    ),
     under_permissions(Kind("read-only", "nantui/ may not be written for a while", modes_of(0o500), 200)),
     under_permissions(Kind("no permission", "nantui/ may not even be read for a while", modes_of(0), 200)),
     Kind("slow disk", "file calls of the supervisor take up to 0.4 s", slow_disk, 100),

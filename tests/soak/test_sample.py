@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.soak import checkpoints, disks, files, processes
+from tests.soak.__main__ import KINDS as EVERY
 from tests.soak.harness import (
     Kind,
     NotPossible,
@@ -23,9 +23,11 @@ SEED = 1
 QUICK = {
     "damaged files": 12, "log of gigabytes": 1, "hostile pickles": 100, "crash in a rollback": 2,
     "bit flips": 100, "a helper's successor": 1,
-    "crash between phases": 2, "clock jumps": 1, "full disk": 1, "hanging disk": 1, "kill in a recovery": 1,
+    "crash between phases": 2, "clock jumps": 1, "full disk": 1,
+    "full disk in a rollback": 10, "hanging disk": 1, "kill in a recovery": 1,
+    "readers' fuzz": 2, "copied runs": 20,
 }  # fmt: skip
-KINDS = {kind.name: kind for kind in (*processes.KINDS, *disks.KINDS, *files.KINDS, *checkpoints.KINDS)}
+KINDS = {kind.name: kind for kind in EVERY}
 
 
 TRAINED = pytest.param("damaged files", marks=pytest.mark.training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,12 @@ from nantui.checkpoint.verdict import Finding, Verdict
 from nantui.errors import UserError
 from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample
 from nantui.recovery.comparison import read_side
+from nantui.recovery.restore_points import Costs
 from nantui.run.atomic_files import read_json
 from nantui.run.commands import Command
 from nantui.run.discovery import find_runs
 from nantui.run.layout import RunLayout
+from nantui.run.points import StepPoint
 from nantui.run.results import current, read_metric, read_results
 from nantui.run.status import RunStatus
 from nantui.settings.presets import load_presets
@@ -179,6 +182,25 @@ def clean_candidate(number: int) -> Any:
         lost_text=f"{number + 2} to 12",
         hours_lost=1.0,
         fitness=0.3,
+        point=None,
+        steps_lost=0,
+    )
+
+
+def point_candidate() -> Any:
+    """Return a step point of the last epoch, two minutes old, as a restore point."""
+    point = StepPoint("a", 1, 12, 1240, 2000, 23240, time.time() - 130, 1000, "0" * 64)
+    return SimpleNamespace(
+        name=point.label,
+        usable=True,
+        why_not="",
+        work=11,
+        epochs_lost=0,
+        lost_text="steps 1,241 to 1,760 of epoch 12",
+        hours_lost=0.035,
+        fitness=0.3,
+        point=point,
+        steps_lost=520,
     )
 
 
@@ -193,6 +215,8 @@ def corrupt_candidate(name: str) -> Any:
         lost_text="",
         hours_lost=0.0,
         fitness=None,
+        point=None,
+        steps_lost=0,
     )
 
 
@@ -218,7 +242,7 @@ def make_plan(auto: bool = True) -> Any:
             Change("batch", 8, 8, "kept: yours is safer", kept=True),
             Change("guard", "observe", "protect", "the next bad batch costs one step"),
         ],
-        costs=SimpleNamespace(
+        costs=Costs(
             epochs_lost=5,
             lost_text="8 to 12",
             hours_lost=1.0,

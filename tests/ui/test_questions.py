@@ -1,13 +1,15 @@
 """Before a stop and an undo: what the question says is true for this run, at this moment."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from nantui.recovery.history import newest_in_force
 from nantui.run.layout import RunLayout
+from nantui.run.points import StepPoint
 from nantui.run.status import RunStatus
-from nantui.ui.model.plan_text import stop_words, undo_words
+from nantui.ui.model.plan_text import kill_words, stop_words, undo_words
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from tests.ui.synthetic import journal, make_run
@@ -34,6 +36,20 @@ def test_in_the_first_epoch_no_resume_is_promised(tmp_path):
 def test_later_s_resumes_from_the_stop_point(tmp_path):
     text = " ".join(stop_words(running(tmp_path, names=("last.pt",), epoch=2, step=1)))
     assert "nantui_stop.pt; s resumes from there" in text and "first epoch" not in text
+
+
+def test_before_a_kill_the_steps_since_the_newest_point_are_named(tmp_path):
+    point = StepPoint("b", 1, 2, 900, 1000, 1900, 60.0, 10, "", {})
+    last, inside = Checkpoint(tmp_path / "last.pt", 1, 50.0), Checkpoint(tmp_path / "b.pt", 1, 60.0, point)
+    seen = replace(running(tmp_path, epoch=3, step=150), taken=185.0, checkpoints=(last, inside))
+    assert (
+        kill_words(seen)[0]
+        == "About 250 steps since the point of epoch 2 step 900, 2 min 05 s ago, are lost."
+    )
+    later = replace(seen, checkpoints=(replace(last, modified=70.0), inside))
+    assert kill_words(later)[0] == "What was learned since the last checkpoint is lost."
+    first = replace(seen, checkpoints=(inside,), status=replace(seen.status, epoch=1))
+    assert "s resumes from there" in " ".join(stop_words(first)), "inside the first epoch, from a point"
 
 
 def look(run):

@@ -3,7 +3,7 @@
 import pytest
 
 from nantui.errors import UserError
-from tests.ui.fakes import FakeBackend, make_plan
+from tests.ui.fakes import FakeBackend, make_plan, point_candidate
 from tests.ui.synthetic import journal, make_run
 
 
@@ -32,6 +32,19 @@ async def test_the_plan_says_what_moves_what_it_costs_and_what_changes(cockpit, 
         ):
             assert word in text, f"{word} not in\n{text}"
         assert "laundered" in text, "why another candidate is out"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 45)])
+async def test_a_step_point_stands_beside_the_epochs_and_can_be_chosen(cockpit, run, size):
+    plan = make_plan()
+    plan.candidates = (plan.candidates[0], point_candidate(), *plan.candidates[1:])
+    async with cockpit(run, backend=FakeBackend(plan=plan), size=size) as driver:
+        await driver.press("R")
+        text = await driver.until("epoch 12 step 1,240", "520 steps again", "2m ago")
+        assert text.index("epoch6.pt") < text.index("epoch 12 step 1,240")
+        await driver.press("down", "enter")
+        await driver.until("Recover   y")
+        assert driver.backend.asked[-1][0] == "epoch12-step1240" and driver.backend.submitted == []
 
 
 async def test_enter_cancels_and_nothing_is_done(cockpit, run):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,38 @@ def test_a_point_that_is_not_finite_is_not_written(tmp_path):
     writer.close()
     assert "optimizer.state.0 is not finite" in said[0]
     assert not layout.points.exists() or not list(layout.points.iterdir())
+
+
+def test_a_point_is_there_only_once_the_rows_of_its_steps_are(tmp_path, monkeypatch):
+    """A kill between the two would leave a batch that was learned, is not repeated, and has no row."""
+    from nantui.worker.points.host_copy import HostCopy
+    from nantui.worker.points.point_file import Job, PointWriter
+    from nantui.worker.telemetry import Recorder
+
+    layout, rows = RunLayout(tmp_path / "run"), tmp_path / "steps.csv"
+    stock, seen = Recorder._append, []
+
+    def slow(self, path, text):
+        time.sleep(0.3)
+        stock(self, path, text)
+
+    monkeypatch.setattr(Recorder, "_append", slow)
+    recorder = Recorder(tmp_path / "events.jsonl", 0, steps=rows)
+
+    def before_header():
+        recorder.settle()
+        seen.append((rows.exists() and len(rows.read_text().splitlines()), layout.point_header("a").exists()))
+
+    writer = PointWriter(layout, seen.append, before_header)
+    recorder.event("epoch", epoch=1)  # its round is under way when the row comes
+    recorder.step(("box_loss",), (1, 1, 8, 0.0), [1.0], (0.1,) * 6)
+    header = {"attempt": 1, "epoch": 1, "batch": 1, "batches": 8, "step": 1, "t": 1.0, "training": {}}
+    copy = HostCopy(torch.device("cpu"))
+    writer.hand_over(Job(copy, {"weights": copy.take({"w": torch.ones(2)})}, header))
+    eventually(lambda: layout.point_header("a").exists())
+    writer.close()
+    recorder.close()
+    assert seen == [(2, False)], "the names of the columns, and the row"
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])

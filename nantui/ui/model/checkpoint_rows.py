@@ -48,6 +48,7 @@ def rows(
         if verdict is not None and badge == "clean" and verdict.repairable and not verdict.resumable:
             roles.append("repairable")
         epoch = verdict.work_epoch if verdict is not None else _epoch_of(checkpoint.name)
+        epoch = checkpoint.point.epoch if checkpoint.point else epoch
         fitness = verdict.fitness if verdict is not None else None
         found.append(Row(checkpoint, badge, epoch, fitness, tuple(roles), verdict))
     return found

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nantui.recovery.history import Undoable
 from nantui.run import status as run_status
 from nantui.run.events import CommandReceived, Kept, PhaseBegun, RollbackBegun, SettingChange, newest
+from nantui.run.points import in_words
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import Glyphs
@@ -23,7 +24,7 @@ from nantui.ui.model.command_progress import CommandProgress
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
-from nantui.words import count, which_epochs
+from nantui.words import count
 
 if TYPE_CHECKING:
     from nantui.recovery.plan import Plan
@@ -91,10 +92,8 @@ def _left(plan: Plan, width: int) -> list[Line]:
 
 
 def _cost(costs: Costs) -> str:
-    if not costs.epochs_lost:
-        return "no epoch is lost"
     hours = f", about {duration(costs.hours_lost * 3600)}" if math.isfinite(costs.hours_lost) else ""
-    return f"{count(costs.epochs_lost, 'epoch')} to train again ({which_epochs(costs.lost_text)}){hours}"
+    return f"{costs.again}{hours}" if costs.again else "no epoch is lost"
 
 
 def _fact(name: str, text: str, width: int) -> list[Line]:
@@ -272,7 +271,7 @@ def _confirmed(name: str, asked: object, effect: dict[str, object], glyphs: Glyp
 
 
 def stop_words(snapshot: RunSnapshot) -> list[str]:
-    """Say when it ends and what can be resumed afterwards: nothing inside the first epoch."""
+    """Say when it ends and what can be resumed afterwards: inside the first epoch only from a step point."""
     status = snapshot.status
     has_last = any(file.name == "last.pt" for file in snapshot.checkpoints)
     if status.state == run_status.STARTING or (status.step is None and snapshot.activity in BEFORE_TRAINING):
@@ -280,17 +279,31 @@ def stop_words(snapshot: RunSnapshot) -> list[str]:
             return ["It has not made a step yet; s resumes from what was there before, weights/last.pt."]
         return ["It has not made a step yet, so there is nothing to keep: s starts it from the beginning."]
     lines = ["It ends at the next batch boundary, on all ranks at the same step."]
-    if not has_last and (status.epoch or 1) <= 1:
+    inside = any(file.point for file in snapshot.checkpoints)
+    if not (has_last or inside) and (status.epoch or 1) <= 1:
         return [
             *lines,
-            "It is in its first epoch, and only a completed epoch can be resumed: s cannot go on from here, "
+            "It is in its first epoch and has no step point yet: without one s cannot go on from here, "
             "R begins again from the start.",
-            "The weights so far are kept in weights/nantui_stop.pt, for a start from them.",
+            "The weights so far are kept in weights/nantui_stop.pt.",
         ]
     lines.append("What it has learned is kept in weights/nantui_stop.pt; s resumes from there.")
     if open_alarm(snapshot, 0.0) is not None:
         lines.append("If its weights are NaN by now nothing is kept: R goes back to a clean checkpoint.")
     return lines
+
+
+def kill_words(snapshot: RunSnapshot) -> list[str]:
+    """Say what is lost when everything is killed now, at most."""
+    newest = max(snapshot.checkpoints, key=lambda one: one.modified, default=None)
+    point, status = newest.point if newest else None, snapshot.status
+    lost = "What was learned since the last checkpoint is lost."
+    if newest is not None and point is not None and status.step is not None:
+        since = status.step - point.batch + ((status.epoch or 0) - point.epoch) * point.batches
+        ago = duration(max(0.0, snapshot.taken - newest.modified))
+        place = in_words(point.label, None)
+        lost = f"About {count(max(since, 0), 'step')} since the point of {place}, {ago} ago, are lost."
+    return [lost, "Prefer x, which stops at a batch boundary and loses nothing."]
 
 
 def undo_words(snapshot: RunSnapshot, begun: Undoable) -> list[str]:
@@ -317,8 +330,7 @@ def what_it_was(snapshot: RunSnapshot, begun: Undoable) -> str:
         return f"The resume {when}after epoch {begun.epoch}"
     if isinstance(begun, PhaseBegun):
         return f"The change {when}to phase {begun.phase or '?'} of the plan"
-    point = clean(PurePosixPath(str(begun.restore_point)).name, 80)
-    place = f"{point} (epoch {'?' if begun.epoch is None else begun.epoch})"
+    place = clean(in_words(PurePosixPath(str(begun.restore_point)).name, begun.epoch), 90)
     if _asked_by(snapshot, begun) in ("start", "resume"):
         return f"The resume with changed settings {when}from {place}"
     return f"The rollback {when}to {place}"

@@ -15,6 +15,7 @@ from nantui.run.growing_files import LineFollower
 from nantui.run.journal import pending_edits
 from nantui.run.layout import RunLayout
 from nantui.run.plan import standings
+from nantui.run.points import step_points
 from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
 from nantui.ui.model.backend import Backend
@@ -156,8 +157,13 @@ def one_look(run: Path, backend: Backend) -> RunSnapshot:
 
 
 def list_checkpoints(weights: Path) -> list[Checkpoint]:
-    """Return the .pt files in `weights`, in no order; a missing folder has none."""
-    found = []
+    """Return the .pt files in `weights` and the run's step points, in no order; a missing folder has none."""
+    layout = RunLayout(weights.parent)
+    found = [
+        replace(file, point=point)
+        for point in step_points(layout)
+        if (file := checkpoint_at(layout.point(point.name)))
+    ]
     try:
         with os.scandir(weights) as entries:
             for entry in entries:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nantui.run.events import Event
+from nantui.run.points import StepPoint
 from nantui.run.results import EpochRow
 from nantui.run.status import RunStatus
 from nantui.ui.charts.series import Column, Picture
@@ -19,17 +20,22 @@ from nantui.ui.model.timeline import Sentence
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One file in weights/: `size` in bytes, `modified` in s since the epoch,
-    `current` if it can be resumed from.
-    """
+    """One file in weights/, or a step point: `size` in bytes, `modified` in s since the epoch."""
 
     path: Path
     size: int
     modified: float
+    point: StepPoint | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
-        return self.path.name
+        """How commands name it."""
+        return self.point.label if self.point else self.path.name
+
+    @property
+    def title(self) -> str:
+        """Its name where room is scarce; a step point's epoch stands beside it."""
+        return f"step {self.point.batch}" if self.point else self.path.name.removesuffix(".pt")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from nantui.run.events import (
     Warned,
 )
 from nantui.run.incidents import INCIDENTS
+from nantui.run.points import in_words
 from nantui.ui.format import clean
 from nantui.words import ACTIONS, BEGINNINGS, COMMANDS, count
 
@@ -216,8 +217,8 @@ def _command_done(event: CommandDone) -> Told:
 
 
 def _rollback_begun(event: RollbackBegun) -> Told:
-    cost = "" if event.epochs_lost is None else f", giving up {count(event.epochs_lost, 'epoch')}"
-    return f"rollback to {_known(event.restore_point)} (epoch {_known(event.epoch)}){cost}", "info"
+    cost = "" if not event.epochs_lost else f", giving up {count(event.epochs_lost, 'epoch')}"
+    return f"rollback to {in_words(_known(event.restore_point), event.epoch)}{cost}", "info"
 
 
 def _known(value: int | str | None) -> str:

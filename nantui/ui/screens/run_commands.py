@@ -17,7 +17,6 @@ from nantui.run import status as run_status
 from nantui.run.commands import Command
 from nantui.run.events import Kept
 from nantui.run.layout import RunLayout
-from nantui.run.points import step_points
 from nantui.run.record import RunRecord
 from nantui.ui.actions import EVERY
 from nantui.ui.format import clean
@@ -74,8 +73,8 @@ class RunCommands(ChartsScreen):
         return command
 
     def do_start(self) -> None:
-        resumable = any(file.name in ("last.pt", "nantui_stop.pt") for file in self.snapshot.checkpoints)
-        resumable = resumable or bool(step_points(RunLayout(self.run_path)))
+        left = self.snapshot.checkpoints
+        resumable = any(file.point or file.name in ("last.pt", "nantui_stop.pt") for file in left)
         if resumable and (lost := self._lost()):
             self._ask("start", "Resume with nantui's own runner?", ["It goes on without:", *lost])
             return
@@ -93,11 +92,7 @@ class RunCommands(ChartsScreen):
         self._end("stop", "Stop the training?", plan_text.stop_words(self.snapshot))
 
     def do_kill(self) -> None:
-        text = [
-            "What was learned since the last checkpoint is lost.",
-            "Prefer x, which stops at a batch boundary and loses nothing.",
-        ]
-        self._end("kill", "Kill every process of the run?", text)
+        self._end("kill", "Kill every process of the run?", plan_text.kill_words(self.snapshot))
 
     def _end(self, kind: str, question: str, text: list[str]) -> None:
         """Ask and end it; what nantui did not start wants the run's name, typed."""

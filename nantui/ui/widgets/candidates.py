@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from nantui.ui.format import clean, duration, number
+from nantui.ui.format import age, clean, duration, number
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.list_view import Listing
 from nantui.words import count
@@ -42,20 +43,27 @@ class Candidates(Listing):
     def _row(self, index: int, width: int) -> Line:
         candidate = self._candidates[index]
         chosen = candidate == self._restore
+        point = candidate.point
+        name = f"epoch {point.epoch} step {point.batch:,}" if point else candidate.name
         line: Line = [
             (f"{self.glyphs.cursor if chosen else ' '} ", "accent"),
-            (column(clean(candidate.name, 60), 15), "strong" if candidate.usable else "faint"),
+            (column(clean(name, 60), 26 if point else 15), "strong" if candidate.usable else "faint"),
         ]
         if not candidate.usable:
             return fit([*line, (clean(candidate.why_not, 200), "muted")], width)
         work = f"epoch {candidate.work:>4}" if candidate.work is not None else ""
-        lost = candidate.epochs_lost
+        steps, epochs = candidate.steps_lost, candidate.epochs_lost
+        lost = steps or epochs
         roomy = width >= ROOMY
-        cost = f"{count(lost, 'epoch'):>10} again" if lost else f"{'costs nothing':>16}"
-        line += [(column(work, 12), "text"), (cost, "warn" if lost else "good")]
+        again = f"{count(steps, 'step') if steps else count(epochs, 'epoch')} again"
+        cost = f"{again if lost else 'costs nothing':>16}"
+        line += [] if point else [(column(work, 12), "text")]
+        line.append((f"{cost:>17}" if point else cost, "warn" if lost else "good"))
         hours = candidate.hours_lost if lost else float("nan")
         line.append((f"{duration(hours * 3600) if hours == hours else '':>{14 if roomy else 11}}", "muted"))
-        if candidate.fitness is not None:
+        if point is not None:
+            line.append((f"  {age(time.time() - point.t)} ago", "muted"))
+        elif candidate.fitness is not None:
             line += [
                 ("    fitness" if roomy else "  fit", "muted"),
                 (f"{number(candidate.fitness, 3):>{9 if roomy else 8}}", "text"),

@@ -53,7 +53,7 @@ class Checkpoints(Listing):
         row = self._rows[index]
         bad = row.badge in ("corrupt", "unreadable")
         glyphs = {"good": self.glyphs.good, "bad": self.glyphs.bad, "info": self.glyphs.busy}
-        name = clean(row.checkpoint.name.removesuffix(".pt"), 60)
+        name = clean(row.checkpoint.title, 60)
         line: Line = [
             (f"{glyphs.get(row.ink, self.glyphs.unknown)} {row.badge or 'waiting':<10} ", row.ink),
             (column(name, name_cells(width) - 2), "strong"),

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-from nantui.run.points import PART
+from nantui.machine.gpus import device_count
+from nantui.run.points import PART, differences
 from nantui.worker.torchrun_env import OFFLINE
 
 
@@ -69,9 +70,10 @@ def rebase(request: Request) -> dict[str, object]:
     epoch = int(checkpoint["epoch"]) + 1
     built = optimizer_state.build(model, args, saved, before, epoch)
     said = {name: getattr(built, name) for name in ("groups", "kept", "dropped", "notes")}
+    said["notes"] = [*built.notes, *_without_misfit(checkpoint, request.train, args, epoch)]
     if request.revive and request.revive.get("updates") is None:
         checkpoint["updates"], note = optimizer_state.updates_until(args, epoch)
-        said["notes"] = [*built.notes, note]
+        said["notes"] = [*said["notes"], note]
     checkpoint.update(
         model=None,
         ema=model,
@@ -104,6 +106,22 @@ def _model_of(checkpoint: object, request: Request) -> nn.Module:
     elif int(checkpoint.get("epoch", -1)) < 0 and PART not in checkpoint:
         raise ValueError("it was stripped when its training ended, or stopped in its first epoch")
     return model
+
+
+def _without_misfit(checkpoint: Any, changed: Mapping[str, object], args: Any, epoch: int) -> list[str]:
+    """Take a step point out that the worker would refuse for what is `changed`; returns what is to be said.
+
+    Raises ValueError where no epoch is done, which could be begun again.
+    """
+    now: dict[str, object] = {"world_size": device_count(args.device)} if "device" in changed else {}
+    now |= {"data": str(args.data)} if "data" in changed else {}
+    differ = "; ".join(differences((checkpoint.get(PART) or {}).get("training") or {}, now))
+    if differ and not epoch:
+        raise ValueError(f"it was stopped in its first epoch, and that cannot go on with this ({differ})")
+    if differ:
+        del checkpoint[PART]
+        return [f"the epoch begins again ({differ})"]
+    return []
 
 
 def _record(request: Request, epoch: int) -> dict[str, object]:

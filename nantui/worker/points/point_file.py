@@ -51,10 +51,17 @@ class Job:
 class PointWriter:
     """A thread that writes the newest point; one that is overtaken while it waits is dropped."""
 
-    def __init__(self, layout: RunLayout, report: Callable[[str], None]) -> None:
-        """`report` is told, once an episode, why a point could not be written."""
+    def __init__(
+        self,
+        layout: RunLayout,
+        report: Callable[[str], None],
+        before_header: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`report` is told, once an episode, why a point could not be written. What `before_header` writes is
+        there before a point is: whoever goes on after the point repeats none of it.
+        """
         self.cpu_seconds = 0.0  # what the last write took of a core
-        self._layout, self._report = layout, report
+        self._layout, self._report, self._before_header = layout, report, before_header
         self._ready = threading.Condition()
         self._waiting: Job | None = None
         self._writing: Job | None = None
@@ -118,6 +125,7 @@ class PointWriter:
             raise ValueError(f"{sick} is not finite; the point before it stays")
         name = self._room_for(bytes_of(job.document))
         size, digest = write_checkpoint(self._layout.point(name), job.document, lambda: self._closed)
+        self._before_header()
         write_header(self._layout, StepPoint(name=name, size=size, digest=digest, **job.header))
         self.cpu_seconds = time.thread_time() - began
 

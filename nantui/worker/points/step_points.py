@@ -144,7 +144,9 @@ class StepPoints:
         header = {name: part[name] for name in ("epoch", "batch", "step", "training")}
         more = {"attempt": self.session.attempt.attempt, "t": time.time()}
         header.update(more, batches=part["training"]["batches"])
-        self._writer = self._writer or PointWriter(self.session.layout, self._say)
+        self._writer = self._writer or PointWriter(
+            self.session.layout, self._say, self.session.recorder.settle
+        )
         self._writer.hand_over(Job(kept.copy, document, header, kept.forget))
 
     def part(self) -> training_state.State | None:
