@@ -6,8 +6,11 @@ import argparse
 import contextlib
 import gc
 import os
+import select
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nantui.commands import common
@@ -15,6 +18,9 @@ from nantui.errors import UserError
 
 WEB_DRIVER = "textual.drivers.web_driver:WebDriver"
 """What textual-serve sets: the screen goes to a browser, through pipes instead of a terminal."""
+
+FAREWELL_S = 3.0
+"""How long an orderly end may take; it writes to a terminal that is not there."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
     gc.disable()
     from nantui.ui.app import CockpitApp
     from nantui.ui.model.backend import Backend
-    from nantui.ui.terminal import end_with_terminal
 
     backend = Backend(arguments.python, arguments.take_over)
     app = CockpitApp(top.resolve(), runs, backend, ascii_only=arguments.ascii, read_only=arguments.read_only)
@@ -45,6 +50,29 @@ def run(arguments: argparse.Namespace) -> int:
     with kept_title():
         app.run()
     return app.return_code or 0
+
+
+def end_with_terminal(descriptor: int, leave: Callable[[], object]) -> threading.Thread:
+    """Call `leave` once the terminal at `descriptor` is gone; what does not end then is ended at once.
+
+    A terminal that is closed normally hangs up its session. Where SIGHUP is ignored (nohup) or the terminal
+    is not the controlling one, reading from it gives end of file at once, for ever, and Textual's input loop
+    would keep a core busy for nobody. poll() without any wanted event wakes up for a hang-up only, and costs
+    nothing.
+    """
+
+    def wait() -> None:
+        poller = select.poll()
+        poller.register(descriptor, 0)
+        poller.poll()
+        timer = threading.Timer(FAREWELL_S, os._exit, (128 + signal.SIGHUP,))
+        timer.daemon = True
+        timer.start()
+        leave()
+
+    thread = threading.Thread(target=wait, name="nantui-hangup", daemon=True)
+    thread.start()
+    return thread
 
 
 @contextlib.contextmanager

@@ -16,6 +16,5 @@ glyphs: The few symbols that are not letters, for terminals with them and in pla
 styled_text: Text with meaning instead of colours: a span is (text, ink), a line is a list of spans
 format: Numbers, times and names as people read them: aligned, with units, harmless whatever a file holds
 textual_internals: The only place that leans on what Textual keeps to itself
-terminal: End the cockpit when its terminal is gone, also where nobody sends SIGHUP
 preferences: What the cockpit remembers between sessions: the theme, and whether the terminal has the glyphs
 """
