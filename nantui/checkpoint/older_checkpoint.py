@@ -17,11 +17,10 @@ from nantui.checkpoint import metadata
 from nantui.checkpoint.contents import pickle_of
 from nantui.checkpoint.pickle.interpreter import Interpreter
 from nantui.checkpoint.pickle.stand_ins import Refused, Tensor
-from nantui.checkpoint.scan import opened
 from nantui.checkpoint.tensors.float_formats import FLOATS
 from nantui.checkpoint.tensors.segments import MOST_ROWS, record_of
 from nantui.checkpoint.tensors.tensor_tree import WEIGHTS, walk
-from nantui.checkpoint.tensors.zip_archive import Archive
+from nantui.checkpoint.tensors.zip_archive import Archive, opened
 from nantui.checkpoint.verdict import ZERO, Finding, Suspect
 
 ALIVE = 2.0**-14  # the smallest normal fp16 number: weight decay has not worn this channel away

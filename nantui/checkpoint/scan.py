@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import stat
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from nantui.checkpoint.pickle.stand_ins import Refused
 from nantui.checkpoint.tensors.forked_sweep import prepared
+from nantui.checkpoint.tensors.zip_archive import opened
 from nantui.checkpoint.verdict import (
     MOST_FINDINGS,
     Finding,
@@ -70,23 +70,6 @@ def describe(path: Path) -> Metadata:
             return metadata(descriptor, status.st_size)
     except (Refused, OSError):
         return Metadata()
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
-    """Yield a file's descriptor and status. Raises Refused for what is no file, or cannot be opened."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise Refused("cannot-read", "file", f"it cannot be opened: {reason}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise Refused("cannot-read", "file", "it is not a regular file")
-        yield descriptor, status
-    finally:
-        os.close(descriptor)
 
 
 def stamp_of(path: Path) -> Stamp | None:

@@ -10,8 +10,12 @@ of a record marked as a folder torch loads nothing, and takes whatever lay in me
 from __future__ import annotations
 
 import os
+import stat
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from nantui.checkpoint.pickle.stand_ins import Refused
 
@@ -47,6 +51,23 @@ class Record:
     raw_name: bytes
     form: bytes
     end: int = 0
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
+    """Yield a file's descriptor and status. Raises Refused for what is no file, or cannot be opened."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Refused("cannot-read", "file", f"it cannot be opened: {reason}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused("cannot-read", "file", "it is not a regular file")
+        yield descriptor, status
+    finally:
+        os.close(descriptor)
 
 
 class Archive:
