@@ -132,6 +132,8 @@ CASES = {
     "out of time, twice": Case(out_of_time, 2, ("--slurm", "time=2", "--grace", "30")),
     "preempted by another job": Case(preempted, 1),
     "scancel": Case(cancelled, 0),
+    "--auto: scontrol requeue, twice": Case(requeued, 2, ("--auto",)),
+    "--auto: out of time, twice": Case(out_of_time, 2, ("--auto", "--slurm", "time=2", "--grace", "30")),
     "two nodes: scontrol requeue, twice": Case(requeued, 2, TWO),
     "two nodes: out of time, twice": Case(out_of_time, 2, (*TWO, "--slurm", "time=3", "--grace", "30")),
     "two nodes: preempted by another job": Case(preempted, 1, TWO),
