@@ -71,11 +71,11 @@ def train(place: Path, ranks: int, common: dict[str, Any]) -> None:
     write_spec(RunLayout(run).spec, Spec({}, auto=True))
     faults = [{**trouble, "rank": ranks - 1} for trouble in TROUBLES]
     write_request(run, 1, common, ours={"step_points": 0.0}, devices=ranks, faults=faults)
-    spy = {"end": str(place / "at.end"), "workers": 0}
+    spy = {"end": str(place / "at.end"), "workers": 0 if common["device"] == "cpu" else 4}
     requests = [{"run": str(run), "number": 1, "spy": spy}]
     with quiet(place / "out"):
         if ranks == 2:
-            on_two_ranks(requests, place / "log", timeout=500.0)
+            on_two_ranks(requests, place / "log", timeout=240.0)
         else:
             carry_out(requests)
 

@@ -47,7 +47,7 @@ def test_every_kind_in_the_file_formats_has_its_type():
         "command_done", "stage", "rollback_begun", "rollback_step", "rollback_done", "rollback_reverted",
         "undo_begun", "undo_done", "phase_begun", "phase_done", "autopsy", "save_failed", "saved", "adopted",
         "lost", "note", "registered", "phase", "epoch", "kept", "validation_precision",
-        "stopping", "continued",
+        "stopping", "continued", "rewind_begun", "rewind_done",
     }  # fmt: skip
 
 

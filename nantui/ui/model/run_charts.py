@@ -222,10 +222,11 @@ def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     phases = {one.phase: one.x for one in steps.stretches if one.epoch == 1 and one.phase in titles and one.x}
     changes = [Mark(x, "phase", titles[phase]) for phase, x in phases.items()]
     begins = [Mark(x, "attempt") for x in steps.boundaries if x not in phases.values()]
-    told = [one for one in of_kind(snapshot.journal, Incident) if not one.harmless]
+    incidents = [one for one in of_kind(snapshot.journal, Incident) if not one.harmless]
+    told: list[Incident | RewindDone] = [*incidents, *of_kind(snapshot.journal, RewindDone)]
     graver = [
         Mark(x, _kind_of(one))
-        for one in [*told, *of_kind(snapshot.journal, RewindDone)]
+        for one in told
         if one.epoch is not None and one.step is not None
         if (x := place_of(steps.stretches, one.attempt, one.epoch, one.step)) is not None
     ]

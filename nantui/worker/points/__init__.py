@@ -8,5 +8,6 @@ loader_order: Which sample comes when: a loader's order, recorded as it is drawn
 host_copy: Copies of a training's tensors in host memory, in places that are made once and used again
 point_file: A step point on its way to the disk, in the background
 going_on: Into the middle of an epoch: a training goes on at the batch after a step point
+rewind: Rewind in place: where the guard gives up, the training goes back in memory and on, without a restart.
 exact: Augmentation that does not depend on what came before: each sample's is drawn from (seed, epoch, index)
 """
