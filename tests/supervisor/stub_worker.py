@@ -52,6 +52,14 @@ def main() -> int:
 
 
 def prepare(request: dict) -> int:
+    if "runs" in request:
+        made = []
+        for train in request["runs"]["trains"]:
+            directory = Path(train["project"]).resolve() / train["name"]
+            directory.mkdir(parents=True)
+            made.append({"save_dir": str(directory), "args": train})
+        print(json.dumps({"ok": True, "made": made}))
+        return 0
     train = request["train"]
     if "lr" in train:
         print(json.dumps({"ok": False, "error": "'lr' is not a valid argument: did you mean lr0?"}))

@@ -85,9 +85,11 @@ class Service:
         entry = turn.entry
         status = read_status(entry.layout.run)
         going = replace(entry, state=GOING, on=list(turn.on), gets=turn.device)
-        if status.state != QUEUED:
-            text = status.text if os.path.isdir(entry.run) else "its directory is not there any more"
-            update(entry, replace(entry, state=status.state, text=f"not started from the queue: {text}"))
+        if not os.path.isdir(entry.run):
+            update(entry, replace(entry, state=FAILED_STATE, text="its directory is not there any more"))
+        elif status.state != QUEUED:
+            text = f"not started from the queue: {status.text}"
+            update(entry, replace(entry, state=status.state, text=text))
         elif update(entry, going):
             self._attend(going, queue)
 
