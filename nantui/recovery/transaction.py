@@ -67,7 +67,7 @@ def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
             f"{blocked.source} or {blocked.target} was changed by somebody else; nothing was done", FAILED
         )
     try:
-        planned = [step.to_json() for step in transaction.steps]
+        planned = [asdict(step) for step in transaction.steps]
         journal.append(
             f"{transaction.kind}_begun", by=by, id=transaction.id, **transaction.about, steps=planned
         )
@@ -111,13 +111,11 @@ def pending(layout: RunLayout) -> Transaction | None:
     """
     refuse_foreign(layout.journal, own_uids(layout.lock))
     begun = interrupted(Journal(layout.journal).events())
-    return _transaction_of(begun) if begun is not None else None
-
-
-def _transaction_of(begun: RollbackBegun | UndoBegun | PhaseBegun) -> Transaction:
-    kinds = {RollbackBegun: ROLLBACK, UndoBegun: UNDO, PhaseBegun: PHASE}
+    if begun is None:
+        return None
     parts_of(begun.id)
-    return Transaction(begun.id, kinds[type(begun)], tuple(map(step_from, begun.steps)), document_of(begun))
+    kind = {RollbackBegun: ROLLBACK, UndoBegun: UNDO, PhaseBegun: PHASE}[type(begun)]
+    return Transaction(begun.id, kind, tuple(map(step_from, begun.steps)), document_of(begun))
 
 
 def settle(layout: RunLayout, *, by: str) -> str:
@@ -184,10 +182,6 @@ class Step:
     size: Large = 0
     mtime_ns: Large = 0
     why: str = ""
-
-    def to_json(self) -> JsonObject:
-        """Return the step as the journal keeps it."""
-        return asdict(self)
 
 
 def step_from(document: Mapping[str, Any]) -> Step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nantui.errors import UserError
-from nantui.machine.process_identity import alive
+from nantui.machine.process_identity import alive, this_machine
 from nantui.run.attempts import Attempt, read_attempt
 from nantui.run.events import AttemptEnded, AttemptStarted, Event, newest
 from nantui.run.plan import after_the_end
@@ -56,7 +56,7 @@ def _watch_again(supervisor: Supervisor, attempt: Attempt, its: list[Event]) -> 
     supervisor.seen_start = False
     supervisor.watch = Watch(supervisor.layout, attempt, journaled(its))
     number, before = attempt.attempt, supervisor.before
-    comparable = before is not None and supervisor.machine.sees_pids_of(before.machine)
+    comparable = before is not None and this_machine().sees_pids_of(before.machine)
     worker = supervisor.state.worker if comparable and supervisor.state.attempt == number else None
     supervisor.state = supervisor.state.but(attempt=number, attempt_uuid=attempt.uuid, worker=worker)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import Machine, ProcessRef, alive, ref_of, this_machine
+from nantui.machine.process_identity import ProcessRef, alive, ref_of, this_machine
 from nantui.machine.process_tree import Leftover, end_all, members, own_children, shared_memory_of
 from nantui.run.atomic_files import write_json
 from nantui.run.attempts import Attempt
@@ -94,12 +94,10 @@ class Supervisor:
         own = ref_of(os.getpid())
         assert own is not None, "this process exists"
         self.before = read_state(layout.supervisor) if standing(layout.run) != STRANGE else None
-        fresh = SupervisorState(own, self.machine, state="", since=time.time())
-        self.state = self.before.but(process=own, machine=self.machine, doing=None) if self.before else fresh
-
-    @property
-    def machine(self) -> Machine:
-        return this_machine()
+        fresh = SupervisorState(own, this_machine(), state="", since=time.time())
+        self.state = (
+            self.before.but(process=own, machine=this_machine(), doing=None) if self.before else fresh
+        )
 
     @property
     def patience(self) -> Patience:
