@@ -94,10 +94,8 @@ class Supervisor:
         own = ref_of(os.getpid())
         assert own is not None, "this process exists"
         self.before = read_state(layout.supervisor) if standing(layout.run) != STRANGE else None
-        fresh = SupervisorState(own, this_machine(), state="", since=time.time())
-        self.state = (
-            self.before.but(process=own, machine=this_machine(), doing=None) if self.before else fresh
-        )
+        before = self.before or SupervisorState(own, this_machine(), state="", since=time.time())
+        self.state = before.but(process=own, machine=this_machine(), doing=None)
 
     @property
     def patience(self) -> Patience:
