@@ -80,13 +80,8 @@ def target_of(facts: PlanInputs, id: str, one: Candidate, restore: Candidate | N
 
 def existing_names(layout: RunLayout) -> set[str]:
     """Return the relative paths that are taken in weights/ and its back-up folder."""
-    folders = (layout.weights, layout.corrupted_backup)
-    return {
-        f"{folder.relative_to(layout.run)}/{path.name}"
-        for folder in folders
-        if folder.is_dir()
-        for path in folder.iterdir()
-    }
+    folders = [one for one in (layout.weights, layout.corrupted_backup) if one.is_dir()]
+    return {f"{one.relative_to(layout.run)}/{path.name}" for one in folders for path in one.iterdir()}
 
 
 def free_name(stem: str, taken: set[str]) -> str:

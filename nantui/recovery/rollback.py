@@ -172,7 +172,9 @@ def stage(layout: RunLayout, plan: Plan, *, python: str, allow: frozenset[str] =
     verify(layout, plan, allow)
     refuse_without_room(layout, plan)
     layout.home.mkdir(exist_ok=True)
-    _, left_out = manifest.keep(layout, plan.id, in_place=_staying_best(plan))
+    best = f"weights/{BEST}"  # it stays where it is when it is the right one, to be overwritten in place
+    in_place = () if any(step.source == best for step in plan.moves) else (best,)
+    _, left_out = manifest.keep(layout, plan.id, in_place)
     answer: JsonObject = {}
     installs: list[tuple[Path, str]] = []
     if plan.restore is not None:
@@ -273,12 +275,6 @@ def refuse_unfit(path: Path, allow: frozenset[str]) -> None:
     if verdict.badge != "clean" or not verdict.resumable:
         why = verdict.why_not_resumable or ", ".join(finding.detail for finding in verdict.findings)
         raise UserError(f"the rebased checkpoint is not fit to resume from ({why}); nothing was done", FAILED)
-
-
-def _staying_best(plan: Plan) -> tuple[str, ...]:
-    """best.pt stays where it is when it is the right one; a later attempt may overwrite it in place."""
-    moved = {step.source for step in plan.moves}
-    return () if f"weights/{BEST}" in moved else (f"weights/{BEST}",)
 
 
 def _best(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:

@@ -123,14 +123,13 @@ def _steps(
 ) -> tuple[list[Step], list[str]]:
     """Return the moves that give back what `before` lists, and what cannot be given back."""
     now, aside = manifest.items_now(layout), f"nantui/backups/{id}"
-    came_from = {step.target: step for step in done if step.kind == MOVE and not _is_staged(step.source)}
+    moves = (step for step in done if step.kind == MOVE and not Path(step.source).name.startswith(STAGED))
+    came_from = {step.target: step for step in moves}
     returning = {step.source: step for step in came_from.values()}
     away = [path for path, item in now.items() if item.kind != FOLDER and not item.matches(before.get(path))]
-    steps = [
-        move(layout.run, path, f"{aside}/{path}")
-        for path in away
-        if not _still_there(layout, came_from, path)
-    ]
+    # What lies where the rollback put an original is that original: it goes back rather than aside.
+    own = {path for path in away if path in came_from and is_file_of(layout.run, path, came_from[path])}
+    steps = [move(layout.run, path, f"{aside}/{path}") for path in away if path not in own]
     steps += _ours_away(layout, aside, returning)
     steps += points_aside(layout, aside) if done else []
     missing = []
@@ -149,11 +148,6 @@ def _steps(
         (path for path, item in now.items() if item.kind == FOLDER and path not in before), reverse=True
     )
     return steps + [Step(RMDIR, path) for path in folders], missing
-
-
-def _still_there(layout: RunLayout, came_from: dict[str, Step], path: str) -> bool:
-    """Tell whether `path` is where the rollback put an original, which goes back rather than aside."""
-    return path in came_from and is_file_of(layout.run, path, came_from[path])
 
 
 def _ours_away(layout: RunLayout, aside: str, returning: dict[str, Step]) -> list[Step]:
@@ -179,7 +173,3 @@ def _back(
     with inside(layout.run, kept) as copy, inside(layout.run, staged) as beside:
         copy_durably(copy, beside)
     return [move(layout.run, staged, path)]
-
-
-def _is_staged(path: str) -> bool:
-    return Path(path).name.startswith(STAGED)
