@@ -239,3 +239,26 @@ def test_a_revived_emas_counter_follows_the_steps_or_is_called_a_guess(
     assert "EMA's counter" in " ".join(done.notes) and "guess" not in " ".join(done.notes)
     gone = get_cfg(overrides={**SETTINGS, "data": str(finished / "gone.yaml"), "task": "detect"})
     assert "a guess" in updates_until(gone, 3)[1]
+
+
+def test_a_step_point_that_would_not_fit_the_changed_settings_is_taken_out_and_that_is_said():
+    """The worker refuses one of another number of processes or data set; its weights are as good as ever."""
+    from types import SimpleNamespace
+
+    from nantui.run.points import PART
+    from nantui.worker.checkpoints.rebase import _without_misfit
+
+    def after(changed, epoch=4, **args):
+        checkpoint = {PART: {"training": {"world_size": 1, "data": "/d.yaml"}}}
+        now = SimpleNamespace(**{"device": "0", "data": "/d.yaml", **args})
+        return _without_misfit(checkpoint, changed, now, epoch), PART in checkpoint
+
+    assert after({"lr0": 0.1}, device="0,1") == ([], True), "who changed no device has the one from before"
+    assert after({"device": "1"}, device="1") == ([], True)
+    (said,), there = after({"device": "0,1"}, device="0,1")
+    assert said == "the epoch begins again (processes: 1 there, 2 here)" and not there
+    (said,), there = after({"data": "/other.yaml"}, data="/other.yaml")
+    assert "data set: /d.yaml there, /other.yaml here" in said and not there
+    with pytest.raises(ValueError, match="stopped in its first epoch"):
+        after({"device": "0,1"}, epoch=0, device="0,1")
+    assert _without_misfit({}, {"device": "0,1"}, SimpleNamespace(device="0,1"), 4) == []

@@ -99,12 +99,12 @@ def lead_out(journal: Path, outside: Path, dice: random.Random, interrupted: boo
 
 
 def astray(value: Any, outside: Path, dice: random.Random, name: str = "") -> Any:
-    """Return a document in which one path in four leads elsewhere."""
+    """Return a document in which one path in ten leads elsewhere."""
     if isinstance(value, dict):
         return {key: astray(inner, outside, dice, key) for key, inner in value.items()}
     if isinstance(value, list):
         return [astray(inner, outside, dice, name) for inner in value]
-    if name not in PATHS or not isinstance(value, str) or dice.random() > 0.25:
+    if name not in PATHS or not isinstance(value, str) or dice.random() > 0.1:
         return value
     inside = dice.choice(("mine.txt", "weights/last.pt", "labels.jpg", ""))
     ways = (
