@@ -15,6 +15,7 @@ import pytest
 from nantui.cli import COMMANDS, main, parser_of
 from nantui.run.binding import bind_run
 from nantui.supervisor.notify.outbox import Way, keep_ways
+from nantui.supervisor.queue.entries import Entry, change
 from tests.compat.archive import DATA, new_root, unpack
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
@@ -24,7 +25,8 @@ ASKED = [
     ["compare", "RECORDED/recovered", "RECORDED/alarm"],
     ["compare", "RECORDED/recovered#1", "RECORDED/recovered#2"],
     ["plot", "RECORDED/recovered", "mAP50-95", "val"], ["export", "RUN", "--to", "json", "--out", "ROOT/out"],
-    ["events", "RUN"], ["events", "RECORDED/recovered"], ["notify", "list"], ["notify", "test"],
+    ["events", "RUN"], ["events", "RECORDED/recovered"], ["queue", "list"],
+    ["notify", "list"], ["notify", "test"],
     ["diagnose", "RUN"], ["diagnose", "RECORDED/alarm", "--no-labels"], ["labels", "ROOT/broken.yaml"],
     ["presets"], ["presets", "nan-safe", "--against", "RUN"], ["doctor"],
     ["rollback", "RUN", "--dry-run"], ["recover", "RUN", "--dry-run", "--preset", "nan-safe"],
@@ -72,6 +74,7 @@ def test_every_command_with_json_has_a_schema_and_each_schema_a_command() -> Non
 def test_a_real_output_is_as_described(words, places, tmp_path, monkeypatch, capsys) -> None:
     for kind in ("CONFIG", "STATE", "CACHE"):
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path))
+    change(lambda queue: queue.added([Entry(0, "/runs/train", "/", "0")], {}))
     keep_ways([Way("http://127.0.0.1:1/secret-token")])
     for name, place in places.items():
         words = [word.replace(name, place) for word in words]
