@@ -49,7 +49,7 @@ ENDINGS: Mapping[str, EndingKind] = {
     DATA_GONE: EndingKind("the data, or the mount it lies on, is gone", "wait until it is back, resume", 3),
     EXCEPTION: EndingKind("an exception in the training's code", "nothing without a change"),
     BAD_ARGUMENTS: EndingKind("wrong arguments", "nothing without a change"),
-    DIVERGED: EndingKind("diverged", "the ladder: an older clean checkpoint and the next remedy"),
+    DIVERGED: EndingKind("diverged", "back in memory at first, then an older checkpoint and the next remedy"),
 }  # fmt: skip
 MOST_IN_A_ROW = 12
 """How often in all an attempt is made by itself without an epoch gained, whatever ended the ones before."""

@@ -187,13 +187,20 @@ def test_lowered_rates_rise_again(trainings, tmp_path, monkeypatch):
     assert shares == [1.0] * 6 + [0.25, 0.5, 0.75] + [1.0] * 2
 
 
-def test_what_comes_back_again_and_again_goes_back_to_before_the_first(trainings, tmp_path):
-    """Good steps lie between the bad ones, each with a point: none of them is from before the trouble."""
+def test_what_comes_back_again_and_again_goes_back_to_before_the_first(trainings, tmp_path, seen):
+    """Good steps lie between the bad ones, each with a point: none of them is from before the trouble.
+
+    They have moved everything that is to be put back: weights, averages, their counter, optimizer.
+    """
     faults = [{"fault": "nan_pixel", "epoch": 3, "batch": batch} for batch in (1, 3)]
     ours = {**ALWAYS, "skip_window": 8, "max_skip_share": 0.2}
-    outcome = trainings(unattended(tmp_path / "run"), train={"epochs": 4}, ours=ours, faults=faults)
+    outcome = trainings(
+        unattended(tmp_path / "run"), train={"epochs": 4, "optimizer": "AdamW"}, ours=ours, faults=faults
+    )
     assert outcome.code == 0, outcome.exit.text
     assert rewinds(outcome) == [([3, 3], [3, 1], [2, 4])]
+    assert seen.at[3, 2]["updates"] > seen.at[2, 4]["updates"]
+    assert_back(seen, (2, 4))
 
 
 def test_averaged_weights_go_back_at_an_epochs_end(trainings, tmp_path):
