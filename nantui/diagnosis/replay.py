@@ -67,15 +67,16 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
     bad = plan.trouble.epoch if plan.trouble else gather_facts(record).broke_off
     if bad is None:
         raise UserError(f"{plan.run}: no trouble is recorded; there is nothing to repeat", NO)
-    if plan.restore is None or plan.restore.work is None or not plan.restore.verdict.usable:
+    restore = next((one for one in plan.candidates if one.usable and one.point is None), None)
+    if restore is None or restore.work is None or not restore.verdict.usable:
         raise UserError(f"{plan.run}: no clean checkpoint from before the trouble can be resumed", NO)
-    if refused := sorted(set(plan.restore.verdict.names_to_allow) - set(allow)):
+    if refused := sorted(set(restore.verdict.names_to_allow) - set(allow)):
         names = " ".join(refused)
-        raise UserError(f"loading {plan.restore.name} runs code of {names}; allow it: --allow {names}", NO)
-    done = plan.restore.work
+        raise UserError(f"loading {restore.name} runs code of {names}; allow it: --allow {names}", NO)
+    done = restore.work
     until = max(bad, done + 1)
     hours = (until - done) * plan.costs.seconds_per_epoch / 3600
-    return Replay(plan.run, plan.restore.path, done, until, _one_device(plan), hours)
+    return Replay(plan.run, restore.path, done, until, _one_device(plan), hours)
 
 
 def _one_device(plan: Plan) -> dict[str, object]:
