@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 from collections import ChainMap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import product
@@ -30,7 +30,7 @@ ACTIONS = ("list", "add", "move", "remove", "pause", "resume")
 EXAMPLES = """\
 examples:
   nantui queue add model=yolo11n.pt data=shapes.yaml --each lr0=0.01,0.003 --each imgsz=320,640
-  nantui queue remove 4-9
+  nantui queue remove 4 5
 """
 COMMA = re.compile(r",(?![^\[(]*[\])])")
 """A comma between values, and none within [0,1]."""
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "words", nargs="*", metavar="WORD",
-        help="add: key=value, as for `nantui train`; move: NUMBER PLACE; remove: NUMBER, 4-9 or all",
+        help="add: key=value, as for `nantui train`; move: NUMBER PLACE; remove: NUMBER… or all",
     )  # fmt: skip
     parser.add_argument(
         "--each",
@@ -173,8 +173,7 @@ def move(arguments: argparse.Namespace) -> int:
         others.insert(max(0, place - 1), entry)
         return replace(queue, entries=(*before, *others))
 
-    after = moved(read_queue()) if arguments.dry_run else change(moved)
-    found = [entry.number for entry in after.in_state(WAITING)].index(number) + 1
+    found = [entry.number for entry in changed(arguments, moved).in_state(WAITING)].index(number) + 1
     common.say(f"#{number} {'would be' if arguments.dry_run else 'is'} at place {found} of those that wait")
     return 0
 
@@ -182,7 +181,7 @@ def move(arguments: argparse.Namespace) -> int:
 def remove(arguments: argparse.Namespace) -> int:
     """Take waiting runs out of the queue, and away the directories that were made for them."""
     if not arguments.words:
-        raise UserError("remove which? nantui queue remove NUMBER, 4-9 or all")
+        raise UserError("remove which? nantui queue remove NUMBER…, or all")
     chosen = numbered(read_queue(), arguments.words)
     runs = count(len(chosen), "waiting run")
     if arguments.dry_run:
@@ -204,22 +203,21 @@ def remove(arguments: argparse.Namespace) -> int:
 
 
 def numbered(queue: Queue, words: Sequence[str]) -> list[Entry]:
-    """Return the waiting entries that words like 7, 4-9 or all mean. Raises UserError for any other."""
-    waiting = {entry.number: entry for entry in queue.in_state(WAITING)}
-    if [*words] == ["all"]:
-        return [*waiting.values()]
-    numbers: dict[int, None] = {}
-    for word in words:
-        first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise UserError(f"{word}: expects the number of a waiting run, e.g. 7, 4-9 or all: nantui queue")
-        among = [number for number in waiting if int(first) <= number <= int(last or first)]
-        if not among:
+    """Return the waiting entries of these numbers, or `all`. Raises UserError for any other."""
+    waiting = {str(entry.number): entry for entry in queue.in_state(WAITING)}
+    for word in words if [*words] != ["all"] else ():
+        if word not in waiting:
             going = next((one for one in queue.in_state(GOING) if str(one.number) == word), None)
-            why = f"it trains, end it with: nantui stop {going.run}" if going else "no such run waits"
+            why = (
+                f"it trains, end it with: nantui stop {going.run}" if going else "no run of this number waits"
+            )
             raise UserError(f"{word}: {why}; see nantui queue")
-        numbers.update(dict.fromkeys(among))
-    return [waiting[number] for number in numbers]
+    return [waiting[word] for word in dict.fromkeys(words)] if [*words] != ["all"] else [*waiting.values()]
+
+
+def changed(arguments: argparse.Namespace, how: Callable[[Queue], Queue]) -> Queue:
+    """Change the queue, or only say how it would be."""
+    return how(read_queue()) if arguments.dry_run else change(how)
 
 
 def forget(layout: RunLayout) -> None:
@@ -234,9 +232,8 @@ def forget(layout: RunLayout) -> None:
 def pause(arguments: argparse.Namespace) -> int:
     """Let nothing new start, or let it start again; what trains goes on."""
     paused = arguments.action == "pause"
-    if not arguments.dry_run:
-        change(lambda queue: replace(queue, paused=paused))
-        wake()
+    changed(arguments, lambda queue: replace(queue, paused=paused))
+    wake()
     would = "would be " if arguments.dry_run else ""
     common.say(f"the queue {would}paused: what trains goes on" if paused else f"the queue {would}resumed")
     return 0

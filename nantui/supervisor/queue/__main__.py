@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from nantui.errors import FAILED, UserError
@@ -77,7 +78,8 @@ class Service:
         if not queue.paused and queue.in_state(WAITING):
             for turn in look(queue, self._sampler, pids):
                 if turn.on:
-                    self._begin(turn, queue)
+                    with suppress(UserError, OSError):  # a full disk, a mount that is away: the next round
+                        self._begin(turn, queue)
         return queue.busy
 
     def _begin(self, turn: Turn, queue: Queue) -> None:
