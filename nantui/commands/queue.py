@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from nantui.commands import common
+from nantui.commands.exec import new_run, resolved, run_directory
 from nantui.commands.train import Asked, add_asked, ask, load_yaml, read_config, remarks
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import Sampler, visible_indexes, words_of
@@ -55,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs", type=Path, metavar="FILE", help="a run for each mapping of a YAML list")
     parser.add_argument(
+        "--exec", metavar="COMMAND", help="a script of your own instead, e.g. 'python tune.py'"
+    )
+    parser.add_argument(
         "--share",
         action="store_true",
         help="may share a GPU with others that may, where memory is predicted to do",
@@ -78,18 +83,35 @@ def run(arguments: argparse.Namespace) -> int:
 
 def add(arguments: argparse.Namespace) -> int:
     """Check every run, make it, and put it at the queue's end."""
+    schema = Schema.load(arguments.python)
+    new = script(arguments, schema) if arguments.exec else trainings(arguments, schema)
+    if not new:
+        return 0
+    queue = change(lambda queue: queue.added(new, kept_environment()))
+    wake()
+    if not arguments.json:
+        print("\n".join(entry.run for entry in new))
+    waiting = count(len(queue.in_state(WAITING)), "run")
+    paused = ", paused" if queue.paused else ""
+    common.say(f"{count(len(new), 'run')} added, {waiting} waiting{paused}: nantui queue")
+    return 0
+
+
+def trainings(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
+    """Return the runs that were made for the arguments, none where it was only asked which."""
     from nantui.machine.training_python import training_python
     from nantui.supervisor.client import make_directories, make_run
 
-    schema = Schema.load(arguments.python)
     wanted = [*every(arguments, schema)]
     for device in {str(one.train.get("device") or "") for one, _ in wanted}:
         refuse_too_many(device)
     read_queue().refuse_more(len(wanted))
+    for line in remarks(schema, wanted[0][0].first):
+        common.say(line)
     if arguments.dry_run:
         lines = [f"would add model={one.train['model']} {asks}".rstrip() for one, asks in wanted]
-        common.say("\n".join([*lines, *remarks(schema, wanted[0][0].first)]))
-        return 0
+        common.say("\n".join(lines))
+        return []
     python, cwd, new = training_python(arguments.python), os.getcwd(), []
     made = make_directories([one.train for one, _ in wanted], python)
     for (one, asks), answer in zip(wanted, made, strict=True):
@@ -98,17 +120,21 @@ def add(arguments: argparse.Namespace) -> int:
         make_run(where, Spec(args, one.ours, python, arguments.auto, plan=plan))
         device = ",".join(words_of(one.train.get("device")))
         new.append(Entry(0, str(where), cwd, device, arguments.share, asks))
-    queue = change(lambda queue: queue.added(new, kept_environment()))
-    wake()
-    for line in remarks(schema, wanted[0][0].first):
-        common.say(line)
-    if not arguments.json:
-        print("\n".join(entry.run for entry in new))
-    waiting = count(len(queue.in_state(WAITING)), "run")
-    common.say(
-        f"{count(len(new), 'run')} added, {waiting} waiting{', paused' if queue.paused else ''}: nantui queue"
-    )
-    return 0
+    return new
+
+
+def script(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
+    """Return the run that was made for a script, as `nantui exec` makes it; none where it was only asked."""
+    given, argv = schema.parse_assignments(arguments.words), resolved(shlex.split(arguments.exec))
+    if {*given} - {"device"}:
+        raise UserError("--exec takes device= and no other setting: the script says the rest")
+    refuse_too_many(given.get("device"))
+    where = run_directory(None, argv)
+    if arguments.dry_run:
+        common.say(f"would add {' '.join(argv)} as {where}")
+        return []
+    layout, device = new_run(where, argv, arguments.auto), ",".join(words_of(given.get("device")))
+    return [Entry(0, str(layout.run), os.getcwd(), device, arguments.share, arguments.exec)]
 
 
 def every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[Asked, str]]:

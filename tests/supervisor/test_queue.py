@@ -128,7 +128,15 @@ def test_what_waits_shows_its_place_and_can_be_moved_removed_paused(queued, caps
 
 @pytest.mark.parametrize(
     "words",
-    [["move", "9", "1"], ["move", "1"], ["remove", "9"], ["remove"], ["remove", "x"], ["add", "epochs=1"]],
+    [
+        ["move", "9", "1"],
+        ["move", "1"],
+        ["remove", "9"],
+        ["remove"],
+        ["remove", "x"],
+        ["add", "epochs=1"],
+        ["add", "lr0=1", "--exec", "python x.py"],
+    ],
 )
 def test_bad_words_are_one_line(words, queued, capsys):
     queued("one")
