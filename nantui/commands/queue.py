@@ -29,18 +29,12 @@ from nantui.terminal_text import printable
 from nantui.words import count
 
 ACTIONS = ("list", "add", "move", "remove", "pause", "resume")
-EXAMPLES = """\
-examples:
-  nantui queue add model=yolo11n.pt data=shapes.yaml --each lr0=0.01,0.003 --each imgsz=320,640
-  nantui queue remove 4 5
-"""
 COMMA = re.compile(r",(?![^\[(]*[\])])")
 """A comma between values, and none within [0,1]."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui queue` takes."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
     parser.add_argument(
         "action", nargs="?", choices=ACTIONS, default="list", help="what to do (default: list)"
     )
