@@ -111,7 +111,8 @@ def _refuse_misspelt_command(words: list[str]) -> None:
 
 
 def _run_command(name: str, words: list[str]) -> int:
-    _wake_queue()
+    if "--read-only" not in words:
+        _wake_queue()
     module = importlib.import_module(f"nantui.commands.{name}")
     # What follows a script of somebody's own is for the script.
     return int(module.run(_parse(parser_of(name), words if name == SCRIPT else runs_first(words))))

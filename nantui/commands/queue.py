@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 from collections import ChainMap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
 from nantui.commands import common
+from nantui.commands.exec import new_run, resolved, run_directory
 from nantui.commands.train import Asked, add_asked, ask, load_yaml, read_config, remarks
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import Sampler, visible_indexes, words_of
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "words", nargs="*", metavar="WORD",
-        help="add: key=value, as for `nantui train`; move: NUMBER PLACE; remove: NUMBER, 4-9 or all",
+        help="add: key=value, as for `nantui train`; move: NUMBER PLACE; remove: NUMBER… or all",
     )  # fmt: skip
     parser.add_argument(
         "--each",
@@ -48,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a run for each value; all combinations",
     )
     parser.add_argument("--runs", type=Path, metavar="FILE", help="a run for each mapping of a YAML list")
+    parser.add_argument(
+        "--exec", metavar="COMMAND", help="a script of your own instead, e.g. 'python tune.py'"
+    )
     parser.add_argument(
         "--share",
         action="store_true",
@@ -72,18 +77,35 @@ def run(arguments: argparse.Namespace) -> int:
 
 def add(arguments: argparse.Namespace) -> int:
     """Check every run, make it, and put it at the queue's end."""
+    schema = Schema.load(arguments.python)
+    new = script(arguments, schema) if arguments.exec else trainings(arguments, schema)
+    if not new:
+        return 0
+    queue = change(lambda queue: queue.added(new, kept_environment()))
+    wake()
+    if not arguments.json:
+        print("\n".join(entry.run for entry in new))
+    waiting = count(len(queue.in_state(WAITING)), "run")
+    paused = ", paused" if queue.paused else ""
+    common.say(f"{count(len(new), 'run')} added, {waiting} waiting{paused}: nantui queue")
+    return 0
+
+
+def trainings(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
+    """Return the runs that were made for the arguments, none where it was only asked which."""
     from nantui.machine.training_python import training_python
     from nantui.supervisor.client import make_directories, make_run
 
-    schema = Schema.load(arguments.python)
     wanted = [*every(arguments, schema)]
     for device in {str(one.train.get("device") or "") for one, _ in wanted}:
         refuse_too_many(device)
     read_queue().refuse_more(len(wanted))
+    for line in remarks(schema, wanted[0][0].first):
+        common.say(line)
     if arguments.dry_run:
         lines = [f"would add model={one.train['model']} {asks}".rstrip() for one, asks in wanted]
-        common.say("\n".join([*lines, *remarks(schema, wanted[0][0].first)]))
-        return 0
+        common.say("\n".join(lines))
+        return []
     python, cwd, new = training_python(arguments.python), os.getcwd(), []
     made = make_directories([one.train for one, _ in wanted], python)
     for (one, asks), answer in zip(wanted, made, strict=True):
@@ -92,17 +114,21 @@ def add(arguments: argparse.Namespace) -> int:
         make_run(where, Spec(args, one.ours, python, arguments.auto, plan=plan))
         device = ",".join(words_of(one.train.get("device")))
         new.append(Entry(0, str(where), cwd, device, arguments.share, asks))
-    queue = change(lambda queue: queue.added(new, kept_environment()))
-    wake()
-    for line in remarks(schema, wanted[0][0].first):
-        common.say(line)
-    if not arguments.json:
-        print("\n".join(entry.run for entry in new))
-    waiting = count(len(queue.in_state(WAITING)), "run")
-    common.say(
-        f"{count(len(new), 'run')} added, {waiting} waiting{', paused' if queue.paused else ''}: nantui queue"
-    )
-    return 0
+    return new
+
+
+def script(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
+    """Return the run that was made for a script, as `nantui exec` makes it; none where it was only asked."""
+    given, argv = schema.parse_assignments(arguments.words), resolved(shlex.split(arguments.exec))
+    if {*given} - {"device"}:
+        raise UserError("--exec takes device= and no other setting: the script says the rest")
+    refuse_too_many(given.get("device"))
+    where = run_directory(None, argv)
+    if arguments.dry_run:
+        common.say(f"would add {' '.join(argv)} as {where}")
+        return []
+    layout, device = new_run(where, argv, arguments.auto), ",".join(words_of(given.get("device")))
+    return [Entry(0, str(layout.run), os.getcwd(), device, arguments.share, arguments.exec)]
 
 
 def every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[Asked, str]]:
@@ -167,8 +193,7 @@ def move(arguments: argparse.Namespace) -> int:
         others.insert(max(0, place - 1), entry)
         return replace(queue, entries=(*before, *others))
 
-    after = moved(read_queue()) if arguments.dry_run else change(moved)
-    found = [entry.number for entry in after.in_state(WAITING)].index(number) + 1
+    found = [entry.number for entry in changed(arguments, moved).in_state(WAITING)].index(number) + 1
     common.say(f"#{number} {'would be' if arguments.dry_run else 'is'} at place {found} of those that wait")
     return 0
 
@@ -176,7 +201,7 @@ def move(arguments: argparse.Namespace) -> int:
 def remove(arguments: argparse.Namespace) -> int:
     """Take waiting runs out of the queue, and away the directories that were made for them."""
     if not arguments.words:
-        raise UserError("remove which? nantui queue remove NUMBER, 4-9 or all")
+        raise UserError("remove which? nantui queue remove NUMBER…, or all")
     chosen = numbered(read_queue(), arguments.words)
     runs = count(len(chosen), "waiting run")
     if arguments.dry_run:
@@ -198,22 +223,21 @@ def remove(arguments: argparse.Namespace) -> int:
 
 
 def numbered(queue: Queue, words: Sequence[str]) -> list[Entry]:
-    """Return the waiting entries that words like 7, 4-9 or all mean. Raises UserError for any other."""
-    waiting = {entry.number: entry for entry in queue.in_state(WAITING)}
-    if [*words] == ["all"]:
-        return [*waiting.values()]
-    numbers: dict[int, None] = {}
-    for word in words:
-        first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise UserError(f"{word}: expects the number of a waiting run, e.g. 7, 4-9 or all: nantui queue")
-        among = [number for number in waiting if int(first) <= number <= int(last or first)]
-        if not among:
+    """Return the waiting entries of these numbers, or `all`. Raises UserError for any other."""
+    waiting = {str(entry.number): entry for entry in queue.in_state(WAITING)}
+    for word in words if [*words] != ["all"] else ():
+        if word not in waiting:
             going = next((one for one in queue.in_state(GOING) if str(one.number) == word), None)
-            why = f"it trains, end it with: nantui stop {going.run}" if going else "no such run waits"
+            why = (
+                f"it trains, end it with: nantui stop {going.run}" if going else "no run of this number waits"
+            )
             raise UserError(f"{word}: {why}; see nantui queue")
-        numbers.update(dict.fromkeys(among))
-    return [waiting[number] for number in numbers]
+    return [waiting[word] for word in dict.fromkeys(words)] if [*words] != ["all"] else [*waiting.values()]
+
+
+def changed(arguments: argparse.Namespace, how: Callable[[Queue], Queue]) -> Queue:
+    """Change the queue, or only say how it would be."""
+    return how(read_queue()) if arguments.dry_run else change(how)
 
 
 def forget(layout: RunLayout) -> None:
@@ -228,9 +252,8 @@ def forget(layout: RunLayout) -> None:
 def pause(arguments: argparse.Namespace) -> int:
     """Let nothing new start, or let it start again; what trains goes on."""
     paused = arguments.action == "pause"
-    if not arguments.dry_run:
-        change(lambda queue: replace(queue, paused=paused))
-        wake()
+    changed(arguments, lambda queue: replace(queue, paused=paused))
+    wake()
     would = "would be " if arguments.dry_run else ""
     common.say(f"the queue {would}paused: what trains goes on" if paused else f"the queue {would}resumed")
     return 0

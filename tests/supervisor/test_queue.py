@@ -118,7 +118,7 @@ def test_what_waits_shows_its_place_and_can_be_moved_removed_paused(queued, caps
     assert "paused" in read_status(two.path).text
     assert main(["queue", "move", "3", "1"]) == 0
     assert [Path(entry.run).name for entry in read_queue().entries] == ["three", "one", "two"]
-    assert main(["queue", "remove", "1-2", "--yes"]) == 0
+    assert main(["queue", "remove", "1", "2", "--yes"]) == 0
     assert not one.path.exists() and not two.path.exists() and three.path.exists()
     capsys.readouterr()
     assert main(["queue", "list", "--json"]) == 0
@@ -128,7 +128,15 @@ def test_what_waits_shows_its_place_and_can_be_moved_removed_paused(queued, caps
 
 @pytest.mark.parametrize(
     "words",
-    [["move", "9", "1"], ["move", "1"], ["remove", "9"], ["remove"], ["remove", "x"], ["add", "epochs=1"]],
+    [
+        ["move", "9", "1"],
+        ["move", "1"],
+        ["remove", "9"],
+        ["remove"],
+        ["remove", "x"],
+        ["add", "epochs=1"],
+        ["add", "lr0=1", "--exec", "python x.py"],
+    ],
 )
 def test_bad_words_are_one_line(words, queued, capsys):
     queued("one")
@@ -184,7 +192,7 @@ def test_each_and_a_list_of_runs_are_every_combination(tmp_path, capsys):
     assert {"imgsz=96", "epochs=3", "batch=8", "freeze=[0,", "1]"} <= {*told[-2]}
     listed.write_text("- {imgsz: 64}\n- {imgsze: 96}\n")
     assert main(["queue", "add", *words]) == 2
-    assert "run 2: imgsze" in (told := capsys.readouterr().err) and told.count("\n") == 1
+    assert "run 2: unknown setting 'imgsze'" in (told := capsys.readouterr().err) and told.count("\n") == 1
 
 
 def gpu(index, used=0.0):

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from nantui.errors import FAILED, UserError
@@ -19,7 +20,7 @@ from nantui.run import commands
 from nantui.run.commands import Command
 from nantui.run.events import CommandReceived, of_kind
 from nantui.run.journal import Journal
-from nantui.run.spec import kept_environment
+from nantui.run.spec import kept_environment, read_spec, write_spec
 from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import QUEUED, RunStatus
 from nantui.supervisor.client import ensure_supervisor, submit
@@ -77,7 +78,8 @@ class Service:
         if not queue.paused and queue.in_state(WAITING):
             for turn in look(queue, self._sampler, pids):
                 if turn.on:
-                    self._begin(turn, queue)
+                    with suppress(UserError, OSError):  # a full disk, a mount that is away: the next round
+                        self._begin(turn, queue)
         return queue.busy
 
     def _begin(self, turn: Turn, queue: Queue) -> None:
@@ -121,9 +123,13 @@ class Service:
         if entry.id in (*pending, *begun):
             ensure_supervisor(layout)
             return
-        options = {"cwd": entry.cwd, "wait_gpu": True}
-        device = {"set": {"device": entry.gets}} if entry.gets else {}
-        submit(layout.run, Command("start", options | device, entry.id, t=entry.added))
+        options, spec = {"cwd": entry.cwd, "wait_gpu": True}, read_spec(layout.spec)
+        if entry.gets and spec is not None and spec.exec:  # a script is not told by a setting
+            variables = {**spec.exec["env"], "CUDA_VISIBLE_DEVICES": ",".join(entry.on)}
+            write_spec(layout.spec, replace(spec, exec={**spec.exec, "env": variables}))
+        elif entry.gets:
+            options["set"] = {"device": entry.gets}
+        submit(layout.run, Command("start", options, entry.id, t=entry.added))
 
 
 if __name__ == "__main__":

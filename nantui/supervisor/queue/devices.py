@@ -145,4 +145,6 @@ def _settings(entry: Entry) -> Settings | None:
     except UserError:
         return None
     batch = settings.get("batch")
-    return settings if is_number(batch) and isinstance(batch, int) and batch >= 1 else None
+    return (
+        settings if settings["model"] and is_number(batch) and isinstance(batch, int) and batch >= 1 else None
+    )

@@ -157,7 +157,7 @@ def place_of(run: Path) -> tuple[int, str]:
     except UserError:
         return 0, ""
     place = places.get(str(run), 0)
-    return place, f"place {place} of {len(places)} in the queue" + (", which is paused" if paused else "")
+    return place, f"place {place} of {len(places)}" + (", paused" if paused else "")
 
 
 def change(how: Callable[[Queue], Queue]) -> Queue:
