@@ -202,7 +202,10 @@ class StepGuard:
 
         The ranks need not agree on it: what they exchange is queued in the same order either way.
         """
-        if not self.ahead or self.void or self._unread.arrives_within(PROMPT_S):
+        if not self.ahead or self.void:
+            return False
+        # Ranks that differ in it would differ in what they exchange about a bad batch, and when.
+        if not distributed.together() and self._unread.arrives_within(PROMPT_S):
             return False
         try:
             self.backup.copy()
