@@ -95,7 +95,7 @@ def remedy(facts: PlanInputs, cause: Cause) -> Decision:
         return Decision(GIVE_UP, f"{cause.text}; no clean checkpoint is left")
     if point is None:
         return Decision(RECOVER, f"{why}, from the beginning", {**more, "presets": [], "force_restart": True})
-    if facts.trouble is None and not point.name.startswith(("epoch", BEST)):
+    if facts.trouble is None and (point.point or not point.name.startswith(("epoch", BEST))):
         return Decision(RESUME, why, more)
     return Decision(RECOVER, f"{why}, from {point.name}", {"to": point.name, "presets": [], **more})
 

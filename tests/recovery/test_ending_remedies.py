@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 
 import pytest
 
-from nantui.recovery.unattended_policy import GIVE_UP, NOTHING, RECOVER, batch_tried, decide, in_a_row
+from nantui.recovery.unattended_policy import GIVE_UP, NOTHING, RECOVER, RESUME, batch_tried, decide, in_a_row
 from nantui.run.endings import ENDINGS
+from nantui.run.points import StepPoint, write_header
 from nantui.run.record import RunRecord
 from tests.recovery.test_ladder import Tale, tale  # noqa: F401
 
@@ -105,3 +108,17 @@ def test_what_never_saved_begins_again(tale: Tale) -> None:  # noqa: F811
     end(tale, "preempted", epoch=1, outcome="stopped")
     decision = decide(tale.layout.run)
     assert decision.action == RECOVER and decision.options == {"presets": [], "force_restart": True}
+
+
+def test_a_point_inside_the_first_epoch_is_gone_on_with(tale: Tale) -> None:  # noqa: F811
+    kept = (tale.layout.weights / "epoch5.pt").read_bytes()
+    for path in tale.layout.weights.glob("*.pt"):
+        path.unlink()
+    tale.layout.results_csv.unlink()
+    tale.layout.points.mkdir(parents=True)
+    tale.layout.point("a").write_bytes(kept)
+    digest = hashlib.sha256(kept).hexdigest()
+    write_header(tale.layout, StepPoint("a", 1, 1, 2, 4, 3, time.time(), len(kept), digest))
+    end(tale, "preempted", epoch=1, outcome="stopped")
+    decision = decide(tale.layout.run)
+    assert decision.action == RESUME and decision.options == {}
