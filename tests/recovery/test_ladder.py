@@ -149,7 +149,7 @@ def tale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tale:
             return []
 
         def verdict(self, path: Path) -> Any:
-            return fakes.verdict(path, int(path.stem[5:] or 0), train_args=train)
+            return fakes.verdict(path, int(path.stem[5:] or -1), train_args=train)
 
     monkeypatch.setattr(facts_of, "Catalog", Looked)
     monkeypatch.setattr(facts_of, "own_files", lambda catalog: sorted(layout.weights.glob("epoch*.pt")))
