@@ -25,6 +25,8 @@ from nantui.run.documents import JsonObject
 from nantui.supervisor.helper_process import helper
 
 LIMIT_S = 5.0
+DEVICES = ("/dev/nvidiactl", "/dev/dxg")
+"""Without the driver's (or, under WSL, Windows') device there is nothing to ask, and no start pays for it."""
 XID = re.compile(r"^\d+,\d+,(\d+),.*?;NVRM: Xid \(PCI:([0-9a-f:]+).*?\): (?!4[35]\b)(\d.*)", re.M | re.I)
 """A record: priority, number, microseconds since the boot, flags; text (Linux' dev-kmsg)."""
 
@@ -33,7 +35,8 @@ def gpu_marks(device: object) -> JsonObject:
     """Return what to note of the GPUs of `device` before a training, {} where none can be asked:
     uncorrectable ECC errors by PCI address, None where the GPU has no ECC; and the kernel's time in s.
     """
-    gpus = {} if uses_no_gpu(device) else _ask({"device": device}).get("gpus")
+    none = uses_no_gpu(device) or not any(map(os.path.exists, DEVICES))
+    gpus = {} if none else _ask({"device": device}).get("gpus")
     return {"gpus": gpus, "kernel_s": time.monotonic()} if gpus else {}
 
 

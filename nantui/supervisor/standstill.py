@@ -17,7 +17,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import cast
 
 from nantui.machine.process_identity import ProcessRef, ref_of, stat_of
@@ -176,7 +178,7 @@ def _collectives(ranks: Mapping[int, ProcessRef], log: Path) -> dict[int, str]:
     answers: list[re.Match[str]] = []
     while len(answers) < 2 * len(asked) and time.monotonic() < until:
         time.sleep(POLL_S)
-        lines = tail_text(log, _size(log) - before).splitlines()
+        lines = tail_text(log, max(0, _size(log) - before)).splitlines()
         answers = list(filter(None, map(COLLECTIVE_SAID.fullmatch, lines)))
     return {int(one[1]): printable(one[2]) for one in answers if int(one[1]) in asked}
 
@@ -186,10 +188,10 @@ def _native_stacks(ranks: Mapping[int, ProcessRef], python: str) -> dict[int, li
     folders = [os.path.dirname(python)] if os.path.isabs(python) else []
     tool = shutil.which("py-spy", path=os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]))
     argv = [str(tool), "dump", "--native", "--pid"]
-    asked = {
-        rank: subprocess.Popen([*argv, str(ref.pid)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for rank, ref in (ranks.items() if tool else ())
-    }
+    asked: dict[int, subprocess.Popen[bytes]] = {}
+    with suppress(OSError):
+        for rank, ref in ranks.items() if tool else ():
+            asked[rank] = subprocess.Popen([*argv, str(ref.pid)], stdout=PIPE, stderr=DEVNULL)
     found, until = {}, time.monotonic() + NATIVE_S
     for rank, child in asked.items():
         try:

@@ -58,6 +58,7 @@ def driver(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("FAKE_GPUS", str(tmp_path / "gpus.json"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpu_marks, "DEVICES", (str(tmp_path),))
     return lambda gpus: (tmp_path / "gpus.json").write_text(json.dumps(gpus))
 
 
@@ -77,9 +78,12 @@ def test_what_a_gpu_counts_more_and_which_is_gone_is_told_of_the_run_s_own(drive
     assert gpu_fault(marks) == "the driver no longer answers: nothing for 1 s"
 
 
-def test_without_nvml_there_are_no_marks_and_no_fault(driver):
+def test_without_nvml_there_are_no_marks_and_no_fault(driver, monkeypatch):
     driver(None)
     assert gpu_marks.gpu_marks("0") == {} and gpu_marks.gpu_marks("cpu,cpu") == {}
+    monkeypatch.setattr(gpu_marks, "DEVICES", ("/none",))
+    driver(HEALTHY)
+    assert gpu_marks.gpu_marks("0") == {}, "no driver's device: NVML is not even asked"
     assert gpu_fault({}) == "" and gpu_fault({"boot_id": "one of a version before"}) == ""
 
 
