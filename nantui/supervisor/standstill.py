@@ -90,8 +90,8 @@ class Standstill:
 
 
 FRAME = re.compile(r'File "(?:.*/)?([^"]+)", line (\d+) in (\w+)')
-NATIVE = re.compile(r"^\s+(.+) \(((?!libc[.-]|libpthread|ld-|<)[^()]+)\)$")
-"""A frame of py-spy's, but for the C library's, in which every wait ends."""
+NATIVE = re.compile(r"^\s+(.+) \(((?!libc[.-]|libpthread|libstdc|ld-|<)[^()]+)\)$")
+"""A frame of py-spy's, but for those of C's and C++'s libraries, in which every wait ends."""
 WAIT_S, POLL_S, COLLECTIVE_S, NATIVE_S = 1.0, 0.02, 8.0, 10.0
 LONGEST = 8000
 

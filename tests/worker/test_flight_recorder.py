@@ -50,6 +50,7 @@ Thread 9 (idle): "pt_autograd_0"
     poll (libother.so)
 Thread 7 (idle): "MainThread"
     0x7f4aaae4524a (libc.so.6)
+    std::condition_variable::wait (libstdc++.so.6.0.30)
     gloo::transport::tcp::UnboundBuffer::waitRecv (libtorch_cpu.so)
     all_reduce (torch/distributed/distributed_c10d.py:4181)
 """
