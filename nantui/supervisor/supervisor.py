@@ -31,6 +31,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end
 from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
+from nantui.supervisor.after_attempt import is_automatic
 from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.config import REWOUND, Config, Patience
 from nantui.supervisor.foreign.strays import place_of
@@ -356,7 +357,8 @@ class Supervisor:
             self.tell(STALLED, text)
             return {"state": STALLED, "text": text}
         if silent_s > self._standstill.hung_after_s and not self.hung:
-            found = collect_stacks(self.find_members(), self.layout, watch.attempt, before_the_end=True)
+            ends = is_automatic(self)
+            found = collect_stacks(self.find_members(), self.layout, watch.attempt, before_the_end=ends)
             self.hung = hung_text(silent_s, found)
             self.record("note", text=f"hung: {self.hung}", attempt=watch.attempt.attempt, stacks=found)
         if not silent_s and self.state.state == STALLED:
