@@ -13,6 +13,7 @@ import sys
 SUPERVISOR = "nantui.supervisor"  # one run's supervisor: RUN
 HOST_AGENT = "nantui.supervisor.hosts.agent"  # a further host's part: RUN
 GPU_ADMISSION = "nantui.supervisor.gpu_admission"  # what the GPUs lack: REQUEST.json
+GPU_MARKS = "nantui.supervisor.gpu_marks"  # what the GPUs count and the kernel says of them: REQUEST.json
 QUEUE = "nantui.supervisor.queue"  # the user's queue of this host
 NOTIFY = "nantui.supervisor.notify"  # one notification: JSON on stdin
 RECOVERY = "nantui.recovery"  # one action of recovery: REQUEST.json

@@ -23,6 +23,8 @@ GIGABYTE, GIBIBYTE = 1e9, 2**30
 """The driver's figures are in GB here; PyTorch's, in steps.csv, in GiB."""
 BF16_SINCE = 8.0
 """The CUDA compute capability from which a GPU has bfloat16 itself (`torch.cuda.is_bf16_supported`)."""
+UNCORRECTED = (1, 1)
+"""NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_AGGREGATE_ECC (nvml.h)."""
 LOAD_S = 0.2
 """What is shorter says nothing of how busy the cores are."""
 
@@ -53,6 +55,10 @@ class Gpu:
     processes: tuple[GpuProcess, ...]
     capability: float | None = None
     """CUDA compute capability, e.g. 9.0."""
+    address: str = ""
+    """PCI address as the kernel's log has it, e.g. 0000:3b:00."""
+    uncorrected: int | None = None
+    """Uncorrectable ECC errors in all its life."""
 
     @property
     def ours_gb(self) -> float:
@@ -171,13 +177,12 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
         except (nvml.NVMLError, AttributeError):
             return None
 
-    name = ask("nvmlDeviceGetName") or "GPU"
     rates = ask("nvmlDeviceGetUtilizationRates")
     version = ask("nvmlDeviceGetCudaComputeCapability")
     watts, limit = ask("nvmlDeviceGetPowerUsage"), ask("nvmlDeviceGetEnforcedPowerLimit")
     return Gpu(
         index=index,
-        name=name.decode() if isinstance(name, bytes) else str(name),
+        name=_text(ask("nvmlDeviceGetName") or "GPU"),
         total_gb=memory.total / GIGABYTE,
         used_gb=memory.used / GIGABYTE,
         busy=None if rates is None else float(rates.gpu),
@@ -186,7 +191,14 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
         watts_limit=None if limit is None else limit / 1000,
         processes=_processes(ask("nvmlDeviceGetComputeRunningProcesses") or (), ours),
         capability=None if version is None else version[0] + version[1] / 10,
+        address=_text(getattr(ask("nvmlDeviceGetPciInfo"), "busId", "")).lower().partition(".")[0][-10:],
+        uncorrected=ask("nvmlDeviceGetTotalEccErrors", *UNCORRECTED),
     )
+
+
+def _text(text: object) -> str:
+    """pynvml gave bytes before its version 12."""
+    return text.decode() if isinstance(text, bytes) else str(text)
 
 
 def _memory(nvml: Any, handle: Any) -> Any:

@@ -7,6 +7,7 @@ acts on a run asks both.
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed
 EXIT_CODES = {FINISHED: 0, STOPPED: 70, DIVERGED: 77, FAILED: 1}
 STACKS = signal.SIGRTMIN + 6
 """What asks a rank for the stacks of its threads; glibc keeps the first two real-time signals for itself."""
+COLLECTIVE = signal.SIGRTMIN + 7
+"""What asks a rank for the collective that it is in; its answer stands in the log."""
+COLLECTIVE_SAID = re.compile(r"flight recorder, rank (\d+): (.*)")
 PREEMPTED_CODE = 75
 """EX_TEMPFAIL: the same command goes on from here, so that a batch system may queue it again."""
 

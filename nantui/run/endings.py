@@ -81,7 +81,8 @@ class Traces:
     Popen gives it. `killed_by` names a person, `hung` says what hung, `elsewhere` what became of another
     host. `oom_kills` counts what the kernel killed for lack of memory meanwhile (None: not known), `new_boot`
     and `job_over` tell that the host or its batch job is another one now. `trained` is False where the run
-    never took a step; `missing` is data that is not there, `full` a disk of the run without any room.
+    never took a step; `missing` is data that is not there, `full` a disk of the run without any room,
+    `gpu` how the hardware of a GPU failed meanwhile.
     """
 
     outcome: str = ""
@@ -101,6 +102,7 @@ class Traces:
     trained: bool = True
     missing: str = ""
     full: bool = False
+    gpu: str = ""
 
 
 EXCEPTION_LINE = re.compile(
@@ -164,6 +166,9 @@ def classify(traces: Traces) -> Cause:
     lines = speaking_lines(traces)
     found = next((cause for rule in _RULES if (cause := rule(traces, lines)) is not None), None)
     found = found or Cause(EXCEPTION, _first(lines) or _last_line(traces.log) or "it ended without a word")
+    wordless = found.kind == EXCEPTION and not any(map(EXCEPTION_LINE.match, lines))
+    if traces.gpu and (wordless or found.kind in {CUDA_ERROR, COLLECTIVE, HUNG}):
+        found = Cause(found.kind if found.kind == HUNG else CUDA_ERROR, f"{traces.gpu}; {found.evidence}")
     return Cause(found.kind, printable(found.evidence, 400))
 
 

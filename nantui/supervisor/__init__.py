@@ -20,6 +20,7 @@ status: Where a run stands, read cheaply by anybody at any time, and never trust
 state: supervisor.json: who holds a run and where it stands; the supervisor alone writes it
 lock: Who may act on a run: a lock that dies with its holder and needs nothing but atomic link and rename
 gpu_admission: Is there memory on the GPUs for this run? What others hold against what it once took
+gpu_marks: Whether a GPU failed a training: what it counted before and after, what the kernel says
 gpu_wait: Before a worker starts, whoever asked: is there room on its GPUs, its disk, its data?
 run_spec: What a run is asked to be, as commands act on it and change it
 config: How patient the supervisor is, and whom it tells: defaults, and the user's own `supervise.yaml`

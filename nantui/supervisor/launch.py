@@ -28,6 +28,7 @@ from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
 from nantui.run.plan import place_of
 from nantui.run.spec import Spec
+from nantui.supervisor.gpu_marks import gpu_marks
 from nantui.supervisor.helper_process import import_folder, worker_environment
 
 START, RESUME, RESTART = "start", "resume", "restart"
@@ -69,7 +70,7 @@ def new_attempt(
         asked=asked or {},
         probation_epochs=probation_epochs,
         phase=asdict(place) if place else None,
-        marks=host_marks(),
+        marks={**host_marks(), **gpu_marks(spec.train.get("device"))},
         **hosts,
     )
     attempt = replace(attempt, argv=worker_argv(layout, attempt))

@@ -31,9 +31,11 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end
 from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
+from nantui.supervisor.after_attempt import is_automatic
 from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.config import REWOUND, Config, Patience
 from nantui.supervisor.foreign.strays import place_of
+from nantui.supervisor.gpu_marks import gpu_fault
 from nantui.supervisor.helper_process import hash_of
 from nantui.supervisor.hosts.leader import Leading
 from nantui.supervisor.launch import start_worker
@@ -237,6 +239,7 @@ class Supervisor:
             elsewhere=because or self.hosts.blame(),
             signals=[told] if told else [],
             seen=self.seen_start,
+            gpu="" if code == 0 else gpu_fault(self.watch.attempt.marks),
         )
         ending = ending_of(self.layout, number, seen)
         step = self.watch.last_step
@@ -347,14 +350,15 @@ class Supervisor:
         longest_s = watch.longest_s.get(watch.activity, 0.0)
         silent_s = self._standstill.observe(watch.moved, watch.activity, watch.usual_step_s(), longest_s)
         if silent_s and self.state.state != STALLED:
-            found = collect_stacks(self.find_members(), self.layout, watch.attempt.attempt)
+            found = collect_stacks(self.find_members(), self.layout, watch.attempt)
             usual_s, activity = watch.usual_step_s(), watch.activity or "unknown"
             text = f"no step for {silent_s:.0f} s (usually {usual_s:.2f} s), phase {activity}"
             self.record("note", text=f"stalled: {text}", attempt=watch.attempt.attempt, stacks=found)
             self.tell(STALLED, text)
             return {"state": STALLED, "text": text}
         if silent_s > self._standstill.hung_after_s and not self.hung:
-            found = collect_stacks(self.find_members(), self.layout, watch.attempt.attempt)
+            ends = is_automatic(self)
+            found = collect_stacks(self.find_members(), self.layout, watch.attempt, before_the_end=ends)
             self.hung = hung_text(silent_s, found)
             self.record("note", text=f"hung: {self.hung}", attempt=watch.attempt.attempt, stacks=found)
         if not silent_s and self.state.state == STALLED:

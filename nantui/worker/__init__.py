@@ -27,6 +27,7 @@ check_arguments: Ultralytics' own word on arguments, and the name of the new run
 replay: Repeat epochs of a run under the guard, in a directory of its own, until the trouble happens again
 faults: Faults on request, for tests and the demo; imported only when an attempt asks for one
 preemption: A rank that is told to end (SIGTERM, or SIGUSR1) asks for the agreed stop
+flight_recorder: The collective that a rank is in, for a rank that hangs
 process_end: How a rank's process ends: in good order without taking the interpreter down, or with its parent
 ultralytics_validation: The only place that leans on Ultralytics' validators, above all their precision
 validation_precision: Where fp16 overflows in the validation, the epoch is validated once more in fp32

@@ -17,7 +17,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from nantui.run.attempts import STACKS, STOPPED, read_exits, registered
+from nantui.run.attempts import COLLECTIVE, STACKS, STOPPED, read_exits, registered
+from nantui.worker.flight_recorder import say_collective
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import several_hosts, world_size
 
@@ -35,10 +36,11 @@ def listening(session: Session, *, user_signal: bool = True) -> Iterator[None]:
     if not user_signal:
         faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
     wanted = (signal.SIGTERM, signal.SIGUSR1) if user_signal else (signal.SIGTERM,)
-    free = [one for one in wanted if signal.getsignal(one) in (signal.SIG_DFL, signal.SIG_IGN)]
+    free: list[int] = [one for one in wanted if signal.getsignal(one) in (signal.SIG_DFL, signal.SIG_IGN)]
     if not free or threading.current_thread() is not threading.main_thread():
         yield
         return
+    free.append(COLLECTIVE)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     others = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -58,7 +60,7 @@ def listening(session: Session, *, user_signal: bool = True) -> Iterator[None]:
         os.close(writer)
 
 
-def _be_ordinary(numbers: list[signal.Signals]) -> None:
+def _be_ordinary(numbers: list[int]) -> None:
     """A forked loader's worker must not answer for the rank; SIGUSR1 does not kill it."""
     with contextlib.suppress(ValueError):  # forked by another thread than the main one
         if numbers:
@@ -67,9 +69,11 @@ def _be_ordinary(numbers: list[signal.Signals]) -> None:
             signal.signal(number, signal.SIG_IGN if number == signal.SIGUSR1 else signal.SIG_DFL)
 
 
-def _follow(session: Session, reader: int, numbers: list[signal.Signals]) -> None:
+def _follow(session: Session, reader: int, numbers: list[int]) -> None:
     while came := os.read(reader, 1):
-        if came[0] in numbers:
+        if came[0] == COLLECTIVE:
+            say_collective()
+        elif came[0] in numbers:
             _take(session, signal.Signals(came[0]))
 
 

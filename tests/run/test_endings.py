@@ -45,3 +45,33 @@ def test_the_table_is_large_and_has_every_kind() -> None:
     assert len(RECORDS) >= 40 and {one["kind"] for one in RECORDS} == set(ENDINGS)
     held_out = Counter(bool(one.get("held_out")) for one in RECORDS)
     assert held_out[True] >= len(RECORDS) / 3
+
+
+FAULT = "GPU 0000:3b:00: Xid 79, GPU has fallen off the bus"
+
+
+@pytest.mark.parametrize(
+    ("kind", "traces"),
+    [
+        ("cuda_error", {"said": ["DistBackendError: NCCL error: remote process exited"], "ranks": 2}),
+        ("cuda_error", {"said": ["RuntimeError: CUDA error: unknown error"]}),
+        ("cuda_error", {"code": -6, "log": "step 7\n"}),
+        ("hung", {"hung": "no step for 300 s; rank 0 in all_reduce (distributed_c10d.py:2806)"}),
+    ],
+)
+def test_a_gpu_that_failed_is_the_evidence(kind: str, traces: dict[str, Any]) -> None:
+    without, with_it = classify(Traces("failed", **traces)), classify(Traces("failed", gpu=FAULT, **traces))
+    assert (with_it.kind, with_it.evidence) == (kind, f"{FAULT}; {without.evidence}")
+
+
+@pytest.mark.parametrize(
+    "traces",
+    [
+        {"said": ["ValueError: a mistake of the user's own"]},
+        {"said": ["OSError: [Errno 28] No space left on device"]},
+        {"outcome": "stopped", "killed_by": "anna"},
+    ],
+)
+def test_what_has_another_reason_keeps_it(traces: dict[str, Any]) -> None:
+    known = {"outcome": "failed", **traces}
+    assert classify(Traces(gpu=FAULT, **known)) == classify(Traces(**known))

@@ -1,0 +1,130 @@
+"""Ranks that hang say which collective they are in; native stacks are added where py-spy is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nantui.machine.process_identity import ref_of
+from nantui.run.attempts import Attempt
+from nantui.run.layout import RunLayout
+from nantui.supervisor import standstill
+from nantui.supervisor.standstill import collect_stacks, hung_text
+from nantui.worker.flight_recorder import collective_text
+from tests.supervisor.stub_run import eventually
+
+RANK = """
+import os, sys, time
+from types import SimpleNamespace
+import torch
+import torch.distributed as dist
+from nantui.worker.preemption import listening
+
+rank = int(os.environ["RANK"])
+
+
+def train():
+    for _ in range(3):
+        dist.all_reduce(torch.ones(4))
+    print("ready", flush=True)
+    while rank:
+        time.sleep(1)
+    dist.all_reduce(torch.ones(4))  # LINE
+
+
+with listening(SimpleNamespace()):
+    dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
+    train()
+"""
+LINE = next(at for at, line in enumerate(RANK.splitlines(), 1) if "# LINE" in line)
+ATTEMPT = Attempt(1, "u", 0.0, "start", None, {}, {}, sys.executable, devices=2)
+SPIED = """\
+Process 7: python train.py
+Python v3.11.7 (/usr/bin/python3.11)
+
+Thread 9 (idle): "pt_autograd_0"
+    poll (libother.so)
+Thread 7 (idle): "MainThread"
+    0x7f4aaae4524a (libc.so.6)
+    std::condition_variable::wait (libstdc++.so.6.0.30)
+    gloo::transport::tcp::UnboundBuffer::waitRecv (libtorch_cpu.so)
+    all_reduce (torch/distributed/distributed_c10d.py:4181)
+"""
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """Two ranks of which one waits for ever in an all_reduce that the other does not join."""
+    layout = RunLayout(tmp_path)
+    layout.attempts.mkdir(parents=True)
+    (tmp_path / "script.py").write_text(RANK)
+    with layout.attempt_log(1).open("ab") as log:
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "store")],
+                env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"},
+                stdout=log,
+                stderr=log,
+            )
+            for rank in range(2)
+        ]
+    try:
+        found = [ref for child in ranks if (ref := ref_of(child.pid))]
+        for rank, ref in enumerate(found):
+            register(layout, rank, ref)
+        eventually(lambda: layout.attempt_log(1).read_text().count("ready") == 2)
+        yield layout, found
+    finally:
+        for child in ranks:
+            child.kill()
+            child.wait()
+
+
+def register(layout, rank, ref):
+    event = {"t": 0.0, "kind": "registered", "rank": rank, "pid": ref.pid, "created": ref.created}
+    layout.events(1, rank).write_text(json.dumps({**event, "host": "", "boot_id": "", "uuid": "u"}) + "\n")
+
+
+def test_ranks_that_hang_name_their_collectives_and_lines(hanging, tmp_path, monkeypatch):
+    layout, found = hanging
+    spy = tmp_path / "py-spy"
+    spy.write_text(f"#!/bin/sh\ncat <<'END'\n{SPIED}END\n")
+    spy.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(standstill, "COLLECTIVE_S", 60.0)
+    text = hung_text(300.0, collect_stacks(found, layout, ATTEMPT, before_the_end=True))
+    assert f"gloo:all_reduce 4 of default_pg from script.py:{LINE} not finished (rank 0)" in text
+    assert "gloo:all_reduce 3 of default_pg from script.py:" in text and "finished (rank 1)" in text
+    assert "rank 0 in all_reduce (distributed_c10d.py:" in text and "rank 1 in train (script.py:" in text
+    assert "natively in gloo::transport::tcp::UnboundBuffer::waitRecv (libtorch_cpu.so)" in text
+    monkeypatch.setattr(standstill, "COLLECTIVE_S", 0.5)
+    spy.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(standstill, "NATIVE_S", 0.5)
+    again = collect_stacks(found, layout, ATTEMPT, before_the_end=True)
+    assert "native" not in again[0] and again[0]["collective"]
+    assert not {"native", "collective"} & {*collect_stacks(found, layout, ATTEMPT)[0]}, "it may go on"
+
+
+def entry(number, retired, **more):
+    return {
+        "time_created_ns": number,
+        "retired": retired,
+        "profiling_name": "nccl:all_reduce",
+        "collective_seq_id": number,
+        "process_group": ("0", "default_pg"),
+        **more,
+    }
+
+
+def test_the_first_after_the_last_finished_one_is_named():
+    forgotten = [entry(1, False), entry(2, True), entry(4, False), entry(3, False)]
+    assert collective_text(forgotten) == "nccl:all_reduce 3 of default_pg not finished"
+    assert collective_text([entry(1, True)]) == "nccl:all_reduce 1 of default_pg finished"
+    sent = entry(1, False, is_p2p=True, p2p_seq_id=7, frames=[{"filename": "/a/torch/x.py", "line": 1}])
+    assert collective_text([sent]) == "nccl:all_reduce 7 of default_pg not finished"
+    with pytest.raises(IndexError):
+        collective_text([])
