@@ -39,12 +39,7 @@ class FleetScreen(BaseScreen):
     """One line per run."""
 
     BINDINGS = [
-        Binding(
-            "slash",
-            "open_field",
-            "filter",
-            tooltip="show only runs with this in their path, or in this state",
-        ),
+        Binding("slash", "open_field", "filter", tooltip="only runs with this in their path or state"),
         Binding("S", "sort(1)", "sort", tooltip="sort by state, name, epoch or time left"),
         Binding("I", "sort(0)", "reverse", tooltip="the other way round"),
         Binding("space", "mark", "mark", tooltip="mark runs to be compared or overlaid"),
@@ -160,6 +155,8 @@ class FleetScreen(BaseScreen):
     def action_on_row(self, name: str) -> None:
         """Do to the run under the cursor what its own screen has this key for."""
         status = self.query_one(FleetList).status
+        if name == "undo" and self.cockpit.undo_own():
+            return
         if status is None:
             self.say(f"{EVERY[name].label}: there is no run under the cursor", "warn")
         else:
@@ -167,11 +164,8 @@ class FleetScreen(BaseScreen):
 
     def action_mark(self) -> None:
         marked = self.query_one(FleetList).mark()
-        self.say(
-            f"{count(marked, 'run')} marked: o overlays, v compares"
-            if marked > 1
-            else "mark another with Space" if marked else "none is marked"
-        )  # fmt: skip
+        many = f"{count(marked, 'run')} marked: o overlays, v compares"
+        self.say(("none is marked", "mark another with Space", many)[min(marked, 2)])
 
     def action_compare(self) -> None:
         from nantui.ui.screens.compare import CompareScreen

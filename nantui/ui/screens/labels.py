@@ -152,6 +152,8 @@ class LabelsScreen(BaseScreen):
         self.app.push_screen(ConfirmDialog(question, text, "leave out"), answered)
 
     def action_undo(self) -> None:
+        if self.cockpit.undo_own():
+            return
         if reason := self._why_not(checked=False):
             self.say(reason, "warn")
             return
