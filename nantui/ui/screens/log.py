@@ -101,10 +101,9 @@ class LogScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def on_log_read(self, message: LogRead) -> None:
-        if message.path != self.path:
-            return
-        self.query_one(LogList).add(message.lines, message.restarted)
-        self.query_one(Title).redraw()
+        if message.path == self.path:
+            self.query_one(LogList).add(message.lines, message.restarted)
+            self.query_one(Title).redraw()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         self.close_field()

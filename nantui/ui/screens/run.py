@@ -150,7 +150,7 @@ class RunScreen(RunCommands, HeldScreen):
 
     def _acknowledge(self, when: float, said: str) -> str:
         self.acknowledged = when
-        if self.is_attached:  # opened anew, the screen has its alarm back by itself
+        if self.is_attached:  # else it has its alarm back as soon as it is opened anew
             self._show_alarm(self.snapshot)
         return said
 
