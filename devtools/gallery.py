@@ -24,7 +24,7 @@ from nantui.ui import preferences
 from nantui.ui.model.backend import Backend
 
 PAUSE = "wait until the screen is at rest"
-PREVIEWED = "what happened"
+PREVIEWED = "restore point"
 SIZES = ("80x24", "120x40", "200x60")
 Size = tuple[int, int]
 Seen = TypeVar("Seen")

@@ -43,7 +43,7 @@ RUN_ACTIONS = (
     Action("rollback", "r", "rollback", "go back to a clean checkpoint, without starting anything", RUN, 7),
     Action("recover", "R", "recover", "stop, roll back to a clean checkpoint, change settings, resume", RUN,
            4),
-    Action("undo", "u", "undo", "take the last rollback back", RUN, 13),
+    Action("undo", "u", "undo", "take back the newest of: theme, alarm put away, rollback", RUN, 13),
     Action("acknowledge", "a", "acknowledge", "put the alarm away", RUN),
     Action("config", "c", "config", "the run's settings; edits are saved for the next start or resume", GO,
            8),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,6 +58,7 @@ class CockpitApp(NarrowApp):
     BINDINGS = [
         *bindings(APP_ACTIONS, "everywhere"),
         Binding("ctrl+c", "everywhere('quit')", "quit", show=False, priority=True),
+        Binding("u", "everywhere('undo_own')", "theme, alarm or saved preset as before", show=False),
     ]
 
     def __init__(
@@ -73,6 +76,7 @@ class CockpitApp(NarrowApp):
         self.top, self.runs, self.backend, self.read_only = top, runs, backend, read_only
         self.glyphs = choose(preferences.wants_ascii(ascii_only))
         self.held = False
+        self._own_changes: list[tuple[float, Callable[[], str]]] = []
         self.inks = Palette(self.get_component_styles)
         depth = depth_of(self.console.color_system, self.no_color)
         for name in NAMES:
@@ -194,11 +198,30 @@ class CockpitApp(NarrowApp):
         if type(self.screen) is not dialog:
             self.push_screen(dialog(self.screen))
 
+    def can_undo(self, undo: Callable[[], str]) -> None:
+        """Remember how a change of the cockpit's own is taken back; `undo` returns what to say."""
+        self._own_changes.append((time.time(), undo))
+
+    def undo_own(self, after: float = 0.0) -> bool:
+        """Take the newest of these back; False where none was made since `after`, s since the epoch."""
+        newer = bool(self._own_changes) and self._own_changes[-1][0] > after
+        if newer:
+            self._say(self._own_changes.pop()[1]())
+        return newer
+
+    def do_undo_own(self) -> None:
+        if not self.undo_own():
+            self._say("there is no change to undo")
+
     def do_theme(self) -> None:
         """Take the next theme and remember it."""
-        self.theme = NAMES[(NAMES.index(self.theme) + 1) % len(NAMES)]
-        preferences.save(theme=self.theme)
-        self._say(f"theme: {self.theme}")
+        self.can_undo(partial(self._take_theme, self.theme))
+        self._say(self._take_theme(NAMES[(NAMES.index(self.theme) + 1) % len(NAMES)]))
+
+    def _take_theme(self, name: str) -> str:
+        self.theme = name
+        preferences.save(theme=name)
+        return f"theme: {name}"
 
     def do_ascii(self) -> None:
         """Change between the glyphs and plain ASCII, and remember it."""

@@ -44,6 +44,12 @@ class Cockpit(Protocol):
     def open_run(self, run: Path, errand: str = "") -> None:
         """Show one run, and do there what the action `errand` says."""
 
+    def can_undo(self, undo: Callable[[], str]) -> None:
+        """Remember how a change of the cockpit's own is taken back; `undo` returns what to say."""
+
+    def undo_own(self, after: float = 0.0) -> bool:
+        """Take the newest of these changes back; False where none was made since `after`."""
+
 
 class RunView(Protocol):
     """The run's screen, as those see it that stand over it: what is known of the run, and a way to act."""

@@ -24,6 +24,7 @@ class Glyphs:
     skip: str
     rollback: str
     above: str
+    below: str
     left: str
     then: str
     separator: str
@@ -34,12 +35,12 @@ class Glyphs:
 
 UNICODE = Glyphs(
     rule="╌", good="✓", bad="✗", warn="⚠", busy="◌", unknown="?", cursor="▸", mark="▪",
-    skip="↷", rollback="↩", above="▴", left="◂", then="➜", separator="╎",
+    skip="↷", rollback="↩", above="▴", below="▾", left="◂", then="➜", separator="╎",
     meter=("⣶", "⡆", "⣀"), dot="▪", braille=True,
 )  # fmt: skip
 ASCII = Glyphs(
     rule="-", good="+", bad="x", warn="!", busy="~", unknown="?", cursor=">", mark="#",
-    skip="s", rollback="<", above="^", left="<", then="->", separator="|",
+    skip="s", rollback="<", above="^", below="v", left="<", then="->", separator="|",
     meter=("#", "=", "."), dot="*", braille=False,
 )  # fmt: skip
 

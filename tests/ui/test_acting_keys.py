@@ -180,10 +180,42 @@ async def test_the_order_is_turned_round(cockpit, fleet):
         assert text.index("many/old") < text.index("many/ill") < text.index("many/calm")
 
 
+async def test_the_column_that_runs_are_sorted_by_is_marked_with_the_direction(cockpit, fleet):
+    top, runs = fleet
+    async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(80, 24)) as driver:
+        await driver.until("state ▾", absent=("▴",))
+        for key, mark in (
+            ("I", "state ▴"),
+            ("S", "run ▴"),
+            ("I", "run ▾"),
+            ("S", "epoch ▾"),
+            ("S", "left ▴"),
+        ):
+            await driver.press(key)
+            text = await driver.until(mark)
+            assert text.count("▴") + text.count("▾") == 1, "one column is marked"
+        await driver.press("A")
+        await driver.until("left ^")
+
+
 async def test_a_large_terminal_shows_more_of_the_run_under_the_cursor(cockpit, fleet):
     top, runs = fleet
     async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(200, 60)) as driver:
-        await driver.until("box", "what happened", "14 checkpoints", "epoch11.pt")
+        await driver.until("box", "what happened", "checkpoints 14", "epoch11")
+
+
+async def test_the_preview_says_which_checkpoints_are_clean(cockpit, fleet):
+    top, runs = fleet
+    (runs[1] / "weights" / "epoch6.pt").unlink()
+    async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(200, 60)) as driver:
+        text = await driver.until("✗ corrupt    epoch11", "✓ clean      epoch6", "restore point")
+        assert text.count("restore point") == 1
+        fleet, scanner = driver.app.screen.watchers
+        await driver.press("j")
+        await driver.until("✓ clean      epoch5", absent=("epoch6",))
+        assert driver.app.screen.watchers[0] is fleet and len(driver.app.screen.watchers) == 2
+        scanner.join(20)
+        assert not scanner.is_alive(), "the run before is scanned no longer"
 
 
 async def test_a_row_of_any_list_is_found_by_its_text(cockpit):

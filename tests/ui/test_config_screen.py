@@ -76,6 +76,11 @@ async def test_presets_become_a_visible_draft_with_reasons(cockpit):
         text = await driver.until("changed only")
         assert "lr0" in text and "0.003" in text and "imgsz" not in text, "a safer value of one's own is kept"
         assert driver.app.screen.draft.why["lr0"]
+        await driver.press("T", "u")
+        await driver.until("theme: ", "changed, not saved")
+        await driver.press("u")
+        await driver.until("the last change was taken back", "as in effect")
+        assert not driver.app.screen.draft.changes, "all of the preset in one step"
 
 
 async def test_a_draft_survives_a_closed_terminal(cockpit, tmp_path):
@@ -115,6 +120,12 @@ async def test_a_draft_becomes_a_preset_of_ones_own(cockpit):
         saved = yaml.safe_load((user_config_dir() / "presets" / "mine.yaml").read_text())
         assert saved["settings"]["cos_lr"]["exactly"] is True
         assert "mine" in driver.backend.presets(driver.app.runs[0]), "it can be read back"
+        await driver.press("u")
+        await driver.until("put aside as", "1 changed, not saved")
+        assert "mine" not in driver.backend.presets(driver.app.runs[0])
+        assert (user_config_dir() / "presets" / "mine.yaml.undone").is_file(), "nothing is lost"
+        await driver.press("u")
+        await driver.until("the last change was taken back", "as in effect")
 
 
 async def test_save_and_resume_in_one_key_and_why_not_while_it_runs(cockpit):

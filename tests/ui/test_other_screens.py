@@ -288,6 +288,9 @@ async def test_themes_change_and_are_remembered(cockpit):
             seen.append(driver.app.theme)
         assert set(seen) == set(NAMES)
         assert preferences.load()["theme"] == seen[-1]
+        await driver.press("u")
+        await driver.until(f"theme: {seen[-2]}")
+        assert driver.app.theme == preferences.load()["theme"] == seen[-2]
 
 
 @pytest.mark.parametrize("keys", [(), ("R",), ("c",), ("o",), ("question_mark",), ("colon",), ("z",), ("d",)])

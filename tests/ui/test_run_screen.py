@@ -37,6 +37,14 @@ async def test_a_training_that_died_raises_the_alarm_until_it_is_acknowledged(co
         await driver.until("ALARM", "the training has died", "s resume")
         await driver.press("a")
         await driver.until("clean", absent=("ALARM",))
+        await driver.press("T", "u")
+        await driver.until("theme: ", absent=("ALARM",))
+        await driver.press("o", "u")
+        await driver.until("the alarm is back")
+        await driver.press("escape")
+        await driver.until("ALARM", "the training has died")
+        await driver.press("u")
+        await driver.until("undo: there is no rollback to undo")
 
 
 async def test_a_skipped_step_raises_no_alarm(cockpit, tmp_path):

@@ -132,8 +132,15 @@ def _is_of_training(name: str, run: Path) -> bool:
 
 
 def _trains(one: Candidate) -> bool:
-    """A script that only reads the run names it as well: a training says so, or has torch loaded."""
-    return "train" in " ".join(one.argv) or "libtorch" in (read_text(Path(f"/proc/{one.ref.pid}/maps")) or "")
+    """A script that only reads the run names it as well: a training says so as its program or its command,
+    never by a path among its arguments (Ultralytics' runs lie in `runs/detect/train`), or has torch loaded.
+    """
+    words = {word.lstrip("-") for word in one.argv[1:]}
+    return "train" in _program(one.argv) or bool(words & {"train", "mode=train"}) or _has_torch(one)
+
+
+def _has_torch(one: Candidate) -> bool:
+    return "libtorch" in (read_text(Path(f"/proc/{one.ref.pid}/maps")) or "")
 
 
 def _places(argv: tuple[str, ...]) -> Iterator[str]:
@@ -163,13 +170,15 @@ def _names_run_in_ddp_file(one: Candidate, run: Path) -> bool:
 def _started_with_run(one: Candidate, run: Path) -> bool:
     """Tell whether the run appeared soon after a training process had started that has to do with it.
 
-    To do with it: it was started in a directory above, or its command line says the run's project, data or
-    model.
+    To do with it: its command line says the run's project, data or model, or it was started in a directory
+    above and is Ultralytics' command or has torch loaded: many a process lives in a home directory, and a
+    training that has written args.yaml has imported torch.
     """
-    if "train" not in " ".join(one.argv) or _is_a_copy(run):
+    if "train" not in " ".join(one.argv) or not _trains(one) or _is_a_copy(run):
         return False
     above = bool(one.cwd) and str(run).startswith(one.cwd.rstrip(os.sep) + os.sep)
-    return (above or _says(one, run)) and not _trains_beside(one, run)
+    linked = _says(one, run) or (above and (_program(one.argv) == "yolo" or _has_torch(one)))
+    return linked and not _trains_beside(one, run)
 
 
 def _trains_beside(one: Candidate, run: Path) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Container
 from textual.widgets import Input
 
@@ -48,10 +47,7 @@ class Question(Document, can_focus=False):
 class ConfirmDialog(Dialog):
     """Answers True when confirmed, else None; `word` says what is confirmed."""
 
-    BINDINGS = [
-        Binding("y", "confirm", "confirm", show=False),
-        Binding("n", "cancel", "cancel", show=False),
-    ]
+    BINDINGS = [("y", "confirm", "confirm"), ("n", "cancel", "cancel")]
 
     def __init__(self, question: str, text: list[str], word: str) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,14 @@ def save_preset(name: str, changes: Mapping[str, object]) -> Path:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", FAILED) from None
     return path
+
+
+def put_aside(preset: Path) -> str:
+    """Take a preset away, with what may have been edited in it since; returns what to say."""
+    try:
+        return f"the preset is put aside as {preset.replace(preset.with_suffix('.yaml.undone'))}"
+    except OSError as error:
+        return f"cannot put {preset} aside: {error.strerror}"
 
 
 def as_dict(values: Mapping[str, object]) -> str:
@@ -132,7 +141,7 @@ class Draft:
         self.changes: dict[str, object] = dict(kept) if isinstance(kept, dict) else {}
         self._leave_out_what_is_so()
         self.why: dict[str, str] = {}
-        self._before: list[tuple[dict[str, object], dict[str, str]]] = []
+        self._before: list[tuple[dict[str, object], dict[str, str], float]] = []
 
     def value(self, name: str) -> object:
         """Return the drafted value, else the one without the draft."""
@@ -152,7 +161,7 @@ class Draft:
 
     def set(self, values: Mapping[str, object], why: Mapping[str, str] | None = None) -> None:
         """Change some settings; one set back to what it was leaves the draft."""
-        self._before.append((dict(self.changes), dict(self.why)))
+        self._before.append((dict(self.changes), dict(self.why), time.time()))
         for name, value in values.items():
             self.changes[name] = value
             if why and name in why:
@@ -160,11 +169,16 @@ class Draft:
         self._leave_out_what_is_so()
         self._keep()
 
+    @property
+    def changed(self) -> float:
+        """When `undo` has something to take back since, s since the epoch; 0 where it has nothing."""
+        return self._before[-1][2] if self._before else 0.0
+
     def undo(self) -> bool:
         """Take the last change back; False when there is none."""
         if not self._before:
             return False
-        self.changes, self.why = self._before.pop()
+        self.changes, self.why, _ = self._before.pop()
         self._keep()
         return True
 

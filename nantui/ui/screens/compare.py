@@ -33,9 +33,7 @@ class CompareScreen(ChartsScreen):
         Binding("b", "choose(1)", "choose B"),
         Binding("x", "exchange", "exchange", tooltip="exchange A and B"),
         *looking_keys(ChartsScreen),
-        Binding(
-            "z", "zoom", "zoom", tooltip="one chart on the whole screen, with cursor and zoom", show=False
-        ),
+        Binding("z", "zoom", "one chart on the whole screen, with cursor and zoom", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
 

@@ -262,11 +262,10 @@ class ConfigScreen(BaseScreen):
 
     def may_edit(self) -> bool:
         """Whether a draft may be changed; says why not."""
-        reason = "read-only: open it without --read-only to edit" if self.cockpit.read_only else UNREAD
-        if self.cockpit.read_only or self.schema is None:
+        read_only = "read-only: open it without --read-only to edit" if self.cockpit.read_only else ""
+        if reason := read_only or (UNREAD if self.schema is None else ""):
             self.say(reason, "warn")
-            return False
-        return True
+        return not reason
 
     def action_search(self) -> None:
         """Narrow the list down while typing."""
@@ -288,6 +287,8 @@ class ConfigScreen(BaseScreen):
         self.refresh_rows()
 
     def action_undo(self) -> None:
+        if self.cockpit.undo_own(self.draft.changed):
+            return
         if self.draft.undo():
             self.refresh_rows()
             self.say("the last change was taken back")
@@ -392,6 +393,7 @@ class ConfigScreen(BaseScreen):
         """Save the draft as a preset of the user's own."""
         try:
             path = config_editor.save_preset(name, self.draft.changes)
+            self.cockpit.can_undo(partial(config_editor.put_aside, path))
             self.say(f"saved as {path}", "good")
         except UserError as error:
             self.say(str(error), "bad")

@@ -22,15 +22,8 @@ class DiagnosisScreen(BaseScreen):
     BINDINGS = [
         Binding("R", "recover", "recover"),
         *(
-            Binding(
-                str(digit),
-                f"remedy({digit})",
-                "this remedy",
-                show=digit == 1,
-                key_display="1-9",
-                tooltip=f"recover with remedy {digit}",
-            )
-            for digit in range(1, 10)
+            Binding(str(n), f"remedy({n})", "this remedy", n == 1, "1-9", tooltip=f"recover with remedy {n}")
+            for n in range(1, 10)
         ),
         Binding("D", "labels", "data labels", tooltip="errors in the labels"),
     ]
@@ -88,6 +81,4 @@ class DiagnosisScreen(BaseScreen):
             self.app.push_screen(RecoverDialog(self.over, "recover", presets, settings))
 
     def action_labels(self) -> None:
-        from nantui.ui.screens.labels import LabelsScreen
-
-        self.app.push_screen(LabelsScreen(self.over))
+        self.over.action_act("labels")

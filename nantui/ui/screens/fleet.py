@@ -12,15 +12,18 @@ from textual.containers import Container
 from textual.timer import Timer
 from textual.widgets import Input
 
+from nantui.checkpoint.verdict import Verdict
 from nantui.run.status import RunStatus
 from nantui.ui.actions import EVERY, bindings
-from nantui.ui.format import short_path, size
+from nantui.ui.format import short_path
+from nantui.ui.model import checkpoint_rows
 from nantui.ui.model.run_reader import one_look
-from nantui.ui.model.snapshot import RunSnapshot
+from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from nantui.ui.screens.base import BaseScreen
-from nantui.ui.styled_text import Line, column, fit
-from nantui.ui.watchers import Answer, FleetRead, FleetWatcher, find_out
+from nantui.ui.styled_text import Line
+from nantui.ui.watchers import Answer, FleetRead, FleetWatcher, Scanner, VerdictsFound, find_out
 from nantui.ui.widgets.chart_wall import ChartWall
+from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.fleet import FleetList
 from nantui.ui.widgets.keybar import COMMANDS, HELP, QUIT, KeyBar, offered
@@ -36,12 +39,7 @@ class FleetScreen(BaseScreen):
     """One line per run."""
 
     BINDINGS = [
-        Binding(
-            "slash",
-            "open_field",
-            "filter",
-            tooltip="show only runs with this in their path, or in this state",
-        ),
+        Binding("slash", "open_field", "filter", tooltip="only runs with this in their path or state"),
         Binding("S", "sort(1)", "sort", tooltip="sort by state, name, epoch or time left"),
         Binding("I", "sort(0)", "reverse", tooltip="the other way round"),
         Binding("space", "mark", "mark", tooltip="mark runs to be compared or overlaid"),
@@ -58,6 +56,7 @@ class FleetScreen(BaseScreen):
         self.seen: RunSnapshot | None = None
         self._looked_at: RunStatus | None = None
         self._settling: Timer | None = None
+        self._verdicts: dict[Checkpoint, Verdict] = {}
 
     def compose(self) -> ComposeResult:
         yield Title(lambda width: self._title())
@@ -66,12 +65,14 @@ class FleetScreen(BaseScreen):
             with Container(id="preview"):
                 yield ChartWall()
                 yield Document(id="about", write=self._about)
+                yield Checkpoints()
         yield Field(placeholder="part of a path, or a state such as running", id="filter")
         yield KeyBar((HELP, COMMANDS, QUIT, ("Enter", "open", True), *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(FleetList).focus()
-        self.query_one(ChartWall).can_focus = self.query_one(Document).can_focus = False
+        for widget in self.query("#preview > *"):
+            widget.can_focus = False
         self.set_interval(1.0, self.query_one(Title).redraw)
         watcher = FleetWatcher(self.top, self.cockpit.backend, self.post_message)
         self.call_after_refresh(self.watch_with, watcher)
@@ -104,9 +105,28 @@ class FleetScreen(BaseScreen):
         """Read the run under the cursor, where there is room to show more of it and it has news."""
         status = self.query_one(FleetList).status
         if status is not None and status != self._looked_at and self.query_one("#preview").region:
+            if self._looked_at is None or status.path != self._looked_at.path:
+                self._scan(status.path)
             self._looked_at = status
             read = partial(one_look, status.path, self.cockpit.backend)
             find_out("preview", read, self.post_message)
+
+    def _scan(self, run: Path) -> None:
+        """Scan this run's checkpoints; of the run before only the file under way is read to its end."""
+        for scanner in self.watchers[1:]:
+            scanner.stop()
+        del self.watchers[1:]
+        self.watch_with(Scanner(run / "weights", self.cockpit.backend, self.post_message))
+
+    def on_verdicts_found(self, message: VerdictsFound) -> None:
+        self._verdicts |= message.verdicts
+        self._show_checkpoints()
+
+    def _show_checkpoints(self) -> None:
+        if self.seen is not None:
+            listing = self.query_one(Checkpoints)
+            listing.show_rows(checkpoint_rows.rows(self.seen.checkpoints, self._verdicts))
+            listing.grow_older(self.cockpit.backend.now())
 
     def on_answer(self, message: Answer) -> None:
         if isinstance(message.value, RunSnapshot) and message.value.path == self.query_one(FleetList).key:
@@ -114,18 +134,12 @@ class FleetScreen(BaseScreen):
             drawn = [one for one in self.seen.epoch_charts if any(curve.xs for curve in one.curves)]
             self.query_one(ChartWall).show(drawn)
             self.query_one(Document).remake()
+            self._show_checkpoints()
 
     def _about(self, width: int) -> list[Line]:
-        """What happened to the run under the cursor last, and its newest checkpoints."""
-        if self.seen is None:
-            return []
-        told = [line for one in self.seen.timeline[-6:] for line in in_lines(one, width)]
-        files: list[Line] = [
-            fit([(column(file.name, 24), "text"), (f"{size(file.size):>9}", "muted")], width)
-            for file in self.seen.checkpoints[:8]
-        ]
-        found = count(len(self.seen.checkpoints), "checkpoint")
-        return [[("what happened", "title")], *told, [], [(found, "title")], *files]
+        """What happened to the run under the cursor last."""
+        told = self.seen.timeline[-6:] if self.seen is not None else ()
+        return [[("what happened", "title")], *(line for one in told for line in in_lines(one, width))]
 
     def on_listing_chosen(self, message: FleetList.Chosen) -> None:
         status: RunStatus | None = self.query_one(FleetList).status
@@ -141,6 +155,8 @@ class FleetScreen(BaseScreen):
     def action_on_row(self, name: str) -> None:
         """Do to the run under the cursor what its own screen has this key for."""
         status = self.query_one(FleetList).status
+        if name == "undo" and self.cockpit.undo_own():
+            return
         if status is None:
             self.say(f"{EVERY[name].label}: there is no run under the cursor", "warn")
         else:
@@ -148,11 +164,8 @@ class FleetScreen(BaseScreen):
 
     def action_mark(self) -> None:
         marked = self.query_one(FleetList).mark()
-        self.say(
-            f"{count(marked, 'run')} marked: o overlays, v compares"
-            if marked > 1
-            else "mark another with Space" if marked else "none is marked"
-        )  # fmt: skip
+        many = f"{count(marked, 'run')} marked: o overlays, v compares"
+        self.say(("none is marked", "mark another with Space", many)[min(marked, 2)])
 
     def action_compare(self) -> None:
         from nantui.ui.screens.compare import CompareScreen

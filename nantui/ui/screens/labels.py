@@ -107,9 +107,7 @@ class LabelsScreen(BaseScreen):
 
     def _show_lines(self) -> None:
         kind = self.query_one("#kinds", Listing).key
-        issues = (
-            [issue for issue in self.report.issues if issue.kind == kind] if self.report is not None else []
-        )
+        issues = [one for one in (self.report.issues if self.report else ()) if one.kind == kind]
         lines = self.query_one("#lines", Listing)
         lines.header = [("lines", "title"), (f"   {len(issues):,}", "muted"), *effect(kind)]
         lines.show(range(len(issues)), lambda row, width: issue_line(issues[row], width))
@@ -152,6 +150,8 @@ class LabelsScreen(BaseScreen):
         self.app.push_screen(ConfirmDialog(question, text, "leave out"), answered)
 
     def action_undo(self) -> None:
+        if self.cockpit.undo_own():
+            return
         if reason := self._why_not(checked=False):
             self.say(reason, "warn")
             return

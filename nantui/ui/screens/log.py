@@ -34,14 +34,8 @@ class LogScreen(BaseScreen):
         Binding("w", "wrap", "wrap", tooltip="break long lines, or cut them"),
         Binding("left,h", "sideways(-1)", "sideways", tooltip="move long lines sideways", key_display="h l"),
         Binding("right,l", "sideways(1)", "sideways", show=False),
-        Binding(
-            "left_square_bracket",
-            "attempt(-1)",
-            "attempts",
-            key_display="[ ]",
-            tooltip="the log of the attempt before, or after",
-        ),
-        Binding("right_square_bracket", "attempt(1)", "attempt after", show=False),
+        Binding("[", "attempt(-1)", "attempts", key_display="[ ]", tooltip="the attempt before, or after"),
+        Binding("]", "attempt(1)", "attempt after", show=False),
     ]
 
     def __init__(self, over: RunView) -> None:
@@ -76,11 +70,8 @@ class LogScreen(BaseScreen):
 
     def _logs(self) -> list[Path]:
         """Return the logs of the attempts that the journal knows, oldest first: the disk is not asked."""
-        log_of, begun = (
-            RunLayout(self.over.run_path).attempt_log,
-            of_kind(self.over.snapshot.journal, AttemptStarted),
-        )
-        return [log_of(one.attempt) for one in begun if one.attempt]
+        layout, begun = RunLayout(self.over.run_path), of_kind(self.over.snapshot.journal, AttemptStarted)
+        return [layout.attempt_log(one.attempt) for one in begun if one.attempt]
 
     def action_attempt(self, by: int) -> None:
         logs = self._logs()
@@ -110,10 +101,9 @@ class LogScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def on_log_read(self, message: LogRead) -> None:
-        if message.path != self.path:
-            return
-        self.query_one(LogList).add(message.lines, message.restarted)
-        self.query_one(Title).redraw()
+        if message.path == self.path:
+            self.query_one(LogList).add(message.lines, message.restarted)
+            self.query_one(Title).redraw()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         self.close_field()

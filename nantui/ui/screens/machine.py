@@ -31,7 +31,7 @@ class MachineScreen(BaseScreen):
     """Draws what the run's screen measures."""
 
     BINDINGS = [
-        Binding("X", "kill", "kill", tooltip="kill every process of this run; others' are left alone"),
+        Binding("X", "kill", "kill", tooltip="kill every process of this run; others' are left alone")
     ]
 
     def __init__(self, over: RunView, panel: HardwarePanel) -> None:
@@ -68,13 +68,8 @@ class MachineScreen(BaseScreen):
             return [[("machine", "title"), ("   measuring..", "muted")]]
         busy, braille = [share / 100 for share in sample.host.busy], self.cockpit.glyphs.braille
         cores = spark(busy, -(-len(busy) // 2) if braille else len(busy), braille)
-        told: Line = [
-            ("machine   ", "title"),
-            ("cores ", "muted"),
-            (cores, "accent"),
-            (step_split(self.over.snapshot.steps), "text"),
-        ]
-        return [fit(told, width)]
+        told: Line = [("machine   ", "title"), ("cores ", "muted"), (cores, "accent")]
+        return [fit([*told, (step_split(self.over.snapshot.steps), "text")], width)]
 
     def _row(self, index: int, width: int) -> Line:
         gpu, one = self._processes[index]

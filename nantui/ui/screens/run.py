@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from textual.app import ComposeResult
@@ -144,9 +145,14 @@ class RunScreen(RunCommands, HeldScreen):
         self.action_act("zoom")
 
     def do_acknowledge(self) -> None:
-        self.acknowledged = time.time()
-        self.watch_snapshot(self.snapshot, self.snapshot)
-        self.say("alarm put away; it stays in the timeline")
+        self.cockpit.can_undo(partial(self._acknowledge, self.acknowledged, "the alarm is back"))
+        self.say(self._acknowledge(time.time(), "alarm put away; u brings it back"))
+
+    def _acknowledge(self, when: float, said: str) -> str:
+        self.acknowledged = when
+        if self.is_attached:  # else it has its alarm back as soon as it is opened anew
+            self._show_alarm(self.snapshot)
+        return said
 
     def on_snapshot_taken(self, message: SnapshotTaken) -> None:
         self._arrived = time.monotonic()

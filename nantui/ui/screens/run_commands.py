@@ -56,7 +56,10 @@ class RunCommands(ChartsScreen):
         return why_not(name, self.snapshot, self.cockpit.read_only)
 
     def action_act(self, name: str) -> None:
-        """Do what the action `name` says, or say why not."""
+        """Do what the action `name` says, or say why not. What was changed last is undone first."""
+        begun = newest_in_force(self.snapshot.journal) if name == "undo" else None
+        if name == "undo" and self.cockpit.undo_own(begun.t if begun else 0.0):
+            return
         if reason := self.why_not(name):
             self.say(f"{EVERY[name].label}: {reason}", "warn")
             return

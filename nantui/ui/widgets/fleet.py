@@ -11,13 +11,13 @@ from nantui.run.status import ACTIVE, RunStatus
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import meter
 from nantui.ui.model.timeline import incident_text
-from nantui.ui.styled_text import Line, column, fit
+from nantui.ui.styled_text import Line, Span, column, fit
 from nantui.ui.widgets.header import STATE_INKS
 from nantui.ui.widgets.list_view import Listing
 
 BAR, INCIDENT = 12, 20
 METRIC, METRIC_AND_BEST, WIDE = 8, 28, 120
-SORTS = ("state", "name", "epoch", "time left")
+SORTS, LEAST_FIRST = ("state", "name", "epoch", "time left"), ("name", "time left")
 GRAVEST = ("diverged", "failed", "lost", "stalled", "recovering", "running", "starting", "stopping", "queued")
 
 
@@ -92,12 +92,25 @@ class FleetList(Listing):
         return by[SORTS[self._sort]], str(status.path)
 
     def heading(self, width: int) -> Line:
-        names = f"{'  run':<{self._name_cells + 2}}"
         bar, with_loss = self._room(width)
         loss = f"{'loss':>9}" if with_loss else ""
         metric = column(f"{self._metric_name():>{METRIC}}", metric_cells(width))
-        line = f"{names} {'state':<11} {'epoch':>9}{metric}  {' ' * bar}{loss}  {'left':>11}  last incident"
-        return fit([(line, "muted")], width)
+        line = [
+            self._head("name", "  run", -self._name_cells - 2),
+            self._head("state", " state", -12),
+            self._head("epoch", "epoch", 10),
+            (f"{metric}  {' ' * bar}{loss}  ", "muted"),
+            self._head("time left", "left", 11),
+            ("  last incident", "muted"),
+        ]
+        return fit(line, width)
+
+    def _head(self, by: str, title: str, cells: int) -> Span:
+        """Return a column's title, with an arrow up where the least or the first letter is on top."""
+        if by != SORTS[self._sort]:
+            return column(title, abs(cells), cells > 0), "muted"
+        arrow = self.glyphs.above if (by in LEAST_FIRST) != self._turned else self.glyphs.below
+        return column(f"{title} {arrow}", abs(cells), cells > 0), "accent"
 
     def _metric_name(self) -> str:
         names = {status.metric.name for status in self.statuses if status.metric}

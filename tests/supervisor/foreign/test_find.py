@@ -124,7 +124,58 @@ def test_the_next_run_of_a_process_is_found_once_the_one_before_is_over(tmp_path
     before, after = beside(tmp_path, "exp", "exp2")
     (before / "results.csv").write_text("epoch\n1\n")
     os.utime(before / "results.csv", (1000.5, 1000.5))
-    assert find_foreign(after, [trainer(tmp_path, "python", "train.py")])
+    assert find_foreign(after, [trainer(tmp_path, "yolo", "train")])
+
+
+LOADS = """
+import mmap, sys, time
+library = open(sys.argv[2], "rb")
+loaded = mmap.mmap(library.fileno(), 0, access=mmap.ACCESS_READ)
+print(1, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "library", "evidence"),
+    [
+        ("train.py", "libtorch_cpu.so", ["likely"]),
+        ("train.py", "libother.so", []),
+        ("watch.py", "libtorch_cpu.so", ["likely"]),
+        ("watch.py", "libother.so", []),
+    ],
+)
+def test_a_word_on_a_command_line_does_not_make_a_training(tmp_path, script, library, evidence):
+    """A process that says "train", started above the run just before it: only with torch it may train."""
+    run = tmp_path / "runs" / "exp"
+    run.mkdir(parents=True)
+    (tmp_path / script).write_text(LOADS)
+    (tmp_path / library).write_bytes(b"a library")
+    argv = [sys.executable, script, "training-notes.txt", library]
+    process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"1\n"
+        (run / "args.yaml").write_text("epochs: 3\n")
+        assert [one.evidence for one in find_foreign(run)] == evidence
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("argv", "evidence"),
+    [
+        ("python plot.py {run}/results.csv", []),
+        ("tensorboard --logdir {run}", []),
+        ("python fit.py --mode=train {run}", ["certain"]),
+        ("python -u my_train.py {run}", ["certain"]),
+    ],
+)
+def test_a_run_in_a_folder_called_train_is_not_trained_by_whoever_names_it(tmp_path, argv, evidence):
+    (tmp_path / "detect").mkdir()
+    (run,) = beside(tmp_path / "detect", "train")
+    words = argv.format(run=run).split()
+    assert [one.evidence for one in find_foreign(run, [trainer("/", *words, created=900.0)])] == evidence
 
 
 def test_status_reads_its_log(foreign):
