@@ -71,10 +71,9 @@ def test_of_a_run_of_somebody_elses_the_settings_are_taken_and_no_program(
         branch_off(fakes.make_plan(layout, {}), name, by="me", python=named)
         mine = read_spec(layout.run.parent / name / "nantui/spec.yaml")
         assert mine is not None and (mine.python, mine.kind) == (trains, "exec")
-    text, _ = specs._read_with_owner(layout.spec) or ("", 0)
-    look = specs._read_with_owner
+    text, look = layout.spec.read_bytes(), specs.read_owned
     monkeypatch.setattr(
-        specs, "_read_with_owner", lambda path: (text, 4242) if path == layout.spec else look(path)
+        specs, "read_owned", lambda path, most: (text, 4242) if path == layout.spec else look(path, most)
     )
     branch_off(fakes.make_plan(layout, {}), "second", by="me", python="/my/python")
     mine = read_spec(layout.run.parent / "second/nantui/spec.yaml")

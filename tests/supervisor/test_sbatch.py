@@ -111,7 +111,7 @@ def program(path: Path, text: str) -> Path:
     return path
 
 
-LEADER = 'echo "$@" >> "{log}"; trap "echo USR1 >> {log}; exit {status}" USR1; trap "exit {status}" TERM\n'
+LEADER = 'trap "echo USR1 >> {log}; exit {status}" USR1; trap "exit {status}" TERM; echo "$@" >> "{log}"\n'
 LEADER += "while :; do sleep 0.05; done"
 
 

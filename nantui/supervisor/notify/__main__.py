@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Sequence
 from threading import Thread
 
-from nantui.errors import UserError
+from nantui.errors import USAGE, UserError
 from nantui.supervisor.config import HOURS, Alerts, load_config
 from nantui.supervisor.notify.delivery import NotDelivered, deliver
 from nantui.supervisor.notify.message import ROUTINE, compose
@@ -31,7 +31,11 @@ def main() -> int:
 
     A supervisor of the version before gives `{"message": …, "config": …}`.
     """
-    request = json.loads(sys.stdin.read() or "{}")
+    asked = sys.stdin.read()
+    if not asked:
+        say("standard input has nothing to tell")
+        return USAGE
+    request = json.loads(asked)
     try:
         settings = load_config().notify
         ways = all_ways(settings)

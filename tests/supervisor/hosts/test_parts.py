@@ -161,7 +161,7 @@ def test_hosts_and_endpoint_are_no_settings_of_the_training():
     with pytest.raises(UserError, match="number of hosts"):
         train.take_hosts(argparse.Namespace(settings=["nnodes=0"], nnodes=1, endpoint=""))
     with pytest.raises(UserError, match="all ranks together"):
-        train.refuse_alone({"batch": -1})
+        train.refuse_alone({"batch": -1}, {})
 
 
 def test_rank_0_goes_first_then_each_hosts_first_rank_then_everybody(monkeypatch):
