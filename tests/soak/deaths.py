@@ -107,7 +107,10 @@ def act(request: str, out: int, writes: int, line: int, victims: tuple[str, ...]
         setattr(place, name, told(getattr(place, name)))
     signal.signal(signal.SIGUSR1, deaths)
     sys.stdout = os.fdopen(out, "w", closefd=False)
-    lines_of(lambda: helper.main([request]), line, signal.SIGUSR1)
+    if line:
+        lines_of(lambda: helper.main([request]), line, signal.SIGUSR1)
+    else:
+        helper.main([request])
     sys.stdout.flush()
 
 
