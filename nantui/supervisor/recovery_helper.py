@@ -26,7 +26,7 @@ def act(port: WaitPort, command: Command, action: str) -> JsonObject:
         answer = helper(ACT, request, python=python, pump=port.pump, started=port.start_helper)
     except UserError as error:
         # It died, out of memory perhaps, and may have left the run half rolled back.
-        if action == REPAIR or not (repaired := repair(port)):
+        if action == REPAIR or not (repaired := repair(port, died=True)):
             raise
         raise UserError(f"{error}; {repaired}", FAILED) from None
     if not answer.get("ok"):
@@ -36,13 +36,14 @@ def act(port: WaitPort, command: Command, action: str) -> JsonObject:
     return answer
 
 
-def repair(port: WaitPort) -> str:
+def repair(port: WaitPort, died: bool = False) -> str:
     """Finish or undo a rollback that a crash interrupted; returns a line, empty when there was none.
 
-    One that an earlier supervisor's helper still carries out is waited for.
+    One that an earlier supervisor's helper still carries out is waited for. Of a helper that `died` before it
+    had begun, copies as large as checkpoints may lie beside the run's files: they are removed.
     """
     latest = newest(port.journal.events(), *TRANSACTION_BEGINS, *TRANSACTION_ENDS)
     open_id = latest.id if isinstance(latest, TRANSACTION_BEGINS) else ""
-    if not open_id and not is_being_done(port.layout):
+    if not died and not open_id and not is_being_done(port.layout):
         return ""
     return str(act(port, Command("rollback", {}, open_id, "supervisor"), REPAIR).get("text") or "")

@@ -33,9 +33,14 @@ TRACED = (
 SAMPLE = 25
 
 
-def lines_of(action: Callable[[], Any], kill_at: int = 0, how: int = signal.SIGKILL) -> int:
+def lines_of(
+    action: Callable[[], Any],
+    kill_at: int = 0,
+    how: int = signal.SIGKILL,
+    seen: list[tuple[str, int]] | None = None,
+) -> int:
     """Run `action` and return how many lines of ours it took; at line `kill_at` the process kills itself
-    (or is stopped, by another signal).
+    (or is stopped, by another signal). What was `seen` are file and number of each line, in order.
     """
     count = 0
 
@@ -45,6 +50,8 @@ def lines_of(action: Callable[[], Any], kill_at: int = 0, how: int = signal.SIGK
             return None
         if event == "line":
             count += 1
+            if seen is not None:
+                seen.append((frame.f_code.co_filename, frame.f_lineno))
             if count == kill_at:
                 os.kill(os.getpid(), how)
         return trace

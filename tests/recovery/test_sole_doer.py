@@ -95,10 +95,10 @@ def ready(place: Path, action: str) -> RunLayout:
     return layout
 
 
-def whole(folder: Path, action: str) -> tuple[int, dict[str, str]]:
+def whole(folder: Path, action: str, seen: list[tuple[str, int]] | None = None) -> tuple[int, dict[str, str]]:
     """Return how many lines a helper has, and what it leaves."""
     layout = ready(folder / f"{action}-whole", action)
-    return lines_of(partial(answer, layout, action, "c1")), fakes.tree(layout)
+    return lines_of(partial(answer, layout, action, "c1"), seen=seen), fakes.tree(layout)
 
 
 @pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGKILL], ids=["supervisor", "both"])

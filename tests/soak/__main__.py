@@ -13,7 +13,7 @@ import platform
 import time
 from pathlib import Path
 
-from tests.soak import checkpoints, disks, files, processes, strangers
+from tests.soak import checkpoints, deaths, disks, files, processes, strangers
 from tests.soak.harness import Kind, Tally, read_record, repeat, run_kinds, run_trial, table, write_record
 
 KINDS: tuple[Kind, ...] = (
@@ -22,6 +22,7 @@ KINDS: tuple[Kind, ...] = (
     *files.KINDS,
     *checkpoints.KINDS,
     *strangers.KINDS,
+    *deaths.KINDS,
 )
 
 

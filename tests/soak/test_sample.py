@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
 
+from nantui.recovery.transaction import carry_out
+from tests.soak import deaths
 from tests.soak.__main__ import KINDS as EVERY
 from tests.soak.harness import (
     Kind,
@@ -25,7 +28,7 @@ QUICK = {
     "bit flips": 100, "a helper's successor": 1,
     "crash between phases": 2, "clock jumps": 1, "full disk": 1,
     "full disk in a rollback": 10, "hanging disk": 1, "kill in a recovery": 1,
-    "readers' fuzz": 2, "copied runs": 20,
+    "readers' fuzz": 2, "copied runs": 20, "deaths in a rollback": 6,
 }  # fmt: skip
 KINDS = {kind.name: kind for kind in EVERY}
 
@@ -40,6 +43,24 @@ def test_a_sample_survives(name):
             assert run_trial(KINDS[name], SEED, number) == ""
         except NotPossible as reason:
             pytest.skip(str(reason))
+
+
+def test_what_a_helper_had_prepared_is_removed_when_it_dies(tmp_path, monkeypatch):
+    """Killed when all is staged and nothing has begun: no hidden copies of checkpoints stay."""
+    deaths.quick(monkeypatch)
+    lines, after = deaths.lines_and_end("rollback")
+    code = carry_out.__code__
+    first = next(line for _, _, line in code.co_lines() if line and line > code.co_firstlineno)
+    deaths.trial(tmp_path, "rollback", lines[code.co_filename, first][0], (deaths.HELPER,), after)
+
+
+@pytest.mark.soak
+def test_every_line_with_helper_supervisor_or_both_killed(tmp_path, monkeypatch):
+    deaths.quick(monkeypatch)
+    tried = list(deaths.every_line(random.Random(SEED)))
+    assert len(tried) > 2000
+    for number, (action, line, victims) in enumerate(tried):
+        deaths.trial(tmp_path / str(number), action, line, victims, deaths.lines_and_end(action)[1])
 
 
 def test_what_is_lost_is_counted_and_can_be_repeated():

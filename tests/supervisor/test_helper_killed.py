@@ -30,8 +30,10 @@ if request["action"] == "rollback":
     if {begins}:
         say("rollback_begun")
     os.kill(os.getpid(), signal.SIGKILL)
-say("rollback_reverted")
-print(json.dumps({{"ok": True, "text": "an interrupted rollback was taken back"}}))
+text = "an interrupted rollback was taken back" if {begins} else ""
+if text:
+    say("rollback_reverted")
+print(json.dumps({{"ok": True, "text": text}}))
 """
 
 

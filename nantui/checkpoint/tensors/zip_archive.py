@@ -1,10 +1,11 @@
 """The zip around a checkpoint, read with bounded reads and believed in nothing.
 
-Only what `torch.save` writes is accepted (caffe2/serialize/inline_container.cc over miniz, the same from 1.6
-to 2.15: stored records behind each other without a gap, a zip64 directory at the very end, no comment, the
-first record at byte 0), and Python's own zipfile in that form. A zip that two readers could understand
-differently is refused: what we read has to be what a load would read. One bit of a directory entry is enough:
-of a record marked as a folder torch loads nothing, and takes whatever lay in memory.
+Only what `torch.save` writes is accepted (caffe2/serialize/inline_container.cc over miniz: stored records
+behind each other without a gap, a zip64 directory at the very end, no comment, the first record at byte 0;
+seen in files of 1.8.1 to 2.15.0), and Python's own zipfile in that form. A zip that two readers could
+understand differently is refused: what we read has to be what a load would read. One bit
+of a directory entry is enough: of a record marked as a folder torch loads nothing, and takes whatever lay in
+memory.
 """
 
 from __future__ import annotations

@@ -187,7 +187,8 @@ class IncidentPolicy:
             return False
         everywhere = practically_zero(probe.loss, self._usual.typical)
         self._zero_steps = self._zero_steps + 1 if everywhere else 0
-        if not (everywhere or probe.zero_loss):
+        still = probe.norm == 0 and not everywhere  # what is printed may be other than what is trained on
+        if not (everywhere or probe.zero_loss or still):
             self._steps_since_zero += 1
             if self._steps_since_zero >= CALM:
                 self._ongoing -= {"zero_batch", "zero_loss"}
@@ -199,9 +200,8 @@ class IncidentPolicy:
         elif "zero_batch" not in self._ongoing:
             self._ongoing.add("zero_batch")
             whose = "" if everywhere else " on one of the ranks"
-            self._say(
-                "zero_batch", f"{INCIDENTS['zero_loss'].said}{whose}: nothing is learned from this batch"
-            )
+            said = "the gradient is exactly zero" if still else f"{INCIDENTS['zero_loss'].said}{whose}"
+            self._say("zero_batch", f"{said}: nothing is learned from this batch")
         return everywhere
 
     def bad_targets(self, evidence: Mapping[str, object]) -> None:

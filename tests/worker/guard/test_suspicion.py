@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,24 @@ def test_losses_of_zero_cost_no_training(trainings: Trainings, tmp_path: Path) -
     assert said(outcome) == ["zero_batch", "zero_loss"]
     assert len(current(read_results(outcome.run / "results.csv"))) == 4
     assert {"last.pt", "best.pt"} <= {path.name for path in (outcome.run / "weights").iterdir()}
+
+
+def test_a_gradient_of_exactly_zero_is_said_though_the_losses_look_usual(trainings, tmp_path, monkeypatch):
+    """A script's own loss is zero, and the parts that are printed stay as they are."""
+    from ultralytics.nn.tasks import BaseModel
+
+    loss, batches = BaseModel.loss, []
+
+    def dead(self: Any, batch: Any, preds: Any = None) -> Any:
+        total, parts = loss(self, batch, preds)
+        batches.append(1) if self.training else None
+        return (total * 0 if self.training and len(batches) > 2 else total), parts
+
+    monkeypatch.setattr(BaseModel, "loss", dead)
+    outcome = trainings(tmp_path / "run", train={"epochs": 3, "nbs": 1, "val": False})
+    assert outcome.code == 0 and outcome.incidents == [] and len(batches) > 4
+    assert said(outcome) == ["zero_batch"]
+    assert "the gradient is exactly zero" in outcome.of("warning")[0]["text"]
 
 
 def test_who_asks_for_an_end_gets_it(trainings: Trainings, tmp_path: Path) -> None:
