@@ -57,8 +57,12 @@ def test_both_readmes_name_the_same_commands_keys_and_pages():
         (r"([\d,]+) random ones", "soak.md"),
         (r"of (\d+) small trainings", "diagnosis-table.md"),
         (r"came first in (\d+)", "diagnosis-table.md"),
-        (r"takes ([\d.]+) to", "gpu-results.md"),
-        (r"to ([\d.]+) % longer", "gpu-results.md"),
+        (r"step took ([\d.]+) %", "gpu-results.md"),
+        (r"([\d.]+) % more\s+\(fp32\)", "gpu-results.md"),
+        (r"host is ([\d.]+) to", "gpu-results.md"),
+        (r"to ([\d.]+) % of a step", "gpu-results.md"),
+        (r"H200s: ([\d.]+) to", "gpu-results.md"),
+        (r"to ([\d.]+) s from giving up", "gpu-results.md"),
     ],
 )
 def test_figures_of_the_readmes_are_those_that_were_measured(figure, page):
