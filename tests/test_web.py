@@ -31,7 +31,15 @@ def arguments(*words: str) -> argparse.Namespace:
 def cockpits() -> list[psutil.Process]:
     """Return the viewers' processes, the shells that started them included."""
     mine = psutil.Process().children(recursive=True)
-    return [child for child in mine if "--read-only" in " ".join(child.cmdline())]
+    return [child for child in mine if "--read-only" in " ".join(words_of(child))]
+
+
+def words_of(child: psutil.Process) -> list[str]:
+    """Return a process' command line; one that has just ended has none."""
+    try:
+        return child.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 @contextlib.asynccontextmanager
