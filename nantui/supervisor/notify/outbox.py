@@ -6,7 +6,6 @@ A URL may hold a secret anywhere: it is kept for this user alone, and stands in 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from nantui.errors import UserError
 from nantui.paths import user_config_dir, user_state_dir
 from nantui.run.atomic_files import read_json, read_text, write_json
 from nantui.run.documents import known_fields
+from nantui.run.sole_doer import take
 from nantui.supervisor.config import Alerts
 from nantui.supervisor.helper_process import hash_of
 
@@ -126,11 +126,7 @@ class Outbox:
     def sole_sender(self) -> Iterator[bool]:
         """Be the one process that sends what waits; False where another one is. Raises OSError."""
         with open(os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield True
-                return
-            yield False
+            yield take(lock.fileno())
 
 
 def start_sender(
