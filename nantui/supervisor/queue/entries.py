@@ -24,7 +24,7 @@ from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_id
 from nantui.paths import user_state_dir
 from nantui.run.atomic_files import Identity, identity, read_json, write_json
-from nantui.run.documents import JsonObject, fields_of
+from nantui.run.documents import JsonObject, fields_of, known_fields
 from nantui.run.layout import RunLayout
 from nantui.run.sole_doer import take
 from nantui.supervisor.helper_process import hash_of, worker_environment
@@ -137,10 +137,10 @@ def read_queue() -> Queue:
 
 
 def _entry(document: JsonObject) -> Entry:
-    try:
-        return Entry(**fields_of(Entry, document))
-    except TypeError:
-        raise UserError(f"{queue_file()}: an entry names no run; mend it or move it away", FAILED) from None
+    entry = known_fields(Entry, document)
+    if entry is None:
+        raise UserError(f"{queue_file()}: an entry names no run; mend it or move it away", FAILED)
+    return entry
 
 
 @lru_cache(maxsize=2)
