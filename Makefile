@@ -63,10 +63,10 @@ quick: lint compiled
 soak: $(VENV)/installed-test compiled
 	$(BIN)/python -m tests.soak --write docs/soak.md
 
-soak-slurm: $(VENV)/installed-test compiled
+slurm: $(VENV)/installed-test compiled
 	$(BIN)/python -m benchmarks.slurm
 
-matrix: $(VENV)/installed-test compiled
+soak-matrix: $(VENV)/installed-test compiled
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test compiled
