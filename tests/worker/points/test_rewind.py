@@ -143,6 +143,23 @@ def test_a_nan_that_stays_goes_back_over_the_border_of_an_epoch(trainings, tmp_p
     assert (run / "weights" / "best.pt").exists()
 
 
+def test_weights_that_lie_channels_last_as_on_a_gpu(trainings, tmp_path, seen, monkeypatch):
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    stock = DetectionTrainer.get_model
+
+    def channels_last(*args: Any, **options: Any) -> Any:
+        return stock(*args, **options).to(memory_format=torch.channels_last)
+
+    monkeypatch.setattr(DetectionTrainer, "get_model", channels_last)
+    run = unattended(tmp_path / "run")
+    outcome = trainings(run, train={"optimizer": "AdamW"}, ours=ALWAYS, faults=[BAD_WEIGHT])
+    assert outcome.code == 0, outcome.exit.text
+    assert_back(seen, (2, 2))
+    tensors = seen.after[0]["tensors"].values()
+    assert any(t.dim() == 4 and not t.is_contiguous() for t in tensors), "clones keep the layout"
+
+
 def test_in_the_first_epoch_and_with_accumulation(trainings, tmp_path, seen):
     train = {"nbs": 16, "optimizer": "AdamW"}
     faults = [{"fault": "nan_weight", "epoch": 1, "batch": 4}]
@@ -187,18 +204,20 @@ def test_lowered_rates_rise_again(trainings, tmp_path, monkeypatch):
     assert shares == [1.0] * 6 + [0.25, 0.5, 0.75] + [1.0] * 2
 
 
-def test_what_comes_back_again_and_again_goes_back_to_before_the_first(trainings, tmp_path, seen):
+@pytest.mark.parametrize("again", [(3, 3), (4, 2)], ids=["a point between", "more than memory keeps"])
+def test_what_comes_back_again_and_again_goes_back_to_before_the_first(trainings, tmp_path, seen, again):
     """Good steps lie between the bad ones, each with a point: none of them is from before the trouble.
 
-    They have moved everything that is to be put back: weights, averages, their counter, optimizer.
+    They have moved everything that is to be put back: weights, averages, their counter, optimizer. Memory
+    has room for three points, and the one from before the trouble is not written over.
     """
-    faults = [{"fault": "nan_pixel", "epoch": 3, "batch": batch} for batch in (1, 3)]
+    faults = [{"fault": "nan_pixel", "epoch": e, "batch": b} for e, b in ((3, 1), again)]
     ours = {**ALWAYS, "skip_window": 8, "max_skip_share": 0.2}
     outcome = trainings(
         unattended(tmp_path / "run"), train={"epochs": 4, "optimizer": "AdamW"}, ours=ours, faults=faults
     )
     assert outcome.code == 0, outcome.exit.text
-    assert rewinds(outcome) == [([3, 3], [3, 1], [2, 4])]
+    assert rewinds(outcome) == [(list(again), [3, 1], [2, 4])]
     assert seen.at[3, 2]["updates"] > seen.at[2, 4]["updates"]
     assert_back(seen, (2, 4))
 
