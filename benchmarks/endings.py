@@ -28,7 +28,7 @@ import psutil
 
 from nantui.cli import main as main_of_nantui
 from nantui.commands import service
-from nantui.commands.exec import new_run
+from nantui.commands.starting import new_run
 from nantui.machine.process_tree import send
 from nantui.run.atomic_files import read_json, write_json
 from nantui.run.commands import Command

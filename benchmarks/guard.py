@@ -155,7 +155,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
 
 def settings_of(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     """Return what is trained: drawn images, no validation, no saves."""
-    from nantui.demo.dataset import write_dataset
+    from nantui.demo.story import write_dataset
 
     return {
         "model": arguments.model, "data": str(write_dataset(place / "data")), "imgsz": arguments.imgsz,

@@ -21,8 +21,8 @@ import yaml
 
 from benchmarks.checkpoint import built, folder
 from benchmarks.figures import Figure, carried_out, description
-from nantui.demo.dataset import write_dataset
-from nantui.run.binding import bind_run
+from nantui.demo.story import write_dataset
+from nantui.run.binding import bind
 from nantui.run.commands import Command
 from nantui.run.events import RollbackBegun, RollbackDone, newest
 from nantui.run.journal import Journal
@@ -99,7 +99,7 @@ def large_run(path: Path, checkpoint: Path) -> RunLayout:
     write_spec(layout.spec, Spec(train, python=sys.executable))
     rows = [f"{epoch},{epoch * 60.0},1.5,0.5" for epoch in range(1, 134)]
     layout.results_csv.write_text("\n".join(["epoch,time,train/box_loss,metrics/mAP50-95(B)", *rows, ""]))
-    bind_run(path)
+    bind(path)
     return layout
 
 

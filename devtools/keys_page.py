@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from nantui.ui.dialogs.base import Dialog
+from nantui.ui.dialogs.choose import PresetsDialog
 from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.dialogs.help import Entry, keys_of_class
-from nantui.ui.dialogs.presets import PresetsDialog
 from nantui.ui.dialogs.recover import RecoverDialog
 from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.charts import ZoomScreen
 from nantui.ui.screens.compare import CompareScreen
 from nantui.ui.screens.config import ConfigScreen
 from nantui.ui.screens.diagnosis import DiagnosisScreen
@@ -22,7 +23,6 @@ from nantui.ui.screens.labels import LabelsScreen
 from nantui.ui.screens.log import LogScreen
 from nantui.ui.screens.machine import MachineScreen
 from nantui.ui.screens.run import RunScreen
-from nantui.ui.screens.zoom import ZoomScreen
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.list_view import Listing
 

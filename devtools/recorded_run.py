@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from nantui.machine.gpus import Sample
-from nantui.recovery.judgement import Judgement
 from nantui.recovery.restore_points import Costs
+from nantui.recovery.trouble import Judgement
 from nantui.run.atomic_files import to_json, write_atomic
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
@@ -158,7 +158,8 @@ class RecordedBackend(Backend):
         )
 
     def diagnose(self, run: Path) -> JsonObject:
-        return dict(self.document.get("diagnosis") or {})
+        nothing: JsonObject = {"incident": None, "causes": [], "advice": [], "unknown": [], "notes": []}
+        return {**nothing, **(self.document.get("diagnosis") or {})}
 
     def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
         from nantui.run.documents import known_fields

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nantui.cli import COCKPIT, COMMANDS, SHARED, parser_of
 from nantui.run.atomic_files import write_atomic
-from nantui.settings import own_settings
+from nantui.settings.schema import Field, own_settings
 from nantui.settings.values import show_value
 from nantui.supervisor.config import Alerts, Patience
 
@@ -136,8 +136,8 @@ def settings() -> Iterator[str]:
         OURS.rstrip(),
     )
     yield from ("", "## Of a run", "", "| name | default | range | meaning |", "| --- | --- | --- | --- |")
-    for one in own_settings.describe():
-        yield f"| `{one['name']}` | {show_value(one['default'])} | {_range(one)} | {one['help']} |"
+    for one in own_settings():
+        yield f"| `{one.name}` | {show_value(one.default)} | {_range(one)} | {one.help} |"
     yield THRESHOLDS.rstrip()
     yield from (
         "",
@@ -168,15 +168,14 @@ def _times(kind: type[Patience] | type[Alerts]) -> Iterator[str]:
             yield f"| `{field.name}` | {show_value(field.default)} | {field.metadata['help']} |"
 
 
-def _range(one: dict[str, object]) -> str:
-    choices, limits = one["choices"], one["range"]
-    if isinstance(choices, tuple) and choices:
-        number = ", or a number" if limits else ""
-        return ", ".join(f"`{choice}`" for choice in choices) + number
-    if isinstance(one["default"], bool):
+def _range(one: Field) -> str:
+    if one.choices:
+        number = ", or a number" if one.range else ""
+        return ", ".join(f"`{choice}`" for choice in one.choices) + number
+    if isinstance(one.default, bool):
         return "`True`, `False`"
-    assert isinstance(limits, tuple), "a number has a range"
-    lowest, highest = limits
+    assert one.range is not None, "a number has a range"
+    lowest, highest = one.range
     return f"from {lowest}" if highest is None else f"{lowest} to {show_value(highest)}"
 
 

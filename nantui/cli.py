@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and nothing else. Each lives in `commands/`.
+"""The command line: which commands there are, and nothing else. All live in `commands/`.
 
 Nothing heavy is imported here, and only the module of the command that was asked for, so that `--help`
 comes in a blink over a slow disk.
@@ -12,7 +12,7 @@ import importlib
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nantui.errors import FAILED, USAGE, UserError
 from nantui.paths import configs_dir
@@ -47,6 +47,13 @@ COMMANDS = {
     "presets": "list the remedies, or show what one would change in a run",
     "doctor": "versions, GPUs, which hooks are in place, terminal abilities",
 }
+TOGETHER = {
+    **dict.fromkeys(("train", "exec", "sbatch"), "starting"),
+    **dict.fromkeys(("stop", "recover", "rollback", "undo", "resume"), "acting"),
+    **dict.fromkeys(("status", "events", "wait"), "watching"),
+    **dict.fromkeys(("plot", "compare", "export"), "curves"),
+}
+"""Commands that share a module, as `run_NAME` and `add_NAME`; each other one has a module of its own."""
 COCKPIT, SCRIPT = "cockpit", "exec"
 LISTS = {"--set": True, "--phase": True, "--preset": False, "--allow": False, "--kind": False}
 """Options that take several words, and whether these are settings (`name=value`) or names."""
@@ -113,9 +120,17 @@ def _refuse_misspelt_command(words: list[str]) -> None:
 def _run_command(name: str, words: list[str]) -> int:
     if "--read-only" not in words:
         _wake_queue()
-    module = importlib.import_module(f"nantui.commands.{name}")
     # What follows a script of somebody's own is for the script.
-    return int(module.run(_parse(parser_of(name), words if name == SCRIPT else runs_first(words))))
+    return int(_command(name)[1](_parse(parser_of(name), words if name == SCRIPT else runs_first(words))))
+
+
+def _command(name: str) -> tuple[Callable[[argparse.ArgumentParser], None], Callable[..., int], str]:
+    """Return what adds a command's arguments, what carries it out, and what it does, in words."""
+    module = importlib.import_module(f"nantui.commands.{TOGETHER.get(name, name)}")
+    if name not in TOGETHER:
+        return module.add_arguments, module.run, module.__doc__ or ""
+    run = getattr(module, f"run_{name}")
+    return getattr(module, f"add_{name}"), run, run.__doc__
 
 
 def _wake_queue() -> None:
@@ -138,27 +153,24 @@ def runs_first(words: Sequence[str]) -> list[str]:
     kept: list[str] = []
     place, values, settings = kept, 0, None
     for word in words[len(lead) :]:
+        in_list = "=" in word if settings else "=" not in word and not os.path.exists(word)
         if word.startswith("-"):
             place, values, settings = kept, -1, LISTS.get(word)
-        elif settings is not None and values and not _in_list(word, settings):
+        elif settings is not None and values and not in_list:
             place = front
         place.append(word)
         values += 1
     return [*lead, *front, *kept]
 
 
-def _in_list(word: str, settings: bool) -> bool:
-    return "=" in word if settings else "=" not in word and not os.path.exists(word)
-
-
 def parser_of(name: str) -> argparse.ArgumentParser:
     """Return what the command `name` takes; docs/commands.md is made from the same."""
-    module = importlib.import_module(f"nantui.commands.{name}")
+    add_arguments, _, told = _command(name)
     title = "nantui" if name == COCKPIT else f"nantui {name}"
     parser = argparse.ArgumentParser(
-        title, description=module.__doc__, allow_abbrev=False, formatter_class=Help, epilog=examples(name)
+        title, description=told, allow_abbrev=False, formatter_class=Help, epilog=examples(name)
     )
-    module.add_arguments(parser)
+    add_arguments(parser)
     add_everywhere(parser, shown=name not in ONLY_LOOK)
     return parser
 

@@ -15,7 +15,7 @@ from nantui.errors import UserError
 from nantui.run.events import Incident, of_kind
 from nantui.run.record import AttemptRecord, RunRecord, read_run
 from nantui.run.status import RunStatus
-from nantui.run.telemetry import AFTER_LOSSES, Step, read_steps
+from nantui.run.telemetry import AFTER_LOSSES, read_steps
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -70,7 +70,7 @@ class OpenRun:
         from pandas import DataFrame
 
         table = [
-            _step_row(one.number, step)
+            {"attempt": one.number, **vars(step), **step.losses, **step.values}
             for one in self._attempts(attempt)
             for step in read_steps(one.layout.steps(one.number))
         ]
@@ -109,8 +109,3 @@ class OpenRun:
             known = ", ".join(map(str, self._record.layout.attempt_numbers())) or "none"
             raise UserError(f"{self.path} has no attempt {number}; there is {known}")
         return [self._record.attempt(number)]
-
-
-def _step_row(attempt: int, step: Step) -> dict[str, object]:
-    begins = {"attempt": attempt, "t": step.t, "epoch": step.epoch, "step": step.step, "steps": step.steps}
-    return {**begins, "skipped": step.skipped, "reason": step.reason, **step.losses, **step.values}

@@ -1,7 +1,7 @@
 """The words on screens and in terminals, and how numbers of things are said: to be reviewed in one place.
 
 What is told of an incident stands in run/incidents.py, what a key does in ui/actions.py, what a setting means
-in settings/own_settings.py.
+in settings/schema.py.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pytest
 
 from nantui.commands.mcp import Runs, action_words, server
 from nantui.errors import UserError
-from nantui.run.binding import bind_run
+from nantui.run.binding import bind
 from nantui.run.events import CommandReceived, of_kind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -28,7 +28,7 @@ def broken() -> Iterator[Path]:
     script = root / "python"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
-    bind_run(root / "runs" / "diverged")
+    bind(root / "runs" / "diverged")
     yield root / "runs" / "diverged"
     shutil.rmtree(root)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nantui.demo.dataset import CLASSES, write_dataset
+from nantui.demo.story import CLASSES, write_dataset
 from nantui.run.attempts import FAILED
 from nantui.run.commands import Command
 from nantui.run.events import AttemptEnded, Found, of_kind

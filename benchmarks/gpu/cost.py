@@ -83,7 +83,8 @@ class OwnTime:
     def __init__(self) -> None:
         from nantui.worker import trainer
         from nantui.worker.guard.batch_probe import PendingProbe
-        from nantui.worker.guard.step_guard import StepBackup, StepGuard
+        from nantui.worker.guard.step_guard import StepGuard
+        from nantui.worker.guard.tensor_copies import StepBackup
 
         self._spent = {"plus": 0.0, "minus": 0.0}
         self._parts: dict[str, float] = {}

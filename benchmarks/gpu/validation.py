@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.bench import Bench
-from nantui.demo.dataset import CLASSES, write_dataset
+from nantui.demo.story import CLASSES, write_dataset
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.events import EpochEnded, Incident, of_kind
 from nantui.run.layout import RunLayout
@@ -183,7 +183,7 @@ def _losses(trainer: Any) -> dict[str, float]:
     """Return the averaged weights' mean validation losses in fp32, without the validator's loop."""
     import torch
 
-    from nantui.worker import ultralytics_validation as theirs
+    from nantui.worker import validation_precision as theirs
 
     loader = trainer.test_loader
     size, count = loader.batch_size, len(loader.dataset)

@@ -167,7 +167,7 @@ def signs(run: Path) -> list[Any]:
 
 def metrics(run: Path) -> list[float]:
     """Return the metric that decides about best.pt, epoch by epoch."""
-    from nantui.recovery.judgement import quality
+    from nantui.recovery.trouble import quality
 
     return [float(short(quality(row))) for row in current(read_results(run / "results.csv"))]
 

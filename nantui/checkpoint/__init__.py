@@ -11,14 +11,10 @@ docs/checkpoints.md.
 Files, in reading order:
 
 scan: Tell what one `.pt` is worth, without running it
-step_point: Whether a step point is what was written, and may be loaded, which runs what its pickle says
 catalog: All checkpoints of a run: what there is at once, verdicts as they come, newest first
 verdict: What is said about a checkpoint: frozen snapshots that travel between threads and processes
-contents: Everything one file says by itself: the steps from a descriptor to findings, in their order
 metadata: What a checkpoint says about itself: epoch, date, version, fitness, arguments, metrics, results
-weight_findings: From counts to findings: what is wrong with the weights, and how the file itself proves it
-older_checkpoint: What became zero, or jumped to the limit, since an older checkpoint of the same run
-installed_classes: Whether the installed Ultralytics has a class, told from its source
+weight_findings: From counts to findings: how the file itself proves it, and an older one of the run
 cache: Verdicts that are remembered: a second look at an unchanged file costs a `stat`
 parallel_scan: Many files at once, in processes of their own, so that a screen stays alive
 pickle/: The pickle inside a checkpoint, read by an interpreter that calls nothing and imports nothing.

@@ -16,44 +16,24 @@ import stat
 import time
 import zlib
 from collections.abc import Collection
-from dataclasses import astuple
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
-from nantui.checkpoint.installed_classes import root
-from nantui.checkpoint.verdict import Finding, Metadata, ScannedFile, Stamp, Suspect
+from nantui.checkpoint.pickle.allowlist import root
+from nantui.checkpoint.verdict import Finding, ScannedFile, Stamp
 from nantui.paths import user_cache_dir
 from nantui.run.atomic_files import write_atomic
-from nantui.run.documents import Document, JsonObject
+from nantui.run.documents import Document, known_fields
 from nantui.version import __version__
 
-RULES = f"{__version__}.3"  # change it whenever the same file would now get another verdict or other rows
+RULES = f"{__version__}.4"  # change it whenever the same file would now get another verdict or other rows
 _SAVE_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds: a file changed twice within a clock tick keeps its identity, so wait that long
 
 
 def row_of(seen: ScannedFile) -> Document:
     """Return a look as JSON values. The results of all epochs, used for judging only, are left out."""
-    said = {key: value for key, value in vars(seen.metadata).items() if key not in ("results", "bad_state")}
-    return {
-        "findings": [astuple(finding) for finding in seen.findings], "metadata": said,
-        "suspects": [astuple(suspect) for suspect in seen.suspects], "stamp": seen.stamp,
-        "moving": seen.moving, "bytes": seen.bytes, "seconds": seen.seconds,
-    }  # fmt: skip
-
-
-def scanned_of(row: JsonObject) -> ScannedFile:
-    """Return what a row describes. Raises KeyError, TypeError or ValueError for any other row."""
-    suspects = (Suspect(name, kind, tuple(rows), tuple(shape)) for name, kind, rows, shape in row["suspects"])
-    device, inode, size, modified = row["stamp"] or (0, 0, 0, 0)
-    return ScannedFile(
-        findings=_findings_of(row["findings"]),
-        metadata=Metadata(**row["metadata"]),
-        suspects=tuple(suspects),
-        stamp=(device, inode, size, modified) if row["stamp"] else None,
-        moving=row["moving"],
-        bytes=row["bytes"],
-        seconds=row["seconds"],
-    )
+    return asdict(replace(seen, metadata=seen.metadata.without_history()))
 
 
 class Cache:
@@ -71,10 +51,7 @@ class Cache:
 
     def scanned(self, stamp: Stamp | None) -> ScannedFile | None:
         """Return what is remembered of the file of this identity."""
-        row = self._scanned.get(_key(stamp)) if stamp else None
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            return scanned_of(row) if row else None
-        return None
+        return known_fields(ScannedFile, self._scanned.get(_key(stamp))) if stamp else None
 
     def keep_scanned(self, seen: ScannedFile) -> None:
         """Remember a scanned file, unless the file was still moving or is too young to tell."""
@@ -86,14 +63,14 @@ class Cache:
     def compared(self, stamp: Stamp, older: Stamp) -> tuple[Finding, ...] | None:
         """Return what a comparison of these two files found."""
         rows = self._compared.get(f"{_key(stamp)} {_key(older)}")
-        return _findings_of(rows) if rows is not None else None
+        return tuple(Finding(*row) for row in rows) if rows is not None else None
 
     def keep_compared(self, stamp: Stamp, older: Stamp, findings: tuple[Finding, ...]) -> None:
         self._compared[f"{_key(stamp)} {_key(older)}"] = [astuple(finding) for finding in findings]
         self._changed = True
 
     def due(self) -> bool:
-        """Whether there is something to save, and the last time was not just now."""
+        """Tell whether there is something to save, and the last time was not just now."""
         return self._changed and time.monotonic() - self._saved > _SAVE_EVERY
 
     def save(self, present: set[Stamp]) -> None:
@@ -125,10 +102,6 @@ class Cache:
 def cache_directory() -> Path:
     """Return the user's own cache directory for verdicts (XDG)."""
     return user_cache_dir() / "checkpoints"
-
-
-def _findings_of(rows: list[tuple[str, str, str]]) -> tuple[Finding, ...]:
-    return tuple(Finding(*row) for row in rows)
 
 
 def _key(stamp: Stamp) -> str:

@@ -15,8 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nantui.checkpoint.cache import Cache
-from nantui.checkpoint.scan import describe, scan_alone, stamp_of, sum_up
-from nantui.checkpoint.verdict import Finding, Metadata, ScannedFile, Stamp, Verdict, badge_of, divide
+from nantui.checkpoint.verdict import (
+    Finding,
+    ScannedFile,
+    Stamp,
+    Verdict,
+    badge_of,
+    divide,
+    stamp_of,
+    sum_up,
+)  # fmt: skip
 from nantui.run.layout import RunLayout
 
 if TYPE_CHECKING:
@@ -53,7 +61,6 @@ class Catalog:
         self._cache = Cache(weights_dir, self.allowed)
         self._lock = threading.RLock()
         self._scanned: dict[Stamp, ScannedFile] = {}  # of one pass: those too that the cache may not keep
-        self._said: dict[Stamp, Metadata] = {}
 
     def files(self) -> list[CheckpointFile]:
         """Return the checkpoints that are there, newest first. A missing directory holds none."""
@@ -98,7 +105,10 @@ class Catalog:
             return nullcontext()
         from nantui.checkpoint.parallel_scan import Ahead
 
-        return closing(Ahead(unknown, crc, self.allowed))
+        try:
+            return closing(Ahead(unknown, crc, self.allowed))
+        except OSError:
+            return nullcontext()
 
     def _stamps(self) -> set[Stamp]:
         stamps = (stamp_of(file.path) for file in self.files())
@@ -110,7 +120,7 @@ class Catalog:
         seen = self._scan(path, crc, ahead)
         more, compared_with = self._compare(path, seen, files, ahead)
         verdict = sum_up(path, seen, more, compared_with)
-        return replace(verdict, best=True) if self._is_best(path, seen, files) else verdict
+        return replace(verdict, best=True) if self._is_best(path, seen, files, ahead) else verdict
 
     # -- scans ---------------------------------------------------------------------------------------
 
@@ -121,6 +131,8 @@ class Catalog:
         if known is None and not crc:
             known = self._cache.scanned(stamp)
         if known is None:
+            from nantui.checkpoint.scan import scan_alone
+
             known = ahead.take(path) if ahead is not None else None
             known = known or scan_alone(path, crc=crc, allowed=self.allowed)
             if known.stamp is not None and not known.moving:
@@ -134,7 +146,14 @@ class Catalog:
     def _compare(
         self, path: Path, seen: ScannedFile, files: list[CheckpointFile], ahead: Ahead | None
     ) -> tuple[tuple[Finding, ...], Path | None]:
-        """Ask older clean files, nearest first, until every suspect is cleared or convicted."""
+        """Ask older clean files, nearest first, until every suspect is cleared or convicted.
+
+        All suspects are compared, also where both files have them: these then convict nothing.
+        """
+        if not seen.suspects:
+            return (), None
+        from nantui.checkpoint.weight_findings import compare
+
         findings: list[Finding] = []
         asked: Path | None = None
         left = list(seen.suspects)
@@ -144,43 +163,28 @@ class Catalog:
             other = self._scan(file.path, ahead=ahead) if file.path != path else None
             if other is None or other.stamp is None or not _older_and_clean(other, seen):
                 continue
-            if not (self.weights_dir.name == "weights" or _same_save_dir(other, seen)):
+            place = other.metadata.train_args.get("save_dir")
+            same = place is not None and place == seen.metadata.train_args.get("save_dir")
+            if not (self.weights_dir.name == "weights" or same):
                 continue  # a folder of downloads: other trainings prove nothing
             asked = asked or file.path
             ask, left = divide(left, other.suspects)
             if ask:
-                findings += self._compare_two(seen, other, file.path)
+                known = self._cache.compared(seen.stamp, other.stamp)
+                if known is None:
+                    known = compare(seen.suspects, seen.metadata.updates, file.path)
+                    self._cache.keep_compared(seen.stamp, other.stamp, known)
+                findings += known
         return tuple(findings), asked
 
-    def _compare_two(self, seen: ScannedFile, other: ScannedFile, path: Path) -> tuple[Finding, ...]:
-        """Compare all suspects with one older file; what both have in common it does not convict."""
-        from nantui.checkpoint.older_checkpoint import compare
-
-        assert seen.stamp is not None and other.stamp is not None
-        known = self._cache.compared(seen.stamp, other.stamp)
-        if known is None:
-            known = compare(seen.suspects, seen.metadata.updates, path)
-            self._cache.keep_compared(seen.stamp, other.stamp, known)
-        return known
-
-    def _is_best(self, path: Path, seen: ScannedFile, files: list[CheckpointFile]) -> bool:
-        """Whether the file is the same save as `best.pt`."""
+    def _is_best(
+        self, path: Path, seen: ScannedFile, files: list[CheckpointFile], ahead: Ahead | None
+    ) -> bool:
         date = seen.metadata.date
         best = [file.path for file in files if file.kind == "best" and not file.in_backup]
         if not best or date is None or best[0] == path:
             return path.stem == "best"
-        return self._metadata(best[0]).date == date
-
-    def _metadata(self, path: Path) -> Metadata:
-        """Return what a file says about itself, without reading its weights."""
-        stamp = stamp_of(path)
-        if stamp is None:
-            return describe(path)
-        if seen := self._scanned.get(stamp) or self._cache.scanned(stamp):
-            return seen.metadata
-        if stamp not in self._said:
-            self._said[stamp] = describe(path)
-        return self._said[stamp]
+        return self._scan(best[0], ahead=ahead).metadata.date == date
 
 
 def _file(path: Path, in_backup: bool, kind: str = "") -> CheckpointFile | None:
@@ -205,8 +209,3 @@ def _older_and_clean(other: ScannedFile, seen: ScannedFile) -> bool:
     if one.date and two.date:
         return one.date < two.date
     return other.stamp[3] < seen.stamp[3]
-
-
-def _same_save_dir(one: ScannedFile, two: ScannedFile) -> bool:
-    place = one.metadata.args.get("save_dir")
-    return place is not None and place == two.metadata.args.get("save_dir")

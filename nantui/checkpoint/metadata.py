@@ -23,16 +23,15 @@ _RESULT_TOLERANCE = 1e-4  # results.csv keeps six significant digits
 def read(root: object) -> Metadata:
     """Return what the root object of the pickle says."""
     top = items_of(root)
-    if top is None or (type(root) is Instance and is_module(root)):
-        return Metadata(module=type(root) is Instance and is_module(root))
+    if top is None:
+        return Metadata()
     said = top.named()
     weights = said.get("ema"), said.get("model")
-    modules = [value for value in weights if type(value) is Instance and is_module(value)]
+    has_module = any(type(value) is Instance and is_module(value) for value in weights)
     metrics, results = _table(said.get("train_metrics")), _table(said.get("train_results"))
     epoch = said.get("epoch")
     return Metadata(
-        ultralytics=bool(modules) and ("train_args" in said or "epoch" in said),
-        module=bool(modules),
+        ultralytics=has_module and ("train_args" in said or "epoch" in said),
         point=items_of(said.get(PART)) is not None,
         epoch=epoch if type(epoch) is int and 0 <= epoch < _LARGEST else None,
         date=_line(said.get("date")),
@@ -40,15 +39,14 @@ def read(root: object) -> Metadata:
         fitness=_fitness(metrics.get("fitness")),
         updates=_plain(said.get("updates"), 0, [1, 0]) if type(said.get("updates")) is int else None,
         has_optimizer=items_of(said.get("optimizer")) is not None,
-        args=_table(said.get("train_args")),
-        metrics=metrics,
+        train_args=_table(said.get("train_args")),
+        train_metrics=metrics,
         results={key: value for key, value in results.items() if type(value) is list},
         bad_state=tuple(_bad_state(said)),
     )
 
 
 def _bad_state(said: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) of plain numbers in optimizer groups and scaler that cannot be meant."""
     groups = (items_of(said.get("optimizer")) or Pairs()).named().get("param_groups")
     room = _MOST_VALUES
     for index, group in enumerate(groups if type(groups) is list else ()):
@@ -74,19 +72,19 @@ def own_row(metadata: Metadata) -> dict[str, object]:
     if metadata.epoch is not None:
         own = [row for row in rows if row.get("epoch") == metadata.epoch + 1]
     else:
-        own = [row for row in rows if agrees(row, metadata.metrics)]
+        own = [row for row in rows if agrees(row, metadata.train_metrics)]
     return own[-1] if own else {}
 
 
 def not_finite(values: Mapping[str, object]) -> list[str]:
     """Return the keys whose value is a float that is NaN or infinite (or the text of one)."""
-    return [key for key, value in values.items() if _is_bad(value)]
-
-
-def _is_bad(value: object) -> bool:
-    if type(value) is float:
-        return not math.isfinite(value)
-    return type(value) is str and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
+    named = ("nan", "inf", "infinity")
+    return [
+        key
+        for key, value in values.items()
+        if (type(value) is float and not math.isfinite(value))
+        or (type(value) is str and value.strip().lower().lstrip("+-") in named)
+    ]
 
 
 def _rows(results: Mapping[str, list[object]]) -> list[dict[str, object]]:

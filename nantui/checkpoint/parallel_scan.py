@@ -6,7 +6,6 @@ helper takes every n-th path and answers in order, one JSON line a file, so that
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -15,10 +14,10 @@ import tempfile
 from collections import deque
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import IO
 
-from nantui.checkpoint.cache import row_of, scanned_of
+from nantui.checkpoint.cache import row_of
 from nantui.checkpoint.verdict import ScannedFile
+from nantui.run.documents import known_fields
 
 # The helper imports from where we import, and not from its working directory, which may hold anything.
 _PROGRAM = """
@@ -30,7 +29,10 @@ main()
 
 
 class Ahead:
-    """Looks at several files, taken ahead by helper processes. Close it to be rid of them."""
+    """Looks at several files, taken ahead by helper processes. Close it to be rid of them.
+
+    Raises OSError where none can be started.
+    """
 
     def __init__(self, paths: Sequence[Path], crc: bool, allowed: Collection[str] = ()) -> None:
         count = min(2, os.cpu_count() or 1, len(paths))
@@ -48,35 +50,31 @@ class Ahead:
     def close(self) -> None:
         """End the helpers, finished or not."""
         self._coming.clear()
-        for process in filter(None, self._processes):
+        for process in self._processes:
             process.kill()
             process.communicate()  # reaps it and closes the pipe
 
 
-def _start(paths: Sequence[Path], crc: bool, allowed: Collection[str]) -> subprocess.Popen[bytes] | None:
+def _start(paths: Sequence[Path], crc: bool, allowed: Collection[str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-I", "-c", _PROGRAM, *filter(None, sys.path)]
     lines = [{"crc": crc, "allowed": sorted(allowed)}, *map(os.fspath, paths)]
     names = "".join(json.dumps(line) + "\n" for line in lines)
     # No matrices are multiplied there: otherwise importing numpy starts a thread for every core.
     environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
+    with tempfile.TemporaryFile() as asked:  # a pipe could fill up while both sides write
+        asked.write(names.encode())
+        asked.seek(0)
+        return subprocess.Popen(
+            command, stdin=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )
+
+
+def _answer(process: subprocess.Popen[bytes]) -> ScannedFile | None:
+    assert process.stdout is not None, "a pipe"
     try:
-        with tempfile.TemporaryFile() as asked:  # a pipe could fill up while both sides write
-            asked.write(names.encode())
-            asked.seek(0)
-            return subprocess.Popen(
-                command, stdin=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-            )
-    except OSError:
+        return known_fields(ScannedFile, json.loads(process.stdout.readline()))
+    except (ValueError, OSError):  # it has died
         return None
-
-
-def _answer(process: subprocess.Popen[bytes] | None) -> ScannedFile | None:
-    stream: IO[bytes] | None = process.stdout if process is not None else None
-    with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
-        line = stream.readline() if stream is not None else b""
-        if line:
-            return scanned_of(json.loads(line))
-    return None
 
 
 def main() -> None:

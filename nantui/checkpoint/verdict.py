@@ -5,11 +5,12 @@ Light to import, so that a remembered verdict is quick.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from nantui.run.documents import Document
+from nantui.run.documents import Document, Large
 from nantui.terminal_text import is_printable, printable
 
 # Every kind a finding can have, worst first; the table of people and `findings` are sorted by it.
@@ -37,7 +38,7 @@ MOST_FINDINGS = 5_000  # YOLOv8x has about 700 tensors
 _LONGEST_TEXT = 500
 ZERO = "zero"
 LIMIT = "limit"
-Stamp = tuple[int, int, int, int]  # device, inode, size, mtime in ns: the identity of a file's content
+Stamp = tuple[Large, ...]  # device, inode, size, mtime in ns: the identity of a file's content
 
 
 @dataclass(frozen=True)
@@ -49,36 +50,90 @@ class Finding:
     detail: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a file says about itself: plain values only, None where it does not say.
+
+    `epoch` is Ultralytics' own count from 0 (the N of `epochN.pt`), None also where it was stripped after
+    training. `results` holds one list per column.
+    """
+
+    ultralytics: bool = False
+    epoch: int | None = None
+    date: str | None = None
+    version: str | None = None
+    fitness: float | None = None
+    updates: int | None = None
+    has_optimizer: bool = False
+    point: bool = False  # a resume goes on inside the epoch after `epoch`, None before the first one's end
+    train_args: Mapping[str, object] = field(default_factory=dict)
+    train_metrics: Mapping[str, object] = field(default_factory=dict)
+    results: Mapping[str, list[object]] = field(default_factory=dict)
+    bad_state: tuple[tuple[str, str], ...] = ()  # numbers of optimizer or scaler that are not finite
+
+    @property
+    def stripped(self) -> bool:
+        """Whether the training has ended and `strip_optimizer` has taken what a resume needs."""
+        return self.ultralytics and self.epoch is None and not self.has_optimizer
+
+    def without_history(self) -> Metadata:
+        """Return it without what only judges the file."""
+        return replace(self, results={}, bad_state=())
+
+
 @dataclass(frozen=True)
-class Verdict:
+class Suspect:
+    """Zeros, or values at the dtype's limit, that only an older checkpoint of the run can explain.
+
+    `rows` are output channels (values, in a vector); empty means the whole tensor. `kind` is ZERO or LIMIT.
+    """
+
+    name: str
+    kind: str
+    rows: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ScannedFile:
+    """One scan of a file by itself: findings, what it says about itself, what only an older file can settle,
+    its identity, whether it moved, what the scan took.
+    """
+
+    findings: tuple[Finding, ...]
+    metadata: Metadata = field(default_factory=Metadata)
+    suspects: tuple[Suspect, ...] = ()
+    stamp: Stamp | None = None
+    moving: bool = False
+    seconds: float = 0.0
+
+    @property
+    def torn(self) -> bool:
+        """Whether it looks as a file does that is still being written."""
+        return any(finding.kind in ("torn", "crc") for finding in self.findings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Metadata):
     """What one scan of one file told.
 
-    `resumable` is whether a resume may start from the file as it is; `repairable` whether it may after a
-    rebase has rebuilt optimizer and scaler state. `epoch` is Ultralytics' own count from 0 (the N of
-    `epochN.pt`), None where the file does not tell (stripped after training, or not a training
-    checkpoint). `seconds` is what the scan took, `bytes` the file's size. `train_args` and
-    `train_metrics` hold plain values only.
+    `why_not_resumable` is why no resume may start from the file as it is, `repairable` whether it may after a
+    rebase has rebuilt optimizer and scaler state. `seconds` is what the scan took, `bytes` the file's size.
     """
 
     path: Path
     badge: str
-    resumable: bool
-    why_not_resumable: str
-    repairable: bool
-    epoch: int | None
-    date: str | None
-    version: str | None
-    fitness: float | None
-    best: bool
-    findings: tuple[Finding, ...]
-    bytes: int
-    seconds: float
-    train_args: Mapping[str, object] = field(default_factory=dict)
-    train_metrics: Mapping[str, object] = field(default_factory=dict)
-    stripped: bool = False
-    updates: int | None = None
+    why_not_resumable: str = ""
+    repairable: bool = False
+    best: bool = False
+    findings: tuple[Finding, ...] = ()
+    bytes: int = 0
+    seconds: float = 0.0
     compared_with: Path | None = None
-    point: bool = False  # a resume goes on inside the epoch after `epoch`, None before the first one's end
+
+    @property
+    def resumable(self) -> bool:
+        return not self.why_not_resumable
 
     @property
     def usable(self) -> bool:
@@ -121,31 +176,12 @@ def printable_finding(finding: Finding) -> Finding:
     return Finding(finding.kind, where, detail)
 
 
-def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Sort findings by how bad their kind is, keeping the file's order within a kind."""
-    order = {kind: index for index, kind in enumerate(FINDING_KINDS)}
-    return tuple(sorted(findings, key=lambda finding: order.get(finding.kind, len(order))))
-
-
 def badge_of(findings: Iterable[Finding]) -> str:
     """Return the badge that these findings add up to."""
     kinds = {finding.kind for finding in findings}
     if kinds & UNREADABLE_KINDS:
         return "unreadable"
     return "corrupt" if kinds & CORRUPT_KINDS else "clean"
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """Zeros, or values at the dtype's limit, that only an older checkpoint of the run can explain.
-
-    `rows` are output channels (values, in a vector); empty means the whole tensor. `kind` is ZERO or LIMIT.
-    """
-
-    name: str
-    kind: str
-    rows: tuple[int, ...]
-    shape: tuple[int, ...]
 
 
 def divide(suspects: Iterable[Suspect], others: Iterable[Suspect]) -> tuple[list[Suspect], list[Suspect]]:
@@ -165,45 +201,51 @@ def divide(suspects: Iterable[Suspect], others: Iterable[Suspect]) -> tuple[list
     return ask, leave
 
 
-@dataclass(frozen=True)
-class Metadata:
-    """Plain values only; None where the file does not say. `results` holds one list per column."""
-
-    ultralytics: bool = False
-    module: bool = False
-    epoch: int | None = None
-    date: str | None = None
-    version: str | None = None
-    fitness: float | None = None
-    updates: int | None = None
-    has_optimizer: bool = False
-    point: bool = False  # it holds a step point: a resume goes on inside the epoch, also the first
-    args: Mapping[str, object] = field(default_factory=dict)
-    metrics: Mapping[str, object] = field(default_factory=dict)
-    results: Mapping[str, list[object]] = field(default_factory=dict)
-    bad_state: tuple[tuple[str, str], ...] = ()  # numbers of optimizer or scaler that are not finite
-
-    @property
-    def stripped(self) -> bool:
-        """Whether the training has ended and `strip_optimizer` has taken what a resume needs."""
-        return self.ultralytics and self.epoch is None and not self.has_optimizer
+def stamp_of(file: Path | int) -> Stamp | None:
+    """Return (device, inode, size, mtime in ns), the identity of a file's content; None where it is gone."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-@dataclass(frozen=True)
-class ScannedFile:
-    """One scan of a file by itself: findings, what it says about itself, what only an older file can settle,
-    its identity, whether it moved, what the scan took.
-    """
+def sum_up(
+    path: Path, seen: ScannedFile, more: tuple[Finding, ...] = (), compared_with: Path | None = None
+) -> Verdict:
+    """Return the verdict that a scan and the findings of a comparison add up to."""
+    every = dict.fromkeys(map(printable_finding, (*seen.findings, *more)))
+    findings = tuple(sorted(every, key=lambda finding: FINDING_KINDS.index(finding.kind))[:MOST_FINDINGS])
+    badge = "busy" if seen.moving else badge_of(findings)
+    why, repairable = _resumable(seen.metadata, badge, findings)
+    return Verdict(
+        **vars(seen.metadata.without_history()), path=path, badge=badge, why_not_resumable=why,
+        repairable=repairable, best=path.stem == "best", findings=findings,
+        bytes=seen.stamp[2] if seen.stamp else 0, seconds=round(seen.seconds, 6), compared_with=compared_with,
+    )  # fmt: skip
 
-    findings: tuple[Finding, ...]
-    metadata: Metadata = field(default_factory=Metadata)
-    suspects: tuple[Suspect, ...] = ()
-    stamp: Stamp | None = None
-    moving: bool = False
-    bytes: int = 0
-    seconds: float = 0.0
 
-    @property
-    def torn(self) -> bool:
-        """Whether it looks as a file does that is still being written."""
-        return any(finding.kind in ("torn", "crc") for finding in self.findings)
+def _resumable(said: Metadata, badge: str, findings: tuple[Finding, ...]) -> tuple[str, bool]:
+    """Return why a resume may not start here ("" if it may), and whether a rebase would change that."""
+    if badge != "clean":
+        return {"busy": "it is still being written", "corrupt": "its weights are not sound"}.get(
+            badge, "it cannot be read or must not be loaded"
+        ), False
+    if lacks := next((one.where for one in findings if one.kind == "missing-class"), ""):
+        return f"the Ultralytics here has no {lacks}", False
+    if not said.ultralytics:
+        return "not an Ultralytics training checkpoint", False
+    if said.stripped:
+        return "stripped: the training had ended, and epoch and optimizer were taken out", False
+    if said.epoch is None and not said.point:
+        return "it does not contain a completed epoch", False
+    if not said.train_args:
+        return "it does not contain the training arguments", False
+    epochs = said.train_args.get("epochs")
+    if said.epoch is not None and type(epochs) is int and said.epoch + 1 >= epochs:
+        return f"the last epoch of {epochs} is done: nothing is left to resume", False
+    if any(finding.kind == "optimizer" for finding in findings):
+        return "its optimizer or scaler state is not finite: a rebase rebuilds it", True
+    if not said.has_optimizer:
+        return "it has no optimizer state (a stock resume would start anew): a rebase builds it", True
+    return "", False

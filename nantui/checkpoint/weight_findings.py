@@ -2,18 +2,31 @@
 
 Healthy files have zeros too: biases of a young network, layers that Ultralytics initialises with zeros
 and that have not been trained yet, parts of a user's own modules. So a zero tensor is evidence only
-where a healthy file cannot have one; the rest waits for an older file of the run (older_checkpoint.py).
+where a healthy file cannot have one; the rest waits for an older file of the run.
+
+Of that one only the tensors under suspicion are read. Two things keep healthy files out: a channel that has
+died slowly goes through tiny values first, so it counts only if the older file has a normal fp16 number in
+it; and a BatchNorm variance, which really does decay to zero where the input died, counts only if the EMA
+cannot have decayed that far in the steps between the two files.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
+from nantui.checkpoint import metadata as meta
 from nantui.checkpoint.metadata import not_finite, own_row
 from nantui.checkpoint.pickle.allowlist import CLASSES
-from nantui.checkpoint.tensors.segments import BATCH, Counts, Segment, is_norm
-from nantui.checkpoint.tensors.tensor_tree import MASK, OPTIMIZER, SCALER, WEIGHTS, Leaf, Tree
+from nantui.checkpoint.pickle.interpreter import Interpreter
+from nantui.checkpoint.pickle.stand_ins import Refused, Tensor
+from nantui.checkpoint.tensors.segments import BATCH, FLOATS, MOST_ROWS, Counts, Segment, is_norm, record_of
+from nantui.checkpoint.tensors.tensor_tree import MASK, OPTIMIZER, SCALER, WEIGHTS, Leaf, Tree, walk
+from nantui.checkpoint.tensors.zip_archive import Archive, opened, read_pickle
 from nantui.checkpoint.verdict import LIMIT, ZERO, Finding, Metadata, Suspect
 
 # Weight matrices that Ultralytics initialises with zeros (nn/modules/transformer.py, head.py, block.py):
@@ -26,6 +39,12 @@ _BORN_ZERO = {
 # Where the classes are not known, one zero matrix may be meant so; this share of all matrices is not.
 _TOO_MANY_ZERO = 0.2
 _AT_LEAST_ZERO = 3
+ALIVE = 2.0**-14  # the smallest normal fp16 number: weight decay has not worn this channel away
+SMALLEST = 2.0**-24  # the smallest fp16 number there is
+FAR_FROM_LIMIT = 65504 / 16
+_EMA_DECAY, _EMA_TAU = 0.9999, 2000.0  # ModelEMA in Ultralytics' utils/torch_utils.py
+_MOST_UPDATES = 1_000_000
+_MOST_BYTES = 4 << 20  # read at a time
 BY_ITS_RECORD = "and there is NaN in optimizer or metrics"
 """How a finding ends that the weights alone would not prove."""
 
@@ -62,7 +81,7 @@ def doubtful(counts: Mapping[Segment, Counts]) -> list[str]:
 
 def _metrics(metadata: Metadata) -> list[Finding]:
     findings = []
-    for where, values in (("train_metrics", metadata.metrics), ("train_results", own_row(metadata))):
+    for where, values in (("train_metrics", metadata.train_metrics), ("train_results", own_row(metadata))):
         bad = not_finite(values)
         if bad:
             shown = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
@@ -81,7 +100,6 @@ def _works(values: Mapping[str, object], bad: Sequence[str]) -> bool:
 
 
 def _has_metrics(values: Mapping[str, object]) -> bool:
-    """Tell whether an epoch has metrics above 0."""
     metrics = [value for name, value in values.items() if name.strip().startswith("metrics/")]
     return any(
         isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 for value in metrics
@@ -92,7 +110,7 @@ def _vouched_for(metadata: Metadata) -> bool:
     """Tell whether the file's own record shows that this network works: its epoch has metrics above 0, and
     nothing in it is not finite. NaN in a network leaves metrics of 0, and NaN in its losses.
     """
-    records = [values for values in (metadata.metrics, own_row(metadata)) if values]
+    records = [values for values in (metadata.train_metrics, own_row(metadata)) if values]
     return bool(records) and not any(map(not_finite, records)) and _has_metrics(records[0])
 
 
@@ -226,3 +244,101 @@ def _may_be_zero(leaf: Leaf, tree: Tree) -> bool:
         if born and born.fullmatch(".".join(parts[depth:])):
             return True
     return False
+
+
+def compare(suspects: tuple[Suspect, ...], updates: int | None, older: Path) -> tuple[Finding, ...]:
+    """Return a `laundered` finding for each suspect that was alive in `older`; () where none can be told.
+
+    `updates` is the number of EMA updates that the file under suspicion has seen, None where it does not
+    say. An `older` that cannot be read proves nothing.
+    """
+    findings = []
+    try:
+        with opened(older) as (descriptor, status):
+            archive = Archive(descriptor, status.st_size)
+            root = Interpreter(read_pickle(archive)).run()
+            leaves = {leaf.name: leaf.tensor for leaf in reversed(walk(root).leaves) if leaf.role == WEIGHTS}
+            before = meta.read(root).updates
+            for suspect in suspects:
+                tensor = leaves.get(suspect.name)
+                same = tensor is not None and tensor.shape == suspect.shape
+                sizes = _magnitudes(tensor, archive) if tensor is not None and same else None
+                if sizes and (said := _convict(suspect, sizes, before, updates)):
+                    text = f"{said} since {older.name}: washed NaN or Inf"
+                    findings.append(Finding("laundered", suspect.name, text))
+    except (Refused, OSError, KeyError):
+        return ()
+    return tuple(findings)
+
+
+def _convict(suspect: Suspect, sizes: list[float], before: int | None, after: int | None) -> str:
+    """Return what became of the suspect's channels, whose largest magnitudes were `sizes`; "" if nothing did.
+
+    `before` and `after` are the EMA's updates up to the two files.
+    """
+    rows = [row for row in suspect.rows if row < len(sizes)] if suspect.rows else range(len(sizes))
+    statistic = suspect.name.endswith("running_var")
+    if suspect.kind == ZERO:
+        floor = _floor(before, after) if statistic else ALIVE
+        guilty, what = [row for row in rows if sizes[row] >= floor], "exactly 0"
+    else:
+        guilty, what = [row for row in rows if sizes[row] < FAR_FROM_LIMIT], "at the limit of the dtype"
+        if statistic and 2 * len(guilty) < len(sizes):
+            return ""  # single variances of huge activations are healthy
+    if not guilty:
+        return ""
+    listed = ", ".join(map(str, guilty[:8])) + (", ..." if len(guilty) > 8 else "")
+    shown = f"{len(guilty)} of {len(sizes)} channels ({listed})" if suspect.rows else "all values"
+    return f"{shown} became {what}"
+
+
+@lru_cache(maxsize=8)
+def _floor(before: int | None, after: int | None) -> float:
+    """Return the value from which the EMA cannot have decayed to zero between two numbers of updates.
+
+    Each update multiplies by `decay * (1 - exp(-updates / tau))` and adds something that, for a variance,
+    is not negative. Infinite where the numbers are not known: then nothing is proved.
+    """
+    if before is None or after is None or not 0 <= before <= after or after - before > _MOST_UPDATES:
+        return math.inf
+    shrunk = 0.0
+    for update in range(before + 1, after + 1):
+        shrunk += math.log(_EMA_DECAY * -math.expm1(-update / _EMA_TAU))
+        if shrunk < -60:
+            return math.inf
+    return 2 * SMALLEST / math.exp(shrunk)
+
+
+def _magnitudes(tensor: Tensor, archive: Archive) -> list[float] | None:
+    """Return the largest magnitude of each output channel of a contiguous tensor, else None."""
+    import numpy as np
+
+    record = record_of(tensor.storage, archive)
+    form, count = FLOATS.get(tensor.dtype), tensor.numel
+    if form is None or tensor.dtype.startswith("complex") or not count or not _contiguous(tensor):
+        return None
+    rows = tensor.shape[0] if tensor.shape else 1
+    row = count // rows * form.size
+    start = tensor.offset * form.size
+    if row > _MOST_BYTES or rows > MOST_ROWS or start + rows * row > record.size:
+        return None
+    found: list[float] = []
+    step = max(1, _MOST_BYTES // row)
+    for first in range(0, rows, step):
+        some = min(step, rows - first)
+        raw = archive.read_at(archive.data_offset(record) + start + first * row, some * row)
+        if tensor.dtype == "bfloat16":
+            values: Any = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = np.frombuffer(raw, f"<f{form.size}")
+        found += np.abs(values).reshape(some, -1).max(axis=1).tolist()
+    return found
+
+
+def _contiguous(tensor: Tensor) -> bool:
+    expected = 1
+    for size, step in zip(reversed(tensor.shape), reversed(tensor.stride), strict=True):
+        if size > 1 and step != expected:
+            return False
+        expected *= size
+    return True

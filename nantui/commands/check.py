@@ -23,9 +23,7 @@ _SHOWN_FINDINGS = 2  # of each kind
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui check` takes."""
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a .pt, a weights/ or a run")
-    parser.add_argument(
-        "--crc", action="store_true", help="read every byte against its CRC-32: finds bit rot"
-    )
+    common.add_flags(parser, crc="read every byte against its CRC-32: finds bit rot")
     common.add_reader(parser)
 
 
@@ -33,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Scan every checkpoint and print a table, worst first, or JSON."""
     found = sorted(_verdicts(arguments), key=lambda verdict: _WORST[verdict.badge])
     asked = {path.absolute() for path in arguments.paths}
-    aside = [one for one in found if one.path.parent.name == BACKUP and not asked & {*_places(one.path)}]
+    aside = [one for one in found if _is_aside(one.path.absolute(), asked)]
     verdicts = [one for one in found if one not in aside]
     if arguments.json:
         common.emit({"checkpoints": [verdict.to_json() for verdict in (*verdicts, *aside)]})
@@ -42,9 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if all(verdict.badge == "clean" for verdict in verdicts) else NO
 
 
-def _places(path: Path) -> tuple[Path, Path]:
-    """Return what a person may have named who means this very file: itself, or the folder of backups."""
-    return path.absolute(), path.absolute().parent
+def _is_aside(path: Path, asked: set[Path]) -> bool:
+    """Tell whether it is a backup, and neither this file nor the folder of backups was named."""
+    return path.parent.name == BACKUP and asked.isdisjoint((path, path.parent))
 
 
 def _verdicts(arguments: argparse.Namespace) -> Iterator[Verdict]:
@@ -52,9 +50,7 @@ def _verdicts(arguments: argparse.Namespace) -> Iterator[Verdict]:
     for path in arguments.paths:
         weights = _weights(path)
         place = path.parent if weights is None else weights
-        if place not in catalogs:
-            catalogs[place] = Catalog(place)
-        catalog = catalogs[place]
+        catalog = catalogs.setdefault(place, Catalog(place))
         if weights is None:
             yield catalog.verdict(path, crc=arguments.crc)
             continue

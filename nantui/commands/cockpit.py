@@ -92,8 +92,7 @@ def kept_title() -> Iterator[None]:
 
 def runs_to_show(top: Path) -> list[Path]:
     """Return the runs in and below `top`. Raises UserError when there is none."""
-    from nantui.run.discovery import find_runs, require_run
-    from nantui.run.layout import RunLayout
+    from nantui.run.layout import RunLayout, find_runs, require_run
 
     if not top.is_dir() or RunLayout(top).looks_like_run() or top.name == "weights":
         return [require_run(top).run]

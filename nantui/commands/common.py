@@ -18,17 +18,24 @@ from nantui.run.atomic_files import to_json
 from nantui.terminal_text import escaped_json, printable_lines
 
 
+def add_flags(parser: argparse.ArgumentParser, **told: str) -> None:
+    """Add options that take no value, `--leave-out` as `leave_out`, each with what it does."""
+    for name, help in told.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=help)
+
+
 def add_reader(parser: argparse.ArgumentParser) -> None:
     """Add what every command that reads has."""
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    add_flags(parser, json="one JSON document on stdout")
 
 
 def add_changer(parser: argparse.ArgumentParser) -> None:
     """Add what every command that changes something has."""
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument(
-        "--trust", action="store_true", help="go on with a run that was not made here; what it runs is shown"
+    add_flags(
+        parser,
+        dry_run="say what would be done, and do nothing",
+        yes="do not ask",
+        trust="go on with a run that was not made here; what it runs is shown",
     )
 
 
@@ -37,9 +44,36 @@ def add_directory(parser: argparse.ArgumentParser, help: str = "a run, or a dire
     parser.add_argument("directory", type=Path, nargs="?", default=Path("."), metavar="DIR", help=help)
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the run directory that the command acts on."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, e.g. runs/detect/train")
+
+
+def add_wait_gpu(parser: argparse.ArgumentParser) -> None:
+    """Add what every command has that starts a training: the supervisor waits, this terminal may go."""
+    add_flags(parser, wait_gpu="start once others have freed the GPU")
+
+
+def given(arguments: argparse.Namespace, *names: str) -> dict[str, object]:
+    """Return those of the options `names` that were given, as the command to the supervisor calls them."""
+    return {name: value for name in names if (value := getattr(arguments, name))}
+
+
+def add_stay(parser: argparse.ArgumentParser) -> None:
+    """Add `--wait` to a command that starts a training."""
+    add_flags(parser, wait="stay until it has ended, and return its status")
+
+
 def add_list(parser: argparse.ArgumentParser, option: str, metavar: str, help: str) -> None:
     """Add an option that takes one or more words, and may be given several times."""
     parser.add_argument(option, nargs="+", action="extend", default=[], metavar=metavar, help=help)
+
+
+def existing(directory: Path) -> Path:
+    """Return a directory that is there. Raises UserError for any other."""
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory; give a run, or a directory of runs")
+    return directory
 
 
 def confirm(arguments: argparse.Namespace, question: str) -> bool:

@@ -50,7 +50,7 @@ def candidates(action: argparse.Action, prefix: str) -> list[str]:
     """Return what an argument may be: by what its help calls it."""
     from argcomplete.completers import FilesCompleter
 
-    from nantui.run.discovery import find_runs
+    from nantui.run.layout import find_runs
     from nantui.settings.presets import load_presets
     from nantui.settings.schema import Schema
 

@@ -18,13 +18,12 @@ SHOWN = 0.01
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui diagnose` takes."""
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("--no-labels", action="store_true", help="do not check the labels (up to 5 s)")
-    parser.add_argument(
-        "--replay", action="store_true", help="repeat the epoch under the guard, beside the run"
+    common.add_flags(
+        parser,
+        no_labels="do not check the labels (up to 5 s)",
+        replay="repeat the epoch under the guard, beside the run",
     )
-    parser.add_argument(
-        "--allow", nargs="+", default=[], metavar="NAME", help="with --replay: classes that may be loaded"
-    )
+    common.add_list(parser, "--allow", "NAME", "with --replay: classes that may be loaded")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="with --replay: keep what it wrote, in DIR")
     common.add_reader(parser)
     common.add_changer(parser)
@@ -88,11 +87,9 @@ def _advice(diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.advice:
         yield "what helps:"
     for advice in diagnosis.advice:
-        what = " ".join(
-            [*([f"--preset {advice.preset}"] if advice.preset else [])]
-            + [f"--set {name}={value}" for name, value in advice.settings.items()]
-        )
-        yield f"  {what + ': ' if what else ''}{advice.why}"
+        words = [f"--preset {advice.preset}"] if advice.preset else []
+        words += [f"--set {name}={value}" for name, value in advice.settings.items()]
+        yield f"  {' '.join(words)}{': ' if words else ''}{advice.why}"
         yield from (f"      {image}" for image in advice.images)
         if advice.cost:
             yield f"      {advice.cost}"

@@ -11,16 +11,10 @@ from importlib import metadata
 
 from nantui.commands import common
 from nantui.errors import NO, UserError
+from nantui.machine import training_python as training
 from nantui.machine.gpus import Sampler
-from nantui.machine.training_python import (
-    LIBRARIES as TRAINING_LIBRARIES,
-)
-from nantui.machine.training_python import (
-    TrainingPython,
-    find_training_python,
-)
 from nantui.settings.guard_requirements import lacking_for_points, read_hooks
-from nantui.settings.ultralytics_args import find_ultralytics, read_version
+from nantui.settings.schema import find_ultralytics, read_version
 from nantui.supervisor.config import load_config
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
 from nantui.supervisor.notify.outbox import all_ways
@@ -28,12 +22,11 @@ from nantui.terminal_text import printable_lines
 from nantui.version import __version__
 from nantui.words import count
 
-LIBRARIES = (*TRAINING_LIBRARIES, "textual", "numpy", "psutil", "nvidia-ml-py")
+LIBRARIES = (*training.LIBRARIES, "textual", "numpy", "psutil", "nvidia-ml-py")
 TESTED_WITH = "8.4.190"
 TESTED = ("detect", "segment", "pose", "obb", "classify", "semantic", "depth", "RT-DETR")
 STAND_IN = ("World", "YOLOE")
 """Trained in the tests with a stand-in for their text model, which Ultralytics downloads."""
-SMALLEST_TERMINAL = (80, 24)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print every check; exit status 1 when something will not work."""
-    if not arguments.directory.is_dir():
-        raise UserError(f"{arguments.directory}: no such directory; give the one your runs lie in")
-    checks = [*versions(arguments.python), *gpus(), *hooks(arguments.python)]
-    checks += [*tasks(arguments.python), *terminal()]
-    checks += [*check_host(arguments.directory.resolve()), configuration()]
+    directory = common.existing(arguments.directory).resolve()
+    checks = [*versions(arguments.python), *_gpus(), *hooks(arguments.python)]
+    checks += [*tasks(arguments.python), *_terminal()]
+    checks += [*check_host(directory), _configuration()]
     if arguments.json:
         common.emit({"checks": [vars(check) for check in checks]})
     else:
@@ -64,22 +56,21 @@ def versions(python: str | None) -> Iterator[Check]:
     yield Check("nantui", OK, f"{__version__}, Python {sys.version.split()[0]} ({sys.executable})")
     elsewhere = True
     try:
-        trains = TrainingPython(python, "--python") if python else find_training_python()
-        elsewhere = trains.path != sys.executable
-        yield Check("trains with", OK, f"{trains.path} ({trains.found_by})")
+        path, where = (python, "--python") if python else training.find_training_python()
+        elsewhere = path != sys.executable
+        yield Check("trains with", OK, f"{path} ({where})")
     except UserError as error:
         yield Check("trains with", BAD, str(error))
     for name in LIBRARIES:
         try:
             yield Check(name, OK, metadata.version(name))
         except metadata.PackageNotFoundError:
-            verdict = OK if elsewhere and name in TRAINING_LIBRARIES else WARN
+            verdict = OK if elsewhere and name in training.LIBRARIES else WARN
             do = "" if verdict == OK else f"pip install {name}"
             yield Check(name, verdict, "not in nantui's own environment", do)
 
 
-def gpus() -> Iterator[Check]:
-    """Yield each GPU with its memory and who holds it."""
+def _gpus() -> Iterator[Check]:
     sample = Sampler().sample()
     if not sample.gpus:
         yield Check("GPU", WARN, sample.note or "none", "training runs on the CPU, slowly")
@@ -97,13 +88,12 @@ def hooks(python: str | None) -> Iterator[Check]:
         yield Check("hooks", BAD, str(error))
         return
     for hook in found:
-        if hook.held:
-            yield Check("hook", OK, f"{hook.name}: {hook.why}")
-        elif hook.needed:
+        if hook.held or not hook.needed:
+            state = "" if hook.held else " is not there, and not needed"
+            yield Check("hook", OK, f"{hook.name}{state}: {hook.why}")
+        else:
             do = "its trainings would be shown as unguarded; use another Ultralytics"
             yield Check("hook", BAD, f"{hook.name} is missing ({hook.why})", do)
-        else:
-            yield Check("hook", OK, f"{hook.name} is not there, and not needed ({hook.why})")
     if lacking:
         yield Check("step points", WARN, f"none: {', '.join(lacking)} is missing", "a resume goes by epochs")
     else:
@@ -126,26 +116,22 @@ def tasks(python: str | None) -> Iterator[Check]:
     yield Check("tasks", WARN, text, "watch the first epoch when you train one of these")
 
 
-def terminal() -> Iterator[Check]:
-    """Yield what the terminal can do."""
+def _terminal() -> Iterator[Check]:
     columns, rows = shutil.get_terminal_size()
-    small = columns < SMALLEST_TERMINAL[0] or rows < SMALLEST_TERMINAL[1]
-    do = f"at least {SMALLEST_TERMINAL[0]}x{SMALLEST_TERMINAL[1]} is comfortable" if small else ""
-    yield Check(
-        "terminal", WARN if small else OK, f"{columns}x{rows}, TERM={os.environ.get('TERM', 'unset')}", do
-    )
-    yield colours()
-    encoding = (sys.stdout.encoding or "").lower()
-    unicode = "utf" in encoding
-    yield Check(
-        "characters", OK if unicode else WARN, encoding or "unknown", "" if unicode else "use --ascii"
-    )
-    where = [name for name in ("TMUX", "STY", "SSH_CONNECTION") if os.environ.get(name)]
-    yield Check("around it", OK, ", ".join(where) or "neither tmux, screen nor SSH")
+    size = f"{columns}x{rows}, TERM={os.environ.get('TERM', 'unset')}"
+    if columns < 80 or rows < 24:
+        yield Check("terminal", WARN, size, "at least 80x24 is comfortable")
+    else:
+        yield Check("terminal", OK, size)
+    yield _colours()
+    encoding = (sys.stdout.encoding or "unknown").lower()
+    if "utf" in encoding:
+        yield Check("characters", OK, encoding)
+    else:
+        yield Check("characters", WARN, encoding, "use --ascii")
 
 
-def colours() -> Check:
-    """Return how many colours the terminal says that it has, and what to set where it has more."""
+def _colours() -> Check:
     term, said = os.environ.get("TERM", ""), os.environ.get("COLORTERM", "")
     if "NO_COLOR" in os.environ:
         return Check("colours", OK, "none: NO_COLOR is set; curves differ by broken lines")
@@ -158,8 +144,7 @@ def colours() -> Check:
     return Check("colours", WARN, f"16 or fewer, TERM={term or 'unset'}", do)
 
 
-def configuration() -> Check:
-    """Return whether the user's own files can be read, and whom they notify."""
+def _configuration() -> Check:
     try:
         ways = ", ".join(map(str, all_ways(load_config().notify)))
     except UserError as error:

@@ -8,24 +8,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from nantui import entry_points
-from nantui.commands import common, following
+from nantui.commands import common
 from nantui.errors import FAILED, USAGE, UserError
 from nantui.machine.process_identity import host_id, host_name
 from nantui.run.attempts import Attempt
-from nantui.run.discovery import require_run
-from nantui.run.layout import RunLayout
+from nantui.run.layout import RunLayout, require_run
 from nantui.run.spec import read_spec
 from nantui.run.status import ACTIVE
 from nantui.supervisor.helper_process import worker_environment
 from nantui.supervisor.hosts import consistency, reports
 from nantui.supervisor.hosts.agent import hold
-from nantui.supervisor.hosts.consistency import owners, refuse
-from nantui.supervisor.hosts.reports import read_own_attempt
 from nantui.supervisor.outcome import last_message
 from nantui.supervisor.state import read_state
 
+Found = TypeVar("Found")
 LOOK_S = 0.1
 APPEARS_S = 600.0
 BEGINS_S = 120.0
@@ -34,11 +33,9 @@ ANSWERS_S = 60.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui join` takes."""
-    following.add_run(parser)
+    common.add_run(parser)
     parser.add_argument("settings", nargs="*", metavar="device=…", help="this host's devices, as for train")
-    parser.add_argument(
-        "--wait", action="store_true", help="wait for the run to appear, and stay until it is over"
-    )
+    common.add_flags(parser, wait="wait for the run to appear, and stay until it is over")
     common.add_changer(parser)
 
 
@@ -90,11 +87,11 @@ def attempt_to_join(layout: RunLayout) -> Attempt:
         raise UserError(f"{layout.run} trains on one host; start it with: nantui train nnodes=2 …", FAILED)
     if layout.lock.exists():
         # The leading host looks at its data set before it writes down the attempt.
-        wait_for(lambda: bool(layout.newest_attempt()), f"{layout.run}: nothing was started yet", BEGINS_S)
+        wait_for(layout.newest_attempt, f"{layout.run}: nothing was started yet", BEGINS_S)
     number = layout.newest_attempt()
-    attempt = read_own_attempt(layout, number)
+    attempt = reports.read_own_attempt(layout, number)
     if number and attempt is None:
-        refuse(owners(layout, number))
+        consistency.refuse(consistency.owners(layout, number))
     if attempt is None or not layout.lock.exists():
         raise UserError(f"{layout.run}: nobody leads it; start or resume it on the leading host", FAILED)
     return attempt
@@ -103,11 +100,10 @@ def attempt_to_join(layout: RunLayout) -> Attempt:
 def check(layout: RunLayout, attempt: Attempt, device: str, python: str | None) -> None:
     """Compare this host with the leading one. Raises UserError with every difference."""
     consistency.refuse(consistency.owners(layout, attempt.attempt))
-    if consistency.leads_here(read_state(layout.supervisor)):
-        raise UserError(
-            f"host {host_name()} leads this run: join on another (two hosts of one name? set NANTUI_HOST)",
-            FAILED,
-        )
+    state = read_state(layout.supervisor)
+    if state is not None and state.machine.host == host_name():
+        other = "join on another (two hosts of one name? set NANTUI_HOST)"
+        raise UserError(f"host {host_name()} leads this run: {other}", FAILED)
     found = consistency.differences(attempt, device, consistency.python_here(attempt, python))
     late = consistency.clock(layout.supervisor)
     consistency.refuse([*found, *([late] if late else [])])
@@ -116,7 +112,7 @@ def check(layout: RunLayout, attempt: Attempt, device: str, python: str | None) 
 
 def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:
     """Start the agent, detached, and return once it has said that it is ready. Raises UserError."""
-    home = reports.home_of(layout, host_id())
+    home = layout.hosts / host_id()
     home.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", entry_points.HOST_AGENT, str(layout.run), "--device", device]
     argv += ["--python", arguments.python] if arguments.python else []
@@ -126,24 +122,23 @@ def start(layout: RunLayout, device: str, arguments: argparse.Namespace) -> int:
             start_new_session=True,
         )  # fmt: skip
 
-    def answered() -> bool:
+    def answer() -> reports.Report | None:
         if child.poll() is not None:
             why = last_message(home / "agent.log") or "without a word"
             raise UserError(f"this host's agent ended at once: {why}", FAILED)
         report = reports.read_report(layout, host_id())
-        return report is not None and report.process.pid == child.pid and bool(report.uuid)
+        return report if report and report.process.pid == child.pid and report.uuid else None
 
-    wait_for(answered, "the agent does not answer", ANSWERS_S)
-    report = reports.read_report(layout, host_id())
-    assert report is not None, "it has answered"
+    report = wait_for(answer, "the agent does not answer", ANSWERS_S)
     common.say(f"host {report.host} is {report.state}" + (f": {report.text}" if report.text else ""))
     return FAILED if report.state == reports.DIFFERS else 0
 
 
-def wait_for(look: Callable[[], bool], what: str, seconds: float) -> None:
-    """Wait until `look` is true. Raises UserError saying `what` else."""
+def wait_for(look: Callable[[], Found | None], what: str, seconds: float) -> Found:
+    """Return what `look` gives once it is true. Raises UserError saying `what` else."""
     until = time.monotonic() + seconds
-    while not look():
+    while not (found := look()):
         if time.monotonic() > until:
             raise UserError(f"{what} (waited {seconds:.0f} s)", FAILED)
         time.sleep(LOOK_S)
+    return found

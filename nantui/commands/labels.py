@@ -11,12 +11,9 @@ from pathlib import Path
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.labels import report as reports
-from nantui.labels.data_set import SPLITS, load_data_set
-from nantui.labels.report import LabelReport, ProgressLine
 from nantui.run.commands import Command
-from nantui.run.discovery import require_run
 from nantui.run.documents import JsonObject
-from nantui.run.layout import RunLayout
+from nantui.run.layout import RunLayout, require_run
 from nantui.run.quarantine import newest_change, quarantined
 from nantui.run.record import RunRecord, in_full
 from nantui.supervisor.client import carry_out
@@ -26,34 +23,22 @@ from nantui.words import count
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui labels` takes."""
-    parser.add_argument(
-        "data",
-        metavar="DATA",
-        help="data.yaml, a classification directory, or a run (then the run's data set)",
-    )
-    parser.add_argument(
-        "--split", action="append", metavar="NAME", help="train, val or test; default: train and val"
-    )
-    parser.add_argument(
-        "--task", help="detect, segment, pose, obb; default: the run's, or as data.yaml shows"
-    )
+    data = "data.yaml, a classification directory, or a run (then the run's data set)"
+    parser.add_argument("data", metavar="DATA", help=data)
+    splits = "train, val or test; default: train and val"
+    parser.add_argument("--split", action="append", metavar="NAME", help=splits)
+    task = "detect, segment, pose, obb; default: the run's, or as data.yaml shows"
+    parser.add_argument("--task", help=task)
     parser.add_argument("--imgsz", type=int, help="image size of the training; default: the run's, or 640")
     parser.add_argument("--run", metavar="RUN", help="take task, imgsz and single_cls from this run")
-    parser.add_argument("--images", action="store_true", help="look into the images as well")
-    parser.add_argument(
-        "--quarantine", action="store_true", help="put images with errors on the run's quarantine list"
+    common.add_flags(
+        parser,
+        images="look into the images as well",
+        quarantine="put images with errors on the run's quarantine list",
+        undo_quarantine="take the last change of that list back",
     )
-    parser.add_argument(
-        "--undo-quarantine", action="store_true", help="take the last change of that list back"
-    )
-    parser.add_argument(
-        "--leave-out",
-        nargs="+",
-        default=[],
-        metavar="IMAGE",
-        help="put these images on the run's quarantine list",
-    )
-    parser.add_argument("--csv", action="store_true", help="all findings as CSV on stdout")
+    common.add_list(parser, "--leave-out", "IMAGE", "put these images on the run's quarantine list")
+    common.add_flags(parser, csv="all findings as CSV on stdout")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes that read; default: one a processor")
     common.add_reader(parser)
     common.add_changer(parser)
@@ -68,16 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.leave_out:
         _quarantine(arguments, layout, arguments.leave_out)
         return 0
-    report = _check(arguments, _settings(layout))
-    _ask_the_reader(arguments, report)
-    _show(arguments, report)
+    report = _check(arguments, layout)
+    if arguments.json:
+        reports.write_json(report, sys.stdout)
+    elif arguments.csv:
+        reports.write_csv(report, sys.stdout)
+    else:
+        common.show(reports.summary(report))
     if arguments.quarantine:
         _quarantine(arguments, layout, report.faulty_images())
     return NO if report.errors else 0
 
 
 def _refuse_nonsense(arguments: argparse.Namespace) -> None:
-    """Raise UserError for options that mean nothing, before anything is read or changed."""
     for name, value in (("imgsz", arguments.imgsz), ("jobs", arguments.jobs)):
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: expects a number from 1 on", USAGE)
@@ -88,75 +76,48 @@ def _refuse_nonsense(arguments: argparse.Namespace) -> None:
 
 
 def _run_of(arguments: argparse.Namespace) -> RunLayout | None:
-    """Return the run that was named, either by --run or in place of the data set."""
     if arguments.run:
         return require_run(Path(arguments.run))
-    path = Path(arguments.data)
-    layout = RunLayout(path.resolve())
-    if path.is_dir() and layout.looks_like_run():
-        return layout
+    if _is_run(arguments.data):
+        return RunLayout(Path(arguments.data).resolve())
     if arguments.quarantine or arguments.undo_quarantine or arguments.leave_out:
         raise UserError("the quarantine list belongs to a run; name it: --run RUN", USAGE)
     return None
 
 
-def _settings(layout: RunLayout | None) -> JsonObject:
-    """Return the run's training arguments, those in effect where they are known."""
-    if layout is None:
-        return {}
-    record = RunRecord(layout)
-    return in_full(record, {**(record.spec.train if record.spec else {}), **record.args})
+def _is_run(data: str) -> bool:
+    return os.path.isdir(data) and RunLayout(Path(data)).looks_like_run()
 
 
-def _check(arguments: argparse.Namespace, settings: JsonObject) -> LabelReport:
+def _check(arguments: argparse.Namespace, layout: RunLayout | None) -> reports.LabelReport:
     from nantui.labels.check import check_data_set  # late: numpy
+    from nantui.labels.data_set import SPLITS, load_data_set
 
-    splits = arguments.split or ["train", "val"]
+    splits, data = arguments.split or ["train", "val"], arguments.data
     if wrong := [split for split in splits if split not in SPLITS]:
         raise UserError(f"--split {wrong[0]}: expects one of {', '.join(SPLITS)}")
-    progress = ProgressLine("files", ascii_only=arguments.ascii)
-    imgsz = settings.get("imgsz")
+    settings: JsonObject = {}
+    if layout is not None:
+        record = RunRecord(layout)
+        settings = in_full(record, {**(record.spec.train if record.spec else {}), **record.args})
+    if _is_run(data):
+        if not settings.get("data"):
+            raise UserError(f"{data}: the run does not say which data set it trains on; name the data.yaml")
+        data = str(settings["data"])
+    settings |= {name: getattr(arguments, name) for name in ("task", "imgsz") if getattr(arguments, name)}
+    progress = reports.ProgressLine(ascii_only=arguments.ascii)
+    how = {"splits": splits, "images": arguments.images, "workers": arguments.jobs, "progress": progress}
     try:
-        return check_data_set(
-            load_data_set(_data_of(arguments, settings)),
-            splits=splits,
-            task=arguments.task or settings.get("task"),
-            imgsz=arguments.imgsz or (imgsz if isinstance(imgsz, int) else 640),
-            single_class=bool(settings.get("single_cls")),
-            images=arguments.images,
-            workers=arguments.jobs,
-            progress=progress,
-        )
+        report = check_data_set(load_data_set(data), settings, **how)
     finally:
         progress.close()
-
-
-def _ask_the_reader(arguments: argparse.Namespace, report: LabelReport) -> None:
-    """Let Ultralytics' own reader decode the images of unusual modes; without it the warnings stay."""
-    if not (odd := [issue.file for issue in report.issues if issue.kind == "image_unusual"]):
-        return
-    with contextlib.suppress(UserError):
-        answer = helper(PREPARE, {"images": {"paths": odd}}, python=arguments.python or "")
-        if answer.get("ok"):
-            report.decoded(odd, answer["undecodable"])
-
-
-def _data_of(arguments: argparse.Namespace, settings: dict[str, object]) -> str:
-    path = Path(arguments.data)
-    if not (path.is_dir() and RunLayout(path).looks_like_run()):
-        return str(arguments.data)
-    if not settings.get("data"):
-        raise UserError(f"{path}: the run does not say which data set it trains on; name the data.yaml")
-    return str(settings["data"])
-
-
-def _show(arguments: argparse.Namespace, report: LabelReport) -> None:
-    if arguments.json:
-        reports.write_json(report, sys.stdout)
-    elif arguments.csv:
-        reports.write_csv(report, sys.stdout)
-    else:
-        common.show(reports.summary(report))
+    if odd := [issue.file for issue in report.issues if issue.kind == "image_unusual"]:
+        # Decoded by Ultralytics' own reader; where there is none the warnings stay.
+        with contextlib.suppress(UserError):
+            answer = helper(PREPARE, {"images": {"paths": odd}}, python=arguments.python or "")
+            if answer.get("ok"):
+                report.decoded(odd, answer["undecodable"])
+    return report
 
 
 def _quarantine(arguments: argparse.Namespace, layout: RunLayout | None, faulty: list[str]) -> None:

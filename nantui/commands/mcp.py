@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,7 +41,7 @@ nothing. To change something, first plan_action, show its text to the person, th
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui mcp` takes."""
     common.add_directory(parser, "where the runs lie")
-    parser.add_argument("--act", action="store_true", help="let agents stop, roll back, resume and undo, too")
+    common.add_flags(parser, act="let agents stop, roll back, resume and undo, too")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,23 +52,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Planned:
-    """An action that was shown: its words, what was shown, and until when its token holds (monotonic, s)."""
-
-    words: tuple[str, ...]
-    text: str
-    until: float
-
-
 class Runs:
-    """The runs below `top`, through nantui's own commands; `planned` are the actions that wait for a `do`."""
+    """The runs below `top`, through nantui's own commands.
+
+    `planned` are the actions that were shown and wait for a `do`, by their token: the words, what was shown,
+    and until when the token holds (monotonic, s).
+    """
 
     def __init__(self, top: Path, python: str | None = None) -> None:
-        if not top.is_dir():
-            raise UserError(f"{top}: no such directory; give the one your runs lie in")
-        self.top, self.python = top.resolve(), python
-        self.planned: dict[str, Planned] = {}
+        self.top, self.python = common.existing(top).resolve(), python
+        self.planned: dict[str, tuple[Sequence[str], str, float]] = {}
 
     def path(self, run: str) -> str:
         """Return the run's path. Raises UserError for one that does not lie below `top`."""
@@ -98,19 +90,19 @@ class Runs:
         """Return what the action `words` would do, and a token to do it with."""
         text = self.ask(*words, "--dry-run", statuses=(0,))
         now = time.monotonic()
-        self.planned = {key: one for key, one in self.planned.items() if one.until > now}
+        self.planned = {key: one for key, one in self.planned.items() if one[2] > now}
         token = secrets.token_urlsafe(16)
-        self.planned[token] = Planned(tuple(words), text, now + TOKEN_S)
+        self.planned[token] = (words, text, now + TOKEN_S)
         return {"text": text, "token": token, "valid_for_s": TOKEN_S}
 
     def do(self, token: str) -> str:
         """Do what was planned under `token`. Raises UserError where it is not known or holds no longer."""
-        one = self.planned.pop(token, None)
-        if one is None or one.until < time.monotonic():
+        words, text, until = self.planned.pop(token, ((), "", 0.0))
+        if until < time.monotonic():
             raise UserError("this token is not known or too old; nothing was done, plan the action again")
-        if self.ask(*one.words, "--dry-run", statuses=(0,)) != one.text:
+        if self.ask(*words, "--dry-run", statuses=(0,)) != text:
             raise UserError("the plan has changed meanwhile; nothing was done, plan the action again")
-        return self.ask(*one.words, "--yes", statuses=(0,))
+        return self.ask(*words, "--yes", statuses=(0,))
 
 
 def action_words(

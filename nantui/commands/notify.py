@@ -24,16 +24,9 @@ ACTIONS = ("add", "list", "test", "remove")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui notify` takes."""
     parser.add_argument("action", choices=ACTIONS, metavar="add|list|test|remove", help="what to do")
-    parser.add_argument(
-        "what",
-        nargs="?",
-        default="",
-        metavar="URL|NAME",
-        help="a URL to add (-: from standard input), or a name",
-    )
-    parser.add_argument(
-        "--heartbeat", action="store_true", help="to add: an address that is asked for while all is well"
-    )
+    what = "a URL to add (-: from standard input), or a name"
+    parser.add_argument("what", nargs="?", default="", metavar="URL|NAME", help=what)
+    common.add_flags(parser, heartbeat="to add: an address that is asked for while all is well")
     common.add_reader(parser)
 
 
@@ -84,8 +77,7 @@ def checked(url: str, heartbeat: bool) -> Way:
 
 def described(way: Way, test: bool) -> dict[str, Any]:
     """Return what is to be shown of a way; under `test` also what comes back when it is used."""
-    from nantui.supervisor.notify.delivery import NotDelivered, deliver
-    from nantui.supervisor.notify.message import compose
+    from nantui.supervisor.notify.delivery import NotDelivered, compose, deliver
 
     waiting = len(Outbox(way).waiting())
     row = {"name": way.name, "way": str(way), "heartbeat": way.heartbeat, "waiting": waiting}

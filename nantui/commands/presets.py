@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import USAGE, UserError
-from nantui.recovery.plan import choose_restore
+from nantui.recovery.plan import choose_restore, settings_table, table
 from nantui.recovery.plan_inputs import gather_inputs
-from nantui.recovery.plan_text import settings_table, table
 from nantui.recovery.resume_settings import settings_in_effect
 from nantui.recovery.run_facts import known_about
 from nantui.run.record import read_run
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui presets` takes."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="a preset, or several applied in this order")
     parser.add_argument("--against", type=Path, metavar="RUN", help="show what would change in this run")
-    parser.add_argument("--dict", action="store_true", help="with --against: the changed settings as Python")
+    common.add_flags(parser, dict="with --against: the changed settings as Python")
     common.add_reader(parser)
 
 
@@ -32,19 +32,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the list, a preset, or the difference to a run."""
     schema = Schema.load(arguments.python)
     if arguments.against is not None:
-        return show_difference(arguments, schema)
+        return _show_difference(arguments, schema)
     presets = load_presets(schema)
     chosen = find_presets(arguments.names, schema) if arguments.names else list(presets.values())
     if arguments.json:
-        common.emit({"presets": [document(preset) for preset in chosen]})
+        common.emit({"presets": [_document(preset) for preset in chosen]})
         return 0
-    lines = describe(chosen) if arguments.names else overview(chosen)
-    common.show(lines)
+    rows = [("preset", "from", "what it does"), *((one.name, one.source, one.title) for one in chosen)]
+    common.show(_describe(chosen) if arguments.names else table(rows))
     return 0
 
 
-def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
-    """Print what the presets change in a run, compared with what it has in effect."""
+def _show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     if not arguments.names:
         raise UserError("which preset? e.g. nantui presets nan-safe --against RUN", USAGE)
     facts = gather_inputs(read_run(arguments.against), {}, arguments.python)
@@ -64,29 +63,14 @@ def show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     return 0
 
 
-def overview(presets: list[Preset]) -> list[str]:
-    """Return one line a preset."""
-    return table(
-        [("preset", "from", "what it does"), *((one.name, one.source, one.title) for one in presets)]
-    )
-
-
-def describe(presets: list[Preset]) -> list[str]:
-    """Return each preset with its entries and reasons."""
-    lines: list[str] = []
+def _describe(presets: list[Preset]) -> Iterator[str]:
     for preset in presets:
-        rows = [
-            (bound.name, bound.kind.replace("_", " "), show_value(bound.value), bound.why)
-            for bound in preset.bounds
-        ]
-        lines += [
-            f"{preset.name}: {preset.title} ({preset.source}: {preset.path})",
-            *(f"  {row}" for row in table(rows)),
-        ]
-    return lines
+        yield f"{preset.name}: {preset.title} ({preset.source}: {preset.path})"
+        bounds = preset.bounds
+        rows = [(one.name, one.kind.replace("_", " "), show_value(one.value), one.why) for one in bounds]
+        yield from (f"  {row}" for row in table(rows))
 
 
-def document(preset: Preset) -> dict[str, object]:
-    """Return a preset for scripts."""
+def _document(preset: Preset) -> dict[str, object]:
     entries = {bound.name: {bound.kind: bound.value, "why": bound.why} for bound in preset.bounds}
     return {"name": preset.name, "title": preset.title, "source": preset.source, "settings": entries}

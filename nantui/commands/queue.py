@@ -14,8 +14,17 @@ from itertools import product
 from pathlib import Path
 
 from nantui.commands import common
-from nantui.commands.exec import new_run, resolved, run_directory
-from nantui.commands.train import Asked, add_asked, ask, load_yaml, read_config, remarks
+from nantui.commands.starting import (
+    Asked,
+    add_asked,
+    ask,
+    load_yaml,
+    new_run,
+    read_config,
+    remarks,
+    resolved,
+    run_directory,
+)
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import Sampler, visible_indexes, words_of
 from nantui.run.layout import RunLayout
@@ -28,36 +37,22 @@ from nantui.supervisor.status import read_status
 from nantui.terminal_text import printable
 from nantui.words import count
 
-ACTIONS = ("list", "add", "move", "remove", "pause", "resume")
 COMMA = re.compile(r",(?![^\[(]*[\])])")
 """A comma between values, and none within [0,1]."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui queue` takes."""
-    parser.add_argument(
-        "action", nargs="?", choices=ACTIONS, default="list", help="what to do (default: list)"
-    )
-    parser.add_argument(
-        "words", nargs="*", metavar="WORD",
-        help="add: key=value, as for `nantui train`; move: NUMBER PLACE; remove: NUMBER… or all",
-    )  # fmt: skip
-    parser.add_argument(
-        "--each",
-        action="append",
-        default=[],
-        metavar="KEY=A,B",
-        help="a run for each value; all combinations",
-    )
+    action = "what to do (default: list)"
+    parser.add_argument("action", nargs="?", choices=[*ACTIONS], default="list", help=action)
+    words = "add: key=value, as for `nantui train`; move: NUMBER PLACE; remove: NUMBER… or all"
+    parser.add_argument("words", nargs="*", metavar="WORD", help=words)
+    each = "a run for each value; all combinations"
+    parser.add_argument("--each", action="append", default=[], metavar="KEY=A,B", help=each)
     parser.add_argument("--runs", type=Path, metavar="FILE", help="a run for each mapping of a YAML list")
-    parser.add_argument(
-        "--exec", metavar="COMMAND", help="a script of your own instead, e.g. 'python tune.py'"
-    )
-    parser.add_argument(
-        "--share",
-        action="store_true",
-        help="may share a GPU with others that may, where memory is predicted to do",
-    )
+    script = "a script of your own instead, e.g. 'python tune.py'"
+    parser.add_argument("--exec", metavar="COMMAND", help=script)
+    common.add_flags(parser, share="may share a GPU with others that may, where memory is predicted to do")
     add_asked(parser)
     common.add_changer(parser)
     common.add_reader(parser)
@@ -67,20 +62,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what is asked, and show the queue where JSON is asked for. Raises UserError."""
     if arguments.action != "list":
         common.refuse_read_only(arguments)
-        status = {"add": add, "move": move, "remove": remove, "pause": pause, "resume": pause}[
-            arguments.action
-        ](arguments)
-        if status or not arguments.json or arguments.dry_run:
-            return status
-    return show(arguments)
+    status = ACTIONS[arguments.action](arguments) or 0
+    if arguments.action != "list" and arguments.json and not arguments.dry_run and not status:
+        _list(arguments)
+    return status
 
 
-def add(arguments: argparse.Namespace) -> int:
-    """Check every run, make it, and put it at the queue's end."""
+def _add(arguments: argparse.Namespace) -> None:
     schema = Schema.load(arguments.python)
-    new = script(arguments, schema) if arguments.exec else trainings(arguments, schema)
+    new = _script(arguments, schema) if arguments.exec else _trainings(arguments, schema)
     if not new:
-        return 0
+        return
     queue = change(lambda queue: queue.added(new, kept_environment()))
     wake()
     if not arguments.json:
@@ -88,17 +80,16 @@ def add(arguments: argparse.Namespace) -> int:
     waiting = count(len(queue.in_state(WAITING)), "run")
     paused = ", paused" if queue.paused else ""
     common.say(f"{count(len(new), 'run')} added, {waiting} waiting{paused}: nantui queue")
-    return 0
 
 
-def trainings(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
+def _trainings(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
     """Return the runs that were made for the arguments, none where it was only asked which."""
     from nantui.machine.training_python import training_python
     from nantui.supervisor.client import make_directories, make_run
 
-    wanted = [*every(arguments, schema)]
+    wanted = [*_every(arguments, schema)]
     for device in {str(one.train.get("device") or "") for one, _ in wanted}:
-        refuse_too_many(device)
+        _refuse_too_many(device)
     read_queue().refuse_more(len(wanted))
     for line in remarks(schema, wanted[0][0].first):
         common.say(line)
@@ -110,19 +101,18 @@ def trainings(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
     made = make_directories([one.train for one, _ in wanted], python)
     for (one, asks), answer in zip(wanted, made, strict=True):
         where, args = Path(answer["save_dir"]), dict(answer["args"])
-        plan = one.plan(arguments.plan, schema, args)
+        plan = one.plan(arguments.plan, schema, args) if one.phases else None
         make_run(where, Spec(args, one.ours, python, arguments.auto, plan=plan))
         device = ",".join(words_of(one.train.get("device")))
         new.append(Entry(0, str(where), cwd, device, arguments.share, asks))
     return new
 
 
-def script(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
-    """Return the run that was made for a script, as `nantui exec` makes it; none where it was only asked."""
+def _script(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
     given, argv = schema.parse_assignments(arguments.words), resolved(shlex.split(arguments.exec))
     if {*given} - {"device"}:
         raise UserError("--exec takes device= and no other setting: the script says the rest")
-    refuse_too_many(given.get("device"))
+    _refuse_too_many(given.get("device"))
     where = run_directory(None, argv)
     if arguments.dry_run:
         common.say(f"would add {' '.join(argv)} as {where}")
@@ -131,7 +121,7 @@ def script(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
     return [Entry(0, str(layout.run), os.getcwd(), device, arguments.share, arguments.exec)]
 
 
-def every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[Asked, str]]:
+def _every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[Asked, str]]:
     """Yield each run as asked for, and what tells it from the others. Words on the line win over files, and
     `--each` over both. Raises UserError.
     """
@@ -141,17 +131,15 @@ def every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[Asked
     for each in arguments.each:
         name, _, values = each.partition("=")
         choices.append([schema.parse_assignments([f"{name}={value}"]) for value in COMMA.split(values)])
-    for one in read_runs(arguments.runs, schema) if arguments.runs else [{}]:
+    for one in _read_runs(arguments.runs, schema) if arguments.runs else [{}]:
         for chosen in product(*choices):
             settings = dict(ChainMap(*reversed(chosen), words, one, config))
             own = [name for name in settings if name in ChainMap(*chosen, one)]
-            yield (
-                ask(settings, arguments, schema),
-                " ".join(f"{name}={show_value(settings[name])}" for name in own),
-            )
+            asks = " ".join(f"{name}={show_value(settings[name])}" for name in own)
+            yield ask(settings, arguments, schema), asks
 
 
-def read_runs(path: Path, schema: Schema) -> list[dict[str, object]]:
+def _read_runs(path: Path, schema: Schema) -> list[dict[str, object]]:
     """Return the settings of each run in a YAML list. Raises UserError, which names the first bad one."""
     wanted = "--runs wants a YAML list of runs, e.g. '- {model: yolo11n.pt, data: shapes.yaml, lr0: 0.003}'"
     document = load_yaml(path, wanted)
@@ -168,41 +156,38 @@ def read_runs(path: Path, schema: Schema) -> list[dict[str, object]]:
     return runs
 
 
-def refuse_too_many(device: object) -> None:
+def _refuse_too_many(device: object) -> None:
     """Raise UserError for more GPUs of any kind than this host has: nothing would ever free them."""
     wanted = words_of(device).count(ANY)
-    there = (
-        len(visible_indexes(Sampler().sample().gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))) if wanted else 0
-    )
+    if not wanted:
+        return
+    there = len(visible_indexes(Sampler().sample().gpus, os.environ.get("CUDA_VISIBLE_DEVICES")))
     if wanted > there:
-        raise UserError(
-            f"device={device}: asks for {count(wanted, 'GPU')}, {there} are seen here; name them, or cpu"
-        )
+        asks = f"device={device}: asks for {count(wanted, 'GPU')}"
+        raise UserError(f"{asks}, {there} are seen here; name them, or cpu")
 
 
-def move(arguments: argparse.Namespace) -> int:
-    """Give a waiting run another place in the queue, from 1."""
+def _move(arguments: argparse.Namespace) -> None:
     if len(arguments.words) != 2 or not all(word.isdigit() for word in arguments.words):
         raise UserError("move what, where? nantui queue move NUMBER PLACE, e.g. nantui queue move 7 1")
     number, place = map(int, arguments.words)
 
     def moved(queue: Queue) -> Queue:
-        (entry,) = numbered(queue, [str(number)])
+        (entry,) = _numbered(queue, [str(number)])
         others = [one for one in queue.in_state(WAITING) if one != entry]
         before = [one for one in queue.entries if one.state != WAITING]
         others.insert(max(0, place - 1), entry)
         return replace(queue, entries=(*before, *others))
 
-    found = [entry.number for entry in changed(arguments, moved).in_state(WAITING)].index(number) + 1
+    found = [entry.number for entry in _changed(arguments, moved).in_state(WAITING)].index(number) + 1
     common.say(f"#{number} {'would be' if arguments.dry_run else 'is'} at place {found} of those that wait")
-    return 0
 
 
-def remove(arguments: argparse.Namespace) -> int:
+def _remove(arguments: argparse.Namespace) -> int:
     """Take waiting runs out of the queue, and away the directories that were made for them."""
     if not arguments.words:
         raise UserError("remove which? nantui queue remove NUMBER…, or all")
-    chosen = numbered(read_queue(), arguments.words)
+    chosen = _numbered(read_queue(), arguments.words)
     runs = count(len(chosen), "waiting run")
     if arguments.dry_run:
         common.say("\n".join(f"would remove {entry.name}" for entry in chosen) or "nothing waits")
@@ -211,36 +196,34 @@ def remove(arguments: argparse.Namespace) -> int:
         common.say("nothing was done")
         return NO
 
-    after = change(
-        lambda queue: replace(queue, entries=tuple(one for one in queue.entries if one not in chosen))
-    )
-    kept = {entry.id for entry in after.entries}  # whose turn came meanwhile
+    def without(queue: Queue) -> Queue:
+        return replace(queue, entries=tuple(one for one in queue.entries if one not in chosen))
+
+    kept = {entry.id for entry in change(without).entries}  # whose turn came meanwhile
     gone = [entry for entry in chosen if entry.id not in kept]
     for entry in gone:
-        forget(entry.layout)
+        _forget(entry.layout)
     common.say(f"removed {count(len(gone), 'waiting run')}")
     return 0
 
 
-def numbered(queue: Queue, words: Sequence[str]) -> list[Entry]:
+def _numbered(queue: Queue, words: Sequence[str]) -> list[Entry]:
     """Return the waiting entries of these numbers, or `all`. Raises UserError for any other."""
     waiting = {str(entry.number): entry for entry in queue.in_state(WAITING)}
-    for word in words if [*words] != ["all"] else ():
+    words = [*waiting] if [*words] == ["all"] else [*dict.fromkeys(words)]
+    for word in words:
         if word not in waiting:
-            going = next((one for one in queue.in_state(GOING) if str(one.number) == word), None)
-            why = (
-                f"it trains, end it with: nantui stop {going.run}" if going else "no run of this number waits"
-            )
-            raise UserError(f"{word}: {why}; see nantui queue")
-    return [waiting[word] for word in dict.fromkeys(words)] if [*words] != ["all"] else [*waiting.values()]
+            going = [one.run for one in queue.in_state(GOING) if str(one.number) == word]
+            ends = f"it trains, end it with: nantui stop {going[0]}" if going else ""
+            raise UserError(f"{word}: {ends or 'no run of this number waits'}; see nantui queue")
+    return [waiting[word] for word in words]
 
 
-def changed(arguments: argparse.Namespace, how: Callable[[Queue], Queue]) -> Queue:
-    """Change the queue, or only say how it would be."""
+def _changed(arguments: argparse.Namespace, how: Callable[[Queue], Queue]) -> Queue:
     return how(read_queue()) if arguments.dry_run else change(how)
 
 
-def forget(layout: RunLayout) -> None:
+def _forget(layout: RunLayout) -> None:
     """Take away the directory of a run that never began: only where it holds no more than its spec."""
     with suppress(OSError):
         if os.listdir(layout.run) == [layout.home.name] and os.listdir(layout.home) == [layout.spec.name]:
@@ -249,18 +232,15 @@ def forget(layout: RunLayout) -> None:
             layout.run.rmdir()
 
 
-def pause(arguments: argparse.Namespace) -> int:
-    """Let nothing new start, or let it start again; what trains goes on."""
+def _pause(arguments: argparse.Namespace) -> None:
     paused = arguments.action == "pause"
-    changed(arguments, lambda queue: replace(queue, paused=paused))
+    _changed(arguments, lambda queue: replace(queue, paused=paused))
     wake()
     would = "would be " if arguments.dry_run else ""
     common.say(f"the queue {would}paused: what trains goes on" if paused else f"the queue {would}resumed")
-    return 0
 
 
-def show(arguments: argparse.Namespace) -> int:
-    """Print the queue, a line an entry: what waits says for what."""
+def _list(arguments: argparse.Namespace) -> None:
     queue = read_queue()
     statuses = {entry.id: read_status(entry.layout.run) for entry in queue.in_state(GOING)}
     waits: dict[str, str] = {}
@@ -274,7 +254,7 @@ def show(arguments: argparse.Namespace) -> int:
             for one in queue.entries
         ]
         common.emit({"paused": queue.paused, "served": is_served(), "runs": rows})
-        return 0
+        return
     for entry in queue.entries:
         status = statuses.get(entry.id)
         epoch = f"epoch {status.epoch}/{status.epochs or '?'}" if status and status.epoch else ""
@@ -284,4 +264,8 @@ def show(arguments: argparse.Namespace) -> int:
         print("  ".join([*begins, *(printable(text) for text in told if text)]))
     waiting = count(len(queue.in_state(WAITING)), "run")
     common.say(f"{waiting} waiting{', paused: nantui queue resume' if queue.paused else ''}")
-    return 0
+
+
+ACTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "list": _list, "add": _add, "move": _move, "remove": _remove, "pause": _pause, "resume": _pause,
+}  # fmt: skip

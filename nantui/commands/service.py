@@ -50,10 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     if action != "status":
         common.refuse_read_only(arguments)
     if action == "bring-back":
-        return bring_back()
+        return _bring_back()
     if action != "status":
         way.put(way.text() if action == "install" else "")
-    there, going = way.there(), [run for run in bound_here() if automatic(RunLayout(run))]
+    there, going = way.there(), [run for run in bound_here() if _automatic(RunLayout(run))]
     common.say(f"{way.place}: {'installed' if there else 'not installed'}")
     if there and BOOTED.is_dir() and not (LINGER / getpass.getuser()).exists():
         common.say(f"it starts at your login; for each boot: loginctl enable-linger {getpass.getuser()}")
@@ -125,13 +125,13 @@ class Crontab:
         return done.stdout
 
 
-def bring_back() -> int:
+def _bring_back() -> int:
     """Start a supervisor for every run that an earlier boot has left under --auto: it sees what helps."""
     waiting, until = bound_here(), time.monotonic() + MOUNTS_S
     while waiting:
         there = [run for run in waiting if run.is_dir()]
         for layout in map(RunLayout, there):
-            state, said = automatic(layout), "goes on"
+            state, said = _automatic(layout), "goes on"
             if state is None or not this_machine().outlived(state.machine):
                 continue
             try:
@@ -149,7 +149,7 @@ def bring_back() -> int:
     return 0
 
 
-def automatic(layout: RunLayout) -> SupervisorState | None:
+def _automatic(layout: RunLayout) -> SupervisorState | None:
     """Return how a run stands that goes on, or was told to end with its host, and may go on unattended.
 
     None for all others, and for what a batch job began, which the batch system begins again.

@@ -32,35 +32,33 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui web` takes."""
     common.add_directory(parser)
-    parser.add_argument("--act", action="store_true", help="let viewers press every key, not only look")
+    common.add_flags(parser, act="let viewers press every key, not only look")
     parser.add_argument("--address", default=LOOPBACK[0], help="listen there, default: this machine only")
     parser.add_argument("--port", type=int, default=8321, help="default: %(default)s")
-    parser.add_argument(
-        "--viewers", type=int, default=4, help="at most so many at once, default: %(default)s"
-    )
-    parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="a file that only you can read; else one is made up"
-    )
+    viewers = "at most so many at once, default: %(default)s"
+    parser.add_argument("--viewers", type=int, default=4, help=viewers)
+    token = "a file that only you can read; else one is made up"
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help=token)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the address with its token and serve until Ctrl-C."""
-    if not arguments.directory.is_dir():
-        raise UserError(f"{arguments.directory}: no such directory; give a run, or a directory of runs")
+    common.existing(arguments.directory)
     token = token_of(arguments.token_file)
-    refuse_taken(arguments.address, arguments.port)
+    _refuse_taken(arguments.address, arguments.port)
     server = served(arguments, token)
     host = f"[{arguments.address}]" if ":" in arguments.address else arguments.address
-    common.say(f"open http://{host}:{arguments.port}/?token={token}   ({manner(arguments)}; Ctrl-C ends it)")
+    manner = "viewers can act" if acts(arguments) else "read-only"
+    common.say(f"open http://{host}:{arguments.port}/?token={token}   ({manner}; Ctrl-C ends it)")
     if arguments.address not in LOOPBACK:
         common.say("note: plain HTTP; from elsewhere rather use ssh -L, or a proxy that speaks TLS")
     server.serve()
     return 0
 
 
-def manner(arguments: argparse.Namespace) -> str:
-    """Return in words what viewers may do."""
-    return "viewers can act" if arguments.act and not arguments.read_only else "read-only"
+def acts(arguments: argparse.Namespace) -> bool:
+    """Tell whether viewers may do more than look."""
+    return bool(arguments.act and not arguments.read_only)
 
 
 def token_of(path: Path | None) -> str:
@@ -79,18 +77,13 @@ def token_of(path: Path | None) -> str:
     return token
 
 
-def refuse_taken(address: str, port: int) -> None:
-    """Raise UserError where nothing can listen there."""
+def _refuse_taken(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        with socket.create_server(
-            (address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET
-        ):
-            pass
+        socket.create_server((address, port), family=family).close()
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"cannot listen on {address} port {port}: {why}; choose another --port", FAILED
-        ) from None
+        why = f"cannot listen on {address} port {port}: {getattr(error, 'strerror', None) or error}"
+        raise UserError(f"{why}; choose another --port", FAILED) from None
 
 
 def served(arguments: argparse.Namespace, token: str) -> Any:
@@ -123,34 +116,31 @@ def served(arguments: argparse.Namespace, token: str) -> Any:
 
         async def handle_websocket(self, request: web.Request) -> Any:
             if self.viewers >= arguments.viewers:
-                raise web.HTTPServiceUnavailable(
-                    text=f"{self.viewers} viewers are here already; try again later"
-                )
+                full = f"{self.viewers} viewers are here already; try again later"
+                raise web.HTTPServiceUnavailable(text=full)
             self.viewers += 1
             try:
                 return await super().handle_websocket(request)
             finally:
                 self.viewers -= 1
 
+    def known(given: str) -> bool:  # in a time that does not tell how much of it was right
+        return hmac.compare_digest(given.encode(), token.encode())
+
     @web.middleware
     async def admit(request: web.Request, handler: Any) -> Any:
         origin = request.headers.get("Origin", "")
         if origin and origin.partition("://")[2] != request.host:
             raise web.HTTPForbidden(text="another page asked for this")
-        if same(request.cookies.get(COOKIE, ""), token):
+        if known(request.cookies.get(COOKIE, "")):
             return await handler(request)
-        if not same(request.query.get("token", ""), token):
+        if not known(request.query.get("token", "")):
             raise web.HTTPForbidden(text="open the address that nantui web printed, with its token")
         answer = web.HTTPFound(request.path)
         answer.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
         raise answer
 
     words = [*command_line(), str(arguments.directory.resolve())]
-    words += [] if manner(arguments) != "read-only" else ["--read-only"]
+    words += [] if acts(arguments) else ["--read-only"]
     words += [f"--python={arguments.python}"] if arguments.python else []
     return Guarded(shlex.join(words), host=arguments.address, port=arguments.port, title="nantui")
-
-
-def same(given: str, token: str) -> bool:
-    """Compare in a time that does not tell how much of it was right."""
-    return hmac.compare_digest(given.encode(), token.encode())

@@ -1,16 +1,25 @@
-"""Play the demo without a person: the same keys, a line per stage, and a verdict from the files."""
+"""Play the demo without a person: the real cockpit in a terminal that nobody sees, the same keys typed into
+it, a line per stage, and a verdict from the files.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import pty
 import signal
+import struct
+import subprocess
 import sys
+import termios
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from nantui.demo import evidence
-from nantui.demo.terminal import CockpitGone, CockpitTerminal
+from nantui.demo.evidence import Failed
 from nantui.errors import FAILED, UserError
 from nantui.run.attempts import read_exits
 from nantui.run.commands import Command
@@ -36,10 +45,10 @@ AFTER: tuple[tuple[str, Look], ...] = (
     ("act two: one NaN pixel, one step", evidence.one_step_lost),
     ("finished", evidence.finished),
 )
-
-
-class Failed(Exception):
-    """A stage did not happen."""
+COLUMNS, LINES = 120, 40
+ESCAPE = "\x1b"
+ESCAPE_ALONE_S = 1.0  # any key that comes sooner would make a sequence of it
+QUIT_WITHIN_S = 60.0
 
 
 class Stages:
@@ -64,7 +73,7 @@ def play(run: Path, stages: Stages) -> int:
     try:
         _act(layout, terminal, stages)
         done = True
-    except (Failed, CockpitGone, evidence.Contradiction) as error:
+    except Failed as error:
         stages.say("FAILED", str(error))
     finally:
         terminal.close()
@@ -111,7 +120,6 @@ def wait_for(name: str, look: Look, layout: RunLayout, every_s: float = LOOK_EVE
 
 
 def _written(layout: RunLayout) -> int:
-    """Return the bytes in the journal and in what the attempts write."""
     total = 0
     for file in (layout.journal, *layout.attempts.glob("*")):
         with contextlib.suppress(OSError):  # gone, or not there yet
@@ -120,7 +128,6 @@ def _written(layout: RunLayout) -> int:
 
 
 def _ending(layout: RunLayout) -> str:
-    """Return how the newest attempt ended, for whoever has to find out."""
     number = layout.newest_attempt()
     if not number:
         return "No attempt was started"
@@ -129,7 +136,6 @@ def _ending(layout: RunLayout) -> str:
 
 
 def _end(layout: RunLayout) -> str:
-    """End every process of the run, as `X` does."""
     try:
         return wait(layout.run, submit(layout.run, Command("kill")), timeout_s=END_WITHIN_S).text
     except UserError as error:
@@ -137,7 +143,49 @@ def _end(layout: RunLayout) -> str:
 
 
 def _logs(layout: RunLayout) -> str:
-    """Return the log of the newest attempt, and the supervisor's."""
     number = layout.newest_attempt()
     logs = [*([layout.attempt_log(number)] if number else []), layout.supervisor_log]
     return " and ".join(str(log) for log in logs)
+
+
+class CockpitTerminal:
+    """Runs `nantui RUN` in a terminal that nobody sees; its output is read and thrown away."""
+
+    def __init__(self, run: Path) -> None:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        self._keyboard = ours
+        # COLUMNS and LINES would win over the terminal's own size.
+        kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "nantui", os.path.abspath(run)], cwd="/", stdin=theirs, stdout=theirs,
+            stderr=theirs, start_new_session=True, env={**kept, "TERM": "xterm-256color"},
+        )  # fmt: skip
+        os.close(theirs)
+        self.bytes_drawn = 0
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def press(self, key: str) -> None:
+        """Type one key. Raises Failed when nobody reads it any more."""
+        if self._process.poll() is not None:
+            raise Failed(f"the cockpit has ended with status {self._process.returncode}")
+        os.write(self._keyboard, key.encode())
+
+    def close(self) -> int:
+        """Close what is open with Esc and quit with `q`, as a person does; returns the exit status."""
+        try:
+            if self._process.poll() is None:
+                self.press(ESCAPE)
+                time.sleep(ESCAPE_ALONE_S)
+                self.press("q")
+            return self._process.wait(timeout=QUIT_WITHIN_S)
+        except (OSError, subprocess.TimeoutExpired):
+            self._process.kill()
+            return self._process.wait()
+
+    def _drain(self) -> None:
+        try:
+            while data := os.read(self._keyboard, 1 << 16):
+                self.bytes_drawn += len(data)
+        except OSError:
+            return

@@ -1,28 +1,56 @@
 """Why it happened: from a run's files to ranked causes, each with its evidence, and what helps.
 
 Prior odds, written likelihood ratios and the posterior are all in the result, so that a person can
-disagree; what could not be measured is listed as unknown, and no claim is made from it.
+disagree; what could not be measured is listed as unknown, and no claim is made from it. What a remedy costs
+comes from a rollback that is planned and not carried out: epochs lost, hours left and how much longer an
+epoch takes, from the run's own epoch times.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from nantui.diagnosis.advice import Advice, advise
-from nantui.diagnosis.evidence import all_evidence
-from nantui.diagnosis.file_evidence import checkpoint
-from nantui.diagnosis.file_evidence import labels as label_errors
-from nantui.diagnosis.probabilities import Evidence, Ranked, rank_causes
-from nantui.diagnosis.trouble import TroubleFacts, gather_facts
+from nantui.diagnosis import evidence
+from nantui.diagnosis.evidence import Evidence, Ranked, rank_causes
+from nantui.diagnosis.facts import TroubleFacts, gather_facts
+from nantui.errors import UserError
 from nantui.recovery.history import newest_end, ran_out_of_memory
-from nantui.recovery.judgement import judge_numbers, mosaic_closes
-from nantui.recovery.trouble import overflow_words, overflowed
+from nantui.recovery.ladder import guilty_images
+from nantui.recovery.plan import make_plan
+from nantui.recovery.trouble import judge_numbers, mosaic_closes, overflow_words, overflowed
 from nantui.run.attempts import FAILED
 from nantui.run.endings import DIVERGED, Cause, cause_of
 from nantui.run.events import Incident, document_of
 from nantui.run.record import read_run
+from nantui.settings.gpu_memory import Measured, predict
+from nantui.settings.values import changed, number
+from nantui.words import count, span, which_epochs
+
+WORTH_ADVICE = 0.1
+MOST = 3
+"""Causes that are given advice, when they are at least this probable."""
+CLIP_ROOM = 2.0
+"""A clip value of twice what healthy steps reached leaves them alone and stops the others."""
+FALLBACK_CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One remedy: a preset (empty where none applies), settings beside it, images to leave out, and why.
+
+    `cost` is in words; `numbers` holds what it was made of (hours, factor, GB), absent where not measured.
+    """
+
+    cause: str
+    why: str
+    preset: str = ""
+    settings: dict[str, object] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+    cost: str = ""
+    numbers: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,7 +78,7 @@ class Diagnosis:
             "run": str(self.run), "watched": self.watched,
             "incident": _document(self.incident) if self.incident else None, "incidents": self.incidents,
             "causes": [cause.to_json() for cause in self.causes],
-            "advice": [advice.to_json() for advice in self.advice], "unknown": list(self.unknown),
+            "advice": [asdict(advice) for advice in self.advice], "unknown": list(self.unknown),
             "notes": list(self.notes), "replay": self.replay,
         }  # fmt: skip
 
@@ -65,16 +93,18 @@ def diagnose(
     """
     record = read_run(run)
     facts = gather_facts(record)
-    sign = facts.first or _sign_of_results(facts)
+    sign, bad = facts.first, facts.bad_row
+    if sign is None and bad is not None and not facts.watched:
+        where = ", ".join(name for name, value in bad.values.items() if not math.isfinite(value))
+        text = f"not finite in results.csv: {where}"
+        sign = Incident(incident="nan_results", epoch=bad.epoch, text=text)
     found = Diagnosis(record.run, facts.watched, notes=noted(facts), facts=facts)
     if sign is None:
         return replace(found, unknown=_nothing_known(facts), replay=facts.broke_off is not None)
-    pieces = [*all_evidence(facts), *more]
-    unknown = list(missing(facts))
-    for asked in (checkpoint, *((label_errors,) if labels else ())):
-        said, not_known = asked(facts)
-        pieces += said
-        unknown += [not_known] if not_known else []
+    asked = [*evidence.checkpoint(facts), *(evidence.labels(facts) if labels else ())]
+    seen = [piece for look in evidence.SOURCES for piece in look(facts)]
+    pieces = [*seen, *more, *(one for one in asked if isinstance(one, Evidence))]
+    unknown = [*missing(facts), *(one for one in asked if isinstance(one, str))]
     ranked = rank_causes(pieces)
     return replace(
         found,
@@ -110,19 +140,6 @@ def missing(facts: TroubleFacts) -> list[str]:
     return gaps
 
 
-def _sign_of_results(facts: TroubleFacts) -> Incident | None:
-    """Return the first bad epoch of results.csv in the form of an incident, where nobody watched."""
-    sound = overflowed(facts.results)
-    bad = next((row for row in facts.results if not row.finite and row.epoch not in sound), None)
-    if bad is None or facts.watched:
-        return None
-    where = ", ".join(
-        name for name, value in bad.values.items() if value != value or abs(value) == float("inf")
-    )
-    text = f"not finite in results.csv: {where}"
-    return Incident(kind=Incident.KIND, incident="nan_results", epoch=bad.epoch, text=text)
-
-
 def _nothing_known(facts: TroubleFacts) -> list[str]:
     if facts.watched:
         return []
@@ -136,24 +153,90 @@ def _nothing_known(facts: TroubleFacts) -> list[str]:
     return [f"{seen}, but {early}: of an epoch that Ultralytics gave up because of a NaN it has no row"]
 
 
-def _ended(facts: TroubleFacts) -> Iterator[str]:
-    ended = newest_end(facts.record)
-    cause = cause_of(ended) if ended is not None else Cause()
-    if ended is None or cause.kind in ("", DIVERGED):
-        return
-    how = "failed" if ended.outcome == FAILED else "ended"
-    place = f" in epoch {ended.epoch}" if ended.epoch else ""
-    yield f"attempt {ended.attempt} {how}{place}: {cause.text or 'nothing is known of why'}"
-    if ran_out_of_memory(facts.record):
-        yield f"a smaller batch helps, or smaller images: nantui recover {facts.record.run} halves the batch"
-
-
 def noted(facts: TroubleFacts) -> list[str]:
     """Return how the newest attempt ended, and what results.csv shows that is no sign of trouble."""
-    found, epochs = list(_ended(facts)), overflowed(facts.results)
+    found, epochs, ended = list[str](), overflowed(facts.results), newest_end(facts.record)
+    cause = cause_of(ended) if ended is not None else Cause()
+    if ended is not None and cause.kind not in ("", DIVERGED):
+        how = "failed" if ended.outcome == FAILED else "ended"
+        place = f" in epoch {ended.epoch}" if ended.epoch else ""
+        found.append(f"attempt {ended.attempt} {how}{place}: {cause.text or 'nothing is known of why'}")
+        if ran_out_of_memory(facts.record):
+            helps = f"nantui recover {facts.record.run} halves the batch"
+            found.append(f"a smaller batch helps, or smaller images: {helps}")
     if epochs:
         sound = "metrics or later epochs show a sound network, so it is the validation that overflowed"
         more = "half precision, as a rule: amp=False validates in fp32"
         found.append(f"{overflow_words(epochs)}; {sound} ({more})")
     judgement = judge_numbers(facts.results, mosaic_closes(facts.settings))
     return [*found, judgement.in_words] if judgement else found
+
+
+def advise(facts: TroubleFacts, ranked: Sequence[Ranked]) -> list[Advice]:
+    """Return remedies for the most probable causes, the first for the likeliest, with their costs."""
+    likely = [cause.cause for cause in ranked[:MOST] if cause.probability >= WORTH_ADVICE]
+    known = list(remedies(facts))
+    return [_with_cost(facts, advice) for cause in likely for advice in known if advice.cause == cause]
+
+
+def remedies(facts: TroubleFacts) -> Iterator[Advice]:
+    """Yield what helps against each cause in this run."""
+    clip, autopsy = _clip_value(facts), facts.autopsy
+    # one of several candidates of a mosaic is not proven guilty
+    images = tuple(dict.fromkeys(guilty_images(autopsy.evidence))) if autopsy else ()
+    why = f"a lower rate and smaller gains; gradients clipped at {clip:g}, where healthy steps are left alone"
+    yield Advice(evidence.EXPLOSION, why, "recover", {"grad_clip": clip})
+    why = "a learning rate at which no step moves the weights by their own size"
+    yield Advice(evidence.RATE, why, "gentle-lr")
+    why = "look for the images: nantui labels RUN --images, then again with --quarantine"
+    if images:
+        why = f"leave {count(len(images), 'named image')} out: nantui labels RUN --leave-out IMAGE"
+    yield Advice(evidence.DATA, why, images=images)
+    if any(number(facts.settings.get(name)) > 0 for name in ("mixup", "copy_paste")):
+        yield Advice(evidence.DATA, "weaker augmentation, as the guide keeps it after a NaN", "nan-safe")
+    why = "bfloat16 has fp32's range: nothing overflows, and it costs little time"
+    yield Advice(evidence.FP16, why, "bf16")
+    why = "where the GPU has no bfloat16: fp32, which is slower and takes about twice the memory"
+    yield Advice(evidence.FP16, why, settings={"amp": False})
+    why = "go back to an older, clean checkpoint: nantui recover RUN; settings can stay"
+    yield Advice(evidence.CHECKPOINT, why)
+    why = "no setting mends it: look for a division, logarithm or root of zero in the loss; add an epsilon"
+    yield Advice(evidence.SINGULAR, why)
+    why = "the step was skipped; if it comes back, test the GPU's memory (nvidia-smi -q -d ECC)"
+    yield Advice(evidence.HARDWARE, why)
+
+
+def _clip_value(facts: TroubleFacts) -> float:
+    """Return a clip value from the healthy steps' gradient norms, never above what is in effect."""
+    norms = sorted(norm for step in facts.before if math.isfinite(norm := step.value("grad_norm")))
+    usual = CLIP_ROOM * norms[int(0.9 * (len(norms) - 1))] if norms else FALLBACK_CLIP
+    now = number(facts.settings.get("grad_clip"))
+    return float(f"{min(usual, now if now > 0 else FALLBACK_CLIP):.2g}")
+
+
+def _with_cost(facts: TroubleFacts, advice: Advice) -> Advice:
+    """Return the advice with what it would cost this run, memory from the run's own peak."""
+    presets = (advice.preset,) if advice.preset else ()
+    try:
+        plan = make_plan(facts.record, settings=advice.settings, presets=presets)
+    except UserError as error:
+        return replace(advice, cost=f"cost not known: {error}")
+    costs = plan.costs
+    peaks = [step.memory_peak() for step in (*facts.before, *facts.after)]
+    peak, filled = max((one for one in peaks if math.isfinite(one[0])), default=(math.nan, False))
+    then = {**plan.in_effect, **changed(plan.settings)}
+    memory = predict(Measured(peak, math.nan, filled=filled), plan.in_effect, then)
+    again = f"{which_epochs(costs.lost_text)} to train again" if costs.again else "no epoch"
+    parts = [f"costs: {again}"]
+    if math.isfinite(costs.hours_remaining):
+        parts.append(f"{span(costs.hours_remaining)} left to train")
+    if abs(costs.factor - 1) > 0.01:
+        parts.append(f"an epoch takes {costs.factor:.2f} times as long")
+    if math.isfinite(memory):
+        parts.append(f"{memory:.3g} GB of memory")
+    numbers = {
+        "epochs_lost": float(costs.epochs_lost), "hours_lost": costs.hours_lost,
+        "hours_remaining": costs.hours_remaining, "time_factor": costs.factor, "memory_gb": memory,
+    }  # fmt: skip
+    known = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    return replace(advice, cost=", ".join(parts), numbers=known)

@@ -1,37 +1,50 @@
 """From facts to evidence: each function looks at one thing and says what it would mean, with a written ratio.
 
+The recovery guide's 70 / 15 / 10 / 5 % are the prior of its four causes; three more that evidence can show
+share five hundredths, taken from all four alike. Each piece of evidence multiplies the odds of causes by a
+written ratio; the result is a probability that a person can follow and disagree with.
 The ratios are judgements, not measurements, and written so that they can be argued with: what is physically
 impossible counts a thousandth, a direct finding a hundred or more, a hint two or three. They were set on
 trainings broken on purpose and are validated on others (docs/diagnosis.md). Pieces that say the same thing
-twice are one function, so that nothing counts double. What takes longer to look at is in `file_evidence`.
+twice are one function, so that nothing counts double.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nantui.diagnosis.probabilities import (
-    CHECKPOINT,
-    DATA,
-    EXPLOSION,
-    FP16,
-    HARDWARE,
-    RATE,
-    SINGULAR,
-    Evidence,
-)
-from nantui.diagnosis.trouble import TroubleFacts
-from nantui.recovery.trouble import overflowed
+from nantui.checkpoint.catalog import Catalog
+from nantui.diagnosis.facts import TroubleFacts
+from nantui.errors import UserError
+from nantui.labels.problem_kinds import ERROR, KINDS
+from nantui.run.documents import JsonObject
 from nantui.run.events import Incident
-from nantui.run.results import EpochRow
-from nantui.settings.effective import number
+from nantui.settings.values import number
 from nantui.words import count
 
+EXPLOSION, RATE, DATA, FP16 = "gradient_explosion", "learning_rate", "data", "fp16_overflow"
+CHECKPOINT, SINGULAR, HARDWARE = "contaminated_checkpoint", "singular_loss", "hardware"
+
+TITLES = {
+    EXPLOSION: "gradient explosion",
+    RATE: "learning rate too high",
+    DATA: "data or augmentation anomaly",
+    FP16: "fp16 overflow under AMP",
+    CHECKPOINT: "a contaminated checkpoint was resumed",
+    SINGULAR: "a numerically singular loss",
+    HARDWARE: "hardware or a transient fault",
+}
+GUIDE = {EXPLOSION: 0.70, RATE: 0.15, DATA: 0.10, FP16: 0.05}
+BESIDE = {CHECKPOINT: 0.02, SINGULAR: 0.02, HARDWARE: 0.01}
+PRIOR = {**{name: share * (1 - sum(BESIDE.values())) for name, share in GUIDE.items()}, **BESIDE}
 USUAL_ACTIVATION = 1e3
 """Outputs of a healthy YOLO stay in the tens; below this, nothing in the forward pass is extreme."""
 FEW_TENSORS = 2
@@ -60,16 +73,76 @@ STRONG = {
 }  # fmt: skip
 """Augmentation beyond what the recovery guide keeps after a NaN."""
 LONG_AFTER = 100
+LABELS_S = 5.0
+"""How long the labels are looked at."""
 Measured = Mapping[str, Any]
 """What the autopsy measured, by name."""
 Meaning = tuple[str, dict[str, float]]
 """More words on a finding, and its ratios by cause."""
 
 
-def all_evidence(facts: TroubleFacts) -> Iterator[Evidence]:
-    """Yield everything that the run's own files say; `file_evidence` is asked on its own."""
-    for source in SOURCES:
-        yield from source(facts)
+@dataclass(frozen=True)
+class Evidence:
+    """One observation.
+
+    `ratios`: how many times likelier it is if that cause is the right one than it is on the whole; a cause
+    that is not named is not moved. `source` says where it was read, `text` what was seen, with numbers.
+    """
+
+    name: str
+    text: str
+    source: str
+    ratios: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One cause with its probability before and after the evidence, and the evidence that moved it."""
+
+    cause: str
+    prior: float
+    probability: float
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def title(self) -> str:
+        """Return its name for people."""
+        return TITLES[self.cause]
+
+    def to_json(self) -> JsonObject:
+        """Return the cause as it stands in `nantui diagnose --json`."""
+        moved = [(item, item.ratios[self.cause]) for item in self.evidence]
+        return {
+            "cause": self.cause,
+            "title": self.title,
+            "prior": round(self.prior, 4),
+            "probability": round(self.probability, 4),
+            "evidence": [f"{item.text} ({ratio_text(ratio)}, {item.source})" for item, ratio in moved],
+            "details": [
+                {"name": item.name, "text": item.text, "source": item.source, "ratio": ratio}
+                for item, ratio in moved
+            ],
+        }
+
+
+def rank_causes(evidence: Iterable[Evidence]) -> list[Ranked]:
+    """Return all causes, the most probable first, after `evidence`, whose pieces count as independent."""
+    pieces = list(evidence)
+    weights = dict(PRIOR)
+    for piece in pieces:
+        for cause, ratio in piece.ratios.items():
+            weights[cause] *= ratio
+    whole = sum(weights.values())
+    ranked = [
+        Ranked(cause, PRIOR[cause], weight / whole, tuple(p for p in pieces if p.ratios.get(cause, 1) != 1))
+        for cause, weight in weights.items()
+    ]
+    return sorted(ranked, key=lambda item: -item.probability)
+
+
+def ratio_text(ratio: float) -> str:
+    """Return a ratio as people say it: "x 300" for, "/ 50" against."""
+    return f"odds x {ratio:g}" if ratio >= 1 else f"odds / {1 / ratio:.3g}"
 
 
 def from_autopsy(facts: TroubleFacts) -> Iterator[Evidence]:
@@ -91,14 +164,14 @@ def _explosion(facts: TroubleFacts, measured: Measured) -> Meaning:
     bad = measured.get("bad_gradients") or []
     if not bad:
         return "", {EXPLOSION: 3.0, RATE: 2.0}
-    if _is_nan(measured.get("grad_norm")):
+    if math.isnan(number(measured.get("grad_norm", 0.0))):
         # Clipping by a NaN norm makes every gradient NaN before the autopsy can look.
         more = "the gradient is NaN though the loss and all activations are finite"
         return more, {SINGULAR: 60.0, HARDWARE: 40.0, EXPLOSION: 1.5}
     if len(bad) <= FEW_TENSORS:
         more = f"only {count(len(bad), 'tensor')} had a bad gradient, which no backward pass leaves behind"
         return more, {HARDWARE: 150.0, SINGULAR: 0.1}
-    if _usual(measured.get("fp32_largest_activation")):
+    if number(measured.get("fp32_largest_activation")) < USUAL_ACTIVATION:
         more = "the loss and all activations are of usual size, only the gradients are not finite"
         return more, {SINGULAR: 60.0, EXPLOSION: 1.5}
     return "", {EXPLOSION: 5.0, RATE: 3.0}
@@ -111,14 +184,6 @@ def _corrupt_weights(facts: TroubleFacts, measured: Measured) -> Meaning:
         return "", {CHECKPOINT: 15.0, HARDWARE: 2.0, EXPLOSION: 0.5, RATE: 0.3, DATA: 0.3}
     more = "the guard lets no step make them so: something else wrote there"
     return more, {HARDWARE: 100.0, CHECKPOINT: 2.0, EXPLOSION: 0.5, RATE: 0.3, DATA: 0.3}
-
-
-def _is_nan(value: object) -> bool:
-    return value == "nan" or (isinstance(value, float) and math.isnan(value))
-
-
-def _usual(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and value < USUAL_ACTIVATION
 
 
 _FINDINGS: dict[str, dict[str, float] | Callable[[TroubleFacts, Measured], Meaning]] = {
@@ -142,7 +207,7 @@ def from_history(facts: TroubleFacts) -> Iterator[Evidence]:
         yield from _of_steps(facts)
         yield from _loss_scale(facts)
     elif facts.results and not facts.watched:
-        yield from _of_epochs(facts.results)
+        yield from _of_epochs(facts)
     if facts.kind in ("zero_loss", "loss_exploded"):
         text = "the loss left its range with finite numbers: the weights went wrong first"
         ratios = {EXPLOSION: 2.0, RATE: 2.0, DATA: 0.3, SINGULAR: 0.2, HARDWARE: 0.2, CHECKPOINT: 0.3}
@@ -193,13 +258,12 @@ def _loss_scale(facts: TroubleFacts) -> Iterator[Evidence]:
         yield Evidence("loss_scale", text, "steps.csv", {FP16: 6.0})
 
 
-def _of_epochs(rows: Sequence[EpochRow]) -> Iterator[Evidence]:
+def _of_epochs(facts: TroubleFacts) -> Iterator[Evidence]:
     """With only results.csv there are epochs: which numbers went bad first, and what the ones before did."""
-    sound = overflowed(rows)
-    bad = next((row for row in rows if not row.finite and row.epoch not in sound), None)
+    bad, rows = facts.bad_row, facts.results
     if bad is None:
         return
-    train = [value for value in bad.losses("train").values()]
+    train = bad.losses("train").values()
     if train and all(math.isfinite(value) for value in train):
         text = (
             f"in epoch {bad.epoch} the training losses were finite and the validation's were not: "
@@ -231,67 +295,53 @@ def learning_rate(facts: TroubleFacts) -> Iterator[Evidence]:
     yield Evidence("learning_rate", text, "steps.csv" if rates else "settings", {RATE: ratio})
 
 
-def limits(facts: TroubleFacts) -> Iterator[Evidence]:
-    """Loss gains beyond their defaults make gradients larger; without clipping nothing holds them."""
-    gains = {name: number(facts.settings.get(name)) / usual for name, usual in USUAL_GAIN.items()}
+def of_settings(facts: TroubleFacts) -> Iterator[Evidence]:
+    """What makes gradients larger (loss gains, no clipping, larger images than before: the guide's first
+    suspect), augmentation stronger than the guide keeps after a NaN, and whether fp16 is used at all.
+    """
+    settings = facts.settings
+    gains = {name: number(settings.get(name)) / usual for name, usual in USUAL_GAIN.items()}
     name, times = max(gains.items(), key=lambda item: item[1] if math.isfinite(item[1]) else 0.0)
     if times >= 3:
         text = f"the loss gain {name} is {times:.3g} times its default"
         yield Evidence("loss_gain", text, "settings", {EXPLOSION: 10.0 if times >= 10 else 2.0})
-    if facts.settings.get("grad_clip") == 0:
+    if settings.get("grad_clip") == 0:
         text = "gradient clipping is off: nothing holds a large gradient"
         yield Evidence("clipping", text, "settings", {EXPLOSION: 2.0})
-
-
-def resolution(facts: TroubleFacts) -> Iterator[Evidence]:
-    """A larger image size than in the attempts before: the guide's first suspect."""
-    now, then = number(facts.settings.get("imgsz")), number(facts.earlier_settings.get("imgsz"))
+    now, then = number(settings.get("imgsz")), number(facts.earlier_settings.get("imgsz"))
     if now > then:
         text = f"imgsz went from {then:g} to {now:g}: gradients grow with the area ({(now / then) ** 2:.2g})"
         yield Evidence("resolution", text, "settings in effect, earlier attempt", {EXPLOSION: 3.0})
-
-
-def augmentation(facts: TroubleFacts) -> Iterator[Evidence]:
-    """Augmentation stronger than the guide keeps after a NaN."""
-    strong = [name for name, limit in STRONG.items() if number(facts.settings.get(name)) > limit]
+    strong = [name for name, limit in STRONG.items() if number(settings.get(name)) > limit]
     if len(strong) >= 2:
-        named = ", ".join(f"{name} {facts.settings[name]}" for name in strong)
+        named = ", ".join(f"{name} {settings[name]}" for name in strong)
         yield Evidence("augmentation", f"strong augmentation: {named}", "settings", {DATA: 1.5})
-
-
-def precision(facts: TroubleFacts) -> Iterator[Evidence]:
-    """fp16 can only overflow where it is used: on a GPU with amp on and not bf16."""
-    amp, device = facts.settings.get("amp"), str(facts.settings.get("device") or "")
-    if amp is None:
-        return
-    impossible = {FP16: 0.001}
+    amp, text = settings.get("amp"), ""
     if amp == "bf16":
-        yield Evidence("precision", "amp is bf16, which has fp32's range", "settings", impossible)
+        text = "amp is bf16, which has fp32's range"
     elif amp in (False, "fp32"):
-        yield Evidence("precision", "amp is off: nothing is computed in fp16", "settings", impossible)
-    elif device == "cpu":
-        yield Evidence("precision", "the run is on the CPU, where fp16 is not used", "settings", impossible)
+        text = "amp is off: nothing is computed in fp16"
+    elif amp is not None and str(settings.get("device")) == "cpu":
+        text = "the run is on the CPU, where fp16 is not used"
+    if text:
+        yield Evidence("precision", text, "settings", {FP16: 0.001})
 
 
 def start(facts: TroubleFacts) -> Iterator[Evidence]:
     """How soon after a resume it happened, or that nothing was resumed at all."""
-    if facts.attempt is None or not facts.trouble:
+    attempt, steps = facts.attempt, facts.steps_in
+    if attempt is None or not facts.trouble:
         return
-    where = f"attempt {facts.attempt.attempt}"
-    if not facts.resumed:
-        if not str(facts.attempt.train.get("model", "")).endswith(".pt"):
-            yield Evidence(
-                "start", "the attempt began from scratch, not from a checkpoint", where, {CHECKPOINT: 0.02}
-            )
-        return
-    if facts.steps_in is None:
-        return
-    if facts.steps_in < SOON:
-        text = f"it happened in step {facts.steps_in + 1} after the resume from {facts.attempt.checkpoint}"
-        yield Evidence("start", text, where, {CHECKPOINT: 20.0, HARDWARE: 0.5})
-    elif facts.steps_in > LONG_AFTER:
-        text = f"it happened {count(facts.steps_in, 'step')} after the resume"
-        yield Evidence("start", text, where, {CHECKPOINT: 0.1})
+    where, text, ratios = f"attempt {attempt.attempt}", "", dict[str, float]()
+    if not facts.resumed and not str(attempt.train.get("model", "")).endswith(".pt"):
+        text, ratios = "the attempt began from scratch, not from a checkpoint", {CHECKPOINT: 0.02}
+    elif facts.resumed and steps is not None and steps < SOON:
+        text = f"it happened in step {steps + 1} after the resume from {attempt.checkpoint}"
+        ratios = {CHECKPOINT: 20.0, HARDWARE: 0.5}
+    elif facts.resumed and steps is not None and steps > LONG_AFTER:
+        text, ratios = f"it happened {count(steps, 'step')} after the resume", {CHECKPOINT: 0.1}
+    if text:
+        yield Evidence("start", text, where, ratios)
 
 
 def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
@@ -318,9 +368,12 @@ def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
 
 
 def _same_image(facts: TroubleFacts, bad: list[Incident]) -> Iterator[Evidence]:
-    """An image that is in every bad batch, against the chance of that."""
-    batches = [_files(incident) for incident in bad]
-    batches = [files for files in batches if files]
+    """An image that is in every bad batch, against the chance of that; of a mosaic each of its images."""
+    batches = []
+    for incident in bad:
+        groups = incident.evidence.get("files") or []
+        files = {str(one) for group in groups for one in (group if isinstance(group, list) else [group])}
+        batches += [files] if files else []
     if len(batches) < 2:
         return
     image, count = Counter(file for files in batches for file in files).most_common(1)[0]
@@ -332,12 +385,69 @@ def _same_image(facts: TroubleFacts, bad: list[Incident]) -> Iterator[Evidence]:
         yield Evidence("same_image", text, "events", {DATA: min(max(1 / max(chance, 1e-9), 1.0), 50.0)})
 
 
-def _files(incident: Incident) -> set[str]:
-    """Return the files of the batch, those of a mosaic one by one."""
-    groups = incident.evidence.get("files") or []
-    return {str(file) for group in groups for file in (group if isinstance(group, list) else [group])}
+def checkpoint(facts: TroubleFacts) -> Iterator[Evidence | str]:
+    """Yield what the checkpoint that the attempt began with says, or in words what cannot be known of it."""
+    if not facts.resumed or facts.attempt is None:
+        return
+    name = facts.attempt.checkpoint or "weights/last.pt"
+    path = facts.record.run / name
+    try:
+        written_again = path.stat().st_mtime > facts.attempt.created
+    except OSError:
+        yield f"{name}, which the attempt resumed, is gone"
+        return
+    verdict = Catalog(facts.record.layout.weights).verdict(path)
+    found = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
+    if written_again:
+        yield f"{name} was written again since the attempt began: what was resumed is not there any more"
+    elif verdict.badge not in ("clean", "corrupt"):
+        yield f"{name} is {verdict.badge}: nothing can be said of what was resumed"
+    else:
+        text, ratio = f"{name}, which was resumed, is clean", 0.1
+        if verdict.badge == "corrupt":
+            text, ratio = f"{name}, which the attempt resumed, is corrupt ({found})", 100.0
+        elif verdict.repairable and not verdict.resumable:
+            text = f"{name} was resumed with optimizer or scaler state that is not finite ({found})"
+            ratio = 30.0
+        yield Evidence("checkpoint", text, "nantui check", {CHECKPOINT: ratio})
+
+
+def labels(facts: TroubleFacts) -> Iterator[Evidence | str]:
+    """Yield what the label check says of the training set, given up after some seconds, and what not.
+
+    Only labels that reach the training can cause anything; what Ultralytics drops cannot.
+    """
+    from nantui.labels.check import check_data_set
+    from nantui.labels.data_set import load_data_set
+
+    data, began = str(facts.settings.get("data") or ""), time.monotonic()
+    if not data:
+        yield "the labels: the run does not say which data set it trained on"
+        return
+    try:
+        report = check_data_set(
+            load_data_set(Path(data)),
+            facts.settings,
+            splits=["train"],
+            progress=lambda done, total: time.monotonic() - began > LABELS_S,
+        )
+    except (UserError, OSError) as error:
+        yield f"the labels: {error}"
+        return
+    found = [(KINDS[name], count) for name, count in report.counts.items()]
+    wrong = [(kind, count) for kind, count in found if kind.severity == ERROR]
+    reach = [f"{kind.name} {count:,}" for kind, count in wrong if not (kind.drops or kind.blocks)]
+    if reach:
+        text = f"wrong labels that Ultralytics trains on: {', '.join(reach)}"
+        yield Evidence("labels", text, "nantui labels", {DATA: 2.0})
+    elif not report.stopped and not report.errors:
+        text = f"no errors in {report.labels:,} label files (pixels were not looked at)"
+        yield Evidence("labels", text, "nantui labels", {DATA: 0.8})
+    if report.stopped:
+        yield "the rest of the labels: the check was given up; run `nantui labels`"
 
 
 SOURCES: tuple[Callable[[TroubleFacts], Iterator[Evidence]], ...] = (
-    from_autopsy, from_history, learning_rate, limits, precision, resolution, augmentation, start, recurrence,
+    from_autopsy, from_history, learning_rate, of_settings, start, recurrence,
 )  # fmt: skip
+"""Everything that events, steps, results and settings say."""

@@ -7,24 +7,23 @@ too.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui import entry_points
-from nantui.diagnosis.advice import advise
-from nantui.diagnosis.causes import Diagnosis, diagnose
-from nantui.diagnosis.probabilities import CHECKPOINT, HARDWARE, SINGULAR, Evidence
-from nantui.diagnosis.trouble import gather_facts
+from nantui.diagnosis.causes import Diagnosis, advise, diagnose
+from nantui.diagnosis.evidence import CHECKPOINT, HARDWARE, SINGULAR, Evidence
+from nantui.diagnosis.facts import gather_facts
 from nantui.errors import FAILED, NO, UserError
 from nantui.machine.gpus import words_of
 from nantui.machine.training_python import training_python
 from nantui.paths import interpreter
-from nantui.recovery.plan import Plan, make_plan
-from nantui.recovery.rollback import living_writers
+from nantui.recovery.agreement import refuse_code
+from nantui.recovery.plan import make_plan
+from nantui.recovery.rollback import refuse_written
 from nantui.run.atomic_files import write_json
 from nantui.run.attempts import DIVERGED, STOPPED, RankExit, read_exits
 from nantui.run.layout import RunLayout
@@ -60,32 +59,22 @@ def plan_replay(run: Path, allow: Collection[str] = ()) -> Replay:
     """
     record = read_run(run)
     plan = make_plan(record, propose=False)
-    if writers := living_writers(record.layout):
-        raise UserError(
-            f"{plan.run} is still training ({writers[0]}); stop it first: nantui stop {plan.run}", NO
-        )
+    refuse_written(record.layout)
     bad = plan.trouble.epoch if plan.trouble else gather_facts(record).broke_off
     if bad is None:
         raise UserError(f"{plan.run}: no trouble is recorded; there is nothing to repeat", NO)
     restore = next((one for one in plan.candidates if one.usable and one.point is None), None)
     if restore is None or restore.work is None or not restore.verdict.usable:
         raise UserError(f"{plan.run}: no clean checkpoint from before the trouble can be resumed", NO)
-    if refused := sorted(set(restore.verdict.names_to_allow) - set(allow)):
-        names = " ".join(refused)
-        raise UserError(f"loading {restore.name} runs code of {names}; allow it: --allow {names}", NO)
-    done = restore.work
-    until = max(bad, done + 1)
-    hours = (until - done) * plan.costs.seconds_per_epoch / 3600
-    return Replay(plan.run, restore.path, done, until, _one_device(plan), hours)
-
-
-def _one_device(plan: Plan) -> dict[str, object]:
-    """Return the arguments that let a run of several devices be repeated on its first."""
+    refuse_code(restore.verdict, restore.name, allow)
+    until = max(bad, restore.work + 1)
+    hours = (until - restore.work) * plan.costs.seconds_per_epoch / 3600
     devices, batch = words_of(plan.in_effect.get("device")), plan.in_effect.get("batch")
-    if len(devices) < 2:
-        return {}
-    smaller = {"batch": max(batch // len(devices), 1)} if isinstance(batch, int) and batch > 0 else {}
-    return {"device": devices[0], **smaller}
+    train: dict[str, object] = {}
+    if len(devices) > 1:  # a run of several devices is repeated on its first
+        smaller = {"batch": max(batch // len(devices), 1)} if isinstance(batch, int) and batch > 0 else {}
+        train = {"device": devices[0], **smaller}
+    return Replay(plan.run, restore.path, restore.work, until, train, hours)
 
 
 def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
@@ -97,35 +86,24 @@ def replay(plan: Replay, place: Path, python: str | None = None) -> Diagnosis:
     scratch, log = place / "run", place / "replay.log"
     request = {"checkpoint": str(plan.checkpoint), "place": os.path.abspath(scratch), "until": plan.until}
     write_json(place / "request.json", {**request, "train": plan.train})
-    where = interpreter(training_python(python))
+    where, nothing = interpreter(training_python(python)), subprocess.DEVNULL
     argv = [where, "-m", entry_points.REPLAY, os.path.abspath(place / "request.json")]
-    nothing, same = subprocess.DEVNULL, subprocess.STDOUT
     with log.open("wb") as output:
-        subprocess.run(argv, cwd="/", stdin=nothing, stdout=output, stderr=same, check=False)
+        subprocess.run(argv, cwd="/", stdin=nothing, stdout=output, stderr=subprocess.STDOUT)
     ending = next(iter(read_exits(RunLayout(scratch), 1)), None)
     if ending is None or ending.outcome not in (DIVERGED, STOPPED):
         words = log.read_text(errors="replace").strip().splitlines() or ["killed"]
-        why = ending.text if ending else words[-1]
-        raise UserError(
-            f"the replay failed: {why}; with --keep DIR all of its words stay in {log.name}", FAILED
-        )
+        why, kept = ending.text if ending else words[-1], f"all of its words stay in {log.name}"
+        raise UserError(f"the replay failed: {why}; with --keep DIR {kept}", FAILED)
     if ending.outcome == STOPPED:
-        return _healthy(plan, not_again(plan, ending))
-    return _of_the_run(plan.run, diagnose(scratch, costs=False))
-
-
-def _healthy(plan: Replay, evidence: Evidence) -> Diagnosis:
-    """Return the run's diagnosis with what the replay did not show; without a sign that is all there is."""
-    found = diagnose(plan.run, more=[evidence])
-    said = () if found.incident else (f"the replay: {evidence.text}",)
-    return dataclasses.replace(found, replay=False, unknown=(*found.unknown, *said))
-
-
-def _of_the_run(run: Path, seen: Diagnosis) -> Diagnosis:
-    """Return what the replay showed as the diagnosis of `run`: remedies are planned, and cost, there."""
+        evidence = not_again(plan, ending)
+        found = diagnose(plan.run, more=[evidence])
+        said = () if found.incident else (f"the replay: {evidence.text}",)  # that is all there is
+        return replace(found, replay=False, unknown=(*found.unknown, *said))
+    seen = diagnose(scratch, costs=False)
     assert seen.facts is not None, "every diagnosis has them"
-    facts = dataclasses.replace(seen.facts, record=RunRecord(RunLayout(run)))
-    return dataclasses.replace(seen, run=run, watched=False, advice=advise(facts, seen.causes), facts=facts)
+    facts = replace(seen.facts, record=RunRecord(RunLayout(plan.run)))  # what remedies cost is planned there
+    return replace(seen, run=plan.run, watched=False, advice=advise(facts, seen.causes), facts=facts)
 
 
 def not_again(plan: Replay, ending: RankExit) -> Evidence:

@@ -4,9 +4,7 @@ Files, in reading order:
 
 check: The label check: a data set in, a report out, in one process or several
 data_set: Where a data set's images and labels are, by Ultralytics' rules, without importing it
-image_list: Which images a data set has, folder by folder, and which label files have no image
-batch: Label files from the disk to findings, a batch at a time
-parser: From label files to one table of numbers, thousands of files at a time
+label_files: From label files to one table of numbers, a batch of files at a time
 row_rules: The verdict on a table of label rows: every kind of problem, for thousands of files at once
 image_files: The images themselves: what Ultralytics' `check_image` would say, without rewriting anything
 problem_kinds: Every kind of label problem: how bad, what Ultralytics does with it, what it can lead to

@@ -14,8 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nantui.errors import UserError
-from nantui.labels.data_set import load_data_set
-from nantui.labels.image_list import Folder, list_images
+from nantui.labels.data_set import Folder, list_images, load_data_set
 from nantui.paths import go_to_work
 from nantui.run.atomic_files import to_json
 from nantui.run.documents import Document
@@ -48,7 +47,7 @@ def _digest(split: str, sources: list[str]) -> Document:
     for source in sources:
         listing = list_images(split, [source])
         if listing.faults and not listing.folders:
-            raise UserError(f"{source}: {listing.faults[0][2]}")
+            raise UserError(f"{source}: {listing.faults[0].text}")
         names += sorted(name for folder in listing.folders for name in _names(folder, source))
     return {"count": len(names), "digest": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]}
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nantui.labels.data_set import IMAGE_SUFFIXES
-from nantui.labels.parser import Array
+from nantui.labels.label_files import Array
 from nantui.labels.problem_kinds import Found
 
 SMALLEST = 10

@@ -35,23 +35,35 @@ class Issue(NamedTuple):
 
 @dataclass
 class LabelReport:
-    """The outcome of a check.
+    """The outcome of a check, of a whole data set or of a batch of files.
 
     `images` looked at, `labels` files read, `boxes` rows in them; `dropped` are the images that Ultralytics
-    would leave out, `blocked` says that it would refuse to train; `image_of` names the image of each
-    label file with an error.
+    would leave out, `kept_boxes` and `kept_polygons` the rows of the others; `image_of` names the image of
+    each label file with an error.
     """
 
-    data: str
-    task: str
+    data: str = ""
+    task: str = ""
     images: int = 0
     labels: int = 0
     boxes: int = 0
     issues: list[Issue] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     image_of: dict[str, str] = field(default_factory=dict)
+    kept_boxes: int = 0
+    kept_polygons: int = 0
     seconds: float = 0.0
     stopped: bool = False
+
+    def add(self, part: LabelReport) -> None:
+        """Take over what was found in a batch of the files."""
+        self.labels += part.labels
+        self.boxes += part.boxes
+        self.kept_boxes += part.kept_boxes
+        self.kept_polygons += part.kept_polygons
+        self.issues += part.issues
+        self.dropped += part.dropped
+        self.image_of |= part.image_of
 
     @property
     def counts(self) -> dict[str, int]:
@@ -156,12 +168,11 @@ def _table(counts: dict[str, int]) -> Iterable[str]:
 
 
 class ProgressLine:
-    """Call it with (done, total); it never asks to stop. `close` takes the line away."""
+    """Call it with (done, total) files; it never asks to stop. `close` takes the line away."""
 
-    def __init__(self, noun: str, out: TextIO | None = None, ascii_only: bool = False) -> None:
-        self.noun = noun
+    def __init__(self, out: TextIO | None = None, ascii_only: bool = False) -> None:
         self.out = sys.stderr if out is None else out
-        self.full, self.rest = ("#", ".") if ascii_only else ("█", "░")
+        self.marks = "#." if ascii_only else "█░"
         self.shown = self.out.isatty()
         self.begun = time.monotonic()
         self.last = -EVERY
@@ -170,18 +181,16 @@ class ProgressLine:
         now = time.monotonic()
         if self.shown and (now - self.last >= EVERY or done == total):
             self.last = now
-            self.out.write("\r" + self.line(done, total, now - self.begun) + "\x1b[K")
-            self.out.flush()
+            print(f"\r{self.line(done, total, now - self.begun)}\x1b[K", end="", file=self.out, flush=True)
         return False
 
     def line(self, done: int, total: int, seconds: float) -> str:
         filled = WIDTH * done // total if total else WIDTH
         rate = done / seconds if seconds > 0 else 0.0
         left = f"{(total - done) / rate:.0f} s left" if rate else "…"
-        bar = self.full * filled + self.rest * (WIDTH - filled)
-        return f"{bar} {done:,}/{total:,} {self.noun}, {rate:,.0f}/s, {left}"
+        bar = self.marks[0] * filled + self.marks[1] * (WIDTH - filled)
+        return f"{bar} {done:,}/{total:,} files, {rate:,.0f}/s, {left}"
 
     def close(self) -> None:
         if self.shown:
-            self.out.write("\r\x1b[K")
-            self.out.flush()
+            print("\r\x1b[K", end="", file=self.out, flush=True)

@@ -3,25 +3,56 @@
 Each rule looks at one property of all rows and says which rows have it: classes, sizes, repetitions, boxes,
 keypoints, polygons and oriented boxes. What makes Ultralytics drop an image follows `verify_image_label`
 (8.4.190), float32 comparisons included; the polygons of all files are arrays with their boxes as it computes
-them. To find repeated rows the hashes of all are sorted, and only equal ones compared.
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from nantui.labels.data_set import EXTREME_ASPECT, TOLERANCE, Rules
-from nantui.labels.parser import Array, Table
+from nantui.labels.label_files import Array, Table
 from nantui.labels.problem_kinds import Found
+from nantui.words import count
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """Odd, with well-spread bits: multiplying by it scatters neighbouring whole numbers."""
+TOLERANCE = 0.01
+"""Ultralytics accepts coordinates up to 1 % outside (`verify_image_label`)."""
+EXTREME_ASPECT = 100.0
+"""`RandomPerspective.box_candidates(ar_thr=100)`."""
 HIGH, LOW = np.float32(1 + TOLERANCE), np.float32(-TOLERANCE)
 NAMES = ("x", "y", "width", "height")
 FLAT = 1e-6
 """A polygon that fills less of its box than this is a line."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """`classes`: how many; `keypoints` and `dimensions`: data.yaml's kpt_shape; `imgsz` in pixels."""
+
+    classes: int
+    task: str = "detect"
+    keypoints: int = 0
+    dimensions: int = 0
+    single_class: bool = False
+    imgsz: int = 640
+
+    @property
+    def pose(self) -> bool:
+        return self.task == "pose"
+
+    @property
+    def pose_columns(self) -> int:
+        """Return how many columns a row with keypoints has; 5 where the data set has none."""
+        return 5 + self.keypoints * self.dimensions
+
+    @property
+    def columns(self) -> int:
+        """Return how many columns a row that is not a polygon has."""
+        return self.pose_columns if self.pose else 5
 
 
 def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None) -> Iterator[Found]:
@@ -31,7 +62,15 @@ def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None
     if columns.size == 0:
         return
     polygon = among_polygons(table, files, rules)
-    yield from wrong_columns(table, polygon, rules)
+
+    def how_many(row: int) -> str:
+        expected = "a class and pairs of x y" if polygon[row] else f"class and {rules.columns - 1} numbers"
+        return f"{columns[row]} columns; {expected} expected"
+
+    wrong = np.flatnonzero(np.where(polygon, (columns % 2 == 0) | (columns == 1), columns != rules.columns))
+    yield from _tell(table, wrong, "columns", how_many)
+    mixed = np.flatnonzero(polygon & (columns == 5))
+    yield from _tell(table, mixed, "mixed_rows", lambda row: "a box in a file with polygons")
     boxes = np.flatnonzero(~polygon & (columns == rules.columns))
     if boxes.size:
         where = table.start[boxes][:, None] + np.arange(rules.columns)
@@ -39,7 +78,13 @@ def findings(table: Table, files: int, rules: Rules, shapes: Array | None = None
         yield from BoxRules(numbers, boxes, table, rules, shapes).findings()
     polygons = np.flatnonzero(polygon & (columns % 2 == 1) & (columns != 5) & (columns > 1))
     if polygons.size:
-        yield from PolygonRules(polygons, table, rules, shapes).findings()
+        yield from polygon_findings(polygons, table, rules, shapes)
+    yield from repeated(table, np.concatenate((boxes, polygons)))
+
+
+def _tell(table: Table, rows: Array, kind: str, words: Callable[[int], str]) -> Iterator[Found]:
+    for row in rows.tolist():
+        yield Found(int(table.file[row]), int(table.line[row]), kind, words(row))
 
 
 def among_polygons(table: Table, files: int, rules: Rules) -> Array:
@@ -48,19 +93,6 @@ def among_polygons(table: Table, files: int, rules: Rules) -> Array:
     if not rules.pose:
         has_polygon[table.file[table.columns > 6]] = True
     return has_polygon[table.file]
-
-
-def wrong_columns(table: Table, polygon: Array, rules: Rules) -> Iterator[Found]:
-    """Yield the rows with a wrong number of columns; `polygon` is what `among_polygons` says."""
-    columns = table.columns
-    expected = f"class and {rules.columns - 1} numbers expected"
-    for row in np.flatnonzero(
-        np.where(polygon, (columns % 2 == 0) | (columns == 1), columns != rules.columns)
-    ).tolist():
-        text = "a class and pairs of x y expected" if polygon[row] else expected
-        yield Found(int(table.file[row]), int(table.line[row]), "columns", f"{columns[row]} columns; {text}")
-    for row in np.flatnonzero(polygon & (columns == 5)).tolist():
-        yield Found(int(table.file[row]), int(table.line[row]), "mixed_rows", "a box in a file with polygons")
 
 
 def drop_keypoints(table: Table, rules: Rules) -> Table:
@@ -72,6 +104,30 @@ def drop_keypoints(table: Table, rules: Rules) -> Table:
     place = np.arange(table.values.size) - np.repeat(table.start[:-1], columns)
     keep = place < np.repeat(cut, columns)
     return Table(table.values[keep], np.concatenate(([0], np.cumsum(cut))), table.file, table.line)
+
+
+def repeated(table: Table, rows: Array) -> Iterator[Found]:
+    """Yield a finding for each of `rows` that repeats an earlier one of its file, its numbers being equal.
+
+    The hashes of all are sorted, and only rows with equal ones compared. A file's `rows` are in their order.
+    """
+    values, start = table.values + np.float32(0), table.start  # -0 is 0, as it is to `np.unique`
+    place = np.arange(values.size) - np.repeat(start[:-1], table.columns)
+    mixed = values.view(np.uint32) + place.astype(np.uint64) * GOLDEN
+    for shift in (np.uint64(29), np.uint64(32)):
+        mixed ^= mixed >> shift
+        mixed *= GOLDEN
+    keys = np.add.reduceat(mixed, start[:-1])[rows] ^ (table.file[rows].astype(np.uint64) * GOLDEN)
+    order = np.argsort(keys, kind="stable")
+    rows, keys = rows[order], keys[order]
+    first: dict[int, int] = {}
+    for position in np.flatnonzero(keys[1:] == keys[:-1]).tolist():
+        one, other = rows[position : position + 2].tolist()
+        said = [values[start[row] : start[row + 1]].tobytes() for row in (one, other)]
+        if table.file[one] == table.file[other] and said[0] == said[1]:
+            first[other] = first.get(one, one)
+    again: Array = np.array(sorted(first), np.int64)
+    yield from _tell(table, again, "duplicate", lambda row: f"the same as line {table.line[first[row]]}")
 
 
 class RowRules:
@@ -97,12 +153,10 @@ class RowRules:
         broken = known & (np.floor(classes) != classes)
         negative = known & ~broken & (classes < 0)
         large = known & ~broken & (classes >= self.rules.classes) & (not self.rules.single_class)
-        last = self.rules.classes - 1
         yield from self.tell(negative, "class_negative", lambda i: f"class {classes[i]:g}")
         yield from self.tell(broken, "class_not_whole", lambda i: f"class {classes[i]:g}")
-        yield from self.tell(
-            large, "class_too_large", lambda i: f"class {classes[i]:.0f}; names go from 0 to {last}"
-        )
+        too_large = f"names go from 0 to {self.rules.classes - 1}"
+        yield from self.tell(large, "class_too_large", lambda i: f"class {classes[i]:.0f}; {too_large}")
 
     def sizes(self, checked: Array) -> Iterator[Found]:
         """Yield what is wrong with width and height of the rows where `checked` is true.
@@ -110,41 +164,21 @@ class RowRules:
         The longer side of an image becomes imgsz pixels (`LetterBox`). Where its shape is not known it is
         taken as square, so that a box has at most as many pixels as are said here.
         """
-        size = self.boxes[3:5]
-        imgsz, known = self.rules.imgsz, self.shapes is not None
-        sides = size * self.shapes[self.file].T if self.shapes is not None else size
+        size, imgsz = self.boxes[3:5], self.rules.imgsz
+        known = "at most " if self.shapes is None else ""
+        sides = size if self.shapes is None else size * self.shapes[self.file].T
         least, most = sides.min(0), sides.max(0)
         positive = checked & (size.min(0) > 0)
+
+        def pixels(index: int) -> str:
+            return f"{self.size(index)}: {known}{least[index] * imgsz:.2g} pixels at imgsz {imgsz}"
+
+        def aspect(index: int) -> str:
+            return f"{self.size(index)}: {most[index] / least[index]:.0f} to 1"
+
         yield from self.tell(checked & (size.min(0) == 0), "size_zero", self.size)
-        yield from self.tell(
-            positive & (least * imgsz < 1),
-            "below_pixel",
-            lambda i: (
-                f"{self.size(i)}: {'' if known else 'at most '}{least[i] * imgsz:.2g} pixels at imgsz {imgsz}"
-            ),
-        )
-        yield from self.tell(
-            positive & (most > least * EXTREME_ASPECT),
-            "extreme_aspect",
-            lambda i: f"{self.size(i)}: {most[i] / least[i]:.0f} to 1",
-        )
-
-    def duplicates(self, keys: Array, said: Callable[[int], bytes]) -> Iterator[Found]:
-        """Yield a finding for each row that repeats an earlier one of its file.
-
-        Only rows with equal `keys`, which are hashes, are compared by what they have `said`.
-        """
-        line = self.table.line[self.rows]
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        first: dict[int, int] = {}
-        for position in np.flatnonzero(ordered[1:] == ordered[:-1]).tolist():
-            one, other = order[position : position + 2].tolist()
-            if self.file[one] == self.file[other] and said(one) == said(other):
-                first[other] = first.get(one, one)
-        for row, earlier in sorted(first.items()):
-            text = f"the same as line {line[earlier]}"
-            yield Found(int(self.file[row]), int(line[row]), "duplicate", text)
+        yield from self.tell(positive & (least * imgsz < 1), "below_pixel", pixels)
+        yield from self.tell(positive & (most > least * EXTREME_ASPECT), "extreme_aspect", aspect)
 
     def size(self, index: int) -> str:
         return f"width {self.boxes[3, index]:g}, height {self.boxes[4, index]:g}"
@@ -168,10 +202,8 @@ class BoxRules(RowRules):
         yield from self.classes()
         yield from self._coordinates()
         yield from self.sizes(self.finite)
-        yield from self._edges()
         if self.rules.pose:
             yield from self._keypoints()
-        yield from self._repeated()
 
     def _broken(self, numbers: Array) -> Array:
         """Return which numbers are not finite and do not slip through Ultralytics' checks either.
@@ -186,10 +218,8 @@ class BoxRules(RowRules):
         return broken
 
     def _coordinates(self) -> Iterator[Found]:
-        points = self.boxes[1:]
+        points, half = self.boxes[1:], self.boxes[3:5] / 2
         highest, lowest = points.max(0), points.min(0)
-        if not (highest > 1).any() and not (lowest < 0).any():
-            return
         negative = self.whole & (points[2:].min(0) < 0)
         low = self.whole & (points[:2].min(0) < LOW)
         high = self.finite & (highest > HIGH)
@@ -201,14 +231,9 @@ class BoxRules(RowRules):
         yield from self.tell(outside, "outside", self._where)
         yield from self.tell(kept, "outside_kept", self._where)
         yield from self.tell(slight, "slightly_outside", self._where)
-
-    def _edges(self) -> Iterator[Found]:
-        centre, half = self.boxes[1:3], self.boxes[3:5] / 2
-        over = np.maximum((centre + half).max(0) - 1, (half - centre).max(0))
-        mask = self.finite & (over > TOLERANCE)
-        if mask.any():
-            mask &= (self.boxes[1:].min(0) >= 0) & (self.boxes[1:].max(0) <= HIGH)
-            yield from self.tell(mask, "over_edge", lambda i: f"{over[i]:.2g} of the image beyond its edge")
+        over = np.maximum((points[:2] + half).max(0) - 1, (half - points[:2]).max(0))
+        edge = self.finite & (over > TOLERANCE) & (lowest >= 0) & (highest <= HIGH)
+        yield from self.tell(edge, "over_edge", lambda i: f"{over[i]:.2g} of the image beyond its edge")
 
     def _keypoints(self) -> Iterator[Found]:
         rules = self.rules
@@ -231,14 +256,6 @@ class BoxRules(RowRules):
         yield from self.tell(good & strange.any(1), "visibility", lambda i: which(i, strange))
         yield from self.tell(good & off.any(1), "keypoint_off_box", lambda i: which(i, off))
 
-    def _repeated(self) -> Iterator[Found]:
-        numbers = np.ascontiguousarray(self.numbers + np.float32(0))  # -0 is 0, as it is to `np.unique`
-        keys = self.file.astype(np.uint64) * GOLDEN
-        for column in numbers.view(np.uint32).T:
-            keys = (keys ^ column) * GOLDEN
-            keys ^= keys >> np.uint64(29)
-        return self.duplicates(keys, lambda row: bytes(numbers[row].tobytes()))
-
     def _literal(self, index: int) -> str:
         column = int(np.flatnonzero(self._broken(self.numbers[[index]])[0])[0])
         return f"column {column + 1} is {self.numbers[index, column]:g}"
@@ -248,66 +265,42 @@ class BoxRules(RowRules):
         return ", ".join(f"{name} {value:.6g}" for name, value in pairs if value < 0 or value > 1)
 
 
-class PolygonRules(RowRules):
-    """Polygons: rows of a class and at least one x y pair; Ultralytics looks only at the box around them.
+def polygon_findings(polygons: Array, table: Table, rules: Rules, shapes: Array | None) -> Iterator[Found]:
+    """Yield what is wrong with the rows `polygons`, each of a class and at least one x y pair.
 
-    `values` float32 (class, x, y, x, y …) of all polygons in one line, polygon i from `start[i]`; `points`:
-    how many; `boxes` as `segments2boxes` gives them; `lowest`/`highest`: extreme coordinates; `area`: in
-    parts of the image.
+    Ultralytics looks only at the box around them, which is here as `segments2boxes` gives it.
     """
+    points = (table.columns[polygons] - 1) // 2
+    ends = np.cumsum(points)
+    first = ends - points  # the place of each polygon's first point in `coordinates`
+    place = np.arange(ends[-1]) - np.repeat(first, points)
+    x = np.repeat(table.start[polygons] + 1, points) + 2 * place
+    coordinates = table.values[x[:, None] + np.arange(2)]
+    least = np.minimum.reduceat(coordinates, first, axis=0)
+    most = np.maximum.reduceat(coordinates, first, axis=0)
+    classes = table.values[table.start[polygons]]
+    boxes = np.vstack((classes, ((least + most) / 2).T, (most - least).T))
+    rows = RowRules(boxes, polygons, table, rules, shapes)
+    box, lowest, highest = rows.boxes[1:], least.min(1), most.max(1)
+    finite = rows.finite & np.isfinite(lowest) & np.isfinite(highest)
+    outside = finite & ((box.min(0) < LOW) | (box.max(0) > HIGH))
+    kept = finite & ~outside & ((lowest < LOW) | (highest > HIGH))
+    slight = finite & ~outside & ~kept & ((lowest < 0) | (highest > 1))
+    few = finite & (points < 3)
+    area = _areas(coordinates.astype(np.float64), first, points)
+    flat = finite & ~few & (area <= FLAT * (box[2] * box[3]))
 
-    def __init__(self, rows: Array, table: Table, rules: Rules, shapes: Array | None) -> None:
-        columns = table.columns[rows]
-        self.start = start = np.concatenate(([0], np.cumsum(columns)))
-        where = np.arange(start[-1]) + np.repeat(table.start[rows] - start[:-1], columns)
-        self.values = values = table.values[where]
-        self.points = points = (columns - 1) // 2
-        coordinates: Array = np.delete(values, start[:-1]).reshape(-1, 2)
-        first = np.concatenate(([0], np.cumsum(points)))[:-1]
-        least = np.minimum.reduceat(coordinates, first, axis=0)
-        most = np.maximum.reduceat(coordinates, first, axis=0)
-        boxes = np.vstack((values[start[:-1]], ((least + most) / 2).T, (most - least).T))
-        super().__init__(boxes, rows, table, rules, shapes)
-        self.area = _areas(coordinates.astype(np.float64), first, points)
-        self.lowest, self.highest = least.min(1), most.max(1)
-        self.finite &= np.isfinite(self.lowest) & np.isfinite(self.highest)
+    def span(index: int) -> str:
+        return f"coordinates from {lowest[index]:.6g} to {highest[index]:.6g}"
 
-    def findings(self) -> Iterator[Found]:
-        yield from self.tell(~self.finite, "not_finite", lambda i: "NaN or Inf among the numbers")
-        yield from self.classes()
-        yield from self._coordinates()
-        yield from self._shapes()
-        yield from self._repeated()
-
-    def _coordinates(self) -> Iterator[Found]:
-        box, lowest, highest = self.boxes[1:], self.lowest, self.highest
-        outside = self.finite & ((box.min(0) < LOW) | (box.max(0) > HIGH))
-        kept = self.finite & ~outside & ((lowest < LOW) | (highest > HIGH))
-        slight = self.finite & ~outside & ~kept & ((lowest < 0) | (highest > 1))
-        yield from self.tell(outside, "outside", self._span)
-        yield from self.tell(kept, "outside_kept", self._span)
-        yield from self.tell(slight, "slightly_outside", self._span)
-
-    def _shapes(self) -> Iterator[Found]:
-        points, box = self.points, self.boxes[3] * self.boxes[4]
-        few = self.finite & (points < 3)
-        flat = self.finite & ~few & (self.area <= FLAT * box)
-        yield from self.tell(
-            few, "few_points", lambda i: "1 point" if points[i] == 1 else f"{points[i]} points"
-        )
-        yield from self.tell(flat, "zero_area", self.size)
-        yield from self.sizes(self.finite & ~few & ~flat)
-
-    def _span(self, index: int) -> str:
-        return f"coordinates from {self.lowest[index]:.6g} to {self.highest[index]:.6g}"
-
-    def _repeated(self) -> Iterator[Found]:
-        values, start = self.values, self.start
-        bits: Array = values.view(np.uint32).astype(np.uint64)
-        column = (np.arange(bits.size) - np.repeat(start[:-1], np.diff(start))).astype(np.uint64)
-        scattered = (bits + np.uint64(1)) * ((column * np.uint64(2) + np.uint64(1)) * GOLDEN)
-        keys = np.add.reduceat(scattered, start[:-1]) ^ (self.file.astype(np.uint64) * GOLDEN)
-        return self.duplicates(keys, lambda row: bytes(values[start[row] : start[row + 1]].tobytes()))
+    yield from rows.tell(~finite, "not_finite", lambda i: "NaN or Inf among the numbers")
+    yield from rows.classes()
+    yield from rows.tell(outside, "outside", span)
+    yield from rows.tell(kept, "outside_kept", span)
+    yield from rows.tell(slight, "slightly_outside", span)
+    yield from rows.tell(few, "few_points", lambda i: count(int(points[i]), "point"))
+    yield from rows.tell(flat, "zero_area", rows.size)
+    yield from rows.sizes(finite & ~few & ~flat)
 
 
 def _areas(coordinates: Array, first: Array, points: Array) -> Array:

@@ -4,9 +4,7 @@ Files, in reading order:
 
 gpus: One frozen sample of the GPUs (NVML) and of the host, for panels and for GPU admission
 process_identity: Who a process is, for certain
-process_tree: Find every process of an attempt, end them, and prove that none is left
+process_tree: Find every process of an attempt, end them, prove that none is left; whose child one is
 patient_output: Output that never raises: what a full disk refuses is dropped and counted, and said later
-process_origin: Where a process comes from: a terminal, a login, a service, a loop that starts it again
 training_python: Which interpreter trains, where nantui's own environment has no torch
-host_marks: What tells, after a training has ended, whether its host went on: noted when it begins
 """

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,9 @@ class Sample:
 class Sampler:
     """Takes samples; keep one, since CPU load is measured from one sample to the next."""
 
-    def __init__(self, run: Path | None = None, load_nvml: Callable[[], Any] | None = None) -> None:
-        """`run` is where disk space is measured; `load_nvml` returns the pynvml module (for tests)."""
+    def __init__(self, run: Path | None = None) -> None:
+        """`run` is where disk space is measured."""
         self._run = run or Path.cwd()
-        self._load_nvml = load_nvml or _pynvml
-        self._nvml: Any = None
-        self._note: str | None = None
         psutil.cpu_percent(percpu=True)
         self._moved = _moved()
 
@@ -125,42 +123,26 @@ class Sampler:
         rates = {name: (self._moved[name] - before[name]) / 1e6 / seconds for name in before if name != "t"}
         host = _host(self._run, ours, rates)
         host = host if seconds >= LOAD_S else replace(host, cpu=None)
-        return Sample(time.time(), self._gpus(ours), host, self._note or "")
-
-    def _gpus(self, ours: frozenset[int]) -> tuple[Gpu, ...]:
-        nvml = self._open()
-        if nvml is None:
-            return ()
+        nvml, note = self._nvml
         try:
-            count = nvml.nvmlDeviceGetCount()
+            count = nvml.nvmlDeviceGetCount() if nvml else 0
+            gpus = tuple(gpu for index in range(count) if (gpu := _gpu(nvml, index, ours)))
         except nvml.NVMLError as error:
-            self._note = f"no GPU: {error}"
-            return ()
-        found = (_gpu(nvml, index, ours) for index in range(count))
-        return tuple(gpu for gpu in found if gpu is not None)
+            gpus, note = (), f"no GPU: {error}"
+        return Sample(time.time(), gpus, host, note)
 
-    def _open(self) -> Any:
-        """Return NVML, opened once; a failure is remembered and not tried again."""
-        if self._note is not None and self._nvml is None:
-            return None
-        if self._nvml is None:
-            try:
-                nvml = self._load_nvml()
-                nvml.nvmlInit()
-            except ImportError:
-                self._note = "no GPU shown: nvidia-ml-py is not installed"
-                return None
-            except Exception as error:  # NVMLError is only known once the import worked
-                self._note = f"no GPU: {error}"
-                return None
-            self._nvml, self._note = nvml, ""
-        return self._nvml
+    @cached_property
+    def _nvml(self) -> tuple[Any, str]:
+        """NVML, opened once, or why it is not there; a failure is not tried again."""
+        try:
+            import pynvml
 
-
-def _pynvml() -> Any:
-    import pynvml
-
-    return pynvml
+            pynvml.nvmlInit()
+        except ImportError:
+            return None, "no GPU shown: nvidia-ml-py is not installed"
+        except Exception as error:  # NVMLError is only known once the import worked
+            return None, f"no GPU: {error}"
+        return pynvml, ""
 
 
 def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
@@ -180,6 +162,7 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
     rates = ask("nvmlDeviceGetUtilizationRates")
     version = ask("nvmlDeviceGetCudaComputeCapability")
     watts, limit = ask("nvmlDeviceGetPowerUsage"), ask("nvmlDeviceGetEnforcedPowerLimit")
+    running = ask("nvmlDeviceGetComputeRunningProcesses") or ()
     return Gpu(
         index=index,
         name=_text(ask("nvmlDeviceGetName") or "GPU"),
@@ -189,7 +172,7 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
         celsius=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
         watts=None if watts is None else watts / 1000,
         watts_limit=None if limit is None else limit / 1000,
-        processes=_processes(ask("nvmlDeviceGetComputeRunningProcesses") or (), ours),
+        processes=tuple(_process(one.pid, one.usedGpuMemory, one.pid in ours) for one in running),
         capability=None if version is None else version[0] + version[1] / 10,
         address=_text(getattr(ask("nvmlDeviceGetPciInfo"), "busId", "")).lower().partition(".")[0][-10:],
         uncorrected=ask("nvmlDeviceGetTotalEccErrors", *UNCORRECTED),
@@ -212,24 +195,12 @@ def _memory(nvml: Any, handle: Any) -> Any:
         return nvml.nvmlDeviceGetMemoryInfo(handle)
 
 
-def _processes(found: Collection[Any], ours: frozenset[int]) -> tuple[GpuProcess, ...]:
-    return tuple(
-        GpuProcess(
-            one.pid,
-            None if one.usedGpuMemory is None else one.usedGpuMemory / GIGABYTE,
-            one.pid in ours,
-            *_user_and_command(one.pid),
-        )
-        for one in found
-    )
-
-
-def _user_and_command(pid: int) -> tuple[str, str]:
-    try:
+def _process(pid: int, used: int | None, ours: bool) -> GpuProcess:
+    user = command = ""
+    with suppress(psutil.Error, KeyError):
         process = psutil.Process(pid)
-        return process.username(), " ".join(process.cmdline())[:400]
-    except (psutil.Error, KeyError):
-        return "", ""
+        user, command = process.username(), " ".join(process.cmdline())[:400]
+    return GpuProcess(pid, None if used is None else used / GIGABYTE, ours, user, command)
 
 
 def _moved() -> dict[str, float]:

@@ -27,8 +27,10 @@ LARGEST_PID = 1 << 22
 SAME_CREATE_TIME_S = 3.0
 """Create times are computed from the wall clock at boot, which a clock that is being set shifts a little."""
 DEAD_STATES = frozenset("ZXx")
+JOB = "SLURM_JOB_ID"
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def host_name() -> str:
@@ -36,11 +38,17 @@ def host_name() -> str:
     return os.environ.get(VARIABLE) or socket.gethostname()
 
 
+def read_proc(path: Path | str) -> str:
+    """Return what the kernel says in a file, bytes spelt as in file names; empty where it says nothing."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
 def boot_id() -> str:
     """Return what tells this boot of this host from every other, empty where the kernel does not say."""
-    kernel = ""
-    with contextlib.suppress(OSError):
-        kernel = _BOOT_ID.read_text(encoding="ascii").strip()
+    kernel = read_proc(_BOOT_ID).strip()
     played = os.environ.get(VARIABLE)
     return f"{kernel}/{played}" if played else kernel
 
@@ -137,3 +145,27 @@ def alive(ref: ProcessRef | None) -> bool:
         return stat.ticks == ref.ticks
     now = ref_of(ref.pid)
     return now is not None and abs(now.created - ref.created) < SAME_CREATE_TIME_S
+
+
+def host_marks() -> dict[str, Any]:
+    """Return what tells, after a training has ended, whether its host went on: noted when it begins."""
+    here, job = this_machine(), os.environ.get(JOB, "")
+    marks = {"boot_id": here.boot_id, "pid_namespace": here.pid_namespace}
+    return {**marks, "job": job, "oom_kills": oom_kills()}
+
+
+def oom_kills(root: Path = Path("/")) -> int | None:
+    """Return how many processes the kernel has killed for lack of memory, None where nobody counts.
+
+    Of this process' control group (memory.events, v2; memory.oom_control, v1), else of the whole host
+    (/proc/vmstat, since Linux 4.13).
+    """
+    base, places = root / "sys/fs/cgroup", list[Path]()
+    for line in read_proc(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            places += [base / path.lstrip("/") / "memory.events", base / "memory.events"]
+        elif "memory" in controllers.split(","):
+            places += [base / "memory" / path.lstrip("/") / "memory.oom_control"]
+    counts = (_OOM_KILLS.search(read_proc(place)) for place in (*places, root / "proc/vmstat"))
+    return next((int(found[1]) for found in counts if found), None)

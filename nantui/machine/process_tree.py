@@ -3,6 +3,8 @@
 Sessions and process groups do not tell: torchrun gives each rank a session of its own, dataloaders are
 orphaned when a rank is killed. What holds is the mark in the environment (NANTUI_ATTEMPT, inherited by all of
 them) and descent. Signals go through pidfds, so that a pid that was reused meanwhile is never hit.
+
+And where a process comes from: a terminal, a login, a service, or a loop that would start it again.
 """
 
 from __future__ import annotations
@@ -11,16 +13,26 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from nantui.machine.process_identity import DEAD_STATES, ProcessRef, alive, ref_of, stat_of
+import psutil
+
+from nantui.machine.process_identity import DEAD_STATES, ProcessRef, alive, read_proc, ref_of, stat_of
+from nantui.terminal_text import printable
 
 MARK = "NANTUI_ATTEMPT"
 PR_SET_CHILD_SUBREAPER = 36
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
+SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish", "ksh", "tcsh", "csh"})
+WAYS_IN = {"tmux": "tmux", "screen": "screen", "SCREEN": "screen", "sshd": "SSH"}
+NOWHERE = "init or container"
+TMUX_S = 1.0
+SERVICE_MANAGERS = frozenset({"supervisord", "runsv", "s6-supervise", "pm2"})
 
 
 def living_pids() -> list[int]:
@@ -48,11 +60,8 @@ def environment_of(pid: int) -> set[bytes]:
 
 def argv_of(pid: int) -> list[str]:
     """Return the words of a process's command line, none where they cannot be read."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
-    return [os.fsdecode(word) for word in words]
+    text = read_proc(f"/proc/{pid}/cmdline")
+    return text.split("\0") if text else []
 
 
 @dataclass(frozen=True)
@@ -86,11 +95,7 @@ def descendants(roots: Iterable[int]) -> set[int]:
 
 def own_children() -> list[int]:
     """Return the children of this process; to a subreaper that includes the orphans of what it started."""
-    try:
-        text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    except OSError:
-        return []
-    return [int(word) for word in text.split()]
+    return [int(word) for word in read_proc(f"/proc/self/task/{os.getpid()}/children").split()]
 
 
 def members(uuid: str, roots: Iterable[int] = ()) -> list[ProcessRef]:
@@ -148,7 +153,8 @@ def end_all(
 def describe(ref: ProcessRef) -> Leftover:
     """Return what is known about a process that is still there."""
     stat = stat_of(ref.pid)
-    return Leftover(ref.pid, _word(ref.pid, "comm"), stat.state if stat else "?", _word(ref.pid, "wchan"))
+    name, waits_in = (read_proc(f"/proc/{ref.pid}/{word}").strip() for word in ("comm", "wchan"))
+    return Leftover(ref.pid, name, stat.state if stat else "?", "" if waits_in == "0" else waits_in)
 
 
 def prepare_process() -> None:
@@ -159,18 +165,73 @@ def prepare_process() -> None:
     signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
-def shared_memory_of(pids: Iterable[int], place: Path = Path("/dev/shm")) -> list[Path]:
+def shared_memory_of(pids: Iterable[int]) -> list[Path]:
     """Return the shared-memory files that PyTorch names after the given pids (`torch_PID_…`)."""
     names = tuple(f"torch_{pid}_" for pid in pids)
     try:
-        return [path for path in place.iterdir() if names and path.name.startswith(names)]
+        return [path for path in Path("/dev/shm").iterdir() if names and path.name.startswith(names)]
     except OSError:
         return []
 
 
-def _word(pid: int, name: str) -> str:
+def origin_of(pid: int) -> str:
+    """Return where a process was started: the tmux or screen session, the SSH address, a service.
+
+    Its environment says which session and address; of another user's process only ancestors can be seen.
+    """
+    environment = {
+        name.decode(errors="replace"): value.decode(errors="replace")
+        for name, _, value in (entry.partition(b"=") for entry in environment_of(pid))
+    }
+    found = _by_ancestors(pid)
+    socket, pane = environment.get("TMUX", "").partition(",")[0], environment.get("TMUX_PANE", "")
+    session = _tmux_session(socket, pane) if socket else ""
+    if screen := environment.get("STY", "").partition(".")[2]:
+        session = session or f"screen session {screen}"
+    if session:
+        still_there = found.split()[:1] == session.split()[:1]
+        found = session if still_there else f"{session} (it has left it)"
+    address = environment.get("SSH_CONNECTION", "").partition(" ")[0]
+    if address:
+        inside = "" if found in {"SSH", NOWHERE} else found
+        found = ", ".join(filter(None, [inside, f"SSH from {address}"]))
+    return printable(found, 200)
+
+
+@lru_cache(maxsize=64)
+def _tmux_session(socket: str, pane: str) -> str:
+    """Ask the server which session a pane is in; only one of our own is talked to, and not for long."""
     try:
-        word = Path(f"/proc/{pid}/{name}").read_text().strip()
-    except OSError:
+        mine = os.stat(socket).st_uid == os.getuid()
+        words = ["tmux", "-S", socket, "list-panes", "-a", "-F", "#{pane_id} #{session_name}"]
+        out = subprocess.run(words, capture_output=True, timeout=TMUX_S, check=True).stdout if mine else b""
+    except (OSError, subprocess.SubprocessError):
+        return "tmux"
+    lines = (line.partition(" ") for line in out.decode(errors="replace").splitlines())
+    name = next((name for number, _, name in lines if number == pane), "")
+    return f"tmux session {name}" if name else "tmux"
+
+
+def _by_ancestors(pid: int) -> str:
+    with contextlib.suppress(psutil.Error):
+        for one in psutil.Process(pid).parents():
+            name = one.name()
+            if way := next((way for prefix, way in WAYS_IN.items() if name.startswith(prefix)), ""):
+                return way
+            if name.startswith(("slurmstepd", "cron", "systemd")) and one.pid != 1:
+                return name
+    return NOWHERE if stat_of(pid) else ""
+
+
+def restart_loop(parent: int) -> str:
+    """Return the script or service around a training that may start it again, empty for an open prompt."""
+    try:
+        process = psutil.Process(parent)
+        name, argv = process.name(), process.cmdline()
+    except psutil.Error:
         return ""
-    return "" if word == "0" else word
+    if name in SHELLS and len(argv) > 1 and not argv[1].startswith("-") or (name in SHELLS and "-c" in argv):
+        return f"{printable(' '.join(argv), 120)} (process {parent})"
+    if name in SERVICE_MANAGERS:
+        return f"{name} (process {parent})"
+    return ""

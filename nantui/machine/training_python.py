@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,30 +32,25 @@ NONE = (
 )
 
 
-@dataclass(frozen=True)
-class TrainingPython:
-    """An interpreter that has what a training needs, and where it was found."""
-
-    path: str
-    found_by: str
-
-
 def training_python(*named: str | None) -> str:
     """Return the first of `named` that is not empty, else the one that is found.
 
     Raises UserError where none is named and none is found.
     """
-    return next(filter(None, named), None) or find_training_python().path
+    return next(filter(None, named), None) or find_training_python()[0]
 
 
 @lru_cache(maxsize=1)
-def find_training_python() -> TrainingPython:
-    """Return the interpreter that trains where nobody named one. Raises UserError where there is none."""
+def find_training_python() -> tuple[str, str]:
+    """Return the interpreter that trains where nobody named one, and where it was found.
+
+    Raises UserError where there is none.
+    """
     tried = []
-    for found in _candidates():
-        if all(locate(found.path, LIBRARIES)):
-            return found
-        tried.append(f"{found.found_by}: {found.path}")
+    for path, where in _candidates():
+        if all(locate(path, LIBRARIES)):
+            return path, where
+        tried.append(f"{where}: {path}")
     raise UserError(NONE.format(tried="; ".join(tried)))
 
 
@@ -78,11 +72,11 @@ def locate(python: str, libraries: tuple[str, ...]) -> list[str]:
     return found if done.returncode == 0 and len(found) == len(libraries) else [""] * len(libraries)
 
 
-def _candidates() -> Iterator[TrainingPython]:
-    yield TrainingPython(sys.executable, "nantui's own")
+def _candidates() -> Iterator[tuple[str, str]]:
+    yield sys.executable, "nantui's own"
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         place = os.environ.get(variable)
         if place and (python := Path(place) / "bin" / "python").is_file():
-            yield TrainingPython(str(python), f"${variable}")
+            yield str(python), f"${variable}"
     if on_path := shutil.which("python3"):
-        yield TrainingPython(on_path, "on the path")
+        yield on_path, "on the path"

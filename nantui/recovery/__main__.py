@@ -13,28 +13,25 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from nantui.errors import FAILED, USAGE, UserError
 from nantui.machine.training_python import training_python
-from nantui.recovery.branch import branch, new_place
 from nantui.recovery.phase_change import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
-from nantui.recovery.resume_point import point_to_resume
-from nantui.recovery.rollback import roll_back, verify
+from nantui.recovery.restore_points import point_to_resume
+from nantui.recovery.rollback import branch, roll_back, verify
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.unattended_policy import decide
 from nantui.recovery.undo import keep_for_undo, undo
 from nantui.run.atomic_files import to_json
-from nantui.run.discovery import require_run
 from nantui.run.documents import JsonObject
 from nantui.run.inside import refuse_links
-from nantui.run.journal import Journal, author, rolled_back_before
-from nantui.run.layout import RunLayout
+from nantui.run.journal import Journal, author, rolled_back_before, sole_doer
+from nantui.run.layout import RunLayout, require_run
 from nantui.run.quarantine import quarantine_add
-from nantui.run.sole_doer import sole_doer
 
 Request = JsonObject
 
@@ -61,7 +58,7 @@ def act_plan(request: Request) -> JsonObject:
     whole = [one for one in plan.candidates if one.usable and one.point is None]
     for one in whole:
         if one is whole[0] or one.name == layout.last.name:
-            verify(layout, replace(plan, restore=one), allow)
+            verify(layout, one, allow)
     point, left_out = point_to_resume(plan.run, plan.candidates)
     return {
         "text": plan.headline,
@@ -73,34 +70,22 @@ def act_plan(request: Request) -> JsonObject:
 
 def act_rollback(request: Request) -> JsonObject:
     """Go back, an interrupted transaction put right first; or into a new run, the old one untouched."""
-    layout = require_run(Path(request["run"]))
+    layout, by = require_run(Path(request["run"])), _by(request)
     python = training_python(str(request.get("python") or ""))
     allow, images = tuple(request.get("allow") or ()), tuple(request.get("images") or ())
     if request.get("into"):
-        name = str(request["into"])
-        new_place(layout.run, name)
-        refuse_unsettled(layout)
-        return asdict(branch(plan_for(request), name, by=_by(request), python=python, allow=allow))
-    settle(layout, by=_by(request))
+        if pending(layout) is not None:  # putting it right would touch the run
+            said = "a rollback was interrupted; `nantui stop` puts it right first"
+            raise UserError(f"{layout.run.name}: {said}", FAILED)
+        return asdict(branch(plan_for(request), str(request["into"]), by=by, python=python, allow=allow))
+    settle(layout, by=by)
     if done := rolled_back_before(Journal(layout.journal).events(), str(request.get("id") or "")):
         return done  # by a helper whose supervisor did not live to hear of it
-    leave_out(layout, images, _by(request))
-    return asdict(roll_back(plan_for(request), by=_by(request), python=python, allow=allow, images=images))
-
-
-def refuse_unsettled(layout: RunLayout) -> None:
-    """Raise UserError where a crash left a rollback half done: putting it right would touch the run."""
-    if pending(layout) is not None:
-        name = layout.run.name
-        raise UserError(f"{name}: a rollback was interrupted; `nantui stop` puts it right first", FAILED)
-
-
-def leave_out(layout: RunLayout, images: Sequence[str], by: str) -> None:
-    """Put images on the run's quarantine list. Raises UserError when it cannot."""
     try:
         quarantine_add(layout, images, "recovery", by)
     except OSError as error:
         raise UserError(f"the images could not be left out ({error}); nothing was done", FAILED) from None
+    return asdict(roll_back(plan_for(request), by=by, python=python, allow=allow, images=images))
 
 
 def act_next(request: Request) -> JsonObject:
@@ -149,12 +134,6 @@ ACTIONS: dict[str, Callable[[Request], JsonObject]] = {
 MOVING = frozenset({"rollback", "undo", "phase", "repair"})
 
 
-def _alone(request: Request) -> contextlib.AbstractContextManager[None]:
-    """Return what keeps others away while files move; `into` another run touches nothing of this one."""
-    moves = request["action"] in MOVING and not request.get("into")
-    return sole_doer(require_run(Path(request["run"]))) if moves else contextlib.nullcontext()
-
-
 def _by(request: Request) -> str:
     return str(request.get("by") or author())
 
@@ -167,10 +146,12 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError, KeyError, IndexError) as error:
         print(to_json({"ok": False, "error": f"no such request: {error}", "status": USAGE}))
         return USAGE
+    # `into` another run touches nothing of this one
+    moves, run = request["action"] in MOVING and not request.get("into"), Path(request["run"])
     try:
         if request["action"] not in ("plan", "next"):
-            refuse_links(RunLayout(Path(request["run"])))
-        with _alone(request):
+            refuse_links(RunLayout(run))
+        with sole_doer(require_run(run)) if moves else contextlib.nullcontext():
             answer = action(request)
     except UserError as error:
         print(to_json({"ok": False, "error": str(error), "status": error.status}))

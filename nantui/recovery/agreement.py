@@ -97,7 +97,7 @@ def _code_of(data: str, places: Iterable[Path]) -> Iterator[str]:
 
 
 def _is_ultralytics_own(data: str) -> bool:
-    from nantui.settings.ultralytics_args import find_ultralytics
+    from nantui.settings.schema import find_ultralytics
 
     try:
         return Path(data).resolve().is_relative_to(find_ultralytics().resolve())
@@ -140,9 +140,13 @@ def refuse_named(record: RunRecord, restore: Verdict | None, allow: Collection[s
         if said.get(name) == settings[name] or (restore and name in NOT_LOADED_AGAIN):
             continue
         verdict = Catalog(path.parent, allow).verdict(path, crc=True)
-        names = " ".join(sorted(set(verdict.names_to_allow) - set(allow)))
-        if names:
-            raise UserError(f"{name}={path}: loading it runs code of {names}; allow it: --allow {names}", NO)
+        refuse_code(verdict, f"{name}={path}", allow)
         if verdict.badge == "unreadable" and not verdict.names_to_allow:
             why = ", ".join(finding.kind for finding in verdict.findings)
             raise UserError(f"{name}={path} cannot be judged ({why}), and is not loaded", NO)
+
+
+def refuse_code(verdict: Verdict, what: str, allow: Collection[str]) -> None:
+    """Raise UserError where loading a file runs code whose names nobody has allowed."""
+    if names := " ".join(sorted(set(verdict.names_to_allow) - set(allow))):
+        raise UserError(f"loading {what} runs code of {names}; allow it by name: --allow {names}", NO)

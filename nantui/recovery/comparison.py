@@ -7,17 +7,17 @@ rollback's copy, so nothing is lost for the comparison.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nantui.errors import UserError
-from nantui.recovery.manifest import COPIES
+from nantui.recovery.undo import COPIES
 from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, PhaseBegun, PhaseDone, RollbackDone
-from nantui.run.record import AttemptRecord, RunRecord, read_run
+from nantui.run.record import RunRecord, read_run
 from nantui.run.results import TIMED_EPOCHS, EpochRow, current, median_epoch_s, read_results
-from nantui.run.telemetry import Step, read_steps
+from nantui.run.telemetry import read_steps
 from nantui.settings.values import compare
 
 
@@ -40,38 +40,28 @@ def read_side(text: str) -> Side:
     """Return the run or attempt that `text` names. Raises UserError when there is none."""
     place, mark, number = text.rpartition("#")
     if not mark or Path(text).exists():
-        return run_side(text, read_run(Path(text)))
+        return _run_side(text, read_run(Path(text)))
     record = read_run(Path(place))
     attempt = record.attempt(int(number)) if number.isdigit() else None
     if attempt is None or attempt.asked is None:
         known = ", ".join(f"#{one.number}" for one in record.attempts) or "none"
         raise UserError(f"{text}: no such attempt; this run has {known}")
     steps = read_steps(record.layout.steps(attempt.number))
-    epochs = {step.epoch for step in steps}
-    rows = [row for row in rows_of(record, attempt.number) if row.epoch in epochs]
-    return Side(text, attempt_settings(attempt), rows, skipped_of(steps))
+    epochs, path = {step.epoch for step in steps}, results_of(record, attempt.number)
+    later = [one.asked.mode for one in record.attempts if one.number > attempt.number and one.asked]
+    gone = path == record.layout.results_csv and any(mode != "resume" for mode in later)  # begun anew since
+    rows = [] if gone else [row for row in current(read_results(path)) if row.epoch in epochs]
+    asked, reported = attempt.asked, attempt.in_effect
+    settings = {**asked.train, **asked.ours, **asked.asked, **(reported.values if reported else {})}
+    return Side(text, settings, rows, sum(step.skipped for step in steps))
 
 
-def run_side(name: str, record: RunRecord) -> Side:
+def _run_side(name: str, record: RunRecord) -> Side:
     """Return a whole run: settings as asked, ours included, and the steps that all attempts skipped."""
     steps = [read_steps(record.layout.steps(one.number)) for one in record.attempts]
     settings = {**record.args, **(record.spec.ours if record.spec else {})}
-    return Side(name, settings, record.epochs, sum(map(skipped_of, steps)) if steps else None)
-
-
-def attempt_settings(attempt: AttemptRecord) -> dict[str, object]:
-    """Return what an attempt was asked, and what its worker reported in effect, which has the last word."""
-    asked, reported = attempt.asked, attempt.in_effect
-    own = {**asked.train, **asked.ours, **asked.asked} if asked else {}
-    return {**own, **(reported.values if reported else {})}
-
-
-def rows_of(record: RunRecord, number: int) -> list[EpochRow]:
-    """Return the rows that may be an attempt's, none where a later beginning has deleted results.csv."""
-    path = results_of(record, number)
-    later = [one.asked.mode for one in record.attempts if one.number > number and one.asked]
-    gone = path == record.layout.results_csv and any(mode != "resume" for mode in later)
-    return [] if gone else current(read_results(path))
+    skipped = sum(step.skipped for its in steps for step in its) if steps else None
+    return Side(name, settings, record.epochs, skipped)
 
 
 def results_of(record: RunRecord, number: int) -> Path:
@@ -96,11 +86,6 @@ def results_of(record: RunRecord, number: int) -> Path:
     return layout.results_csv
 
 
-def skipped_of(steps: Iterable[Step]) -> int:
-    """Return how many steps the guard skipped."""
-    return sum(step.skipped for step in steps)
-
-
 def side_by_side(one: Side, other: Side) -> JsonObject:
     """Return the comparison as `nantui compare --json` prints it.
 
@@ -110,33 +95,30 @@ def side_by_side(one: Side, other: Side) -> JsonObject:
     epochs = [epoch for epoch in rows if epoch in others]
     names = [dict.fromkeys(name for values in found.values() for name in values) for found in (rows, others)]
     curves = {
-        name: {"a": _column(rows, name, epochs), "b": _column(others, name, epochs)}
+        name: {
+            key: [found[epoch].get(name, math.nan) for epoch in epochs]
+            for key, found in (("a", rows), ("b", others))
+        }
         for name in names[0]
         if name in names[1]
     }
     differing = compare(one.settings, other.settings)
     return {
-        "a": summary(one), "b": summary(other),
+        "a": _summary(one), "b": _summary(other),
         "epochs": epochs, "curves": curves,
         "settings": [{"name": row.name, "a": row.now, "b": row.then} for row in differing],
     }  # fmt: skip
 
 
-def _column(rows: Mapping[int, Mapping[str, float]], name: str, epochs: Iterable[int]) -> list[float]:
-    return [rows[epoch].get(name, math.nan) for epoch in epochs]
-
-
-def summary(side: Side) -> JsonObject:
+def _summary(side: Side) -> JsonObject:
     """Return best metrics, hours per epoch, epochs and skipped steps of one side."""
-    metrics = {name for row in side.rows for name in row.values if name.startswith("metrics/")}
-    best = {}
-    for name in sorted(metrics):
-        of = {row.epoch: row.values.get(name, math.nan) for row in side.rows}
-        values = {epoch: value for epoch, value in of.items() if math.isfinite(value)}
-        if values:
-            epoch = max(values, key=lambda epoch: values[epoch])
-            best[name] = {"value": values[epoch], "epoch": epoch}
+    best: dict[str, JsonObject] = {}
+    for row in side.rows:
+        for name, value in row.values.items():
+            better = name not in best or value > best[name]["value"]
+            if name.startswith("metrics/") and math.isfinite(value) and better:
+                best[name] = {"value": value, "epoch": row.epoch}
     return {
-        "name": side.name, "epochs": [row.epoch for row in side.rows], "best": best,
+        "name": side.name, "epochs": [row.epoch for row in side.rows], "best": dict(sorted(best.items())),
         "hours_per_epoch": side.hours_per_epoch, "skipped_steps": side.skipped,
     }  # fmt: skip

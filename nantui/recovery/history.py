@@ -19,6 +19,7 @@ from nantui.run.events import (
     RollbackDone,
     RollbackReverted,
     UndoDone,
+    newest,
     of_kind,
 )
 from nantui.run.record import RunRecord
@@ -55,7 +56,11 @@ def earlier_recoveries(record: RunRecord) -> list[Earlier]:
     phases: dict[str, list[Earlier]] = {}
     for event in record.journal:
         if isinstance(event, RollbackBegun):
-            found = [*_in_trouble(found, event.incident_epoch, "trouble came back"), _begun(event)]
+            presets = (*event.presets, *((QUARANTINE,) if event.images else ()))
+            one = Earlier(
+                event.id, str(event.restore_point), event.changed, work=event.epoch, presets=presets
+            )
+            found = [*_in_trouble(found, event.incident_epoch, "trouble came back"), one]
         elif isinstance(event, PhaseDone):
             phases[event.id], found = found, []
         elif isinstance(event, UndoDone) and event.of in phases:
@@ -80,7 +85,7 @@ def settings_in_force(record: RunRecord) -> dict[str, object]:
 def last_rollback(record: RunRecord) -> RollbackBegun | PhaseBegun | None:
     """Return how the newest rollback or change of phase in force was begun, None without one."""
     begun = [event for event in in_force(record.journal) if not isinstance(event, Kept)]
-    return next(reversed(begun), None)
+    return begun[-1] if begun else None
 
 
 def newest_in_force(journal: Iterable[Event]) -> Undoable | None:
@@ -115,26 +120,35 @@ def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[st
     return ""
 
 
+def attempts_in_force(journal: Iterable[Event]) -> frozenset[int]:
+    """Return the attempts whose steps the present weights may hold, whatever clocks say: since the newest
+    rollback, change of phase or beginning, and without what was taken back.
+    """
+    now: frozenset[int] = frozenset()
+    before: dict[str, frozenset[int]] = {}
+    for event in journal:
+        if isinstance(event, AttemptStarted) and event.attempt is not None:
+            now = (now if event.mode == "resume" else frozenset()) | {event.attempt}
+        elif isinstance(event, (Kept, RollbackBegun, PhaseBegun)):
+            before[event.id] = now
+            now = now if isinstance(event, Kept) else frozenset()
+        elif isinstance(event, UndoDone):
+            now = before.get(event.of, frozenset())
+        elif isinstance(event, RollbackReverted):
+            now = before.get(event.id, now)
+    return now
+
+
 def newest_end(record: RunRecord) -> AttemptEnded | None:
     """Return how the newest attempt ended, None where something was done since, and while it goes on."""
-    found: AttemptEnded | None = None
-    for event in record.journal:
-        if isinstance(event, (AttemptStarted, RollbackDone, PhaseDone)):
-            found = None
-        elif isinstance(event, AttemptEnded):
-            found = event
-    return found
+    latest = newest(record.journal, AttemptStarted, AttemptEnded, RollbackDone, PhaseDone)
+    return latest if isinstance(latest, AttemptEnded) else None
 
 
 def ran_out_of_memory(record: RunRecord) -> bool:
     """Tell whether the newest attempt failed for lack of GPU memory, which a smaller batch mends."""
     ended = newest_end(record)
     return ended is not None and ended.outcome == FAILED and cause_of(ended).kind == CUDA_OOM
-
-
-def _begun(event: RollbackBegun) -> Earlier:
-    presets = (*event.presets, *((QUARANTINE,) if event.images else ()))
-    return Earlier(event.id, str(event.restore_point), event.changed, work=event.epoch, presets=presets)
 
 
 def _in_trouble(found: list[Earlier], epoch: int | None, text: str, memory: bool = False) -> list[Earlier]:

@@ -17,8 +17,7 @@ from nantui.errors import UserError
 from nantui.machine.gpus import uses_no_gpu
 from nantui.paths import configs_dir, user_config_dir
 from nantui.recovery.history import QUARANTINE, Earlier
-from nantui.recovery.judgement import Judgement
-from nantui.recovery.trouble import Trouble
+from nantui.recovery.trouble import Judgement, Trouble
 from nantui.run.events import Autopsy, of_kind
 from nantui.run.record import RunRecord
 from nantui.settings.presets import Preset, apply
@@ -79,26 +78,14 @@ def next_step(
     proven = [step for cause in sorted(proof.causes) for step in ladder.evidence.get(cause, ())]
     order = [*proven, *(() if earlier or proven else ladder.first), *ladder.steps]
     for step in dict.fromkeys(order):
-        if step == "bf16" and (bf16 is False or uses_no_gpu(in_effect.get("device"))):
+        no_bf16 = step == "bf16" and (bf16 is False or uses_no_gpu(in_effect.get("device")))
+        if no_bf16 or step in tried or (step == QUARANTINE and not proof.images):
             continue
-        if step not in tried and helps(step, proof, presets, in_effect, known):
+        if step != QUARANTINE and step not in presets:
+            raise UserError(f"the ladder names {step!r}, which is no preset; there are {', '.join(presets)}")
+        if step == QUARANTINE or changed(apply(presets[step], in_effect, known)):
             return step
     return None
-
-
-def helps(
-    step: str,
-    proof: Proof,
-    presets: Mapping[str, Preset],
-    in_effect: Mapping[str, object],
-    known: Collection[str] | None,
-) -> bool:
-    """Tell whether a step would change anything on this run."""
-    if step == QUARANTINE:
-        return bool(proof.images)
-    if step not in presets:
-        raise UserError(f"the ladder names {step!r}, which is no preset; there are {', '.join(presets)}")
-    return bool(changed(apply(presets[step], in_effect, known)))
 
 
 def proven(record: RunRecord, trouble: Trouble | Judgement | None) -> Proof:

@@ -11,13 +11,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nantui.checkpoint.catalog import Catalog
-from nantui.errors import FAILED, NO, UserError
-from nantui.recovery import manifest
+from nantui.errors import NO, UserError
 from nantui.recovery.history import settings_in_force
-from nantui.recovery.manifest import FOLDER
-from nantui.recovery.resume_point import points_aside
-from nantui.recovery.rollback import living_writers
-from nantui.recovery.transaction import PHASE, STAGED, Step, Transaction, carry_out, discard_staged, move
+from nantui.recovery.rollback import refuse_written
+from nantui.recovery.transaction import (
+    PHASE,
+    STAGED,
+    Step,
+    Transaction,
+    carry_out,
+    discard_staged,
+    move,
+    points_aside,
+)
+from nantui.recovery.undo import FOLDER, items_now, write_manifest
 from nantui.run.atomic_files import write_atomic
 from nantui.run.events import AttemptStarted, PhaseDone, RollbackReverted, newest
 from nantui.run.layout import RunLayout
@@ -49,8 +56,7 @@ def advance(layout: RunLayout, *, id: str, by: str) -> Advanced:
     place = place_of(spec.plan) if spec else None
     if spec is None or place is None or place.number >= place.of:
         raise UserError(f"{layout.run.name}: its plan has no further phase", NO)
-    if writers := living_writers(layout):
-        raise UserError(f"{layout.run.name} is being written by {', '.join(writers)}: stop it first", FAILED)
+    refuse_written(layout)
     weights = clean_weights(layout, place.number)
     phase = phases_of(spec.plan)[place.number]
     aside = free_folder(layout, place.number)
@@ -120,7 +126,8 @@ def free_folder(layout: RunLayout, number: int) -> str:
 
 def stage(layout: RunLayout, id: str, aside: str, spec: Spec) -> list[Step]:
     """Write the new spec beside the old one and return the moves. Raises OSError."""
-    items = manifest.note(layout, id)
+    items = items_now(layout)
+    write_manifest(layout, id, items)
     staged = layout.home / f"{STAGED}{id}-spec.yaml"
     write_atomic(staged, to_yaml(asdict(spec)))
     run = layout.run

@@ -6,39 +6,58 @@ again before it acts, so that what is done is what the files say then.
 
 from __future__ import annotations
 
+import math
+import re
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nantui.recovery import run_facts
+from nantui.errors import NO, UserError
 from nantui.recovery.agreement import refuse_named
-from nantui.recovery.checkpoint_moves import Move, checkpoints_aside
-from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries
-from nantui.recovery.judgement import Judgement
+from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats
 from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
-from nantui.recovery.plan_inputs import PlanInputs, gather_inputs, reason_for, second_choice
-from nantui.recovery.plan_warnings import refuse_finished, refuse_nothing_to_begin, warnings_for
-from nantui.recovery.restore_points import Candidate, Costs, best_at, choose, costs_of, pick, why_again
-from nantui.recovery.resume_settings import (
-    against_memory,
-    against_overflow,
-    carried_over,
-    kept_of_auto,
-    rows_for,
-    settings_in_effect,
-    with_rate,
+from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
+from nantui.recovery.restore_points import (
+    BEST,
+    LAST,
+    NOT_WRITTEN,
+    STOP_POINT,
+    Candidate,
+    Costs,
+    best_at,
+    choose,
+    choose_before,
+    costs_of,
+    pick,
+    why_again,
 )
-from nantui.recovery.trouble import Trouble
+from nantui.recovery.resume_settings import carried_over, rows_for, settings_in_effect
+from nantui.recovery.run_facts import known_about
+from nantui.recovery.trouble import Judgement, Trouble, overflow_words
 from nantui.run.plan import PlanPhase, place_of
-from nantui.run.record import Reached, RunRecord, read_run
-from nantui.settings.gpu_memory import Measured, fit
-from nantui.settings.lint import Known, LintFinding, lint
-from nantui.settings.presets import find_presets, load_presets, phase_after
-from nantui.settings.values import Change, changed, merge
-from nantui.words import which_epochs
+from nantui.run.record import RunRecord, read_run
+from nantui.run.spec import OURS_DEFAULTS
+from nantui.settings.lint import Known, LintFinding, lint, more_epochs
+from nantui.settings.presets import as_words, find_presets, load_presets, phase_after
+from nantui.settings.schema import Schema
+from nantui.settings.values import Change, cells, changed, show_value
+from nantui.words import span, which_epochs
 
 RESUME, RESTART = "resume", "restart"
+ENDS_THE_RECORD = ("imgsz", "data", "split", "val", "single_cls", "conf", "iou", "max_det")
+"""Settings after whose change an old fitness can no longer be compared with a new one."""
+EPOCH_FILE = re.compile(r"^epoch(\d+)\.pt$")
+UNKNOWN = "whatever its script adds: a trainer class, callbacks, loggers, changes to data set or model"
+
+
+@dataclass(frozen=True)
+class Move:
+    """A checkpoint that goes aside; paths are relative to the run."""
+
+    source: str
+    target: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -55,34 +74,33 @@ class Plan:
     restore: Candidate | None
     candidates: tuple[Candidate, ...]
     trouble: Trouble | None
-    reached: Reached
     moves: tuple[Move, ...]
     best: Candidate | None
     settings: tuple[Change, ...]
     in_effect: Mapping[str, object]
     costs: Costs
-    findings: tuple[LintFinding, ...] = ()
-    warnings: tuple[str, ...] = ()
-    presets: tuple[str, ...] = ()
-    record_ends: tuple[str, ...] = ()
-    carried: Mapping[str, object] = field(default_factory=dict)
-    earlier: tuple[Earlier, ...] = ()
-    asked: Mapping[str, object] = field(default_factory=dict)
-    afterwards: PlanPhase | None = None
-    auto: bool = False
-    reason: Trouble | Judgement | None = None
-    judgement: Judgement | None = None
-    second: Candidate | None = None
+    findings: tuple[LintFinding, ...]
+    warnings: tuple[str, ...]
+    presets: tuple[str, ...]
+    record_ends: tuple[str, ...]
+    carried: Mapping[str, object]
+    earlier: tuple[Earlier, ...]
+    asked: Mapping[str, object]
+    afterwards: PlanPhase | None
+    auto: bool
+    reason: Trouble | Judgement | None
+    judgement: Judgement | None
+    second: Candidate | None
+
+    @property
+    def decided(self) -> dict[str, object]:
+        """What is written down: decisions of before that stay in force, and what changes now."""
+        return {**self.carried, **changed(self.settings)}
 
     @property
     def appended(self) -> PlanPhase | None:
         """The phase that the run is to go on with by itself once it has finished: unattended only."""
         return self.afterwards if self.auto else None
-
-    @property
-    def incident_epoch(self) -> int:
-        """The epoch, from 1, that names the back-ups."""
-        return self.trouble.epoch if self.trouble else self.reached.epoch
 
     @property
     def second_words(self) -> str:
@@ -127,7 +145,6 @@ def make_plan(
     propose: bool | None = None,
     restart: bool = False,
     python: str | None = None,
-    measured: Measured | None = None,
     allow: Collection[str] = (),
     id: str = "",
 ) -> Plan:
@@ -145,54 +162,44 @@ def make_plan(
     restore = choose_restore(facts, to, restart)
     refuse_named(record, restore.verdict if restore else None, allow)
     in_effect = settings_in_effect(facts, restore)
+    own = [one.verdict for one in facts.candidates if not one.stranger]
+    known = known_about(record, in_effect, restore.work or 0 if restore else 0, own)
     if propose is None:
         propose = not settings and presets is None
-    wanted_by_default = propose and presets is None
-    propose = propose and reason_for(facts, restore) is not None
     wanted = propose and presets is None
-    known = known_to(facts, restore, in_effect, measured)
-    names = propose_presets(facts, restore, in_effect, known.bf16) if wanted else tuple(presets or ())
-    rows = rows_for(names, facts, in_effect, propose_guard=propose)
-    if wanted_by_default:
-        rows = merge(rows, [*against_overflow(facts, in_effect), *against_memory(facts, in_effect)])
-    rows = fit(rows, in_effect, known.measured, known.now)
-    rows = with_rate(rows, in_effect, known.epoch)
-    rows += kept_of_auto(restore, in_effect, rows)
-    return put_together(facts, restore, in_effect, rows, names, known, id or uuid.uuid4().hex)
-
-
-def known_to(
-    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], measured: Measured | None
-) -> Known:
-    """Return what lint may go by; `measured` takes the place of what the run's own files tell."""
-    verdicts = [one.verdict for one in facts.candidates if not one.stranger]
-    known = run_facts.known_about(facts.record, in_effect, restore.work or 0 if restore else 0, verdicts)
-    return replace(known, measured=measured or known.measured)
+    propose = propose and facts.reason_for(restore) is not None
+    names = propose_presets(facts, restore, in_effect, known.bf16) if wanted and propose else presets or ()
+    rows = rows_for(facts, restore, in_effect, names, known, guard=propose, remedies=wanted)
+    return put_together(facts, restore, in_effect, rows, tuple(names), known, id or uuid.uuid4().hex)
 
 
 def propose_presets(
     facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], bf16: bool | None
 ) -> tuple[str, ...]:
-    """Return the remedy that the evidence and the earlier recoveries suggest, as presets; `bf16` tells
-    whether the GPUs support it.
-    """
+    """Return the remedy that the evidence and the earlier recoveries suggest, as presets."""
     if restore is None:
         return (AGAIN,)
-    earlier, proof = earlier_recoveries(facts.record), proven(facts.record, reason_for(facts, restore))
+    earlier, proof = earlier_recoveries(facts.record), proven(facts.record, facts.reason_for(restore))
     presets = load_presets(facts.schema, facts.layout.run)
     step = next_step(load_ladder(), earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     return (step,) if step and step != QUARANTINE else ()
 
 
 def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidate | None:
-    """Return the restore point, None for plan B. Raises UserError when there is nothing to do at all."""
+    """Return the restore point, None for plan B. Raises UserError (NO) when there is nothing to do at all:
+    going back in a finished run would only repeat its last epochs.
+    """
     if to and not restart:
         return pick(facts.candidates, to, facts.layout)
     restore = None if restart else choose(facts.candidates)
-    if not restart and (restore is None or facts.trouble is None):
-        refuse_finished(facts, restore)
-    if restore is None:
-        refuse_nothing_to_begin(facts)
+    done = next((one for one in facts.candidates if one.finished), None)
+    further = done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0))
+    if done is not None and further and not restart and (restore is None or facts.trouble is None):
+        raise UserError(finished_words(facts, done, restore), NO)
+    if restore is None and not facts.record.args and facts.spec is None:
+        why = "; ".join(f"{one.name}: {one.why_not}" for one in facts.candidates[:3]) or "no checkpoint"
+        said = f"nothing can be restored ({why}), nor begun again without args.yaml"
+        raise UserError(f"{said}; nothing moved", NO)
     return restore
 
 
@@ -206,13 +213,17 @@ def put_together(
     id: str,
 ) -> Plan:
     """Return the plan for a restore point and the settings' rows."""
-    then = {**in_effect, **changed(rows)}
+    changes = changed(rows)
+    then = {**in_effect, **changes}
     best = best_at(facts.candidates, restore) if restore else None
-    ends = tuple(record_ends_because(changed(rows)))
+    ends = tuple(name for name in ENDS_THE_RECORD if name in changes)
     label = f"{ends[0]}{in_effect.get(ends[0])}_epoch{best.work}" if ends and best else ""
-    moves = checkpoints_aside(facts, id, restore, best, safe_name(label))
     earlier = tuple(earlier_recoveries(facts.record))
     carried = carried_over(facts, restore, in_effect, rows)
+    judgement, second = facts.judgement, None
+    if judgement is not None and restore is not None:
+        before = choose_before(facts.candidates, judgement.epoch)
+        second = before if before is not None and (before.work or 0) < (restore.work or 0) else None
     return Plan(
         id=id,
         run=facts.layout.run,
@@ -220,11 +231,10 @@ def put_together(
         restore=restore,
         candidates=tuple(facts.candidates),
         trouble=facts.trouble,
-        reached=facts.reached,
-        reason=reason_for(facts, restore),
-        judgement=facts.judgement,
-        second=second_choice(facts, restore),
-        moves=tuple(moves),
+        reason=facts.reason_for(restore),
+        judgement=judgement,
+        second=second,
+        moves=tuple(checkpoints_aside(facts, id, restore, best, re.sub(r"[^\w.-]", "-", label))),
         best=best,
         settings=tuple(rows),
         in_effect=in_effect,
@@ -235,7 +245,7 @@ def put_together(
         record_ends=ends,
         earlier=earlier,
         carried=carried,
-        asked={**(carried if restore is None else {}), **facts.asked, **changed(rows)},
+        asked={**(carried if restore is None else {}), **facts.asked, **changes},
         afterwards=afterwards_of(presets, facts, in_effect, rows),
         auto=facts.spec is not None and facts.spec.auto,
     )
@@ -252,15 +262,181 @@ def afterwards_of(
     return phase_after([preset.then for preset in wanted], in_effect, rows)
 
 
-def record_ends_because(changed: Collection[str]) -> list[str]:
-    """Return the changed settings after which an old fitness can no longer be compared with a new one."""
+def checkpoints_aside(
+    facts: PlanInputs, id: str, restore: Candidate | None, best: Candidate | None, record_ends: str = ""
+) -> list[Move]:
+    """Return the moves of every checkpoint that must not stay where it is.
+
+    `restore` None moves all of them (plan B). `record_ends` is the telling part of the name under which
+    the old best is kept when its fitness can no longer be compared.
+    """
+    layout = facts.layout
+    folders = [one for one in (layout.weights, layout.corrupted_backup) if one.is_dir()]
+    taken = {f"{one.relative_to(layout.run)}/{path.name}" for one in folders for path in one.iterdir()}
+    moves = []
+    for one in sorted(facts.candidates, key=lambda one: one.name):
+        if one.point is not None:
+            continue  # they move together, `points_aside`
+        source, stays = f"weights/{one.name}", best is not None and one.path == best.path and one.name == BEST
+        if stays and record_ends:
+            moves.append(Move(source, _free(f"weights/best_{record_ends}", taken), "the old record"))
+        elif not stays and (why := _why_aside(one, restore)):
+            moves.append(Move(source, _target(facts, id, one, restore, taken), why))
+    return moves
+
+
+def _why_aside(one: Candidate, restore: Candidate | None) -> str:
+    """Return why a checkpoint moves, "" when it stays."""
+    if restore is None:
+        return "the training begins again"
+    if one.path == restore.path:
+        return "replaced by the restored one" if one.name in (LAST, STOP_POINT) else ""
+    if one.verdict.badge == "busy":
+        return one.why_not
+    if one.why_not == NOT_WRITTEN:
+        return ""
+    if one.verdict.badge == "corrupt" or one.name in (LAST, STOP_POINT, BEST):
+        return one.verdict.badge if one.verdict.badge != "clean" else "replaced by the restored one"
+    named = EPOCH_FILE.match(one.name)
+    epoch = one.epoch if one.epoch is not None else int(named[1]) if named else None
+    return "newer than the restore point" if epoch is None or epoch > (restore.epoch or 0) else ""
+
+
+def _target(facts: PlanInputs, id: str, one: Candidate, restore: Candidate | None, taken: set[str]) -> str:
+    """Return where a checkpoint moves: into the transaction's own backups when it is sound and not newer
+    than the restore point, else to corrupted_backup/ under a name that tells the incident's epoch.
+    """
+    limit = -1 if restore is None or restore.epoch is None else restore.epoch
+    sound = one.verdict.badge == "clean"
+    if sound and one.epoch is not None and one.epoch <= limit:
+        return f"nantui/backups/{id}/weights/{one.name}"
+    broken = not sound and one.verdict.badge != "busy"
+    word = "corrupted" if broken else "suspect" if facts.trouble else "aside"
+    epoch = facts.trouble.epoch if facts.trouble else facts.reached.epoch
+    return _free(f"weights/corrupted_backup/{one.path.stem}_epoch{epoch}_{word}", taken)
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """Return `stem`.pt, or with -2, -3 … when that is taken, and take it."""
+    name, number = f"{stem}.pt", 2
+    while name in taken:
+        name, number = f"{stem}-{number}.pt", number + 1
+    taken.add(name)
+    return name
+
+
+def warnings_for(
+    facts: PlanInputs,
+    restore: Candidate | None,
+    rows: Sequence[Change],
+    earlier: Sequence[Earlier],
+    carried: Mapping[str, object],
+) -> list[str]:
+    """Return what the person should know before saying yes."""
+    found = []
+    if restore is None:
+        found.append(f"{why_again(facts.candidates)}: it begins again from the model's own weights")
+    elif names := restore.verdict.names_to_allow:
+        found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
+    if facts.overflowed:
+        found.append(f"{overflow_words(facts.overflowed)}; metrics or later epochs show a sound network")
+    if busy := [one.name for one in facts.candidates if one.verdict.badge == "busy"]:
+        found.append(f"{', '.join(busy)}: being written now, judged again once the training has stopped")
+    if facts.spec is None:
+        found += [f"nantui's own runner goes on without {one}" for one in lost_with_our_runner(facts.record)]
+    elif facts.spec.kind == "exec":
+        found.append("trained by its own script, which goes on with it: arguments there win over ours")
+    if facts.record.results_unread:
+        found.append("results.csv cannot be read: how far it came, and whether it holds NaN, is not known")
+    if not facts.record.args:
+        found.append("args.yaml is missing: the settings are those in the checkpoint")
+    if restore and restore.verdict.repairable and not restore.verdict.resumable:
+        found.append(f"{restore.name}: optimizer or scaler state is not finite and begins anew")
+    if carried:
+        words = ", ".join(f"{name}={show_value(value)}" for name, value in carried.items())
+        found.append(f"decided before (asked, recovered or optimizer=auto), stays in force: {words}")
+    if own := ", ".join(row.name for row in rows if row.name in OURS_DEFAULTS and not row.kept):
+        found.append(f"{own}: nantui's own, of no effect if you resume with plain `yolo` instead")
+    if restore and (repeat := repeats(earlier, restore.place, changed(rows))):
+        found.append(repeat)
+    return found
+
+
+def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) -> str:
+    """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
+    work, run = done.work or 0, facts.layout.run
+    text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
+    text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s)"
+    if facts.judgement is not None:
+        text += f"; {facts.judgement.in_words}"
+        older = choose_before(facts.candidates, facts.judgement.epoch) or older
+    if older is None:
+        return text
+    return f"{text}; to train on from an older epoch: nantui rollback {run} --to {older.name}, then resume"
+
+
+def lost_with_our_runner(record: RunRecord, schema: Schema | None = None) -> list[str]:
+    """Return what a training loses, one thing a line, when nantui's own runner goes on with it instead of the
+    script that began it; nothing where our runner trains already.
+
+    Nobody can see in a run directory what a script did besides training. What is known is named (the guard
+    reports a trainer class, callbacks and a data set class of the script's own); the rest is said.
+    """
+    spec = record.spec
+    if spec is not None and spec.kind != "exec":
+        return []
+    argv = (spec.exec or {}).get("argv") or [] if spec else []
+    lost = [f"its own script: {' '.join(map(str, argv))}"] if spec else []
+    reported = (attempt.in_effect for attempt in reversed(record.attempts))
+    own = next((one.own for one in reported if one is not None and one.own is not None), (UNKNOWN,))
+    unknown = [name for name in record.args if name not in schema.fields] if schema else []
+    return [*lost, *own, *(f"{name}, a setting that this Ultralytics does not know" for name in unknown)]
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Return the plan as lines: what happens, what it costs, what moves, what changes and why."""
+    lines = [plan.headline]
+    if found := plan.trouble:
+        seen = f"epoch {found.epoch}" + (f", step {found.step}" if found.step else "")
+        lines.append(f"because: {found.text or found.kind} ({seen}, seen in {found.source})")
+    if plan.second is not None:
+        lines.append(f"or --to {plan.second.name}: {plan.second_words}; yours to decide")
+    elif plan.judgement is not None:
+        lines.append(plan.judgement.in_words)
+    if again := plan.costs.again:
+        time = f", {span(plan.costs.hours_lost)}" if math.isfinite(plan.costs.hours_lost) else ""
+        lines.append(f"costs: {again}{time}")
+    if math.isfinite(left := plan.costs.hours_remaining):
+        factor = plan.costs.factor
+        slower = f", each about {factor:.2g} times as long as before" if factor != 1 else ""
+        lines.append(f"costs: {span(left)} of training left{slower}")
+    lines += [f"moves: {move.source} to {move.target} ({move.why})" for move in plan.moves]
+    lines += [f"  {line}" for line in settings_table(plan.settings)]
+    lines += afterwards(plan)
+    lines += [f"note: {finding.name}: {finding.text}" for finding in plan.findings]
+    return lines + [f"warning: {warning}" for warning in plan.warnings]
+
+
+def afterwards(plan: Plan) -> list[str]:
+    """Return what follows at the end of the run: by itself when it is unattended, else as an offer."""
+    if plan.afterwards is None:
+        return []
+    words = " ".join(as_words(plan.afterwards))
+    if plan.appended:
+        return [f"afterwards: {plan.afterwards.title} ({words}), as a further phase of this run"]
+    return [f"once it has finished: nantui resume {plan.run} --phase {words}  ({plan.afterwards.title})"]
+
+
+def settings_table(changes: Sequence[Change]) -> list[str]:
+    """Return the guide's table: parameter, now, then, why."""
+    head = ("parameter", "now", "then", "why")
+    return table([head, *map(cells, changes)]) if changes else []
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Return rows as aligned lines; the last column is as long as it likes."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        name
-        for name in ("imgsz", "data", "split", "val", "single_cls", "conf", "iou", "max_det")
-        if name in changed
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-
-
-def safe_name(text: str) -> str:
-    """Return `text` fit for a file name."""
-    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in text)

@@ -7,33 +7,36 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nantui.checkpoint.catalog import Catalog
+from nantui.checkpoint.catalog import POINT, Catalog
 from nantui.checkpoint.verdict import Verdict
-from nantui.recovery.judgement import (
+from nantui.machine.gpus import device_count
+from nantui.recovery.history import attempts_in_force
+from nantui.recovery.restore_points import (
+    LEFT_BEHIND,
+    Candidate,
+    RestoreCriteria,
+    find_strangers,
+    list_candidates,
+)
+from nantui.recovery.run_facts import classes_of
+from nantui.recovery.trouble import (
     Judgement,
     Ruin,
+    Trouble,
+    first_trouble,
     judge_numbers,
     mosaic_closes,
+    overflowed,
     proven_ruin,
     validated_in_fp32,
 )
-from nantui.recovery.manifest import COPIES
-from nantui.recovery.restore_points import (
-    Candidate,
-    RestoreCriteria,
-    choose_before,
-    find_strangers,
-    list_candidates,
-    own_files,
-)
-from nantui.recovery.resume_point import why_left_out
-from nantui.recovery.trouble import Trouble, first_trouble, overflowed
+from nantui.recovery.undo import COPIES
 from nantui.run.layout import RunLayout
-from nantui.run.points import step_points
-from nantui.run.record import Reached, RunRecord
+from nantui.run.points import StepPoint, differences, step_points
+from nantui.run.record import Reached, RunRecord, in_full
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args
-from nantui.settings.effective import number
 from nantui.settings.schema import Schema
+from nantui.settings.values import number
 
 METRICS = "metrics"
 """The kind of finding that is only a number recorded in the file."""
@@ -45,14 +48,13 @@ LOOKS, BETWEEN_LOOKS_S = 4, 0.2
 class PlanInputs:
     """A snapshot. `candidates` come best first; `asked` are the settings asked for by name, checked.
 
-    `ours` are nantui's own settings in effect. `judgement` is where finite numbers say that the network was
+    `judgement` is where finite numbers say that the network was
     lost, `ruin` where they prove it; `overflowed` are the epochs whose validation was not finite though the
     network was sound.
     """
 
     record: RunRecord
     schema: Schema
-    ours: Mapping[str, object]
     asked: Mapping[str, object]
     candidates: list[Candidate]
     trouble: Trouble | None
@@ -72,9 +74,16 @@ class PlanInputs:
         return self.record.spec
 
     @property
-    def args(self) -> Mapping[str, object]:
-        """Ultralytics' args.yaml."""
-        return self.record.args
+    def lost_since(self) -> int | None:
+        """The epoch, from 1, from which on a ruined network is not gone back to; None for any other."""
+        return min(one.epoch for one in (self.ruin, self.judgement) if one) if self.ruin else None
+
+    def reason_for(self, restore: Candidate | None) -> Trouble | Judgement | None:
+        """Return the first sign of trouble, or the judgement where the restore point is from before that."""
+        judgement, trouble = self.judgement, self.trouble
+        if judgement is None or restore is None or (restore.work or 0) >= judgement.epoch:
+            return trouble
+        return judgement if trouble is None or judgement.epoch < trouble.epoch else trouble
 
 
 def gather_inputs(
@@ -84,33 +93,26 @@ def gather_inputs(
 
     Raises UserError for an unknown setting or a wrong value in `asked`.
     """
-    spec, args, rows = record.spec, record.args, record.epochs
+    spec, rows = record.spec, record.epochs
     schema = Schema.load(python or (spec.python if spec else None) or None)
     checked = schema.check(asked)
     catalog = Catalog(record.layout.weights, allow)
-    verdicts = [settled(catalog, path) for path in own_files(catalog)]
+    in_weights = [file.path for file in catalog.files() if not file.in_backup and file.kind != POINT]
+    verdicts = [settled(catalog, path) for path in in_weights]
     strangers = find_strangers(verdicts, record.results)
     own = [one for one in verdicts if one.path not in strangers]
-    bad = [one.epoch + 1 for one in own if one.epoch is not None and condemns(one)]
+    bad = [one.epoch + 1 for one in own if one.epoch is not None and _condemns(one)]
     trouble, reached = first_trouble(record, bad), record.reached
-    epochs = args.get("epochs") or (spec.train.get("epochs") if spec else None)
-    if args.get("time"):  # then Ultralytics reckons them anew after each epoch, and only a checkpoint knows
-        latest = max(
-            (one for one in own if one.epoch is not None), key=lambda one: one.epoch or 0, default=None
-        )
-        epochs = latest.train_args.get("epochs") if latest else None
-    goal = int(number(checked.get("epochs", epochs) or 0))
     points = {record.layout.point(point.name): point for point in step_points(record.layout)}
-    left = why_left_out(record, points, checked)
-    criteria = RestoreCriteria(trouble, reached, goal, known_places(record), {**strangers, **left}, points)
-    candidates = list_candidates([*verdicts, *(settled(catalog, path) for path in points)], criteria)
-    closes = mosaic_closes(args)
+    out = {**strangers, **why_left_out(record, points, checked)}
+    goal = int(number(checked.get("epochs", _epochs_of(record, own)) or 0))
+    criteria = RestoreCriteria(trouble, reached, goal, _known_places(record), out, points)
+    closes = mosaic_closes(record.args)
     return PlanInputs(
         record=record,
         schema=schema,
-        ours=ours_of(record),
         asked=checked,
-        candidates=candidates,
+        candidates=list_candidates([*verdicts, *(settled(catalog, path) for path in points)], criteria),
         trouble=trouble,
         reached=reached,
         judgement=judge_numbers(rows, closes),
@@ -119,7 +121,17 @@ def gather_inputs(
     )
 
 
-def condemns(verdict: Verdict) -> bool:
+def _epochs_of(record: RunRecord, own: Collection[Verdict]) -> object:
+    """Return how many epochs the run is to train; with `time=` Ultralytics reckons them anew after each one,
+    and only its newest checkpoint knows.
+    """
+    if record.args.get("time"):
+        known = [(one.epoch, one.train_args.get("epochs")) for one in own if one.epoch is not None]
+        return max(known, key=lambda one: one[0], default=(0, None))[1]
+    return record.args.get("epochs") or (record.spec.train.get("epochs") if record.spec else None)
+
+
+def _condemns(verdict: Verdict) -> bool:
     """Tell whether a corrupt file speaks against its epoch, and so against every later one.
 
     Where only the metrics recorded in it are not finite it repeats its row of results.csv, which is judged
@@ -130,15 +142,15 @@ def condemns(verdict: Verdict) -> bool:
 
 def settled(catalog: Catalog, path: Path) -> Verdict:
     """Return the verdict on a file; one that is being written gets a moment."""
+    verdict = catalog.verdict(path)
     for _ in range(LOOKS - 1):
-        verdict = catalog.verdict(path)
-        if verdict.badge != "busy":
-            return verdict
-        time.sleep(BETWEEN_LOOKS_S)
-    return catalog.verdict(path)
+        if verdict.badge == "busy":
+            time.sleep(BETWEEN_LOOKS_S)
+            verdict = catalog.verdict(path)
+    return verdict
 
 
-def known_places(record: RunRecord) -> frozenset[str]:
+def _known_places(record: RunRecord) -> frozenset[str]:
     """Return every directory that this run has called its own: it may have been moved or copied.
 
     Empty where neither args.yaml nor a spec says, so that nothing can be told apart.
@@ -157,24 +169,28 @@ def ours_of(record: RunRecord) -> dict[str, object]:
     return {**OURS_DEFAULTS, **(attempt.ours if attempt else spec.ours if spec else {})}
 
 
-def reason_for(facts: PlanInputs, restore: Candidate | None) -> Trouble | Judgement | None:
-    """Return the first sign of trouble, or the judgement where the restore point is from before that."""
-    judgement, trouble = facts.judgement, facts.trouble
-    if judgement is None or restore is None or (restore.work or 0) >= judgement.epoch:
-        return trouble
-    return judgement if trouble is None or judgement.epoch < trouble.epoch else trouble
+def why_left_out(
+    record: RunRecord, points: Mapping[Path, StepPoint], asked: Mapping[str, object]
+) -> dict[Path, str]:
+    """Return which step points a training with what is `asked` for cannot go on from, and why.
 
-
-def lost_since(facts: PlanInputs) -> int | None:
-    """Return the epoch, from 1, from which on a ruined network is not gone back to; None for any other."""
-    if facts.ruin is None:
-        return None
-    return min(facts.ruin.epoch, facts.judgement.epoch if facts.judgement else facts.ruin.epoch)
-
-
-def second_choice(facts: PlanInputs, restore: Candidate | None) -> Candidate | None:
-    """Return the newest restore point from before the judgement, None where `restore` is no later one."""
-    if facts.judgement is None or restore is None:
-        return None
-    second = choose_before(facts.candidates, facts.judgement.epoch)
-    return second if second is not None and (second.work or 0) < (restore.work or 0) else None
+    A point stays on disk whatever becomes of its training, so its attempt must be one whose work is in force.
+    What else the worker would refuse (`MUST_BE_THE_SAME` in worker/points/going_on.py) is said here as far as
+    it is known: of the model its number of classes, and processes where the run has one host.
+    """
+    attempts, spec, left = attempts_in_force(record.journal), record.spec, dict[Path, str]()
+    now = {**record.args, **(spec.train if spec else {}), **asked}
+    here: dict[str, object] = {}
+    if asked.get("data") not in (None, record.args.get("data")):
+        here["data"] = str(in_full(record, asked)["data"])
+    if spec is not None and spec.kind != "exec" and getattr(record.newest.asked, "nnodes", 1) == 1:
+        here["world_size"] = device_count(now.get("device"))
+    classes = classes_of(in_full(record, now).get("data"))
+    if classes is not None and not now.get("single_cls") and now.get("task") != "semantic":
+        here["classes"] = classes  # as the data set says it; a semantic one may have the background, too
+    for path, point in points.items():
+        if point.attempt not in attempts:
+            left[path] = LEFT_BEHIND
+        elif differ := differences(point.training, here):
+            left[path] = f"it does not fit what would train now ({'; '.join(differ)})"
+    return left

@@ -7,15 +7,17 @@ back to it costs are epochs, and hours by this run's own epoch times.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from nantui.checkpoint.catalog import POINT, Catalog
 from nantui.checkpoint.metadata import agrees
+from nantui.checkpoint.scan import why_unsound
 from nantui.checkpoint.verdict import Verdict
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import uses_no_gpu
@@ -24,8 +26,8 @@ from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint, in_words
 from nantui.run.record import Reached
 from nantui.run.results import EpochRow
-from nantui.settings.effective import number
 from nantui.settings.lint import more_epochs
+from nantui.settings.values import number
 from nantui.words import count, span, which_epochs
 
 STOP_POINT, LAST, BEST = "nantui_stop.pt", "last.pt", "best.pt"
@@ -35,6 +37,7 @@ FINISHED = "finished"
 OWN_NAME = re.compile(r"(last|best|nantui_stop|epoch\d+)\.pt")
 NOTHING = "nothing"
 NOT_WRITTEN, LEFT_OVER = "no training writes a file of this name", "left over from an earlier training here"
+LEFT_BEHIND = "of a training that was left behind"
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,7 @@ class Candidate:
     path: Path
     epoch: int | None
     verdict: Verdict
-    usable: bool
-    why_not: str
+    why_not: str = ""
     epochs_lost: int = 0
     lost_text: str = ""
     hours_lost: float = math.nan
@@ -88,6 +90,11 @@ class Candidate:
         return self.point.epochs_done if self.point else self.work or 0
 
     @property
+    def usable(self) -> bool:
+        """Whether it may be the restore point."""
+        return not self.why_not
+
+    @property
     def finished(self) -> bool:
         """Whether only the number of epochs keeps it from being the restore point."""
         return self.why_not.startswith(FINISHED)
@@ -97,12 +104,28 @@ class Candidate:
         """The fitness recorded in it."""
         return self.verdict.fitness
 
+    @property
+    def rank(self) -> tuple[bool, int, bool, float, int, str]:
+        """What the best one has most of: usable, the newest, whole, saved late inside the next epoch (by the
+        file's age), and the preferred name.
+        """
+        epoch, saved = -2 if self.epoch is None else self.epoch, 0.0
+        if self.goes_into_the_next:
+            with contextlib.suppress(OSError):
+                saved = self.path.stat().st_mtime
+        return self.usable, epoch, not self.revive, saved, PREFERENCE.get(self.name, 1), self.name
+
+    @property
+    def goes_into_the_next(self) -> bool:
+        """Whether it was saved inside the epoch after its own: a step point, and where a stop was agreed."""
+        return self.point is not None or self.name == STOP_POINT
+
     def to_json(self) -> dict[str, object]:
         """Return what a table or a script shows of it."""
         return {
             "path": str(self.path), "name": self.name, "epoch": self.epoch, "work": self.work,
             "badge": self.verdict.badge, "usable": self.usable, "why_not": self.why_not,
-            "fitness": self.fitness, "epochs_lost": self.epochs_lost, "lost": self.lost_text,
+            "fitness": self.verdict.fitness, "epochs_lost": self.epochs_lost, "lost": self.lost_text,
             "hours_lost": self.hours_lost, "hours_remaining": self.hours_remaining,
             "repair": self.verdict.repairable and not self.verdict.resumable, "revive": self.revive,
             "step_point": self.point is not None,
@@ -126,12 +149,7 @@ class RestoreCriteria:
 
 def list_candidates(verdicts: Iterable[Verdict], criteria: RestoreCriteria) -> list[Candidate]:
     """Return every checkpoint of the run as a candidate, the best restore point first."""
-    return sorted((candidate_of(verdict, criteria) for verdict in verdicts), key=rank, reverse=True)
-
-
-def own_files(catalog: Catalog) -> list[Path]:
-    """Return the checkpoints in weights/ itself; what lies in corrupted_backup/ is out of the question."""
-    return [file.path for file in catalog.files() if not file.in_backup and file.kind != POINT]
+    return sorted((_candidate(one, criteria) for one in verdicts), key=lambda one: one.rank, reverse=True)
 
 
 def find_strangers(verdicts: Sequence[Verdict], rows: Sequence[EpochRow]) -> dict[Path, str]:
@@ -170,36 +188,16 @@ def _later(one: Verdict, other: Verdict) -> bool:
     return younger and bool(one.date and other.date) and str(one.date) > str(other.date)
 
 
-def rank(candidate: Candidate) -> tuple[bool, int, bool, float, int, str]:
-    """Return the sort key: usable first, then the newest, then whole ones, then what went on into the next
-    epoch, by its age, then the preferred name.
-    """
-    epoch = -2 if candidate.epoch is None else candidate.epoch
-    into, name = _saved_inside(candidate), candidate.name
-    return candidate.usable, epoch, not candidate.revive, into, PREFERENCE.get(name, 1), name
-
-
-def _saved_inside(candidate: Candidate) -> float:
-    """Return when a checkpoint was saved inside an epoch, 0 for one of an epoch's end."""
-    try:
-        inside = candidate.point is not None or candidate.name == STOP_POINT
-        return candidate.path.stat().st_mtime if inside else 0.0
-    except OSError:
-        return 0.0
-
-
-def candidate_of(verdict: Verdict, criteria: RestoreCriteria) -> Candidate:
-    """Return one file as a candidate."""
-    completed = criteria.reached.completed
-    revive = verdict.stripped and verdict.badge == "clean" and verdict.path.name == LAST and completed > 0
-    epoch = completed - 1 if revive else -1 if verdict.point and verdict.epoch is None else verdict.epoch
-    stranger, point = verdict.path in criteria.strangers, criteria.points.get(verdict.path)
-    candidate = Candidate(
-        verdict.path, epoch, verdict, False, "", revive=revive, stranger=stranger, point=point
+def _candidate(verdict: Verdict, criteria: RestoreCriteria) -> Candidate:
+    path, reached = verdict.path, criteria.reached
+    revive = verdict.stripped and verdict.badge == "clean" and path.name == LAST and reached.completed > 0
+    epoch = (
+        reached.completed - 1 if revive else -1 if verdict.point and verdict.epoch is None else verdict.epoch
     )
-    why_not = reason_against(candidate, criteria)
-    candidate = replace(candidate, usable=not why_not, why_not=why_not)
-    return with_costs(candidate, criteria.reached, criteria.goal) if epoch is not None else candidate
+    stranger, point = path in criteria.strangers, criteria.points.get(path)
+    one = Candidate(path, epoch, verdict, revive=revive, stranger=stranger, point=point)
+    one = replace(one, why_not=reason_against(one, criteria))
+    return replace(one, **_costs_of(one, reached, criteria.goal)) if epoch is not None else one
 
 
 def reason_against(candidate: Candidate, criteria: RestoreCriteria) -> str:
@@ -215,7 +213,7 @@ def reason_against(candidate: Candidate, criteria: RestoreCriteria) -> str:
     if verdict.badge != "clean":
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
         return f"{verdict.badge}{f' ({kinds})' if kinds else ''}"
-    if verdict.cannot_be_loaded or not (verdict.usable or candidate.revive or was_the_last(verdict)):
+    if verdict.cannot_be_loaded or not (verdict.usable or candidate.revive or _was_the_last(verdict)):
         return f"cannot be resumed: {verdict.why_not_resumable}"
     if epoch is None:
         return "does not say which epoch it holds"
@@ -230,33 +228,33 @@ def reason_against(candidate: Candidate, criteria: RestoreCriteria) -> str:
     return ""
 
 
-def was_the_last(verdict: Verdict) -> bool:
+def _was_the_last(verdict: Verdict) -> bool:
     """Tell whether only its own number of epochs keeps a file from being resumed: more of them mend that."""
     epochs = verdict.train_args.get("epochs")
     return not verdict.stripped and verdict.epoch is not None and epochs == verdict.epoch + 1
 
 
-def with_costs(candidate: Candidate, reached: Reached, goal: int) -> Candidate:
-    """Return the candidate with what going back to it costs."""
+def _costs_of(candidate: Candidate, reached: Reached, goal: int) -> dict[str, Any]:
+    """Return what going back to it costs, as the fields of a candidate."""
     point, work = candidate.point, candidate.work or 0
-    done, remaining = max(reached.epoch, work), (goal or math.nan) - candidate.epochs_done
-    candidate = replace(candidate, hours_remaining=max(remaining, 0) * reached.seconds / 3600)
+    done, hours = max(reached.epoch, work), reached.seconds / 3600
+    remaining = max((goal or math.nan) - candidate.epochs_done, 0) * hours
     if candidate.name == STOP_POINT and candidate.verdict.point and done == work + 1:
-        return replace(candidate, lost_text=NOTHING, hours_lost=0.0)  # it goes on where the training stopped
-    steps, own = steps_again(point, reached) if point else (0, "")
-    beyond = point.epoch if point else work
-    later = cost_text(beyond, reached, done)
+        # it goes on where the training stopped
+        return {"lost_text": NOTHING, "hours_lost": 0.0, "hours_remaining": remaining}
+    steps, own = _steps_again(point, reached) if point else (0, "")
+    later = _epochs_again(point.epoch if point else work, reached, done)
     more = later != NOTHING
-    return replace(
-        candidate,
-        epochs_lost=done - work if more else 0,
-        steps_lost=0 if more else steps,
-        lost_text=f"{own} and {which_epochs(later)}" if own and more else own or later,
-        hours_lost=max(reached.epochs_done - candidate.epochs_done, 0) * reached.seconds / 3600,
-    )
+    return {
+        "epochs_lost": done - work if more else 0,
+        "steps_lost": 0 if more else steps,
+        "lost_text": f"{own} and {which_epochs(later)}" if own and more else own or later,
+        "hours_lost": max(reached.epochs_done - candidate.epochs_done, 0) * hours,
+        "hours_remaining": remaining,
+    }
 
 
-def steps_again(point: StepPoint, reached: Reached) -> tuple[int, str]:
+def _steps_again(point: StepPoint, reached: Reached) -> tuple[int, str]:
     """Return how many steps of a point's own epoch are to be trained again, and which."""
     until = point.batches if reached.completed >= point.epoch else point.batch
     if reached.epoch == point.epoch > reached.completed:
@@ -266,7 +264,7 @@ def steps_again(point: StepPoint, reached: Reached) -> tuple[int, str]:
     return steps, f"{which} of epoch {point.epoch}" if steps else ""
 
 
-def cost_text(work: int, reached: Reached, done: int) -> str:
+def _epochs_again(work: int, reached: Reached, done: int) -> str:
     """Return which epochs are lost as a person says it: "132, 133 and part of 134"."""
     whole = [str(epoch) for epoch in range(work + 1, reached.completed + 1)]
     if len(whole) > 3:
@@ -293,8 +291,7 @@ def ends_before(candidate: Candidate, epoch: int, step: int | None = None) -> bo
     point = candidate.point
     if point is not None and step is not None and point.epoch == epoch:
         return point.batch < step
-    inside = point is not None or candidate.name == STOP_POINT
-    return candidate.epoch is not None and candidate.epoch + (2 if inside else 1) < epoch
+    return candidate.epoch is not None and candidate.epoch + 1 + candidate.goes_into_the_next < epoch
 
 
 def why_again(candidates: Iterable[Candidate]) -> str:
@@ -303,33 +300,43 @@ def why_again(candidates: Iterable[Candidate]) -> str:
     return "a restart was asked for" if sound else "no clean checkpoint is left"
 
 
-def pick(candidates: Iterable[Candidate], to: str, layout: RunLayout) -> Candidate:
+def pick(candidates: Sequence[Candidate], to: str, layout: RunLayout) -> Candidate:
     """Return the checkpoint that a person named. Raises UserError (NO) when it may not be the restore point.
 
     There is no way to force a corrupt one.
     """
     places = (layout.weights / to, layout.run / to, Path(to))
-    place = next((place for place in places if place.exists()), Path(to))
+    place = next((one.resolve() for one in places if one.exists()), None)
     label = re.sub(r"[\s,-]", "", to)  # a step point's, also as it is on the screen: "epoch 134 step 1,240"
-    found = next(
-        (one for one in candidates if same_file(one.path, place) or one.name.replace("-", "") == label), None
-    )
-    if found is None and place.exists():
+    for one in candidates:
+        if (place is not None and one.path.resolve() == place.resolve()) or one.name.replace(
+            "-", ""
+        ) == label:
+            if not one.usable:
+                raise UserError(f"{one.name} cannot be the restore point: {one.why_not}", NO)
+            return one
+    if place is not None:
         raise UserError(f"{to}: not a checkpoint of this run ({layout.weights}); nothing was done", NO)
-    if found is None:
-        names = ", ".join(one.name for one in candidates if one.usable) or "none"
-        raise UserError(f"{to}: no such checkpoint; usable: {names}", NO)
-    if not found.usable:
-        raise UserError(f"{found.name} cannot be the restore point: {found.why_not}", NO)
-    return found
+    names = ", ".join(one.name for one in candidates if one.usable) or "none"
+    raise UserError(f"{to}: no such checkpoint; usable: {names}", NO)
 
 
-def same_file(one: Path, other: Path) -> bool:
-    """Tell whether two paths lead to one file."""
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
+def point_to_resume(run: Path, candidates: Sequence[Candidate]) -> tuple[StepPoint | None, tuple[str, ...]]:
+    """Return the newest good point that is further than every other usable checkpoint, None without one.
+
+    And in words which ones were further and are not good. Reads all of them.
+    """
+    best = next((one for one in candidates if one.usable and one.point is None), None)
+    left_out: list[str] = []
+    for one in sorted(candidates, key=lambda one: one.rank[1:], reverse=True):
+        if one is best or (best and best.revive):
+            break
+        if one.point is not None and one.why_not != LEFT_BEHIND:
+            why = one.why_not or why_unsound(RunLayout(run), one.point)
+            if not why:
+                return one.point, tuple(left_out)
+            left_out.append(f"the step point of {one.words} is left out: {why}")
+    return None, tuple(left_out)
 
 
 def best_at(candidates: Sequence[Candidate], restore: Candidate) -> Candidate | None:
@@ -379,7 +386,7 @@ def costs_of(
     restore: Candidate | None, reached: Reached, now: Mapping[str, object], then: Mapping[str, object]
 ) -> Costs:
     """Return the costs from this run's own epoch times."""
-    factor, seconds = time_factor(now, then), reached.seconds
+    factor, seconds = _time_factor(now, then), reached.seconds
     left = max(number(then.get("epochs")) - (restore.epochs_done if restore else 0), 0)
     remaining = left * seconds * factor / 3600
     if restore is None:
@@ -389,7 +396,7 @@ def costs_of(
     return Costs(restore.epochs_lost, restore.lost_text, restore.hours_lost, remaining, seconds, factor)
 
 
-def time_factor(now: Mapping[str, object], then: Mapping[str, object]) -> float:
+def _time_factor(now: Mapping[str, object], then: Mapping[str, object]) -> float:
     """Return how much longer an epoch will take on a GPU: image area, and precision as measured there."""
     time_of = {False: 169.0, "fp32": 169.0, "bf16": 108.0}
     area = (number(then.get("imgsz")) / number(now.get("imgsz"))) ** 2

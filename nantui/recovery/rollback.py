@@ -4,6 +4,8 @@ A rollback under a living writer would be overwritten. The supervisor has stoppe
 here is the second look, by the process that acts. Everything it needs is then prepared beside the run's files
 before a single one moves. The slow part (torch) and whatever can fail for lack of space or rights happens
 there, where failing costs nothing: what was prepared is removed again and the run is as it was.
+Into a new directory (`branch`) everything is made beside the new name and appears with one rename, so that a
+crash leaves no half run; the old run stays untouched.
 """
 
 from __future__ import annotations
@@ -13,20 +15,20 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nantui import entry_points
 from nantui.checkpoint.catalog import Catalog
-from nantui.errors import FAILED, NO, UserError
+from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.machine.process_tree import marked
 from nantui.machine.training_python import training_python
 from nantui.paths import interpreter
-from nantui.recovery import manifest
+from nantui.recovery.agreement import refuse_code
 from nantui.recovery.plan import RESUME, Plan
-from nantui.recovery.restore_points import BEST, why_again
-from nantui.recovery.resume_point import points_aside
+from nantui.recovery.restore_points import BEST, Candidate, why_again
 from nantui.recovery.transaction import (
     MKDIR,
     ROLLBACK,
@@ -37,20 +39,23 @@ from nantui.recovery.transaction import (
     copy_durably,
     discard_staged,
     move,
+    points_aside,
+    rename_without_replacing,
 )
-from nantui.run.atomic_files import write_atomic, write_json
+from nantui.recovery.undo import keep_copies
+from nantui.run.atomic_files import sync_directory, write_atomic, write_json
 from nantui.run.attempts import read_attempt, registered
+from nantui.run.binding import bind
 from nantui.run.documents import JsonObject
-from nantui.run.events import RollbackBegun, of_kind
+from nantui.run.events import Created, RollbackBegun, newest, of_kind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.plan import PlanPhase, with_phase
+from nantui.run.plan import with_phase
 from nantui.run.points import in_words, is_whole
 from nantui.run.record import RunRecord, in_full, is_relative
 from nantui.run.results import trimmed
-from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings
-from nantui.settings.effective import number
-from nantui.settings.values import changed
+from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings, write_spec
+from nantui.settings.values import number
 from nantui.words import count
 
 REBASE = entry_points.REBASE
@@ -73,7 +78,6 @@ class Done:
     asked: dict[str, object]
     text: str
     notes: tuple[str, ...] = ()
-    groups: list[JsonObject] = field(default_factory=list)
     run: str = ""
 
 
@@ -85,24 +89,26 @@ def roll_back(
     Raises UserError when a writer lives or it cannot be done: nothing is changed then.
     """
     layout = RunLayout(plan.run)
-    if writers := living_writers(layout):
-        raise UserError(f"{plan.run.name} is being written by {', '.join(writers)}: stop it first", FAILED)
+    refuse_written(layout)
     try:
-        staged = stage(layout, plan, python=python, allow=frozenset(allow))
-        transaction = Transaction(plan.id, ROLLBACK, staged.steps, {**about(plan), "images": list(images)})
-    except UserError:
-        forget(layout, plan.id)
-        raise
-    except OSError as error:
-        forget(layout, plan.id)
-        raise UserError(
-            f"the rollback could not be prepared ({error}); nothing was changed", FAILED
-        ) from error
-    carry_out(layout, transaction, by=by)
-    return done(plan, staged)
+        steps, notes = _stage(layout, plan, python, frozenset(allow))
+    except (UserError, OSError) as error:
+        _forget(layout, plan.id)
+        if isinstance(error, UserError):
+            raise
+        text = f"the rollback could not be prepared ({error}); nothing was changed"
+        raise UserError(text, FAILED) from error
+    told = {**about(plan), "images": list(images)}
+    carry_out(layout, Transaction(plan.id, ROLLBACK, tuple(steps), told), by=by)
+    return _done(plan, summary(plan), notes)
 
 
-def forget(layout: RunLayout, id: str) -> None:
+def _done(plan: Plan, text: str, notes: Iterable[str], run: str = "") -> Done:
+    checkpoint = "weights/last.pt" if plan.mode == RESUME else None
+    return Done(plan.id, plan.mode, checkpoint, dict(plan.asked), text, tuple(notes), run)
+
+
+def _forget(layout: RunLayout, id: str) -> None:
     """Remove what was prepared for a transaction that does not happen; a backup only if none ever began.
 
     Of one that began and was taken back the folder may hold what somebody else had put in the way.
@@ -123,6 +129,12 @@ def living_writers(layout: RunLayout) -> list[str]:
     marks = {attempt.uuid for number in recent if (attempt := read_attempt(layout, number))}
     found |= {pid: f"pid {pid}" for pid in marked(marks) if pid not in found}
     return [found[pid] for pid in sorted(found) if pid != os.getpid()]
+
+
+def refuse_written(layout: RunLayout) -> None:
+    """Raise UserError where a process may write into the run."""
+    if writers := living_writers(layout):
+        raise UserError(f"{layout.run.name} is being written by {', '.join(writers)}: stop it first", FAILED)
 
 
 def about(plan: Plan) -> dict[str, object]:
@@ -147,47 +159,33 @@ def summary(plan: Plan) -> str:
     return f"{restored}{changed}; {count(len(plan.moves), 'file')} moved aside"
 
 
-def done(plan: Plan, staged: Staged) -> Done:
-    """Return how to go on after the rollback."""
-    notes = [
-        *staged.answer.get("notes", []),
-        *(f"undo will not cover {path} (too large)" for path in staged.left_out),
-    ]
-    checkpoint = "weights/last.pt" if plan.mode == RESUME else None
-    groups = list(staged.answer.get("groups", []))
-    return Done(plan.id, plan.mode, checkpoint, dict(plan.asked), summary(plan), tuple(notes), groups)
+def _stage(layout: RunLayout, plan: Plan, python: str, allow: frozenset[str]) -> tuple[list[Step], list[str]]:
+    """Prepare `plan`; returns the steps in order, and notes.
 
-
-@dataclass(frozen=True)
-class Staged:
-    """What lies ready: the steps in order, the rebase's answer, and what undo could not cover."""
-
-    steps: tuple[Step, ...]
-    answer: JsonObject = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
-
-
-def stage(layout: RunLayout, plan: Plan, *, python: str, allow: frozenset[str] = frozenset()) -> Staged:
-    """Prepare `plan`. Raises UserError (nothing is changed then) or OSError (disk full, no rights)."""
-    verify(layout, plan, allow)
-    refuse_without_room(layout, plan)
+    Raises UserError (nothing is changed then) or OSError (disk full, no rights).
+    """
+    verify(layout, plan.restore, allow)
+    _refuse_without_room(layout, plan)
     layout.home.mkdir(exist_ok=True)
     best = f"weights/{BEST}"  # it stays where it is when it is the right one, to be overwritten in place
     in_place = () if any(step.source == best for step in plan.moves) else (best,)
-    _, left_out = manifest.keep(layout, plan.id, in_place)
-    answer: JsonObject = {}
-    installs: list[tuple[Path, str]] = []
+    left_out, installs = keep_copies(layout, plan.id, in_place), dict[str, Path]()
+    notes = [f"undo will not cover {path} (too large)" for path in left_out]
     if plan.restore is not None:
-        new_last = layout.weights / f"{STAGED}{plan.id}-last.pt"
-        answer = run_rebase(rebase_request(layout, plan, new_last), python)
-        refuse_unfit(new_last, allow)
-        installs.append((new_last, "weights/last.pt"))
-        installs += _best(layout, plan)
-    installs += _texts(layout, plan)
-    return Staged(tuple(_steps(layout, plan, installs)), answer, tuple(left_out))
+        installs["weights/last.pt"] = layout.weights / f"{STAGED}{plan.id}-last.pt"
+        answer = _rebased(layout, plan, plan.restore, installs["weights/last.pt"], python, allow)
+        notes = [*answer.get("notes", []), *notes]
+    if plan.best is not None and not plan.record_ends and plan.best.name != BEST:
+        installs[best] = layout.weights / f"{STAGED}{plan.id}-{BEST}"
+        copy_durably(plan.best.path, installs[best])
+        os.utime(installs[best])
+    for path, text in _texts(layout, plan).items():
+        installs[path] = (layout.run / path).with_name(f"{STAGED}{plan.id}-{Path(path).name}")
+        write_atomic(installs[path], text)
+    return _steps(layout, plan, installs), notes
 
 
-def refuse_without_room(layout: RunLayout, plan: Plan) -> None:
+def _refuse_without_room(layout: RunLayout, plan: Plan) -> None:
     """Raise UserError where the disk cannot hold what is prepared beside the files; moving takes no room."""
     sizes = [one.path.stat().st_size for one in (plan.restore, plan.best) if one is not None]
     needed, free = sum(sizes) + ROOM_TO_SPARE, shutil.disk_usage(layout.run).free
@@ -196,43 +194,49 @@ def refuse_without_room(layout: RunLayout, plan: Plan) -> None:
         raise UserError(f"{layout.run.name}: {text}; nothing was done", FAILED)
 
 
-def verify(layout: RunLayout, plan: Plan, allow: frozenset[str]) -> None:
+def verify(layout: RunLayout, restore: Candidate | None, allow: Collection[str]) -> None:
     """Raise UserError unless the restore point is whole to the last bit and may be loaded."""
-    if plan.restore is None:
+    if restore is None:
         return
-    if plan.restore.point is not None and not is_whole(layout, plan.restore.point):
-        raise UserError(f"{plan.restore.words}: not the file that its header describes; choose another", NO)
-    verdict = Catalog(layout.weights, allow).verdict(plan.restore.path, crc=True)
+    if restore.point is not None and not is_whole(layout, restore.point):
+        raise UserError(f"{restore.words}: not the file that its header describes; choose another", NO)
+    verdict = Catalog(layout.weights, allow).verdict(restore.path, crc=True)
     if verdict.badge != "clean":
         kinds = ", ".join(finding.kind for finding in verdict.findings)
-        raise UserError(f"{plan.restore.name} is {verdict.badge} ({kinds}): choose another with --to", NO)
-    if refused := set(verdict.names_to_allow) - allow:
-        names = ", ".join(sorted(refused))
-        raise UserError(
-            f"loading {plan.restore.name} runs code of {names}; allow it by name: --allow NAME", NO
-        )
+        raise UserError(f"{restore.name} is {verdict.badge} ({kinds}): choose another with --to", NO)
+    refuse_code(verdict, restore.name, allow)
 
 
-def rebase_request(layout: RunLayout, plan: Plan, target: Path, run: Path | None = None) -> dict[str, object]:
-    """Return the request for worker/checkpoints/rebase.py."""
-    restore = plan.restore
-    assert restore is not None, "plan B rebases nothing"
-    wanted = {**plan.carried, **plan.asked, **changed(plan.settings)}
-    train, _ = divided(wanted)
+def _rebased(
+    layout: RunLayout,
+    plan: Plan,
+    restore: Candidate,
+    target: Path,
+    python: str,
+    allow: frozenset[str],
+    run: Path | None = None,
+) -> JsonObject:
+    """Write the restore point with the plan's settings to `target` (worker/checkpoints/rebase.py), for the
+    directory `run`; returns the worker's answer. Raises UserError where the file is not fit.
+    """
+    train, _ = divided({**plan.carried, **plan.asked, **plan.decided})
     if is_relative(data := train.get("data", restore.verdict.train_args.get("data"))):
         train |= in_full(RunRecord(layout), {"data": data})
     best = None
     if plan.best is not None and not plan.record_ends:
         best = {"fitness": plan.best.fitness, "epoch": plan.best.work}
-    revive = {"epoch": restore.epoch, "updates": estimated_updates(plan)} if restore.revive else None
+    revive = {"epoch": restore.epoch, "updates": _estimated_updates(plan)} if restore.revive else None
     note = {"from": restore.name, "transaction": plan.id}
-    return {
+    request = {
         "source": str(restore.path), "target": str(target), "run": str(run or layout.run), "train": train,
         "best": best, "revive": revive, "note": note,
     }  # fmt: skip
+    answer = run_rebase(request, python)
+    refuse_unfit(target, allow)
+    return answer
 
 
-def estimated_updates(plan: Plan) -> int | None:
+def _estimated_updates(plan: Plan) -> int | None:
     """Return how many EMA updates a finished run had made, one an optimizer step: from another checkpoint's
     count, else from the steps that were recorded; None leaves it to the rebase, which can count images.
     """
@@ -257,13 +261,11 @@ def run_rebase(request: JsonObject, python: str) -> JsonObject:
             done = subprocess.run(words, cwd="/", capture_output=True, text=True, close_fds=False)
         except OSError as error:
             raise UserError(f"cannot run {words[0]} ({error.strerror}); nothing was done", FAILED) from None
-    for line in reversed(done.stdout.splitlines()):
-        if line.startswith("{"):
-            answer: JsonObject = json.loads(line)
-            break
-    else:
+    line = next((one for one in reversed(done.stdout.splitlines()) if one.startswith("{")), "")
+    if not line:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise UserError(f"the checkpoint could not be rebased ({last}); nothing was done", FAILED)
+    answer: JsonObject = json.loads(line)
     if not answer.get("ok"):
         raise UserError(f"the settings were refused: {answer.get('error')}; nothing was done", NO)
     return answer
@@ -277,62 +279,97 @@ def refuse_unfit(path: Path, allow: frozenset[str]) -> None:
         raise UserError(f"the rebased checkpoint is not fit to resume from ({why}); nothing was done", FAILED)
 
 
-def _best(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
-    """Stage the new best.pt, unless the one there stays or its record has ended."""
-    if plan.best is None or plan.record_ends or plan.best.name == BEST:
-        return []
-    staged = layout.weights / f"{STAGED}{plan.id}-{BEST}"
-    copy_durably(plan.best.path, staged)
-    os.utime(staged)
-    return [(staged, f"weights/{BEST}")]
-
-
-def _texts(layout: RunLayout, plan: Plan) -> list[tuple[Path, str]]:
-    """Stage results.csv, args.yaml and our spec.yaml as they will be."""
-    staged: list[tuple[Path, str]] = []
-    work = plan.restore.work or 0 if plan.restore else 0
-    if layout.results_csv.is_file() and plan.restore is not None:
-        before = layout.results_csv.read_bytes().decode("utf-8", "surrogateescape")
-        after = trimmed(before, work)
-        if after != before:
-            staged.append((_write(layout.run, plan, "results.csv", after), "results.csv"))
-    wanted = {**plan.carried, **changed(plan.settings)}
-    train, _ = divided(wanted)
-    record = RunRecord(layout, trusted=own_uids(layout.lock))
+def _texts(layout: RunLayout, plan: Plan) -> dict[str, bytes]:
+    """Return results.csv, args.yaml and our spec.yaml as they will be, where they change."""
+    record, texts = RunRecord(layout, trusted=own_uids(layout.lock)), dict[str, bytes]()
+    before, after = _results(layout, plan)
+    if after != before:
+        texts["results.csv"] = after
+    train, _ = divided(plan.decided)
     if record.args and train:
-        text = to_yaml({**record.args, **train})
-        staged.append((_write(layout.run, plan, "args.yaml", text), "args.yaml"))
-    if record.spec is not None and wanted:
-        text = to_yaml(asdict(decided_spec(record.spec, wanted, plan.appended)))
-        staged.append((_write(layout.home, plan, "spec.yaml", text), "nantui/spec.yaml"))
-    return staged
+        texts["args.yaml"] = to_yaml({**record.args, **train}).encode()
+    if record.spec is not None and plan.decided:
+        texts["nantui/spec.yaml"] = to_yaml(asdict(_spec(record.spec, plan))).encode()
+    return texts
 
 
-def decided_spec(spec: Spec, settings: Mapping[str, object], phase: PlanPhase | None = None) -> Spec:
-    """Return the spec with changed settings, and with one more phase."""
-    changed_spec = with_settings(spec, settings)
-    if phase is None:
-        return changed_spec
-    return replace(changed_spec, plan=with_phase(spec.plan, phase, changed_spec.train, changed_spec.ours))
+def _results(layout: RunLayout, plan: Plan) -> tuple[bytes, bytes]:
+    """Return results.csv as it is and as far as the restore point; without one both empty."""
+    if plan.restore is None or not layout.results_csv.is_file():
+        return b"", b""
+    before = layout.results_csv.read_bytes()
+    after = trimmed(before.decode("utf-8", "surrogateescape"), plan.restore.work or 0)
+    return before, after.encode("utf-8", "surrogateescape")
 
 
-def _write(directory: Path, plan: Plan, name: str, text: str) -> Path:
-    path = directory / f"{STAGED}{plan.id}-{name}"
-    write_atomic(path, text.encode("utf-8", "surrogateescape"))
-    return path
+def _spec(spec: Spec, plan: Plan) -> Spec:
+    """Return the spec with what the plan has decided, and with one more phase where that was asked for."""
+    new, phase = with_settings(spec, plan.decided), plan.appended
+    return replace(new, plan=with_phase(spec.plan, phase, new.train, new.ours)) if phase else new
 
 
-def _steps(layout: RunLayout, plan: Plan, installs: list[tuple[Path, str]]) -> list[Step]:
+def _steps(layout: RunLayout, plan: Plan, installs: dict[str, Path]) -> list[Step]:
     """Return the moves in order: everything that has to go first, then what takes its place."""
     run, home = layout.run, f"nantui/backups/{plan.id}"
     away = [move(run, one.source, one.target, one.why) for one in plan.moves]
     taken = {step.target for step in away} | {step.source for step in away}
-    replaced = [target for _, target in installs if target not in taken and (run / target).exists()]
+    replaced = [target for target in installs if target not in taken and (run / target).exists()]
     if plan.restore is None and layout.results_csv.exists() and "results.csv" not in replaced:
         replaced.append("results.csv")
     away += [move(run, path, f"{home}/{path}", "replaced") for path in replaced]
     away += points_aside(layout, home)
     folders = [Step(MKDIR, "weights/corrupted_backup", why="back-ups")]
     wanted = any(step.target.startswith("weights/corrupted_backup/") for step in away)
-    into = [move(run, str(path.relative_to(run)), target, "new") for path, target in installs]
+    into = [move(run, str(path.relative_to(run)), target, "new") for target, path in installs.items()]
     return [*(folders if wanted and not layout.corrupted_backup.is_dir() else []), *away, *into]
+
+
+def branch(plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[str] = ()) -> Done:
+    """Make the run NAME from `plan`'s restore point and settings. Raises UserError; nothing is left then."""
+    layout, place = RunLayout(plan.run), plan.run.parent / name
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise UserError(f"--into {name}: give a plain name; the new run lies beside {plan.run.name}", USAGE)
+    if place.exists():
+        raise UserError(f"--into {name}: {place} exists already and is never overwritten", USAGE)
+    old = RunRecord(layout, trusted=own_uids(layout.lock))
+    beside = place.with_name(f"{STAGED}{plan.id}-{name}")
+    try:
+        (beside / "weights").mkdir(parents=True)
+        notes = _fill(old, plan, RunLayout(beside), place, python, frozenset(allow))
+        journal, spec = Journal(RunLayout(beside).journal), RunRecord(RunLayout(beside)).spec
+        created = newest(old.journal, Created)  # relative paths mean what they meant to the old run
+        cwd = created.cwd or None if created else None
+        journal.append("created", by=by, spec=spec.__dict__ if spec else {}, cwd=cwd)
+        journal.append("note", by=by, text=f"continues {plan.run}: {plan.headline}")
+        rename_without_replacing(beside, place)
+        sync_directory(place.parent)
+        bind(place)
+    except OSError as error:
+        raise UserError(f"{place} could not be made ({error}); nothing was changed", FAILED) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    text = f"{summary(plan).split(';')[0]} into {place}; {plan.run.name} is untouched"
+    return _done(plan, text, notes, run=str(place))
+
+
+def _fill(
+    old: RunRecord, plan: Plan, new: RunLayout, place: Path, python: str, allow: frozenset[str]
+) -> list[str]:
+    """Write the new run's files; `place` is where they will lie. Returns notes."""
+    verify(old.layout, plan.restore, allow)
+    answer: JsonObject = {}
+    if plan.restore is not None:
+        answer = _rebased(old.layout, plan, plan.restore, new.last, python, allow, place)
+        if plan.best is not None and not plan.record_ends:
+            copy_durably(plan.best.path, new.weights / BEST)
+        if results := _results(old.layout, plan)[1]:
+            write_atomic(new.results_csv, results)
+    own = {"save_dir": str(place), "project": str(place.parent), "name": place.name}
+    write_atomic(new.args_yaml, to_yaml({**old.args, **divided(plan.decided)[0], **own}))
+    spec = old.spec or Spec(dict(old.args))
+    if spec.kind == "exec" and not spec.exec:  # somebody else's: what it would run was not read
+        spec = replace(spec, kind="train", train={**old.args, **spec.train})
+    spec = _spec(spec, plan)
+    fresh = replace(spec, train={**spec.train, **own}, python=python or spec.python, created=time.time())
+    write_spec(new.spec, fresh)
+    return list(answer.get("notes", []))

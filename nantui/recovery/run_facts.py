@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint.verdict import Verdict
-from nantui.errors import UserError
 from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, device_count, has_bf16, uses_no_gpu
 from nantui.run.events import InEffect, newest
 from nantui.run.record import RunRecord, in_full
 from nantui.run.spec import read_args
-from nantui.settings.effective import stride_of
 from nantui.settings.gpu_memory import COUNTS, STATES, Measured
 from nantui.settings.lint import Known
-from nantui.settings.ultralytics_args import find_ultralytics
 
 
 def measured(
@@ -51,15 +48,12 @@ def weights_gb(verdicts: Iterable[Verdict]) -> float:
     family in fp32 (`BaseTrainer.save_model`, `convert_optimizer_state_dict_to_fp16`); stripped, the fp16
     weights alone. The head's strides, results and arguments in it are small beside them.
     """
-    sizes = (one.bytes * 4 / bytes_per_weight(one) for one in verdicts if one.badge != "unreadable")
+    sizes = []
+    for one in verdicts:
+        momentum_alone = str(one.train_args.get("optimizer")).lower() in STATES
+        bytes_per_weight = 2 if one.stripped else 4 if momentum_alone else 10
+        sizes += [one.bytes * 4 / bytes_per_weight] if one.badge != "unreadable" else []
     return min(sizes, default=0.0) / GIBIBYTE
-
-
-def bytes_per_weight(verdict: Verdict) -> int:
-    """Return how many bytes of the file one weight takes."""
-    if verdict.stripped:
-        return 2
-    return 4 if str(verdict.train_args.get("optimizer")).lower() in STATES else 10
 
 
 def known_about(
@@ -71,7 +65,7 @@ def known_about(
     """
     reported = newest(record.journal, InEffect)
     live: Mapping[str, Any] = reported.values if reported else {}
-    device, images = settings.get("device"), live.get("images")
+    device, images, ran_on = settings.get("device"), live.get("images"), live.get("device")
     gpus = gpus_of(device)
     own = live if reported and reported.attempt == record.newest.number else {}
     return Known(
@@ -79,20 +73,12 @@ def known_about(
         classes=classes_of(in_full(record, settings).get("data")),
         images=images if isinstance(images, int) else None,
         devices=device_count(device),
-        on_gpu=on_gpu(device, live.get("device")),
+        on_gpu=False if uses_no_gpu(device) else str(ran_on).startswith("cuda") if ran_on else None,
         bf16=has_bf16(gpus),
         measured=measured(record, device, verdicts, gpus),
         now={**settings, **{name: own[name] for name in COUNTS if name in own}},
-        stride=live.get("stride") or model_stride(settings.get("model")),
+        stride=live.get("stride"),
     )
-
-
-def model_stride(model: object) -> int | None:
-    """Return the stride of a model by its YAML or name, None where it cannot be told without loading it."""
-    try:
-        return stride_of(model, find_ultralytics())
-    except UserError:
-        return None
 
 
 def classes_of(data: object) -> int | None:
@@ -100,10 +86,3 @@ def classes_of(data: object) -> int | None:
     document = read_args(Path(str(data))) if data else {}
     names, count = document.get("names"), document.get("nc")
     return len(names) if isinstance(names, (list, dict)) else count if isinstance(count, int) else None
-
-
-def on_gpu(asked: object, live: object) -> bool | None:
-    """Tell whether it trains on a GPU, from what was asked and what the worker reported; None: not known."""
-    if uses_no_gpu(asked):
-        return False
-    return None if live is None else str(live).startswith("cuda")

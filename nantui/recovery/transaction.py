@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import filecmp
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from nantui.run.spec import own_uids
 
 RENAME_NOREPLACE = 1
 AT_FDCWD = -100
+FICLONE = 0x40049409
+"""The ioctl that lets a file share the blocks of another (btrfs, XFS)."""
 ROLLBACK, UNDO, PHASE = "rollback", "undo", "phase"
 STAGED = ".nantui-"
 """Files that are prepared before anything moves begin with this, followed by the transaction's id."""
@@ -48,38 +51,42 @@ class Transaction:
     steps: tuple[Step, ...]
     about: JsonObject
 
-    @property
-    def told_at_the_end(self) -> JsonObject:
-        """What the journal says again of it when it is done."""
-        return {name: value for name, value in self.about.items() if name in ("text", "of", "phase")}
-
 
 def carry_out(layout: RunLayout, transaction: Transaction, *, by: str) -> None:
     """Do every step, or none.
 
     Raises UserError when it could not be done; everything is then as it was, and the text says so.
     """
-    journal = Journal(layout.journal)
-    blocked = next((step for step in transaction.steps if state_of(layout.run, step) == IMPOSSIBLE), None)
-    if blocked is not None and blocked.source and not _made_on_the_way(blocked, transaction.steps):
+    if blocked := _blocked(layout, transaction):
         discard_staged(layout, transaction.id)
-        raise UserError(
-            f"{blocked.source} or {blocked.target} was changed by somebody else; nothing was done", FAILED
-        )
+        where = f"{blocked.source} or {blocked.target}" if blocked.source else blocked.target
+        raise UserError(f"{where} was changed by somebody else; nothing was done", FAILED)
+    planned = {**transaction.about, "steps": [asdict(step) for step in transaction.steps]}
     try:
-        planned = [asdict(step) for step in transaction.steps]
-        journal.append(
-            f"{transaction.kind}_begun", by=by, id=transaction.id, **transaction.about, steps=planned
-        )
-        for index, step in enumerate(transaction.steps):
-            journal.append("rollback_step", by=by, id=transaction.id, index=index)
-            do(layout.run, step)
-        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **transaction.told_at_the_end)
+        Journal(layout.journal).append(f"{transaction.kind}_begun", by=by, id=transaction.id, **planned)
+        _do_all(layout, transaction, by)
     except OSError as error:
         take_back(layout, transaction, by=by, why=str(error))
-        raise UserError(
-            f"{transaction.kind} failed ({error}); everything was put back as it was", FAILED
-        ) from error
+        text = f"{transaction.kind} failed ({error}); everything was put back as it was"
+        raise UserError(text, FAILED) from error
+
+
+def _blocked(layout: RunLayout, transaction: Transaction) -> Step | None:
+    """Return the first step that cannot be done any more; what an earlier one moves away is in no way."""
+    for index, step in enumerate(transaction.steps):
+        made = any(earlier.source == step.target for earlier in transaction.steps[:index])
+        if not made and state_of(layout.run, step) == IMPOSSIBLE:
+            return step
+    return None
+
+
+def _do_all(layout: RunLayout, transaction: Transaction, by: str) -> None:
+    journal, id = Journal(layout.journal), transaction.id
+    for index, step in enumerate(transaction.steps):
+        journal.append("rollback_step", by=by, id=id, index=index)
+        do(layout.run, step)
+    said = {name: value for name, value in transaction.about.items() if name in ("text", "of", "phase")}
+    journal.append(f"{transaction.kind}_done", by=by, id=id, **said)
 
 
 def take_back(layout: RunLayout, transaction: Transaction, *, by: str, why: str) -> None:
@@ -93,10 +100,8 @@ def take_back(layout: RunLayout, transaction: Transaction, *, by: str, why: str)
             _clear_the_way(layout, transaction, step)
             revert(layout.run, step)
     except OSError as error:
-        text = (
-            f"{why}; and putting back stopped at {error}; every file still exists, see nantui/journal.jsonl"
-        )
-        raise UserError(text, FAILED) from error
+        stopped = f"putting back stopped at {error}; every file still exists, see nantui/journal.jsonl"
+        raise UserError(f"{why}; and {stopped}", FAILED) from error
     discard_staged(layout, transaction.id)
     with contextlib.suppress(OSError):
         # A full disk may refuse even this line. Without the staged files the next start can only take
@@ -127,26 +132,16 @@ def settle(layout: RunLayout, *, by: str) -> str:
     if transaction is None:
         discard_staged(layout)
         return ""
-    if not can_finish(layout, transaction):
+    was = f"an interrupted {transaction.kind}"
+    if _blocked(layout, transaction):
         take_back(layout, transaction, by=by, why="it was interrupted and could not be finished")
-        return f"an interrupted {transaction.kind} was taken back: everything is as it was before"
-    journal = Journal(layout.journal)
+        return f"{was} was taken back: everything is as it was before"
     try:
-        for step in transaction.steps:
-            do(layout.run, step)
-        journal.append(f"{transaction.kind}_done", by=by, id=transaction.id, **transaction.told_at_the_end)
+        _do_all(layout, transaction, by)
     except OSError as error:
         take_back(layout, transaction, by=by, why=str(error))
-        return f"an interrupted {transaction.kind} could not be finished ({error}) and was taken back"
-    return f"an interrupted {transaction.kind} was finished"
-
-
-def can_finish(layout: RunLayout, transaction: Transaction) -> bool:
-    """Tell whether every step is done or can still be done."""
-    return all(
-        state_of(layout.run, step) != IMPOSSIBLE or _made_on_the_way(step, transaction.steps[:index])
-        for index, step in enumerate(transaction.steps)
-    )
+        return f"{was} could not be finished ({error}) and was taken back"
+    return f"{was} was finished"
 
 
 def discard_staged(layout: RunLayout, id: str = "") -> None:
@@ -156,11 +151,6 @@ def discard_staged(layout: RunLayout, id: str = "") -> None:
             staged = [*directory.glob(f"{STAGED}{id}*"), *directory.glob(f".{STAGED}{id}*.tmp")]
             for path in staged:  # the second kind is what a kill inside `write_atomic` leaves
                 path.unlink()
-
-
-def _made_on_the_way(step: Step, steps: Sequence[Step]) -> bool:
-    """Tell whether `step`'s target is still taken by a file that an earlier step moves away."""
-    return any(earlier.source == step.target for earlier in steps)
 
 
 def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> None:
@@ -340,20 +330,16 @@ def copy_durably(source: Path, target: Path) -> None:
         os.symlink(os.readlink(source), target)
         return
     with source.open("rb") as reader, target.open("xb") as writer:
-        if not _reflink(reader.fileno(), writer.fileno()):
+        try:
+            fcntl.ioctl(writer, FICLONE, reader.fileno())
+        except OSError:
             shutil.copyfileobj(reader, writer, 1 << 22)
         writer.flush()
         os.fsync(writer.fileno())
     shutil.copystat(source, target)
 
 
-def _reflink(source: int, target: int) -> bool:
-    """Let `target` share the blocks of `source` (btrfs, XFS); False where the file system cannot."""
-    import fcntl
-
-    ficlone = 0x40049409
-    try:
-        fcntl.ioctl(target, ficlone, source)
-    except OSError:
-        return False
-    return True
+def points_aside(layout: RunLayout, aside: str) -> list[Step]:
+    """Return the moves of all step points into the folder `aside` of the run. Raises OSError."""
+    files = sorted(path.relative_to(layout.run) for path in layout.points.glob("*") if path.is_file())
+    return [move(layout.run, str(path), f"{aside}/{path}", "a step point of before") for path in files]

@@ -1,28 +1,72 @@
-"""The first sign of trouble since the last rollback.
+"""What went wrong in a run, as its files tell: the first sign of trouble, and a judgement on finite numbers.
 
 A sign is something that is not finite and did harm: an incident of the guard's, a loss in the telemetry of
 the steps or in `results.csv` (all that a foreign run has), a checkpoint that is corrupt. What was only warned
-of, undone, or judged from finite numbers is none (`nantui.recovery.judgement`), nor is anything that a later
-attempt has left behind by beginning at or before it.
+of, undone, or judged from finite numbers is none, nor is anything that a later attempt has left behind by
+beginning at or before it.
+
+A judgement tells where a network lost what it had learned. It is never proof. It only adds a second proposal
+below the newest clean checkpoint, and a person chooses. Three things speak: all training losses are zero, the
+validation losses are orders of magnitude beyond what was usual, or the metrics are gone. Each counts only of
+a network that had learned something, and only where it lasts to the newest epoch, over several validations
+that differ; an epoch with good metrics acquits everything before it. Epochs in which healthy trainings
+stumble are no evidence: the first ones, warm-up, a learning rate that rises, a resume, mosaic being closed.
+
+The bounds come from healthy trainings whose results.csv lie in tests/recovery/data: from scratch, on few
+small images, with SGD and AdamW. The worst of them, SGD at its default rate, had reached a metric of 0.25 and
+was then below half of that for 8 epochs, down to 0 in one; before that, from 0.09, its validation losses were
+up to 2,000 times what had been usual, for 8 epochs again. It ended with 0.34.
+
+One such judgement an unattended recovery acts on: worse than before it learned. A network is ruined where all
+of this is in the files, up to the newest epoch: it had learned something; since then, over several
+validations that differ, its metrics are gone *and* its validation losses are far above the highest that it
+had before it had learned anything; and each of these validations was done in fp32, so that no overflow of
+half precision speaks. A healthy training shows nothing of the kind; a network that never learned is not
+ruined either, nor one whose metrics fell while its losses stayed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from statistics import median
 
 from nantui.recovery.history import last_rollback
-from nantui.recovery.judgement import quality, resumed
-from nantui.run.events import Incident, Kept, UndoDone, of_kind
+from nantui.run.events import EpochEnded, Incident, InEffect, Kept, UndoDone, ValidationPrecision, of_kind
 from nantui.run.incidents import ENDED, OBSERVED, SUSPICIONS
 from nantui.run.record import RunRecord
-from nantui.run.results import EpochRow
+from nantui.run.results import EpochRow, practically_zero
 
 HARMED = frozenset({OBSERVED, ENDED})
 """What an incident ends with where the weights may be harmed; a skipped step is undone."""
 NAN_VALIDATION = "nan_validation"
 RESULTS = "results.csv"
+ZERO, EXPLODED, LOST = "zero_loss", "val_loss_exploded", "metrics_lost"
+HISTORY = 50
+"""Earlier epochs that a new one is compared with."""
+FACTOR = 300.0
+"""Times the median of the earlier epochs that no validation loss of a healthy network is."""
+LEARNT = 0.25
+"""A best metric (mAP, accuracy) below this proves nothing: of a young network it comes and goes."""
+SHARE_LOST = 0.01
+"""A metric at or below this share of the best is gone."""
+LASTING = 10
+"""So many validations that differ must speak for it, up to the newest."""
+SETTLES = 5
+"""Epochs in which a training settles after it has begun or resumed, or its rate or its images changed."""
+RISES = 1.05
+"""A learning rate this many times the one before has risen."""
+FP32 = "fp32"
+MARGIN = 10.0
+"""Times the highest validation loss of the young network. By itself it proves nothing: a healthy training of
+tests/recovery/data was at 460 times for a while, with metrics that had not gone."""
+IN_WORDS = {
+    ZERO: "before the training losses were zero",
+    EXPLODED: "before the validation losses left their history",
+    LOST: "before the metrics were lost",
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +93,8 @@ def first_trouble(record: RunRecord, corrupt_epochs: Iterable[int] = ()) -> Trou
     rollback, rows = last_rollback(record), record.epochs
     since = rollback.t if rollback else 0.0
     numbers = [one.number for one in record.attempts if one.asked is not None and one.asked.created >= since]
-    left = left_behind(record, numbers)
-    acquitted = {row.epoch for row, sound in zip(rows, vouched_for(rows), strict=True) if sound}
+    left = _left_behind(record, numbers)
+    acquitted = vouched_for(rows)
     signs = [*_incidents(record, since, numbers, left, acquitted), *_telemetry(record, left)]
     signs += _results(rows, acquitted)
     signs += [
@@ -60,7 +104,7 @@ def first_trouble(record: RunRecord, corrupt_epochs: Iterable[int] = ()) -> Trou
     return min(signs, key=lambda sign: (sign.epoch, sign.step or math.inf), default=None)
 
 
-def left_behind(record: RunRecord, numbers: Sequence[int]) -> dict[int, float]:
+def _left_behind(record: RunRecord, numbers: Sequence[int]) -> dict[int, float]:
     """Return for each attempt the epoch, from 1, from which on its work was left behind, else infinity.
 
     A later attempt that began at or before an epoch went on from a checkpoint that holds none of it; only an
@@ -83,7 +127,7 @@ def _incidents(
     for number in numbers:
         its = record.attempt(number)
         seen = (event for rank in its.ranks for event in of_kind(its.events(rank), Incident))
-        incidents += [replace(event, attempt=number) for event in seen]
+        incidents += [Incident(**{**vars(event), "attempt": number}) for event in seen]
     newest = record.newest.number
     for event in incidents:
         attempt = newest if event.attempt is None else event.attempt
@@ -121,28 +165,28 @@ def _results(rows: Sequence[EpochRow], acquitted: set[int]) -> Iterator[Trouble]
             return
 
 
-def vouched_for(rows: Sequence[EpochRow]) -> list[bool]:
-    """Tell of each epoch whether a validation that is not finite says nothing against its network.
+def vouched_for(rows: Sequence[EpochRow]) -> set[int]:
+    """Return the epochs of which a validation that is not finite says nothing against the network.
 
     NaN in weights or BatchNorm's statistics leaves metrics of 0 and never goes away by itself. So metrics
     above 0 in the same epoch, or a finite validation later without a resume between, acquit it: what was not
     finite was the validation's own arithmetic (half precision, as a rule). One pass, from the end: a run may
     have a hundred thousand epochs.
     """
-    found, heals, later = [], False, None
+    found, heals, later = set[int](), False, None
     for row in reversed(rows):
         heals = later is not None and not resumed(row, later) and (later.finite or heals)
         sound = all(math.isfinite(value) for name, value in row.values.items() if not name.startswith("val/"))
-        found.append(sound and (quality(row) > 0 or heals))
+        if sound and (quality(row) > 0 or heals):
+            found.add(row.epoch)
         later = row
-    return found[::-1]
+    return found
 
 
 def overflowed(rows: Sequence[EpochRow]) -> tuple[int, ...]:
     """Return the epochs whose validation was not finite though the network was sound."""
-    return tuple(
-        row.epoch for row, sound in zip(rows, vouched_for(rows), strict=True) if sound and not row.finite
-    )
+    sound = vouched_for(rows)
+    return tuple(row.epoch for row in rows if row.epoch in sound and not row.finite)
 
 
 def overflow_words(epochs: Sequence[int]) -> str:
@@ -150,3 +194,194 @@ def overflow_words(epochs: Sequence[int]) -> str:
     many = len(epochs) > 1
     which = f"epochs {epochs[0]} to {epochs[-1]}" if many else f"epoch {epochs[0]}"
     return f"the validation losses of {which} are not finite{f' ({len(epochs)} of them)' if many else ''}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`epoch`, from 1: the first after the last good one; `kind` as above; `text` has its numbers."""
+
+    epoch: int
+    kind: str
+    text: str
+
+    @property
+    def in_words(self) -> str:
+        """What it says, and that it is no proof."""
+        return f"a judgement, no proof: {self.text} (from epoch {self.epoch} on)"
+
+    @property
+    def named(self) -> str:
+        """What a proposal from before it is called."""
+        return f"{IN_WORDS[self.kind]}; {self.in_words}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An epoch in brief: the sums of its losses (0.0 without any), the metric that decides about best.pt, and
+    whether the training had `settled`.
+    """
+
+    epoch: int
+    train: float
+    val: float
+    metric: float
+    settled: bool
+
+
+def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement | None:
+    """Return where the network lost what it had learned, None where nothing says so.
+
+    `rows` are one an epoch, in epoch order; `mosaic_closes` is the first epoch, from 1, without mosaic (0:
+    none is). Rows without training losses (not Ultralytics') tell nothing, nor do those with NaN or infinity.
+    """
+    before, since = _course([row for row in rows if row.losses("train")], mosaic_closes)
+    return next(_evidence(before, since), None) if before else None
+
+
+def mosaic_closes(args: Mapping[str, object]) -> int:
+    """Return the first epoch, from 1, without mosaic; 0 where it is not known or never closed."""
+    epochs, last = args.get("epochs"), args.get("close_mosaic")
+    return max(epochs - last + 1, 0) if isinstance(epochs, int) and isinstance(last, int) and last else 0
+
+
+def _course(rows: Sequence[EpochRow], mosaic_closes: int) -> tuple[list[Seen], list[Seen]]:
+    """Return the epochs up to the newest with at least half of the best metric so far, and those since; none
+    of the first for a network that has learned nothing yet. In some a healthy training may stumble: in those
+    where it begins or resumes, its rate rises or its images change, and just after.
+    """
+    begins = [rows[0].epoch] if rows else []
+    for before, row in zip(rows, rows[1:], strict=False):
+        rates = (before.values.get("lr/pg0", 0.0), row.values.get("lr/pg0", 0.0))
+        begins += [row.epoch] if resumed(before, row) or rates[1] > rates[0] * RISES > 0 else []
+    begins += [mosaic_closes] if mosaic_closes > 0 else []
+    unsettled = {epoch + more for epoch in begins for more in range(SETTLES)}
+    seen, best, good = list[Seen](), 0.0, 0
+    for row in rows:
+        if row.finite:
+            train, val = (sum(row.losses(split).values()) for split in ("train", "val"))
+            seen.append(Seen(row.epoch, train, val, quality(row), row.epoch not in unsettled))
+            best = max(best, seen[-1].metric)
+            if best >= LEARNT and seen[-1].metric >= best / 2:
+                good = len(seen)
+    return seen[:good], seen[good:]
+
+
+def quality(row: EpochRow) -> float:
+    """Return the metric that decides about best.pt, as far as results.csv has it; 0 without any.
+
+    mAP50-95 of boxes, masks or keypoints, top-1 accuracy, else the mean of all metrics.
+    """
+    metrics = {name: value for name, value in row.values.items() if name.startswith("metrics/")}
+    for deciding in ("metrics/mAP50-95", "metrics/accuracy_top1", "metrics/"):
+        found = [value for name, value in metrics.items() if name.startswith(deciding)]
+        if found:
+            mean = sum(found) / len(found)
+            return mean if math.isfinite(mean) else 0.0
+    return 0.0
+
+
+def resumed(before: EpochRow, row: EpochRow) -> bool:
+    """Tell whether the training was begun anew between two rows: its clock then starts from 0."""
+    return row.seconds <= before.seconds or row.segment != before.segment
+
+
+def _lasting(
+    since: Sequence[Seen],
+    speaks: Callable[[Seen], bool],
+    differs: Callable[[Seen], object] = lambda one: (one.val, one.metric),
+) -> Sequence[Seen]:
+    """Return the epochs up to the newest that all speak, none where fewer than `LASTING` of them count.
+
+    Only settled ones do, and of those that do not differ only the first: a training with few steps an epoch
+    validates the same averaged network several times.
+    """
+    silent = [index for index, one in enumerate(since) if not speaks(one)]
+    run = since[silent[-1] + 1 if silent else 0 :]
+    return run if len({differs(one) for one in run if one.settled}) >= LASTING else ()
+
+
+def _evidence(before: Sequence[Seen], since: Sequence[Seen]) -> Iterator[Judgement]:
+    """Yield what speaks for it, from the first epoch on that was no good any more."""
+    recent = before[-HISTORY:]
+    usual_train, usual_val = _usual(one.train for one in recent), _usual(one.val for one in recent)
+    best = max(one.metric for one in before)
+    if run := _lasting(since, lambda one: practically_zero(one.train, usual_train), lambda one: one.epoch):
+        text = f"all training losses are zero ({run[0].train:.3g} where {usual_train:.3g} was usual)"
+        yield Judgement(since[0].epoch, ZERO, text)
+    if run := _lasting(since, lambda one: one.val > FACTOR * usual_val):
+        text = f"the validation losses are {run[0].val:.3g} where {usual_val:.3g} was usual"
+        yield Judgement(since[0].epoch, EXPLODED, f"{text}, and did not come back")
+    if run := _lasting(since, lambda one: one.val > 0 and one.metric <= SHARE_LOST * best):
+        text = f"the metrics fell to {run[-1].metric:.3g} for good, the best before was {best:.3g}"
+        yield Judgement(since[0].epoch, LOST, text)
+
+
+def _usual(values: Iterable[float]) -> float:
+    """Return the median level, NaN without any."""
+    return median([value for value in values if 0 < value < math.inf] or [math.nan])
+
+
+@dataclass(frozen=True)
+class Ruin:
+    """`epoch`, from 1, in which it began, `epochs` long up to the newest; losses are a validation's sums."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    untrained: float
+    metric: float
+    best: float
+
+    @property
+    def text(self) -> str:
+        """The evidence in one line."""
+        return (
+            f"worse than untrained since epoch {self.epoch} ({self.epochs} epochs, validated in fp32): "
+            f"validation losses of at least {self.loss:.3g}, before it learned at most {self.untrained:.3g}; "
+            f"metrics of at most {self.metric:.3g}, the best before was {self.best:.3g}"
+        )
+
+
+def proven_ruin(rows: Iterable[EpochRow], in_fp32: Collection[int], mosaic_closes: int = 0) -> Ruin | None:
+    """Return the ruin that the rows (one an epoch, in epoch order) prove, None where they do not.
+
+    `in_fp32` are the epochs, from 1, that were validated in fp32; `mosaic_closes` as in `judge_numbers`.
+    """
+    rows = [row for row in rows if row.losses("train")]
+    if not rows or rows[0].epoch != 1 or not rows[-1].finite:
+        return None
+    before, since = _course(rows, mosaic_closes)
+    untrained = max((one.val for one in takewhile(lambda one: one.metric < LEARNT, before)), default=0.0)
+    if untrained <= 0:
+        return None
+    best = max(one.metric for one in before)
+
+    def ruined(one: Seen) -> bool:
+        return one.epoch in in_fp32 and one.metric <= SHARE_LOST * best and one.val > MARGIN * untrained
+
+    run = _lasting(since, ruined)
+    if not run:
+        return None
+    loss, metric = min(one.val for one in run), max(one.metric for one in run)
+    return Ruin(run[0].epoch, len(run), loss, untrained, metric, best)
+
+
+def validated_in_fp32(record: RunRecord) -> frozenset[int]:
+    """Return the epochs, from 1, whose newest validation is known to have been done in fp32.
+
+    Ultralytics (8.4.190, `BaseValidator.__call__`) validates in half precision where the device is no CPU and
+    `trainer.amp` is on, whatever kind of amp that is; the guard says from which epoch on it validates in
+    fp32 instead, and from which on no more.
+    """
+    found: dict[int, bool] = {}
+    for attempt in record.attempts:
+        exact = by_guard = False
+        for event in attempt.events():
+            if isinstance(event, InEffect):
+                on_cpu = str(event.values.get("device", "")).startswith("cpu")
+                exact = on_cpu or event.values.get("amp") is False
+            elif isinstance(event, ValidationPrecision) and event.epoch is not None:
+                by_guard = event.precision == FP32
+            elif isinstance(event, EpochEnded) and event.epoch is not None:
+                found[event.epoch] = exact or by_guard
+    return frozenset(epoch for epoch, exact in found.items() if exact)

@@ -1,7 +1,7 @@
 """Unattended: what the supervisor does after an attempt has ended. Needs no terminal.
 
 A training that goes on is never touched. Of a judgement on finite numbers only the proven one counts
-(`judgement.Ruin`): after a bad end it goes back to before that, and it takes up again a training that has
+(`trouble.Ruin`): after a bad end it goes back to before that, and it takes up again a training that has
 finished ruined, where a checkpoint from before is left; a restart would gain nothing there, since best.pt is
 from before as well.
 It climbs the ladder within a budget that counts only recoveries which did not get past the earlier trouble,
@@ -24,29 +24,16 @@ from typing import Any
 from nantui.machine.gpus import device_count, has_bf16
 from nantui.recovery.history import BAD_ENDS, QUARANTINE, Earlier, earlier_recoveries, newest_end
 from nantui.recovery.ladder import AGAIN, Ladder, load_ladder, next_step, proven
-from nantui.recovery.plan_inputs import PlanInputs, gather_inputs, lost_since, reason_for
-from nantui.recovery.restore_points import BEST, choose_before, ends_before
+from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
+from nantui.recovery.restore_points import BEST, choose, choose_before, ends_before
 from nantui.recovery.resume_settings import settings_in_effect
 from nantui.recovery.run_facts import gpus_of, measured
+from nantui.run import endings
 from nantui.run.attempts import FINISHED
 from nantui.run.commands import POLICY
 from nantui.run.documents import JsonObject
-from nantui.run.endings import (
-    CUDA_OOM,
-    DATA_GONE,
-    DISK_FULL,
-    DIVERGED,
-    ENDINGS,
-    EXCEPTION,
-    HOST_OOM,
-    KILLED,
-    LOADER,
-    MOST_IN_A_ROW,
-    PREEMPTED,
-    Cause,
-    cause_of,
-)
-from nantui.run.events import AttemptEnded, CommandReceived, InEffect, PhaseDone, Saved, newest, of_kind
+from nantui.run.endings import DIVERGED, ENDINGS, MOST_IN_A_ROW, Cause, cause_of
+from nantui.run.events import AttemptEnded, CommandReceived, PhaseDone, Saved, of_kind
 from nantui.run.growing_files import tail_text
 from nantui.run.plan import place_of
 from nantui.run.record import RunRecord, read_run
@@ -81,13 +68,13 @@ def remedy(facts: PlanInputs, cause: Cause) -> Decision:
     """Return what to do about an end of a kind that has a remedy of its own."""
     kind, row = ENDINGS[cause.kind], in_a_row(facts.record)
     if not kind.most:
-        return Decision(NOTHING if cause.kind == KILLED else GIVE_UP, f"{cause.text}: {kind.remedy}")
+        return Decision(NOTHING if cause.kind == endings.KILLED else GIVE_UP, f"{cause.text}: {kind.remedy}")
     if row[cause.kind] > kind.most or row.total() > MOST_IN_A_ROW:
         return Decision(GIVE_UP, f"{cause.text}; {row.total() - 1} attempts in a row got no epoch farther")
-    usable = [one for one in facts.candidates if one.usable]
-    point = usable[0] if usable else None
+    point = choose(facts.candidates)
     in_effect = settings_in_effect(facts, point)
-    more, words = _MORE.get(cause.kind, _nothing_more)(facts, in_effect, cause)
+    act = _MORE.get(cause.kind)
+    more, words = act(facts, in_effect, cause) if act else ({}, "resume")
     if more is None:
         return Decision(GIVE_UP, f"{cause.text}; {words}")
     why = f"{cause.text}; {words}"
@@ -119,10 +106,6 @@ More = tuple[dict[str, Any] | None, str]
 """Options of the command beside where it begins (None: nothing helps), and what they do, in words."""
 
 
-def _nothing_more(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause) -> More:
-    return {}, "resume"
-
-
 def _smaller_batch(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause) -> More:
     """Take the largest batch below that is predicted to fit and divides nbs: gradients are accumulated over
     more batches then, and a step is made of as many images as before.
@@ -142,7 +125,7 @@ def batch_tried(record: RunRecord, in_effect: Mapping[str, Any]) -> int:
     """Return the smallest batch that the newest attempt has tried, 0 where none is known: Ultralytics halves
     it by itself up to three times, in the first epoch after a start or resume on one device.
     """
-    reported = newest(record.newest.events(), InEffect)
+    reported = record.newest.in_effect
     values = [in_effect.get("batch"), reported.values.get("batch") if reported else None]
     log = tail_text(record.layout.attempt_log(record.newest.number), WHOLE_LOG)
     values += map(int, _HALVED.findall(log))
@@ -150,9 +133,9 @@ def batch_tried(record: RunRecord, in_effect: Mapping[str, Any]) -> int:
 
 
 def _fewer_workers(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause) -> More:
-    if cause.kind == HOST_OOM and in_effect.get("cache") in (True, "ram", "True"):
+    if cause.kind == endings.HOST_OOM and in_effect.get("cache") in (True, "ram", "True"):
         return {"set": {"cache": False}}, "cache=ram becomes cache=False"
-    reported = newest(facts.record.newest.events(), InEffect)
+    reported = facts.record.newest.in_effect
     workers = reported.values.get("workers") if reported else in_effect.get("workers")
     if is_number(workers) and workers >= 1:
         return {"set": {"workers": int(workers) // 2}}, f"workers {int(workers)} becomes {int(workers) // 2}"
@@ -177,21 +160,21 @@ def _after_data(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause) -
 
 
 _MORE: Mapping[str, Callable[[PlanInputs, Mapping[str, Any], Cause], More]] = {
-    CUDA_OOM: _smaller_batch, HOST_OOM: _fewer_workers, LOADER: _fewer_workers,
-    DISK_FULL: _after_room, DATA_GONE: _after_data,
+    endings.CUDA_OOM: _smaller_batch, endings.HOST_OOM: _fewer_workers, endings.LOADER: _fewer_workers,
+    endings.DISK_FULL: _after_room, endings.DATA_GONE: _after_data,
 }  # fmt: skip
 
 
-BY_THE_LADDER = frozenset({DIVERGED, EXCEPTION})
+BY_THE_LADDER = frozenset({DIVERGED, endings.EXCEPTION})
 """What ends an attempt that NaN may have brought down."""
 
 
-def decide(run: Path, ladder: Ladder | None = None) -> Decision:
+def decide(run: Path) -> Decision:
     """Return the next step for the run, judged from its files alone. Raises UserError for no run."""
-    record, ladder = read_run(run), ladder or load_ladder()
+    record, ladder, bad = read_run(run), load_ladder(), (*BAD_ENDS, FINISHED, LOST)
     ended = newest_end(record)
     cause = cause_of(ended) if ended is not None else Cause()
-    if ended is None or (ended.outcome not in (*BAD_ENDS, FINISHED, LOST) and cause.kind != PREEMPTED):
+    if ended is None or (ended.outcome not in bad and cause.kind != endings.PREEMPTED):
         return Decision(NOTHING, "the newest attempt did not end badly")
     facts, earlier = gather_inputs(record, {}), earlier_recoveries(record)
     if ended.outcome == FINISHED:
@@ -215,7 +198,7 @@ def after_finish(facts: PlanInputs, earlier: Sequence[Earlier], ladder: Ladder) 
         return Decision(NOTHING, "it finished")
     if spent(earlier, ladder) >= ladder.max_recoveries:
         return Decision(TELL, f"{facts.ruin.text}; {ladder.max_recoveries} recoveries did not get past it")
-    if choose_before(facts.candidates, lost_since(facts) or 0) is None:
+    if choose_before(facts.candidates, facts.lost_since or 0) is None:
         return Decision(TELL, f"{facts.ruin.text}; no checkpoint from before can be resumed, best.pt is kept")
     decision = climb(facts, earlier, ladder)
     return decision if decision.action == RECOVER else replace(decision, action=TELL)
@@ -223,43 +206,34 @@ def after_finish(facts: PlanInputs, earlier: Sequence[Earlier], ladder: Ladder) 
 
 def climb(facts: PlanInputs, earlier: Sequence[Earlier], ladder: Ladder) -> Decision:
     """Return the next rung from a restore point that has not just failed, nor holds anything of a ruin."""
-    ruin = facts.ruin
-    last = earlier[-1] if earlier else None
-    within = last is not None and fails_within(last, ladder.probation_epochs)
+    ruin, last, older = facts.ruin, earlier[-1] if earlier else None, ""
     usable = [one for one in facts.candidates if one.usable]
-    if (lost := lost_since(facts)) is not None:
+    if (lost := facts.lost_since) is not None:
         usable = [one for one in usable if ends_before(one, lost)]
-    if within and last is not None:
-        usable = [one for one in usable if not past(one.work, last.work)]
+    if last and last.failed_at is not None and last.failed_at - (last.work or 0) <= ladder.probation_epochs:
+        usable = [one for one in usable if last.work is None or (one.work or 0) < last.work]
+        older = " (an older one: the last failed within its probation)"
     if not usable and ruin is not None:
         return Decision(GIVE_UP, f"{ruin.text}; no older checkpoint from before can be resumed")
+    if not usable and any(AGAIN in one.presets for one in earlier):
+        return Decision(GIVE_UP, "no older clean checkpoint is left, and beginning again was tried")
     if not usable:
-        return begin_again(earlier)
+        options: JsonObject = {"presets": [AGAIN], "force_restart": True}
+        return Decision(RECOVER, "no clean checkpoint is left: begin again", options)
     restore = usable[0]
     in_effect = settings_in_effect(facts, restore)
     presets = load_presets(facts.schema, facts.layout.run)
-    proof = proven(facts.record, reason_for(facts, restore))
+    proof = proven(facts.record, facts.reason_for(restore))
     bf16 = has_bf16(gpus_of(in_effect.get("device")))
     step = next_step(ladder, earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     if step is None:
         return Decision(GIVE_UP, "the ladder is at its end: every step was tried or would change nothing")
-    options: JsonObject = {"to": restore.name, "presets": [step] if step != QUARANTINE else []}
+    options = {"to": restore.name, "presets": [step] if step != QUARANTINE else []}
     if in_effect.get("guard") != "protect":
         options["set"] = {"guard": "protect"}
-    older = " (an older one: the last failed within its probation)" if within else ""
     images = proof.images if step == QUARANTINE else ()
-    why = f"{step}, from {restore.name}{older}"
-    if ruin is None:
-        return Decision(RECOVER, why, options, images)
-    return Decision(RECOVER, f"{why}: {ruin.text}", options, images, asdict(ruin))
-
-
-def begin_again(earlier: Sequence[Earlier]) -> Decision:
-    """Return plan B, once."""
-    if any(AGAIN in one.presets for one in earlier):
-        return Decision(GIVE_UP, "no older clean checkpoint is left, and beginning again was tried")
-    options = {"presets": [AGAIN], "force_restart": True}
-    return Decision(RECOVER, "no clean checkpoint is left: begin again", options)
+    why = f"{step}, from {restore.name}{older}" + (f": {ruin.text}" if ruin else "")
+    return Decision(RECOVER, why, options, images, asdict(ruin) if ruin else None)
 
 
 def spent(earlier: Sequence[Earlier], ladder: Ladder) -> int:
@@ -273,13 +247,3 @@ def spent(earlier: Sequence[Earlier], ladder: Ladder) -> int:
             count = 0
         farthest = max(farthest, one.failed_at or 0)
     return count
-
-
-def fails_within(one: Earlier, probation: int) -> bool:
-    """Tell whether the attempt after a recovery failed before its probation was over."""
-    return one.failed_at is not None and one.failed_at - (one.work or 0) <= probation
-
-
-def past(work: int | None, limit: int | None) -> bool:
-    """Tell whether a checkpoint holds the failed restore point's epoch, or a later one."""
-    return work is not None and limit is not None and work >= limit

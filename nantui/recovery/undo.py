@@ -1,7 +1,9 @@
 """Take the last rollback or resume back: everything outside nantui/ as it was, byte for byte.
 
-What a later attempt has made or changed meanwhile is not lost: it moves into the undo's own backups first.
-A rollback moves what was there; a plain resume writes over it, so copies are made before it.
+A manifest says what lay there. A rollback moves checkpoints and never copies them; everything else (plots,
+CSV, logs) is small and may be overwritten by a later attempt, so copies of that are kept. A plain resume
+writes over checkpoints, too, so they are copied before it. What a later attempt has made or changed is not
+lost: it moves into the undo's own backups first.
 """
 
 from __future__ import annotations
@@ -10,14 +12,12 @@ import os
 import shutil
 import stat
 import uuid
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nantui.errors import FAILED, NO, UserError
-from nantui.recovery import manifest
 from nantui.recovery.history import Undoable, in_force, newest_in_force
-from nantui.recovery.manifest import COPIES, FILE, FOLDER, Item
-from nantui.recovery.resume_point import points_aside
 from nantui.recovery.transaction import (
     MOVE,
     RMDIR,
@@ -30,9 +30,12 @@ from nantui.recovery.transaction import (
     discard_staged,
     is_file_of,
     move,
+    points_aside,
     state_at,
     step_from,
 )
+from nantui.run.atomic_files import read_json, write_json
+from nantui.run.documents import Large, fields_of
 from nantui.run.events import Kept, PhaseBegun, UndoDone, of_kind
 from nantui.run.inside import inside, parts_of, refuse_foreign
 from nantui.run.journal import Journal
@@ -40,6 +43,95 @@ from nantui.run.layout import RunLayout
 from nantui.run.points import in_words
 from nantui.run.record import RunRecord
 from nantui.run.spec import own_uids
+
+FILE, LINK, FOLDER = "file", "link", "folder"
+LARGEST_COPY = 256 << 20
+LARGEST_TOTAL = 1 << 30
+NAME, COPIES, OURS = "manifest.json", "copies", "nantui"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file, link or folder outside nantui/; `path` is relative to the run, `copied` tells of a copy."""
+
+    path: str
+    kind: str
+    size: Large = 0
+    mtime_ns: Large = 0
+    copied: bool = False
+
+    def matches(self, other: Item | None) -> bool:
+        """Tell whether `other` is this very thing, unchanged."""
+        if other is None or self.kind != other.kind:
+            return False
+        return self.kind == FOLDER or (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+
+
+def items_now(layout: RunLayout) -> dict[str, Item]:
+    """Return everything outside nantui/ by relative path, without following links out of the run."""
+    return {item.path: item for item in _walk(layout.run, layout.run)}
+
+
+def keep_copies(layout: RunLayout, id: str, in_place: Collection[str] = ()) -> list[str]:
+    """Write down what is there and copy what a later attempt may overwrite, below backups/ID.
+
+    `in_place` are checkpoints that stay and may be overwritten where they are. Returns the paths that were
+    too large to copy. Raises OSError (disk full).
+    """
+    items, left_out, total = items_now(layout), [], 0
+    for path, item in items.items():
+        if item.kind != FILE or (path.startswith("weights/") and path not in in_place):
+            continue
+        if path not in in_place and (item.size > LARGEST_COPY or total + item.size > LARGEST_TOTAL):
+            left_out.append(path)
+            continue
+        total += item.size
+        copy = f"nantui/backups/{id}/{COPIES}/{path}"
+        with inside(layout.run, path) as source, inside(layout.run, copy, make=True) as target:
+            target.unlink(missing_ok=True)
+            copy_durably(source, target)
+        items[path] = replace(item, copied=True)
+    write_manifest(layout, id, items)
+    return left_out
+
+
+def read_manifest(layout: RunLayout, id: str) -> dict[str, Item] | None:
+    """Return what `keep_copies` wrote for the transaction `id`, None where it is missing or makes no sense.
+
+    Raises UserError where it belongs to another user, or leads out of the run.
+    """
+    refuse_foreign(layout.backups / id / NAME, own_uids(layout.lock))
+    try:
+        with inside(layout.run, f"nantui/backups/{id}/{NAME}") as place:
+            items = [Item(**fields_of(Item, entry)) for entry in (read_json(place) or {})["items"]]
+    except (OSError, KeyError, TypeError):
+        return None
+    for item in items:
+        if parts_of(item.path)[0] == OURS:
+            raise UserError(f"{item.path!r} in {NAME} is nantui's own file; nothing was moved", FAILED)
+    return {item.path: item for item in items}
+
+
+def write_manifest(layout: RunLayout, id: str, items: dict[str, Item]) -> None:
+    """Write down what was there before the transaction `id`. Raises OSError."""
+    with inside(layout.run, f"nantui/backups/{id}/{NAME}", make=True) as place:
+        write_json(place, {"items": [asdict(item) for item in items.values()]})
+
+
+def _walk(top: Path, run: Path) -> Iterator[Item]:
+    with os.scandir(top) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        path = os.path.relpath(entry.path, run)
+        if path == OURS or entry.name.lstrip(".").startswith(STAGED.lstrip(".")):
+            continue
+        state = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(state.st_mode) or (path == "weights" and entry.is_dir()):
+            yield Item(path, FOLDER)
+            yield from _walk(Path(entry.path), run)
+        elif stat.S_ISLNK(state.st_mode) or stat.S_ISREG(state.st_mode):
+            kind = LINK if stat.S_ISLNK(state.st_mode) else FILE
+            yield Item(path, kind, state.st_size, state.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -61,7 +153,7 @@ def keep_for_undo(layout: RunLayout, epoch: int, *, id: str, by: str) -> None:
     trained = {f"epoch{number}.pt" for number in range(epoch)}
     weights = {f"weights/{path.name}" for path in layout.weights.glob("*.pt") if path.name not in trained}
     try:
-        manifest.keep(layout, id, in_place=weights)
+        keep_copies(layout, id, in_place=weights)
     except OSError as error:
         shutil.rmtree(layout.backups / id, ignore_errors=True)
         text = f"weights/ could not be copied for undo ({error}): make room; nothing was started"
@@ -73,8 +165,7 @@ def keep_for_undo(layout: RunLayout, epoch: int, *, id: str, by: str) -> None:
         shutil.rmtree(layout.backups / old, ignore_errors=True)
 
 
-def taken_back(begun: Undoable) -> str:
-    """Return what undoing it means, in one line."""
+def _taken_back(begun: Undoable) -> str:
     if isinstance(begun, Kept):
         return f"the resume after epoch {begun.epoch} was taken back"
     if isinstance(begun, PhaseBegun):
@@ -101,9 +192,9 @@ def undo(layout: RunLayout, *, by: str, asked: str = "") -> Undone:
     if rollback is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)
     of = "/".join(parts_of(rollback.id))
-    before = manifest.load(layout, of)
+    before = read_manifest(layout, of)
     if before is None:
-        gone = f"nantui/backups/{of}/{manifest.NAME}"
+        gone = f"nantui/backups/{of}/{NAME}"
         raise UserError(f"{gone} is missing; the rollback cannot be taken back", FAILED)
     done = () if isinstance(rollback, Kept) else rollback.steps
     try:
@@ -111,10 +202,9 @@ def undo(layout: RunLayout, *, by: str, asked: str = "") -> Undone:
     except OSError as error:
         discard_staged(layout, id)
         raise UserError(f"undo could not be prepared ({error}); nothing was changed", FAILED) from error
-    text = taken_back(rollback)
-    carry_out(
-        layout, Transaction(id, UNDO, tuple(steps), {"of": of, "text": text, "missing": missing}), by=by
-    )
+    text = _taken_back(rollback)
+    about = {"of": of, "text": text, "missing": missing}
+    carry_out(layout, Transaction(id, UNDO, tuple(steps), about), by=by)
     return Undone(of, text, tuple(missing), aside)
 
 
@@ -122,22 +212,24 @@ def _steps(
     layout: RunLayout, id: str, of: str, before: dict[str, Item], done: list[Step]
 ) -> tuple[list[Step], list[str]]:
     """Return the moves that give back what `before` lists, and what cannot be given back."""
-    now, aside = manifest.items_now(layout), f"nantui/backups/{id}"
+    now, aside = items_now(layout), f"nantui/backups/{id}"
     moves = (step for step in done if step.kind == MOVE and not Path(step.source).name.startswith(STAGED))
     came_from = {step.target: step for step in moves}
     returning = {step.source: step for step in came_from.values()}
     away = [path for path, item in now.items() if item.kind != FOLDER and not item.matches(before.get(path))]
     # What lies where the rollback put an original is that original: it goes back rather than aside.
     own = {path for path in away if path in came_from and is_file_of(layout.run, path, came_from[path])}
+    # Of our own files spec.yaml was replaced; step points go together.
+    ours = [path for path in returning if path.startswith("nantui/") and "/points/" not in path]
+    away += [path for path in ours if os.path.lexists(layout.run / path)]
     steps = [move(layout.run, path, f"{aside}/{path}") for path in away if path not in own]
-    steps += _ours_away(layout, aside, returning)
     steps += points_aside(layout, aside) if done else []
     missing = []
     for path, item in before.items():
         if item.kind == FOLDER or item.matches(now.get(path)):
             continue
         step = _back(layout, id, of, path, item, returning)
-        steps.extend(step)
+        steps += step
         missing += [] if step else [path]
     steps += [
         Step(MOVE, step.source, step.target, step.size, step.mtime_ns)
@@ -148,14 +240,6 @@ def _steps(
         (path for path, item in now.items() if item.kind == FOLDER and path not in before), reverse=True
     )
     return steps + [Step(RMDIR, path) for path in folders], missing
-
-
-def _ours_away(layout: RunLayout, aside: str, returning: dict[str, Step]) -> list[Step]:
-    """Return the moves for our own files inside nantui/ that it replaced: spec.yaml; step points go apart."""
-    points = f"{layout.points.relative_to(layout.run)}/"
-    own = (path for path in returning if path.startswith("nantui/") and not path.startswith(points))
-    ours = [path for path in own if os.path.lexists(layout.run / path)]
-    return [move(layout.run, path, f"{aside}/{path}") for path in ours]
 
 
 def _back(

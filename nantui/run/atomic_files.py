@@ -10,8 +10,9 @@ import json
 import math
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nantui.run.documents import LARGEST_JSON, LARGEST_TEXT, LARGEST_YAML, JsonObject, parse_json, parse_yaml
 
@@ -123,27 +124,23 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str | None:
 
 def read_json(path: Path) -> JsonObject | None:
     """Return the object in `path`, or None where there is none or it is not a JSON object."""
-    return _json_object(read_text(path, LARGEST_JSON) or "")
+    return _object(parse_json, read_text(path, LARGEST_JSON) or "")
 
 
 def read_own_json(path: Path) -> JsonObject | None:
     """Return the same of a file that belongs to this user and is no link, else None."""
     found = read_owned(path, LARGEST_JSON, os.O_NOFOLLOW)
-    return _json_object(found[0]) if found is not None and found[1] == os.getuid() else None
-
-
-def _json_object(text: str | bytes) -> JsonObject | None:
-    try:
-        document = parse_json(text)
-    except ValueError:
-        return None
-    return document if isinstance(document, dict) else None
+    return _object(parse_json, found[0]) if found is not None and found[1] == os.getuid() else None
 
 
 def read_yaml(path: Path) -> JsonObject | None:
     """Return the mapping in `path`, or None where there is none or it is no YAML mapping."""
+    return _object(parse_yaml, read_text(path, LARGEST_YAML) or "")
+
+
+def _object(parse: Callable[[Any], Any], text: str | bytes) -> JsonObject | None:
     try:
-        document = parse_yaml(read_text(path, LARGEST_YAML) or "")
+        document = parse(text)
     except ValueError:
         return None
     return document if isinstance(document, dict) else None

@@ -99,20 +99,16 @@ def rank_events(path: Path) -> list[Event]:
 
 
 def registered(layout: RunLayout, attempt: int) -> dict[int, ProcessRef]:
-    """Return the living ranks of an attempt by what they registered; only this machine can be looked at."""
-    refs: dict[int, ProcessRef] = {}
+    """Return the living ranks of an attempt by what they registered; only this machine can be looked at.
+
+    A pid noted on another host, boot or container means nothing here; an unsaid part is no objection.
+    """
+    here, refs = this_machine(), dict[int, ProcessRef]()
     for rank in layout.ranks(attempt):
         for event in of_kind(rank_events(layout.events(attempt, rank)), Registered):
-            ref = _process_here(event)
-            if ref is not None and alive(ref):
+            boot, namespace = event.boot_id or here.boot_id, event.pid_namespace or here.pid_namespace
+            same = here.sees_pids_of(Machine(here.host, boot, namespace))
+            ref = ProcessRef(event.pid or 0, event.created, event.ticks)
+            if same and ref.pid and ref.created and alive(ref):
                 refs[rank] = ref
     return refs
-
-
-def _process_here(event: Registered) -> ProcessRef | None:
-    """A pid noted on another host, boot or container means nothing here; an unsaid part is no objection."""
-    here = this_machine()
-    there = Machine(here.host, event.boot_id or here.boot_id, event.pid_namespace or here.pid_namespace)
-    if event.pid is None or not event.created or not here.sees_pids_of(there):
-        return None
-    return ProcessRef(event.pid, event.created, event.ticks)

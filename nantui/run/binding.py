@@ -11,41 +11,48 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_name
 from nantui.paths import user_state_dir
 from nantui.run.atomic_files import Identity, identity, read_json, read_text
-from nantui.run.documents import JsonObject
+from nantui.run.attempts import read_attempt
+from nantui.run.documents import JsonObject, Large, known_fields
+from nantui.run.events import documents
 from nantui.run.layout import RunLayout
 
 HERE, MOVED, STRANGE = "here", "moved", "strange"
 STARTS = frozenset({"start", "resume", "recover", "rollback", "set"})
 """Commands that run, or keep, what a run names: they need one that was made, or agreed to, here."""
-Record = tuple[str, int, int, str, int]
-"""Path, device, inode, host, owner."""
+
+
+class Record(NamedTuple):
+    """Which directory it was, and on which host."""
+
+    path: str
+    dev: Large
+    ino: Large
+    host: str
+    owner: Large
 
 
 def bind(run: Path) -> None:
-    """Write down that the run in `run` is this user's, here. Raises OSError where that cannot be kept.
+    """Write down that the run in `run` is this user's, here. Raises UserError where that cannot be kept.
 
     Commands that somebody else has left waiting in it are put aside first, and are never carried out.
     """
     run, known = run.resolve(), standing(run)
-    if known == STRANGE:
-        commands = RunLayout(run).commands
-        with contextlib.suppress(FileNotFoundError):
-            commands.rename(commands.with_name(f"commands-not-carried-out-{os.urandom(4).hex()}"))
-    if known != HERE or _newest(run) is None:
-        _append({**dict(zip(("path", "dev", "ino", "host", "owner"), _record(run), strict=True))})
-
-
-def bind_run(run: Path) -> None:
-    """Do the same. Raises UserError where it cannot be kept."""
     try:
-        bind(run)
+        if known == STRANGE:
+            commands = RunLayout(run).commands
+            with contextlib.suppress(FileNotFoundError):
+                commands.rename(commands.with_name(f"commands-not-carried-out-{os.urandom(4).hex()}"))
+        if known != HERE or not any(one.path == str(run) for one in _records(identity(_file()))):
+            _append(_record(run)._asdict())
     except OSError as error:
         raise UserError(f"{_file().parent} cannot be written ({error}); set XDG_STATE_HOME", FAILED) from None
 
@@ -60,79 +67,63 @@ def standing(run: Path) -> str:
         return STRANGE
 
 
-def _newest(run: Path) -> Record | None:
-    return next((one for one in reversed(_records(identity(_file()))) if one[0] == str(run)), None)
-
-
 def bound_here() -> list[Path]:
     """Return where this user's runs of this host lay when they were bound, in that order."""
-    own = (one[0] for one in _records(identity(_file())) if one[3] == host_name())
+    own = (one.path for one in _records(identity(_file())) if one.host == host_name())
     return [Path(path) for path in dict.fromkeys(own)]
 
 
 def was_in(run: Path) -> str:
     """Return where a run that was moved was bound last, "" where nothing is known of it."""
     now = _record(run.resolve())
-    return next((one[0] for one in reversed(_records(identity(_file()))) if one[1:] == now[1:]), "")
+    return next((one.path for one in reversed(_records(identity(_file()))) if one[1:] == now[1:]), "")
 
 
 def _record(run: Path) -> Record:
     state = os.stat(run)
-    return str(run), state.st_dev, state.st_ino, host_name(), state.st_uid
+    return Record(str(run), state.st_dev, state.st_ino, host_name(), state.st_uid)
 
 
 @lru_cache(maxsize=256)
 def _standing(now: Record, seen: Identity) -> str:
-    path, device, inode, *who = now
-    own = [one for one in _records(seen) if list(one[3:]) == who and one[2] == inode]
+    who = (now.ino, now.host, now.owner)
+    own = [one for one in _records(seen) if (one.ino, one.host, one.owner) == who]
     # The number of a network's or container's device changes with each mount, an inode's does not.
-    if any(one[0] == path for one in own):
+    if any(one.path == now.path for one in own):
         return HERE
-    if any(one[1] == device for one in own):
+    if any(one.dev == now.dev for one in own):
         return MOVED
-    return HERE if _lay_here_before(RunLayout(Path(path)), seen) else STRANGE
+    return HERE if _lay_here_before(RunLayout(Path(now.path))) else STRANGE
 
 
 @lru_cache(maxsize=2)
 def _records(seen: Identity) -> list[Record]:
     """Return every record, oldest first; `seen` is the file as it was, read again once it has changed."""
-    found = []
-    for line in (read_text(_file()) or "").splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            one: JsonObject = json.loads(line)
-            found.append((one["path"], one["dev"], one["ino"], one["host"], one["owner"]))
-    return found
+    found = (known_fields(Record, one) for one in _lines())
+    return [one for one in found if one is not None]
 
 
-def _lay_here_before(layout: RunLayout, seen: Identity) -> bool:
+def _lay_here_before(layout: RunLayout) -> bool:
     """Tell whether a version that kept no records made the run here.
 
     Its files name this place, and they lay in it before the first record was kept: the time of an inode's
     last change is the kernel's, so that no archive brings an older one along.
     """
-    first = layout.attempt(1)
+    first, asked = layout.attempt(1), read_attempt(layout, 1)
+    began = next((one["t"] for one in _lines() if isinstance(one, dict) and "t" in one), time.time())
     try:
         if not layout.is_ours() or {os.lstat(path).st_uid for path in (layout.home, first)} != {os.getuid()}:
             return False
-        if os.lstat(first).st_ctime > (_began(seen) or time.time()):
+        if os.lstat(first).st_ctime > began or asked is None:
             return False
     except OSError:
         return False
-    asked = read_json(first) or {}
-    argv, train = asked.get("argv"), asked.get("train")
-    places = [
-        *(argv if isinstance(argv, list) else ()),
-        (train if isinstance(train, dict) else {}).get("save_dir"),
-    ]
     host = (read_json(layout.supervisor) or {}).get("host", host_name())
-    return host == host_name() and str(layout.run) in places
+    return host == host_name() and str(layout.run) in [*asked.argv, asked.train.get("save_dir")]
 
 
-def _began(seen: Identity) -> float | None:
-    first = (read_text(_file()) or "").partition("\n")[0]
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        return float(json.loads(first)["t"])
-    return None
+def _lines() -> Iterator[Any]:
+    return documents((read_text(_file()) or "").splitlines())
 
 
 def begin_records() -> None:

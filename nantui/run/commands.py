@@ -69,15 +69,12 @@ def pending(directory: Path) -> list[tuple[Path, Command]]:
         names = sorted(name for name in os.listdir(directory) if name.endswith(".json") and name[0] != ".")
     except OSError:
         return []
-    found = ((directory / name, _take(directory / name)) for name in names)
-    return [(path, command) for path, command in found if command is not None]
-
-
-def _take(path: Path) -> Command | None:
-    """Read one command, checking owner and kind of file on the opened descriptor."""
-    known = fields_of(Command, read_own_json(path) or {})
-    whole = known.get("kind") in KINDS and set(known) == set(Command.__dataclass_fields__)
-    return Command(**known) if whole else None
+    found = []
+    for path in (directory / name for name in names):
+        known = fields_of(Command, read_own_json(path) or {})
+        if known.get("kind") in KINDS and len(known) == len(Command.__dataclass_fields__):
+            found.append((path, Command(**known)))
+    return found
 
 
 def is_private(directory: Path) -> bool:

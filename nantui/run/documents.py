@@ -10,38 +10,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from functools import cache
 from types import UnionType
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Protocol,
-    TypeAlias,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 LARGEST_TEXT, LARGEST_JSON, LARGEST_YAML = 1 << 27, 1 << 25, 1 << 19
 """Bytes of a journal or a table, of one JSON document, and of one YAML file."""
 DEEPEST, MOST_NODES, MOST_ALIASES = 64, 1 << 19, 16
 
 
-class OutOfBounds(ValueError):
-    """A document is larger or deeper than any that is meant."""
-
-
 def parse_json(text: str | bytes) -> Any:
     """Return the JSON value in `text`. Raises ValueError where it is none, or out of bounds."""
     if len(text) > LARGEST_JSON:
-        raise OutOfBounds(f"larger than {LARGEST_JSON >> 20} MiB")
+        raise ValueError(f"larger than {LARGEST_JSON >> 20} MiB")
     try:
         value = json.loads(text)
     except RecursionError:
-        raise OutOfBounds(f"deeper than {DEEPEST} levels") from None
+        raise ValueError(f"deeper than {DEEPEST} levels") from None
     opening = ("[", "{") if isinstance(text, str) else (b"[", b"{")
     if sum(map(text.count, opening)) > DEEPEST:  # type: ignore[arg-type]
         refuse_deep(value)
@@ -53,7 +39,7 @@ def parse_yaml(text: str) -> Any:
     import yaml
 
     if len(text) > LARGEST_YAML:
-        raise OutOfBounds(f"larger than {LARGEST_YAML >> 10} KiB")
+        raise ValueError(f"larger than {LARGEST_YAML >> 10} KiB")
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         depth = aliases = 0
@@ -61,7 +47,7 @@ def parse_yaml(text: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             aliases += isinstance(event, yaml.AliasEvent)
             if depth > DEEPEST or aliases > MOST_ALIASES:
-                raise OutOfBounds(f"deeper than {DEEPEST} levels, or more than {MOST_ALIASES} aliases")
+                raise ValueError(f"deeper than {DEEPEST} levels, or more than {MOST_ALIASES} aliases")
         value = yaml.load(text, Loader=loader)
     except (yaml.YAMLError, RecursionError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"no YAML: {str(error).partition(chr(10))[0]}") from error
@@ -70,7 +56,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def refuse_deep(value: object) -> None:
-    """Raise OutOfBounds for a value with too many levels or parts; what is there twice counts twice."""
+    """Raise ValueError for a value with too many levels or parts; what is there twice counts twice."""
     level: list[object] = [value]
     for _ in range(DEEPEST):
         level = [part for one in level for part in _parts(one)]
@@ -78,7 +64,7 @@ def refuse_deep(value: object) -> None:
             return
         if len(level) > MOST_NODES:
             break
-    raise OutOfBounds(f"deeper than {DEEPEST} levels, or more than {MOST_NODES} parts")
+    raise ValueError(f"deeper than {DEEPEST} levels, or more than {MOST_NODES} parts")
 
 
 def _parts(value: object) -> Iterable[object]:
@@ -100,18 +86,12 @@ Large: TypeAlias = Annotated[int, "large"]
 LARGEST_INT = 10**9
 """No epoch, step, rank or pid is larger: a larger number is nonsense, and whoever counts up to it hangs."""
 NOT_TOLD = object()
-Reader: TypeAlias = Callable[[object], object]
-"""Returns a value as one type, `NOT_TOLD` where it is of another."""
+TypeTree: TypeAlias = tuple[Any, tuple["TypeTree", ...]]
+"""What a type is made of: `int | None` is (UnionType, ((int, ()), (NoneType, ())))."""
+Kind = TypeVar("Kind")
 
 
-class _Dataclass(Protocol):
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-
-Kind = TypeVar("Kind", bound=_Dataclass)
-
-
-def known_fields(kind: type[Kind], document: JsonObject | None) -> Kind | None:
+def known_fields(kind: Callable[..., Kind], document: JsonObject | None) -> Kind | None:
     """Return the dataclass `kind` as a document tells it, without the fields of a newer format or of another
     type; None where there is no document, or fields are missing.
     """
@@ -127,70 +107,51 @@ def fields_of(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
     A list is told as a whole; of a tuple the items of another type are left out. What is no object tells
     nothing.
     """
-    readers, found = readers_of(kind), {}
+    types, found = types_of(kind), {}
     for name, value in document.items() if isinstance(document, Mapping) else ():
-        read = readers.get(name)
-        if read is not None and (told := read(value)) is not NOT_TOLD:
+        if name in types and (told := _as_type(types[name], value)) is not NOT_TOLD:
             found[name] = told
     return found
 
 
 @cache
-def readers_of(kind: Any) -> Mapping[str, Reader]:
-    """Return, by name, what reads each field of a dataclass."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {one.name: _reader_of(hints[one.name]) for one in fields(kind)}
+def types_of(kind: Any) -> Mapping[str, TypeTree]:
+    """Return, by name, the type of each field of a dataclass or an event, taken apart."""
+    return {name: _taken_apart(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
 
 
-def _reader_of(hint: Any) -> Reader:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is UnionType:
-        return _first_of([_reader_of(one) for one in inner])
-    if origin is list:
-        return _list_of(_reader_of(inner[0]))
-    if origin is tuple:
-        return _tuple_of(_reader_of(inner[0]))
-    if is_dataclass(hint):
-        return lambda value: _record(hint, value)
-    known = _PLAIN.get(origin if origin in _PLAIN else hint)
-    return known or (lambda value: value if isinstance(value, hint) else NOT_TOLD)
+def _taken_apart(hint: Any) -> TypeTree:
+    return get_origin(hint) or hint, tuple(map(_taken_apart, get_args(hint)))
 
 
-def _first_of(readers: list[Reader]) -> Reader:
-    return lambda value: next((told for read in readers if (told := read(value)) is not NOT_TOLD), NOT_TOLD)
-
-
-def _list_of(read: Reader) -> Reader:
-    def whole(value: object) -> object:
-        told = [read(one) for one in value] if isinstance(value, (list, tuple)) else [NOT_TOLD]
-        return NOT_TOLD if any(one is NOT_TOLD for one in told) else told
-
-    return whole
-
-
-def _tuple_of(read: Reader) -> Reader:
-    def every(value: object) -> object:
+def _as_type(wanted: TypeTree, value: object) -> object:
+    """Return a value as the type `wanted`, `NOT_TOLD` where it is of another."""
+    kind, inner = wanted
+    if kind is UnionType:
+        for one in inner:
+            if (told := _as_type(one, value)) is not NOT_TOLD:
+                return told
+        return NOT_TOLD
+    if kind is float:
+        return _number(value)
+    if kind is int or kind is Annotated:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return NOT_TOLD
+        return value if kind is Annotated or abs(value) <= LARGEST_INT else NOT_TOLD
+    if kind is list or kind is tuple:
         if not isinstance(value, (list, tuple)):
             return NOT_TOLD
-        return tuple(one for one in map(read, value) if one is not NOT_TOLD)
-
-    return every
-
-
-def _record(kind: Any, value: object) -> object:
-    if isinstance(value, kind):
+        known = [told for one in value if (told := _as_type(inner[0], one)) is not NOT_TOLD]
+        if kind is tuple:
+            return tuple(known)
+        return known if len(known) == len(value) else NOT_TOLD
+    if kind is dict or kind is Mapping:
+        return value if isinstance(value, dict) and all(isinstance(name, str) for name in value) else NOT_TOLD
+    if kind is Any or isinstance(value, kind):
         return value
-    found = known_fields(kind, value) if isinstance(value, dict) else None
+    nested = is_dataclass(kind)
+    found = known_fields(kind, value) if nested and isinstance(value, dict) else None
     return NOT_TOLD if found is None else found
-
-
-def _whole(value: object) -> object:
-    return value if isinstance(value, int) and not isinstance(value, bool) else NOT_TOLD
-
-
-def _countable(value: object) -> object:
-    found = _whole(value)
-    return found if isinstance(found, int) and abs(found) <= LARGEST_INT else NOT_TOLD
 
 
 def _number(value: object) -> object:
@@ -201,13 +162,3 @@ def _number(value: object) -> object:
         return float(value) if isinstance(value, (int, float, str)) else NOT_TOLD
     except OverflowError:
         return NOT_TOLD
-
-
-def _mapping(value: object) -> object:
-    return value if isinstance(value, dict) and all(isinstance(name, str) for name in value) else NOT_TOLD
-
-
-_PLAIN: Mapping[Any, Reader] = {
-    int: _countable, Large: _whole, float: _number, dict: _mapping, Mapping: _mapping,
-    Any: lambda value: value,
-}  # fmt: skip

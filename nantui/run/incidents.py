@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nantui.run.events import Event, Incident, Warned
+from nantui.run.events import Event, Incident, Warned, told
 
 SKIPPED, OBSERVED, ENDED, WARNED, REWOUND = "skipped", "observed", "ended", "warned", "rewound"
 """What was done about an incident: its step was undone, nothing, the training was ended, it was said, or the
@@ -69,8 +69,5 @@ def is_suspicion(event: Event) -> bool:
 
 def as_incident(event: Warned) -> Incident:
     """Return such a warning in the form of an incident, for whoever looks for the cause of either."""
-    return Incident(
-        kind=Incident.KIND, t=event.t, by=event.by, attempt=event.attempt, rank=event.rank, text=event.text,
-        epoch=event.epoch, step=event.step, incident=event.warning, action=WARNED, evidence=event.evidence,
-        more=event.more,
-    )  # fmt: skip
+    same = {name: value for name, value in told(event).items() if name not in ("kind", "warning")}
+    return Incident(**same, incident=event.warning, action=WARNED)

@@ -21,14 +21,14 @@ from nantui.run.events import (
     AttemptEnded,
     AttemptStarted,
     Event,
-    PhaseAdvice,
     PhaseBegun,
     PhaseDone,
     Place,
+    PlanPhase,
     RollbackBegun,
     RollbackDone,
-    RollbackReverted,
     UndoDone,
+    of_kind,
 )
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, current, median_epoch_s, read_results
@@ -43,14 +43,6 @@ NO_TIME = frozenset({
 })  # fmt: skip
 """Settings that do not change how long an epoch takes. Any other that differs makes a time unknown: twice the
 image side was 2.5 times the step on one H200 and not four times, so the area is no rule."""
-
-
-@dataclass(frozen=True)
-class PlanPhase:
-    """One phase: `settings` on top of the run's own."""
-
-    title: str
-    settings: Mapping[str, object]
 
 
 def new_plan(
@@ -117,21 +109,17 @@ def standings(events: Iterable[Event]) -> Iterator[tuple[int, bool]]:
         yield now
 
 
-def next_step(events: Iterable[Event]) -> str:
+def next_step(events: Sequence[Event]) -> str:
     """Return what a remedy in force advises once the run has finished, "" when it advises nothing."""
-    advised: dict[str, PhaseAdvice] = {}
-    for event in events:
-        if isinstance(event, RollbackBegun) and event.afterwards:
-            advised[event.id] = event.afterwards
-        elif isinstance(event, PhaseDone):
-            advised = {}
-        elif isinstance(event, RollbackReverted):
-            advised.pop(event.id, None)
-        elif isinstance(event, UndoDone):
-            advised.pop(event.of, None)
-    if not advised:
+    begun = {event.id: event for event in of_kind(events, RollbackBegun)}
+    undone, phase = {event.of for event in of_kind(events, UndoDone)}, None
+    for event in of_kind(events, RollbackDone, PhaseDone):
+        if isinstance(event, PhaseDone):
+            phase = None
+        elif event.id in begun and event.id not in undone:
+            phase = begun[event.id].afterwards or phase
+    if phase is None:
         return ""
-    phase = list(advised.values())[-1]
     words = " ".join(f"{name}={value}" for name, value in phase.settings.items())
     return f"next: {phase.title}, with nantui resume RUN --phase {words}"
 
@@ -168,7 +156,7 @@ class Part:
 
 
 def read_parts(
-    layout: RunLayout, spec: Spec, events: Iterable[Event], epochs: int | None = None
+    layout: RunLayout, spec: Spec, events: Sequence[Event], epochs: int | None = None
 ) -> list[Part]:
     """Return the phases of the run's plan, none without a plan; `events` is its journal.
 
@@ -194,21 +182,15 @@ def read_parts(
         kept = results if rows else None
         parts.append(Part(number, phase.title, state, begins, took, epoch_s, rows, kept))
         begins = None if begins is None or took is None else begins + took
-    return [with_time(part, parts, spec) for part in parts]
+    return [_with_time(part, parts, spec) for part in parts]
 
 
-def finished_folders(layout: RunLayout, events: Iterable[Event]) -> dict[int, Path]:
+def finished_folders(layout: RunLayout, events: Sequence[Event]) -> dict[int, Path]:
     """Return {phase: its results.csv} of the phases that were put aside, what was undone left out."""
-    begun: dict[str, tuple[int, Path]] = {}
-    found: dict[str, tuple[int, Path]] = {}
-    for event in events:
-        if isinstance(event, PhaseBegun) and event.phase is not None:
-            begun[event.id] = (event.phase - 1, layout.run / event.aside / "results.csv")
-        elif isinstance(event, PhaseDone) and event.id in begun:
-            found[event.id] = begun[event.id]
-        elif isinstance(event, UndoDone):
-            found.pop(event.of, None)
-    return dict(found.values())
+    undone = {event.of for event in of_kind(events, UndoDone)}
+    done = {event.id for event in of_kind(events, PhaseDone)} - undone
+    begun = [event for event in of_kind(events, PhaseBegun) if event.id in done and event.phase is not None]
+    return {(event.phase or 0) - 1: layout.run / event.aside / "results.csv" for event in begun}
 
 
 def settings_of(spec: Spec, number: int) -> JsonObject:
@@ -224,11 +206,11 @@ def settings_of(spec: Spec, number: int) -> JsonObject:
     if number == place.number:
         return dict(spec.train)
     now = phases[place.number - 1].settings
-    decided = {name: value for name, value in spec.train.items() if now.get(name, _MISSING) != value}
+    decided = {name: value for name, value in spec.train.items() if name not in now or now[name] != value}
     return {**base, **decided, **own}
 
 
-def with_time(part: Part, parts: Sequence[Part], spec: Spec) -> Part:
+def _with_time(part: Part, parts: Sequence[Part], spec: Spec) -> Part:
     """Return the phase with the time of one that trains alike, where it has none of its own yet."""
     if math.isfinite(part.epoch_s):
         return part
@@ -260,6 +242,3 @@ def waiting_seconds(parts: Iterable[Part]) -> tuple[float, str]:
     unknown = [part for part in waiting if part not in known]
     names = ", ".join(f"phase {part.number} ({part.epochs or '?'} epochs)" for part in unknown)
     return math.fsum((part.epochs or 0) * part.epoch_s for part in known), names
-
-
-_MISSING = object()

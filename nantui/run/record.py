@@ -15,10 +15,9 @@ from typing import Any
 
 from nantui.run.atomic_files import read_text
 from nantui.run.attempts import Attempt, RankExit, rank_events, read_attempt, read_exits
-from nantui.run.discovery import require_run
 from nantui.run.events import Created, Event, InEffect, newest
 from nantui.run.journal import Journal
-from nantui.run.layout import RunLayout
+from nantui.run.layout import RunLayout, require_run
 from nantui.run.results import TIMED_EPOCHS, EpochRow, current, median_epoch_s, read_results
 from nantui.run.spec import Spec, read_args, read_spec
 from nantui.run.telemetry import StepsInBrief, steps_in_brief

@@ -13,6 +13,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from nantui.run.atomic_files import read_text
@@ -78,25 +79,24 @@ class Results:
     def __init__(self) -> None:
         self.rows: list[EpochRow] = []
         self._header: list[str] = []
-        self._segment = 0
 
     def feed(self, lines: Iterable[str]) -> None:
         """Take more lines; one that makes no sense is left out."""
         for cells in cells_of(lines):
             if is_header(cells):
                 self._header = columns_of(cells)
-            elif (row := parse_row(self._header, cells, self._segment)) is not None:
+            elif (row := _parse_row(self._header, cells)) is not None:
                 self._add(row)
 
     def _add(self, row: EpochRow) -> None:
         """A row begins a new segment where its epoch does not rise, which supersedes what it repeats."""
+        segment = self.rows[-1].segment if self.rows else 0
         if self.rows and row.epoch <= self.rows[-1].epoch:
-            self._segment += 1
-            row = replace(row, segment=self._segment)
+            segment += 1
             self.rows = [
                 replace(old, superseded=True) if old.epoch >= row.epoch else old for old in self.rows
             ]
-        self.rows.append(row)
+        self.rows.append(replace(row, segment=segment))
 
 
 def columns_of(cells: Iterable[str]) -> list[str]:
@@ -119,13 +119,9 @@ def read_results(path: Path) -> list[EpochRow]:
 
 def last_epochs(path: Path) -> list[EpochRow]:
     """Return the epochs at the end of a results.csv, oldest first, at most those of its last segment."""
-    header = columns_of(first_line(path).split(","))
-    rows: list[EpochRow] = []
-    for cells in cells_of(last_lines(path)[-FEW_LINES:]):
-        row = parse_row(header, cells)
-        if row is not None:
-            rows = [*rows, row] if rows and row.epoch > rows[-1].epoch else [row]
-    return rows
+    results = Results()
+    results.feed([first_line(path), *last_lines(path)[-FEW_LINES:]])
+    return [row for row in results.rows if row.segment == results.rows[-1].segment]
 
 
 def read_metric(path: Path) -> Metric | None:
@@ -159,8 +155,7 @@ def current(rows: Iterable[EpochRow]) -> list[EpochRow]:
     return sorted((row for row in rows if not row.superseded), key=lambda row: row.epoch)
 
 
-def parse_row(header: list[str], cells: list[str], segment: int = 0) -> EpochRow | None:
-    """Return the epoch in one line of results.csv, None for a line that makes no sense."""
+def _parse_row(header: list[str], cells: list[str]) -> EpochRow | None:
     if not header or len(cells) != len(header):
         return None
     try:
@@ -168,19 +163,16 @@ def parse_row(header: list[str], cells: list[str], segment: int = 0) -> EpochRow
         epoch = int(numbers.pop("epoch"))
     except (ValueError, KeyError, OverflowError):
         return None
-    if abs(epoch) > MOST_EPOCHS:
-        return None
-    return EpochRow(epoch, numbers.pop("time", math.nan), numbers, segment)
+    return EpochRow(epoch, numbers.pop("time", math.nan), numbers, 0) if abs(epoch) <= MOST_EPOCHS else None
 
 
 def epoch_seconds(rows: Iterable[EpochRow]) -> list[float]:
     """Return how long each epoch took, from the differences of `time` inside a segment."""
-    spans = []
-    previous: EpochRow | None = None
-    for row in rows:
-        if previous is not None and previous.segment == row.segment and row.epoch == previous.epoch + 1:
-            spans.append(row.seconds - previous.seconds)
-        previous = row
+    spans = (
+        row.seconds - before.seconds
+        for before, row in pairwise(rows)
+        if before.segment == row.segment and row.epoch == before.epoch + 1
+    )
     return [span for span in spans if math.isfinite(span) and span > 0]
 
 

@@ -134,14 +134,14 @@ def epochs_asked(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def kept_environment() -> dict[str, str]:
-    """Return this environment without secrets and without what belongs to this terminal or this launch.
+def kept_environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return an environment without secrets and without what belongs to a terminal or a launch.
 
     The hook of nantui.attach is no part of the user's own path: whoever runs the command again adds its own.
     """
     kept = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in variables.items()
         if not is_secret(name, value) and not name.startswith((*_OF_THIS_TERMINAL, *_OF_THIS_LAUNCH))
     }
     entries = filter(None, kept.pop("PYTHONPATH", "").split(os.pathsep))

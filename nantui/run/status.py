@@ -6,7 +6,7 @@ Also as Prometheus text, for node_exporter's textfile collector.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -73,46 +73,38 @@ class RunStatus:
         return {**asdict(self), "path": str(self.path)}
 
 
-Sample = tuple[dict[str, str], float]
+GAUGES = {
+    "epoch": ("epoch", "Epoch in progress, from 1."),
+    "epochs": ("epochs", "Epochs asked for."),
+    "step": ("step", "Step in the epoch, from 1."),
+    "eta_seconds": ("eta_s", "Seconds to the end, as predicted."),
+    "attempt": ("attempt", "Number of the newest attempt."),
+}
+"""What Prometheus is told of each run: the field of RunStatus, and what it means."""
 
 
 def as_prometheus(runs: Sequence[RunStatus]) -> str:
     """Return one sample a run (a state: one for each state, 1 for the run's) in the text format 0.0.4."""
     states = [
-        ({"run": str(run.path), "state": state}, float(run.state == state))
-        for run in runs
-        for state in STATES
+        ({"run": str(run.path), "state": state}, run.state == state) for run in runs for state in STATES
     ]
+    lines = _family("state", "State of the run, 1 for the one it is in.", states)
+    for name, (value, text) in GAUGES.items():
+        lines += _family(name, text, [({"run": str(run.path)}, getattr(run, value)) for run in runs])
     losses = [
-        ({"run": str(run.path), "loss": name}, value) for run in runs for name, value in run.losses.items()
+        ({"run": str(run.path), "loss": name}, loss) for run in runs for name, loss in run.losses.items()
     ]
-    families = [
-        ("state", "State of the run, 1 for the one it is in.", states),
-        ("epoch", "Epoch in progress, from 1.", _of(runs, "epoch")),
-        ("epochs", "Epochs asked for.", _of(runs, "epochs")),
-        ("step", "Step in the epoch, from 1.", _of(runs, "step")),
-        ("eta_seconds", "Seconds to the end, as predicted.", _of(runs, "eta_s")),
-        ("attempt", "Number of the newest attempt.", _of(runs, "attempt")),
-        ("loss", "Newest training losses.", losses),
-    ]
-    lines = [
-        line for name, text, samples in families for line in _family(f"nantui_run_{name}", text, samples)
-    ]
+    lines += _family("loss", "Newest training losses.", losses)
     return "\n".join(lines) + "\n"
 
 
-def _of(runs: Iterable[RunStatus], name: str) -> list[Sample]:
-    values = ((run, getattr(run, name)) for run in runs)
-    return [({"run": str(run.path)}, float(value)) for run, value in values if value is not None]
-
-
-def _family(name: str, text: str, samples: Sequence[Sample]) -> Iterator[str]:
-    if samples:
-        yield f"# HELP {name} {text}"
-        yield f"# TYPE {name} gauge"
+def _family(name: str, text: str, samples: Iterable[tuple[dict[str, str], float | None]]) -> list[str]:
+    lines = []
     for labels, value in samples:
-        told = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-        yield f"{name}{{{told}}} {_number(value)}"
+        told = ",".join(f'{label}="{_escaped(word)}"' for label, word in labels.items())
+        if value is not None:
+            lines.append(f"nantui_run_{name}{{{told}}} {_number(float(value))}")
+    return [f"# HELP nantui_run_{name} {text}", f"# TYPE nantui_run_{name} gauge", *lines] if lines else []
 
 
 def _escaped(text: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from nantui.run.atomic_files import open_regular
 from nantui.run.growing_files import LineFollower, cells_of, first_line, last_lines
@@ -92,28 +92,23 @@ class StepFollower:
 
     def _samples(self) -> list[Step]:
         """Open a long file: take its samples and go on at its end; none of one that is short."""
+        found: list[Step] = []
         file = open_regular(self.path)
         if file is None:
-            return []
-        try:
-            with file:
-                size = os.fstat(file.fileno()).st_size
-                return self._take_samples(file, size) if size > (self._whole_bytes or 0) else []
-        except OSError:
-            return []
-
-    def _take_samples(self, file: BinaryIO, size: int) -> list[Step]:
-        first = file.readline(LONGEST_HEADER)
-        _, self._columns = parse_steps(_lines_of(first)[:-1], [])
-        if not self.opened:
-            return []
-        self.sampled, self._lines = True, LineFollower(self.path, tail_bytes=TAIL_BYTES)
-        found: list[Step] = []
-        for index in range(SAMPLES):
-            place = len(first) + (size - TAIL_BYTES - len(first)) * index // SAMPLES
-            lines = _lines_of(os.pread(file.fileno(), SAMPLE_BYTES, place))
-            steps, self._columns = parse_steps(lines[1:-1], self._columns)
-            found += steps
+            return found
+        with suppress(OSError), file:
+            if (size := os.fstat(file.fileno()).st_size) <= (self._whole_bytes or 0):
+                return found
+            first = file.readline(LONGEST_HEADER)
+            _, self._columns = parse_steps(_lines_of(first)[:-1], [])
+            if not self.opened:
+                return found
+            self.sampled, self._lines = True, LineFollower(self.path, tail_bytes=TAIL_BYTES)
+            for index in range(SAMPLES):
+                place = len(first) + (size - TAIL_BYTES - len(first)) * index // SAMPLES
+                lines = _lines_of(os.pread(file.fileno(), SAMPLE_BYTES, place))
+                steps, self._columns = parse_steps(lines[1:-1], self._columns)
+                found += steps
         return found
 
 
@@ -166,7 +161,7 @@ def steps_in_brief(path: Path) -> StepsInBrief:
     file = open_regular(path)
     if file is None:
         return StepsInBrief()
-    header = its_header = newest = b""
+    header, newest = b"", (b"", b"")
     first: Step | None = None
     broken: Step | None = None
     with file:
@@ -176,14 +171,13 @@ def steps_in_brief(path: Path) -> StepsInBrief:
             if line.startswith(HEADER_BEGINS):
                 header = line
                 continue
-            newest, its_header = line, header
-            if first is None:
-                first = _one_step(header, line)
+            newest = (header, line)
+            first = first or _one_step(header, line)
             if broken is None and (b"nan" in line or b"inf" in line):
                 step = _one_step(header, line)
                 if step and not step.skipped and not all(map(math.isfinite, step.losses.values())):
                     broken = step
-    return StepsInBrief(first, broken, _one_step(its_header, newest))
+    return StepsInBrief(first, broken, _one_step(*newest))
 
 
 def _one_step(header: bytes, line: bytes) -> Step | None:
@@ -193,28 +187,15 @@ def _one_step(header: bytes, line: bytes) -> Step | None:
 
 def _step(cells: dict[str, str]) -> Step | None:
     try:
-        if any(len(cells[name]) > LONGEST_COUNT for name in ("epoch", "step", "steps")):
+        t, epoch, step, steps, skipped, reason = (cells.pop(name) for name in BEFORE_LOSSES)
+        if max(map(len, (epoch, step, steps))) > LONGEST_COUNT:
             return None
-        before = {name: cells.pop(name) for name in BEFORE_LOSSES}
-        after = {name: cells.pop(name) for name in AFTER_LOSSES if name in cells}
-        losses = {name: _number(cell) for name, cell in cells.items()}
-        return Step(
-            t=float(before["t"]),
-            epoch=int(before["epoch"]),
-            step=int(before["step"]),
-            steps=int(before["steps"]),
-            skipped=before["skipped"] == "1",
-            reason=before["reason"],
-            losses=losses,
-            values={name: float(cell) for name, cell in after.items() if cell},
-        )
+        values = {name: float(cell) for name in AFTER_LOSSES if (cell := cells.pop(name, ""))}
+        losses = {name: float(cell) if cell else math.nan for name, cell in cells.items()}
+        return Step(float(t), int(epoch), int(step), int(steps), skipped == "1", reason, losses, values)
     except (KeyError, ValueError):
         return None
 
 
 def _lines_of(data: bytes) -> list[str]:
     return data.decode("utf-8", "replace").split("\n")
-
-
-def _number(cell: str) -> float:
-    return float(cell) if cell else math.nan

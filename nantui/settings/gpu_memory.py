@@ -16,9 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nantui.run.documents import Settings
-from nantui.settings.effective import number
 from nantui.settings.presets import magnitude
-from nantui.settings.values import Change, changed, is_number, merge
+from nantui.settings.values import Change, changed, is_number, merge, number
 
 FP32 = (False, "fp32")
 FP32_TO_AMP = 43.3 / 22.5
@@ -78,19 +77,16 @@ def stays_gb(measured: Measured, settings: Settings) -> float:
 
 
 def load(settings: Settings) -> float:
-    """Return batch × image area × bytes, in arbitrary units; unknown parts count as 1 on both sides."""
-    batch = settings.get("batch")
-    precision = FP32_TO_AMP if settings.get("amp") in FP32 else 1.0
-    return (batch if is_number(batch) and batch >= 1 else 1) * largest_side(settings) ** 2 * precision
+    """Return batch × image area × bytes, in arbitrary units; unknown parts count as 1 on both sides.
 
-
-def largest_side(settings: Settings) -> float:
-    """Return the largest image side in px: `multi_scale` 0.5 goes up to half as much again
+    The area is that of the largest images: `multi_scale` 0.5 goes up to half as much again
     (`DetectionTrainer.preprocess_batch`); in older releases it was yes or no, and yes meant 0.5.
     """
-    size, scale = magnitude("imgsz", settings.get("imgsz")) or 1.0, settings.get("multi_scale")
+    batch, scale = settings.get("batch"), settings.get("multi_scale")
     beyond = 0.5 if scale is True else number(scale) if is_number(scale) else 0.0
-    return size * (1.0 + beyond)
+    side = (magnitude("imgsz", settings.get("imgsz")) or 1.0) * (1.0 + beyond)
+    precision = FP32_TO_AMP if settings.get("amp") in FP32 else 1.0
+    return (batch if is_number(batch) and batch >= 1 else 1) * side**2 * precision
 
 
 def largest_batch(measured: Measured, now: Settings, then: Settings) -> int:

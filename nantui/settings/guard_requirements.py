@@ -24,7 +24,6 @@ POINTS = {
     "data/build.py": ("class InfiniteDataLoader", "class _RepeatSampler"),
 }
 """What a step point leans on, by the file of Ultralytics that has it (worker/points)."""
-Method = ast.FunctionDef
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,11 @@ def read_hooks(package: Path) -> list[Hook]:
 
 def lacking_for_points(package: Path) -> list[str]:
     """Return what an installed Ultralytics lacks of `POINTS`; its runs are resumed by epochs."""
-    texts = {name: read_text(package / name) or "" for name in POINTS}
     return [
         f"{place} in {name}"
         for name, places in POINTS.items()
         for place in places
-        if place not in texts[name]
+        if place not in (read_text(package / name) or "")
     ]
 
 
@@ -96,9 +94,9 @@ def source_of(cls: type) -> ast.ClassDef | None:
     return node if isinstance(node, ast.ClassDef) else None
 
 
-def methods_of(classes: Iterable[ast.ClassDef]) -> dict[str, Method]:
+def methods_of(classes: Iterable[ast.ClassDef]) -> dict[str, ast.FunctionDef]:
     """Return the methods that an object has whose classes are these, in the order of lookup."""
-    found: dict[str, Method] = {}
+    found: dict[str, ast.FunctionDef] = {}
     for node in classes:
         for item in node.body:
             if isinstance(item, ast.FunctionDef):
@@ -106,7 +104,7 @@ def methods_of(classes: Iterable[ast.ClassDef]) -> dict[str, Method]:
     return found
 
 
-def hooks_of(methods: Mapping[str, Method]) -> list[Hook]:
+def hooks_of(methods: Mapping[str, ast.FunctionDef]) -> list[Hook]:
     """Return every hook of a trainer that has these methods."""
     said = {name: _said(methods[name]) if name in methods else set() for name in (LOOP, SETUP)}
     calls = [Hook(f"{what} in {where}", why, True, what in said[where]) for where, what, why in CALLS]
@@ -118,7 +116,7 @@ def missing(hooks: Iterable[Hook]) -> list[str]:
     return [hook.name for hook in hooks if hook.needed and not hook.held]
 
 
-def _said(method: Method) -> set[str]:
+def _said(method: ast.FunctionDef) -> set[str]:
     """Return what a method does with `self`, in the words of `CALLS`."""
     found = set()
     for node in ast.walk(method):

@@ -1,21 +1,25 @@
 """Settings that are legal and do not do what they seem to: said before the hours are spent.
 
 Each rule is one function of the settings and what is known about the run; it returns findings with the
-reason and, where there is one, what to set instead.
+reason and, where there is one, what to set instead. `lr0` is not the rate in effect, and with
+`optimizer=auto` it is not even the rate asked for.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from nantui.run.documents import Settings
-from nantui.settings.effective import SMALLEST_STRIDE, lr_at, number, resolve_optimizer
 from nantui.settings.gpu_memory import Measured, largest_batch, predict
-from nantui.settings.values import is_number, show_value
+from nantui.settings.values import is_number, number, show_value
 from nantui.words import count
 
 WARNING, NOTE = "warning", "note"
+AUTO_ITERATIONS = 10000
+SMALLEST_STRIDE = 32
+"""`BaseTrainer._setup_train` takes no less."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,6 @@ class Known:
     measured: Measured | None = None
     now: Settings = field(default_factory=dict)
     stride: int | None = None
-    large: str = "MuSGD"
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,44 @@ def lint(settings: Settings, known: Known | None = None) -> list[LintFinding]:
     return sorted(found, key=lambda finding: finding.severity != WARNING)
 
 
+def auto_optimizer(
+    settings: Settings, classes: int | None = None, images: int | None = None
+) -> tuple[str, float, str]:
+    """Return name and rate, and both in words, of what Ultralytics builds for `optimizer=auto`; `images` and
+    `classes` are those of the training set.
+
+    It picks by the number of optimizer steps: above 10,000 MuSGD at 0.01, else AdamW at 0.002·5/(4+classes);
+    `lr0` and `momentum` are ignored (`BaseTrainer.build_optimizer`). The rate is NaN where images or classes
+    are not known.
+    """
+    batch = number(settings.get("batch"))
+    if images is None or not batch >= 1:
+        return "auto", math.nan, "auto chooses at the start; lr0 and momentum are ignored"
+    epochs, nominal = number(settings.get("epochs", 100)), max(batch, number(settings.get("nbs", 64)))
+    steps = math.ceil(images / nominal) * epochs
+    if steps > AUTO_ITERATIONS:
+        return "MuSGD", 0.01, f"auto: MuSGD at 0.01, for {steps:.0f} steps"
+    rate = round(0.002 * 5 / (4 + classes), 6) if classes else math.nan
+    return "AdamW", rate, f"auto: AdamW at {rate:g}, for {steps:.0f} steps, {classes} classes"
+
+
+def lr_at(args: Settings, epoch: int) -> float:
+    """Return the learning rate in effect in `epoch`, counted from 0, after any warm-up
+    (`BaseTrainer._setup_scheduler`).
+    """
+    epochs, lrf = max(number(args.get("epochs", 100)), 1), number(args.get("lrf", 0.01))
+    if args.get("cos_lr"):
+        share = max((1 - math.cos(epoch * math.pi / epochs)) / 2, 0) * (lrf - 1) + 1
+    else:
+        share = max(1 - epoch / epochs, 0) * (1.0 - lrf) + lrf
+    return number(args.get("lr0")) * share
+
+
 def auto_ignores_lr0(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if str(settings.get("optimizer")).lower() == "auto":
-        chosen = resolve_optimizer(settings, known.classes, known.images, known.large)
+        *_, chosen = auto_optimizer(settings, known.classes, known.images)
         ignored = f"lr0={show_value(settings.get('lr0'))} and momentum"
-        yield LintFinding("optimizer", WARNING, f"optimizer=auto ignores {ignored}; {chosen.text}")
+        yield LintFinding("optimizer", WARNING, f"optimizer=auto ignores {ignored}; {chosen}")
 
 
 def lrf_is_a_fraction(settings: Settings, known: Known) -> Iterator[LintFinding]:

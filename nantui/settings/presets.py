@@ -1,6 +1,6 @@
 """Presets: named remedies as commented YAML, shipped, the user's own and the project's.
 
-A preset touches only what it names, compared with what the run has *in effect* (settings/effective.py), not
+A preset touches only what it names, compared with what the run has *in effect*, not
 with what was once asked for. Each entry is a bound (`at_most`, `at_least` or `exactly`), for on somebody
 else's run a remedy must never make things less safe: where the run is already on the safe side of it, the
 row says so and nothing changes.
@@ -8,13 +8,16 @@ row says so and nothing changes.
 A remedy may ask for a further phase once the run has finished, which takes back what it gave up: smaller
 images get a training past its trouble, and a short training at the old size and a low rate then gives back
 what they cost.
+
+Plans, YAML files too, are several trainings one after another, each from the weights of the one before, shown
+as one run: `phases`, each a title and settings (configs/progressive.yaml is the guide's).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,20 +27,19 @@ from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
 from nantui.run.documents import Settings
 from nantui.run.plan import PlanPhase
-from nantui.settings.effective import number
 from nantui.settings.schema import Schema
-from nantui.settings.values import Change, changed, is_number, merge, same_value, show_value
+from nantui.settings.values import Change, changed, is_number, merge, number, same_value, show_value
 
 AT_MOST, AT_LEAST, EXACTLY = "at_most", "at_least", "exactly"
 KINDS = (AT_MOST, AT_LEAST, EXACTLY)
 SAFER = "kept: yours is safer"
 HALF = "half"
-FULL_RANGE = {False: "fp32", "fp32": "fp32", "bf16": "bf16"}
-"""Precisions that cannot overflow where fp16 does: bf16 has the exponent range of fp32."""
 AFTERWARDS_KEYS = frozenset({"title", "before", "epochs", "settings"})
 PROJECT_FOLDER = Path(".nantui") / "presets"
 KEYS = frozenset({"name", "title", "about", "plan", "settings", "then"})
 SHIPPED, USER, PROJECT = "shipped", "user", "project"
+FIXED = ("model", "save_dir", "project", "name", "resume", "exist_ok")
+"""What a phase cannot choose: it begins with the weights of the one before, in the same directory."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Bound:
     def against(self, now: object) -> Change | None:
         """Return the row for a run in which `now` is in effect, None where it is so already."""
         wanted = max(1, int(now) // 2) if self.value == HALF and is_number(now) else self.value
-        if same_value(now, wanted) or (self.name == "amp" and same_precision(now, wanted)):
+        if same_value(now, wanted) or (self.name == "amp" and precision(now) == precision(wanted)):
             return None
         if kept := self.keep(now, wanted):
             return Change(self.name, now, now, kept, kept=True)
@@ -62,8 +64,8 @@ class Bound:
         """Return why the run's own value stays, or "" when the entry's must take its place."""
         if wanted == HALF or (self.name == "batch" and is_number(now) and now < 1):
             return f"kept: {self.name}={show_value(now)} lets Ultralytics choose; set a number to bound it"
-        if self.name == "amp" and now in FULL_RANGE:
-            return SAFER if FULL_RANGE[now] == "fp32" else f"{SAFER} (bf16 does not overflow either)"
+        if self.name == "amp" and precision(now) in ("fp32", "bf16"):
+            return SAFER if precision(now) == "fp32" else f"{SAFER} (bf16 does not overflow either)"
         if self.kind == EXACTLY:
             return ""
         strength, allowed = magnitude(self.name, now), magnitude(self.name, wanted)
@@ -88,10 +90,9 @@ def magnitude(name: str, value: object) -> float | None:
     return float(value)
 
 
-def same_precision(one: object, other: object) -> bool:
-    """Tell whether two values of `amp` mean the same precision: True is fp16, False is fp32."""
-    names: dict[object, object] = {True: "fp16", False: "fp32"}
-    return names.get(one, one) == names.get(other, other)
+def precision(amp: object) -> object:
+    """Return what a value of `amp` means; fp32, and bf16 with its range, do not overflow where fp16 does."""
+    return amp if not isinstance(amp, bool) else "fp16" if amp else "fp32"
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,8 @@ def as_words(phase: PlanPhase) -> list[str]:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named set of bounds. `source` says whose it is; `plan` is "resume" or "restart" where it matters;
-    `then` is the phase that it asks for once the run has finished.
+    """A named set of bounds from the file `path`; `source` says whose it is, `then` is the phase that it asks
+    for once the run has finished.
 
     `unfit` says why a shipped one cannot be used with the installed Ultralytics (an older one knows no
     amp=bf16); it has no bounds then, and changes nothing.
@@ -150,17 +151,11 @@ class Preset:
 
     name: str
     title: str
-    bounds: tuple[Bound, ...]
-    about: str = ""
-    plan: str = ""
-    source: str = SHIPPED
-    path: Path | None = None
-    unfit: str = ""
+    source: str
+    path: Path
+    bounds: tuple[Bound, ...] = ()
     then: Afterwards | None = None
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        return tuple(bound.name for bound in self.bounds)
+    unfit: str = ""
 
 
 def apply(preset: Preset, in_effect: Settings, known: Collection[str] | None = None) -> list[Change]:
@@ -235,20 +230,17 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
         raise UserError(
             f"{path}: a preset needs `settings:` with lines like `lr0: {{at_most: 0.01, why: …}}`"
         )
-    bounds: tuple[Bound, ...] = ()
-    unfit, then = "", None
+    name, title = (str(document.get(key) or "").strip() for key in ("name", "title"))
+    preset = Preset(name or path.stem, title, source, path)
     try:
         if unknown := sorted(map(str, set(document) - KEYS)):  # a misspelt key would be left out unseen
             raise UserError(f"unknown key {unknown[0]!r}; a preset has {', '.join(sorted(KEYS))}")
-        bounds = tuple(_bound(name, entry, schema) for name, entry in document["settings"].items())
-        then = read_afterwards(document.get("then"), schema)
+        bounds = tuple(_bound(setting, entry, schema) for setting, entry in document["settings"].items())
+        return replace(preset, bounds=bounds, then=read_afterwards(document.get("then"), schema))
     except UserError as error:
-        unfit = f"this Ultralytics does not take {error}"
-        if source != SHIPPED:
-            raise UserError(f"{path}: {error}") from None
-    said = {key: str(document.get(key) or "").strip() for key in ("title", "about", "plan")}
-    name = str(document.get("name") or "").strip() or path.stem
-    return Preset(name=name, bounds=bounds, source=source, path=path, unfit=unfit, then=then, **said)
+        if source == SHIPPED:
+            return replace(preset, unfit=f"this Ultralytics does not take {error}")
+        raise UserError(f"{path}: {error}") from None
 
 
 def _bound(name: str, entry: object, schema: Schema) -> Bound:
@@ -263,3 +255,33 @@ def _bound(name: str, entry: object, schema: Schema) -> Bound:
     if field is not None and value != HALF:
         value = field.check(value)
     return Bound(str(name), kinds[0], value, str(entry.get("why") or ""))
+
+
+def read_phases(plan: str, schema: Schema) -> list[PlanPhase]:
+    """Return the phases of a plan: a file, or the name of one of the user's or the shipped plans.
+
+    Raises UserError naming the file when it is wrong.
+    """
+    places = (Path(plan), user_config_dir() / f"{plan}.yaml", configs_dir() / f"{plan}.yaml")
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise UserError(f"no plan {plan!r}: give a YAML file, or `progressive`")
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))["phases"]
+        phases = [PlanPhase(str(one.get("title") or ""), checked(one["settings"], schema)) for one in listed]
+        if not phases:
+            raise UserError("a plan needs at least one phase")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a plan ({why}); it needs `phases:`, each with `settings:`") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return phases
+
+
+def checked(settings: Mapping[str, object], schema: Schema) -> dict[str, object]:
+    """Return a phase's settings, checked. Raises UserError for a wrong one, or one that is not a phase's."""
+    for name in FIXED:
+        if name in settings:
+            raise UserError(f"{name}: a phase cannot set it; it goes on from the weights of the one before")
+    return schema.check(settings)

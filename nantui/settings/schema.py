@@ -1,25 +1,34 @@
 """Which settings exist, what they accept, and a clear line for what they do not.
 
-Ultralytics' arguments come from the installed release's own files (settings/ultralytics_args.py), ours stand
-beside them and are marked. Ultralytics' own checks have the last word later, in a helper with torch
+Ultralytics' arguments are read from the *installed* release's files without importing it, which would mean
+importing torch: seconds and hundreds of megabytes that a form or a typo check does not need.
+`cfg/default.yaml` holds names, defaults and, in its comments, types and help; `cfg/__init__.py` holds the
+ranges as plain literals. Ultralytics' own checks have the last word later, in a helper with torch
 (worker/check_arguments.py); these here answer at once.
+
+Our own settings stand beside them and are marked: stock Ultralytics knows none of these names.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import yaml
 
 from nantui.errors import UserError
-from nantui.run.documents import JsonObject, Settings
-from nantui.settings import own_settings as our_settings
-from nantui.settings.ultralytics_args import find_ultralytics, read_arguments, read_ranges, read_version
+from nantui.machine.training_python import locate, training_python
+from nantui.run.atomic_files import read_text
+from nantui.run.documents import Settings
+from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS, OURS_NUMBERS
 from nantui.settings.values import is_number, parse_value, show_value
 
 OTHER_MODES = frozenset({"Predict", "Visualize", "Export", "Tracker", "Custom config.yaml"})
@@ -30,17 +39,43 @@ HABITS = {
     "clip_grad": "grad_clip", "warmup": "warmup_epochs", "gpus": "device", "weights": "model",
     "dataset": "data",
 }  # fmt: skip
-SIDES = (1.0, None)
+Range: TypeAlias = tuple[float | None, float | None]
+"""Lowest and highest; None where there is no such bound."""
+SIDES: Range = (1.0, None)
 """Ultralytics takes an image side of -3 for the smallest that it can (`check_imgsz`); nobody means that."""
-CHOICES = {"amp": (True, False, "fp16", "bf16", "fp32")}
-ACCEPTED_BY_ULTRALYTICS = {
-    "save_dir": "directory of the run, instead of project and name",
-    "augmentations": "custom Albumentations transforms (set from Python only)",
-}
+CHOICES: Mapping[str, tuple[object, ...]] = {"amp": (True, False, "fp16", "bf16", "fp32")}
 WANTED = {
     "int": "a whole number", "float": "a number", "bool": "True or False", "str": "a word", "list": "a list",
     "tuple": "a list",
 }  # fmt: skip
+LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml where it is there: eight times as fast, and the form opens at once."""
+LINE = re.compile(r"^(?P<name>[a-z_0-9]+):(?P<value>[^#]*)(?:#\s*(?:\((?P<types>[^)]*)\))?\s*(?P<help>.*))?$")
+HEADING = re.compile(r"^#\s*(?P<name>[A-Z][\w/ .-]*?)\s*-*\s*$")
+GROUP = "nantui"
+HELP = {
+    "guard": "what happens to a non-finite step: protect (undo it; end a run that cannot go on: weights not "
+    "finite, too many skips), observe (record only) or off",
+    "on_suspicion": "what happens when finite numbers look bad (loss exploded, losses zero, loss scale "
+    "sinking): warn (say it, train on) or end (the training)",
+    "grad_clip": "clip the gradient norm at this value; 0 switches clipping off (Ultralytics: always 10)",
+    "rewarmup": "steps over which the learning rate climbs again after a resume",
+    "restore_every_minutes": "also keep a restore point after so many minutes, at the epoch's end; 0 is off",
+    "keep_restore_points": "the newest clean restore points that are never deleted",
+    "max_consecutive_skips": "more skipped steps in a row than this is divergence",
+    "skip_window": "steps over which the share of skipped steps is taken",
+    "max_skip_share": "a larger share of skipped steps in the window is divergence",
+    "loss_limit": "robust score (on log-loss, above what was usual) beyond which a loss counts as exploding",
+    "loss_patience": "exploding steps in a row that are said, or end the training (on_suspicion)",
+    "min_loss_scale": "a loss scale below this is said, or ends the training (on_suspicion)",
+    "step_points": "seconds between step points, from which a resume goes on at the next batch; auto (as "
+    "often as 0.5 % of the time allows, at least every 5 minutes) or off (a resume repeats the epoch)",
+    "exact": "draw each image's augmentation from (seed, epoch, image), so that a resumed training equals "
+    "one that was never interrupted; mosaic then takes its partners from the whole data set (more reads). "
+    "Without it a resume sees the same images in the same order, augmented anew",
+}
+LOWEST = {"skip_window": 1, "keep_restore_points": 1, "loss_patience": 1}
+HIGHEST = {"max_skip_share": 1.0}
 
 
 @dataclass(frozen=True)
@@ -52,7 +87,7 @@ class Field:
     types: tuple[str, ...]
     default: object
     help: str
-    range: tuple[float | None, float | None] | None = None
+    range: Range | None = None
     choices: tuple[object, ...] = ()
     optional: bool = False
     ours: bool = False
@@ -68,29 +103,21 @@ class Field:
         return self.group not in OTHER_MODES
 
     def check(self, value: Any) -> Any:
-        """Return `value`, with 3.0 turned into 3 where only whole numbers are meant.
+        """Return `value` as Ultralytics spells it: 3 for 3.0 where whole numbers are meant, SGD for sgd.
 
         Raises UserError with one line when the type, the range or the choice is wrong.
         """
-        if value is None:
-            if not (self.optional or self.default is None or self.name == "auto_augment"):
-                raise UserError(f"{self.name}=None: expects {self.expects()} ({self.help})")
+        if value is None and self.optional:
             return None
-        value = self._typed(value)
-        if self.choices and value not in self.choices and not (self._or_a_number and is_number(value)):
-            raise UserError(f"{self.name}={show_value(value)}: expects {self.expects()}")
-        if is_number(value) and not (math.isfinite(value) and self._in_range(value)):
+        typed = self._typed(value)
+        if not (self._fits(typed) and self._allows(typed)):
             raise UserError(f"{self.name}={show_value(value)}: expects {self.expects()} ({self.help})")
-        return value
-
-    @property
-    def _or_a_number(self) -> bool:
-        return "float" in self.types
+        return typed
 
     def expects(self) -> str:
         if self.choices:
             choices = ", ".join(map(show_value, self.choices))
-            return f"one of {choices}" + (" or a number" if self._or_a_number else "")
+            return f"one of {choices}" + (" or a number" if "float" in self.types else "")
         what = " or ".join(dict.fromkeys(WANTED.get(kind, kind) for kind in self.types)) or "a value"
         lowest, highest = self.range or (None, None)
         if lowest is not None and highest is not None:
@@ -98,33 +125,28 @@ class Field:
         return f"{what}, at least {lowest:g}" if lowest is not None else what
 
     def _typed(self, value: object) -> object:
-        if not self.types or self._fits(value):
-            return self._canonical(value)
-        if isinstance(value, float) and value.is_integer() and "int" in self.types:
-            return int(value)
-        if isinstance(value, bool) and "float" in self.types and "int" not in self.types:
-            return float(value)  # multi_scale was a yes or no before 8.4, which still takes both
-        if not isinstance(value, (bool, list, tuple, dict)) and self.types == ("str",):
+        if isinstance(value, str):
+            spelt = {choice.lower(): choice for choice in self.choices if isinstance(choice, str)}
+            return spelt.get(value.lower(), value)
+        if is_number(value) and self.types == ("str",):
             return str(value)
-        raise UserError(f"{self.name}={show_value(value)}: expects {self.expects()} ({self.help})")
+        if "float" not in self.types and "int" in self.types:
+            return int(value) if isinstance(value, float) and value.is_integer() else value
+        # multi_scale was a yes or no before 8.4, which still takes both
+        no_other = not {"int", "bool"} & set(self.types)
+        return float(value) if isinstance(value, bool) and "float" in self.types and no_other else value
 
     def _fits(self, value: object) -> bool:
         kind = type(value).__name__
-        if kind == "int":
-            return "int" in self.types or "float" in self.types
-        return kind in self.types or (kind in ("tuple", "list") and bool({"list", "tuple"} & set(self.types)))
+        alike = {"int": {"int", "float"}, "tuple": {"tuple", "list"}, "list": {"tuple", "list"}}
+        return not self.types or bool(alike.get(kind, {kind}) & set(self.types))
 
-    def _canonical(self, value: object) -> object:
-        """Return the spelling Ultralytics uses: any case of sgd is SGD, of BF16 is bf16."""
-        if isinstance(value, str):
-            for choice in self.choices:
-                if isinstance(choice, str) and choice.lower() == value.lower():
-                    return choice
-        return value
-
-    def _in_range(self, value: float) -> bool:
+    def _allows(self, value: object) -> bool:
+        if not is_number(value):
+            return not self.choices or value in self.choices
         lowest, highest = self.range or (None, None)
-        return (lowest is None or value >= lowest) and (highest is None or value <= highest)
+        in_range = (lowest is None or value >= lowest) and (highest is None or value <= highest)
+        return math.isfinite(value) and in_range and (not self.choices or "float" in self.types)
 
 
 class Schema:
@@ -163,12 +185,6 @@ class Schema:
         """
         return dict(self._assignment(word) for word in words)
 
-    def split(self, settings: Settings) -> tuple[dict[str, object], dict[str, object]]:
-        """Return (Ultralytics' arguments, nantui's own settings)."""
-        own = {name for name, field in self.fields.items() if field.ours}
-        train = {name: value for name, value in settings.items() if name not in own}
-        return train, {name: value for name, value in settings.items() if name in own}
-
     def defaults(self) -> dict[str, object]:
         return {name: field.default for name, field in self.fields.items()}
 
@@ -199,24 +215,98 @@ class Schema:
         return None
 
 
+PLACE = "directory of the run, instead of project and name"
+TRANSFORMS = "custom Albumentations transforms (set from Python only)"
+ACCEPTED_BY_ULTRALYTICS = (
+    Field("save_dir", "Train", ("str",), None, PLACE, optional=True),
+    Field("augmentations", "Train", ("list",), None, TRANSFORMS, optional=True),
+)
+
+
+def find_ultralytics(python: str | None = None) -> Path:
+    """Return the directory of the Ultralytics package that `python` (default: the one that trains) imports.
+
+    Raises UserError when there is none, or the interpreter cannot be run.
+    """
+    return _package_of(training_python(python))
+
+
+@lru_cache(maxsize=8)
+def _package_of(python: str) -> Path:
+    (origin,) = locate(python, ("ultralytics",))
+    if not origin:
+        raise UserError(f"{python} has no Ultralytics; install it there, or give another --python PATH")
+    return Path(origin).parent
+
+
 @lru_cache(maxsize=4)
 def _load(package: Path) -> Schema:
-    ranges = read_ranges(package)
-    fields = [_field(argument, ranges) for argument in read_arguments(package)]
-    for name, words in ACCEPTED_BY_ULTRALYTICS.items():
-        kind = "str" if name == "save_dir" else "list"
-        fields.append(Field(name, "Train", (kind,), None, words, optional=True))
-    own = [Field(group=our_settings.GROUP, ours=True, **described) for described in our_settings.describe()]
-    return Schema([*fields, *own], read_version(package))
+    fields = [*_read_arguments(package), *ACCEPTED_BY_ULTRALYTICS, *own_settings()]
+    return Schema(fields, read_version(package))
 
 
-def _field(argument: JsonObject, ranges: dict[str, tuple[float | None, float | None]]) -> Field:
-    name, types = argument["name"], argument["types"]
-    choices: tuple[object, ...] = CHOICES.get(name, ()) if "str" in types else ()
+def own_settings() -> Iterator[Field]:
+    """Yield nantui's own settings, described like Ultralytics' so that one form and one parser serve both."""
+    for name, default in OURS_DEFAULTS.items():
+        kind = type(default).__name__
+        types = (kind, "float") if name in OURS_NUMBERS else (kind,)
+        has_range = name in OURS_NUMBERS or is_number(default)
+        limits = (LOWEST.get(name, 0), HIGHEST.get(name)) if has_range else None
+        choices = OURS_CHOICES.get(name, ())
+        yield Field(name, GROUP, types, default, HELP[name], limits, choices, ours=True)
+
+
+def _read_arguments(package: Path) -> Iterator[Field]:
+    """Yield each argument of `cfg/default.yaml`, in the file's order.
+
+    Raises UserError when the file is missing or no YAML, which means a broken or very old installation.
+    """
+    path = package / "cfg" / "default.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+        defaults = yaml.load(text, Loader=LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}: {error}; reinstall ultralytics (8.0.100 or newer)") from None
+    group, ranges = "General", _read_ranges(package)
+    for line in text.splitlines():
+        if heading := HEADING.match(line):
+            group = heading["name"].removesuffix(" settings").strip()
+        elif (found := LINE.match(line)) and isinstance(defaults, dict) and found["name"] in defaults:
+            name = found["name"]
+            yield _argument(name, group, defaults[name], found["types"], found["help"], ranges.get(name))
+
+
+def _argument(
+    name: str, group: str, default: object, told: str | None, help: str | None, limits: Range | None
+) -> Field:
+    words = [word.strip() for word in re.split(r"[|,]", told or "")]
+    types = tuple(re.sub(r"\[.*", "", word) for word in words if word and word != "optional")
+    types = types or ((type(default).__name__,) if default is not None else ())
+    choices = CHOICES.get(name, ()) if "str" in types else ()
     if name == "optimizer":
-        choices = _optimizers(argument["help"])
-    limits = None if "list" in types else ranges.get(name)  # a list's numbers mean something else
-    return Field(range=SIDES if name == "imgsz" else limits, choices=choices, **argument)
+        choices = _optimizers(help or "")
+    if name == "imgsz" or "list" in types:  # a list's numbers mean something else
+        limits = SIDES if name == "imgsz" else None
+    optional = "optional" in words or default is None or name == "auto_augment"
+    return Field(name, group, types, default, (help or "").strip(), limits, choices, optional)
+
+
+def _read_ranges(package: Path) -> dict[str, Range]:
+    """Return the ranges as `cfg/__init__.py` checks them, {} where it does not."""
+    tables: dict[str, Any] = {"CFG_INT_MIN": {}, "CFG_FRACTION_KEYS": ()}
+    with contextlib.suppress(SyntaxError, ValueError):
+        for node in ast.parse(read_text(package / "cfg" / "__init__.py") or "").body:
+            match node:
+                case ast.Assign([ast.Name(name)], ast.Call(args=[value]) | value) if name in tables:
+                    tables[name] = ast.literal_eval(value)
+    lowest: dict[str, Range] = {name: (least, None) for name, least in dict(tables["CFG_INT_MIN"]).items()}
+    return {**dict.fromkeys(tables["CFG_FRACTION_KEYS"], (0.0, 1.0)), **lowest}
+
+
+def read_version(package: Path) -> str:
+    """Return the package's version, or "unknown"."""
+    found = re.search(r'__version__\s*=\s*"([^"]+)"', read_text(package / "__init__.py") or "")
+    return found[1] if found else "unknown"
 
 
 def _optimizers(text: str) -> tuple[str, ...]:

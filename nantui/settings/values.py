@@ -8,11 +8,12 @@ rows (parameter, now, then, why), shown as a table or as Python for one's own sc
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from nantui.run.documents import Settings
+from nantui.run.events import Change
 
 WORDS = {"none": None, "true": True, "false": False}
 VERBATIM = {"name", "project"}
@@ -25,12 +26,10 @@ def parse_value(name: str, text: str) -> object:
     literal, else the text itself; `name` and `project` stay text.
     """
     text = text.strip()
-    if text.lower() == "none":
-        return None
+    if text.lower() in (WORDS if name not in VERBATIM else {"none"}):
+        return WORDS[text.lower()]
     if name in VERBATIM:
         return text
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -62,19 +61,17 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-@dataclass(frozen=True)
-class Change:
-    """One row: `kept` rows leave `now` as it is and say in `why` what they would have done."""
+def number(value: Any) -> float:
+    """Return `value` as a float, NaN where it is none."""
+    try:
+        return math.nan if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
-    name: str
-    now: object
-    then: object
-    why: str
-    kept: bool = False
 
-    def cells(self) -> tuple[str, str, str, str]:
-        """Return parameter, now, then and why as text."""
-        return self.name, show_value(self.now), show_value(self.then), self.why
+def cells(change: Change) -> tuple[str, str, str, str]:
+    """Return parameter, now, then and why of a row as text."""
+    return change.name, show_value(change.now), show_value(change.then), change.why
 
 
 def compare(one: Settings, other: Settings, why: str = "") -> list[Change]:
@@ -88,8 +85,7 @@ def compare(one: Settings, other: Settings, why: str = "") -> list[Change]:
 
 def differences(now: Settings, then: Settings, why: str = "asked for") -> list[Change]:
     """Return a row for every setting of `then` that differs from `now`, in the order of `then`."""
-    rows = {row.name: row for row in compare(now, then, why)}
-    return [rows[name] for name in then if name in rows]
+    return compare({name: now.get(name) for name in then}, then, why)
 
 
 def merge(*layers: Iterable[Change]) -> list[Change]:

@@ -13,29 +13,42 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.patient_output import print_patiently
+from nantui.machine.process_identity import ProcessRef, alive, ref_of, stat_of, this_machine
 from nantui.machine.process_tree import prepare_process
+from nantui.run.attempts import read_attempt, registered
 from nantui.run.binding import HERE, STARTS, STRANGE, standing
 from nantui.run.commands import POLICY, Command, pending_commands
-from nantui.run.events import CommandDone, CommandReceived, of_kind
+from nantui.run.endings import Traces
+from nantui.run.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CommandDone,
+    CommandReceived,
+    newest,
+    of_kind,
+)
 from nantui.run.inside import refuse_links
 from nantui.run.layout import RunLayout
+from nantui.run.plan import after_the_end
+from nantui.run.status import ACTIVE, LOST, STARTING
 from nantui.run.status import FAILED as FAILED_STATE
-from nantui.run.status import LOST
-from nantui.supervisor import after_attempt, handlers, recovery_helper
-from nantui.supervisor.adoption import adopt
-from nantui.supervisor.config import Config, load_config
+from nantui.supervisor import handlers, recovery
+from nantui.supervisor.attempt_watch import Watch, journaled
+from nantui.supervisor.config import load_config
 from nantui.supervisor.handlers import begun_before
-from nantui.supervisor.lock import RunLock
+from nantui.supervisor.launch import cwd_of
 from nantui.supervisor.outcome import Ending
 from nantui.supervisor.queue.entries import wake
-from nantui.supervisor.supervisor import LostLock, Moved, Supervisor
+from nantui.supervisor.state import RunLock
+from nantui.supervisor.supervisor import LostRun, Supervisor
 from nantui.terminal_text import printable
+from nantui.words import count
 
 RETRY_S = 2.0
 ENDING = frozenset({"stop", "kill"})
@@ -77,13 +90,13 @@ def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
         supervisor = Supervisor(layout, lock, config)
         supervisor.publish()
         tell_parent(ready, "")
-        Service(supervisor, config).serve()
+        Service(supervisor).serve()
         return 0
-    except Moved as moved:
-        follow(lock, moved.place)
-        return FAILED
-    except LostLock:
-        print("nantui supervisor: the run was taken over; ending", file=sys.stderr)
+    except LostRun as lost:
+        print(f"nantui supervisor: {printable(lost)}", file=sys.stderr, flush=True)
+        if lost.place is not None:  # go on as the supervisor of that directory; the worker stays its child
+            RunLock(RunLayout(lost.place).lock, token=lock.token).release()
+            os.execv(sys.executable, [sys.executable, "-m", entry_points.SUPERVISOR, str(lost.place)])
         return FAILED
     finally:
         with contextlib.suppress(OSError):  # a dead holder's lock is broken by whoever comes next
@@ -92,21 +105,11 @@ def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
             wake()
 
 
-def follow(lock: RunLock, place: Path | None) -> None:
-    """Go on as the supervisor of the directory that the run has now; the worker stays its child."""
-    if place is None:
-        print("nantui supervisor: the run directory was deleted", file=sys.stderr)
-        return
-    print(f"nantui supervisor: the run lies in {printable(place)} now", file=sys.stderr, flush=True)
-    RunLock(RunLayout(place).lock, token=lock.token).release()
-    os.execv(sys.executable, [sys.executable, "-m", entry_points.SUPERVISOR, str(place)])
-
-
 class Service:
     """Takes commands one after the other, and settles what ends by itself."""
 
-    def __init__(self, supervisor: Supervisor, config: Config) -> None:
-        self.supervisor, self.config = supervisor, config
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
         self.told = ""
         """The signal that asked this supervisor to end, and with it the training."""
         supervisor.write_waiting()
@@ -122,16 +125,17 @@ class Service:
         idle_since = time.monotonic()
         while not self.told:
             supervisor = self.supervisor
-            busy = (
-                self._round_despite_disk()
-                or supervisor.watch is not None
-                or supervisor.hosts.wanted()
-                or supervisor.unwritten
-            )
-            idle_since = time.monotonic() if busy else idle_since
-            if time.monotonic() - idle_since > self.config.patience.idle_exit_s and self._let_go():
+            try:
+                busy = self._one_round()
+            except OSError as error:  # a full disk, a file server that is away: later
+                supervisor.say(f"{type(error).__name__}: {error}; trying again")
+                supervisor.pump(RETRY_S)
+                busy = True
+            if busy or supervisor.watch is not None or supervisor.hosts.wanted() or supervisor.unwritten:
+                idle_since = time.monotonic()
+            if time.monotonic() - idle_since > supervisor.patience.idle_exit_s and self._let_go():
                 return
-            self.supervisor.pump(self.config.patience.tick_s)
+            supervisor.pump(supervisor.patience.tick_s)
         # Whoever ends this process (systemd, docker stop, a batch system) wants the host back.
         if self.supervisor.watch is not None:
             self._carry_out(Command("stop", {"signal": self.told}, by=self.told))
@@ -144,47 +148,37 @@ class Service:
         supervisor = self.supervisor
         if standing(supervisor.layout.run) == STRANGE:
             return
-        adopted = adopt(supervisor)
-        if adopted:
+        if adopted := adopt(supervisor):
             gone = not supervisor.worker_alive()
             supervisor.record("adopted", text=adopted)
-            ending = supervisor.settle() if gone else None
-            if ending is not None and ending.outcome == LOST:
-                supervisor.record("lost", text=supervisor.state.text)
-            if ending is not None:
+            if gone:
+                ending = supervisor.settle()
+                if ending.outcome == LOST:
+                    supervisor.record("lost", text=supervisor.state.text)
                 self._what_follows(ending)
         try:
-            if repaired := recovery_helper.repair(supervisor):
+            if repaired := recovery.repair(supervisor):
                 supervisor.record("note", text=repaired)
         except UserError as error:
             supervisor.publish(text=f"an interrupted rollback could not be put right: {error}")
-        after_attempt.follow_up(supervisor)
+        recovery.follow_up(supervisor)
 
     def _what_follows(self, ending: Ending) -> None:
         """Ask the policy and the plan, in the open: whoever waits for the end must not take this for it."""
         self.supervisor.publish(doing={"command": "", "kind": "auto", "stage": "", "text": "what follows?"})
         if not self.told:
-            after_attempt.recover_unattended(self.supervisor, ending)
-        after_attempt.follow_up(self.supervisor)
+            recovery.recover_unattended(self.supervisor, ending)
+        recovery.follow_up(self.supervisor)
         self.supervisor.publish(doing=None)
-
-    def _round_despite_disk(self) -> bool:
-        """A full disk or a file server that is away delays what is asked; it does not end the supervisor."""
-        try:
-            return self._one_round()
-        except OSError as error:
-            self.supervisor.say(f"{type(error).__name__}: {error}; trying again")
-            self.supervisor.pump(RETRY_S)
-            return True
 
     def _one_round(self) -> bool:
         """Settle an ended worker, carry out what waits; True when there was something to do."""
         supervisor = self.supervisor
         failed_host = supervisor.hosts.failure() if supervisor.watch is not None else ""
-        hung = supervisor.hung if supervisor.hung and after_attempt.is_automatic(supervisor) else ""
+        hung = supervisor.hung if supervisor.hung and recovery.is_automatic(supervisor) else ""
         if supervisor.watch is not None and (failed_host or hung or not supervisor.worker_alive()):
             try:
-                self._what_follows(supervisor.settle(because=failed_host, hung=hung))
+                self._what_follows(supervisor.settle(Traces(elsewhere=failed_host, hung=hung)))
                 return True
             except UserError as error:
                 supervisor.say(str(error))
@@ -217,20 +211,15 @@ class Service:
         except (OSError, ValueError, KeyError, TypeError) as error:
             supervisor.say(f"{command.kind} failed: {type(error).__name__}: {error}")
             ok, text = False, f"{type(error).__name__}: {error}"
-        if not ok and command.kind == "start":
-            self._show_refused_start(printable(text))
+        refused = not ok and command.kind == "start" and not supervisor.layout.attempt_numbers()
+        if refused and not os.path.isfile(supervisor.layout.args_yaml):  # it would be starting for ever
+            supervisor.publish(state=FAILED_STATE, text=printable(text))
         if not ok and command.by == POLICY:
-            after_attempt.give_up(supervisor, supervisor.state.state, text)
+            recovery.give_up(supervisor, supervisor.state.state, text)
         self._done.add(command.id)
         told = printable(text)
         supervisor.record("command_done", id=command.id, command_kind=command.kind, ok=ok, text=told)
         supervisor.publish(doing=None)
-
-    def _show_refused_start(self, text: str) -> None:
-        """A run that was never started shows why, instead of starting for ever."""
-        layout = self.supervisor.layout
-        if not layout.attempt_numbers() and not os.path.isfile(layout.args_yaml):
-            self.supervisor.publish(state=FAILED_STATE, text=text)
 
     def _let_go(self) -> bool:
         """Give the lock back, then look once more: a command may have come just before."""
@@ -242,6 +231,61 @@ class Service:
 
     def _end(self, number: int, frame: object) -> None:
         self.told = signal.Signals(number).name
+
+
+def adopt(supervisor: Supervisor) -> str:
+    """Take up the attempt that an earlier supervisor left: a training, an end nobody saw, hosts to wait for;
+    returns a line for the journal, empty when there was nothing to adopt or settle.
+    """
+    number = supervisor.layout.newest_attempt()
+    attempt = read_attempt(supervisor.layout, number)
+    if attempt is None:
+        return ""
+    events = supervisor.events()
+    its = [event for event in events if event.attempt == number]
+    if newest(its, AttemptStarted) is None and not supervisor.layout.ranks(number):
+        # Recorded, but its supervisor died before the journal said so: nothing was started.
+        supervisor.layout.attempt(number).unlink(missing_ok=True)
+        return ""
+    ended = newest(its, AttemptEnded)
+    if ended is not None:
+        if supervisor.state.state in ACTIVE:
+            if not after_the_end(supervisor.layout.spec, events)[0]:
+                supervisor.tell(ended.outcome, ended.text, attempt.uuid)
+            supervisor.publish(state=ended.outcome, text=ended.text, worker=None)
+        return ""
+    supervisor.seen_start = False
+    supervisor.watch = Watch(supervisor.layout, attempt, journaled(its))
+    before = supervisor.before  # its worker is known only on this machine
+    comparable = before is not None and this_machine().sees_pids_of(before.machine)
+    worker = supervisor.state.worker if comparable and supervisor.state.attempt == number else None
+    supervisor.state = replace(supervisor.state, attempt=number, attempt_uuid=attempt.uuid, worker=worker)
+    try:
+        waits = attempt.nnodes > 1 and supervisor.hosts.begin(attempt, cwd_of(events))
+    except UserError as error:  # one that was led elsewhere cannot be led from here
+        supervisor.say(str(error))
+        waits = False
+    if waits:
+        supervisor.publish(state=STARTING)
+        return f"attempt {number}: still waiting for its hosts"
+    found = supervisor.find_members() or _unmarked(supervisor.layout, number)
+    if not found:
+        return f"attempt {number}: no process of it is left"
+    if not alive(supervisor.state.worker):
+        supervisor.state = replace(supervisor.state, worker=min(found, key=lambda ref: ref.created))
+    supervisor.publish(state=STARTING)
+    supervisor.read_watch()
+    return f"attempt {number}: adopted {count(len(found), 'process')}, first {found[0].pid}"
+
+
+def _unmarked(layout: RunLayout, attempt: int) -> list[ProcessRef]:
+    """Return the process that trains in a script of the user's own, or the launcher of its ranks: no
+    supervisor started it, it carries no mark and has only registered itself.
+    """
+    ranks = list(registered(layout, attempt).values())
+    stat = stat_of(ranks[0].pid) if len(ranks) > 1 else None
+    launcher = ref_of(stat.parent) if stat else None
+    return [launcher] if launcher else ranks
 
 
 def detach() -> int:

@@ -1,16 +1,19 @@
 """What the supervisor sees of a running attempt: the ranks' events and rank 0's telemetry, as they grow.
 
 Only new bytes are read. What matters goes to the journal as the ranks wrote it; the rest (activity, last
-step, usual step time) stays here for the standstill check and the stop's deadline.
+step, usual step time) stays here: it tells a standstill, and when a stop is late.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nantui.run.attempts import Attempt
 from nantui.run.events import (
@@ -33,6 +36,7 @@ from nantui.run.events import (
 from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
 from nantui.run.telemetry import Step, StepFollower
+from nantui.supervisor.config import Patience
 
 TRAINING, SAVING = "training", "saving"
 BEFORE_STEPS = frozenset({"", "importing", "setup"})
@@ -42,6 +46,26 @@ Relayed = tuple[Event, dict[str, object]]
 """An event, and the fields that it has in the journal."""
 ELSEWHERE = "elsewhere"
 """The run's own training is over, its script trains on in another directory."""
+LONGEST_GAP_S, TIMES_LONGEST = 1.0, 10.0
+
+
+class Silence:
+    """For how long something has been the same, such as a heartbeat: no clock of another host is read.
+
+    Only time in which this process itself was awake counts: one whose own reads hang on a dead NFS server, or
+    that was suspended with its laptop, must not call anything silent.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: dict[str, tuple[float, float, float]] = {}
+
+    def quiet_s(self, name: str, heartbeat: float) -> float:
+        now = self._clock()
+        beat, quiet, looked = self._heard.get(name, (heartbeat, 0.0, now))
+        quiet = quiet + min(now - looked, LONGEST_GAP_S) if beat == heartbeat else 0.0
+        self._heard[name] = heartbeat, quiet, now
+        return quiet
 
 
 @dataclass
@@ -58,14 +82,15 @@ class Watch:
     last_incident: dict[str, object] | None = None
     guarded: bool | None = None
     moved: int = 0
-    """Counts everything new; whoever watches for a standstill compares two readings."""
+    """Counts everything new."""
+    silence: Silence = field(default_factory=Silence)
 
     def __post_init__(self) -> None:
         self._steps = StepFollower(self.layout.steps(self.attempt.attempt))
         self._events: dict[int, LineFollower] = {}
         self._durations: deque[float] = deque(maxlen=100)
         self._phase_since = 0.0
-        self.longest_s: dict[str, float] = {}
+        self._longest_s: dict[str, float] = {}
         """The longest time that rank 0 has spent in each phase so far."""
         self.ranks = self.attempt.devices
         self._hosts: dict[int, str] = {}
@@ -84,8 +109,8 @@ class Watch:
             path = self.layout.events(self.attempt.attempt, rank)
             for document in documents(self._events.setdefault(rank, LineFollower(path)).read_all()):
                 if (event := parse(document)) is not None:
-                    self._take_in(rank, event, document)
-                    new += self._for_the_journal(rank, event, document)
+                    told = self._take_in(rank, event, document)
+                    new += [] if (rank, event.t) in self.known else told
         return new
 
     def stepping(self) -> bool:
@@ -96,47 +121,45 @@ class Watch:
         """Return the median of the last steps' times in s, 0 before the first."""
         return statistics.median(self._durations) if self._durations else 0.0
 
-    def _take_in(self, rank: int, event: Event, document: Mapping[str, object]) -> None:
-        """Keep what one event tells of the attempt; what it is doing is told by rank 0."""
+    def silent_s(self) -> float:
+        """Return for how many seconds nothing has moved."""
+        return self.silence.quiet_s("", self.moved)
+
+    def allowed_s(self, patience: Patience) -> float:
+        """Return how much silence is normal now; more is a standstill."""
+        if self.activity == ELSEWHERE:
+            return math.inf
+        if self.activity == TRAINING and (usual_s := self.usual_step_s()) > 0:
+            return max(patience.stall_floor_s, patience.stall_factor * usual_s)
+        before_s = TIMES_LONGEST * self._longest_s.get(self.activity, 0.0) or patience.other_phase_s
+        return max(patience.stall_floor_s, min(patience.other_phase_s, before_s))
+
+    def _take_in(self, rank: int, event: Event, document: Mapping[str, object]) -> list[Relayed]:
+        """Keep what one event tells of the attempt (what it is doing is told by rank 0); returns what the
+        journal gets of it.
+        """
         self.moved += 1
+        about: dict[str, Any] = {"attempt": self.attempt.attempt, "rank": rank}
         if isinstance(event, Registered):
             self._hosts[rank] = event.host
         elif isinstance(event, Incident):
-            about = {"attempt": self.attempt.attempt, "rank": rank}
-            self.last_incident = {**document, **self._hosts_of(event), **about}
-        elif rank:
-            return
-        elif isinstance(event, Activity):
+            if event.ranks and len(set(self._hosts.values())) > 1:  # whose batches were bad
+                about["hosts"] = sorted({self._hosts.get(one, "?") for one in event.ranks})
+            self.last_incident = {**document, **about}
+        elif rank == 0 and isinstance(event, Activity):
             spent_s, self._phase_since = event.t - self._phase_since, event.t
             if self.activity:
-                self.longest_s[self.activity] = max(spent_s, self.longest_s.get(self.activity, 0.0))
+                self._longest_s[self.activity] = max(spent_s, self._longest_s.get(self.activity, 0.0))
             self.activity = event.phase
-        elif isinstance(event, Stopping):
+        elif rank == 0 and isinstance(event, Stopping):
             self.activity = SAVING
-        elif isinstance(event, InEffect):
+        elif rank == 0 and isinstance(event, InEffect):
             self.guarded = bool(event.guarded)
-
-    def _for_the_journal(self, rank: int, event: Event, document: Mapping[str, object]) -> list[Relayed]:
-        if (rank, event.t) in self.known:
-            return []
-        if isinstance(event, InEffect) and rank == 0:
-            return [(event, self._in_effect(event))]
-        if not isinstance(event, KEPT):
-            return []
-        hosts = self._hosts_of(event) if isinstance(event, Incident) else {}
-        return [(event, relayed(document, **hosts, attempt=self.attempt.attempt, rank=rank))]
-
-    def _hosts_of(self, event: Incident) -> dict[str, object]:
-        """Name the hosts whose batches were bad, where the ranks are on several."""
-        if len(set(self._hosts.values())) < 2 or not event.ranks:
-            return {}
-        return {"hosts": sorted({self._hosts.get(rank, "?") for rank in event.ranks})}
+            return [(event, {"t": event.t, **about, **self._in_effect(event)})]
+        return [(event, relayed(document, **about))] if isinstance(event, KEPT) else []
 
     def _in_effect(self, event: InEffect) -> dict[str, object]:
         return {
-            "t": event.t,
-            "attempt": self.attempt.attempt,
-            "rank": 0,
             "values": event.values,
             "differences": differences(self.attempt.asked, event.values),
             "unreported": [name for name in self.attempt.asked if name not in event.values],

@@ -23,7 +23,7 @@ from nantui.machine.process_identity import alive, this_machine
 from nantui.machine.process_tree import argv_of
 from nantui.machine.training_python import training_python
 from nantui.run import commands
-from nantui.run.binding import HERE, STARTS, begin_records, bind_run, standing
+from nantui.run.binding import HERE, STARTS, begin_records, bind, standing
 from nantui.run.commands import Command, local_spool, spool_for
 from nantui.run.documents import JsonObject
 from nantui.run.events import CommandDone, Stage, of_kind, parse_lines
@@ -34,12 +34,11 @@ from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.supervisor.helper_process import ACT, PREPARE, helper, worker_environment
 from nantui.supervisor.launch import RESTART
-from nantui.supervisor.lock import read_holder, refuse_other_host
-from nantui.supervisor.state import read_state, unwritten_events
+from nantui.supervisor.state import read_holder, read_state, unwritten_lines
 from nantui.terminal_text import printable
 
 POLL_S = 0.05
-ENSURE_EVERY_S = 1.0
+ENSURE_EVERY_S, STALE_HEARTBEAT_S = 1.0, 60.0
 OnStage = Callable[[str, str], None]
 
 
@@ -53,7 +52,6 @@ class CommandResult:
 
 def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
     """Leave `command` for the run's supervisor, starting one where none lives; returns the command's id.
-
     Raises UserError when the run is held on another host, or no supervisor can be started.
     """
     layout = RunLayout(Path(run).resolve())
@@ -64,7 +62,7 @@ def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
 
         refuse_unagreed(layout, command.kind)
     if not layout.is_ours():
-        bind_run(layout.run)  # nothing in it is anybody's word yet
+        bind(layout.run)  # nothing in it is anybody's word yet
     disregard_lock(layout)
     refuse_elsewhere(layout, take_over)
     commands.put(spool_for(layout), command, local_spool(layout))
@@ -85,7 +83,7 @@ def wait(
                 on_stage(event.stage, printable(event.text))
             if isinstance(event, CommandDone) and event.id == command:
                 return CommandResult(event.ok, printable(event.text))
-        for done in of_kind(unwritten_events(layout), CommandDone):
+        for done in of_kind(parse_lines(unwritten_lines(layout)), CommandDone):
             if done.id == command:
                 return CommandResult(done.ok, printable(done.text))
         now = time.monotonic()
@@ -140,7 +138,7 @@ def create_run(
 def make_run(directory: Path, spec: Spec) -> None:
     """Make a run of a new directory. Raises UserError where that cannot be written down."""
     write_spec(RunLayout(directory).spec, replace(spec, created=time.time()))
-    bind_run(directory)
+    bind(directory)
 
 
 def disregard_lock(layout: RunLayout) -> None:
@@ -173,10 +171,7 @@ def make_directories(trains: Sequence[Mapping[str, object]], python: str) -> lis
 
 
 def check_arguments(train: Mapping[str, object], *, python: str | None, cwd: str | None = None) -> JsonObject:
-    """Have Ultralytics' own code check the arguments and choose the directory; returns its answer.
-
-    Raises UserError with what is wrong.
-    """
+    """Return what Ultralytics' own code says of the arguments, and the directory. Raises UserError."""
     return _checked({"train": dict(train)}, python, cwd)
 
 
@@ -184,7 +179,6 @@ def settings_as_now(
     config: Mapping[str, object], *, python: str | None
 ) -> tuple[dict[str, object], list[str]]:
     """Return a file's settings in the words of the installed Ultralytics, and notes on what it left out.
-
     Raises UserError for a setting that it does not know.
     """
     answer = _checked({"config": dict(config)}, python)
@@ -198,24 +192,12 @@ def _checked(request: JsonObject, python: str | None, cwd: str | None = None) ->
     return answer
 
 
-def ensure_supervisor(layout: RunLayout, *, take_over: bool = False) -> bool:
-    """Start a supervisor where none lives; True when one was started. Raises UserError when that fails."""
+def ensure_supervisor(layout: RunLayout, *, take_over: bool = False) -> None:
+    """Start a supervisor where none lives. Raises UserError when that fails."""
     holder, here = read_holder(layout.lock), this_machine()
     lives = holder is not None and not holder.is_dead(here)
     if holder is not None and lives and (not take_over or here.sees_pids_of(holder.machine)):
-        return False
-    return _start_supervisor(layout, take_over)
-
-
-def refuse_elsewhere(layout: RunLayout, take_over: bool) -> None:
-    """Raise UserError when the run is held on another host that may still live."""
-    holder = read_holder(layout.lock)
-    if holder is not None:
-        state = read_state(layout.supervisor)
-        refuse_other_host(holder, layout.run, state.heartbeat if state else 0.0, take_over)
-
-
-def _start_supervisor(layout: RunLayout, take_over: bool) -> bool:
+        return
     argv = [sys.executable, "-m", entry_points.SUPERVISOR, str(layout.run), "--detach"]
     argv += ["--take-over"] if take_over else []
     try:
@@ -223,28 +205,35 @@ def _start_supervisor(layout: RunLayout, take_over: bool) -> bool:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         with os.fdopen(os.open(layout.supervisor_log, flags, 0o666), "ab") as log:
             done = subprocess.run(
-                argv,
-                cwd="/",
-                env=worker_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                timeout=60,
-            )
+                argv, cwd="/", env=worker_environment(), stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=log, timeout=60,
+            )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(
-            f"cannot start a supervisor for {layout.run}: {error}; nothing was done", FAILED
-        ) from None
+        text = f"cannot start a supervisor for {layout.run}: {error}; nothing was done"
+        raise UserError(text, FAILED) from None
     if done.returncode and read_holder(layout.lock) is None:
         why = printable(done.stdout.decode(errors="replace")) or f"see {layout.supervisor_log}"
         raise UserError(f"no supervisor could be started for {layout.run}: {why}", FAILED)
-    return done.returncode == 0
+
+
+def refuse_elsewhere(layout: RunLayout, take_over: bool) -> None:
+    """Raise UserError when the run is held on another host that may still live."""
+    holder, here = read_holder(layout.lock), this_machine()
+    if holder is None or here.sees_pids_of(holder.machine) or holder.is_dead(here):
+        return
+    state, host = read_state(layout.supervisor), holder.machine.host
+    age = time.time() - (state.heartbeat if state else 0.0)
+    if age < STALE_HEARTBEAT_S:
+        act = f"(heard of {age:.0f} s ago); act there: ssh {host}"
+        raise UserError(f"{layout.run}: held on host {host} {act}", FAILED)
+    if not take_over:
+        gone = f"silent for {age:.0f} s; if it is surely gone, add --take-over"
+        raise UserError(f"{layout.run}: held on host {host}, {gone}", FAILED)
 
 
 def branch_off(run: Path, options: Mapping[str, object], python: str | None = None) -> str:
-    """Make the new run that `options` of a recover name, and start it; returns a line for people.
-
-    Raises UserError with recovery's refusal; nothing is left of the new run then.
+    """Make the new run that `options` of a recover name, and start it; returns a line for people. Raises
+    UserError with recovery's refusal; nothing is left of the new run then.
     """
     spec = read_spec(RunLayout(run).spec)
     chosen = training_python(python, spec.python if spec else None)

@@ -7,7 +7,6 @@ may come from somebody else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,15 +109,12 @@ def load_config(path: Path | None = None) -> Config:
     """Return the user's configuration, defaults where there is none. Raises UserError for a broken file."""
     path = path or user_config_dir() / NAME
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         return Config()
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: not readable as YAML ({str(error).splitlines()[0]}); mend it or move it away"
-        ) from None
-    if document is None:
-        return Config()
+        why = str(error).splitlines()[0]
+        raise UserError(f"{path}: not readable as YAML ({why}); mend it or move it away") from None
     if not isinstance(document, dict) or set(document) - {"patience", "notify"}:
         raise UserError(f"{path}: may hold 'patience' and 'notify' only")
     patience = _section(path, "patience", Patience, document.get("patience") or {})
@@ -132,18 +128,16 @@ def load_config(path: Path | None = None) -> Config:
 
 
 def _section(path: Path, name: str, kind: type[Section], given: object) -> Section:
-    """Return the dataclass `kind` as a section of the file fills it. Raises UserError."""
-    known = {item.name: _READERS[type(item.default)] for item in fields(kind)}
-    if not isinstance(given, dict) or set(given) - set(known):
-        raise UserError(f"{path}: '{name}' knows {', '.join(sorted(known))}")
+    defaults = {item.name: item.default for item in fields(kind)}
+    if not isinstance(given, dict) or set(given) - set(defaults):
+        raise UserError(f"{path}: '{name}' knows {', '.join(sorted(defaults))}")
     try:
-        return kind(**{key: known[key](value) for key, value in given.items()})
+        return kind(**{key: _as(type(defaults[key]), value) for key, value in given.items()})
     except (TypeError, ValueError):
         raise UserError(f"{path}: times under '{name}' are numbers of seconds") from None
 
 
-_READERS: Mapping[type, Callable[[Any], Any]] = {
-    float: float,
-    str: str,
-    tuple: lambda given: tuple(map(str, given)) if isinstance(given, list) else (str(given),),
-}
+def _as(kind: type, value: Any) -> Any:
+    if kind is tuple:
+        return tuple(map(str, value)) if isinstance(value, list) else (str(value),)
+    return kind(value)

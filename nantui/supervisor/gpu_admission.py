@@ -1,33 +1,116 @@
-"""Is there room on the GPUs for this run? What others hold is compared with what the run once needed.
+"""Before a worker starts, whoever asked: is there room on its GPUs, its disk, its data? May it wait for that?
 
-`python -m nantui.supervisor.gpu_admission REQUEST.json` answers for the supervisor, in a process of its own:
-a driver that hangs then holds up nobody who watches a training.
+Every start, resume and recovery goes through here, from a command, the cockpit or the ladder alike. What
+others hold of a GPU is compared with what the run once needed; `python -m nantui.supervisor.gpu_admission
+REQUEST.json` does so in a process of its own: a driver that hangs holds up nobody who watches a training.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, uses_no_gpu
+from nantui.run import commands
 from nantui.run.atomic_files import read_json
 from nantui.run.attempts import read_attempt
+from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec
+from nantui.run.status import ACTIVE, STARTING, STOPPED
 from nantui.run.telemetry import last_step
 from nantui.settings.gpu_memory import CONTEXT_GB, reserved_gb
+from nantui.supervisor.helper_process import helper
+from nantui.supervisor.ports import RunPort
 
 FULL_SHARE = 0.9
 """Without an earlier peak a GPU is refused only when others hold nearly all of it."""
-POLL_S = 5.0
+POLL_S, STOP_POLL_S = 5.0, 0.5
 JUST_ENDED_S, JUST_ENDED_LOOK_S = 2.0, 0.5
 """The driver frees the memory of a process a moment after its end; refusing before that would be wrong."""
 WHAT_TO_DO = "free it, choose another device=, or wait for it with --wait-gpu (nantui resume RUN --wait-gpu)"
-ReadGpus = Callable[[], tuple[Gpu, ...]]
+ENDS_WAITING = frozenset({"stop", "kill"})
+
+
+def admit(port: RunPort, command: Command, spec: Spec) -> None:
+    """Return when the run may start. Raises UserError, with who holds what, when there is no room for it.
+
+    The option `wait_gpu` waits instead, in the open, until there is room or somebody asks to stop. Where
+    it is not known which devices a script of the user's own takes, it is not refused.
+    """
+    device = spec.train.get("device")
+    if uses_no_gpu(device) or (spec.kind == "exec" and device is None):
+        return
+    wait = bool(command.options.get("wait_gpu"))
+    try:
+        ensure_gpu_memory(
+            lambda: _shortages(port, device),
+            wait_for_it=wait,
+            say=lambda text: _show(port, command, text),
+            pump=lambda seconds: _pump_unless_stopped(port, seconds),
+        )
+    except UserError as refusal:
+        # A run that was being recovered, or waited for its first start, is stopped; others stay as they are.
+        state = port.state.state
+        port.publish(state=STOPPED if state in ACTIVE else state, text=str(refusal))
+        raise
+
+
+def _shortages(port: RunPort, device: object) -> list[str]:
+    """Ask in a process of its own; a driver that cannot be asked refuses nobody."""
+    request = {"run": str(port.layout.run), "device": device}
+    try:
+        name, started = entry_points.GPU_ADMISSION, port.start_helper
+        answer = helper(name, request, python=sys.executable, pump=port.pump, started=started)
+    except UserError as error:
+        port.say(f"the GPUs cannot be asked: {error}")
+        return []
+    return [str(text) for text in answer.get("lacks") or ()]
+
+
+def _show(port: RunPort, command: Command, text: str) -> None:
+    """Say it once in the journal, and keep it where everybody looks."""
+    if port.state.state not in ACTIVE:
+        port.publish(state=STARTING)
+    if (port.state.doing or {}).get("text") != text:
+        port.stage(command.id, "gpu", text)
+
+
+def _pump_unless_stopped(port: RunPort, seconds: float) -> None:
+    """Wait. Raises UserError once a stop is asked for."""
+    while seconds > 0:
+        if any(command.kind in ENDS_WAITING for _, command in commands.pending_commands(port.layout)):
+            raise UserError("no longer waiting: a stop was asked for", FAILED)
+        port.pump(min(seconds, STOP_POLL_S))
+        seconds -= STOP_POLL_S
+
+
+def await_place(port: RunPort, command: Command) -> None:
+    """Return once the path `until_there` is there and `until_free` bytes are free on the run's disk; of its
+    `thin`, old restore points that nantui made by the clock, as many go as it takes, oldest first.
+
+    Raises UserError when a stop is asked for.
+    """
+    path, need = str(command.options.get("until_there") or ""), int(command.options.get("until_free") or 0)
+    while path and not os.path.exists(path):
+        _show(port, command, f"waiting until {path} is there again")
+        _pump_unless_stopped(port, STOP_POLL_S)
+    old = [port.layout.weights / os.path.basename(str(name)) for name in command.options.get("thin") or ()]
+    while shutil.disk_usage(port.layout.run).free < need:
+        if old:
+            port.stage(command.id, "room", f"{old[0].name} goes, an old restore point by the clock")
+            old.pop(0).unlink(missing_ok=True)
+            continue
+        _show(port, command, f"waiting for room: {need / 1e9:.2g} GB are needed in {port.layout.run}")
+        _pump_unless_stopped(port, STOP_POLL_S)
 
 
 def ensure_gpu_memory(
@@ -37,9 +120,8 @@ def ensure_gpu_memory(
     say: Callable[[str], None] = lambda text: None,
     pump: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return when `lacks` finds nothing. Raises UserError with who holds what, unless it is waited for.
-
-    `pump(seconds)` waits; it may raise to end the waiting.
+    """Return when `lacks` finds nothing. Raises UserError with who holds what, unless it is waited for, and
+    what `pump`, which waits, raises to end that.
     """
     begun = time.monotonic()
     while found := lacks():
@@ -51,22 +133,18 @@ def ensure_gpu_memory(
         pump(patience_s)
 
 
-def gpu_shortages(layout: RunLayout | None, device: object, read_gpus: ReadGpus | None = None) -> list[str]:
+def gpu_shortages(layout: RunLayout | None, device: object) -> list[str]:
     """Return which GPUs of `device` have no room and why; empty when all have, or there is none to ask."""
-    read_gpus = read_gpus or (lambda: Sampler(layout.run if layout else None).sample().gpus)
     if uses_no_gpu(device):
         return []
     needed_gb = earlier_peak_gb(layout) if layout else None
-    return [text for gpu in chosen(read_gpus(), device) if (text := gpu_shortage(gpu, needed_gb))]
+    gpus = chosen(Sampler(layout.run if layout else None).sample().gpus, device)
+    return [text for gpu in gpus if (text := _shortage(gpu, needed_gb))]
 
 
-def gpu_shortage(gpu: Gpu, needed_gb: float | None) -> str:
-    """Return why a GPU has no room, empty when it has."""
+def _shortage(gpu: Gpu, needed_gb: float | None) -> str:
     others = gpu.others_gb
-    free_gb = gpu.total_gb - others
-    if needed_gb is None and others <= FULL_SHARE * gpu.total_gb:
-        return ""
-    if needed_gb is not None and needed_gb <= free_gb:
+    if others <= (FULL_SHARE * gpu.total_gb if needed_gb is None else gpu.total_gb - needed_gb):
         return ""
     who = ", ".join(sorted({one.user or f"process {one.pid}" for one in gpu.processes if not one.ours}))
     need = f", this run needed {needed_gb:.1f} GB" if needed_gb is not None else ""
@@ -77,15 +155,13 @@ def earlier_peak_gb(layout: RunLayout) -> float | None:
     """Return the most GPU memory the run has needed so far, CUDA's own part included, in GB (10^9, as the
     driver counts); None where it never trained on one.
     """
-    peaks = [_peak(layout, number) for number in layout.attempt_numbers()]
-    most = max((peak for peak in peaks if math.isfinite(peak)), default=None)
+    peaks = []
+    for number in layout.attempt_numbers():
+        step, attempt = last_step(layout.steps(number)), read_attempt(layout, number)
+        if step is not None:
+            peaks.append(reserved_gb(*step.memory_peak(), attempt.train if attempt else {}))
+    most = max(filter(math.isfinite, peaks), default=None)
     return None if most is None else (most + CONTEXT_GB) * GIBIBYTE / GIGABYTE
-
-
-def _peak(layout: RunLayout, number: int) -> float:
-    """Return the GiB that PyTorch had to reserve in an attempt, NaN where it never trained on a GPU."""
-    step, attempt = last_step(layout.steps(number)), read_attempt(layout, number)
-    return reserved_gb(*step.memory_peak(), attempt.train if attempt else {}) if step else math.nan
 
 
 def main() -> int:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from nantui.errors import FAILED, UserError
-from nantui.run.attempts import Attempt
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, Created, newest, of_kind
@@ -24,15 +24,15 @@ from nantui.run.quarantine import quarantine_add, quarantine_undo
 from nantui.run.spec import Spec, with_settings, write_spec
 from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import RECOVERING
-from nantui.supervisor import after_attempt
+from nantui.supervisor import recovery
 from nantui.supervisor.client import continue_elsewhere
 from nantui.supervisor.config import RECOVERED
-from nantui.supervisor.foreign.find import CERTAIN, describe, find_foreign
-from nantui.supervisor.gpu_wait import admit, await_place
+from nantui.supervisor.foreign import CERTAIN, describe, find_foreign
+from nantui.supervisor.gpu_admission import admit, await_place
 from nantui.supervisor.hosts.leader import several
 from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, new_attempt
 from nantui.supervisor.ports import CommandPort
-from nantui.supervisor.recovery_helper import act
+from nantui.supervisor.recovery import act
 from nantui.supervisor.run_spec import (
     directory_of,
     leave_the_script,
@@ -47,15 +47,14 @@ PROBATION_EPOCHS = 3
 
 
 def begun_before(port: CommandPort, command: str) -> str:
-    """Return what to say of the attempt that was started for a command, "" where none came to life.
-
-    The journal is written before the process is made: an attempt without a process or a trace of one was not.
+    """Return what to say of the attempt that was started for a command, "" where none came to life: the
+    journal is written before the process is made.
     """
     attempts = of_kind(port.journal.events(), AttemptStarted)
     started = newest((one for one in attempts if one.command == command), AttemptStarted)
     if started is None or started.attempt is None:
         return ""
-    lives = port.attempt is not None and port.attempt.attempt == started.attempt
+    lives = port.watch is not None and port.watch.attempt.attempt == started.attempt
     if not lives and not port.layout.ranks(started.attempt):
         return ""
     return f"attempt {started.attempt} started {beginning_text(started.mode, started.checkpoint)}"
@@ -71,16 +70,6 @@ def start(port: CommandPort, command: Command) -> str:
     if any(port.layout.weights.glob("*.pt")):
         raise UserError("this run has checkpoints already: resume it, or train under another name", FAILED)
     return begin(port, command, spec, START, None, _asked(port, command))
-
-
-def stop(port: CommandPort, command: Command) -> str:
-    """Stop at an agreed step, checkpoint kept; escalates after the patience that is shown."""
-    return stop_run(port, command, at_once=False)
-
-
-def kill(port: CommandPort, command: Command) -> str:
-    """End every process of the run now."""
-    return stop_run(port, command, at_once=True)
 
 
 def set_values(port: CommandPort, command: Command) -> str:
@@ -113,12 +102,12 @@ def resume(port: CommandPort, command: Command) -> str:
     refuse_while_running(port)
     await_place(port, command)
     leave_the_script(port, command)
-    if after_attempt.waits(port, command):
+    if recovery.waits(port, command):
         return next_phase(port, command)
     spec = spec_of(port)
     asked = _asked(port, command)
-    if after_attempt.begins(port, spec):
-        return begin(port, command, spec, START, None, {**after_attempt.settings_now(spec), **asked})
+    if (own := recovery.begins_with(port, spec)) is not None:
+        return begin(port, command, spec, START, None, {**own, **asked})
     layout = port.layout
     kept = [layout.results_csv.exists(), *layout.weights.glob("*.pt"), *layout.points.glob("*.pt")]
     if layout.spec.exists() and not any(kept):  # never started, or ended before it could keep anything
@@ -139,7 +128,7 @@ def next_phase(port: CommandPort, command: Command) -> str:
     """Go on to the next phase of the plan, or to one that is appended; a refusal is shown as a failure."""
     spec_of(port)  # refuses here, with nothing done, what another user wrote
     try:
-        asked = {**after_attempt.go_on(port, command), **_asked(port, command)}
+        asked = {**recovery.go_on(port, command), **_asked(port, command)}
         return begin(port, command, spec_of(port), START, None, asked)
     except UserError as error:
         text = f"the next phase could not begin: {error}"
@@ -151,7 +140,11 @@ def next_phase(port: CommandPort, command: Command) -> str:
 def recover(port: CommandPort, command: Command) -> str:
     """Stop what runs, roll back, and continue: what the key R does."""
     refuse_gone(port.layout, str(command.options.get("to") or ""))  # before the training is stopped for it
-    _stop_first(port, command)
+    if port.watch is not None or command.options.get("foreign"):
+        port.stage(command.id, "stop", "stopping the training")
+        stop_run(port, command, at_once=False)
+    else:
+        refuse_while_running(port)
     await_place(port, command)
     leave_the_script(port, command)
     stay_automatic(port, command)
@@ -183,8 +176,9 @@ def quarantine(port: CommandPort, command: Command) -> str:
 
 
 HANDLERS: dict[str, Callable[[CommandPort, Command], str]] = {
-    "start": start, "stop": stop, "kill": kill, "rollback": rollback, "undo": undo, "resume": resume,
-    "recover": recover, "set": set_values, "quarantine": quarantine,
+    "start": start, "stop": partial(stop_run, at_once=False), "kill": partial(stop_run, at_once=True),
+    "rollback": rollback, "undo": undo, "resume": resume, "recover": recover, "set": set_values,
+    "quarantine": quarantine,
 }  # fmt: skip
 
 
@@ -224,11 +218,7 @@ def begin(
         phase=attempt.phase,
     )
     port.begin(attempt, cwd)
-    return _begun_text(port, attempt)
-
-
-def _begun_text(port: CommandPort, attempt: Attempt) -> str:
-    how = beginning_text(attempt.mode, attempt.checkpoint)
+    how = beginning_text(mode, checkpoint)
     if attempt.nnodes > 1:
         join = f"on the others: nantui join {port.layout.run}"
         return f"attempt {attempt.attempt} {how}: {port.hosts.text}, at {attempt.endpoint}; {join}"
@@ -265,12 +255,15 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
         name = str(at["label"] if changes else at["path"])
         return name, False, int(at["epoch"]) - 1, "; ".join(filter(None, [begins, left_out]))
     point = plan.get("restore_point") or {}
+    usable = [one for one in plan.get("candidates") or () if one["usable"]]
     if point.get("step_point"):
-        whole = (one for one in plan["candidates"] if one["usable"] and not one["step_point"])
-        point = next(whole, {})
+        point = next((one for one in usable if not one["step_point"]), {})
     names = {port.layout.last.name, port.layout.stop_point.name}
     if point and point.get("name") not in names:
-        point = _last_before(plan, point) or point
+        # A kill between the renames of one save leaves last.pt an epoch behind: it is renamed last
+        # (worker/checkpoints/save.py), so that the epoch counts as saved once all of it is.
+        last = next((one for one in usable if one["name"] == "last.pt"), None)
+        point = last if last and last["work"] == (point.get("work") or 0) - 1 else point
     if point.get("revive") and not changes:
         ended = f"the training has ended by itself after epoch {point.get('work')}"
         raise UserError(f"{ended}; to go on: nantui resume RUN --set patience=0, or more epochs=", FAILED)
@@ -284,31 +277,12 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
     )
 
 
-def _last_before(plan: JsonObject, point: JsonObject) -> JsonObject | None:
-    """Return last.pt as a candidate where a kill between the renames of one save has left it an epoch behind.
-
-    It is renamed last (worker/checkpoints/save.py), so that the epoch counts as saved once all of it is.
-    """
-    candidates = plan.get("candidates") or ()
-    last = next((one for one in candidates if one["name"] == "last.pt" and one["usable"]), None)
-    return last if last is not None and last["work"] == (point.get("work") or 0) - 1 else None
-
-
 def checkpoint_inside(layout: RunLayout, name: str) -> str:
     """Return a checkpoint by its path inside the run. Raises UserError for one that lies elsewhere."""
     for path in (layout.weights / name, layout.run / name):
         if path.is_file() and path.resolve().is_relative_to(layout.run.resolve()):
             return str(path.resolve().relative_to(layout.run.resolve()))
     raise UserError(f"{name}: no such checkpoint inside {layout.run}", FAILED)
-
-
-def _stop_first(port: CommandPort, command: Command) -> None:
-    """End what trains here; a training that nantui did not start only with the word `foreign`."""
-    if port.watch is not None or command.options.get("foreign"):
-        port.stage(command.id, "stop", "stopping the training")
-        stop_run(port, command, at_once=False)
-    else:
-        refuse_while_running(port)
 
 
 def _roll_back_shown(port: CommandPort, command: Command) -> JsonObject:

@@ -6,6 +6,7 @@ interpreter that trains: one JSON request in a private file, one JSON answer on 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
@@ -39,20 +40,46 @@ def helper(
     pump: Callable[[float], None] = time.sleep,
     started: Callable[[subprocess.Popen[bytes]], None] = lambda child: None,
 ) -> JsonObject:
-    """Run `PY -m MODULE REQUEST.json` and return its answer, calling `pump` while it works.
-
-    Raises UserError when the interpreter cannot be run or gives no answer.
+    """Run `PY -m MODULE REQUEST.json` and return its answer, calling `pump` while it works. Raises UserError
+    when the interpreter cannot be run or gives no answer.
     """
     with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
-        place = Path(folder)
-        write_json(place / "request.json", dict(request), mode=0o600)
-        argv = [python or sys.executable, "-m", module, str(place / "request.json")]
-        with (place / "out").open("wb") as out, (place / "err").open("wb") as err:
-            child = _start(argv, cwd, out, err)
+        asked, out, err = (Path(folder, name) for name in ("request.json", "out", "err"))
+        write_json(asked, dict(request), mode=0o600)
+        argv = [python or sys.executable, "-m", module, str(asked)]
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            child = start_python(argv, cwd or "", stdout=stdout, stderr=stderr)
         started(child)
         while child.poll() is None:
             pump(POLL_S)
-        return _answer(module, child.returncode, _text(place / "out"), _text(place / "err"))
+        said, complained = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
+    for text in (said, *reversed(said.splitlines())):
+        with contextlib.suppress(ValueError):
+            document = json.loads(text)
+            if isinstance(document, dict):
+                return document
+    last = next((line for line in reversed(complained.splitlines()) if line.strip()), "no output")
+    raise UserError(f"{module} gave no answer (exit {child.returncode}): {printable(last)}", FAILED)
+
+
+def start_python(
+    argv: Sequence[str], cwd: str, variables: Mapping[str, str] | None = None, **how: Any
+) -> subprocess.Popen[bytes]:
+    """Start an interpreter that goes to work in `cwd` once its own modules have been found; `how` is for
+    Popen. Raises UserError.
+    """
+    variables = {**({WORK_IN: cwd} if cwd else {}), **(variables or {})}
+    try:
+        return subprocess.Popen(
+            [interpreter(argv[0], cwd), *argv[1:]],
+            cwd=import_folder(),
+            stdin=subprocess.DEVNULL,
+            env=worker_environment(**variables),
+            **how,
+        )
+    except OSError as error:
+        wanted = "--python wants a Python interpreter"
+        raise UserError(f"cannot run {argv[0]} ({error.strerror}); {wanted}") from None
 
 
 def worker_environment(**extra: str) -> dict[str, str]:
@@ -82,37 +109,3 @@ def import_folder() -> Path:
 def hash_of(text: str) -> str:
     """Return a short name for `text`, the same in every process (Python's own hash is seeded)."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _start(argv: list[str], cwd: str | None, out: BinaryIO, err: BinaryIO) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            [interpreter(argv[0], cwd or ""), *argv[1:]],
-            cwd=import_folder(),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            env=worker_environment(**{WORK_IN: cwd} if cwd else {}),
-        )
-    except OSError as error:
-        raise UserError(
-            f"cannot run {argv[0]} ({error.strerror}); --python wants a Python interpreter"
-        ) from None
-
-
-def _answer(module: str, code: int, out: str, err: str) -> JsonObject:
-    for text in (out, *reversed(out.splitlines())):
-        try:
-            document = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(document, dict):
-            return document
-    last = [line for line in err.splitlines() if line.strip()]
-    raise UserError(
-        f"{module} gave no answer (exit {code}): {printable(last[-1]) if last else 'no output'}", FAILED
-    )
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")

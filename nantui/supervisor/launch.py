@@ -19,17 +19,16 @@ from typing import Any
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import device_count
-from nantui.machine.host_marks import host_marks
+from nantui.machine.process_identity import host_marks
 from nantui.machine.process_tree import MARK
 from nantui.machine.training_python import training_python
-from nantui.paths import WORK_IN, interpreter
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
 from nantui.run.plan import place_of
 from nantui.run.spec import Spec
 from nantui.supervisor.gpu_marks import gpu_marks
-from nantui.supervisor.helper_process import import_folder, worker_environment
+from nantui.supervisor.helper_process import start_python
 
 START, RESUME, RESTART = "start", "resume", "restart"
 DEVICE, TIED, LISTENER = "NANTUI_DEVICE", "NANTUI_TIED", "NANTUI_LISTEN_FD"
@@ -46,15 +45,12 @@ def new_attempt(
     probation_epochs: int = 0,
     **hosts: Any,
 ) -> Attempt:
-    """Return the next attempt of a run, and put it on disk for the worker.
-
-    `hosts` are the fields of an attempt on several: `nnodes`, `endpoint` and `facts`.
+    """Return the next attempt of a run, and put it on disk for the worker. `hosts` are the fields of one on
+    several: `nnodes`, `endpoint` and `facts`.
     """
     number = layout.newest_attempt() + 1
     if os.path.lexists(layout.attempt(number)):
-        raise UserError(
-            f"{layout.attempts} cannot be listed, so no new attempt has a number; try again", FAILED
-        )
+        raise UserError(f"{layout.attempts} cannot be listed: no attempt has a number; try again", FAILED)
     place = place_of(spec.plan)
     attempt = Attempt(
         attempt=number,
@@ -62,7 +58,7 @@ def new_attempt(
         created=time.time(),
         mode=mode,
         checkpoint=checkpoint,
-        train=for_ranks(spec.train),
+        train=_for_ranks(spec.train),
         ours=spec.ours,
         python=training_python(spec.python),
         devices=1 if spec.kind == "exec" else device_count(spec.train.get("device")),
@@ -73,29 +69,28 @@ def new_attempt(
         marks={**host_marks(), **gpu_marks(spec.train.get("device"))},
         **hosts,
     )
-    attempt = replace(attempt, argv=worker_argv(layout, attempt))
+    attempt = replace(attempt, argv=_worker_argv(layout, attempt))
     write_attempt(layout, attempt)
     return attempt
 
 
-def for_ranks(train: dict[str, object]) -> dict[str, object]:
+def _for_ranks(train: dict[str, object]) -> dict[str, object]:
     """Return the arguments as each rank gets them: "cpu,cpu" (two ranks, no GPU) is "cpu" to Ultralytics."""
     words = {word.strip() for word in str(train.get("device")).split(",")}
     return {**train, "device": "cpu"} if words == {"cpu"} else train
 
 
-def worker_argv(layout: RunLayout, attempt: Attempt) -> list[str]:
-    """Return the command line of the worker."""
+def _worker_argv(layout: RunLayout, attempt: Attempt) -> list[str]:
     module = ["-m", entry_points.WORKER, str(layout.run), f"{attempt.attempt:03d}"]
     if attempt.nnodes > 1:
-        return node_argv(layout, attempt, 0)
+        return _node_argv(layout, attempt, 0)
     if attempt.devices == 1:
         return [attempt.python, *module]
     ranks = ["--standalone", "--nproc_per_node", str(attempt.devices)]
     return [attempt.python, "-m", "torch.distributed.run", *ranks, *module]
 
 
-def node_argv(layout: RunLayout, attempt: Attempt, node: int) -> list[str]:
+def _node_argv(layout: RunLayout, attempt: Attempt, node: int) -> list[str]:
     """Return the command line of one host's ranks, in an attempt on several; `devices` are this host's."""
     place = [str(layout.run), f"{attempt.attempt:03d}", str(node), str(attempt.devices)]
     return [attempt.python, "-m", entry_points.LAUNCH_RANKS, *place]
@@ -104,24 +99,22 @@ def node_argv(layout: RunLayout, attempt: Attempt, node: int) -> list[str]:
 def start_worker(
     layout: RunLayout, attempt: Attempt, cwd: str | None, interface: str = "", listener: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start the worker in a session of its own, its output in the attempt's log. Raises UserError.
-
-    With several hosts these are the leading one's ranks; `listener` is the socket of the endpoint.
+    """Start the worker (with several hosts the leading one's ranks, `listener` is the endpoint's socket) in a
+    session of its own, its output in the attempt's log. Raises UserError.
     """
     place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
     variables = {MARK: attempt.uuid, **({} if listener is None else {LISTENER: str(listener)})}
-    descriptors = () if listener is None else (listener,)
-    log = layout.attempt_log(attempt.attempt)
-    return _start(attempt.argv, place, log, {**variables, **_through(interface)}, descriptors)
+    log, passed = layout.attempt_log(attempt.attempt), () if listener is None else (listener,)
+    return _start(attempt.argv, place, log, {**variables, **_through(interface)}, passed)
 
 
 def start_joined_node(
     layout: RunLayout, attempt: Attempt, node: int, device: str, mark: str, interface: str, log: Path
 ) -> subprocess.Popen[bytes]:
     """Start a joined host's ranks on `device`; they die with the process that calls. Raises UserError."""
-    own = str(for_ranks({"device": device})["device"])
+    own = str(_for_ranks({"device": device})["device"])
     variables = {MARK: mark, DEVICE: own, TIED: str(os.getpid()), **_through(interface)}
-    return _start(node_argv(layout, attempt, node), str(layout.run), log, variables)
+    return _start(_node_argv(layout, attempt, node), str(layout.run), log, variables)
 
 
 def _through(interface: str) -> dict[str, str]:
@@ -130,25 +123,17 @@ def _through(interface: str) -> dict[str, str]:
 
 
 def _start(
-    argv: list[str], cwd: str, log: Path, variables: dict[str, str], descriptors: tuple[int, ...] = ()
+    argv: list[str], cwd: str, log: Path, variables: dict[str, str], passed: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
+    variables = {"PYTHONUNBUFFERED": "1", **variables}
     try:
         with log.open("ab") as output:
-            return subprocess.Popen(
-                [interpreter(argv[0], cwd), *argv[1:]],
-                cwd=import_folder(),
-                env=worker_environment(PYTHONUNBUFFERED="1", **{WORK_IN: cwd}, **variables),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=descriptors,
-                preexec_fn=_ignore_user_signal,
-            )
+            return start_python(
+                argv, cwd, variables, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True, pass_fds=passed, preexec_fn=_ignore_user_signal,
+            )  # fmt: skip
     except OSError as error:
-        raise UserError(
-            f"cannot start {argv[0]}: {error.strerror}; check --python and the disk", FAILED
-        ) from None
+        raise UserError(f"cannot start {argv[0]}: {log}: {error.strerror}", FAILED) from None
 
 
 def _ignore_user_signal() -> None:

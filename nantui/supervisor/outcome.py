@@ -13,7 +13,7 @@ import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nantui.machine.host_marks import host_marks
+from nantui.machine.process_identity import host_marks
 from nantui.run.attempts import (
     DIVERGED,
     FAILED,
@@ -30,7 +30,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args
 from nantui.run.status import LOST
 from nantui.run.telemetry import last_step
-from nantui.supervisor.foreign.log_progress import LINE
+from nantui.supervisor.foreign import PROGRESS
 from nantui.terminal_text import printable, without_sequences
 
 NOT_THE_CAUSE = re.compile("ChildFailedError|SignalException")
@@ -69,7 +69,10 @@ def ending_of(layout: RunLayout, number: int, seen: Traces = UNSEEN) -> Ending:
         # Ranks that are killed a moment later than the others still tell of those.
         ending = Ending(STOPPED, f"killed by {seen.killed_by}", worst.epoch, worst.step)
     elif worst is not None and (worst.outcome != FINISHED or worst.rank == 0):
-        ending = _from_exit(layout, number, worst, exits)
+        silent = worst.outcome == FAILED and not worst.text
+        text = printable(last_message(layout.attempt_log(number)) if silent else worst.text)
+        checkpoint = next((found.checkpoint for found in exits if found.checkpoint), None)
+        ending = Ending(worst.outcome, text, worst.epoch, worst.step, checkpoint)
     elif seen.killed_by:
         ending = Ending(STOPPED, f"killed by {seen.killed_by}")
     elif seen.hung:
@@ -91,8 +94,7 @@ def _traces(layout: RunLayout, number: int, outcome: str, exits: list[RankExit],
     marks = attempt.marks if attempt else {}
     there = ELSEWHERE.match(seen.elsewhere)
     said = [there[1]] if there else [one.text for one in exits]
-    whole = tail_text(layout.attempt_log(number)) if outcome in (FAILED, LOST) else ""
-    log = "\n".join(line for line in re.split(r"[\r\n]+", whole) if not LINE.match(line))
+    log = "\n".join(_log_lines(layout.attempt_log(number))) if outcome in (FAILED, LOST) else ""
     ranks = max(len(layout.ranks(number)), attempt.devices * attempt.nnodes if attempt else 1)
     counted = [count for count in (marks.get("oom_kills"), now["oom_kills"]) if isinstance(count, int)]
     boot = ("boot_id", "pid_namespace")
@@ -127,13 +129,6 @@ def _missing(layout: RunLayout, attempt: Attempt | None) -> str:
     return next(gone, "")
 
 
-def _from_exit(layout: RunLayout, number: int, worst: RankExit, exits: list[RankExit]) -> Ending:
-    silent = worst.outcome == FAILED and not worst.text
-    text = printable(last_message(layout.attempt_log(number)) if silent else worst.text)
-    checkpoint = next((found.checkpoint for found in exits if found.checkpoint), None)
-    return Ending(worst.outcome, text, worst.epoch, worst.step, checkpoint)
-
-
 def _why_without_exit(layout: RunLayout, number: int, code: int | None) -> str:
     words = last_message(layout.attempt_log(number))
     if code is None or code > 0:
@@ -151,11 +146,14 @@ def _why_without_exit(layout: RunLayout, number: int, code: int | None) -> str:
 
 
 def last_message(path: Path) -> str:
-    """Return the line of a log that says why: the last error that is no echo of another, else the last
-    line.
-    """
-    text = without_sequences(tail_text(path))
-    lines = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip() and not LINE.match(line)]
+    """Return the line of a log that says why: the last error that is no echo of another, or the last one."""
+    lines = _log_lines(path)
     told = (found[1] for line in reversed(lines) if (found := EXCEPTION_LINE.match(line)))
     error = next((one for one in told if not NOT_THE_CAUSE.search(one.partition(":")[0])), "")
     return printable(error or (lines[-1] if lines else ""), 400)
+
+
+def _log_lines(path: Path) -> list[str]:
+    """Return the lines at the end of a log that are no progress."""
+    lines = (line.rstrip() for line in re.split(r"[\r\n]+", without_sequences(tail_text(path))))
+    return [line for line in lines if line and not PROGRESS.match(line)]

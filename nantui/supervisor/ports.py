@@ -1,7 +1,6 @@
 """What a command may ask of the supervisor that carries it out: no more than its part needs.
 
-Each port adds something to the one before, `CommandPort` has it all. The supervisor is every one of them, and
-so is whatever a test puts in its place.
+The supervisor is both ports, and so is whatever a test puts in its place.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 from nantui.machine.process_identity import ProcessRef
 from nantui.machine.process_tree import Leftover
 from nantui.run.attempts import Attempt
+from nantui.run.endings import Traces
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.supervisor.attempt_watch import Watch
@@ -22,79 +22,33 @@ from nantui.supervisor.state import SupervisorState
 
 
 class RunPort(Protocol):
-    """The run: its files, its journal, its supervisor.log."""
+    """The run's files, what everybody is shown, and waiting while the supervisor goes on watching; no process
+    of the training. `Supervisor` says what each method does.
+    """
 
     layout: RunLayout
     journal: Journal
-
-    def say(self, text: str) -> None:
-        """Write a line into supervisor.log."""
-
-
-class WaitPort(RunPort, Protocol):
-    """Waiting, alone or for a helper process, while the supervisor goes on watching."""
-
-    def pump(self, seconds: float) -> None:
-        """Wait, doing the chores."""
-
-    def start_helper(self, child: subprocess.Popen[bytes]) -> None:
-        """Remember what was started beside the worker: it is never taken for a part of the training."""
-
-
-class StatusPort(RunPort, Protocol):
-    """What everybody is shown."""
-
     state: SupervisorState
 
-    def publish(self, **changes: Any) -> None:
-        """Change the published state and write it."""
-
-    def stage(self, command: str, stage: str, text: str) -> None:
-        """Say how far a long command is, in the journal and in the published state."""
-
-    def tell(self, event: str, text: str) -> None:
-        """Notify whoever the user's configuration names."""
+    def say(self, text: str) -> None: ...
+    def publish(self, **changes: Any) -> None: ...
+    def stage(self, command: str, stage: str, text: str) -> None: ...
+    def tell(self, event: str, text: str) -> None: ...
+    def pump(self, seconds: float) -> None: ...
+    def start_helper(self, child: subprocess.Popen[bytes]) -> None: ...
 
 
-class HelperPort(WaitPort, StatusPort, Protocol):
-    """A helper process, and what is shown of it."""
-
-
-class StopPort(HelperPort, Protocol):
-    """The attempt that runs, and how it is brought to its end."""
+class CommandPort(RunPort, Protocol):
+    """Also the attempt that runs, how it is brought to its end, and the next one."""
 
     watch: Watch | None
     hosts: Leading
+    patience: Patience
 
-    @property
-    def patience(self) -> Patience:
-        """How long each part of an end may take."""
-
-    def worker_alive(self) -> bool:
-        """Tell whether the process that was started for the attempt lives, or is yet to be started."""
-
-    def find_members(self) -> list[ProcessRef]:
-        """Return every living process of the current attempt."""
-
-    def end_members(self, grace_s: float) -> list[Leftover]:
-        """SIGTERM, then SIGKILL every process of the attempt; returns what does not die."""
-
-    def refuse_leftover(self, left: list[Leftover]) -> None:
-        """Raise UserError when processes are left."""
-
-    def read_watch(self) -> None:
-        """Take over what the ranks have written into the journal and the published state."""
-
-    def settle(self, *, stopped_by: str = "", because: str = "", told: str = "", hung: str = "") -> Ending:
-        """After the worker's end: end what it left, find out how it ended, tell everybody."""
-
-
-class CommandPort(StopPort, Protocol):
-    """All of it, and the next attempt."""
-
-    @property
-    def attempt(self) -> Attempt | None:
-        """The attempt that is watched."""
-
-    def begin(self, attempt: Attempt, cwd: str | None) -> None:
-        """Start the worker of `attempt` and publish it."""
+    def worker_alive(self) -> bool: ...
+    def find_members(self) -> list[ProcessRef]: ...
+    def end_members(self, grace_s: float) -> None: ...
+    def refuse_leftover(self, left: list[Leftover]) -> None: ...
+    def read_watch(self) -> None: ...
+    def settle(self, seen: Traces) -> Ending: ...
+    def begin(self, attempt: Attempt, cwd: str | None) -> None: ...

@@ -21,14 +21,11 @@ from nantui.run.record import RunRecord, is_relative, places_of, started_in
 from nantui.run.spec import Spec, own_uids, read_args, read_spec, write_spec
 from nantui.supervisor.helper_process import PREPARE, helper
 from nantui.supervisor.launch import cwd_of
-from nantui.supervisor.ports import RunPort, WaitPort
+from nantui.supervisor.ports import RunPort
 
 
 def own_spec(layout: RunLayout) -> Spec | None:
-    """Return the spec with what it would run, None where there is none. For the holder of the run's lock.
-
-    Raises UserError when another user wrote it.
-    """
+    """Return the spec with what it would run, None without one. Raises UserError where another wrote it."""
     mine = own_uids(layout.lock)
     try:
         owner = os.stat(layout.spec).st_uid
@@ -57,7 +54,7 @@ def spec_of(port: RunPort) -> Spec:
     return Spec(train=args, created=time.time())
 
 
-def directory_of(port: WaitPort, spec: Spec) -> str | None:
+def directory_of(port: RunPort, spec: Spec) -> str | None:
     """Return the directory to train in, so that a relative path means what it meant at the beginning.
 
     Raises UserError, before anything starts, for a data set that is found nowhere, also by Ultralytics, which

@@ -1,22 +1,164 @@
-"""supervisor.json: who holds a run and where it stands, written by the supervisor only, read by everybody."""
+"""Who holds a run and where it stands: its lock, and supervisor.json, which its holder alone writes.
+
+The lock dies with its holder and needs nothing but atomic link and rename. It is a file that names its
+holder, created by `link`, which is atomic on NFS too, where flock and O_EXCL may not be. A dead holder's lock
+is broken by one process only: whoever holds the claim named after the dead holder's token, itself a lock of
+the same kind. A holder on another host cannot be judged from here; taking over is then the person's word
+(`--take-over`), and only once its heartbeat has gone stale.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import time
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nantui.machine.process_identity import Machine, ProcessRef, machine_from, ref_from
+from nantui.errors import FAILED, UserError
+from nantui.machine.process_identity import (
+    Machine,
+    ProcessRef,
+    alive,
+    machine_from,
+    ref_from,
+    ref_of,
+    this_machine,
+)
 from nantui.run.atomic_files import read_json, read_text, to_json, write_atomic, write_json
 from nantui.run.commands import local_copies
 from nantui.run.documents import known_fields
-from nantui.run.events import Event, parse_lines
 from nantui.run.layout import RunLayout
 from nantui.run.status import STARTING
 
 FORMAT = 1
+TRIES = 50
+BEING_WRITTEN_S = 2.0
+"""An unreadable lock that is younger may be one that is just being written, on mounts without links."""
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock."""
+
+    machine: Machine
+    process: ProcessRef
+    token: str
+
+    def is_dead(self, here: Machine) -> bool:
+        """Tell whether the holder is certainly gone; False also means "cannot be known from here"."""
+        if here.sees_pids_of(self.machine):
+            return not alive(self.process)
+        return here.outlived(self.machine)
+
+
+class RunLock:
+    """The lock file at `path`; one object is one holder, with a token of its own."""
+
+    def __init__(self, path: Path, machine: Machine | None = None, token: str = "") -> None:
+        """`token` is that of a lock which this process holds already, and which has moved to `path`."""
+        self.path = path
+        self.machine = machine or this_machine()
+        self.token = token or uuid.uuid4().hex
+
+    def acquire(self, *, take_over: bool = False) -> Holder | None:
+        """Take the lock. Returns None once held, or the other holder.
+
+        Raises OSError where nothing can be written, UserError where the file changes all the time.
+        """
+        for _ in range(TRIES):
+            if self._create():
+                return None
+            holder = read_holder(self.path)
+            if holder is not None and holder.token == self.token:
+                return None
+            elsewhere = holder is not None and not self.machine.sees_pids_of(holder.machine)
+            if holder is not None and not (holder.is_dead(self.machine) or (take_over and elsewhere)):
+                return holder
+            if holder is None and _just_made(self.path):
+                time.sleep(BEING_WRITTEN_S / TRIES * 2)
+                continue
+            self._break(holder.token if holder else UNREADABLE, take_over)
+        raise UserError(
+            f"{self.path} cannot be taken: others take and leave it all the time; try again", FAILED
+        )
+
+    def held(self) -> bool:
+        """Tell whether the lock is still ours; somebody may have taken it over.
+
+        A file that cannot be read just now (a file server that is away) is not taken for lost.
+        """
+        holder = read_holder(self.path)
+        if holder is not None:
+            return holder.token == self.token
+        try:
+            self.path.stat()
+        except OSError as error:
+            return not isinstance(error, FileNotFoundError)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back, if it is ours."""
+        if self.held():
+            self.path.unlink(missing_ok=True)
+
+    def _create(self) -> bool:
+        own = ref_of(os.getpid())
+        assert own is not None, "this process exists"
+        beside = self.path.with_name(f".{self.path.name}.{self.token}")
+        document = {"token": self.token, "process": asdict(own), **asdict(self.machine), "t": time.time()}
+        write_json(beside, document)
+        try:
+            os.link(beside, self.path)
+        except FileExistsError:
+            return False
+        except OSError:
+            return self._create_exclusively(beside)
+        finally:
+            beside.unlink(missing_ok=True)
+        return True
+
+    def _create_exclusively(self, beside: Path) -> bool:
+        """For mounts without hard links (FAT, some FUSE): O_EXCL is the best there is."""
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(beside.read_bytes())
+        return True
+
+    def _break(self, token: str, take_over: bool) -> None:
+        """Remove the lock that carries `token`, as the only one who does."""
+        claim = RunLock(self.path.with_name(f"{self.path.name}.break-{token}"), self.machine)
+        if claim.acquire(take_over=take_over) is not None:
+            return
+        try:
+            holder = read_holder(self.path)
+            if (holder.token if holder else UNREADABLE) == token:
+                self.path.unlink(missing_ok=True)
+        finally:
+            claim.release()
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return who holds the lock at `path`, None when nobody does (or the file is broken)."""
+    document = read_json(path)
+    process = ref_from((document or {}).get("process"))
+    if document is None or process is None:
+        return None
+    return Holder(machine_from(document), process, str(document.get("token", "")))
+
+
+def _just_made(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < BEING_WRITTEN_S
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -43,10 +185,6 @@ class SupervisorState:
         """Return the document as docs/file-formats.md describes it."""
         own = asdict(self)
         return {"format": FORMAT, **own.pop("process"), **own.pop("machine"), **own}
-
-    def but(self, **changes: Any) -> SupervisorState:
-        """Return the same with `changes`."""
-        return replace(self, **changes)
 
 
 def write_state(path: Path, state: SupervisorState) -> None:
@@ -80,11 +218,6 @@ def keep_unwritten(layout: RunLayout, entries: Sequence[Mapping[str, Any]]) -> N
 def unwritten_lines(layout: RunLayout) -> list[str]:
     """Return the journal's lines that wait on this host."""
     return (read_text(local_copies(layout) / layout.journal.name) or "").splitlines()
-
-
-def unwritten_events(layout: RunLayout) -> list[Event]:
-    """Return them as events."""
-    return parse_lines(unwritten_lines(layout))
 
 
 def read_state(path: Path) -> SupervisorState | None:

@@ -14,36 +14,33 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Lock, Thread
 
 from nantui.errors import UserError
-from nantui.machine.process_identity import Machine, alive, this_machine
+from nantui.machine.process_identity import ProcessRef, alive, this_machine
 from nantui.run.atomic_files import Identity, identity
 from nantui.run.attempts import Attempt, read_attempt, read_exits, registered
 from nantui.run.commands import pending_commands
-from nantui.run.discovery import find_runs
 from nantui.run.journal import Journal, interrupted
-from nantui.run.layout import RunLayout
+from nantui.run.layout import RunLayout, find_runs
 from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
 from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow, Metric, last_epochs, median_epoch_s, read_metric
 from nantui.run.spec import epochs_asked
 from nantui.run.status import ACTIVE, FOREIGN, LOST, QUEUED, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.telemetry import Step, last_step
-from nantui.supervisor.foreign.find import (
-    Candidate,
-    ForeignTraining,
+from nantui.supervisor.foreign import (
+    ForeignProcess,
     candidates,
     describe,
     find_foreign,
-    gpu_memory_gb,
+    log_of,
+    read_progress,
 )
-from nantui.supervisor.foreign.log_progress import log_of, read_progress
 from nantui.supervisor.hosts.reports import host_rows
 from nantui.supervisor.outcome import ending_of
 from nantui.supervisor.queue.entries import place_of
@@ -52,7 +49,7 @@ from nantui.supervisor.state import SupervisorState, read_state
 SILENT_S = 60.0
 REBOOTED = "the host was rebooted or the container restarted: resume it"
 HALF_DONE = "a rollback was interrupted: the next command finishes it or takes it back"
-Candidates = Callable[[], Iterable[Candidate]]
+Candidates = Callable[[], Iterable[ForeignProcess]]
 READERS = 8
 
 
@@ -89,17 +86,14 @@ def _phase(
     return {**place, "epochs_before": now.begins, "epochs_in_all": epochs_in_all(parts)}, seconds
 
 
-def read_status(
-    run: Path, machine: Machine | None = None, foreign: Candidates = candidates, log: Path | None = None
-) -> RunStatus:
+def read_status(run: Path, foreign: Candidates = candidates, log: Path | None = None) -> RunStatus:
     """Return where the run in `run` stands; a run that nantui did not make is `foreign`.
 
-    `machine` is where this is asked (default: here). `foreign` returns the processes that may belong to a
-    foreign run; whoever reads many runs passes one that looks only once. `log` is where a foreign training
-    prints to, for one whose standard output is no file.
+    `foreign` returns the processes that may belong to a foreign run; whoever reads many runs passes one that
+    looks only once. `log` is where a foreign training prints to, for one whose standard output is no file.
     """
     layout = RunLayout(Path(run).resolve())
-    status = _read_status(layout, machine, foreign, log)
+    status = _read_status(layout, foreign, log)
     return replace(status, metric=_metric(layout.results_csv, identity(layout.results_csv)))
 
 
@@ -117,38 +111,33 @@ def _metric(results: Path, _seen: Identity) -> Metric | None:
     return read_metric(results)
 
 
-def _read_status(
-    layout: RunLayout, machine: Machine | None, foreign: Candidates, log: Path | None
-) -> RunStatus:
-    if closed := _closed(layout):
-        rows = last_epochs(layout.results_csv)
-        return _with_row(
-            RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), text=closed), rows
-        )
+def _read_status(layout: RunLayout, foreign: Candidates, log: Path | None) -> RunStatus:
+    if os.path.isdir(layout.home) and not os.access(layout.home, os.R_OK | os.X_OK):
+        text = f"{layout.home} may not be read: ask whoever owns it"
+        status = RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), text=text)
+        return _with_row(status, last_epochs(layout.results_csv))
     state = read_state(layout.supervisor)
     number = layout.newest_attempt() or None
     attempt = read_attempt(layout, number) if number else None
     if attempt is None and (state is None or state.state in {"", STOPPED}):
-        return foreign_status(layout, state, foreign, log)
+        return _foreign_status(layout, state, foreign, log)
     status = RunStatus(layout.run, STARTING if state is None else state.state or STOPPED, attempt=number)
     if state is not None:
-        status = _from_supervisor(layout, status, state, machine or this_machine())
+        status = _from_supervisor(layout, status, state)
     elif number and layout.ranks(number):
-        status = _under_its_own_script(layout, status, number)
+        # A training under `attach` has no supervisor: its ranks say that they live, or how they ended.
+        pids = _pids(registered(layout, number).values())
+        if pids and not read_exits(layout, number):
+            status = replace(status, state=RUNNING, pids=pids, text="trains under its own script")
+        else:
+            status = _ended(layout, status, number)
     if attempt is not None and attempt.nnodes > 1:
         status = replace(status, hosts=host_rows(layout, attempt.attempt, status.host))
     return _with_progress(layout, status, attempt)
 
 
-def _closed(layout: RunLayout) -> str:
-    """Return why nothing can be known of a run whose nantui/ this user may not read, empty when it may."""
-    if not os.path.isdir(layout.home) or os.access(layout.home, os.R_OK | os.X_OK):
-        return ""
-    return f"{layout.home} may not be read: ask whoever owns it"
-
-
-def foreign_status(
-    layout: RunLayout, state: SupervisorState | None, foreign: Candidates, log: Path | None = None
+def _foreign_status(
+    layout: RunLayout, state: SupervisorState | None, foreign: Candidates, log: Path | None
 ) -> RunStatus:
     """Return what `results.csv`, `args.yaml` and the processes of somebody else's training tell."""
     if os.path.isfile(layout.spec) and not os.path.isfile(layout.args_yaml):
@@ -158,97 +147,52 @@ def foreign_status(
         if place:
             return RunStatus(layout.run, QUEUED, text=words, place=place)
         return RunStatus(layout.run, STARTING, text="created, not started yet")
-    rows = last_epochs(layout.results_csv)
     doing = state.doing if state and alive(state.process) else None
     status = RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), doing=doing)
-    status = _with_row(status, rows)
-    found = find_foreign(layout.run, foreign())
-    if not found:
-        return _with_log(replace(status, text="no process of it runs here"), log)
-    return _with_log(_with_processes(status, found), log or log_of(found[0].root.pid))
+    status = replace(_with_row(status, last_epochs(layout.results_csv)), text="no process of it runs here")
+    if found := find_foreign(layout.run, foreign()):
+        one = found[0]
+        text = f"{describe(one, with_gpu=True)} ({one.evidence})"
+        text += f"; started again by {by}" if (by := one.restarted_by) else ""
+        status = replace(status, pids=tuple(pid for each in found for pid in each.pids), text=text)
+        log = log or log_of(one.ref.pid)
+    return replace(status, **read_progress(log)) if log else status
 
 
-def _with_processes(status: RunStatus, found: list[ForeignTraining]) -> RunStatus:
-    one = found[0]
-    text = f"{describe(one, gpu_memory_gb(one))} ({one.evidence})"
-    if one.restarted_by:
-        text += f"; started again by {one.restarted_by}"
-    return replace(status, pids=tuple(pid for each in found for pid in each.pids), text=text)
-
-
-def _with_log(status: RunStatus, log: Path | None) -> RunStatus:
-    """Put in the batch and its losses, from the newest progress line of a log."""
-    progress = read_progress(log) if log else None
-    if progress is None:
-        return status
-    return replace(
-        status,
-        epoch=progress.epoch,
-        epochs=progress.epochs,
-        step=progress.batch,
-        steps_per_epoch=progress.batches,
-        losses=progress.losses,
-    )
-
-
-def _from_supervisor(
-    layout: RunLayout, status: RunStatus, state: SupervisorState, here: Machine
-) -> RunStatus:
-    status = replace(
-        status,
-        text=state.text,
-        doing=state.doing,
-        host=state.machine.host,
-        last_incident=state.last_incident,
-        guarded=state.guarded,
-        ending=state.ending,
-    )
-    if not here.sees_pids_of(state.machine):
-        return _from_elsewhere(status, here.outlived(state.machine))
-    status = replace(status, pids=_pids(layout, state) if status.state in ACTIVE else ())
+def _from_supervisor(layout: RunLayout, status: RunStatus, state: SupervisorState) -> RunStatus:
+    own = ("text", "doing", "last_incident", "guarded", "ending")
+    status = replace(status, host=state.machine.host, **{name: getattr(state, name) for name in own})
+    here, active = this_machine(), status.state in ACTIVE
+    if not here.sees_pids_of(state.machine):  # as its supervisor said; an earlier boot has lost its worker
+        lost = active and here.outlived(state.machine)
+        return replace(status, state=LOST, text=REBOOTED, doing=None, ending="rebooted") if lost else status
+    if active:  # the ranks' own children come and go and are not listed
+        ranks = registered(layout, state.attempt).values() if state.attempt else ()
+        worker = [state.worker] if state.worker and alive(state.worker) else []
+        status = replace(status, pids=_pids([*worker, *ranks]))
     if alive(state.process):
         silent_s = time.time() - state.heartbeat
         hangs = f"its supervisor hangs: silent for {silent_s:.0f} s"
         return replace(status, text=hangs) if silent_s > SILENT_S else status
-    status = _without_supervisor(layout, replace(status, doing=None))
-    if state.doing and not status.pids and interrupted(Journal(layout.journal).events()) is not None:
+    status = replace(status, doing=None)
+    if status.pids:
+        text = "its supervisor is gone; the training goes on, the next command adopts it"
+        return replace(status, state=RUNNING, text=text)
+    if active:
+        ended = status.attempt is not None
+        status = _ended(layout, status, status.attempt or 0) if ended else replace(status, state=STOPPED)
+    if state.doing and interrupted(Journal(layout.journal).events()) is not None:
         return replace(status, text=HALF_DONE)
     return status
 
 
-def _under_its_own_script(layout: RunLayout, status: RunStatus, number: int) -> RunStatus:
-    """A training under `attach` has no supervisor: its ranks say that they live, or how they ended."""
-    pids = tuple(sorted(ref.pid for ref in registered(layout, number).values()))
-    if pids and not read_exits(layout, number):
-        return replace(status, state=RUNNING, pids=pids, text="trains under its own script")
+def _ended(layout: RunLayout, status: RunStatus, number: int) -> RunStatus:
     ending = ending_of(layout, number)
     return replace(status, state=ending.outcome, text=ending.shown, ending=ending.cause.kind)
 
 
-def _pids(layout: RunLayout, state: SupervisorState) -> tuple[int, ...]:
-    """Return the living worker and its ranks; their own children come and go and are not listed."""
-    workers = {state.worker.pid} if alive(state.worker) and state.worker else set()
-    ranks = registered(layout, state.attempt).values() if state.attempt else ()
-    return tuple(sorted(workers | {ref.pid for ref in ranks}))
-
-
-def _from_elsewhere(status: RunStatus, outlived: bool) -> RunStatus:
-    """A run of another host is as its supervisor said; an earlier boot of this host has lost its worker."""
-    if outlived and status.state in ACTIVE:
-        return replace(status, state=LOST, text=REBOOTED, doing=None, ending="rebooted")
-    return status
-
-
-def _without_supervisor(layout: RunLayout, status: RunStatus) -> RunStatus:
-    if status.state not in ACTIVE:
-        return status
-    if status.pids:
-        text = "its supervisor is gone; the training goes on, the next command adopts it"
-        return replace(status, state=RUNNING, text=text)
-    if status.attempt is None:
-        return replace(status, state=STOPPED)
-    ending = ending_of(layout, status.attempt)
-    return replace(status, state=ending.outcome, text=ending.shown, ending=ending.cause.kind)
+def _pids(found: Iterable[ProcessRef]) -> tuple[int, ...]:
+    return tuple(sorted({ref.pid for ref in found}))
 
 
 def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None) -> RunStatus:
@@ -258,17 +202,13 @@ def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None
     asked = None if train.get("time") else train.get("epochs")
     epochs = asked if isinstance(asked, int) else epochs_asked(layout.args_yaml)
     status = replace(status, epochs=epochs, phase=attempt.phase if attempt else None)
-    status = _with_step(status, rows, step)
-    return with_plan(layout, status) if status.phase else status
-
-
-def _with_step(status: RunStatus, rows: list[EpochRow], step: Step | None) -> RunStatus:
     if step is None:
-        return _with_row(status, rows)
-    status = replace(
-        status, epoch=step.epoch, step=step.step, steps_per_epoch=step.steps, losses=dict(step.losses)
-    )
-    return replace(status, eta_s=eta_s(status, rows, step) if status.state in ACTIVE else None)
+        status = _with_row(status, rows)
+    else:
+        losses, left_s = dict(step.losses), eta_s(status, rows, step) if status.state in ACTIVE else None
+        status = replace(status, epoch=step.epoch, step=step.step, steps_per_epoch=step.steps)
+        status = replace(status, losses=losses, eta_s=left_s)
+    return with_plan(layout, status) if status.phase else status
 
 
 def _with_row(status: RunStatus, rows: list[EpochRow]) -> RunStatus:
@@ -298,39 +238,25 @@ def each_status(top: Path) -> Iterator[RunStatus]:
     The readers are daemon threads and no executor's: one that is stuck on a dead mount holds up neither the
     others nor the end of the process.
     """
-    waiting, seen = SimpleQueue[Path](), Seen()
-    found = SimpleQueue[RunStatus | BaseException]()
     runs = list(find_runs(Path(top).resolve()))
-    for run in runs:
-        waiting.put(run)
+    waiting, found = iter(runs), SimpleQueue[RunStatus | BaseException]()
+    look, one_at_a_time = cache(candidates), Lock()
+
+    def seen() -> list[ForeignProcess]:
+        """The processes that may be trainings, looked at once for all runs."""
+        with one_at_a_time:
+            return look()
+
+    def read() -> None:
+        for run in waiting:
+            try:
+                found.put(read_status(run, foreign=seen))
+            except BaseException as error:
+                found.put(error)
+
     for _ in range(min(READERS, len(runs))):
-        Thread(target=_read, args=(waiting, found, seen), name="nantui-fleet", daemon=True).start()
+        Thread(target=read, name="nantui-fleet", daemon=True).start()
     for _ in runs:
         if isinstance(one := found.get(), BaseException):
             raise one
         yield one
-
-
-class Seen:
-    """The processes that may be trainings, looked at once for all runs."""
-
-    def __init__(self) -> None:
-        self._lock, self._found = Lock(), list[list[Candidate]]()
-
-    def look(self) -> list[Candidate]:
-        """Return them."""
-        with self._lock:
-            if not self._found:
-                self._found.append(candidates())
-            return self._found[0]
-
-
-def _read(waiting: SimpleQueue[Path], found: SimpleQueue[RunStatus | BaseException], seen: Seen) -> None:
-    """Put the status of each waiting run, or what reading it has raised."""
-    with suppress(Empty):
-        while True:
-            run = waiting.get_nowait()
-            try:
-                found.put(read_status(run, foreign=seen.look))
-            except BaseException as error:
-                found.put(error)

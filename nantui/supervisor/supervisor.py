@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,18 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end
 from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
-from nantui.supervisor.after_attempt import is_automatic
 from nantui.supervisor.attempt_watch import Watch
-from nantui.supervisor.config import REWOUND, Config, Patience
-from nantui.supervisor.foreign.strays import place_of
+from nantui.supervisor.config import REWOUND, Config
 from nantui.supervisor.gpu_marks import gpu_fault
 from nantui.supervisor.helper_process import hash_of
 from nantui.supervisor.hosts.leader import Leading
 from nantui.supervisor.launch import start_worker
-from nantui.supervisor.lock import RunLock
 from nantui.supervisor.notify.outbox import start_sender
 from nantui.supervisor.outcome import Ending, ending_of
-from nantui.supervisor.standstill import Standstill, collect_stacks, hung_text
+from nantui.supervisor.recovery import is_automatic
+from nantui.supervisor.stacks import collect_stacks, hung_text
 from nantui.supervisor.state import (
+    RunLock,
     SupervisorState,
     keep_unwritten,
     read_state,
@@ -55,19 +55,16 @@ from nantui.words import count
 
 Alert = tuple[str, str, object]
 """What happened, in a word and in words, and what tells it from another of its kind."""
+NOTHING_SEEN = Traces()
 MOST_TOLD = 50
 """Of what comes at once; a pipe holds them all, so that whoever reads it keeps nobody waiting."""
 
 
-class LostLock(Exception):
-    """Somebody took the run over: this process must not act on it any more."""
+class LostRun(Exception):
+    """The run was taken over, deleted, or lies at `place` now: this process must not act on it any more."""
 
-
-class Moved(Exception):
-    """The run's directory was renamed, or deleted (None): it has to be followed, or let go."""
-
-    def __init__(self, place: Path | None) -> None:
-        super().__init__(str(place))
+    def __init__(self, text: str, place: Path | None = None) -> None:
+        super().__init__(text)
         self.place = place
 
 
@@ -75,7 +72,7 @@ class Supervisor:
     """Holds the run in `layout`. One thread; `pump` is the only place where it waits."""
 
     def __init__(self, layout: RunLayout, lock: RunLock, config: Config) -> None:
-        self.layout, self.lock, self.config = layout, lock, config
+        self.layout, self.lock, self.config, self.patience = layout, lock, config, config.patience
         self.journal = Journal(layout.journal)
         self._directory = os.open(layout.run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.watch: Watch | None = None
@@ -83,37 +80,34 @@ class Supervisor:
         """What was started beside the worker: it is reaped by its owner and never taken for the worker's."""
         self._child: subprocess.Popen[bytes] | None = None
         self.hosts = Leading(layout, config.patience, lambda: [ref.pid for ref in self.find_members()])
-        self._standstill = Standstill(config.patience)
         self.hung = ""
         """What hangs, once it has hung for so long that only its end helps."""
         self._published = self._notified = 0.0
         self._told: dict[subprocess.Popen[bytes], list[JsonObject]] = {}
         self.unwritten = [dict(json.loads(line)) for line in unwritten_lines(layout)]
         """Journal entries that the disk refused, oldest first, also an earlier supervisor's."""
-        self._kept = bool(self.unwritten)
         self.seen_start = False
         """Whether this very process saw the attempt begin, and so would have seen it end."""
         own = ref_of(os.getpid())
         assert own is not None, "this process exists"
         self.before = read_state(layout.supervisor) if standing(layout.run) != STRANGE else None
         before = self.before or SupervisorState(own, this_machine(), state="", since=time.time())
-        self.state = before.but(process=own, machine=this_machine(), doing=None)
-
-    @property
-    def patience(self) -> Patience:
-        return self.config.patience
+        self.state = replace(before, process=own, machine=this_machine(), doing=None)
 
     # what everybody sees
 
     def publish(self, **changes: Any) -> None:
-        """Change the published state and write it. Raises LostLock when the run was taken over."""
+        """Change the published state and write it. Raises LostRun."""
         if "state" in changes and changes["state"] != self.state.state:
             changes.setdefault("since", time.time())
-        self.state = self.state.but(**changes, heartbeat=time.time())
+        self.state = replace(self.state, **changes, heartbeat=time.time())
         if not self.lock.held():
-            if (place := place_of(self._directory)) != self.layout.run:
-                raise Moved(place)
-            raise LostLock
+            place = os.readlink(f"/proc/self/fd/{self._directory}")
+            if place == str(self.layout.run):
+                raise LostRun("the run was taken over; ending")
+            if place.endswith(" (deleted)"):
+                raise LostRun("the run directory was deleted")
+            raise LostRun(f"the run lies in {place} now", Path(place))
         self._published = time.monotonic()
         try:
             write_state(self.layout.supervisor, self.state)
@@ -142,13 +136,9 @@ class Supervisor:
                 self.journal.append(**self.unwritten[0])
             except OSError as error:
                 self.say(f"the journal cannot be written ({error}); {len(self.unwritten)} entries wait")
-                keep_unwritten(self.layout, self.unwritten)
-                self._kept = True
-                return
+                break
             self.unwritten.pop(0)
-        if self._kept:
-            keep_unwritten(self.layout, ())
-            self._kept = False
+        keep_unwritten(self.layout, self.unwritten)
 
     def say(self, text: str) -> None:
         """Write a line into supervisor.log; on a full disk it is lost, and nothing else."""
@@ -182,10 +172,6 @@ class Supervisor:
 
     # the worker
 
-    @property
-    def attempt(self) -> Attempt | None:
-        return self.watch.attempt if self.watch else None
-
     def worker_alive(self) -> bool:
         """Tell whether the process that was started for the attempt lives, or is yet to be started."""
         if self.hosts.gathering:
@@ -207,7 +193,6 @@ class Supervisor:
         else:
             self._child = start_worker(self.layout, attempt, cwd)
         self.watch = Watch(self.layout, attempt)
-        self._standstill.reset()
         self.hung = ""
         self.seen_start = True
         self.publish(
@@ -221,26 +206,18 @@ class Supervisor:
             last_incident=None,
         )
 
-    def settle(self, *, stopped_by: str = "", because: str = "", told: str = "", hung: str = "") -> Ending:
-        """After the worker's end: end what it left, find out how it ended, tell everybody.
-
-        `because` is what became of another host, `told` the signal that asked for a stop, `hung` what hung.
-        Raises UserError when processes of it do not die.
+    def settle(self, seen: Traces = NOTHING_SEEN) -> Ending:
+        """After the worker's end: end what it left, find out how it ended, beside what the caller has seen,
+        and tell everybody. Raises UserError when processes of it do not die.
         """
         assert self.watch is not None, "settle follows begin or adopt"
-        self.refuse_leftover(self.end_members(self.patience.terminate_s))
+        self.end_members(self.patience.terminate_s)
         self.read_watch()
         number = self.watch.attempt.attempt
         code = self._child.poll() if self._child else None
-        seen = Traces(
-            code=code,
-            killed_by=stopped_by,
-            hung=hung,
-            elsewhere=because or self.hosts.blame(),
-            signals=[told] if told else [],
-            seen=self.seen_start,
-            gpu="" if code == 0 else gpu_fault(self.watch.attempt.marks),
-        )
+        elsewhere = seen.elsewhere or self.hosts.blame()
+        gpu = "" if code == 0 else gpu_fault(self.watch.attempt.marks)
+        seen = replace(seen, code=code, elsewhere=elsewhere, seen=self.seen_start, gpu=gpu)
         ending = ending_of(self.layout, number, seen)
         step = self.watch.last_step
         self.record(
@@ -263,8 +240,8 @@ class Supervisor:
         self.publish(state=state, text=text, worker=None, ending=ending.cause.kind)
         return ending
 
-    def end_members(self, grace_s: float) -> list[Leftover]:
-        """SIGTERM, then SIGKILL every process of the attempt; returns what does not die.
+    def end_members(self, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL every process of the attempt. Raises UserError for what does not die.
 
         A rank that gets SIGTERM from elsewhere stops in order: this one is told that its end is meant.
         """
@@ -275,7 +252,7 @@ class Supervisor:
         left = end_all(self.find_members, self.pump, grace_s=grace_s, limit_s=self.patience.die_s)
         for path in shared_memory_of(pids - {one.pid for one in left}):
             path.unlink(missing_ok=True)
-        return left
+        self.refuse_leftover(left)
 
     def refuse_leftover(self, left: list[Leftover]) -> None:
         """Raise UserError when processes are left, with what they are and where they hang."""
@@ -334,11 +311,8 @@ class Supervisor:
         self._publish_progress(self.watch)
 
     def _publish_progress(self, watch: Watch) -> None:
-        changes: dict[str, object] = {}
-        if watch.last_incident and watch.last_incident != self.state.last_incident:
-            changes["last_incident"] = watch.last_incident
-        if watch.guarded is not None and watch.guarded != self.state.guarded:
-            changes["guarded"] = watch.guarded
+        told: dict[str, Any] = {"last_incident": watch.last_incident, "guarded": watch.guarded}
+        changes = {name: one for name, one in told.items() if one not in (None, getattr(self.state, name))}
         if self.state.state == STARTING and watch.last_step is not None:
             changes["state"] = RUNNING
         if self.state.state in {RUNNING, STALLED, STARTING} and not self.hosts.gathering:
@@ -347,23 +321,24 @@ class Supervisor:
             self.publish(**changes)
 
     def _standstill_changes(self, watch: Watch) -> dict[str, object]:
-        longest_s = watch.longest_s.get(watch.activity, 0.0)
-        silent_s = self._standstill.observe(watch.moved, watch.activity, watch.usual_step_s(), longest_s)
-        if silent_s and self.state.state != STALLED:
+        silent_s, allowed_s = watch.silent_s(), watch.allowed_s(self.patience)
+        if silent_s <= allowed_s:
+            if self.state.state != STALLED:
+                return {}
+            self.record("note", text="steps again", attempt=watch.attempt.attempt)
+            return {"state": RUNNING, "text": ""}
+        if self.state.state != STALLED:
             found = collect_stacks(self.find_members(), self.layout, watch.attempt)
             usual_s, activity = watch.usual_step_s(), watch.activity or "unknown"
             text = f"no step for {silent_s:.0f} s (usually {usual_s:.2f} s), phase {activity}"
             self.record("note", text=f"stalled: {text}", attempt=watch.attempt.attempt, stacks=found)
             self.tell(STALLED, text)
             return {"state": STALLED, "text": text}
-        if silent_s > self._standstill.hung_after_s and not self.hung:
+        if silent_s > allowed_s + self.patience.hung_s and not self.hung:
             ends = is_automatic(self)
             found = collect_stacks(self.find_members(), self.layout, watch.attempt, before_the_end=ends)
             self.hung = hung_text(silent_s, found)
             self.record("note", text=f"hung: {self.hung}", attempt=watch.attempt.attempt, stacks=found)
-        if not silent_s and self.state.state == STALLED:
-            self.record("note", text="steps again", attempt=watch.attempt.attempt)
-            return {"state": RUNNING, "text": ""}
         return {}
 
     def _reap(self) -> None:

@@ -5,7 +5,7 @@ Files, in reading order:
 app: The app: themes, glyphs, keys that work everywhere, and which screen comes first
 actions: Every key as data: what it is called, what it does, why it cannot be done right now
 context: What screens, dialogs and widgets may ask of the app and of the run's screen
-watchers: Threads that look at files and devices, so that a dead disk or a slow driver never holds up a key
+watchers: What a thread does for a screen: it scans checkpoints, at a pace that can be drawn
 screens/: One screen a file. Importing this package imports none of them: each comes when it is opened.
 dialogs/: One dialog a file: what is asked on top of a screen.
 widgets/: One widget a file. A widget is given a snapshot and draws lines; it reads nothing itself

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.events import Key, Resize
 from textual.geometry import Size
@@ -18,32 +19,55 @@ from textual.screen import Screen
 from nantui.paths import styles_dir
 from nantui.ui import preferences
 from nantui.ui.actions import APP_ACTIONS, KEY_NAMES, bindings
-from nantui.ui.format import clean
-from nantui.ui.glyphs import SAMPLE, choose
-from nantui.ui.screens.startup import FirstScreen, TooSmall, fits
+from nantui.ui.format import clean, short_path
+from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE
+from nantui.ui.styled_text import Line, wrap
 from nantui.ui.textual_internals import NarrowApp
 from nantui.ui.theme import CLASSES, NAMES, Palette, depth_of, load_theme
 from nantui.ui.widgets.keybar import SECONDS_SHOWN
-from nantui.ui.widgets.line_widget import Inked
+from nantui.ui.widgets.line_widget import Inked, Title
 from nantui.ui.widgets.list_view import Listing
 
 if TYPE_CHECKING:
     from nantui.run.events import Event
     from nantui.ui.model.backend import Backend
 
-
 SHAPING_S, SAMPLE_S = 2.0, 20.0
+SMALLEST = (70, 20)
+FIRST_KEYS: Line = [(" ?", "key"), (" help ", "muted"), (" :", "key"), (" commands ", "muted"),
+                    (" q", "key"), (" quit ", "muted")]  # fmt: skip
+
+
+class FirstScreen(Screen[None]):
+    """Below all others: which run it is and how to leave, before what takes long to import is there."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__()
+        self.place = place
+
+    def compose(self) -> ComposeResult:
+        place = short_path(self.place)
+        head: Line = [("nantui ", "accent"), (place, "strong"), ("  reading..", "muted")]
+        yield Title(lambda width: [head], id="header")
+        yield Title(lambda width: [FIRST_KEYS], id="keybar")
+
+
+class TooSmall(Screen[None]):
+    """Covers everything, and goes away by itself when there is room again."""
+
+    def compose(self) -> ComposeResult:
+        yield Title(
+            lambda width: wrap(
+                f"nantui needs {SMALLEST[0]} x {SMALLEST[1]}, this terminal is {self.app.size.width} x "
+                f"{self.app.size.height}. Enlarge it, or press q; the training goes on.", width,
+            ),
+            id="too-small",
+        )  # fmt: skip
 
 
 def has_titles() -> bool:
     """Tell whether the terminal has a window with a title; the Linux console prints such a sequence."""
     return os.environ.get("TERM", "") not in ("", "linux", "dumb")
-
-
-def collect_garbage_again() -> None:
-    """What was imported stays for good and need not be looked through; from now on garbage is collected."""
-    gc.freeze()
-    gc.enable()
 
 
 class CockpitApp(NarrowApp):
@@ -74,7 +98,7 @@ class CockpitApp(NarrowApp):
         # Textual chooses how to leave colours out before any theme is known.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.top, self.runs, self.backend, self.read_only = top, runs, backend, read_only
-        self.glyphs = choose(preferences.wants_ascii(ascii_only))
+        self.glyphs = ASCII if preferences.wants_ascii(ascii_only) else UNICODE
         self.held = False
         self._own_changes: list[tuple[float, Callable[[], str]]] = []
         self.inks = Palette(self.get_component_styles)
@@ -89,7 +113,6 @@ class CockpitApp(NarrowApp):
         self.call_after_refresh(self._open)
 
     def get_default_screen(self) -> Screen[Any]:
-        """Return what is drawn first."""
         return FirstScreen(self.runs[0] if len(self.runs) == 1 else self.top)
 
     def watch_title(self, title: str) -> None:
@@ -121,7 +144,8 @@ class CockpitApp(NarrowApp):
 
             self.push_screen(FleetScreen(self.top))
         self._mind_the_size(self.size)
-        collect_garbage_again()
+        gc.freeze()  # what was imported stays for good and need not be looked through
+        gc.enable()
         self._show_glyphs_once()
 
     def _show_glyphs_once(self) -> None:
@@ -137,10 +161,10 @@ class CockpitApp(NarrowApp):
 
     def _mind_the_size(self, size: Size) -> None:
         """Say that the terminal is too small, until it no longer is."""
-        small = isinstance(self.screen, TooSmall)
-        if small and fits(size.width, size.height):
+        fits = size.width >= SMALLEST[0] and size.height >= SMALLEST[1]
+        if fits and isinstance(self.screen, TooSmall):
             self.pop_screen()
-        elif not (small or fits(size.width, size.height) or isinstance(self.screen, FirstScreen)):
+        elif not fits and not isinstance(self.screen, (TooSmall, FirstScreen)):
             self.push_screen(TooSmall())
 
     @property
@@ -149,7 +173,6 @@ class CockpitApp(NarrowApp):
         return self.top if self.top not in self.runs else self.top.parent
 
     def open_run(self, run: Path, errand: str = "") -> None:
-        """Show one run, and do there what the action `errand` says."""
         from nantui.ui.screens.run import RunScreen
 
         self.hold_back(SHAPING_S)
@@ -159,8 +182,7 @@ class CockpitApp(NarrowApp):
         self.open_run(Path(run), errand)
 
     def action_find(self) -> None:
-        """Go to a row of the list that has the focus by its text."""
-        from nantui.ui.dialogs.find import FindDialog
+        from nantui.ui.dialogs.choose import FindDialog
 
         if isinstance(self.screen.focused, Listing):
             self.push_screen(FindDialog(self.screen.focused))
@@ -168,35 +190,29 @@ class CockpitApp(NarrowApp):
             self._say("find: go to a list first, with Tab or a digit")
 
     def action_everywhere(self, name: str) -> None:
-        """Do one of the things that work on every screen."""
         getattr(self, f"do_{name}")()
 
     def has_no_use_for(self, event: Key) -> None:
-        """Say so, instead of nothing."""
         named = KEY_NAMES.get(event.key, event.character or event.key.replace("ctrl+", "^"))
         self._say(f"{clean(named, 20)} does nothing here; ? shows the keys")
 
     def do_suspend(self) -> None:
-        """Give the terminal back to the shell; `fg` returns."""
         self.action_suspend_process()
 
     def do_quit(self) -> None:
-        """Leave; nothing else ends with the cockpit."""
         self.exit(0)
 
     def do_help(self) -> None:
         from nantui.ui.dialogs.help import HelpDialog
 
-        self._ask_over_it(HelpDialog)
+        if not isinstance(self.screen, HelpDialog):
+            self.push_screen(HelpDialog(self.screen))
 
     def do_palette(self) -> None:
-        from nantui.ui.dialogs.command_palette import PaletteDialog
+        from nantui.ui.dialogs.help import PaletteDialog
 
-        self._ask_over_it(PaletteDialog)
-
-    def _ask_over_it(self, dialog: Callable[[Screen[Any]], Screen[Any]]) -> None:
-        if type(self.screen) is not dialog:
-            self.push_screen(dialog(self.screen))
+        if not isinstance(self.screen, PaletteDialog):
+            self.push_screen(PaletteDialog(self.screen))
 
     def can_undo(self, undo: Callable[[], str]) -> None:
         """Remember how a change of the cockpit's own is taken back; `undo` returns what to say."""
@@ -224,14 +240,13 @@ class CockpitApp(NarrowApp):
         return f"theme: {name}"
 
     def do_ascii(self) -> None:
-        """Change between the glyphs and plain ASCII, and remember it."""
-        self.glyphs = choose(self.glyphs.braille)
+        self.glyphs = ASCII if self.glyphs is UNICODE else UNICODE
         preferences.save(ascii=not self.glyphs.braille)
         self._recolour()
         self._say("plain ASCII" if not self.glyphs.braille else "signs beyond ASCII; A changes back")
 
     def _recolour(self, _theme: object = None) -> None:
-        self.inks.forget()
+        self.inks.clear()
         for screen in self.screen_stack:
             for widget in screen.query(Inked):
                 widget.recolour()

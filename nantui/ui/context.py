@@ -1,11 +1,16 @@
-"""What screens, dialogs and widgets may ask of the app and of the run's screen.
+"""What screens, dialogs and widgets may ask of the app, of the run's screen, and of files, in a thread.
 
 They are above, and import what is below them; nothing below imports them, not for their types either.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Protocol, cast
+
+from textual.message import Message
+
+from nantui.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Cockpit(Protocol):
-    """The app: what is the same on every screen."""
+    """The app (app.py): what is the same on every screen."""
 
     backend: Backend
     glyphs: Glyphs
@@ -32,44 +37,46 @@ class Cockpit(Protocol):
     runs: list[Path]
     narrate: Callable[[str, Sequence[Event]], str] | None
     held: bool
-    """Nothing is painted while a screen takes shape."""
 
     @property
-    def fleet_top(self) -> Path:
-        """Where to look for all runs."""
-
-    def let_go(self) -> None:
-        """Paint the whole screen, and from now on what changes."""
-
-    def open_run(self, run: Path, errand: str = "") -> None:
-        """Show one run, and do there what the action `errand` says."""
-
-    def can_undo(self, undo: Callable[[], str]) -> None:
-        """Remember how a change of the cockpit's own is taken back; `undo` returns what to say."""
-
-    def undo_own(self, after: float = 0.0) -> bool:
-        """Take the newest of these changes back; False where none was made since `after`."""
+    def fleet_top(self) -> Path: ...
+    def let_go(self) -> None: ...
+    def open_run(self, run: Path, errand: str = "") -> None: ...
+    def can_undo(self, undo: Callable[[], str]) -> None: ...
+    def undo_own(self, after: float = 0.0) -> bool: ...
 
 
 class RunView(Protocol):
-    """The run's screen, as those see it that stand over it: what is known of the run, and a way to act."""
+    """The run's screen (screens/run.py), as those see it that stand over it: what is known of the run, and
+    a way to act. The `taken` of its snapshot is 0 before the run was read.
+    """
 
     run_path: Path
     snapshot: RunSnapshot
-    """The newest one; its `taken` is 0 before the run was read."""
     sent: Unanswered
 
-    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
-        """Call `tell` for each snapshot that comes while `node` is there, with `at_once` also now."""
+    def follow(self, node: DOMNode, tell: Callable[[], None]) -> None: ...
+    def submit(self, kind: str, **options: object) -> Command: ...
+    def action_act(self, name: str) -> None: ...
+    def look_now(self) -> None: ...
 
-    def submit(self, kind: str, **options: object) -> Command:
-        """Leave a command for the supervisor."""
 
-    def action_act(self, name: str) -> None:
-        """Do what the action `name` says, or say why not."""
+class Seen(Message, bubble=False):
+    """What a thread saw: `take` is called with it. Where only the `latest` counts it takes the place of one
+    that waits, so that a slow screen never falls behind.
+    """
 
-    def look_now(self) -> None:
-        """Read the run again without waiting for the next turn."""
+    def __init__(self, take: Callable[..., object], *seen: object, latest: bool = True) -> None:
+        super().__init__()
+        self.take, self.seen, self.latest = take, seen, latest
+
+    def can_replace(self, message: Message) -> bool:
+        return self.latest and isinstance(message, Seen) and message.take == self.take
+
+
+def in_words(error: Exception) -> str:
+    """Return what to say of an error; of one that nobody foresaw its kind, too."""
+    return str(error) if isinstance(error, (UserError, OSError)) else f"{type(error).__name__}: {error}"
 
 
 class InCockpit:
@@ -79,3 +86,22 @@ class InCockpit:
     def cockpit(self) -> Cockpit:
         """The app, as far as it may be asked."""
         return cast("Cockpit", cast("DOMNode", self).app)
+
+    def find_out(self, question: Callable[[], object], then: Callable[..., object]) -> None:
+        """Answer `question` in a thread; `then` gets the answer and "", or None and what went wrong.
+
+        The cockpit must outlive whatever a plan stumbles over; the person is told what it was.
+        """
+        post = cast("DOMNode", self).post_message
+
+        def ask() -> None:
+            try:
+                answer = Seen(then, question(), "", latest=False)
+            except Exception as error:
+                answer = Seen(then, None, in_words(error), latest=False)
+            post(answer)
+
+        threading.Thread(target=ask, name="nantui-question", daemon=True).start()
+
+    def on_seen(self, message: Seen) -> None:
+        message.take(*message.seen)

@@ -55,8 +55,8 @@ def duration(seconds: float | None) -> str:
 
 def age(seconds: float) -> str:
     """Return how long ago, with one unit, at most 4 characters: `<1m`, `3m`, `2h`, `5d`."""
-    for limit, unit, word in ((86400, 86400, "d"), (3600, 3600, "h"), (60, 60, "m")):
-        if seconds >= limit:
+    for unit, word in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= unit:
             return f"{int(seconds // unit)}{word}"
     return "<1m"
 

@@ -62,11 +62,6 @@ def legend(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
 SAMPLE = "⠑⠢⣀⣀⠤⠒⠉ ⣶⣶⡆⣀ ✓ ✗ ⚠ ▸ ➜ ↩ ↷ ✦ ╌╎"
 
 
-def choose(ascii_only: bool) -> Glyphs:
-    """Return the set for this terminal."""
-    return ASCII if ascii_only else UNICODE
-
-
 def meter(share: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
     """Return the filled and the empty part of a meter `width` cells wide for a share from 0 to 1."""
     full, half, empty = glyphs.meter

@@ -25,11 +25,6 @@ class NarrowUpdate(ChopsUpdate):
     each stretch that did; in a header that is 300 bytes for one digit.
     """
 
-    @classmethod
-    def of(cls, update: ChopsUpdate) -> NarrowUpdate:
-        """Return `update` in its narrow form."""
-        return cls(update.chops, update.spans, update.chop_ends)
-
     def render_segments(self, console: Console) -> str:
         """Return the bytes for the terminal: move, then the cells, for every stretch."""
         parts = []
@@ -58,9 +53,9 @@ class NarrowApp(App[int]):
         self.set_class(not self.current_theme.dark, "-light-mode", update=False)
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        """Send what was painted to the terminal."""
-        changed = isinstance(renderable, ChopsUpdate)
-        super()._display(screen, NarrowUpdate.of(renderable) if changed else renderable)
+        if isinstance(renderable, ChopsUpdate):
+            renderable = NarrowUpdate(renderable.chops, renderable.spans, renderable.chop_ends)
+        super()._display(screen, renderable)
 
     async def _on_key(self, event: Key) -> None:
         """Tell what no widget, screen or binding has a use for."""
@@ -72,7 +67,6 @@ class NarrowApp(App[int]):
         """Say that a key does nothing here."""
 
     def send(self, sequence: str) -> None:
-        """Write an escape sequence to the terminal, if there is one."""
         if self._driver is not None and not self.is_headless:
             self._driver.write(sequence)
 

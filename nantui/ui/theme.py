@@ -62,19 +62,15 @@ def _values(path: Path, depth: int) -> dict[str, str]:
     return {name: values[min(DEPTHS.index(depth), len(values) - 1)] for name, values in found.items()}
 
 
-class Palette:
-    """Rich styles by ink; `styles_of` returns what the style sheets say about a component class."""
+class Palette(dict[str, Style]):
+    """Rich styles by ink, emptied when the theme changes; `styles_of` returns what the style sheets say of a
+    component class.
+    """
 
     def __init__(self, styles_of: Callable[[str], RenderStyles]) -> None:
+        super().__init__()
         self._styles_of = styles_of
-        self._known: dict[str, Style] = {}
 
-    def __getitem__(self, ink: str) -> Style:
-        """Return the style of an ink; text without one is plain text."""
-        if ink not in self._known:
-            self._known[ink] = self._styles_of(f"ink--{ink or 'text'}").partial_rich_style
-        return self._known[ink]
-
-    def forget(self) -> None:
-        """Ask again: the theme has changed."""
-        self._known.clear()
+    def __missing__(self, ink: str) -> Style:
+        style = self[ink] = self._styles_of(f"ink--{ink or 'text'}").partial_rich_style
+        return style

@@ -18,18 +18,15 @@ guard/: The guard of one step: probe the batch, decide on the incident, take the
 autopsy/: Why a batch went wrong: the batch is passed through the model again, layer by layer.
 checkpoints/: What the training saves: at an epoch's end, when stopped, and with other settings.
 script/: Trainings inside a script of the user's own: hooked, redirected, continued.
-distributed: How ranks agree: one tiny all-reduce, the same on all
-distributed_patches: What Ultralytics assumes of its ranks, put right: a GPU each, and a single machine
+distributed: How ranks agree: one tiny all-reduce, the same on all; what Ultralytics assumes of them put right
 torchrun_env: Who this process is among the ranks, from what torchrun put into the environment
 launch_ranks: One host's ranks: `python -m nantui.worker.launch_ranks RUN NNN NODE DEVICES`
 effective_settings: The settings really in effect, read from the live objects and not from the arguments
 check_arguments: Ultralytics' own word on arguments, and the name of the new run, before anything is created
 replay: Repeat epochs of a run under the guard, in a directory of its own, until the trouble happens again
 faults: Faults on request, for tests and the demo; imported only when an attempt asks for one
-preemption: A rank that is told to end (SIGTERM, or SIGUSR1) asks for the agreed stop
-flight_recorder: The collective that a rank is in, for a rank that hangs
+signals: What a rank does at a signal: told to end it asks for the agreed stop, and one that hangs says where
 process_end: How a rank's process ends: in good order without taking the interpreter down, or with its parent
-ultralytics_validation: The only place that leans on Ultralytics' validators, above all their precision
 validation_precision: Where fp16 overflows in the validation, the epoch is validated once more in fp32
 same_training: Before its first epoch a resume is held against the run's own files
 """

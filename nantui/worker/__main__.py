@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,12 @@ from nantui.errors import UserError
 from nantui.machine.patient_output import print_patiently
 from nantui.paths import go_to_work
 from nantui.run.attempts import FAILED, FINISHED
-from nantui.run.documents import JsonObject, Settings
 from nantui.run.spec import read_spec
 from nantui.terminal_text import printable
 from nantui.worker.incident import TrainingEnded
-from nantui.worker.preemption import listening
 from nantui.worker.process_end import die_with_parent, last_words, leave
 from nantui.worker.session import Session
+from nantui.worker.signals import listening
 from nantui.worker.torchrun_env import device_here
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def main(arguments: list[str]) -> int:
     session = Session.open(Path(arguments[0]), int(arguments[1]))
     session.register()
     with listening(session, user_signal=signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN):
-        return trained(session)
+        return trained(session, train)
 
 
-def trained(session: Session) -> int:
+def trained(session: Session, train: Callable[[Session], None]) -> int:
     """Train, record how it ended, and return the exit code."""
     try:
         train(session)
@@ -64,17 +64,15 @@ def trained(session: Session) -> int:
     return code
 
 
-def _owner(path: Path) -> int:
-    return path.stat().st_uid if path.exists() else os.getuid()
-
-
 def train(session: Session) -> None:
     """Train as the attempt asks. Raises Ended when stopped or diverged, else whatever the training raises."""
     session.phase("importing")
     # Whose it is was looked at by the supervisor that started this process.
-    spec = read_spec(session.layout.spec, trusted={_owner(session.layout.spec)}, agreed=True)
+    path = session.layout.spec
+    owner = path.stat().st_uid if path.exists() else os.getuid()
+    spec = read_spec(path, trusted={owner}, agreed=True)
     if spec is not None and spec.kind == "exec":
-        from nantui.worker.script.exec import become
+        from nantui.worker.script.train_calls import become
 
         become(session, spec)
     from nantui.worker import ultralytics_api
@@ -83,18 +81,22 @@ def train(session: Session) -> None:
 
     attempt = session.attempt
     asked = device_here(attempt.train)
-    faults = _faults(session)
+    faults = faults_of(session)
     if attempt.mode == "resume":
         model = ultralytics_api.load_model(str(_checkpoint(session)))
-        arguments = {"resume": resume_word(model), **_resume_arguments(asked)}
+        # The rest is decided by the checkpoint's `train_args`, which the rebase wrote.
+        arguments = {"resume": resume_word(model), **{k: v for k, v in asked.items() if k == "device"}}
     else:
-        _refuse_to_overwrite(session)
+        for path in (session.layout.last, session.layout.best, session.layout.results_csv):
+            if path.exists():  # Ultralytics would delete it
+                text = "a fresh start here would overwrite a run; resume it instead"
+                raise UserError(f"{path} exists: {text}")
         arguments = dict(asked)
         model = ultralytics_api.load_model(str(arguments.pop("model", "")), arguments.pop("task", None))
     model.train(trainer=guarded(ultralytics_api.task_trainer(model), session, faults), **arguments)
 
 
-def _faults(session: Session) -> Faults | None:
+def faults_of(session: Session) -> Faults | None:
     """Return the faults that a test or the demo asked for; production never imports them."""
     if not session.attempt.faults:
         return None
@@ -104,7 +106,7 @@ def _faults(session: Session) -> Faults | None:
 
 
 def _checkpoint(session: Session) -> Path:
-    from nantui.checkpoint.step_point import refuse_unsound
+    from nantui.checkpoint.scan import refuse_unsound
 
     name = session.attempt.checkpoint or "weights/last.pt"
     path = session.layout.run / name
@@ -112,19 +114,6 @@ def _checkpoint(session: Session) -> Path:
         raise UserError(f"{path}: no such checkpoint to resume from; choose another restore point")
     refuse_unsound(session.layout, path)
     return path
-
-
-def _resume_arguments(train: Settings) -> JsonObject:
-    """Return what else a resume may say: the checkpoint's `train_args`, which the rebase wrote, decide."""
-    return {name: train[name] for name in ("device",) if name in train}
-
-
-def _refuse_to_overwrite(session: Session) -> None:
-    """Ultralytics deletes results.csv on a fresh start, so a fresh start needs a fresh directory."""
-    layout = session.layout
-    for path in (layout.last, layout.best, layout.results_csv):
-        if path.exists():
-            raise UserError(f"{path} exists: a fresh start here would overwrite a run; resume it instead")
 
 
 def _leave_together() -> None:

@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nantui.checkpoint.scan import describe
+from nantui.errors import UserError
+from nantui.paths import go_to_work
+from nantui.run.atomic_files import to_json
+from nantui.settings.schema import Schema
 from nantui.worker.torchrun_env import OFFLINE
-
-TASK_SUFFIXES = {
-    "-seg": "segment", "-cls": "classify", "-pose": "pose", "-obb": "obb", "-sem": "semantic",
-    "-depth": "depth",
-}  # fmt: skip
 
 
 def prepare(train: dict[str, object]) -> dict[str, object]:
@@ -33,11 +33,12 @@ def prepare(train: dict[str, object]) -> dict[str, object]:
     from ultralytics.cfg import get_cfg
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    from nantui.errors import UserError
-    from nantui.settings.schema import Schema
     from nantui.worker.ultralytics_api import chosen_directory
 
-    refuse_other_purposes(train)
+    if train.get("resume"):
+        raise UserError("resume=… continues a run: use `nantui resume RUN`")
+    if train.get("mode", "train") != "train":
+        raise UserError(f"mode={train['mode']}: nantui only trains; use the yolo command")
     Schema.load().check(train)
     refuse_missing_device(train.get("device"))
     model = find_model(train.get("model"))
@@ -80,10 +81,9 @@ def as_now(config: dict[str, object]) -> dict[str, object]:
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     from nantui.errors import UserError
-    from nantui.settings.schema import Schema
+    from nantui.run.spec import divided
 
-    ours = Schema.load().split(config)[1]
-    aligned = {name: value for name, value in config.items() if name not in ours}
+    aligned, ours = divided(config)
     try:
         check_dict_alignment(DEFAULT_CFG_DICT, aligned)
     except SyntaxError as error:
@@ -98,24 +98,12 @@ def as_now(config: dict[str, object]) -> dict[str, object]:
     return {"settings": {**settings, **ours}, "notes": notes}
 
 
-def refuse_other_purposes(train: dict[str, object]) -> None:
-    """Raise UserError for arguments that mean something else than a new training."""
-    from nantui.errors import UserError
-
-    if train.get("resume"):
-        raise UserError("resume=… continues a run: use `nantui resume RUN`")
-    if train.get("mode", "train") != "train":
-        raise UserError(f"mode={train['mode']}: nantui only trains; use the yolo command")
-
-
 def refuse_missing_device(device: object) -> None:
     """Raise UserError for CUDA devices that PyTorch does not see here; other words are Ultralytics' affair.
 
     Counting them starts no CUDA context (`torch.cuda.device_count`), as `select_device` would.
     """
     import torch
-
-    from nantui.errors import UserError
 
     words = [word.strip() for word in str(device).strip("[]() ").replace("cuda:", "").split(",")]
     there = torch.cuda.device_count()
@@ -126,15 +114,10 @@ def refuse_missing_device(device: object) -> None:
 
 
 def find_model(name: object) -> str:
-    """Return the model by its full path where it is a file here, else by the name Ultralytics knows.
-
-    Raises UserError when it is a path to nothing.
-    """
+    """Return the model by its full path where it is a file, else by Ultralytics' name. Raises UserError."""
     from ultralytics.utils import SETTINGS
     from ultralytics.utils.checks import check_model_file_from_stem, check_yolov5u_filename
     from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS
-
-    from nantui.errors import UserError
 
     if not name:
         raise UserError("model= is missing, e.g. model=yolo11n.pt, or model=yolo11n.yaml from scratch")
@@ -160,8 +143,6 @@ def _model_yaml(path: Path) -> str:
     """
     from ultralytics.nn.tasks import yaml_model_load
 
-    from nantui.errors import UserError
-
     def found_as(place: Path) -> Path | None:
         try:
             return Path(yaml_model_load(place)["yaml_file"])
@@ -181,8 +162,6 @@ def find_data(name: object, task: str = "") -> str:
     """
     from ultralytics.utils import SETTINGS
     from ultralytics.utils.checks import check_file
-
-    from nantui.errors import UserError
 
     if not name:
         raise UserError("data= is missing: the data set's YAML, e.g. data=/data/shapes/data.yaml")
@@ -213,48 +192,39 @@ def decode(request: dict[str, Any]) -> dict[str, object]:
 
 
 def task_of(model: str) -> str:
-    """Return the task Ultralytics would find in the model: from its class, YAML, suffix or arguments.
+    """Return the task of a model: what its YAML ends in, what its checkpoint records, or what its name says.
 
     RT-DETR's YAMLs end in a decoder that `nn.tasks.guess_model_task` cannot place; `models.rtdetr.RTDETR`
     detects. Raises UserError where Ultralytics itself cannot tell.
     """
-    from nantui.errors import UserError
+    from ultralytics.nn.tasks import guess_model_task, yaml_model_load
+
     from nantui.worker.ultralytics_api import is_rtdetr
 
     path = Path(model)
-    for suffix, task in TASK_SUFFIXES.items():
-        if suffix in path.stem:
-            return task
     if is_rtdetr(model):
         return "detect"
     if path.suffix in (".yaml", ".yml"):
-        from ultralytics.nn.tasks import guess_model_task, yaml_model_load
-
-        guessed = guess_model_task(yaml_model_load(model))
-        if guessed is None:
-            raise UserError(
-                f"model={path.name}: Ultralytics cannot tell its task; give task=detect or another"
-            )
-        return str(guessed)
-    return _task_inside(path) if path.is_file() else "detect"
-
-
-def _task_inside(path: Path) -> str:
-    """Return the task recorded in a checkpoint, read without running it."""
-    from nantui.checkpoint.catalog import Catalog
-
-    return str(Catalog(path.parent).verdict(path).train_args.get("task") or "detect")
+        task = guess_model_task(yaml_model_load(model))
+    else:
+        task = describe(path).train_args.get("task") or guess_model_task(path.name)
+    if task is None:
+        raise UserError(f"model={path.name}: Ultralytics cannot tell its task; give task=detect or another")
+    return str(task)
 
 
 def main(arguments: list[str]) -> int:
     """Answer with one JSON line; the exit status is 0 when the arguments are good, else 2."""
     os.environ.update(OFFLINE)
-    from nantui.paths import go_to_work
-    from nantui.run.atomic_files import to_json
-
     go_to_work()
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    asked = {"train": prepare, "config": as_now, "data": find_again, "images": decode, "runs": make_all}
+    asked = {
+        "train": prepare,
+        "config": as_now,
+        "data": find_again,
+        "images": decode,
+        "runs": make_all,
+    }
     try:
         said = next(answer(dict(request[kind])) for kind, answer in asked.items() if kind in request)
         answer: dict[str, object] = {"ok": True, "error": "", **said}

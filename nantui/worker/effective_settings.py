@@ -6,40 +6,32 @@ weight decay from a saved optimizer; only the live optimizer, scaler, loader and
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from nantui.run.quarantine import quarantined
 from nantui.words import count
 from nantui.worker import ultralytics_api
-from nantui.worker.session import Session
 from nantui.worker.torchrun_env import world_size
-from nantui.worker.ultralytics_types import Trainer
+from nantui.worker.ultralytics_types import RunningTrainer
 
 _GAINS = ("box", "cls", "dfl", "pose", "kobj", "rle", "angle")
 _OFF_AFTER_MOSAIC = ("mosaic", "mixup", "cutmix", "copy_paste")
 _FROM_ARGUMENTS = ("warmup_epochs", "warmup_momentum", "warmup_bias_lr", "cos_lr", "multi_scale", "freeze")
+_OUR_OPTIONS = ("guard", "on_suspicion", "grad_clip", "rewarmup")
 
 
-class ReportingTrainer(Trainer, Protocol):
-    """A guarded trainer in its first batch; warm-up ramps its `accumulate` up to `accumulate_nominal`."""
-
-    session: Session
-    accumulate_nominal: int
-
-
-def values_in_effect(trainer: ReportingTrainer) -> dict[str, object]:
+def values_in_effect(trainer: RunningTrainer) -> dict[str, object]:
     """Return the fields of the `in_effect` event after the first batch."""
     values = {**_optimizer(trainer), **_loop(trainer), **_gains(trainer), **_augmentation(trainer)}
     arguments = vars(trainer.args)
     values.update({name: arguments[name] for name in _FROM_ARGUMENTS if name in arguments})
     options = trainer.session.options
-    for name in ("guard", "on_suspicion", "grad_clip", "rewarmup"):
-        values[name] = getattr(options, name)
+    values.update({name: getattr(options, name) for name in _OUR_OPTIONS})
     own = parts_of_the_script(trainer)
     return {"values": values, "guarded": options.watches, "notes": _notes(trainer), "own": own}
 
 
-def parts_of_the_script(trainer: ReportingTrainer) -> list[str]:
+def parts_of_the_script(trainer: RunningTrainer) -> list[str]:
     """Return what a script of the user's own brings along: classes and callbacks that are not Ultralytics'
     (whose loggers are callbacks of `ultralytics.utils.callbacks`) nor ours.
     """
@@ -63,22 +55,22 @@ def _name_of(thing: object) -> str:
     return f"{getattr(thing, '__module__', '?')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
-def _optimizer(trainer: ReportingTrainer) -> dict[str, object]:
+def _optimizer(trainer: RunningTrainer) -> dict[str, object]:
     """Base rates come from `initial_lr`: `lr` itself moves through warm-up and schedule."""
     groups = trainer.optimizer.param_groups
     decayed = max(groups, key=lambda group: group.get("weight_decay", 0.0))
     scale = trainer.batch_size * trainer.accumulate_nominal / trainer.args.nbs
     values = {
         "optimizer": type(trainer.optimizer).__name__,
+        "momentum": _momentum(trainer),
         "lr0": min(group.get("initial_lr", group["lr"]) for group in groups),
         "lrf": round(float(trainer.lf(trainer.epochs)), 12),
         "weight_decay": decayed.get("weight_decay", 0.0) / scale,
     }
-    values["momentum"] = _momentum(trainer)
     return {name: _short(value) for name, value in values.items()}
 
 
-def _momentum(trainer: ReportingTrainer) -> float:
+def _momentum(trainer: RunningTrainer) -> float:
     """Return the momentum the run settles on: in warm-up the live one of SGD is still on its way."""
     group = trainer.optimizer.param_groups[0]
     if "betas" in group:
@@ -88,8 +80,9 @@ def _momentum(trainer: ReportingTrainer) -> float:
     return float(trainer.args.momentum if warming else group.get("momentum", 0.0))
 
 
-def _loop(trainer: ReportingTrainer) -> dict[str, object]:
+def _loop(trainer: RunningTrainer) -> dict[str, object]:
     stopper = getattr(trainer, "stopper", None)
+    stride = getattr(ultralytics_api.unwrapped(trainer.model), "stride", None)  # image sides are a multiple
     return {
         "epochs": trainer.epochs, "batch": trainer.train_loader.batch_size * max(world_size(), 1),
         "imgsz": trainer.args.imgsz, "workers": trainer.train_loader.num_workers, "amp": _precision(trainer),
@@ -97,31 +90,25 @@ def _loop(trainer: ReportingTrainer) -> dict[str, object]:
         "close_mosaic": trainer.args.close_mosaic, "save_period": trainer.save_period,
         "patience": getattr(stopper, "patience", trainer.args.patience), "device": str(trainer.device),
         "world_size": max(world_size(), 1), "images": len(trainer.train_loader.dataset),
-        "stride": _stride(trainer),
+        "stride": 32 if stride is None else max(int(stride.max()), 32),
     }  # fmt: skip
 
 
-def _stride(trainer: ReportingTrainer) -> int:
-    """Return what image sides are a multiple of (`BaseTrainer._setup_train`)."""
-    stride = getattr(ultralytics_api.unwrapped(trainer.model), "stride", None)
-    return 32 if stride is None else max(int(stride.max()), 32)
-
-
-def _precision(trainer: ReportingTrainer) -> bool | str:
+def _precision(trainer: RunningTrainer) -> bool | str:
     """Return `bf16`, True for fp16 with a live scaler, False for fp32."""
     if trainer.args.amp == "bf16":
         return "bf16" if trainer.amp else False
     return bool(trainer.scaler.is_enabled())
 
 
-def _gains(trainer: ReportingTrainer) -> dict[str, object]:
+def _gains(trainer: RunningTrainer) -> dict[str, object]:
     """Return the loss gains that the criterion holds; it is made at the first forward."""
     criterion = getattr(ultralytics_api.unwrapped(trainer.model), "criterion", None)
     held = getattr(criterion, "hyp", None) or trainer.args
     return {name: getattr(held, name) for name in _GAINS if hasattr(held, name)}
 
 
-def _augmentation(trainer: ReportingTrainer) -> dict[str, object]:
+def _augmentation(trainer: RunningTrainer) -> dict[str, object]:
     """Return the strengths that the live transforms hold, by Ultralytics' argument names.
 
     What the closing of mosaic has switched off (`YOLODataset.close_mosaic`, data/dataset.py) says nothing
@@ -132,19 +119,16 @@ def _augmentation(trainer: ReportingTrainer) -> dict[str, object]:
         for name, attribute in ultralytics_api.TRANSFORM_SETTINGS.get(type(transform).__name__, {}).items():
             found[name] = getattr(transform, attribute, None)
     switched_off = _OFF_AFTER_MOSAIC if _mosaic_closed(trainer) else ()
-    return {
-        name: value
-        for name, value in found.items()
-        if isinstance(value, (int, float)) and name not in switched_off
-    }
+    numbers = {name: value for name, value in found.items() if isinstance(value, (int, float))}
+    return {name: value for name, value in numbers.items() if name not in switched_off}
 
 
-def _mosaic_closed(trainer: ReportingTrainer) -> bool:
+def _mosaic_closed(trainer: RunningTrainer) -> bool:
     last_epochs = trainer.args.close_mosaic
     return bool(last_epochs) and trainer.epoch >= trainer.epochs - last_epochs
 
 
-def _notes(trainer: ReportingTrainer) -> list[str]:
+def _notes(trainer: RunningTrainer) -> list[str]:
     rows: dict[float, list[str]] = {}
     for group in trainer.optimizer.param_groups:
         rate = _short(group.get("initial_lr", group["lr"]))

@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -20,8 +19,7 @@ from torch import nn
 from nantui.errors import UserError
 from nantui.run.documents import JsonObject
 from nantui.worker import ultralytics_api
-from nantui.worker.session import Session
-from nantui.worker.ultralytics_types import Batch, Losses, Trainer
+from nantui.worker.ultralytics_types import Batch, Losses, RunningTrainer
 
 ON_BATCH = frozenset(
     ("nan_pixel", "inf_pixel", "nan_label", "nan_weight", "nan_ema", "batchnorm_nan")
@@ -44,12 +42,6 @@ class Fault:
     times: int = 1
     attempt: int | None = None
     seconds: float = 1.0
-
-
-class RunningTrainer(Trainer, Protocol):
-    """A trainer whose session says where it is."""
-
-    session: Session
 
 
 class Faults:
@@ -81,13 +73,9 @@ class Faults:
                 raise OSError(errno.ENOSPC, "No space left on device (injected)")
 
     def _due(self, trainer: RunningTrainer, kinds: Collection[str]) -> list[Fault]:
-        progress = trainer.session.progress
-        here = (progress.epoch, progress.step)
-        return [
-            f
-            for f in self._faults
-            if f.fault in kinds and here[0] == f.epoch and f.batch <= (here[1] or 0) < f.batch + f.times
-        ]
+        place = trainer.session.progress
+        here = [fault for fault in self._faults if fault.fault in kinds and fault.epoch == place.epoch]
+        return [fault for fault in here if fault.batch <= (place.step or 0) < fault.batch + fault.times]
 
 
 def _fault(document: JsonObject) -> Fault:

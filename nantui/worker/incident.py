@@ -48,9 +48,7 @@ class TrainingEnded(SystemExit):
 class TrainingStopped(TrainingEnded):
     """Somebody asked; `checkpoint` is what was left to go on from, relative to the run."""
 
-    outcome = STOPPED
-
-    def __init__(self, text: str, checkpoint: str | None, resumable: bool) -> None:
+    def __init__(self, text: str, checkpoint: str | None = None, resumable: bool = False) -> None:
         super().__init__(text)
         self.checkpoint = checkpoint
         self.resumable = resumable

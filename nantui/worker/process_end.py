@@ -42,22 +42,15 @@ def tie_children() -> None:
 
 def leave(code: int) -> NoReturn:
     """End this process with `code`, after other threads, exit functions and what was still to be printed."""
-    _leave_the_ranks()
+    ranks = sys.modules.get("torch.distributed")
+    if ranks is not None and ranks.is_available() and ranks.is_initialized():
+        ranks.destroy_process_group()
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # a full disk; the outcome is in the rank's own file
             stream.flush()
     os._exit(code)
-
-
-def _leave_the_ranks() -> None:
-    if "torch" not in sys.modules:
-        return
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def last_words(error: BaseException) -> str:

@@ -11,13 +11,13 @@ import json
 import sys
 import time
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from nantui.run.attempts import FAILED, FINISHED, Attempt, write_attempt
+from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
-from nantui.worker.incident import TrainingEnded, TrainingStopped
+from nantui.worker.__main__ import trained
+from nantui.worker.incident import TrainingStopped
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_types import Trainer
 
@@ -27,67 +27,46 @@ LEFT_OUT = {"plots": False, "val": False, "save_period": -1}
 """What costs time and shows nothing here; all of it may be changed without touching the steps."""
 
 
-@dataclass(frozen=True)
-class Request:
+def replay(checkpoint: str, place: str, until: int, train: dict[str, object]) -> int:
     """Repeat from `checkpoint` up to and with epoch `until` (from 1) in the new directory `place`.
 
-    `train` are arguments that must differ from the run's, such as the device.
+    `train` are arguments that must differ from the run's, such as the device. Returns the worker's exit code:
+    77 when it happened again, 70 when it did not. Raises ValueError or OSError where it cannot be resumed.
     """
+    from nantui.worker.checkpoints.rebase import Request, rebase
 
-    checkpoint: str
-    place: str
-    until: int
-    train: dict[str, object] = field(default_factory=dict)
-
-
-def replay(request: Request) -> int:
-    """Repeat the epochs; returns the worker's exit code: 77 when it happened again, 70 when it did not.
-
-    Raises what the rebase raises for a checkpoint that cannot be resumed (ValueError, OSError).
-    """
-    from nantui.worker.checkpoints.rebase import Request as Rebase
-    from nantui.worker.checkpoints.rebase import rebase
-
-    layout = RunLayout(Path(request.place).resolve())
+    layout = RunLayout(Path(place).resolve())
     layout.weights.mkdir(parents=True)
-    changed = {**LEFT_OUT, **request.train}
-    rebase(Rebase(request.checkpoint, str(layout.last), str(layout.run), train=changed))
+    changed = {**LEFT_OUT, **train}
+    rebase(Request(checkpoint, str(layout.last), str(layout.run), train=changed))
     attempt = Attempt(
         attempt=1, uuid=f"replay-{uuid.uuid4().hex}", created=time.time(), mode="resume",
         checkpoint="weights/last.pt", train=changed, ours=dict(OURS), python=sys.executable,
     )  # fmt: skip
     write_attempt(layout, attempt)
-    return _train(Session(layout, attempt), request.until)
+    session = Session(layout, attempt)
+    session.register()
+    return trained(session, lambda session: _repeat(session, until))
 
 
-def _train(session: Session, until: int) -> int:
-    """Train under the guard; whatever ends it is recorded as a worker records it."""
+def _repeat(session: Session, until: int) -> None:
     from nantui.worker import ultralytics_api
     from nantui.worker.trainer import guarded
 
-    session.register()
-    try:
-        model = ultralytics_api.load_model(str(session.layout.last))
-        model.add_callback("on_train_epoch_end", lambda trainer: _end_after(trainer, until))
-        model.train(trainer=guarded(ultralytics_api.task_trainer(model), session), resume=True)
-    except TrainingEnded as ended:
-        return session.end(ended.outcome, ended=ended)
-    except Exception as error:
-        return session.end(FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
-    return session.end(FINISHED)
+    def end(trainer: Trainer) -> None:
+        if trainer.epoch + 1 >= until:
+            raise TrainingStopped(f"repeated up to epoch {until} without trouble", None, False)
 
-
-def _end_after(trainer: Trainer, until: int) -> None:
-    """Raise Stopped once the last epoch that is to be repeated has taken its steps."""
-    if trainer.epoch + 1 >= until:
-        raise TrainingStopped(f"repeated up to epoch {until} without trouble", None, False)
+    model = ultralytics_api.load_model(str(session.layout.last))
+    model.add_callback("on_train_epoch_end", end)
+    model.train(trainer=guarded(ultralytics_api.task_trainer(model), session), resume=True)
 
 
 def main(arguments: list[str]) -> int:
     """Read the request and replay; a refusal is one line on stderr and exit status 1."""
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
-        return replay(Request(**request))
+        return replay(**{"train": {}, **request})
     except (ValueError, TypeError, OSError) as error:
         print(f"nantui: cannot replay: {printable(str(error).splitlines()[0])}", file=sys.stderr)
         return 1

@@ -34,7 +34,8 @@ def refuse_another_training(trainer: Trainer, session: Session) -> None:
     before, asked = read_args(session.layout.args_yaml), session.attempt.asked
     for name in SAME:
         was, now = before.get(name), getattr(trainer.args, name, None)
-        if was and name not in asked and not _same(was, now):
+        same = str(was) == str(now) or os.path.realpath(str(was)) == os.path.realpath(str(now))
+        if was and name not in asked and not same:
             text = f"ask for it with --set {name}={now} if that is meant"
             raise UserError(f"{name} would become {now} where it was {was}; {text}")
 
@@ -49,7 +50,3 @@ def refuse_other_classes(trainer: Trainer, session: Session, checkpoint: Mapping
             f"the data set has {theirs} classes, the checkpoint {ours}: a resume cannot change that; "
             f"begin a new run from its weights: nantui train model={path} data={trainer.args.data}"
         )
-
-
-def _same(one: object, other: object) -> bool:
-    return str(one) == str(other) or os.path.realpath(str(one)) == os.path.realpath(str(other))

@@ -44,7 +44,6 @@ class Session:
         self.rank = rank()
         self.options: Options = read_options(attempt.ours)
         self.progress = TrainingPosition()
-        self.incident: Incident | None = None
         self.told = ""
         """The signal that has told this rank to end."""
         number = attempt.attempt
@@ -70,10 +69,6 @@ class Session:
     def first(self) -> bool:
         return self.rank == 0
 
-    def attempt_file(self, name: str) -> Path:
-        """Return the path of a file of this attempt, `attempts/NNN.<name>`."""
-        return self.layout.attempts / f"{self.attempt.attempt:03d}.{name}"
-
     def unattended(self) -> bool:
         """Tell whether the run is to recover by itself (`--auto`), which may be said at any time."""
         path = self.layout.spec
@@ -95,8 +90,7 @@ class Session:
         self.recorder.event("phase", phase=name)
 
     def report(self, incident: Incident) -> None:
-        """Report an incident; the last one is kept for the record of how the attempt ended."""
-        self.incident = incident
+        """Report an incident."""
         if self.first:
             self.recorder.event("incident", **incident.fields())
 

@@ -56,11 +56,12 @@ class Recorder:
     def event(self, kind: str, **fields: object) -> None:
         """Report an event; see docs/file-formats.md for kinds and fields."""
         try:
-            self._queue.put_nowait(
-                to_json({"t": time.time(), "kind": kind, "rank": self.rank, **fields}) + "\n"
-            )
+            self._queue.put_nowait(self._line(kind, **fields))
         except queue.Full:
             self.dropped += 1
+
+    def _line(self, kind: str, **fields: object) -> str:
+        return to_json({"t": time.time(), "kind": kind, "rank": self.rank, **fields}) + "\n"
 
     def step(self, loss_names: tuple[str, ...], before: Row, losses: Sequence[float], after: Row) -> None:
         """Report one batch: the columns before the losses, the losses, the columns after up to images_s,
@@ -127,46 +128,32 @@ class Recorder:
             self._memory = self.memory()
         since = self._batch_since
         if since is not None and time.monotonic() - since > STALLED_AFTER:
-            self._batch_since = None
-            self._report_stall(time.monotonic() - since)
-
-    def _report_stall(self, seconds: float) -> None:
-        """Say where the training thread hangs: in a collective it waits for another rank."""
-        frame = sys._current_frames().get(self._main_thread)
-        stack = [
-            f"{f.name} ({Path(f.filename).name}:{f.lineno})" for f in traceback.extract_stack(frame)[-8:]
-        ]
-        text = f"rank {self.rank} has been in one batch for {seconds:.0f} s, in {stack[-1] if stack else '?'}"
-        evidence = {"seconds": seconds, "stack": stack}
-        self.event("warning", warning="stalled", epoch=None, step=None, text=text, evidence=evidence)
+            seconds, self._batch_since = time.monotonic() - since, None
+            frames = traceback.extract_stack(sys._current_frames().get(self._main_thread))[-8:]
+            stack = [f"{one.name} ({Path(one.filename).name}:{one.lineno})" for one in frames]
+            # In a collective it waits for another rank.
+            text = f"rank {self.rank} has been in one batch for {seconds:.0f} s, in {stack[-1]}"
+            evidence = {"seconds": seconds, "stack": stack}
+            self.event("warning", warning="stalled", epoch=None, step=None, text=text, evidence=evidence)
 
     def _write(self, events: str) -> None:
         rows = "".join(self._row(*self._rows.popleft()) for _ in range(len(self._rows)))
         if rows and self._steps is not None:
             self._append(self._steps, rows)
-        events += self._dropped_rows()
+        lost, self._reported = self.dropped - self._reported, self.dropped
+        if lost:
+            text = f"{count(lost, 'row')} of telemetry dropped: the disk did not keep up"
+            place: dict[str, object] = {"epoch": None, "step": None, "evidence": {"rows": lost}}
+            events += self._line("warning", warning="telemetry_dropped", text=text, **place)
         if events:
             self._append(self._events, events)
-
-    def _dropped_rows(self) -> str:
-        """Return a warning about rows that were dropped since the last one, or nothing."""
-        lost, self._reported = self.dropped - self._reported, self.dropped
-        if not lost:
-            return ""
-        text = f"{count(lost, 'row')} of telemetry dropped: the disk did not keep up"
-        warning = {"t": time.time(), "kind": "warning", "rank": self.rank, "warning": "telemetry_dropped"}
-        return (
-            to_json({**warning, "epoch": None, "step": None, "text": text, "evidence": {"rows": lost}}) + "\n"
-        )
 
     def _append(self, path: Path, text: str) -> None:
         """Append whole lines in one write; a disk that refuses them costs these lines, not the training."""
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            try:
-                os.write(descriptor, text.encode())
-            finally:
-                os.close(descriptor)
+            with open(descriptor, "wb", buffering=0) as file:
+                file.write(text.encode())
         except OSError:
             self.dropped += text.count("\n")
 

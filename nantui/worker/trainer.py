@@ -7,12 +7,15 @@ what they are. It only routes: each override says what happens around Ultralytic
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
+import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import psutil
 import torch
 
 from nantui.run.documents import JsonObject
@@ -20,21 +23,20 @@ from nantui.run.quarantine import quarantined
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.sample_files import files_of, instrument
 from nantui.worker.checkpoints.epoch_end import EpochEndChecks
-from nantui.worker.distributed_patches import hosts_in_turn, ranks_on_the_cpu
+from nantui.worker.distributed import hosts_in_turn, ranks_on_the_cpu
 from nantui.worker.effective_settings import values_in_effect
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.guard.step_guard import StepGuard
 from nantui.worker.incident import TrainingDiverged
-from nantui.worker.points.exact import seed_samples
 from nantui.worker.points.going_on import GoingOn, drop_rows, go_on, point_in
+from nantui.worker.points.loader_order import seed_samples
 from nantui.worker.points.rewind import Rewind
 from nantui.worker.points.step_points import StepPoints
 from nantui.worker.points.training_state import on_device, plain_losses
-from nantui.worker.preemption import was_told
 from nantui.worker.same_training import RESUME, refuse_another_training, refuse_other_classes
 from nantui.worker.session import Session
+from nantui.worker.signals import was_told
 from nantui.worker.torchrun_env import several_hosts, world_size
-from nantui.worker.ultralytics_api import leaving_out, without
 from nantui.worker.ultralytics_types import Batch, Losses, Trainer
 from nantui.worker.validation_precision import Validation
 
@@ -46,6 +48,7 @@ else:
     _Stock = object  # `guarded` puts the trainer's own class behind the mixin
 
 GIBIBYTE = 2**30
+SETTLED = ("on_train_batch_end", "on_train_epoch_end")  # a run out of time leaves its batch by `break`
 Answer = TypeVar("Answer")
 
 
@@ -57,12 +60,8 @@ def memory_gb(device: torch.device) -> tuple[float, float, float | None]:
         cuda = torch.cuda
         peaks = cuda.max_memory_reserved(device) / GIBIBYTE, cuda.max_memory_allocated(device) / GIBIBYTE
         return cuda.memory_reserved(device) / GIBIBYTE, *peaks
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    with open("/proc/self/statm", encoding="ascii") as file:
-        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / GIBIBYTE
-    return resident, peak, None
+    return psutil.Process().memory_info().rss / GIBIBYTE, peak, None
 
 
 class RunningMean:
@@ -75,30 +74,20 @@ class RunningMean:
     (aten/src/ATen/native/cuda/BinaryDivTrueKernel.cu), which may differ in the last bit.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.mean = torch.zeros(())
-        self._batches = 0
+    def __init__(self, device: str = "cpu", mean: torch.Tensor | None = None, batches: int = 0) -> None:
+        """Count on from a `mean` of so many `batches`, where there were some."""
+        self.mean, self.batches = torch.zeros(()) if mean is None else mean, batches
         self._by_reciprocal = device == "cuda"
 
     def add(self, losses: Sequence[float]) -> None:
         """Take in one batch; a batch with any non-finite loss changes nothing."""
         if all(map(math.isfinite, losses)):
-            total = self.mean * self._batches + torch.tensor(losses)
-            self._batches += 1
-            self.mean = total * self._reciprocal() if self._by_reciprocal else total / self._batches
-        elif not self._batches:
+            total = self.mean * self.batches + torch.tensor(losses)
+            self.batches += 1
+            share = torch.ones(()) / self.batches
+            self.mean = total * share if self._by_reciprocal else total / self.batches
+        elif not self.batches:
             self.mean = torch.zeros(len(losses))
-
-    def state(self) -> tuple[torch.Tensor, int]:
-        """Return the mean so far, and of how many batches it is."""
-        return self.mean, self._batches
-
-    def restore(self, mean: torch.Tensor, batches: int) -> None:
-        """Count on from a mean of so many batches."""
-        self.mean, self._batches = mean, batches
-
-    def _reciprocal(self) -> torch.Tensor:
-        return torch.ones(()) / self._batches
 
 
 def guarded(base: type, session: Session, faults: Faults | None = None) -> type:
@@ -118,19 +107,18 @@ class GuardedTrainer(_Stock):
     guard: StepGuard | None = None
     epoch_end: EpochEndChecks
     validation: Validation
+    points: StepPoints
     accumulate_nominal: int
     _batch: Batch
     _batch_ended: float
     _batch_began: float
-    _reported_in_effect: bool
+    _reported_in_effect: bool = False
     _epochs_over: bool = False
     _tloss: Losses | None = None
     _mean: RunningMean | None = None
     _loss_waits: bool = False
-    points: StepPoints | None = None
     _going_on: GoingOn | None = None
     _while_training: contextlib.ExitStack
-    _lines_waiting: tuple[tuple[int, dict[str, object]], ...] = ()
 
     def check_resume(self, overrides: dict[str, object]) -> None:
         """Resume as Ultralytics does, then pin the run directory: it must never move or be numbered."""
@@ -153,7 +141,6 @@ class GuardedTrainer(_Stock):
         self.session.phase("setup")
         with contextlib.ExitStack() as stack:
             self._while_training = stack
-            stack.callback(_close_points, self)
             if world_size() > 1 and self.device.type == "cpu":
                 stack.enter_context(ranks_on_the_cpu())
             if several_hosts():
@@ -163,7 +150,7 @@ class GuardedTrainer(_Stock):
             except Exception as error:
                 if self.guard and was_told(self.session, error):
                     between = not self.guard.in_batch
-                    raise self.epoch_end.stopped_alone(self.stock_save, error, between) from error
+                    raise self.epoch_end.stopped_alone(error, between) from error
                 raise
 
     def _setup_ddp(self, *stock: int) -> None:
@@ -178,13 +165,13 @@ class GuardedTrainer(_Stock):
             if self._going_on:
                 self._going_on.batch_begins()
             self.guard.begin_batch()
-        elif event in _SETTLED and self.guard:
+        elif event in SETTLED and self.guard:
             _reporting(self, self.guard, self.guard.settle)
         super().run_callbacks(event)  # type: ignore[misc]
         if event == "on_pretrain_routine_end":
             _set_up(self)
-        elif self.guard and (ours := _OURS.get(event)):
-            ours(self, self.guard)
+        elif self.guard:
+            _follow(self, self.guard, event)
 
     def preprocess_batch(self, batch: Batch) -> Batch:
         files = files_of(batch)
@@ -201,11 +188,10 @@ class GuardedTrainer(_Stock):
         self, img_path: object, mode: str = "train", *args: object, **options: object
     ) -> object:
         """Build what the trainer builds; the train set leaves quarantined images out and names its files."""
+        build = functools.partial(super().build_dataset, img_path, mode, *args, **options)  # type: ignore[misc]
         if mode != "train":
-            return super().build_dataset(img_path, mode, *args, **options)  # type: ignore[misc]
-        images = frozenset(quarantined(self.session.layout))
-        with leaving_out(images):
-            dataset = without(super().build_dataset(img_path, mode, *args, **options), images)  # type: ignore[misc]
+            return build()
+        dataset = ultralytics_api.built_without(frozenset(quarantined(self.session.layout)), build)
         instrument(dataset)
         if self.session.options.exact:
             seed_samples(dataset, int(self.args.seed))
@@ -231,8 +217,7 @@ class GuardedTrainer(_Stock):
             return
         if self.faults:
             self.faults.on_gradients(self)
-        if self.points:
-            self.points.before_step()
+        self.points.before_step()
         own = super().optimizer_step if self.has_own_step else None  # type: ignore[misc]
         _reporting(self, guard, lambda: guard.step(own))
 
@@ -258,7 +243,7 @@ class GuardedTrainer(_Stock):
 
     def means(self) -> JsonObject:
         """Return the means of the epoch so far, for a step point."""
-        kept = self._mean.state() if self._mean else None
+        kept = (self._mean.mean, self._mean.batches) if self._mean else None
         return {"mean": kept, "tloss": plain_losses(self.tloss)}
 
     def set_means(self, kept: JsonObject | None) -> None:
@@ -269,8 +254,7 @@ class GuardedTrainer(_Stock):
             return
         self._tloss = on_device(kept["tloss"], self.device)
         if kept["mean"] is not None:
-            self._mean = RunningMean(self.device.type)
-            self._mean.restore(*kept["mean"])
+            self._mean = RunningMean(self.device.type, *kept["mean"])
 
     def validate(self) -> object:
         self.session.phase("validating")
@@ -278,7 +262,7 @@ class GuardedTrainer(_Stock):
             self.validation.stand_in()
         metrics, fitness = super().validate()  # type: ignore[misc]
         if self.guard:
-            self.epoch_end.validated(metrics, fitness)
+            self.epoch_end.validated(metrics)
         return metrics, fitness
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
@@ -292,14 +276,13 @@ class GuardedTrainer(_Stock):
         if self.guard is None:
             super().save_metrics(metrics)  # type: ignore[misc]
             return
-        lines = [*self._lines_waiting, (self.epoch, metrics)]
-        self._lines_waiting = self.epoch_end.write_lines(lines, super().save_metrics)  # type: ignore[misc]
+        self.epoch_end.write_line(metrics, super().save_metrics)  # type: ignore[misc]
 
     def save_model(self) -> bool:
         if self.guard is None:
             return bool(super().save_model())  # type: ignore[misc]
         self.session.phase("saving")
-        saved = self.epoch_end.save(super().save_model)  # type: ignore[misc]
+        saved = self.epoch_end.save()
         self.session.phase("training")
         return saved
 
@@ -314,9 +297,12 @@ class GuardedTrainer(_Stock):
         with self.epoch_end.stripping() if self.guard else contextlib.nullcontext():
             super().final_eval()  # type: ignore[misc]
 
-    def stock_save(self) -> bool:
-        """Ultralytics' own `save_model`, for the stop point."""
-        return bool(super().save_model())  # type: ignore[misc]
+    def stock_save(self) -> bool | None:
+        """Save as Ultralytics does, which before 8.4 does not tell whether it has."""
+        saved: bool | None = super().save_model()  # type: ignore[misc]
+        if self.faults:
+            self.faults.on_save(self)
+        return saved
 
 
 def _set_up(trainer: GuardedTrainer) -> None:
@@ -331,23 +317,37 @@ def _set_up(trainer: GuardedTrainer) -> None:
     trainer.validation = Validation(trainer, trainer.session)
     trainer.epoch_end = EpochEndChecks(trainer, trainer.session, trainer.guard.incident_policy)
     trainer.points = StepPoints(trainer, trainer.session, trainer._going_on)
+    trainer._while_training.callback(trainer.points.close)
     trainer.guard.point_due = trainer.points.due
     rewind = Rewind(trainer, trainer.session, trainer.points)
     trainer.guard.incident_policy.way_back, trainer.guard.go_back = rewind.ask, rewind.go
     trainer.session.recorder.memory = lambda: memory_gb(trainer.device)
     trainer._batch_ended = trainer._batch_began = time.perf_counter()
-    trainer._reported_in_effect = False
     trainer.accumulate_nominal = trainer.accumulate  # warm-up ramps `accumulate` itself up from 1
 
 
-def _epoch_start(trainer: GuardedTrainer, guard: StepGuard) -> None:
-    guard.begin_epoch(trainer.points.epoch_begins() if trainer.points else 0)
-    trainer.session.phase("training")
-    trainer._batch_ended = time.perf_counter()
-
-
-def _batch_start(trainer: GuardedTrainer, guard: StepGuard) -> None:
-    trainer._batch_began = time.perf_counter()
+def _follow(trainer: GuardedTrainer, guard: StepGuard, event: str) -> None:
+    """Do nantui's own part of an event of a guarded training."""
+    match event:
+        case "on_train_epoch_start":
+            guard.begin_epoch(trainer.points.epoch_begins())
+            trainer.session.phase("training")
+            trainer._batch_ended = time.perf_counter()
+        case "on_train_batch_start":
+            trainer._batch_began = time.perf_counter()
+        case "on_train_batch_end":
+            _batch_end(trainer, guard)
+        case "on_train_epoch_end" if trainer._going_on:
+            trainer._going_on.epoch_ends()
+        case "on_fit_epoch_end" if not trainer._epochs_over:
+            try:
+                trainer.epoch_end.agree()
+            except TrainingDiverged as diverged:
+                if not diverged.goes_back:
+                    raise
+                guard.go_back()
+        case "on_train_end":
+            trainer.session.phase("ending")
 
 
 def _batch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
@@ -357,10 +357,9 @@ def _batch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
         trainer._reported_in_effect = True
         trainer.session.recorder.event("in_effect", **values_in_effect(trainer))
     _report_step(trainer, guard, seen)
-    if trainer.points:
-        trainer.points.batch_ended(seen.point_due)
+    trainer.points.batch_ended(seen.point_due)
     if seen.asked_to_stop:
-        trainer.epoch_end.stop(trainer.stock_save)
+        raise trainer.epoch_end.stop()
 
 
 def _reporting(trainer: GuardedTrainer, guard: StepGuard, part: Callable[[], Answer]) -> Answer:
@@ -378,43 +377,12 @@ def _report_step(trainer: GuardedTrainer, guard: StepGuard, seen: BatchProbe) ->
     waited = trainer._batch_began - trainer._batch_ended
     seconds, trainer._batch_ended = now - trainer._batch_ended, now
     images = batch["img"].shape[0] * max(world_size(), 1)
-    reason = guard.reason(seen)
-    before = (time.time(), guard.epoch, trainer.session.progress.step, len(trainer.train_loader))
+    place = time.time(), guard.epoch, trainer.session.progress.step, len(trainer.train_loader)
     rate = ultralytics_api.rate_of_weights(trainer.optimizer)
-    size = int(batch["img"].shape[-1])
-    after = (seen.norm, rate, seen.scale, seconds, images / seconds)
-    last = (ultralytics_api.instances(batch), size, waited)
+    size, instances = int(batch["img"].shape[-1]), ultralytics_api.instances(batch)
     trainer.session.recorder.step(
-        seen.names, (*before, int(guard.skipped), reason), seen.losses, (*after, *last)
+        seen.names,
+        (*place, int(guard.skipped), guard.reason(seen)),
+        seen.losses,
+        (seen.norm, rate, seen.scale, seconds, images / seconds, instances, size, waited),
     )
-
-
-def _train_epoch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
-    if trainer._going_on:
-        trainer._going_on.epoch_ends()
-
-
-def _close_points(trainer: GuardedTrainer) -> None:
-    if trainer.points:
-        trainer.points.close()
-
-
-def _fit_epoch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
-    if not trainer._epochs_over:
-        with guard.or_goes_back():
-            trainer.epoch_end.agree()
-
-
-def _train_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
-    trainer.session.phase("ending")
-
-
-_SETTLED = ("on_train_batch_end", "on_train_epoch_end")  # a run out of time leaves its batch by `break`
-_OURS = {
-    "on_train_epoch_start": _epoch_start,
-    "on_train_batch_start": _batch_start,
-    "on_train_batch_end": _batch_end,
-    "on_train_epoch_end": _train_epoch_end,
-    "on_fit_epoch_end": _fit_epoch_end,
-    "on_train_end": _train_end,
-}

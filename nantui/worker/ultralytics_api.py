@@ -1,6 +1,6 @@
 """Where the worker leans on the insides of Ultralytics' trainer, data sets and loaders.
 
-A new Ultralytics release is checked here, in `ultralytics_validation` (the validators) and in
+A new Ultralytics release is checked here, in `validation_precision` (the validators) and in
 tests/worker/test_ultralytics_api.py, which pins each fact against the installed version. Facts were read in
 ultralytics 8.4.190; what was otherwise in 8.2.103 and 8.3.253 says so, and `make matrix` tries those.
 
@@ -99,12 +99,8 @@ def missing_hooks(trainer_class: type) -> list[str]:
         if node is None and name in vars(cls)
     ]
     readable = (node for node in nodes.values() if node is not None)
-    old = [] if hasattr(torch, "_foreach_copy_") else ["torch._foreach_copy_, which came with PyTorch 2.1"]
-    return (
-        old
-        + hidden
-        + guard_requirements.missing(guard_requirements.hooks_of(guard_requirements.methods_of(readable)))
-    )
+    hooks = guard_requirements.hooks_of(guard_requirements.methods_of(readable))
+    return hidden + guard_requirements.missing(hooks)
 
 
 def classes_of_checkpoint(checkpoint: Mapping[str, object]) -> int | None:
@@ -219,9 +215,13 @@ def normalization_buffers(model: nn.Module) -> list[torch.Tensor]:
     return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
 
 
-def non_finite_parameters(model: nn.Module) -> list[str]:
-    """Return the names of parameters with a NaN or Inf in them; reads every weight, with one host read."""
-    return _non_finite(list(model.named_parameters()))
+def non_finite(named: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
+    """Return the names of tensors with a NaN or Inf in them; reads every value, with one host read."""
+    floats = [(name, tensor) for name, tensor in named if tensor.is_floating_point()]
+    if not floats:
+        return []
+    finite = torch.stack([torch.isfinite(tensor.detach()).all() for _, tensor in floats]).tolist()
+    return [name for (name, _), good in zip(floats, finite, strict=True) if not good]
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
@@ -263,31 +263,18 @@ def step_can_be_taken_back(trainer: Trainer) -> bool:
     return known and trainer.device.type == "cuda" and not trainer.scaler.is_enabled()
 
 
-def non_finite_gradients(model: nn.Module) -> list[str]:
-    """Return the names of parameters whose gradient holds a NaN or Inf, those nearest the loss first."""
-    return _non_finite([(n, p.grad) for n, p in model.named_parameters() if p.grad is not None])[::-1]
-
-
 def non_finite_state(model: nn.Module) -> list[str]:
     """Return the names of parameters and normalization statistics with a NaN or Inf in them.
 
     Other buffers do not count: the anchors of RT-DETR hold Inf on purpose.
     """
-    return _non_finite([*model.named_parameters(), *named_statistics(model)])
+    return non_finite([*model.named_parameters(), *named_statistics(model)])
 
 
 def named_statistics(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the running statistics of every normalization layer with their names."""
     statistics = {id(buffer) for buffer in normalization_buffers(model)}
     return [(name, buffer) for name, buffer in model.named_buffers() if id(buffer) in statistics]
-
-
-def _non_finite(tensors: list[tuple[str, torch.Tensor]]) -> list[str]:
-    tensors = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
-    if not tensors:
-        return []
-    finite = torch.stack([torch.isfinite(tensor.detach()).all() for _, tensor in tensors]).tolist()
-    return [name for (name, _), good in zip(tensors, finite, strict=True) if not good]
 
 
 def weight_size(model: nn.Module) -> tuple[float, float]:
@@ -319,16 +306,6 @@ def _direction_size(state: Mapping[str, torch.Tensor], orthogonal: bool) -> floa
     return (
         float(min(buffer.shape[:2])) ** 0.5 if orthogonal else float(torch.linalg.vector_norm(buffer.float()))
     )
-
-
-def target_peak(batch: Batch, like: torch.Tensor) -> torch.Tensor:
-    """Return the largest magnitude among boxes and keypoints as a 0-dim tensor: NaN or Inf when one is."""
-    kinds = (batch.get(name) for name in ("bboxes", "keypoints"))
-    targets = [kind for kind in kinds if isinstance(kind, torch.Tensor) and kind.numel()]
-    peaks = [torch.linalg.vector_norm(kind.float(), ord=float("inf")) for kind in targets]
-    if len(peaks) == 1:
-        return peaks[0]
-    return torch.stack(peaks).amax() if peaks else like.new_zeros(())
 
 
 def instances(batch: Batch) -> int:
@@ -406,12 +383,11 @@ def image_files(dataset: Any) -> list[str]:
     return [str(file) for file in getattr(dataset, "im_files", None) or ()]
 
 
-@contextlib.contextmanager
-def leaving_out(images: Collection[str]) -> Iterator[None]:
-    """While this lasts, data sets are made without `images`, which are absolute paths.
+def built_without(images: Collection[str], build: Callable[[], Any]) -> Any:
+    """Return the data set that `build` makes, without `images`, which are absolute paths.
 
     `BaseDataset.__init__` asks `get_img_files` for its files (data/base.py); classification reads a folder
-    by torchvision's rules instead (`ClassificationDataset`, data/dataset.py): see `without`.
+    by torchvision's rules instead (`ClassificationDataset`, data/dataset.py).
     """
     from ultralytics.data.base import BaseDataset
 
@@ -421,11 +397,7 @@ def leaving_out(images: Collection[str]) -> Iterator[None]:
         return [file for file in stock(dataset, img_path) if os.path.abspath(file) not in images]
 
     with replaced(BaseDataset, "get_img_files", kept):
-        yield
-
-
-def without(dataset: Any, images: Collection[str]) -> Any:
-    """Return a classification data set without `images`; any other as it is."""
+        dataset = build()
     samples = getattr(dataset, "samples", None)
     if isinstance(samples, list):
         dataset.samples = [sample for sample in samples if os.path.abspath(sample[0]) not in images]

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from nantui.worker.session import Session
 
 Batch: TypeAlias = dict[str, Any]
 """What a loader yields (data/dataset.py, `collate_fn`): `img` (N, C, H, W), `cls`, `bboxes`, `keypoints`,
@@ -87,3 +90,10 @@ class Trainer(Protocol):
     train_loader: Loader
     test_loader: Loader
     validator: Validator
+
+
+class RunningTrainer(Trainer, Protocol):
+    """A guarded one, with its place in the session; warm-up ramps `accumulate` up to `accumulate_nominal`."""
+
+    session: Session
+    accumulate_nominal: int

@@ -6,23 +6,32 @@ shows NaN and mAP 0, and fitness, best.pt and patience are taken from that. The 
 place here, before anybody has seen the other. The following epochs are validated in fp32 at once, until
 half precision gives finite losses on a first batch again; so every epoch that Ultralytics could validate
 in half precision is validated as it would.
+
+The functions below lean on the insides of Ultralytics' validators. As with `ultralytics_api`, a new release
+is checked here and in tests/worker/test_ultralytics_api.py. Read in 8.2.103, 8.3.200, 8.4.0 and 8.4.190.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
+import inspect
+import logging
 import math
+import random
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
+from torch import nn
 
 from nantui.worker import distributed, ultralytics_api
-from nantui.worker import ultralytics_validation as theirs
-from nantui.worker.autopsy.passes import tensors
+from nantui.worker.autopsy.passes import in_precision, tensors
 from nantui.worker.session import Session
-from nantui.worker.ultralytics_types import Trainer, Validator
+from nantui.worker.ultralytics_api import replaced
+from nantui.worker.ultralytics_types import Batch, Trainer, Validator
 
 Results: TypeAlias = dict[str, object] | None
 """Metrics and losses; None on all ranks but the first."""
@@ -53,13 +62,15 @@ class Validation:
     def of_an_epoch(self, validate: Callable[[], Results]) -> Results:
         """Validate the averaged weights; the result is of fp32 where half precision overflows."""
         self.repeated = False
-        if not theirs.validates_in_half(self.trainer):
+        if not validates_in_half(self.trainer):
             return _comparable(validate())
         if self._overflows and not self._half_would_do():
             return self._in_full(validate)
         with self._finite_weights_kept():
             results = validate()
-        self._overflows = self._agreed(self._has_overflowed(results))
+        # Half precision is to blame for results that are not finite, of weights that are.
+        bad = non_finite(results) and not ultralytics_api.non_finite_state(self.trainer.ema.ema)
+        self._overflows = self._agreed(bool(bad))
         if self._overflows:
             with self._quietly():
                 return self._in_full(validate)
@@ -75,9 +86,9 @@ class Validation:
         results = validate()
         seen, validator.seen_bad = validator.seen_bad, None
         bad = (seen is not None and bool(seen)) or bool(non_finite(results))
-        if not self._agreed(bad and theirs.half_argument(validator) is not None):
+        if not self._agreed(bad and half_argument(validator) is not None):
             return results
-        with self._quietly(), theirs.arguments_of_precision(validator, half=False):
+        with self._quietly(), arguments_of_precision(validator, half=False):
             results = validate()
         text = "the final validation overflowed half precision (fp16): its figures are of fp32"
         self._say(text, "fp32", None)
@@ -85,7 +96,7 @@ class Validation:
 
     def _in_full(self, validate: Callable[[], Results]) -> Results:
         """Validate in fp32 and say so once; what is not finite in fp32 either is an incident instead."""
-        with theirs.in_full_precision(self.trainer):
+        with replaced(self.trainer, "amp", False):
             results = validate()
         self.repeated = True
         if not self._announced and not non_finite(results):
@@ -95,58 +106,44 @@ class Validation:
             self._say(f"{text}, as the next epochs are until fp16 is enough", "fp32", epoch)
         return _comparable(results)
 
-    def _has_overflowed(self, results: Results) -> bool:
-        """Tell whether half precision is to blame: results that are not finite, of weights that are."""
-        return bool(non_finite(results)) and not ultralytics_api.non_finite_state(self.trainer.ema.ema)
-
     def _half_would_do(self) -> bool:
         """Tell whether half precision gives finite losses on the first batch of the validation set again."""
-        return self._agreed(self.session.first and self._finite_in_half())
-
-    def _finite_in_half(self) -> bool:
-        loader = self.trainer.test_loader
-        first = range(min(len(loader.dataset), loader.batch_size or 1))
-        with torch.inference_mode(), theirs.dice_kept():
-            batch = theirs.batch_of(self.trainer, first, half=True)
-            return theirs.losses_are_finite(self.trainer, self.trainer.ema.ema, batch, half=True)
+        loader, finite = self.trainer.test_loader, False
+        if self.session.first:
+            first = range(min(len(loader.dataset), loader.batch_size or 1))
+            with torch.inference_mode(), dice_kept():
+                batch = batch_of(self.trainer, first, half=True)
+                finite = losses_are_finite(self.trainer, self.trainer.ema.ema, batch, half=True)
+        return self._agreed(finite)
 
     def _agreed(self, mine: bool) -> bool:
-        """Tell whether any rank says so, where all of them validate; else whether it is so here."""
-        if theirs.every_rank_validates(self.trainer.validator):
-            return distributed.any_of_us(mine, self.trainer.device)
-        return mine
+        """Tell whether any rank says so; before 8.4, where the first alone validates, whether it does."""
+        every_rank_validates = hasattr(self.trainer.validator, "gather_stats")
+        return distributed.any_of_us(mine, self.trainer.device) if every_rank_validates else mine
 
     @contextlib.contextmanager
     def _finite_weights_kept(self) -> Iterator[None]:
         """Undo what half precision in place does to values beyond its range; stock's rounding stays."""
-        if not theirs.halves_in_place():
-            yield
-            return
-        model = self.trainer.ema.ema
-        before = {
-            name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()
-        }
+        live = self.trainer.ema.ema.state_dict() if halves_in_place() else {}
+        before = {name: value.clone() for name, value in live.items() if value.is_floating_point()}
         try:
             yield
         finally:
+            live = self.trainer.ema.ema.state_dict()
             with torch.inference_mode():  # what a pass has left in the buffers can be written to only here
-                for name, value in model.state_dict().items():
-                    if (
-                        name in before
-                        and not torch.isfinite(value).all()
-                        and torch.isfinite(before[name]).all()
-                    ):
-                        value.copy_(before[name])
+                for name, value in before.items():
+                    if torch.isfinite(value).all() and not torch.isfinite(live[name]).all():
+                        live[name].copy_(value)
 
     @contextlib.contextmanager
     def _quietly(self) -> Iterator[None]:
         """The pass before has called back, printed and plotted already."""
         validator = self.trainer.validator
         with (
-            theirs.silent(),
-            theirs.dice_kept(),
-            ultralytics_api.replaced(validator.args, "plots", False),
-            ultralytics_api.replaced(validator, "quiet", True),
+            silent(),
+            dice_kept(),
+            replaced(validator.args, "plots", False),
+            replaced(validator, "quiet", True),
         ):
             yield
 
@@ -198,3 +195,96 @@ def _comparable(results: Results) -> Results:
     if results and not _is_finite(results.get("fitness")):
         return {**results, "fitness": -math.inf}
     return results
+
+
+def validates_in_half(trainer: Trainer) -> bool:
+    """Tell whether the validation of an epoch runs in fp16: with AMP on a GPU, also where it trains in bf16.
+
+    engine/validator.py, `__call__`: `16 if (self.device.type != "cpu" and trainer.amp) else None`; since
+    8.2.103 it looks at nothing else.
+    """
+    return trainer.device.type != "cpu" and bool(trainer.amp)
+
+
+def half_argument(validator: Validator) -> str | None:
+    """Return the argument by which a validator runs a checkpoint in fp16, None where it does not.
+
+    `quantize` is 16, up to 8.4.0 `half` is true; each pass writes into it what was really done.
+    """
+    on = {"quantize": 16, "half": True}
+    return next((name for name in on if getattr(validator.args, name, None) == on[name]), None)
+
+
+@contextlib.contextmanager
+def arguments_of_precision(validator: Validator, half: bool) -> Iterator[None]:
+    """Let `preprocess`, and a pass over a checkpoint, work in fp16 or in fp32."""
+    name = "quantize" if hasattr(validator.args, "quantize") else "half"
+    with replaced(validator.args, name, {"quantize": (None, 16), "half": (False, True)}[name][half]):
+        yield
+
+
+@functools.lru_cache(maxsize=1)
+def halves_in_place() -> bool:
+    """Tell whether a pass in half precision rounds the averaged weights themselves.
+
+    8.2.103 to 8.4.0: `model.half()` before it and `model.float()` after it; later they stay as they are
+    and the pass runs under autocast.
+    """
+    from ultralytics.engine.validator import BaseValidator
+
+    try:
+        return "model.half()" in inspect.getsource(BaseValidator)
+    except OSError:
+        return True
+
+
+@contextlib.contextmanager
+def dice_kept() -> Iterator[None]:
+    """Put every random state of this process back: loading validation images draws from Python's own.
+
+    Without workers the next epoch's augmentation draws from the same; measured on the CPU.
+    """
+    own, numpys = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(own)
+            np.random.set_state(numpys)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Let a pass print nothing but warnings, and show no progress bar."""
+    from ultralytics.engine import validator
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(max(level, logging.WARNING))
+    try:
+        with replaced(validator, "TQDM", lambda iterable, *args, **options: iterable):
+            yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+def batch_of(trainer: Trainer, indices: range, half: bool) -> Batch:
+    """Return those samples of the validation set as one batch, as its validator prepares them.
+
+    They are taken from the data set itself: the loader's workers run ahead and must not lose a batch.
+    """
+    loader, validator = trainer.test_loader, trainer.validator
+    with arguments_of_precision(validator, half):
+        return validator.preprocess(loader.collate_fn([loader.dataset[index] for index in indices]))
+
+
+def losses_are_finite(trainer: Trainer, model: nn.Module, batch: Batch, half: bool) -> bool:
+    """Tell whether a pass over a batch of `batch_of` gives finite losses. The model is left as it is."""
+    if half and halves_in_place():
+        model = copy.deepcopy(model).half()
+    autocast = torch.float16 if half and not halves_in_place() else None
+    with torch.inference_mode(), in_precision(batch["img"], autocast):
+        items = model.loss(batch, model(batch["img"]))[1]
+    values = items.values() if isinstance(items, dict) else [items]
+    return all(bool(torch.isfinite(value).all()) for value in values)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nantui.checkpoint import catalog
+from nantui.checkpoint import scan
 from tests.checkpoint.lists import age
 from tests.checkpoint.trainings import RECIPES, train
 from tests.shared import Shared
@@ -67,11 +67,11 @@ def weights(run_of, tmp_path):
 def looked(monkeypatch):
     """The names of the files that were really looked at, in order."""
     seen = []
-    real = catalog.scan_alone
+    real = scan.scan_alone
 
     def look(path, **options):
         seen.append(path.name)
         return real(path, **options)
 
-    monkeypatch.setattr(catalog, "scan_alone", look)
+    monkeypatch.setattr(scan, "scan_alone", look)
     return seen

@@ -10,7 +10,6 @@ import zipfile
 
 import pytest
 
-from nantui.checkpoint import contents as inside
 from nantui.checkpoint import scan as scanning
 from nantui.checkpoint.scan import scan
 from tests.checkpoint import editing
@@ -199,29 +198,29 @@ def test_a_young_torn_file_that_rests_is_torn(healthy, tmp_path, monkeypatch):
 def test_a_file_that_changes_during_the_look_is_busy(healthy, tmp_path, monkeypatch):
     path = tmp_path / "x.pt"
     path.write_bytes(healthy.read_bytes())
-    real = inside.contents
+    real = scanning.walk
 
-    def and_meanwhile(descriptor, *arguments):
-        found = real(descriptor, *arguments)
+    def and_meanwhile(root):
+        found = real(root)
         os.utime(path, ns=(1, 1))
         return found
 
-    monkeypatch.setattr(inside, "contents", and_meanwhile)
+    monkeypatch.setattr(scanning, "walk", and_meanwhile)
     assert scan(path).badge == "busy"
 
 
 def test_a_file_that_is_replaced_during_the_look_is_busy(healthy, tmp_path, monkeypatch):
     path = tmp_path / "x.pt"
     path.write_bytes(healthy.read_bytes())
-    real = inside.contents
+    real = scanning.walk
 
-    def and_meanwhile(descriptor, *arguments):
-        found = real(descriptor, *arguments)
+    def and_meanwhile(root):
+        found = real(root)
         (tmp_path / "new.pt").write_bytes(b"new")
         os.replace(tmp_path / "new.pt", path)
         return found
 
-    monkeypatch.setattr(inside, "contents", and_meanwhile)
+    monkeypatch.setattr(scanning, "walk", and_meanwhile)
     assert scan(path).badge == "busy"
 
 

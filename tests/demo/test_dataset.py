@@ -3,7 +3,7 @@
 import yaml
 from PIL import Image
 
-from nantui.demo.dataset import CLASSES, SIDE, TRAIN_IMAGES, VAL_IMAGES, write_dataset
+from nantui.demo.story import CLASSES, SIDE, TRAIN_IMAGES, VAL_IMAGES, write_dataset
 
 
 def files(top):

@@ -15,11 +15,11 @@ import pytest
 
 from benchmarks.demo_environments import read
 from nantui.demo import evidence, headless
-from nantui.demo.story import ACT_ONE, make_story
+from nantui.demo.story import ACT_ONE, start
 from nantui.errors import FAILED
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
-from nantui.supervisor.client import carry_out, create_run
+from nantui.supervisor.client import carry_out
 from nantui.supervisor.status import read_status
 
 pytestmark = pytest.mark.training
@@ -28,8 +28,7 @@ pytestmark = pytest.mark.training
 @pytest.fixture
 def training(tmp_path):
     """A demo run that has just been started; killed afterwards whatever happened."""
-    story = make_story(tmp_path, seconds_per_step=0.08)
-    run = create_run(story.train, story.ours, faults=story.faults)
+    run = start(tmp_path, seconds_per_step=0.08)
     yield run
     if read_status(run).pids:
         carry_out(run, Command("kill"))
@@ -83,7 +82,7 @@ def test_headless_demo_proves_itself(tmp_path):
 def test_a_demo_that_fails_ends_its_training_and_names_the_logs(training, monkeypatch, capsys):
     def against_the_story(layout):
         assert read_status(training).pids
-        raise evidence.Contradiction("it is not as planted")
+        raise evidence.Failed("it is not as planted")
 
     monkeypatch.setattr(headless, "BEFORE", (headless.BEFORE[0], ("second", against_the_story)))
     assert headless.play(training, headless.Stages()) == FAILED
@@ -106,5 +105,5 @@ def test_a_stage_may_take_long_while_the_run_is_written(tmp_path, monkeypatch):
         return "seen" if number == 8 else None
 
     assert headless.wait_for("slow", look, layout, every_s=0.2) == "seen"
-    with pytest.raises(headless.Failed, match="nothing written"):
+    with pytest.raises(evidence.Failed, match="nothing written"):
         headless.wait_for("silent", lambda layout: None, layout, every_s=0.1)

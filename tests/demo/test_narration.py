@@ -2,8 +2,8 @@
 
 import pytest
 
-from nantui.demo import narration
-from nantui.demo.narration import narrate
+from nantui.demo import story
+from nantui.demo.story import narrate
 from nantui.run.events import Incident, RollbackDone
 from tests.ui.fakes import FakeBackend
 from tests.ui.synthetic import make_run
@@ -18,12 +18,12 @@ BACK = RollbackDone(kind="rollback_done", t=2.0)
 @pytest.mark.parametrize(
     ("state", "journal", "said"),
     [
-        ("running", [], narration.COMING),
-        ("running", [NAN], narration.HAPPENED),
-        ("running", [NAN, BACK], narration.RECOVERED),
-        ("running", [NAN, BACK, SKIP], narration.SKIPPED),
-        ("finished", [NAN, BACK, SKIP], narration.FINISHED),
-        ("finished", [NAN], narration.HAPPENED),
+        ("running", [], story.COMING),
+        ("running", [NAN], story.HAPPENED),
+        ("running", [NAN, BACK], story.RECOVERED),
+        ("running", [NAN, BACK, SKIP], story.SKIPPED),
+        ("finished", [NAN, BACK, SKIP], story.END),
+        ("finished", [NAN], story.HAPPENED),
     ],
 )
 def test_each_stage_has_its_words(state, journal, said):

@@ -13,9 +13,8 @@ from benchmarks import diagnosis_cases as cases
 from benchmarks.diagnosis_table import RECORDED, WANTED, quiet_train, recorded
 from nantui.cli import main
 from nantui.diagnosis.causes import diagnose
-from nantui.diagnosis.file_evidence import checkpoint
-from nantui.diagnosis.probabilities import CHECKPOINT, PRIOR
-from nantui.diagnosis.trouble import TroubleFacts, gather_facts
+from nantui.diagnosis.evidence import CHECKPOINT, PRIOR, checkpoint
+from nantui.diagnosis.facts import TroubleFacts, gather_facts
 from nantui.run.attempts import Attempt
 from nantui.run.events import document_of
 from nantui.run.journal import Journal
@@ -159,12 +158,12 @@ def test_the_journal_stands_in_where_the_events_are_gone(broken, tmp_path):
 def test_a_checkpoint_that_was_written_again_is_not_judged(broken):
     layout = RunLayout(broken("hardware"))
     attempt = Attempt(2, "u", 0.0, "resume", "weights/last.pt", {}, {}, "python")
-    assert checkpoint(TroubleFacts(RunRecord(layout), attempt=attempt)) == (
-        [],
-        "weights/last.pt was written again since the attempt began: what was resumed is not there any more",
-    )  # fmt: skip
+    assert list(checkpoint(TroubleFacts(RunRecord(layout), attempt=attempt))) == [
+        "weights/last.pt was written again since the attempt began: what was resumed is not there any more"
+    ]
     gone = Attempt(2, "u", 0.0, "resume", "weights/gone.pt", {}, {}, "p")
-    assert "gone" in checkpoint(TroubleFacts(RunRecord(layout), attempt=gone))[1]
+    (said,) = checkpoint(TroubleFacts(RunRecord(layout), attempt=gone))
+    assert "gone" in said
 
 
 def test_a_corrupt_checkpoint_that_was_resumed_is_evidence(broken, tmp_path):
@@ -176,10 +175,10 @@ def test_a_corrupt_checkpoint_that_was_resumed_is_evidence(broken, tmp_path):
         shutil.copy(weights[0], target)
     later = target.stat().st_mtime + 10
     attempt = Attempt(2, "u", later, "resume", "weights/last.pt", {}, {}, "python")
-    (clean,), _ = checkpoint(TroubleFacts(RunRecord(RunLayout(run)), attempt=attempt))
+    (clean,) = checkpoint(TroubleFacts(RunRecord(RunLayout(run)), attempt=attempt))
     assert clean.ratios[CHECKPOINT] < 1
     _spoil(target)
-    (corrupt,), _ = checkpoint(
+    (corrupt,) = checkpoint(
         TroubleFacts(
             RunRecord(RunLayout(run)), attempt=Attempt(2, "u", later + 60, "resume", None, {}, {}, "p")
         )

@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 
 from nantui.diagnosis import evidence, replay
-from nantui.diagnosis import evidence as evidence_autopsy
-from nantui.diagnosis import evidence as evidence_files
-from nantui.diagnosis import evidence as evidence_history
-from nantui.diagnosis.probabilities import PRIOR
+from nantui.diagnosis.evidence import PRIOR
 from nantui.labels.problem_kinds import KINDS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -26,7 +23,7 @@ def test_every_kind_of_label_problem_has_its_row(kind):
 
 
 def evidence_names():
-    for module in (evidence, evidence_autopsy, evidence_files, evidence_history, replay):
+    for module in (evidence, replay):
         for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Evidence":
                 yield node.args[0].value

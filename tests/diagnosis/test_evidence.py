@@ -8,18 +8,21 @@ import pytest
 
 from nantui.diagnosis.causes import missing
 from nantui.diagnosis.evidence import (  # fmt: skip
-    augmentation,
+    CHECKPOINT,
+    DATA,
+    EXPLOSION,
+    FP16,
+    HARDWARE,
+    RATE,
+    SINGULAR,
     from_autopsy,
     from_history,
     learning_rate,
-    limits,
-    precision,
+    of_settings,
     recurrence,
-    resolution,
     start,
 )
-from nantui.diagnosis.probabilities import CHECKPOINT, DATA, EXPLOSION, FP16, HARDWARE, RATE, SINGULAR
-from nantui.diagnosis.trouble import TroubleFacts
+from nantui.diagnosis.facts import TroubleFacts
 from nantui.run.attempts import Attempt
 from nantui.run.events import parse
 from nantui.run.layout import RunLayout
@@ -161,7 +164,7 @@ def test_results_alone_say_which_numbers_went_bad_first():
     ],
 )
 def test_fp16_only_where_it_is_used(settings, possible):
-    assert bool(list(precision(facts(settings=settings)))) != possible
+    assert bool(list(of_settings(facts(settings=settings)))) != possible
 
 
 @pytest.mark.parametrize(
@@ -185,16 +188,15 @@ def test_the_rate_of_auto_is_not_known_before_a_step():
 
 
 def test_gains_clipping_resolution_and_augmentation():
-    assert [piece.name for piece in limits(facts(settings={"box": 750.0, "grad_clip": 0.0}))] == [
-        "loss_gain",
-        "clipping",
-    ]
-    assert not list(limits(facts(settings={"box": 10.0, "cls": 0.5, "grad_clip": 10.0})))
-    assert not list(limits(facts()))
-    assert list(resolution(facts(settings={"imgsz": 1280}, earlier_settings={"imgsz": 640})))
-    assert not list(resolution(facts(settings={"imgsz": 640}, earlier_settings={"imgsz": 1280})))
-    assert list(augmentation(facts(settings={"mixup": 0.15, "copy_paste": 0.3})))
-    assert not list(augmentation(facts(settings={"mixup": 0.15, "copy_paste": 0.0})))
+    def said(settings, before=None):
+        pieces = of_settings(facts(settings=settings, earlier_settings={"imgsz": before}))
+        return [piece.name for piece in pieces]
+
+    assert said({"box": 750.0, "grad_clip": 0.0}) == ["loss_gain", "clipping"]
+    assert not said({"box": 10.0, "cls": 0.5, "grad_clip": 10.0}) and not said({})
+    assert said({"imgsz": 1280}, 640) == ["resolution"] and not said({"imgsz": 640}, 1280)
+    assert said({"mixup": 0.15, "copy_paste": 0.3}) == ["augmentation"]
+    assert not said({"mixup": 0.15, "copy_paste": 0.0})
 
 
 def test_start():

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nantui.diagnosis.advice import remedies
-from nantui.diagnosis.probabilities import (  # fmt: skip
+from nantui.diagnosis.causes import remedies
+from nantui.diagnosis.evidence import (  # fmt: skip
     DATA,
     EXPLOSION,
     FP16,
@@ -20,7 +20,7 @@ from nantui.diagnosis.probabilities import (  # fmt: skip
     rank_causes,
     ratio_text,
 )
-from nantui.diagnosis.trouble import TroubleFacts
+from nantui.diagnosis.facts import TroubleFacts
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 

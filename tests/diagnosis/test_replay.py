@@ -14,7 +14,7 @@ from benchmarks.diagnosis_table import quiet_train
 from nantui.checkpoint.scan import scan
 from nantui.cli import main
 from nantui.diagnosis.causes import diagnose
-from nantui.diagnosis.probabilities import CHECKPOINT
+from nantui.diagnosis.evidence import CHECKPOINT
 from nantui.diagnosis.replay import not_again, plan_replay, replay
 from nantui.errors import UserError
 from nantui.run.attempts import STOPPED, read_exits
@@ -94,7 +94,6 @@ def test_code_of_ones_own_is_loaded_only_when_it_is_allowed(unwatched, tmp_path)
 
 
 def test_it_does_not_happen_again_from_a_checkpoint_that_needs_a_repair(unwatched, tmp_path):
-    from nantui.worker.replay import Request
     from nantui.worker.replay import replay as helper
 
     def nan_momentum(checkpoint):
@@ -107,7 +106,7 @@ def test_it_does_not_happen_again_from_a_checkpoint_that_needs_a_repair(unwatche
     assert not scan(plan.checkpoint).resumable
     aside = image.rename(tmp_path / "aside.npy")
     try:
-        code = helper(Request(str(plan.checkpoint), str(tmp_path / "run"), plan.until, plan.train))
+        code = helper(str(plan.checkpoint), str(tmp_path / "run"), plan.until, plan.train)
     finally:
         aside.rename(image)
     (ending,) = read_exits(RunLayout(tmp_path / "run"), 1)

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from nantui.cli import COMMANDS, main, parser_of
-from nantui.run.binding import bind_run
+from nantui.run.binding import bind
 from nantui.supervisor.notify.outbox import Way, keep_ways
 from nantui.supervisor.queue.entries import Entry, change
 from tests.compat.archive import DATA, new_root, unpack
@@ -41,7 +41,7 @@ def places() -> Iterator[dict[str, str]]:
     script = root / "python"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
-    bind_run(root / "runs" / "diverged")
+    bind(root / "runs" / "diverged")
     shutil.copytree(root / "data", root / "broken")
     (root / "broken" / "labels" / "train" / "00.txt").write_text("0 0.5 0.5 nan 0.1\n")
     broken = (root / "broken" / "data.yaml").read_text().replace(str(root / "data"), str(root / "broken"))

@@ -36,8 +36,8 @@ class SmallDataSet:
             label.write_bytes(rows if isinstance(rows, bytes) else rows.encode())
         return label
 
-    def check(self, **options: object) -> LabelReport:
-        return check_data_set(load_data_set(self.yaml), **options)  # type: ignore[arg-type]
+    def check(self, settings: dict[str, object] | None = None, **options: object) -> LabelReport:
+        return check_data_set(load_data_set(self.yaml), settings, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture

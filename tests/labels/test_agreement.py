@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from ultralytics.data.base import IMG_FORMATS
 from ultralytics.data.utils import img2label_paths, verify_image_label
 
-from nantui.labels.batch import scan
-from nantui.labels.data_set import IMAGE_SUFFIXES, Rules, labels_folder
-from nantui.labels.parser import parse
+from nantui.labels.check import scan
+from nantui.labels.data_set import IMAGE_SUFFIXES, labels_folder
+from nantui.labels.label_files import parse
 from nantui.labels.problem_kinds import KINDS
+from nantui.labels.report import LabelReport
+from nantui.labels.row_rules import Rules, findings
 
 FILES = 1000
 BOX = Rules(3)
@@ -35,7 +37,8 @@ def ultralytics_drops(image: Path, label: Path, rules: Rules) -> bool:
 
 
 def our_drops(folder: Path, names: list[str], rules: Rules) -> set[int]:
-    return {found.file for found in scan(str(folder), names, rules).findings if KINDS[found.kind].drops}
+    found = scan(str(folder), names, rules, LabelReport())
+    return {one.file for one in found if KINDS[one.kind].drops}
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +153,17 @@ def test_decimals_are_exact():
         assert table.values.tolist() == [float(np.float32(float(word))) for word in words]
 
 
+@pytest.mark.parametrize("numbers", [4, 6])
+def test_rows_of_a_few_values_are_told_from_each_other(numbers):
+    made, files, repeated = random.Random(1), [], set()
+    for file in range(3):
+        rows = [("0", *made.choices(("0", "0.125", "0.25", "0.5", "1"), k=numbers)) for _ in range(1000)]
+        files.append("\n".join(map(" ".join, rows)).encode())
+        repeated |= {(file, line) for line, row in enumerate(rows, 1) if row in rows[: line - 1]}
+    found = findings(parse(files)[0], len(files), BOX)
+    assert {(one.file, one.line) for one in found if one.kind == "duplicate"} == repeated != set()
+
+
 def test_the_rules_for_paths_are_the_installed_ones():
     assert frozenset(IMG_FORMATS) == IMAGE_SUFFIXES
     for folder in (
@@ -166,4 +180,4 @@ def test_the_rules_for_paths_are_the_installed_ones():
 def test_an_inf_box_gets_through_to_training_in_pose_data(tmp_path, picture):
     (tmp_path / "a.txt").write_text("0 0.5 0.5 inf 0.2 0.5 0.5 2 0.5 0.5 2\n")
     assert not ultralytics_drops(picture, tmp_path / "a.txt", POSE)
-    assert [found.kind for found in scan(str(tmp_path), ["a.txt"], POSE).findings] == ["inf_kept"]
+    assert [found.kind for found in scan(str(tmp_path), ["a.txt"], POSE, LabelReport())] == ["inf_kept"]

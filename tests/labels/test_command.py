@@ -145,12 +145,12 @@ class Terminal(io.StringIO):
 def test_progress_has_rate_and_eta_and_only_on_a_terminal():
     shown, piped = Terminal(), io.StringIO()
     for out in (shown, piped):
-        line = ProgressLine("files", out)
+        line = ProgressLine(out)
         line(50, 100)
         line.close()
     assert "50/100 files" in shown.getvalue()
     assert piped.getvalue() == ""
-    assert ProgressLine("files", piped).line(50, 100, 2.0).endswith("50/100 files, 25/s, 2 s left")
+    assert ProgressLine(piped).line(50, 100, 2.0).endswith("50/100 files, 25/s, 2 s left")
 
 
 def test_file_names_that_are_not_utf8_can_be_reported(data_set, capfdbinary):

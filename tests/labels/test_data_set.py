@@ -13,8 +13,7 @@ from ultralytics.data.utils import check_det_dataset
 
 from nantui.errors import UserError
 from nantui.labels.check import check_data_set
-from nantui.labels.data_set import load_data_set
-from nantui.labels.image_list import list_images
+from nantui.labels.data_set import list_images, load_data_set
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_paths(tree, text):
         expected = known[split] if isinstance(known[split], list) else [known[split]]
         assert data.splits[split] == expected
         listing = list_images(split, data.splits[split])
-        ours = sorted(folder.image(index) for folder in listing.folders for index in range(len(folder.names)))
+        ours = sorted(path for folder in listing.folders for path in folder.images)
         assert ours == theirs(known[split])
     assert data.names == tuple(known["names"].values())
 

@@ -94,8 +94,8 @@ def check_pair(data_set, yaml, task, kind, has, has_not):
     wrong, right = data_set(yaml), data_set(yaml)
     wrong.add(has)
     right.add(has_not)
-    assert kind in wrong.check(task=task).counts
-    assert kind not in right.check(task=task).counts
+    assert kind in wrong.check({"task": task}).counts
+    assert kind not in right.check({"task": task}).counts
 
 
 @pytest.mark.parametrize(("kind", "has", "has_not"), BOXES)
@@ -132,23 +132,23 @@ def test_errors_count_errors_and_not_notes(data_set):
 def test_single_class_accepts_any_class(data_set):
     data = data_set()
     data.add("3 0.5 0.5 0.2 0.2\n")
-    assert data.check(single_class=True).errors == 0
+    assert data.check({"single_cls": True}).errors == 0
 
 
 def test_pose_labels_for_a_box_task_lose_their_keypoints(data_set):
     data = data_set(POSE)
     data.add("0 0.5 0.5 0.2 0.2 5.0 0.5 2 0.5 0.5 2\n")
-    assert data.check(task="detect").errors == 0
+    assert data.check({"task": "detect"}).errors == 0
     assert data.check().errors == 1
 
 
 def test_boxes_in_a_segment_data_set_block_the_training(data_set):
     data = data_set()
     data.add(TRIANGLE)
-    assert not data.check(task="segment").blocked
+    assert not data.check({"task": "segment"}).blocked
     data.add(GOOD)
-    assert data.check(task="segment").blocked
-    assert not data.check(task="detect").blocked
+    assert data.check({"task": "segment"}).blocked
+    assert not data.check({"task": "detect"}).blocked
 
 
 def test_labels_without_image_and_image_lists(data_set, tmp_path):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from types import SimpleNamespace
+
+import pytest
 
 from nantui.machine.gpus import Sampler
 
@@ -19,6 +22,17 @@ def refuse(*arguments):
 def memory(handle, version=1):
     """The first version counts 600 MB that the driver keeps for itself as used."""
     return SimpleNamespace(total=80e9, used=10e9 if version == 2 else 10.6e9)
+
+
+@pytest.fixture
+def sampler_with(tmp_path, monkeypatch):
+    """Return a sampler that finds such a pynvml (None: that it is not installed)."""
+
+    def make(nvml):
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)
+        return Sampler(tmp_path)
+
+    return make
 
 
 def nvml_of(**changes):
@@ -44,8 +58,8 @@ def nvml_of(**changes):
     return SimpleNamespace(NVMLError=NVMLError, NVML_TEMPERATURE_GPU=0, **{**functions, **changes})
 
 
-def test_gpu_memory_is_split_into_ours_and_others(tmp_path):
-    sample = Sampler(tmp_path, nvml_of).sample([os.getpid()])
+def test_gpu_memory_is_split_into_ours_and_others(sampler_with):
+    sample = sampler_with(nvml_of()).sample([os.getpid()])
     gpu = sample.gpus[0]
     assert (gpu.name, gpu.busy, gpu.celsius, gpu.watts, gpu.watts_limit) == ("NVIDIA H100", 97, 61, 650, 700)
     assert (gpu.ours_gb, gpu.others_gb, gpu.total_gb - gpu.used_gb) == (3, 7, 70)
@@ -53,36 +67,31 @@ def test_gpu_memory_is_split_into_ours_and_others(tmp_path):
     assert gpu.capability == 9.0
 
 
-def test_a_driver_without_the_second_version_is_asked_for_the_first(tmp_path):
+def test_a_driver_without_the_second_version_is_asked_for_the_first(sampler_with):
     def old(handle, version=1):
         return memory(handle) if version == 1 else refuse()
 
-    gpu = Sampler(tmp_path, lambda: nvml_of(nvmlDeviceGetMemoryInfo=old)).sample().gpus[0]
+    gpu = sampler_with(nvml_of(nvmlDeviceGetMemoryInfo=old)).sample().gpus[0]
     assert gpu.used_gb == 10.6
 
 
-def test_a_figure_that_the_card_does_not_know_is_none_and_the_rest_stays(tmp_path):
-    sampler = Sampler(
-        tmp_path, lambda: nvml_of(nvmlDeviceGetPowerUsage=refuse, nvmlDeviceGetUtilizationRates=refuse)
-    )
-    gpu = sampler.sample().gpus[0]
+def test_a_figure_that_the_card_does_not_know_is_none_and_the_rest_stays(sampler_with):
+    nvml = nvml_of(nvmlDeviceGetPowerUsage=refuse, nvmlDeviceGetUtilizationRates=refuse)
+    gpu = sampler_with(nvml).sample().gpus[0]
     assert gpu.watts is None and gpu.busy is None
     assert gpu.total_gb == 80
 
 
-def test_no_driver_is_no_gpu_and_is_asked_once(tmp_path):
+def test_no_driver_is_no_gpu_and_is_asked_once(sampler_with):
     calls = []
-    sampler = Sampler(tmp_path, lambda: nvml_of(nvmlInit=lambda: calls.append(1) or refuse()))
+    sampler = sampler_with(nvml_of(nvmlInit=lambda: calls.append(1) or refuse()))
     assert sampler.sample().gpus == ()
     assert "Not Supported" in sampler.sample().note
     assert calls == [1]
 
 
-def test_no_pynvml_is_said(tmp_path):
-    def missing():
-        raise ImportError("pynvml")
-
-    sample = Sampler(tmp_path, missing).sample()
+def test_no_pynvml_is_said(sampler_with):
+    sample = sampler_with(None).sample()
     assert sample.gpus == () and "nvidia-ml-py" in sample.note
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nantui.machine.host_marks import host_marks, oom_kills
+from nantui.machine.process_identity import host_marks, oom_kills
 
 EVENTS = "low 0\nhigh 0\nmax 3\noom 2\noom_kill 2\noom_group_kill 0\n"
 

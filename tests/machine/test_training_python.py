@@ -50,11 +50,11 @@ def test_the_environment_that_is_active_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / "nothing"))
     conda = environment(tmp_path / "conda", trains=True)
     monkeypatch.setenv("CONDA_PREFIX", str(tmp_path / "conda"))
-    assert find_training_python() == training_python.TrainingPython(str(conda), "$CONDA_PREFIX")
+    assert find_training_python() == (str(conda), "$CONDA_PREFIX")
     find_training_python.cache_clear()
     venv = environment(tmp_path / "venv", trains=True)
     monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / "venv"))
-    assert find_training_python().path == str(venv)
+    assert find_training_python() == (str(venv), "$VIRTUAL_ENV")
 
 
 def test_nothing_found_is_one_line_with_what_was_tried_and_what_to_do(monkeypatch, tmp_path):

@@ -19,9 +19,8 @@ import pytest
 from nantui.checkpoint.verdict import Verdict
 from nantui.recovery import phase_change, rollback
 from nantui.recovery.plan import Plan, put_together
-from nantui.recovery.plan_inputs import PlanInputs, ours_of
+from nantui.recovery.plan_inputs import PlanInputs, why_left_out
 from nantui.recovery.restore_points import RestoreCriteria, choose, list_candidates, pick
-from nantui.recovery.resume_point import why_left_out
 from nantui.recovery.resume_settings import rows_for, settings_in_effect
 from nantui.recovery.trouble import Trouble
 from nantui.run.binding import bind
@@ -60,10 +59,9 @@ def verdict(
     path: Path, epoch: int | None, badge: str = "clean", fitness: float | None = None, **fields: Any
 ) -> Verdict:
     """Return what a scan would say."""
-    sound = badge == "clean"
-    why = "" if sound else "its weights are not sound"
+    why = "" if badge == "clean" else "its weights are not sound"
     values: dict[str, Any] = {
-        "path": path, "badge": badge, "resumable": sound, "why_not_resumable": why, "repairable": False,
+        "path": path, "badge": badge, "why_not_resumable": why, "repairable": False,
         "epoch": epoch,
         "date": None, "version": None, "fitness": fitness, "best": path.name == "best.pt", "findings": (),
         "bytes": path.stat().st_size if path.exists() else 0, "seconds": 0.0,
@@ -100,11 +98,12 @@ def make_plan(
     criteria = RestoreCriteria(trouble, reached, EPOCHS, frozenset(), left, points)
     inside = [verdict(path, point.epoch - 2, point=True) for path, point in points.items()]
     candidates = list_candidates([*verdicts(layout), *inside], criteria)
-    facts = PlanInputs(record, Schema.load(), ours_of(record), dict(asked), candidates, trouble, reached)
+    facts = PlanInputs(record, Schema.load(), dict(asked), candidates, trouble, reached)
     restore = pick(candidates, to, layout) if to else choose(candidates)
     in_effect = settings_in_effect(facts, restore)
-    rows = rows_for(presets, facts, in_effect, propose_guard=True)
-    return put_together(facts, restore, in_effect, rows, presets, Known(now=in_effect), id)
+    known = Known(now=in_effect)
+    rows = rows_for(facts, restore, in_effect, presets, known, guard=True, remedies=False)
+    return put_together(facts, restore, in_effect, rows, presets, known, id)
 
 
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +116,7 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "run_rebase", copy)
     monkeypatch.setattr(rollback, "refuse_unfit", lambda path, allow: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a kill of the process loses no page cache
-    monkeypatch.setattr(rollback, "verify", lambda layout, plan, allow: None)
+    monkeypatch.setattr(rollback, "verify", lambda layout, restore, allow: None)
 
 
 def finished_phase(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> RunLayout:

@@ -15,9 +15,7 @@ import pytest
 from nantui.errors import UserError
 from nantui.machine.gpus import Gpu, Host, Sample
 from nantui.recovery import __main__ as act
-from nantui.recovery import branch, plan_inputs, run_facts
-from nantui.recovery import rollback as stage
-from nantui.recovery.branch import branch as branch_off
+from nantui.recovery import plan_inputs, rollback, run_facts
 from nantui.recovery.history import earlier_recoveries
 from nantui.recovery.transaction import settle
 from nantui.run import spec as specs
@@ -35,9 +33,6 @@ from tests.recovery import fakes
 @pytest.fixture
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunLayout:
     fakes.without_torch(monkeypatch)
-    monkeypatch.setattr(branch, "run_rebase", stage.run_rebase)
-    monkeypatch.setattr(branch, "refuse_unfit", stage.refuse_unfit)
-    monkeypatch.setattr(branch, "verify", stage.verify)
     layout = fakes.make_run(tmp_path / "run")
     Journal(layout.journal).append("created", spec={}, cwd="/somewhere")
     return layout
@@ -45,7 +40,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunLayout:
 
 def test_into_a_new_directory_leaves_the_old_one_untouched(layout: RunLayout) -> None:
     before, ours = fakes.tree(layout), sorted(path.name for path in layout.home.rglob("*"))
-    done = branch_off(fakes.make_plan(layout, {"lr0": 0.003}), "second", by="me")
+    done = rollback.branch(fakes.make_plan(layout, {"lr0": 0.003}), "second", by="me")
     new = RunLayout(layout.run.parent / "second")
     assert fakes.tree(layout) == before and sorted(path.name for path in layout.home.rglob("*")) == ours
     assert (done.run, done.mode, done.checkpoint) == (str(new.run), "resume", "weights/last.pt")
@@ -68,14 +63,14 @@ def test_of_a_run_of_somebody_elses_the_settings_are_taken_and_no_program(
     theirs = replace(spec, python="/theirs/python", kind="exec", exec={"argv": ["/theirs/program"]})
     write_spec(layout.spec, theirs)
     for name, named, trains in (("mine", "", "/theirs/python"), ("named", "/my/python", "/my/python")):
-        branch_off(fakes.make_plan(layout, {}), name, by="me", python=named)
+        rollback.branch(fakes.make_plan(layout, {}), name, by="me", python=named)
         mine = read_spec(layout.run.parent / name / "nantui/spec.yaml")
         assert mine is not None and (mine.python, mine.kind) == (trains, "exec")
     text, look = layout.spec.read_bytes(), specs.read_owned
     monkeypatch.setattr(
         specs, "read_owned", lambda path, most: (text, 4242) if path == layout.spec else look(path, most)
     )
-    branch_off(fakes.make_plan(layout, {}), "second", by="me", python="/my/python")
+    rollback.branch(fakes.make_plan(layout, {}), "second", by="me", python="/my/python")
     mine = read_spec(layout.run.parent / "second/nantui/spec.yaml")
     assert mine is not None and (mine.python, mine.kind, mine.exec) == ("/my/python", "train", None)
     assert mine.train["epochs"] == 8
@@ -87,7 +82,7 @@ def test_of_a_run_of_somebody_elses_the_settings_are_taken_and_no_program(
 def test_a_name_that_is_taken_or_no_name_is_refused(layout: RunLayout, name: str, says: str) -> None:
     before = fakes.tree(layout)
     with pytest.raises(UserError, match=says):
-        branch_off(fakes.make_plan(layout, {}), name, by="me")
+        rollback.branch(fakes.make_plan(layout, {}), name, by="me")
     assert fakes.tree(layout) == before
 
 
@@ -95,9 +90,9 @@ def test_a_full_disk_leaves_no_half_run(layout: RunLayout, monkeypatch: pytest.M
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(branch, "copy_durably", full)
+    monkeypatch.setattr(rollback, "copy_durably", full)
     with pytest.raises(UserError, match="could not be made"):
-        branch_off(fakes.make_plan(layout, {}), "second", by="me")
+        rollback.branch(fakes.make_plan(layout, {}), "second", by="me")
     assert [path.name for path in layout.run.parent.iterdir()] == ["run"]
 
 
@@ -172,7 +167,7 @@ def test_the_size_of_checkpoints_tells_how_much_of_the_peak_the_weights_are() ->
     saved = [("SGD", 4, False), ("AdamW", 10, False), ("AdamW", 2, True)]
     for optimizer, each, stripped in saved:
         one = fakes.verdict(Path("last.pt"), 3, train_args={"optimizer": optimizer})
-        one = replace(one, bytes=each * 1_000_000, stripped=stripped)
+        one = replace(one, bytes=each * 1_000_000, epoch=None if stripped else 3, ultralytics=True)
         assert run_facts.weights_gb([one]) == pytest.approx(million)
     assert run_facts.weights_gb([]) == 0
 

@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from nantui.recovery.judgement import EXPLODED, LASTING, LOST, ZERO, judge_numbers, proven_ruin, quality
 from nantui.recovery.restore_points import RestoreCriteria, choose, choose_before, list_candidates
-from nantui.recovery.trouble import first_trouble
+from nantui.recovery.trouble import (
+    EXPLODED,
+    LASTING,
+    LOST,
+    ZERO,
+    first_trouble,
+    judge_numbers,
+    proven_ruin,
+    quality,
+)
 from nantui.run.layout import RunLayout
 from nantui.run.record import Reached, RunRecord
 from nantui.run.results import EpochRow, current, read_results

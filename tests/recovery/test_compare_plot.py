@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nantui.commands.compare import plot
+from nantui.commands.curves import draw, matching, of_both
 from nantui.errors import UserError
 
 FOUND = {
@@ -16,20 +16,20 @@ FOUND = {
 
 
 def test_both_curves_are_drawn_and_named():
-    drawn = plot(FOUND, "val/box_loss", plain=True)
+    drawn = draw(of_both(FOUND, "val/box_loss"), plain=True)
     assert all(word in drawn for word in ("val/box_loss", "first", "second", "epoch", "4.0", "2.0"))
 
 
 @pytest.mark.parametrize("spoilt", [[math.nan] * 3, [math.inf, 3.0, -math.inf]])
 def test_what_is_not_finite_is_left_out(spoilt):
     curves = {"a": [4.0, 3.0, 2.0], "b": spoilt}
-    drawn = plot({**FOUND, "curves": {"val/box_loss": curves}}, "val/box_loss", plain=True)
+    drawn = draw(of_both({**FOUND, "curves": {"val/box_loss": curves}}, "val/box_loss"), plain=True)
     assert "first" in drawn and ("second" in drawn) is (3.0 in spoilt)
     nothing = {**FOUND, "curves": {"val/box_loss": {"a": [math.nan] * 3, "b": [math.nan] * 3}}}
     with pytest.raises(UserError, match="no finite value"):
-        plot(nothing, "val/box_loss")
+        draw(of_both(nothing, "val/box_loss"))
 
 
 def test_a_misspelt_curve_is_said_in_a_line():
     with pytest.raises(UserError, match="did you mean val/box_loss"):
-        plot(FOUND, "val/box_los")
+        matching("val/box_los5", FOUND["curves"])

@@ -28,7 +28,6 @@ TRACED = (
     "nantui/recovery/",
     "nantui/run/atomic_files.py",
     "nantui/run/journal.py",
-    "nantui/run/sole_doer.py",
 )
 SAMPLE = 25
 

@@ -11,11 +11,11 @@ import pytest
 from nantui.errors import UserError
 from nantui.run import commands
 from nantui.run.attempts import DIVERGED, FINISHED, STOPPED
-from nantui.run.binding import bind_run
+from nantui.run.binding import bind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
-from nantui.supervisor import after_attempt
+from nantui.supervisor import recovery
 from nantui.supervisor.outcome import Ending
 
 
@@ -25,7 +25,7 @@ def supervisor(tmp_path: Path) -> Any:
     layout = RunLayout(tmp_path)
     layout.home.mkdir(parents=True, exist_ok=True)
     write_spec(layout.spec, Spec({"epochs": 8}, auto=True))
-    bind_run(layout.run)
+    bind(layout.run)
     said: list[tuple[str, str]] = []
     return SimpleNamespace(
         layout=layout,
@@ -42,7 +42,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | Exception)
             raise answer
         return answer
 
-    monkeypatch.setattr(after_attempt, "act", act)
+    monkeypatch.setattr(recovery, "act", act)
 
 
 def test_a_proven_ruin_is_recovered_with_the_evidence_in_the_journal(
@@ -52,7 +52,7 @@ def test_a_proven_ruin_is_recovered_with_the_evidence_in_the_journal(
     evidence = {"epoch": 4, "loss": 900.0}
     answer = {"action": "recover", "why": "worse", "options": options, "images": (), "evidence": evidence}
     decided(monkeypatch, answer)
-    after_attempt.recover_unattended(supervisor, Ending(FINISHED))
+    recovery.recover_unattended(supervisor, Ending(FINISHED))
     (note,) = supervisor.journal.events()
     assert (note.text, note.more["evidence"], note.by) == ("unattended: worse", evidence, "policy")
     ((_, command),) = commands.pending_commands(supervisor.layout)
@@ -64,7 +64,7 @@ def test_nothing_to_do_is_not_even_said(
     outcome: str, supervisor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided(monkeypatch, {"action": "nothing", "why": "it finished"})
-    after_attempt.recover_unattended(supervisor, Ending(outcome))
+    recovery.recover_unattended(supervisor, Ending(outcome))
     assert (
         not supervisor.said
         and not supervisor.journal.events()
@@ -84,7 +84,7 @@ def test_what_is_not_done_is_told_under_the_right_name(
     outcome: str, answer: Any, event: str, begins: str, supervisor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided(monkeypatch, answer)
-    after_attempt.recover_unattended(supervisor, Ending(outcome))
+    recovery.recover_unattended(supervisor, Ending(outcome))
     (_, text), (told, again) = supervisor.said
     assert told == event and text == again and text.startswith(begins)
     assert not list(commands.pending_commands(supervisor.layout))

@@ -11,9 +11,8 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.recovery import __main__ as act
-from nantui.recovery.manifest import load
 from nantui.recovery.transaction import MKDIR, MOVE, RMDIR, Step, do, move, pending, revert, settle, step_from
-from nantui.recovery.undo import undo
+from nantui.recovery.undo import read_manifest, undo
 from nantui.run.inside import inside, parts_of, refuse_links
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -75,14 +74,14 @@ def test_a_manifest_gives_nothing_back_outside_nor_among_our_own_files(layout: R
     home.mkdir(parents=True)
     (home / "manifest.json").write_text(json.dumps({"items": [{"path": path, "kind": "file"}]}))
     with pytest.raises(UserError):
-        load(layout, "abc")
+        read_manifest(layout, "abc")
 
 
 @pytest.mark.parametrize("document", ["[]", "{}", '{"items": 3}', '{"items": [3]}', '{"items": [{}]}', "{"])
 def test_a_manifest_that_makes_no_sense_is_missing(layout: RunLayout, document: str) -> None:
     (layout.backups / "abc").mkdir(parents=True)
     (layout.backups / "abc" / "manifest.json").write_text(document)
-    assert load(layout, "abc") is None
+    assert read_manifest(layout, "abc") is None
 
 
 @pytest.mark.parametrize("folder", ["plots", "deep/plots"])

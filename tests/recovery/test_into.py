@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from nantui import cli
-from nantui.commands import following
+from nantui.commands import acting
 from nantui.machine.process_tree import send
-from nantui.recovery.plan import make_plan
-from nantui.recovery.plan_warnings import UNKNOWN, lost_with_our_runner
+from nantui.recovery.plan import UNKNOWN, lost_with_our_runner, make_plan
 from nantui.run.atomic_files import to_json
 from nantui.run.attempts import Attempt, write_attempt
-from nantui.run.binding import bind_run
+from nantui.run.binding import bind
 from nantui.run.commands import Command
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -74,7 +73,7 @@ def test_an_interrupted_rollback_is_not_put_right_behind_the_back_of_into(
     poisoned: Path, own_home: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Journal(RunLayout(poisoned).journal).append("rollback_begun", id="half", steps=[])
-    bind_run(poisoned)
+    bind(poisoned)
     before = everything(poisoned)
     words = ["recover", str(poisoned), "--into", "second", "--set", "epochs=6", "--yes", "--our-runner"]
     assert cli.main(words) == 3
@@ -91,7 +90,7 @@ def test_what_the_guard_saw_of_a_script_is_named(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
     layout.args_yaml.write_text("lr0: 0.1\nmy_own_knob: 3\n")
     write_spec(layout.spec, Spec({}, kind="exec", exec={"argv": ["python", "train.py"]}))
-    bind_run(layout.run)
+    bind(layout.run)
     write_attempt(layout, Attempt(1, "u", 0.0, "start", None, {}, {}, "python"))
     own = ["trainer class train.Mine", "callback on_train_end: train.tell"]
     layout.events(1, 0).write_text(to_json({"t": 1.0, "kind": "in_effect", "values": {}, "own": own}) + "\n")
@@ -133,7 +132,7 @@ def test_an_exec_run_goes_on_under_our_runner_only_where_that_is_asked_for(
     layout.run.mkdir()
     layout.args_yaml.write_text("epochs: 3\nmodel: m.yaml\n")
     write_spec(layout.spec, Spec({}, kind="exec", exec={"argv": ["python", "train.py"]}))
-    bind_run(layout.run)
+    bind(layout.run)
     assert cli.main(["resume", str(layout.run), "--dry-run"]) == 0
     assert "without" not in capsys.readouterr().err
     assert cli.main(["resume", str(layout.run), "--dry-run", "--our-runner"]) == 0
@@ -146,7 +145,7 @@ def test_leaving_its_script_an_exec_run_trains_what_its_arguments_say(tmp_path: 
     layout = RunLayout(tmp_path)
     layout.args_yaml.write_text("epochs: 3\nmodel: m.yaml\n")
     write_spec(layout.spec, Spec({}, kind="exec", exec={"argv": ["python", "train.py"]}))
-    bind_run(layout.run)
+    bind(layout.run)
     layout.lock.touch()  # whoever acts on a run holds it
     supervisor: Any = SimpleNamespace(layout=layout, journal=Journal(layout.journal))
     leave_the_script(supervisor, Command("resume", {}))
@@ -165,7 +164,7 @@ def test_the_interpreter_that_is_to_train_goes_with_the_command_wherever_it_was_
         sent.append(command)
         return CommandResult(True, "")
 
-    monkeypatch.setattr(following, "carry_out", carry_out)
+    monkeypatch.setattr(acting, "carry_out", carry_out)
     layout = RunLayout(tmp_path / "run")
     layout.run.mkdir()
     layout.args_yaml.write_text("epochs: 3\nmodel: m.yaml\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +12,10 @@ from nantui.errors import UserError
 from nantui.recovery import plan_inputs as facts_of
 from nantui.recovery import unattended_policy
 from nantui.recovery.history import Earlier, earlier_recoveries, repeats
-from nantui.recovery.judgement import LOST, Judgement, Ruin
 from nantui.recovery.ladder import Ladder, Proof, load_ladder, next_step
-from nantui.recovery.plan import make_plan
-from nantui.recovery.plan_text import plan_lines
+from nantui.recovery.plan import make_plan, plan_lines
 from nantui.recovery.rollback import about
+from nantui.recovery.trouble import LOST, Judgement, Ruin
 from nantui.recovery.unattended_policy import GIVE_UP, NOTHING, RECOVER, TELL, decide
 from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
 from nantui.run.journal import Journal
@@ -146,13 +146,13 @@ def tale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tale:
             pass
 
         def files(self) -> list[Any]:
-            return []
+            names = sorted(layout.weights.glob("epoch*.pt"))
+            return [SimpleNamespace(path=path, in_backup=False, kind="epoch") for path in names]
 
         def verdict(self, path: Path) -> Any:
             return fakes.verdict(path, int(path.stem[5:] or -1), train_args=train)
 
     monkeypatch.setattr(facts_of, "Catalog", Looked)
-    monkeypatch.setattr(facts_of, "own_files", lambda catalog: sorted(layout.weights.glob("epoch*.pt")))
     return Tale(layout)
 
 
@@ -173,7 +173,7 @@ def test_the_policy_climbs_goes_further_back_and_gives_up_with_everything_kept(t
     assert len(list(tale.layout.weights.glob("*.pt"))) == 6
 
 
-def test_getting_past_the_trouble_gives_the_budget_back(tale: Tale) -> None:
+def test_getting_past_the_trouble_gives_the_budget_back(tale: Tale, monkeypatch: pytest.MonkeyPatch) -> None:
     tale.attempt("diverged", 7)
     tale.recovery(decide(tale.layout.run))
     tale.attempt("diverged", 15)
@@ -181,10 +181,11 @@ def test_getting_past_the_trouble_gives_the_budget_back(tale: Tale) -> None:
         ("nan-safe",), ("nan-safe", "level1", "level2", "level3"), {}, max_recoveries=1, probation_epochs=3
     )
     assert unattended_policy.spent(earlier_recoveries(RunRecord(tale.layout)), ladder) == 1
-    tale.recovery(decide(tale.layout.run, Ladder(**{**ladder.__dict__, "max_recoveries": 2})))
+    tale.recovery(decide(tale.layout.run))
     tale.attempt("diverged", 19)
+    monkeypatch.setattr(unattended_policy, "load_ladder", lambda: ladder)
     assert unattended_policy.spent(earlier_recoveries(RunRecord(tale.layout)), ladder) == 0
-    assert decide(tale.layout.run, ladder).action == RECOVER
+    assert decide(tale.layout.run).action == RECOVER
 
 
 def test_after_probation_the_same_restore_point_may_serve_again(tale: Tale) -> None:

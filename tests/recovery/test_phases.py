@@ -33,7 +33,7 @@ from nantui.run.plan import PlanPhase, next_step, next_waits, phases_of, standin
 from nantui.run.record import RunRecord
 from nantui.run.results import current, read_results
 from nantui.run.spec import read_args, read_spec
-from nantui.settings.plan_files import read_phases
+from nantui.settings.presets import read_phases
 from nantui.settings.schema import Schema
 from tests.recovery import fakes
 from tests.recovery.conftest import SETTINGS
@@ -198,10 +198,13 @@ def test_a_phase_is_appended_to_a_run_without_a_plan() -> None:
 
 def test_what_a_remedy_advises_afterwards_is_said_until_it_is_undone() -> None:
     advice = {"title": "fine-tune", "settings": {"imgsz": 1280, "epochs": 50}}
-    begun = {"kind": "rollback_begun", "id": "r", "afterwards": advice}
-    assert "--phase imgsz=1280 epochs=50" in next_step(parse_all([begun]))
-    assert next_step(parse_all([begun, {"kind": "undo_done", "of": "r"}])) == ""
-    assert next_step(parse_all([begun, {"kind": "phase_done", "id": "p"}])) == ""
+    begun, done = (
+        {"kind": "rollback_begun", "id": "r", "afterwards": advice},
+        {"kind": "rollback_done", "id": "r"},
+    )
+    assert "--phase imgsz=1280 epochs=50" in next_step(parse_all([begun, done]))
+    assert next_step(parse_all([begun, done, {"kind": "undo_done", "of": "r"}])) == ""
+    assert next_step(parse_all([begun, done, {"kind": "phase_done", "id": "p"}])) == ""
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nantui import cli
-from nantui.commands import following
+from nantui.commands import acting
 from nantui.errors import FAILED
 from nantui.recovery import __main__ as act
 from nantui.recovery.comparison import read_side, side_by_side
@@ -45,7 +45,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rebase_here: object
         answer = json.loads(out.getvalue().splitlines()[-1])
         return client.CommandResult(answer["ok"], answer.get("text") or answer.get("error"))
 
-    monkeypatch.setattr(following, "carry_out", carry_out)
+    monkeypatch.setattr(acting, "carry_out", carry_out)
     return sent
 
 
@@ -72,7 +72,7 @@ def test_a_dry_run_says_that_it_trains_now(
 ) -> None:
     assert cli.main(["recover", str(poisoned), "--dry-run"]) == 0
     assert "it trains now" not in capsys.readouterr().err
-    monkeypatch.setattr(following, "trains", lambda run: True)
+    monkeypatch.setattr(acting, "trains", lambda run: True)
     assert cli.main(["recover", str(poisoned), "--dry-run"]) == 0
     assert "it trains now; what is done is planned again" in capsys.readouterr().err
     assert cli.main(["resume", str(poisoned), "--dry-run"]) == FAILED
@@ -197,11 +197,11 @@ def test_a_process_that_carries_the_attempts_mark_is_a_living_writer(tmp_path: P
 
 def test_the_helper_and_the_commands_import_no_torch() -> None:
     script = (
-        "import sys; import nantui.recovery, nantui.commands.rollback, nantui.commands.presets, "
-        "nantui.commands.compare, nantui.recovery.comparison, nantui.recovery.branch; "
+        "import sys; import nantui.recovery, nantui.commands.acting, nantui.commands.presets, "
+        "nantui.commands.curves, nantui.recovery.comparison, nantui.recovery.rollback; "
         "print([m for m in ('torch', 'ultralytics', 'pandas', 'textual') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert set(act.ACTIONS) == {"plan", "next", "rollback", "undo", "keep", "phase", "repair"}
-    assert callable(following.act)
+    assert callable(acting.act)

@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 
 from nantui.checkpoint.verdict import Finding, Verdict
 from nantui.errors import UserError
-from nantui.recovery.checkpoint_moves import checkpoints_aside
-from nantui.recovery.plan import choose_restore, put_together
+from nantui.recovery.plan import checkpoints_aside, choose_restore, finished_words, put_together, warnings_for
 from nantui.recovery.plan_inputs import LOOKS, PlanInputs, settled
-from nantui.recovery.plan_warnings import finished_words, warnings_for
 from nantui.recovery.restore_points import (
     Candidate,
     RestoreCriteria,
@@ -80,7 +78,7 @@ def test_the_guides_own_case_is_counted_right() -> None:
 def test_back_ups_are_named_as_the_guides_owner_named_them(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
     found = candidates(GUIDE, RestoreCriteria(NAN, REACHED, 200))
-    facts = PlanInputs(RunRecord(layout), Schema.load(), {}, {}, found, NAN, REACHED)
+    facts = PlanInputs(RunRecord(layout), Schema.load(), {}, found, NAN, REACHED)
     moves = checkpoints_aside(facts, "id", choose(found), best_at(found, found[0]))
     assert [(move.source, move.target) for move in moves] == [
         ("weights/last.pt", "weights/corrupted_backup/last_epoch134_corrupted.pt")
@@ -121,7 +119,7 @@ def test_reasons_against_are_told() -> None:
     (repaired,) = candidates(
         {"last.pt": (1, "clean", None)},
         RestoreCriteria(None, Reached(2, 0, 1.0), 9),
-        resumable=False,
+        why_not_resumable="it has no optimizer state",
         repairable=True,
     )
     assert repaired.usable and repaired.to_json()["repair"]
@@ -131,9 +129,7 @@ def test_a_file_that_is_being_written_is_no_corrupt_one(tmp_path: Path) -> None:
     files = {"epoch3.pt": (3, "clean", 0.1), "last.pt": (4, "busy", None)}
     found = candidates(files, RestoreCriteria(None, Reached(5, 0.5, 1.0), 9))
     assert [(one.name, one.why_not) for one in found] == [("epoch3.pt", ""), ("last.pt", "being written now")]
-    facts = PlanInputs(
-        RunRecord(RunLayout(tmp_path)), Schema.load(), {}, {}, found, None, Reached(5, 0.5, 1.0)
-    )
+    facts = PlanInputs(RunRecord(RunLayout(tmp_path)), Schema.load(), {}, found, None, Reached(5, 0.5, 1.0))
     (move,) = checkpoints_aside(facts, "id", found[0], None)
     assert (move.target, move.why) == ("weights/corrupted_backup/last_epoch6_aside.pt", "being written now")
     warnings = warnings_for(facts, found[0], [], [], {})
@@ -160,7 +156,7 @@ def test_a_file_that_is_being_written_gets_a_moment(monkeypatch: pytest.MonkeyPa
 )
 def test_beginning_again_says_why(tmp_path: Path, badge: str, epochs: int, says: str) -> None:
     found = candidates({"epoch3.pt": (3, badge, 0.1)}, RestoreCriteria(None, Reached(4, 0, 1.0), epochs))
-    facts = PlanInputs(RunRecord(RunLayout(tmp_path)), Schema.load(), {}, {}, found, None, Reached(4, 0, 1.0))
+    facts = PlanInputs(RunRecord(RunLayout(tmp_path)), Schema.load(), {}, found, None, Reached(4, 0, 1.0))
     plan = put_together(facts, None, {"epochs": epochs}, [], (), Known(), "id")
     assert plan.headline == f"Plan B: {says}, the training begins again"
     assert f"{says}: it begins again from the model's own weights" in plan.warnings
@@ -179,7 +175,7 @@ def test_a_finished_run_names_an_older_epoch_to_train_on_from(tmp_path: Path) ->
     files = {"last.pt": (59, "clean", 0.3), "epoch40.pt": (40, "clean", 0.2)}
     found = candidates(files, RestoreCriteria(None, Reached(60, 0, 1.0), 60))
     facts = PlanInputs(
-        RunRecord(RunLayout(tmp_path / "auto")), Schema.load(), {}, {}, found, None, Reached(60, 0, 1.0)
+        RunRecord(RunLayout(tmp_path / "auto")), Schema.load(), {}, found, None, Reached(60, 0, 1.0)
     )
     with pytest.raises(UserError) as caught:
         choose_restore(facts, None, restart=False)
@@ -413,6 +409,6 @@ def test_a_file_that_a_person_put_there_is_no_sign_of_trouble_and_stays(tmp_path
     strangers = find_strangers([pruned], [])
     (found,) = list_candidates([pruned], RestoreCriteria(None, REACHED, 200, strangers=strangers))
     assert not found.usable and "no training writes" in found.why_not
-    facts = PlanInputs(RunRecord(RunLayout(tmp_path)), Schema.load(), {}, {}, [found], NAN, REACHED)
+    facts = PlanInputs(RunRecord(RunLayout(tmp_path)), Schema.load(), {}, [found], NAN, REACHED)
     restore = candidates(GUIDE, RestoreCriteria(NAN, REACHED, 200))[0]
     assert checkpoints_aside(facts, "id", restore, restore) == []

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from nantui.checkpoint.step_point import refuse_unsound
+from nantui.checkpoint.scan import refuse_unsound
 from nantui.errors import UserError
 from nantui.machine.process_tree import send
-from nantui.recovery import resume_point
+from nantui.recovery import restore_points
 from nantui.recovery.agreement import would_run
+from nantui.recovery.history import attempts_in_force
 from nantui.recovery.plan import make_plan
-from nantui.recovery.restore_points import RestoreCriteria, list_candidates
-from nantui.recovery.resume_point import in_force_of, point_to_resume
+from nantui.recovery.restore_points import RestoreCriteria, list_candidates, point_to_resume
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.undo import undo
 from nantui.run.events import AttemptStarted, RollbackBegun, newest
@@ -72,7 +72,7 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random bytes pass for a clean checkpoint, so long as they are whole."""
     words = "not the file that its header describes"
     monkeypatch.setattr(
-        resume_point, "why_unsound", lambda layout, point: "" if is_whole(layout, point) else words
+        restore_points, "why_unsound", lambda layout, point: "" if is_whole(layout, point) else words
     )
 
 
@@ -126,7 +126,7 @@ def points_on_disk(layout: RunLayout) -> dict[str, bytes]:
 def test_a_rollback_moves_points_aside_and_undo_brings_them_back_byte_for_byte(layout, sound):
     for name in "ab":
         leave_point(layout, name, epoch=4)
-    before, old = points_on_disk(layout), in_force_of(Journal(layout.journal).events())
+    before, old = points_on_disk(layout), attempts_in_force(Journal(layout.journal).events())
     roll_back(fakes.make_plan(layout, {}, "back"), by="me")
     assert points_on_disk(layout) == {} and chosen(layout) == (None, 0)
     for name, data in before.items():
@@ -137,7 +137,7 @@ def test_a_rollback_moves_points_aside_and_undo_brings_them_back_byte_for_byte(l
     later = points_on_disk(layout)
     undo(layout, by="me")
     assert points_on_disk(layout) == before
-    assert in_force_of(Journal(layout.journal).events()) == old == {1}
+    assert attempts_in_force(Journal(layout.journal).events()) == old == {1}
     aside = {path.name: path.read_bytes() for path in layout.backups.glob("undo-*/nantui/points/*")}
     assert aside == later, "what was trained since moves aside"
     assert chosen(layout)[0] in ("a", "b")

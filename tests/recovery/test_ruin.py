@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nantui.recovery.judgement import LASTING, MARGIN, proven_ruin, validated_in_fp32
+from nantui.recovery.trouble import LASTING, MARGIN, proven_ruin, validated_in_fp32
 from nantui.run.atomic_files import to_json
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord

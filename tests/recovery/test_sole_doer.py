@@ -23,9 +23,8 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.recovery import __main__ as helper
-from nantui.run.journal import Journal, interrupted
+from nantui.run.journal import Journal, interrupted, is_being_done, sole_doer
 from nantui.run.layout import RunLayout
-from nantui.run.sole_doer import is_being_done, sole_doer
 from tests.recovery import fakes
 from tests.recovery.test_crash import lines_of
 from tests.supervisor.stub_run import eventually
@@ -81,7 +80,7 @@ def trial(folder: Path, action: str, line: int, number: int, after: dict[str, st
     assert fakes.tree(layout) == after != before, f"not what was asked for, at line {line}"
     events = Journal(layout.journal).events()
     assert interrupted(events) is None and not is_being_done(layout)
-    assert [event.KIND for event in events].count(f"{action}_done") == 1, f"twice, at line {line}"
+    assert [event.kind for event in events].count(f"{action}_done") == 1, f"twice, at line {line}"
     if action == "rollback":
         assert answer(layout, "undo", "c2")["ok"] and fakes.tree(layout) == before, f"undo, line {line}"
 

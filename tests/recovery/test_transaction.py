@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nantui.errors import UserError
-from nantui.recovery import manifest, rollback, transaction
+from nantui.recovery import rollback, transaction
 from nantui.recovery import rollback as stage
 from nantui.recovery import transaction as steps
 from nantui.recovery import undo as undoing
@@ -20,7 +20,7 @@ from nantui.recovery.phase_change import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.undo import keep_for_undo, undo
-from nantui.run.events import RollbackBegun, SettingChange
+from nantui.run.events import Change, RollbackBegun
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
@@ -99,7 +99,7 @@ def test_the_journal_has_the_plan_before_the_first_step_and_each_step_before_it_
     assert isinstance(begun, RollbackBegun)
     assert begun.restore_point == "weights/epoch2.pt" and begun.epoch == 3 and begun.epochs_lost == 3
     assert len(begun.steps) == len(kinds) - 2
-    assert SettingChange("lr0", 0.01, 0.003, "asked for", kept=False) in begun.settings
+    assert Change("lr0", 0.01, 0.003, "asked for", kept=False) in begun.settings
 
 
 def test_a_second_rollback_never_overwrites_an_older_back_up(layout: RunLayout) -> None:
@@ -176,7 +176,7 @@ def test_a_resume_without_room_for_its_copies_leaves_nothing(
         target.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(manifest, "copy_durably", full)
+    monkeypatch.setattr(undoing, "copy_durably", full)
     before = fakes.tree(layout)
     with pytest.raises(UserError, match="No space left on device.*nothing was started"):
         keep_for_undo(layout, 3, id="one", by="me")
@@ -226,8 +226,7 @@ def fault(monkeypatch: pytest.MonkeyPatch, calls: list[tuple[Any, str]], number:
 
 CALLS: list[tuple[Any, str]] = [
     (steps, "rename_without_replacing"), (steps, "sync_directory"), (Journal, "append"),
-    (stage, "copy_durably"),
-    (undoing, "copy_durably"), (manifest, "copy_durably"), (manifest, "write_json"), (stage, "write_atomic"),
+    (stage, "copy_durably"), (undoing, "copy_durably"), (undoing, "write_json"), (stage, "write_atomic"),
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import given
@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from nantui.run import events
 from nantui.run.atomic_files import to_json
+from nantui.run.documents import types_of
 from nantui.run.events import (
     KINDS,
     AttemptEnded,
     AttemptStarted,
+    Change,
     CommandAsked,
     CommandReceived,
     Difference,
@@ -25,7 +27,6 @@ from nantui.run.events import (
     InEffect,
     Place,
     RollbackBegun,
-    SettingChange,
     document_of,
     newest,
     of_kind,
@@ -67,7 +68,7 @@ def test_an_event_comes_back_from_the_journal_as_it_was(tmp_path):
     "event",
     [
         RollbackBegun(kind="rollback_begun", t=1.0, id="r", restore_point="weights/epoch3.pt", epoch=4,
-                      settings=(SettingChange("lr0", 0.01, 0.003, "why"), SettingChange("imgsz", 64, 64)),
+                      settings=(Change("lr0", 0.01, 0.003, "why"), Change("imgsz", 64, 64)),
                       steps=({"kind": "move", "source": "a", "target": "b"},)),
         InEffect(kind="in_effect", differences=(Difference("lr0", 0.1, 0.2),), notes=("mosaic is closed",)),
         CommandReceived(kind="command", command=CommandAsked("c", "set", "me@here", {"set": {"lr0": 1}})),
@@ -84,7 +85,7 @@ def test_a_process_is_known_by_its_ticks_however_long_the_machine_is_up():
 
 
 def test_what_a_rollback_changed_leaves_out_what_it_kept():
-    rows = (SettingChange("lr0", 0.01, 0.003), SettingChange("imgsz", 64, 64, kept=True))
+    rows = (Change("lr0", 0.01, 0.003), Change("imgsz", 64, 64, kept=True))
     assert RollbackBegun(kind="rollback_begun", settings=rows).changed == {"lr0": 0.003}
 
 
@@ -132,24 +133,17 @@ def test_the_newest_of_several_kinds_is_found_in_the_order_of_the_file():
 
 @given(st.sampled_from(sorted(KINDS)), st.dictionaries(st.text(max_size=8), JUNK, max_size=4), st.data())
 def test_whatever_stands_in_the_fields_it_is_an_event(kind, other, data):
-    names = [name for name in events.KINDS[kind].__dataclass_fields__ if name not in ("kind", "more")]
+    names = [name for name in types_of(KINDS[kind]) if name not in ("kind", "more")]
     told = {name: data.draw(JUNK) for name in data.draw(st.sets(st.sampled_from(names), max_size=6))}
     event = parse({**other, **told, "kind": kind})
     assert isinstance(event, KINDS[kind])
     assert parse(json.loads(to_json(document_of(event)))).kind == kind
 
 
-def test_an_event_is_made_by_its_fields_alone_and_never_changed():
-    one = AttemptStarted(kind="attempt_started", attempt=2, mode="resume")
+def test_an_event_is_compared_by_its_fields_and_never_changed():
+    one = AttemptStarted(attempt=2, mode="resume")
     assert one == AttemptStarted(kind="attempt_started", attempt=2, mode="resume", text="")
-    assert one != replace(one, attempt=3) and replace(one, attempt=3).mode == "resume"
-    assert one != AttemptEnded(kind="attempt_started", attempt=2) and "mode='resume'" in repr(one)
+    assert one != AttemptStarted(attempt=3, mode="resume") and one.kind == "attempt_started"
+    assert one != AttemptEnded(kind="attempt_started", attempt=2) and "'mode': 'resume'" in repr(one)
     with pytest.raises(FrozenInstanceError):
         one.mode = "start"
-    with pytest.raises(FrozenInstanceError):
-        del one.mode
-    with pytest.raises(TypeError, match="kind"):
-        AttemptStarted(attempt=2)
-    with pytest.raises(TypeError, match="outcome"):
-        AttemptStarted(kind="attempt_started", outcome="finished")
-    assert one.asked == {} and one.asked is not AttemptStarted(kind="attempt_started").asked

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nantui.commands.status import describe
+from nantui.commands.watching import describe
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, epochs_in_all, new_plan, read_parts, waiting_seconds

@@ -14,9 +14,9 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.supervisor.attempt_watch import Watch
-from nantui.ui.model.alarms import open_alarm
+from nantui.ui.model.reasons import open_alarm
 from nantui.ui.model.run_charts import epoch_marks, step_marks
-from nantui.ui.model.step_axis import Stretch
+from nantui.ui.model.snapshot import Stretch
 from nantui.ui.model.timeline import sentences
 from nantui.worker.telemetry import Recorder
 
@@ -55,7 +55,7 @@ def test_there_is_nothing_to_recover_from(layout):
 
 def test_it_is_an_alarm_until_somebody_has_seen_it_a_line_and_a_mark(layout):
     journal = tuple(Journal(layout.journal).events())
-    steps = SimpleNamespace(skipped=(), boundaries=(), stretches=[Stretch(1, 1, 1, 0.0, 10)])
+    steps = SimpleNamespace(skipped=(), stretches=[Stretch(1, 1, 1, 0.0, 10)])
     phases = SimpleNamespace(begins={}, titles={}, now=1)
     status = SimpleNamespace(state="running")
     seen = SimpleNamespace(journal=journal, events=(), rows=(), status=status, phases=phases, steps=steps)

@@ -5,8 +5,7 @@ import pytest
 from nantui.errors import UserError
 from nantui.run.attempts import Attempt, RankExit, read_attempt, read_exits, write_attempt, write_exit
 from nantui.run.binding import bind
-from nantui.run.discovery import find_runs, require_run
-from nantui.run.layout import RunLayout
+from nantui.run.layout import RunLayout, find_runs, require_run
 from nantui.run.spec import Spec, read_spec, write_spec
 
 

@@ -15,7 +15,7 @@ from nantui.run.incidents import INCIDENTS, SUSPICIONS, is_suspicion
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
-from nantui.ui.model.alarms import open_alarm
+from nantui.ui.model.reasons import open_alarm
 from nantui.ui.model.timeline import sentences
 
 ATTEMPT = {"attempt": 1, "uuid": "u", "created": 1.0, "mode": "start", "train": {}, "ours": {}}

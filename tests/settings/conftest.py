@@ -49,14 +49,8 @@ for nc, iterations in ((6, 5000), (80, 5000), (6, 20000)):
     trainer.data = {"nc": nc}
     trainer.build_optimizer(model, "auto", iterations=iterations)
     auto.append([trainer.args.optimizer, trainer.args.lr0])
-from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import LOGGER
-LOGGER.setLevel("ERROR")
-names = ("yolov8n6.yaml", "yolov10n.yaml")
-with torch.no_grad():
-    strides = {name: max(int(DetectionModel(name, verbose=False).stride.max()), 32) for name in names}
 values = repr([parse_key_value_pair(f"{k}={t}")[1] for k in ("lr0", "name") for t in json.loads(sys.argv[1])])
-said = {"rates": rates, "auto": auto, "values": values, "strides": strides, "defaults": DEFAULT_CFG_DICT}
+said = {"rates": rates, "auto": auto, "values": values, "defaults": DEFAULT_CFG_DICT}
 print(json.dumps(said))
 """
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nantui.settings.effective import lr_at, resolve_optimizer, stride_of
 from nantui.settings.gpu_memory import Measured, fit, largest_batch, predict, stays_gb
-from nantui.settings.lint import Known, lint
-from nantui.settings.ultralytics_args import find_ultralytics
+from nantui.settings.lint import Known, auto_optimizer, lint, lr_at
 from nantui.settings.values import Change, changed
 
 
@@ -30,13 +27,12 @@ def test_auto_resolves_as_ultralytics_does(ultralytics_says: dict[str, Any]) -> 
     for (classes, images), (name, lr0) in zip(
         ((6, 3200), (80, 3200), (6, 12800)), ultralytics_says["auto"], strict=True
     ):
-        got = resolve_optimizer(args, classes, images)
-        assert (got.name, got.lr0) == (name, pytest.approx(lr0))
+        assert auto_optimizer(args, classes, images)[:2] == (name, pytest.approx(lr0))
 
 
 def test_auto_without_the_data_is_not_guessed() -> None:
-    resolved = resolve_optimizer({"optimizer": "auto", "lr0": 0.01, "batch": 16})
-    assert math.isnan(resolved.lr0) and resolved.name == "auto"
+    name, rate, _ = auto_optimizer({"optimizer": "auto", "lr0": 0.01, "batch": 16})
+    assert math.isnan(rate) and name == "auto"
 
 
 RUN: dict[str, Any] = {
@@ -145,32 +141,3 @@ def test_the_largest_batch_fits_and_one_more_would_not(devices: int) -> None:
     assert batch % devices == 0
     assert predict(measured, RUN, {**RUN, "batch": batch}) <= measured.usable_gb
     assert predict(measured, RUN, {**RUN, "batch": batch + devices}) > measured.usable_gb
-
-
-def test_the_stride_is_that_of_the_built_model(ultralytics_says: dict[str, Any]) -> None:
-    package, built = find_ultralytics(), ultralytics_says["strides"]
-    assert {name: stride_of(name, package) for name in built} == built
-    assert set(built.values()) == {32, 64}
-
-
-@pytest.mark.parametrize(
-    ("model", "stride"),
-    [
-        ("yolov5n6u.pt", 64),
-        ("yolov8n.pt", 32),
-        ("runs/train/weights/best.pt", None),
-        (None, None),
-        ("", None),
-    ],
-)
-def test_weights_are_known_by_name_only_where_ultralytics_has_their_architecture(
-    model: str | None, stride: int | None
-) -> None:
-    assert stride_of(model, find_ultralytics()) == stride
-
-
-def test_the_stride_of_somebodys_own_model_is_unknown_whatever_its_name(tmp_path: Path) -> None:
-    own = tmp_path / "yolov8.yaml"
-    own.write_text("backbone: []\nhead: []\n")
-    assert stride_of(str(own), find_ultralytics()) is None
-    assert stride_of("own.yaml", find_ultralytics()) is None

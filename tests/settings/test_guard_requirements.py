@@ -15,7 +15,7 @@ from nantui.settings.guard_requirements import (
     missing,
     read_hooks,
 )
-from nantui.settings.ultralytics_args import find_ultralytics
+from nantui.settings.schema import find_ultralytics
 from nantui.supervisor.host_checks import BAD
 
 GONE = {

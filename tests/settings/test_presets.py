@@ -184,7 +184,7 @@ def test_the_python_copy_runs(presets: dict[str, Preset], guide_run: dict[str, A
 
 
 def test_an_entry_that_the_installed_release_does_not_know_is_kept(guide_run: dict[str, Any]) -> None:
-    preset = Preset("mine", "", (Bound("cutmix", AT_MOST, 0.0, ""),))
+    preset = Preset("mine", "", "user", Path(), (Bound("cutmix", AT_MOST, 0.0, ""),))
     (row,) = apply(preset, {"cutmix": None}, known={"lr0"})
     assert row.kept and "does not know" in row.why
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nantui.errors import UserError
+from nantui.run.spec import divided
 from nantui.settings.schema import Schema
 from nantui.settings.values import parse_value, show_value
 
@@ -24,7 +25,7 @@ def test_every_argument_of_the_installed_release_is_there_with_its_default(
 def test_loading_the_schema_imports_no_torch() -> None:
     script = (
         "import sys; from nantui.settings.schema import Schema; Schema.load(); "
-        "from nantui.settings import presets, lint, effective, gpu_memory as memory, values as diff; "
+        "from nantui.settings import presets, lint, gpu_memory as memory, values as diff; "
         "print([m for m in ('torch', 'ultralytics', 'numpy', 'pandas', 'textual') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -112,8 +113,8 @@ def test_a_non_finite_number_is_refused(schema: Schema) -> None:
         schema.check({"grad_clip": float("inf")})
 
 
-def test_settings_are_split_into_theirs_and_ours(schema: Schema) -> None:
-    train, ours = schema.split({"lr0": 0.1, "guard": "off", "grad_clip": 1.0, "epochs": 3})
+def test_settings_are_split_into_theirs_and_ours() -> None:
+    train, ours = divided({"lr0": 0.1, "guard": "off", "grad_clip": 1.0, "epochs": 3})
     assert train == {"lr0": 0.1, "epochs": 3}
     assert ours == {"guard": "off", "grad_clip": 1.0}
 

@@ -26,11 +26,11 @@ import pytest
 from nantui.errors import UserError
 from nantui.recovery import __main__ as helper
 from nantui.recovery import transaction
-from nantui.run import sole_doer
+from nantui.run import journal
 from nantui.run.commands import Command
 from nantui.run.journal import Journal, interrupted
 from nantui.run.layout import RunLayout
-from nantui.supervisor import handlers, helper_process, recovery_helper
+from nantui.supervisor import handlers, helper_process, recovery
 from tests.recovery import fakes
 from tests.recovery.test_crash import lines_of
 from tests.recovery.test_sole_doer import forked, ready, whole, without_torch
@@ -77,7 +77,7 @@ def supervise(
     port: Any = SimpleNamespace(
         layout=layout, journal=journal, pump=lambda s: time.sleep(0.002), start_helper=lambda child: None
     )
-    recovery_helper.repair(port)
+    recovery.repair(port)
     command = Command(kind, {"python": sys.executable}, id, "me")
     try:
         said = {"ok": True, "text": handlers.HANDLERS[kind](port, command)}
@@ -156,8 +156,8 @@ def trial(folder: Path, action: str, line: int, victims: tuple[str, ...], after:
     assert len(doers) == len(set(doers)), f"two at a time, {doers}: {where}"
     assert fakes.tree(layout) == (before if action == "rollback" else after), f"undo: {where}"
     events = Journal(layout.journal).events()
-    assert [event.KIND for event in events].count(f"{action}_done") == 1, f"twice: {where}"
-    assert interrupted(events) is None and not sole_doer.is_being_done(layout), where
+    assert [event.kind for event in events].count(f"{action}_done") == 1, f"twice: {where}"
+    assert interrupted(events) is None and not journal.is_being_done(layout), where
     assert everything <= fakes.contents(layout), f"a byte was lost: {where}"
 
 
@@ -203,7 +203,7 @@ def every_line(dice: random.Random) -> Iterator[tuple[str, int, tuple[str, ...]]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without torch, and without long pauses between two looks."""
     without_torch(monkeypatch)
-    monkeypatch.setattr(sole_doer, "POLL_S", 0.005)
+    monkeypatch.setattr(journal, "POLL_S", 0.005)
 
 
 KINDS = (Kind("deaths in a rollback", "or undo: helper, supervisor or both, at any line", deaths, 500, 2.0),)

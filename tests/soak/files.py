@@ -14,7 +14,7 @@ from nantui.recovery.comparison import read_side
 from nantui.recovery.plan import make_plan
 from nantui.run.growing_files import LineFollower
 from nantui.run.spec import read_args, read_spec
-from nantui.supervisor.foreign.log_progress import read_progress
+from nantui.supervisor.foreign import read_progress
 from nantui.supervisor.outcome import last_message
 from nantui.supervisor.status import read_status
 from nantui.ui.model.run_reader import RunReader

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nantui.machine.process_identity import ProcessRef, ref_of, this_machine
 from nantui.machine.process_tree import Leftover
 from nantui.run.attempts import Attempt
+from nantui.run.endings import Traces
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.supervisor.attempt_watch import Watch
@@ -23,7 +25,7 @@ class FakePort:
     """A `CommandPort` of a run in `run`, in which nothing trains."""
 
     def __init__(self, run: Path) -> None:
-        self.layout = RunLayout(run)
+        self.layout, self.patience = RunLayout(run), Patience()
         self.layout.attempts.mkdir(parents=True, exist_ok=True)
         self.layout.lock.touch()  # whoever acts on a run holds it
         self.journal = Journal(self.layout.journal)
@@ -37,14 +39,6 @@ class FakePort:
         self.told: list[tuple[str, str]] = []
         self.begun: list[tuple[Attempt, str | None]] = []
 
-    @property
-    def patience(self) -> Patience:
-        return Patience()
-
-    @property
-    def attempt(self) -> Attempt | None:
-        return self.watch.attempt if self.watch else None
-
     def say(self, text: str) -> None:
         self.said.append(text)
 
@@ -55,7 +49,7 @@ class FakePort:
         return
 
     def publish(self, **changes: Any) -> None:
-        self.state = self.state.but(**changes)
+        self.state = replace(self.state, **changes)
 
     def stage(self, command: str, stage: str, text: str) -> None:
         self.staged.append((stage, text))
@@ -69,8 +63,8 @@ class FakePort:
     def find_members(self) -> list[ProcessRef]:
         return []
 
-    def end_members(self, grace_s: float) -> list[Leftover]:
-        return []
+    def end_members(self, grace_s: float) -> None:
+        return
 
     def refuse_leftover(self, left: list[Leftover]) -> None:
         assert not left
@@ -78,7 +72,7 @@ class FakePort:
     def read_watch(self) -> None:
         return
 
-    def settle(self, *, stopped_by: str = "", because: str = "") -> Ending:
+    def settle(self, seen: Traces) -> Ending:
         return Ending("stopped")
 
     def begin(self, attempt: Attempt, cwd: str | None) -> None:

@@ -13,21 +13,11 @@ from nantui.machine.process_tree import send
 from nantui.run.attempts import Attempt
 from nantui.run.events import Incident, parse_all
 from nantui.run.layout import RunLayout
-from nantui.supervisor.attempt_watch import Watch, journaled
+from nantui.supervisor.attempt_watch import Silence, Watch, journaled
 from nantui.supervisor.config import Patience
-from nantui.supervisor.standstill import Standstill
 from tests.supervisor.stub_run import eventually
 
 PATIENCE = Patience(stall_floor_s=100, stall_factor=10, other_phase_s=1000)
-
-
-def looks(standstill, clock, seconds, phase="training", usual_s=1.0, step_s=0.5):
-    """Return what a look every `step_s` says after so many silent seconds."""
-    found = 0.0
-    for _ in range(int(seconds / step_s)):
-        clock.now += step_s
-        found = standstill.observe(1, phase, usual_s)
-    return found
 
 
 class Clock:
@@ -37,32 +27,34 @@ class Clock:
         return self.now
 
 
-def watched():
+def silent(layout, seconds, phase="training", usual_s=1.0, look_s=0.5, moves_at=None):
+    """Tell whether so many silent seconds are a standstill, where somebody looks every `look_s`."""
     clock = Clock()
-    standstill = Standstill(PATIENCE, clock)
-    standstill.observe(1, "training", 1.0)
-    return standstill, clock
+    watch = Watch(layout, ATTEMPT, activity=phase, silence=Silence(clock))
+    watch.usual_step_s = lambda: usual_s
+    watch.silent_s()
+    for number in range(int(seconds / look_s)):
+        clock.now += look_s
+        watch.moved += number * look_s == moves_at
+        quiet_s = watch.silent_s()
+    return quiet_s > watch.allowed_s(PATIENCE)
 
 
-def test_silence_beyond_the_floor_is_a_standstill():
-    standstill, clock = watched()
-    assert looks(standstill, clock, 99) == 0
-    assert looks(standstill, clock, 2) > 100
-    assert standstill.observe(2, "training", 1.0) == 0, "something moved"
+def test_silence_beyond_the_floor_is_a_standstill(layout):
+    assert not silent(layout, 99)
+    assert silent(layout, 102)
+    assert not silent(layout, 150, moves_at=90)
 
 
-def test_slow_steps_and_other_phases_are_given_their_time():
-    standstill, clock = watched()
-    assert looks(standstill, clock, 500, usual_s=60.0) == 0
-    standstill, clock = watched()
-    assert looks(standstill, clock, 900, phase="validating") == 0
-    standstill, clock = watched()
-    assert looks(standstill, clock, 900, usual_s=0.0) == 0, "before the first step"
+def test_slow_steps_and_other_phases_are_given_their_time(layout):
+    assert not silent(layout, 500, usual_s=60.0)
+    assert not silent(layout, 900, phase="validating")
+    assert not silent(layout, 900, usual_s=0.0), "before the first step"
+    assert not silent(layout, 9000, phase="elsewhere"), "its script trains on in another directory"
 
 
-def test_time_in_which_the_supervisor_hung_does_not_count():
-    standstill, clock = watched()
-    assert looks(standstill, clock, 5000, step_s=500) == 0
+def test_time_in_which_the_supervisor_hung_does_not_count(layout):
+    assert not silent(layout, 5000, look_s=500)
 
 
 def test_a_hanging_rank_is_stalled_with_its_stack(make_run):

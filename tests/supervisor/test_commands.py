@@ -7,7 +7,7 @@ import json
 import pytest
 
 from nantui.cli import main
-from nantui.commands.train import remarks
+from nantui.commands.starting import remarks
 from nantui.run.attempts import read_attempt
 from nantui.run.spec import read_spec
 from nantui.settings.schema import Schema

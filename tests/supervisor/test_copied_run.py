@@ -151,12 +151,15 @@ def test_waiting_commands_of_a_copied_run_are_not_carried_out_even_after_trust(
     assert list(copied.layout.home.glob("commands-not-carried-out-*/*.json")), "kept, to be looked at"
 
 
+being_written = shutil.ignore_patterns(".*.tmp")
+
+
 def test_the_lock_of_a_living_run_does_not_hold_its_copy(
     make_run: Callable[..., StubRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run("living", epochs=100000)
     run.await_step()
-    copy = shutil.copytree(run.path, tmp_path / "copy")
+    copy = shutil.copytree(run.path, tmp_path / "copy", ignore=being_written)
     status, said = told(capsys, "stop", "--yes", str(copy))
     assert status == 0 and "nothing was running" in said
     assert run.members() and run.supervisor_alive(), "the original, whose mark the copy carries, trains on"

@@ -6,7 +6,7 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.machine import gpus
-from nantui.machine.gpus import Gpu, GpuProcess
+from nantui.machine.gpus import Gpu, GpuProcess, Sample
 from nantui.run.attempts import read_attempt
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
@@ -37,10 +37,23 @@ def write_steps(layout, number, peaks):
     layout.steps(number).write_text(",".join(header(("box_loss",))) + "\n" + rows)
 
 
-def test_the_earlier_peak_and_what_cuda_itself_takes_is_what_it_needs(layout):
+@pytest.fixture
+def held_gb(monkeypatch):
+    """Returns how to set what somebody else holds of the one GPU."""
+
+    def hold(others_gb):
+        sample = Sample(0.0, (gpu(others_gb=others_gb),), None)
+        monkeypatch.setattr(gpus.Sampler, "sample", lambda self, pids=(): sample)
+
+    return hold
+
+
+def test_the_earlier_peak_and_what_cuda_itself_takes_is_what_it_needs(layout, held_gb):
     assert gpu_admission.earlier_peak_gb(layout) == pytest.approx((30 + 0.7) * 1.0737, rel=1e-3)
-    assert gpu_admission.gpu_shortages(layout, "0", lambda: (gpu(others_gb=47),)) == []
-    assert gpu_admission.gpu_shortages(layout, "0", lambda: (gpu(others_gb=48),)) == [
+    held_gb(47)
+    assert gpu_admission.gpu_shortages(layout, "0") == []
+    held_gb(48)
+    assert gpu_admission.gpu_shortages(layout, "0") == [
         "GPU 0: 48.0 of 80.0 GB are held by eve, this run needed 33.0 GB"
     ]
 
@@ -56,9 +69,11 @@ def test_an_attempt_of_an_older_version_has_no_such_column(layout):
     assert gpu_admission.earlier_peak_gb(layout) == pytest.approx((30 + 0.7) * 1.0737, rel=1e-3)
 
 
-def test_without_an_earlier_peak_only_a_full_gpu_is_refused():
-    assert gpu_admission.gpu_shortages(None, 0, lambda: (gpu(others_gb=60),)) == []
-    assert "held by eve" in gpu_admission.gpu_shortages(None, 0, lambda: (gpu(others_gb=79),))[0]
+def test_without_an_earlier_peak_only_a_full_gpu_is_refused(held_gb):
+    held_gb(60)
+    assert gpu_admission.gpu_shortages(None, 0) == []
+    held_gb(79)
+    assert "held by eve" in gpu_admission.gpu_shortages(None, 0)[0]
 
 
 def test_a_refusal_says_what_to_do_after_a_moment_for_what_has_just_ended(monkeypatch):

@@ -12,10 +12,10 @@ from nantui.run.commands import Command
 from nantui.run.events import AttemptStarted, Created, newest, of_kind
 from nantui.run.journal import pending_edits
 from nantui.run.spec import Spec, read_spec, write_spec
-from nantui.supervisor import handlers, recovery_helper, run_spec
+from nantui.supervisor import handlers, recovery, run_spec
 from nantui.supervisor.handlers import HANDLERS, begun_before
 from nantui.supervisor.ports import CommandPort
-from nantui.supervisor.recovery_helper import repair
+from nantui.supervisor.recovery import repair
 from tests.supervisor.fake_port import FakePort
 
 
@@ -105,7 +105,7 @@ def test_what_a_crash_has_interrupted_is_put_right_and_nothing_else(port, monkey
         assert request["action"] == "repair"
         return {"ok": True, "text": "put right"}
 
-    monkeypatch.setattr(recovery_helper, "helper", helper)
+    monkeypatch.setattr(recovery, "helper", helper)
     for number, kind in enumerate(kinds, 1):
         port.journal.append(kind, id=f"t{number}")
     assert repair(port) == ("put right" if open_id else "")

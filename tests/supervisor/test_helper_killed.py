@@ -10,12 +10,12 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.machine.process_identity import ref_of, this_machine
-from nantui.run.binding import bind_run
+from nantui.run.binding import bind
 from nantui.run.commands import Command
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
-from nantui.supervisor import recovery_helper
+from nantui.supervisor import recovery
 from nantui.supervisor.state import SupervisorState, write_state
 from nantui.supervisor.status import HALF_DONE, read_status
 
@@ -50,7 +50,7 @@ def port_of(layout: RunLayout, begins: bool):
     python.write_text(HELPER.format(python=sys.executable, begins=begins))
     python.chmod(0o755)
     write_spec(layout.spec, Spec({}, {}, python=str(python)))
-    bind_run(layout.run)
+    bind(layout.run)
     return SimpleNamespace(
         layout=layout, journal=Journal(layout.journal), pump=time.sleep, start_helper=lambda child: None
     )
@@ -61,14 +61,14 @@ def test_what_it_had_begun_is_put_right_at_once(run):
     with pytest.raises(
         UserError, match=r"gave no answer \(exit -9\).*; an interrupted rollback was taken back"
     ):
-        recovery_helper.act(port, Command("rollback", {}, "c1", "me"), "rollback")
-    assert recovery_helper.repair(port) == "", "nothing is left to do"
+        recovery.act(port, Command("rollback", {}, "c1", "me"), "rollback")
+    assert recovery.repair(port) == "", "nothing is left to do"
 
 
 def test_one_that_had_begun_nothing_is_said_and_no_more(run):
     port = port_of(run, begins=False)
     with pytest.raises(UserError, match=r"gave no answer \(exit -9\): no output$"):
-        recovery_helper.act(port, Command("rollback", {}, "c1", "me"), "rollback")
+        recovery.act(port, Command("rollback", {}, "c1", "me"), "rollback")
 
 
 def test_a_status_says_that_a_rollback_is_half_done(run):

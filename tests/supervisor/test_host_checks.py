@@ -1,4 +1,4 @@
-"""What the system may do to a training, from the files that decide it."""
+"""What the system may do to a training."""
 
 from __future__ import annotations
 
@@ -7,35 +7,24 @@ import os
 import pytest
 
 from nantui.supervisor import host_checks
-from nantui.supervisor.host_checks import BAD, OK, WARN, kill_user_processes, logout, mount
+from nantui.supervisor.host_checks import BAD, OK, WARN, logout, mount
 
 
-def test_drop_ins_win_over_logind_conf(tmp_path):
-    (tmp_path / "logind.conf").write_text("[Login]\n#KillUserProcesses=yes\n KillUserProcesses = no\n")
-    (tmp_path / "logind.conf.d").mkdir()
-    places = (str(tmp_path / "vendor.conf"), str(tmp_path / "logind.conf"))
-    (tmp_path / "vendor.conf.d").mkdir()
-    (tmp_path / "vendor.conf.d" / "50.conf").write_text("[Login]\nKillUserProcesses=no\n")
-    assert kill_user_processes(places) == "no"
-    (tmp_path / "logind.conf.d" / "50.conf").write_text("[Login]\nKillUserProcesses=true\n")
-    assert kill_user_processes(places) == "yes"
-
-
-def test_a_logout_that_kills_is_bad_and_says_what_to_do(tmp_path, monkeypatch):
-    (tmp_path / "logind.conf").write_text("KillUserProcesses=yes\n")
+@pytest.mark.parametrize(
+    ("answer", "verdict", "said"),
+    [
+        (("echo", "b", "true"), BAD, "KillUserProcesses=yes"),
+        (("echo", "b", "false"), OK, "KillUserProcesses=no"),
+        (("false",), OK, "no logind answers"),
+    ],
+)
+def test_a_logout_that_kills_is_bad_and_says_what_to_do(monkeypatch, answer, verdict, said):
     monkeypatch.setattr("os.getuid", lambda: 1000)
-    check = logout((str(tmp_path / "logind.conf"),), user="nobody-at-all", ask=("false",))
-    assert check.verdict == BAD and "enable-linger nobody-at-all" in check.do
+    check = logout(user="nobody-at-all", ask=answer)
+    assert check.verdict == verdict and said in check.text
+    assert ("enable-linger nobody-at-all" in check.do) == (verdict == BAD)
     monkeypatch.setattr("os.getuid", lambda: 0)
-    assert logout((str(tmp_path / "logind.conf"),), ask=("false",)).verdict == OK
-
-
-@pytest.mark.parametrize(("said", "verdict"), [("true", BAD), ("false", OK)])
-def test_logind_itself_knows_better_than_its_files(tmp_path, monkeypatch, said, verdict):
-    monkeypatch.setattr("os.getuid", lambda: 1000)
-    (tmp_path / "logind.conf").write_text(f"KillUserProcesses={'no' if said == 'true' else 'yes'}\n")
-    check = logout((str(tmp_path / "logind.conf"),), user="nobody-at-all", ask=("echo", "b", said))
-    assert check.verdict == verdict
+    assert logout(ask=answer).verdict == OK
 
 
 def test_inside_slurm_is_said(monkeypatch):

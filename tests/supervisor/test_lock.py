@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from nantui.errors import UserError
-from nantui.machine.process_identity import Machine, this_machine
+from nantui.machine.process_identity import Machine, ref_of, this_machine
 from nantui.run.atomic_files import read_json, write_json
-from nantui.supervisor.lock import RunLock, read_holder, refuse_other_host
+from nantui.run.layout import RunLayout
+from nantui.supervisor.client import refuse_elsewhere
+from nantui.supervisor.state import RunLock, SupervisorState, read_holder, write_state
 
 TAKE = """
 import sys, time
 from pathlib import Path
-from nantui.supervisor.lock import RunLock
+from nantui.supervisor.state import RunLock
 lock = RunLock(Path(sys.argv[1]))
 while time.time() < float(sys.argv[2]):
     pass
@@ -103,14 +106,21 @@ def test_a_broken_lock_file_is_replaced(tmp_path):
 
 
 def test_acting_on_another_hosts_run_says_where_to_act(tmp_path):
-    path = tmp_path / "lock"
-    RunLock(path, ELSEWHERE).acquire()
-    holder = read_holder(path)
+    layout = RunLayout(tmp_path)
+    layout.home.mkdir()
+    RunLock(layout.lock, ELSEWHERE).acquire()
+
+    def heard(seconds_ago):
+        state = SupervisorState(ref_of(os.getpid()), ELSEWHERE, heartbeat=time.time() - seconds_ago)
+        write_state(layout.supervisor, state)
+
+    heard(5)
     with pytest.raises(UserError, match="ssh gpu7"):
-        refuse_other_host(holder, tmp_path, time.time() - 5, take_over=True)
+        refuse_elsewhere(layout, take_over=True)
+    heard(500)
     with pytest.raises(UserError, match="--take-over"):
-        refuse_other_host(holder, tmp_path, time.time() - 500, take_over=False)
-    refuse_other_host(holder, tmp_path, time.time() - 500, take_over=True)
+        refuse_elsewhere(layout, take_over=False)
+    refuse_elsewhere(layout, take_over=True)
 
 
 def test_a_clock_that_was_set_does_not_kill_a_holder(tmp_path):

@@ -18,8 +18,7 @@ from nantui.cli import main
 from nantui.errors import UserError
 from nantui.supervisor.config import Alerts, load_config
 from nantui.supervisor.notify.__main__ import pause_s, quiet_s
-from nantui.supervisor.notify.delivery import filled
-from nantui.supervisor.notify.message import compose, curve, facts
+from nantui.supervisor.notify.delivery import compose, curve, facts, filled
 from nantui.supervisor.notify.outbox import Note, Outbox, Way, keep_ways, kept_ways, start_sender
 from tests.supervisor.stub_run import eventually
 

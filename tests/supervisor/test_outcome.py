@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nantui.machine.host_marks import host_marks
+from nantui.machine.process_identity import host_marks
 from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
 from nantui.run.endings import Traces
 from nantui.run.layout import RunLayout

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nantui.commands.exec import new_run
-from nantui.commands.wait import exit_status
+from nantui.commands.starting import new_run
+from nantui.commands.watching import exit_status
 from nantui.machine.process_tree import send
 from nantui.run.attempts import read_exits
 from nantui.run.commands import Command

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from nantui.demo.dataset import write_dataset
+from nantui.demo.story import write_dataset
 from nantui.machine.process_tree import send
 from nantui.run.results import current, read_results
 from nantui.supervisor.client import create_run

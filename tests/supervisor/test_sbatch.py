@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nantui.cli import main
-from nantui.commands import common, sbatch
+from nantui.commands import common, starting
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from tests.supervisor.stub_run import eventually
@@ -21,7 +21,7 @@ def written(make_run, name, *words):
     """Return the run that is named, and the job that was written for it."""
     run = make_run(name, start=False)
     assert main(["sbatch", str(run.path), *words]) == 0
-    return run, (run.layout.home / sbatch.JOB).read_text()
+    return run, (run.layout.home / starting.JOB).read_text()
 
 
 @pytest.mark.parametrize("name", ["plain", 'it\'s "50%" $HOME'])
@@ -38,7 +38,7 @@ def test_the_job_is_bash_and_names_the_run_whatever_it_is_called(make_run, name)
         "--slurm",
         "nodes=3",
     )
-    path = run.layout.home / sbatch.JOB
+    path = run.layout.home / starting.JOB
     assert subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True).stderr == ""
     only = "\n".join(line for line in job.splitlines() if line.startswith(("run=", "nantui=")))
     asked = subprocess.run(
@@ -69,7 +69,7 @@ def test_a_job_may_ask_for_devices_that_are_not_here(tmp_path, capsys):
     layout = RunLayout(tmp_path / "one")
     spec = read_spec(layout.spec)
     assert spec is not None and (spec.train["device"], spec.nnodes) == ([6, 7], 2)
-    assert "#SBATCH --nodes=2\n" in (layout.home / sbatch.JOB).read_text()
+    assert "#SBATCH --nodes=2\n" in (layout.home / starting.JOB).read_text()
     assert main(["sbatch", *words, "name=two", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"{layout.run}\n#!/bin/bash\n") and not (tmp_path / "two").exists()
@@ -101,7 +101,7 @@ def test_what_sbatch_refuses_is_said_and_how_to_try_again(make_run, tmp_path, mo
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     run = make_run("refused", start=False)
     assert main(["sbatch", str(run.path), "--submit"]) == 3
-    assert f"invalid partition: {run.layout.home / sbatch.JOB}; the job is" in capsys.readouterr().err
+    assert f"invalid partition: {run.layout.home / starting.JOB}; the job is" in capsys.readouterr().err
 
 
 def program(path: Path, text: str) -> Path:
@@ -132,7 +132,7 @@ def test_the_job_passes_signals_on_and_queues_itself_again_where_slurm_does_not(
     program(tmp_path / "bin/squeue", f"echo {state}")
     program(tmp_path / "bin/scontrol", f'echo "$@" >> "{log}"')
     words = {"OPTIONS": "", "RUN": "/the/run", "NANTUI": str(leader)}
-    job = program(tmp_path / "bin/job", common.filled(sbatch.TEMPLATE, words))
+    job = program(tmp_path / "bin/job", common.filled(starting.TEMPLATE, words))
     here = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1"}
     process = subprocess.Popen([str(job)], env=here)
     eventually(lambda: log.is_file() and log.read_text().count("\n"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from nantui.commands.wait import exit_status
+from nantui.commands.watching import exit_status
 from nantui.supervisor.state import read_state
 from tests.supervisor.stub_run import eventually
 

@@ -35,7 +35,7 @@ def test_its_patience_has_an_end(make_run, capsys):
 def test_a_signal_in_the_foreground_is_passed_on(make_run, number, status):
     run = make_run(epochs=100000)
     run.await_step()
-    code = "from pathlib import Path; from nantui.commands.wait import foreground; print('up', flush=True)\n"
+    code = "from pathlib import Path; from nantui.commands.watching import foreground\n"
     code += f"raise SystemExit(foreground(Path({str(run.path)!r})))"
     waiting = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -13,12 +13,10 @@ from typing import Any
 from nantui.checkpoint.verdict import Finding, Verdict
 from nantui.errors import UserError
 from nantui.machine.gpus import Gpu, GpuProcess, Host, Sample
-from nantui.recovery.comparison import read_side
 from nantui.recovery.restore_points import Costs
 from nantui.run.atomic_files import read_json
 from nantui.run.commands import Command
-from nantui.run.discovery import find_runs
-from nantui.run.layout import RunLayout
+from nantui.run.layout import RunLayout, find_runs
 from nantui.run.points import StepPoint
 from nantui.run.results import current, read_metric, read_results
 from nantui.run.status import RunStatus
@@ -114,20 +112,11 @@ class FakeBackend:
             else ()
         )
         return Verdict(
-            path,
-            "corrupt" if ill else "clean",
-            not ill,
-            "its weights are ruined" if ill else "",
-            False,
-            epoch,
-            "2026-11-21T10:00:00",
-            "8.4.190",
-            0.31 + epoch / 100,
-            path.stem == "best",
-            findings,
-            path.stat().st_size,
-            0.02,
-        )
+            path=path, badge="corrupt" if ill else "clean", epoch=epoch, findings=findings,
+            why_not_resumable="its weights are ruined" if ill else "", date="2026-11-21T10:00:00",
+            version="8.4.190", fitness=0.31 + epoch / 100, best=path.stem == "best",
+            bytes=path.stat().st_size, seconds=0.02,
+        )  # fmt: skip
 
     def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
         self.hold.wait(20)
@@ -137,23 +126,11 @@ class FakeBackend:
         return self.plan_answer
 
     def diagnose(self, run: Path) -> dict[str, Any]:
-        return {
-            "incident": None,
-            "causes": [
-                {
-                    "cause": "gradient_explosion",
-                    "probability": 0.7,
-                    "evidence": ["the norm rose from 8 to 4,000"],
-                }
-            ],
-            "advice": [{"preset": "gentle-lr", "why": "the rate was ten times the usual one"}],
-        }
+        cause = {"title": "gradient explosion", "evidence": ["the norm rose from 8 to 4,000"]}
+        return diagnosis([cause], [{"preset": "gentle-lr", "why": "the rate was ten times the usual one"}])
 
     def labels(self, run: Path, progress: Any) -> Any:
         raise UserError("shapes.yaml: no such file")
-
-    def side(self, name: str) -> Any:
-        return read_side(name)
 
     def write_labels(self, run: Path, report: Any) -> Path:
         raise UserError("nowhere to write")
@@ -169,6 +146,19 @@ class FakeBackend:
 
     def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
         return self.machine
+
+
+def diagnosis(causes: Sequence[Any] = (), advice: Sequence[Any] = ()) -> dict[str, Any]:
+    """Return what `nantui diagnose --json` has, filled up where a test does not care."""
+    cause = {"cause": "", "title": "", "prior": 0.7, "probability": 0.7, "evidence": []}
+    remedy = {"cause": "", "why": "", "preset": "", "settings": {}, "cost": ""}
+    return {
+        "incident": None,
+        "causes": [{**cause, **one} for one in causes],
+        "advice": [{**remedy, **one} for one in advice],
+        "unknown": [],
+        "notes": [],
+    }
 
 
 def clean_candidate(number: int) -> Any:

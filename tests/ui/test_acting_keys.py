@@ -2,7 +2,7 @@
 
 import pytest
 
-from nantui.run.binding import bind_run
+from nantui.run.binding import bind
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
 from nantui.ui.screens.run import RunScreen
@@ -76,7 +76,7 @@ async def test_a_saved_edit_is_seen_and_taken_back(cockpit, tmp_path):
 async def test_autopilot_is_seen(cockpit, tmp_path):
     run = make_run(tmp_path / "runs" / "demo", nan_from=None)
     write_spec(RunLayout(run).spec, Spec(train={}, created=0.0, auto=True))
-    bind_run(run)
+    bind(run)
     async with cockpit(run) as driver:
         await driver.until("autopilot")
 

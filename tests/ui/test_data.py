@@ -16,12 +16,12 @@ from rich.color import Color
 from nantui.run.events import parse
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_args
-from nantui.run.telemetry import Step, header
+from nantui.run.telemetry import Step, StepFollower, header
 from nantui.supervisor.status import read_status
 from nantui.ui import format as words
 from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE, meter
 from nantui.ui.model.run_reader import RunReader
-from nantui.ui.model.step_store import MOST_POINTS, StepReader, StepStore
+from nantui.ui.model.step_store import MOST_POINTS, WHOLE_BYTES, StepStore
 from nantui.ui.model.timeline import sentences
 from nantui.ui.styled_text import column, fit, spread, width, wrap
 from nantui.ui.widgets.line_widget import changed_runs, legible
@@ -140,11 +140,11 @@ def test_a_torn_line_means_not_yet(tmp_path):
     text = path.read_text()
     path.write_text(text[:-10])
     store = StepStore()
-    reader = StepReader(path, store)
-    reader.read()
+    steps = StepFollower(path)
+    store.read(steps)
     assert store.last["step"] == 3
     path.write_text(text)
-    reader.read()
+    store.read(steps)
     assert store.last["step"] == 4
 
 
@@ -157,13 +157,13 @@ def test_telemetry_of_any_length_stays_small_and_keeps_its_peak(tmp_path):
             place = {"t": index, "epoch": index // 100 + 1, "step": index % 100 + 1, "steps": 100}
             file.write(step_line((1, 1, 1), grad_norm=norm, **place))
     store = StepStore()
-    reader = StepReader(path, store)
-    while reader.read():
+    steps = StepFollower(path, whole_bytes=WHOLE_BYTES)
+    while store.read(steps):
         pass
     xs, ys = store.curves().columns["grad_norm"]
     assert len(xs) <= MOST_POINTS + 1 and xs[-1] > 29_900
     assert max(ys) == 5000.0
-    assert store.curves().every == 30_000 // len(xs) > 1
+    assert store.curves().note == f"1 in {30_000 // len(xs)}"
 
 
 def test_a_step_without_a_norm_is_no_nan():
@@ -181,13 +181,12 @@ def test_a_step_without_a_norm_is_no_nan():
 
 def test_a_repeated_stretch_replaces_the_older_one():
     store = StepStore()
-    store.begin_attempt()
     for epoch, loss in ((1, 3.0), (2, 2.0), (2, 1.0)):
         for step in (1, 2):
             store.add(Step(float(epoch), epoch, step, 2, False, "", {"box_loss": loss}))
     xs, ys = store.curves().columns["box_loss"]
     assert xs == (1.0, 2.0, 3.0, 4.0) and ys == (3.0, 3.0, 1.0, 1.0)
-    assert store.curves().every == 1, "nothing was thinned"
+    assert store.curves().note == "", "nothing was thinned"
 
 
 def told(*entries):
@@ -267,7 +266,7 @@ def test_neighbouring_epochs_that_are_not_finite_are_one_sentence():
         {"kind": "epoch", "t": float(n), "epoch": n, "finite": n not in (3, 4, 6, 9)} for n in range(1, 10)
     ]
     events = [*epochs[:6], {"kind": "warning", "t": 6.5, "text": "odd"}, *epochs[6:]]
-    told = [(one.t, one.text, one.ink) for one in sentences((), map(parse, events))]
+    told = [(one.event.t, one.text, one.ink) for one in sentences((), map(parse, events))]
     assert told == [
         (3.0, "epochs 3 to 6 have losses that are not finite", "bad"),
         (6.5, "warning: odd", "warn"),

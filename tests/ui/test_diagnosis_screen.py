@@ -4,16 +4,17 @@ import threading
 
 from nantui.errors import UserError
 from nantui.run.status import RunStatus
-from nantui.ui.glyphs import choose
+from nantui.ui.glyphs import UNICODE
 from nantui.ui.model.diagnosis_text import describe
 from nantui.ui.model.run_reader import RunReader
+from tests.ui.fakes import diagnosis
 from tests.ui.inks import plain
 from tests.ui.synthetic import journal, make_run
 
 
-def told(run, diagnosis, **status):
+def told(run, found, **status):
     snapshot = RunReader(run, lambda path: RunStatus(path, **status)).read()
-    return "\n".join(map(plain, describe(snapshot, diagnosis, "", choose(False), 100)))
+    return "\n".join(map(plain, describe(snapshot, found, "", UNICODE, 100)))
 
 
 async def test_diagnosis_shows_causes_evidence_and_opens_the_remedy(cockpit):
@@ -31,7 +32,7 @@ async def test_diagnosis_shows_causes_evidence_and_opens_the_remedy(cockpit):
 async def test_digits_count_the_remedies_that_a_key_can_apply(cockpit):
     advice = [{"cause": "hardware_fault", "why": "test the memory"}, {"preset": "gentle-lr", "why": "slower"}]
     async with cockpit(size=(110, 40)) as driver:
-        driver.backend.diagnose = lambda run: {"causes": [], "advice": advice}
+        driver.backend.diagnose = lambda run: diagnosis(advice=advice)
         await driver.press("d")
         text = await driver.until("by hand", "1 gentle-lr")
         assert "1 by hand" not in text
@@ -44,14 +45,14 @@ async def test_digits_count_the_remedies_that_a_key_can_apply(cockpit):
 
 async def test_diagnosis_of_a_healthy_run_says_so(cockpit):
     async with cockpit(size=(110, 40), nan_from=None) as driver:
-        driver.backend.diagnose = lambda run: {"causes": [], "advice": []}
+        driver.backend.diagnose = lambda run: diagnosis()
         await driver.press("d")
         await driver.until("nothing has gone wrong")
 
 
 async def test_a_killed_training_is_not_called_healthy(cockpit):
     async with cockpit(size=(110, 40), nan_from=None, state="failed") as driver:
-        driver.backend.diagnose = lambda run: {"causes": [], "advice": []}
+        driver.backend.diagnose = lambda run: diagnosis()
         await driver.press("d")
         text = await driver.until(
             "the training has died", "No sign of NaN was recorded", "nothing to diagnose"
@@ -61,7 +62,7 @@ async def test_a_killed_training_is_not_called_healthy(cockpit):
 
 def test_how_it_ended_is_told_in_the_supervisors_words(tmp_path):
     run = make_run(tmp_path / "demo", nan_from=None)
-    text = told(run, {"causes": []}, state="lost", text="rank 0 was killed", attempt=2, epoch=4, step=3)
+    text = told(run, diagnosis(), state="lost", text="rank 0 was killed", attempt=2, epoch=4, step=3)
     assert "attempt 2: the training is gone without a word, epoch 4 step 3" in text
     assert "rank 0 was killed" in text and "nothing has gone wrong" not in text
 
@@ -82,7 +83,7 @@ def test_an_older_attempts_incident_is_named_as_such(tmp_path):
 async def test_a_digit_before_the_answer_is_told_to_wait(cockpit):
     hold = threading.Event()
     async with cockpit(size=(110, 40)) as driver:
-        driver.backend.diagnose = lambda run: hold.wait(20) and {"causes": [], "advice": []}
+        driver.backend.diagnose = lambda run: hold.wait(20) and diagnosis()
         await driver.press("d", "1")
         await driver.until("still looking for causes")
         hold.set()
@@ -96,7 +97,7 @@ async def test_the_key_of_the_data_says_at_once_that_it_is_checking(cockpit):
         raise UserError("no such data set")
 
     async with cockpit(size=(110, 40)) as driver:
-        driver.backend.diagnose = lambda run: {"causes": [], "advice": [{"cause": "data", "why": "look"}]}
+        driver.backend.diagnose = lambda run: diagnosis(advice=[{"cause": "data", "why": "look"}])
         driver.backend.labels = check
         await driver.press("d")
         await driver.until("1 look at the data")

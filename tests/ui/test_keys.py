@@ -21,7 +21,8 @@ def test_no_key_does_two_things_on_the_run_screen():
 
 def test_every_action_of_the_run_screen_is_carried_out_by_a_method():
     from nantui.ui.app import CockpitApp
-    from nantui.ui.screens.run import RunScreen
+    from nantui.ui.screens.run import PAGES, RunScreen
 
-    assert [action.name for action in RUN_ACTIONS if not hasattr(RunScreen, f"do_{action.name}")] == []
+    others = [action.name for action in RUN_ACTIONS if action.name not in PAGES]
+    assert [name for name in others if not hasattr(RunScreen, f"do_{name}")] == []
     assert [action.name for action in APP_ACTIONS if not hasattr(CockpitApp, f"do_{action.name}")] == []

@@ -7,9 +7,8 @@ import pytest
 from nantui.paths import user_config_dir
 from nantui.run.layout import RunLayout
 from nantui.ui import preferences
+from nantui.ui.screens.fleet import FleetList
 from nantui.ui.theme import NAMES
-from nantui.ui.watchers import FleetRead
-from nantui.ui.widgets.fleet import FleetList
 from tests.ui.synthetic import make_run, write_attempt
 
 
@@ -253,10 +252,10 @@ async def test_the_cursor_of_a_fleet_begins_on_the_gravest_and_then_stays_with_i
         calm, gravest, grave = (replace(one, state=state) for one, state in zip(known, states, strict=True))
         fleet.show_statuses([], whole=False)
         for arrived in ([calm], [calm, grave], [calm, grave, gravest]):
-            screen.on_fleet_read(FleetRead(arrived, whole=len(arrived) == 3))
+            screen.show_runs(arrived, whole=len(arrived) == 3)
             assert fleet.cursor == 0
         assert fleet.key == gravest.path
-        screen.on_fleet_read(FleetRead([replace(gravest, state="finished"), calm, grave]))
+        screen.show_runs([replace(gravest, state="finished"), calm, grave])
         assert fleet.key == gravest.path and fleet.cursor == 2
 
 

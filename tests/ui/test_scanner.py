@@ -35,7 +35,7 @@ def test_a_file_rewritten_under_the_same_name_loses_its_old_badge(tmp_path):
     last, other = tmp_path / "last.pt", tmp_path / "zzz.pt"
     last.write_text("corrupt")
     other.write_text("clean")
-    scanner = Scanner(tmp_path, ByContent(), print)
+    scanner = Scanner(tmp_path, ByContent())
     *_, posted = scanner.look()
     assert badges(tmp_path, posted) == {"last.pt": "corrupt", "zzz.pt": "clean"}
     last.write_text("clean")
@@ -45,6 +45,6 @@ def test_a_file_rewritten_under_the_same_name_loses_its_old_badge(tmp_path):
     assert badges(tmp_path, posted) == {"last.pt": "clean", "zzz.pt": "clean"}
 
 
-def badges(weights, message):
-    shown = rows(tuple(list_checkpoints(weights)), message.verdicts, message.waiting)
+def badges(weights, posted):
+    shown = rows(tuple(list_checkpoints(weights)), *posted)
     return {row.checkpoint.name: row.badge for row in shown}

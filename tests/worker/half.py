@@ -34,7 +34,7 @@ def half_precision(
     from ultralytics.engine import trainer as trainer_module
     from ultralytics.engine.validator import BaseValidator
 
-    from nantui.worker import ultralytics_validation as theirs
+    from nantui.worker import validation_precision as theirs
 
     passes, stock = Passes(), BaseValidator.__call__
     now = {"epoch": 0}

@@ -12,9 +12,9 @@ import pytest
 from nantui.machine.process_identity import ref_of
 from nantui.run.attempts import Attempt
 from nantui.run.layout import RunLayout
-from nantui.supervisor import standstill
-from nantui.supervisor.standstill import collect_stacks, hung_text
-from nantui.worker.flight_recorder import collective_text
+from nantui.supervisor import stacks
+from nantui.supervisor.stacks import collect_stacks, hung_text
+from nantui.worker.signals import collective_text
 from tests.supervisor.stub_run import eventually
 
 RANK = """
@@ -22,7 +22,7 @@ import os, sys, time
 from types import SimpleNamespace
 import torch
 import torch.distributed as dist
-from nantui.worker.preemption import listening
+from nantui.worker.signals import listening
 
 rank = int(os.environ["RANK"])
 
@@ -95,15 +95,15 @@ def test_ranks_that_hang_name_their_collectives_and_lines(hanging, tmp_path, mon
     spy.write_text(f"#!/bin/sh\ncat <<'END'\n{SPIED}END\n")
     spy.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(standstill, "COLLECTIVE_S", 60.0)
+    monkeypatch.setattr(stacks, "COLLECTIVE_S", 60.0)
     text = hung_text(300.0, collect_stacks(found, layout, ATTEMPT, before_the_end=True))
     assert f"gloo:all_reduce 4 of default_pg from script.py:{LINE} not finished (rank 0)" in text
     assert "gloo:all_reduce 3 of default_pg from script.py:" in text and "finished (rank 1)" in text
     assert "rank 0 in all_reduce (distributed_c10d.py:" in text and "rank 1 in train (script.py:" in text
     assert "natively in gloo::transport::tcp::UnboundBuffer::waitRecv (libtorch_cpu.so)" in text
-    monkeypatch.setattr(standstill, "COLLECTIVE_S", 0.5)
+    monkeypatch.setattr(stacks, "COLLECTIVE_S", 0.5)
     spy.write_text("#!/bin/sh\nexec sleep 60\n")
-    monkeypatch.setattr(standstill, "NATIVE_S", 0.5)
+    monkeypatch.setattr(stacks, "NATIVE_S", 0.5)
     again = collect_stacks(found, layout, ATTEMPT, before_the_end=True)
     assert "native" not in again[0] and again[0]["collective"]
     assert not {"native", "collective"} & {*collect_stacks(found, layout, ATTEMPT)[0]}, "it may go on"

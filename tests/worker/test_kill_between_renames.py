@@ -50,7 +50,7 @@ def test_last_is_new_only_when_all_are(tmp_path, monkeypatch, renames):
     child = os.fork()
     if child == 0:
         monkeypatch.setattr(os, "replace", counted)
-        save_staged(trainer, save, lambda: None)
+        save_staged(trainer, save, lambda file, older: None)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) == (renames < len(NAMES))

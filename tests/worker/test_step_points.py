@@ -49,11 +49,11 @@ def test_two_ranks_go_on_as_one_training(trainings: Trainings, warm_python: str,
 @pytest.fixture(scope="module")
 def killed(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that broke in its first epoch, after each step's point was on the disk; it has no last.pt."""
-    from nantui.worker.points.point_file import Job, PointWriter
+    from nantui.worker.points.point_file import InMemory, PointWriter
 
     hand_over = PointWriter.hand_over
 
-    def and_wait(writer: PointWriter, job: Job) -> None:
+    def and_wait(writer: PointWriter, job: InMemory) -> None:
         hand_over(writer, job)
         eventually(lambda: writer._waiting is None and writer._writing is None)
 
@@ -241,14 +241,14 @@ def test_without_memory_there_are_no_points_and_it_is_said(trainings, tmp_path, 
 
 def test_a_point_that_is_not_finite_is_not_written(tmp_path):
     from nantui.worker.points.host_copy import HostCopy
-    from nantui.worker.points.point_file import Job, PointWriter
+    from nantui.worker.points.point_file import InMemory, PointWriter
 
     said: list[str] = []
     layout = RunLayout(tmp_path)
     writer = PointWriter(layout, said.append)
     copy = HostCopy(torch.device("cpu"))
     document = {"optimizer": copy.take({"state": [torch.tensor([1.0, float("inf")])]})}
-    writer.hand_over(Job(copy, document))
+    writer.hand_over(InMemory(copy, document))
     eventually(lambda: said)
     writer.close()
     assert "optimizer.state.0 is not finite" in said[0]
@@ -258,7 +258,7 @@ def test_a_point_that_is_not_finite_is_not_written(tmp_path):
 def test_a_point_is_there_only_once_the_rows_of_its_steps_are(tmp_path, monkeypatch):
     """A kill between the two would leave a batch that was learned, is not repeated, and has no row."""
     from nantui.worker.points.host_copy import HostCopy
-    from nantui.worker.points.point_file import Job, PointWriter
+    from nantui.worker.points.point_file import InMemory, PointWriter
     from nantui.worker.telemetry import Recorder
 
     layout, rows = RunLayout(tmp_path / "run"), tmp_path / "steps.csv"
@@ -280,7 +280,7 @@ def test_a_point_is_there_only_once_the_rows_of_its_steps_are(tmp_path, monkeypa
     recorder.step(("box_loss",), (1, 1, 8, 0.0), [1.0], (0.1,) * 6)
     header = {"attempt": 1, "epoch": 1, "batch": 1, "batches": 8, "step": 1, "t": 1.0, "training": {}}
     copy = HostCopy(torch.device("cpu"))
-    writer.hand_over(Job(copy, {"weights": copy.take({"w": torch.ones(2)})}, header))
+    writer.hand_over(InMemory(copy, {"weights": copy.take({"w": torch.ones(2)})}, header))
     eventually(lambda: layout.point_header("a").exists())
     writer.close()
     recorder.close()

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
-from nantui.worker import preemption
+from nantui.worker import signals
 
 pytestmark = pytest.mark.training  # it imports torch and forks
 
@@ -29,7 +29,7 @@ def test_only_the_next_batch_tells_of_dead_workers_once_it_is_told(tmp_path, mon
     session = a_rank(tmp_path)
     batches = iter(DataLoader(torch.zeros(64), num_workers=2, prefetch_factor=1))
     next(batches)
-    preemption._take(session, preemption.signal.SIGTERM)
+    signals._take(session, signals.signal.SIGTERM)
     assert session.told == "SIGTERM" and session.recorder.stop_requested.is_set()
     assert signal_handling._error_if_any_worker_fails is not raise_at_once
     for worker in batches._workers:
@@ -49,8 +49,8 @@ def test_a_worker_may_be_told_a_moment_before_its_rank(tmp_path):
         RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated."),
     )
     begun = time.monotonic()
-    assert not preemption.was_told(session, died) and time.monotonic() - begun >= preemption.MOMENT_S
+    assert not signals.was_told(session, died) and time.monotonic() - begun >= signals.MOMENT_S
     threading.Timer(0.1, lambda: setattr(session, "told", "SIGTERM")).start()
-    assert preemption.was_told(session, died)
+    assert signals.was_told(session, died)
     session.told = ""
-    assert not preemption.was_told(session, ValueError("its own")), "nothing is waited for"
+    assert not signals.was_told(session, ValueError("its own")), "nothing is waited for"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nantui.run.spec import OURS_DEFAULTS
-from nantui.worker import ultralytics_api, ultralytics_validation
+from nantui.worker import ultralytics_api, validation_precision
 from nantui.worker.trainer import guarded
 
 
@@ -141,7 +141,7 @@ def test_an_epochs_validation_takes_its_precision_from_amp_alone_and_weights_sta
     assert '16 if (self.device.type != "cpu" and trainer.amp) else None' in source
     assert source.count("trainer.amp") == 1 and "fp16=self.args.quantize == 16" in source
     assert "bar = TQDM(self.dataloader" in source and "preds = self.postprocess(preds)" in source
-    assert not ultralytics_validation.halves_in_place()
+    assert not validation_precision.halves_in_place()
     assert hasattr(BaseValidator, "gather_stats")
 
 

@@ -3,7 +3,6 @@
 Files, in reading order:
 
 interpreter: A pickle machine that describes instead of doing: imports, calls and sets nothing
-stand_ins: What a pickle describes, as inert values: names are kept as names, calls as notes, nothing is made
-torch_calls: The few calls a checkpoint's pickle makes, carried out on descriptions instead of objects
+stand_ins: What a pickle describes, as inert values, and the few calls that are carried out on these
 allowlist: Which names a checkpoint may mention, which it may call, and what others mean
 """

@@ -14,20 +14,21 @@ does not ask for. So only what architectures really say passes here.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from nantui.checkpoint.installed_classes import is_absent
-from nantui.checkpoint.pickle.stand_ins import Instance, Name, Pairs, items_of
-from nantui.checkpoint.pickle.torch_calls import HANDLERS
+from nantui.checkpoint.pickle.stand_ins import CALLS, Instance, Name, Pairs, items_of
 from nantui.checkpoint.verdict import Finding
 
 # Items may be set on these: dictionaries that torch.save writes as calls.
 DICTIONARIES = frozenset({"collections.OrderedDict", "collections.defaultdict"})
-# Called with arguments that torch_calls.py checks one by one: what torch.save writes for plain values.
-CALLABLE = DICTIONARIES | HANDLERS.keys() | {
+# Called with arguments that stand_ins.py checks one by one: what torch.save writes for plain values.
+CALLABLE = DICTIONARIES | CALLS.keys() | {
     "torch.device", "builtins.complex", "__builtin__.complex", "builtins.slice", "__builtin__.slice",
     "datetime.datetime", "datetime.date", "datetime.timedelta", "datetime.timezone", "pathlib.Path",
     "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath",
@@ -68,6 +69,8 @@ _RENAMED_SINCE_PYTHON_2 = frozenset({"__builtin__", "copy_reg", "cPickle", "comm
 _STANDARD = sys.stdlib_module_names | _RENAMED_SINCE_PYTHON_2
 _ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Z]\w*\([\w\s=.,+-]*\)")
 _LAYER = re.compile(r"(torch\.)?nn\.[A-Z]\w*|torchvision\.ops\.[A-Z]\w*|[A-Z]\w*")
+LOADER = "nn/tasks.py"
+"""Where `torch_safe_load` names the classes of older releases that it finds under another name."""
 _LONGEST = 200
 _MOST_FINDINGS = 20
 
@@ -93,6 +96,30 @@ def judge_name(name: Name, allowed: frozenset[str]) -> Finding | None:
         detail = "a module class of your own: loading the file runs its code, so allow the name first"
         return Finding("unknown-class", name.text, detail)
     return Finding("unsafe", name.text, f"the pickle {_use(name)} it: loading the file could run anything")
+
+
+def is_absent(name: str) -> bool:
+    """Tell from its source, unimported, whether Ultralytics lacks the class `name`; False where unknown."""
+    package, *modules, own = name.replace("ultralytics.yolo.", "ultralytics.").split(".")
+    top = root()
+    if package != "ultralytics" or top is None or name in source(top / LOADER):
+        return False
+    place = top.joinpath(*modules)
+    text = source(place.with_suffix(".py")) or source(place / "__init__.py")
+    return re.search(rf"\b{re.escape(own)}\b", text) is None
+
+
+@lru_cache(maxsize=1)
+def root() -> Path | None:
+    """Return the directory of the installed Ultralytics, None without one."""
+    spec = importlib.util.find_spec("ultralytics")
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+@lru_cache(maxsize=64)
+def source(path: Path) -> str:
+    """Return a module's text, empty where there is none."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def is_module(instance: Instance) -> bool:

@@ -1,9 +1,9 @@
 """A pickle interpreter that describes instead of doing: it imports nothing, calls nothing, sets nothing.
 
 It follows CPython's unpickler opcode by opcode (Modules/_pickle.c), so that what it sees is what a load
-would do, and it is bounded: in bytes, in opcodes and in what one opcode may allocate. There is no
-recursion. Where a real load would raise, it stops; what was named until then still counts, because a
-load would have run it.
+would do, and refuses the opcodes that torch.save never writes. It is bounded: in bytes, in opcodes and in
+what one opcode may allocate. There is no recursion. Where a real load would raise, it stops; what was named
+until then still counts, because a load would have run it.
 
 Its loop handles the few opcodes that are nine tenths of a checkpoint; each other one is a small function
 below, which does to the stack what CPython does, with inert values.
@@ -16,16 +16,25 @@ import struct
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from nantui.checkpoint.pickle import torch_calls
 from nantui.checkpoint.pickle.allowlist import CALLABLE, DICTIONARIES
-from nantui.checkpoint.pickle.stand_ins import Group, Instance, Name, Ordered, Pairs, Refused, Storage
+from nantui.checkpoint.pickle.stand_ins import (
+    CALLS,
+    Group,
+    Instance,
+    Name,
+    Ordered,
+    Pairs,
+    Refused,
+    Storage,
+    ordered,
+    plain,
+    storage_of,
+)
 
-_MOST_DIGITS = 1000
 _FLOAT = struct.Struct(">d")
 _INT2 = struct.Struct("<H")
 _INT4 = struct.Struct("<i")
 _UINT8 = struct.Struct("<Q")
-MOST_BYTES = 16 << 20  # the largest data.pkl that is read; YOLOv8x with AdamW has 0.3 MB
 MOST_OPCODES = 1_000_000  # YOLOv8x with AdamW has about 110,000
 MOST_NAMES = 2_000  # a checkpoint names a few dozen
 MOST_COPIED = 4 << 20  # characters, bytes and elements that calls may copy: a call can be made repeatedly
@@ -169,13 +178,13 @@ class Interpreter:
         self.copied += sum([len(part) for part in args if type(part) in _COPIED])
         if self.copied > MOST_COPIED:
             raise Refused("cannot-read", "data.pkl", "its calls copy more than a checkpoint holds")
-        handler = torch_calls.HANDLERS.get(function.text)
+        handler = CALLS.get(function.text)
         if handler is not None:
             return handler(args)
         if function.text in DICTIONARIES:
-            return torch_calls.ordered(args, function)
+            return ordered(args, function)
         if function.text in CALLABLE:
-            return torch_calls.plain(args, function)
+            return plain(args, function)
         return Instance(function, args, False)
 
     def make(self, cls: object, args: object) -> Instance:
@@ -206,27 +215,21 @@ class Interpreter:
         target.state = state
         self.sealed.add(id(state))
 
-    def put_items(self, items: list[object]) -> None:
-        """Note entries of the dictionary on top of the stack."""
-        target = self.stack[-1]
-        if len(items) % 2:
-            raise ValueError
-        if isinstance(target, Pairs) and id(target) not in self.sealed:
+    def add(self, kinds: tuple[type, ...], items: list[object], how: str) -> None:
+        """Note what the container of these kinds on top of the stack gets."""
+        target: Any = self.stack[-1]
+        if type(target) in kinds and id(target) not in self.sealed:
             target += items
         elif type(target) is Instance:
-            self.remark(target.cls.text, "items are set on it, which runs its code")
+            self.remark(target.cls.text, f"{how} it, which runs its code")
         else:
             raise TypeError
 
-    def append(self, items: list[object]) -> None:
-        """Note elements of the list on top of the stack."""
-        target = self.stack[-1]
-        if type(target) is list:
-            target += items
-        elif type(target) is Instance:
-            self.remark(target.cls.text, "elements are appended to it, which runs its code")
-        else:
-            raise TypeError
+    def put_items(self, items: list[object]) -> None:
+        """Note entries of the dictionary on top of the stack."""
+        if len(items) % 2:
+            raise ValueError
+        self.add((Pairs, Ordered), items, "items are set on")
 
     def remark(self, where: str, detail: str) -> None:
         """Remember something that torch.save does not write; the first few are enough."""
@@ -235,37 +238,11 @@ class Interpreter:
 
     def storage(self, pid: object) -> Storage:
         """Return the storage of a persistent id; the same record cannot be two different ones."""
-        wanted = torch_calls.storage_of(pid)
+        wanted = storage_of(pid)
         known = self.storages.setdefault(wanted.key, wanted)
         if known is not wanted and known != wanted:
             raise Refused("unsafe", f"data/{wanted.key}", "one record is claimed as two different storages")
         return known
-
-
-def _int_line(m: Interpreter) -> None:
-    text = m.line()
-    m.push({"00": False, "01": True}[text] if text in ("00", "01") else _decimal(text))
-
-
-def _decimal(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
-        raise ValueError
-    return int(text, 0)
-
-
-def _long(m: Interpreter, count: int) -> None:
-    m.push(int.from_bytes(m.take(count), "little", signed=True))
-
-
-def _text(m: Interpreter, count: int) -> None:
-    m.push(str(m.take(count), "utf-8", "surrogatepass"))
-
-
-def _string_line(m: Interpreter) -> None:
-    text = m.line()
-    if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'" or "\\" in text:
-        raise ValueError
-    m.push(text[1:-1])
 
 
 def _tuple(m: Interpreter, count: int) -> None:
@@ -277,8 +254,6 @@ def _tuple(m: Interpreter, count: int) -> None:
 
 
 def _put(m: Interpreter, index: int) -> None:
-    if not 0 <= index < 1 << 32:
-        raise ValueError
     m.memo[index] = m.stack[-1]
 
 
@@ -287,35 +262,11 @@ def _make(m: Interpreter) -> None:
     m.stack[-1] = m.make(m.stack[-1], args)
 
 
-def _make_with_keywords(m: Interpreter) -> None:
-    m.stack.pop()
-    m.remark("data.pkl", "it passes keyword arguments to a constructor")
-    _make(m)
-
-
-def _add_items(m: Interpreter) -> None:
-    items = m.pop_mark()
-    if type(m.stack[-1]) is not Group:
-        raise TypeError
-    m.stack[-1].extend(items)
-
-
 def _stack_global(m: Interpreter) -> None:
     name, module = m.stack.pop(), m.stack.pop()
     if type(name) is not str or type(module) is not str:
         raise TypeError
     m.push(m.name(module, name))
-
-
-def _instantiate(m: Interpreter) -> None:
-    items = m.pop_mark()
-    m.push(m.call(items[0], tuple(items[1:])))
-
-
-def _extension(m: Interpreter, count: int) -> None:
-    code = int.from_bytes(m.take(count), "little")
-    m.remark(f"extension {code}", "it uses Python's extension registry to name something")
-    m.push(m.name("copyreg", f"extension_{code}"))
 
 
 def _protocol(m: Interpreter) -> None:
@@ -328,14 +279,8 @@ def _frame(m: Interpreter) -> None:
         raise IndexError
 
 
-def _dict(m: Interpreter) -> None:
-    items = m.pop_mark()
-    m.push(Pairs())
-    m.put_items(items)
-
-
-def _out_of_band(m: Interpreter) -> None:
-    raise Refused("unsafe", "data.pkl", "it uses out-of-band buffers, which torch.save never writes")
+def _never_written(m: Interpreter) -> None:
+    raise Refused("unsafe", "data.pkl", f"an opcode at byte {m.position - 1} that torch.save never writes")
 
 
 def _unknown(m: Interpreter) -> None:
@@ -345,60 +290,41 @@ def _unknown(m: Interpreter) -> None:
 HANDLERS: dict[bytes, Operation] = {
     op.POP: lambda m: m.stack.pop() if m.stack else m.pop_mark(),
     op.POP_MARK: lambda m: m.pop_mark(),
-    op.DUP: lambda m: m.push(m.stack[-1]),
-    op.FLOAT: lambda m: m.push(float(m.line())),
     op.BINFLOAT: lambda m: m.push(m.number(_FLOAT)),
-    op.INT: _int_line,
-    op.LONG: lambda m: m.push(_decimal(m.line().removesuffix("L"))),
     op.BININT: lambda m: m.push(m.number(_INT4)),
     op.BININT2: lambda m: m.push(m.number(_INT2)),
-    op.LONG1: lambda m: _long(m, m.take(1)[0]),
-    op.LONG4: lambda m: _long(m, m.number(_INT4)),
+    op.LONG1: lambda m: m.push(int.from_bytes(m.take(m.take(1)[0]), "little", signed=True)),
+    op.LONG4: lambda m: m.push(int.from_bytes(m.take(m.number(_INT4)), "little", signed=True)),
     op.NONE: lambda m: m.push(None),
     op.NEWTRUE: lambda m: m.push(True),
-    op.STRING: _string_line,
-    op.UNICODE: lambda m: m.push(m.line().encode("latin-1").decode("raw-unicode-escape")),
-    op.BINSTRING: lambda m: _text(m, m.number(_INT4)),
-    op.SHORT_BINSTRING: lambda m: _text(m, m.take(1)[0]),
-    op.SHORT_BINUNICODE: lambda m: _text(m, m.take(1)[0]),
-    op.BINUNICODE8: lambda m: _text(m, m.number(_UINT8)),
+    op.SHORT_BINUNICODE: lambda m: m.push(str(m.take(m.take(1)[0]), "utf-8", "surrogatepass")),
     op.BINBYTES: lambda m: m.push(m.take(m.number(_UINT4))),
     op.SHORT_BINBYTES: lambda m: m.push(m.take(m.take(1)[0])),
-    op.BINBYTES8: lambda m: m.push(m.take(m.number(_UINT8))),
     op.BYTEARRAY8: lambda m: m.push(m.take(m.number(_UINT8))),
     op.EMPTY_LIST: lambda m: m.push([]),
     op.EMPTY_SET: lambda m: m.push(Group()),
-    op.DICT: _dict,
-    op.LIST: lambda m: m.push(m.pop_mark()),
     op.FROZENSET: lambda m: m.push(Group(m.pop_mark())),
     op.TUPLE2: lambda m: _tuple(m, 2),
     op.TUPLE3: lambda m: _tuple(m, 3),
     op.SETITEM: lambda m: m.put_items([m.stack.pop(), m.stack.pop()][::-1]),
     op.SETITEMS: lambda m: m.put_items(m.pop_mark()),
-    op.APPEND: lambda m: m.append([m.stack.pop()]),
-    op.APPENDS: lambda m: m.append(m.pop_mark()),
-    op.ADDITEMS: _add_items,
-    op.GET: lambda m: m.push(m.memo[_decimal(m.line())]),
+    op.APPEND: lambda m: m.add((list,), [m.stack.pop()], "an element is appended to"),
+    op.APPENDS: lambda m: m.add((list,), m.pop_mark(), "elements are appended to"),
+    op.ADDITEMS: lambda m: m.add((Group,), m.pop_mark(), "elements are added to"),
     op.LONG_BINGET: lambda m: m.push(m.memo[m.number(_UINT4)]),
-    op.PUT: lambda m: _put(m, _decimal(m.line())),
     op.BINPUT: lambda m: _put(m, m.take(1)[0]),
     op.MEMOIZE: lambda m: _put(m, len(m.memo)),
     op.GLOBAL: lambda m: m.push(m.name(m.line(), m.line())),
     op.STACK_GLOBAL: _stack_global,
-    op.INST: lambda m: m.push(m.call(m.name(m.line(), m.line()), tuple(m.pop_mark()))),
-    op.OBJ: _instantiate,
     op.NEWOBJ: _make,
-    op.NEWOBJ_EX: _make_with_keywords,
     op.BUILD: lambda m: m.build(m.stack.pop()),
-    op.EXT1: lambda m: _extension(m, 1),
-    op.EXT2: lambda m: _extension(m, 2),
-    op.EXT4: lambda m: _extension(m, 4),
     op.BINPERSID: lambda m: m.push(m.storage(m.stack.pop())),
-    op.PERSID: lambda m: m.push(m.storage(m.line())),
     op.PROTO: _protocol,
     op.FRAME: _frame,
-    op.NEXT_BUFFER: _out_of_band,
-    op.READONLY_BUFFER: _out_of_band,
 }
-"""All opcodes, protocols 0 to 5 (Lib/pickletools.py of CPython), but those that `_run` handles itself."""
-TABLE = [HANDLERS.get(bytes([code]), _unknown) for code in range(256)]
+"""The opcodes that torch.save writes, in protocols 2 to 5, but those that `_run` handles itself."""
+NEVER_WRITTEN = b"2FILSTUVdgilopP" + bytes([0x82, 0x83, 0x84, 0x8D, 0x8E, 0x92, 0x97, 0x98])
+"""The rest of Lib/pickletools.py: protocols 0 and 1, texts of gigabytes, and calls by other ways."""
+TABLE: list[Operation] = [_never_written if code in NEVER_WRITTEN else _unknown for code in range(256)]
+for _code, _handler in HANDLERS.items():
+    TABLE[_code[0]] = _handler

@@ -6,6 +6,5 @@ zip_archive: The zip around a checkpoint, read with bounded reads and believed i
 tensor_tree: From the pickled objects to named tensors: weights, optimizer state, neither
 segments: Where each tensor's values lie in its record, what a sweep is asked about them and what it counts
 sweep: One pass over the bytes of a checkpoint: bounded reads, two maxima per row, nothing kept
-float_formats: Floating-point values as integers: NaN, infinity, zero and saturation by maxima
 forked_sweep: The sweep in a process of its own, while the pickle is still being described
 """

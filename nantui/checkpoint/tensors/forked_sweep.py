@@ -9,17 +9,19 @@ time: the caller then sweeps by itself.
 from __future__ import annotations
 
 import contextlib
-import marshal
 import os
+import pickle
+import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import IO, NoReturn
 
-if TYPE_CHECKING:
-    from nantui.checkpoint.tensors.segments import Segment, Swept
+from nantui.checkpoint.pickle.stand_ins import Refused
+from nantui.checkpoint.tensors.segments import Segment, Swept
+from nantui.checkpoint.tensors.zip_archive import Archive
 
 FROM = 16 << 20  # bytes: below this the sweep is over before a second process pays
 
@@ -51,85 +53,63 @@ class ForkedSweep:
     """A forked child. Raises OSError where there can be none."""
 
     def __init__(self, descriptor: int, size: int) -> None:
-        (asked, self._ask), (self._answer, answered) = os.pipe(), os.pipe()
+        (asked, ask), (answer, answered) = os.pipe(), os.pipe()
         self._child = os.fork()
         if not self._child:
-            os.close(self._ask)
-            os.close(self._answer)
-            _serve(descriptor, size, asked, answered)
+            os.close(ask)
+            os.close(answer)
+            _serve(descriptor, size, os.fdopen(asked, "rb"), os.fdopen(answered, "wb"))
         os.close(asked)
         os.close(answered)
+        self._ask, self._answer = os.fdopen(ask, "wb"), os.fdopen(answer, "rb")
 
     def sweep(self, segments: dict[str, list[Segment]], crc: bool) -> Swept | None:
         """Return what a sweep finds in `segments`, None where the child failed. Raises Refused as it does."""
-        from nantui.checkpoint.pickle.stand_ins import Refused
-        from nantui.checkpoint.tensors.segments import Counts, Swept
-
-        rows = {name: [*map(_plain, some)] for name, some in segments.items()}
+        bare = {name: [replace(one, leaves=[]) for one in some] for name, some in segments.items()}
         try:
-            with open(self._ask, "wb", closefd=False) as stream:
-                stream.write(marshal.dumps((crc, rows)))
-            os.close(self._ask)
-            self._ask = -1
-            with open(self._answer, "rb", closefd=False) as stream:
-                refused, counted, bad_crc = marshal.loads(stream.read())
-        except (OSError, ValueError, EOFError, TypeError):
+            with self._ask:
+                pickle.dump((bare, crc), self._ask)
+            answer = pickle.load(self._answer)
+        except (OSError, EOFError, pickle.UnpicklingError):
             return None
-        if refused:
-            raise Refused(*refused)
-        swept = Swept(bad_crc=bad_crc)
-        flat = list(chain.from_iterable(segments.values()))
-        swept.counts.update((flat[index], Counts(*values)) for index, *values in counted)
+        if isinstance(answer, Refused):
+            raise answer
+        counted, bad_crc = answer
+        swept, flat = Swept(bad_crc=bad_crc), list(chain.from_iterable(segments.values()))
+        swept.counts.update((flat[place], counts) for place, counts in counted)
         return swept
 
     def close(self) -> None:
         """End the child, finished or not."""
-        import signal
-
-        for descriptor in (self._ask, self._answer):
-            if descriptor >= 0:
-                os.close(descriptor)
         with contextlib.suppress(OSError):
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
+        for stream in (self._ask, self._answer):
+            with contextlib.suppress(OSError):
+                stream.close()
 
 
-def _plain(one: Segment) -> tuple[object, ...]:
-    """Return a segment as plain values; its dtype stands for its format."""
-    dtype = one.leaves[0].tensor.dtype
-    return dtype, one.start, one.rows, one.length, one.channels, one.of_weights, one.strides
+def _serve(descriptor: int, size: int, asked: IO[bytes], answered: IO[bytes]) -> NoReturn:
+    """Be the child: answer the place and the counts of each segment with any, and bad CRCs; or the Refused.
 
-
-def _serve(descriptor: int, size: int, asked: int, answered: int) -> None:
-    """Be the child: never returns, and says nothing where it fails.
-
-    Answers (arguments of Refused or None, index and counts of each segment with any, bad CRCs).
+    Nothing is said where it fails: the parent then does it itself, and meets whatever this was.
     """
-    answer: tuple[Any, ...]
+    answer: object
     try:
         # No matrices are multiplied here: otherwise importing numpy starts a thread for every core.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from nantui.checkpoint.pickle.stand_ins import Refused
-        from nantui.checkpoint.tensors.float_formats import FLOATS
-        from nantui.checkpoint.tensors.segments import Segment
         from nantui.checkpoint.tensors.sweep import sweep
-        from nantui.checkpoint.tensors.zip_archive import Archive
 
         archive = Archive(descriptor, size)
-        with open(asked, "rb") as stream:
-            crc, rows = marshal.loads(stream.read())
-        segments = {
-            name: [Segment(FLOATS[dtype], *more) for dtype, *more in some] for name, some in rows.items()
-        }
+        segments, crc = pickle.load(asked)
         places = {segment: index for index, segment in enumerate(chain.from_iterable(segments.values()))}
         try:
             swept = sweep(archive, segments, crc)
-            counted = [(places[segment], *astuple(counts)) for segment, counts in swept.counts.items()]
-            answer = None, counted, swept.bad_crc
+            answer = [(places[segment], counts) for segment, counts in swept.counts.items()], swept.bad_crc
         except Refused as refused:
-            answer = (refused.kind, refused.where, refused.detail), (), []
-        with open(answered, "wb") as stream:
-            stream.write(marshal.dumps(answer))
+            answer = refused
+        with answered:
+            pickle.dump(answer, answered)
         os._exit(0)
-    except BaseException:  # the parent then does it itself, and meets whatever this was
+    except BaseException:
         os._exit(1)

@@ -3,6 +3,10 @@
 A row is an output channel of a weight matrix, or a whole vector. Anything whose claimed shape does not
 fit into its record, or that would have us read bytes many times over, is refused here, before a single
 byte of it is read. All of it can be made and checked without numpy.
+
+Floating-point values are looked at as integers. A non-finite one has all exponent bits set, so it is the
+largest there is: the maximum over the signed view finds positive ones, over the unsigned view negative ones.
+The same two numbers tell whether one sits at the dtype's limit.
 """
 
 from __future__ import annotations
@@ -10,12 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import itemgetter
 from typing import Any
 
 from nantui.checkpoint.pickle.stand_ins import Refused, Storage
-from nantui.checkpoint.tensors.float_formats import FLOATS, SIZES, Format
 from nantui.checkpoint.tensors.tensor_tree import MASK, WEIGHTS, Leaf
 from nantui.checkpoint.tensors.zip_archive import Archive, Record
 
@@ -30,6 +33,44 @@ _MOST_SPARSE_BYTES = 12 << 20
 _MOST_OVERLAP = 4
 Sizes = tuple[int, ...]
 _NORMS = re.compile(r"torch\.nn\.modules\.(batchnorm|instancenorm|normalization)\.\w+")
+
+
+@dataclass(frozen=True)
+class Format:
+    """Bit patterns of one float format; `limits` are magnitudes that a clamp leaves behind.
+
+    Ultralytics clamps in fp16, so 65504 counts as a limit in the wider formats too (65536 in bf16, which
+    cannot hold 65504): a laundered file that was converted afterwards still shows it.
+    """
+
+    bits: int
+    infinity: int
+    limits: tuple[int, ...]
+
+    @cached_property
+    def size(self) -> int:  # bytes of a value
+        return self.bits // 8
+
+    @cached_property
+    def sign(self) -> int:  # its bit alone
+        return 1 << (self.bits - 1)
+
+
+_SINGLE = Format(32, 0x7F800000, (0x7F7FFFFF, 0x477FE000))
+_DOUBLE = Format(64, 0x7FF0000000000000, (0x7FEFFFFFFFFFFFFF, 0x40EFFC0000000000))
+
+FLOATS: dict[str, Format] = {
+    "float16": Format(16, 0x7C00, (0x7BFF,)),
+    "bfloat16": Format(16, 0x7F80, (0x7F7F, 0x4780)),
+    "float32": _SINGLE,
+    "float64": _DOUBLE,
+    "complex64": _SINGLE,
+    "complex128": _DOUBLE,
+}
+SIZES = {
+    "bool": 1, "uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8,
+    "uint64": 8, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16,
+}  # fmt: skip
 
 
 @dataclass(eq=False, slots=True)
@@ -117,7 +158,11 @@ def layout(leaves: Iterable[Leaf], archive: Archive) -> dict[str, list[Segment]]
             known = found.setdefault(record.name, {}).setdefault(key, segment)
             known.leaves.append(leaf)
             known.of_weights = known.of_weights or leaf.role in (WEIGHTS, MASK)
-    return {name: _ordered(archive.records[name], list(parts.values())) for name, parts in found.items()}
+    for name, parts in found.items():
+        covered = sum(segment.end - segment.start for segment in parts.values())
+        if covered > _MOST_OVERLAP * max(archive.records[name].size, 1):
+            raise Refused("cannot-read", name, "its tensors overlap each other many times")
+    return {name: sorted(parts.values(), key=lambda segment: segment.start) for name, parts in found.items()}
 
 
 def record_of(storage: Storage, archive: Archive) -> Record:
@@ -198,10 +243,3 @@ def _sparse_segment(
         raise Refused("cannot-read", leaf.name, "its strides are too unusual to be judged")
     strides = tuple(size for size, _ in dims), tuple(step * form.size for _, step in dims)
     return Segment(form, start, 1, span, channels=False, strides=strides)
-
-
-def _ordered(record: Record, segments: list[Segment]) -> list[Segment]:
-    covered = sum(segment.end - segment.start for segment in segments)
-    if covered > _MOST_OVERLAP * max(record.size, 1):
-        raise Refused("cannot-read", record.name, "its tensors overlap each other many times")
-    return sorted(segments, key=lambda segment: segment.start)

@@ -114,7 +114,6 @@ def _worth(value: object) -> bool:
 
 
 def _children(value: Any, name: str, role: str) -> Iterable[Found]:
-    """Yield what a plain container holds, with names."""
     pairs = value.entries() if isinstance(value, Pairs) else enumerate(value)
     return ((item, _joined(name, key), role) for key, item in pairs if _worth(item))
 

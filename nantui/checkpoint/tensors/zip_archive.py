@@ -11,8 +11,10 @@ memory.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,17 @@ from nantui.checkpoint.pickle.stand_ins import Refused
 MOST_FILE_BYTES = 32 << 30
 MOST_DIRECTORY_BYTES = 16 << 20
 MOST_RECORDS = 100_000
+PICKLE = "data.pkl"
+_LONGEST_SMALL = 64
+# As seen in files of PyTorch 1.8.1, 1.12.1, 2.0.1, 2.1.2, 2.6.0, 2.7.1 and 2.15.0: `version` in all of them,
+# `byteorder` since 2.1, the other two since 2.7 (the alignment is 64 unless torch's `config.save` differs).
+_SMALL_RECORDS = {
+    "version": rb"3\n",
+    ".format_version": rb"1",
+    ".storage_alignment": rb"[1-9][0-9]{0,6}",
+    "byteorder": rb"little",
+}
+MOST_PICKLE_BYTES = 16 << 20  # YOLOv8x with AdamW has 0.3 MB
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
@@ -104,6 +117,14 @@ class Archive:
     def read(self, record: Record) -> bytes:
         """Return a whole record; for small ones only."""
         return self.read_at(self.data_offset(record), record.size)
+
+    def is_sound(self, name: str) -> bool:
+        """Tell whether a record's bytes are those that its CRC-32 was taken of."""
+        record, total = self.records[name], 0
+        start = self.data_offset(record)
+        for at in range(0, record.size, 1 << 20):
+            total = zlib.crc32(self.read_at(start + at, min(1 << 20, record.size - at)), total)
+        return total == record.crc
 
     # -- the directory -----------------------------------------------------------------------------
 
@@ -189,6 +210,36 @@ class Archive:
             end = record.header
 
 
+def read_pickle(archive: Archive) -> bytes:
+    """Return the pickle of a checkpoint. Raises Refused where none can be read."""
+    record = archive.records.get(PICKLE)
+    if "constants.pkl" in archive.records:
+        raise Refused("cannot-read", "file", "a TorchScript archive, not a training checkpoint")
+    if record is None:
+        raise Refused("torn", "file", f"it has no {PICKLE}: not a checkpoint")
+    _refuse_other_forms(archive)
+    if record.size > MOST_PICKLE_BYTES:
+        raise Refused("cannot-read", PICKLE, f"it has {record.size} bytes, more than {MOST_PICKLE_BYTES}")
+    return archive.read(record)
+
+
+def _refuse_other_forms(archive: Archive) -> None:
+    """Refuse a file whose small records, which torch reads first, say what torch.save never writes."""
+    if "version" not in archive.records:
+        raise Refused("torn", "file", "it has no version: not a checkpoint")
+    for name, pattern in _SMALL_RECORDS.items():
+        record = archive.records.get(name)
+        if record is None:
+            continue
+        said = archive.read(record) if record.size <= _LONGEST_SMALL else b""
+        if said == b"big":
+            raise Refused("cannot-read", name, "written on a big-endian machine")
+        if not re.fullmatch(pattern, said):
+            raise Refused(
+                "cannot-read", name, "it says what torch.save never writes: damaged, or of a newer torch"
+            )
+
+
 def _entry(directory: bytes, position: int) -> tuple[bytes, int, int, int, bytes, int]:
     """Return (raw name, header offset, size, CRC, form, position behind it) of one directory entry."""
     name_at = position + _CENTRAL.size
@@ -228,7 +279,7 @@ def check_local(header: bytes, record: Record, limit: int) -> int:
     """Return the offset of a record's bytes from its local header, or refuse one that disagrees."""
     magic, _, _, flags, _, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack_from(header)
     if magic != b"PK\x03\x04":
-        raise Refused("torn", _shown(record), "its header is missing: a hole in the middle of the file")
+        raise Refused("torn", record.name[:100], "its header is missing: a hole in the middle of the file")
     start: int = record.header + LOCAL_SIZE + name_size + extra_size
     behind = record.end - start - record.size
     if flags & _SIZES_BEHIND:  # they follow the bytes, as miniz writes them
@@ -263,12 +314,8 @@ def _widen(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int,
     return size, packed, header
 
 
-def _shown(record: Record) -> str:
-    return record.name[:100]
-
-
 def _unsafe(record: Record, detail: str) -> Refused:
-    return Refused("unsafe", _shown(record), detail)
+    return Refused("unsafe", record.name[:100], detail)
 
 
 def _foreign_zip(detail: str) -> Refused:

@@ -20,20 +20,19 @@ from typing import Any
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import device_count
-from nantui.machine.process_identity import host_id, ref_of, this_machine
+from nantui.machine.process_identity import host_id, host_name, ref_of, this_machine
 from nantui.machine.process_tree import end_all, members, prepare_process
 from nantui.run.atomic_files import write_json
 from nantui.run.attempts import FINISHED, Attempt
 from nantui.run.layout import RunLayout
 from nantui.run.status import ACTIVE
+from nantui.supervisor.attempt_watch import Silence
 from nantui.supervisor.config import Config, load_config
 from nantui.supervisor.hosts import consistency, reports
 from nantui.supervisor.hosts.endpoint import Link, interface_towards
 from nantui.supervisor.hosts.reports import DIFFERS, ENDED, LEFT, READY, TRAINING, WAITING
 from nantui.supervisor.launch import start_joined_node
-from nantui.supervisor.lock import RunLock
-from nantui.supervisor.standstill import Silence
-from nantui.supervisor.state import SupervisorState, read_state
+from nantui.supervisor.state import RunLock, SupervisorState, read_state
 from nantui.terminal_text import printable
 from nantui.words import count
 
@@ -55,7 +54,6 @@ class Agent:
         self._link: Link | None = None
         self._silence = Silence()
         self._written = self._checked = 0.0
-        self._over_since: float | None = None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._leave)
 
@@ -92,7 +90,7 @@ class Agent:
         self.report = replace(self.report, **changes, heartbeat=time.time())
         self._written = time.monotonic()
         try:
-            home = reports.home_of(self.layout, self.report.host)
+            home = self.layout.hosts / self.report.host
             write_json(home / reports.AGENT_NAME, {"format": 1, **asdict(self.report)})
         except OSError as error:
             print(f"cannot write the report: {printable(error)}", flush=True)
@@ -114,8 +112,8 @@ class Agent:
     def _look_for_work(self, state: SupervisorState | None) -> None:
         number = self.layout.newest_attempt()
         active = state is not None and state.state in ACTIVE and state.attempt == number
-        active = active and not consistency.leads_here(state)  # it joined while another host led
-        attempt = reports.read_own_attempt(self.layout, number) if active else None
+        leads = state is not None and state.machine.host == host_name()  # it joined while another host led
+        attempt = reports.read_own_attempt(self.layout, number) if active and not leads else None
         if attempt is None or attempt.nnodes < 2:
             if self.report.state in (READY, DIFFERS):
                 self.publish(state=WAITING, text="")
@@ -130,16 +128,13 @@ class Agent:
         """Say whether this host can take part in an attempt that it has not seen before, or not in order."""
         self._checked = time.monotonic()
         if reports.read_roster(self.layout, attempt.attempt) is not None:
-            text = f"attempt {attempt.attempt} began without this host; it joins the next one"
-            self.publish(state=WAITING, attempt=attempt.attempt, uuid=attempt.uuid, text=text, code=None)
-            return
-        found = consistency.owners(self.layout, attempt.attempt)
-        python = consistency.python_here(attempt, self.python)
-        found = found or consistency.differences(attempt, self.report.device, python, self.pump)
-        state = DIFFERS if found else READY
-        self.publish(
-            state=state, attempt=attempt.attempt, uuid=attempt.uuid, text="; ".join(found), code=None
-        )
+            state, text = WAITING, f"attempt {attempt.attempt} began without this host; it joins the next one"
+        else:
+            device, python = self.report.device, consistency.python_here(attempt, self.python)
+            found = consistency.owners(self.layout, attempt.attempt)
+            found = found or consistency.differences(attempt, device, python, self.pump)
+            state, text = DIFFERS if found else READY, "; ".join(found)
+        self.publish(state=state, attempt=attempt.attempt, uuid=attempt.uuid, text=text, code=None)
 
     def _begin_when_called(self, attempt: Attempt) -> None:
         roster = reports.read_roster(self.layout, attempt.attempt)
@@ -148,12 +143,11 @@ class Agent:
         if seat is None:
             return
         python = consistency.python_here(attempt, self.python)
-        log = reports.home_of(self.layout, self.report.host) / f"{attempt.attempt:03d}.log"
+        log = self.layout.hosts / self.report.host / f"{attempt.attempt:03d}.log"
         here = replace(attempt, python=python, devices=seat.devices)
         way = interface_towards(attempt.endpoint)
         self._link = Link(attempt.endpoint, self.patience.heartbeat_s)
         self._child = start_joined_node(self.layout, here, seat.node, self.report.device, self.mark, way, log)
-        self._over_since = None
         self.publish(state=TRAINING, text="")
 
     # taking part
@@ -165,27 +159,19 @@ class Agent:
         elif self._link.down_s() > self.patience.link_s:
             self._end(f"no connection to {self._link.endpoint} for {self._link.down_s():.0f} s")
         elif state is not None and (state.attempt != self.report.attempt or state.state not in ACTIVE):
-            self._end_soon()
-
-    def _end_soon(self) -> None:
-        """The leading host says that the attempt is over: ranks that agreed to end are about to."""
-        self._over_since = self._over_since or time.monotonic()
-        if time.monotonic() - self._over_since > self.patience.teardown_s:
-            self._end("")
+            # The leading host says that the attempt is over: ranks that agreed to end are about to.
+            over_s = self._silence.quiet_s(f"over {self.report.uuid}", 0.0)
+            if over_s > self.patience.teardown_s:
+                self._end("")
 
     def _end(self, reason: str) -> None:
         """End this host's processes of the attempt and say how."""
         if self._child is None:
             return
         child, number = self._child, self.report.attempt or 0
-
-        def pump_and_reap(seconds: float) -> None:
-            self.pump(seconds)
-            child.poll()
-
         left = end_all(
             lambda: members(self.mark, [child.pid] if child.poll() is None else []),
-            pump_and_reap,
+            self.pump,
             grace_s=self.patience.terminate_s,
             limit_s=self.patience.die_s,
         )
@@ -196,7 +182,7 @@ class Agent:
         code = child.poll()
         ended = {"attempt": number, "t": time.time(), "code": code, "text": text}
         self.publish(state=ENDED, text=text, code=code)
-        write_json(reports.home_of(self.layout, self.report.host) / f"{number:03d}.exit.json", ended)
+        write_json(self.layout.hosts / self.report.host / f"{number:03d}.exit.json", ended)
 
     # leaving
 
@@ -235,7 +221,7 @@ class Agent:
 
 def hold(layout: RunLayout, device: str, python: str | None) -> int:
     """Be this host's only agent of the run until it needs none. Raises UserError where there is one."""
-    home = reports.home_of(layout, host_id())
+    home = layout.hosts / host_id()
     home.mkdir(parents=True, exist_ok=True)
     lock = RunLock(home / "lock")
     holder = lock.acquire()

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import host_name
 from nantui.machine.training_python import training_python
 from nantui.run.attempts import Attempt
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.supervisor.helper_process import helper
 from nantui.supervisor.hosts.endpoint import reach
-from nantui.supervisor.state import SupervisorState, read_state
+from nantui.supervisor.state import read_state
 
 CLOCK_S = 5.0
 HEARD_S = 12.0
@@ -24,12 +23,9 @@ POLL_S = 0.05
 Pump = Callable[[float], None]
 
 
-def gather_facts(data: object, python: str, cwd: str | None, pump: Pump = time.sleep) -> JsonObject:
-    """Return what must be the same everywhere, as the training interpreter of this host sees it.
-
-    Raises UserError when that interpreter gives no answer.
-    """
-    return helper(entry_points.DATA_SET_DIGEST, {"data": str(data)}, python=python, cwd=cwd, pump=pump)
+def gather_facts(data: object, python: str, pump: Pump = time.sleep) -> JsonObject:
+    """Return what must be the same everywhere, as `python` sees it. Raises UserError without an answer."""
+    return helper(entry_points.DATA_SET_DIGEST, {"data": str(data)}, python=python, pump=pump)
 
 
 def python_here(attempt: Attempt, asked: str | None) -> str:
@@ -40,7 +36,7 @@ def python_here(attempt: Attempt, asked: str | None) -> str:
 def differences(attempt: Attempt, device: str, python: str, pump: Pump = time.sleep) -> list[str]:
     """Return why this host cannot take part in `attempt`; empty when it can."""
     try:
-        here = gather_facts(attempt.train.get("data"), python, None, pump)
+        here = gather_facts(attempt.train.get("data"), python, pump)
     except UserError as error:
         return [str(error)]
     found = [*_versions(attempt.facts, here), *_images(attempt.facts, here)]
@@ -65,11 +61,6 @@ def owners(layout: RunLayout, number: int) -> list[str]:
         if owner != os.getuid():
             found.append(f"{path} belongs to user {owner}, you are {os.getuid()}: join as the run's owner")
     return found
-
-
-def leads_here(state: SupervisorState | None) -> bool:
-    """Tell whether the run is led from this very host, which therefore cannot join it."""
-    return state is not None and state.machine.host == host_name()
 
 
 def clock(path: Path, now: Callable[[], float] = time.time, wait_s: float = HEARD_S) -> str:

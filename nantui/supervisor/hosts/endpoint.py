@@ -52,9 +52,10 @@ def open_endpoint(asked: str = "") -> tuple[socket.socket, str]:
     why = ""
     for candidate in ports:
         try:
-            return _listen(host, candidate), join(host, candidate)
+            family, _, _, _, address = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0]
+            return socket.create_server(address, family=family, backlog=128), join(host, candidate)
         except OSError as error:
-            why = error.strerror or str(error)
+            why = (error.strerror or str(error)).partition(" (while")[0]
     raise UserError(
         f"cannot listen on {join(host, ports[0])}: {why}; give an address of this host: --endpoint HOST:PORT",
         FAILED,
@@ -112,7 +113,7 @@ class Link:
     """Tries the connection again and again, so that a cut network is noticed within seconds."""
 
     def __init__(self, endpoint: str, every_s: float) -> None:
-        self.endpoint, self.why = endpoint, ""
+        self.endpoint = endpoint
         self._since: float | None = None
         self.close = repeated(self._try, every_s, "nantui-link").set
 
@@ -122,22 +123,5 @@ class Link:
         return 0.0 if since is None else time.monotonic() - since
 
     def _try(self) -> None:
-        begun, why = time.monotonic(), reach(self.endpoint)
-        if not why:
-            self._since = None
-        elif self._since is None:
-            self._since, self.why = begun, why
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        # Connections of the attempt before may still be in TIME_WAIT.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+        begun = time.monotonic()
+        self._since = (self._since or begun) if reach(self.endpoint) else None

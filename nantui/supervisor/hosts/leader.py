@@ -21,13 +21,13 @@ from nantui.run.attempts import FAILED, Attempt, read_exits
 from nantui.run.endings import ECHO
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec
+from nantui.supervisor.attempt_watch import Silence
 from nantui.supervisor.config import Patience
 from nantui.supervisor.hosts import reports
 from nantui.supervisor.hosts.consistency import gather_facts
 from nantui.supervisor.hosts.endpoint import interface_towards, open_endpoint
 from nantui.supervisor.hosts.reports import DIFFERS, ENDED, POLL_EVERY_S, READY, TRAINING, Report, Roster
 from nantui.supervisor.launch import start_worker
-from nantui.supervisor.standstill import Silence
 
 
 def blame(layout: RunLayout, roster: Roster) -> str:
@@ -66,8 +66,6 @@ class Leading:
         self._cwd: str | None = None
         self._silence = Silence()
         self._looked = -POLL_EVERY_S
-        self._one_ended_since: float | None = None
-        self._waits_since: float | None = None
         self._somebody_waits = self._dismissed = False
         self.text = ""
         """Who is missing, empty when nobody is."""
@@ -84,12 +82,12 @@ class Leading:
         """
         # This host may have been an agent of an earlier attempt.
         with contextlib.suppress(OSError):
-            os.unlink(reports.home_of(self._layout, host_id()) / reports.AGENT_NAME)
+            os.unlink(self._layout.hosts / host_id() / reports.AGENT_NAME)
         roster = reports.read_roster(self._layout, attempt.attempt)
         self._listener = None if roster else open_endpoint(attempt.endpoint)[0]
         self._attempt, self._roster, self._leads, self._cwd = attempt, roster, True, cwd
         self._silence, self._looked = Silence(), -POLL_EVERY_S
-        self._one_ended_since, self._waits_since, self._dismissed = None, None, False
+        self._dismissed = False
         self.text = "" if roster else _missing(attempt, attempt.nnodes - 1)
         self._sampling = self._sampling or reports.start_sampling(self._layout, self._pids)
         return self.gathering
@@ -122,7 +120,9 @@ class Leading:
             if report is None or report.state not in (READY, TRAINING, ENDED):
                 return f"host {host} has left"
             if report.state == ENDED:
-                return f"host {host}: {report.text}" if report.text else self._after_end(host)
+                after_s = self._silence.quiet_s(f"{host}, ended", 0.0)
+                text = "its processes have ended" if after_s >= self._patience.host_grace_s else ""
+                return f"host {host}: {report.text or text}" if report.text or text else ""
             quiet_s = self._silence.quiet_s(host, report.heartbeat)
             if quiet_s > self._patience.host_silent_s:
                 return f"host {host} has been silent for {quiet_s:.0f} s: dead, or cut off"
@@ -144,11 +144,9 @@ class Leading:
 
     def wanted(self) -> bool:
         """Tell whether agents wait for a next attempt, and may still be needed: the supervisor stays then."""
-        now = time.monotonic()
         if self._attempt is None or self._leads or self._dismissed:
             return False
-        self._waits_since = self._waits_since or now
-        if now - self._waits_since > self._patience.hosts_wait_s:
+        if self._silence.quiet_s("", 0.0) > self._patience.hosts_wait_s:
             return False
         if self._due():
             # All are looked at: whoever is not would count as silent at the next look.
@@ -187,12 +185,6 @@ class Leading:
     def _heard(self, report: Report) -> bool:
         return self._silence.quiet_s(report.host, report.heartbeat) < self._patience.host_silent_s
 
-    def _after_end(self, host: str) -> str:
-        now = time.monotonic()
-        self._one_ended_since = self._one_ended_since or now
-        waited = now - self._one_ended_since >= self._patience.host_grace_s
-        return f"host {host}: its processes have ended" if waited else ""
-
     def _due(self) -> bool:
         """Tell whether it is time to look again: the files may lie on a slow disk."""
         now = time.monotonic()
@@ -212,13 +204,12 @@ def _missing(attempt: Attempt, count: int) -> str:
 
 
 def several(spec: Spec, pump: Callable[[float], None]) -> dict[str, object]:
-    """Return what an attempt on several hosts records: where they meet, and what must be the same on all.
-
-    Empty for one host. Raises UserError when nothing can listen there, or the interpreter gives no answer.
+    """Return what an attempt on several hosts records, {} for one: where they meet, and what must be the same
+    on all. Raises UserError when nothing can listen there, or the interpreter gives no answer.
     """
     if spec.nnodes < 2:
         return {}
-    facts = gather_facts(spec.train.get("data"), spec.python, None, pump)
+    facts = gather_facts(spec.train.get("data"), spec.python, pump)
     listener, endpoint = open_endpoint(spec.endpoint)
     listener.close()
     return {"nnodes": spec.nnodes, "endpoint": endpoint, "facts": facts}

@@ -69,14 +69,9 @@ class Roster:
         return [seat.host for seat in self.seats for _ in range(seat.devices)]
 
 
-def home_of(layout: RunLayout, host: str) -> Path:
-    """Return the folder in which a host reports."""
-    return layout.hosts / host
-
-
 def read_report(layout: RunLayout, host: str) -> Report | None:
     """Return a host's report, None where there is none of this user."""
-    told = read_own_json(home_of(layout, host) / AGENT_NAME) or {}
+    told = read_own_json(layout.hosts / host / AGENT_NAME) or {}
     return known_fields(Report, {**told, "host": host, "process": ref_from(told.get("process"))})
 
 
@@ -92,12 +87,7 @@ def read_reports(layout: RunLayout) -> list[Report]:
 
 def read_roster(layout: RunLayout, attempt: int) -> Roster | None:
     """Return who takes part in an attempt, None while that is open (or says somebody else's file)."""
-    document = read_own_json(layout.roster(attempt))
-    try:
-        seats = tuple(Seat(**seat) for seat in document["seats"]) if document else ()
-        return Roster(int(document["attempt"]), str(document["uuid"]), seats) if document else None
-    except (KeyError, TypeError, ValueError):
-        return None
+    return known_fields(Roster, read_own_json(layout.roster(attempt)))
 
 
 def read_own_attempt(layout: RunLayout, number: int) -> Attempt | None:
@@ -109,15 +99,13 @@ def host_rows(layout: RunLayout, attempt: int, leader: str) -> tuple[HostStatus,
     """Return the hosts of an attempt and those that wait, the leading one first, with their ranks."""
     roster = read_roster(layout, attempt)
     hosts = roster.hosts_of_ranks() if roster else []
-    rows = [HostStatus(leader, "leads", _ranks(hosts, hosts[0]) if hosts else ())]
-    for report in read_reports(layout):
-        if report.host != (hosts[0] if hosts else leader):
-            rows.append(HostStatus(report.host, report.state, _ranks(hosts, report.host), report.text))
-    return tuple(rows)
+    first = hosts[0] if hosts else leader
 
+    def row(host: str, name: str, state: str, text: str = "") -> HostStatus:
+        return HostStatus(name, state, tuple(rank for rank, its in enumerate(hosts) if its == host), text)
 
-def _ranks(hosts: list[str], host: str) -> tuple[int, ...]:
-    return tuple(rank for rank, its in enumerate(hosts) if its == host)
+    others = [one for one in read_reports(layout) if one.host != first]
+    return row(first, leader, "leads"), *(row(one.host, one.host, one.state, one.text) for one in others)
 
 
 def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sample], ...]:
@@ -132,11 +120,10 @@ def samples_elsewhere(hosts: Path, here: str, now: float) -> tuple[tuple[str, Sa
 
 
 def start_sampling(layout: RunLayout, pids: Callable[[], list[int]]) -> threading.Event:
-    """Sample this host in a thread of its own, so that a slow driver or disk never holds up the heartbeat.
-
-    Returns what ends it.
+    """Sample this host in a thread of its own, so that a slow driver or disk never holds up the heartbeat;
+    returns what ends it.
     """
-    home, sampler = home_of(layout, host_id()), Sampler(layout.run)
+    home, sampler = layout.hosts / host_id(), Sampler(layout.run)
 
     def sample() -> None:
         # Without a disk there is nobody to show it to; the next sample comes.

@@ -3,7 +3,6 @@
 Files, in reading order:
 
 outbox: Whom to tell, and what waits to be told to each: files of the user's own, which outlive every process
-message: What is told: run, epoch, metric, reason, remedy taken, and the curve in 40 columns of text
-delivery: Hand a message over, and say what came back without a word of the URL
+delivery: What is told, and how it is handed over: what came back is said without a word of the URL
 __main__: `python -m nantui.supervisor.notify`: keeps what is to be told, and sends until nothing waits
 """

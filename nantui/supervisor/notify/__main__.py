@@ -16,8 +16,7 @@ from threading import Thread
 
 from nantui.errors import USAGE, UserError
 from nantui.supervisor.config import HOURS, Alerts, load_config
-from nantui.supervisor.notify.delivery import NotDelivered, deliver
-from nantui.supervisor.notify.message import ROUTINE, compose
+from nantui.supervisor.notify.delivery import ROUTINE, NotDelivered, compose, deliver
 from nantui.supervisor.notify.outbox import Note, Outbox, Way, all_ways
 from nantui.terminal_text import printable
 

@@ -20,7 +20,7 @@ from nantui.errors import UserError
 from nantui.paths import user_config_dir, user_state_dir
 from nantui.run.atomic_files import read_json, read_text, write_json
 from nantui.run.documents import known_fields
-from nantui.run.sole_doer import take
+from nantui.run.journal import take
 from nantui.supervisor.config import Alerts
 from nantui.supervisor.helper_process import hash_of
 

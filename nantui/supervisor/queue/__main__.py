@@ -38,23 +38,20 @@ def main() -> int:
     """Serve the queue until nothing is left to do. Exit status 0, or 3 where another process does so."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        while (busy := _serve()) and read_queue().busy:
-            pass  # somebody added a run just before the lock was given back
+        while True:
+            with served() as held:
+                if not held:
+                    text = f"another process serves this user's queue on {host_name()}"
+                    print(f"nantui queue: {text}", file=sys.stderr)
+                    return FAILED
+                service = Service()
+                while service.one_round():
+                    time.sleep(POLL_S)
+            if not read_queue().busy:  # else somebody added a run just before the lock was given back
+                return 0
     except UserError as error:
         print(f"nantui queue: {printable(error)}", file=sys.stderr)
         return error.status
-    if not busy:
-        print(f"nantui queue: another process serves this user's queue on {host_name()}", file=sys.stderr)
-    return 0 if busy else FAILED
-
-
-def _serve() -> bool:
-    """Serve until nothing is left to do; False where another process does so."""
-    with served() as held:
-        service = Service() if held else None
-        while service is not None and service.one_round():
-            time.sleep(POLL_S)
-        return held
 
 
 class Service:

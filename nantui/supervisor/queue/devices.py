@@ -6,6 +6,7 @@ may go first only on devices that it does not need.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -62,21 +63,18 @@ def turns(queue: Queue, gpus: tuple[Gpu, ...], peak: Peak) -> list[Turn]:
     """Return the first waiting runs in their order, each with its devices or its reason; `gpus` are those of
     this host, as they are now, with the queue's own processes counted as ours.
     """
-    taken: dict[str, list[Entry]] = {}
+    taken: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in queue.in_state(GOING):
-        _take(taken, entry, entry.on)
+        for device in entry.on:
+            taken[device].append(entry)
     found = []
     for entry in queue.in_state(WAITING)[:LOOK_AHEAD]:
         variables = queue.environments.get(entry.environment, {})
         turn, wanted = _turn(entry, gpus, variables, partial(_lack, taken, peak, entry))
-        _take(taken, entry, wanted)
+        for device in wanted:
+            taken[device].append(entry)
         found.append(turn)
     return found
-
-
-def _take(taken: dict[str, list[Entry]], entry: Entry, devices: list[str]) -> None:
-    for device in devices:
-        taken.setdefault(device, []).append(entry)
 
 
 def _turn(

@@ -24,9 +24,9 @@ from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import host_id
 from nantui.paths import user_state_dir
 from nantui.run.atomic_files import Identity, identity, read_json, write_json
-from nantui.run.documents import JsonObject, fields_of, known_fields
+from nantui.run.documents import known_fields
+from nantui.run.journal import take
 from nantui.run.layout import RunLayout
-from nantui.run.sole_doer import take
 from nantui.supervisor.helper_process import hash_of, worker_environment
 
 WAITING, GOING = "waiting", "going"
@@ -104,9 +104,6 @@ class Queue:
             environments={**self.environments, name: environment},
         )
 
-    def with_entry(self, changed: Entry) -> Queue:
-        return replace(self, entries=tuple(changed if one.id == changed.id else one for one in self.entries))
-
     def without_old(self) -> Queue:
         """Return it without what ended long ago, and without environments that nobody waits for."""
         ended = [one.id for one in self.entries if one.state not in (WAITING, GOING)]
@@ -129,18 +126,12 @@ def queue_file() -> Path:
 def read_queue() -> Queue:
     """Return the queue. Raises UserError for a file that is none: nobody may act as if it were empty."""
     document = read_json(queue_file())
-    if document is None and os.path.lexists(queue_file()):
+    if document is None and not os.path.lexists(queue_file()):
+        return Queue()
+    queue, told = known_fields(Queue, document), (document or {}).get("entries")
+    if queue is None or not isinstance(told, list) or len(told) != len(queue.entries):
         raise UserError(f"{queue_file()} cannot be read as a queue; mend it or move it away", FAILED)
-    known = fields_of(Queue, {**(document or {}), "entries": []})
-    entries = (document or {}).get("entries", [])
-    return Queue(**{**known, "entries": tuple(map(_entry, entries))})
-
-
-def _entry(document: JsonObject) -> Entry:
-    entry = known_fields(Entry, document)
-    if entry is None:
-        raise UserError(f"{queue_file()}: an entry names no run; mend it or move it away", FAILED)
-    return entry
+    return queue
 
 
 @lru_cache(maxsize=2)
@@ -183,8 +174,9 @@ def update(entry: Entry, changed: Entry) -> bool:
     """Put `changed` in an entry's place; False where somebody has changed it meanwhile, or paused all."""
 
     def how(queue: Queue) -> Queue:
-        paused = queue.paused and changed.state == GOING
-        return queue if paused or entry not in queue.entries else queue.with_entry(changed)
+        if (queue.paused and changed.state == GOING) or entry not in queue.entries:
+            return queue
+        return replace(queue, entries=tuple(changed if one == entry else one for one in queue.entries))
 
     return changed in change(how).entries
 
@@ -229,14 +221,9 @@ def wake() -> None:
     try:
         with os.fdopen(os.open(folder() / "process.log", flags, 0o600), "ab") as log:
             subprocess.Popen(
-                argv,
-                cwd="/",
-                env=worker_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+                argv, cwd="/", env=worker_environment(), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
     except OSError as error:
         raise UserError(
             f"cannot start the queue's process: {error}; what waits stays there", FAILED

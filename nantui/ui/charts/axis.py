@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 ROOMS = 16
@@ -66,23 +65,24 @@ def _log_rows(bounds: Scale, rows: int) -> tuple[Scale, Ticks]:
     """Decades on rows; where fewer than two are in sight, also two and five times them, or round values."""
     low, high = math.log10(bounds.low), math.log10(bounds.high)
     units = [*(1 / parts for parts in range(rows * 2, 0, -1)), *map(float, range(2, 700))]
-    unit = next(one for one in units if (math.floor(low / one + 1e-9) + rows - 1) * one >= high - 1e-9)
+    held = (one for one in units if (math.floor(low / one + 1e-9) + rows - 1) * one >= high - 1e-9)
+    unit = next(held, None)
+    if unit is None:
+        return bounds, {}  # two rows around one
     bottom = math.floor(low / unit + 1e-9)
     scale = Scale(_power((bottom - 0.25) * unit), _power((bottom + rows - 0.5) * unit), True)
     decades = [round(row * unit) for row in range(bottom, bottom + rows) if abs(row * unit % 1) < 1e-6]
     values = [_power(decade) for decade in decades[:: math.ceil(len(decades) / max(2, rows // 2)) or 1]]
     if len(values) < 2:
-        inside = [factor * _power(exponent) for exponent in range(math.floor(low), math.ceil(high) + 1)
-                  for factor in (1, 2, 5)]  # fmt: skip
+        exponents = range(math.floor(low), math.ceil(high) + 1)
+        inside = (factor * _power(exponent) for exponent in exponents for factor in (1, 2, 5))
         values = [value for value in inside if bounds.low <= value <= bounds.high]
-    if len(values) < 2:
+    labels = {value: tick_label(value, value) for value in values}
+    if len(labels) < 2:
         values = linear_ticks(bounds.low, bounds.high, max(2, rows // 2))
-    gaps = [after - before for before, after in pairwise(values)] or values
-    steps = [gap if 2 * gap <= value else value for value, gap in zip(values, [gaps[0], *gaps], strict=False)]
-    found = {
-        round((1 - scale.place(value)) * (4 * rows - 1)) // 4: tick_label(value, step)
-        for value, step in zip(values, steps, strict=True)
-    }
+        step = values[1] - values[0] if len(values) > 1 else values[0]
+        labels = {value: tick_label(value, step) for value in values}
+    found = {round((1 - scale.place(value)) * (4 * rows - 1)) // 4: labels[value] for value in labels}
     return scale, {row: label for row, label in found.items() if 0 <= row < rows}
 
 
@@ -120,17 +120,13 @@ def limits(values: Sequence[float], *, log: bool, whole: bool, floor: float | No
     return Scale(low - room if floor is None or low < floor else max(floor, low - room), high + room)
 
 
-def round_step(least: float) -> float:
-    """Return the smallest 1, 2, 2.5 or 5 times a power of ten that is not below `least`."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(factor * power for factor in (*STEPS, 20.0) if factor * power >= least * (1 - 1e-9))
-
-
 def rounded_end(low: float, high: float) -> float:
     """Return the round number at or after `high` where an x axis from `low` may end."""
     if high <= low:
         return high
-    step = max(1.0, round_step((high - low) / ROOMS))
+    least = max(1.0, (high - low) / ROOMS)
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(factor * power for factor in (*STEPS, 20.0) if factor * power >= least * (1 - 1e-9))
     return max(high, math.ceil(high / step - 1e-9) * step)
 
 

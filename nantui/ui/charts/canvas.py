@@ -6,6 +6,7 @@ A history so small that it fits beside the number it belongs to.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from nantui.ui.styled_text import Line
 
@@ -70,14 +71,9 @@ class Canvas:
         return [self._row(row) for row in range(self.rows)]
 
     def _row(self, row: int) -> Line:
-        line: Line = []
-        for column in range(self.columns):
-            text, ink = self._cell(row * self.columns + column)
-            if line and line[-1][1] == ink:
-                line[-1] = (line[-1][0] + text, ink)
-            else:
-                line.append((text, ink))
-        return line
+        cells = map(self._cell, range(row * self.columns, (row + 1) * self.columns))
+        same_ink = groupby(cells, key=lambda cell: cell[1])
+        return [("".join(text for text, _ in found), ink) for ink, found in same_ink]
 
     def _cell(self, index: int) -> tuple[str, str]:
         if index in self._signs:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from rich.cells import cell_len
 
-from nantui.ui.charts.axis import Scale, Ticks, limits, linear_ticks, on_rows, rounded_end
+from nantui.ui.charts.axis import Scale, limits, linear_ticks, on_rows, rounded_end
 from nantui.ui.charts.canvas import Canvas
-from nantui.ui.charts.series import Curve, Picture, finite_values, nearest, smooth, thin, window
+from nantui.ui.charts.series import Curve, Picture, nearest, smooth, thin, window
 from nantui.ui.format import number
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.styled_text import Line, fit, spread, width
@@ -17,7 +17,11 @@ from nantui.ui.styled_text import Line, fit, spread, width
 LABELS, ROOMY = 6, 6
 NARROWEST = 12
 """Cells: the longest label of a tick, and a little to see beside it."""
-MARK_INKS = {"incident": "bad", "skip": "warn", "rollback": "info", "attempt": "faint", "cursor": "accent"}
+MARKS = {
+    "incident": ("bad", "bad"), "skip": ("skip", "warn"), "rollback": ("rollback", "info"),
+    "attempt": ("separator", "faint"),
+}  # fmt: skip
+"""The glyph and the ink of each kind of mark below the curves."""
 
 
 def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line]:
@@ -32,28 +36,23 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
     across = x_range(picture)
     curves = [_prepare(curve, picture, across) for curve in shown]
     view = picture.view
-    bounds = limits(finite_values(curves), log=view.log, whole=view.whole, floor=picture.floor)
-    spare = rows >= ROOMY and _has_signs(picture)
+    values = [y for curve in curves for y in curve.ys if math.isfinite(y)]
+    bounds = limits(values, log=view.log, whole=view.whole, floor=picture.floor)
+    gaps = any(not math.isfinite(y) for curve in picture.curves for y in curve.coarse.ys)
+    spare = rows >= ROOMY and (gaps or any(mark.kind in MARKS for mark in picture.marks))
     scale, ticks = on_rows(bounds, rows - 2 - spare)
     margin = max(LABELS, max(map(len, ticks.values()), default=0) + 1)
     canvas = Canvas(columns - margin, rows - 2, glyphs.braille, spare)
-    _grid(canvas, ticks, glyphs)
+    for row in ticks:
+        for column in range(1, canvas.columns, 4):  # faint dots, to read a height by
+            canvas.background(column, row, "⠄" if glyphs.braille else ".", "grid")
     for curve in curves:
         _plot(canvas, curve, scale, across, glyphs)
-    _phases(canvas, picture, across, glyphs)
     _marks(canvas, picture, across, glyphs)
     plot = [
-        [(label, "muted"), *line]
-        for label, line in zip(_labels(canvas, ticks, margin), canvas.lines(), strict=True)
+        [(f"{ticks.get(row, ''):>{margin - 1}} ", "muted"), *line] for row, line in enumerate(canvas.lines())
     ]
     return [_title(picture, columns, glyphs), *plot, _x_labels(picture, across, columns, margin)]
-
-
-def _has_signs(picture: Picture) -> bool:
-    """Whether something is to be marked below the curves: what happened, and values that are no numbers."""
-    return any(mark.kind != "phase" for mark in picture.marks) or any(
-        not math.isfinite(y) for curve in picture.curves for y in curve.coarse.ys
-    )
 
 
 def x_range(picture: Picture) -> tuple[float, float]:
@@ -74,13 +73,6 @@ def _prepare(curve: Curve, picture: Picture, across: tuple[float, float]) -> Cur
     if view.low is None and view.high is None and view.smooth < 2:
         return curve.coarse
     return window(replace(curve, ys=smooth(curve.ys, view.smooth)), *across)
-
-
-def _grid(canvas: Canvas, ticks: Ticks, glyphs: Glyphs) -> None:
-    """A faint dot at every fourth cell of a tick's row: enough to read a height by."""
-    for row in ticks:
-        for column in range(1, canvas.columns, 4):
-            canvas.background(column, row, "⠄" if glyphs.braille else ".", "grid")
 
 
 def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float], glyphs: Glyphs) -> None:
@@ -110,18 +102,6 @@ def _plot(canvas: Canvas, curve: Curve, scale: Scale, across: tuple[float, float
         canvas.sign(previous[0] // dots, previous[1] // 4, glyphs.dot, curve.ink)
 
 
-def _phases(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
-    """A line behind the curves where a phase begins, its title beside it where that fits."""
-    for mark in picture.marks:
-        column = _place(mark.x, across, canvas.columns)
-        if mark.kind == "phase" and column is not None:
-            for row in range(canvas.rows):
-                canvas.background(column, row, glyphs.separator, "old")
-            if column + 2 + cell_len(mark.text) <= canvas.columns and mark.text.isascii():
-                for index, letter in enumerate(mark.text):
-                    canvas.background(column + 2 + index, 0, letter, "muted")
-
-
 def _place(x: float | None, across: tuple[float, float], cells: int) -> int | None:
     """Return the column that an x falls into, None outside."""
     low, high = across
@@ -129,25 +109,23 @@ def _place(x: float | None, across: tuple[float, float], cells: int) -> int | No
 
 
 def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs: Glyphs) -> None:
-    signs = {
-        "incident": glyphs.bad,
-        "skip": glyphs.skip,
-        "rollback": glyphs.rollback,
-        "attempt": glyphs.separator,
-    }
+    """Signs below the curves; where a phase begins a line behind them, and its title where that fits."""
     for mark in picture.marks:
         column = _place(mark.x, across, canvas.columns)
-        if mark.kind != "phase" and column is not None:
-            sign, ink = signs.get(mark.kind, glyphs.mark), MARK_INKS.get(mark.kind, "muted")
-            canvas.below(column, sign, ink)
-    column = _place(picture.view.cursor, across, canvas.columns)
-    if column is not None:
+        if column is None:
+            continue
+        if mark.kind in MARKS:
+            glyph, ink = MARKS[mark.kind]
+            canvas.below(column, getattr(glyphs, glyph), ink)
+            continue
+        for row in range(canvas.rows):
+            canvas.background(column, row, glyphs.separator, "old")
+        if column + 2 + cell_len(mark.text) <= canvas.columns and mark.text.isascii():
+            for index, letter in enumerate(mark.text):
+                canvas.background(column + 2 + index, 0, letter, "muted")
+    if (column := _place(picture.view.cursor, across, canvas.columns)) is not None:
         for row in range(canvas.rows):
             canvas.sign(column, row, glyphs.separator, "accent")
-
-
-def _labels(canvas: Canvas, ticks: Ticks, margin: int) -> list[str]:
-    return [f"{ticks.get(row, ''):>{margin - 1}} " for row in range(canvas.rows)]
 
 
 def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
@@ -177,10 +155,9 @@ def _values(picture: Picture, named: bool, digits: int = 4) -> Line:
 
 
 def _readout(curve: Curve, picture: Picture, digits: int) -> tuple[str, str]:
-    value = curve.last
-    if picture.view.cursor is not None and (point := nearest(curve, picture.view.cursor)):
-        value = point[1]
-    return number(value, digits), "bad" if value is not None and not math.isfinite(value) else "strong"
+    point = nearest(curve, picture.view.cursor) if picture.view.cursor is not None else None
+    value = point[1] if point else curve.ys[-1]
+    return number(value, digits), "strong" if math.isfinite(value) else "bad"
 
 
 def _x_labels(picture: Picture, across: tuple[float, float], columns: int, margin: int) -> Line:

@@ -26,11 +26,6 @@ class Curve:
     run: int = 0
     """Of several runs, whose curve it is."""
 
-    @property
-    def last(self) -> float | None:
-        """The newest value, finite or not."""
-        return self.ys[-1] if self.ys else None
-
     @cached_property
     def coarse(self) -> Curve:
         """The curve with no more points than any screen has dots; peaks and gaps stay."""
@@ -42,8 +37,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened at `x`: kind is `incident`, `skip`, `rollback`, `attempt`, `cursor`, or `phase`
-    for one that begins there and is called `text`.
+    """Something that happened at `x`: kind is `incident`, `skip`, `rollback`, `attempt`, or `phase` for one
+    that begins there and is called `text`.
     """
 
     x: float
@@ -142,11 +137,6 @@ def _extremes(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, flo
     finite = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
     gap = [(xs[-1], math.nan)]
     return [*_extremes(*zip(*finite, strict=True)), *gap] if finite else gap
-
-
-def finite_values(curves: Iterable[Curve]) -> list[float]:
-    """Return every finite y of `curves`."""
-    return [y for curve in curves for y in curve.ys if math.isfinite(y)]
 
 
 def nearest(curve: Curve, x: float) -> tuple[float, float] | None:

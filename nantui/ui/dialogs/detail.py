@@ -15,7 +15,7 @@ from nantui.ui.format import clean, number, size
 from nantui.ui.model.checkpoint_rows import Row
 from nantui.ui.model.timeline import Sentence
 from nantui.ui.styled_text import Line, hanging, wrap
-from nantui.ui.widgets.text_view import Document
+from nantui.ui.widgets.list_view import Document
 from nantui.words import count
 
 
@@ -36,24 +36,19 @@ class DetailDialog(Dialog):
         return [[(clean(self.heading, width), "title"), ("   Esc closes", "faint")], [], *self._write(width)]
 
 
-def about_checkpoint(row: Row) -> Callable[[int], list[Line]]:
-    """Return a writer of everything the scan says about a checkpoint."""
-
-    def write(width: int) -> list[Line]:
-        verdict = row.verdict
-        lines: list[Line] = [[(f"{name:<12}", "muted"), (value, ink)] for name, value, ink in _facts(row)]
-        if verdict is None:
-            return [*lines, [], [("not scanned yet", "muted")]]
-        found = count(len(verdict.findings), "finding") if verdict.findings else "nothing wrong was found"
-        lines += [[], [(found, "title")]]
-        for finding in verdict.findings:
-            lines.append(
-                [(f"{clean(finding.kind, 20):<16}", row.ink), (clean(finding.where, width - 18), "text")]
-            )
-            lines += hanging(("  ", "text"), wrap(clean(finding.detail, 600), width - 4, "muted"))
-        return lines
-
-    return write
+def about_checkpoint(row: Row, width: int) -> list[Line]:
+    """Return everything the scan says about a checkpoint."""
+    verdict = row.verdict
+    lines: list[Line] = [[(f"{name:<12}", "muted"), (value, ink)] for name, value, ink in _facts(row)]
+    if verdict is None:
+        return [*lines, [], [("not scanned yet", "muted")]]
+    found = count(len(verdict.findings), "finding") if verdict.findings else "nothing wrong was found"
+    lines += [[], [(found, "title")]]
+    for finding in verdict.findings:
+        kind = (f"{clean(finding.kind, 20):<16}", row.ink)
+        lines.append([kind, (clean(finding.where, width - 18), "text")])
+        lines += hanging(("  ", "text"), wrap(clean(finding.detail, 600), width - 4, "muted"))
+    return lines
 
 
 def _facts(row: Row) -> list[tuple[str, str, str]]:
@@ -77,15 +72,10 @@ def _facts(row: Row) -> list[tuple[str, str, str]]:
     ]
 
 
-def about_sentence(sentence: Sentence) -> Callable[[int], list[Line]]:
-    """Return a writer of an entry of the timeline, whole."""
-
-    def write(width: int) -> list[Line]:
-        lines: list[Line] = wrap(f"{sentence.clock}  {sentence.text}", width, sentence.ink)
-        lines.append([])
-        for line in to_json(document_of(sentence.event), indent=2).split("\n"):
-            shown = clean(line.replace(" ", "\u2007"), 4000).replace("\u2007", " ")
-            lines += [[(part, "muted")] for part in chop_cells(shown, max(1, width)) or [""]]
-        return lines
-
-    return write
+def about_sentence(sentence: Sentence, width: int) -> list[Line]:
+    """Return an entry of the timeline, whole."""
+    lines: list[Line] = [*wrap(f"{sentence.clock}  {sentence.text}", width, sentence.ink), []]
+    for line in to_json(document_of(sentence.event), indent=2).split("\n"):
+        shown = clean(line.replace(" ", "\u2007"), 4000).replace("\u2007", " ")
+        lines += [[(part, "muted")] for part in chop_cells(shown, max(1, width)) or [""]]
+    return lines

@@ -17,18 +17,18 @@ from textual.containers import Container
 from nantui.run.commands import Command
 from nantui.run.journal import pending_edits
 from nantui.ui.dialogs.base import Dialog
+from nantui.ui.format import clean
 from nantui.ui.model import plan_text
 from nantui.ui.model.command_progress import CommandProgress, follow
 from nantui.ui.styled_text import Line, wrap
-from nantui.ui.watchers import Answer, find_out
-from nantui.ui.widgets.candidates import Candidates
+from nantui.ui.widgets.checkpoints import Candidates
 from nantui.ui.widgets.dialog_controls import Choice
-from nantui.ui.widgets.text_view import Document, Title
+from nantui.ui.widgets.line_widget import Title
+from nantui.ui.widgets.list_view import Document
 
 if TYPE_CHECKING:
     from nantui.recovery.plan import Plan
     from nantui.ui.context import RunView
-    from nantui.ui.model.backend import Backend
 
 VERBS = {"recover": "Recover", "rollback": "Roll back"}
 TITLES = {
@@ -36,6 +36,13 @@ TITLES = {
     "rollback": "Roll back to a clean checkpoint; nothing is started",
 }
 PLANNING, ASKING, WORKING, DONE, FAILED = "planning", "asking", "working", "done", "failed"
+HEADINGS = {
+    PLANNING: ("working out a plan..", "muted"),
+    ASKING: ("j, k and Enter choose a restore point; nothing has been done yet", "muted"),
+    WORKING: ("under way; closing this changes nothing", "info"),
+    DONE: ("done", "good"),
+    FAILED: ("failed", "bad"),
+}
 
 
 class RecoverDialog(Dialog):
@@ -79,7 +86,9 @@ class RecoverDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         with Container(classes="dialog tall", id="recover"):
-            yield Title(self._heading, id="recover-title")
+            yield Title(
+                lambda width: [[(TITLES[self.kind], "title")], [HEADINGS[self.stage]]], id="recover-title"
+            )
             yield Candidates()
             yield Document(id="plan", write=self._write, tells_more=True)
             yield Choice((("cancel", "Cancel", "Esc"),))
@@ -88,32 +97,27 @@ class RecoverDialog(Dialog):
         self.over.follow(self, self._follow)
         self.make_plan()
 
-    def make_plan(self) -> None:
-        """Ask for a plan in a thread; the answer comes as a message."""
-        self.stage = PLANNING
+    def make_plan(self, note: str = "") -> None:
+        """Ask for a plan in a thread; without a choice of presets the evidence proposes some."""
+        self.stage, self.note = PLANNING, note
         self._redraw()
-        find_out("plan", partial(self._plan, self.cockpit.backend), self.post_message)
+        make, run, wanted = self.cockpit.backend.plan, self.over.run_path, self.to or None
+        self.find_out(lambda: make(run, wanted, self.edits, self.presets), self._take_plan)
 
     @property
     def edits(self) -> dict[str, object]:
-        """Settings that come on top of the presets: those edited before,
-        then those this dialog was opened with.
-        """
+        """Settings on top of the presets: those edited before, then those this dialog was opened with."""
         return {**pending_edits(self.over.snapshot.journal), **self.settings}
 
-    def _plan(self, backend: Backend) -> Plan:
-        """Without a choice of presets the evidence proposes some; edits stay on top."""
-        return backend.plan(self.over.run_path, self.to or None, self.edits, self.presets)
-
-    def on_answer(self, message: Answer) -> None:
-        if message.about != "plan" or self.stage != PLANNING:
+    def _take_plan(self, plan: Plan | None, problem: str) -> None:
+        if self.stage != PLANNING:
             return
         wished, self._wished = self._wished, ""
-        if message.problem and wished:
-            self.note, self.to = f"not {wished}: {message.problem}", ""
-            self.make_plan()
+        if problem and wished:
+            self.to = ""
+            self.make_plan(f"not {wished}: {problem}")
             return
-        self.plan, self.problem = message.value, message.problem
+        self.plan, self.problem = plan, problem
         self.stage = ASKING
         buttons = [("cancel", "Cancel", "Esc")]
         if self.plan is not None:
@@ -136,22 +140,13 @@ class RecoverDialog(Dialog):
         """Whether the ladder could recover the run from now on and does not do so yet."""
         return self.plan is not None and self.kind == "recover" and not self.plan.auto
 
-    def _heading(self, width: int) -> list[Line]:
-        words = {
-            PLANNING: ("working out a plan..", "muted"),
-            ASKING: ("j, k and Enter choose a restore point; nothing has been done yet", "muted"),
-            WORKING: ("under way; closing this changes nothing", "info"),
-            DONE: ("done", "good"),
-            FAILED: ("failed", "bad"),
-        }
-        return [[(TITLES[self.kind], "title")], [words[self.stage]]]
-
     def _write(self, width: int) -> list[Line]:
         glyphs = self.cockpit.glyphs
-        if self.progress is not None and self.stage in (WORKING, DONE, FAILED):
-            return plan_text.describe_progress(self.progress, glyphs, width)
+        if self.progress is not None:
+            return plan_text.describe_progress(self.progress, self.kind, glyphs, width)
         if self.problem:
-            return plan_text.describe_problem(self.problem, width)
+            nothing: Line = [("Nothing was changed. Esc goes back.", "muted")]
+            return [*wrap(clean(self.problem, 800), width, "bad"), [], nothing]
         if self.plan is None:
             return [[("reading checkpoints and history..", "muted")]]
         told = [*wrap(self.note, width, "warn"), []] if self.note else []
@@ -168,13 +163,12 @@ class RecoverDialog(Dialog):
             self.action_enter()
         elif self.stage == ASKING and message.listing.id == "candidates":
             chosen = self.query_one(Candidates).candidate
-            if chosen is not None and not chosen.usable:
-                self.problem = f"{chosen.name}: {chosen.why_not}"
-                self._redraw()
-                self.problem = ""
-            elif chosen is not None:
+            if chosen is not None and chosen.usable:
                 self.to = chosen.name
                 self.make_plan()
+            elif chosen is not None:
+                self.note = f"{chosen.name}: {chosen.why_not}"
+                self._redraw()
 
     def on_choice_pressed(self, message: Choice.Pressed) -> None:
         """The buttons are called as the actions of their keys."""
@@ -202,7 +196,7 @@ class RecoverDialog(Dialog):
         assert self.plan is not None, "confirmed with a plan on the screen"
         options = {**plan_text.options(self.plan, self.edits), **more}
         self.command = self.over.submit(self.kind, **options)
-        self.stage, self.progress = WORKING, CommandProgress(self.command.id, self.kind)
+        self.stage, self.progress = WORKING, CommandProgress()
         self.query_one(Choice).offer((("cancel", "Close, it goes on", "Esc"),))
         self._redraw()
 
@@ -210,13 +204,13 @@ class RecoverDialog(Dialog):
         """Another snapshot came: see what became of the command."""
         if self.command is None or self.progress is None:
             return
-        progress = follow(self.command.id, self.kind, self.over.snapshot)
+        progress = follow(self.command.id, self.over.snapshot.journal)
         if progress == self.progress:
             return
         self.progress = progress
-        if progress.ok is not None:
-            self.stage = DONE if progress.ok else FAILED
-            undo = (("undo", "Undo", "u"),) if progress.ok and self.kind == "rollback" else ()
+        if progress.done is not None:
+            self.stage = DONE if progress.done.ok else FAILED
+            undo = (("undo", "Undo", "u"),) if progress.done.ok and self.kind == "rollback" else ()
             self.query_one(Choice).offer((("cancel", "Close", "Esc"), *undo))
         self._redraw()
 
@@ -261,7 +255,7 @@ class RecoverDialog(Dialog):
         """Choose presets; the plan is worked out again with them."""
         if not self._may(True, ""):
             return
-        from nantui.ui.dialogs.presets import PresetsDialog
+        from nantui.ui.dialogs.choose import PresetsDialog
 
         def chosen(names: object) -> None:
             if isinstance(names, tuple):

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from nantui.checkpoint.verdict import Verdict
     from nantui.labels.report import LabelReport
     from nantui.machine.gpus import Sample, Sampler
-    from nantui.recovery.comparison import Side
     from nantui.recovery.plan import Plan
     from nantui.run.commands import Command
     from nantui.run.status import RunStatus
@@ -92,20 +91,7 @@ class Backend:
         args = in_full(record, record.args)
         if not args.get("data"):
             raise UserError("the run does not say which data set it trains on: its args.yaml has no data")
-        size, task = args.get("imgsz"), args.get("task")
-        return check_data_set(
-            load_data_set(str(args["data"])),
-            task=task if isinstance(task, str) else None,
-            imgsz=size if isinstance(size, int) else 640,
-            single_class=bool(args.get("single_cls")),
-            progress=progress,
-        )
-
-    def side(self, name: str) -> Side:
-        """Return a run, or attempt N of it (RUN#N), to compare; slow, for a thread. Raises UserError."""
-        from nantui.recovery.comparison import read_side
-
-        return read_side(name)
+        return check_data_set(load_data_set(str(args["data"])), args, progress=progress)
 
     def write_labels(self, run: Path, report: LabelReport) -> Path:
         """Write all findings as CSV and return the file."""

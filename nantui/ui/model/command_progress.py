@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nantui.run.commands import Command
-from nantui.run.events import AttemptStarted, CommandDone, CommandReceived, Event, InEffect, Stage
+from nantui.run.events import AttemptStarted, CommandDone, CommandReceived, Event, InEffect, Stage, newest
 from nantui.ui.format import clean
-from nantui.ui.model.snapshot import RunSnapshot
 from nantui.words import COMMANDS
+
+Unanswered = dict[str, Command]
+"""The commands that were sent and whose outcome is not in the journal yet, by id, oldest first."""
 
 
 @dataclass(frozen=True)
 class CommandProgress:
-    """`ok` is None while it runs. `values` are what the worker reported of what was `asked`, None until then;
-    `notes` are its remarks, e.g. that mosaic is closed.
+    """`done` is None while it runs. `effect` is what the worker reported of what was `asked`, None until
+    then.
     """
 
-    command: str
-    kind: str
-    stages: tuple[tuple[str, str], ...] = ()
-    ok: bool | None = None
-    text: str = ""
-    asked: tuple[tuple[str, object], ...] = ()
-    values: tuple[tuple[str, object], ...] | None = None
-    notes: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    done: CommandDone | None = None
+    asked: Mapping[str, object] = field(default_factory=dict)
+    effect: InEffect | None = None
 
 
 @dataclass(frozen=True)
@@ -41,44 +39,23 @@ class CommandOutcome:
         return f"{COMMANDS.get(self.command.kind, self.command.kind)}: NOT DONE. {clean(self.text, 1200)}"
 
 
-class Unanswered:
-    """The commands that were sent and whose outcome is not in the journal yet."""
-
-    def __init__(self) -> None:
-        self._sent: dict[str, Command] = {}
-
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        """These commands, oldest first."""
-        return tuple(self._sent.values())
-
-    def add(self, command: Command) -> None:
-        """Take note of a command that was left for the supervisor."""
-        self._sent[command.id] = command
-
-    def settle(self, journal: Iterable[Event]) -> list[CommandOutcome]:
-        """Return the outcomes that have come, each once."""
-        if not self._sent:
-            return []
-        return [
-            CommandOutcome(self._sent.pop(event.id), event.ok, event.text)
-            for event in journal
-            if isinstance(event, CommandDone) and event.id in self._sent
-        ]
-
-    def fail(self, id: str, problem: str) -> list[CommandOutcome]:
-        """Return the outcome of a command that could not even be left."""
-        return [CommandOutcome(self._sent.pop(id), False, problem)] if id in self._sent else []
+def settle(sent: Unanswered, journal: Iterable[Event]) -> list[CommandOutcome]:
+    """Take the commands out of `sent` whose outcomes have come, and return these."""
+    return [
+        CommandOutcome(sent.pop(event.id), event.ok, event.text)
+        for event in journal
+        if isinstance(event, CommandDone) and event.id in sent
+    ]
 
 
-def follow(command: str, kind: str, snapshot: RunSnapshot) -> CommandProgress:
-    """Return what the journal says about `command`."""
+def follow(command: str, journal: Iterable[Event]) -> CommandProgress:
+    """Return what the journal says about the command with this id."""
     stages: list[Stage] = []
     done: CommandDone | None = None
     seen = False
     asked: Mapping[str, object] = {}
     effect: InEffect | None = None
-    for event in snapshot.journal:
+    for event in journal:
         match event:
             case CommandReceived() if event.command.id == command:
                 seen = True
@@ -91,14 +68,15 @@ def follow(command: str, kind: str, snapshot: RunSnapshot) -> CommandProgress:
                 asked, effect = event.asked, None
             case InEffect() if seen:
                 effect = event
-    values = effect.values if effect is not None else {}
-    return CommandProgress(
-        command,
-        kind,
-        tuple((event.stage, event.text) for event in stages),
-        None if done is None else done.ok,
-        "" if done is None else done.text,
-        tuple(asked.items()),
-        None if effect is None else tuple((name, values[name]) for name in asked if name in values),
-        () if effect is None else effect.notes,
-    )
+    return CommandProgress(tuple(stages), done, asked, effect)
+
+
+def newest_change(journal: Iterable[Event]) -> Event | None:
+    """Return the newest event after which other settings may be in effect, None without one."""
+    return newest(journal, AttemptStarted, InEffect)
+
+
+def reported_values(journal: Iterable[Event]) -> Mapping[str, object]:
+    """Return what the worker of the newest attempt has reported to be in effect, empty before it has."""
+    found = newest_change(journal)
+    return found.values if isinstance(found, InEffect) else {}

@@ -9,12 +9,12 @@ from string import ascii_uppercase
 
 from nantui.recovery.comparison import Side
 from nantui.run.layout import RunLayout
-from nantui.settings.values import show_value
+from nantui.run.telemetry import StepFollower
+from nantui.settings.values import compare, show_value
 from nantui.ui.charts.series import Column, Curve, Picture, stroke
 from nantui.ui.format import clean, duration, number
-from nantui.ui.glyphs import Glyphs
-from nantui.ui.model.run_charts import over_epochs
-from nantui.ui.model.step_store import StepReader, StepStore
+from nantui.ui.model.run_charts import SPLITS, over_epochs
+from nantui.ui.model.step_store import WHOLE_BYTES, StepStore
 from nantui.ui.styled_text import Line, column, fit
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model", "exist_ok"})
@@ -49,8 +49,8 @@ def steps_of(name: str) -> dict[str, Column]:
     whole = not mark or Path(name).exists()
     layout, store = RunLayout(Path(name if whole else place)), StepStore()
     for attempt in layout.attempt_numbers() if whole else [int(number)]:
-        reader = StepReader(layout.steps(attempt), store, attempt)
-        while reader.read():
+        steps = StepFollower(layout.steps(attempt), whole_bytes=WHOLE_BYTES)
+        while store.read(steps, attempt):
             pass
     return store.curves().columns
 
@@ -71,52 +71,54 @@ def _title(name: str) -> str:
 
 def overview(sides: Sequence[Side], width: int) -> list[Line]:
     """Return a row for each of many sides, and the settings that are not the same in all of them."""
-    metrics = _metrics(*sides)[:2]
+    metrics = _metrics(sides)[:2]
     heads = [(column(f"best {_title(name)}", 16), "faint") for name in metrics]
     lines: list[Line] = [[(column("  run", 26), "faint"), (column("epochs", 12), "faint"), *heads]]
     for index, side in enumerate(sides):
         cells = [(column(_best(side, name), 16), "text") for name in metrics]
         named = (f"{letter(index)} {column(short(side.name), 24)}", stroke(index)[0])
         lines.append([named, (column(_span(side), 12), "muted"), *cells])
-    rows = [differing(sides[0].settings, side.settings) for side in sides[1:]]
-    changed = sorted({name for found in rows for name, _, _ in found})
+    changed = sorted(differing(sides))
     lines += [[], [("settings that differ", "title"), (f"   {len(changed)}", "muted")]]
     lines.append([(" " * 16, "text"), *((column(letter(n), 10), stroke(n)[0]) for n in range(len(sides)))])
     for name in changed:
-        values = (column(clean(show_value(side.settings.get(name)), 12), 10) for side in sides)
+        values = (column(_value(side, name, 12), 10) for side in sides)
         lines.append([(column(name, 16), "muted"), ("".join(values), "text")])
     return [fit(line, width) for line in lines]
 
 
-def table(one: Side, other: Side, glyphs: Glyphs, width: int) -> list[Line]:
+def table(sides: tuple[Side, Side], width: int) -> list[Line]:
     """Return names, cost, best metrics and differing settings as lines."""
+    one, other = sides
     cells = max(10, (width - 18) // 2)
-    lines: list[Line] = [_row("", "A", "B", cells, ("train", "val"))]
-    lines.append(_row("run", *names(one.name, other.name), cells))
-    lines.append(_row("epochs", _span(one), _span(other), cells))
-    lines.append(_row("per epoch", _per_epoch(one), _per_epoch(other), cells))
-    lines.append(_row("steps skipped", _shown(one.skipped), _shown(other.skipped), cells))
-    for name in _metrics(one, other):
-        lines.append(_row(f"best {_title(name)}", _best(one, name), _best(other, name), cells))
-    changes = differing(one.settings, other.settings)
-    lines += [[], [("settings that differ", "title"), (f"   {len(changes)}", "muted")]]
-    for name, a, b in changes:
-        lines.append(
-            _row(name, clean(show_value(a), 60), clean(show_value(b), 60), cells, ("text", "accent"))
-        )
+
+    def row(name: str, told: Iterable[str], inks: tuple[str, str] = ("text", "text")) -> Line:
+        return [(column(name, 18), "muted"), *zip((column(text, cells) for text in told), inks, strict=True)]
+
+    changed = differing(sides)
+    lines: list[Line] = [
+        row("", "AB", SPLITS),
+        row("run", names(one.name, other.name)),
+        row("epochs", map(_span, sides)),
+        row("per epoch", map(_per_epoch, sides)),
+        row("steps skipped", map(_skipped, sides)),
+        *(row(f"best {_title(name)}", (_best(side, name) for side in sides)) for name in _metrics(sides)),
+        [],
+        [("settings that differ", "title"), (f"   {len(changed)}", "muted")],
+        *(row(name, (_value(side, name, 60) for side in sides), ("text", "accent")) for name in changed),
+    ]
     return [fit(line, width) for line in lines]
 
 
-def differing(one: Mapping[str, object], other: Mapping[str, object]) -> list[tuple[str, object, object]]:
-    """Return the settings that both sides know and that differ, those of place left out."""
-    from nantui.settings.values import compare
+def differing(sides: Sequence[Side]) -> list[str]:
+    """Return the settings that not all sides have the same, those of place left out."""
+    first, *others = (side.settings for side in sides)
+    known = [row.name for other in others for row in compare(first, other) if row.name in {*first} & {*other}]
+    return [name for name in dict.fromkeys(known) if name not in PLACES]
 
-    both = set(one) & set(other)
-    return [(row.name, row.now, row.then) for row in compare(one, other) if row.name in both - PLACES]
 
-
-def _row(name: str, a: str, b: str, cells: int, inks: tuple[str, str] = ("text", "text")) -> Line:
-    return [(column(name, 18), "muted"), (column(a, cells), inks[0]), (column(b, cells), inks[1])]
+def _value(side: Side, name: str, longest: int) -> str:
+    return clean(show_value(side.settings.get(name)), longest)
 
 
 def short(name: str) -> str:
@@ -141,11 +143,11 @@ def _per_epoch(side: Side) -> str:
     return duration(hours * 3600) if math.isfinite(hours) else "not timed"
 
 
-def _shown(value: int | None) -> str:
-    return "no guard" if value is None else str(value)
+def _skipped(side: Side) -> str:
+    return "no guard" if side.skipped is None else str(side.skipped)
 
 
-def _metrics(*sides: Side) -> list[str]:
+def _metrics(sides: Sequence[Side]) -> list[str]:
     names = dict.fromkeys(name for side in sides for row in side.rows[-1:] for name in row.values)
     return [name for name in names if name.startswith(("metrics/mAP", "metrics/acc"))]
 

@@ -22,7 +22,6 @@ from nantui.errors import FAILED, UserError
 from nantui.paths import user_config_dir, user_state_dir
 from nantui.run.atomic_files import read_json, write_atomic, write_json
 from nantui.run.attempts import Attempt
-from nantui.run.events import AttemptStarted, Event, InEffect, newest
 from nantui.run.journal import pending_edits
 from nantui.run.record import RunRecord
 from nantui.settings.lint import LintFinding
@@ -30,6 +29,7 @@ from nantui.settings.schema import Field, Schema
 from nantui.settings.values import same_value, show_value
 from nantui.ui.format import clean
 from nantui.ui.glyphs import Glyphs
+from nantui.ui.model.command_progress import reported_values
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 
@@ -105,17 +105,6 @@ def read_settings(record: RunRecord, schema: Schema, snapshot: RunSnapshot) -> S
     )
 
 
-def reported_values(journal: Iterable[Event]) -> Mapping[str, object]:
-    """Return what the worker of the newest attempt has reported to be in effect, empty before it has."""
-    found = newest_change(journal)
-    return found.values if isinstance(found, InEffect) else {}
-
-
-def newest_change(journal: Iterable[Event]) -> Event | None:
-    """Return the newest event after which other settings may be in effect, None without one."""
-    return newest(journal, AttemptStarted, InEffect)
-
-
 def _used(attempt: Attempt, args: Mapping[str, object], reported: Mapping[str, object]) -> dict[str, object]:
     """What an attempt uses, without the spec, which may have been edited since. args.yaml is written anew
     before the worker reports; until then it may be that of the attempt before.
@@ -162,10 +151,8 @@ class Draft:
     def set(self, values: Mapping[str, object], why: Mapping[str, str] | None = None) -> None:
         """Change some settings; one set back to what it was leaves the draft."""
         self._before.append((dict(self.changes), dict(self.why), time.time()))
-        for name, value in values.items():
-            self.changes[name] = value
-            if why and name in why:
-                self.why[name] = why[name]
+        self.changes.update(values)
+        self.why.update(why or {})
         self._leave_out_what_is_so()
         self._keep()
 
@@ -202,8 +189,8 @@ class Draft:
         return {**self.now.next_start, **self.now.in_effect, **self.saved, **self.changes}
 
     def _leave_out_what_is_so(self) -> None:
-        for name in [name for name, value in self.changes.items() if same_value(value, self.before(name))]:
-            del self.changes[name]
+        changed = self.changes.items()
+        self.changes = {name: value for name, value in changed if not same_value(value, self.before(name))}
 
     def _keep(self) -> None:
         with contextlib.suppress(OSError):
@@ -224,11 +211,10 @@ def entries(schema: Schema, draft: Draft, wanted: str = "", changed_only: bool =
         and (not changed_only or setting.name in draft.changes)
         and wanted.lower() in f"{setting.name} {setting.help}".lower()
     ]
-    groups = dict.fromkeys(setting.group for setting in shown)
-    rows: list[Entry] = []
-    for name in groups:
-        rows += [name, *(one for one in shown if one.group == name)]
-    return rows
+    groups: dict[str, list[Entry]] = {}
+    for setting in shown:
+        groups.setdefault(setting.group, [setting.group]).append(setting)
+    return [entry for group in groups.values() for entry in group]
 
 
 def key_of(entry: Entry) -> str:
@@ -272,34 +258,23 @@ def about(entry: Entry | None, draft: Draft, findings: Iterable[LintFinding], wi
     """Return what is known about the setting under the cursor."""
     if entry is None or isinstance(entry, str):
         return [[(entry, "title")]] if entry else []
-    field = entry
-    lines: list[Line] = [[(field.name, "title"), (f"   {field.type}" if field.types else "", "muted")]]
-    lines += [[], *wrap(clean(field.help, 600) or "no description", width)]
-    facts = [
-        ("accepts", field.expects()),
-        ("default", show_value(field.default)),
-        ("in effect", show_value(draft.in_effect(field.name)) + _chosen(field.name, draft)),
+    name, used, chosen = entry.name, show_value(draft.in_effect(entry.name)), ""
+    if name in draft.now.chosen:
+        asked = show_value(draft.now.next_start.get(name))
+        ignored = "" if name == "optimizer" else f"; {name}={asked} is ignored"
+        chosen = f"  (optimizer=auto chose it{ignored})"
+    facts = {"accepts": entry.expects(), "default": show_value(entry.default), "in effect": used + chosen}
+    if draft.waits(name):
+        facts["saved"] = f"{show_value(draft.saved[name])}, from the next start on"
+    if name in draft.changes:
+        facts["draft"] = show_value(draft.changes[name])
+    remarks = [("nantui's own: a plain `yolo train` knows nothing of it", "info")] if entry.ours else []
+    remarks += [(draft.why[name], "info")] if draft.why.get(name) else []
+    remarks += [
+        (one.text, "warn" if one.severity == "warning" else "info") for one in findings if one.name == name
     ]
-    if draft.waits(field.name):
-        facts.append(("saved", f"{show_value(draft.saved[field.name])}, from the next start on"))
-    if field.name in draft.changes:
-        facts.append(("draft", show_value(draft.changes[field.name])))
-    lines.append([])
-    for name, text in facts:
-        lines += hanging((column(name, 11), "muted"), wrap(clean(text, 300), width - 11))
-    if field.ours:
-        lines += [[], *wrap("nantui's own: a plain `yolo train` knows nothing of it", width, "info")]
-    if why := draft.why.get(field.name):
-        lines += [[], *wrap(clean(why, 400), width, "info")]
-    for finding in findings:
-        if finding.name == field.name:
-            ink = "warn" if finding.severity == "warning" else "info"
-            lines += [[], *wrap(clean(finding.text, 500), width, ink)]
-    return lines
-
-
-def _chosen(name: str, draft: Draft) -> str:
-    if name not in draft.now.chosen:
-        return ""
-    asked = "" if name == "optimizer" else f"; {name}={show_value(draft.now.next_start.get(name))} is ignored"
-    return f"  (optimizer=auto chose it{asked})"
+    lines: list[Line] = [[(name, "title"), (f"   {entry.type}" if entry.types else "", "muted")], []]
+    lines += [*wrap(clean(entry.help, 600) or "no description", width), []]
+    for fact, text in facts.items():
+        lines += hanging((column(fact, 11), "muted"), wrap(clean(text, 300), width - 11))
+    return lines + [line for text, ink in remarks for line in ([], *wrap(clean(text, 500), width, ink))]

@@ -10,7 +10,7 @@ from nantui.run.status import FAILED, LOST
 from nantui.ui.format import clean, number
 from nantui.ui.glyphs import Glyphs, meter
 from nantui.ui.model.snapshot import RunSnapshot
-from nantui.ui.model.timeline import action_text, incident_text, where
+from nantui.ui.model.timeline import action_text, incident_sentence, incident_text, where
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 from nantui.words import measure
 
@@ -24,56 +24,48 @@ def incidents(snapshot: RunSnapshot) -> list[Incident]:
     """Return the incidents of the run, newest first; those of the journal,
     then those only the worker reported.
     """
-    journal = of_kind(snapshot.journal, Incident)
+    journal, reported = of_kind(snapshot.journal, Incident), of_kind(snapshot.events, Incident)
     known = {(one.incident, one.epoch, one.step) for one in journal}
-    reported = of_kind(snapshot.events, Incident)
-    fresh = [one for one in reported if (one.incident, one.epoch, one.step) not in known]
-    return list(reversed([*journal, *fresh]))
+    fresh = (one for one in reported if (one.incident, one.epoch, one.step) not in known)
+    return [*journal, *fresh][::-1]
 
 
 def describe(
     snapshot: RunSnapshot, diagnosis: JsonObject | None, problem: str, glyphs: Glyphs, width: int
 ) -> list[Line]:
-    """Return everything as lines."""
+    """Return everything as lines; `diagnosis` is None until it has been made."""
     found = incidents(snapshot)
-    if not found and not (diagnosis and diagnosis.get("causes")):
+    if not found and not (diagnosis and diagnosis["causes"]):
         return _nothing(snapshot, diagnosis, problem, width)
-    about = _diagnosed(diagnosis) or next(iter(found), None)
+    explained = parse(diagnosis["incident"]) if diagnosis else None
+    about = explained if isinstance(explained, Incident) else next(iter(found), None)
     lines = [*_died(snapshot, width), *_what(about, snapshot.status.attempt, width)]
     if diagnosis:
-        lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, glyphs, width)
+        lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, width)
         lines += _reasons(diagnosis, width) + _notes(diagnosis, width) + _unknown(diagnosis, width)
     elif problem:
         lines += [*wrap(clean(problem, 400), width, "warn"), []]
     lines += _autopsies(snapshot, width)
     lines += [[("incidents", "title"), (f"   {len(found)}, newest first", "muted")]]
-    for incident in found[:20]:
-        lines += _incident(incident, glyphs, width)
-    return lines
-
-
-def _diagnosed(diagnosis: JsonObject | None) -> Incident | None:
-    """Return what a diagnosis explains, None where it explains nothing."""
-    event = parse((diagnosis or {}).get("incident"))
-    return event if isinstance(event, Incident) else None
+    return lines + [line for incident in found[:20] for line in _incident(incident, glyphs, width)]
 
 
 def _nothing(snapshot: RunSnapshot, diagnosis: JsonObject | None, problem: str, width: int) -> list[Line]:
     """What there is to say of a run without an incident: it may have died all the same."""
+    died = _died(snapshot, width)
     if problem:
         return wrap(clean(problem, 400), width, "warn")
     if diagnosis is None:
-        return [*_died(snapshot, width), [("looking for signs of trouble..", "muted")]]
-    if died := _died(snapshot, width):
+        return [*died, [("looking for signs of trouble..", "muted")]]
+    notes = _notes(diagnosis, width)
+    if died:
         text = "No sign of NaN was recorded, so there is nothing to diagnose in the numbers."
-        return [*died, *wrap(text, width), [], *_notes(diagnosis, width), *_unknown(diagnosis, width)]
-    if notes := _notes(diagnosis, width):
-        return notes
+        return [*died, *wrap(text, width), [], *notes, *_unknown(diagnosis, width)]
     text = (
         "When something does, this page tells what it was, which batch and images it came from, how likely "
         "each cause is and what helps."
     )
-    return [[("nothing has gone wrong in this run", "good")], [], *wrap(text, width, "muted")]
+    return notes or [[("nothing has gone wrong in this run", "good")], [], *wrap(text, width, "muted")]
 
 
 def _died(snapshot: RunSnapshot, width: int) -> list[Line]:
@@ -92,14 +84,11 @@ def _what(incident: Incident | None, newest: int | None, width: int) -> list[Lin
     """Return in one sentence what is being explained, and in which attempt where that is not the newest."""
     if incident is None:
         return []
-    place, done = where(incident.epoch, incident.step), action_text(incident.action)
-    name = incident_text(incident.incident)
-    text = name + (f" at {place}" if place else "") + (f": {done}" if done else "")
     head: Line = [("what happened", "title")]
     if newest is not None and incident.attempt is not None and incident.attempt != newest:
         older = f"   in attempt {incident.attempt}; attempt {newest}, the newest, has had no incident"
         head.append((older, "warn"))
-    return [fit(head, width), *wrap(text, width, _ink_of(incident)), []]
+    return [fit(head, width), *wrap(incident_sentence(incident), width, _ink_of(incident)), []]
 
 
 def _ink_of(incident: Incident) -> str:
@@ -111,20 +100,19 @@ def _section(title: str, lines: list[Line], note: str = "") -> list[Line]:
     return [[(title, "title"), (f"   {note}" if note else "", "muted")], *lines, []] if lines else []
 
 
+def _below(text: str, room: int, width: int, ink: str = "muted", indent: str = "") -> list[Line]:
+    """Return a text `room` cells from the left."""
+    return hanging((" " * room, "text"), wrap(clean(text, 500), max(10, width - room), ink, indent))
+
+
 def _causes(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the causes, a line each: what helps must not be pushed off the screen by the evidence."""
     lines: list[Line] = []
     for cause in _likely(diagnosis):
-        filled, empty = meter(_share(cause), 12, glyphs)
-        head: Line = [
-            (f"{_share(cause):4.0%} ", "strong"),
-            (filled, "accent"),
-            (empty, "faint"),
-            (f"  {_name_of(cause)}", "strong"),
-        ]
-        if cause.get("prior") is not None:
-            head.append((f"   {float(cause['prior']):.0%} before any evidence", "faint"))
-        lines.append(fit(head, width))
+        filled, empty = meter(cause["probability"], 12, glyphs)
+        share: Line = [(f"{cause['probability']:4.0%} ", "strong"), (filled, "accent"), (empty, "faint")]
+        before = (f"   {cause['prior']:.0%} before any evidence", "faint")
+        lines.append(fit([*share, (f"  {cause['title']}", "strong"), before], width))
     return _section("causes", lines, "the likeliest first")
 
 
@@ -132,73 +120,53 @@ def _reasons(diagnosis: JsonObject, width: int) -> list[Line]:
     """Return the evidence of each cause."""
     lines: list[Line] = []
     for cause in _likely(diagnosis):
-        evidence = cause.get("evidence") or []
-        lines += [[(f"  {_name_of(cause)}", "strong")]] if evidence else []
-        for text in evidence:
-            lines += hanging(("    ", "text"), wrap(clean(text, 400), width - 4, "muted", "  "))
+        lines += [[(f"  {cause['title']}", "strong")]] if cause["evidence"] else []
+        lines += [line for text in cause["evidence"] for line in _below(text, 4, width, indent="  ")]
     return _section("evidence", lines)
 
 
 def _likely(diagnosis: JsonObject) -> list[JsonObject]:
-    return [cause for cause in diagnosis.get("causes") or [] if _share(cause) >= SHOWN]
+    return [cause for cause in diagnosis["causes"] if cause["probability"] >= SHOWN]
 
 
-def _name_of(cause: JsonObject) -> str:
-    return clean(cause.get("title") or str(cause.get("cause", "")).replace("_", " "), 80)
-
-
-def _share(cause: JsonObject) -> float:
-    return float(cause.get("probability") or 0.0)
-
-
-def _advice(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
-    advice = diagnosis.get("advice") or []
-    keys = {id(one): str(digit) for digit, one in enumerate(with_a_key(advice), 1)}
+def _advice(diagnosis: JsonObject, width: int) -> list[Line]:
+    keys = {id(one): str(digit) for digit, one in enumerate(with_a_key(diagnosis["advice"]), 1)}
     lines: list[Line] = []
-    for one in advice[:9]:
-        key: Line = [(f"  {keys.get(id(one), ' ')} ", "key"), (remedy_name(one), "strong")]
-        lines.append(fit(key, width))
-        for text, ink in ((one.get("why"), "muted"), (one.get("cost"), "faint")):
-            words = wrap(clean(text, 400), max(10, width - 8), ink) if text else []
-            lines += hanging(("      ", "text"), words)
+    for one in diagnosis["advice"][:9]:
+        lines.append(fit([(f"  {keys.get(id(one), ' ')} ", "key"), (remedy_name(one), "strong")], width))
+        lines += _below(one["why"], 6, width - 2)
+        lines += _below(one["cost"], 6, width - 2, "faint") if one["cost"] else []
     return _section("what helps", lines, "press its number to see what would change")
 
 
 def with_a_key(advice: Sequence[JsonObject]) -> list[JsonObject]:
-    """Return the pieces of advice that 1, 2, 3 and so on open; the others are for a person."""
-    return [one for one in advice[:9] if can_be_done(one) or concerns_data(one)]
+    """Return the pieces of advice that 1, 2, 3 and so on open: those that a recovery can apply, and those
+    about images and labels, which have a screen of their own. The others are for a person.
+    """
+    return [one for one in advice[:9] if can_be_done(one) or one["cause"] == LOOK_AT_DATA]
 
 
 def can_be_done(advice: JsonObject) -> bool:
     """Tell whether a recovery can apply a piece of advice: a preset, settings, or only an older file."""
-    return bool(advice.get("preset") or advice.get("settings") or advice.get("cause") == GO_BACK)
-
-
-def concerns_data(advice: JsonObject) -> bool:
-    """Tell whether a piece of advice is about images and labels, which a screen of their own shows."""
-    return not can_be_done(advice) and advice.get("cause") == LOOK_AT_DATA
+    return bool(advice["preset"] or advice["settings"] or advice["cause"] == GO_BACK)
 
 
 def remedy_name(advice: JsonObject) -> str:
     """Return a piece of advice in a few words."""
-    settings = ", ".join(f"{name}={value}" for name, value in (advice.get("settings") or {}).items())
-    words = " with ".join(filter(None, [str(advice.get("preset") or ""), settings]))
-    return clean(words or UNNAMED.get(str(advice.get("cause")), "by hand"), 120)
+    settings = ", ".join(f"{name}={value}" for name, value in advice["settings"].items())
+    words = " with ".join(filter(None, [advice["preset"], settings]))
+    return clean(words or UNNAMED.get(advice["cause"], "by hand"), 120)
 
 
 def _notes(diagnosis: JsonObject, width: int) -> list[Line]:
     """What is no sign of trouble by itself: a judgement on finite numbers, a validation that overflowed."""
-    notes = diagnosis.get("notes") or []
-    lines = [line for text in notes for line in wrap(clean(text, 400), width, "warn")]
+    lines = [line for text in diagnosis["notes"] for line in wrap(clean(text, 400), width, "warn")]
     return [*lines, []] if lines else []
 
 
 def _unknown(diagnosis: JsonObject, width: int) -> list[Line]:
     """Return what was not measured: it speaks for no cause and against none."""
-    lines: list[Line] = []
-    for text in diagnosis.get("unknown") or []:
-        lines += hanging(("  ", "text"), wrap(clean(text, 400), width - 2, "muted"))
-    return _section("not known", lines)
+    return _section("not known", [line for text in diagnosis["unknown"] for line in _below(text, 2, width)])
 
 
 def _autopsies(snapshot: RunSnapshot, width: int) -> list[Line]:
@@ -220,8 +188,7 @@ def _incident(incident: Incident, glyphs: Glyphs, width: int) -> list[Line]:
         (f"   attempt {incident.attempt}" if incident.attempt is not None else "", "muted"),
     ]
     lines: list[Line] = [fit([*head, (f"   {action_text(incident.action)}", "muted")], width)]
-    if incident.text:
-        lines += hanging(("  ", "text"), wrap(clean(incident.text, 500), width - 2))
+    lines += _below(incident.text, 2, width, "text") if incident.text else []
     return [*lines, *_evidence(incident.evidence, width), []]
 
 

@@ -6,8 +6,8 @@ are one training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nantui.errors import UserError
@@ -18,73 +18,48 @@ from nantui.run.plan import CURRENT, FINISHED, Part, read_parts, standings
 from nantui.run.results import EpochRow, read_results
 from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
-from nantui.ui.model.unchanged import Cached, EpochTable, Watched
+from nantui.ui.model.snapshot import Kept, PlanPhases
 
-Trimmed = tuple[tuple[str, tuple[EpochRow, ...]], ...]
-CHANGES = (PhaseDone, UndoDone)
+Rows = tuple[EpochRow, ...]
+Trimmed = tuple[tuple[str, Rows], ...]
 SEGMENTS = 10**6
 """More than one phase has: segments of different phases stay apart."""
 
 
-@dataclass(frozen=True)
-class PlanPhases:
-    """`begins` is how many epochs come before each phase, `titles` what the phases are called, by number;
-    `now` is the current one.
-    """
+def read_epochs(
+    layout: RunLayout, status: RunStatus, journal: Sequence[Event], kept: Kept
+) -> tuple[Rows, PlanPhases]:
+    """Return the epochs of the whole run, counted through, and where its phases begin."""
+    results, backups = layout.results_csv, layout.backups
+    rows = kept.get("results", lambda: tuple(read_results(results)), identity(results))
+    trimmed = kept.get("trimmed", lambda: read_trimmed(backups), identity(backups))
+    changes = sum(isinstance(event, (PhaseDone, UndoDone)) for event in journal)
+    of = (bool(status.phase), identity(layout.spec), changes, status.epochs)
+    parts = kept.get("parts", lambda: _read_parts(layout, status, journal), *of)
+    return kept.get("epochs", lambda: in_a_row(rows, trimmed, parts, journal), rows, trimmed, parts)
 
-    begins: Mapping[int, int] = field(default_factory=dict)
-    titles: Mapping[int, str] = field(default_factory=dict)
-    now: int = 1
 
-
-class EpochReader:
-    """Reads everything that is on the epoch axis; its answers are the same objects while nothing changed."""
-
-    def __init__(self, layout: RunLayout) -> None:
-        self._layout = layout
-        self._table = EpochTable(layout.results_csv)
-        self._trimmed = Watched(layout.backups, read_trimmed, ())
-        self._parts = Cached[tuple[Part, ...]]()
-        self._made = Cached[tuple[tuple[EpochRow, ...], PlanPhases]]()
-
-    def read(self, status: RunStatus, journal: Sequence[Event]) -> tuple[tuple[EpochRow, ...], PlanPhases]:
-        """Return the epochs of the whole run, counted through, and where its phases begin."""
-        rows, trimmed, parts = self._table.read(), self._trimmed.get(), self._read_parts(status, journal)
-        return self._made.get(lambda: in_a_row(rows, trimmed, parts, journal), rows, trimmed, parts)
-
-    def _read_parts(self, status: RunStatus, journal: Sequence[Event]) -> tuple[Part, ...]:
-        """Return the phases of the plan; read again only when one has ended or was given back."""
-        if not status.phase:
-            return ()
-        changes = sum(isinstance(event, CHANGES) for event in journal)
-        return self._parts.get(
-            lambda: self._read_plan(journal, status.epochs),
-            identity(self._layout.spec), changes, status.epochs,
-        )  # fmt: skip
-
-    def _read_plan(self, journal: Sequence[Event], epochs: int | None) -> tuple[Part, ...]:
-        try:
-            spec = read_spec(self._layout.spec)
-        except UserError:
-            return ()
-        return tuple(read_parts(self._layout, spec, journal, epochs)) if spec is not None else ()
+def _read_parts(layout: RunLayout, status: RunStatus, journal: Sequence[Event]) -> tuple[Part, ...]:
+    """Return the phases of the plan, none where there is no plan or no spec that makes sense."""
+    try:
+        spec = read_spec(layout.spec) if status.phase else None
+    except UserError:
+        return ()
+    return tuple(read_parts(layout, spec, journal, status.epochs)) if spec is not None else ()
 
 
 def in_a_row(
-    rows: Sequence[EpochRow], trimmed: Trimmed, parts: Sequence[Part], journal: Sequence[Event]
-) -> tuple[tuple[EpochRow, ...], PlanPhases]:
-    """Return all epochs, those that were trimmed first, and the phases, of which there are none without a
-    plan.
+    rows: Rows, trimmed: Trimmed, parts: Sequence[Part], journal: Sequence[Event]
+) -> tuple[Rows, PlanPhases]:
+    """Return all epochs, those that were trimmed first, and the phases that have begun, of which there are
+    none without a plan.
     """
-    phases = phases_in(parts)
-    begins, now = phases.begins, phases.now
+    begun = {part.number: part for part in parts if part.state in (FINISHED, CURRENT)}
+    begins = {number: part.begins for number, part in begun.items() if part.begins is not None}
+    now = max(begins, default=1)
     current = [_moved(row, begins.get(now, 0), now) for row in rows] if now > 1 else list(rows)
-    earlier = [
-        _moved(row, part.begins, part.number)
-        for part in parts
-        if part.state == FINISHED and part.begins is not None
-        for row in part.rows
-    ]
+    finished = (number for number in begins if begun[number].state == FINISHED)
+    earlier = [_moved(row, begins[number], number) for number in finished for row in begun[number].rows]
     numbers = {
         event.id: number
         for event, (number, _) in zip(journal, standings(journal), strict=True)
@@ -96,17 +71,9 @@ def in_a_row(
         for id, found in trimmed
         for row in found
     )
-    return (*(row for row in old if _seen_as(row) not in kept), *earlier, *current), phases
-
-
-def phases_in(parts: Iterable[Part]) -> PlanPhases:
-    """Return where the phases begin that have begun."""
-    begun = [part for part in parts if part.state in (FINISHED, CURRENT) and part.begins is not None]
-    return PlanPhases(
-        {part.number: part.begins for part in begun if part.begins is not None},
-        {part.number: part.title for part in begun},
-        max((part.number for part in begun), default=1),
-    )
+    left = (row for row in old if _seen_as(row) not in kept)
+    titles = {number: begun[number].title for number in begins}
+    return (*left, *earlier, *current), PlanPhases(begins, titles, now)
 
 
 def read_trimmed(backups: Path) -> Trimmed:

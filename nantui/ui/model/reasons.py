@@ -1,87 +1,106 @@
-"""Why something cannot be done to a run right now: a key that cannot act says it."""
+"""What the state of a run means for its keys: why something cannot be done right now, and when to raise the
+alarm: an incident that ruined or ended something, or a training that died, and is neither recovered nor
+acknowledged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from itertools import takewhile
 
 from nantui.recovery.history import newest_in_force
 from nantui.run import status as run_status
-from nantui.ui.model.alarms import open_alarm
+from nantui.run.events import AttemptEnded, Event, Incident, Lost, RollbackDone, UndoDone, newest, of_kind
 from nantui.ui.model.snapshot import RunSnapshot
 
 CHANGES_IT = frozenset({"start", "stop", "kill", "rollback", "recover", "undo"})
 """Never while a run is watched read-only."""
-
-
-def _start(snapshot: RunSnapshot) -> str | None:
-    state = snapshot.status.state
-    if state in run_status.ACTIVE:
-        return f"it is already {state}"
-    if state == run_status.FINISHED:
-        return "the training is finished; roll back with r to train on from an older epoch"
-    return None
-
-
-def _stop(snapshot: RunSnapshot) -> str | None:
-    stopping = snapshot.status.state == run_status.STOPPING
-    return "it is stopping already; X kills it" if stopping else _kill(snapshot)
-
-
-def _kill(snapshot: RunSnapshot) -> str | None:
-    state = snapshot.status.state
-    return (
-        None if state in run_status.ACTIVE or snapshot.status.pids else f"nothing is running: it is {state}"
-    )
-
-
-def _rollback(snapshot: RunSnapshot) -> str | None:
-    if snapshot.status.state in run_status.ACTIVE:
-        return f"it is {snapshot.status.state}: stop it first with x, or press R to do it all in one"
-    return _without_checkpoints(snapshot)
-
-
-def _recover(snapshot: RunSnapshot) -> str | None:
-    under_way = snapshot.status.state == run_status.RECOVERING
-    return "a recovery is under way" if under_way else _without_checkpoints(snapshot)
-
-
-def _without_checkpoints(snapshot: RunSnapshot) -> str | None:
-    return None if snapshot.checkpoints else "there is no checkpoint to go back to yet"
-
-
-def _undo(snapshot: RunSnapshot) -> str | None:
-    if snapshot.status.state in run_status.ACTIVE:
-        return f"it is {snapshot.status.state}: stop it first with x"
-    return None if newest_in_force(snapshot.journal) else "there is no rollback to undo"
-
-
-def _acknowledge(snapshot: RunSnapshot) -> str | None:
-    return None if open_alarm(snapshot, 0.0) else "there is no alarm"
-
-
-def _zoom(snapshot: RunSnapshot) -> str | None:
-    return None if snapshot.rows or snapshot.steps.columns else "there is no curve yet"
-
-
-REASONS: Mapping[str, Callable[[RunSnapshot], str | None]] = {
-    "start": _start,
-    "stop": _stop,
-    "kill": _kill,
-    "rollback": _rollback,
-    "recover": _recover,
-    "undo": _undo,
-    "acknowledge": _acknowledge,
-    "log": lambda run: None if run.log_path else "no output: this run was not started by nantui",
-    "zoom": _zoom,
-}
+ON_A_RUN = CHANGES_IT | {"acknowledge", "log", "zoom"}
+FIRST = 0.5
+"""The time of what has none: later than never acknowledged."""
 
 
 def why_not(name: str, snapshot: RunSnapshot | None, read_only: bool) -> str | None:
     """Return why the action `name` cannot be done now, None when it can."""
-    if name not in REASONS:
+    if name not in ON_A_RUN:
         return None
     if snapshot is None or not snapshot.taken:
         return "the run has not been read yet"
     if read_only and name in CHANGES_IT:
         return "read-only: open it without --read-only to act"
-    return REASONS[name](snapshot)
+    return _why_not(name, snapshot)
+
+
+def _why_not(name: str, run: RunSnapshot) -> str | None:
+    state = run.status.state
+    active = state in run_status.ACTIVE
+    match name:
+        case "start" if active:
+            return f"it is already {state}"
+        case "start" if state == run_status.FINISHED:
+            return "the training is finished; roll back with r to train on from an older epoch"
+        case "stop" if state == run_status.STOPPING:
+            return "it is stopping already; X kills it"
+        case "stop" | "kill" if not active and not run.status.pids:
+            return f"nothing is running: it is {state}"
+        case "rollback" if active:
+            return f"it is {state}: stop it first with x, or press R to do it all in one"
+        case "recover" if state == run_status.RECOVERING:
+            return "a recovery is under way"
+        case "rollback" | "recover" if not run.checkpoints:
+            return "there is no checkpoint to go back to yet"
+        case "undo" if active:
+            return f"it is {state}: stop it first with x"
+        case "undo" if newest_in_force(run.journal) is None:
+            return "there is no rollback to undo"
+        case "acknowledge" if open_alarm(run, 0.0) is None:
+            return "there is no alarm"
+        case "log" if run.log_path is None:
+            return "no output: this run was not started by nantui"
+        case "zoom" if not run.rows and not run.steps.columns:
+            return "there is no curve yet"
+    return None
+
+
+def open_alarm(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:
+    """Return the first incident since the last recovery that is newer than `acknowledged` (s since the
+    epoch).
+
+    A step that was skipped cost one step and ruined nothing: it stands in the timeline and on the curves,
+    and raises no alarm. The worker's own words come a moment before the supervisor has put them into the
+    journal.
+    """
+    ended = max((event.t for event in snapshot.journal if _ends_alarm(event)), default=0.0)
+    since = [*takewhile(lambda event: not _ends_alarm(event), reversed(snapshot.journal))][::-1]
+    for event in (*since, *(event for event in snapshot.events if event.t > ended)):
+        if isinstance(event, Incident) and not event.harmless and event.t > acknowledged:
+            return event
+    return _from_results(snapshot, acknowledged) or _from_state(snapshot, acknowledged)
+
+
+def _ends_alarm(event: Event) -> bool:
+    return isinstance(event, (RollbackDone, UndoDone))
+
+
+def _from_state(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:
+    """A training that nobody ended and that has not finished."""
+    status = snapshot.status
+    if status.state not in (run_status.FAILED, run_status.LOST):
+        return None
+    end = newest(snapshot.journal, AttemptEnded, Lost)
+    when = end.t if end is not None else FIRST
+    told = Incident(
+        t=when, incident=status.state, action=status.text, epoch=status.epoch,
+        step=status.step,
+    )  # fmt: skip
+    return told if when > acknowledged else None
+
+
+def _from_results(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:
+    """Without a guard there are only the epochs' losses: the first current epoch that is not finite."""
+    if acknowledged or of_kind(snapshot.journal, Incident):
+        return None
+    before = snapshot.phases.begins.get(snapshot.phases.now, 0)
+    for row in snapshot.rows:
+        if not row.superseded and not row.finite and row.epoch > before:
+            return Incident(t=FIRST, incident="nan_loss", epoch=row.epoch - before)
+    return None

@@ -9,16 +9,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from nantui.run.events import Event, Incident, RewindDone, RollbackBegun, of_kind
 from nantui.run.plan import standings
 from nantui.run.results import EpochRow, current
 from nantui.ui.charts.series import Column, Curve, Mark, Picture, apart
 from nantui.ui.model.snapshot import RunSnapshot
-from nantui.ui.model.step_axis import place_of
+from nantui.ui.model.step_store import place_of
 
 METRICS = (("mAP50-95", "train"), ("mAP50", "val"), ("accuracy_top1", "train"), ("accuracy_top5", "val"))
 QUALITY = (("precision", "train"), ("recall", "val"))
+SPLITS = ("train", "val")
 PER_STEP = (("step_s", "step time", "s"), ("images_s", "speed", "images/s"), ("mem_gb", "GPU memory", "GB"))
 Charts = tuple[Picture, ...]
 TIME_UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
@@ -31,36 +33,56 @@ def bare(loss: str) -> str:
 
 def loss_names(snapshot: RunSnapshot) -> list[str]:
     """Return the losses of the run's task, in Ultralytics' order."""
-    names: dict[str, None] = {}
-    for row in snapshot.rows[-1:]:
-        names.update(dict.fromkeys(row.losses("train")))
-        names.update(dict.fromkeys(row.losses("val")))
-    names.update(dict.fromkeys(snapshot.steps.losses))
-    return list(names) or ["loss"]
+    newest = [name for row in snapshot.rows[-1:] for split in SPLITS for name in row.losses(split)]
+    return list(dict.fromkeys([*newest, *snapshot.steps.losses])) or ["loss"]
 
 
 def epoch_charts(snapshot: RunSnapshot) -> list[Picture]:
     """Return the charts over epochs: each loss train against val, then metrics and rate."""
-    rows = current(snapshot.rows)
-    old = _superseded(snapshot.rows)
-    marks = epoch_marks(snapshot)
-    losses = [_loss_picture(name, rows, old, marks) for name in loss_names(snapshot)]
-    quality = _metrics_picture("precision, recall", QUALITY, rows, marks)
-    shown = [_metrics_picture("metrics", METRICS, rows, marks), _rate_picture(rows, marks)]
-    return [*losses, *shown, *([quality] if quality.curves else [])]
+    rows, marks = current(snapshot.rows), epoch_marks(snapshot)
+    rolled_back: dict[int, list[EpochRow]] = {}
+    for row in snapshot.rows:
+        if row.superseded:
+            rolled_back.setdefault(row.segment, []).append(row)
+    columns = list(rows[-1].values) if rows else []
+    first_head = {column.partition("(")[0]: column for column in reversed(columns)}  # B, M or P
+
+    def picture(title: str, curves: Iterable[Curve], empty: str = "no epoch finished yet") -> Picture:
+        return Picture(title, tuple(curve for curve in curves if curve.xs), marks, floor=0.0, empty=empty)
+
+    def loss(name: str) -> Picture:
+        old = (
+            _curve(f"rolled back {split}", segment, f"{split}/{name}", "old", split == "val")
+            for segment in rolled_back.values()
+            for split in SPLITS
+        )
+        now = (_curve(split, rows, f"{split}/{name}", split, split == "val") for split in SPLITS)
+        return picture(bare(name), [*old, *now])
+
+    def metrics(title: str, wanted: Iterable[tuple[str, str]]) -> Picture:
+        curves = (
+            _curve(name.removeprefix("accuracy_"), rows, first_head[f"metrics/{name}"], ink, ink == "val")
+            for name, ink in wanted
+            if f"metrics/{name}" in first_head
+        )
+        return picture(title, curves, "no validation yet")
+
+    rates = [_curve("lr", rows, column, "extra") for column in columns if column.startswith("lr/")]
+    quality = metrics("precision, recall", QUALITY)
+    shown = [metrics("metrics", METRICS), picture("learning rate", rates[:1])]
+    return [*map(loss, loss_names(snapshot)), *shown, *([quality] if quality.curves else [])]
 
 
 def step_charts(snapshot: RunSnapshot) -> list[Picture]:
     """Return the charts of the losses over single steps."""
     names = snapshot.steps.losses or loss_names(snapshot)
-    more = {"empty": "no step yet", "note": _note(snapshot)}
-    return [_over_steps(snapshot, bare(name), name, "train", "train", **more) for name in names]
+    return [_over_steps(snapshot, bare(name), name, "train", "train", empty="no step yet") for name in names]
 
 
 def step_extras(snapshot: RunSnapshot) -> list[Picture]:
     """Return gradient norm and, where it is used, loss scale, per step."""
     empty = "no step yet" if snapshot.log_path else "only with nantui's guard"
-    extras = [_over_steps(snapshot, "gradient norm", "grad_norm", "norm", empty=empty, note=_note(snapshot))]
+    extras = [_over_steps(snapshot, "gradient norm", "grad_norm", "norm", empty=empty)]
     for column, title, unit in PER_STEP:
         picture = _over_steps(snapshot, title, column, unit=unit)
         extras += [picture] if any(value > 0 for value in picture.curves[0].ys) else []
@@ -70,16 +92,18 @@ def step_extras(snapshot: RunSnapshot) -> list[Picture]:
 
 
 def _over_steps(
-    snapshot: RunSnapshot, title: str, column: str, name: str = "", ink: str = "extra", **more: str
-) -> Picture:
-    curve = Curve(name, *snapshot.steps.columns.get(column, ((), ())), ink)
-    return Picture(title, (curve,), step_marks(snapshot), x_name="step", floor=0.0, **more)  # type: ignore[arg-type]
+    snapshot: RunSnapshot, title: str, column: str, name: str = "", ink: str = "extra", unit: str = "",
+    empty: str = "nothing yet",
+) -> Picture:  # fmt: skip
+    steps, marks = snapshot.steps, step_marks(snapshot)
+    curve = Curve(name, *steps.columns.get(column, ((), ())), ink)
+    return Picture(title, (curve,), marks, unit, "step", floor=0.0, empty=empty, note=steps.note)
 
 
 def newest(snapshot: RunSnapshot, over_steps: bool, last: int) -> list[Picture]:
     """Return the charts of the last `last` epochs or steps; of the newest steps none is left out."""
     if over_steps:
-        snapshot = replace(snapshot, steps=replace(snapshot.steps, columns=snapshot.steps.recent))
+        snapshot = replace(snapshot, steps=replace(snapshot.steps, columns=snapshot.steps.recent, note=""))
         return [from_newest(picture, last) for picture in (*step_charts(snapshot), *step_extras(snapshot))]
     steps = int(snapshot.steps.last.get("steps", 1))
     return [
@@ -132,55 +156,6 @@ def from_newest(picture: Picture, last: int) -> Picture:
     return replace(picture, curves=tuple(curves))
 
 
-def _note(snapshot: RunSnapshot) -> str:
-    """Say what part of the steps the curves are drawn from."""
-    steps = snapshot.steps
-    if steps.columns is steps.recent:
-        return ""
-    return "sampled" if steps.sampled else f"1 in {steps.every}" if steps.every > 1 else ""
-
-
-def _loss_picture(
-    name: str, rows: list[EpochRow], old: list[list[EpochRow]], marks: tuple[Mark, ...]
-) -> Picture:
-    dimmed = [
-        _curve(f"rolled back {split}", segment, f"{split}/{name}", "old", split == "val")
-        for segment in old
-        for split in ("train", "val")
-    ]
-    curves = [
-        *dimmed,
-        _curve("train", rows, f"train/{name}", "train"),
-        _curve("val", rows, f"val/{name}", "val", dashed=True),
-    ]
-    return Picture(
-        bare(name),
-        tuple(curve for curve in curves if curve.xs),
-        marks,
-        floor=0.0,
-        empty="no epoch finished yet",
-    )
-
-
-def _metrics_picture(
-    title: str, metrics: Sequence[tuple[str, str]], rows: list[EpochRow], marks: tuple[Mark, ...]
-) -> Picture:
-    """Metrics of the first head (B, M or P), or accuracy."""
-    columns = list(rows[-1].values) if rows else []
-    curves = []
-    for metric, ink in metrics:
-        found = next((column for column in columns if column.split("(")[0] == f"metrics/{metric}"), None)
-        if found:
-            curves.append(_curve(metric.removeprefix("accuracy_"), rows, found, ink, dashed=ink == "val"))
-    return Picture(title, tuple(curves), marks, floor=0.0, empty="no validation yet")
-
-
-def _rate_picture(rows: list[EpochRow], marks: tuple[Mark, ...]) -> Picture:
-    columns = [column for column in (rows[-1].values if rows else ()) if column.startswith("lr/")]
-    curves = tuple(_curve("lr", rows, column, "extra") for column in columns[:1])
-    return Picture("learning rate", curves, marks, floor=0.0, empty="no epoch finished yet")
-
-
 def _curve(name: str, rows: Iterable[EpochRow], column: str, ink: str, dashed: bool = False) -> Curve:
     return Curve(name, *over_epochs(rows, column), ink, dashed)
 
@@ -188,15 +163,6 @@ def _curve(name: str, rows: Iterable[EpochRow], column: str, ink: str, dashed: b
 def over_epochs(rows: Iterable[EpochRow], column: str) -> Column:
     """Return a column of results.csv over the epochs that have it."""
     return apart((float(row.epoch), row.values[column]) for row in rows if column in row.values)
-
-
-def _superseded(rows: Iterable[EpochRow]) -> list[list[EpochRow]]:
-    """Return the rolled-back epochs, by segment."""
-    segments: dict[int, list[EpochRow]] = {}
-    for row in rows:
-        if row.superseded:
-            segments.setdefault(row.segment, []).append(row)
-    return list(segments.values())
 
 
 def epoch_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
@@ -221,7 +187,11 @@ def step_marks(snapshot: RunSnapshot) -> tuple[Mark, ...]:
     skips = [Mark(x, "skip") for x in steps.skipped]
     phases = {one.phase: one.x for one in steps.stretches if one.epoch == 1 and one.phase in titles and one.x}
     changes = [Mark(x, "phase", titles[phase]) for phase, x in phases.items()]
-    begins = [Mark(x, "attempt") for x in steps.boundaries if x not in phases.values()]
+    begins = [
+        Mark(after.x, "attempt")
+        for before, after in pairwise(steps.stretches)
+        if after.attempt != before.attempt and after.x not in phases.values()
+    ]
     incidents = [one for one in of_kind(snapshot.journal, Incident) if not one.harmless]
     told: list[Incident | RewindDone] = [*incidents, *of_kind(snapshot.journal, RewindDone)]
     graver = [

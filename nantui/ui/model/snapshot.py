@@ -5,17 +5,35 @@ A part that has not changed since the last look is the very same object, so `is`
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from nantui.run.events import Event
 from nantui.run.points import StepPoint
 from nantui.run.results import EpochRow
 from nantui.run.status import RunStatus
 from nantui.ui.charts.series import Column, Picture
-from nantui.ui.model.epochs import PlanPhases
-from nantui.ui.model.step_axis import Stretch
 from nantui.ui.model.timeline import Sentence
+
+T = TypeVar("T")
+
+
+class Kept:
+    """Values that stay the very same object while what they are made from is unchanged."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[tuple[object, ...], Any]] = {}
+
+    def get(self, name: str, make: Callable[[], T], *of: object) -> T:
+        """Return the value `name`, made anew where one of `of` has changed; what comes out equal stays."""
+        known, value = self._values.get(name, (None, None))
+        if known != of:
+            made = make()
+            value = made if made != value else value
+            self._values[name] = of, value
+        return cast(T, value)
 
 
 @dataclass(frozen=True)
@@ -39,23 +57,47 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class PlanPhases:
+    """`begins` is how many epochs come before each phase, `titles` what the phases are called, by number;
+    `now` is the current one.
+    """
+
+    begins: Mapping[int, int] = field(default_factory=dict)
+    titles: Mapping[int, str] = field(default_factory=dict)
+    now: int = 1
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Steps of one attempt, `steps` of them an epoch; `epoch`, from 1 in its phase, begins after `x`."""
+
+    attempt: int
+    phase: int
+    epoch: int
+    x: float
+    steps: int
+
+    def at(self, epoch: int, step: int) -> float:
+        """Return where a step stands; both count from 1."""
+        return self.x + (epoch - self.epoch) * self.steps + step
+
+
+@dataclass(frozen=True)
 class StepCurves:
     """Per-step telemetry of the run: for each column, points over the running number of the step, which
     counts on through attempts and phases (`stretches`).
 
     `columns` maps a name to (xs, ys) over the whole run, `recent` over the newest steps, none left out;
-    `skipped` are xs of skipped steps; `boundaries` xs where attempts begin; `every` tells how many steps
-    one point stands for where the history was thinned, `sampled` that it was read in places only.
+    `skipped` are xs of skipped steps; `note` tells how many steps one point stands for where the history was
+    thinned, or that it was read in places only.
     """
 
     columns: dict[str, Column] = field(default_factory=dict)
     recent: dict[str, Column] = field(default_factory=dict)
     losses: tuple[str, ...] = ()
     skipped: tuple[float, ...] = ()
-    boundaries: tuple[float, ...] = ()
     stretches: tuple[Stretch, ...] = ()
-    every: int = 1
-    sampled: bool = False
+    note: str = ""
     last: dict[str, float] = field(default_factory=dict)
     steps_per_s: float | None = None
 

@@ -6,56 +6,31 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from nantui.run.events import (
-    Adopted,
-    AttemptEnded,
-    AttemptStarted,
-    Autopsy,
-    CommandDone,
-    CommandReceived,
-    Created,
-    EpochEnded,
-    Event,
-    Incident,
-    InEffect,
-    Lost,
-    Note,
-    PhaseBegun,
-    RewindDone,
-    RollbackBegun,
-    RollbackDone,
-    RollbackReverted,
-    SaveFailed,
-    Stage,
-    Stopping,
-    UndoBegun,
-    UndoDone,
-    ValidationPrecision,
-    Warned,
-)
+from nantui.run import events as kinds
+from nantui.run.events import Event
 from nantui.run.incidents import INCIDENTS
 from nantui.run.points import in_words
 from nantui.ui.format import clean
 from nantui.words import ACTIONS, BEGINNINGS, COMMANDS, count
 
-ONLY_EVENTS = (Warned, SaveFailed, Autopsy, EpochEnded, Stopping, ValidationPrecision, RewindDone)
+NOT_IN_THE_JOURNAL = (
+    kinds.Warned, kinds.SaveFailed, kinds.Autopsy, kinds.EpochEnded, kinds.Stopping,
+    kinds.ValidationPrecision, kinds.RewindDone,
+)  # fmt: skip
 Told = tuple[str, str]
-"""A text and how grave it is; ("", "") for what is no news."""
+"""A text and how grave it is."""
+NO_NEWS = ("", "")
 IN_ITS_OWN_WORDS: Mapping[type[Event], Told] = {
-    Stage: ("", "muted"),
-    PhaseBegun: ("", "info"),
-    RollbackDone: ("rollback done: ", "good"),
-    RollbackReverted: ("rollback taken back: ", "warn"),
-    UndoBegun: ("undo begun: ", "info"),
-    UndoDone: ("undo done: ", "good"),
-    Adopted: ("adopted: ", "info"),
-    Lost: ("lost: ", "bad"),
-    Note: ("", "muted"),
-    Warned: ("warning: ", "warn"),
-    SaveFailed: ("save failed: ", "bad"),
-    Autopsy: ("autopsy: ", "warn"),
-    ValidationPrecision: ("", "muted"),
-    RewindDone: ("", "warn"),
+    kinds.Stage: ("", "muted"),
+    kinds.PhaseBegun: ("", "info"),
+    kinds.RollbackDone: ("rollback done: ", "good"),
+    kinds.RollbackReverted: ("rollback taken back: ", "warn"),
+    kinds.UndoDone: ("undo done: ", "good"),
+    kinds.Adopted: ("adopted: ", "info"),
+    kinds.Lost: ("lost: ", "bad"),
+    kinds.Note: ("", "muted"),
+    kinds.ValidationPrecision: ("", "muted"),
+    kinds.RewindDone: ("", "warn"),
 }
 """What stands before the text of an event that brings its own."""
 
@@ -64,7 +39,6 @@ IN_ITS_OWN_WORDS: Mapping[type[Event], Told] = {
 class Sentence:
     """One line of the timeline. `ink` tells how grave it is; `event` is what it was made from."""
 
-    t: float
     text: str
     ink: str
     event: Event
@@ -72,7 +46,7 @@ class Sentence:
     @property
     def clock(self) -> str:
         """The time of day where the screen is."""
-        return time.strftime("%H:%M:%S", time.localtime(self.t))
+        return time.strftime("%H:%M:%S", time.localtime(self.event.t))
 
 
 def incident_text(incident: str) -> str:
@@ -92,91 +66,90 @@ def action_text(action: str) -> str:
     return ACTIONS.get(action, " ".join(clean(action).split()))
 
 
+def incident_sentence(incident: kinds.Incident) -> str:
+    """Return an incident in one sentence: what it is, where it was, what was done about it."""
+    hosts = ", ".join(clean(host, 24) for host in incident.hosts)
+    place = where(incident.epoch, incident.step) + (f" on host {hosts}" if hosts else "")
+    return f"{incident_text(incident.incident)}{_at(place)}{_more(action_text(incident.action))}"
+
+
 def sentences(journal: Iterable[Event], events: Iterable[Event] = ()) -> list[Sentence]:
     """Return the timeline, oldest first: the journal, and those events that the journal does not repeat."""
     journal = tuple(journal)
     known = {(event.kind, event.text) for event in journal}
     own = (
-        event for event in events if isinstance(event, ONLY_EVENTS) and (event.kind, event.text) not in known
+        event
+        for event in events
+        if isinstance(event, NOT_IN_THE_JOURNAL) and (event.kind, event.text) not in known
     )
     found: list[Sentence] = []
     asked, told = True, ""
     for event in (*journal, *own):
         before = found[-1].event if found else None
-        if isinstance(event, AttemptStarted):
+        if isinstance(event, kinds.AttemptStarted):
             asked = bool(event.asked)
-        elif isinstance(event, (RollbackDone, UndoDone)):
+        elif isinstance(event, (kinds.RollbackDone, kinds.UndoDone)):
             told = event.text
-        if isinstance(event, EpochEnded) and isinstance(before, EpochEnded):
-            found[-1] = _until(event, found[-1], before)
-        elif not _says_nothing_new(event, asked, told) and (sentence := _sentence(event)) is not None:
-            again = f"{told}; " if isinstance(event, CommandDone) and event.ok and told else ""
-            found.append(replace(sentence, text=sentence.text.replace(again, "", 1)) if again else sentence)
-    return sorted(found, key=lambda sentence: sentence.t)
+        if isinstance(event, kinds.EpochEnded) and isinstance(before, kinds.EpochEnded):
+            if not event.finite:  # neighbouring epochs are one sentence
+                span = f"epochs {_known(before.epoch)} to {_known(event.epoch)}"
+                found[-1] = replace(found[-1], text=f"{span} have losses that are not finite")
+        elif not _says_nothing_new(event, asked, told):
+            text, ink = _told(event)
+            if isinstance(event, kinds.CommandDone) and event.ok and told:
+                text = text.replace(f"{told}; ", "", 1)
+            found += [Sentence(clean(text, 600), ink, event)] if text else []
+    return sorted(found, key=lambda sentence: sentence.event.t)
 
 
 def _says_nothing_new(event: Event, asked: bool, told: str) -> bool:
     """Whether an event is no news: nothing was asked for, or the rollback itself has told all of it."""
-    if isinstance(event, InEffect):
+    if isinstance(event, kinds.InEffect):
         return not (asked or event.differences or event.unreported)
-    return isinstance(event, CommandDone) and event.ok and bool(told) and event.text == told
-
-
-def _until(event: EpochEnded, sentence: Sentence, first: EpochEnded) -> Sentence:
-    """Put neighbouring epochs whose losses are not finite into one sentence; healthy ones are no news."""
-    if event.finite or event.epoch is None:
-        return sentence
-    text = f"epochs {_known(first.epoch)} to {event.epoch} have losses that are not finite"
-    return replace(sentence, text=text)
-
-
-def _sentence(event: Event) -> Sentence | None:
-    text, ink = _told(event)
-    return Sentence(event.t, clean(text, 600), ink, event) if text else None
+    return isinstance(event, kinds.CommandDone) and event.ok and bool(told) and event.text == told
 
 
 def _told(event: Event) -> Told:
     match event:
-        case Created():
+        case kinds.Created():
             return f"run created by {event.by or '?'}", "muted"
-        case AttemptStarted():
+        case kinds.AttemptStarted():
             return _attempt_started(event)
-        case AttemptEnded():
-            return _attempt_ended(event)
-        case Incident():
-            return _incident(event)
-        case InEffect():
+        case kinds.AttemptEnded():
+            ended = event.outcome or "ended"
+            text = f"attempt {_known(event.attempt)} {ended}{_at(where(event.epoch, event.step))}"
+            return text + _more(event.text), "good" if ended in ("finished", "stopped") else "bad"
+        case kinds.Incident():
+            return incident_sentence(event), "warn" if event.harmless else "bad"
+        case kinds.InEffect():
             return _in_effect(event)
-        case CommandReceived():
+        case kinds.CommandReceived():
             kind = event.command.kind
             return f"{event.by or 'somebody'} asked to {COMMANDS.get(kind, kind)}", "info"
-        case CommandDone():
-            return _command_done(event)
-        case RollbackBegun():
-            return _rollback_begun(event)
-        case EpochEnded():
+        case kinds.CommandDone():
+            text = f"{event.command_kind or 'command'} {'done' if event.ok else 'failed'}{_more(event.text)}"
+            return text, "good" if event.ok else "bad"
+        case kinds.RollbackBegun():
+            cost = f", giving up {count(event.epochs_lost, 'epoch')}" if event.epochs_lost else ""
+            return f"rollback to {in_words(_known(event.restore_point), event.epoch)}{cost}", "info"
+        case kinds.EpochEnded():
             text = f"epoch {_known(event.epoch)} has losses that are not finite"
-            return ("", "") if event.finite else (text, "bad")
-        case Stopping():
-            return f"stopping at {where(event.epoch, event.step)}", "info"
-    lead, ink = IN_ITS_OWN_WORDS.get(type(event), ("", ""))
-    return (lead + _own_words(event), ink) if ink else ("", "")
+            return NO_NEWS if event.finite else (text, "bad")
+        case kinds.Stopping():
+            return f"stopping{_at(where(event.epoch, event.step))}", "info"
+        case kinds.Warned():
+            return f"warning: {event.text or event.warning}", "warn"
+        case kinds.SaveFailed():
+            return f"save failed: {event.text or event.path}", "bad"
+        case kinds.Autopsy():
+            return f"autopsy: {event.text or event.cause}", "warn"
+        case kinds.UndoBegun():
+            return f"undo begun: {event.text.replace(' was taken back', ' is taken back', 1)}", "info"
+    lead, ink = IN_ITS_OWN_WORDS.get(type(event), NO_NEWS)
+    return (lead + event.text, ink) if ink else NO_NEWS
 
 
-def _own_words(event: Event) -> str:
-    match event:
-        case Warned():
-            return event.text or event.warning
-        case SaveFailed():
-            return event.text or event.path
-        case Autopsy():
-            return event.text or event.cause
-        case UndoBegun():
-            return event.text.replace(" was taken back", " is taken back", 1)
-    return event.text
-
-
-def _attempt_started(event: AttemptStarted) -> Told:
+def _attempt_started(event: kinds.AttemptStarted) -> Told:
     mode = BEGINNINGS.get(event.mode, event.mode or "started")
     origin = f" from {event.checkpoint}" if event.checkpoint else ""
     epoch = f", epoch {event.epoch}" if event.epoch else ""
@@ -184,22 +157,7 @@ def _attempt_started(event: AttemptStarted) -> Told:
     return f"attempt {_known(event.attempt)} {mode}{origin}{epoch}{place}", "good"
 
 
-def _attempt_ended(event: AttemptEnded) -> Told:
-    place = where(event.epoch, event.step)
-    text = f"attempt {_known(event.attempt)} {event.outcome or 'ended'}{f' at {place}' if place else ''}"
-    more = f": {event.text}" if event.text else ""
-    return text + more, "good" if event.outcome in ("finished", "stopped") else "bad"
-
-
-def _incident(event: Incident) -> Told:
-    done = action_text(event.action)
-    hosts = ", ".join(clean(host, 24) for host in event.hosts)
-    place = where(event.epoch, event.step) + (f" on host {hosts}" if hosts else "")
-    text = f"{incident_text(event.incident)} at {place}" + (f": {done}" if done else "")
-    return text, "warn" if event.harmless else "bad"
-
-
-def _in_effect(event: InEffect) -> Told:
+def _in_effect(event: kinds.InEffect) -> Told:
     if event.differences:
         words = (f"{one.name}: asked {one.asked}, in effect {one.in_effect}" for one in event.differences)
         return "not as asked: " + "; ".join(words), "warn"
@@ -211,14 +169,12 @@ def _in_effect(event: InEffect) -> Told:
     return f"in effect as asked, as far as reported; not reported: {unreported}{why}", "info"
 
 
-def _command_done(event: CommandDone) -> Told:
-    text = f"{event.command_kind or 'command'} {'done' if event.ok else 'failed'}"
-    return text + (f": {event.text}" if event.text else ""), "good" if event.ok else "bad"
+def _at(place: str) -> str:
+    return f" at {place}" if place else ""
 
 
-def _rollback_begun(event: RollbackBegun) -> Told:
-    cost = "" if not event.epochs_lost else f", giving up {count(event.epochs_lost, 'epoch')}"
-    return f"rollback to {in_words(_known(event.restore_point), event.epoch)}{cost}", "info"
+def _more(text: str) -> str:
+    return f": {text}" if text else ""
 
 
 def _known(value: int | str | None) -> str:

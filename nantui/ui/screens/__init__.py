@@ -3,12 +3,9 @@
 Files, in reading order:
 
 base: What every screen has: a way back, a line to say something in, and keys that explain themselves
-charts: What screens with charts share: the keys that look at them another way, and the pages of a wall
-startup: The first frame: which run it is and how to leave, before what takes long to import
+charts: What screens with charts share, and one chart large: a cursor that reads values, zoom and pan
 fleet: All runs below a directory, live; Enter opens one
-run_commands: What the keys of a run's screen do to the run, or show of it
 run: The screen people keep open: one run, live, with everything that can be done about it
-zoom: One chart on the whole screen: a cursor that reads values, zoom and pan
 config: The run's settings in groups, checked as they are typed, saved for the next start or resume
 machine: The machine in full: the last minutes of every GPU, what a step waits for, who holds the memory
 compare: Attempts or runs overlaid, two or many, beside what differs between them

@@ -1,13 +1,22 @@
-"""What every screen has: a way back, a line to say something in, and threads that end with it."""
+"""What every screen has: a line on top, a way back, a line to say something in, and threads that look at
+files and devices, so that a dead disk or a slow driver never holds up a key.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.screen import Screen
 
-from nantui.ui.context import InCockpit
-from nantui.ui.watchers import Watcher
-from nantui.ui.widgets.keybar import MOVING, Speaking
+from nantui.ui.context import InCockpit, RunView, Seen, in_words
+from nantui.ui.styled_text import Line
+from nantui.ui.widgets.keybar import BACK, HELP, MOVING, Key, KeyBar, Speaking, offered
+from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Listing
 
 
@@ -18,23 +27,37 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
         Binding("escape", "back", "back", show=False),
         *MOVING,
     ]
+    KEYS: ClassVar[tuple[Key, ...]] = (HELP, BACK)
+    """What the key bar offers before the screen's own keys, and after them."""
+    LAST_KEYS: ClassVar[tuple[Key, ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()
         self.watchers: list[Watcher] = []
 
-    def watch_with(self, *watchers: Watcher) -> None:
-        """Start threads that end with the screen."""
-        for watcher in watchers:
-            self.watchers.append(watcher)
-            watcher.start()
+    def compose(self) -> ComposeResult:
+        yield Title(self.heading)
+        yield from self.body()
+        yield KeyBar((*self.KEYS, *offered(self), *self.LAST_KEYS))
+
+    def heading(self, width: int) -> list[Line]:
+        """Return the lines on top."""
+        return []
+
+    def body(self) -> ComposeResult:
+        """Yield what stands between them and the key bar."""
+        yield from ()
+
+    def watch_with(self, watcher: Watcher) -> None:
+        """Start a thread that ends with the screen."""
+        self.watchers.append(watcher)
+        watcher.start()
 
     def on_unmount(self) -> None:
         for watcher in self.watchers:
             watcher.stop()
 
     def action_open_field(self) -> None:
-        """Show the screen's input line, to type into."""
         for field in self.query("Field"):
             field.display = True
             field.focus()
@@ -55,3 +78,58 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
             self.app.pop_screen()
         else:
             self.say("this is the first screen; q leaves, f shows all runs")
+
+
+class Watcher(threading.Thread):
+    """Looks every `interval` s until stopped, or at once after `hurry`; `take` is called with each thing that
+    `look` yields. A daemon: `q` gives the terminal back at once, also while a read is stuck.
+    """
+
+    def __init__(
+        self,
+        screen: BaseScreen,
+        what: object,
+        interval: float,
+        look: Callable[[], Iterable[tuple[Any, ...]]],
+        take: Callable[..., object],
+        *,
+        latest: bool = True,
+    ) -> None:
+        super().__init__(name=f"nantui-{what}", daemon=True)
+        self.screen, self.what, self.interval = screen, what, interval
+        self.look, self.take, self.latest = look, take, latest
+        self._wake = threading.Event()
+        self._stopped = False
+
+    def run(self) -> None:
+        while not self._stopped:
+            began = time.monotonic()
+            try:
+                for seen in self.look():
+                    if self._stopped:
+                        return
+                    self.screen.post_message(Seen(self.take, *seen, latest=self.latest))
+            except Exception as error:
+                # One bad look must not end all later ones; the person sees what it stumbled over.
+                text = f"cannot read {self.what}: {in_words(error)}"
+                self.screen.post_message(Seen(self.screen.say, text, "bad"))
+            # A look that takes long is followed by a longer rest, so that reading never fills a core.
+            spent = time.monotonic() - began
+            self._wake.wait(max(self.interval, spent * 4))
+            self._wake.clear()
+
+    def hurry(self) -> None:
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the look that is under way; nobody waits for it."""
+        self._stopped = True
+        self._wake.set()
+
+
+class RunPage(BaseScreen):
+    """A screen about the run whose own screen is below it."""
+
+    def __init__(self, over: RunView) -> None:
+        super().__init__()
+        self.over = over

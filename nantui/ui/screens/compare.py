@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container
-from textual.dom import DOMNode
 
-from nantui.recovery.comparison import Side
+from nantui.recovery.comparison import Side, read_side
 from nantui.run.layout import RunLayout
 from nantui.ui.charts.series import Column, Picture, stroke
-from nantui.ui.dialogs.confirm import PickDialog
+from nantui.ui.dialogs.choose import PickDialog
 from nantui.ui.model import comparison
 from nantui.ui.model.run_charts import from_newest, over_time
 from nantui.ui.screens.charts import ChartsScreen, looking_keys
-from nantui.ui.screens.zoom import ZoomScreen
 from nantui.ui.styled_text import Line, wrap
-from nantui.ui.watchers import Answer, find_out
-from nantui.ui.widgets.chart_wall import ChartWall
-from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
-from nantui.ui.widgets.text_view import Document, Title
+from nantui.ui.widgets.line_widget import Title
+from nantui.ui.widgets.list_view import Document
 
 
 class CompareScreen(ChartsScreen):
@@ -32,8 +28,7 @@ class CompareScreen(ChartsScreen):
         Binding("a", "choose(0)", "choose A"),
         Binding("b", "choose(1)", "choose B"),
         Binding("x", "exchange", "exchange", tooltip="exchange A and B"),
-        *looking_keys(ChartsScreen),
-        Binding("z", "zoom", "one chart on the whole screen, with cursor and zoom", show=False),
+        *looking_keys("charts_back", "charts_on", "zoom"),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
 
@@ -46,47 +41,44 @@ class CompareScreen(ChartsScreen):
         self._steps: list[dict[str, Column]] | None = None
         self.problem = ""
 
-    def compose(self) -> ComposeResult:
-        yield Title(self._title)
+    def body(self) -> ComposeResult:
         with Container(id="comparison"):
-            yield ChartWall()
+            yield self.wall
             yield Document(id="differences", write=self._write)
-        yield KeyBar((HELP, BACK, *offered(self)))
 
     def on_mount(self) -> None:
         self.set_focus(self.wall)
-        find_out("choices", self._find_choices, self.post_message)
-
-    def _find_choices(self) -> list[str]:
         cockpit, run = self.cockpit, self.run_path
-        others = [status.path for status in cockpit.backend.fleet(cockpit.fleet_top)]
-        return comparison.choices(run, RunLayout(run).attempt_numbers(), others)
 
-    def on_answer(self, message: Answer) -> None:
-        if message.about == "choices":
-            self.choices = message.value or []
-            if len(self.chosen) < 2:
-                attempts = [choice for choice in self.choices if choice.startswith(f"{self.run_path}#")]
-                others = [choice for choice in self.choices if "#" not in choice]
-                self.chosen = attempts[-2:] if len(attempts) > 1 else others[:2]
-            self._read()
-        elif message.about == "sides":
-            self.sides, self.problem, self._steps = message.value, message.problem, None
-            self._show()
-        elif message.about == "steps":
-            self._steps = message.value or []
-            self.show_charts()
+        def choices() -> list[str]:
+            others = [status.path for status in cockpit.backend.fleet(cockpit.fleet_top)]
+            return comparison.choices(run, RunLayout(run).attempt_numbers(), others)
+
+        self.find_out(choices, self._take_choices)
+
+    def _take_choices(self, choices: list[str] | None, _problem: str) -> None:
+        self.choices = choices or []
+        if len(self.chosen) < 2:
+            attempts = [choice for choice in self.choices if choice.startswith(f"{self.run_path}#")]
+            others = [choice for choice in self.choices if "#" not in choice]
+            self.chosen = attempts[-2:] if len(attempts) > 1 else others[:2]
+        self._read()
 
     def _read(self) -> None:
         if len(self.chosen) < 2:
-            self.problem = "there is nothing to compare with: one attempt, and no other run beside it"
-            self._show()
+            self._show(None, "there is nothing to compare with: one attempt, and no other run beside it")
             return
-        names, backend = list(self.chosen), self.cockpit.backend
-        find_out("sides", lambda: tuple(map(backend.side, names)), self.post_message)
+        names = list(self.chosen)
+        self.find_out(lambda: tuple(map(read_side, names)), self._show)
+
+    def _show(self, sides: tuple[Side, ...] | None, problem: str) -> None:
+        self.sides, self.problem, self._steps = sides, problem, None
+        if sides is not None:
+            self.show_charts()
+        self.query_one(Document).remake()
+        self.query_one(Title).redraw()
 
     def pictures(self, x: str, last: int = 0) -> list[Picture]:
-        """Return the charts; those over steps once a thread has read them."""
         if x == "step":
             charts = comparison.step_pictures(self._steps or [])
             return [from_newest(picture, last) for picture in charts] if last else charts
@@ -95,33 +87,22 @@ class CompareScreen(ChartsScreen):
         return over_time(charts, [side.rows for side in sides]) if x == "time" else charts
 
     def show_charts(self) -> None:
-        """Draw the curves over `x`."""
         if self.x == "step" and self._steps is None:
             names = list(self.chosen)
-            find_out("steps", lambda: list(map(comparison.steps_of, names)), self.post_message)
-        elif pictures := self.pictures(self.x, self.wall.view.last):
+            self.find_out(lambda: list(map(comparison.steps_of, names)), self._take_steps)
+        elif pictures := self.pictures(self.x, self.view.last):
             self.wall.show(pictures)
         else:
             self.say("nothing was recorded step by step: these runs had no guard", "warn")
 
-    def follow(self, node: DOMNode, tell: Callable[[], None], *, at_once: bool = False) -> None:
-        """Nothing comes later: what is compared was read once."""
-        if at_once:
-            tell()
+    def _take_steps(self, steps: list[dict[str, Column]] | None, _problem: str) -> None:
+        self._steps = steps or []
+        self.show_charts()
 
     def on_chart_wall_chosen(self) -> None:
-        self.action_zoom()
+        self.do_zoom()
 
-    def action_zoom(self) -> None:
-        self.app.push_screen(ZoomScreen(self, self.wall.first + self.wall.chosen, self.view))
-
-    def _show(self) -> None:
-        if self.sides is not None:
-            self.show_charts()
-        self.query_one(Document).remake()
-        self.query_one(Title).redraw()
-
-    def _title(self, width: int) -> list[Line]:
+    def heading(self, width: int) -> list[Line]:
         line: Line = [("compare ", "title")]
         for index, name in enumerate(self.chosen):
             line += [(f"  {comparison.letter(index)} ", stroke(index)[0])]
@@ -133,9 +114,8 @@ class CompareScreen(ChartsScreen):
             return wrap(self.problem, width, "warn")
         if self.sides is None:
             return [[("reading both..", "muted")]]
-        if len(self.sides) > 2:
-            return comparison.overview(self.sides, width)
-        return comparison.table(self.sides[0], self.sides[1], self.cockpit.glyphs, width)
+        one, other, *more = self.sides
+        return comparison.overview(self.sides, width) if more else comparison.table((one, other), width)
 
     def action_choose(self, side: int) -> None:
         if not self.choices:

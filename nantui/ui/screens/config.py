@@ -23,27 +23,25 @@ from nantui.settings.schema import Field as SettingField
 from nantui.settings.schema import Schema
 from nantui.settings.values import Change, show_value
 from nantui.ui.context import RunView
-from nantui.ui.dialogs.presets import PresetsDialog
+from nantui.ui.dialogs.choose import PresetsDialog
 from nantui.ui.format import clean
 from nantui.ui.model import config_editor
-from nantui.ui.model.backend import Backend
-from nantui.ui.model.command_progress import CommandOutcome
-from nantui.ui.model.config_editor import Draft, SettingsNow, newest_change, read_settings
+from nantui.ui.model.command_progress import CommandOutcome, newest_change
+from nantui.ui.model.config_editor import Draft, SettingsNow, read_settings
 from nantui.ui.model.reasons import why_not
-from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line
-from nantui.ui.watchers import Answer, find_out
 from nantui.ui.widgets.dialog_controls import Field
-from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
-from nantui.ui.widgets.list_view import Listing
-from nantui.ui.widgets.text_view import Document, Title
+from nantui.ui.widgets.keybar import BACK, HELP
+from nantui.ui.widgets.line_widget import Title
+from nantui.ui.widgets.list_view import Document, Listing
 from nantui.words import COMMANDS, count
 
 SAVED = "saved, from the next start on"
 UNREAD = "the settings are still being read"
 
 
-class ConfigScreen(BaseScreen):
+class ConfigScreen(RunPage):
     """A list of settings beside what is known about the one under the cursor."""
 
     BINDINGS = [
@@ -59,10 +57,11 @@ class ConfigScreen(BaseScreen):
         Binding("n", "save_preset", "save the draft as a preset of your own", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+    KEYS = (HELP, BACK, ("Enter", "edit", True))
 
     def __init__(self, over: RunView) -> None:
-        super().__init__()
-        self.over = over
+        super().__init__(over)
+        self.listing = Listing(id="settings", empty="reading the installed Ultralytics' settings..")
         self.schema: Schema | None = None
         self.known: Known | None = None
         self.draft = Draft(over.run_path, SettingsNow())
@@ -72,23 +71,15 @@ class ConfigScreen(BaseScreen):
         self.editing = ""
         self._read_after: object = None
 
-    def compose(self) -> ComposeResult:
-        yield Title(lambda width: self._title())
+    def body(self) -> ComposeResult:
         with Container(id="config"):
-            yield Listing(id="settings", empty="reading the installed Ultralytics' settings..")
+            yield self.listing
             yield Document(id="about", write=self._about)
         yield Field(id="edit")
-        yield KeyBar((HELP, BACK, ("Enter", "edit", True), *offered(self)))
 
     def on_mount(self) -> None:
         self.listing.focus()
-        self._read_when_news()
         self.over.follow(self, self._read_when_news)
-
-    @property
-    def listing(self) -> Listing:
-        """The list of settings."""
-        return self.query_one("#settings", Listing)
 
     def _read_when_news(self) -> None:
         """Read the settings, and again when an attempt has begun or has told what is in effect."""
@@ -98,29 +89,24 @@ class ConfigScreen(BaseScreen):
             self._read_again()
 
     def _read_again(self) -> None:
-        find_out("schema", partial(self._read, self.cockpit.backend), self.post_message)
+        backend, snapshot = self.cockpit.backend, self.over.snapshot
+        record = RunRecord(RunLayout(self.over.run_path))
 
-    def _read(self, backend: Backend) -> tuple[Schema, SettingsNow, Known]:
-        """Return the schema, the settings, and what is known about the run for remarks; in a thread."""
-        schema, record = backend.schema(), RunRecord(RunLayout(self.over.run_path))
-        snapshot = self.over.snapshot
-        now = read_settings(record, schema, snapshot)
-        done = max((snapshot.status.epoch or 1) - 1, 0)
-        return schema, now, known_about(record, dict(now.next_start), done)
+        def read() -> tuple[Schema, SettingsNow, Known]:
+            schema = backend.schema()
+            now = read_settings(record, schema, snapshot)
+            done = max((snapshot.status.epoch or 1) - 1, 0)
+            return schema, now, known_about(record, dict(now.next_start), done)
 
-    def on_answer(self, message: Answer) -> None:
-        if message.about == "schema":
-            self._take_schema(message)
-        elif message.about == "presets-applied":
-            self.take_presets(message)
+        self.find_out(read, self._take)
 
-    def _take_schema(self, message: Answer) -> None:
-        if message.problem:
-            self.listing.empty = message.problem
+    def _take(self, found: tuple[Schema, SettingsNow, Known] | None, problem: str) -> None:
+        if found is None:
+            self.listing.empty = problem
             self.listing.show([], lambda row, width: [])
             return
         first = self.schema is None
-        self.schema, now, self.known = message.value
+        self.schema, now, self.known = found
         self.draft = Draft(self.over.run_path, now)
         if first and self.draft.changes:
             self.say(f"a draft of {count(len(self.draft.changes), 'change')} was kept from last time")
@@ -129,7 +115,6 @@ class ConfigScreen(BaseScreen):
             self.listing.go(1)
 
     def refresh_rows(self) -> None:
-        """Show the rows again: the draft, the search or the view has changed."""
         if self.schema is None:
             return
         self.findings = lint(self.draft.whole(), self.known)
@@ -145,14 +130,12 @@ class ConfigScreen(BaseScreen):
         self.query_one(Title).redraw()
 
     def _nothing(self) -> str:
-        """Say why no row is shown."""
         if self.wanted and self.only_changed:
             return f"no changed setting matches {self.wanted!r}; C shows the unchanged ones, too"
         return "no setting matches" if self.wanted else "nothing is changed" if self.only_changed else ""
 
     @property
     def entry(self) -> config_editor.Entry | None:
-        """The row under the cursor."""
         row = self.listing.cursor
         return self.entries[row] if 0 <= row < len(self.entries) else None
 
@@ -161,7 +144,7 @@ class ConfigScreen(BaseScreen):
         """The setting under the cursor, None on a heading."""
         return None if isinstance(self.entry, str) else self.entry
 
-    def _title(self) -> list[Line]:
+    def heading(self, width: int) -> list[Line]:
         version = f"Ultralytics {self.schema.version}" if self.schema is not None else ""
         narrowed = f"   search {self.wanted!r}" if self.wanted else ""
         narrowed += "   changed only" if self.only_changed else ""
@@ -169,7 +152,6 @@ class ConfigScreen(BaseScreen):
         return [[*line, (narrowed, "info"), (f"   {version}", "faint")]]
 
     def _standing(self) -> tuple[str, str]:
-        """Say how the draft stands."""
         if changed := len(self.draft.changes):
             return f"   {changed} changed, {'asked the supervisor..' if self.asked else 'not saved'}", "warn"
         if waits := sum(map(self.draft.waits, self.draft.saved)):
@@ -193,11 +175,10 @@ class ConfigScreen(BaseScreen):
         return config_editor.about(self.entry, self.draft, self.findings, width)
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
-        if message.listing.id == "settings":
-            self.query_one(Document).remake()
+        self.query_one(Document).remake()
 
     def on_listing_chosen(self, message: Listing.Chosen) -> None:
-        if message.listing.id == "settings" and self.setting is not None and self.may_edit():
+        if self.setting is not None and self.may_edit():
             name = self.setting.name
             self.open_input(name, f"{name} = ", show_value(self.draft.value(name)))
 
@@ -210,9 +191,13 @@ class ConfigScreen(BaseScreen):
         field.action_end()
 
     def close_field(self) -> bool:
-        """Nothing is edited any more."""
+        """Put the input line away, else the search; the draft is kept."""
         self.editing = ""
-        return super().close_field()
+        closed = super().close_field()
+        if not closed and self.wanted:
+            self.wanted, closed = "", True
+            self.refresh_rows()
+        return closed
 
     def on_input_changed(self, message: Input.Changed) -> None:
         if self.editing == "/":
@@ -246,18 +231,9 @@ class ConfigScreen(BaseScreen):
         self.close_field()
         self.refresh_rows()
 
-    def action_back(self) -> None:
-        """Put the input line away, then the search, then the screen; the draft is kept."""
-        if not self.query_one(Input).display and self.wanted:
-            self.wanted = ""
-            self.refresh_rows()
-        else:
-            super().action_back()
-
     @property
     def asked(self) -> Command | None:
-        """The newest command with settings that the supervisor has not answered yet."""
-        unanswered = [one for one in self.over.sent.commands if one.options.get("set")]
+        unanswered = [one for one in self.over.sent.values() if one.options.get("set")]
         return unanswered[-1] if unanswered else None
 
     def may_edit(self) -> bool:
@@ -268,7 +244,6 @@ class ConfigScreen(BaseScreen):
         return not reason
 
     def action_search(self) -> None:
-        """Narrow the list down while typing."""
         self.open_input("/", "search settings by name or description", self.wanted)
 
     def action_next_value(self) -> None:
@@ -296,7 +271,6 @@ class ConfigScreen(BaseScreen):
             self._take_back(self._saved_last())
 
     def _saved_last(self) -> list[str]:
-        """Return the settings of the newest save that still waits for the next start."""
         asked = of_kind(self.over.snapshot.journal, CommandReceived)
         saved = (
             [name for name in one.command.options.get("set") or {} if name in self.draft.saved]
@@ -326,7 +300,6 @@ class ConfigScreen(BaseScreen):
             self.say(f"{name} is as in effect")
 
     def action_presets(self) -> None:
-        """Apply presets as a visible draft."""
         if self.may_edit():
             self.app.push_screen(PresetsDialog(self.over.run_path, ()), self._apply_presets)
 
@@ -340,15 +313,14 @@ class ConfigScreen(BaseScreen):
             known = backend.presets(run)
             return apply_all([known[name] for name in names], settings, fields)
 
-        find_out("presets-applied", rows, self.post_message)
+        self.find_out(rows, self._draft_presets)
 
-    def take_presets(self, message: Answer) -> None:
-        """Put the rows of presets into the draft."""
-        if message.problem:
-            self.say(message.problem, "bad")
+    def _draft_presets(self, found: list[Change] | None, problem: str) -> None:
+        if found is None:
+            self.say(problem, "bad")
             return
-        rows = [row for row in message.value if not row.kept]
-        kept = len(message.value) - len(rows)
+        rows = [row for row in found if not row.kept]
+        kept = len(found) - len(rows)
         self.draft.set({row.name: row.then for row in rows}, {row.name: row.why for row in rows})
         self.refresh_rows()
         self.say(
@@ -383,14 +355,12 @@ class ConfigScreen(BaseScreen):
         return UNREAD if self.schema is None else None
 
     def action_save_preset(self) -> None:
-        """Ask for the name of a preset."""
         if not self.draft.changes:
             self.say("nothing is changed: a preset needs at least one setting", "warn")
             return
         self.open_input("#", "name of the preset, e.g. gentle", "")
 
     def write_preset(self, name: str) -> None:
-        """Save the draft as a preset of the user's own."""
         try:
             path = config_editor.save_preset(name, self.draft.changes)
             self.cockpit.can_undo(partial(config_editor.put_aside, path))
@@ -399,7 +369,6 @@ class ConfigScreen(BaseScreen):
             self.say(str(error), "bad")
 
     def action_copy(self) -> None:
-        """Copy the draft, or everything when nothing is changed, as a Python dict."""
         values = self.draft.changes or self.draft.whole()
         self.app.copy_to_clipboard(config_editor.as_dict(values))
         what = count(len(values), "setting") if self.draft.changes else "all settings"

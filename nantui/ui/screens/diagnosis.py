@@ -6,17 +6,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 
 from nantui.run.documents import JsonObject
-from nantui.ui.context import RunView
-from nantui.ui.model.diagnosis_text import can_be_done, concerns_data, describe, with_a_key
+from nantui.ui.model.diagnosis_text import can_be_done, describe, with_a_key
 from nantui.ui.model.reasons import why_not
-from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line
-from nantui.ui.watchers import Answer, find_out
-from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
-from nantui.ui.widgets.text_view import Document, Title
+from nantui.ui.widgets.list_view import Document
 
 
-class DiagnosisScreen(BaseScreen):
+class DiagnosisScreen(RunPage):
     """Shows what the diagnosis room concludes, over what was recorded."""
 
     BINDINGS = [
@@ -28,24 +25,22 @@ class DiagnosisScreen(BaseScreen):
         Binding("D", "labels", "data labels", tooltip="errors in the labels"),
     ]
 
-    def __init__(self, over: RunView) -> None:
-        super().__init__()
-        self.over = over
-        self.diagnosis: JsonObject | None = None
-        self.problem = ""
+    diagnosis: JsonObject | None = None
+    problem = ""
 
-    def compose(self) -> ComposeResult:
-        yield Title(lambda width: [[("diagnosis ", "title"), (self.over.run_path.name, "strong")]])
+    def heading(self, width: int) -> list[Line]:
+        return [[("diagnosis ", "title"), (self.over.run_path.name, "strong")]]
+
+    def body(self) -> ComposeResult:
         yield Document(id="page", write=self._write)
-        yield KeyBar((HELP, BACK, *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(Document).focus()
         run, backend = self.over.run_path, self.cockpit.backend
-        find_out("diagnosis", lambda: backend.diagnose(run), self.post_message)
+        self.find_out(lambda: backend.diagnose(run), self._take)
 
-    def on_answer(self, message: Answer) -> None:
-        self.diagnosis, self.problem = message.value, message.problem
+    def _take(self, diagnosis: JsonObject | None, problem: str) -> None:
+        self.diagnosis, self.problem = diagnosis, problem
         self.query_one(Document).remake()
 
     def _write(self, width: int) -> list[Line]:
@@ -61,15 +56,13 @@ class DiagnosisScreen(BaseScreen):
         if self.diagnosis is None:
             self.say(self.problem or "still looking for causes: the remedies come with them", "warn")
             return
-        advice = with_a_key(self.diagnosis.get("advice") or [])
-        chosen = advice[digit - 1] if digit <= len(advice) else {}
-        if can_be_done(chosen):
-            presets = (str(chosen["preset"]),) if chosen.get("preset") else ()
-            self._recover(presets, dict(chosen.get("settings") or {}))
-        elif concerns_data(chosen):
-            self.action_labels()
-        else:
+        advice = with_a_key(self.diagnosis["advice"])
+        if digit > len(advice):
             self.say(f"there is no remedy {digit} that a key can apply", "warn")
+        elif can_be_done(chosen := advice[digit - 1]):
+            self._recover((chosen["preset"],) if chosen["preset"] else (), chosen["settings"])
+        else:
+            self.action_labels()
 
     def _recover(self, presets: tuple[str, ...] | None, settings: dict[str, object] | None = None) -> None:
         from nantui.ui.dialogs.recover import RecoverDialog

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container
@@ -13,26 +15,35 @@ from textual.timer import Timer
 from textual.widgets import Input
 
 from nantui.checkpoint.verdict import Verdict
-from nantui.run.status import RunStatus
+from nantui.run.results import Metric
+from nantui.run.status import ACTIVE, RunStatus
 from nantui.ui.actions import EVERY, bindings
-from nantui.ui.format import short_path
+from nantui.ui.format import clean, duration, number, short_path
+from nantui.ui.glyphs import meter
 from nantui.ui.model import checkpoint_rows
+from nantui.ui.model.backend import Backend
 from nantui.ui.model.run_reader import one_look
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
-from nantui.ui.screens.base import BaseScreen
-from nantui.ui.styled_text import Line
-from nantui.ui.watchers import Answer, FleetRead, FleetWatcher, Scanner, VerdictsFound, find_out
+from nantui.ui.model.timeline import incident_text
+from nantui.ui.screens.base import BaseScreen, Watcher
+from nantui.ui.styled_text import Line, Span, column, fit
+from nantui.ui.watchers import Pace, Scanner
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.dialog_controls import Field
-from nantui.ui.widgets.fleet import FleetList
-from nantui.ui.widgets.keybar import COMMANDS, HELP, QUIT, KeyBar, offered
-from nantui.ui.widgets.text_view import Document, Title
+from nantui.ui.widgets.header import STATE_INKS
+from nantui.ui.widgets.keybar import COMMANDS, HELP, QUIT
+from nantui.ui.widgets.line_widget import Title
+from nantui.ui.widgets.list_view import Document, Listing
 from nantui.ui.widgets.timeline import in_lines
 from nantui.words import count
 
 ON_ROW = ("start", "stop", "kill", "rollback", "recover", "undo", "config", "diagnosis", "labels")
-STALE_AFTER_S, SETTLING_S = 30.0, 0.2
+BAR, INCIDENT = 12, 20
+METRIC, METRIC_AND_BEST, WIDE = 8, 28, 120
+SORTS, LEAST_FIRST = ("state", "name", "epoch", "time left"), ("name", "time left")
+GRAVEST = ("diverged", "failed", "lost", "stalled", "recovering", "running", "starting", "stopping", "queued")
+STALE_AFTER_S, SETTLING_S, FIRST_RUNS_S = 30.0, 0.2, 0.2
 
 
 class FleetScreen(BaseScreen):
@@ -47,79 +58,89 @@ class FleetScreen(BaseScreen):
         Binding("o", "overlay", "overlay", tooltip="the curves of all marked runs; unmarked: its output"),
         *bindings((EVERY[name] for name in ON_ROW), "on_row"),
     ]
+    KEYS = (HELP, COMMANDS, QUIT, ("Enter", "open", True))
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (170, "-huge")]
 
     def __init__(self, top: Path) -> None:
         super().__init__()
-        self.top = top
+        self.top, self.fleet = top, FleetList()
         self._whole, self._arrived = False, time.monotonic()
         self.seen: RunSnapshot | None = None
         self._looked_at: RunStatus | None = None
         self._settling: Timer | None = None
         self._verdicts: dict[Checkpoint, Verdict] = {}
 
-    def compose(self) -> ComposeResult:
-        yield Title(lambda width: self._title())
+    def body(self) -> ComposeResult:
         with Container(id="runs"):
-            yield FleetList()
+            yield self.fleet
             with Container(id="preview"):
                 yield ChartWall()
                 yield Document(id="about", write=self._about)
                 yield Checkpoints()
         yield Field(placeholder="part of a path, or a state such as running", id="filter")
-        yield KeyBar((HELP, COMMANDS, QUIT, ("Enter", "open", True), *offered(self)))
 
     def on_mount(self) -> None:
-        self.query_one(FleetList).focus()
+        self.fleet.focus()
         for widget in self.query("#preview > *"):
             widget.can_focus = False
         self.set_interval(1.0, self.query_one(Title).redraw)
-        watcher = FleetWatcher(self.top, self.cockpit.backend, self.post_message)
-        self.call_after_refresh(self.watch_with, watcher)
+        read = partial(self._read, self.cockpit.backend)
+        self.call_after_refresh(self.watch_with, Watcher(self, "the runs", 3.0, read, self.show_runs))
 
-    def _title(self) -> list[Line]:
-        runs = count(len(self.query_one(FleetList).statuses), "run")
-        told = f"   {runs} {self.query_one(FleetList).order if self._whole else 'so far, reading on..'}"
+    def _read(self, backend: Backend) -> Iterator[tuple[list[RunStatus], bool]]:
+        """Read them all; the first time, what is read so far is shown, since a slow disk takes long."""
+        statuses: list[RunStatus] = []
+        pace = Pace(FIRST_RUNS_S, at_once=1)
+        for status in backend.fleet(self.top):
+            statuses.append(status)
+            if not self._whole and pace.allows():
+                yield list(statuses), False
+        yield statuses, True
+
+    def heading(self, width: int) -> list[Line]:
+        runs = count(len(self.fleet.statuses), "run")
+        told = f"   {runs} {self.fleet.order if self._whole else 'so far, reading on..'}"
         late = int(time.monotonic() - self._arrived)
         stale = f"   stale {late} s" if late > STALE_AFTER_S else ""
         return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted"), (stale, "warn")]]
 
-    def on_fleet_read(self, message: FleetRead) -> None:
-        self._whole, self._arrived = message.whole, time.monotonic()
-        self.cockpit.runs = [status.path for status in message.statuses]
-        self.query_one(FleetList).show_statuses(message.statuses, message.whole)
+    def show_runs(self, statuses: list[RunStatus], whole: bool = True) -> None:
+        """Show where the runs stand; not `whole` while more are being read."""
+        self._whole, self._arrived = whole, time.monotonic()
+        self.cockpit.runs = [status.path for status in statuses]
+        self.fleet.show_statuses(statuses, whole)
         self.query_one(Title).redraw()
         self._look_closer()
 
     def on_listing_moved(self, message: FleetList.Moved) -> None:
-        if message.listing.id == "fleet":
+        if message.listing is self.fleet:
             if self._settling is not None:
                 self._settling.stop()
             self._settling = self.set_timer(SETTLING_S, self._look_closer)
 
     def on_resize(self) -> None:
-        """There may be room for the preview now."""
         self.call_after_refresh(self._look_closer)
 
     def _look_closer(self) -> None:
         """Read the run under the cursor, where there is room to show more of it and it has news."""
-        status = self.query_one(FleetList).status
+        status = self.fleet.status
         if status is not None and status != self._looked_at and self.query_one("#preview").region:
             if self._looked_at is None or status.path != self._looked_at.path:
                 self._scan(status.path)
             self._looked_at = status
             read = partial(one_look, status.path, self.cockpit.backend)
-            find_out("preview", read, self.post_message)
+            self.find_out(read, self._show_closer)
 
     def _scan(self, run: Path) -> None:
         """Scan this run's checkpoints; of the run before only the file under way is read to its end."""
-        for scanner in self.watchers[1:]:
-            scanner.stop()
+        for watcher in self.watchers[1:]:
+            watcher.stop()
         del self.watchers[1:]
-        self.watch_with(Scanner(run / "weights", self.cockpit.backend, self.post_message))
+        scanner = Scanner(run / "weights", self.cockpit.backend)
+        self.watch_with(Watcher(self, "the checkpoints", 1.5, scanner.look, self._take_verdicts))
 
-    def on_verdicts_found(self, message: VerdictsFound) -> None:
-        self._verdicts |= message.verdicts
+    def _take_verdicts(self, verdicts: dict[Checkpoint, Verdict], _waiting: object) -> None:
+        self._verdicts |= verdicts
         self._show_checkpoints()
 
     def _show_checkpoints(self) -> None:
@@ -128,33 +149,30 @@ class FleetScreen(BaseScreen):
             listing.show_rows(checkpoint_rows.rows(self.seen.checkpoints, self._verdicts))
             listing.grow_older(self.cockpit.backend.now())
 
-    def on_answer(self, message: Answer) -> None:
-        if isinstance(message.value, RunSnapshot) and message.value.path == self.query_one(FleetList).key:
-            self.seen = message.value
-            drawn = [one for one in self.seen.epoch_charts if any(curve.xs for curve in one.curves)]
+    def _show_closer(self, seen: RunSnapshot | None, _problem: str) -> None:
+        if seen is not None and seen.path == self.fleet.key:
+            self.seen = seen
+            drawn = [one for one in seen.epoch_charts if any(curve.xs for curve in one.curves)]
             self.query_one(ChartWall).show(drawn)
             self.query_one(Document).remake()
             self._show_checkpoints()
 
     def _about(self, width: int) -> list[Line]:
-        """What happened to the run under the cursor last."""
         told = self.seen.timeline[-6:] if self.seen is not None else ()
         return [[("what happened", "title")], *(line for one in told for line in in_lines(one, width))]
 
     def on_listing_chosen(self, message: FleetList.Chosen) -> None:
-        status: RunStatus | None = self.query_one(FleetList).status
+        status: RunStatus | None = self.fleet.status
         if status is not None:
             self.cockpit.open_run(status.path)
 
     def action_sort(self, by: int) -> None:
-        fleet = self.query_one(FleetList)
-        fleet.sort_on(by)
-        self.say(fleet.order)
+        self.fleet.sort_on(by)
+        self.say(self.fleet.order)
         self.query_one(Title).redraw()
 
     def action_on_row(self, name: str) -> None:
-        """Do to the run under the cursor what its own screen has this key for."""
-        status = self.query_one(FleetList).status
+        status = self.fleet.status
         if name == "undo" and self.cockpit.undo_own():
             return
         if status is None:
@@ -163,14 +181,14 @@ class FleetScreen(BaseScreen):
             self.cockpit.open_run(status.path, name)
 
     def action_mark(self) -> None:
-        marked = self.query_one(FleetList).mark()
+        marked = self.fleet.mark()
         many = f"{count(marked, 'run')} marked: o overlays, v compares"
         self.say(("none is marked", "mark another with Space", many)[min(marked, 2)])
 
     def action_compare(self) -> None:
         from nantui.ui.screens.compare import CompareScreen
 
-        chosen = self.query_one(FleetList).chosen()
+        chosen = self.fleet.chosen()
         if len(chosen) < 2:
             self.say("compare: mark two runs with Space, or one and put the cursor on the other", "warn")
         else:
@@ -178,21 +196,158 @@ class FleetScreen(BaseScreen):
 
     def action_overlay(self) -> None:
         """Overlay the marked runs; where none is marked the key is the run's own: its output."""
-        if self.query_one(FleetList).marked:
+        if self.fleet.marked:
             self.action_compare()
         else:
             self.action_on_row("log")
 
     def on_input_changed(self, message: Input.Changed) -> None:
-        fleet = self.query_one(FleetList)
-        fleet.wanted = message.value.strip().lower()
-        fleet.lay_out()
+        self.fleet.wanted = message.value.strip().lower()
+        self.fleet.lay_out()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.input.display = bool(message.value)
-        self.query_one(FleetList).focus()
+        self.fleet.focus()
 
     def close_field(self) -> bool:
-        """Put the filter away, too."""
         self.query_one(Input).value = ""
         return super().close_field()
+
+
+class FleetList(Listing):
+    """Sorted, gravest first, until another order is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(id="fleet", header=[], empty="looking for runs..")
+        self.keeps_first = True
+        self.statuses: list[RunStatus] = []
+        self._sort, self._turned = 0, False
+        self.wanted = ""
+        self.marked: list[Path] = []
+        self._name_cells = 34
+
+    def mark(self) -> int:
+        if isinstance(self.key, Path):
+            kept = [path for path in self.marked if path != self.key]
+            self.marked = kept if len(kept) < len(self.marked) else [*kept, self.key]
+            self.redraw()
+        return len(self.marked)
+
+    def chosen(self) -> list[Path]:
+        here = [self.key] if isinstance(self.key, Path) else []
+        return list(dict.fromkeys([*self.marked, *(here if len(self.marked) < 2 else [])]))
+
+    def show_statuses(self, statuses: list[RunStatus], whole: bool) -> None:
+        """Show these runs; while they are not all there, a cursor that was not moved stays on the gravest."""
+        self.statuses = statuses
+        self.lay_out()
+        self.keeps_first = not whole
+
+    @property
+    def status(self) -> RunStatus | None:
+        return next((status for status in self.statuses if status.path == self.key), None)
+
+    def sort_on(self, by: int) -> None:
+        self._sort, self._turned = (self._sort + by) % len(SORTS), not by and not self._turned
+        self.lay_out()
+
+    @property
+    def order(self) -> str:
+        return f"sorted by {SORTS[self._sort]}{', reversed' if self._turned else ''}"
+
+    def lay_out(self) -> None:
+        shown = [
+            status
+            for status in self.statuses
+            if self.wanted in str(status.path).lower() or status.state.startswith(self.wanted)
+        ]
+        shown.sort(key=self._order, reverse=self._turned)
+        names = max((cell_len(_name(status.path)) for status in shown), default=0)
+        self._name_cells = max(16, min(44, names + 2))
+        if self.statuses and not shown:
+            self.empty = f"no run matches {self.wanted!r}"
+        self.show([status.path for status in shown], lambda row, width: self._row(shown[row], width))
+
+    def _order(self, status: RunStatus) -> tuple[object, ...]:
+        rank = GRAVEST.index(status.state) if status.state in GRAVEST else len(GRAVEST)
+        by = {
+            "state": (rank, status.place or 0),
+            "name": 0,
+            "epoch": -(status.epoch or 0),
+            "time left": status.eta_s if status.eta_s is not None else float("inf"),
+        }
+        return by[SORTS[self._sort]], str(status.path)
+
+    def heading(self, width: int) -> Line:
+        bar, with_loss = self._room(width)
+        loss = f"{'loss':>9}" if with_loss else ""
+        metric = column(f"{self._metric_name():>{METRIC}}", metric_cells(width))
+        line = [
+            self._head("name", "  run", -self._name_cells - 2),
+            self._head("state", " state", -12),
+            self._head("epoch", "epoch", 10),
+            (f"{metric}  {' ' * bar}{loss}  ", "muted"),
+            self._head("time left", "left", 11),
+            ("  last incident", "muted"),
+        ]
+        return fit(line, width)
+
+    def _head(self, by: str, title: str, cells: int) -> Span:
+        """Return a column's title, with an arrow up where the least or the first letter is on top."""
+        if by != SORTS[self._sort]:
+            return column(title, abs(cells), cells > 0), "muted"
+        arrow = self.glyphs.above if (by in LEAST_FIRST) != self._turned else self.glyphs.below
+        return column(f"{title} {arrow}", abs(cells), cells > 0), "accent"
+
+    def _metric_name(self) -> str:
+        names = {status.metric.name for status in self.statuses if status.metric}
+        return "metric" if len(names) > 1 else "".join(names).partition("50-")[0]
+
+    def _room(self, width: int) -> tuple[int, bool]:
+        """Return the cells for the progress bar and whether the loss fits; incidents go before both."""
+        left = width - self._name_cells - 2 - 24 - metric_cells(width) - 13 - INCIDENT
+        return (BAR if left >= BAR + 9 else 0), left >= 9
+
+    def _row(self, status: RunStatus, width: int) -> Line:
+        epoch = f"{status.epoch or 0}/{status.epochs or '?'}"
+        share = (status.epoch or 0) / status.epochs if status.epochs else 0.0
+        bar, with_loss = self._room(width)
+        filled, empty = meter(share, bar, self.glyphs)
+        loss = sum(status.losses.values()) if status.losses else None
+        left = duration(status.eta_s) if status.state in ACTIVE and status.eta_s is not None else ""
+        told = status.incident
+        incident = incident_text(told.incident) if told else ""
+        if (status.place or (status.state == "starting" and status.hosts)) and not incident:
+            incident = clean(status.text, 60)  # it waits: in the queue, or for hosts
+        return fit(
+            [
+                (f"{self.glyphs.mark if status.path in self.marked else ' '} ", "accent"),
+                (column(_name(status.path), self._name_cells), "strong"),
+                (f" {status.state:<11}", STATE_INKS.get(status.state, "muted")),
+                (f" {epoch:>9}", "text"),
+                (f"{metric_text(status.metric, metric_cells(width))}  ", "text"),
+                (filled, "accent"),
+                (empty, "faint"),
+                (f" {number(loss):>8}" if with_loss else "", "bad" if loss != loss else "text"),
+                (f"  {left:>11}", "muted"),
+                (f"  {incident}", "warn"),
+            ],
+            width,
+        )
+
+
+def metric_cells(width: int) -> int:
+    """Return the cells for what a run is trained for; where there is room, with its best value."""
+    return METRIC_AND_BEST if width >= WIDE else METRIC
+
+
+def metric_text(metric: Metric | None, cells: int) -> str:
+    """Return its newest value, and the best with its epoch where they fit."""
+    if metric is None:
+        return " " * cells
+    best = f", best {metric.best:.3f} at {metric.best_epoch}" if cells > METRIC else ""
+    return column(f"{metric.last:>{METRIC}.3f}{best}", cells)
+
+
+def _name(path: Path) -> str:
+    return clean("/".join(path.parts[-2:]), 200)

@@ -11,23 +11,21 @@ from textual.containers import Container
 
 from nantui.labels.problem_kinds import KINDS
 from nantui.labels.report import Issue, LabelReport
-from nantui.ui.context import RunView
+from nantui.ui.context import RunView, Seen
 from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.format import clean
 from nantui.ui.glyphs import meter
-from nantui.ui.model.backend import Backend
-from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line, column, fit
-from nantui.ui.watchers import Answer, Counted, find_out
-from nantui.ui.widgets.keybar import BACK, HELP, QUIT, KeyBar, offered
+from nantui.ui.widgets.keybar import BACK, HELP, QUIT
+from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Listing
-from nantui.ui.widgets.text_view import Title
 from nantui.words import count
 
 SEVERITY_INKS = {"error": "bad", "warning": "warn", "note": "info"}
 
 
-class LabelsScreen(BaseScreen):
+class LabelsScreen(RunPage):
     """Kinds on top, the lines of the one under the cursor below."""
 
     BINDINGS = [
@@ -35,61 +33,50 @@ class LabelsScreen(BaseScreen):
         Binding("u", "undo", "undo it", tooltip="take the last change of the quarantine list back"),
         Binding("w", "write", "write CSV", tooltip="write all findings as CSV beside the run"),
     ]
+    KEYS, LAST_KEYS = (HELP, BACK, ("Tab", "kinds/lines", True)), (QUIT,)
+    report: LabelReport | None = None
+    problem = ""
+    counted = (0, 0)
+    left = False
 
     def __init__(self, over: RunView) -> None:
-        super().__init__()
-        self.over = over
-        self.report: LabelReport | None = None
-        self.problem = ""
-        self.counted = (0, 0)
-        self._left = False
+        super().__init__(over)
+        self.kinds = Listing(id="kinds", header=[("kinds", "title")], empty="reading label files..")
+        self.lines = Listing(id="lines", header=[("lines", "title")], empty="")
 
-    def compose(self) -> ComposeResult:
-        yield Title(self._title)
+    def body(self) -> ComposeResult:
         with Container(id="label-lists"):
-            yield Listing(id="kinds", header=[("kinds", "title")], empty="reading label files..")
-            yield Listing(id="lines", header=[("lines", "title")], empty="")
-        yield KeyBar((HELP, BACK, ("Tab", "kinds/lines", True), *offered(self), QUIT))
+            yield self.kinds
+            yield self.lines
 
     def on_mount(self) -> None:
-        self.query_one("#kinds", Listing).focus()
+        self.kinds.focus()
         # Drawn first: reading a data set takes the processor from drawing.
-        check = partial(self._check, self.cockpit.backend)
-        self.call_after_refresh(find_out, "labels", check, self.post_message)
-
-    def _check(self, backend: Backend) -> LabelReport:
-        return backend.labels(self.over.run_path, self._count)
+        check = partial(self.cockpit.backend.labels, self.over.run_path, self._count)
+        self.call_after_refresh(self.find_out, check, self._take)
 
     def on_unmount(self) -> None:
-        self._left = True
+        self.left = True
 
     def _count(self, done: int, total: int) -> bool:
         """Called from the checking thread; a true answer stops it."""
-        if not self._left:
-            self.post_message(Counted(done, total))
-        return self._left
+        if not self.left:
+            self.post_message(Seen(self._show_count, done, total))
+        return self.left
 
-    def on_counted(self, message: Counted) -> None:
-        self.counted = (message.done, message.total)
+    def _show_count(self, done: int, total: int) -> None:
+        self.counted = (done, total)
         self.query_one(Title).redraw()
 
-    def on_answer(self, message: Answer) -> None:
-        if message.about == "faulty" and not message.problem:
-            self._ask(message.value)
-            return
-        if message.about != "labels":
-            self.say(message.problem or str(message.value), "bad" if message.problem else "good")
-            self.over.look_now()
-            return
-        self.report, self.problem = message.value, message.problem
-        kinds = self.query_one("#kinds", Listing)
-        kinds.empty = self.problem or "nothing is wrong with the labels"
+    def _take(self, report: LabelReport | None, problem: str) -> None:
+        self.report, self.problem = report, problem
+        self.kinds.empty = self.problem or "nothing is wrong with the labels"
         rows = list(self.report.counts.items()) if self.report is not None else []
-        kinds.show([name for name, _ in rows], lambda row, width: kind_line(rows[row], width))
+        self.kinds.show([name for name, _ in rows], lambda row, width: kind_line(rows[row], width))
         self._show_lines()
         self.query_one(Title).redraw()
 
-    def _title(self, width: int) -> list[Line]:
+    def heading(self, width: int) -> list[Line]:
         if self.problem:
             return [[("labels ", "title"), (clean(self.problem, 300), "bad")]]
         if self.report is not None:
@@ -102,39 +89,38 @@ class LabelsScreen(BaseScreen):
         return [[*bar, (f"  {done:,} / {total:,} files", "muted")]]
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
-        if message.listing.id == "kinds":
+        if message.listing is self.kinds:
             self._show_lines()
 
     def _show_lines(self) -> None:
-        kind = self.query_one("#kinds", Listing).key
+        kind = str(self.kinds.key)
+        effect = f"   Ultralytics {clean(KINDS[kind].ultralytics, 200)}" if kind in KINDS else ""
         issues = [one for one in (self.report.issues if self.report else ()) if one.kind == kind]
-        lines = self.query_one("#lines", Listing)
-        lines.header = [("lines", "title"), (f"   {len(issues):,}", "muted"), *effect(kind)]
-        lines.show(range(len(issues)), lambda row, width: issue_line(issues[row], width))
-        lines.recolour()
+        self.lines.header = [("lines", "title"), (f"   {len(issues):,}", "muted"), (effect, "info")]
+        self.lines.show(range(len(issues)), lambda row, width: issue_line(issues[row], width))
 
     def _why_not(self, checked: bool = True) -> str | None:
-        """Return why nothing can be written now."""
         if self.cockpit.read_only:
             return "read-only: open it without --read-only to write"
         return "the check is not done yet" if checked and self.report is None else None
 
     def action_quarantine(self) -> None:
         """Find the images with errors that the training does not leave out yet, and ask."""
-        if reason := self._why_not():
-            self.say(reason, "warn")
-        else:
-            find_out("faulty", partial(self._faulty, self.cockpit.backend), self.post_message)
+        if (reason := self._why_not()) or self.report is None:
+            self.say(reason or "", "warn")
+            return
+        report, backend, run = self.report, self.cockpit.backend, self.over.run_path
 
-    def _faulty(self, backend: Backend) -> list[str]:
-        assert self.report is not None, "asked once the check is done"
-        known = backend.quarantined(self.over.run_path)
-        return sorted(set(map(os.path.abspath, self.report.faulty_images())) - known)
+        def faulty() -> list[str]:
+            return sorted(set(map(os.path.abspath, report.faulty_images())) - backend.quarantined(run))
 
-    def _ask(self, faulty: list[str]) -> None:
+        self.find_out(faulty, self._ask)
+
+    def _ask(self, faulty: list[str] | None, problem: str) -> None:
         """Put images on the run's quarantine list, once that was confirmed."""
         if not faulty:
-            self.say("every image with an error is left out already, or there is none")
+            nothing = "every image with an error is left out already, or there is none"
+            self.say(problem or nothing, "bad" if problem else "info")
             return
 
         def answered(confirmed: object) -> None:
@@ -163,21 +149,18 @@ class LabelsScreen(BaseScreen):
             self.say(reason or "", "warn")
             return
         report, backend, run = self.report, self.cockpit.backend, self.over.run_path
-        find_out("written", lambda: f"written to {backend.write_labels(run, report)}", self.post_message)
+        self.find_out(partial(backend.write_labels, run, report), self._written)
+
+    def _written(self, path: object, problem: str) -> None:
+        self.say(problem or f"written to {path}", "bad" if problem else "good")
 
 
 def kind_line(found: tuple[str, int], width: int) -> Line:
-    """Return a kind of finding, and how often it was found, as one line."""
     name, number = found
     kind = KINDS[name]
     severity = (column(kind.severity, 9), SEVERITY_INKS.get(kind.severity, "text"))
     told: Line = [severity, (f"{number:>9,}  ", "strong"), (column(name, 20), "strong")]
     return fit([*told, (clean(kind.title, 120), "text")], width)
-
-
-def effect(kind: object) -> Line:
-    """Return what Ultralytics does with findings of a kind."""
-    return [(f"   Ultralytics {clean(KINDS[str(kind)].ultralytics, 200)}", "info")] if kind in KINDS else []
 
 
 def issue_line(issue: Issue, width: int) -> Line:
@@ -189,7 +172,6 @@ def issue_line(issue: Issue, width: int) -> Line:
 
 
 def headline(report: LabelReport) -> Line:
-    """Return the outcome in one line."""
     ink = "bad" if report.errors else "good"
     return [
         (count(report.errors, "error"), ink),

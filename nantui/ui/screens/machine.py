@@ -14,20 +14,19 @@ from nantui.ui.charts.series import View
 from nantui.ui.context import RunView
 from nantui.ui.format import clean, gigabytes
 from nantui.ui.model.snapshot import StepCurves
-from nantui.ui.screens.base import BaseScreen
+from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.hardware import HardwarePanel
-from nantui.ui.widgets.keybar import BACK, HELP, KeyBar, offered
+from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Listing
-from nantui.ui.widgets.text_view import Title
 
 NEWEST_STEPS, WAITING_SHARE = 100, 0.3
 """A step that waits for its images for longer than this share is bound by the loader."""
 HEAD: Line = [(f"{'GPU':<5}{'pid':>8}{'memory':>10}  {'user':<14}{'whose':<10}command", "faint")]
 
 
-class MachineScreen(BaseScreen):
+class MachineScreen(RunPage):
     """Draws what the run's screen measures."""
 
     BINDINGS = [
@@ -35,16 +34,14 @@ class MachineScreen(BaseScreen):
     ]
 
     def __init__(self, over: RunView, panel: HardwarePanel) -> None:
-        super().__init__()
-        self.over, self.panel = over, panel
+        super().__init__(over)
+        self.panel = panel
         self._processes: list[tuple[Gpu, GpuProcess]] = []
 
-    def compose(self) -> ComposeResult:
-        yield Title(lambda width: self._heading(width))
+    def body(self) -> ComposeResult:
         with Container(id="machine-page"):
             yield ChartWall()
             yield Listing(id="processes", header=HEAD, empty="no process holds memory of a GPU")
-        yield KeyBar((HELP, BACK, *offered(self)))
 
     def on_mount(self) -> None:
         self.query_one(Listing).focus()
@@ -52,7 +49,6 @@ class MachineScreen(BaseScreen):
         self.show()
 
     def show(self) -> None:
-        """Draw what is known now."""
         sample = self.panel.sample
         if sample is not None:
             self._processes = [(gpu, one) for gpu in sample.gpus for one in gpu.processes]
@@ -62,7 +58,7 @@ class MachineScreen(BaseScreen):
             self.query_one(Listing).show([(gpu.index, one.pid) for gpu, one in self._processes], self._row)
         self.query_one(Title).redraw()
 
-    def _heading(self, width: int) -> list[Line]:
+    def heading(self, width: int) -> list[Line]:
         sample = self.panel.sample
         if sample is None:
             return [[("machine", "title"), ("   measuring..", "muted")]]

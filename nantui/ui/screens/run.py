@@ -3,53 +3,56 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container
+from textual.dom import DOMNode
+from textual.reactive import reactive
 from textual.widget import Widget
 
 from nantui.checkpoint.verdict import Verdict
+from nantui.errors import UserError
+from nantui.machine.gpus import Sample
+from nantui.recovery.history import newest_in_force
 from nantui.run import status as run_status
+from nantui.run.commands import Command
+from nantui.run.events import Kept
+from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.results import current
 from nantui.run.status import RunStatus
 from nantui.ui.actions import EVERY, RUN_ACTIONS, bindings
 from nantui.ui.charts.series import Picture
-from nantui.ui.model import checkpoint_rows
-from nantui.ui.model.alarms import open_alarm
-from nantui.ui.model.command_progress import CommandOutcome
+from nantui.ui.format import clean
+from nantui.ui.model import checkpoint_rows, plan_text
+from nantui.ui.model.command_progress import CommandOutcome, Unanswered, settle
+from nantui.ui.model.reasons import open_alarm, why_not
 from nantui.ui.model.run_charts import newest, over_time
-from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
+from nantui.ui.model.run_reader import RunReader
+from nantui.ui.model.snapshot import UNREAD, Checkpoint, RunSnapshot
 from nantui.ui.model.timeline import incident_text
-from nantui.ui.screens.run_commands import RunCommands
+from nantui.ui.screens.base import Watcher
+from nantui.ui.screens.charts import ChartsScreen
 from nantui.ui.textual_internals import HeldScreen
-from nantui.ui.watchers import (
-    Answer,
-    MachineMeasured,
-    MachineWatcher,
-    Pace,
-    RunWatcher,
-    Scanner,
-    SnapshotTaken,
-    Stumbled,
-    VerdictsFound,
-    find_out,
-)
+from nantui.ui.watchers import Pace, Scanner
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.hardware import HardwarePanel
 from nantui.ui.widgets.header import Alarm, Header
 from nantui.ui.widgets.keybar import KeyBar, Speaking
-from nantui.ui.widgets.log import Output
-from nantui.ui.widgets.timeline import Timeline
+from nantui.ui.widgets.list_view import Listing
+from nantui.ui.widgets.timeline import Output, Timeline
 
-SETTING = "setting"
 STALE_AFTER_S, TALL, STEP_LINES, SENTENCE_LINES = 4.0, 32, 4, 2
 SETTLING_S = 0.2
 CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
+DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowledge"))
 PANELS: dict[str, type[Widget]] = {
     "charts": ChartWall,
     "checkpoints": Checkpoints,
@@ -57,7 +60,8 @@ PANELS: dict[str, type[Widget]] = {
     "output": Output,
     "timeline": Timeline,
 }
-DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowledge"))
+PAGES = ("config", "diagnosis", "labels", "log")
+"""Actions that open a screen about the run."""
 
 
 def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
@@ -66,8 +70,12 @@ def worth_a_bell(before: RunStatus, now: RunStatus) -> bool:
     return ended or (before.state == run_status.RECOVERING and now.state != run_status.RECOVERING)
 
 
-class RunScreen(RunCommands, HeldScreen):
-    """Shows the newest snapshot; starts the threads that take them and ends them when it is left."""
+class RunScreen(ChartsScreen, HeldScreen):
+    """Shows the newest snapshot, which threads take; has a method `do_NAME` for each action of a run. Every
+    change goes through the supervisor; a key that cannot act says why.
+    """
+
+    snapshot: reactive[RunSnapshot] = reactive(UNREAD, repaint=False)
 
     BINDINGS = [
         *bindings(RUN_ACTIONS, "act"),
@@ -81,7 +89,8 @@ class RunScreen(RunCommands, HeldScreen):
 
     def __init__(self, run: Path, errand: str = "") -> None:
         """`errand` is an action that was asked for on the run's row among all runs."""
-        super().__init__(run)
+        super().__init__()
+        self.run_path, self.sent = run, Unanswered()
         self._errand, self._came_for_it = errand, False
         self.verdicts: dict[Checkpoint, Verdict] = {}
         self.waiting: frozenset[Checkpoint] = frozenset()
@@ -97,7 +106,7 @@ class RunScreen(RunCommands, HeldScreen):
     def compose(self) -> ComposeResult:
         yield Header()
         yield Alarm()
-        yield ChartWall()
+        yield self.wall
         with Container(id="lower"):
             yield Checkpoints()
             with Container(id="machine"):
@@ -110,17 +119,13 @@ class RunScreen(RunCommands, HeldScreen):
         self.query_one(Header).read_only = self.cockpit.read_only
         self.query_one(Checkpoints).focus()
         self.set_interval(1.0, self._tick)
-        watcher = RunWatcher(self.run_path, self.cockpit.backend, self.post_message)
+        backend = self.cockpit.backend
+        reader = RunReader(self.run_path, backend.status, backend.now)
+        watcher = Watcher(self, self.run_path, 1.0, lambda: [(reader.read(),)], self._take_snapshot)
         self.call_after_refresh(self.watch_with, watcher)
 
     def is_held(self) -> bool:
-        """Tell whether the screen takes shape: nothing is painted until it has."""
         return self.cockpit.held
-
-    def _first_snapshot_came(self) -> None:
-        """Scan at once: badges are what people look for first."""
-        self.watch_with(Scanner(self.run_path / "weights", self.cockpit.backend, self.post_message))
-        self.set_timer(SETTLING_S, self._settle)
 
     def _settle(self) -> None:
         """Show the screen; only then look at what would have taken the processor from drawing it."""
@@ -128,11 +133,15 @@ class RunScreen(RunCommands, HeldScreen):
             return
         self._settled = True
         self.cockpit.let_go()
-        self.watch_with(MachineWatcher(self.run_path, self.cockpit.backend, self.post_message))
+        measure = partial(self.cockpit.backend.hardware, self.run_path)
+
+        def look() -> Iterator[tuple[Sample]]:
+            yield (measure(self.snapshot.status.pids),)
+
+        self.watch_with(Watcher(self, "the machine", 2.0, look, self._take_sample))
         self.look_now()
 
     def action_panel(self, number: int) -> None:
-        """Go to a panel by its number, from left to right and down."""
         panel = self.query_one(list(PANELS.values())[number - 1])
         if panel.region.height and panel.focusable:
             self.set_focus(panel)
@@ -154,15 +163,13 @@ class RunScreen(RunCommands, HeldScreen):
             self._show_alarm(self.snapshot)
         return said
 
-    def on_snapshot_taken(self, message: SnapshotTaken) -> None:
-        self._arrived = time.monotonic()
-        if message.snapshot is None:
-            self.say(f"cannot read {self.run_path}: {message.problem}", "bad")
-        else:
-            self.snapshot = message.snapshot
-        if len(self.watchers) == 1:
-            self._first_snapshot_came()
-            if self._errand and self.snapshot.taken:
+    def _take_snapshot(self, snapshot: RunSnapshot) -> None:
+        self._arrived, self.snapshot = time.monotonic(), snapshot
+        if len(self.watchers) == 1:  # the first: badges are what people look for
+            scanner = Scanner(self.run_path / "weights", self.cockpit.backend)
+            self.watch_with(Watcher(self, "the checkpoints", 1.5, scanner.look, self._take_verdicts))
+            self.set_timer(SETTLING_S, self._settle)
+            if self._errand:
                 self._do_errand()
 
     def _do_errand(self) -> None:
@@ -173,9 +180,7 @@ class RunScreen(RunCommands, HeldScreen):
             self.action_act(self._errand)
         else:
             self.app.pop_screen()
-            for screen in self.app.screen_stack[-1:]:
-                if isinstance(screen, Speaking):
-                    screen.say(f"{EVERY[self._errand].label}: {reason}", "warn")
+            self.say(f"{EVERY[self._errand].label}: {reason}", "warn")
 
     def on_screen_resume(self) -> None:
         if self._came_for_it:
@@ -183,29 +188,23 @@ class RunScreen(RunCommands, HeldScreen):
 
     def _leave_after_errand(self) -> None:
         """Go back to all runs where nothing was asked of the supervisor: what becomes of it is seen here."""
-        if self._came_for_it and self.app.screen is self and not self.sent.commands:
+        if self._came_for_it and self.app.screen is self and not self.sent:
             self.app.pop_screen()
         self._came_for_it = self._came_for_it and self.app.screen is not self
 
-    def on_stumbled(self, message: Stumbled) -> None:
-        self.say(f"{message.who}: {message.problem}", "bad")
-
-    def on_verdicts_found(self, message: VerdictsFound) -> None:
-        self.verdicts, self.waiting = message.verdicts, message.waiting
+    def _take_verdicts(self, verdicts: dict[Checkpoint, Verdict], waiting: frozenset[Checkpoint]) -> None:
+        self.verdicts, self.waiting = verdicts, waiting
         self._show_checkpoints()
-        if not message.waiting:
+        if not waiting:
             self._settle()
 
-    def on_machine_measured(self, message: MachineMeasured) -> None:
-        files = self.snapshot.checkpoints if self._writes() else ()
-        hours = checkpoint_rows.hours_of_room(files, message.machine.host.disk_free_gb)
-        self.query_one(HardwarePanel).show(message.machine, hours)
-        self._fit()
-
-    def _writes(self) -> bool:
-        """Whether a training goes on that will leave more checkpoints."""
+    def _take_sample(self, sample: Sample) -> None:
         status = self.snapshot.status
-        return status.state in run_status.ACTIVE or bool(status.pids)
+        writes = status.state in run_status.ACTIVE or bool(status.pids)
+        files = self.snapshot.checkpoints if writes else ()
+        hours = checkpoint_rows.hours_of_room(files, sample.host.disk_free_gb)
+        self.query_one(HardwarePanel).show(sample, hours)
+        self._fit()
 
     def watch_snapshot(self, before: RunSnapshot, now: RunSnapshot) -> None:
         if not now.taken:
@@ -219,9 +218,6 @@ class RunScreen(RunCommands, HeldScreen):
         if first or before.timeline is not now.timeline:
             self.query_one(Timeline).show_sentences(now.timeline)
             self._fit()
-        for watcher in self.watchers:
-            if isinstance(watcher, MachineWatcher):
-                watcher.pids = now.status.pids
         self.query_one(Output).show(now.log_tail)
         self._show_alarm(now)
         if worth_a_bell(before.status, now.status):
@@ -230,7 +226,7 @@ class RunScreen(RunCommands, HeldScreen):
         if self.cockpit.narrate is not None:
             self.query_one(KeyBar).tell(self.cockpit.narrate(now.status.state, now.journal))
         if first or before.journal is not now.journal:
-            self._tell(self.sent.settle(now.journal))
+            self._tell(settle(self.sent, now.journal))
 
     def _charts_changed(self, now: RunSnapshot) -> bool:
         """Whether the curves are worth drawing again: beside curves over epochs those over steps can wait."""
@@ -243,13 +239,11 @@ class RunScreen(RunCommands, HeldScreen):
         return before.rows is not now.rows or (late and before.steps is not now.steps)
 
     def show_charts(self) -> None:
-        """Draw the curves over epochs or over steps."""
         if self.snapshot.taken:
             self._charts_drawn, self._charts_of = time.monotonic(), self.snapshot
-            self.wall.show(self.pictures(self.x, self.wall.view.last))
+            super().show_charts()
 
     def pictures(self, x: str, last: int = 0) -> list[Picture]:
-        """Return the charts of the whole run, or of its `last` epochs or steps."""
         if x == "step" and not last:
             return list(self.snapshot.step_charts)
         charts = newest(self.snapshot, x == "step", last) if last else list(self.snapshot.epoch_charts)
@@ -310,28 +304,59 @@ class RunScreen(RunCommands, HeldScreen):
         self._show_waiting_list()
         self.query_one(Checkpoints).grow_older(self.cockpit.backend.now())
 
-    def on_hardware_panel_opened(self) -> None:
-        self.action_act("machine")
-
     def action_save_setting(self, text: str) -> None:
-        """Save `name=value` for the next start."""
         if self.cockpit.read_only:
             self.say("read-only: open it without --read-only to save", "warn")
         else:
             schema = self.cockpit.backend.schema
-            find_out(SETTING, lambda: schema().parse_assignments([text.replace(" ", "")]), self.post_message)
+            self.find_out(lambda: schema().parse_assignments([text.replace(" ", "")]), self._save_setting)
 
-    def on_answer(self, message: Answer) -> None:
-        if message.about == SETTING:
-            if message.problem:
-                self.say(message.problem, "bad")
-            else:
-                self.submit("set", set=message.value)
-                self.say("asked the supervisor to save it for the next start")
+    def _save_setting(self, values: dict[str, object] | None, problem: str) -> None:
+        if values is None:
+            self.say(problem, "bad")
+        else:
+            self.submit("set", set=values)
+            self.say("asked the supervisor to save it for the next start")
+
+    def look_now(self) -> None:
+        """Read the run again without waiting for the next turn."""
+        for watcher in self.watchers[:1]:
+            watcher.hurry()
+
+    def follow(self, node: DOMNode, tell: Callable[[], None]) -> None:
+        """Call `tell` now, and for each snapshot that comes while `node` is there."""
+        node.watch(self, "snapshot", tell)
+
+    def why_not(self, name: str) -> str | None:
+        """Return why the action `name` cannot be done now, None when it can."""
+        return why_not(name, self.snapshot, self.cockpit.read_only)
+
+    def action_act(self, name: str) -> None:
+        """Do what the action `name` says, or say why not. What was changed last is undone first."""
+        begun = newest_in_force(self.snapshot.journal) if name == "undo" else None
+        if name == "undo" and self.cockpit.undo_own(begun.t if begun else 0.0):
             return
+        if reason := self.why_not(name):
+            self.say(f"{EVERY[name].label}: {reason}", "warn")
+            return
+        act = partial(self.open_page, name) if name in PAGES else getattr(self, f"do_{name}")
+        try:
+            act()
+        except UserError as error:
+            self.say(str(error), "bad")
+
+    def submit(self, kind: str, **options: object) -> Command:
+        """Leave a command for the supervisor, from a thread: it may first have to start one."""
+        command = Command(kind, options)
+        self.sent[command.id] = command
+        submit = partial(self.cockpit.backend.submit, self.run_path, command)
+        self.find_out(submit, partial(self._was_left, command.id))
+        return command
+
+    def _was_left(self, id: str, _command: object, problem: str) -> None:
         self.look_now()
-        if message.problem:
-            self._tell(self.sent.fail(message.about, message.problem))
+        if problem and (command := self.sent.pop(id, None)):
+            self._tell([CommandOutcome(command, False, problem)])
 
     def _tell(self, outcomes: list[CommandOutcome]) -> None:
         """Tell every screen that is open: whoever asked may look at another one by now."""
@@ -341,3 +366,115 @@ class RunScreen(RunCommands, HeldScreen):
                     screen.hear(outcome)
             if not outcome.ok:
                 self.app.bell()
+
+    def do_start(self) -> None:
+        left = self.snapshot.checkpoints
+        resumable = any(file.point or file.name in ("last.pt", "nantui_stop.pt") for file in left)
+        if resumable and (lost := self._lost()):
+            self._ask("start", "Resume with nantui's own runner?", ["It goes on without:", *lost])
+            return
+        self.submit("resume" if resumable else "start")
+        self.say("asked the supervisor to resume" if resumable else "asked the supervisor to start")
+
+    def _lost(self) -> list[str]:
+        """Return what a run that nantui did not start loses under our runner; nothing for any other."""
+        from nantui.recovery.plan import lost_with_our_runner
+
+        layout = RunLayout(self.run_path)
+        return [] if layout.spec.is_file() else lost_with_our_runner(RunRecord(layout))
+
+    def do_stop(self) -> None:
+        self._end("stop", "Stop the training?", plan_text.stop_words(self.snapshot))
+
+    def do_kill(self) -> None:
+        self._end("kill", "Kill every process of the run?", plan_text.kill_words(self.snapshot))
+
+    def _end(self, kind: str, question: str, text: list[str]) -> None:
+        """Ask and end it; what nantui did not start wants the run's name, typed."""
+        if not self._trained_by_others():
+            self._ask(kind, question, text)
+            return
+        text = [
+            f"nantui did not start it: {self.snapshot.status.text}",
+            "These processes and what they started are ended; shells and sessions are left alone.",
+        ]
+        name = clean(self.run_path.name, 80)
+        self._ask(kind, f"Stop the training in {name}?", text, name, foreign=True)
+
+    def do_undo(self) -> None:
+        begun = newest_in_force(self.snapshot.journal)
+        assert begun is not None, "why_not lets nobody undo nothing"
+        what = "resume" if isinstance(begun, Kept) else "rollback"
+        self._ask("undo", f"Undo the last {what}?", plan_text.undo_words(self.snapshot, begun))
+
+    def _ask(self, kind: str, question: str, text: list[str], name: str = "", **options: object) -> None:
+        from nantui.ui.dialogs.confirm import ConfirmDialog, NameDialog
+
+        def answered(confirmed: object) -> None:
+            if confirmed:
+                self.submit("resume" if kind == "start" else kind, **options)
+                self.say(f"{EVERY[kind].label}: asked the supervisor")
+
+        dialog = (
+            NameDialog(question, text, name) if name else ConfirmDialog(question, text, EVERY[kind].label)
+        )
+        self.app.push_screen(dialog, answered)
+
+    def _trained_by_others(self) -> bool:
+        status = self.snapshot.status
+        return status.state == run_status.FOREIGN and bool(status.pids)
+
+    def do_rollback(self) -> None:
+        chosen = self.chosen_checkpoint
+        self._open_recover("rollback", "" if chosen is None else chosen.name)
+
+    def do_recover(self) -> None:
+        if self._trained_by_others():
+            self.say("nantui did not start this training: stop it with x first, then R", "warn")
+        else:
+            self._open_recover("recover")
+
+    def _open_recover(self, kind: str, to: str = "") -> None:
+        from nantui.ui.dialogs.recover import RecoverDialog
+
+        self.app.push_screen(RecoverDialog(self, kind, to=to))
+
+    @property
+    def chosen_checkpoint(self) -> Checkpoint | None:
+        checkpoints = self.query_one(Checkpoints)
+        return checkpoints.row.checkpoint if checkpoints.cursor and checkpoints.row is not None else None
+
+    def open_page(self, name: str) -> None:
+        page = import_module(f"nantui.ui.screens.{name}")
+        self.app.push_screen(getattr(page, f"{name.capitalize()}Screen")(self))
+
+    def do_compare(self) -> None:
+        from nantui.ui.screens.compare import CompareScreen
+
+        self.app.push_screen(CompareScreen(self.run_path))
+
+    def do_machine(self) -> None:
+        from nantui.ui.screens.machine import MachineScreen
+
+        self.app.push_screen(MachineScreen(self, self.query_one(HardwarePanel)))
+
+    def do_fleet(self) -> None:
+        from nantui.ui.screens.fleet import FleetScreen
+
+        if any(isinstance(other, FleetScreen) for other in self.app.screen_stack):
+            self.action_back()
+        else:
+            self.app.push_screen(FleetScreen(self.cockpit.fleet_top))
+
+    def on_listing_chosen(self, message: Listing.Chosen) -> None:
+        """Show what is known about the checkpoint or the entry of the timeline under the cursor."""
+        from nantui.ui.dialogs.detail import DetailDialog, about_checkpoint, about_sentence
+
+        listing = message.listing
+        if isinstance(listing, Checkpoints) and listing.row is not None:
+            dialog = DetailDialog(listing.row.checkpoint.name, partial(about_checkpoint, listing.row))
+        elif isinstance(listing, Timeline) and listing.sentence is not None:
+            dialog = DetailDialog("timeline", partial(about_sentence, listing.sentence))
+        else:
+            return
+        self.app.push_screen(dialog)

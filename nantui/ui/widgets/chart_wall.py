@@ -1,7 +1,4 @@
-"""The wall of charts: as many as fit, in pages.
-
-One chart: redrawn only when its picture has changed.
-"""
+"""The wall of charts: as many as fit, in pages."""
 
 from __future__ import annotations
 
@@ -20,46 +17,24 @@ from nantui.ui.styled_text import Line
 from nantui.ui.widgets.line_widget import LinesWidget
 
 NARROWEST, LOWEST = 25, 7
-SMOOTHINGS = (0, 5, 20, 100)
-EPOCH_WINDOWS, STEP_WINDOWS = (0, 100, 20), (0, 2000, 200)
 
 
 class Chart(LinesWidget):
-    """Draws one picture."""
+    """Draws one picture; the title of the chosen one, which Enter opens, is set off."""
 
-    def __init__(self, picture: Picture, *, id: str | None = None) -> None:
-        super().__init__(id=id, classes="panel chart")
-        self.picture = picture
-        self.chosen = False
-        self._asked: tuple[object, ...] = (None,) * 4
-        self._drawn: list[Line] = []
+    def __init__(self, picture: Picture, chosen: bool) -> None:
+        super().__init__(classes="panel chart")
+        self.picture, self.chosen = picture, chosen
 
-    def show(self, picture: Picture) -> None:
-        """Draw `picture` unless it is what is drawn already."""
-        if picture != self.picture:
-            self.picture = picture
+    def show(self, picture: Picture, chosen: bool) -> None:
+        if (picture, chosen) != (self.picture, self.chosen):
+            self.picture, self.chosen = picture, chosen
             self.redraw()
 
     def build(self, width: int, height: int) -> list[Line]:
-        asked = (self.picture, width, height, self.glyphs)
-        if any(one is not other for one, other in zip(asked, self._asked, strict=True)):
-            self._asked, self._drawn = asked, draw(self.picture, width, height, self.glyphs)
-        lines = list(self._drawn)
-        if self.chosen and lines:
-            lines[0] = [(text, "cursor" if ink == "title" else ink) for text, ink in lines[0]]
-        return lines
-
-    def choose(self, chosen: bool) -> None:
-        """Set the title off while this is the chart that Enter opens."""
-        if chosen != self.chosen:
-            self.chosen = chosen
-            self.redraw()
-
-
-def next_window(over_steps: bool, last: int) -> int:
-    """Return how many of the newest epochs or steps to show after `last`; 0 is all."""
-    windows = STEP_WINDOWS if over_steps else EPOCH_WINDOWS
-    return windows[(windows.index(last) + 1) % len(windows)]
+        first, *others = draw(self.picture, width, height, self.glyphs) or [[]]
+        ink_of = {"title": "cursor"} if self.chosen else {}
+        return [[(text, ink_of.get(ink, ink)) for text, ink in first], *others]
 
 
 class ChartWall(Container, can_focus=True):
@@ -79,45 +54,40 @@ class ChartWall(Container, can_focus=True):
     class Chosen(Message):
         """A chart is to be shown on the whole screen: `chosen` of this page."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: int = 0, view: View | None = None, *, alone: bool = False) -> None:
+        """With `alone` a page is one chart, however many fit, and nothing is chosen."""
         super().__init__(id="charts")
         self.pictures: list[Picture] = []
-        self.view = View()
-        self.page = 0
+        self.view, self.page, self.alone = view or View(), page, alone
+        self.can_focus = not alone
         self._grid = (0, 0)
 
     def action_choose(self, across: int, down: int) -> None:
-        """Choose the chart beside, above or below."""
         chosen = self.chosen + across + down * self.grid()[0]
         if 0 <= chosen < self._shown():
             self.chosen = chosen
 
     def action_open(self) -> None:
-        """Ask for the chosen chart to be shown on the whole screen."""
         if self.pictures:
             self.post_message(self.Chosen())
 
     def on_click(self, event: Click) -> None:
-        """Choose the chart under the mouse and open it."""
         for index, chart in enumerate(self.query(Chart)):
             if chart.display and chart.region.contains(event.screen_x, event.screen_y):
                 self.chosen = index
                 self.action_open()
 
     def watch_chosen(self) -> None:
-        for index, chart in enumerate(self.query(Chart)):
-            chart.choose(self.has_focus and index == self.chosen)
+        self.lay_out()
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
-        self.watch_chosen()
+        self.lay_out()
 
     def _shown(self) -> int:
-        """Return how many charts are on this page."""
         return min(len(self.pictures) - self.first, math.prod(self.grid()))
 
     def show(self, pictures: list[Picture]) -> None:
-        """Show these pictures."""
         self.pictures = pictures
         self.lay_out()
 
@@ -138,37 +108,33 @@ class ChartWall(Container, can_focus=True):
         for chart in charts[len(shown) :]:
             chart.display = False
         for index, picture in enumerate(replace(one, view=self.view) for one in shown):
+            chosen = self.has_focus and index == self.chosen
             if index < len(charts):
                 if not charts[index].display:
                     charts[index].display = True
-                charts[index].show(picture)
+                charts[index].show(picture, chosen)
             else:
-                self.mount(Chart(picture))
+                self.mount(Chart(picture, chosen))
 
     def grid(self) -> tuple[int, int]:
-        """Return how many charts stand side by side and how many above each other."""
-        most = len(self.pictures)
+        most = min(len(self.pictures), 1) if self.alone else len(self.pictures)
         widest = max(1, min(most, (self.size.width + 1) // (NARROWEST + 1), 4))
         rows = max(1, min(-(-most // widest), (self.size.height + 1) // (LOWEST + 1)))
         return min(widest, -(-most // rows)), rows
 
     @property
     def first(self) -> int:
-        """The number of the first chart that is shown."""
         return self.page * math.prod(self.grid())
 
     @property
     def pages(self) -> int:
-        """How many pages there are."""
         return max(1, -(-len(self.pictures) // math.prod(self.grid())))
 
     def turn(self, by: int) -> None:
-        """Turn the page."""
         self.page = (self.page + by) % self.pages
         self.chosen = min(self.chosen, self._shown() - 1)
         self.lay_out()
 
     def look(self, view: View) -> None:
-        """Look at all charts another way."""
         self.view = view
         self.lay_out()

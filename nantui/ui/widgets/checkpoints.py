@@ -1,14 +1,23 @@
-"""The checkpoints of the run, each with its badge as a word, a glyph and a colour."""
+"""The checkpoints of the run, each with its badge as a word, a glyph and a colour; restore points with their
+cost, and why the others are out.
+"""
 
 from __future__ import annotations
 
-from nantui.ui.format import age, clean, number, size
+import time
+from typing import TYPE_CHECKING
+
+from nantui.ui.format import age, clean, duration, number, size
 from nantui.ui.model.checkpoint_rows import Row, findings_of
 from nantui.ui.styled_text import Line, column, fit, spread
 from nantui.ui.styled_text import width as width_of
 from nantui.ui.widgets.list_view import Listing
+from nantui.words import count
 
-ROOMY, NOTE = 66, 14
+if TYPE_CHECKING:
+    from nantui.recovery.restore_points import Candidate
+
+ROOMY, NOTE, ROOM_FOR_COSTS = 66, 14, 82
 
 
 class Checkpoints(Listing):
@@ -21,7 +30,6 @@ class Checkpoints(Listing):
         self._now = 0.0
 
     def show_rows(self, rows: list[Row]) -> None:
-        """Show these checkpoints."""
         self._rows = rows
         self.empty = "none yet: the first comes after epoch 1"
         self.show([row.checkpoint.path for row in rows], self._row)
@@ -33,7 +41,6 @@ class Checkpoints(Listing):
 
     @property
     def row(self) -> Row | None:
-        """The checkpoint under the cursor."""
         return self._rows[self.cursor] if 0 <= self.cursor < len(self._rows) else None
 
     def heading(self, width: int) -> Line:
@@ -75,13 +82,11 @@ class Checkpoints(Listing):
 
 
 def name_cells(width: int) -> int:
-    """Return the cells for the name: what badge, numbers and note leave."""
     note = NOTE + 2 if width >= ROOMY else 0
     return max(12, width - 13 - note - sum(cells for _, cells in columns(width)))
 
 
 def columns(width: int) -> list[tuple[str, int]]:
-    """Return the columns after badge and name that fit, with their widths."""
     if width < 42:
         return [("epoch", 6), ("age", 5)]
     return [
@@ -90,3 +95,57 @@ def columns(width: int) -> list[tuple[str, int]]:
         ("size", 8),
         ("age", 5),
     ]
+
+
+class Candidates(Listing):
+    """The chosen one is marked; Enter chooses the one under the cursor."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            id="candidates",
+            header=[("restore point", "title"), ("   Enter chooses", "faint")],
+            empty="there is no checkpoint",
+        )
+        self._candidates: list[Candidate] = []
+        self._restore: Candidate | None = None
+
+    def show_candidates(self, candidates: list[Candidate], restore: Candidate | None) -> None:
+        """Show these, the chosen one under the cursor."""
+        self._candidates, self._restore = candidates, restore
+        self.show([candidate.name for candidate in candidates], self._row)
+        if restore in candidates:
+            self.go(candidates.index(restore))
+
+    @property
+    def candidate(self) -> Candidate | None:
+        return self._candidates[self.cursor] if 0 <= self.cursor < len(self._candidates) else None
+
+    def _row(self, index: int, width: int) -> Line:
+        candidate = self._candidates[index]
+        chosen = candidate == self._restore
+        point = candidate.point
+        name = f"epoch {point.epoch} step {point.batch:,}" if point else candidate.name
+        line: Line = [
+            (f"{self.glyphs.cursor if chosen else ' '} ", "accent"),
+            (column(clean(name, 60), 26 if point else 15), "strong" if candidate.usable else "faint"),
+        ]
+        if not candidate.usable:
+            return fit([*line, (clean(candidate.why_not, 200), "muted")], width)
+        work = f"epoch {candidate.work:>4}" if candidate.work is not None else ""
+        steps, epochs = candidate.steps_lost, candidate.epochs_lost
+        lost = steps or epochs
+        roomy = width >= ROOM_FOR_COSTS
+        again = f"{count(steps, 'step') if steps else count(epochs, 'epoch')} again"
+        cost = f"{again if lost else 'costs nothing':>16}"
+        line += [] if point else [(column(work, 12), "text")]
+        line.append((f"{cost:>17}" if point else cost, "warn" if lost else "good"))
+        hours = candidate.hours_lost if lost else float("nan")
+        line.append((f"{duration(hours * 3600) if hours == hours else '':>{14 if roomy else 11}}", "muted"))
+        if point is not None:
+            line.append((f"  {age(time.time() - point.t)} ago", "muted"))
+        elif candidate.fitness is not None:
+            line += [
+                ("    fitness" if roomy else "  fit", "muted"),
+                (f"{number(candidate.fitness, 3):>{9 if roomy else 8}}", "text"),
+            ]
+        return fit(line, width)

@@ -39,7 +39,6 @@ class Choice(LinesWidget, can_focus=True):
         self.buttons = buttons
 
     def offer(self, buttons: tuple[tuple[str, str, str], ...]) -> None:
-        """Replace the buttons; the cursor returns to the first."""
         self.buttons = buttons
         self.cursor = 0
         self.redraw()

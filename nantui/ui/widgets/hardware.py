@@ -5,12 +5,10 @@ What the GPUs did in the last minutes, a point every ten seconds.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 
 from textual.binding import Binding
 from textual.geometry import Size
-from textual.message import Message
 
 from nantui.machine.gpus import Gpu, Host, Sample
 from nantui.ui.charts.canvas import spark
@@ -21,6 +19,7 @@ from nantui.ui.styled_text import Line, fit, spread, width
 from nantui.ui.widgets.line_widget import LinesWidget
 from nantui.words import count
 
+OPEN = "screen.act('machine')"
 POINT_S, MOST_POINTS = 10.0, 120
 GPU_USE, GPU_MEMORY = "GPU use", "GPU memory"
 UNITS = {
@@ -34,53 +33,36 @@ UNTIL_FULL = (" free, room for checkpoints: ", " free, room for ", ", room for "
 SCARCE_H, LOW_H, FAR_H, SCARCE_GB = 2.0, 12.0, 24.0 * 90, 2.0
 
 
-class Means:
-    """Means over ten seconds each, newest last; the point that is being measured counts."""
-
-    def __init__(self) -> None:
-        self._points: deque[tuple[int, float, int]] = deque(maxlen=MOST_POINTS)
-
-    def add(self, t: float, value: float) -> None:
-        """Take a value at `t`, s since the epoch."""
-        slot = int(t // POINT_S)
-        mean, number = 0.0, 0
-        if self._points and self._points[-1][0] == slot:
-            _, mean, number = self._points.pop()
-        self._points.append((slot, mean + (value - mean) / (number + 1), number + 1))
-
-    @property
-    def points(self) -> list[tuple[int, float]]:
-        """Slot of time and mean."""
-        return [(slot, mean) for slot, mean, _ in self._points]
-
-
 class History:
-    """What one machine was measured to do, by the title of its chart and by whose it is."""
+    """Means over ten seconds each of what a machine was measured to do, by the title of their chart, by whose
+    they are, and by slot of time; the slot that is being measured counts.
+    """
 
     def __init__(self) -> None:
-        self._charts: dict[str, dict[str, Means]] = {}
+        self._charts: dict[str, dict[str, dict[int, tuple[float, int]]]] = {}
 
     def add(self, sample: Sample) -> None:
-        """Take a sample."""
+        slot = int(sample.t // POINT_S)
         for title, name, value in figures(sample):
             if value is not None:
-                self._charts.setdefault(title, {}).setdefault(name, Means()).add(sample.t, value)
+                means = self._charts.setdefault(title, {}).setdefault(name, {})
+                mean, number = means.get(slot, (0.0, 0))
+                means[slot] = (mean + (value - mean) / (number + 1), number + 1)
+                if len(means) > MOST_POINTS:
+                    del means[min(means)]
 
     def pictures(self) -> list[Picture]:
         """Return what was measured as charts over minutes, those of the GPUs with a curve for each."""
-        begins = [means.points[0][0] for found in self._charts.values() for means in found.values()]
-        first = min(begins, default=0)
+        first = min((min(means) for found in self._charts.values() for means in found.values()), default=0)
+
+        def curve(index: int, name: str, means: dict[int, tuple[float, int]]) -> Curve:
+            points = (((slot - first) * POINT_S / 60, mean) for slot, (mean, _) in means.items())
+            return Curve(name, *apart(points), *stroke(index))
+
         return [
             Picture(
                 title,
-                tuple(
-                    Curve(
-                        name,
-                        *apart(((slot - first) * POINT_S / 60, mean) for slot, mean in means.points),
-                        *stroke(index),
-                    )
-                    for index, (name, means) in enumerate(found.items())
-                ),
+                tuple(curve(index, *one) for index, one in enumerate(found.items())),
                 unit=UNITS[title],
                 x_name="min",
                 floor=0.0,
@@ -92,13 +74,12 @@ class History:
         """Return the finished points as shares of `whole`, oldest first; while there is none, the one that is
         being measured.
         """
-        means = self._charts.get(title, {}).get(name)
-        values = [mean / whole for _, mean in means.points] if means is not None and whole else []
+        means = self._charts.get(title, {}).get(name, {}) if whole else {}
+        values = [mean / whole for mean, _ in means.values()]
         return values[:-1] or values
 
 
 def figures(sample: Sample) -> Iterator[tuple[str, str, float | None]]:
-    """Yield what is charted: title, whose, value."""
     for gpu in sample.gpus:
         name = str(gpu.index)
         yield GPU_USE, name, gpu.busy
@@ -112,24 +93,14 @@ def figures(sample: Sample) -> Iterator[tuple[str, str, float | None]]:
             yield title, name, sample.host.moved.get(name)
 
 
-def _rows(sample: Sample) -> int:
-    """Return how many lines a sample wants."""
-    elsewhere = sum(2 + 2 * len(other.gpus) for _, other in sample.elsewhere)
-    return 4 + 3 * len(sample.gpus) + elsewhere
-
-
 def _grave(share: float) -> str:
-    """Return the ink of memory that is used to this share."""
     return "bad" if share > 0.95 else "warn" if share > 0.85 else "accent"
 
 
 class HardwarePanel(LinesWidget, can_focus=True):
     """One line per GPU (three where there is room), then the host."""
 
-    BINDINGS = [Binding("enter", "open", "the machine on the whole screen", show=False)]
-
-    class Opened(Message):
-        """The machine is to be shown on the whole screen."""
+    BINDINGS = [Binding("enter", OPEN, "the machine on the whole screen", show=False)]
 
     def __init__(self) -> None:
         super().__init__(id="hardware", classes="panel")
@@ -139,20 +110,19 @@ class HardwarePanel(LinesWidget, can_focus=True):
 
     @property
     def rows(self) -> int:
-        """How many lines it could fill."""
-        return _rows(self.sample) if self.sample is not None else 4
+        sample = self.sample
+        if sample is None:
+            return 4
+        return 4 + 3 * len(sample.gpus) + sum(2 + 2 * len(other.gpus) for _, other in sample.elsewhere)
 
-    def action_open(self) -> None:
-        self.post_message(self.Opened())
-
-    def on_click(self) -> None:
-        self.action_open()
+    async def on_click(self) -> None:
+        await self.run_action(OPEN)
 
     def show(self, sample: Sample, hours: float | None) -> None:
         """Draw another sample; `hours` is how long checkpoints of this run fit on the disk, if known."""
-        before, self.sample, self.hours = self.sample, sample, hours
+        rows, self.sample, self.hours = self.rows, sample, hours
         self.history.add(sample)
-        if before is None or _rows(before) != _rows(sample):
+        if self.rows != rows:
             self.refresh(layout=True)
         self.redraw()
 
@@ -184,7 +154,6 @@ class HardwarePanel(LinesWidget, can_focus=True):
         return [fit(title, cells), *gpus, memory]
 
     def _gpu(self, gpu: Gpu, cells: int) -> list[Line]:
-        """Memory; then the other figures; then the last minutes."""
         memory = self._bar(f"GPU{gpu.index}", gpu.used_gb, gpu.total_gb, cells)
         return [memory, self._facts(gpu, cells), self._past(gpu, cells)]
 
@@ -199,12 +168,10 @@ class HardwarePanel(LinesWidget, can_focus=True):
 
     def _half(self, gpu: Gpu, cells: int) -> Line:
         share = gpu.used_gb / gpu.total_gb if gpu.total_gb else 0.0
-        name, text = f"{f'GPU{gpu.index}':<5}", f"{gpu.used_gb:4.0f} GB"
-        filled, empty = meter(share, max(2, cells - len(name) - len(text)), self.glyphs)
-        return fit([(name, "muted"), (filled, _grave(share)), (empty, "faint"), (text, "text")], cells)
+        figure = f"{gpu.used_gb:3.0f} GB"
+        return self._meter(f"GPU{gpu.index:<2}", share, figure, cells, _grave(share), NAME - 1)
 
     def _facts(self, gpu: Gpu, cells: int) -> Line:
-        """Everything else that is known, as far as it fits whole."""
         hot = "bad" if (gpu.celsius or 0) >= HOT_C else "text"
         known = (
             (gpu.busy, "{:3.0f} %", "text"),
@@ -232,19 +199,18 @@ class HardwarePanel(LinesWidget, can_focus=True):
 
     def _bar(self, name: str, used: float, total: float, cells: int) -> Line:
         share = used / total if total else 0.0
-        return self._meter(name, share, gigabytes(used, total), cells, _grave(share))
+        return self._meter(name, share, f"{gigabytes(used, total):>{NUMBERS}}", cells, _grave(share))
 
-    def _meter(self, name: str, share: float, figure: str, cells: int, ink: str = "accent") -> Line:
-        text = f" {figure:>{NUMBERS}}"
-        room = cells - NAME - len(text)
-        filled, empty = meter(share, max(4, room), self.glyphs)
-        line: Line = [(f"{name:<{NAME}}", "muted"), (filled, ink), (empty, "faint"), (text, "text")]
+    def _meter(self, name: str, share: float, figure: str, cells: int, ink: str, wide: int = NAME) -> Line:
+        """A name of `wide` cells, a bar, and a figure."""
+        filled, empty = meter(share, max(2, cells - wide - 1 - len(figure)), self.glyphs)
+        line: Line = [(f"{name:<{wide}}", "muted"), (filled, ink), (empty, "faint"), (f" {figure}", "text")]
         return fit(line, cells)
 
     def _host(self, host: Host, cells: int) -> list[Line]:
         memory = self._bar("RAM", host.memory_used_gb, host.memory_total_gb, cells)
         busy = count(host.cores, "core") if host.cpu is None else f"{host.cpu:.0f} % of {host.cores}"
-        processor = self._meter("CPU", (host.cpu or 0) / 100, busy, cells)
+        processor = self._meter("CPU", (host.cpu or 0) / 100, f"{busy:>{NUMBERS}}", cells, "accent")
         disk = [self._disk(host, cells)] if host.disk_total_gb else []
         return [memory, *disk, processor]
 

@@ -39,7 +39,6 @@ class Header(LinesWidget):
         self.read_only = False
 
     def show(self, snapshot: RunSnapshot) -> None:
-        """Draw another snapshot."""
         self.snapshot = snapshot
         self.redraw()
 
@@ -86,39 +85,31 @@ class Header(LinesWidget):
 
     def _progress(self, snapshot: RunSnapshot) -> Line:
         status = snapshot.status
-        line = _phase(status)
-        line += [
-            ("epoch ", "muted"),
-            (str(status.epoch or 0), "strong"),
-            (f"/{status.epochs or '?'}", "muted"),
-        ]
+        phase = status.phase
+        line = _figure("phase ", phase["number"], f" of {phase['of']}  ") if phase else []
+        line += _figure("epoch ", status.epoch or 0, f"/{status.epochs or '?'}")
         if status.steps_per_epoch:
-            line += [
-                ("  step ", "muted"),
-                (str(status.step or 0), "strong"),
-                (f"/{status.steps_per_epoch}", "muted"),
-            ]
+            line += _figure("  step ", status.step or 0, f"/{status.steps_per_epoch}")
         if status.attempt and status.attempt > 1:
-            line += [("  attempt ", "muted"), (str(status.attempt), "strong")]
+            line += _figure("  attempt ", status.attempt)
         return line
 
     def _times(self, snapshot: RunSnapshot) -> Line:
         line: Line = []
-        active = snapshot.status.state in run_status.ACTIVE
-        speed = snapshot.steps.steps_per_s
-        if snapshot.status.state in (run_status.RUNNING, run_status.STALLED) and speed:
-            line += [(f"{speed:.1f}", "strong"), (" step/s  ", "muted")]
-        left, of_what = _left(snapshot.status)
+        status, speed = snapshot.status, snapshot.steps.steps_per_s
+        active = status.state in run_status.ACTIVE
+        if status.state in (run_status.RUNNING, run_status.STALLED) and speed:
+            line += _figure("", f"{speed:.1f}", " step/s  ")
+        # The time of later phases may not be known.
+        left, of_what = status.eta_s, "  "
+        if left is None and status.phase and status.phase.get("eta_s") is not None:
+            left, of_what = float(status.phase["eta_s"]), " for this phase  "
         if active and left is not None:
-            line += [("ETA ", "muted"), (duration(left), "strong"), (f"{of_what}  ", "muted")]
+            line += _figure("ETA ", duration(left), of_what)
         if active and snapshot.started and self.size.width >= 100:
-            line += [
-                ("elapsed ", "muted"),
-                (duration(snapshot.taken - snapshot.started), "strong"),
-                ("  ", "text"),
-            ]
+            line += _figure("elapsed ", duration(snapshot.taken - snapshot.started), "  ")
         if self.size.width >= 120:
-            line += [(_hosts(snapshot.status), "muted")]
+            line += [(_hosts(status), "muted")]
         while line and not line[-1][0].strip():
             line.pop()
         return line
@@ -134,7 +125,6 @@ class Alarm(LinesWidget):
         self.display = False
 
     def show(self, incident: Incident | None, keys: tuple[tuple[str, str], ...] = ()) -> None:
-        """Show an incident with the keys that help, or nothing."""
         self.incident, self.keys = incident, keys
         if self.display != (incident is not None):
             self.display = incident is not None
@@ -157,7 +147,6 @@ class Alarm(LinesWidget):
 
 
 def _metric(metric: Metric | None, cells: int) -> Line:
-    """Return what the training is for, as much of it as fits: the newest value goes last."""
     if metric is None:
         return []
     newest = (f"{metric.last:.3f}", "strong")
@@ -167,24 +156,11 @@ def _metric(metric: Metric | None, cells: int) -> Line:
     return next((form for form in forms if width(form) <= cells), [])
 
 
-def _phase(status: run_status.RunStatus) -> Line:
-    """Return which phase of the plan it is in."""
-    phase = status.phase
-    if not phase:
-        return []
-    return [("phase ", "muted"), (str(phase["number"]), "strong"), (f" of {phase['of']}  ", "muted")]
-
-
-def _left(status: run_status.RunStatus) -> tuple[float | None, str]:
-    """Return the seconds that are left, and of what: the time of later phases may not be known."""
-    phase = status.phase or {}
-    if status.eta_s is None and phase.get("eta_s") is not None:
-        return float(phase["eta_s"]), " for this phase"
-    return status.eta_s, ""
+def _figure(before: str, figure: object, after: str = "") -> Line:
+    return [(before, "muted"), (str(figure), "strong"), (after, "muted")]
 
 
 def _doing(snapshot: RunSnapshot) -> str:
-    """How far the command is that is being carried out; a stop's includes the time until it escalates."""
     doing = snapshot.status.doing or {}
     text = clean(doing.get("text") or "", 200)
     return f"{clean(doing.get('kind') or '', 12)}: {text}" if text else ""
@@ -199,7 +175,6 @@ def _guard(snapshot: RunSnapshot) -> Line:
 
 
 def _hosts(status: run_status.RunStatus) -> str:
-    """Return where it trains: one host, or each with its ranks."""
     if not status.hosts:
         return clean(status.host, 24)
     named = [

@@ -50,9 +50,8 @@ class KeyBar(LinesWidget):
     def __init__(self, keys: tuple[Key, ...] = ()) -> None:
         super().__init__(id="keybar")
         self.keys = keys
-        self._said: Line = []
+        self._said: tuple[str, str, int] | None = None
         self.hint = ""
-        self._whole = False
 
     def tell(self, hint: str) -> None:
         """Say this whenever there is nothing else to say."""
@@ -61,7 +60,6 @@ class KeyBar(LinesWidget):
             self._take_room()
 
     def show(self, keys: tuple[Key, ...]) -> None:
-        """Offer these keys."""
         if keys != self.keys:
             self.keys = keys
             self.redraw()
@@ -70,15 +68,15 @@ class KeyBar(LinesWidget):
         self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN, *, whole: bool = False
     ) -> None:
         """Show a message above the keys for a while: one line, or with `whole` all of it."""
-        said: Line = [(clean(text, 1600), ink)]
-        self._said, self._whole = said, whole
-        self._take_room()
-        self.set_timer(seconds, lambda: self._forget(said))
+        said = self._said = (clean(text, 1600), ink, MOST_LINES if whole else 1)
 
-    def _forget(self, said: Line) -> None:
-        if self._said is said:
-            self._said = []
-            self._take_room()
+        def forget() -> None:
+            if self._said is said:
+                self._said = None
+                self._take_room()
+
+        self._take_room()
+        self.set_timer(seconds, forget)
 
     def _take_room(self) -> None:
         """Be as high as what is said and the keys below it. A large screen keeps a line for it, so that
@@ -91,12 +89,9 @@ class KeyBar(LinesWidget):
         self.redraw()
 
     def _told(self, cells: int) -> list[Line]:
-        if not self._said:
-            hint = wrap(self.hint, max(10, cells - 2), "info") if self.hint else []
-            return [[(" ", "info"), *line] for line in hint]
-        text, ink = self._said[0]
-        lines = wrap(text, max(10, cells - 2), ink)[:MOST_LINES] if self._whole else [self._said]
-        return [fit([(" ", ink), *line], cells) for line in lines]
+        text, ink, most = self._said or (self.hint, "info", MOST_LINES)
+        lines = [[(text, ink)]] if most == 1 else wrap(text, max(10, cells - 2), ink)
+        return [fit([(" ", ink), *line], cells) for line in lines[:most] if text]
 
     def on_resize(self) -> None:
         super().on_resize()
@@ -107,7 +102,6 @@ class KeyBar(LinesWidget):
         return [*told, *([[]] * (height - 1 - len(told))), self._keys(width_)][-height:]
 
     def on_click(self, event: Click) -> None:
-        """Press the key under the mouse."""
         start = 0
         for key, label, _ in self.keys if event.y == self.size.height - 1 else ():
             end = start + cell_len(key) + cell_len(label) + 3
@@ -133,7 +127,6 @@ class Speaking:
     """Says things in the key bar of a screen."""
 
     def say(self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN) -> None:
-        """Show one line for a few seconds."""
         for screen in reversed(cast(Screen[None], self).app.screen_stack):
             if bars := screen.query(KeyBar):
                 bars.first().say(text, ink, seconds)

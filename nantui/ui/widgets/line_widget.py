@@ -1,40 +1,76 @@
-"""A widget that is a few lines of text, and repaints only the lines that changed.
+"""A widget that draws lines, and repaints only what changed of them.
 
 Over a slow link the bytes of a repaint are what is felt, so lines are compared before they are sent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from rich.cells import cell_len
 from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Region, Size
+from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
 from nantui.ui.context import InCockpit
 from nantui.ui.glyphs import Glyphs
-from nantui.ui.styled_text import Line
+from nantui.ui.styled_text import Line, fit
 
+Write = Callable[[int], list[Line]]
 NEAR, LEAST_CONTRAST = 12, 4.5
 QUIET = frozenset({"muted", "faint"})
 """Inks that could not be read on the cursor's ground."""
 
 
 class Inked(InCockpit, Widget):
-    """Draws in inks, whose colours the app knows."""
+    """Draws lines in inks, whose colours the app knows. Call `redraw` when they may have changed."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.shown: dict[int, Line] = {}
+
+    def line_at(self, y: int, width: int) -> Line:
+        """Return the line that is to be seen at `y`."""
+        return []
+
+    def ground(self, y: int) -> str:
+        """Return the ink on whose background all of this line stands, if any."""
+        return ""
+
+    def redraw(self) -> None:
+        """Repaint what differs from what is on the screen."""
+        width, height = self.scrollable_content_region.size
+        changed = []
+        for y in range(height):
+            line, before = self.line_at(y, width), self.shown.get(y)
+            if before != line:
+                self.shown[y] = line
+                runs = [(0, width)] if before is None else changed_runs(before, line, width)
+                changed += [Region(start, y, end - start, 1) for start, end in runs]
+        if changed:
+            self.refresh(*changed)
+
+    def render_line(self, y: int) -> Strip:
+        width = self.scrollable_content_region.width
+        line = self.shown[y] = self.line_at(y, width)
+        return self.to_strip(line, width, self.ground(y))
+
+    def on_resize(self) -> None:
+        self.shown.clear()
+        self.redraw()
 
     @property
     def glyphs(self) -> Glyphs:
-        """The glyphs for this terminal."""
         return self.cockpit.glyphs
 
     def recolour(self) -> None:
         """Repaint everything: the theme or the glyphs have changed."""
-        self.refresh()
+        self.shown.clear()
+        self.redraw()
 
     def to_strip(self, line: Line, width: int, under: str = "") -> Strip:
         """Return a line as a strip exactly `width` cells wide; with `under`,
@@ -81,55 +117,37 @@ def _luminance(colour: Color) -> float:
 
 
 class LinesWidget(Inked):
-    """Shows what `build` returns. Call `redraw` when what it would return may have changed."""
+    """Shows what `build` returns."""
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._lines: list[Line] = []
-        self._drawn_for: Size | None = None
+    lines: Sequence[Line] = ()
 
     def build(self, width: int, height: int) -> list[Line]:
         """Return the lines to show in `width` x `height` cells."""
         return []
 
+    def line_at(self, y: int, width: int) -> Line:
+        return self.lines[y] if y < len(self.lines) else []
+
     def redraw(self) -> None:
-        """Build again and repaint the lines that differ."""
         size = self.content_size
-        if not size.width or not size.height:
-            return
-        lines = self.build(size.width, size.height)
-        if self._drawn_for != size:
-            self._lines, self._drawn_for = lines, size
-            self.refresh()
-            return
-        before, self._lines = self._lines, lines
-        regions = changed_regions(before, lines, size)
-        if regions:
-            self.refresh(*regions)
+        if size.width and size.height:
+            self.lines = self.build(size.width, size.height)
+            super().redraw()
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
         self.redraw()
 
-    def on_resize(self) -> None:
-        self._drawn_for = None
-        self.redraw()
 
-    def recolour(self) -> None:
-        self._drawn_for = None
-        self.redraw()
+class Title(LinesWidget):
+    """Shows what `make(width)` returns."""
 
-    def render_line(self, y: int) -> Strip:
-        return self.to_strip(_at(self._lines, y), self.content_size.width)
+    def __init__(self, make: Write, *, id: str = "title") -> None:
+        super().__init__(id=id)
+        self._make = make
 
-
-def changed_regions(before: list[Line], now: list[Line], size: Size) -> list[Region]:
-    """Return where two texts differ."""
-    return [
-        Region(start, y, end - start, 1)
-        for y in range(size.height)
-        for start, end in changed_runs(_at(before, y), _at(now, y), size.width)
-    ]
+    def build(self, width: int, height: int) -> list[Line]:
+        return [fit(line, width) for line in self._make(width)][:height]
 
 
 def changed_runs(before: Line, now: Line, width: int) -> list[tuple[int, int]]:
@@ -157,7 +175,3 @@ def _cells(line: Line, width: int) -> list[tuple[str, str]]:
     cells = [(character, ink) for text, ink in line for character in text]
     wide = any(not text.isascii() and cell_len(text) != len(text) for text, _ in line)
     return [] if wide else (cells + [(" ", "")] * width)[:width]
-
-
-def _at(lines: list[Line], y: int) -> Line:
-    return lines[y] if y < len(lines) else []

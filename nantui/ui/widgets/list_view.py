@@ -1,5 +1,5 @@
-"""A list of rows with a cursor: only visible rows are drawn, only changed rows repainted,
-arrows and vi keys.
+"""A list of rows with a cursor, and a text to scroll: arrows and vi keys; only visible rows are drawn, only
+changed ones repainted.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.scrollbar import ScrollBar, ScrollBarRender
-from textual.strip import Strip
 
 from nantui.ui.styled_text import Line, fit, spread
 from nantui.ui.textual_internals import update_scrollbars
-from nantui.ui.widgets.line_widget import Inked, changed_runs
+from nantui.ui.widgets.line_widget import Inked, Write
+from nantui.words import count
 
 WIDE = 400
 Draw = Callable[[int, int], Line]
@@ -73,7 +73,6 @@ class Listing(Inked, ScrollView, can_focus=True):
         super().__init__(id=id)
         self._keys: Sequence[object] = ()
         self._draw: Draw = lambda row, width: []
-        self._shown: dict[int, Line] = {}
         self.header: Line | None = header
         self.empty = empty
         self.follow = self.follows
@@ -81,21 +80,17 @@ class Listing(Inked, ScrollView, can_focus=True):
 
     @property
     def head(self) -> int:
-        """How many lines the heading takes."""
         return 1 if self.header is not None else 0
 
     @property
     def key(self) -> object | None:
-        """The key of the row under the cursor."""
         return self._keys[self.cursor] if 0 <= self.cursor < len(self._keys) else None
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
         return len(self._keys)
 
     def text_of(self, row: int) -> str:
-        """Return what is in a row."""
         return "".join(text for text, _ in self._draw(row, WIDE))
 
     def show(self, keys: Sequence[object], draw: Draw) -> None:
@@ -116,58 +111,26 @@ class Listing(Inked, ScrollView, can_focus=True):
             return max(0, len(self._keys) - 1)
         if self.keeps_first and self.cursor == 0:
             return 0
-        if 0 <= self.cursor < len(self._keys) and self._keys[self.cursor] == key:
+        if self.key == key:
             return self.cursor
-        try:
-            return list(self._keys).index(key)
-        except ValueError:
-            return max(0, min(self.cursor, len(self._keys) - 1))
+        row = next((row for row, one in enumerate(self._keys) if one == key), self.cursor)
+        return max(0, min(row, len(self._keys) - 1))
 
-    def redraw(self) -> None:
-        """Repaint the visible rows that differ from what is on the screen."""
-        size = self.scrollable_content_region.size
-        top = self.scroll_offset.y
-        changed = []
-        for y in range(size.height):
-            line = self._line(y, top, size.width)
-            before = self._shown.get(y)
-            if before != line:
-                self._shown[y] = line
-                runs = [(0, size.width)] if before is None else changed_runs(before, line, size.width)
-                changed += [Region(start, y, end - start, 1) for start, end in runs]
-        if changed:
-            self.refresh(*changed)
-
-    def recolour(self) -> None:
-        self._shown.clear()
-        self.refresh()
-
-    def _line(self, y: int, top: int, width: int) -> Line:
+    def line_at(self, y: int, width: int) -> Line:
         width -= self.show_vertical_scrollbar  # text does not touch the bar
         if self.head and y == 0:
             return fit(self.heading(width), width)
-        row = y + top - self.head
+        row = y + self.scroll_offset.y - self.head
         if not self._keys:
             return [(self.empty, "muted")] if row == 0 else []
         return self._draw(row, width) if 0 <= row < len(self._keys) else []
 
-    def render_line(self, y: int) -> Strip:
-        width = self.scrollable_content_region.width
-        top = self.scroll_offset.y
-        line = self._line(y, top, width)
-        self._shown[y] = line
-        row = y + top - self.head
-        here = self.under_cursor() and bool(self._keys) and row == self.cursor and y >= self.head
-        under = ("cursor" if self.has_focus else "chosen") if here else ""
-        return self.to_strip(line, width, under)
+    def ground(self, y: int) -> str:
+        here = y >= self.head and y + self.scroll_offset.y - self.head == self.cursor < self.rows
+        return "" if not here else "cursor" if self.has_focus else "chosen"
 
     def heading(self, width: int) -> Line:
-        """Return the line above the rows."""
         return spread(self.header, [], width, self.glyphs.rule) if self.header else []
-
-    def under_cursor(self) -> bool:
-        """Whether the row under the cursor is set off."""
-        return True
 
     def watch_cursor(self, before: int, now: int) -> None:
         self._repaint_row(before)
@@ -183,15 +146,11 @@ class Listing(Inked, ScrollView, can_focus=True):
     def _reveal(self, row: int) -> None:
         height = self.size.height - self.head
         top = self.scroll_offset.y
-        if height <= 0:
-            return
-        if row < top:
-            self.scroll_to(y=row, animate=False, immediate=True, force=True)
-        elif row >= top + height:
-            self.scroll_to(y=row - height + 1, animate=False, immediate=True, force=True)
+        wanted = min(row, max(top, row - height + 1))
+        if height > 0 and wanted != top:
+            self.scroll_to(y=wanted, animate=False, immediate=True, force=True)
 
     def go(self, row: int) -> None:
-        """Put the cursor on `row`, as near as there are rows, and show it."""
         self.cursor = max(0, min(row, len(self._keys) - 1))
         self._reveal(self.cursor)
         self.follow = self.follows and self.cursor >= self.rows - 1
@@ -201,7 +160,7 @@ class Listing(Inked, ScrollView, can_focus=True):
         self._repaint_row(self.cursor)
 
     def on_resize(self) -> None:
-        self._shown.clear()
+        self.shown.clear()
         self.virtual_size = Size(self.size.width, len(self._keys) + self.head)
         self._reveal(self.cursor)
 
@@ -225,3 +184,48 @@ class Listing(Inked, ScrollView, can_focus=True):
     def action_choose(self) -> None:
         if self._keys:
             self.post_message(self.Chosen(self, self.cursor))
+
+
+class Document(Listing):
+    """Shows what `write(width)` returns; made again when the width changes."""
+
+    def __init__(self, *, id: str | None = None, write: Write, tells_more: bool = False) -> None:
+        """With `tells_more` the last visible line says how much is out of sight below."""
+        super().__init__(id=id, empty="")
+        self._tells_more = tells_more
+        self._write = write
+        self._made: list[Line] = []
+
+    def remake(self) -> None:
+        """Make the text again: what it is made from has changed."""
+        width = self.scrollable_content_region.width - 1  # beside a scroll bar
+        if width > 0:
+            self._made = self._write(width)
+            self.show(range(len(self._made)), lambda row, cells: self._made[row])
+
+    def on_resize(self) -> None:
+        self.shown.clear()
+        self.remake()
+
+    def line_at(self, y: int, width: int) -> Line:
+        height = self.scrollable_content_region.height
+        below = self.rows - self.scroll_offset.y - height
+        if self._tells_more and below > 0 and y == height - 1:
+            told = f"{self.glyphs.then} {count(below + 1, 'more line')} below: PgDn"
+            return [(told.rjust(width - self.show_vertical_scrollbar), "warn")]
+        return super().line_at(y, width)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._write(max(1, width - 1)))
+
+    def action_move(self, by: int) -> None:
+        self.scroll_relative(y=by, animate=False)
+
+    def action_page(self, by: int) -> None:
+        self.scroll_relative(y=by * max(1, self.size.height - 1), animate=False)
+
+    def action_edge(self, end: int) -> None:
+        self.scroll_to(y=self.virtual_size.height if end else 0, animate=False)
+
+    def ground(self, y: int) -> str:
+        return ""

@@ -1,15 +1,18 @@
-"""What happened to the run, as sentences, newest at the bottom."""
+"""What happened to the run, as sentences, and the last lines of its output; the newest is at the bottom."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from nantui.ui.format import clean, without_pictures
 from nantui.ui.model.timeline import Sentence
-from nantui.ui.styled_text import Line, fit, hanging, wrap
+from nantui.ui.styled_text import Line, fit, hanging, spread, wrap
+from nantui.ui.widgets.line_widget import LinesWidget
 from nantui.ui.widgets.list_view import Listing
 
 FEW_ROWS = 5
+NAN = re.compile(r"(?<![a-z])(nan|inf)(?![a-z])", re.IGNORECASE)
 LONG_PATH = re.compile(r"(?<![^\s('\"=])/(?:[^\s/:]+/)+([^\s/:]+/[^\s/:]+)")
 
 
@@ -22,7 +25,6 @@ class Timeline(Listing):
         super().__init__(id="timeline", header=[("timeline", "title")], empty="nothing has happened yet")
         self._sentences: Sequence[Sentence] = ()
         self._lines_of: list[tuple[int, Line]] = []
-        self._wrapped_for = (0, False)
 
     def show_sentences(self, sentences: Sequence[Sentence]) -> None:
         """Show these, oldest first."""
@@ -30,36 +32,46 @@ class Timeline(Listing):
         self._wrap()
 
     def _wrap(self) -> None:
-        """Break sentences into as many lines as the width asks for."""
-        width, low = self._wrapped_for = self._shape()
-        if not width:
+        """Break sentences into as many lines as the width asks for, or cut them where few lines fit."""
+        region = self.scrollable_content_region
+        width, low = region.width - 1, region.height - self.head < FEW_ROWS
+        if width <= 0:
             return
         self._lines_of = [
-            (index, line)
+            (index, fit(line, width))
             for index, sentence in enumerate(self._sentences)
-            for line in ([in_one_line(sentence, width)] if low else in_lines(sentence, width))
+            for line in in_lines(sentence, width, low)
         ]
         self.show(range(len(self._lines_of)), lambda row, cells: self._lines_of[row][1])
 
-    def _shape(self) -> tuple[int, bool]:
-        """Return the width, and whether there is no room for sentences of several lines."""
-        region = self.scrollable_content_region
-        return region.width - 1, region.height - self.head < FEW_ROWS
-
     def on_resize(self) -> None:
-        if self._shape() != self._wrapped_for:
-            self._wrap()
+        self._wrap()
         super().on_resize()
 
     @property
     def sentence(self) -> Sentence | None:
-        """The entry under the cursor."""
         return self._sentences[self._lines_of[self.cursor][0]] if self.cursor < len(self._lines_of) else None
 
 
-def in_one_line(sentence: Sentence, width: int) -> Line:
-    """Return the beginning of a sentence after its time of day."""
-    return fit([(f"{sentence.clock[:5]} ", "muted"), (in_short(sentence.text), sentence.ink)], width)
+class Output(LinesWidget):
+    """Newest line at the bottom."""
+
+    def __init__(self) -> None:
+        super().__init__(id="output", classes="panel")
+        self.tail: tuple[str, ...] = ()
+
+    def show(self, tail: tuple[str, ...]) -> None:
+        if tail != self.tail:
+            self.tail = tail
+            self.redraw()
+
+    def build(self, width: int, height: int) -> list[Line]:
+        head: Line = [("output", "title"), ("   o opens it", "faint")]
+        lines = [spread(head, [], width, self.glyphs.rule)]
+        for text in self.tail[-(height - 1) :] if height > 1 else ():
+            text = " ".join(without_pictures(clean(text, 600)).split())
+            lines.append(fit([(text, "bad" if NAN.search(text) else "muted")], width))
+        return lines
 
 
 def in_short(text: str) -> str:
@@ -67,8 +79,9 @@ def in_short(text: str) -> str:
     return LONG_PATH.sub(r"\1", text)
 
 
-def in_lines(sentence: Sentence, width: int) -> list[Line]:
-    """Return a sentence after its time of day, later lines under the first."""
-    clock = sentence.clock if width >= 44 else sentence.clock[:5]
-    words = wrap(in_short(sentence.text), max(8, width - len(clock) - 1), sentence.ink)
-    return hanging((f"{clock} ", "muted"), words)
+def in_lines(sentence: Sentence, width: int, low: bool = False) -> list[Line]:
+    """Return a sentence after its time of day, later lines under the first; with `low` all of it in one."""
+    clock = sentence.clock[:5] if low or width < 44 else sentence.clock
+    text = in_short(sentence.text)
+    told = [[(text, sentence.ink)]] if low else wrap(text, max(8, width - len(clock) - 1), sentence.ink)
+    return hanging((f"{clock} ", "muted"), told)

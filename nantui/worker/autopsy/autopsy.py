@@ -22,11 +22,11 @@ from torch import nn
 
 from nantui.words import count
 from nantui.worker import ultralytics_api
-from nantui.worker import ultralytics_validation as theirs
+from nantui.worker import validation_precision as validation
 from nantui.worker.autopsy import passes
-from nantui.worker.autopsy.passes import Forward, Repeated
+from nantui.worker.autopsy.passes import Backward, Forward
 from nantui.worker.guard.batch_probe import BatchProbe
-from nantui.worker.guard.batchnorm_stats import BatchNormStatistics
+from nantui.worker.guard.tensor_copies import BatchNormStatistics
 from nantui.worker.incident import Evidence
 from nantui.worker.ultralytics_types import Batch, Trainer
 
@@ -36,6 +36,7 @@ VIOLENT_UPDATE = 0.1  # of a weight's own size in one step; a healthy one is nea
 HUGE_WEIGHT = 1e3
 MOST_IMAGES_ALONE = 64
 OVERFLOW = "fp16_overflow"
+TRANSIENT = "a transient fault, not the data or the weights"
 Asked = ParamSpec("Asked")
 LONGEST_S = 60.0  # a large validation set is looked at from its beginning, for so long
 MOST_IMAGES = 10
@@ -71,16 +72,10 @@ def run_precision(trainer: Trainer) -> torch.dtype | None:
 
 
 @_never_raising
-def examine(
-    trainer: Trainer,
-    batch: Batch,
-    seen: BatchProbe,
-    files: list[tuple[str, ...]],
-    precision: torch.dtype | None,
-) -> AutopsyFinding:
-    """Return why this batch went wrong. `precision` is the run's (float16, bfloat16), None for fp32."""
-    model = ultralytics_api.unwrapped(trainer.model)
-    data = _data(batch, files, trainer)
+def examine(trainer: Trainer, batch: Batch, seen: BatchProbe, files: list[tuple[str, ...]]) -> AutopsyFinding:
+    """Return why this batch went wrong."""
+    model, precision = ultralytics_api.unwrapped(trainer.model), run_precision(trainer)
+    data = _data(trainer, batch, files)
     if data is not None:
         return data
     if seen.bad_buffers and not seen.bad_loss and not seen.bad_norm:
@@ -88,32 +83,39 @@ def examine(
         return AutopsyFinding("spoilt_statistics", text, {"grad_norm": seen.norm})
     evidence = {**_weights(trainer, model), "grad_norm": seen.norm, "loss_scale": seen.scale}
     evidence.update(passes.live_gradients(model))
-    if evidence["bad_weights"]:
-        if _violent(evidence):
-            return _learning_rate(evidence)
+    if evidence["bad_weights"] and not _violent(evidence):
         text = f"weights are not finite ({', '.join(evidence['bad_weights'][:3])}) though steps were small"
         return AutopsyFinding("corrupt_weights", text, evidence)
+    if evidence["bad_weights"]:
+        return _learning_rate(evidence)
     with _undisturbed(model):
         full = passes.forward(model, batch, None)
         low = passes.forward(model, batch, precision) if precision else None
-        evidence.update(forwards(full, low))
-        again = passes.repeated(trainer, model, batch, seen, precision)
-        evidence.update(passes.described(again))
+        evidence.update(full.evidence(), fp32_loss_finite=full.loss_finite)
+        if low:
+            evidence.update(run_first_bad_module=low.first_bad, run_largest_activation=low.largest)
+        back = passes.backward(model, batch, None)
+        low_back = passes.backward(model, batch, precision, seen.scale or 1.0) if precision and back else None
+        worst = next((one for one in (back, low_back) if one and not one.finite), back)
+        evidence.update(worst.evidence() if worst else {"repeat_gradients_finite": None})
         evidence["images"] = _to_blame(model, batch, files, precision) if full.first_bad or low else []
-    return _verdict(evidence, full, low, precision, seen) or _of_gradients(evidence, again, seen)
+    whole = trainer.accumulate <= 1 and (low_back is not None or precision is None)
+    forward = _verdict(evidence, full, low, precision, seen)
+    return forward or _of_gradients(evidence, back, low_back, whole, seen)
 
 
-def _data(batch: Batch, files: list[tuple[str, ...]], trainer: Trainer) -> AutopsyFinding | None:
-    """Return a finding when the batch itself is broken: pixels first, then labels."""
-    normalized = trainer.args.task != "classify"  # classify standardizes: its pixels leave 0..1 by design
-    for cause, what, bad in (
-        ("broken_pixels", "pixels", broken_images(batch, normalized)),
-        ("broken_labels", "labels", broken_labels(batch)),
-    ):
-        if bad:
-            images = [_image(i, files, why) for i, why in bad]
-            return AutopsyFinding(cause, f"broken {what}: {_name(images[0])}", {"images": images[:10]})
-    return None
+def _data(trainer: Trainer, batch: Batch, files: list[tuple[str, ...]]) -> AutopsyFinding | None:
+    """Return a finding when the batch itself is broken."""
+    cause, bad = _broken(trainer, batch)
+    images = [_image(index, files, why) for index, why in bad[:10]]
+    text = f"{cause.replace('_', ' ')}: {_name(images[0])}" if images else ""
+    return AutopsyFinding(cause, text, {"images": images}) if images else None
+
+
+def _broken(trainer: Trainer, batch: Batch) -> tuple[str, list[tuple[int, str]]]:
+    """Return the cause and (index, why) of the images that are broken: pixels first, then labels."""
+    pixels = broken_images(batch, trainer.args.task != "classify")  # it standardizes: pixels leave 0..1
+    return ("broken_pixels", pixels) if pixels else ("broken_labels", broken_labels(batch))
 
 
 def _image(index: int, files: list[tuple[str, ...]], why: str) -> Evidence:
@@ -130,7 +132,7 @@ def _name(image: Evidence) -> str:
 
 def _weights(trainer: Trainer, model: nn.Module) -> Evidence:
     """Measure the weights, and the last update against them."""
-    bad = ultralytics_api.non_finite_parameters(model)
+    bad = ultralytics_api.non_finite(model.named_parameters())
     size, largest = ultralytics_api.weight_size(model)
     update = ultralytics_api.update_size(trainer.optimizer)
     ratio = update / size if size > 0 and math.isfinite(size) else math.nan
@@ -157,19 +159,6 @@ def _learning_rate(evidence: Evidence) -> AutopsyFinding:
     return AutopsyFinding("learning_rate", text, evidence)
 
 
-def forwards(full: Forward, low: Forward | None) -> Evidence:
-    """Return what forward passes in fp32 and in the run's precision showed, as evidence."""
-    found: Evidence = {
-        "fp32_first_bad_module": full.first_bad,
-        "fp32_largest_activation": full.largest,
-        "fp32_largest_in": full.largest_in,
-        "fp32_loss_finite": full.loss_finite,
-    }
-    if low is not None:
-        found.update(run_first_bad_module=low.first_bad, run_largest_activation=low.largest)
-    return found
-
-
 def _verdict(
     evidence: Evidence, full: Forward, low: Forward | None, precision: torch.dtype | None, seen: BatchProbe
 ) -> AutopsyFinding | None:
@@ -180,31 +169,30 @@ def _verdict(
     if full.first_bad is None and low is not None and (low.first_bad or not low.loss_finite or beyond):
         where = low.first_bad or full.largest_in
         text = f"an activation of {full.largest:.3g} in {where} is beyond fp16 ({FP16_LARGEST:g}), not fp32"
-        return AutopsyFinding("fp16_overflow", text, evidence)
+        return AutopsyFinding(OVERFLOW, text, evidence)
     if full.first_bad is not None:
         text = f"activations overflow even in fp32, first in {full.first_bad}"
         return AutopsyFinding("exploding_gradient", text, evidence)
     if seen.bad_loss and full.loss_finite:
-        text = (
-            "the same batch gives a finite loss when repeated: a transient fault, not the data or the weights"
-        )
+        text = f"the same batch gives a finite loss when repeated: {TRANSIENT}"
         return AutopsyFinding("not_reproduced", text, evidence)
     return None
 
 
-def _of_gradients(evidence: Evidence, again: Repeated, seen: BatchProbe) -> AutopsyFinding:
-    """Return the verdict where inputs, weights and the whole forward pass are sound."""
-    full, low = again.full, again.low
+def _of_gradients(
+    evidence: Evidence, full: Backward | None, low: Backward | None, whole: bool, seen: BatchProbe
+) -> AutopsyFinding:
+    """Return the verdict where inputs, weights and the whole forward pass are sound.
+
+    `whole` tells whether the repetition is all that the step's gradient was made of.
+    """
     if full and full.finite and low and not low.finite:
         where = low.modules[0]["module"] if low.modules else "all of them together"
         text = f"a gradient in {where} is beyond fp16 at the loss scale {seen.scale:g}, not in fp32"
-        return AutopsyFinding("fp16_overflow", text, evidence)
-    if full and full.finite and again.whole and seen.bad_norm:
+        return AutopsyFinding(OVERFLOW, text, evidence)
+    if full and full.finite and whole and seen.bad_norm:
         tensors = count(evidence["bad_gradients_count"], "bad tensor")
-        text = (
-            f"the same batch gives finite gradients when repeated ({tensors}): "
-            "a transient fault, not the data or the weights"
-        )
+        text = f"the same batch gives finite gradients when repeated ({tensors}): {TRANSIENT}"
         return AutopsyFinding("not_reproduced", text, evidence)
     bad, largest = evidence["bad_gradients"], list(evidence.get("repeat_largest_gradients") or ())
     where = f", first in {bad[0]}" if bad else f", largest in {largest[0]}" if largest else ""
@@ -217,11 +205,10 @@ def _to_blame(
 ) -> list[Evidence]:
     """Run images one by one, with running statistics; those that alone overflow are to blame."""
     model.eval()
-    images = batch["img"][:MOST_IMAGES_ALONE].split(1)
-    largest = [passes.largest_activation(model, image, precision) for image in images]
-    bad = [(i, peak) for i, peak in enumerate(largest) if not math.isfinite(peak) or peak > FP16_LARGEST]
-    worst = sorted(bad, key=lambda x: -x[1])[:10]
-    return [_image(i, files, f"largest activation {peak:.3g}") for i, peak in worst]
+    alone = [passes.forward(model, image, precision) for image in batch["img"][:MOST_IMAGES_ALONE].split(1)]
+    peaks = [(math.inf if one.first_bad else one.largest, index) for index, one in enumerate(alone)]
+    worst = sorted((peak for peak in peaks if peak[0] > FP16_LARGEST), key=lambda peak: -peak[0])[:10]
+    return [_image(index, files, f"largest activation {peak:.3g}") for peak, index in worst]
 
 
 @contextlib.contextmanager
@@ -229,8 +216,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Put running statistics, module modes and random numbers back afterwards."""
     statistics = BatchNormStatistics(model)
     modes = [(module, module.training) for module in model.modules()]
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+    with validation.dice_kept():
         try:
             yield
         finally:
@@ -242,81 +228,64 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
 @_never_raising
 def examine_validation(trainer: Trainer) -> AutopsyFinding:
     """Return why validation was not finite, seen in fp32: the averaged weights, or images of its data set."""
-    with torch.inference_mode(), theirs.dice_kept():
+    with torch.inference_mode(), validation.dice_kept():
         model = ultralytics_api.unwrapped(trainer.ema.ema)
         bad = ultralytics_api.non_finite_state(model)
         evidence: Evidence = {"bad_state": bad[:10], "bad_state_count": len(bad)}
         if not bad:
             return _of_images(trainer, model, evidence)
-        weights = ultralytics_api.non_finite_parameters(model)
+        weights = ultralytics_api.non_finite(model.named_parameters())
         what = "weights" if weights else "running statistics"
         text = f"the averaged {what} are not finite ({count(len(bad), 'tensor')}, first {bad[0]})"
         return AutopsyFinding("corrupt_weights" if weights else "spoilt_statistics", text, evidence)
 
 
 def _of_images(trainer: Trainer, model: nn.Module, evidence: Evidence) -> AutopsyFinding:
-    search = _Search(trainer, model)
-    found = list(search)
-    evidence.update(images=[described for _, described, _ in found], images_looked_at=search.looked_at)
+    names = ultralytics_api.image_files(trainer.test_loader.dataset)
+    found, looked_at = _bad_alone(trainer, model)
+    evidence.update(images=[], images_looked_at=looked_at)
     if not found:
-        of = f"{search.looked_at} of {len(trainer.test_loader.dataset)} validation images"
-        if search.looked_at and theirs.validates_in_half(trainer):
-            return AutopsyFinding(
-                OVERFLOW, f"in fp32 the losses of {of} are finite, in fp16 they are not", evidence
-            )
+        of = f"{looked_at} of {len(trainer.test_loader.dataset)} validation images"
+        if looked_at and validation.validates_in_half(trainer):
+            text = f"in fp32 the losses of {of} are finite, in fp16 they are not"
+            return AutopsyFinding(OVERFLOW, text, evidence)
         return AutopsyFinding("unknown", f"weights, and the losses of {of} alone, are finite", evidence)
-    cause, first, batch = found[0]
-    others = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    causes = []
+    for index, batch in found:
+        cause, bad = _broken(trainer, batch)
+        causes.append(cause if bad else "exploding_gradient")
+        why = bad[0][1] if bad else "its loss is not finite"
+        file = names[index] if index < len(names) else f"sample {index}"
+        evidence["images"].append({"image": index, "files": [file], "why": why})
+    first, others = evidence["images"][0], f" and {len(found) - 1} more" if len(found) > 1 else ""
     text = f"{first['files'][0]}{others} of the validation set: {first['why']}"
-    if cause == "exploding_gradient":
-        full = passes.prediction(model, batch["img"], None)
-        evidence.update(
-            fp32_first_bad_module=full.first_bad,
-            fp32_largest_activation=full.largest,
-            fp32_largest_in=full.largest_in,
-        )
+    if causes[0] == "exploding_gradient":
+        full = passes.forward(model, found[0][1]["img"], None)
+        evidence.update(full.evidence())
         text += f"; activations overflow in fp32, first in {full.first_bad}" if full.first_bad else ""
-    return AutopsyFinding(cause, text, evidence)
+    return AutopsyFinding(causes[0], text, evidence)
 
 
-class _Search:
-    """Goes through the validation set batch by batch, and through bad batches image by image."""
-
-    def __init__(self, trainer: Trainer, model: nn.Module) -> None:
-        self.trainer, self.model = trainer, model
-        self.looked_at = 0
-
-    def __iter__(self) -> Iterator[tuple[str, Evidence, Batch]]:
-        """Yield the cause, the description and the batch of each image alone that is not finite."""
-        found, until = 0, time.monotonic() + LONGEST_S
-        loader = self.trainer.test_loader
-        images, size = len(loader.dataset), max(loader.batch_size or 1, 1)
-        for begin in range(0, images, size):
-            if found >= MOST_IMAGES or time.monotonic() > until:
-                return
-            indices = range(begin, min(begin + size, images))
-            self.looked_at = indices.stop
-            if self._fine(theirs.batch_of(self.trainer, indices, half=False)):
-                continue
-            for index in indices:
-                batch = theirs.batch_of(self.trainer, range(index, index + 1), half=False)
-                if found < MOST_IMAGES and not self._fine(batch):
-                    found += 1
-                    yield self._described(index, batch)
-
-    def _fine(self, batch: Batch) -> bool:
-        return theirs.losses_are_finite(self.trainer, self.model, batch, half=False)
-
-    def _described(self, index: int, batch: Batch) -> tuple[str, Evidence, Batch]:
-        normalized = self.trainer.args.task != "classify"
-        pixels, labels = broken_images(batch, normalized), broken_labels(batch)
-        cause, why = "exploding_gradient", "its loss is not finite"
-        if pixels:
-            cause, why = "broken_pixels", pixels[0][1]
-        elif labels:
-            cause, why = "broken_labels", labels[0][1]
-        file = theirs.file_of(self.trainer.test_loader.dataset, index, batch)
-        return cause, {"image": index, "files": [file], "why": why}, batch
+def _bad_alone(trainer: Trainer, model: nn.Module) -> tuple[list[tuple[int, Batch]], int]:
+    """Return index and batch of validation images whose losses alone are not finite, and how many images
+    were looked at: batch by batch, bad batches image by image.
+    """
+    found: list[tuple[int, Batch]] = []
+    loader, until = trainer.test_loader, time.monotonic() + LONGEST_S
+    images, size = len(loader.dataset), max(loader.batch_size or 1, 1)
+    for begin in range(0, images, size):
+        if len(found) >= MOST_IMAGES or time.monotonic() > until:
+            return found, begin
+        indices = range(begin, min(begin + size, images))
+        batch = validation.batch_of(trainer, indices, half=False)
+        if validation.losses_are_finite(trainer, model, batch, half=False):
+            continue
+        for index in indices:
+            batch = validation.batch_of(trainer, range(index, index + 1), half=False)
+            fine = validation.losses_are_finite(trainer, model, batch, half=False)
+            if not fine and len(found) < MOST_IMAGES:
+                found.append((index, batch))
+    return found, images
 
 
 def broken_images(batch: Batch, normalized: bool) -> list[tuple[int, str]]:

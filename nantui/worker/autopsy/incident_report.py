@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
 
 from nantui.run.atomic_files import write_atomic
 from nantui.worker import distributed
@@ -35,50 +38,46 @@ class IncidentReporter:
         self._autopsies = 0
 
     def evidence(self, seen: BatchProbe, final: bool = False) -> Evidence:
-        """Return the evidence of a bad batch; `final` asks for an autopsy however many there were."""
-        report: Evidence = {"rank": self.session.rank, "bad": seen.mine, **_numbers(seen)}
-        report["files"] = [list(files) for files in self.files[:MOST_FILES]] if seen.mine else []
+        """Return the evidence of a bad batch; `final` asks for an autopsy however many there were.
+
+        The first rank reports the autopsy of a rank whose batch was bad.
+        """
+        mine: Evidence = {"rank": self.session.rank, "bad": seen.mine}
+        mine["files"] = [list(files) for files in self.files[:MOST_FILES]] if seen.mine else []
         if final or self._autopsies < MOST_AUTOPSIES:
             self._autopsies += 1
             if seen.mine or not distributed.together() or final:
-                report.update(self._examine(seen))
-        return self._together(report, seen)
-
-    def _examine(self, seen: BatchProbe) -> Evidence:
-        """Run the autopsy and keep the batch."""
-        precision = autopsy.run_precision(self.trainer)
-        finding = autopsy.examine(self.trainer, self.batch, seen, self.files, precision)
-        evidence = dict(finding.evidence)
-        place = self.session.attempt_file(f"rank{self.session.rank}.batch.npz")
-        evidence["batch"] = write_batch(place, self.batch, self.files)
-        return {"cause": finding.cause, "text": finding.text, "evidence": evidence}
-
-    def _together(self, report: Evidence, seen: BatchProbe) -> Evidence:
-        """Gather the ranks' reports; the first rank reports the autopsy of a rank whose batch was bad."""
-        reports = distributed.gather(report)
-        examined = [found for found in reports if "cause" in found]
-        examined.sort(key=lambda found: (not found["bad"], found["cause"] == "not_reproduced"))
-        chosen = examined[0] if examined else None
-        evidence: Evidence = {**_numbers(seen), "bad": _what(seen)}
-        if chosen is not None:
-            evidence["cause"] = self.cause = chosen["cause"]
+                mine["autopsy"] = self._examined(seen)
+        reports = distributed.gather(mine)
+        bad = [report for report in reports if report["bad"]]
+        looked_into = sorted(
+            (report for report in reports if "autopsy" in report),
+            key=lambda report: (not report["bad"], report["autopsy"]["cause"] == "not_reproduced"),
+        )
+        parts = {"loss": seen.bad_loss, "gradient": seen.bad_norm, "batchnorm": seen.bad_buffers}
+        evidence: Evidence = {
+            "losses": dict(zip(seen.names, seen.losses, strict=True)),
+            "grad_norm": seen.norm,
+            "loss_scale": seen.scale,
+            "bad": [name for name, is_bad in parts.items() if is_bad],
+            "files": bad[0]["files"] if bad else [],
+        }
+        if looked_into:
+            found = looked_into[0]["autopsy"]
+            evidence["cause"] = self.cause = found["cause"]
             if self.session.first:
-                fields = {"cause": chosen["cause"], "text": chosen["text"], "evidence": chosen["evidence"]}
-                self.session.recorder.event("autopsy", **fields, of_rank=chosen["rank"])
+                self.session.recorder.event("autopsy", **found, of_rank=looked_into[0]["rank"])
         if len(reports) > 1:
-            evidence["ranks"] = [found["rank"] for found in reports if found["bad"]]
-        evidence["files"] = next((found["files"] for found in reports if found["bad"]), [])
+            evidence["ranks"] = [report["rank"] for report in bad]
         return evidence
 
-
-def _numbers(seen: BatchProbe) -> Evidence:
-    losses = dict(zip(seen.names, seen.losses, strict=True))
-    return {"losses": losses, "grad_norm": seen.norm, "loss_scale": seen.scale}
-
-
-def _what(seen: BatchProbe) -> list[str]:
-    found = {"loss": seen.bad_loss, "gradient": seen.bad_norm, "batchnorm": seen.bad_buffers}
-    return [name for name, bad in found.items() if bad]
+    def _examined(self, seen: BatchProbe) -> Evidence:
+        """Run the autopsy and keep the batch; returns the fields of the event."""
+        found = asdict(autopsy.examine(self.trainer, self.batch, seen, self.files))
+        name = f"{self.session.attempt.attempt:03d}.rank{self.session.rank}.batch.npz"
+        place = self.session.layout.attempts / name
+        found["evidence"]["batch"] = write_batch(place, self.batch, self.files)
+        return found
 
 
 def write_batch(path: Path, batch: Batch, files: list[tuple[str, ...]]) -> str | None:
@@ -86,8 +85,6 @@ def write_batch(path: Path, batch: Batch, files: list[tuple[str, ...]]) -> str |
 
     At most LARGEST_BATCH bytes of images are kept. A full disk costs the file, nothing else.
     """
-    import numpy as np
-
     try:
         images = batch["img"].detach().float().cpu().numpy()
         most = max(1, LARGEST_BATCH // max(images[0].nbytes, 1))

@@ -7,7 +7,6 @@ what the user made them. Where a data set cannot be instrumented, the batch name
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from nantui.worker.ultralytics_types import Batch
@@ -15,41 +14,31 @@ from nantui.worker.ultralytics_types import Batch
 KEY = "nantui_sources"
 Sample: TypeAlias = dict[str, Any]
 """What a data set yields for one image: file, picture, boxes; transforms take one and return one."""
-Transform: TypeAlias = Callable[[Sample], Sample]
 
 
 class Noted:
-    """Stands before a data set's `get_image_and_label` and notes the files it hands out."""
+    """Stands before a data set's transforms: notes the files that `get_image_and_label` hands out, and adds
+    them to the finished sample.
+    """
 
     def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+        self.dataset, self.inner = dataset, dataset.transforms
+        self.transforms = [self.inner]
         self.files: list[str] = []
 
-    def __call__(self, index: int) -> Sample:
+    def get_image_and_label(self, index: int) -> Sample:
+        """Do as the data set's own."""
         label: Sample = type(self.dataset).get_image_and_label(self.dataset, index)
         self.files.append(str(label.get("im_file", index)))
         return label
 
-    def take(self) -> tuple[str, ...]:
-        """Return the files noted since the last call, each once, in order."""
-        taken, self.files = tuple(dict.fromkeys(self.files)), []
-        return taken
-
-
-class Named:
-    """Stands before a data set's transforms and adds the noted files to the finished sample."""
-
-    def __init__(self, inner: Transform, noted: Noted) -> None:
-        self.inner, self.noted = inner, noted
-        self.transforms = [inner]
-
     def __call__(self, label: Sample) -> Sample:
-        sample = self.inner(label)
-        sample[KEY] = self.noted.take()
+        sample: Sample = self.inner(label)
+        sample[KEY], self.files = tuple(dict.fromkeys(self.files)), []
         return sample
 
     def __getattr__(self, name: str) -> object:
-        if name.startswith("__") or name in ("inner", "noted"):
+        if name.startswith("__") or name == "inner":
             raise AttributeError(name)
         return getattr(self.inner, name)
 
@@ -81,21 +70,17 @@ class NamingCollate:
         return {**default_collate(batch), KEY: [(file,) for file in files]}
 
 
-def instrument(dataset: Any) -> bool:
-    """Let the samples of a train data set name their files; returns whether that was possible.
+def instrument(dataset: Any) -> None:
+    """Let the samples of a train data set name their files, where that is possible.
 
     To be done before the loader is built: its worker processes copy the data set at that moment.
     """
     if hasattr(dataset, "get_image_and_label") and callable(getattr(dataset, "transforms", None)):
-        noted = Noted(dataset)
-        dataset.get_image_and_label = noted
-        dataset.transforms = Named(dataset.transforms, noted)
-        return True
-    if hasattr(dataset, "torch_transforms") and not hasattr(dataset, "collate_fn"):
+        dataset.transforms = Noted(dataset)
+        dataset.get_image_and_label = dataset.transforms.get_image_and_label
+    elif hasattr(dataset, "torch_transforms") and not hasattr(dataset, "collate_fn"):
         dataset.samples = NotedSamples(dataset.samples)
         dataset.collate_fn = NamingCollate(dataset.samples)
-        return True
-    return False
 
 
 def files_of(batch: Batch) -> list[tuple[str, ...]]:

@@ -10,12 +10,13 @@ import contextlib
 import os
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nantui.run.attempts import PREEMPTED_CODE
+from nantui.run.documents import JsonObject
 from nantui.run.incidents import INCIDENTS, OBSERVED, WARNED
 from nantui.words import count
 from nantui.worker import distributed, ultralytics_api
@@ -33,24 +34,26 @@ from nantui.worker.guard.incident_policy import IncidentPolicy
 from nantui.worker.incident import Incident, TrainingStopped
 from nantui.worker.points.step_points import StepPoints
 from nantui.worker.session import Session
-from nantui.worker.ultralytics_types import Trainer
-from nantui.worker.ultralytics_validation import beyond_half
+from nantui.worker.ultralytics_types import RunningTrainer
 from nantui.worker.validation_precision import Validation, non_finite
 
 if TYPE_CHECKING:
     from nantui.worker.faults import Faults
 
 Metrics = dict[str, object]
-CODES = {0: "", 1: "nan_validation", 2: "nan_ema", 3: "save_failed"}
+NAN_VALIDATION, SAVE_FAILED = "nan_validation", "save_failed"
+CODES = ("", NAN_VALIDATION, "nan_ema", SAVE_FAILED)
+"""What the ranks tell each other, by its place; the last that any of them has counts."""
 
 
-class SavingTrainer(Trainer, Protocol):
+class SavingTrainer(RunningTrainer, Protocol):
     """A guarded trainer, with what the end of its epochs depends on."""
 
-    session: Session
     faults: Faults | None
     validation: Validation
-    points: StepPoints | None
+    points: StepPoints
+
+    def stock_save(self) -> bool | None: ...
 
 
 class EpochEndChecks:
@@ -58,17 +61,16 @@ class EpochEndChecks:
 
     def __init__(self, trainer: SavingTrainer, session: Session, incident_policy: IncidentPolicy) -> None:
         self.trainer, self.session, self.incident_policy = trainer, session, incident_policy
-        self._trouble, self._why = 0, ""
-        self._finite, self._ill, self._news = True, "", False
-        self._unsound = False
-        self._beyond_half: list[str] = []
+        self._trouble = self._why = self._ill = ""
+        self._finite, self._news, self._unsound = True, False, False
         self._began = time.time()
+        self._lines: list[tuple[int, Metrics]] = []
         options = session.options
         self._points = RestorePoints(
             session.layout, options.restore_every_minutes, options.keep_restore_points
         )
 
-    def validated(self, metrics: dict[str, object] | None, fitness: float | None) -> None:
+    def validated(self, metrics: Metrics | None) -> None:
         """Look at what validation gave (None on all ranks but the first)."""
         if not self.session.options.watches or metrics is None:
             return
@@ -77,7 +79,7 @@ class EpochEndChecks:
         if not bad:
             self._ill = ""
         elif not self._weights_are_bad():
-            self._trouble, self._why = 1, ", ".join(bad[:4])
+            self._trouble, self._why = NAN_VALIDATION, ", ".join(bad[:4])
             self._look_into_it()
 
     def _look_into_it(self) -> None:
@@ -89,57 +91,56 @@ class EpochEndChecks:
             self._ill, self._news = finding.cause, True
             self._why += f" ({finding.text})"
         if self._ill == OVERFLOW and not self.session.options.protects:
-            self._trouble = 0  # half precision is to blame; who only observes does not validate again
+            self._trouble = ""  # half precision is to blame; who only observes does not validate again
             if news:
                 self.session.warn("validation_overflow", f"the validation overflowed fp16: {self._why}")
 
-    def save(self, stock_save: Callable[[], bool]) -> bool:
+    def save(self) -> bool:
         """Save, unless the state is bad and the guard protects; a failed save costs the file, not the run."""
         if self._refuses():
             return False
-        faults, due = self.trainer.faults, self._is_due()
-
-        def before_rename() -> None:
-            if faults:
-                faults.on_save(self.trainer)
-
+        trainer, due = self.trainer, self._is_due()
+        period = 1 if due else trainer.save_period  # `save_model` writes epochN.pt when it divides the epoch
         try:
-            with self._points.kept(self.trainer, due):
-                saved = save_staged(self.trainer, stock_save, before_rename, self._judge)
+            with ultralytics_api.replaced(trainer, "save_period", period):
+                saved = save_staged(trainer, trainer.stock_save, self._judge)
         except Unsound:
             return False
         except (OSError, zipfile.BadZipFile) as error:
-            path = str(self.trainer.last)
-            self.session.recorder.event("save_failed", path=path, text=f"{type(error).__name__}: {error}")
-            if self.trainer.epoch + 1 >= self.trainer.epochs:
-                self._trouble, self._why = 3, str(error)
+            self._say_not_saved(trainer.last, error)
+            if trainer.epoch + 1 >= trainer.epochs:
+                self._trouble, self._why = SAVE_FAILED, str(error)
             return False
-        self._report_saved([path.name for path in saved], due)
+        names, clean = [path.name for path in saved], self.session.options.watches and not self._trouble
+        deleted = self._points.saved(names, due, clean)
+        paths = [f"weights/{name}" for name in names]
+        extra: dict[str, object] = {"by_the_clock": True, "deleted": deleted} if due else {}
+        self.session.recorder.event("saved", paths=paths, epoch=trainer.epoch + 1, **extra)
         return bool(saved)
 
-    def write_lines(
-        self, lines: Sequence[tuple[int, Metrics]], stock_write: Callable[[Metrics], None]
-    ) -> tuple[tuple[int, Metrics], ...]:
-        """Write lines of results.csv, (epoch from 0, metrics) each; returns those that the disk refused.
+    def _say_not_saved(self, path: Path, error: Exception, why: str = "") -> None:
+        text = f"{why}{type(error).__name__}: {error}"
+        self.session.recorder.event("save_failed", path=str(path), text=text)
+
+    def write_line(self, metrics: Metrics, stock_write: Callable[[Metrics], None]) -> None:
+        """Write the epoch's line of results.csv, after those that the disk has refused so far.
 
         A part of a line that came onto the disk is taken off it again: the next would be written behind it.
         """
-        path, now = self.session.layout.results_csv, self.trainer.epoch
-        for index, (epoch, metrics) in enumerate(lines):
+        path = self.session.layout.results_csv
+        self._lines.append((self.trainer.epoch, metrics))
+        while self._lines:
+            epoch, line = self._lines[0]
             size = path.stat().st_size if path.exists() else 0
-            self.trainer.epoch = epoch
             try:
-                stock_write(metrics)
+                with ultralytics_api.replaced(self.trainer, "epoch", epoch):
+                    stock_write(line)
             except OSError as error:
                 with contextlib.suppress(OSError):
                     os.truncate(path, size)
-                self.session.recorder.event(
-                    "save_failed", path=str(path), text=f"{type(error).__name__}: {error}"
-                )
-                return tuple(lines[index:])
-            finally:
-                self.trainer.epoch = now
-        return ()
+                self._say_not_saved(path, error)
+                return
+            del self._lines[0]
 
     def _judge(self, file: Path, older: Path) -> None:
         """Look at what is about to be saved, and say so where it is not sound, once while that lasts.
@@ -151,13 +152,10 @@ class EpochEndChecks:
         try:
             refuse_unsound(file, older)
         except Unsound as unsound:
-            protects, epoch = self.session.options.protects, self.trainer.epoch + 1
+            protects = self.session.options.protects
             if not self._unsound:
                 kept = "the files saved before it are kept" if protects else "it is saved all the same"
-                text = f"{INCIDENTS['unsound_save'].said}: {unsound}; {kept}, the training goes on"
-                step = self.session.progress.step or 0
-                action = WARNED if protects else OBSERVED
-                self.session.report(Incident("unsound_save", epoch, step, action, text, {"epoch": epoch}))
+                self._say_of("unsound_save", f"{unsound}; {kept}", WARNED if protects else OBSERVED)
             self._unsound = True
             if protects:
                 raise
@@ -167,18 +165,18 @@ class EpochEndChecks:
     @contextlib.contextmanager
     def stripping(self) -> Iterator[None]:
         """While this lasts, the final `strip_optimizer` cannot tear; where it fails the file stays whole."""
-        faults = self.trainer.faults
 
-        def before_rename() -> None:
-            if faults:
-                faults.on_save(self.trainer, "strip_failure")
+        def strip(stock: Strip, file: str | Path, s: str = "", updates: object = None) -> JsonObject:
+            def stripped(*words: object, **options: object) -> JsonObject:
+                written = stock(*words, **options)
+                if self.trainer.faults:
+                    self.trainer.faults.on_save(self.trainer, "strip_failure")
+                return written
 
-        def strip(stock: Strip, file: str | Path, s: str = "", updates: object = None) -> dict[str, object]:
             try:
-                return strip_staged(stock, file, s, updates, before_rename)
+                return strip_staged(stripped, file, s, updates)
             except (OSError, zipfile.BadZipFile) as error:
-                text = f"not stripped, it keeps its training state: {type(error).__name__}: {error}"
-                self.session.recorder.event("save_failed", path=str(file), text=text)
+                self._say_not_saved(Path(file), error, "not stripped, it keeps its training state: ")
                 return {}
 
         with ultralytics_api.replaced_strip(strip):
@@ -193,38 +191,19 @@ class EpochEndChecks:
             return False
         return self._points.due() or trainer.epoch - trainer.start_epoch < attempt.probation_epochs
 
-    def _report_saved(self, names: list[str], due: bool) -> None:
-        epoch, clean = self.trainer.epoch + 1, self.session.options.watches and self._trouble == 0
-        deleted = self._points.saved(names, due, clean)
-        paths = [f"weights/{name}" for name in names]
-        extra: dict[str, object] = {"by_the_clock": True, "deleted": deleted} if due else {}
-        if self.session.options.watches and paths:
-            extra.update(self._told_apart(paths))
-        self.session.recorder.event("saved", paths=paths, epoch=epoch, **extra)
-
-    def _told_apart(self, paths: list[str]) -> dict[str, object]:
-        """Say where a file, which is in fp16, cannot hold all of the network that was validated."""
-        before, self._beyond_half = self._beyond_half, beyond_half(self.trainer.ema.ema)
-        names = self._beyond_half
-        if names and not before:
-            what = f"values of {len(names)} tensors (first {names[0]}) are beyond fp16"
-            text = f"{paths[0]} is not quite the network that was validated: {what}, in which it is saved"
-            self.session.warn("saved_beyond_half", text, tensors=names[:10], paths=paths)
-        return {"beyond_half": names[:10]} if names else {}
-
     def _refuses(self) -> bool:
         """Tell whether saving now would keep a bad state."""
         options = self.session.options
         if not options.watches:
             return False
-        bad = self._weights_are_bad() or (self._trouble == 1 and options.ends_on_suspicion)
+        bad = self._weights_are_bad() or (self._trouble == NAN_VALIDATION and options.ends_on_suspicion)
         return bad and options.protects
 
     def _weights_are_bad(self) -> bool:
         """Tell whether the averaged weights are not finite, which ends a training that is protected."""
         bad = ultralytics_api.non_finite_state(self.trainer.ema.ema)
         if bad:
-            self._trouble, self._why = 2, f"{count(len(bad), 'tensor')}, first {bad[0]}"
+            self._trouble, self._why = "nan_ema", f"{count(len(bad), 'tensor')}, first {bad[0]}"
         return bool(bad)
 
     def agree(self) -> None:
@@ -238,87 +217,70 @@ class EpochEndChecks:
         self.session.recorder.event(
             "epoch", epoch=trainer.epoch + 1, seconds=seconds, finite=self._finite, **fields
         )
-        code = int(distributed.agree(trainer.device, float(self._trouble))[0])
-        why, self._trouble, self._why, self._finite = self._why, 0, "", True
-        if CODES[code] == "save_failed":
-            raise OSError(f"the last checkpoint could not be saved ({why}); the one before it is whole")
+        trouble = CODES[int(distributed.agree(trainer.device, float(CODES.index(self._trouble)))[0])]
+        why, self._trouble, self._why, self._finite = self._why, "", "", True
         options = self.session.options
-        if CODES[code] == "nan_validation" and options.protects and not options.ends_on_suspicion:
-            self._say_of_validation(why)
-        elif code:
+        if trouble == SAVE_FAILED:
+            raise OSError(f"the last checkpoint could not be saved ({why}); the one before it is whole")
+        if trouble == NAN_VALIDATION and options.protects and not options.ends_on_suspicion:
+            if self._news:
+                self._say_of(NAN_VALIDATION, f"{why}; the weights are finite, so")
+            self._news = False
+        elif trouble:
             step = self.session.progress.step or 0
-            self.incident_policy.end(CODES[code], trainer.epoch + 1, step, why, {"epoch": trainer.epoch + 1})
+            self.incident_policy.end(trouble, trainer.epoch + 1, step, why, {"epoch": trainer.epoch + 1})
 
-    def _say_of_validation(self, why: str) -> None:
-        """The weights are finite, so training goes on; the first rank says it, once while it lasts."""
-        news, self._news = self._news, False
-        if news:
-            text = (
-                f"{INCIDENTS['nan_validation'].said}: {why}; the weights are finite, so the training goes on"
-            )
-            epoch, step = self.trainer.epoch + 1, self.session.progress.step or 0
-            self.session.report(Incident("nan_validation", epoch, step, WARNED, text, {"epoch": epoch}))
+    def _say_of(self, kind: str, what: str, action: str = WARNED) -> None:
+        epoch, step = self.trainer.epoch + 1, self.session.progress.step or 0
+        text = f"{INCIDENTS[kind].said}: {what}, the training goes on"
+        self.session.report(Incident(kind, epoch, step, action, text, {"epoch": epoch}))
 
-    def stop(self, stock_save: Callable[[], bool]) -> None:
-        """All ranks agreed to stop after this batch: the first leaves a stop point.
+    def stop(self) -> TrainingStopped:
+        """All ranks agreed to stop after this batch: the first leaves a stop point. Returns what to raise."""
+        ended = self._stopped(at_the_batch=True)
+        distributed.wait_for_all(self.trainer.device)
+        return ended
 
-        Raises TrainingStopped.
-        """
-        trainer, progress = self.trainer, self.session.progress
-        self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
-        checkpoint, text, resumable = None, "stopped as asked", False
-        point = trainer.points.part() if trainer.points else None
-        if self.session.first:
-            checkpoint, text, resumable = self._leave_stop_point(stock_save, point)
-        distributed.wait_for_all(trainer.device)
-        raise self._stopped(text, checkpoint, resumable)
-
-    def stopped_alone(
-        self, stock_save: Callable[[], bool], error: Exception, between: bool
-    ) -> TrainingStopped:
+    def stopped_alone(self, error: Exception, between: bool) -> TrainingStopped:
         """Return how a rank ends that was told to, and whose next batch cannot be had any more: its loader's
         workers, or the other ranks, were told before. The first leaves a stop point, without a collective;
         at the batch, where this is `between` two batches.
         """
-        progress = self.session.progress
-        self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
-        points = self.trainer.points
-        point = points.part() if points and between and not distributed.together() else None
-        checkpoint, text, resumable = None, "stopped", False
-        if self.session.first:
-            checkpoint, text, resumable = self._leave_stop_point(stock_save, point)
-        ended = self._stopped(f"{text} ({type(error).__name__}: {error})", checkpoint, resumable)
+        ended = self._stopped(at_the_batch=between and not distributed.together())
+        ended.text += f" ({type(error).__name__}: {error})"
         ended.alone = True
         return ended
 
-    def _stopped(self, text: str, checkpoint: str | None, resumable: bool) -> TrainingStopped:
-        ended = TrainingStopped(text, checkpoint, resumable)
+    def _stopped(self, at_the_batch: bool) -> TrainingStopped:
+        progress = self.session.progress
+        self.session.recorder.event("stopping", epoch=progress.epoch, step=progress.step)
+        point = self.trainer.points.part() if at_the_batch else None
+        ended = self._leave_stop_point(point) if self.session.first else TrainingStopped("stopped as asked")
         if self.session.told:
             ended.code = PREEMPTED_CODE
         return ended
 
-    def _leave_stop_point(
-        self, stock_save: Callable[[], bool], point: dict[str, Any] | None
-    ) -> tuple[str | None, str, bool]:
-        """Write the stop point; returns its name in the run or None, what to tell, and if a resume can."""
+    def _leave_stop_point(self, point: JsonObject | None) -> TrainingStopped:
         trainer, path = self.trainer, self.session.layout.stop_point
         if self.session.options.watches and ultralytics_api.non_finite_state(trainer.ema.ema):
-            return None, "stopped as asked; the averaged weights are not finite, so nothing was saved", False
+            return TrainingStopped(
+                "stopped as asked; the averaged weights are not finite, so nothing was saved"
+            )
         try:
-            at_the_batch = point and trainer.points and trainer.points.write_now(path, point)
+            at_the_batch = point and trainer.points.write_now(path, point)
             if not at_the_batch:
-                write_stop_point(trainer, stock_save, path, self._judge)
+                write_stop_point(trainer, trainer.stock_save, path, self._judge)
         except Unsound as unsound:
-            return None, f"stopped as asked; nothing was saved, it would not be sound: {unsound}", False
+            return TrainingStopped(f"stopped as asked; nothing was saved, it would not be sound: {unsound}")
         except (OSError, zipfile.BadZipFile) as error:
-            self.session.recorder.event("save_failed", path=str(path), text=str(error))
-            return None, f"stopped as asked; the stop point could not be saved ({error})", False
+            self._say_not_saved(path, error)
+            return TrainingStopped(f"stopped as asked; the stop point could not be saved ({error})")
         name, epoch = f"weights/{path.name}", trainer.epoch + 1
         self.session.recorder.event("saved", paths=[name], epoch=trainer.epoch)
         if point and at_the_batch:
             text = f"stopped in epoch {epoch} after batch {point['batch']}; a resume goes on there"
-            return name, text, True
-        if epoch == 1:
+        elif epoch == 1:
             text = "stopped inside the first epoch: nothing to resume, a restart can use these weights"
-            return name, text, False
-        return name, f"stopped in epoch {epoch}, which a resume repeats from the advanced weights", True
+        else:
+            text = f"stopped in epoch {epoch}, which a resume repeats from the advanced weights"
+        return TrainingStopped(text, name, resumable=bool(at_the_batch) or epoch > 1)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+
+from nantui.run.documents import JsonObject
 
 State: TypeAlias = Mapping[str, Any]
 """An optimizer's state dict, one of its groups, a parameter's entry in it, or a training's arguments."""
@@ -22,46 +25,28 @@ State: TypeAlias = Mapping[str, Any]
 GUESSED_UPDATES = 20000
 
 
-@dataclass(frozen=True)
-class Built:
-    """The state dict; `groups` for people, how many parameters' state was `kept` and `dropped`, and notes."""
-
-    state: dict[str, object]
-    groups: list[dict[str, object]]
-    kept: int
-    dropped: int
-    notes: list[str]
-
-
-def build(model: nn.Module, args: SimpleNamespace, saved: State | None, before: State, epoch: int) -> Built:
-    """Return the optimizer state with which training resumes at `epoch` (from 0) under `args`.
+def build(
+    model: nn.Module, args: SimpleNamespace, saved: State | None, before: State, epoch: int
+) -> tuple[JsonObject, JsonObject]:
+    """Return the optimizer state with which training resumes at `epoch` (from 0) under `args`, and what there
+    is to say: `groups` for people, and `notes`.
 
     `saved` is the checkpoint's optimizer, `before` its old arguments. As `_build_train_pipeline` does,
     `args.optimizer` and `args.lr0` become what `auto` chose. Raises NotImplementedError for an optimizer that
     Ultralytics does not know.
     """
     optimizer = fresh_optimizer(model, args)
-    fresh = optimizer.state_dict()
+    groups = optimizer.state_dict()["param_groups"]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    factor = schedule(args, epoch)
-    for group in fresh["param_groups"]:
+    for group in groups:
         group["initial_lr"] = group["lr"]  # the scheduler would add it, but a resume replaces whole groups
-        group["lr"] = group["initial_lr"] * factor
-    state, notes = _kept_state(model, args, saved, before, fresh["param_groups"], parameters)
-    finite = {index: entry for index, entry in state.items() if _is_finite(entry)}
-    total = len((saved or {}).get("state", {}))
-    if len(finite) < len(state):
-        notes.append(
-            f"{len(state) - len(finite)} parameters had non-finite optimizer state; theirs begins anew"
-        )
-    groups = [_describe(group) for group in fresh["param_groups"]]
-    return Built(
-        {"state": finite, "param_groups": fresh["param_groups"]},
-        groups,
-        len(finite),
-        total - len(finite),
-        notes,
-    )
+        group["lr"] = group["initial_lr"] * schedule(args, epoch)
+    fitting, notes = _kept_state(args, saved, before, groups, parameters)
+    finite = {index: entry for index, entry in fitting.items() if _is_finite(entry)}
+    if bad := len(fitting) - len(finite):
+        notes.append(f"{bad} parameters had non-finite optimizer state; theirs begins anew")
+    said = {"groups": [*map(_describe, groups)], "notes": notes}
+    return {"state": finite, "param_groups": groups}, said
 
 
 def fresh_optimizer(model: nn.Module, args: SimpleNamespace) -> torch.optim.Optimizer:
@@ -70,16 +55,18 @@ def fresh_optimizer(model: nn.Module, args: SimpleNamespace) -> torch.optim.Opti
 
     trainer: Any = BaseTrainer.__new__(BaseTrainer)
     trainer.args = args
-    trainer.data = {"nc": _classes(model)}
+    trainer.data = {"nc": int(getattr(model, "nc", 0) or (model.yaml or {}).get("nc") or 80)}
     batch = int(args.batch)
     accumulate = max(round(args.nbs / batch), 1)
+    auto = str(args.optimizer).lower() == "auto"  # decides by the number of steps; else nothing is counted
+    steps = math.ceil(_train_images(args) / max(batch, args.nbs)) * args.epochs if auto else 1e5
     return trainer.build_optimizer(
         model=model,
         name=args.optimizer,
         lr=args.lr0,
         momentum=args.momentum,
         decay=args.weight_decay * batch * accumulate / args.nbs,
-        iterations=_iterations(args),
+        iterations=steps,
     )
 
 
@@ -88,13 +75,6 @@ def schedule(args: SimpleNamespace, epoch: int) -> float:
     if args.cos_lr:
         return max((1 - math.cos(epoch * math.pi / args.epochs)) / 2, 0) * (args.lrf - 1) + 1
     return max(1 - epoch / args.epochs, 0) * (1.0 - args.lrf) + args.lrf
-
-
-def _iterations(args: SimpleNamespace) -> float:
-    """Return the number of optimizer steps that `optimizer=auto` decides by; else nothing is counted."""
-    if str(args.optimizer).lower() != "auto":
-        return 1e5
-    return math.ceil(_train_images(args) / max(args.batch, args.nbs)) * args.epochs
 
 
 def updates_until(args: SimpleNamespace, epoch: int) -> tuple[int, str]:
@@ -113,22 +93,11 @@ def updates_until(args: SimpleNamespace, epoch: int) -> tuple[int, str]:
 
 
 def _train_images(args: SimpleNamespace) -> int:
-    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
+    from ultralytics.data.utils import IMG_FORMATS, check_cls_dataset, check_det_dataset
 
-    data = (
-        check_cls_dataset(args.data)
-        if args.task == "classify"
-        else check_det_dataset(args.data, autodownload=False)
-    )
-    return _count_images(data["train"])
-
-
-def _count_images(source: object) -> int:
-    from pathlib import Path
-
-    from ultralytics.data.utils import IMG_FORMATS
-
-    count = 0
+    classify = args.task == "classify"
+    data = check_cls_dataset(args.data) if classify else check_det_dataset(args.data, autodownload=False)
+    source, count = data["train"], 0
     for path in map(Path, source if isinstance(source, (list, tuple)) else [source]):
         if path.is_dir():
             count += sum(1 for found in path.rglob("*") if found.suffix[1:].lower() in IMG_FORMATS)
@@ -137,12 +106,7 @@ def _count_images(source: object) -> int:
     return count
 
 
-def _classes(model: nn.Module) -> int:
-    return int(getattr(model, "nc", 0) or (model.yaml or {}).get("nc") or 80)
-
-
 def _kept_state(
-    model: nn.Module,
     args: SimpleNamespace,
     saved: State | None,
     before: State,
@@ -155,14 +119,13 @@ def _kept_state(
     old, new = kind_of(saved, before), str(args.optimizer)
     if old.lower() != new.lower():
         return {}, [f"optimizer {old} became {new}: its state begins anew"]
-    order = _matching_order(saved["param_groups"], groups)
-    if order is None:
+    indices = _fresh_indices(saved["param_groups"], groups)
+    if indices is None:
         return {}, [f"the saved groups of {old} do not fit this model: its state begins anew"]
-    where = {was: now for was, now in order if was in saved["state"]}
-    state = {now: saved["state"][was] for was, now in where.items()}
-    wrong = [index for index, entry in state.items() if not _fits(entry, parameters[index])]
+    state = {indices[was]: entry for was, entry in saved["state"].items() if was in indices}
+    wrong = sum(not _fits(entry, parameters[index]) for index, entry in state.items())
     if wrong:
-        return {}, [f"{len(wrong)} saved momenta have another shape: the state begins anew"]
+        return {}, [f"{wrong} saved momenta have another shape: the state begins anew"]
     return state, []
 
 
@@ -187,40 +150,31 @@ def kind_of(saved: State, before: State) -> str:
     if asked.lower() != "auto":
         return asked
     group = saved["param_groups"][0]
-    if "use_muon" in group or any("use_muon" in other for other in saved["param_groups"]):
+    if any("use_muon" in other for other in saved["param_groups"]):
         return "MuSGD"
     return "SGD" if "nesterov" in group else "AdamW" if "betas" in group else "RMSprop"
 
 
-def _matching_order(saved: Sequence[State], fresh: Sequence[State]) -> list[tuple[int, int]] | None:
-    """Return (saved index, fresh index) of every parameter, None when the groups do not correspond.
+def _fresh_indices(saved: Sequence[State], fresh: Sequence[State]) -> dict[int, int] | None:
+    """Return the fresh index of every saved one, None when the groups do not correspond.
 
     Ultralytics has put the three groups in another order before (bias, weight, norm); within a group the
     order is the model's.
     """
-    sizes = [len(group["params"]) for group in fresh]
-    for order in (range(len(fresh)), (1, 2, 0)):
-        if len(saved) == len(fresh) == len(list(order)) and all(
-            len(saved[was]["params"]) == sizes[now] for was, now in enumerate(order)
-        ):
-            return [
-                (old, new)
-                for was, now in enumerate(order)
-                for old, new in zip(saved[was]["params"], fresh[now]["params"], strict=True)
-            ]
+    for groups in (saved, [*saved[-1:], *saved[:-1]]):
+        old, new = [group["params"] for group in groups], [group["params"] for group in fresh]
+        if [*map(len, old)] == [*map(len, new)]:
+            return dict(zip(chain(*old), chain(*new), strict=True))
     return None
 
 
-def _fits(entry: Mapping[str, object], parameter: torch.Tensor) -> bool:
+def _fits(entry: State, parameter: torch.Tensor) -> bool:
     tensors = (value for value in entry.values() if isinstance(value, torch.Tensor) and value.ndim > 0)
     return all(value.shape == parameter.shape for value in tensors)
 
 
-def _is_finite(entry: Mapping[str, object]) -> bool:
-    values = (
-        value for value in entry.values() if isinstance(value, torch.Tensor) and value.is_floating_point()
-    )
-    return all(bool(torch.isfinite(value).all()) for value in values)
+def _is_finite(entry: State) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in entry.values() if torch.is_tensor(value))
 
 
 def _describe(group: State) -> dict[str, Any]:

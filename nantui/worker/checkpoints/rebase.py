@@ -44,7 +44,7 @@ class Request:
 
 
 def rebase(request: Request) -> dict[str, object]:
-    """Write the rebased checkpoint; returns {"args", "groups", "kept", "dropped", "notes"}.
+    """Write the rebased checkpoint; returns {"args", "groups", "notes"}.
 
     Raises what Ultralytics raises for arguments it refuses (TypeError, ValueError), ValueError for a file
     that cannot be resumed from, OSError when the target cannot be written.
@@ -56,6 +56,7 @@ def rebase(request: Request) -> dict[str, object]:
 
     from nantui.worker import ultralytics_api
     from nantui.worker.checkpoints import optimizer_state
+    from nantui.worker.checkpoints.save import settle
 
     ultralytics_api.take_paths_as_they_are()
     checkpoint, _ = torch_safe_load(request.source)
@@ -68,25 +69,24 @@ def rebase(request: Request) -> dict[str, object]:
     kept = {"momentum": before["momentum"] if held is None else held}
     args = get_cfg({**before, **kept, **request.train, **place})
     epoch = int(checkpoint["epoch"]) + 1
-    built = optimizer_state.build(model, args, saved, before, epoch)
-    said = {name: getattr(built, name) for name in ("groups", "kept", "dropped", "notes")}
-    said["notes"] = [*built.notes, *_without_misfit(checkpoint, request.train, args, epoch)]
+    state, said = optimizer_state.build(model, args, saved, before, epoch)
+    said["notes"] += _without_misfit(checkpoint, request.train, args, epoch)
     if request.revive and request.revive.get("updates") is None:
         checkpoint["updates"], note = optimizer_state.updates_until(args, epoch)
-        said["notes"] = [*said["notes"], note]
+        said["notes"].append(note)
     checkpoint.update(
         model=None,
         ema=model,
-        optimizer=built.state,
+        optimizer=state,
         scaler=_scaler(checkpoint.get("scaler"), before.get("amp"), args.amp),
         train_args=vars(args),
         **_record(request, epoch),
         nantui={**request.note, "rebased": time.time(), "changed": dict(request.train)},
     )
     torch.save(checkpoint, request.target)
-    _sync(request.target)
+    settle(Path(request.target))
     if args.momentum == kept["momentum"] != before["momentum"]:
-        said["notes"] = [*said["notes"], f"momentum {args.momentum:g} is kept, as the optimizer had it"]
+        said["notes"].append(f"momentum {args.momentum:g} is kept, as the optimizer had it")
     return {"args": vars(args), **said}
 
 
@@ -147,14 +147,6 @@ def _scaler(saved: Mapping[str, Any] | None, before: object, after: object) -> d
 def _precision(amp: object) -> str:
     named: dict[object, str] = {True: "fp16", False: "fp32"}
     return named.get(amp, str(amp))
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def main(arguments: list[str]) -> int:

@@ -28,6 +28,7 @@ from typing import TypeAlias
 from nantui.checkpoint.scan import scan
 from nantui.checkpoint.weight_findings import BY_ITS_RECORD
 from nantui.run.atomic_files import sync_directory
+from nantui.run.documents import JsonObject
 from nantui.run.events import RollbackDone, Saved, newest, of_kind
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
@@ -35,11 +36,11 @@ from nantui.worker import ultralytics_api
 from nantui.worker.ultralytics_types import Trainer
 
 STAGING = ".nantui-staging"
-Strip: TypeAlias = Callable[..., dict[str, object]]
+Strip: TypeAlias = Callable[..., JsonObject]
 """utils/torch_utils.py, `strip_optimizer(f, s, updates)`: returns what it wrote, {} where it could not."""
 UNSOUND = frozenset({"nan", "inf", "laundered"})
 """What `nantui check` may find in weights that were written a moment ago, which no disk has spoilt yet."""
-_NAME = re.compile(r"^epoch(\d+)\.pt$")
+_NAME = re.compile(r"^epoch\d+\.pt$")
 
 
 class Unsound(Exception):
@@ -61,27 +62,20 @@ def refuse_unsound(file: Path, older: Path) -> None:
 
 
 def save_staged(
-    trainer: Trainer,
-    save: Callable[[], bool | None],
-    before_rename: Callable[[], None],
-    judge: Callable[[Path, Path], None] = lambda file, older: None,
+    trainer: Trainer, save: Callable[[], bool | None], judge: Callable[[Path, Path], None]
 ) -> list[Path]:
     """Let `save` write its files aside, check them, and rename them into place; returns the files.
 
     Raises OSError (disk full, no permission), zipfile.BadZipFile or what `judge` raises, which is given the
     new last.pt (all of them are the same) and the one before it; then every old file is as it was.
     last.pt is renamed last: a kill in between leaves it whole and an epoch behind, which a resume repeats.
-    `before_rename` is called once all are written (faults for tests raise there).
     """
     target = Path(trainer.wdir)
-    staging = clean_staging(target)
-    staging.mkdir(parents=True)
-    try:
+    with _staging(target) as staging:
         with ultralytics_api.redirected_saves(trainer, staging):
             if save() is False:  # before 8.4 it told nothing
                 return []
         staged = sorted(staging.iterdir(), key=lambda file: (file.name == Path(trainer.last).name, file.name))
-        before_rename()
         for file in staged:
             settle(file)
         judge(staged[-1], target / staged[-1].name)
@@ -89,43 +83,50 @@ def save_staged(
             os.replace(file, target / file.name)
         sync_directory(target)
         return [target / file.name for file in staged]
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
-def strip_staged(
-    stock_strip: Strip,
-    file: str | Path,
-    s: str = "",
-    updates: object = None,
-    before_rename: Callable[[], None] | None = None,
-) -> dict[str, object]:
+def write_stop_point(
+    trainer: Trainer, save: Callable[[], object], path: Path, judge: Callable[[Path, Path], None]
+) -> None:
+    """Write `path` from the trainer's present state, atomically.
+
+    Raises OSError when it cannot be kept, and what `judge` raises.
+    """
+    with _staging(path.parent) as staging, ultralytics_api.redirected_saves(trainer, staging):
+        with ultralytics_api.replaced(trainer, "epoch", trainer.epoch - 1):
+            save()
+        settle(staging / "last.pt")
+        judge(staging / "last.pt", path.parent / "last.pt")
+        os.replace(staging / "last.pt", path)
+        sync_directory(path.parent)
+
+
+def strip_staged(stock_strip: Strip, file: str | Path, s: str = "", updates: object = None) -> JsonObject:
     """Strip a checkpoint as Ultralytics' `strip_optimizer` does, beside the old file, then take its place.
 
     It would write over the only copy of the trained weights. Raises OSError (disk full) or
     zipfile.BadZipFile; then the file is as it was.
     """
     target = Path(s or file)
-    staging = clean_staging(target.parent)
-    staging.mkdir()
-    try:
+    with _staging(target.parent) as staging:
         stripped = stock_strip(file, s=str(staging / target.name), updates=updates)
         if stripped:
-            if before_rename:
-                before_rename()
             settle(staging / target.name)
             os.replace(staging / target.name, target)
             sync_directory(target.parent)
         return stripped
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
-def clean_staging(directory: Path) -> Path:
-    """Return the staging folder inside `directory`, removed if a killed save left one."""
+@contextlib.contextmanager
+def _staging(directory: Path) -> Iterator[Path]:
+    """Give an empty folder inside `directory`, for a while; a killed save may have left one."""
     staging = directory / STAGING
     shutil.rmtree(staging, ignore_errors=True)
-    return staging
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def settle(file: Path) -> None:
@@ -136,18 +137,15 @@ def settle(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         if not any(name.endswith("data.pkl") for name in archive.namelist()):
             raise zipfile.BadZipFile(f"{file.name}: no checkpoint inside")
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with open(file, "rb") as written:
+        os.fsync(written.fileno())
 
 
 class RestorePoints:
     """Decides when to keep one, and which older ones may go."""
 
     def __init__(self, layout: RunLayout, minutes: float, keep: int) -> None:
-        self._layout, self._every, self._keep = layout, minutes * 60, max(keep, 1)
+        self._weights, self._every, self._keep = layout.weights, minutes * 60, max(keep, 1)
         self._last = time.monotonic()
         self._by_the_clock = _made_before(layout)
         self._clean: set[str] = set()
@@ -155,16 +153,6 @@ class RestorePoints:
     def due(self) -> bool:
         """Tell whether this epoch's end should leave a restore point by the clock."""
         return self._every > 0 and time.monotonic() - self._last >= self._every
-
-    @contextlib.contextmanager
-    def kept(self, trainer: Trainer, due: bool) -> Iterator[None]:
-        """Let `save_model` write `epochN.pt` in this epoch: it does when `epoch % save_period == 0`."""
-        period = trainer.save_period
-        trainer.save_period = 1 if due else period
-        try:
-            yield
-        finally:
-            trainer.save_period = period
 
     def saved(self, names: list[str], by_the_clock: bool, clean: bool) -> list[str]:
         """Take note of what a save left; deletes what may go and returns its names.
@@ -178,28 +166,21 @@ class RestorePoints:
             self._by_the_clock.update(points)
         if clean:
             self._clean.update(points)
-        return self._prune()
-
-    def _prune(self) -> list[str]:
-        newest_first = sorted((n for n in self._clean if (self._layout.weights / n).exists()), key=_epoch)[
-            ::-1
+        newest = sorted(_epoch(name) for name in self._clean if (self._weights / name).exists())[
+            -self._keep :
         ]
-        if len(newest_first) < self._keep:
-            return []
-        oldest_kept = _epoch(newest_first[self._keep - 1])
+        outlived = [n for n in self._by_the_clock if len(newest) == self._keep and _epoch(n) < newest[0]]
         deleted = []
-        for name in sorted(self._by_the_clock, key=_epoch):
-            if _epoch(name) < oldest_kept:
-                with contextlib.suppress(OSError):
-                    (self._layout.weights / name).unlink()
-                    deleted.append(name)
-                self._by_the_clock.discard(name)
+        for name in sorted(outlived, key=_epoch):
+            with contextlib.suppress(OSError):
+                (self._weights / name).unlink()
+                deleted.append(name)
+        self._by_the_clock.difference_update(outlived)
         return deleted
 
 
 def _epoch(name: str) -> int:
-    found = _NAME.match(name)
-    return int(found.group(1)) if found else -1
+    return int(name.removeprefix("epoch").removesuffix(".pt"))
 
 
 def _made_before(layout: RunLayout) -> set[str]:
@@ -213,29 +194,3 @@ def _made_before(layout: RunLayout) -> set[str]:
             if saved.by_the_clock and saved.t > since:
                 names.update(Path(path).name for path in saved.paths)
     return {name for name in names if _NAME.match(name) and (layout.weights / name).exists()}
-
-
-def write_stop_point(
-    trainer: Trainer,
-    save: Callable[[], object],
-    path: Path,
-    judge: Callable[[Path, Path], None] = lambda file, older: None,
-) -> None:
-    """Write `path` from the trainer's present state, atomically.
-
-    Raises OSError when it cannot be kept, and what `judge` raises.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = clean_staging(path.parent)
-    staging.mkdir()
-    epoch, trainer.epoch = trainer.epoch, trainer.epoch - 1
-    try:
-        with ultralytics_api.redirected_saves(trainer, staging):
-            save()
-        settle(staging / "last.pt")
-        judge(staging / "last.pt", path.parent / "last.pt")
-        os.replace(staging / "last.pt", path)
-        sync_directory(path.parent)
-    finally:
-        trainer.epoch = epoch
-        clean_staging(path.parent)

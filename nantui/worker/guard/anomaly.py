@@ -173,11 +173,6 @@ class Explosion:
         """The loss below which differences mean nothing."""
         return TRIFLE * self.untrained
 
-    @property
-    def over(self) -> bool:
-        """Whether the loss has been back in its range for a while."""
-        return self.calm >= CALM
-
     def add(self, loss: float, suspicion: float = 1.0) -> tuple[float, bool]:
         """Take in a finite loss; returns its score, and whether the patience is at an end.
 

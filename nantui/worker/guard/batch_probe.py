@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -53,17 +54,22 @@ class BatchProbe:
         """Under fp16 a non-finite norm of finite losses: the loss scale was too high, no incident."""
         return self.bad_norm and not self.bad_loss and self.scale is not None
 
+    @property
+    def to_be_undone(self) -> bool:
+        return self.bad_loss or self.bad_buffers or (self.bad_norm and not self.scaler_at_work)
+
 
 @dataclass(frozen=True)
 class PendingProbe:
-    """A probe on its way to the host. `flagged` tells whether the ranks' agreement follows the values."""
+    """A probe on its way to the host: losses, their total, the peaks of statistics and targets, then the norm
+    and the loss scale where it is `with_` them; with several ranks what they agree on follows.
+    """
 
     names: tuple[str, ...]
     values: torch.Tensor
     arrived: torch.cuda.Event | None
-    flagged: bool
-    has_norm: bool
-    has_scale: bool
+    with_norm: bool
+    with_scale: bool
     wishes: Wishes
 
     def arrives_within(self, seconds: float) -> bool:
@@ -80,90 +86,73 @@ class PendingProbe:
         """Wait until the values are here."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        values = self.values.tolist()
-        if not self.flagged:
-            flags = [0.0 if math.isfinite(value) else 1.0 for value in values]
-            loss = sum(value for value in values[: len(self.names)] if math.isfinite(value))
-            return _probe_of(self, values, flags, (loss, float(loss == 0), *map(float, self.wishes)))
-        *read, loss, zero, stop, point = values
-        half = len(read) // 2
-        return _probe_of(self, read[:half], read[half:], (loss, zero, stop, point))
+        values, count = self.values.tolist(), len(self.names)
+        size, norm_at = count + 3 + self.with_norm + self.with_scale, count + 3
+        own, agreed = values[:size], values[size:]
+        if not agreed:
+            loss = sum(value for value in own[:count] if math.isfinite(value))
+            agreed = [*(not math.isfinite(value) for value in own), loss, loss == 0, *self.wishes]
+        *bad, loss, zero, stop, point = agreed
+        bad_loss = any(bad[: count + 1])
+        others = norm_at if self.with_norm and bad_loss else None  # one bad loss spoils everybody's norm
+        return BatchProbe(
+            names=self.names,
+            losses=tuple(own[:count]),
+            loss=loss,
+            zero_loss=zero > 0,
+            norm=own[norm_at] if self.with_norm else None,
+            scale=own[-1] if self.with_scale else None,
+            bad_loss=bad_loss,
+            bad_norm=self.with_norm and bad[norm_at] > 0,
+            bad_buffers=bad[count + 1] > 0,
+            bad_targets=bad[count + 2] > 0,
+            asked_to_stop=stop > 0,
+            point_due=point > 0,
+            mine=not all(math.isfinite(value) for at, value in enumerate(own) if at != others),
+        )
 
 
 def probe_batch(
     names: tuple[str, ...],
     losses: list[torch.Tensor],
     total: torch.Tensor,
-    peak: torch.Tensor,
-    targets: torch.Tensor,
+    statistics: Iterable[torch.Tensor],
+    targets: Iterable[torch.Tensor],
     norm: torch.Tensor | None,
     scale: torch.Tensor | None,
     wishes: Wishes,
 ) -> PendingProbe:
     """Send for the batch; `wishes` are whether this rank wants a stop, and a step point.
 
-    All tensors are 0-dim, on one device. Every rank must call it, and read it before it looks again.
+    Losses, total, norm and scale are 0-dim; all are on one device. Every rank must call it, and read it
+    before it looks again.
     """
-    scalars = (*losses, total.detach(), peak, targets, *(x for x in (norm, scale) if x is not None))
+    peaks = _largest(statistics, total), _largest(targets, total)
+    scalars = (*losses, total.detach(), *peaks, *(x for x in (norm, scale) if x is not None))
     probe = torch.stack([scalar.float().reshape(()) for scalar in scalars])
     if distributed.together():
-        probe = _agreed(probe, len(losses), wishes)
-    kinds = distributed.together(), norm is not None, scale is not None
-    return PendingProbe(names, *_sent(probe), *kinds, wishes)
+        mine = (~torch.isfinite(probe)).float()
+        loss = torch.nan_to_num(probe[: len(losses)].sum(), nan=0.0, posinf=0.0, neginf=0.0)
+        wish = [torch.full_like(loss, float(one)) for one in wishes]
+        asked = torch.stack([loss, (loss == 0).float(), *wish])
+        probe = torch.cat([probe, distributed.largest(torch.cat([mine, asked]))])
+    arrived = None
+    if probe.device.type == "cuda":
+        probe = _pinned(probe.numel()).copy_(probe, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+    return PendingProbe(names, probe, arrived, norm is not None, scale is not None, wishes)
 
 
-def _agreed(probe: torch.Tensor, losses: int, wishes: Wishes) -> torch.Tensor:
-    """Return the probe, which of its values are bad on any rank, then the largest loss of the ranks, whether
-    one of them has a loss of zero, and which of the wishes one has.
-    """
-    mine = (~torch.isfinite(probe)).float()
-    sum_of_losses = torch.nan_to_num(probe[:losses].sum(), nan=0.0, posinf=0.0, neginf=0.0)
-    wish = [torch.full_like(sum_of_losses, float(one)) for one in wishes]
-    asked = torch.stack([sum_of_losses, (sum_of_losses == 0).float(), *wish])
-    return torch.cat([probe, distributed.largest(torch.cat([mine, asked]))])
-
-
-def _sent(values: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-    """Return the values on their way to the host, and what tells that they have arrived."""
-    if values.device.type != "cuda":
-        return values, None
-    here = _pinned(values.numel())
-    here.copy_(values, non_blocking=True)
-    arrived = torch.cuda.Event()
-    arrived.record()
-    return here, arrived
+def _largest(tensors: Iterable[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+    """Return the largest magnitude in `tensors`, NaN or Inf when one is there, 0 where there is nothing."""
+    peaks = [torch.linalg.vector_norm(one.float(), ord=float("inf")) for one in tensors if one.numel()]
+    if len(peaks) == 1:
+        return peaks[0]
+    return torch.stack(peaks).amax() if peaks else like.new_zeros(())
 
 
 @lru_cache(maxsize=8)
 def _pinned(count: int) -> torch.Tensor:
     """Return the page-locked place for so many values; only one probe at a time is under way."""
     return torch.empty(count, pin_memory=True)
-
-
-def _probe_of(
-    sent: PendingProbe, values: list[float], flags: list[float], agreed: tuple[float, ...]
-) -> BatchProbe:
-    count = len(sent.names)
-    loss, zero, stop, point = agreed
-    norm_at, scale_at = count + 3, count + 3 + sent.has_norm
-    return BatchProbe(
-        names=sent.names,
-        losses=tuple(values[:count]),
-        loss=loss,
-        zero_loss=zero > 0,
-        norm=values[norm_at] if sent.has_norm else None,
-        scale=values[scale_at] if sent.has_scale else None,
-        bad_loss=any(flags[: count + 1]),
-        bad_norm=sent.has_norm and flags[norm_at] > 0,
-        bad_buffers=flags[count + 1] > 0,
-        bad_targets=flags[count + 2] > 0,
-        asked_to_stop=stop > 0,
-        point_due=point > 0,
-        mine=_mine(values, norm_at if sent.has_norm else None, any(flags[: count + 1])),
-    )
-
-
-def _mine(values: list[float], norm_at: int | None, loss_explains: bool) -> bool:
-    """Tell whether this rank's own batch is bad: one bad loss spoils everybody's norm."""
-    own = [value for at, value in enumerate(values) if at != norm_at or not loss_explains]
-    return not all(math.isfinite(value) for value in own)

@@ -41,7 +41,7 @@ class IncidentPolicy:
     """Follows a run batch by batch and reports what is wrong with it."""
 
     def __init__(
-        self, options: Options, report: Callable[[Incident], None], warn: Callable[..., None] | None = None
+        self, options: Options, report: Callable[[Incident], None], warn: Callable[..., None]
     ) -> None:
         """`warn(kind, text, **evidence)` is told of what is not an incident yet."""
         self.options = options
@@ -49,13 +49,11 @@ class IncidentPolicy:
         self.first_sign = (0, 0)
         self.way_back: Callable[[str], str] = lambda kind: ""
         self._since_sign = math.inf
-        self._report, self._warn = report, warn or (lambda kind, text, **evidence: None)
+        self._report, self._warn = report, warn
         self._explosion = Explosion(options.loss_limit, options.loss_patience)
         self._usual = Distribution()
-        self._trends = {
-            "loss_climbing": Trend(options.loss_limit / 2),
-            "gradient_climbing": Trend(options.loss_limit / 2),
-        }
+        kinds = "loss_climbing", "gradient_climbing"
+        self._trends = {kind: Trend(options.loss_limit / 2) for kind in kinds}
         self._batches = 0
         self._first_warning: int | None = None
         self._out_since = self._here = (0, 0)
@@ -82,12 +80,10 @@ class IncidentPolicy:
     def bad_batch(self, kind: str, epoch: int, step: int, evidence: Mapping[str, object]) -> None:
         """Report a batch that must not reach the weights (protect), or has reached them (observe).
 
-        While the same trouble goes on unprotected, it is reported once.
+        To be called only where it `is_news`: while the same trouble goes on unprotected, it is reported once.
         """
         self._sign(epoch, step)
         action = SKIPPED if self.options.protects else OBSERVED
-        if action == OBSERVED and kind in self._ongoing:
-            return
         self._ongoing.add(kind)
         evidence = {**evidence, **self._forewarned()}
         self._report(
@@ -95,7 +91,7 @@ class IncidentPolicy:
         )
 
     def is_news(self, kind: str) -> bool:
-        """Tell whether `bad_batch` would report this kind now."""
+        """Tell whether this kind is to be reported now."""
         return self.options.protects or kind not in self._ongoing
 
     def end(self, kind: str, epoch: int, step: int, why: str, evidence: Mapping[str, object]) -> None:
@@ -175,7 +171,7 @@ class IncidentPolicy:
             why = f"{probe.loss:.4g} where at most {usual:.4g} was usual, {since}"
             evidence = {"loss": probe.loss, "usual": usual, "score": score, "since": list(self._out_since)}
             self._suspect("loss_exploded", epoch, step, why, evidence)
-        elif self._explosion.over:
+        elif self._explosion.calm >= CALM:
             self._ongoing.discard("loss_exploded")
 
     def _watch_zero(self, probe: BatchProbe, epoch: int, step: int) -> bool:
@@ -203,10 +199,6 @@ class IncidentPolicy:
             said = "the gradient is exactly zero" if still else f"{INCIDENTS['zero_loss'].said}{whose}"
             self._say("zero_batch", f"{said}: nothing is learned from this batch")
         return everywhere
-
-    def bad_targets(self, evidence: Mapping[str, object]) -> None:
-        """Warn of labels that are not finite though the loss is: Ultralytics' assigner passes over them."""
-        self._warn("nan_label", "labels of this batch are not finite; the loss passed over them", **evidence)
 
     def _watch_trend(self, kind: str, name: str, value: float) -> None:
         """Warn of a value far outside its running distribution."""

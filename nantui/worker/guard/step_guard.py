@@ -26,8 +26,8 @@ from nantui.words import count
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
 from nantui.worker.guard.batch_probe import BatchProbe, PendingProbe, probe_batch
-from nantui.worker.guard.batchnorm_stats import BatchNormStatistics, Snapshot
 from nantui.worker.guard.incident_policy import IncidentPolicy, incident_kind
+from nantui.worker.guard.tensor_copies import BatchNormStatistics, StepBackup
 from nantui.worker.incident import TrainingDiverged
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_types import Trainer
@@ -57,7 +57,7 @@ class StepGuard:
         self._steps_taken = 0
         self._ramp = (self.options.rewarmup if trainer.start_epoch > 0 else 0, 0)  # steps, and after how many
         self._unread: PendingProbe
-        self._snapshot: Snapshot
+        self._snapshot: list[torch.Tensor]
         self._parameters = list(trainer.model.parameters())
 
     @property
@@ -138,7 +138,10 @@ class StepGuard:
         if not self.stepped and self.options.watches and self._refuses(seen):
             self.void, self._void_reason = True, self.reason(seen)
             self.statistics.restore()
-        self._keep_loss_finite(seen)
+        if not seen.bad_loss:
+            self._last_loss = seen.loss
+        elif self.options.protects:  # a fitness may be made of it
+            self.trainer.loss = torch.full_like(self.trainer.loss.detach(), self._last_loss)
         self.in_batch = False
         self.session.recorder.batch_ends()
         return seen
@@ -239,11 +242,13 @@ class StepGuard:
         trainer = self.trainer
         names, losses = ultralytics_api.loss_items(trainer)
         self._snapshot = self.statistics.snapshot()
-        peak = self.statistics.peak(self._snapshot)
-        targets = ultralytics_api.target_peak(self.incident_reporter.batch, peak)
+        statistics = [piece for piece in self._snapshot if piece.is_floating_point()]
+        targets = [self.incident_reporter.batch.get(name) for name in ("bboxes", "keypoints")]
         scale = ultralytics_api.loss_scale(trainer)
         wishes = self.session.recorder.stop_requested.is_set(), self.point_due()
-        self._unread = probe_batch(names, losses, trainer.loss, peak, targets, norm, scale, wishes)
+        self._unread = probe_batch(
+            names, losses, trainer.loss, statistics, filter(torch.is_tensor, targets), norm, scale, wishes
+        )
 
     def _refuses(self, seen: BatchProbe) -> bool:
         """Report what the batch shows; returns whether its step must not be taken.
@@ -253,7 +258,7 @@ class StepGuard:
         place = self.epoch, self.batch_index
         try:
             self._report(seen, place)
-            skip = self.options.protects and (_to_be_undone(seen) or self.void)
+            skip = self.options.protects and (seen.to_be_undone or self.void)
             if seen.norm is not None and self.options.protects and not seen.scaler_at_work:
                 self.incident_policy.optimizer_step(skip, *place)
         except TrainingDiverged as diverged:
@@ -268,8 +273,9 @@ class StepGuard:
     def _report(self, seen: BatchProbe, place: tuple[int, int]) -> None:
         """Raises TrainingDiverged."""
         kind = incident_kind(seen)
-        if seen.bad_targets and kind is None:
-            self.incident_policy.bad_targets(self.incident_reporter.evidence(seen))
+        if seen.bad_targets and kind is None:  # Ultralytics' assigner passes over them
+            text = "labels of this batch are not finite; the loss passed over them"
+            self.session.warn("nan_label", text, **self.incident_reporter.evidence(seen))
         if kind is None:
             if not seen.bad and not self.void:
                 self.incident_policy.healthy_batch(seen, *place)
@@ -278,16 +284,6 @@ class StepGuard:
         elif self.incident_policy.is_news(kind) and not (self.void and kind == "nan_gradient"):
             self.incident_policy.bad_batch(kind, *place, self.incident_reporter.evidence(seen))
             self._check_weights(place)
-
-    @contextlib.contextmanager
-    def or_goes_back(self) -> Iterator[None]:
-        """Where what is done within diverges, go back if that has been agreed on. Raises TrainingDiverged."""
-        try:
-            yield
-        except TrainingDiverged as diverged:
-            if not diverged.goes_back:
-                raise
-            self.go_back()
 
     def went_back(self, eased: int) -> None:
         """Take the weights to be good as they are now; the rates rise again over `eased` steps."""
@@ -300,17 +296,11 @@ class StepGuard:
 
         Raises TrainingDiverged.
         """
-        bad = ultralytics_api.non_finite_parameters(ultralytics_api.unwrapped(self.trainer.model))
+        model = ultralytics_api.unwrapped(self.trainer.model)
+        bad = ultralytics_api.non_finite(model.named_parameters())
         if distributed.any_of_us(bool(bad), self.trainer.device):
             evidence = {"tensors": len(bad), "first": bad[:10]}
             self.incident_policy.end("nan_weight", *place, count(len(bad), "tensor"), evidence)
-
-    def _keep_loss_finite(self, seen: BatchProbe) -> None:
-        """Ultralytics' own recovery looks at the last batch's loss, also when its step was skipped."""
-        if not seen.bad_loss:
-            self._last_loss = seen.loss
-        elif self.options.protects:
-            self.trainer.loss = torch.full_like(self.trainer.loss.detach(), self._last_loss)
 
     @contextlib.contextmanager
     def _rewarmup(self) -> Iterator[None]:
@@ -329,66 +319,3 @@ class StepGuard:
         finally:
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate
-
-
-def _to_be_undone(seen: BatchProbe) -> bool:
-    """Tell whether a batch must leave no trace; a loss scale that was too high is no such thing."""
-    return seen.bad_loss or seen.bad_buffers or (seen.bad_norm and not seen.scaler_at_work)
-
-
-class StepBackup:
-    """Copies of all that one trainer's optimizer step changes."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
-        self._copies: list[torch.Tensor] = []
-        self._states: list[tuple[dict[str, object], dict[str, object]]] = []
-        self._flats: list[list[torch.Tensor]] = []
-        self._pointers: list[int] = []
-
-    def copy(self) -> None:
-        """Copy everything, queued on the device, without a host read.
-
-        Raises RuntimeError (torch.cuda.OutOfMemoryError is one) when there is no room or a tensor has holes.
-        """
-        optimizer = self._trainer.optimizer
-        states = [(state, dict(state)) for state in optimizer.state.values()]
-        tensors = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        tensors += [v for _, kept in states for v in kept.values() if isinstance(v, torch.Tensor)]
-        pointers = [tensor.data_ptr() for tensor in tensors]
-        if pointers != self._pointers:
-            self._flats, self._pointers = _flattened(tensors), pointers
-        self._copies, self._states = [torch.cat(flats) for flats in self._flats], states
-
-    def restore(self) -> None:
-        """Put everything back as it was at `copy`, bit for bit; without one there is nothing to do."""
-        if not self._copies:
-            return
-        for flats, copy in zip(self._flats, self._copies, strict=True):
-            torch._foreach_copy_(flats, list(copy.split([flat.numel() for flat in flats])))
-        for state, kept in self._states:
-            state.clear()
-            state.update(kept)
-        every = self._trainer.optimizer.state
-        for parameter in list(every)[len(self._states) :]:  # a dict keeps its order: these are new
-            del every[parameter]
-        self.discard()
-
-    def discard(self) -> None:
-        """Let the copies go: the step was good."""
-        self._copies, self._states = [], []
-
-
-def _flattened(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Return views of one dimension that share the tensors' memory, in groups that can be joined."""
-    groups: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
-    for tensor in tensors:
-        groups.setdefault((tensor.device, tensor.dtype), []).append(_flat(tensor))
-    return list(groups.values())
-
-
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    """Return all elements in the order of memory (channels-last or not). Raises RuntimeError for holes."""
-    strides = tensor.stride()
-    order = sorted(range(tensor.dim()), key=lambda dimension: strides[dimension], reverse=True)
-    return tensor.detach().permute(order).view(-1)

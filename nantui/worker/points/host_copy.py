@@ -15,6 +15,8 @@ import psutil
 import torch
 from torch import nn
 
+from nantui.worker import ultralytics_api
+
 Tree: TypeAlias = Any
 """Dictionaries and lists of tensors and plain values."""
 Pairs: TypeAlias = list[tuple[torch.Tensor, torch.Tensor]]
@@ -86,13 +88,28 @@ def _places(live: Tree, kept: Tree, pairs: Pairs, pinned: bool) -> Tree:
 
 
 def leaves(tree: Tree, name: str = "") -> list[tuple[str, torch.Tensor]]:
-    """Return the tensors of a tree with their places in it as names, in a fixed order."""
+    """Return the tensors of a tree with their places in it as names, in a fixed order; of a module its
+    weights and statistics, for other buffers may be infinite on purpose.
+    """
     if isinstance(tree, torch.Tensor):
         return [(name, tree)]
+    if isinstance(tree, nn.Module):
+        tree = dict([*tree.named_parameters(), *ultralytics_api.named_statistics(tree)])
     if isinstance(tree, (list, tuple)):
         tree = dict(enumerate(tree))
     parts = tree.items() if isinstance(tree, dict) else ()
-    return [leaf for key, part in parts for leaf in leaves(part, f"{name}/{key}")]
+    return [leaf for key, part in parts for leaf in leaves(part, f"{name}.{key}".lstrip("."))]
+
+
+def bytes_of(tree: Tree) -> int:
+    """Return how much memory the tensors of a tree take."""
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in leaves(tree))
+
+
+def not_finite(tree: Tree) -> str:
+    """Return the name of the first weight or optimizer value that is NaN or infinite, "" for none."""
+    floats = ((name, tensor) for name, tensor in leaves(tree) if tensor.is_floating_point())
+    return next((name for name, tensor in floats if not bool(torch.isfinite(tensor).all())), "")
 
 
 def memory_left() -> int:
@@ -105,16 +122,6 @@ def memory_left() -> int:
         cached = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
         left = min(left, most - used + cached)
     return max(left, 0)
-
-
-def bytes_of(tree: Tree) -> int:
-    """Return how much memory the tensors of a tree take, those of modules in it, too."""
-    if isinstance(tree, torch.Tensor):
-        return tree.numel() * tree.element_size()
-    if isinstance(tree, nn.Module):
-        return bytes_of(tree.state_dict())
-    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ()
-    return sum(map(bytes_of, values))
 
 
 def module_of(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:

@@ -1,21 +1,31 @@
-"""Which sample comes when: a loader's order, recorded as it is drawn.
+"""Which sample comes when, recorded as it is drawn; how it is augmented, whatever came before.
 
 An order cannot be computed from seed and epoch. Prefetching draws the next epoch's order before the loop says
 which epoch that is (`set_epoch` comes late), and a generator's draws depend on when iterators were made and
 reset (data/build.py, `InfiniteDataLoader`; engine/trainer.py resets it where mosaic is closed). So each
 epoch's order is drawn at once, by the sampler that the loader has and as it would have been drawn, and kept.
+
+Augmentation depends on history too: a loader process draws from its own generators for as long as it lives,
+and a mosaic takes its partners from the images that this process loaded last (data/augment.py, `Mosaic`).
+With `exact` every sample begins with generators of its own, and partners come from the whole data set:
+another distribution and more reads, so only where asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from nantui.errors import UserError
 from nantui.run.documents import JsonObject
+from nantui.worker import ultralytics_api
 from nantui.worker.ultralytics_types import Trainer
 
 
@@ -113,3 +123,46 @@ def record(trainer: Trainer, exact: bool, begin: Begin | None = None) -> Recorde
             loader.generator.manual_seed(loader.generator.initial_seed())
         loader.reset()
     return order
+
+
+class SeededSamples:
+    """What a loader asks for a batch of samples (`__getitems__` in torch/utils/data/_utils/fetch.py)."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self._dataset, self._seed = dataset, seed
+
+    def __call__(self, indices: list[int]) -> list[object]:
+        """Return the samples; the process' own generators stay as they were."""
+        before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+        try:
+            return [self._sample(index) for index in indices]
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.default_generator.set_state(before[2])
+
+    def _sample(self, index: int) -> object:
+        epoch = index.epoch if isinstance(index, SampleAt) else 0
+        word = f"{self._seed} {epoch} {int(index)}".encode()
+        seed = int.from_bytes(hashlib.blake2b(word, digest_size=8).digest(), "little") >> 1
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)  # not `torch.manual_seed`: that one also seeds the GPUs
+        for transform in ultralytics_api.transforms(self._dataset):
+            own: Any = getattr(transform, "transform", None)  # Albumentations has a generator of its own
+            if hasattr(own, "set_random_seed"):
+                own.set_random_seed(seed % 2**32)
+        return self._dataset[int(index)]
+
+
+def seed_samples(dataset: Any, seed: int) -> None:
+    """Let a train data set draw each sample's augmentation from (seed, epoch, index).
+
+    Raises UserError where a mosaic cannot be told to take its partners from everywhere.
+    """
+    for transform in ultralytics_api.transforms(dataset):
+        if hasattr(transform, "buffer_enabled"):
+            transform.buffer_enabled = False
+        elif type(transform).__name__ == "Mosaic":
+            raise UserError("exact=True needs a newer Ultralytics: in this one mosaic depends on the loader")
+    dataset.__getitems__ = SeededSamples(dataset, seed)

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from nantui.run.atomic_files import NEW_FILE_MODE, sync_directory
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.points import NAMES, StepPoint, step_points, write_header
-from nantui.worker.points.host_copy import HostCopy, bytes_of
+from nantui.worker.points.host_copy import HostCopy, bytes_of, not_finite
 from nantui.worker.points.training_state import State
 
 RESERVE = 256 * 2**20  # bytes that stay free on the disk: last.pt, results.csv and telemetry come first
+EMPTY = (0, 0)
 GIVE_UP_AFTER = 5.0  # seconds that an ending training waits for the thread
 
 
@@ -35,17 +36,16 @@ class Abandoned(Exception):
     """The training ends: what is half written is dropped."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A point to be written: its document, whose tensors lie in `copy`, and its header but for the file.
-
-    `unfit` is called where it is not finite.
+@dataclass(eq=False)
+class InMemory:
+    """A place in memory and the point in it: its document, whose tensors lie in `copy`, its header but for
+    the file, and its epoch and batch, `EMPTY` where it is the next to be written over.
     """
 
     copy: HostCopy
-    document: State
+    document: State = field(default_factory=dict)
     header: JsonObject = field(default_factory=dict)
-    unfit: Callable[[], None] = lambda: None
+    place: tuple[int, int] = EMPTY
 
 
 class PointWriter:
@@ -63,28 +63,28 @@ class PointWriter:
         self.cpu_seconds = 0.0  # what the last write took of a core
         self._layout, self._report, self._before_header = layout, report, before_header
         self._ready = threading.Condition()
-        self._waiting: Job | None = None
-        self._writing: Job | None = None
+        self._waiting: InMemory | None = None
+        self._writing: InMemory | None = None
         self._closed = False
         self._said = ""
         self._thread = threading.Thread(target=self._run, name="nantui-points", daemon=True)
         self._thread.start()
 
-    def hand_over(self, job: Job) -> None:
-        """Write `job` as soon as the one being written is done."""
+    def hand_over(self, point: InMemory) -> None:
+        """Write `point` as soon as the one being written is done."""
         with self._ready:
-            self._waiting = job
+            self._waiting = point
             self._ready.notify()
 
     def withdraw(self) -> None:
-        """Drop the job that waits: its place is used again."""
+        """Drop the point that waits: its place is used again."""
         with self._ready:
             self._waiting = None
 
-    def holds(self, copy: HostCopy) -> bool:
-        """Tell whether `copy` is being written just now, so that nothing else may be put there."""
+    def holds(self, point: InMemory) -> bool:
+        """Tell whether `point` is being written just now, so that nothing else may be put there."""
         with self._ready:
-            return self._writing is not None and self._writing.copy is copy
+            return self._writing is point
 
     def close(self) -> None:
         """Drop what is not written yet; an ending training does not wait for a slow disk."""
@@ -117,16 +117,16 @@ class PointWriter:
             self._report(why)
         self._said = why
 
-    def _write(self, job: Job) -> None:
+    def _write(self, point: InMemory) -> None:
         began = time.thread_time()
-        job.copy.wait()
-        if sick := not_finite(job.document):
-            job.unfit()
+        point.copy.wait()
+        if sick := not_finite(point.document):
+            point.place = EMPTY
             raise ValueError(f"{sick} is not finite; the point before it stays")
-        name = self._room_for(bytes_of(job.document))
-        size, digest = write_checkpoint(self._layout.point(name), job.document, lambda: self._closed)
+        name = self._room_for(bytes_of(point.document))
+        size, digest = write_checkpoint(self._layout.point(name), point.document, lambda: self._closed)
         self._before_header()
-        write_header(self._layout, StepPoint(name=name, size=size, digest=digest, **job.header))
+        write_header(self._layout, StepPoint(name=name, size=size, digest=digest, **point.header))
         self.cpu_seconds = time.thread_time() - began
 
     def _room_for(self, size: int) -> str:
@@ -147,20 +147,6 @@ class PointWriter:
         if room < size + RESERVE:
             raise OSError(f"it takes {size / 2**30:.1f} GiB and the disk has {room / 2**30:.1f} GiB left")
         return name
-
-
-def not_finite(document: object, name: str = "") -> str:
-    """Return the name of the first weight or optimizer value that is NaN or infinite, "" for none."""
-    if isinstance(document, torch.nn.Module):
-        from nantui.worker import ultralytics_api
-
-        return next((f"{name}.{one}" for one in ultralytics_api.non_finite_state(document)), "")
-    if isinstance(document, torch.Tensor):
-        return "" if not document.is_floating_point() or bool(torch.isfinite(document).all()) else name
-    parts: Iterable[tuple[object, object]] = document.items() if isinstance(document, dict) else ()
-    parts = enumerate(document) if isinstance(document, (list, tuple)) else parts
-    found = (not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)
-    return next((sick for sick in found if sick), "")
 
 
 def write_checkpoint(path: Path, document: State, ended: Callable[[], bool]) -> tuple[int, str]:

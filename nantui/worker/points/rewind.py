@@ -14,14 +14,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nantui.run.documents import JsonObject
 from nantui.words import count
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.points import training_state
 from nantui.worker.points.going_on import drop_rows
-from nantui.worker.points.host_copy import leaves
-from nantui.worker.points.point_file import not_finite
-from nantui.worker.points.step_points import InMemory, StepPoints
+from nantui.worker.points.host_copy import leaves, not_finite
+from nantui.worker.points.point_file import InMemory
+from nantui.worker.points.step_points import StepPoints
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import rank
 
@@ -126,7 +128,8 @@ class Rewind:
             trainer.scaler.load_state_dict(target["scaler"])
         trainer.optimizer.zero_grad()
         trainer.set_means(target["means"] if target["epoch"] == trainer.epoch + 1 else None)
-        training_state.finished_on(trainer.device)
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize(trainer.device)
 
     def _put_right(self, since: int) -> list[str]:
         """Take out what epochs from `since` on have left, which no longer is of this training; say what."""

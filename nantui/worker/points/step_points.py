@@ -7,7 +7,6 @@ on; the first rank's clock says when. By itself that is as often as the measured
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,12 @@ from nantui.worker.points import loader_order, training_state
 from nantui.worker.points.going_on import GoingOn
 from nantui.worker.points.host_copy import HostCopy, bytes_of, memory_left, module_of
 from nantui.worker.points.loader_order import RecordedOrder
-from nantui.worker.points.point_file import Job, PointWriter, write_checkpoint
+from nantui.worker.points.point_file import EMPTY, InMemory, PointWriter, write_checkpoint
 from nantui.worker.session import Session
 
 SHARE = 0.005  # of the time may go into points, if nobody has said how often
 SHORTEST, LONGEST = 10.0, 300.0  # seconds between points, whatever they cost
 COPIES = 3  # one is written while the next is taken, and one may be gone back to
-Place = tuple[int, int]
-
-
-@dataclass(eq=False)
-class InMemory:
-    """A place in memory and the point in it: its document, and its epoch and batch ((0, 0): it is empty)."""
-
-    copy: HostCopy
-    document: training_state.State = field(default_factory=dict)
-    place: Place = (0, 0)
-
-    def forget(self) -> None:
-        """Let it be the next to be written over."""
-        self.place = (0, 0)
 
 
 class StepPoints:
@@ -78,9 +63,9 @@ class StepPoints:
         for kept in self._copies:
             kept.copy.before_step()
 
-    def before(self, sign: Place) -> list[InMemory]:
+    def before(self, sign: tuple[int, int]) -> list[InMemory]:
         """Return the points in memory from before an epoch and batch, the newest first."""
-        found = [kept for kept in self._copies if (0, 0) < kept.place < sign]
+        found = [kept for kept in self._copies if EMPTY < kept.place < sign]
         return sorted(found, key=lambda kept: kept.place, reverse=True)
 
     def batch_ended(self, due: bool) -> None:
@@ -138,22 +123,19 @@ class StepPoints:
     def _hand_over(self, part: training_state.State) -> None:
         if (kept := self._room()) is None:
             return
-        kept.forget()
-        document = kept.document = self._document(kept.copy, part, with_gradients=False)
+        kept.place = EMPTY
+        kept.document = self._document(kept.copy, part, with_gradients=False)
         kept.place = part["epoch"], part["batch"]
-        header = {name: part[name] for name in ("epoch", "batch", "step", "training")}
+        kept.header = {name: part[name] for name in ("epoch", "batch", "step", "training")}
         more = {"attempt": self.session.attempt.attempt, "t": time.time()}
-        header.update(more, batches=part["training"]["batches"])
+        kept.header.update(more, batches=part["training"]["batches"])
         self._writer = self._writer or PointWriter(
             self.session.layout, self._say, self.session.recorder.settle
         )
-        self._writer.hand_over(Job(kept.copy, document, header, kept.forget))
+        self._writer.hand_over(kept)
 
     def part(self) -> training_state.State | None:
-        """Return what a point has and a checkpoint has not; None where no points are taken.
-
-        To be called by every rank alike.
-        """
+        """Return what a point has and a checkpoint has not, None where none are taken; on every rank."""
         if self._order is None or not self._asked_for:
             return None
         trainer = self.trainer
@@ -183,10 +165,7 @@ class StepPoints:
         return training_state.checkpoint_of(trainer, ema, copied, part)
 
     def _room(self) -> InMemory | None:
-        """Return a place for the tensors of a point, None while all are in use.
-
-        Raises RuntimeError where there is no memory for one.
-        """
+        """Return a place for a point, None while all are in use. Raises RuntimeError for lack of memory."""
         if not self._copies:
             live = training_state.tensors_of(self.trainer, with_gradients=False)
             need, left = bytes_of(live), memory_left()
@@ -204,7 +183,7 @@ class StepPoints:
         writer, policy = self._writer, self.trainer.guard.incident_policy
         kept_for_it = self.before(policy.first_sign)[:1] if self.on and policy.in_trouble else []
         every = (kept for kept in self._copies if kept not in kept_for_it)
-        free = (kept for kept in every if not (writer and writer.holds(kept.copy)))
+        free = (kept for kept in every if not (writer and writer.holds(kept)))
         return min(free, key=lambda kept: kept.place, default=None)
 
     def _give_up(self, why: str) -> None:

@@ -94,12 +94,6 @@ def put_statistics_back(model: torch.nn.Module, kept: Mapping[str, torch.Tensor]
             buffer.copy_(kept[name])
 
 
-def finished_on(device: torch.device) -> None:
-    """Wait until a device has done what it was asked to."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def part_of_rank(trainer: Trainer, order: State) -> State:
     """Return what only this rank has, on the host."""
     model = ultralytics_api.unwrapped(trainer.model)

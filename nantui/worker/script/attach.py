@@ -21,16 +21,14 @@ from typing import Any, TypeVar
 from nantui.run.attempts import FAILED, FINISHED
 from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
+from nantui.worker.__main__ import faults_of
 from nantui.worker.incident import TrainingEnded
-from nantui.worker.preemption import listening
 from nantui.worker.process_end import last_words
 from nantui.worker.script import train_calls
-from nantui.worker.script.ddp_spawn import spawning
-from nantui.worker.script.script_run import OURS, ScriptTrainer, lead_to, refuse, session_of
-from nantui.worker.script.train_calls import BEFORE, HERE, Call
+from nantui.worker.script.script_run import OURS, ScriptTrainer, lead_to, refuse, session_of, spawning
+from nantui.worker.script.train_calls import BEFORE, HERE, HOOK, HOOK_FOLDER, Call
+from nantui.worker.signals import listening
 
-HOOK = "NANTUI_HOOK"
-HOOK_FOLDER = Path(__file__).parent / "hook"
 OF_THE_SCRIPT = ("device", "augmentations")
 """What a resumed call still takes from the script, unless a recovery has decided it."""
 NEVER_DECIDED = frozenset(("model", "data", "task", "mode", "resume", "project", "name", "save_dir"))
@@ -135,12 +133,7 @@ def _train_guarded(trainer: ScriptTrainer, *stock: int) -> None:
         trainer.model = trainer.args.model  # whatever model the script has put in place
     session = session_of(trainer)
     session.register()
-    faults = None
-    if session.attempt.faults:
-        from nantui.worker.faults import Faults
-
-        faults = Faults(session.attempt.faults, session.attempt.attempt, session.rank)
-    trainer.__class__ = guarded(type(trainer), session, faults)
+    trainer.__class__ = guarded(type(trainer), session, faults_of(session))
     call = replace(trainer.nantui_call, run=str(session.layout.run), attempt=session.attempt.attempt)
     train_calls.note(call)
     try:

@@ -1,7 +1,12 @@
-"""The run that a script's `train()` makes: its attempt, its session, and how to run the script again.
+"""The run that a script's `train()` makes: its attempt and session, how to run the script again, its ranks.
 
 The call that is supervised reports into the run its supervisor watches. Any other reports into the directory
 that the script chose, where it also leaves the command, so that this very call can be recovered and resumed.
+
+Ultralytics' own DDP spawn, when a script asks for several devices, removes the run directory of a fresh start
+(`utils/dist.py`, `generate_ddp_command`) and turns every ending of a rank into a CalledProcessError. Here
+nantui's folder is spared, the ranks are told of the call, and an agreed ending ends the script as it would in
+one process.
 """
 
 from __future__ import annotations
@@ -9,16 +14,30 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import psutil
 
-from nantui.run.attempts import EXIT_CODES, FAILED, Attempt, read_attempt, write_attempt
+from nantui.errors import UserError
+from nantui.run.atomic_files import to_json
+from nantui.run.attempts import (
+    DIVERGED,
+    EXIT_CODES,
+    FAILED,
+    FINISHED,
+    STOPPED,
+    Attempt,
+    read_attempt,
+    read_exits,
+    write_attempt,
+)
 from nantui.run.binding import bind
 from nantui.run.documents import Document
 from nantui.run.layout import RunLayout
@@ -26,7 +45,7 @@ from nantui.run.spec import Spec, kept_environment, write_spec
 from nantui.terminal_text import printable
 from nantui.worker import ultralytics_api
 from nantui.worker.script import train_calls
-from nantui.worker.script.train_calls import HERE, NUMBER, RUN, Call
+from nantui.worker.script.train_calls import HERE, NUMBER, RUN, SPAWN, Call
 from nantui.worker.session import Session
 from nantui.worker.telemetry import Recorder
 from nantui.worker.torchrun_env import rank, world_size
@@ -72,7 +91,7 @@ def new_attempt(trainer: ScriptTrainer, layout: RunLayout) -> Attempt:
     if not layout.spec.exists() and (command := command_of(call)):
         spec = Spec({}, ours, sys.executable, kind="exec", created=time.time(), exec=command)
         write_spec(layout.spec, spec)
-        with contextlib.suppress(OSError):  # a training is not ended for that: going on with it asks once
+        with contextlib.suppress(UserError):  # a training is not ended for that: going on with it asks once
             bind(layout.run)
     _tell_the_supervised_run(call, layout)
     return attempt
@@ -101,7 +120,7 @@ def _own_command() -> Document | None:
 
 def lead_to(run: Path, args: SimpleNamespace) -> None:
     """Let the path that the script would have trained into lead to the run: scripts often name it again."""
-    if rank() != 0 or train_calls.SPAWN in os.environ:
+    if rank() != 0 or SPAWN in os.environ:
         return
     if ultralytics_api.chosen_directory(args, exist_ok=True).resolve() == run.resolve():
         return
@@ -152,3 +171,63 @@ def _tell_the_supervised_run(call: Call, layout: RunLayout) -> None:
 
 def _plain(values: Document) -> Document:
     return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool, list, type(None)))}
+
+
+@contextlib.contextmanager
+def spawning(trainer: ScriptTrainer) -> Iterator[None]:
+    """While this lasts, `train()` may spawn ranks. Raises SystemExit with the ranks' agreed ending."""
+    if not ultralytics_api.spawns_ranks(trainer):
+        yield
+        return
+    call = _begun(trainer)
+    os.environ[SPAWN] = to_json(asdict(call))
+    try:
+        with _sparing_our_folder():
+            yield
+    except subprocess.CalledProcessError as error:
+        _end_as_the_ranks(call, ultralytics_api.devices_asked(trainer), error)
+    finally:
+        del os.environ[SPAWN]
+    train_calls.note(replace(call, finished=True))
+
+
+def _begun(trainer: ScriptTrainer) -> Call:
+    """Return the call with its run and attempt, recorded before the ranks are there to disagree."""
+    call = trainer.nantui_call
+    if call.role == HERE:
+        return replace(call, run=os.environ[RUN], attempt=int(os.environ[NUMBER]))
+    layout = RunLayout(Path(trainer.save_dir).resolve())
+    return replace(call, run=str(layout.run), attempt=new_attempt(trainer, layout).attempt)
+
+
+def _end_as_the_ranks(call: Call, ranks: int, error: subprocess.CalledProcessError) -> None:
+    """Raise what the ranks ended with; a crash after all have finished spoils nothing (process_end.py)."""
+    outcomes = [ending.outcome for ending in read_exits(RunLayout(Path(call.run)), call.attempt)]
+    for outcome in (DIVERGED, STOPPED):
+        if outcome in outcomes:
+            raise SystemExit(EXIT_CODES[outcome]) from None
+    if outcomes != [FINISHED] * ranks:
+        raise error
+    text = f"nantui: all {ranks} ranks finished, then one crashed on its way out; nothing is lost"
+    print(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _sparing_our_folder() -> Iterator[None]:
+    """Let `shutil.rmtree`, as `utils/dist.py` calls it, keep `nantui/` inside what it removes."""
+    import shutil
+
+    from ultralytics.utils import dist
+
+    def rmtree(directory: str | Path, *args: Any, **options: Any) -> None:
+        for entry in Path(directory).iterdir():
+            if entry.name == "nantui":
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, *args, **options)
+            else:
+                entry.unlink()
+
+    stand_in = SimpleNamespace(**{**vars(shutil), "rmtree": rmtree})
+    with ultralytics_api.replaced(dist, "shutil", stand_in):
+        yield

@@ -1,5 +1,7 @@
 """Which of a script's `train()` calls this is: counted over every process of one command, and kept on disk.
 
+An exec run's worker becomes the user's own command here, with the hook in its environment.
+
 A script may train several times, in one process or in several, and with Ultralytics' own DDP spawn a call's
 ranks are processes of their own. One call belongs to the run that is supervised; those before it must not be
 repeated when the script is run again, those after it are runs in their own directories.
@@ -9,23 +11,29 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import psutil
 
+from nantui.checkpoint.scan import refuse_unsound
 from nantui.errors import UserError
 from nantui.run.atomic_files import read_json, to_json, write_json
 from nantui.run.documents import Document, known_fields
+from nantui.run.events import AttemptEnded, RollbackDone, newest
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.spec import Spec, read_spec
+from nantui.worker.session import Session
 from nantui.worker.torchrun_env import rank, world_size
 
 RUN, NUMBER, RESUME, CALL, SPAWN = (f"NANTUI_{name}" for name in ("RUN", "NUMBER", "RESUME", "CALL", "SPAWN"))
+HOOK, HOOK_FOLDER = "NANTUI_HOOK", Path(__file__).parent / "hook"
 BEFORE, HERE, BESIDE = "before", "here", "beside"
 """A call that an earlier attempt has finished, the one that this run is, and one with a run of its own."""
 PATIENCE_S = 120.0
@@ -52,8 +60,6 @@ class Call:
 
 @dataclass
 class _Process:
-    """What this process has counted."""
-
     begun: int = 0
     waiting: Call | None = None
     runs: dict[int, str] = field(default_factory=dict)
@@ -181,3 +187,61 @@ def _number() -> int:
 
 def _path(layout: RunLayout, number: int, index: int) -> Path:
     return layout.attempts / f"{number:03d}.call{index}.json"
+
+
+def become(session: Session, spec: Spec) -> NoReturn:
+    """Replace this process by the recorded command. Raises UserError when that cannot be."""
+    command = spec.exec or {}
+    argv = [str(word) for word in command.get("argv") or []]
+    if not argv:
+        raise UserError(f"{session.layout.spec}: no command recorded; start it with nantui exec -- python …")
+    kept = {str(name): str(value) for name, value in (command.get("env") or {}).items()}
+    environment = {**os.environ, **kept, **_hook(session, spec, kept.get("PYTHONPATH", ""))}
+    if session.attempt.mode == "resume":
+        refuse_later_calls(session.layout, session.attempt.attempt, int(command.get("call") or 1))
+        checkpoint = session.layout.run / (session.attempt.checkpoint or "weights/last.pt")
+        refuse_unsound(session.layout, checkpoint)
+        environment[RESUME] = str(checkpoint)
+    session.recorder.close()
+    try:
+        os.chdir(command.get("cwd") or session.layout.run)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until its train() takes it
+        os.execvpe(argv[0], argv, environment)
+    except OSError as error:
+        raise UserError(
+            f"cannot run {argv[0]}: {error.strerror}; check the command and its directory"
+        ) from None
+
+
+def _hook(session: Session, spec: Spec, python_path: str) -> dict[str, str]:
+    """Return what brings the guard into every process of the command, whatever its own environment says."""
+    ours = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = filter(None, dict.fromkeys([str(HOOK_FOLDER), *ours, *python_path.split(os.pathsep)]))
+    mine = {name: value for name, value in os.environ.items() if name.startswith("NANTUI_")}
+    return {
+        **mine,
+        HOOK: "1",
+        RUN: str(session.layout.run),
+        NUMBER: str(session.attempt.attempt),
+        CALL: str((spec.exec or {}).get("call") or 1),
+        "PYTHONPATH": os.pathsep.join(path),
+    }
+
+
+def refuse_later_calls(layout: RunLayout, number: int, own: int) -> None:
+    """A run whose own `train()` has finished is not where its script was interrupted.
+
+    A rollback since then means that it is to go on from an earlier point. Raises UserError that names the
+    run of the later call, which is the one to be resumed.
+    """
+    if isinstance(newest(RunRecord(layout).journal, AttemptEnded, RollbackDone), RollbackDone):
+        return
+    for earlier in range(number - 1, 0, -1):
+        made = calls_of(layout, earlier)
+        if not any(call.index == own and call.finished for call in made):
+            if made:
+                return
+            continue
+        later = next((call.run for call in made if call.index > own and not call.finished and call.run), "")
+        then = f"its script was interrupted in a later one: resume {later}" if later else "all is done"
+        raise UserError(f"the train() of this run has finished; {then}")

@@ -6,7 +6,7 @@ that the way in which they are built is not what is judged.
 
 import pytest
 
-from nantui.checkpoint.installed_classes import is_absent
+from nantui.checkpoint.pickle.allowlist import is_absent
 from nantui.checkpoint.scan import scan
 from tests.checkpoint import archives as a
 from tests.checkpoint.modules import DATA, DETECTOR, GOOD, NAN, checkpoint, convolution, judged, module, pairs

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nantui.checkpoint.pickle.interpreter import HANDLERS, Interpreter
+from nantui.checkpoint.pickle.interpreter import NEVER_WRITTEN as NEVER_WRITTEN_CODES
 from nantui.checkpoint.pickle.stand_ins import Group, Pairs, Refused
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -105,13 +106,24 @@ def test_random_programs_agree_with_cpython(program):
         assert b"h" in data or b"g" in data  # a container put into itself
 
 
+OPCODES = {one.code.encode("latin-1"): one.name for one in pickletools.opcodes}
+NEVER_WRITTEN = {code: name for code, name in OPCODES.items() if code in NEVER_WRITTEN_CODES}
+
+
 def test_every_opcode_of_cpythons_is_known():
-    elsewhere = {op.name for op in pickletools.opcodes if op.code.encode("latin-1") not in HANDLERS}
+    elsewhere = {name for code, name in OPCODES.items() if code not in HANDLERS | NEVER_WRITTEN}
     assert elsewhere == {
         "BINGET", "LONG_BINPUT", "BININT1", "EMPTY_TUPLE", "MARK", "TUPLE", "REDUCE", "EMPTY_DICT",
         "NEWFALSE", "TUPLE1", "BINUNICODE", "STOP",
     }, "those in the interpreter's own loop"  # fmt: skip
-    assert {code.decode("latin-1") for code in HANDLERS} <= {op.code for op in pickletools.opcodes}
+    assert len(NEVER_WRITTEN) == len(NEVER_WRITTEN_CODES) and HANDLERS.keys() <= OPCODES.keys()
+
+
+@pytest.mark.parametrize("code", NEVER_WRITTEN, ids=NEVER_WRITTEN.values())
+def test_an_opcode_that_torch_never_writes_is_unsafe(code):
+    with pytest.raises(Refused) as refused:
+        Interpreter(b"\x80\x02]" + code + bytes(9)).run()
+    assert refused.value.kind == "unsafe"
 
 
 @pytest.mark.parametrize("size", range(0, 400, 7))

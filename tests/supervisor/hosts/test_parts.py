@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nantui.commands import train
+from nantui.cli import parser_of
+from nantui.commands import starting
 from nantui.errors import UserError
 from nantui.labels.data_set_digest import facts
 from nantui.machine.gpus import Gpu, Host, Sample
@@ -19,12 +20,12 @@ from nantui.machine.process_identity import Machine, boot_id, host_id, host_name
 from nantui.run.attempts import RankExit, write_exit
 from nantui.run.endings import Traces
 from nantui.run.layout import RunLayout
+from nantui.supervisor.attempt_watch import Silence
 from nantui.supervisor.hosts import consistency
 from nantui.supervisor.hosts.endpoint import Link, interface_towards, open_endpoint, reach, split
 from nantui.supervisor.hosts.leader import blame
 from nantui.supervisor.hosts.reports import Roster, Seat
 from nantui.supervisor.outcome import ending_of
-from nantui.supervisor.standstill import Silence
 from nantui.supervisor.state import SupervisorState
 from tests.supervisor.stub_run import eventually
 from tests.worker.runs import draw_data_set
@@ -60,17 +61,20 @@ def test_an_endpoint_that_makes_no_sense_is_refused():
         open_endpoint("192.0.2.77:29400")
 
 
-def test_where_nothing_can_listen_nothing_is_made():
-    def asked(**words):
-        return train.hosts_of(argparse.Namespace(**{"nnodes": 2, "endpoint": "", **words}))
-
-    assert asked(endpoint="127.0.0.1") == {"nnodes": 2, "endpoint": "127.0.0.1"}
-    assert asked(nnodes=1, endpoint="192.0.2.77:1") == {"nnodes": 1, "endpoint": ""}
-    with pytest.raises(UserError, match="cannot listen"):
-        asked(endpoint="192.0.2.77:29400")
+def test_an_endpoint_is_one_address_where_something_can_listen():
+    open_endpoint("127.0.0.1")[0].close()
     for every in ("0.0.0.0:29400", "[::]:29400"):
         with pytest.raises(UserError, match="every address"):
-            asked(endpoint=every)
+            open_endpoint(every)
+
+
+def test_where_nothing_can_listen_nothing_is_made(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(starting, "create_run", lambda *args, **how: made.append(args))
+    words = ["model=yolov8n.yaml", "data=shapes.yaml", "batch=4", "device=cpu", "nnodes=2"]
+    with pytest.raises(UserError, match="cannot listen"):
+        starting.make_run(parser_of("train").parse_args([*words, "endpoint=192.0.2.77:29400"]))
+    assert made == []
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_it_listens_on_the_asked_address_only_and_a_cut_is_noticed():
     link = Link(endpoint, 0.02)
     listener.close()
     eventually(lambda: link.down_s() > 0.05)
-    assert "refused" in link.why
+    assert "refused" in reach(endpoint)
     link.close()
 
 
@@ -156,22 +160,22 @@ def test_the_same_images_have_the_same_digest_and_a_missing_one_another(tmp_path
 
 def test_hosts_and_endpoint_are_no_settings_of_the_training():
     arguments = argparse.Namespace(settings=["nnodes=2", "lr0=0.1", "endpoint=h:1"], nnodes=1, endpoint="")
-    assert train.take_hosts(arguments) == ["lr0=0.1"]
+    assert starting.take_hosts(arguments) == ["lr0=0.1"]
     assert (arguments.nnodes, arguments.endpoint) == (2, "h:1")
     with pytest.raises(UserError, match="number of hosts"):
-        train.take_hosts(argparse.Namespace(settings=["nnodes=0"], nnodes=1, endpoint=""))
+        starting.take_hosts(argparse.Namespace(settings=["nnodes=0"], nnodes=1, endpoint=""))
     with pytest.raises(UserError, match="all ranks together"):
-        train.refuse_alone({"batch": -1}, {})
+        starting.refuse_alone({"batch": -1}, {})
 
 
 def test_rank_0_goes_first_then_each_hosts_first_rank_then_everybody(monkeypatch):
-    from nantui.worker import distributed, torchrun_env
-    from nantui.worker.distributed_patches import _in_turn
+    from nantui.worker import distributed
+    from nantui.worker.distributed import _in_turn
 
     here = threading.local()
     meeting, order, guard = threading.Barrier(4), [], threading.Lock()
     monkeypatch.setattr(distributed, "barrier", meeting.wait)
-    monkeypatch.setattr(torchrun_env, "rank", lambda: here.rank)
+    monkeypatch.setattr(distributed, "rank", lambda: here.rank)
 
     def work(rank: int) -> None:
         here.rank = rank

@@ -159,6 +159,7 @@ values = st.lists(st.floats(width=32), min_size=0, max_size=200)
 
 @given(values, st.integers(1, 90), st.integers(1, 30), st.booleans(), st.booleans(), st.booleans())
 @example([-9818182656.0], 12, 4, False, False, False)
+@example([2.0, 0.5], 12, 4, True, False, False)
 def test_whatever_the_values_the_picture_has_its_size(ys, columns, rows, log, whole, ascii_only):
     xs = tuple(float(index) for index in range(len(ys)))
     picture = Picture("loss", (Curve("train", xs, tuple(ys)),), view=View(log=log, whole=whole))

@@ -13,7 +13,7 @@ from nantui.run.results import read_results
 from nantui.worker import faults as faults_module
 from nantui.worker import ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
-from nantui.worker.guard.step_guard import StepBackup
+from nantui.worker.guard.tensor_copies import StepBackup
 from tests.worker.runs import tensors_of
 
 

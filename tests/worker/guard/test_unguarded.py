@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nantui.commands.status import describe
+from nantui.commands.watching import describe
 from nantui.run.layout import RunLayout
 from nantui.run.status import RUNNING, RunStatus
 from nantui.supervisor.attempt_watch import Watch
@@ -59,13 +59,6 @@ def test_a_loop_that_cannot_be_read_is_not_trusted(blind):
     typed = type("Typed", (blind.__mro__[1],), {"_do_train": lambda self: None})
     (told,) = ultralytics_api.missing_hooks(typed)
     assert told.startswith("_do_train of Typed")
-
-
-def test_a_pytorch_without_what_a_step_back_needs(blind, monkeypatch):
-    import torch
-
-    monkeypatch.delattr(torch, "_foreach_copy_")
-    assert any("PyTorch 2.1" in name for name in ultralytics_api.missing_hooks(blind.__mro__[1]))
 
 
 def test_such_a_training_is_shown_as_unguarded(blind, trainings: Trainings, tmp_path: Path):

@@ -18,7 +18,7 @@ from nantui.run.attempts import RankExit
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.spec import Spec, read_spec, write_spec
-from nantui.worker.script import ddp_spawn
+from nantui.worker.script import script_run
 from nantui.worker.script.train_calls import HERE, Call, calls_of
 from tests.worker.runs import Outcome, outcome_of, write_request
 
@@ -123,7 +123,7 @@ def test_a_crash_of_ranks_that_have_all_finished_is_no_failure(tmp_path, capsys,
         layout.exit(1, rank).write_text(json.dumps(asdict(ending)))
     call, crash = Call(1, HERE, "", str(tmp_path), 1), subprocess.CalledProcessError(1, "torchrun")
     with pytest.raises(raised) if raised else contextlib.nullcontext():
-        ddp_spawn._end_as_the_ranks(call, 2, crash)
+        script_run._end_as_the_ranks(call, 2, crash)
     assert ("all 2 ranks finished" in capsys.readouterr().err) is (raised is None)
 
 
@@ -137,7 +137,7 @@ def test_ultralytics_own_ddp_spawn_spares_our_folder(tmp_path, monkeypatch):
     (run / "args.yaml").touch()
     monkeypatch.setattr(dist, "generate_ddp_file", lambda trainer: "spawn.py")
     trainer = SimpleNamespace(resume=False, save_dir=run, world_size=2)
-    with ddp_spawn._sparing_our_folder():
+    with script_run._sparing_our_folder():
         command, file = dist.generate_ddp_command(trainer)
     assert command[-1] == file == "spawn.py"
     assert (run / "nantui" / "file").exists()

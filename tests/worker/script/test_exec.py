@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nantui.commands import exec as exec_command
+from nantui.commands import starting
 from nantui.errors import UserError
 from nantui.machine.process_tree import send
 from nantui.run.atomic_files import write_json
@@ -21,7 +21,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.spec import Spec, kept_environment, write_spec
-from nantui.worker.script.exec import refuse_later_calls
+from nantui.worker.script.train_calls import refuse_later_calls
 from tests.supervisor import stub_run
 from tests.supervisor.stub_run import StubRun, eventually
 from tests.worker.runs import Trainings, outcome_of, write_request
@@ -232,5 +232,5 @@ def test_the_recorded_environment_has_no_secrets(monkeypatch):
 
 def test_a_program_that_is_not_there_is_refused():
     with pytest.raises(UserError, match="no such program"):
-        exec_command.resolved(["--", "no-such-program-here", "train.py"])
-    assert exec_command.resolved(["--", "sh", "x"])[0].startswith("/")
+        starting.resolved(["--", "no-such-program-here", "train.py"])
+    assert starting.resolved(["--", "sh", "x"])[0].startswith("/")

@@ -1,5 +1,6 @@
 """From label files to one table of numbers, a batch of files at a time.
 
+Reading is one `open`, `read` and `close` a file and nothing else; a batch is what fits the processor's cache.
 All the words of a batch become numbers in one go, and array operations tell which row each belongs to. A file
 with anything in it but plain numbers (other encodings, nonsense) is read line by line, exactly as Ultralytics
 reads it, and goes on as plain text of what could be read.
@@ -8,6 +9,9 @@ reads it, and goes on as plain text of what could be read.
 from __future__ import annotations
 
 import codecs
+import os
+import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -20,6 +24,8 @@ Array: TypeAlias = np.ndarray
 BOM = b"\xef\xbb\xbf"
 NEWLINE, SPACE, DOT = 10, 32, 46
 LONGEST_QUOTE = 40
+FIRST_READ = 1 << 13
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _FRONT = b"\n" * 8  # so that eight bytes before any byte can be looked at
 _POWERS = 10.0 ** np.arange(9)
 
@@ -41,6 +47,51 @@ class Table:
     def columns(self) -> Array:
         """Return how many numbers each row has."""
         return np.diff(self.start)
+
+
+def read_all(folder: str, names: Sequence[str]) -> tuple[list[bytes], list[Found]]:
+    """Return the contents of files, empty where there is none that could be read, and which these are."""
+    faults: list[Found] = []
+    try:
+        # Names relative to an open folder spare the system a walk along the path, a fifth of the time.
+        opened = os.open(folder or ".", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    except OSError:
+        return [b""] * len(names), [_missing(index, folder, name) for index, name in enumerate(names)]
+    try:
+        contents = []
+        for index, name in enumerate(names):
+            try:
+                contents.append(_read(opened, name))
+            except OSError as error:
+                contents.append(b"")
+                # A directory or a broken link is no label file to Ultralytics; a file that cannot be read is.
+                is_file = not isinstance(error, FileNotFoundError) and _is_file(opened, name)
+                unread = Found(index, 0, "unreadable", error.strerror or str(error))
+                faults.append(unread if is_file else _missing(index, folder, name))
+    finally:
+        os.close(opened)
+    return contents, faults
+
+
+def _missing(index: int, folder: str, name: str) -> Found:
+    return Found(index, 0, "no_label", f"no {os.path.join(folder, name)}")
+
+
+def _read(folder: int, name: str) -> bytes:
+    descriptor = os.open(name, _FLAGS, dir_fd=folder)
+    try:
+        data = os.read(descriptor, FIRST_READ)
+        while len(data) % FIRST_READ == 0 and (more := os.read(descriptor, FIRST_READ << 4)):
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def _is_file(folder: int, name: str) -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(os.stat(name, dir_fd=folder).st_mode)
+    return False
 
 
 def parse(files: list[bytes]) -> tuple[Table, list[Found]]:
@@ -105,7 +156,6 @@ def _floats(text: bytes) -> Array:
 
 
 def _ends_lines(text: bytes) -> bool:
-    """Tell whether all line ends are those of Unix or Windows."""
     return text.count(b"\r") == text.count(b"\r\n")
 
 
@@ -142,7 +192,6 @@ def _plain(index: int, data: bytes, faults: list[Found]) -> bytes:
 
 
 def _quote(word: str) -> str:
-    """Return `word` in quotes, escaped and shortened, safe to show."""
     shown = ascii(word)
     return shown if len(shown) <= LONGEST_QUOTE else shown[: LONGEST_QUOTE - 1] + "…"
 

@@ -1,9 +1,15 @@
-"""A rank that is told to end (SIGTERM, or SIGUSR1 as Slurm's `--signal` is used) asks for the agreed stop.
+"""What a rank does at a signal: told to end it asks for the agreed stop, and one that hangs says where.
 
-docker stop, systemd and batch systems signal every process of a job at once, and kill what is left a little
-later. Python's own handlers wait for the main thread, which may be in a collective for hours: so a thread
-reads the signals from `signal.set_wakeup_fd`. What it does not take for a wish to end in order: the signal
-with which the supervisor ends processes, and torchrun's to the ranks that one has left behind.
+SIGTERM tells it to end, and SIGUSR1 as Slurm's `--signal` is used. docker stop, systemd and batch systems
+signal every process of a job at once, and kill what is left a little later. Python's own handlers wait for
+the main thread, which may be in a collective for hours: so a thread reads the signals from
+`signal.set_wakeup_fd`. What it does not take for a wish to end in order: the signal with which the supervisor
+ends processes, and torchrun's to the ranks that one has left behind.
+
+Where a rank hangs is in PyTorch's flight recorder, which keeps the last collectives of a process and the
+lines that asked for them. In PyTorch 2.15 it is on by itself (2,000 entries, FlightRecorder.hpp in
+torch/csrc/distributed/c10d), for gloo as for NCCL; in older ones TORCH_NCCL_TRACE_BUFFER_SIZE turns it on.
+Nothing is set here; the dump is asked for in this process.
 """
 
 from __future__ import annotations
@@ -11,16 +17,17 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from nantui.run.attempts import COLLECTIVE, STACKS, STOPPED, read_exits, registered
-from nantui.worker.flight_recorder import say_collective
 from nantui.worker.session import Session
-from nantui.worker.torchrun_env import several_hosts, world_size
+from nantui.worker.torchrun_env import rank, several_hosts, world_size
 
 OF_THE_KILLED = 128
 MOMENT_S = 1.0
@@ -29,8 +36,9 @@ MOMENT_S = 1.0
 @contextlib.contextmanager
 def listening(session: Session, *, user_signal: bool = True) -> Iterator[None]:
     """Take the signals of this process meanwhile, unless it has handlers of its own; and show its stacks.
-    Without `user_signal` SIGUSR1 is left to who asks for stacks by it: a supervisor
-       of the version before, which does not have it ignored in what it starts.
+
+    Without `user_signal` SIGUSR1 is left to who asks for stacks by it: a supervisor of the version before,
+    which does not have it ignored in what it starts.
     """
     faulthandler.register(STACKS, file=2, all_threads=True)
     if not user_signal:
@@ -109,3 +117,33 @@ def _left_behind(session: Session) -> bool:
     number = session.attempt.attempt
     told = {one.rank for one in read_exits(session.layout, number) if one.signal}
     return len(told | set(registered(session.layout, number))) < world_size()
+
+
+def say_collective() -> None:
+    """Write it to stderr, as faulthandler does with stacks (`COLLECTIVE_SAID`), nothing without a recorder.
+
+    Twice, the second time with the line: to look that up takes PyTorch seconds, the first time.
+    """
+    for lines in (False, True):
+        entries: list[dict[str, Any]] = []
+        for name in ("_dump_nccl_trace", "_dump_fr_trace"):
+            with contextlib.suppress(Exception):
+                dump = getattr(sys.modules["torch._C._distributed_c10d"], name)
+                entries += pickle.loads(dump(includeStackTraces=lines))["entries"]
+        with contextlib.suppress(Exception):
+            os.write(2, f"flight recorder, rank {rank()}: {collective_text(entries)}\n".encode())
+
+
+def collective_text(entries: list[dict[str, Any]]) -> str:
+    """Return the first collective after the last finished one, or else that one: name, number, group, line.
+
+    An entry is `retired` once its work was seen to end (FlightRecorder.hpp). Raises IndexError for none.
+    """
+    entries = sorted(entries, key=lambda entry: int(entry["time_created_ns"]))
+    ended = max((at for at, entry in enumerate(entries) if entry["retired"]), default=-1)
+    entry = entries[min(ended + 1, len(entries) - 1)]
+    number = entry["p2p_seq_id" if entry.get("is_p2p") else "collective_seq_id"]
+    frames = [frame for frame in entry.get("frames") or () if "/torch/" not in frame["filename"]]
+    line = f" from {os.path.basename(frames[0]['filename'])}:{frames[0]['line']}" if frames else ""
+    done = "finished" if entry["retired"] else "not finished"
+    return f"{entry['profiling_name']} {number} of {entry['process_group'][-1]}{line} {done}"

@@ -1,4 +1,5 @@
-"""What follows when an attempt has ended: the plan's next phase, or a recovery that nobody has to ask for.
+"""What is asked of recovery: its transactions, each in a helper process, and what follows when an attempt has
+ended: the plan's next phase, or a recovery that nobody has to ask for.
 
 Either becomes an ordinary command in the spool, so that it is journaled, shown, carried on after a crash,
 and the same as what a person would ask for. Whether to recover unattended is recovery's own decision
@@ -11,25 +12,69 @@ import uuid
 from dataclasses import replace
 
 from nantui.errors import FAILED, UserError
+from nantui.machine.training_python import training_python
 from nantui.run import commands
 from nantui.run.attempts import DIVERGED, FINISHED
 from nantui.run.attempts import FAILED as FAILED_OUTCOME
 from nantui.run.commands import POLICY, Command, spool_for
 from nantui.run.documents import JsonObject
 from nantui.run.endings import PREEMPTED
-from nantui.run.events import AttemptEnded, CommandReceived, PhaseBegun, UndoDone, newest
+from nantui.run.events import (
+    TRANSACTION_BEGINS,
+    TRANSACTION_ENDS,
+    AttemptEnded,
+    CommandReceived,
+    PhaseBegun,
+    UndoDone,
+    newest,
+)
+from nantui.run.journal import is_being_done
 from nantui.run.plan import PlanPhase, next_waits, phases_of, place_of, standing, with_phase
 from nantui.run.spec import Spec, divided, read_spec, write_spec
 from nantui.run.status import LOST
-from nantui.supervisor.gpu_wait import await_place
+from nantui.supervisor.gpu_admission import await_place
+from nantui.supervisor.helper_process import ACT, helper
 from nantui.supervisor.outcome import Ending
-from nantui.supervisor.ports import HelperPort, RunPort
-from nantui.supervisor.recovery_helper import act
+from nantui.supervisor.ports import RunPort
 from nantui.supervisor.run_spec import own_spec
+from nantui.terminal_text import printable
 
-PLAN = "plan"
+PLAN, REPAIR = "plan", "repair"
 ROOM_TO_WRITE = 1 << 20
 RECOVER, RESUME, NOTHING = "recover", "resume", "nothing"
+
+
+def act(port: RunPort, command: Command, action: str) -> JsonObject:
+    """Run one transaction of recovery in a helper process. Raises UserError with its refusal."""
+    spec = own_spec(port.layout)
+    python = training_python(str(command.options.get("python") or ""), spec.python if spec else None)
+    own = {"action": action, "run": str(port.layout.run), "id": command.id, "by": command.by}
+    request = {**command.options, **own, "python": python}
+    try:
+        answer = helper(ACT, request, python=python, pump=port.pump, started=port.start_helper)
+    except UserError as error:
+        # It died, out of memory perhaps, and may have left the run half rolled back.
+        if action == REPAIR or not (repaired := repair(port, died=True)):
+            raise
+        raise UserError(f"{error}; {repaired}", FAILED) from None
+    if not answer.get("ok"):
+        raise UserError(printable(answer.get("error") or answer.get("text") or "refused"), FAILED)
+    if notes := "; ".join(map(printable, answer.get("notes") or ())):
+        port.journal.append("note", by=command.by, text=notes)
+    return answer
+
+
+def repair(port: RunPort, died: bool = False) -> str:
+    """Finish or undo a rollback that a crash interrupted; returns a line, empty when there was none.
+
+    One that an earlier supervisor's helper still carries out is waited for. Of a helper that `died` before it
+    had begun, copies as large as checkpoints may lie beside the run's files: they are removed.
+    """
+    latest = newest(port.journal.events(), *TRANSACTION_BEGINS, *TRANSACTION_ENDS)
+    open_id = latest.id if isinstance(latest, TRANSACTION_BEGINS) else ""
+    if not died and not open_id and not is_being_done(port.layout):
+        return ""
+    return str(act(port, Command("rollback", {}, open_id, "supervisor"), REPAIR).get("text") or "")
 
 
 def follow_up(port: RunPort) -> None:
@@ -49,9 +94,8 @@ def follow_up(port: RunPort) -> None:
 
 
 def waits(port: RunPort, command: Command) -> bool:
-    """Tell whether a resume means the next phase: the current one is finished, or one is to be appended.
-
-    A person who names a checkpoint or remedies means the phase that is there.
+    """Tell whether a resume means the next phase: the current one is finished, or one is to be appended. A
+    person who names a checkpoint or remedies means the phase that is there.
     """
     if command.options.get("to") or command.options.get("presets"):
         return False
@@ -61,44 +105,38 @@ def waits(port: RunPort, command: Command) -> bool:
     )
 
 
-def go_on(port: HelperPort, command: Command) -> dict[str, object]:
-    """Put the finished phase aside; returns the next one's settings. Raises UserError; nothing moved then."""
-    if command.options.get("phase"):
-        append(port, dict(command.options["phase"]))
+def go_on(port: RunPort, command: Command) -> dict[str, object]:
+    """Put the finished phase aside, and append another where that is asked for; returns the settings of the
+    next. Raises UserError; nothing moved then.
+    """
+    if settings := dict(command.options.get("phase") or {}):
+        spec = own_spec(port.layout)
+        place = place_of(spec.plan) if spec else None
+        _, finished = standing(port.journal.events())
+        if spec is None or not finished or (place is not None and place.number < place.of):
+            raise UserError("a phase can be appended once the training has finished", FAILED)
+        text = ", ".join(f"{name}={value}" for name, value in settings.items())
+        plan = with_phase(spec.plan, PlanPhase(text, settings), divided(spec.train)[0], spec.ours)
+        write_spec(port.layout.spec, replace(spec, plan=plan))
     port.stage(command.id, "phase", "putting the finished phase aside")
     asking = Command("resume", {}, f"{command.id}-{uuid.uuid4().hex[:4]}", command.by)
     return dict(act(port, asking, "phase").get("asked") or {})
 
 
-def append(port: RunPort, settings: dict[str, object]) -> None:
-    """Append a phase to a finished run. Raises UserError when the run is not at its end."""
-    spec = own_spec(port.layout)
-    place = place_of(spec.plan) if spec else None
-    _, finished = standing(port.journal.events())
-    if spec is None or not finished or (place is not None and place.number < place.of):
-        raise UserError("a phase can be appended once the training has finished", FAILED)
-    text = ", ".join(f"{name}={value}" for name, value in settings.items())
-    plan = with_phase(spec.plan, PlanPhase(text, settings), divided(spec.train)[0], spec.ours)
-    write_spec(port.layout.spec, replace(spec, plan=plan))
-
-
-def begins(port: RunPort, spec: Spec) -> bool:
-    """Tell whether the current phase has nothing yet to resume from: it then begins, or begins again."""
+def begins_with(port: RunPort, spec: Spec) -> dict[str, object] | None:
+    """Return what the current phase asks for by itself, where it has nothing yet to resume from: it then
+    begins, or begins again. Else None.
+    """
     place = place_of(spec.plan)
     left = {path.name for path in port.layout.weights.glob("*.pt")} - {port.layout.stop_point.name}
-    return place is not None and place.number > 1 and not left and not port.layout.results_csv.exists()
+    if place is None or place.number < 2 or left or port.layout.results_csv.exists():
+        return None
+    return dict(phases_of(spec.plan)[place.number - 1].settings)
 
 
-def settings_now(spec: Spec) -> dict[str, object]:
-    """Return what the current phase asks for by itself."""
-    place = place_of(spec.plan)
-    return dict(phases_of(spec.plan)[place.number - 1].settings) if place else {}
-
-
-def recover_unattended(port: HelperPort, ending: Ending) -> None:
-    """Enqueue what the policy decides where the run may go on unattended; a refusal is giving up.
-
-    Nothing where a person has asked for something already, or has ended it.
+def recover_unattended(port: RunPort, ending: Ending) -> None:
+    """Enqueue what the policy decides where the run may go on unattended, and no person has ended it or asked
+    for something already; a refusal is giving up.
     """
     ended = ending.outcome in {DIVERGED, FAILED_OUTCOME, FINISHED, LOST} or ending.cause.kind == PREEMPTED
     if not ended or not is_automatic(port) or commands.pending_commands(port.layout):
@@ -118,7 +156,7 @@ def is_automatic(port: RunPort) -> bool:
     return spec is not None and spec.auto
 
 
-def _follow(port: HelperPort, outcome: str, decision: JsonObject) -> None:
+def _follow(port: RunPort, outcome: str, decision: JsonObject) -> None:
     why, action = str(decision.get("why") or decision.get("text") or ""), decision.get("action")
     if action in (RECOVER, RESUME):
         # Nobody is there to start it again once the GPU is free: it waits by itself.
@@ -135,7 +173,7 @@ def _follow(port: HelperPort, outcome: str, decision: JsonObject) -> None:
         give_up(port, outcome, why)
 
 
-def give_up(port: HelperPort, outcome: str, why: str) -> None:
+def give_up(port: RunPort, outcome: str, why: str) -> None:
     """Say that nothing is done, and why; a training that has finished stays finished."""
     finished = outcome == FINISHED
     text = f"finished, but {why}" if finished else f"unattended recovery gave up: {why}; everything is kept"

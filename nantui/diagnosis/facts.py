@@ -6,13 +6,13 @@ What is not there stays None or empty, so that no evidence is made of it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from nantui.recovery.trouble import overflowed
 from nantui.run.attempts import Attempt
 from nantui.run.events import Autopsy, Event, Incident, InEffect, Warned, newest, of_kind
 from nantui.run.incidents import as_incident, is_suspicion
-from nantui.run.layout import RunLayout
 from nantui.run.record import AttemptRecord, RunRecord, in_full
 from nantui.run.results import EpochRow
 from nantui.run.telemetry import Step, StepFollower
@@ -30,8 +30,8 @@ class TroubleFacts:
     `incidents` are those of the attempt, oldest first, suspicions among them where nothing worse came after
     them; `trouble` those that belong to the last trouble, and `first` is the first of them. `autopsy` is what
     was found there. `before` and `after` are the steps around `first`; `settings` are in effect where the
-    worker said so, else as asked. `steps_in` counts the steps of the attempt up to `first`. `attempts` is how
-    many there are; `watched` is False where nantui did not look.
+    worker said so, else as asked. `steps_in` counts the steps of the attempt up to `first`. `watched` is
+    False where nantui did not look.
     """
 
     record: RunRecord
@@ -49,23 +49,18 @@ class TroubleFacts:
     results: Sequence[EpochRow] = ()
 
     @property
-    def layout(self) -> RunLayout:
-        """Return where the run's files are."""
-        return self.record.layout
-
-    @property
     def first(self) -> Incident | None:
-        """Return the incident that the trouble began with."""
+        """The incident that the trouble began with."""
         return self.trouble[0] if self.trouble else None
 
     @property
     def kind(self) -> str:
-        """Return the kind of the first incident, empty where there is none."""
+        """The kind of the first incident, empty where there is none."""
         return self.first.incident if self.first else ""
 
     @property
     def broke_off(self) -> int | None:
-        """Return the epoch in which a run that nobody watched ended before its last, None where it did not.
+        """The epoch in which a run that nobody watched ended before its last, None where it did not.
 
         Ultralytics (8.4.190, `_handle_nan_recovery`) gives up on a NaN before it writes the epoch's row: of
         such an end results.csv shows nothing.
@@ -76,8 +71,14 @@ class TroubleFacts:
         return done + 1 if early else None
 
     @property
+    def bad_row(self) -> EpochRow | None:
+        """The first epoch in results.csv that is not finite and whose network is not known to be sound."""
+        sound = overflowed(self.results)
+        return next((row for row in self.results if not row.finite and row.epoch not in sound), None)
+
+    @property
     def resumed(self) -> bool:
-        """Tell whether the attempt went on from a checkpoint."""
+        """Whether the attempt went on from a checkpoint."""
         return self.attempt is not None and self.attempt.mode == "resume"
 
 
@@ -85,23 +86,20 @@ def gather_facts(record: RunRecord) -> TroubleFacts:
     """Return what is known of the last trouble of the run."""
     spec = record.spec
     asked = {**(spec.train if spec else {}), **(spec.ours if spec else {}), **record.args}
-    asked = in_full(record, asked)
-    events = {attempt.number: attempt.all_events for attempt in record.attempts}
-    _add_journal(record, events)
-    troubled = _with(events, _is_incident) or _with(events, is_suspicion)
-    if not troubled:
-        return TroubleFacts(record, watched=bool(events), settings=asked, results=record.epochs)
-    number = troubled[-1]
-    attempt, its_events = record.attempt(number), _with_suspicions(events[number])
-    incidents = of_kind(its_events, Incident)
-    first = attempt.steps.first
+    events = {attempt.number: _events(record, attempt) for attempt in record.attempts}
+    facts = TroubleFacts(record, bool(events), settings=in_full(record, asked), results=record.epochs)
+    bad = [number for number, its in events.items() if of_kind(its, Incident)]
+    bad = bad or [number for number, its in events.items() if any(map(is_suspicion, its))]
+    if not bad:
+        return facts
+    attempt, its_events = record.attempt(bad[-1]), _with_suspicions(events[bad[-1]])
+    incidents, first = of_kind(its_events, Incident), attempt.steps.first
     trouble = _last_trouble(incidents, first.steps if first else SAME_TROUBLE)
     before, after, steps_in = _around(attempt, trouble[0])
     in_effect, its = _in_effect(its_events), attempt.asked
     own = {**its.train, **its.ours} if its else {}
-    return TroubleFacts(
-        record=record,
-        watched=True,
+    return replace(
+        facts,
         attempt=its,
         incidents=incidents,
         trouble=trouble,
@@ -111,25 +109,17 @@ def gather_facts(record: RunRecord) -> TroubleFacts:
         steps_in=steps_in,
         settings=in_full(record, {**asked, **own, **in_effect}),
         in_effect=bool(in_effect),
-        earlier_settings=_in_effect(one for other in events if other < number for one in events[other]),
-        results=record.epochs,
+        earlier_settings=_in_effect(one for other in events if other < bad[-1] for one in events[other]),
     )
 
 
-def _add_journal(record: RunRecord, events: dict[int, list[Event]]) -> None:
-    """Add the journal's incidents and suspicions of attempts whose own record of them is gone."""
-    journaled = [event for event in record.journal if _is_incident(event) or is_suspicion(event)]
-    for number, known in events.items():
-        if not any(_is_incident(event) or is_suspicion(event) for event in known):
-            known += [event for event in journaled if event.attempt == number]
-
-
-def _is_incident(event: Event) -> bool:
-    return isinstance(event, Incident)
-
-
-def _with(events: Mapping[int, list[Event]], is_one: Callable[[Event], bool]) -> list[int]:
-    return [number for number, its in events.items() if any(map(is_one, its))]
+def _events(record: RunRecord, attempt: AttemptRecord) -> list[Event]:
+    """Return what the ranks reported, and the journal's incidents where their own record is gone."""
+    own = attempt.all_events
+    if any(isinstance(event, Incident) or is_suspicion(event) for event in own):
+        return own
+    its = [event for event in record.journal if event.attempt == attempt.number]
+    return own + [event for event in its if isinstance(event, Incident) or is_suspicion(event)]
 
 
 def _with_suspicions(events: list[Event]) -> list[Event]:
@@ -137,7 +127,7 @@ def _with_suspicions(events: list[Event]) -> list[Event]:
 
     One that nothing came of must not hide what happened before it.
     """
-    last = max((at for at, event in enumerate(events) if _is_incident(event)), default=len(events))
+    last = max((at for at, event in enumerate(events) if isinstance(event, Incident)), default=len(events))
     return [
         as_incident(event) if at < last and isinstance(event, Warned) and is_suspicion(event) else event
         for at, event in enumerate(events)
@@ -145,7 +135,6 @@ def _with_suspicions(events: list[Event]) -> list[Event]:
 
 
 def _in_effect(events: Iterable[Event]) -> Mapping[str, object]:
-    """Return the newest settings in effect among `events`."""
     reported = newest(events, InEffect)
     return reported.values if reported else {}
 

@@ -4,21 +4,20 @@ A process started in a tmux pane has the pane's shell as its session leader, so 
 group is never signalled: only the training's own tree, as it was before the first signal. What belongs
 to another user is shown and never touched.
 
-The processes of this machine that may train: what can be read of each without touching it.
-
-Whether a process trains into a run: its open files and command line, or the time at which both began.
-
-What is shown of a training that nantui did not start, before anybody decides about it.
+Whether a process trains into a run is told by its open files and command line, or by when both began.
+How far it is stands in its log. The progress line is redrawn with carriage returns and colours; losses may be
+`nan` or `inf`. Two generations look different after the colon (tqdm until 8.3, Ultralytics' own bar since).
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -26,11 +25,20 @@ import psutil
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import Sampler
 from nantui.machine.process_identity import ProcessRef, alive, ref_of
-from nantui.machine.process_origin import origin_of, restart_loop
-from nantui.machine.process_tree import MARK, Leftover, descendants, end_all, environment_of, living_pids
+from nantui.machine.process_tree import (
+    MARK,
+    Leftover,
+    descendants,
+    end_all,
+    environment_of,
+    living_pids,
+    origin_of,
+    restart_loop,
+)
 from nantui.run.atomic_files import read_text
-from nantui.run.growing_files import head
-from nantui.terminal_text import printable
+from nantui.run.documents import JsonObject
+from nantui.run.growing_files import head, tail_text
+from nantui.terminal_text import printable, without_sequences
 
 PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
 CERTAIN, LIKELY = "certain", "likely"
@@ -46,28 +54,50 @@ LAUNCHERS = (
     "torchrun", "accelerate", "deepspeed", "yolo", "torch.distributed.run", "torch.distributed.launch",
 )  # fmt: skip
 RESTART_LOOK_S = 2.0
+_sampler = cache(Sampler)
+NUMBER = r"-?(?:nan|inf|\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
+PROGRESS = re.compile(
+    rf"^\s*(?P<epoch>\d+)/(?P<epochs>\d+)\s+[\d.]+\s?[KMGT]?i?B?\s+"
+    rf"(?P<losses>(?:{NUMBER}\s+)+?)\d+\s+\d+:\s*\d+%.*?(?P<step>\d+)/(?P<steps_per_epoch>\d+)",
+    re.IGNORECASE,
+)
+PROGRESS_HEADER = re.compile(r"^\s*Epoch\s+GPU_mem\s+(?P<losses>.+?)\s+Instances\s+Size\s*$")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A process that may train: what can be read of it without touching it."""
+class ForeignProcess:
+    """A process that may train: what can be read of it without touching it. Of a training it is the root,
+    and `evidence` says how sure it is that it writes into the run.
+    """
 
     ref: ProcessRef
     argv: tuple[str, ...]
     cwd: str
     parent: int
     files: tuple[str, ...]
+    """What it has open for writing; whoever only reads a run does not train into it."""
     user: str
-    ours: bool
+    mine: bool
+    evidence: str = ""
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Itself and what is below it."""
+        return tuple(sorted({self.ref.pid, *descendants([self.ref.pid])}))
+
+    @property
+    def restarted_by(self) -> str:
+        """The loop or service that seems to start it again, empty where none is seen."""
+        return restart_loop(self.parent)
 
 
-def candidates() -> list[Candidate]:
+def candidates() -> list[ForeignProcess]:
     """Return every Python process that is not nantui's own; one look serves many runs."""
     found = (_candidate(pid) for pid in living_pids() if pid != os.getpid())
     return [one for one in found if one is not None]
 
 
-def _candidate(pid: int) -> Candidate | None:
+def _candidate(pid: int) -> ForeignProcess | None:
     try:
         process = psutil.Process(pid)
         argv = tuple(process.cmdline())
@@ -77,22 +107,20 @@ def _candidate(pid: int) -> Candidate | None:
         about = (link_of(pid, "cwd"), process.ppid(), _written_files(pid), process.username(), mine)
     except (psutil.Error, KeyError):
         return None
-    return Candidate(ref, argv, *about) if ref is not None else None
+    return ForeignProcess(ref, argv, *about) if ref is not None else None
 
 
 def _written_files(pid: int) -> tuple[str, ...]:
-    """Return what a process has open for writing; whoever only reads a run does not train into it."""
+    def writes(number: str) -> bool:
+        text = read_text(Path(f"/proc/{pid}/fdinfo/{number}")) or ""
+        found = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
+        return bool(found and int(found[1], 8) & (os.O_WRONLY | os.O_RDWR))
+
     try:
         numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return ()
-    return tuple(link_of(pid, f"fd/{number}") for number in numbers if _writes(pid, number))
-
-
-def _writes(pid: int, number: str) -> bool:
-    text = read_text(Path(f"/proc/{pid}/fdinfo/{number}")) or ""
-    found = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
-    return bool(found and int(found[1], 8) & (os.O_WRONLY | os.O_RDWR))
+    return tuple(link_of(pid, f"fd/{number}") for number in numbers if writes(number))
 
 
 def link_of(pid: int, name: str) -> str:
@@ -110,15 +138,20 @@ def _is_nantui(pid: int, argv: tuple[str, ...]) -> bool:
     return named or any(entry.startswith(f"{MARK}=".encode()) for entry in environment_of(pid))
 
 
-def evidence_of(one: Candidate, run: Path) -> str:
+def evidence_of(one: ForeignProcess, run: Path) -> str:
     """Return how sure it is that a process trains into `run`: CERTAIN, LIKELY or empty."""
-    if any(_is_of_training(name, run) for name in one.files) or _names_run_in_ddp_file(one, run):
+    # Ultralytics' own DDP ranks run a generated file that holds the overrides, `save_dir` among them.
+    generated = next(filter(_is_generated, one.argv), "")
+    in_file = bool(generated) and f"'{run}'" in (read_text(Path(generated)) or "")
+    if in_file or any(_is_of_training(name, run) for name in one.files):
         return CERTAIN
     if any(_names_run(word, one.cwd, run) for word in _places(one.argv)) and _trains(one):
         return CERTAIN
     if not 0 <= _modified(run / "args.yaml") - one.ref.created <= ARGS_WRITTEN_WITHIN_S:
         return ""
-    if _place_of(one) == str(run) and _trains(one):
+    said = _said(one)
+    place = os.path.join(one.cwd or "/", said.get("project", ""), said.get("name", ""))
+    if said.get("name") and os.path.normpath(place) == str(run) and _trains(one):
         return CERTAIN
     return LIKELY if _started_with_run(one, run) else ""
 
@@ -131,7 +164,7 @@ def _is_of_training(name: str, run: Path) -> bool:
     )
 
 
-def _trains(one: Candidate) -> bool:
+def _trains(one: ForeignProcess) -> bool:
     """A script that only reads the run names it as well: a training says so as its program or its command,
     never by a path among its arguments (Ultralytics' runs lie in `runs/detect/train`), or has torch loaded.
     """
@@ -139,7 +172,7 @@ def _trains(one: Candidate) -> bool:
     return "train" in _program(one.argv) or bool(words & {"train", "mode=train"}) or _has_torch(one)
 
 
-def _has_torch(one: Candidate) -> bool:
+def _has_torch(one: ForeignProcess) -> bool:
     return "libtorch" in (read_text(Path(f"/proc/{one.ref.pid}/maps")) or "")
 
 
@@ -161,13 +194,7 @@ def _names_run(word: str, cwd: str, run: Path) -> bool:
     return path == str(run) or path.startswith(f"{run}{os.sep}")
 
 
-def _names_run_in_ddp_file(one: Candidate, run: Path) -> bool:
-    """Ultralytics' own DDP ranks run a generated file that holds the overrides, `save_dir` among them."""
-    generated = next((word for word in one.argv if _is_generated(word)), "")
-    return bool(generated) and f"'{run}'" in (read_text(Path(generated)) or "")
-
-
-def _started_with_run(one: Candidate, run: Path) -> bool:
+def _started_with_run(one: ForeignProcess, run: Path) -> bool:
     """Tell whether the run appeared soon after a training process had started that has to do with it.
 
     To do with it: its command line says the run's project, data or model, or it was started in a directory
@@ -181,7 +208,7 @@ def _started_with_run(one: Candidate, run: Path) -> bool:
     return linked and not _trains_beside(one, run)
 
 
-def _trains_beside(one: Candidate, run: Path) -> bool:
+def _trains_beside(one: ForeignProcess, run: Path) -> bool:
     """Tell whether a run beside this one appeared first after the process had started, and is trained on."""
     began = _modified(run / "args.yaml")
     for args in run.parent.glob("*/args.yaml"):
@@ -199,15 +226,9 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _said(one: Candidate) -> dict[str, str]:
+def _said(one: ForeignProcess) -> dict[str, str]:
     """Return the arguments of a command line that are written as NAME=VALUE."""
     return dict(word.removeprefix("--").partition("=")[::2] for word in one.argv if "=" in word)
-
-
-def _place_of(one: Candidate) -> str:
-    """Return the run that `project=` and `name=` say, empty without a name."""
-    name = (said := _said(one)).get("name")
-    return os.path.normpath(os.path.join(one.cwd or "/", said.get("project", ""), name)) if name else ""
 
 
 def _is_a_copy(run: Path) -> bool:
@@ -216,7 +237,7 @@ def _is_a_copy(run: Path) -> bool:
     return said is not None and os.path.realpath(said[1]) != os.path.realpath(run)
 
 
-def _says(one: Candidate, run: Path) -> bool:
+def _says(one: ForeignProcess, run: Path) -> bool:
     """Tell whether `project=`, or both `data=` and `model=`, on the command line are those of the run."""
     said = _said(one)
     project = said.get("project")
@@ -228,49 +249,25 @@ def _says(one: Candidate, run: Path) -> bool:
     return all(one_name == other for one_name, other in names)
 
 
-@dataclass(frozen=True)
-class ForeignTraining:
-    """One training of somebody: its root process and what is below it."""
-
-    root: ProcessRef
-    pids: tuple[int, ...]
-    command: str
-    argv: tuple[str, ...]
-    cwd: str
-    user: str
-    age_s: float
-    origin: str
-    evidence: str
-    mine: bool
-    restarted_by: str
-    """The loop or service that seems to start it again, empty where none is seen."""
-
-
-def find_foreign(run: Path, among: Iterable[Candidate] | None = None) -> list[ForeignTraining]:
+def find_foreign(run: Path, among: Iterable[ForeignProcess] | None = None) -> list[ForeignProcess]:
     """Return the trainings that write into `run` and were not started by nantui, oldest first."""
-    known = list(candidates() if among is None else among)
-    evidence = {one.ref.pid: word for one in known if (word := evidence_of(one, run))}
-    if CERTAIN in evidence.values():
-        evidence = {pid: word for pid, word in evidence.items() if word == CERTAIN}
-    by_pid = {one.ref.pid: one for one in known}
-    roots = {_root(by_pid[pid], by_pid): evidence[pid] for pid in evidence}
-    trainings = [_training(by_pid[pid], word) for pid, word in roots.items()]
-    return sorted(trainings, key=lambda training: training.root.created)
+    by_pid = {one.ref.pid: one for one in (candidates() if among is None else among)}
+    evidence = {pid: word for pid, one in by_pid.items() if (word := evidence_of(one, run))}
+    sure = CERTAIN in evidence.values()
+    roots = {
+        _root(by_pid[pid], by_pid): word for pid, word in evidence.items() if word == CERTAIN or not sure
+    }
+    trainings = [replace(by_pid[pid], evidence=word) for pid, word in roots.items()]
+    return sorted(trainings, key=lambda training: training.ref.created)
 
 
 def stop_tree(
-    training: ForeignTraining, pump: Callable[[float], None] = time.sleep, grace_s: float = 5.0
+    training: ForeignProcess, pump: Callable[[float], None] = time.sleep, grace_s: float = 5.0
 ) -> list[Leftover]:
-    """End the training's tree, as it is now, and return what does not die.
-
-    Raises UserError for another user's process.
-    """
+    """End the training's tree, as it is now; returns what does not die. Raises UserError for others'."""
     if not training.mine:
-        raise UserError(
-            f"process {training.root.pid} belongs to {training.user}: ask them to stop it", FAILED
-        )
-    pids = {training.root.pid, *descendants([training.root.pid])} - {os.getpid()}
-    tree = {ref.pid: ref for pid in pids if (ref := ref_of(pid)) is not None}
+        raise UserError(f"process {training.ref.pid} belongs to {training.user}: ask them to stop it", FAILED)
+    tree = {pid: ref for pid in training.pids if pid != os.getpid() and (ref := ref_of(pid)) is not None}
 
     def living() -> list[ProcessRef]:
         left = [ref for ref in tree.values() if alive(ref)]
@@ -282,40 +279,24 @@ def stop_tree(
     return end_all(living, pump, grace_s=grace_s, limit_s=10.0)
 
 
-def came_back(run: Path, stopped: ForeignTraining, pump: Callable[[float], None] = time.sleep) -> str:
+def came_back(run: Path, stopped: ForeignProcess, pump: Callable[[float], None] = time.sleep) -> str:
     """After a stop, look whether something started the training again; returns who, empty for nobody."""
     pump(RESTART_LOOK_S)
-    again = [one for one in find_foreign(run) if one.root.pid != stopped.root.pid]
+    again = [one for one in find_foreign(run) if one.ref.pid != stopped.ref.pid]
     for one in candidates():
         same = (one.argv, one.cwd) == (stopped.argv, stopped.cwd)
-        again += [_training(one, LIKELY)] if same and one.ref.created > stopped.root.created else []
-    return again[0].restarted_by or f"process {again[0].root.pid} runs the same command" if again else ""
+        again += [one] if same and one.ref.created > stopped.ref.created else []
+    return again[0].restarted_by or f"process {again[0].ref.pid} runs the same command" if again else ""
 
 
-def _training(one: Candidate, evidence: str) -> ForeignTraining:
-    return ForeignTraining(
-        root=one.ref,
-        pids=tuple(sorted({one.ref.pid, *descendants([one.ref.pid])})),
-        command=printable(" ".join(one.argv), 300),
-        argv=one.argv,
-        cwd=one.cwd,
-        user=one.user,
-        age_s=max(0.0, time.time() - one.ref.created),
-        origin=origin_of(one.ref.pid),
-        evidence=evidence,
-        mine=one.ours,
-        restarted_by=restart_loop(one.parent),
-    )
-
-
-def _root(one: Candidate, by_pid: dict[int, Candidate]) -> int:
+def _root(one: ForeignProcess, by_pid: dict[int, ForeignProcess]) -> int:
     """Climb to the launcher that started a rank; never to a shell, a tmux server or a service manager."""
     while (parent := by_pid.get(one.parent)) is not None and _is_launcher_of(parent, one):
         one = parent
     return one.ref.pid
 
 
-def _is_launcher_of(parent: Candidate, child: Candidate) -> bool:
+def _is_launcher_of(parent: ForeignProcess, child: ForeignProcess) -> bool:
     """Tell whether a process started a rank as part of the same training.
 
     What it runs decides, never a word among its arguments: a scheduler that was told to start a training is
@@ -340,20 +321,43 @@ def _program(argv: tuple[str, ...]) -> str:
     return Path(words[0]).name if words else ""
 
 
-def describe(training: ForeignTraining, gpu_gb: float | None = None) -> str:
-    """Return one line: whose process it is, from where, how old, what it holds, and its command."""
-    place = f", from {training.origin}" if training.origin else ""
-    gpu = f", {gpu_gb:.1f} GB of GPU memory" if gpu_gb else ""
-    hours = training.age_s / 3600
-    whose = f"process {training.root.pid} of {training.user}{place}"
-    return f"{whose}, {hours:.1f} h old{gpu}: {training.command}"
+def describe(training: ForeignProcess, with_gpu: bool = False) -> str:
+    """Return one line: whose process it is, from where, how old, its command, and `with_gpu` what it holds of
+    the GPUs, where the driver says so.
+    """
+    origin = origin_of(training.ref.pid)
+    place = f", from {origin}" if origin else ""
+    held_gb = sum(gpu.ours_gb for gpu in _sampler().sample(training.pids).gpus) if with_gpu else 0.0
+    gpu = f", {held_gb:.1f} GB of GPU memory" if held_gb else ""
+    hours = max(0.0, time.time() - training.ref.created) / 3600
+    whose = f"process {training.ref.pid} of {training.user}{place}"
+    return f"{whose}, {hours:.1f} h old{gpu}: {printable(' '.join(training.argv), 300)}"
 
 
-def gpu_memory_gb(training: ForeignTraining) -> float:
-    """Return the GPU memory that its processes hold, in GB; 0 where the driver does not say."""
-    return sum(gpu.ours_gb for gpu in _sampler().sample(training.pids).gpus)
+def read_progress(path: Path) -> JsonObject:
+    """Return what the newest progress line of a log tells, by the names of `RunStatus`: counts from 1 as
+    printed, `step` 0 before the first; {} where there is none or it is no regular file.
+    """
+    names: list[str] = []
+    found: JsonObject = {}
+    for line in re.split(r"[\r\n]+", without_sequences(tail_text(path))):
+        if header := PROGRESS_HEADER.match(line):
+            names = header["losses"].split()
+        elif row := PROGRESS.match(line):
+            values = [float(word) for word in row["losses"].split()]
+            known = names if len(names) == len(values) else [f"loss {n}" for n, _ in enumerate(values, 1)]
+            found = {name: int(row[name]) for name in ("epoch", "epochs", "step", "steps_per_epoch")}
+            found["losses"] = dict(zip(known, values, strict=True))
+    return found
 
 
-@lru_cache(maxsize=1)
-def _sampler() -> Sampler:
-    return Sampler()
+def log_of(pid: int) -> Path | None:
+    """Return the regular file that a process has as standard output, None where it is none."""
+    link = f"/proc/{pid}/fd/1"
+    try:
+        place = Path(os.readlink(link))
+        through, direct = os.stat(link), os.lstat(place)
+    except OSError:
+        return None
+    same = (through.st_dev, through.st_ino) == (direct.st_dev, direct.st_ino)
+    return place if same and stat.S_ISREG(direct.st_mode) else None

@@ -1,0 +1,355 @@
+"""The commands that act on a run: stop, recover, rollback, undo, resume. Each is shown, agreed to, sent to
+the run's supervisor and followed to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from nantui.commands import common
+from nantui.commands.watching import foreground
+from nantui.errors import FAILED, NO, USAGE, UserError
+from nantui.recovery.agreement import would_run
+from nantui.recovery.history import newest_in_force
+from nantui.recovery.plan import Plan, lost_with_our_runner, make_plan, plan_lines
+from nantui.run.binding import MOVED, STARTS, bind, standing
+from nantui.run.commands import Command
+from nantui.run.documents import JsonObject
+from nantui.run.layout import RunLayout, require_run
+from nantui.run.record import RunRecord
+from nantui.run.status import ACTIVE, FOREIGN
+from nantui.settings.presets import checked
+from nantui.settings.schema import Schema
+from nantui.supervisor.client import branch_off, carry_out
+from nantui.supervisor.foreign import describe, find_foreign
+from nantui.supervisor.status import read_status
+from nantui.supervisor.stop import end_strays, run_of, strays_of
+
+FILES = ("data", "model", "pretrained")
+"""Settings that may name a file, which whoever types them sees from here."""
+Check = Callable[[argparse.Namespace, RunLayout], "bool | None"]
+"""May refuse by raising, and ask a question of its own: False means no."""
+
+
+def act(
+    arguments: argparse.Namespace,
+    kind: str,
+    options: JsonObject,
+    question: str,
+    check: Check = lambda arguments, layout: None,
+) -> int:
+    """Ask, send the command, show its stages, and return the exit status. Raises UserError for a bad run."""
+    layout = require_run(arguments.run)
+    if (refused := _refused(arguments, layout, kind, question, check)) is not None:
+        return refused
+
+    def show(stage: str, text: str) -> None:
+        common.say(f"{stage}: {text}")
+
+    command = Command(kind, options | _python_of(arguments))
+    outcome = carry_out(layout.run, command, on_stage=show, take_over=arguments.take_over)
+    common.say(f"{kind}: {outcome.text}")
+    return 0 if outcome.ok else FAILED
+
+
+def _refused(
+    arguments: argparse.Namespace,
+    layout: RunLayout,
+    kind: str,
+    question: str,
+    check: Check,
+) -> int | None:
+    """Ask, or say what would be done; return the exit status where nothing is to be done, None for a yes."""
+    common.refuse_read_only(arguments)
+    if check(arguments, layout) is not False:
+        strange = would_run(layout) if kind in STARTS else []
+        for line in strange:  # what going on with a run that was not made here would run
+            common.say(f"  {line}")
+        if arguments.dry_run:
+            common.say(f"would {kind} {question.removesuffix(' Do it?').rstrip('.?')}")
+            return 0
+        if strange:
+            agreed = _agreed_to_strange(arguments, layout, f"{question} Start all that?")
+        else:
+            agreed = common.confirm(arguments, question)
+        if agreed:
+            return None
+    common.say("nothing was done")
+    return NO
+
+
+def _agreed_to_strange(arguments: argparse.Namespace, layout: RunLayout, question: str) -> bool:
+    """Ask; for a run that was not made here only a person's answer or `--trust` counts, and binds it here."""
+    moved = standing(layout.run) == MOVED  # by its owner: the usual answer will do
+    if not (arguments.trust or moved) and (arguments.yes or not sys.stdin.isatty()):
+        raise UserError(f"{layout.run} was not made here: --trust goes on with what is shown above", USAGE)
+    if not (arguments.trust or common.confirm(arguments, question)):
+        return False
+    bind(layout.run)
+    return True
+
+
+def _python_of(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the option that names the interpreter that trains from now on, in full, as a supervisor has
+    another working directory. A link stays one: by it an interpreter finds its virtual environment.
+    """
+    if not arguments.python:
+        return {}
+    return {"python": os.path.abspath(arguments.python) if "/" in arguments.python else arguments.python}
+
+
+def trains(run: Path) -> bool:
+    """Tell whether something trains there, which has to be stopped first."""
+    status = read_status(run)
+    return status.state in ACTIVE or bool(status.pids)
+
+
+def add_stop(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui stop` takes."""
+    common.add_run(parser)
+    common.add_flags(parser, now="end every process at once, nothing is saved")
+    name = "the run's name: stop a training nantui did not start"
+    parser.add_argument("--foreign", metavar="NAME", help=name)
+    common.add_changer(parser)
+
+
+def run_stop(arguments: argparse.Namespace) -> int:
+    """Stop at the next batch boundary, checkpoint kept; returns when no process of the training is left."""
+    kind = "kill" if arguments.now else "stop"
+    if (ended := _stop_strays(arguments)) is not None:
+        return ended
+    layout = require_run(arguments.run)
+    status = read_status(layout.run)
+    if status.state == FOREIGN and status.pids:
+        return _stop_foreign(arguments, layout, kind)
+    how = {"kill": "kill every process, losing what was not saved", "stop": "stop at the next batch boundary"}
+    return act(arguments, kind, {}, f"{arguments.run}: {how[kind]}?")
+
+
+def _stop_strays(arguments: argparse.Namespace) -> int | None:
+    """Stop what trains on under this name after its directory was renamed or deleted; None for nothing.
+
+    A run that was renamed is stopped where it lies now.
+    """
+    if not (marks := strays_of(arguments.run.resolve())):
+        return None
+    if now := run_of(marks):
+        common.say(f"{arguments.run} trains on as {now}")
+        arguments.run = now
+        return None
+    common.refuse_read_only(arguments)
+    question = f"{arguments.run}: its directory is gone and it trains on: end its processes?"
+    if not common.go_ahead(arguments, "end its processes", question):
+        return 0 if arguments.dry_run else NO
+    common.say(f"{'kill' if arguments.now else 'stop'}: {end_strays(marks)}")
+    return 0
+
+
+def _stop_foreign(arguments: argparse.Namespace, layout: RunLayout, kind: str) -> int:
+    """Show whose training it is; the run's name, typed or given, confirms."""
+    for training in find_foreign(layout.run):
+        common.say(describe(training, with_gpu=True))
+        common.say(f"  in {training.cwd}; {training.evidence} to write into this run")
+        if training.restarted_by:
+            common.say(f"  it seems to be started again by {training.restarted_by}: end that first")
+    if not arguments.dry_run and not _named(arguments, layout.run.name):
+        common.say("nothing was done")
+        return NO
+    arguments.yes = True
+    return act(arguments, kind, {"foreign": True}, "end these processes and what they started?")
+
+
+def _named(arguments: argparse.Namespace, name: str) -> bool:
+    """Tell whether the person confirms by the run's name. Raises UserError where nobody can type it."""
+    if arguments.foreign is not None:
+        return bool(arguments.foreign == name)
+    if not sys.stdin.isatty():
+        raise UserError(f"not started by nantui: confirm with --foreign {name}", USAGE)
+    common.say(f"Stop it? Type the run's name ({name}): ", end="")
+    return sys.stdin.readline().strip() == name
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    common.add_list(parser, "--set", "KEY=VALUE", "change settings")
+    common.add_list(parser, "--preset", "NAME", "apply remedies")
+
+
+def _add_allow(parser: argparse.ArgumentParser) -> None:
+    common.add_list(parser, "--allow", "NAME", "code that loading may run")
+
+
+def _add_our_runner(parser: argparse.ArgumentParser) -> None:
+    common.add_flags(parser, our_runner="go on without the script that began it, whatever is lost")
+
+
+def _settings_of(arguments: argparse.Namespace) -> JsonObject:
+    """Return the options `set` and `presets` of a command. Raises UserError for a misspelt setting."""
+    options: JsonObject = {}
+    if arguments.set:
+        asked = Schema.load(arguments.python).parse_assignments(arguments.set)
+        here = {name: os.path.abspath(str(asked[name])) for name in FILES if name in asked}
+        options["set"] = {**asked, **{name: path for name, path in here.items() if os.path.exists(path)}}
+    if arguments.preset:
+        options["presets"] = list(arguments.preset)
+    return options
+
+
+def _agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
+    """Name what going on with our runner loses, and ask; False for a no. Raises UserError where nobody can.
+
+    An exec run goes on with its own script unless `--our-runner` says otherwise.
+    """
+    record = RunRecord(layout)
+    if record.spec is not None and not arguments.our_runner:
+        return True
+    lost = lost_with_our_runner(record, Schema.load(arguments.python))
+    if not lost:
+        return True
+    for line in ("nantui's own runner goes on without:", *(f"  {line}" for line in lost)):
+        common.say(line)
+    if arguments.our_runner or arguments.dry_run:
+        return True
+    if arguments.yes or not sys.stdin.isatty():
+        raise UserError(f"{layout.run.name} was not started by nantui: add --our-runner to go on", USAGE)
+    return common.confirm(arguments, "Go on without it?")
+
+
+def add_rollback(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui rollback` takes, and `nantui recover` too."""
+    common.add_run(parser)
+    to = "the restore point, e.g. epoch130.pt or epoch134-step1240"
+    parser.add_argument("--to", metavar="CHECKPOINT", help=to)
+    common.add_flags(parser, restart="plan B: move everything aside and begin again")
+    _add_allow(parser)
+    common.add_flags(parser, json="with --dry-run: the plan as one JSON document")
+    _add_settings(parser)
+    common.add_changer(parser)
+
+
+def run_rollback(arguments: argparse.Namespace) -> int:
+    """Go back to a clean checkpoint: back up, restore, write changed settings into it, trim.
+    Starts nothing.
+    """
+    plan = _plan_for(arguments, propose=False)
+    if _only_shown(arguments, plan):
+        return 0
+    options = _settings_of(arguments) | _options_of(arguments, plan)
+    return act(arguments, "rollback", options, f"{plan.run}: {plan.headline}. Do it?")
+
+
+def _plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
+    """Return the plan; without settings and presets it has a remedy of its own where `propose` says so."""
+    given = _settings_of(arguments)
+    return make_plan(
+        arguments.run,
+        arguments.to,
+        given.get("set"),
+        given.get("presets"),
+        propose=propose and not given,
+        restart=arguments.restart,
+        python=arguments.python,
+        allow=arguments.allow,
+    )
+
+
+def _only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:
+    """Show the plan; True when it was asked for as JSON, and nothing is to follow."""
+    if arguments.json and arguments.dry_run:
+        common.emit(plan.to_json())
+        return True
+    for line in plan_lines(plan):
+        common.say(line)
+    if arguments.dry_run and trains(plan.run):
+        common.say("note: it trains now; what is done is planned again from the files once it has stopped")
+    return False
+
+
+def _options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
+    options: dict[str, object] = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
+    return options | common.given(arguments, "allow")
+
+
+def add_recover(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui recover` takes."""
+    add_rollback(parser)
+    _add_our_runner(parser)
+    common.add_flags(parser, auto="and let the ladder recover it from now on")
+    parser.add_argument("--into", metavar="NAME", help="continue in a new run, leave this one untouched")
+    common.add_wait_gpu(parser)
+
+
+def run_recover(arguments: argparse.Namespace) -> int:
+    """Stop, roll back to a clean checkpoint, continue: the one key R."""
+    plan = _plan_for(arguments, propose=True)
+    if _only_shown(arguments, plan):
+        return 0
+    options: dict[str, object] = {"set": dict(plan.asked), "presets": list(plan.presets), "propose": False}
+    options |= _options_of(arguments, plan)
+    options |= common.given(arguments, "into", "wait_gpu", "our_runner", "auto")
+    if not arguments.into or trains(plan.run):
+        question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
+        return act(arguments, "recover", options, question, _agree_to_lose)
+    # No supervisor for the old run, of which no byte changes.
+    question = f"{plan.run}: continue in {plan.run.parent / arguments.into}, leaving it untouched?"
+    refused = _refused(arguments, RunLayout(plan.run), "recover", question, _agree_to_lose)
+    if refused is None:
+        common.say(f"recover: {branch_off(plan.run, options, arguments.python)}")
+    return refused or 0
+
+
+def add_undo(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui undo` takes."""
+    common.add_run(parser)
+    common.add_changer(parser)
+
+
+def run_undo(arguments: argparse.Namespace) -> int:
+    """Take the last rollback or resume back: everything outside nantui/ as it was before, byte for byte."""
+
+    def something_to_undo(arguments: argparse.Namespace, layout: RunLayout) -> None:
+        if newest_in_force(RunRecord(layout).journal) is None:
+            raise UserError(f"{layout.run}: there is no rollback to take back", NO)
+
+    question = "take the last rollback or resume back? What was trained since moves aside, no file is lost."
+    return act(arguments, "undo", {}, f"{arguments.run}: {question}", something_to_undo)
+
+
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """Add what `nantui resume` takes."""
+    common.add_run(parser)
+    _add_settings(parser)
+    _add_allow(parser)
+    common.add_wait_gpu(parser)
+    common.add_stay(parser)
+    phase = "of a finished run: a new phase"
+    parser.add_argument("--phase", nargs="+", default=[], metavar="KEY=VALUE", help=phase)
+    _add_our_runner(parser)
+    common.add_changer(parser)
+
+
+def run_resume(arguments: argparse.Namespace) -> int:
+    """Continue a run under a supervisor, with changed settings really in effect."""
+
+    def agreed(arguments: argparse.Namespace, layout: RunLayout) -> bool:
+        if arguments.dry_run and trains(layout.run):
+            why = f"nothing to resume; `nantui stop {layout.run}` first"
+            raise UserError(f"{layout.run.name} is training: {why}", FAILED)
+        return _agree_to_lose(arguments, layout)
+
+    options = _settings_of(arguments)
+    changes = [f"{name}={value}" for name, value in options.get("set", {}).items()] + arguments.preset
+    if arguments.phase:
+        schema = Schema.load(arguments.python)
+        options["phase"] = checked(schema.parse_assignments(arguments.phase), schema)
+        changes.append(f"a new phase: {', '.join(arguments.phase)}")
+    with_changes = f" with {', '.join(changes)}" if changes else ""
+    options |= common.given(arguments, "wait_gpu", "our_runner", "allow")
+    question = f"{arguments.run}: continue{with_changes}?"
+    status = act(arguments, "resume", options, question, agreed)
+    if status or arguments.dry_run or not arguments.wait:
+        return status
+    return foreground(require_run(arguments.run).run, take_over=arguments.take_over)
