@@ -25,7 +25,7 @@ ACTIONS = {
 
 COMMANDS = {
     "start": "start", "stop": "stop", "kill": "kill", "rollback": "roll back", "undo": "undo the rollback",
-    "resume": "resume", "recover": "recover", "set": "change settings",
+    "resume": "resume", "recover": "recover", "rewind": "go back in memory", "set": "change settings",
     "quarantine": "change which images are left out",
 }  # fmt: skip
 """What a person asks for."""

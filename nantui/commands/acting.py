@@ -278,12 +278,18 @@ def add_recover(parser: argparse.ArgumentParser) -> None:
     add_rollback(parser)
     _add_our_runner(parser)
     common.add_flags(parser, auto="and let the ladder recover it from now on")
+    common.add_flags(
+        parser, in_memory="of what trains: back to a step point, without a restart or other settings"
+    )
     parser.add_argument("--into", metavar="NAME", help="continue in a new run, leave this one untouched")
     common.add_wait_gpu(parser)
 
 
 def run_recover(arguments: argparse.Namespace) -> int:
     """Stop, roll back to a clean checkpoint, continue: the one key R."""
+    if arguments.in_memory:
+        how = "go back in memory to the newest step point from before the trouble; it cannot be undone"
+        return act(arguments, "rewind", {}, f"{require_run(arguments.run).run}: {how}. Do it?")
     plan = _plan_for(arguments, propose=True)
     if _only_shown(arguments, plan):
         return 0

@@ -26,7 +26,7 @@ from nantui.run.documents import LARGEST_JSON, JsonObject, fields_of
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 
-KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "set", "quarantine")
+KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "rewind", "set", "quarantine")
 POLICY = "policy"
 """Who asks for what nobody asked for, where a run may go on unattended."""
 

@@ -71,6 +71,7 @@ class RunLayout:
     steps = _of_attempt("steps.csv")
     roster = _of_attempt("hosts.json")
     stop_request = _of_attempt("stop.json")
+    rewind_request = _of_attempt("rewind.json")
     end_request = _of_attempt("end.json")
     """Left before signals that are meant to end an attempt's ranks, not to stop them in order."""
 

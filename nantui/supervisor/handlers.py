@@ -8,15 +8,17 @@ second time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from nantui.errors import FAILED, UserError
+from nantui.run.atomic_files import write_json
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
-from nantui.run.events import AttemptStarted, Created, newest, of_kind
+from nantui.run.events import AttemptStarted, Created, RewindDone, Warned, newest, of_kind
 from nantui.run.journal import pending_edits, rolled_back_before
 from nantui.run.layout import RunLayout
 from nantui.run.points import refuse_gone
@@ -40,10 +42,12 @@ from nantui.supervisor.run_spec import (
     stay_automatic,
     taken_back,
 )
-from nantui.supervisor.stop import stop_run
+from nantui.supervisor.stop import POLL_S, USUAL_STEPS, stop_run
 from nantui.words import count
 
 PROBATION_EPOCHS = 3
+REWIND_S = 10.0
+"""How long the ranks may take to come to the end of a batch, beside some of their usual steps."""
 
 
 def begun_before(port: CommandPort, command: str) -> str:
@@ -165,6 +169,30 @@ def recover(port: CommandPort, command: Command) -> str:
     return text
 
 
+def rewind(port: CommandPort, command: Command) -> str:
+    """Have the ranks go back in memory at one agreed step; nothing is stopped and no setting changes.
+
+    Raises UserError where nothing trains, where they cannot, and where they do not answer in time.
+    """
+    watch, begun = port.watch, time.time()
+    if watch is None or not watch.stepping():
+        raise UserError("nothing trains here that has a memory to go back in: recover it with R", FAILED)
+    request = port.layout.rewind_request(watch.attempt.attempt)
+    write_json(request, {"id": command.id, "t": begun, "by": command.by})
+    port.stage(command.id, "agree", "the ranks go back at the next batch boundary")
+    until = time.monotonic() + REWIND_S + USUAL_STEPS * watch.usual_step_s()
+    while port.worker_alive() and time.monotonic() < until:
+        port.pump(POLL_S)
+        for event in of_kind(port.journal.events(), RewindDone, Warned):
+            if event.t < begun or (isinstance(event, Warned) and event.warning != "not_rewound"):
+                continue
+            if isinstance(event, RewindDone):
+                return event.text
+            raise UserError(event.text, FAILED)
+    request.unlink(missing_ok=True)
+    raise UserError("the ranks did not go back: none of them has come to the end of a batch", FAILED)
+
+
 def quarantine(port: CommandPort, command: Command) -> str:
     """Change the list of images that are left out of the training, from the next start on."""
     layout, options = port.layout, command.options
@@ -177,8 +205,8 @@ def quarantine(port: CommandPort, command: Command) -> str:
 
 HANDLERS: dict[str, Callable[[CommandPort, Command], str]] = {
     "start": start, "stop": partial(stop_run, at_once=False), "kill": partial(stop_run, at_once=True),
-    "rollback": rollback, "undo": undo, "resume": resume, "recover": recover, "set": set_values,
-    "quarantine": quarantine,
+    "rollback": rollback, "undo": undo, "resume": resume, "recover": recover, "rewind": rewind,
+    "set": set_values, "quarantine": quarantine,
 }  # fmt: skip
 
 

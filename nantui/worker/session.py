@@ -54,6 +54,7 @@ class Session:
             self.rank,
             steps=layout.steps(number) if first else None,
             stop_requests=requests if first else (),
+            rewind_request=layout.rewind_request(number) if first else None,
         )
 
     @classmethod

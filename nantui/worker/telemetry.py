@@ -32,16 +32,24 @@ Row = tuple[object, ...]
 
 
 class Recorder:
-    """Writes one rank's events and, with `steps`, the per-step rows; looks for `stop_requests`."""
+    """Writes one rank's events and, with `steps`, the per-step rows; looks for requests."""
 
     def __init__(
-        self, events: Path, rank: int, *, steps: Path | None = None, stop_requests: Sequence[Path] = ()
+        self,
+        events: Path,
+        rank: int,
+        *,
+        steps: Path | None = None,
+        stop_requests: Sequence[Path] = (),
+        rewind_request: Path | None = None,
     ) -> None:
+        """A request is a file: one of the `stop_requests` stays, `rewind_request` is taken away."""
         self.rank = rank
         self.dropped = 0
-        self.stop_requested = threading.Event()
+        self.stop_requested, self.rewind_requested = threading.Event(), threading.Event()
         self.memory: Callable[[], tuple[float, float, float | None]] | None = None
         self._events, self._steps, self._stop_requests = events, steps, tuple(stop_requests)
+        self._rewind_request = rewind_request
         self._queue: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
         self._rows: deque[tuple[tuple[str, ...], Row, tuple[float, ...], Row]] = deque()
         self._reported = self._rounds = 0
@@ -124,6 +132,10 @@ class Recorder:
     def _look(self) -> None:
         if any(os.path.exists(request) for request in self._stop_requests):
             self.stop_requested.set()
+        if self._rewind_request is not None:
+            with contextlib.suppress(OSError):
+                self._rewind_request.unlink()
+                self.rewind_requested.set()
         if self.memory is not None:
             self._memory = self.memory()
         since = self._batch_since

@@ -108,6 +108,7 @@ class GuardedTrainer(_Stock):
     epoch_end: EpochEndChecks
     validation: Validation
     points: StepPoints
+    rewind: Rewind
     accumulate_nominal: int
     _batch: Batch
     _batch_ended: float
@@ -319,8 +320,8 @@ def _set_up(trainer: GuardedTrainer) -> None:
     trainer.points = StepPoints(trainer, trainer.session, trainer._going_on)
     trainer._while_training.callback(trainer.points.close)
     trainer.guard.point_due = trainer.points.due
-    rewind = Rewind(trainer, trainer.session, trainer.points)
-    trainer.guard.incident_policy.way_back, trainer.guard.go_back = rewind.ask, rewind.go
+    trainer.rewind = rewind = Rewind(trainer, trainer.session, trainer.points)
+    trainer.guard.incident_policy.way_back, trainer.guard.go_back = rewind.unattended, rewind.go
     trainer.session.recorder.memory = lambda: memory_gb(trainer.device)
     trainer._batch_ended = trainer._batch_began = time.perf_counter()
     trainer.accumulate_nominal = trainer.accumulate  # warm-up ramps `accumulate` itself up from 1
@@ -360,6 +361,8 @@ def _batch_end(trainer: GuardedTrainer, guard: StepGuard) -> None:
     trainer.points.batch_ended(seen.point_due)
     if seen.asked_to_stop:
         raise trainer.epoch_end.stop()
+    if seen.asked_to_go_back:
+        trainer.rewind.as_asked()
 
 
 def _reporting(trainer: GuardedTrainer, guard: StepGuard, part: Callable[[], Answer]) -> Answer:

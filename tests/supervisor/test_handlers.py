@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from nantui.errors import UserError
+from nantui.run.attempts import Attempt
 from nantui.run.commands import Command
 from nantui.run.events import AttemptStarted, Created, newest, of_kind
 from nantui.run.journal import pending_edits
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.supervisor import handlers, recovery, run_spec
+from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.handlers import HANDLERS, begun_before
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery import repair
@@ -185,3 +187,20 @@ def test_a_relative_data_set_that_is_nowhere_is_refused_before_anything_moves(
     do(port, "resume")
     ((_, cwd),) = port.begun
     assert cwd == str(began)
+
+
+def test_where_nothing_trains_there_is_no_memory_to_go_back_in(port):
+    with pytest.raises(UserError, match="nothing trains here"):
+        do(port, "rewind")
+    assert not port.layout.rewind_request(1).exists()
+
+
+def test_ranks_that_do_not_go_back_in_time_are_no_longer_asked(port, monkeypatch):
+    monkeypatch.setattr(handlers, "REWIND_S", 0.0)
+    monkeypatch.setattr(port, "worker_alive", lambda: True)
+    port.watch = Watch(
+        port.layout, Attempt(1, "t", 0.0, "start", None, {}, {}, "python"), activity="training"
+    )
+    with pytest.raises(UserError, match="did not go back"):
+        do(port, "rewind")
+    assert port.staged and not port.layout.rewind_request(1).exists()

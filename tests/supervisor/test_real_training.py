@@ -31,13 +31,13 @@ def train(tmp_path, shapes, monkeypatch, own_home):
     (own_home / "config" / "nantui" / "supervise.yaml").write_text(f"patience: {patience}\n")
     made = []
 
-    def start(faults=(), **changes):
+    def start(faults=(), ours=None, **changes):
         arguments = {
             "model": "yolov8n.yaml", "data": str(shapes), "imgsz": 64, "batch": 8, "epochs": 2,
             "device": "cpu", "workers": 0, "plots": False, "fraction": 0.34,
             "project": str(tmp_path / "runs"), "name": "real",
         }  # fmt: skip
-        made.append(StubRun(create_run({**arguments, **changes}, faults=faults)))
+        made.append(StubRun(create_run({**arguments, **changes}, ours, faults=faults)))
         return made[-1]
 
     yield start
@@ -64,10 +64,14 @@ def test_killed_with_its_supervisor_it_is_resumed_with_other_settings_and_finish
     assert effect["values"]["lr0"] == 0.0007 and effect["differences"] == []
 
 
-def test_two_ranks_agree_on_one_step_to_stop_also_under_a_new_supervisor(train):
-    run = train(device="cpu,cpu", epochs=500)
+def test_two_ranks_agree_on_one_step_to_go_back_and_to_stop_also_under_a_new_supervisor(train):
+    run = train(device="cpu,cpu", epochs=500, ours={"step_points": 0.1})
     run.await_state("running")
     assert len(run.status().pids) == 3, "torchrun and two ranks"
+    eventually(lambda: any(run.layout.points.glob("*.json")), lambda: str(run.status()))
+    outcome = run.do("rewind")
+    assert outcome.ok and "went back in memory to epoch" in outcome.text
+    assert run.status().attempt == 1, "nothing was started anew"
     run.kill_supervisor()
     outcome = run.do("stop")
     assert outcome.ok, outcome.text

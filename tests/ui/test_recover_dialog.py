@@ -1,8 +1,13 @@
 """R: the plan, one confirmation with Cancel as default, progress, what is in effect, and failure."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from nantui.errors import UserError
+from nantui.run.layout import RunLayout
+from nantui.run.points import StepPoint
 from tests.ui.fakes import FakeBackend, make_plan, point_candidate
 from tests.ui.synthetic import journal, make_run
 
@@ -10,6 +15,15 @@ from tests.ui.synthetic import journal, make_run
 @pytest.fixture
 def run(tmp_path):
     return make_run(tmp_path / "runs" / "demo")
+
+
+def leave_point(run):
+    """Leave a step point of what trains: four bytes stand for its file."""
+    layout = RunLayout(run)
+    layout.points.mkdir()
+    layout.point("a").write_bytes(b"here")
+    point = StepPoint("a", 1, 12, 3, 40, 443, 1_763_750_000.0, 4, "", {})
+    layout.point_header("a").write_text(json.dumps(asdict(point)))
 
 
 async def test_the_plan_says_what_moves_what_it_costs_and_what_changes(cockpit, run):
@@ -126,6 +140,32 @@ async def test_confirmed_it_shows_stages_outcome_and_what_is_in_effect(cockpit, 
         assert "None" not in mixup and "⚠" not in mixup and "mosaic is closed" in text
         await driver.press("escape")
         await driver.until("checkpoints")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 45)])
+async def test_what_trains_with_step_points_can_go_back_in_memory(cockpit, run, size):
+    leave_point(run)
+    backend = FakeBackend(plan=make_plan())
+    async with cockpit(run, backend=backend, size=size, wait=("running",)) as driver:
+        await driver.press("R")
+        await driver.until("Back in memory   m", "cannot be undone")
+        await driver.press("m")
+        await driver.until("nothing is stopped")
+        (command,) = backend.submitted
+        assert (command.kind, command.options) == ("rewind", {})
+        text = "went back in memory to epoch 3 step 2 in 0.05 s"
+        journal(run, kind="command_done", id=command.id, command_kind="rewind", ok=True, text=text)
+        await driver.until(text)
+
+
+async def test_without_a_step_point_there_is_nothing_in_memory_to_go_back_to(cockpit, run):
+    backend = FakeBackend(plan=make_plan())
+    async with cockpit(run, backend=backend) as driver:
+        await driver.press("R")
+        assert "Back in memory" not in await driver.until("[ Cancel ]")
+        await driver.press("m")
+        await driver.until("nothing trains here that has a step point")
+        assert backend.submitted == []
 
 
 async def test_a_failure_says_that_nothing_is_lost(cockpit, run):

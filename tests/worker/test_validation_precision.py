@@ -190,6 +190,8 @@ def test_the_verdict_on_a_file_that_cannot_hold_what_was_validated_says_so(train
     with_averaged(monkeypatch, 2, 70000.0)
     outcome = trainings(tmp_path / "run", train={"epochs": 2, "save_period": 1})
     assert outcome.code == 0 and outcome.incidents == []
+    said = [event for event in outcome.of("warning") if event["warning"] == "saved_beyond_half"]
+    assert len(said) == 1 and "model.0.bn.running_var" in said[0]["evidence"]["tensors"][0]
     verdicts = {verdict.path.name: verdict for verdict in Catalog(outcome.run / "weights").verdicts()}
     assert [finding.kind for finding in verdicts["epoch1.pt"].findings] == ["saturated"]
     assert verdicts["epoch1.pt"].badge == "clean" and verdicts["epoch0.pt"].findings == ()

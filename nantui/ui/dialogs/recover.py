@@ -34,6 +34,7 @@ VERBS = {"recover": "Recover", "rollback": "Roll back"}
 TITLES = {
     "recover": "Recover: stop, go back to a clean checkpoint, change settings, resume",
     "rollback": "Roll back to a clean checkpoint; nothing is started",
+    "rewind": "Go back in memory to a step point and train on; nothing is stopped",
 }
 PLANNING, ASKING, WORKING, DONE, FAILED = "planning", "asking", "working", "done", "failed"
 HEADINGS = {
@@ -50,6 +51,7 @@ class RecoverDialog(Dialog):
 
     BINDINGS = [
         Binding("y", "confirm", "confirm", show=False),
+        Binding("m", "in_memory", "back in memory to a step point, without a restart", show=False),
         Binding("a", "stay_automatic", "recover, and by itself from now on", show=False),
         Binding("n", "cancel", "cancel", show=False),
         Binding("down,j", "pick(1)", "another restore point: down", show=False),
@@ -120,6 +122,8 @@ class RecoverDialog(Dialog):
         self.plan, self.problem = plan, problem
         self.stage = ASKING
         buttons = [("cancel", "Cancel", "Esc")]
+        if self.plan is not None and plan_text.may_rewind(self.kind, self.over.snapshot):
+            buttons.append(("in_memory", "Back in memory", "m"))
         if self.plan is not None:
             buttons.append(("confirm", VERBS[self.kind], "y"))
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
@@ -179,6 +183,13 @@ class RecoverDialog(Dialog):
         if self._may(self.may_stay_automatic, "a rollback starts nothing, or it recovers by itself already"):
             self._leave(auto=True)
 
+    def action_in_memory(self) -> None:
+        """Go back in the process that trains; no setting changes."""
+        possible = plan_text.may_rewind(self.kind, self.over.snapshot)
+        if self._may(possible, "nothing trains here that has a step point to go back to"):
+            self.kind = "rewind"
+            self._send({})
+
     def action_confirm(self) -> None:
         """Leave the command; only with a plan on the screen."""
         if self._may(self.plan is not None, "there is no plan to confirm"):
@@ -194,7 +205,9 @@ class RecoverDialog(Dialog):
 
     def _leave(self, **more: object) -> None:
         assert self.plan is not None, "confirmed with a plan on the screen"
-        options = {**plan_text.options(self.plan, self.edits), **more}
+        self._send({**plan_text.options(self.plan, self.edits), **more})
+
+    def _send(self, options: Mapping[str, object]) -> None:
         self.command = self.over.submit(self.kind, **options)
         self.stage, self.progress = WORKING, CommandProgress()
         self.query_one(Choice).offer((("cancel", "Close, it goes on", "Esc"),))

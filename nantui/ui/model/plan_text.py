@@ -38,6 +38,13 @@ def options(plan: Plan, edits: dict[str, object]) -> dict[str, object]:
     return {"presets": list(plan.presets), "set": settings, **target}
 
 
+def may_rewind(kind: str, snapshot: RunSnapshot | None) -> bool:
+    """Tell whether a training runs that has step points: the newest on disk are in its memory, too."""
+    if kind != "recover" or snapshot is None or snapshot.status.state != run_status.RUNNING:
+        return False
+    return any(file.point for file in snapshot.checkpoints)
+
+
 def describe(plan: Plan, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the whole plan as lines."""
     sections = [
@@ -64,6 +71,11 @@ def _what(plan: Plan, kind: str, snapshot: RunSnapshot | None, width: int) -> li
     facts["costs"] = f"{costs.again}{hours}" if costs.again else "no epoch is lost"
     if plan.trouble is not None:
         facts["because"] = f"{incident_text(plan.trouble.kind)} in epoch {plan.trouble.epoch}"
+    if may_rewind(kind, snapshot):
+        facts["or, with m"] = (
+            "in the process that trains, in about a second: back to the newest step point from before the "
+            "trouble, settings as they are; cannot be undone"
+        )
     if plan.second is not None:
         facts["or, with b"] = f"{plan.second_words}; yours to decide"
     elif plan.judgement is not None:
@@ -206,9 +218,8 @@ def describe_progress(progress: CommandProgress, kind: str, glyphs: Glyphs, widt
     mark, ink = (glyphs.good, "good") if done.ok else (glyphs.bad, "bad")
     lines += [[], *_bullet(mark, clean(done.text or "done", 600), width, ink)]
     if not done.ok:
-        advice = (
-            "Nothing is lost: what was moved is journaled. R tries again, u takes a finished rollback back."
-        )
+        moved = "what was moved is journaled. R tries again, u takes a finished rollback back."
+        advice = f"Nothing is lost: {moved if kind != 'rewind' else 'it trains on. R can recover it.'}"
         return [*lines, [], *wrap(advice, width, "muted")]
     if kind != "recover" or not progress.asked:
         return lines

@@ -62,7 +62,7 @@ class EpochEndChecks:
     def __init__(self, trainer: SavingTrainer, session: Session, incident_policy: IncidentPolicy) -> None:
         self.trainer, self.session, self.incident_policy = trainer, session, incident_policy
         self._trouble = self._why = self._ill = ""
-        self._finite, self._news, self._unsound = True, False, False
+        self._finite, self._news, self._unsound, self._clamped = True, False, False, False
         self._began = time.time()
         self._lines: list[tuple[int, Metrics]] = []
         options = session.options
@@ -150,7 +150,7 @@ class EpochEndChecks:
         if not self.session.options.watches:
             return
         try:
-            refuse_unsound(file, older)
+            clamped = refuse_unsound(file, older)
         except Unsound as unsound:
             protects = self.session.options.protects
             if not self._unsound:
@@ -159,8 +159,13 @@ class EpochEndChecks:
             self._unsound = True
             if protects:
                 raise
-        else:
-            self._unsound = False
+            return
+        self._unsound = False
+        if clamped and not self._clamped:
+            what = f"{count(len(clamped), 'tensor')}, first {clamped[0]}, beyond fp16, in which it is saved"
+            text = f"{file.name} is not quite the network that was validated: {what}"
+            self.session.warn("saved_beyond_half", text, tensors=clamped[:10])
+        self._clamped = bool(clamped)
 
     @contextlib.contextmanager
     def stripping(self) -> Iterator[None]:

@@ -47,8 +47,9 @@ class Unsound(Exception):
     """What would be saved is what `nantui check` calls corrupt."""
 
 
-def refuse_unsound(file: Path, older: Path) -> None:
-    """Raise Unsound where a file, compared with an `older` one, holds weights that are not sound.
+def refuse_unsound(file: Path, older: Path) -> list[str]:
+    """Return where a file holds values at the limit of fp16, sound as they may be. Raises Unsound where it,
+    compared with an `older` one, holds weights that are not.
 
     What is saved is not what was trained: Ultralytics halves the averaged weights and clamps what fp16 cannot
     hold (`save_model` in engine/trainer.py), so a finite 1e30 becomes 65504 without a word. What only metrics
@@ -59,6 +60,7 @@ def refuse_unsound(file: Path, older: Path) -> None:
     if found:
         more = f" (and {len(found) - 1} more)" if found[1:] else ""
         raise Unsound(f"{found[0].where}: {found[0].detail}{more}")
+    return [one.where for one in findings if one.kind == "saturated"]
 
 
 def save_staged(

@@ -18,7 +18,8 @@ import torch
 
 from nantui.worker import distributed
 
-Wishes: TypeAlias = tuple[bool, bool]
+Wishes: TypeAlias = tuple[bool, bool, bool]
+"""Whether a rank wants a stop, a step point, and to go back in memory."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class BatchProbe:
 
     `losses` are this rank's, `loss` the largest sum of losses on any rank (finite), `zero_loss` whether that
     sum is exactly zero on some rank, `norm` the gradient norm before clipping or None for a batch without an
-    optimizer step, `scale` the loss scale or None. The `bad_…`, `zero_loss`, `asked_to_stop` and `point_due`
+    optimizer step, `scale` the loss scale or None. The `bad_…`, `zero_loss`, `asked_…` and `point_due`
     are the same on every rank; `mine` tells whether this rank's own batch was bad.
     """
 
@@ -44,6 +45,7 @@ class BatchProbe:
     asked_to_stop: bool
     mine: bool
     point_due: bool = False
+    asked_to_go_back: bool = False
 
     @property
     def bad(self) -> bool:
@@ -92,7 +94,7 @@ class PendingProbe:
         if not agreed:
             loss = sum(value for value in own[:count] if math.isfinite(value))
             agreed = [*(not math.isfinite(value) for value in own), loss, loss == 0, *self.wishes]
-        *bad, loss, zero, stop, point = agreed
+        *bad, loss, zero, stop, point, back = agreed
         bad_loss = any(bad[: count + 1])
         others = norm_at if self.with_norm and bad_loss else None  # one bad loss spoils everybody's norm
         return BatchProbe(
@@ -108,6 +110,7 @@ class PendingProbe:
             bad_targets=bad[count + 2] > 0,
             asked_to_stop=stop > 0,
             point_due=point > 0,
+            asked_to_go_back=back > 0,
             mine=not all(math.isfinite(value) for at, value in enumerate(own) if at != others),
         )
 
@@ -122,7 +125,7 @@ def probe_batch(
     scale: torch.Tensor | None,
     wishes: Wishes,
 ) -> PendingProbe:
-    """Send for the batch; `wishes` are whether this rank wants a stop, and a step point.
+    """Send for the batch; `wishes` are what this rank wants.
 
     Losses, total, norm and scale are 0-dim; all are on one device. Every rank must call it, and read it
     before it looks again.

@@ -245,7 +245,8 @@ class StepGuard:
         statistics = [piece for piece in self._snapshot if piece.is_floating_point()]
         targets = [self.incident_reporter.batch.get(name) for name in ("bboxes", "keypoints")]
         scale = ultralytics_api.loss_scale(trainer)
-        wishes = self.session.recorder.stop_requested.is_set(), self.point_due()
+        recorder = self.session.recorder
+        wishes = recorder.stop_requested.is_set(), self.point_due(), recorder.rewind_requested.is_set()
         self._unread = probe_batch(
             names, losses, trainer.loss, statistics, filter(torch.is_tensor, targets), norm, scale, wishes
         )

@@ -29,6 +29,8 @@ from nantui.worker.torchrun_env import rank
 
 MOST = 3
 """Rewinds in one attempt; what gives up once more ends it, and the ladder takes over."""
+ASKED, NOT_REWOUND = "asked", "not_rewound"
+"""The reason of a rewind that a person wanted, and the warning that it cannot be."""
 EASED_STEPS = 100
 """Steps over which the rates rise again to what they were, where they were too high."""
 TOO_HIGH = frozenset({"learning_rate", "exploding_gradient", "loss_exploded", "scale_collapsed"})
@@ -44,16 +46,26 @@ class Rewind:
         self._kept: InMemory | None = None
         self._target: JsonObject = {}
 
-    def ask(self, kind: str) -> str:
-        """Return in words where the training goes back to for an incident of `kind`, "" where it cannot.
+    def as_asked(self) -> None:
+        """Go back because a person says so, whatever the guard thinks; say so where that cannot be.
+
+        To be called by every rank at the same step.
+        """
+        self.session.recorder.rewind_requested.clear()
+        guard = self.trainer.guard
+        here, policy = (guard.epoch, guard.batch_index), guard.incident_policy
+        if self._target_for(ASKED, policy.first_sign if policy.in_trouble else here):
+            self.go()
+        elif self.session.first:
+            self.session.warn(NOT_REWOUND, "no step point in memory is from before the trouble; it trains on")
+
+    def unattended(self, kind: str) -> str:
+        """Return in words where the training goes back to for an incident of `kind`, "" where it does not.
 
         To be called by every rank at the same step; the first one decides, as the points are there.
         """
-        if self._made >= MOST:
-            return ""
-        self._kept = self._choose() if self.session.first else None
-        self._target = distributed.gather(self._told(self._kept, kind) if self._kept else {})[0]
-        if not self._target:
+        may = self._made < MOST and self.session.unattended()
+        if not (may and self._target_for(kind, self.trainer.guard.incident_policy.first_sign)):
             return ""
         text = "epoch {epoch} step {batch} in memory, and on with the next batch".format(**self._target)
         return f"back to {text} ({self._made + 1} of at most {MOST})"
@@ -84,19 +96,25 @@ class Rewind:
         if self.session.first:
             self.session.recorder.event(kind, **fields)
 
-    def _choose(self) -> InMemory | None:
-        """Return the newest point from before the first sign that is finite and fits what trains now."""
-        if self.trainer.stop or not self.session.unattended():
+    def _target_for(self, kind: str, sign: tuple[int, int]) -> bool:
+        """Choose where to go back to, before `sign`; returns whether there is such a place."""
+        self._kept = self._choose(sign) if self.session.first else None
+        self._target = distributed.gather(self._told(self._kept, kind, sign) if self._kept else {})[0]
+        return bool(self._target)
+
+    def _choose(self, sign: tuple[int, int]) -> InMemory | None:
+        """Return the newest point from before a sign of trouble that is finite and fits what trains now."""
+        if self.trainer.stop:
             return None
         live = [(name, tensor.shape) for name, tensor in leaves(training_state.live_tensors(self.trainer))]
-        for kept in self.points.before(self.trainer.guard.incident_policy.first_sign):
+        for kept in self.points.before(sign):
             kept.copy.wait()
             there = [(name, tensor.shape) for name, tensor in leaves(kept.copy.tree)]
             if there == live and not not_finite(kept.document):
                 return kept
         return None
 
-    def _told(self, kept: InMemory, kind: str) -> JsonObject:
+    def _told(self, kept: InMemory, kind: str, sign: tuple[int, int]) -> JsonObject:
         """Return what every rank has to know; tensors that are not on the training's device among it."""
         part = kept.document[training_state.PART]
         device = self.trainer.device.type
@@ -106,7 +124,7 @@ class Rewind:
             "kind": kind,
             "epoch": part["epoch"],
             "batch": part["batch"],
-            "since": list(self.trainer.guard.incident_policy.first_sign),
+            "since": list(sign),
             "means": part["means"],
             "updates": kept.document["updates"],
             "scaler": kept.document["scaler"],

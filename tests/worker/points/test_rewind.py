@@ -235,6 +235,36 @@ def test_averaged_weights_go_back_at_an_epochs_end(trainings, tmp_path):
     assert all(torch.isfinite(v).all() for v in (state["ema"] or state["model"]).state_dict().values())
 
 
+def test_a_person_asks_and_it_goes_back_with_no_trouble_and_no_autopilot(
+    trainings, tmp_path, seen, monkeypatch
+):
+    take = StepPoints._take
+
+    def asked_after(points: Any) -> None:
+        take(points)
+        if points.trainer.epoch == 1 and points.trainer.guard.batch_index == 2 and not seen.after:
+            points.session.recorder.rewind_requested.set()
+
+    monkeypatch.setattr(StepPoints, "_take", asked_after)
+    outcome = trainings(tmp_path / "run", ours=ALWAYS)
+    assert outcome.code == 0, outcome.exit.text
+    assert rewinds(outcome) == [([2, 3], [2, 3], [2, 2])]
+    assert_back(seen, (2, 2))
+    assert numbers(outcome) == [(epoch, step) for epoch in (1, 2, 3) for step in (1, 2, 3, 4)]
+    assert outcome.incidents == [] and outcome.of("rewind_done")[0]["incident"] == "asked"
+
+
+def test_asked_where_there_is_no_point_it_says_so_and_trains_on(trainings, tmp_path):
+    run = tmp_path / "run"
+    request = RunLayout(run).rewind_request(1)
+    request.parent.mkdir(parents=True)
+    request.write_text("{}")
+    outcome = trainings(run, ours={"step_points": 1e6})
+    assert (outcome.code, outcome.of("rewind_begun")) == (0, []) and not request.exists()
+    [told] = [one for one in outcome.of("warning") if one["warning"] == "not_rewound"]
+    assert "no step point in memory" in told["text"]
+
+
 @pytest.mark.parametrize(
     "ours, auto", [(ALWAYS, False), ({"step_points": 1e6}, True)], ids=["nobody asked", "no point yet"]
 )
