@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.opened_run import FRAMES, OpenRun
-from nantui.recovery.comparison import read_side, side_by_side
-from nantui.recovery.plan import table
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
 from nantui.run.record import read_run
@@ -156,6 +154,8 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> int:
     """Two runs, or two attempts of a run (RUN#N): settings, curves on the same epochs, best metrics, cost."""
+    from nantui.recovery.comparison import read_side, side_by_side
+
     found = side_by_side(read_side(arguments.a), read_side(arguments.b))
     if arguments.json:
         common.emit(found)
@@ -173,6 +173,8 @@ def of_both(found: JsonObject, name: str) -> list[Curve]:
 
 
 def _comparison(found: JsonObject) -> list[str]:
+    from nantui.recovery.plan import table
+
     metrics = [*dict.fromkeys([*found["a"]["best"], *found["b"]["best"]])]
     names = ["run", "epochs", "minutes per epoch", "skipped steps", *(f"best {name}" for name in metrics)]
     sides = zip(names, _side(found["a"], metrics), _side(found["b"], metrics), strict=True)
@@ -196,6 +198,8 @@ def _side(found: JsonObject, metrics: Sequence[str]) -> Iterator[str]:
 
 def _curve_table(found: JsonObject) -> list[str]:
     """Return losses and metrics at the first, middle and last epoch that both trained."""
+    from nantui.recovery.plan import table
+
     epochs = found["epochs"]
     if not epochs:
         return ["no epoch was trained by both"]

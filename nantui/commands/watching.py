@@ -23,8 +23,6 @@ from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout, require_run
 from nantui.run.results import EpochRow, Results
 from nantui.run.status import HostStatus, RunStatus, as_prometheus
-from nantui.supervisor.client import ensure_supervisor, submit
-from nantui.supervisor.status import read_fleet, read_status, whether_over
 from nantui.terminal_text import escaped_json, printable
 
 VERSION = 1
@@ -48,6 +46,8 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 
 def run_status(arguments: argparse.Namespace) -> int:
     """State, epoch, time to go, losses and last incident of a run, or of every run below a directory."""
+    from nantui.supervisor.status import read_fleet, read_status
+
     top, log = common.existing(arguments.directory), arguments.log
     if log and not log.is_file():
         raise UserError(f"{log}: no such file; --log wants what the training prints")
@@ -213,6 +213,8 @@ def foreground(run: Path, *, take_over: bool = False) -> int:
     """Stay with a run that was just started, and return its status. A signal is passed on: the run stops at
     an agreed step. A second Ctrl-C leaves it as it is.
     """
+    from nantui.supervisor.client import ensure_supervisor, submit
+
     told: list[signal.Signals] = []
     for number in PASSED_ON:
         signal.signal(number, lambda number, frame: told.append(signal.Signals(number)))
@@ -245,6 +247,8 @@ class Followed:
 
     def look(self, quiet: bool = False) -> bool:
         """Say what is new; True once the run is over: nothing trains, is being done, or waits to be."""
+        from nantui.supervisor.status import whether_over
+
         self.status, over = whether_over(self.layout)
         if not quiet:
             self._say(self._new_rows())
