@@ -54,7 +54,8 @@ class Rewind:
         self.session.recorder.rewind_requested.clear()
         guard = self.trainer.guard
         here, policy = (guard.epoch, guard.batch_index), guard.incident_policy
-        if self._target_for(ASKED, policy.first_sign if policy.in_trouble else here):
+        sign = policy.first_sign if policy.in_trouble else here
+        if self._target_for(ASKED, sign, may=self.session.first):
             self.go()
         elif self.session.first:
             self.session.warn(NOT_REWOUND, "no step point in memory is from before the trouble; it trains on")
@@ -64,14 +65,14 @@ class Rewind:
 
         To be called by every rank at the same step; the first one decides, as the points are there.
         """
-        may = self._made < MOST and self.session.unattended()
-        if not (may and self._target_for(kind, self.trainer.guard.incident_policy.first_sign)):
+        sign, first = self.trainer.guard.incident_policy.first_sign, self.session.first
+        if self._made >= MOST or not self._target_for(kind, sign, may=first and self.session.unattended()):
             return ""
         text = "epoch {epoch} step {batch} in memory, and on with the next batch".format(**self._target)
         return f"back to {text} ({self._made + 1} of at most {MOST})"
 
     def go(self) -> None:
-        """Go back to where `ask` said. To be called by every rank at the same step."""
+        """Go back to the place that was chosen. To be called by every rank at the same step."""
         guard, target, began = self.trainer.guard, self._target, time.monotonic()
         self._made += 1
         cause = guard.incident_reporter.cause
@@ -96,9 +97,12 @@ class Rewind:
         if self.session.first:
             self.session.recorder.event(kind, **fields)
 
-    def _target_for(self, kind: str, sign: tuple[int, int]) -> bool:
-        """Choose where to go back to, before `sign`; returns whether there is such a place."""
-        self._kept = self._choose(sign) if self.session.first else None
+    def _target_for(self, kind: str, sign: tuple[int, int], may: bool) -> bool:
+        """Choose where to go back to, before `sign`; returns whether there is such a place.
+
+        To be called by every rank alike; only what the first one `may` counts.
+        """
+        self._kept = self._choose(sign) if may else None
         self._target = distributed.gather(self._told(self._kept, kind, sign) if self._kept else {})[0]
         return bool(self._target)
 
