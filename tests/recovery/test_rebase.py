@@ -112,8 +112,7 @@ def test_the_momentum_that_auto_chose_is_kept_and_shown_unless_another_is_asked_
     expected = asked.get("momentum", 0.9)
     assert (rows["momentum"].now, rows["momentum"].then) == (0.9, expected)
     assert rows["momentum"].kept == ("momentum" not in asked) and plan.in_effect["momentum"] == 0.9
-    done = roll_back(plan, by="me")
-    assert done.groups[0]["betas"][0] == expected
+    roll_back(plan, by="me")
     seen = live.first_step(str(run / "weights/last.pt"), resume=True)
     assert {group["betas"][0] for group in seen["groups"]} == {expected}
     assert seen["base_lrs"] == [0.005] * 3

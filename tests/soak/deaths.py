@@ -67,12 +67,12 @@ def supervise(
     """
     lines = [line]
 
-    def start(argv: list[str], cwd: str | None, out: Any, err: Any) -> Forked:
+    def start(argv: list[str], cwd: str, *, stdout: Any, stderr: Any) -> Any:
         at = lines.pop() if lines else 0
-        return Forked(forked(lambda: act(argv[-1], out.fileno(), writes, at, victims)))
+        return Forked(forked(lambda: act(argv[-1], stdout.fileno(), writes, at, victims)))
 
     handlers.refuse_while_running = lambda port: None
-    helper_process._start = start
+    helper_process.start_python = start
     journal = Journal(layout.journal)
     port: Any = SimpleNamespace(
         layout=layout, journal=journal, pump=lambda s: time.sleep(0.002), start_helper=lambda child: None

@@ -75,7 +75,7 @@ def test_a_child_judges_as_one_process_does(files):
     told = looks("plainly", *files)
     assert told["without"] and told["forked"] == 2 * len(files)
     assert told["same"]
-    kinds = [{finding[0] for finding in row["findings"]} for row in told["rows"][::2]]
+    kinds = [{finding["kind"] for finding in row["findings"]} for row in told["rows"][::2]]
     assert kinds[0] == set() and "nan" in kinds[1] and "laundered" in kinds[2] and "torn" in kinds[4]
     assert told["rows"][6]["suspects"], "rows that were zero came back"
 
