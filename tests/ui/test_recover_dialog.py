@@ -77,7 +77,7 @@ async def test_a_judgement_is_a_second_proposal_and_b_takes_it(cockpit, run):
     backend = FakeBackend(plan=plan)
     async with cockpit(run, backend=backend, size=(120, 50)) as driver:
         await driver.press("R")
-        text = await driver.until("epoch6.pt", "a judgement, no proof", "Epoch 6 instead")
+        text = await driver.until("epoch6.pt", "a judgement, no proof", "Epoch 6   b")
         assert text.index("go back to epoch6.pt") < text.index("a judgement, no proof")
         await driver.press("b")
         await driver.until("Recover   y")
@@ -148,7 +148,7 @@ async def test_what_trains_with_step_points_can_go_back_in_memory(cockpit, run, 
     backend = FakeBackend(plan=make_plan())
     async with cockpit(run, backend=backend, size=size, wait=("running",)) as driver:
         await driver.press("R")
-        await driver.until("Back in memory   m", "cannot be undone")
+        await driver.until("In memory   m     Recover   y", "cannot be undone")
         await driver.press("m")
         await driver.until("nothing is stopped")
         (command,) = backend.submitted
@@ -162,7 +162,7 @@ async def test_without_a_step_point_there_is_nothing_in_memory_to_go_back_to(coc
     backend = FakeBackend(plan=make_plan())
     async with cockpit(run, backend=backend) as driver:
         await driver.press("R")
-        assert "Back in memory" not in await driver.until("[ Cancel ]")
+        assert "In memory" not in await driver.until("[ Cancel ]")
         await driver.press("m")
         await driver.until("nothing trains here that has a step point")
         assert backend.submitted == []
@@ -237,7 +237,7 @@ async def test_staying_automatic_is_offered_where_the_run_is_not_so_yet(cockpit,
     backend = FakeBackend(plan=make_plan(auto=False))
     async with cockpit(run, backend=backend) as driver:
         await driver.press("R")
-        await driver.until("Recover on autopilot   a")
+        await driver.until("On autopilot   a")
         await driver.press("a")
         await driver.until("waiting for the supervisor")
         assert backend.submitted[0].options["auto"] is True and backend.submitted[0].options["to"]

@@ -123,14 +123,14 @@ class RecoverDialog(Dialog):
         self.stage = ASKING
         buttons = [("cancel", "Cancel", "Esc")]
         if self.plan is not None and plan_text.may_rewind(self.kind, self.over.snapshot):
-            buttons.append(("in_memory", "Back in memory", "m"))
+            buttons.append(("in_memory", "In memory", "m"))
         if self.plan is not None:
             buttons.append(("confirm", VERBS[self.kind], "y"))
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
         if self.may_stay_automatic:
-            buttons.append(("stay_automatic", "Recover on autopilot", "a"))
+            buttons.append(("stay_automatic", "On autopilot", "a"))
         if self.plan is not None and self.plan.second is not None:
-            buttons.append(("further_back", f"Epoch {self.plan.second.work} instead", "b"))
+            buttons.append(("further_back", f"Epoch {self.plan.second.work}", "b"))
         self.query_one(Choice).offer(tuple(buttons))
         self._redraw()
         if self.focused is None:

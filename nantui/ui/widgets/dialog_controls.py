@@ -37,6 +37,8 @@ class Choice(LinesWidget, can_focus=True):
         """`buttons` are (name, label, key); the label says what happens."""
         super().__init__(id=id, classes="buttons")
         self.buttons = buttons
+        self._spare = 8
+        """Columns that a button takes beside its words: fewer where the line would be too short."""
 
     def offer(self, buttons: tuple[tuple[str, str, str], ...]) -> None:
         self.buttons = buttons
@@ -45,10 +47,13 @@ class Choice(LinesWidget, can_focus=True):
 
     def build(self, width: int, height: int) -> list[Line]:
         line: Line = []
+        self._spare = 8 if sum(len(label) + len(key) + 8 for _, label, key in self.buttons) <= width else 4
+        pad, gap = (" ", "   ") if self._spare == 8 else ("", " ")
         for index, (_, label, key) in enumerate(self.buttons):
             here = index == self.cursor
             ink = "cursor" if here and self.has_focus else "chosen" if here else "text"
-            line += [(f"[ {label} ]" if here else f"  {label}  ", ink), (f" {key}   ", "key")]
+            begin, end = "[]" if here else "  "
+            line += [(f"{begin}{pad}{label}{pad}{end}", ink), (f" {key}{gap}", "key")]
         return [line]
 
     def watch_cursor(self) -> None:
@@ -57,7 +62,7 @@ class Choice(LinesWidget, can_focus=True):
     def on_click(self, event: Click) -> None:
         start = 0
         for index, (_, label, key) in enumerate(self.buttons):
-            end = start + len(label) + len(key) + 8
+            end = start + len(label) + len(key) + self._spare
             if start <= event.x < end:
                 self.cursor = index
                 self.action_press()
