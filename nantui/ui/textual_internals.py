@@ -79,15 +79,26 @@ class HeldScreen(Screen[None]):
         return False
 
     def _compositor_refresh(self) -> None:
-        """Paint what has changed; below a dialog only that.
+        """Paint what has changed; below a dialog only that, together with what has changed in the dialog.
 
-        Textual 8.2 takes all of a screen below a dialog for changed from its first change on: at each tick
-        of a clock, 47 kB.
+        Textual 8.2 has the dialog paint the regions that changed below it, and forgets what has changed in
+        the dialog itself since its last turn; and it takes all of a screen below for changed from its first
+        change on: at each tick of a clock, 47 kB.
         """
-        if not self.is_held():
+        top, own = self.app.screen, self._compositor._dirty_regions
+        if self.is_held():
+            return
+        if self is top or self.app.is_inline:
             super()._compositor_refresh()
-            if self is not self.app.screen:
-                self._repaint_required = False
+        elif own and self in self.app._background_screens:
+            self._set_dirty(*own)
+            top._set_dirty(*own)
+            top._compositor._dirty_regions |= own
+            own.clear()
+            self._dirty_widgets.clear()
+            if not (top._layout_required or self.app._batch_count):
+                top._compositor.update_widgets(top._dirty_widgets)
+                top._compositor_refresh()
 
 
 def update_scrollbars(view: ScrollView, size: Size) -> None:

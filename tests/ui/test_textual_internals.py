@@ -258,3 +258,30 @@ def test_no_class_of_ours_uses_or_covers_a_name_that_textual_keeps_to_itself():
         if not name.startswith(tuple(made))
     }
     assert covered == set()
+
+
+async def test_what_changes_in_a_dialog_and_below_it_at_once_is_both_on_the_terminal(app):
+    class Speaking(ModalScreen):
+        CSS = "Speaking Counter { dock: bottom; }"
+
+        def compose(self):
+            yield Counter()
+
+    below = app.screen
+    await app.push_screen(Speaking())
+    await app.pilot.pause()
+    app.painted.clear()
+    before = app.screen._compositor.render_update(full=True, screen_stack=[below]).render_segments(
+        app.console
+    )
+    for screen in (app.screen, below):
+        counter = screen.query_one(Counter)
+        counter.count()
+        counter._repaint_required = False  # it has told its screen
+        screen._dirty_widgets.add(counter)
+    below._on_timer_update()  # what is below has its turn first
+    app.screen._on_timer_update()
+    await app.pilot.pause(0.1)
+    sent = [one.render_segments(app.console) for one in app.painted if one is not None]
+    seen = played(before, *sent)
+    assert "digit 1" in seen[0] and "digit 1" in seen[-1], seen

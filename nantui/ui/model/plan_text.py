@@ -98,7 +98,7 @@ def _facts(facts: Mapping[str, str], width: int) -> list[Line]:
     return [
         line
         for name, text in facts.items()
-        for line in hanging((column(name, 11), "muted"), wrap(clean(text, 500), max(10, width - 11)))
+        for line in hanging((column(name, 12), "muted"), wrap(clean(text, 500), max(10, width - 12)))
     ]
 
 
