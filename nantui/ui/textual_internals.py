@@ -91,9 +91,13 @@ class HeldScreen(Screen[None]):
         if self is top or self.app.is_inline:
             super()._compositor_refresh()
         elif own and self in self.app._background_screens:
-            self._set_dirty(*own)
-            top._set_dirty(*own)
-            top._compositor._dirty_regions |= own
+            seen = (
+                top._compositor.size.region
+            )  # empty before the first layout of a dialog, which paints it all
+            changed = {cut for region in own if (cut := region.intersection(seen))}
+            for screen in (self, top):
+                screen._set_dirty(*changed)
+            top._compositor._dirty_regions |= changed
             own.clear()
             self._dirty_widgets.clear()
             if not (top._layout_required or self.app._batch_count):

@@ -163,10 +163,14 @@ async def test_below_a_dialog_a_change_is_painted_once_and_alone(app):
         app.screen_stack[0].call_later(lambda: None)
         await app.pilot.pause(0.1)
     assert app.painted == []
+    app.screen._compositor.size = Size(0, 0)  # as before its first layout
+    below.count()
+    await app.pilot.pause(0.1)
+    app.screen._compositor.size = Size(WIDTH, HEIGHT)
     app.pop_screen()
     below.count()
     await app.pilot.pause(0.1)
-    assert "digit 2" in screen_rows(app)[0].text
+    assert "digit 3" in screen_rows(app)[0].text
 
 
 async def test_a_sequence_goes_to_the_terminal_as_it_is_and_nowhere_without_one(app, monkeypatch):

@@ -76,7 +76,8 @@ class Rewind:
         guard, target, began = self.trainer.guard, self._target, time.monotonic()
         self._made += 1
         cause = guard.incident_reporter.cause
-        eased = EASED_STEPS if self._made > 1 or TOO_HIGH & {cause, target["kind"]} else 0
+        again = self._made > 1 and target["kind"] != ASKED
+        eased = EASED_STEPS if again or TOO_HIGH & {cause, target["kind"]} else 0
         where = {
             "epoch": guard.epoch, "step": guard.batch_index, "to_epoch": target["epoch"],
             "to_step": target["batch"], "since": target["since"], "number": self._made,
