@@ -81,6 +81,8 @@ class Watch:
     last_step: Step | None = None
     last_incident: dict[str, object] | None = None
     guarded: bool | None = None
+    rewind: RewindDone | Warned | None = None
+    """The newest rewind, or why one that was asked for could not be."""
     moved: int = 0
     """Counts everything new."""
     silence: Silence = field(default_factory=Silence)
@@ -146,6 +148,8 @@ class Watch:
             if event.ranks and len(set(self._hosts.values())) > 1:  # whose batches were bad
                 about["hosts"] = sorted({self._hosts.get(one, "?") for one in event.ranks})
             self.last_incident = {**document, **about}
+        elif isinstance(event, RewindDone) or (isinstance(event, Warned) and event.warning == "not_rewound"):
+            self.rewind = event
         elif rank == 0 and isinstance(event, Activity):
             spent_s, self._phase_since = event.t - self._phase_since, event.t
             if self.activity:

@@ -18,7 +18,7 @@ from nantui.errors import FAILED, UserError
 from nantui.run.atomic_files import write_json
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
-from nantui.run.events import AttemptStarted, Created, RewindDone, Warned, newest, of_kind
+from nantui.run.events import AttemptStarted, Created, RewindDone, newest, of_kind
 from nantui.run.journal import pending_edits, rolled_back_before
 from nantui.run.layout import RunLayout
 from nantui.run.points import refuse_gone
@@ -174,21 +174,20 @@ def rewind(port: CommandPort, command: Command) -> str:
 
     Raises UserError where nothing trains, where they cannot, and where they do not answer in time.
     """
-    watch, begun = port.watch, time.time()
+    watch = port.watch
     if watch is None or not watch.stepping():
         raise UserError("nothing trains here that has a memory to go back in: recover it with R", FAILED)
     request = port.layout.rewind_request(watch.attempt.attempt)
-    write_json(request, {"id": command.id, "t": begun, "by": command.by})
+    watch.rewind = None
+    write_json(request, {"id": command.id, "t": time.time(), "by": command.by})
     port.stage(command.id, "agree", "the ranks go back at the next batch boundary")
     until = time.monotonic() + REWIND_S + USUAL_STEPS * watch.usual_step_s()
     while port.worker_alive() and time.monotonic() < until:
         port.pump(POLL_S)
-        for event in of_kind(port.journal.events(), RewindDone, Warned):
-            if event.t < begun or (isinstance(event, Warned) and event.warning != "not_rewound"):
-                continue
-            if isinstance(event, RewindDone):
-                return event.text
-            raise UserError(event.text, FAILED)
+        if isinstance(watch.rewind, RewindDone):
+            return watch.rewind.text
+        if watch.rewind is not None:
+            raise UserError(watch.rewind.text, FAILED)
     request.unlink(missing_ok=True)
     raise UserError("the ranks did not go back: none of them has come to the end of a batch", FAILED)
 
