@@ -6,6 +6,8 @@ in settings/schema.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 PLURALS = {"process": "processes", "batch": "batches", "loss": "losses"}
 
 ACTIVITIES = {
@@ -66,3 +68,12 @@ def span(hours: float) -> str:
     if hours * 60 < 1:
         return count(round(hours * 3600), "second")
     return count(round(hours * 60), "minute") if hours < 1.5 else f"{hours:.1f} hours"
+
+
+def aligned(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Return rows as aligned lines; the last column is as long as it likes."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -15,6 +15,7 @@ from nantui.checkpoint.catalog import BACKUP, Catalog
 from nantui.checkpoint.verdict import Verdict
 from nantui.commands import common
 from nantui.errors import NO, USAGE, UserError
+from nantui.words import aligned
 
 _WORST = {"unreadable": 0, "corrupt": 1, "busy": 2, "clean": 3}
 _SHOWN_FINDINGS = 2  # of each kind
@@ -72,8 +73,7 @@ def table(verdicts: list[Verdict], aside: list[Verdict]) -> list[str]:
     """Return the lines people read: a row per checkpoint, its findings below; of those aside only the row."""
     rows: list[tuple[str, ...]] = [("badge", "resume", "epoch", "fitness", "saved", "size", "file")]
     rows += [_row(verdict) for verdict in (*verdicts, *aside)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    shown = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    shown = aligned(rows)
     lines = shown[:1]
     for row, verdict in zip(shown[1:], verdicts, strict=False):
         lines += [row, *(f"    {line}" for line in _remarks(verdict))]

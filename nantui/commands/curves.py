@@ -23,6 +23,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.record import read_run
 from nantui.settings.values import show_value
 from nantui.terminal_text import printable
+from nantui.words import aligned
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -173,8 +174,6 @@ def of_both(found: JsonObject, name: str) -> list[Curve]:
 
 
 def _comparison(found: JsonObject) -> list[str]:
-    from nantui.recovery.plan import table
-
     metrics = [*dict.fromkeys([*found["a"]["best"], *found["b"]["best"]])]
     names = ["run", "epochs", "minutes per epoch", "skipped steps", *(f"best {name}" for name in metrics)]
     sides = zip(names, _side(found["a"], metrics), _side(found["b"], metrics), strict=True)
@@ -182,8 +181,8 @@ def _comparison(found: JsonObject) -> list[str]:
     for row in found["settings"]:
         if row["name"] not in PLACES and not (row["name"] in FOUND and None in (row["a"], row["b"])):
             settings.append((row["name"], _text(row["a"]), _text(row["b"])))
-    differ = table(settings) if len(settings) > 1 else ["the same settings"]
-    return [*table([("", "A", "B"), *sides]), "", *differ, "", *_curve_table(found)]
+    differ = aligned(settings) if len(settings) > 1 else ["the same settings"]
+    return [*aligned([("", "A", "B"), *sides]), "", *differ, "", *_curve_table(found)]
 
 
 def _side(found: JsonObject, metrics: Sequence[str]) -> Iterator[str]:
@@ -198,8 +197,6 @@ def _side(found: JsonObject, metrics: Sequence[str]) -> Iterator[str]:
 
 def _curve_table(found: JsonObject) -> list[str]:
     """Return losses and metrics at the first, middle and last epoch that both trained."""
-    from nantui.recovery.plan import table
-
     epochs = found["epochs"]
     if not epochs:
         return ["no epoch was trained by both"]
@@ -210,7 +207,7 @@ def _curve_table(found: JsonObject) -> list[str]:
         for name, values in found["curves"].items()
         if not name.startswith("lr/")
     ]
-    return table([head, *rows])
+    return aligned([head, *rows])
 
 
 def _text(value: object) -> str:

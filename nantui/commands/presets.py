@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.errors import USAGE, UserError
-from nantui.recovery.plan import choose_restore, settings_table, table
+from nantui.recovery.plan import choose_restore, settings_table
 from nantui.recovery.plan_inputs import gather_inputs
 from nantui.recovery.resume_settings import settings_in_effect
 from nantui.recovery.run_facts import known_about
@@ -18,6 +18,7 @@ from nantui.settings.lint import lint
 from nantui.settings.presets import Preset, apply_all, find_presets, load_presets
 from nantui.settings.schema import Schema
 from nantui.settings.values import as_python, changed, show_value
+from nantui.words import aligned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         common.emit({"presets": [_document(preset) for preset in chosen]})
         return 0
     rows = [("preset", "from", "what it does"), *((one.name, one.source, one.title) for one in chosen)]
-    common.show(_describe(chosen) if arguments.names else table(rows))
+    common.show(_describe(chosen) if arguments.names else aligned(rows))
     return 0
 
 
@@ -68,7 +69,7 @@ def _describe(presets: list[Preset]) -> Iterator[str]:
         yield f"{preset.name}: {preset.title} ({preset.source}: {preset.path})"
         bounds = preset.bounds
         rows = [(one.name, one.kind.replace("_", " "), show_value(one.value), one.why) for one in bounds]
-        yield from (f"  {row}" for row in table(rows))
+        yield from (f"  {row}" for row in aligned(rows))
 
 
 def _document(preset: Preset) -> dict[str, object]:

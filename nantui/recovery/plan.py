@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from nantui.settings.lint import Known, LintFinding, lint, more_epochs
 from nantui.settings.presets import as_words, find_presets, load_presets, phase_after
 from nantui.settings.schema import Schema
 from nantui.settings.values import Change, cells, changed, show_value
-from nantui.words import span, which_epochs
+from nantui.words import aligned, span, which_epochs
 
 RESUME, RESTART = "resume", "restart"
 ENDS_THE_RECORD = ("imgsz", "data", "split", "val", "single_cls", "conf", "iou", "max_det")
@@ -430,13 +430,4 @@ def afterwards(plan: Plan) -> list[str]:
 def settings_table(changes: Sequence[Change]) -> list[str]:
     """Return the guide's table: parameter, now, then, why."""
     head = ("parameter", "now", "then", "why")
-    return table([head, *map(cells, changes)]) if changes else []
-
-
-def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Return rows as aligned lines; the last column is as long as it likes."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return aligned([head, *map(cells, changes)]) if changes else []
