@@ -23,25 +23,36 @@ from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.layout import RunLayout
 
 BLOCK = 4  # steps
-PAIRS = 40
+PAIRS = 200
+MEASURED_S = 45.0  # what there are fewer pairs after
 SETTLING = 10  # blocks that do not count: cuDNN's choice of kernels, the allocator
-LARGEST_SHARE = 0.01
+LARGEST_SHARE = 0.005
+CASES = (
+    "yolov8m 640 bf16 SGD",
+    "yolov8m 640 fp32 SGD",
+    "yolov8m 640 fp16 SGD",
+    "yolov8x 640 bf16 SGD",
+    "yolov8m 1280 bf16 SGD",
+    "yolov8n 640 bf16 SGD",
+    "yolov8m 640 bf16 AdamW",
+    "yolov8x 1280 fp32 SGD",
+)
+PRECISIONS: dict[str, Any] = {"bf16": "bf16", "fp16": True, "fp32": False}
 IMAGES = 320
 
 
 def cost(bench: Bench) -> None:
-    """yolov8m at 640 and 1280, batch 16, three precisions: guarded blocks against stock ones beside them."""
-    for imgsz in (640, 1280):
-        for name, amp in (("bf16", "bf16"), ("fp16", True), ("fp32", False)):
-            _one(bench, f"yolov8m {imgsz} {name}", imgsz, amp, "SGD")
-    _one(bench, "yolov8m 640 bf16, AdamW", 640, "bf16", "AdamW")
+    """yolov8n, m and x at 640 and 1280, batch 16, three precisions: guarded blocks against stock ones."""
+    for case in CASES:
+        _one(bench, case)
 
 
-def _one(bench: Bench, what: str, imgsz: int, amp: Any, optimizer: str) -> None:
-    data = noise(bench.place / f"noise{imgsz}", imgsz)
-    words = [sys.executable, "-m", "benchmarks.gpu.cost", str(data), str(imgsz), json.dumps(amp), optimizer]
+def _one(bench: Bench, case: str) -> None:
+    what, (_, imgsz, *_) = case.replace(" ", ", "), case.split()
+    noise(bench.place / f"noise{imgsz}", int(imgsz))
+    words = [sys.executable, "-m", "benchmarks.gpu.cost", str(bench.place), case]
     answer = subprocess.run(words, capture_output=True, text=True, timeout=280)
-    line = next((row for row in answer.stdout.splitlines() if row.startswith('{"stock"')), None)
+    line = next((row for row in answer.stdout.splitlines() if row.startswith('{"pairs"')), None)
     if line is None:
         bench.found("cost", what, (answer.stdout + answer.stderr)[-600:], False)
         return
@@ -49,7 +60,9 @@ def _one(bench: Bench, what: str, imgsz: int, amp: Any, optimizer: str) -> None:
     low, high = (100 * quartile for quartile in found["quartiles"])
     text = (
         f"stock {1e3 * found['stock']:.1f} ms, own time {100 * found['own']:.2f} %, "
-        f"step {100 * found['share']:+.2f} % (quartiles {low:+.1f} to {high:+.1f} %), "
+        f"step {100 * found['share']:+.2f} % "
+        f"(known to {100 * found['known_to']:.2f} %, {found['pairs']} pairs, "
+        f"quartiles {low:+.1f} to {high:+.1f} %), "
         f"peak {found['peak_gb'][0]:.2f} -> {found['peak_gb'][1]:.2f} GB, µs: {found['own_parts_us']}"
     )
     bench.found("cost", what, text, found["own"] <= LARGEST_SHARE)
@@ -148,19 +161,24 @@ class Blocks:
     own: OwnTime
     took: list[tuple[bool, float]] = field(default_factory=list)
     peaks: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
+    since: float = field(default_factory=time.monotonic)
 
     def add(self, guarded_one: bool, seconds: float, peak_gb: float) -> None:
         """Count a block. Raises Enough when all are there."""
         self.took.append((guarded_one, seconds))
         self.peaks[guarded_one] = max(self.peaks[guarded_one], peak_gb)
-        if len(self.took) > 2 * PAIRS:
+        if len(self.took) > 2 * PAIRS or time.monotonic() - self.since > MEASURED_S:
             raise Enough
 
     def result(self) -> dict[str, Any]:
         """Return what `measure` promises."""
         stock = statistics.median(took for guarded_one, took in self.took if not guarded_one)
-        quartiles = statistics.quantiles(self._shares(), n=4)
+        shares = self._shares()
+        quartiles = statistics.quantiles(shares, n=4)
+        spread = (quartiles[2] - quartiles[0]) / 1.349  # of a normal distribution
         return {
+            "pairs": len(shares),
+            "known_to": 1.253 * spread / len(shares) ** 0.5,
             "stock": stock,
             "own": self.own.a_step() / stock,
             "own_parts_us": self.own.parts(),
@@ -178,10 +196,10 @@ class Blocks:
         ]
 
 
-def measure(data: str, imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
+def measure(place: Path, case: str) -> dict[str, Any]:
     """Train here. Returns median seconds of a stock step, the guard's own share of a step, the median share
-    that a guarded block takes more than the stock blocks around it, that share's quartiles, and the peak of
-    GPU memory of both kinds, in GB."""
+    that a guarded block takes more than the stock blocks around it, that share's quartiles, the standard
+    error of its median, and the peak of GPU memory of both kinds, in GB."""
     from nantui.worker import ultralytics_api
     from nantui.worker.session import Session
 
@@ -191,10 +209,12 @@ def measure(data: str, imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
         RunLayout(run), Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, {}, sys.executable)
     )
     trainer = _alternating(Session.open(run, 1), blocks)
-    settings = settings_of(imgsz, amp, optimizer)
+    model, imgsz, precision, optimizer = case.split()
+    settings = settings_of(int(imgsz), PRECISIONS[precision], optimizer)
+    data = noise(place / f"noise{imgsz}", int(imgsz))
     with contextlib.suppress(Enough):
-        ultralytics_api.load_model("yolov8m.yaml").train(
-            trainer=trainer, data=data, save_dir=str(run), **settings
+        ultralytics_api.load_model(f"{model}.yaml").train(
+            trainer=trainer, data=str(data), save_dir=str(run), **settings
         )
     return blocks.result()
 
@@ -231,6 +251,7 @@ def _alternating(session: Any, blocks: Blocks) -> type:
             now = time.perf_counter()
             if self._count == SETTLING * BLOCK:
                 blocks.own.forget()
+                blocks.since = time.monotonic()
             if self._count > SETTLING * BLOCK:
                 peak_gb = torch.cuda.max_memory_allocated() / 2**30
                 blocks.add(self.guard is not None, (now - self._began) / BLOCK, peak_gb)
@@ -239,7 +260,7 @@ def _alternating(session: Any, blocks: Blocks) -> type:
         def _turn(self) -> None:
             self.guard = None if self.guard is not None else self._kept
             if self.guard is not None:
-                self.guard.begin_epoch()
+                self.guard.statistics.remember(self.guard.statistics.snapshot())
             torch.cuda.reset_peak_memory_stats()
             self._began = time.perf_counter()
 
@@ -247,4 +268,4 @@ def _alternating(session: Any, blocks: Blocks) -> type:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4])))
+    print(json.dumps(measure(Path(sys.argv[1]), sys.argv[2])))

@@ -61,14 +61,14 @@ class Distribution:
         self._waiting: deque[float] = deque()
 
     def score(self, value: float, floor: float = SPREAD_FLOOR) -> float:
-        """Return how many spreads `value` lies above the upper end; 0.0 while too little was seen.
+        """Return how many spreads `value` lies above the upper end; 0.0 below it, or after too few.
 
         A spread is at least `floor` and at most SPREAD_CEILING, in log units.
         """
         if len(self._logs) < A_FEW or not value > 0:
             return 0.0
-        spread = min(max(1.4826 * self._deviation(), floor), SPREAD_CEILING)
-        return (math.log(value) - self._upper()) / spread
+        above = math.log(value) - self._upper()
+        return 0.0 if above <= 0 else above / min(max(1.4826 * self._deviation(), floor), SPREAD_CEILING)
 
     def add(self, value: float) -> None:
         """Take a value into the distribution; values that are not positive and finite stay out."""

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import torch
 
 from nantui.worker import distributed
+from nantui.worker.guard.tensor_copies import largest_magnitude
 
 Wishes: TypeAlias = tuple[bool, bool, bool]
 """Whether a rank wants a stop, a step point, and to go back in memory."""
@@ -119,20 +120,23 @@ def probe_batch(
     names: tuple[str, ...],
     losses: list[torch.Tensor],
     total: torch.Tensor,
-    statistics: Iterable[torch.Tensor],
+    statistics: torch.Tensor | None,
     targets: Iterable[torch.Tensor],
     norm: torch.Tensor | None,
     scale: torch.Tensor | None,
     wishes: Wishes,
 ) -> PendingProbe:
-    """Send for the batch; `wishes` are what this rank wants.
+    """Send for the batch; `statistics` is their largest magnitude, `wishes` are what this rank wants.
 
-    Losses, total, norm and scale are 0-dim; all are on one device. Every rank must call it, and read it
-    before it looks again.
+    Losses, total, statistics, norm and scale are 0-dim; all are on one device. Every rank must call it, and
+    read it before it looks again.
     """
-    peaks = _largest(statistics, total), _largest(targets, total)
-    scalars = (*losses, total.detach(), *peaks, *(x for x in (norm, scale) if x is not None))
-    probe = torch.stack([scalar.float().reshape(()) for scalar in scalars])
+    total = total.detach()
+    peaks = [
+        total.new_zeros(()) if peak is None else peak for peak in (statistics, largest_magnitude(targets))
+    ]
+    scalars = (*losses, total, *peaks, *(one for one in (norm, scale) if one is not None))
+    probe = torch.stack([_plain(one) for one in scalars])
     if distributed.together():
         mine = (~torch.isfinite(probe)).float()
         loss = torch.nan_to_num(probe[: len(losses)].sum(), nan=0.0, posinf=0.0, neginf=0.0)
@@ -141,21 +145,21 @@ def probe_batch(
         probe = torch.cat([probe, distributed.largest(torch.cat([mine, asked]))])
     arrived = None
     if probe.device.type == "cuda":
-        probe = _pinned(probe.numel()).copy_(probe, non_blocking=True)
-        arrived = torch.cuda.Event()
+        landing, arrived = _landing(probe.numel())
+        probe = landing.copy_(probe, non_blocking=True)
         arrived.record()
     return PendingProbe(names, probe, arrived, norm is not None, scale is not None, wishes)
 
 
-def _largest(tensors: Iterable[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
-    """Return the largest magnitude in `tensors`, NaN or Inf when one is there, 0 where there is nothing."""
-    peaks = [torch.linalg.vector_norm(one.float(), ord=float("inf")) for one in tensors if one.numel()]
-    if len(peaks) == 1:
-        return peaks[0]
-    return torch.stack(peaks).amax() if peaks else like.new_zeros(())
+def _plain(scalar: torch.Tensor) -> torch.Tensor:
+    """Return a 0-dim fp32 tensor; to ask for what it is anyway would cost as much as a copy."""
+    return scalar if scalar.dtype is torch.float32 and not scalar.dim() else scalar.float().reshape(())
 
 
 @lru_cache(maxsize=8)
-def _pinned(count: int) -> torch.Tensor:
-    """Return the page-locked place for so many values; only one probe at a time is under way."""
-    return torch.empty(count, pin_memory=True)
+def _landing(count: int) -> tuple[torch.Tensor, torch.cuda.Event]:
+    """Return the page-locked place for so many values, and what tells that they are there.
+
+    Only one probe at a time is under way.
+    """
+    return torch.empty(count, pin_memory=True), torch.cuda.Event()

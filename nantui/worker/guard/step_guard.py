@@ -27,7 +27,7 @@ from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
 from nantui.worker.guard.batch_probe import BatchProbe, PendingProbe, probe_batch
 from nantui.worker.guard.incident_policy import IncidentPolicy, incident_kind
-from nantui.worker.guard.tensor_copies import BatchNormStatistics, StepBackup
+from nantui.worker.guard.tensor_copies import BatchNormStatistics, Snapshot, StepBackup
 from nantui.worker.incident import TrainingDiverged
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_types import Trainer
@@ -43,7 +43,7 @@ class StepGuard:
         self.trainer, self.session, self.options = trainer, session, session.options
         self.incident_policy = IncidentPolicy(session.options, session.report, session.warn)
         self.incident_reporter = IncidentReporter(trainer, session)
-        self.statistics = BatchNormStatistics(ultralytics_api.unwrapped(trainer.model))
+        self.statistics = BatchNormStatistics(ultralytics_api.unwrapped(trainer.model), every_step=True)
         self.backup = StepBackup(trainer)
         self.ahead = self.options.protects and ultralytics_api.step_can_be_taken_back(trainer)
         self.seen: BatchProbe | None = None
@@ -57,7 +57,7 @@ class StepGuard:
         self._steps_taken = 0
         self._ramp = (self.options.rewarmup if trainer.start_epoch > 0 else 0, 0)  # steps, and after how many
         self._unread: PendingProbe
-        self._snapshot: list[torch.Tensor]
+        self._snapshot: Snapshot
         self._parameters = list(trainer.model.parameters())
 
     @property
@@ -73,6 +73,7 @@ class StepGuard:
         self.batch_index = after
         self._parameters = list(self.trainer.model.parameters())
         self.statistics.refresh()
+        self.backup.look_again()
         on_probation = self.trainer.epoch - self.trainer.start_epoch < self.session.attempt.probation_epochs
         self.incident_policy.suspicion = SUSPICION if on_probation else 1.0
         if self.in_batch:
@@ -242,13 +243,19 @@ class StepGuard:
         trainer = self.trainer
         names, losses = ultralytics_api.loss_items(trainer)
         self._snapshot = self.statistics.snapshot()
-        statistics = [piece for piece in self._snapshot if piece.is_floating_point()]
         targets = [self.incident_reporter.batch.get(name) for name in ("bboxes", "keypoints")]
         scale = ultralytics_api.loss_scale(trainer)
         recorder = self.session.recorder
         wishes = recorder.stop_requested.is_set(), self.point_due(), recorder.rewind_requested.is_set()
         self._unread = probe_batch(
-            names, losses, trainer.loss, statistics, filter(torch.is_tensor, targets), norm, scale, wishes
+            names,
+            losses,
+            trainer.loss,
+            self._snapshot.peak,
+            filter(torch.is_tensor, targets),
+            norm,
+            scale,
+            wishes,
         )
 
     def _refuses(self, seen: BatchProbe) -> bool:

@@ -1,14 +1,24 @@
-"""Copies of all that a batch may change, each made in a few pieces, and the way back, bit for bit."""
+"""Copies of all that a batch may change, each made in a few pieces, and the way back, bit for bit.
+
+To queue a copy of some 500 tensors takes the host 0.2 to 1 ms, to replay a CUDA graph of it 5 µs
+(docs/gpu-results.md). So on a GPU what is the same in every step is recorded once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from nantui.worker import ultralytics_api
 from nantui.worker.ultralytics_types import Trainer
+
+Pieces: TypeAlias = list[torch.Tensor]
+Room: TypeAlias = list[torch.UntypedStorage]
+MOST_RECORDED = 8  # places that the allocator may give in turn to one training's copies
 
 
 class Joined:
@@ -20,15 +30,34 @@ class Joined:
         for tensor in tensors:
             groups.setdefault((tensor.device, tensor.dtype), []).append(_flat(tensor))
         self._groups = list(groups.values())
+        self._bytes = [sum(flat.numel() for flat in flats) * flats[0].itemsize for flats in self._groups]
+        self.device = next((device for device, _ in groups if device.type == "cuda"), None)
 
-    def copies(self) -> list[torch.Tensor]:
-        """Return the pieces, queued on the device, without a host read."""
-        return [torch.cat(flats) for flats in self._groups]
+    def room(self) -> Room:
+        """Return memory for the pieces; nobody fills it, as `torch.empty` does under `deterministic`.
 
-    def put_back(self, copies: list[torch.Tensor]) -> None:
+        Raises RuntimeError where there is none.
+        """
+        return [
+            torch.UntypedStorage(size, device=flats[0].device)
+            for flats, size in zip(self._groups, self._bytes, strict=True)
+        ]
+
+    def pieces(self, room: Room) -> Pieces:
+        """Return the pieces that lie in `room`."""
+        firsts = [flats[0] for flats in self._groups]
+        return [first.new_empty(0).set_(one) for first, one in zip(firsts, room, strict=True)]
+
+    def copy_into(self, pieces: Pieces, on_gpu: bool | None = None) -> None:
+        """Queue the copying, without a host read; where it is said, only of what is on a GPU, or is not."""
+        for flats, piece in zip(self._groups, pieces, strict=True):
+            if on_gpu is None or piece.is_cuda == on_gpu:
+                torch.cat(flats, out=piece)
+
+    def put_back(self, pieces: Pieces) -> None:
         """Fill the tensors from pieces."""
-        for flats, copy in zip(self._groups, copies, strict=True):
-            torch._foreach_copy_(flats, list(copy.split([flat.numel() for flat in flats])))
+        for flats, piece in zip(self._groups, pieces, strict=True):
+            torch._foreach_copy_(flats, list(piece.split([flat.numel() for flat in flats])))
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
@@ -38,59 +67,168 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().permute(order).view(-1)
 
 
+def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], None] | None:
+    """Return what queues `work`, which must touch the same memory each time, as one launch; None if none can.
+
+    `work` is not done by being recorded. `torch.cuda.graph` is not used, as it empties the allocator's cache
+    (`torch/cuda/graphs.py`); what other threads do meanwhile is no part of the recording.
+    """
+    graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
+    aside.wait_stream(torch.cuda.current_stream(device))
+    try:
+        with torch.cuda.stream(aside):
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                work()
+            finally:
+                graph.capture_end()
+    except (RuntimeError, TypeError):  # a driver, or a PyTorch before 2.1, that cannot
+        return None
+    torch.cuda.current_stream(device).wait_stream(aside)
+    return graph.replay
+
+
+def largest_magnitude(tensors: Iterable[torch.Tensor]) -> torch.Tensor | None:
+    """Return the largest magnitude in `tensors`, NaN or Inf when one is there, None without a number."""
+    peaks = [torch.linalg.vector_norm(one.float(), ord=float("inf")) for one in tensors if one.numel()]
+    return None if not peaks else peaks[0] if len(peaks) == 1 else torch.stack(peaks).amax()
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Statistics as they were, and their largest magnitude (0-dim), None for a model that has none."""
+
+    pieces: Pieces
+    peak: torch.Tensor | None
+
+
 class BatchNormStatistics:
     """The running statistics of a model's normalization layers, which a bad batch's forward pass pollutes.
 
     One copy a step gives both what must be checked and what must be put back.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, every_step: bool = False) -> None:
+        """`every_step` is for whoever asks often: two places are kept, and filled in turn."""
+        self._model, self._every_step = model, every_step
+        self._pointers: list[int] = []
         self.refresh()
-        self.remember(self.snapshot())
+        self.remember(self._fresh())
 
     def refresh(self) -> None:
         """Find the buffers again: something may have replaced their storage (`model.to`, `half`)."""
-        self._buffers = Joined(ultralytics_api.normalization_buffers(self._model))
+        buffers = ultralytics_api.normalization_buffers(self._model)
+        pointers = [buffer.data_ptr() for buffer in buffers]
+        if pointers != self._pointers:
+            self._buffers, self._pointers = Joined(buffers), pointers
+            self._places: list[tuple[Snapshot, Callable[[], None]]] = []
 
-    def snapshot(self) -> list[torch.Tensor]:
-        """Return a copy of the statistics as they are now, in pieces."""
-        return self._buffers.copies()
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the statistics as they are now; it stays so until the next but one, or while it is
+        remembered."""
+        if not (self._every_step and self._good.pieces and self._good.pieces[0].is_cuda):
+            return self._fresh()
+        if not self._places:
+            self._places = [self._place(), self._place()]
+        snapshot, fill = next(place for place in self._places if place[0] is not self._good)
+        fill()
+        return snapshot
 
-    def remember(self, snapshot: list[torch.Tensor]) -> None:
+    def _fresh(self) -> Snapshot:
+        pieces = self._buffers.pieces(self._buffers.room())
+        self._buffers.copy_into(pieces)
+        return Snapshot(pieces, largest_magnitude(filter(torch.is_floating_point, pieces)))
+
+    def _place(self) -> tuple[Snapshot, Callable[[], None]]:
+        """Return a snapshot and what fills it anew."""
+        place = self._fresh()
+
+        def fill() -> None:
+            self._buffers.copy_into(place.pieces)
+            peak = largest_magnitude(filter(torch.is_floating_point, place.pieces))
+            if place.peak is not None and peak is not None:
+                place.peak.copy_(peak)
+
+        return place, recorded(fill, place.pieces[0].device) or fill
+
+    def remember(self, snapshot: Snapshot) -> None:
         """Make `snapshot` the state that `restore` goes back to."""
         self._good = snapshot
 
     def restore(self) -> None:
         """Put the remembered statistics back into the model."""
-        self._buffers.put_back(self._good)
+        self._buffers.put_back(self._good.pieces)
 
 
 class StepBackup:
-    """Copies of all that one trainer's optimizer step changes."""
+    """Copies of all that one trainer's optimizer step changes.
+
+    What PyTorch's and Ultralytics' optimizers know of a parameter they change in place. So where all of it
+    lies is asked in the first two steps of an epoch, where there is more of it, and before it is put back.
+    The copies' own memory is taken for a step only, or it would raise the peak.
+    """
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._copies: list[torch.Tensor] = []
+        self._room: Room = []
         self._states: list[tuple[dict[str, object], dict[str, object]]] = []
+        self._state: dict[object, object] = {}
         self._pointers: list[int] = []
+        self._recorded: dict[tuple[int, ...], Callable[[], None] | None] = {}
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Ask again where everything lies, in the next steps."""
+        self._looks = 2
 
     def copy(self) -> None:
         """Copy everything. Raises RuntimeError (torch.cuda.OutOfMemoryError is one) where it cannot be."""
-        optimizer = self._trainer.optimizer
-        states = [(state, dict(state)) for state in optimizer.state.values()]
-        tensors = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        tensors += [v for _, kept in states for v in kept.values() if isinstance(v, torch.Tensor)]
+        state = self._trainer.optimizer.state
+        if self._looks or state is not self._state or len(state) != len(self._states):
+            self._look()
+        room = self._joined.room()
+        self._fill(room)
+        self._room = room
+
+    def _look(self) -> None:
+        self._state = self._trainer.optimizer.state
+        self._states = [(state, dict(state)) for state in self._trainer.optimizer.state.values()]
+        tensors = self._tensors()
         pointers = [tensor.data_ptr() for tensor in tensors]
+        self._looks = max(self._looks - 1, 0) if pointers == self._pointers else 1
         if pointers != self._pointers:
             self._joined, self._pointers = Joined(tensors), pointers
-        self._copies, self._states = self._joined.copies(), states
+            self._recorded.clear()
+
+    def _tensors(self) -> Pieces:
+        """Return the weights, and what the optimizer knew of them when it was looked at, where it is now."""
+        weights = [weight for group in self._trainer.optimizer.param_groups for weight in group["params"]]
+        known = [state.get(name, value) for state, kept in self._states for name, value in kept.items()]
+        return weights + [value for value in known if isinstance(value, torch.Tensor)]
+
+    def _fill(self, room: Room) -> None:
+        """Copy into `room`: places that the allocator has given before are filled in one launch."""
+        joined, places = self._joined, tuple(one.data_ptr() for one in room if one.is_cuda)
+        recording = joined.device is not None and not self._looks
+        if recording and places not in self._recorded and len(self._recorded) < MOST_RECORDED:
+            pieces = joined.pieces(room)
+            self._recorded[places] = recorded(lambda: joined.copy_into(pieces, on_gpu=True), joined.device)
+        replay = self._recorded.get(places) if recording else None
+        if replay:
+            replay()
+        if not replay or len(places) < len(room):
+            joined.copy_into(joined.pieces(room), on_gpu=False if replay else None)
 
     def restore(self) -> None:
-        """Put everything back as it was at `copy`; without one there is nothing to do."""
-        if not self._copies:
+        """Put everything back as it was at `copy`; without one there is nothing to do.
+
+        Raises RuntimeError where something has put other tensors in the place of the copied ones since.
+        """
+        if not self._room:
             return
-        self._joined.put_back(self._copies)
+        if [tensor.data_ptr() for tensor in self._tensors()] != self._pointers:
+            raise RuntimeError("weights were exchanged during the epoch: a bad step cannot be taken back")
+        self._joined.put_back(self._joined.pieces(self._room))
         for state, kept in self._states:
             state.clear()
             state.update(kept)
@@ -101,4 +239,4 @@ class StepBackup:
 
     def discard(self) -> None:
         """Let the copies go: the step was good."""
-        self._copies, self._states = [], []
+        self._room = []

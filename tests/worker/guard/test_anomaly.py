@@ -318,6 +318,7 @@ def test_a_score_is_the_distance_from_the_upper_end_in_median_deviations(values,
     middle = median(logs)
     spread = max(1.4826 * median(abs(log - middle) for log in logs), SPREAD_FLOOR)
     upper = sorted(logs)[math.ceil(share * len(logs)) - 1]
-    assert seen.score(value) == pytest.approx((math.log(value) - upper) / min(spread, SPREAD_CEILING))
+    above = max(math.log(value) - upper, 0.0)
+    assert seen.score(value) == pytest.approx(above / min(spread, SPREAD_CEILING))
     assert seen.highest == pytest.approx(math.exp(upper))
     assert seen.typical == pytest.approx(math.exp(middle))

@@ -1,0 +1,103 @@
+"""A step that was taken ahead of its verdict can be taken back, whatever the optimizer."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nantui.worker.guard.tensor_copies import BatchNormStatistics, StepBackup
+
+OPTIMIZERS = {
+    "SGD": {"momentum": 0.9, "nesterov": True},
+    "AdamW": {},
+    "NAdam": {},
+    "RAdam": {},
+    "Adamax": {},
+    "RMSprop": {"momentum": 0.9},
+}
+
+
+def training(name: str) -> Any:
+    model = nn.Sequential(nn.Linear(5, 6), nn.Linear(6, 2))
+    return SimpleNamespace(
+        model=model, optimizer=getattr(torch.optim, name)(model.parameters(), lr=0.01, **OPTIMIZERS[name])
+    )
+
+
+def state(trainer: Any) -> str:
+    torch.set_printoptions(precision=17)
+    return repr((list(trainer.model.parameters()), trainer.optimizer.state_dict()))
+
+
+def step(trainer: Any) -> None:
+    for weight in trainer.model.parameters():
+        weight.grad = torch.randn_like(weight)
+    trainer.optimizer.step()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_step_is_taken_back_to_the_last_bit(name):
+    trainer = training(name)
+    backup = StepBackup(trainer)
+    for number in range(8):
+        before = state(trainer)
+        backup.copy()
+        step(trainer)
+        assert state(trainer) != before
+        if number in (0, 2, 3, 6):
+            backup.restore()
+            assert state(trainer) == before
+        else:
+            backup.discard()
+
+
+def test_a_state_loaded_in_mid_epoch_is_the_one_that_is_kept():
+    trainer = training("AdamW")
+    backup = StepBackup(trainer)
+    for _ in range(4):
+        backup.copy()
+        step(trainer)
+        backup.discard()
+    trainer.optimizer.load_state_dict(copy.deepcopy(trainer.optimizer.state_dict()))
+    before = state(trainer)
+    backup.copy()
+    step(trainer)
+    backup.restore()
+    assert state(trainer) == before
+
+
+def test_weights_that_something_else_exchanged_are_not_written_over():
+    trainer = training("SGD")
+    backup = StepBackup(trainer)
+    for _ in range(4):
+        backup.copy()
+        step(trainer)
+        backup.discard()
+    first = next(trainer.model.parameters())
+    first.data = first.data.clone()
+    backup.copy()
+    step(trainer)
+    now = state(trainer)
+    with pytest.raises(RuntimeError, match="exchanged"):
+        backup.restore()
+    assert state(trainer) == now
+
+
+def test_statistics_asked_for_in_every_step_stay_as_they_were_while_they_are_remembered():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    statistics = BatchNormStatistics(model, every_step=True)
+    for _ in range(3):
+        model(torch.randn(8, 3))
+        statistics.remember(statistics.snapshot())
+    good = {name: value.clone() for name, value in model.state_dict().items()}
+    for _ in range(3):
+        model(torch.full((8, 3), float("nan")))
+        peak = statistics.snapshot().peak
+        assert peak is not None and not torch.isfinite(peak)
+    statistics.restore()
+    assert all(torch.equal(value, good[name]) for name, value in model.state_dict().items())
