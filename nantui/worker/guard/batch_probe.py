@@ -17,10 +17,11 @@ from typing import TypeAlias
 import torch
 
 from nantui.worker import distributed
-from nantui.worker.guard.tensor_copies import largest_magnitude
+from nantui.worker.guard.tensor_copies import largest_magnitude, recorded
 
 Wishes: TypeAlias = tuple[bool, bool, bool]
 """Whether a rank wants a stop, a step point, and to go back in memory."""
+NO_WISHES: Wishes = (False, False, False)
 
 
 @dataclass(frozen=True)
@@ -136,19 +137,9 @@ def probe_batch(
         total.new_zeros(()) if peak is None else peak for peak in (statistics, largest_magnitude(targets))
     ]
     scalars = (*losses, total, *peaks, *(one for one in (norm, scale) if one is not None))
-    probe = torch.stack([_plain(one) for one in scalars])
-    if distributed.together():
-        mine = (~torch.isfinite(probe)).float()
-        loss = torch.nan_to_num(probe[: len(losses)].sum(), nan=0.0, posinf=0.0, neginf=0.0)
-        wish = [torch.full_like(loss, float(one)) for one in wishes]
-        asked = torch.stack([loss, (loss == 0).float(), *wish])
-        probe = torch.cat([probe, distributed.largest(torch.cat([mine, asked]))])
-    arrived = None
-    if probe.device.type == "cuda":
-        landing, arrived = _landing(probe.numel())
-        probe = landing.copy_(probe, non_blocking=True)
-        arrived.record()
-    return PendingProbe(names, probe, arrived, norm is not None, scale is not None, wishes)
+    place = _gathering(len(scalars), len(losses), total.device, distributed.together())
+    values = place.gather([_plain(one) for one in scalars], wishes)
+    return PendingProbe(names, values, place.arrived, norm is not None, scale is not None, wishes)
 
 
 def _plain(scalar: torch.Tensor) -> torch.Tensor:
@@ -156,10 +147,39 @@ def _plain(scalar: torch.Tensor) -> torch.Tensor:
     return scalar if scalar.dtype is torch.float32 and not scalar.dim() else scalar.float().reshape(())
 
 
-@lru_cache(maxsize=8)
-def _landing(count: int) -> tuple[torch.Tensor, torch.cuda.Event]:
-    """Return the page-locked place for so many values, and what tells that they are there.
+class Gathering:
+    """Where the values of a batch come together, are agreed upon by ranks, and reach the host.
 
-    Only one probe at a time is under way.
+    Used again for each batch, of which only one is under way.
     """
-    return torch.empty(count, pin_memory=True), torch.cuda.Event()
+
+    def __init__(self, size: int, losses: int, device: torch.device, together: bool) -> None:
+        self._all = torch.zeros(size + (size + 2 + len(NO_WISHES) if together else 0), device=device)
+        self._own, self._agreed, self._losses = self._all[:size], self._all[size:], losses
+        self._wishes, self._wanted = torch.zeros(len(NO_WISHES), device=device), NO_WISHES
+        self.arrived = torch.cuda.Event() if device.type == "cuda" else None
+        self._host = torch.empty(len(self._all), pin_memory=True) if self.arrived else self._all
+        self._tell = (self.arrived and together and recorded(self._say, device)) or self._say
+
+    def _say(self) -> None:
+        """Put beside this rank's values what the others are to know of them."""
+        own = self._own
+        loss = torch.nan_to_num(own[: self._losses].sum().reshape(1), nan=0.0, posinf=0.0, neginf=0.0)
+        torch.cat([(~torch.isfinite(own)).float(), loss, (loss == 0).float(), self._wishes], out=self._agreed)
+
+    def gather(self, scalars: list[torch.Tensor], wishes: Wishes) -> torch.Tensor:
+        """Return where the values will be on the host, once they have arrived."""
+        torch.stack(scalars, out=self._own)
+        if len(self._agreed):
+            if wishes != self._wanted:
+                self._wishes.copy_(torch.tensor(wishes))
+                self._wanted = wishes
+            self._tell()
+            distributed.largest(self._agreed)
+        if self.arrived is not None:
+            self._host.copy_(self._all, non_blocking=True)
+            self.arrived.record()
+        return self._host
+
+
+_gathering = lru_cache(maxsize=8)(Gathering)
