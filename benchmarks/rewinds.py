@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import statistics
@@ -65,14 +66,19 @@ def rewinds(root: Path, times: int, ranks: int, common: dict[str, Any]) -> int:
     return wrong
 
 
-def train(place: Path, ranks: int, common: dict[str, Any]) -> None:
-    """Carry one training out, unattended."""
+def request(place: Path, ranks: int, common: dict[str, Any]) -> dict[str, Any]:
+    """Write down what one training is asked for, unattended; returns what carries it out."""
     run = place / "run"
     write_spec(RunLayout(run).spec, Spec({}, auto=True))
     faults = [{**trouble, "rank": ranks - 1} for trouble in TROUBLES]
     write_request(run, 1, common, ours={"step_points": 0.0}, devices=ranks, faults=faults)
     spy = {"end": str(place / "at.end"), "workers": 0 if common["device"] == "cpu" else 4}
-    requests = [{"run": str(run), "number": 1, "spy": spy}]
+    return {"run": str(run), "number": 1, "spy": spy}
+
+
+def train(place: Path, ranks: int, common: dict[str, Any]) -> None:
+    """Carry one training out."""
+    requests = [request(place, ranks, common)]
     with quiet(place / "out"):
         if ranks == 2:
             on_two_ranks(requests, place / "log", timeout=240.0)
@@ -95,8 +101,6 @@ def quiet(path: Path) -> Iterator[None]:
 
 def looked_at(place: Path, ranks: int, epochs: int) -> tuple[list[Took], list[str]]:
     """Return what each rewind took, and what is not as it should be."""
-    import torch
-
     run, bad = RunLayout(place / "run"), list[str]()
     steps = StepFollower(run.steps(1)).read()[0]
     events = parse_lines(run.events(1, 0).read_text().splitlines())
@@ -110,13 +114,40 @@ def looked_at(place: Path, ranks: int, epochs: int) -> tuple[list[Took], list[st
         return found, bad
     if not all(row.finite for row in read_results(run.results_csv)):
         bad.append("results.csv has rows that are not finite")
-    if ranks == 2:
-        one, other = (torch.load(place / f"at.rank{rank}", map_location="cpu", weights_only=False)
-                      for rank in (0, 1))  # fmt: skip
-        names = ("weights", "optimizer")
-        unequal = differences(*({name: end[name] for name in names} for end in (one, other)))
-        bad += [f"the ranks differ: {name}" for name in unequal if "running_" not in name][:3]
+    if ranks > 1:
+        bad += equal_ranks(place / "at.end", ranks)[1]
     return found, bad
+
+
+def equal_ranks(end: Path, ranks: int) -> tuple[int, list[str]]:
+    """Compare the ranks' weights and optimizers at a training's end with the first rank's; returns how many
+    tensors are compared, and where they differ.
+
+    That it compares is shown each time: one changed bit must be seen, and each rank's BatchNorm statistics,
+    which are of its own last batch, must be its own, so that no file is compared with itself.
+    """
+    import torch
+
+    ends = [torch.load(end.with_suffix(f".rank{rank}"), map_location="cpu", weights_only=False)
+            for rank in range(ranks)]  # fmt: skip
+    unlike = [differences(_shared(ends[0]), _shared(other)) for other in ends[1:]]
+    bad = [f"the ranks differ: {name}" for names in unlike for name in names][:3]
+    tensors = [one for one in ends[0]["weights"].values() if one.is_floating_point()]
+    changed = copy.deepcopy(ends[0])
+    first = next(one for name, one in changed["weights"].items() if "running_" not in name and one.numel())
+    first.view(-1)[0] = torch.nextafter(first.view(-1)[0].float(), torch.tensor(torch.inf)).to(first.dtype)
+    if len(differences(_shared(ends[0]), _shared(changed))) != 1:
+        bad.append("a changed bit is not seen")
+    own = [{name: one for name, one in end["weights"].items() if "running_" in name} for end in ends]
+    if not all(differences(own[0], other) for other in own[1:]):
+        bad.append("the ranks have the same BatchNorm statistics: is one compared with itself?")
+    return len(tensors), bad
+
+
+def _shared(end: dict[str, Any]) -> dict[str, Any]:
+    """Return what all ranks have alike."""
+    weights = {name: one for name, one in end["weights"].items() if "running_" not in name}
+    return {"weights": weights, "optimizer": end["optimizer"]}
 
 
 def took(steps: list[Step], events: list[Event], done: RewindDone) -> Took:

@@ -8,7 +8,20 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks.gpu import ahead, control, cost, healthy, memory, nan, nodes, points, rewind, validation
+from benchmarks.gpu import (
+    ahead,
+    control,
+    cost,
+    ddp_ends,
+    ddp_trainings,
+    healthy,
+    memory,
+    nan,
+    nodes,
+    points,
+    rewind,
+    validation,
+)
 from benchmarks.gpu.bench import Bench, gpu_memory, versions
 
 SECTIONS = {
@@ -30,6 +43,13 @@ SECTIONS = {
     "rewind": rewind.rewind,
     "nodes": nodes.nodes,
     "healthy": healthy.healthy,
+    "ddp-healthy": ddp_trainings.healthy,
+    "ddp-faults": ddp_trainings.faults,
+    "ddp-kills": ddp_ends.kills,
+    "ddp-hang": ddp_ends.hang,
+    "ddp-oom": ddp_ends.memory,
+    "ddp-cost": points.on_ranks,
+    "ddp-agents": nodes.killed,
 }
 
 
@@ -60,12 +80,17 @@ def main() -> int:
     bench = Bench(arguments.place, len(gpu_memory()), out=arguments.out / "gpu-results.json")
     print(f"{bench.gpus} GPUs, {versions()}", flush=True)
     for name in chosen(arguments.sections):
-        begun = time.monotonic()
+        if bench.gpus == 1 and name.startswith("ddp-") and name != "ddp-oom":
+            bench.found(name, "not run", "one GPU has no second rank")
+            continue
+        begun, rows = time.monotonic(), len(bench.rows)
         try:
             SECTIONS[name](bench)
         except Exception as error:  # one section that fails must not hide the others
             traceback.print_exc()
             bench.found(name, "failed", f"{type(error).__name__}: {str(error)[:300]}", False)
+        if any(row["held"] is False for row in bench.rows[rows:]):
+            bench.keep_logs(name)
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     return 0 if all(row["held"] is not False for row in bench.rows) else 1
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.supervisor.client import CommandResult, carry_out, create_run
 from nantui.supervisor.status import read_status
+from tests.worker.runs import tiny_model
 
 PATIENCE_S = 240.0
 
@@ -34,6 +37,23 @@ class Bench:
     rows: list[dict[str, Any]] = field(default_factory=list)
     out: Path | None = None
 
+    @property
+    def ranks(self) -> int:
+        """One for each GPU; two on the CPU, where there is none."""
+        return self.gpus or 2
+
+    def device(self, ranks: int) -> str:
+        """Return the devices of so many ranks, as a run is asked for them."""
+        return ",".join(map(str, range(ranks))) if self.gpus else ",".join(["cpu"] * ranks)
+
+    def small(self) -> dict[str, Any]:
+        """Return what a CPU needs to be done in time: a model of six layers and small images."""
+        if self.gpus:
+            return {}
+        if not (self.place / "tiny.yaml").exists():
+            tiny_model(self.place)
+        return {"model": str(self.place / "tiny.yaml"), "imgsz": 64, "workers": 0}
+
     def found(self, section: str, what: str, value: Any, held: bool | None = None) -> None:
         """Record one finding; `held` says whether it is as it should be, None for a mere figure."""
         word = {True: "ok", False: "NOT AS IT SHOULD BE", None: ""}[held]
@@ -41,6 +61,14 @@ class Bench:
         self.rows.append({"section": section, "what": what, "value": value, "held": held})
         if self.out:
             self.out.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
+
+    def keep_logs(self, section: str) -> None:
+        """Put logs and journals beside the results, of a section that found something wrong."""
+        if self.out is None:
+            return
+        with tarfile.open(self.out.with_name(f"{section}-logs.tar.gz"), "w:gz") as archive:
+            for path in (*self.place.rglob("*.log"), *self.place.rglob("journal.jsonl")):
+                archive.add(path, path.relative_to(self.place))
 
     def data(self, sets: int = 4) -> Path:
         """Return a data set of `sets` times 48 train and 16 val images."""
@@ -79,10 +107,11 @@ class Bench:
             "save_period": 1,
             "workers": 4,
             "plots": False,
-            "device": ",".join(map(str, range(devices))),
+            "device": self.device(devices),
             "optimizer": "SGD",
             "lr0": 0.01,
             "nbs": 16,
+            **self.small(),
             **train,
         }
         return create_run(asked, ours or {}, faults=faults or [], auto=auto)
@@ -144,7 +173,9 @@ def command(run: Path, kind: str, **options: Any) -> tuple[CommandResult, float]
 
 
 def gpu_memory() -> list[int]:
-    """Return MiB in use per GPU, as nvidia-smi says."""
+    """Return MiB in use per GPU, as nvidia-smi says; [] without one."""
+    if shutil.which("nvidia-smi") is None:
+        return []
     words = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     return [int(line) for line in subprocess.check_output(words, text=True).split()]
 
@@ -173,12 +204,11 @@ def ending(run: Path) -> Iterator[Path]:
 def versions() -> dict[str, str]:
     """Return what the record has to name."""
     code = ("import torch, ultralytics; print(torch.__version__, ultralytics.__version__, "
-            "torch.cuda.get_device_name(0), sep='|')")  # fmt: skip
+            "torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'cpu', sep='|')")  # fmt: skip
     torch, ultralytics, gpu = (
         subprocess.check_output([sys.executable, "-c", code], text=True).strip().split("|")
     )
-    driver = subprocess.check_output(
-        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], text=True
-    ).split()[0]  # fmt: skip
+    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    driver = subprocess.check_output(words, text=True).split()[0] if shutil.which(words[0]) else ""
     return {"gpu": gpu, "torch": torch, "ultralytics": ultralytics, "driver": driver,
             "python": sys.version.split()[0], "cores": str(os.cpu_count())}  # fmt: skip

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
 import statistics
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.layout import RunLayout
 
 BLOCK = 4  # steps
-PAIRS = 200
+PAIRS, PAIRS_OF_RANKS = 200, 60
 MEASURED_S = 45.0  # what there are fewer pairs after
 SETTLING = 10  # blocks that do not count: cuDNN's choice of kernels, the allocator
 LARGEST_SHARE = 0.005
@@ -39,6 +41,7 @@ CASES = (
 )
 PRECISIONS: dict[str, Any] = {"bf16": "bf16", "fp16": True, "fp32": False}
 IMAGES = 320
+LONGEST_S = 280.0
 
 
 def cost(bench: Bench) -> None:
@@ -47,14 +50,19 @@ def cost(bench: Bench) -> None:
         _one(bench, case)
 
 
-def _one(bench: Bench, case: str) -> None:
+def on_ranks(bench: Bench) -> None:
+    """The same on all GPUs under DDP, 16 images each; without GPUs nothing, as it is their time."""
+    for imgsz in (640, 1280) if bench.gpus else ():
+        _one(bench, f"yolov8m {imgsz} fp16 SGD", bench.ranks)
+
+
+def _one(bench: Bench, case: str, ranks: int = 1) -> None:
     what, (_, imgsz, *_) = case.replace(" ", ", "), case.split()
     noise(bench.place / f"noise{imgsz}", int(imgsz))
-    words = [sys.executable, "-m", "benchmarks.gpu.cost", str(bench.place), case]
-    answer = subprocess.run(words, capture_output=True, text=True, timeout=280)
-    line = next((row for row in answer.stdout.splitlines() if row.startswith('{"pairs"')), None)
+    said = answer_of([*launcher(ranks, "benchmarks.gpu.cost"), str(bench.place), case, str(ranks)])
+    line = next((row for row in said.splitlines() if row.startswith('{"pairs"')), None)
     if line is None:
-        bench.found("cost", what, (answer.stdout + answer.stderr)[-600:], False)
+        bench.found("cost", what, said[-600:], False)
         return
     found = json.loads(line)
     low, high = (100 * quartile for quartile in found["quartiles"])
@@ -65,7 +73,35 @@ def _one(bench: Bench, case: str) -> None:
         f"quartiles {low:+.1f} to {high:+.1f} %), "
         f"peak {found['peak_gb'][0]:.2f} -> {found['peak_gb'][1]:.2f} GB, µs: {found['own_parts_us']}"
     )
-    bench.found("cost", what, text, found["own"] <= LARGEST_SHARE)
+    where = f", {ranks} GPUs" if ranks > 1 else ""
+    bench.found("ddp" if where else "cost", f"{what}{where}: guard", text, found["own"] <= LARGEST_SHARE)
+
+
+def launcher(ranks: int, module: str) -> list[str]:
+    """Return the words that start a module once, or on several ranks."""
+    several = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks), "--module"]
+    return [sys.executable, "-m", *(several if ranks > 1 else []), module]
+
+
+def told(found: dict[str, Any]) -> None:
+    """Print what the first rank has found; then all ranks leave, without a last word of NCCL's."""
+    from nantui.worker.process_end import leave
+
+    if os.environ.get("RANK", "0") == "0":
+        print("\n" + json.dumps(found), flush=True)  # a progress bar may have left its line open
+    leave(0)
+
+
+def answer_of(words: list[str]) -> str:
+    """Return all that a process and its ranks print; one that takes too long is ended."""
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    try:
+        return process.communicate(timeout=LONGEST_S)[0]
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun ends its ranks
+        return process.communicate(timeout=60)[0] + f"\nnot within {LONGEST_S:.0f} s"
 
 
 def noise(folder: Path, size: int) -> Path:
@@ -159,6 +195,8 @@ class Blocks:
     """What was measured: (guarded, seconds a step) of each block, and the peak of memory of both kinds."""
 
     own: OwnTime
+    most: int
+    seconds: float
     took: list[tuple[bool, float]] = field(default_factory=list)
     peaks: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
     since: float = field(default_factory=time.monotonic)
@@ -167,7 +205,7 @@ class Blocks:
         """Count a block. Raises Enough when all are there."""
         self.took.append((guarded_one, seconds))
         self.peaks[guarded_one] = max(self.peaks[guarded_one], peak_gb)
-        if len(self.took) > 2 * PAIRS or time.monotonic() - self.since > MEASURED_S:
+        if len(self.took) > 2 * self.most or time.monotonic() - self.since > self.seconds:
             raise Enough
 
     def result(self) -> dict[str, Any]:
@@ -196,21 +234,22 @@ class Blocks:
         ]
 
 
-def measure(place: Path, case: str) -> dict[str, Any]:
+def measure(place: Path, case: str, ranks: int) -> dict[str, Any]:
     """Train here. Returns median seconds of a stock step, the guard's own share of a step, the median share
     that a guarded block takes more than the stock blocks around it, that share's quartiles, the standard
     error of its median, and the peak of GPU memory of both kinds, in GB."""
     from nantui.worker import ultralytics_api
     from nantui.worker.session import Session
 
-    blocks = Blocks(OwnTime())
+    # Ranks must end at the same block, so that there the clock decides nothing.
+    blocks = Blocks(OwnTime(), *((PAIRS, MEASURED_S) if ranks == 1 else (PAIRS_OF_RANKS, math.inf)))
     run = Path(tempfile.mkdtemp())
     write_attempt(
         RunLayout(run), Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, {}, sys.executable)
     )
     trainer = _alternating(Session.open(run, 1), blocks)
     model, imgsz, precision, optimizer = case.split()
-    settings = settings_of(int(imgsz), PRECISIONS[precision], optimizer)
+    settings = settings_of(int(imgsz), PRECISIONS[precision], optimizer, ranks)
     data = noise(place / f"noise{imgsz}", int(imgsz))
     with contextlib.suppress(Enough):
         ultralytics_api.load_model(f"{model}.yaml").train(
@@ -219,10 +258,12 @@ def measure(place: Path, case: str) -> dict[str, Any]:
     return blocks.result()
 
 
-def settings_of(imgsz: int, amp: Any, optimizer: str) -> dict[str, Any]:
+def settings_of(imgsz: int, amp: Any, optimizer: str, ranks: int = 1) -> dict[str, Any]:
+    device, batch = ",".join(map(str, range(ranks))), 16 * ranks
     return {
-        "imgsz": imgsz, "amp": amp, "batch": 16, "nbs": 16, "epochs": 200, "workers": 12, "cache": "ram",
-        "mosaic": 0.0, "optimizer": optimizer, "device": 0, "plots": False, "val": False, "save": False,
+        "imgsz": imgsz, "amp": amp, "batch": batch, "nbs": batch, "epochs": 200, "workers": 12,
+        "cache": "ram", "mosaic": 0.0, "optimizer": optimizer, "device": device, "plots": False, "val": False,
+        "save": False,
     }  # fmt: skip
 
 
@@ -268,4 +309,5 @@ def _alternating(session: Any, blocks: Blocks) -> type:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Path(sys.argv[1]), sys.argv[2])))
+    _place, _case, _ranks = sys.argv[1:]
+    told(measure(Path(_place), _case, int(_ranks)))

@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu import ddp_ends
 from benchmarks.gpu.bench import Bench, ended, gpu_memory, journaled, memory_back, stepping, until
 from nantui.machine.process_identity import alive
 from nantui.machine.process_tree import members, send
+from nantui.run.attempts import FINISHED
+from nantui.run.endings import HOST_LOST
 from nantui.run.events import Incident
 from nantui.run.layout import RunLayout
 from nantui.run.telemetry import Step, StepFollower
@@ -24,11 +27,12 @@ LEAD = """
 import json, sys
 from nantui.supervisor.client import create_run
 asked = json.loads(sys.argv[1])
-print(create_run(asked["train"], faults=asked["faults"], nnodes=asked["nnodes"], endpoint=asked["endpoint"]))
+print(create_run(asked.pop("train"), **asked))
 """
 EPOCHS = 8
 COMPARED = 20
 CLOSE = 1e-3
+NOTICED_S = 15.0
 
 
 def nodes(bench: Bench) -> None:
@@ -80,7 +84,10 @@ def control(bench: Bench, before: list[int]) -> None:
         back, now = memory_back(before)
         text = f"{seconds:.1f} s {end.outcome}: {end.text[:120]} {now}"
         bench.found(
-            "nodes", "agent killed: s to the run's end, MiB", text, back and seconds < 75 and not left(run)
+            "nodes",
+            "agent killed: s to the run's end, MiB",
+            text,
+            back and seconds < NOTICED_S and not left(run),
         )
     finally:
         nantui("a", "0", "stop", str(run), "--now", "--yes")
@@ -109,16 +116,58 @@ def far(mine: Step, theirs: Step) -> float:
     return max((abs(a - b) / max(abs(b), 1e-9) for a, b in finite), default=0.0)
 
 
+def killed(bench: Bench) -> None:
+    """Two agents with step points under `--auto`, one of them killed: noticed, joined again, at the batch."""
+    before, device = gpu_memory(), "0" if bench.gpus else "cpu"
+    ours = {"step_points": ddp_ends.INTERVAL_S}
+    slow = [{**ddp_ends.SLOW, "rank": 0}]
+    run = lead(bench, "agent-killed", device, 2, slow, ddp_ends.EPOCHS, ours=ours, auto=True)
+    try:
+        joined = nantui("b", "1", "join", str(run), f"device={device}")
+        said = joined.stderr.strip().replace("\n", "; ")[-160:]
+        bench.found("ddp", "two agents: join", said, joined.returncode == 0)
+        ddp_ends.late(run)
+        report = reports.read_report(RunLayout(run), "b")
+        assert report is not None, "it takes part"
+        since = time.time()
+        send(report.process, 9)
+        end = ended(run)
+        text = f"{end.t - since:.1f} s, {end.cause}: {end.text[:160]}; processes left {left(run)}"
+        fine = end.t - since <= NOTICED_S and end.cause == HOST_LOST and not left(run)
+        bench.found("ddp", "two agents, one killed: noticed and ended after", text, fine)
+        until(lambda: RunLayout(run).newest_attempt() == 2, "attempt 2, which waits for host b")
+        again = nantui("b", "1", "join", str(run), f"device={device}")
+        outcome, lost = ended(run, 2).outcome, ddp_ends.lost(run, since)
+        whole, right = ddp_ends.whole(run)
+        text = f"{again.returncode}; on from {lost.point} at {lost.first}: {lost.steps} steps, "
+        text += f"{lost.seconds:.2f} s again; {outcome}, {whole}"
+        fine = again.returncode == 0 and outcome == FINISHED and lost.fine and right
+        bench.found("ddp", "two agents: joined again, lost", text, fine)
+    finally:
+        nantui("a", "0", "stop", str(run), "--now", "--yes")
+        nantui("a", "0", "stop", str(run), "--yes")
+    back, now = memory_back(before)
+    bench.found("ddp", "two agents: MiB on the GPUs before and after", f"{before} {now}", back)
+
+
 def lead(
-    bench: Bench, name: str, device: str, nnodes: int, faults: list[dict[str, Any]], epochs: int = EPOCHS
+    bench: Bench,
+    name: str,
+    device: str,
+    nnodes: int,
+    faults: list[dict[str, Any]],
+    epochs: int = EPOCHS,
+    **more: Any,
 ) -> Path:
     """Start a run on host a, which sees as many GPUs as `device` says."""
     train = {
         "model": "yolov8n.yaml", "data": str(bench.data(8)), "project": str(bench.place / "runs"),
         "name": name, "imgsz": 320, "batch": 32, "nbs": 32, "epochs": epochs, "workers": 4, "plots": False,
-        "device": device, "optimizer": "SGD", "lr0": 0.001, "amp": False, "save_period": 1, "seed": 0,
+        "optimizer": "SGD", "lr0": 0.001, "amp": False, "save_period": 1, "seed": 0, **bench.small(),
+        "device": device,
     }  # fmt: skip
     asked = {
+        **more,
         "train": train,
         "faults": faults,
         "nnodes": nnodes,

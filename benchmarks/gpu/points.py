@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 import statistics
 import subprocess
@@ -17,17 +18,26 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.gpu.bench import Bench, gpu_memory, memory_back
-from benchmarks.gpu.cost import noise, settings_of
+from benchmarks.gpu.cost import answer_of, launcher, noise, settings_of, told
+from benchmarks.gpu.cost import on_ranks as guard_on_ranks
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.layout import RunLayout
 from nantui.run.points import step_points
 
-PAIRS = 12  # blocks with a point, each between two without
-SETTLING = 3  # pairs that do not count: kernels, the allocator, the places of the points
-BLOCK_S = 3.0  # a block is so long that a point is on the disk before it ends
+
+class Size(NamedTuple):
+    """`pairs` of blocks, with a point and without; `settling` pairs before them that do not count (kernels,
+    the allocator, the places of the points); in `block_s` a point gets onto the disk."""
+
+    pairs: int = 12
+    settling: int = 3
+    block_s: float = 3.0
+
+
+SHORT = Size(5, 2, 2.5)
 LARGEST_SHARE = 0.005
 WARM_STEPS = 10
 NEVER = 1e12
@@ -55,6 +65,20 @@ def cost(bench: Bench) -> None:
             continue
         found = json.loads(line)
         bench.found("points", f"{what}: cost", in_words(found), found["share"] <= LARGEST_SHARE)
+
+
+def on_ranks(bench: Bench) -> None:
+    """What the guard costs where all ranks train, and step points, with fewer and shorter blocks."""
+    guard_on_ranks(bench)
+    ranks, device = bench.ranks, bench.device(bench.ranks) if bench.gpus else "cpu"
+    what, imgsz, amp, optimizer = TRAININGS[0] if bench.gpus else ("tiny model", 64, False, "SGD")
+    data, model = str(noise(bench.place / f"noise{imgsz}", imgsz)), bench.small().get("model", "yolov8m.yaml")
+    asked = [data, model, str(imgsz), json.dumps(amp), optimizer, device, *map(str, SHORT)]
+    said = answer_of([*launcher(ranks, "benchmarks.gpu.points"), *asked])
+    line = next((row for row in said.splitlines() if row.startswith('{"step_s"')), None)
+    text = in_words(json.loads(line)) if line else said[-600:]
+    fine = line is not None and json.loads(line)["share"] <= LARGEST_SHARE
+    bench.found("ddp", f"{what}, {ranks} GPUs: step points", text, fine)
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -92,7 +116,9 @@ class Enough(Exception):
     """All blocks are measured."""
 
 
-def measure(data: str, model: str, imgsz: int, amp: Any, optimizer: str, device: str) -> dict[str, Any]:
+def measure(
+    data: str, model: str, imgsz: int, amp: Any, optimizer: str, device: str, size: Size
+) -> dict[str, Any]:
     """Train here; returns seconds of a step, of a point (quartiles), of the first point, the trainer's own
     estimate of a point's cost and the interval it chooses from it, the share of the time that this is, the
     size of a point, how many were on the disk, and GPU peaks in GiB.
@@ -104,19 +130,21 @@ def measure(data: str, model: str, imgsz: int, amp: Any, optimizer: str, device:
     request = Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, {}, sys.executable)
     write_attempt(RunLayout(run), request)
     found: dict[str, Any] = {}
-    settings = {**settings_of(imgsz, amp, optimizer), "device": device}
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    settings = {**settings_of(imgsz, amp, optimizer, ranks), "device": device}
     with contextlib.suppress(Enough):
         ultralytics_api.load_model(model).train(
-            trainer=_in_blocks(Session.open(run, 1), found), data=data, save_dir=str(run), **settings
+            trainer=_in_blocks(Session.open(run, 1), found, size), data=data, save_dir=str(run), **settings
         )
     return found
 
 
-def _in_blocks(session: Any, found: dict[str, Any]) -> type:
+def _in_blocks(session: Any, found: dict[str, Any], size: Size) -> type:
     """Return a trainer that takes one point in every second block and measures each."""
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
 
+    from nantui.worker import distributed
     from nantui.worker.trainer import guarded
 
     cuda = torch.cuda.is_available()
@@ -142,7 +170,8 @@ def _in_blocks(session: Any, found: dict[str, Any]) -> type:
             elif not self._length and self._count == 2 * WARM_STEPS:
                 a_step = (self._now() - self._began) / WARM_STEPS
                 epoch = len(self.train_loader)  # each block pays for as many beginnings of epochs
-                self._length = epoch * math.ceil(BLOCK_S / a_step / epoch)
+                length = float(epoch * math.ceil(size.block_s / a_step / epoch))
+                self._length = int(distributed.agree(self.device, length)[0])  # the ranks' clocks differ
                 self._begin(with_point=False)
 
         def _now(self) -> float:
@@ -154,8 +183,9 @@ def _in_blocks(session: Any, found: dict[str, Any]) -> type:
             seconds = self._now() - self._began
             peak_gb = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
             self._blocks.append(Block(self._with_point, seconds, peak_gb))
-            if len(self._blocks) == 2 * (SETTLING + PAIRS) + 1:
-                found.update(summed_up(self._blocks, self._length, self.points, session.layout))
+            if len(self._blocks) == 2 * (size.settling + size.pairs) + 1:
+                counted = self._blocks[2 * size.settling :]
+                found.update(summed_up(self._blocks, counted, self._length, self.points, session.layout))
                 raise Enough
             self._begin(with_point=not self._with_point)
 
@@ -172,11 +202,13 @@ def _in_blocks(session: Any, found: dict[str, Any]) -> type:
     return InBlocks
 
 
-def summed_up(blocks: list[Block], steps: int, points: Any, layout: RunLayout) -> dict[str, Any]:
+def summed_up(
+    blocks: list[Block], counted: list[Block], steps: int, points: Any, layout: RunLayout
+) -> dict[str, Any]:
     """Return what `measure` promises."""
     from nantui.worker.points.step_points import LONGEST, SHARE, SHORTEST
 
-    counted, kept, own_s = blocks[2 * SETTLING :], step_points(layout), points._cost
+    kept, own_s = step_points(layout), points._cost
     interval_s = min(max(own_s / SHARE, SHORTEST), LONGEST)
     point_s = statistics.quantiles(more_than_beside(counted), n=4)
     return {
@@ -230,5 +262,6 @@ def kills(bench: Bench) -> None:
 
 
 if __name__ == "__main__":
-    _data, _model, _imgsz, _amp, _optimizer, _device = sys.argv[1:]
-    print(json.dumps(measure(_data, _model, int(_imgsz), json.loads(_amp), _optimizer, _device)))
+    _data, _model, _imgsz, _amp, _optimizer, _device, *_size = sys.argv[1:]
+    _how = Size(int(_size[0]), int(_size[1]), float(_size[2])) if _size else Size()
+    told(measure(_data, _model, int(_imgsz), json.loads(_amp), _optimizer, _device, _how))

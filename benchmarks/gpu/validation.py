@@ -31,7 +31,7 @@ PRECISIONS: tuple[tuple[str, Any], ...] = (("fp16", True), ("bf16", "bf16"))
 
 def validation(bench: Bench) -> None:
     """fp16 and bf16 trainings, guarded and plain, all four at once on one GPU."""
-    data = str(_data(bench.place))
+    data = str(data_set(bench.place))
     begun = {
         (name, guarded): subprocess.Popen(
             [sys.executable, "-m", "benchmarks.gpu.validation", data, json.dumps(amp), json.dumps(guarded)],
@@ -96,7 +96,7 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any] | str:
     return found
 
 
-def _data(place: Path) -> Path:
+def data_set(place: Path) -> Path:
     """Return a data set of 64 train and 16 val images, cut from two drawn sets."""
     folder = place / "validation-data"
     description = folder / "all.yaml"

@@ -27,6 +27,8 @@ from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
 
 FRAME = re.compile(r'File "(?:.*/)?([^"]+)", line (\d+) in (\w+)')
+SAID = re.compile(r"(\S+) (\d+) of (.+?)(?: from \S+)? (not )?finished")
+"""What `collective_text` of a rank says: name, number, group."""
 NATIVE = re.compile(r"^\s+(.+) \(((?!libc[.-]|libpthread|libstdc|ld-|<)[^()]+)\)$")
 """A frame of py-spy's, but for those of C's and C++'s libraries, in which every wait ends."""
 WAIT_S, POLL_S, COLLECTIVE_S, NATIVE_S = 1.0, 0.02, 8.0, 10.0
@@ -71,9 +73,22 @@ def hung_text(silent_s: float, found: list[JsonObject]) -> str:
         parts.append(f"rank {rank['rank']} {where}{_native_frame(rank.get('native', []))}")
         if text := rank.get("collective"):
             collectives.setdefault(str(text), []).append(str(rank["rank"]))
-    told = [f"{text} (rank {', '.join(ranks)})" for text, ranks in collectives.items()]
+    told = _not_entered(collectives)
+    told += [f"{text} (rank {', '.join(ranks)})" for text, ranks in collectives.items()]
     where = ", ".join([*told, *parts])
     return f"no step for {silent_s:.0f} s; {where or 'no rank is to be seen'}"
+
+
+def _not_entered(collectives: Mapping[str, list[str]]) -> list[str]:
+    """Return which ranks others wait for: those whose last collective of the group is an earlier one."""
+    said = [(found, ranks) for text, ranks in collectives.items() if (found := SAID.fullmatch(text))]
+    farthest = max((found for found, _ in said if found[4]), key=lambda found: int(found[2]), default=None)
+    if farthest is None:
+        return []
+    name, number, group = farthest.groups()[:3]
+    before = (ranks for found, ranks in said if found[3] == group and int(found[2]) < int(number))
+    behind = ", ".join(rank for ranks in before for rank in ranks)
+    return [f"rank {behind} did not enter {name} {number} of {group}"] if behind else []
 
 
 def _native_frame(lines: list[str]) -> str:

@@ -82,6 +82,7 @@ class Supervisor:
         self.hosts = Leading(layout, config.patience, lambda: [ref.pid for ref in self.find_members()])
         self.hung = ""
         """What hangs, once it has hung for so long that only its end helps."""
+        self._hosts_text = ""
         self._published = self._notified = 0.0
         self._told: dict[subprocess.Popen[bytes], list[JsonObject]] = {}
         self.unwritten = [dict(json.loads(line)) for line in unwritten_lines(layout)]
@@ -290,13 +291,14 @@ class Supervisor:
             self._notify(well=self.state.state in ACTIVE - {STALLED}, messages=again)
 
     def _gather(self) -> None:
-        """Start the worker once enough hosts are ready; until then say who is missing."""
+        """Start the worker once enough hosts are ready; say who is missing until then, and who is silent."""
         started = self.hosts.gather()
         if started is not None:
             self._child = started
             self.record("note", text=self.hosts.note, attempt=self.state.attempt)
             self.publish(worker=ref_of(started.pid), text="")
-        elif self.hosts.gathering and self.hosts.text != self.state.text:
+        elif self.watch is not None and self.hosts.text != self._hosts_text:
+            self._hosts_text = self.hosts.text
             self.publish(text=self.hosts.text)
 
     def read_watch(self) -> None:

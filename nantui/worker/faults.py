@@ -109,14 +109,17 @@ def _spoil_batch(fault: Fault, trainer: RunningTrainer, batch: Batch) -> None:
             if buffer.is_floating_point():
                 buffer.fill_(float("nan"))
     else:
-        _disturb(fault)
+        _disturb(fault, batch["img"].device)
 
 
-def _disturb(fault: Fault) -> None:
-    """Faults of the machine rather than of the numbers."""
+def _disturb(fault: Fault, device: torch.device) -> None:
+    """Faults of the machine rather than of the numbers; a GPU is really filled, until PyTorch raises."""
     if fault.fault == "slow_step":
         time.sleep(fault.seconds)
     elif fault.fault == "out_of_memory":
+        filling = []
+        while device.type == "cuda":
+            filling.append(torch.empty(2**28, dtype=torch.uint8, device=device))
         raise RuntimeError("CUDA out of memory (injected)")
     elif fault.fault == "exception":
         raise ValueError("a bug in somebody's code (injected)")

@@ -98,6 +98,7 @@ def test_ranks_that_hang_name_their_collectives_and_lines(hanging, tmp_path, mon
     monkeypatch.setattr(stacks, "COLLECTIVE_S", 60.0)
     text = hung_text(300.0, collect_stacks(found, layout, ATTEMPT, before_the_end=True))
     assert f"gloo:all_reduce 4 of default_pg from script.py:{LINE} not finished (rank 0)" in text
+    assert "rank 1 did not enter gloo:all_reduce 4 of default_pg, " in text
     assert "gloo:all_reduce 3 of default_pg from script.py:" in text and "finished (rank 1)" in text
     assert "rank 0 in all_reduce (distributed_c10d.py:" in text and "rank 1 in train (script.py:" in text
     assert "natively in gloo::transport::tcp::UnboundBuffer::waitRecv (libtorch_cpu.so)" in text

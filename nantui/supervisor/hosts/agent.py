@@ -7,13 +7,14 @@ leading host says so, or when the endpoint cannot be reached any more. It acts o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from nantui.terminal_text import printable
 from nantui.words import count
 
 CHECK_AGAIN_S = 15.0
+WITNESS_TRIES = 60
 
 
 class Agent:
@@ -90,8 +92,7 @@ class Agent:
         self.report = replace(self.report, **changes, heartbeat=time.time())
         self._written = time.monotonic()
         try:
-            home = self.layout.hosts / self.report.host
-            write_json(home / reports.AGENT_NAME, {"format": 1, **asdict(self.report)})
+            reports.write_report(self.layout, self.report)
         except OSError as error:
             print(f"cannot write the report: {printable(error)}", flush=True)
 
@@ -219,6 +220,35 @@ class Agent:
         self.leaving = True
 
 
+def leave_a_witness(layout: RunLayout) -> None:
+    """Have a small process beside this one say that it is gone, should it be killed.
+
+    The witness waits at a pipe whose other end this process alone holds: only its end wakes it, no pause and
+    no slow disk. Whatever kills both (the host's end, a control group's) leaves the silence to tell.
+    """
+    own, (reader, writer) = ref_of(os.getpid()), os.pipe()
+    if os.fork():
+        os.close(reader)  # `writer` stays open for as long as this process lives
+        return
+    try:
+        os.close(writer)
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        os.read(reader, 1)
+        for _ in range(WITNESS_TRIES):  # the disk may be away
+            report = reports.read_report(layout, host_id())
+            if report is not None and (report.process != own or report.state == LEFT):
+                break
+            if report is not None:
+                text = f"its agent, process {report.process.pid}, ended without a word"
+                with contextlib.suppress(OSError):
+                    reports.write_report(layout, replace(report, state=LEFT, text=text))
+            time.sleep(1.0)
+    finally:
+        os._exit(0)
+
+
 def hold(layout: RunLayout, device: str, python: str | None) -> int:
     """Be this host's only agent of the run until it needs none. Raises UserError where there is one."""
     home = layout.hosts / host_id()
@@ -232,6 +262,7 @@ def hold(layout: RunLayout, device: str, python: str | None) -> int:
             FAILED,
         )
     prepare_process()
+    leave_a_witness(layout)
     try:
         return Agent(layout, device, python, load_config()).serve()
     finally:

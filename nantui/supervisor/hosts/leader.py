@@ -68,7 +68,7 @@ class Leading:
         self._looked = -POLL_EVERY_S
         self._somebody_waits = self._dismissed = False
         self.text = ""
-        """Who is missing, empty when nobody is."""
+        """Who is missing or silent, empty when nobody is."""
         self.note = ""
 
     @property
@@ -113,12 +113,14 @@ class Leading:
         """Return why another host ends this attempt, empty while none does.
 
         A host whose processes have ended gives ours a moment to end by themselves, as after an agreed stop.
+        One that is silent is named early: a slow disk or a pause ends nothing.
         """
         if not self._leads or self.gathering or not self._due():
             return ""
+        quiet: list[str] = []
         for host, report in self._others():
             if report is None or report.state not in (READY, TRAINING, ENDED):
-                return f"host {host} has left"
+                return f"host {host} has left" + (f": {report.text}" if report and report.text else "")
             if report.state == ENDED:
                 after_s = self._silence.quiet_s(f"{host}, ended", 0.0)
                 text = "its processes have ended" if after_s >= self._patience.host_grace_s else ""
@@ -126,6 +128,8 @@ class Leading:
             quiet_s = self._silence.quiet_s(host, report.heartbeat)
             if quiet_s > self._patience.host_silent_s:
                 return f"host {host} has been silent for {quiet_s:.0f} s: dead, or cut off"
+            quiet += [host] if quiet_s > self._patience.host_silent_s / 4 else []
+        self.text = f"nothing heard of host {', '.join(quiet)}: slow, paused or dead" if quiet else ""
         return ""
 
     def blame(self) -> str:

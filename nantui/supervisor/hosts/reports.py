@@ -75,6 +75,11 @@ def read_report(layout: RunLayout, host: str) -> Report | None:
     return known_fields(Report, {**told, "host": host, "process": ref_from(told.get("process"))})
 
 
+def write_report(layout: RunLayout, report: Report) -> None:
+    """Write a host's report. Raises OSError."""
+    write_json(layout.hosts / report.host / AGENT_NAME, {"format": 1, **asdict(report)})
+
+
 def read_reports(layout: RunLayout) -> list[Report]:
     """Return what every host that ever took part reports, by name; without those that have left."""
     try:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from nantui.machine.process_identity import ProcessRef, alive
 from nantui.machine.process_tree import members, send
 from nantui.run.layout import RunLayout
@@ -46,6 +48,12 @@ class Second:
 
     def kill_agent(self) -> None:
         assert send(self.report.process, signal.SIGKILL)
+
+    def kill_witness(self) -> None:
+        """Kill the process that would tell of the agent's end: a child that runs the agent's own words."""
+        agent = psutil.Process(self.report.process.pid)
+        (witness,) = (child for child in agent.children() if child.cmdline() == agent.cmdline())
+        witness.kill()
 
     def clean_up(self) -> None:
         """Leave nothing behind, whatever the test found."""

@@ -115,15 +115,38 @@ def test_files_of_another_owner_are_not_believed(two):
 def test_a_killed_agent_takes_its_ranks_along_and_ends_the_run_with_the_reason(two):
     run, second = two()
     joined(run, second)
+    pid = second.report.process.pid
     second.kill_agent()
     eventually(lambda: second.members() == [])
     run.await_state("failed")
-    assert "host b has been silent" in run.status().text
+    assert f"host b has left: its agent, process {pid}, ended without a word" in run.status().text
     assert run.members() == []
     # Who joins again takes part in the next attempt.
     assert run.do("resume").ok
     eventually(lambda: "waiting for 1 of 2 hosts" in run.status().text)
     joined(run, second)
+
+
+def test_an_agent_that_dies_with_its_witness_is_found_silent(two):
+    run, second = two()
+    joined(run, second)
+    second.kill_witness()
+    second.kill_agent()
+    run.await_state("failed")
+    assert "host b has been silent" in run.status().text
+
+
+def test_an_agent_that_is_paused_is_named_and_nothing_is_ended(two, own_home):
+    patience = QUICK.replace("host_silent_s: 2", "host_silent_s: 40")
+    (own_home / "config" / "nantui" / "supervise.yaml").write_text(patience)
+    run, second = two()
+    joined(run, second)
+    assert send(second.report.process, signal.SIGSTOP)
+    eventually(lambda: "nothing heard of host b" in run.status().text, lambda: str(run.status()))
+    assert run.status().state == "running" and second.members()
+    assert send(second.report.process, signal.SIGCONT)
+    eventually(lambda: run.status().text == "", lambda: str(run.status()))
+    assert run.status().state == "running" and run.status().attempt == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

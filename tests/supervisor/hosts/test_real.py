@@ -199,6 +199,6 @@ def _a_recovery_takes_both_along_and_a_killed_agent_leaves_nothing_on_either(
     eventually(lambda: len(second.members()) > 1, lambda: str(second.members()))
     second.kill_agent()
     run.await_state("failed")
-    assert "host b has been silent" in run.status().text
+    assert "host b has left: its agent" in run.status().text
     eventually(lambda: second.members() == [])
     assert run.members() == []
