@@ -135,7 +135,8 @@ def equal_ranks(end: Path, ranks: int) -> tuple[int, list[str]]:
     tensors = [one for one in ends[0]["weights"].values() if one.is_floating_point()]
     changed = copy.deepcopy(ends[0])
     first = next(one for name, one in changed["weights"].items() if "running_" not in name and one.numel())
-    first.view(-1)[0] = torch.nextafter(first.view(-1)[0].float(), torch.tensor(torch.inf)).to(first.dtype)
+    at = (0,) * first.dim()
+    first[at] = torch.nextafter(first[at].float(), torch.tensor(torch.inf)).to(first.dtype)
     if len(differences(_shared(ends[0]), _shared(changed))) != 1:
         bad.append("a changed bit is not seen")
     own = [{name: one for name, one in end["weights"].items() if "running_" in name} for end in ends]

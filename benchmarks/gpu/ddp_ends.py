@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -281,24 +282,28 @@ def _stopped(bench: Bench, last: int) -> tuple[str, bool]:
 def _away(bench: Bench, last: int, away: dict[str, Any]) -> tuple[str, bool]:
     with ending(begin(bench, "hang-away", bench.ranks, [away], auto=True)) as run:
         late(run, LATE - 1)
-        return _noticed(run, time.time(), f"rank {last} in _disturb", "collective")
+        away_from = rf"rank {last} did not enter \w+:(?:all_reduce|broadcast) (\d+) of default_pg"
+        return _noticed(run, time.time(), f"rank {last} in _disturb", away_from)
 
 
-def _noticed(run: Path, since: float, *wanted: str) -> tuple[str, bool]:
-    """Wait for the hang's end and the run's; `wanted` is what has to be told of it."""
+def _noticed(run: Path, since: float, wanted: str, away_from: str = "") -> tuple[str, bool]:
+    """Wait for the hang's end and the run's; `wanted` is what has to be told of it, and the number of the
+    collective: each step has one at least, so that one of the training's beginning is told apart.
+    """
     end = ended(run, 1)
     hung = next((note.text for note in journaled(run, Note) if note.text.startswith("hung: ")), "")
     outcome = ended(run, 2).outcome
     cost, (text, right) = lost(run, since), whole(run)
     seconds = end.t - since
-    asked = [word for word in wanted if word != "collective"]
-    named = all(word in hung for word in asked)
-    collective = "not finished" in hung and ("all_reduce" in hung or "broadcast" in hung)
+    found = re.search(away_from, hung)
+    named = wanted in hung and found is not None
+    if found and away_from:
+        named = named and int(found[1]) > len(steps(run, 1))
     said = (
         f"ended after {seconds:.0f} s as {end.cause} (asked for {STALL_S + HUNG_S:.0f} s, by default 420): "
         f"{hung[6:700]}; {cost.steps} steps, {cost.seconds:.1f} s again; {outcome}, {text}"
     )
-    fine = end.cause == HUNG and named and (collective or "collective" not in wanted)
+    fine = end.cause == HUNG and named
     in_time = seconds <= STALL_S + HUNG_S + LOOKED_S
     return said, fine and right and outcome == FINISHED and in_time and cost.fine
 

@@ -21,6 +21,7 @@ from nantui.run.events import Incident
 from nantui.run.layout import RunLayout
 from nantui.run.telemetry import Step, StepFollower
 from nantui.supervisor.hosts import reports
+from nantui.supervisor.hosts.agent import mark_of
 from nantui.supervisor.status import read_status
 
 LEAD = """
@@ -131,9 +132,12 @@ def killed(bench: Bench) -> None:
         assert report is not None, "it takes part"
         since = time.time()
         send(report.process, 9)
-        end = ended(run)
-        text = f"{end.t - since:.1f} s, {end.cause}: {end.text[:160]}; processes left {left(run)}"
-        fine = end.t - since <= NOTICED_S and end.cause == HOST_LOST and not left(run)
+        until(lambda: not members(mark_of(report)), "the end of host b's ranks", NOTICED_S)
+        orphans_s, end = time.time() - since, ended(run)
+        rest = len(ddp_ends.processes(run))
+        text = f"{end.t - since:.1f} s, {end.cause}: {end.text[:160]}; its ranks are gone after "
+        text += f"{orphans_s:.1f} s, processes left of the others {rest}"
+        fine = end.t - since <= NOTICED_S and end.cause == HOST_LOST and not rest
         bench.found("ddp", "two agents, one killed: noticed and ended after", text, fine)
         until(lambda: RunLayout(run).newest_attempt() == 2, "attempt 2, which waits for host b")
         again = nantui("b", "1", "join", str(run), f"device={device}")

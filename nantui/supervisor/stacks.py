@@ -27,7 +27,7 @@ from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
 
 FRAME = re.compile(r'File "(?:.*/)?([^"]+)", line (\d+) in (\w+)')
-SAID = re.compile(r"(\S+) (\d+) of (.+?)(?: from \S+)? (not )?finished")
+SAID = re.compile(r"(\S+) (\d+) of (.+?)(?: from \S+)? (not )?(?:seen to be )?finished")
 """What `collective_text` of a rank says: name, number, group."""
 NATIVE = re.compile(r"^\s+(.+) \(((?!libc[.-]|libpthread|libstdc|ld-|<)[^()]+)\)$")
 """A frame of py-spy's, but for those of C's and C++'s libraries, in which every wait ends."""

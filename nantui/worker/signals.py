@@ -135,15 +135,34 @@ def say_collective() -> None:
 
 
 def collective_text(entries: list[dict[str, Any]]) -> str:
-    """Return the first collective after the last finished one, or else that one: name, number, group, line.
+    """Return the first collective after the last finished one of its group, or else the newest: name, number,
+    group, line.
 
-    An entry is `retired` once its work was seen to end (FlightRecorder.hpp). Raises IndexError for none.
+    An entry is `retired` once its work was seen to end, `completed` once asked after it (FlightRecorder.hpp).
+    Where none is marked so (PyTorch 2.11 over NCCL), all but the newest may long be over. Raises IndexError
+    for none.
     """
-    entries = sorted(entries, key=lambda entry: int(entry["time_created_ns"]))
-    ended = max((at for at, entry in enumerate(entries) if entry["retired"]), default=-1)
-    entry = entries[min(ended + 1, len(entries) - 1)]
+    entries = sorted(entries, key=_created)
+    groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for entry in entries:
+        group = groups.setdefault((*entry["process_group"], entry.get("is_p2p")), [])
+        if _ended(entry):
+            group.clear()
+        else:
+            group.append(entry)
+    marked = any(map(_ended, entries))
+    waiting = [group[0] for group in groups.values() if group]
+    entry = min(waiting, key=_created) if marked and waiting else entries[-1]
     number = entry["p2p_seq_id" if entry.get("is_p2p") else "collective_seq_id"]
     frames = [frame for frame in entry.get("frames") or () if "/torch/" not in frame["filename"]]
     line = f" from {os.path.basename(frames[0]['filename'])}:{frames[0]['line']}" if frames else ""
-    done = "finished" if entry["retired"] else "not finished"
+    done = "finished" if _ended(entry) else "not finished" if marked else "not seen to be finished"
     return f"{entry['profiling_name']} {number} of {entry['process_group'][-1]}{line} {done}"
+
+
+def _created(entry: dict[str, Any]) -> int:
+    return int(entry["time_created_ns"])
+
+
+def _ended(entry: dict[str, Any]) -> bool:
+    return bool(entry["retired"]) or entry.get("state") == "completed"

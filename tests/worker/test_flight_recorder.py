@@ -121,11 +121,27 @@ def entry(number, retired, **more):
     }
 
 
-def test_the_first_after_the_last_finished_one_is_named():
+def test_the_first_after_the_last_finished_one_of_its_group_is_named():
     forgotten = [entry(1, False), entry(2, True), entry(4, False), entry(3, False)]
     assert collective_text(forgotten) == "nccl:all_reduce 3 of default_pg not finished"
     assert collective_text([entry(1, True)]) == "nccl:all_reduce 1 of default_pg finished"
-    sent = entry(1, False, is_p2p=True, p2p_seq_id=7, frames=[{"filename": "/a/torch/x.py", "line": 1}])
-    assert collective_text([sent]) == "nccl:all_reduce 7 of default_pg not finished"
+    others = [entry(5, True, process_group=("1", "side")), entry(6, False, process_group=("1", "side"))]
+    assert collective_text([*forgotten, *others]) == "nccl:all_reduce 3 of default_pg not finished"
+    sent = entry(2, False, is_p2p=True, p2p_seq_id=7, frames=[{"filename": "/a/torch/x.py", "line": 1}])
+    assert collective_text([entry(1, True), sent]) == "nccl:all_reduce 7 of default_pg not finished"
     with pytest.raises(IndexError):
         collective_text([])
+
+
+def test_an_early_one_that_nobody_has_retired_is_not_the_one_that_ranks_hang_in():
+    early = entry(1, False, state="scheduled", profiling_name="nccl:broadcast")
+    asked = [early, *(entry(at, False, state="completed") for at in range(2, 9))]
+    assert collective_text(asked) == "nccl:all_reduce 8 of default_pg finished"
+    hanging = [*asked, entry(9, False, state="started"), entry(10, False, state="scheduled")]
+    assert collective_text(hanging) == "nccl:all_reduce 9 of default_pg not finished"
+    # A recorder that marks nothing tells only how far each rank has come.
+    silent = [{**one, "state": "scheduled"} for one in hanging]
+    texts = [collective_text(silent), collective_text(silent[:8])]
+    assert texts[0] == "nccl:all_reduce 10 of default_pg not seen to be finished"
+    looks = [{"rank": rank, "state": "S", "stack": [], "collective": text} for rank, text in enumerate(texts)]
+    assert "rank 1 did not enter nccl:all_reduce 10 of default_pg, " in hung_text(300.0, looks)

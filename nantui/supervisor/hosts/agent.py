@@ -28,7 +28,7 @@ from nantui.run.attempts import FINISHED, Attempt
 from nantui.run.layout import RunLayout
 from nantui.run.status import ACTIVE
 from nantui.supervisor.attempt_watch import Silence
-from nantui.supervisor.config import Config, load_config
+from nantui.supervisor.config import Config, Patience, load_config
 from nantui.supervisor.hosts import consistency, reports
 from nantui.supervisor.hosts.endpoint import Link, interface_towards
 from nantui.supervisor.hosts.reports import DIFFERS, ENDED, LEFT, READY, TRAINING, WAITING
@@ -58,11 +58,6 @@ class Agent:
         self._written = self._checked = 0.0
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._leave)
-
-    @property
-    def mark(self) -> str:
-        """What this host's processes of the attempt carry; no other host's carry the same."""
-        return f"{self.report.host}@{self.report.uuid}"
 
     def serve(self) -> int:
         """Take part until the run needs this host no more. Returns 0 when it finished, else 1."""
@@ -106,7 +101,7 @@ class Agent:
 
     def pids(self) -> list[int]:
         roots = [self._child.pid] if self._child else []
-        return [ref.pid for ref in members(self.mark if self.report.uuid else "", roots)]
+        return [ref.pid for ref in members(mark_of(self.report), roots)]
 
     # joining
 
@@ -148,7 +143,9 @@ class Agent:
         here = replace(attempt, python=python, devices=seat.devices)
         way = interface_towards(attempt.endpoint)
         self._link = Link(attempt.endpoint, self.patience.heartbeat_s)
-        self._child = start_joined_node(self.layout, here, seat.node, self.report.device, self.mark, way, log)
+        self._child = start_joined_node(
+            self.layout, here, seat.node, self.report.device, mark_of(self.report), way, log
+        )
         self.publish(state=TRAINING, text="")
 
     # taking part
@@ -171,7 +168,7 @@ class Agent:
             return
         child, number = self._child, self.report.attempt or 0
         left = end_all(
-            lambda: members(self.mark, [child.pid] if child.poll() is None else []),
+            lambda: members(mark_of(self.report), [child.pid] if child.poll() is None else []),
             self.pump,
             grace_s=self.patience.terminate_s,
             limit_s=self.patience.die_s,
@@ -220,8 +217,8 @@ class Agent:
         self.leaving = True
 
 
-def leave_a_witness(layout: RunLayout) -> None:
-    """Have a small process beside this one say that it is gone, should it be killed.
+def leave_a_witness(layout: RunLayout, patience: Patience) -> None:
+    """Have a small process beside this one say that it is gone and end its ranks, should it be killed.
 
     The witness waits at a pipe whose other end this process alone holds: only its end wakes it, no pause and
     no slow disk. Whatever kills both (the host's end, a control group's) leaves the silence to tell.
@@ -244,9 +241,21 @@ def leave_a_witness(layout: RunLayout) -> None:
                 text = f"its agent, process {report.process.pid}, ended without a word"
                 with contextlib.suppress(OSError):
                     reports.write_report(layout, replace(report, state=LEFT, text=text))
+                _end_orphans(mark_of(report), patience)
             time.sleep(1.0)
     finally:
         os._exit(0)
+
+
+def mark_of(report: reports.Report) -> str:
+    """Return what a host's processes of the attempt carry, and no other host's; "" for no attempt."""
+    return f"{report.host}@{report.uuid}" if report.uuid else ""
+
+
+def _end_orphans(mark: str, patience: Patience) -> None:
+    """End what a dead agent has left, at once: the attempt is over, and it holds this host's GPUs."""
+    if mark:
+        end_all(lambda: members(mark), time.sleep, grace_s=0.0, limit_s=patience.die_s)
 
 
 def hold(layout: RunLayout, device: str, python: str | None) -> int:
@@ -262,9 +271,10 @@ def hold(layout: RunLayout, device: str, python: str | None) -> int:
             FAILED,
         )
     prepare_process()
-    leave_a_witness(layout)
+    config = load_config()
+    leave_a_witness(layout, config.patience)
     try:
-        return Agent(layout, device, python, load_config()).serve()
+        return Agent(layout, device, python, config).serve()
     finally:
         lock.release()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -125,6 +126,22 @@ def test_a_killed_agent_takes_its_ranks_along_and_ends_the_run_with_the_reason(t
     assert run.do("resume").ok
     eventually(lambda: "waiting for 1 of 2 hosts" in run.status().text)
     joined(run, second)
+
+
+def test_what_outlives_a_killed_agent_of_its_attempt_is_ended_and_nothing_else(two):
+    run, second = two()
+    joined(run, second)
+    marks = (f"b@{second.report.uuid}", f"a@{second.report.uuid}", "b@another", "")
+    started = [subprocess.Popen(["sleep", "600"], env={**os.environ, "NANTUI_ATTEMPT": one}) for one in marks]
+    try:
+        second.kill_agent()
+        eventually(lambda: started[0].poll() is not None)
+        eventually(lambda: second.report.state == "left" and second.members() == [])
+        assert [one.poll() for one in started[1:]] == [None, None, None]
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
 
 
 def test_an_agent_that_dies_with_its_witness_is_found_silent(two):
