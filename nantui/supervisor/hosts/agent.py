@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,8 @@ def leave_a_witness(layout: RunLayout, patience: Patience) -> None:
                 text = f"its agent, process {report.process.pid}, ended without a word"
                 with contextlib.suppress(OSError):
                     reports.write_report(layout, replace(report, state=LEFT, text=text))
-                _end_orphans(mark_of(report), patience)
+                left = partial(members, mark_of(report))  # it holds this host's GPUs
+                end_all(left, time.sleep, grace_s=0.0, limit_s=patience.die_s)
             time.sleep(1.0)
     finally:
         os._exit(0)
@@ -250,12 +252,6 @@ def leave_a_witness(layout: RunLayout, patience: Patience) -> None:
 def mark_of(report: reports.Report) -> str:
     """Return what a host's processes of the attempt carry, and no other host's; "" for no attempt."""
     return f"{report.host}@{report.uuid}" if report.uuid else ""
-
-
-def _end_orphans(mark: str, patience: Patience) -> None:
-    """End what a dead agent has left, at once: the attempt is over, and it holds this host's GPUs."""
-    if mark:
-        end_all(lambda: members(mark), time.sleep, grace_s=0.0, limit_s=patience.die_s)
 
 
 def hold(layout: RunLayout, device: str, python: str | None) -> int:
