@@ -6,9 +6,11 @@ pandas. The rooms below are described in docs/architecture.md.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from nantui.entry_points import OldNames
 from nantui.version import __version__
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "attach", "open_run"]
 Guarded = TypeVar("Guarded")
+sys.meta_path.append(OldNames)
 
 
 def attach(model: Guarded, **ours: object) -> Guarded:

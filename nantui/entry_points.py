@@ -1,14 +1,14 @@
 """Every `-m nantui.…` that one process starts another by.
 
 A supervisor lives as long as its training, longer than an upgrade of nantui: it goes on starting modules by
-the names that it knew. `BEFORE` has those of the version before; each is a file of two lines that goes when
-the next version comes.
+the names that it knew. `BEFORE` has those of the version before, under which `OldNames` finds what they are
+now, until the next version comes.
 """
 
 from __future__ import annotations
 
-import runpy
 import sys
+from importlib.machinery import ModuleSpec
 
 SUPERVISOR = "nantui.supervisor"  # one run's supervisor: RUN
 HOST_AGENT = "nantui.supervisor.hosts.agent"  # a further host's part: RUN
@@ -49,6 +49,18 @@ def command_line() -> list[str]:
     ]
 
 
-def run_under_old_name(name: str) -> None:
-    """Be the module that `name` was in the version before."""
-    runpy.run_module(BEFORE[name], run_name="__main__", alter_sys=True)
+class OldNames:
+    """Finds the modules of `BEFORE`, and the packages that they were in, after every other finder."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return the file that `name` is now, to be run or imported under the old name."""
+        if name not in BEFORE:
+            package = any(old.startswith(f"{name}.") for old in BEFORE)
+            return ModuleSpec(name, None, is_package=True) if package else None
+        from importlib.util import find_spec, spec_from_file_location
+
+        found = find_spec(BEFORE[name])
+        if found is not None and found.submodule_search_locations is not None:
+            found = find_spec(f"{BEFORE[name]}.__main__")
+        return spec_from_file_location(name, found.origin) if found is not None else None

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 import nantui
 from nantui import entry_points
@@ -47,5 +51,15 @@ def test_nobody_writes_such_a_name_by_hand():
 
 def test_an_old_name_starts_what_it_was_renamed_to():
     assert set(entry_points.BEFORE.values()) == NAMES - NEW
-    for name in entry_points.BEFORE:
-        assert f'run_under_old_name("{name}")' in source_of(name).read_text(encoding="utf-8")
+    for old, new in entry_points.BEFORE.items():
+        assert source_of(old) == source_of(new)
+
+
+@pytest.mark.parametrize("old", ["nantui.supervise.hosts.agent", "nantui.recovery.act"])
+def test_an_old_name_runs_what_it_was_renamed_to(old):
+    """In a package that is gone, and in one that is there; without a request each says what it lacks."""
+    told = [
+        subprocess.run([sys.executable, "-m", name], cwd="/", capture_output=True)
+        for name in (old, entry_points.BEFORE[old])
+    ]
+    assert (told[0].returncode, told[0].stdout, told[0].stderr) == (2, told[1].stdout, told[1].stderr)

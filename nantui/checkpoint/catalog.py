@@ -118,8 +118,7 @@ class Catalog:
         self, path: Path, files: list[CheckpointFile], crc: bool, ahead: Ahead | None = None
     ) -> Verdict:
         seen = self._scan(path, crc, ahead)
-        more, compared_with = self._compare(path, seen, files, ahead)
-        verdict = sum_up(path, seen, more, compared_with)
+        verdict = sum_up(path, seen, self._compare(path, seen, files, ahead))
         return replace(verdict, best=True) if self._is_best(path, seen, files, ahead) else verdict
 
     # -- scans ---------------------------------------------------------------------------------------
@@ -145,17 +144,16 @@ class Catalog:
 
     def _compare(
         self, path: Path, seen: ScannedFile, files: list[CheckpointFile], ahead: Ahead | None
-    ) -> tuple[tuple[Finding, ...], Path | None]:
+    ) -> tuple[Finding, ...]:
         """Ask older clean files, nearest first, until every suspect is cleared or convicted.
 
         All suspects are compared, also where both files have them: these then convict nothing.
         """
         if not seen.suspects:
-            return (), None
+            return ()
         from nantui.checkpoint.weight_findings import compare
 
         findings: list[Finding] = []
-        asked: Path | None = None
         left = list(seen.suspects)
         for file in files:
             if not left or seen.moving or seen.stamp is None:
@@ -167,7 +165,6 @@ class Catalog:
             same = place is not None and place == seen.metadata.train_args.get("save_dir")
             if not (self.weights_dir.name == "weights" or same):
                 continue  # a folder of downloads: other trainings prove nothing
-            asked = asked or file.path
             ask, left = divide(left, other.suspects)
             if ask:
                 known = self._cache.compared(seen.stamp, other.stamp)
@@ -175,7 +172,7 @@ class Catalog:
                     known = compare(seen.suspects, seen.metadata.updates, file.path)
                     self._cache.keep_compared(seen.stamp, other.stamp, known)
                 findings += known
-        return tuple(findings), asked
+        return tuple(findings)
 
     def _is_best(
         self, path: Path, seen: ScannedFile, files: list[CheckpointFile], ahead: Ahead | None

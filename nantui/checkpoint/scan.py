@@ -46,7 +46,7 @@ def scan(
         return sum_up(path, seen)
     from nantui.checkpoint.weight_findings import compare
 
-    return sum_up(path, seen, compare(seen.suspects, seen.metadata.updates, older), older)
+    return sum_up(path, seen, compare(seen.suspects, seen.metadata.updates, older))
 
 
 def scan_alone(path: Path, *, crc: bool = False, allowed: Collection[str] = ()) -> ScannedFile:
@@ -162,9 +162,9 @@ class _Steps:
             from nantui.checkpoint.tensors.sweep import sweep
 
             swept = sweep(archive, segments, crc)
-        found, self.suspects = weight_findings.review_weights(swept.counts, tree, self.said)
+        counts, bad = swept
+        found, self.suspects = weight_findings.review_weights(counts, tree, self.said)
         self.findings += found
-        bad = swept.bad_crc
         if not crc and archive.has_crcs:
-            bad = [name for name in weight_findings.doubtful(swept.counts)[:16] if not archive.is_sound(name)]
+            bad = [name for name in weight_findings.doubtful(counts)[:16] if not archive.is_sound(name)]
         self.findings += [Finding("crc", name, _ROTTEN) for name in bad]

@@ -129,7 +129,6 @@ class Verdict(Metadata):
     findings: tuple[Finding, ...] = ()
     bytes: int = 0
     seconds: float = 0.0
-    compared_with: Path | None = None
 
     @property
     def resumable(self) -> bool:
@@ -210,9 +209,7 @@ def stamp_of(file: Path | int) -> Stamp | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def sum_up(
-    path: Path, seen: ScannedFile, more: tuple[Finding, ...] = (), compared_with: Path | None = None
-) -> Verdict:
+def sum_up(path: Path, seen: ScannedFile, more: tuple[Finding, ...] = ()) -> Verdict:
     """Return the verdict that a scan and the findings of a comparison add up to."""
     every = dict.fromkeys(map(printable_finding, (*seen.findings, *more)))
     findings = tuple(sorted(every, key=lambda finding: FINDING_KINDS.index(finding.kind))[:MOST_FINDINGS])
@@ -221,7 +218,7 @@ def sum_up(
     return Verdict(
         **vars(seen.metadata.without_history()), path=path, badge=badge, why_not_resumable=why,
         repairable=repairable, best=path.stem == "best", findings=findings,
-        bytes=seen.stamp[2] if seen.stamp else 0, seconds=round(seen.seconds, 6), compared_with=compared_with,
+        bytes=seen.stamp[2] if seen.stamp else 0, seconds=round(seen.seconds, 6),
     )  # fmt: skip
 
 

@@ -109,7 +109,6 @@ def trains(run: Path) -> bool:
 
 
 def add_stop(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui stop` takes."""
     common.add_run(parser)
     common.add_flags(parser, now="end every process at once, nothing is saved")
     name = "the run's name: stop a training nantui did not start"
@@ -150,7 +149,6 @@ def _stop_strays(arguments: argparse.Namespace) -> int | None:
 
 
 def _stop_foreign(arguments: argparse.Namespace, layout: RunLayout, kind: str) -> int:
-    """Show whose training it is; the run's name, typed or given, confirms."""
     for training in find_foreign(layout.run):
         common.say(describe(training, with_gpu=True))
         common.say(f"  in {training.cwd}; {training.evidence} to write into this run")
@@ -164,7 +162,6 @@ def _stop_foreign(arguments: argparse.Namespace, layout: RunLayout, kind: str) -
 
 
 def _named(arguments: argparse.Namespace, name: str) -> bool:
-    """Tell whether the person confirms by the run's name. Raises UserError where nobody can type it."""
     if arguments.foreign is not None:
         return bool(arguments.foreign == name)
     if not sys.stdin.isatty():
@@ -176,9 +173,6 @@ def _named(arguments: argparse.Namespace, name: str) -> bool:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     common.add_list(parser, "--set", "KEY=VALUE", "change settings")
     common.add_list(parser, "--preset", "NAME", "apply remedies")
-
-
-def _add_allow(parser: argparse.ArgumentParser) -> None:
     common.add_list(parser, "--allow", "NAME", "code that loading may run")
 
 
@@ -187,7 +181,6 @@ def _add_our_runner(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings_of(arguments: argparse.Namespace) -> JsonObject:
-    """Return the options `set` and `presets` of a command. Raises UserError for a misspelt setting."""
     options: JsonObject = {}
     if arguments.set:
         asked = Schema.load(arguments.python).parse_assignments(arguments.set)
@@ -219,12 +212,10 @@ def _agree_to_lose(arguments: argparse.Namespace, layout: RunLayout) -> bool:
 
 
 def add_rollback(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui rollback` takes, and `nantui recover` too."""
     common.add_run(parser)
     to = "the restore point, e.g. epoch130.pt or epoch134-step1240"
     parser.add_argument("--to", metavar="CHECKPOINT", help=to)
     common.add_flags(parser, restart="plan B: move everything aside and begin again")
-    _add_allow(parser)
     common.add_flags(parser, json="with --dry-run: the plan as one JSON document")
     _add_settings(parser)
     common.add_changer(parser)
@@ -274,7 +265,6 @@ def _options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
 
 
 def add_recover(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui recover` takes."""
     add_rollback(parser)
     _add_our_runner(parser)
     common.add_flags(parser, auto="and let the ladder recover it from now on")
@@ -308,7 +298,6 @@ def run_recover(arguments: argparse.Namespace) -> int:
 
 
 def add_undo(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui undo` takes."""
     common.add_run(parser)
     common.add_changer(parser)
 
@@ -325,10 +314,8 @@ def run_undo(arguments: argparse.Namespace) -> int:
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui resume` takes."""
     common.add_run(parser)
     _add_settings(parser)
-    _add_allow(parser)
     common.add_wait_gpu(parser)
     common.add_stay(parser)
     phase = "of a finished run: a new phase"

@@ -22,7 +22,6 @@ _SHOWN_FINDINGS = 2  # of each kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui check` takes."""
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a .pt, a weights/ or a run")
     common.add_flags(parser, crc="read every byte against its CRC-32: finds bit rot")
     common.add_reader(parser)
@@ -42,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _is_aside(path: Path, asked: set[Path]) -> bool:
-    """Tell whether it is a backup, and neither this file nor the folder of backups was named."""
     return path.parent.name == BACKUP and asked.isdisjoint((path, path.parent))
 
 

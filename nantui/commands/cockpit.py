@@ -24,7 +24,6 @@ FAREWELL_S = 3.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the cockpit takes."""
     common.add_directory(parser)
 
 

@@ -21,7 +21,6 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui completion` takes."""
     parser.add_argument("shell", choices=SHELLS, metavar="bash|zsh|fish", help="the shell")
 
 

@@ -52,7 +52,6 @@ class Curve:
 
 
 def add_plot(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui plot` takes."""
     words = "runs, then columns of results.csv or parts of them"
     parser.add_argument("words", nargs="+", metavar="RUN|METRIC", help=words)
     common.add_flags(parser, csv="the points as CSV: run, metric, epoch, value")
@@ -89,7 +88,6 @@ def _divided(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def _curves(runs: Sequence[Path], metrics: Sequence[str]) -> list[Curve]:
-    """Return each metric of each run that has it. Raises UserError for a metric that no run has."""
     rows = {path: read_run(path).epochs for path in runs}
     columns = dict.fromkeys(name for epochs in rows.values() for row in epochs for name in row.values)
     found = []
@@ -146,7 +144,6 @@ def draw(curves: Sequence[Curve], *, plain: bool = False) -> str:
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui compare` takes."""
     parser.add_argument("a", metavar="A", help="a run, or RUN#N for attempt N of it")
     parser.add_argument("b", metavar="B", help="what to compare it with")
     parser.add_argument("--plot", metavar="CURVE", help="draw one curve of both, e.g. val/box_loss")
@@ -215,7 +212,6 @@ def _text(value: object) -> str:
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui export` takes."""
     parser.add_argument("run", type=Path, metavar="RUN", help="the run")
     parser.add_argument("--to", choices=sorted([*WRITERS, "tensorboard"]), required=True, help="the format")
     out = "a new or empty directory, default: RUN's name + -export here"
@@ -259,7 +255,6 @@ WRITERS: dict[str, Callable[[DataFrame, Path], object]] = {
 
 
 def _write(opened: OpenRun, form: str, folder: Path) -> None:
-    """Write a file of each frame, or TensorBoard's. Raises UserError without what the form needs."""
     try:
         if form == "tensorboard":
             _write_events(opened, folder)

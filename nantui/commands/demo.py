@@ -22,7 +22,6 @@ PACE_FOR_A_PERSON_S, PACE_ALONE_S = 0.12, 0.03
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui demo` takes."""
     common.add_flags(parser, headless="play the keys and prove it from the files")
     place = Path("nantui-demo")
     parser.add_argument("--dir", type=Path, default=place, metavar="DIR", help="where to keep it")

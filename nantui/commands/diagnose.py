@@ -16,7 +16,6 @@ SHOWN = 0.01
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui diagnose` takes."""
     parser.add_argument("run", metavar="RUN", help="a run directory")
     common.add_flags(
         parser,
@@ -50,8 +49,8 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace, diagnosis: Diagnosis) -> None:
     if arguments.json:
         common.emit(diagnosis.to_json())
-        return
-    common.show(lines(diagnosis))
+    else:
+        common.show(lines(diagnosis))
 
 
 def lines(diagnosis: Diagnosis) -> Iterator[str]:

@@ -30,7 +30,6 @@ STAND_IN = ("World", "YOLOE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui doctor` takes."""
     common.add_directory(parser, "where runs lie")
     common.add_reader(parser)
 

@@ -32,7 +32,6 @@ ANSWERS_S = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui join` takes."""
     common.add_run(parser)
     parser.add_argument("settings", nargs="*", metavar="device=…", help="this host's devices, as for train")
     common.add_flags(parser, wait="wait for the run to appear, and stay until it is over")

@@ -22,7 +22,6 @@ from nantui.words import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui labels` takes."""
     data = "data.yaml, a classification directory, or a run (then the run's data set)"
     parser.add_argument("data", metavar="DATA", help=data)
     splits = "train, val or test; default: train and val"
@@ -105,12 +104,14 @@ def _check(arguments: argparse.Namespace, layout: RunLayout | None) -> reports.L
             raise UserError(f"{data}: the run does not say which data set it trains on; name the data.yaml")
         data = str(settings["data"])
     settings |= {name: getattr(arguments, name) for name in ("task", "imgsz") if getattr(arguments, name)}
-    progress = reports.ProgressLine(ascii_only=arguments.ascii)
+    shown = sys.stderr.isatty()
+    progress = reports.progress_line(sys.stderr) if shown else None
     how = {"splits": splits, "images": arguments.images, "workers": arguments.jobs, "progress": progress}
     try:
         report = check_data_set(load_data_set(data), settings, **how)
     finally:
-        progress.close()
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     if odd := [issue.file for issue in report.issues if issue.kind == "image_unusual"]:
         # Decoded by Ultralytics' own reader; where there is none the warnings stay.
         with contextlib.suppress(UserError):

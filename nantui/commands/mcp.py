@@ -39,7 +39,6 @@ nothing. To change something, first plan_action, show its text to the person, th
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui mcp` takes."""
     common.add_directory(parser, "where the runs lie")
     common.add_flags(parser, act="let agents stop, roll back, resume and undo, too")
 

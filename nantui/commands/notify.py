@@ -22,7 +22,6 @@ ACTIONS = ("add", "list", "test", "remove")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui notify` takes."""
     parser.add_argument("action", choices=ACTIONS, metavar="add|list|test|remove", help="what to do")
     what = "a URL to add (-: from standard input), or a name"
     parser.add_argument("what", nargs="?", default="", metavar="URL|NAME", help=what)

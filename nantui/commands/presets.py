@@ -22,7 +22,6 @@ from nantui.words import aligned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui presets` takes."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="a preset, or several applied in this order")
     parser.add_argument("--against", type=Path, metavar="RUN", help="show what would change in this run")
     common.add_flags(parser, dict="with --against: the changed settings as Python")

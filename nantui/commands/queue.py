@@ -18,7 +18,6 @@ from nantui.commands.starting import (
     Asked,
     add_asked,
     ask,
-    load_yaml,
     new_run,
     read_config,
     remarks,
@@ -29,6 +28,7 @@ from nantui.errors import NO, UserError
 from nantui.machine.gpus import Sampler, visible_indexes, words_of
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment
+from nantui.settings.presets import load_yaml
 from nantui.settings.schema import Schema
 from nantui.settings.values import show_value
 from nantui.supervisor.queue.devices import ANY, look
@@ -142,8 +142,8 @@ def _every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[Aske
 def _read_runs(path: Path, schema: Schema) -> list[dict[str, object]]:
     """Return the settings of each run in a YAML list. Raises UserError, which names the first bad one."""
     wanted = "--runs wants a YAML list of runs, e.g. '- {model: yolo11n.pt, data: shapes.yaml, lr0: 0.003}'"
-    document = load_yaml(path, wanted)
-    if not isinstance(document, list) or not document:
+    document = load_yaml(path, list, wanted)
+    if not document:
         raise UserError(f"{path}: {wanted}")
     runs = []
     for number, one in enumerate(document, 1):

@@ -39,7 +39,6 @@ MOUNTS_S, LOOK_S = 600.0, 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui service` takes."""
     actions = ("install", "remove", "status", "bring-back")
     parser.add_argument("action", choices=actions, metavar="ACTION", help=", ".join(actions))
 
@@ -115,7 +114,6 @@ class Crontab:
         self._crontab("-", "".join(f"{line}\n" for line in others) + text)
 
     def _crontab(self, word: str, text: str = "") -> str:
-        """Run crontab. Raises UserError where there is none, or it refuses."""
         try:
             done = subprocess.run(["crontab", word], input=text, capture_output=True, text=True, check=False)
         except FileNotFoundError:

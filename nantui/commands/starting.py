@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from nantui.commands import cockpit, common
 from nantui.commands.watching import foreground
 from nantui.entry_points import command_line
@@ -31,7 +29,7 @@ from nantui.run.layout import RunLayout, require_run
 from nantui.run.plan import PlanPhase, new_plan
 from nantui.run.spec import Spec, divided, kept_environment, read_spec, with_settings, write_spec
 from nantui.settings.lint import Known, lint
-from nantui.settings.presets import apply_all, find_presets, read_phases
+from nantui.settings.presets import apply_all, find_presets, load_yaml, read_phases
 from nantui.settings.schema import Schema
 from nantui.settings.values import changed, show_value
 from nantui.supervisor.client import check_arguments, create_run, settings_as_now, submit
@@ -230,9 +228,7 @@ def read_config(path: Path | None, schema: Schema, python: str | None = None) ->
     """
     if path is None:
         return {}
-    document = load_yaml(path, "--config wants a YAML file of settings")
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: --config wants a YAML mapping, e.g. 'lr0: 0.003'")
+    document = load_yaml(path, dict, "--config wants a YAML mapping, e.g. 'lr0: 0.003'")
     try:
         return schema.check(document)
     except UserError as refused:
@@ -242,14 +238,6 @@ def read_config(path: Path | None, schema: Schema, python: str | None = None) ->
     for note in notes:
         common.say(note)
     return schema.check(settings)
-
-
-def load_yaml(path: Path, wanted: str) -> object:
-    """Return what a YAML file holds. Raises UserError, with what is wanted, where it cannot be read."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}; {wanted}") from None
 
 
 def add_exec(parser: argparse.ArgumentParser) -> None:

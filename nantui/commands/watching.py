@@ -35,7 +35,6 @@ PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui status` takes."""
     common.add_directory(parser)
     log = "what a training prints that nantui did not start"
     parser.add_argument("--log", type=Path, metavar="FILE", help=log)
@@ -121,7 +120,6 @@ def _duration(seconds: float) -> str:
 
 
 def add_events(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui events` takes."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the runs")
     common.add_flags(parser, follow="go on with what comes, until Ctrl-C")
     common.add_list(parser, "--kind", "KIND", "only these kinds, e.g. incident warning saved")
@@ -151,11 +149,7 @@ def _new_events(layout: RunLayout, followers: dict[Path, LineFollower]) -> Itera
     numbers = layout.attempt_numbers()
     ranks = [layout.events(number, rank) for number in numbers for rank in layout.ranks(number)]
     for path in (layout.journal, *ranks):
-        follower, more = followers.setdefault(path, LineFollower(path)), True
-        while more:
-            new = follower.read()
-            more = new.more
-            yield from parse_lines(new.lines)
+        yield from parse_lines(followers.setdefault(path, LineFollower(path)).read_all())
 
 
 def _wanted(arguments: argparse.Namespace, event: Event) -> bool:
@@ -177,7 +171,6 @@ def _as_text(run: Path, event: Event) -> str:
 
 
 def add_wait(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui wait` takes."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories")
     timeout = f"give up after S seconds (status {TIMED_OUT})"
     parser.add_argument("--timeout", type=float, metavar="S", help=timeout)

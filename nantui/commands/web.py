@@ -30,7 +30,6 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `nantui web` takes."""
     common.add_directory(parser)
     common.add_flags(parser, act="let viewers press every key, not only look")
     parser.add_argument("--address", default=LOOPBACK[0], help="listen there, default: this machine only")

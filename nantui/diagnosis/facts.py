@@ -155,7 +155,6 @@ def _autopsy(events: Sequence[Event], first: Incident) -> Autopsy | None:
 
 
 def _last_trouble(incidents: Sequence[Incident], steps_of_epoch: int) -> list[Incident]:
-    """Return the incidents at the end of the list that lie close together."""
     places = [(one.epoch or 0) * steps_of_epoch + (one.step or 0) for one in incidents]
     begin = len(incidents) - 1
     while begin and places[begin] - places[begin - 1] <= SAME_TROUBLE:

@@ -55,7 +55,8 @@ def check_data_set(
     report = LabelReport(str(data.file), rules.task, sum(len(folder.names) for folder in listing.folders))
     report.issues += listing.faults
     if workers is None:
-        workers = _processors() if report.images >= 4 * BATCH else 1
+        alone = report.images < 4 * BATCH or threading.active_count() > 1
+        workers = 1 if alone else min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     _check_all(listing, rules, images, report, workers, progress or (lambda done, total: False))
     if 0 < report.images == sum(issue.kind == "no_label" for issue in report.issues):
         text = f"looked for in {listing.folders[0].labels}"
@@ -69,7 +70,6 @@ def check_data_set(
 
 
 def _rules(data: DataSet, settings: Mapping[str, object]) -> Rules:
-    """Return the rules; the task is as asked, else what data.yaml shows. Raises UserError for a wrong one."""
     task, imgsz = settings.get("task"), settings.get("imgsz")
     if task and task not in TASKS:
         raise UserError(f"task {task!r}: expects one of {', '.join(TASKS)}")
@@ -78,12 +78,6 @@ def _rules(data: DataSet, settings: Mapping[str, object]) -> Rules:
         raise UserError(f"{data.file}: task pose needs 'kpt_shape:'; Ultralytics refuses to train without")
     size, single = imgsz if isinstance(imgsz, int) else 640, bool(settings.get("single_cls"))
     return Rules(len(data.names), task, data.keypoints, data.dimensions, single, size)
-
-
-def _processors() -> int:
-    if threading.active_count() > 1:
-        return 1
-    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
 def _check_all(

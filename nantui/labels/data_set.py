@@ -13,7 +13,6 @@ import glob
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -180,15 +179,10 @@ def _class_folders(root: Path) -> DataSet:
 
 def datasets_directory() -> Path:
     """Return Ultralytics' `datasets_dir` from the user's settings, or its default, `datasets` below here."""
-    if chosen := os.environ.get("YOLO_CONFIG_DIR"):
-        place = Path(chosen).expanduser()
-    elif sys.platform == "darwin":
-        place = Path.home() / "Library" / "Application Support"
-    else:
-        place = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
+    chosen = os.environ.get("YOLO_CONFIG_DIR") or os.environ.get("XDG_CONFIG_HOME", "~/.config")
     try:
-        settings = json.loads((place / "Ultralytics" / "settings.json").read_text(encoding="utf-8"))
-        return Path(settings["datasets_dir"])
+        text = (Path(chosen).expanduser() / "Ultralytics/settings.json").read_text(encoding="utf-8")
+        return Path(json.loads(text)["datasets_dir"])
     except (OSError, ValueError, KeyError, TypeError):
         return Path("datasets").resolve()
 

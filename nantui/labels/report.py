@@ -8,10 +8,9 @@ from __future__ import annotations
 import csv
 import heapq
 import json
-import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TextIO
 
@@ -19,9 +18,6 @@ from nantui.labels.problem_kinds import ERROR, KINDS, NOTE, WARNING
 from nantui.run.documents import Document
 from nantui.terminal_text import escaped, escaped_json
 from nantui.words import count
-
-EVERY = 0.1
-WIDTH = 24
 
 
 class Issue(NamedTuple):
@@ -158,39 +154,21 @@ def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:
 
 
 def _table(counts: dict[str, int]) -> Iterable[str]:
-    if not counts:
-        return
-    width = max(len(f"{found:,}") for found in counts.values())
+    width = max((len(f"{found:,}") for found in counts.values()), default=0)
     for name, found in counts.items():
         kind = KINDS[name]
         yield f"  {kind.severity:<7}  {found:>{width},}  {name}: {kind.title}"
         yield f"  {'':<7}  {'':>{width}}  Ultralytics {kind.ultralytics}; {kind.danger}"
 
 
-class ProgressLine:
-    """Call it with (done, total) files; it never asks to stop. `close` takes the line away."""
+def progress_line(out: TextIO) -> Callable[[int, int], bool]:
+    """Return what shows (done, total) files, rate and time left on a terminal; it never asks to stop."""
+    begun = time.monotonic()
 
-    def __init__(self, out: TextIO | None = None, ascii_only: bool = False) -> None:
-        self.out = sys.stderr if out is None else out
-        self.marks = "#." if ascii_only else "█░"
-        self.shown = self.out.isatty()
-        self.begun = time.monotonic()
-        self.last = -EVERY
-
-    def __call__(self, done: int, total: int) -> bool:
-        now = time.monotonic()
-        if self.shown and (now - self.last >= EVERY or done == total):
-            self.last = now
-            print(f"\r{self.line(done, total, now - self.begun)}\x1b[K", end="", file=self.out, flush=True)
+    def show(done: int, total: int) -> bool:
+        rate = done / max(time.monotonic() - begun, 1e-9)
+        left = f"{rate:,.0f}/s, {(total - done) / rate:.0f} s left"
+        print(f"\r{done:,}/{total:,} files, {left}\x1b[K", end="", file=out, flush=True)
         return False
 
-    def line(self, done: int, total: int, seconds: float) -> str:
-        filled = WIDTH * done // total if total else WIDTH
-        rate = done / seconds if seconds > 0 else 0.0
-        left = f"{(total - done) / rate:.0f} s left" if rate else "…"
-        bar = self.marks[0] * filled + self.marks[1] * (WIDTH - filled)
-        return f"{bar} {done:,}/{total:,} files, {rate:,.0f}/s, {left}"
-
-    def close(self) -> None:
-        if self.shown:
-            print("\r\x1b[K", end="", file=self.out, flush=True)
+    return show

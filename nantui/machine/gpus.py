@@ -165,7 +165,7 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
     running = ask("nvmlDeviceGetComputeRunningProcesses") or ()
     return Gpu(
         index=index,
-        name=_text(ask("nvmlDeviceGetName") or "GPU"),
+        name=ask("nvmlDeviceGetName") or "GPU",
         total_gb=memory.total / GIGABYTE,
         used_gb=memory.used / GIGABYTE,
         busy=None if rates is None else float(rates.gpu),
@@ -174,14 +174,9 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
         watts_limit=None if limit is None else limit / 1000,
         processes=tuple(_process(one.pid, one.usedGpuMemory, one.pid in ours) for one in running),
         capability=None if version is None else version[0] + version[1] / 10,
-        address=_text(getattr(ask("nvmlDeviceGetPciInfo"), "busId", "")).lower().partition(".")[0][-10:],
+        address=getattr(ask("nvmlDeviceGetPciInfo"), "busId", "").lower().partition(".")[0][-10:],
         uncorrected=ask("nvmlDeviceGetTotalEccErrors", *UNCORRECTED),
     )
-
-
-def _text(text: object) -> str:
-    """pynvml gave bytes before its version 12."""
-    return text.decode() if isinstance(text, bytes) else str(text)
 
 
 def _memory(nvml: Any, handle: Any) -> Any:
@@ -236,7 +231,6 @@ def _host(run: Path, ours: frozenset[int], rates: Mapping[str, float]) -> Host:
 
 
 def _disk(path: Path) -> tuple[float, float]:
-    """Return (total, free) in GB of the file system of `path`, zeros where it cannot be asked."""
     with suppress(OSError):
         usage = shutil.disk_usage(path)
         return usage.total / GIGABYTE, usage.free / GIGABYTE

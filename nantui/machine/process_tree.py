@@ -35,15 +35,10 @@ TMUX_S = 1.0
 SERVICE_MANAGERS = frozenset({"supervisord", "runsv", "s6-supervise", "pm2"})
 
 
-def living_pids() -> list[int]:
-    """Return all pids of this pid namespace."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
 def marked(uuids: Iterable[str]) -> set[int]:
     """Return the processes that carry the mark of one of these attempts; needs the same user (or root)."""
     wanted = {f"{MARK}={uuid}".encode() for uuid in uuids if uuid}
-    return {pid for pid in living_pids() if wanted & environment_of(pid)} if wanted else set()
+    return {pid for pid in psutil.pids() if wanted & environment_of(pid)} if wanted else set()
 
 
 def environment_of(pid: int) -> set[bytes]:
@@ -56,6 +51,11 @@ def environment_of(pid: int) -> set[bytes]:
             return set(file.read().split(b"\0"))
     except OSError:
         return set()
+
+
+def variables_of(pid: int) -> dict[str, str]:
+    """Return the environment a process was started with, bytes spelt as in file names."""
+    return dict(os.fsdecode(entry).partition("=")[::2] for entry in environment_of(pid) if entry)
 
 
 def argv_of(pid: int) -> list[str]:
@@ -79,17 +79,10 @@ class Leftover:
 
 def descendants(roots: Iterable[int]) -> set[int]:
     """Return all processes below `roots`, without the roots, from one look at the process table."""
-    children: dict[int, list[int]] = {}
-    for pid in living_pids():
-        stat = stat_of(pid)
-        if stat is not None:
-            children.setdefault(stat.parent, []).append(pid)
-    found: set[int] = set()
-    todo = list(roots)
-    while todo:
-        new = [pid for pid in children.get(todo.pop(), []) if pid not in found]
-        found.update(new)
-        todo += new
+    parents = {pid: stat.parent for pid in psutil.pids() if (stat := stat_of(pid)) is not None}
+    found, new = set[int](), set(roots)
+    while new := {pid for pid, parent in parents.items() if parent in new} - found:
+        found |= new
     return found
 
 
@@ -179,10 +172,7 @@ def origin_of(pid: int) -> str:
 
     Its environment says which session and address; of another user's process only ancestors can be seen.
     """
-    environment = {
-        name.decode(errors="replace"): value.decode(errors="replace")
-        for name, _, value in (entry.partition(b"=") for entry in environment_of(pid))
-    }
+    environment = variables_of(pid)
     found = _by_ancestors(pid)
     socket, pane = environment.get("TMUX", "").partition(",")[0], environment.get("TMUX_PANE", "")
     session = _tmux_session(socket, pane) if socket else ""

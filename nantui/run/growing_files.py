@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nantui.run.atomic_files import open_regular
+from nantui.run.atomic_files import open_regular, read_owned
 
 CHUNK = 1 << 20
 HEADER, TAIL, LOG_TAIL = 4096, 8192, 1 << 16
@@ -115,11 +115,8 @@ def tail_text(path: Path, size: int = LOG_TAIL) -> str:
 
 def head(path: Path, size: int) -> str:
     """Return the first `size` bytes of a regular file, empty where there is none."""
-    file = open_regular(path)
-    if file is None:
-        return ""
-    with file:
-        return file.read(size).decode("utf-8", errors="replace")
+    found = read_owned(path, size - 1)
+    return found[0].decode("utf-8", errors="replace") if found else ""
 
 
 def read_end(path: Path, size: int, flags: int = 0) -> tuple[bytes, bool]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nantui.errors import UserError
@@ -50,17 +50,13 @@ def new_plan(
 ) -> JsonObject:
     """Return a plan as the spec keeps it; `train` and `ours` are the run's own settings, no phase's."""
     base = {"train": dict(train), "ours": dict(ours)}
-    return {"name": name, "phase": 1, "phases": [*map(_listed, phases)], "base": base}
+    return {"name": name, "phase": 1, "phases": [*map(asdict, phases)], "base": base}
 
 
 def with_phase(plan: JsonObject | None, phase: PlanPhase, train: Settings, ours: Settings) -> JsonObject:
     """Return `plan` with one more phase at its end; a run without a plan is its own first phase."""
     known = dict(plan) if plan else new_plan("", [PlanPhase("the training", {})], train, ours)
-    return {**known, "phases": [*known["phases"], _listed(phase)]}
-
-
-def _listed(phase: PlanPhase) -> JsonObject:
-    return {"title": phase.title, "settings": dict(phase.settings)}
+    return {**known, "phases": [*known["phases"], asdict(phase)]}
 
 
 def phases_of(plan: JsonObject | None) -> list[PlanPhase]:
@@ -223,7 +219,6 @@ def _with_time(part: Part, parts: Sequence[Part], spec: Spec) -> Part:
 
 
 def _costs(spec: Spec, number: int) -> JsonObject:
-    """Return the settings of a phase on which the time of an epoch depends."""
     return {name: value for name, value in settings_of(spec, number).items() if name not in NO_TIME}
 
 

@@ -82,16 +82,17 @@ def auto_optimizer(
     return "AdamW", rate, f"auto: AdamW at {rate:g}, for {steps:.0f} steps, {classes} classes"
 
 
-def lr_at(args: Settings, epoch: int) -> float:
-    """Return the learning rate in effect in `epoch`, counted from 0, after any warm-up
-    (`BaseTrainer._setup_scheduler`).
-    """
+def schedule(args: Settings, epoch: int) -> float:
+    """Return the scheduler's factor in `epoch`, counted from 0 (`BaseTrainer._setup_scheduler`)."""
     epochs, lrf = max(number(args.get("epochs", 100)), 1), number(args.get("lrf", 0.01))
     if args.get("cos_lr"):
-        share = max((1 - math.cos(epoch * math.pi / epochs)) / 2, 0) * (lrf - 1) + 1
-    else:
-        share = max(1 - epoch / epochs, 0) * (1.0 - lrf) + lrf
-    return number(args.get("lr0")) * share
+        return max((1 - math.cos(epoch * math.pi / epochs)) / 2, 0) * (lrf - 1) + 1
+    return max(1 - epoch / epochs, 0) * (1.0 - lrf) + lrf
+
+
+def lr_at(args: Settings, epoch: int) -> float:
+    """Return the learning rate in effect in `epoch`, counted from 0, after any warm-up."""
+    return number(args.get("lr0")) * schedule(args, epoch)
 
 
 def auto_ignores_lr0(settings: Settings, known: Known) -> Iterator[LintFinding]:

@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
@@ -38,6 +39,7 @@ AFTERWARDS_KEYS = frozenset({"title", "before", "epochs", "settings"})
 PROJECT_FOLDER = Path(".nantui") / "presets"
 KEYS = frozenset({"name", "title", "about", "plan", "settings", "then"})
 SHIPPED, USER, PROJECT = "shipped", "user", "project"
+Document = TypeVar("Document", dict[str, Any], list[Any])
 FIXED = ("model", "save_dir", "project", "name", "resume", "exist_ok")
 """What a phase cannot choose: it begins with the weights of the one before, in the same directory."""
 
@@ -222,14 +224,10 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
 
     Raises UserError with the file's name for bad YAML, an unknown setting or a value of the wrong type.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):
-        raise UserError(
-            f"{path}: a preset needs `settings:` with lines like `lr0: {{at_most: 0.01, why: …}}`"
-        )
+    wanted = "a preset needs `settings:` with lines like `lr0: {at_most: 0.01, why: …}`"
+    document = load_yaml(path, dict, wanted)
+    if not isinstance(document.get("settings"), dict):
+        raise UserError(f"{path}: {wanted}")
     name, title = (str(document.get(key) or "").strip() for key in ("name", "title"))
     preset = Preset(name or path.stem, title, source, path)
     try:
@@ -241,6 +239,17 @@ def read_preset(path: Path, schema: Schema, source: str = USER) -> Preset:
         if source == SHIPPED:
             return replace(preset, unfit=f"this Ultralytics does not take {error}")
         raise UserError(f"{path}: {error}") from None
+
+
+def load_yaml(path: Path, kind: type[Document], wanted: str) -> Document:
+    """Return the list or mapping (`kind`) that a YAML file holds. Raises UserError, with what is wanted."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}; {wanted}") from None
+    if not isinstance(document, kind):
+        raise UserError(f"{path}: {wanted}")
+    return document
 
 
 def _bound(name: str, entry: object, schema: Schema) -> Bound:
@@ -266,14 +275,15 @@ def read_phases(plan: str, schema: Schema) -> list[PlanPhase]:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise UserError(f"no plan {plan!r}: give a YAML file, or `progressive`")
+    wanted = "a plan needs `phases:`, each with `settings:`"
+    document = load_yaml(path, dict, wanted)
     try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8"))["phases"]
+        listed = document["phases"]
         phases = [PlanPhase(str(one.get("title") or ""), checked(one["settings"], schema)) for one in listed]
         if not phases:
             raise UserError("a plan needs at least one phase")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        why = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a plan ({why}); it needs `phases:`, each with `settings:`") from None
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: {wanted}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return phases

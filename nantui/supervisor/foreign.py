@@ -31,7 +31,6 @@ from nantui.machine.process_tree import (
     descendants,
     end_all,
     environment_of,
-    living_pids,
     origin_of,
     restart_loop,
 )
@@ -93,7 +92,7 @@ class ForeignProcess:
 
 def candidates() -> list[ForeignProcess]:
     """Return every Python process that is not nantui's own; one look serves many runs."""
-    found = (_candidate(pid) for pid in living_pids() if pid != os.getpid())
+    found = (_candidate(pid) for pid in psutil.pids() if pid != os.getpid())
     return [one for one in found if one is not None]
 
 

@@ -16,10 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import ProcessRef
-from nantui.machine.process_tree import MARK, argv_of, end_all, environment_of, living_pids, members
+from nantui.machine.process_tree import MARK, argv_of, end_all, members, variables_of
 from nantui.run import commands
 from nantui.run.atomic_files import write_json
 from nantui.run.attempts import read_attempt, read_exits
@@ -195,17 +197,12 @@ def program_of(training: ForeignProcess) -> str:
     return shutil.which(word, path=path) or link_of(training.ref.pid, "exe") or word
 
 
-def variables_of(pid: int) -> dict[str, str]:
-    """Return the environment that a process was started with, {} where it cannot be read."""
-    return dict(os.fsdecode(entry).partition("=")[::2] for entry in environment_of(pid) if entry)
-
-
 def strays_of(run: Path) -> set[str]:
     """Return the marks of living processes that were started for the directory `run`, and of which what lies
     there now (if anything) is not the run.
     """
     layout, found = RunLayout(run), set()
-    for pid in living_pids():
+    for pid in psutil.pids():
         variables, words = variables_of(pid), argv_of(pid)
         worker = entry_points.WORKER in words and str(run) in words
         if (mark := variables.get(MARK)) and (worker or variables.get(RUN) == str(run)):
@@ -216,7 +213,7 @@ def strays_of(run: Path) -> set[str]:
 
 def run_of(marks: set[str]) -> Path | None:
     """Return where the run of such processes lies now, as the supervisor that watches them has it."""
-    for pid in living_pids():
+    for pid in psutil.pids():
         words = argv_of(pid)
         if entry_points.SUPERVISOR in words[:-1]:
             layout = RunLayout(Path(words[words.index(entry_points.SUPERVISOR) + 1]))

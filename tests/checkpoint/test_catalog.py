@@ -65,7 +65,6 @@ def test_one_washed_channel_is_found_by_the_nearest_older_file(weights):
         "epoch0.pt": "clean", "epoch1.pt": "clean", "epoch2.pt": "corrupt", "epoch3.pt": "clean",
         "last.pt": "clean", "best.pt": "clean",
     }  # fmt: skip
-    assert verdicts["epoch2.pt"].compared_with == weights / "epoch1.pt"
     assert "since epoch1.pt" in verdicts["epoch2.pt"].findings[0].detail
 
 

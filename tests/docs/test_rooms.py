@@ -1,5 +1,6 @@
-"""Each package's own docstring lists its files once, in reading order, with what each is for."""
+"""Each package lists its files in reading order, and each file's first line says what it is for."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,11 +9,11 @@ import pytest
 import nantui
 
 ROOT = Path(nantui.__file__).parent
-OLD_NAMES = {"supervise", "supervise/hosts", "training", "training/hook"}
+OLD_NAMES = {"training", "training/hook"}
 """No rooms: what the version before is called by (nantui/entry_points.py)."""
 NO_PACKAGES = {"worker/script/hook"}
 """Put on a path of its own: `sitecustomize` has to be found by that very name."""
-ROW = re.compile(r"^(\w+/?): (.+)$")
+LIST = re.compile(r"^In reading order: ([\w/,\s]+)\.$", re.MULTILINE)
 
 
 def rooms():
@@ -24,10 +25,9 @@ def rooms():
 
 def listed(room):
     text = (ROOT / room / "__init__.py").read_text(encoding="utf-8")
-    rows = text.partition("Files, in reading order:\n\n")[2].partition('\n"""')[0].splitlines()
-    found = [ROW.match(row) for row in rows]
-    assert all(found), f"nantui/{room}/__init__.py: {rows[found.index(None)]!r} is no `name: what it is for`"
-    return [(row[1], row[2]) for row in found]
+    found = LIST.search(text)
+    assert found, f"nantui/{room}/__init__.py lists no files in reading order"
+    return re.split(r",\s+", found[1])
 
 
 def files_of(room):
@@ -40,11 +40,15 @@ def files_of(room):
 
 @pytest.mark.parametrize("room", [*rooms()])
 def test_a_room_lists_each_of_its_files_once(room):
-    rows = listed(room)
-    assert sorted(name for name, _ in rows) == sorted(files_of(room)), f"nantui/{room}/__init__.py"
-    assert all(not text.endswith("…") for _, text in rows)
-    texts = [text for _, text in rows]
-    assert len(set(texts)) == len(texts)
+    assert sorted(listed(room)) == sorted(files_of(room)), f"nantui/{room}/__init__.py"
+
+
+@pytest.mark.parametrize("room", [*rooms()])
+def test_each_file_says_in_its_own_words_what_it_is_for(room):
+    documents = [ast.get_docstring(ast.parse(path.read_text("utf-8"))) for path in (ROOT / room).glob("*.py")]
+    assert all(documents)
+    firsts = [document.splitlines()[0] for document in documents]
+    assert len(set(firsts)) == len(firsts)
 
 
 def test_old_names_are_nothing_but_old_names():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 
 import pytest
 
 from nantui.cli import main
-from nantui.labels.report import ProgressLine
+from nantui.labels.report import progress_line
 from nantui.run.events import Note, QuarantineChange, of_kind
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
@@ -137,20 +138,13 @@ def test_a_quarantine_list_with_odd_names_survives(tmp_path):
     assert added.quarantine.added == tuple(odd) and undone.quarantine.undo
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_has_rate_and_eta_and_only_on_a_terminal():
-    shown, piped = Terminal(), io.StringIO()
-    for out in (shown, piped):
-        line = ProgressLine(out)
-        line(50, 100)
-        line.close()
-    assert "50/100 files" in shown.getvalue()
-    assert piped.getvalue() == ""
-    assert ProgressLine(piped).line(50, 100, 2.0).endswith("50/100 files, 25/s, 2 s left")
+def test_progress_has_rate_and_eta(monkeypatch):
+    clock, shown = iter((10.0, 12.0, 14.0)), io.StringIO()
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    show = progress_line(shown)
+    assert not show(50, 100) and not show(100, 100)
+    lines = shown.getvalue().replace("\x1b[K", "").split("\r")
+    assert lines == ["", "50/100 files, 25/s, 2 s left", "100/100 files, 25/s, 0 s left"]
 
 
 def test_file_names_that_are_not_utf8_can_be_reported(data_set, capfdbinary):

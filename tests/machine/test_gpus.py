@@ -47,7 +47,7 @@ def nvml_of(**changes):
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlMemory_v2": 2,
         "nvmlDeviceGetMemoryInfo": memory,
-        "nvmlDeviceGetName": lambda handle: b"NVIDIA H100",
+        "nvmlDeviceGetName": lambda handle: "NVIDIA H100",
         "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=97),
         "nvmlDeviceGetTemperature": lambda handle, kind: 61,
         "nvmlDeviceGetPowerUsage": lambda handle: 650_000,

@@ -198,7 +198,7 @@ def test_an_entry_that_the_installed_release_does_not_know_is_kept(guide_run: di
         ("settings: {lr0: {at_most: 0.1, at_least: 0.01}}", "give one of"),
         ("settings: {lr0: {at_most: 0.1, reason: x}}", "unknown key 'reason'"),
         ("- a\n- b", "needs `settings:`"),
-        ("settings: [", "cannot be read as YAML"),
+        ("settings: [", "while parsing a flow node; a preset needs `settings:`"),
     ],
 )
 def test_a_wrong_preset_is_named_with_its_file(tmp_path: Path, schema: Schema, text: str, says: str) -> None:

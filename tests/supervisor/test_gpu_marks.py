@@ -38,7 +38,7 @@ def nvmlDeviceGetTotalEccErrors(handle, kind, counter):
 
 nvmlDeviceGetCount = lambda: len(gpus)
 nvmlDeviceGetHandleByIndex = lambda index: list(gpus)[index]
-nvmlDeviceGetPciInfo = lambda handle: SimpleNamespace(busId=handle.encode())
+nvmlDeviceGetPciInfo = lambda handle: SimpleNamespace(busId=handle)
 
 def __getattr__(name):
     if name.startswith("nvmlDeviceGet"):

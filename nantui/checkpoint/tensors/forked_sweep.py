@@ -20,7 +20,7 @@ from itertools import chain
 from typing import IO, NoReturn
 
 from nantui.checkpoint.pickle.stand_ins import Refused
-from nantui.checkpoint.tensors.segments import Segment, Swept
+from nantui.checkpoint.tensors.segments import Found, Segment, Swept
 from nantui.checkpoint.tensors.zip_archive import Archive
 
 FROM = 16 << 20  # bytes: below this the sweep is over before a second process pays
@@ -75,9 +75,8 @@ class ForkedSweep:
         if isinstance(answer, Refused):
             raise answer
         counted, bad_crc = answer
-        swept, flat = Swept(bad_crc=bad_crc), list(chain.from_iterable(segments.values()))
-        swept.counts.update((flat[place], counts) for place, counts in counted)
-        return swept
+        flat = list(chain.from_iterable(segments.values()))
+        return Found((flat[place], counts) for place, counts in counted), bad_crc
 
     def close(self) -> None:
         """End the child, finished or not."""
@@ -104,8 +103,8 @@ def _serve(descriptor: int, size: int, asked: IO[bytes], answered: IO[bytes]) ->
         segments, crc = pickle.load(asked)
         places = {segment: index for index, segment in enumerate(chain.from_iterable(segments.values()))}
         try:
-            swept = sweep(archive, segments, crc)
-            answer = [(places[segment], counts) for segment, counts in swept.counts.items()], swept.bad_crc
+            found, bad_crc = sweep(archive, segments, crc)
+            answer = [(places[segment], counts) for segment, counts in found.items()], bad_crc
         except Refused as refused:
             answer = refused
         with answered:

@@ -129,12 +129,8 @@ class Found(dict[Segment, Counts]):
         listed.extend(more)
 
 
-@dataclass(slots=True)
-class Swept:
-    """Result of a sweep: counts of the segments in which something was found, records with a bad CRC."""
-
-    counts: Found = field(default_factory=Found)
-    bad_crc: list[str] = field(default_factory=list)
+Swept = tuple[Found, list[str]]
+"""What a sweep found, and the records with a bad CRC."""
 
 
 def is_norm(leaf: Leaf) -> bool:

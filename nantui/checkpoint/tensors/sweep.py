@@ -90,15 +90,15 @@ def gather(segment: Segment, span: Array, found: Found) -> None:
 
 def sweep(archive: Archive, segments: dict[str, list[Segment]], crc: bool) -> Swept:
     """Look at every value once. Raises Refused where the file is torn under our hands."""
-    swept = Swept()
+    found, bad_crc = Found(), list[str]()
     batches = list(_batches(archive, segments))
     summed = list(archive.records) if crc else []
     errors: list[BaseException] = []
 
     def do(first: int, step: int) -> None:
         try:
-            _Work(archive, segments, swept.counts).do(batches[first::step])
-            swept.bad_crc.extend(name for name in summed[first::step] if not archive.is_sound(name))
+            _Work(archive, segments, found).do(batches[first::step])
+            bad_crc.extend(name for name in summed[first::step] if not archive.is_sound(name))
         except BaseException as error:  # raised again where it is waited for
             errors.append(error)
 
@@ -112,7 +112,7 @@ def sweep(archive: Archive, segments: dict[str, list[Segment]], crc: bool) -> Sw
         helper.join()
     if errors:
         raise errors[0]
-    return swept
+    return found, bad_crc
 
 
 def _batches(archive: Archive, segments: dict[str, list[Segment]]) -> Iterator[list[Record]]:
@@ -128,8 +128,6 @@ def _batches(archive: Archive, segments: dict[str, list[Segment]]) -> Iterator[l
 
 
 class _Work:
-    """What one thread of a sweep does, in a buffer of its own."""
-
     def __init__(self, archive: Archive, segments: dict[str, list[Segment]], found: Found) -> None:
         self.archive, self.segments, self.found = archive, segments, found
         self.buffer = _buffer(BATCH + 2 * _SLACK)

@@ -10,7 +10,6 @@ averaged weights, or the images that do it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -51,17 +50,12 @@ class AutopsyFinding:
     evidence: Evidence = field(default_factory=dict)
 
 
-def _never_raising(examine: Callable[Asked, AutopsyFinding]) -> Callable[Asked, AutopsyFinding]:
-    """Let an autopsy that fails be a finding: it must not cost the run."""
-
-    @functools.wraps(examine)
-    def examined(*args: Asked.args, **options: Asked.kwargs) -> AutopsyFinding:
-        try:
-            return examine(*args, **options)
-        except Exception as error:
-            return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
-
-    return examined
+def safely(look: Callable[Asked, AutopsyFinding], *asked: Asked.args, **how: Asked.kwargs) -> AutopsyFinding:
+    """Return what `examine` or `examine_validation` finds; that it fails is a finding, and costs no run."""
+    try:
+        return look(*asked, **how)
+    except Exception as error:
+        return AutopsyFinding("unknown", f"the autopsy itself failed: {type(error).__name__}: {error}")
 
 
 def run_precision(trainer: Trainer) -> torch.dtype | None:
@@ -71,7 +65,6 @@ def run_precision(trainer: Trainer) -> torch.dtype | None:
     return torch.bfloat16 if trainer.args.amp == "bf16" else torch.float16
 
 
-@_never_raising
 def examine(trainer: Trainer, batch: Batch, seen: BatchProbe, files: list[tuple[str, ...]]) -> AutopsyFinding:
     """Return why this batch went wrong."""
     model, precision = ultralytics_api.unwrapped(trainer.model), run_precision(trainer)
@@ -105,7 +98,6 @@ def examine(trainer: Trainer, batch: Batch, seen: BatchProbe, files: list[tuple[
 
 
 def _data(trainer: Trainer, batch: Batch, files: list[tuple[str, ...]]) -> AutopsyFinding | None:
-    """Return a finding when the batch itself is broken."""
     cause, bad = _broken(trainer, batch)
     images = [_image(index, files, why) for index, why in bad[:10]]
     text = f"{cause.replace('_', ' ')}: {_name(images[0])}" if images else ""
@@ -131,7 +123,6 @@ def _name(image: Evidence) -> str:
 
 
 def _weights(trainer: Trainer, model: nn.Module) -> Evidence:
-    """Measure the weights, and the last update against them."""
     bad = ultralytics_api.non_finite(model.named_parameters())
     size, largest = ultralytics_api.weight_size(model)
     update = ultralytics_api.update_size(trainer.optimizer)
@@ -225,7 +216,6 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
                 module.training = training
 
 
-@_never_raising
 def examine_validation(trainer: Trainer) -> AutopsyFinding:
     """Return why validation was not finite, seen in fp32: the averaged weights, or images of its data set."""
     with torch.inference_mode(), validation.dice_kept():

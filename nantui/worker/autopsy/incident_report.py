@@ -73,7 +73,7 @@ class IncidentReporter:
 
     def _examined(self, seen: BatchProbe) -> Evidence:
         """Run the autopsy and keep the batch; returns the fields of the event."""
-        found = asdict(autopsy.examine(self.trainer, self.batch, seen, self.files))
+        found = asdict(autopsy.safely(autopsy.examine, self.trainer, self.batch, seen, self.files))
         name = f"{self.session.attempt.attempt:03d}.rank{self.session.rank}.batch.npz"
         place = self.session.layout.attempts / name
         found["evidence"]["batch"] = write_batch(place, self.batch, self.files)

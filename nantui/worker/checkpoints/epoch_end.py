@@ -20,7 +20,7 @@ from nantui.run.documents import JsonObject
 from nantui.run.incidents import INCIDENTS, OBSERVED, WARNED
 from nantui.words import count
 from nantui.worker import distributed, ultralytics_api
-from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation
+from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation, safely
 from nantui.worker.checkpoints.save import (
     RestorePoints,
     Strip,
@@ -86,7 +86,7 @@ class EpochEndChecks:
         """Find out once, while it lasts, what makes a validation of finite weights not finite."""
         news = not self._ill
         if news:
-            finding = examine_validation(self.trainer)
+            finding = safely(examine_validation, self.trainer)
             self.session.recorder.event("autopsy", **asdict(finding), of_rank=self.session.rank)
             self._ill, self._news = finding.cause, True
             self._why += f" ({finding.text})"

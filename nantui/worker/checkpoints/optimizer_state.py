@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from nantui.run.documents import JsonObject
+from nantui.settings.lint import schedule
 
 State: TypeAlias = Mapping[str, Any]
 """An optimizer's state dict, one of its groups, a parameter's entry in it, or a training's arguments."""
@@ -40,7 +41,7 @@ def build(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for group in groups:
         group["initial_lr"] = group["lr"]  # the scheduler would add it, but a resume replaces whole groups
-        group["lr"] = group["initial_lr"] * schedule(args, epoch)
+        group["lr"] = group["initial_lr"] * schedule(vars(args), epoch)
     fitting, notes = _kept_state(args, saved, before, groups, parameters)
     finite = {index: entry for index, entry in fitting.items() if _is_finite(entry)}
     if bad := len(fitting) - len(finite):
@@ -68,13 +69,6 @@ def fresh_optimizer(model: nn.Module, args: SimpleNamespace) -> torch.optim.Opti
         decay=args.weight_decay * batch * accumulate / args.nbs,
         iterations=steps,
     )
-
-
-def schedule(args: SimpleNamespace, epoch: int) -> float:
-    """Return the scheduler's factor in `epoch`, from 0 (`BaseTrainer._setup_scheduler`)."""
-    if args.cos_lr:
-        return max((1 - math.cos(epoch * math.pi / args.epochs)) / 2, 0) * (args.lrf - 1) + 1
-    return max(1 - epoch / args.epochs, 0) * (1.0 - args.lrf) + args.lrf
 
 
 def updates_until(args: SimpleNamespace, epoch: int) -> tuple[int, str]:
@@ -178,6 +172,5 @@ def _is_finite(entry: State) -> bool:
 
 
 def _describe(group: State) -> dict[str, Any]:
-    """Return what a person wants to know of a parameter group."""
     names = ("param_group", "lr", "initial_lr", "momentum", "betas", "weight_decay")
     return {name: group[name] for name in names if name in group} | {"parameters": len(group["params"])}

@@ -150,7 +150,6 @@ def refuse(text: str) -> NoReturn:
 
 
 def _awaited(layout: RunLayout, call: Call) -> Attempt:
-    """Return the attempt that the first rank of this launch has recorded. Raises UserError."""
 
     def recorded() -> Attempt | None:
         attempt = read_attempt(layout, layout.newest_attempt())

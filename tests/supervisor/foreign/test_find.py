@@ -14,6 +14,7 @@ import pytest
 from nantui.cli import main
 from nantui.errors import UserError
 from nantui.machine.process_identity import ProcessRef, alive, ref_of
+from nantui.machine.process_tree import variables_of
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import kept_environment, read_spec
@@ -26,7 +27,7 @@ from nantui.supervisor.foreign import (
     stop_tree,
 )
 from nantui.supervisor.status import read_status
-from nantui.supervisor.stop import program_of, runs_a_script, variables_of
+from nantui.supervisor.stop import program_of, runs_a_script
 from tests.supervisor.foreign.foreign_runs import SCRIPT, below, command_line, kill_tree
 from tests.supervisor.stub_run import eventually
 

@@ -1,6 +1,0 @@
-"""Kept for one release: the name before of `nantui.supervisor.gpu_admission`."""
-
-from nantui.entry_points import run_under_old_name
-
-if __name__ == "__main__":
-    run_under_old_name("nantui.supervise.room")
