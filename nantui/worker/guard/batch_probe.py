@@ -159,13 +159,19 @@ class Gathering:
         self._wishes, self._wanted = torch.zeros(len(NO_WISHES), device=device), NO_WISHES
         self.arrived = torch.cuda.Event() if device.type == "cuda" else None
         self._host = torch.empty(len(self._all), pin_memory=True) if self.arrived else self._all
-        self._tell = (self.arrived and together and recorded(self._say, device)) or self._say
+        once = self.arrived is not None and together
+        self._tell = (recorded(self._say, device, self._has_said) if once else None) or self._say
 
     def _say(self) -> None:
         """Put beside this rank's values what the others are to know of them."""
         own = self._own
         loss = torch.nan_to_num(own[: self._losses].sum().reshape(1), nan=0.0, posinf=0.0, neginf=0.0)
         torch.cat([(~torch.isfinite(own)).float(), loss, (loss == 0).float(), self._wishes], out=self._agreed)
+
+    def _has_said(self) -> bool:
+        said = self._agreed.clone()
+        self._say()
+        return torch.equal(said, self._agreed)
 
     def gather(self, scalars: list[torch.Tensor], wishes: Wishes) -> torch.Tensor:
         """Return where the values will be on the host, once they have arrived."""

@@ -54,6 +54,15 @@ class Joined:
             if on_gpu is None or piece.is_cuda == on_gpu:
                 torch.cat(flats, out=piece)
 
+    def are_in(self, pieces: Pieces) -> bool:
+        """Tell, with host reads, whether what is on a GPU lies in pieces bit for bit."""
+        return all(
+            torch.equal(part.view(torch.uint8), flat.view(torch.uint8))
+            for flats, piece in zip(self._groups, pieces, strict=True)
+            if piece.is_cuda
+            for part, flat in zip(piece.split([flat.numel() for flat in flats]), flats, strict=True)
+        )
+
     def put_back(self, pieces: Pieces) -> None:
         """Fill the tensors from pieces."""
         for flats, piece in zip(self._groups, pieces, strict=True):
@@ -67,11 +76,14 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().permute(order).view(-1)
 
 
-def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], None] | None:
-    """Return what queues `work`, which must touch the same memory each time, as one launch; None if none can.
+def recorded(
+    work: Callable[[], None], device: torch.device, right: Callable[[], bool]
+) -> Callable[[], None] | None:
+    """Do `work`, which must touch the same memory each time, and return what does it again as one launch.
 
-    `work` is not done by being recorded. `torch.cuda.graph` is not used, as it empties the allocator's cache
-    (`torch/cuda/graphs.py`); what other threads do meanwhile is no part of the recording.
+    None where it cannot be recorded, or what was recorded has not done what is `right`: then nothing is done.
+    `torch.cuda.graph` is not used, as it empties the allocator's cache (`torch/cuda/graphs.py`); what other
+    threads do meanwhile is no part of the recording.
     """
     graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
     aside.wait_stream(torch.cuda.current_stream(device))
@@ -82,10 +94,11 @@ def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], Non
                 work()
             finally:
                 graph.capture_end()
+        torch.cuda.current_stream(device).wait_stream(aside)
+        graph.replay()
+        return graph.replay if right() else None
     except (RuntimeError, TypeError):  # a driver, or a PyTorch before 2.1, that cannot
         return None
-    torch.cuda.current_stream(device).wait_stream(aside)
-    return graph.replay
 
 
 def largest_magnitude(tensors: Iterable[torch.Tensor]) -> torch.Tensor | None:
@@ -140,8 +153,10 @@ class BatchNormStatistics:
         return Snapshot(pieces, largest_magnitude(filter(torch.is_floating_point, pieces)))
 
     def _place(self) -> tuple[Snapshot, Callable[[], None]]:
-        """Return a snapshot and what fills it anew."""
+        """Return a snapshot that is not filled yet, and what fills it."""
         place = self._fresh()
+        for piece in place.pieces:
+            piece.zero_()
 
         def fill() -> None:
             self._buffers.copy_into(place.pieces)
@@ -149,7 +164,8 @@ class BatchNormStatistics:
             if place.peak is not None and peak is not None:
                 place.peak.copy_(peak)
 
-        return place, recorded(fill, place.pieces[0].device) or fill
+        device = place.pieces[0].device
+        return place, recorded(fill, device, lambda: self._buffers.are_in(place.pieces)) or fill
 
     def remember(self, snapshot: Snapshot) -> None:
         """Make `snapshot` the state that `restore` goes back to."""
@@ -212,7 +228,9 @@ class StepBackup:
         recording = joined.device is not None and not self._looks
         if recording and places not in self._recorded and len(self._recorded) < MOST_RECORDED:
             pieces = joined.pieces(room)
-            self._recorded[places] = recorded(lambda: joined.copy_into(pieces, on_gpu=True), joined.device)
+            self._recorded[places] = recorded(
+                lambda: joined.copy_into(pieces, on_gpu=True), joined.device, lambda: joined.are_in(pieces)
+            )
         replay = self._recorded.get(places) if recording else None
         if replay:
             replay()
