@@ -34,7 +34,9 @@ def warm_up() -> None:
     torch.set_num_threads(1)
     import ultralytics
     from ultralytics import RTDETR, YOLO
+    from ultralytics.utils import torch_utils
 
+    torch_utils.NUM_THREADS = 1  # `select_device` would set up to eight for the CPU, whatever OMP_NUM_THREADS
     import nantui.worker.__main__
     import nantui.worker.trainer
 
