@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-bytecode --python $(BIN)/python $(1) || )$(PIP) $(1)
 
-.PHONY: compiled demo demo-environments test quick lint bench diagnosis-table healthy matrix screenshots slurm soak soak-matrix docs clean help
+.PHONY: compiled demo demo-environments test quick lint bench diagnosis-table healthy lead-time matrix screenshots slurm soak soak-matrix docs clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
@@ -22,6 +22,7 @@ help:
 	@echo "make soak-matrix  every combination of faults, optimizers and architectures; takes hours"
 	@echo "make diagnosis-table  trainings broken on purpose: is the right cause named?"
 	@echo "make healthy      hundreds of healthy trainings beside plain ones; bounded: NANTUI_HEALTHY_MINUTES"
+	@echo "make lead-time    how early warnings come, how often for nothing; bounded: NANTUI_LEAD_TIME_MINUTES"
 	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
 	@echo "make demo-environments  the demo where kernels, threads and seed differ; an hour or more"
 	@echo "make slurm        nantui sbatch on a real Slurm, which it installs here (as root, Debian or Ubuntu)"
@@ -79,6 +80,10 @@ diagnosis-table: $(VENV)/installed-test compiled
 healthy: $(VENV)/installed-test compiled
 	nice $(BIN)/python -m benchmarks.healthy --part cpu --minutes $(or $(NANTUI_HEALTHY_MINUTES),60)
 	$(BIN)/python -m benchmarks.healthy --write
+
+# Goes on where it was, like `healthy`. Those under fp16 need a GPU: --device gpu
+lead-time: $(VENV)/installed-test compiled
+	nice $(BIN)/python -m benchmarks.lead_time --minutes $(or $(NANTUI_LEAD_TIME_MINUTES),60) --write docs/lead-time.md
 
 matrix: $(VENV)/installed-test compiled
 	$(BIN)/python benchmarks/versions.py --write docs/versions.md

@@ -1,0 +1,69 @@
+"""What the page about early warnings is made of: recorded trainings, and the guard's rules tried on them."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import lead_time_record as record
+from benchmarks.diagnosis_cases import Case
+from benchmarks.lead_time import record_gradual
+from benchmarks.lead_time_figures import Seen, worth
+from benchmarks.lead_time_signals import every_score, jump, warned
+from benchmarks.lead_time_ways import Gradual
+from nantui.worker.guard.anomaly import SPREAD_FLOOR, Trend
+
+FORM = record.Recorded("a way-3", "a way", 3, 30, "here", "nan_loss", ("loss",), np.array([]), np.array([]))
+
+
+def rows_of(losses: list[float]) -> np.ndarray:
+    rows = np.full((len(losses), len(record.COLUMNS)), math.nan)
+    rows[:, record.COLUMNS.index("loss")] = rows[:, record.COLUMNS.index("norm")] = losses
+    return rows
+
+
+def test_what_is_kept_of_a_training_is_what_was_seen(tmp_path: Path) -> None:
+    rows = rows_of([1 / 3, 1e38, math.inf, -math.inf, math.nan, 400.0])
+    record.write(tmp_path, replace(FORM, rows=rows, gaps=np.array([[0.5, math.nan]])))
+    kept = record.read(record.path_of(tmp_path, FORM.name))
+    assert replace(kept, rows=FORM.rows, gaps=FORM.gaps) == FORM
+    np.testing.assert_allclose(kept.rows, rows, rtol=1e-4)
+    np.testing.assert_array_equal(kept.gaps, [[0.5, math.nan]])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_threshold_warns_where_the_guard_does(seed: int) -> None:
+    dice = random.Random(seed)
+    values = [math.exp(dice.gauss(0, 0.3)) for _ in range(1500)]
+    for begin in (300, 700, 1100):
+        for place in range(60):
+            values[begin + place] *= 1.2**place
+    trend = Trend(6.0)
+    told = [step for step, value in enumerate(values) if trend.add(value) is not None]
+    scores = np.array(jump(values, [SPREAD_FLOOR] * len(values)))
+    assert len(told) >= 3 and warned(scores, 6.0).tolist() == told
+
+
+def test_a_warning_before_anything_is_wrong_is_for_nothing_and_the_first_after_it_counts() -> None:
+    scores = np.zeros(101)
+    scores[[10, 45, 70, 100]] = 9.0
+    one = Seen(replace(FORM, rows=rows_of([1.0] * 101)), {"loss": scores})
+    found = worth([one], {"loss": 5.0})
+    assert (found.leads, found.false, found.steps, found.early) == ((55,), 1, 30, 1)
+    assert worth([one], {"loss": 9.5}).leads == (0,)
+
+
+def test_a_training_is_recorded_to_its_first_value_that_is_not_finite(tmp_path: Path) -> None:
+    fault = {"fault": "nan_loss", "epoch": 1, "batch": 9}
+    way = Gradual("a loss", Case("", "", 1, {"seed": 1}, faults=[fault]), since=4)
+    record_gradual(way, "cpu", "here", tmp_path, math.inf, tmp_path / "run")
+    one = record.read(record.path_of(tmp_path, way.name))
+    assert (one.broke, one.since, len(one.rows)) == ("nan_loss", 4, 9)
+    assert np.isfinite(one.column("loss")[:-1]).all()
+    assert (one.columns("ratio")[:-1, :3] > 0).all() and (one.columns("activation")[:-1] > 0).all()
+    assert all(len(scores) == len(one.rows) for scores in every_score(one).values())
