@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-bytecode --python $(BIN)/python $(1) || )$(PIP) $(1)
 
-.PHONY: compiled demo demo-environments test quick lint bench diagnosis-table healthy lead-time matrix screenshots slurm soak soak-matrix docs clean help
+.PHONY: compiled demo demo-environments test quick lint bench diagnosis-table healthy lead-time matrix remedies screenshots slurm soak soak-matrix docs clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
@@ -23,6 +23,7 @@ help:
 	@echo "make diagnosis-table  trainings broken on purpose: is the right cause named?"
 	@echo "make healthy      hundreds of healthy trainings beside plain ones; bounded: NANTUI_HEALTHY_MINUTES"
 	@echo "make lead-time    how early warnings come, how often for nothing; bounded: NANTUI_LEAD_TIME_MINUTES"
+	@echo "make remedies     which remedy cures which cause, and what it costs; bounded: NANTUI_REMEDIES_MINUTES"
 	@echo "make matrix       older and newer Ultralytics and Python, each in an environment of its own (needs uv)"
 	@echo "make demo-environments  the demo where kernels, threads and seed differ; an hour or more"
 	@echo "make slurm        nantui sbatch on a real Slurm, which it installs here (as root, Debian or Ubuntu)"
@@ -84,6 +85,9 @@ healthy: $(VENV)/installed-test compiled
 # Goes on where it was, like `healthy`. Those under fp16 need a GPU: --device gpu
 lead-time: $(VENV)/installed-test compiled
 	nice $(BIN)/python -m benchmarks.lead_time --minutes $(or $(NANTUI_LEAD_TIME_MINUTES),60) --write docs/lead-time.md
+
+remedies: $(VENV)/installed-test compiled
+	$(BIN)/python -m benchmarks.remedies --minutes $(or $(NANTUI_REMEDIES_MINUTES),60) --write docs/remedies.md
 
 matrix: $(VENV)/installed-test compiled
 	$(BIN)/python benchmarks/versions.py --write docs/versions.md

@@ -4,6 +4,7 @@
 #   bash benchmarks/gpu/run.sh control nan          # some sections
 #   bash benchmarks/gpu/run.sh ddp                  # all on several GPUs: ddp-healthy, -faults, -kills, -hang, -oom, -cost, -agents
 #   bash benchmarks/gpu/run.sh healthy              # NANTUI_HEALTHY_MINUTES of healthy trainings, 16 side by side
+#   bash benchmarks/gpu/run.sh remedies --parts cpu gpu --workers 24
 #   bash benchmarks/gpu/run.sh                      # all that this machine's GPUs allow
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -16,4 +17,9 @@ fi
 export PYTHONPATH="$PWD:$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 YOLO_OFFLINE=true
 export YOLO_CONFIG_DIR=${YOLO_CONFIG_DIR:-/tmp/nantui-ultralytics}
 mkdir -p "$YOLO_CONFIG_DIR"
-exec python3 -m benchmarks.gpu "$@"
+module=benchmarks.gpu
+if [ "${1:-}" = remedies ]; then
+  module=benchmarks.remedies
+  shift
+fi
+exec python3 -m "$module" "$@"

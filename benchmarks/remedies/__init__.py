@@ -1,0 +1,1 @@
+"""Which remedy cures which cause: trainings broken on purpose, recovered in every way, and measured."""
