@@ -97,6 +97,7 @@ demo-environments: $(VENV)/installed-test compiled
 
 screenshots: $(VENV)/installed-test
 	$(BIN)/python -m devtools.screenshots
+	$(BIN)/python -m devtools.screenshots --only fleet --size 120x40 --colours 256
 	$(BIN)/python -m devtools.moving_picture screenshots/tour.svg
 
 docs: $(VENV)/installed-test

@@ -15,13 +15,13 @@ from devtools import gallery
 from devtools.screen_svg import screen_svg
 
 TOUR = (
-    ("alarm", "NaN, and ruined checkpoints that look fine", 4.5),
-    ("diagnosis", "d: why it happened", 4.0),
+    ("fleet", "two H200: six runs, two more in the queue, one alarm", 5.0),
+    ("alarm", "Enter: NaN since epoch 24, and six ruined checkpoints", 5.0),
     ("recover", "R: which epoch comes back, what it costs, what changes", 6.0),
-    ("run", "y: recovered, and trained to the end", 4.5),
-    ("zoom", "z: one chart, with a cursor", 3.5),
-    ("compare", "v: before and after", 4.0),
-    ("fleet", "all runs of a machine; one has an alarm", 3.5),
+    ("run", "another run, on both GPUs, recovered in epoch 9; since then one NaN, skipped", 4.5),
+    ("diagnosis", "d: why: the broken image by its name", 3.5),
+    ("compare", "v: before and after the recovery", 3.0),
+    ("machine", "M: the GPUs, and who holds their memory", 3.0),
 )
 SIZE = (120, 36)
 
@@ -46,12 +46,12 @@ def moving(frames: Sequence[tuple[str, float]]) -> str:
 
 def tour() -> str:
     """Return the scenes of the tour, from the real app on recorded runs."""
-    scenes = {scene.name: scene for scene in gallery.SCENES}
+    scenes = {scene.name: scene for scene in (*gallery.SCENES, gallery.MACHINE)}
     frames = []
-    with gallery.quiet_place():
+    with gallery.quiet_place(), gallery.on_gpus() as found:
         for name, title, seconds in TOUR:
             drawn = asyncio.run(
-                gallery.in_sizes(scenes[name], [SIZE], None, partial(screen_svg, title=title))
+                gallery.in_sizes(scenes[name], [SIZE], None, partial(screen_svg, title=title), found)
             )
             frames.append((drawn[SIZE], seconds))
     return moving(frames)

@@ -20,13 +20,16 @@ from nantui.recovery.restore_points import Costs
 from nantui.recovery.trouble import Judgement
 from nantui.run.atomic_files import to_json, write_atomic
 from nantui.run.commands import Command
-from nantui.run.documents import JsonObject
+from nantui.run.documents import JsonObject, known_fields
 from nantui.run.layout import RunLayout
+from nantui.run.status import RunStatus
 from nantui.settings.values import Change
+from nantui.supervisor.queue.devices import QueueNow
+from nantui.supervisor.queue.entries import GOING, Entry, Queue
 from nantui.ui.model.backend import Backend, Presets
 
-RECORD = "recorded.json"
-SMALL = 1 << 18
+RECORD, MACHINE = "recorded.json", "machine.json"
+SMALL = 1 << 19
 SUFFIXES = (".csv", ".yaml", ".json", ".jsonl", ".log")
 HOST, USER, PLACE = "gpu1", "ana", "/data/runs"
 
@@ -36,9 +39,16 @@ def record(run: Path, target: Path, backend: Backend, scrub: Mapping[str, str]) 
 
     `scrub` replaces texts (paths, user and host names) that are nobody's business.
     """
-    layout = RunLayout(run)
+    layout, status = RunLayout(run), backend.status(run)
+    backend.hardware(run, ())  # rates are known from the second look on
+    for source in sorted(run.rglob("*")):
+        name = source.relative_to(run)
+        kept = name.name == "results.csv" if "backups" in name.parts else source.suffix in SUFFIXES
+        if source.is_file() and kept:
+            _copy(source, target / name, scrub)
     document = {
         "now": _newest(layout),
+        "status": to_plain(status),
         "weights": [
             _weight(verdict)
             for verdict in backend.verdicts(layout.weights)
@@ -46,20 +56,16 @@ def record(run: Path, target: Path, backend: Backend, scrub: Mapping[str, str]) 
         ],
         "plan": _or_none(lambda: backend.plan(run, None, {}, None).to_json()),
         "diagnosis": _or_none(lambda: backend.diagnose(run)),
-        "hardware": to_plain(backend.hardware(run, ())),
+        "hardware": to_plain(backend.hardware(run, status.pids)),
     }
-    for source in sorted(run.rglob("*")):
-        name = source.relative_to(run)
-        kept = name.name == "results.csv" if "backups" in name.parts else source.suffix in SUFFIXES
-        if source.is_file() and kept:
-            _copy(source, target / name, scrub)
     write_atomic(target / RECORD, _scrubbed(to_json(document, indent=1), scrub))
 
 
 def _copy(source: Path, target: Path, scrub: Mapping[str, str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     text = source.read_text(encoding="utf-8", errors="replace")
-    target.write_text(_scrubbed(text[-SMALL:], scrub), encoding="utf-8")
+    kept = text if source.suffix == ".csv" else text[-SMALL:]  # a table without its first line says nothing
+    target.write_text(_scrubbed(kept, scrub), encoding="utf-8")
 
 
 def _scrubbed(text: str, scrub: Mapping[str, str]) -> str:
@@ -71,7 +77,7 @@ def _scrubbed(text: str, scrub: Mapping[str, str]) -> str:
 def _newest(layout: RunLayout) -> float:
     return max(
         path.stat().st_mtime
-        for path in (layout.journal, layout.supervisor, layout.results_csv)
+        for path in (layout.spec, layout.journal, layout.supervisor, layout.results_csv)
         if path.exists()
     )
 
@@ -95,39 +101,54 @@ def to_plain(value: Any) -> Any:
 
 
 class RecordedBackend(Backend):
-    """Answers from a recording; commands go nowhere."""
+    """Answers from recordings; commands go nowhere."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, runs: Sequence[Path], machine: JsonObject) -> None:
         super().__init__()
-        self.run = run
-        self.document: JsonObject = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        self.documents: dict[Path, JsonObject] = {run: _read(run / RECORD) for run in runs}
+        self.machine = machine
         self.submitted: list[Command] = []
 
     @classmethod
-    def unpacked(cls, recording: Path, run: Path) -> RecordedBackend:
-        """Copy a recording to `run`, with files in place of the checkpoints, and return its backend."""
-        shutil.copytree(recording, run)
-        backend = cls(run)
-        (run / "weights").mkdir(exist_ok=True)
-        for weight in backend.document["weights"]:
-            path = run / "weights" / weight["name"]
-            with path.open("wb") as file:
-                file.truncate(weight["size"])
-            os.utime(path, (weight["modified"], weight["modified"]))
+    def unpacked(cls, recordings: Sequence[Path], top: Path) -> RecordedBackend:
+        """Copy recordings of one machine below `top`, with files in place of the checkpoints."""
+        runs = [top / recording.name for recording in recordings]
+        for recording, run in zip(recordings, runs, strict=True):
+            shutil.copytree(recording, run)
+        machine = recordings[0].parent / MACHINE
+        backend = cls(runs, _read(machine) if machine.exists() else {})
+        for run, document in backend.documents.items():
+            for weight in document["weights"]:
+                path = run / "weights" / weight["name"]
+                path.parent.mkdir(exist_ok=True)
+                with path.open("wb") as file:
+                    file.truncate(weight["size"])
+                os.utime(path, (weight["modified"], weight["modified"]))
         return backend
 
     def now(self) -> float:
-        return float(self.document["now"])
+        return max(float(document["now"]) for document in self.documents.values())
+
+    def status(self, run: Path) -> RunStatus:
+        """Return it as it was seen; in older recordings it is what the files say."""
+        told = self.documents[run].get("status")
+        status = known_fields(RunStatus, {**told, "path": run}) if told else None
+        return status or super().status(run)
+
+    def fleet(self, top: Path) -> Iterable[RunStatus]:
+        return map(self.status, self.documents)
 
     def submit(self, run: Path, command: Command) -> None:
         self.submitted.append(command)
 
     def verdicts(self, weights: Path) -> Iterable[Any]:
-        for weight in self.document["weights"]:
+        for weight in self.documents[weights.parent]["weights"]:
             findings = tuple(SimpleNamespace(**finding) for finding in weight["findings"])
             epoch = weight["epoch"]
-            usable = weight["badge"] == "clean" and (weight["resumable"] or weight["repairable"])
+            resumable = not weight["why_not_resumable"]
+            usable = weight["badge"] == "clean" and (resumable or weight["repairable"])
             facts = {**weight, "path": weights / weight["name"], "findings": findings, "usable": usable,
+                     "resumable": resumable,
                      "work_epoch": None if epoch is None else epoch + 1}  # fmt: skip
             yield SimpleNamespace(**facts)
 
@@ -135,7 +156,7 @@ class RecordedBackend(Backend):
         return set()
 
     def plan(self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets) -> Any:
-        plan = self.document["plan"]
+        plan = self.documents[run]["plan"]
         candidates = tuple(map(_candidate, plan["candidates"]))
         wanted = to or (plan["restore_point"] or {}).get("name")
         return SimpleNamespace(
@@ -159,14 +180,34 @@ class RecordedBackend(Backend):
 
     def diagnose(self, run: Path) -> JsonObject:
         nothing: JsonObject = {"incident": None, "causes": [], "advice": [], "unknown": [], "notes": []}
-        return {**nothing, **(self.document.get("diagnosis") or {})}
+        return {**nothing, **(self.documents[run].get("diagnosis") or {})}
 
     def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
-        from nantui.run.documents import known_fields
+        return _sample(self.documents[run]["hardware"])
 
-        sample = known_fields(Sample, self.document["hardware"])
-        assert sample is not None, "recorded from one"
-        return sample
+    def queue(self) -> QueueNow:
+        told = self.machine.get("queue") or {"runs": []}
+        by_name = {run.name: run for run in self.documents}
+        rows = [{**row, "run": str(by_name.get(Path(row["run"]).name, row["run"]))} for row in told["runs"]]
+        entries = tuple(entry for row in rows if (entry := known_fields(Entry, row)))
+        going = {entry.run: self.status(Path(entry.run)) for entry in entries if entry.state == GOING}
+        queue = Queue(entries, bool(told.get("paused")))
+        return QueueNow(queue, going, {row["run"]: row["waits_for"] for row in rows})
+
+    def measured(self) -> list[Sample]:
+        """Return what was measured of the machine before, oldest first."""
+        return [_sample(one) for one in self.machine.get("samples", ())]
+
+
+def _read(path: Path) -> JsonObject:
+    document: JsonObject = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def _sample(document: JsonObject) -> Sample:
+    sample = known_fields(Sample, document)
+    assert sample is not None, "recorded from one"
+    return sample
 
 
 def _candidate(document: JsonObject) -> Any:

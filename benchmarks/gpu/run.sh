@@ -17,7 +17,7 @@ fi
 export PYTHONPATH="$PWD:$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 YOLO_OFFLINE=true
 export YOLO_CONFIG_DIR=${YOLO_CONFIG_DIR:-/tmp/nantui-ultralytics}
 mkdir -p "$YOLO_CONFIG_DIR"
-module=benchmarks.gpu
+module=${NANTUI_MODULE:-benchmarks.gpu}
 if [ "${1:-}" = remedies ]; then
   module=benchmarks.remedies
   shift

@@ -7,9 +7,8 @@ import os
 import re
 import shlex
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -26,14 +25,13 @@ from nantui.commands.starting import (
 )
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import Sampler, visible_indexes, words_of
-from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment
 from nantui.settings.presets import load_yaml
 from nantui.settings.schema import Schema
 from nantui.settings.values import show_value
-from nantui.supervisor.queue.devices import ANY, look
-from nantui.supervisor.queue.entries import GOING, WAITING, Entry, Queue, change, is_served, read_queue, wake
-from nantui.supervisor.status import read_status
+from nantui.supervisor.queue import entries
+from nantui.supervisor.queue.devices import ANY, look_at_queue
+from nantui.supervisor.queue.entries import WAITING, Entry
 from nantui.terminal_text import printable
 from nantui.words import count
 
@@ -73,8 +71,8 @@ def _add(arguments: argparse.Namespace) -> None:
     new = _script(arguments, schema) if arguments.exec else _trainings(arguments, schema)
     if not new:
         return
-    queue = change(lambda queue: queue.added(new, kept_environment()))
-    wake()
+    queue = entries.change(lambda queue: queue.added(new, kept_environment()))
+    entries.wake()
     if not arguments.json:
         print("\n".join(entry.run for entry in new))
     waiting = count(len(queue.in_state(WAITING)), "run")
@@ -90,7 +88,7 @@ def _trainings(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
     wanted = [*_every(arguments, schema)]
     for device in {str(one.train.get("device") or "") for one, _ in wanted}:
         _refuse_too_many(device)
-    read_queue().refuse_more(len(wanted))
+    entries.read_queue().refuse_more(len(wanted))
     for line in remarks(schema, wanted[0][0].first):
         common.say(line)
     if arguments.dry_run:
@@ -170,16 +168,10 @@ def _refuse_too_many(device: object) -> None:
 def _move(arguments: argparse.Namespace) -> None:
     if len(arguments.words) != 2 or not all(word.isdigit() for word in arguments.words):
         raise UserError("move what, where? nantui queue move NUMBER PLACE, e.g. nantui queue move 7 1")
-    number, place = map(int, arguments.words)
-
-    def moved(queue: Queue) -> Queue:
-        (entry,) = _numbered(queue, [str(number)])
-        others = [one for one in queue.in_state(WAITING) if one != entry]
-        before = [one for one in queue.entries if one.state != WAITING]
-        others.insert(max(0, place - 1), entry)
-        return replace(queue, entries=(*before, *others))
-
-    found = [entry.number for entry in _changed(arguments, moved).in_state(WAITING)].index(number) + 1
+    number, place = arguments.words[0], int(arguments.words[1])
+    after = (entries.moved(entries.read_queue(), number, place) if arguments.dry_run
+             else entries.move(number, place))  # fmt: skip
+    found = [str(entry.number) for entry in after.in_state(WAITING)].index(number) + 1
     common.say(f"#{number} {'would be' if arguments.dry_run else 'is'} at place {found} of those that wait")
 
 
@@ -187,7 +179,7 @@ def _remove(arguments: argparse.Namespace) -> int:
     """Take waiting runs out of the queue, and away the directories that were made for them."""
     if not arguments.words:
         raise UserError("remove which? nantui queue remove NUMBER…, or all")
-    chosen = _numbered(read_queue(), arguments.words)
+    chosen = entries.numbered(entries.read_queue(), arguments.words)
     runs = count(len(chosen), "waiting run")
     if arguments.dry_run:
         common.say("\n".join(f"would remove {entry.name}" for entry in chosen) or "nothing waits")
@@ -195,71 +187,34 @@ def _remove(arguments: argparse.Namespace) -> int:
     if not common.confirm(arguments, f"Remove {runs} from the queue, and the directories made for them?"):
         common.say("nothing was done")
         return NO
-
-    def without(queue: Queue) -> Queue:
-        return replace(queue, entries=tuple(one for one in queue.entries if one not in chosen))
-
-    kept = {entry.id for entry in change(without).entries}  # whose turn came meanwhile
-    gone = [entry for entry in chosen if entry.id not in kept]
-    for entry in gone:
-        _forget(entry.layout)
-    common.say(f"removed {count(len(gone), 'waiting run')}")
+    common.say(f"removed {count(entries.take_out(arguments.words), 'waiting run')}")
     return 0
-
-
-def _numbered(queue: Queue, words: Sequence[str]) -> list[Entry]:
-    """Return the waiting entries of these numbers, or `all`. Raises UserError for any other."""
-    waiting = {str(entry.number): entry for entry in queue.in_state(WAITING)}
-    words = [*waiting] if [*words] == ["all"] else [*dict.fromkeys(words)]
-    for word in words:
-        if word not in waiting:
-            going = [one.run for one in queue.in_state(GOING) if str(one.number) == word]
-            ends = f"it trains, end it with: nantui stop {going[0]}" if going else ""
-            raise UserError(f"{word}: {ends or 'no run of this number waits'}; see nantui queue")
-    return [waiting[word] for word in words]
-
-
-def _changed(arguments: argparse.Namespace, how: Callable[[Queue], Queue]) -> Queue:
-    return how(read_queue()) if arguments.dry_run else change(how)
-
-
-def _forget(layout: RunLayout) -> None:
-    """Take away the directory of a run that never began: only where it holds no more than its spec."""
-    with suppress(OSError):
-        if os.listdir(layout.run) == [layout.home.name] and os.listdir(layout.home) == [layout.spec.name]:
-            layout.spec.unlink()
-            layout.home.rmdir()
-            layout.run.rmdir()
 
 
 def _pause(arguments: argparse.Namespace) -> None:
     paused = arguments.action == "pause"
-    _changed(arguments, lambda queue: replace(queue, paused=paused))
-    wake()
+    if not arguments.dry_run:
+        entries.pause(paused)
     would = "would be " if arguments.dry_run else ""
     common.say(f"the queue {would}paused: what trains goes on" if paused else f"the queue {would}resumed")
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    queue = read_queue()
-    statuses = {entry.id: read_status(entry.layout.run) for entry in queue.in_state(GOING)}
-    waits: dict[str, str] = {}
-    if queue.in_state(WAITING):
-        pids = {pid for status in statuses.values() for pid in status.pids}
-        waits = {turn.entry.id: turn.waits_for for turn in look(queue, Sampler(), pids)}
+    now = look_at_queue()
+    queue, waits = now.queue, now.waits_for
     if arguments.json:
         rows = [
             {name: value for name, value in asdict(one).items() if name != "environment"}
-            | {"waits_for": waits.get(one.id, "")}
+            | {"waits_for": waits.get(one.run, "")}
             for one in queue.entries
         ]
-        common.emit({"paused": queue.paused, "served": is_served(), "runs": rows})
+        common.emit({"paused": queue.paused, "served": entries.is_served(), "runs": rows})
         return
     for entry in queue.entries:
-        status = statuses.get(entry.id)
+        status = now.going.get(entry.run)
         epoch = f"epoch {status.epoch}/{status.epochs or '?'}" if status and status.epoch else ""
         device = f"device={','.join(entry.on) or entry.device or 'any'}"
-        told = [epoch, entry.asks, waits.get(entry.id, ""), entry.text]
+        told = [epoch, entry.asks, waits.get(entry.run, ""), entry.text]
         begins = [f"#{entry.number:<5}{entry.state:<9}", printable(entry.run), device]
         print("  ".join([*begins, *(printable(text) for text in told if text)]))
     waiting = count(len(queue.in_state(WAITING)), "run")

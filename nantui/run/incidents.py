@@ -32,10 +32,10 @@ INCIDENTS: Mapping[str, IncidentKind] = {
         "NaN in the BatchNorm statistics", "the running statistics of BatchNorm are not finite"
     ),
     "nan_weight": IncidentKind("NaN in the weights", "weights are not finite"),
-    "nan_ema": IncidentKind("NaN in the averaged weights (EMA)", "the averaged weights (EMA) are not finite"),
+    "nan_ema": IncidentKind("NaN in the EMA weights", "the averaged weights (EMA) are not finite"),
     "nan_validation": IncidentKind("NaN in the validation losses", "the validation loss is not finite"),
     "unsound_save": IncidentKind(
-        "an unsound checkpoint was refused",
+        "an unsound checkpoint",
         "the averaged weights, as they are saved (in fp16), are not sound",
     ),
     "too_many_skips": IncidentKind("too many steps were skipped", "too many steps had to be skipped"),

@@ -214,6 +214,11 @@ class CockpitApp(NarrowApp):
         if not isinstance(self.screen, PaletteDialog):
             self.push_screen(PaletteDialog(self.screen))
 
+    def do_jump(self) -> None:
+        from nantui.ui.dialogs.jump import JumpDialog
+
+        self.push_screen(JumpDialog(self.screen))
+
     def can_undo(self, undo: Callable[[], str]) -> None:
         """Remember how a change of the cockpit's own is taken back; `undo` returns what to say."""
         self._own_changes.append((time.time(), undo))

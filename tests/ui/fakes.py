@@ -23,7 +23,7 @@ from nantui.run.status import RunStatus
 from nantui.settings.presets import load_presets
 from nantui.settings.schema import Schema
 from nantui.settings.values import Change
-from nantui.ui.model.backend import Presets
+from nantui.ui.model.backend import Backend, Presets
 
 MACHINE = Sample(
     0.0,
@@ -93,6 +93,8 @@ class FakeBackend:
 
     def submit(self, run: Path, command: Command) -> None:
         self.submitted.append(command)
+
+    queue, change_queue = Backend.queue, Backend.change_queue
 
     def verdicts(self, weights: Path) -> Iterable[Verdict]:
         for path in sorted(weights.glob("*.pt"), key=lambda path: -path.stat().st_mtime):

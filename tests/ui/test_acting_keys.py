@@ -83,8 +83,8 @@ async def test_autopilot_is_seen(cockpit, tmp_path):
 
 async def test_a_key_without_a_use_says_so(cockpit):
     async with cockpit() as driver:
-        await driver.press("J")
-        await driver.until("J does nothing here; ? shows the keys")
+        await driver.press("K")
+        await driver.until("K does nothing here; ? shows the keys")
         await driver.press("c")
         await driver.until("accepts")
         await driver.press("f7")

@@ -26,11 +26,13 @@ from nantui.recovery.run_facts import measured
 from nantui.run.documents import Settings
 from nantui.run.record import RunRecord
 from nantui.run.spec import read_spec
+from nantui.run.status import RunStatus
 from nantui.settings.gpu_memory import CONTEXT_GB, USABLE, predict
 from nantui.settings.schema import Schema
 from nantui.settings.values import is_number
 from nantui.supervisor.gpu_admission import earlier_peak_gb
-from nantui.supervisor.queue.entries import GOING, WAITING, Entry, Queue
+from nantui.supervisor.queue.entries import GOING, WAITING, Entry, Queue, read_queue
+from nantui.supervisor.status import read_status
 
 CPU, ANY = "cpu", "-1"
 IDLE_SHARE = 0.1
@@ -57,6 +59,24 @@ def look(queue: Queue, sampler: Sampler, pids: set[int]) -> list[Turn]:
     """Return whose turn it is, by what the GPUs say now; `pids` are the processes that the queue started."""
     gpus = sampler.sample(pids).gpus
     return turns(queue, gpus, lambda entry: predicted_gb(entry, queue, gpus[0]) if gpus else None)
+
+
+@dataclass(frozen=True)
+class QueueNow:
+    """The queue and, by the directories of its runs, how those that go stand and what others wait for."""
+
+    queue: Queue
+    going: Mapping[str, RunStatus]
+    waits_for: Mapping[str, str]
+
+
+def look_at_queue() -> QueueNow:
+    """Return the queue as it is now; slow, for a thread. Raises UserError for a file that is none."""
+    queue = read_queue()
+    going = {entry.run: read_status(entry.layout.run) for entry in queue.in_state(GOING)}
+    pids = {pid for status in going.values() for pid in status.pids}
+    waiting = look(queue, Sampler(), pids) if queue.in_state(WAITING) else []
+    return QueueNow(queue, going, {turn.entry.run: turn.waits_for for turn in waiting})
 
 
 def turns(queue: Queue, gpus: tuple[Gpu, ...], peak: Peak) -> list[Turn]:

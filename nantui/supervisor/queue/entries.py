@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -181,6 +181,59 @@ def update(entry: Entry, changed: Entry) -> bool:
     return changed in change(how).entries
 
 
+def numbered(queue: Queue, words: Sequence[str]) -> list[Entry]:
+    """Return the waiting entries of these numbers or runs, or `all`. Raises UserError for any other."""
+    waiting = queue.in_state(WAITING)
+    found = {word: one for one in waiting for word in (str(one.number), one.run)}
+    for word in words if [*words] != ["all"] else ():
+        if word not in found:
+            going = [one.run for one in queue.in_state(GOING) if word in (str(one.number), one.run)]
+            ends = f"it trains, end it with: nantui stop {going[0]}" if going else ""
+            raise UserError(f"{word}: {ends or 'no run of this number waits'}; see nantui queue")
+    return waiting if [*words] == ["all"] else [found[word] for word in dict.fromkeys(words)]
+
+
+def moved(queue: Queue, word: str, place: int) -> Queue:
+    """Return the queue with a waiting entry at this place, from 1, or the nearest that there is. Raises
+    UserError as `numbered` does.
+    """
+    (entry,) = numbered(queue, [word])
+    others = [one for one in queue.in_state(WAITING) if one != entry]
+    before = [one for one in queue.entries if one.state != WAITING]
+    others.insert(max(0, place - 1), entry)
+    return replace(queue, entries=(*before, *others))
+
+
+def move(word: str, place: int) -> Queue:
+    """Put a waiting entry at this place in the queue's file."""
+    return change(lambda queue: moved(queue, word, place))
+
+
+def take_out(words: Sequence[str]) -> int:
+    """Take waiting entries out, and away the directories that were made for them; returns how many. Raises
+    UserError as `numbered` does, and nothing is taken out then.
+    """
+    gone: list[Entry] = []
+
+    def without(queue: Queue) -> Queue:
+        gone.extend(numbered(queue, words))
+        return replace(queue, entries=tuple(one for one in queue.entries if one not in gone))
+
+    change(without)
+    for entry in gone:
+        _forget(entry.layout)
+    return len(gone)
+
+
+def _forget(layout: RunLayout) -> None:
+    """Take away the directory of a run that never began: only where it holds no more than its spec."""
+    with contextlib.suppress(OSError):
+        if os.listdir(layout.run) == [layout.home.name] and os.listdir(layout.home) == [layout.spec.name]:
+            layout.spec.unlink()
+            layout.home.rmdir()
+            layout.run.rmdir()
+
+
 @contextlib.contextmanager
 def served() -> Iterator[bool]:
     """Be the one process that starts what waits; False where another is."""
@@ -228,3 +281,9 @@ def wake() -> None:
         raise UserError(
             f"cannot start the queue's process: {error}; what waits stays there", FAILED
         ) from None
+
+
+def pause(paused: bool) -> None:
+    """Start nothing new from now on, or go on. Raises UserError."""
+    change(lambda queue: replace(queue, paused=paused))
+    wake()

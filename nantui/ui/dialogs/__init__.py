@@ -1,4 +1,4 @@
 """One dialog a file: what is asked on top of a screen.
 
-In reading order: base, confirm, detail, help, choose, recover.
+In reading order: base, confirm, detail, help, jump, choose, recover.
 """

@@ -57,6 +57,18 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
         for watcher in self.watchers:
             watcher.stop()
 
+    def may(self, reason: str | None = None, *, to: str = "act") -> bool:
+        """Tell whether a change can be made: not read-only, nor for a `reason`; says why not."""
+        if self.cockpit.read_only:
+            reason = f"read-only: open it without --read-only to {to}"
+        if reason:
+            self.say(reason, "warn")
+        return not reason
+
+    def ask(self, dialog: Screen[Any], act: Callable[[], None]) -> None:
+        """Ask, and `act` once it was confirmed."""
+        self.app.push_screen(dialog, lambda confirmed: act() if confirmed else None)
+
     def action_open_field(self) -> None:
         for field in self.query("Field"):
             field.display = True

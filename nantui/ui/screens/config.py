@@ -238,10 +238,7 @@ class ConfigScreen(RunPage):
 
     def may_edit(self) -> bool:
         """Whether a draft may be changed; says why not."""
-        read_only = "read-only: open it without --read-only to edit" if self.cockpit.read_only else ""
-        if reason := read_only or (UNREAD if self.schema is None else ""):
-            self.say(reason, "warn")
-        return not reason
+        return self.may(UNREAD if self.schema is None else "", to="edit")
 
     def action_search(self) -> None:
         self.open_input("/", "search settings by name or description", self.wanted)
@@ -335,8 +332,7 @@ class ConfigScreen(RunPage):
         self._submit(kind, f"asked the supervisor to {kind} with it")
 
     def _submit(self, kind: str, said: str) -> None:
-        if reason := self._why_not(kind):
-            self.say(reason, "warn")
+        if not self.may(self._why_not(kind), to="save"):
             return
         changes = dict(self.draft.changes)
         self.over.submit(kind, **({"set": changes} if changes else {}))
@@ -344,8 +340,6 @@ class ConfigScreen(RunPage):
         self.say(f"{said}; the draft is kept until that is done" if changes else said)
 
     def _why_not(self, kind: str) -> str | None:
-        if self.cockpit.read_only:
-            return "read-only: open it without --read-only to save"
         if kind != "set" and (reason := why_not("start", self.over.snapshot, False)):
             return reason
         if kind == "set" and self.schema is not None and not self.draft.changes:

@@ -67,10 +67,8 @@ class DiagnosisScreen(RunPage):
     def _recover(self, presets: tuple[str, ...] | None, settings: dict[str, object] | None = None) -> None:
         from nantui.ui.dialogs.recover import RecoverDialog
 
-        reason = why_not("recover", self.over.snapshot, self.cockpit.read_only)
-        if reason is not None:
-            self.say(f"recover: {reason}", "warn")
-        else:
+        reason = why_not("recover", self.over.snapshot, read_only=False)
+        if self.may(f"recover: {reason}" if reason else ""):
             self.app.push_screen(RecoverDialog(self.over, "recover", presets, settings))
 
     def action_labels(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
@@ -18,6 +19,7 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.run.results import Metric
 from nantui.run.status import ACTIVE, RunStatus
 from nantui.ui.actions import EVERY, bindings
+from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.format import clean, duration, number, short_path
 from nantui.ui.glyphs import meter
 from nantui.ui.model import checkpoint_rows
@@ -32,17 +34,22 @@ from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.header import STATE_INKS
-from nantui.ui.widgets.keybar import COMMANDS, HELP, QUIT
+from nantui.ui.widgets.keybar import COMMANDS, HELP, JUMP, QUIT
 from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Document, Listing
 from nantui.ui.widgets.timeline import in_lines
 from nantui.words import count
+
+if TYPE_CHECKING:
+    from nantui.supervisor.queue.devices import QueueNow
 
 ON_ROW = ("start", "stop", "kill", "rollback", "recover", "undo", "config", "diagnosis", "labels")
 BAR, INCIDENT = 12, 20
 METRIC, METRIC_AND_BEST, WIDE = 8, 28, 120
 SORTS, LEAST_FIRST = ("state", "name", "epoch", "time left"), ("name", "time left")
 GRAVEST = ("diverged", "failed", "lost", "stalled", "recovering", "running", "starting", "stopping", "queued")
+AROUND, ONE_ROW, ROOMY, TALL = 5, 10, 24, 50
+"""Lines of title, gaps and key bar; the least for one row of charts, and for what happened below them."""
 STALE_AFTER_S, SETTLING_S, FIRST_RUNS_S = 30.0, 0.2, 0.2
 
 
@@ -57,9 +64,13 @@ class FleetScreen(BaseScreen):
         Binding("v", "compare", "compare", tooltip="compare the marked ones, or the marked one with this"),
         Binding("o", "overlay", "overlay", tooltip="the curves of all marked runs; unmarked: its output"),
         *bindings((EVERY[name] for name in ON_ROW), "on_row"),
+        Binding("plus,equals_sign", "move_queued(-1)", "this queued run trains sooner", show=False),
+        Binding("minus", "move_queued(1)", "this queued run trains later", show=False),
+        Binding("delete,backspace", "take_out", "take this queued run out of the queue", show=False),
+        Binding("p", "pause_queue", "pause the queue, or let it go on", show=False),
     ]
     KEYS = (HELP, COMMANDS, QUIT, ("Enter", "open", True))
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (170, "-huge")]
+    LAST_KEYS = (JUMP,)
 
     def __init__(self, top: Path) -> None:
         super().__init__()
@@ -69,6 +80,7 @@ class FleetScreen(BaseScreen):
         self._looked_at: RunStatus | None = None
         self._settling: Timer | None = None
         self._verdicts: dict[Checkpoint, Verdict] = {}
+        self.paused = False
 
     def body(self) -> ComposeResult:
         with Container(id="runs"):
@@ -81,14 +93,12 @@ class FleetScreen(BaseScreen):
 
     def on_mount(self) -> None:
         self.fleet.focus()
-        for widget in self.query("#preview > *"):
-            widget.can_focus = False
         self.set_interval(1.0, self.query_one(Title).redraw)
         read = partial(self._read, self.cockpit.backend)
-        self.call_after_refresh(self.watch_with, Watcher(self, "the runs", 3.0, read, self.show_runs))
+        self.call_after_refresh(self.watch_with, Watcher(self, "runs or queue", 3.0, read, self.show_runs))
 
-    def _read(self, backend: Backend) -> Iterator[tuple[list[RunStatus], bool]]:
-        """Read them all; the first time, what is read so far is shown, since a slow disk takes long."""
+    def _read(self, backend: Backend) -> Iterator[tuple[object, ...]]:
+        """Read them all, and the queue; at first what is read so far is shown: a slow disk takes long."""
         statuses: list[RunStatus] = []
         pace = Pace(FIRST_RUNS_S, at_once=1)
         for status in backend.fleet(self.top):
@@ -96,6 +106,7 @@ class FleetScreen(BaseScreen):
             if not self._whole and pace.allows():
                 yield list(statuses), False
         yield statuses, True
+        yield statuses, True, backend.queue()
 
     def heading(self, width: int) -> list[Line]:
         runs = count(len(self.fleet.statuses), "run")
@@ -104,13 +115,32 @@ class FleetScreen(BaseScreen):
         stale = f"   stale {late} s" if late > STALE_AFTER_S else ""
         return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted"), (stale, "warn")]]
 
-    def show_runs(self, statuses: list[RunStatus], whole: bool = True) -> None:
+    def show_runs(self, statuses: list[RunStatus], whole: bool = True, now: QueueNow | None = None) -> None:
         """Show where the runs stand; not `whole` while more are being read."""
         self._whole, self._arrived = whole, time.monotonic()
         self.cockpit.runs = [status.path for status in statuses]
+        if now is not None:
+            self.paused, self.fleet.waits_for = now.queue.paused, now.waits_for
         self.fleet.show_statuses(statuses, whole)
         self.query_one(Title).redraw()
-        self._look_closer()
+        self._fit()
+
+    def _fit(self) -> None:
+        """Give the list the lines that it fills, where there are many at most half of them all, and the
+        preview what is left.
+        """
+        width, height = self.app.size
+        filled = min(self.fleet.rows + 1, height // 2 if height >= TALL else height)
+        left = height - AROUND - filled
+        told = max(len(self._about(width // 2 - 4)), self.query_one(Checkpoints).rows + 1)
+        lower = min(told, left * 2 // 5) if left >= ROOMY else 0
+        preview = self.query_one("#preview")
+        preview.display = left >= ONE_ROW
+        preview.styles.grid_rows = f"1fr {lower + 1}" if lower else "1fr"
+        for panel in self.query("#about, #checkpoints"):
+            panel.display = lower > 0
+        self.fleet.styles.height = filled if left >= ONE_ROW else None
+        self.call_after_refresh(self._look_closer)
 
     def on_listing_moved(self, message: FleetList.Moved) -> None:
         if message.listing is self.fleet:
@@ -119,7 +149,7 @@ class FleetScreen(BaseScreen):
             self._settling = self.set_timer(SETTLING_S, self._look_closer)
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._look_closer)
+        self._fit()
 
     def _look_closer(self) -> None:
         """Read the run under the cursor, where there is room to show more of it and it has news."""
@@ -148,13 +178,14 @@ class FleetScreen(BaseScreen):
             listing = self.query_one(Checkpoints)
             listing.show_rows(checkpoint_rows.rows(self.seen.checkpoints, self._verdicts))
             listing.grow_older(self.cockpit.backend.now())
+            self._fit()
 
     def _show_closer(self, seen: RunSnapshot | None, _problem: str) -> None:
         if seen is not None and seen.path == self.fleet.key:
             self.seen = seen
             drawn = [one for one in seen.epoch_charts if any(curve.xs for curve in one.curves)]
             self.query_one(ChartWall).show(drawn)
-            self.query_one(Document).remake()
+            self.query_one("#about", Document).remake()
             self._show_checkpoints()
 
     def _about(self, width: int) -> list[Line]:
@@ -162,9 +193,10 @@ class FleetScreen(BaseScreen):
         return [[("what happened", "title")], *(line for one in told for line in in_lines(one, width))]
 
     def on_listing_chosen(self, message: FleetList.Chosen) -> None:
-        status: RunStatus | None = self.fleet.status
-        if status is not None:
-            self.cockpit.open_run(status.path)
+        if self.fleet.status is not None:
+            self.cockpit.open_run(self.fleet.status.path)
+
+    on_chart_wall_chosen = on_listing_chosen
 
     def action_sort(self, by: int) -> None:
         self.fleet.sort_on(by)
@@ -177,8 +209,42 @@ class FleetScreen(BaseScreen):
             return
         if status is None:
             self.say(f"{EVERY[name].label}: there is no run under the cursor", "warn")
+        elif name in ("stop", "kill") and status.place:
+            self.action_take_out()
         else:
             self.cockpit.open_run(status.path, name)
+
+    def _waiting(self) -> RunStatus | None:
+        """Return the run under the cursor where its place in the queue can be changed; says why not."""
+        status = self.fleet.status
+        waits = status is not None and status.place
+        return status if self.may("" if waits else "the run under the cursor waits in no queue") else None
+
+    def _change_queue(self, told: str, how: str, *given: object) -> None:
+        def done(_answer: object, problem: str) -> None:
+            self.say(problem or told, "bad" if problem else "info")
+            self.watchers[0].hurry()
+
+        self.find_out(partial(self.cockpit.backend.change_queue, how, *given), done)
+
+    def action_move_queued(self, by: int) -> None:
+        if status := self._waiting():
+            last = sum(bool(one.place) for one in self.fleet.statuses)
+            place = max(1, min(last, (status.place or 1) + by))
+            told = f"{status.path.name} is at place {place} of the queue"
+            self._change_queue(told, "move", str(status.path), place)
+
+    def action_pause_queue(self) -> None:
+        if self.may():
+            told = "the queue goes on" if self.paused else "the queue is paused: what trains goes on"
+            self._change_queue(told, "pause", not self.paused)
+
+    def action_take_out(self) -> None:
+        if status := self._waiting():
+            text = ["The directory that was made for it goes, too. What trains is not touched."]
+            dialog = ConfirmDialog(f"Take {status.path.name} out of the queue?", text, "take out")
+            told = f"{status.path.name} is out of the queue"
+            self.ask(dialog, partial(self._change_queue, told, "take_out", [str(status.path)]))
 
     def action_mark(self) -> None:
         marked = self.fleet.mark()
@@ -225,6 +291,7 @@ class FleetList(Listing):
         self.wanted = ""
         self.marked: list[Path] = []
         self._name_cells = 34
+        self.waits_for: Mapping[str, str] = {}
 
     def mark(self) -> int:
         if isinstance(self.key, Path):
@@ -271,7 +338,7 @@ class FleetList(Listing):
     def _order(self, status: RunStatus) -> tuple[object, ...]:
         rank = GRAVEST.index(status.state) if status.state in GRAVEST else len(GRAVEST)
         by = {
-            "state": (rank, status.place or 0),
+            "state": (not ruined(status), rank, status.place or 0),
             "name": 0,
             "epoch": -(status.epoch or 0),
             "time left": status.eta_s if status.eta_s is not None else float("inf"),
@@ -309,31 +376,42 @@ class FleetList(Listing):
         return (BAR if left >= BAR + 9 else 0), left >= 9
 
     def _row(self, status: RunStatus, width: int) -> Line:
+        begins: Line = [
+            (f"{self.glyphs.mark if status.path in self.marked else ' '} ", "accent"),
+            (column(_name(status.path), self._name_cells), "strong"),
+            (f" {status.state:<11}", STATE_INKS.get(status.state, "muted")),
+        ]
+        if status.place:
+            waits = self.waits_for.get(str(status.path))
+            told = f"  {status.text}" + (f", waits for {clean(waits, 200)}" if waits else "")
+            return fit([*begins, (told, "muted")], width)
         epoch = f"{status.epoch or 0}/{status.epochs or '?'}"
         share = (status.epoch or 0) / status.epochs if status.epochs else 0.0
         bar, with_loss = self._room(width)
         filled, empty = meter(share, bar, self.glyphs)
         loss = sum(status.losses.values()) if status.losses else None
         left = duration(status.eta_s) if status.state in ACTIVE and status.eta_s is not None else ""
-        told = status.incident
-        incident = incident_text(told.incident) if told else ""
-        if (status.place or (status.state == "starting" and status.hosts)) and not incident:
-            incident = clean(status.text, 60)  # it waits: in the queue, or for hosts
+        incident = incident_text(status.incident.incident) if status.incident else ""
+        if status.state == "starting" and status.hosts and not incident:
+            incident = clean(status.text, 60)  # it waits for hosts
         return fit(
             [
-                (f"{self.glyphs.mark if status.path in self.marked else ' '} ", "accent"),
-                (column(_name(status.path), self._name_cells), "strong"),
-                (f" {status.state:<11}", STATE_INKS.get(status.state, "muted")),
+                *begins,
                 (f" {epoch:>9}", "text"),
                 (f"{metric_text(status.metric, metric_cells(width))}  ", "text"),
                 (filled, "accent"),
                 (empty, "faint"),
                 (f" {number(loss):>8}" if with_loss else "", "bad" if loss != loss else "text"),
                 (f"  {left:>11}", "muted"),
-                (f"  {incident}", "warn"),
+                (f"  {incident}", "bad" if ruined(status) else "warn"),
             ],
             width,
         )
+
+
+def ruined(status: RunStatus) -> bool:
+    """Whether its newest attempt has had an incident that cost more than a step."""
+    return status.incident is not None and not status.incident.harmless
 
 
 def metric_cells(width: int) -> int:

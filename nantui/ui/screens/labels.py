@@ -99,17 +99,16 @@ class LabelsScreen(RunPage):
         self.lines.header = [("lines", "title"), (f"   {len(issues):,}", "muted"), (effect, "info")]
         self.lines.show(range(len(issues)), lambda row, width: issue_line(issues[row], width))
 
-    def _why_not(self, checked: bool = True) -> str | None:
-        if self.cockpit.read_only:
-            return "read-only: open it without --read-only to write"
-        return "the check is not done yet" if checked and self.report is None else None
+    def _checked(self) -> LabelReport | None:
+        """Return the report where something may be done with it; says why not."""
+        may = self.may("the check is not done yet" if self.report is None else "", to="write")
+        return self.report if may else None
 
     def action_quarantine(self) -> None:
         """Find the images with errors that the training does not leave out yet, and ask."""
-        if (reason := self._why_not()) or self.report is None:
-            self.say(reason or "", "warn")
+        if (report := self._checked()) is None:
             return
-        report, backend, run = self.report, self.cockpit.backend, self.over.run_path
+        backend, run = self.cockpit.backend, self.over.run_path
 
         def faulty() -> list[str]:
             return sorted(set(map(os.path.abspath, report.faulty_images())) - backend.quarantined(run))
@@ -123,32 +122,27 @@ class LabelsScreen(RunPage):
             self.say(problem or nothing, "bad" if problem else "info")
             return
 
-        def answered(confirmed: object) -> None:
-            if confirmed:
-                self.over.submit("quarantine", images=faulty, why="label check")
-                self.say("asked the supervisor; the run's timeline tells when it is done")
+        def act() -> None:
+            self.over.submit("quarantine", images=faulty, why="label check")
+            self.say("asked the supervisor; the run's timeline tells when it is done")
 
         text = [
             "From the next start or resume on; no file of the data set is touched.",
             "It stands in the journal; u takes it back.",
         ]
         question = f"Leave {count(len(faulty), 'image')} with errors out of the training?"
-        self.app.push_screen(ConfirmDialog(question, text, "leave out"), answered)
+        self.ask(ConfirmDialog(question, text, "leave out"), act)
 
     def action_undo(self) -> None:
-        if self.cockpit.undo_own():
-            return
-        if reason := self._why_not(checked=False):
-            self.say(reason, "warn")
+        if self.cockpit.undo_own() or not self.may(to="write"):
             return
         self.over.submit("quarantine", undo=True)
         self.say("asked the supervisor to take the last change of the quarantine list back")
 
     def action_write(self) -> None:
-        if (reason := self._why_not()) or self.report is None:
-            self.say(reason or "", "warn")
+        if (report := self._checked()) is None:
             return
-        report, backend, run = self.report, self.cockpit.backend, self.over.run_path
+        backend, run = self.cockpit.backend, self.over.run_path
         self.find_out(partial(backend.write_labels, run, report), self._written)
 
     def _written(self, path: object, problem: str) -> None:
@@ -173,12 +167,6 @@ def issue_line(issue: Issue, width: int) -> Line:
 
 def headline(report: LabelReport) -> Line:
     ink = "bad" if report.errors else "good"
-    return [
-        (count(report.errors, "error"), ink),
-        (
-            f"   {count(report.images, 'image')}, {count(report.labels, 'label file')}"
-            f", {count(report.boxes, 'row')}",
-            "muted",
-        ),
-        (f"   {report.seconds:.1f} s", "faint"),
-    ]
+    read = [count(report.images, "image"), count(report.labels, "label file"), count(report.boxes, "row")]
+    told: Line = [(f"   {', '.join(read)}", "muted"), (f"   {report.seconds:.1f} s", "faint")]
+    return [(count(report.errors, "error"), ink), *told]

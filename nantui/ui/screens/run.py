@@ -305,9 +305,7 @@ class RunScreen(ChartsScreen, HeldScreen):
         self.query_one(Checkpoints).grow_older(self.cockpit.backend.now())
 
     def action_save_setting(self, text: str) -> None:
-        if self.cockpit.read_only:
-            self.say("read-only: open it without --read-only to save", "warn")
-        else:
+        if self.may(to="save"):
             schema = self.cockpit.backend.schema
             self.find_out(lambda: schema().parse_assignments([text.replace(" ", "")]), self._save_setting)
 
@@ -410,15 +408,14 @@ class RunScreen(ChartsScreen, HeldScreen):
     def _ask(self, kind: str, question: str, text: list[str], name: str = "", **options: object) -> None:
         from nantui.ui.dialogs.confirm import ConfirmDialog, NameDialog
 
-        def answered(confirmed: object) -> None:
-            if confirmed:
-                self.submit("resume" if kind == "start" else kind, **options)
-                self.say(f"{EVERY[kind].label}: asked the supervisor")
+        def act() -> None:
+            self.submit("resume" if kind == "start" else kind, **options)
+            self.say(f"{EVERY[kind].label}: asked the supervisor")
 
         dialog = (
             NameDialog(question, text, name) if name else ConfirmDialog(question, text, EVERY[kind].label)
         )
-        self.app.push_screen(dialog, answered)
+        self.ask(dialog, act)
 
     def _trained_by_others(self) -> bool:
         status = self.snapshot.status

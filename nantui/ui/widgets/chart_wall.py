@@ -10,6 +10,7 @@ from textual.containers import Container
 from textual.events import Click
 from textual.message import Message
 from textual.reactive import reactive
+from textual.widget import Widget
 
 from nantui.ui.charts.draw import draw
 from nantui.ui.charts.series import Picture, View
@@ -71,9 +72,13 @@ class ChartWall(Container, can_focus=True):
         if self.pictures:
             self.post_message(self.Chosen())
 
+    @property
+    def shown_charts(self) -> list[Widget]:
+        return [chart for chart in self.query(Chart) if chart.display]
+
     def on_click(self, event: Click) -> None:
-        for index, chart in enumerate(self.query(Chart)):
-            if chart.display and chart.region.contains(event.screen_x, event.screen_y):
+        for index, chart in enumerate(self.shown_charts):
+            if chart.region.contains(event.screen_x, event.screen_y):
                 self.chosen = index
                 self.action_open()
 
@@ -96,7 +101,10 @@ class ChartWall(Container, can_focus=True):
 
     def lay_out(self) -> None:
         """Choose how many charts fit, and give each its picture."""
-        if not self.is_attached or not self.size.width or not self.pictures:
+        if not self.is_attached or not self.size.width:
+            return
+        if not self.pictures:
+            self.query(Chart).set(display=False)
             return
         columns, rows = self.grid()
         self.page %= self.pages

@@ -187,7 +187,7 @@ class HardwarePanel(LinesWidget, can_focus=True):
         return fit([*line, ("  ", "text"), (clean(gpu.name, 24), "faint")], cells) if cells > 70 else line
 
     def _past(self, gpu: Gpu, cells: int) -> Line:
-        room = (cells - NAME - 15) // 2
+        room = (cells - NAME - 16) // 2
         line: Line = [(" " * NAME, "text")]
         for label, title, whole, ink in (
             ("busy ", GPU_USE, 100.0, "good"),
