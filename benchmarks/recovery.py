@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -28,7 +31,7 @@ from nantui.run.events import RollbackBegun, RollbackDone, newest
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
-from nantui.supervisor.client import carry_out, create_run
+from nantui.supervisor.client import carry_out, create_run, want_worker
 
 BY_HAND = """
 import pathlib, shutil, sys, torch, ultralytics
@@ -49,6 +52,8 @@ model = YOLO(sys.argv[1])
 model.add_callback("on_train_batch_end", lambda trainer: os._exit(0))
 model.train(resume=True)
 """
+READS_S, MORE_S = 10.0, 2.0
+"""How long a person reads the plan, and what a recovery may take beyond a plain resume."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -113,16 +118,31 @@ def resumes(place: Path, data: Path, turns: int) -> Iterator[Figure]:
     run = RunLayout(create_run(train, python=sys.executable))
     wait_until(lambda: (run.weights / "epoch1.pt").exists())
     carry_out(run.run, Command("kill"))
-    recovered, plain = [], []
+    again = Command("recover", {"presets": ["nan-safe"]})
+    edited = Command("resume", {"set": {"lr0": 0.004}})
+    asked = {"at once": again, "read for 10 s": again, "resume --set": edited}
+    first, staged, plain = ({name: list[float]() for name in asked} for _ in range(3))
     for _ in range(turns):
-        plain.append(took([sys.executable, "-c", PLAIN_RESUME, str(run.last)]))
-        begun = time.monotonic()
-        outcome = carry_out(run.run, Command("recover", {"presets": ["nan-safe"]}))
-        assert outcome.ok, outcome.text
-        wait_until(lambda: run.steps(run.newest_attempt()).read_bytes().count(b"\n") > 1)
-        recovered.append(time.monotonic() - begun)
-        carry_out(run.run, Command("kill"))
-    yield Figure("R, from the key to the first new step", "s", recovered, None, "yolo train resume", plain)
+        for name in asked:
+            plain[name].append(took([sys.executable, "-c", PLAIN_RESUME, str(run.last)]))
+            want_worker(run.run, "read" in name)
+            time.sleep(READS_S if "read" in name else 0.0)
+            begun = time.time()
+            outcome = carry_out(run.run, replace(asked[name], id=uuid.uuid4().hex))
+            assert outcome.ok, outcome.text
+            wait_until(lambda: run.steps(run.newest_attempt()).read_bytes().count(b"\n") > 1)
+            first[name].append(time.time() - begun)
+            told = newest(Journal(run.journal).events(), RollbackBegun)
+            staged[name].append(told.t - begun if told else 0.0)
+            want_worker(run.run, False)
+            carry_out(run.run, Command("kill"))
+    beside = "yolo train resume"
+    for name in asked:
+        key = "s" if name.startswith("resume") else "R"
+        yield Figure(f"{key}, {name}: from the key to all staged", "s", staged[name])
+        asked_for = statistics.median(plain[name]) + MORE_S
+        yield Figure(f"{key}, {name}: to the first new step", "s", first[name], asked_for)
+        yield Figure(f"{key}, {name}: the same, beside", "s", first[name], None, beside, plain[name])
 
 
 def took(argv: list[str]) -> float:

@@ -19,6 +19,7 @@ NOTIFY = "nantui.supervisor.notify"  # one notification: JSON on stdin
 RECOVERY = "nantui.recovery"  # one action of recovery: REQUEST.json
 DATA_SET_DIGEST = "nantui.labels.data_set_digest"  # what all hosts must see: REQUEST.json
 WORKER = "nantui.worker"  # one rank of one attempt: RUN NNN
+WAITING = "nantui.worker.waiting"  # the next worker, torch imported, until it is asked for: MODULE …
 LAUNCH_RANKS = "nantui.worker.launch_ranks"  # one host's ranks: RUN NNN NODE DEVICES
 CHECK_ARGUMENTS = "nantui.worker.check_arguments"  # Ultralytics' argument check: REQUEST.json
 REBASE = "nantui.worker.checkpoints.rebase"  # a checkpoint with other settings: REQUEST.json

@@ -16,7 +16,7 @@ from nantui import entry_points
 ROOT = Path(nantui.__file__).parent
 BY_HAND = {"nantui.cli"}
 """Started by people and by the Makefile."""
-NEW = {entry_points.QUEUE, entry_points.GPU_MARKS}
+NEW = {entry_points.QUEUE, entry_points.GPU_MARKS, entry_points.WAITING}
 """No version before knew them."""
 NAMES = {value for name, value in vars(entry_points).items() if name.isupper() and isinstance(value, str)}
 

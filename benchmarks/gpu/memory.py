@@ -1,13 +1,15 @@
 """What the lint predicts of GPU memory against what is really taken, and the largest batch that really fits.
 
 One real run of nantui measures its own peak, as every run does; from it the peaks of other sizes, batches,
-precisions and optimizers are predicted, and each is then measured in a process of its own. Under a cap on the
-process' memory the largest batch predicted to fit is tried against the largest that does.
+precisions and optimizers are predicted, and each is then measured. On a smaller card (PyTorch held to what it
+would have there, without CUDA's own part) the largest batch predicted is tried against the largest that fits.
+All of that in one process, whose memory is given back between two trainings: torch is imported once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from nantui.machine.gpus import GIBIBYTE
 from nantui.recovery.run_facts import gpus_of, measured
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
-from nantui.settings.gpu_memory import Measured, largest_batch, predict, stays_gb
+from nantui.settings.gpu_memory import CONTEXT_GB, Measured, largest_batch, predict, stays_gb
 
 BASE: dict[str, Any] = {"imgsz": 640, "batch": 16, "amp": True, "optimizer": "SGD"}
 OTHERS: tuple[dict[str, Any], ...] = (
@@ -30,11 +32,15 @@ OTHERS: tuple[dict[str, Any], ...] = (
     {"imgsz": 1280}, {"imgsz": 1280, "batch": 32}, {"amp": "bf16"}, {"amp": False}, {"optimizer": "AdamW"},
     {"imgsz": 1280, "amp": False},
 )  # fmt: skip
-CAPS: tuple[tuple[float, dict[str, Any]], ...] = ((24.0, {"imgsz": 640}), (40.0, {"imgsz": 1280}))
+CAPS: tuple[tuple[float, dict[str, Any]], ...] = (
+    (24.0, {"imgsz": 640}), (40.0, {"imgsz": 1280}), (24.0, {"imgsz": 640, "amp": False}),
+)  # fmt: skip
 """GiB of a smaller card, and what is trained on it."""
-STEPS = 8
-OFF_BY = 0.15
-"""A prediction within this share of what is measured is good enough to choose a batch by."""
+ANSWER, LEFT_GB = "answer: ", 0.1
+STEPS = 3
+"""The peak is reached in the first."""
+OFF_BY, NEAR = 0.05, 0.95
+"""A prediction within this share of what is measured, and a batch of at least this share of the largest."""
 
 
 def memory(bench: Bench) -> None:
@@ -44,20 +50,21 @@ def memory(bench: Bench) -> None:
     bench.found("memory", "640 x 16 fp16 SGD, the run's own peak (GiB)", f"{base.peak_gb:.2f} {kind}")
     text = f"{stays_gb(base, BASE):.2f} of it, weights {base.weights_gb:.3f}"
     bench.found("memory", "taken not to grow (GiB)", text)
-    for other in OTHERS:
-        then = {**BASE, **other}
-        found = one_training(bench, then)
-        if "peak_gb" not in found:
-            bench.found("memory", words(then), found.get("error", "no answer"), False)
-            continue
-        guess = predict(base, BASE, then)
-        error = guess / found["peak_gb"] - 1
-        text = f"predicted {guess:.2f}, measured {found['peak_gb']:.2f} reserved ({100 * error:+.1f} %), "
-        text += f"{found['allocated_gb']:.2f} allocated, {found['resting_gb']:.2f} between steps, "
-        text += f"{found['context_gb']:.2f} beside PyTorch"
-        bench.found("memory", words(then), text, abs(error) <= OFF_BY)
-    for cap, other in CAPS:
-        largest(bench, base, cap, {**BASE, **other})
+    with Trainings(bench) as one_training:
+        for other in OTHERS:
+            then = {**BASE, **other}
+            found = one_training(then)
+            if "peak_gb" not in found:
+                bench.found("memory", words(then), found.get("error", "no answer"), False)
+                continue
+            guess = predict(base, BASE, then)
+            error = guess / found["peak_gb"] - 1
+            text = f"predicted {guess:.2f}, measured {found['peak_gb']:.2f} reserved ({100 * error:+.1f} %), "
+            text += f"{found['allocated_gb']:.2f} allocated, {found['resting_gb']:.2f} between steps, "
+            text += f"{found['context_gb']:.2f} beside PyTorch"
+            bench.found("memory", words(then), text, abs(error) <= OFF_BY)
+        for cap, other in CAPS:
+            largest(bench, one_training, base, cap, {**BASE, **other})
 
 
 def own_peak(bench: Bench) -> Measured:
@@ -72,22 +79,25 @@ def own_peak(bench: Bench) -> Measured:
     return found
 
 
-def largest(bench: Bench, base: Measured, cap_gb: float, settings: dict[str, Any]) -> None:
+def largest(
+    bench: Bench, one_training: Trainings, base: Measured, cap_gb: float, settings: dict[str, Any]
+) -> None:
     """Find the largest batch that trains under a cap, beginning at the one predicted."""
     small = replace(base, total_gb=cap_gb)
     guess = largest_batch(small, BASE, settings)
 
     def fits(batch: int) -> bool:
-        return "peak_gb" in one_training(bench, {**settings, "batch": batch}, cap_gb)
+        return "peak_gb" in one_training({**settings, "batch": batch}, cap_gb - CONTEXT_GB)
 
     really = largest_that(fits, guess)
-    text = f"predicted {guess}, really {really} ({100 * (guess / really - 1 if really else 1):+.0f} %)"
-    bench.found("memory", f"largest batch in {cap_gb:.0f} GiB at {settings['imgsz']}", text, guess <= really)
+    text = f"predicted {guess}, really {really} ({100 * (guess / really - 1 if really else 1):+.1f} %)"
+    what = f"largest batch on {cap_gb:.0f} GiB: {words({**settings, 'batch': '?'})}"
+    bench.found("memory", what, text, NEAR * really <= guess <= really)
 
 
 def largest_that(fits: Callable[[int], bool], guess: int) -> int:
     """Return the largest batch that fits, 0 for none: bracketed in growing strides, then halved."""
-    stride, low, high = max(guess // 10, 1), 0, 0
+    stride, low, high = max(guess // 20, 1), 0, 0
     if fits(guess):
         low, high = guess, guess + stride
         while fits(high):
@@ -110,13 +120,39 @@ def words(settings: dict[str, Any]) -> str:
     return f"{settings['imgsz']} x {settings['batch']} {precision} {settings['optimizer']}"
 
 
-def one_training(bench: Bench, settings: dict[str, Any], cap_gb: float = 0.0) -> dict[str, Any]:
-    """Train some steps in a process of its own; {"peak_gb", …} or {"error"}."""
-    request = json.dumps({**settings, "data": str(bench.data(8)), "cap_gb": cap_gb})
-    argv = [sys.executable, "-m", "benchmarks.gpu.memory", request]
-    answer = subprocess.run(argv, capture_output=True, text=True, timeout=240)
-    line = next((row for row in answer.stdout.splitlines() if row.startswith("{")), None)
-    return json.loads(line) if line else {"error": (answer.stdout + answer.stderr)[-400:]}
+class Trainings:
+    """Some steps of each in one process, which is started anew where it has died."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._data = str(bench.data(8))
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Trainings:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def __call__(self, settings: dict[str, Any], cap_gb: float = 0.0) -> dict[str, Any]:
+        """Return {"peak_gb", …} or {"error"}."""
+        if self._process is None or self._process.poll() is not None:
+            argv = [sys.executable, "-m", "benchmarks.gpu.memory"]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            self._process = subprocess.Popen(argv, text=True, **pipes)  # type: ignore[call-overload]
+        process = self._process
+        process.stdin.write(json.dumps({**settings, "data": self._data, "cap_gb": cap_gb}) + "\n")
+        process.stdin.flush()
+        last = ""
+        while line := process.stdout.readline():
+            if line.startswith(ANSWER):
+                found = dict(json.loads(line.removeprefix(ANSWER)))
+                if found.pop("left_gb") > LEFT_GB:
+                    process.wait()  # it ends: the next one begins with nothing
+                return found
+            last = line.strip() or last
+        return {"error": last}
 
 
 class Enough(Exception):
@@ -132,8 +168,8 @@ def train(settings: dict[str, Any], cap_gb: float) -> dict[str, Any]:
     from ultralytics import YOLO
 
     free, total = torch.cuda.mem_get_info()
-    if cap_gb:
-        torch.cuda.set_per_process_memory_fraction(cap_gb * GIBIBYTE / total)
+    torch.cuda.set_per_process_memory_fraction(cap_gb * GIBIBYTE / total if cap_gb else 1.0)
+    torch.cuda.reset_peak_memory_stats()
     model, found = YOLO("yolov8m.yaml"), {}
     steps = 0
 
@@ -171,16 +207,24 @@ def figures(torch: Any) -> dict[str, float]:
     return {name: value / GIBIBYTE for name, value in taken.items()}
 
 
-def main(request: str) -> int:
-    """Answer one request with one JSON line."""
-    settings = json.loads(request)
-    try:
-        found = train(settings, settings.pop("cap_gb"))
-    except RuntimeError as error:
-        found = {"error": str(error).splitlines()[0][:300]}
-    print("\n" + json.dumps(found))
+def main() -> int:
+    """Answer each line of stdin, a request, with one line."""
+    import torch
+
+    for line in sys.stdin:
+        settings = json.loads(line)
+        try:
+            found = train(settings, settings.pop("cap_gb"))
+        except RuntimeError as error:
+            found = {"error": str(error).splitlines()[0][:300]}
+        gc.collect()
+        torch.cuda.empty_cache()
+        found["left_gb"] = torch.cuda.memory_allocated() / GIBIBYTE
+        print(f"\n{ANSWER}{json.dumps(found)}", flush=True)
+        if found["left_gb"] > LEFT_GB:
+            return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main())

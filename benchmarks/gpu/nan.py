@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.bench import Bench, command, ended, ending, journaled, stepping, told, until
+from benchmarks.gpu.bench import (
+    Bench,
+    command,
+    ended,
+    ending,
+    gpu_memory,
+    journaled,
+    stepping,
+    told,
+    until,
+)
 from nantui.checkpoint.catalog import Catalog
 from nantui.run.commands import Command
 from nantui.run.events import (
@@ -25,8 +36,11 @@ from nantui.run.events import (
 )
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
-from nantui.supervisor.client import submit
+from nantui.supervisor.client import submit, want_worker
+from nantui.supervisor.status import read_status
 
+READS_S, LIMIT_S = 10.0, 2.0
+"""How long a person reads a plan, and what a recovery may take beyond a plain resume."""
 PRECISIONS: tuple[tuple[str, Any], ...] = (("fp16", True), ("bf16", "bf16"), ("fp32", False))
 
 
@@ -122,24 +136,52 @@ def unattended(bench: Bench) -> None:
 
 
 def recovery_time(bench: Bench) -> None:
-    """From the NaN step to the first resumed step, split, beside a plain `yolo resume` start."""
+    """From asking to the first resumed step, split, beside a plain `yolo resume` of the same checkpoint:
+    after an alarm, at once, from an open dialog, with other settings, and unattended.
+    """
     fault = {"fault": "nan_pixel", "epoch": 3, "batch": 1, "times": 100, "attempt": 1}
     run = bench.train("clock", batch=16, epochs=200, faults=[fault])
     with ending(run):
         ended(run)
         nan, over = journaled(run, Incident)[0].t, journaled(run, AttemptEnded)[0].t
-        asked = time.time()
-        command(run, "recover", presets=["nan-safe"])
+        bench.found("recovery", "NaN to end of attempt, s", f"{over - nan:.2f}")
+        after_alarm = _clocked(bench, run, "R after the alarm", "recover", presets=["nan-safe"])
+        command(run, "kill")
+        plain = _plain_resume(run)
+        bench.found("recovery", "plain `yolo resume` to its first epoch line, s", f"{plain:.2f}")
+        at_once = _clocked(bench, run, "R at once", "recover", presets=["nan-safe"])
+        command(run, "kill")
+        want_worker(run, True)
+        until(lambda: " MB" in read_status(run).text, "the next worker")
+        time.sleep(READS_S)
+        bench.found("recovery", "the dialog is open", f"{read_status(run).text}; GPUs {gpu_memory()} MiB")
+        from_dialog = _clocked(bench, run, f"R, dialog open {READS_S:.0f} s", "recover")
+        want_worker(run, False)
+        command(run, "kill")
+        edited = _clocked(bench, run, "s with another lr0", "resume", set={"lr0": 0.004})
+        for name, first in (("R after the alarm", after_alarm), ("R at once", at_once),
+                            ("R from the dialog", from_dialog), ("s with another lr0", edited)):  # fmt: skip
+            text = f"{first - plain:+.2f} s, {first / plain:.2f} times"
+            bench.found("recovery", f"{name}, against the plain resume", text, first <= plain + LIMIT_S)
+    with ending(bench.train("clock-auto", batch=16, epochs=200, faults=[fault], auto=True)) as run:
         stepping(run, 2, 1)
         first = float(RunLayout(run).steps(2).read_text().splitlines()[1].split(",")[0])
-        begun, rolled = journaled(run, RollbackBegun)[0].t, journaled(run, RollbackDone)[0].t
-        parts = {"NaN to end of attempt": over - nan, "asked to staged (stop, plan, rebase)": begun - asked,
-                 "files moved": rolled - begun, "worker started to first step": first - rolled}  # fmt: skip
-        for name, seconds in parts.items():
-            bench.found("recovery", f"{name}, s", f"{seconds:.2f}")
-        bench.found("recovery", "asked to first resumed step, s", f"{first - asked:.2f}")
-        command(run, "kill")
-        bench.found("recovery", "plain `yolo resume` to its first epoch line, s", f"{_plain_resume(run):.2f}")
+        over = journaled(run, AttemptEnded)[0].t
+        more = first - over - plain
+        text = f"{first - over:.2f} s, {more:+.2f} s against the plain resume"
+        bench.found("recovery", "--auto: end of attempt 1 to first step", text, more <= LIMIT_S)
+
+
+def _clocked(bench: Bench, run: Path, how: str, kind: str, **options: Any) -> float:
+    """Go on with a run; returns the seconds from asking to the first step, after saying their parts."""
+    asked, number = time.time(), RunLayout(run).newest_attempt() + 1
+    outcome, _ = command(run, kind, **options)
+    stepping(run, number, 1)
+    first = float(RunLayout(run).steps(number).read_text().splitlines()[1].split(",")[0]) - asked
+    begun, moved = (journaled(run, kind)[-1].t - asked for kind in (RollbackBegun, RollbackDone))
+    parts = f"staged {begun:.2f}, moved {moved:.2f}, first step {first:.2f}"
+    bench.found("recovery", f"{how}: asked to, s", parts, outcome.ok)
+    return first
 
 
 def _plain_resume(run: Path) -> float:
@@ -147,7 +189,10 @@ def _plain_resume(run: Path) -> float:
     code = f"from ultralytics import YOLO; YOLO({str(last)!r}).train(resume=True)"
     begun = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, "-u", "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None
@@ -158,5 +203,5 @@ def _plain_resume(run: Path) -> float:
                 return time.monotonic() - begun
         return math.nan
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its loaders name the run, too
         process.wait()

@@ -25,6 +25,7 @@ from nantui.checkpoint.catalog import Catalog
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.machine.process_tree import marked
 from nantui.machine.training_python import training_python
+from nantui.machine.waiting_process import have_done
 from nantui.paths import interpreter
 from nantui.recovery.agreement import refuse_code
 from nantui.recovery.plan import RESUME, Plan
@@ -253,17 +254,20 @@ def _estimated_updates(plan: Plan) -> int | None:
 def run_rebase(request: JsonObject, python: str) -> JsonObject:
     """Rebase in a process of its own. Raises UserError with its reason when it refuses."""
     with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
-        path = Path(folder) / "request.json"
+        path, out, err = (Path(folder, name) for name in ("request.json", "out", "err"))
         write_json(path, dict(request), mode=0o600)
         words = [interpreter(training_python(python)), "-m", REBASE, str(path)]
+        # It inherits the lock of `sole_doer`: a rebase that outlives this process still writes here.
         try:
-            # It inherits the lock of `sole_doer`: a rebase that outlives this process still writes here.
-            done = subprocess.run(words, cwd="/", capture_output=True, text=True, close_fds=False)
+            with out.open("wb") as stdout, err.open("wb") as stderr:
+                if not have_done(words[2:], stdout.fileno(), stderr.fileno()):
+                    subprocess.run(words, cwd="/", stdout=stdout, stderr=stderr, close_fds=False)
         except OSError as error:
             raise UserError(f"cannot run {words[0]} ({error.strerror}); nothing was done", FAILED) from None
-    line = next((one for one in reversed(done.stdout.splitlines()) if one.startswith("{")), "")
+        said, complained = (one.read_text(encoding="utf-8", errors="replace") for one in (out, err))
+    line = next((one for one in reversed(said.splitlines()) if one.startswith("{")), "")
     if not line:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        last = (complained.strip().splitlines() or ["no output"])[-1]
         raise UserError(f"the checkpoint could not be rebased ({last}); nothing was done", FAILED)
     answer: JsonObject = json.loads(line)
     if not answer.get("ok"):

@@ -52,6 +52,8 @@ class RunLayout:
     lock = _Inside("nantui/lock")
     journal = _Inside("nantui/journal.jsonl")
     commands = _Inside("nantui/commands")
+    wish = _Inside("nantui/wish.json")
+    """Who has a dialog open from which the run may go on: its next worker is brought up meanwhile."""
     backups = _Inside("nantui/backups")
     points = _Inside("nantui/points")
     """Where the training leaves step points, to go on from in the middle of an epoch."""

@@ -1,14 +1,15 @@
 """Will it fit? GPU memory of changed settings, predicted from this run's own peak.
 
 What grows with batch, image area and bytes per number (activations, images, the loss) is told apart from
-what does not: weights, their fp16 copy under AMP, EMA and the optimizer's state. Both lie in one peak; how
-much does not grow follows from the size of the weights. Measured with yolov8m, batch 16, 1280 px on one
-H200: fp16 22.5 GB, bf16 22.4 GB, fp32 43.3 GB.
+what does not: weights, gradients, their fp16 copy under AMP, EMA and the optimizer's state. Both lie in one
+peak; how much does not grow follows from the size of the weights.
 
 What grows is the memory that tensors fill. The allocator reserves more: a twentieth in steps under AMP, a
 ninth in fp32, and in a whole run whatever fitted a validation, too (1.2 times what the steps need, seen).
-So a prediction starts from the peak of what was filled and adds the allocator's part. Runs of older versions
-have only the reserved peak: from it predictions are about a fifth too high (docs/gpu-results.md).
+So a prediction starts from the peak of what was filled and adds the allocator's part. That is also the margin
+of the largest batch: short of memory, the allocator gives back what it holds, and a training went on until
+tensors filled 97 to 99 %. Runs of older versions have only the reserved peak: from it predictions are about a
+fifth too high (docs/gpu-results.md).
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ from nantui.settings.presets import magnitude
 from nantui.settings.values import Change, changed, is_number, merge, number
 
 FP32 = (False, "fp32")
-FP32_TO_AMP = 43.3 / 22.5
-HELD_AMP, HELD_FP32 = 1.05, 1.11
+FP32_TO_AMP = 1.93
+"""How many times more grows in fp32: from 640 px, batch 16, and within 0.4 % at 1280 px."""
+HELD_AMP, HELD_FP32 = 1.04, 1.11
 """What the allocator reserves at the peak over what tensors fill: 1.03 to 1.06 in nine trainings under AMP,
 1.11 in both in fp32 (yolov8m, 640 to 1280 px, batch 8 to 64, one H200)."""
 COUNTS = ("imgsz", "batch", "amp", "optimizer", "multi_scale")
 """The settings on which a peak depends."""
 CONTEXT_GB = 0.7
 """CUDA itself takes 0.66 to 0.68 GiB beside PyTorch (the same trainings)."""
-USABLE = 0.97
-"""Share of what is left that is counted on: predictions were up to 2.5 % off."""
 STATES = {"sgd": 1, "rmsprop": 1}
 """Numbers of the optimizer's state per weight; the others (Adam's family, MuSGD) keep two."""
 
@@ -50,7 +50,7 @@ class Measured:
     @property
     def usable_gb(self) -> float:
         """What PyTorch may reserve of the device."""
-        return max(self.total_gb - CONTEXT_GB, 0.0) * USABLE
+        return max(self.total_gb - CONTEXT_GB, 0.0)
 
 
 def reserved_gb(peak_gb: float, filled: bool, settings: Settings) -> float:
@@ -68,11 +68,12 @@ def predict(measured: Measured, now: Settings, then: Settings) -> float:
 
 
 def stays_gb(measured: Measured, settings: Settings) -> float:
-    """Return the GiB that neither batch nor image size change: weights, EMA, optimizer and the fp16 copy that
-    autocast keeps during the forward pass. Gradients are not there yet when activations are at their most.
+    """Return the GiB that neither batch nor image size change: weights, EMA, optimizer, the fp16 copy that
+    autocast keeps, and gradients. Memory is at its most near the end of the backward pass, in the layers of
+    the largest images, when nearly all gradients are there.
     """
     states = STATES.get(str(settings.get("optimizer")).lower(), 2)
-    copies = 2 + states + (0 if settings.get("amp") in FP32 else 0.5)
+    copies = 3 + states + (0 if settings.get("amp") in FP32 else 0.5)
     return min(copies * measured.weights_gb, measured.peak_gb)
 
 

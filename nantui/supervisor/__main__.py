@@ -51,7 +51,7 @@ from nantui.terminal_text import printable
 from nantui.words import count
 
 RETRY_S = 2.0
-ENDING = frozenset({"stop", "kill"})
+ENDING, GOING_ON = frozenset({"stop", "kill"}), ("recover", "resume")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +90,11 @@ def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
         supervisor = Supervisor(layout, lock, config)
         supervisor.publish()
         tell_parent(ready, "")
-        Service(supervisor).serve()
+        try:
+            Service(supervisor).serve()
+        finally:
+            if supervisor.waiting is not None:
+                supervisor.waiting.end()
         return 0
     except LostRun as lost:
         print(f"nantui supervisor: {printable(lost)}", file=sys.stderr, flush=True)
@@ -131,7 +135,8 @@ class Service:
                 supervisor.say(f"{type(error).__name__}: {error}; trying again")
                 supervisor.pump(RETRY_S)
                 busy = True
-            if busy or supervisor.watch is not None or supervisor.hosts.wanted() or supervisor.unwritten:
+            stays = supervisor.watch or supervisor.waiting or supervisor.hosts.wanted()
+            if busy or stays or supervisor.unwritten:
                 idle_since = time.monotonic()
             if time.monotonic() - idle_since > supervisor.patience.idle_exit_s and self._let_go():
                 return
@@ -203,6 +208,8 @@ class Service:
             if command.kind in STARTS and standing(supervisor.layout.run) != HERE:
                 raise UserError("not made here, and not agreed to: nothing that it names is started", FAILED)
             text = begun_before(supervisor, command.id) if times else ""
+            if not text and command.kind in (GOING_ON if supervisor.watch is None else ("recover",)):
+                supervisor.bring_up()
             if times > 1 and not text:
                 raise UserError("given up: the supervisor died twice while carrying this out", FAILED)
             ok, text = True, text or handlers.HANDLERS[command.kind](supervisor, command)

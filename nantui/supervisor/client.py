@@ -9,20 +9,22 @@ continued, too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import alive, this_machine
+from nantui.machine.process_identity import alive, ref_of, this_machine
 from nantui.machine.process_tree import argv_of
 from nantui.machine.training_python import training_python
 from nantui.run import commands
+from nantui.run.atomic_files import write_json
 from nantui.run.binding import HERE, STARTS, begin_records, bind, standing
 from nantui.run.commands import Command, local_spool, spool_for
 from nantui.run.documents import JsonObject
@@ -32,6 +34,7 @@ from nantui.run.inside import refuse_links
 from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
+from nantui.run.status import ACTIVE
 from nantui.supervisor.helper_process import ACT, PREPARE, helper, worker_environment
 from nantui.supervisor.launch import RESTART
 from nantui.supervisor.state import read_holder, read_state, unwritten_lines
@@ -190,6 +193,21 @@ def _checked(request: JsonObject, python: str | None, cwd: str | None = None) ->
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or "the settings were refused"))
     return answer
+
+
+def want_worker(run: Path, wanted: bool) -> None:
+    """Have the run's next worker brought up while a person makes up their mind, or no longer. It only saves
+    time: nothing is said where it cannot be, and no run is taken up for it that is not settled.
+    """
+    layout, own = RunLayout(Path(run).resolve()), ref_of(os.getpid())
+    state = read_state(layout.supervisor) if standing(layout.run) == HERE else None
+    with contextlib.suppress(OSError, UserError):
+        if not wanted:
+            layout.wish.unlink(missing_ok=True)
+        elif state and own and (alive(state.process) or not (state.doing or state.state in ACTIVE)):
+            refuse_links(layout)
+            write_json(layout.wish, {**asdict(own), "t": time.time()})
+            ensure_supervisor(layout)
 
 
 def ensure_supervisor(layout: RunLayout, *, take_over: bool = False) -> None:

@@ -39,6 +39,8 @@ def helper(
     cwd: str | None = None,
     pump: Callable[[float], None] = time.sleep,
     started: Callable[[subprocess.Popen[bytes]], None] = lambda child: None,
+    variables: Mapping[str, str] | None = None,
+    passed: tuple[int, ...] = (),
 ) -> JsonObject:
     """Run `PY -m MODULE REQUEST.json` and return its answer, calling `pump` while it works. Raises UserError
     when the interpreter cannot be run or gives no answer.
@@ -48,7 +50,8 @@ def helper(
         write_json(asked, dict(request), mode=0o600)
         argv = [python or sys.executable, "-m", module, str(asked)]
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            child = start_python(argv, cwd or "", stdout=stdout, stderr=stderr)
+            how = {"stdout": stdout, "stderr": stderr, "pass_fds": passed}
+            child = start_python(argv, cwd or "", variables, **how)
         started(child)
         while child.poll() is None:
             pump(POLL_S)
@@ -69,14 +72,10 @@ def start_python(
     Popen. Raises UserError.
     """
     variables = {**({WORK_IN: cwd} if cwd else {}), **(variables or {})}
+    how = {"stdin": subprocess.DEVNULL, **how}
+    words, env = [interpreter(argv[0], cwd), *argv[1:]], worker_environment(**variables)
     try:
-        return subprocess.Popen(
-            [interpreter(argv[0], cwd), *argv[1:]],
-            cwd=import_folder(),
-            stdin=subprocess.DEVNULL,
-            env=worker_environment(**variables),
-            **how,
-        )
+        return subprocess.Popen(words, cwd=import_folder(), env=env, **how)
     except OSError as error:
         wanted = "--python wants a Python interpreter"
         raise UserError(f"cannot run {argv[0]} ({error.strerror}); {wanted}") from None

@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
@@ -22,6 +26,7 @@ from nantui.machine.gpus import device_count
 from nantui.machine.process_identity import host_marks
 from nantui.machine.process_tree import MARK
 from nantui.machine.training_python import training_python
+from nantui.machine.waiting_process import WaitingProcess, both_ends
 from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
@@ -33,6 +38,8 @@ from nantui.supervisor.helper_process import start_python
 START, RESUME, RESTART = "start", "resume", "restart"
 DEVICE, TIED, LISTENER = "NANTUI_DEVICE", "NANTUI_TIED", "NANTUI_LISTEN_FD"
 """What a rank of several hosts trains on, the process it dies with, and the socket of the endpoint."""
+ROOM = 3 << 30
+"""Bytes of memory that must be available to bring a worker up early; it takes about a quarter of that."""
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
@@ -54,7 +61,7 @@ def new_attempt(
     place = place_of(spec.plan)
     attempt = Attempt(
         attempt=number,
-        uuid=uuid.uuid4().hex,
+        uuid=mark_of(layout.run, number),
         created=time.time(),
         mode=mode,
         checkpoint=checkpoint,
@@ -69,7 +76,8 @@ def new_attempt(
         marks={**host_marks(), **gpu_marks(spec.train.get("device"))},
         **hosts,
     )
-    attempt = replace(attempt, argv=_worker_argv(layout, attempt))
+    argv = _node_argv(layout, attempt, 0) if attempt.nnodes > 1 else None
+    attempt = replace(attempt, argv=argv or _own_argv(layout, number, attempt.python, attempt.devices))
     write_attempt(layout, attempt)
     return attempt
 
@@ -80,14 +88,18 @@ def _for_ranks(train: dict[str, object]) -> dict[str, object]:
     return {**train, "device": "cpu"} if words == {"cpu"} else train
 
 
-def _worker_argv(layout: RunLayout, attempt: Attempt) -> list[str]:
-    module = ["-m", entry_points.WORKER, str(layout.run), f"{attempt.attempt:03d}"]
-    if attempt.nnodes > 1:
-        return _node_argv(layout, attempt, 0)
-    if attempt.devices == 1:
-        return [attempt.python, *module]
-    ranks = ["--standalone", "--nproc_per_node", str(attempt.devices)]
-    return [attempt.python, "-m", "torch.distributed.run", *ranks, *module]
+@cache
+def mark_of(run: Path, number: int) -> str:
+    """Return the mark of an attempt that this process starts, or brings a worker up for."""
+    return uuid.uuid4().hex
+
+
+def _own_argv(layout: RunLayout, number: int, python: str, devices: int) -> list[str]:
+    module = ["-m", entry_points.WORKER, str(layout.run), f"{number:03d}"]
+    if devices == 1:
+        return [python, *module]
+    ranks = ["--standalone", "--nproc_per_node", str(devices)]
+    return [python, "-m", "torch.distributed.run", *ranks, *module]
 
 
 def _node_argv(layout: RunLayout, attempt: Attempt, node: int) -> list[str]:
@@ -102,10 +114,29 @@ def start_worker(
     """Start the worker (with several hosts the leading one's ranks, `listener` is the endpoint's socket) in a
     session of its own, its output in the attempt's log. Raises UserError.
     """
-    place = cwd if cwd and os.path.isdir(cwd) else str(layout.run)
     variables = {MARK: attempt.uuid, **({} if listener is None else {LISTENER: str(listener)})}
     log, passed = layout.attempt_log(attempt.attempt), () if listener is None else (listener,)
-    return _start(attempt.argv, place, log, {**variables, **_through(interface)}, passed)
+    variables |= _through(interface)
+    return _start(attempt.argv, working_place(layout, cwd), log, variables, pass_fds=passed)
+
+
+def working_place(layout: RunLayout, cwd: str | None) -> str:
+    """Return where a worker works: in `cwd`, or in the run where that is gone."""
+    return cwd if cwd and os.path.isdir(cwd) else str(layout.run)
+
+
+def next_worker(layout: RunLayout, spec: Spec, cwd: str | None) -> WaitingProcess:
+    """Bring up what becomes the next attempt's worker, if that is as the run is now. Raises UserError."""
+    free = psutil.virtual_memory().available
+    if free < ROOM:
+        raise UserError(f"{free / 1e9:.1f} GB of memory are free, {ROOM / 1e9:.1f} wanted", FAILED)
+    number, place = layout.newest_attempt() + 1, working_place(layout, cwd)
+    argv = _own_argv(layout, number, training_python(spec.python), device_count(spec.train.get("device")))
+    words, variables = [argv[0], "-m", entry_points.WAITING, *argv[2:]], {MARK: mark_of(layout.run, number)}
+    ours, its = both_ends()
+    with its:
+        child = _start(words, place, None, variables, stdin=its)
+    return WaitingProcess(argv, place, child, ours)
 
 
 def start_joined_node(
@@ -123,15 +154,14 @@ def _through(interface: str) -> dict[str, str]:
 
 
 def _start(
-    argv: list[str], cwd: str, log: Path, variables: dict[str, str], passed: tuple[int, ...] = ()
+    argv: list[str], cwd: str, log: Path | None, variables: dict[str, str], **how: Any
 ) -> subprocess.Popen[bytes]:
+    """Start an interpreter whose output goes into `log`, or into a file without a name."""
     variables = {"PYTHONUNBUFFERED": "1", **variables}
     try:
-        with log.open("ab") as output:
-            return start_python(
-                argv, cwd, variables, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True, pass_fds=passed, preexec_fn=_ignore_user_signal,
-            )  # fmt: skip
+        with log.open("ab") if log else tempfile.TemporaryFile() as output:
+            how |= {"stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True}
+            return start_python(argv, cwd, variables, preexec_fn=_ignore_user_signal, **how)
     except OSError as error:
         raise UserError(f"cannot start {argv[0]}: {log}: {error.strerror}", FAILED) from None
 

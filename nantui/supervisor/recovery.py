@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from typing import Any
 
 from nantui.errors import FAILED, UserError
 from nantui.machine.training_python import training_python
+from nantui.machine.waiting_process import ASKED_THROUGH
 from nantui.run import commands
 from nantui.run.attempts import DIVERGED, FINISHED
 from nantui.run.attempts import FAILED as FAILED_OUTCOME
@@ -49,9 +51,12 @@ def act(port: RunPort, command: Command, action: str) -> JsonObject:
     spec = own_spec(port.layout)
     python = training_python(str(command.options.get("python") or ""), spec.python if spec else None)
     own = {"action": action, "run": str(port.layout.run), "id": command.id, "by": command.by}
-    request = {**command.options, **own, "python": python}
+    request, through = {**command.options, **own, "python": python}, dict[str, Any]()
+    if port.waiting is not None and port.waiting.argv[0] == python:
+        number = port.waiting.asked.fileno()
+        through = {"variables": {ASKED_THROUGH: str(number)}, "passed": (number,)}
     try:
-        answer = helper(ACT, request, python=python, pump=port.pump, started=port.start_helper)
+        answer = helper(ACT, request, python=python, pump=port.pump, started=port.start_helper, **through)
     except UserError as error:
         # It died, out of memory perhaps, and may have left the run half rolled back.
         if action == REPAIR or not (repaired := repair(port, died=True)):
@@ -141,6 +146,8 @@ def recover_unattended(port: RunPort, ending: Ending) -> None:
     ended = ending.outcome in {DIVERGED, FAILED_OUTCOME, FINISHED, LOST} or ending.cause.kind == PREEMPTED
     if not ended or not is_automatic(port) or commands.pending_commands(port.layout):
         return
+    if ending.outcome != FINISHED:
+        port.bring_up()
     try:
         _follow(port, ending.outcome, act(port, Command("recover", {}, uuid.uuid4().hex, POLICY), "next"))
     except UserError as error:

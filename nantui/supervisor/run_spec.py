@@ -23,6 +23,9 @@ from nantui.supervisor.helper_process import PREPARE, helper
 from nantui.supervisor.launch import cwd_of
 from nantui.supervisor.ports import RunPort
 
+_found: set[tuple[str | None, ...]] = set()
+"""Data sets that Ultralytics knows by name: it need not be imported again to say so."""
+
 
 def own_spec(layout: RunLayout) -> Spec | None:
     """Return the spec with what it would run, None without one. Raises UserError where another wrote it."""
@@ -54,11 +57,11 @@ def spec_of(port: RunPort) -> Spec:
     return Spec(train=args, created=time.time())
 
 
-def directory_of(port: RunPort, spec: Spec) -> str | None:
+def directory_of(port: RunPort, spec: Spec, sure: bool = True) -> str | None:
     """Return the directory to train in, so that a relative path means what it meant at the beginning.
 
-    Raises UserError, before anything starts, for a data set that is found nowhere, also by Ultralytics, which
-    knows names of its own (`coco8.yaml`).
+    Where it is to be `sure`, raises UserError, before anything starts, for a data set that is found nowhere,
+    also by Ultralytics, which knows names of its own (`coco8.yaml`) and is asked once.
     """
     written, data = cwd_of(port.journal.events()), spec.train.get("data")
     if spec.kind == "exec" or not is_relative(data):
@@ -67,10 +70,14 @@ def directory_of(port: RunPort, spec: Spec) -> str | None:
     if place := started_in(record, str(data)):
         return str(place)
     request = {"data": {"name": data, "task": spec.train.get("task")}}
+    known = (str(port.layout.run), spec.python, written, str(request))
+    if not sure or known in _found:
+        return written
     asked = helper(PREPARE, request, python=spec.python, cwd=written or str(port.layout.run), pump=port.pump)
     if not asked.get("ok"):
         tried = ", ".join(map(str, places_of(record)))
         raise UserError(f"data={data} is found nowhere: tried from {tried}; give it with --set data=", FAILED)
+    _found.add(known)
     return written
 
 

@@ -180,6 +180,8 @@ class SupervisorState:
     last_incident: dict[str, object] | None = None
     guarded: bool | None = None
     ending: str = ""
+    waiting: ProcessRef | None = None
+    """What becomes the next worker, brought up early."""
 
     def to_json(self) -> dict[str, object]:
         """Return the document as docs/file-formats.md describes it."""
@@ -231,5 +233,6 @@ def _read(path: Path) -> SupervisorState | None:
     process = ref_from(document)
     if document is None or process is None:
         return None
-    own = {"process": process, "machine": machine_from(document), "worker": ref_from(document.get("worker"))}
-    return known_fields(SupervisorState, {"state": "", **document, **own})
+    own = {"process": process, "machine": machine_from(document)}
+    refs = {name: ref_from(document.get(name)) for name in ("worker", "waiting")}
+    return known_fields(SupervisorState, {"state": "", **document, **own, **refs})

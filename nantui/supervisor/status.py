@@ -20,6 +20,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 
+import psutil
+
 from nantui.errors import UserError
 from nantui.machine.process_identity import ProcessRef, alive, this_machine
 from nantui.run.atomic_files import Identity, identity
@@ -170,6 +172,10 @@ def _from_supervisor(layout: RunLayout, status: RunStatus, state: SupervisorStat
         ranks = registered(layout, state.attempt).values() if state.attempt else ()
         worker = [state.worker] if state.worker and alive(state.worker) else []
         status = replace(status, pids=_pids([*worker, *ranks]))
+    if state.waiting is not None and alive(state.waiting):
+        held = psutil.Process(state.waiting.pid).memory_info().rss / 1e6
+        waits = f"the next worker waits (process {state.waiting.pid}, {held:.0f} MB)"
+        status = replace(status, text="; ".join(filter(None, [status.text, waits])))
     if alive(state.process):
         silent_s = time.time() - state.heartbeat
         hangs = f"its supervisor hangs: silent for {silent_s:.0f} s"

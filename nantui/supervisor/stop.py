@@ -27,6 +27,7 @@ from nantui.run.atomic_files import write_json
 from nantui.run.attempts import read_attempt, read_exits
 from nantui.run.binding import bind
 from nantui.run.commands import Command
+from nantui.run.documents import JsonObject
 from nantui.run.endings import Traces
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment, read_args, read_spec, write_spec
@@ -41,6 +42,8 @@ from nantui.supervisor.foreign import (
     stop_tree,
 )
 from nantui.supervisor.ports import CommandPort, RunPort
+from nantui.supervisor.stacks import collect_stacks, hung_text
+from nantui.supervisor.state import read_state
 from nantui.words import count
 
 RUN = "NANTUI_RUN"
@@ -48,6 +51,8 @@ FOREIGN_GRACE_S, STRAY_GRACE_S, DIE_S = 5.0, 10.0, 20.0
 POLL_S = 0.05
 USUAL_STEPS = 20
 SHOW_EVERY_S = 1.0
+HANGS_S, HANGS_STEPS = 1.5, 5
+"""After so many seconds and usual steps without a step somebody wants to know which rank is waited for."""
 SHORT_GRACE_S = 0.5
 
 
@@ -112,7 +117,7 @@ def _ask_and_wait(port: CommandPort, watch: Watch, command: Command) -> bool:
     step_s = patience.stop_s + USUAL_STEPS * watch.usual_step_s()
     left_s = {True: patience.grace_s if signal else step_s}
     left_s[False] = patience.grace_s if signal else patience.other_phase_s
-    looked, shown = time.monotonic(), -SHOW_EVERY_S
+    looked, shown, found = time.monotonic(), -SHOW_EVERY_S, list[JsonObject]()
     while port.worker_alive():
         now, stepping = time.monotonic(), watch.activity == TRAINING
         left_s[stepping] -= now - looked
@@ -127,7 +132,11 @@ def _ask_and_wait(port: CommandPort, watch: Watch, command: Command) -> bool:
         if now - shown >= SHOW_EVERY_S:
             shown = now
             what = "the agreed step" if stepping else f"{watch.activity or 'the worker'} to end"
-            text = f"waiting for {what}; SIGTERM in {left_s[stepping]:.0f} s, X ends it now"
+            silent_s = watch.silent_s()
+            if stepping and silent_s > HANGS_S + HANGS_STEPS * watch.usual_step_s():
+                found = found or collect_stacks(port.find_members(), port.layout, watch.attempt)
+                what += f" ({hung_text(silent_s, [one for one in found if not one['stack']] or found)})"
+            text = f"waiting for {what}; SIGTERM in {left_s[stepping]:.0f} s, x or X ends it now"
             port.publish(doing={**(port.state.doing or {}), "stage": "agree", "text": text})
         port.pump(POLL_S)
     return True
@@ -208,6 +217,9 @@ def strays_of(run: Path) -> set[str]:
         if (mark := variables.get(MARK)) and (worker or variables.get(RUN) == str(run)):
             found.add(mark)
     own = {attempt.uuid for number in layout.attempt_numbers() if (attempt := read_attempt(layout, number))}
+    state = read_state(layout.supervisor)
+    if state is not None and state.waiting is not None:
+        own.add(variables_of(state.waiting.pid).get(MARK, ""))
     return found - own
 
 

@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import ProcessRef, alive, ref_of, this_machine
+from nantui.machine.process_identity import ProcessRef, alive, ref_from, ref_of, this_machine
 from nantui.machine.process_tree import Leftover, end_all, members, own_children, shared_memory_of
-from nantui.run.atomic_files import write_json
+from nantui.machine.waiting_process import WaitingProcess
+from nantui.run.atomic_files import read_own_json, write_json
 from nantui.run.attempts import Attempt
-from nantui.run.binding import STRANGE, standing
+from nantui.run.binding import HERE, STRANGE, standing
 from nantui.run.documents import JsonObject
 from nantui.run.endings import Traces
 from nantui.run.events import Event, Incident, RewindDone, parse_all
-from nantui.run.incidents import is_suspicion
+from nantui.run.incidents import ENDED, is_suspicion
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end
@@ -37,10 +38,11 @@ from nantui.supervisor.config import REWOUND, Config
 from nantui.supervisor.gpu_marks import gpu_fault
 from nantui.supervisor.helper_process import hash_of
 from nantui.supervisor.hosts.leader import Leading
-from nantui.supervisor.launch import start_worker
+from nantui.supervisor.launch import next_worker, start_worker, working_place
 from nantui.supervisor.notify.outbox import start_sender
 from nantui.supervisor.outcome import Ending, ending_of
 from nantui.supervisor.recovery import is_automatic
+from nantui.supervisor.run_spec import directory_of, own_spec
 from nantui.supervisor.stacks import collect_stacks, hung_text
 from nantui.supervisor.state import (
     RunLock,
@@ -80,6 +82,9 @@ class Supervisor:
         """What was started beside the worker: it is reaped by its owner and never taken for the worker's."""
         self._child: subprocess.Popen[bytes] | None = None
         self.hosts = Leading(layout, config.patience, lambda: [ref.pid for ref in self.find_members()])
+        self.waiting: WaitingProcess | None = None
+        """What becomes the next worker, where one was brought up early."""
+        self._wish: JsonObject | None = None
         self.hung = ""
         """What hangs, once it has hung for so long that only its end helps."""
         self._hosts_text = ""
@@ -192,7 +197,7 @@ class Supervisor:
         if attempt.nnodes > 1:
             self.hosts.begin(attempt, cwd)
         else:
-            self._child = start_worker(self.layout, attempt, cwd)
+            self._child = self._become(attempt, cwd) or start_worker(self.layout, attempt, cwd)
         self.watch = Watch(self.layout, attempt)
         self.hung = ""
         self.seen_start = True
@@ -205,6 +210,7 @@ class Supervisor:
             guarded=None,
             ending="",
             last_incident=None,
+            waiting=None,
         )
 
     def settle(self, seen: Traces = NOTHING_SEEN) -> Ending:
@@ -264,6 +270,43 @@ class Supervisor:
             self.publish(text=text)
             raise UserError(text, FAILED)
 
+    def bring_up(self) -> None:
+        """Have the next worker import what it needs, while others stop, plan or read."""
+        if self.waiting is not None or standing(self.layout.run) != HERE:
+            return
+        try:
+            spec = own_spec(self.layout)
+            if spec is not None and spec.kind != "exec" and spec.nnodes == 1:
+                self.waiting = next_worker(self.layout, spec, directory_of(self, spec, sure=False))
+                self.start_helper(self.waiting.child)
+                self.publish(waiting=ref_of(self.waiting.child.pid))
+        except (UserError, OSError) as error:
+            self.say(f"no worker is brought up early: {error}")
+
+    def _become(self, attempt: Attempt, cwd: str | None) -> subprocess.Popen[bytes] | None:
+        """Have what waits be the worker of `attempt`; None, and it is ended, where it is not the one."""
+        waiting, self.waiting = self.waiting, None
+        if waiting is None:
+            return None
+        self.helpers.pop(waiting.child.pid, None)
+        with self.layout.attempt_log(attempt.attempt).open("ab") as log:
+            if waiting.become(attempt.argv, working_place(self.layout, cwd), log.fileno()):
+                return waiting.child
+        self.say("the worker that was brought up early is not used")
+        return None
+
+    def _look_after_waiting(self) -> None:
+        """Bring it up where a dialog is opened; end it once nobody needs it."""
+        before, wish = self._wish, read_own_json(self.layout.wish)
+        self._wish = wish if alive(ref_from(wish)) else None
+        if self._wish not in (None, before):
+            self.bring_up()
+        needed = self._wish is not None or self.state.doing is not None
+        if self.waiting is not None and self.waiting.is_over(needed):
+            self.waiting.end()
+            self.waiting = None
+            self.publish(waiting=None)
+
     # chores
 
     def pump(self, seconds: float) -> None:
@@ -280,6 +323,7 @@ class Supervisor:
         self._reap()
         self._gather()
         self.read_watch()
+        self._look_after_waiting()
         if time.monotonic() - self._published > self.patience.heartbeat_s:
             self.write_waiting()
             self.publish()
@@ -310,6 +354,8 @@ class Supervisor:
         self._tell_all([alert for event, _ in new if (alert := _alert_of(event))])
         for event, fields in new:
             self.record(event.kind, **fields)
+            if isinstance(event, Incident) and event.action == ENDED:
+                self.bring_up()
         self._publish_progress(self.watch)
 
     def _publish_progress(self, watch: Watch) -> None:

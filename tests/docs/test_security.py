@@ -15,6 +15,8 @@ MAY = {
     "supervisor/hosts/leader.py": {"socket"},
     "supervisor/hosts/endpoint.py": {"socket"},
     "commands/web.py": {"socket", "aiohttp"},  # listens, on this machine unless told otherwise
+    "machine/waiting_process.py": {"socket"},  # a pair between parent and child, without an address
+    "worker/waiting.py": {"socket"},  # the child's end of it
     "machine/process_identity.py": {"socket"},  # the host's own name
 }
 STAY_OFFLINE = {"worker/check_arguments.py", "worker/checkpoints/rebase.py"}

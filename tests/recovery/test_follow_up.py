@@ -27,12 +27,15 @@ def supervisor(tmp_path: Path) -> Any:
     write_spec(layout.spec, Spec({"epochs": 8}, auto=True))
     bind(layout.run)
     said: list[tuple[str, str]] = []
+    early: list[bool] = []
     return SimpleNamespace(
         layout=layout,
         journal=Journal(layout.journal),
         said=said,
         publish=lambda **changes: said.append(("published", changes["text"])),
         tell=lambda event, text: said.append((event, text)),
+        bring_up=lambda: early.append(True),
+        early=early,
     )
 
 
@@ -87,4 +90,5 @@ def test_what_is_not_done_is_told_under_the_right_name(
     recovery.recover_unattended(supervisor, Ending(outcome))
     (_, text), (told, again) = supervisor.said
     assert told == event and text == again and text.startswith(begins)
+    assert bool(supervisor.early) == (outcome == DIVERGED), "a worker is brought up while it is decided"
     assert not list(commands.pending_commands(supervisor.layout))

@@ -33,6 +33,7 @@ class FakePort:
         assert own is not None
         self.state = SupervisorState(own, this_machine(), state="")
         self.watch: Watch | None = None
+        self.waiting = None
         self.hosts = Leading(self.layout, self.patience, list)
         self.said: list[str] = []
         self.staged: list[tuple[str, str]] = []
@@ -43,6 +44,9 @@ class FakePort:
         self.said.append(text)
 
     def pump(self, seconds: float) -> None:
+        return
+
+    def bring_up(self) -> None:
         return
 
     def start_helper(self, child: subprocess.Popen[bytes]) -> None:

@@ -52,7 +52,11 @@ def port_of(layout: RunLayout, begins: bool):
     write_spec(layout.spec, Spec({}, {}, python=str(python)))
     bind(layout.run)
     return SimpleNamespace(
-        layout=layout, journal=Journal(layout.journal), pump=time.sleep, start_helper=lambda child: None
+        layout=layout,
+        journal=Journal(layout.journal),
+        pump=time.sleep,
+        start_helper=lambda child: None,
+        waiting=None,
     )
 
 

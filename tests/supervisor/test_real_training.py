@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 
 import pytest
+import torch
 
+from nantui import entry_points
 from nantui.demo.story import write_dataset
-from nantui.machine.process_tree import send
+from nantui.machine.process_tree import argv_of, send
+from nantui.run.attempts import read_attempt
 from nantui.run.results import current, read_results
 from nantui.supervisor.client import create_run
 from nantui.supervisor.config import Patience
+from nantui.supervisor.state import read_state
 from tests.supervisor import stub_run
 from tests.supervisor.stub_run import StubRun, eventually
 
@@ -79,3 +83,26 @@ def test_two_ranks_agree_on_one_step_to_go_back_and_to_stop_also_under_a_new_sup
     exits = [run.layout.exit(1, rank).read_text() for rank in (0, 1)]
     assert all('"stopped"' in text for text in exits)
     assert run.members() == []
+
+
+def test_what_a_worker_that_was_brought_up_early_trains_is_what_one_that_was_not_trains(train, tmp_path):
+    run = train(faults=[{"fault": "slow_step", "epoch": 2, "attempt": 1, "seconds": 600.0}])
+    eventually(lambda: run.layout.last.is_file(), lambda: str(run.status()))
+    assert run.do("kill").ok
+    other = tmp_path / "other-python"
+    other.write_text(f'#!/bin/sh\nexec "{read_attempt(run.layout, 1).python}" "$@"\n')
+    other.chmod(0o755)
+    trained = []
+    for number, python in enumerate((None, str(other)), 2):
+        outcome = run.do("resume", set={"lr0": 0.0007}, **({"python": python} if python else {}))
+        assert outcome.ok, outcome.text
+        early = entry_points.WAITING in argv_of(read_state(run.layout.supervisor).worker.pid)
+        assert early == (python is None)
+        run.await_state("finished")
+        log = run.layout.attempt_log(number).read_text()
+        assert "begun anew" not in log and "Starting training for 2 epochs" in log
+        rows = [row.values for row in current(read_results(run.layout.results_csv))]
+        model = torch.load(run.layout.last, weights_only=False)["model"].state_dict()
+        trained.append((rows, {name: one.numpy().tobytes() for name, one in model.items()}))
+        assert run.do("undo").ok
+    assert trained[0] == trained[1], "losses and every weight to the bit"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import time
 
 from nantui.cli import main
@@ -50,10 +52,27 @@ def test_the_time_until_it_escalates_is_shown_and_x_may_be_followed_by_X(make_ru
     eventually(lambda: "SIGTERM in" in str(run.status().doing))
     assert main(["status", str(run.path)]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"stop: waiting for the agreed step; SIGTERM in \d+ s, X ends it now", shown)
+    assert re.search(r"stop: waiting for the agreed step.*; SIGTERM in \d+ s, x or X ends it now", shown)
     assert run.do("kill").ok
     assert wait(run.path, stop).ok
     assert run.members() == []
+
+
+def test_a_stop_that_waits_names_the_rank_that_hangs_and_stop_now_cuts_it_short(make_run, own_home):
+    config = own_home / "config" / "nantui" / "supervise.yaml"
+    config.write_text(config.read_text().replace("stop_s: 3,", "stop_s: 600,"))
+    run = make_run(devices=2)
+    run.await_step()
+    os.kill(run.rank_pid(1), signal.SIGSTOP)
+    stop = submit(run.path, Command("stop"))
+    hangs = r"no step for (\d+) s; rank 1 does not answer, state T\); SIGTERM in \d+ s"
+    shown = eventually(lambda: re.search(hangs, str(run.status().doing)), lambda: str(run.status().doing))
+    later = lambda: re.search(hangs, str(run.status().doing))[1] != shown[1]  # noqa: E731
+    eventually(later, lambda: "for how long is said anew")
+    begun = time.monotonic()
+    assert main(["stop", str(run.path), "--now", "--yes"]) == 0
+    assert wait(run.path, stop).ok and time.monotonic() - begun < 20
+    assert run.members() == [] and run.status().state == "stopped"
 
 
 def test_a_hung_step_is_waited_for_less_long_than_a_validation(make_run):

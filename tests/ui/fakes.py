@@ -54,6 +54,8 @@ class FakeBackend:
     def __init__(self, *, corrupt_from: int | None = 7, plan: Any = None) -> None:
         self.corrupt_from, self.plan_answer = corrupt_from, plan
         self.submitted: list[Command] = []
+        self.wanted: list[bool] = []
+        """Whether the next worker was to be brought up, at each change."""
         self.asked: list[tuple[str | None, dict[str, Any], Presets]] = []
         self.machine = MACHINE
         self.left_out: set[str] = set()
@@ -93,6 +95,9 @@ class FakeBackend:
 
     def submit(self, run: Path, command: Command) -> None:
         self.submitted.append(command)
+
+    def want_worker(self, run: Path, wanted: bool) -> None:
+        self.wanted.append(wanted)
 
     queue, change_queue = Backend.queue, Backend.change_queue
 

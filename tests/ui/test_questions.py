@@ -9,7 +9,8 @@ from nantui.recovery.history import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint
 from nantui.run.status import RunStatus
-from nantui.ui.model.plan_text import kill_words, stop_words, undo_words
+from nantui.ui.model.plan_text import kill_words, stop_question, stop_words, undo_words
+from nantui.ui.model.reasons import why_not
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from tests.ui.synthetic import journal, make_run
@@ -50,6 +51,16 @@ def test_before_a_kill_the_steps_since_the_newest_point_are_named(tmp_path):
     assert kill_words(later)[0] == "What was learned since the last checkpoint is lost."
     first = replace(seen, checkpoints=(inside,), status=replace(seen.status, epoch=1))
     assert "s resumes from there" in " ".join(stop_words(first)), "inside the first epoch, from a point"
+
+
+def test_a_second_x_asks_whether_to_wait_no_longer_and_says_what_is_waited_for(tmp_path):
+    doing = {"kind": "stop", "text": "waiting for the agreed step (no step for 9 s; rank 1 does not answer)"}
+    seen = replace(running(tmp_path, epoch=3, step=150), taken=1.0)
+    assert stop_question(seen)[0] == "stop" and why_not("stop", seen, False) is None
+    stopping = replace(seen, status=replace(seen.status, state="stopping", doing=doing))
+    assert why_not("stop", stopping, False) is None and why_not("kill", stopping, False) is None
+    kind, _, text = stop_question(stopping)
+    assert kind == "kill" and text[0] == doing["text"] and not any("Prefer x" in line for line in text)
 
 
 def look(run):

@@ -1,5 +1,6 @@
 """R: the plan, one confirmation with Cancel as default, progress, what is in effect, and failure."""
 
+import asyncio
 import json
 from dataclasses import asdict
 
@@ -65,9 +66,13 @@ async def test_enter_cancels_and_nothing_is_done(cockpit, run):
     async with cockpit(run, backend=FakeBackend(plan=make_plan())) as driver:
         await driver.press("R")
         await driver.until("epoch6.pt", "Recover   y")
+        assert driver.backend.wanted == [True], "the next worker is brought up while the plan is read"
         await driver.press("enter")
         await driver.until("ALARM", absent=("what people ask",))
         assert driver.backend.submitted == []
+        while len(driver.backend.wanted) < 2:
+            await asyncio.sleep(0.01)
+        assert driver.backend.wanted == [True, False], "and no longer wanted"
 
 
 async def test_a_judgement_is_a_second_proposal_and_b_takes_it(cockpit, run):

@@ -30,11 +30,11 @@ def draw_data_set(root: Path, images: int = 32, size: int = 64) -> Path:
             picture = dice.integers(0, 60, (size, size, 3), dtype=np.uint8)
             rows = []
             for _ in range(2):
-                kind, side = int(dice.integers(0, 3)), int(dice.integers(12, 24))
+                shape, side = int(dice.integers(0, 3)), int(dice.integers(12, 24))
                 x, y = (int(value) for value in dice.integers(0, size - side, 2))
-                cv2.rectangle(picture, (x, y), (x + side, y + side), COLOURS[kind], -1)
+                cv2.rectangle(picture, (x, y), (x + side, y + side), COLOURS[shape], -1)
                 centre = (x + side / 2) / size, (y + side / 2) / size
-                rows.append(f"{kind} {centre[0]:.5f} {centre[1]:.5f} {side / size:.5f} {side / size:.5f}")
+                rows.append(f"{shape} {centre[0]:.5f} {centre[1]:.5f} {side / size:.5f} {side / size:.5f}")
             cv2.imwrite(str(root / "images" / split / f"{index:03d}.png"), picture)
             (root / "labels" / split / f"{index:03d}.txt").write_text("\n".join(rows) + "\n")
     data = root / "data.yaml"

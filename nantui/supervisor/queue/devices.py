@@ -27,7 +27,7 @@ from nantui.run.documents import Settings
 from nantui.run.record import RunRecord
 from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
-from nantui.settings.gpu_memory import CONTEXT_GB, USABLE, predict
+from nantui.settings.gpu_memory import CONTEXT_GB, predict
 from nantui.settings.schema import Schema
 from nantui.settings.values import is_number
 from nantui.supervisor.gpu_admission import earlier_peak_gb
@@ -37,6 +37,8 @@ from nantui.supervisor.status import read_status
 CPU, ANY = "cpu", "-1"
 IDLE_SHARE = 0.1
 """A GPU of which others hold no more than this share is free: a desktop, a driver's own part."""
+USABLE = 0.97
+"""Share of a GPU that the peaks of those who share it may fill."""
 LOOK_AHEAD = 100
 """So many waiting runs are looked at in one round."""
 Peak = Callable[[Entry], float | None]

@@ -98,6 +98,14 @@ class RecoverDialog(Dialog):
     def on_mount(self) -> None:
         self.over.follow(self, self._follow)
         self.make_plan()
+        self._want_worker(True)
+
+    def on_unmount(self) -> None:
+        self._want_worker(False)
+
+    def _want_worker(self, wanted: bool) -> None:
+        self._wanted, backend, run = wanted, self.cockpit.backend, self.over.run_path
+        self.find_out(lambda: backend.want_worker(run, self._wanted), lambda *answer: None)
 
     def make_plan(self, note: str = "") -> None:
         """Ask for a plan in a thread; without a choice of presets the evidence proposes some."""

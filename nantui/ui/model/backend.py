@@ -57,6 +57,12 @@ class Backend:
 
         submit(run, command, take_over=self.take_over)
 
+    def want_worker(self, run: Path, wanted: bool) -> None:
+        """Have the run's next worker brought up while a dialog is open; for a thread."""
+        from nantui.supervisor.client import want_worker
+
+        want_worker(run, wanted)
+
     def verdicts(self, weights: Path) -> Iterable[Verdict]:
         """Yield a verdict for every checkpoint, newest first; slow, for a thread."""
         from nantui.checkpoint.catalog import Catalog

@@ -244,6 +244,13 @@ def _confirmed(name: str, asked: object, effect: Mapping[str, object], glyphs: G
     return fit([*line, (said, "text" if same else ink)], width)
 
 
+def stop_question(snapshot: RunSnapshot) -> tuple[str, str, list[str]]:
+    """Return what x does, asks, and says before: once it is stopping, whether to wait no longer."""
+    if snapshot.status.state == run_status.STOPPING:
+        return "kill", "Wait no longer and kill every process of it?", kill_words(snapshot)
+    return "stop", "Stop the training?", stop_words(snapshot)
+
+
 def stop_words(snapshot: RunSnapshot) -> list[str]:
     """Say when it ends and what can be resumed afterwards: inside the first epoch only from a step point."""
     status = snapshot.status
@@ -278,6 +285,8 @@ def kill_words(snapshot: RunSnapshot) -> list[str]:
         ago = duration(max(0.0, snapshot.taken - newest.modified))
         place = in_words(point.label, None)
         lost = f"About {count(max(since, 0), 'step')} since the point of {place}, {ago} ago, are lost."
+    if status.state == run_status.STOPPING:
+        return [clean((status.doing or {}).get("text") or "It is stopping.", 400), lost]
     return [lost, "Prefer x, which stops at a batch boundary and loses nothing."]
 
 

@@ -38,8 +38,6 @@ def _why_not(name: str, run: RunSnapshot) -> str | None:
             return f"it is already {state}"
         case "start" if state == run_status.FINISHED:
             return "the training is finished; roll back with r to train on from an older epoch"
-        case "stop" if state == run_status.STOPPING:
-            return "it is stopping already; X kills it"
         case "stop" | "kill" if not active and not run.status.pids:
             return f"nothing is running: it is {state}"
         case "rollback" if active:

@@ -382,7 +382,7 @@ class RunScreen(ChartsScreen, HeldScreen):
         return [] if layout.spec.is_file() else lost_with_our_runner(RunRecord(layout))
 
     def do_stop(self) -> None:
-        self._end("stop", "Stop the training?", plan_text.stop_words(self.snapshot))
+        self._end(*plan_text.stop_question(self.snapshot))
 
     def do_kill(self) -> None:
         self._end("kill", "Kill every process of the run?", plan_text.kill_words(self.snapshot))
