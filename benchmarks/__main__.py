@@ -29,6 +29,8 @@ ABOUT = """\
 Every row was measured within one run of this command, beside what one would otherwise do; the two were taken
 in turn, so that whatever else the machine did met both. Shown are the median and, in brackets, the smallest
 and the largest. *MISSED* stays in the table. What needs a GPU is in [gpu-results](gpu-results.md).
+Which endings `--auto` brings a training back from, in how many seconds and steps, is in
+[unattended](unattended.md#tried).
 """
 
 

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -29,19 +30,21 @@ import psutil
 from nantui.cli import main as main_of_nantui
 from nantui.commands import service
 from nantui.commands.starting import new_run
+from nantui.machine.process_identity import read_proc
 from nantui.machine.process_tree import send
 from nantui.run.atomic_files import read_json, write_json
 from nantui.run.commands import Command
 from nantui.run.events import AttemptEnded, AttemptStarted, Note, of_kind
 from nantui.run.results import current, read_results
 from nantui.run.spec import read_spec, write_spec
+from nantui.run.telemetry import StepFollower
 from nantui.supervisor.client import create_run, ensure_supervisor, submit
 from nantui.supervisor.state import read_state
 from tests.supervisor import stub_run
 from tests.supervisor.stub_run import StubRun, eventually
 from tests.worker.runs import draw_data_set, tiny_model
 
-EPOCHS = 4
+EPOCHS, INSIDE = 4, "NANTUI_BENCH_INSIDE"
 SETTINGS: dict[str, Any] = {
     "imgsz": 64, "batch": 8, "epochs": EPOCHS, "optimizer": "AdamW", "lr0": 0.001, "workers": 0,
     "device": "cpu", "plots": False, "seed": 0, "verbose": False,
@@ -49,6 +52,9 @@ SETTINGS: dict[str, Any] = {
 QUICK = """patience: {tick_s: 0.1, heartbeat_s: 0.5, idle_exit_s: 1, stall_floor_s: 20, stall_factor: 3,
   hung_s: 10, other_phase_s: 60, grace_s: 20}
 """
+MEMORY, GROUP = Path("/sys/fs/cgroup/memory"), "nantui-endings"
+OWN_GROUP = "".join(re.findall(r":memory:/(.*)", read_proc("/proc/self/cgroup")))
+"""Where control groups of version 1 are; the case is for hosts that have them."""
 WAITS = {"fault": "slow_step", "epoch": 2, "batch": 3, "attempt": 1, "seconds": 3.0}
 """Gives whoever causes an ending the time to do it in the middle of an epoch."""
 
@@ -63,10 +69,18 @@ class Case:
     settings: dict[str, Any] | None = None
     script: str = ""
     faults: tuple[dict[str, Any], ...] = (WAITS,)
+    allow: bool = False
+    """A GPU may be left out."""
 
 
 def fault(name: str, **where: Any) -> tuple[dict[str, Any], ...]:
     return ({"fault": name, "epoch": 3, "batch": 2, "attempt": 1, **where},)
+
+
+def lame(*attempts: int) -> tuple[dict[str, Any], ...]:
+    """Rank 1's GPU fails in each of these attempts."""
+    where = {"epoch": 2, "batch": 2, "rank": 1}
+    return tuple({"fault": "cuda_error", **where, "attempt": number} for number in attempts)
 
 
 def nothing(run: StubRun) -> None:
@@ -112,6 +126,33 @@ def memory_limit(run: StubRun) -> None:
     pid = in_epoch_two(run)
     now = psutil.Process(pid).memory_info().vms
     resource.prlimit(pid, resource.RLIMIT_AS, (now, now))
+
+
+def memory_group(run: StubRun) -> None:
+    """Something else takes the rest of the control group's memory: the kernel kills the largest process."""
+    pid = in_epoch_two(run)
+    group = MEMORY / GROUP
+    used = int((group / "memory.usage_in_bytes").read_text())
+    (group / "memory.limit_in_bytes").write_text(str(used + (64 << 20)))
+    hog = subprocess.Popen([sys.executable, "-c", "import time; kept = b'x' * (256 << 20); time.sleep(60)"])
+    eventually(lambda: not psutil.pid_exists(pid), lambda: str(run.status()))
+    hog.kill()
+    hog.wait()
+
+
+def shared_memory_full(run: StubRun) -> None:
+    """Shared memory of a container's usual smallness, but for the first epochs (in a namespace of mounts)."""
+    in_epoch_two(run)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "/dev/shm"], check=True)
+    eventually(lambda: len(run.layout.attempt_numbers()) > 1 or over(run), lambda: str(run.status()))
+
+
+def cut(run: StubRun) -> None:
+    """The kernel closes every connection of one rank."""
+    in_epoch_two(run)
+    for one in psutil.Process(run.rank_pid(1)).net_connections("tcp"):
+        if one.raddr:
+            subprocess.run(["ss", "-K", "sport", "=", f":{one.laddr.port}"], capture_output=True, check=True)
 
 
 def data_away(run: StubRun) -> None:
@@ -173,10 +214,12 @@ def everything_killed(run: StubRun) -> None:
 
 SCRIPT = """
 import sys
+import yaml
 from ultralytics import YOLO
 
 def with_workers(trainer):
-    trainer.args.workers = 2  # stock Ultralytics takes none on the CPU
+    with open(trainer.save_dir / "nantui/spec.yaml") as file:  # stock Ultralytics takes none on the CPU
+        trainer.args.workers = yaml.safe_load(file)["train"].get("workers", 2)
 
 model = YOLO(sys.argv[1])
 model.add_callback("on_pretrain_routine_start", with_workers)
@@ -184,9 +227,15 @@ model.train(data=sys.argv[2], **{settings})
 """
 TWO = {"device": "cpu,cpu"}
 CASES: dict[str, Case] = {
+    "a CUDA error, one of two ranks": Case(
+        "cuda_error", nothing, settings=TWO, faults=lame(1, 2), allow=True
+    ),
     "CUDA out of memory": Case("cuda_oom", nothing, faults=fault("out_of_memory")),
     "a loader's worker SIGKILLed": Case("loader", loader_killed, script=SCRIPT),
     "address space limited": Case("host_oom", memory_limit, back=False),
+    "shared memory full": Case("loader", shared_memory_full, script=SCRIPT),
+    "memory of its control group full": Case("host_oom", memory_group, script=SCRIPT),
+    "every connection of a rank cut": Case("collective", cut, settings=TWO),
     "SIGSTOP": Case("hung", signalled(signal.SIGSTOP)),
     "SIGSTOP, one of two ranks": Case("hung", signalled(signal.SIGSTOP, 1), settings=TWO),
     "SIGKILL": Case("killed", signalled(signal.SIGKILL), back=False),
@@ -201,7 +250,7 @@ CASES: dict[str, Case] = {
     "disk full": Case("disk_full", disk_full),
     "data moved away": Case("data_gone", data_away),
     "an exception": Case("exception", nothing, back=False, faults=fault("exception")),
-    "NaN": Case("diverged", nothing, faults=fault("nan_gradient", epoch=2, times=9)),
+    "NaN": Case("", nothing, faults=fault("nan_gradient", epoch=2, times=9)),
 }
 
 
@@ -211,9 +260,12 @@ def main() -> int:
     parser.add_argument("--healthy", type=int, default=0, help="real runs that nothing happens to")
     arguments = parser.parse_args()
     cases = arguments.cases or ([] if arguments.healthy else list(CASES))
+    if "shared memory full" in cases and os.environ.get(INSIDE) != "1":  # /dev/shm is to be nobody else's
+        argv = ["unshare", "--mount", sys.executable, "-m", "benchmarks.endings", *sys.argv[1:]]
+        os.execvpe(argv[0], argv, {**os.environ, INSIDE: "1"})
     with quick_home() as place:
         print(
-            "| caused | told as | brought back | s | epochs again |\n| --- | --- | --- | --- | --- |",
+            "| caused | told as | brought back | s | epochs, steps again |\n| --- | --- | --- | --- | --- |",
             flush=True,
         )
         wrong = [name for name in cases if not carried_out(place, name, CASES[name])]
@@ -247,9 +299,19 @@ def room(place: Path, name: str) -> Iterator[Path]:
     (own / "runs").mkdir()
     if name == "disk full":
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(own / "runs")], check=True)
+    group = MEMORY / GROUP
+    if name == "memory of its control group full":
+        group.mkdir(exist_ok=True)
+        (group / "cgroup.procs").write_text(str(os.getpid()))
     try:
         yield own
     finally:
+        if name == "memory of its control group full":
+            (MEMORY / OWN_GROUP / "cgroup.procs").write_text(str(os.getpid()))
+            eventually(lambda: not (group / "cgroup.procs").read_text(), lambda: "processes are left")
+            group.rmdir()
+        if name == "shared memory full":
+            subprocess.run(["umount", "-l", "/dev/shm"], check=False)
         if name == "disk full":
             subprocess.run(["umount", "-l", str(own / "runs")], check=False)
         shutil.rmtree(own, ignore_errors=True)
@@ -260,7 +322,7 @@ def begun(place: Path, own: Path, case: Case) -> StubRun:
     train = {**SETTINGS, **where, "project": str(own / "runs"), **(case.settings or {})}
     if case.script:
         return begun_script(own, case, [where["model"], where["data"]])
-    ours = {"max_consecutive_skips": 2}
+    ours = {"max_consecutive_skips": 2, "leave_out_gpu": case.allow}
     return StubRun(create_run(train, ours, python=sys.executable, auto=True, faults=case.faults))
 
 
@@ -311,14 +373,16 @@ def row(run: StubRun, name: str, case: Case) -> bool:
     told = endings[0].cause
     finished = run.status().state == "finished"
     rows = read_results(run.layout.results_csv)
-    steps = run.layout.steps(2).read_text().splitlines() if run.layout.steps(2).exists() else []
-    seconds = float(steps[1].split(",")[0]) - endings[0].t if len(steps) > 1 else float("nan")
+    before, after = (StepFollower(run.layout.steps(number)).read()[0] for number in (1, 2))
+    seconds = after[0].t - endings[0].t if after else float("nan")
+    begins = (after[0].epoch, after[0].step) if after else (EPOCHS + 1, 0)
+    lost = sum((one.epoch, one.step) >= begins for one in before)
     whole = [one.epoch for one in current(rows)] == list(range(1, EPOCHS + 1))
-    first = int(steps[1].split(",")[1]) if len(steps) > 1 else 0
-    again = (endings[0].epoch or 0) - first if first else 0
+    again = (endings[0].epoch or 0) - begins[0] if after else 0
     good = told == case.told and finished == case.back and (whole or not case.back)
     back = ("yes" if finished else "no") + ("" if finished == case.back else " (WRONG)")
-    print(f"| {name} | {told}{'' if told == case.told else ' (WRONG)'} | {back} | {seconds:.1f} | {again} |")
+    kind = told if told == case.told else f"{told} (WRONG)"
+    print(f"| {name} | {kind} | {back} | {seconds:.1f} | {again}, {lost} |")
     print(f"    evidence: {endings[0].evidence}")
     for note in of_kind(events, Note):
         print(f"    {note.by}: {note.text}")

@@ -102,7 +102,7 @@ def one_signal(run: StubRun, dice: random.Random, tally: Tally) -> None:
     said = f"{len(tally.lost)}: {name.name} to {target}, {len(before)} steps trained, {len(again)} again"
     bad = [*torn(run), *([f"{len(again)} steps again, {exits}"] if len(again) > 1 else [])]
     tally.wrong += [f"{said}: {one}" for one in bad]
-    print(f"{said} {'WRONG ' + str(bad) if bad else ''}", flush=True)
+    print(f"{said} {f'WRONG {bad} {run.journal()[-12:]}' if bad else ''}", flush=True)
 
 
 def tell(run: StubRun, target: str, number: signal.Signals) -> None:

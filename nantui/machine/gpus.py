@@ -263,16 +263,18 @@ def words_of(device: object) -> list[str]:
 
 
 def chosen(gpus: tuple[Gpu, ...], device: object, environment: Mapping[str, str] = os.environ) -> list[Gpu]:
-    """Return the GPUs that `device` names ("0,1", [0, 1], 0): none for the CPU, the first where unset.
+    """Return the GPUs that `device` names ("1,0", [1, 0], 0), in its order, which is that of the ranks: none
+    for the CPU, the first where unset.
 
     CUDA counts from 0 within CUDA_VISIBLE_DEVICES (Ultralytics 8.4 leaves that variable alone), NVML counts
     all; where the variable holds no plain numbers nothing can be said.
     """
     visible = visible_indexes(gpus, environment.get("CUDA_VISIBLE_DEVICES"))
     words = [word.removeprefix("cuda:") for word in words_of(device)]
-    wanted = {"0"} if words in ([], ["cuda"]) else set(words)
-    indexes = {index for place, index in enumerate(visible) if str(place) in wanted}
-    return [gpu for gpu in gpus if gpu.index in indexes]
+    wanted = ["0"] if words in ([], ["cuda"]) else dict.fromkeys(words)
+    by_index = {gpu.index: gpu for gpu in gpus}
+    by_place = {str(place): by_index[index] for place, index in enumerate(visible) if index in by_index}
+    return [by_place[word] for word in wanted if word in by_place]
 
 
 def visible_indexes(gpus: tuple[Gpu, ...], variable: str | None) -> list[int]:

@@ -68,7 +68,8 @@ class Machine:
 
     def sees_pids_of(self, other: Machine) -> bool:
         """Tell whether a pid noted on `other` can be looked up here."""
-        return self.boot_id == other.boot_id and self.pid_namespace == other.pid_namespace
+        (here, _, since), (there, _, then) = (one.pid_namespace.partition(" ") for one in (self, other))
+        return (self.boot_id, here) == (other.boot_id, there) and (since == then or not (since and then))
 
     def outlived(self, other: Machine) -> bool:
         """Tell whether `other` is an earlier life of this host: rebooted, or its container restarted."""
@@ -95,10 +96,14 @@ class ProcessStat:
 
 @lru_cache(maxsize=1)
 def this_machine() -> Machine:
-    """Return where this process runs."""
-    namespace = ""
+    """Return where this process runs. The kernel gives the number of a namespace that has ended to the next:
+    only the start of its first process tells a container from the same one started anew. A boot has its id.
+    """
+    namespace, first = "", stat_of(1)
     with contextlib.suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")
+    if first is not None and namespace not in ("", "pid:[4026531836]"):  # PROC_PID_INIT_INO
+        namespace = f"{namespace} {first.ticks}"
     return Machine(host_name(), boot_id(), namespace)
 
 

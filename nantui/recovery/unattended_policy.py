@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nantui.machine.gpus import device_count, has_bf16
+from nantui.machine.gpus import device_count, has_bf16, words_of
 from nantui.recovery.history import BAD_ENDS, QUARANTINE, Earlier, earlier_recoveries, newest_end
 from nantui.recovery.ladder import AGAIN, Ladder, load_ladder, next_step, proven
 from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
@@ -29,12 +29,13 @@ from nantui.recovery.restore_points import BEST, choose, choose_before, ends_bef
 from nantui.recovery.resume_settings import settings_in_effect
 from nantui.recovery.run_facts import gpus_of, measured
 from nantui.run import endings
-from nantui.run.attempts import FINISHED
+from nantui.run.attempts import FINISHED, read_attempt, read_exits
 from nantui.run.commands import POLICY
 from nantui.run.documents import JsonObject
 from nantui.run.endings import DIVERGED, ENDINGS, MOST_IN_A_ROW, Cause, cause_of
 from nantui.run.events import AttemptEnded, CommandReceived, PhaseDone, Saved, of_kind
 from nantui.run.growing_files import tail_text
+from nantui.run.layout import RunLayout
 from nantui.run.plan import place_of
 from nantui.run.record import RunRecord, read_run
 from nantui.run.status import LOST
@@ -48,6 +49,12 @@ WHOLE_LOG = 1 << 22
 SAVES_NEED = 3
 """How many of the largest checkpoint an epoch may write: last.pt, best.pt and one that is being written."""
 _HALVED = re.compile(r"Reducing to batch=(\d+) and retrying")  # Ultralytics, engine/trainer.py
+NEARLY = 0.05
+"""By this share a step may become larger or smaller, rather than a batch much smaller than a GPU holds."""
+_OF_A_GPU = frozenset({endings.CUDA_ERROR, endings.COLLECTIVE, endings.HUNG})
+_SAYS = re.compile(r"(CUDA|cuda|cuDNN) (error|failure)(?!.*device-side assert)|CU(BLAS|DNN)_STATUS")
+"""Not an assertion in a kernel, which data or code set off on any GPU."""
+_RANK = re.compile(r"^\[rank(\d+)\]:?(.*)", re.MULTILINE)
 _PATH = re.compile(r"/[^\s'\":,()]+")
 
 
@@ -71,14 +78,17 @@ def remedy(facts: PlanInputs, cause: Cause) -> Decision:
         return Decision(NOTHING if cause.kind == endings.KILLED else GIVE_UP, f"{cause.text}: {kind.remedy}")
     if row[cause.kind] > kind.most or row.total() > MOST_IN_A_ROW:
         return Decision(GIVE_UP, f"{cause.text}; {row.total() - 1} attempts in a row got no epoch farther")
-    point = choose(facts.candidates)
-    in_effect = settings_in_effect(facts, point)
+    in_effect = settings_in_effect(facts, choose(facts.candidates))
     act = _MORE.get(cause.kind)
     more, words = act(facts, in_effect, cause) if act else ({}, "resume")
+    if more and "device" in more.get("set", {}):  # not every point fits another number of ranks
+        facts = gather_inputs(facts.record, more["set"])
+    point = choose(facts.candidates)
     if more is None:
         return Decision(GIVE_UP, f"{cause.text}; {words}")
     why = f"{cause.text}; {words}"
-    if point is None and facts.reached.completed:
+    # Its row of results.csv comes before an epoch's checkpoint: between the two, the first one has neither.
+    if point is None and facts.reached.completed > (0 if facts.candidates else 1):
         return Decision(GIVE_UP, f"{cause.text}; no clean checkpoint is left")
     if point is None:
         return Decision(RECOVER, f"{why}, from the beginning", {**more, "presets": [], "force_restart": True})
@@ -139,7 +149,79 @@ def _fewer_workers(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause
     workers = reported.values.get("workers") if reported else in_effect.get("workers")
     if is_number(workers) and workers >= 1:
         return {"set": {"workers": int(workers) // 2}}, f"workers {int(workers)} becomes {int(workers) // 2}"
-    return None, "no worker to do without: a smaller batch, or a container with --shm-size=8g, may help"
+    return (
+        None,
+        "no worker to do without: cache=False, a smaller batch, or a container with --shm-size=8g may help",
+    )
+
+
+def _without_gpu(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause) -> More:
+    """Leave out the GPU that keeps failing, where that was allowed and another is left."""
+    spec, device = facts.spec, words_of(facts.spec.train.get("device") if facts.spec else None)
+    failing = failing_gpu(facts.record, len(device))
+    if spec is None or spec.kind != "train" or failing is None:
+        return {}, "resume"
+    place, name = failing
+    left = [*device[:place], *device[place + 1 :]]
+    if not left or not spec.ours.get("leave_out_gpu"):
+        other = "leave_out_gpu=True would leave out" if left else "there is no other than"
+        return {}, f"resume; {other} {name}"
+    fitting = on_fewer(len(device), len(left), batch_tried(facts.record, in_effect), in_effect)
+    changes = {"device": ",".join(left), **fitting}
+    words = ", ".join(f"{setting}={value}" for setting, value in changes.items())
+    return {"set": changes}, f"resume without {name}, which keeps failing: {words}"
+
+
+def failing_gpu(record: RunRecord, devices: int) -> tuple[int, str] | None:
+    """Return which of its `devices` (from 0, and in words) the newest end of a run names, where it is gone or
+    was named before since a person began it; else None.
+    """
+    named: list[tuple[int, str] | None] = []
+    for event in record.journal:
+        if isinstance(event, CommandReceived) and event.by != POLICY and event.command.kind in BEGINS:
+            named = []
+        elif isinstance(event, AttemptEnded):
+            found = _named(record.layout, event, devices)
+            gone = found is not None and f"{found[1]} is gone" in event.evidence
+            named += [found, found] if gone else [found]
+    return named[-1] if named[:-1].count(named[-1]) else None
+
+
+def _named(layout: RunLayout, ended: AttemptEnded, devices: int) -> tuple[int, str] | None:
+    """Return the GPU whose PCI address the evidence has, else that of the only rank (they are in the order of
+    `device`) that tells of a CUDA error: who has only lost the others names nobody.
+    """
+    attempt, cause = read_attempt(layout, ended.attempt or 0), cause_of(ended)
+    if attempt is None or cause.kind not in _OF_A_GPU or (attempt.devices, attempt.nnodes) != (devices, 1):
+        return None
+    gpus = [f"GPU {address}" for address in attempt.marks.get("gpus") or ()]
+    names = gpus if len(gpus) == devices else [f"the GPU of rank {rank}" for rank in range(devices)]
+    places = {place for place, name in enumerate(names) if name in cause.evidence}
+    if not places:
+        said = [(one.rank, one.text) for one in read_exits(layout, attempt.attempt)]
+        said += _RANK.findall(tail_text(layout.attempt_log(attempt.attempt)))
+        places = {int(rank) for rank, text in said if _SAYS.search(text)}
+    return next(((place, names[place]) for place in places if len(places) == 1 and place < devices), None)
+
+
+def on_fewer(devices: int, fewer: int, batch: int, in_effect: Mapping[str, Any]) -> dict[str, object]:
+    """Return `batch`, and `nbs` with `weight_decay` where it takes them, for `fewer` devices: no more images
+    on each, and a step of as many in all as now, as near as a multiple of `fewer` comes ({}: not known). It
+    decays by weight_decay times its images over nbs (`BaseTrainer._build_train_pipeline`).
+    """
+    if batch < devices:
+        return {}
+    nbs, step = in_effect["nbs"], _step(batch, in_effect["nbs"])
+    kept = {} if step == nbs else {"nbs": step, "weight_decay": in_effect["weight_decay"] * step / nbs}
+
+    def off(one: int) -> tuple[float, int]:
+        return max(abs(_step(one, step) - step) - NEARLY * step, 0.0), -one
+
+    return {"batch": min(range(fewer, batch // devices * fewer + 1, fewer), key=off), **kept}
+
+
+def _step(batch: int, nbs: int) -> int:
+    return batch * max(round(nbs / batch), 1)
 
 
 def _after_room(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause) -> More:
@@ -162,6 +244,7 @@ def _after_data(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause) -
 _MORE: Mapping[str, Callable[[PlanInputs, Mapping[str, Any], Cause], More]] = {
     endings.CUDA_OOM: _smaller_batch, endings.HOST_OOM: _fewer_workers, endings.LOADER: _fewer_workers,
     endings.DISK_FULL: _after_room, endings.DATA_GONE: _after_data,
+    **dict.fromkeys(_OF_A_GPU, _without_gpu),
 }  # fmt: skip
 
 

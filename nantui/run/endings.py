@@ -34,13 +34,14 @@ class EndingKind:
     most: int = 0
 
 
+WITHOUT = "after the second time, with leave_out_gpu=True, without the GPU that is named"
 ENDINGS: Mapping[str, EndingKind] = {
     CUDA_OOM: EndingKind("out of GPU memory", "resume with a smaller batch that divides nbs", 4),
     HOST_OOM: EndingKind("out of the host's memory", "resume without cache=ram, then with fewer workers", 4),
     LOADER: EndingKind("a data loader's worker died", "resume with fewer workers, at last with none", 4),
-    CUDA_ERROR: EndingKind("CUDA error", "resume", 2),
-    COLLECTIVE: EndingKind("the ranks lost each other (NCCL or gloo)", "resume", 3),
-    HUNG: EndingKind("a rank hung", "stacks of all ranks are kept, then it is ended and resumed", 3),
+    CUDA_ERROR: EndingKind("CUDA error", f"resume, {WITHOUT}", 2),
+    COLLECTIVE: EndingKind("the ranks lost each other (NCCL or gloo)", f"resume, {WITHOUT}", 3),
+    HUNG: EndingKind("a rank hung", f"stacks of all ranks are kept, it is ended and resumed, {WITHOUT}", 3),
     KILLED: EndingKind("killed by a person", "nothing"),
     PREEMPTED: EndingKind("told to end (SIGTERM or SIGUSR1)", "resume, where the host stays", 10),
     REBOOTED: EndingKind("the host was rebooted or the container restarted", "resume", 10),
@@ -196,8 +197,9 @@ def _told(traces: Traces, lines: Sequence[str]) -> Cause | None:
     told = [name for name in traces.signals if name]
     if told and (traces.outcome == STOPPED or (all(traces.signals) and not traces.silent)):
         return Cause(PREEMPTED, f"{told[0]}; {first}" if first else told[0])
-    if traces.hung:
-        return Cause(HUNG, traces.hung)
+    if traces.hung:  # a loader's worker that cannot hand a batch over only prints why: it is waited for
+        full = next((line for line in lines if _WORDS[LOADER].search(line)), "")
+        return Cause(LOADER, f"{full}; {traces.hung}") if full else Cause(HUNG, traces.hung)
     if traces.outcome in {FINISHED, STOPPED}:
         return Cause("", first)
     if traces.elsewhere:

@@ -24,7 +24,7 @@ OURS_DEFAULTS: Settings = {
     "guard": "protect", "on_suspicion": "warn", "grad_clip": 10.0, "rewarmup": 0,
     "restore_every_minutes": 0.0, "keep_restore_points": 3, "max_consecutive_skips": 5, "skip_window": 200,
     "max_skip_share": 0.2, "loss_limit": 12.0, "loss_patience": 20, "min_loss_scale": 1.0,
-    "step_points": "auto", "exact": False,
+    "step_points": "auto", "exact": False, "leave_out_gpu": False,
 }  # fmt: skip
 OURS_CHOICES = {
     "guard": ("protect", "observe", "off"), "on_suspicion": ("warn", "end"), "step_points": ("auto", "off"),

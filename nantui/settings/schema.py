@@ -73,6 +73,8 @@ HELP = {
     "exact": "draw each image's augmentation from (seed, epoch, image), so that a resumed training equals "
     "one that was never interrupted; mosaic then takes its partners from the whole data set (more reads). "
     "Without it a resume sees the same images in the same order, augmented anew",
+    "leave_out_gpu": "--auto goes on without the GPU that a second CUDA or NCCL error or hang names, with "
+    "a batch that keeps a step as large",
 }
 LOWEST = {"skip_window": 1, "keep_restore_points": 1, "loss_patience": 1}
 HIGHEST = {"max_skip_share": 1.0}

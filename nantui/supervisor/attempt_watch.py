@@ -173,11 +173,13 @@ class Watch:
 
 
 def differences(asked: Mapping[str, object], in_effect: Mapping[str, object]) -> list[dict[str, object]]:
-    """Return where the worker does not do what it was asked: [{"name", "asked", "in_effect"}]."""
+    """Return where the worker does not do what it was asked: [{"name", "asked", "in_effect"}]. A device is
+    said otherwise (cuda:0 for "0,1"); one that is not there is refused.
+    """
     return [
         {"name": name, "asked": value, "in_effect": in_effect[name]}
         for name, value in asked.items()
-        if name in in_effect and not same(value, in_effect[name])
+        if name in in_effect and name != "device" and not same(value, in_effect[name])
     ]
 
 

@@ -167,8 +167,11 @@ def _start(
 
 
 def _ignore_user_signal() -> None:
-    """SIGUSR1 would kill torchrun and loaders' workers; ranks take it as a wish to end."""
+    """SIGUSR1 would kill torchrun and loaders' workers; ranks take it as a wish to end. The kernel keeps one
+    that is blocked until they listen, a script's after its imports.
+    """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 
 
 def cwd_of(events: Iterable[Event]) -> str | None:

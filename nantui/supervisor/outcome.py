@@ -13,7 +13,7 @@ import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nantui.machine.process_identity import host_marks
+from nantui.machine.process_identity import host_marks, machine_from, this_machine
 from nantui.run.attempts import (
     DIVERGED,
     FAILED,
@@ -97,7 +97,7 @@ def _traces(layout: RunLayout, number: int, outcome: str, exits: list[RankExit],
     log = "\n".join(_log_lines(layout.attempt_log(number))) if outcome in (FAILED, LOST) else ""
     ranks = max(len(layout.ranks(number)), attempt.devices * attempt.nnodes if attempt else 1)
     counted = [count for count in (marks.get("oom_kills"), now["oom_kills"]) if isinstance(count, int)]
-    boot = ("boot_id", "pid_namespace")
+    there_then = machine_from({**now, **marks, "host": this_machine().host})
     steps = map(layout.steps, layout.attempt_numbers())
     return replace(
         seen,
@@ -110,7 +110,7 @@ def _traces(layout: RunLayout, number: int, outcome: str, exits: list[RankExit],
         killed_by=seen.killed_by if outcome == STOPPED and not (exits or seen.signals) else "",
         elsewhere="" if there else seen.elsewhere,
         oom_kills=max(counted[1] - counted[0], 0) if len(counted) == 2 else None,
-        new_boot=not seen.seen and any(marks.get(name, now[name]) != now[name] for name in boot),
+        new_boot=not seen.seen and not this_machine().sees_pids_of(there_then),
         job_over=str(marks.get("job", "")) if marks.get("job") != now["job"] else "",
         trained=layout.results_csv.exists() or any(path.exists() for path in steps),
         full=not exits and shutil.disk_usage(layout.run).free < NO_ROOM,

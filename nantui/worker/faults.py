@@ -23,7 +23,7 @@ from nantui.worker.ultralytics_types import Batch, Losses, RunningTrainer
 
 ON_BATCH = frozenset(
     ("nan_pixel", "inf_pixel", "nan_label", "nan_weight", "nan_ema", "batchnorm_nan")
-    + ("slow_step", "out_of_memory", "exception", "kill")
+    + ("slow_step", "out_of_memory", "cuda_error", "exception", "kill")
 )
 ON_LOSS = {"nan_loss": float("nan"), "inf_loss": float("inf"), "loss_spike": 1e6, "zero_loss": 0.0}
 ON_GRADIENT = {"nan_gradient": float("nan"), "inf_gradient": float("inf")}
@@ -121,6 +121,8 @@ def _disturb(fault: Fault, device: torch.device) -> None:
         while device.type == "cuda":
             filling.append(torch.empty(2**28, dtype=torch.uint8, device=device))
         raise RuntimeError("CUDA out of memory (injected)")
+    elif fault.fault == "cuda_error":
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered (injected)")
     elif fault.fault == "exception":
         raise ValueError("a bug in somebody's code (injected)")
     elif fault.fault == "kill":

@@ -46,6 +46,7 @@ def listening(session: Session, *, user_signal: bool = True) -> Iterator[None]:
     wanted = (signal.SIGTERM, signal.SIGUSR1) if user_signal else (signal.SIGTERM,)
     free: list[int] = [one for one in wanted if signal.getsignal(one) in (signal.SIG_DFL, signal.SIG_IGN)]
     if not free or threading.current_thread() is not threading.main_thread():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         yield
         return
     free.append(COLLECTIVE)
@@ -58,6 +59,7 @@ def listening(session: Session, *, user_signal: bool = True) -> Iterator[None]:
         target=_follow, args=(session, reader, free), name="nantui-signals", daemon=True
     )
     follow.start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})  # blocked where it was started
     try:
         yield
     finally:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nantui.machine.process_identity import host_marks, oom_kills
+from nantui.machine import process_identity
+from nantui.machine.process_identity import Machine, ProcessStat, host_marks, oom_kills, this_machine
 
 EVENTS = "low 0\nhigh 0\nmax 3\noom 2\noom_kill 2\noom_group_kill 0\n"
 
@@ -42,3 +43,22 @@ def test_nobody_counts(tmp_path: Path) -> None:
 
 def test_this_host_says_which_boot_it_is() -> None:
     assert host_marks()["boot_id"] and isinstance(host_marks()["oom_kills"], int)
+
+
+def test_a_container_that_was_started_anew_may_have_the_number_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lives = []
+    for ticks in (1362210, 1362216):
+        monkeypatch.setattr(process_identity.os, "readlink", lambda path: "pid:[4026532178]")
+        monkeypatch.setattr(process_identity, "stat_of", lambda pid, ticks=ticks: ProcessStat("S", 0, ticks))
+        this_machine.cache_clear()
+        lives.append(this_machine())
+    this_machine.cache_clear()
+    before, now = lives
+    assert now.outlived(before) and not now.sees_pids_of(before) and now.sees_pids_of(now)
+    older = Machine(now.host, now.boot_id, "pid:[4026532178]")
+    assert now.sees_pids_of(older) and older.sees_pids_of(now), "noted by the version before"
+    assert now.outlived(Machine(now.host, "an earlier one", now.pid_namespace))
+    assert now.outlived(Machine(now.host, now.boot_id, "pid:[4026532179] 1362216"))
+    assert not now.sees_pids_of(Machine(now.host, now.boot_id, "")), "a file that does not say"

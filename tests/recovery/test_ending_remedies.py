@@ -110,6 +110,23 @@ def test_what_never_saved_begins_again(tale: Tale) -> None:  # noqa: F811
     assert decision.action == RECOVER and decision.options == {"presets": [], "force_restart": True}
 
 
+def test_what_was_cut_off_before_its_first_checkpoint_begins_again_and_later_nothing_does(
+    tale: Tale,  # noqa: F811
+) -> None:
+    kept = [path.rename(path.with_suffix(".aside")) for path in tale.layout.weights.glob("*.pt")]
+    rows = tale.layout.results_csv.read_text().splitlines(keepends=True)
+    tale.layout.results_csv.write_text("".join(rows[:2]))
+    end(tale, "rebooted", epoch=1)
+    decision = decide(tale.layout.run)
+    assert decision.action == RECOVER and decision.options["force_restart"]
+    tale.layout.results_csv.write_text("".join(rows[:3]))
+    decision = decide(tale.layout.run)
+    assert decision.action == GIVE_UP and "no clean checkpoint is left" in decision.why
+    tale.layout.results_csv.write_text("".join(rows[:2]))
+    kept[0].rename(kept[0].with_suffix(".pt")).write_bytes(b"")
+    assert decide(tale.layout.run).options.get("force_restart") is None, "what is there is not moved away"
+
+
 def test_a_point_inside_the_first_epoch_is_gone_on_with(tale: Tale) -> None:  # noqa: F811
     kept = (tale.layout.weights / "epoch5.pt").read_bytes()
     for path in tale.layout.weights.glob("*.pt"):

@@ -229,6 +229,8 @@ class Rank:
                         "incident", incident="nan_loss", epoch=epoch, step=step, action="ended", text="NaN"
                     )
                     return self.end("diverged", 77, epoch, step)
+                if (words := self.how.get("last_words")) and self.rank == 1:
+                    return self.end("failed", 1, epoch, step, text=words)
                 if [epoch, step] == self.how.get("hang_at") and self.number == 1:
                     self.hang()
                 self.row(epoch, step, steps)
@@ -254,12 +256,14 @@ class Rank:
             (self.layout.weights / name).write_bytes(b"checkpoint")
         return f"weights/{name}"
 
-    def end(self, outcome: str, code: int, epoch: int, step: int, checkpoint: str | None = None) -> int:
+    def end(
+        self, outcome: str, code: int, epoch: int, step: int, checkpoint: str | None = None, text: str = ""
+    ) -> int:
         for child in self.children:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         ending = RankExit(
-            outcome, self.rank, os.getpid(), code, time.time(), epoch, step, checkpoint=checkpoint
+            outcome, self.rank, os.getpid(), code, time.time(), epoch, step, text, checkpoint=checkpoint
         )
         more = {"resumable": checkpoint is not None, "signal": self.told}
         write_exit(self.layout, self.number, RankExit(**{**ending.__dict__, **more}))

@@ -78,6 +78,11 @@ def test_what_a_gpu_counts_more_and_which_is_gone_is_told_of_the_run_s_own(drive
     assert gpu_fault(marks) == "the driver no longer answers: nothing for 1 s"
 
 
+def test_marks_are_in_the_order_of_the_ranks(driver):
+    driver(HEALTHY)
+    assert list(gpu_marks.gpu_marks("2,0")["gpus"]) == ["0000:d8:00", "0000:3b:00"]
+
+
 def test_without_nvml_there_are_no_marks_and_no_fault(driver, monkeypatch):
     driver(None)
     assert gpu_marks.gpu_marks("0") == {} and gpu_marks.gpu_marks("cpu,cpu") == {}

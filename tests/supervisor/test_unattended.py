@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
+from nantui.cli import main
 from nantui.commands.watching import exit_status
+from nantui.run.attempts import read_attempt
+from nantui.run.spec import read_spec, write_spec
 from nantui.supervisor.state import read_state
+from nantui.supervisor.status import read_status
+from nantui.ui.model.run_reader import RunReader
+from nantui.ui.widgets.header import Header
 from tests.supervisor.stub_run import eventually
 
 
@@ -56,6 +63,20 @@ def test_without_auto_a_hang_is_said_and_left_alone(make_run):
     assert run.status().state == "stalled" and run.members() and not endings(run)
 
 
+def test_a_rank_whose_gpu_fails_twice_is_left_out_where_that_was_allowed(make_run):
+    words = "RuntimeError: CUDA error: uncorrectable ECC error encountered"
+    run = make_run(auto=True, recoveries=0, devices=2, epochs=3, last_words=words, start=False)
+    spec = read_spec(run.layout.spec)
+    write_spec(run.layout.spec, replace(spec, ours={"leave_out_gpu": True}))
+    assert run.do("start").ok
+    run.await_state("finished")
+    attempts = [read_attempt(run.layout, number) for number in run.layout.attempt_numbers()]
+    assert [(one.train["device"], one.devices) for one in attempts] == [("0,1", 2), ("0,1", 2), ("0", 1)]
+    assert attempts[-1].train["batch"] == 8, "of 16 on two"
+    assert "resume without the GPU of rank 1, which keeps failing: device=0, batch=8" in notes(run)[1]
+    assert [one["cause"] for one in endings(run)[:2]] == ["cuda_error", "cuda_error"]
+
+
 def test_healthy_runs_are_left_alone(make_run):
     runs = [
         make_run(f"healthy{n}", auto=True, recoveries=0, epochs=3, devices=1 + n % 2, pace=0.01 * (1 + n))
@@ -92,3 +113,22 @@ def test_a_supervisor_that_is_told_to_end_stops_its_training_in_order(make_run):
 
 def endings(run):
     return [entry for entry in run.journal() if entry["kind"] == "attempt_ended"]
+
+
+def test_status_diagnosis_header_and_alert_say_the_kind_and_its_evidence(make_run, own_home, capsys):
+    told = own_home / "told"
+    command = f'notify: {{command: [sh, -c, \'echo "$0" >> {told}\', "{{text}}"]}}\n'
+    with (own_home / "config/nantui/supervise.yaml").open("a") as file:
+        file.write(command)
+    run = make_run(fail="DataLoader worker (pid 2064) is killed by signal: Killed. ")
+    run.await_state("failed")
+    words = ("a data loader's worker died", "DataLoader worker (pid 2064) is killed by signal")
+    for name in ("status", "diagnose"):
+        assert main([name, str(run.path)]) == 0
+        said = capsys.readouterr().out
+        assert all(word in said for word in words), said
+    snapshot = RunReader(run.path, read_status).read()
+    for cells, seen in ((80, words[:1]), (330, words)):
+        header = "".join(text for text, _ in Header()._first(snapshot, cells))
+        assert all(word in header for word in seen), header
+    eventually(lambda: told.is_file() and all(word in told.read_text() for word in words))

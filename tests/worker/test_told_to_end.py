@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
+from nantui.supervisor import launch
 from nantui.worker import signals
 
 pytestmark = pytest.mark.training  # it imports torch and forks
@@ -54,3 +57,31 @@ def test_a_worker_may_be_told_a_moment_before_its_rank(tmp_path):
     assert signals.was_told(session, died)
     session.told = ""
     assert not signals.was_told(session, ValueError("its own")), "nothing is waited for"
+
+
+IMPORTING = """
+import sys, time
+from types import SimpleNamespace
+print("imports", flush=True)
+sys.stdin.readline()
+from nantui.worker.signals import listening
+
+session = SimpleNamespace(
+    layout=SimpleNamespace(end_request=lambda number: SimpleNamespace(exists=lambda: False)),
+    attempt=SimpleNamespace(attempt=1), told="", progress=SimpleNamespace(step=None),
+    end=lambda outcome, text: print(outcome, session.told, text, flush=True) or 75,
+)
+with listening(session):
+    time.sleep(60)
+"""
+
+
+def test_a_signal_that_comes_before_the_rank_listens_is_heard_then():
+    started = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTING], preexec_fn=launch._ignore_user_signal, **started
+    ) as rank:
+        assert rank.stdout.readline() == "imports\n"
+        rank.send_signal(signals.signal.SIGUSR1)
+        said, _ = rank.communicate("\n", timeout=60)
+    assert (said, rank.returncode) == ("stopped SIGUSR1 before the first batch\n", 75)

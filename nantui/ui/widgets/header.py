@@ -55,7 +55,8 @@ class Header(LinesWidget):
         if status.state == run_status.STARTING and status.hosts and status.text:
             phase = clean(status.text, 60)  # hosts are missing
         elif ended := ENDINGS.get(status.ending):
-            phase = ended.title
+            shown = status.text.startswith(ended.title) and cells // 3 > len(ended.title) + 10
+            phase = clean(status.text, cells // 3) if shown else ended.title
         waiting = f"{count(len(snapshot.waiting), 'edit')} for the next start" if snapshot.waiting else ""
         said: Line = [
             (phase, "muted"),

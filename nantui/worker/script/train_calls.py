@@ -205,7 +205,8 @@ def become(session: Session, spec: Spec) -> NoReturn:
     session.recorder.close()
     try:
         os.chdir(command.get("cwd") or session.layout.run)
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until its train() takes it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # until its train() takes it
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         os.execvpe(argv[0], argv, environment)
     except OSError as error:
         raise UserError(
