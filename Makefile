@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-bytecode --python $(BIN)/python $(1) || )$(PIP) $(1)
 
-.PHONY: compiled demo demo-environments test quick lint bench diagnosis-table healthy lead-time matrix remedies screenshots slurm soak soak-matrix docs clean help
+.PHONY: compiled demo demo-environments test tests quick quick-with-torch quick-without-torch lint bench diagnosis-table healthy lead-time matrix remedies screenshots slurm soak soak-matrix docs clean help
 
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
@@ -51,16 +51,30 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check nantui devtools tests benchmarks
 	$(BIN)/mypy
 
-# One process more than the two cores of a small machine: many tests wait for processes that they started.
+# Two processes more than the two cores of a small machine: many tests wait for processes that they started.
 # Compiled tests are kept as well: each of the processes that share them reads all of them.
-WORKERS ?= 3
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
+WORKERS ?= 4
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+BESIDE = +$(MAKE) --no-print-directory --jobs --keep-going
 
-test: lint compiled
-	$(PYTEST)
+test: compiled
+	$(BESIDE) lint tests
 
-quick: lint compiled
-	$(PYTEST) -q -m 'not soak and not training'
+tests: $(VENV)/installed-test
+	$(PYTEST) -n $(WORKERS)
+
+# What needs torch is tested by one process: to import it costs each as much as a hundred of these tests.
+TRAINS_NOTHING = -q -m 'not soak and not training'
+WITH_TORCH = tests/checkpoint tests/diagnosis tests/labels tests/soak tests/worker
+
+quick: compiled
+	$(BESIDE) --output-sync=target lint quick-with-torch quick-without-torch
+
+quick-with-torch: $(VENV)/installed-test
+	$(PYTEST) $(TRAINS_NOTHING) $(WITH_TORCH)
+
+quick-without-torch: $(VENV)/installed-test
+	$(PYTEST) $(TRAINS_NOTHING) -n $(WORKERS) $(addprefix --ignore=,$(WITH_TORCH))
 
 soak: $(VENV)/installed-test compiled
 	$(BIN)/python -m tests.soak --write docs/soak.md

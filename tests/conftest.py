@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.screen import Screen
-from tests.shared import Shared, folder_of_session
-from tests.warm import WarmPython
+from tests.shared import Shared, folder_of_session, owner_of_session
+from tests.warm import NANTUI, TORCH, stand_in, start_servers
 
 # A busy machine is no error, and a failure comes back in the next run; "default" makes up other examples.
 settings.register_profile(
@@ -54,34 +54,53 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 
 
 @pytest.fixture(scope="session")
-def warm_python() -> Iterator[str]:
-    """An interpreter whose processes have torch imported from the start."""
-    place = Path(tempfile.mkdtemp(prefix="nantui-"))  # a socket's path must be short
-    warm = WarmPython(place)
-    yield str(warm.path)
-    warm.close()
-    shutil.rmtree(place)
+def nantui_python(shared: Shared) -> str:
+    """An interpreter that has imported nantui, one for all processes of the session."""
+    written = shared.root / "nantui-python"
+
+    def start() -> None:
+        place = Path(tempfile.mkdtemp(prefix="nantui-"))  # a socket's path must be short
+        start_servers(f"{place}/", NANTUI, owner_of_session())
+        written.write_text(stand_in(place, torch=False))
+
+    return shared.made(written.name, start).read_text()
+
+
+@pytest.fixture
+def quick_start(nantui_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let supervisors, helpers and commands that a test starts have imported nantui already."""
+    monkeypatch.setattr(sys, "executable", nantui_python)
+
+
+@pytest.fixture(scope="session")
+def torch_python(shared: Shared, nantui_python: str) -> str:
+    """One that has imported torch and Ultralytics as well."""
+    written, place = shared.root / "torch-python", Path(nantui_python).parent
+
+    def start() -> None:
+        start_servers(f"{place}/", TORCH, owner_of_session())
+        written.write_text(stand_in(place, torch=True))
+
+    return shared.made(written.name, start).read_text()
+
+
+@pytest.fixture(scope="session")
+def warm_python(torch_python: str) -> str:
+    """The same, where something is trained."""
+    return torch_python
 
 
 TRAINS = {"trainings", "run_of", "room", "poisoned_original", "finished_original"}
 TRAINS |= {"warm_python", "unwatched", "broken"}
 """Fixtures for which something is trained; whatever uses one is left out of `make quick`."""
 LONGEST_FIRST = (
-    "test_real",
-    "test_end_to_end",
-    "test_supervisor_of_the_version_before",
-    "test_exec",
-    "test_matrix",
-    "test_ddp_spawn",
-    "test_real_training",
-    "test_unattended",
-    "test_distributed",
-    "test_step_guard",
-    "test_rebase",
-    "test_control",
-    "test_survival",
-)
-"""Files of half a minute and more, as measured; behind them the others that train."""
+    "test_end_to_end", "test_real", "test_healthy", "test_validation_precision", "test_loss_scale",
+    "test_wheel", "test_rewind", "test_step_points", "test_matrix", "test_suspicion", "test_sample",
+    "test_crash", "test_step_guard", "test_mutations", "test_acting_keys", "test_transaction", "test_legible",
+    "test_config_screen", "test_copied_run", "test_sole_doer", "test_recover_dialog", "test_run_screen",
+    "test_other_screens", "test_control", "test_survival", "test_queue",
+)  # fmt: skip
+"""The files that take longest, as measured (tests/times.py); behind them the others that train."""
 
 
 def pytest_collection_modifyitems(items):

@@ -41,3 +41,8 @@ def folder_of_session(factory: pytest.TempPathFactory) -> Path:
     """Return the temporary directory that all processes of this session see."""
     base = factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def owner_of_session() -> int:
+    """Return the process that lasts as long as this session."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()

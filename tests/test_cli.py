@@ -8,6 +8,8 @@ import pytest
 from nantui.cli import COMMANDS, main, runs_first
 from nantui.terminal_text import printable_lines
 
+pytestmark = pytest.mark.usefixtures("quick_start")
+
 
 def nantui(*words, cwd=None):
     command = [sys.executable, "-m", "nantui", *map(str, words)]

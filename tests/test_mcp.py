@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import mcp
 import pytest
 
 from nantui.commands.mcp import Runs, action_words, server
@@ -20,17 +18,26 @@ from nantui.run.layout import RunLayout
 from tests.compat.archive import DATA, new_root, unpack
 from tests.compat.recorded import tree
 
+pytestmark = pytest.mark.usefixtures("quick_start")
+
 
 @pytest.fixture(scope="module")
-def broken() -> Iterator[Path]:
+def broken(warm_python: str) -> Iterator[Path]:
     """A run that a NaN ended in epoch 3, as it was recorded, trained by an interpreter that there is."""
     root = unpack(DATA / "diverged.tar.xz", new_root())
     script = root / "python"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec "{warm_python}" "$@"\n')
     script.chmod(0o755)
     bind(root / "runs" / "diverged")
     yield root / "runs" / "diverged"
     shutil.rmtree(root)
+
+
+def connected(run, act):
+    """Return the SDK's client of a server. Its import costs a second, which only this file needs."""
+    import mcp
+
+    return mcp.Client(server(Runs(run.parent), act=act))
 
 
 async def call(client, tool, **arguments):
@@ -48,7 +55,7 @@ async def refusal(client, tool, **arguments):
 
 async def test_looking_needs_no_leave_and_there_is_no_tool_that_writes(broken):
     before = tree(broken)
-    async with mcp.Client(server(Runs(broken.parent), act=False)) as client:
+    async with connected(broken, act=False) as client:
         tools = {tool.name for tool in (await client.list_tools()).tools}
         assert tools == {"status", "events", "curves", "checkpoints", "diagnosis", "recovery_plan"}
         assert json.loads(await call(client, "status"))["runs"][0]["state"] == "diverged"
@@ -63,7 +70,7 @@ async def test_looking_needs_no_leave_and_there_is_no_tool_that_writes(broken):
 
 async def test_a_broken_run_is_rolled_back_in_two_steps_and_taken_back(broken):
     before = tree(broken)
-    async with mcp.Client(server(Runs(broken.parent), act=True)) as client:
+    async with connected(broken, act=True) as client:
         assert json.loads(await call(client, "diagnosis", run="diverged"))["causes"]
         plan = json.loads(
             await call(client, "plan_action", action="rollback", run="diverged", to="epoch0.pt")

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas
 import pytest
 
 import nantui
@@ -91,6 +90,8 @@ def test_a_metric_that_is_not_there_is_named_beside_those_that_are(runs, capsys)
 
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_an_export_holds_every_epoch_and_is_never_written_over(runs, tmp_path, capsys, form):
+    import pandas
+
     out = tmp_path / "out"
     assert main(["export", str(runs["diverged"]), "--to", form, "--out", str(out)]) == 0
     read = {"csv": pandas.read_csv, "json": pandas.read_json}[form]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.compat.recorded import (
 )
 from tests.screen import Screen
 
+pytestmark = pytest.mark.usefixtures("quick_start")
 Unpacked = Callable[[str], Recorded]
 SUPERVISOR = "nantui.supervise.main"
 
@@ -43,7 +43,7 @@ def runs(unpacked: Unpacked) -> Unpacked:
 
 @pytest.fixture
 def again(unpacked: Unpacked, warm_python: str) -> Unpacked:
-    """Return a maker of runs to be trained on."""
+    """Return a maker of runs to be changed or trained on."""
 
     def make(name: str) -> Recorded:
         run = unpacked(name)
@@ -138,8 +138,8 @@ def test_the_next_supervisor_finishes_what_a_power_cut_broke_off_and_recovers(ag
     assert run.tree() == before
 
 
-def test_one_that_was_almost_done_is_finished_and_then_taken_back_whole(unpacked: Unpacked) -> None:
-    run = unpacked("broken_late")
+def test_one_that_was_almost_done_is_finished_and_then_taken_back_whole(again: Unpacked) -> None:
+    run = again("broken_late")
     before = run.before()
     put_right(run, "rollback_done")
     assert run.tree() != before and run.asked("check")[0] == 0
@@ -148,8 +148,8 @@ def test_one_that_was_almost_done_is_finished_and_then_taken_back_whole(unpacked
     assert run.tree() == before
 
 
-def test_one_with_something_in_its_way_is_taken_back(unpacked: Unpacked) -> None:
-    run = unpacked("broken_late")
+def test_one_with_something_in_its_way_is_taken_back(again: Unpacked) -> None:
+    run = again("broken_late")
     before = run.before()
     assert not (run.run / "weights/last.pt").exists()
     (run.run / "weights/last.pt").write_bytes(b"somebody else's")
@@ -160,7 +160,6 @@ def test_one_with_something_in_its_way_is_taken_back(unpacked: Unpacked) -> None
 
 def put_right(run: Recorded, kind: str) -> None:
     """Start a supervisor, as any command does; wait until it has closed the transaction, as `kind`."""
-    run.train_with(sys.executable)
     assert command_line(SUPERVISOR, str(run.run), "--detach").returncode == 0
     (begun,) = run.journal("rollback_begun")
     ended = eventually(lambda: run.journal("rollback_done", "rollback_reverted"))
@@ -224,9 +223,8 @@ def test_a_finished_run_gets_another_phase_and_gives_it_back(again: Unpacked) ->
 
 
 def test_a_run_of_two_hosts_goes_on_with_both(again: Unpacked) -> None:
-    """The ranks are started by torchrun, so that they import torch themselves."""
+    """What the second host starts dies with its parent: there, the interpreter is a real one."""
     run = again("two_hosts")
-    run.train_with(sys.executable)
     assert _seats(run, 1) == ["recorded", "other"]
     run.nantui("resume", "--yes")
     other = {**os.environ, "NANTUI_HOST": "other"}

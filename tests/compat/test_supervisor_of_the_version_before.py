@@ -35,10 +35,10 @@ Unpacked = Callable[[str], Recorded]
 class OldRun(Recorded):
     """A run that is being trained by 9407e15, installed in `place`."""
 
-    def __init__(self, base: Recorded, place: Path, home: Path, name: str) -> None:
+    def __init__(self, base: Recorded, place: Path, home: Path, name: str, python: str) -> None:
         super().__init__(base.name, base.root)
         self.place, self.run = unpack_old_code(place), base.root / "runs" / name
-        self.train_with(sys.executable)
+        self.train_with(python)
         self._environment = {**os.environ, "PYTHONPATH": str(self.place)}
         self._patient(home, f"{name}-config")
 
@@ -83,10 +83,11 @@ class OldRun(Recorded):
 
 @pytest.fixture
 def old_run(
-    unpacked: Unpacked, on_the_host: Path, tmp_path: Path, request: pytest.FixtureRequest
+    unpacked: Unpacked, on_the_host: Path, tmp_path: Path, request: pytest.FixtureRequest, warm_python: str
 ) -> Iterator[OldRun]:
     """A run that trains under 9407e15, installed in a place of its own; its end is the test's."""
-    run = OldRun(unpacked("stopped"), tmp_path / "install", on_the_host, request.node.name[-12:])
+    place, name = tmp_path / "install", request.node.name[-12:]
+    run = OldRun(unpacked("stopped"), place, on_the_host, name, warm_python)
     said, _ = run.start().communicate(timeout=300)
     assert run.run.is_dir(), said
     yield run
@@ -107,12 +108,12 @@ def files_in(archive: io.BytesIO) -> dict[str, bytes]:
         return {name: stream.read() for name, stream in opened if stream is not None}
 
 
-def test_what_the_version_before_starts_by_name_is_still_there() -> None:
+def test_what_the_version_before_starts_by_name_is_still_there(torch_python: str) -> None:
     """Asked for nothing, each of them refuses; a name that is gone, or does nothing, would not."""
     names = names_in_the_old_code()
     assert {"nantui.supervise.main", "nantui.recovery.act", "nantui.training.worker"} < names
     assert importlib.util.find_spec(IMPORTED_BY_NAME) is not None
-    started = {name: started_with_nothing(name) for name in sorted(names - {IMPORTED_BY_NAME})}
+    started = {name: started_with_nothing(torch_python, name) for name in sorted(names - {IMPORTED_BY_NAME})}
     for name, process in started.items():
         said, _ = process.communicate(timeout=120)
         assert process.returncode in (1, 2) and "No module named" not in said, (name, said)
@@ -133,9 +134,9 @@ def runs_with(pid: int, code: Path) -> bool:
     return (first / "nantui").resolve() == (code / "nantui").resolve()
 
 
-def started_with_nothing(name: str) -> subprocess.Popen[str]:
+def started_with_nothing(python: str, name: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", name], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        [python, "-m", name], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

@@ -8,14 +8,13 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.demo_environments import read
-from nantui.demo import evidence, headless
-from nantui.demo.story import ACT_ONE, start
+from nantui.demo import evidence, headless, story
+from nantui.demo.story import ACT_ONE
 from nantui.errors import FAILED
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
@@ -26,9 +25,10 @@ pytestmark = pytest.mark.training
 
 
 @pytest.fixture
-def training(tmp_path):
-    """A demo run that has just been started; killed afterwards whatever happened."""
-    run = start(tmp_path, seconds_per_step=0.08)
+def training(tmp_path, warm_python, monkeypatch):
+    """A demo run that has just been started, of half the steps in the same time; killed afterwards."""
+    monkeypatch.setattr(story, "IMAGES", story.IMAGES // 2)
+    run = story.start(tmp_path, seconds_per_step=0.16, python=warm_python)
     yield run
     if read_status(run).pids:
         carry_out(run, Command("kill"))
@@ -67,10 +67,10 @@ def test_alarm_recover_and_finish_with_the_cockpit_killed_in_between(training, t
     assert read_status(training).pids == ()
 
 
-def test_headless_demo_proves_itself(tmp_path):
+def test_headless_demo_proves_itself(tmp_path, warm_python):
     place = str(tmp_path / "demo")
     demo = subprocess.run(
-        [sys.executable, "-m", "nantui", "demo", "--headless", "--dir", place, "--seed", "7"],
+        [warm_python, "-m", "nantui", "demo", "--headless", "--dir", place, "--seed", "7"],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert demo.returncode == 0, demo.stdout + demo.stderr

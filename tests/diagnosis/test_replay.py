@@ -46,10 +46,10 @@ def unwatched(tmp_path_factory):
     return run, image
 
 
-def test_it_happens_again_and_the_image_is_named(unwatched, capsys):
+def test_it_happens_again_and_the_image_is_named(unwatched, capsys, warm_python):
     run, image = unwatched
     before = sorted(path.name for path in run.rglob("*"))
-    assert main(["diagnose", str(run), "--replay", "--yes", "--json"]) == 0
+    assert main(["diagnose", str(run), "--replay", "--yes", "--json", "--python", warm_python]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["causes"][0]["cause"] == "data"
     assert document["advice"][0]["images"] == [str(image.with_suffix(".png"))]

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,7 @@ from nantui.run.record import Reached
 from nantui.run.results import current, read_results
 from nantui.supervisor.client import create_run
 from tests.checkpoint import archives
-from tests.checkpoint.hostile import DATA
-from tests.checkpoint.test_hostile import RUNS_CODE
+from tests.checkpoint.hostile import DATA, RUNS_CODE
 from tests.recovery import fakes
 from tests.supervisor import stub_run
 from tests.supervisor.stub_run import StubRun, eventually
@@ -245,7 +243,7 @@ def test_a_resume_that_is_taken_back_takes_its_points_with_it(layout, sound):
 
 
 @pytest.mark.training
-def test_a_killed_training_goes_on_in_the_epoch_that_was_begun(tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_in_the_epoch_that_was_begun(tmp_path, monkeypatch, warm_python):
     """SIGKILL in the first epoch, where there is no last.pt, and again in the second."""
     for name, value in {**stub_run.own_home(tmp_path), "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
@@ -262,7 +260,7 @@ def test_a_killed_training_goes_on_in_the_epoch_that_was_begun(tmp_path, monkeyp
         for epoch, attempt in ((1, 1), (2, 2))
         for batch, seconds in ((5, 2.0), (7, 600.0))
     ]
-    run = StubRun(create_run(train, {"step_points": 0.2}, faults=waits, python=sys.executable))
+    run = StubRun(create_run(train, {"step_points": 0.2}, faults=waits, python=warm_python))
     try:
         for attempt, epoch in ((1, 1), (2, 2)):
             eventually(lambda a=attempt, e=epoch: any((p.attempt, p.epoch) == (a, e) and p.batch >= 4

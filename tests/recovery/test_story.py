@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def badges(run: Path) -> dict[str, str]:
 
 
 def test_the_whole_story_ends_with_a_finished_run_under_nan_safe(
-    poisoned: Path, rebase_here: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    poisoned: Path, rebase_here: Callable[..., Any], capsys: pytest.CaptureFixture[str], warm_python: str
 ) -> None:
     before = badges(poisoned)
     assert before["last.pt"] == "corrupt"
@@ -60,7 +59,7 @@ def test_the_whole_story_ends_with_a_finished_run_under_nan_safe(
     assert set(badges(poisoned).values()) == {"clean"}
 
     stock = [
-        sys.executable,
+        warm_python,
         "-m",
         "ultralytics.cfg.__init__",
         "train",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -56,13 +55,13 @@ print(json.dumps(said))
 
 
 @pytest.fixture(scope="session")
-def ultralytics_says(shared: Shared) -> dict[str, Any]:
+def ultralytics_says(shared: Shared, torch_python: str) -> dict[str, Any]:
     """What the installed release itself does, asked once in a process of its own."""
     pytest.importorskip("torch")
     answer = shared.root / "ultralytics_says"
 
     def ask() -> None:
-        words = [sys.executable, "-c", ASK, json.dumps(TEXTS)]
+        words = [torch_python, "-c", ASK, json.dumps(TEXTS)]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         answer.write_text(done.stdout.splitlines()[-1])
 

@@ -22,8 +22,7 @@ from nantui.run.spec import read_spec
 from tests.checkpoint import archives
 from tests.checkpoint.editing import edited, strip
 from tests.checkpoint.flips import flip_one, small_checkpoint
-from tests.checkpoint.hostile import DATA
-from tests.checkpoint.test_hostile import RUNS_CODE
+from tests.checkpoint.hostile import DATA, RUNS_CODE
 from tests.checkpoint.test_mutations import LONG_AGO, MUTATIONS, Sample
 from tests.checkpoint.trainings import RECIPES, train
 from tests.recovery import fakes

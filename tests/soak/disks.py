@@ -20,7 +20,6 @@ from nantui.run.spec import read_spec
 from nantui.supervisor.client import submit
 from tests.recovery import fakes
 from tests.recovery.test_crash import lines_of, put_right
-from tests.soak import checkpoints
 from tests.soak.harness import Kind, run_trial
 from tests.soak.worlds import Disturbance, small_disk, without_override, world
 from tests.supervisor.stub_run import StubRun, eventually
@@ -58,6 +57,8 @@ def full_in_a_rollback(folder: Path, dice: random.Random) -> None:
 
     No byte is lost, a refusal is one line, and the next start makes it as before or as after.
     """
+    from tests.soak import checkpoints  # which imports torch
+
     with pytest.MonkeyPatch.context() as monkeypatch, small_disk(folder, dice.choice((2, 3, 6))) as disk:
         fakes.without_torch(monkeypatch)
         undoes, left = dice.random() < 0.4, dice.choice((0, 0, 1, 100, 4096, 20000, 200000))

@@ -12,7 +12,7 @@ from tests.supervisor.stub_run import Runs, StubRun
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_start: None) -> Path:
     """Keep configuration, cache and state of the tests to themselves; supervisors here are quick."""
     for name, value in stub_run.own_home(tmp_path).items():
         monkeypatch.setenv(name, value)
@@ -20,9 +20,9 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def stub_python(tmp_path: Path) -> str:
+def stub_python(tmp_path: Path, nantui_python: str) -> str:
     """Return an "interpreter" that plays the worker's modules."""
-    return stub_run.stub_interpreter(tmp_path)
+    return stub_run.stub_interpreter(tmp_path, nantui_python)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nantui import entry_points
 from nantui.machine.process_identity import ProcessRef, alive
 from nantui.machine.process_tree import members, send
 from nantui.run.atomic_files import read_text
@@ -22,6 +23,7 @@ from nantui.supervisor.state import read_state
 from nantui.supervisor.status import read_status
 
 PATIENCE_S = 30.0
+PYTHON = sys.executable
 STUB = Path(__file__).with_name("stub_worker.py")
 QUICK = """patience: {tick_s: 0.05, heartbeat_s: 0.5, idle_exit_s: 0.5, stop_s: 3, teardown_s: 1,
   terminate_s: 0.5, stall_floor_s: 1.5, stall_factor: 3, hung_s: 1, other_phase_s: 30}
@@ -93,13 +95,17 @@ def own_home(place: Path) -> dict[str, str]:
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(QUICK)
     homes = {f"XDG_{name}_HOME": str(place / name.lower()) for name in ("CONFIG", "CACHE", "STATE")}
-    return {**homes, "STUB_PYTHON": sys.executable}
+    return {**homes, "STUB_PYTHON": PYTHON}
 
 
-def stub_interpreter(place: Path) -> str:
-    """Return an "interpreter" that plays the worker's modules."""
+def stub_interpreter(place: Path, helpers: str = PYTHON) -> str:
+    """Return an "interpreter" that plays the worker's modules; `helpers` runs those that do not train."""
+    light = f"{entry_points.CHECK_ARGUMENTS}|{entry_points.RECOVERY}|{entry_points.DATA_SET_DIGEST}"
     script = place / "stub-python"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STUB}" "$@"\n')
+    script.write_text(
+        f'#!/bin/sh\ncase "$2" in {light}) exec "{helpers}" "{STUB}" "$@";; esac\n'
+        f'exec "{PYTHON}" "{STUB}" "$@"\n'
+    )
     script.chmod(0o755)
     return str(script)
 

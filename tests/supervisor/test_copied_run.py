@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec, write_spec
 from nantui.supervisor.client import submit
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import PYTHON, StubRun, eventually
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,13 @@ def test_a_plain_run_is_asked_about_only_where_its_data_set_brings_code(
 
 
 def test_a_run_that_is_renamed_while_it_trains_is_followed_and_stopped_by_either_name(
-    make_run: Callable[..., StubRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_run: Callable[..., StubRun],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Its supervisor becomes that of the new place, and stays the worker's parent: it is a real one."""
+    monkeypatch.setattr(sys, "executable", PYTHON)
     run = make_run("moving", epochs=100000)
     run.await_step()
     new = StubRun(tmp_path / "moved")

@@ -22,7 +22,7 @@ from nantui.supervisor.queue import entries
 from nantui.supervisor.queue.devices import turns
 from nantui.supervisor.queue.entries import GOING, WAITING, Entry, Queue, change, read_queue, wake
 from nantui.supervisor.status import read_status
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import PYTHON, StubRun, eventually
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def process(monkeypatch):
     popen = subprocess.Popen
 
     def noted(argv, **how):
-        child = popen(argv, **how)
-        if entry_points.QUEUE in argv:
-            started.append(child)
-        return child
+        if entry_points.QUEUE not in argv:
+            return popen(argv, **how)
+        started.append(popen([PYTHON, *argv[1:]], **how))  # the very process is killed
+        return started[-1]
 
     monkeypatch.setattr(entries.subprocess, "Popen", noted)
     yield started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def shapes(tmp_path_factory):
 
 
 @pytest.fixture
-def train(tmp_path, shapes, monkeypatch, own_home):
+def train(tmp_path, shapes, monkeypatch, own_home, warm_python):
     """Start a real training; yields a function of the arguments that differ."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(stub_run, "PATIENCE_S", 180.0)
@@ -35,13 +36,13 @@ def train(tmp_path, shapes, monkeypatch, own_home):
     (own_home / "config" / "nantui" / "supervise.yaml").write_text(f"patience: {patience}\n")
     made = []
 
-    def start(faults=(), ours=None, **changes):
+    def start(faults=(), ours=None, python=warm_python, **changes):
         arguments = {
             "model": "yolov8n.yaml", "data": str(shapes), "imgsz": 64, "batch": 8, "epochs": 2,
             "device": "cpu", "workers": 0, "plots": False, "fraction": 0.34,
             "project": str(tmp_path / "runs"), "name": "real",
         }  # fmt: skip
-        made.append(StubRun(create_run({**arguments, **changes}, ours, faults=faults)))
+        made.append(StubRun(create_run({**arguments, **changes}, ours, faults=faults, python=python)))
         return made[-1]
 
     yield start
@@ -69,7 +70,7 @@ def test_killed_with_its_supervisor_it_is_resumed_with_other_settings_and_finish
 
 
 def test_two_ranks_agree_on_one_step_to_go_back_and_to_stop_also_under_a_new_supervisor(train):
-    run = train(device="cpu,cpu", epochs=500, ours={"step_points": 0.1})
+    run = train(device="cpu,cpu", epochs=500, ours={"step_points": 0.1}, python=sys.executable)
     run.await_state("running")
     assert len(run.status().pids) == 3, "torchrun and two ranks"
     eventually(lambda: any(run.layout.points.glob("*.json")), lambda: str(run.status()))

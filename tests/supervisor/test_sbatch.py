@@ -63,8 +63,9 @@ def test_a_new_run_waits_for_its_job_and_a_resume_begins_it(make_run, capsys):
     assert run.do("stop").ok and "(resume from" in run.do("resume").text
 
 
-def test_a_job_may_ask_for_devices_that_are_not_here(tmp_path, capsys):
+def test_a_job_may_ask_for_devices_that_are_not_here(tmp_path, capsys, torch_python):
     words = ["model=yolov8n.yaml", "data=coco8.yaml", f"project={tmp_path}", "device=6,7", "nnodes=2"]
+    words += ["--python", torch_python]
     assert main(["sbatch", *words, "name=one"]) == 0
     layout = RunLayout(tmp_path / "one")
     spec = read_spec(layout.spec)

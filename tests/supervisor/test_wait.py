@@ -25,6 +25,7 @@ def test_it_waits_for_each_and_returns_the_first_that_did_not_finish(make_run, c
 
 def test_its_patience_has_an_end(make_run, capsys):
     run = make_run(epochs=100000)
+    run.await_step()
     assert main(["wait", str(run.path), "--timeout", "0.2"]) == 124
     assert "not over after 0.2 s" in capsys.readouterr().err and run.status().state != "stopped"
 

@@ -173,7 +173,7 @@ def python_path() -> str:
 
 
 def on_two_ranks(
-    cases: list[dict[str, Any]], place: Path, python: str = sys.executable, timeout: float = 240.0
+    cases: list[dict[str, Any]], place: Path, python: str, timeout: float = 240.0
 ) -> subprocess.Popen[bytes]:
     """Run attempts on two gloo ranks, in one launch; returns the ended torchrun process.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ rank = int(os.environ["RANK"])
 def train():
     for _ in range(3):
         dist.all_reduce(torch.ones(4))
-    print("ready", flush=True)
+    print("ready", rank, os.getpid(), flush=True)
     while rank:
         time.sleep(1)
     dist.all_reduce(torch.ones(4))  # LINE
@@ -57,7 +58,7 @@ Thread 7 (idle): "MainThread"
 
 
 @pytest.fixture
-def hanging(tmp_path):
+def hanging(tmp_path, torch_python):
     """Two ranks of which one waits for ever in an all_reduce that the other does not join."""
     layout = RunLayout(tmp_path)
     layout.attempts.mkdir(parents=True)
@@ -65,7 +66,7 @@ def hanging(tmp_path):
     with layout.attempt_log(1).open("ab") as log:
         ranks = [
             subprocess.Popen(
-                [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "store")],
+                [torch_python, str(tmp_path / "script.py"), str(tmp_path / "store")],
                 env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"},
                 stdout=log,
                 stderr=log,
@@ -73,15 +74,20 @@ def hanging(tmp_path):
             for rank in range(2)
         ]
     try:
-        found = [ref for child in ranks if (ref := ref_of(child.pid))]
+        pids = dict(eventually(lambda: len(there := ready(layout)) == 2 and there))
+        found = [ref for rank in "01" if (ref := ref_of(int(pids[rank])))]
         for rank, ref in enumerate(found):
             register(layout, rank, ref)
-        eventually(lambda: layout.attempt_log(1).read_text().count("ready") == 2)
         yield layout, found
     finally:
         for child in ranks:
             child.kill()
             child.wait()
+
+
+def ready(layout):
+    """Return (rank, pid) of each that is there, as it says."""
+    return re.findall(r"^ready (\d) (\d+)$", layout.attempt_log(1).read_text(), re.MULTILINE)
 
 
 def register(layout, rank, ref):

@@ -35,6 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("healthy")
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("case", SAMPLE, ids=[case.name for case in SAMPLE])
 def test_the_guard_leaves_a_healthy_training_alone(case: Case, shared: Path, tmp_path: Path) -> None:
     for mode in (GUARDED, OFF):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -92,28 +91,28 @@ def test_the_first_epoch_is_gone_on_with(trainings, run):
     assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
 
 
-def test_a_script_of_the_users_own_goes_on_inside_its_first_epoch(trainings, tmp_path):
+def test_a_script_of_the_users_own_goes_on_inside_its_first_epoch(trainings, tmp_path, warm_python):
     run, script = RunLayout(tmp_path / "run"), tmp_path / "train.py"
     options = {name: value for name, value in trainings.common.items() if name != "model"}
     script.write_text(
         f"from ultralytics import YOLO\nYOLO({str(trainings.model)!r}).train(**{options!r}, project='asked')"
     )
-    command = {"argv": [sys.executable, str(script)], "cwd": str(tmp_path), "env": {}}
+    command = {"argv": [warm_python, str(script)], "cwd": str(tmp_path), "env": {}}
     write_spec(run.spec, Spec({}, kind="exec", exec=command))
     slow = {"fault": "slow_step", "batch": 4, "seconds": 3.0}
     write_request(run.run, 1, {}, ours=ALWAYS, faults=[slow, {"fault": "exception", "batch": 4}])
-    assert in_a_process(run, 1) == 1
+    assert in_a_process(warm_python, run, 1) == 1
     point = step_points(run)[0]
     write_request(run.run, 2, {}, mode="resume", checkpoint=point.path)
-    assert in_a_process(run, 2) == 0
+    assert in_a_process(warm_python, run, 2) == 0
     told = outcome_of(run.run, 2, 0)
     assert told.exit.outcome == "finished"
     assert numbers(told.steps)[0] == (1, point.batch + 1), "whichever point the thread has got to write"
 
 
-def in_a_process(run: RunLayout, number: int) -> int:
+def in_a_process(python: str, run: RunLayout, number: int) -> int:
     root = str(Path(__file__).parents[2])
-    argv = [sys.executable, "-m", "nantui.worker", str(run.run), f"{number:03d}"]
+    argv = [python, "-m", "nantui.worker", str(run.run), f"{number:03d}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     return subprocess.run(argv, env=environment, capture_output=True).returncode
 

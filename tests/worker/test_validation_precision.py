@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -259,11 +258,11 @@ def test_a_fitness_that_is_not_finite_is_never_the_best_for_good(trainings, tmp_
     assert outcome.checkpoint("epoch3.pt")["stopper"]["best_fitness"] == best[3]
 
 
-def test_two_ranks_agree_on_the_second_pass(trainings, tmp_path):
+def test_two_ranks_agree_on_the_second_pass(trainings, tmp_path, warm_python):
     request = {**trainings.common, "epochs": 3}
     write_request(tmp_path / "run", 1, request, devices=2)
     case = {"run": str(tmp_path / "run"), "number": 1, "overflows": [1, 2], "at_the_end": True}
-    process = on_two_ranks([case], tmp_path / "log", timeout=150)
+    process = on_two_ranks([case], tmp_path / "log", warm_python, timeout=150)
     assert process.returncode == 0, (tmp_path / "log" / "log").read_text()[-3000:]
     first, second = (outcome_of(tmp_path / "run", 1, 0, rank) for rank in (0, 1))
     assert [one.exit.outcome for one in (first, second)] == ["finished"] * 2
@@ -284,12 +283,12 @@ with half_precision({1}):
 """
 
 
-def test_an_attached_script_is_validated_again_as_well(trainings, tmp_path):
+def test_an_attached_script_is_validated_again_as_well(trainings, tmp_path, warm_python):
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     data = draw_data_set(tmp_path / "data", images=16)
-    argv = [sys.executable, str(script), str(trainings.model), str(data), str(tmp_path / "runs")]
+    argv = [warm_python, str(script), str(trainings.model), str(data), str(tmp_path / "runs")]
     answer = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=240)
     assert answer.returncode == 0, answer.stderr[-2000:]
     outcome = outcome_of(tmp_path / "runs/one", 1, 0)

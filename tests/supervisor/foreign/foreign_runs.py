@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from pathlib import Path
 
 from nantui.machine.process_tree import descendants
+from tests.supervisor.stub_run import PYTHON
 
 SCRIPT = Path(__file__).with_name("foreign_train.py")
 
 
 def command_line(folder: Path | str, name: str = "exp") -> list[str]:
     """Return what trains into `folder`/`name`."""
-    return [sys.executable, str(SCRIPT), "train", f"project={folder}", f"name={name}"]
+    return [PYTHON, str(SCRIPT), "train", f"project={folder}", f"name={name}"]
 
 
 def below(pid: int) -> list[int]:

@@ -92,9 +92,12 @@ def own_home(home: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def story(
-    home: pytest.MonkeyPatch, network: Network, tmp_path_factory: pytest.TempPathFactory
+    home: pytest.MonkeyPatch, network: Network, tmp_path_factory: pytest.TempPathFactory, warm_python: str
 ) -> Iterator[tuple[StubRun, StubRun, Second]]:
-    """Start the same training on one host with two ranks, then on two; yields both runs and host b."""
+    """Start the same training on one host with two ranks, then on two; yields both runs and host b.
+
+    What host b starts dies with its parent: there the stand-in for an interpreter is a real one.
+    """
     place = tmp_path_factory.mktemp("two")
     train = {
         "model": str(tiny_model(place)), "data": str(draw_data_set(place / "data")), "epochs": 300,
@@ -103,9 +106,11 @@ def story(
         "project": str(place / "runs"),
     }  # fmt: skip
     fault = [{"fault": "nan_pixel", "rank": 1, "epoch": 2, "batch": 2}]
-    alone = StubRun(create_run({**train, "device": "cpu,cpu", "name": "one"}, faults=fault))
+    alone = StubRun(
+        create_run({**train, "device": "cpu,cpu", "name": "one"}, faults=fault, python=warm_python)
+    )
     train = {**train, "device": "cpu", "name": "two"}
-    run = StubRun(create_run(train, faults=fault, nnodes=2, endpoint=network.address))
+    run = StubRun(create_run(train, faults=fault, nnodes=2, endpoint=network.address, python=warm_python))
     second = Second(run.path, through=network.through)
     yield alone, run, second
     for one in (alone, run):

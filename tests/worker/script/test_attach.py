@@ -29,11 +29,11 @@ for name in ("one", "two"):
 """
 
 
-def test_every_training_of_an_attached_script_is_guarded_where_it_is(trainings, tmp_path):
+def test_every_training_of_an_attached_script_is_guarded_where_it_is(trainings, tmp_path, warm_python):
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
-    argv = [sys.executable, str(script), str(trainings.model), str(trainings.data), str(tmp_path / "runs")]
+    argv = [warm_python, str(script), str(trainings.model), str(trainings.data), str(tmp_path / "runs")]
     with (tmp_path / "log").open("wb") as log:
         code = subprocess.call(argv, env=environment, stdout=log, stderr=log, timeout=200)
     assert code == 0, (tmp_path / "log").read_text()[-2000:]

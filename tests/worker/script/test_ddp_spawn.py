@@ -29,11 +29,10 @@ ROOT = str(Path(__file__).parents[3])
 
 
 def run_to_its_end(argv: list[str], log: Path) -> int:
+    """Run `argv`, an interpreter and its words; returns the exit code."""
     environment = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
     with log.open("wb") as file:
-        return subprocess.call(
-            [sys.executable, *argv], env=environment, stdout=file, stderr=file, timeout=240
-        )
+        return subprocess.call(argv, env=environment, stdout=file, stderr=file, timeout=240)
 
 
 def words(trainings: Any, place: Path) -> list[str]:
@@ -43,21 +42,21 @@ def words(trainings: Any, place: Path) -> list[str]:
 class UnderExec:
     """The script as the supervisor's worker carries it out."""
 
-    def __init__(self, trainings: Any, place: Path, launcher: tuple[str, ...] = ()) -> None:
-        self.layout, self.place = RunLayout(place / "run"), place
-        argv = [sys.executable, *launcher, *words(trainings, place)]
+    def __init__(self, trainings: Any, place: Path, python: str, launcher: tuple[str, ...] = ()) -> None:
+        self.layout, self.place, self.python = RunLayout(place / "run"), place, python
+        argv = [python, *launcher, *words(trainings, place)]
         write_spec(self.layout.spec, Spec({}, kind="exec", exec={"argv": argv, "cwd": str(place)}))
 
     def attempt(self, number: int, **request: Any) -> tuple[int, list[Outcome], str]:
         """Return the script's exit code, what each rank left, and the log."""
         run, log = self.layout.run, self.place / f"log{number}"
         write_request(run, number, {}, **request)
-        code = run_to_its_end(["-m", "nantui.worker", str(run), f"{number:03d}"], log)
+        code = run_to_its_end([self.python, "-m", "nantui.worker", str(run), f"{number:03d}"], log)
         return code, [outcome_of(run, number, code, rank) for rank in (0, 1)], log.read_text()
 
 
-def test_spawned_ranks_are_guarded_end_with_the_code_and_resume(trainings, tmp_path):
-    script = UnderExec(trainings, tmp_path)
+def test_spawned_ranks_are_guarded_end_with_the_code_and_resume(trainings, tmp_path, warm_python):
+    script = UnderExec(trainings, tmp_path, warm_python)
     faults = [
         {"fault": "nan_pixel", "epoch": 1, "batch": 2, "rank": 1},
         {"fault": "nan_weight", "epoch": 2, "batch": 2, "rank": 1},
@@ -80,9 +79,9 @@ def test_spawned_ranks_are_guarded_end_with_the_code_and_resume(trainings, tmp_p
 
 
 @pytest.mark.soak
-def test_ranks_that_the_user_starts_with_torchrun_are_one_call(trainings, tmp_path):
+def test_ranks_that_the_user_starts_with_torchrun_are_one_call(trainings, tmp_path, warm_python):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    script = UnderExec(trainings, tmp_path, launcher)
+    script = UnderExec(trainings, tmp_path, warm_python, launcher)
     fault = {"fault": "nan_pixel", "epoch": 1, "batch": 2, "rank": 1}
     code, ranks, log = script.attempt(1, faults=[fault])
     assert code == 0, log[-3000:]
@@ -94,7 +93,7 @@ def test_ranks_that_the_user_starts_with_torchrun_are_one_call(trainings, tmp_pa
 @pytest.mark.soak
 def test_attach_reaches_spawned_ranks_in_one_attempt(trainings, tmp_path):
     log = tmp_path / "log"
-    code = run_to_its_end([*words(trainings, tmp_path), "attach"], log)
+    code = run_to_its_end([sys.executable, *words(trainings, tmp_path), "attach"], log)
     assert code == 0, log.read_text()[-3000:]
     layout = RunLayout(tmp_path / "asked" / "spawned")
     assert layout.attempt_numbers() == [1] and layout.ranks(1) == [0, 1]

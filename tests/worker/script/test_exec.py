@@ -43,10 +43,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield place
 
 
-def under_exec(run: Path, script: str, *words: Any) -> StubRun:
+def under_exec(python: str, run: Path, script: str, *words: Any) -> StubRun:
     """Start a script as a person does, with the command line."""
-    argv = [sys.executable, "-m", "nantui", "exec", "--run", str(run), "--"]
-    command = [*argv, sys.executable, str(SCRIPTS / script), *map(str, words)]
+    argv = [python, "-m", "nantui", "exec", "--run", str(run), "--"]
+    command = [*argv, python, str(SCRIPTS / script), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=run.parent)
     assert done.returncode == 0, done.stderr
     return StubRun(Path(done.stdout.strip()))
@@ -67,12 +67,13 @@ def end_processes(run: StubRun) -> None:
 
 @pytest.fixture(scope="module")
 def recovered(
-    trainings: Trainings, tmp_path_factory: pytest.TempPathFactory, home: Path
+    trainings: Trainings, tmp_path_factory: pytest.TempPathFactory, home: Path, warm_python: str
 ) -> Iterator[tuple[StubRun, list[str], list[str]]]:
     """The script's run after it broke and was recovered; what its parts proved in either attempt."""
     place = tmp_path_factory.mktemp("exec")
     proof = place / "proof.txt"
-    run = under_exec(place / "run", "mine.py", proof, trainings.model, trainings.data, place / "asked")
+    words = proof, trainings.model, trainings.data, place / "asked"
+    run = under_exec(warm_python, place / "run", "mine.py", *words)
     try:
         ended(run, "diverged")
         first = proof.read_text().splitlines()
@@ -114,25 +115,27 @@ def test_recovered_settings_win_over_the_scripts_in_the_live_optimizer(recovered
     assert outcome_of(recovered[0].path, 2, 0).of("registered")
 
 
-def worker(run: Path, number: int, log: Path) -> str:
+def worker(python: str, run: Path, number: int, log: Path) -> str:
     """Carry an attempt out as the supervisor would; returns its output."""
-    argv = [sys.executable, "-m", "nantui.worker", str(run), f"{number:03d}"]
+    argv = [python, "-m", "nantui.worker", str(run), f"{number:03d}"]
     with log.open("wb") as file:
         subprocess.call(argv, stdout=file, stderr=file, timeout=200)
     return log.read_text()
 
 
-def twice_script(trainings: Trainings, place: Path) -> list[str]:
+def twice_script(python: str, trainings: Trainings, place: Path) -> list[str]:
     words = trainings.model, trainings.data, place / "asked", place / "broken"
-    return [sys.executable, str(SCRIPTS / "twice.py"), *map(str, words)]
+    return [python, str(SCRIPTS / "twice.py"), *map(str, words)]
 
 
-def test_a_script_is_resumed_at_the_interrupted_call_and_repeats_no_finished_one(trainings, tmp_path, home):
+def test_a_script_is_resumed_at_the_interrupted_call_and_repeats_no_finished_one(
+    trainings, tmp_path, home, warm_python
+):
     first, second = RunLayout(tmp_path / "run"), RunLayout(tmp_path / "asked" / "second")
-    command = {"argv": twice_script(trainings, tmp_path), "cwd": str(tmp_path), "env": {}}
+    command = {"argv": twice_script(warm_python, trainings, tmp_path), "cwd": str(tmp_path), "env": {}}
     write_spec(first.spec, Spec({}, kind="exec", exec=command))
     write_request(first.run, 1, {})
-    log = worker(first.run, 1, tmp_path / "log1")
+    log = worker(warm_python, first.run, 1, tmp_path / "log1")
     finished, broken = outcome_of(first.run, 1, 0), outcome_of(second.run, 1, 77)
     assert finished.exit.outcome == "finished" and broken.exit.outcome == "diverged", log[-2000:]
     assert broken.of("in_effect")[0]["guarded"], "the second train() is a run of its own"
@@ -140,7 +143,7 @@ def test_a_script_is_resumed_at_the_interrupted_call_and_repeats_no_finished_one
     assert "swallowed" not in log and "all done" not in log
     before = first.last.read_bytes(), first.results_csv.read_bytes()
     write_request(second.run, 2, {}, mode="resume", checkpoint="weights/last.pt")
-    log = worker(second.run, 2, tmp_path / "log2")
+    log = worker(warm_python, second.run, 2, tmp_path / "log2")
     assert f"first left {first.best}" in log, "the finished call answers from what it left"
     assert "begins at 1" in log and "all done" in log
     assert before == (first.last.read_bytes(), first.results_csv.read_bytes())
@@ -148,7 +151,7 @@ def test_a_script_is_resumed_at_the_interrupted_call_and_repeats_no_finished_one
     assert [row.epoch for row in current(read_results(second.results_csv))] == [1, 2, 3]
 
 
-def test_the_yolo_command_is_guarded_and_resumed_as_it_was_typed(trainings, tmp_path, home):
+def test_the_yolo_command_is_guarded_and_resumed_as_it_was_typed(trainings, tmp_path, home, warm_python):
     run = RunLayout(tmp_path / "run")
     options = {**trainings.common, "model": trainings.model, "data": trainings.data, "epochs": 3}
     typed = [f"{name}={value}" for name, value in options.items()]
@@ -156,17 +159,19 @@ def test_the_yolo_command_is_guarded_and_resumed_as_it_was_typed(trainings, tmp_
     command = {"argv": [yolo, "detect", "train", *typed], "cwd": str(tmp_path), "env": {}}
     write_spec(run.spec, Spec({}, kind="exec", exec=command))
     write_request(run.run, 1, {}, faults=[{"fault": "exception", "epoch": 2, "batch": 1}])
-    log = worker(run.run, 1, tmp_path / "log1")
+    log = worker(warm_python, run.run, 1, tmp_path / "log1")
     assert outcome_of(run.run, 1, 0).exit.outcome == "failed", log[-2000:]
     write_request(run.run, 2, {}, mode="resume", checkpoint="weights/last.pt")
-    log = worker(run.run, 2, tmp_path / "log2")
+    log = worker(warm_python, run.run, 2, tmp_path / "log2")
     assert outcome_of(run.run, 2, 0).exit.outcome == "finished", log[-2000:]
     assert outcome_of(run.run, 2, 0).of("in_effect")[0]["guarded"]
     assert [row.epoch for row in current(read_results(run.results_csv))] == [1, 2, 3]
 
 
 @pytest.mark.soak
-def test_several_data_sets_are_runs_one_after_another_and_ultralytics_finds_each(trainings, tmp_path, home):
+def test_several_data_sets_are_runs_one_after_another_and_ultralytics_finds_each(
+    trainings, tmp_path, home, warm_python
+):
     second, script = tmp_path / "second.yaml", tmp_path / "sweep.py"
     second.write_text(Path(trainings.data).read_text())
     options = {**trainings.common, "epochs": 1, "project": str(tmp_path / "asked")}
@@ -176,10 +181,10 @@ def test_several_data_sets_are_runs_one_after_another_and_ultralytics_finds_each
         f"data={[str(trainings.data), str(second)]!r}, **{options!r})\n"
     )
     run = RunLayout(tmp_path / "run")
-    command = {"argv": [sys.executable, str(script)], "cwd": str(tmp_path), "env": {}}
+    command = {"argv": [warm_python, str(script)], "cwd": str(tmp_path), "env": {}}
     write_spec(run.spec, Spec({}, kind="exec", exec=command))
     write_request(run.run, 1, {})
-    log = worker(run.run, 1, tmp_path / "log")
+    log = worker(warm_python, run.run, 1, tmp_path / "log")
     assert outcome_of(run.run, 1, 0).exit.outcome == "finished", log[-2000:]
     found = json.loads(next((tmp_path / "asked").rglob("multitrain_results.json")).read_text())["results"]
     assert len(found) == 2 and all(found.values()), found
@@ -187,8 +192,11 @@ def test_several_data_sets_are_runs_one_after_another_and_ultralytics_finds_each
 
 
 @pytest.mark.soak
-def test_the_second_run_of_a_script_is_recovered_by_a_supervisor_of_its_own(trainings, tmp_path, home):
-    first = under_exec(tmp_path / "run", "twice.py", *twice_script(trainings, tmp_path)[2:])
+def test_the_second_run_of_a_script_is_recovered_by_a_supervisor_of_its_own(
+    trainings, tmp_path, home, warm_python
+):
+    words = twice_script(warm_python, trainings, tmp_path)[2:]
+    first = under_exec(warm_python, tmp_path / "run", "twice.py", *words)
     second = StubRun(tmp_path / "asked" / "second")
     try:
         ended(first, "finished")
