@@ -45,7 +45,7 @@ COMMANDS = {
     "diagnose": "why it happened: causes, evidence, advice",
     "labels": "label errors by kind, and what each does to training",
     "presets": "list the remedies, or show what one would change in a run",
-    "doctor": "versions, GPUs, which hooks are in place, terminal abilities",
+    "doctor": "versions, GPUs, which hooks are in place, colours",
 }
 TOGETHER = {
     **dict.fromkeys(("train", "exec", "sbatch"), "starting"),

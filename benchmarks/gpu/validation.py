@@ -184,11 +184,12 @@ def _losses(trainer: Any) -> dict[str, float]:
     import torch
 
     from nantui.worker import validation_precision as theirs
+    from nantui.worker.points.training_state import dice_kept
 
     loader = trainer.test_loader
     size, count = loader.batch_size, len(loader.dataset)
     sums: dict[str, float] = {}
-    with torch.inference_mode(), theirs.dice_kept():
+    with torch.inference_mode(), dice_kept():
         for begin in range(0, count, size):
             batch = theirs.batch_of(trainer, range(begin, min(begin + size, count)), half=False)
             items = trainer.ema.ema.loss(batch, trainer.ema.ema(batch["img"]))[1]

@@ -233,7 +233,6 @@ def run_rollback(arguments: argparse.Namespace) -> int:
 
 
 def _plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
-    """Return the plan; without settings and presets it has a remedy of its own where `propose` says so."""
     given = _settings_of(arguments)
     return make_plan(
         arguments.run,
@@ -268,9 +267,8 @@ def add_recover(parser: argparse.ArgumentParser) -> None:
     add_rollback(parser)
     _add_our_runner(parser)
     common.add_flags(parser, auto="and let the ladder recover it from now on")
-    common.add_flags(
-        parser, in_memory="of what trains: back to a step point, without a restart or other settings"
-    )
+    in_memory = "of what trains: back to a step point, without a restart or other settings"
+    common.add_flags(parser, in_memory=in_memory)
     parser.add_argument("--into", metavar="NAME", help="continue in a new run, leave this one untouched")
     common.add_wait_gpu(parser)
 
@@ -304,13 +302,11 @@ def add_undo(parser: argparse.ArgumentParser) -> None:
 
 def run_undo(arguments: argparse.Namespace) -> int:
     """Take the last rollback or resume back: everything outside nantui/ as it was before, byte for byte."""
-
-    def something_to_undo(arguments: argparse.Namespace, layout: RunLayout) -> None:
-        if newest_in_force(RunRecord(layout).journal) is None:
-            raise UserError(f"{layout.run}: there is no rollback to take back", NO)
-
+    layout = require_run(arguments.run)
+    if newest_in_force(RunRecord(layout).journal) is None:
+        raise UserError(f"{layout.run}: there is no rollback to take back", NO)
     question = "take the last rollback or resume back? What was trained since moves aside, no file is lost."
-    return act(arguments, "undo", {}, f"{arguments.run}: {question}", something_to_undo)
+    return act(arguments, "undo", {}, f"{arguments.run}: {question}")
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:

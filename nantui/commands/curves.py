@@ -9,11 +9,11 @@ import math
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nantui.commands import common
 from nantui.errors import FAILED, NO, USAGE, UserError
@@ -24,9 +24,6 @@ from nantui.run.record import read_run
 from nantui.settings.values import show_value
 from nantui.terminal_text import printable
 from nantui.words import aligned
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 WIDEST, ROWS = 100, 20
 MOST_TICKS = 9
@@ -193,7 +190,6 @@ def _side(found: JsonObject, metrics: Sequence[str]) -> Iterator[str]:
 
 
 def _curve_table(found: JsonObject) -> list[str]:
-    """Return losses and metrics at the first, middle and last epoch that both trained."""
     epochs = found["epochs"]
     if not epochs:
         return ["no epoch was trained by both"]
@@ -213,7 +209,7 @@ def _text(value: object) -> str:
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run")
-    parser.add_argument("--to", choices=sorted([*WRITERS, "tensorboard"]), required=True, help="the format")
+    parser.add_argument("--to", choices=sorted([*FORMATS, "tensorboard"]), required=True, help="the format")
     out = "a new or empty directory, default: RUN's name + -export here"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out)
     common.add_reader(parser)
@@ -224,9 +220,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     opened = OpenRun(arguments.run)
     out = arguments.out or Path(f"{opened.name}-export")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out} exists and is not empty; nothing was written, choose another --out DIR", FAILED
-        )
+        raise UserError(f"{out} exists and is not empty; choose another --out DIR", FAILED)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".nantui-export-") as folder:
@@ -236,9 +230,8 @@ def run_export(arguments: argparse.Namespace) -> int:
             for path in written:
                 path.replace(out / path.name)
     except OSError as error:
-        raise UserError(
-            f"cannot write to {out}: {error.strerror}; choose another --out DIR", FAILED
-        ) from None
+        why = f"cannot write to {out}: {error.strerror}; choose another --out DIR"
+        raise UserError(why, FAILED) from None
     files = [str(out / path.name) for path in written]
     if arguments.json:
         common.emit({"files": files})
@@ -247,11 +240,12 @@ def run_export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-WRITERS: dict[str, Callable[[DataFrame, Path], object]] = {
-    "csv": lambda frame, path: frame.to_csv(path, index=False),
-    "json": lambda frame, path: frame.to_json(path, orient="records", indent=1),
-    "parquet": lambda frame, path: frame.to_parquet(path, index=False, engine="pyarrow"),
+FORMATS: dict[str, dict[str, Any]] = {
+    "csv": {"index": False},
+    "json": {"orient": "records", "indent": 1},
+    "parquet": {"index": False, "engine": "pyarrow"},
 }
+"""What pandas' `to_csv`, `to_json`, `to_parquet` are told."""
 
 
 def _write(opened: OpenRun, form: str, folder: Path) -> None:
@@ -260,7 +254,8 @@ def _write(opened: OpenRun, form: str, folder: Path) -> None:
             _write_events(opened, folder)
             return
         for name in FRAMES:
-            WRITERS[form](getattr(opened, name)(), folder / f"{name}.{form}")
+            frame = getattr(opened, name)()
+            getattr(frame, f"to_{form}")(folder / f"{name}.{form}", **FORMATS[form])
     except ImportError:
         needs = "Parquet needs pyarrow" if form == "parquet" else "TensorBoard's events need tensorboardX"
         raise UserError(f"{needs}: {EXTRA}", FAILED) from None

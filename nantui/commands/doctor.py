@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -38,8 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print every check; exit status 1 when something will not work."""
     directory = common.existing(arguments.directory).resolve()
     checks = [*versions(arguments.python), *_gpus(), *hooks(arguments.python)]
-    checks += [*tasks(arguments.python), *_terminal()]
-    checks += [*check_host(directory), _configuration()]
+    checks += [*tasks(arguments.python), _colours(), *check_host(directory), _configuration()]
     if arguments.json:
         common.emit({"checks": [vars(check) for check in checks]})
     else:
@@ -113,21 +111,6 @@ def tasks(python: str | None) -> Iterator[Check]:
         yield Check("tasks", WARN, text + TESTED_WITH, "watch the first epoch: it says guarded or not")
     text = f"untested: {' and '.join(STAND_IN)} with their own text models; with a stand-in they are guarded"
     yield Check("tasks", WARN, text, "watch the first epoch when you train one of these")
-
-
-def _terminal() -> Iterator[Check]:
-    columns, rows = shutil.get_terminal_size()
-    size = f"{columns}x{rows}, TERM={os.environ.get('TERM', 'unset')}"
-    if columns < 80 or rows < 24:
-        yield Check("terminal", WARN, size, "at least 80x24 is comfortable")
-    else:
-        yield Check("terminal", OK, size)
-    yield _colours()
-    encoding = (sys.stdout.encoding or "unknown").lower()
-    if "utf" in encoding:
-        yield Check("characters", OK, encoding)
-    else:
-        yield Check("characters", WARN, encoding, "use --ascii")
 
 
 def _colours() -> Check:

@@ -146,7 +146,6 @@ def _undo(arguments: argparse.Namespace, layout: RunLayout | None) -> int:
 
 
 def _change(arguments: argparse.Namespace, layout: RunLayout, options: dict[str, object]) -> None:
-    """Have the holder of the run's lock change the list. Raises UserError when it could not."""
     outcome = carry_out(layout.run, Command("quarantine", options), take_over=arguments.take_over)
     if not outcome.ok:
         raise UserError(outcome.text, FAILED)

@@ -124,7 +124,6 @@ class Crontab:
 
 
 def _bring_back() -> int:
-    """Start a supervisor for every run that an earlier boot has left under --auto: it sees what helps."""
     waiting, until = bound_here(), time.monotonic() + MOUNTS_S
     while waiting:
         there = [run for run in waiting if run.is_dir()]

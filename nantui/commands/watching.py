@@ -89,7 +89,6 @@ def describe(status: RunStatus) -> list[str]:
 
 
 def _in_all(status: RunStatus) -> str:
-    """Return where the epoch is among those of all phases, in brackets; empty without a plan."""
     before, total = ((status.phase or {}).get(name) for name in ("epochs_before", "epochs_in_all"))
     if before is None or status.epoch is None:
         return ""
@@ -97,7 +96,6 @@ def _in_all(status: RunStatus) -> str:
 
 
 def _to_go(status: RunStatus) -> str:
-    """Return the time to the end, or to that of the phase, and for which later ones none is known."""
     phase = status.phase or {}
     if status.eta_s is not None:
         return f"{_duration(status.eta_s)} to go"
@@ -113,7 +111,6 @@ def _part(host: HostStatus) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return 3725 as 1h02m, 95 as 1m35s."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

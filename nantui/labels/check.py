@@ -1,8 +1,4 @@
-"""The label check: a data set in, a report out, in one process or several.
-
-Nothing is changed: no file is written, moved or mended, unlike in Ultralytics' own scan, which rewrites
-some JPEGs and leaves a `.cache` file.
-"""
+"""The label check: a data set in, a report out, in one process or several. Nothing is changed."""
 
 from __future__ import annotations
 

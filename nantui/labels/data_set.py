@@ -71,9 +71,7 @@ def load_data_set(data: str | Path) -> DataSet:
             raise UserError(f"{path}: {len(found)} YAML files in it; name the one of the data set")
         path = named[0]
     if not path.is_file():
-        raise UserError(
-            f"{data}: no such file; give the data.yaml of the data set, or a classification directory"
-        )
+        raise UserError(f"{data}: no such file; give the data set's YAML, or a classification directory")
     return _data_set(path.resolve(), _read(path))
 
 
@@ -168,9 +166,7 @@ def _keypoint_shape(file: Path, shape: Any) -> tuple[int, int]:
 def _class_folders(root: Path) -> DataSet:
     names = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
     if not names:
-        raise UserError(
-            f"{root}/train: no class folders in it; a classification data set has one folder a class"
-        )
+        raise UserError(f"{root}/train: no class folders in it; classification needs one folder a class")
     val = next((name for name in ("val", "validation", "valid") if (root / name).exists()), "val")
     named = {"train": "train", "val": val, "test": "test"}
     splits = {split: [str(root / name)] for split, name in named.items() if (root / name).is_dir()}
@@ -313,7 +309,6 @@ def walk(top: str, endings: tuple[str, ...] = IMAGES) -> Iterator[tuple[str, lis
 
 
 def _listed(source: str) -> list[Folder]:
-    """Return the images that a text file lists, one path a line. Raises OSError, UnicodeDecodeError."""
     own = os.path.dirname(source) + "/"
     lines = Path(source).read_text(encoding="utf-8-sig").strip().splitlines()
     paths = (own + line[2:] if line.startswith("./") else line for line in lines)

@@ -1,7 +1,6 @@
 """What must be the same on every host of a run: versions, and the images of the data set.
 
-`python -m nantui.labels.data_set_digest REQUEST.json` with {"data": …}; answers one JSON line. Ranks that see
-different images have a different number of batches and wait for one another for hours.
+`python -m nantui.labels.data_set_digest REQUEST.json` with {"data": …}; answers one JSON line.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ def _version(package: str) -> str:
 
 
 def _digest(split: str, sources: list[str]) -> Document:
-    """Return how many images a split has, and one word for their names and order."""
     names: list[str] = []
     for source in sources:
         listing = list_images(split, [source])

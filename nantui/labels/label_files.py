@@ -1,6 +1,5 @@
 """From label files to one table of numbers, a batch of files at a time.
 
-Reading is one `open`, `read` and `close` a file and nothing else; a batch is what fits the processor's cache.
 All the words of a batch become numbers in one go, and array operations tell which row each belongs to. A file
 with anything in it but plain numbers (other encodings, nonsense) is read line by line, exactly as Ultralytics
 reads it, and goes on as plain text of what could be read.
@@ -107,7 +106,6 @@ def parse(files: list[bytes]) -> tuple[Table, list[Found]]:
 
 
 def _table(files: list[bytes]) -> Table:
-    """Return the rows of files of plain numbers. Raises ValueError where one holds anything else."""
     text = b"\n".join((_FRONT, *files, b""))
     data = np.frombuffer(text, np.uint8)
     blank = data <= SPACE
@@ -149,7 +147,6 @@ def _decimals(text: bytes, data: Array, begin: Array, end: Array) -> Array | Non
 
 
 def _floats(text: bytes) -> Array:
-    """Return the words as `float` reads them. Raises ValueError where they are not plain numbers."""
     if text.translate(None, b"0123456789.+-eEinfa \t\r\n") or not _ends_lines(text):
         raise ValueError
     return np.fromiter(map(float, text.split()), np.float64)

@@ -1,7 +1,6 @@
 """The verdict on a table of label rows: every kind of problem, for thousands of files at once.
 
-Each rule looks at one property of all rows and says which rows have it: classes, sizes, repetitions, boxes,
-keypoints, polygons and oriented boxes. What makes Ultralytics drop an image follows `verify_image_label`
+What makes Ultralytics drop an image follows `verify_image_label`
 (8.4.190), float32 comparisons included; the polygons of all files are arrays with their boxes as it computes
 them.
 """

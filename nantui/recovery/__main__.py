@@ -69,7 +69,7 @@ def act_plan(request: Request) -> JsonObject:
 
 
 def act_rollback(request: Request) -> JsonObject:
-    """Go back, an interrupted transaction put right first; or into a new run, the old one untouched."""
+    """Go back; or into a new run, the old one untouched."""
     layout, by = require_run(Path(request["run"])), _by(request)
     python = training_python(str(request.get("python") or ""))
     allow, images = tuple(request.get("allow") or ()), tuple(request.get("images") or ())
@@ -78,7 +78,6 @@ def act_rollback(request: Request) -> JsonObject:
             said = "a rollback was interrupted; `nantui stop` puts it right first"
             raise UserError(f"{layout.run.name}: {said}", FAILED)
         return asdict(branch(plan_for(request), str(request["into"]), by=by, python=python, allow=allow))
-    settle(layout, by=by)
     if done := rolled_back_before(Journal(layout.journal).events(), str(request.get("id") or "")):
         return done  # by a helper whose supervisor did not live to hear of it
     try:
@@ -95,9 +94,8 @@ def act_next(request: Request) -> JsonObject:
 
 
 def act_undo(request: Request) -> JsonObject:
-    """Take the last rollback back; an interrupted transaction is put right first."""
-    layout = require_run(Path(request["run"]))
-    settle(layout, by=_by(request))
+    """Take the last rollback back."""
+    layout = RunLayout(Path(request["run"]))
     return asdict(undo(layout, by=_by(request), asked=str(request.get("id") or "")))
 
 
@@ -109,17 +107,11 @@ def act_keep(request: Request) -> JsonObject:
 
 
 def act_phase(request: Request) -> JsonObject:
-    """Go on to the next phase of the run's plan; an interrupted transaction is put right first."""
-    layout = require_run(Path(request["run"]))
-    settle(layout, by=_by(request))
+    """Go on to the next phase of the run's plan."""
+    layout = RunLayout(Path(request["run"]))
     if done := just_begun(layout):
         return asdict(done)
     return asdict(advance(layout, id=str(request["id"]), by=_by(request)))
-
-
-def act_repair(request: Request) -> JsonObject:
-    """Finish or take back what a crash left half done."""
-    return {"text": settle(require_run(Path(request["run"])), by=_by(request))}
 
 
 ACTIONS: dict[str, Callable[[Request], JsonObject]] = {
@@ -129,9 +121,10 @@ ACTIONS: dict[str, Callable[[Request], JsonObject]] = {
     "undo": act_undo,
     "keep": act_keep,
     "phase": act_phase,
-    "repair": act_repair,
+    "repair": lambda request: {},
 }
 MOVING = frozenset({"rollback", "undo", "phase", "repair"})
+"""Before them what a crash left half done is finished or taken back."""
 
 
 def _by(request: Request) -> str:
@@ -152,7 +145,8 @@ def main(arguments: list[str]) -> int:
         if request["action"] not in ("plan", "next"):
             refuse_links(RunLayout(run))
         with sole_doer(require_run(run)) if moves else contextlib.nullcontext():
-            answer = action(request)
+            settled = settle(require_run(run), by=_by(request)) if moves else ""
+            answer = {"text": settled, **action(request)}
     except UserError as error:
         print(to_json({"ok": False, "error": str(error), "status": error.status}))
         return error.status

@@ -65,7 +65,6 @@ def would_run(layout: RunLayout) -> list[str]:
 
 
 def _asked(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return all settings that a spec names, those of its plan's phases, too."""
     plan = spec.get("plan") if isinstance(spec.get("plan"), dict) else {}
     phases = plan.get("phases") if isinstance(plan, dict) else []
     own = [spec.get("train"), *(one.get("settings") for one in phases or [] if isinstance(one, dict))]
@@ -106,7 +105,6 @@ def _is_ultralytics_own(data: str) -> bool:
 
 
 def _unpickled(layout: RunLayout, own: list[Verdict], named: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield every file that PyTorch would unpickle, with the code that loading it runs."""
     paths = {path for settings in named for path in named_files(settings).values()}
     more = [Catalog(path.parent).verdict(path) for path in sorted(paths - {one.path for one in own})]
     for verdict in [*own, *more]:

@@ -57,7 +57,6 @@ def read_side(text: str) -> Side:
 
 
 def _run_side(name: str, record: RunRecord) -> Side:
-    """Return a whole run: settings as asked, ours included, and the steps that all attempts skipped."""
     steps = [read_steps(record.layout.steps(one.number)) for one in record.attempts]
     settings = {**record.args, **(record.spec.ours if record.spec else {})}
     skipped = sum(step.skipped for its in steps for step in its) if steps else None
@@ -111,7 +110,6 @@ def side_by_side(one: Side, other: Side) -> JsonObject:
 
 
 def _summary(side: Side) -> JsonObject:
-    """Return best metrics, hours per epoch, epochs and skipped steps of one side."""
     best: dict[str, JsonObject] = {}
     for row in side.rows:
         for name, value in row.values.items():

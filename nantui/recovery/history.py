@@ -152,7 +152,6 @@ def ran_out_of_memory(record: RunRecord) -> bool:
 
 
 def _in_trouble(found: list[Earlier], epoch: int | None, text: str, memory: bool = False) -> list[Earlier]:
-    """Note that the attempt after the last recovery got into trouble, unless that is known already."""
     if not found or found[-1].failed_at is not None or epoch is None:
         return found
     return [*found[:-1], replace(found[-1], failed_at=epoch, text=text, out_of_memory=memory)]

@@ -1,8 +1,5 @@
-"""The escalation ladder: which remedy comes next, given what was tried and what is proven.
-
-The first remedy is the smallest that the evidence supports; no step is taken twice, and one that would
-change nothing on this run is passed over.
-"""
+"""The escalation ladder: which remedy comes next, given what was tried and what is proven
+(docs/recovery.md)."""
 
 from __future__ import annotations
 

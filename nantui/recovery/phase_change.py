@@ -1,8 +1,6 @@
 """The change from one phase of a plan to the next, as a transaction: what the phase has left moves aside.
 
-Ultralytics begins a training in an empty directory and would delete what lies there. So everything outside
-nantui/ moves to nantui/phases/NN, and the spec says what the next phase trains, beginning with the weights of
-the one before. Like a rollback it is finished or taken back after a crash, and `undo` gives the phase back.
+Ultralytics begins a training in an empty directory and would delete what lies there.
 """
 
 from __future__ import annotations

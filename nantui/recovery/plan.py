@@ -286,7 +286,6 @@ def checkpoints_aside(
 
 
 def _why_aside(one: Candidate, restore: Candidate | None) -> str:
-    """Return why a checkpoint moves, "" when it stays."""
     if restore is None:
         return "the training begins again"
     if one.path == restore.path:
@@ -317,7 +316,6 @@ def _target(facts: PlanInputs, id: str, one: Candidate, restore: Candidate | Non
 
 
 def _free(stem: str, taken: set[str]) -> str:
-    """Return `stem`.pt, or with -2, -3 … when that is taken, and take it."""
     name, number = f"{stem}.pt", 2
     while name in taken:
         name, number = f"{stem}-{number}.pt", number + 1

@@ -1,8 +1,7 @@
 """Which checkpoint to go back to: each one with its cost, and why the others are out.
 
-The newest *clean* file is not enough: a file saved after the first sign of trouble may look clean and
-already hold the damage. So a restore point is clean, can be resumed, and ends before that sign. What going
-back to it costs are epochs, and hours by this run's own epoch times.
+A file saved after the first sign of trouble may look clean and already hold the damage. So a restore point is
+clean, can be resumed, and ends before that sign.
 """
 
 from __future__ import annotations
@@ -191,9 +190,8 @@ def _later(one: Verdict, other: Verdict) -> bool:
 def _candidate(verdict: Verdict, criteria: RestoreCriteria) -> Candidate:
     path, reached = verdict.path, criteria.reached
     revive = verdict.stripped and verdict.badge == "clean" and path.name == LAST and reached.completed > 0
-    epoch = (
-        reached.completed - 1 if revive else -1 if verdict.point and verdict.epoch is None else verdict.epoch
-    )
+    epoch = reached.completed - 1 if revive else verdict.epoch
+    epoch = -1 if verdict.point and epoch is None else epoch
     stranger, point = path in criteria.strangers, criteria.points.get(path)
     one = Candidate(path, epoch, verdict, revive=revive, stranger=stranger, point=point)
     one = replace(one, why_not=reason_against(one, criteria))
@@ -235,7 +233,6 @@ def _was_the_last(verdict: Verdict) -> bool:
 
 
 def _costs_of(candidate: Candidate, reached: Reached, goal: int) -> dict[str, Any]:
-    """Return what going back to it costs, as the fields of a candidate."""
     point, work = candidate.point, candidate.work or 0
     done, hours = max(reached.epoch, work), reached.seconds / 3600
     remaining = max((goal or math.nan) - candidate.epochs_done, 0) * hours
@@ -255,7 +252,6 @@ def _costs_of(candidate: Candidate, reached: Reached, goal: int) -> dict[str, An
 
 
 def _steps_again(point: StepPoint, reached: Reached) -> tuple[int, str]:
-    """Return how many steps of a point's own epoch are to be trained again, and which."""
     until = point.batches if reached.completed >= point.epoch else point.batch
     if reached.epoch == point.epoch > reached.completed:
         until = round(reached.part * point.batches)
@@ -309,9 +305,7 @@ def pick(candidates: Sequence[Candidate], to: str, layout: RunLayout) -> Candida
     place = next((one.resolve() for one in places if one.exists()), None)
     label = re.sub(r"[\s,-]", "", to)  # a step point's, also as it is on the screen: "epoch 134 step 1,240"
     for one in candidates:
-        if (place is not None and one.path.resolve() == place.resolve()) or one.name.replace(
-            "-", ""
-        ) == label:
+        if one.path.resolve() == place or one.name.replace("-", "") == label:
             if not one.usable:
                 raise UserError(f"{one.name} cannot be the restore point: {one.why_not}", NO)
             return one

@@ -130,12 +130,7 @@ def _remedies(facts: PlanInputs, in_effect: Mapping[str, object]) -> Iterator[Ch
     if amp and "amp" not in asked and facts.overflowed[-1:] == (facts.reached.completed,):
         why = "the validation losses are not finite, the network is sound: half precision overflows there"
         yield Change("amp", amp, False, why)
-    if (
-        isinstance(batch, int)
-        and batch > 1
-        and "batch" not in facts.asked
-        and ran_out_of_memory(facts.record)
-    ):
+    if "batch" not in asked and isinstance(batch, int) and batch > 1 and ran_out_of_memory(facts.record):
         yield Change("batch", batch, batch // 2, "the last attempt ran out of memory")
 
 
@@ -145,7 +140,5 @@ def with_rate(rows: Sequence[Change], in_effect: Mapping[str, object], epoch: in
     rate = lr_at(then, epoch)
     if epoch < 1 or not math.isfinite(rate) or _is_auto(then):
         return list(rows)
-    said = f"{rate:.3g} in effect in epoch {epoch + 1}/{then.get('epochs')}"
-    return [
-        replace(row, why=f"{row.why}; {said}") if row.name == "lr0" and not row.kept else row for row in rows
-    ]
+    said = f"; {rate:.3g} in effect in epoch {epoch + 1}/{then.get('epochs')}"
+    return [replace(one, why=one.why + said) if one.name == "lr0" and not one.kept else one for one in rows]

@@ -1,9 +1,8 @@
 """A journaled transaction over a run directory: it is finished or taken back, whatever kills it.
 
-Its steps are in the journal before the first one is done, and each again before it is done. They only move
-files, never delete and never overwrite one, so that not a byte can be lost. Whether a step was done follows
-from where the file with the expected size and modification time lies: after a crash `settle` reads from the
-disk how far it came, and nobody has to trust a counter.
+Its steps are in the journal before the first one is done. They only move files, never delete and never
+overwrite one. Whether a step was done follows from where the file with the expected size and modification
+time lies, so nobody has to trust a counter.
 """
 
 from __future__ import annotations
@@ -154,7 +153,6 @@ def discard_staged(layout: RunLayout, id: str = "") -> None:
 
 
 def _clear_the_way(layout: RunLayout, transaction: Transaction, step: Step) -> None:
-    """Move aside what lies where a file has to go back to, unless it is that file."""
     waits = step.kind == MOVE and state_of(layout.run, step) == DONE
     if not waits or not state_at(layout.run, step.source) or is_file_of(layout.run, step.source, step):
         return
@@ -286,7 +284,6 @@ def rename_without_replacing(source: Path, target: Path) -> None:
 
 
 def _move_to_other_disk(source: Path, target: Path) -> None:
-    """Move between file systems: a whole and durable copy first, the original goes last."""
     beside = _beside(target)
     beside.unlink(missing_ok=True)
     try:

@@ -1,28 +1,14 @@
 """What went wrong in a run, as its files tell: the first sign of trouble, and a judgement on finite numbers.
 
-A sign is something that is not finite and did harm: an incident of the guard's, a loss in the telemetry of
-the steps or in `results.csv` (all that a foreign run has), a checkpoint that is corrupt. What was only warned
-of, undone, or judged from finite numbers is none, nor is anything that a later attempt has left behind by
-beginning at or before it.
+A sign is something that is not finite and did harm. What was only warned of, undone, or judged from finite
+numbers is none, nor is anything that a later attempt has left behind by beginning at or before it. A
+judgement is never proof: it only adds a second proposal, and a person chooses. Only a `Ruin` is acted on
+unattended. docs/recovery.md says what speaks for which.
 
-A judgement tells where a network lost what it had learned. It is never proof. It only adds a second proposal
-below the newest clean checkpoint, and a person chooses. Three things speak: all training losses are zero, the
-validation losses are orders of magnitude beyond what was usual, or the metrics are gone. Each counts only of
-a network that had learned something, and only where it lasts to the newest epoch, over several validations
-that differ; an epoch with good metrics acquits everything before it. Epochs in which healthy trainings
-stumble are no evidence: the first ones, warm-up, a learning rate that rises, a resume, mosaic being closed.
-
-The bounds come from healthy trainings whose results.csv lie in tests/recovery/data: from scratch, on few
-small images, with SGD and AdamW. The worst of them, SGD at its default rate, had reached a metric of 0.25 and
-was then below half of that for 8 epochs, down to 0 in one; before that, from 0.09, its validation losses were
-up to 2,000 times what had been usual, for 8 epochs again. It ended with 0.34.
-
-One such judgement an unattended recovery acts on: worse than before it learned. A network is ruined where all
-of this is in the files, up to the newest epoch: it had learned something; since then, over several
-validations that differ, its metrics are gone *and* its validation losses are far above the highest that it
-had before it had learned anything; and each of these validations was done in fp32, so that no overflow of
-half precision speaks. A healthy training shows nothing of the kind; a network that never learned is not
-ruined either, nor one whose metrics fell while its losses stayed.
+The bounds come from healthy trainings whose results.csv lie in tests/recovery/data. The worst of them, SGD at
+its default rate, had reached a metric of 0.25 and was then below half of that for 8 epochs, down to 0 in one;
+before that, from 0.09, its validation losses were up to 2,000 times what had been usual, for 8 epochs again.
+It ended with 0.34.
 """
 
 from __future__ import annotations
@@ -301,7 +287,6 @@ def _lasting(
 
 
 def _evidence(before: Sequence[Seen], since: Sequence[Seen]) -> Iterator[Judgement]:
-    """Yield what speaks for it, from the first epoch on that was no good any more."""
     recent = before[-HISTORY:]
     usual_train, usual_val = _usual(one.train for one in recent), _usual(one.val for one in recent)
     best = max(one.metric for one in before)
@@ -317,7 +302,6 @@ def _evidence(before: Sequence[Seen], since: Sequence[Seen]) -> Iterator[Judgeme
 
 
 def _usual(values: Iterable[float]) -> float:
-    """Return the median level, NaN without any."""
     return median([value for value in values if 0 < value < math.inf] or [math.nan])
 
 

@@ -1,15 +1,7 @@
 """Unattended: what the supervisor does after an attempt has ended. Needs no terminal.
 
-A training that goes on is never touched. Of a judgement on finite numbers only the proven one counts
-(`trouble.Ruin`): after a bad end it goes back to before that, and it takes up again a training that has
-finished ruined, where a checkpoint from before is left; a restart would gain nothing there, since best.pt is
-from before as well.
-It climbs the ladder within a budget that counts only recoveries which did not get past the earlier trouble,
-goes to an older restore point when the last one failed within its probation, and gives up with everything
-kept.
-An end that is no divergence is answered by resuming with less, or waiting first: `nantui.run.endings` has the
-table. Each kind has a bound, all together have one, and both count only attempts since the last one that got
-an epoch farther or that a person began.
+A training that goes on is never touched. docs/unattended.md has what answers which end, and how often;
+docs/recovery.md the ladder, which is climbed within a budget of recoveries that did not get past the trouble.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Take the last rollback or resume back: everything outside nantui/ as it was, byte for byte.
 
-A manifest says what lay there. A rollback moves checkpoints and never copies them; everything else (plots,
-CSV, logs) is small and may be overwritten by a later attempt, so copies of that are kept. A plain resume
-writes over checkpoints, too, so they are copied before it. What a later attempt has made or changed is not
-lost: it moves into the undo's own backups first.
+A manifest says what lay there. A rollback moves checkpoints and copies everything else, which a later attempt
+may overwrite; before a plain resume checkpoints are copied, too. What a later attempt has made or changed
+moves into the undo's own backups first.
 """
 
 from __future__ import annotations
@@ -211,7 +210,6 @@ def undo(layout: RunLayout, *, by: str, asked: str = "") -> Undone:
 def _steps(
     layout: RunLayout, id: str, of: str, before: dict[str, Item], done: list[Step]
 ) -> tuple[list[Step], list[str]]:
-    """Return the moves that give back what `before` lists, and what cannot be given back."""
     now, aside = items_now(layout), f"nantui/backups/{id}"
     moves = (step for step in done if step.kind == MOVE and not Path(step.source).name.startswith(STAGED))
     came_from = {step.target: step for step in moves}
@@ -236,16 +234,13 @@ def _steps(
         for path, step in returning.items()
         if path not in before and is_file_of(layout.run, step.target, step)
     ]
-    folders = sorted(
-        (path for path, item in now.items() if item.kind == FOLDER and path not in before), reverse=True
-    )
-    return steps + [Step(RMDIR, path) for path in folders], missing
+    made = [path for path, item in now.items() if item.kind == FOLDER and path not in before]
+    return steps + [Step(RMDIR, path) for path in sorted(made, reverse=True)], missing
 
 
 def _back(
     layout: RunLayout, id: str, of: str, path: str, item: Item, returning: dict[str, Step]
 ) -> list[Step]:
-    """Return the move that brings `path` back, from where the rollback put it or from its copy."""
     step = returning.get(path)
     if step is not None and is_file_of(layout.run, step.target, step):
         return [Step(MOVE, path, step.target, step.size, step.mtime_ns)]

@@ -1,12 +1,9 @@
 """Trainings that nantui did not start: find their processes, show whose they are, stop only their tree.
 
-A process started in a tmux pane has the pane's shell as its session leader, so a session or a process
-group is never signalled: only the training's own tree, as it was before the first signal. What belongs
-to another user is shown and never touched.
-
-Whether a process trains into a run is told by its open files and command line, or by when both began.
-How far it is stands in its log. The progress line is redrawn with carriage returns and colours; losses may be
-`nan` or `inf`. Two generations look different after the colon (tqdm until 8.3, Ultralytics' own bar since).
+A process started in a tmux pane has the pane's shell as its session leader, so a session or a process group
+is never signalled. Whether a process trains into a run is told by its open files and command line, or by when
+both began; how far it is stands in its log, of which two generations look different after the colon (tqdm
+until 8.3, Ultralytics' own bar since).
 """
 
 from __future__ import annotations
@@ -131,9 +128,7 @@ def link_of(pid: int, name: str) -> str:
 
 
 def _is_nantui(pid: int, argv: tuple[str, ...]) -> bool:
-    named = any(
-        word == "nantui" or word.startswith("nantui.") or word.endswith("/nantui") for word in argv[:4]
-    )
+    named = any(word.startswith("nantui.") or word.rpartition("/")[2] == "nantui" for word in argv[:4])
     return named or any(entry.startswith(f"{MARK}=".encode()) for entry in environment_of(pid))
 
 
@@ -187,7 +182,6 @@ def _places(argv: tuple[str, ...]) -> Iterator[str]:
 
 
 def _names_run(word: str, cwd: str, run: Path) -> bool:
-    """Tell whether an argument is the run directory or a file in it, relative to the process' own cwd."""
     value = word.partition("=")[2] or word
     path = os.path.normpath(os.path.join(cwd or "/", value))
     return path == str(run) or path.startswith(f"{run}{os.sep}")
@@ -218,7 +212,6 @@ def _trains_beside(one: ForeignProcess, run: Path) -> bool:
 
 
 def _modified(path: Path) -> float:
-    """Return when a file was written last, s since the epoch, 0 for one that is not there."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -226,7 +219,6 @@ def _modified(path: Path) -> float:
 
 
 def _said(one: ForeignProcess) -> dict[str, str]:
-    """Return the arguments of a command line that are written as NAME=VALUE."""
     return dict(word.removeprefix("--").partition("=")[::2] for word in one.argv if "=" in word)
 
 
@@ -237,7 +229,6 @@ def _is_a_copy(run: Path) -> bool:
 
 
 def _says(one: ForeignProcess, run: Path) -> bool:
-    """Tell whether `project=`, or both `data=` and `model=`, on the command line are those of the run."""
     said = _said(one)
     project = said.get("project")
     if project and os.path.normpath(os.path.join(one.cwd or "/", project)) == str(run.parent):
@@ -252,10 +243,8 @@ def find_foreign(run: Path, among: Iterable[ForeignProcess] | None = None) -> li
     """Return the trainings that write into `run` and were not started by nantui, oldest first."""
     by_pid = {one.ref.pid: one for one in (candidates() if among is None else among)}
     evidence = {pid: word for pid, one in by_pid.items() if (word := evidence_of(one, run))}
-    sure = CERTAIN in evidence.values()
-    roots = {
-        _root(by_pid[pid], by_pid): word for pid, word in evidence.items() if word == CERTAIN or not sure
-    }
+    best = CERTAIN if CERTAIN in evidence.values() else LIKELY
+    roots = {_root(by_pid[pid], by_pid): word for pid, word in evidence.items() if word == best}
     trainings = [replace(by_pid[pid], evidence=word) for pid, word in roots.items()]
     return sorted(trainings, key=lambda training: training.ref.created)
 
@@ -311,7 +300,6 @@ def _is_generated(word: str) -> bool:
 
 
 def _program(argv: tuple[str, ...]) -> str:
-    """Return the module, or the name of the script, that a command line runs."""
     words = list(argv[1:] if PYTHON.search(argv[0]) and "python" in argv[0] else argv)
     while words and words[0].startswith("-") and words[0] != "-m":
         words = words[1:]

@@ -13,13 +13,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint.scan import describe
 from nantui.errors import UserError
+from nantui.machine.gpus import words_of
 from nantui.paths import go_to_work
 from nantui.run.atomic_files import to_json
+from nantui.run.spec import divided
 from nantui.settings.schema import Schema
 from nantui.worker.torchrun_env import OFFLINE
 
@@ -80,9 +83,6 @@ def as_now(config: dict[str, object]) -> dict[str, object]:
     from ultralytics.cfg import check_dict_alignment
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    from nantui.errors import UserError
-    from nantui.run.spec import divided
-
     aligned, ours = divided(config)
     try:
         check_dict_alignment(DEFAULT_CFG_DICT, aligned)
@@ -105,8 +105,8 @@ def refuse_missing_device(device: object) -> None:
     """
     import torch
 
-    words = [word.strip() for word in str(device).strip("[]() ").replace("cuda:", "").split(",")]
     there = torch.cuda.device_count()
+    words = (word.removeprefix("cuda:") for word in words_of(device))
     missing = [word for word in words if word.isdigit() and int(word) >= there]
     if missing:
         seen = f"devices 0 to {there - 1}" if there else "no CUDA device"
@@ -179,11 +179,6 @@ def find_data(name: object, task: str = "") -> str:
     raise UserError(f"data={name}: no such file here ({Path.cwd()}); give the path of the data set's YAML")
 
 
-def find_again(request: dict[str, object]) -> dict[str, object]:
-    """Return {"data"}: where the data set {"name", "task"} of a run is. Raises UserError when it is gone."""
-    return {"data": find_data(request.get("name"), str(request.get("task") or ""))}
-
-
 def decode(request: dict[str, Any]) -> dict[str, object]:
     """Return {"undecodable"}: the images among {"paths"} that Ultralytics' reader gives nothing for."""
     from ultralytics.utils.patches import imread
@@ -218,19 +213,14 @@ def main(arguments: list[str]) -> int:
     os.environ.update(OFFLINE)
     go_to_work()
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    asked = {
-        "train": prepare,
-        "config": as_now,
-        "data": find_again,
-        "images": decode,
-        "runs": make_all,
-    }
+    asked: dict[str, Callable[[dict[str, Any]], dict[str, object]]] = {
+        "train": prepare, "config": as_now, "images": decode, "runs": make_all,
+        "data": lambda data: {"data": find_data(data.get("name"), str(data.get("task") or ""))},
+    }  # fmt: skip
     try:
         said = next(answer(dict(request[kind])) for kind, answer in asked.items() if kind in request)
         answer: dict[str, object] = {"ok": True, "error": "", **said}
-    except (
-        Exception
-    ) as error:  # UserError, and whatever Ultralytics raises: TypeError, ValueError, SyntaxError …
+    except Exception as error:  # UserError, and whatever Ultralytics raises
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         answer = {"ok": False, "error": first, "save_dir": None, "args": {}}
     print(to_json(answer))

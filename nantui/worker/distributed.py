@@ -2,15 +2,6 @@
 
 Every decision to skip, save, stop or end is taken from what comes out of here, because a rank that
 decides alone leaves the others waiting in a collective for hours.
-
-Without GPUs, in tests and on machines that have none, Ultralytics hands `device_ids` to DDP, which refuses
-them on the CPU, and asks CUDA for the current device in the final validation (engine/trainer.py
-`_setup_train`, engine/validator.py `__call__`); 8.2 broadcasts a boolean.
-
-With several hosts each has a rank that goes first, and hosts take turns here: otherwise all would do at
-once what `torch_distributed_zero_first(LOCAL_RANK)` (ultralytics 8.4.190, utils/torch_utils.py) guards, the
-label cache, which is not written atomically, and the stripping of last.pt and best.pt, which all ranks then
-read.
 """
 
 from __future__ import annotations
@@ -113,7 +104,9 @@ def wait_for_all(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def ranks_on_the_cpu() -> Iterator[None]:
-    """While this lasts, a training of several ranks on the CPU works as it does on GPUs."""
+    """While this lasts, a training of several ranks on the CPU works as it does on GPUs: Ultralytics hands
+    `device_ids` to DDP (engine/trainer.py) and asks CUDA for the current device (engine/validator.py).
+    """
     from ultralytics.engine import validator
 
     parallel, backend = nn.parallel.DistributedDataParallel, validator.AutoBackend
@@ -151,7 +144,9 @@ def ranks_on_the_cpu() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hosts_in_turn() -> Iterator[None]:
-    """Let the very first rank go first, then the other hosts' first ranks, then everybody else."""
+    """Let the very first rank go first, then the other hosts' first ranks, then everybody else: a label cache
+    is not written atomically, and each host has a rank that `torch_distributed_zero_first` lets go first.
+    """
     loaded = [module for name, module in list(sys.modules.items()) if name.startswith("ultralytics.")]
     with contextlib.ExitStack() as stack:
         for module in loaded:

@@ -95,14 +95,12 @@ def _loop(trainer: RunningTrainer) -> dict[str, object]:
 
 
 def _precision(trainer: RunningTrainer) -> bool | str:
-    """Return `bf16`, True for fp16 with a live scaler, False for fp32."""
     if trainer.args.amp == "bf16":
         return "bf16" if trainer.amp else False
     return bool(trainer.scaler.is_enabled())
 
 
 def _gains(trainer: RunningTrainer) -> dict[str, object]:
-    """Return the loss gains that the criterion holds; it is made at the first forward."""
     criterion = getattr(ultralytics_api.unwrapped(trainer.model), "criterion", None)
     held = getattr(criterion, "hyp", None) or trainer.args
     return {name: getattr(held, name) for name in _GAINS if hasattr(held, name)}

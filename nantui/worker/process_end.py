@@ -3,7 +3,6 @@
 A thread of gloo lets go of the last collective's tensor a moment after `all_reduce` has returned, and needs
 the interpreter for it. If that is being finalized by then, the process aborts ("terminate called without
 an active exception") and torchrun kills the other ranks. `multiprocessing` ends its children as is done here.
-Ranks of a joined host die with their parent, for they must not outlive the agent that alone may end them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Repeat epochs of a run under the guard, in a directory of its own, until the trouble happens again.
 
 `python -m nantui.worker.replay REQUEST.json`: for runs that nantui did not watch. Starts from a clean
-checkpoint and trains as the run did, through the worker's own guard, which ends it at the first bad step
-with an autopsy. Nothing is written into the run. What happened is in the directory's `nantui/attempts`.
+checkpoint; the worker's own guard ends it at the first bad step. Nothing is written into the run.
 """
 
 from __future__ import annotations

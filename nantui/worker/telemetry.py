@@ -1,9 +1,7 @@
 """What a rank reports, written by a thread: a disk that hangs costs rows, never a step.
 
 Both queues are bounded. Rows of steps.csv wait for the thread's next round, as a thread that is woken in
-every step takes time from it; they are dropped first and counted. Events wake it. The same thread samples
-memory and, on rank 0, looks for a request to stop, so that the training loop never touches the file
-system between two saves.
+every step takes time from it; they are dropped first and counted. Events wake it.
 """
 
 from __future__ import annotations
@@ -119,7 +117,6 @@ class Recorder:
             self._rounds += 1
 
     def _collect(self) -> list[str | None]:
-        """Wait a moment for an event, then take all that are there."""
         taken: list[str | None] = []
         try:
             taken.append(self._queue.get(timeout=LOOK_EVERY))
@@ -170,7 +167,6 @@ class Recorder:
             self.dropped += text.count("\n")
 
     def _row(self, loss_names: tuple[str, ...], before: Row, losses: tuple[float, ...], after: Row) -> str:
-        """Return one line, with the header before it when the losses were not known yet or have changed."""
         cells = [_cell(value) for value in (*before, *losses, *after[:-3], *self._memory, *after[-3:])]
         line = ",".join(cells) + "\n"
         if loss_names != self._loss_names:
@@ -180,7 +176,6 @@ class Recorder:
 
 
 def _cell(value: object) -> str:
-    """Return a number in at most 7 digits (times in ms), an empty cell for None."""
     if value is None:
         return ""
     if isinstance(value, float):

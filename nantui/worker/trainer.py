@@ -328,7 +328,6 @@ def _set_up(trainer: GuardedTrainer) -> None:
 
 
 def _follow(trainer: GuardedTrainer, guard: StepGuard, event: str) -> None:
-    """Do nantui's own part of an event of a guarded training."""
     match event:
         case "on_train_epoch_start":
             guard.begin_epoch(trainer.points.epoch_begins())
@@ -375,7 +374,6 @@ def _reporting(trainer: GuardedTrainer, guard: StepGuard, part: Callable[[], Ans
 
 
 def _report_step(trainer: GuardedTrainer, guard: StepGuard, seen: BatchProbe) -> None:
-    """Hand one row of telemetry to the writer; `nantui.run.telemetry` has the columns."""
     batch, now = trainer._batch, time.perf_counter()
     waited = trainer._batch_began - trainer._batch_ended
     seconds, trainer._batch_ended = now - trainer._batch_ended, now

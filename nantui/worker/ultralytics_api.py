@@ -3,10 +3,6 @@
 A new Ultralytics release is checked here, in `validation_precision` (the validators) and in
 tests/worker/test_ultralytics_api.py, which pins each fact against the installed version. Facts were read in
 ultralytics 8.4.190; what was otherwise in 8.2.103 and 8.3.253 says so, and `make matrix` tries those.
-
-Quarantined images are left out of the train data set before Ultralytics reads a label of them. Nothing is
-deleted or moved: the list of files that a data set begins with is shortened, so that its label cache, its
-length and its sampler are those of a data set without them.
 """
 
 from __future__ import annotations
@@ -22,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nantui.machine.gpus import device_count
 from nantui.settings import guard_requirements
 from nantui.worker import torchrun_env
 from nantui.worker.ultralytics_types import Batch, Losses, Trainer
@@ -118,12 +115,8 @@ def spawns_ranks(trainer: Trainer) -> bool:
 
     `trainer.ddp` (engine/trainer.py, `__init__`); before 8.4 `train` itself counted the devices.
     """
-    return bool(getattr(trainer, "ddp", devices_asked(trainer) > 1 and "LOCAL_RANK" not in os.environ))
-
-
-def devices_asked(trainer: Trainer) -> int:
-    """Return how many devices are named, so how many ranks a spawn starts; `trainer.world_size` is of 8.4."""
-    return len([word for word in str(trainer.args.device or "").strip("[]()").split(",") if word.strip()])
+    several = device_count(trainer.args.device) > 1 and "LOCAL_RANK" not in os.environ
+    return bool(getattr(trainer, "ddp", several))
 
 
 def chosen_directory(args: object, exist_ok: bool) -> Path:
@@ -179,9 +172,8 @@ def loss_items(trainer: Trainer) -> tuple[tuple[str, ...], list[torch.Tensor]]:
     """
     items = trainer.loss_items
     if isinstance(items, dict):
-        return tuple(items), [
-            value.detach() if value.dim() == 0 else value.detach().sum() for value in items.values()
-        ]
+        found = [value.detach() for value in items.values()]
+        return tuple(items), [value.sum() if value.dim() else value for value in found]
     values = list(items.detach().reshape(-1).unbind())
     names = tuple(trainer.loss_names)
     if len(names) != len(values):  # 8.2 named them on the first rank only
@@ -303,9 +295,7 @@ def _direction_size(state: Mapping[str, torch.Tensor], orthogonal: bool) -> floa
     buffer = state.get("momentum_buffer")
     if buffer is None:
         return 0.0
-    return (
-        float(min(buffer.shape[:2])) ** 0.5 if orthogonal else float(torch.linalg.vector_norm(buffer.float()))
-    )
+    return float(min(buffer.shape[:2]) ** 0.5 if orthogonal else torch.linalg.vector_norm(buffer.float()))
 
 
 def instances(batch: Batch) -> int:
@@ -384,7 +374,8 @@ def image_files(dataset: Any) -> list[str]:
 
 
 def built_without(images: Collection[str], build: Callable[[], Any]) -> Any:
-    """Return the data set that `build` makes, without `images`, which are absolute paths.
+    """Return the data set that `build` makes, without `images`, which are absolute paths: its label cache,
+    length and sampler are those of a data set without them.
 
     `BaseDataset.__init__` asks `get_img_files` for its files (data/base.py); classification reads a folder
     by torchvision's rules instead (`ClassificationDataset`, data/dataset.py).

@@ -1,11 +1,7 @@
 """The precision of the validation: where fp16 overflows, the epoch is validated once more in fp32.
 
-Ultralytics validates in half precision wherever AMP is on. A young network whose BatchNorm statistics lag
-behind overflows it, though its weights are finite and it goes on to become a good model: results.csv
-shows NaN and mAP 0, and fitness, best.pt and patience are taken from that. The result in fp32 takes its
-place here, before anybody has seen the other. The following epochs are validated in fp32 at once, until
-half precision gives finite losses on a first batch again; so every epoch that Ultralytics could validate
-in half precision is validated as it would.
+The result in fp32 takes its place here, before anybody has seen the other (docs/decisions.md says why). Every
+epoch that Ultralytics could validate in half precision is validated as it would.
 
 The functions below lean on the insides of Ultralytics' validators. As with `ultralytics_api`, a new release
 is checked here and in tests/worker/test_ultralytics_api.py. Read in 8.2.103, 8.3.200, 8.4.0 and 8.4.190.
@@ -19,16 +15,15 @@ import functools
 import inspect
 import logging
 import math
-import random
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import nn
 
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.passes import in_precision, tensors
+from nantui.worker.points.training_state import dice_kept
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_api import replaced
 from nantui.worker.ultralytics_types import Batch, Trainer, Validator
@@ -107,7 +102,6 @@ class Validation:
         return _comparable(results)
 
     def _half_would_do(self) -> bool:
-        """Tell whether half precision gives finite losses on the first batch of the validation set again."""
         loader, finite = self.trainer.test_loader, False
         if self.session.first:
             first = range(min(len(loader.dataset), loader.batch_size or 1))
@@ -236,22 +230,6 @@ def halves_in_place() -> bool:
         return "model.half()" in inspect.getsource(BaseValidator)
     except OSError:
         return True
-
-
-@contextlib.contextmanager
-def dice_kept() -> Iterator[None]:
-    """Put every random state of this process back: loading validation images draws from Python's own.
-
-    Without workers the next epoch's augmentation draws from the same; measured on the CPU.
-    """
-    own, numpys = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            random.setstate(own)
-            np.random.set_state(numpys)
 
 
 @contextlib.contextmanager

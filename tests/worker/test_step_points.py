@@ -209,7 +209,7 @@ def test_out_of_memory_in_the_resumed_epoch_begins_it_again_with_half_the_batch(
     short = [{"fault": "out_of_memory", "epoch": 1, "batch": 4}]
     raised: list[str] = []
 
-    def once(fault: Any) -> None:
+    def once(fault: Any, device: Any) -> None:
         if not raised:
             raised.append(fault.fault)
             raise RuntimeError("CUDA out of memory (injected)")

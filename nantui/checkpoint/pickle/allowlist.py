@@ -1,15 +1,9 @@
 """Which names a checkpoint may mention, and which it may call: the known set, and what others mean.
 
-What counts is what the pickle does with a name. Functions that rebuild tensors and plain containers may
-be called; module classes of PyTorch and Ultralytics may be instantiated without arguments; dtypes and
-storages may be mentioned. A user's own module class is a note; everything else is unsafe, called or not,
-because naming it already imports its module when the file is loaded.
-
-The architecture inside a checkpoint, which a resume builds its model from, is code in part: `parse_model` in
-Ultralytics' nn/tasks.py evaluates the text under `activation`, and looks layers up by name among everything
-that module has imported; a `yaml` that is no dictionary is a path or an address that it fetches first.
-Ultralytics itself refuses such values when it is asked for a restricted load (`_SafeLoad`), which a resume
-does not ask for. So only what architectures really say passes here.
+What counts is what the pickle does with a name (docs/checkpoints.md). The architecture inside a checkpoint is
+code in part: `parse_model` in Ultralytics' nn/tasks.py evaluates the text under `activation`, and looks
+layers up by name among everything that module has imported; a `yaml` that is no dictionary is a path or an
+address that it fetches first. Its own refusal of such values (`_SafeLoad`) a resume does not ask for.
 """
 
 from __future__ import annotations

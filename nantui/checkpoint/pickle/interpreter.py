@@ -4,9 +4,6 @@ It follows CPython's unpickler opcode by opcode (Modules/_pickle.c), so that wha
 would do, and refuses the opcodes that torch.save never writes. It is bounded: in bytes, in opcodes and in
 what one opcode may allocate. There is no recursion. Where a real load would raise, it stops; what was named
 until then still counts, because a load would have run it.
-
-Its loop handles the few opcodes that are nine tenths of a checkpoint; each other one is a small function
-below, which does to the stack what CPython does, with inert values.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """What a pickle describes, as inert values: names are kept as names, calls as notes, nothing is made.
 
-The few calls that a checkpoint's pickle makes are carried out on descriptions instead of objects: each takes
-the argument tuple as pickled and returns the inert value, or refuses arguments that `torch.save` does not
-write: a hostile shape, a `bytearray` of a terabyte, a codec other than latin-1.
+Each of the few calls that torch.save writes takes the argument tuple as pickled and returns the inert value,
+or refuses what torch.save does not write: a hostile shape, a `bytearray` of a terabyte, a codec other than
+latin-1.
 
 Dictionaries become flat lists of keys and values (`Pairs`): a hostile pickle then cannot make us hash
-colliding or deeply nested keys, and shared references cost nothing. The classes are plain and small
-because a checkpoint has thousands of them.
+colliding or deeply nested keys, and shared references cost nothing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""The sweep in a process of its own, which gets ready on another core while we still describe the pickle.
+"""The sweep in a process of its own, which imports numpy on another core while we still describe the pickle.
 
-Importing numpy takes as long as all the rest of a `nantui check` of one large file, and only the sweep needs
-it. So where numpy is not there yet, the process forks as soon as the file is open: the child imports numpy,
-is told where the values lie, and answers with what it has counted. A child that fails costs nothing but
-time: the caller then sweeps by itself.
+A child that fails costs nothing but time: the caller then sweeps by itself. docs/decisions.md says what it
+saves.
 """
 
 from __future__ import annotations

@@ -3,10 +3,6 @@
 A row is an output channel of a weight matrix, or a whole vector. Anything whose claimed shape does not
 fit into its record, or that would have us read bytes many times over, is refused here, before a single
 byte of it is read. All of it can be made and checked without numpy.
-
-Floating-point values are looked at as integers. A non-finite one has all exponent bits set, so it is the
-largest there is: the maximum over the signed view finds positive ones, over the unsigned view negative ones.
-The same two numbers tell whether one sits at the dtype's limit.
 """
 
 from __future__ import annotations
@@ -173,7 +169,6 @@ def record_of(storage: Storage, archive: Archive) -> Record:
 
 
 def _segment(leaf: Leaf, record: Record) -> Segment | None:
-    """Return where a tensor's values lie in its record; None where there is nothing to read."""
     tensor = leaf.tensor
     size = SIZES.get(tensor.dtype)
     if size is None:

@@ -1,12 +1,8 @@
 """One pass over the bytes of a checkpoint: bounded reads, two maxima per row, nothing kept.
 
-Records are read in batches of four megabytes, which stay in the processor's cache while the maxima are
-taken. Two threads share the batches (numpy and the reads release the interpreter lock), and with `crc` the
-records whose sums are taken.
-
-Healthy files are nearly all there is to read, so the common case is two reductions at memory speed: the
-maximum over the unsigned and over the signed view. Only a row whose first value is exactly zero can be a
-zero row, so rows cost one value each; exact counts are taken only where these signs point.
+Two threads share the batches (numpy and the reads release the interpreter lock), and with `crc` the records
+whose sums are taken. Exact counts are taken only where the maxima, and for zero rows a row's first value,
+point to something.
 """
 
 from __future__ import annotations
@@ -63,7 +59,6 @@ def _count(segment: Segment, first_row: int, values: Array, length: int, found: 
 
 
 def _zero_rows(segment: Segment, first_row: int, values: Array, length: int, found: Found) -> None:
-    """Enter the rows that hold nothing but zeros: those whose first value is zero, if the rest is too."""
     firsts = values[::length] & (segment.format.sign - 1)
     if firsts.all():
         return
@@ -116,7 +111,6 @@ def sweep(archive: Archive, segments: dict[str, list[Segment]], crc: bool) -> Sw
 
 
 def _batches(archive: Archive, segments: dict[str, list[Segment]]) -> Iterator[list[Record]]:
-    """Group neighbouring records until a batch is full; a record larger than a batch comes alone."""
     batch: list[Record] = []
     for record in sorted((archive.records[name] for name in segments), key=lambda record: record.header):
         if batch and record.header + record.size + _SLACK > batch[0].header + BATCH:
@@ -141,7 +135,6 @@ class _Work:
                     self._alone(segment, start)
 
     def _together(self, batch: list[Record]) -> list[Record]:
-        """Do records that fit into one read; return those that need a read of their own."""
         base, last, limit = batch[0].header // _PAGE * _PAGE, batch[-1], self.archive.size
         size = min(last.header + last.size + _SLACK, limit) - base
         raw = memoryview(self._fill(self.buffer, base, size))
@@ -162,7 +155,6 @@ class _Work:
         return alone
 
     def _alone(self, segment: Segment, start: int) -> None:
-        """Count piece by piece in one segment of a record whose bytes begin at `start`."""
         if segment.strides is not None:
             span = _buffer(segment.end - segment.start)
             gather(segment, self._fill(span, start + segment.start, len(span)), self.found)
@@ -176,7 +168,6 @@ class _Work:
             reduce(segment, (at - segment.start) // row, piece, length, self.found)
 
     def _fill(self, buffer: Array, offset: int, size: int) -> Array:
-        """Read exactly `size` bytes at `offset` into the beginning of `buffer`, and return that part."""
         view = memoryview(buffer)[:size]
         done = 0
         while done < size:

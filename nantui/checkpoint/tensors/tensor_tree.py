@@ -91,7 +91,6 @@ def _walk_from(root: object, name: str, part: str, role: str, tree: Tree) -> Non
 
 
 def _push(pending: Pending, found: Iterable[Found]) -> None:
-    """Put what is worth a visit on the pile, so that it comes off in the order of the file."""
     room = MOST_TENSORS - len(pending)
     taken = list(islice((item for item in found if _worth(item[0])), room + 1))
     if len(taken) > room:
@@ -126,7 +125,6 @@ def _joined(name: str, key: object) -> str:
 
 
 def _open_module(module: Instance, name: str, part: str, role: str, tree: Tree) -> Pending:
-    """List a module's own tensors; return its submodules and whatever else it holds, for later."""
     state = module.state.named()
     owner = tree.modules.setdefault((part, name), module.cls.text)
     if "yaml" in state:

@@ -1,11 +1,8 @@
 """The zip around a checkpoint, read with bounded reads and believed in nothing.
 
-Only what `torch.save` writes is accepted (caffe2/serialize/inline_container.cc over miniz: stored records
-behind each other without a gap, a zip64 directory at the very end, no comment, the first record at byte 0;
-seen in files of 1.8.1 to 2.15.0), and Python's own zipfile in that form. A zip that two readers could
-understand differently is refused: what we read has to be what a load would read. One bit
-of a directory entry is enough: of a record marked as a folder torch loads nothing, and takes whatever lay in
-memory.
+Only what `torch.save` writes is accepted (caffe2/serialize/inline_container.cc over miniz), and Python's own
+zipfile in that form; docs/checkpoints.md has the list. What we read has to be what a load would read. One bit
+of a directory entry is enough to differ: of a record marked as a folder torch loads nothing.
 """
 
 from __future__ import annotations
@@ -145,7 +142,6 @@ class Archive:
         self._no_overlaps(offset)
 
     def _locate(self) -> tuple[int, int, int]:
-        """Return (number of records, bytes, offset) of the central directory."""
         end_at = self.size - _END.size
         magic, *fields = _END.unpack(self.read_at(end_at, _END.size))
         if magic != b"PK\x05\x06":
@@ -266,7 +262,6 @@ def _entry(directory: bytes, position: int) -> tuple[bytes, int, int, int, bytes
 
 
 def _prefix(raw: bytes, header: int) -> bytes:
-    """Return the folder that all records lie in, with its slash, from the first record."""
     if header != 0:
         raise _foreign_zip("its first record is not at its beginning")
     folder, slash, _ = raw.partition(b"/")
@@ -300,7 +295,6 @@ def check_local(header: bytes, record: Record, limit: int) -> int:
 
 
 def _widen(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
-    """Return the 64-bit values where the 32-bit ones are full (zip64 extra field 1)."""
     position = 0
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, position)

@@ -27,6 +27,7 @@ from nantui.worker.autopsy.passes import Backward, Forward
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.guard.tensor_copies import BatchNormStatistics
 from nantui.worker.incident import Evidence
+from nantui.worker.points.training_state import dice_kept
 from nantui.worker.ultralytics_types import Batch, Trainer
 
 SLACK = 0.01  # Ultralytics' own tolerance for coordinates beyond the edge
@@ -207,7 +208,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Put running statistics, module modes and random numbers back afterwards."""
     statistics = BatchNormStatistics(model)
     modes = [(module, module.training) for module in model.modules()]
-    with validation.dice_kept():
+    with dice_kept():
         try:
             yield
         finally:
@@ -218,7 +219,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
 
 def examine_validation(trainer: Trainer) -> AutopsyFinding:
     """Return why validation was not finite, seen in fp32: the averaged weights, or images of its data set."""
-    with torch.inference_mode(), validation.dice_kept():
+    with torch.inference_mode(), dice_kept():
         model = ultralytics_api.unwrapped(trainer.ema.ema)
         bad = ultralytics_api.non_finite_state(model)
         evidence: Evidence = {"bad_state": bad[:10], "bad_state_count": len(bad)}

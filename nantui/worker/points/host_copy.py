@@ -108,8 +108,7 @@ def bytes_of(tree: Tree) -> int:
 
 def not_finite(tree: Tree) -> str:
     """Return the name of the first weight or optimizer value that is NaN or infinite, "" for none."""
-    floats = ((name, tensor) for name, tensor in leaves(tree) if tensor.is_floating_point())
-    return next((name for name, tensor in floats if not bool(torch.isfinite(tensor).all())), "")
+    return next(iter(ultralytics_api.non_finite(leaves(tree))), "")
 
 
 def memory_left() -> int:

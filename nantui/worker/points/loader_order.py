@@ -1,14 +1,11 @@
 """Which sample comes when, recorded as it is drawn; how it is augmented, whatever came before.
 
-An order cannot be computed from seed and epoch. Prefetching draws the next epoch's order before the loop says
-which epoch that is (`set_epoch` comes late), and a generator's draws depend on when iterators were made and
-reset (data/build.py, `InfiniteDataLoader`; engine/trainer.py resets it where mosaic is closed). So each
-epoch's order is drawn at once, by the sampler that the loader has and as it would have been drawn, and kept.
+An order cannot be computed from seed and epoch: prefetching draws the next epoch's before `set_epoch`, and a
+generator's draws depend on when iterators were made and reset (data/build.py, `InfiniteDataLoader`). So each
+epoch's order is drawn at once, as the loader's own sampler would have drawn it, and kept.
 
-Augmentation depends on history too: a loader process draws from its own generators for as long as it lives,
-and a mosaic takes its partners from the images that this process loaded last (data/augment.py, `Mosaic`).
-With `exact` every sample begins with generators of its own, and partners come from the whole data set:
-another distribution and more reads, so only where asked for.
+With `exact` every sample begins with generators of its own, and a mosaic takes its partners from the whole
+data set: another distribution and more reads, so only where asked for (docs/step-points.md).
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ import torch
 from nantui.errors import UserError
 from nantui.run.documents import JsonObject
 from nantui.worker import ultralytics_api
+from nantui.worker.points.training_state import dice_kept
 from nantui.worker.ultralytics_types import Trainer
 
 
@@ -115,9 +113,7 @@ def record(trainer: Trainer, exact: bool, begin: Begin | None = None) -> Recorde
     if not hasattr(loader, "iterator") or type(present).__name__ != "_RepeatSampler":
         return None
     order = RecordedOrder(loader, lambda: int(trainer.epoch), exact, begin)
-    object.__setattr__(
-        loader, "batch_sampler", order
-    )  # DataLoader forbids it, InfiniteDataLoader does it too
+    object.__setattr__(loader, "batch_sampler", order)  # as InfiniteDataLoader does: DataLoader forbids it
     if loader.iterator is not None:  # up to 8.4.0 it is made with the loader, and has drawn already
         if loader.generator is not None:
             loader.generator.manual_seed(loader.generator.initial_seed())
@@ -133,13 +129,8 @@ class SeededSamples:
 
     def __call__(self, indices: list[int]) -> list[object]:
         """Return the samples; the process' own generators stay as they were."""
-        before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-        try:
+        with dice_kept(of_gpu=False):  # a loader's process touches none
             return [self._sample(index) for index in indices]
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.default_generator.set_state(before[2])
 
     def _sample(self, index: int) -> object:
         epoch = index.epoch if isinstance(index, SampleAt) else 0

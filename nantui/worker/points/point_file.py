@@ -1,8 +1,6 @@
 """A step point on its way to the disk, in the background.
 
-Two files take turns, so that whatever happens during a write leaves the one before it. A point that is not
-finite is not written. Where the disk has room for one file only, the older one goes first; where it has none,
-that is said, and the training goes on without.
+Two files take turns, so that whatever happens during a write leaves the one before it.
 """
 
 from __future__ import annotations
@@ -158,9 +156,8 @@ def write_checkpoint(path: Path, document: State, ended: Callable[[], bool]) -> 
     try:
         with beside.open("xb") as file:
             hashed = _Hashed(file, ended)
-            torch.serialization.save(
-                document, hashed
-            )  # not `torch.save`: Ultralytics puts one that tries again there
+            # Not `torch.save`: Ultralytics puts one there that tries again.
+            torch.serialization.save(document, hashed)
             file.flush()
             os.fchmod(file.fileno(), NEW_FILE_MODE)
             os.fsync(file.fileno())

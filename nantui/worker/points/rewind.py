@@ -1,10 +1,8 @@
 """Rewind in place: where the guard gives up, the training goes back in memory and on, without a restart.
 
-All ranks go back at one agreed step to the newest step point from before the first sign of trouble: weights,
-averages, BatchNorm statistics, optimizer, loss scale and the epoch's means, each tensor in its place. The
-loop is not touched: epoch, batch, schedule, order of the samples and random numbers go on, so the batches
-since the point are skipped, and with them those that an autopsy has named. Nothing takes that back; it is
-bounded, and journaled before and after.
+All ranks go back at one agreed step, each tensor in its place. The loop is not touched: the batches since the
+point are skipped (docs/step-points.md). Nothing takes that back; it is bounded, and journaled before and
+after.
 """
 
 from __future__ import annotations
@@ -108,7 +106,6 @@ class Rewind:
         return bool(self._target)
 
     def _choose(self, sign: tuple[int, int]) -> InMemory | None:
-        """Return the newest point from before a sign of trouble that is finite and fits what trains now."""
         if self.trainer.stop:
             return None
         live = [(name, tensor.shape) for name, tensor in leaves(training_state.live_tensors(self.trainer))]
@@ -155,7 +152,6 @@ class Rewind:
             torch.cuda.synchronize(trainer.device)
 
     def _put_right(self, since: int) -> list[str]:
-        """Take out what epochs from `since` on have left, which no longer is of this training; say what."""
         trainer, said = self.trainer, []
         attempt = self.session.attempt.attempt
         try:

@@ -179,7 +179,6 @@ class StepPoints:
         return self._free()
 
     def _free(self) -> InMemory | None:
-        """Return the oldest place that is not being written from, nor may be gone back to."""
         writer, policy = self._writer, self.trainer.guard.incident_policy
         kept_for_it = self.before(policy.first_sign)[:1] if self.on and policy.in_trouble else []
         every = (kept for kept in self._copies if kept not in kept_for_it)

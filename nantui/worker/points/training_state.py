@@ -1,15 +1,11 @@
-"""Everything that a training is between two batches: taken from a trainer, put back into one.
-
-A checkpoint of Ultralytics' has the averaged weights, in half precision, and begins at an epoch. What else
-counts is here: the weights, each rank's BatchNorm statistics and random states, the order of the samples, the
-epoch's means, and, where a stop came between two optimizer steps, the gradients gathered so far.
-"""
+"""Everything that a training is between two batches: taken from a trainer, put back into one."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -124,6 +120,19 @@ def restore_random(states: State, device: torch.device) -> None:
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
+
+
+@contextlib.contextmanager
+def dice_kept(of_gpu: bool = True) -> Iterator[None]:
+    """Put the generators back afterwards: loading images draws from Python's own, and without workers the
+    next epoch's augmentation draws from the same.
+    """
+    device = torch.device("cuda" if of_gpu and torch.cuda.is_available() else "cpu")
+    states = random_states(device)
+    try:
+        yield
+    finally:
+        restore_random(states, device)
 
 
 def checkpoint_of(trainer: Any, ema: torch.nn.Module, copied: State, part: State) -> State:

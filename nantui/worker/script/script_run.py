@@ -26,6 +26,7 @@ from typing import Any, NoReturn, Protocol
 import psutil
 
 from nantui.errors import UserError
+from nantui.machine.gpus import device_count
 from nantui.run.atomic_files import to_json
 from nantui.run.attempts import (
     DIVERGED,
@@ -184,7 +185,7 @@ def spawning(trainer: ScriptTrainer) -> Iterator[None]:
         with _sparing_our_folder():
             yield
     except subprocess.CalledProcessError as error:
-        _end_as_the_ranks(call, ultralytics_api.devices_asked(trainer), error)
+        _end_as_the_ranks(call, device_count(trainer.args.device), error)
     finally:
         del os.environ[SPAWN]
     train_calls.note(replace(call, finished=True))
