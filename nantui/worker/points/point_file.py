@@ -108,7 +108,8 @@ class PointWriter:
             except Abandoned:
                 return
             except Exception as error:  # whatever it is, it must not cost the training
-                self._say(f"{type(error).__name__}: {error}")
+                ours = isinstance(error, ValueError)  # which says it in a sentence
+                self._say(str(error) if ours else f"{type(error).__name__}: {error}")
 
     def _say(self, why: str) -> None:
         if not self._said:
