@@ -113,7 +113,8 @@ def start_servers(address: str, levels: tuple[str, ...], owner: int) -> None:
     takes the folder away; what it has forked goes on.
     """
     room = "x" * ROOM_BYTES
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "YOLO_OFFLINE": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true"}
+    environment.pop("PYTHONPATH", None)  # of what it names, an editable install would not be told
     log = Path(f"{address}{levels[0]}.log")
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -264,8 +265,8 @@ def take_environment(request: dict[str, Any]) -> None:
         ctypes.memmove(begin, shown.ljust(end - begin, b"\0"), end - begin)
     os.chdir(request["cwd"])
     sys.executable, sys.orig_argv = request["python"], words
-    folders = filter(None, asked.get("PYTHONPATH", "").split(os.pathsep))
-    sys.path[:] = [*map(os.path.abspath, folders), *INSTALLED]
+    folders = [os.path.abspath(one) for one in asked.get("PYTHONPATH", "").split(os.pathsep) if one]
+    sys.path[:] = [*folders, *(one for one in INSTALLED if one not in folders)]  # as `site` adds them
     if asked.get("PYTHONUNBUFFERED") or words[1] == "-u":
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(write_through=True)  # type: ignore[union-attr]
@@ -306,5 +307,5 @@ def start(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    STARTED_WITH, INSTALLED = dict(os.environ), sys.path[2:]
+    STARTED_WITH, INSTALLED = dict(os.environ), sys.path[1:]
     serve_all(sys.argv[1], int(sys.argv[2]), tuple(sys.argv[3:-1]))

@@ -10,6 +10,7 @@ All runs below a directory, read side by side: on a slow disk hundreds of reads 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -172,10 +173,11 @@ def _from_supervisor(layout: RunLayout, status: RunStatus, state: SupervisorStat
         ranks = registered(layout, state.attempt).values() if state.attempt else ()
         worker = [state.worker] if state.worker and alive(state.worker) else []
         status = replace(status, pids=_pids([*worker, *ranks]))
-    if state.waiting is not None and alive(state.waiting):
-        held = psutil.Process(state.waiting.pid).memory_info().rss / 1e6
-        waits = f"the next worker waits (process {state.waiting.pid}, {held:.0f} MB)"
-        status = replace(status, text="; ".join(filter(None, [status.text, waits])))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if state.waiting is not None and alive(state.waiting):
+            held = psutil.Process(state.waiting.pid).memory_info().rss / 1e6
+            waits = f"the next worker waits (process {state.waiting.pid}, {held:.0f} MB)"
+            status = replace(status, text="; ".join(filter(None, [status.text, waits])))
     if alive(state.process):
         silent_s = time.time() - state.heartbeat
         hangs = f"its supervisor hangs: silent for {silent_s:.0f} s"

@@ -67,7 +67,7 @@ def supervise(
     """
     lines = [line]
 
-    def start(argv: list[str], cwd: str, *, stdout: Any, stderr: Any) -> Any:
+    def start(argv: list[str], cwd: str, *more: object, stdout: Any, **how: object) -> Any:
         at = lines.pop() if lines else 0
         return Forked(forked(lambda: act(argv[-1], stdout.fileno(), writes, at, victims)))
 
@@ -75,7 +75,11 @@ def supervise(
     helper_process.start_python = start
     journal = Journal(layout.journal)
     port: Any = SimpleNamespace(
-        layout=layout, journal=journal, pump=lambda s: time.sleep(0.002), start_helper=lambda child: None
+        layout=layout,
+        journal=journal,
+        pump=lambda s: time.sleep(0.002),
+        start_helper=lambda child: None,
+        waiting=None,
     )
     recovery.repair(port)
     command = Command(kind, {"python": sys.executable}, id, "me")
