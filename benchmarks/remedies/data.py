@@ -11,21 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.diagnosis_cases import MODEL
+
 IMAGES, BATCH, VAL, SIDE, SHAPES = 64, 4, 32, 64, 2
 STEPS = IMAGES // BATCH
 NOISE, SMALLEST, LARGEST = 120, 16, 32
 NAMES = "square", "disc", "triangle"
-MODEL = """
-nc: 3
-backbone:
-  - [-1, 1, Conv, [8, 3, 2]]
-  - [-1, 1, Conv, [16, 3, 2]]
-  - [-1, 1, C2f, [16, True]]
-  - [-1, 1, Conv, [32, 3, 2]]
-  - [-1, 1, C2f, [32, True]]
-head:
-  - [[4], 1, Detect, [nc]]
-"""
 
 
 def data_set(root: Path, seed: int) -> tuple[Path, Path]:

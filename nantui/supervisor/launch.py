@@ -76,8 +76,11 @@ def new_attempt(
         marks={**host_marks(), **gpu_marks(spec.train.get("device"))},
         **hosts,
     )
-    argv = _node_argv(layout, attempt, 0) if attempt.nnodes > 1 else None
-    attempt = replace(attempt, argv=argv or _own_argv(layout, number, attempt.python, attempt.devices))
+    if attempt.nnodes > 1:
+        argv = _node_argv(layout, attempt, 0)
+    else:
+        argv = _own_argv(layout, number, attempt.python, attempt.devices)
+    attempt = replace(attempt, argv=argv)
     write_attempt(layout, attempt)
     return attempt
 

@@ -43,6 +43,10 @@ class Joined:
             for flats, size in zip(self._groups, self._bytes, strict=True)
         ]
 
+    def copies(self) -> Pieces:
+        """Return the pieces in memory of their own, queued on the device, without a host read."""
+        return [torch.cat(flats) for flats in self._groups]
+
     def pieces(self, room: Room) -> Pieces:
         """Return the pieces that lie in `room`."""
         firsts = [flats[0] for flats in self._groups]
@@ -81,7 +85,7 @@ def recorded(
 ) -> Callable[[], None] | None:
     """Do `work`, which must touch the same memory each time, and return what does it again as one launch.
 
-    None where it cannot be recorded, or what was recorded has not done what is `right`: then nothing is done.
+    None where it cannot be recorded, or does not do it `right` when replayed: then it is to be done as ever.
     `torch.cuda.graph` is not used, as it empties the allocator's cache (`torch/cuda/graphs.py`); what other
     threads do meanwhile is no part of the recording.
     """
@@ -148,8 +152,7 @@ class BatchNormStatistics:
         return snapshot
 
     def _fresh(self) -> Snapshot:
-        pieces = self._buffers.pieces(self._buffers.room())
-        self._buffers.copy_into(pieces)
+        pieces = self._buffers.copies()
         return Snapshot(pieces, largest_magnitude(filter(torch.is_floating_point, pieces)))
 
     def _place(self) -> tuple[Snapshot, Callable[[], None]]:

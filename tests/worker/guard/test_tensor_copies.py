@@ -40,6 +40,16 @@ def step(trainer: Any) -> None:
     trainer.optimizer.step()
 
 
+def after_four_steps(trainer: Any) -> StepBackup:
+    """Return what has copied four good steps, and knows where everything lies."""
+    backup = StepBackup(trainer)
+    for _ in range(4):
+        backup.copy()
+        step(trainer)
+        backup.discard()
+    return backup
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_step_is_taken_back_to_the_last_bit(name):
     trainer = training(name)
@@ -58,11 +68,7 @@ def test_any_step_is_taken_back_to_the_last_bit(name):
 
 def test_a_state_loaded_in_mid_epoch_is_the_one_that_is_kept():
     trainer = training("AdamW")
-    backup = StepBackup(trainer)
-    for _ in range(4):
-        backup.copy()
-        step(trainer)
-        backup.discard()
+    backup = after_four_steps(trainer)
     trainer.optimizer.load_state_dict(copy.deepcopy(trainer.optimizer.state_dict()))
     before = state(trainer)
     backup.copy()
@@ -73,11 +79,7 @@ def test_a_state_loaded_in_mid_epoch_is_the_one_that_is_kept():
 
 def test_weights_that_something_else_exchanged_are_not_written_over():
     trainer = training("SGD")
-    backup = StepBackup(trainer)
-    for _ in range(4):
-        backup.copy()
-        step(trainer)
-        backup.discard()
+    backup = after_four_steps(trainer)
     first = next(trainer.model.parameters())
     first.data = first.data.clone()
     backup.copy()
