@@ -53,7 +53,7 @@ BATCHES = 12
 """An epoch's, with 384 images."""
 LATE = 9
 """The batch of epoch 2 after which a kill comes."""
-TOGETHER = 5
+TOGETHER = 10
 STALL_S, HUNG_S, LOOKED_S = 20.0, 10.0, 25.0
 """Of a standstill, shortened (by default 120 s and 300 s), and what the last look at the ranks may take."""
 PATIENCE = f"patience: {{heartbeat_s: 1, idle_exit_s: 2, stall_floor_s: {STALL_S}, hung_s: {HUNG_S}}}\n"

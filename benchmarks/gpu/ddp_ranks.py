@@ -25,7 +25,7 @@ from nantui.run.incidents import is_suspicion
 from nantui.run.layout import RunLayout
 from tests.worker.runs import python_path, write_request
 
-LANES = 3
+LANES = max(3, (os.cpu_count() or 1) // 6)
 """Launches beside one another that cases are spread over: each waits for the others' kernels."""
 PATIENCE_S = 280.0
 

@@ -201,6 +201,15 @@ def loss_scale(trainer: Trainer) -> torch.Tensor | None:
     return scaler._scale if scaler.is_enabled() else None
 
 
+def refuse_step(trainer: Trainer) -> None:
+    """Have GradScaler refuse the step whose gradients it has unscaled, as if it had found an Inf in them.
+
+    What it found is private to PyTorch (torch/amp/grad_scaler.py, `found_inf_per_device`).
+    """
+    for found in trainer.scaler._per_optimizer_states[id(trainer.optimizer)]["found_inf_per_device"].values():
+        found.fill_(1.0)
+
+
 def normalization_buffers(model: nn.Module) -> list[torch.Tensor]:
     """Return the running statistics of every normalization layer, in a fixed order."""
     layers = (layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._NormBase))

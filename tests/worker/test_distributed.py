@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nantui.run.layout import RunLayout
+from tests.worker.equality import differences
 from tests.worker.runs import Outcome, Trainings, on_two_ranks, outcome_of, write_request
 
 SHORT = {"epochs": 2}
@@ -20,6 +22,9 @@ CASES: dict[str, dict[str, Any]] = {
     "averaged_weights": {"faults": [{"fault": "nan_ema", "epoch": 2, "batch": 4}]},
     "too_many": {"faults": [{"fault": "nan_pixel", "rank": 1, "batch": 1, "times": 4}]},
 }
+SCALED = {"scaled": {"faults": [{"fault": "nan_gradient", "rank": 1, "epoch": 1, "batch": 2}]}}
+if hasattr(torch.amp, "GradScaler"):  # torch 2.3 has none for the CPU
+    CASES |= SCALED
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,12 @@ def outcomes(
         ours = {"max_consecutive_skips": 2}
         write_request(place / name, 1, {**trainings.common, **SHORT}, devices=2, ours=ours, **request)
     RunLayout(place / "stopped").stop_request(1).write_text(json.dumps({"id": "x", "t": 0.0, "by": "test"}))
-    requests = [{"run": str(place / name), "number": 1, "stalled_after": 1.0} for name in CASES]
+    requests: list[dict[str, Any]] = [
+        {"run": str(place / name), "number": 1, "stalled_after": 1.0, "scaled": name in SCALED}
+        for name in CASES
+    ]
+    for name in SCALED.keys() & CASES:
+        requests[[*CASES].index(name)]["spy"] = {"end": str(place / "at.end"), "workers": 0}
     process = on_two_ranks(requests, place / "log", warm_python)
     assert process.returncode == 0, (place / "log" / "log").read_text()[-3000:]
     return {name: [outcome_of(place / name, 1, 0, rank) for rank in (0, 1)] for name in CASES}
@@ -78,6 +88,19 @@ def test_bad_batches_on_one_rank_end_both(outcomes):
     assert skipped["evidence"]["ranks"] == [1] and skipped["evidence"]["cause"] == "broken_pixels"
     assert ended["incident"] == "too_many_skips" and ended["step"] == 3
     assert len(skipped["evidence"]["files"]) == 4
+
+
+@pytest.mark.skipif("scaled" not in CASES, reason="this PyTorch has no GradScaler for the CPU")
+def test_a_step_that_one_ranks_scaler_refuses_is_refused_by_all(outcomes):
+    """A gradient that is bad after the all-reduce: GradScaler looks at its own rank alone."""
+    both = outcomes["scaled"]
+    assert endings(both) == [("finished", 0)] * 2
+    assert [(s.epoch, s.step) for s in both[0].steps if s.skipped] == [(1, 2)]
+    assert both[0].incidents == [] and {s.value("loss_scale") for s in both[0].steps[2:]} == {4.0}
+    place = both[0].run.parent / "at.end"
+    ends = [torch.load(place.with_suffix(f".rank{rank}"), weights_only=False) for rank in (0, 1)]
+    unlike = differences(*({key: end[key] for key in ("weights", "optimizer")} for end in ends))
+    assert [name for name in unlike if "running_" not in name] == []
 
 
 def test_a_killed_rank_takes_the_other_with_it(trainings: Trainings, warm_python: str, tmp_path: Path):

@@ -6,8 +6,11 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 def main(cases: Path) -> None:
@@ -21,7 +24,7 @@ def main(cases: Path) -> None:
     codes = {}
     for case in json.loads(cases.read_text()):
         telemetry.STALLED_AFTER = case.get("stalled_after", telemetry.STALLED_AFTER)
-        with _precision(case), _spied(case):
+        with _precision(case), _spied(case), _scaled(case):
             codes[case["run"]] = worker.main([case["run"], f"{case['number']:03d}"])
     cases.with_suffix(f".rank{os.environ['RANK']}").write_text(json.dumps(codes))
     leave(0)
@@ -34,6 +37,18 @@ def _spied(case: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
     if "spy" not in case:
         return contextlib.nullcontext()
     return spied(Path(case["spy"]["end"]), case["spy"].get("stop_at"), case["spy"]["workers"])
+
+
+@contextlib.contextmanager
+def _scaled(case: dict[str, Any]) -> Iterator[None]:
+    """Have a GradScaler at work where a case says so: there is no fp16 on the CPU."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        if case.get("scaled"):
+            stock = torch.amp.GradScaler
+            patch.setattr(torch.amp, "GradScaler", lambda *a, **o: stock("cpu", init_scale=8.0))
+        yield
 
 
 def _precision(case: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:

@@ -18,6 +18,7 @@ the moment that a copy takes to queue), and elsewhere, the verdict comes first.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -182,12 +183,18 @@ class StepGuard:
         """Where GradScaler will refuse this step, note it, and clip by the norm as it is.
 
         It looks at each gradient: finite ones whose norm overflows it lets pass, and then Ultralytics'
-        clipping has made them zero.
+        clipping has made them zero. It looks at its own rank alone: where another's refuses, this one has to
+        as well, or weights and loss scales differ from then on.
         """
-        if not self.probe().scaler_at_work:
+        seen = self.probe()
+        if not seen.scaler_at_work:
             return
         self.skipped = True
-        if clipped and self.options.protects and self.options.grad_clip:
+        if not clipped or not self.options.protects:
+            return
+        if seen.norm is not None and math.isfinite(seen.norm):
+            ultralytics_api.refuse_step(self.trainer)
+        elif self.options.grad_clip:
             ultralytics_api.clip_by(self._parameters, self.options.grad_clip, norm)
 
     def _take(self) -> None:
