@@ -19,7 +19,7 @@ from nantui.run.events import Created, Event, InEffect, newest
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout, require_run
 from nantui.run.results import TIMED_EPOCHS, EpochRow, current, median_epoch_s, read_results
-from nantui.run.spec import Spec, read_args, read_spec
+from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec
 from nantui.run.telemetry import StepsInBrief, steps_in_brief
 
 
@@ -73,7 +73,8 @@ class AttemptRecord:
     @cached_property
     def steps(self) -> StepsInBrief:
         """The steps that tell how it began, broke and stands."""
-        return steps_in_brief(self.layout.steps(self.number))
+        guard = {**OURS_DEFAULTS, **self.asked.ours}["guard"] if self.asked else None
+        return steps_in_brief(self.layout.steps(self.number), undone=guard == "protect")
 
     def events(self, rank: int = 0) -> tuple[Event, ...]:
         """Return what one rank reported, oldest first."""

@@ -153,9 +153,10 @@ class StepsInBrief:
     newest: Step | None = None
 
 
-def steps_in_brief(path: Path) -> StepsInBrief:
-    """Return the telling steps of a steps.csv.
+def steps_in_brief(path: Path, undone: bool) -> StepsInBrief:
+    """Return the telling steps of a steps.csv; `undone`: whether the guard took back what has a reason.
 
+    A bad batch within an accumulation has no step to skip: its row has a reason, the step to come is skipped.
     A long attempt has a million rows; only those that name a non-finite number are taken apart.
     """
     file = open_regular(path)
@@ -175,7 +176,8 @@ def steps_in_brief(path: Path) -> StepsInBrief:
             first = first or _one_step(header, line)
             if broken is None and (b"nan" in line or b"inf" in line):
                 step = _one_step(header, line)
-                if step and not step.skipped and not all(map(math.isfinite, step.losses.values())):
+                harmed = step and not step.skipped and not (undone and step.reason)
+                if step and harmed and not all(map(math.isfinite, step.losses.values())):
                     broken = step
     return StepsInBrief(first, broken, _one_step(*newest))
 

@@ -72,7 +72,8 @@ def every_reader(layout: RunLayout) -> dict[str, Callable[[], object]]:
         "nantui/commands/1.json": lambda: pending(layout.commands),
         "nantui/attempts/001.json": lambda: read_attempt(layout, 1),
         "nantui/attempts/001.steps.csv": lambda: (
-            read_steps(layout.steps(1)), steps_in_brief(layout.steps(1)), last_step(layout.steps(1)),
+            read_steps(layout.steps(1)), steps_in_brief(layout.steps(1), undone=True),
+            last_step(layout.steps(1)),
         ),
         "nantui/attempts/001.rank0.events.jsonl": lambda: (registered(layout, 1), record.newest.all_events),
         "nantui/attempts/001.rank0.exit.json": lambda: read_exits(layout, 1),

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from nantui.recovery.trouble import first_trouble
+from nantui.run.record import read_run
 from nantui.run.results import read_results
 from nantui.worker import faults as faults_module
 from nantui.worker import ultralytics_api
@@ -149,6 +151,16 @@ def test_one_bad_micro_batch_voids_the_whole_accumulated_step(trainings, tmp_pat
     after = (skipped[0][0], skipped[0][1] + 1) if skipped[0][1] < 4 else (skipped[0][0] + 1, 1)
     before = {name: recorded[2, 2][name] for name in weights}
     assert differing(before, {name: recorded[after][name] for name in weights}) == []
+    assert first_trouble(read_run(outcome.run)) is None, "nothing to go back for: nothing of it was kept"
+
+
+def test_a_bad_micro_batch_that_was_only_watched_is_a_sign_of_trouble(trainings, tmp_path):
+    wanted = [{"fault": "nan_pixel", "epoch": 2, "batch": 2}]
+    outcome = trainings(
+        tmp_path / "run", train={"epochs": 3, "nbs": 32}, ours={"guard": "observe"}, faults=wanted
+    )
+    trouble = first_trouble(read_run(outcome.run))
+    assert trouble is not None and (trouble.epoch, trouble.step) == (2, 2)
 
 
 def test_the_first_and_the_last_batch_may_be_the_bad_ones(trainings, tmp_path):
