@@ -34,9 +34,10 @@ from typing import Any
 
 from benchmarks.gpu.bench import Bench, command, told
 from devtools.recorded_run import HOST, MACHINE, PLACE, USER, record, to_plain
-from nantui.demo.story import CLASSES, LAYERS
+from nantui.demo.story import NETWORK
 from nantui.machine.gpus import Sample, Sampler
 from nantui.machine.process_identity import boot_id
+from nantui.paths import configs_dir
 from nantui.run.atomic_files import to_json
 from nantui.run.commands import Command
 from nantui.run.events import AttemptEnded
@@ -115,9 +116,7 @@ class Stage:
         return {**common, **train, **here}
 
     def _small(self) -> Path:
-        network = self.place / "small-yolov8.yaml"
-        network.write_text(f"nc: {len(CLASSES)}\n{LAYERS}", encoding="utf-8")
-        return network
+        return shutil.copyfile(configs_dir() / "demo" / NETWORK, self.place / NETWORK)
 
     def _start(self, one: Training, data: Path) -> None:
         self.bench.train(one.name, ours=dict(one.ours), faults=[*map(dict, one.faults)], data=str(data),

@@ -12,11 +12,11 @@ import argparse
 import inspect
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 from nantui.cli import COCKPIT, COMMANDS, SHARED, parser_of
 from nantui.run.atomic_files import write_atomic
+from nantui.run.documents import table
 from nantui.settings.schema import Field, own_settings
 from nantui.settings.values import show_value
 from nantui.supervisor.config import Alerts, Patience
@@ -150,7 +150,7 @@ def settings() -> Iterator[str]:
     yield BOUNDS.rstrip()
     yield from ("", "## Patience of the supervisor", "", "Under `patience:` in `supervise.yaml`; seconds.")
     yield from ("", "| name | default | meaning |", "| --- | --- | --- |")
-    yield from _times(Patience)
+    yield from _times(Patience(), "patience")
     yield from (
         "",
         "## Notifications",
@@ -159,13 +159,12 @@ def settings() -> Iterator[str]:
     )
     yield from ("([run control](run-control.md#told-when-nobody-looks)); seconds.",)
     yield from ("", "| name | default | meaning |", "| --- | --- | --- |")
-    yield from _times(Alerts)
+    yield from _times(Alerts(), "notify")
 
 
-def _times(kind: type[Patience] | type[Alerts]) -> Iterator[str]:
-    for field in fields(kind):
-        if field.metadata:
-            yield f"| `{field.name}` | {show_value(field.default)} | {field.metadata['help']} |"
+def _times(defaults: Patience | Alerts, section: str) -> Iterator[str]:
+    for name, meaning in table("supervise")[section].items():
+        yield f"| `{name}` | {show_value(getattr(defaults, name))} | {meaning} |"
 
 
 def _range(one: Field) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 NO = 1
 USAGE = 2
 FAILED = 3
@@ -17,3 +20,12 @@ class UserError(Exception):
     def __init__(self, message: str, status: int = USAGE) -> None:
         super().__init__(message)
         self.status = status
+
+
+@contextmanager
+def refused(cannot: str, instead: str = "") -> Iterator[None]:
+    """Raise UserError, `CANNOT: why; INSTEAD`, where the system refuses what is done meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{cannot}: {error.strerror}{instead and f'; {instead}'}", FAILED) from None

@@ -176,10 +176,6 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     common.add_list(parser, "--allow", "NAME", "code that loading may run")
 
 
-def _add_our_runner(parser: argparse.ArgumentParser) -> None:
-    common.add_flags(parser, our_runner="go on without the script that began it, whatever is lost")
-
-
 def _settings_of(arguments: argparse.Namespace) -> JsonObject:
     options: JsonObject = {}
     if arguments.set:
@@ -265,12 +261,11 @@ def _options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
 
 def add_recover(parser: argparse.ArgumentParser) -> None:
     add_rollback(parser)
-    _add_our_runner(parser)
-    common.add_flags(parser, auto="and let the ladder recover it from now on")
+    common.add_flags(parser, "our_runner", auto="and let the ladder recover it from now on")
     in_memory = "of what trains: back to a step point, without a restart or other settings"
     common.add_flags(parser, in_memory=in_memory)
     parser.add_argument("--into", metavar="NAME", help="continue in a new run, leave this one untouched")
-    common.add_wait_gpu(parser)
+    common.add_flags(parser, "wait_gpu")
 
 
 def run_recover(arguments: argparse.Namespace) -> int:
@@ -312,11 +307,10 @@ def run_undo(arguments: argparse.Namespace) -> int:
 def add_resume(parser: argparse.ArgumentParser) -> None:
     common.add_run(parser)
     _add_settings(parser)
-    common.add_wait_gpu(parser)
-    common.add_stay(parser)
+    common.add_flags(parser, "wait_gpu", "wait")
     phase = "of a finished run: a new phase"
     parser.add_argument("--phase", nargs="+", default=[], metavar="KEY=VALUE", help=phase)
-    _add_our_runner(parser)
+    common.add_flags(parser, "our_runner")
     common.add_changer(parser)
 
 

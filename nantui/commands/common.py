@@ -17,10 +17,18 @@ from nantui.paths import configs_dir
 from nantui.run.atomic_files import to_json
 from nantui.terminal_text import escaped_json, printable_lines
 
+FLAGS = {
+    "wait_gpu": "start once others have freed the GPU",
+    "wait": "stay until it has ended, and return its status",
+    "auto": "let the ladder recover the run unattended",
+    "our_runner": "go on without the script that began it, whatever is lost",
+}
+"""Options that several commands have, and take no value."""
 
-def add_flags(parser: argparse.ArgumentParser, **told: str) -> None:
-    """Add options that take no value, `--leave-out` as `leave_out`, each with what it does."""
-    for name, help in told.items():
+
+def add_flags(parser: argparse.ArgumentParser, *known: str, **told: str) -> None:
+    """Add options that take no value, `--leave-out` as `leave_out`: of FLAGS, or with what they do."""
+    for name, help in {**{name: FLAGS[name] for name in known}, **told}.items():
         parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=help)
 
 
@@ -49,19 +57,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, e.g. runs/detect/train")
 
 
-def add_wait_gpu(parser: argparse.ArgumentParser) -> None:
-    """Add what every command has that starts a training: the supervisor waits, this terminal may go."""
-    add_flags(parser, wait_gpu="start once others have freed the GPU")
-
-
 def given(arguments: argparse.Namespace, *names: str) -> dict[str, object]:
     """Return those of the options `names` that were given, as the command to the supervisor calls them."""
     return {name: value for name in names if (value := getattr(arguments, name))}
-
-
-def add_stay(parser: argparse.ArgumentParser) -> None:
-    """Add `--wait` to a command that starts a training."""
-    add_flags(parser, wait="stay until it has ended, and return its status")
 
 
 def add_list(parser: argparse.ArgumentParser, option: str, metavar: str, help: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.commands import common
-from nantui.errors import FAILED, NO, USAGE, UserError
+from nantui.errors import FAILED, NO, USAGE, UserError, refused
 from nantui.opened_run import FRAMES, OpenRun
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
@@ -221,7 +221,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path(f"{opened.name}-export")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty; choose another --out DIR", FAILED)
-    try:
+    with refused(f"cannot write to {out}", "choose another --out DIR"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".nantui-export-") as folder:
             _write(opened, arguments.to, Path(folder))
@@ -229,9 +229,6 @@ def run_export(arguments: argparse.Namespace) -> int:
             out.mkdir(exist_ok=True)
             for path in written:
                 path.replace(out / path.name)
-    except OSError as error:
-        why = f"cannot write to {out}: {error.strerror}; choose another --out DIR"
-        raise UserError(why, FAILED) from None
     files = [str(out / path.name) for path in written]
     if arguments.json:
         common.emit({"files": files})

@@ -14,7 +14,7 @@ from pathlib import Path
 from nantui.commands import cockpit, common
 from nantui.demo import story
 from nantui.demo.headless import Stages, play
-from nantui.errors import FAILED, UserError
+from nantui.errors import refused
 from nantui.run.status import FINISHED
 from nantui.supervisor.status import read_status
 
@@ -33,10 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     common.refuse_read_only(arguments)
     headless = arguments.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
     stages, pace = Stages(), PACE_ALONE_S if headless else PACE_FOR_A_PERSON_S
-    try:
+    with refused(str(arguments.dir), "choose another --dir"):
         where = story.start(arguments.dir, pace, arguments.seed, arguments.python)
-    except OSError as error:
-        raise UserError(f"{arguments.dir}: {error.strerror}; choose another --dir", FAILED) from error
     stages.say("run created", str(where))
     if headless:
         return play(where, stages)

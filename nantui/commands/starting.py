@@ -18,7 +18,7 @@ from pathlib import Path
 from nantui.commands import cockpit, common
 from nantui.commands.watching import foreground
 from nantui.entry_points import command_line
-from nantui.errors import FAILED, UserError
+from nantui.errors import FAILED, UserError, refused
 from nantui.machine.gpus import Sampler, device_count, has_bf16, uses_no_gpu
 from nantui.recovery.run_facts import classes_of, gpus_of
 from nantui.run.atomic_files import write_atomic
@@ -48,9 +48,7 @@ OPTION = re.compile(r"[a-z][a-z-]*(=[^\s\"'\\#]+)?")
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui train` takes."""
     _add_training(parser)
-    common.add_wait_gpu(parser)
-    common.add_stay(parser)
-    common.add_flags(parser, watch="open the cockpit on it")
+    common.add_flags(parser, "wait_gpu", "wait", watch="open the cockpit on it")
     common.add_changer(parser)
 
 
@@ -67,11 +65,7 @@ def add_asked(parser: argparse.ArgumentParser) -> None:
     common.add_list(parser, "--preset", "NAME", "apply remedies")
     plan = "train in phases: a plan's YAML file, or `progressive`"
     parser.add_argument("--plan", metavar="FILE", help=plan)
-    _add_auto(parser)
-
-
-def _add_auto(parser: argparse.ArgumentParser) -> None:
-    common.add_flags(parser, auto="let the ladder recover the run unattended")
+    common.add_flags(parser, "auto")
 
 
 @dataclass(frozen=True)
@@ -245,8 +239,7 @@ def add_exec(parser: argparse.ArgumentParser) -> None:
     script = "-- python train.py …"
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar=script, help="the command")
     parser.add_argument("--run", type=Path, metavar="DIR", help="the run directory (default: runs/exec/NAME)")
-    _add_auto(parser)
-    common.add_stay(parser)
+    common.add_flags(parser, "auto", "wait")
     common.add_changer(parser)
 
 
@@ -291,10 +284,8 @@ def run_directory(wanted: Path | None, argv: list[str]) -> Path:
 
 def new_run(where: Path, argv: list[str], auto: bool) -> RunLayout:
     """Make the run directory with its spec. Raises UserError when it cannot be made."""
-    try:
+    with refused(f"cannot make {where}", "choose another --run"):
         where.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"cannot make {where}: {error.strerror}; choose another --run", FAILED) from None
     layout = RunLayout(where.resolve())
     command = {"argv": argv, "cwd": os.getcwd(), "env": kept_environment()}
     spec = Spec(train={}, python=sys.executable, auto=auto, kind="exec", created=time.time(), exec=command)

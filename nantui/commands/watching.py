@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nantui.commands import common
-from nantui.errors import FAILED, NO, UserError
+from nantui.errors import FAILED, NO, UserError, refused
 from nantui.run.atomic_files import write_atomic
 from nantui.run.attempts import DIVERGED, EXIT_CODES, FINISHED, PREEMPTED_CODE, STOPPED
 from nantui.run.commands import Command
@@ -52,11 +52,8 @@ def run_status(arguments: argparse.Namespace) -> int:
         raise UserError(f"{log}: no such file; --log wants what the training prints")
     found = [read_status(require_run(top).run, log=log)] if log else read_fleet(top)
     if arguments.metrics:
-        try:
+        with refused(f"cannot write {arguments.metrics}", "nothing was changed"):
             write_atomic(arguments.metrics, as_prometheus(found), mode=0o644)
-        except OSError as error:
-            why = f"cannot write {arguments.metrics}: {error.strerror}; nothing was changed"
-            raise UserError(why, FAILED) from None
     elif arguments.json:
         common.emit({"runs": [one.to_json() for one in found]})
     elif not found:

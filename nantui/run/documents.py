@@ -15,6 +15,8 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
+from nantui.paths import configs_dir
+
 LARGEST_TEXT, LARGEST_JSON, LARGEST_YAML = 1 << 27, 1 << 25, 1 << 19
 """Bytes of a journal or a table, of one JSON document, and of one YAML file."""
 DEEPEST, MOST_NODES, MOST_ALIASES = 64, 1 << 19, 16
@@ -53,6 +55,12 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"no YAML: {str(error).partition(chr(10))[0]}") from error
     refuse_deep(value)
     return value
+
+
+def table(name: str) -> dict[str, Any]:
+    """Return configs/tables/NAME.yaml, what nantui itself knows of things by their names."""
+    path = configs_dir() / "tables" / f"{name}.yaml"
+    return dict(parse_yaml(path.read_text(encoding="utf-8")))
 
 
 def refuse_deep(value: object) -> None:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from nantui.errors import FAILED, UserError
+from nantui.errors import FAILED, UserError, refused
 from nantui.machine.process_identity import host_name
 from nantui.run.atomic_files import read_text, to_json
 from nantui.run.documents import LARGEST_TEXT, JsonObject
@@ -134,11 +134,9 @@ def sole_doer(layout: RunLayout, longest_s: float = LONGEST_S) -> Iterator[None]
 
     Raises UserError when the other does not end in time, or the journal cannot be opened.
     """
-    try:
+    with refused(str(layout.journal), "nothing was done"):
         layout.home.mkdir(exist_ok=True)
         descriptor = _open(layout, os.O_CREAT)
-    except OSError as error:
-        raise UserError(f"{layout.journal}: {error.strerror}; nothing was done", FAILED) from error
     try:
         until = time.monotonic() + longest_s
         while not take(descriptor):

@@ -27,18 +27,12 @@ import yaml
 from nantui.errors import UserError
 from nantui.machine.training_python import locate, training_python
 from nantui.run.atomic_files import read_text
-from nantui.run.documents import Settings
+from nantui.run.documents import Settings, table
 from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS, OURS_NUMBERS
 from nantui.settings.values import is_number, parse_value, show_value
 
 OTHER_MODES = frozenset({"Predict", "Visualize", "Export", "Tracker", "Custom config.yaml"})
-HABITS = {
-    "lr": "lr0", "learning_rate": "lr0", "initial_lr": "lr0", "wd": "weight_decay", "decay": "weight_decay",
-    "epoch": "epochs", "batch_size": "batch", "bs": "batch", "img": "imgsz", "img_size": "imgsz",
-    "image_size": "imgsz", "size": "imgsz", "opt": "optimizer", "clip": "grad_clip", "max_norm": "grad_clip",
-    "clip_grad": "grad_clip", "warmup": "warmup_epochs", "gpus": "device", "weights": "model",
-    "dataset": "data",
-}  # fmt: skip
+HABITS = table("habits")
 Range: TypeAlias = tuple[float | None, float | None]
 """Lowest and highest; None where there is no such bound."""
 SIDES: Range = (1.0, None)
@@ -53,31 +47,8 @@ LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LINE = re.compile(r"^(?P<name>[a-z_0-9]+):(?P<value>[^#]*)(?:#\s*(?:\((?P<types>[^)]*)\))?\s*(?P<help>.*))?$")
 HEADING = re.compile(r"^#\s*(?P<name>[A-Z][\w/ .-]*?)\s*-*\s*$")
 GROUP = "nantui"
-HELP = {
-    "guard": "what happens to a non-finite step: protect (undo it; end a run that cannot go on: weights not "
-    "finite, too many skips), observe (record only) or off",
-    "on_suspicion": "what happens when finite numbers look bad (loss exploded, losses zero, loss scale "
-    "sinking): warn (say it, train on) or end (the training)",
-    "grad_clip": "clip the gradient norm at this value; 0 switches clipping off (Ultralytics: always 10)",
-    "rewarmup": "steps over which the learning rate climbs again after a resume",
-    "restore_every_minutes": "also keep a restore point after so many minutes, at the epoch's end; 0 is off",
-    "keep_restore_points": "the newest clean restore points that are never deleted",
-    "max_consecutive_skips": "more skipped steps in a row than this is divergence",
-    "skip_window": "steps over which the share of skipped steps is taken",
-    "max_skip_share": "a larger share of skipped steps in the window is divergence",
-    "loss_limit": "robust score (on log-loss, above what was usual) beyond which a loss counts as exploding",
-    "loss_patience": "exploding steps in a row that are said, or end the training (on_suspicion)",
-    "min_loss_scale": "a loss scale below this is said, or ends the training (on_suspicion)",
-    "step_points": "seconds between step points, from which a resume goes on at the next batch; auto (as "
-    "often as 0.5 % of the time allows, at least every 5 minutes) or off (a resume repeats the epoch)",
-    "exact": "draw each image's augmentation from (seed, epoch, image), so that a resumed training equals "
-    "one that was never interrupted; mosaic then takes its partners from the whole data set (more reads). "
-    "Without it a resume sees the same images in the same order, augmented anew",
-    "leave_out_gpu": "--auto goes on without the GPU that a second CUDA or NCCL error or hang names, with "
-    "a batch that keeps a step as large",
-}
-LOWEST = {"skip_window": 1, "keep_restore_points": 1, "loss_patience": 1}
-HIGHEST = {"max_skip_share": 1.0}
+HELP = table("settings")
+"""What there is to say of our own settings: `help`, and where it is not 0 the `lowest`, and the `highest`."""
 
 
 @dataclass(frozen=True)
@@ -250,12 +221,12 @@ def _load(package: Path) -> Schema:
 def own_settings() -> Iterator[Field]:
     """Yield nantui's own settings, described like Ultralytics' so that one form and one parser serve both."""
     for name, default in OURS_DEFAULTS.items():
-        kind = type(default).__name__
+        kind, told = type(default).__name__, HELP[name]
         types = (kind, "float") if name in OURS_NUMBERS else (kind,)
         has_range = name in OURS_NUMBERS or is_number(default)
-        limits = (LOWEST.get(name, 0), HIGHEST.get(name)) if has_range else None
+        limits = (told.get("lowest", 0), told.get("highest")) if has_range else None
         choices = OURS_CHOICES.get(name, ())
-        yield Field(name, GROUP, types, default, HELP[name], limits, choices, ours=True)
+        yield Field(name, GROUP, types, default, told["help"], limits, choices, ours=True)
 
 
 def _read_arguments(package: Path) -> Iterator[Field]:

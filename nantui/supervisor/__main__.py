@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from nantui import entry_points
-from nantui.errors import FAILED, UserError
+from nantui.errors import FAILED, UserError, refused
 from nantui.machine.patient_output import print_patiently
 from nantui.machine.process_identity import ProcessRef, alive, ref_of, stat_of, this_machine
 from nantui.machine.process_tree import prepare_process
@@ -77,10 +77,8 @@ def hold(layout: RunLayout, ready: int, take_over: bool) -> int:
     config = load_config()
     refuse_links(layout)
     lock = RunLock(layout.lock)
-    try:
+    with refused(f"{lock.path} cannot be written"):
         holder = lock.acquire(take_over=take_over)
-    except OSError as error:
-        raise UserError(f"{lock.path} cannot be written: {error.strerror}", FAILED) from error
     if holder is not None:
         raise UserError(
             f"{layout.run} is held by process {holder.process.pid} on {holder.machine.host}", FAILED

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nantui import entry_points
-from nantui.errors import FAILED, UserError
+from nantui.errors import FAILED, UserError, refused
 from nantui.machine.process_identity import alive, ref_of, this_machine
 from nantui.machine.process_tree import argv_of
 from nantui.machine.training_python import training_python
@@ -155,14 +155,10 @@ def disregard_lock(layout: RunLayout) -> None:
 
 
 def _new_directory(run: Path) -> Path:
-    try:
+    if os.path.lexists(run):
+        raise UserError(f"{run} exists already and is never overwritten; choose another name=", FAILED)
+    with refused(f"cannot make {run}", "choose another project="):
         run.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(
-            f"{run} exists already and is never overwritten; choose another name=", FAILED
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot make {run}: {error.strerror}; choose another project=", FAILED) from None
     return run.resolve()
 
 

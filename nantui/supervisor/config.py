@@ -24,74 +24,40 @@ HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 """Quiet hours, e.g. 22:00-07:30, on the host's own clock."""
 
 
-def _seconds(default: float, meaning: str) -> float:
-    """A field of Patience; docs/settings.md is made from what it means."""
-    time: float = field(default=default, metadata={"help": meaning})
-    return time
-
-
 @dataclass(frozen=True)
 class Patience:
-    """Times in seconds, except `stall_factor`."""
+    """Times in seconds, except `stall_factor`; what each is for stands in configs/tables/supervise.yaml."""
 
-    tick_s: float = _seconds(0.25, "between two looks at the run")
-    heartbeat_s: float = _seconds(
-        4.0, "between two signs of life in `supervisor.json`, where nothing else is new"
-    )
-    idle_exit_s: float = _seconds(5.0, "how long a supervisor stays when nothing is left to do")
-    stop_s: float = _seconds(
-        30.0, "how long the ranks may take to agree on a step beyond 20 usual steps, before SIGTERM"
-    )
-    teardown_s: float = _seconds(
-        1.5, "how long processes may live on once all ranks have written how they ended"
-    )
-    terminate_s: float = _seconds(2.0, "from SIGTERM to SIGKILL")
-    die_s: float = _seconds(10.0, "from SIGKILL to reporting what does not die")
-    stall_floor_s: float = _seconds(
-        120.0, "no step for `stall_factor` usual steps, and at least this, is a standstill"
-    )
-    stall_factor: float = _seconds(30.0, "a number of usual steps, see `stall_floor_s`")
-    hung_s: float = _seconds(
-        300.0,
-        "under `--auto`: a standstill that lasts so long beyond that is a hang, which is ended and resumed",
-    )
-    grace_s: float = _seconds(
-        20.0,
-        "from a SIGTERM or SIGUSR1 to the point on disk: as long as a batch system waits before it kills",
-    )
-    other_phase_s: float = _seconds(
-        1800.0,
-        "like `stall_floor_s`, while it imports, sets up, validates or saves; a stop waits for these as long",
-    )
-    host_silent_s: float = _seconds(60.0, "another host that has not been heard of for so long is given up")
-    host_grace_s: float = _seconds(
-        15.0,
-        "how long ranks may live on once another host's have ended, and an agent once nobody holds the run",
-    )
-    link_s: float = _seconds(
-        20.0, "how long the leading host's endpoint may be out of reach, before a joined host ends its ranks"
-    )
-    hosts_wait_s: float = _seconds(
-        43200.0, "how long supervisor and agents wait for a next attempt, after one that did not finish"
-    )
-    rejoin_silent_s: float = _seconds(
-        600.0, "how long an agent without ranks waits for a supervisor that is silent"
-    )
+    tick_s: float = 0.25
+    heartbeat_s: float = 4.0
+    idle_exit_s: float = 5.0
+    stop_s: float = 30.0
+    teardown_s: float = 1.5
+    terminate_s: float = 2.0
+    die_s: float = 10.0
+    stall_floor_s: float = 120.0
+    stall_factor: float = 30.0
+    hung_s: float = 300.0
+    grace_s: float = 20.0
+    other_phase_s: float = 1800.0
+    host_silent_s: float = 60.0
+    host_grace_s: float = 15.0
+    link_s: float = 20.0
+    hosts_wait_s: float = 43200.0
+    rejoin_silent_s: float = 600.0
 
 
 @dataclass(frozen=True)
 class Alerts:
-    """Whom to tell beside `nantui notify add`, of what, and how often: `notify:`."""
+    """Whom to tell beside `nantui notify add`, of what, and how often in seconds: `notify:`."""
 
     command: tuple[str, ...] = ()
     url: str = ""
     on: tuple[str, ...] = TOLD
     quiet: str = ""
-    digest_s: float = _seconds(
-        300.0, "from a message to the next, unless an end or a standstill is to be told"
-    )
-    retry_s: float = _seconds(5.0, "to the second try; later ones wait twice as long each, up to 10 minutes")
-    heartbeat_s: float = _seconds(60.0, "between two calls of the heartbeat URL, while all is well")
+    digest_s: float = 300.0
+    retry_s: float = 5.0
+    heartbeat_s: float = 60.0
 
 
 @dataclass(frozen=True)

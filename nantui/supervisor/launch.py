@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from nantui import entry_points
-from nantui.errors import FAILED, UserError
+from nantui.errors import FAILED, UserError, refused
 from nantui.machine.gpus import device_count
 from nantui.machine.process_identity import host_marks
 from nantui.machine.process_tree import MARK
@@ -161,12 +161,12 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """Start an interpreter whose output goes into `log`, or into a file without a name."""
     variables = {"PYTHONUNBUFFERED": "1", **variables}
-    try:
-        with log.open("ab") if log else tempfile.TemporaryFile() as output:
-            how |= {"stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True}
-            return start_python(argv, cwd, variables, preexec_fn=_ignore_user_signal, **how)
-    except OSError as error:
-        raise UserError(f"cannot start {argv[0]}: {log}: {error.strerror}", FAILED) from None
+    with (
+        refused(f"cannot start {argv[0]}: {log}"),
+        log.open("ab") if log else tempfile.TemporaryFile() as output,
+    ):
+        how |= {"stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True}
+        return start_python(argv, cwd, variables, preexec_fn=_ignore_user_signal, **how)
 
 
 def _ignore_user_signal() -> None:

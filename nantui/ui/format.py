@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 
+from nantui.run.documents import table
 from nantui.terminal_text import printable
 
 _PICTURES = re.compile("[\U0001f000-\U0001faff]+ ?")
 NOTHING = "-"
+WORDS: Mapping[str, Mapping[str, str]] = table("words")
+"""What things are called, by their names in files."""
 
 
 def clean(text: object, longest: int = 400) -> str:

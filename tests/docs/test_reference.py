@@ -11,7 +11,7 @@ from devtools import man_page, reference_pages
 from nantui.cli import COCKPIT, COMMANDS, _parse, examples, parser_of
 from nantui.run.spec import OURS_DEFAULTS
 from nantui.settings.schema import HELP
-from nantui.supervisor.config import Patience, load_config
+from nantui.supervisor.config import Alerts, Patience, load_config
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -82,5 +82,6 @@ def test_the_contract_of_files_has_the_same_settings_and_defaults():
 def test_patience_of_the_page_is_what_the_supervisor_has(tmp_path):
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
     assert load_config(tmp_path / "none.yaml").patience == Patience()
-    for name, value in vars(Patience()).items():
+    times = [one for one in vars(Alerts()).items() if isinstance(one[1], float)]
+    for name, value in [*vars(Patience()).items(), *times]:
         assert f"| `{name}` | {reference_pages.show_value(value)} |" in page

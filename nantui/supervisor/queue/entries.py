@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from nantui import entry_points
-from nantui.errors import FAILED, UserError
+from nantui.errors import FAILED, UserError, refused
 from nantui.machine.process_identity import host_id
 from nantui.paths import user_state_dir
 from nantui.run.atomic_files import Identity, identity, read_json, write_json
@@ -161,12 +161,8 @@ def change(how: Callable[[Queue], Queue]) -> Queue:
         before = read_queue()
         after = how(before).without_old()
         if after != before:
-            try:
+            with refused(f"cannot write {queue_file()}", "nothing was changed"):
                 write_json(queue_file(), asdict(after), mode=0o600)
-            except OSError as error:
-                raise UserError(
-                    f"cannot write {queue_file()}: {error.strerror}; nothing was changed", FAILED
-                ) from None
         return after
 
 
@@ -249,13 +245,9 @@ def is_served() -> bool:
 
 @contextlib.contextmanager
 def _lock(name: str, longest_s: float = 0.0) -> Iterator[bool]:
-    try:
+    with refused(f"{folder()} cannot be written", "set XDG_STATE_HOME"):
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder() / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise UserError(
-            f"{folder()} cannot be written: {error.strerror}; set XDG_STATE_HOME", FAILED
-        ) from None
     try:
         until = time.monotonic() + longest_s
         while not (held := take(descriptor)) and time.monotonic() < until:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nantui.errors import FAILED, UserError
+from nantui.errors import UserError, refused
 from nantui.run.documents import JsonObject
 
 if TYPE_CHECKING:
@@ -105,11 +105,8 @@ class Backend:
         from nantui.labels.report import write_csv
 
         path = run / "nantui-labels.csv"
-        try:
-            with path.open("w", encoding="utf-8", newline="") as file:
-                write_csv(report, file)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}", FAILED) from None
+        with refused(f"cannot write {path}"), path.open("w", encoding="utf-8", newline="") as file:
+            write_csv(report, file)
         return path
 
     def quarantined(self, run: Path) -> set[str]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from nantui.run.commands import Command
 from nantui.run.events import AttemptStarted, CommandDone, CommandReceived, Event, InEffect, Stage, newest
-from nantui.ui.format import clean
-from nantui.words import COMMANDS
+from nantui.ui.format import WORDS, clean
 
 Unanswered = dict[str, Command]
 """The commands that were sent and whose outcome is not in the journal yet, by id, oldest first."""
@@ -36,7 +35,8 @@ class CommandOutcome:
 
     def refusal(self) -> str:
         """Say what was not done and why, whole."""
-        return f"{COMMANDS.get(self.command.kind, self.command.kind)}: NOT DONE. {clean(self.text, 1200)}"
+        kind = self.command.kind
+        return f"{WORDS['commands'].get(kind, kind)}: NOT DONE. {clean(self.text, 1200)}"
 
 
 def settle(sent: Unanswered, journal: Iterable[Event]) -> list[CommandOutcome]:

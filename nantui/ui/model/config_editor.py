@@ -16,14 +16,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
-from nantui.errors import FAILED, UserError
+from nantui.errors import UserError, refused
 from nantui.paths import user_config_dir, user_state_dir
 from nantui.run.atomic_files import read_json, write_atomic, write_json
 from nantui.run.attempts import Attempt
 from nantui.run.journal import pending_edits
 from nantui.run.record import RunRecord
+from nantui.run.spec import to_yaml
 from nantui.settings.lint import LintFinding
 from nantui.settings.schema import Field, Schema
 from nantui.settings.values import same_value, show_value
@@ -52,11 +51,9 @@ def save_preset(name: str, changes: Mapping[str, object]) -> Path:
     why, title = "saved from the config editor", f"saved from the config editor: {', '.join(changes)}"
     settings = {key: {"exactly": value, "why": why} for key, value in changes.items()}
     document = {"name": name, "title": title, "settings": settings}
-    try:
+    with refused(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}", FAILED) from None
+        write_atomic(path, to_yaml(document))
     return path
 
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from nantui.run.documents import JsonObject
 from nantui.run.events import Autopsy, Incident, of_kind, parse
 from nantui.run.status import FAILED, LOST
-from nantui.ui.format import clean, number
+from nantui.ui.format import WORDS, clean, number
 from nantui.ui.glyphs import Glyphs, meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import action_text, incident_sentence, incident_text, where
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
-from nantui.words import measure
 
 MOST_EVIDENCE, SHOWN = 12, 0.01
 LOOK_AT_DATA, GO_BACK = "data", "contaminated_checkpoint"
@@ -197,8 +196,12 @@ def _evidence(evidence: Mapping[str, object], width: int) -> list[Line]:
     lines: list[Line] = []
     for name, value in list(evidence.items())[:MOST_EVIDENCE]:
         words = wrap(clean(_shown(value), 500), max(10, width - 24), "muted")
-        lines += hanging((column(f"  {clean(measure(name), 40)}", 24), "faint"), words)
+        lines += hanging((column(f"  {clean(_measure(name), 40)}", 24), "faint"), words)
     return lines
+
+
+def _measure(name: str) -> str:
+    return WORDS["measures"].get(name, name.replace("_", " "))
 
 
 def _shown(value: object) -> str:
@@ -207,7 +210,7 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{measure(name)} {_shown(item)}" for name, item in value.items())
+        return ", ".join(f"{_measure(name)} {_shown(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_shown(item) for item in value[:8]) + (" .." if len(value) > 8 else "")
     return str(value)

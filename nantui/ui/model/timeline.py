@@ -10,8 +10,8 @@ from nantui.run import events as kinds
 from nantui.run.events import Event
 from nantui.run.incidents import INCIDENTS
 from nantui.run.points import in_words
-from nantui.ui.format import clean
-from nantui.words import ACTIONS, BEGINNINGS, COMMANDS, count
+from nantui.ui.format import WORDS, clean
+from nantui.words import count
 
 NOT_IN_THE_JOURNAL = (
     kinds.Warned, kinds.SaveFailed, kinds.Autopsy, kinds.EpochEnded, kinds.Stopping,
@@ -63,7 +63,7 @@ def where(epoch: int | None, step: int | None) -> str:
 
 def action_text(action: str) -> str:
     """Return what was done about an incident."""
-    return ACTIONS.get(action, " ".join(clean(action).split()))
+    return WORDS["actions"].get(action, " ".join(clean(action).split()))
 
 
 def incident_sentence(incident: kinds.Incident) -> str:
@@ -125,7 +125,7 @@ def _told(event: Event) -> Told:
             return _in_effect(event)
         case kinds.CommandReceived():
             kind = event.command.kind
-            return f"{event.by or 'somebody'} asked to {COMMANDS.get(kind, kind)}", "info"
+            return f"{event.by or 'somebody'} asked to {WORDS['commands'].get(kind, kind)}", "info"
         case kinds.CommandDone():
             text = f"{event.command_kind or 'command'} {'done' if event.ok else 'failed'}{_more(event.text)}"
             return text, "good" if event.ok else "bad"
@@ -150,7 +150,7 @@ def _told(event: Event) -> Told:
 
 
 def _attempt_started(event: kinds.AttemptStarted) -> Told:
-    mode = BEGINNINGS.get(event.mode, event.mode or "started")
+    mode = WORDS["beginnings"].get(event.mode, event.mode or "started")
     origin = f" from {event.checkpoint}" if event.checkpoint else ""
     epoch = f", epoch {event.epoch}" if event.epoch else ""
     place = f", phase {event.phase.number} of {event.phase.of}" if event.phase else ""

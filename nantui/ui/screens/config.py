@@ -24,7 +24,7 @@ from nantui.settings.schema import Schema
 from nantui.settings.values import Change, show_value
 from nantui.ui.context import RunView
 from nantui.ui.dialogs.choose import PresetsDialog
-from nantui.ui.format import clean
+from nantui.ui.format import WORDS, clean
 from nantui.ui.model import config_editor
 from nantui.ui.model.command_progress import CommandOutcome, newest_change
 from nantui.ui.model.config_editor import Draft, SettingsNow, read_settings
@@ -35,7 +35,7 @@ from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.keybar import BACK, HELP
 from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Document, Listing
-from nantui.words import COMMANDS, count
+from nantui.words import count
 
 SAVED = "saved, from the next start on"
 UNREAD = "the settings are still being read"
@@ -345,7 +345,7 @@ class ConfigScreen(RunPage):
         if kind == "set" and self.schema is not None and not self.draft.changes:
             return "nothing is changed"
         if self.asked is not None and self.asked.kind == kind:
-            return f"asked already to {COMMANDS[kind]}; waiting for the supervisor"
+            return f"asked already to {WORDS['commands'][kind]}; waiting for the supervisor"
         return UNREAD if self.schema is None else None
 
     def action_save_preset(self) -> None:

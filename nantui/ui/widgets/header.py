@@ -10,14 +10,14 @@ from nantui.run import status as run_status
 from nantui.run.endings import ENDINGS
 from nantui.run.events import Incident
 from nantui.run.results import Metric
-from nantui.ui.format import clean, duration
+from nantui.ui.format import WORDS, clean, duration
 from nantui.ui.glyphs import meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import action_text, incident_text, where
 from nantui.ui.styled_text import Line, fit, spread, width
 from nantui.ui.styled_text import width as cells_of
 from nantui.ui.widgets.line_widget import LinesWidget
-from nantui.words import ACTIVITIES, count
+from nantui.words import count
 
 STATE_INKS = {
     run_status.STARTING: "info", run_status.RUNNING: "good", run_status.STALLED: "warn",
@@ -51,7 +51,7 @@ class Header(LinesWidget):
         status = snapshot.status
         state: Line = [(f" {status.state} ", "pill-" + STATE_INKS.get(status.state, "muted"))]
         trains = status.state in (run_status.RUNNING, run_status.STARTING)
-        phase = ACTIVITIES.get(snapshot.activity, "") if trains else ""
+        phase = WORDS["activities"].get(snapshot.activity, "") if trains else ""
         if status.state == run_status.STARTING and status.hosts and status.text:
             phase = clean(status.text, 60)  # hosts are missing
         elif ended := ENDINGS.get(status.ending):
