@@ -69,11 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "_ARGCOMPLETE" in os.environ:
             _complete(os.environ.get("COMP_LINE", "").split(" "))
         return _run(words)
-    except UserError as error:
-        from nantui.commands.common import say
-
-        say(f"nantui: {error}")
-        return error.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -82,6 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except (UserError, OSError) as error:  # the second: a name that is too long, a disk that fails
+        from nantui.commands.common import say
+
+        say(f"nantui: {error}")
+        return getattr(error, "status", FAILED)
 
 
 def _complete(words: list[str]) -> None:

@@ -71,3 +71,9 @@ def test_an_unknown_option_is_wrong_usage():
 
 def test_what_is_printed_cannot_steer_the_terminal():
     assert printable_lines("a\x1b[2Jb\x07c\u202ed\ne") == "abcd\ne"
+
+
+@pytest.mark.parametrize("command", ["status", "resume", "check", "labels"])
+def test_a_name_that_no_file_system_takes_is_one_line(command, capsys):
+    assert main([command, "a" * 5000]) == 3
+    assert capsys.readouterr().err.startswith("nantui: [Errno 36] File name too long")

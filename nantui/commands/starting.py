@@ -284,6 +284,7 @@ def run_directory(wanted: Path | None, argv: list[str]) -> Path:
 
 def new_run(where: Path, argv: list[str], auto: bool) -> RunLayout:
     """Make the run directory with its spec. Raises UserError when it cannot be made."""
+    load_config()
     with refused(f"cannot make {where}", "choose another --run"):
         where.mkdir(parents=True)
     layout = RunLayout(where.resolve())

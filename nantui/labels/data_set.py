@@ -23,7 +23,8 @@ import yaml
 
 from nantui.errors import UserError
 from nantui.labels.report import Issue
-from nantui.run.documents import JsonObject
+from nantui.run.atomic_files import read_owned
+from nantui.run.documents import LARGEST_JSON, MOST_NODES, JsonObject, refuse_deep
 from nantui.settings.schema import LOADER, find_ultralytics
 
 IMAGE_SUFFIXES = frozenset(
@@ -72,7 +73,10 @@ def load_data_set(data: str | Path) -> DataSet:
         path = named[0]
     if not path.is_file():
         raise UserError(f"{data}: no such file; give the data set's YAML, or a classification directory")
-    return _data_set(path.resolve(), _read(path))
+    try:
+        return _data_set(path.resolve(), _read(path))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # also paths that nothing can have
+        raise UserError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}); mend it") from None
 
 
 def labels_folder(folder: str) -> str:
@@ -91,14 +95,14 @@ def _brought_along(path: Path) -> Path:
 
 
 def _read(path: Path) -> JsonObject:
+    text = (read_owned(path, LARGEST_JSON) or (b"", 0))[0].decode("utf-8", errors="ignore")
+    if len(text) > LARGEST_JSON:
+        raise ValueError("too large for one")
     try:
-        text = path.read_text(encoding="utf-8", errors="ignore")
-        try:
-            document = yaml.load(text, Loader=LOADER)
-        except yaml.YAMLError:
-            document = yaml.load(UNPRINTABLE.sub("", text), Loader=LOADER)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}); mend it") from None
+        document = yaml.load(text, Loader=LOADER)
+    except yaml.YAMLError:
+        document = yaml.load(UNPRINTABLE.sub("", text), Loader=LOADER)
+    refuse_deep(document)
     if not isinstance(document, dict):
         raise UserError(f"{path}: no data set in it; 'train:', 'val:' and 'names:' are required")
     document = {key: None if value == "None" else value for key, value in document.items()}
@@ -135,7 +139,9 @@ def _names(file: Path, document: JsonObject) -> tuple[str, ...]:
     if names is None and count is None:
         raise UserError(f"{file}: neither 'names:' nor 'nc:'; Ultralytics refuses to train without")
     try:
-        if count is not None and not float(count).is_integer():  # '3' and 3.0 are 3
+        if count is not None and (
+            not float(count).is_integer() or float(count) > MOST_NODES
+        ):  # '3' and 3.0 are 3
             raise ValueError
         count = None if count is None else int(float(count))
         if names is None:
@@ -143,9 +149,7 @@ def _names(file: Path, document: JsonObject) -> tuple[str, ...]:
         numbered = enumerate(names) if isinstance(names, list) else names.items()
         table = {int(key): name for key, name in numbered}
     except (TypeError, ValueError, OverflowError):
-        raise UserError(
-            f"{file}: 'names:' or 'nc:' hold no class numbers; Ultralytics refuses that"
-        ) from None
+        raise UserError(f"{file}: 'names:' or 'nc:' hold no class numbers; Ultralytics refuses") from None
     if count not in (None, len(table)) or not table or max(table) >= len(table):
         raise UserError(f"{file}: 'names:' must number {len(table)} classes from 0 on and agree with 'nc:'")
     return tuple(str(table[number]) for number in sorted(table))

@@ -80,7 +80,7 @@ def _read(folder: int, name: str) -> bytes:
     descriptor = os.open(name, _FLAGS, dir_fd=folder)
     try:
         data = os.read(descriptor, FIRST_READ)
-        while len(data) % FIRST_READ == 0 and (more := os.read(descriptor, FIRST_READ << 4)):
+        while len(data) % FIRST_READ == 0 and (more := os.read(descriptor, max(FIRST_READ << 4, len(data)))):
             data += more
         return data
     finally:

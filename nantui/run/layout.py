@@ -11,7 +11,9 @@ from pathlib import Path
 from nantui.errors import UserError
 
 DEEPEST = 6
-_NEVER_INSIDE = frozenset({"weights", "nantui", "images", "labels", "node_modules", "site-packages"})
+_NEVER_INSIDE = frozenset({"weights", "images", "labels", "node_modules", "site-packages"})
+_WRITTEN_FIRST = ("spec", "supervisor", "journal", "attempts")
+"""Of a run of ours: other folders are called nantui, too, that of the settings, a checkout."""
 _ATTEMPT = re.compile(r"^(\d{3,9})\.json$")
 _RANK = re.compile(r"^\d+\.rank(\d{1,9})\.\w+\.json")
 
@@ -106,7 +108,8 @@ class RunLayout:
 
     def looks_like_run(self) -> bool:
         """Tell whether the directory holds a training run at all."""
-        return any((self.is_ours(), os.path.isfile(self.args_yaml), os.path.isfile(self.results_csv)))
+        theirs = os.path.isfile(self.args_yaml) or os.path.isfile(self.results_csv)
+        return theirs or any(os.path.exists(getattr(self, name)) for name in _WRITTEN_FIRST)
 
 
 def require_run(path: Path) -> RunLayout:
@@ -116,15 +119,11 @@ def require_run(path: Path) -> RunLayout:
     if path.is_dir() and path.name == "weights" and RunLayout(path.parent).looks_like_run():
         path = path.parent
     if path.is_file() and path.parent.name == "weights" and RunLayout(path.parent.parent).looks_like_run():
-        chosen = (
-            f"its run is {path.parent.parent}; recover and rollback choose a checkpoint by --to {path.name}"
-        )
+        chosen = f"its run is {path.parent.parent}; recover and rollback choose it by --to {path.name}"
         raise UserError(f"{path}: a checkpoint, not a run: {chosen}")
     layout = RunLayout(path.resolve())
     if not path.is_dir() or not layout.looks_like_run():
-        raise UserError(
-            f"{path}: not a run: no args.yaml, results.csv or nantui/ in it; give a run directory"
-        )
+        raise UserError(f"{path}: not a run: no args.yaml, results.csv or nantui/spec.yaml in it; give a run")
     return layout
 
 

@@ -35,6 +35,7 @@ from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.run.status import ACTIVE
+from nantui.supervisor.config import load_config
 from nantui.supervisor.helper_process import ACT, PREPARE, helper, worker_environment
 from nantui.supervisor.launch import RESTART
 from nantui.supervisor.state import read_holder, read_state, unwritten_lines
@@ -68,8 +69,12 @@ def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
         bind(layout.run)  # nothing in it is anybody's word yet
     disregard_lock(layout)
     refuse_elsewhere(layout, take_over)
-    commands.put(spool_for(layout), command, local_spool(layout))
-    ensure_supervisor(layout, take_over=take_over)
+    left = commands.put(spool_for(layout), command, local_spool(layout))
+    try:
+        ensure_supervisor(layout, take_over=take_over)
+    except UserError:  # what was refused is not to be done one day
+        left.unlink(missing_ok=True)
+        raise
     return command.id
 
 
@@ -185,6 +190,7 @@ def settings_as_now(
 
 
 def _checked(request: JsonObject, python: str | None, cwd: str | None = None) -> JsonObject:
+    load_config()  # what a supervisor would refuse is refused before anything is made
     answer = helper(PREPARE, request, python=training_python(python), cwd=cwd or os.getcwd())
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or "the settings were refused"))
@@ -249,6 +255,7 @@ def branch_off(run: Path, options: Mapping[str, object], python: str | None = No
     """Make the new run that `options` of a recover name, and start it; returns a line for people. Raises
     UserError with recovery's refusal; nothing is left of the new run then.
     """
+    load_config()
     spec = read_spec(RunLayout(run).spec)
     chosen = training_python(python, spec.python if spec else None)
     command = Command("recover", dict(options), by=author())

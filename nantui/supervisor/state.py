@@ -83,9 +83,7 @@ class RunLock:
                 time.sleep(BEING_WRITTEN_S / TRIES * 2)
                 continue
             self._break(holder.token if holder else UNREADABLE, take_over)
-        raise UserError(
-            f"{self.path} cannot be taken: others take and leave it all the time; try again", FAILED
-        )
+        raise UserError(f"{self.path} cannot be taken: others take and leave it; try again", FAILED)
 
     def held(self) -> bool:
         """Tell whether the lock is still ours; somebody may have taken it over.

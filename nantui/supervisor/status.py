@@ -124,7 +124,7 @@ def _read_status(layout: RunLayout, foreign: Candidates, log: Path | None) -> Ru
     attempt = read_attempt(layout, number) if number else None
     if attempt is None and (state is None or state.state in {"", STOPPED}):
         return _foreign_status(layout, state, foreign, log)
-    status = RunStatus(layout.run, STARTING if state is None else state.state or STOPPED, attempt=number)
+    status = RunStatus(layout.run, (state.state if state else "") or STARTING, attempt=number)
     if state is not None:
         status = _from_supervisor(layout, status, state)
     elif number and layout.ranks(number):

@@ -150,9 +150,7 @@ def stop_foreign(port: CommandPort, command: Command, *, at_once: bool) -> str:
     if not found:
         return "nothing was running"
     if not command.options.get("foreign"):
-        raise UserError(
-            f"{describe(found[0])} was not started by nantui; confirm with the run's name", FAILED
-        )
+        raise UserError(f"{describe(found[0])} was not started by nantui; confirm by the run's name", FAILED)
     texts = [_stop_one(port, command, training, at_once) for training in found]
     port.publish(state=STOPPED, text="; ".join(texts))
     return "; ".join(texts)

@@ -162,3 +162,21 @@ def test_a_data_set_whose_labels_are_looked_for_in_vain_is_an_error(tmp_path):
     report = check_data_set(load_data_set(tmp_path / "d.yaml"))
     assert report.counts["no_labels"] == 1 and report.errors == 1
     assert f"looked for in {tmp_path}/JPEGImages" in {issue.text for issue in report.issues}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path: "/a\\0b"\ntrain: x\nval: x\nnames: [a]\n',
+        f"path: {'a' * 5000}\ntrain: x\nval: x\nnames: [a]\n",
+        "train: x\nval: x\nnc: 1000000000\n",
+        "".join(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9 if n else 'x'}]\n" for n in range(12))
+        + "train: x\nval: x\nnames: [*a11]\n",
+        f"train: x\nval: x\nnames: {'[' * 20000}{']' * 20000}\n",
+    ],
+    ids=("zero-byte", "long-path", "many-classes", "aliases", "deep"),
+)
+def test_what_would_fill_the_memory_or_is_no_path_is_one_line(tmp_path, text):
+    (tmp_path / "d.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"d\.yaml: "):
+        load_data_set(tmp_path / "d.yaml")

@@ -76,3 +76,16 @@ def test_a_broken_spec_is_said_in_a_line(tmp_path, text):
     (tmp_path / "spec.yaml").write_text(text)
     with pytest.raises(UserError, match="mend it"):
         read_spec(tmp_path / "spec.yaml")
+
+
+def test_folders_that_are_only_called_nantui_are_no_runs(tmp_path):
+    (tmp_path / "config/nantui").mkdir(parents=True)
+    (tmp_path / "config/nantui/supervise.yaml").touch()
+    (tmp_path / "checkout/nantui/worker").mkdir(parents=True)
+    run = make_run(tmp_path / "checkout/runs/train")
+    below = make_run(tmp_path / "nantui/train")  # project=nantui
+    begun = tmp_path / "begun"
+    write_spec(RunLayout(begun).spec, Spec(train={}, created=1.0))
+    assert set(find_runs(tmp_path)) == {run, below, begun}
+    with pytest.raises(UserError, match="not a run"):
+        require_run(tmp_path / "config")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from dataclasses import replace
 
 import pytest
 
 from nantui.cli import main
 from nantui.commands.starting import remarks
+from nantui.errors import UserError
+from nantui.machine.process_identity import ref_of
+from nantui.paths import user_config_dir
 from nantui.run.attempts import read_attempt
+from nantui.run.commands import pending_commands
 from nantui.run.spec import read_spec
 from nantui.settings.schema import Schema
+from nantui.supervisor.state import read_state, write_state
 from tests.supervisor.stub_run import StubRun, eventually
 
 
@@ -139,3 +147,35 @@ def test_a_foreign_run_is_resumed_where_it_lies_by_the_interpreter_that_was_name
     assert outcome.ok, outcome.text
     run.await_state("finished")
     assert read_attempt(run.layout, 1).python == read_spec(run.layout.spec).python == stub_python
+
+
+def refuse_every_supervisor():
+    (user_config_dir() / "supervise.yaml").write_text("patience: {grace_s: 1}\n")
+
+
+def test_where_no_supervisor_would_start_nothing_is_made(tmp_path, capsys, monkeypatch):
+    refuse_every_supervisor()
+    monkeypatch.chdir(tmp_path)
+    words = ["model=a.pt", "data=b.yaml", f"project={tmp_path / 'new'}"]
+    for command in (["train", *words], ["queue", "add", *words], ["exec", "--", "true"]):
+        assert main(command) == 2
+        assert "too short to save" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists() and not (tmp_path / "runs").exists()
+
+
+def test_a_command_that_was_refused_is_not_carried_out_one_day(make_run):
+    run = make_run(start=False)
+    refuse_every_supervisor()
+    with pytest.raises(UserError, match="too short to save"):
+        run.do("start")
+    assert not pending_commands(run.layout)
+
+
+def test_a_run_whose_first_attempt_is_just_recorded_is_starting(make_run):
+    run = make_run(epochs=100000)
+    run.await_step()
+    state = read_state(run.layout.supervisor)
+    run.kill_supervisor()
+    mine = ref_of(os.getpid())
+    write_state(run.layout.supervisor, replace(state, process=mine, heartbeat=time.time(), state=""))
+    assert run.status().state == "starting"

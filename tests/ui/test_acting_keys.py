@@ -262,3 +262,14 @@ async def test_commands_take_a_setting_or_a_run(cockpit, fleet):
         assert [(one.kind, one.options) for one in driver.backend.submitted] == [
             ("set", {"set": {"mixup": 0.05}})
         ]
+
+
+async def test_keys_in_one_burst_close_one_dialog_and_not_the_screen_below(cockpit, stopped):
+    async with cockpit(stopped) as driver:
+        await driver.press("question_mark")
+        dialog, below = driver.app.screen, driver.app.screen_stack[-2]
+        assert isinstance(below, RunScreen)
+        for _ in range(3):  # what waits in its queue while the first of them is carried out
+            dialog.action_cancel()
+        await driver.pilot.pause()
+        assert driver.app.screen is below

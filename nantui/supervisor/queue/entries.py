@@ -270,9 +270,7 @@ def wake() -> None:
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
     except OSError as error:
-        raise UserError(
-            f"cannot start the queue's process: {error}; what waits stays there", FAILED
-        ) from None
+        raise UserError(f"cannot start the queue's process: {error}; what waits stays", FAILED) from None
 
 
 def pause(paused: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding
 from textual.screen import ModalScreen
 
@@ -19,6 +20,11 @@ class Dialog(InCockpit, Speaking, ModalScreen[object]):
         # A modal screen hides the app's own bindings, and `q` must work everywhere.
         *bindings(APP_ACTIONS, "app.everywhere"),
     ]
+
+    def dismiss(self, result: object = None) -> AwaitComplete:
+        """Close. Keys that came in one burst must not close the screen below, too."""
+        on_top = self.app.screen_stack[1:][-1:] == [self]
+        return super().dismiss(result) if on_top else AwaitComplete.nothing()
 
     def action_cancel(self) -> None:
         """Close the dialog; nothing is done."""

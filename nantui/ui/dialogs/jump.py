@@ -51,14 +51,14 @@ class JumpDialog(Dialog):
 
     def _put(self) -> None:
         """Put the letters where their places are: the screen below may be laid out anew."""
-        for label, place in zip(self.query(Letter), self.places.values(), strict=True):
+        for label, place in zip(self.query(Letter), self.places.values(), strict=False):
             label.display, label.styles.offset = bool(place.region), place.region.offset
 
     def on_key(self, event: Key) -> None:
         event.stop()
         self.dismiss(None)
         place = self.places.get(event.character or "")
-        if place is not None and isinstance(wall := place.parent, ChartWall):
+        if place is not None and isinstance(wall := place.parent, ChartWall) and place in wall.shown_charts:
             self.over.set_focus(wall)
             wall.chosen = wall.shown_charts.index(place)
         elif place is not None:
