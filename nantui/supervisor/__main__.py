@@ -118,6 +118,7 @@ class Service:
         events = supervisor.events()
         self._done = {done.id for done in of_kind(events, CommandDone)}
         self._begun = [received.command.id for received in of_kind(events, CommandReceived)]
+        self._overtaken = set[str]()
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._end)
 
@@ -205,6 +206,10 @@ class Service:
         try:
             if command.kind in STARTS and standing(supervisor.layout.run) != HERE:
                 raise UserError("not made here, and not agreed to: nothing that it names is started", FAILED)
+            if command.id in self._overtaken:  # it would end the healthy training that the first one began
+                raise UserError(
+                    "another recovery came first; look at the run before you recover", FAILED
+                )
             text = begun_before(supervisor, command.id) if times else ""
             if not text and command.kind in (GOING_ON if supervisor.watch is None else ("recover",)):
                 supervisor.bring_up()
@@ -221,6 +226,9 @@ class Service:
             supervisor.publish(state=FAILED_STATE, text=printable(text))
         if not ok and command.by == POLICY:
             recovery.give_up(supervisor, supervisor.state.state, text)
+        if ok and command.kind == "recover":
+            waiting = (one for _, one in pending_commands(supervisor.layout))
+            self._overtaken |= {one.id for one in waiting if one.kind == command.kind}
         self._done.add(command.id)
         told = printable(text)
         supervisor.record("command_done", id=command.id, command_kind=command.kind, ok=ok, text=told)

@@ -49,6 +49,12 @@ class StubRun:
     def kinds(self) -> list[str]:
         return [entry["kind"] for entry in self.journal()]
 
+    def outcome_of(self, command: Command) -> Any:
+        """Return how the one outcome of a command is journaled, None before it is."""
+        done = [one for one in self.journal() if one["kind"] == "command_done" and one["id"] == command.id]
+        assert len(done) < 2
+        return done[0] if done else None
+
     def rank_pid(self, rank: int) -> int:
         """Return the pid that a rank registered, once it has."""
         path = self.layout.events(self.status().attempt or 0, rank)

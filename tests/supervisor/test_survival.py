@@ -130,8 +130,20 @@ def test_a_supervisor_killed_in_the_middle_of_recover_is_carried_on_by_the_next(
     run.kill_supervisor()
     assert run.do("set", set={"lr0": 0.1}).ok
     eventually(lambda: run.status().attempt == 2 and run.status().state == "running")
-    done = [entry for entry in run.journal() if entry["kind"] == "command_done" and entry["id"] == command.id]
-    assert [entry["ok"] for entry in done] == [True]
+    assert run.outcome_of(command)["ok"]
+
+
+def test_of_two_recoveries_at_once_the_second_does_not_end_what_the_first_began(make_run):
+    run = make_run(epochs=100000)
+    run.await_step()
+    first, second = (Command("recover", {"set": {"act_s": 1}}) for _ in range(2))
+    submit(run.path, first)
+    submit(run.path, second)
+    done = eventually(lambda: run.outcome_of(second))
+    assert run.outcome_of(first)["ok"]
+    assert not done["ok"] and "another recovery came first" in done["text"]
+    assert run.status().attempt == 2 and run.status().state == "running"
+    assert run.do("recover").ok, "whoever has looked may recover again"
 
 
 def test_hangup_of_the_supervisor_is_ignored(make_run):
