@@ -207,9 +207,7 @@ class Service:
             if command.kind in STARTS and standing(supervisor.layout.run) != HERE:
                 raise UserError("not made here, and not agreed to: nothing that it names is started", FAILED)
             if command.id in self._overtaken:  # it would end the healthy training that the first one began
-                raise UserError(
-                    "another recovery came first; look at the run before you recover", FAILED
-                )
+                raise UserError("another recovery came first; look at the run before you recover", FAILED)
             text = begun_before(supervisor, command.id) if times else ""
             if not text and command.kind in (GOING_ON if supervisor.watch is None else ("recover",)):
                 supervisor.bring_up()
