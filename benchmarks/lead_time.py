@@ -32,47 +32,50 @@ from benchmarks.healthy.cases import CPU, GPU, every_case
 from benchmarks.healthy.cases import Case as HealthyCase
 from benchmarks.healthy.training import GUARDED, Place
 from benchmarks.healthy.training import train as train_healthy
-from benchmarks.lead_time_figures import BUDGET, Rule, Seen, half, worth
-from benchmarks.lead_time_page import EXISTING, page
+from benchmarks.lead_time_figures import Seen, half
+from benchmarks.lead_time_page import page, reached
 from benchmarks.lead_time_signals import every_score
 from benchmarks.lead_time_ways import GPU_WAYS, WAYS, Gradual, under_fp16, well
+from nantui.run.attempts import read_exits
+from nantui.run.layout import RunLayout
 
-CHOSEN: Rule = EXISTING
-"""What the product warns of, in the words of this benchmark."""
-WANTED = 0.5
 SEEDS, WELL, GPU_WELL = 14, 80, 24
 QUICK: dict[str, Any] = {"val": False, "save": False}
 WATCHED: dict[str, Any] = {"guard": "observe", "step_points": "off"}
 """A guard that protects would skip what is to be seen here; until then it does the same."""
 LAST_S = 15.0
 """So long before the end no training begins any more, and those that run are ended by themselves at it."""
+HOPELESS = 3
+FAILED = "not recorded: "
 Job = tuple[str, Callable[[Path, float, Path], None]]
 
 
 def main() -> int:
-    """Collect, evaluate, or one after the other; 0 when what the product has reaches what was asked for."""
+    """Collect, evaluate, or one after the other.
+
+    0 when no training failed to be recorded, and what the product has reaches what was asked for.
+    """
     asked = options()
     folder = asked.collect or asked.evaluate or records.ROOT / "build" / "lead-time"
-    if not asked.evaluate:
-        collect(folder, asked)
-    return 0 if asked.collect else evaluate(folder, asked.write)
+    failed = 0 if asked.evaluate else collect(folder, asked)
+    status = 0 if asked.collect else evaluate(folder, asked.write)
+    return status or int(failed > 0)
 
 
 def evaluate(folder: Path, write: Path | None) -> int:
     """Write the page about what was recorded; 0 where enough are warned of early, and seldom for nothing."""
     recorded = [record.read(path) for path in sorted(folder.glob("*.npz"))]
     seen = [Seen(one, every_score(one)) for one in recorded]
-    text = "\n".join(page(seen, CHOSEN)) + "\n"
+    text = "\n".join(page(seen)) + "\n"
     if write:
         write.write_text(text, encoding="utf-8")
     else:
         print(text)
-    found = worth(half(seen, odd=True), CHOSEN)
-    return 0 if found.share >= WANTED and found.rate <= BUDGET else 1
+    return 0 if reached(half(seen, odd=True)) else 1
 
 
-def collect(folder: Path, asked: argparse.Namespace) -> None:
-    """Train and record what is not there yet, until the time is over."""
+def collect(folder: Path, asked: argparse.Namespace) -> int:
+    """Train and record what is not there yet, until the time is over; returns how many of that failed."""
     begun = time.monotonic()
     until = begun + asked.minutes * 60
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,20 +94,37 @@ def collect(folder: Path, asked: argparse.Namespace) -> None:
     for number, share in enumerate(shares):
         work = partial(do_share, share, folder, until, asked.place / f"{os.getpid()}-{number}")
         works.append((share[0][0] if share else "", work, asked.place / f"{os.getpid()}-{number}.log"))
+    failed, logs = 0, {name: log for name, _, log in works}
     for name, ended in forks.side_by_side(works, asked.workers, until - LAST_S, until + LAST_S):
-        print(f"{time.monotonic() - begun:5.0f} s  {name}{'' if ended else '  FAILED'}", flush=True)
+        words = said_of_failures(logs[name])
+        failed += max(len(words), not ended)
+        told = f"  FAILED, {len(words)}: {words[0] if words else logs[name]}" if words or not ended else ""
+        print(f"{time.monotonic() - begun:5.0f} s  {name}{told}", flush=True)
+    return failed
+
+
+def said_of_failures(log: Path) -> list[str]:
+    """Return the last words of the trainings of a share that failed, from its log."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return [line.removeprefix(FAILED) for line in lines if line.startswith(FAILED)]
 
 
 def do_share(share: Sequence[Job], folder: Path, until: float, place: Path) -> None:
-    """Do some trainings one after the other; one that fails does not keep the others from being done."""
-    for name, work in share:
-        if time.monotonic() > until - LAST_S:
+    """Do some trainings one after the other; one that fails does not keep the others from being done.
+
+    Where the first `HOPELESS` of them all fail, the others would as well.
+    """
+    failed = 0
+    for done, (name, work) in enumerate(share):
+        if time.monotonic() > until - LAST_S or failed == done == HOPELESS:
             return
         print(name, flush=True)
         try:
             work(folder, until, place)
-        except Exception:
+        except Exception as error:
             traceback.print_exc()
+            failed += 1
+            print(f"\n{FAILED}{name}: {' '.join(str(error).split())}", flush=True)
         shutil.rmtree(place, ignore_errors=True)
 
 
@@ -142,8 +162,8 @@ def record_gradual(one: Gradual, device: str, where: str, folder: Path, until: f
     case = replace(
         one.case, train={**QUICK, **one.case.train}, ours={**one.case.ours, **WATCHED}, at_start=install
     )
-    train_tiny(case, place, "cpu" if device == CPU else "0")
-    record.write(folder, listener.recorded(one.name, one.way, one.case.seed, one.since, where))
+    run = train_tiny(case, place, "cpu" if device == CPU else "0")
+    keep(folder, listener, run, (one.name, one.way, one.case.seed, one.since, where))
 
 
 def record_healthy(case: HealthyCase, where: str, folder: Path, until: float, place: Path) -> None:
@@ -152,7 +172,15 @@ def record_healthy(case: HealthyCase, where: str, folder: Path, until: float, pl
     quick = replace(case, train={**case.train, **QUICK}, resume=0)
     train_healthy(quick, Place(place.parent / "shared", place), GUARDED, listener.install)
     way = f"corpus {case.values['what']}"
-    record.write(folder, listener.recorded(case.name, way, case.seed, -1, where))
+    keep(folder, listener, place, (case.name, way, case.seed, -1, where))
+
+
+def keep(folder: Path, listener: record.Recording, run: Path, told: tuple[str, str, int, int, str]) -> None:
+    """Write what a training showed. Raises RuntimeError with how it ended where it showed nothing."""
+    if not listener.rows:
+        ends = read_exits(RunLayout(run), 1)
+        raise RuntimeError(f"it ended before its first step: {ends[0].text if ends else 'nobody says why'}")
+    record.write(folder, listener.recorded(*told))
 
 
 def options() -> argparse.Namespace:

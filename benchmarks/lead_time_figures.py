@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.lead_time_record import Recorded
 from benchmarks.lead_time_signals import NOTHING, warned
+from nantui.words import count
 
 EARLY = 20
 """Steps before the first value that is not finite, from which on a warning is early enough."""
@@ -69,6 +70,25 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Sure:
+    """What came of a rule's warnings: a lead for each training that broke after one, of how many."""
+
+    leads: tuple[int, ...]
+    warned: int
+    false: int
+    steps: int
+
+    @property
+    def said(self) -> str:
+        """The words that the product says it in."""
+        within = f", half of them within {median(self.leads):.0f} steps" if self.leads else ""
+        return (
+            f"{len(self.leads)} of {self.warned} broke{within}; "
+            f"{count(self.false, 'warning')} in {self.steps:,} healthy steps"
+        )
+
+
+@dataclass(frozen=True)
 class Worth:
     """What a rule did on some trainings: a lead for each gradual one, warnings for nothing, healthy steps."""
 
@@ -106,6 +126,15 @@ def worth(seen: Iterable[Seen], rule: Rule) -> Worth:
     seen = [one for one in seen if any((one.scores[name] > NOTHING).any() for name in rule)]
     leads = tuple(one.lead(rule) for one in seen if one.gradual)
     return Worth(leads, sum(one.false(rule) for one in seen), sum(one.healthy_steps for one in seen))
+
+
+def sure(seen: Iterable[Seen], rule: Rule) -> Sure:
+    """Return what came of a rule's warnings in trainings, healthy ones or not."""
+    seen = list(seen)
+    warned = [one for one in seen if any(step < len(one.one.rows) - 1 for step in one.warnings(rule))]
+    leads = [lead for one in warned if one.lasted and (lead := one.lead(rule))]
+    steps = sum(one.healthy_steps for one in seen)
+    return Sure(tuple(leads), len(warned), sum(one.false(rule) for one in seen), steps)
 
 
 def thresholds(seen: Iterable[Seen], name: str, count: int = 40) -> list[float]:

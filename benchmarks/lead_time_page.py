@@ -1,9 +1,10 @@
-"""The page about the lead of warnings: the curve of every signal, what was chosen, and what it misses."""
+"""The page about the lead of warnings: what nantui has, the curve, what was tried, and what is missed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 import numpy as np
@@ -17,61 +18,68 @@ from benchmarks.lead_time_figures import (
     Worth,
     best,
     half,
+    sure,
     thresholds,
     worth,
 )
+from benchmarks.lead_time_signals import JUDGES, QUANTITIES
+from nantui.run.spec import OURS_DEFAULTS
+from nantui.worker.guard.anomaly import BEGINNING, GREW
 
-TOGETHER = 3
-"""Signals that stand together at most."""
-MOST_BESIDE = 14
-"""The best single signals, which are tried together."""
-POINTS = 8
-EXISTING: Rule = {"loss, jump": 6.0, "gradient norm, jump": 6.0}
-"""`loss_climbing` and `gradient_climbing` as they were, at the default `loss_limit`."""
+ASKED, WANTED = 60, 0.5
+"""How many gradual ones there are to be, and the share that is to be warned of early."""
+KINDS: Mapping[str, Rule] = {
+    "statistics_climbing": {"BatchNorm's peak, growth": math.log10(GREW)},
+    "loss_climbing": {"loss, jump": OURS_DEFAULTS["loss_limit"] / 2},
+}
+"""What the product warns of, by the kind of the warning, in the words of this benchmark."""
+CHOSEN: Rule = {name: threshold for rule in KINDS.values() for name, threshold in rule.items()}
+FORMER: Rule = {"loss, jump": 6.0, "gradient norm, jump": 6.0}
+"""What it warned of before this was measured."""
+CURVES = 8
+"""Signals whose curve is shown, at most two of a quantity."""
+POINTS = 7
+WHY: Mapping[str, str] = {
+    "loss near a pole": "a loss like 1/x: 20 steps before the pole it is three to twelve times the usual",
+    "loss grows": "neither what is printed of the losses nor BatchNorm shows it, and clipping keeps the "
+    "weights well until the gradient overflows; only its norm tells",
+}
+"""Why a way to break is not warned of early, where somebody has looked."""
 TITLES = (
-    f"| signal | warned of {EARLY} steps before | median lead | warned of at all "
-    "| warnings in healthy steps | per 10,000 |\n| --- | --: | --: | --: | --: | --: |"
+    f"| warns of | {EARLY} steps before the break | median lead | at all | in healthy steps | per 10,000 |"
+    "\n| --- | --: | --: | --: | --: | --: |"
 )
-Found = list[tuple[Rule, Worth]]
 
 
-def page(seen: Sequence[Seen], chosen: Rule) -> Iterator[str]:
-    """Yield the page's lines; `chosen` is what the product has."""
+def page(seen: Sequence[Seen]) -> Iterator[str]:
+    """Yield the page's lines."""
     choose, figures = half(seen, odd=False), half(seen, odd=True)
     singles = single_rules(choose)
     yield from _head(seen)
-    yield "## What nantui warns of\n"
-    yield from _table([chosen, EXISTING], figures)
-    yield f"## Each signal alone, at no more than {BUDGET:g} warning in 10,000 healthy steps\n"
-    yield from _table([rule for rule, _ in singles], figures)
-    yield "## Signals together\n"
-    yield from _table([rule for rule, _ in together(choose, singles)], figures)
-    yield from _curves([*chosen, *(name for rule, _ in singles for name in rule)], figures)
-    yield from _ways(figures, chosen)
+    yield from _chosen(figures)
+    yield from _curves([*CHOSEN, *(name for rule, _ in singles for name in rule)], figures)
+    yield from _tried(singles, figures)
+    yield from _ways(figures)
     yield from _apart(seen)
+    yield from _made_on(seen)
 
 
-def single_rules(seen: Sequence[Seen]) -> Found:
+def single_rules(seen: Sequence[Seen]) -> list[tuple[Rule, Worth]]:
     """Return each signal's best rule within the budget on these trainings, the best first."""
     names = dict.fromkeys(name for one in seen for name in one.scores)
     found = (best(seen, [{name: value} for value in thresholds(seen, name)]) for name in names)
     return sorted(filter(None, found), key=lambda one: (-one[1].early, one[1].rate))
 
 
-def together(seen: Sequence[Seen], singles: Found) -> Found:
-    """Return the best rule of two signals, and of more, within the budget on these trainings."""
-    rules = [rule for rule, _ in singles[:MOST_BESIDE]]
-    found: Found = []
-    for count in range(2, TOGETHER + 1):
-        every = combinations(rules, count)
-        one = best(seen, ({name: value for part in some for name, value in part.items()} for some in every))
-        found += [one] if one else []
-    return found
-
-
 def shown(rule: Rule) -> str:
     """Return a rule in words."""
-    return " or ".join(f"{name} > {threshold:g}" for name, threshold in rule.items())
+    return " or ".join(f"{name} > {threshold:.3g}" for name, threshold in rule.items())
+
+
+def reached(figures: Sequence[Seen]) -> bool:
+    """Tell whether the product warns of enough, and seldom enough for nothing."""
+    found = worth(figures, CHOSEN)
+    return found.share >= WANTED and found.rate <= BUDGET
 
 
 def _head(seen: Sequence[Seen]) -> Iterator[str]:
@@ -83,15 +91,46 @@ def _head(seen: Sequence[Seen]) -> Iterator[str]:
     yield f"broken on purpose: {gradual} broke gradually (at least {GRADUAL} steps from the first that was"
     yield f"wrong to the first value that is not finite), {sudden} suddenly, the others not at all. {steps:,}"
     yield "steps were healthy: those of the healthy trainings, and those before something went wrong."
-    yield "Thresholds were chosen on trainings with an even seed; every figure is of those with an odd one.\n"
+    yield "Thresholds were chosen on trainings with an even seed; every figure is of those with an odd one."
+    yield f"At least {ASKED} that break gradually were asked for{'' if gradual >= ASKED else ': missed'}.\n"
 
 
-def _table(rules: Sequence[Rule], figures: Sequence[Seen]) -> Iterator[str]:
+def _chosen(figures: Sequence[Seen]) -> Iterator[str]:
+    [peak] = KINDS["statistics_climbing"]
+    highest = max(max(one.scores[peak][: one.healthy_steps], default=0.0) for one in figures)
+    here = worth(figures, {peak: CHOSEN[peak]})
+    tens = [(power, worth(figures, {peak: float(power)})) for power in range(1, 20)]
+    alike = [power for power, one in tens if (one.early, one.false) == (here.early, here.false)]
+    yield "## What nantui warns of\n"
+    former = {"the gradient's norm as well, without BatchNorm, as it was before": FORMER}
+    yield from _table(
+        {"both": CHOSEN, **{f"`{kind}`": rule for kind, rule in KINDS.items()}, **former}, figures
+    )
+    goal = f"at least {WANTED:.0%} of them, at no more than {BUDGET:g} warning in 10,000 healthy steps"
+    yield f"Asked for: {goal}. {'Reached' if reached(figures) else 'Missed'}.\n"
+    yield "- `statistics_climbing`: the largest magnitude among BatchNorm's running statistics, on any rank,"
+    yield f"  is {GREW:,.0f} times what it was in the first {BEGINNING} batches (at least 1). It costs"
+    yield f"  nothing: the guard has that number anyway. Healthy ones got up to {10**highest:,.0f} times."
+    yield f"  Any threshold from 10^{min(alike)} to 10^{max(alike)} does as well; a low one is earlier, which"
+    yield "  counts where fp16 ends at 65,504; a high one keeps away from what is healthy."
+    yield f"- `loss_climbing`: a batch's loss is {CHOSEN['loss, jump']:g} spreads above the highest that was"
+    yield "  usual, or three of five are two thirds of that"
+    yield "  ([guard](guard.md#finite-numbers-that-look-bad))."
+    yield "\nA warning changes nothing: it is said, and a [step point](step-points.md) is taken.\n"
+    yield "## How sure a warning is\n"
+    yield "Of all trainings with the warning; the others went on badly to the end of their 30 epochs, without"
+    yield "a value that is not finite. This is what the warning itself says:\n"
+    for kind, rule in KINDS.items():
+        yield f"- `{kind}`: {sure(figures, rule).said}"
+    yield ""
+
+
+def _table(rules: Mapping[str, Rule], figures: Sequence[Seen]) -> Iterator[str]:
     yield TITLES
-    for rule in rules:
+    for name, rule in rules.items():
         found = worth(figures, rule)
         yield (
-            f"| {shown(rule)} | {found.early} of {len(found.leads)} ({found.share:.0%}) "
+            f"| {name} | {found.early} of {len(found.leads)} ({found.share:.0%}) "
             f"| {found.typical:.0f} | {sum(lead > 0 for lead in found.leads)} "
             f"| {found.false} in {found.steps:,} | {found.rate:.1f} |"
         )
@@ -99,18 +138,51 @@ def _table(rules: Sequence[Rule], figures: Sequence[Seen]) -> Iterator[str]:
 
 
 def _curves(names: Sequence[str], figures: Sequence[Seen]) -> Iterator[str]:
-    yield "## The curve\n"
-    yield f"Share warned of {EARLY} steps before / warnings per 10,000 healthy steps, by threshold.\n"
-    yield "| signal |" + " |" * POINTS + "\n| --- |" + " --: |" * POINTS
+    of, chosen = Counter[str](), []
     for name in dict.fromkeys(names):
+        quantity = name.rsplit(",", 1)[0].split(" each")[0]
+        of[quantity] += 1
+        chosen += [name] if of[quantity] <= 2 else []
+    yield "## The curve\n"
+    yield f"Share warned of {EARLY} steps before, and warnings per 10,000 healthy steps, by threshold: the"
+    yield "product's two signals, then the best others, at most two of a quantity. A *jump* counts spreads"
+    yield "above the highest that was usual, of one step or three of five; *stays* those of half of the"
+    yield "newest values; *CUSUM* sums them up; *times* is the factor over the highest that was usual"
+    yield f"(natural logarithm), *growth* that over the first {BEGINNING} batches, *itself* the value"
+    yield "(decimal logarithms).\n"
+    yield "| signal |" + " |" * POINTS + "\n| --- |" + " --: |" * POINTS
+    for name in chosen[:CURVES]:
         places = np.quantile(thresholds(figures, name), np.linspace(0, 0.95, POINTS), method="nearest")
         found = [(place, worth(figures, {name: float(place)})) for place in places]
-        cells = (f"{one.share:.0%} / {one.rate:.1f} (> {place:g})" for place, one in found)
+        cells = (f"> {place:.3g}: {one.share:.0%}, {one.rate:.1f}" for place, one in found)
         yield f"| {name} | " + " | ".join(cells) + " |"
     yield ""
 
 
-def _ways(figures: Sequence[Seen], chosen: Rule) -> Iterator[str]:
+def _tried(singles: Sequence[tuple[Rule, Worth]], figures: Sequence[Seen]) -> Iterator[str]:
+    yield "## Tried and dropped\n"
+    yield f"{', '.join(QUANTITIES)};"
+    yield f"each judged as {', '.join(JUDGES)};"
+    yield "activations also at every 10th and 50th step only; the slope of the loss scale. The best of"
+    yield "each quantity, with its threshold from the even half, alone and beside what nantui has: warned"
+    yield "of early, warnings in healthy steps. The loss against its first batches, in the last row with a"
+    yield "threshold three times what healthy losses reach, adds too little for a rule more.\n"
+    rules: dict[str, Rule] = {}
+    for rule, _ in singles:
+        if not rule.keys() & CHOSEN.keys():
+            rules.setdefault(next(iter(rule)).rsplit(",", 1)[0], rule)
+    rules["last"] = {"loss, growth": math.log10(50)}
+    yield "| signal | alone | | beside nantui's two | |\n| --- | --: | --: | --: | --: |"
+    for rule in rules.values():
+        cells = (
+            f"{found.early} of {len(found.leads)} | {found.false} in {found.steps:,}"
+            for found in (worth(figures, rule), worth(figures, {**CHOSEN, **rule}))
+        )
+        yield f"| {shown(rule)} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _ways(figures: Sequence[Seen]) -> Iterator[str]:
     yield "## What broke, and how\n"
     yield "| what was wrong | trained | broke | gradually | from wrong to break | warned early | before |"
     yield "| --- | --: | --: | --: | --: | --: | --: |"
@@ -119,21 +191,36 @@ def _ways(figures: Sequence[Seen], chosen: Rule) -> Iterator[str]:
         lasted = [one.lasted for one in of if one.gradual]
         broke = sum(bool(one.one.broke) for one in of)
         middle = f"{median(lasted):.0f}" if lasted else ""
-        now, then = worth(of, chosen).early, worth(of, EXISTING).early
+        now, then = worth(of, CHOSEN).early, worth(of, FORMER).early
         yield f"| {way} | {len(of)} | {broke} | {len(lasted)} | {middle} | {now} | {then} |"
-    leads = [one.lead(chosen) for one in figures if one.sudden]
+    leads = [one.lead(CHOSEN) for one in figures if one.sudden]
     yield f"\nOf {len(leads)} that broke suddenly {sum(lead > 0 for lead in leads)} were warned of at all,"
     yield f"the median lead was {median(leads) if leads else 0:.0f} steps.\n"
+    yield "Not warned of early though they broke gradually:\n"
+    missed = [one for one in figures if one.gradual and one.lead(CHOSEN) < EARLY]
+    for way, many in sorted(Counter(one.one.way for one in missed).items()):
+        yield f"- {way} ({many}): {WHY.get(way, 'not looked into')}."
+    yield ""
 
 
 def _apart(seen: Sequence[Seen]) -> Iterator[str]:
     """What comes once an epoch has no lead in steps."""
     yield "## Once an epoch\n"
     yield "How far the averaged network's BatchNorm statistics are from the live ones, at the end of an epoch"
-    yield "(the norm of the difference over the live ones' norm). It has no lead in steps.\n"
+    yield "(the norm of the difference over the live ones' norm). It has no lead in steps, and is no"
+    yield "warning.\n"
     yield "| | trainings | median of the highest mean | of the highest variance |\n| --- | --: | --: | --: |"
     healthy, broken = [one for one in seen if one.one.healthy], [one for one in seen if one.gradual]
     for name, some in (("healthy", healthy), ("broke gradually", broken)):
         gaps = [np.nanmax(one.one.gaps, axis=0) for one in some if len(one.one.gaps)]
         mean, variance = np.median(gaps, axis=0) if gaps else (0, 0)
         yield f"| {name} | {len(gaps)} | {mean:.3g} | {variance:.3g} |"
+    yield ""
+
+
+def _made_on(seen: Sequence[Seen]) -> Iterator[str]:
+    yield "## Made on\n"
+    for where, many in Counter(one.one.where for one in seen).most_common():
+        yield f"- {many} trainings: {where}"
+    if not any(np.isfinite(one.one.column("scale")).any() for one in seen):
+        yield "\nNone under fp16: the loss scale's slope and overflows of half precision are not measured."

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.lead_time_record import Recorded
-from nantui.worker.guard.anomaly import CALM, Distribution, Explosion
+from nantui.worker.guard.anomaly import CALM, Distribution, Explosion, Growth
 
 NOTHING = -math.inf
 LIMIT, PATIENCE = 12.0, 20
@@ -110,6 +110,15 @@ def plain(values: Iterable[float], least: Sequence[float]) -> list[float]:
     return [math.log10(value) if value > 0 else NOTHING for value in values]
 
 
+def growth(values: Iterable[float], least: Sequence[float]) -> list[float]:
+    """How many times what the training began with, on its logarithm, as the guard's `Growth` sees it."""
+    seen, found = Growth(), []
+    for value in values:
+        seen.add(value)
+        found.append(math.log10(value / seen.usual) if value > 0 else NOTHING)
+    return found
+
+
 def largest(one: Recorded, name: str) -> list[float]:
     """Return the largest of several columns at each step, NaN where there is none."""
     columns = one.columns(name)
@@ -145,6 +154,7 @@ QUANTITIES: dict[str, Callable[[Recorded], list[float]]] = {
 JUDGES: dict[str, Judge] = {
     "jump": jump, "stays 5": stays(5), "stays 10": stays(10), "stays 20": stays(20),
     "CUSUM 1": cusum(1.0), "CUSUM 2": cusum(2.0), "CUSUM 3": cusum(3.0), "times": times, "itself": plain,
+    "growth": growth,
 }  # fmt: skip
 
 

@@ -124,7 +124,7 @@ def momentum_too_high(dice: random.Random, seed: int) -> Gradual:
 def head_drifts(dice: random.Random, seed: int) -> Gradual:
     """The weights of the head, which nothing normalizes, grow from step to step."""
     return drawn(
-        "head drifts", dice, seed, _scaled(speed(dice), lambda model: list(model.model[-1].parameters()))
+        "head drifts", dice, seed, scaled(speed(dice), lambda model: list(model.model[-1].parameters()))
     )
 
 
@@ -132,13 +132,13 @@ def convolution_drifts(dice: random.Random, seed: int) -> Gradual:
     """The weights of a convolution grow, BatchNorm hides it, and its variance runs away."""
     place, factor = dice.choice((0, 1, 3)), speed(dice)
     return drawn("BatchNorm's variance drifts", dice, seed,
-                 _scaled(factor, lambda model: [model.model[place].conv.weight]))  # fmt: skip
+                 scaled(factor, lambda model: [model.model[place].conv.weight]))  # fmt: skip
 
 
 def gains_drift(dice: random.Random, seed: int) -> Gradual:
     """BatchNorm's own weights grow from step to step."""
     factor = speed(dice)
-    return drawn("BatchNorm's gain drifts", dice, seed, _scaled(
+    return drawn("BatchNorm's gain drifts", dice, seed, scaled(
         factor, lambda model: [weight for name, weight in model.named_parameters() if ".bn.weight" in name]
     ))  # fmt: skip
 
@@ -212,7 +212,9 @@ def _rates(trainer: Any, factor: float) -> None:
         group["lr"] = group.setdefault("rate_meant", group["lr"]) * factor
 
 
-def _scaled(factor: float, weights_of: Callable[[Any], list[Any]]) -> Act:
+def scaled(factor: float, weights_of: Callable[[Any], list[Any]]) -> Act:
+    """Multiply some of a model's weights by a factor before each batch."""
+
     def act(trainer: Any, passed: int) -> None:
         import torch
 

@@ -59,6 +59,11 @@ INCIDENTS: Mapping[str, IncidentKind] = {
     "failed": IncidentKind("the training has died"),
     "lost": IncidentKind("the training is gone without a word"),
 }
+EARLY_WARNINGS: Mapping[str, str] = {
+    "loss_climbing": "16 of 35 broke, half of them within 92 steps; 0 warnings in 33,325 healthy steps",
+    "statistics_climbing": "23 of 58 broke, half of them within 93 steps; 0 warnings in 33,325 healthy steps",
+}
+"""What came of the guard's early warnings, in the words of docs/lead-time.md, where it was measured."""
 SUSPICIONS = frozenset(kind for kind, known in INCIDENTS.items() if known.advice)
 
 

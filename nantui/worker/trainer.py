@@ -320,6 +320,7 @@ def _set_up(trainer: GuardedTrainer) -> None:
     trainer.points = StepPoints(trainer, trainer.session, trainer._going_on)
     trainer._while_training.callback(trainer.points.close)
     trainer.guard.point_due = trainer.points.due
+    trainer.guard.incident_policy.keep_now = trainer.points.keep_now
     trainer.rewind = rewind = Rewind(trainer, trainer.session, trainer.points)
     trainer.guard.incident_policy.way_back, trainer.guard.go_back = rewind.unattended, rewind.go
     trainer.session.recorder.memory = lambda: memory_gb(trainer.device)

@@ -31,7 +31,8 @@ class BatchProbe:
     `losses` are this rank's, `loss` the largest sum of losses on any rank (finite), `zero_loss` whether that
     sum is exactly zero on some rank, `norm` the gradient norm before clipping or None for a batch without an
     optimizer step, `scale` the loss scale or None. The `bad_…`, `zero_loss`, `asked_…` and `point_due`
-    are the same on every rank; `mine` tells whether this rank's own batch was bad.
+    are the same on every rank, as is `statistics`, the largest finite magnitude in BatchNorm's on any rank;
+    `mine` tells whether this rank's own batch was bad.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,7 @@ class BatchProbe:
     mine: bool
     point_due: bool = False
     asked_to_go_back: bool = False
+    statistics: float = 0.0
 
     @property
     def bad(self) -> bool:
@@ -95,8 +97,9 @@ class PendingProbe:
         own, agreed = values[:size], values[size:]
         if not agreed:
             loss = sum(value for value in own[:count] if math.isfinite(value))
-            agreed = [*(not math.isfinite(value) for value in own), loss, loss == 0, *self.wishes]
-        *bad, loss, zero, stop, point, back = agreed
+            peak = own[count + 1] if math.isfinite(own[count + 1]) else 0.0
+            agreed = [*(not math.isfinite(value) for value in own), loss, peak, loss == 0, *self.wishes]
+        *bad, loss, peak, zero, stop, point, back = agreed
         bad_loss = any(bad[: count + 1])
         others = norm_at if self.with_norm and bad_loss else None  # one bad loss spoils everybody's norm
         return BatchProbe(
@@ -113,6 +116,7 @@ class PendingProbe:
             asked_to_stop=stop > 0,
             point_due=point > 0,
             asked_to_go_back=back > 0,
+            statistics=peak,
             mine=not all(math.isfinite(value) for at, value in enumerate(own) if at != others),
         )
 
@@ -154,7 +158,7 @@ class Gathering:
     """
 
     def __init__(self, size: int, losses: int, device: torch.device, together: bool) -> None:
-        self._all = torch.zeros(size + (size + 2 + len(NO_WISHES) if together else 0), device=device)
+        self._all = torch.zeros(size + (size + 3 + len(NO_WISHES) if together else 0), device=device)
         self._own, self._agreed, self._losses = self._all[:size], self._all[size:], losses
         self._wishes, self._wanted = torch.zeros(len(NO_WISHES), device=device), NO_WISHES
         self.arrived = torch.cuda.Event() if device.type == "cuda" else None
@@ -164,9 +168,10 @@ class Gathering:
 
     def _say(self) -> None:
         """Put beside this rank's values what the others are to know of them."""
-        own = self._own
-        loss = torch.nan_to_num(own[: self._losses].sum().reshape(1), nan=0.0, posinf=0.0, neginf=0.0)
-        torch.cat([(~torch.isfinite(own)).float(), loss, (loss == 0).float(), self._wishes], out=self._agreed)
+        own, peak = self._own, self._own[self._losses + 1 : self._losses + 2]
+        two = torch.cat([own[: self._losses].sum().reshape(1), peak]).nan_to_num(0.0, 0.0, 0.0)
+        bad, zero = (~torch.isfinite(own)).float(), (two[:1] == 0).float()
+        torch.cat([bad, two, zero, self._wishes], out=self._agreed)
 
     def _has_said(self) -> bool:
         said = self._agreed.clone()

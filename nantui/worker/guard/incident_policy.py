@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from nantui.run.incidents import ENDED, INCIDENTS, OBSERVED, REWOUND, SKIPPED
+from nantui.run.incidents import EARLY_WARNINGS, ENDED, INCIDENTS, OBSERVED, REWOUND, SKIPPED
 from nantui.run.results import can_be_learnt_to_zero, practically_zero
 from nantui.words import count
-from nantui.worker.guard.anomaly import CALM, Distribution, Explosion, Skips, Trend
+from nantui.worker.guard.anomaly import CALM, Distribution, Explosion, Growth, Skips, Trend
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.incident import Incident, TrainingDiverged
 from nantui.worker.options import Options
 
-FOREWARNED = 500  # batches for which an early warning counts as one
+FOREWARNED = 500  # batches for which an early warning counts as one, and brings one step point at most
 CONSEQUENCES = {
     SKIPPED: "the step was skipped and nothing of it kept",
     OBSERVED: "only observed: the guard does not protect in this mode",
@@ -48,13 +48,13 @@ class IncidentPolicy:
         self.suspicion = 1.0
         self.first_sign = (0, 0)
         self.way_back: Callable[[str], str] = lambda kind: ""
+        self.keep_now: Callable[[], None] = lambda: None
         self._since_sign = math.inf
         self._report, self._warn = report, warn
         self._explosion = Explosion(options.loss_limit, options.loss_patience)
         self._usual = Distribution()
-        kinds = "loss_climbing", "gradient_climbing"
-        self._trends = {kind: Trend(options.loss_limit / 2) for kind in kinds}
-        self._batches = 0
+        self._trend, self._growth = Trend(options.loss_limit / 2), Growth()
+        self._batches, self._kept_at = 0, -FOREWARNED
         self._first_warning: int | None = None
         self._out_since = self._here = (0, 0)
         self.begin_anew()
@@ -120,7 +120,7 @@ class IncidentPolicy:
             self.end("too_many_skips", epoch, step, why, counts)
 
     def healthy_batch(self, probe: BatchProbe, epoch: int, step: int) -> None:
-        """Follow losses, norm and loss scale of a batch that is finite.
+        """Follow losses, statistics and loss scale of a batch that is finite.
 
         Raises TrainingDiverged where asked to.
         """
@@ -128,11 +128,10 @@ class IncidentPolicy:
         self._batches += 1
         self._since_sign += 1
         self._here = epoch, step
-        if probe.norm is not None:
-            self._watch_trend("gradient_climbing", "gradient norm", probe.norm)
+        self._watch_statistics(probe.statistics)
         if not self._watch_zero(probe, epoch, step):
             self._usual.add(probe.loss)
-            self._watch_trend("loss_climbing", "loss", max(probe.loss, self._explosion.trifle))
+            self._watch_trend(max(probe.loss, self._explosion.trifle))
             self._watch_loss(probe, epoch, step)
         self.watch_scale(probe, epoch, step)
 
@@ -200,13 +199,24 @@ class IncidentPolicy:
             self._say("zero_batch", f"{said}: nothing is learned from this batch")
         return everywhere
 
-    def _watch_trend(self, kind: str, name: str, value: float) -> None:
-        """Warn of a value far outside its running distribution."""
-        usual = self._trends[kind].seen.highest
-        score = self._trends[kind].add(value, self._explosion.floor)
-        if score is not None:
-            text = f"{name} {value:.4g} where at most {usual:.4g} was usual ({score:.1f} spreads above)"
-            self._say(kind, text, value=value, usual=usual, score=score)
+    def _watch_trend(self, loss: float) -> None:
+        """Warn of a loss far outside its running distribution."""
+        usual = self._trend.seen.highest
+        if (score := self._trend.add(loss, self._explosion.floor)) is not None:
+            self._forewarn("loss_climbing", "loss", loss, usual, score=score)
+
+    def _watch_statistics(self, largest: float) -> None:
+        """Warn of BatchNorm statistics far beyond what they were when the training began."""
+        if self._growth.add(largest):
+            self._forewarn("statistics_climbing", "a BatchNorm statistic", largest, self._growth.usual)
+
+    def _forewarn(self, kind: str, name: str, value: float, usual: float, **evidence: object) -> None:
+        """Warn, say how sure that is, and have a step point taken, seldom."""
+        text = f"{name} {value:.4g} where at most {usual:.4g} was usual; of such trainings, as measured, "
+        self._say(kind, text + EARLY_WARNINGS[kind], value=value, usual=usual, **evidence)
+        if self._batches - self._kept_at >= FOREWARNED:
+            self._kept_at = self._batches
+            self.keep_now()
 
     def _say(self, kind: str, text: str, **evidence: object) -> None:
         """Warn, and remember since when."""

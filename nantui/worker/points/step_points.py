@@ -47,6 +47,10 @@ class StepPoints:
             return False
         return self._order is not None and (not self._copies or self._free() is not None)
 
+    def keep_now(self) -> None:
+        """Have it be time for a point."""
+        self._due_at = time.monotonic()
+
     def epoch_begins(self) -> int:
         """Have the loader's order recorded; returns after how many batches the epoch begins."""
         begin = self.going_on.begin if self.going_on else None
