@@ -175,6 +175,7 @@ class RecordedBackend(Backend):
             afterwards=None,
             findings=[SimpleNamespace(**one) for one in plan["findings"]],
             presets=tuple(plan["presets"]),
+            measured=plan.get("measured", ""),
             earlier=[SimpleNamespace(**one) for one in plan["earlier"]],
         )
 

@@ -33,6 +33,10 @@ def test_wheel_starts_in_a_bare_environment(tmp_path):
         assert Path(line).is_dir() and any(Path(line).iterdir())
         assert Path(line).is_relative_to(tmp_path / "bare"), "found in the checkout, not in the wheel"
 
+    table = "from nantui.recovery.remedies import measured; print(measured('learning_rate', ())[0].words)"
+    measured = run(python, "-c", table, cwd=tmp_path, env={**environment, "PYTHONPATH": site})
+    assert "of the mAP" in measured.stdout, measured.stderr
+
     presets = run(tmp_path / "bare" / "bin" / "nantui", "presets", cwd=tmp_path,
                   env={**environment, "PYTHONPATH": site})  # fmt: skip
     assert presets.returncode == 0 and "nan-safe" in presets.stdout, presets.stderr

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.healthy import forks, records
 from benchmarks.healthy.__main__ import environment
-from benchmarks.remedies import page
+from benchmarks.remedies import evidence, page
 from benchmarks.remedies.causes import BASES, CAUSES, CPU, GPU, Cause
 from benchmarks.remedies.training import (
     BF16,
@@ -42,6 +42,7 @@ from benchmarks.remedies.training import (
     recovered,
 )  # fmt: skip
 
+TABLE = records.ROOT / "configs" / "remedies.csv"
 GRACE_S = 25.0
 LOOK_EVERY_S = 0.05
 GPU_LANES = 8
@@ -118,6 +119,7 @@ def main() -> int:
     left = sum(job.name not in found for job in jobs)
     if asked.write:
         asked.write.write_text(page.page(found), encoding="utf-8")
+        TABLE.write_text(evidence.table(found), encoding="utf-8")
     print(f"{time.monotonic() - begun:.0f} s; {failed} failed, {left} are left", flush=True)
     return 1 if failed or left else 0
 
@@ -191,7 +193,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--remedy", action="append", default=[], help="only this one (may be repeated)")
     parser.add_argument("--rows", type=Path, default=records.ROOT / "build" / "remedies")
     parser.add_argument("--place", type=Path, default=Path("/tmp/nantui-remedies"))
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page from what is recorded")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="PAGE",
+        help="write it and configs/remedies.csv",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the run directories")
     return parser.parse_args()
 

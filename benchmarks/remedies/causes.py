@@ -69,7 +69,9 @@ def spoilt_image(spoil: Callable[[Any, int], None]) -> Install:
         own, bad = trainer.preprocess_batch, image(data, dice.randrange(IMAGES))
 
         def preprocess(batch: dict[str, Any]) -> dict[str, Any]:
-            hit = [index for index, files in enumerate(batch.get(KEY, ())) if bad in files]
+            # once mosaic is closed (nan-safe and plan B do so at once) each sample has only its one name
+            named = batch.get(KEY) or [(str(file),) for file in batch["im_file"]]
+            hit = [index for index, files in enumerate(named) if bad in files]
             batch = own(batch)
             if trainer.epoch + 1 >= SINCE:
                 for index in hit:

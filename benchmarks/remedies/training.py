@@ -33,11 +33,12 @@ from nantui.settings.values import changed
 
 PREFIX, CONTROL, BREAK = "beginning", "control", "break"
 SKIP, REWIND, LEAVE_OUT = "skip and go on", "rewind", "leave images out"
+PROPOSED = "as proposed"
 BF16, FP32 = "bf16", "fp32"
 PERSON_STEPS = 10
 """Steps after an incident until somebody has pressed R, where the guard has not ended the training."""
 SEEN_WITHIN_S = 30.0
-REWARMUP, PROBATION_EPOCHS = 32, 3
+REWARMUP, CLIP, PROBATION_EPOCHS = 32, 10.0, 3
 CALMER = {
     "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4, "degrees": 10.0, "translate": 0.1, "scale": 0.5, "shear": 2.0,
     "perspective": 0.0, "flipud": 0.0, "mosaic": 0.8, "mixup": 0.0, "copy_paste": 0.0,
@@ -140,9 +141,6 @@ def broken(cause: Cause, seed: int, place: Place) -> Record:
 
 def recovered(cause: Cause, seed: int, place: Place, remedy: str) -> Record:
     """Recover the broken training by one remedy and train it to the end."""
-    from nantui.diagnosis.causes import _clip_value
-    from nantui.diagnosis.facts import gather_facts
-    from nantui.recovery.__main__ import act_rollback
     from nantui.recovery.ladder import proven
     from nantui.recovery.plan import make_plan
 
@@ -152,18 +150,38 @@ def recovered(cause: Cause, seed: int, place: Place, remedy: str) -> Record:
         return {"applies": False, "broke": False}
     plan = make_plan(run, propose=False)
     proof = proven(read, plan.reason)
-    options = REMEDIES[remedy](plan.in_effect, _clip_value(gather_facts(read)), proof.images)
+    options = REMEDIES[remedy](plan.in_effect, CLIP, proof.images)
     if options is None:
         return {"applies": False}
     if plan.reason is None and "force_restart" not in options:
         options["to"] = before_the_sign(read, plan)
+    return _carried_out(run, cause, seed, place, options)
+
+
+def proposed(cause: Cause, seed: int, place: Place) -> Record:
+    """Recover the broken training as `R` proposes it, and train it to the end."""
+    from nantui.diagnosis.causes import named
+    from nantui.recovery.plan import make_plan
+    from nantui.ui.model.plan_text import options
+
+    run = forked(place.run(cause.name, BREAK), place.run(cause.name, PROPOSED))
+    plan = make_plan(run, propose=True, diagnosed=named(run))
+    asked: Options = options(plan, {})
+    told = {"presets": list(plan.presets), "said": plan.measured}
+    return {**told, **_carried_out(run, cause, seed, place, asked)}
+
+
+def _carried_out(run: Path, cause: Cause, seed: int, place: Place, options: Options) -> Record:
+    """Roll back with the options of the command `recover`, and train to the end."""
+    from nantui.recovery.__main__ import act_rollback
+
     begun = time.monotonic()
     done = act_rollback({"run": str(run), "id": "remedy", "by": "benchmark", **options})
     rolled = time.monotonic() - begun
     told = newest(RunRecord(RunLayout(run)).journal, RollbackBegun)
     assert told is not None, "it was carried out"
     changes = changed(told.settings)
-    if not changes and remedy != BACK and "images" not in options:
+    if not changes and (options.get("set") or options.get("presets")):
         return {"applies": False}
     asked = {**done["asked"], **options.get("set", {})}
     mode = "restart" if options.get("force_restart") else "resume"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nantui.commands import common
 from nantui.commands.watching import foreground
+from nantui.diagnosis.causes import named
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.recovery.agreement import would_run
 from nantui.recovery.history import newest_in_force
@@ -230,16 +231,12 @@ def run_rollback(arguments: argparse.Namespace) -> int:
 
 def _plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
     given = _settings_of(arguments)
+    propose = propose and not given
     return make_plan(
-        arguments.run,
-        arguments.to,
-        given.get("set"),
-        given.get("presets"),
-        propose=propose and not given,
-        restart=arguments.restart,
-        python=arguments.python,
-        allow=arguments.allow,
-    )
+        arguments.run, arguments.to, given.get("set"), given.get("presets"), propose=propose,
+        restart=arguments.restart, python=arguments.python, allow=arguments.allow,
+        diagnosed=named(Path(arguments.run)) if propose else (),
+    )  # fmt: skip
 
 
 def _only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:

@@ -86,9 +86,7 @@ def _advice(diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.advice:
         yield "what helps:"
     for advice in diagnosis.advice:
-        words = [f"--preset {advice.preset}"] if advice.preset else []
-        words += [f"--set {name}={value}" for name, value in advice.settings.items()]
-        yield f"  {' '.join(words)}{': ' if words else ''}{advice.why}"
+        yield f"  {f'--preset {advice.preset}: ' if advice.preset else ''}{advice.why}"
         yield from (f"      {image}" for image in advice.images)
         if advice.cost:
             yield f"      {advice.cost}"

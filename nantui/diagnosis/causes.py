@@ -9,7 +9,7 @@ epoch takes, from the run's own epoch times.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -19,22 +19,26 @@ from nantui.diagnosis.facts import TroubleFacts, gather_facts
 from nantui.errors import UserError
 from nantui.recovery.history import newest_end, ran_out_of_memory
 from nantui.recovery.ladder import guilty_images
-from nantui.recovery.plan import make_plan
+from nantui.recovery.plan import Plan, make_plan
 from nantui.recovery.trouble import judge_numbers, mosaic_closes, overflow_words, overflowed
 from nantui.run.attempts import FAILED
 from nantui.run.endings import DIVERGED, Cause, cause_of
 from nantui.run.events import Incident, document_of
 from nantui.run.record import read_run
 from nantui.settings.gpu_memory import Measured, predict
-from nantui.settings.values import changed, number
+from nantui.settings.values import changed
 from nantui.words import count, span, which_epochs
 
 WORTH_ADVICE = 0.1
 MOST = 3
 """Causes that are given advice, when they are at least this probable."""
-CLIP_ROOM = 2.0
-"""A clip value of twice what healthy steps reached leaves them alone and stops the others."""
-FALLBACK_CLIP = 10.0
+SURE = 0.5
+BY_HAND = {
+    evidence.DATA: "look for the images: nantui labels RUN --images, then again with --quarantine",
+    evidence.CHECKPOINT: "go back to an older, clean checkpoint: nantui recover RUN; settings can stay",
+    evidence.SINGULAR: "look for a division, logarithm or root of zero in the loss; add an epsilon",
+    evidence.HARDWARE: "if it comes back, test the GPU's memory (nvidia-smi -q -d ECC)",
+}
 
 
 @dataclass(frozen=True)
@@ -106,15 +110,9 @@ def diagnose(
     pieces = [*seen, *more, *(one for one in asked if isinstance(one, Evidence))]
     unknown = [*missing(facts), *(one for one in asked if isinstance(one, str))]
     ranked = rank_causes(pieces)
-    return replace(
-        found,
-        incident=sign,
-        causes=ranked,
-        advice=advise(facts, ranked) if costs else (),
-        unknown=unknown,
-        replay=facts.autopsy is None,
-        incidents=len(facts.incidents),
-    )
+    advice = advise(facts, ranked) if costs else ()
+    found = replace(found, incident=sign, causes=ranked, advice=advice, unknown=unknown)
+    return replace(found, replay=facts.autopsy is None, incidents=len(facts.incidents))
 
 
 def _document(incident: Incident) -> dict[str, object]:
@@ -172,55 +170,40 @@ def noted(facts: TroubleFacts) -> list[str]:
     return [*found, judgement.in_words] if judgement else found
 
 
+def named(run: Path) -> tuple[str, ...]:
+    """Return the cause that is likelier than all others together, then the names of its evidence."""
+    ranked = diagnose(run, labels=False, costs=False).causes
+    return _told(ranked[0]) if ranked and ranked[0].probability > SURE else ()
+
+
+def _told(cause: Ranked) -> tuple[str, ...]:
+    return (cause.cause, *(piece.name for piece in cause.evidence))
+
+
 def advise(facts: TroubleFacts, ranked: Sequence[Ranked]) -> list[Advice]:
-    """Return remedies for the most probable causes, the first for the likeliest, with their costs."""
-    likely = [cause.cause for cause in ranked[:MOST] if cause.probability >= WORTH_ADVICE]
-    known = list(remedies(facts))
-    return [_with_cost(facts, advice) for cause in likely for advice in known if advice.cause == cause]
+    """Return what a recovery would do against the most probable causes, and what only people can."""
+    return [_advice(facts, cause) for cause in ranked[:MOST] if cause.probability >= WORTH_ADVICE]
 
 
-def remedies(facts: TroubleFacts) -> Iterator[Advice]:
-    """Yield what helps against each cause in this run."""
-    clip, autopsy = _clip_value(facts), facts.autopsy
-    # one of several candidates of a mosaic is not proven guilty
-    images = tuple(dict.fromkeys(guilty_images(autopsy.evidence))) if autopsy else ()
-    why = f"a lower rate and smaller gains; gradients clipped at {clip:g}, where healthy steps are left alone"
-    yield Advice(evidence.EXPLOSION, why, "recover", {"grad_clip": clip})
-    why = "a learning rate at which no step moves the weights by their own size"
-    yield Advice(evidence.RATE, why, "gentle-lr")
-    why = "look for the images: nantui labels RUN --images, then again with --quarantine"
+def _advice(facts: TroubleFacts, cause: Ranked) -> Advice:
+    """Return what was measured to help against a cause, with what it would cost this run."""
+    by_hand, images = BY_HAND.get(cause.cause, ""), tuple[str, ...]()
+    if cause.cause == evidence.DATA and facts.autopsy is not None:
+        # one of several candidates of a mosaic is not proven guilty
+        images = tuple(dict.fromkeys(guilty_images(facts.autopsy.evidence)))
     if images:
-        why = f"leave {count(len(images), 'named image')} out: nantui labels RUN --leave-out IMAGE"
-    yield Advice(evidence.DATA, why, images=images)
-    if any(number(facts.settings.get(name)) > 0 for name in ("mixup", "copy_paste")):
-        yield Advice(evidence.DATA, "weaker augmentation, as the guide keeps it after a NaN", "nan-safe")
-    why = "bfloat16 has fp32's range: nothing overflows, and it costs little time"
-    yield Advice(evidence.FP16, why, "bf16")
-    why = "where the GPU has no bfloat16: fp32, which is slower and takes about twice the memory"
-    yield Advice(evidence.FP16, why, settings={"amp": False})
-    why = "go back to an older, clean checkpoint: nantui recover RUN; settings can stay"
-    yield Advice(evidence.CHECKPOINT, why)
-    why = "no setting mends it: look for a division, logarithm or root of zero in the loss; add an epsilon"
-    yield Advice(evidence.SINGULAR, why)
-    why = "the step was skipped; if it comes back, test the GPU's memory (nvidia-smi -q -d ECC)"
-    yield Advice(evidence.HARDWARE, why)
-
-
-def _clip_value(facts: TroubleFacts) -> float:
-    """Return a clip value from the healthy steps' gradient norms, never above what is in effect."""
-    norms = sorted(norm for step in facts.before if math.isfinite(norm := step.value("grad_norm")))
-    usual = CLIP_ROOM * norms[int(0.9 * (len(norms) - 1))] if norms else FALLBACK_CLIP
-    now = number(facts.settings.get("grad_clip"))
-    return float(f"{min(usual, now if now > 0 else FALLBACK_CLIP):.2g}")
-
-
-def _with_cost(facts: TroubleFacts, advice: Advice) -> Advice:
-    """Return the advice with what it would cost this run, memory from the run's own peak."""
-    presets = (advice.preset,) if advice.preset else ()
+        by_hand = f"leave {count(len(images), 'named image')} out: nantui labels RUN --leave-out IMAGE"
     try:
-        plan = make_plan(facts.record, settings=advice.settings, presets=presets)
+        plan = make_plan(facts.record, propose=True, diagnosed=_told(cause))
     except UserError as error:
-        return replace(advice, cost=f"cost not known: {error}")
+        return Advice(cause.cause, by_hand, images=images, cost=f"cost not known: {error}")
+    why = "; ".join(filter(None, (plan.measured, by_hand)))
+    cost, numbers = _cost(facts, plan)
+    return Advice(cause.cause, why, "".join(plan.presets[:1]), {}, images, cost, numbers)
+
+
+def _cost(facts: TroubleFacts, plan: Plan) -> tuple[str, dict[str, float]]:
+    """Return what a plan would cost this run in words and numbers, memory from the run's own peak."""
     costs = plan.costs
     peaks = [step.memory_peak() for step in (*facts.before, *facts.after)]
     peak, filled = max((one for one in peaks if math.isfinite(one[0])), default=(math.nan, False))
@@ -238,5 +221,4 @@ def _with_cost(facts: TroubleFacts, advice: Advice) -> Advice:
         "epochs_lost": float(costs.epochs_lost), "hours_lost": costs.hours_lost,
         "hours_remaining": costs.hours_remaining, "time_factor": costs.factor, "memory_gb": memory,
     }  # fmt: skip
-    known = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    return replace(advice, cost=", ".join(parts), numbers=known)
+    return ", ".join(parts), {name: value for name, value in numbers.items() if math.isfinite(value)}

@@ -99,18 +99,11 @@ def gather_facts(record: RunRecord) -> TroubleFacts:
     in_effect, its = _in_effect(its_events), attempt.asked
     own = {**its.train, **its.ours} if its else {}
     return replace(
-        facts,
-        attempt=its,
-        incidents=incidents,
-        trouble=trouble,
-        autopsy=_autopsy(its_events, trouble[0]),
-        before=before,
-        after=after,
-        steps_in=steps_in,
-        settings=in_full(record, {**asked, **own, **in_effect}),
-        in_effect=bool(in_effect),
+        facts, attempt=its, incidents=incidents, trouble=trouble, autopsy=_autopsy(its_events, trouble[0]),
+        before=before, after=after, steps_in=steps_in,
+        settings=in_full(record, {**asked, **own, **in_effect}), in_effect=bool(in_effect),
         earlier_settings=_in_effect(one for other in events if other < bad[-1] for one in events[other]),
-    )
+    )  # fmt: skip
 
 
 def _events(record: RunRecord, attempt: AttemptRecord) -> list[Event]:

@@ -14,33 +14,54 @@ from nantui.errors import UserError
 from nantui.machine.gpus import uses_no_gpu
 from nantui.paths import configs_dir, user_config_dir
 from nantui.recovery.history import QUARANTINE, Earlier
+from nantui.recovery.remedies import Measured, measured
 from nantui.recovery.trouble import Judgement, Trouble
 from nantui.run.events import Autopsy, of_kind
 from nantui.run.record import RunRecord
 from nantui.settings.presets import Preset, apply
 from nantui.settings.values import changed
 
-AGAIN = "restart"
+AGAIN, UNCHANGED = "restart", "unchanged"
 NAME = "ladder.yaml"
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """The configured steps; `evidence` maps a proven cause to what comes first then."""
+    """The configured steps; `evidence` maps a proven cause to what comes first then, but for what was
+    `measured` to cure such trainings, where that is wanted (docs/remedies.md).
+    """
 
     first: tuple[str, ...]
     steps: tuple[str, ...]
     evidence: Mapping[str, tuple[str, ...]]
     max_recoveries: int
     probation_epochs: int
+    measured: bool = False
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the newest attempt's autopsies and incidents proved: causes, and the images found guilty."""
+    """What the newest attempt's autopsies and incidents proved: causes, and the images found guilty.
+
+    `diagnosed` is what the diagnosis says beside it, where somebody asked: the likeliest cause, then the
+    names of its evidence.
+    """
 
     causes: frozenset[str]
     images: tuple[str, ...] = ()
+    diagnosed: tuple[str, ...] = ()
+
+    @property
+    def evidence(self) -> frozenset[str]:
+        """What tells apart trainings that broke in different ways, as configs/remedies.csv has it."""
+        bad = any(cause.startswith("broken_") for cause in self.causes)
+        images = [("one_image" if len(self.images) == 1 else "more_images")] if bad and self.images else []
+        return frozenset((*self.causes, *self.diagnosed[1:], *images))
+
+    @property
+    def remedies(self) -> list[Measured]:
+        """What was measured of such trainings, best first."""
+        return measured("".join(self.diagnosed[:1]), self.evidence)
 
 
 def load_ladder(path: Path | None = None) -> Ladder:
@@ -51,7 +72,8 @@ def load_ladder(path: Path | None = None) -> Ladder:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         evidence = {str(cause): tuple(steps) for cause, steps in (document.get("evidence") or {}).items()}
         numbers = (int(document.get("max_recoveries", 4)), int(document.get("probation_epochs", 3)))
-        return Ladder(tuple(document["first"]), tuple(document["steps"]), evidence, *numbers)
+        first, steps = tuple(document["first"]), tuple(document["steps"])
+        return Ladder(first, steps, evidence, *numbers, measured=bool(document.get("measured")))
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a ladder ({str(error).splitlines()[0]}); see configs/{NAME}") from None
 
@@ -72,20 +94,23 @@ def next_step(
     Raises UserError for a step that is no preset.
     """
     tried = {name for one in earlier for name in one.presets}
+    table = proof.remedies if ladder.measured else []
+    cures = [one.step for one in table if one.step not in ("", AGAIN) and 2 * one.cured > one.trials]
+    cures = cures or [UNCHANGED] * bool(table)
     proven = [step for cause in sorted(proof.causes) for step in ladder.evidence.get(cause, ())]
-    order = [*proven, *(() if earlier or proven else ladder.first), *ladder.steps]
+    order = [*cures, *proven, *(() if earlier or proven or cures else ladder.first), *ladder.steps]
     for step in dict.fromkeys(order):
         no_bf16 = step == "bf16" and (bf16 is False or uses_no_gpu(in_effect.get("device")))
         if no_bf16 or step in tried or (step == QUARANTINE and not proof.images):
             continue
         if step != QUARANTINE and step not in presets:
             raise UserError(f"the ladder names {step!r}, which is no preset; there are {', '.join(presets)}")
-        if step == QUARANTINE or changed(apply(presets[step], in_effect, known)):
+        if step in (QUARANTINE, UNCHANGED) or changed(apply(presets[step], in_effect, known)):
             return step
     return None
 
 
-def proven(record: RunRecord, trouble: Trouble | Judgement | None) -> Proof:
+def proven(record: RunRecord, trouble: Trouble | Judgement | None, diagnosed: tuple[str, ...] = ()) -> Proof:
     """Return what was proven in the newest attempt; `trouble` is what the recovery is for."""
     newest = record.newest.number or None
     causes, images = {trouble.kind} if trouble else set(), []
@@ -93,7 +118,7 @@ def proven(record: RunRecord, trouble: Trouble | Judgement | None) -> Proof:
         if autopsy.attempt == newest:
             causes.add(autopsy.cause)
             images += guilty_images(autopsy.evidence)
-    return Proof(frozenset(causes), tuple(dict.fromkeys(images)))
+    return Proof(frozenset(causes), tuple(dict.fromkeys(images)), diagnosed)
 
 
 def guilty_images(evidence: Mapping[str, Any]) -> list[str]:

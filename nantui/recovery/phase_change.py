@@ -106,12 +106,8 @@ def next_spec(record: RunRecord, spec: Spec, weights: Path) -> Spec:
     own_train, own_ours = divided(phases_of(plan)[number].settings)
     place = {"save_dir": str(record.run), "project": str(record.run.parent), "name": record.run.name}
     start = {"model": str(weights), "pretrained": True}
-    return replace(
-        spec,
-        train={**kept["train"], **own_train, **start, **place},
-        ours={**kept["ours"], **own_ours},
-        plan={**plan, "phase": number + 1, "base": kept},
-    )
+    train, ours = {**kept["train"], **own_train, **start, **place}, {**kept["ours"], **own_ours}
+    return replace(spec, train=train, ours=ours, plan={**plan, "phase": number + 1, "base": kept})
 
 
 def free_folder(layout: RunLayout, number: int) -> str:

@@ -10,14 +10,15 @@ import math
 import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nantui.errors import NO, UserError
 from nantui.recovery.agreement import refuse_named
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats
-from nantui.recovery.ladder import AGAIN, load_ladder, next_step, proven
+from nantui.recovery.ladder import AGAIN, Proof, load_ladder, next_step, proven
 from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
+from nantui.recovery.remedies import in_words
 from nantui.recovery.restore_points import (
     BEST,
     LAST,
@@ -65,7 +66,8 @@ class Plan:
     """A rollback as it would be done. `mode` is RESUME, or RESTART for plan B (no clean checkpoint).
 
     `reason` is what it is for, `judgement` what finite numbers say; `second`, the proposal below the first,
-    is the newest restore point from before that, None where the first one is no later.
+    is the newest restore point from before that, None where the first one is no later. `measured` is what is
+    known of the remedy that is proposed, "" where none is.
     """
 
     id: str
@@ -91,6 +93,7 @@ class Plan:
     reason: Trouble | Judgement | None
     judgement: Judgement | None
     second: Candidate | None
+    measured: str = ""
 
     @property
     def decided(self) -> dict[str, object]:
@@ -133,29 +136,23 @@ class Plan:
             "warnings": list(self.warnings), "findings": [asdict(one) for one in self.findings],
             "afterwards": asdict(self.afterwards) if self.afterwards else None, "auto": self.auto,
             "presets": list(self.presets), "earlier": [asdict(one) for one in self.earlier],
+            "measured": self.measured,
         }  # fmt: skip
 
 
 def make_plan(
-    run: Path | RunRecord,
-    to: str | None = None,
-    settings: Mapping[str, object] | None = None,
-    presets: Sequence[str] | None = None,
-    *,
-    propose: bool | None = None,
-    restart: bool = False,
-    python: str | None = None,
-    allow: Collection[str] = (),
-    id: str = "",
-) -> Plan:
+    run: Path | RunRecord, to: str | None = None, settings: Mapping[str, object] | None = None,
+    presets: Sequence[str] | None = None, *, propose: bool | None = None, restart: bool = False,
+    python: str | None = None, allow: Collection[str] = (), id: str = "", diagnosed: tuple[str, ...] = (),
+) -> Plan:  # fmt: skip
     """Return what a rollback of a run, by its directory or as it was read already, would do.
 
     `to` names a checkpoint; by default the best restore point is chosen. `settings` are asked for by name,
     `presets` applied below them. With `propose` the guard and, where `presets` is None, the remedy that the
     evidence supports are proposed beneath what is asked for, when there was trouble; by default where nothing
-    is asked for. `restart` asks for plan B; `allow` names code that loading may run;
-    `id` names the transaction and its backups. Raises UserError: no run, a checkpoint that cannot be used,
-    an unknown setting or preset, a wrong value.
+    is asked for; `diagnosed` is as in `Proof`. `restart` asks for plan B; `allow` names code that loading may
+    run; `id` names the transaction and its backups. Raises UserError: no run, a checkpoint that cannot be
+    used, an unknown setting or preset, a wrong value.
     """
     record = run if isinstance(run, RunRecord) else read_run(run)
     facts = gather_inputs(record, dict(settings or {}), python, allow)
@@ -166,21 +163,20 @@ def make_plan(
     known = known_about(record, in_effect, restore.work or 0 if restore else 0, own)
     if propose is None:
         propose = not settings and presets is None
-    wanted = propose and presets is None
-    propose = propose and facts.reason_for(restore) is not None
-    names = propose_presets(facts, restore, in_effect, known.bf16) if wanted and propose else presets or ()
+    wanted, proof = propose and presets is None, proven(record, facts.reason_for(restore), diagnosed)
+    propose, names = propose and bool(proof.causes), tuple(presets or ())
+    if wanted and propose:
+        names = propose_presets(facts, in_effect, known.bf16, proof) if restore else (AGAIN,)
     rows = rows_for(facts, restore, in_effect, names, known, guard=propose, remedies=wanted)
-    return put_together(facts, restore, in_effect, rows, tuple(names), known, id or uuid.uuid4().hex)
+    plan = put_together(facts, restore, in_effect, rows, names, known, id or uuid.uuid4().hex)
+    return replace(plan, measured=in_words(proof.remedies, (*names, QUARANTINE)[0])) if propose else plan
 
 
 def propose_presets(
-    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], bf16: bool | None
+    facts: PlanInputs, in_effect: Mapping[str, object], bf16: bool | None, proof: Proof
 ) -> tuple[str, ...]:
     """Return the remedy that the evidence and the earlier recoveries suggest, as presets."""
-    if restore is None:
-        return (AGAIN,)
-    earlier, proof = earlier_recoveries(facts.record), proven(facts.record, facts.reason_for(restore))
-    presets = load_presets(facts.schema, facts.layout.run)
+    earlier, presets = earlier_recoveries(facts.record), load_presets(facts.schema, facts.layout.run)
     step = next_step(load_ladder(), earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     return (step,) if step and step != QUARANTINE else ()
 
@@ -191,7 +187,8 @@ def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidat
     """
     if to and not restart:
         return pick(facts.candidates, to, facts.layout)
-    restore = None if restart else choose(facts.candidates)
+    before = choose_before(facts.candidates, seen.epoch) if (seen := facts.judgement) and seen.said else None
+    restore = None if restart else before or choose(facts.candidates)
     done = next((one for one in facts.candidates if one.finished), None)
     further = done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0))
     if done is not None and further and not restart and (restore is None or facts.trouble is None):
@@ -204,14 +201,9 @@ def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidat
 
 
 def put_together(
-    facts: PlanInputs,
-    restore: Candidate | None,
-    in_effect: Mapping[str, object],
-    rows: Sequence[Change],
-    presets: tuple[str, ...],
-    known: Known,
-    id: str,
-) -> Plan:
+    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], rows: Sequence[Change],
+    presets: tuple[str, ...], known: Known, id: str,
+) -> Plan:  # fmt: skip
     """Return the plan for a restore point and the settings' rows."""
     changes = changed(rows)
     then = {**in_effect, **changes}
@@ -225,30 +217,18 @@ def put_together(
         before = choose_before(facts.candidates, judgement.epoch)
         second = before if before is not None and (before.work or 0) < (restore.work or 0) else None
     return Plan(
-        id=id,
-        run=facts.layout.run,
-        mode=RESUME if restore else RESTART,
-        restore=restore,
-        candidates=tuple(facts.candidates),
-        trouble=facts.trouble,
-        reason=facts.reason_for(restore),
-        judgement=judgement,
-        second=second,
+        id=id, run=facts.layout.run, mode=RESUME if restore else RESTART, restore=restore,
+        candidates=tuple(facts.candidates), trouble=facts.trouble, reason=facts.reason_for(restore),
+        judgement=judgement, second=second,
         moves=tuple(checkpoints_aside(facts, id, restore, best, re.sub(r"[^\w.-]", "-", label))),
-        best=best,
-        settings=tuple(rows),
-        in_effect=in_effect,
-        costs=costs_of(restore, facts.reached, in_effect, then),
-        findings=tuple(lint(then, known)),
-        warnings=tuple(warnings_for(facts, restore, rows, earlier, carried)),
-        presets=presets,
-        record_ends=ends,
-        earlier=earlier,
-        carried=carried,
+        best=best, settings=tuple(rows), in_effect=in_effect,
+        costs=costs_of(restore, facts.reached, in_effect, then), findings=tuple(lint(then, known)),
+        warnings=tuple(warnings_for(facts, restore, rows, earlier, carried)), presets=presets,
+        record_ends=ends, earlier=earlier, carried=carried,
         asked={**(carried if restore is None else {}), **facts.asked, **changes},
         afterwards=afterwards_of(presets, facts, in_effect, rows),
         auto=facts.spec is not None and facts.spec.auto,
-    )
+    )  # fmt: skip
 
 
 def afterwards_of(
@@ -324,12 +304,9 @@ def _free(stem: str, taken: set[str]) -> str:
 
 
 def warnings_for(
-    facts: PlanInputs,
-    restore: Candidate | None,
-    rows: Sequence[Change],
-    earlier: Sequence[Earlier],
+    facts: PlanInputs, restore: Candidate | None, rows: Sequence[Change], earlier: Sequence[Earlier],
     carried: Mapping[str, object],
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Return what the person should know before saying yes."""
     found = []
     if restore is None:
@@ -401,6 +378,7 @@ def plan_lines(plan: Plan) -> list[str]:
         lines.append(f"or --to {plan.second.name}: {plan.second_words}; yours to decide")
     elif plan.judgement is not None:
         lines.append(plan.judgement.in_words)
+    lines += [f"measured: {plan.measured}"] if plan.measured else []
     if again := plan.costs.again:
         time = f", {span(plan.costs.hours_lost)}" if math.isfinite(plan.costs.hours_lost) else ""
         lines.append(f"costs: {again}{time}")

@@ -25,6 +25,7 @@ from nantui.recovery.trouble import (
     Trouble,
     first_trouble,
     judge_numbers,
+    judge_warnings,
     mosaic_closes,
     overflowed,
     proven_ruin,
@@ -48,9 +49,8 @@ LOOKS, BETWEEN_LOOKS_S = 4, 0.2
 class PlanInputs:
     """A snapshot. `candidates` come best first; `asked` are the settings asked for by name, checked.
 
-    `judgement` is where finite numbers say that the network was
-    lost, `ruin` where they prove it; `overflowed` are the epochs whose validation was not finite though the
-    network was sound.
+    `judgement` is where finite numbers say that the network was lost, `ruin` where they prove it;
+    `overflowed` are the epochs whose validation was not finite though the network was sound.
     """
 
     record: RunRecord
@@ -109,16 +109,12 @@ def gather_inputs(
     criteria = RestoreCriteria(trouble, reached, goal, _known_places(record), out, points)
     closes = mosaic_closes(record.args)
     return PlanInputs(
-        record=record,
-        schema=schema,
-        asked=checked,
+        record=record, schema=schema, asked=checked, trouble=trouble, reached=reached,
         candidates=list_candidates([*verdicts, *(settled(catalog, path) for path in points)], criteria),
-        trouble=trouble,
-        reached=reached,
-        judgement=judge_numbers(rows, closes),
+        judgement=judge_warnings(record) or judge_numbers(rows, closes),
         ruin=proven_ruin(rows, validated_in_fp32(record), closes),
         overflowed=overflowed(rows),
-    )
+    )  # fmt: skip
 
 
 def _epochs_of(record: RunRecord, own: Collection[Verdict]) -> object:

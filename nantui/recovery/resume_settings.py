@@ -93,15 +93,9 @@ def carried_over(
 
 
 def rows_for(
-    facts: PlanInputs,
-    restore: Candidate | None,
-    in_effect: Mapping[str, object],
-    presets: Sequence[str],
-    known: Known,
-    *,
-    guard: bool,
-    remedies: bool,
-) -> list[Change]:
+    facts: PlanInputs, restore: Candidate | None, in_effect: Mapping[str, object], presets: Sequence[str],
+    known: Known, *, guard: bool, remedies: bool,
+) -> list[Change]:  # fmt: skip
     """Return a row for each setting that changes: by the presets, then by what was asked for by name, which
     has the last word; by `guard` and `remedies` what is proposed beside them, as memory allows.
     """

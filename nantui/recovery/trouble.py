@@ -19,14 +19,17 @@ from dataclasses import dataclass
 from itertools import takewhile
 from statistics import median
 
-from nantui.recovery.history import last_rollback
+from nantui.recovery.history import attempts_in_force, last_rollback
+from nantui.run import events
 from nantui.run.events import EpochEnded, Incident, InEffect, Kept, UndoDone, ValidationPrecision, of_kind
-from nantui.run.incidents import ENDED, OBSERVED, SUSPICIONS
+from nantui.run.incidents import ENDED, OBSERVED, SUSPICIONS, WARNED, as_incident
 from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow, practically_zero
 
 HARMED = frozenset({OBSERVED, ENDED})
 """What an incident ends with where the weights may be harmed; a skipped step is undone."""
+SAID = SUSPICIONS | {"saved_beyond_half", "unsound_save"}
+"""What the guard says of finite numbers after which a person had better go back."""
 NAN_VALIDATION = "nan_validation"
 RESULTS = "results.csv"
 ZERO, EXPLODED, LOST = "zero_loss", "val_loss_exploded", "metrics_lost"
@@ -184,11 +187,14 @@ def overflow_words(epochs: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Judgement:
-    """`epoch`, from 1: the first after the last good one; `kind` as above; `text` has its numbers."""
+    """`epoch`, from 1: the first after the last good one, or in which the guard `said` so while it trained;
+    `kind` as above or as the guard calls it; `text` has its numbers.
+    """
 
     epoch: int
     kind: str
     text: str
+    said: bool = False
 
     @property
     def in_words(self) -> str:
@@ -198,7 +204,7 @@ class Judgement:
     @property
     def named(self) -> str:
         """What a proposal from before it is called."""
-        return f"{IN_WORDS[self.kind]}; {self.in_words}"
+        return f"{'before the guard warned' if self.said else IN_WORDS[self.kind]}; {self.in_words}"
 
 
 @dataclass(frozen=True)
@@ -222,6 +228,21 @@ def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement
     """
     before, since = _course([row for row in rows if row.losses("train")], mosaic_closes)
     return next(_evidence(before, since), None) if before else None
+
+
+def judge_warnings(record: RunRecord) -> Judgement | None:
+    """Return what the guard first said of finite numbers in the work in force, None where an epoch since then
+    has had at least half of the best metric so far: then nothing came of it.
+    """
+    best, good, attempts = 0.0, 1, attempts_in_force(record.journal)
+    for row in record.epochs:
+        best = max(best, quality(row))
+        good = row.epoch if 0 < best <= 2 * quality(row) else good
+    seen = [as_incident(one) if isinstance(one, events.Warned) else one for one in record.journal]
+    said = [one for one in of_kind(seen, Incident) if one.action == WARNED and one.incident in SAID]
+    last = [one for one in said if one.attempt in attempts and (one.epoch or 0) >= good]
+    first = min(last, key=lambda one: one.epoch or 0, default=None)
+    return Judgement(first.epoch or 0, first.incident, first.text, said=True) if first else None
 
 
 def mosaic_closes(args: Mapping[str, object]) -> int:

@@ -87,7 +87,7 @@ def magnitude(name: str, value: object) -> float | None:
         return max(abs(item - 1) for item in value) if name == "scale" else float(max(value))
     if not is_number(value):
         return None
-    if (name == "patience" and value == 0) or (name == "save_period" and value < 1):
+    if (name in ("patience", "grad_clip") and value == 0) or (name == "save_period" and value < 1):
         return math.inf
     return float(value)
 

@@ -66,12 +66,12 @@ def test_without_evidence_the_guides_whole_comes_first_and_then_each_level(schem
 
 
 def test_evidence_comes_first(schema: Schema) -> None:
-    assert steps(schema, [], {"fp16_overflow"}) == "bf16"
-    assert steps(schema, tried("bf16"), {"fp16_overflow"}) == "nan-safe"
+    assert steps(schema, [], {"scale_collapsed"}) == "bf16"
+    assert steps(schema, tried("bf16"), {"scale_collapsed"}) == "nan-safe"
     assert steps(schema, [], {"broken_pixels"}, ("bad.png",)) == "quarantine"
     assert steps(schema, [], {"broken_pixels"}) == "nan-safe", "no image is proven guilty"
-    assert steps(schema, [], {"fp16_overflow"}, device="cpu") == "nan-safe", "there is no bf16 on a CPU"
-    assert steps(schema, [], {"fp16_overflow"}, amp=False) == "nan-safe", "nothing to change there"
+    assert steps(schema, [], {"scale_collapsed"}, device="cpu") == "nan-safe", "there is no bf16 on a CPU"
+    assert steps(schema, [], {"scale_collapsed"}, amp=False) == "nan-safe", "nothing to change there"
 
 
 def test_a_step_that_would_change_nothing_is_passed_over(schema: Schema) -> None:

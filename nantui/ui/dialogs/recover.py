@@ -70,14 +70,13 @@ class RecoverDialog(Dialog):
         over: RunView,
         kind: str,
         presets: Sequence[str] | None = None,
-        settings: Mapping[str, object] | None = None,
         to: str = "",
     ) -> None:
         """`to` is a checkpoint chosen before; another is proposed where it cannot be gone back to."""
         super().__init__()
         self.over, self.kind = over, kind
         self.presets = None if presets is None else tuple(presets)
-        self.settings, self.to, self._wished = dict(settings or {}), to, to
+        self.to, self._wished = to, to
         self._ahead: list[Callable[[], None]] = []
         self.note = ""
         self.stage = PLANNING
@@ -116,8 +115,8 @@ class RecoverDialog(Dialog):
 
     @property
     def edits(self) -> dict[str, object]:
-        """Settings on top of the presets: those edited before, then those this dialog was opened with."""
-        return {**pending_edits(self.over.snapshot.journal), **self.settings}
+        """Settings on top of the presets: those edited before."""
+        return pending_edits(self.over.snapshot.journal)
 
     def _take_plan(self, plan: Plan | None, problem: str) -> None:
         if self.stage != PLANNING:

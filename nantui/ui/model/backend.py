@@ -75,9 +75,11 @@ class Backend:
         """Return the plan of a rollback, `settings` on top of `presets` (None: what the evidence supports);
         slow, for a thread. Raises UserError when there is none.
         """
+        from nantui.diagnosis.causes import named
         from nantui.recovery.plan import make_plan
 
-        return make_plan(run, to, settings, presets, propose=True, python=self.python)
+        own: dict[str, Any] = {"python": self.python, "diagnosed": named(run)}
+        return make_plan(run, to, settings, presets, propose=True, **own)
 
     def diagnose(self, run: Path) -> JsonObject:
         """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""

@@ -146,15 +146,13 @@ def with_a_key(advice: Sequence[JsonObject]) -> list[JsonObject]:
 
 
 def can_be_done(advice: JsonObject) -> bool:
-    """Tell whether a recovery can apply a piece of advice: a preset, settings, or only an older file."""
-    return bool(advice["preset"] or advice["settings"] or advice["cause"] == GO_BACK)
+    """Tell whether a recovery can apply a piece of advice: a preset, or only an older file."""
+    return bool(advice["preset"] or advice["cause"] == GO_BACK)
 
 
 def remedy_name(advice: JsonObject) -> str:
     """Return a piece of advice in a few words."""
-    settings = ", ".join(f"{name}={value}" for name, value in advice["settings"].items())
-    words = " with ".join(filter(None, [advice["preset"], settings]))
-    return clean(words or UNNAMED.get(advice["cause"], "by hand"), 120)
+    return clean(advice["preset"] or UNNAMED.get(advice["cause"], "by hand"), 120)
 
 
 def _notes(diagnosis: JsonObject, width: int) -> list[Line]:

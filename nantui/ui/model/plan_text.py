@@ -71,6 +71,8 @@ def _what(plan: Plan, kind: str, snapshot: RunSnapshot | None, width: int) -> li
     facts["costs"] = f"{costs.again}{hours}" if costs.again else "no epoch is lost"
     if plan.trouble is not None:
         facts["because"] = f"{incident_text(plan.trouble.kind)} in epoch {plan.trouble.epoch}"
+    if plan.measured:
+        facts["measured"] = plan.measured
     if may_rewind(kind, snapshot):
         facts["or, with m"] = (
             "in the process that trains, in about a second: back to the newest step point from before the "
