@@ -54,6 +54,23 @@ leave(0)
 """
 
 
+WAITS = """
+import sys, time
+from torch import distributed
+from nantui.worker.process_end import leave
+
+distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+distributed.destroy_process_group = lambda: (print("waits for the others", flush=True), time.sleep(3600))
+leave(int(sys.argv[1]))
+"""
+
+
+def test_a_rank_that_failed_does_not_wait_for_the_others_to_take_the_group_apart():
+    """NCCL's is taken apart by all together, and the others wait for this rank in a collective."""
+    ended = subprocess.run([sys.executable, "-c", WAITS, "1"], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1 and "waits" not in ended.stdout
+
+
 def test_the_ranks_are_left_even_where_something_holds_their_group():
     assert subprocess.run([sys.executable, "-c", GLOO], timeout=120).returncode == 0
 
