@@ -16,7 +16,8 @@ INSTALL = $(if $(UV),PYTHONDONTWRITEBYTECODE= $(UV) pip install --compile-byteco
 help:
 	@echo "make demo         a real training with an injected NaN, shown and recovered"
 	@echo "make test         lint, types and tests"
-	@echo "make quick        lint, types and the tests that train nothing: before each commit"
+	@echo "make quick        lint, types and, of what has changed, the tests that train nothing: before each commit"
+	@echo "make quick ALL=1  the same with all tests that train nothing"
 	@echo "make bench        the measured figures, as ratios within one run"
 	@echo "make soak         thousands of random disasters, bounded: NANTUI_SOAK_MINUTES, NANTUI_SOAK_SEED"
 	@echo "make soak-matrix  every combination of faults, optimizers and architectures; takes hours"
@@ -64,7 +65,7 @@ tests: $(VENV)/installed-test
 	$(PYTEST) -n $(WORKERS)
 
 # What needs torch is tested by one process: to import it costs each as much as a hundred of these tests.
-TRAINS_NOTHING = -q -m 'not soak and not training'
+TRAINS_NOTHING = -q -m 'not soak and not training' $(if $(ALL),,-p tests.changed)
 WITH_TORCH = tests/checkpoint tests/diagnosis tests/labels tests/soak tests/worker
 
 quick: compiled

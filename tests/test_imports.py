@@ -3,11 +3,13 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tests.changed import imported_names
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "ultralytics", "textual", "pandas", "numpy", "plotext", "matplotlib"}
@@ -29,22 +31,12 @@ def modules_below(root: Path, package: str) -> dict[str, Path]:
     }
 
 
-def imported_names(source: str) -> Iterator[tuple[str, str]]:
-    """Yield (module, name) of every import: also in functions, and for types only."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and node.module, "relative imports are not followed here"
-            yield from ((node.module, alias.name) for alias in node.names)
-
-
 def circle(sources: Mapping[str, str]) -> list[str]:
     """Return modules of which each imports the one before it, the first again at the end; or nothing."""
     graph = {
         module: {
             found
-            for name, member in imported_names(source)
+            for name, member in imported_names(ast.parse(source))
             if (found := f"{name}.{member}" if f"{name}.{member}" in sources else name) in sources
         }
         for module, source in sources.items()

@@ -131,11 +131,15 @@ def start_servers(address: str, levels: tuple[str, ...], owner: int) -> None:
 def serve_all(address: str, owner: int, levels: tuple[str, ...]) -> None:
     """Import, and serve; what goes further is imported, and served, by a fork."""
     for level in levels:
-        for name in IMPORTED[level]:
-            with contextlib.suppress(ImportError):  # of another release
-                importlib.import_module(name)
+        import_all(level)
         if level == levels[-1] or os.fork():
             Server(f"{address}{level}", owner).serve()
+
+
+def import_all(level: str) -> None:
+    for name in IMPORTED[level]:
+        with contextlib.suppress(ImportError):  # of another release
+            importlib.import_module(name)
 
 
 IMPORTED = {

@@ -27,6 +27,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.telemetry import AFTER_LOSSES, BEFORE_LOSSES
 from nantui.supervisor import client
 from tests.recovery import fakes
+from tests.supervisor.stub_run import eventually
 
 
 @pytest.fixture
@@ -189,6 +190,7 @@ def test_a_process_that_carries_the_attempts_mark_is_a_living_writer(tmp_path: P
     environment = {**os.environ, "NANTUI_ATTEMPT": "uuid-of-this-test"}
     with subprocess.Popen(["sleep", "60"], env=environment) as process:
         try:
+            eventually(lambda: living_writers(layout))  # it is started before its environment can be read
             assert living_writers(layout) == [f"pid {process.pid}"]
         finally:
             process.kill()

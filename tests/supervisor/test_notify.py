@@ -23,7 +23,7 @@ from nantui.supervisor.notify.outbox import Note, Outbox, Way, keep_ways, kept_w
 from tests.supervisor.stub_run import eventually
 
 FAILED = {"run": "/r", "event": "failed", "text": ""}
-QUICK = "digest_s: 0, retry_s: 0.05, heartbeat_s: 0.2"
+QUICK = "digest_s: 0, retry_s: 0.05"
 
 
 class Hook:
@@ -270,6 +270,7 @@ def test_a_run_that_ends_tells_and_nothing_secret_is_written_down(make_run, hook
 
 
 def test_the_heartbeat_is_asked_for_while_all_is_well_only(make_run, hook, settings):
+    settings("heartbeat_s: 0.2")
     keep_ways([Way(hook.url, heartbeat=True)])
     run = make_run()
     run.await_step()
@@ -291,7 +292,7 @@ def test_a_sender_outlives_its_supervisor(make_run, hook, settings):
 
 
 def test_what_a_sender_could_not_keep_is_told_again(make_run, hook, settings, own_home):
-    settings(f"url: '{hook.url}'")
+    settings(f"url: '{hook.url}', heartbeat_s: 0.2")  # then it is told again
     run = make_run()
     run.await_step()
     path = own_home / "config" / "nantui" / "supervise.yaml"

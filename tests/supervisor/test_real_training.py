@@ -6,7 +6,6 @@ import signal
 import sys
 
 import pytest
-import torch
 
 from nantui import entry_points
 from nantui.demo.story import write_dataset
@@ -93,6 +92,8 @@ def test_what_a_worker_that_was_brought_up_early_trains_is_what_one_that_was_not
     other = tmp_path / "other-python"
     other.write_text(f'#!/bin/sh\nexec "{read_attempt(run.layout, 1).python}" "$@"\n')
     other.chmod(0o755)
+    import torch  # here, not above: `make quick` collects this file in processes that have none
+
     trained = []
     for number, python in enumerate((None, str(other)), 2):
         outcome = run.do("resume", set={"lr0": 0.0007}, **({"python": python} if python else {}))
