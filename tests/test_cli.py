@@ -1,12 +1,18 @@
 """The command line answers quickly, in one line, and never with a traceback."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nantui.cli import COMMANDS, main, runs_first
+from nantui.commands.common import look_at
+from nantui.commands.watching import _new_events
+from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable_lines
+from tests.ui.synthetic import make_run
 
 pytestmark = pytest.mark.usefixtures("quick_start")
 
@@ -44,6 +50,51 @@ def test_bad_input_is_one_line_with_what_to_do(words, says, tmp_path):
     assert says in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert answer.stdout == ""
+
+
+def test_where_no_run_is_the_folder_is_named_into_which_ultralytics_puts_them(tmp_path, monkeypatch):
+    theirs, empty = tmp_path / "git root" / "runs", tmp_path / "project"
+    empty.mkdir()
+    settings = tmp_path / "config" / "Ultralytics" / "settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"runs_dir": str(theirs)}))
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "config"))
+    assert "nantui demo" in nantui(empty).stderr, "nothing is there yet"
+    (theirs / "detect" / "first").mkdir(parents=True)
+    (theirs / "detect" / "first" / "args.yaml").write_text("model: a.pt\n")
+    said = nantui(empty).stderr
+    assert said.startswith(f"nantui: {empty}: no training run in or below it") and "runs_dir" in said
+    assert said.strip().endswith(f"nantui '{theirs}'")
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["journal and rank", "rank before its journal"])
+def test_what_a_rank_and_the_journal_tell_alike_is_printed_once(tmp_path, early):
+    run = make_run(tmp_path / "run")
+    layout = RunLayout(run)
+    told = next(line for line in layout.journal.read_text().splitlines() if '"incident"' in line)
+    own = {name: value for name, value in json.loads(told).items() if name not in ("attempt", "rank", "by")}
+    kept = layout.journal.read_text()
+    if early:
+        layout.journal.write_text(kept.replace(told + "\n", ""))
+    with layout.events(1, 0).open("a") as events:
+        events.write("5\n" + json.dumps(own) + "\n" + json.dumps({**own, "t": own["t"] + 1}) + "\n")
+    followers, marks = {}, (set(), set())
+    found = list(_new_events(layout, followers, marks))
+    if early:
+        with layout.journal.open("a") as journal:
+            journal.write(told + "\n")
+        found += _new_events(layout, followers, marks)
+    incidents = [(one.t, one.attempt, one.rank) for one in found if one.kind == "incident"]
+    assert sorted(incidents) == [(own["t"], 1, 0), (own["t"] + 1, 1, 0)]
+
+
+def test_a_run_is_looked_at_by_the_name_under_which_this_command_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", [".venv/bin/nantui", "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert look_at(Path("my runs/demo")) == ".venv/bin/nantui 'my runs/demo'"
+    (tmp_path / "nantui").write_text("#!/bin/sh\n")
+    (tmp_path / "nantui").chmod(0o755)
+    assert look_at(Path("runs/demo")) == "nantui runs/demo"
 
 
 @pytest.mark.parametrize(

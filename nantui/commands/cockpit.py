@@ -91,14 +91,16 @@ def kept_title() -> Iterator[None]:
 
 def runs_to_show(top: Path) -> list[Path]:
     """Return the runs in and below `top`. Raises UserError when there is none."""
+    from nantui.labels.data_set import ultralytics_directory
     from nantui.run.layout import RunLayout, find_runs, require_run
 
     if not top.is_dir() or RunLayout(top).looks_like_run() or top.name == "weights":
         return [require_run(top).run]
     runs = [path.resolve() for path in find_runs(top)]
     if not runs:
-        raise UserError(
-            f"{top}: no training run in or below it; give a run directory, start one with `nantui train`,"
-            " or see one made by `nantui demo`"
-        )
+        theirs = ultralytics_directory("runs")
+        found = f"Ultralytics puts runs into {theirs} (its setting runs_dir): {common.look_at(theirs)}"
+        others = "give a run directory, start one with `nantui train`, or see one made by `nantui demo`"
+        hint = found if next(find_runs(theirs), None) else others
+        raise UserError(f"{top}: no training run in or below it; {hint}")
     return runs

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -105,6 +107,13 @@ def filled(template: str, words: Mapping[str, str]) -> str:
     """Return a file of configs/jobs/ with each @NAME@ in it replaced."""
     text = (configs_dir() / "jobs" / template).read_text(encoding="utf-8")
     return re.sub(r"@([A-Z]+)@", lambda found: words[found[1]], text)
+
+
+def look_at(run: Path) -> str:
+    """Return the command that opens a run; where no `nantui` is on the PATH, by the path of this one."""
+    this = sys.argv[0]
+    name = this if Path(this).name == "nantui" and shutil.which("nantui") is None else "nantui"
+    return shlex.join([name, str(run)])
 
 
 def emit(document: object) -> None:

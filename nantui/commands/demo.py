@@ -42,5 +42,5 @@ def run(arguments: argparse.Namespace) -> int:
     status = cockpit.run(arguments)
     state = read_status(where).state
     said = "The demo has finished" if state == FINISHED else f"The training is {state}"
-    common.say(f"{said}. Look at it again with: nantui {where}")
+    common.say(f"{said}. Look at it again with: {common.look_at(where)}")
     return status

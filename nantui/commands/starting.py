@@ -109,7 +109,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     where = make_run(arguments)
     if arguments.dry_run:
         return 0
-    common.say(f"training, detached; watch it with: nantui {where}")
+    common.say(f"training, detached; watch it with: {common.look_at(where)}")
     if arguments.nnodes > 1:
         common.say(f"waiting for its hosts; on each other host: nantui join {where}")
     if arguments.watch:
@@ -254,7 +254,7 @@ def run_exec(arguments: argparse.Namespace) -> int:
     layout = new_run(where, argv, arguments.auto)
     submit(layout.run, Command("start", {"cwd": os.getcwd()}))
     print(layout.run)
-    common.say(f"running, detached; watch it with: nantui {layout.run}")
+    common.say(f"running, detached; watch it with: {common.look_at(layout.run)}")
     return foreground(layout.run) if arguments.wait else 0
 
 
@@ -332,7 +332,7 @@ def run_sbatch(arguments: argparse.Namespace) -> int:
     if done.returncode:
         why = (done.stderr.strip() or "without a word").splitlines()[-1]
         raise UserError(f"{why}; the job is {job}: sbatch it again, or nantui sbatch {layout.run}", FAILED)
-    common.say(f"{done.stdout.strip()}; watch it with: nantui {layout.run}")
+    common.say(f"{done.stdout.strip()}; watch it with: {common.look_at(layout.run)}")
     return 0
 
 

@@ -18,7 +18,7 @@ from nantui.run.atomic_files import write_atomic
 from nantui.run.attempts import DIVERGED, EXIT_CODES, FINISHED, PREEMPTED_CODE, STOPPED
 from nantui.run.commands import Command
 from nantui.run.endings import Cause
-from nantui.run.events import KINDS, Event, document_of, parse_lines
+from nantui.run.events import KINDS, Event, document_of, documents, parse
 from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout, require_run
 from nantui.run.results import EpochRow, Results
@@ -127,9 +127,10 @@ def run_events(arguments: argparse.Namespace) -> int:
         raise UserError(f"no kind {', '.join(sorted(unknown))}; there are {', '.join(sorted(KINDS))}")
     layouts = [require_run(path) for path in arguments.runs]
     followers: dict[Path, LineFollower] = {}
+    told: tuple[set[object], set[object]] = set(), set()
     say = _as_json if arguments.json else _as_text
     while True:
-        new = ((layout.run, event) for layout in layouts for event in _new_events(layout, followers))
+        new = ((layout.run, event) for layout in layouts for event in _new_events(layout, followers, told))
         for run, event in sorted(new, key=lambda told: told[1].t):
             if _wanted(arguments, event):
                 print(say(run, event), flush=arguments.follow)
@@ -138,12 +139,19 @@ def run_events(arguments: argparse.Namespace) -> int:
         time.sleep(POLL_S)
 
 
-def _new_events(layout: RunLayout, followers: dict[Path, LineFollower]) -> Iterator[Event]:
-    """Yield what was written since the last call; attempts and ranks that appear later are followed too."""
-    numbers = layout.attempt_numbers()
-    ranks = [layout.events(number, rank) for number in numbers for rank in layout.ranks(number)]
-    for path in (layout.journal, *ranks):
-        yield from parse_lines(followers.setdefault(path, LineFollower(path)).read_all())
+def _new_events(
+    layout: RunLayout, followers: dict[Path, LineFollower], told: tuple[set[object], set[object]]
+) -> Iterator[Event]:
+    """Yield what is new, of attempts and ranks that appear later, too; what the journal has as well, once."""
+    ranks = [(number, rank) for number in layout.attempt_numbers() for rank in layout.ranks(number)]
+    own = [(layout.events(*place), dict(zip(("attempt", "rank"), place, strict=True))) for place in ranks]
+    for path, place in ((layout.journal, {}), *own):
+        for document in documents(followers.setdefault(path, LineFollower(path)).read_all()):
+            event = parse({**document, **place} if isinstance(document, dict) else document)
+            mark = event and (layout.run, event.kind, event.t, event.rank or 0)
+            if event and mark not in told[not place]:
+                told[bool(place)].add(mark)
+                yield event
 
 
 def _wanted(arguments: argparse.Namespace, event: Event) -> bool:

@@ -120,7 +120,7 @@ def _data_set(file: Path, document: JsonObject) -> DataSet:
             raise UserError(f"{file}: '{split}:' is missing; Ultralytics refuses to train without it")
     root = Path(document.get("path") or file.parent)
     if not root.is_absolute() and not root.exists():
-        root = datasets_directory() / root
+        root = ultralytics_directory("datasets") / root
     splits = {split: _resolved(root.resolve(), document[split]) for split in SPLITS if document.get(split)}
     return DataSet(file, _names(file, document), splits, *_keypoint_shape(file, document.get("kpt_shape")))
 
@@ -177,14 +177,14 @@ def _class_folders(root: Path) -> DataSet:
     return DataSet(root, tuple(names), splits, classify=True)
 
 
-def datasets_directory() -> Path:
-    """Return Ultralytics' `datasets_dir` from the user's settings, or its default, `datasets` below here."""
+def ultralytics_directory(of: str) -> Path:
+    """Return Ultralytics' directory of `datasets` or `runs` from its settings, else that below here."""
     chosen = os.environ.get("YOLO_CONFIG_DIR") or os.environ.get("XDG_CONFIG_HOME", "~/.config")
     try:
         text = (Path(chosen).expanduser() / "Ultralytics/settings.json").read_text(encoding="utf-8")
-        return Path(json.loads(text)["datasets_dir"])
+        return Path(json.loads(text)[f"{of}_dir"])
     except (OSError, ValueError, KeyError, TypeError):
-        return Path("datasets").resolve()
+        return Path(of).resolve()
 
 
 @dataclass

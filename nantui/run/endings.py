@@ -107,7 +107,8 @@ class Traces:
 
 
 EXCEPTION_LINE = re.compile(
-    r"^(?:\[rank\d+\]:\s*)?((?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b.*)"
+    r"^(?:\[rank\d+\]:\s*)?"
+    r"((?:[A-Za-z_][\w.]*\.)?(?:[A-Z]\w*(?:Error|Exception|Interrupt|Exit)|error(?=: ))\b.*)"
 )
 SPEAKS = re.compile(
     r"slurmstepd: error|srun: error|what\(\):|exitcode\s*:|Watchdog|^Killed$|^Terminated$|Bus error|bus error"
@@ -119,7 +120,7 @@ ECHO = re.compile(
     re.IGNORECASE,
 )
 """What a rank says that has lost the others."""
-VAGUE = re.compile(r"^\w*Error: Caught \w+ in |DataLoader worker|^$")
+VAGUE = re.compile(r"^(\w+\.)*\w*[Ee]rror: Caught \w+ in |DataLoader worker|^$")
 """Last words whose reason stands in the log."""
 FAR_BACK = 400
 """Lines of a log in which the reason is looked for."""
@@ -158,6 +159,7 @@ _WRONG = re.compile(
     r"is not a valid|is of invalid type|invalid (choice|literal)|: error: |[Dd]ataset .*(not found|error)"
     r"|does not exist|[Nn]o such file|FileNotFoundError|SyntaxError|ModuleNotFoundError|Invalid CUDA"
 )
+_IMAGE = re.compile(r"Caught \w+ in DataLoader worker process|^(cv2\.)?error: OpenCV|UnidentifiedImageError")
 _EXIT = re.compile(r"exitcode\s*:\s*(-\d+)")
 Rule = Callable[[Traces, Sequence[str]], "Cause | None"]
 
@@ -166,7 +168,10 @@ def classify(traces: Traces) -> Cause:
     """Return the kind of the ending and its evidence."""
     lines = speaking_lines(traces)
     found = next((cause for rule in _RULES if (cause := rule(traces, lines)) is not None), None)
-    found = found or Cause(EXCEPTION, _first(lines) or _last_line(traces.log) or "it ended without a word")
+    if found is None:
+        clear = _first([line for line in lines if not VAGUE.search(line)]) or _first(lines)
+        read = "reading or augmenting an image failed: " if any(map(_IMAGE.search, lines)) else ""
+        found = Cause(EXCEPTION, read + (clear or _last_line(traces.log) or "it ended without a word"))
     wordless = found.kind == EXCEPTION and not any(map(EXCEPTION_LINE.match, lines))
     if traces.gpu and (wordless or found.kind in {CUDA_ERROR, COLLECTIVE, HUNG}):
         found = Cause(found.kind if found.kind == HUNG else CUDA_ERROR, f"{traces.gpu}; {found.evidence}")

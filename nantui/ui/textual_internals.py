@@ -5,17 +5,22 @@ tests/ui/test_textual_internals.py holds each of them, and that no other module 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rich.console import Console
 from rich.control import Control
 from textual._compositor import ChopsUpdate
 from textual.app import App
-from textual.events import Key
+from textual.events import Event, Key, Paste
 from textual.geometry import Size
+from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+
+LONGEST_KEY_S = 1.0
+"""A key that is still on its way after this holds up no other."""
 
 
 class NarrowUpdate(ChopsUpdate):
@@ -40,7 +45,43 @@ class NarrowUpdate(ChopsUpdate):
 
 
 class NarrowApp(App[int]):
-    """An app that sends only the cells that changed."""
+    """An app that sends only the cells that changed, and takes one key after another.
+
+    Textual takes a letter where the focus is, but a key that is bound in the app, later: of keys that come in
+    one piece `ctrl+u` would delete the digits behind it, and what follows a key that opens a field would go
+    to the list.
+    """
+
+    _typed: tuple[Event, ...] = ()
+    _key_until = 0.0
+
+    async def on_event(self, event: Event) -> None:
+        if not isinstance(event, (Key, Paste)) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        self._typed += (event,)
+        if time.monotonic() > self._key_until:
+            await self._take_typed()
+
+    async def _take_typed(self) -> None:
+        """Give the next key away, and follow it up to the app; then what it caused there, e.g. a dialog."""
+        event, self._typed = self._typed[0], self._typed[1:]
+        self._key_until = time.monotonic() + LONGEST_KEY_S
+        way: list[MessagePump] = [*(self.focused or self.screen).ancestors_with_self]
+        await super().on_event(event)
+        await self._follow(way, 1)
+
+    async def _follow(self, way: list[MessagePump], again: int) -> None:
+        """Come to each of these in its turn, behind what waits there already."""
+        while way:
+            if way.pop(0).call_later(self._follow, way, again):
+                return
+        if again:
+            await self._follow([*(self.focused or self.screen).ancestors_with_self], again - 1)
+        elif self._typed:
+            await self._take_typed()
+        else:
+            self._key_until = 0.0
 
     def begin_with(self, theme: str) -> None:
         """Take a theme before the app runs: set like any other, it has all styles parsed a second time before

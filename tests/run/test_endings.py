@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nantui.run.endings import ENDINGS, Traces, classify, each_remedy
+from nantui.run.endings import ENDINGS, EXCEPTION, Traces, classify, each_remedy
 
 RECORDS: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[1] / "data/endings.yaml").read_text(encoding="utf-8")
@@ -31,6 +31,28 @@ def test_nineteen_of_twenty_are_told_right(held_out: bool) -> None:
     records = [one for one in RECORDS if bool(one.get("held_out")) == held_out]
     missed = wrong(records)
     assert len(missed) <= 0.05 * len(records), "\n".join(missed)
+
+
+OPENCV = "error: OpenCV(5.0.0) /io/opencv/modules/core/src/lut.cpp:158: error: (-215) in function 'LUT'"
+
+
+@pytest.mark.parametrize(
+    "traces",
+    [
+        Traces("failed", said=[OPENCV], code=1),
+        Traces(
+            "failed",
+            said=["error: Caught error in DataLoader worker process 0."],
+            log=f"cv2.error: Caught error in DataLoader worker process 0.\nOriginal:\ncv2.{OPENCV}\n",
+            code=1,
+        ),
+        Traces("failed", said=["PIL.UnidentifiedImageError: cannot identify image file 'a/7.jpg'"], code=1),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_no_wrong_argument(traces: Traces) -> None:
+    cause = classify(traces)
+    assert cause.kind == EXCEPTION and cause.evidence.startswith("reading or augmenting an image failed: ")
+    assert "OpenCV(5.0.0)" in cause.evidence or "a/7.jpg" in cause.evidence
 
 
 def test_the_page_says_what_is_done_about_each() -> None:

@@ -5,6 +5,7 @@ import pytest
 from nantui.run.binding import bind
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
+from nantui.ui.dialogs.help import HelpDialog
 from nantui.ui.screens.run import RunScreen
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.keybar import KeyBar
@@ -262,6 +263,12 @@ async def test_commands_take_a_setting_or_a_run(cockpit, fleet):
         assert [(one.kind, one.options) for one in driver.backend.submitted] == [
             ("set", {"set": {"mixup": 0.05}})
         ]
+
+
+async def test_f1_helps_as_the_question_mark_does(cockpit, stopped):
+    async with cockpit(stopped) as driver:
+        await driver.press("f1")
+        assert isinstance(driver.app.screen, HelpDialog)
 
 
 async def test_keys_in_one_burst_close_one_dialog_and_not_the_screen_below(cockpit, stopped):

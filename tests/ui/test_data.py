@@ -6,6 +6,7 @@ import json
 import math
 import operator
 import unicodedata
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,11 +16,13 @@ from rich.color import Color
 
 from nantui.run.events import parse
 from nantui.run.layout import RunLayout
+from nantui.run.results import EpochRow
 from nantui.run.spec import read_args
 from nantui.run.telemetry import Step, StepFollower, header
 from nantui.supervisor.status import read_status
 from nantui.ui import format as words
 from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE, meter
+from nantui.ui.model.comparison import _best
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.model.step_store import MOST_POINTS, WHOLE_BYTES, StepStore
 from nantui.ui.model.timeline import sentences
@@ -307,3 +310,8 @@ def test_results_that_are_half_written_or_strange_are_read_as_far_as_they_go(tmp
     snapshot = RunReader(run, read_status).read()
     assert [row.epoch for row in snapshot.rows] == [1, 2, 3]
     assert read_args(layout.args_yaml) == {}
+
+
+def test_of_epochs_that_are_equally_good_the_first_is_the_best():
+    rows = [EpochRow(epoch, 1.0, {"metrics/mAP50-95(B)": 0.0}, 0) for epoch in (1, 2, 20)]
+    assert _best(SimpleNamespace(rows=rows), "metrics/mAP50-95(B)") == "0 at 1"

@@ -129,27 +129,29 @@ def _marks(canvas: Canvas, picture: Picture, across: tuple[float, float], glyphs
 
 
 def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
-    """The newest values on the right; a digit, their names, then they themselves go where space is short."""
+    """The newest values on the right; a digit, names but for a letter, then all go where space is short."""
     flags = " log" if picture.view.log else ""
     flags += f" mean {picture.view.smooth}" if picture.view.smooth > 1 else ""
     flags += f" last {picture.view.last:,}" if picture.view.last else ""
     title: Line = [(picture.title, "title"), (flags, "muted")]
     note: Line = [(f" {picture.note}", "faint")] if picture.note else []
-    if note and width(title) + width(note) + width(_values(picture, True)) + 4 <= columns:
+    if note and width(title) + width(note) + width(_values(picture, 99)) + 4 <= columns:
         title += note
-    for named, digits in ((True, 4), (True, 3), (False, 4)):
+    names = [curve.name[:1] for curve in picture.curves if curve.ink != "old" and curve.ys]
+    letter = 1 < len(names) == len({*names})
+    for named, digits in ((99, 4), (99, 3), (letter, 4 - letter), (0, 4)):
         values = _values(picture, named, digits)
         if width(title) + width(values) + 2 <= columns:
             return spread(title, values, columns, glyphs.rule)
     return fit(title, columns)
 
 
-def _values(picture: Picture, named: bool, digits: int = 4) -> Line:
+def _values(picture: Picture, named: int, digits: int = 4) -> Line:
     values: Line = []
     for curve in picture.curves:
         if curve.ink != "old" and curve.ys:
             text, ink = _readout(curve, picture, digits)
-            values += [("  " if values else "", "text"), (f"{curve.name} " if named else "", curve.ink)]
+            values += [("  " if values else "", "text"), (f"{curve.name[:named]} ".lstrip(), curve.ink)]
             values.append((text, ink if named or ink == "bad" else curve.ink))
     return [*values, (f" {picture.unit}", "muted")] if picture.unit and values else values
 

@@ -154,6 +154,6 @@ def _metrics(sides: Sequence[Side]) -> list[str]:
 
 def _best(side: Side, name: str) -> str:
     values = [
-        (row.values[name], row.epoch) for row in side.rows if math.isfinite(row.values.get(name, math.nan))
+        (row.values[name], -row.epoch) for row in side.rows if math.isfinite(row.values.get(name, math.nan))
     ]
-    return f"{number(max(values)[0], 3)} at {max(values)[1]}" if values else "-"
+    return f"{number(max(values)[0], 3)} at {-max(values)[1]}" if values else "-"

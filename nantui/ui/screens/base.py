@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.containers import Container
 from textual.screen import Screen
 
 from nantui.ui.context import InCockpit, RunView, Seen, in_words
 from nantui.ui.styled_text import Line
+from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.keybar import BACK, HELP, MOVING, Key, KeyBar, Speaking, offered
 from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Listing
@@ -30,6 +32,8 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
     KEYS: ClassVar[tuple[Key, ...]] = (HELP, BACK)
     """What the key bar offers before the screen's own keys, and after them."""
     LAST_KEYS: ClassVar[tuple[Key, ...]] = ()
+    FIELD: ClassVar[str | None] = None
+    """What a line to type into, on the key bar, says while it is empty."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +42,10 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
     def compose(self) -> ComposeResult:
         yield Title(self.heading)
         yield from self.body()
-        yield KeyBar((*self.KEYS, *offered(self), *self.LAST_KEYS))
+        with Container(id="foot"):
+            if self.FIELD is not None:
+                yield Field(placeholder=self.FIELD)
+            yield KeyBar((*self.KEYS, *offered(self), *self.LAST_KEYS))
 
     def heading(self, width: int) -> list[Line]:
         """Return the lines on top."""

@@ -19,8 +19,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.settings.lint import Known, LintFinding, lint
 from nantui.settings.presets import apply_all
-from nantui.settings.schema import Field as SettingField
-from nantui.settings.schema import Schema
+from nantui.settings.schema import Field, Schema
 from nantui.settings.values import Change, show_value
 from nantui.ui.context import RunView
 from nantui.ui.dialogs.choose import PresetsDialog
@@ -31,7 +30,6 @@ from nantui.ui.model.config_editor import Draft, SettingsNow, read_settings
 from nantui.ui.model.reasons import why_not
 from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line
-from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.keybar import BACK, HELP
 from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Document, Listing
@@ -58,6 +56,7 @@ class ConfigScreen(RunPage):
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
     KEYS = (HELP, BACK, ("Enter", "edit", True))
+    FIELD = ""
 
     def __init__(self, over: RunView) -> None:
         super().__init__(over)
@@ -75,7 +74,6 @@ class ConfigScreen(RunPage):
         with Container(id="config"):
             yield self.listing
             yield Document(id="about", write=self._about)
-        yield Field(id="edit")
 
     def on_mount(self) -> None:
         self.listing.focus()
@@ -140,7 +138,7 @@ class ConfigScreen(RunPage):
         return self.entries[row] if 0 <= row < len(self.entries) else None
 
     @property
-    def setting(self) -> SettingField | None:
+    def setting(self) -> Field | None:
         """The setting under the cursor, None on a heading."""
         return None if isinstance(self.entry, str) else self.entry
 

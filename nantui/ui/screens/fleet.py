@@ -32,7 +32,6 @@ from nantui.ui.styled_text import Line, Span, column, fit
 from nantui.ui.watchers import Pace, Scanner
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
-from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.header import STATE_INKS
 from nantui.ui.widgets.keybar import COMMANDS, HELP, JUMP, QUIT
 from nantui.ui.widgets.line_widget import Title
@@ -71,6 +70,7 @@ class FleetScreen(BaseScreen):
     ]
     KEYS = (HELP, COMMANDS, QUIT, ("Enter", "open", True))
     LAST_KEYS = (JUMP,)
+    FIELD = "part of a path, or a state such as running"
 
     def __init__(self, top: Path) -> None:
         super().__init__()
@@ -89,7 +89,6 @@ class FleetScreen(BaseScreen):
                 yield ChartWall()
                 yield Document(id="about", write=self._about)
                 yield Checkpoints()
-        yield Field(placeholder="part of a path, or a state such as running", id="filter")
 
     def on_mount(self) -> None:
         self.fleet.focus()

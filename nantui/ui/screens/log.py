@@ -19,7 +19,6 @@ from nantui.ui.dialogs.detail import DetailDialog
 from nantui.ui.format import clean, without_pictures
 from nantui.ui.screens.base import RunPage, Watcher
 from nantui.ui.styled_text import Line, fit, wrap
-from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.keybar import QUIT
 from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Listing
@@ -47,6 +46,7 @@ class LogScreen(RunPage):
         Binding("]", "attempt(1)", "attempt after", show=False),
     ]
     LAST_KEYS = (QUIT,)
+    FIELD = "search; Enter goes to the next match"
 
     def __init__(self, over: RunView) -> None:
         super().__init__(over)
@@ -54,7 +54,6 @@ class LogScreen(RunPage):
 
     def body(self) -> ComposeResult:
         yield self.lines
-        yield Field(placeholder="search; Enter goes to the next match", id="search")
 
     def on_mount(self) -> None:
         self.lines.focus()

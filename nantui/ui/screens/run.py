@@ -49,8 +49,7 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.timeline import Output, Timeline
 
 STALE_AFTER_S, TALL, STEP_LINES, SENTENCE_LINES = 4.0, 32, 4, 2
-SETTLING_S = 0.2
-CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 15.0
+SETTLING_S, CHARTS_EVERY_S, EXTRAS_EVERY_S = 0.2, 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
 DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowledge"))
 PANELS: dict[str, type[Widget]] = {
@@ -279,7 +278,9 @@ class RunScreen(ChartsScreen, HeldScreen):
     def _show_alarm(self, snapshot: RunSnapshot) -> None:
         incident = open_alarm(snapshot, self.acknowledged)
         died = incident is not None and incident.incident in (run_status.FAILED, run_status.LOST)
-        self.query_one(Alarm).show(incident, DEATH_KEYS if died else ALARM_KEYS)
+        barred = "R" if self.why_not("recover") else ""
+        keys = tuple(one for one in (DEATH_KEYS if died else ALARM_KEYS) if one[0] != barred)
+        self.query_one(Alarm).show(incident, keys)
         if incident is None:
             self._rung_for = ()
             self.app.title = f"nantui {snapshot.name} {snapshot.status.state}"
@@ -291,8 +292,7 @@ class RunScreen(ChartsScreen, HeldScreen):
             self.app.bell()
 
     def _show_keys(self) -> None:
-        shown = [action for action in EVERY.values() if action.bar]
-        shown.sort(key=lambda action: action.bar)
+        shown = sorted((one for one in EVERY.values() if one.bar), key=lambda one: one.bar)
         keys = ((one.shown_key, one.label, self.why_not(one.name) is None) for one in shown)
         self.query_one(KeyBar).show(tuple(keys))
 

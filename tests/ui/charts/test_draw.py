@@ -51,6 +51,14 @@ def test_nan_is_a_gap_with_a_mark_and_named_in_the_title():
     assert lines[-2].count(UNICODE.bad) == 2
 
 
+def test_where_it_is_narrow_a_letter_tells_the_curves_apart_if_it_can():
+    train = Curve("train", (1.0, 2.0), (4.0, 3.6754))
+    narrow = [Picture("box", (train, Curve(name, (1.0, 2.0), (1.0, 0.1759)))) for name in ("val", "test")]
+    titles = [text(one, columns=21)[0] for one in narrow]
+    assert "t 3.68  v 0.176" in titles[0] and titles[1].rstrip().endswith(" 3.675  0.1759")
+    assert " t " not in text(Picture("learning rate", (train,)), columns=23)[0]
+
+
 def test_marks_of_rollbacks_and_incidents_stand_on_the_axis():
     curve = Curve("train", tuple(map(float, range(1, 21))), tuple(1 / n for n in range(1, 21)))
     bottom = text(
