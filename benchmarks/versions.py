@@ -47,7 +47,8 @@ ULTRALYTICS = (
 )
 LIBRARIES = ("textual", "psutil", "numpy", "pandas", "PyYAML", "pillow", "nvidia-ml-py")
 TRAINING_PACKAGES = ("torchvision", "numpy", "psutil")
-TESTING = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pyte", "apprise", "jsonschema")
+TESTING = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pyte", "apprise", "jsonschema",
+           "prometheus-client")  # fmt: skip
 PYTHONS = tuple(
     Row(f"Python {number}", number, (*LIBRARIES, "plotext>=6", "argcomplete", *TESTING))
     for number in ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -211,7 +212,7 @@ ROOMS = tuple(
     f"tests/{room}" for room in ("run", "settings", "checkpoint", "labels", "diagnosis", "supervisor", "ui")
 )
 NEEDS_TRAINING = re.compile(
-    "import torch|(from|import) ultralytics|tests.worker|checkpoint(.| import )(editing|lists)"
+    "import torch|(from|import) ultralytics|tests.worker|checkpoint(.| import )(editing|flips|lists)"
     "|run_of|healthy|write_dataset"
 )
 PINNED = "test_snapshots.py"  # pictures of one Textual version
@@ -228,9 +229,20 @@ def without_torch(python: Path) -> Iterator[Found]:
             listed.write("\n".join(map(str, files)))
             listed.flush()
             words = [f"@{listed.name}", "-q", "-p", "no:cacheprovider", "-m", "not soak"]
-            done = subprocess.run([python, "-m", "pytest", *words], cwd=ROOT, capture_output=True, text=True)
+            done = subprocess.run(
+                [python, "-m", "pytest", *words],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                env=trained_beside(),
+            )
         last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
         yield Found(room, done.returncode == 0, last, True)
+
+
+def trained_beside() -> dict[str, str]:
+    """Return an environment in which nantui finds this interpreter, which has torch, to train with."""
+    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
 
 def needs_no_torch(path: Path) -> bool:
