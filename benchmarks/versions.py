@@ -229,13 +229,8 @@ def without_torch(python: Path) -> Iterator[Found]:
             listed.write("\n".join(map(str, files)))
             listed.flush()
             words = [f"@{listed.name}", "-q", "-p", "no:cacheprovider", "-m", "not soak"]
-            done = subprocess.run(
-                [python, "-m", "pytest", *words],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                env=trained_beside(),
-            )
+            run = [python, "-m", "pytest", *words]
+            done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, env=trained_beside())
         last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
         yield Found(room, done.returncode == 0, last, True)
 
