@@ -66,13 +66,18 @@ def _open(run: Path, held: int, folder: str, may_link: bool) -> int:
 
 
 def refuse_links(layout: RunLayout) -> None:
-    """Raise UserError where our own files or folders in the run are links: writing would leave the run."""
-    weights = () if layout.weights.is_dir() and standing(layout.run) == HERE else (layout.weights,)
+    """Raise UserError where our own files or folders in the run are links: writing would leave the run.
+
+    What may not be read just now is none: whoever writes there finds that out.
+    """
+    weights = () if os.path.isdir(layout.weights) and standing(layout.run) == HERE else (layout.weights,)
     folders = (layout.backups, layout.attempts, layout.commands, layout.hosts, layout.home / "phases")
     files = (layout.journal, layout.supervisor, layout.supervisor_log, layout.lock, layout.spec)
     own = (layout.home, *weights, layout.corrupted_backup, layout.quarantine, *folders, *files)
-    for path in (*own, *(layout.attempts.iterdir() if layout.attempts.is_dir() else ())):
-        if path.is_symlink():
+    with contextlib.suppress(OSError):
+        own += tuple(layout.attempts.iterdir())
+    for path in own:
+        if os.path.islink(path):
             raise UserError(f"{path} is a link: nantui writes into no other place; nothing was done", FAILED)
 
 

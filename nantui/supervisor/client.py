@@ -61,7 +61,9 @@ def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
     layout = RunLayout(Path(run).resolve())
     begin_records()
     refuse_links(layout)
-    if command.kind in STARTS and not (standing(layout.run) == HERE and layout.spec.exists()):
+    with refused(f"cannot read {layout.spec}", "nothing was done"):
+        made_here = command.kind not in STARTS or (standing(layout.run) == HERE and layout.spec.exists())
+    if not made_here:
         from nantui.recovery.agreement import refuse_unagreed  # reads checkpoints
 
         refuse_unagreed(layout, command.kind)
