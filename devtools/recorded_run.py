@@ -155,7 +155,9 @@ class RecordedBackend(Backend):
     def quarantined(self, run: Path) -> set[str]:
         return set()
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets) -> Any:
+    def plan(
+        self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets, **more: Any
+    ) -> Any:
         plan = self.documents[run]["plan"]
         candidates = tuple(map(_candidate, plan["candidates"]))
         wanted = to or (plan["restore_point"] or {}).get("name")
@@ -176,6 +178,9 @@ class RecordedBackend(Backend):
             findings=[SimpleNamespace(**one) for one in plan["findings"]],
             presets=tuple(plan["presets"]),
             measured=plan.get("measured", ""),
+            asked={},
+            guilty=tuple(plan.get("images", ())),
+            images=tuple(plan.get("images", ())),
             earlier=[SimpleNamespace(**one) for one in plan["earlier"]],
         )
 

@@ -22,7 +22,7 @@ from benchmarks.healthy.records import Record, short
 from benchmarks.remedies.causes import BASES, CLEAN, OURS, Cause
 from benchmarks.remedies.data import data_set
 from nantui.recovery.plan import Plan
-from nantui.recovery.restore_points import choose_before
+from nantui.recovery.restore_points import choose
 from nantui.run.events import Autopsy, Incident, RewindDone, RollbackBegun, Warned, newest, of_kind
 from nantui.run.incidents import SUSPICIONS
 from nantui.run.layout import RunLayout
@@ -161,14 +161,12 @@ def recovered(cause: Cause, seed: int, place: Place, remedy: str) -> Record:
 def proposed(cause: Cause, seed: int, place: Place) -> Record:
     """Recover the broken training as `R` proposes it, and train it to the end."""
     from nantui.diagnosis.causes import named
-    from nantui.recovery.plan import make_plan
-    from nantui.ui.model.plan_text import options
+    from nantui.recovery.plan import exactly, make_plan
 
     run = forked(place.run(cause.name, BREAK), place.run(cause.name, PROPOSED))
     plan = make_plan(run, propose=True, diagnosed=named(run))
-    asked: Options = options(plan, {})
     told = {"presets": list(plan.presets), "said": plan.measured}
-    return {**told, **_carried_out(run, cause, seed, place, asked)}
+    return {**told, **_carried_out(run, cause, seed, place, exactly(plan))}
 
 
 def _carried_out(run: Path, cause: Cause, seed: int, place: Place, options: Options) -> Record:
@@ -209,7 +207,7 @@ def before_the_sign(read: RunRecord, plan: Plan) -> str:
     for epoch, value in enumerate(results(read.run)["map50"], 1):
         best = max(best, float(value))
         signs += [epoch] if epoch > CLEAN and float(value) < best / 2 else []
-    point = choose_before(plan.candidates, min(signs))
+    point = choose(plan.candidates, min(signs))
     assert point is not None, "the beginning has left some"
     return point.name
 

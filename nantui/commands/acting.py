@@ -16,7 +16,7 @@ from nantui.diagnosis.causes import named
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.recovery.agreement import would_run
 from nantui.recovery.history import newest_in_force
-from nantui.recovery.plan import Plan, lost_with_our_runner, make_plan, plan_lines
+from nantui.recovery.plan import Plan, exactly, lost_with_our_runner, make_plan, plan_lines
 from nantui.run.binding import MOVED, STARTS, bind, standing
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
@@ -58,11 +58,7 @@ def act(
 
 
 def _refused(
-    arguments: argparse.Namespace,
-    layout: RunLayout,
-    kind: str,
-    question: str,
-    check: Check,
+    arguments: argparse.Namespace, layout: RunLayout, kind: str, question: str, check: Check
 ) -> int | None:
     """Ask, or say what would be done; return the exit status where nothing is to be done, None for a yes."""
     common.refuse_read_only(arguments)
@@ -225,7 +221,7 @@ def run_rollback(arguments: argparse.Namespace) -> int:
     plan = _plan_for(arguments, propose=False)
     if _only_shown(arguments, plan):
         return 0
-    options = _settings_of(arguments) | _options_of(arguments, plan)
+    options = exactly(plan) | common.given(arguments, "allow")
     return act(arguments, "rollback", options, f"{plan.run}: {plan.headline}. Do it?")
 
 
@@ -251,11 +247,6 @@ def _only_shown(arguments: argparse.Namespace, plan: Plan) -> bool:
     return False
 
 
-def _options_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
-    options: dict[str, object] = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
-    return options | common.given(arguments, "allow")
-
-
 def add_recover(parser: argparse.ArgumentParser) -> None:
     add_rollback(parser)
     common.add_flags(parser, "our_runner", auto="and let the ladder recover it from now on")
@@ -273,9 +264,7 @@ def run_recover(arguments: argparse.Namespace) -> int:
     plan = _plan_for(arguments, propose=True)
     if _only_shown(arguments, plan):
         return 0
-    options: dict[str, object] = {"set": dict(plan.asked), "presets": list(plan.presets), "propose": False}
-    options |= _options_of(arguments, plan)
-    options |= common.given(arguments, "into", "wait_gpu", "our_runner", "auto")
+    options = exactly(plan) | common.given(arguments, "allow", "into", "wait_gpu", "our_runner", "auto")
     if not arguments.into or trains(plan.run):
         question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
         return act(arguments, "recover", options, question, _agree_to_lose)

@@ -9,6 +9,7 @@ epoch takes, from the run's own epoch times.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from nantui.errors import UserError
 from nantui.recovery.history import newest_end, ran_out_of_memory
 from nantui.recovery.ladder import guilty_images
 from nantui.recovery.plan import Plan, make_plan
-from nantui.recovery.trouble import judge_numbers, mosaic_closes, overflow_words, overflowed
+from nantui.recovery.trouble import judge_numbers, mosaic_closes, overflow_words, overflows
 from nantui.run.attempts import FAILED
 from nantui.run.endings import DIVERGED, Cause, cause_of
 from nantui.run.events import Incident, document_of
@@ -143,7 +144,7 @@ def _nothing_known(facts: TroubleFacts) -> list[str]:
         return []
     if facts.record.results_unread:
         return ["nantui did not watch this run, and results.csv cannot be read"]
-    more = "no other NaN" if overflowed(facts.results) else "no NaN"
+    more = "no other NaN" if overflows(facts.record) else "no NaN"
     seen = f"nantui did not watch this run; results.csv shows {more}"
     if facts.broke_off is None:
         return [f"{seen}, which is all that can be said"]
@@ -153,7 +154,9 @@ def _nothing_known(facts: TroubleFacts) -> list[str]:
 
 def noted(facts: TroubleFacts) -> list[str]:
     """Return how the newest attempt ended, and what results.csv shows that is no sign of trouble."""
-    found, epochs, ended = list[str](), overflowed(facts.results), newest_end(facts.record)
+    in_fp32 = facts.autopsy is not None and facts.autopsy.evidence.get("fp32_first_bad_module")
+    epochs = () if in_fp32 else overflows(facts.record)
+    found, ended = list[str](), newest_end(facts.record)
     cause = cause_of(ended) if ended is not None else Cause()
     if ended is not None and cause.kind not in ("", DIVERGED):
         how = "failed" if ended.outcome == FAILED else "ended"
@@ -192,7 +195,8 @@ def _advice(facts: TroubleFacts, cause: Ranked) -> Advice:
         # one of several candidates of a mosaic is not proven guilty
         images = tuple(dict.fromkeys(guilty_images(facts.autopsy.evidence)))
     if images:
-        by_hand = f"leave {count(len(images), 'named image')} out: nantui labels RUN --leave-out IMAGE"
+        command = shlex.join(["nantui", "labels", str(facts.record.run), "--leave-out", *images])
+        by_hand = f"leave {count(len(images), 'named image')} out: {command}"
     try:
         plan = make_plan(facts.record, propose=True, diagnosed=_told(cause))
     except UserError as error:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nantui.recovery.trouble import overflowed
+from nantui.recovery.trouble import overflows
 from nantui.run.attempts import Attempt
 from nantui.run.events import Autopsy, Event, Incident, InEffect, Warned, newest, of_kind
 from nantui.run.incidents import as_incident, is_suspicion
@@ -73,7 +73,7 @@ class TroubleFacts:
     @property
     def bad_row(self) -> EpochRow | None:
         """The first epoch in results.csv that is not finite and whose network is not known to be sound."""
-        sound = overflowed(self.results)
+        sound = overflows(self.record)
         return next((row for row in self.results if not row.finite and row.epoch not in sound), None)
 
     @property

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nantui.errors import FAILED, USAGE, UserError
 from nantui.machine.training_python import training_python
@@ -31,9 +32,10 @@ from nantui.run.documents import JsonObject
 from nantui.run.inside import refuse_links
 from nantui.run.journal import Journal, author, rolled_back_before, sole_doer
 from nantui.run.layout import RunLayout, require_run
-from nantui.run.quarantine import quarantine_add
+from nantui.run.quarantine import quarantine_add, quarantine_undo
 
 Request = JsonObject
+LEFT_OUT = "recovery {:.8}"  # why a rollback leaves images out: its undo knows them by that
 
 
 def plan_for(request: Request) -> Plan:
@@ -73,18 +75,20 @@ def act_rollback(request: Request) -> JsonObject:
     layout, by = require_run(Path(request["run"])), _by(request)
     python = training_python(str(request.get("python") or ""))
     allow, images = tuple(request.get("allow") or ()), tuple(request.get("images") or ())
+    how: dict[str, Any] = {"by": by, "python": python, "allow": allow, "images": images}
     if request.get("into"):
         if pending(layout) is not None:  # putting it right would touch the run
             said = "a rollback was interrupted; `nantui stop` puts it right first"
             raise UserError(f"{layout.run.name}: {said}", FAILED)
-        return asdict(branch(plan_for(request), str(request["into"]), by=by, python=python, allow=allow))
+        return asdict(branch(plan_for(request), str(request["into"]), **how))
     if done := rolled_back_before(Journal(layout.journal).events(), str(request.get("id") or "")):
         return done  # by a helper whose supervisor did not live to hear of it
+    plan = plan_for(request)
     try:
-        quarantine_add(layout, images, "recovery", by)
+        quarantine_add(layout, images, LEFT_OUT.format(str(request.get("id") or "")), by)
     except OSError as error:
         raise UserError(f"the images could not be left out ({error}); nothing was done", FAILED) from None
-    return asdict(roll_back(plan_for(request), by=by, python=python, allow=allow, images=images))
+    return asdict(roll_back(plan, **how))
 
 
 def act_next(request: Request) -> JsonObject:
@@ -94,9 +98,11 @@ def act_next(request: Request) -> JsonObject:
 
 
 def act_undo(request: Request) -> JsonObject:
-    """Take the last rollback back."""
+    """Take the last rollback back, and the images that it left out, unless their list was changed since."""
     layout = RunLayout(Path(request["run"]))
-    return asdict(undo(layout, by=_by(request), asked=str(request.get("id") or "")))
+    done = undo(layout, by=_by(request), asked=str(request.get("id") or ""))
+    quarantine_undo(layout, _by(request), LEFT_OUT.format(done.of))
+    return asdict(done)
 
 
 def act_keep(request: Request) -> JsonObject:

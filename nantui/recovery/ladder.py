@@ -22,7 +22,7 @@ from nantui.settings.presets import Preset, apply
 from nantui.settings.values import changed
 
 AGAIN, UNCHANGED = "restart", "unchanged"
-NAME = "ladder.yaml"
+NAME, BROKEN = "ladder.yaml", "broken_"
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,13 @@ class Proof:
     @property
     def evidence(self) -> frozenset[str]:
         """What tells apart trainings that broke in different ways, as configs/remedies.csv has it."""
-        bad = any(cause.startswith("broken_") for cause in self.causes)
-        images = [("one_image" if len(self.images) == 1 else "more_images")] if bad and self.images else []
+        images = [("one_image" if len(self.guilty) == 1 else "more_images")] if self.guilty else []
         return frozenset((*self.causes, *self.diagnosed[1:], *images))
+
+    @property
+    def guilty(self) -> tuple[str, ...]:
+        """The images whose own pixels or labels are broken: that proves them guilty, nothing else does."""
+        return self.images if any(cause.startswith(BROKEN) for cause in self.causes) else ()
 
     @property
     def remedies(self) -> list[Measured]:
@@ -79,15 +83,9 @@ def load_ladder(path: Path | None = None) -> Ladder:
 
 
 def next_step(
-    ladder: Ladder,
-    earlier: Sequence[Earlier],
-    proof: Proof,
-    presets: Mapping[str, Preset],
-    in_effect: Mapping[str, object],
-    known: Collection[str] | None = None,
-    *,
-    bf16: bool | None = None,
-) -> str | None:
+    ladder: Ladder, earlier: Sequence[Earlier], proof: Proof, presets: Mapping[str, Preset],
+    in_effect: Mapping[str, object], known: Collection[str] | None = None, *, bf16: bool | None = None,
+) -> str | None:  # fmt: skip
     """Return the next step by name, None when the ladder is at its end; `bf16` tells whether the GPUs support
     it, None where that is not known: then it is tried.
 
@@ -113,11 +111,10 @@ def next_step(
 def proven(record: RunRecord, trouble: Trouble | Judgement | None, diagnosed: tuple[str, ...] = ()) -> Proof:
     """Return what was proven in the newest attempt; `trouble` is what the recovery is for."""
     newest = record.newest.number or None
-    causes, images = {trouble.kind} if trouble else set(), []
-    for autopsy in of_kind(record.journal, Autopsy):
-        if autopsy.attempt == newest:
-            causes.add(autopsy.cause)
-            images += guilty_images(autopsy.evidence)
+    found = [one for one in of_kind(record.journal, Autopsy) if one.attempt == newest]
+    causes = {one.cause for one in found} | ({trouble.kind} if trouble else set())
+    telling = [one for one in found if one.cause.startswith(BROKEN)] or found
+    images = [image for one in telling for image in guilty_images(one.evidence)]
     return Proof(frozenset(causes), tuple(dict.fromkeys(images)), diagnosed)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from nantui.errors import NO, UserError
 from nantui.recovery.agreement import refuse_named
 from nantui.recovery.history import QUARANTINE, Earlier, earlier_recoveries, repeats
-from nantui.recovery.ladder import AGAIN, Proof, load_ladder, next_step, proven
+from nantui.recovery.ladder import AGAIN, UNCHANGED, Proof, load_ladder, next_step, proven
 from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
 from nantui.recovery.remedies import in_words
 from nantui.recovery.restore_points import (
@@ -28,7 +28,6 @@ from nantui.recovery.restore_points import (
     Costs,
     best_at,
     choose,
-    choose_before,
     costs_of,
     pick,
     why_again,
@@ -36,6 +35,7 @@ from nantui.recovery.restore_points import (
 from nantui.recovery.resume_settings import carried_over, rows_for, settings_in_effect
 from nantui.recovery.run_facts import known_about
 from nantui.recovery.trouble import Judgement, Trouble, overflow_words
+from nantui.run.documents import JsonObject
 from nantui.run.plan import PlanPhase, place_of
 from nantui.run.record import RunRecord, read_run
 from nantui.run.spec import OURS_DEFAULTS
@@ -67,7 +67,8 @@ class Plan:
 
     `reason` is what it is for, `judgement` what finite numbers say; `second`, the proposal below the first,
     is the newest restore point from before that, None where the first one is no later. `measured` is what is
-    known of the remedy that is proposed, "" where none is.
+    known of the remedy that is proposed, "" where none is. Of the `guilty` images, absolute paths that the
+    autopsy named, `images` are left out with it.
     """
 
     id: str
@@ -94,6 +95,8 @@ class Plan:
     judgement: Judgement | None
     second: Candidate | None
     measured: str = ""
+    guilty: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
     @property
     def decided(self) -> dict[str, object]:
@@ -136,7 +139,7 @@ class Plan:
             "warnings": list(self.warnings), "findings": [asdict(one) for one in self.findings],
             "afterwards": asdict(self.afterwards) if self.afterwards else None, "auto": self.auto,
             "presets": list(self.presets), "earlier": [asdict(one) for one in self.earlier],
-            "measured": self.measured,
+            "measured": self.measured, "images": list(self.images),
         }  # fmt: skip
 
 
@@ -144,15 +147,17 @@ def make_plan(
     run: Path | RunRecord, to: str | None = None, settings: Mapping[str, object] | None = None,
     presets: Sequence[str] | None = None, *, propose: bool | None = None, restart: bool = False,
     python: str | None = None, allow: Collection[str] = (), id: str = "", diagnosed: tuple[str, ...] = (),
+    leave_out: bool | None = None,
 ) -> Plan:  # fmt: skip
     """Return what a rollback of a run, by its directory or as it was read already, would do.
 
     `to` names a checkpoint; by default the best restore point is chosen. `settings` are asked for by name,
     `presets` applied below them. With `propose` the guard and, where `presets` is None, the remedy that the
     evidence supports are proposed beneath what is asked for, when there was trouble; by default where nothing
-    is asked for; `diagnosed` is as in `Proof`. `restart` asks for plan B; `allow` names code that loading may
-    run; `id` names the transaction and its backups. Raises UserError: no run, a checkpoint that cannot be
-    used, an unknown setting or preset, a wrong value.
+    is asked for; `diagnosed` is as in `Proof`. `leave_out` tells whether images that are proven guilty are
+    left out; None: if that was measured to help first. `restart` asks for plan B; `allow` names code that
+    loading may run; `id` names the transaction and its backups. Raises UserError: no run, a checkpoint that
+    cannot be used, an unknown setting or preset, a wrong value.
     """
     record = run if isinstance(run, RunRecord) else read_run(run)
     facts = gather_inputs(record, dict(settings or {}), python, allow)
@@ -164,12 +169,24 @@ def make_plan(
     if propose is None:
         propose = not settings and presets is None
     wanted, proof = propose and presets is None, proven(record, facts.reason_for(restore), diagnosed)
-    propose, names = propose and bool(proof.causes), tuple(presets or ())
+    propose = propose and bool(proof.causes or (restart and diagnosed))
+    names, table = tuple(presets or ()), proof.remedies
     if wanted and propose:
-        names = propose_presets(facts, in_effect, known.bf16, proof) if restore else (AGAIN,)
+        by_evidence = restore is not None or (restart and bool(table))
+        names = propose_presets(facts, in_effect, known.bf16, proof) if by_evidence else (AGAIN,)
     rows = rows_for(facts, restore, in_effect, names, known, guard=propose, remedies=wanted)
+    first = wanted and propose and not names and [one.step for one in table[:1]] == [QUARANTINE]
+    images = proof.guilty if leave_out or (leave_out is None and first) else ()
+    said = in_words(table, (*names, QUARANTINE if images else UNCHANGED)[0]) if propose else ""
     plan = put_together(facts, restore, in_effect, rows, names, known, id or uuid.uuid4().hex)
-    return replace(plan, measured=in_words(proof.remedies, (*names, QUARANTINE)[0])) if propose else plan
+    return replace(plan, measured=said, guilty=proof.guilty, images=images)
+
+
+def exactly(plan: Plan) -> JsonObject:
+    """Return the options of the command that does what the plan shows, nothing proposed anew."""
+    target: JsonObject = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
+    own = {"set": dict(plan.asked), "presets": list(plan.presets), "images": list(plan.images)}
+    return {**own, "propose": False, **target}
 
 
 def propose_presets(
@@ -187,7 +204,7 @@ def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidat
     """
     if to and not restart:
         return pick(facts.candidates, to, facts.layout)
-    before = choose_before(facts.candidates, seen.epoch) if (seen := facts.judgement) and seen.said else None
+    before = choose(facts.candidates, seen.epoch) if (seen := facts.judgement) and seen.said else None
     restore = None if restart else before or choose(facts.candidates)
     done = next((one for one in facts.candidates if one.finished), None)
     further = done is not None and (restore is None or (done.epoch or 0) > (restore.epoch or 0))
@@ -212,10 +229,9 @@ def put_together(
     label = f"{ends[0]}{in_effect.get(ends[0])}_epoch{best.work}" if ends and best else ""
     earlier = tuple(earlier_recoveries(facts.record))
     carried = carried_over(facts, restore, in_effect, rows)
-    judgement, second = facts.judgement, None
-    if judgement is not None and restore is not None:
-        before = choose_before(facts.candidates, judgement.epoch)
-        second = before if before is not None and (before.work or 0) < (restore.work or 0) else None
+    judgement = facts.judgement
+    before = choose(facts.candidates, judgement.epoch) if judgement and restore else None
+    second = before if before and restore and (before.work or 0) < (restore.work or 0) else None
     return Plan(
         id=id, run=facts.layout.run, mode=RESUME if restore else RESTART, restore=restore,
         candidates=tuple(facts.candidates), trouble=facts.trouble, reason=facts.reason_for(restore),
@@ -311,6 +327,9 @@ def warnings_for(
     found = []
     if restore is None:
         found.append(f"{why_again(facts.candidates)}: it begins again from the model's own weights")
+        found.append(
+            f"results.csv moves aside, too{'' if changed(rows) else '; the settings stay as they are'}"
+        )
     elif names := restore.verdict.names_to_allow:
         found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
     if facts.overflowed:
@@ -341,10 +360,11 @@ def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) 
     """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
     work, run = done.work or 0, facts.layout.run
     text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
-    text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s)"
+    text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s); to begin again, "
+    text += f"all of it moved aside: nantui recover {run} --restart (in the cockpit: R, then b)"
     if facts.judgement is not None:
         text += f"; {facts.judgement.in_words}"
-        older = choose_before(facts.candidates, facts.judgement.epoch) or older
+        older = choose(facts.candidates, facts.judgement.epoch) or older
     if older is None:
         return text
     return f"{text}; to train on from an older epoch: nantui rollback {run} --to {older.name}, then resume"
@@ -388,6 +408,7 @@ def plan_lines(plan: Plan) -> list[str]:
         lines.append(f"costs: {span(left)} of training left{slower}")
     lines += [f"moves: {move.source} to {move.target} ({move.why})" for move in plan.moves]
     lines += [f"  {line}" for line in settings_table(plan.settings)]
+    lines += [f"leaves out: {image}, proven by the autopsy" for image in plan.images]
     lines += afterwards(plan)
     lines += [f"note: {finding.name}: {finding.text}" for finding in plan.findings]
     return lines + [f"warning: {warning}" for warning in plan.warnings]

@@ -27,7 +27,7 @@ from nantui.recovery.trouble import (
     judge_numbers,
     judge_warnings,
     mosaic_closes,
-    overflowed,
+    overflows,
     proven_ruin,
     validated_in_fp32,
 )
@@ -79,9 +79,9 @@ class PlanInputs:
         return min(one.epoch for one in (self.ruin, self.judgement) if one) if self.ruin else None
 
     def reason_for(self, restore: Candidate | None) -> Trouble | Judgement | None:
-        """Return the first sign of trouble, or the judgement where the restore point is from before that."""
+        """Return the first sign of trouble, or the judgement where it goes back to before that."""
         judgement, trouble = self.judgement, self.trouble
-        if judgement is None or restore is None or (restore.work or 0) >= judgement.epoch:
+        if judgement is None or (restore is not None and (restore.work or 0) >= judgement.epoch):
             return trouble
         return judgement if trouble is None or judgement.epoch < trouble.epoch else trouble
 
@@ -113,7 +113,7 @@ def gather_inputs(
         candidates=list_candidates([*verdicts, *(settled(catalog, path) for path in points)], criteria),
         judgement=judge_warnings(record) or judge_numbers(rows, closes),
         ruin=proven_ruin(rows, validated_in_fp32(record), closes),
-        overflowed=overflowed(rows),
+        overflowed=overflows(record),
     )  # fmt: skip
 
 

@@ -269,14 +269,10 @@ def _epochs_again(work: int, reached: Reached, done: int) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts) or NOTHING
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """Return the restore point: the first that is usable, None when none is."""
-    return next((candidate for candidate in candidates if candidate.usable), None)
-
-
-def choose_before(candidates: Sequence[Candidate], epoch: int) -> Candidate | None:
-    """Return the newest usable one that holds nothing of `epoch` (from 1), None without one."""
-    return next((one for one in candidates if one.usable and ends_before(one, epoch)), None)
+def choose(candidates: Sequence[Candidate], before: int | None = None) -> Candidate | None:
+    """Return the first that is usable and holds nothing of the epoch `before` (from 1), None without one."""
+    usable = (one for one in candidates if one.usable)
+    return next((one for one in usable if before is None or ends_before(one, before)), None)
 
 
 def ends_before(candidate: Candidate, epoch: int, step: int | None = None) -> bool:

@@ -104,7 +104,9 @@ def rows_for(
     if guard and in_effect.get("guard") != "protect":
         why = "the next bad batch costs one step instead of the run"
         rows = merge(rows, [Change("guard", in_effect.get("guard"), "protect", why)])
-    rows = [row for row in rows if row.name not in facts.asked] + differences(in_effect, facts.asked)
+    given = {row.name: row.then for row in rows}  # whose rows say why
+    asked = {k: v for k, v in facts.asked.items() if k not in given or not same_value(given[k], v)}
+    rows = [row for row in rows if row.name not in asked] + differences(in_effect, asked)
     if remedies:
         rows = merge(rows, _remedies(facts, in_effect))
     rows = with_rate(fit(rows, in_effect, known.measured, known.now), in_effect, known.epoch)

@@ -53,6 +53,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import with_phase
 from nantui.run.points import in_words, is_whole
+from nantui.run.quarantine import quarantine_add, quarantined
 from nantui.run.record import RunRecord, in_full, is_relative
 from nantui.run.results import trimmed
 from nantui.run.spec import Spec, divided, own_uids, to_yaml, with_settings, write_spec
@@ -328,8 +329,10 @@ def _steps(layout: RunLayout, plan: Plan, installs: dict[str, Path]) -> list[Ste
     return [*(folders if wanted and not layout.corrupted_backup.is_dir() else []), *away, *into]
 
 
-def branch(plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[str] = ()) -> Done:
-    """Make the run NAME from `plan`'s restore point and settings. Raises UserError; nothing is left then."""
+def branch(
+    plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[str] = (), images: Iterable[str] = ()
+) -> Done:
+    """Make the run NAME as `plan` says, without `images`. Raises UserError; nothing is left then."""
     layout, place = RunLayout(plan.run), plan.run.parent / name
     if Path(name).name != name or name in ("", ".", ".."):
         raise UserError(f"--into {name}: give a plain name; the new run lies beside {plan.run.name}", USAGE)
@@ -345,6 +348,7 @@ def branch(plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[
         cwd = created.cwd or None if created else None
         journal.append("created", by=by, spec=spec.__dict__ if spec else {}, cwd=cwd)
         journal.append("note", by=by, text=f"continues {plan.run}: {plan.headline}")
+        quarantine_add(RunLayout(beside), (*quarantined(layout), *images), "recovery", by)
         rename_without_replacing(beside, place)
         sync_directory(place.parent)
         bind(place)

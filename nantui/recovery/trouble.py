@@ -39,6 +39,8 @@ FACTOR = 300.0
 """Times the median of the earlier epochs that no validation loss of a healthy network is."""
 LEARNT = 0.25
 """A best metric (mAP, accuracy) below this proves nothing: of a young network it comes and goes."""
+WORKS = 0.001
+"""A best metric below this is as good as none: nothing shows that such a network is sound."""
 SHARE_LOST = 0.01
 """A metric at or below this share of the best is gone."""
 LASTING = 10
@@ -176,6 +178,13 @@ def overflowed(rows: Sequence[EpochRow]) -> tuple[int, ...]:
     """Return the epochs whose validation was not finite though the network was sound."""
     sound = vouched_for(rows)
     return tuple(row.epoch for row in rows if row.epoch in sound and not row.finite)
+
+
+def overflows(record: RunRecord) -> tuple[int, ...]:
+    """Return the epochs whose validation overflowed in half precision, in a network that works."""
+    rows, exact = record.epochs, validated_in_fp32(record)
+    works = max(map(quality, rows), default=0.0) >= WORKS
+    return tuple(epoch for epoch in overflowed(rows) if epoch not in exact) if works else ()
 
 
 def overflow_words(epochs: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from nantui.machine.gpus import device_count, has_bf16, words_of
 from nantui.recovery.history import BAD_ENDS, QUARANTINE, Earlier, earlier_recoveries, newest_end
 from nantui.recovery.ladder import AGAIN, Ladder, load_ladder, next_step, proven
 from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
-from nantui.recovery.restore_points import BEST, choose, choose_before, ends_before
+from nantui.recovery.restore_points import BEST, choose, ends_before
 from nantui.recovery.resume_settings import settings_in_effect
 from nantui.recovery.run_facts import gpus_of, measured
 from nantui.run import endings
@@ -273,7 +273,7 @@ def after_finish(facts: PlanInputs, earlier: Sequence[Earlier], ladder: Ladder) 
         return Decision(NOTHING, "it finished")
     if spent(earlier, ladder) >= ladder.max_recoveries:
         return Decision(TELL, f"{facts.ruin.text}; {ladder.max_recoveries} recoveries did not get past it")
-    if choose_before(facts.candidates, facts.lost_since or 0) is None:
+    if choose(facts.candidates, facts.lost_since or 0) is None:
         return Decision(TELL, f"{facts.ruin.text}; no checkpoint from before can be resumed, best.pt is kept")
     decision = climb(facts, earlier, ladder)
     return decision if decision.action == RECOVER else replace(decision, action=TELL)

@@ -170,7 +170,7 @@ def _taken_back(begun: Undoable) -> str:
     if isinstance(begun, PhaseBegun):
         number = begun.phase or 2
         return f"phase {number} was taken back; phase {number - 1} is as it ended"
-    name = Path(str(begun.restore_point)).name
+    name = Path(begun.restore_point or "the beginning").name
     return f"the rollback to {in_words(name, begun.epoch)} was taken back"
 
 

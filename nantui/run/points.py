@@ -66,7 +66,7 @@ def in_words(restore_point: str, epoch: int | None) -> str:
     """Return a restore point as plans and journals name it in words: a step point's place says it all."""
     found = LABEL.fullmatch(PurePosixPath(restore_point).name)
     if found is None:
-        return f"{restore_point} (epoch {'?' if epoch is None else epoch})"
+        return restore_point if epoch is None else f"{restore_point} (epoch {epoch})"
     return f"epoch {found[1]} step {int(found[2]):,}"
 
 

@@ -38,9 +38,9 @@ def quarantine_add(layout: RunLayout, images: Iterable[str], why: str, by: str =
     return new
 
 
-def quarantine_undo(layout: RunLayout, by: str = "") -> str | None:
-    """Take the newest change of the list back; return what was done, None when there is nothing to undo."""
-    change = newest_change(layout)
+def quarantine_undo(layout: RunLayout, by: str = "", why: str = "") -> str | None:
+    """Take the newest change back, of those made for `why` alone; return what was done, or None."""
+    change = newest_change(layout, why)
     if change is None:
         return None
     kept = [image for image in quarantined(layout) if image not in set(change.added)]
@@ -50,13 +50,13 @@ def quarantine_undo(layout: RunLayout, by: str = "") -> str | None:
     return text
 
 
-def newest_change(layout: RunLayout) -> QuarantineChange | None:
+def newest_change(layout: RunLayout, why: str = "") -> QuarantineChange | None:
     """Return the change of the list that an undo would take back, None when there is none."""
-    changes: list[QuarantineChange] = []
+    changes: list[Note] = []
     for note in of_kind(Journal(layout.journal).events(), Note):
         if note.quarantine is not None:
-            changes = changes[:-1] if note.quarantine.undo else [*changes, note.quarantine]
-    return changes[-1] if changes else None
+            changes = changes[:-1] if note.quarantine.undo else [*changes, note]
+    return changes[-1].quarantine if changes and changes[-1].text.endswith(why) else None
 
 
 def _change(layout: RunLayout, images: list[str], text: str, by: str, **change: object) -> None:

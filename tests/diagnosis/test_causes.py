@@ -68,7 +68,9 @@ def test_the_guilty_image_is_named_and_can_be_left_out(broken, tmp_path):
     for events in run.glob("nantui/attempts/*.events.jsonl"):
         lines = events.read_text().splitlines(keepends=True)
         events.write_text("".join(line for line in lines if '"registered"' not in line))
-    (image,) = diagnose(run).advice[0].images
+    advice = diagnose(run).advice[0]
+    (image,) = advice.images
+    assert f"nantui labels {run} --leave-out {image}" in advice.why, "as it can be pasted"
     assert image.endswith(".png")
     assert main(["labels", str(run), "--leave-out", image, "--yes"]) == 0
     assert (run / "nantui" / "quarantine.txt").read_text().splitlines()[-1] == image

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nantui.recovery.restore_points import RestoreCriteria, choose, choose_before, list_candidates
+from nantui.recovery.restore_points import RestoreCriteria, choose, list_candidates
 from nantui.recovery.trouble import (
     EXPLODED,
     LASTING,
@@ -211,4 +211,4 @@ def test_a_judgement_is_no_sign_of_trouble_and_its_restore_point_is_from_before_
     files = [fakes.verdict(layout.weights / f"epoch{n}.pt", n, train_args={"epochs": 60}) for n in range(40)]
     candidates = list_candidates(files, RestoreCriteria(None, Reached(40, 0, 1.0), 60))
     assert choose(candidates).work == 40  # type: ignore[union-attr]
-    assert choose_before(candidates, found.epoch).work == 30  # type: ignore[union-attr]
+    assert choose(candidates, found.epoch).work == 30  # type: ignore[union-attr]

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nantui.recovery.trouble import LASTING, MARGIN, proven_ruin, validated_in_fp32
+from nantui.diagnosis.causes import noted
+from nantui.diagnosis.facts import gather_facts
+from nantui.recovery.plan_inputs import gather_inputs
+from nantui.recovery.trouble import LASTING, MARGIN, overflows, proven_ruin, validated_in_fp32
 from nantui.run.atomic_files import to_json
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
@@ -64,3 +67,26 @@ def test_what_was_validated_in_fp32(tmp_path: Path, values: dict[str, object], e
     ]  # fmt: skip
     layout.events(1, 0).write_text("".join(to_json(event) + "\n" for event in events))
     assert validated_in_fp32(RunRecord(layout)) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "metric", "expected"),
+    [("cuda:0", 0.3, (2,)), ("cpu", 0.3, ()), ("cuda:0", 6e-5, ())],
+    ids=["in half precision", "in fp32", "nothing learned"],
+)
+def test_a_validation_overflowed_only_in_half_precision_and_of_a_network_that_works(
+    tmp_path: Path, device: str, metric: float, expected: tuple[int, ...]
+) -> None:
+    layout = RunLayout(tmp_path)
+    layout.attempts.mkdir(parents=True)
+    layout.attempt(1).write_text("{}")
+    lines = "".join(f"{n},{n},1,{metric},{'nan' if n == 2 else 1}\n" for n in (1, 2, 3))
+    layout.results_csv.write_text(f"epoch,time,train/box_loss,metrics/mAP50-95(B),val/box_loss\n{lines}")
+    events = [{"kind": "in_effect", "values": {"device": device, "amp": True}}]
+    events += [{"kind": "epoch", "epoch": epoch} for epoch in (1, 2, 3)]
+    layout.events(1, 0).write_text("".join(f"{to_json(event)}\n" for event in events))
+    record = RunRecord(layout)
+    assert overflows(record) == expected
+    said = " ".join(noted(gather_facts(record)))
+    assert ("half precision" in said and "sound network" in said) == bool(expected)
+    assert gather_inputs(record, {}).overflowed == expected, "no plan proposes amp=False for anything else"

@@ -18,8 +18,10 @@ from nantui.recovery import __main__ as act
 from nantui.recovery.plan import make_plan
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.undo import undo
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
+from nantui.run.spec import read_args
 from tests.recovery import fakes
 from tests.recovery.conftest import ENDED, EPOCHS, POISONED
 
@@ -216,3 +218,38 @@ def test_a_copied_run_is_resumed_where_it_lies(
     copy = Path(shutil.copytree(poisoned, tmp_path / "copy"))
     roll_back(make_plan(copy), by="me")
     assert live.first_step(str(copy / "weights/last.pt"), resume=True)["save_dir"] == copy
+
+
+def test_a_finished_run_begins_again_with_the_remedy_that_its_evidence_speaks_for(
+    finished: Path, rebase_here: Callable[..., Any]
+) -> None:
+    with pytest.raises(UserError, match=r"to begin again, .* --restart \(in the cockpit: R, then b\)"):
+        make_plan(finished)
+    asked: dict[str, Any] = {"restart": True, "propose": True}
+    plan = make_plan(finished, **asked, diagnosed=("learning_rate", "zero_loss"))
+    assert (plan.mode, plan.presets) == ("restart", ("gentle-lr",))
+    assert plan.measured.startswith("gentle-lr: cured 5 of 5") and plan.asked["lr0"] == 0.002
+    assert {move.source for move in plan.moves} == {"weights/last.pt", "weights/best.pt"}
+    assert "results.csv moves aside, too" in plan.warnings
+    alone = make_plan(finished, **asked)
+    assert (
+        alone.presets == ()
+        and "results.csv moves aside, too; the settings stay as they are" in alone.warnings
+    )
+    before = fakes.tree(layout := RunLayout(finished))
+    roll_back(plan, by="me")
+    assert not list(layout.weights.glob("*.pt")) and not layout.results_csv.exists()
+    assert read_args(layout.args_yaml)["lr0"] == 0.002
+    assert undo(layout, by="me").text == "the rollback to the beginning was taken back"
+    assert fakes.tree(layout) == before
+
+
+def test_what_the_guard_warned_of_is_evidence_for_beginning_again(
+    finished: Path, rebase_here: Callable[..., Any]
+) -> None:
+    """Finite numbers, no incident and no diagnosis: the warning alone is in the table of remedies."""
+    told = {"warning": "saved_beyond_half", "epoch": 1, "step": 3, "text": "a tensor beyond fp16"}
+    journal = Journal(RunLayout(finished).journal)
+    journal.append("attempt_started", attempt=1, mode="start")
+    journal.append("warning", attempt=1, **told)
+    assert make_plan(finished, restart=True, propose=True).presets == ("gentle-lr",)

@@ -73,7 +73,10 @@ def test_a_point_has_a_name_for_commands_and_one_for_people(tmp_path):
     layout = RunLayout(tmp_path)
     assert leave(layout, "a", 1.0).label == "epoch3-step5"
     assert in_words("nantui/points/epoch134-step1240", 133) == "epoch 134 step 1,240"
-    assert in_words("epoch3.pt", 4) == "epoch3.pt (epoch 4)" and in_words("x", None) == "x (epoch ?)"
+    assert (
+        in_words("epoch3.pt", 4) == "epoch3.pt (epoch 4)"
+        and in_words("the beginning", None) == "the beginning"
+    )
     for fine in ("epoch3-step5", "epoch3.pt", ""):
         refuse_gone(layout, fine)
     with pytest.raises(UserError, match="a newer step point has taken its place"):

@@ -125,10 +125,14 @@ class FakeBackend:
             bytes=path.stat().st_size, seconds=0.02,
         )  # fmt: skip
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets) -> Any:
+    def plan(
+        self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets, **more: Any
+    ) -> Any:
         self.hold.wait(20)
         self.asked.append((to, dict(settings), presets))
-        if self.plan_problem is not None:
+        if more.get("leave_out") is not None:
+            self.plan_answer.images = self.plan_answer.guilty if more["leave_out"] else ()
+        if self.plan_problem is not None and not more.get("restart"):
             raise self.plan_problem
         return self.plan_answer
 
@@ -253,5 +257,8 @@ def make_plan(auto: bool = True) -> Any:
         warnings=["only under nantui, lost in a plain `yolo` resume: guard"],
         findings=[],
         presets=("nan-safe",),
+        asked={"lr0": 0.003, "guard": "protect"},
+        guilty=(),
+        images=(),
         earlier=[],
     )

@@ -43,7 +43,7 @@ async def test_a_checkpoint_under_the_cursor_is_what_r_goes_back_to(cockpit, sto
 async def test_where_the_chosen_checkpoint_is_no_restore_point_another_is_proposed(cockpit, stopped):
     backend = FakeBackend(plan=make_plan())
 
-    def plan(run, to, settings, presets, sound=backend.plan):
+    def plan(run, to, settings, presets, sound=backend.plan, **more):
         backend.plan_problem = ValueError("it is corrupt") if to else None
         return sound(run, to, settings, presets)
 

@@ -7,7 +7,7 @@ from nantui.run.status import RunStatus
 from nantui.ui.glyphs import UNICODE
 from nantui.ui.model.diagnosis_text import describe
 from nantui.ui.model.run_reader import RunReader
-from tests.ui.fakes import diagnosis
+from tests.ui.fakes import FakeBackend, diagnosis, make_plan
 from tests.ui.inks import plain
 from tests.ui.synthetic import journal, make_run
 
@@ -41,6 +41,19 @@ async def test_digits_count_the_remedies_that_a_key_can_apply(cockpit):
         await driver.press("1")
         await driver.until("Recover: stop")
         assert driver.app.screen.presets == ("gentle-lr",)
+
+
+async def test_the_key_of_an_image_that_was_named_opens_the_plan_that_leaves_it_out(cockpit):
+    plan = make_plan()
+    plan.guilty = ("/data/005.png",)
+    named = {"cause": "data", "why": "nantui labels", "images": ["/data/005.png"]}
+    async with cockpit(size=(110, 40), backend=FakeBackend(plan=plan)) as driver:
+        driver.backend.diagnose = lambda run: diagnosis(advice=[named])
+        await driver.press("d")
+        await driver.until("1 leave out 005.png")
+        await driver.press("1")
+        await driver.until("Recover: stop", "leave out 1 image (005.png, proven")
+        assert driver.app.screen.presets == ()
 
 
 async def test_diagnosis_of_a_healthy_run_says_so(cockpit):

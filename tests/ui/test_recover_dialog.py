@@ -123,7 +123,8 @@ async def test_confirmed_it_shows_stages_outcome_and_what_is_in_effect(cockpit, 
     async with cockpit(run, backend=backend) as driver:
         command = await confirmed(driver, backend)
         assert command.kind == "recover"
-        assert command.options == {"presets": ["nan-safe"], "set": {"guard": "protect"}, "to": "epoch6.pt"}
+        shown = {"presets": ["nan-safe"], "set": {"lr0": 0.003, "guard": "protect"}, "to": "epoch6.pt"}
+        assert command.options == {**shown, "images": [], "propose": False}, "as it is shown, nothing else"
         journal(run, kind="stage", command=command.id, stage="stop", text="stopping the training")
         await driver.until("stopping the training")
         journal(run, kind="attempt_started", attempt=2, asked={"lr0": 0.003, "batch": 8, "mixup": 0.0})
@@ -190,6 +191,39 @@ async def test_no_plan_is_told_in_one_line(cockpit, run):
         await driver.press("y", "escape")
         await driver.until("ALARM", absent=("Nothing was changed",))
         assert backend.submitted == []
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 45)])
+async def test_a_finished_run_can_begin_again_once_it_was_shown_what_is_moved_aside(cockpit, tmp_path, size):
+    run = make_run(tmp_path / "done", state="finished")
+    plan = make_plan()
+    plan.headline, plan.restore = "Plan B: a restart was asked for, the training begins again", None
+    backend = FakeBackend(plan=plan)
+    backend.plan_problem = UserError("done is finished: raise epochs with --set epochs=71")
+    async with cockpit(run, backend=backend, size=size, wait=("epoch 12/20",)) as driver:
+        await driver.press("s")
+        await driver.until("R goes back to an older epoch, or begins again")
+        await driver.press("R")
+        await driver.until("b plans to begin again", "Begin again   b", absent=("Recover   y",))
+        await driver.press("y", "b")
+        text = await driver.until("Plan B: a restart was asked for", "Recover   y", absent=("Begin again",))
+        assert "moves aside, u takes it" in text
+        assert backend.submitted == [], "it is asked first"
+        await driver.press("y")
+        await driver.until("waiting for the supervisor")
+        assert backend.submitted[0].options["force_restart"] is True
+
+
+@pytest.mark.parametrize(("key", "state"), [("R", "running"), ("r", "finished")])
+async def test_what_trains_or_only_goes_back_does_not_begin_again(cockpit, tmp_path, key, state):
+    backend = FakeBackend(plan=make_plan())
+    backend.plan_problem = UserError("there is nothing")
+    run = make_run(tmp_path / "demo", state=state)
+    async with cockpit(run, backend=backend, wait=("epoch 12/20",)) as driver:
+        await driver.press(key)
+        await driver.until("there is nothing")
+        await driver.press("b")
+        await driver.until("there is no second proposal", absent=("to begin again",))
 
 
 async def test_another_restore_point_makes_another_plan_and_a_bad_one_says_why(cockpit, run):
@@ -259,6 +293,31 @@ async def test_on_a_small_terminal_what_changes_is_seen_and_the_rest_announced(c
         for _ in range(6):
             await driver.press("pagedown")
         await driver.until("shown here", absent=("more lines below",))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 45)])
+async def test_a_guilty_image_is_left_out_with_it_and_a_key_keeps_it(cockpit, run, size):
+    plan, said = make_plan(), "leave out 1 image (005.png, proven by the autopsy)"
+    plan.guilty = plan.images = ("/data/images/005.png",)
+    backend = FakeBackend(plan=plan)
+    async with cockpit(run, backend=backend, size=size) as driver:
+        await driver.press("R")
+        await driver.until("Recover   y", said, "i keeps it")
+        await driver.press("i")
+        await driver.until("Recover   y", "keep 1 image (005.png", absent=(said,))
+        await driver.press("i")
+        await driver.until("Recover   y", said)
+        await driver.press("y")
+        await driver.until("waiting for the supervisor")
+        assert backend.submitted[0].options["images"] == ["/data/images/005.png"]
+
+
+async def test_without_a_guilty_image_the_key_says_so(cockpit, run):
+    async with cockpit(run, backend=FakeBackend(plan=make_plan())) as driver:
+        await driver.press("R")
+        await driver.until("Recover   y")
+        await driver.press("i")
+        await driver.until("no image is proven guilty")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 45)])

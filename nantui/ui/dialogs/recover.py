@@ -16,6 +16,7 @@ from textual.containers import Container
 
 from nantui.run.commands import Command
 from nantui.run.journal import pending_edits
+from nantui.run.status import ACTIVE
 from nantui.ui.dialogs.base import Dialog
 from nantui.ui.format import clean
 from nantui.ui.model import plan_text
@@ -58,8 +59,9 @@ class RecoverDialog(Dialog):
         Binding("up,k", "pick(-1)", "another restore point: up", show=False),
         Binding("pagedown", "page(1)", "more of the plan", show=False),
         Binding("pageup", "page(-1)", "the plan before", show=False),
-        Binding("b", "further_back", "the second proposal: before a judgement", show=False),
+        Binding("b", "further_back", "before a judgement, or begin again", show=False),
         Binding("p", "presets", "choose presets to apply", show=False),
+        Binding("i", "images", "leave images that are proven guilty out, or not", show=False),
         Binding("u", "undo", "undo a finished rollback", show=False),
         Binding("enter", "enter", "choose or press, once there is a plan", show=False),
     ]
@@ -71,12 +73,13 @@ class RecoverDialog(Dialog):
         kind: str,
         presets: Sequence[str] | None = None,
         to: str = "",
+        leave_out: bool | None = None,
     ) -> None:
         """`to` is a checkpoint chosen before; another is proposed where it cannot be gone back to."""
         super().__init__()
         self.over, self.kind = over, kind
         self.presets = None if presets is None else tuple(presets)
-        self.to, self._wished = to, to
+        self.to, self._wished, self.leave_out, self.restart = to, to, leave_out, False
         self._ahead: list[Callable[[], None]] = []
         self.note = ""
         self.stage = PLANNING
@@ -111,12 +114,9 @@ class RecoverDialog(Dialog):
         self.stage, self.note = PLANNING, note
         self._redraw()
         make, run, wanted = self.cockpit.backend.plan, self.over.run_path, self.to or None
-        self.find_out(lambda: make(run, wanted, self.edits, self.presets), self._take_plan)
-
-    @property
-    def edits(self) -> dict[str, object]:
-        """Settings on top of the presets: those edited before."""
-        return pending_edits(self.over.snapshot.journal)
+        edits = pending_edits(self.over.snapshot.journal)
+        own = {"leave_out": self.leave_out, "restart": self.restart}
+        self.find_out(lambda: make(run, wanted, edits, self.presets, **own), self._take_plan)
 
     def _take_plan(self, plan: Plan | None, problem: str) -> None:
         if self.stage != PLANNING:
@@ -136,8 +136,8 @@ class RecoverDialog(Dialog):
             self.query_one(Candidates).show_candidates(list(self.plan.candidates), self.plan.restore)
         if self.may_stay_automatic:
             buttons.append(("stay_automatic", "On autopilot", "a"))
-        if self.plan is not None and self.plan.second is not None:
-            buttons.append(("further_back", f"Epoch {self.plan.second.work}", "b"))
+        if (second := self.plan.second if self.plan is not None else None) or self.may_begin_again:
+            buttons.append(("further_back", f"Epoch {second.work}" if second else "Begin again", "b"))
         self.query_one(Choice).offer(tuple(buttons))
         self._redraw()
         if self.focused is None:
@@ -151,13 +151,21 @@ class RecoverDialog(Dialog):
         """Whether the ladder could recover the run from now on and does not do so yet."""
         return self.plan is not None and self.kind == "recover" and not self.plan.auto
 
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether a plan to begin again can be made where there is none to go back: nothing trains."""
+        idle = self.over.snapshot.status.state not in ACTIVE
+        return bool(self.problem) and idle and self.kind == "recover" and not self.restart
+
     def _write(self, width: int) -> list[Line]:
         glyphs = self.cockpit.glyphs
         if self.progress is not None:
             return plan_text.describe_progress(self.progress, self.kind, glyphs, width)
         if self.problem:
-            nothing: Line = [("Nothing was changed. Esc goes back.", "muted")]
-            return [*wrap(clean(self.problem, 800), width, "bad"), [], nothing]
+            nothing = (
+                "Nothing was changed. Esc goes back." + " b plans to begin again." * self.may_begin_again
+            )
+            return [*wrap(clean(self.problem, 800), width, "bad"), [], *wrap(nothing, width, "muted")]
         if self.plan is None:
             return [[("reading checkpoints and history..", "muted")]]
         told = [*wrap(self.note, width, "warn"), []] if self.note else []
@@ -175,7 +183,7 @@ class RecoverDialog(Dialog):
         elif self.stage == ASKING and message.listing.id == "candidates":
             chosen = self.query_one(Candidates).candidate
             if chosen is not None and chosen.usable:
-                self.to = chosen.name
+                self.to, self.restart = chosen.name, False
                 self.make_plan()
             elif chosen is not None:
                 self.note = f"{chosen.name}: {chosen.why_not}"
@@ -211,8 +219,10 @@ class RecoverDialog(Dialog):
         return possible and self.stage == ASKING
 
     def _leave(self, **more: object) -> None:
+        from nantui.recovery.plan import exactly
+
         assert self.plan is not None, "confirmed with a plan on the screen"
-        self._send({**plan_text.options(self.plan, self.edits), **more})
+        self._send({**exactly(self.plan), **more})
 
     def _send(self, options: Mapping[str, object]) -> None:
         self.command = self.over.submit(self.kind, **options)
@@ -261,10 +271,16 @@ class RecoverDialog(Dialog):
             self.query_one(Choice).action_press()
 
     def action_further_back(self) -> None:
-        """Take the second proposal: work out a plan that goes back to before the judgement."""
+        """Work out a plan that goes back to before the judgement, or, where none goes back, begins again."""
         second = self.plan.second if self.plan is not None else None
-        if self._may(second is not None, "there is no second proposal") and second is not None:
-            self.to = second.name
+        if self._may(second is not None or self.may_begin_again, "there is no second proposal"):
+            self.to, self.restart = second.name if second is not None else "", second is None
+            self.make_plan()
+
+    def action_images(self) -> None:
+        """Leave the images that are proven guilty out, or keep them."""
+        if self._may(bool(self.plan and self.plan.guilty), "no image is proven guilty"):
+            self.leave_out = not (self.plan and self.plan.images)
             self.make_plan()
 
     def action_page(self, by: int) -> None:

@@ -71,15 +71,17 @@ class Backend:
             self._catalogs[weights] = Catalog(weights)
         return self._catalogs[weights].verdicts()
 
-    def plan(self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets) -> Plan:
-        """Return the plan of a rollback, `settings` on top of `presets` (None: what the evidence supports);
-        slow, for a thread. Raises UserError when there is none.
+    def plan(
+        self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets, **more: Any
+    ) -> Plan:
+        """Return the plan of a rollback, `settings` on top of `presets` (None: what the evidence supports),
+        `more` as in `make_plan`; slow, for a thread. Raises UserError when there is none.
         """
         from nantui.diagnosis.causes import named
         from nantui.recovery.plan import make_plan
 
-        own: dict[str, Any] = {"python": self.python, "diagnosed": named(run)}
-        return make_plan(run, to, settings, presets, propose=True, **own)
+        more |= {"python": self.python, "diagnosed": named(run)}
+        return make_plan(run, to, settings, presets, propose=True, **more)
 
     def diagnose(self, run: Path) -> JsonObject:
         """Return causes and advice as `nantui diagnose --json` has them; slow, for a thread."""

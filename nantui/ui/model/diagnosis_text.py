@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from nantui.run.documents import JsonObject
 from nantui.run.events import Autopsy, Incident, of_kind, parse
@@ -146,13 +147,15 @@ def with_a_key(advice: Sequence[JsonObject]) -> list[JsonObject]:
 
 
 def can_be_done(advice: JsonObject) -> bool:
-    """Tell whether a recovery can apply a piece of advice: a preset, or only an older file."""
-    return bool(advice["preset"] or advice["cause"] == GO_BACK)
+    """Tell whether a recovery can apply a piece of advice: a preset, an older file, images to leave out."""
+    return bool(advice["preset"] or advice["cause"] == GO_BACK or advice.get("images"))
 
 
 def remedy_name(advice: JsonObject) -> str:
     """Return a piece of advice in a few words."""
-    return clean(advice["preset"] or UNNAMED.get(advice["cause"], "by hand"), 120)
+    images = ", ".join(PurePosixPath(image).name for image in advice.get("images") or ())
+    unnamed = f"leave out {images}" if images else UNNAMED.get(advice["cause"], "by hand")
+    return clean(advice["preset"] or unnamed, 120)
 
 
 def _notes(diagnosis: JsonObject, width: int) -> list[Line]:

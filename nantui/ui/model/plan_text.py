@@ -16,7 +16,6 @@ from nantui.recovery.history import Undoable
 from nantui.run import status as run_status
 from nantui.run.events import Change, CommandReceived, Kept, PhaseBegun, RollbackBegun, newest
 from nantui.run.points import in_words
-from nantui.run.spec import OURS_DEFAULTS
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import Glyphs
 from nantui.ui.model.command_progress import CommandProgress
@@ -28,14 +27,6 @@ from nantui.words import count
 
 if TYPE_CHECKING:
     from nantui.recovery.plan import Plan
-
-
-def options(plan: Plan, edits: dict[str, object]) -> dict[str, object]:
-    """Return the options of the command that does exactly what the plan shows."""
-    rows = [row for row in plan.settings if not row.kept and (row.name in edits or row.name in OURS_DEFAULTS)]
-    settings = {**edits, **{row.name: row.then for row in rows}}
-    target = {"to": plan.restore.name} if plan.restore is not None else {"force_restart": True}
-    return {"presets": list(plan.presets), "set": settings, **target}
 
 
 def may_rewind(kind: str, snapshot: RunSnapshot | None) -> bool:
@@ -64,9 +55,7 @@ def _what(plan: Plan, kind: str, snapshot: RunSnapshot | None, width: int) -> li
     status, facts, costs = snapshot.status if snapshot else None, dict[str, str](), plan.costs
     if kind == "recover" and status is not None and status.state in run_status.ACTIVE:
         place = f" in epoch {status.epoch}/{status.epochs or '?'}" if status.epoch else ""
-        facts["stops"] = (
-            f"the running attempt{place}, at the next batch boundary, then verifies that none is left"
-        )
+        facts["stops"] = f"the running attempt{place}, at the next batch boundary; verifies that none is left"
     hours = f", about {duration(costs.hours_lost * 3600)}" if math.isfinite(costs.hours_lost) else ""
     facts["costs"] = f"{costs.again}{hours}" if costs.again else "no epoch is lost"
     if plan.trouble is not None:
@@ -82,7 +71,8 @@ def _what(plan: Plan, kind: str, snapshot: RunSnapshot | None, width: int) -> li
         facts["or, with b"] = f"{plan.second_words}; yours to decide"
     elif plan.judgement is not None:
         facts["judged"] = plan.judgement.in_words
-    return [*wrap(clean(plan.headline), width, "strong"), *_facts(facts, width)]
+    aside = "" if plan.restore else "; all that it has made moves aside, u takes it back"
+    return [*wrap(clean(plan.headline + aside), width, "strong"), *_facts(facts, width)]
 
 
 def _left(plan: Plan, width: int) -> list[Line]:
@@ -125,7 +115,17 @@ def _settings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
             kept.setdefault(row.why, []).append(row.name)
     told = "; ".join(f"{', '.join(names)} ({why})" for why, names in kept.items())
     stays = wrap(clean(f"as they are: {told}", 600), width, "muted") if kept else []
-    return [head, *(changes or [[("no setting changes", "muted")]]), *stays]
+    images = _images(plan, width) if plan.guilty else []
+    return [head, *images, *(changes or [[("no setting changes", "muted")]]), *stays]
+
+
+def _images(plan: Plan, width: int) -> list[Line]:
+    """The images that the autopsy has proven guilty, whether they are left out or not."""
+    names = clean(", ".join(PurePosixPath(image).name for image in plan.guilty), 200)
+    it = "it" if len(plan.guilty) == 1 else "them"
+    what, key = ("leave out", f"i keeps {it}") if plan.images else ("keep", f"i leaves {it} out")
+    said = f"{what} {count(len(plan.guilty), 'image')} ({names}, proven by the autopsy): {key}"
+    return wrap(said, width, "strong" if plan.images else "muted")
 
 
 def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Line]:
@@ -321,7 +321,7 @@ def _what_it_was(snapshot: RunSnapshot, begun: Undoable) -> str:
         return f"The resume {when}after epoch {begun.epoch}"
     if isinstance(begun, PhaseBegun):
         return f"The change {when}to phase {begun.phase or '?'} of the plan"
-    place = clean(in_words(PurePosixPath(str(begun.restore_point)).name, begun.epoch), 90)
+    place = clean(in_words(PurePosixPath(begun.restore_point or "the beginning").name, begun.epoch), 90)
     before = takewhile(lambda event: event is not begun, snapshot.journal)
     asked = newest(before, CommandReceived)
     if asked is not None and asked.command.kind in ("start", "resume"):

@@ -37,7 +37,7 @@ def _why_not(name: str, run: RunSnapshot) -> str | None:
         case "start" if active:
             return f"it is already {state}"
         case "start" if state == run_status.FINISHED:
-            return "the training is finished; roll back with r to train on from an older epoch"
+            return "it is finished; R goes back to an older epoch, or begins again"
         case "stop" | "kill" if not active and not run.status.pids:
             return f"nothing is running: it is {state}"
         case "rollback" if active:

@@ -60,16 +60,17 @@ class DiagnosisScreen(RunPage):
         if digit > len(advice):
             self.say(f"there is no remedy {digit} that a key can apply", "warn")
         elif can_be_done(chosen := advice[digit - 1]):
-            self._recover((chosen["preset"],) if chosen["preset"] else ())
+            preset, images = chosen["preset"], bool(chosen.get("images"))
+            self._recover((preset,) if preset else (), images and not preset)
         else:
             self.action_labels()
 
-    def _recover(self, presets: tuple[str, ...] | None) -> None:
+    def _recover(self, presets: tuple[str, ...] | None, leave_out: bool | None = None) -> None:
         from nantui.ui.dialogs.recover import RecoverDialog
 
         reason = why_not("recover", self.over.snapshot, read_only=False)
         if self.may(f"recover: {reason}" if reason else ""):
-            self.app.push_screen(RecoverDialog(self.over, "recover", presets))
+            self.app.push_screen(RecoverDialog(self.over, "recover", presets, leave_out=leave_out))
 
     def action_labels(self) -> None:
         self.over.action_act("labels")

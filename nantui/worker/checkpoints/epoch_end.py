@@ -229,7 +229,7 @@ class EpochEndChecks:
             raise OSError(f"the last checkpoint could not be saved ({why}); the one before it is whole")
         if trouble == NAN_VALIDATION and options.protects and not options.ends_on_suspicion:
             if self._news:
-                self._say_of(NAN_VALIDATION, f"{why}; the weights are finite, so")
+                self._say_of(NAN_VALIDATION, f"{why}; the weights are finite")
             self._news = False
         elif trouble:
             step = self.session.progress.step or 0

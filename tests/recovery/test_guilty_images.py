@@ -1,0 +1,130 @@
+"""Images that the autopsy proved guilty: `R` leaves them out where that was measured to help first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nantui.commands import acting
+from nantui.recovery import __main__ as act
+from nantui.recovery.plan import exactly, make_plan, plan_lines
+from nantui.recovery.rollback import branch
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.quarantine import quarantine_add, quarantined
+from nantui.supervisor.client import CommandResult
+from tests.recovery import fakes
+
+ONE, OTHER = "/data/005.png", "/data/017.png"
+
+
+def blame(run: Path, *images: str, cause: str = "broken_labels") -> None:
+    named = [{"image": 0, "files": [image], "why": "a box of 1e20 images"} for image in images]
+    Journal(RunLayout(run).journal).append("autopsy", cause=cause, text="", evidence={"images": named})
+
+
+def test_one_image_with_broken_labels_goes_with_it_and_no_is_an_answer(poisoned: Path) -> None:
+    assert make_plan(poisoned).images == (), "nothing is proven"
+    blame(poisoned, ONE)
+    blame(poisoned, OTHER, cause="exploding_gradient")
+    plan = make_plan(poisoned)
+    assert plan.images == plan.guilty == (ONE,) and plan.presets == ()
+    assert plan.measured.startswith("leave images out: cured 4 of 4")
+    assert f"leaves out: {ONE}, proven by the autopsy" in plan_lines(plan)
+    kept = make_plan(poisoned, leave_out=False)
+    assert kept.images == () and kept.guilty == (ONE,) and "leave images out: cured" not in kept.measured[:24]
+    assert make_plan(poisoned, presets=["unchanged"]).images == (), "a person named the remedy"
+    assert make_plan(poisoned, presets=[], propose=True, leave_out=True).images == (ONE,)
+
+
+@pytest.mark.parametrize(
+    ("images", "cause"), [((ONE, OTHER), "broken_pixels"), ((ONE,), "exploding_gradient")]
+)
+def test_where_something_else_was_measured_to_help_they_stay(
+    poisoned: Path, images: tuple[str, ...], cause: str
+) -> None:
+    blame(poisoned, *images, cause=cause)
+    plan = make_plan(poisoned)
+    assert plan.images == () and plan.guilty == (images if cause == "broken_pixels" else ())
+
+
+def test_where_that_was_tried_the_next_remedy_comes(poisoned: Path) -> None:
+    blame(poisoned, ONE)
+    Journal(RunLayout(poisoned).journal).append(
+        "rollback_begun", id="r1", restore_point="weights/epoch3.pt", epoch=4, images=[ONE], steps=[]
+    )
+    assert make_plan(poisoned).presets, "it was tried: the next remedy comes"
+
+
+def carried_out(run: Path, action: str, id: str, **options: Any) -> int:
+    request = run.parent / f"{id}.json"
+    request.write_text(json.dumps({"action": action, "run": str(run), "id": id, **options}))
+    return act.main([str(request)])
+
+
+@pytest.mark.parametrize("before", [(), (OTHER,), (ONE,)], ids=["no list", "another on it", "on it before"])
+def test_undo_gives_back_the_images_that_its_rollback_left_out(
+    poisoned: Path, rebase_here: object, before: tuple[str, ...]
+) -> None:
+    layout = RunLayout(poisoned)
+    quarantine_add(layout, before, "label check")
+    blame(poisoned, ONE)
+    assert carried_out(poisoned, "rollback", "r1", **exactly(make_plan(poisoned))) == 0
+    assert set(quarantined(layout)) == {*before, ONE}
+    for _ in range(2):  # asked again by a supervisor that did not live to hear of it
+        assert carried_out(poisoned, "undo", "u1") == 0
+        assert tuple(quarantined(layout)) == before
+
+
+def test_undo_leaves_alone_what_a_person_left_out_since(poisoned: Path, rebase_here: object) -> None:
+    layout = RunLayout(poisoned)
+    blame(poisoned, ONE)
+    assert carried_out(poisoned, "rollback", "r1", **exactly(make_plan(poisoned))) == 0
+    quarantine_add(layout, [OTHER], "as asked")
+    assert carried_out(poisoned, "undo", "u1") == 0
+    assert OTHER in quarantined(layout)
+
+
+def test_the_command_sends_what_it_shows(
+    poisoned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nantui import cli
+
+    blame(poisoned, ONE)
+    sent: list[dict[str, Any]] = []
+
+    def keep(run: Path, command: Any, **how: Any) -> CommandResult:
+        sent.append(command.options)
+        return CommandResult(True, "")
+
+    monkeypatch.setattr(acting, "carry_out", keep)
+    monkeypatch.setattr(acting, "named", lambda run: ("data", "autopsy"))
+    assert cli.main(["recover", str(poisoned), "--yes", "--our-runner", "--trust"]) == 0
+    assert f"leaves out: {ONE}" in capsys.readouterr().err
+    assert sent[0]["images"] == [ONE] and sent[0]["propose"] is False
+
+
+def test_what_a_dialog_sends_is_what_it_showed_with_the_presets_own_reasons(poisoned: Path) -> None:
+    shown = make_plan(poisoned, presets=["nan-safe"], propose=True)
+    sent = exactly(shown)
+    done = make_plan(poisoned, sent["to"], sent["set"], sent["presets"], propose=sent["propose"])
+    assert {(row.name, row.then) for row in done.settings} >= {
+        (row.name, row.then) for row in shown.settings if not row.kept
+    }
+    assert {row.name: row.why for row in done.settings}["lr0"] == next(
+        row.why for row in shown.settings if row.name == "lr0"
+    )
+
+
+def test_a_new_run_beside_it_leaves_out_what_the_old_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.without_torch(monkeypatch)
+    layout = fakes.make_run(tmp_path / "run")
+    quarantine_add(layout, [OTHER], "label check")
+    branch(fakes.make_plan(layout, {}), "second", by="me", images=[ONE])
+    assert quarantined(RunLayout(tmp_path / "second")) == [OTHER, ONE]
+    assert quarantined(layout) == [OTHER], "not one byte of the old one changes"
