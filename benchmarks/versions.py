@@ -213,7 +213,7 @@ ROOMS = tuple(
 )
 NEEDS_TRAINING = re.compile(
     "import torch|(from|import) ultralytics|tests.worker|checkpoint(.| import )(editing|flips|lists)"
-    "|run_of|healthy|write_dataset"
+    "|run_of|healthy|write_dataset|torch_python"
 )
 PINNED = "test_snapshots.py"  # pictures of one Textual version
 

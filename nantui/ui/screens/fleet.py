@@ -175,8 +175,8 @@ class FleetScreen(BaseScreen):
     def _show_checkpoints(self) -> None:
         if self.seen is not None:
             listing = self.query_one(Checkpoints)
-            listing.show_rows(checkpoint_rows.rows(self.seen.checkpoints, self._verdicts))
-            listing.grow_older(self.cockpit.backend.now())
+            rows = checkpoint_rows.rows(self.seen.checkpoints, self._verdicts)
+            listing.show_rows(rows, self.cockpit.backend.now())
             self._fit()
 
     def _show_closer(self, seen: RunSnapshot | None, _problem: str) -> None:

@@ -257,7 +257,7 @@ class RunScreen(ChartsScreen, HeldScreen):
         if self.snapshot.taken and self._list_waits and self._list_pace.allows():
             self._list_waits = False
             rows = checkpoint_rows.rows(self.snapshot.checkpoints, self.verdicts, self.waiting)
-            self.query_one(Checkpoints).show_rows(rows)
+            self.query_one(Checkpoints).show_rows(rows, self.cockpit.backend.now())
             self._fit()
 
     def _fit(self) -> None:

@@ -29,8 +29,9 @@ class Checkpoints(Listing):
         self._rows: list[Row] = []
         self._now = 0.0
 
-    def show_rows(self, rows: list[Row]) -> None:
-        self._rows = rows
+    def show_rows(self, rows: list[Row], now: float) -> None:
+        """Show them, with ages as of `now`, s since the epoch."""
+        self._rows, self._now = rows, now
         self.empty = "none yet: the first comes after epoch 1"
         self.show([row.checkpoint.path for row in rows], self._row)
 
