@@ -56,7 +56,7 @@ def folders_about(file: str) -> tuple[str, ...] | None:
     if top not in ("nantui", "tests"):
         return () if file.endswith(".md") else ELSEWHERE.get(top)
     mirror = ROOT.joinpath("tests", *inside)
-    while not any(mirror.glob("test_*.py")):
+    while mirror != ROOT / "tests" and not any(mirror.glob("test_*.py")):
         mirror = mirror.parent
     return (mirror.relative_to(ROOT).as_posix(), *ELSEWHERE.get("/".join([top, *inside[:1]]), ()))
 

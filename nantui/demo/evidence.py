@@ -94,9 +94,9 @@ def settings_in_effect(layout: RunLayout) -> str | None:
     if reported.differences:
         raise Failed(f"asked against in effect: {reported.differences}")
     values = reported.values
-    if started.mode != "resume" or values.get("optimizer") != "SGD":
+    if started.mode != "resume" or values.get("guard") != "protect":
         raise Failed(f"attempt 2 is a {started.mode} with {values}")
-    return ", ".join(f"{name} {values[name]}" for name in ("optimizer", "lr0", "amp") if name in values)
+    return ", ".join(f"{name} {values[name]}" for name in ("guard", "optimizer", "lr0") if name in values)
 
 
 def one_step_lost(layout: RunLayout) -> str | None:

@@ -51,7 +51,7 @@ def test_alarm_recover_and_finish_with_the_cockpit_killed_in_between(training, t
     until(evidence.badges_turned, layout)
     second.wait_for("corrupt", "clean")
     second.press("R")
-    dialog = second.wait_for(f"epoch{ACT_ONE['epoch'] - 2}.pt", "lr0")
+    dialog = second.wait_for(f"epoch{ACT_ONE['epoch'] - 2}.pt", "guard", "protect")
     assert "Cancel" in dialog
     second.press("y")
     until(evidence.recovery_asked, layout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def test_one_image_with_broken_labels_goes_with_it_and_no_is_an_answer(poisoned:
     blame(poisoned, OTHER, cause="exploding_gradient")
     plan = make_plan(poisoned)
     assert plan.images == plan.guilty == (ONE,) and plan.presets == ()
-    assert plan.measured.startswith("leave images out: cured 4 of 4")
+    assert re.match(r"leave images out: cured (\d+) of \1, ", plan.measured)
     assert f"leaves out: {ONE}, proven by the autopsy" in plan_lines(plan)
     kept = make_plan(poisoned, leave_out=False)
     assert kept.images == () and kept.guilty == (ONE,) and "leave images out: cured" not in kept.measured[:24]
