@@ -1,6 +1,6 @@
 """How numbers of things are said, on screens and in terminals.
 
-What the cockpit calls commands, measures and activities stands in configs/tables/words.yaml, what is told of
+What the cockpit calls commands, measures and activities stands in configs/tables/words.json, what is told of
 an incident in run/incidents.py, what a key does and a setting means in keys.yaml and settings.yaml beside it.
 """
 

@@ -85,6 +85,11 @@ def test_light_by_running(module):
     assert modules_after(f"import {module}") & HEAVY == set()
 
 
+def test_nothing_slow_is_imported_before_the_first_frame():
+    slow = (HEAVY - {"textual"}) | {"yaml"}
+    assert modules_after("import nantui.ui.app") & slow == set()
+
+
 def test_every_command_imports_nothing_heavy():
     from nantui.cli import COCKPIT, COMMANDS, TOGETHER
 

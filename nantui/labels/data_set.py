@@ -139,11 +139,10 @@ def _names(file: Path, document: JsonObject) -> tuple[str, ...]:
     if names is None and count is None:
         raise UserError(f"{file}: neither 'names:' nor 'nc:'; Ultralytics refuses to train without")
     try:
-        if count is not None and (
-            not float(count).is_integer() or float(count) > MOST_NODES
-        ):  # '3' and 3.0 are 3
+        number = None if count is None else float(count)  # '3' and 3.0 are 3
+        if number is not None and (not number.is_integer() or number > MOST_NODES):
             raise ValueError
-        count = None if count is None else int(float(count))
+        count = None if number is None else int(number)
         if names is None:
             return tuple(f"class_{number}" for number in range(count or 0))
         numbered = enumerate(names) if isinstance(names, list) else names.items()

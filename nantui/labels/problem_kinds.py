@@ -1,6 +1,6 @@
 """Every kind of label problem: how bad it is, what Ultralytics does with it, and what it can lead to.
 
-The kinds themselves are in configs/tables/label_problems.yaml.
+The kinds themselves are in configs/tables/label_problems.json.
 """
 
 from __future__ import annotations

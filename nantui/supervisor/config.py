@@ -26,7 +26,7 @@ HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 @dataclass(frozen=True)
 class Patience:
-    """Times in seconds, except `stall_factor`; what each is for stands in configs/tables/supervise.yaml."""
+    """Times in seconds, except `stall_factor`; what each is for stands in configs/tables/supervise.json."""
 
     tick_s: float = 0.25
     heartbeat_s: float = 4.0

@@ -1,4 +1,4 @@
-"""Every key of the cockpit, as data in configs/tables/keys.yaml: what it is called and what it does.
+"""Every key of the cockpit, as data in configs/tables/keys.json: what it is called and what it does.
 
 The bindings, the key bar, the help, the command palette and docs/keys.md all come from it.
 """
