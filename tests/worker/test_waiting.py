@@ -14,6 +14,7 @@ from nantui import entry_points
 from nantui.machine.process_tree import MARK, environment_of
 from nantui.machine.waiting_process import ASKED_THROUGH, LONGEST_S, WaitingProcess, both_ends, have_done
 from nantui.paths import WORK_IN
+from tests.supervisor.stub_run import eventually
 
 OWN_SCORE = Path("/proc/self/oom_score_adj").read_text().strip()
 SPEAKS = """
@@ -61,7 +62,11 @@ def said(waiting: WaitingProcess, place: Path) -> list[str]:
 
 
 def test_it_becomes_the_very_process_that_was_asked_for(waiting: WaitingProcess, place: Path) -> None:
-    assert f"{MARK}=mine".encode() in environment_of(waiting.child.pid), "found as a part of the attempt"
+    mark = f"{MARK}=mine".encode()
+    # While it is being executed, a process has no environment yet.
+    eventually(
+        lambda: mark in environment_of(waiting.child.pid), lambda: "not found as a part of the attempt"
+    )
     assert said(waiting, place) == [f"said old ['a', 'b'] {place} {os.getpid()} {OWN_SCORE}"]
 
 
