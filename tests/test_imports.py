@@ -85,9 +85,12 @@ def test_light_by_running(module):
     assert modules_after(f"import {module}") & HEAVY == set()
 
 
-def test_nothing_slow_is_imported_before_the_first_frame():
-    slow = (HEAVY - {"textual"}) | {"yaml"}
-    assert modules_after("import nantui.ui.app") & slow == set()
+def test_nothing_slow_is_imported_before_the_first_frame(tmp_path):
+    slow = (HEAVY - {"textual"}) | {"yaml", "psutil"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/args.yaml").write_text("epochs: 1\n")
+    found = f"from nantui.commands import cockpit; assert cockpit.runs_to_show(Path({str(tmp_path)!r}))"
+    assert modules_after(f"from pathlib import Path; {found}; import nantui.ui.app") & slow == set()
 
 
 def test_every_command_imports_nothing_heavy():

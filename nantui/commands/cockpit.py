@@ -91,13 +91,14 @@ def kept_title() -> Iterator[None]:
 
 def runs_to_show(top: Path) -> list[Path]:
     """Return the runs in and below `top`. Raises UserError when there is none."""
-    from nantui.labels.data_set import ultralytics_directory
     from nantui.run.layout import RunLayout, find_runs, require_run
 
     if not top.is_dir() or RunLayout(top).looks_like_run() or top.name == "weights":
         return [require_run(top).run]
     runs = [path.resolve() for path in find_runs(top)]
     if not runs:
+        from nantui.labels.data_set import ultralytics_directory
+
         theirs = ultralytics_directory("runs")
         found = f"Ultralytics puts runs into {theirs} (its setting runs_dir): {common.look_at(theirs)}"
         others = "give a run directory, start one with `nantui train`, or see one made by `nantui demo`"
