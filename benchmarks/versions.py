@@ -228,11 +228,12 @@ def without_torch(python: Path) -> Iterator[Found]:
             # On the command line their names would make the test run look like a training to the tests.
             listed.write("\n".join(map(str, files)))
             listed.flush()
-            words = [f"@{listed.name}", "-q", "-p", "no:cacheprovider", "-m", "not soak"]
+            words = [f"@{listed.name}", "-q", "-p", "no:cacheprovider", "-m", "not soak", "-n", "2"]
             run = [python, "-m", "pytest", *words]
             done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, env=trained_beside())
-        last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
-        yield Found(room, done.returncode == 0, last, True)
+        lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
+        failed = [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
+        yield Found(room, done.returncode == 0, "; ".join([lines[-1].strip("= "), *failed[:8]]), True)
 
 
 def trained_beside() -> dict[str, str]:
