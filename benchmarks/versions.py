@@ -237,8 +237,9 @@ def without_torch(python: Path) -> Iterator[Found]:
 
 
 def trained_beside() -> dict[str, str]:
-    """Return an environment in which nantui finds this interpreter, which has torch, to train with."""
-    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    """Return an environment in which nantui is found from everywhere, and finds a Python that has torch."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
 
 
 def needs_no_torch(path: Path) -> bool:

@@ -144,7 +144,7 @@ def test_of_two_recoveries_at_once_the_second_does_not_end_what_the_first_began(
     done = eventually(lambda: run.outcome_of(second))
     assert run.outcome_of(first)["ok"]
     assert not done["ok"] and "another recovery came first" in done["text"]
-    assert run.status().attempt == 2 and run.status().state == "running"
+    assert run.await_state("running").attempt == 2
     assert run.do("recover").ok, "whoever has looked may recover again"
 
 
