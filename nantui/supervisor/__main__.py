@@ -42,6 +42,7 @@ from nantui.supervisor import handlers, recovery
 from nantui.supervisor.attempt_watch import Watch, journaled
 from nantui.supervisor.config import load_config
 from nantui.supervisor.handlers import begun_before
+from nantui.supervisor.helper_process import POLL_S
 from nantui.supervisor.launch import cwd_of
 from nantui.supervisor.outcome import Ending
 from nantui.supervisor.queue.entries import wake
@@ -139,7 +140,7 @@ class Service:
                 idle_since = time.monotonic()
             if time.monotonic() - idle_since > supervisor.patience.idle_exit_s and self._let_go():
                 return
-            supervisor.pump(supervisor.patience.tick_s)
+            supervisor.pump(POLL_S if supervisor.waiting else supervisor.patience.tick_s)
         # Whoever ends this process (systemd, docker stop, a batch system) wants the host back.
         if self.supervisor.watch is not None:
             self._carry_out(Command("stop", {"signal": self.told}, by=self.told))

@@ -18,7 +18,6 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -28,12 +27,18 @@ from nantui.machine.patient_output import print_patiently
 from nantui.machine.waiting_process import BECOME, LARGEST, MOST_DESCRIPTORS
 from nantui.paths import go_to_work
 
-OF_A_WORKER = (
-    "nantui.worker.ultralytics_api", "nantui.worker.points.going_on", "nantui.worker.trainer",
-    "ultralytics.models", "torchvision",
-)  # fmt: skip
-"""What is imported before the first step, in this order (`nantui.worker.__main__.train`)."""
-NO_ANSWER, NOT_YET = 255, -1
+TORCHRUN = "torch.distributed.run"
+IMPORTED = {
+    entry_points.WORKER: (
+        "nantui.worker.ultralytics_api", "nantui.worker.points.going_on", "nantui.worker.trainer",
+        "ultralytics.models", "torchvision", "matplotlib.font_manager", "requests",
+    ),
+    TORCHRUN: (TORCHRUN, "torchvision"),
+}  # fmt: skip
+"""What a worker imports before its first step, in this order (`nantui.worker.__main__.train`), and what the
+rebase needs (torchvision takes most of its time) that a fork of torchrun does.
+"""
+NO_ANSWER = 255
 
 
 def main(words: list[str]) -> None:
@@ -42,13 +47,12 @@ def main(words: list[str]) -> None:
     sys.argv[:] = words
     with socket.socket(fileno=os.dup(0)) as asked, open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-        output, problem = NOT_YET, ""
+        problem = ""
         try:
-            for _ in _import(words[0]):
-                output = output if output != NOT_YET else _do_asked(asked, begun, socket.MSG_DONTWAIT)
+            _import(words[0])
         except Exception as error:  # which the worker itself is to find
             problem = f"{type(error).__name__}: {error}"
-        output = output if output != NOT_YET else _do_asked(asked, begun)
+        output = _do_asked(asked, begun)
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -70,27 +74,21 @@ def be_ended(score: str, path: Path = Path("/proc/self/oom_score_adj")) -> str:
     return before
 
 
-def _import(module: str) -> Iterator[None]:
-    """Import what is needed to be `module`, with pauses."""
+def _import(module: str) -> None:
+    """Import what is needed to be `module`: all of it, before any fork has to import the same once more."""
     worker = module == entry_points.WORKER
     if worker:  # another, torchrun, starts interpreters: they begin where it does (`WORK_IN`)
         print_patiently()
         go_to_work()
-    for name in OF_A_WORKER if worker else (module,):
+    for name in IMPORTED.get(module, (module,)):
         importlib.import_module(name)
-        yield
     sys.modules.pop("" if worker else module, None)  # it is to be run yet
 
 
-def _do_asked(asked: socket.socket, begun: float, flags: int = 0) -> int:
-    """Do what is asked, in forks; returns where to print once this is to be the worker, NOT_YET where nothing
-    more is asked and it is not to be waited for.
-    """
+def _do_asked(asked: socket.socket, begun: float) -> int:
+    """Do what is asked, in forks; returns where to print once this is to be the worker."""
     while True:
-        try:
-            message, descriptors, _, _ = socket.recv_fds(asked, LARGEST, MOST_DESCRIPTORS, flags)
-        except BlockingIOError:
-            return NOT_YET
+        message, descriptors, _, _ = socket.recv_fds(asked, LARGEST, MOST_DESCRIPTORS)
         if message == BECOME:
             return descriptors[0]
         if not message:

@@ -36,10 +36,10 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def waiting(place: Path) -> Iterator[WaitingProcess]:
-    """Yield a process that waits to become `python -m speaks a b`."""
+def waiting(place: Path, request: pytest.FixtureRequest) -> Iterator[WaitingProcess]:
+    """Yield a process that waits to become `python -m speaks a b`, or another module with these arguments."""
     ours, its = both_ends()
-    argv = [sys.executable, "-m", "speaks", "a", "b"]
+    argv = [sys.executable, "-m", getattr(request, "param", "speaks"), "a", "b"]
     words = [argv[0], "-m", entry_points.WAITING, *argv[2:]]
     path = os.pathsep.join([str(place), str(Path(__file__).parents[2])])
     environment = {**os.environ, "PYTHONPATH": path, MARK: "mine", WORK_IN: str(place)}
@@ -101,6 +101,25 @@ def test_a_fork_of_it_does_what_is_asked_and_holds_a_lock_as_a_child_would(
     assert score == "1000" != OWN_SCORE, "without memory it goes first, and never the training"
     assert os.readlink(f"/proc/{waiting.child.pid}/cwd") == "/", "what it starts finds no module in a run"
     assert said(waiting, place)[0].startswith("said old"), "and it becomes the worker all the same"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "needed"),
+    [
+        (entry_points.WORKER, ["torch._dynamo", "ultralytics.models", "matplotlib.font_manager"]),
+        ("torch.distributed.run", ["torch._dynamo"]),
+    ],
+    indirect=["waiting"],
+)
+def test_what_takes_long_is_imported_before_anybody_asks_and_never_twice(
+    waiting: WaitingProcess, place: Path, monkeypatch: pytest.MonkeyPatch, needed: list[str]
+) -> None:
+    """Whatever a fork of it had to import, the worker would import once more."""
+    maps = Path(f"/proc/{waiting.child.pid}/maps")
+    eventually(lambda: b"/torchvision/" in maps.read_bytes(), lambda: "it waits to be asked")
+    (place / "speaks.py").write_text(f"import sys; print({{*{needed}}} - {{*sys.modules}})")
+    assert asked(waiting, place, monkeypatch)
+    assert (place / "out").read_text() == "set()\n"
 
 
 def test_a_helper_that_fails_or_is_not_there_leaves_the_work_to_another(
