@@ -32,7 +32,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.telemetry import StepFollower
 from nantui.supervisor.state import read_state
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 SYSTEMD, UNIT, GROUP = "/lib/systemd/systemd", "nantui.service", "nantui-boots"
 BOOT = """

@@ -40,8 +40,9 @@ from nantui.run.spec import read_spec, write_spec
 from nantui.run.telemetry import StepFollower
 from nantui.supervisor.client import create_run, ensure_supervisor, submit
 from nantui.supervisor.state import read_state
-from tests.supervisor import stub_run
-from tests.supervisor.stub_run import StubRun, eventually
+from tests import waiting
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 from tests.worker.runs import draw_data_set, tiny_model
 
 EPOCHS, INSIDE = 4, "NANTUI_BENCH_INSIDE"
@@ -277,7 +278,7 @@ def main() -> int:
 @contextlib.contextmanager
 def quick_home() -> Iterator[Path]:
     """A folder with a tiny model, and configuration, cache and state in it; supervisors are quick."""
-    stub_run.PATIENCE_S, service.MOUNTS_S = 240.0, 0.0
+    waiting.PATIENCE_S, service.MOUNTS_S = 240.0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         os.environ.update(

@@ -25,7 +25,8 @@ from nantui.run.attempts import read_exits
 from nantui.run.results import read_results
 from nantui.run.telemetry import StepFollower
 from nantui.supervisor.state import read_state
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 LONGEST_S = 3.0
 """A signal comes within this time after the attempt's first step; each sixth before there is one."""

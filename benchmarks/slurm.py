@@ -26,8 +26,9 @@ from pathlib import Path
 
 from benchmarks.random_signals import torn, trained
 from nantui.entry_points import command_line
-from tests.supervisor import stub_run
-from tests.supervisor.stub_run import StubRun, eventually
+from tests import waiting
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 from tests.worker.runs import draw_data_set, tiny_model
 
 PACKAGES = ("slurm-wlm", "munge")
@@ -145,7 +146,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", metavar="CASE", default=list(CASES))
     chosen = parser.parse_args()
     install()
-    stub_run.PATIENCE_S = AGAIN_S
+    waiting.PATIENCE_S = AGAIN_S
     wrong = []
     with tempfile.TemporaryDirectory(prefix="nantui-slurm-") as folder, slurm(Path(folder)):
         print("| what happens to the job | began again | steps trained before each | trained again |")

@@ -14,7 +14,7 @@ import pytest
 
 from nantui.machine.process_identity import alive, ref_of
 from nantui.machine.process_tree import argv_of, environment_of
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 from tests.warm import ROOT
 
 TELL = """

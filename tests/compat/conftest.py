@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nantui.machine.process_identity import this_machine
+from tests import waiting
 from tests.compat.archive import DATA, new_root, unpack
 from tests.compat.recorded import Recorded
 
@@ -32,6 +33,7 @@ def on_the_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("NANTUI_HOST", "recorded")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("YOLO_OFFLINE", "true")
+        patch.setattr(waiting, "PATIENCE_S", 300.0)
         this_machine.cache_clear()
         yield home
     this_machine.cache_clear()

@@ -30,7 +30,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +37,9 @@ from typing import Any
 
 import yaml
 
+from tests import waiting
 from tests.compat.archive import DATA, OLD_CODE, RECORDED, new_root, pack, unpack, unpack_old_code
+from tests.waiting import eventually
 
 HOST, OTHER_HOST, USER = "recorded", "other", "somebody"
 NO_BOOT = b"00000000-0000-4000-8000-000000000000"
@@ -189,14 +190,6 @@ def slow(*epochs: int, seconds: float = 3.0) -> list[dict[str, Any]]:
     return [{**fault, "epoch": epoch} for epoch in epochs]
 
 
-def until(look: Callable[[], Any], what: str) -> None:
-    """Wait until `look` is true."""
-    deadline = time.monotonic() + 120
-    while not look():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.1)
-
-
 def in_epoch(room: Room, run: Path, epoch: int, attempt: int = 1) -> None:
     """Wait until an attempt has done the second step of an epoch."""
     home = run / "nantui/attempts"
@@ -209,7 +202,7 @@ def in_epoch(room: Room, run: Path, epoch: int, attempt: int = 1) -> None:
             return False
         return bool(rows) and tuple(map(int, rows[-1].split(",")[1:3])) >= (epoch, 2)
 
-    until(there, f"epoch {epoch} of {run}")
+    eventually(there, lambda: f"waited in vain for epoch {epoch} of {run}")
 
 
 def stop(room: Room, run: Path) -> None:
@@ -224,7 +217,7 @@ def finished(room: Room) -> None:
     run = room.create("finished", {"epochs": 4}, faults=faults)
     in_epoch(room, run, 3)
     room.nantui("recover", run, "--set", "lr0=0.0005", "--yes")
-    until(lambda: room.status(run)["state"] == "finished", "its end")
+    eventually(lambda: room.status(run)["state"] == "finished", lambda: "waited in vain for its end")
 
 
 def broken_early(room: Room) -> None:
@@ -276,7 +269,10 @@ def two_hosts(room: Room) -> None:
     faults = [{"fault": "nan_pixel", "rank": 1, "epoch": 1, "batch": 2}, *slow(2, 3)]
     how = {"nnodes": 2, "endpoint": "127.0.0.1:0"}
     run = room.create("two_hosts", {"epochs": 3}, faults=faults, **how)
-    until(lambda: "waiting for 1 of 2 hosts" in room.status(run)["text"], "the supervisor")
+    eventually(
+        lambda: "waiting for 1 of 2 hosts" in room.status(run)["text"],
+        lambda: "waited in vain for the supervisor",
+    )
     room.nantui("join", run, "--python", f"{room.root}/python", "--yes", host=OTHER_HOST)
     in_epoch(room, run, 2)
     stop(room, run)
@@ -297,7 +293,7 @@ def diverged(room: Room) -> None:
     """A NaN in every batch from the third epoch on: the guard ended it."""
     faults = [{"fault": "nan_pixel", "attempt": 1, "epoch": 3, "batch": 1, "times": 4}]
     run = room.create("diverged", {"epochs": 4}, ours={"max_consecutive_skips": 2}, faults=faults)
-    until(lambda: room.status(run)["state"] == "diverged", "its end")
+    eventually(lambda: room.status(run)["state"] == "diverged", lambda: "waited in vain for its end")
 
 
 STORIES = (finished, broken_early, broken_late, plan, two_hosts, stopped, diverged)
@@ -311,7 +307,7 @@ def keep(run: Path, place: Path) -> None:
 
 def _alone(run: Path) -> None:
     """Wait until no process serves the run or trains in it."""
-    until(lambda: not _processes(), f"the processes of {run} to leave")
+    eventually(lambda: not _processes(), lambda: f"waited in vain for the processes of {run} to leave")
 
 
 def _processes() -> list[int]:
@@ -404,6 +400,7 @@ def answers(place: Room, archive: Path) -> dict[str, Any]:
 def main(names: Sequence[str]) -> int:
     """Record the runs with these names, or all of them."""
     assert OLD_CODE.is_file()
+    waiting.PATIENCE_S = 120.0
     file = DATA / "said.json"
     said = json.loads(file.read_text()) if file.exists() else {}
     with room() as place:

@@ -7,16 +7,14 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tests.compat.archive import DATA, RECORDED
+from tests.waiting import eventually
 
 NAMES = ("finished", "broken_early", "broken_late", "plan", "two_hosts", "stopped", "diverged")
-PATIENCE_S = 300.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -126,15 +124,6 @@ def contents(run: Path) -> set[str]:
 
 def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def eventually(look: Callable[[], Any], what: Callable[[], str] = lambda: "") -> Any:
-    """Wait until `look` is true; fail with `what` it is instead."""
-    until = time.monotonic() + PATIENCE_S
-    while not (found := look()):
-        assert time.monotonic() < until, what()
-        time.sleep(0.05)
-    return found
 
 
 def alike(old: Any, new: Any, left_out: tuple[str, ...] = ()) -> bool:

@@ -25,10 +25,10 @@ from tests.compat.recorded import (
     command_line,
     contents,
     digest_of,
-    eventually,
     everything,
 )
 from tests.screen import Screen
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("quick_start")
 Unpacked = Callable[[str], Recorded]

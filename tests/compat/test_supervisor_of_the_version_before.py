@@ -24,7 +24,8 @@ import pytest
 
 from tests.compat.archive import OLD_CODE, unpack_old_code
 from tests.compat.conftest import end_processes
-from tests.compat.recorded import ROOT, Recorded, eventually
+from tests.compat.recorded import ROOT, Recorded
+from tests.waiting import eventually
 
 IMPORTED_BY_NAME = "nantui.training.attach"
 PACKAGES = ("nantui", "styles", "configs")

@@ -26,8 +26,8 @@ from nantui.run.results import current, read_results
 from nantui.run.spec import Spec, read_spec, write_spec
 from nantui.settings.schema import Schema
 from nantui.supervisor.client import CommandResult
+from tests import waiting
 from tests.recovery.fakes import hash_of
-from tests.supervisor import stub_run
 from tests.supervisor.stub_run import StubRun
 
 
@@ -36,7 +36,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("CONFIG", "CACHE", "STATE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(stub_run, "PATIENCE_S", 300.0)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 300.0)
     yield
     for ref in StubRun(tmp_path / "second").members():
         send(ref, signal.SIGKILL)

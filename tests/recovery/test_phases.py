@@ -35,10 +35,11 @@ from nantui.run.results import current, read_results
 from nantui.run.spec import read_args, read_spec
 from nantui.settings.presets import read_phases
 from nantui.settings.schema import Schema
+from tests import waiting
 from tests.recovery import fakes
 from tests.recovery.conftest import SETTINGS
-from tests.supervisor import stub_run
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 
 def test_the_guides_plan_is_small_first_and_then_large() -> None:
@@ -212,7 +213,7 @@ def place(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for name in ("CONFIG", "CACHE", "STATE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(stub_run, "PATIENCE_S", 300.0)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 300.0)
     yield tmp_path
     for run in (tmp_path / "runs").glob("*"):
         for ref in StubRun(run).members():

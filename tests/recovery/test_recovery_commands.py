@@ -27,7 +27,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.telemetry import AFTER_LOSSES, BEFORE_LOSSES
 from nantui.supervisor import client
 from tests.recovery import fakes
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture

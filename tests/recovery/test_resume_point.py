@@ -31,11 +31,13 @@ from nantui.run.points import StepPoint, is_whole, step_points, write_header
 from nantui.run.record import Reached
 from nantui.run.results import current, read_results
 from nantui.supervisor.client import create_run
+from tests import waiting
 from tests.checkpoint import archives
 from tests.checkpoint.hostile import DATA, RUNS_CODE
 from tests.recovery import fakes
 from tests.supervisor import stub_run
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 from tests.worker.runs import draw_data_set, tiny_model
 
 
@@ -249,7 +251,7 @@ def test_a_killed_training_goes_on_in_the_epoch_that_was_begun(tmp_path, monkeyp
         monkeypatch.setenv(name, value)
     patience = "patience: {stop_s: 60, tick_s: 0.1, idle_exit_s: 1, other_phase_s: 600}\n"
     (tmp_path / "config" / "nantui" / "supervise.yaml").write_text(patience)
-    monkeypatch.setattr(stub_run, "PATIENCE_S", 180.0)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 180.0)
     train = {
         "model": str(tiny_model(tmp_path)), "data": str(draw_data_set(tmp_path / "data")), "imgsz": 64,
         "batch": 4, "nbs": 4, "epochs": 3, "device": "cpu", "workers": 0, "plots": False, "warmup_epochs": 0,

@@ -27,7 +27,7 @@ from nantui.run.journal import Journal, interrupted, is_being_done, sole_doer
 from nantui.run.layout import RunLayout
 from tests.recovery import fakes
 from tests.recovery.test_crash import lines_of
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 SAMPLE = 6
 

@@ -19,9 +19,10 @@ from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.supervisor.client import create_run
 from nantui.supervisor.state import read_state
+from tests import waiting
 from tests.recovery.conftest import SETTINGS
-from tests.supervisor import stub_run
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 LADDER = {"first": ["nan-safe"], "steps": ["nan-safe", "smaller"], "probation_epochs": 3}
 SMALLER = {
@@ -43,7 +44,7 @@ def automatic(
     (own / "ladder.yaml").write_text(yaml.safe_dump(LADDER))
     (own / "presets/smaller.yaml").write_text(yaml.safe_dump(SMALLER))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(stub_run, "PATIENCE_S", 600.0)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 600.0)
     faults = [{"fault": "nan_gradient", "epoch": 3, "batch": 1, "times": 4, "attempt": n} for n in (1, 2)]
     place = {"project": str(tmp_path / "runs"), "name": "auto", "epochs": 4}
     train = {**SETTINGS, **place, "model": str(room / "tiny.yaml"), "data": str(room / "data/data.yaml")}

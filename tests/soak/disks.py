@@ -22,7 +22,8 @@ from tests.recovery import fakes
 from tests.recovery.test_crash import lines_of, put_right
 from tests.soak.harness import Kind, run_trial
 from tests.soak.worlds import Disturbance, small_disk, without_override, world
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 SUPERVISOR = "nantui.supervisor"
 

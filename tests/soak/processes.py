@@ -12,7 +12,7 @@ from tests.screen import Screen
 from tests.soak.harness import Kind
 from tests.soak.worlds import world
 from tests.supervisor.chaos import assert_gone, chaos
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 KEYS = ("", "x", "xy", "X", "Xy", "s", "R", "o", "?", "cj", "xyq")
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+from tests import waiting
 from tests.soak.harness import NotPossible
-from tests.supervisor import stub_run
 from tests.supervisor.stub_run import Runs, own_home, stub_interpreter
 
 PATIENCE_S = 90.0
@@ -55,7 +55,7 @@ if chosen:
 @contextmanager
 def world(folder: Path, place: Path | None = None, **variables: str) -> Iterator[Runs]:
     """A home in `folder`, and runs below `place` (default: there too); none is left with a process."""
-    patient = mock.patch.object(stub_run, "PATIENCE_S", PATIENCE_S)
+    patient = mock.patch.object(waiting, "PATIENCE_S", PATIENCE_S)
     with patient, mock.patch.dict(os.environ, {**own_home(folder), **variables}):
         runs = Runs(place or folder, stub_interpreter(folder))
         try:

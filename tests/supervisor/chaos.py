@@ -9,7 +9,8 @@ import time
 from nantui.machine.process_identity import ProcessRef
 from nantui.machine.process_tree import send
 from nantui.supervisor.state import read_state
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 VICTIMS = ("supervisor", "worker", "rank", "anything")
 LONGEST_WAIT_S = 0.5

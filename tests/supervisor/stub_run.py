@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,8 @@ from nantui.run.status import RunStatus
 from nantui.supervisor.client import CommandResult, carry_out, create_run
 from nantui.supervisor.state import read_state
 from nantui.supervisor.status import read_status
+from tests.waiting import eventually
 
-PATIENCE_S = 30.0
 PYTHON = sys.executable
 STUB = Path(__file__).with_name("stub_worker.py")
 QUICK = """patience: {tick_s: 0.05, heartbeat_s: 0.5, idle_exit_s: 0.5, stop_s: 3, teardown_s: 1,
@@ -77,6 +75,17 @@ class StubRun:
         assert state is not None and send(state.process, 9)
         eventually(lambda: not alive(state.process))
 
+    def await_leave(self) -> None:
+        """Wait until its supervisor has left, and end what an alarm has it keep for 20 s: the next worker."""
+
+        def left() -> bool:
+            state = read_state(self.layout.supervisor)
+            if state is not None and state.waiting is not None:
+                send(state.waiting, 9)
+            return not self.supervisor_alive()
+
+        eventually(left, lambda: str(self.status()))
+
     def await_state(self, *states: str) -> RunStatus:
         eventually(lambda: self.status().state in states, lambda: str(self.status()))
         return self.status()
@@ -84,16 +93,6 @@ class StubRun:
     def await_step(self) -> RunStatus:
         eventually(lambda: self.status().step is not None, lambda: str(self.status()))
         return self.status()
-
-
-def eventually(look: Callable[[], Any], what: Callable[[], str] = lambda: "") -> Any:
-    """Wait until `look` is true; fail with `what` it is instead."""
-    began = time.monotonic()
-    while not (found := look()):
-        waited = time.monotonic() - began
-        assert waited < PATIENCE_S, what()
-        time.sleep(max(0.02, min(waited / 10, 0.5)))  # to look at a run costs the core that it needs
-    return found
 
 
 def own_home(place: Path) -> dict[str, str]:

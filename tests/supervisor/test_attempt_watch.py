@@ -15,7 +15,7 @@ from nantui.run.events import Incident, parse_all
 from nantui.run.layout import RunLayout
 from nantui.supervisor.attempt_watch import Silence, Watch, journaled
 from nantui.supervisor.config import Patience
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 PATIENCE = Patience(stall_floor_s=100, stall_factor=10, other_phase_s=1000)
 

@@ -19,7 +19,8 @@ from nantui.run.commands import pending_commands
 from nantui.run.spec import read_spec
 from nantui.settings.schema import Schema
 from nantui.supervisor.state import read_state, write_state
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 
 def test_train_refuses_a_misspelt_setting_before_anything_is_created(tmp_path, capsys):

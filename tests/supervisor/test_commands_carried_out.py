@@ -12,7 +12,7 @@ from nantui.run.commands import Command, spool_for
 from nantui.run.events import parse_all
 from nantui.run.journal import rolled_back_before
 from nantui.supervisor.client import carry_out
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 
 def die_unreported(run, command):

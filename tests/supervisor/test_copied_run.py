@@ -21,7 +21,8 @@ from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec, write_spec
 from nantui.supervisor.client import submit
-from tests.supervisor.stub_run import PYTHON, StubRun, eventually
+from tests.supervisor.stub_run import PYTHON, StubRun
+from tests.waiting import eventually
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.telemetry import header
 from nantui.supervisor import gpu_admission
 from nantui.supervisor.client import submit, wait
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 
 def gpu(index=0, others_gb=0.0):

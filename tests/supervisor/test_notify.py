@@ -20,7 +20,7 @@ from nantui.supervisor.config import Alerts, load_config
 from nantui.supervisor.notify.__main__ import pause_s, quiet_s
 from nantui.supervisor.notify.delivery import compose, curve, facts, filled
 from nantui.supervisor.notify.outbox import Note, Outbox, Way, keep_ways, kept_ways, start_sender
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 FAILED = {"run": "/r", "event": "failed", "text": ""}
 QUICK = "digest_s: 0, retry_s: 0.05"
@@ -262,7 +262,7 @@ def test_a_run_that_ends_tells_and_nothing_secret_is_written_down(make_run, hook
     run = make_run(diverge_at=[1, 3])
     run.await_state("diverged")
     eventually(lambda: any(one["event"] == "diverged" for one in hook.received))
-    eventually(lambda: not run.supervisor_alive())
+    run.await_leave()
     texts = [path.read_text(errors="replace") for path in run.layout.home.rglob("*") if path.is_file()]
     assert not any("secret-token" in text for text in texts)
     assert any("false: exit status 1" in text for text in texts), "a command that fails is said"
@@ -286,7 +286,7 @@ def test_a_sender_outlives_its_supervisor(make_run, hook, settings):
     run = make_run(diverge_at=[1, 3])
     run.await_state("diverged")
     eventually(lambda: hook.refuses < 10**6)
-    eventually(lambda: not run.supervisor_alive())
+    run.await_leave()
     hook.refuses = 0
     eventually(lambda: any(one["event"] == "diverged" for one in hook.received))
 

@@ -9,7 +9,8 @@ import pytest
 from nantui.machine.process_tree import send
 from nantui.run.plan import PlanPhase, new_plan
 from nantui.supervisor.client import create_run
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from nantui.run.attempts import read_exits
 from nantui.run.commands import Command
 from nantui.run.spec import read_spec, write_spec
 from nantui.supervisor.client import submit
-from tests.supervisor import stub_run
-from tests.supervisor.stub_run import StubRun, eventually
+from tests import waiting
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 from tests.worker.runs import draw_data_set, tiny_model
 
 pytestmark = pytest.mark.training
@@ -36,7 +37,7 @@ model.train(data={data!r}, imgsz=64, batch=8, epochs=50, device="cpu", plots=Fal
 
 def test_every_process_at_once_and_the_rank_without_loaders_saves_alone(tmp_path, monkeypatch, own_home):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(stub_run, "PATIENCE_S", 180.0)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 180.0)
     (own_home / "config/nantui/supervise.yaml").write_text("patience: {idle_exit_s: 1, grace_s: 60}\n")
     run = started(tmp_path)
     eventually(lambda: (run.status().epoch or 0) >= 2, lambda: str(run.status()))

@@ -22,7 +22,8 @@ from nantui.supervisor.queue import entries
 from nantui.supervisor.queue.devices import turns
 from nantui.supervisor.queue.entries import GOING, WAITING, Entry, Queue, change, read_queue, wake
 from nantui.supervisor.status import read_status
-from tests.supervisor.stub_run import PYTHON, StubRun, eventually
+from tests.supervisor.stub_run import PYTHON, StubRun
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from nantui.run.results import current, read_results
 from nantui.supervisor.client import create_run
 from nantui.supervisor.config import Patience
 from nantui.supervisor.state import read_state
-from tests.supervisor import stub_run
-from tests.supervisor.stub_run import StubRun, eventually
+from tests import waiting
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.training
 
@@ -30,7 +31,7 @@ def shapes(tmp_path_factory):
 def train(tmp_path, shapes, monkeypatch, own_home, warm_python):
     """Start a real training; yields a function of the arguments that differ."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(stub_run, "PATIENCE_S", 180.0)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 180.0)
     patience = f"{{stop_s: 60, tick_s: 0.1, idle_exit_s: 1, other_phase_s: {Patience().other_phase_s}}}"
     (own_home / "config" / "nantui" / "supervise.yaml").write_text(f"patience: {patience}\n")
     made = []

@@ -18,7 +18,7 @@ from nantui.run.commands import local_copies
 from tests.soak.disks import fill
 from tests.soak.harness import NotPossible
 from tests.soak.worlds import small_disk, world
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 MEGABYTES = 4
 

@@ -12,7 +12,8 @@ from nantui.cli import main
 from nantui.run.commands import Command
 from nantui.run.spec import read_spec
 from nantui.supervisor.client import submit, wait
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 
 def test_start_stop_leaves_nothing(make_run):

@@ -14,7 +14,7 @@ from nantui.cli import main
 from nantui.commands import common, starting
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 
 def written(make_run, name, *words):

@@ -16,7 +16,8 @@ from nantui.cli import main
 from nantui.commands import service
 from nantui.machine.process_tree import send
 from nantui.supervisor.state import read_state
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 CRONTAB = """#!/bin/sh
 [ "$1" = -l ] || exec cat > "{file}"

@@ -18,7 +18,7 @@ from nantui.run.commands import Command
 from nantui.supervisor.client import submit
 from nantui.supervisor.state import read_state
 from tests.supervisor.chaos import VICTIMS, chaos
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 
 def test_a_killed_supervisor_changes_nothing_for_the_worker_and_the_next_command_adopts_it(make_run):

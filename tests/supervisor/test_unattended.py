@@ -14,7 +14,7 @@ from nantui.supervisor.state import read_state
 from nantui.supervisor.status import read_status
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.widgets.header import Header
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 
 def notes(run):
@@ -34,7 +34,7 @@ def test_it_recovers_as_the_ladder_says_and_gives_up_at_its_end(make_run):
 def test_without_auto_nothing_is_done(make_run):
     run = make_run(diverge_at=[1, 3])
     run.await_state("diverged")
-    eventually(lambda: not run.supervisor_alive())
+    run.await_leave()
     assert notes(run) == [] and run.kinds().count("attempt_started") == 1
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from nantui.cli import main
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 
 def test_it_waits_for_each_and_returns_the_first_that_did_not_finish(make_run, capsys):

@@ -17,7 +17,8 @@ from nantui.supervisor import launch
 from nantui.supervisor.client import want_worker
 from nantui.supervisor.state import read_state
 from nantui.supervisor.stop import strays_of, variables_of
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 
 def waiting_of(run: StubRun) -> ProcessRef | None:

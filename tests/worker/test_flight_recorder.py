@@ -16,7 +16,7 @@ from nantui.run.layout import RunLayout
 from nantui.supervisor import stacks
 from nantui.supervisor.stacks import collect_stacks, hung_text
 from nantui.worker.signals import collective_text
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 RANK = """
 import os, sys, time

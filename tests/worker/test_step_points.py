@@ -16,7 +16,7 @@ from nantui.checkpoint.scan import scan
 from nantui.run.layout import RunLayout
 from nantui.run.points import PART, is_whole, step_points
 from nantui.run.spec import Spec, write_spec
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 from tests.worker import equality
 from tests.worker.equality import CASES, Case, carry_out, requests_of, unequal
 from tests.worker.runs import Trainings, on_two_ranks, outcome_of, write_request

@@ -14,7 +14,7 @@ from nantui import entry_points
 from nantui.machine.process_tree import MARK, environment_of
 from nantui.machine.waiting_process import ASKED_THROUGH, LONGEST_S, WaitingProcess, both_ends, have_done
 from nantui.paths import WORK_IN
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 OWN_SCORE = Path("/proc/self/oom_score_adj").read_text().strip()
 SPEAKS = """

@@ -29,7 +29,7 @@ from nantui.supervisor.foreign import (
 from nantui.supervisor.status import read_status
 from nantui.supervisor.stop import program_of, runs_a_script
 from tests.supervisor.foreign.foreign_runs import SCRIPT, below, command_line, kill_tree
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture

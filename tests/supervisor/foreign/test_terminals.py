@@ -15,7 +15,7 @@ from nantui.run.commands import Command
 from nantui.supervisor.client import carry_out
 from nantui.supervisor.foreign import describe, find_foreign
 from tests.supervisor.foreign.foreign_runs import command_line, kill_tree
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from nantui.run.attempts import read_exits
 from nantui.supervisor.client import create_run
 from nantui.supervisor.hosts import reports
 from tests.supervisor.hosts.second import Second
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 
 QUICK = """patience: {tick_s: 0.1, heartbeat_s: 0.3, idle_exit_s: 0.5, stop_s: 3, teardown_s: 1,
   terminate_s: 0.5, stall_floor_s: 5, other_phase_s: 30, host_silent_s: 2, host_grace_s: 3,

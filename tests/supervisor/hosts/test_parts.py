@@ -27,7 +27,7 @@ from nantui.supervisor.hosts.leader import blame
 from nantui.supervisor.hosts.reports import Roster, Seat
 from nantui.supervisor.outcome import ending_of
 from nantui.supervisor.state import SupervisorState
-from tests.supervisor.stub_run import eventually
+from tests.waiting import eventually
 from tests.worker.runs import draw_data_set
 
 ROSTER = Roster(1, "u", (Seat("a", 0, 2), Seat("b", 1, 1)))

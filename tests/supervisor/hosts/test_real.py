@@ -18,9 +18,10 @@ from nantui.run.attempts import read_exits
 from nantui.run.telemetry import Step, StepFollower
 from nantui.supervisor.client import create_run
 from nantui.supervisor.hosts import reports
-from tests.supervisor import stub_run
+from tests import waiting
 from tests.supervisor.hosts.second import Second, listening
-from tests.supervisor.stub_run import StubRun, eventually
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 from tests.worker.runs import draw_data_set, tiny_model
 
 pytestmark = pytest.mark.training
@@ -80,7 +81,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatc
         this_machine.cache_clear()
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("YOLO_OFFLINE", "true")
-        patch.setattr(stub_run, "PATIENCE_S", 120.0)
+        patch.setattr(waiting, "PATIENCE_S", 120.0)
         yield patch
     this_machine.cache_clear()
 

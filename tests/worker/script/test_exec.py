@@ -22,8 +22,9 @@ from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.spec import Spec, kept_environment, write_spec
 from nantui.worker.script.train_calls import refuse_later_calls
-from tests.supervisor import stub_run
-from tests.supervisor.stub_run import StubRun, eventually
+from tests import waiting
+from tests.supervisor.stub_run import StubRun
+from tests.waiting import eventually
 from tests.worker.runs import Trainings, outcome_of, write_request
 
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -39,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.setenv(f"XDG_{name}_HOME", str(place / name.lower()))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("PYTHONPATH", REPOSITORY)
-        patch.setattr(stub_run, "PATIENCE_S", 180.0)
+        patch.setattr(waiting, "PATIENCE_S", 180.0)
         yield place
 
 
