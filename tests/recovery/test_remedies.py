@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +185,13 @@ print(json.dumps({"broke": broke, "found": found}))
 """
 
 
-def test_a_training_that_died_of_its_rate_is_cured_by_what_is_proposed_first(tmp_path: Path) -> None:
+def test_a_training_that_died_of_its_rate_is_cured_by_what_is_proposed_first(
+    tmp_path: Path, warm_python: str
+) -> None:
     """Really trained: seven clean epochs, a rate a hundred times too high, the diagnosis, its remedy."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "YOLO_CONFIG_DIR": str(tmp_path)}
     environment |= {f"XDG_{name}_HOME": str(tmp_path / name) for name in ("CONFIG", "CACHE", "STATE")}
-    words = [sys.executable, "-c", RATE, str(tmp_path)]
+    words = [warm_python, "-c", RATE, str(tmp_path)]
     ran = subprocess.run(
         words, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True
     )
