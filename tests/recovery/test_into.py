@@ -99,32 +99,6 @@ def test_what_the_guard_saw_of_a_script_is_named(tmp_path: Path) -> None:
     assert lost[3].startswith("my_own_knob") and len(lost) == 4
 
 
-def test_a_scripts_own_classes_and_callbacks_are_told_from_ultralytics_own() -> None:
-    from ultralytics.models.yolo.detect import DetectionTrainer
-    from ultralytics.utils.callbacks.base import default_callbacks
-
-    from nantui.worker.effective_settings import parts_of_the_script
-
-    def tell(trainer: Any) -> None:
-        pass
-
-    stock = SimpleNamespace(train_loader=SimpleNamespace(dataset=None), callbacks=default_callbacks)
-    assert parts_of_the_script(like(DetectionTrainer, stock)) == []
-    mine = type("Mine", (DetectionTrainer,), {"__module__": "train"})
-    guarded = type("Guarded", (mine,), {"__module__": "nantui.worker.trainer"})
-    tell.__module__, tell.__qualname__ = "train", "tell"
-    callbacks = {**default_callbacks, "on_train_end": [*default_callbacks["on_train_end"], tell]}
-    found = parts_of_the_script(like(guarded, SimpleNamespace(**{**vars(stock), "callbacks": callbacks})))
-    assert found == ["trainer class train.Mine", "callback on_train_end: train.tell"]
-
-
-def like(kind: type, fields: SimpleNamespace) -> Any:
-    """Return a trainer of a class with nothing but the fields given."""
-    trainer = kind.__new__(kind)
-    trainer.__dict__.update(vars(fields))
-    return trainer
-
-
 def test_an_exec_run_goes_on_under_our_runner_only_where_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
