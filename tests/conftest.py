@@ -113,18 +113,19 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (place.get(item.path.stem, len(place)), item.path not in trains))
 
 
+def pytest_sessionstart():
+    """Look for no garbage while tests are collected: what they import stays."""
+    gc.disable()
+
+
 def pytest_collection_finish():
     """Spare every later garbage collection the modules and tests, half a million objects.
 
-    Ultralytics collects three times a training, 0.2 s each, which was half the time of a tiny one.
+    Ultralytics collects three times a training, 0.2 s each, which was half the time of a tiny one; pytest and
+    the interpreter do at the end, more than a second.
     """
-    gc.collect()
     gc.freeze()
-
-
-def pytest_unconfigure():
-    """Let the interpreter take down what it would have taken down."""
-    gc.unfreeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
