@@ -4,6 +4,8 @@ What is on real screens is measured as the terminal shows it: colours brought do
 sixteen as xterm and as the Linux console mix them, WCAG contrast 4.5 for text and 3 for curves and edges.
 """
 
+from functools import cache
+
 import pytest
 from rich.color import Color, ColorSystem
 from rich.terminal_theme import TerminalTheme
@@ -31,6 +33,7 @@ SCREENS = {"": "ALARM", "R": "restore point", "c": "optimizer", "question_mark":
 SYSTEMS = {"true": ColorSystem.TRUECOLOR, "256": ColorSystem.EIGHT_BIT}
 
 
+@cache
 def terminals(colours):
     """The terminals that show these colours: what they make of a default ground and of the sixteen."""
     mixed = [TerminalTheme(ground, text, mix[:8], mix[8:])
@@ -38,6 +41,7 @@ def terminals(colours):
     return mixed if colours in ("16", "none") else mixed[:1]
 
 
+@cache
 def shown(style, colours, terminal):
     """The text's and the ground's colour as this terminal shows a style."""
 
