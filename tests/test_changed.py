@@ -30,7 +30,7 @@ def test_a_changed_file_is_tested_by_the_folder_that_mirrors_its_own(folder):
     ("file", "test"),
     [("nantui/run/layout.py", "tests/ui/test_data.py"),
      ("nantui/supervisor/notify/__main__.py", "tests/supervisor/test_notify.py"),
-     ("tests/supervisor/stub_run.py", "tests/recovery/test_sole_doer.py"),
+     ("tests/supervisor/stub_run.py", "tests/recovery/test_into.py"),
      ("nantui/commands/labels.py", "tests/docs/test_schemas.py"),
      ("docs/keys.md", "tests/docs/test_keys.py"), ("styles/nantui.tcss", "tests/ui/test_snapshots.py")],
 )  # fmt: skip
