@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -121,11 +122,12 @@ def pytest_sessionstart():
 def pytest_collection_finish():
     """Spare every later garbage collection the modules and tests, half a million objects.
 
-    Ultralytics collects three times a training, 0.2 s each, which was half the time of a tiny one; pytest and
-    the interpreter do at the end, more than a second.
+    Ultralytics collects three times a training, 0.2 s each, which was half the time of a tiny one; pytest
+    does at the end. The interpreter takes them down: libraries would report them as leaked.
     """
     gc.freeze()
     gc.enable()
+    atexit.register(gc.unfreeze)
 
 
 @pytest.hookimpl(optionalhook=True)
