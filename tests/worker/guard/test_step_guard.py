@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from nantui.worker import faults as faults_module
 from nantui.worker import ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
 from nantui.worker.guard.tensor_copies import StepBackup
-from tests.worker.runs import tensors_of
+from tests.worker.runs import Outcome, Trainings, tensors_of
 
 
 @pytest.fixture(params=["verdict first", "step ahead"])
@@ -27,6 +30,18 @@ def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def plain_run(trainings: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
+    """Return a maker of unguarded trainings: each is there once, whatever it is compared with."""
+
+    @cache
+    def made(settings: str) -> Outcome:
+        run = tmp_path_factory.mktemp("plain") / "off"
+        return trainings(run, train=json.loads(settings), ours={"guard": "off"})
+
+    return lambda train: made(json.dumps(train))
+
+
 @pytest.mark.parametrize(
     "extra",
     [
@@ -34,10 +49,10 @@ def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
         {"multi_scale": 0.5, "freeze": 2, "optimizer": "MuSGD"},
     ],
 )
-def test_a_healthy_run_is_bit_equal_with_the_guard_on_and_off(trainings, tmp_path, order, extra):
+def test_a_healthy_run_is_bit_equal_with_the_guard_on_and_off(trainings, plain_run, tmp_path, order, extra):
     train = {"epochs": 2, **extra}
     protected = trainings(tmp_path / "protect", train=train, ours={"guard": "protect"})
-    plain = trainings(tmp_path / "off", train=train, ours={"guard": "off"})
+    plain = plain_run(train)
     assert protected.code == plain.code == 0
     ours, theirs = (tensors_of(outcome.checkpoint("last.pt")) for outcome in (protected, plain))
     assert ours.keys() == theirs.keys()
@@ -48,8 +63,8 @@ def test_a_healthy_run_is_bit_equal_with_the_guard_on_and_off(trainings, tmp_pat
 
 
 def state_of(trainer: Any) -> dict[str, Any]:
-    """Return copies of all that a bad batch could touch."""
-    return copy.deepcopy(
+    """Return copies of all that a bad batch could touch, by its path."""
+    return copied(
         {
             "model": trainer.model.state_dict(),
             "ema": trainer.ema.ema.state_dict(),
@@ -59,10 +74,10 @@ def state_of(trainer: Any) -> dict[str, Any]:
     )
 
 
-def flat(state: Any, path: str = "") -> dict[str, Any]:
+def copied(state: Any, path: str = "") -> dict[str, Any]:
     if isinstance(state, dict):
-        return {k: v for key, value in state.items() for k, v in flat(value, f"{path}/{key}").items()}
-    return {path: state}
+        return {k: v for key, value in state.items() for k, v in copied(value, f"{path}/{key}").items()}
+    return {path: state.clone() if isinstance(state, torch.Tensor) else copy.deepcopy(state)}
 
 
 @pytest.fixture
@@ -73,7 +88,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int], dict[str,
 
     def record(self: Any, trainer: Any, batch: Any) -> None:
         progress = trainer.session.progress
-        states[progress.epoch, progress.step] = flat(state_of(trainer))
+        states[progress.epoch, progress.step] = state_of(trainer)
         plant(self, trainer, batch)
 
     monkeypatch.setattr(faults_module.Faults, "on_batch", record)
@@ -112,7 +127,7 @@ def test_a_run_that_diverges_keeps_the_weights_from_before_the_step(trainings, t
     evidence = IncidentReporter.evidence
 
     def examine(self: IncidentReporter, *args: Any, **options: Any) -> dict[str, Any]:
-        kept.append(flat(state_of(self.trainer)))
+        kept.append(state_of(self.trainer))
         return evidence(self, *args, **options)
 
     monkeypatch.setattr(IncidentReporter, "evidence", examine)
