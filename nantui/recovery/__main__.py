@@ -24,7 +24,7 @@ from nantui.recovery.phase_change import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
 from nantui.recovery.restore_points import point_to_resume
 from nantui.recovery.rollback import branch, roll_back, verify
-from nantui.recovery.transaction import pending, settle
+from nantui.recovery.transaction import LEFT_OUT, pending, settle
 from nantui.recovery.unattended_policy import decide
 from nantui.recovery.undo import keep_for_undo, undo
 from nantui.run.atomic_files import to_json
@@ -32,10 +32,9 @@ from nantui.run.documents import JsonObject
 from nantui.run.inside import refuse_links
 from nantui.run.journal import Journal, author, rolled_back_before, sole_doer
 from nantui.run.layout import RunLayout, require_run
-from nantui.run.quarantine import quarantine_add, quarantine_undo
+from nantui.run.quarantine import quarantine_undo
 
 Request = JsonObject
-LEFT_OUT = "recovery {:.8}"  # why a rollback leaves images out: its undo knows them by that
 
 
 def plan_for(request: Request) -> Plan:
@@ -83,12 +82,7 @@ def act_rollback(request: Request) -> JsonObject:
         return asdict(branch(plan_for(request), str(request["into"]), **how))
     if done := rolled_back_before(Journal(layout.journal).events(), str(request.get("id") or "")):
         return done  # by a helper whose supervisor did not live to hear of it
-    plan = plan_for(request)
-    try:
-        quarantine_add(layout, images, LEFT_OUT.format(str(request.get("id") or "")), by)
-    except OSError as error:
-        raise UserError(f"the images could not be left out ({error}); nothing was done", FAILED) from None
-    return asdict(roll_back(plan, **how))
+    return asdict(roll_back(plan_for(request), **how))
 
 
 def act_next(request: Request) -> JsonObject:

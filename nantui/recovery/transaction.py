@@ -1,7 +1,7 @@
 """A journaled transaction over a run directory: it is finished or taken back, whatever kills it.
 
 Its steps are in the journal before the first one is done. They only move files, never delete and never
-overwrite one. Whether a step was done follows from where the file with the expected size and modification
+overwrite one. The images that a rollback leaves out go onto their list with it, and come off it with it. Whether a step was done follows from where the file with the expected size and modification
 time lies, so nobody has to trust a counter.
 """
 
@@ -27,6 +27,7 @@ from nantui.run.events import PhaseBegun, RollbackBegun, UndoBegun, document_of
 from nantui.run.inside import inside, parts_of, refuse_foreign
 from nantui.run.journal import Journal, interrupted
 from nantui.run.layout import RunLayout
+from nantui.run.quarantine import quarantine_add, quarantine_undo
 from nantui.run.spec import own_uids
 
 RENAME_NOREPLACE = 1
@@ -34,6 +35,7 @@ AT_FDCWD = -100
 FICLONE = 0x40049409
 """The ioctl that lets a file share the blocks of another (btrfs, XFS)."""
 ROLLBACK, UNDO, PHASE = "rollback", "undo", "phase"
+LEFT_OUT = "recovery {:.8}"  # why a rollback leaves images out: its undo knows them by that
 STAGED = ".nantui-"
 """Files that are prepared before anything moves begin with this, followed by the transaction's id."""
 
@@ -81,6 +83,7 @@ def _blocked(layout: RunLayout, transaction: Transaction) -> Step | None:
 
 def _do_all(layout: RunLayout, transaction: Transaction, by: str) -> None:
     journal, id = Journal(layout.journal), transaction.id
+    quarantine_add(layout, transaction.about.get("images") or (), LEFT_OUT.format(id), by)
     for index, step in enumerate(transaction.steps):
         journal.append("rollback_step", by=by, id=id, index=index)
         do(layout.run, step)
@@ -105,6 +108,7 @@ def take_back(layout: RunLayout, transaction: Transaction, *, by: str, why: str)
     with contextlib.suppress(OSError):
         # A full disk may refuse even this line. Without the staged files the next start can only take
         # back what is already back, and writes the line then.
+        quarantine_undo(layout, by, LEFT_OUT.format(transaction.id))
         Journal(layout.journal).append("rollback_reverted", by=by, id=transaction.id, text=why)
 
 

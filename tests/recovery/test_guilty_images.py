@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from nantui.commands import acting
 from nantui.recovery import __main__ as act
+from nantui.recovery import rollback, transaction
 from nantui.recovery.plan import exactly, make_plan, plan_lines
 from nantui.recovery.rollback import branch
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
-from nantui.run.quarantine import quarantine_add, quarantined
+from nantui.run.quarantine import newest_change, quarantine_add, quarantined
 from nantui.supervisor.client import CommandResult
 from tests.recovery import fakes
 
@@ -87,6 +89,44 @@ def test_undo_leaves_alone_what_a_person_left_out_since(poisoned: Path, rebase_h
     quarantine_add(layout, [OTHER], "as asked")
     assert carried_out(poisoned, "undo", "u1") == 0
     assert OTHER in quarantined(layout)
+
+
+def no_room(*given: object) -> list[str]:
+    raise OSError("no space left")
+
+
+def test_a_rollback_that_cannot_be_prepared_leaves_no_image_out(
+    poisoned: Path, rebase_here: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = RunLayout(poisoned)
+    blame(poisoned, ONE)
+    monkeypatch.setattr(rollback, "keep_copies", no_room)
+    assert carried_out(poisoned, "rollback", "r1", **exactly(make_plan(poisoned))) != 0
+    assert quarantined(layout) == [] and newest_change(layout) is None
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["it failed", "it was killed and is settled"])
+def test_a_rollback_that_is_taken_back_gives_its_images_back(
+    poisoned: Path, rebase_here: object, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    layout = RunLayout(poisoned)
+    quarantine_add(layout, [OTHER], "label check")
+    blame(poisoned, ONE)
+    options, seen = exactly(make_plan(poisoned)), list[str]()
+
+    def fail(run: Path, step: transaction.Step) -> None:
+        seen.extend(quarantined(layout))
+        raise KeyboardInterrupt if killed else OSError("no space left")
+
+    with monkeypatch.context() as here:
+        here.setattr(transaction, "do", fail)
+        with contextlib.suppress(KeyboardInterrupt):
+            assert carried_out(poisoned, "rollback", "r1", **options) != 0
+    assert seen == [OTHER, ONE], "it was left out while the rollback was being done"
+    if killed:
+        next(layout.weights.glob(".nantui-r1-*")).unlink()  # so that it cannot be finished
+        assert carried_out(poisoned, "repair", "", by="me") == 0
+    assert quarantined(layout) == [OTHER]
 
 
 def test_the_command_sends_what_it_shows(
