@@ -6,6 +6,7 @@ Ultralytics *rewrites* a JPEG that lacks its end mark, in place; here it is only
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,6 +51,8 @@ def look_into(path: str) -> tuple[tuple[str, str] | None, tuple[int, int]]:
     from PIL import Image
 
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would block for ever
+            return ("image_unreadable", "no regular file, but a pipe, a device or a folder"), (0, 0)
         with Image.open(path) as image:
             image.verify()
             width, height = image.size

@@ -110,9 +110,11 @@ EXCEPTION_LINE = re.compile(
     r"^(?:\[rank\d+\]:\s*)?"
     r"((?:[A-Za-z_][\w.]*\.)?(?:[A-Z]\w*(?:Error|Exception|Interrupt|Exit)|error(?=: ))\b.*)"
 )
+READING = "while reading "
+"""What is noted of an exception begins with this; the image follows."""
 SPEAKS = re.compile(
     r"slurmstepd: error|srun: error|what\(\):|exitcode\s*:|Watchdog|^Killed$|^Terminated$|Bus error|bus error"
-    r"|[oO]ut of memory: Kill|oom[-_]kill|Xid|Fatal Python error|: error: |Pin memory thread"
+    rf"|[oO]ut of memory: Kill|oom[-_]kill|Xid|Fatal Python error|: error: |Pin memory thread|^{READING}"
 )
 ECHO = re.compile(
     r"connection (was )?(closed|reset|refused)|broken pipe|gloo|nccl|process ?group|DistBackendError"
@@ -171,7 +173,9 @@ def classify(traces: Traces) -> Cause:
     if found is None:
         clear = _first([line for line in lines if not VAGUE.search(line)]) or _first(lines)
         read = "reading or augmenting an image failed: " if any(map(_IMAGE.search, lines)) else ""
-        found = Cause(EXCEPTION, read + (clear or _last_line(traces.log) or "it ended without a word"))
+        clear = clear or _last_line(traces.log) or "it ended without a word"
+        image = next((f" ({line})" for line in lines if line.startswith(READING)), "")
+        found = Cause(EXCEPTION, f"{read}{clear}{image}")
     wordless = found.kind == EXCEPTION and not any(map(EXCEPTION_LINE.match, lines))
     if traces.gpu and (wordless or found.kind in {CUDA_ERROR, COLLECTIVE, HUNG}):
         found = Cause(found.kind if found.kind == HUNG else CUDA_ERROR, f"{traces.gpu}; {found.evidence}")

@@ -62,8 +62,10 @@ def leave(code: int) -> NoReturn:
 
 def last_words(error: BaseException) -> str:
     """Return what an exception says in one line; with the second where the first only announces it, as in
-    PyTorch's `load_state_dict` ("Error(s) in loading state_dict for DetectionModel:").
+    PyTorch's `load_state_dict` ("Error(s) in loading state_dict for DetectionModel:"). And what was noted
+    of it where it was raised.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    named = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return "; ".join([named, *getattr(error, "__notes__", ())])

@@ -48,6 +48,7 @@ else:
     _Stock = object  # `guarded` puts the trainer's own class behind the mixin
 
 GIBIBYTE = 2**30
+MOST_NAMED = 100
 SETTLED = ("on_train_batch_end", "on_train_epoch_end")  # a run out of time leaves its batch by `break`
 Answer = TypeVar("Answer")
 
@@ -192,7 +193,12 @@ class GuardedTrainer(_Stock):
         build = functools.partial(super().build_dataset, img_path, mode, *args, **options)  # type: ignore[misc]
         if mode != "train":
             return build()
-        dataset = ultralytics_api.built_without(frozenset(quarantined(self.session.layout)), build)
+        listed = frozenset(quarantined(self.session.layout))
+        dataset, broken, found = ultralytics_api.built_without(listed, build)
+        if broken and not self.guard:  # Ultralytics builds it once more where the memory was not enough
+            text = f"{len(broken)} of {found} images are not taken in, broken labels or pixels as a rule "
+            text += f"(nantui labels --images says why): {', '.join(map(os.path.basename, broken[:3]))}"
+            self.session.warn("images_left_out", text, images=broken[:MOST_NAMED])
         instrument(dataset)
         if self.session.options.exact:
             seed_samples(dataset, int(self.args.seed))

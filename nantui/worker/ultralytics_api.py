@@ -382,23 +382,27 @@ def image_files(dataset: Any) -> list[str]:
     return [str(file) for file in getattr(dataset, "im_files", None) or ()]
 
 
-def built_without(images: Collection[str], build: Callable[[], Any]) -> Any:
+def built_without(images: Collection[str], build: Callable[[], Any]) -> tuple[Any, list[str], int]:
     """Return the data set that `build` makes, without `images`, which are absolute paths: its label cache,
-    length and sampler are those of a data set without them.
+    length and sampler are those of a data set without them. And what it then leaves out by itself, of how
+    many: images with a label or pixels that cannot be used (`verify_image_label`, data/utils.py).
 
     `BaseDataset.__init__` asks `get_img_files` for its files (data/base.py); classification reads a folder
     by torchvision's rules instead (`ClassificationDataset`, data/dataset.py).
     """
     from ultralytics.data.base import BaseDataset
 
-    stock = BaseDataset.get_img_files
+    stock, found = BaseDataset.get_img_files, list[str]()
 
     def kept(dataset: object, img_path: object) -> list[str]:
-        return [file for file in stock(dataset, img_path) if os.path.abspath(file) not in images]
+        files = [file for file in stock(dataset, img_path) if os.path.abspath(file) not in images]
+        found.extend(files)
+        return files
 
     with replaced(BaseDataset, "get_img_files", kept):
         dataset = build()
     samples = getattr(dataset, "samples", None)
     if isinstance(samples, list):
         dataset.samples = [sample for sample in samples if os.path.abspath(sample[0]) not in images]
-    return dataset
+    taken = set(image_files(dataset))
+    return dataset, [file for file in found if taken and file not in taken], len(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from nantui.cli import main
 from nantui.commands import labels as command
 from nantui.labels.check import check_data_set
 from nantui.labels.data_set import load_data_set
-from nantui.labels.image_files import look_into
+from nantui.labels.image_files import look_into, scan_images
 from nantui.labels.problem_kinds import KINDS
 from nantui.worker.check_arguments import decode
 
@@ -64,6 +65,15 @@ def test_images(tmp_path, picture, name, kind):
         dropped = True
     assert dropped == (kind is not None and KINDS[kind].drops)
     assert (path.read_bytes() != before) == (kind == "image_tail")
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    found, _ = scan_images([str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")])
+    assert [(one.kind, one.text.split(",")[0]) for one in found] == [
+        ("image_unreadable", "no regular file"),
+        ("image_missing", "no such file"),
+    ]
 
 
 def test_images_are_looked_into_only_when_asked(data_set):

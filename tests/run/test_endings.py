@@ -46,6 +46,12 @@ OPENCV = "error: OpenCV(5.0.0) /io/opencv/modules/core/src/lut.cpp:158: error: (
             log=f"cv2.error: Caught error in DataLoader worker process 0.\nOriginal:\ncv2.{OPENCV}\n",
             code=1,
         ),
+        Traces(
+            "failed",
+            said=["error: Caught error in DataLoader worker process 0."],
+            log=f"cv2.error: Caught error in DataLoader worker\ncv2.{OPENCV}\nwhile reading a/7.jpg\n",
+            code=1,
+        ),
         Traces("failed", said=["PIL.UnidentifiedImageError: cannot identify image file 'a/7.jpg'"], code=1),
     ],
 )
@@ -53,6 +59,7 @@ def test_an_image_that_cannot_be_read_is_no_wrong_argument(traces: Traces) -> No
     cause = classify(traces)
     assert cause.kind == EXCEPTION and cause.evidence.startswith("reading or augmenting an image failed: ")
     assert "OpenCV(5.0.0)" in cause.evidence or "a/7.jpg" in cause.evidence
+    assert ("a/7.jpg" in cause.evidence) == ("a/7.jpg" in traces.log + traces.said[0])
 
 
 def test_the_page_says_what_is_done_about_each() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from nantui.run.endings import READING
 from nantui.worker.ultralytics_types import Batch
 
 KEY = "nantui_sources"
@@ -28,7 +29,12 @@ class Noted:
 
     def get_image_and_label(self, index: int) -> Sample:
         """Do as the data set's own."""
-        label: Sample = type(self.dataset).get_image_and_label(self.dataset, index)
+        try:
+            label: Sample = type(self.dataset).get_image_and_label(self.dataset, index)
+        except Exception as error:  # neither OpenCV nor PIL says which image it was
+            if hasattr(error, "add_note") and index < len(files := getattr(self.dataset, "im_files", ())):
+                error.add_note(f"{READING}{files[index]}")
+            raise
         self.files.append(str(label.get("im_file", index)))
         return label
 
