@@ -22,7 +22,7 @@ from nantui.errors import FAILED, UserError, refused
 from nantui.machine.gpus import Sampler, device_count, has_bf16, uses_no_gpu
 from nantui.recovery.run_facts import classes_of, gpus_of
 from nantui.run.atomic_files import write_atomic
-from nantui.run.binding import bind
+from nantui.run.binding import begin_records, bind
 from nantui.run.commands import Command
 from nantui.run.endings import each_remedy
 from nantui.run.layout import RunLayout, require_run
@@ -285,6 +285,7 @@ def run_directory(wanted: Path | None, argv: list[str]) -> Path:
 def new_run(where: Path, argv: list[str], auto: bool) -> RunLayout:
     """Make the run directory with its spec. Raises UserError when it cannot be made."""
     load_config()
+    begin_records()
     with refused(f"cannot make {where}", "choose another --run"):
         where.mkdir(parents=True)
     layout = RunLayout(where.resolve())

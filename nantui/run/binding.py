@@ -12,11 +12,12 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nantui.errors import FAILED, UserError
+from nantui.errors import refused
 from nantui.machine.process_identity import host_name
 from nantui.paths import user_state_dir
 from nantui.run.atomic_files import Identity, identity, read_json, read_text
@@ -46,15 +47,13 @@ def bind(run: Path) -> None:
     Commands that somebody else has left waiting in it are put aside first, and are never carried out.
     """
     run, known = run.resolve(), standing(run)
-    try:
+    with _written():
         if known == STRANGE:
             commands = RunLayout(run).commands
             with contextlib.suppress(FileNotFoundError):
                 commands.rename(commands.with_name(f"commands-not-carried-out-{os.urandom(4).hex()}"))
         if known != HERE or not any(one.path == str(run) for one in _records(identity(_file()))):
             _append(_record(run)._asdict())
-    except OSError as error:
-        raise UserError(f"{_file().parent} cannot be written ({error}); set XDG_STATE_HOME", FAILED) from None
 
 
 def standing(run: Path) -> str:
@@ -127,10 +126,16 @@ def _lines() -> Iterator[Any]:
 
 
 def begin_records() -> None:
-    """Write down since when runs are recorded, once."""
-    with contextlib.suppress(OSError):
-        if not _file().exists():
+    """Write down since when runs are recorded, once. Raises UserError where no run can be: whoever makes one
+    asks before there is a directory.
+    """
+    with _written():
+        if not os.access(_file(), os.W_OK):
             _append({})
+
+
+def _written() -> AbstractContextManager[None]:
+    return refused(f"{_file().parent} cannot be written", "set XDG_STATE_HOME")
 
 
 def _append(record: JsonObject) -> None:

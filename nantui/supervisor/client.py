@@ -59,7 +59,8 @@ def submit(run: Path, command: Command, *, take_over: bool = False) -> str:
     Raises UserError when the run is held on another host, or no supervisor can be started.
     """
     layout = RunLayout(Path(run).resolve())
-    begin_records()
+    with contextlib.suppress(UserError):
+        begin_records()
     refuse_links(layout)
     with refused(f"cannot read {layout.spec}", "nothing was done"):
         made_here = command.kind not in STARTS or (standing(layout.run) == HERE and layout.spec.exists())
@@ -131,6 +132,7 @@ def create_run(
     arguments of the first one. Returns the new run directory. Raises UserError for bad arguments, before
     anything is created.
     """
+    begin_records()
     cwd = os.getcwd()
     answer = check_arguments(train, python=python, cwd=cwd)
     run = _new_directory(Path(str(answer["save_dir"])))

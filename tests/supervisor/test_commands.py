@@ -164,6 +164,18 @@ def test_where_no_supervisor_would_start_nothing_is_made(tmp_path, capsys, monke
     assert not (tmp_path / "new").exists() and not (tmp_path / "runs").exists()
 
 
+def test_where_no_run_can_be_recorded_none_is_made(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    monkeypatch.chdir(tmp_path)
+    words = ["model=yolov8n.yaml", "data=a.yaml", f"project={tmp_path}/runs"]
+    queue = ["queue", "add", *words, "--each", "lr0=0.1,0.2"]
+    for command in (["exec", "--", "true"], ["train", *words], queue):
+        assert main(command) == 3
+        assert "set XDG_STATE_HOME" in capsys.readouterr().err
+        assert not (tmp_path / "runs").exists()
+
+
 def test_a_command_that_was_refused_is_not_carried_out_one_day(make_run):
     run = make_run(start=False)
     refuse_every_supervisor()
