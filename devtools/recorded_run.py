@@ -152,6 +152,10 @@ class RecordedBackend(Backend):
                      "work_epoch": None if epoch is None else epoch + 1}  # fmt: skip
             yield SimpleNamespace(**facts)
 
+    def restore_point(self, run: Path) -> Path | None:
+        point = (self.documents[run]["plan"] or {}).get("restore_point")
+        return run / "weights" / point["name"] if point else None
+
     def quarantined(self, run: Path) -> set[str]:
         return set()
 

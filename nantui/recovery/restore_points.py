@@ -37,6 +37,7 @@ OWN_NAME = re.compile(r"(last|best|nantui_stop|epoch\d+)\.pt")
 NOTHING = "nothing"
 NOT_WRITTEN, LEFT_OVER = "no training writes a file of this name", "left over from an earlier training here"
 LEFT_BEHIND = "of a training that was left behind"
+UNREAD = "stripped, and no epoch can be read in results.csv"
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,8 @@ def reason_against(candidate: Candidate, criteria: RestoreCriteria) -> str:
     if verdict.badge != "clean":
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in verdict.findings))
         return f"{verdict.badge}{f' ({kinds})' if kinds else ''}"
+    if verdict.stripped and candidate.name == LAST and not criteria.reached.completed:
+        return UNREAD
     if verdict.cannot_be_loaded or not (verdict.usable or candidate.revive or _was_the_last(verdict)):
         return f"cannot be resumed: {verdict.why_not_resumable}"
     if epoch is None:
@@ -286,10 +289,12 @@ def ends_before(candidate: Candidate, epoch: int, step: int | None = None) -> bo
     return candidate.epoch is not None and candidate.epoch + 1 + candidate.goes_into_the_next < epoch
 
 
-def why_again(candidates: Iterable[Candidate]) -> str:
+def why_again(candidates: Sequence[Candidate]) -> str:
     """Return why a training begins again: because it was asked for, where it could go back or go on."""
-    sound = any(one.usable or one.finished for one in candidates)
-    return "a restart was asked for" if sound else "no clean checkpoint is left"
+    if any(one.usable or one.finished for one in candidates):
+        return "a restart was asked for"
+    unread = any(one.why_not == UNREAD for one in candidates)
+    return f"{LAST} is clean, but {UNREAD}" if unread else "no clean checkpoint is left"
 
 
 def pick(candidates: Sequence[Candidate], to: str, layout: RunLayout) -> Candidate:

@@ -1,8 +1,9 @@
 """A journaled transaction over a run directory: it is finished or taken back, whatever kills it.
 
 Its steps are in the journal before the first one is done. They only move files, never delete and never
-overwrite one. The images that a rollback leaves out go onto their list with it, and come off it with it. Whether a step was done follows from where the file with the expected size and modification
-time lies, so nobody has to trust a counter.
+overwrite one. Whether a step was done follows from where the file with the expected size and modification
+time lies, so nobody has to trust a counter. The images that a rollback leaves out go on their list with it,
+and come off it with it.
 """
 
 from __future__ import annotations

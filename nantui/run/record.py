@@ -7,6 +7,7 @@ whoever has to see what was written meanwhile (after a stop, a wait, a step of a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,8 +132,10 @@ class RunRecord:
 
     @property
     def results_unread(self) -> bool:
-        """Whether results.csv holds lines of which none can be read: then it tells nothing, not even good."""
-        return not self.results and len((read_text(self.layout.results_csv) or "").splitlines()) > 1
+        """Whether results.csv, or every line of it, cannot be read: then it tells nothing, not even good."""
+        text = read_text(self.layout.results_csv)
+        there = os.path.lexists(self.layout.results_csv) if text is None else len(text.splitlines()) > 1
+        return there and not self.results
 
     @cached_property
     def epochs(self) -> list[EpochRow]:

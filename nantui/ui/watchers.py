@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from nantui.checkpoint.verdict import Verdict
+from nantui.run.atomic_files import Identity, identity
+from nantui.run.layout import RunLayout
 from nantui.ui.model.backend import Backend
 from nantui.ui.model.run_reader import checkpoint_at, list_checkpoints
 from nantui.ui.model.snapshot import Checkpoint
@@ -32,8 +35,16 @@ class Pace:
         return True
 
 
+class Scanned(NamedTuple):
+    """What is known of the checkpoints, which of them wait, and which one `R` would go back to."""
+
+    verdicts: Mapping[Checkpoint, Verdict] = {}
+    waiting: frozenset[Checkpoint] = frozenset()
+    restore: Path | None = None
+
+
 class Scanner:
-    """Scans checkpoints, newest first, and again those that changed.
+    """Scans checkpoints, newest first, and again those that changed; then asks for the restore point.
 
     A verdict belongs to a file as it was (path, size, time): after a rollback the same name holds another
     training, which must not be shown with the old one's badge.
@@ -41,26 +52,28 @@ class Scanner:
 
     def __init__(self, weights: Path, backend: Backend) -> None:
         self._weights, self._backend = weights, backend
-        self._listed: frozenset[Checkpoint] = frozenset()
+        self._seen: tuple[frozenset[Checkpoint], Identity] = frozenset(), None
         self._verdicts: dict[Checkpoint, Verdict] = {}
+        self._restore: Path | None = None
 
-    def look(self) -> Iterator[tuple[dict[Checkpoint, Verdict], frozenset[Checkpoint]]]:
-        """Yield what is known now and then, with the files that are still to be looked at."""
-        listed = frozenset(list_checkpoints(self._weights))
+    def look(self) -> Iterator[Scanned]:
+        """Yield what is known now and then. What the journal tells may change the restore point."""
+        listed, run = frozenset(list_checkpoints(self._weights)), self._weights.parent
+        seen = listed, identity(RunLayout(run).journal)
         busy = any(verdict.badge == "busy" for verdict in self._verdicts.values())
-        if listed == self._listed and not busy:
+        if seen == self._seen and not busy:
             return
         self._verdicts = {file: verdict for file, verdict in self._verdicts.items() if file in listed}
         waiting = listed - self._verdicts.keys()
         pace = Pace(TELL_EVERY_S, at_once=1)
         if pace.allows():
-            yield dict(self._verdicts), waiting
+            yield Scanned(dict(self._verdicts), waiting, self._restore)
         for verdict in self._backend.verdicts(self._weights):
             file = checkpoint_at(verdict.path)
             if file is not None:
                 self._verdicts[file] = verdict
                 waiting -= {file}
             if pace.allows():
-                yield dict(self._verdicts), waiting
-        self._listed = listed
-        yield dict(self._verdicts), frozenset()
+                yield Scanned(dict(self._verdicts), waiting, self._restore)
+        self._seen, self._restore = seen, self._backend.restore_point(run)
+        yield Scanned(dict(self._verdicts), restore=self._restore)

@@ -15,13 +15,17 @@ import pytest
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import NO, UserError
 from nantui.recovery import __main__ as act
-from nantui.recovery.plan import make_plan
+from nantui.recovery.plan import make_plan, plan_lines
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.undo import undo
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
 from nantui.run.spec import read_args
+from nantui.ui.model.backend import Backend
+from nantui.ui.model.checkpoint_rows import rows
+from nantui.ui.model.run_reader import list_checkpoints
+from nantui.ui.watchers import Scanner
 from tests.recovery import fakes
 from tests.recovery.conftest import ENDED, EPOCHS, POISONED
 
@@ -112,6 +116,35 @@ def test_a_run_that_never_improves_again_still_ends_with_a_best(
     YOLO(str(poisoned / "weights/last.pt")).train(resume=True)
     assert Catalog(poisoned / "weights").verdict(poisoned / "weights/best.pt").stripped
     assert Catalog(poisoned / "weights").verdict(poisoned / "weights/best.pt").fitness == 5.0
+
+
+def test_where_results_csv_cannot_be_read_that_is_said_and_not_that_nothing_is_clean(finished: Path) -> None:
+    (finished / "results.csv").write_text("epoch;time\n1;2,5\n")
+    said = "last.pt is clean, but stripped, and no epoch can be read in results.csv"
+    lines = plan_lines(make_plan(finished))
+    assert lines[0] == f"Plan B: {said}, the training begins again"
+    assert any(line.startswith("warning: results.csv cannot be read") for line in lines)
+    assert not any("no clean checkpoint" in line for line in lines)
+    (finished / "results.csv").unlink()
+    assert said in make_plan(finished).headline
+
+
+def test_the_list_marks_the_checkpoint_that_a_recovery_goes_back_to(poisoned: Path) -> None:
+    def marked() -> list[Path]:
+        *_, seen = scanner.look()
+        listed = rows(tuple(list_checkpoints(poisoned / "weights")), *seen)
+        return [row.checkpoint.path for row in listed if "restore point" in row.roles]
+
+    scanner = Scanner(poisoned / "weights", Backend())
+    first = make_plan(poisoned).restore
+    assert first and marked() == [first.path]
+    Journal(RunLayout(poisoned).journal).append(
+        "incident", incident="nan_weight", action="ended", epoch=first.work, step=1, text=""
+    )
+    now = make_plan(poisoned).restore
+    assert now and (now.work or 0) < (first.work or 0) and marked() == [now.path], (
+        "a younger one is clean, too"
+    )
 
 
 def test_a_finished_run_says_so_and_goes_on_with_more_epochs(

@@ -123,6 +123,12 @@ def test_what_cannot_be_read_is_said(tmp_path, text, unread):
     assert RunRecord(RunLayout(tmp_path)).results_unread is unread
 
 
+def test_a_file_that_may_not_be_read_is_said_and_one_that_is_not_there_is_not(tmp_path):
+    assert not RunRecord(RunLayout(tmp_path)).results_unread
+    (tmp_path / "results.csv").mkdir()  # for root, who may read every file
+    assert RunRecord(RunLayout(tmp_path)).results_unread
+
+
 @pytest.mark.parametrize(("limit", "epochs"), [("null", 100), ("0.5", None), ("2", None)])
 def test_under_a_time_limit_no_number_of_epochs_is_promised(tmp_path, limit, epochs):
     (tmp_path / "args.yaml").write_text(f"epochs: 100\ntime: {limit}\npatience: 5\n")

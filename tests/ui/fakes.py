@@ -125,6 +125,9 @@ class FakeBackend:
             bytes=path.stat().st_size, seconds=0.02,
         )  # fmt: skip
 
+    def restore_point(self, run: Path) -> Path | None:
+        return next((one.path for one in self.verdicts(run / "weights") if one.usable), None)
+
     def plan(
         self, run: Path, to: str | None, settings: Mapping[str, Any], presets: Presets, **more: Any
     ) -> Any:

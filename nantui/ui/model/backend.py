@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -70,6 +71,17 @@ class Backend:
         if weights not in self._catalogs:
             self._catalogs[weights] = Catalog(weights)
         return self._catalogs[weights].verdicts()
+
+    def restore_point(self, run: Path) -> Path | None:
+        """Return the checkpoint that `R` would go back to, None without one; slow, for a thread."""
+        from nantui.recovery.plan import choose_restore
+        from nantui.recovery.plan_inputs import gather_inputs
+        from nantui.run.record import read_run
+
+        with contextlib.suppress(UserError):
+            restore = choose_restore(gather_inputs(read_run(run), {}, self.python), None, restart=False)
+            return restore.path if restore else None
+        return None
 
     def plan(
         self, run: Path, to: str | None, settings: Mapping[str, object], presets: Presets, **more: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from nantui.checkpoint.verdict import Verdict
@@ -34,17 +35,14 @@ def rows(
     checkpoints: tuple[Checkpoint, ...],
     verdicts: Mapping[Checkpoint, Verdict],
     scanning: frozenset[Checkpoint] = frozenset(),
+    restore: Path | None = None,
 ) -> list[Row]:
-    """Return a row per file, newest first; the newest clean one that is no `last` is the restore point."""
+    """Return a row per file, newest first; `restore` is the one that `R` would go back to."""
     found: list[Row] = []
-    restore_named = False
     for checkpoint in checkpoints:
         verdict = verdicts.get(checkpoint)
         badge = verdict.badge if verdict is not None else "scanning" if checkpoint in scanning else ""
-        roles = []
-        if verdict is not None and not restore_named and verdict.usable:
-            roles.append("restore point")
-            restore_named = True
+        roles = ["restore point"] if checkpoint.path == restore else []
         if verdict is not None and badge == "clean" and verdict.repairable and not verdict.resumable:
             roles.append("repairable")
         epoch = verdict.work_epoch if verdict is not None else _epoch_of(checkpoint.name)

@@ -80,6 +80,7 @@ class FleetScreen(BaseScreen):
         self._looked_at: RunStatus | None = None
         self._settling: Timer | None = None
         self._verdicts: dict[Checkpoint, Verdict] = {}
+        self._restore: Path | None = None
         self.paused = False
 
     def body(self) -> ComposeResult:
@@ -168,14 +169,17 @@ class FleetScreen(BaseScreen):
         scanner = Scanner(run / "weights", self.cockpit.backend)
         self.watch_with(Watcher(self, "the checkpoints", 1.5, scanner.look, self._take_verdicts))
 
-    def _take_verdicts(self, verdicts: dict[Checkpoint, Verdict], _waiting: object) -> None:
+    def _take_verdicts(
+        self, verdicts: dict[Checkpoint, Verdict], _waiting: object, restore: Path | None
+    ) -> None:
         self._verdicts |= verdicts
+        self._restore = restore
         self._show_checkpoints()
 
     def _show_checkpoints(self) -> None:
         if self.seen is not None:
             listing = self.query_one(Checkpoints)
-            rows = checkpoint_rows.rows(self.seen.checkpoints, self._verdicts)
+            rows = checkpoint_rows.rows(self.seen.checkpoints, self._verdicts, restore=self._restore)
             listing.show_rows(rows, self.cockpit.backend.now())
             self._fit()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -15,7 +16,6 @@ from textual.dom import DOMNode
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from nantui.checkpoint.verdict import Verdict
 from nantui.errors import UserError
 from nantui.machine.gpus import Sample
 from nantui.recovery.history import newest_in_force
@@ -39,7 +39,7 @@ from nantui.ui.model.timeline import incident_text
 from nantui.ui.screens.base import Watcher
 from nantui.ui.screens.charts import ChartsScreen
 from nantui.ui.textual_internals import HeldScreen
-from nantui.ui.watchers import Pace, Scanner
+from nantui.ui.watchers import Pace, Scanned, Scanner
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.hardware import HardwarePanel
@@ -91,8 +91,7 @@ class RunScreen(ChartsScreen, HeldScreen):
         super().__init__()
         self.run_path, self.sent = run, Unanswered()
         self._errand, self._came_for_it = errand, False
-        self.verdicts: dict[Checkpoint, Verdict] = {}
-        self.waiting: frozenset[Checkpoint] = frozenset()
+        self.scanned = Scanned()
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
         self._charts_pace, self._list_pace = Pace(CHARTS_EVERY_S), Pace(CHARTS_EVERY_S, at_once=5)
@@ -191,10 +190,10 @@ class RunScreen(ChartsScreen, HeldScreen):
             self.app.pop_screen()
         self._came_for_it = self._came_for_it and self.app.screen is not self
 
-    def _take_verdicts(self, verdicts: dict[Checkpoint, Verdict], waiting: frozenset[Checkpoint]) -> None:
-        self.verdicts, self.waiting = verdicts, waiting
+    def _take_verdicts(self, *scanned: Any) -> None:
+        self.scanned = Scanned(*scanned)
         self._show_checkpoints()
-        if not waiting:
+        if not self.scanned.waiting:
             self._settle()
 
     def _take_sample(self, sample: Sample) -> None:
@@ -256,7 +255,7 @@ class RunScreen(ChartsScreen, HeldScreen):
         """Show the checkpoints if something about them has changed, but not many times in a second."""
         if self.snapshot.taken and self._list_waits and self._list_pace.allows():
             self._list_waits = False
-            rows = checkpoint_rows.rows(self.snapshot.checkpoints, self.verdicts, self.waiting)
+            rows = checkpoint_rows.rows(self.snapshot.checkpoints, *self.scanned)
             self.query_one(Checkpoints).show_rows(rows, self.cockpit.backend.now())
             self._fit()
 
