@@ -15,16 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nantui.checkpoint.cache import Cache
-from nantui.checkpoint.verdict import (
-    Finding,
-    ScannedFile,
-    Stamp,
-    Verdict,
-    badge_of,
-    divide,
-    stamp_of,
-    sum_up,
-)  # fmt: skip
+from nantui.checkpoint.verdict import Finding, ScannedFile, Stamp, Verdict, badge_of, divide, stamp_of, sum_up
 from nantui.run.layout import RunLayout
 
 if TYPE_CHECKING:

@@ -134,6 +134,9 @@ def draw(curves: Sequence[Curve], *, plain: bool = False) -> str:
         if points:
             legend.append(f"{looks} {printable(name)}")
             figure.draw(figure.signal(*zip(*points, strict=True), marker=marker).lines())
+    values = {value for points in series.values() for _, value in points}
+    if len(values) == 1 and (value := min(values)) >= 0:  # around it plotext would show negative ones, too
+        figure.ruler("y").lim(0, 2 * value or 1)
     figure.title(printable(title)).label("epoch")
     figure.ruler("x").ticks(epochs[:: -(-len(epochs) // MOST_TICKS)])
     chart = str(figure.build().string(colorless=True))

@@ -25,7 +25,6 @@ from nantui.commands.starting import (
 )
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import Sampler, visible_indexes, words_of
-from nantui.run.binding import begin_records
 from nantui.run.spec import Spec, kept_environment
 from nantui.settings.presets import load_yaml
 from nantui.settings.schema import Schema
@@ -96,7 +95,6 @@ def _trainings(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
         lines = [f"would add model={one.train['model']} {asks}".rstrip() for one, asks in wanted]
         common.say("\n".join(lines))
         return []
-    begin_records()
     python, cwd, new = training_python(arguments.python), os.getcwd(), []
     made = make_directories([one.train for one, _ in wanted], python)
     for (one, asks), answer in zip(wanted, made, strict=True):

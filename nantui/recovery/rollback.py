@@ -210,14 +210,9 @@ def verify(layout: RunLayout, restore: Candidate | None, allow: Collection[str])
 
 
 def _rebased(
-    layout: RunLayout,
-    plan: Plan,
-    restore: Candidate,
-    target: Path,
-    python: str,
-    allow: frozenset[str],
+    layout: RunLayout, plan: Plan, restore: Candidate, target: Path, python: str, allow: frozenset[str],
     run: Path | None = None,
-) -> JsonObject:
+) -> JsonObject:  # fmt: skip
     """Write the restore point with the plan's settings to `target` (worker/checkpoints/rebase.py), for the
     directory `run`; returns the worker's answer. Raises UserError where the file is not fit.
     """

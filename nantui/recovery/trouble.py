@@ -24,7 +24,7 @@ from nantui.run import events
 from nantui.run.events import EpochEnded, Incident, InEffect, Kept, UndoDone, ValidationPrecision, of_kind
 from nantui.run.incidents import ENDED, OBSERVED, SUSPICIONS, WARNED, as_incident
 from nantui.run.record import RunRecord
-from nantui.run.results import EpochRow, practically_zero
+from nantui.run.results import EpochRow, columns, practically_zero
 
 HARMED = frozenset({OBSERVED, ENDED})
 """What an incident ends with where the weights may be harmed; a skipped step is undone."""
@@ -149,7 +149,7 @@ def _telemetry(record: RunRecord, left: dict[int, float]) -> Iterator[Trouble]:
 
 def _results(rows: Sequence[EpochRow], acquitted: set[int]) -> Iterator[Trouble]:
     for row in rows:
-        bad = [name for name, value in row.values.items() if not math.isfinite(value)]
+        bad = [] if row.finite else [name for name, value in row.values.items() if not math.isfinite(value)]
         if bad and row.epoch not in acquitted:
             kind = "nan_loss" if any(name.startswith("train/") for name in bad) else NAN_VALIDATION
             yield Trouble(row.epoch, None, kind, f"{', '.join(bad)} not finite", RESULTS)
@@ -167,24 +167,21 @@ def vouched_for(rows: Sequence[EpochRow]) -> set[int]:
     found, heals, later = set[int](), False, None
     for row in reversed(rows):
         heals = later is not None and not resumed(row, later) and (later.finite or heals)
-        sound = all(math.isfinite(value) for name, value in row.values.items() if not name.startswith("val/"))
+        bad = (name for name, value in row.values.items() if not math.isfinite(value))
+        sound = row.finite or all(name.startswith("val/") for name in bad)
         if sound and (quality(row) > 0 or heals):
             found.add(row.epoch)
         later = row
     return found
 
 
-def overflowed(rows: Sequence[EpochRow]) -> tuple[int, ...]:
-    """Return the epochs whose validation was not finite though the network was sound."""
-    sound = vouched_for(rows)
-    return tuple(row.epoch for row in rows if row.epoch in sound and not row.finite)
-
-
 def overflows(record: RunRecord) -> tuple[int, ...]:
     """Return the epochs whose validation overflowed in half precision, in a network that works."""
-    rows, exact = record.epochs, validated_in_fp32(record)
-    works = max(map(quality, rows), default=0.0) >= WORKS
-    return tuple(epoch for epoch in overflowed(rows) if epoch not in exact) if works else ()
+    rows = record.epochs
+    bad = {row.epoch for row in rows if not row.finite}
+    if not bad or max(map(quality, rows)) < WORKS:
+        return ()
+    return tuple(sorted(bad & vouched_for(rows) - validated_in_fp32(record)))
 
 
 def overflow_words(epochs: Sequence[int]) -> str:
@@ -287,11 +284,9 @@ def quality(row: EpochRow) -> float:
 
     mAP50-95 of boxes, masks or keypoints, top-1 accuracy, else the mean of all metrics.
     """
-    metrics = {name: value for name, value in row.values.items() if name.startswith("metrics/")}
     for deciding in ("metrics/mAP50-95", "metrics/accuracy_top1", "metrics/"):
-        found = [value for name, value in metrics.items() if name.startswith(deciding)]
-        if found:
-            mean = sum(found) / len(found)
+        if found := columns(tuple(row.values), deciding):
+            mean = sum(row.values[name] for name in found) / len(found)
             return mean if math.isfinite(mean) else 0.0
     return 0.0
 
@@ -361,7 +356,7 @@ def proven_ruin(rows: Iterable[EpochRow], in_fp32: Collection[int], mosaic_close
 
     `in_fp32` are the epochs, from 1, that were validated in fp32; `mosaic_closes` as in `judge_numbers`.
     """
-    rows = [row for row in rows if row.losses("train")]
+    rows = [row for row in rows if in_fp32 and row.losses("train")]
     if not rows or rows[0].epoch != 1 or not rows[-1].finite:
         return None
     before, since = _course(rows, mosaic_closes)

@@ -12,7 +12,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +46,7 @@ def bind(run: Path) -> None:
     Commands that somebody else has left waiting in it are put aside first, and are never carried out.
     """
     run, known = run.resolve(), standing(run)
-    with _written():
+    with refused(f"{_file().parent} cannot be written", "set XDG_STATE_HOME"):
         if known == STRANGE:
             commands = RunLayout(run).commands
             with contextlib.suppress(FileNotFoundError):
@@ -129,13 +128,9 @@ def begin_records() -> None:
     """Write down since when runs are recorded, once. Raises UserError where no run can be: whoever makes one
     asks before there is a directory.
     """
-    with _written():
+    with refused(f"{_file().parent} cannot be written", "set XDG_STATE_HOME"):
         if not os.access(_file(), os.W_OK):
             _append({})
-
-
-def _written() -> AbstractContextManager[None]:
-    return refused(f"{_file().parent} cannot be written", "set XDG_STATE_HOME")
 
 
 def _append(record: JsonObject) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import stat
 import time
@@ -29,6 +30,7 @@ from nantui.run.layout import RunLayout
 KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "rewind", "set", "quarantine")
 POLICY = "policy"
 """Who asks for what nobody asked for, where a run may go on unattended."""
+_PUT = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def put(directory: Path, command: Command, instead: Path | None = None) -> Path:
     """
     if command.kind not in KINDS:
         raise ValueError(f"no such command: {command.kind}")
-    path = directory / f"{int(command.t * 1000):013d}-{command.id}.json"
+    # The time in µs, which sorts after an older version's in ms, and what tells apart those of one moment.
+    path = directory / f"{int(command.t * 1e6):016d}-{next(_PUT):06d}-{command.id}.json"
     if len(to_json(asdict(command))) > LARGEST_JSON // 2:
         raise UserError(f"this {command.kind} says too much at once; do it in parts", FAILED)
     try:

@@ -35,8 +35,7 @@ INCIDENTS: Mapping[str, IncidentKind] = {
     "nan_ema": IncidentKind("NaN in the EMA weights", "the averaged weights (EMA) are not finite"),
     "nan_validation": IncidentKind("NaN in the validation losses", "the validation loss is not finite"),
     "unsound_save": IncidentKind(
-        "an unsound checkpoint",
-        "the averaged weights, as they are saved (in fp16), are not sound",
+        "an unsound checkpoint", "the averaged weights, as they are saved (in fp16), are not sound"
     ),
     "too_many_skips": IncidentKind("too many steps were skipped", "too many steps had to be skipped"),
     "loss_exploded": IncidentKind(

@@ -133,9 +133,8 @@ class RunRecord:
     @property
     def results_unread(self) -> bool:
         """Whether results.csv, or every line of it, cannot be read: then it tells nothing, not even good."""
-        text = read_text(self.layout.results_csv)
-        there = os.path.lexists(self.layout.results_csv) if text is None else len(text.splitlines()) > 1
-        return there and not self.results
+        text = "" if self.results else read_text(self.layout.results_csv)
+        return os.path.lexists(self.layout.results_csv) if text is None else len(text.splitlines()) > 1
 
     @cached_property
     def epochs(self) -> list[EpochRow]:

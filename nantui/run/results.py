@@ -13,6 +13,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -61,16 +62,19 @@ class EpochRow:
     def losses(self, split: str) -> dict[str, float]:
         """Return the losses of `split` ("train" or "val") by bare name, e.g. `{"box_loss": 1.2}`."""
         prefix = f"{split}/"
-        return {
-            name[len(prefix) :]: value
-            for name, value in self.values.items()
-            if name.startswith(prefix) and name.endswith("loss")
-        }
+        named = columns(tuple(self.values), prefix, "loss")
+        return {name[len(prefix) :]: self.values[name] for name in named}
 
     @property
     def finite(self) -> bool:
         """False when any column of the epoch is NaN or infinite."""
-        return all(math.isfinite(value) for value in self.values.values())
+        return all(map(math.isfinite, self.values.values()))
+
+
+@lru_cache(maxsize=64)
+def columns(names: tuple[str, ...], prefix: str, suffix: str = "") -> tuple[str, ...]:
+    """Return the names that begin and end so: asked of each of up to a million rows, and always the same."""
+    return tuple(name for name in names if name.startswith(prefix) and name.endswith(suffix))
 
 
 class Results:

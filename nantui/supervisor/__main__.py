@@ -25,14 +25,7 @@ from nantui.run.attempts import read_attempt, registered
 from nantui.run.binding import HERE, STARTS, STRANGE, standing
 from nantui.run.commands import POLICY, Command, pending_commands
 from nantui.run.endings import Traces
-from nantui.run.events import (
-    AttemptEnded,
-    AttemptStarted,
-    CommandDone,
-    CommandReceived,
-    newest,
-    of_kind,
-)
+from nantui.run.events import AttemptEnded, AttemptStarted, CommandDone, CommandReceived, newest, of_kind
 from nantui.run.inside import refuse_links
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end

@@ -175,6 +175,7 @@ def make_directories(trains: Sequence[Mapping[str, object]], python: str) -> lis
     """Check the arguments of many runs in one process and make their directories, all or none; returns an
     answer each, as `check_arguments` does. Raises UserError with what is wrong.
     """
+    begin_records()
     return list(_checked({"runs": {"trains": [*trains]}}, python)["made"])
 
 

@@ -35,13 +35,7 @@ from nantui.supervisor.hosts.leader import several
 from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, new_attempt
 from nantui.supervisor.ports import CommandPort
 from nantui.supervisor.recovery import act
-from nantui.supervisor.run_spec import (
-    directory_of,
-    leave_the_script,
-    spec_of,
-    stay_automatic,
-    taken_back,
-)
+from nantui.supervisor.run_spec import directory_of, leave_the_script, spec_of, stay_automatic, taken_back
 from nantui.supervisor.stop import POLL_S, USUAL_STEPS, stop_run
 from nantui.words import count
 

@@ -26,7 +26,7 @@ import psutil
 from nantui.errors import UserError
 from nantui.machine.process_identity import ProcessRef, alive, this_machine
 from nantui.run.atomic_files import Identity, identity
-from nantui.run.attempts import Attempt, read_attempt, read_exits, registered
+from nantui.run.attempts import FINISHED, Attempt, read_attempt, read_exits, registered
 from nantui.run.commands import pending_commands
 from nantui.run.journal import Journal, interrupted
 from nantui.run.layout import RunLayout, find_runs
@@ -213,7 +213,9 @@ def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None
     if step is None:
         status = _with_row(status, rows)
     else:
-        losses, left_s = dict(step.losses), eta_s(status, rows, step) if status.state in ACTIVE else None
+        # The last batch of a run that ended well may have been a bad one that was skipped.
+        losses = rows[-1].losses("train") if status.state == FINISHED and rows else dict(step.losses)
+        left_s = eta_s(status, rows, step) if status.state in ACTIVE else None
         status = replace(status, epoch=step.epoch, step=step.step, steps_per_epoch=step.steps)
         status = replace(status, losses=losses, eta_s=left_s)
     return with_plan(layout, status) if status.phase else status

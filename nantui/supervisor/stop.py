@@ -33,14 +33,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment, read_args, read_spec, write_spec
 from nantui.run.status import STOPPED, STOPPING
 from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING, Watch
-from nantui.supervisor.foreign import (
-    ForeignProcess,
-    came_back,
-    describe,
-    find_foreign,
-    link_of,
-    stop_tree,
-)
+from nantui.supervisor.foreign import ForeignProcess, came_back, describe, find_foreign, link_of, stop_tree
 from nantui.supervisor.ports import CommandPort, RunPort
 from nantui.supervisor.stacks import collect_stacks, hung_text
 from nantui.supervisor.state import read_state

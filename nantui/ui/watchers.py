@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeAlias
 
 from nantui.checkpoint.verdict import Verdict
 from nantui.run.atomic_files import Identity, identity
@@ -15,6 +15,8 @@ from nantui.ui.model.run_reader import checkpoint_at, list_checkpoints
 from nantui.ui.model.snapshot import Checkpoint
 
 TELL_EVERY_S = 0.5
+Scanned: TypeAlias = tuple[dict[Checkpoint, Verdict], frozenset[Checkpoint], Path | None]
+"""What is known of the checkpoints, which of them wait, and which one `R` would go back to."""
 
 
 class Pace:
@@ -33,14 +35,6 @@ class Pace:
             return False
         self._left -= 1
         return True
-
-
-class Scanned(NamedTuple):
-    """What is known of the checkpoints, which of them wait, and which one `R` would go back to."""
-
-    verdicts: Mapping[Checkpoint, Verdict] = {}
-    waiting: frozenset[Checkpoint] = frozenset()
-    restore: Path | None = None
 
 
 class Scanner:
@@ -67,13 +61,14 @@ class Scanner:
         waiting = listed - self._verdicts.keys()
         pace = Pace(TELL_EVERY_S, at_once=1)
         if pace.allows():
-            yield Scanned(dict(self._verdicts), waiting, self._restore)
+            yield dict(self._verdicts), waiting, self._restore
         for verdict in self._backend.verdicts(self._weights):
             file = checkpoint_at(verdict.path)
             if file is not None:
                 self._verdicts[file] = verdict
                 waiting -= {file}
             if pace.allows():
-                yield Scanned(dict(self._verdicts), waiting, self._restore)
+                yield dict(self._verdicts), waiting, self._restore
+        yield dict(self._verdicts), frozenset(), self._restore
         self._seen, self._restore = seen, self._backend.restore_point(run)
-        yield Scanned(dict(self._verdicts), restore=self._restore)
+        yield dict(self._verdicts), frozenset(), self._restore

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nantui.commands.curves import draw, matching, of_both
+from nantui.commands.curves import Curve, draw, matching, of_both
 from nantui.errors import UserError
 
 FOUND = {
@@ -28,6 +28,12 @@ def test_what_is_not_finite_is_left_out(spoilt):
     nothing = {**FOUND, "curves": {"val/box_loss": {"a": [math.nan] * 3, "b": [math.nan] * 3}}}
     with pytest.raises(UserError, match="no finite value"):
         draw(of_both(nothing, "val/box_loss"))
+
+
+@pytest.mark.parametrize(("level", "top"), [(0.0, "1.00"), (0.5, "1.00")])
+def test_a_curve_that_does_not_move_has_no_axis_below_zero(level, top):
+    drawn = draw([Curve("a", "metrics/mAP50(B)", [1, 2, 3], [level] * 3)], plain=True)
+    assert "-0.5" not in drawn and "-1.0" not in drawn and top in drawn and "0.00" in drawn
 
 
 def test_a_misspelt_curve_is_said_in_a_line():

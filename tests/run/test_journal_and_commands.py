@@ -65,6 +65,16 @@ def test_commands_wait_oldest_first_and_private(tmp_path):
     assert stat.S_IMODE(spool.stat().st_mode) == 0o700
 
 
+def test_commands_of_one_moment_wait_in_their_order_also_beside_an_older_versions(tmp_path):
+    kinds = ["set", "start", "stop", "undo", "resume", "kill"]
+    for t in (1764000000.1234, 1764000000.1239, 1764000000.1242):
+        for kind in kinds:
+            put(tmp_path, Command(kind, t=t))
+    old = put(tmp_path, Command("rollback", t=1764000000.1234))
+    old.rename(tmp_path / f"1764000000123-{'f' * 32}.json")
+    assert [command.kind for _, command in pending(tmp_path)] == ["rollback", *kinds * 3]
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"kind": "rm -rf"}', "[]", '{"id": 1}'])
 def test_what_is_no_command_is_left_out(tmp_path, text):
     (tmp_path / "0001-x.json").write_text(text)

@@ -71,6 +71,19 @@ def test_status_as_json_and_for_people(make_run, capsys, tmp_path):
     assert "epoch" in capsys.readouterr().out
 
 
+def test_the_losses_of_a_finished_run_are_those_of_its_last_epoch(make_run, capsys):
+    """The last batch may have been a bad one that was skipped: the epoch's mean leaves it out."""
+    run = make_run(epochs=2)
+    run.await_state("finished")
+    losses = "train/box_loss,train/cls_loss,train/dfl_loss"
+    run.layout.results_csv.write_text(f"epoch,time,{losses}\n1,1,1,1,1\n2,2,0.25,0.5,0.75\n")
+    with run.layout.steps(1).open("a") as steps:
+        steps.write(f"{time.time()},2,5,5,1,nan_loss,nan,nan,nan,3.0,0.01,1,0,9,0.1,0.1,,4,64,0.001\n")
+    assert main(["status", str(run.path)]) == 0
+    said = capsys.readouterr().out
+    assert "box_loss 0.25 cls_loss 0.5 dfl_loss 0.75" in said and "nan" not in said
+
+
 def test_status_of_nothing(tmp_path, capsys):
     assert main(["status", str(tmp_path / "nowhere")]) == 2
     (tmp_path / "empty").mkdir()

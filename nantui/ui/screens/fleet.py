@@ -169,9 +169,7 @@ class FleetScreen(BaseScreen):
         scanner = Scanner(run / "weights", self.cockpit.backend)
         self.watch_with(Watcher(self, "the checkpoints", 1.5, scanner.look, self._take_verdicts))
 
-    def _take_verdicts(
-        self, verdicts: dict[Checkpoint, Verdict], _waiting: object, restore: Path | None
-    ) -> None:
+    def _take_verdicts(self, verdicts: dict[Checkpoint, Verdict], _: object, restore: Path | None) -> None:
         self._verdicts |= verdicts
         self._restore = restore
         self._show_checkpoints()

@@ -91,7 +91,7 @@ class RunScreen(ChartsScreen, HeldScreen):
         super().__init__()
         self.run_path, self.sent = run, Unanswered()
         self._errand, self._came_for_it = errand, False
-        self.scanned = Scanned()
+        self.scanned: Scanned = {}, frozenset(), None
         self.acknowledged = 0.0
         self._arrived = time.monotonic()
         self._charts_pace, self._list_pace = Pace(CHARTS_EVERY_S), Pace(CHARTS_EVERY_S, at_once=5)
@@ -191,9 +191,9 @@ class RunScreen(ChartsScreen, HeldScreen):
         self._came_for_it = self._came_for_it and self.app.screen is not self
 
     def _take_verdicts(self, *scanned: Any) -> None:
-        self.scanned = Scanned(*scanned)
+        self.scanned = scanned
         self._show_checkpoints()
-        if not self.scanned.waiting:
+        if not self.scanned[1]:
             self._settle()
 
     def _take_sample(self, sample: Sample) -> None:
