@@ -22,7 +22,7 @@ from nantui.errors import FAILED, USAGE, UserError
 from nantui.machine.training_python import training_python
 from nantui.recovery.phase_change import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
-from nantui.recovery.restore_points import point_to_resume
+from nantui.recovery.restore_points import choose, point_to_resume
 from nantui.recovery.rollback import branch, roll_back, verify
 from nantui.recovery.transaction import LEFT_OUT, pending, settle
 from nantui.recovery.unattended_policy import decide
@@ -55,6 +55,7 @@ def plan_for(request: Request) -> Plan:
 def act_plan(request: Request) -> JsonObject:
     """Say what would be done, once every byte of what a resume may start from was looked at."""
     plan = plan_for(request)
+    newest = choose(plan.candidates)  # a judgement moves what is proposed to a person, no resume
     layout, allow = RunLayout(plan.run), frozenset(request.get("allow") or ())
     whole = [one for one in plan.candidates if one.usable and one.point is None]
     for one in whole:
@@ -63,7 +64,7 @@ def act_plan(request: Request) -> JsonObject:
     point, left_out = point_to_resume(plan.run, plan.candidates)
     return {
         "text": plan.headline,
-        "plan": plan.to_json(),
+        "plan": {**plan.to_json(), "restore_point": newest.to_json() if newest else None},
         "step_point": {**asdict(point), "path": point.path, "label": point.label} if point else None,
         "notes": list(left_out),
     }

@@ -112,13 +112,20 @@ def proven(record: RunRecord, trouble: Trouble | Judgement | None, diagnosed: tu
     """Return what was proven in the newest attempt; `trouble` is what the recovery is for."""
     newest = record.newest.number or None
     found = [one for one in of_kind(record.journal, Autopsy) if one.attempt == newest]
+    found = [one for one in found if not (of_validation(one.evidence) and one.cause.startswith(BROKEN))]
     causes = {one.cause for one in found} | ({trouble.kind} if trouble else set())
     telling = [one for one in found if one.cause.startswith(BROKEN)] or found
     images = [image for one in telling for image in guilty_images(one.evidence)]
     return Proof(frozenset(causes), tuple(dict.fromkeys(images)), diagnosed)
 
 
+def of_validation(evidence: Mapping[str, Any]) -> bool:
+    """Tell whether an autopsy looked at validation images: nothing is wrong with the training then."""
+    return "images_looked_at" in evidence
+
+
 def guilty_images(evidence: Mapping[str, Any]) -> list[str]:
-    """Return the files an autopsy names; one of several candidates of a mosaic is not proven guilty."""
-    named = (image.get("files") or [] for image in evidence.get("images") or [] if isinstance(image, dict))
+    """Return the train set's files that an autopsy names; one of several in a mosaic is not proven guilty."""
+    images = [] if of_validation(evidence) else evidence.get("images") or []
+    named = (image.get("files") or [] for image in images if isinstance(image, dict))
     return [str(files[0]) for files in named if len(files) == 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,20 +41,21 @@ def in_words(table: list[Measured], step: str) -> str:
     """Return the figures of the step that is proposed, or that there are none."""
     if not table:
         return "not measured: no training of the table broke like this"
-    if not table[0].cured:
-        return (
-            f"nothing cured it in {table[0].trials}; {table[0].remedy} keeps {table[0].kept:.0%} of the mAP"
-        )
-    return next((row.words for row in table if row.step == step), f"not measured here; {table[0].words}")
+    best = table[0]
+    if not best.cured:
+        return f"nothing cured it in {best.trials}; {best.remedy} keeps {best.kept:.0%} of the mAP"
+    return next((row.words for row in table if row.step == step), f"not measured here; {best.words}")
 
 
 @lru_cache(maxsize=1)
 def _table() -> dict[tuple[str, frozenset[str]], list[Measured]]:
-    """Return the rows of each cause and evidence, in the file's order."""
+    """Return the rows of each cause and evidence, in the file's order; no recovery fails for one of them."""
     found: dict[tuple[str, frozenset[str]], list[Measured]] = {}
-    with (configs_dir() / "remedies.csv").open(encoding="utf-8", newline="") as file:
+    path = configs_dir() / "remedies.csv"
+    with suppress(OSError), path.open(encoding="utf-8", errors="replace", newline="") as file:
         for row in csv.DictReader(file):
-            numbers = int(row["trials"]), int(row["cured"]), float(row["kept"])
-            one = Measured(row["remedy"], row["step"], *numbers)
-            found.setdefault((row["cause"], frozenset(row["evidence"].split())), []).append(one)
+            with suppress(LookupError, AttributeError, TypeError, ValueError):
+                numbers = int(row["trials"]), int(row["cured"]), float(row["kept"])
+                one = Measured(row["remedy"], row["step"], *numbers)
+                found.setdefault((row["cause"], frozenset(row["evidence"].split())), []).append(one)
     return found

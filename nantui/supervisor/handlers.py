@@ -204,15 +204,9 @@ HANDLERS: dict[str, Callable[[CommandPort, Command], str]] = {
 
 
 def begin(
-    port: CommandPort,
-    command: Command,
-    spec: Spec,
-    mode: str,
-    checkpoint: str | None,
-    asked: dict[str, object],
-    probation_epochs: int = 0,
-    after: int | None = None,
-) -> str:
+    port: CommandPort, command: Command, spec: Spec, mode: str, checkpoint: str | None,
+    asked: dict[str, object], probation_epochs: int = 0, after: int | None = None,
+) -> str:  # fmt: skip
     """Start a new attempt; a fresh start trains with the edits, a resume has them in its checkpoint.
 
     Without a rollback before it, what it may overwrite `after` the epoch is copied first. Raises UserError
@@ -229,15 +223,9 @@ def begin(
     hosts = several(spec, port.pump)
     attempt = new_attempt(port.layout, spec, mode, checkpoint, asked, probation_epochs, **hosts)
     port.journal.append(
-        "attempt_started",
-        command=command.id,
-        attempt=attempt.attempt,
-        mode=mode,
-        checkpoint=checkpoint,
-        epoch=None,
-        asked=asked,
-        phase=attempt.phase,
-    )
+        "attempt_started", command=command.id, attempt=attempt.attempt, mode=mode, checkpoint=checkpoint,
+        epoch=None, asked=asked, phase=attempt.phase,
+    )  # fmt: skip
     port.begin(attempt, cwd)
     how = beginning_text(mode, checkpoint)
     if attempt.nnodes > 1:

@@ -174,6 +174,8 @@ def _follow(port: RunPort, outcome: str, decision: JsonObject) -> None:
         room = {"until_free": max(int(options.get("until_free") or 0), ROOM_TO_WRITE)}
         # On a full disk neither journal nor spool can be written.
         await_place(port, replace(command, options={"thin": options.get("thin"), **room}))
+        if commands.pending_commands(port.layout):  # it would end what a person has begun meanwhile
+            return
         port.journal.append("note", by=POLICY, text=f"unattended: {why}", **evidence)
         commands.put(spool_for(port.layout), command)
     elif action != NOTHING:

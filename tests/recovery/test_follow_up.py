@@ -62,6 +62,22 @@ def test_a_proven_ruin_is_recovered_with_the_evidence_in_the_journal(
     assert command.kind == "recover" and command.options == {**options, "images": [], "wait_gpu": True}
 
 
+def test_what_a_person_asks_for_while_it_is_decided_comes_alone(
+    supervisor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decision takes seconds. A recovery that came second would end what the person has just begun."""
+    own = commands.Command("resume", by="me@here")
+
+    def act(*request: Any) -> dict[str, Any]:
+        commands.put(commands.spool_for(supervisor.layout), own)
+        return {"action": "recover", "why": "nan-safe", "options": {"to": "epoch2.pt"}}
+
+    monkeypatch.setattr(recovery, "act", act)
+    recovery.recover_unattended(supervisor, Ending(DIVERGED))
+    assert [one.id for _, one in commands.pending_commands(supervisor.layout)] == [own.id]
+    assert not supervisor.journal.events() and not supervisor.said
+
+
 @pytest.mark.parametrize("outcome", [FINISHED, STOPPED])
 def test_nothing_to_do_is_not_even_said(
     outcome: str, supervisor: Any, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,19 @@ def test_undo_gives_back_the_images_that_its_rollback_left_out(
     for _ in range(2):  # asked again by a supervisor that did not live to hear of it
         assert carried_out(poisoned, "undo", "u1") == 0
         assert tuple(quarantined(layout)) == before
+
+
+def test_a_rollback_that_is_refused_leaves_no_image_out(
+    poisoned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = RunLayout(poisoned)
+    quarantine_add(layout, [OTHER], "label check")
+    blame(poisoned, ONE)
+    full = shutil.disk_usage(poisoned)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    assert carried_out(poisoned, "rollback", "r1", **exactly(make_plan(poisoned))) != 0
+    assert "nothing was done" in capsys.readouterr().out
+    assert quarantined(layout) == [OTHER]
 
 
 def test_undo_leaves_alone_what_a_person_left_out_since(poisoned: Path, rebase_here: object) -> None:

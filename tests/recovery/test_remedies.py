@@ -13,6 +13,7 @@ import pytest
 
 from nantui.diagnosis.evidence import PRIOR
 from nantui.paths import configs_dir
+from nantui.recovery import remedies
 from nantui.recovery.history import QUARANTINE, Earlier
 from nantui.recovery.ladder import Ladder, Proof, load_ladder, next_step
 from nantui.recovery.plan import choose_restore
@@ -96,6 +97,29 @@ def test_more_evidence_tells_apart_what_one_diagnosis_has_in_common() -> None:
     alone = Proof(frozenset(), (), ("gradient_explosion",)).remedies
     gain = Proof(frozenset({"unsound_save"}), (), ("gradient_explosion", "clipping", "loss_gain")).remedies
     assert gain and alone and gain != alone
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "cause,evidence,remedy\ndata,,plan A\n",
+        "{head}\ndata,,plan A,recover,,,\n",
+        "{head}\ndata,,pl",
+    ],
+    ids=["no file", "empty", "another table", "no figures", "torn"],
+)
+def test_a_table_that_is_damaged_costs_figures_and_no_recovery(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if text is not None:
+        (tmp_path / "remedies.csv").write_text(text.format(head=",".join(ROWS[0])))
+    monkeypatch.setattr(remedies, "configs_dir", lambda: tmp_path)
+    remedies._table.cache_clear()
+    found = Proof(frozenset({"broken_labels"}), ("a.png",), ("data",)).remedies
+    remedies._table.cache_clear()
+    assert found == [] and in_words(found, QUARANTINE).startswith("not measured")
 
 
 def test_a_ladder_of_ones_own_is_followed_as_it_stands() -> None:

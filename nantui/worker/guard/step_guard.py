@@ -138,7 +138,7 @@ class StepGuard:
         self.settle()
         seen = self.probe()
         if not self.stepped and self.options.watches and self._refuses(seen):
-            self.void, self._void_reason = True, self.reason(seen)
+            self.void, self._void_reason = True, self.reason(seen) or self._void_reason
             self.statistics.restore()
         if not seen.bad_loss:
             self._last_loss = seen.loss

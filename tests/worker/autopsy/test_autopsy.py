@@ -10,6 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from nantui.recovery.ladder import Proof, proven
+from nantui.run.events import Autopsy, of_kind
+from nantui.run.journal import Journal
+from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.worker.autopsy import autopsy, passes
 from tests.worker.runs import Outcome, Trainings, draw_data_set
 
@@ -178,6 +183,23 @@ def test_validation_that_is_not_finite_is_looked_into(trainings, tmp_path, monke
     assert found["evidence"]["fp32_first_bad_module"].startswith("model.")
     assert "overflow in fp32" in found["text"]
     assert len(found["evidence"]["images"]) == found["evidence"]["images_looked_at"] == 8
+
+
+def test_a_broken_image_of_the_validation_is_named_and_no_reason_to_leave_it_out_of_the_training(
+    trainings, tmp_path
+):
+    """Its disk cache holds a NaN. Only the train set leaves images out, and nothing is wrong with that."""
+    data = draw_data_set(tmp_path / "data", images=8)
+    picture = np.full((64, 64, 3), np.nan, dtype=np.float32)
+    np.save(tmp_path / "data/images/val/003.npy", picture)
+    outcome = trainings(tmp_path / "run", train={"data": str(data), "cache": "disk", "epochs": 2})
+    found = verdict(outcome)
+    assert outcome.code == 0 and found["cause"] == "broken_pixels"
+    assert [image["files"][0][-11:] for image in found["evidence"]["images"]] == ["val/003.png"]
+    Journal(RunLayout(outcome.run).journal).append(**{**found, "attempt": 1})
+    record = RunRecord(RunLayout(outcome.run))
+    assert of_kind(record.journal, Autopsy)[0].evidence["images"]
+    assert proven(record, None) == Proof(frozenset())
 
 
 def test_an_autopsy_that_fails_does_not_cost_the_run(trainings, tmp_path, monkeypatch):

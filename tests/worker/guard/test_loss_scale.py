@@ -86,6 +86,16 @@ def test_what_the_scaler_refused_is_marked_and_what_was_bad_is_undone(trainings,
     assert all(torch.isfinite(value).all() for value in tensors_of(outcome.checkpoint("last.pt")).values())
 
 
+def test_a_step_that_an_earlier_batch_has_voided_says_why_and_not_that_the_scaler_refused_it(
+    trainings, tmp_path
+):
+    """The batches of the accumulation after the bad one are healthy."""
+    wanted = [{"fault": "nan_pixel", "epoch": 2, "batch": 1}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 2, "nbs": 32}, faults=wanted)
+    skipped = [(step.epoch, step.step, step.reason) for step in outcome.steps if step.skipped]
+    assert skipped == [(1, 4, ""), (2, 4, "nan_loss")]
+
+
 def test_finite_gradients_whose_norm_overflows_are_clipped_to_nothing_as_stock_does(
     trainings, tmp_path, refused, monkeypatch
 ):
