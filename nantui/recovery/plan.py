@@ -169,8 +169,9 @@ def make_plan(
     if propose is None:
         propose = not settings and presets is None
     wanted, proof = propose and presets is None, proven(record, facts.reason_for(restore), diagnosed)
-    propose = propose and bool(proof.causes or (restart and diagnosed))
     names, table = tuple(presets or ()), proof.remedies
+    # Of a step that was undone an autopsy is no trouble: without it only what was measured is proposed.
+    propose = propose and bool(facts.reason_for(restore) or table or (restart and diagnosed))
     if wanted and propose:
         by_evidence = restore is not None or (restart and bool(table))
         names = propose_presets(facts, in_effect, known.bf16, proof) if by_evidence else (AGAIN,)

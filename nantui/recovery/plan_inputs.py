@@ -23,6 +23,7 @@ from nantui.recovery.trouble import (
     Judgement,
     Ruin,
     Trouble,
+    first_of,
     first_trouble,
     judge_numbers,
     judge_warnings,
@@ -111,7 +112,7 @@ def gather_inputs(
     return PlanInputs(
         record=record, schema=schema, asked=checked, trouble=trouble, reached=reached,
         candidates=list_candidates([*verdicts, *(settled(catalog, path) for path in points)], criteria),
-        judgement=judge_warnings(record) or judge_numbers(rows, closes),
+        judgement=first_of(judge_warnings(record), judge_numbers(rows, closes)),
         ruin=proven_ruin(rows, validated_in_fp32(record), closes),
         overflowed=overflows(record),
     )  # fmt: skip

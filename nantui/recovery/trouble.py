@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from statistics import median
 
@@ -249,6 +249,13 @@ def judge_warnings(record: RunRecord) -> Judgement | None:
     last = [one for one in said if one.attempt in attempts and (one.epoch or 0) >= good]
     first = min(last, key=lambda one: one.epoch or 0, default=None)
     return Judgement(first.epoch or 0, first.incident, first.text, said=True) if first else None
+
+
+def first_of(said: Judgement | None, seen: Judgement | None) -> Judgement | None:
+    """Return the earlier judgement; what the guard `said` later speaks for what was `seen` before it."""
+    if said is None or seen is None:
+        return said or seen
+    return replace(min(said, seen, key=lambda one: one.epoch), said=True)
 
 
 def mosaic_closes(args: Mapping[str, object]) -> int:

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
+from nantui.checkpoint.catalog import Catalog
 from nantui.diagnosis.evidence import PRIOR
 from nantui.paths import configs_dir
 from nantui.recovery import remedies
 from nantui.recovery.history import QUARANTINE, Earlier
 from nantui.recovery.ladder import Ladder, Proof, load_ladder, next_step
 from nantui.recovery.plan import choose_restore
-from nantui.recovery.plan_inputs import PlanInputs
+from nantui.recovery.plan_inputs import PlanInputs, gather_inputs
 from nantui.recovery.remedies import in_words
-from nantui.recovery.trouble import judge_warnings
+from nantui.recovery.trouble import LOST, judge_warnings
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
@@ -175,6 +176,29 @@ def test_what_died_with_finite_numbers_goes_back_to_before_the_guard_said_so(war
     assert found is not None and (found.epoch, found.kind, found.said) == (5, "zero_loss", True)
     assert "all losses are zero" in found.in_words
     assert restored(warned) == "epoch3.pt", "what epochs 5 and 6 have saved is clean, and dead"
+
+
+def test_a_late_warning_does_not_move_it_into_what_the_metrics_have_lost_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost in epoch 5, as results.csv shows; the guard first said something in epoch 8."""
+    layout = fakes.make_run(tmp_path / "run")
+    lines = [f"{n},{n},1,1,{m},{m},{1 + n / 9},1" for n, m in enumerate([*METRICS, *[0] * 14], 1)]
+    layout.results_csv.write_text("\n".join([HEADER, *lines, ""]))
+    layout.args_yaml.write_text("epochs: 30\n")
+    journal = Journal(layout.journal)
+    journal.append("attempt_started", attempt=1, mode="start")
+    journal.append("warning", attempt=1, warning="zero_loss", epoch=8, step=1, text="all losses are zero")
+    monkeypatch.setattr(Catalog, "verdict", lambda self, path: fakes.verdict(path, epoch_of(path)))
+    facts = gather_inputs(RunRecord(layout), {})
+    assert facts.judgement is not None and (facts.judgement.epoch, facts.judgement.kind) == (5, LOST)
+    restore = choose_restore(facts, None, False)
+    assert restore is not None and restore.name == "epoch3.pt"
+    assert facts.judgement.named.startswith("before the guard warned; a judgement, no proof: the metrics")
+
+
+def epoch_of(path: Path) -> int:
+    return int(path.stem[5:]) if path.stem.startswith("epoch") else 5
 
 
 def test_a_warning_that_nothing_came_of_moves_no_restore_point(warned: RunLayout) -> None:

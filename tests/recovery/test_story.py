@@ -277,6 +277,16 @@ def test_a_finished_run_begins_again_with_the_remedy_that_its_evidence_speaks_fo
     assert fakes.tree(layout) == before
 
 
+@pytest.mark.parametrize("cause", ["exploding_gradient", "unknown", "not_reproduced"])
+def test_a_step_that_was_undone_is_no_reason_to_change_what_trains_well(healthy: Path, cause: str) -> None:
+    journal, place = Journal(RunLayout(healthy).journal), {"epoch": 2, "step": 1, "action": "skipped"}
+    journal.append("autopsy", cause=cause, text="", evidence={})
+    journal.append("incident", incident="nan_gradient", text="undone", **place)
+    plan = make_plan(healthy, propose=True)
+    assert plan.reason is None and set(plan.presets) <= {"unchanged"}
+    assert {row.name for row in plan.settings if not row.kept} <= {"guard"}
+
+
 def test_what_the_guard_warned_of_is_evidence_for_beginning_again(
     finished: Path, rebase_here: Callable[..., Any]
 ) -> None:
