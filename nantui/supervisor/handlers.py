@@ -151,7 +151,7 @@ def recover(port: CommandPort, command: Command) -> str:
     if answer is None:
         edits = _asked(port, command)
         options = {**command.options, **({"set": edits} if edits else {})}
-        options.setdefault("propose", not (edits or options.get("presets")))
+        options.setdefault("propose", not edits and "presets" not in options)
         if options.get("into"):
             port.stage(command.id, "branch", "making the new run from the restore point")
             answer = act(port, replace(command, options=options), "rollback")

@@ -135,6 +135,22 @@ def test_a_checkpoint_that_needs_no_repair_is_resumed_as_it_is(port, asked_of_re
     assert asked_of_recovery["actions"] == ["plan", "keep"] and len(port.begun) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "proposes"), [({}, True), ({"presets": []}, False), ({"presets": ["nan-safe"]}, False)]
+)
+def test_who_names_no_presets_gets_none(port, asked_of_recovery, monkeypatch, options, proposes):
+    """What --auto decides after a lost GPU is `presets` of []: nothing is to change."""
+    working, asked = handlers.act, []
+
+    def act(port: CommandPort, command: Command, action: str) -> dict[str, Any]:
+        asked.append(command.options["propose"])
+        return working(port, command, action)
+
+    monkeypatch.setattr(handlers, "act", act)
+    do(port, "recover", to="last.pt", **options)
+    assert asked == [proposes]
+
+
 def test_nothing_is_started_where_the_copies_for_undo_find_no_room(port, asked_of_recovery, monkeypatch):
     working = handlers.act
 
