@@ -1,7 +1,7 @@
 """How numbers of things are said, on screens and in terminals.
 
 What the cockpit calls commands, measures and activities stands in configs/tables/words.json, what is told of
-an incident in run/incidents.py, what a key does and a setting means in keys.yaml and settings.yaml beside it.
+an incident in run/incidents.py, what a key does and a setting means in keys.json and settings.json beside it.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Plan:
     `reason` is what it is for, `judgement` what finite numbers say; `second`, the proposal below the first,
     is the newest restore point from before that, None where the first one is no later. `measured` is what is
     known of the remedy that is proposed, "" where none is. Of the `guilty` images, absolute paths that the
-    autopsy named, `images` are left out with it.
+    autopsy named, `images` are left out with it. `attempt` is the newest that it knows of.
     """
 
     id: str
@@ -97,6 +97,7 @@ class Plan:
     measured: str = ""
     guilty: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    attempt: int = 0
 
     @property
     def decided(self) -> dict[str, object]:
@@ -168,10 +169,10 @@ def make_plan(
     known = known_about(record, in_effect, restore.work or 0 if restore else 0, own)
     if propose is None:
         propose = not settings and presets is None
-    wanted, proof = propose and presets is None, proven(record, facts.reason_for(restore), diagnosed)
+    wanted, reason = propose and presets is None, facts.reason_for(restore)
+    proof = proven(record, reason, diagnosed)  # of steps that were undone, too: they change nothing else
+    propose = propose and bool(reason or proof.guilty or (restart and diagnosed))
     names, table = tuple(presets or ()), proof.remedies
-    # Of a step that was undone an autopsy is no trouble: without it only what was measured is proposed.
-    propose = propose and bool(facts.reason_for(restore) or table or (restart and diagnosed))
     if wanted and propose:
         by_evidence = restore is not None or (restart and bool(table))
         names = propose_presets(facts, in_effect, known.bf16, proof) if by_evidence else (AGAIN,)
@@ -180,14 +181,14 @@ def make_plan(
     images = proof.guilty if leave_out or (leave_out is None and first) else ()
     said = in_words(table, (*names, QUARANTINE if images else UNCHANGED)[0]) if propose else ""
     plan = put_together(facts, restore, in_effect, rows, names, known, id or uuid.uuid4().hex)
-    return replace(plan, measured=said, guilty=proof.guilty, images=images)
+    return replace(plan, measured=said, guilty=proof.guilty, images=images, attempt=record.newest.number)
 
 
 def exactly(plan: Plan) -> JsonObject:
     """Return the options of the command that does what the plan shows, nothing proposed anew."""
     target: JsonObject = {"to": plan.restore.name} if plan.restore else {"force_restart": True}
     own = {"set": dict(plan.asked), "presets": list(plan.presets), "images": list(plan.images)}
-    return {**own, "propose": False, **target}
+    return {**own, "propose": False, "attempt": plan.attempt, **target}
 
 
 def propose_presets(
@@ -361,7 +362,9 @@ def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) 
     """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
     work, run = done.work or 0, facts.layout.run
     text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
-    text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, then s); to begin again, "
+    text += (
+        f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, w, then R); to begin again, "
+    )
     text += f"all of it moved aside: nantui recover {run} --restart (in the cockpit: R, then b)"
     if facts.judgement is not None:
         text += f"; {facts.judgement.in_words}"

@@ -137,6 +137,10 @@ def next_phase(port: CommandPort, command: Command) -> str:
 
 def recover(port: CommandPort, command: Command) -> str:
     """Stop what runs, roll back, and continue: what the key R does."""
+    others = (one for one in of_kind(port.journal.events(), AttemptStarted) if one.command != command.id)
+    newer = max((one.attempt or 0 for one in others), default=0)
+    if newer > command.options.get("attempt", newer):  # it may be healthy, and nobody was told that it ends
+        raise UserError(f"attempt {newer} has begun since this was planned; nothing was done", FAILED)
     refuse_gone(port.layout, str(command.options.get("to") or ""))  # before the training is stopped for it
     if port.watch is not None or command.options.get("foreign"):
         port.stage(command.id, "stop", "stopping the training")
@@ -255,7 +259,7 @@ def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tup
     """
     if command.options.get("to"):
         return checkpoint_inside(port.layout, str(command.options["to"])), True, 0, ""
-    asked: JsonObject = {"set": _set_of(command)}
+    asked: JsonObject = {"set": _asked(port, command)}
     asked |= {name: command.options[name] for name in ("python", "allow") if name in command.options}
     answer = act(port, replace(command, options=asked), "plan")
     plan, left_out = answer.get("plan") or {}, "; ".join(answer.get("notes") or ())

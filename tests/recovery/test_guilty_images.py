@@ -19,8 +19,10 @@ from nantui.recovery.rollback import branch
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import newest_change, quarantine_add, quarantined
+from nantui.settings.values import changed
 from nantui.supervisor.client import CommandResult
 from tests.recovery import fakes
+from tests.recovery.conftest import POISONED
 
 ONE, OTHER = "/data/005.png", "/data/017.png"
 
@@ -53,6 +55,20 @@ def test_where_something_else_was_measured_to_help_they_stay(
     blame(poisoned, *images, cause=cause)
     plan = make_plan(poisoned)
     assert plan.images == () and plan.guilty == (images if cause == "broken_pixels" else ())
+
+
+def test_a_step_that_was_undone_changes_no_setting_of_a_healthy_training(poisoned: Path) -> None:
+    layout = RunLayout(poisoned)
+    layout.results_csv.write_text("".join(layout.results_csv.open().readlines()[:POISONED]))
+    for spoilt in (layout.last, layout.weights / "best.pt", *layout.weights.glob("epoch[4-9].pt")):
+        spoilt.unlink()
+    blame(poisoned, ONE, OTHER, cause="exploding_gradient")
+    plan = make_plan(poisoned, propose=True, diagnosed=("data", "autopsy"))
+    assert plan.restore and plan.restore.work == POISONED - 1 and plan.reason is None
+    assert plan.presets == () and not changed(plan.settings)
+    blame(poisoned, ONE)
+    plan = make_plan(poisoned, propose=True, diagnosed=("data", "autopsy"))
+    assert plan.images == (ONE,) and plan.presets == (), "what is proven is left out all the same"
 
 
 def test_where_that_was_tried_the_next_remedy_comes(poisoned: Path) -> None:

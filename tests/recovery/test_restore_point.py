@@ -181,7 +181,7 @@ def test_a_finished_run_names_an_older_epoch_to_train_on_from(tmp_path: Path) ->
         choose_restore(facts, None, restart=False)
     assert str(caught.value) == (
         "auto is finished, all 60 epochs are trained; to train longer raise epochs, e.g. --set epochs=90 (in "
-        "the cockpit: epochs in c, then s); to begin again, all of it moved aside: nantui recover "
+        "the cockpit: epochs in c, w, then R); to begin again, all of it moved aside: nantui recover "
         f"{tmp_path}/auto --restart (in the cockpit: R, then b); to train on from an older epoch: nantui "
         f"rollback {tmp_path}/auto --to epoch40.pt, then resume"
     )

@@ -155,7 +155,7 @@ def test_a_finished_run_says_so_and_goes_on_with_more_epochs(
     with pytest.raises(UserError, match="all 3 epochs are trained") as caught:
         make_plan(finished)
     assert caught.value.status == NO
-    assert "e.g. --set epochs=13 (in the cockpit: epochs in c, then s)" in str(caught.value)
+    assert "e.g. --set epochs=13 (in the cockpit: epochs in c, w, then R)" in str(caught.value)
     plan = make_plan(finished, settings={"epochs": 6})
     assert plan.restore is not None and plan.restore.revive and plan.costs.epochs_lost == 0
     roll_back(plan, by="me")

@@ -116,14 +116,17 @@ def test_what_a_crash_has_interrupted_is_put_right_and_nothing_else(port, monkey
 
 @pytest.fixture
 def asked_of_recovery(port: FakePort, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A stopped run; `point` is what recovery finds to continue from, `actions` what it was asked for."""
+    """A stopped run; `point` is what recovery finds to continue from, `actions` what it was asked for, each
+    with its settings, `set`.
+    """
     port.layout.weights.mkdir()
     port.layout.last.touch()
     port.journal.append("attempt_started", attempt=1, mode="start", command="before")
-    told: dict[str, Any] = {"actions": [], "point": {"name": "last.pt", "work": 12}}
+    told: dict[str, Any] = {"actions": [], "set": [], "point": {"name": "last.pt", "work": 12}}
 
     def act(port: CommandPort, command: Command, action: str) -> dict[str, Any]:
         told["actions"].append(action)
+        told["set"].append(command.options.get("set"))
         return {"plan": {"restore_point": told["point"]}, "checkpoint": "weights/last.pt", "mode": "resume"}
 
     monkeypatch.setattr(handlers, "act", act)
@@ -178,6 +181,14 @@ def test_a_training_that_has_ended_by_itself_is_not_begun_again_in_its_place(por
     assert asked_of_recovery["actions"] == ["plan"] and not port.begun
     do(port, "resume", set={"patience": 0})
     assert asked_of_recovery["actions"][-1] == "rollback" and len(port.begun) == 1
+
+
+def test_what_is_saved_for_the_next_start_counts_where_a_resume_looks_for_its_checkpoint(
+    port, asked_of_recovery
+):
+    port.journal.append("command", command={"kind": "set", "id": "s1", "options": {"set": {"epochs": 30}}})
+    do(port, "resume", set={"lr0": 0.1})
+    assert asked_of_recovery["set"][0] == {"epochs": 30, "lr0": 0.1}, "a finished run has more to train now"
 
 
 def test_a_relative_data_set_that_is_nowhere_is_refused_before_anything_moves(

@@ -146,6 +146,17 @@ def test_of_two_recoveries_at_once_the_second_does_not_end_what_the_first_began(
     assert run.do("recover").ok, "whoever has looked may recover again"
 
 
+def test_a_plan_from_before_an_attempt_began_does_not_end_it(make_run):
+    run = make_run(epochs=100000)
+    run.await_step()
+    assert run.do("recover", attempt=1).ok, "planned while attempt 1 trained"
+    eventually(lambda: run.status().attempt == 2 and run.status().state == "running")
+    late = run.do("recover", attempt=1)  # from a dialog that was left open
+    assert not late.ok and "attempt 2 has begun since this was planned" in late.text
+    assert run.status().attempt == 2 and run.status().state == "running"
+    assert run.do("recover", attempt=2).ok
+
+
 def test_hangup_of_the_supervisor_is_ignored(make_run):
     run = make_run(epochs=100000)
     run.await_step()

@@ -263,5 +263,6 @@ def make_plan(auto: bool = True) -> Any:
         asked={"lr0": 0.003, "guard": "protect"},
         guilty=(),
         images=(),
+        attempt=1,
         earlier=[],
     )

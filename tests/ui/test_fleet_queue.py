@@ -1,6 +1,7 @@
 """The queue among all runs: what waits and for what, moved, taken out, paused; all from the row of a run."""
 
 import pytest
+from textual.events import Key
 
 from nantui.run.events import Incident, document_of
 from nantui.run.layout import RunLayout
@@ -33,7 +34,7 @@ def order():
 @pytest.fixture
 def fleet(cockpit, queued):
     asked = {"top": queued, "runs": [], "size": (120, 40), "wait": ("place 3 of 3",)}
-    return lambda **more: cockpit(backend=Backend(), **asked, **more)
+    return lambda **more: cockpit(backend=Backend(), **{**asked, **more})
 
 
 async def to_row(driver, name):
@@ -60,6 +61,26 @@ async def test_a_queued_run_is_moved_and_moved_back(fleet):
             await driver.until(f"third is at place {place} of the queue", f"place {place} of 3")
             assert order() == [{"1": "#1 (first)", "2": "#2 (second)", "3": "#3 (third)"}[n] for n in names]
             driver.app.screen.say("")
+
+
+async def test_keys_in_one_burst_move_it_as_often(fleet):
+    async with fleet() as driver:
+        await to_row(driver, "third")
+        for _ in range(2):  # before the list has been read again
+            driver.app.post_message(Key("plus", "+"))
+        await driver.until("third is at place 1 of the queue", "place 1 of 3")
+        assert order()[0] == "#3 (third)"
+
+
+async def test_a_filter_that_nothing_matches_says_so_and_gives_the_lines_back(fleet):
+    async with fleet(size=(80, 24)) as driver:
+        await driver.press("slash")
+        await driver.type("zzz")
+        driver.app.screen.show_runs(driver.app.screen.fleet.statuses)  # as with the next look at the runs
+        await driver.pilot.pause(0.3)
+        assert "no run matches 'zzz'" in driver.text
+        await driver.press("escape")
+        await driver.until("runs/done", "place 3 of 3")
 
 
 async def test_one_is_taken_out_once_that_was_confirmed(fleet, queued):

@@ -9,6 +9,7 @@ from nantui.run.layout import RunLayout
 from nantui.ui import preferences
 from nantui.ui.screens.fleet import FleetList
 from nantui.ui.theme import NAMES
+from tests.ui.fakes import FakeBackend
 from tests.ui.synthetic import make_run, write_attempt
 
 
@@ -79,6 +80,16 @@ async def test_long_lines_of_the_output_can_be_read(cockpit, tmp_path):
         await driver.until("begins", absent=("from column",))
         await driver.press("enter")
         await driver.until("line 2", "the end of it", "Esc closes")
+
+
+async def test_what_is_known_of_a_checkpoint_is_there_whole(cockpit):
+    backend = FakeBackend()
+    why, known = "stripped: the training had ended, and epoch and optimizer were taken out", backend.verdict
+    backend.verdict = lambda path: replace(known(path), why_not_resumable=why)
+    async with cockpit(size=(80, 24), backend=backend) as driver:
+        await driver.press("enter")
+        text = await driver.until("resume", "no: stripped", "ultralytics")
+        assert " ".join(why.split()[-3:]) in text, "not cut off at the edge"
 
 
 async def test_the_output_of_earlier_attempts_is_there(cockpit, tmp_path):

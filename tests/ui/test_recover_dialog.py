@@ -124,7 +124,7 @@ async def test_confirmed_it_shows_stages_outcome_and_what_is_in_effect(cockpit, 
         command = await confirmed(driver, backend)
         assert command.kind == "recover"
         shown = {"presets": ["nan-safe"], "set": {"lr0": 0.003, "guard": "protect"}, "to": "epoch6.pt"}
-        assert command.options == {**shown, "images": [], "propose": False}, "as it is shown, nothing else"
+        assert command.options == {**shown, "images": [], "propose": False, "attempt": 1}, "as it is shown"
         journal(run, kind="stage", command=command.id, stage="stop", text="stopping the training")
         await driver.until("stopping the training")
         journal(run, kind="attempt_started", attempt=2, asked={"lr0": 0.003, "batch": 8, "mixup": 0.0})

@@ -205,6 +205,16 @@ def move(word: str, place: int) -> Queue:
     return change(lambda queue: moved(queue, word, place))
 
 
+def move_by(run: str, by: int) -> str:
+    """Put a waiting run so many places further back; returns a line for people. Raises UserError."""
+
+    def place(queue: Queue) -> int:
+        return [*(one.run for one in queue.in_state(WAITING)), run].index(run) + 1
+
+    now = change(lambda queue: moved(queue, run, place(queue) + by))
+    return f"{os.path.basename(run)} is at place {place(now)} of the queue"
+
+
 def take_out(words: Sequence[str]) -> int:
     """Take waiting entries out, and away the directories that were made for them; returns how many. Raises
     UserError as `numbered` does, and nothing is taken out then.

@@ -39,7 +39,9 @@ class DetailDialog(Dialog):
 def about_checkpoint(row: Row, width: int) -> list[Line]:
     """Return everything the scan says about a checkpoint."""
     verdict = row.verdict
-    lines: list[Line] = [[(f"{name:<12}", "muted"), (value, ink)] for name, value, ink in _facts(row)]
+    lines: list[Line] = []
+    for name, value, ink in _facts(row):
+        lines += hanging((f"{name:<12}", "muted"), wrap(value, max(10, width - 12), ink))
     if verdict is None:
         return [*lines, [], [("not scanned yet", "muted")]]
     found = count(len(verdict.findings), "finding") if verdict.findings else "nothing wrong was found"

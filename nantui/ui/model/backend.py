@@ -138,11 +138,11 @@ class Backend:
 
         return look_at_queue()
 
-    def change_queue(self, how: str, *given: Any) -> None:
-        """Do what the function `how` of nantui.supervisor.queue.entries does: move, take_out or pause."""
+    def change_queue(self, how: str, *given: Any) -> Any:
+        """Do what the function `how` of nantui.supervisor.queue.entries does: move_by, take_out or pause."""
         from nantui.supervisor.queue import entries
 
-        getattr(entries, how)(*given)
+        return getattr(entries, how)(*given)
 
     def presets(self, run: Path) -> dict[str, Preset]:
         """Return the presets that exist for the run, by name; for a thread."""

@@ -130,7 +130,7 @@ class FleetScreen(BaseScreen):
         preview what is left.
         """
         width, height = self.app.size
-        filled = min(self.fleet.rows + 1, height // 2 if height >= TALL else height)
+        filled = min(max(self.fleet.rows, 1) + 1, height // 2 if height >= TALL else height)
         left = height - AROUND - filled
         told = max(len(self._about(width // 2 - 4)), self.query_one(Checkpoints).rows + 1)
         lower = min(told, left * 2 // 5) if left >= ROOMY else 0
@@ -222,18 +222,15 @@ class FleetScreen(BaseScreen):
         return status if self.may("" if waits else "the run under the cursor waits in no queue") else None
 
     def _change_queue(self, told: str, how: str, *given: object) -> None:
-        def done(_answer: object, problem: str) -> None:
-            self.say(problem or told, "bad" if problem else "info")
+        def done(answer: object, problem: str) -> None:
+            self.say(problem or told or str(answer), "bad" if problem else "info")
             self.watchers[0].hurry()
 
         self.find_out(partial(self.cockpit.backend.change_queue, how, *given), done)
 
     def action_move_queued(self, by: int) -> None:
         if status := self._waiting():
-            last = sum(bool(one.place) for one in self.fleet.statuses)
-            place = max(1, min(last, (status.place or 1) + by))
-            told = f"{status.path.name} is at place {place} of the queue"
-            self._change_queue(told, "move", str(status.path), place)
+            self._change_queue("", "move_by", str(status.path), by)
 
     def action_pause_queue(self) -> None:
         if self.may():
@@ -271,6 +268,7 @@ class FleetScreen(BaseScreen):
     def on_input_changed(self, message: Input.Changed) -> None:
         self.fleet.wanted = message.value.strip().lower()
         self.fleet.lay_out()
+        self._fit()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.input.display = bool(message.value)
