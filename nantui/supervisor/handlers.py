@@ -137,9 +137,9 @@ def next_phase(port: CommandPort, command: Command) -> str:
 
 def recover(port: CommandPort, command: Command) -> str:
     """Stop what runs, roll back, and continue: what the key R does."""
-    others = (one for one in of_kind(port.journal.events(), AttemptStarted) if one.command != command.id)
-    newer = max((one.attempt or 0 for one in others), default=0)
-    if newer > command.options.get("attempt", newer):  # it may be healthy, and nobody was told that it ends
+    begun, newer = newest(port.journal.events(), AttemptStarted), port.layout.newest_attempt()
+    others = begun is None or begun.command != command.id
+    if others and newer > command.options.get("attempt", newer):  # healthy, perhaps: nobody agreed to end it
         raise UserError(f"attempt {newer} has begun since this was planned; nothing was done", FAILED)
     refuse_gone(port.layout, str(command.options.get("to") or ""))  # before the training is stopped for it
     if port.watch is not None or command.options.get("foreign"):

@@ -191,6 +191,22 @@ def test_what_is_saved_for_the_next_start_counts_where_a_resume_looks_for_its_ch
     assert asked_of_recovery["set"][0] == {"epochs": 30, "lr0": 0.1}, "a finished run has more to train now"
 
 
+def test_a_recovery_ends_no_attempt_that_another_command_began_since_it_was_planned(port, asked_of_recovery):
+    port.layout.attempt(1).touch()
+    with pytest.raises(UserError, match="attempt 1 has begun since this was planned; nothing was done"):
+        do(port, "recover", attempt=0)
+    assert not port.begun and not asked_of_recovery["actions"]
+    # carried on by the next supervisor: no process of its own attempt was ever made
+    port.journal.append("attempt_started", attempt=1, mode="resume", command="c1")
+    do(port, "recover", attempt=0)
+    assert len(port.begun) == 1
+
+
+def test_a_recovery_of_a_run_whose_attempts_were_cleaned_away_is_none_too_late(port, asked_of_recovery):
+    do(port, "recover", attempt=0)
+    assert len(port.begun) == 1, "the journal alone knows of attempt 1"
+
+
 def test_a_relative_data_set_that_is_nowhere_is_refused_before_anything_moves(
     port, asked_of_recovery, monkeypatch
 ):
