@@ -95,7 +95,7 @@ def act_next(request: Request) -> JsonObject:
 def act_undo(request: Request) -> JsonObject:
     """Take the last rollback back, and the images that it left out, unless their list was changed since."""
     layout = RunLayout(Path(request["run"]))
-    done = undo(layout, by=_by(request), asked=str(request.get("id") or ""))
+    done = undo(layout, by=_by(request), asked=str(request.get("id") or ""), shown=request.get("of"))
     quarantine_undo(layout, _by(request), LEFT_OUT.format(done.of))
     return asdict(done)
 

@@ -174,10 +174,10 @@ def _taken_back(begun: Undoable) -> str:
     return f"the rollback to {in_words(name, begun.epoch)} was taken back"
 
 
-def undo(layout: RunLayout, *, by: str, asked: str = "") -> Undone:
+def undo(layout: RunLayout, *, by: str, asked: str = "", shown: str | None = None) -> Undone:
     """Take back the last rollback, change of phase or resume that is in force.
 
-    Once for the command `asked`, however often it comes.
+    Once for the command `asked`, however often it comes; where an id was `shown`, no other one.
 
     Raises UserError (status NO) when there is none, (FAILED) when it cannot be done; nothing is changed then.
     """
@@ -188,8 +188,9 @@ def undo(layout: RunLayout, *, by: str, asked: str = "") -> Undone:
         if undone.id == id:
             return Undone(undone.of, undone.text, (), aside)
     rollback = newest_in_force(journal)
-    if rollback is None:
-        raise UserError(f"{layout.run}: there is no rollback to take back", NO)
+    if rollback is None or rollback.id != (shown or rollback.id):
+        why = "it is not the last any more, look again" if rollback else "there is no rollback to take back"
+        raise UserError(f"{layout.run}: {why}", NO)
     of = "/".join(parts_of(rollback.id))
     before = read_manifest(layout, of)
     if before is None:

@@ -130,6 +130,18 @@ def test_undo_gives_everything_back_byte_for_byte(layout: RunLayout, trained: bo
         undo(layout, by="me")
 
 
+def test_of_two_who_were_shown_the_same_rollback_one_takes_it_back(layout: RunLayout) -> None:
+    for id in ("one", "two"):
+        roll_back(fakes.make_plan(layout, {"lr0": 0.001}, id), by="me")
+        fakes.train_on(layout)
+    assert undo(layout, by="me", shown="two").of == "two"
+    left = fakes.tree(layout)
+    with pytest.raises(UserError, match="not the last any more, look again"):
+        undo(layout, by="somebody else", shown="two")
+    assert fakes.tree(layout) == left, "the one before it was not asked for"
+    assert undo(layout, by="somebody else", shown="one").of == "one"
+
+
 def test_rollbacks_are_taken_back_one_by_one(layout: RunLayout) -> None:
     trees = [fakes.tree(layout)]
     for id in ("one", "two"):

@@ -135,7 +135,8 @@ async def test_undo_of_a_finished_rollback(cockpit):
         await driver.until("Undo the last rollback?")
         await driver.press("y")
         await driver.until("asked the supervisor")
-        assert driver.backend.submitted[0].kind == "undo"
+        (command,) = driver.backend.submitted
+        assert (command.kind, command.options) == ("undo", {"of": "r1"}), "the one that was shown"
 
 
 async def test_start_resumes_where_there_is_a_checkpoint_and_starts_where_there_is_none(cockpit, tmp_path):

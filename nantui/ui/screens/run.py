@@ -402,7 +402,7 @@ class RunScreen(ChartsScreen, HeldScreen):
         begun = newest_in_force(self.snapshot.journal)
         assert begun is not None, "why_not lets nobody undo nothing"
         what = "resume" if isinstance(begun, Kept) else "rollback"
-        self._ask("undo", f"Undo the last {what}?", plan_text.undo_words(self.snapshot, begun))
+        self._ask("undo", f"Undo the last {what}?", plan_text.undo_words(self.snapshot, begun), of=begun.id)
 
     def _ask(self, kind: str, question: str, text: list[str], name: str = "", **options: object) -> None:
         from nantui.ui.dialogs.confirm import ConfirmDialog, NameDialog
