@@ -28,4 +28,4 @@ def refused(cannot: str, instead: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{cannot}: {error.strerror}{instead and f'; {instead}'}", FAILED) from None
+        raise UserError(f"{cannot}: {error.strerror or error}{instead and f'; {instead}'}", FAILED) from None

@@ -10,6 +10,7 @@ import pytest
 from nantui.cli import COMMANDS, main, runs_first
 from nantui.commands.common import look_at
 from nantui.commands.watching import _new_events
+from nantui.errors import FAILED, UserError, refused
 from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable_lines
 from tests.ui.synthetic import make_run
@@ -128,3 +129,16 @@ def test_what_is_printed_cannot_steer_the_terminal():
 def test_a_name_that_no_file_system_takes_is_one_line(command, capsys):
     assert main([command, "a" * 5000]) == 3
     assert capsys.readouterr().err.startswith("nantui: [Errno 36] File name too long")
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("4 of 8 written"), "4 of 8 written"),
+    ],
+)
+def test_what_the_system_refuses_says_why_also_where_a_library_has_only_words(error, why):
+    with pytest.raises(UserError) as caught, refused("cannot write x", "choose another"):
+        raise error
+    assert str(caught.value) == f"cannot write x: {why}; choose another" and caught.value.status == FAILED
