@@ -185,6 +185,7 @@ class RecordedBackend(Backend):
             asked={},
             guilty=tuple(plan.get("images", ())),
             images=tuple(plan.get("images", ())),
+            attempt=0,
             earlier=[SimpleNamespace(**one) for one in plan["earlier"]],
         )
 
