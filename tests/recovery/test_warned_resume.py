@@ -30,7 +30,7 @@ def test_a_resume_goes_on_from_the_newest_checkpoint_whatever_the_guard_has_said
         return act_plan({**command.options, "run": str(healthy), "propose": False})
 
     monkeypatch.setattr(handlers, "act", asked)
-    port = SimpleNamespace(layout=RunLayout(healthy))
+    port = SimpleNamespace(layout=RunLayout(healthy), journal=journal)
     for changes in (False, True):
         found = handlers.newest_checkpoint(port, Command("resume"), changes=changes)
         assert found == ("weights/last.pt", False, 4, "")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 
 from devtools.screen_svg import screen_text
 from nantui.ui import preferences
 from nantui.ui.app import CockpitApp
+from tests import waiting
 from tests.ui.fakes import FakeBackend
 from tests.ui.synthetic import make_run
 
@@ -39,14 +41,27 @@ class Driver:
         await self.pilot.press(*keys)
         await self.pilot.pause()
 
-    async def until(self, *words, absent=(), tries=150):
-        """Wait until all words are on the screen and none of `absent` is; returns its text."""
-        for _ in range(tries):
-            text = self.text
-            if all(word in text for word in words) and not any(word in text for word in absent):
-                return text
+    async def eventually(self, look, what="it"):
+        """Wait until `look` is true, and return what it found.
+
+        The pilot takes a process that gets no core for one that has done all: no pause of its is long enough.
+        """
+        began = time.monotonic()
+        while not (found := look()):
+            late = time.monotonic() - began > waiting.PATIENCE_S
+            assert not late, f"{what} did not come; the screen is\n{self.text}"
             await self.pilot.pause(0.05)
-        raise AssertionError(f"{words} (without {absent}) did not come; the screen is\n{self.text}")
+        return found
+
+    async def until(self, *words, absent=()):
+        """Wait until all words are on the screen and none of `absent` is; returns its text."""
+
+        def look():
+            text = self.text
+            there = all(word in text for word in words) and not any(word in text for word in absent)
+            return text if there else None
+
+        return await self.eventually(look, f"{words} (without {absent})")
 
     async def type(self, text):
         names = {

@@ -10,41 +10,44 @@ from tests.ui.fakes import FakeBackend, make_plan
 
 async def letters(driver):
     """Return the places on the screen by their letter, and that each letter stands on its place."""
-    screen = driver.app.screen
-    assert isinstance(screen, JumpDialog)
-    for _ in range(100):
+
+    def look():
+        screen = driver.app.screen
+        if not isinstance(screen, JumpDialog):
+            return None
         rows, places = driver.text.split("\n"), {key: one.region for key, one in screen.places.items()}
         wrong = [key for key, at in places.items() if at and not rows[at.y][at.x :].startswith(f" {key} ")]
-        if not wrong:
-            break
-        await driver.pilot.pause(0.05)
-    assert not wrong
-    return {letter: screen.places[letter] for letter, at in places.items() if at}
+        return None if wrong else {letter: screen.places[letter] for letter, at in places.items() if at}
+
+    return await driver.eventually(look, "each letter on its place")
 
 
 async def test_each_panel_and_chart_of_a_run_is_one_letter_away(cockpit):
     async with cockpit(size=(120, 40)) as driver:
+        run = driver.app.screen
+        await driver.eventually(lambda: len(run.query_one(ChartWall).shown_charts) == 4, "four charts")
         await driver.press("J")
         found = await letters(driver)
         charts = [letter for letter, widget in found.items() if isinstance(widget, Chart)]
         panels = {widget.id for widget in found.values() if not isinstance(widget, Chart)}
         assert len(charts) == 4 and panels == {"checkpoints", "hardware", "timeline"}
         await driver.press(charts[2])
-        assert driver.app.focused is driver.app.screen.query_one(ChartWall)
-        assert driver.app.focused.chosen == 2
-        await driver.press("J")  # the wall may have more charts by now, and the letters with it
-        again = await letters(driver)
-        await driver.press(next(letter for letter, one in again.items() if one.id == "timeline"))
-        assert driver.app.focused.id == "timeline"
+        wall = run.query_one(ChartWall)
+        await driver.eventually(lambda: run.focused is wall and wall.chosen == 2, "the third chart")
+        await driver.press("J")
+        found = await letters(driver)
+        await driver.press(next(letter for letter, one in found.items() if one.id == "timeline"))
+        await driver.eventually(lambda: getattr(run.focused, "id", "") == "timeline", "the timeline")
 
 
 async def test_any_other_letter_closes_it_and_says_so(cockpit):
     async with cockpit() as driver:
-        before = driver.app.focused
+        run, before = driver.app.screen, driver.app.focused
         await driver.press("J", LETTERS[-1])
         await driver.until("no place has this letter")
         await driver.press("J", "escape")
-        assert not isinstance(driver.app.screen, JumpDialog) and driver.app.focused is before
+        await driver.eventually(lambda: driver.app.screen is run, "the screen below")
+        assert driver.app.focused is before
 
 
 async def test_in_a_dialog_and_out_of_a_field(cockpit):
@@ -55,9 +58,10 @@ async def test_in_a_dialog_and_out_of_a_field(cockpit):
         found = await letters(driver)
         buttons = next(letter for letter, widget in found.items() if isinstance(widget, Choice))
         await driver.press(*[letter for letter, widget in found.items() if widget.id == "candidates"])
-        assert driver.app.focused.id == "candidates"
+        await driver.eventually(lambda: getattr(driver.app.focused, "id", "") == "candidates")
         await driver.press("J", buttons)
-        assert isinstance(driver.app.focused, Choice) and not driver.backend.submitted
+        await driver.eventually(lambda: isinstance(driver.app.focused, Choice), "the buttons")
+        assert not driver.backend.submitted
         await driver.press("escape", "colon")
         await driver.type("x")
         await driver.press("ctrl+o")
@@ -65,7 +69,7 @@ async def test_in_a_dialog_and_out_of_a_field(cockpit):
         await driver.press(
             next(key for key, one in (await letters(driver)).items() if not isinstance(one, Input))
         )
-        assert driver.app.focused.id == "palette"
+        await driver.eventually(lambda: getattr(driver.app.focused, "id", "") == "palette")
 
 
 async def test_letters_follow_the_places_when_the_terminal_changes(cockpit):

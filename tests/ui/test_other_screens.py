@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from textual.widgets import Input
 
 from nantui.paths import user_config_dir
 from nantui.run.layout import RunLayout
@@ -238,14 +239,17 @@ async def test_fleet_sorts_filters_and_opens(cockpit, tmp_path):
         for name, done, state in (("calm", 3, "running"), ("ill", 9, "diverged"), ("old", 12, "finished"))
     ]
     async with cockpit(top=top, runs=runs, wait=("3 runs",), size=(140, 30)) as driver:
-        text = driver.text
+        text = await driver.until("many/ill", "many/calm", "many/old")
         assert text.index("ill") < text.index("calm") < text.index("old"), "the gravest first"
         await driver.press("S")
         await driver.until("sorted by name")
         await driver.press("slash")
+        await driver.eventually(lambda: isinstance(driver.app.focused, Input), "a field")
         await driver.type("finished")
         await driver.until("many/old", absent=("many/calm",))
-        await driver.press("enter", "enter")
+        await driver.press("enter")
+        await driver.eventually(lambda: isinstance(driver.app.focused, FleetList), "the list")
+        await driver.press("enter")
         await driver.until("checkpoints", "epoch 12/20")
         await driver.press("escape")
         await driver.until("many/old", absent=("checkpoints",))
